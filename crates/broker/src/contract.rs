@@ -1,0 +1,102 @@
+//! The queue contract that both homes serve.
+//!
+//! A message is owed until it is acked: whoever takes it and dies leaves it to the next. A message
+//! that was given back, or whose taker died, comes again with [`Taken::redelivered`] set, because
+//! only then may the step after it be missing.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::trace::TraceParent;
+
+/// A message on `hookline.events`: one event, or several that are durable together or not at all.
+#[derive(Debug, Clone)]
+pub struct PublishedEvents {
+    /// The bytes as they were published.
+    pub body: Bytes,
+    /// Their format; none where the publisher named none.
+    pub content_type: Option<String>,
+    /// The publisher's trace.
+    pub trace: Option<TraceParent>,
+}
+
+/// An attempt to hand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scheduled {
+    /// Which attempt.
+    pub owed: OwedAttempt,
+    /// How long from now; whole seconds, rounded up.
+    pub delay: Duration,
+}
+
+/// A message in somebody's hands. It is given up by value, so it is acked or returned once.
+#[derive(Debug)]
+pub struct Taken<M> {
+    /// What it says.
+    pub message: M,
+    /// Somebody had it before, and may have died between two steps.
+    pub redelivered: bool,
+    /// Where it came from; only its source can read this.
+    pub receipt: Receipt,
+}
+
+/// How a source finds a taken message again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// The channel or process life that it was taken in. What was taken in an earlier one comes
+    /// again by itself, so its receipts mean nothing any more.
+    pub session: u64,
+    /// The message in that session.
+    pub tag: u64,
+}
+
+/// Why something could not be handed on. It was not: whoever tried still has it.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    /// The queue cannot be reached, is full or did not confirm in time.
+    #[error("the queue is not available: {0}")]
+    Unavailable(String),
+}
+
+/// Hands work on durably.
+#[async_trait]
+pub trait Publisher: Send + Sync {
+    /// Returns once the events are durable, all of them.
+    async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError>;
+
+    /// Returns once every attempt is durable.
+    async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError>;
+
+    /// How many attempts wait to be taken now; delayed ones do not count.
+    async fn attempts_waiting(&self) -> Result<u64, QueueError>;
+
+    /// Whether work can be handed on at this moment.
+    fn is_ready(&self) -> bool;
+}
+
+/// Gives out messages until they are acked.
+///
+/// A source mends itself: while its queue cannot be reached, [`Source::take`] waits.
+#[async_trait]
+pub trait Source<M: Send + 'static>: Send + Sync {
+    /// Waits for a message and returns it with what else is there, at most `max`: batches form
+    /// under load and cost no wait without it. Dropping the future loses no message.
+    async fn take(&self, max: usize) -> Vec<Taken<M>>;
+
+    /// The messages are dealt with.
+    async fn ack(&self, taken: Vec<Taken<M>>);
+
+    /// The messages go back and come again, soon and marked as redelivered.
+    async fn release(&self, taken: Vec<Taken<M>>);
+
+    /// The message can never be dealt with: it goes to the dead letters, with the reason.
+    ///
+    /// # Errors
+    /// When it could not be put there; it is still owed then and comes again.
+    async fn bury(&self, taken: Taken<M>, reason: &str) -> Result<(), QueueError>;
+
+    /// Whether messages can be taken at this moment.
+    fn is_ready(&self) -> bool;
+}

@@ -1,0 +1,8 @@
+//! How Hookline's parts hand each other work.
+//!
+//! [`contract`] is what a home must give: durable publishing, and sources whose messages stay
+//! owed until they are acked. RabbitMQ gives it here; the embedded queue of the store gives it
+//! where everything runs in one process. Only this crate knows lapin.
+
+pub mod contract;
+pub mod rabbit;

@@ -1,0 +1,258 @@
+//! Every id has its own type, and the ids of a delivery and of an attempt are derived from what
+//! they stand for. So whoever repeats a piece of work arrives at the same row instead of a new one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+/// The longest id that a publisher may choose, in characters.
+pub const MAX_TEXT_ID: usize = 255;
+
+/// Hookline's own namespace for UUIDv5 (RFC 9562, section 5.5).
+const NAMESPACE: Uuid = Uuid::from_u128(0x6f6b_6c69_6e65_4000_8000_686f_6f6b_0001);
+
+/// Why a text is no id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidId {
+    /// It is empty.
+    #[error("must not be empty")]
+    Empty,
+    /// It has more than [`MAX_TEXT_ID`] characters.
+    #[error("must have at most {MAX_TEXT_ID} characters")]
+    TooLong,
+    /// It has a control character.
+    #[error("must not have control characters")]
+    ControlCharacter,
+}
+
+fn check_text_id(text: &str) -> Result<(), InvalidId> {
+    if text.is_empty() {
+        Err(InvalidId::Empty)
+    } else if text.len() > MAX_TEXT_ID && text.chars().count() > MAX_TEXT_ID {
+        Err(InvalidId::TooLong)
+    } else if text.chars().any(char::is_control) {
+        Err(InvalidId::ControlCharacter)
+    } else {
+        Ok(())
+    }
+}
+
+macro_rules! text_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Takes a text as this id.
+            ///
+            /// # Errors
+            /// [`InvalidId`] when it is empty, too long or has a control character.
+            pub fn parse(text: impl Into<Box<str>>) -> Result<Self, InvalidId> {
+                let text = text.into();
+                check_text_id(&text)?;
+                Ok(Self(text))
+            }
+
+            /// The id as it was given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_id! {
+    /// What a publisher calls an event; unique in its organization.
+    EventId
+}
+text_id! {
+    /// The workflow run that an event tells of.
+    WorkflowId
+}
+
+/// A customer of the workflow platform. Cheap to clone: every delivery carries one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(transparent)]
+pub struct OrganizationId(#[serde(serialize_with = "serialize_arc")] Arc<str>);
+
+fn serialize_arc<S: serde::Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(text)
+}
+
+impl OrganizationId {
+    /// Takes a text as this id.
+    ///
+    /// # Errors
+    /// [`InvalidId`] when it is empty, too long or has a control character.
+    pub fn parse(text: impl AsRef<str>) -> Result<Self, InvalidId> {
+        check_text_id(text.as_ref())?;
+        Ok(Self(text.as_ref().into()))
+    }
+
+    /// The id as it was given.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for OrganizationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+macro_rules! number_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+        #[serde(transparent)]
+        pub struct $name(pub i64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number_id! {
+    /// A subscription; never used again after a deletion.
+    SubscriptionId
+}
+number_id! {
+    /// An API key's number, which names it without giving it away.
+    KeyId
+}
+
+macro_rules! uuid_id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+        #[serde(transparent)]
+        pub struct $name(pub Uuid);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+uuid_id! {
+    /// One event of one organization: what its row is found by.
+    EventKey
+}
+uuid_id! {
+    /// One event on its way to one subscription. Receivers see it as `webhook-id`.
+    DeliveryId
+}
+uuid_id! {
+    /// One request of a delivery.
+    AttemptId
+}
+
+impl EventKey {
+    /// The key of `event` in `organization`.
+    pub fn of(organization: &OrganizationId, event: &EventId) -> Self {
+        Self(derived(
+            b"event",
+            &[organization.as_str().as_bytes(), event.as_str().as_bytes()],
+        ))
+    }
+}
+
+impl DeliveryId {
+    /// The delivery of `event` to `subscription`, whoever works it out and however often.
+    pub fn of(
+        organization: &OrganizationId,
+        event: &EventId,
+        subscription: SubscriptionId,
+    ) -> Self {
+        Self(derived(
+            b"delivery",
+            &[
+                organization.as_str().as_bytes(),
+                event.as_str().as_bytes(),
+                &subscription.0.to_be_bytes(),
+            ],
+        ))
+    }
+}
+
+impl AttemptId {
+    /// The `attempt`th request of a delivery in its `generation`.
+    pub fn of(delivery: DeliveryId, generation: u32, attempt: u32) -> Self {
+        Self(derived(
+            b"attempt",
+            &[
+                delivery.0.as_bytes(),
+                &generation.to_be_bytes(),
+                &attempt.to_be_bytes(),
+            ],
+        ))
+    }
+}
+
+/// UUIDv5 over length-prefixed parts, so that ("a", "bc") and ("ab", "c") differ.
+fn derived(kind: &[u8], parts: &[&[u8]]) -> Uuid {
+    let mut name = Vec::with_capacity(128);
+    for part in std::iter::once(&kind).chain(parts) {
+        name.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        name.extend_from_slice(part);
+    }
+    Uuid::new_v5(&NAMESPACE, &name)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_id_has_1_to_255_characters_however_many_bytes_they_take() {
+        assert_eq!(EventId::parse(""), Err(InvalidId::Empty));
+        assert!(EventId::parse("é".repeat(255)).is_ok());
+        assert_eq!(EventId::parse("é".repeat(256)), Err(InvalidId::TooLong));
+    }
+
+    #[test]
+    fn an_id_has_no_control_characters() {
+        for bad in ["a\0", "a\n", "\u{7f}", "\u{85}"] {
+            assert_eq!(
+                WorkflowId::parse(bad),
+                Err(InvalidId::ControlCharacter),
+                "{bad:?}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn moving_a_character_from_one_part_to_the_next_is_another_delivery(
+            organization in "[a-z]{2,8}", event in "[a-z]{1,8}", subscription: i64,
+        ) {
+            let (head, tail) = organization.split_at(organization.len() - 1);
+            let of = |organization: &str, event: &str| {
+                DeliveryId::of(
+                    &OrganizationId::parse(organization).unwrap(),
+                    &EventId::parse(event).unwrap(),
+                    SubscriptionId(subscription),
+                )
+            };
+            prop_assert_ne!(of(&organization, &event), of(head, &format!("{tail}{event}")));
+            prop_assert_eq!(of(&organization, &event), of(&organization, &event));
+        }
+    }
+}

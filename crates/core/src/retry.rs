@@ -1,0 +1,279 @@
+//! When a delivery is tried again, decided from what came of an attempt and nothing else.
+
+use std::time::Duration;
+
+use crate::delivery::{GaveUp, Origin};
+use crate::outcome::Outcome;
+
+/// The longest wait that a receiver can ask for, and the longest of a schedule before its jitter.
+pub const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How far the jitter moves a wait, as a share of it.
+pub const JITTER: f64 = 0.1;
+
+/// The waits between attempts, in whole seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetrySchedule(Vec<u32>);
+
+/// Why a list of seconds is no schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSchedule {
+    /// More than 30 waits.
+    #[error("must have at most 30 waits")]
+    TooMany,
+    /// A wait of 0 s would be a loop; one over a day is more than the delay queues hold.
+    #[error("each wait must be from 1 to 86400 seconds")]
+    OutOfRange,
+}
+
+impl RetrySchedule {
+    /// A schedule of these waits; none at all means a single attempt.
+    ///
+    /// # Errors
+    /// [`InvalidSchedule`] for too many waits or one out of range.
+    pub fn new(seconds: Vec<u32>) -> Result<Self, InvalidSchedule> {
+        let longest = u32::try_from(MAX_WAIT.as_secs()).unwrap_or(u32::MAX);
+        if seconds.len() > 30 {
+            return Err(InvalidSchedule::TooMany);
+        }
+        if seconds.iter().any(|wait| !(1..=longest).contains(wait)) {
+            return Err(InvalidSchedule::OutOfRange);
+        }
+        Ok(Self(seconds))
+    }
+
+    /// The wait after the `attempt`th attempt, if another one follows.
+    fn wait_after(&self, attempt: u32) -> Option<u32> {
+        let index = usize::try_from(attempt.checked_sub(1)?).ok()?;
+        self.0.get(index).copied()
+    }
+}
+
+impl Default for RetrySchedule {
+    fn default() -> Self {
+        const MINUTE: u32 = 60;
+        const HOUR: u32 = 60 * MINUTE;
+        Self(vec![
+            5,
+            30,
+            2 * MINUTE,
+            15 * MINUTE,
+            HOUR,
+            4 * HOUR,
+            12 * HOUR,
+            24 * HOUR,
+        ])
+    }
+}
+
+/// What follows an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// The receiver has it.
+    Delivered,
+    /// Another attempt, this much later; whole seconds.
+    Again(Duration),
+    /// No further attempt.
+    Exhausted(GaveUp),
+}
+
+/// An attempt that was made.
+#[derive(Debug, Clone, Copy)]
+pub struct Made<'a> {
+    /// What came of it.
+    pub outcome: &'a Outcome,
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Why its delivery exists.
+    pub origin: Origin,
+}
+
+/// Decides what follows. `jitter` is a random number from -1 to 1.
+pub fn after(made: Made<'_>, schedule: &RetrySchedule, jitter: f64) -> Next {
+    if made.outcome.is_success() {
+        return Next::Delivered;
+    }
+    if made.outcome.is_gone() {
+        return Next::Exhausted(GaveUp::Gone);
+    }
+    match (made.origin, schedule.wait_after(made.attempt)) {
+        (Origin::Event, Some(seconds)) => {
+            let asked_for = asked_for(made.outcome).unwrap_or_default();
+            Next::Again(jittered(seconds, jitter).max(asked_for))
+        }
+        (Origin::Test, _) | (Origin::Event, None) => Next::Exhausted(GaveUp::OutOfAttempts),
+    }
+}
+
+fn jittered(seconds: u32, jitter: f64) -> Duration {
+    let seconds = f64::from(seconds) * (1.0 + JITTER * jitter.clamp(-1.0, 1.0));
+    Duration::from_secs_f64(seconds.round().max(1.0))
+}
+
+/// `Retry-After` counts on 429 (RFC 6585) and 503 (RFC 9110), and is rounded up to whole seconds.
+fn asked_for(outcome: &Outcome) -> Option<Duration> {
+    match outcome {
+        Outcome::Answered(answer) if matches!(answer.status, 429 | 503) => {
+            let wait = answer.retry_after?;
+            let part = u64::from(wait.subsec_nanos() > 0);
+            Some(Duration::from_secs(wait.as_secs().saturating_add(part)).min(MAX_WAIT))
+        }
+        _ => None,
+    }
+}
+
+/// Reads a `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date. A date is counted from
+/// the answer's own `Date`, so a receiver whose clock is wrong is still understood; without one
+/// there is nothing to count from and the date is passed over.
+pub fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        let seconds = value.parse().unwrap_or(u64::MAX);
+        return Some(Duration::from_secs(seconds).min(MAX_WAIT));
+    }
+    let until = httpdate::parse_http_date(value).ok()?;
+    let from = httpdate::parse_http_date(date?.trim()).ok()?;
+    Some(until.duration_since(from).unwrap_or_default().min(MAX_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::outcome::{Answer, Failure, FailureKind};
+
+    fn answered(status: u16, retry_after: Option<u64>) -> Outcome {
+        Outcome::Answered(Answer {
+            status,
+            body: String::new(),
+            retry_after: retry_after.map(Duration::from_secs),
+        })
+    }
+
+    fn next(outcome: &Outcome, attempt: u32) -> Next {
+        let made = Made {
+            outcome,
+            attempt,
+            origin: Origin::Event,
+        };
+        after(made, &RetrySchedule::default(), 0.0)
+    }
+
+    fn again(seconds: u64) -> Next {
+        Next::Again(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn the_default_schedule_makes_nine_attempts() {
+        let waits = (1..=9)
+            .map(|attempt| next(&answered(500, None), attempt))
+            .collect::<Vec<_>>();
+        let mut expected = [5, 30, 120, 900, 3_600, 14_400, 43_200, 86_400]
+            .map(again)
+            .to_vec();
+        expected.push(Next::Exhausted(GaveUp::OutOfAttempts));
+        assert_eq!(waits, expected);
+    }
+
+    #[test]
+    fn any_2xx_is_delivered_and_a_redirect_is_a_failure() {
+        assert_eq!(next(&answered(200, None), 1), Next::Delivered);
+        assert_eq!(next(&answered(299, None), 9), Next::Delivered);
+        for status in [100, 199, 300, 301, 307, 400, 404, 500] {
+            assert_eq!(next(&answered(status, None), 1), again(5), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_failure_without_an_answer_is_retried() {
+        let failure = Failure {
+            kind: FailureKind::Timeout,
+            message: String::new(),
+            status: Some(200),
+        };
+        assert_eq!(next(&Outcome::Failed(failure), 1), again(5));
+    }
+
+    #[test]
+    fn a_gone_endpoint_is_never_retried() {
+        assert_eq!(
+            next(&answered(410, Some(1)), 1),
+            Next::Exhausted(GaveUp::Gone)
+        );
+    }
+
+    #[test]
+    fn the_longer_of_schedule_and_retry_after_counts_on_429_and_503() {
+        assert_eq!(next(&answered(429, Some(60)), 1), again(60));
+        assert_eq!(next(&answered(503, Some(60)), 3), again(120));
+        assert_eq!(next(&answered(500, Some(60)), 1), again(5));
+        assert_eq!(
+            next(&answered(503, Some(u64::MAX)), 1),
+            Next::Again(MAX_WAIT)
+        );
+        assert_eq!(
+            next(&answered(503, Some(60)), 9),
+            Next::Exhausted(GaveUp::OutOfAttempts)
+        );
+    }
+
+    #[test]
+    fn a_test_is_sent_once() {
+        let made = Made {
+            outcome: &answered(500, None),
+            attempt: 1,
+            origin: Origin::Test,
+        };
+        let next = after(made, &RetrySchedule::default(), 0.0);
+        assert_eq!(next, Next::Exhausted(GaveUp::OutOfAttempts));
+    }
+
+    #[test]
+    fn a_retry_after_date_is_counted_from_the_answers_date() {
+        let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
+        let wait = |value, date| retry_after(value, date).map(|wait| wait.as_secs());
+        assert_eq!(wait("120", None), Some(120));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT", date), Some(60));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT", date), Some(0));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT", None), None);
+        assert_eq!(
+            wait("99999999999999999999999", None),
+            Some(MAX_WAIT.as_secs())
+        );
+        for bad in ["", "soon", "-1", "1.5", "+5"] {
+            assert_eq!(wait(bad, date), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_schedule_has_at_most_30_waits_of_a_second_to_a_day() {
+        assert!(RetrySchedule::new(vec![]).is_ok());
+        assert!(RetrySchedule::new(vec![86_400; 30]).is_ok());
+        assert_eq!(
+            RetrySchedule::new(vec![1; 31]),
+            Err(InvalidSchedule::TooMany)
+        );
+        assert_eq!(
+            RetrySchedule::new(vec![0]),
+            Err(InvalidSchedule::OutOfRange)
+        );
+        assert_eq!(
+            RetrySchedule::new(vec![86_401]),
+            Err(InvalidSchedule::OutOfRange)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_wait_is_whole_seconds_within_a_tenth_of_the_schedules(seconds in 1u32..=86_400, jitter: f64) {
+            let made = Made { outcome: &answered(500, None), attempt: 1, origin: Origin::Event };
+            let schedule = RetrySchedule::new(vec![seconds]).unwrap();
+            let Next::Again(wait) = after(made, &schedule, jitter) else { panic!("not retried") };
+            prop_assert_eq!(wait.subsec_nanos(), 0);
+            prop_assert!(wait >= Duration::from_secs(1));
+            let off = wait.as_secs_f64() - f64::from(seconds);
+            prop_assert!(off.abs() <= f64::from(seconds) * JITTER + 0.5);
+        }
+    }
+}

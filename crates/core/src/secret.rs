@@ -1,0 +1,100 @@
+//! A subscription's signing secret. It never shows itself: not in Debug, not in an answer.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use ring::hmac;
+
+/// The longest secret, in characters.
+pub const MAX_SECRET: usize = 255;
+
+const STANDARD_WEBHOOKS_PREFIX: &str = "whsec_";
+
+/// What a receiver and Hookline share.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+/// Why a text is no secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSecret {
+    /// It has 0 or more than [`MAX_SECRET`] characters.
+    #[error("must have 1 to {MAX_SECRET} characters")]
+    Length,
+    /// It begins with `whsec_` and does not go on as Standard Webhooks wants it.
+    #[error("must have base64 of at least one byte after whsec_")]
+    Base64,
+}
+
+impl Secret {
+    /// Takes a secret as its owner wrote it.
+    ///
+    /// # Errors
+    /// [`InvalidSecret`] for a wrong length, or for bad base64 after `whsec_`.
+    pub fn parse(text: impl Into<Box<str>>) -> Result<Self, InvalidSecret> {
+        let text = text.into();
+        if !(1..=MAX_SECRET).contains(&text.chars().count()) {
+            return Err(InvalidSecret::Length);
+        }
+        match decoded(&text) {
+            Some(Err(_)) => Err(InvalidSecret::Base64),
+            Some(Ok(key)) if key.is_empty() => Err(InvalidSecret::Base64),
+            _ => Ok(Self(text)),
+        }
+    }
+
+    /// The text, for the store alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// The key of `X-Webhook-Signature`: the secret's bytes as given.
+    pub fn plain_key(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.0.as_bytes())
+    }
+
+    /// The key of `webhook-signature` (Standard Webhooks): of `whsec_<base64>` the decoded bytes,
+    /// of any other secret its own.
+    pub fn standard_key(&self) -> hmac::Key {
+        match decoded(&self.0) {
+            Some(Ok(key)) => hmac::Key::new(hmac::HMAC_SHA256, &key),
+            _ => self.plain_key(),
+        }
+    }
+}
+
+fn decoded(text: &str) -> Option<Result<Vec<u8>, base64::DecodeError>> {
+    Some(STANDARD.decode(text.strip_prefix(STANDARD_WEBHOOKS_PREFIX)?))
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_has_1_to_255_characters() {
+        assert_eq!(Secret::parse(""), Err(InvalidSecret::Length));
+        assert!(Secret::parse("s").is_ok());
+        assert!(Secret::parse("é".repeat(255)).is_ok());
+        assert_eq!(Secret::parse("s".repeat(256)), Err(InvalidSecret::Length));
+    }
+
+    #[test]
+    fn after_whsec_comes_base64() {
+        assert!(Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_ok());
+        for bad in ["whsec_", "whsec_?", "whsec_abc"] {
+            assert_eq!(Secret::parse(bad), Err(InvalidSecret::Base64), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        assert_eq!(format!("{:?}", Secret::parse("hush").unwrap()), "Secret(…)");
+    }
+}

@@ -1,0 +1,175 @@
+//! What passes through the broker: the schemas of `proto-schemas/` and how they become our types.
+
+use bytes::Bytes;
+use prost::Message;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use crate::delivery::OwedAttempt;
+use crate::event::{Draft, Event, InvalidEvent, MAX_EVENT_BYTES, too_large};
+use crate::event_type::EventType;
+use crate::ids::{DeliveryId, EventId, OrganizationId, WorkflowId};
+use crate::timestamp::Timestamp;
+use crate::violations::Violations;
+
+/// The messages of `hookline.v1` as prost generates them.
+#[expect(
+    missing_docs,
+    reason = "generated; the schemas carry the documentation"
+)]
+pub mod v1 {
+    include!(concat!(env!("OUT_DIR"), "/hookline.v1.rs"));
+}
+
+/// The `content-type` of an event in JSON.
+pub const JSON: &str = "application/json";
+
+/// The `content-type` of an event in Protobuf.
+pub const PROTOBUF: &str = "application/x-protobuf";
+
+/// The `content-type` of a JSON array of events: one message, so that all of them are durable or
+/// none is. Our own API publishes it.
+pub const JSON_BATCH: &str = "application/vnd.hookline.events+json";
+
+impl Event {
+    /// Reads the Protobuf form (`hookline.v1.WorkflowEvent`).
+    ///
+    /// # Errors
+    /// [`InvalidEvent`] naming every bad field.
+    pub fn from_protobuf(bytes: Bytes) -> Result<Self, InvalidEvent> {
+        if bytes.len() > MAX_EVENT_BYTES {
+            return Err(too_large().into());
+        }
+        let message =
+            v1::WorkflowEvent::decode(bytes).map_err(|error| InvalidEvent::Malformed {
+                format: "Protobuf",
+                why: error.to_string(),
+            })?;
+        let mut violations = Violations::default();
+        let timestamp = message
+            .timestamp
+            .ok_or("is missing".to_owned())
+            .and_then(|time| {
+                Timestamp::from_seconds(time.seconds, time.nanos).map_err(|why| why.to_string())
+            });
+        let data: Result<&RawValue, _> = serde_json::from_slice(&message.data_json);
+        let draft = Draft {
+            event_id: violations.check("event_id", EventId::parse(message.event_id)),
+            event_type: violations.check("event_type", EventType::parse(&message.event_type)),
+            workflow_id: violations.check("workflow_id", WorkflowId::parse(message.workflow_id)),
+            organization_id: violations.check(
+                "organization_id",
+                OrganizationId::parse(message.organization_id),
+            ),
+            timestamp: violations.check("timestamp", timestamp),
+            data: violations.check(
+                "data_json",
+                data.map_err(|why| format!("is not JSON: {why}")),
+            ),
+            violations,
+        };
+        Ok(draft.into_event()?)
+    }
+}
+
+/// Bytes that name no attempt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is not a hookline.v1.DeliveryMessage")]
+pub struct InvalidDeliveryMessage;
+
+impl OwedAttempt {
+    /// The message that hands this attempt on.
+    pub fn to_wire(self) -> Vec<u8> {
+        v1::DeliveryMessage {
+            delivery_id: Bytes::copy_from_slice(self.delivery.0.as_bytes()),
+            generation: self.generation,
+            attempt: self.attempt,
+        }
+        .encode_to_vec()
+    }
+
+    /// Reads such a message.
+    ///
+    /// # Errors
+    /// [`InvalidDeliveryMessage`] when it is none.
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, InvalidDeliveryMessage> {
+        let message = v1::DeliveryMessage::decode(bytes).map_err(|_| InvalidDeliveryMessage)?;
+        let id = Uuid::from_slice(&message.delivery_id).map_err(|_| InvalidDeliveryMessage)?;
+        if message.attempt == 0 {
+            return Err(InvalidDeliveryMessage);
+        }
+        Ok(Self {
+            delivery: DeliveryId(id),
+            generation: message.generation,
+            attempt: message.attempt,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn message() -> v1::WorkflowEvent {
+        v1::WorkflowEvent {
+            event_id: "evt_abc123".into(),
+            event_type: "workflow.completed".into(),
+            workflow_id: "wf_xyz789".into(),
+            organization_id: "org_123".into(),
+            timestamp: Some(prost_types::Timestamp {
+                seconds: 1_766_313_000,
+                nanos: 0,
+            }),
+            data_json: Bytes::from_static(b"{ }"),
+        }
+    }
+
+    #[test]
+    fn both_formats_give_a_receiver_the_same_bytes() {
+        let event = Event::from_protobuf(message().encode_to_vec().into()).unwrap();
+        assert_eq!(
+            event.body,
+            r#"{"event_id":"evt_abc123","event_type":"workflow.completed","workflow_id":"wf_xyz789","organization_id":"org_123","timestamp":"2025-12-21T10:30:00Z","data":{ }}"#
+        );
+    }
+
+    #[test]
+    fn every_bad_field_is_named_at_once() {
+        let bad = v1::WorkflowEvent {
+            data_json: Bytes::from_static(b"[1"),
+            ..Default::default()
+        };
+        insta::assert_snapshot!(
+            Event::from_protobuf(bad.encode_to_vec().into()).unwrap_err(),
+            @"event_id: must not be empty; event_type: must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed; workflow_id: must not be empty; organization_id: must not be empty; timestamp: is missing; data_json: is not JSON: EOF while parsing a list at line 1 column 2"
+        );
+        let list = v1::WorkflowEvent {
+            data_json: Bytes::from_static(b"[]"),
+            ..message()
+        };
+        insta::assert_snapshot!(
+            Event::from_protobuf(list.encode_to_vec().into()).unwrap_err(),
+            @"data: must be a JSON object"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_event_or_an_error(bytes: Vec<u8>) {
+            let _ = Event::from_protobuf(bytes.into());
+        }
+
+        #[test]
+        fn any_bytes_are_an_owed_attempt_or_an_error(bytes: Vec<u8>) {
+            let _ = OwedAttempt::from_wire(&bytes);
+        }
+
+        #[test]
+        fn an_owed_attempt_reads_back(id: u128, generation: u32, attempt in 1u32..) {
+            let owed = OwedAttempt { delivery: DeliveryId(Uuid::from_u128(id)), generation, attempt };
+            prop_assert_eq!(OwedAttempt::from_wire(&owed.to_wire()), Ok(owed));
+        }
+    }
+}

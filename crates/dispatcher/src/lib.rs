@@ -1,0 +1,1 @@
+//! From owed deliveries to signed requests

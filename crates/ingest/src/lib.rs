@@ -1,0 +1,1 @@
+//! From published events to owed deliveries

@@ -1,0 +1,1 @@
+//! What every Hookline process needs: settings, telemetry, shutdown, the admin listener

@@ -1,0 +1,1 @@
+//! What Hookline remembers: PostgreSQL or SQLite

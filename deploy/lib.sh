@@ -1,0 +1,114 @@
+# shellcheck shell=bash
+# What services, up and down share: finding ports, starting daemons that hold nothing of the caller's,
+# and ending only processes that we started.
+
+say() { printf '%s\n' "$*" >&2; }
+die() {
+  say "$*"
+  exit 1
+}
+
+# within SECONDS COMMAND…: asks until COMMAND says yes.
+within() {
+  local deadline=$((SECONDS + $1))
+  shift
+  until "$@"; do
+    ((SECONDS < deadline)) || return 1
+    sleep 0.1
+  done
+}
+
+secret() { head -c 20 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
+
+# ---- ports ----
+
+listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+
+# free_port: one that nobody listens on, below the range from which the kernel serves outgoing connections.
+# A port is ours only once a daemon listens on it, so each one handed out stays claimed for two minutes:
+# else two starts at once could draw the same.
+free_port() {
+  local claims=${TMPDIR:-/tmp}/hookline-ports-$EUID port
+  (umask 077 && mkdir -p "$claims")
+  find "$claims" -mindepth 1 -maxdepth 1 -mmin +2 -delete 2>/dev/null || true
+  for _ in {1..200}; do
+    port=$((20000 + RANDOM % 12000))
+    if ! listening "$port" && mkdir "$claims/$port" 2>/dev/null; then
+      echo "$port"
+      return
+    fi
+  done
+  die "no free port between 20000 and 32000 on 127.0.0.1"
+}
+
+# ---- processes ----
+# A pid file holds the pid and the kernel's start time of that process: a pid that another program has
+# been given since is never taken for ours.
+
+started_at() {
+  local stat fields
+  { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
+  read -ra fields <<<"${stat##*) }" # what stands before is the pid and a name that may hold anything
+  [[ ${fields[0]} != [ZX] ]] || return 1
+  echo "${fields[19]}"
+}
+
+record() { # PID FILE
+  local at
+  at=$(started_at "$1") || return 1
+  echo "$1 $at" >"$2"
+}
+
+# alive FILE: the pid in FILE, if that process still runs.
+alive() {
+  local pid at
+  { read -r pid at <"$1"; } 2>/dev/null || return 1
+  [[ $(started_at "$pid") == "$at" ]] && echo "$pid"
+}
+gone() { ! alive "$1" >/dev/null; }
+
+# daemon PIDFILE LOG COMMAND…: starts it in a session of its own, without any of our open files:
+# a lock that a caller holds on a descriptor would otherwise live as long as the daemon.
+daemon() {
+  local file=$1 log=$2 fd
+  shift 2
+  (
+    exec </dev/null >>"$log" 2>&1
+    for fd in /proc/"$BASHPID"/fd/*; do
+      fd=${fd##*/}
+      if ((fd > 2)); then eval "exec $fd>&-"; fi
+    done
+    exec setsid -- "$@"
+  ) &
+  record $! "$file" || true # one that ended at once is found out by whoever waits for it
+}
+
+# end PIDFILE SIGNAL SECONDS: asks it to stop, waits, and insists.
+end() {
+  local pid
+  if pid=$(alive "$1"); then
+    kill "-$2" "$pid" 2>/dev/null || true
+    if ! within "$3" gone "$1"; then
+      say "${1##*/}: process $pid did not stop within $3 s and is killed"
+      kill -KILL "$pid" 2>/dev/null || true
+      within 10 gone "$1" || say "${1##*/}: process $pid is still there"
+    fi
+  fi
+  rm -f "$1"
+}
+
+# http_ok PORT PATH: whether 127.0.0.1 answers a GET with 200, without needing curl.
+http_ok() {
+  local status
+  # shellcheck disable=SC2016 # the inner shell expands its own arguments
+  status=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1"
+    printf "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n" "$2" >&3
+    read -r line <&3 && echo "$line"' - "$1" "$2" 2>/dev/null) || return 1
+  [[ $status == "HTTP/1.1 200"* ]]
+}
+
+# show_log FILE: its end, indented, for the person who has to find out why something did not start.
+show_log() {
+  say "the end of $1:"
+  tail -n 25 "$1" 2>/dev/null | sed 's/^/    /' >&2 || true
+}

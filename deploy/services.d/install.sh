@@ -1,0 +1,61 @@
+# shellcheck shell=bash disable=SC2154 # deploy/services sets what is not set here
+# Installs the Debian packages without their system-wide daemons: we only want the programs.
+
+missing_packages() {
+  postgres_bin >/dev/null || echo postgresql
+  rabbitmq_sbin >/dev/null && command -v epmd >/dev/null || echo rabbitmq-server
+}
+
+install() {
+  local -a missing
+  mapfile -t missing < <(missing_packages)
+  if ((${#missing[@]} == 0)); then
+    say "PostgreSQL ($(postgres_bin)) and RabbitMQ ($(rabbitmq_sbin)) are installed"
+    return
+  fi
+  command -v apt-get >/dev/null || die "install PostgreSQL 15 or newer and RabbitMQ 3.10 or newer (missing: ${missing[*]})"
+  if ((EUID != 0)); then
+    sudo -n true 2>/dev/null || die "as root, run: apt-get install ${missing[*]}"
+    exec sudo -n "$here/services" install
+  fi
+
+  export DEBIAN_FRONTEND=noninteractive
+  forbid_daemons
+  apt-get update -qq
+  apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+  # The packages also ask for a start at every boot. Only what came just now: another's PostgreSQL stays as it is.
+  local name
+  for name in "${missing[@]}"; do
+    update-rc.d "$name" disable >/dev/null 2>&1 || true
+  done
+  if [[ " ${missing[*]} " == *" rabbitmq-server "* ]]; then
+    # RabbitMQ brings Erlang's name server, which has units of its own.
+    systemctl disable epmd.service epmd.socket >/dev/null 2>&1 || true
+  fi
+  mapfile -t missing < <(missing_packages)
+  ((${#missing[@]} == 0)) || die "still missing after apt-get install: ${missing[*]} (PostgreSQL 15 or newer is needed)"
+}
+
+# Debian starts a daemon as soon as it is installed unless policy-rc.d says no. What was there is put back.
+forbid_daemons() {
+  policy=/usr/sbin/policy-rc.d
+  if [[ -x $policy ]]; then
+    local code=0
+    "$policy" rabbitmq-server start >/dev/null 2>&1 || code=$?
+    if ((code == 101)); then return; fi # it says no already
+  fi
+  kept=
+  if [[ -e $policy || -L $policy ]]; then
+    kept=$(mktemp -u "$policy.hookline-XXXXXX")
+    mv "$policy" "$kept"
+  fi
+  trap restore_policy EXIT
+  trap 'exit 130' INT TERM HUP
+  printf '#!/bin/sh\nexit 101\n' >"$policy"
+  chmod 755 "$policy"
+}
+
+restore_policy() {
+  rm -f "$policy"
+  if [[ -n $kept ]]; then mv "$kept" "$policy"; fi
+}

@@ -1,0 +1,93 @@
+# shellcheck shell=bash disable=SC2154 # deploy/services sets what is not set here
+# RabbitMQ for one folder. Uses $here, $dir, $node, $amqp_port, $amqp_password, $dist_port and $epmd_port.
+
+# The package's own scripts. The ones in the PATH switch to the system's user and settings.
+rabbitmq_sbin() {
+  local found
+  found=$(printf '%s\n' /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin | sort -V | tail -n 1)
+  [[ -x $found/rabbitmq-server ]] && echo "$found"
+}
+
+# What the server and rabbitmqctl must agree on, and nothing from the caller's environment.
+rabbitmq_environment() {
+  local home=$dir/rabbitmq
+  environment=(
+    PATH="$PATH" LANG=C.UTF-8 HOME="$home" # the home holds the cookie that lets rabbitmqctl in
+    ERL_EPMD_PORT="$epmd_port" ERL_EPMD_ADDRESS=127.0.0.1
+    RABBITMQ_NODENAME="$node" RABBITMQ_CONF_ENV_FILE=/dev/null
+    RABBITMQ_MNESIA_BASE="$home/mnesia" RABBITMQ_LOG_BASE="$home/log"
+    RABBITMQ_ENABLED_PLUGINS_FILE="$home/enabled_plugins"
+    RABBITMQ_CTL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
+  )
+}
+
+rabbitmq_write_files() {
+  local home=$dir/rabbitmq
+  umask 077
+  mkdir -p "$home"
+  echo '[].' >"$home/enabled_plugins"
+  if [[ ! -e $home/.erlang.cookie ]]; then
+    secret >"$home/.erlang.cookie"
+    chmod 400 "$home/.erlang.cookie" # Erlang refuses any other mode
+  fi
+  # The user is made at the first boot: quicker than rabbitmqctl, which takes a second or two for each call.
+  cat >"$home/rabbitmq.conf" <<CONF
+default_user = hookline
+default_pass = $amqp_password
+default_user_tags.administrator = true
+disk_free_limit.absolute = 50MB
+CONF
+  {
+    echo '#!/bin/sh'
+    printf 'exec env -i'
+    printf ' %q' "${environment[@]}" "$sbin/rabbitmqctl"
+    printf ' "$@"\n'
+  } >"$dir/rabbitmqctl"
+  chmod 700 "$dir/rabbitmqctl"
+}
+
+rabbitmq_start() {
+  gone "$dir/rabbitmq.pid" || return 0
+  local sbin home=$dir/rabbitmq
+  local -a environment
+  sbin=$(rabbitmq_sbin) || die "RabbitMQ is not installed; run: deploy/services install"
+  keep_or_move amqp_port
+  keep_or_move dist_port
+  # Its own name server: a shared one would outlive us, and listens on every address.
+  if gone "$dir/epmd.pid"; then
+    keep_or_move epmd_port
+    daemon "$dir/epmd.pid" "$dir/log/epmd.log" env -i PATH="$PATH" epmd -address 127.0.0.1 -port "$epmd_port"
+  fi
+  rabbitmq_environment
+  (rabbitmq_write_files)
+  rm -f "$home/pid"
+  # RUNNING_UNDER_SYSTEMD makes the script become the Erlang VM instead of waiting for it as its parent.
+  # Schedulers stay unbound: bound ones suit a machine that runs nothing else.
+  daemon "$dir/rabbitmq.pid" "$dir/log/rabbitmq.log" env -i "${environment[@]}" \
+    RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$amqp_port" RABBITMQ_DIST_PORT="$dist_port" \
+    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' \
+    RABBITMQ_CONFIG_FILE="$home/rabbitmq.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$here/rabbitmq/advanced.config" \
+    RABBITMQ_SCHEDULER_BIND_TYPE=u RABBITMQ_PID_FILE="$home/pid" RABBITMQ_LOGS=- RUNNING_UNDER_SYSTEMD=true \
+    "$sbin/rabbitmq-server"
+}
+
+# An AMQP header is answered with a frame of type 1 (connection.start).
+rabbitmq_answers() {
+  local first
+  # shellcheck disable=SC2016 # the inner shell expands its own arguments
+  first=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" && printf "AMQP\0\0\11\1" >&3 && head -c 1 <&3 | od -An -tx1' \
+    - "$amqp_port" 2>/dev/null) || return 1
+  [[ ${first// /} == 01 ]]
+}
+
+# RabbitMQ's word for its pid: a package whose script stays as the VM's parent is then no problem.
+rabbitmq_note_pid() {
+  local pid
+  pid=$(<"$dir/rabbitmq/pid")
+  record "$pid" "$dir/rabbitmq.pid"
+}
+
+rabbitmq_stop() {
+  end "$dir/rabbitmq.pid" TERM 30
+  end "$dir/epmd.pid" TERM 5
+}
