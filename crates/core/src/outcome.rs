@@ -111,6 +111,14 @@ impl Outcome {
         }
     }
 
+    /// The body, where the receiver answered.
+    pub fn body(&self) -> Option<&str> {
+        match self {
+            Outcome::Answered(answer) => Some(&answer.body),
+            Outcome::Failed(_) => None,
+        }
+    }
+
     /// The status, where one came.
     pub fn status(&self) -> Option<u16> {
         match self {
