@@ -1,1 +1,20 @@
-//! What every Hookline process needs: settings, telemetry, shutdown, the admin listener
+//! What every Hookline process needs, so that a service's main says only what is its own.
+//!
+//! [`service::run`] puts the rest together: [`args`] name a file, [`settings`] are read from it
+//! once and refused if bad, [`telemetry`] starts, the [`admin`] listener answers from
+//! [`readiness`] and the metrics, and [`shutdown`] tells everybody when to stop. [`peers`] waits
+//! for a database or a broker that starts later than we do.
+//!
+//! Nothing in here knows an event, a store or a broker.
+
+pub mod admin;
+pub mod args;
+pub mod fault;
+pub mod patience;
+pub mod peers;
+pub mod readiness;
+pub mod service;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;
+pub mod tls;

@@ -1,0 +1,116 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use opentelemetry::metrics::MeterProvider as _;
+use opentelemetry_sdk::Resource;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+use super::*;
+
+struct Admin {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    serving: JoinHandle<io::Result<()>>,
+}
+
+fn serving(readiness: Readiness, metrics: Metrics) -> Admin {
+    let listener = listen("admin.listen", "127.0.0.1:0".parse().unwrap()).unwrap();
+    let shutdown = CancellationToken::new();
+    Admin {
+        address: listener.local_addr().unwrap(),
+        serving: tokio::spawn(serve(listener, readiness, metrics, shutdown.clone())),
+        shutdown,
+    }
+}
+
+fn metrics() -> Metrics {
+    Metrics::new(Resource::builder_empty().build()).unwrap()
+}
+
+impl Admin {
+    /// The status and the body of an answer.
+    async fn get(&self, path: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap();
+        (status.to_owned(), body.to_owned())
+    }
+}
+
+fn answer(status: &str, body: &str) -> (String, String) {
+    (status.to_owned(), body.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_process_that_is_not_ready_says_which_part_is_not() {
+    let broker = Arc::new(AtomicBool::new(false));
+    let readiness = Readiness::default();
+    let admin = serving(readiness.clone(), metrics());
+    assert_eq!(
+        admin.get("/readyz").await,
+        answer("503", r#"{"status":"not ready","parts":{}}"#)
+    );
+    readiness.register("store", || true);
+    let seen = Arc::clone(&broker);
+    readiness.register("broker", move || seen.load(Ordering::Relaxed));
+    assert_eq!(
+        admin.get("/readyz").await,
+        answer(
+            "503",
+            r#"{"status":"not ready","parts":{"broker":false,"store":true}}"#
+        )
+    );
+    assert_eq!(
+        admin.get("/healthz").await,
+        answer("200", r#"{"status":"ok"}"#)
+    );
+    broker.store(true, Ordering::Relaxed);
+    assert_eq!(
+        admin.get("/readyz").await,
+        answer(
+            "200",
+            r#"{"status":"ready","parts":{"broker":true,"store":true}}"#
+        )
+    );
+}
+
+#[tokio::test]
+async fn metrics_are_served_as_prometheus_text() {
+    let metrics = metrics();
+    let events = metrics
+        .provider()
+        .meter("test")
+        .u64_counter("events")
+        .build();
+    events.add(3, &[]);
+    let (status, body) = serving(Readiness::default(), metrics).get("/metrics").await;
+    assert_eq!(status, "200");
+    assert!(body.contains("\nevents_total 3\n"), "{body}");
+}
+
+#[tokio::test]
+async fn it_stops_when_it_is_told_to() {
+    let admin = serving(Readiness::default(), metrics());
+    assert_eq!(admin.get("/nothing").await.0, "404");
+    admin.shutdown.cancel();
+    admin.serving.await.unwrap().unwrap();
+    assert!(TcpStream::connect(admin.address).await.is_err());
+}
+
+#[test]
+fn an_address_in_use_is_named_with_its_setting() {
+    let first = listen("admin.listen", "127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = first.local_addr().unwrap();
+    let error = anyhow::Error::from(listen("admin.listen", address).unwrap_err());
+    let line = format!("{error:#}").replace(&address.port().to_string(), "PORT");
+    insta::assert_snapshot!(
+        line,
+        @"setting admin.listen = 127.0.0.1:PORT: nothing can listen there: Address already in use (os error 98)"
+    );
+}

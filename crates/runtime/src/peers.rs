@@ -1,0 +1,128 @@
+//! A service is often started together with its database and its broker, and is ready first. It
+//! waits for them rather than being restarted until they are there.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use tokio::time::{Instant, sleep, timeout_at};
+
+/// With its jitter a pause is up to twice as long: 100 ms at first, 3 s at the most.
+const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
+    .with_jitter()
+    .with_min_delay(Duration::from_millis(100))
+    .with_max_delay(Duration::from_millis(1_500))
+    .without_max_times();
+
+/// Calls `connect` until it succeeds, for `limit` at most; at least once. A call that hangs is
+/// given up with the rest. A URL must not get into the error: it is logged.
+///
+/// # Errors
+/// One line that names the peer and the last failure.
+pub async fn wait_for<T, E: Display>(
+    name: &str,
+    limit: Duration,
+    mut connect: impl AsyncFnMut() -> Result<T, E>,
+) -> anyhow::Result<T> {
+    let deadline = Instant::now() + limit;
+    let mut pauses = PAUSES.build();
+    loop {
+        let last = match attempt(deadline, limit, &mut connect).await {
+            Ok(peer) => return Ok(peer),
+            Err(failure) => failure,
+        };
+        tracing::warn!(peer = name, error = %last, "cannot connect yet");
+        let pause = pauses.next().unwrap_or_default();
+        if Instant::now() + pause >= deadline {
+            anyhow::bail!(
+                "{name} is not reachable after {} s: {last}",
+                limit.as_secs_f64()
+            );
+        }
+        sleep(pause).await;
+    }
+}
+
+async fn attempt<T, E: Display>(
+    deadline: Instant,
+    limit: Duration,
+    connect: &mut impl AsyncFnMut() -> Result<T, E>,
+) -> Result<T, String> {
+    // Without a limit there is one call, and nothing but its own deadline ends it.
+    if limit.is_zero() {
+        return connect().await.map_err(|error| error.to_string());
+    }
+    match timeout_at(deadline, connect()).await {
+        Ok(connected) => connected.map_err(|error| error.to_string()),
+        Err(_) => Err("no answer".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_starts_later_is_waited_for() {
+        let start = Instant::now();
+        let mut calls = 0;
+        let found = wait_for("PostgreSQL", LIMIT, async || {
+            calls += 1;
+            match start.elapsed() {
+                late if late > Duration::from_secs(10) => Ok("connected"),
+                _ => Err("connection refused"),
+            }
+        });
+        assert_eq!(found.await.unwrap(), "connected");
+        assert!(start.elapsed() < Duration::from_secs(14), "{calls}");
+        assert!((6..=14).contains(&calls), "{calls}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_stays_away_is_named_with_the_last_failure() {
+        let start = Instant::now();
+        let found = wait_for("PostgreSQL", LIMIT, async || {
+            Err::<(), _>(match start.elapsed() {
+                early if early < Duration::from_secs(30) => "no route to host",
+                _ => "connection refused",
+            })
+        });
+        insta::assert_snapshot!(
+            found.await.unwrap_err(),
+            @"PostgreSQL is not reachable after 60 s: connection refused"
+        );
+        assert!(start.elapsed() <= LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_never_answers_is_given_up() {
+        let start = Instant::now();
+        let found = wait_for("RabbitMQ", LIMIT, async || {
+            pending::<Result<(), &str>>().await
+        });
+        insta::assert_snapshot!(
+            found.await.unwrap_err(),
+            @"RabbitMQ is not reachable after 60 s: no answer"
+        );
+        assert_eq!(start.elapsed(), LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_limit_it_is_tried_once() {
+        let mut calls = 0;
+        let found = wait_for("RabbitMQ", Duration::ZERO, async || {
+            calls += 1;
+            sleep(Duration::from_secs(1)).await;
+            Err::<(), _>("connection refused")
+        });
+        insta::assert_snapshot!(
+            found.await.unwrap_err(),
+            @"RabbitMQ is not reachable after 0 s: connection refused"
+        );
+        assert_eq!(calls, 1);
+    }
+}

@@ -1,0 +1,145 @@
+//! The main of a service: what comes before its work and after it.
+//!
+//! Whatever goes wrong is one line on standard error. The exit status says whose fault it was: 2
+//! for bad arguments and settings, which a restart does not mend, and 1 for anything else.
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::ServiceArgs;
+use crate::readiness::Readiness;
+use crate::settings::{Settings, SettingsError};
+use crate::telemetry::{Metrics, Telemetry};
+use crate::{admin, fault, peers, shutdown, tls};
+
+/// Blocking calls wait for the database, and there are never many connections to it.
+const MAX_BLOCKING_THREADS: usize = 64;
+
+/// How long blocking calls may hold up the end.
+const LAST_CALLS: Duration = Duration::from_secs(5);
+
+/// What a service works with.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// All settings.
+    pub settings: Arc<Settings>,
+    /// Cancelled when the service shall stop: it takes no more work, finishes and returns.
+    pub shutdown: CancellationToken,
+    /// Where the service registers its parts, all of them once they can be asked.
+    pub readiness: Readiness,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+}
+
+impl Context {
+    /// Connects to a peer as [`peers::wait_for`] does, for as long as the settings say.
+    ///
+    /// # Errors
+    /// When the peer stays away, or when the service was told to stop meanwhile.
+    pub async fn wait_for<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        connect: impl AsyncFnMut() -> Result<T, E>,
+    ) -> anyhow::Result<T> {
+        let limit = self.settings.start.wait_for_peers;
+        tokio::select! {
+            found = peers::wait_for(name, limit, connect) => found,
+            () = self.shutdown.cancelled() => anyhow::bail!("stopped while waiting for {name}"),
+        }
+    }
+}
+
+/// Runs a service from its arguments to its exit status.
+pub fn run<F, Fut>(name: &'static str, serve: F) -> ExitCode
+where
+    F: FnOnce(Context) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    ExitCode::from(run_with(name, &ServiceArgs::of_process(name), serve))
+}
+
+fn run_with<F, Fut>(name: &'static str, args: &ServiceArgs, serve: F) -> u8
+where
+    F: FnOnce(Context) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let ended = match args.print_default_config {
+        true => io::stdout()
+            .write_all(Settings::default_file().as_bytes())
+            .map_err(Into::into),
+        false => start(name, args, serve),
+    };
+    let Err(error) = ended else {
+        return 0;
+    };
+    let line = format!("{name}: {error:#}").replace(['\n', '\r'], " ");
+    // Nobody is left to tell when standard error is closed.
+    let _unheard = writeln!(io::stderr(), "{line}");
+    match error.chain().any(|cause| cause.is::<SettingsError>()) {
+        true => 2,
+        false => 1,
+    }
+}
+
+fn start<F, Fut>(name: &'static str, args: &ServiceArgs, serve: F) -> anyhow::Result<()>
+where
+    F: FnOnce(Context) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let settings = Settings::load(args.config.as_deref())?;
+    fault::arm();
+    tls::use_ring();
+    let runtime = runtime(name)?;
+    let guard = runtime.enter();
+    let telemetry = Telemetry::start(name, &settings)?;
+    let context = Context {
+        settings: Arc::new(settings),
+        shutdown: shutdown::on_signals().context("signals cannot be listened to")?,
+        readiness: Readiness::default(),
+        metrics: telemetry.metrics().clone(),
+    };
+    drop(guard);
+    let ended = runtime.block_on(beside_admin(context, serve));
+    telemetry.shutdown();
+    runtime.shutdown_timeout(LAST_CALLS);
+    ended
+}
+
+/// The admin listener is there before the service's own start, so that a service that waits for
+/// its database is seen to live and not to be ready.
+async fn beside_admin<F, Fut>(context: Context, serve: F) -> anyhow::Result<()>
+where
+    F: FnOnce(Context) -> Fut,
+    Fut: Future<Output = anyhow::Result<()>>,
+{
+    let listener = admin::listen("admin.listen", context.settings.admin.listen)?;
+    tracing::info!(address = %context.settings.admin.listen, "health and metrics are served");
+    let stop = CancellationToken::new();
+    let answering = tokio::spawn(admin::serve(
+        listener,
+        context.readiness.clone(),
+        context.metrics.clone(),
+        stop.clone(),
+    ));
+    let ended = serve(context).await;
+    stop.cancel();
+    let answered = answering.await.context("the admin listener died")?;
+    ended.and(answered.context("the admin listener failed"))
+}
+
+fn runtime(name: &'static str) -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name(name)
+        .max_blocking_threads(MAX_BLOCKING_THREADS)
+        .build()
+}
+
+#[cfg(test)]
+mod tests;

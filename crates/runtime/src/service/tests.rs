@@ -1,0 +1,150 @@
+//! A service is a process: these tests start their own executable again as one, which runs the
+//! single ignored test below.
+
+use std::env;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStderr, Command, Stdio, exit};
+
+use super::*;
+
+const PROBE: &str = "service::tests::a_service_for_the_other_tests";
+
+#[test]
+#[ignore = "the other tests run it as a process of its own"]
+fn a_service_for_the_other_tests() {
+    let args = ServiceArgs {
+        print_default_config: env::var_os("PRINT").is_some(),
+        ..ServiceArgs::default()
+    };
+    let status = run_with("probe", &args, |context| async move {
+        match env::var("WORK").as_deref() {
+            Ok("fail") => anyhow::bail!(io::Error::other("disk\nfull")),
+            Ok("wait for a peer") => {
+                let connect = async || Err::<(), _>("connection refused");
+                context.wait_for("PostgreSQL", connect).await
+            }
+            Ok("never stop") => std::future::pending().await,
+            Ok("need a store") => context
+                .settings
+                .store
+                .required_url()
+                .map(drop)
+                .map_err(Into::into),
+            _ => {
+                context.shutdown.cancelled().await;
+                Ok(())
+            }
+        }
+    });
+    exit(status.into());
+}
+
+struct Probe {
+    process: Child,
+    log: BufReader<ChildStderr>,
+}
+
+impl Probe {
+    fn start(variables: &[(&str, &str)]) -> Self {
+        let mut process = Command::new(env::current_exe().unwrap())
+            .args(["--exact", PROBE, "--ignored", "--nocapture"])
+            .env("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0")
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(process.stderr.take().unwrap());
+        Self { process, log }
+    }
+
+    /// Reads its log up to a line that has `words`.
+    fn has_logged(mut self, words: &str) -> Self {
+        let mut line = String::new();
+        while !line.contains(words) {
+            line.clear();
+            let length = self.log.read_line(&mut line).unwrap();
+            assert_ne!(length, 0, "it ended without: {words}");
+        }
+        self
+    }
+
+    fn signal(self, signal: &str) -> Self {
+        let id = self.process.id().to_string();
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success());
+        self
+    }
+
+    /// Its exit status, and what is left of standard output and error.
+    fn end(mut self) -> (i32, String, String) {
+        let mut output = String::new();
+        let mut stdout = self.process.stdout.take().unwrap();
+        stdout.read_to_string(&mut output).unwrap();
+        let mut errors = String::new();
+        self.log.read_to_string(&mut errors).unwrap();
+        let status = self.process.wait().unwrap();
+        (status.code().unwrap(), output, errors)
+    }
+}
+
+#[test]
+fn a_failure_is_one_line_and_status_1() {
+    let (status, _, errors) = Probe::start(&[("WORK", "fail")]).end();
+    assert_eq!(status, 1);
+    assert_eq!(errors.lines().last(), Some("probe: disk full"), "{errors}");
+}
+
+#[test]
+fn a_bad_setting_is_one_line_and_status_2() {
+    let (status, _, errors) = Probe::start(&[("HOOKLINE__API__WORKERS", "0")]).end();
+    assert_eq!(status, 2);
+    insta::assert_snapshot!(errors, @"probe: setting api.workers = 0 (from HOOKLINE__API__WORKERS) is not allowed: it must be from 1 to 256");
+    let (status, _, errors) = Probe::start(&[("WORK", "need a store")]).end();
+    assert_eq!(status, 2);
+    let line = errors.lines().last().unwrap();
+    assert!(
+        line.starts_with("probe: setting store.url is not set: "),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_signal_stops_it_and_what_is_done_is_status_0() {
+    for signal in ["-TERM", "-INT"] {
+        let probe = Probe::start(&[]).has_logged("health and metrics are served");
+        let (status, _, errors) = probe.signal(signal).end();
+        assert_eq!(status, 0, "{errors}");
+    }
+}
+
+#[test]
+fn the_second_signal_ends_it_at_once() {
+    for (signal, expected) in [("-TERM", 143), ("-INT", 130)] {
+        let (status, _, _) = Probe::start(&[("WORK", "never stop")])
+            .has_logged("health and metrics are served")
+            .signal("-TERM")
+            .has_logged("stopping")
+            .signal(signal)
+            .end();
+        assert_eq!(status, expected);
+    }
+}
+
+#[test]
+fn a_service_that_waits_for_its_database_can_be_stopped() {
+    let (status, _, errors) = Probe::start(&[("WORK", "wait for a peer")])
+        .has_logged("cannot connect yet")
+        .signal("-TERM")
+        .end();
+    assert_eq!(status, 1);
+    let last = errors.lines().last();
+    assert_eq!(last, Some("probe: stopped while waiting for PostgreSQL"));
+}
+
+#[test]
+fn the_default_file_is_printed_whole() {
+    let (status, output, _) = Probe::start(&[("PRINT", "1")]).end();
+    assert_eq!(status, 0);
+    assert!(output.contains(Settings::default_file()));
+}

@@ -1,0 +1,256 @@
+//! Settings are read once, at the start, and a bad one stops it: a typo that is passed over shows
+//! itself weeks later as a limit that was never there.
+//!
+//! The commented default file is compiled in and is the schema, too: it has every setting, so what
+//! it lacks is unknown, and its types say how an environment variable is read.
+
+mod allowed;
+mod known;
+mod load;
+mod refused;
+mod secret_url;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hookline_core::retry::RetrySchedule;
+use hookline_core::target::{Networks, Schemes, TargetRules};
+use serde::Deserialize;
+
+pub use refused::{Refused, SettingsError, Why};
+pub use secret_url::SecretUrl;
+
+/// All settings, by section of the file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the types and the default file say it")]
+pub struct Settings {
+    pub store: StoreSettings,
+    pub broker: BrokerSettings,
+    pub api: ApiSettings,
+    pub admin: AdminSettings,
+    pub ingest: IngestSettings,
+    pub dispatcher: DispatcherSettings,
+    pub retry: RetrySettings,
+    pub targets: TargetSettings,
+    pub retention: RetentionSettings,
+    pub log: LogSettings,
+    pub telemetry: TelemetrySettings,
+    pub start: StartSettings,
+}
+
+/// `[store]`: the database of the three services.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// Empty where it was not set; see [`StoreSettings::required_url`].
+    #[serde(deserialize_with = "allowed::postgres_url")]
+    pub url: SecretUrl,
+    /// Connections that the process holds at most.
+    #[serde(deserialize_with = "allowed::number::<1, 200, _, _>")]
+    pub connections: u32,
+    /// How long somebody waits for a free connection.
+    #[serde(
+        rename = "wait_ms",
+        deserialize_with = "allowed::milliseconds::<1, 60_000, _>"
+    )]
+    pub wait: Duration,
+    /// How long one statement may take.
+    #[serde(
+        rename = "statement_timeout_ms",
+        deserialize_with = "allowed::milliseconds::<100, 600_000, _>"
+    )]
+    pub statement_timeout: Duration,
+}
+
+impl StoreSettings {
+    /// The URL, for a service that cannot do without.
+    ///
+    /// # Errors
+    /// [`SettingsError::NotSet`] where there is none.
+    pub fn required_url(&self) -> Result<&SecretUrl, SettingsError> {
+        self.url
+            .required("store.url", "postgres://USER:PASSWORD@HOST/DATABASE")
+    }
+}
+
+/// `[broker]`: the message broker of the three services.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerSettings {
+    /// Empty where it was not set; see [`BrokerSettings::required_url`].
+    #[serde(deserialize_with = "allowed::amqp_url")]
+    pub url: SecretUrl,
+    /// How long a message may take to be confirmed.
+    #[serde(
+        rename = "confirm_timeout_ms",
+        deserialize_with = "allowed::milliseconds::<100, 60_000, _>"
+    )]
+    pub confirm_timeout: Duration,
+}
+
+impl BrokerSettings {
+    /// The URL, for a service that cannot do without.
+    ///
+    /// # Errors
+    /// [`SettingsError::NotSet`] where there is none.
+    pub fn required_url(&self) -> Result<&SecretUrl, SettingsError> {
+        self.url
+            .required("broker.url", "amqp://USER:PASSWORD@HOST/VHOST")
+    }
+}
+
+/// `[api]`: the REST API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ApiSettings {
+    /// Where it listens.
+    #[serde(deserialize_with = "allowed::listen_address")]
+    pub listen: SocketAddr,
+    /// Every request is answered within this time.
+    #[serde(
+        rename = "request_deadline_ms",
+        deserialize_with = "allowed::milliseconds::<100, 60_000, _>"
+    )]
+    pub request_deadline: Duration,
+    /// Subscriptions that one organization may have.
+    #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
+    pub max_subscriptions: u32,
+    /// Threads that serve requests.
+    #[serde(deserialize_with = "allowed::number::<1, 256, _, _>")]
+    pub workers: usize,
+}
+
+/// `[admin]`: health, readiness and metrics.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminSettings {
+    /// Where it listens.
+    #[serde(deserialize_with = "allowed::listen_address")]
+    pub listen: SocketAddr,
+}
+
+/// `[ingest]`: from events to deliveries.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestSettings {
+    /// Events in one transaction at most.
+    #[serde(deserialize_with = "allowed::number::<1, 1_000, _, _>")]
+    pub batch: usize,
+    /// Events that the broker hands out ahead.
+    #[serde(deserialize_with = "allowed::number::<1, 65_535, _, _>")]
+    pub prefetch: u16,
+    /// No more events are taken while this many attempts wait.
+    #[serde(deserialize_with = "allowed::number::<1, 100_000_000, _, _>")]
+    pub max_waiting: u64,
+}
+
+/// `[dispatcher]`: requests to receivers.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DispatcherSettings {
+    /// Requests in flight at once.
+    #[serde(deserialize_with = "allowed::number::<1, 10_000, _, _>")]
+    pub slots: usize,
+    /// Attempts that the broker hands out ahead.
+    #[serde(deserialize_with = "allowed::number::<1, 65_535, _, _>")]
+    pub prefetch: u16,
+    /// How long a receiver may take, the connection included.
+    #[serde(
+        rename = "deadline_seconds",
+        deserialize_with = "allowed::seconds::<1, 60, _>"
+    )]
+    pub deadline: Duration,
+    /// How much memory the bodies of recent events may take.
+    #[serde(deserialize_with = "allowed::number::<1, 4_096, _, _>")]
+    pub body_cache_mib: u64,
+}
+
+/// `[retry]`: when a failed delivery is tried again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetrySettings {
+    /// The waits between attempts.
+    #[serde(
+        rename = "schedule_seconds",
+        deserialize_with = "allowed::retry_schedule"
+    )]
+    pub schedule: RetrySchedule,
+}
+
+/// `[targets]`: where subscriptions may point.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetSettings {
+    /// Whether `http://` will do.
+    pub allow_http: bool,
+    /// Whether private, local and reserved addresses will do.
+    pub allow_private_networks: bool,
+}
+
+impl TargetSettings {
+    /// The rules that they stand for.
+    pub fn rules(&self) -> TargetRules {
+        TargetRules {
+            schemes: match self.allow_http {
+                true => Schemes::HttpToo,
+                false => Schemes::HttpsOnly,
+            },
+            networks: match self.allow_private_networks {
+                true => Networks::Any,
+                false => Networks::Public,
+            },
+        }
+    }
+}
+
+/// `[retention]`: how long things are kept.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetentionSettings {
+    /// Days that events, deliveries and logs are kept.
+    #[serde(deserialize_with = "allowed::number::<1, 3_650, _, _>")]
+    pub days: u32,
+}
+
+/// `[log]`: what is written to standard error.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogSettings {
+    /// How.
+    #[serde(deserialize_with = "allowed::log_format")]
+    pub format: LogFormat,
+    /// How much: directives of `tracing_subscriber::EnvFilter`, tried when they were read.
+    #[serde(deserialize_with = "allowed::log_level")]
+    pub level: String,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one object a line.
+    Json,
+}
+
+/// `[telemetry]`: where traces go.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetrySettings {
+    /// The collector; empty where none was set.
+    #[serde(deserialize_with = "allowed::http_url")]
+    pub otlp_endpoint: SecretUrl,
+}
+
+/// `[start]`: how a service starts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartSettings {
+    /// How long the database and the broker are waited for.
+    #[serde(
+        rename = "wait_for_peers_seconds",
+        deserialize_with = "allowed::seconds::<0, 3_600, _>"
+    )]
+    pub wait_for_peers: Duration,
+}

@@ -1,0 +1,148 @@
+//! What each setting may be. An error begins with `must`, or says what is expected as it reads
+//! after `it must be`.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hookline_core::retry::{InvalidSchedule, RetrySchedule};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+use url::Url;
+
+use super::{LogFormat, SecretUrl};
+
+pub(super) fn number<'de, const MIN: u64, const MAX: u64, T, D>(from: D) -> Result<T, D::Error>
+where
+    T: TryFrom<u64>,
+    D: Deserializer<'de>,
+{
+    from.deserialize_any(Range::<MIN, MAX, T>(PhantomData))
+}
+
+pub(super) fn milliseconds<'de, const MIN: u64, const MAX: u64, D>(
+    from: D,
+) -> Result<Duration, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    number::<MIN, MAX, u64, D>(from).map(Duration::from_millis)
+}
+
+pub(super) fn seconds<'de, const MIN: u64, const MAX: u64, D>(from: D) -> Result<Duration, D::Error>
+where
+    D: Deserializer<'de>,
+{
+    number::<MIN, MAX, u64, D>(from).map(Duration::from_secs)
+}
+
+struct Range<const MIN: u64, const MAX: u64, T>(PhantomData<T>);
+
+impl<const MIN: u64, const MAX: u64, T: TryFrom<u64>> Visitor<'_> for Range<MIN, MAX, T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<T, E> {
+        let within = (MIN..=MAX).contains(&value);
+        let fitting = within.then(|| T::try_from(value).ok()).flatten();
+        fitting.ok_or_else(|| {
+            let range = format!("from {MIN} to {MAX}");
+            E::invalid_value(Unexpected::Unsigned(value), &range.as_str())
+        })
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<T, E> {
+        // A negative number is as far out of range as 2^64 - 1.
+        self.visit_u64(u64::try_from(value).unwrap_or(u64::MAX))
+    }
+}
+
+/// A text that `read` can make something of; `allowed` says which ones.
+fn text<'de, T, D: Deserializer<'de>>(
+    from: D,
+    allowed: &str,
+    read: impl FnOnce(String) -> Option<T>,
+) -> Result<T, D::Error> {
+    let text = String::deserialize(from).ok();
+    text.and_then(read).ok_or_else(|| D::Error::custom(allowed))
+}
+
+pub(super) fn listen_address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let allowed = "must be an IP address and a port such as 127.0.0.1:8080";
+    text(from, allowed, |text| text.parse().ok())
+}
+
+/// libpq knows spellings of a URL that others don't (several hosts), so it has the last word.
+pub(super) fn postgres_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
+    url(from, "must be a URL that begins with postgres://", |text| {
+        text.starts_with("postgres://") || text.starts_with("postgresql://")
+    })
+}
+
+pub(super) fn amqp_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
+    let allowed = "must be a URL that begins with amqp:// or amqps://";
+    url(from, allowed, |text| has_scheme(text, ["amqp", "amqps"]))
+}
+
+pub(super) fn http_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
+    let allowed = "must be a URL that begins with http:// or https://";
+    url(from, allowed, |text| has_scheme(text, ["http", "https"]))
+}
+
+fn has_scheme(text: &str, schemes: [&str; 2]) -> bool {
+    Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host())
+}
+
+fn url<'de, D: Deserializer<'de>>(
+    from: D,
+    allowed: &str,
+    is_allowed: impl FnOnce(&str) -> bool,
+) -> Result<SecretUrl, D::Error> {
+    text(from, allowed, |text| {
+        (text.is_empty() || is_allowed(&text)).then(|| SecretUrl::new(text))
+    })
+}
+
+pub(super) fn retry_schedule<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<RetrySchedule, D::Error> {
+    let waits = Vec::<i64>::deserialize(from)
+        .map_err(|_| D::Error::custom("must be a list of whole seconds such as [5, 30, 120]"))?;
+    waits
+        .into_iter()
+        .map(|wait| u32::try_from(wait).map_err(|_| InvalidSchedule::OutOfRange))
+        .collect::<Result<Vec<_>, _>>()
+        .and_then(RetrySchedule::new)
+        .map_err(D::Error::custom)
+}
+
+pub(super) fn log_format<'de, D: Deserializer<'de>>(from: D) -> Result<LogFormat, D::Error> {
+    text(from, "must be \"text\" or \"json\"", |text| {
+        match text.as_str() {
+            "text" => Some(LogFormat::Text),
+            "json" => Some(LogFormat::Json),
+            _ => None,
+        }
+    })
+}
+
+/// `EnvFilter` takes a mistyped level for the name of a module and then logs nothing, so a word
+/// that stands alone has to be a level.
+pub(super) fn log_level<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let allowed = "must be error, warn, info, debug, trace or off, also by module: \
+                   info,hookline_dispatcher=debug";
+    text(from, allowed, |text| {
+        let words_are_levels = text
+            .split(',')
+            .map(str::trim)
+            .filter(|directive| !directive.contains(['=', '[']))
+            .all(|word| !word.is_empty() && word.parse::<LevelFilter>().is_ok());
+        (words_are_levels && EnvFilter::try_new(&text).is_ok()).then_some(text)
+    })
+}

@@ -1,0 +1,129 @@
+use std::fmt;
+
+use url::Url;
+
+use super::SettingsError;
+use super::refused::variable;
+
+/// A URL that may hold a password and so never shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SecretUrl(Box<str>);
+
+impl SecretUrl {
+    /// A URL as it was written; an empty one stands for none.
+    pub fn new(text: impl Into<Box<str>>) -> Self {
+        Self(text.into())
+    }
+
+    /// The URL with its password, for whoever connects.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is one.
+    pub fn is_set(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    pub(super) fn required(
+        &self,
+        name: &'static str,
+        example: &'static str,
+    ) -> Result<&Self, SettingsError> {
+        match self.is_set() {
+            true => Ok(self),
+            false => Err(SettingsError::NotSet {
+                name,
+                variable: variable(name),
+                example,
+            }),
+        }
+    }
+}
+
+/// Shows what is surely no secret: scheme, user, host, port and path. A password with an unescaped
+/// `/`, `?`, `#` or `@` moves into the parts behind it, so a URL that has such parts is hidden.
+impl fmt::Display for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_set() {
+            return Ok(());
+        }
+        let Some(url) = readable(&self.0) else {
+            return f.write_str("***");
+        };
+        write!(f, "{}://", url.scheme())?;
+        match (url.username(), url.password()) {
+            ("", None) => {}
+            (user, None) => write!(f, "{user}@")?,
+            (user, Some(_)) => write!(f, "{user}:***@")?,
+        }
+        f.write_str(url.host_str().unwrap_or_default())?;
+        if let Some(port) = url.port() {
+            write!(f, ":{port}")?;
+        }
+        f.write_str(url.path())?;
+        match url.query() {
+            Some(_) => f.write_str("?***"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SecretUrl({self})")
+    }
+}
+
+fn readable(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let behind_host = [url.path(), url.query().unwrap_or_default()];
+    let is_plain = text.contains("://")
+        && url.has_host()
+        && url.fragment().is_none()
+        && !behind_host.iter().any(|part| part.contains('@'));
+    is_plain.then_some(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_shows_everything_but_its_password_and_query() {
+        for (text, shown) in [
+            ("postgres://127.0.0.1/db", "postgres://127.0.0.1/db"),
+            ("postgres://u@h:5432/db", "postgres://u@h:5432/db"),
+            (
+                "postgres://u:secret@h:5432/db",
+                "postgres://u:***@h:5432/db",
+            ),
+            ("amqps://u:secret@h/%2f", "amqps://u:***@h/%2f"),
+            ("postgres://h/db?password=secret", "postgres://h/db?***"),
+            ("https://:secret@h", "https://:***@h/"),
+        ] {
+            assert_eq!(SecretUrl::new(text).to_string(), shown);
+            assert_eq!(
+                format!("{:?}", SecretUrl::new(text)),
+                format!("SecretUrl({shown})")
+            );
+        }
+    }
+
+    #[test]
+    fn a_password_that_broke_its_url_is_not_shown_either() {
+        for text in [
+            "secret",
+            "u:secret@h/db",
+            "host=h password=secret",
+            "postgres://u:12/secret@h/db",
+            "postgres://u:12?secret@h/db",
+            "postgres://u:12#secret@h/db",
+            "postgres://u:sec/ret@h/db",
+            "postgres://h/db?password=secret@more",
+            "postgres://u:secret@/db",
+        ] {
+            assert_eq!(SecretUrl::new(text).to_string(), "***", "{text}");
+        }
+    }
+}
