@@ -1,1 +1,32 @@
-//! What Hookline remembers: PostgreSQL or SQLite
+//! What Hookline remembers: organizations, keys, subscriptions, events, deliveries and the log of
+//! every attempt, in PostgreSQL or in SQLite. Only this crate knows diesel.
+//!
+//! The queries of `queries/` are written once and compiled twice, as `postgres::queries` and as
+//! `sqlite::queries`: diesel checks each against its backend, and neither home can do what the
+//! other cannot. What must be said differently stands in the two files named `bulk.rs`.
+//!
+//! Ids of events, deliveries and attempts are derived by the caller, so a repeat finds its row.
+//! One statement moves a delivery from attempt n-1 to n while it is pending; whoever did not move
+//! it writes nothing.
+
+#![expect(
+    clippy::duplicate_mod,
+    reason = "the queries are compiled once for each backend, on purpose"
+)]
+
+mod columns;
+mod error;
+mod facade;
+mod postgres;
+mod records;
+mod rows;
+mod schema;
+mod sqlite;
+
+pub use error::StoreError;
+pub use facade::{CLOCK_TOLERANCE, FanoutIndex, PostgresSettings, Store};
+pub use records::{
+    AttemptRecord, AttemptStatus, Body, Created, Follow, Given, IncomingEvent, KeyHash, KeyInfo,
+    Listing, LogCursor, LogEntry, LogQuery, LogStart, LoggedError, NewKey, Owed, Standing, Window,
+};
+pub use sqlite::queue::{EmbeddedQueue, QueuedEvents, TakenAttempt};

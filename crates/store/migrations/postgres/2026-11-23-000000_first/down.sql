@@ -1,0 +1,9 @@
+DROP TABLE attempt_counts;
+DROP TABLE attempts;
+DROP TABLE deliveries;
+DROP TABLE events;
+DROP TABLE subscriptions;
+DROP TABLE subscription_version;
+DROP TABLE api_key_organizations;
+DROP TABLE api_keys;
+DROP TABLE organizations;

@@ -1,0 +1,414 @@
+//! The store as services see it: async, one method for each thing that is asked of it, whichever
+//! home it stands in.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use hookline_core::access::Access;
+use hookline_core::delivery::{DeliveryState, OwedAttempt};
+use hookline_core::fanout::{SubscriptionChange, SubscriptionIndex};
+use hookline_core::ids::{DeliveryId, EventKey, KeyId, OrganizationId, SubscriptionId};
+use hookline_core::subscription::{NewSubscription, Subscription, SubscriptionPatch};
+use hookline_core::timestamp::Timestamp;
+
+use crate::error::StoreError;
+use crate::postgres::{self, Postgres};
+use crate::records::{
+    AttemptRecord, Body, Created, Given, IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry,
+    LogQuery, NewKey, Owed, Window,
+};
+use crate::sqlite::queue::EmbeddedQueue;
+use crate::sqlite::{self, Sharing, Sqlite};
+
+/// How far two clocks may be apart before the services warn.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// How many rows of counters a day, subscription, type and status has at most.
+const WRITERS: i32 = 8;
+
+/// How a PostgreSQL home is reached.
+#[derive(Clone)]
+pub struct PostgresSettings {
+    /// `postgres://…`
+    pub url: String,
+    /// How many connections at most.
+    pub connections: u32,
+    /// How long a caller waits for one.
+    pub wait: Duration,
+    /// How long a statement may take.
+    pub statement_timeout: Duration,
+}
+
+impl fmt::Debug for PostgresSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSettings")
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every active subscription as a process last saw it, kept fresh inside each intake.
+#[derive(Debug, Clone, Default)]
+pub struct FanoutIndex(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    version: i64,
+    index: SubscriptionIndex,
+}
+
+impl FanoutIndex {
+    /// Brings the index up to date with what `changes` finds after its version, then asks it.
+    pub(crate) fn with<T>(
+        &self,
+        changes: impl FnOnce(i64) -> Result<(Vec<SubscriptionChange>, i64), StoreError>,
+        ask: impl FnOnce(&SubscriptionIndex) -> T,
+    ) -> Result<T, StoreError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (changed, version) = changes(known.version)?;
+        for change in changed {
+            known.index.apply(change);
+        }
+        known.version = version;
+        Ok(ask(&known.index))
+    }
+}
+
+/// Everything that Hookline remembers. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    home: Home,
+    writer: i32,
+}
+
+#[derive(Clone)]
+enum Home {
+    Postgres(Postgres),
+    Sqlite(Sqlite),
+}
+
+/// Runs a query of `queries/` in whichever home, on a connection that may write.
+macro_rules! write {
+    ($store:expr, |$conn:ident, $q:ident| $query:expr) => {
+        match &$store.home {
+            Home::Postgres(home) => {
+                home.run(move |$conn| {
+                    use postgres::queries as $q;
+                    $query
+                })
+                .await
+            }
+            Home::Sqlite(home) => {
+                home.write(move |$conn| {
+                    use sqlite::queries as $q;
+                    $query
+                })
+                .await
+            }
+        }
+    };
+}
+
+/// The same on a connection that only reads.
+macro_rules! read {
+    ($store:expr, |$conn:ident, $q:ident| $query:expr) => {
+        match &$store.home {
+            Home::Postgres(home) => {
+                home.run(move |$conn| {
+                    use postgres::queries as $q;
+                    $query
+                })
+                .await
+            }
+            Home::Sqlite(home) => {
+                home.read(move |$conn| {
+                    use sqlite::queries as $q;
+                    $query
+                })
+                .await
+            }
+        }
+    };
+}
+
+impl Store {
+    /// A home in PostgreSQL. Nothing is dialled before the first call.
+    pub fn postgres(settings: &PostgresSettings) -> Self {
+        Self::of(Home::Postgres(Postgres::new(settings)))
+    }
+
+    /// A home in a folder that this process alone delivers from, and its queue.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder cannot be used or another process delivers from it.
+    pub fn embedded(folder: &Path) -> Result<(Self, EmbeddedQueue), StoreError> {
+        let home = Sqlite::open(folder, Sharing::Exclusive)?;
+        Ok((
+            Self::of(Home::Sqlite(home.clone())),
+            EmbeddedQueue::new(home),
+        ))
+    }
+
+    /// The tables of a folder that another process may be delivering from.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder cannot be used.
+    pub fn beside_embedded(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self::of(Home::Sqlite(Sqlite::open(
+            folder,
+            Sharing::Shared,
+        )?)))
+    }
+
+    fn of(home: Home) -> Self {
+        let spread = uuid::Uuid::new_v4().as_u128() % u128::from(WRITERS.unsigned_abs());
+        Self {
+            home,
+            writer: i32::try_from(spread).unwrap_or_default(),
+        }
+    }
+
+    /// Brings the schema up to date. A SQLite home does so whenever it is opened.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it cannot.
+    pub async fn migrate(&self, now: Timestamp) -> Result<(), StoreError> {
+        if let Home::Postgres(home) = &self.home {
+            home.run(postgres::migrate).await?;
+        }
+        self.prepare_days(now).await
+    }
+
+    /// Whether the store can be reached and has this version's schema.
+    ///
+    /// # Errors
+    /// [`StoreError`] when it has not, or cannot.
+    pub async fn check_schema(&self) -> Result<(), StoreError> {
+        match &self.home {
+            Home::Postgres(home) => home.run(postgres::check_schema).await,
+            Home::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Makes room for the log of today and the days to come.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn prepare_days(&self, now: Timestamp) -> Result<(), StoreError> {
+        match &self.home {
+            Home::Postgres(home) => {
+                home.run(move |conn| postgres::bulk::prepare_days(conn, now))
+                    .await
+            }
+            Home::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Asks for the store once a second, so that [`Store::is_ready`] speaks of now, and warns when
+    /// its clock is [`CLOCK_TOLERANCE`] or more from ours: receivers judge `webhook-timestamp` by
+    /// the true time. Never ends by itself.
+    pub async fn keep_watch(&self) {
+        let Home::Postgres(home) = &self.home else {
+            return std::future::pending().await;
+        };
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut off = false;
+        loop {
+            second.tick().await;
+            let Ok(theirs) = home.run(postgres::clock).await else {
+                continue;
+            };
+            let ours = Timestamp::from(SystemTime::now());
+            let tolerance = i64::try_from(CLOCK_TOLERANCE.as_micros()).unwrap_or(i64::MAX);
+            let was_off =
+                std::mem::replace(&mut off, (ours.unix_micros() - theirs).abs() >= tolerance);
+            if off && !was_off {
+                let theirs = Timestamp::from_unix_micros(theirs);
+                tracing::warn!(%ours, %theirs, "this machine's clock and the database's differ");
+            }
+        }
+    }
+
+    /// Whether the last call reached the store.
+    pub fn is_ready(&self) -> bool {
+        match &self.home {
+            Home::Postgres(home) => home.is_ready(),
+            Home::Sqlite(home) => home.is_ready(),
+        }
+    }
+}
+
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "all fail alike: the store is unavailable, or refuses"
+)]
+impl Store {
+    /// Makes an organization; false when there is one of this id.
+    pub async fn create_organization(
+        &self,
+        id: OrganizationId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        write!(self, |conn, q| q::access::create_organization(
+            conn, &id, now
+        ))
+    }
+
+    /// Every organization and since when there is one.
+    pub async fn organizations(&self) -> Result<Vec<(OrganizationId, Timestamp)>, StoreError> {
+        read!(self, |conn, q| q::access::organizations(conn))
+    }
+
+    /// Makes a key; none when one of its organizations does not exist.
+    pub async fn create_key(
+        &self,
+        key: NewKey,
+        now: Timestamp,
+    ) -> Result<Option<KeyId>, StoreError> {
+        write!(self, |conn, q| q::access::create_key(conn, &key, now))
+    }
+
+    /// Every key, revoked ones too.
+    pub async fn keys(&self) -> Result<Vec<KeyInfo>, StoreError> {
+        read!(self, |conn, q| q::access::keys(conn))
+    }
+
+    /// Ends a key; false when there is none, or it was ended before.
+    pub async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<bool, StoreError> {
+        write!(self, |conn, q| q::access::revoke_key(conn, id, now))
+    }
+
+    /// What a key lets its bearer do; none when it is unknown or revoked.
+    pub async fn access_of(&self, hash: KeyHash) -> Result<Option<Access>, StoreError> {
+        read!(self, |conn, q| q::access::access_of(conn, hash))
+    }
+
+    /// Makes a subscription, unless its organization has `limit` already.
+    pub async fn create_subscription(
+        &self,
+        owner: OrganizationId,
+        new: NewSubscription,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        write!(self, |conn, q| q::subscriptions::create(
+            conn, &owner, &new, limit, now
+        ))
+    }
+
+    /// An organization's subscriptions, newest first.
+    pub async fn subscriptions(
+        &self,
+        owner: OrganizationId,
+        window: Window,
+    ) -> Result<Listing<Subscription>, StoreError> {
+        read!(self, |conn, q| q::subscriptions::list(conn, &owner, window))
+    }
+
+    /// One of an organization's subscriptions.
+    pub async fn subscription(
+        &self,
+        owner: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, StoreError> {
+        read!(self, |conn, q| q::subscriptions::find(conn, &owner, id))
+    }
+
+    /// Changes one of an organization's subscriptions.
+    pub async fn change_subscription(
+        &self,
+        owner: OrganizationId,
+        id: SubscriptionId,
+        patch: SubscriptionPatch,
+        now: Timestamp,
+    ) -> Result<Option<Subscription>, StoreError> {
+        write!(self, |conn, q| q::subscriptions::change(
+            conn, &owner, id, patch, now
+        ))
+    }
+
+    /// Deletes one of an organization's subscriptions; false when there is none.
+    pub async fn delete_subscription(
+        &self,
+        owner: OrganizationId,
+        id: SubscriptionId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        write!(self, |conn, q| q::subscriptions::delete(
+            conn, &owner, id, now
+        ))
+    }
+
+    /// A part of the log.
+    pub async fn log(&self, query: LogQuery) -> Result<Listing<LogEntry>, StoreError> {
+        read!(self, |conn, q| q::log::page(conn, &query))
+    }
+
+    /// Makes a test event and its delivery to one subscription; none when there is no such one in
+    /// the event's organization.
+    pub async fn create_test(
+        &self,
+        id: SubscriptionId,
+        event: IncomingEvent,
+        now: Timestamp,
+    ) -> Result<Option<OwedAttempt>, StoreError> {
+        write!(self, |conn, q| q::intake::create_test(
+            conn, id, &event, now
+        ))
+    }
+
+    /// Takes events in and fans them out, in one transaction.
+    pub async fn take_in(
+        &self,
+        index: &FanoutIndex,
+        events: Arc<[IncomingEvent]>,
+        now: Timestamp,
+    ) -> Result<Given, StoreError> {
+        let index = index.clone();
+        write!(self, |conn, q| q::intake::take_in(
+            conn, &index, &events, now
+        ))
+    }
+
+    /// What is known of these deliveries; one that is not there is not in the answer.
+    pub async fn owed(
+        &self,
+        ids: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, Owed>, StoreError> {
+        read!(self, |conn, q| q::progress::load(conn, &ids))
+    }
+
+    /// The bodies of these events.
+    pub async fn bodies(&self, keys: Vec<EventKey>) -> Result<HashMap<EventKey, Body>, StoreError> {
+        read!(self, |conn, q| q::progress::bodies(conn, &keys))
+    }
+
+    /// Moves deliveries on and logs their attempts, where nobody has done so; answers with those
+    /// that moved.
+    pub async fn record(
+        &self,
+        records: Arc<[AttemptRecord]>,
+    ) -> Result<HashSet<DeliveryId>, StoreError> {
+        let writer = self.writer;
+        write!(self, |conn, q| q::progress::record(conn, &records, writer))
+    }
+
+    /// Ends deliveries without an attempt, where they are still pending.
+    pub async fn end(&self, ids: Vec<DeliveryId>, end: DeliveryState) -> Result<(), StoreError> {
+        write!(self, |conn, q| q::progress::end(conn, &ids, end))
+    }
+
+    /// Forgets attempts of days before `day` (days since 1970).
+    pub async fn forget_attempts(&self, day: i64) -> Result<(), StoreError> {
+        write!(self, |conn, q| q::retention::forget_attempts(conn, day))
+    }
+
+    /// Forgets some events received before `cutoff`, and answers with how many.
+    pub async fn forget_events(&self, cutoff: Timestamp) -> Result<usize, StoreError> {
+        write!(self, |conn, q| q::retention::forget_events(conn, cutoff))
+    }
+}

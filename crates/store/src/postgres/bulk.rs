@@ -1,0 +1,105 @@
+//! What PostgreSQL says in its own words: many rows in one statement through `unnest`, and the
+//! daily partitions of the log.
+
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
+use hookline_core::timestamp::Timestamp;
+
+use super::Conn;
+use super::queries::progress::Move;
+use crate::columns::{Key, Uid};
+use crate::error::StoreError;
+
+#[derive(QueryableByName)]
+struct Moved {
+    #[diesel(sql_type = Uid)]
+    id: Key,
+}
+
+/// Moves each delivery to its attempt where it is pending at the one before; answers with those
+/// that moved.
+pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key>, StoreError> {
+    let mut order: Vec<&Move> = moves.iter().collect();
+    order.sort_unstable_by_key(|one| one.id);
+    // The rows are locked in the order of their ids first: an UPDATE alone would lock them in the
+    // order of its plan, and two dispatchers could wait for each other.
+    let moved: Vec<Moved> = diesel::sql_query(
+        "WITH moves AS (
+             SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)
+                 AS m (id, generation, attempt, state, due, finished_at, gave_up)
+         ), locked AS (
+             SELECT d.id FROM deliveries d WHERE d.id = ANY ($1) ORDER BY d.id FOR NO KEY UPDATE
+         )
+         UPDATE deliveries d
+            SET attempts = m.attempt, state = m.state, due = m.due,
+                finished_at = m.finished_at, gave_up = m.gave_up
+           FROM moves m JOIN locked l ON l.id = m.id
+          WHERE d.id = m.id AND d.state = 'pending'
+            AND d.generation = m.generation AND d.attempts = m.attempt - 1
+         RETURNING d.id",
+    )
+    .bind::<Array<Uid>, _>(order.iter().map(|one| one.id).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(order.iter().map(|one| one.generation).collect::<Vec<_>>())
+    .bind::<Array<Integer>, _>(order.iter().map(|one| one.attempt).collect::<Vec<_>>())
+    .bind::<Array<Text>, _>(order.iter().map(|one| one.to.state).collect::<Vec<_>>())
+    .bind::<Array<Nullable<BigInt>>, _>(order.iter().map(|one| one.to.due).collect::<Vec<_>>())
+    .bind::<Array<Nullable<BigInt>>, _>(
+        order
+            .iter()
+            .map(|one| one.to.finished_at)
+            .collect::<Vec<_>>(),
+    )
+    .bind::<Array<Nullable<Text>>, _>(order.iter().map(|one| one.to.gave_up).collect::<Vec<_>>())
+    .load(conn)?;
+    Ok(moved.into_iter().map(|moved| moved.id).collect())
+}
+
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// How many days ahead of now have a partition.
+const DAYS_AHEAD: i64 = 3;
+
+/// Makes the partitions of today and the days to come. What no partition takes, say because
+/// nobody ran for days, goes to the default one.
+pub(crate) fn prepare_days(conn: &mut Conn, now: Timestamp) -> Result<(), StoreError> {
+    for day in now.unix_day()..=now.unix_day() + DAYS_AHEAD {
+        let (from, to) = (day * DAY_MICROS, (day + 1) * DAY_MICROS);
+        let made = conn.batch_execute(&format!(
+            "CREATE TABLE IF NOT EXISTS attempts_d{day} PARTITION OF attempts FOR VALUES FROM ({from}) TO ({to})"
+        ));
+        if let Err(why) = made {
+            // Two of us at once, or rows of that day in the default partition: either way every
+            // row has its place.
+            tracing::debug!(day, error = %why, "left the partition of a day unmade");
+        }
+    }
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Partition {
+    #[diesel(sql_type = Text)]
+    name: String,
+}
+
+/// Drops the partitions of days before `day`, and deletes such rows of the default one.
+pub(crate) fn drop_attempts_before(conn: &mut Conn, day: i64) -> Result<(), StoreError> {
+    let partitions: Vec<Partition> = diesel::sql_query(
+        "SELECT c.relname::text AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+          WHERE i.inhparent = 'attempts'::regclass",
+    )
+    .load(conn)?;
+    for Partition { name } in partitions {
+        let of_day = name
+            .strip_prefix("attempts_d")
+            .and_then(|number| number.parse::<i64>().ok());
+        if of_day.is_some_and(|of_day| of_day < day) {
+            conn.batch_execute(&format!("DROP TABLE IF EXISTS {name}"))?;
+        }
+    }
+    diesel::sql_query("DELETE FROM attempts_other WHERE created_at < $1")
+        .bind::<BigInt, _>(day * DAY_MICROS)
+        .execute(conn)?;
+    Ok(())
+}

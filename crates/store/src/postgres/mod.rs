@@ -1,0 +1,153 @@
+//! PostgreSQL through an r2d2 pool. Blocking calls run on tokio's blocking threads, as many at
+//! once as there are connections, so a database that hangs holds up a bounded number of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::prelude::*;
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use tokio::sync::Semaphore;
+
+use crate::error::StoreError;
+use crate::facade::PostgresSettings;
+
+pub(crate) mod bulk;
+#[path = "../queries/mod.rs"]
+pub(crate) mod queries;
+
+pub(crate) type Conn = diesel::PgConnection;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// The advisory lock under which migrations run: two processes that start at once take turns.
+const MIGRATION_LOCK: i64 = 0x686f_6f6b_6c69_6e65;
+
+#[derive(Clone)]
+pub(crate) struct Postgres {
+    pool: Pool<ConnectionManager<Conn>>,
+    turns: Arc<Semaphore>,
+    wait: Duration,
+    ready: Arc<AtomicBool>,
+}
+
+impl Postgres {
+    pub(crate) fn new(settings: &PostgresSettings) -> Self {
+        let manager = ConnectionManager::new(with_timeouts(&settings.url));
+        let pool = Pool::builder()
+            .max_size(settings.connections)
+            .min_idle(Some(1))
+            .connection_timeout(settings.wait)
+            .connection_customizer(Box::new(Customizer {
+                timeout: settings.statement_timeout,
+            }))
+            .build_unchecked(manager);
+        Self {
+            pool,
+            turns: Arc::new(Semaphore::new(settings.connections as usize)),
+            wait: settings.wait,
+            ready: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    pub(crate) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(self.wait, Arc::clone(&self.turns).acquire_owned());
+        let turn = match turn.await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(_)) | Err(_) => return self.judge(Err(unavailable("every connection is busy"))),
+        };
+        let pool = self.pool.clone();
+        let result = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut conn = pool.get().map_err(unavailable)?;
+            work(&mut conn)
+        });
+        self.judge(
+            result
+                .await
+                .unwrap_or_else(|died| Err(StoreError::Refused(died.to_string()))),
+        )
+    }
+
+    /// What the last call met says whether the database is there.
+    fn judge<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        let reached = !matches!(result, Err(StoreError::Unavailable(_)));
+        self.ready.store(reached, Ordering::Relaxed);
+        result
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+}
+
+pub(crate) fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
+    // A migration may take longer than a statement of every day, and so may the wait for the lock.
+    conn.batch_execute(&format!(
+        "SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"
+    ))?;
+    let migrated = conn.run_pending_migrations(MIGRATIONS).map(drop);
+    conn.batch_execute(&format!(
+        "SELECT pg_advisory_unlock({MIGRATION_LOCK}); RESET statement_timeout"
+    ))?;
+    migrated.map_err(|why| StoreError::Refused(why.to_string()))
+}
+
+pub(crate) fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
+    match conn.has_pending_migration(MIGRATIONS) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(StoreError::NotMigrated),
+        Err(why) => Err(unavailable(why)),
+    }
+}
+
+#[derive(QueryableByName)]
+struct Clock {
+    #[diesel(sql_type = diesel::sql_types::BigInt)]
+    micros: i64,
+}
+
+/// The database's clock, in microseconds since 1970.
+pub(crate) fn clock(conn: &mut Conn) -> Result<i64, StoreError> {
+    let clock: Clock = diesel::sql_query(
+        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS micros",
+    )
+    .get_result(conn)?;
+    Ok(clock.micros)
+}
+
+fn unavailable(why: impl std::fmt::Display) -> StoreError {
+    StoreError::Unavailable(why.to_string().trim_end().to_owned())
+}
+
+/// A peer that vanished must be noticed within a request's deadline: see libpq's connection
+/// parameters. What the URL says itself comes last and wins.
+fn with_timeouts(url: &str) -> String {
+    const PARAMETERS: &str = "connect_timeout=2&tcp_user_timeout=4000&keepalives_idle=5&keepalives_interval=2&keepalives_count=2";
+    match url.split_once('?') {
+        Some((base, given)) => format!("{base}?{PARAMETERS}&{given}"),
+        None => format!("{url}?{PARAMETERS}"),
+    }
+}
+
+#[derive(Debug)]
+struct Customizer {
+    timeout: Duration,
+}
+
+impl CustomizeConnection<Conn, R2d2Error> for Customizer {
+    fn on_acquire(&self, conn: &mut Conn) -> Result<(), R2d2Error> {
+        let timeout = self.timeout.as_millis();
+        conn.batch_execute(&format!(
+            "SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}; \
+             SET synchronous_commit = on"
+        ))
+        .map_err(R2d2Error::QueryError)
+    }
+}

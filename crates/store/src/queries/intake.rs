@@ -1,0 +1,230 @@
+//! Taking events in: one transaction for the events and the deliveries that they make.
+
+use std::collections::{BTreeMap, HashSet};
+
+use diesel::prelude::*;
+use hookline_core::delivery::{DeliveryState, Origin, OwedAttempt};
+use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
+use hookline_core::timestamp::Timestamp;
+
+use super::super::Conn;
+use super::subscriptions::{changes_since, find_row};
+use crate::columns::Key;
+use crate::error::StoreError;
+use crate::facade::FanoutIndex;
+use crate::records::{Given, IncomingEvent};
+use crate::rows::{StateColumns, origin_name};
+use crate::schema::{deliveries, events};
+
+/// Rows in one statement: PostgreSQL takes 65,535 values, SQLite 32,766.
+const ROWS: usize = 1_000;
+
+#[derive(Insertable)]
+#[diesel(table_name = events, treat_none_as_default_value = false)]
+struct NewEvent<'a> {
+    key: Key,
+    organization_id: &'a str,
+    event_id: &'a str,
+    event_type: &'a str,
+    body: &'a [u8],
+    traceparent: Option<String>,
+    received_at: i64,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = deliveries, treat_none_as_default_value = false)]
+struct NewDelivery<'a> {
+    id: Key,
+    organization_id: &'a str,
+    subscription_id: i64,
+    event_key: Key,
+    origin: &'a str,
+    activation: i64,
+    generation: i32,
+    attempts: i32,
+    state: &'a str,
+    due: Option<i64>,
+    created_at: i64,
+}
+
+/// Takes events in, and answers with every first attempt that is owed for them: also for events
+/// that were here before, because whoever took them in may have died before handing on.
+pub(crate) fn take_in(
+    conn: &mut Conn,
+    index: &FanoutIndex,
+    incoming: &[IncomingEvent],
+    now: Timestamp,
+) -> Result<Given, StoreError> {
+    // In the order of their keys, so that two of us never wait for each other in a circle. Of two
+    // of one key the first counts.
+    let mut by_key: BTreeMap<EventKey, &IncomingEvent> = BTreeMap::new();
+    for event in incoming {
+        by_key.entry(event.event.key()).or_insert(event);
+    }
+    conn.transaction(|conn| {
+        let new = insert_events(conn, &by_key, now)?;
+        let fresh = by_key.iter().filter(|(key, _)| new.contains(key));
+        let rows = index.with(
+            |version| changes_since(conn, version),
+            |index| {
+                let mut rows = Vec::new();
+                for (key, incoming) in fresh {
+                    let event = &incoming.event;
+                    for listener in index.wanting(&event.organization, event.event_type) {
+                        let id =
+                            DeliveryId::of(&event.organization, &event.id, listener.subscription);
+                        let origin = Origin::Event;
+                        let owner = &event.organization;
+                        let activation = listener.activation;
+                        let to = listener.subscription;
+                        rows.push(new_delivery(
+                            id,
+                            *key,
+                            Purpose {
+                                owner,
+                                to,
+                                origin,
+                                activation,
+                            },
+                            now,
+                        ));
+                    }
+                }
+                rows
+            },
+        )?;
+        let mut ids: Vec<Key> = rows.iter().map(|row| row.id).collect();
+        for chunk in rows.chunks(ROWS) {
+            diesel::insert_into(deliveries::table)
+                .values(chunk)
+                .on_conflict_do_nothing()
+                .execute(conn)?;
+        }
+        let seen: Vec<Key> = by_key
+            .keys()
+            .filter(|key| !new.contains(key))
+            .map(|key| Key(key.0))
+            .collect();
+        ids.extend(unattempted(conn, &seen)?);
+        Ok(Given {
+            new_events: new.len(),
+            owed: ids.into_iter().map(first_attempt).collect(),
+        })
+    })
+}
+
+fn insert_events(
+    conn: &mut Conn,
+    by_key: &BTreeMap<EventKey, &IncomingEvent>,
+    now: Timestamp,
+) -> Result<HashSet<EventKey>, StoreError> {
+    let rows: Vec<NewEvent<'_>> = by_key
+        .iter()
+        .map(|(key, event)| new_event(*key, event, now))
+        .collect();
+    let mut new = HashSet::with_capacity(rows.len());
+    for chunk in rows.chunks(ROWS) {
+        let inserted: Vec<Key> = diesel::insert_into(events::table)
+            .values(chunk)
+            .on_conflict_do_nothing()
+            .returning(events::key)
+            .get_results(conn)?;
+        new.extend(inserted.into_iter().map(|key| EventKey(key.0)));
+    }
+    Ok(new)
+}
+
+/// The deliveries of `events` whose first attempt was never made.
+fn unattempted(conn: &mut Conn, events: &[Key]) -> Result<Vec<Key>, StoreError> {
+    let mut found = Vec::new();
+    for chunk in events.chunks(ROWS) {
+        let ids: Vec<Key> = deliveries::table
+            .filter(deliveries::event_key.eq_any(chunk))
+            .filter(deliveries::state.eq("pending"))
+            .filter(deliveries::generation.eq(0).and(deliveries::attempts.eq(0)))
+            .select(deliveries::id)
+            .load(conn)?;
+        found.extend(ids);
+    }
+    Ok(found)
+}
+
+/// Makes a test event and its delivery to one subscription; none when there is no such one.
+pub(crate) fn create_test(
+    conn: &mut Conn,
+    id: SubscriptionId,
+    incoming: &IncomingEvent,
+    now: Timestamp,
+) -> Result<Option<OwedAttempt>, StoreError> {
+    conn.transaction(|conn| {
+        let event = &incoming.event;
+        let Some(subscription) = find_row(conn, &event.organization, id)? else {
+            return Ok(None);
+        };
+        let key = event.key();
+        diesel::insert_into(events::table)
+            .values(new_event(key, incoming, now))
+            .execute(conn)?;
+        let delivery = DeliveryId::of(&event.organization, &event.id, id);
+        let purpose = Purpose {
+            owner: &event.organization,
+            to: id,
+            origin: Origin::Test,
+            activation: subscription.activation,
+        };
+        diesel::insert_into(deliveries::table)
+            .values(new_delivery(delivery, key, purpose, now))
+            .execute(conn)?;
+        Ok(Some(first_attempt(Key(delivery.0))))
+    })
+}
+
+fn new_event<'a>(key: EventKey, incoming: &'a IncomingEvent, now: Timestamp) -> NewEvent<'a> {
+    let event = &incoming.event;
+    NewEvent {
+        key: Key(key.0),
+        organization_id: event.organization.as_str(),
+        event_id: event.id.as_str(),
+        event_type: event.event_type.as_str(),
+        body: &event.body,
+        traceparent: incoming.trace.map(|trace| trace.to_string()),
+        received_at: now.unix_micros(),
+    }
+}
+
+struct Purpose<'a> {
+    owner: &'a OrganizationId,
+    to: SubscriptionId,
+    origin: Origin,
+    activation: i64,
+}
+
+fn new_delivery(
+    id: DeliveryId,
+    event: EventKey,
+    purpose: Purpose<'_>,
+    now: Timestamp,
+) -> NewDelivery<'_> {
+    let StateColumns { state, due, .. } = DeliveryState::Pending { due: now }.into();
+    NewDelivery {
+        id: Key(id.0),
+        organization_id: purpose.owner.as_str(),
+        subscription_id: purpose.to.0,
+        event_key: Key(event.0),
+        origin: origin_name(purpose.origin),
+        activation: purpose.activation,
+        generation: 0,
+        attempts: 0,
+        state,
+        due,
+        created_at: now.unix_micros(),
+    }
+}
+
+fn first_attempt(id: Key) -> OwedAttempt {
+    OwedAttempt {
+        delivery: DeliveryId(id.0),
+        generation: 0,
+        attempt: 1,
+    }
+}

@@ -1,0 +1,9 @@
+//! The queries, by what they are for. This folder is compiled once in `postgres` and once in
+//! `sqlite`; `super::Conn` is that backend's connection, `super::bulk` what it says differently.
+
+pub(crate) mod access;
+pub(crate) mod intake;
+pub(crate) mod log;
+pub(crate) mod progress;
+pub(crate) mod retention;
+pub(crate) mod subscriptions;

@@ -1,0 +1,332 @@
+//! What a dispatcher asks and says: what is owed, what it carries, and what came of it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use diesel::prelude::*;
+use diesel::upsert::excluded;
+use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
+use hookline_core::ids::{AttemptId, DeliveryId, EventKey, SubscriptionId};
+use hookline_core::subscription::DisabledReason;
+use hookline_core::target::TargetUrl;
+use hookline_core::timestamp::Timestamp;
+use hookline_core::trace::TraceParent;
+
+use super::super::{Conn, bulk};
+use super::subscriptions::disable;
+use crate::columns::Key;
+use crate::error::StoreError;
+use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Owed, Standing};
+use crate::rows::{
+    AttemptRow, StateColumns, organization, read_event_type, read_headers, read_origin,
+    read_secret, read_state, trigger_name,
+};
+use crate::schema::{attempt_counts, attempts, deliveries, events, subscriptions};
+
+/// Rows in one statement; see `intake`.
+const ROWS: usize = 1_000;
+
+/// A delivery's move to its next attempt or its end.
+pub(crate) struct Move {
+    pub(crate) id: Key,
+    pub(crate) generation: i32,
+    pub(crate) attempt: i32,
+    pub(crate) to: StateColumns,
+}
+
+#[derive(Queryable)]
+struct OwedRow {
+    id: Key,
+    organization_id: String,
+    subscription_id: i64,
+    event_key: Key,
+    event_type: String,
+    origin: String,
+    made_in: i64,
+    generation: i32,
+    attempts: i32,
+    state: String,
+    due: Option<i64>,
+    finished_at: Option<i64>,
+    gave_up: Option<String>,
+    url: String,
+    secret: Option<Vec<u8>>,
+    headers: Vec<u8>,
+    is_active: bool,
+    activation: i64,
+    deleted_at: Option<i64>,
+}
+
+pub(crate) fn load(
+    conn: &mut Conn,
+    ids: &[DeliveryId],
+) -> Result<HashMap<DeliveryId, Owed>, StoreError> {
+    let mut found = HashMap::with_capacity(ids.len());
+    for chunk in ids.chunks(ROWS) {
+        let keys: Vec<Key> = chunk.iter().map(|id| Key(id.0)).collect();
+        let rows: Vec<OwedRow> = deliveries::table
+            .inner_join(subscriptions::table)
+            .inner_join(events::table)
+            .filter(deliveries::id.eq_any(keys))
+            .select((
+                deliveries::id,
+                deliveries::organization_id,
+                deliveries::subscription_id,
+                deliveries::event_key,
+                events::event_type,
+                deliveries::origin,
+                deliveries::activation,
+                deliveries::generation,
+                deliveries::attempts,
+                deliveries::state,
+                deliveries::due,
+                deliveries::finished_at,
+                deliveries::gave_up,
+                subscriptions::url,
+                subscriptions::secret,
+                subscriptions::headers,
+                subscriptions::is_active,
+                subscriptions::activation,
+                subscriptions::deleted_at,
+            ))
+            .load(conn)?;
+        for row in rows {
+            found.insert(DeliveryId(row.id.0), row.try_into()?);
+        }
+    }
+    Ok(found)
+}
+
+impl TryFrom<OwedRow> for Owed {
+    type Error = StoreError;
+
+    fn try_from(row: OwedRow) -> Result<Self, StoreError> {
+        let origin = read_origin(&row.origin)?;
+        let standing = match (row.deleted_at, origin) {
+            (Some(_), _) => Standing::Deleted,
+            (None, Origin::Test) => Standing::Active,
+            (None, Origin::Event) if row.is_active && row.activation == row.made_in => {
+                Standing::Active
+            }
+            (None, Origin::Event) => Standing::Inactive,
+        };
+        Ok(Owed {
+            generation: row.generation.unsigned_abs(),
+            attempts: row.attempts.unsigned_abs(),
+            state: read_state(&row.state, row.due, row.finished_at, row.gave_up.as_deref())?,
+            origin,
+            event: EventKey(row.event_key.0),
+            event_type: read_event_type(&row.event_type)?,
+            organization: organization(&row.organization_id)?,
+            subscription: SubscriptionId(row.subscription_id),
+            standing,
+            url: TargetUrl::from_store(row.url),
+            secret: read_secret(row.secret)?,
+            headers: read_headers(&row.headers)?,
+        })
+    }
+}
+
+pub(crate) fn bodies(
+    conn: &mut Conn,
+    keys: &[EventKey],
+) -> Result<HashMap<EventKey, Body>, StoreError> {
+    let mut found = HashMap::with_capacity(keys.len());
+    for chunk in keys.chunks(ROWS) {
+        let keys: Vec<Key> = chunk.iter().map(|key| Key(key.0)).collect();
+        let rows: Vec<(Key, Vec<u8>, Option<String>)> = events::table
+            .filter(events::key.eq_any(keys))
+            .select((events::key, events::body, events::traceparent))
+            .load(conn)?;
+        for (key, body, traceparent) in rows {
+            let trace = traceparent.as_deref().and_then(TraceParent::parse);
+            found.insert(
+                EventKey(key.0),
+                Body {
+                    bytes: body.into(),
+                    trace,
+                },
+            );
+        }
+    }
+    Ok(found)
+}
+
+/// Moves each delivery on and logs its attempt, where nobody has done so before. Answers with the
+/// deliveries that moved; of the others nothing is written.
+pub(crate) fn record(
+    conn: &mut Conn,
+    records: &[AttemptRecord],
+    writer: i32,
+) -> Result<HashSet<DeliveryId>, StoreError> {
+    conn.transaction(|conn| {
+        let moves: Vec<Move> = records.iter().map(move_of).collect();
+        let moved: HashSet<Key> = bulk::move_deliveries(conn, &moves)?.into_iter().collect();
+        let mut fresh: Vec<&AttemptRecord> = records
+            .iter()
+            .filter(|record| moved.contains(&Key(record.owed.delivery.0)))
+            .collect();
+        // Subscriptions are switched off in one order, like everything that takes locks.
+        fresh.sort_unstable_by_key(|record| record.subscription);
+        let rows: Vec<AttemptRow> = fresh.iter().map(|record| row_of(record)).collect();
+        for chunk in rows.chunks(ROWS) {
+            diesel::insert_into(attempts::table)
+                .values(chunk)
+                .execute(conn)?;
+        }
+        count(conn, &rows, writer)?;
+        for record in fresh {
+            if record.follow == Follow::Exhausted(GaveUp::Gone) {
+                disable(
+                    conn,
+                    record.subscription,
+                    DisabledReason::Gone,
+                    record.started,
+                )?;
+            }
+        }
+        Ok(moved.into_iter().map(|key| DeliveryId(key.0)).collect())
+    })
+}
+
+fn move_of(record: &AttemptRecord) -> Move {
+    let at = record.started.after(record.took);
+    let to = match record.follow {
+        Follow::Delivered => DeliveryState::Delivered { at },
+        Follow::Again { due } => DeliveryState::Pending { due },
+        Follow::Exhausted(why) => DeliveryState::Exhausted { at, why },
+    };
+    Move {
+        id: Key(record.owed.delivery.0),
+        generation: signed(record.owed.generation),
+        attempt: signed(record.owed.attempt),
+        to: to.into(),
+    }
+}
+
+fn row_of(record: &AttemptRecord) -> AttemptRow {
+    let OwedAttempt {
+        delivery,
+        generation,
+        attempt,
+    } = record.owed;
+    let error = record.outcome.error();
+    let status = match error {
+        None => AttemptStatus::Success,
+        Some(_) => AttemptStatus::Failed,
+    };
+    let (error_kind, error_message) = error.unzip();
+    AttemptRow {
+        id: Key(AttemptId::of(delivery, generation, attempt).0),
+        delivery_id: Key(delivery.0),
+        organization_id: record.organization.as_str().to_owned(),
+        subscription_id: record.subscription.0,
+        event_key: Key(record.event.0),
+        event_type: record.event_type.as_str().to_owned(),
+        attempt: signed(attempt),
+        trigger: trigger_name(Trigger::of(record.origin, attempt)).to_owned(),
+        status: status.as_str().to_owned(),
+        url: record.url.as_str().to_owned(),
+        response_status: record.outcome.status().map(i32::from),
+        response_body: record.outcome.body().map(str::to_owned),
+        error_kind: error_kind.map(|kind| kind.as_str().to_owned()),
+        error_message,
+        duration_ms: i64::try_from(record.took.as_millis()).unwrap_or(i64::MAX),
+        created_at: record.started.unix_micros(),
+        next_attempt_at: match record.follow {
+            Follow::Again { due } => Some(due.unix_micros()),
+            Follow::Delivered | Follow::Exhausted(_) => None,
+        },
+    }
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = attempt_counts, treat_none_as_default_value = false)]
+struct CountRow<'a> {
+    organization_id: &'a str,
+    subscription_id: i64,
+    event_type: &'a str,
+    status: &'a str,
+    day: i64,
+    writer: i32,
+    count: i64,
+}
+
+/// Adds to the totals, in the order of their keys so that two writers never wait in a circle.
+fn count(conn: &mut Conn, rows: &[AttemptRow], writer: i32) -> Result<(), StoreError> {
+    let mut counts: BTreeMap<(&str, i64, &str, &str, i64), i64> = BTreeMap::new();
+    for row in rows {
+        let day = Timestamp::from_unix_micros(row.created_at).unix_day();
+        let owner = row.organization_id.as_str();
+        *counts
+            .entry((
+                owner,
+                row.subscription_id,
+                &row.event_type,
+                &row.status,
+                day,
+            ))
+            .or_default() += 1;
+    }
+    let rows: Vec<CountRow<'_>> = counts
+        .into_iter()
+        .map(
+            |((organization_id, subscription_id, event_type, status, day), count)| CountRow {
+                organization_id,
+                subscription_id,
+                event_type,
+                status,
+                day,
+                writer,
+                count,
+            },
+        )
+        .collect();
+    for chunk in rows.chunks(ROWS) {
+        diesel::insert_into(attempt_counts::table)
+            .values(chunk)
+            .on_conflict((
+                attempt_counts::organization_id,
+                attempt_counts::subscription_id,
+                attempt_counts::event_type,
+                attempt_counts::status,
+                attempt_counts::day,
+                attempt_counts::writer,
+            ))
+            .do_update()
+            .set(attempt_counts::count.eq(attempt_counts::count + excluded(attempt_counts::count)))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Ends deliveries without an attempt, where they are still pending.
+pub(crate) fn end(
+    conn: &mut Conn,
+    ids: &[DeliveryId],
+    end: DeliveryState,
+) -> Result<(), StoreError> {
+    let keys: Vec<Key> = ids.iter().map(|id| Key(id.0)).collect();
+    let StateColumns {
+        state,
+        due,
+        finished_at,
+        gave_up,
+    } = end.into();
+    for chunk in keys.chunks(ROWS) {
+        diesel::update(deliveries::table)
+            .filter(deliveries::id.eq_any(chunk))
+            .filter(deliveries::state.eq("pending"))
+            .set((
+                deliveries::state.eq(state),
+                deliveries::due.eq(due),
+                deliveries::finished_at.eq(finished_at),
+                deliveries::gave_up.eq(gave_up),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+fn signed(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,277 @@
+//! Subscriptions. Every change takes the next version while it holds the version row, so changes
+//! become visible in the order of their versions.
+
+use diesel::prelude::*;
+use hookline_core::fanout::{Listener, SubscriptionChange};
+use hookline_core::ids::{OrganizationId, SubscriptionId};
+use hookline_core::subscription::{
+    DisabledReason, NewSubscription, Status, Subscription, SubscriptionPatch,
+};
+use hookline_core::timestamp::Timestamp;
+
+use super::super::Conn;
+use crate::error::StoreError;
+use crate::records::{Created, Listing, Window};
+use crate::rows::{
+    SubscriptionRow, event_types_text, headers_bytes, organization, read_event_types,
+};
+use crate::schema::{subscription_version, subscriptions};
+
+pub(crate) fn create(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    new: &NewSubscription,
+    limit: u32,
+    now: Timestamp,
+) -> Result<Created, StoreError> {
+    conn.transaction(|conn| {
+        let version = next_version(conn)?;
+        if count(conn, owner)? >= i64::from(limit) {
+            return Ok(Created::LimitReached);
+        }
+        let row: SubscriptionRow = diesel::insert_into(subscriptions::table)
+            .values((
+                subscriptions::organization_id.eq(owner.as_str()),
+                subscriptions::name.eq(new.name.as_str()),
+                subscriptions::url.eq(new.url.as_str()),
+                subscriptions::events.eq(event_types_text(&new.events)),
+                subscriptions::secret
+                    .eq(new.secret.as_ref().map(|secret| secret.expose().as_bytes())),
+                subscriptions::headers.eq(headers_bytes(&new.headers)),
+                subscriptions::is_active.eq(new.status == Status::Active),
+                subscriptions::activation.eq(0),
+                subscriptions::version.eq(version),
+                subscriptions::created_at.eq(now.unix_micros()),
+                subscriptions::updated_at.eq(now.unix_micros()),
+            ))
+            .returning(SubscriptionRow::as_returning())
+            .get_result(conn)?;
+        Ok(Created::Subscription(row.try_into()?))
+    })
+}
+
+/// Newest first.
+pub(crate) fn list(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    window: Window,
+) -> Result<Listing<Subscription>, StoreError> {
+    let rows: Vec<SubscriptionRow> = subscriptions::table
+        .filter(subscriptions::organization_id.eq(owner.as_str()))
+        .filter(subscriptions::deleted_at.is_null())
+        .order(subscriptions::id.desc())
+        .limit(window.limit.map_or(i64::MAX, i64::from))
+        .offset(i64::try_from(window.offset).unwrap_or(i64::MAX))
+        .select(SubscriptionRow::as_select())
+        .load(conn)?;
+    Ok(Listing {
+        rows: rows
+            .into_iter()
+            .map(Subscription::try_from)
+            .collect::<Result<_, _>>()?,
+        total: u64::try_from(count(conn, owner)?).unwrap_or_default(),
+    })
+}
+
+pub(crate) fn find(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    id: SubscriptionId,
+) -> Result<Option<Subscription>, StoreError> {
+    find_row(conn, owner, id)?
+        .map(Subscription::try_from)
+        .transpose()
+}
+
+pub(crate) fn change(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    id: SubscriptionId,
+    patch: SubscriptionPatch,
+    now: Timestamp,
+) -> Result<Option<Subscription>, StoreError> {
+    if patch == SubscriptionPatch::default() {
+        return find(conn, owner, id);
+    }
+    conn.transaction(|conn| {
+        let version = next_version(conn)?;
+        let Some(row) = find_row(conn, owner, id)? else {
+            return Ok(None);
+        };
+        let switched_off = row.is_active && matches!(patch.status, Some(Status::Inactive(_)));
+        let activation = row.activation + i64::from(switched_off);
+        let mut subscription = Subscription::try_from(row)?;
+        apply(&mut subscription, patch);
+        let (is_active, reason) = status_columns(subscription.status);
+        subscription.updated_at = now;
+        diesel::update(subscriptions::table.find(id.0))
+            .set((
+                subscriptions::name.eq(subscription.name.as_str()),
+                subscriptions::url.eq(subscription.url.as_str()),
+                subscriptions::events.eq(event_types_text(&subscription.events)),
+                subscriptions::secret.eq(subscription
+                    .secret
+                    .as_ref()
+                    .map(|secret| secret.expose().as_bytes())),
+                subscriptions::headers.eq(headers_bytes(&subscription.headers)),
+                subscriptions::is_active.eq(is_active),
+                subscriptions::disabled_reason.eq(reason),
+                subscriptions::activation.eq(activation),
+                subscriptions::version.eq(version),
+                subscriptions::updated_at.eq(now.unix_micros()),
+            ))
+            .execute(conn)?;
+        Ok(Some(subscription))
+    })
+}
+
+fn apply(subscription: &mut Subscription, patch: SubscriptionPatch) {
+    let SubscriptionPatch {
+        name,
+        url,
+        events,
+        secret,
+        headers,
+        status,
+    } = patch;
+    if let Some(name) = name {
+        subscription.name = name;
+    }
+    if let Some(url) = url {
+        subscription.url = url;
+    }
+    if let Some(events) = events {
+        subscription.events = events;
+    }
+    if let Some(secret) = secret {
+        subscription.secret = secret;
+    }
+    if let Some(headers) = headers {
+        subscription.headers = headers;
+    }
+    match (status, subscription.status) {
+        // Switching off what the system has switched off keeps the reason.
+        (None, _) | (Some(Status::Inactive(_)), Status::Inactive(_)) => {}
+        (Some(status), _) => subscription.status = status,
+    }
+}
+
+fn status_columns(status: Status) -> (bool, Option<&'static str>) {
+    match status {
+        Status::Active => (true, None),
+        Status::Inactive(reason) => (false, reason.map(DisabledReason::as_str)),
+    }
+}
+
+/// False when there is none.
+pub(crate) fn delete(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    id: SubscriptionId,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    conn.transaction(|conn| {
+        let version = next_version(conn)?;
+        let deleted = diesel::update(subscriptions::table)
+            .filter(subscriptions::id.eq(id.0))
+            .filter(subscriptions::organization_id.eq(owner.as_str()))
+            .filter(subscriptions::deleted_at.is_null())
+            .set((
+                subscriptions::deleted_at.eq(now.unix_micros()),
+                subscriptions::secret.eq(None::<Vec<u8>>),
+                subscriptions::headers.eq(headers_bytes(&Default::default())),
+                subscriptions::version.eq(version),
+            ))
+            .execute(conn)?;
+        Ok(deleted == 1)
+    })
+}
+
+/// The system switches a subscription off, unless it is off already.
+pub(crate) fn disable(
+    conn: &mut Conn,
+    id: SubscriptionId,
+    reason: DisabledReason,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let version = next_version(conn)?;
+    diesel::update(subscriptions::table)
+        .filter(subscriptions::id.eq(id.0).and(subscriptions::is_active))
+        .filter(subscriptions::deleted_at.is_null())
+        .set((
+            subscriptions::is_active.eq(false),
+            subscriptions::disabled_reason.eq(reason.as_str()),
+            subscriptions::activation.eq(subscriptions::activation + 1),
+            subscriptions::version.eq(version),
+            subscriptions::updated_at.eq(now.unix_micros()),
+        ))
+        .execute(conn)?;
+    Ok(())
+}
+
+/// What changed after `version`, and the newest version seen.
+pub(crate) fn changes_since(
+    conn: &mut Conn,
+    version: i64,
+) -> Result<(Vec<SubscriptionChange>, i64), StoreError> {
+    type Row = (i64, String, String, bool, i64, i64, Option<i64>);
+    let rows: Vec<Row> = subscriptions::table
+        .filter(subscriptions::version.gt(version))
+        .select((
+            subscriptions::id,
+            subscriptions::organization_id,
+            subscriptions::events,
+            subscriptions::is_active,
+            subscriptions::activation,
+            subscriptions::version,
+            subscriptions::deleted_at,
+        ))
+        .load(conn)?;
+    let mut newest = version;
+    let mut changes = Vec::with_capacity(rows.len());
+    for (id, owner, events, is_active, activation, version, deleted_at) in rows {
+        newest = newest.max(version);
+        let subscription = SubscriptionId(id);
+        let wants = read_event_types(&events)?.to_set();
+        let listening = is_active && deleted_at.is_none();
+        changes.push(SubscriptionChange {
+            organization: organization(&owner)?,
+            subscription,
+            listener: listening.then_some(Listener {
+                subscription,
+                wants,
+                activation,
+            }),
+        });
+    }
+    Ok((changes, newest))
+}
+
+fn next_version(conn: &mut Conn) -> Result<i64, StoreError> {
+    Ok(diesel::update(subscription_version::table.find(1))
+        .set(subscription_version::value.eq(subscription_version::value + 1))
+        .returning(subscription_version::value)
+        .get_result(conn)?)
+}
+
+fn count(conn: &mut Conn, owner: &OrganizationId) -> Result<i64, StoreError> {
+    Ok(subscriptions::table
+        .filter(subscriptions::organization_id.eq(owner.as_str()))
+        .filter(subscriptions::deleted_at.is_null())
+        .count()
+        .get_result(conn)?)
+}
+
+pub(crate) fn find_row(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    id: SubscriptionId,
+) -> Result<Option<SubscriptionRow>, StoreError> {
+    Ok(subscriptions::table
+        .filter(subscriptions::id.eq(id.0))
+        .filter(subscriptions::organization_id.eq(owner.as_str()))
+        .filter(subscriptions::deleted_at.is_null())
+        .select(SubscriptionRow::as_select())
+        .first(conn)
+        .optional()?)
+}

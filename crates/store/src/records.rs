@@ -1,0 +1,318 @@
+//! What goes into a store and comes out of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookline_core::access::Scope;
+use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
+use hookline_core::event::Event;
+use hookline_core::event_type::EventType;
+use hookline_core::headers::CustomHeaders;
+use hookline_core::ids::{
+    AttemptId, DeliveryId, EventId, EventKey, KeyId, OrganizationId, SubscriptionId,
+};
+use hookline_core::outcome::{FailureKind, Outcome};
+use hookline_core::secret::Secret;
+use hookline_core::subscription::Subscription;
+use hookline_core::target::TargetUrl;
+use hookline_core::timestamp::Timestamp;
+use hookline_core::trace::TraceParent;
+use ring::digest;
+
+/// The SHA-256 of an API key: all that a store ever sees of it. A key has 256 random bits, so a
+/// fast hash is enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyHash(pub(crate) [u8; 32]);
+
+impl KeyHash {
+    /// The hash of a key as its bearer presents it.
+    pub fn of(key: &str) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, key.as_bytes()).as_ref());
+        Self(hash)
+    }
+}
+
+/// A key that is to be made.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    /// What its bearer will present, hashed.
+    pub hash: KeyHash,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may be used for.
+    pub scopes: Vec<Scope>,
+    /// The organization of a request that names none.
+    pub default_organization: OrganizationId,
+    /// The further organizations that it belongs to.
+    pub organizations: Vec<OrganizationId>,
+}
+
+/// A key in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyInfo {
+    /// Its number, for revoking it.
+    pub id: KeyId,
+    /// What its owner calls it.
+    pub name: String,
+    /// What it may be used for.
+    pub scopes: Vec<Scope>,
+    /// The organization of a request that names none.
+    pub default_organization: OrganizationId,
+    /// Since when there is one.
+    pub created_at: Timestamp,
+    /// Since when it no longer works.
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// What came of creating a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// This one.
+    Subscription(Subscription),
+    /// The organization has as many as it may.
+    LimitReached,
+}
+
+/// Which rows of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// How many at most; all without one.
+    pub limit: Option<u32>,
+    /// How many to pass over.
+    pub offset: u64,
+}
+
+/// Rows and how many there are in all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing<T> {
+    /// The rows asked for.
+    pub rows: Vec<T>,
+    /// How many there are without a window.
+    pub total: u64,
+}
+
+/// Whether an attempt reached its aim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AttemptStatus {
+    /// A 2xx.
+    Success,
+    /// Anything else.
+    Failed,
+}
+
+impl AttemptStatus {
+    /// The name in answers and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AttemptStatus::Success => "success",
+            AttemptStatus::Failed => "failed",
+        }
+    }
+
+    /// The status of this name, if it is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        [AttemptStatus::Success, AttemptStatus::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == name)
+    }
+}
+
+/// Which part of the log.
+#[derive(Debug, Clone)]
+pub struct LogQuery {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// Of one subscription alone.
+    pub subscription: Option<SubscriptionId>,
+    /// Of one type alone.
+    pub event_type: Option<EventType>,
+    /// Of one status alone.
+    pub status: Option<AttemptStatus>,
+    /// How many at most.
+    pub limit: u32,
+    /// Where to begin.
+    pub start: LogStart,
+}
+
+/// Where a page of the log begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStart {
+    /// After this many of the newest.
+    Offset(u64),
+    /// After this entry: as fast on the last page as on the first.
+    Cursor(LogCursor),
+}
+
+/// An entry's place in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogCursor {
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Which one of that moment.
+    pub id: AttemptId,
+}
+
+/// One attempt in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// Its id.
+    pub id: AttemptId,
+    /// The delivery it belongs to.
+    pub delivery_id: DeliveryId,
+    /// The subscription it was for.
+    pub subscription_id: SubscriptionId,
+    /// The event it carried.
+    pub event_id: EventId,
+    /// That event's type.
+    pub event_type: EventType,
+    /// Its number, from 1.
+    pub attempt: u32,
+    /// Why it was made.
+    pub trigger: Trigger,
+    /// Whether it reached its aim.
+    pub status: AttemptStatus,
+    /// Where it went.
+    pub url: String,
+    /// What it carried.
+    pub request_body: String,
+    /// The answer's status.
+    pub response_status: Option<u16>,
+    /// The beginning of the answer.
+    pub response_body: Option<String>,
+    /// What went wrong.
+    pub error: Option<LoggedError>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When the next one was due, as decided then.
+    pub next_attempt_at: Option<Timestamp>,
+}
+
+impl LogEntry {
+    /// Its place in the log.
+    pub fn cursor(&self) -> LogCursor {
+        LogCursor {
+            created_at: self.created_at,
+            id: self.id,
+        }
+    }
+}
+
+/// What went wrong with an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedError {
+    /// For programs.
+    pub kind: FailureKind,
+    /// For people.
+    pub message: String,
+}
+
+/// An event on its way in.
+#[derive(Debug, Clone)]
+pub struct IncomingEvent {
+    /// The event.
+    pub event: Event,
+    /// The publisher's trace.
+    pub trace: Option<TraceParent>,
+}
+
+/// What was taken in.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// How many events had not been seen before.
+    pub new_events: usize,
+    /// The first attempts that are owed for the events, also for those seen before.
+    pub owed: Vec<OwedAttempt>,
+}
+
+/// A delivery with all that an attempt needs but the body.
+#[derive(Debug, Clone)]
+pub struct Owed {
+    /// Which run through the schedule.
+    pub generation: u32,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Why it exists.
+    pub origin: Origin,
+    /// Where its body is.
+    pub event: EventKey,
+    /// Its event's type.
+    pub event_type: EventType,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// Whom it is for.
+    pub subscription: SubscriptionId,
+    /// Whether its subscription still gets it.
+    pub standing: Standing,
+    /// Where it goes, as the subscription is now.
+    pub url: TargetUrl,
+    /// What signs it.
+    pub secret: Option<Secret>,
+    /// What goes with it.
+    pub headers: CustomHeaders,
+}
+
+/// Whether a subscription still gets a delivery that was made for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It does.
+    Active,
+    /// It is switched off, or was since then.
+    Inactive,
+    /// It is no more.
+    Deleted,
+}
+
+/// What every request of an event carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Body {
+    /// The bytes that are signed and sent.
+    pub bytes: Bytes,
+    /// The publisher's trace.
+    pub trace: Option<TraceParent>,
+}
+
+/// An attempt that was made, and what follows.
+#[derive(Debug, Clone)]
+pub struct AttemptRecord {
+    /// Which attempt.
+    pub owed: OwedAttempt,
+    /// Why its delivery exists.
+    pub origin: Origin,
+    /// Whose it is.
+    pub organization: OrganizationId,
+    /// Whom it was for.
+    pub subscription: SubscriptionId,
+    /// What it carried.
+    pub event: EventKey,
+    /// That event's type.
+    pub event_type: EventType,
+    /// Where it went.
+    pub url: TargetUrl,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// When it began.
+    pub started: Timestamp,
+    /// How long it took.
+    pub took: Duration,
+    /// Where the delivery stands now.
+    pub follow: Follow,
+}
+
+/// Where a delivery goes from an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follow {
+    /// The receiver has it.
+    Delivered,
+    /// Another attempt is owed then.
+    Again {
+        /// When.
+        due: Timestamp,
+    },
+    /// No further attempt.
+    Exhausted(GaveUp),
+}

@@ -1,0 +1,287 @@
+//! How our types stand in rows. A value that cannot be read is `Corrupt`, never a panic: a later
+//! version, or a person with a SQL prompt, may have written it.
+
+use std::str::FromStr as _;
+
+use diesel::prelude::*;
+use hookline_core::access::Scope;
+use hookline_core::delivery::{DeliveryState, GaveUp, Origin, Trigger};
+use hookline_core::event_type::{EventType, EventTypes};
+use hookline_core::headers::CustomHeaders;
+use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
+use hookline_core::outcome::FailureKind;
+use hookline_core::secret::Secret;
+use hookline_core::subscription::{DisabledReason, Status, Subscription, SubscriptionName};
+use hookline_core::target::TargetUrl;
+use hookline_core::timestamp::Timestamp;
+
+use crate::columns::Key;
+use crate::error::StoreError;
+use crate::records::{AttemptStatus, LogEntry, LoggedError};
+use crate::schema::{attempts, subscriptions};
+
+/// A row of `subscriptions`.
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = subscriptions)]
+pub(crate) struct SubscriptionRow {
+    pub(crate) id: i64,
+    pub(crate) organization_id: String,
+    pub(crate) name: String,
+    pub(crate) url: String,
+    pub(crate) events: String,
+    pub(crate) secret: Option<Vec<u8>>,
+    pub(crate) headers: Vec<u8>,
+    pub(crate) is_active: bool,
+    pub(crate) disabled_reason: Option<String>,
+    pub(crate) activation: i64,
+    pub(crate) created_at: i64,
+    pub(crate) updated_at: i64,
+}
+
+impl TryFrom<SubscriptionRow> for Subscription {
+    type Error = StoreError;
+
+    fn try_from(row: SubscriptionRow) -> Result<Self, StoreError> {
+        let status = match (row.is_active, row.disabled_reason) {
+            (true, _) => Status::Active,
+            (false, None) => Status::Inactive(None),
+            (false, Some(reason)) => Status::Inactive(Some(
+                DisabledReason::parse(&reason)
+                    .ok_or_else(|| corrupt("disabled_reason", &reason))?,
+            )),
+        };
+        Ok(Subscription {
+            id: SubscriptionId(row.id),
+            organization: organization(&row.organization_id)?,
+            name: SubscriptionName::from_store(row.name),
+            url: TargetUrl::from_store(row.url),
+            events: read_event_types(&row.events)?,
+            secret: read_secret(row.secret)?,
+            headers: read_headers(&row.headers)?,
+            status,
+            created_at: Timestamp::from_unix_micros(row.created_at),
+            updated_at: Timestamp::from_unix_micros(row.updated_at),
+        })
+    }
+}
+
+/// A row of `attempts`, as it is written and read.
+#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[diesel(table_name = attempts, treat_none_as_default_value = false)]
+pub(crate) struct AttemptRow {
+    pub(crate) id: Key,
+    pub(crate) delivery_id: Key,
+    pub(crate) organization_id: String,
+    pub(crate) subscription_id: i64,
+    pub(crate) event_key: Key,
+    pub(crate) event_type: String,
+    pub(crate) attempt: i32,
+    pub(crate) trigger: String,
+    pub(crate) status: String,
+    pub(crate) url: String,
+    pub(crate) response_status: Option<i32>,
+    pub(crate) response_body: Option<String>,
+    pub(crate) error_kind: Option<String>,
+    pub(crate) error_message: Option<String>,
+    pub(crate) duration_ms: i64,
+    pub(crate) created_at: i64,
+    pub(crate) next_attempt_at: Option<i64>,
+}
+
+impl AttemptRow {
+    /// The entry of the log, with what it takes from its event.
+    pub(crate) fn into_entry(
+        self,
+        event_id: String,
+        body: Vec<u8>,
+    ) -> Result<LogEntry, StoreError> {
+        let error = match (self.error_kind, self.error_message) {
+            (Some(kind), message) => Some(LoggedError {
+                kind: FailureKind::parse(&kind).ok_or_else(|| corrupt("error_kind", &kind))?,
+                message: message.unwrap_or_default(),
+            }),
+            (None, _) => None,
+        };
+        Ok(LogEntry {
+            id: AttemptId(self.id.0),
+            delivery_id: DeliveryId(self.delivery_id.0),
+            subscription_id: SubscriptionId(self.subscription_id),
+            event_id: EventId::parse(event_id).map_err(|why| corrupt("event_id", why))?,
+            event_type: read_event_type(&self.event_type)?,
+            attempt: u32::try_from(self.attempt).map_err(|why| corrupt("attempt", why))?,
+            trigger: read_trigger(&self.trigger)?,
+            status: AttemptStatus::parse(&self.status)
+                .ok_or_else(|| corrupt("status", &self.status))?,
+            url: self.url,
+            request_body: String::from_utf8(body).map_err(|why| corrupt("body", why))?,
+            response_status: self
+                .response_status
+                .map(u16::try_from)
+                .transpose()
+                .map_err(|why| corrupt("response_status", why))?,
+            response_body: self.response_body,
+            error,
+            duration_ms: u64::try_from(self.duration_ms).unwrap_or_default(),
+            created_at: Timestamp::from_unix_micros(self.created_at),
+            next_attempt_at: self.next_attempt_at.map(Timestamp::from_unix_micros),
+        })
+    }
+}
+
+/// The columns of a delivery's state.
+pub(crate) struct StateColumns {
+    pub(crate) state: &'static str,
+    pub(crate) due: Option<i64>,
+    pub(crate) finished_at: Option<i64>,
+    pub(crate) gave_up: Option<&'static str>,
+}
+
+impl From<DeliveryState> for StateColumns {
+    fn from(state: DeliveryState) -> Self {
+        let (name, due, finished, gave_up) = match state {
+            DeliveryState::Pending { due } => ("pending", Some(due), None, None),
+            DeliveryState::Delivered { at } => ("delivered", None, Some(at), None),
+            DeliveryState::Exhausted { at, why } => {
+                ("exhausted", None, Some(at), Some(gave_up(why)))
+            }
+            DeliveryState::Skipped { at } => ("skipped", None, Some(at), None),
+            DeliveryState::Cancelled { at } => ("cancelled", None, Some(at), None),
+        };
+        Self {
+            state: name,
+            due: due.map(Timestamp::unix_micros),
+            finished_at: finished.map(Timestamp::unix_micros),
+            gave_up,
+        }
+    }
+}
+
+fn gave_up(why: GaveUp) -> &'static str {
+    match why {
+        GaveUp::OutOfAttempts => "out_of_attempts",
+        GaveUp::Gone => "gone",
+        GaveUp::Poison => "poison",
+    }
+}
+
+pub(crate) fn read_state(
+    state: &str,
+    due: Option<i64>,
+    finished_at: Option<i64>,
+    gave_up: Option<&str>,
+) -> Result<DeliveryState, StoreError> {
+    let at = || {
+        let micros = finished_at.ok_or_else(|| corrupt("finished_at", "null"))?;
+        Ok::<_, StoreError>(Timestamp::from_unix_micros(micros))
+    };
+    Ok(match state {
+        "pending" => DeliveryState::Pending {
+            due: Timestamp::from_unix_micros(due.ok_or_else(|| corrupt("due", "null"))?),
+        },
+        "delivered" => DeliveryState::Delivered { at: at()? },
+        "skipped" => DeliveryState::Skipped { at: at()? },
+        "cancelled" => DeliveryState::Cancelled { at: at()? },
+        "exhausted" => DeliveryState::Exhausted {
+            at: at()?,
+            why: match gave_up {
+                Some("out_of_attempts") => GaveUp::OutOfAttempts,
+                Some("gone") => GaveUp::Gone,
+                Some("poison") => GaveUp::Poison,
+                other => return Err(corrupt("gave_up", other.unwrap_or("null"))),
+            },
+        },
+        other => return Err(corrupt("state", other)),
+    })
+}
+
+pub(crate) fn origin_name(origin: Origin) -> &'static str {
+    match origin {
+        Origin::Event => "event",
+        Origin::Test => "test",
+    }
+}
+
+pub(crate) fn read_origin(name: &str) -> Result<Origin, StoreError> {
+    match name {
+        "event" => Ok(Origin::Event),
+        "test" => Ok(Origin::Test),
+        other => Err(corrupt("origin", other)),
+    }
+}
+
+pub(crate) fn trigger_name(trigger: Trigger) -> &'static str {
+    match trigger {
+        Trigger::Event => "event",
+        Trigger::Retry => "retry",
+        Trigger::Test => "test",
+    }
+}
+
+fn read_trigger(name: &str) -> Result<Trigger, StoreError> {
+    match name {
+        "event" => Ok(Trigger::Event),
+        "retry" => Ok(Trigger::Retry),
+        "test" => Ok(Trigger::Test),
+        other => Err(corrupt("trigger", other)),
+    }
+}
+
+pub(crate) fn organization(text: &str) -> Result<OrganizationId, StoreError> {
+    OrganizationId::parse(text).map_err(|why| corrupt("organization_id", why))
+}
+
+pub(crate) fn read_event_type(name: &str) -> Result<EventType, StoreError> {
+    EventType::parse(name).map_err(|_| corrupt("event_type", name))
+}
+
+pub(crate) fn event_types_text(types: &EventTypes) -> String {
+    types
+        .iter()
+        .map(EventType::as_str)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+pub(crate) fn read_event_types(text: &str) -> Result<EventTypes, StoreError> {
+    let types = text
+        .split(' ')
+        .map(read_event_type)
+        .collect::<Result<_, _>>()?;
+    EventTypes::new(types).map_err(|why| corrupt("events", why))
+}
+
+pub(crate) fn scopes_text(scopes: &[Scope]) -> String {
+    scopes
+        .iter()
+        .map(|scope| scope.as_str())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+pub(crate) fn read_scopes(text: &str) -> Result<Vec<Scope>, StoreError> {
+    text.split_whitespace()
+        .map(|name| Scope::from_str(name).map_err(|_| corrupt("scopes", name)))
+        .collect()
+}
+
+pub(crate) fn read_secret(bytes: Option<Vec<u8>>) -> Result<Option<Secret>, StoreError> {
+    let Some(bytes) = bytes else { return Ok(None) };
+    let unreadable = || StoreError::Corrupt("a secret".to_owned());
+    let text = String::from_utf8(bytes).map_err(|_| unreadable())?;
+    Secret::parse(text).map(Some).map_err(|_| unreadable())
+}
+
+pub(crate) fn headers_bytes(headers: &CustomHeaders) -> Vec<u8> {
+    let pairs: Vec<(&str, &str)> = headers.iter().collect();
+    serde_json::to_vec(&pairs).unwrap_or_default()
+}
+
+pub(crate) fn read_headers(bytes: &[u8]) -> Result<CustomHeaders, StoreError> {
+    serde_json::from_slice(bytes)
+        .map(CustomHeaders::from_store)
+        .map_err(|_| StoreError::Corrupt("custom headers".to_owned()))
+}
+
+pub(crate) fn corrupt(column: &str, value: impl std::fmt::Display) -> StoreError {
+    StoreError::Corrupt(format!("{column}: {value}"))
+}

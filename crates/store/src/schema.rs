@@ -1,0 +1,133 @@
+//! The tables, the same in both homes. What only one home has is named in its own SQL.
+
+use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
+
+table! {
+    organizations (id) {
+        id -> Text,
+        created_at -> BigInt,
+    }
+}
+
+table! {
+    api_keys (id) {
+        id -> BigInt,
+        hash -> Binary,
+        name -> Text,
+        scopes -> Text,
+        organization_id -> Text,
+        created_at -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    api_key_organizations (key_id, organization_id) {
+        key_id -> BigInt,
+        organization_id -> Text,
+    }
+}
+
+table! {
+    subscription_version (id) {
+        id -> Integer,
+        value -> BigInt,
+    }
+}
+
+table! {
+    subscriptions (id) {
+        id -> BigInt,
+        organization_id -> Text,
+        name -> Text,
+        url -> Text,
+        events -> Text,
+        secret -> Nullable<Binary>,
+        headers -> Binary,
+        is_active -> Bool,
+        disabled_reason -> Nullable<Text>,
+        activation -> BigInt,
+        version -> BigInt,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        deleted_at -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    events (key) {
+        key -> Uid,
+        organization_id -> Text,
+        event_id -> Text,
+        event_type -> Text,
+        body -> Binary,
+        traceparent -> Nullable<Text>,
+        received_at -> BigInt,
+    }
+}
+
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    deliveries (id) {
+        id -> Uid,
+        organization_id -> Text,
+        subscription_id -> BigInt,
+        event_key -> Uid,
+        origin -> Text,
+        activation -> BigInt,
+        generation -> Integer,
+        attempts -> Integer,
+        state -> Text,
+        due -> Nullable<BigInt>,
+        finished_at -> Nullable<BigInt>,
+        gave_up -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    attempts (created_at, id) {
+        id -> Uid,
+        delivery_id -> Uid,
+        organization_id -> Text,
+        subscription_id -> BigInt,
+        event_key -> Uid,
+        event_type -> Text,
+        attempt -> Integer,
+        trigger -> Text,
+        status -> Text,
+        url -> Text,
+        response_status -> Nullable<Integer>,
+        response_body -> Nullable<Text>,
+        error_kind -> Nullable<Text>,
+        error_message -> Nullable<Text>,
+        duration_ms -> BigInt,
+        created_at -> BigInt,
+        next_attempt_at -> Nullable<BigInt>,
+    }
+}
+
+table! {
+    attempt_counts (organization_id, subscription_id, event_type, status, day, writer) {
+        organization_id -> Text,
+        subscription_id -> BigInt,
+        event_type -> Text,
+        status -> Text,
+        day -> BigInt,
+        writer -> Integer,
+        count -> BigInt,
+    }
+}
+
+joinable!(deliveries -> subscriptions (subscription_id));
+joinable!(deliveries -> events (event_key));
+joinable!(attempts -> events (event_key));
+allow_tables_to_appear_in_same_query!(deliveries, subscriptions, events, attempts);

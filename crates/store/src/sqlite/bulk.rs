@@ -1,0 +1,44 @@
+//! What SQLite says in its own words: a prepared statement in a loop is its way of doing many rows.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+
+use super::Conn;
+use super::queries::progress::Move;
+use crate::columns::{Key, Uid};
+use crate::error::StoreError;
+
+/// Moves each delivery to its attempt where it is pending at the one before, and makes its entry
+/// in the queue visible again; answers with those that moved.
+pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key>, StoreError> {
+    let mut moved = Vec::with_capacity(moves.len());
+    for one in moves {
+        let rows = diesel::sql_query(
+            "UPDATE deliveries
+                SET attempts = ?, state = ?, due = ?, finished_at = ?, gave_up = ?,
+                    visible_at = NULL, takes = 0
+              WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ? - 1",
+        )
+        .bind::<Integer, _>(one.attempt)
+        .bind::<Text, _>(one.to.state)
+        .bind::<Nullable<BigInt>, _>(one.to.due)
+        .bind::<Nullable<BigInt>, _>(one.to.finished_at)
+        .bind::<Nullable<Text>, _>(one.to.gave_up)
+        .bind::<Uid, _>(one.id)
+        .bind::<Integer, _>(one.generation)
+        .bind::<Integer, _>(one.attempt)
+        .execute(conn)?;
+        if rows == 1 {
+            moved.push(one.id);
+        }
+    }
+    Ok(moved)
+}
+
+/// Deletes the attempts of days before `day`.
+pub(crate) fn drop_attempts_before(conn: &mut Conn, day: i64) -> Result<(), StoreError> {
+    diesel::sql_query("DELETE FROM attempts WHERE created_at < ?")
+        .bind::<BigInt, _>(day * 86_400_000_000)
+        .execute(conn)?;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! One SQLite file in a folder: one writer that commits for many callers at once, and readers
+//! beside it (WAL).
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use tokio::sync::Semaphore;
+
+use crate::error::StoreError;
+
+pub(crate) mod bulk;
+#[path = "../queries/mod.rs"]
+pub(crate) mod queries;
+pub(crate) mod queue;
+mod writer;
+
+use writer::Writer;
+
+pub(crate) type Conn = diesel::SqliteConnection;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+const FILE: &str = "hookline.db";
+const READERS: u32 = 4;
+
+/// Who may open the folder besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// A process that delivers: it alone, or deliveries would be made twice.
+    Exclusive,
+    /// A command beside it, such as `hookline key create`.
+    Shared,
+}
+
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    writer: Writer,
+    readers: Pool<ConnectionManager<Conn>>,
+    turns: Arc<Semaphore>,
+    _lock: Option<Arc<File>>,
+}
+
+impl Sqlite {
+    pub(crate) fn open(folder: &Path, sharing: Sharing) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(folder).map_err(|why| unusable(folder, why))?;
+        let lock = match sharing {
+            Sharing::Exclusive => Some(Arc::new(lock(folder)?)),
+            Sharing::Shared => None,
+        };
+        let file = folder.join(FILE);
+        let url = file
+            .to_str()
+            .ok_or_else(|| unusable(folder, "its name is not UTF-8"))?;
+        let writer = Writer::start(url)?;
+        let readers = Pool::builder()
+            .max_size(READERS)
+            .min_idle(Some(1))
+            .test_on_check_out(false)
+            .connection_customizer(Box::new(Reader))
+            .build_unchecked(ConnectionManager::new(url));
+        let turns = Arc::new(Semaphore::new(READERS as usize));
+        Ok(Self {
+            writer,
+            readers,
+            turns,
+            _lock: lock,
+        })
+    }
+
+    pub(crate) async fn write<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.writer.run(work).await
+    }
+
+    pub(crate) async fn read<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        let unavailable = |why: String| StoreError::Unavailable(why);
+        let turn = Arc::clone(&self.turns)
+            .acquire_owned()
+            .await
+            .map_err(|closed| unavailable(closed.to_string()))?;
+        let readers = self.readers.clone();
+        tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut conn = readers
+                .get()
+                .map_err(|why| StoreError::Unavailable(why.to_string()))?;
+            work(&mut conn)
+        })
+        .await
+        .unwrap_or_else(|died| Err(StoreError::Refused(died.to_string())))
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.writer.is_alive()
+    }
+}
+
+/// Locks the folder for as long as the file lives; the system frees it even after a kill -9.
+fn lock(folder: &Path) -> Result<File, StoreError> {
+    let path = folder.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|why| unusable(folder, why))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Refused(format!(
+            "another process delivers from the folder {}",
+            folder.display()
+        ))),
+        Err(TryLockError::Error(why)) => Err(unusable(folder, why)),
+    }
+}
+
+fn unusable(folder: &Path, why: impl std::fmt::Display) -> StoreError {
+    StoreError::Refused(format!(
+        "the folder {} cannot be used: {why}",
+        folder.display()
+    ))
+}
+
+pub(crate) fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
+    conn.run_pending_migrations(MIGRATIONS)
+        .map(drop)
+        .map_err(|why| StoreError::Refused(why.to_string()))
+}
+
+#[derive(Debug)]
+struct Reader;
+
+impl CustomizeConnection<Conn, R2d2Error> for Reader {
+    fn on_acquire(&self, conn: &mut Conn) -> Result<(), R2d2Error> {
+        conn.batch_execute(
+            "PRAGMA busy_timeout = 2000; PRAGMA query_only = ON; PRAGMA cache_size = -8000",
+        )
+        .map_err(R2d2Error::QueryError)
+    }
+}
+
+const BUSY: Duration = Duration::from_secs(4);
