@@ -1,1 +1,68 @@
-//! From owed deliveries to signed requests
+//! From owed deliveries to signed requests.
+//!
+//! A message says which attempt is owed; the store says what that means now. Each attempt is one
+//! request ([`attempt`]); what came of it is recorded in batches, the next message is handed on
+//! and only then is this one acked ([`recorder`]). We record before we ack, so a crash repeats an
+//! attempt and never loses one.
+//!
+//! A message that comes again may have been recorded before its taker died: then the step after
+//! the record may be missing, and what the store says is owed is handed on once more.
+
+pub mod attempt;
+pub mod maintenance;
+mod recorder;
+mod resolver;
+mod worker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_broker::contract::{Publisher, Source};
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::retry::RetrySchedule;
+use hookline_core::target::TargetRules;
+use hookline_store::Store;
+use tokio_util::sync::CancellationToken;
+
+/// What a dispatcher works with.
+#[derive(Clone)]
+pub struct Dispatcher {
+    /// Where deliveries are kept.
+    pub store: Store,
+    /// Where owed attempts come from.
+    pub attempts: Arc<dyn Source<OwedAttempt>>,
+    /// Where the next ones go.
+    pub publisher: Arc<dyn Publisher>,
+    /// How it goes about it.
+    pub policy: Policy,
+}
+
+/// How a dispatcher goes about it.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// When failed deliveries are tried again.
+    pub schedule: RetrySchedule,
+    /// Where requests may go.
+    pub rules: TargetRules,
+    /// How long a request may take, from the connection to the last byte that counts.
+    pub deadline: Duration,
+    /// How many requests are made at once.
+    pub slots: usize,
+    /// How many bytes of bodies are kept for the next subscription of the same event.
+    pub body_cache_bytes: u64,
+}
+
+/// Dispatches until `shutdown`, then finishes what is in flight.
+///
+/// # Errors
+/// When no HTTP client can be made, say because the system has no trusted certificates.
+pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) -> anyhow::Result<()> {
+    let requester = attempt::Requester::new(dispatcher.policy.rules, dispatcher.policy.deadline)?;
+    let (recorder, recording) = recorder::start(dispatcher.clone(), shutdown.clone());
+    worker::Worker::new(dispatcher, requester, recorder)
+        .run(shutdown)
+        .await;
+    // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.
+    recording.await?;
+    Ok(())
+}

@@ -1,0 +1,226 @@
+//! One signed request, and what came of it.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookline_core::event_type::EventType;
+use hookline_core::headers::CustomHeaders;
+use hookline_core::ids::DeliveryId;
+use hookline_core::outcome::{
+    Answer, Failure, FailureKind, MAX_RESPONSE_BYTES, Outcome, printable,
+};
+use hookline_core::retry::retry_after;
+use hookline_core::secret::Secret;
+use hookline_core::signing::SigningKey;
+use hookline_core::target::{TargetRules, TargetUrl};
+use hookline_core::timestamp::Timestamp;
+use hookline_core::trace::TraceParent;
+use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, Url, redirect};
+use tokio::time::{Instant, timeout_at};
+
+use crate::resolver::{AllowedAddresses, NotAllowed};
+
+const USER_AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
+
+/// How long an idle connection to a receiver is kept, and how many to each.
+const IDLE: Duration = Duration::from_secs(60);
+const IDLE_PER_HOST: usize = 32;
+
+/// What a request says.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The delivery, which receivers see as `webhook-id`.
+    pub delivery: DeliveryId,
+    /// The attempt's number, from 1.
+    pub attempt: u32,
+    /// What happened.
+    pub event_type: EventType,
+    /// Where it goes.
+    pub url: &'a TargetUrl,
+    /// What signs it.
+    pub secret: Option<&'a Secret>,
+    /// What goes with it.
+    pub headers: &'a CustomHeaders,
+    /// The span that the receiver continues.
+    pub trace: TraceParent,
+    /// When the attempt begins.
+    pub now: Timestamp,
+    /// The bytes that are signed and sent.
+    pub body: Bytes,
+}
+
+/// Makes requests under the rules for targets.
+#[derive(Debug, Clone)]
+pub struct Requester {
+    client: Client,
+    rules: TargetRules,
+    deadline: Duration,
+}
+
+impl Requester {
+    /// A requester whose every request has `deadline`, connect included.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(rules: TargetRules, deadline: Duration) -> reqwest::Result<Self> {
+        let client = Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .dns_resolver(Arc::new(AllowedAddresses { rules }))
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .build()?;
+        Ok(Self {
+            client,
+            rules,
+            deadline,
+        })
+    }
+
+    /// Sends the request and reads as much of the answer as counts.
+    pub async fn send(&self, request: Request<'_>) -> Outcome {
+        let until = Instant::now() + self.deadline;
+        let Ok(url) = Url::parse(request.url.as_str()) else {
+            return failed(FailureKind::BlockedAddress, "the URL cannot be called");
+        };
+        if !self.rules.allow_host(&url) {
+            return failed(
+                FailureKind::BlockedAddress,
+                "the URL names an address that must not be called",
+            );
+        }
+        let headers = headers(&request);
+        let sending = self
+            .client
+            .post(url)
+            .headers(headers)
+            .body(request.body)
+            .send();
+        match timeout_at(until, sending).await {
+            Err(_) => self.timed_out(None),
+            Ok(Err(error)) => Outcome::Failed(failure(&error)),
+            Ok(Ok(response)) => self.answer(response, until).await,
+        }
+    }
+
+    async fn answer(&self, mut response: Response, until: Instant) -> Outcome {
+        let status = response.status().as_u16();
+        let header = |name: HeaderName| response.headers().get(name)?.to_str().ok();
+        let retry_after = header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE)));
+        let mut body = Vec::new();
+        while body.len() < MAX_RESPONSE_BYTES {
+            match timeout_at(until, response.chunk()).await {
+                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
+                Ok(Ok(None)) => break,
+                Err(_) => return self.timed_out(Some(status)),
+                Ok(Err(_)) => {
+                    let message = "the answer broke off".to_owned();
+                    return Outcome::Failed(Failure {
+                        kind: FailureKind::Response,
+                        message,
+                        status: Some(status),
+                    });
+                }
+            }
+        }
+        body.truncate(MAX_RESPONSE_BYTES);
+        Outcome::Answered(Answer {
+            status,
+            body: printable(&body),
+            retry_after,
+        })
+    }
+
+    fn timed_out(&self, status: Option<u16>) -> Outcome {
+        let message = format!("no whole answer within {} s", self.deadline.as_secs());
+        Outcome::Failed(Failure {
+            kind: FailureKind::Timeout,
+            message,
+            status,
+        })
+    }
+}
+
+fn headers(request: &Request<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(16);
+    // Both were checked when the subscription was made; what is stored and cannot be sent is left out.
+    for (name, value) in request.headers.iter() {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    }
+    let mut ours = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    let id = request.delivery.to_string();
+    let timestamp = request.now.unix_seconds();
+    ours("webhook-id", &id);
+    ours("webhook-timestamp", &timestamp.to_string());
+    ours("x-webhook-event", request.event_type.as_str());
+    ours("x-webhook-attempt", &request.attempt.to_string());
+    ours("traceparent", &request.trace.to_string());
+    if let Some(secret) = request.secret {
+        let signatures = SigningKey::from(secret).sign(&id, timestamp, &request.body);
+        ours("x-webhook-signature", &signatures.plain);
+        ours("webhook-signature", &signatures.standard);
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers
+}
+
+fn failed(kind: FailureKind, message: impl Into<String>) -> Outcome {
+    Outcome::Failed(Failure {
+        kind,
+        message: message.into(),
+        status: None,
+    })
+}
+
+/// Says what went wrong without saying where: an address in an error would map our network.
+fn failure(error: &reqwest::Error) -> Failure {
+    let (kind, message) = if chain(error).any(|cause| cause.is::<NotAllowed>()) {
+        (FailureKind::Dns, NotAllowed.to_string())
+    } else if let Some(tls) = chain(error).find_map(tls_error) {
+        (FailureKind::Tls, format!("no TLS session: {tls}"))
+    } else if error.is_timeout() {
+        (FailureKind::Timeout, "no connection in time".to_owned())
+    } else if error.is_connect() {
+        let refused = chain(error)
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
+        let message = if refused {
+            "the connection was refused"
+        } else {
+            "no connection"
+        };
+        (FailureKind::Connect, message.to_owned())
+    } else {
+        (
+            FailureKind::Response,
+            "the receiver closed the connection or its answer is no HTTP".to_owned(),
+        )
+    };
+    Failure {
+        kind,
+        message,
+        status: None,
+    }
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&cause| cause.source())
+}
+
+/// rustls' error, which comes wrapped in an `io::Error`.
+fn tls_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    cause
+        .downcast_ref()
+        .or_else(|| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+}

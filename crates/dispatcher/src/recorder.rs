@@ -1,0 +1,300 @@
+//! Records what came of attempts, hands on the next ones, acks: in this order.
+//!
+//! Batches form by themselves: while one is being committed the next gathers.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hookline_broker::contract::{Scheduled, Taken};
+use hookline_core::delivery::{DeliveryState, OwedAttempt};
+use hookline_core::ids::DeliveryId;
+use hookline_core::timestamp::Timestamp;
+use hookline_runtime::fault;
+use hookline_runtime::patience::{Ended, keep_on};
+use hookline_store::{AttemptRecord, Follow, StoreError};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::Dispatcher;
+
+/// How many messages one commit serves.
+const BATCH: usize = 512;
+
+/// A message with what came of it.
+pub(crate) enum Finished {
+    /// Its attempt was made.
+    Attempted {
+        message: Taken<OwedAttempt>,
+        record: Box<AttemptRecord>,
+    },
+    /// Its delivery ends without an attempt.
+    Ended {
+        message: Taken<OwedAttempt>,
+        end: DeliveryState,
+    },
+    /// Its attempt was recorded before; what follows may have to be handed on again.
+    Repeat {
+        message: Taken<OwedAttempt>,
+        next: Option<Scheduled>,
+    },
+}
+
+/// The entrance.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    finished: mpsc::Sender<Finished>,
+    dispatcher: Dispatcher,
+}
+
+impl Recorder {
+    /// Waits while many wait already, so that a slow store slows the dispatcher down.
+    pub(crate) async fn send(&self, finished: Finished) {
+        if self.finished.send(finished).await.is_err() {
+            tracing::error!(
+                "the recorder has ended early; the message comes again after a restart"
+            );
+        }
+    }
+
+    pub(crate) async fn bury(&self, message: Taken<OwedAttempt>, reason: &str) {
+        tracing::error!(delivery.id = %message.message.delivery, reason, "buried a delivery's message");
+        if let Err(why) = self.dispatcher.attempts.bury(message, reason).await {
+            tracing::warn!(error = %why, "could not put a message to the dead letters; it comes again");
+        }
+    }
+}
+
+/// Starts recording. It ends when every entrance is gone and the rest is recorded.
+pub(crate) fn start(
+    dispatcher: Dispatcher,
+    shutdown: CancellationToken,
+) -> (Recorder, JoinHandle<()>) {
+    let (finished, mut waiting) = mpsc::channel(2 * BATCH);
+    let entrance = Recorder {
+        finished,
+        dispatcher: dispatcher.clone(),
+    };
+    let meter = opentelemetry::global::meter("hookline-dispatcher");
+    let recording = Recording {
+        dispatcher,
+        shutdown,
+        attempts: meter.u64_counter("hookline.attempts").build(),
+        durations: meter
+            .f64_histogram("hookline.attempt.duration")
+            .with_unit("s")
+            .build(),
+    };
+    let task = tokio::spawn(async move {
+        let mut batch = Vec::with_capacity(BATCH);
+        while waiting.recv_many(&mut batch, BATCH).await > 0 {
+            recording.record(std::mem::take(&mut batch)).await;
+        }
+    });
+    (entrance, task)
+}
+
+pub(crate) fn unavailable(why: &StoreError) -> bool {
+    matches!(why, StoreError::Unavailable(_))
+}
+
+struct Recording {
+    dispatcher: Dispatcher,
+    shutdown: CancellationToken,
+    attempts: Counter<u64>,
+    durations: Histogram<f64>,
+}
+
+/// Messages of one kind, side by side with what belongs to them.
+#[derive(Default)]
+struct Batch {
+    attempted: Vec<(Taken<OwedAttempt>, AttemptRecord)>,
+    ended: Vec<(Taken<OwedAttempt>, DeliveryState)>,
+    repeats: Vec<Taken<OwedAttempt>>,
+    next: Vec<Scheduled>,
+}
+
+impl Recording {
+    async fn record(&self, finished: Vec<Finished>) {
+        let mut batch = Batch::default();
+        for one in finished {
+            match one {
+                Finished::Attempted { message, record } => batch.attempted.push((message, *record)),
+                Finished::Ended { message, end } => batch.ended.push((message, end)),
+                Finished::Repeat { message, next } => {
+                    batch.repeats.push(message);
+                    batch.next.extend(next);
+                }
+            }
+        }
+        let Batch {
+            attempted,
+            ended,
+            repeats,
+            next,
+        } = batch;
+        self.hand_on_and_ack(repeats, next).await;
+        self.end(ended).await;
+        self.record_attempts(attempted).await;
+    }
+
+    /// A batch that the store refuses is halved until the one attempt stands alone that it refuses.
+    async fn record_attempts(&self, attempted: Vec<(Taken<OwedAttempt>, AttemptRecord)>) {
+        let mut batches = vec![attempted];
+        while let Some(mut batch) = batches.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            let records: Arc<[AttemptRecord]> =
+                batch.iter().map(|(_, record)| record.clone()).collect();
+            let store = &self.dispatcher.store;
+            let recorded = keep_on(&self.shutdown, "record attempts", unavailable, || {
+                store.record(Arc::clone(&records))
+            })
+            .await;
+            fault::point("dispatcher::committed");
+            match recorded {
+                Ended::Done(moved) => self.follow_up(batch, &moved).await,
+                Ended::Stopped => {
+                    self.release(batch.into_iter().map(|(message, _)| message))
+                        .await
+                }
+                Ended::Failed(why) if batch.len() == 1 => {
+                    for (message, _) in batch {
+                        self.bury(message, &why).await;
+                    }
+                }
+                Ended::Failed(_) => {
+                    let rest = batch.split_off(batch.len() / 2);
+                    batches.extend([rest, batch]);
+                }
+            }
+        }
+    }
+
+    async fn follow_up(
+        &self,
+        batch: Vec<(Taken<OwedAttempt>, AttemptRecord)>,
+        moved: &HashSet<DeliveryId>,
+    ) {
+        let mut next = Vec::new();
+        let mut messages = Vec::with_capacity(batch.len());
+        let mut lost_races = Vec::new();
+        for (message, record) in batch {
+            if moved.contains(&record.owed.delivery) {
+                self.measure(&record);
+                next.extend(next_of(&record));
+                messages.push(message);
+            } else if message.redelivered {
+                lost_races.push(message);
+            } else {
+                messages.push(message);
+            }
+        }
+        self.hand_on_and_ack(messages, next).await;
+        // Somebody else recorded this attempt and may have died since: the message, when it comes
+        // again, finds in the store what is owed.
+        self.release(lost_races.into_iter()).await;
+    }
+
+    async fn end(&self, ended: Vec<(Taken<OwedAttempt>, DeliveryState)>) {
+        let mut done = Vec::with_capacity(ended.len());
+        for (message, end) in ended {
+            let ids = vec![message.message.delivery];
+            let store = &self.dispatcher.store;
+            match keep_on(&self.shutdown, "end a delivery", unavailable, || {
+                store.end(ids.clone(), end)
+            })
+            .await
+            {
+                Ended::Done(()) => done.push(message),
+                Ended::Failed(why) => self.bury(message, &why).await,
+                Ended::Stopped => self.release(std::iter::once(message)).await,
+            }
+        }
+        self.dispatcher.attempts.ack(done).await;
+    }
+
+    async fn hand_on_and_ack(&self, messages: Vec<Taken<OwedAttempt>>, next: Vec<Scheduled>) {
+        if messages.is_empty() {
+            return;
+        }
+        if !next.is_empty() {
+            let publisher = &self.dispatcher.publisher;
+            let published = keep_on(
+                &self.shutdown,
+                "hand attempts on",
+                |_| true,
+                || publisher.publish_attempts(&next),
+            )
+            .await;
+            if !matches!(published, Ended::Done(())) {
+                return self.release(messages.into_iter()).await;
+            }
+        }
+        fault::point("dispatcher::published");
+        self.dispatcher.attempts.ack(messages).await;
+        fault::point("dispatcher::acked");
+    }
+
+    async fn release(&self, messages: impl Iterator<Item = Taken<OwedAttempt>>) {
+        let messages: Vec<_> = messages.collect();
+        if !messages.is_empty() {
+            self.dispatcher.attempts.release(messages).await;
+        }
+    }
+
+    async fn bury(&self, message: Taken<OwedAttempt>, why: &StoreError) {
+        tracing::error!(delivery.id = %message.message.delivery, error = %why, "buried a delivery's message");
+        if let Err(why) = self
+            .dispatcher
+            .attempts
+            .bury(message, &why.to_string())
+            .await
+        {
+            tracing::warn!(error = %why, "could not put a message to the dead letters; it comes again");
+        }
+    }
+
+    fn measure(&self, record: &AttemptRecord) {
+        let status = match record.outcome.error() {
+            None => "success",
+            Some((kind, _)) => kind.as_str(),
+        };
+        let labels = [KeyValue::new("status", status)];
+        self.attempts.add(1, &labels);
+        self.durations.record(record.took.as_secs_f64(), &labels);
+        tracing::debug!(
+            delivery.id = %record.owed.delivery,
+            subscription.id = %record.subscription,
+            attempt.number = record.owed.attempt,
+            status,
+            duration_ms = record.took.as_millis(),
+            "made an attempt"
+        );
+    }
+}
+
+fn next_of(record: &AttemptRecord) -> Option<Scheduled> {
+    let Follow::Again { due } = record.follow else {
+        return None;
+    };
+    let owed = OwedAttempt {
+        attempt: record.owed.attempt + 1,
+        ..record.owed
+    };
+    let now = Timestamp::from(SystemTime::now());
+    Some(Scheduled {
+        owed,
+        delay: whole_seconds(due.remaining(now)),
+    })
+}
+
+/// The wait was decided in whole seconds a moment ago; what has passed since must not be rounded
+/// up to another one.
+fn whole_seconds(remaining: Duration) -> Duration {
+    Duration::from_secs_f64(remaining.as_secs_f64().round())
+}

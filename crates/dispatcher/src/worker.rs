@@ -1,0 +1,409 @@
+//! Takes messages, asks the store what they mean now, and starts an attempt for each that is owed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hookline_broker::contract::{Scheduled, Taken};
+use hookline_core::delivery::{DeliveryState, OwedAttempt};
+use hookline_core::ids::{DeliveryId, EventKey};
+use hookline_core::retry::{Made, Next, after};
+use hookline_core::timestamp::Timestamp;
+use hookline_core::trace::TraceParent;
+use hookline_runtime::fault;
+use hookline_runtime::patience::{Ended, keep_on};
+use hookline_store::{AttemptRecord, Body, Follow, Owed, Standing, StoreError};
+use moka::future::Cache;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::attempt::{Request, Requester};
+use crate::recorder::{Finished, Recorder, unavailable};
+use crate::{Dispatcher, Policy};
+
+/// How many messages are asked about at once.
+const BATCH: usize = 256;
+
+pub(crate) struct Worker {
+    dispatcher: Dispatcher,
+    requester: Requester,
+    recorder: Recorder,
+    bodies: Cache<EventKey, Body>,
+    slots: Arc<Semaphore>,
+    in_flight: TaskTracker,
+}
+
+/// What a message asks for, now.
+enum Task {
+    Attempt(Box<Owed>),
+    /// Its delivery ends without an attempt.
+    End(DeliveryState),
+    /// Its taker may have died before handing on the attempt that follows.
+    HandOn(Scheduled),
+    /// Nothing: it was dealt with.
+    Drop,
+}
+
+impl Worker {
+    pub(crate) fn new(dispatcher: Dispatcher, requester: Requester, recorder: Recorder) -> Self {
+        let Policy {
+            slots,
+            body_cache_bytes,
+            ..
+        } = dispatcher.policy;
+        let bodies = Cache::builder()
+            .max_capacity(body_cache_bytes)
+            .weigher(|_, body: &Body| u32::try_from(body.bytes.len()).unwrap_or(u32::MAX))
+            .build();
+        Self {
+            dispatcher,
+            requester,
+            recorder,
+            bodies,
+            slots: Arc::new(Semaphore::new(slots)),
+            in_flight: TaskTracker::new(),
+        }
+    }
+
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        while !shutdown.is_cancelled() {
+            let taken = tokio::select! {
+                taken = self.take() => taken,
+                () = shutdown.cancelled() => break,
+            };
+            self.start(taken, &shutdown).await;
+        }
+        self.in_flight.close();
+        self.in_flight.wait().await;
+    }
+
+    /// Waits for a free slot first: what cannot be started stays with the broker, for others.
+    async fn take(&self) -> Vec<Taken<OwedAttempt>> {
+        let free = match self.slots.acquire().await {
+            Ok(_free) => self.slots.available_permits() + 1,
+            Err(_) => return Vec::new(),
+        };
+        self.dispatcher.attempts.take(free.min(BATCH)).await
+    }
+
+    async fn start(&self, taken: Vec<Taken<OwedAttempt>>, shutdown: &CancellationToken) {
+        let ids: Vec<DeliveryId> = taken
+            .iter()
+            .map(|message| message.message.delivery)
+            .collect();
+        let store = &self.dispatcher.store;
+        let loaded = keep_on(shutdown, "load deliveries", unavailable, || {
+            store.owed(ids.clone())
+        })
+        .await;
+        let mut loaded = match loaded {
+            Ended::Done(loaded) => loaded,
+            Ended::Stopped => return self.dispatcher.attempts.release(taken).await,
+            Ended::Failed(why) => return self.bury_all(taken, &why.to_string()).await,
+        };
+        let now = Timestamp::from(SystemTime::now());
+        let mut attempts = Vec::new();
+        for message in taken {
+            // Two messages of one delivery in a batch: the second finds nothing and is a repeat.
+            match task(&message, loaded.remove(&message.message.delivery), now) {
+                Task::Attempt(owed) => attempts.push((message, owed)),
+                Task::End(end) => self.recorder.send(Finished::Ended { message, end }).await,
+                Task::HandOn(next) => {
+                    self.recorder
+                        .send(Finished::Repeat {
+                            message,
+                            next: Some(next),
+                        })
+                        .await
+                }
+                Task::Drop => {
+                    self.recorder
+                        .send(Finished::Repeat {
+                            message,
+                            next: None,
+                        })
+                        .await
+                }
+            }
+        }
+        self.attempt_all(attempts, shutdown).await;
+    }
+
+    async fn attempt_all(
+        &self,
+        attempts: Vec<(Taken<OwedAttempt>, Box<Owed>)>,
+        shutdown: &CancellationToken,
+    ) {
+        let keys = attempts.iter().map(|(_, owed)| owed.event).collect();
+        let bodies = match self.bodies(keys, shutdown).await {
+            Ended::Done(bodies) => bodies,
+            ended => {
+                let messages = attempts.into_iter().map(|(message, _)| message).collect();
+                return match ended {
+                    Ended::Failed(why) => self.bury_all(messages, &why.to_string()).await,
+                    _ => self.dispatcher.attempts.release(messages).await,
+                };
+            }
+        };
+        for (message, owed) in attempts {
+            let Some(body) = bodies.get(&owed.event).cloned() else {
+                self.recorder.bury(message, "its event is gone").await;
+                continue;
+            };
+            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+                return;
+            };
+            let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
+            let policy = self.dispatcher.policy.clone();
+            self.in_flight.spawn(async move {
+                let record = attempt(&requester, &policy, message.message, *owed, body).await;
+                fault::point("dispatcher::requested");
+                // A slot is free once its request is over; recording has bounds of its own.
+                drop(slot);
+                recorder
+                    .send(Finished::Attempted {
+                        message,
+                        record: Box::new(record),
+                    })
+                    .await;
+            });
+        }
+    }
+
+    async fn bodies(
+        &self,
+        mut keys: Vec<EventKey>,
+        shutdown: &CancellationToken,
+    ) -> Ended<HashMap<EventKey, Body>, StoreError> {
+        let mut bodies = HashMap::with_capacity(keys.len());
+        keys.sort_unstable();
+        keys.dedup();
+        let mut missing = Vec::new();
+        for key in keys {
+            match self.bodies.get(&key).await {
+                Some(body) => drop(bodies.insert(key, body)),
+                None => missing.push(key),
+            }
+        }
+        if missing.is_empty() {
+            return Ended::Done(bodies);
+        }
+        let store = &self.dispatcher.store;
+        let found = keep_on(shutdown, "load bodies", unavailable, || {
+            store.bodies(missing.clone())
+        });
+        match found.await {
+            Ended::Done(found) => {
+                for (key, body) in &found {
+                    self.bodies.insert(*key, body.clone()).await;
+                }
+                bodies.extend(found);
+                Ended::Done(bodies)
+            }
+            ended => ended,
+        }
+    }
+
+    /// What the store holds of these cannot be read: they end as dead letters.
+    async fn bury_all(&self, taken: Vec<Taken<OwedAttempt>>, why: &str) {
+        for message in taken {
+            self.recorder.bury(message, why).await;
+        }
+    }
+}
+
+fn task(message: &Taken<OwedAttempt>, found: Option<Owed>, now: Timestamp) -> Task {
+    let Some(found) = found else {
+        return Task::Drop;
+    };
+    let asked = message.message;
+    let DeliveryState::Pending { due } = found.state else {
+        return Task::Drop;
+    };
+    let next = OwedAttempt {
+        delivery: asked.delivery,
+        generation: found.generation,
+        attempt: found.attempts + 1,
+    };
+    match found.standing {
+        Standing::Deleted => Task::End(DeliveryState::Cancelled { at: now }),
+        Standing::Inactive => Task::End(DeliveryState::Skipped { at: now }),
+        Standing::Active if next == asked => Task::Attempt(Box::new(found)),
+        Standing::Active if message.redelivered => Task::HandOn(Scheduled {
+            owed: next,
+            delay: due.remaining(now),
+        }),
+        Standing::Active => Task::Drop,
+    }
+}
+
+async fn attempt(
+    requester: &Requester,
+    policy: &Policy,
+    owed: OwedAttempt,
+    found: Owed,
+    body: Body,
+) -> AttemptRecord {
+    let started = Timestamp::from(SystemTime::now());
+    let clock = tokio::time::Instant::now();
+    let outcome = requester
+        .send(Request {
+            delivery: owed.delivery,
+            attempt: owed.attempt,
+            event_type: found.event_type,
+            url: &found.url,
+            secret: found.secret.as_ref(),
+            headers: &found.headers,
+            trace: span_of(body.trace),
+            now: started,
+            body: body.bytes,
+        })
+        .await;
+    let took = clock.elapsed();
+    let origin = found.origin;
+    let made = Made {
+        outcome: &outcome,
+        attempt: owed.attempt,
+        origin,
+    };
+    let follow = match after(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
+        Next::Delivered => Follow::Delivered,
+        Next::Again(wait) => Follow::Again {
+            due: started.after(took).after(wait),
+        },
+        Next::Exhausted(why) => Follow::Exhausted(why),
+    };
+    AttemptRecord {
+        owed,
+        origin,
+        organization: found.organization,
+        subscription: found.subscription,
+        event: found.event,
+        event_type: found.event_type,
+        url: found.url,
+        outcome,
+        started,
+        took,
+        follow,
+    }
+}
+
+/// The publisher's trace in a span of our own, or a trace of our own.
+fn span_of(trace: Option<TraceParent>) -> TraceParent {
+    let span_id = rand::random();
+    match trace {
+        Some(trace) => trace.child(span_id),
+        None => TraceParent {
+            trace_id: rand::random::<u128>().max(1),
+            span_id: span_id.max(1),
+            flags: 0,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_broker::contract::Receipt;
+    use hookline_core::delivery::Origin;
+    use hookline_core::event_type::EventType;
+    use hookline_core::ids::{OrganizationId, SubscriptionId};
+    use hookline_core::target::TargetUrl;
+
+    use super::*;
+
+    fn message(attempt: u32, redelivered: bool) -> Taken<OwedAttempt> {
+        let delivery = DeliveryId(Default::default());
+        Taken {
+            message: OwedAttempt {
+                delivery,
+                generation: 0,
+                attempt,
+            },
+            redelivered,
+            receipt: Receipt { session: 0, tag: 0 },
+        }
+    }
+
+    fn found(attempts: u32, state: DeliveryState, standing: Standing) -> Owed {
+        Owed {
+            generation: 0,
+            attempts,
+            state,
+            origin: Origin::Event,
+            event: EventKey(Default::default()),
+            event_type: EventType::StepFailed,
+            organization: OrganizationId::parse("o").unwrap(),
+            subscription: SubscriptionId(1),
+            standing,
+            url: TargetUrl::from_store("https://example.com"),
+            secret: None,
+            headers: Default::default(),
+        }
+    }
+
+    const NOW: i64 = 1_766_313_000_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_micros(NOW)
+    }
+
+    fn pending() -> DeliveryState {
+        DeliveryState::Pending {
+            due: Timestamp::from_unix_micros(NOW + 3_000_000),
+        }
+    }
+
+    #[test]
+    fn the_attempt_that_is_owed_is_made() {
+        let task = task(
+            &message(2, false),
+            Some(found(1, pending(), Standing::Active)),
+            now(),
+        );
+        assert!(matches!(task, Task::Attempt(_)));
+    }
+
+    #[test]
+    fn a_redelivered_message_hands_on_what_the_store_says_is_owed_after_what_is_left_of_the_wait() {
+        let owed = || Some(found(2, pending(), Standing::Active));
+        let Task::HandOn(next) = task(&message(2, true), owed(), now()) else {
+            panic!("not handed on")
+        };
+        assert_eq!((next.owed.attempt, next.delay.as_secs()), (3, 3));
+        assert!(matches!(
+            task(&message(2, false), owed(), now()),
+            Task::Drop
+        ));
+    }
+
+    #[test]
+    fn a_finished_or_unknown_delivery_needs_nothing() {
+        let delivered = DeliveryState::Delivered { at: now() };
+        let finished = Some(found(1, delivered, Standing::Active));
+        assert!(matches!(
+            task(&message(1, true), finished, now()),
+            Task::Drop
+        ));
+        assert!(matches!(task(&message(1, true), None, now()), Task::Drop));
+    }
+
+    #[test]
+    fn an_inactive_subscription_skips_and_a_deleted_one_cancels() {
+        let skipped = task(
+            &message(1, false),
+            Some(found(0, pending(), Standing::Inactive)),
+            now(),
+        );
+        assert!(matches!(skipped, Task::End(DeliveryState::Skipped { .. })));
+        let cancelled = task(
+            &message(1, false),
+            Some(found(0, pending(), Standing::Deleted)),
+            now(),
+        );
+        assert!(matches!(
+            cancelled,
+            Task::End(DeliveryState::Cancelled { .. })
+        ));
+    }
+}
