@@ -23,6 +23,7 @@ secret() { head -c 20 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 # ---- ports ----
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+unused() { ! listening "$1"; }
 
 # free_port: one that nobody listens on, below the range from which the kernel serves outgoing connections.
 # A port is ours only once a daemon listens on it, so each one handed out stays claimed for two minutes:
@@ -33,7 +34,7 @@ free_port() {
   find "$claims" -mindepth 1 -maxdepth 1 -mmin +2 -delete 2>/dev/null || true
   for _ in {1..200}; do
     port=$((20000 + RANDOM % 12000))
-    if ! listening "$port" && mkdir "$claims/$port" 2>/dev/null; then
+    if unused "$port" && mkdir "$claims/$port" 2>/dev/null; then
       echo "$port"
       return
     fi
@@ -49,7 +50,8 @@ started_at() {
   local stat fields
   { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
   read -ra fields <<<"${stat##*) }" # what stands before is the pid and a name that may hold anything
-  [[ ${fields[0]} != [ZX] ]] || return 1
+  # Dead, and its parent has not asked yet; unless threads of it still run (and hold its ports).
+  if [[ ${fields[0]} == [ZX] ]] && ((fields[17] <= 1)); then return 1; fi
   echo "${fields[19]}"
 }
 
@@ -80,35 +82,52 @@ daemon() {
     done
     exec setsid -- "$@"
   ) &
+  disown $! # bash keeps quiet about how it ends
   record $! "$file" || true # one that ended at once is found out by whoever waits for it
 }
 
 # end PIDFILE SIGNAL SECONDS: asks it to stop, waits, and insists.
 end() {
-  local pid
+  local pid name=${1##*/}
+  name=${name%.pid}
   if pid=$(alive "$1"); then
     kill "-$2" "$pid" 2>/dev/null || true
     if ! within "$3" gone "$1"; then
-      say "${1##*/}: process $pid did not stop within $3 s and is killed"
+      say "$name: process $pid did not stop within $3 s and is killed"
       kill -KILL "$pid" 2>/dev/null || true
-      within 10 gone "$1" || say "${1##*/}: process $pid is still there"
+      within 10 gone "$1" || say "$name: process $pid is still there"
     fi
   fi
   rm -f "$1"
 }
 
-# http_ok PORT PATH: whether 127.0.0.1 answers a GET with 200, without needing curl.
+# http_ok PORT PATH [HEADER]: whether 127.0.0.1 answers a GET with 200, without needing curl. The header goes in
+# through a pipe: it may be a key, and arguments can be read by everybody on the machine.
 http_ok() {
   local status
   # shellcheck disable=SC2016 # the inner shell expands its own arguments
-  status=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1"
-    printf "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n" "$2" >&3
-    read -r line <&3 && echo "$line"' - "$1" "$2" 2>/dev/null) || return 1
-  [[ $status == "HTTP/1.1 200"* ]]
+  status=$(printf 'GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n%s\r\n' "$2" "${3:+$3$'\r\n'}" |
+    timeout 5 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" && cat >&3 && read -r line <&3 && echo "$line"' - "$1" 2>/dev/null) ||
+    return 1
+  [[ $status == HTTP/1.?" 200 "* ]]
 }
 
 # show_log FILE: its end, indented, for the person who has to find out why something did not start.
 show_log() {
   say "the end of $1:"
   tail -n 25 "$1" 2>/dev/null | sed 's/^/    /' >&2 || true
+}
+
+# ---- Hookline's own programs, which up starts and down stops ----
+
+programs=(subscription-api ingest dispatcher)
+
+stop_programs() { # FOLDER OF PID FILES
+  local name waiting=()
+  for name in "${programs[@]}"; do
+    # A delivery under way may take 15 s, and then its outcome is recorded.
+    end "$1/$name.pid" TERM 30 &
+    waiting+=($!)
+  done
+  wait "${waiting[@]}"
 }

@@ -21,7 +21,7 @@ install() {
 
   export DEBIAN_FRONTEND=noninteractive
   forbid_daemons
-  apt-get update -qq
+  apt-get update -qq >&2 || say "apt-get update failed; trying with the lists that are there"
   apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
   # The packages also ask for a start at every boot. Only what came just now: another's PostgreSQL stays as it is.
   local name

@@ -38,7 +38,7 @@ postgres_make_home() {
   fi
 }
 
-# Whole or not at all: an initdb that was interrupted leaves only data.new.
+# Whole or not at all: an initdb that was interrupted leaves only data.new. Run it in a shell of its own, with -e.
 postgres_init() {
   local home
   home=$(postgres_data)
@@ -71,7 +71,8 @@ postgres_start() {
   postgres_make_home
   home=$(postgres_data)
   if [[ ! -d $home/data ]]; then
-    postgres_init >>"$dir/log/postgres.log" 2>&1 || {
+    (set -e && postgres_init) >>"$dir/log/postgres.log" 2>&1 &
+    wait $! || {
       show_log "$dir/log/postgres.log"
       exit 1
     }
@@ -83,6 +84,8 @@ postgres_start() {
     [[ -x $bin/postgres ]] || die "the data in $dir is PostgreSQL $version's, which is not installed; deploy/services clean removes it"
   fi
   within 15 postgres_no_orphans "$home/data" || die "processes of an earlier PostgreSQL still use $home/data"
+  # With nobody in its folder the lock files are a dead server's, whatever their pid belongs to by now.
+  rm -f "$home/data/postmaster.pid" "$home"/.s.PGSQL.*
   keep_or_move postgres_port
   sockets=$home # a socket's whole path may be 107 bytes long
   if ((${#home} + 20 > 107)); then sockets=; fi

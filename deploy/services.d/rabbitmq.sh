@@ -47,17 +47,18 @@ CONF
 }
 
 rabbitmq_start() {
-  gone "$dir/rabbitmq.pid" || return 0
   local sbin home=$dir/rabbitmq
   local -a environment
   sbin=$(rabbitmq_sbin) || die "RabbitMQ is not installed; run: deploy/services install"
-  keep_or_move amqp_port
-  keep_or_move dist_port
   # Its own name server: a shared one would outlive us, and listens on every address.
+  rabbitmq_adopt_epmd
   if gone "$dir/epmd.pid"; then
     keep_or_move epmd_port
     daemon "$dir/epmd.pid" "$dir/log/epmd.log" env -i PATH="$PATH" epmd -address 127.0.0.1 -port "$epmd_port"
   fi
+  gone "$dir/rabbitmq.pid" || return 0
+  keep_or_move amqp_port
+  keep_or_move dist_port
   rabbitmq_environment
   (rabbitmq_write_files)
   rm -f "$home/pid"
@@ -87,7 +88,23 @@ rabbitmq_note_pid() {
   record "$pid" "$dir/rabbitmq.pid"
 }
 
+# RabbitMQ and rabbitmqctl start another name server when ours has died. Its environment names our folder.
+rabbitmq_adopt_epmd() {
+  local process name
+  gone "$dir/epmd.pid" || return 0
+  for process in /proc/[0-9]*; do
+    { read -r name <"$process/comm"; } 2>/dev/null || continue
+    if [[ $name == epmd ]] && grep -qzxF "HOME=$dir/rabbitmq" "$process/environ" 2>/dev/null; then
+      record "${process#/proc/}" "$dir/epmd.pid" || true
+    fi
+  done
+}
+
 rabbitmq_stop() {
-  end "$dir/rabbitmq.pid" TERM 30
+  # One that has not come up has nothing to write, and may be deaf to SIGTERM until it has.
+  local seconds=5
+  if ! gone "$dir/rabbitmq.pid" && rabbitmq_answers; then seconds=30; fi
+  end "$dir/rabbitmq.pid" TERM "$seconds"
+  rabbitmq_adopt_epmd
   end "$dir/epmd.pid" TERM 5
 }
