@@ -21,6 +21,7 @@ use hookline_broker::contract::{Publisher, Source};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::retry::RetrySchedule;
 use hookline_core::target::TargetRules;
+use hookline_runtime::settings::Settings;
 use hookline_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +51,19 @@ pub struct Policy {
     pub slots: usize,
     /// How many bytes of bodies are kept for the next subscription of the same event.
     pub body_cache_bytes: u64,
+}
+
+impl From<&Settings> for Policy {
+    fn from(settings: &Settings) -> Self {
+        let dispatcher = &settings.dispatcher;
+        Self {
+            schedule: settings.retry.schedule.clone(),
+            rules: settings.targets.rules(),
+            deadline: dispatcher.deadline,
+            slots: dispatcher.slots,
+            body_cache_bytes: dispatcher.body_cache_mib * 1024 * 1024,
+        }
+    }
 }
 
 /// Dispatches until `shutdown`, then finishes what is in flight.

@@ -213,6 +213,13 @@ pub struct RetentionSettings {
     pub days: u32,
 }
 
+impl RetentionSettings {
+    /// The days as a duration.
+    pub fn age(&self) -> Duration {
+        Duration::from_secs(u64::from(self.days) * 24 * 60 * 60)
+    }
+}
+
 /// `[log]`: what is written to standard error.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

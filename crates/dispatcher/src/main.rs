@@ -1,0 +1,29 @@
+//! The service `dispatcher`, on PostgreSQL and RabbitMQ.
+
+use std::process::ExitCode;
+
+use hookline_dispatcher::{Dispatcher, Policy, maintenance};
+use hookline_runtime::service::{Context, run};
+
+fn main() -> ExitCode {
+    run("dispatcher", serve)
+}
+
+async fn serve(context: Context) -> anyhow::Result<()> {
+    let (store, rabbit) = hookline_home::distributed::connect(&context, "dispatcher").await?;
+    let settings = &context.settings;
+    let dispatcher = Dispatcher {
+        store: store.clone(),
+        attempts: rabbit.deliveries(settings.dispatcher.prefetch),
+        publisher: rabbit.publisher(),
+        policy: Policy::from(&**settings),
+    };
+    let source = dispatcher.attempts.clone();
+    context
+        .readiness
+        .register("deliveries", move || source.is_ready());
+    tokio::spawn(maintenance::keep_up(store, settings.retention.age()));
+    hookline_dispatcher::run(dispatcher, context.shutdown).await?;
+    rabbit.close().await;
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! A service's peers, as its settings name them.
+
+use hookline_broker::rabbit::{Rabbit, RabbitSettings};
+use hookline_runtime::service::Context;
+use hookline_runtime::settings::{Settings, SettingsError};
+use hookline_store::{PostgresSettings, Store, StoreError};
+
+/// The store of the settings. Nothing is dialled yet.
+///
+/// # Errors
+/// When the settings name none.
+pub fn store(settings: &Settings) -> Result<Store, SettingsError> {
+    let store = &settings.store;
+    Ok(Store::postgres(&PostgresSettings {
+        url: store.required_url()?.expose().to_owned(),
+        connections: store.connections,
+        wait: store.wait,
+        statement_timeout: store.statement_timeout,
+    }))
+}
+
+/// The store, reached and with this version's schema, and the broker, reached and declared. Both
+/// are registered as parts of the service's readiness.
+///
+/// # Errors
+/// When the settings do not name them, when one stays away, or when the schema is not migrated.
+pub async fn connect(context: &Context, service: &str) -> anyhow::Result<(Store, Rabbit)> {
+    let store = store(&context.settings)?;
+    let broker = &context.settings.broker;
+    let url = broker.required_url()?.expose().to_owned();
+    // A schema that is not migrated does not pass by waiting.
+    let checked = context
+        .wait_for("PostgreSQL", async || match store.check_schema().await {
+            Err(passing @ StoreError::Unavailable(_)) => Err(passing),
+            checked => Ok(checked),
+        })
+        .await?;
+    checked?;
+    let rabbit = context
+        .wait_for("RabbitMQ", async || {
+            let name = format!("hookline {service}");
+            let confirm_timeout = broker.confirm_timeout;
+            Rabbit::connect(RabbitSettings {
+                url: url.clone(),
+                name,
+                confirm_timeout,
+            })
+            .await
+            .map_err(anyhow::Error::from)
+            .map_err(|why| format!("{why:#}"))
+        })
+        .await?;
+    let watched = store.clone();
+    tokio::spawn(async move { watched.keep_watch().await });
+    let (for_store, for_broker) = (store.clone(), rabbit.clone());
+    context
+        .readiness
+        .register("store", move || for_store.is_ready());
+    context
+        .readiness
+        .register("broker", move || for_broker.is_ready());
+    Ok((store, rabbit))
+}

@@ -1,0 +1,238 @@
+//! The embedded queue as a broker.
+//!
+//! A delivery's row is its own entry in the queue, so handing an attempt on means no more than
+//! waking whoever waits for one: what is owed was durable with the commit before.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use hookline_broker::contract::{
+    PublishedEvents, Publisher, QueueError, Receipt, Scheduled, Source, Taken,
+};
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::timestamp::Timestamp;
+use hookline_core::trace::TraceParent;
+use hookline_store::{EmbeddedQueue, QueuedEvents, Store, StoreError, TakenAttempt};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// How long a message may be in somebody's hands. It only counts for what was taken and dropped
+/// in this very process: an earlier one's leases are void from the start.
+const LEASE: Duration = Duration::from_secs(300);
+
+/// How long a source sleeps at most before it looks again.
+const NAP: Duration = Duration::from_secs(5);
+
+/// How long a source waits when the store fails.
+const REST: Duration = Duration::from_secs(1);
+
+/// A folder that this process alone delivers from.
+pub struct Embedded {
+    /// What it remembers.
+    pub store: Store,
+    /// Its queues.
+    pub queues: Arc<Queues>,
+}
+
+/// Both queues of a folder.
+pub struct Queues {
+    queue: EmbeddedQueue,
+    events: Notify,
+    attempts: Notify,
+}
+
+impl Embedded {
+    /// Opens a folder, makes it where there is none, and takes back what an earlier process had
+    /// in its hands.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder cannot be used or another process delivers from it.
+    pub async fn open(folder: &Path) -> Result<Self, StoreError> {
+        let (store, queue) = Store::embedded(folder)?;
+        queue.void_leases().await?;
+        let queues = Queues {
+            queue,
+            events: Notify::new(),
+            attempts: Notify::new(),
+        };
+        Ok(Self {
+            store,
+            queues: Arc::new(queues),
+        })
+    }
+}
+
+#[async_trait]
+impl Publisher for Queues {
+    async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError> {
+        let trace = events.trace.map(|trace| trace.to_string());
+        self.queue
+            .push_events(events.body.into(), events.content_type, trace)
+            .await
+            .map_err(unavailable)?;
+        self.events.notify_one();
+        Ok(())
+    }
+
+    async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
+        if !attempts.is_empty() {
+            self.attempts.notify_one();
+        }
+        Ok(())
+    }
+
+    async fn attempts_waiting(&self) -> Result<u64, QueueError> {
+        self.queue
+            .attempts_waiting(now())
+            .await
+            .map_err(unavailable)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.queue.is_ready()
+    }
+}
+
+#[async_trait]
+impl Source<PublishedEvents> for Queues {
+    async fn take(&self, max: usize) -> Vec<Taken<PublishedEvents>> {
+        loop {
+            match self.queue.take_events(max, now(), now().after(LEASE)).await {
+                Ok(taken) if taken.is_empty() => {
+                    // Nothing came: look again in a while, for a lease may have run out.
+                    let _ = timeout(NAP, self.events.notified()).await;
+                }
+                Ok(taken) => {
+                    // There may be more, for another taker.
+                    self.events.notify_one();
+                    return taken.into_iter().map(Self::event).collect();
+                }
+                Err(why) => rest_after(&why).await,
+            }
+        }
+    }
+
+    async fn ack(&self, taken: Vec<Taken<PublishedEvents>>) {
+        let ids = taken
+            .iter()
+            .map(|message| entry_of(message.receipt))
+            .collect();
+        if let Err(why) = self.queue.ack_events(ids).await {
+            tracing::warn!(error = %why, "could not ack events; they come again");
+        }
+    }
+
+    async fn release(&self, taken: Vec<Taken<PublishedEvents>>) {
+        let ids = taken
+            .iter()
+            .map(|message| entry_of(message.receipt))
+            .collect();
+        if let Err(why) = self.queue.release_events(ids).await {
+            tracing::warn!(error = %why, "could not release events; they come again later");
+        }
+        self.events.notify_one();
+    }
+
+    async fn bury(&self, taken: Taken<PublishedEvents>, reason: &str) -> Result<(), QueueError> {
+        self.queue
+            .bury_events(entry_of(taken.receipt), reason.to_owned(), now())
+            .await
+            .map_err(unavailable)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.queue.is_ready()
+    }
+}
+
+#[async_trait]
+impl Source<OwedAttempt> for Queues {
+    async fn take(&self, max: usize) -> Vec<Taken<OwedAttempt>> {
+        loop {
+            match self
+                .queue
+                .take_attempts(max, now(), now().after(LEASE))
+                .await
+            {
+                Ok(taken) if taken.is_empty() => match self.queue.next_due().await {
+                    Ok(due) => {
+                        let nap = due.map_or(NAP, |due| due.remaining(now()).min(NAP));
+                        let _ = timeout(nap, self.attempts.notified()).await;
+                    }
+                    Err(why) => rest_after(&why).await,
+                },
+                Ok(taken) => return taken.into_iter().map(Self::attempt).collect(),
+                Err(why) => rest_after(&why).await,
+            }
+        }
+    }
+
+    /// The row has moved on with the record of its attempt, and its entry with it.
+    async fn ack(&self, _: Vec<Taken<OwedAttempt>>) {}
+
+    async fn release(&self, taken: Vec<Taken<OwedAttempt>>) {
+        let ids = taken
+            .iter()
+            .map(|message| message.message.delivery)
+            .collect();
+        if let Err(why) = self.queue.release_attempts(ids).await {
+            tracing::warn!(error = %why, "could not release attempts; they come again later");
+        }
+        self.attempts.notify_one();
+    }
+
+    async fn bury(&self, taken: Taken<OwedAttempt>, reason: &str) -> Result<(), QueueError> {
+        self.queue
+            .bury_attempt(taken.message.delivery, reason.to_owned(), now())
+            .await
+            .map_err(unavailable)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.queue.is_ready()
+    }
+}
+
+impl Queues {
+    fn event(entry: QueuedEvents) -> Taken<PublishedEvents> {
+        Taken {
+            redelivered: entry.takes > 1,
+            receipt: Receipt {
+                session: 0,
+                tag: entry.id.unsigned_abs(),
+            },
+            message: PublishedEvents {
+                body: entry.body.into(),
+                content_type: entry.content_type,
+                trace: entry.traceparent.as_deref().and_then(TraceParent::parse),
+            },
+        }
+    }
+
+    fn attempt(entry: TakenAttempt) -> Taken<OwedAttempt> {
+        Taken {
+            message: entry.owed,
+            redelivered: entry.takes > 1,
+            receipt: Receipt { session: 0, tag: 0 },
+        }
+    }
+}
+
+fn entry_of(receipt: Receipt) -> i64 {
+    receipt.tag.cast_signed()
+}
+
+fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}
+
+fn unavailable(why: StoreError) -> QueueError {
+    QueueError::Unavailable(why.to_string())
+}
+
+async fn rest_after(why: &StoreError) {
+    tracing::warn!(error = %why, "could not take from the embedded queue, trying again");
+    tokio::time::sleep(REST).await;
+}

@@ -1,0 +1,29 @@
+//! The service `ingest`, on PostgreSQL and RabbitMQ.
+
+use std::process::ExitCode;
+
+use hookline_ingest::Ingest;
+use hookline_runtime::service::{Context, run};
+
+fn main() -> ExitCode {
+    run("ingest", serve)
+}
+
+async fn serve(context: Context) -> anyhow::Result<()> {
+    let (store, rabbit) = hookline_home::distributed::connect(&context, "ingest").await?;
+    let settings = &context.settings.ingest;
+    let ingest = Ingest {
+        store,
+        events: rabbit.events(settings.prefetch),
+        publisher: rabbit.publisher(),
+        batch: settings.batch,
+        max_waiting: settings.max_waiting,
+    };
+    let source = ingest.events.clone();
+    context
+        .readiness
+        .register("events", move || source.is_ready());
+    hookline_ingest::run(ingest, context.shutdown).await;
+    rabbit.close().await;
+    Ok(())
+}
