@@ -1,1 +1,92 @@
-//! The REST API of Hookline
+//! The REST API: where customers register subscriptions, read what became of their events, and
+//! where publishers without a broker client hand events in.
+//!
+//! A request passes, from the outside in:
+//!
+//! 1. `observe`: the metric, the log line, the headers that every answer bears;
+//! 2. `circle`: a request that Hookline itself sent is turned away (508);
+//! 3. `deadline`: an answer in time whatever hangs, and also after a panic;
+//! 4. `auth`: the key, the organization and the scope, before a byte of the body is read and
+//!    before the path is looked at; a key also has a limited number of requests in flight;
+//! 5. a handler of `routes`, which alone speaks to the store and the publisher.
+//!
+//! Handlers return an `error::ApiError`; which status that is stands in `error.rs` alone. An
+//! organization is only to be had from `auth::Caller`, so a handler cannot forget to ask for it.
+
+mod auth;
+mod body;
+mod circle;
+mod cursor;
+mod deadline;
+mod error;
+mod in_flight;
+mod observe;
+mod openapi;
+mod problem;
+mod query;
+mod routes;
+mod server;
+mod strict_json;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_broker::contract::Publisher;
+use hookline_core::target::TargetRules;
+use hookline_runtime::readiness::Readiness;
+use hookline_runtime::settings::Settings;
+use hookline_store::Store;
+
+pub use server::run;
+
+/// What the API is made of.
+#[derive(Clone)]
+pub struct Api {
+    /// Where subscriptions, keys and logs are.
+    pub store: Store,
+    /// Where events and tests go.
+    pub publisher: Arc<dyn Publisher>,
+    /// Where a subscription may point.
+    pub rules: TargetRules,
+    /// The limits.
+    pub settings: ApiSettings,
+    /// What `/readyz` says.
+    pub readiness: Readiness,
+}
+
+/// The limits of the API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiSettings {
+    /// How long a request may take until it is answered with 503.
+    pub request_deadline: Duration,
+    /// The most subscriptions of an organization.
+    pub max_subscriptions: u32,
+    /// The most requests of one API key at the same time; beyond that it is answered with 429.
+    pub max_requests_per_key: u32,
+    /// How many threads serve requests.
+    pub workers: usize,
+}
+
+impl Default for ApiSettings {
+    fn default() -> Self {
+        Self {
+            request_deadline: Duration::from_secs(5),
+            max_subscriptions: 1_000,
+            max_requests_per_key: 256,
+            workers: 2,
+        }
+    }
+}
+
+impl From<&Settings> for ApiSettings {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            request_deadline: settings.api.request_deadline,
+            max_subscriptions: settings.api.max_subscriptions,
+            workers: settings.api.workers,
+            ..Self::default()
+        }
+    }
+}

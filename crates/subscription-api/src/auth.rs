@@ -1,0 +1,143 @@
+//! Who asks, for which organization, and whether the key's scopes reach that far.
+//!
+//! It runs before the body is read and before the path's id is looked at, so that who has no key
+//! learns nothing and costs little.
+
+use std::future::{Ready, ready};
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
+use hookline_core::access::{Forbidden, Scope};
+use hookline_core::ids::OrganizationId;
+use hookline_store::KeyHash;
+
+use crate::error::ApiError;
+use crate::in_flight::Underway;
+use crate::server::Service;
+
+/// Names the organization of a request.
+pub(crate) const ORGANIZATION: HeaderName = HeaderName::from_static("x-org-id");
+
+/// Whoever asks, once the key has been found good. The only way to an organization.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    /// The organization that the request is about.
+    pub(crate) organization: OrganizationId,
+}
+
+impl FromRequest for Caller {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let caller = request.extensions().get::<Caller>().cloned();
+        ready(caller.ok_or_else(|| ApiError::Internal("a route that asks for no key".to_owned())))
+    }
+}
+
+/// Lets a request in whose key has the scope `changing`, or [`Scope::Read`] where it only reads.
+pub(crate) async fn enter(
+    service: Service,
+    changing: Scope,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, Error> {
+    let scope = match *request.method() {
+        Method::GET | Method::HEAD => Scope::Read,
+        _ => changing,
+    };
+    let (caller, _underway) = match admitted(&service, scope, request.headers()).await {
+        Ok(admitted) => admitted,
+        Err(refusal) => return Ok(request.error_response(refusal)),
+    };
+    request.extensions_mut().insert(caller);
+    let mut response = next.call(request).await?;
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn admitted(
+    service: &Service,
+    scope: Scope,
+    headers: &HeaderMap,
+) -> Result<(Caller, Underway), ApiError> {
+    let key = bearer(headers).ok_or(ApiError::Unauthorized)?;
+    let access = service
+        .api
+        .store
+        .access_of(KeyHash::of(key))
+        .await?
+        .ok_or(ApiError::Unauthorized)?;
+    let organization = access.enter(named_organization(headers)?, scope)?.clone();
+    let underway = service
+        .in_flight
+        .begin(access.key, service.api.settings.max_requests_per_key)
+        .ok_or(ApiError::TooManyRequests)?;
+    Ok((Caller { organization }, underway))
+}
+
+/// The key of `Authorization: Bearer <key>`; the scheme's case does not matter (RFC 9110, 11.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let mut all = headers.get_all(header::AUTHORIZATION);
+    let (Some(only), None) = (all.next(), all.next()) else {
+        return None;
+    };
+    let (scheme, key) = only.to_str().ok()?.split_once(' ')?;
+    let key = key.trim();
+    let well_formed = !key.is_empty() && !key.contains(char::is_whitespace);
+    (scheme.eq_ignore_ascii_case("bearer") && well_formed).then_some(key)
+}
+
+fn named_organization(headers: &HeaderMap) -> Result<Option<&str>, Forbidden> {
+    let mut all = headers.get_all(ORGANIZATION);
+    match (all.next(), all.next()) {
+        (None, _) => Ok(None),
+        (Some(only), None) => std::str::from_utf8(only.as_bytes())
+            .map(Some)
+            .map_err(|_| Forbidden::Organization),
+        (Some(_), Some(_)) => Err(Forbidden::Organization),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key_in(values: &[&'static str]) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::AUTHORIZATION, HeaderValue::from_static(value));
+        }
+        bearer(&headers).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_key_comes_after_bearer_in_any_case() {
+        for good in ["Bearer k", "bearer k", "BEARER   k", "Bearer k "] {
+            assert_eq!(key_in(&[good]).as_deref(), Some("k"), "{good}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_single_bearer_key_is_none() {
+        for bad in [
+            "",
+            "k",
+            "Bearer",
+            "Bearer ",
+            "Basic k",
+            "Bearer a b",
+            "Bearerk",
+        ] {
+            assert_eq!(key_in(&[bad]), None, "{bad:?}");
+        }
+        assert_eq!(key_in(&[]), None);
+        assert_eq!(key_in(&["Bearer a", "Bearer b"]), None);
+    }
+}

@@ -1,0 +1,207 @@
+//! The bodies of requests: JSON, of a limited size, and so many bytes of all of them together.
+
+use std::sync::Arc;
+
+use actix_web::dev::Payload;
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::{FromRequest, HttpRequest, web};
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use futures::future::LocalBoxFuture;
+use hookline_core::violations::{Violation, Violations};
+use serde_json::Value;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::ApiError;
+use crate::server::Service;
+use crate::strict_json;
+
+/// The largest body about a subscription.
+pub(crate) const SUBSCRIPTION: usize = 64 * 1024;
+
+/// The largest body of `POST /events`.
+pub(crate) const EVENTS: usize = 8 * 1024 * 1024;
+
+/// How many bytes of bodies are held at a time by all requests together.
+const ALL_BODIES: usize = 64 * 1024 * 1024;
+
+/// The room for bodies. Without it, as many clients as there are connections could each make us
+/// hold a largest body.
+#[derive(Debug, Clone)]
+pub(crate) struct BodyRoom(Arc<Semaphore>);
+
+impl Default for BodyRoom {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(ALL_BODIES)))
+    }
+}
+
+impl BodyRoom {
+    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
+        u32::try_from(bytes)
+            .ok()
+            .and_then(|bytes| Arc::clone(&self.0).try_acquire_many_owned(bytes).ok())
+            .ok_or_else(|| ApiError::Unavailable("no room for another body".to_owned()))
+    }
+}
+
+/// The bytes of a JSON body of at most `LIMIT` bytes.
+#[derive(Debug)]
+pub(crate) struct Body<const LIMIT: usize> {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl<const LIMIT: usize> Body<LIMIT> {
+    /// The bytes as they came.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Reads the body with `parse`; what stands in it twice is a violation too.
+    ///
+    /// # Errors
+    /// When it is no JSON, or not what `parse` takes.
+    pub(crate) fn parse<T>(
+        &self,
+        parse: impl FnOnce(Value) -> Result<T, Violations>,
+    ) -> Result<T, ApiError> {
+        let (value, mut violations) = strict_json::read(&self.bytes)
+            .map_err(|error| ApiError::Malformed(error.to_string()))?;
+        let parsed = parse(value);
+        for Violation { field, message } in parsed.as_ref().err().iter().flat_map(|bad| bad.iter())
+        {
+            violations.add(field.clone(), message);
+        }
+        Ok(violations.into_result(parsed.ok())?)
+    }
+}
+
+impl<const LIMIT: usize> FromRequest for Body<LIMIT> {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let checked = check_type(request.headers())
+            .and_then(|()| announced(request.headers(), LIMIT))
+            .and_then(|()| room(request));
+        let payload = payload.take();
+        Box::pin(async move { read(payload, checked?).await })
+    }
+}
+
+async fn read<const LIMIT: usize>(
+    mut payload: Payload,
+    room: BodyRoom,
+) -> Result<Body<LIMIT>, ApiError> {
+    let mut held = room.take(0)?;
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| ApiError::Malformed(error.to_string()))?;
+        if bytes.len() + chunk.len() > LIMIT {
+            return Err(ApiError::TooLarge(LIMIT));
+        }
+        held.merge(room.take(chunk.len())?);
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(Body {
+        bytes: bytes.freeze(),
+        _room: held,
+    })
+}
+
+fn room(request: &HttpRequest) -> Result<BodyRoom, ApiError> {
+    request
+        .app_data::<web::Data<Service>>()
+        .map(|service| service.bodies.clone())
+        .ok_or_else(|| ApiError::Internal("a route without its service".to_owned()))
+}
+
+/// `application/json`, with parameters or without. No body at all is no JSON, which its reader
+/// says better.
+fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
+    let encoded = headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity");
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers
+            .get(header::CONTENT_LENGTH)
+            .is_some_and(|length| length != "0");
+    let named = headers
+        .get(header::CONTENT_TYPE)
+        .map(|value| value.to_str().unwrap_or_default());
+    let is_json = named.is_none_or(|value| {
+        let essence = value.split(';').next().unwrap_or_default();
+        essence.trim().eq_ignore_ascii_case("application/json")
+    });
+    if encoded || !is_json || (named.is_none() && has_body) {
+        return Err(ApiError::NotJson);
+    }
+    Ok(())
+}
+
+/// A body that says that it is too large is not read at all.
+fn announced(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length > limit as u64 => Err(ApiError::TooLarge(limit)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::HeaderValue;
+
+    use super::*;
+
+    fn accepted(headers: &[(header::HeaderName, &'static str)]) -> bool {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.insert(name.clone(), HeaderValue::from_static(value));
+        }
+        check_type(&map).is_ok()
+    }
+
+    #[test]
+    fn a_body_is_application_json_with_parameters_or_without() {
+        for good in [
+            "application/json",
+            "Application/JSON",
+            "application/json; charset=utf-8",
+            "application/json;x=y",
+        ] {
+            assert!(accepted(&[(header::CONTENT_TYPE, good)]), "{good}");
+        }
+        for bad in [
+            "",
+            "text/plain",
+            "application/problem+json",
+            "application/jsonp",
+            "application/json, text/plain",
+        ] {
+            assert!(!accepted(&[(header::CONTENT_TYPE, bad)]), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_body_of_no_type_or_in_an_encoding_is_refused() {
+        assert!(accepted(&[]));
+        assert!(accepted(&[(header::CONTENT_LENGTH, "0")]));
+        assert!(!accepted(&[(header::CONTENT_LENGTH, "2")]));
+        assert!(!accepted(&[(header::TRANSFER_ENCODING, "chunked")]));
+        let json = (header::CONTENT_TYPE, "application/json");
+        assert!(!accepted(&[json, (header::CONTENT_ENCODING, "gzip")]));
+    }
+
+    #[test]
+    fn all_bodies_together_have_so_much_room() {
+        let room = BodyRoom::default();
+        let all = room.take(ALL_BODIES).unwrap();
+        assert!(room.take(1).is_err());
+        drop(all);
+        assert!(room.take(1).is_ok());
+    }
+}

@@ -1,0 +1,279 @@
+//! The one place that chooses a status.
+//!
+//! What a caller reads is written here and nowhere else: the words of a store or a broker name
+//! tables and addresses, so they go to the log and never into an answer.
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use hookline_broker::contract::QueueError;
+use hookline_core::access::Forbidden;
+use hookline_core::violations::Violations;
+use hookline_store::StoreError;
+
+use crate::problem::{PROBLEM_JSON, Problem};
+
+/// The most violations that one answer lists; an answer must not outgrow its request by much.
+pub(crate) const MAX_VIOLATIONS: usize = 10_000;
+
+/// Why a request was not done.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("the body is not valid JSON: {0}")]
+    Malformed(String),
+    #[error("a valid API key is needed: `Authorization: Bearer <api key>`")]
+    Unauthorized,
+    #[error(transparent)]
+    Forbidden(#[from] Forbidden),
+    #[error("there is nothing here for this organization")]
+    NotFound,
+    #[error("this path answers {0}")]
+    MethodNotAllowed(String),
+    #[error("the body must have at most {0} bytes")]
+    TooLarge(usize),
+    #[error("the body must be application/json, without a content encoding")]
+    NotJson,
+    #[error("{}", validation_detail(.0))]
+    Invalid(Violations),
+    #[error("the API key has too many requests under way; try again shortly")]
+    TooManyRequests,
+    #[error("the request came from Hookline itself; it does not call itself in a circle")]
+    Circle,
+    #[error("a part of the service is not available; try again shortly")]
+    Unavailable(String),
+    #[error("the request took too long; try again shortly")]
+    DeadlinePassed,
+    #[error("not ready yet; waiting for: {}", .0.join(", "))]
+    NotReady(Vec<&'static str>),
+    #[error("something went wrong here; it was logged")]
+    Internal(String),
+}
+
+fn validation_detail(violations: &Violations) -> String {
+    match violations.iter().count() {
+        1 => "a field is not valid".to_owned(),
+        count => format!("{count} fields are not valid"),
+    }
+}
+
+impl ApiError {
+    fn choose(&self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Malformed(_) => (
+                StatusCode::BAD_REQUEST,
+                "urn:hookline:problem:malformed",
+                "The body cannot be read",
+            ),
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                "urn:hookline:problem:unauthorized",
+                "No valid API key",
+            ),
+            Self::Forbidden(_) => (
+                StatusCode::FORBIDDEN,
+                "urn:hookline:problem:forbidden",
+                "The API key does not reach that far",
+            ),
+            Self::NotFound => (
+                StatusCode::NOT_FOUND,
+                "urn:hookline:problem:not-found",
+                "Not found",
+            ),
+            Self::MethodNotAllowed(_) => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "urn:hookline:problem:method-not-allowed",
+                "Method not allowed",
+            ),
+            Self::TooLarge(_) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "urn:hookline:problem:too-large",
+                "The body is too large",
+            ),
+            Self::NotJson => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "urn:hookline:problem:unsupported-media-type",
+                "The body is not JSON",
+            ),
+            Self::Invalid(_) => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "urn:hookline:problem:validation",
+                "The request is not valid",
+            ),
+            Self::TooManyRequests => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "urn:hookline:problem:too-many-requests",
+                "Too many requests",
+            ),
+            Self::Circle => (
+                StatusCode::LOOP_DETECTED,
+                "urn:hookline:problem:loop",
+                "Loop detected",
+            ),
+            Self::Unavailable(_) | Self::DeadlinePassed | Self::NotReady(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "urn:hookline:problem:unavailable",
+                "Not available at the moment",
+            ),
+            Self::Internal(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "urn:hookline:problem:internal",
+                "Internal error",
+            ),
+        }
+    }
+
+    /// What only the log may know.
+    pub(crate) fn cause(&self) -> Option<&str> {
+        match self {
+            Self::Unavailable(cause) | Self::Internal(cause) => Some(cause),
+            _ => None,
+        }
+    }
+
+    /// The body of the answer.
+    pub(crate) fn problem(&self) -> Problem {
+        let (status, kind, title) = self.choose();
+        let errors = match self {
+            Self::Invalid(violations) => violations.iter().take(MAX_VIOLATIONS).collect(),
+            _ => Vec::new(),
+        };
+        Problem {
+            kind,
+            title,
+            status: status.as_u16(),
+            detail: self.to_string(),
+            errors: errors.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// What the answer bears besides.
+    pub(crate) fn header(&self) -> Option<(header::HeaderName, HeaderValue)> {
+        match self {
+            Self::Unauthorized => Some((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"hookline\""),
+            )),
+            Self::MethodNotAllowed(allow) => {
+                Some((header::ALLOW, HeaderValue::from_str(allow).ok()?))
+            }
+            Self::TooManyRequests => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::Unavailable(_) | Self::DeadlinePassed | Self::NotReady(_) => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static("2")))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        self.choose().0
+    }
+
+    fn error_response(&self) -> HttpResponse<BoxBody> {
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        response.insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
+        if let Some(header) = self.header() {
+            response.insert_header(header);
+        }
+        response.content_type(PROBLEM_JSON).json(self.problem())
+    }
+}
+
+impl From<Violations> for ApiError {
+    fn from(violations: Violations) -> Self {
+        Self::Invalid(violations)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) | StoreError::NotMigrated => {
+                Self::Unavailable(error.to_string())
+            }
+            StoreError::Refused(_) | StoreError::Corrupt(_) => Self::Internal(error.to_string()),
+        }
+    }
+}
+
+impl From<QueueError> for ApiError {
+    fn from(error: QueueError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(error: ApiError) -> String {
+        serde_json::to_string_pretty(&error.problem()).unwrap()
+    }
+
+    #[test]
+    fn a_validation_problem_names_every_bad_field() {
+        let mut violations = Violations::one("name", "is missing");
+        violations.add("events[1]", "is there twice");
+        insta::assert_snapshot!(shown(violations.into()), @r#"
+        {
+          "type": "urn:hookline:problem:validation",
+          "title": "The request is not valid",
+          "status": 422,
+          "detail": "2 fields are not valid",
+          "errors": [
+            {
+              "field": "name",
+              "message": "is missing"
+            },
+            {
+              "field": "events[1]",
+              "message": "is there twice"
+            }
+          ]
+        }
+        "#);
+    }
+
+    #[test]
+    fn what_a_store_or_broker_says_stays_inside() {
+        let leaks = "select * from api_keys at 10.0.0.7";
+        for error in [
+            ApiError::Unavailable(leaks.to_owned()),
+            ApiError::Internal(leaks.to_owned()),
+        ] {
+            assert_eq!(error.cause(), Some(leaks));
+            assert!(!shown(error).contains("select"));
+        }
+        insta::assert_snapshot!(shown(ApiError::Unavailable(leaks.to_owned())), @r#"
+        {
+          "type": "urn:hookline:problem:unavailable",
+          "title": "Not available at the moment",
+          "status": 503,
+          "detail": "a part of the service is not available; try again shortly"
+        }
+        "#);
+    }
+
+    #[test]
+    fn a_store_that_is_away_is_503_and_one_that_refuses_is_500() {
+        let status = |error: StoreError| ApiError::from(error).status_code().as_u16();
+        assert_eq!(status(StoreError::Unavailable(String::new())), 503);
+        assert_eq!(status(StoreError::NotMigrated), 503);
+        assert_eq!(status(StoreError::Refused(String::new())), 500);
+        assert_eq!(status(StoreError::Corrupt(String::new())), 500);
+    }
+
+    #[test]
+    fn an_answer_lists_so_many_violations_and_no_more() {
+        let mut violations = Violations::default();
+        for index in 0..=MAX_VIOLATIONS {
+            violations.add(format!("[{index}]"), "is bad");
+        }
+        let problem = ApiError::from(violations).problem();
+        assert_eq!(problem.errors.len(), MAX_VIOLATIONS);
+        assert_eq!(problem.detail, "10001 fields are not valid");
+    }
+}

@@ -1,0 +1,27 @@
+//! The service `subscription-api`, on PostgreSQL and RabbitMQ.
+
+use std::process::ExitCode;
+
+use hookline_runtime::admin;
+use hookline_runtime::service::{Context, run};
+use hookline_subscription_api::Api;
+
+fn main() -> ExitCode {
+    run("subscription-api", serve)
+}
+
+async fn serve(context: Context) -> anyhow::Result<()> {
+    let settings = context.settings.clone();
+    let listener = admin::listen("api.listen", settings.api.listen)?;
+    let (store, rabbit) = hookline_home::distributed::connect(&context, "subscription-api").await?;
+    let api = Api {
+        store,
+        publisher: rabbit.publisher(),
+        rules: settings.targets.rules(),
+        settings: settings.as_ref().into(),
+        readiness: context.readiness,
+    };
+    hookline_subscription_api::run(listener, api, context.shutdown).await?;
+    rabbit.close().await;
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What is seen of a request from outside its handler: a metric, a log line, the headers that
+//! every answer bears. A failure of ours is logged here, once, with the cause that no answer tells.
+
+use std::time::{Duration, Instant};
+
+use actix_web::Error;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use opentelemetry::metrics::Histogram;
+use opentelemetry::{KeyValue, global};
+
+use crate::error::ApiError;
+
+/// The metric of OpenTelemetry's conventions for HTTP servers.
+#[derive(Debug, Clone)]
+pub(crate) struct Durations(Histogram<f64>);
+
+impl Default for Durations {
+    fn default() -> Self {
+        let histogram = global::meter("hookline.api")
+            .f64_histogram("http.server.request.duration")
+            .with_unit("s")
+            .with_description("How long a request took until its answer began")
+            .with_boundaries(vec![
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ])
+            .build();
+        Self(histogram)
+    }
+}
+
+/// A request as it came: by its route and never by its path, which would be a metric for each id.
+struct Asked {
+    method: Method,
+    route: Option<String>,
+    at: Instant,
+}
+
+/// Watches a request.
+pub(crate) async fn request(
+    durations: Durations,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, Error> {
+    let asked = Asked {
+        method: request.method().clone(),
+        route: request.match_pattern(),
+        at: Instant::now(),
+    };
+    let mut answered = next.call(request).await;
+    let (status, failure) = match &mut answered {
+        Ok(response) => {
+            response.headers_mut().insert(
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            );
+            (response.status(), response.response().error())
+        }
+        Err(error) => (error.as_response_error().status_code(), Some(&*error)),
+    };
+    asked.record(&durations, status);
+    if status.is_server_error() {
+        asked.log_failure(status, failure);
+    }
+    answered
+}
+
+impl Asked {
+    fn record(&self, durations: &Durations, status: StatusCode) {
+        let duration = self.at.elapsed();
+        tracing::debug!(
+            http.method = %self.method,
+            http.route = self.route.as_deref().unwrap_or_default(),
+            http.status = status.as_u16(),
+            duration_ms = millis(duration),
+            "answered a request"
+        );
+        let mut labels = vec![
+            KeyValue::new("http.request.method", known(&self.method)),
+            KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
+        ];
+        if let Some(route) = &self.route {
+            labels.push(KeyValue::new("http.route", route.clone()));
+        }
+        durations.0.record(duration.as_secs_f64(), &labels);
+    }
+
+    fn log_failure(&self, status: StatusCode, failure: Option<&Error>) {
+        let error = failure.and_then(Error::as_error::<ApiError>);
+        if matches!(error, Some(ApiError::Circle | ApiError::NotReady(_))) {
+            return;
+        }
+        let cause = match error {
+            Some(error) => error
+                .cause()
+                .map_or_else(|| error.to_string(), str::to_owned),
+            None => failure.map(Error::to_string).unwrap_or_default(),
+        };
+        tracing::warn!(
+            http.method = %self.method,
+            http.route = self.route.as_deref().unwrap_or_default(),
+            http.status = status.as_u16(),
+            duration_ms = millis(self.at.elapsed()),
+            error = cause,
+            "a request failed"
+        );
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Anybody can make up a method, and each would be a metric of its own.
+fn known(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "_OTHER",
+    }
+}

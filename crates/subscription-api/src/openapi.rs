@@ -1,0 +1,194 @@
+//! The OpenAPI document, made from the handlers and the types that they answer with.
+//!
+//! What is the same for every call is added here by rule and not by hand: whoever adds a call
+//! cannot forget to document that it needs a key.
+
+mod forms;
+mod problems;
+
+use std::sync::LazyLock;
+
+use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Object, Ref, RefOr, Required, Type};
+use utoipa::{Modify, OpenApi};
+
+use crate::problem::Problem;
+use crate::routes::{docs, events, health, logs, test_delivery, webhooks};
+
+pub(crate) use forms::{EventsBody, LogParameters, NewSubscriptionBody, SubscriptionPatchBody};
+
+/// The document as it is served.
+pub(crate) fn document() -> &'static str {
+    static DOCUMENT: LazyLock<String> =
+        LazyLock::new(|| Document::openapi().to_json().unwrap_or_default());
+    &DOCUMENT
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Hookline",
+        description = "Turns workflow events into signed webhook deliveries.\n\n\
+            Every call needs an API key: `Authorization: Bearer <api key>`. A key belongs to one \
+            or more organizations; `X-Org-Id` names the one that a request is about, else it is \
+            the key's default one. Errors are `application/problem+json` (RFC 9457), and name \
+            every bad field at once. Times are RFC 3339 in UTC.",
+    ),
+    servers(
+        (url = "/v1", description = "This version"),
+        (url = "/", description = "The same without a prefix"),
+    ),
+    tags(
+        (name = "Subscriptions", description = "Where events go"),
+        (name = "Logs", description = "What became of them"),
+        (name = "Events", description = "Publishing without a broker client"),
+        (name = "Operation", description = "For operators and programs; no key needed"),
+    ),
+    paths(
+        webhooks::create, webhooks::list, webhooks::show, webhooks::change, webhooks::delete,
+        test_delivery::send, logs::of_subscription, logs::of_organization, events::publish,
+        health::alive, health::ready, docs::openapi, docs::page,
+    ),
+    components(schemas(Problem)),
+    modifiers(&SameForAll),
+)]
+struct Document;
+
+/// What every call with a key has in common.
+struct SameForAll;
+
+impl Modify for SameForAll {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let key = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("An API key"))
+            .build();
+        components.add_security_scheme("api_key", SecurityScheme::Http(key));
+        for problem in problems::all() {
+            components
+                .responses
+                .insert(problem.name.to_owned(), RefOr::T(problem.response));
+        }
+        for item in document.paths.paths.values_mut() {
+            let operations = [
+                &mut item.get,
+                &mut item.post,
+                &mut item.patch,
+                &mut item.delete,
+            ];
+            for operation in operations.into_iter().flatten() {
+                if operation.security.is_some() {
+                    complete(operation);
+                }
+            }
+        }
+    }
+}
+
+/// Adds the header and the answers of a call with a key.
+fn complete(operation: &mut Operation) {
+    let parameters = operation.parameters.get_or_insert_default();
+    let has = |place: ParameterIn| {
+        parameters.iter().any(
+            |parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == place),
+        )
+    };
+    let (in_path, in_query) = (has(ParameterIn::Path), has(ParameterIn::Query));
+    let organization = ParameterBuilder::new()
+        .name("X-Org-Id")
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .description(Some("The organization; without it, the key's default one"))
+        .schema(Some(Object::with_type(Type::String)))
+        .build();
+    parameters.push(RefOr::T(organization));
+
+    let mut statuses = vec![401, 403, 429, 500, 503, 508];
+    if in_path {
+        statuses.push(404);
+    }
+    if in_query || operation.request_body.is_some() {
+        statuses.push(422);
+    }
+    if operation.request_body.is_some() {
+        statuses.extend([400, 413, 415]);
+    }
+    let answers = &mut operation.responses.responses;
+    for problem in problems::all() {
+        if statuses.contains(&problem.status) {
+            answers
+                .entry(problem.status.to_string())
+                .or_insert_with(|| RefOr::Ref(Ref::from_response_name(problem.name)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn parsed() -> Value {
+        serde_json::from_str(document()).unwrap()
+    }
+
+    #[test]
+    fn the_document_is_openapi_3_1_and_names_every_call() {
+        let document = parsed();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let calls: Vec<String> = document["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, item)| {
+                let item = item.as_object().unwrap();
+                item.iter().map(move |(method, operation)| {
+                    let statuses: Vec<&str> = operation["responses"]
+                        .as_object()
+                        .unwrap()
+                        .keys()
+                        .map(String::as_str)
+                        .collect();
+                    format!("{method} {path}: {}", statuses.join(" "))
+                })
+            })
+            .collect();
+        insta::assert_snapshot!(calls.join("\n"), @r"
+        get /docs: 200
+        post /events: 202 400 401 403 413 415 422 429 500 503 508
+        get /healthz: 200
+        get /openapi.json: 200
+        get /readyz: 200 503
+        get /webhooks: 200 401 403 422 429 500 503 508
+        post /webhooks: 201 400 401 403 413 415 422 429 500 503 508
+        get /webhooks/logs/all: 200 401 403 422 429 500 503 508
+        delete /webhooks/{id}: 204 401 403 404 429 500 503 508
+        get /webhooks/{id}: 200 401 403 404 429 500 503 508
+        patch /webhooks/{id}: 200 400 401 403 404 413 415 422 429 500 503 508
+        get /webhooks/{id}/logs: 200 401 403 404 422 429 500 503 508
+        post /webhooks/{id}/test: 202 401 403 404 429 500 503 508
+        ");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        fn check(document: &Value, value: &Value) {
+            match value {
+                Value::Object(members) => {
+                    if let Some(Value::String(reference)) = members.get("$ref") {
+                        let pointer = reference.strip_prefix('#').unwrap();
+                        assert!(document.pointer(pointer).is_some(), "{reference}");
+                    }
+                    members.values().for_each(|inner| check(document, inner));
+                }
+                Value::Array(items) => items.iter().for_each(|inner| check(document, inner)),
+                _ => {}
+            }
+        }
+        let document = parsed();
+        check(&document, &document);
+    }
+}

@@ -1,0 +1,165 @@
+//! Requests as the document shows them. The core and the routes read the real ones themselves,
+//! because only so can they name every bad field at once.
+
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+/// The body of `POST /webhooks`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewSubscription)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the core reads the body itself"
+)]
+pub(crate) struct NewSubscriptionBody {
+    /// 1 to 255 characters, no control characters.
+    #[schema(min_length = 1, max_length = 255, example = "Billing")]
+    name: String,
+    /// Absolute, `https` only, no credentials, no fragment.
+    #[schema(
+        max_length = 2048,
+        format = "uri",
+        example = "https://example.com/hooks"
+    )]
+    url: String,
+    /// One or more, none twice.
+    #[schema(min_items = 1, max_items = 6)]
+    events: Vec<EventTypeName>,
+    /// Signs every request. After `whsec_` comes base64.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        nullable = false,
+        example = "a secret of your own"
+    )]
+    secret: Option<String>,
+    /// Sent with every request; at most 20 and 8 KiB in all.
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>, nullable = false,
+        example = json!({"X-Team": "billing"}))]
+    headers: Option<Value>,
+    /// Whether it begins active.
+    #[schema(default = true, nullable = false)]
+    is_active: Option<bool>,
+}
+
+/// The body of `PATCH /webhooks/{id}`; what is absent stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SubscriptionPatch, example = json!({"is_active": true}))]
+#[expect(
+    dead_code,
+    reason = "the document's form; the core reads the body itself"
+)]
+pub(crate) struct SubscriptionPatchBody {
+    /// A new name.
+    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    name: Option<String>,
+    /// A new target.
+    #[schema(max_length = 2048, format = "uri", nullable = false)]
+    url: Option<String>,
+    /// A new selection.
+    #[schema(min_items = 1, max_items = 6, nullable = false)]
+    events: Option<Vec<EventTypeName>>,
+    /// A new secret; null removes it.
+    #[schema(min_length = 1, max_length = 255)]
+    secret: Option<String>,
+    /// A new set of headers in place of the old one.
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>, nullable = false)]
+    headers: Option<Value>,
+    /// True clears `disabled_reason`.
+    #[schema(nullable = false)]
+    is_active: Option<bool>,
+}
+
+/// What happened in a workflow.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EventType)]
+pub(crate) enum EventTypeName {
+    #[serde(rename = "workflow.started")]
+    WorkflowStarted,
+    #[serde(rename = "workflow.completed")]
+    WorkflowCompleted,
+    #[serde(rename = "workflow.failed")]
+    WorkflowFailed,
+    #[serde(rename = "workflow.step.started")]
+    StepStarted,
+    #[serde(rename = "workflow.step.completed")]
+    StepCompleted,
+    #[serde(rename = "workflow.step.failed")]
+    StepFailed,
+}
+
+/// The body of `POST /events`: one event, or an array of at most 1,000.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+#[schema(as = Events)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the core reads events itself"
+)]
+pub(crate) enum EventsBody {
+    #[schema(title = "one")]
+    One(EventBody),
+    #[schema(title = "many")]
+    Many(Vec<EventBody>),
+}
+
+/// An event. `data` passes byte for byte as it was written.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = Event)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the core reads events itself"
+)]
+pub(crate) struct EventBody {
+    /// Unique in its organization; may be left out and is then given.
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        nullable = false,
+        example = "evt_abc123"
+    )]
+    event_id: Option<String>,
+    /// What happened.
+    event_type: EventTypeName,
+    /// The run.
+    #[schema(min_length = 1, max_length = 255, example = "wf_xyz789")]
+    workflow_id: String,
+    /// The request's organization.
+    #[schema(min_length = 1, max_length = 255, example = "org_123")]
+    organization_id: String,
+    /// When it happened.
+    #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
+    timestamp: String,
+    /// Whatever the workflow says.
+    #[schema(value_type = Object)]
+    data: Value,
+}
+
+/// The parameters of a page of the log.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the log reads its query itself"
+)]
+pub(crate) struct LogParameters {
+    /// Of this event type alone.
+    #[param(inline, nullable = false)]
+    event_type: Option<EventTypeName>,
+    /// `success` or `failed` alone.
+    #[param(nullable = false, example = "failed")]
+    status: Option<String>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
+    limit: Option<u32>,
+    /// How many to leave out; slower the further it goes.
+    #[param(minimum = 0, default = 0, nullable = false)]
+    offset: Option<u64>,
+    /// A `next_cursor` of an earlier answer; not together with `offset`.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+}

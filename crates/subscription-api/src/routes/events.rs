@@ -1,0 +1,195 @@
+//! Publishing over HTTP, for those without a broker client: all of a request's events are durable
+//! or none is, because they go into the queue as one message.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
+use hookline_broker::contract::PublishedEvents;
+use hookline_core::access::Forbidden;
+use hookline_core::event::{Event, InvalidEvent, MissingId};
+use hookline_core::ids::EventId;
+use hookline_core::trace::TraceParent;
+use hookline_core::violations::Violations;
+use hookline_core::wire;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::auth::Caller;
+use crate::body::{Body, EVENTS};
+use crate::error::{ApiError, MAX_VIOLATIONS};
+use crate::server::Service;
+
+/// The most events of one request.
+const MAX_EVENTS: usize = 1_000;
+
+/// The events that are durable now.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Accepted {
+    /// Their ids, in the order in which the events were sent.
+    #[schema(example = json!(["evt_abc123"]))]
+    accepted: Vec<String>,
+}
+
+/// Publish an event, or an array of at most 1,000.
+///
+/// All of them are durable once this has answered, or none is. The same `event_id` again is the
+/// same event: the first one counts.
+#[utoipa::path(
+    post, path = "/events", tag = "Events", operation_id = "publishEvents",
+    request_body(content = crate::openapi::EventsBody, content_type = "application/json"),
+    params(("traceparent" = Option<String>, Header,
+        description = "W3C trace context; the trace goes on to the receivers")),
+    responses((status = 202, description = "They are durable", body = Accepted)),
+    security(("api_key" = ["publish"]))
+)]
+pub(crate) async fn publish(
+    caller: Caller,
+    service: web::Data<Service>,
+    request: HttpRequest,
+    body: Body<EVENTS>,
+) -> Result<HttpResponse, ApiError> {
+    let events = read(body.bytes())?;
+    if events
+        .iter()
+        .any(|event| event.organization != caller.organization)
+    {
+        return Err(Forbidden::Organization.into());
+    }
+    let accepted = events
+        .iter()
+        .map(|event| event.id.as_str().to_owned())
+        .collect();
+    let message = PublishedEvents {
+        body: batch(&events),
+        content_type: Some(wire::JSON_BATCH.to_owned()),
+        trace: trace_of(&request),
+    };
+    service.api.publisher.publish_events(message).await?;
+    Ok(HttpResponse::Accepted().json(Accepted { accepted }))
+}
+
+/// The trace that the caller is in.
+pub(crate) fn trace_of(request: &HttpRequest) -> Option<TraceParent> {
+    let value = request.headers().get("traceparent")?;
+    TraceParent::parse(value.to_str().ok()?)
+}
+
+fn read(body: &[u8]) -> Result<Vec<Event>, ApiError> {
+    let malformed = |error: serde_json::Error| ApiError::Malformed(error.to_string());
+    if body.trim_ascii_start().starts_with(b"[") {
+        let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(malformed)?;
+        Ok(many(&items)?)
+    } else {
+        let item: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
+        Ok(vec![one(item)?])
+    }
+}
+
+fn many(items: &[&RawValue]) -> Result<Vec<Event>, Violations> {
+    if !(1..=MAX_EVENTS).contains(&items.len()) {
+        let rule = format_args!("must be 1 to {MAX_EVENTS} events").to_string();
+        return Err(Violations::one("", rule));
+    }
+    let mut violations = Violations::default();
+    let mut events = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        match one(item) {
+            Ok(event) => events.push(event),
+            Err(inner) => violations.nest(&format!("[{index}]"), inner),
+        }
+        if violations.iter().nth(MAX_VIOLATIONS).is_some() {
+            break;
+        }
+    }
+    violations.into_result(Some(events))
+}
+
+fn one(item: &RawValue) -> Result<Event, Violations> {
+    if !item.get().starts_with('{') {
+        return Err(Violations::one("", "must be a JSON object"));
+    }
+    let given = EventId::parse(format!("evt_{}", Uuid::new_v4().simple()))
+        .map_err(|why| Violations::one("event_id", why))?;
+    Event::from_json(item.get().as_bytes(), MissingId::Given(given)).map_err(|why| match why {
+        InvalidEvent::Fields(violations) => violations,
+        malformed @ InvalidEvent::Malformed { .. } => Violations::one("", malformed),
+    })
+}
+
+fn batch(events: &[Event]) -> Bytes {
+    let bytes: usize = events.iter().map(|event| event.body.len() + 1).sum();
+    let mut array = Vec::with_capacity(bytes + 1);
+    for event in events {
+        array.push(if array.is_empty() { b'[' } else { b',' });
+        array.extend_from_slice(&event.body);
+    }
+    array.push(b']');
+    array.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const EVENT: &str = r#"{"event_id":"e","event_type":"workflow.failed","workflow_id":"w","organization_id":"o","timestamp":"2025-12-21T10:30:00Z","data":{"n":1.10}}"#;
+
+    fn complaint(body: &str) -> String {
+        match read(body.as_bytes()).unwrap_err() {
+            ApiError::Invalid(violations) => violations.to_string(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_batch_is_an_array_of_the_bytes_that_receivers_get() {
+        let events = read(format!(" [{EVENT} ,\n{EVENT}]").as_bytes()).unwrap();
+        assert_eq!(batch(&events), format!("[{EVENT},{EVENT}]"));
+        let single = read(EVENT.as_bytes()).unwrap();
+        assert_eq!(batch(&single), format!("[{EVENT}]"));
+    }
+
+    #[test]
+    fn an_event_without_an_id_is_given_one_of_its_own() {
+        let without = EVENT.replace(r#""event_id":"e","#, "");
+        let events = read(format!("[{without},{without}]").as_bytes()).unwrap();
+        assert_ne!(events[0].id, events[1].id);
+        assert!(events[0].id.as_str().starts_with("evt_"));
+        assert_eq!(events[0].id.as_str().len(), 36);
+    }
+
+    #[test]
+    fn the_violations_of_all_events_come_at_once() {
+        let bad = EVENT.replace("workflow.failed", "x");
+        insta::assert_snapshot!(complaint(&format!("[{EVENT},{bad},7,{{}}]")), @"[1].event_type: must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed; [2]: must be a JSON object; [3].data: is missing; [3].event_type: is missing; [3].workflow_id: is missing; [3].organization_id: is missing; [3].timestamp: is missing");
+        insta::assert_snapshot!(complaint(&bad), @"event_type: must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed");
+        insta::assert_snapshot!(complaint("7"), @"must be a JSON object");
+    }
+
+    #[test]
+    fn a_request_has_1_to_1000_events() {
+        let array = |count: usize| format!("[{}]", vec![EVENT; count].join(","));
+        assert!(read(array(1_000).as_bytes()).is_ok());
+        for count in [0, 1_001] {
+            assert_eq!(complaint(&array(count)), "must be 1 to 1000 events");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed() {
+        for bad in ["", " ", "{", "[1,]", "{} x", "[] []", "nope", "[\u{1}]"] {
+            assert!(complaint(bad).starts_with("Malformed"), "{bad:?}");
+        }
+        assert!(matches!(read(b"[\"\xff\"]"), Err(ApiError::Malformed(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_events_or_an_error(bytes: Vec<u8>, text in r#"[\[\]{}",:0-9a-e ]{0,40}"#) {
+            let _ = read(&bytes);
+            let _ = read(text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The log: every attempt, retries and tests included, newest first.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use hookline_core::event_type::EventType;
+use hookline_core::ids::SubscriptionId;
+use hookline_store::{AttemptStatus, Listing, LogEntry, LogQuery, LogStart};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::auth::Caller;
+use crate::cursor;
+use crate::error::ApiError;
+use crate::query::Query;
+use crate::routes::path_id::PathId;
+use crate::server::Service;
+
+/// How many entries a page has unless it is said.
+const DEFAULT_LIMIT: u32 = 50;
+
+/// One attempt.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LogEntry)]
+pub(crate) struct LogAnswer {
+    /// The attempt.
+    #[schema(value_type = String, format = "uuid")]
+    id: Uuid,
+    /// The delivery that it belongs to; the receiver sees it as `webhook-id`.
+    #[schema(value_type = String, format = "uuid")]
+    delivery_id: Uuid,
+    /// The subscription.
+    subscription_id: i64,
+    /// The event.
+    #[schema(example = "evt_abc123")]
+    event_id: String,
+    /// What happened.
+    #[schema(example = "workflow.completed")]
+    event_type: &'static str,
+    /// The number of the attempt, from 1.
+    #[schema(minimum = 1)]
+    attempt: u32,
+    /// Why it was made: `event`, `retry`, `test` or `replay`.
+    #[schema(value_type = String, example = "event")]
+    trigger: hookline_core::delivery::Trigger,
+    /// `success` or `failed`.
+    #[schema(example = "success")]
+    status: &'static str,
+    /// Where it was sent.
+    url: String,
+    /// The bytes that were signed and sent.
+    request_body: String,
+    /// The HTTP status of the receiver, where one came.
+    #[schema(required = true)]
+    response_status: Option<u16>,
+    /// The first 16 KiB of the receiver's answer.
+    #[schema(required = true)]
+    response_body: Option<String>,
+    /// Why it failed.
+    #[schema(required = true)]
+    error: Option<LogError>,
+    /// How long it took.
+    duration_ms: u64,
+    /// When it was made.
+    #[schema(format = DateTime)]
+    created_at: String,
+    /// When the next one is due, if there is one.
+    #[schema(format = DateTime, required = true)]
+    next_attempt_at: Option<String>,
+}
+
+/// Why an attempt failed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LogError {
+    /// For programs: `timeout`, `dns`, `connect`, `tls`, `blocked_address`, `http_status` or
+    /// `response`.
+    #[schema(value_type = String, example = "timeout")]
+    kind: hookline_core::outcome::FailureKind,
+    /// The same in words.
+    message: String,
+}
+
+impl From<LogEntry> for LogAnswer {
+    fn from(entry: LogEntry) -> Self {
+        Self {
+            id: entry.id.0,
+            delivery_id: entry.delivery_id.0,
+            subscription_id: entry.subscription_id.0,
+            event_id: entry.event_id.as_str().to_owned(),
+            event_type: entry.event_type.as_str(),
+            attempt: entry.attempt,
+            trigger: entry.trigger,
+            status: entry.status.as_str(),
+            url: entry.url,
+            request_body: entry.request_body,
+            response_status: entry.response_status,
+            response_body: entry.response_body,
+            error: entry.error.map(|error| LogError {
+                kind: error.kind,
+                message: error.message,
+            }),
+            duration_ms: entry.duration_ms,
+            created_at: entry.created_at.to_string(),
+            next_attempt_at: entry.next_attempt_at.map(|time| time.to_string()),
+        }
+    }
+}
+
+/// A page of the log.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Logs {
+    /// Newest first.
+    logs: Vec<LogAnswer>,
+    /// How many there are in all.
+    total: u64,
+    /// The given one, or 50.
+    limit: u32,
+    /// The given one; 0 with a cursor.
+    offset: u64,
+    /// Asks for the next page; null on the last one.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// List the attempts of a subscription.
+#[utoipa::path(
+    get, path = "/webhooks/{id}/logs", tag = "Logs", operation_id = "listWebhookLogs",
+    params(("id" = i64, Path, description = "The subscription"), crate::openapi::LogParameters),
+    responses((status = 200, description = "A page", body = Logs)),
+    security(("api_key" = ["read"]))
+)]
+pub(crate) async fn of_subscription(
+    caller: Caller,
+    service: web::Data<Service>,
+    PathId(id): PathId,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let page = Page::read(&request)?;
+    let known = service
+        .api
+        .store
+        .subscription(caller.organization.clone(), id)
+        .await?;
+    if known.is_none() {
+        return Err(ApiError::NotFound);
+    }
+    page.answer(&service, caller, Some(id)).await
+}
+
+/// List the attempts of an organization, those of deleted subscriptions included.
+#[utoipa::path(
+    get, path = "/webhooks/logs/all", tag = "Logs", operation_id = "listAllLogs",
+    params(crate::openapi::LogParameters),
+    responses((status = 200, description = "A page", body = Logs)),
+    security(("api_key" = ["read"]))
+)]
+pub(crate) async fn of_organization(
+    caller: Caller,
+    service: web::Data<Service>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    Page::read(&request)?.answer(&service, caller, None).await
+}
+
+/// What a request for a page asks for.
+struct Page {
+    event_type: Option<EventType>,
+    status: Option<AttemptStatus>,
+    limit: u32,
+    start: LogStart,
+}
+
+impl Page {
+    fn read(request: &HttpRequest) -> Result<Self, ApiError> {
+        let mut query = Query::read(request.query_string());
+        let event_type = query.take("event_type", EventType::parse);
+        let status = query.take("status", |name| {
+            AttemptStatus::parse(name).ok_or("must be success or failed")
+        });
+        let limit = query.limit().unwrap_or(DEFAULT_LIMIT);
+        let offset = query.offset();
+        let cursor = query.take("cursor", cursor::read);
+        if cursor.is_some() && offset.is_some() {
+            query.violations.add("cursor", "cannot go with offset");
+        }
+        query.finish()?;
+        Ok(Self {
+            event_type,
+            status,
+            limit,
+            start: cursor.map_or(LogStart::Offset(offset.unwrap_or(0)), LogStart::Cursor),
+        })
+    }
+
+    /// One row more than asked for is read: it tells whether a next page exists.
+    async fn answer(
+        self,
+        service: &Service,
+        caller: Caller,
+        subscription: Option<SubscriptionId>,
+    ) -> Result<HttpResponse, ApiError> {
+        let offset = match self.start {
+            LogStart::Offset(offset) => offset,
+            LogStart::Cursor(_) => 0,
+        };
+        let mut found = service
+            .api
+            .store
+            .log(LogQuery {
+                organization: caller.organization,
+                subscription,
+                event_type: self.event_type,
+                status: self.status,
+                limit: self.limit + 1,
+                start: self.start,
+            })
+            .await?;
+        let next_cursor = cut(&mut found, self.limit);
+        Ok(HttpResponse::Ok().json(Logs {
+            logs: found.rows.into_iter().map(LogAnswer::from).collect(),
+            total: found.total,
+            limit: self.limit,
+            offset,
+            next_cursor,
+        }))
+    }
+}
+
+/// Leaves `limit` rows and names the last one, if there were more.
+fn cut(found: &mut Listing<LogEntry>, limit: u32) -> Option<String> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if found.rows.len() <= limit {
+        return None;
+    }
+    found.rows.truncate(limit);
+    let last = found.rows.last()?;
+    Some(cursor::write(&last.cursor()))
+}

@@ -1,0 +1,160 @@
+//! Which path answers what. A path is registered with [`Route::needs`] or [`Route::open`]; there
+//! is no third way, so none is open by oversight.
+
+pub(crate) mod docs;
+pub(crate) mod events;
+pub(crate) mod health;
+pub(crate) mod logs;
+pub(crate) mod path_id;
+pub(crate) mod test_delivery;
+pub(crate) mod webhooks;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::guard;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{Error, FromRequest, Handler, HttpResponse, Resource, Responder, web};
+use futures::future::LocalBoxFuture;
+use hookline_core::access::Scope;
+
+use crate::error::ApiError;
+use crate::server::Service;
+use crate::{auth, deadline};
+
+/// Registers every route, under `/v1` and without a prefix.
+pub(crate) fn configure(service: &Service, config: &mut web::ServiceConfig) {
+    config.service(web::scope("/v1").configure(|config| register(service, config)));
+    register(service, config);
+}
+
+fn register(service: &Service, config: &mut web::ServiceConfig) {
+    let at = |path| Route::at(path, service);
+    at("/webhooks")
+        .get(webhooks::list)
+        .post(webhooks::create)
+        .needs(Scope::Write, config);
+    at("/webhooks/logs/all")
+        .get(logs::of_organization)
+        .needs(Scope::Write, config);
+    at("/webhooks/{id}")
+        .get(webhooks::show)
+        .patch(webhooks::change)
+        .delete(webhooks::delete)
+        .needs(Scope::Write, config);
+    at("/webhooks/{id}/logs")
+        .get(logs::of_subscription)
+        .needs(Scope::Write, config);
+    at("/webhooks/{id}/test")
+        .post(test_delivery::send)
+        .needs(Scope::Write, config);
+    at("/events")
+        .post(events::publish)
+        .needs(Scope::Publish, config);
+    at("/healthz").get(health::alive).open(config);
+    at("/readyz").get(health::ready).open(config);
+    at("/openapi.json").get(docs::openapi).open(config);
+    at("/docs").get(docs::page).open(config);
+}
+
+/// Whatever is not registered.
+pub(crate) async fn nowhere() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::NotFound)
+}
+
+type Answered = Result<ServiceResponse, Error>;
+
+/// A path and what it answers.
+struct Route {
+    resource: Resource,
+    allow: Vec<&'static str>,
+    service: Service,
+}
+
+impl Route {
+    fn at(path: &str, service: &Service) -> Self {
+        Self {
+            resource: web::resource(path),
+            allow: Vec::new(),
+            service: service.clone(),
+        }
+    }
+
+    /// Where there is a GET there is a HEAD (RFC 9110, 9.1); the server leaves its body out.
+    fn get<F, Args>(mut self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.allow.extend(["GET", "HEAD"]);
+        let get_or_head = guard::Any(guard::Get()).or(guard::Head());
+        self.resource = self
+            .resource
+            .route(web::route().guard(get_or_head).to(handler));
+        self
+    }
+
+    fn post<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.answering("POST", web::post().to(handler))
+    }
+
+    fn patch<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.answering("PATCH", web::patch().to(handler))
+    }
+
+    fn delete<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.answering("DELETE", web::delete().to(handler))
+    }
+
+    fn answering(mut self, method: &'static str, route: actix_web::Route) -> Self {
+        self.allow.push(method);
+        self.resource = self.resource.route(route);
+        self
+    }
+
+    /// Registers it for keys that have the scope `changing`; to read, [`Scope::Read`] is enough.
+    fn needs(self, changing: Scope, config: &mut web::ServiceConfig) {
+        let service = self.service.clone();
+        let within = self.within();
+        let enter = move |request: ServiceRequest, next: Next<BoxBody>| {
+            auth::enter(service.clone(), changing, request, next)
+        };
+        config.service(self.complete().wrap(from_fn(enter)).wrap(from_fn(within)));
+    }
+
+    /// Registers it for anybody.
+    fn open(self, config: &mut web::ServiceConfig) {
+        let within = self.within();
+        config.service(self.complete().wrap(from_fn(within)));
+    }
+
+    fn within(
+        &self,
+    ) -> impl Fn(ServiceRequest, Next<BoxBody>) -> LocalBoxFuture<'static, Answered> + 'static {
+        let deadline = self.service.api.settings.request_deadline;
+        move |request, next| Box::pin(deadline::within(deadline, request, next))
+    }
+
+    fn complete(self) -> Resource {
+        let allow = self.allow.join(", ");
+        self.resource.default_service(web::to(move || {
+            let refusal = ApiError::MethodNotAllowed(allow.clone());
+            async move { Err::<HttpResponse, ApiError>(refusal) }
+        }))
+    }
+}

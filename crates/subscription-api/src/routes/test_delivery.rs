@@ -1,0 +1,102 @@
+//! A test: one event to one subscription, whatever it wants, also while it is inactive, sent once.
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use hookline_broker::contract::Scheduled;
+use hookline_core::event::{Event, InvalidEvent, MissingId};
+use hookline_core::event_type::EventType;
+use hookline_core::ids::OrganizationId;
+use hookline_core::timestamp::Timestamp;
+use hookline_store::IncomingEvent;
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::routes::events::trace_of;
+use crate::routes::path_id::PathId;
+use crate::server::Service;
+
+/// What was sent; both ids stand in the log entry.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct TestSent {
+    /// The event.
+    #[schema(example = "evt_test_67e5504410b1426f9247bb680e5fe0c8")]
+    event_id: String,
+    /// The delivery.
+    #[schema(value_type = String, format = "uuid")]
+    delivery_id: Uuid,
+}
+
+/// Send a test event to a subscription.
+///
+/// A `workflow.completed` event to this subscription alone, whatever its `events`, also while it
+/// is inactive. It is not retried and appears in the subscription's logs.
+#[utoipa::path(
+    post, path = "/webhooks/{id}/test", tag = "Subscriptions", operation_id = "testWebhook",
+    params(("id" = i64, Path, description = "The subscription")),
+    responses((status = 202, description = "It is on its way", body = TestSent)),
+    security(("api_key" = ["write"]))
+)]
+pub(crate) async fn send(
+    caller: Caller,
+    service: web::Data<Service>,
+    PathId(id): PathId,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let now = Timestamp::from(SystemTime::now());
+    let event = test_event(&caller.organization, Uuid::new_v4(), now)
+        .map_err(|error| ApiError::Internal(error.to_string()))?;
+    let event_id = event.id.as_str().to_owned();
+    let incoming = IncomingEvent {
+        event,
+        trace: trace_of(&request),
+    };
+    let owed = service
+        .api
+        .store
+        .create_test(id, incoming, now)
+        .await?
+        .ok_or(ApiError::NotFound)?;
+    let scheduled = Scheduled {
+        owed,
+        delay: Duration::ZERO,
+    };
+    service.api.publisher.publish_attempts(&[scheduled]).await?;
+    Ok(HttpResponse::Accepted().json(TestSent {
+        event_id,
+        delivery_id: owed.delivery.0,
+    }))
+}
+
+fn test_event(
+    organization: &OrganizationId,
+    id: Uuid,
+    now: Timestamp,
+) -> Result<Event, InvalidEvent> {
+    let event = json!({
+        "event_id": format!("evt_test_{}", id.simple()),
+        "event_type": EventType::WorkflowCompleted,
+        "workflow_id": "wf_test",
+        "organization_id": organization,
+        "timestamp": now,
+        "data": {"test": true, "message": "This is a test event from Hookline."},
+    });
+    Event::from_json(event.to_string().as_bytes(), MissingId::Refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_event_is_an_event_like_any_other() {
+        let organization = OrganizationId::parse("org \"1\"").unwrap();
+        let now = Timestamp::parse("2025-12-21T10:30:00Z").unwrap();
+        let event = test_event(&organization, Uuid::nil(), now).unwrap();
+        insta::assert_snapshot!(std::str::from_utf8(&event.body).unwrap(), @r#"{"event_id":"evt_test_00000000000000000000000000000000","event_type":"workflow.completed","workflow_id":"wf_test","organization_id":"org \"1\"","timestamp":"2025-12-21T10:30:00Z","data":{"message":"This is a test event from Hookline.","test":true}}"#);
+    }
+}

@@ -1,0 +1,230 @@
+//! Subscriptions: what a customer registers. The paths say `webhooks`, as the public API does.
+
+use std::time::SystemTime;
+
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use hookline_core::subscription::{NewSubscription, Status, Subscription, SubscriptionPatch};
+use hookline_core::timestamp::Timestamp;
+use hookline_core::violations::Violations;
+use hookline_store::{Created, Window};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::auth::Caller;
+use crate::body::{Body, SUBSCRIPTION};
+use crate::error::ApiError;
+use crate::query::Query;
+use crate::routes::path_id::PathId;
+use crate::server::Service;
+
+/// A subscription as its owner sees it: neither its secret nor a header's value.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Subscription)]
+pub(crate) struct SubscriptionAnswer {
+    /// Never used again after a deletion.
+    #[schema(example = 7)]
+    id: i64,
+    /// What its owner calls it.
+    #[schema(example = "Billing")]
+    name: String,
+    /// Where its events go.
+    #[schema(example = "https://example.com/hooks")]
+    url: String,
+    /// Which events it wants.
+    #[schema(example = json!(["workflow.completed", "workflow.failed"]))]
+    events: Vec<&'static str>,
+    /// Whether it gets anything.
+    is_active: bool,
+    /// Since when there is one.
+    #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
+    created_at: String,
+    /// When it was changed last.
+    #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
+    updated_at: String,
+    /// Whether its requests are signed.
+    has_secret: bool,
+    /// Which headers its requests bear besides.
+    #[schema(example = json!(["X-Team"]))]
+    header_names: Vec<String>,
+    /// Why the system switched it off.
+    #[schema(required = true, example = json!(null))]
+    disabled_reason: Option<&'static str>,
+}
+
+impl From<&Subscription> for SubscriptionAnswer {
+    fn from(subscription: &Subscription) -> Self {
+        let disabled_reason = match subscription.status {
+            Status::Active => None,
+            Status::Inactive(reason) => reason.map(|reason| reason.as_str()),
+        };
+        Self {
+            id: subscription.id.0,
+            name: subscription.name.as_str().to_owned(),
+            url: subscription.url.as_str().to_owned(),
+            events: subscription.events.iter().map(|e| e.as_str()).collect(),
+            is_active: subscription.status == Status::Active,
+            created_at: subscription.created_at.to_string(),
+            updated_at: subscription.updated_at.to_string(),
+            has_secret: subscription.secret.is_some(),
+            header_names: subscription.headers.names().map(str::to_owned).collect(),
+            disabled_reason,
+        }
+    }
+}
+
+/// A page of subscriptions.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Subscriptions {
+    /// Newest first.
+    webhooks: Vec<SubscriptionAnswer>,
+    /// How many there are in all.
+    total: u64,
+    /// The given one; without it, `total`.
+    limit: u64,
+    /// The given one.
+    offset: u64,
+}
+
+/// Register a subscription.
+///
+/// The next event that is published after the answer finds it.
+#[utoipa::path(
+    post, path = "/webhooks", tag = "Subscriptions", operation_id = "createWebhook",
+    request_body(content = crate::openapi::NewSubscriptionBody, content_type = "application/json"),
+    responses((status = 201, description = "The subscription", body = SubscriptionAnswer,
+        headers(("Location" = String, description = "Its path")))),
+    security(("api_key" = ["write"]))
+)]
+pub(crate) async fn create(
+    caller: Caller,
+    service: web::Data<Service>,
+    request: HttpRequest,
+    body: Body<SUBSCRIPTION>,
+) -> Result<HttpResponse, ApiError> {
+    let api = &service.api;
+    let new = body.parse(|value| NewSubscription::from_json(value, &api.rules))?;
+    let limit = api.settings.max_subscriptions;
+    match api
+        .store
+        .create_subscription(caller.organization, new, limit, now())
+        .await?
+    {
+        Created::Subscription(subscription) => {
+            let location = format!("{}/{}", request.path(), subscription.id);
+            Ok(HttpResponse::Created()
+                .insert_header((header::LOCATION, location))
+                .json(SubscriptionAnswer::from(&subscription)))
+        }
+        Created::LimitReached => Err(ApiError::Invalid(Violations::one(
+            "",
+            format_args!("an organization has at most {limit} subscriptions"),
+        ))),
+    }
+}
+
+/// List the subscriptions, newest first.
+#[utoipa::path(
+    get, path = "/webhooks", tag = "Subscriptions", operation_id = "listWebhooks",
+    params(
+        ("limit" = Option<u32>, Query, description = "How many at most; without it, all of them",
+            minimum = 1, maximum = 100),
+        ("offset" = Option<u64>, Query, description = "How many to leave out", minimum = 0),
+    ),
+    responses((status = 200, description = "A page", body = Subscriptions)),
+    security(("api_key" = ["read"]))
+)]
+pub(crate) async fn list(
+    caller: Caller,
+    service: web::Data<Service>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let mut query = Query::read(request.query_string());
+    let (limit, offset) = (query.limit(), query.offset().unwrap_or(0));
+    query.finish()?;
+    let found = service
+        .api
+        .store
+        .subscriptions(caller.organization, Window { limit, offset })
+        .await?;
+    Ok(HttpResponse::Ok().json(Subscriptions {
+        webhooks: found.rows.iter().map(SubscriptionAnswer::from).collect(),
+        total: found.total,
+        limit: limit.map_or(found.total, u64::from),
+        offset,
+    }))
+}
+
+/// Show a subscription.
+#[utoipa::path(
+    get, path = "/webhooks/{id}", tag = "Subscriptions", operation_id = "getWebhook",
+    params(("id" = i64, Path, description = "The subscription")),
+    responses((status = 200, description = "The subscription", body = SubscriptionAnswer)),
+    security(("api_key" = ["read"]))
+)]
+pub(crate) async fn show(
+    caller: Caller,
+    service: web::Data<Service>,
+    PathId(id): PathId,
+) -> Result<HttpResponse, ApiError> {
+    let found = service.api.store.subscription(caller.organization, id);
+    let subscription = found.await?.ok_or(ApiError::NotFound)?;
+    Ok(HttpResponse::Ok().json(SubscriptionAnswer::from(&subscription)))
+}
+
+/// Change a subscription.
+///
+/// What is absent stays. `secret: null` removes the secret, `headers` replaces the set, and
+/// `is_active: true` clears `disabled_reason`.
+#[utoipa::path(
+    patch, path = "/webhooks/{id}", tag = "Subscriptions", operation_id = "updateWebhook",
+    params(("id" = i64, Path, description = "The subscription")),
+    request_body(content = crate::openapi::SubscriptionPatchBody, content_type = "application/json"),
+    responses((status = 200, description = "The subscription as it is now", body = SubscriptionAnswer)),
+    security(("api_key" = ["write"]))
+)]
+pub(crate) async fn change(
+    caller: Caller,
+    service: web::Data<Service>,
+    PathId(id): PathId,
+    body: Body<SUBSCRIPTION>,
+) -> Result<HttpResponse, ApiError> {
+    let api = &service.api;
+    let patch = body.parse(|value| SubscriptionPatch::from_json(value, &api.rules))?;
+    let changed = api
+        .store
+        .change_subscription(caller.organization, id, patch, now())
+        .await?
+        .ok_or(ApiError::NotFound)?;
+    Ok(HttpResponse::Ok().json(SubscriptionAnswer::from(&changed)))
+}
+
+/// Delete a subscription.
+///
+/// Nothing more is sent for it once this has answered, apart from a request already on its way.
+/// Its logs stay under `/webhooks/logs/all`.
+#[utoipa::path(
+    delete, path = "/webhooks/{id}", tag = "Subscriptions", operation_id = "deleteWebhook",
+    params(("id" = i64, Path, description = "The subscription")),
+    responses((status = 204, description = "It is gone")),
+    security(("api_key" = ["write"]))
+)]
+pub(crate) async fn delete(
+    caller: Caller,
+    service: web::Data<Service>,
+    PathId(id): PathId,
+) -> Result<HttpResponse, ApiError> {
+    let store = &service.api.store;
+    if store
+        .delete_subscription(caller.organization, id, now())
+        .await?
+    {
+        Ok(HttpResponse::NoContent().finish())
+    } else {
+        Err(ApiError::NotFound)
+    }
+}
+
+fn now() -> Timestamp {
+    SystemTime::now().into()
+}

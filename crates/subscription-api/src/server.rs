@@ -1,0 +1,109 @@
+//! The HTTP server, with the limits that a client cannot argue with.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, Error, HttpServer, web};
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::body::BodyRoom;
+use crate::in_flight::InFlight;
+use crate::observe::{self, Durations};
+use crate::{Api, circle, routes};
+
+/// How long a client may take for the head of a request.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How long an idle connection is kept.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long a closing connection may take.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The most connections of one worker; more wait in the listener's queue.
+const CONNECTIONS_PER_WORKER: usize = 2_000;
+
+/// How long the requests under way may take once the service is to stop, in seconds; more than
+/// any request deadline that makes sense.
+const SHUTDOWN_SECONDS: u64 = 15;
+
+/// What handlers work with; all workers share it.
+#[derive(Clone)]
+pub(crate) struct Service {
+    /// The parts of the API.
+    pub(crate) api: Arc<Api>,
+    /// The requests under way, by key.
+    pub(crate) in_flight: InFlight,
+    /// The room for bodies.
+    pub(crate) bodies: BodyRoom,
+    durations: Durations,
+}
+
+impl Service {
+    /// A service that nobody has asked anything yet.
+    pub(crate) fn new(api: Api) -> Self {
+        Self {
+            api: Arc::new(api),
+            in_flight: InFlight::default(),
+            bodies: BodyRoom::default(),
+            durations: Durations::default(),
+        }
+    }
+}
+
+/// Serves the API on `listener` until `shutdown`, then lets the requests under way end.
+///
+/// # Errors
+/// When the listener cannot be used or the server dies.
+pub async fn run(
+    listener: TcpListener,
+    api: Api,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let workers = api.settings.workers.max(1);
+    let service = Service::new(api);
+    HttpServer::new(move || app(&service))
+        .workers(workers)
+        .client_request_timeout(HEAD_DEADLINE)
+        .client_disconnect_timeout(CLOSE_DEADLINE)
+        .keep_alive(KEEP_ALIVE)
+        .max_connections(CONNECTIONS_PER_WORKER)
+        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .shutdown_signal(shutdown.cancelled_owned())
+        .listen(listener)
+        .context("cannot serve the API on its listener")?
+        .run()
+        .await
+        .context("the API's server died")
+}
+
+/// The application as each worker runs it.
+pub(crate) fn app(
+    service: &Service,
+) -> App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<BoxBody>,
+        Error = Error,
+        InitError = (),
+    > + use<>,
+> {
+    let durations = service.durations.clone();
+    let routed = service.clone();
+    App::new()
+        .app_data(web::Data::new(service.clone()))
+        .configure(move |config| routes::configure(&routed, config))
+        .default_service(web::to(routes::nowhere))
+        .wrap(from_fn(circle::refuse))
+        .wrap(from_fn(
+            move |request: ServiceRequest, next: Next<BoxBody>| {
+                observe::request(durations.clone(), request, next)
+            },
+        ))
+}

@@ -1,0 +1,192 @@
+//! What became of it.
+
+use hookline_core::outcome::{Answer as Received, Outcome};
+use hookline_store::{AttemptRecord, Follow};
+
+use super::*;
+
+impl World {
+    /// Sends a test and records that the receiver answered it with `status`.
+    async fn attempt(&self, subscription: i64, status: u16) {
+        let path = format!("/webhooks/{subscription}/test");
+        assert_eq!(self.post(&path, json!({})).await.status, 202);
+        let scheduled = *self.publisher.attempts.lock().unwrap().last().unwrap();
+        let store = &self.service.api.store;
+        let delivery = scheduled.owed.delivery;
+        let owed = store
+            .owed(vec![delivery])
+            .await
+            .unwrap()
+            .remove(&delivery)
+            .unwrap();
+        let record = AttemptRecord {
+            owed: scheduled.owed,
+            origin: owed.origin,
+            organization: owed.organization,
+            subscription: owed.subscription,
+            event: owed.event,
+            event_type: owed.event_type,
+            url: owed.url,
+            outcome: Outcome::Answered(Received {
+                status,
+                body: "thanks".to_owned(),
+                retry_after: None,
+            }),
+            started: now(),
+            took: Duration::from_millis(12),
+            follow: Follow::Delivered,
+        };
+        assert_eq!(store.record(Arc::new([record])).await.unwrap().len(), 1);
+    }
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    let logs = page["logs"].as_array().unwrap();
+    logs.iter()
+        .map(|log| log["id"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[actix_web::test]
+async fn an_attempt_shows_all_that_was_said() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    world.attempt(id, 500).await;
+    let page = world.get(&format!("/v1/webhooks/{id}/logs")).await.json();
+    assert_eq!(
+        (&page["total"], &page["limit"], &page["offset"]),
+        (&json!(1), &json!(50), &json!(0))
+    );
+    assert_eq!(page["next_cursor"], Value::Null);
+    let mut log = page["logs"][0].clone();
+    let body: Value = serde_json::from_str(log["request_body"].as_str().unwrap()).unwrap();
+    assert_eq!(body["event_id"], log["event_id"]);
+    for name in [
+        "id",
+        "delivery_id",
+        "event_id",
+        "request_body",
+        "created_at",
+    ] {
+        assert!(log[name].is_string());
+        log.as_object_mut().unwrap().remove(name);
+    }
+    insta::assert_json_snapshot!(log, @r#"
+    {
+      "attempt": 1,
+      "duration_ms": 12,
+      "error": {
+        "kind": "http_status",
+        "message": "the receiver answered 500"
+      },
+      "event_type": "workflow.completed",
+      "next_attempt_at": null,
+      "response_body": "thanks",
+      "response_status": 500,
+      "status": "failed",
+      "subscription_id": 1,
+      "trigger": "test",
+      "url": "https://example.com/h"
+    }
+    "#);
+}
+
+#[actix_web::test]
+async fn pages_by_offset_and_by_cursor_show_the_same_rows_in_the_same_order() {
+    let world = World::new().await;
+    let (first, second) = (world.subscribe("1").await, world.subscribe("2").await);
+    for index in 0..7 {
+        world
+            .attempt(if index % 2 == 0 { first } else { second }, 200)
+            .await;
+    }
+    let all = ids(&world.get("/webhooks/logs/all").await.json());
+    assert_eq!(all.len(), 7);
+
+    let (mut by_cursor, mut query) = (Vec::new(), "limit=3".to_owned());
+    loop {
+        let page = world
+            .get(&format!("/v1/webhooks/logs/all?{query}"))
+            .await
+            .json();
+        assert_eq!((&page["total"], &page["offset"]), (&json!(7), &json!(0)));
+        by_cursor.extend(ids(&page));
+        match page["next_cursor"].as_str() {
+            Some(cursor) => query = format!("limit=3&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(by_cursor, all);
+
+    let page = world
+        .get("/webhooks/logs/all?limit=3&offset=4")
+        .await
+        .json();
+    assert_eq!(
+        (ids(&page), &page["next_cursor"]),
+        (all[4..].to_vec(), &Value::Null)
+    );
+    let page = world
+        .get(&format!("/webhooks/{first}/logs?limit=4"))
+        .await
+        .json();
+    assert_eq!(
+        (&page["total"], &page["next_cursor"]),
+        (&json!(4), &Value::Null)
+    );
+}
+
+#[actix_web::test]
+async fn a_page_can_be_of_one_status_and_one_type() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    world.attempt(id, 200).await;
+    world.attempt(id, 404).await;
+    for (query, total) in [
+        ("status=failed", 1),
+        ("status=success&event_type=workflow.completed", 1),
+        ("event_type=workflow.failed", 0),
+    ] {
+        let page = world
+            .get(&format!("/webhooks/{id}/logs?{query}"))
+            .await
+            .json();
+        assert_eq!(
+            (&page["total"], ids(&page).len()),
+            (&json!(total), total),
+            "{query}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn logs_of_a_deleted_subscription_stay_under_all() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    world.attempt(id, 200).await;
+    world.delete(&format!("/webhooks/{id}")).await;
+    world
+        .get(&format!("/webhooks/{id}/logs"))
+        .await
+        .is_problem(404);
+    assert_eq!(world.get("/webhooks/logs/all").await.json()["total"], 1);
+    let of_b =
+        keyed(TestRequest::get().uri("/webhooks/logs/all")).insert_header(("X-Org-Id", "org_b"));
+    assert_eq!(world.send(of_b).await.json()["total"], 0);
+}
+
+#[actix_web::test]
+async fn every_bad_parameter_is_named_at_once() {
+    let world = World::new().await;
+    let bad = "status=x&event_type=y&limit=0&offset=-1&cursor=z&since=now";
+    let answer = world.get(&format!("/webhooks/logs/all?{bad}")).await;
+    assert_eq!(
+        answer.bad_fields(),
+        "event_type status limit offset cursor since"
+    );
+    let cursor = "A".repeat(32);
+    let both = world
+        .get(&format!("/webhooks/logs/all?cursor={cursor}&offset=0"))
+        .await;
+    assert_eq!(both.bad_fields(), "cursor");
+}

@@ -1,0 +1,269 @@
+//! The API as a client sees it, on a real store and a publisher that only takes notes.
+
+mod access;
+mod limits;
+mod logs;
+mod publishing;
+mod served;
+mod subscriptions;
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use actix_web::http::header::HeaderMap;
+use actix_web::test::{TestRequest, call_service, init_service, read_body};
+use async_trait::async_trait;
+use hookline_broker::contract::{PublishedEvents, Publisher, QueueError, Scheduled};
+use hookline_core::access::Scope;
+use hookline_core::ids::OrganizationId;
+use hookline_core::target::TargetRules;
+use hookline_core::timestamp::Timestamp;
+use hookline_runtime::readiness::Readiness;
+use hookline_store::{KeyHash, NewKey, Store};
+use serde_json::{Value, json};
+
+use crate::server::{Service, app};
+use crate::{Api, ApiSettings};
+
+/// Belongs to `org_a`, its default one, and `org_b`, with every scope.
+const KEY: &str = "key-of-a-and-b";
+
+/// What the publisher does when it is asked to publish.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(u8)]
+enum Mood {
+    Fine,
+    Down,
+    Hanging,
+    Panicking,
+}
+
+/// Takes notes.
+struct Recorder {
+    mood: AtomicU8,
+    events: Mutex<Vec<PublishedEvents>>,
+    attempts: Mutex<Vec<Scheduled>>,
+}
+
+impl Recorder {
+    async fn mood(&self) -> Result<(), QueueError> {
+        match self.mood.load(Ordering::Relaxed) {
+            mood if mood == Mood::Fine as u8 => Ok(()),
+            mood if mood == Mood::Down as u8 => {
+                Err(QueueError::Unavailable("amqp://10.0.0.7".to_owned()))
+            }
+            mood if mood == Mood::Hanging as u8 => std::future::pending().await,
+            _ => panic!("at the disco"),
+        }
+    }
+}
+
+#[async_trait]
+impl Publisher for Recorder {
+    async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError> {
+        self.mood().await?;
+        self.events.lock().unwrap().push(events);
+        Ok(())
+    }
+
+    async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
+        self.mood().await?;
+        self.attempts.lock().unwrap().extend(attempts);
+        Ok(())
+    }
+
+    async fn attempts_waiting(&self) -> Result<u64, QueueError> {
+        Ok(0)
+    }
+
+    fn is_ready(&self) -> bool {
+        true
+    }
+}
+
+/// The API on a store of its own.
+struct World {
+    service: Service,
+    publisher: Arc<Recorder>,
+    _folder: tempfile::TempDir,
+}
+
+/// What came back.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// The fields of a validation problem, with a space between.
+    fn bad_fields(&self) -> String {
+        assert_eq!(self.status, 422, "{self:?}");
+        let errors = &self.json()["errors"];
+        let fields = errors.as_array().unwrap().iter();
+        let names: Vec<_> = fields
+            .map(|e| e["field"].as_str().unwrap().to_owned())
+            .collect();
+        names.join(" ")
+    }
+
+    /// Asserts that it is a problem of this status, in the form that all of them have.
+    #[track_caller]
+    fn is_problem(&self, status: u16) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        assert_eq!(self.header("x-content-type-options"), "nosniff");
+        let problem = self.json();
+        assert_eq!(problem["status"], status);
+        for member in ["type", "title", "detail"] {
+            assert!(problem[member].is_string(), "{problem}");
+        }
+        let retry_after = self.header("retry-after").parse::<u32>().is_ok();
+        assert_eq!(retry_after, matches!(status, 429 | 503));
+    }
+}
+
+fn now() -> Timestamp {
+    SystemTime::now().into()
+}
+
+fn organization(name: &str) -> OrganizationId {
+    OrganizationId::parse(name).unwrap()
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(ApiSettings::default()).await
+    }
+
+    async fn with(settings: ApiSettings) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _queue) = Store::embedded(folder.path()).unwrap();
+        store.migrate(now()).await.unwrap();
+        for name in ["org_a", "org_b", "org_c"] {
+            store
+                .create_organization(organization(name), now())
+                .await
+                .unwrap();
+        }
+        let publisher = Arc::new(Recorder {
+            mood: AtomicU8::new(Mood::Fine as u8),
+            events: Mutex::default(),
+            attempts: Mutex::default(),
+        });
+        let readiness = Readiness::default();
+        readiness.register("store", || true);
+        let world = Self {
+            service: Service::new(Api {
+                store,
+                publisher: publisher.clone(),
+                rules: TargetRules::default(),
+                settings,
+                readiness,
+            }),
+            publisher,
+            _folder: folder,
+        };
+        world.add_key(KEY, &["org_a", "org_b"], &Scope::ALL).await;
+        world
+    }
+
+    /// Adds a key; the first organization is its default one.
+    async fn add_key(&self, key: &str, organizations: &[&str], scopes: &[Scope]) {
+        let key = NewKey {
+            hash: KeyHash::of(key),
+            name: key.to_owned(),
+            scopes: scopes.to_vec(),
+            default_organization: organization(organizations[0]),
+            organizations: organizations
+                .iter()
+                .map(|name| organization(name))
+                .collect(),
+        };
+        let store = &self.service.api.store;
+        store.create_key(key, now()).await.unwrap().unwrap();
+    }
+
+    fn is(&self, mood: Mood) {
+        self.publisher.mood.store(mood as u8, Ordering::Relaxed);
+    }
+
+    /// Sends a request as it is.
+    async fn send(&self, request: TestRequest) -> Answer {
+        let app = init_service(app(&self.service)).await;
+        let response = call_service(&app, request.to_request()).await;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = String::from_utf8(read_body(response).await.to_vec()).unwrap();
+        Answer {
+            status,
+            headers,
+            text,
+        }
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.send(keyed(TestRequest::get().uri(path))).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(keyed(TestRequest::post().uri(path)).set_json(body))
+            .await
+    }
+
+    async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send(keyed(TestRequest::patch().uri(path)).set_json(body))
+            .await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        self.send(keyed(TestRequest::delete().uri(path))).await
+    }
+
+    /// Makes a subscription and returns its id.
+    async fn subscribe(&self, name: &str) -> i64 {
+        let answer = self.post("/v1/webhooks", subscription(name)).await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        answer.json()["id"].as_i64().unwrap()
+    }
+}
+
+fn keyed(request: TestRequest) -> TestRequest {
+    request.insert_header(("authorization", format!("Bearer {KEY}")))
+}
+
+/// A body as it was written, said to be JSON.
+fn raw(request: TestRequest, body: impl Into<String>) -> TestRequest {
+    keyed(request)
+        .insert_header(("content-type", "application/json"))
+        .set_payload(body.into())
+}
+
+fn subscription(name: &str) -> Value {
+    json!({"name": name, "url": "https://example.com/h", "events": ["workflow.completed"]})
+}
+
+fn event(id: &str) -> Value {
+    json!({
+        "event_id": id, "event_type": "workflow.completed", "workflow_id": "wf",
+        "organization_id": "org_a", "timestamp": "2025-12-21T10:30:00Z", "data": {},
+    })
+}
+
+fn impatient() -> ApiSettings {
+    ApiSettings {
+        request_deadline: Duration::from_millis(50),
+        ..ApiSettings::default()
+    }
+}

@@ -1,0 +1,98 @@
+//! Events over HTTP, and tests of a subscription.
+
+use super::*;
+
+#[actix_web::test]
+async fn all_events_of_a_request_are_one_message() {
+    let world = World::new().await;
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let first = r#"{"organization_id":"org_a","event_type":"workflow.failed","workflow_id":"w","event_id":"b","timestamp":"2025-12-21T12:30:00+02:00","data":{ "n": 1.10 }}"#;
+    let body = format!("[{first},{}]", event("a"));
+    let request = raw(TestRequest::post().uri("/v1/events"), body)
+        .insert_header(("traceparent", traceparent));
+    let answer = world.send(request).await;
+    assert_eq!(answer.status, 202);
+    assert_eq!(answer.json(), json!({"accepted": ["b", "a"]}));
+
+    let published = world.publisher.events.lock().unwrap();
+    let [message] = published.as_slice() else {
+        panic!("not one message: {published:?}");
+    };
+    assert_eq!(
+        message.content_type.as_deref(),
+        Some("application/vnd.hookline.events+json")
+    );
+    assert_eq!(message.trace.unwrap().to_string(), traceparent);
+    insta::assert_snapshot!(std::str::from_utf8(&message.body).unwrap(), @r#"[{"event_id":"b","event_type":"workflow.failed","workflow_id":"w","organization_id":"org_a","timestamp":"2025-12-21T10:30:00Z","data":{ "n": 1.10 }},{"event_id":"a","event_type":"workflow.completed","workflow_id":"wf","organization_id":"org_a","timestamp":"2025-12-21T10:30:00Z","data":{}}]"#);
+}
+
+#[actix_web::test]
+async fn an_event_without_an_id_is_given_one() {
+    let world = World::new().await;
+    let mut without = event("");
+    without.as_object_mut().unwrap().remove("event_id");
+    let answer = world.post("/events", without).await;
+    assert_eq!(answer.status, 202);
+    let id = answer.json()["accepted"][0].as_str().unwrap().to_owned();
+    let published = world.publisher.events.lock().unwrap();
+    let body = std::str::from_utf8(&published[0].body).unwrap();
+    assert!(
+        body.starts_with(&format!(r#"[{{"event_id":"{id}","#)),
+        "{body}"
+    );
+}
+
+#[actix_web::test]
+async fn nothing_is_published_when_an_event_is_bad_or_of_others() {
+    let world = World::new().await;
+    let mut of_b = event("b");
+    of_b["organization_id"] = json!("org_b");
+    let mut bad = event("c");
+    bad["event_type"] = json!("x");
+    bad["extra"] = json!(1);
+
+    let answer = world.post("/events", json!([event("a"), of_b])).await;
+    answer.is_problem(403);
+    let answer = world.post("/events", json!([bad, of_b, 7])).await;
+    assert_eq!(answer.bad_fields(), "[0].extra [0].event_type [2]");
+    for nothing in [json!([]), json!(1), json!(vec![event("a"); 1_001])] {
+        world.post("/events", nothing).await.is_problem(422);
+    }
+    assert!(world.publisher.events.lock().unwrap().is_empty());
+
+    let as_b = keyed(TestRequest::post().uri("/events"))
+        .insert_header(("X-Org-Id", "org_b"))
+        .set_json(of_b);
+    assert_eq!(world.send(as_b).await.status, 202);
+}
+
+#[actix_web::test]
+async fn one_event_twice_in_a_request_is_fine() {
+    let world = World::new().await;
+    let answer = world.post("/events", json!([event("a"), event("a")])).await;
+    assert_eq!(answer.json(), json!({"accepted": ["a", "a"]}));
+}
+
+#[actix_web::test]
+async fn a_test_hands_on_one_attempt() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    let path = format!("/v1/webhooks/{id}");
+    world.patch(&path, json!({"is_active": false})).await;
+    let answer = world
+        .send(keyed(TestRequest::post().uri(&format!("{path}/test"))))
+        .await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let sent = answer.json();
+    assert!(sent["event_id"].as_str().unwrap().starts_with("evt_test_"));
+
+    let attempts = world.publisher.attempts.lock().unwrap().clone();
+    let [scheduled] = attempts.as_slice() else {
+        panic!("not one attempt: {attempts:?}");
+    };
+    assert_eq!(sent["delivery_id"], scheduled.owed.delivery.to_string());
+    assert_eq!(
+        (scheduled.owed.attempt, scheduled.delay),
+        (1, Duration::ZERO)
+    );
+}
