@@ -1,1 +1,14 @@
-//! Sentences about the whole system
+//! What sentences about the whole system are tried with: both homes as real processes, receivers
+//! that answer as they are told and remember what they got, and a client of the API.
+//!
+//! A sentence is a function that is given a home. It makes an organization of its own there, so
+//! that many run side by side; one that kills or cuts things starts a home of its own.
+
+pub mod client;
+pub mod home;
+pub mod process;
+pub mod proxy;
+pub mod receiver;
+pub mod suite;
+pub mod tenant;
+pub mod waiting;

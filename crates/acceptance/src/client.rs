@@ -1,0 +1,191 @@
+//! A client of the API, as a user's would be.
+
+use anyhow::{Context as _, ensure};
+use reqwest::header::HeaderMap;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+/// Talks to one API with one key.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+    key: Option<String>,
+    organization: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body; null where it is no JSON.
+    pub json: Value,
+}
+
+impl Answer {
+    /// The answer, if it has this status.
+    ///
+    /// # Errors
+    /// When it has another; the text shows the body.
+    pub fn expect(self, status: u16) -> anyhow::Result<Self> {
+        ensure!(
+            self.status.as_u16() == status,
+            "expected {status}, got {}: {}",
+            self.status,
+            self.json
+        );
+        Ok(self)
+    }
+
+    /// The fields that a 422 names, in order.
+    pub fn bad_fields(&self) -> Vec<String> {
+        let errors = self.json["errors"]
+            .as_array()
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        errors
+            .iter()
+            .map(|error| error["field"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+}
+
+impl Client {
+    /// A client of the API at `base`, such as `http://127.0.0.1:8080/v1`.
+    pub fn new(base: &str, key: &str) -> Self {
+        Self {
+            http: reqwest::Client::new(),
+            base: base.to_owned(),
+            key: Some(key.to_owned()),
+            organization: None,
+        }
+    }
+
+    /// The same client with another key, or none.
+    #[must_use]
+    pub fn with_key(&self, key: Option<&str>) -> Self {
+        Self {
+            key: key.map(str::to_owned),
+            ..self.clone()
+        }
+    }
+
+    /// The same client that names an organization.
+    #[must_use]
+    pub fn in_organization(&self, organization: &str) -> Self {
+        Self {
+            organization: Some(organization.to_owned()),
+            ..self.clone()
+        }
+    }
+
+    /// A request that is still open to changes.
+    pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key);
+        }
+        if let Some(organization) = &self.organization {
+            request = request.header("x-org-id", organization);
+        }
+        request
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let json = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
+        Ok(Answer {
+            status,
+            headers,
+            json,
+        })
+    }
+
+    /// GET.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    /// POST of a JSON body.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// PATCH of a JSON body.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+        self.send(self.request(Method::PATCH, path).json(body))
+            .await
+    }
+
+    /// DELETE.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    /// Creates a subscription and returns its id.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn subscribe(&self, body: &Value) -> anyhow::Result<i64> {
+        let created = self.post("/webhooks", body).await?.expect(201)?;
+        created.json["id"]
+            .as_i64()
+            .context("a subscription without an id")
+    }
+
+    /// The whole log of a subscription, oldest first.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn log_of(&self, subscription: i64) -> anyhow::Result<Vec<Value>> {
+        let page = self
+            .get(&format!("/webhooks/{subscription}/logs?limit=100"))
+            .await?
+            .expect(200)?;
+        let mut logs = page.json["logs"]
+            .as_array()
+            .cloned()
+            .context("a page without logs")?;
+        logs.reverse();
+        Ok(logs)
+    }
+
+    /// Waits until a subscription's log has `count` entries or more, oldest first.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub async fn wait_for_log(
+        &self,
+        subscription: i64,
+        count: usize,
+    ) -> anyhow::Result<Vec<Value>> {
+        crate::waiting::until(
+            &format!("{count} log entries of {subscription}"),
+            async || {
+                let logs = self.log_of(subscription).await?;
+                Ok((logs.len() >= count).then_some(logs))
+            },
+        )
+        .await
+    }
+}

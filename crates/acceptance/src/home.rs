@@ -1,0 +1,545 @@
+//! A running Hookline, in either home, with real processes.
+//!
+//! The distributed home has a database and a vhost of its own on the servers that `make test`
+//! starts, so homes do not see one another.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context as _, ensure};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use tempfile::TempDir;
+use tokio::process::Command;
+use tokio::sync::{Mutex, OnceCell};
+
+use crate::client::Client;
+use crate::process::{Process, free_port, hookline};
+use crate::proxy::Proxy;
+use crate::tenant::Tenant;
+use crate::waiting::until;
+
+/// Which home.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One process on a folder.
+    Embedded,
+    /// Three services on PostgreSQL and RabbitMQ.
+    Distributed,
+}
+
+/// A service; in the embedded home the one process is each of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// `subscription-api`
+    Api,
+    /// `ingest`
+    Ingest,
+    /// `dispatcher`
+    Dispatcher,
+}
+
+impl Part {
+    const ALL: [Part; 3] = [Part::Api, Part::Ingest, Part::Dispatcher];
+
+    fn binary(self) -> &'static str {
+        match self {
+            Part::Api => "subscription-api",
+            Part::Ingest => "ingest",
+            Part::Dispatcher => "dispatcher",
+        }
+    }
+}
+
+/// A running Hookline.
+pub struct Home {
+    /// Which one.
+    pub kind: Kind,
+    folder: TempDir,
+    api: u16,
+    variables: Vec<(String, String)>,
+    running: Mutex<Vec<Running>>,
+    peers: Option<Peers>,
+    publishing: OnceCell<Channel>,
+    tenants: AtomicU32,
+}
+
+struct Running {
+    part: Part,
+    process: Process,
+    admin: u16,
+}
+
+/// The servers of a distributed home.
+pub struct Peers {
+    /// The way to PostgreSQL.
+    pub postgres: Proxy,
+    /// The way to RabbitMQ.
+    pub rabbitmq: Proxy,
+    /// The broker's URL without the proxy, for publishers and onlookers.
+    pub amqp: String,
+    /// The database's URL without the proxy.
+    pub database: String,
+    name: String,
+}
+
+/// The settings that sentences need: receivers on loopback, retries that do not take a day.
+const SETTINGS: [(&str, &str); 5] = [
+    ("HOOKLINE__TARGETS__ALLOW_HTTP", "true"),
+    ("HOOKLINE__TARGETS__ALLOW_PRIVATE_NETWORKS", "true"),
+    ("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1,1,2]"),
+    ("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "3"),
+    ("HOOKLINE__LOG__LEVEL", "hookline=debug,info"),
+];
+
+impl Home {
+    /// Starts a home and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub async fn start(kind: Kind) -> anyhow::Result<Self> {
+        Self::start_with(kind, &[]).await
+    }
+
+    /// The same with settings of its own.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub async fn start_with(kind: Kind, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let home = Self::prepare(kind, settings).await?;
+        for part in home.parts() {
+            home.start_part(part, &[]).await?;
+        }
+        home.wait_ready().await?;
+        Ok(home)
+    }
+
+    /// A home with its servers and nothing running.
+    ///
+    /// # Errors
+    /// When its servers are not there.
+    pub async fn prepare(kind: Kind, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("hookline-acceptance-")
+            .tempdir()?;
+        let mut variables: Vec<(String, String)> = SETTINGS
+            .iter()
+            .chain(settings)
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let peers = match kind {
+            Kind::Embedded => None,
+            Kind::Distributed => Some(Peers::make().await?),
+        };
+        if let Some(peers) = &peers {
+            let database = through(&peers.database, peers.postgres.address())?;
+            let broker = through(&peers.amqp, peers.rabbitmq.address())?;
+            variables.push(("HOOKLINE__STORE__URL".to_owned(), database));
+            variables.push(("HOOKLINE__BROKER__URL".to_owned(), broker));
+            hookline(&["migrate"], &variables).await?;
+        }
+        Ok(Self {
+            kind,
+            folder,
+            api: free_port()?,
+            variables,
+            running: Mutex::default(),
+            peers,
+            publishing: OnceCell::new(),
+            tenants: AtomicU32::new(0),
+        })
+    }
+
+    /// The parts that are processes of their own.
+    pub fn parts(&self) -> Vec<Part> {
+        match self.kind {
+            Kind::Embedded => vec![Part::Api],
+            Kind::Distributed => Part::ALL.to_vec(),
+        }
+    }
+
+    fn process_of(&self, part: Part) -> Part {
+        match self.kind {
+            Kind::Embedded => Part::Api,
+            Kind::Distributed => part,
+        }
+    }
+
+    /// Starts a part, or one more replica of it, with variables besides.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub async fn start_part(&self, part: Part, besides: &[(&str, &str)]) -> anyhow::Result<()> {
+        let part = self.process_of(part);
+        let admin = free_port()?;
+        let mut variables = self.variables.clone();
+        variables.push((
+            "HOOKLINE__ADMIN__LISTEN".to_owned(),
+            format!("127.0.0.1:{admin}"),
+        ));
+        let listen = format!("127.0.0.1:{}", self.api);
+        variables.push(("HOOKLINE__API__LISTEN".to_owned(), listen.clone()));
+        variables.extend(
+            besides
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        let data = self.data_folder();
+        let process = match self.kind {
+            Kind::Embedded => {
+                let folder = data.to_str().context("a folder that is UTF-8")?;
+                let args = ["serve", "--listen", &listen, "--data-dir", folder];
+                Process::start("hookline", &args, &variables, self.folder.path())?
+            }
+            Kind::Distributed => {
+                Process::start(part.binary(), &[], &variables, self.folder.path())?
+            }
+        };
+        self.running.lock().await.push(Running {
+            part,
+            process,
+            admin,
+        });
+        Ok(())
+    }
+
+    /// Waits until every process is ready.
+    ///
+    /// # Errors
+    /// When one does not get there.
+    pub async fn wait_ready(&self) -> anyhow::Result<()> {
+        until("readiness", async || {
+            for running in self.running.lock().await.iter_mut() {
+                ensure!(
+                    running.process.is_running(),
+                    "ended early: {}",
+                    running.process.said()
+                );
+                if !is_ready(running.admin).await {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+        .await
+    }
+
+    /// Kills every process of a part with SIGKILL.
+    ///
+    /// # Errors
+    /// When one cannot be killed.
+    pub async fn kill(&self, part: Part) -> anyhow::Result<()> {
+        for mut running in self.take(part).await {
+            running.process.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// Stops every process of a part with SIGTERM and waits for their good end.
+    ///
+    /// # Errors
+    /// When one ends badly.
+    pub async fn stop(&self, part: Part) -> anyhow::Result<()> {
+        for mut running in self.take(part).await {
+            running.process.signal("TERM").await?;
+            let status = running.process.ended().await?;
+            ensure!(
+                status.success(),
+                "{part:?} ended with {status}: {}",
+                running.process.said()
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits until a part has ended by itself, and forgets it.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub async fn wait_for_end(&self, part: Part) -> anyhow::Result<()> {
+        for mut running in self.take(part).await {
+            running.process.ended().await?;
+        }
+        Ok(())
+    }
+
+    async fn take(&self, part: Part) -> Vec<Running> {
+        let part = self.process_of(part);
+        let mut all = self.running.lock().await;
+        let (taken, rest) = std::mem::take(&mut *all)
+            .into_iter()
+            .partition(|running| running.part == part);
+        *all = rest;
+        taken
+    }
+
+    /// What `/readyz` of a part's admin listener answers; 0 where nobody does.
+    pub async fn readiness(&self, part: Part) -> u16 {
+        let part = self.process_of(part);
+        let admin = self
+            .running
+            .lock()
+            .await
+            .iter()
+            .find(|running| running.part == part)
+            .map(|running| running.admin);
+        match admin {
+            Some(admin) => get_status(&format!("http://127.0.0.1:{admin}/readyz")).await,
+            None => 0,
+        }
+    }
+
+    /// The admin listener of a part, such as `http://127.0.0.1:9090`.
+    ///
+    /// # Errors
+    /// When the part does not run.
+    pub async fn admin(&self, part: Part) -> anyhow::Result<String> {
+        let part = self.process_of(part);
+        let all = self.running.lock().await;
+        let running = all
+            .iter()
+            .find(|running| running.part == part)
+            .context("it does not run")?;
+        Ok(format!("http://127.0.0.1:{}", running.admin))
+    }
+
+    /// The API, without a prefix.
+    pub fn api(&self) -> String {
+        format!("http://127.0.0.1:{}", self.api)
+    }
+
+    /// Where the embedded home keeps everything.
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The servers of a distributed home.
+    ///
+    /// # Errors
+    /// In an embedded home, which has none.
+    pub fn peers(&self) -> anyhow::Result<&Peers> {
+        self.peers
+            .as_ref()
+            .context("an embedded home has no servers")
+    }
+
+    /// Runs a command of `hookline` on this home.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn hookline(&self, args: &[&str]) -> anyhow::Result<String> {
+        let data = self.data_folder();
+        let mut args = args.to_vec();
+        if self.kind == Kind::Embedded {
+            args.extend([
+                "--data-dir",
+                data.to_str().context("a folder that is UTF-8")?,
+            ]);
+        }
+        hookline(&args, &self.variables).await
+    }
+
+    /// An organization that nobody else has, with a key that may do everything.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn tenant(&self) -> anyhow::Result<Tenant<'_>> {
+        let number = self.tenants.fetch_add(1, Ordering::Relaxed);
+        let organization = format!("org_{number}");
+        self.hookline(&["org", "create", &organization]).await?;
+        let key = self.key(&["--org", &organization]).await?;
+        let client = Client::new(&format!("{}/v1", self.api()), &key);
+        Ok(Tenant {
+            home: self,
+            organization,
+            client,
+        })
+    }
+
+    /// A new key, made with these arguments of `hookline key create`.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub async fn key(&self, args: &[&str]) -> anyhow::Result<String> {
+        let printed = self.hookline(&[&["key", "create"], args].concat()).await?;
+        Ok(printed
+            .lines()
+            .last()
+            .context("no key was printed")?
+            .to_owned())
+    }
+
+    /// Publishes to `workflow.events` as a workflow service does, and waits for the confirm.
+    ///
+    /// # Errors
+    /// When it is not confirmed.
+    pub async fn publish_amqp(
+        &self,
+        routing_key: &str,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> anyhow::Result<()> {
+        let amqp = &self.peers()?.amqp;
+        let channel = self
+            .publishing
+            .get_or_try_init(async || {
+                let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
+                let channel = connection.create_channel().await?;
+                channel
+                    .confirm_select(ConfirmSelectOptions::default())
+                    .await?;
+                // The channel needs its connection, and both live as long as the test.
+                std::mem::forget(connection);
+                anyhow::Ok(channel)
+            })
+            .await?;
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let confirm = channel
+            .basic_publish(
+                "workflow.events".into(),
+                routing_key.into(),
+                options,
+                body,
+                properties.with_delivery_mode(2),
+            )
+            .await?
+            .await?;
+        ensure!(
+            matches!(confirm, Confirmation::Ack(None)),
+            "not confirmed: {confirm:?}"
+        );
+        Ok(())
+    }
+
+    /// What all processes have said so far.
+    pub async fn said(&self) -> String {
+        let all = self.running.lock().await;
+        all.iter()
+            .map(|running| format!("--- {:?}\n{}", running.part, running.process.said()))
+            .collect()
+    }
+
+    /// Ends everything, and removes what it had on the servers.
+    ///
+    /// # Errors
+    /// When something cannot be ended.
+    pub async fn end(&self) -> anyhow::Result<()> {
+        self.running.lock().await.clear();
+        match &self.peers {
+            Some(peers) => peers.remove().await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Peers {
+    async fn make() -> anyhow::Result<Self> {
+        let name = format!("t{}", uuid::Uuid::new_v4().simple());
+        let postgres = variable("HOOKLINE_TEST_POSTGRES")?;
+        let amqp = variable("HOOKLINE_TEST_AMQP")?;
+        psql(&postgres, &format!("CREATE DATABASE {name}")).await?;
+        rabbitmqctl(&format!(
+            "rabbit_vhost:add(<<\"{name}\">>, <<\"test\">>), rabbit_auth_backend_internal:set_permissions(\
+             <<\"hookline\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)."
+        ))
+        .await?;
+        Ok(Self {
+            postgres: Proxy::before(address(&postgres)?).await?,
+            rabbitmq: Proxy::before(address(&amqp)?).await?,
+            amqp: with_path(&amqp, &name)?,
+            database: with_path(&postgres, &name)?,
+            name,
+        })
+    }
+
+    async fn remove(&self) -> anyhow::Result<()> {
+        psql(
+            &variable("HOOKLINE_TEST_POSTGRES")?,
+            &format!("DROP DATABASE {} WITH (FORCE)", self.name),
+        )
+        .await?;
+        rabbitmqctl(&format!(
+            "rabbit_vhost:delete(<<\"{}\">>, <<\"test\">>).",
+            self.name
+        ))
+        .await
+    }
+
+    /// Runs SQL in the home's database and returns what it printed, unaligned.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn sql(&self, sql: &str) -> anyhow::Result<String> {
+        psql(&self.database, sql).await
+    }
+}
+
+fn variable(name: &str) -> anyhow::Result<String> {
+    std::env::var(name)
+        .with_context(|| format!("{name} is not set: run the tests with `make test`"))
+}
+
+async fn psql(url: &str, sql: &str) -> anyhow::Result<String> {
+    let output = Command::new("psql")
+        .args([url, "-XAtqc", sql])
+        .output()
+        .await
+        .context("psql")?;
+    ensure!(
+        output.status.success(),
+        "{sql}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+async fn rabbitmqctl(expression: &str) -> anyhow::Result<()> {
+    let ctl = variable("HOOKLINE_TEST_RABBITMQCTL")?;
+    let output = Command::new(ctl)
+        .args(["eval", expression])
+        .output()
+        .await
+        .context("rabbitmqctl")?;
+    ensure!(
+        output.status.success(),
+        "{expression}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+fn address(url: &str) -> anyhow::Result<SocketAddr> {
+    let url: reqwest::Url = url.parse()?;
+    let host = (
+        url.host_str().context("no host")?,
+        url.port().context("no port")?,
+    );
+    host.to_socket_addrs()?.next().context("no address")
+}
+
+fn with_path(url: &str, path: &str) -> anyhow::Result<String> {
+    let mut url: reqwest::Url = url.parse()?;
+    url.set_path(path);
+    Ok(url.to_string())
+}
+
+fn through(url: &str, proxy: SocketAddr) -> anyhow::Result<String> {
+    let mut url: reqwest::Url = url.parse()?;
+    url.set_port(Some(proxy.port())).ok().context("no port")?;
+    Ok(url.to_string())
+}
+
+async fn is_ready(admin: u16) -> bool {
+    get_status(&format!("http://127.0.0.1:{admin}/readyz")).await == 200
+}
+
+async fn get_status(url: &str) -> u16 {
+    match reqwest::get(url).await {
+        Ok(response) => response.status().as_u16(),
+        Err(_) => 0,
+    }
+}

@@ -1,0 +1,139 @@
+//! Our binaries as processes. One that is dropped is killed, and its output goes to a file that
+//! a failure can be read from.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context as _, bail};
+use tokio::process::{Child, Command};
+
+/// A running binary.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+/// The path of one of the workspace's binaries, which stands beside the tests.
+///
+/// # Errors
+/// When it was not built.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
+    let test = std::env::current_exe()?;
+    let folder = test.ancestors().nth(2).context("the test has no folder")?;
+    let path = folder.join(name);
+    if !path.exists() {
+        bail!(
+            "{} is not built: cargo build --workspace --bins",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// A port of loopback that nobody has at this moment.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+impl Process {
+    /// Starts `name` with these arguments and variables; its output is added to a file of `logs`.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(
+        name: &str,
+        args: &[&str],
+        variables: &[(String, String)],
+        logs: &Path,
+    ) -> anyhow::Result<Self> {
+        let log = logs.join(format!("{name}.log"));
+        let output = File::options().create(true).append(true).open(&log)?;
+        let child = Command::new(binary(name)?)
+            .args(args)
+            .env_clear()
+            .envs(
+                ["PATH", "HOME", "LLVM_PROFILE_FILE"]
+                    .iter()
+                    .filter_map(|name| Some((name, std::env::var_os(name)?))),
+            )
+            .envs(variables.iter().cloned())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .kill_on_drop(true)
+            .spawn()
+            .with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { child, log })
+    }
+
+    /// SIGKILL, and waits for the end.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    /// Sends a signal by its name, such as `TERM`.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let id = self.child.id().context("the process has ended")?;
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &id.to_string()])
+            .status()
+            .await?;
+        anyhow::ensure!(sent.success(), "could not send {name}");
+        Ok(())
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it cannot be waited for.
+    pub async fn ended(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+        Ok(
+            tokio::time::timeout(crate::waiting::PATIENCE, self.child.wait())
+                .await
+                .context("the process does not end")??,
+        )
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// All that it has said.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+/// Runs a command of `hookline` to its end and returns what it printed.
+///
+/// # Errors
+/// When it fails.
+pub async fn hookline(args: &[&str], variables: &[(String, String)]) -> anyhow::Result<String> {
+    let output = Command::new(binary("hookline")?)
+        .args(args)
+        .envs(variables.iter().cloned())
+        .stdin(Stdio::null())
+        .output()
+        .await?;
+    if !output.status.success() {
+        bail!(
+            "hookline {args:?}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,129 @@
+//! Runs sentences in both homes and reports like any test runner.
+
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+use crate::home::{Home, Kind};
+
+/// A sentence's future.
+pub type Told = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
+
+/// A sentence that shares a home with others.
+pub type Shared = (&'static str, fn(Arc<Home>) -> Told);
+
+/// A sentence that starts homes of its own, because it stops, kills or cuts something.
+pub type Alone = (&'static str, fn(Kind) -> Told);
+
+/// Lists functions as sentences with their names: `sentences![module::name, …]`.
+#[macro_export]
+macro_rules! sentences {
+    ($($($part:ident)::+),* $(,)?) => {
+        vec![$((stringify!($($part)::+), |home| Box::pin($($part)::+(home)))),*]
+    };
+}
+
+/// How many sentences are tried at once: they wait more than they work.
+const AT_ONCE: usize = 6;
+
+const HOMES: [(Kind, &str); 2] = [
+    (Kind::Embedded, "embedded"),
+    (Kind::Distributed, "distributed"),
+];
+
+/// Everything that is tried.
+pub struct Suite {
+    /// In both homes, side by side in one of each.
+    pub shared: Vec<Shared>,
+    /// In both homes, each in one of its own.
+    pub alone: Vec<Alone>,
+    /// In the distributed home alone, because the embedded one has nothing of the kind.
+    pub distributed: Vec<Alone>,
+}
+
+/// The shared homes, started by whoever needs them first.
+#[derive(Default)]
+struct Homes {
+    embedded: OnceCell<Arc<Home>>,
+    distributed: OnceCell<Arc<Home>>,
+}
+
+impl Homes {
+    async fn of(&self, kind: Kind) -> anyhow::Result<Arc<Home>> {
+        let cell = match kind {
+            Kind::Embedded => &self.embedded,
+            Kind::Distributed => &self.distributed,
+        };
+        let home = cell
+            .get_or_try_init(async || anyhow::Ok(Arc::new(Home::start(kind).await?)))
+            .await?;
+        Ok(Arc::clone(home))
+    }
+}
+
+/// Tries the sentences that the command line chooses.
+///
+/// # Errors
+/// When no runtime can be made.
+pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(AT_ONCE);
+    // Both the product and this program speak HTTP; whoever comes first chooses ring.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = Arc::new(
+        tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()?,
+    );
+    let homes = Arc::new(Homes::default());
+    let mut trials = Vec::new();
+    for (kind, name) in HOMES {
+        for &(sentence, told) in &suite.shared {
+            let (runtime, homes) = (Arc::clone(&runtime), Arc::clone(&homes));
+            trials.push(trial(name, sentence, move || {
+                runtime.block_on(shared(&homes, kind, told))
+            }));
+        }
+        for &(sentence, told) in &suite.alone {
+            trials.push(alone(&runtime, kind, name, (sentence, told)));
+        }
+    }
+    for &sentence in &suite.distributed {
+        trials.push(alone(&runtime, Kind::Distributed, "distributed", sentence));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    runtime.block_on(async {
+        for home in [homes.embedded.get(), homes.distributed.get()]
+            .into_iter()
+            .flatten()
+        {
+            if let Err(why) = home.end().await {
+                eprintln!("a home did not end: {why:#}");
+            }
+        }
+    });
+    Ok(conclusion.exit_code())
+}
+
+async fn shared(homes: &Homes, kind: Kind, told: fn(Arc<Home>) -> Told) -> anyhow::Result<()> {
+    let home = homes.of(kind).await?;
+    told(home).await
+}
+
+fn alone(runtime: &Arc<Runtime>, kind: Kind, home: &str, (sentence, told): Alone) -> Trial {
+    let runtime = Arc::clone(runtime);
+    trial(home, sentence, move || runtime.block_on(told(kind)))
+}
+
+fn trial(
+    home: &str,
+    sentence: &str,
+    run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+) -> Trial {
+    let name = format!("{home}::{}", sentence.replace(' ', ""));
+    Trial::test(name, move || {
+        run().map_err(|why| Failed::from(format!("{why:?}")))
+    })
+}

@@ -1,0 +1,83 @@
+//! An organization of a sentence's own.
+
+use anyhow::Context as _;
+use lapin::BasicProperties;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::client::Client;
+use crate::home::{Home, Kind};
+use crate::receiver::Receiver;
+
+/// An organization with a key that may do everything.
+pub struct Tenant<'a> {
+    /// Where it is.
+    pub home: &'a Home,
+    /// Its id.
+    pub organization: String,
+    /// A client with its key.
+    pub client: Client,
+}
+
+impl Tenant<'_> {
+    /// An event of this organization with an id of its own.
+    pub fn event(&self, event_type: &str) -> Value {
+        json!({
+            "event_id": format!("evt_{}", Uuid::new_v4().simple()),
+            "event_type": event_type,
+            "workflow_id": "wf_1",
+            "organization_id": self.organization,
+            "timestamp": "2025-12-21T10:30:00Z",
+            "data": {"step": "charge", "amount": 12.5},
+        })
+    }
+
+    /// Publishes as a workflow service of this home does: through the broker where there is one,
+    /// else over HTTP.
+    ///
+    /// # Errors
+    /// When an event is not taken.
+    pub async fn publish(&self, events: &[Value]) -> anyhow::Result<()> {
+        match self.home.kind {
+            Kind::Embedded => {
+                self.client
+                    .post("/events", &json!(events))
+                    .await?
+                    .expect(202)?;
+            }
+            Kind::Distributed => {
+                for event in events {
+                    let routing_key = event["event_type"].as_str().unwrap_or("unknown");
+                    let properties =
+                        BasicProperties::default().with_content_type("application/json".into());
+                    self.home
+                        .publish_amqp(routing_key, event.to_string().as_bytes(), properties)
+                        .await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A subscription to these types at `receiver`, with the plain secret `hush`.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn subscribe(&self, receiver: &Receiver, events: &[&str]) -> anyhow::Result<i64> {
+        self.client
+            .subscribe(&json!({
+                "name": "a subscription", "url": receiver.url("/hook"), "events": events, "secret": "hush",
+            }))
+            .await
+    }
+
+    /// Publishes one event of this type and returns its id.
+    ///
+    /// # Errors
+    /// When it is not taken.
+    pub async fn publish_one(&self, event_type: &str) -> anyhow::Result<String> {
+        let event = self.event(event_type);
+        self.publish(std::slice::from_ref(&event)).await?;
+        Ok(event["event_id"].as_str().context("an id")?.to_owned())
+    }
+}

@@ -1,0 +1,126 @@
+//! The process ends between two steps; what was in its hands is delivered all the same.
+
+use std::collections::HashSet;
+
+use anyhow::{Context as _, ensure};
+use hookline_acceptance::home::{Home, Kind, Part};
+use hookline_acceptance::receiver::{Receiver, Reply};
+use hookline_acceptance::sentences;
+use hookline_acceptance::suite::Alone;
+
+pub(crate) fn alone() -> Vec<Alone> {
+    sentences![
+        ingest_dies_after_its_commit,
+        ingest_dies_after_handing_on,
+        ingest_dies_after_the_ack,
+        the_dispatcher_dies_after_the_request,
+        the_dispatcher_dies_after_its_commit,
+        the_dispatcher_dies_after_handing_on,
+        the_dispatcher_dies_after_the_ack,
+    ]
+}
+
+async fn ingest_dies_after_its_commit(kind: Kind) -> anyhow::Result<()> {
+    dies_at(kind, Part::Ingest, "ingest::committed", Repeats::None).await
+}
+
+async fn ingest_dies_after_handing_on(kind: Kind) -> anyhow::Result<()> {
+    dies_at(kind, Part::Ingest, "ingest::published", Repeats::None).await
+}
+
+async fn ingest_dies_after_the_ack(kind: Kind) -> anyhow::Result<()> {
+    dies_at(kind, Part::Ingest, "ingest::acked", Repeats::None).await
+}
+
+async fn the_dispatcher_dies_after_the_request(kind: Kind) -> anyhow::Result<()> {
+    dies_at(
+        kind,
+        Part::Dispatcher,
+        "dispatcher::requested",
+        Repeats::First,
+    )
+    .await
+}
+
+async fn the_dispatcher_dies_after_its_commit(kind: Kind) -> anyhow::Result<()> {
+    dies_at(
+        kind,
+        Part::Dispatcher,
+        "dispatcher::committed",
+        Repeats::None,
+    )
+    .await
+}
+
+async fn the_dispatcher_dies_after_handing_on(kind: Kind) -> anyhow::Result<()> {
+    dies_at(
+        kind,
+        Part::Dispatcher,
+        "dispatcher::published",
+        Repeats::None,
+    )
+    .await
+}
+
+async fn the_dispatcher_dies_after_the_ack(kind: Kind) -> anyhow::Result<()> {
+    dies_at(kind, Part::Dispatcher, "dispatcher::acked", Repeats::None).await
+}
+
+/// Which requests a receiver may see again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    None,
+    /// The one that was made and not recorded.
+    First,
+}
+
+/// One event, a receiver that refuses the first attempt and takes the second: so both a first
+/// message and a delayed one are on their way when the process ends.
+async fn dies_at(kind: Kind, part: Part, point: &str, repeats: Repeats) -> anyhow::Result<()> {
+    let home = Home::start(kind).await?;
+    let tenant = home.tenant().await?;
+    let receiver = Receiver::that(|request, _| match request.header("x-webhook-attempt") {
+        Ok("1") => Reply::status(500),
+        _ => Reply::status(200),
+    })?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+
+    home.stop(part).await?;
+    home.start_part(part, &[("FAILPOINTS", &format!("{point}=return"))])
+        .await?;
+    home.wait_ready().await?;
+    // In the embedded home the answer may not come any more, for the process dies of it.
+    let published = tenant.publish_one("workflow.failed").await;
+    if kind == Kind::Distributed {
+        published?;
+    }
+    home.wait_for_end(part)
+        .await
+        .context("the fault point was not reached")?;
+    home.start_part(part, &[]).await?;
+    home.wait_ready().await?;
+
+    let log = tenant.client.wait_for_log(subscription, 2).await?;
+    let attempts: Vec<_> = log.iter().map(|entry| entry["attempt"].as_u64()).collect();
+    ensure!(attempts == [Some(1), Some(2)], "{log:#?}");
+    let statuses: Vec<_> = log.iter().map(|entry| entry["status"].as_str()).collect();
+    ensure!(statuses == [Some("failed"), Some("success")], "{log:#?}");
+
+    // Another event takes the same way through the queues and the delay, behind whatever is left
+    // of the first: a second message of that would have made its request by then.
+    tenant.publish_one("workflow.failed").await?;
+    tenant.client.wait_for_log(subscription, 4).await?;
+    let received = receiver.received();
+    let ids: HashSet<_> = received
+        .iter()
+        .filter_map(|request| request.header("webhook-id").ok())
+        .collect();
+    ensure!(ids.len() == 2, "{} deliveries of two events", ids.len());
+    let expected = if repeats == Repeats::First { 5 } else { 4 };
+    ensure!(
+        received.len() == expected,
+        "{} requests instead of {expected}",
+        received.len()
+    );
+    home.end().await
+}
