@@ -1,0 +1,148 @@
+//! A delay becomes a route.
+//!
+//! Level n of the cascade holds a message for 2^n seconds. The routing key is the delay's bits,
+//! highest first, and then the address; a message rests at the levels of its ones and passes the
+//! others. Each rest is a dead-lettering, so delays above a minute, where nobody minds, are
+//! rounded to four significant bits: at most four rests.
+
+use std::time::Duration;
+
+/// The levels are 0 to this one.
+pub(super) const TOP_LEVEL: u32 = 16;
+
+/// The last word of every routing key: where a message goes when its delay is over.
+pub(super) const ADDRESS: &str = "deliveries";
+
+const EXACT_UP_TO: u64 = 60;
+const SIGNIFICANT_BITS: u32 = 4;
+
+/// Four ones and zeros below: 34 hours.
+const LONGEST: u64 = 0b1111 << (TOP_LEVEL + 1 - SIGNIFICANT_BITS);
+
+/// A delay that the cascade can give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Delay {
+    seconds: u32,
+}
+
+impl Delay {
+    /// The delay that is nearest to `wanted`; up to a minute never shorter.
+    pub(super) fn nearest(wanted: Duration) -> Self {
+        let seconds = wanted
+            .as_secs()
+            .saturating_add(u64::from(wanted.subsec_nanos() > 0))
+            .min(LONGEST);
+        let seconds = if seconds <= EXACT_UP_TO {
+            seconds
+        } else {
+            let dropped = seconds.ilog2() + 1 - SIGNIFICANT_BITS;
+            let half = 1 << (dropped - 1);
+            ((seconds + half) >> dropped) << dropped
+        };
+        Self {
+            seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The level at which a message enters the cascade; none when there is nothing to wait for.
+    pub(super) fn entry_level(self) -> Option<u32> {
+        self.seconds.checked_ilog2()
+    }
+
+    pub(super) fn routing_key(self) -> String {
+        let mut key = String::with_capacity(2 * TOP_LEVEL as usize + 2 + ADDRESS.len());
+        for level in (0..=TOP_LEVEL).rev() {
+            key.push_str(if self.seconds >> level & 1 == 1 {
+                "1."
+            } else {
+                "0."
+            });
+        }
+        key.push_str(ADDRESS);
+        key
+    }
+}
+
+/// The topic pattern of messages that have `bit` (`0` or `1`) at `level`.
+pub(super) fn pattern(level: u32, bit: char) -> String {
+    let passed = TOP_LEVEL.saturating_sub(level) as usize;
+    format!("{}{bit}.#", "*.".repeat(passed))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn nearest(seconds: u64) -> u32 {
+        Delay::nearest(Duration::from_secs(seconds)).seconds
+    }
+
+    #[test]
+    fn the_key_is_the_bits_highest_first_and_then_the_address() {
+        let delay = Delay::nearest(Duration::from_secs(5));
+        assert_eq!(
+            delay.routing_key(),
+            "0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.deliveries"
+        );
+        assert_eq!(delay.entry_level(), Some(2));
+    }
+
+    #[test]
+    fn a_pattern_looks_at_the_bit_of_its_level() {
+        assert_eq!(pattern(TOP_LEVEL, '1'), "1.#");
+        assert_eq!(pattern(TOP_LEVEL - 2, '0'), "*.*.0.#");
+    }
+
+    #[test]
+    fn no_delay_is_no_detour() {
+        assert_eq!(Delay::nearest(Duration::ZERO).entry_level(), None);
+    }
+
+    #[test]
+    fn a_delay_is_rounded_up_to_whole_seconds() {
+        assert_eq!(Delay::nearest(Duration::from_nanos(1)).seconds, 1);
+        assert_eq!(Delay::nearest(Duration::from_millis(4001)).seconds, 5);
+    }
+
+    #[test]
+    fn above_a_minute_the_nearest_of_four_bits_is_taken() {
+        for (wanted, given) in [(60, 60), (61, 60), (62, 64), (900, 896), (86_400, 90_112)] {
+            assert_eq!(nearest(wanted), given, "{wanted}");
+        }
+        assert_eq!(Delay::nearest(Duration::MAX).seconds, 122_880);
+    }
+
+    proptest! {
+        #[test]
+        fn up_to_a_minute_a_delay_is_exact(seconds in 0..=EXACT_UP_TO) {
+            prop_assert_eq!(u64::from(nearest(seconds)), seconds);
+        }
+
+        #[test]
+        fn a_longer_one_is_off_by_a_sixteenth_at_most_and_rests_four_times_at_most(
+            seconds in EXACT_UP_TO + 1..=LONGEST,
+        ) {
+            let given = nearest(seconds);
+            prop_assert!(u64::from(given).abs_diff(seconds) * 16 <= seconds);
+            prop_assert!(given.count_ones() <= 4);
+            prop_assert!(given < 1 << (TOP_LEVEL + 1));
+        }
+
+        #[test]
+        fn a_longer_wish_never_gives_a_shorter_delay(seconds in 0..2 * LONGEST) {
+            prop_assert!(nearest(seconds) <= nearest(seconds + 1));
+        }
+
+        #[test]
+        fn the_key_says_how_long_each_level_holds_it(seconds in 0..=LONGEST) {
+            let delay = Delay::nearest(Duration::from_secs(seconds));
+            let key = delay.routing_key();
+            let (bits, address) = key.rsplit_once('.').unwrap();
+            prop_assert_eq!(address, ADDRESS);
+            prop_assert_eq!(u32::from_str_radix(&bits.replace('.', ""), 2), Ok(delay.seconds));
+            prop_assert_eq!(bits.split('.').count() as u32, TOP_LEVEL + 1);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Publishing what must not be lost.
+//!
+//! A call has a channel to itself while it lasts. So it can send everything and only then wait for
+//! the confirms, and a message that the broker returns as unroutable is one of its own: lapin
+//! attaches a return to whichever confirm completes next, which on a shared channel may be
+//! somebody else's.
+//!
+//! The work runs in a task: a caller who gives up leaves it to end by itself, because frames that
+//! are still queued on a channel that is being closed would take the whole connection with them.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use lapin::options::BasicPublishOptions;
+use lapin::{BasicProperties, Channel, Confirmation};
+use tokio::sync::Semaphore;
+
+use crate::contract::QueueError;
+use crate::rabbit::link::Link;
+
+/// Calls that publish at the same time; the others wait for their turn.
+const LANES: usize = 8;
+
+const OURS_MUST_ARRIVE: BasicPublishOptions = BasicPublishOptions {
+    mandatory: true,
+    immediate: false,
+};
+
+/// A message and where it goes.
+#[derive(Debug)]
+pub(super) struct Post {
+    pub(super) exchange: String,
+    pub(super) routing_key: String,
+    pub(super) body: Bytes,
+    pub(super) properties: BasicProperties,
+}
+
+/// Why the broker does not have a message.
+#[derive(Debug, thiserror::Error)]
+enum Unsent {
+    #[error("{0}")]
+    Broken(#[from] lapin::Error),
+    #[error("the broker refused a message")]
+    Refused,
+    #[error("no queue takes what is published to {0}")]
+    Unroutable(String),
+}
+
+/// Sends posts and returns once the broker has them safely.
+#[derive(Clone)]
+pub(super) struct Outbox {
+    link: Link,
+    lanes: Arc<Semaphore>,
+    timeout: Duration,
+}
+
+impl Outbox {
+    pub(super) fn new(link: Link, timeout: Duration) -> Self {
+        let lanes = Arc::new(Semaphore::new(LANES));
+        Self {
+            link,
+            lanes,
+            timeout,
+        }
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// Returns once all of them are durable.
+    pub(super) async fn send(&self, posts: Vec<Post>) -> Result<(), QueueError> {
+        if posts.is_empty() {
+            return Ok(());
+        }
+        self.with_channel(async move |channel| publish(&channel, posts).await)
+            .await
+    }
+
+    /// How many messages wait in a queue.
+    pub(super) async fn waiting(&self, queue: &'static str) -> Result<u64, QueueError> {
+        self.with_channel(async move |channel| {
+            let passive = lapin::options::QueueDeclareOptions {
+                passive: true,
+                ..Default::default()
+            };
+            let queue = channel
+                .queue_declare(queue.into(), passive, Default::default())
+                .await?;
+            Ok(u64::from(queue.message_count()))
+        })
+        .await
+    }
+
+    async fn with_channel<T, F>(
+        &self,
+        work: impl FnOnce(Channel) -> F + Send + 'static,
+    ) -> Result<T, QueueError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Unsent>> + Send,
+    {
+        let Self { link, lanes, .. } = self.clone();
+        let done = async move {
+            let lane = lanes.acquire_owned().await;
+            let session = link
+                .usable()
+                .ok_or_else(|| unavailable("there is no connection to the broker"))?;
+            let working = tokio::spawn(async move {
+                let _lane = lane;
+                let channel = session.confirming_channel().await?;
+                let result = work(channel.clone()).await;
+                match &result {
+                    Ok(_) => session.reuse(channel),
+                    Err(Unsent::Unroutable(_)) => {
+                        // Somebody deleted a queue under us.
+                        session.declare_topology().await?;
+                    }
+                    Err(_) => {}
+                }
+                result
+            });
+            working.await.map_err(unavailable)?.map_err(unavailable)
+        };
+        tokio::time::timeout(self.timeout, done)
+            .await
+            .unwrap_or_else(|_| {
+                let waited = self.timeout;
+                Err(unavailable(format_args!(
+                    "no confirmation within {waited:?}"
+                )))
+            })
+    }
+}
+
+async fn publish(channel: &Channel, posts: Vec<Post>) -> Result<(), Unsent> {
+    let confirms = try_join_all(posts.iter().map(|post| {
+        channel.basic_publish(
+            post.exchange.as_str().into(),
+            post.routing_key.as_str().into(),
+            OURS_MUST_ARRIVE,
+            &post.body,
+            post.properties.clone(),
+        )
+    }))
+    .await?;
+    for confirmation in try_join_all(confirms).await? {
+        match confirmation {
+            Confirmation::Ack(None) => {}
+            Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
+                let exchange = &returned.delivery.exchange;
+                let key = &returned.delivery.routing_key;
+                return Err(Unsent::Unroutable(format!("{exchange:?} with {key:?}")));
+            }
+            Confirmation::Nack(None) | Confirmation::NotRequested => return Err(Unsent::Refused),
+        }
+    }
+    Ok(())
+}
+
+fn unavailable(why: impl fmt::Display) -> QueueError {
+    QueueError::Unavailable(why.to_string())
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox")
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,58 @@
+//! [`Publisher`] on RabbitMQ.
+
+use async_trait::async_trait;
+
+use crate::contract::{PublishedEvents, Publisher, QueueError, Scheduled};
+use crate::rabbit::delay::Delay;
+use crate::rabbit::letter::{Letter, to_queue};
+use crate::rabbit::outbox::{Outbox, Post};
+use crate::rabbit::topology::{self, DELIVERIES, EVENTS};
+
+#[derive(Debug)]
+pub(super) struct RabbitPublisher {
+    outbox: Outbox,
+}
+
+impl RabbitPublisher {
+    pub(super) fn new(outbox: Outbox) -> Self {
+        Self { outbox }
+    }
+}
+
+#[async_trait]
+impl Publisher for RabbitPublisher {
+    /// Straight into the queue: several events in one message have no one type to route by.
+    async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError> {
+        let (body, properties) = events.write();
+        self.outbox
+            .send(vec![to_queue(EVENTS, body, properties)])
+            .await
+    }
+
+    async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
+        self.outbox.send(attempts.iter().map(post).collect()).await
+    }
+
+    async fn attempts_waiting(&self) -> Result<u64, QueueError> {
+        self.outbox.waiting(DELIVERIES).await
+    }
+
+    fn is_ready(&self) -> bool {
+        self.outbox.link().is_ready()
+    }
+}
+
+/// Enters the cascade at the highest level where it has to rest; nothing happens above.
+fn post(scheduled: &Scheduled) -> Post {
+    let (body, properties) = scheduled.owed.write();
+    let delay = Delay::nearest(scheduled.delay);
+    match delay.entry_level() {
+        None => to_queue(DELIVERIES, body, properties),
+        Some(level) => Post {
+            exchange: topology::delay(level),
+            routing_key: delay.routing_key(),
+            body,
+            properties,
+        },
+    }
+}

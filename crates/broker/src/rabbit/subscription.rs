@@ -1,0 +1,93 @@
+//! A channel that messages arrive on, until it ends.
+
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use futures::FutureExt;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer};
+
+use crate::rabbit::ledger::{Ack, Ledger};
+use crate::rabbit::session::Session;
+
+/// What settles the messages of one channel.
+pub(super) struct Subscription {
+    /// Tells the tags of this channel from those of another.
+    pub(super) number: u64,
+    channel: Channel,
+    ledger: Mutex<Ledger>,
+}
+
+impl Subscription {
+    pub(super) async fn open(
+        number: u64,
+        session: &Session,
+        queue: &str,
+        prefetch: u16,
+    ) -> lapin::Result<(Self, Consumer)> {
+        let channel = session.channel().await?;
+        channel
+            .basic_qos(prefetch, BasicQosOptions::default())
+            .await?;
+        let consumer = channel
+            .basic_consume(
+                queue.into(),
+                "".into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            )
+            .await?;
+        let subscription = Self {
+            number,
+            channel,
+            ledger: Mutex::default(),
+        };
+        Ok((subscription, consumer))
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.channel.status().connected()
+    }
+
+    /// Whether everything up to this tag is dealt with.
+    pub(super) fn has_settled(&self, tag: u64) -> bool {
+        self.ledger().has_settled_through(tag)
+    }
+
+    // lapin queues a frame when its future is first polled, so acks need no waiting, keep their
+    // order under the lock, and are not lost with a dropped caller. If the channel is gone, there
+    // is nothing to settle: the messages come again.
+
+    pub(super) fn ack(&self, tags: impl IntoIterator<Item = u64>) {
+        let mut ledger = self.ledger();
+        for Ack { tag, multiple } in ledger.ack(tags) {
+            self.channel
+                .basic_ack(tag, BasicAckOptions { multiple })
+                .now_or_never();
+        }
+    }
+
+    pub(super) fn give_back(&self, tags: impl IntoIterator<Item = u64>) {
+        let options = BasicNackOptions {
+            multiple: false,
+            requeue: true,
+        };
+        let mut ledger = self.ledger();
+        for tag in ledger.settle(tags) {
+            self.channel.basic_nack(tag, options).now_or_never();
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,208 @@
+//! Which exchanges and queues there are.
+//!
+//! ```text
+//! workflow.events ──#──▶ [hookline.events] ────── given up ──▶ [hookline.events.rejected]
+//!        └─ no queue ─▶ hookline.unrouted ──────────────────────────────▲
+//!
+//! hookline.delay.16 ─1─▶ [hookline.delay.16] ─ expired ─┐
+//!        └─0─▶ hookline.delay.15 ◀──────────────────────┘
+//!                  ⋮
+//!              hookline.due ──▶ [hookline.deliveries] ─ given up ─▶ [hookline.deliveries.dead]
+//! ```
+//!
+//! Everything is durable, every queue a quorum queue. Dead-lettering is at-least-once, which
+//! RabbitMQ silently gives up unless the queue also has `reject-publish`. No queue has a maximal
+//! length: a delay whose target refuses would hold up all delays behind it.
+//!
+//! Arguments are part of a queue's identity: changing one here means a new queue name.
+
+use futures::future::try_join_all;
+use lapin::options::{
+    ExchangeBindOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
+
+use crate::rabbit::delay::{ADDRESS, TOP_LEVEL, pattern};
+
+/// Where workflow services publish.
+const PUBLISHED: &str = "workflow.events";
+pub(super) const EVENTS: &str = "hookline.events";
+pub(super) const EVENTS_REJECTED: &str = "hookline.events.rejected";
+pub(super) const DELIVERIES: &str = "hookline.deliveries";
+pub(super) const DELIVERIES_DEAD: &str = "hookline.deliveries.dead";
+const UNROUTED: &str = "hookline.unrouted";
+/// Routes what a queue gave up by the name of its dead queue.
+const DEAD: &str = "hookline.dead";
+/// Below the lowest level of the cascade.
+const DUE: &str = "hookline.due";
+
+/// How often a message may be taken without being settled. Always positive: RabbitMQ 3.10 takes
+/// -1 for 0.
+const DELIVERY_LIMIT: i32 = 50;
+
+/// Looking into a dead queue and putting back counts as taking; from 4.0 on there is a limit of 20
+/// where none is set, beyond which a message without a further dead-letter target is lost.
+const NO_DELIVERY_LIMIT: i32 = 1_000_000;
+
+/// The exchange and the queue of one level of the cascade.
+pub(super) fn delay(level: u32) -> String {
+    format!("hookline.delay.{level}")
+}
+
+fn below(level: u32) -> String {
+    level.checked_sub(1).map_or_else(|| DUE.to_owned(), delay)
+}
+
+/// Declares everything; what is there already stays as it is.
+pub(super) async fn declare(connection: &Connection) -> lapin::Result<()> {
+    declare_published(connection).await?;
+    let channel = &connection.create_channel().await?;
+
+    let others = [
+        (UNROUTED.to_owned(), ExchangeKind::Fanout),
+        (DEAD.to_owned(), ExchangeKind::Direct),
+        (DUE.to_owned(), ExchangeKind::Topic),
+    ];
+    let cascade = (0..=TOP_LEVEL).map(|level| (delay(level), ExchangeKind::Topic));
+    try_join_all(others.into_iter().chain(cascade).map(|(name, kind)| {
+        let options = durable_exchange();
+        channel.exchange_declare(name.into(), kind, options, FieldTable::default())
+    }))
+    .await?;
+
+    try_join_all(queues().into_iter().map(|(name, arguments)| {
+        channel.queue_declare(name.into(), QueueDeclareOptions::durable(), arguments)
+    }))
+    .await?;
+
+    bind(channel).await
+}
+
+/// Publishers may have declared it before us, as the plain exchange that the contract names. Then
+/// it stays without the alternate exchange, which only matters while our queue is missing.
+async fn declare_published(connection: &Connection) -> lapin::Result<()> {
+    let alternate = arguments([("alternate-exchange", text(UNROUTED))]);
+    let declared = declare_topic(connection, alternate).await;
+    match declared {
+        Err(error) if is_precondition_failed(&error) => {
+            tracing::warn!(
+                exchange = PUBLISHED,
+                "somebody else declared the exchange without an alternate exchange"
+            );
+            declare_topic(connection, FieldTable::default()).await
+        }
+        declared => declared,
+    }
+}
+
+async fn declare_topic(connection: &Connection, arguments: FieldTable) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    let options = durable_exchange();
+    channel
+        .exchange_declare(PUBLISHED.into(), ExchangeKind::Topic, options, arguments)
+        .await
+}
+
+fn is_precondition_failed(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 406)
+}
+
+fn queues() -> Vec<(String, FieldTable)> {
+    let working = |name: &str, dead: &str| {
+        let arguments = arguments([
+            ("x-queue-type", text("quorum")),
+            ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
+            ("x-dead-letter-exchange", text(DEAD)),
+            ("x-dead-letter-routing-key", text(dead)),
+            ("x-dead-letter-strategy", text("at-least-once")),
+            ("x-overflow", text("reject-publish")),
+        ]);
+        (name.to_owned(), arguments)
+    };
+    let dead = |name: &str| {
+        let arguments = arguments([
+            ("x-queue-type", text("quorum")),
+            ("x-delivery-limit", AMQPValue::LongInt(NO_DELIVERY_LIMIT)),
+        ]);
+        (name.to_owned(), arguments)
+    };
+    let holding = |level: u32| {
+        let arguments = arguments([
+            ("x-queue-type", text("quorum")),
+            ("x-message-ttl", AMQPValue::LongInt(1000 << level)),
+            ("x-dead-letter-exchange", text(&below(level))),
+            ("x-dead-letter-strategy", text("at-least-once")),
+            ("x-overflow", text("reject-publish")),
+        ]);
+        (delay(level), arguments)
+    };
+    let mut queues = vec![
+        working(EVENTS, EVENTS_REJECTED),
+        dead(EVENTS_REJECTED),
+        working(DELIVERIES, DELIVERIES_DEAD),
+        dead(DELIVERIES_DEAD),
+    ];
+    queues.extend((0..=TOP_LEVEL).map(holding));
+    queues
+}
+
+async fn bind(channel: &Channel) -> lapin::Result<()> {
+    let levels = 0..=TOP_LEVEL;
+    let fixed = [
+        (EVENTS.to_owned(), PUBLISHED.to_owned(), "#".to_owned()),
+        (EVENTS_REJECTED.to_owned(), UNROUTED.to_owned(), "".into()),
+        dead_binding(EVENTS_REJECTED),
+        dead_binding(DELIVERIES_DEAD),
+        (DELIVERIES.into(), DUE.into(), format!("#.{ADDRESS}")),
+    ];
+    let rests = levels
+        .clone()
+        .map(|level| (delay(level), delay(level), pattern(level, '1')));
+    let queues = fixed.into_iter().chain(rests).map(|(queue, from, key)| {
+        let options = QueueBindOptions::default();
+        channel.queue_bind(
+            queue.into(),
+            from.into(),
+            key.into(),
+            options,
+            FieldTable::default(),
+        )
+    });
+    try_join_all(queues).await?;
+
+    let passes = levels.map(|level| {
+        channel.exchange_bind(
+            below(level).into(),
+            delay(level).into(),
+            pattern(level, '0').into(),
+            ExchangeBindOptions::default(),
+            FieldTable::default(),
+        )
+    });
+    try_join_all(passes).await?;
+    Ok(())
+}
+
+fn dead_binding(queue: &str) -> (String, String, String) {
+    (queue.to_owned(), DEAD.to_owned(), queue.to_owned())
+}
+
+fn durable_exchange() -> ExchangeDeclareOptions {
+    ExchangeDeclareOptions {
+        durable: true,
+        ..ExchangeDeclareOptions::default()
+    }
+}
+
+fn text(value: &str) -> AMQPValue {
+    AMQPValue::LongString(value.into())
+}
+
+fn arguments<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in entries {
+        table.insert(name.into(), value);
+    }
+    table
+}

@@ -1,0 +1,233 @@
+//! A vhost of a test's own, and a look behind Hookline's back.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hookline_broker::contract::{Scheduled, Source, Taken};
+use hookline_broker::rabbit::{Rabbit, RabbitSettings};
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::DeliveryId;
+use lapin::options::{BasicGetOptions, BasicPublishOptions};
+use lapin::types::AMQPValue;
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use url::Url;
+use uuid::Uuid;
+
+/// Far above what anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Deleted when it is dropped.
+pub(crate) struct Vhost {
+    name: String,
+    broker: Url,
+}
+
+impl Vhost {
+    pub(crate) fn create() -> Self {
+        let name = format!("hookline-test-{}", Uuid::new_v4());
+        let broker = Url::parse(&setting("HOOKLINE_TEST_AMQP")).expect("an AMQP URL");
+        rabbitmqctl(&["add_vhost", &name]);
+        let vhost = Self { name, broker };
+        let all = ".*";
+        vhost.ctl("set_permissions", &[vhost.broker.username(), all, all, all]);
+        vhost
+    }
+
+    pub(crate) fn url(&self) -> Url {
+        let mut url = self.broker.clone();
+        url.set_path(&self.name);
+        url
+    }
+
+    pub(crate) async fn connect(&self) -> Rabbit {
+        connect(&self.url()).await
+    }
+
+    pub(crate) fn close_all_connections(&self) {
+        rabbitmqctl(&["close_all_connections", "--vhost", &self.name, "a test"]);
+    }
+
+    /// Runs a command on this vhost.
+    pub(crate) fn ctl(&self, command: &str, arguments: &[&str]) {
+        let mut all = vec![command, "-p", &self.name];
+        all.extend(arguments);
+        rabbitmqctl(&all);
+    }
+
+    /// A channel of somebody else.
+    pub(crate) async fn stranger(&self) -> Stranger {
+        Stranger::at(&self.url()).await
+    }
+}
+
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        let deleted = try_rabbitmqctl(&["delete_vhost", &self.name]);
+        assert!(deleted.is_ok() || std::thread::panicking(), "{deleted:?}");
+    }
+}
+
+pub(crate) async fn connect(url: &Url) -> Rabbit {
+    Rabbit::connect(RabbitSettings {
+        url: url.to_string(),
+        name: "test".into(),
+        confirm_timeout: CONFIRM_TIMEOUT,
+    })
+    .await
+    .expect("connect")
+}
+
+fn setting(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!(
+            "{name} is not set: run `deploy/services start DIR`, then the tests with the variables of DIR/env"
+        )
+    })
+}
+
+fn rabbitmqctl(arguments: &[&str]) {
+    try_rabbitmqctl(arguments).expect("rabbitmqctl");
+}
+
+fn try_rabbitmqctl(arguments: &[&str]) -> Result<(), String> {
+    let ran = Command::new(setting("HOOKLINE_TEST_RABBITMQCTL"))
+        .arg("--quiet")
+        .args(arguments)
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&ran.stderr);
+    match ran.status.success() {
+        true => Ok(()),
+        false => Err(format!("{arguments:?}: {said}")),
+    }
+}
+
+/// Somebody with a client of their own.
+pub(crate) struct Stranger {
+    pub(crate) channel: Channel,
+    _connection: Connection,
+}
+
+/// A message as a stranger sees it.
+pub(crate) struct Seen {
+    pub(crate) body: Vec<u8>,
+    pub(crate) properties: BasicProperties,
+}
+
+impl Stranger {
+    pub(crate) async fn at(url: &Url) -> Self {
+        let connection = Connection::connect(url.as_str(), ConnectionProperties::default())
+            .await
+            .expect("connect");
+        let channel = connection.create_channel().await.expect("channel");
+        Self {
+            channel,
+            _connection: connection,
+        }
+    }
+
+    pub(crate) async fn publish(
+        &self,
+        exchange: &str,
+        key: &str,
+        body: &[u8],
+        with: BasicProperties,
+    ) {
+        let options = BasicPublishOptions::default();
+        self.channel
+            .basic_publish(exchange.into(), key.into(), options, body, with)
+            .await
+            .expect("publish");
+    }
+
+    /// Takes a message off the queue, as soon as there is one.
+    pub(crate) async fn get(&self, queue: &str) -> Seen {
+        within_patience(async {
+            loop {
+                let options = BasicGetOptions { no_ack: true };
+                let got = self.channel.basic_get(queue.into(), options).await;
+                if let Some(message) = got.expect("get") {
+                    return Seen {
+                        body: message.delivery.data,
+                        properties: message.delivery.properties,
+                    };
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await
+    }
+}
+
+impl Seen {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
+        match self.properties.headers().as_ref()?.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            other => panic!("{name} is {other:?}"),
+        }
+    }
+}
+
+pub(crate) async fn within_patience<T>(work: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .expect("it takes too long")
+}
+
+/// Takes until there are `count` messages.
+pub(crate) async fn take_all<M: Send + 'static>(
+    source: &dyn Source<M>,
+    count: usize,
+) -> Vec<Taken<M>> {
+    let mut all = Vec::new();
+    within_patience(async {
+        while all.len() < count {
+            all.extend(source.take(count).await);
+        }
+    })
+    .await;
+    all
+}
+
+pub(crate) async fn take_one<M: Send + 'static>(source: &Arc<dyn Source<M>>) -> Taken<M> {
+    let mut batch = within_patience(source.take(1)).await;
+    batch.pop().expect("a message")
+}
+
+/// Waits until something holds.
+pub(crate) async fn eventually(holds: impl AsyncFn() -> bool) {
+    within_patience(async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+pub(crate) fn owed(number: u32) -> OwedAttempt {
+    OwedAttempt {
+        delivery: DeliveryId(Uuid::from_u128(u128::from(number))),
+        generation: 0,
+        attempt: number + 1,
+    }
+}
+
+pub(crate) fn at_once(number: u32) -> Scheduled {
+    after(Duration::ZERO, number)
+}
+
+pub(crate) fn after(delay: Duration, number: u32) -> Scheduled {
+    Scheduled {
+        owed: owed(number),
+        delay,
+    }
+}
+
+pub(crate) fn json(body: &'static str) -> (Bytes, BasicProperties) {
+    let properties = BasicProperties::default().with_content_type("application/json".into());
+    (Bytes::from_static(body.as_bytes()), properties)
+}

@@ -1,0 +1,447 @@
+//! Sentences about the queue contract on a real RabbitMQ.
+//!
+//! They need `HOOKLINE_TEST_AMQP` and `HOOKLINE_TEST_RABBITMQCTL`, which
+//! `deploy/services start DIR` writes to `DIR/env`.
+
+mod broker;
+mod proxy;
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hookline_broker::contract::{PublishedEvents, QueueError};
+use hookline_core::trace::TraceParent;
+use hookline_core::wire::JSON_BATCH;
+use lapin::BasicProperties;
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+
+use crate::broker::{
+    CONFIRM_TIMEOUT, Stranger, Vhost, after, at_once, connect, eventually, json, owed, take_all,
+    take_one, within_patience,
+};
+use crate::proxy::{GARBLED, Network, Proxy};
+
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn traced() -> BasicProperties {
+    let mut headers = FieldTable::default();
+    headers.insert("traceparent".into(), AMQPValue::LongString(TRACE.into()));
+    json("").1.with_headers(headers)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn published_attempts_arrive_and_are_counted_while_they_wait() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let publisher = rabbit.publisher();
+    let attempts: Vec<_> = (0..100).map(at_once).collect();
+    publisher.publish_attempts(&attempts).await.unwrap();
+    eventually(async || publisher.attempts_waiting().await.unwrap() == 100).await;
+
+    let source = rabbit.deliveries(200);
+    let taken = take_all(&*source, 100).await;
+    assert!(taken.iter().all(|taken| !taken.redelivered));
+    let arrived: HashSet<_> = taken.iter().map(|taken| taken.message).collect();
+    assert_eq!(arrived, (0..100).map(owed).collect());
+    source.ack(taken).await;
+    rabbit.close().await;
+    assert!(!rabbit.is_ready());
+
+    let rabbit = vhost.connect().await;
+    assert_eq!(rabbit.publisher().attempts_waiting().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn published_events_arrive_as_they_were_published() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let events = PublishedEvents {
+        body: Bytes::from_static(b"[{}, {}]"),
+        content_type: Some(JSON_BATCH.into()),
+        trace: TraceParent::parse(TRACE),
+    };
+    rabbit.publisher().publish_events(events).await.unwrap();
+    let taken = take_one(&rabbit.events(10)).await;
+    assert_eq!(taken.message.body, "[{}, {}]");
+    assert_eq!(taken.message.content_type.as_deref(), Some(JSON_BATCH));
+    assert_eq!(taken.message.trace, TraceParent::parse(TRACE));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_with_an_unknown_routing_key_arrives_all_the_same() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let (body, properties) = json("{}");
+    vhost
+        .stranger()
+        .await
+        .publish("workflow.events", "no.such.type", &body, properties)
+        .await;
+    let taken = take_one(&rabbit.events(10)).await;
+    assert_eq!(taken.message.body, "{}");
+    assert_eq!(taken.message.trace, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_may_declare_the_exchange_before_us() {
+    let vhost = Vhost::create();
+    let durable = ExchangeDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let stranger = vhost.stranger().await;
+    stranger
+        .channel
+        .exchange_declare(
+            "workflow.events".into(),
+            ExchangeKind::Topic,
+            durable,
+            FieldTable::default(),
+        )
+        .await
+        .unwrap();
+    let rabbit = vhost.connect().await;
+    let (body, properties) = json("{}");
+    stranger
+        .publish("workflow.events", "workflow.started", &body, properties)
+        .await;
+    assert_eq!(take_one(&rabbit.events(10)).await.message.body, "{}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_no_queue_takes_is_not_lost() {
+    let vhost = Vhost::create();
+    let _rabbit = vhost.connect().await;
+    let stranger = vhost.stranger().await;
+    let options = QueueDeleteOptions::default();
+    let deleted = stranger
+        .channel
+        .queue_delete("hookline.events".into(), options)
+        .await;
+    deleted.unwrap();
+    let (body, properties) = json("{}");
+    stranger
+        .publish("workflow.events", "workflow.started", &body, properties)
+        .await;
+    assert_eq!(stranger.get("hookline.events.rejected").await.body, b"{}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delay_is_never_cut_short_and_at_most_a_second_late() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let source = rabbit.deliveries(10);
+    let published = Instant::now();
+    let attempts = [5, 3, 1, 2].map(|number| {
+        let delay = Duration::from_secs(u64::from(number));
+        after(delay, number)
+    });
+    rabbit
+        .publisher()
+        .publish_attempts(&attempts)
+        .await
+        .unwrap();
+    let confirmed = Instant::now();
+    for number in [1, 2, 3, 5] {
+        let taken = take_one(&source).await;
+        let delay = Duration::from_secs(u64::from(number));
+        assert_eq!(taken.message, owed(number));
+        assert!(!taken.redelivered);
+        assert!(published.elapsed() >= delay, "{number} s came early");
+        let late = confirmed.elapsed().saturating_sub(delay);
+        assert!(late <= Duration::from_secs(1), "{number} s: {late:?} late");
+        source.ack(vec![taken]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_thousand_delayed_messages_all_arrive() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let delay = Duration::from_secs(3);
+    let attempts: Vec<_> = (0..2000).map(|number| after(delay, number)).collect();
+    rabbit
+        .publisher()
+        .publish_attempts(&attempts)
+        .await
+        .unwrap();
+    let source = rabbit.deliveries(500);
+    let mut arrived = HashSet::new();
+    within_patience(async {
+        while arrived.len() < 2000 {
+            let batch = source.take(500).await;
+            arrived.extend(batch.iter().map(|taken| taken.message));
+            source.ack(batch).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_brings_the_message_again_and_needs_no_restart() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(10));
+    publisher.publish_attempts(&[at_once(1)]).await.unwrap();
+    let held = take_one(&source).await;
+    assert!(!held.redelivered);
+
+    vhost.close_all_connections();
+    let again = take_one(&source).await;
+    assert_eq!(again.message, owed(1));
+    assert!(again.redelivered);
+    source.ack(vec![held]).await;
+    source.ack(vec![again]).await;
+
+    eventually(async || publisher.is_ready() && source.is_ready()).await;
+    publisher.publish_attempts(&[at_once(2)]).await.unwrap();
+    assert_eq!(take_one(&source).await.message, owed(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_survives_the_deletion_of_its_queue() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(10));
+    publisher.publish_attempts(&[at_once(1)]).await.unwrap();
+    let taken = take_one(&source).await;
+    source.ack(vec![taken]).await;
+    vhost.ctl("delete_queue", &["hookline.deliveries"]);
+
+    let waiting = tokio::spawn(async move { take_one(&source).await.message });
+    eventually(async || publisher.publish_attempts(&[at_once(2)]).await.is_ok()).await;
+    assert_eq!(waiting.await.unwrap(), owed(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_released_message_comes_again_marked_as_redelivered() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let source = rabbit.deliveries(10);
+    rabbit
+        .publisher()
+        .publish_attempts(&[at_once(1)])
+        .await
+        .unwrap();
+    let first = take_one(&source).await;
+    source.release(vec![first]).await;
+    let second = take_one(&source).await;
+    assert_eq!(second.message, owed(1));
+    assert!(second.redelivered);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_came_back_twice_is_handled_alone() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(100));
+    publisher.publish_attempts(&[at_once(1)]).await.unwrap();
+    for _ in 0..2 {
+        let suspect = take_one(&source).await;
+        source.release(vec![suspect]).await;
+    }
+    let others: Vec<_> = (2..50).map(at_once).collect();
+    publisher.publish_attempts(&others).await.unwrap();
+    let mut seen = 0;
+    within_patience(async {
+        while seen < 49 {
+            let batch = source.take(100).await;
+            let has_suspect = batch.iter().any(|taken| taken.message == owed(1));
+            assert!(!has_suspect || batch.len() == 1);
+            seen += batch.len();
+            source.ack(batch).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_buried_event_is_in_the_rejected_queue_with_the_reason_and_its_trace() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let stranger = vhost.stranger().await;
+    stranger
+        .publish("workflow.events", "workflow.started", b"{]", traced())
+        .await;
+    let source = rabbit.events(10);
+    let taken = take_one(&source).await;
+    source.bury(taken, "is not valid JSON: é").await.unwrap();
+
+    let seen = stranger.get("hookline.events.rejected").await;
+    assert_eq!(seen.body, b"{]");
+    assert_eq!(
+        seen.header("x-hookline-reason").as_deref(),
+        Some("is not valid JSON: é")
+    );
+    assert_eq!(seen.header("traceparent").as_deref(), Some(TRACE));
+    let content_type = seen.properties.content_type().as_ref();
+    assert_eq!(content_type.unwrap().as_str(), "application/json");
+
+    rabbit.close().await;
+    let rest = stranger
+        .channel
+        .queue_purge("hookline.events".into(), Default::default());
+    assert_eq!(rest.await.unwrap(), 0, "the original is acked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn garbage_among_the_deliveries_is_buried_and_blocks_nobody() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let stranger = vhost.stranger().await;
+    let plain = BasicProperties::default();
+    stranger
+        .publish("", "hookline.deliveries", b"garbage", plain)
+        .await;
+    rabbit
+        .publisher()
+        .publish_attempts(&[at_once(1)])
+        .await
+        .unwrap();
+    let source = rabbit.deliveries(1);
+    let taken = take_one(&source).await;
+    assert_eq!(taken.message, owed(1));
+    source.bury(taken, "poison").await.unwrap();
+
+    let seen = stranger.get("hookline.deliveries.dead").await;
+    assert_eq!(seen.body, b"garbage");
+    assert_eq!(
+        seen.header("x-hookline-reason").as_deref(),
+        Some("the message is not a hookline.v1.DeliveryMessage")
+    );
+    let seen = stranger.get("hookline.deliveries.dead").await;
+    assert_eq!(seen.body, owed(1).to_wire());
+    assert_eq!(seen.header("x-hookline-reason").as_deref(), Some("poison"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_breaks_every_connection_ends_among_the_dead_and_takes_nobody_along() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let proxy = Proxy::to(&vhost.url()).await;
+    let stranger = Stranger::at(&proxy.url(&vhost.url())).await;
+    for content_type in ["application/json", GARBLED, "application/json"] {
+        let properties = BasicProperties::default().with_content_type(content_type.into());
+        stranger
+            .publish("workflow.events", "workflow.started", b"{}", properties)
+            .await;
+    }
+    let source = rabbit.events(100);
+    let settled = tokio::spawn(async move {
+        loop {
+            let batch = source.take(10).await;
+            source.ack(batch).await;
+        }
+    });
+    let count = async |queue: &str| {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let declared = stranger
+            .channel
+            .queue_declare(queue.into(), passive, FieldTable::default());
+        declared.await.unwrap().message_count()
+    };
+    eventually(async || count("hookline.events.rejected").await == 1).await;
+    eventually(async || rabbit.is_ready() && count("hookline.events").await == 0).await;
+    assert_eq!(count("hookline.events.rejected").await, 1);
+    settled.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_nobody_can_finish_ends_among_the_dead() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let source = rabbit.deliveries(1);
+    rabbit
+        .publisher()
+        .publish_attempts(&[at_once(1)])
+        .await
+        .unwrap();
+    let dead = tokio::spawn(async move {
+        loop {
+            let batch = source.take(1).await;
+            source.release(batch).await;
+        }
+    });
+    let seen = vhost.stranger().await.get("hookline.deliveries.dead").await;
+    assert_eq!(seen.body, owed(1).to_wire());
+    dead.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_form_under_load_and_stay_within_their_limit() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(500));
+    let attempts: Vec<_> = (0..1000).map(at_once).collect();
+    publisher.publish_attempts(&attempts).await.unwrap();
+    let _first = take_one(&source).await;
+    eventually(async || publisher.attempts_waiting().await.unwrap() == 500).await;
+    eventually(async || {
+        let batch = source.take(64).await;
+        assert!(batch.len() <= 64);
+        batch.len() == 64
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_take_loses_no_message() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let source = rabbit.deliveries(10);
+    let nothing = tokio::time::timeout(Duration::from_millis(200), source.take(1)).await;
+    assert!(nothing.is_err());
+    rabbit
+        .publisher()
+        .publish_attempts(&[at_once(1)])
+        .await
+        .unwrap();
+    assert_eq!(take_one(&source).await.message, owed(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_out_of_reach_is_unavailable_at_once_and_back_without_a_restart() {
+    let vhost = Vhost::create();
+    let proxy = Proxy::to(&vhost.url()).await;
+    let rabbit = connect(&proxy.url(&vhost.url())).await;
+    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(10));
+
+    proxy.set(Network::Cut);
+    let asked = Instant::now();
+    let refused = publisher.publish_attempts(&[at_once(1)]).await;
+    assert!(matches!(refused, Err(QueueError::Unavailable(_))));
+    assert!(asked.elapsed() <= CONFIRM_TIMEOUT + Duration::from_secs(1));
+    eventually(async || !publisher.is_ready() && !source.is_ready()).await;
+
+    proxy.set(Network::Passing);
+    eventually(async || publisher.is_ready()).await;
+    publisher.publish_attempts(&[at_once(2)]).await.unwrap();
+    assert_eq!(take_one(&source).await.message, owed(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_broker_is_unavailable_within_the_timeout_and_then_noticed() {
+    let vhost = Vhost::create();
+    let proxy = Proxy::to(&vhost.url()).await;
+    let mut url = proxy.url(&vhost.url());
+    url.set_query(Some("heartbeat=1&connection_timeout=500"));
+    let rabbit = connect(&url).await;
+    let publisher = rabbit.publisher();
+
+    proxy.set(Network::Frozen);
+    let asked = Instant::now();
+    let refused = publisher.publish_attempts(&[at_once(1)]).await;
+    assert!(matches!(refused, Err(QueueError::Unavailable(_))));
+    assert!(asked.elapsed() <= CONFIRM_TIMEOUT + Duration::from_secs(1));
+    eventually(async || !publisher.is_ready()).await;
+
+    proxy.set(Network::Passing);
+    eventually(async || publisher.is_ready()).await;
+    publisher.publish_attempts(&[at_once(2)]).await.unwrap();
+}

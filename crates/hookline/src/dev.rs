@@ -1,0 +1,86 @@
+//! `hookline dev`: everything in one process, for trying it out on one's own machine.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::{bail, ensure};
+use clap::Args;
+use hookline_core::access::Scope;
+use hookline_core::ids::OrganizationId;
+use hookline_runtime::admin;
+use hookline_runtime::service::host;
+use hookline_runtime::settings::Settings;
+use hookline_store::{KeyHash, NewKey, Store};
+
+use crate::place::{now, users_folder};
+use crate::single::Single;
+
+/// Loopback only, `http` and private targets allowed, a key that everybody knows.
+#[derive(Debug, Args)]
+pub(crate) struct Dev {
+    /// Where the API listens; a loopback address
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+
+    /// Where everything is kept [default: a folder of the user's data directory]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// The API key to use
+    #[arg(long, value_name = "KEY", default_value = "hk_dev")]
+    api_key: String,
+
+    /// The organization that the key belongs to
+    #[arg(long, value_name = "ID", default_value = "org_dev", value_parser = organization)]
+    org: OrganizationId,
+
+    /// Read settings from FILE
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+pub(crate) fn organization(text: &str) -> Result<OrganizationId, String> {
+    OrganizationId::parse(text).map_err(|why| why.to_string())
+}
+
+impl Dev {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        ensure!(
+            self.listen.ip().is_loopback(),
+            "`hookline dev` has a key that everybody knows and listens on loopback only, not on {}",
+            self.listen
+        );
+        let mut settings = Settings::load(self.config.as_deref())?;
+        settings.targets.allow_http = true;
+        settings.targets.allow_private_networks = true;
+        settings.admin.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listener = admin::listen("--listen", self.listen)?;
+        let folder = self.data_dir.map_or_else(|| users_folder("dev"), Ok)?;
+        let (key, org) = (self.api_key, self.org);
+        host("hookline dev", settings, async |context| {
+            let prepare = async |store: &Store| ensure_key(store, &key, &org).await;
+            let announce = |address| println!("API:  http://{address}\nkey:  {key}\nready");
+            Single { folder, listener }.run(context, prepare, announce).await
+        })
+    }
+}
+
+/// Makes the key where there is none, with every scope.
+async fn ensure_key(store: &Store, key: &str, org: &OrganizationId) -> anyhow::Result<()> {
+    let hash = KeyHash::of(key);
+    match store.access_of(hash).await? {
+        Some(access) if access.organizations.contains(org) => return Ok(()),
+        Some(_) => bail!("the key of --api-key belongs to another organization than {org}"),
+        None => {}
+    }
+    store.create_organization(org.clone(), now()).await?;
+    let key = NewKey {
+        hash,
+        name: "dev".to_owned(),
+        scopes: Scope::ALL.to_vec(),
+        default_organization: org.clone(),
+        organizations: Vec::new(),
+    };
+    store.create_key(key, now()).await?;
+    Ok(())
+}

@@ -1,1 +1,0 @@
-//! The hookline command

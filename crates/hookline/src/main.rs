@@ -1,0 +1,61 @@
+//! The command `hookline`: the whole system in one process, and the tools beside it.
+
+mod dev;
+mod keys;
+mod migrate;
+mod organizations;
+mod place;
+mod publish;
+mod serve;
+mod single;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(version, about = "Delivers workflow events as signed webhooks")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything in this process, to try it out: loopback only, http and private targets allowed
+    Dev(dev::Dev),
+    /// Run everything in this process, with production rules
+    Serve(serve::Serve),
+    /// Publish events from JSON Lines
+    Publish(publish::Publish),
+    /// Create and list organizations
+    #[command(subcommand)]
+    Org(organizations::Organizations),
+    /// Create, list and revoke API keys
+    #[command(subcommand)]
+    Key(keys::Keys),
+    /// Bring the database's schema up to date
+    Migrate(migrate::Migrate),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Dev(dev) => dev.run().map(|()| ExitCode::SUCCESS),
+        Command::Serve(serve) => serve.run().map(|()| ExitCode::SUCCESS),
+        Command::Publish(publish) => in_runtime(publish.run()),
+        Command::Org(organizations) => in_runtime(organizations.run()),
+        Command::Key(keys) => in_runtime(keys.run()),
+        Command::Migrate(migrate) => in_runtime(migrate.run()),
+    };
+    done.unwrap_or_else(|why| {
+        eprintln!("hookline: {}", format!("{why:#}").replace('\n', " "));
+        ExitCode::FAILURE
+    })
+}
+
+fn in_runtime(
+    work: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    hookline_runtime::tls::use_ring();
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,37 @@
+//! `hookline migrate`: brings the schema up to date, before the services of a new version start.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use hookline_home::distributed;
+use hookline_runtime::peers;
+use hookline_runtime::settings::Settings;
+use hookline_store::StoreError;
+
+use crate::place::now;
+
+/// A folder needs none: `hookline serve` and `hookline dev` migrate theirs when they open it.
+#[derive(Debug, Args)]
+pub(crate) struct Migrate {
+    /// Read settings from FILE
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Migrate {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        let settings = Settings::load(self.config.as_deref())?;
+        let store = distributed::store(&settings)?;
+        let migrated = peers::wait_for("PostgreSQL", settings.start.wait_for_peers, async || {
+            match store.migrate(now()).await {
+                Err(passing @ StoreError::Unavailable(_)) => Err(passing),
+                migrated => Ok(migrated),
+            }
+        })
+        .await?;
+        migrated?;
+        println!("the schema is up to date");
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,44 @@
+//! `hookline org`.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use hookline_core::ids::OrganizationId;
+
+use crate::dev::organization;
+use crate::place::{Place, now};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Organizations {
+    /// Create an organization
+    Create {
+        /// What it is called in events, at most 255 characters
+        #[arg(value_parser = organization)]
+        id: OrganizationId,
+        #[command(flatten)]
+        place: Place,
+    },
+    /// List the organizations: a line each, with the time of creation
+    List {
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+impl Organizations {
+    pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Create { id, place } => {
+                let created = place.store().await?.create_organization(id.clone(), now()).await?;
+                anyhow::ensure!(created, "there is an organization {id} already");
+                println!("{id}");
+            }
+            Self::List { place } => {
+                for (id, created_at) in place.store().await?.organizations().await? {
+                    println!("{id}\t{created_at}");
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,51 @@
+//! Which store a command works on: a folder, or the database of the settings.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use clap::Args;
+use directories::ProjectDirs;
+use hookline_core::timestamp::Timestamp;
+use hookline_home::distributed;
+use hookline_runtime::settings::Settings;
+use hookline_store::Store;
+
+/// Where the organizations and keys are.
+#[derive(Debug, Args)]
+pub(crate) struct Place {
+    /// The folder of `hookline serve` or `hookline dev`; else the database of store.url, else the
+    /// folder of `hookline serve`
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Read settings from FILE
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Place {
+    pub(crate) async fn store(&self) -> anyhow::Result<Store> {
+        if let Some(folder) = &self.data_dir {
+            return Ok(Store::beside_embedded(folder)?);
+        }
+        let settings = Settings::load(self.config.as_deref())?;
+        if !settings.store.url.is_set() {
+            return Ok(Store::beside_embedded(&users_folder("serve")?)?);
+        }
+        let store = distributed::store(&settings)?;
+        store.check_schema().await?;
+        Ok(store)
+    }
+}
+
+/// A fixed folder of the user's data directory.
+pub(crate) fn users_folder(home: &str) -> anyhow::Result<PathBuf> {
+    let user = ProjectDirs::from("", "", "hookline")
+        .context("the user has no data directory: say where with --data-dir")?;
+    Ok(user.data_dir().join(home))
+}
+
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from(SystemTime::now())
+}

@@ -1,0 +1,175 @@
+//! Reading and publishing side by side.
+//!
+//! The input is read by a thread of its own: a read of standard input cannot be called off, and
+//! the process must be able to end while one waits. Batches form by themselves: while one is being
+//! published the next gathers, so a slow input is passed on at once and a fast one in full batches.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::Context as _;
+use hookline_core::event::MAX_EVENT_BYTES;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+
+use crate::publish::lines::{Ids, Line, Lines};
+
+/// Bytes of events that are held at a time: those that are being published, as a JSON array of
+/// less than the 8 MiB that a request may have, and those that were read meanwhile.
+const ROOM: usize = 7 * 1024 * 1024;
+
+/// What an event counts for besides its own bytes: the comma of the array, and what it takes here.
+const OVERHEAD: usize = 256;
+
+/// Lines that wait between the thread and the publisher at most.
+const AHEAD: usize = 1_000;
+
+const BUFFER: usize = 256 * 1024;
+
+/// What is read.
+pub(super) struct Feed {
+    waiting: mpsc::Receiver<io::Result<(Line, OwnedSemaphorePermit)>>,
+    /// The input's size, where it has one.
+    pub(super) bytes: Option<u64>,
+}
+
+/// Lines to deal with. Their room is given back when it is dropped.
+pub(super) struct Batch {
+    pub(super) lines: Vec<Line>,
+    _room: Vec<OwnedSemaphorePermit>,
+}
+
+impl Feed {
+    /// Begins to read `path`, or standard input for `-`.
+    pub(super) fn open(path: &Path, ids: Ids) -> anyhow::Result<Self> {
+        if path.as_os_str() == "-" {
+            return Self::start(io::stdin(), None, ids);
+        }
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+        let (about, file) = opened.with_context(|| format!("cannot read {}", path.display()))?;
+        anyhow::ensure!(!about.is_dir(), "{} is a folder", path.display());
+        let bytes = about.is_file().then(|| about.len());
+        Self::start(file, bytes, ids)
+    }
+
+    fn start(
+        input: impl Read + Send + 'static,
+        bytes: Option<u64>,
+        ids: Ids,
+    ) -> anyhow::Result<Self> {
+        let (sender, waiting) = mpsc::channel(AHEAD);
+        let room = Arc::new(Semaphore::new(ROOM));
+        let runtime = Handle::current();
+        let work = move || {
+            let mut lines = Lines::new(BufReader::with_capacity(BUFFER, input), ids);
+            while let Some(line) = lines.next().transpose() {
+                let admitted = line.and_then(|line| {
+                    let taking = Arc::clone(&room).acquire_many_owned(weight(&line));
+                    let taken = runtime.block_on(taking).map_err(io::Error::other)?;
+                    Ok((line, taken))
+                });
+                let is_last = admitted.is_err();
+                if sender.blocking_send(admitted).is_err() || is_last {
+                    break;
+                }
+            }
+        };
+        thread::Builder::new()
+            .name("input".to_owned())
+            .spawn(work)
+            .context("cannot start to read")?;
+        Ok(Self { waiting, bytes })
+    }
+
+    /// Waits for a line and returns it with what else is there, at most `max`; none at the end.
+    pub(super) async fn next(&mut self, max: usize) -> anyhow::Result<Option<Batch>> {
+        let mut there = Vec::with_capacity(max);
+        if self.waiting.recv_many(&mut there, max).await == 0 {
+            return Ok(None);
+        }
+        let (mut lines, mut room) = (Vec::new(), Vec::new());
+        for line in there {
+            let (line, taken) = line.context("cannot read the input to its end")?;
+            lines.push(line);
+            room.push(taken);
+        }
+        Ok(Some(Batch { lines, _room: room }))
+    }
+}
+
+/// Never more than there is room.
+fn weight(line: &Line) -> u32 {
+    let body = line.event.as_ref().map_or(0, |event| event.body.len());
+    u32::try_from(body.min(2 * MAX_EVENT_BYTES) + OVERHEAD).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"event_id":"e","event_type":"workflow.failed","workflow_id":"w","organization_id":"o","timestamp":"2025-12-21T10:30:00Z","data":{}}"#;
+
+    /// An input that never ends and counts what was taken of it.
+    struct Endless {
+        line: Vec<u8>,
+        taken: Arc<std::sync::atomic::AtomicUsize>,
+        at: usize,
+    }
+
+    impl Read for Endless {
+        fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+            let read = (&self.line[self.at..]).read(to)?;
+            self.at = (self.at + read) % self.line.len();
+            self.taken
+                .fetch_add(read, std::sync::atomic::Ordering::Relaxed);
+            Ok(read)
+        }
+    }
+
+    #[tokio::test]
+    async fn every_line_arrives_in_order_and_no_batch_is_larger_than_asked_for() {
+        let input = format!("{EVENT}\n").repeat(2_500);
+        let bytes = io::Cursor::new(input.into_bytes());
+        let mut feed = Feed::start(bytes, None, Ids::Required).unwrap();
+        let mut numbers = Vec::new();
+        while let Some(batch) = feed.next(300).await.unwrap() {
+            assert!((1..=300).contains(&batch.lines.len()));
+            numbers.extend(batch.lines.iter().map(|line| line.number));
+        }
+        assert_eq!(numbers, (1..=2_500).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_endless_input_of_large_events_is_held_within_the_room() {
+        let padding = "x".repeat(200_000);
+        let line = EVENT.replace("{}", &format!(r#"{{"a":"{padding}"}}"#)) + "\n";
+        let taken = Arc::default();
+        let endless = Endless {
+            line: line.clone().into_bytes(),
+            taken: Arc::clone(&taken),
+            at: 0,
+        };
+        let mut feed = Feed::start(endless, None, Ids::Required).unwrap();
+        let mut dealt_with = 0;
+        let mut held = 0;
+        for _ in 0..50 {
+            let batch = feed.next(1_000).await.unwrap().unwrap();
+            dealt_with += batch.lines.len() * line.len();
+            let ahead = taken.load(std::sync::atomic::Ordering::Relaxed);
+            held = held.max((ahead + batch.lines.len() * line.len()).saturating_sub(dealt_with));
+            let json: usize = batch.lines.len() * (line.len() + 1);
+            assert!(json < 8 * 1024 * 1024);
+        }
+        assert!(held <= ROOM + 2 * line.len() + BUFFER, "{held} bytes are held");
+    }
+
+    #[tokio::test]
+    async fn a_folder_and_a_missing_file_are_said_so() {
+        let complaint = |path: &str| Feed::open(Path::new(path), Ids::Given).err().unwrap().to_string();
+        assert_eq!(complaint("."), ". is a folder");
+        assert_eq!(complaint("no/such.jsonl"), "cannot read no/such.jsonl");
+    }
+}

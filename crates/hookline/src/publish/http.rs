@@ -1,0 +1,263 @@
+//! Publishing over HTTP: `POST /v1/events`.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use backon::{ExponentialBuilder, Retryable as _};
+use hookline_core::ids::OrganizationId;
+use hookline_core::retry::retry_after;
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
+use serde_json::Value;
+
+use crate::publish::Numbered;
+use crate::publish::progress::Progress;
+
+/// The most events of one request.
+pub(super) const WINDOW: usize = 1_000;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+const TRIES: usize = 8;
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// However long the API asks for.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// How much of a refusal is read.
+const MAX_PROBLEM_BYTES: usize = 64 * 1024;
+
+/// How many of a refusal's bad fields are shown.
+const FIELDS_SHOWN: usize = 3;
+
+const ORGANIZATION: HeaderName = HeaderName::from_static("x-org-id");
+
+/// An API and a key for it.
+#[derive(Debug)]
+pub(super) struct Api {
+    client: Client,
+    events: Url,
+    key: HeaderValue,
+}
+
+/// Events that go in one request: those of one organization.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    organization: &'a OrganizationId,
+    events: Vec<Numbered<'a>>,
+}
+
+/// Why the API does not have the events.
+#[derive(Debug)]
+enum Unsent {
+    Unreachable(reqwest::Error),
+    Refused {
+        status: StatusCode,
+        wait: Option<Duration>,
+        detail: String,
+    },
+}
+
+impl Api {
+    pub(super) fn new(url: &str, key: &str) -> anyhow::Result<Self> {
+        let base = url.trim_end_matches('/');
+        let events = Url::parse(&format!("{base}/v1/events")).context("--http is no URL")?;
+        anyhow::ensure!(
+            matches!(events.scheme(), "http" | "https"),
+            "--http must begin with http:// or https://"
+        );
+        let mut key = HeaderValue::try_from(format!("Bearer {key}"))
+            .ok()
+            .context("--api-key is no API key")?;
+        key.set_sensitive(true);
+        let client = Client::builder()
+            .user_agent(concat!("hookline-publish/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(TIMEOUT)
+            .build()?;
+        Ok(Self {
+            client,
+            events,
+            key,
+        })
+    }
+
+    /// Returns once the events are durable, all of them. Every event has an id, so that one that
+    /// went in although no answer came is the same event when it is sent again.
+    pub(super) async fn publish(
+        &self,
+        request: &Request<'_>,
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        let waits = ExponentialBuilder::default()
+            .with_min_delay(FIRST_WAIT)
+            .with_max_delay(LONGEST_WAIT)
+            .with_max_times(TRIES - 1)
+            .with_jitter();
+        let sent = (|| self.send(request))
+            .retry(waits)
+            .when(Unsent::passes)
+            .adjust(|why, wait| Some(wait?.max(why.asked_wait())))
+            .notify(|why, wait| {
+                progress.say(&format!("{why}; trying again in {:.1} s", wait.as_secs_f64()));
+            })
+            .await;
+        sent.map_err(|why| {
+            let Self { events, .. } = self;
+            anyhow::anyhow!("{request} were not published to {events}: {why}")
+        })
+    }
+
+    async fn send(&self, request: &Request<'_>) -> Result<(), Unsent> {
+        let mut post = self
+            .client
+            .post(self.events.clone())
+            .header(AUTHORIZATION, self.key.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .body(request.json());
+        // An id always goes into a header: it has no control characters.
+        if let Ok(id) = HeaderValue::from_bytes(request.organization.as_str().as_bytes()) {
+            post = post.header(ORGANIZATION, id);
+        }
+        let mut answer = post.send().await.map_err(Unsent::Unreachable)?;
+        if answer.status() == StatusCode::ACCEPTED {
+            return Ok(());
+        }
+        let header = |name: HeaderName| answer.headers().get(name)?.to_str().ok();
+        let wait = header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE)));
+        Err(Unsent::Refused {
+            status: answer.status(),
+            wait,
+            detail: request.detail(&beginning(&mut answer).await),
+        })
+    }
+}
+
+async fn beginning(answer: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = answer.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() > MAX_PROBLEM_BYTES {
+            break;
+        }
+    }
+    body
+}
+
+impl<'a> Request<'a> {
+    /// Splits events by organization: the API takes one organization's at a time.
+    pub(super) fn all_of(events: &[Numbered<'a>]) -> Vec<Self> {
+        let mut by_organization: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for numbered in events {
+            let organization = &numbered.event.organization;
+            by_organization
+                .entry(organization)
+                .or_default()
+                .push(*numbered);
+        }
+        by_organization
+            .into_iter()
+            .map(|(organization, events)| Self {
+                organization,
+                events,
+            })
+            .collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    fn json(&self) -> Vec<u8> {
+        let bytes: usize = self.events.iter().map(|one| one.event.body.len() + 1).sum();
+        let mut array = Vec::with_capacity(bytes + 1);
+        for one in &self.events {
+            array.push(if array.is_empty() { b'[' } else { b',' });
+            array.extend_from_slice(&one.event.body);
+        }
+        array.push(b']');
+        array
+    }
+
+    /// What a problem (RFC 9457) says, with our line numbers for its indices.
+    fn detail(&self, body: &[u8]) -> String {
+        let Ok(problem) = serde_json::from_slice::<Value>(body) else {
+            return String::new();
+        };
+        let text = |of: &Value, name: &str| of[name].as_str().unwrap_or_default().to_owned();
+        let mut detail = text(&problem, "detail");
+        let errors = problem["errors"].as_array().map_or(&[][..], Vec::as_slice);
+        for error in errors.iter().take(FIELDS_SHOWN) {
+            let field = self.on_a_line(&text(error, "field"));
+            detail += &format!("; {field}: {}", text(error, "message"));
+        }
+        if errors.len() > FIELDS_SHOWN {
+            detail += "; …";
+        }
+        detail
+    }
+
+    /// `[3].data` is `line 17: data`.
+    fn on_a_line(&self, field: &str) -> String {
+        let line = field.strip_prefix('[').and_then(|rest| {
+            let (index, rest) = rest.split_once(']')?;
+            let one = self.events.get(index.parse::<usize>().ok()?)?;
+            let name = rest.strip_prefix('.').map_or(rest.to_owned(), |name| format!(": {name}"));
+            Some(format!("line {}{name}", one.line))
+        });
+        line.unwrap_or_else(|| field.to_owned())
+    }
+}
+
+impl fmt::Display for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.len();
+        write!(f, "{count} events of {}", self.organization)?;
+        if let (Some(first), Some(last)) = (self.events.first(), self.events.last()) {
+            write!(f, " from lines {} to {}", first.line, last.line)?;
+        }
+        Ok(())
+    }
+}
+
+impl Unsent {
+    /// Whether it may well be otherwise in a moment.
+    fn passes(&self) -> bool {
+        match self {
+            Self::Unreachable(why) => !why.is_builder(),
+            Self::Refused { status, .. } => matches!(status.as_u16(), 429 | 502..=504),
+        }
+    }
+
+    fn asked_wait(&self) -> Duration {
+        match self {
+            Self::Refused { wait: Some(wait), .. } => (*wait).min(LONGEST_RETRY_AFTER),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+impl fmt::Display for Unsent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) if why.is_timeout() => f.write_str("the API did not answer in time"),
+            Self::Unreachable(why) => {
+                // The last cause is the one that says something: "Connection refused".
+                let causes = std::iter::successors(why.source(), |&cause| cause.source());
+                match causes.last() {
+                    Some(cause) => write!(f, "the API cannot be reached: {cause}"),
+                    None => write!(f, "the API cannot be reached: {why}"),
+                }
+            }
+            Self::Refused { status, detail, .. } if detail.is_empty() => {
+                write!(f, "the API answered {status}")
+            }
+            Self::Refused { status, detail, .. } => write!(f, "the API answered {status}: {detail}"),
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! JSON Lines as events, one at a time. A line that is too long is not kept: a file without line
+//! breaks would otherwise fill the memory before anybody could say what is wrong with it.
+
+use std::io::{self, BufRead};
+
+use hookline_core::event::{Event, MAX_EVENT_BYTES, MissingId};
+use hookline_core::ids::EventId;
+
+/// A line may end in `\r`, and the first byte that is too many must be seen.
+const KEPT: usize = MAX_EVENT_BYTES + 2;
+
+/// Who gives an event its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ids {
+    /// Its author alone.
+    Required,
+    /// We do where its author did not: from then on a repeat is the same event.
+    Given,
+}
+
+/// A line that is not blank.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// Counted from 1, blank ones included.
+    pub(super) number: u64,
+    /// How far in the input it ends, in bytes.
+    pub(super) end: u64,
+    /// The event, or what is wrong with it.
+    pub(super) event: Result<Event, String>,
+}
+
+/// Reads an input line by line.
+#[derive(Debug)]
+pub(super) struct Lines<R> {
+    input: R,
+    ids: Ids,
+    number: u64,
+    end: u64,
+    kept: Vec<u8>,
+}
+
+impl<R: BufRead> Lines<R> {
+    pub(super) fn new(input: R, ids: Ids) -> Self {
+        Self {
+            input,
+            ids,
+            number: 0,
+            end: 0,
+            kept: Vec::new(),
+        }
+    }
+
+    /// The next line; none at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
+        while self.read()? {
+            let kept = self.kept.strip_suffix(b"\r").unwrap_or(&self.kept);
+            if kept.len() <= MAX_EVENT_BYTES && kept.trim_ascii().is_empty() {
+                continue;
+            }
+            return Ok(Some(Line {
+                number: self.number,
+                end: self.end,
+                event: event(kept, self.ids),
+            }));
+        }
+        Ok(None)
+    }
+
+    /// Keeps the beginning of the next line, without its break. False at the end.
+    fn read(&mut self) -> io::Result<bool> {
+        self.kept.clear();
+        let begin = self.end;
+        loop {
+            let there = match self.input.fill_buf() {
+                Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
+                there => there?,
+            };
+            let line_break = there.iter().position(|byte| *byte == b'\n');
+            let of_line = &there[..line_break.unwrap_or(there.len())];
+            let room = KEPT - self.kept.len();
+            self.kept
+                .extend_from_slice(&of_line[..of_line.len().min(room)]);
+            let at_end = there.is_empty();
+            let used = line_break.map_or(there.len(), |index| index + 1);
+            self.input.consume(used);
+            self.end += used as u64;
+            if line_break.is_some() || at_end {
+                self.number += 1;
+                return Ok(self.end > begin);
+            }
+        }
+    }
+}
+
+fn event(line: &[u8], ids: Ids) -> Result<Event, String> {
+    let missing = match ids {
+        Ids::Required => MissingId::Refused,
+        Ids::Given => {
+            let id = format!("evt_{:032x}", rand::random::<u128>());
+            EventId::parse(id).map_or(MissingId::Refused, MissingId::Given)
+        }
+    };
+    Event::from_json(line, missing).map_err(|why| {
+        // A line of the input is the first line of its JSON.
+        why.to_string().replace("at line 1 column", "at column")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVENT: &str = r#"{"event_id":"e","event_type":"workflow.failed","workflow_id":"w","organization_id":"o","timestamp":"2025-12-21T10:30:00Z","data":{}}"#;
+
+    fn read(input: &[u8], ids: Ids) -> Vec<Line> {
+        // As small a buffer as a pipe may give.
+        let mut lines = Lines::new(io::BufReader::with_capacity(7, input), ids);
+        std::iter::from_fn(|| lines.next().unwrap()).collect()
+    }
+
+    fn numbers(lines: &[Line]) -> Vec<(u64, bool)> {
+        lines
+            .iter()
+            .map(|line| (line.number, line.event.is_ok()))
+            .collect()
+    }
+
+    #[test]
+    fn blank_lines_are_counted_and_left_out_and_the_last_break_may_be_missing() {
+        let input = format!("\n{EVENT}\r\n \t\r\n{EVENT}");
+        let lines = read(input.as_bytes(), Ids::Required);
+        assert_eq!(numbers(&lines), [(2, true), (4, true)]);
+        assert_eq!(lines[1].end, input.len() as u64);
+        assert_eq!(read(b"", Ids::Required), []);
+        assert_eq!(read(b"\n\n", Ids::Required), []);
+    }
+
+    #[test]
+    fn a_bad_line_says_why_and_does_not_stop_the_others() {
+        let lines = read(format!("{{]\n{EVENT}\n").as_bytes(), Ids::Required);
+        assert_eq!(numbers(&lines), [(1, false), (2, true)]);
+        assert_eq!(
+            lines[0].event,
+            Err("is not valid JSON: key must be a string at column 2".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_refused_and_not_kept() {
+        let sized = |bytes: usize| {
+            let padding = "x".repeat(bytes - EVENT.len() - r#""a":"""#.len());
+            EVENT.replace("{}", &format!(r#"{{"a":"{padding}"}}"#))
+        };
+        let (largest, too_large) = (sized(MAX_EVENT_BYTES), sized(MAX_EVENT_BYTES + 1));
+        let blanks = " ".repeat(3 * MAX_EVENT_BYTES);
+        let input = format!("{largest}\r\n{too_large}\n{blanks}{EVENT}\n{EVENT}\n");
+        let mut lines = Lines::new(input.as_bytes(), Ids::Required);
+        let read: Vec<_> = std::iter::from_fn(|| lines.next().unwrap()).collect();
+        assert_eq!(
+            numbers(&read),
+            [(1, true), (2, false), (3, false), (4, true)]
+        );
+        let why = Err("must have at most 262144 bytes".to_owned());
+        assert_eq!(read[2].event, why);
+        assert!(lines.kept.capacity() <= 2 * KEPT);
+    }
+
+    #[test]
+    fn a_missing_id_is_given_or_refused() {
+        let without = EVENT.replace(r#""event_id":"e","#, "");
+        let input = format!("{without}\n{without}\n");
+        let refused = read(input.as_bytes(), Ids::Required);
+        assert_eq!(refused[0].event, Err("event_id: is missing".to_owned()));
+        let given = read(input.as_bytes(), Ids::Given);
+        let id = |index: usize| given[index].event.as_ref().unwrap().id.as_str();
+        assert!(id(0).starts_with("evt_"));
+        assert_ne!(id(0), id(1));
+    }
+}

@@ -1,0 +1,79 @@
+//! The three services in one process, on a folder.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use hookline_dispatcher::{Dispatcher, Policy, maintenance};
+use hookline_home::embedded::Embedded;
+use hookline_ingest::Ingest;
+use hookline_runtime::service::Context;
+use hookline_store::Store;
+use hookline_subscription_api::Api;
+use tokio_util::sync::CancellationToken;
+
+/// Which folder and which address.
+pub(crate) struct Single {
+    pub(crate) folder: PathBuf,
+    pub(crate) listener: TcpListener,
+}
+
+impl Single {
+    /// Runs until the process is to stop or a part fails, which stops the others. `prepare` has
+    /// the store before anybody is served and `announce` the address once everybody is.
+    pub(crate) async fn run(
+        self,
+        context: Context,
+        prepare: impl AsyncFnOnce(&Store) -> anyhow::Result<()>,
+        announce: impl FnOnce(SocketAddr),
+    ) -> anyhow::Result<()> {
+        let Embedded { store, queues } = Embedded::open(&self.folder).await?;
+        prepare(&store).await?;
+        let settings = context.settings.clone();
+        let watched = store.clone();
+        context.readiness.register("store", move || watched.is_ready());
+        let ingest = Ingest {
+            store: store.clone(),
+            events: queues.clone(),
+            publisher: queues.clone(),
+            batch: settings.ingest.batch,
+            max_waiting: settings.ingest.max_waiting,
+        };
+        let dispatcher = Dispatcher {
+            store: store.clone(),
+            attempts: queues.clone(),
+            publisher: queues.clone(),
+            policy: Policy::from(&*settings),
+        };
+        let api = Api {
+            store: store.clone(),
+            publisher: queues,
+            rules: settings.targets.rules(),
+            settings: settings.as_ref().into(),
+            readiness: context.readiness,
+        };
+        let address = self.listener.local_addr().context("the API's address is not known")?;
+        let stop = context.shutdown;
+        tokio::spawn(maintenance::keep_up(store, settings.retention.age()));
+        let ingesting = ends_all(&stop, async {
+            hookline_ingest::run(ingest, stop.clone()).await;
+            Ok(())
+        });
+        let dispatching = ends_all(&stop, hookline_dispatcher::run(dispatcher, stop.clone()));
+        let serving = ends_all(&stop, hookline_subscription_api::run(self.listener, api, stop.clone()));
+        // The listener has been taking connections since it was bound.
+        announce(address);
+        let (ingested, dispatched, served) = tokio::join!(ingesting, dispatching, serving);
+        ingested.and(dispatched).and(served)
+    }
+}
+
+/// Runs a part whose end is the end of the others.
+async fn ends_all(
+    stop: &CancellationToken,
+    part: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let ended = part.await;
+    stop.cancel();
+    ended
+}
