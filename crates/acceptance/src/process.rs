@@ -5,6 +5,7 @@ use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context as _, bail};
 use tokio::process::{Child, Command};
@@ -32,14 +33,26 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// A port of loopback that nobody has at this moment.
+/// Below the ports that the system gives to outgoing connections: one of those could be taken
+/// between our look and the start of the process that is to listen there.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// A port of loopback that nobody has, and that this program has not given out before.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
+    static GIVEN_OUT: AtomicU16 = AtomicU16::new(0);
+    let count = PORTS.end - PORTS.start;
+    // Programs that run side by side begin at different places.
+    let begin = u16::try_from(std::process::id() * 64 % u32::from(count))?;
+    (0..count)
+        .map(|_| {
+            let given = GIVEN_OUT.fetch_add(1, Ordering::Relaxed);
+            PORTS.start + begin.wrapping_add(given) % count
+        })
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .context("no port is free")
 }
 
 impl Process {

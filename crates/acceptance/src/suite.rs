@@ -124,6 +124,6 @@ fn trial(
 ) -> Trial {
     let name = format!("{home}::{}", sentence.replace(' ', ""));
     Trial::test(name, move || {
-        run().map_err(|why| Failed::from(format!("{why:?}")))
+        run().map_err(|why| Failed::from(format!("{why:#}")))
     })
 }

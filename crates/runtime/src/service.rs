@@ -73,7 +73,9 @@ where
         true => io::stdout()
             .write_all(Settings::default_file().as_bytes())
             .map_err(Into::into),
-        false => start(name, args, serve),
+        false => Settings::load(args.config.as_deref())
+            .map_err(Into::into)
+            .and_then(|settings| host(name, settings, serve)),
     };
     let Err(error) = ended else {
         return 0;
@@ -87,12 +89,16 @@ where
     }
 }
 
-fn start<F, Fut>(name: &'static str, args: &ServiceArgs, serve: F) -> anyhow::Result<()>
+/// Runs a service with these settings until it ends, with its telemetry, its admin listener and
+/// the signals that stop it.
+///
+/// # Errors
+/// Whatever stopped the start, or the service.
+pub fn host<F, Fut>(name: &'static str, settings: Settings, serve: F) -> anyhow::Result<()>
 where
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
-    let settings = Settings::load(args.config.as_deref())?;
     fault::arm();
     tls::use_ring();
     let runtime = runtime(name)?;
@@ -119,7 +125,7 @@ where
     Fut: Future<Output = anyhow::Result<()>>,
 {
     let listener = admin::listen("admin.listen", context.settings.admin.listen)?;
-    tracing::info!(address = %context.settings.admin.listen, "health and metrics are served");
+    tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
     let stop = CancellationToken::new();
     let answering = tokio::spawn(admin::serve(
         listener,

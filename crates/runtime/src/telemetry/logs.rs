@@ -8,7 +8,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 use crate::settings::{LogFormat, LogSettings};
 
 /// What says nothing of ours; the settings come after and can say otherwise.
-const QUIETER: &str = "actix_server=warn";
+const QUIETER: &str = "actix_server=warn,opentelemetry=warn,opentelemetry_sdk=warn";
 
 pub(super) fn layer<S>(
     settings: &LogSettings,
