@@ -1,0 +1,22 @@
+# The commands of this project. Each is a script or two lines; what it does stands there.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check up down
+
+help: ## what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## the whole system at work in one process; needs Rust and a C compiler alone
+	@cargo build --quiet --locked -p hookline
+	@cargo run --quiet --locked -p hookline --example demo
+
+test: ## every test, also on a private PostgreSQL and RabbitMQ; ARGS="part of a name" for some
+	@deploy/test $(ARGS)
+
+check: ## format, lints, documentation, layering, licences, unused dependencies, scripts
+	@deploy/check
+
+up: ## start everything on this machine, and print the URL and a key
+	@deploy/up
+
+down: ## stop what `make up` has started; the data stays
+	@deploy/down

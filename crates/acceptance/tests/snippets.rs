@@ -1,0 +1,215 @@
+//! How a receiver verifies: the README shows the files of `examples/verify` letter for letter, and
+//! each of them accepts what Hookline signs and nothing else.
+
+#[path = "../../../examples/verify/verify.rs"]
+#[expect(unreachable_pub, reason = "written for a receiver's own crate")]
+mod verify;
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, ensure};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use ring as _; // for `verify`: cargo-shear does not look into it
+use serde_json::{Value, json};
+use standardwebhooks::Webhook;
+
+/// More than the five minutes that a snippet allows for.
+const TOO_FAR: i64 = 330;
+
+const PYTHON: &str = "
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from verify import verify, verify_body
+answers = []
+for case in json.load(sys.stdin):
+    request = case['secret'], case['headers'], case['body'].encode()
+    answers.append([verify(*request, case['now']), verify_body(*request)])
+json.dump(answers, sys.stdout)
+";
+
+const NODE: &str = "
+import { readFileSync } from 'node:fs';
+import { pathToFileURL } from 'node:url';
+const { verify, verifyBody } = await import(pathToFileURL(`${process.argv[1]}/verify.mjs`));
+const answers = JSON.parse(readFileSync(0)).map(({ secret, headers, body, now }) => {
+  const request = [secret, headers, Buffer.from(body)];
+  return [verify(...request, now), verifyBody(...request)];
+});
+console.log(JSON.stringify(answers));
+";
+
+/// A request that reaches a receiver, and whether each of its two signatures must hold.
+struct Case {
+    what: String,
+    request: Value,
+    holds: [bool; 2],
+}
+
+#[test]
+fn a_receiver_in_rust_accepts_what_hookline_signs_and_nothing_else() -> anyhow::Result<()> {
+    // The crate asks the clock itself, so its requests are of now.
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
+    for case in cases(|_| now)? {
+        let secret = text(&case.request["secret"])?;
+        let body = text(&case.request["body"])?.as_bytes();
+        let mut headers = HeaderMap::new();
+        for (name, value) in case.request["headers"].as_object().context("headers")? {
+            headers.insert(
+                HeaderName::try_from(name)?,
+                HeaderValue::try_from(text(value)?)?,
+            );
+        }
+        let answer = [
+            verify::verify(secret, &headers, body),
+            verify::verify_body(secret, &headers, body),
+        ];
+        assert_eq!(answer, case.holds, "{}", case.what);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_receiver_in_python_accepts_what_hookline_signs_and_nothing_else() -> anyhow::Result<()> {
+    holds_in("python3", &["-B", "-c", PYTHON])
+}
+
+#[test]
+fn a_receiver_in_node_accepts_what_hookline_signs_and_nothing_else() -> anyhow::Result<()> {
+    holds_in("node", &["--input-type=module", "-e", NODE])
+}
+
+#[test]
+fn the_readme_shows_the_snippets_as_they_are() -> anyhow::Result<()> {
+    let root = examples().join("../..");
+    let readme = std::fs::read_to_string(root.join("README.md"))?;
+    for (file, language) in [
+        ("verify.rs", "rust"),
+        ("verify.py", "python"),
+        ("verify.mjs", "js"),
+    ] {
+        let code = std::fs::read_to_string(examples().join(file))?;
+        let shown =
+            format!("<!-- examples/verify/{file} -->\n\n```{language}\n{code}```\n\n<!-- end -->");
+        assert!(
+            readme.contains(&shown),
+            "README.md lacks, letter for letter:\n{shown}"
+        );
+    }
+    Ok(())
+}
+
+/// Every vector as it is sent, and what an attacker or the network could make of it.
+fn cases(now: impl Fn(i64) -> i64) -> anyhow::Result<Vec<Case>> {
+    let file: Value = serde_json::from_str(include_str!("../../core/tests/signatures.json"))?;
+    let mut cases = Vec::new();
+    for vector in file["vectors"].as_array().context("vectors")? {
+        let then = vector["webhook_timestamp"].as_i64().context("timestamp")?;
+        let now = now(then);
+        let signature = sign(vector, now)?;
+        let vectors_own = vector["webhook_signature"] == signature;
+        ensure!(now != then || vectors_own, "signed {vector} as {signature}");
+
+        let mut add = |what: &str, holds, change: &dyn Fn(&mut Value)| {
+            let mut request = json!({
+                "secret": vector["secret"],
+                "body": vector["body"],
+                "now": now,
+                "headers": {
+                    "webhook-id": vector["webhook_id"],
+                    "webhook-timestamp": now.to_string(),
+                    "webhook-signature": signature,
+                    "x-webhook-signature": vector["x_webhook_signature"],
+                },
+            });
+            change(&mut request);
+            let what = format!("{}: {what}", vector["name"]);
+            cases.push(Case {
+                what,
+                request,
+                holds,
+            });
+        };
+        add("as sent", [true, true], &|_| {});
+        add("one of two signatures", [true, true], &|request| {
+            let both = format!("v1,AAAA {signature}");
+            request["headers"]["webhook-signature"] = both.into();
+        });
+        add("a changed body", [false, false], &|request| {
+            request["body"] = "{}".into();
+        });
+        add("another secret", [false, false], &|request| {
+            request["secret"] = "whsec_AAAA".into();
+        });
+        add("another id", [false, true], &|request| {
+            request["headers"]["webhook-id"] = "another".into();
+        });
+        add("no signature", [false, false], &|request| {
+            request["headers"] = json!({"webhook-timestamp": now.to_string()});
+        });
+        add("no headers", [false, false], &|request| {
+            request["headers"] = json!({});
+        });
+        for (what, off) in [("stale", -TOO_FAR), ("from the future", TOO_FAR)] {
+            let genuine = sign(vector, now + off)?;
+            add(what, [false, true], &|request| {
+                request["headers"]["webhook-timestamp"] = (now + off).to_string().into();
+                request["headers"]["webhook-signature"] = genuine.as_str().into();
+            });
+        }
+    }
+    Ok(cases)
+}
+
+/// What `webhook-signature` a vector has when it is sent at `timestamp`.
+fn sign(vector: &Value, timestamp: i64) -> anyhow::Result<String> {
+    let secret = text(&vector["secret"])?;
+    let webhook = match secret.starts_with("whsec_") {
+        true => Webhook::new(secret)?,
+        false => Webhook::from_bytes(secret.into())?,
+    };
+    let body = text(&vector["body"])?.as_bytes();
+    Ok(webhook.sign(text(&vector["webhook_id"])?, timestamp, body)?)
+}
+
+/// Hands all cases to a program that answers with a pair of booleans for each.
+fn holds_in(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
+    if Command::new(program).arg("--version").output().is_err() {
+        // Past the test runner, which keeps what a passed test prints.
+        writeln!(
+            io::stderr(),
+            "\nNOT TESTED: {program} is not installed, so nothing was verified with it\n"
+        )?;
+        return Ok(());
+    }
+    let cases = cases(|then| then)?;
+    let requests: Vec<&Value> = cases.iter().map(|case| &case.request).collect();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .arg(examples())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut stdin = child.stdin.take().context("stdin")?;
+    stdin.write_all(&serde_json::to_vec(&requests)?)?;
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    ensure!(output.status.success(), "{program}: {}", output.status);
+
+    let answers: Vec<[bool; 2]> = serde_json::from_slice(&output.stdout)?;
+    assert_eq!(answers.len(), cases.len());
+    for (case, answer) in cases.iter().zip(answers) {
+        assert_eq!(answer, case.holds, "{program}, {}", case.what);
+    }
+    Ok(())
+}
+
+fn text(value: &Value) -> anyhow::Result<&str> {
+    value.as_str().context("not a text")
+}
+
+fn examples() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/verify")
+}

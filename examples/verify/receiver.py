@@ -1,0 +1,24 @@
+#!/usr/bin/env python3
+"""Shows what Hookline delivers to this machine: python3 receiver.py PORT SECRET"""
+
+import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from verify import verify
+
+port, secret = int(sys.argv[1]), sys.argv[2]
+
+
+class Receiver(BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["content-length"]))
+        genuine = verify(secret, self.headers, body)
+        self.send_response(204 if genuine else 401)
+        self.end_headers()
+        print("genuine" if genuine else "forged", self.headers["webhook-id"], body.decode(), flush=True)
+
+    def log_message(self, *_):
+        pass
+
+
+ThreadingHTTPServer(("127.0.0.1", port), Receiver).serve_forever()
