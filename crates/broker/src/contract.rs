@@ -27,7 +27,8 @@ pub struct PublishedEvents {
 pub struct Scheduled {
     /// Which attempt.
     pub owed: OwedAttempt,
-    /// How long from now; whole seconds, rounded up.
+    /// How long from now, rounded up to whole seconds. A delay above a minute may end early by an
+    /// eighth: whoever takes the message compares with what the store says is due.
     pub delay: Duration,
 }
 

@@ -1,16 +1,17 @@
 //! RabbitMQ.
 //!
 //! One connection carries everything. It dies now and then; what then counts is that nobody holds
-//! on to the dead one. So a connection with what belongs to it is a [`session`], everybody asks
-//! the [`link`] for the present one, and a task of ours replaces it. A publisher without a session
+//! on to the dead one. So a connection with what belongs to it is a `session`, everybody asks
+//! the `link` for the present one, and a task of ours replaces it. A publisher without a session
 //! says so at once, a source waits for the next.
 //!
-//! Only [`topology`] knows which queues there are and how they hang together, only [`delay`] how a
+//! Only `topology` knows which queues there are and how they hang together, only `delay` how a
 //! delay becomes a route through them.
 
 mod address;
 mod delay;
 mod dial;
+mod intake;
 mod ledger;
 mod letter;
 mod link;

@@ -200,22 +200,32 @@ impl Recording {
         self.release(lost_races.into_iter()).await;
     }
 
-    async fn end(&self, ended: Vec<(Taken<OwedAttempt>, DeliveryState)>) {
-        let mut done = Vec::with_capacity(ended.len());
-        for (message, end) in ended {
-            let ids = vec![message.message.delivery];
+    /// Those of one batch end alike and at one moment: one statement serves them together.
+    async fn end(&self, mut ended: Vec<(Taken<OwedAttempt>, DeliveryState)>) {
+        while let Some(&(_, end)) = ended.first() {
+            let (alike, others) = ended.into_iter().partition(|(_, other)| *other == end);
+            ended = others;
+            let alike: Vec<(Taken<OwedAttempt>, DeliveryState)> = alike;
+            let ids: Vec<DeliveryId> = alike
+                .iter()
+                .map(|(message, _)| message.message.delivery)
+                .collect();
             let store = &self.dispatcher.store;
-            match keep_on(&self.shutdown, "end a delivery", unavailable, || {
+            let done = keep_on(&self.shutdown, "end deliveries", unavailable, || {
                 store.end(ids.clone(), end)
             })
-            .await
-            {
-                Ended::Done(()) => done.push(message),
-                Ended::Failed(why) => self.bury(message, &why).await,
-                Ended::Stopped => self.release(std::iter::once(message)).await,
+            .await;
+            let messages = alike.into_iter().map(|(message, _)| message);
+            match done {
+                Ended::Done(()) => self.dispatcher.attempts.ack(messages.collect()).await,
+                Ended::Stopped => self.release(messages).await,
+                Ended::Failed(why) => {
+                    for message in messages {
+                        self.bury(message, &why).await;
+                    }
+                }
             }
         }
-        self.dispatcher.attempts.ack(done).await;
     }
 
     async fn hand_on_and_ack(&self, messages: Vec<Taken<OwedAttempt>>, next: Vec<Scheduled>) {

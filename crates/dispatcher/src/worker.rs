@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hookline_broker::contract::{Scheduled, Taken};
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
@@ -12,11 +12,13 @@ use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
+use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::{AttemptRecord, Body, Follow, Owed, Standing, StoreError};
 use moka::future::Cache;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
 
 use crate::attempt::{Request, Requester};
 use crate::recorder::{Finished, Recorder, unavailable};
@@ -24,6 +26,9 @@ use crate::{Dispatcher, Policy};
 
 /// How many messages are asked about at once.
 const BATCH: usize = 256;
+
+/// From where on an attempt counts as early. Delays are whole seconds, and clocks differ a little.
+const EARLY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Worker {
     dispatcher: Dispatcher,
@@ -39,7 +44,7 @@ enum Task {
     Attempt(Box<Owed>),
     /// Its delivery ends without an attempt.
     End(DeliveryState),
-    /// Its taker may have died before handing on the attempt that follows.
+    /// It came early, or its taker may have died before handing on the attempt that follows.
     HandOn(Scheduled),
     /// Nothing: it was dealt with.
     Drop,
@@ -229,6 +234,13 @@ fn task(message: &Taken<OwedAttempt>, found: Option<Owed>, now: Timestamp) -> Ta
     match found.standing {
         Standing::Deleted => Task::End(DeliveryState::Cancelled { at: now }),
         Standing::Inactive => Task::End(DeliveryState::Skipped { at: now }),
+        // A long delay ends early, for few bits of it count: the rest is waited for.
+        Standing::Active if next == asked && due.remaining(now) >= EARLY => {
+            Task::HandOn(Scheduled {
+                owed: next,
+                delay: due.remaining(now),
+            })
+        }
         Standing::Active if next == asked => Task::Attempt(Box::new(found)),
         Standing::Active if message.redelivered => Task::HandOn(Scheduled {
             owed: next,
@@ -245,6 +257,14 @@ async fn attempt(
     found: Owed,
     body: Body,
 ) -> AttemptRecord {
+    let span = tracing::info_span!(
+        "attempt",
+        delivery.id = %owed.delivery,
+        attempt.number = owed.attempt,
+        subscription.id = %found.subscription,
+    );
+    let parent = span_of(body.trace);
+    continue_trace(&span, parent);
     let started = Timestamp::from(SystemTime::now());
     let clock = tokio::time::Instant::now();
     let outcome = requester
@@ -255,10 +275,11 @@ async fn attempt(
             url: &found.url,
             secret: found.secret.as_ref(),
             headers: &found.headers,
-            trace: span_of(body.trace),
+            trace: trace_of(&span).unwrap_or(parent),
             now: started,
             body: body.bytes,
         })
+        .instrument(span.clone())
         .await;
     let took = clock.elapsed();
     let origin = found.origin;
@@ -348,9 +369,9 @@ mod tests {
         Timestamp::from_unix_micros(NOW)
     }
 
-    fn pending() -> DeliveryState {
+    fn pending(seconds: i64) -> DeliveryState {
         DeliveryState::Pending {
-            due: Timestamp::from_unix_micros(NOW + 3_000_000),
+            due: Timestamp::from_unix_micros(NOW + seconds * 1_000_000),
         }
     }
 
@@ -358,15 +379,28 @@ mod tests {
     fn the_attempt_that_is_owed_is_made() {
         let task = task(
             &message(2, false),
-            Some(found(1, pending(), Standing::Active)),
+            Some(found(1, pending(0), Standing::Active)),
             now(),
         );
         assert!(matches!(task, Task::Attempt(_)));
     }
 
     #[test]
+    fn an_attempt_that_comes_early_waits_for_the_rest() {
+        let early = task(
+            &message(2, false),
+            Some(found(1, pending(90), Standing::Active)),
+            now(),
+        );
+        let Task::HandOn(next) = early else {
+            panic!("not delayed")
+        };
+        assert_eq!((next.owed.attempt, next.delay.as_secs()), (2, 90));
+    }
+
+    #[test]
     fn a_redelivered_message_hands_on_what_the_store_says_is_owed_after_what_is_left_of_the_wait() {
-        let owed = || Some(found(2, pending(), Standing::Active));
+        let owed = || Some(found(2, pending(3), Standing::Active));
         let Task::HandOn(next) = task(&message(2, true), owed(), now()) else {
             panic!("not handed on")
         };
@@ -392,13 +426,13 @@ mod tests {
     fn an_inactive_subscription_skips_and_a_deleted_one_cancels() {
         let skipped = task(
             &message(1, false),
-            Some(found(0, pending(), Standing::Inactive)),
+            Some(found(0, pending(0), Standing::Inactive)),
             now(),
         );
         assert!(matches!(skipped, Task::End(DeliveryState::Skipped { .. })));
         let cancelled = task(
             &message(1, false),
-            Some(found(0, pending(), Standing::Deleted)),
+            Some(found(0, pending(0), Standing::Deleted)),
             now(),
         );
         assert!(matches!(

@@ -8,20 +8,23 @@
 mod reading;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hookline_broker::contract::{PublishedEvents, Publisher, Scheduled, Source, Taken};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
-use hookline_store::{FanoutIndex, IncomingEvent, Store, StoreError};
+use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store, StoreError};
 use opentelemetry::metrics::Counter;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How many batches are worked on at once: one is committed while the next is handed on.
 const LANES: usize = 2;
+
+/// How many events share a transaction, unless one message has more.
+const EVENTS_TOGETHER: usize = 1_000;
 
 /// How long intake rests before it looks again whether dispatchers have caught up.
 const REST: Duration = Duration::from_millis(500);
@@ -74,9 +77,10 @@ type Batch = Vec<(Taken<PublishedEvents>, Vec<IncomingEvent>)>;
 
 impl Lane {
     async fn run(&self) {
+        let mut looked = None;
         while !self.shutdown.is_cancelled() {
             let taken = tokio::select! {
-                taken = self.take() => taken,
+                taken = self.take(&mut looked) => taken,
                 () = self.shutdown.cancelled() => return,
             };
             let batch = self.read(taken).await;
@@ -88,19 +92,31 @@ impl Lane {
 
     /// Waits for messages, and before that for dispatchers that are far behind: what is not taken
     /// in stays with the broker, which holds it better than a delivery queue without end.
-    async fn take(&self) -> Vec<Taken<PublishedEvents>> {
-        while matches!(self.ingest.publisher.attempts_waiting().await, Ok(waiting) if waiting > self.ingest.max_waiting)
-        {
-            tokio::time::sleep(REST).await;
+    async fn take(&self, looked: &mut Option<Instant>) -> Vec<Taken<PublishedEvents>> {
+        if looked.is_none_or(|looked| looked.elapsed() >= REST) {
+            while self.is_far_ahead().await {
+                tokio::time::sleep(REST).await;
+            }
+            *looked = Some(Instant::now());
         }
         self.ingest.events.take(self.ingest.batch).await
+    }
+
+    /// Where nobody can say it is not so: what cannot be handed on is held later.
+    async fn is_far_ahead(&self) -> bool {
+        let waiting = self.ingest.publisher.attempts_waiting().await;
+        waiting.is_ok_and(|waiting| waiting > self.ingest.max_waiting)
     }
 
     /// What is no valid event goes to the rejected ones, and holds nobody up.
     async fn read(&self, taken: Vec<Taken<PublishedEvents>>) -> Batch {
         let mut batch = Vec::with_capacity(taken.len());
         for message in taken {
-            match reading::events(&message.message) {
+            let passage = match message.redelivered {
+                true => Passage::Again,
+                false => Passage::First,
+            };
+            match reading::events(&message.message, passage) {
                 Ok(events) => batch.push((message, events)),
                 Err(why) => self.reject(message, &why.to_string()).await,
             }
@@ -119,31 +135,37 @@ impl Lane {
     /// Takes a batch in, hands on what is owed, acks. A batch that the store refuses is halved
     /// until the one event stands alone that it refuses.
     async fn deal_with(&self, batch: Batch) -> Result<(), Stopped> {
-        let mut batches = vec![batch];
+        let mut batches = in_transactions(batch);
         while let Some(mut batch) = batches.pop() {
-            if batch.is_empty() {
-                continue;
-            }
             let events: Arc<[IncomingEvent]> = batch
                 .iter()
                 .flat_map(|(_, events)| events.iter().cloned())
                 .collect();
-            match self.take_in(events).await {
-                Ended::Done(owed) => self.hand_on(batch, owed).await?,
-                Ended::Stopped => {
-                    batches.push(batch);
-                    return self.give_back(batches).await;
-                }
+            let dealt_with = match self.take_in(events).await {
+                Ended::Done(owed) => self.hand_on(&batch, owed).await,
+                Ended::Stopped => Err(Stopped),
                 Ended::Failed(why) if batch.len() == 1 => {
                     for (message, _) in batch {
                         self.reject(message, &why.to_string()).await;
                     }
+                    continue;
                 }
                 Ended::Failed(_) => {
                     let rest = batch.split_off(batch.len() / 2);
                     batches.extend([rest, batch]);
+                    continue;
                 }
+            };
+            if let Err(Stopped) = dealt_with {
+                batches.push(batch);
+                self.ingest
+                    .events
+                    .release(messages(batches.into_iter().flatten()))
+                    .await;
+                return Err(Stopped);
             }
+            self.ingest.events.ack(messages(batch)).await;
+            fault::point("ingest::acked");
         }
         Ok(())
     }
@@ -168,7 +190,7 @@ impl Lane {
         }
     }
 
-    async fn hand_on(&self, batch: Batch, owed: Vec<OwedAttempt>) -> Result<(), Stopped> {
+    async fn hand_on(&self, batch: &Batch, owed: Vec<OwedAttempt>) -> Result<(), Stopped> {
         let attempts: Vec<Scheduled> = owed
             .into_iter()
             .map(|owed| Scheduled {
@@ -184,22 +206,40 @@ impl Lane {
         )
         .await;
         let Ended::Done(()) = published else {
-            return self.give_back(vec![batch]).await;
+            return Err(Stopped);
         };
+        tracing::debug!(
+            messages = batch.len(),
+            attempts = attempts.len(),
+            "took events in"
+        );
         fault::point("ingest::published");
-        let messages = batch.into_iter().map(|(message, _)| message).collect();
-        self.ingest.events.ack(messages).await;
-        fault::point("ingest::acked");
         Ok(())
     }
+}
 
-    async fn give_back(&self, batches: Vec<Batch>) -> Result<(), Stopped> {
-        let messages = batches
-            .into_iter()
-            .flatten()
-            .map(|(message, _)| message)
-            .collect();
-        self.ingest.events.release(messages).await;
-        Err(Stopped)
+/// Cuts a batch where a transaction would have too many events; a message is never cut.
+fn in_transactions(batch: Batch) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    let mut room = 0;
+    for (message, events) in batch {
+        match batches.last_mut() {
+            Some(last) if events.len() <= room => {
+                room -= events.len();
+                last.push((message, events));
+            }
+            _ => {
+                room = EVENTS_TOGETHER.saturating_sub(events.len());
+                batches.push(vec![(message, events)]);
+            }
+        }
     }
+    batches.reverse();
+    batches
+}
+
+fn messages(
+    batch: impl IntoIterator<Item = (Taken<PublishedEvents>, Vec<IncomingEvent>)>,
+) -> Vec<Taken<PublishedEvents>> {
+    batch.into_iter().map(|(message, _)| message).collect()
 }

@@ -27,6 +27,7 @@ pub use error::StoreError;
 pub use facade::{CLOCK_TOLERANCE, FanoutIndex, PostgresSettings, Store};
 pub use records::{
     AttemptRecord, AttemptStatus, Body, Created, Follow, Given, IncomingEvent, KeyHash, KeyInfo,
-    Listing, LogCursor, LogEntry, LogQuery, LogStart, LoggedError, NewKey, Owed, Standing, Window,
+    Listing, LogCursor, LogEntry, LogQuery, LogStart, LoggedError, NewKey, Owed, Passage, Standing,
+    Window,
 };
 pub use sqlite::queue::{EmbeddedQueue, QueuedEvents, TakenAttempt};

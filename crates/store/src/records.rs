@@ -216,6 +216,17 @@ pub struct IncomingEvent {
     pub event: Event,
     /// The publisher's trace.
     pub trace: Option<TraceParent>,
+    /// Whether it is on its way for the first time.
+    pub passage: Passage,
+}
+
+/// Whether an event is on its way for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Passage {
+    /// As far as anybody knows.
+    First,
+    /// Somebody had it in hand, who may have died between taking it in and handing it on.
+    Again,
 }
 
 /// What was taken in.
@@ -223,7 +234,7 @@ pub struct IncomingEvent {
 pub struct Given {
     /// How many events had not been seen before.
     pub new_events: usize,
-    /// The first attempts that are owed for the events, also for those seen before.
+    /// The first attempts to hand on: of new events, and of those that pass again.
     pub owed: Vec<OwedAttempt>,
 }
 

@@ -45,7 +45,7 @@ impl Publisher for RabbitPublisher {
 /// Enters the cascade at the highest level where it has to rest; nothing happens above.
 fn post(scheduled: &Scheduled) -> Post {
     let (body, properties) = scheduled.owed.write();
-    let delay = Delay::nearest(scheduled.delay);
+    let delay = Delay::towards(scheduled.delay);
     match delay.entry_level() {
         None => to_queue(DELIVERIES, body, properties),
         Some(level) => Post {

@@ -7,28 +7,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::{FutureExt, StreamExt};
-use lapin::message::Delivery;
-use tokio::time::{Instant, timeout_at};
 
 use crate::contract::{QueueError, Receipt, Source, Taken};
-use crate::rabbit::letter::{Letter, delivery_count, unread};
+use crate::rabbit::intake::{Intake, Over};
+use crate::rabbit::letter::Letter;
 use crate::rabbit::link::backoff;
 use crate::rabbit::outbox::Outbox;
 use crate::rabbit::subscription::Subscription;
-
-/// From then on a message is handled alone: two who had it may have died of it.
-const SUSPECT_AFTER: u64 = 2;
-
-/// After this time without a message and with nothing in anybody's hands, a new subscription.
-const QUIET_FOR: Duration = Duration::from_secs(15);
-
-/// Until what could be neither read nor buried is tried again.
-const BURY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct QueueSource<L> {
     outbox: Outbox,
@@ -38,34 +25,6 @@ pub(super) struct QueueSource<L> {
     /// What receipts are settled with.
     current: Mutex<Option<Arc<Subscription>>>,
     subscribed: AtomicBool,
-}
-
-struct Intake<L> {
-    subscription: Arc<Subscription>,
-    consumer: lapin::Consumer,
-    /// The last message that came, and when; or when somebody last doubted that any would.
-    last_tag: u64,
-    heard: Instant,
-    /// Takes messages one by one until then.
-    careful_until: Option<Instant>,
-    /// Came while a batch was gathered and waits for a turn of its own.
-    suspect: Option<Taken<L>>,
-}
-
-/// What a delivery turned out to be.
-enum Admitted<L> {
-    Ordinary(Taken<L>),
-    Suspect(Taken<L>),
-    /// Unreadable, and on its way to the dead letters.
-    Buried,
-}
-
-/// Why a subscription gives no more.
-enum Over {
-    Ended,
-    /// It has been careful for long enough; or it is quiet, and perhaps there is nothing, perhaps
-    /// nobody told us that it has ended.
-    Replaceable,
 }
 
 impl<L: Letter> QueueSource<L> {
@@ -85,21 +44,12 @@ impl<L: Letter> QueueSource<L> {
         loop {
             let session = self.outbox.link().session().await;
             let number = self.current().as_ref().map_or(0, |last| last.number + 1);
-            let careful_until = session.careful_until();
-            let prefetch = careful_until.map_or(self.prefetch, |_| 1);
-            match Subscription::open(number, &session, L::QUEUE, prefetch).await {
-                Ok((subscription, consumer)) => {
-                    let subscription = Arc::new(subscription);
-                    *self.current() = Some(Arc::clone(&subscription));
+            let outbox = self.outbox.clone();
+            match Intake::open(number, &session, self.prefetch, outbox).await {
+                Ok(intake) => {
+                    *self.current() = Some(intake.subscription());
                     self.subscribed.store(true, Ordering::Relaxed);
-                    return Intake {
-                        subscription,
-                        consumer,
-                        last_tag: 0,
-                        heard: Instant::now(),
-                        careful_until,
-                        suspect: None,
-                    };
+                    return intake;
                 }
                 Err(error) => {
                     self.subscribed.store(false, Ordering::Relaxed);
@@ -112,104 +62,6 @@ impl<L: Letter> QueueSource<L> {
                 }
             }
         }
-    }
-
-    fn admit(&self, intake: &mut Intake<L>, delivery: Delivery) -> Admitted<L> {
-        let subscription = &intake.subscription;
-        intake.last_tag = delivery.delivery_tag;
-        intake.heard = Instant::now();
-        let Delivery {
-            delivery_tag,
-            redelivered,
-            properties,
-            data,
-            ..
-        } = delivery;
-        let body = Bytes::from(data);
-        let message = match L::read(body.clone(), &properties) {
-            Ok(message) => message,
-            Err(reason) => {
-                tracing::error!(queue = L::QUEUE, reason, "buried a message of another kind");
-                let post = unread::<L>(body, &properties, &reason);
-                let (outbox, subscription) = (self.outbox.clone(), Arc::clone(subscription));
-                tokio::spawn(async move {
-                    match outbox.send(vec![post]).await {
-                        Ok(()) => subscription.ack([delivery_tag]),
-                        Err(error) => {
-                            tracing::warn!(queue = L::QUEUE, %error, "cannot bury the message yet");
-                            tokio::time::sleep(BURY_AGAIN_AFTER).await;
-                            subscription.give_back([delivery_tag]);
-                        }
-                    }
-                });
-                return Admitted::Buried;
-            }
-        };
-        let count = delivery_count(&properties);
-        let taken = Taken {
-            message,
-            redelivered: redelivered || count > 0,
-            receipt: Receipt {
-                session: subscription.number,
-                tag: delivery_tag,
-            },
-        };
-        if count < SUSPECT_AFTER {
-            Admitted::Ordinary(taken)
-        } else {
-            Admitted::Suspect(taken)
-        }
-    }
-
-    /// A batch, or why there will be none. Between the first message and the return nothing waits,
-    /// so a dropped future has no message in its hands.
-    async fn gather(&self, intake: &mut Intake<L>, max: usize) -> Result<Vec<Taken<L>>, Over> {
-        if !intake.subscription.is_open() {
-            return Err(Over::Ended);
-        }
-        if let Some(suspect) = intake.suspect.take() {
-            return Ok(vec![suspect]);
-        }
-        if intake
-            .careful_until
-            .is_some_and(|until| until < Instant::now())
-            && intake.subscription.has_settled(intake.last_tag)
-        {
-            return Err(Over::Replaceable);
-        }
-        let mut batch = Vec::new();
-        while batch.is_empty() {
-            let next = timeout_at(intake.heard + QUIET_FOR, intake.consumer.next()).await;
-            let delivery = match next {
-                Ok(Some(Ok(delivery))) => delivery,
-                Ok(_) => return Err(Over::Ended),
-                Err(_) if intake.subscription.has_settled(intake.last_tag) => {
-                    return Err(Over::Replaceable);
-                }
-                Err(_) => {
-                    intake.heard = Instant::now();
-                    continue;
-                }
-            };
-            match self.admit(intake, delivery) {
-                Admitted::Ordinary(taken) => batch.push(taken),
-                Admitted::Suspect(taken) => return Ok(vec![taken]),
-                Admitted::Buried => {}
-            }
-        }
-        while batch.len() < max
-            && let Some(Some(Ok(delivery))) = intake.consumer.next().now_or_never()
-        {
-            match self.admit(intake, delivery) {
-                Admitted::Ordinary(taken) => batch.push(taken),
-                Admitted::Suspect(taken) => {
-                    intake.suspect = Some(taken);
-                    break;
-                }
-                Admitted::Buried => {}
-            }
-        }
-        Ok(batch)
     }
 
     /// The subscription that a receipt belongs to, unless it has ended.
@@ -243,7 +95,7 @@ impl<L: Letter> Source<L> for QueueSource<L> {
                 Some(present) => intake.insert(present),
                 None => intake.insert(self.subscribe().await),
             };
-            match self.gather(present, max).await {
+            match present.gather(max).await {
                 Ok(batch) => return batch,
                 Err(Over::Replaceable) => {}
                 Err(Over::Ended) => {

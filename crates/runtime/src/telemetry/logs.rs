@@ -7,8 +7,10 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::settings::{LogFormat, LogSettings};
 
-/// What says nothing of ours; the settings come after and can say otherwise.
-const QUIETER: &str = "actix_server=warn,opentelemetry=warn,opentelemetry_sdk=warn";
+/// What says nothing of ours, or too much: lapin logs a returned message with its body. The
+/// settings come after and can say otherwise.
+const QUIETER: &str =
+    "actix_server=warn,opentelemetry=warn,opentelemetry_sdk=warn,lapin::returned_messages=error";
 
 pub(super) fn layer<S>(
     settings: &LogSettings,

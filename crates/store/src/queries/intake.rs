@@ -1,6 +1,6 @@
 //! Taking events in: one transaction for the events and the deliveries that they make.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use diesel::prelude::*;
 use hookline_core::delivery::{DeliveryState, Origin, OwedAttempt};
@@ -12,7 +12,7 @@ use super::subscriptions::{changes_since, find_row};
 use crate::columns::Key;
 use crate::error::StoreError;
 use crate::facade::FanoutIndex;
-use crate::records::{Given, IncomingEvent};
+use crate::records::{Given, IncomingEvent, Passage};
 use crate::rows::{StateColumns, origin_name};
 use crate::schema::{deliveries, events};
 
@@ -47,8 +47,9 @@ struct NewDelivery<'a> {
     created_at: i64,
 }
 
-/// Takes events in, and answers with every first attempt that is owed for them: also for events
-/// that were here before, because whoever took them in may have died before handing on.
+/// Takes events in, and answers with the first attempts to hand on. Of an event that was here
+/// before these are its unmade ones, if it passes again: whoever took it in may have died before
+/// handing on. A publisher's own repeat needs nothing, for the first one is on its way.
 pub(crate) fn take_in(
     conn: &mut Conn,
     index: &FanoutIndex,
@@ -100,12 +101,15 @@ pub(crate) fn take_in(
                 .on_conflict_do_nothing()
                 .execute(conn)?;
         }
-        let seen: Vec<Key> = by_key
-            .keys()
+        let again: BTreeSet<Key> = incoming
+            .iter()
+            .filter(|incoming| incoming.passage == Passage::Again)
+            .map(|incoming| incoming.event.key())
             .filter(|key| !new.contains(key))
             .map(|key| Key(key.0))
             .collect();
-        ids.extend(unattempted(conn, &seen)?);
+        let again: Vec<Key> = again.into_iter().collect();
+        ids.extend(unattempted(conn, &again)?);
         Ok(Given {
             new_events: new.len(),
             owed: ids.into_iter().map(first_attempt).collect(),

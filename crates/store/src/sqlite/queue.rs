@@ -19,6 +19,9 @@ use crate::error::StoreError;
 /// Who was taken this often and never dealt with goes to the dead letters, as on the broker.
 const TAKES: i32 = 50;
 
+/// How many bytes of events are taken at once; one message may be larger and comes alone.
+const TAKE_BYTES: i64 = 16 * 1024 * 1024;
+
 /// A queue beside the tables of a SQLite home.
 #[derive(Clone)]
 pub struct EmbeddedQueue {
@@ -130,13 +133,20 @@ impl EmbeddedQueue {
             .write(move |conn| {
                 let mut taken: Vec<QueuedEvents> = diesel::sql_query(
                     "UPDATE event_queue SET visible_at = ?, takes = takes + 1
-                      WHERE id IN (SELECT id FROM event_queue WHERE visible_at <= ?
-                                   ORDER BY visible_at, id LIMIT ?)
+                      WHERE id IN (
+                          SELECT id FROM (
+                              SELECT id, sum(length(body)) OVER oldest AS bytes,
+                                     row_number() OVER oldest AS place
+                                FROM (SELECT * FROM event_queue WHERE visible_at <= ?
+                                       ORDER BY visible_at, id LIMIT ?)
+                              WINDOW oldest AS (ORDER BY visible_at, id))
+                           WHERE bytes <= ? OR place = 1)
                      RETURNING id, takes, body, content_type, traceparent",
                 )
                 .bind::<BigInt, _>(lease.unix_micros())
                 .bind::<BigInt, _>(now.unix_micros())
                 .bind::<BigInt, _>(as_limit(max))
+                .bind::<BigInt, _>(TAKE_BYTES)
                 .load(conn)?;
                 taken.sort_unstable_by_key(|entry| entry.id);
                 let (spent, taken): (Vec<_>, Vec<_>) =

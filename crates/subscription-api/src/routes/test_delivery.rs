@@ -8,7 +8,7 @@ use hookline_core::event::{Event, InvalidEvent, MissingId};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::IncomingEvent;
+use hookline_store::{IncomingEvent, Passage};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -54,6 +54,7 @@ pub(crate) async fn send(
     let incoming = IncomingEvent {
         event,
         trace: trace_of(&request),
+        passage: Passage::First,
     };
     let owed = service
         .api

@@ -1,0 +1,185 @@
+//! Batches from one subscription.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use lapin::message::Delivery;
+use tokio::time::{Instant, timeout_at};
+
+use crate::contract::{Receipt, Taken};
+use crate::rabbit::letter::{Letter, delivery_count, unread};
+use crate::rabbit::outbox::{Outbox, Post};
+use crate::rabbit::session::Session;
+use crate::rabbit::subscription::Subscription;
+
+/// From then on a message is handled alone: two who had it may have died of it.
+const SUSPECT_AFTER: u64 = 2;
+
+/// After this time without a message and with nothing in anybody's hands, a new subscription.
+const QUIET_FOR: Duration = Duration::from_secs(15);
+
+/// Until what could be neither read nor buried is tried again.
+const BURY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// A subscription and what has come of it.
+pub(super) struct Intake<L> {
+    outbox: Outbox,
+    subscription: Arc<Subscription>,
+    consumer: lapin::Consumer,
+    /// The last message that came, and when; or when somebody last doubted that any would.
+    last_tag: u64,
+    heard: Instant,
+    /// Takes messages one by one until then.
+    careful_until: Option<Instant>,
+    /// Came while a batch was gathered and waits for a turn of its own.
+    suspect: Option<Taken<L>>,
+}
+
+/// What a delivery turned out to be.
+enum Admitted<L> {
+    Ordinary(Taken<L>),
+    Suspect(Taken<L>),
+    /// Unreadable, and on its way to the dead letters.
+    Buried,
+}
+
+/// Why a subscription gives no more.
+pub(super) enum Over {
+    Ended,
+    /// It has been careful for long enough; or it is quiet, and perhaps there is nothing, perhaps
+    /// nobody told us that it has ended.
+    Replaceable,
+}
+
+impl<L: Letter> Intake<L> {
+    pub(super) async fn open(
+        number: u64,
+        session: &Session,
+        prefetch: u16,
+        outbox: Outbox,
+    ) -> lapin::Result<Self> {
+        let careful_until = session.careful_until();
+        let prefetch = careful_until.map_or(prefetch, |_| 1);
+        let (subscription, consumer) =
+            Subscription::open(number, session, L::QUEUE, prefetch).await?;
+        Ok(Self {
+            outbox,
+            subscription: Arc::new(subscription),
+            consumer,
+            last_tag: 0,
+            heard: Instant::now(),
+            careful_until,
+            suspect: None,
+        })
+    }
+
+    pub(super) fn subscription(&self) -> Arc<Subscription> {
+        Arc::clone(&self.subscription)
+    }
+
+    /// A batch, or why there will be none. Between the first message and the return nothing waits,
+    /// so a dropped future has no message in its hands.
+    pub(super) async fn gather(&mut self, max: usize) -> Result<Vec<Taken<L>>, Over> {
+        if !self.subscription.is_open() {
+            return Err(Over::Ended);
+        }
+        if let Some(suspect) = self.suspect.take() {
+            return Ok(vec![suspect]);
+        }
+        if self
+            .careful_until
+            .is_some_and(|until| until < Instant::now())
+            && self.subscription.has_settled(self.last_tag)
+        {
+            return Err(Over::Replaceable);
+        }
+        let mut batch = Vec::new();
+        while batch.is_empty() {
+            let next = timeout_at(self.heard + QUIET_FOR, self.consumer.next()).await;
+            let delivery = match next {
+                Ok(Some(Ok(delivery))) => delivery,
+                Ok(_) => return Err(Over::Ended),
+                Err(_) if self.subscription.has_settled(self.last_tag) => {
+                    return Err(Over::Replaceable);
+                }
+                Err(_) => {
+                    self.heard = Instant::now();
+                    continue;
+                }
+            };
+            match self.admit(delivery) {
+                Admitted::Ordinary(taken) => batch.push(taken),
+                Admitted::Suspect(taken) => return Ok(vec![taken]),
+                Admitted::Buried => {}
+            }
+        }
+        while batch.len() < max
+            && let Some(Some(Ok(delivery))) = self.consumer.next().now_or_never()
+        {
+            match self.admit(delivery) {
+                Admitted::Ordinary(taken) => batch.push(taken),
+                Admitted::Suspect(taken) => {
+                    self.suspect = Some(taken);
+                    break;
+                }
+                Admitted::Buried => {}
+            }
+        }
+        Ok(batch)
+    }
+
+    fn admit(&mut self, delivery: Delivery) -> Admitted<L> {
+        self.last_tag = delivery.delivery_tag;
+        self.heard = Instant::now();
+        let Delivery {
+            delivery_tag,
+            redelivered,
+            properties,
+            data,
+            ..
+        } = delivery;
+        let body = Bytes::from(data);
+        let message = match L::read(body.clone(), &properties) {
+            Ok(message) => message,
+            Err(reason) => {
+                tracing::error!(queue = L::QUEUE, reason, "buried a message of another kind");
+                let post = unread::<L>(body, &properties, &reason);
+                tokio::spawn(bury(
+                    self.outbox.clone(),
+                    post,
+                    Arc::clone(&self.subscription),
+                    delivery_tag,
+                ));
+                return Admitted::Buried;
+            }
+        };
+        let count = delivery_count(&properties);
+        let taken = Taken {
+            message,
+            redelivered: redelivered || count > 0,
+            receipt: Receipt {
+                session: self.subscription.number,
+                tag: delivery_tag,
+            },
+        };
+        if count < SUSPECT_AFTER {
+            Admitted::Ordinary(taken)
+        } else {
+            Admitted::Suspect(taken)
+        }
+    }
+}
+
+async fn bury(outbox: Outbox, post: Post, subscription: Arc<Subscription>, tag: u64) {
+    let queue = post.routing_key.clone();
+    match outbox.send(vec![post]).await {
+        Ok(()) => subscription.ack([tag]),
+        Err(error) => {
+            tracing::warn!(queue, %error, "cannot bury the message yet");
+            tokio::time::sleep(BURY_AGAIN_AFTER).await;
+            subscription.give_back([tag]);
+        }
+    }
+}
