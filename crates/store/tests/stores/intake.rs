@@ -1,0 +1,132 @@
+use std::collections::HashSet;
+
+use hookline_core::subscription::{Status, SubscriptionPatch};
+use hookline_store::{FanoutIndex, IncomingEvent, Passage};
+
+use crate::fixture::{Fixture, event, now, on_both, organization};
+
+on_both![
+    an_event_makes_a_delivery_for_each_subscription_that_wants_it,
+    a_repeat_is_one_event_and_hands_on_only_what_passes_again,
+    replicas_that_take_the_same_events_in_at_once_make_each_delivery_once,
+    a_change_is_seen_by_the_next_event_in_every_replica,
+];
+
+fn again(event: IncomingEvent) -> IncomingEvent {
+    IncomingEvent {
+        passage: Passage::Again,
+        ..event
+    }
+}
+
+async fn an_event_makes_a_delivery_for_each_subscription_that_wants_it(fixture: Fixture) {
+    fixture.subscribe("a").await;
+    fixture.subscribe("a").await;
+    fixture.subscribe("b").await;
+    let given = fixture
+        .take_in(vec![event("a", "1"), event("b", "1"), event("c", "1")])
+        .await;
+    assert_eq!((given.new_events, given.owed.len()), (3, 3));
+    let loaded = fixture
+        .store
+        .owed(given.owed.iter().map(|owed| owed.delivery).collect())
+        .await
+        .unwrap();
+    assert_eq!(loaded.len(), 3);
+}
+
+async fn a_repeat_is_one_event_and_hands_on_only_what_passes_again(fixture: Fixture) {
+    fixture.subscribe("a").await;
+    let first = fixture
+        .take_in(vec![event("a", "1"), event("a", "1")])
+        .await;
+    assert_eq!((first.new_events, first.owed.len()), (1, 1));
+    let repeat = fixture.take_in(vec![event("a", "1")]).await;
+    assert_eq!((repeat.new_events, repeat.owed.len()), (0, 0));
+    let redelivered = fixture.take_in(vec![again(event("a", "1"))]).await;
+    assert_eq!((redelivered.new_events, redelivered.owed), (0, first.owed));
+}
+
+async fn replicas_that_take_the_same_events_in_at_once_make_each_delivery_once(fixture: Fixture) {
+    fixture.subscribe("a").await;
+    let ids: Vec<String> = (0..200).map(|id| id.to_string()).collect();
+    let mut replicas = tokio::task::JoinSet::new();
+    for replica in 0..6 {
+        // Each in another order, so that locks taken as they come would make a circle.
+        let mut events: Vec<IncomingEvent> = ids.iter().map(|id| event("a", id)).collect();
+        events.rotate_left(replica * 31);
+        if replica % 2 == 0 {
+            events.reverse();
+        }
+        let store = fixture.store.clone();
+        replicas.spawn(async move {
+            store
+                .take_in(&FanoutIndex::default(), events.into(), now())
+                .await
+        });
+    }
+    let given: Vec<_> = replicas
+        .join_all()
+        .await
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(
+        given.iter().map(|given| given.new_events).sum::<usize>(),
+        200
+    );
+    let owed: Vec<_> = given.iter().flat_map(|given| &given.owed).collect();
+    let distinct: HashSet<_> = owed.iter().map(|owed| owed.delivery).collect();
+    assert_eq!((owed.len(), distinct.len()), (200, 200));
+}
+
+async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {
+    let subscription = fixture.subscribe("a").await;
+    let replicas = [FanoutIndex::default(), FanoutIndex::default()];
+    let mut number = 0;
+    for status in [Status::Active, Status::Inactive(None), Status::Active] {
+        let patch = SubscriptionPatch {
+            status: Some(status),
+            ..Default::default()
+        };
+        fixture
+            .store
+            .change_subscription(organization("a"), subscription.id, patch, now())
+            .await
+            .unwrap();
+        for index in &replicas {
+            number += 1;
+            let events = vec![event("a", &number.to_string())];
+            let given = fixture
+                .store
+                .take_in(index, events.into(), now())
+                .await
+                .unwrap();
+            assert_eq!(
+                given.owed.len(),
+                usize::from(status == Status::Active),
+                "{status:?}"
+            );
+        }
+    }
+    assert!(
+        fixture
+            .store
+            .delete_subscription(organization("a"), subscription.id, now())
+            .await
+            .unwrap()
+    );
+    for index in &replicas {
+        number += 1;
+        let events = vec![event("a", &number.to_string())];
+        assert!(
+            fixture
+                .store
+                .take_in(index, events.into(), now())
+                .await
+                .unwrap()
+                .owed
+                .is_empty()
+        );
+    }
+}

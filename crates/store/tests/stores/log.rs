@@ -1,0 +1,75 @@
+use hookline_core::delivery::Trigger;
+use hookline_store::{AttemptStatus, Follow, LogQuery, LogStart};
+
+use crate::fixture::{Fixture, attempted, event, now, on_both, organization};
+
+on_both![every_attempt_is_on_one_page_and_totals_are_exact];
+
+async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let mut records = Vec::new();
+    for id in 0..25 {
+        let event = event("a", &id.to_string());
+        let owed = fixture.take_in(vec![event.clone()]).await.owed[0];
+        let follow = if id % 5 == 0 {
+            Follow::Again { due: now() }
+        } else {
+            Follow::Delivered
+        };
+        records.push(attempted(owed, to, &event, follow));
+    }
+    // All at one moment, so that pages are told apart by the ids alone.
+    fixture.record(records.clone()).await;
+    fixture.record(records).await;
+
+    let query = |status, start| LogQuery {
+        organization: organization("a"),
+        subscription: Some(to),
+        event_type: None,
+        status,
+        limit: 10,
+        start,
+    };
+    let mut seen = Vec::new();
+    let mut start = LogStart::Offset(0);
+    loop {
+        let page = fixture.store.log(query(None, start)).await.unwrap();
+        assert_eq!(page.total, 25);
+        let Some(last) = page.rows.last() else { break };
+        start = LogStart::Cursor(last.cursor());
+        seen.extend(page.rows.iter().map(|entry| entry.id));
+    }
+    let by_offset: Vec<_> = [0, 10, 20].map(LogStart::Offset).to_vec();
+    let mut other = Vec::new();
+    for start in by_offset {
+        other.extend(
+            fixture
+                .store
+                .log(query(None, start))
+                .await
+                .unwrap()
+                .rows
+                .iter()
+                .map(|entry| entry.id),
+        );
+    }
+    assert_eq!(seen, other);
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), 25);
+
+    let failed = fixture
+        .store
+        .log(query(Some(AttemptStatus::Failed), LogStart::Offset(0)))
+        .await
+        .unwrap();
+    assert_eq!((failed.total, failed.rows.len()), (5, 5));
+    let entry = &failed.rows[0];
+    assert_eq!(entry.trigger, Trigger::Event);
+    assert_eq!(entry.next_attempt_at, Some(now()));
+    assert!(entry.request_body.contains(entry.event_id.as_str()));
+    assert_eq!(
+        entry.error.as_ref().map(|error| error.message.as_str()),
+        Some("the receiver answered 500")
+    );
+}

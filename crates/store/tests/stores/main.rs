@@ -1,0 +1,15 @@
+//! The store on both backends: each sentence is a generic test, run on a folder and on a database
+//! of its own in the PostgreSQL that `make test` starts.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by failing there and then"
+)]
+
+mod fixture;
+mod intake;
+mod log;
+mod progress;
+mod queue;
+mod retention;
+mod subscriptions;

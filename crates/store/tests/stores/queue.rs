@@ -1,0 +1,189 @@
+//! The embedded queue, which only one of the backends has.
+
+use hookline_core::delivery::{DeliveryState, GaveUp};
+use hookline_core::timestamp::Timestamp;
+use hookline_store::{EmbeddedQueue, FanoutIndex, Follow, Store, StoreError};
+use tempfile::TempDir;
+
+use crate::fixture::{Fixture, NOW, at, attempted, event, now};
+
+const SECOND: i64 = 1_000_000;
+
+fn later(seconds: i64) -> Timestamp {
+    at(NOW + seconds * SECOND)
+}
+
+fn open() -> (Fixture, EmbeddedQueue, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, queue) = Store::embedded(folder.path()).unwrap();
+    (Fixture::of(store), queue, folder)
+}
+
+#[tokio::test]
+async fn a_delivery_waits_until_it_is_due_and_is_out_of_sight_while_somebody_has_it() {
+    let (fixture, queue, _folder) = open();
+    let to = fixture.subscribe("a").await.id;
+    let owed = fixture.owed("a", "1").await;
+    let take = async |now| queue.take_attempts(10, now, later(100)).await.unwrap();
+
+    assert_eq!(take(now()).await.len(), 1);
+    assert_eq!(take(later(99)).await.len(), 0, "it is leased");
+    let again = take(later(100)).await;
+    assert_eq!(
+        (again.len(), again[0].takes),
+        (1, 2),
+        "the lease has run out"
+    );
+
+    let follow = Follow::Again { due: later(500) };
+    fixture
+        .record(vec![attempted(owed, to, &event("a", "1"), follow)])
+        .await;
+    assert_eq!(queue.next_due().await.unwrap(), Some(later(500)));
+    assert_eq!(take(later(499)).await.len(), 0);
+    let second = take(later(500)).await;
+    assert_eq!((second[0].owed.attempt, second[0].takes), (2, 1));
+}
+
+#[tokio::test]
+async fn what_an_earlier_process_had_in_hand_comes_again_at_once() {
+    let (fixture, queue, folder) = open();
+    fixture.subscribe("a").await;
+    fixture.owed("a", "1").await;
+    queue.push_events(b"{}".to_vec(), None, None).await.unwrap();
+    assert_eq!(
+        queue
+            .take_attempts(10, now(), later(300))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        queue
+            .take_events(10, now(), later(300))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    drop((fixture, queue));
+
+    let (store, queue) = reopened(&folder).await;
+    queue.void_leases().await.unwrap();
+    let attempts = queue.take_attempts(10, now(), later(300)).await.unwrap();
+    let events = queue.take_events(10, now(), later(300)).await.unwrap();
+    assert_eq!((attempts.len(), attempts[0].takes), (1, 2));
+    assert_eq!((events.len(), events[0].takes), (1, 2));
+    drop(store);
+}
+
+/// The writer's thread ends a moment after its last owner.
+async fn reopened(folder: &TempDir) -> (Store, EmbeddedQueue) {
+    loop {
+        match Store::embedded(folder.path()) {
+            Ok(opened) => return opened,
+            Err(_) => tokio::task::yield_now().await,
+        }
+    }
+}
+
+#[tokio::test]
+async fn events_are_taken_oldest_first_acked_released_and_buried() {
+    let (_fixture, queue, _folder) = open();
+    for body in [b"1", b"2", b"3"] {
+        queue
+            .push_events(body.to_vec(), Some("application/json".to_owned()), None)
+            .await
+            .unwrap();
+    }
+    let take = async || queue.take_events(10, now(), later(300)).await.unwrap();
+    let taken = take().await;
+    assert_eq!(
+        taken.iter().map(|entry| entry.body[0]).collect::<Vec<_>>(),
+        b"123"
+    );
+    queue.ack_events(vec![taken[0].id]).await.unwrap();
+    queue
+        .bury_events(taken[1].id, "bad".to_owned(), now())
+        .await
+        .unwrap();
+    queue.release_events(vec![taken[2].id]).await.unwrap();
+    let again = take().await;
+    assert_eq!(
+        again
+            .iter()
+            .map(|entry| (entry.body[0], entry.takes))
+            .collect::<Vec<_>>(),
+        [(b'3', 2)]
+    );
+}
+
+#[tokio::test]
+async fn a_take_is_bounded_in_bytes_and_a_larger_message_comes_alone() {
+    let (_fixture, queue, _folder) = open();
+    for mebibytes in [9, 9, 1, 20] {
+        queue
+            .push_events(vec![b' '; mebibytes * 1024 * 1024], None, None)
+            .await
+            .unwrap();
+    }
+    let take = async || {
+        let taken = queue.take_events(10, now(), later(300)).await.unwrap();
+        taken
+            .iter()
+            .map(|entry| entry.body.len() / 1024 / 1024)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(take().await, [9]);
+    assert_eq!(take().await, [9, 1]);
+    assert_eq!(take().await, [20]);
+}
+
+#[tokio::test]
+async fn what_is_taken_fifty_times_and_never_dealt_with_is_buried() {
+    let (fixture, queue, _folder) = open();
+    fixture.subscribe("a").await;
+    let owed = fixture.owed("a", "1").await;
+    queue.push_events(b"{}".to_vec(), None, None).await.unwrap();
+    for _ in 0..50 {
+        assert_eq!(
+            queue.take_attempts(10, now(), now()).await.unwrap().len(),
+            1
+        );
+        assert_eq!(queue.take_events(10, now(), now()).await.unwrap().len(), 1);
+    }
+    assert_eq!(
+        queue.take_attempts(10, now(), now()).await.unwrap().len(),
+        0
+    );
+    assert_eq!(queue.take_events(10, now(), now()).await.unwrap().len(), 0);
+    let loaded = fixture.store.owed(vec![owed.delivery]).await.unwrap();
+    let state = loaded[&owed.delivery].state;
+    assert_eq!(
+        state,
+        DeliveryState::Exhausted {
+            at: now(),
+            why: GaveUp::Poison
+        }
+    );
+}
+
+#[tokio::test]
+async fn a_second_process_cannot_deliver_from_the_same_folder() {
+    let (_fixture, _queue, folder) = open();
+    assert!(matches!(
+        Store::embedded(folder.path()),
+        Err(StoreError::Refused(_))
+    ));
+    let beside = Store::beside_embedded(folder.path()).unwrap();
+    let events = vec![event("a", "1")].into();
+    assert_eq!(
+        beside
+            .take_in(&FanoutIndex::default(), events, now())
+            .await
+            .unwrap()
+            .new_events,
+        1
+    );
+}
