@@ -2,20 +2,19 @@
 //! home it stands in.
 
 use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hookline_core::access::Access;
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
-use hookline_core::fanout::{SubscriptionChange, SubscriptionIndex};
 use hookline_core::ids::{DeliveryId, EventKey, KeyId, OrganizationId, SubscriptionId};
 use hookline_core::subscription::{NewSubscription, Subscription, SubscriptionPatch};
 use hookline_core::timestamp::Timestamp;
 
 use crate::error::StoreError;
-use crate::postgres::{self, Postgres};
+use crate::fanout_index::FanoutIndex;
+use crate::postgres::{self, Postgres, PostgresSettings};
 use crate::records::{
     AttemptRecord, Body, Created, Given, IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry,
     LogQuery, NewKey, Owed, Window,
@@ -28,54 +27,6 @@ pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// How many rows of counters a day, subscription, type and status has at most.
 const WRITERS: i32 = 8;
-
-/// How a PostgreSQL home is reached.
-#[derive(Clone)]
-pub struct PostgresSettings {
-    /// `postgres://…`
-    pub url: String,
-    /// How many connections at most.
-    pub connections: u32,
-    /// How long a caller waits for one.
-    pub wait: Duration,
-    /// How long a statement may take.
-    pub statement_timeout: Duration,
-}
-
-impl fmt::Debug for PostgresSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostgresSettings")
-            .field("connections", &self.connections)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Every active subscription as a process last saw it, kept fresh inside each intake.
-#[derive(Debug, Clone, Default)]
-pub struct FanoutIndex(Arc<Mutex<Known>>);
-
-#[derive(Debug, Default)]
-struct Known {
-    version: i64,
-    index: SubscriptionIndex,
-}
-
-impl FanoutIndex {
-    /// Brings the index up to date with what `changes` finds after its version, then asks it.
-    pub(crate) fn with<T>(
-        &self,
-        changes: impl FnOnce(i64) -> Result<(Vec<SubscriptionChange>, i64), StoreError>,
-        ask: impl FnOnce(&SubscriptionIndex) -> T,
-    ) -> Result<T, StoreError> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (changed, version) = changes(known.version)?;
-        for change in changed {
-            known.index.apply(change);
-        }
-        known.version = version;
-        Ok(ask(&known.index))
-    }
-}
 
 /// Everything that Hookline remembers. Cheap to clone.
 #[derive(Clone)]

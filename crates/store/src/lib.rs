@@ -17,6 +17,7 @@
 mod columns;
 mod error;
 mod facade;
+mod fanout_index;
 mod postgres;
 mod records;
 mod rows;
@@ -24,7 +25,9 @@ mod schema;
 mod sqlite;
 
 pub use error::StoreError;
-pub use facade::{CLOCK_TOLERANCE, FanoutIndex, PostgresSettings, Store};
+pub use facade::{CLOCK_TOLERANCE, Store};
+pub use fanout_index::FanoutIndex;
+pub use postgres::PostgresSettings;
 pub use records::{
     AttemptRecord, AttemptStatus, Body, Created, Follow, Given, IncomingEvent, KeyHash, KeyInfo,
     Listing, LogCursor, LogEntry, LogQuery, LogStart, LoggedError, NewKey, Owed, Passage, Standing,

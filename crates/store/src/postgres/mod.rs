@@ -1,6 +1,7 @@
 //! PostgreSQL through an r2d2 pool. Blocking calls run on tokio's blocking threads, as many at
 //! once as there are connections, so a database that hangs holds up a bounded number of them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +13,6 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use tokio::sync::Semaphore;
 
 use crate::error::StoreError;
-use crate::facade::PostgresSettings;
 
 pub(crate) mod bulk;
 #[path = "../queries/mod.rs"]
@@ -24,6 +24,27 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// The advisory lock under which migrations run: two processes that start at once take turns.
 const MIGRATION_LOCK: i64 = 0x686f_6f6b_6c69_6e65;
+
+/// How a PostgreSQL home is reached.
+#[derive(Clone)]
+pub struct PostgresSettings {
+    /// `postgres://…`
+    pub url: String,
+    /// How many connections at most.
+    pub connections: u32,
+    /// How long a caller waits for one.
+    pub wait: Duration,
+    /// How long a statement may take.
+    pub statement_timeout: Duration,
+}
+
+impl fmt::Debug for PostgresSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresSettings")
+            .field("connections", &self.connections)
+            .finish_non_exhaustive()
+    }
+}
 
 #[derive(Clone)]
 pub(crate) struct Postgres {

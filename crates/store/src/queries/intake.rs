@@ -11,7 +11,7 @@ use super::super::Conn;
 use super::subscriptions::{changes_since, find_row};
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::facade::FanoutIndex;
+use crate::fanout_index::FanoutIndex;
 use crate::records::{Given, IncomingEvent, Passage};
 use crate::rows::{StateColumns, origin_name};
 use crate::schema::{deliveries, events};

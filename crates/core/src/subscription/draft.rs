@@ -1,0 +1,311 @@
+//! The bodies from which a subscription is made and changed, read field by field so that every bad
+//! one is named at once.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use super::{Status, SubscriptionName};
+use crate::event_type::{EventType, EventTypes, InvalidEventTypes};
+use crate::headers::CustomHeaders;
+use crate::secret::Secret;
+use crate::target::{TargetRules, TargetUrl};
+use crate::violations::Violations;
+
+/// A subscription that is to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSubscription {
+    /// What its owner calls it.
+    pub name: SubscriptionName,
+    /// Where its events go.
+    pub url: TargetUrl,
+    /// Which events it wants.
+    pub events: EventTypes,
+    /// What its requests are signed with.
+    pub secret: Option<Secret>,
+    /// What its requests bear besides.
+    pub headers: CustomHeaders,
+    /// Whether it begins active.
+    pub status: Status,
+}
+
+/// What is to be changed; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubscriptionPatch {
+    /// A new name.
+    pub name: Option<SubscriptionName>,
+    /// A new target.
+    pub url: Option<TargetUrl>,
+    /// A new selection.
+    pub events: Option<EventTypes>,
+    /// A new secret, or none from now on.
+    pub secret: Option<Option<Secret>>,
+    /// A new set of headers in place of the old one.
+    pub headers: Option<CustomHeaders>,
+    /// Switched on, which clears the reason why the system switched it off, or off by its owner.
+    pub status: Option<Status>,
+}
+
+impl NewSubscription {
+    /// Reads the body of `POST /webhooks`.
+    ///
+    /// # Errors
+    /// Every field that is missing, unknown or wrong.
+    pub fn from_json(body: Value, rules: &TargetRules) -> Result<Self, Violations> {
+        let mut fields = Fields::of(body)?;
+        let name = fields.required("name", name);
+        let url = fields.required("url", |value| url(value, rules));
+        let events = fields.required("events", events);
+        let secret = fields.optional("secret", secret);
+        let headers = fields.optional("headers", headers);
+        let status = fields.optional("is_active", status);
+        fields.finish(|| {
+            Some(Self {
+                name: name?,
+                url: url?,
+                events: events?,
+                secret,
+                headers: headers.unwrap_or_default(),
+                status: status.unwrap_or(Status::Active),
+            })
+        })
+    }
+}
+
+impl SubscriptionPatch {
+    /// Reads the body of `PATCH /webhooks/{id}`.
+    ///
+    /// # Errors
+    /// Every field that is unknown or wrong.
+    pub fn from_json(body: Value, rules: &TargetRules) -> Result<Self, Violations> {
+        let mut fields = Fields::of(body)?;
+        let patch = Self {
+            name: fields.optional("name", name),
+            url: fields.optional("url", |value| url(value, rules)),
+            events: fields.optional("events", events),
+            secret: fields.optional("secret", |value| match value {
+                Value::Null => Ok(None),
+                value => secret(value).map(Some),
+            }),
+            headers: fields.optional("headers", headers),
+            status: fields.optional("is_active", status),
+        };
+        fields.finish(|| Some(patch))
+    }
+}
+
+/// A JSON object whose fields are taken one by one, while what is wrong with them is gathered.
+struct Fields {
+    rest: Map<String, Value>,
+    violations: Violations,
+}
+
+impl Fields {
+    fn of(body: Value) -> Result<Self, Violations> {
+        match body {
+            Value::Object(rest) => Ok(Self {
+                rest,
+                violations: Violations::default(),
+            }),
+            _ => Err(Violations::one("", "must be a JSON object")),
+        }
+    }
+
+    fn optional<T>(
+        &mut self,
+        field: &str,
+        parse: impl FnOnce(Value) -> Result<T, Violations>,
+    ) -> Option<T> {
+        let value = self.rest.remove(field)?;
+        parse(value)
+            .map_err(|inner| self.violations.nest(field, inner))
+            .ok()
+    }
+
+    fn required<T>(
+        &mut self,
+        field: &str,
+        parse: impl FnOnce(Value) -> Result<T, Violations>,
+    ) -> Option<T> {
+        if !self.rest.contains_key(field) {
+            self.violations.add(field, "is missing");
+        }
+        self.optional(field, parse)
+    }
+
+    fn finish<T>(mut self, value: impl FnOnce() -> Option<T>) -> Result<T, Violations> {
+        for unknown in self.rest.keys() {
+            self.violations
+                .add(unknown, "is not a field of a subscription");
+        }
+        self.violations.into_result(value())
+    }
+}
+
+fn invalid(why: impl fmt::Display) -> Violations {
+    Violations::one("", why)
+}
+
+fn text(value: Value) -> Result<String, Violations> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(invalid("must be a string")),
+    }
+}
+
+fn name(value: Value) -> Result<SubscriptionName, Violations> {
+    SubscriptionName::parse(text(value)?).map_err(invalid)
+}
+
+fn url(value: Value, rules: &TargetRules) -> Result<TargetUrl, Violations> {
+    TargetUrl::parse(&text(value)?, rules).map_err(invalid)
+}
+
+fn secret(value: Value) -> Result<Secret, Violations> {
+    Secret::parse(text(value)?).map_err(invalid)
+}
+
+fn status(value: Value) -> Result<Status, Violations> {
+    match value {
+        Value::Bool(true) => Ok(Status::Active),
+        Value::Bool(false) => Ok(Status::Inactive(None)),
+        _ => Err(invalid("must be true or false")),
+    }
+}
+
+fn events(value: Value) -> Result<EventTypes, Violations> {
+    let Value::Array(names) = value else {
+        return Err(invalid("must be an array of event types"));
+    };
+    let mut violations = Violations::default();
+    let mut types = Vec::new();
+    for (index, value) in names.into_iter().enumerate() {
+        let parsed = text(value).and_then(|name| EventType::parse(&name).map_err(invalid));
+        match parsed {
+            Ok(event_type) if types.contains(&event_type) => {
+                violations.add(format!("[{index}]"), InvalidEventTypes::Duplicate(index));
+            }
+            Ok(event_type) => types.push(event_type),
+            Err(inner) => violations.nest(&format!("[{index}]"), inner),
+        }
+    }
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    EventTypes::new(types).map_err(invalid)
+}
+
+fn headers(value: Value) -> Result<CustomHeaders, Violations> {
+    let Value::Object(members) = value else {
+        return Err(invalid("must be an object of strings"));
+    };
+    let mut violations = Violations::default();
+    let mut headers = CustomHeaders::default();
+    for (name, value) in members {
+        let added = text(value).and_then(|value| headers.add(&name, &value).map_err(invalid));
+        if let Err(inner) = added {
+            violations.nest(&name, inner);
+        }
+    }
+    if !headers.fits() {
+        violations.add("", "must be at most 20 headers and 8 KiB in all");
+    }
+    violations.into_result(Some(headers))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn create(body: Value) -> Result<NewSubscription, Violations> {
+        NewSubscription::from_json(body, &TargetRules::default())
+    }
+
+    fn patch(body: Value) -> Result<SubscriptionPatch, Violations> {
+        SubscriptionPatch::from_json(body, &TargetRules::default())
+    }
+
+    #[test]
+    fn three_fields_are_enough() {
+        let new = create(json!({
+            "name": "n", "url": "https://example.com", "events": ["workflow.failed"],
+        }))
+        .unwrap();
+        assert_eq!((new.secret, new.status), (None, Status::Active));
+    }
+
+    #[test]
+    fn every_bad_field_is_named_at_once() {
+        let body = json!({
+            "name": "", "url": 1, "events": ["workflow.failed", "nope", "workflow.failed", 3],
+            "secret": null, "headers": {"Host": "h", "A": 1}, "is_active": "yes", "id": 1, "x": 2,
+        });
+        insta::assert_json_snapshot!(create(body).unwrap_err(), @r#"
+        [
+          {
+            "field": "name",
+            "message": "must have 1 to 255 characters"
+          },
+          {
+            "field": "url",
+            "message": "must be a string"
+          },
+          {
+            "field": "events[1]",
+            "message": "must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed"
+          },
+          {
+            "field": "events[2]",
+            "message": "is there twice"
+          },
+          {
+            "field": "events[3]",
+            "message": "must be a string"
+          },
+          {
+            "field": "secret",
+            "message": "must be a string"
+          },
+          {
+            "field": "headers.A",
+            "message": "must be a string"
+          },
+          {
+            "field": "headers.Host",
+            "message": "is reserved"
+          },
+          {
+            "field": "is_active",
+            "message": "must be true or false"
+          },
+          {
+            "field": "id",
+            "message": "is not a field of a subscription"
+          },
+          {
+            "field": "x",
+            "message": "is not a field of a subscription"
+          }
+        ]
+        "#);
+    }
+
+    #[test]
+    fn a_patch_tells_absent_from_null() {
+        assert_eq!(patch(json!({})).unwrap(), SubscriptionPatch::default());
+        assert_eq!(patch(json!({"secret": null})).unwrap().secret, Some(None));
+        for field in ["name", "url", "events", "headers", "is_active"] {
+            let violations = patch(json!({field: null})).unwrap_err();
+            assert_eq!(violations.iter().next().unwrap().field, field);
+        }
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for body in [json!([]), json!("a"), json!(null), json!(1)] {
+            assert!(create(body.clone()).is_err() && patch(body).is_err());
+        }
+    }
+}

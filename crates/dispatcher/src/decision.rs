@@ -1,0 +1,174 @@
+//! What a message asks for, decided from what the store says now and nothing else.
+
+use std::time::Duration;
+
+use hookline_broker::contract::{Scheduled, Taken};
+use hookline_core::delivery::{DeliveryState, OwedAttempt};
+use hookline_core::timestamp::Timestamp;
+use hookline_store::{Owed, Standing};
+
+/// From where on an attempt counts as early. Delays are whole seconds, and clocks differ a little.
+const EARLY: Duration = Duration::from_secs(1);
+
+/// What a message asks for, now.
+pub(crate) enum Task {
+    Attempt(Box<Owed>),
+    /// Its delivery ends without an attempt.
+    End(DeliveryState),
+    /// It came early, or its taker may have died before handing on the attempt that follows.
+    HandOn(Scheduled),
+    /// Nothing: it was dealt with.
+    Drop,
+}
+
+/// Of a delivery that is not `found` nothing is owed: the retention has forgotten it.
+pub(crate) fn decide(message: &Taken<OwedAttempt>, found: Option<Owed>, now: Timestamp) -> Task {
+    let Some(found) = found else {
+        return Task::Drop;
+    };
+    let asked = message.message;
+    let DeliveryState::Pending { due } = found.state else {
+        return Task::Drop;
+    };
+    let next = OwedAttempt {
+        delivery: asked.delivery,
+        generation: found.generation,
+        attempt: found.attempts + 1,
+    };
+    match found.standing {
+        Standing::Deleted => Task::End(DeliveryState::Cancelled { at: now }),
+        Standing::Inactive => Task::End(DeliveryState::Skipped { at: now }),
+        // A long delay ends early, for few bits of it count: the rest is waited for.
+        Standing::Active if next == asked && due.remaining(now) >= EARLY => {
+            Task::HandOn(Scheduled {
+                owed: next,
+                delay: due.remaining(now),
+            })
+        }
+        Standing::Active if next == asked => Task::Attempt(Box::new(found)),
+        Standing::Active if message.redelivered => Task::HandOn(Scheduled {
+            owed: next,
+            delay: due.remaining(now),
+        }),
+        Standing::Active => Task::Drop,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_broker::contract::Receipt;
+    use hookline_core::delivery::Origin;
+    use hookline_core::event_type::EventType;
+    use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
+    use hookline_core::target::TargetUrl;
+
+    use super::*;
+
+    fn message(attempt: u32, redelivered: bool) -> Taken<OwedAttempt> {
+        let delivery = DeliveryId(Default::default());
+        Taken {
+            message: OwedAttempt {
+                delivery,
+                generation: 0,
+                attempt,
+            },
+            redelivered,
+            receipt: Receipt { session: 0, tag: 0 },
+        }
+    }
+
+    fn found(attempts: u32, state: DeliveryState, standing: Standing) -> Owed {
+        Owed {
+            generation: 0,
+            attempts,
+            state,
+            origin: Origin::Event,
+            event: EventKey(Default::default()),
+            event_type: EventType::StepFailed,
+            organization: OrganizationId::parse("o").unwrap(),
+            subscription: SubscriptionId(1),
+            standing,
+            url: TargetUrl::from_store("https://example.com"),
+            secret: None,
+            headers: Default::default(),
+        }
+    }
+
+    const NOW: i64 = 1_766_313_000_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_micros(NOW)
+    }
+
+    fn pending(seconds: i64) -> DeliveryState {
+        DeliveryState::Pending {
+            due: Timestamp::from_unix_micros(NOW + seconds * 1_000_000),
+        }
+    }
+
+    #[test]
+    fn the_attempt_that_is_owed_is_made() {
+        let task = decide(
+            &message(2, false),
+            Some(found(1, pending(0), Standing::Active)),
+            now(),
+        );
+        assert!(matches!(task, Task::Attempt(_)));
+    }
+
+    #[test]
+    fn an_attempt_that_comes_early_waits_for_the_rest() {
+        let early = decide(
+            &message(2, false),
+            Some(found(1, pending(90), Standing::Active)),
+            now(),
+        );
+        let Task::HandOn(next) = early else {
+            panic!("not delayed")
+        };
+        assert_eq!((next.owed.attempt, next.delay.as_secs()), (2, 90));
+    }
+
+    #[test]
+    fn a_redelivered_message_hands_on_what_the_store_says_is_owed_after_what_is_left_of_the_wait() {
+        let owed = || Some(found(2, pending(3), Standing::Active));
+        let Task::HandOn(next) = decide(&message(2, true), owed(), now()) else {
+            panic!("not handed on")
+        };
+        assert_eq!((next.owed.attempt, next.delay.as_secs()), (3, 3));
+        assert!(matches!(
+            decide(&message(2, false), owed(), now()),
+            Task::Drop
+        ));
+    }
+
+    #[test]
+    fn a_finished_or_unknown_delivery_needs_nothing() {
+        let delivered = DeliveryState::Delivered { at: now() };
+        let finished = Some(found(1, delivered, Standing::Active));
+        assert!(matches!(
+            decide(&message(1, true), finished, now()),
+            Task::Drop
+        ));
+        assert!(matches!(decide(&message(1, true), None, now()), Task::Drop));
+    }
+
+    #[test]
+    fn an_inactive_subscription_skips_and_a_deleted_one_cancels() {
+        let skipped = decide(
+            &message(1, false),
+            Some(found(0, pending(0), Standing::Inactive)),
+            now(),
+        );
+        assert!(matches!(skipped, Task::End(DeliveryState::Skipped { .. })));
+        let cancelled = decide(
+            &message(1, false),
+            Some(found(0, pending(0), Standing::Deleted)),
+            now(),
+        );
+        assert!(matches!(
+            cancelled,
+            Task::End(DeliveryState::Cancelled { .. })
+        ));
+    }
+}

@@ -1,0 +1,178 @@
+//! Owed attempts: each pending delivery's row is its entry.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Nullable};
+use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
+use hookline_core::ids::DeliveryId;
+use hookline_core::timestamp::Timestamp;
+
+use super::super::Conn;
+use super::super::queries::progress::end;
+use super::{DeadLetter, EmbeddedQueue, TAKES, as_limit, insert_dead_letter};
+use crate::columns::{Key, Uid};
+use crate::error::StoreError;
+
+/// A due attempt in somebody's hands.
+#[derive(Debug, Clone, Copy)]
+pub struct TakenAttempt {
+    /// Which attempt.
+    pub owed: OwedAttempt,
+    /// How often it was taken, this time included.
+    pub takes: i32,
+}
+
+#[derive(QueryableByName)]
+struct AttemptEntry {
+    #[diesel(sql_type = Uid)]
+    id: Key,
+    #[diesel(sql_type = Integer)]
+    generation: i32,
+    #[diesel(sql_type = Integer)]
+    attempts: i32,
+    #[diesel(sql_type = Integer)]
+    takes: i32,
+}
+
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    value: Option<i64>,
+}
+
+impl EmbeddedQueue {
+    /// Takes attempts that are due, out of others' sight until `lease`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn take_attempts(
+        &self,
+        max: usize,
+        now: Timestamp,
+        lease: Timestamp,
+    ) -> Result<Vec<TakenAttempt>, StoreError> {
+        self.home
+            .write(move |conn| {
+                let entries: Vec<AttemptEntry> = diesel::sql_query(
+                    "UPDATE deliveries SET visible_at = ?, takes = takes + 1
+                      WHERE id IN (SELECT id FROM deliveries
+                                    WHERE state = 'pending' AND coalesce(visible_at, due) <= ?
+                                    ORDER BY coalesce(visible_at, due) LIMIT ?)
+                     RETURNING id, generation, attempts, takes",
+                )
+                .bind::<BigInt, _>(lease.unix_micros())
+                .bind::<BigInt, _>(now.unix_micros())
+                .bind::<BigInt, _>(as_limit(max))
+                .load(conn)?;
+                let mut taken = Vec::with_capacity(entries.len());
+                for entry in entries {
+                    let delivery = DeliveryId(entry.id.0);
+                    if entry.takes > TAKES {
+                        bury_delivery(conn, delivery, "taken too often", now)?;
+                        continue;
+                    }
+                    let owed = OwedAttempt {
+                        delivery,
+                        generation: entry.generation.unsigned_abs(),
+                        attempt: entry.attempts.unsigned_abs() + 1,
+                    };
+                    taken.push(TakenAttempt {
+                        owed,
+                        takes: entry.takes,
+                    });
+                }
+                Ok(taken)
+            })
+            .await
+    }
+
+    /// Makes deliveries visible again, if they are still pending.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn release_attempts(&self, ids: Vec<DeliveryId>) -> Result<(), StoreError> {
+        self.home
+            .write(move |conn| {
+                for id in ids {
+                    diesel::sql_query("UPDATE deliveries SET visible_at = NULL WHERE id = ? AND state = 'pending'")
+                        .bind::<Uid, _>(Key(id.0))
+                        .execute(conn)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Ends a delivery that cannot be dealt with, with a dead letter that says why.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn bury_attempt(
+        &self,
+        id: DeliveryId,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.home
+            .write(move |conn| bury_delivery(conn, id, &reason, now))
+            .await
+    }
+
+    /// When the next attempt is due that nobody has.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let next = self
+            .number("SELECT min(coalesce(visible_at, due)) AS value FROM deliveries WHERE state = 'pending'")
+            .await?;
+        Ok(next.map(Timestamp::from_unix_micros))
+    }
+
+    /// How many attempts are due now.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub async fn attempts_waiting(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let waiting = self
+            .home
+            .read(move |conn| {
+                Ok(diesel::sql_query(
+                    "SELECT count(*) AS value FROM deliveries WHERE state = 'pending' AND coalesce(visible_at, due) <= ?",
+                )
+                .bind::<BigInt, _>(now.unix_micros())
+                .get_result::<Number>(conn)?)
+            })
+            .await?;
+        Ok(waiting.value.unwrap_or_default().unsigned_abs())
+    }
+
+    async fn number(&self, query: &'static str) -> Result<Option<i64>, StoreError> {
+        let number = self
+            .home
+            .read(move |conn| Ok(diesel::sql_query(query).get_result::<Number>(conn)?));
+        Ok(number.await?.value)
+    }
+}
+
+fn bury_delivery(
+    conn: &mut Conn,
+    id: DeliveryId,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    end(
+        conn,
+        &[id],
+        DeliveryState::Exhausted {
+            at: now,
+            why: GaveUp::Poison,
+        },
+    )?;
+    let letter = DeadLetter {
+        queue: "deliveries",
+        reason,
+        content_type: None,
+        body: id.0.as_bytes().to_vec(),
+    };
+    insert_dead_letter(conn, letter, now)
+}

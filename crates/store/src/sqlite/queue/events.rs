@@ -1,0 +1,164 @@
+//! Published events, until they are taken in.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
+use hookline_core::timestamp::Timestamp;
+
+use super::super::Conn;
+use super::{EmbeddedQueue, TAKES, as_limit};
+use crate::error::StoreError;
+
+/// How many bytes of events are taken at once; one message may be larger and comes alone.
+const TAKE_BYTES: i64 = 16 * 1024 * 1024;
+
+/// Published events in somebody's hands.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct QueuedEvents {
+    /// The entry.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// How often it was taken, this time included.
+    #[diesel(sql_type = Integer)]
+    pub takes: i32,
+    /// The bytes as they were published.
+    #[diesel(sql_type = Binary)]
+    pub body: Vec<u8>,
+    /// Their format.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub content_type: Option<String>,
+    /// The publisher's trace, as `traceparent`.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub traceparent: Option<String>,
+}
+
+impl EmbeddedQueue {
+    /// Puts published events in; durable on return.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn push_events(
+        &self,
+        body: Vec<u8>,
+        content_type: Option<String>,
+        traceparent: Option<String>,
+    ) -> Result<(), StoreError> {
+        self.home
+            .write(move |conn| {
+                diesel::sql_query(
+                    "INSERT INTO event_queue (content_type, traceparent, body, visible_at) VALUES (?, ?, ?, 0)",
+                )
+                .bind::<Nullable<Text>, _>(content_type)
+                .bind::<Nullable<Text>, _>(traceparent)
+                .bind::<Binary, _>(body)
+                .execute(conn)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Takes events, oldest first, out of others' sight until `lease`.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn take_events(
+        &self,
+        max: usize,
+        now: Timestamp,
+        lease: Timestamp,
+    ) -> Result<Vec<QueuedEvents>, StoreError> {
+        self.home
+            .write(move |conn| {
+                let mut taken: Vec<QueuedEvents> = diesel::sql_query(
+                    "UPDATE event_queue SET visible_at = ?, takes = takes + 1
+                      WHERE id IN (
+                          SELECT id FROM (
+                              SELECT id, sum(length(body)) OVER oldest AS bytes,
+                                     row_number() OVER oldest AS place
+                                FROM (SELECT * FROM event_queue WHERE visible_at <= ?
+                                       ORDER BY visible_at, id LIMIT ?)
+                              WINDOW oldest AS (ORDER BY visible_at, id))
+                           WHERE bytes <= ? OR place = 1)
+                     RETURNING id, takes, body, content_type, traceparent",
+                )
+                .bind::<BigInt, _>(lease.unix_micros())
+                .bind::<BigInt, _>(now.unix_micros())
+                .bind::<BigInt, _>(as_limit(max))
+                .bind::<BigInt, _>(TAKE_BYTES)
+                .load(conn)?;
+                taken.sort_unstable_by_key(|entry| entry.id);
+                let (spent, taken): (Vec<_>, Vec<_>) =
+                    taken.into_iter().partition(|entry| entry.takes > TAKES);
+                for entry in spent {
+                    bury_entry(conn, entry.id, "taken too often", now)?;
+                }
+                Ok(taken)
+            })
+            .await
+    }
+
+    /// Removes events that were taken in.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn ack_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+        self.home
+            .write(move |conn| {
+                for id in ids {
+                    delete_entry(conn, id)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Makes events visible again.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn release_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+        self.home
+            .write(move |conn| {
+                for id in ids {
+                    diesel::sql_query("UPDATE event_queue SET visible_at = 0 WHERE id = ?")
+                        .bind::<BigInt, _>(id)
+                        .execute(conn)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Moves events to the dead letters.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn bury_events(
+        &self,
+        id: i64,
+        reason: String,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        self.home
+            .write(move |conn| bury_entry(conn, id, &reason, now))
+            .await
+    }
+}
+
+fn bury_entry(conn: &mut Conn, id: i64, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+    diesel::sql_query(
+        "INSERT INTO dead_letters (queue, reason, content_type, body, created_at)
+         SELECT 'events', ?, content_type, body, ? FROM event_queue WHERE id = ?",
+    )
+    .bind::<Text, _>(reason)
+    .bind::<BigInt, _>(now.unix_micros())
+    .bind::<BigInt, _>(id)
+    .execute(conn)?;
+    delete_entry(conn, id)
+}
+
+fn delete_entry(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
+    diesel::sql_query("DELETE FROM event_queue WHERE id = ?")
+        .bind::<BigInt, _>(id)
+        .execute(conn)?;
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! The embedded queue: durable, with leases, delays and dead letters, in the same file as the rest.
+//!
+//! A delivery's row is its entry in the queue: it waits until it is due, is out of sight while
+//! somebody has it, and leaves by being moved on. So there is nothing to publish that could be
+//! lost between a commit and a queue. Published events have a table of their own until they are
+//! taken in.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+use hookline_core::timestamp::Timestamp;
+
+use super::{Conn, Sqlite};
+use crate::error::StoreError;
+
+mod attempts;
+mod events;
+
+pub use attempts::TakenAttempt;
+pub use events::QueuedEvents;
+
+/// Who was taken this often and never dealt with goes to the dead letters, as on the broker.
+const TAKES: i32 = 50;
+
+/// A queue beside the tables of a SQLite home.
+#[derive(Clone)]
+pub struct EmbeddedQueue {
+    home: Sqlite,
+}
+
+impl EmbeddedQueue {
+    pub(crate) fn new(home: Sqlite) -> Self {
+        Self { home }
+    }
+
+    /// Makes visible what an earlier process had in its hands.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn void_leases(&self) -> Result<(), StoreError> {
+        self.home
+            .write(|conn| {
+                diesel::sql_query("UPDATE deliveries SET visible_at = NULL WHERE state = 'pending' AND visible_at IS NOT NULL")
+                    .execute(conn)?;
+                diesel::sql_query("UPDATE event_queue SET visible_at = 0 WHERE visible_at > 0").execute(conn)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Whether the queue can be used.
+    pub fn is_ready(&self) -> bool {
+        self.home.is_ready()
+    }
+}
+
+fn as_limit(max: usize) -> i64 {
+    i64::try_from(max).unwrap_or(i64::MAX)
+}
+
+struct DeadLetter<'a> {
+    queue: &'a str,
+    reason: &'a str,
+    content_type: Option<String>,
+    body: Vec<u8>,
+}
+
+fn insert_dead_letter(
+    conn: &mut Conn,
+    letter: DeadLetter<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    diesel::sql_query(
+        "INSERT INTO dead_letters (queue, reason, content_type, body, created_at) VALUES (?, ?, ?, ?, ?)",
+    )
+    .bind::<Text, _>(letter.queue)
+    .bind::<Text, _>(letter.reason)
+    .bind::<Nullable<Text>, _>(letter.content_type)
+    .bind::<Binary, _>(letter.body)
+    .bind::<BigInt, _>(now.unix_micros())
+    .execute(conn)?;
+    Ok(())
+}
