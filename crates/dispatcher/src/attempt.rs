@@ -192,15 +192,7 @@ fn failure(error: &reqwest::Error) -> Failure {
     } else if error.is_timeout() {
         (FailureKind::Timeout, "no connection in time".to_owned())
     } else if error.is_connect() {
-        let refused = chain(error)
-            .filter_map(|cause| cause.downcast_ref::<io::Error>())
-            .any(|cause| cause.kind() == io::ErrorKind::ConnectionRefused);
-        let message = if refused {
-            "the connection was refused"
-        } else {
-            "no connection"
-        };
-        (FailureKind::Connect, message.to_owned())
+        no_connection(error)
     } else {
         (
             FailureKind::Response,
@@ -212,6 +204,24 @@ fn failure(error: &reqwest::Error) -> Failure {
         message,
         status: None,
     }
+}
+
+/// A receiver that hangs up before a request could be made has not spoken TLS: in the plain there
+/// is nothing to be said until then.
+fn no_connection(error: &reqwest::Error) -> (FailureKind, String) {
+    let is = |kind: io::ErrorKind| {
+        chain(error)
+            .filter_map(|cause| cause.downcast_ref::<io::Error>())
+            .any(|cause| cause.kind() == kind)
+    };
+    let (kind, message) = if is(io::ErrorKind::ConnectionRefused) {
+        (FailureKind::Connect, "the connection was refused")
+    } else if is(io::ErrorKind::UnexpectedEof) || is(io::ErrorKind::ConnectionReset) {
+        (FailureKind::Tls, "no TLS session: the receiver hung up")
+    } else {
+        (FailureKind::Connect, "no connection")
+    };
+    (kind, message.to_owned())
 }
 
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

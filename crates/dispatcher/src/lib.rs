@@ -11,6 +11,8 @@
 pub mod attempt;
 mod decision;
 pub mod maintenance;
+mod poison;
+pub mod reconciler;
 mod recorder;
 mod resolver;
 mod worker;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use hookline_dispatcher::{Dispatcher, Policy, maintenance};
+use hookline_dispatcher::{Dispatcher, Policy, maintenance, reconciler};
 use hookline_runtime::service::{Context, run};
 
 fn main() -> ExitCode {
@@ -22,7 +22,12 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     context
         .readiness
         .register("deliveries", move || source.is_ready());
-    tokio::spawn(maintenance::keep_up(store, settings.retention.age()));
+    tokio::spawn(maintenance::keep_up(
+        store.clone(),
+        settings.retention.age(),
+    ));
+    let grace = settings.dispatcher.overdue_after;
+    tokio::spawn(reconciler::keep_sweeping(store, rabbit.publisher(), grace));
     hookline_dispatcher::run(dispatcher, context.shutdown).await?;
     rabbit.close().await;
     Ok(())

@@ -47,7 +47,6 @@ pub(crate) enum Finished {
 #[derive(Clone)]
 pub(crate) struct Recorder {
     finished: mpsc::Sender<Finished>,
-    dispatcher: Dispatcher,
 }
 
 impl Recorder {
@@ -59,13 +58,6 @@ impl Recorder {
             );
         }
     }
-
-    pub(crate) async fn bury(&self, message: Taken<OwedAttempt>, reason: &str) {
-        tracing::error!(delivery.id = %message.message.delivery, reason, "buried a delivery's message");
-        if let Err(why) = self.dispatcher.attempts.bury(message, reason).await {
-            tracing::warn!(error = %why, "could not put a message to the dead letters; it comes again");
-        }
-    }
 }
 
 /// Starts recording. It ends when every entrance is gone and the rest is recorded.
@@ -74,10 +66,7 @@ pub(crate) fn start(
     shutdown: CancellationToken,
 ) -> (Recorder, JoinHandle<()>) {
     let (finished, mut waiting) = mpsc::channel(2 * BATCH);
-    let entrance = Recorder {
-        finished,
-        dispatcher: dispatcher.clone(),
-    };
+    let entrance = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
     let recording = Recording {
         dispatcher,
@@ -164,7 +153,7 @@ impl Recording {
                 }
                 Ended::Failed(why) if batch.len() == 1 => {
                     for (message, _) in batch {
-                        self.bury(message, &why).await;
+                        self.dispatcher.bury(message, &why.to_string()).await;
                     }
                 }
                 Ended::Failed(_) => {
@@ -221,7 +210,7 @@ impl Recording {
                 Ended::Stopped => self.release(messages).await,
                 Ended::Failed(why) => {
                     for message in messages {
-                        self.bury(message, &why).await;
+                        self.dispatcher.bury(message, &why.to_string()).await;
                     }
                 }
             }
@@ -254,18 +243,6 @@ impl Recording {
         let messages: Vec<_> = messages.collect();
         if !messages.is_empty() {
             self.dispatcher.attempts.release(messages).await;
-        }
-    }
-
-    async fn bury(&self, message: Taken<OwedAttempt>, why: &StoreError) {
-        tracing::error!(delivery.id = %message.message.delivery, error = %why, "buried a delivery's message");
-        if let Err(why) = self
-            .dispatcher
-            .attempts
-            .bury(message, &why.to_string())
-            .await
-        {
-            tracing::warn!(error = %why, "could not put a message to the dead letters; it comes again");
         }
     }
 

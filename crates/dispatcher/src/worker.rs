@@ -140,7 +140,7 @@ impl Worker {
         };
         for (message, owed) in attempts {
             let Some(body) = bodies.get(&owed.event).cloned() else {
-                self.recorder.bury(message, "its event is gone").await;
+                self.dispatcher.bury(message, "its event is gone").await;
                 continue;
             };
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
@@ -200,7 +200,7 @@ impl Worker {
     /// What the store holds of these cannot be read: they end as dead letters.
     async fn bury_all(&self, taken: Vec<Taken<OwedAttempt>>, why: &str) {
         for message in taken {
-            self.recorder.bury(message, why).await;
+            self.dispatcher.bury(message, why).await;
         }
     }
 }

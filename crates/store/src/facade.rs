@@ -17,7 +17,7 @@ use crate::fanout_index::FanoutIndex;
 use crate::postgres::{self, Postgres, PostgresSettings};
 use crate::records::{
     AttemptRecord, Body, Created, Given, IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry,
-    LogQuery, NewKey, Owed, Window,
+    LogQuery, NewKey, Owed, Sweep, Window,
 };
 use crate::sqlite::queue::EmbeddedQueue;
 use crate::sqlite::{self, Sharing, Sqlite};
@@ -181,6 +181,25 @@ impl Store {
                 let theirs = Timestamp::from_unix_micros(theirs);
                 tracing::warn!(%ours, %theirs, "this machine's clock and the database's differ");
             }
+        }
+    }
+
+    /// What is owed and seems to be lost, marked as handed on again. In a SQLite home nothing can
+    /// be: a delivery's row is its entry in the queue.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn sweep(
+        &self,
+        sweep: Sweep,
+        now: Timestamp,
+    ) -> Result<Vec<OwedAttempt>, StoreError> {
+        match &self.home {
+            Home::Postgres(home) => {
+                home.run(move |conn| postgres::overdue::sweep(conn, sweep, now))
+                    .await
+            }
+            Home::Sqlite(_) => Ok(Vec::new()),
         }
     }
 

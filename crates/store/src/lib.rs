@@ -31,6 +31,6 @@ pub use postgres::PostgresSettings;
 pub use records::{
     AttemptRecord, AttemptStatus, Body, Created, Follow, Given, IncomingEvent, KeyHash, KeyInfo,
     Listing, LogCursor, LogEntry, LogQuery, LogStart, LoggedError, NewKey, Owed, Passage, Standing,
-    Window,
+    Sweep, Window,
 };
 pub use sqlite::queue::{EmbeddedQueue, QueuedEvents, TakenAttempt};

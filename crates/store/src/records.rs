@@ -327,3 +327,13 @@ pub enum Follow {
     /// No further attempt.
     Exhausted(GaveUp),
 }
+
+/// How a reconciler sweeps.
+#[derive(Debug, Clone, Copy)]
+pub struct Sweep {
+    /// How long after it was due an attempt counts as overdue; twice as long each time that it was
+    /// handed on again.
+    pub grace: Duration,
+    /// How many at most.
+    pub limit: u32,
+}

@@ -33,7 +33,8 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
          )
          UPDATE deliveries d
             SET attempts = m.attempt, state = m.state, due = m.due,
-                finished_at = m.finished_at, gave_up = m.gave_up
+                finished_at = m.finished_at, gave_up = m.gave_up,
+                republished = 0, republish_after = NULL
            FROM moves m JOIN locked l ON l.id = m.id
           WHERE d.id = m.id AND d.state = 'pending'
             AND d.generation = m.generation AND d.attempts = m.attempt - 1

@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use crate::error::StoreError;
 
 pub(crate) mod bulk;
+pub(crate) mod overdue;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
 

@@ -9,6 +9,7 @@
 mod fixture;
 mod intake;
 mod log;
+mod overdue;
 mod progress;
 mod queue;
 mod retention;

@@ -75,10 +75,14 @@ CREATE TABLE deliveries (
     due BIGINT,
     finished_at BIGINT,
     gave_up TEXT,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    -- How often the reconciler has handed the present attempt on again, and from when on it counts
+    -- as overdue once more.
+    republished INTEGER NOT NULL DEFAULT 0,
+    republish_after BIGINT
 ) WITH (fillfactor = 80);
 CREATE INDEX deliveries_by_event ON deliveries (event_key);
-CREATE INDEX deliveries_due ON deliveries (due) WHERE state = 'pending';
+CREATE INDEX deliveries_overdue ON deliveries (coalesce(republish_after, due)) WHERE state = 'pending';
 
 -- By day, so that retention drops whole tables. A row is written only for a delivery that moved,
 -- which is what keeps it unique.
