@@ -21,6 +21,7 @@ mod session;
 mod source;
 mod subscription;
 mod topology;
+mod workflow;
 
 use std::fmt;
 use std::sync::Arc;

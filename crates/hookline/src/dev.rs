@@ -60,7 +60,9 @@ impl Dev {
         host("hookline dev", settings, async |context| {
             let prepare = async |store: &Store| ensure_key(store, &key, &org).await;
             let announce = |address| println!("API:  http://{address}\nkey:  {key}\nready");
-            Single { folder, listener }.run(context, prepare, announce).await
+            Single { folder, listener }
+                .run(context, prepare, announce)
+                .await
         })
     }
 }

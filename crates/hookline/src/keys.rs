@@ -74,7 +74,10 @@ impl Keys {
 
 impl Create {
     async fn run(self) -> anyhow::Result<()> {
-        ensure!(!self.name.contains(char::is_control), "--name must not have control characters");
+        ensure!(
+            !self.name.contains(char::is_control),
+            "--name must not have control characters"
+        );
         let mut scopes = self.scopes;
         scopes.dedup();
         let key = format!("hk_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));
@@ -98,6 +101,14 @@ fn line(key: &KeyInfo) -> String {
         None => "active".to_owned(),
         Some(at) => format!("ended {at}"),
     };
-    let KeyInfo { id, name, default_organization, .. } = key;
-    format!("{id}\t{default_organization}\t{}\t{state}\t{name}", scopes.join(","))
+    let KeyInfo {
+        id,
+        name,
+        default_organization,
+        ..
+    } = key;
+    format!(
+        "{id}\t{default_organization}\t{}\t{state}\t{name}",
+        scopes.join(",")
+    )
 }

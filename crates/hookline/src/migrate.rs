@@ -23,13 +23,16 @@ impl Migrate {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = Settings::load(self.config.as_deref())?;
         let store = distributed::store(&settings)?;
-        let migrated = peers::wait_for("PostgreSQL", settings.start.wait_for_peers, async || {
-            match store.migrate(now()).await {
-                Err(passing @ StoreError::Unavailable(_)) => Err(passing),
-                migrated => Ok(migrated),
-            }
-        })
-        .await?;
+        let migrated =
+            peers::wait_for(
+                "PostgreSQL",
+                settings.start.wait_for_peers,
+                async || match store.migrate(now()).await {
+                    Err(passing @ StoreError::Unavailable(_)) => Err(passing),
+                    migrated => Ok(migrated),
+                },
+            )
+            .await?;
         migrated?;
         println!("the schema is up to date");
         Ok(ExitCode::SUCCESS)

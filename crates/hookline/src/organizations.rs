@@ -29,7 +29,11 @@ impl Organizations {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Create { id, place } => {
-                let created = place.store().await?.create_organization(id.clone(), now()).await?;
+                let created = place
+                    .store()
+                    .await?
+                    .create_organization(id.clone(), now())
+                    .await?;
                 anyhow::ensure!(created, "there is an organization {id} already");
                 println!("{id}");
             }

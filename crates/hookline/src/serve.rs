@@ -37,7 +37,9 @@ impl Serve {
         let folder = self.data_dir.map_or_else(|| users_folder("serve"), Ok)?;
         host("hookline serve", settings, async |context| {
             let announce = |address| println!("API:  http://{address}\nready");
-            Single { folder, listener }.run(context, async |_| Ok(()), announce).await
+            Single { folder, listener }
+                .run(context, async |_| Ok(()), announce)
+                .await
         })
     }
 }

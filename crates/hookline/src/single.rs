@@ -31,7 +31,9 @@ impl Single {
         prepare(&store).await?;
         let settings = context.settings.clone();
         let watched = store.clone();
-        context.readiness.register("store", move || watched.is_ready());
+        context
+            .readiness
+            .register("store", move || watched.is_ready());
         let ingest = Ingest {
             store: store.clone(),
             events: queues.clone(),
@@ -52,7 +54,10 @@ impl Single {
             settings: settings.as_ref().into(),
             readiness: context.readiness,
         };
-        let address = self.listener.local_addr().context("the API's address is not known")?;
+        let address = self
+            .listener
+            .local_addr()
+            .context("the API's address is not known")?;
         let stop = context.shutdown;
         tokio::spawn(maintenance::keep_up(store, settings.retention.age()));
         let ingesting = ends_all(&stop, async {
@@ -60,7 +65,10 @@ impl Single {
             Ok(())
         });
         let dispatching = ends_all(&stop, hookline_dispatcher::run(dispatcher, stop.clone()));
-        let serving = ends_all(&stop, hookline_subscription_api::run(self.listener, api, stop.clone()));
+        let serving = ends_all(
+            &stop,
+            hookline_subscription_api::run(self.listener, api, stop.clone()),
+        );
         // The listener has been taking connections since it was bound.
         announce(address);
         let (ingested, dispatched, served) = tokio::join!(ingesting, dispatching, serving);

@@ -26,7 +26,7 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 use crate::rabbit::delay::{ADDRESS, TOP_LEVEL, pattern};
 
 /// Where workflow services publish.
-const PUBLISHED: &str = "workflow.events";
+pub(super) const PUBLISHED: &str = "workflow.events";
 pub(super) const EVENTS: &str = "hookline.events";
 pub(super) const EVENTS_REJECTED: &str = "hookline.events.rejected";
 pub(super) const DELIVERIES: &str = "hookline.deliveries";

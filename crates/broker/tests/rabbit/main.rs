@@ -5,6 +5,7 @@
 
 mod broker;
 mod proxy;
+mod workflow;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! Publishing to RabbitMQ, as a workflow service does.
 
+use std::error::Error as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,18 +31,35 @@ impl Broker {
             name: "hookline publish".to_owned(),
             confirm_timeout: CONFIRM_TIMEOUT,
         };
-        let rabbit = Rabbit::connect(settings).await?;
+        let rabbit = Rabbit::connect(settings)
+            .await
+            .map_err(|why| match why.source() {
+                // The causes behind it say the same again.
+                Some(cause) => anyhow::anyhow!("{why}: {cause}"),
+                None => why.into(),
+            })?;
         Ok(Self { rabbit })
     }
 
     /// Returns once the broker has confirmed all of them. A lost connection mends itself meanwhile,
     /// and an event that goes in twice is one event.
-    pub(super) async fn publish(&self, events: &[Numbered<'_>], progress: &Progress) -> anyhow::Result<()> {
-        let publish = || interim(&self.rabbit, events);
+    pub(super) async fn publish(
+        &self,
+        events: &[Numbered<'_>],
+        progress: &Progress,
+    ) -> anyhow::Result<()> {
+        let publish = || {
+            let events = events.iter().map(|one| one.event);
+            self.rabbit.publish_as_workflow_service(events)
+        };
+        let waits = ExponentialBuilder::default()
+            .with_max_times(TRIES - 1)
+            .with_jitter();
         publish
-            .retry(ExponentialBuilder::default().with_max_times(TRIES - 1).with_jitter())
+            .retry(waits)
             .notify(|why: &QueueError, wait| {
-                progress.say(&format!("{why}; trying again in {:.0?}", wait));
+                let seconds = wait.as_secs_f64();
+                progress.say(&format!("{why}; trying again in {seconds:.1} s"));
             })
             .await
             .context("the broker did not take the events")
@@ -50,13 +68,4 @@ impl Broker {
     pub(super) async fn close(self) {
         self.rabbit.close().await;
     }
-}
-
-// INTERIM until the broker has its call.
-async fn interim(rabbit: &Rabbit, events: &[Numbered<'_>]) -> Result<(), QueueError> {
-    for one in events {
-        rabbit.publisher().publish_events(hookline_broker::contract::PublishedEvents {
-            body: one.event.body.clone(), content_type: Some("application/json".into()), trace: None }).await?;
-    }
-    Ok(())
 }

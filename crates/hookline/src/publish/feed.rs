@@ -51,7 +51,7 @@ impl Feed {
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
         let (about, file) = opened.with_context(|| format!("cannot read {}", path.display()))?;
         anyhow::ensure!(!about.is_dir(), "{} is a folder", path.display());
-        let bytes = about.is_file().then(|| about.len());
+        let bytes = about.is_file().then_some(about.len());
         Self::start(file, bytes, ids)
     }
 
@@ -163,12 +163,20 @@ mod tests {
             let json: usize = batch.lines.len() * (line.len() + 1);
             assert!(json < 8 * 1024 * 1024);
         }
-        assert!(held <= ROOM + 2 * line.len() + BUFFER, "{held} bytes are held");
+        assert!(
+            held <= ROOM + 2 * line.len() + BUFFER,
+            "{held} bytes are held"
+        );
     }
 
     #[tokio::test]
     async fn a_folder_and_a_missing_file_are_said_so() {
-        let complaint = |path: &str| Feed::open(Path::new(path), Ids::Given).err().unwrap().to_string();
+        let complaint = |path: &str| {
+            Feed::open(Path::new(path), Ids::Given)
+                .err()
+                .unwrap()
+                .to_string()
+        };
         assert_eq!(complaint("."), ". is a folder");
         assert_eq!(complaint("no/such.jsonl"), "cannot read no/such.jsonl");
     }

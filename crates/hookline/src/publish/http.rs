@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 const TRIES: usize = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(10);
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 /// However long the API asks for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
@@ -104,12 +104,15 @@ impl Api {
             .when(Unsent::passes)
             .adjust(|why, wait| Some(wait?.max(why.asked_wait())))
             .notify(|why, wait| {
-                progress.say(&format!("{why}; trying again in {:.1} s", wait.as_secs_f64()));
+                progress.say(&format!(
+                    "{why}; trying again in {:.1} s",
+                    wait.as_secs_f64()
+                ));
             })
             .await;
         sent.map_err(|why| {
             let Self { events, .. } = self;
-            anyhow::anyhow!("{request} were not published to {events}: {why}")
+            anyhow::anyhow!("could not publish {request} to {events}: {why}")
         })
     }
 
@@ -193,8 +196,11 @@ impl<'a> Request<'a> {
         let mut detail = text(&problem, "detail");
         let errors = problem["errors"].as_array().map_or(&[][..], Vec::as_slice);
         for error in errors.iter().take(FIELDS_SHOWN) {
-            let field = self.on_a_line(&text(error, "field"));
-            detail += &format!("; {field}: {}", text(error, "message"));
+            let (field, message) = (text(error, "field"), text(error, "message"));
+            detail += &match self.on_a_line(&field).as_str() {
+                "" => format!("; {message}"),
+                place => format!("; {place}: {message}"),
+            };
         }
         if errors.len() > FIELDS_SHOWN {
             detail += "; …";
@@ -207,7 +213,9 @@ impl<'a> Request<'a> {
         let line = field.strip_prefix('[').and_then(|rest| {
             let (index, rest) = rest.split_once(']')?;
             let one = self.events.get(index.parse::<usize>().ok()?)?;
-            let name = rest.strip_prefix('.').map_or(rest.to_owned(), |name| format!(": {name}"));
+            let name = rest
+                .strip_prefix('.')
+                .map_or(rest.to_owned(), |name| format!(": {name}"));
             Some(format!("line {}{name}", one.line))
         });
         line.unwrap_or_else(|| field.to_owned())
@@ -216,12 +224,18 @@ impl<'a> Request<'a> {
 
 impl fmt::Display for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let count = self.len();
-        write!(f, "{count} events of {}", self.organization)?;
-        if let (Some(first), Some(last)) = (self.events.first(), self.events.last()) {
-            write!(f, " from lines {} to {}", first.line, last.line)?;
+        let organization = self.organization;
+        match self.events.as_slice() {
+            [] => write!(f, "no events of {organization}"),
+            [one] => write!(f, "the event of {organization} on line {}", one.line),
+            [first, .., last] => {
+                let (count, first, last) = (self.len(), first.line, last.line);
+                write!(
+                    f,
+                    "the {count} events of {organization} on lines {first} to {last}"
+                )
+            }
         }
-        Ok(())
     }
 }
 
@@ -236,7 +250,9 @@ impl Unsent {
 
     fn asked_wait(&self) -> Duration {
         match self {
-            Self::Refused { wait: Some(wait), .. } => (*wait).min(LONGEST_RETRY_AFTER),
+            Self::Refused {
+                wait: Some(wait), ..
+            } => (*wait).min(LONGEST_RETRY_AFTER),
             _ => Duration::ZERO,
         }
     }
@@ -245,7 +261,9 @@ impl Unsent {
 impl fmt::Display for Unsent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(why) if why.is_timeout() => f.write_str("the API did not answer in time"),
+            Self::Unreachable(why) if why.is_timeout() => {
+                f.write_str("the API did not answer in time")
+            }
             Self::Unreachable(why) => {
                 // The last cause is the one that says something: "Connection refused".
                 let causes = std::iter::successors(why.source(), |&cause| cause.source());
@@ -257,7 +275,12 @@ impl fmt::Display for Unsent {
             Self::Refused { status, detail, .. } if detail.is_empty() => {
                 write!(f, "the API answered {status}")
             }
-            Self::Refused { status, detail, .. } => write!(f, "the API answered {status}: {detail}"),
+            Self::Refused { status, detail, .. } => {
+                write!(f, "the API answered {status}: {detail}")
+            }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,12 @@ pub(crate) struct Publish {
     to: To,
 
     /// The API key to publish with
-    #[arg(long, value_name = "KEY", env = "HOOKLINE_API_KEY", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "HOOKLINE_API_KEY",
+        hide_env_values = true
+    )]
     api_key: Option<String>,
 
     /// Publish the events of this organization and refuse others; without it, over HTTP each event
@@ -71,8 +76,18 @@ impl Publish {
     /// Ends with 0 once every event is durable.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let destination = match (self.to, self.api_key) {
-            (To { amqp: Some(url), .. }, _) => Destination::Broker(Broker::connect(url).await?),
-            (To { http: Some(url), .. }, Some(key)) => Destination::Api(Api::new(&url, &key)?),
+            (
+                To {
+                    amqp: Some(url), ..
+                },
+                _,
+            ) => Destination::Broker(Broker::connect(url).await?),
+            (
+                To {
+                    http: Some(url), ..
+                },
+                Some(key),
+            ) => Destination::Api(Api::new(&url, &key)?),
             _ => anyhow::bail!("say where to: --amqp URL, or --http URL and --api-key KEY"),
         };
         let feed = Feed::open(&self.file, destination.ids())?;
@@ -83,14 +98,23 @@ impl Publish {
             refused: 0,
         };
         let ended = publishing.all(feed, &destination).await;
-        let Publishing { published, refused, progress, .. } = publishing;
+        let Publishing {
+            published,
+            refused,
+            progress,
+            ..
+        } = publishing;
         drop(progress);
         if let Destination::Broker(broker) = destination {
             broker.close().await;
         }
         println!("published {published} events");
         ended?;
-        Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if refused == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
 
@@ -145,10 +169,16 @@ impl Publishing {
         for line in &batch.lines {
             let wanted = line.event.as_ref().map_err(String::clone);
             match wanted.and_then(|event| self.wanted(event)) {
-                Ok(event) => events.push(Numbered { line: line.number, event }),
+                Ok(event) => events.push(Numbered {
+                    line: line.number,
+                    event,
+                }),
                 Err(why) => {
                     self.refused += 1;
-                    self.progress.say(&format!("refused {}: line {}: {why}", self.refused, line.number));
+                    self.progress.say(&format!(
+                        "refused {}: line {}: {why}",
+                        self.refused, line.number
+                    ));
                 }
             }
         }
@@ -157,9 +187,10 @@ impl Publishing {
 
     fn wanted<'a>(&self, event: &'a Event) -> Result<&'a Event, String> {
         match &self.only {
-            Some(only) if *only != event.organization => {
-                Err(format!("organization_id: is {}, and --org is {only}", event.organization))
-            }
+            Some(only) if *only != event.organization => Err(format!(
+                "organization_id: is {}, and --org is {only}",
+                event.organization
+            )),
             _ => Ok(event),
         }
     }

@@ -35,7 +35,11 @@ impl Progress {
             bar
         });
         let began = Instant::now();
-        Self { bar, began, said: began }
+        Self {
+            bar,
+            began,
+            said: began,
+        }
     }
 
     /// Shows that `published` events are durable and `bytes` of the input are dealt with.

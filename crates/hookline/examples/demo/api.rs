@@ -1,0 +1,156 @@
+//! Hookline's REST API, as any client would use it.
+
+use anyhow::{Context as _, bail, ensure};
+use hookline_core::event::Event;
+use reqwest::{Client, Method, StatusCode};
+use serde_json::Value;
+
+/// The most that a page may have.
+const PAGE: usize = 100;
+
+/// The API and an organization's key.
+pub(crate) struct Api {
+    client: Client,
+    url: String,
+    key: String,
+}
+
+/// An attempt, as the log has it.
+#[derive(Debug, Clone)]
+pub(crate) struct LogEntry {
+    pub(crate) delivery_id: String,
+    pub(crate) subscription_id: i64,
+    pub(crate) attempt: u64,
+    pub(crate) trigger: String,
+    pub(crate) is_success: bool,
+    pub(crate) response_status: Option<u64>,
+    pub(crate) created_at: String,
+    pub(crate) next_attempt_at: Option<String>,
+}
+
+/// What the API says of a subscription.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    pub(crate) is_active: bool,
+    pub(crate) disabled_reason: Option<String>,
+}
+
+impl Api {
+    pub(crate) fn new(url: &str, key: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            client: Client::builder().no_proxy().build()?,
+            url: format!("{url}/v1"),
+            key: key.to_owned(),
+        })
+    }
+
+    /// Creates a subscription and returns its id.
+    pub(crate) async fn subscribe(&self, subscription: &Value) -> anyhow::Result<i64> {
+        let body = subscription.to_string();
+        let created = self.ask(Method::POST, "/webhooks", body).await?;
+        created["id"]
+            .as_i64()
+            .context("a subscription without an id")
+    }
+
+    /// Returns once all of them are durable.
+    pub(crate) async fn publish(&self, events: &[&Event]) -> anyhow::Result<()> {
+        let bodies: Vec<&str> = events
+            .iter()
+            .map(|event| std::str::from_utf8(&event.body))
+            .collect::<Result<_, _>>()?;
+        let answer = self
+            .ask(Method::POST, "/events", format!("[{}]", bodies.join(",")))
+            .await?;
+        let accepted = answer["accepted"].as_array().map_or(0, Vec::len);
+        ensure!(
+            accepted == events.len(),
+            "{accepted} of {} events were accepted",
+            events.len()
+        );
+        Ok(())
+    }
+
+    pub(crate) async fn state(&self, subscription: i64) -> anyhow::Result<State> {
+        let found = self.get(&format!("/webhooks/{subscription}")).await?;
+        Ok(State {
+            is_active: found["is_active"] == true,
+            disabled_reason: text(&found, "disabled_reason"),
+        })
+    }
+
+    /// The attempts of a subscription, oldest first.
+    pub(crate) async fn log_of(&self, subscription: i64) -> anyhow::Result<Vec<LogEntry>> {
+        self.log(&format!("/webhooks/{subscription}/logs")).await
+    }
+
+    /// The attempts of the organization, oldest first.
+    pub(crate) async fn whole_log(&self) -> anyhow::Result<Vec<LogEntry>> {
+        self.log("/webhooks/logs/all").await
+    }
+
+    /// Page by page: each names the next with a cursor.
+    async fn log(&self, path: &str) -> anyhow::Result<Vec<LogEntry>> {
+        let mut entries = Vec::new();
+        let mut next = String::new();
+        loop {
+            let page = self.get(&format!("{path}?limit={PAGE}{next}")).await?;
+            let logs = page["logs"].as_array().context("a page without logs")?;
+            for log in logs {
+                entries.push(LogEntry::read(log).with_context(|| format!("log entry {log}"))?);
+            }
+            match text(&page, "next_cursor") {
+                Some(cursor) => next = format!("&cursor={cursor}"),
+                None => break,
+            }
+        }
+        entries.reverse();
+        Ok(entries)
+    }
+
+    async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(Method::GET, path, String::new()).await
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: String) -> anyhow::Result<Value> {
+        let answer = self
+            .client
+            .request(method.clone(), format!("{}{path}", self.url))
+            .bearer_auth(&self.key)
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .with_context(|| format!("{method} {path}"))?;
+        let (status, body) = (answer.status(), answer.bytes().await?);
+        if !matches!(
+            status,
+            StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED
+        ) {
+            bail!(
+                "{method} {path} answered {status}: {}",
+                String::from_utf8_lossy(&body)
+            );
+        }
+        serde_json::from_slice(&body).with_context(|| format!("{method} {path}"))
+    }
+}
+
+impl LogEntry {
+    fn read(log: &Value) -> Option<Self> {
+        Some(Self {
+            delivery_id: text(log, "delivery_id")?,
+            subscription_id: log["subscription_id"].as_i64()?,
+            attempt: log["attempt"].as_u64()?,
+            trigger: text(log, "trigger")?,
+            is_success: log["status"] == "success",
+            response_status: log["response_status"].as_u64(),
+            created_at: text(log, "created_at")?,
+            next_attempt_at: text(log, "next_attempt_at"),
+        })
+    }
+}
+
+fn text(of: &Value, name: &str) -> Option<String> {
+    of[name].as_str().map(str::to_owned)
+}

@@ -1,0 +1,55 @@
+//! The system, `hookline dev`, as its two customers reach it.
+
+use anyhow::Context as _;
+use rand::distr::{Alphanumeric, SampleString as _};
+
+use crate::api::Api;
+use crate::process::{Folder, Process};
+
+/// Whose events the file has.
+pub(crate) const ORGANIZATIONS: [&str; 2] = ["org_acme", "org_globex"];
+
+/// The waits between attempts: short, so that the demo is.
+pub(crate) const RETRY_SECONDS: [u64; 3] = [1, 1, 2];
+
+/// The running system's API, for each organization.
+pub(crate) struct System {
+    pub(crate) url: String,
+    apis: Vec<(&'static str, Api)>,
+}
+
+impl System {
+    /// Starts it in an empty folder and returns once it serves both organizations.
+    pub(crate) async fn start() -> anyhow::Result<(Self, Process)> {
+        let key = format!("hk_{}", Alphanumeric.sample_string(&mut rand::rng(), 32));
+        let [first, others @ ..] = ORGANIZATIONS;
+        let dev = [
+            "dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--api-key",
+            &key,
+            "--org",
+            first,
+        ];
+        let schedule = format!("{RETRY_SECONDS:?}");
+        let setting = ("HOOKLINE__RETRY__SCHEDULE_SECONDS", schedule.as_str());
+        let (url, process) = Process::start(Folder::create()?, &dev, setting).await?;
+
+        let mut apis = vec![(first, Api::new(&url, &key)?)];
+        for other in others {
+            let folder = process.folder();
+            folder.run(&["org", "create", other]).await?;
+            let key = folder.run(&["key", "create", "--org", other]).await?;
+            apis.push((other, Api::new(&url, &key)?));
+        }
+        Ok((Self { url, apis }, process))
+    }
+
+    /// The API as an organization's key opens it.
+    pub(crate) fn api(&self, organization: &str) -> anyhow::Result<&Api> {
+        let found = self.apis.iter().find(|(known, _)| *known == organization);
+        let (_, api) = found.with_context(|| format!("there is no {organization}"))?;
+        Ok(api)
+    }
+}
