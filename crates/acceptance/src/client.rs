@@ -40,6 +40,42 @@ impl Answer {
         Ok(self)
     }
 
+    /// The answer, if it is a problem of this status that says all that RFC 9457 asks for.
+    ///
+    /// # Errors
+    /// When it is none; the text shows the body.
+    pub fn problem(self, status: u16) -> anyhow::Result<Self> {
+        let answer = self.expect(status)?;
+        let content_type = answer.header("content-type");
+        ensure!(
+            content_type == "application/problem+json",
+            "a problem of type {content_type:?}: {}",
+            answer.json
+        );
+        let says = |name: &str| {
+            answer.json[name]
+                .as_str()
+                .is_some_and(|text| !text.is_empty())
+        };
+        ensure!(
+            says("type") && says("title") && says("detail") && answer.json["status"] == status,
+            "no whole problem: {}",
+            answer.json
+        );
+        ensure!(
+            (status == 422) != answer.bad_fields().is_empty(),
+            "fields are named by a 422 alone: {}",
+            answer.json
+        );
+        Ok(answer)
+    }
+
+    /// A header's value; empty without it.
+    pub fn header(&self, name: &str) -> &str {
+        let value = self.headers.get(name);
+        value.and_then(|value| value.to_str().ok()).unwrap_or("")
+    }
+
     /// The fields that a 422 names, in order.
     pub fn bad_fields(&self) -> Vec<String> {
         let errors = self.json["errors"]
@@ -69,6 +105,15 @@ impl Client {
     pub fn with_key(&self, key: Option<&str>) -> Self {
         Self {
             key: key.map(str::to_owned),
+            ..self.clone()
+        }
+    }
+
+    /// The same client of the API at another base.
+    #[must_use]
+    pub fn at(&self, base: &str) -> Self {
+        Self {
+            base: base.to_owned(),
             ..self.clone()
         }
     }

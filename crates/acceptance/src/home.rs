@@ -442,11 +442,7 @@ impl Peers {
         let postgres = variable("HOOKLINE_TEST_POSTGRES")?;
         let amqp = variable("HOOKLINE_TEST_AMQP")?;
         psql(&postgres, &format!("CREATE DATABASE {name}")).await?;
-        rabbitmqctl(&format!(
-            "rabbit_vhost:add(<<\"{name}\">>, <<\"test\">>), rabbit_auth_backend_internal:set_permissions(\
-             <<\"hookline\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)."
-        ))
-        .await?;
+        add_vhost(&name).await?;
         Ok(Self {
             postgres: Proxy::before(address(&postgres)?).await?,
             rabbitmq: Proxy::before(address(&amqp)?).await?,
@@ -462,11 +458,16 @@ impl Peers {
             &format!("DROP DATABASE {} WITH (FORCE)", self.name),
         )
         .await?;
-        rabbitmqctl(&format!(
-            "rabbit_vhost:delete(<<\"{}\">>, <<\"test\">>).",
-            self.name
-        ))
-        .await
+        remove_vhost(&self.name).await
+    }
+
+    /// Takes everything away from the broker: queues, exchanges, messages.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub async fn lose_broker_data(&self) -> anyhow::Result<()> {
+        remove_vhost(&self.name).await?;
+        add_vhost(&self.name).await
     }
 
     /// Runs SQL in the home's database and returns what it printed, unaligned.
@@ -510,6 +511,21 @@ async fn rabbitmqctl(expression: &str) -> anyhow::Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
+}
+
+async fn add_vhost(name: &str) -> anyhow::Result<()> {
+    rabbitmqctl(&format!(
+        "rabbit_vhost:add(<<\"{name}\">>, <<\"test\">>), rabbit_auth_backend_internal:set_permissions(\
+         <<\"hookline\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)."
+    ))
+    .await
+}
+
+async fn remove_vhost(name: &str) -> anyhow::Result<()> {
+    rabbitmqctl(&format!(
+        "rabbit_vhost:delete(<<\"{name}\">>, <<\"test\">>)."
+    ))
+    .await
 }
 
 fn address(url: &str) -> anyhow::Result<SocketAddr> {

@@ -1,7 +1,9 @@
 //! A wire to a peer that can be cut, or made silent, and mended.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,6 +18,9 @@ pub enum Wire {
     Cut,
     /// Connections stay and say nothing.
     Silent,
+    /// Bytes pass until somebody says these ones. They reach the peer, whose answer is the end of
+    /// that connection and is lost; from then on the wire is whole.
+    Losing(&'static [u8]),
 }
 
 /// A proxy before a peer.
@@ -33,34 +38,32 @@ impl Proxy {
     pub async fn before(peer: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let (wire, state) = watch::channel(Wire::Whole);
+        let wire = Arc::new(watch::channel(Wire::Whole).0);
+        let proxied = Arc::clone(&wire);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let state = state.clone();
+                let wire = Arc::clone(&proxied);
                 tokio::spawn(async move {
-                    if *state.borrow() == Wire::Cut {
+                    if *wire.borrow() == Wire::Cut {
                         return;
                     }
                     if let Ok(far) = TcpStream::connect(peer).await {
-                        let (near_in, near_out) = near.into_split();
-                        let (far_in, far_out) = far.into_split();
-                        tokio::select! {
-                            () = pass(near_in, far_out, state.clone()) => {}
-                            () = pass(far_in, near_out, state) => {}
-                        }
+                        connect(near, far, &wire).await;
                     }
                 });
             }
         });
-        Ok(Self {
-            address,
-            wire: Arc::new(wire),
-        })
+        Ok(Self { address, wire })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How the wire is now.
+    pub fn wire(&self) -> Wire {
+        *self.wire.borrow()
     }
 
     /// Changes the wire.
@@ -69,10 +72,45 @@ impl Proxy {
     }
 }
 
+/// Passes bytes both ways until one of them ends.
+async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
+    let (near_in, near_out) = near.into_split();
+    let (far_in, far_out) = far.into_split();
+    let doomed = AtomicBool::new(false);
+    let out = pass(near_in, far_out, wire.subscribe(), |bytes| {
+        if is_last_word(wire, bytes) {
+            doomed.store(true, Ordering::Relaxed);
+        }
+        ControlFlow::Continue(())
+    });
+    let back = pass(far_in, near_out, wire.subscribe(), |_| {
+        match doomed.load(Ordering::Relaxed) {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    });
+    tokio::select! {
+        () = out => {}
+        () = back => {}
+    }
+}
+
+/// Whether these are the bytes that a wire is waiting for to lose; only one connection says so.
+fn is_last_word(wire: &watch::Sender<Wire>, bytes: &[u8]) -> bool {
+    wire.send_if_modified(|wire| match *wire {
+        Wire::Losing(word) if bytes.windows(word.len()).any(|part| part == word) => {
+            *wire = Wire::Whole;
+            true
+        }
+        _ => false,
+    })
+}
+
 async fn pass(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut wire: watch::Receiver<Wire>,
+    look: impl Fn(&[u8]) -> ControlFlow<()>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
@@ -85,7 +123,7 @@ async fn pass(
         {
             return;
         }
-        if to.write_all(&buffer[..length]).await.is_err() {
+        if look(&buffer[..length]).is_break() || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }

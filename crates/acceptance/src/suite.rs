@@ -17,11 +17,11 @@ pub type Shared = (&'static str, fn(Arc<Home>) -> Told);
 /// A sentence that starts homes of its own, because it stops, kills or cuts something.
 pub type Alone = (&'static str, fn(Kind) -> Told);
 
-/// Lists functions as sentences with their names: `sentences![module::name, …]`.
+/// Lists functions as sentences, with the names of their modules and their own.
 #[macro_export]
 macro_rules! sentences {
     ($($($part:ident)::+),* $(,)?) => {
-        vec![$((stringify!($($part)::+), |home| Box::pin($($part)::+(home)))),*]
+        vec![$((concat!(module_path!(), "::", stringify!($($part)::+)), |home| Box::pin($($part)::+(home)))),*]
     };
 }
 
@@ -37,10 +37,14 @@ const HOMES: [(Kind, &str); 2] = [
 pub struct Suite {
     /// In both homes, side by side in one of each.
     pub shared: Vec<Shared>,
+    /// In the shared distributed home, because the embedded one has nothing of the kind.
+    pub shared_distributed: Vec<Shared>,
     /// In both homes, each in one of its own.
     pub alone: Vec<Alone>,
-    /// In the distributed home alone, because the embedded one has nothing of the kind.
+    /// In distributed homes of their own.
     pub distributed: Vec<Alone>,
+    /// In embedded homes of their own, because the broker's side of it is not ours.
+    pub embedded: Vec<Alone>,
 }
 
 /// The shared homes, started by whoever needs them first.
@@ -80,18 +84,20 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
     let homes = Arc::new(Homes::default());
     let mut trials = Vec::new();
     for (kind, name) in HOMES {
-        for &(sentence, told) in &suite.shared {
+        let (sharing, lonely) = match kind {
+            Kind::Embedded => (&[][..], &suite.embedded),
+            Kind::Distributed => (&suite.shared_distributed[..], &suite.distributed),
+        };
+        // Those that start homes are the long ones: whoever comes last should be short.
+        for &sentence in suite.alone.iter().chain(lonely) {
+            trials.push(alone(&runtime, kind, name, sentence));
+        }
+        for &(sentence, told) in suite.shared.iter().chain(sharing) {
             let (runtime, homes) = (Arc::clone(&runtime), Arc::clone(&homes));
             trials.push(trial(name, sentence, move || {
                 runtime.block_on(shared(&homes, kind, told))
             }));
         }
-        for &(sentence, told) in &suite.alone {
-            trials.push(alone(&runtime, kind, name, (sentence, told)));
-        }
-    }
-    for &sentence in &suite.distributed {
-        trials.push(alone(&runtime, Kind::Distributed, "distributed", sentence));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     runtime.block_on(async {
@@ -122,7 +128,9 @@ fn trial(
     sentence: &str,
     run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
 ) -> Trial {
-    let name = format!("{home}::{}", sentence.replace(' ', ""));
+    // The first name is that of this program.
+    let told = sentence.split_once("::").map_or(sentence, |(_, told)| told);
+    let name = format!("{home}::{}", told.replace(' ', ""));
     Trial::test(name, move || {
         run().map_err(|why| Failed::from(format!("{why:#}")))
     })

@@ -2,6 +2,8 @@
 
 use anyhow::Context as _;
 use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
+use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -56,6 +58,44 @@ impl Tenant<'_> {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Publishes these very bytes in the same way, in a trace or in none.
+    ///
+    /// # Errors
+    /// When they are not taken.
+    pub async fn publish_bytes(&self, body: &str, trace: Option<&str>) -> anyhow::Result<()> {
+        if self.home.kind == Kind::Embedded {
+            return self.post_bytes(body, trace).await;
+        }
+        let mut properties =
+            BasicProperties::default().with_content_type("application/json".into());
+        if let Some(trace) = trace {
+            let mut headers = FieldTable::default();
+            headers.insert("traceparent".into(), AMQPValue::LongString(trace.into()));
+            properties = properties.with_headers(headers);
+        }
+        let routing_key = "workflow.completed";
+        self.home
+            .publish_amqp(routing_key, body.as_bytes(), properties)
+            .await
+    }
+
+    /// The same over HTTP in either home.
+    ///
+    /// # Errors
+    /// When they are not taken.
+    pub async fn post_bytes(&self, body: &str, trace: Option<&str>) -> anyhow::Result<()> {
+        let mut request = self
+            .client
+            .request(Method::POST, "/events")
+            .header("content-type", "application/json")
+            .body(body.to_owned());
+        if let Some(trace) = trace {
+            request = request.header("traceparent", trace);
+        }
+        self.client.send(request).await?.expect(202)?;
         Ok(())
     }
 

@@ -187,7 +187,7 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Outcome {
 fn failure(error: &reqwest::Error) -> Failure {
     let (kind, message) = if chain(error).any(|cause| cause.is::<NotAllowed>()) {
         (FailureKind::Dns, NotAllowed.to_string())
-    } else if let Some(tls) = chain(error).find_map(tls_error) {
+    } else if let Some(tls) = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
         (FailureKind::Tls, format!("no TLS session: {tls}"))
     } else if error.is_timeout() {
         (FailureKind::Timeout, "no connection in time".to_owned())
@@ -224,13 +224,15 @@ fn no_connection(error: &reqwest::Error) -> (FailureKind, String) {
     (kind, message.to_owned())
 }
 
+/// The error and all that is inside it; an `io::Error` does not name what it wraps as its source.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&cause| cause.source())
-}
-
-/// rustls' error, which comes wrapped in an `io::Error`.
-fn tls_error<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
-    cause
-        .downcast_ref()
-        .or_else(|| cause.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref())
+    std::iter::successors(Some(error), |&cause| {
+        let wrapped = cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        }
+    })
 }

@@ -2,7 +2,7 @@
 //!
 //! A message says which attempt is owed; the store says what that means now. Each attempt is one
 //! request ([`attempt`]); what came of it is recorded in batches, the next message is handed on
-//! and only then is this one acked ([`recorder`]). We record before we ack, so a crash repeats an
+//! and only then is this one acked (`recorder`). We record before we ack, so a crash repeats an
 //! attempt and never loses one.
 //!
 //! A message that comes again may have been recorded before its taker died: then the step after

@@ -97,10 +97,12 @@ struct Recording {
     durations: Histogram<f64>,
 }
 
+type Attempted = Vec<(Taken<OwedAttempt>, AttemptRecord)>;
+
 /// Messages of one kind, side by side with what belongs to them.
 #[derive(Default)]
 struct Batch {
-    attempted: Vec<(Taken<OwedAttempt>, AttemptRecord)>,
+    attempted: Attempted,
     ended: Vec<(Taken<OwedAttempt>, DeliveryState)>,
     repeats: Vec<Taken<OwedAttempt>>,
     next: Vec<Scheduled>,
@@ -131,19 +133,30 @@ impl Recording {
     }
 
     /// A batch that the store refuses is halved until the one attempt stands alone that it refuses.
-    async fn record_attempts(&self, attempted: Vec<(Taken<OwedAttempt>, AttemptRecord)>) {
+    async fn record_attempts(&self, attempted: Attempted) {
         let mut batches = vec![attempted];
-        while let Some(mut batch) = batches.pop() {
+        while let Some(batch) = batches.pop() {
+            let (mut batch, repeats) = first_of_each(batch);
             if batch.is_empty() {
                 continue;
             }
+            batches.push(repeats);
             let records: Arc<[AttemptRecord]> =
                 batch.iter().map(|(_, record)| record.clone()).collect();
             let store = &self.dispatcher.store;
+            let mut tries = 0;
             let recorded = keep_on(&self.shutdown, "record attempts", unavailable, || {
+                tries += 1;
                 store.record(Arc::clone(&records))
             })
             .await;
+            if tries > 1 {
+                // An earlier try may have been committed and its answer lost: then nothing moves
+                // now, and the step after it is missing as when somebody had died.
+                for (message, _) in &mut batch {
+                    message.redelivered = true;
+                }
+            }
             fault::point("dispatcher::committed");
             match recorded {
                 Ended::Done(moved) => self.follow_up(batch, &moved).await,
@@ -164,11 +177,7 @@ impl Recording {
         }
     }
 
-    async fn follow_up(
-        &self,
-        batch: Vec<(Taken<OwedAttempt>, AttemptRecord)>,
-        moved: &HashSet<DeliveryId>,
-    ) {
+    async fn follow_up(&self, batch: Attempted, moved: &HashSet<DeliveryId>) {
         let mut next = Vec::new();
         let mut messages = Vec::with_capacity(batch.len());
         let mut lost_races = Vec::new();
@@ -263,6 +272,16 @@ impl Recording {
             "made an attempt"
         );
     }
+}
+
+/// The first attempt of each delivery, and the others: the message of an attempt that waits to be
+/// recorded may have come again and the attempt been made again. Only one of the two can move the
+/// delivery, and a batch could not tell them apart.
+fn first_of_each(batch: Attempted) -> (Attempted, Attempted) {
+    let mut seen = HashSet::with_capacity(batch.len());
+    batch
+        .into_iter()
+        .partition(|(_, record)| seen.insert(record.owed.delivery))
 }
 
 fn next_of(record: &AttemptRecord) -> Option<Scheduled> {

@@ -170,9 +170,18 @@ impl Lane {
         Ok(())
     }
 
-    async fn take_in(&self, events: Arc<[IncomingEvent]>) -> Ended<Vec<OwedAttempt>, StoreError> {
+    async fn take_in(
+        &self,
+        mut events: Arc<[IncomingEvent]>,
+    ) -> Ended<Vec<OwedAttempt>, StoreError> {
         let passes = |why: &StoreError| matches!(why, StoreError::Unavailable(_));
+        let mut tries = 0;
         let ended = keep_on(&self.shutdown, "take events in", passes, || {
+            tries += 1;
+            if tries == 2 {
+                // The first try may have been committed and its answer lost.
+                events = events.iter().map(passing_again).collect();
+            }
             let now = Timestamp::from(SystemTime::now());
             self.ingest
                 .store
@@ -215,6 +224,13 @@ impl Lane {
         );
         fault::point("ingest::published");
         Ok(())
+    }
+}
+
+fn passing_again(event: &IncomingEvent) -> IncomingEvent {
+    IncomingEvent {
+        passage: Passage::Again,
+        ..event.clone()
     }
 }
 

@@ -26,11 +26,14 @@ pub async fn wait_for<T, E: Display>(
 ) -> anyhow::Result<T> {
     let deadline = Instant::now() + limit;
     let mut pauses = PAUSES.build();
+    let mut last = "no answer".to_owned();
     loop {
-        let last = match attempt(deadline, limit, &mut connect).await {
-            Ok(peer) => return Ok(peer),
-            Err(failure) => failure,
-        };
+        match attempt(deadline, limit, &mut connect).await {
+            Some(Ok(peer)) => return Ok(peer),
+            Some(Err(failure)) => last = failure,
+            // The time is over; what an earlier call said tells more.
+            None => {}
+        }
         tracing::warn!(peer = name, error = %last, "cannot connect yet");
         let pause = pauses.next().unwrap_or_default();
         if Instant::now() + pause >= deadline {
@@ -43,19 +46,18 @@ pub async fn wait_for<T, E: Display>(
     }
 }
 
+/// None when the time was over before there was an answer.
 async fn attempt<T, E: Display>(
     deadline: Instant,
     limit: Duration,
     connect: &mut impl AsyncFnMut() -> Result<T, E>,
-) -> Result<T, String> {
+) -> Option<Result<T, String>> {
     // Without a limit there is one call, and nothing but its own deadline ends it.
-    if limit.is_zero() {
-        return connect().await.map_err(|error| error.to_string());
-    }
-    match timeout_at(deadline, connect()).await {
-        Ok(connected) => connected.map_err(|error| error.to_string()),
-        Err(_) => Err("no answer".to_owned()),
-    }
+    let answer = match limit.is_zero() {
+        true => connect().await,
+        false => timeout_at(deadline, connect()).await.ok()?,
+    };
+    Some(answer.map_err(|error| error.to_string()))
 }
 
 #[cfg(test)]
@@ -109,6 +111,18 @@ mod tests {
             @"RabbitMQ is not reachable after 60 s: no answer"
         );
         assert_eq!(start.elapsed(), LIMIT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_last_call_without_an_answer_does_not_hide_what_the_one_before_said() {
+        let found = wait_for("PostgreSQL", LIMIT, async || {
+            sleep(Duration::from_secs(25)).await;
+            Err::<(), _>("connection refused")
+        });
+        insta::assert_snapshot!(
+            found.await.unwrap_err(),
+            @"PostgreSQL is not reachable after 60 s: connection refused"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -170,7 +170,7 @@ impl Store {
         let mut off = false;
         loop {
             second.tick().await;
-            let Ok(theirs) = home.run(postgres::clock).await else {
+            let Some(theirs) = home.clock().await else {
                 continue;
             };
             let ours = Timestamp::from(SystemTime::now());
@@ -358,7 +358,7 @@ impl Store {
     }
 
     /// Moves deliveries on and logs their attempts, where nobody has done so; answers with those
-    /// that moved.
+    /// that moved. A delivery is there once at most.
     pub async fn record(
         &self,
         records: Arc<[AttemptRecord]>,

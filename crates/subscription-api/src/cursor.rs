@@ -25,7 +25,7 @@ pub(crate) fn write(cursor: &LogCursor) -> String {
 /// Reads one.
 ///
 /// # Errors
-/// [`InvalidCursor`] for a text that [`write`] never writes.
+/// [`InvalidCursor`] for a text that [`fn@write`] never writes.
 pub(crate) fn read(text: &str) -> Result<LogCursor, InvalidCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
     let (micros, id) = bytes.split_first_chunk().ok_or(InvalidCursor)?;

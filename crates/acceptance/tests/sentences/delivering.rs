@@ -1,18 +1,32 @@
 //! An event goes in, signed deliveries come out.
 
+mod fanout;
+mod request;
+mod retries;
+mod switched;
+
 use std::sync::Arc;
 
 use anyhow::ensure;
 use hookline_acceptance::home::Home;
 use hookline_acceptance::receiver::{Receiver, Reply};
 use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::suite::{Alone, Shared};
 
 pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+    let mut all: Vec<Shared> = sentences![
         an_event_reaches_its_subscription_signed,
         a_failed_delivery_is_retried_with_the_same_id_and_body
-    ]
+    ];
+    all.extend(request::shared());
+    all.extend(fanout::shared());
+    all.extend(retries::shared());
+    all.extend(switched::shared());
+    all
+}
+
+pub(crate) fn distributed() -> Vec<Alone> {
+    fanout::distributed()
 }
 
 async fn an_event_reaches_its_subscription_signed(home: Arc<Home>) -> anyhow::Result<()> {

@@ -1,18 +1,54 @@
 //! Sentences about the whole system. Each is tried on embedded parts and on PostgreSQL and
 //! RabbitMQ; a behaviour that only one home has is a failure.
 
+mod api_access;
+mod api_documents;
+mod api_errors;
+mod api_events;
+mod api_keys;
+mod api_limits;
+mod api_logs;
+mod api_subscriptions;
+mod api_test_calls;
 mod crashes;
 mod delivering;
+mod embedded_queue;
+mod outages;
+mod publishing;
+mod receiving;
+mod recovery;
+mod starting;
 
 use std::process::ExitCode;
 
-use hookline_acceptance::sentences;
 use hookline_acceptance::suite::{Suite, run};
 
 fn main() -> anyhow::Result<ExitCode> {
     run(Suite {
-        shared: delivering::shared(),
-        alone: crashes::alone(),
-        distributed: sentences![],
+        shared: [
+            api_access::shared(),
+            api_documents::shared(),
+            api_errors::shared(),
+            api_events::shared(),
+            api_keys::shared(),
+            api_limits::shared(),
+            api_logs::shared(),
+            api_subscriptions::shared(),
+            api_test_calls::shared(),
+            delivering::shared(),
+            publishing::shared(),
+            receiving::shared(),
+        ]
+        .concat(),
+        alone: [api_limits::alone(), crashes::alone(), starting::alone()].concat(),
+        shared_distributed: publishing::distributed(),
+        distributed: [
+            delivering::distributed(),
+            outages::distributed(),
+            recovery::distributed(),
+            starting::distributed(),
+        ]
+        .concat(),
+        embedded: [embedded_queue::embedded(), starting::embedded()].concat(),
     })
 }

@@ -2,6 +2,7 @@
 //! once as there are connections, so a database that hangs holds up a bounded number of them.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -46,6 +47,9 @@ impl fmt::Debug for PostgresSettings {
             .finish_non_exhaustive()
     }
 }
+
+/// How long a database that is there may take to say what time it is.
+const PROMPT: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
 pub(crate) struct Postgres {
@@ -104,6 +108,21 @@ impl Postgres {
         result
     }
 
+    /// The database's clock, in microseconds since 1970, unless it is not there. One that says
+    /// nothing would hold up the question as long as its connection seems to live, so it counts as
+    /// away meanwhile.
+    pub(crate) async fn clock(&self) -> Option<i64> {
+        let mut asked = pin!(self.run(clock));
+        match tokio::time::timeout(PROMPT, &mut asked).await {
+            Ok(answer) => answer.ok(),
+            Err(_) => {
+                self.ready.store(false, Ordering::Relaxed);
+                // A late answer says that it is there again, but not what time it is.
+                asked.await.ok().and(None)
+            }
+        }
+    }
+
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
@@ -135,8 +154,7 @@ struct Clock {
     micros: i64,
 }
 
-/// The database's clock, in microseconds since 1970.
-pub(crate) fn clock(conn: &mut Conn) -> Result<i64, StoreError> {
+fn clock(conn: &mut Conn) -> Result<i64, StoreError> {
     let clock: Clock = diesel::sql_query(
         "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS micros",
     )

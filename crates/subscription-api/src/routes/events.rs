@@ -5,7 +5,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use hookline_broker::contract::PublishedEvents;
 use hookline_core::access::Forbidden;
-use hookline_core::event::{Event, InvalidEvent, MissingId};
+use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::ids::EventId;
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
@@ -111,10 +111,17 @@ fn one(item: &RawValue) -> Result<Event, Violations> {
     }
     let given = EventId::parse(format!("evt_{}", Uuid::new_v4().simple()))
         .map_err(|why| Violations::one("event_id", why))?;
-    Event::from_json(item.get().as_bytes(), MissingId::Given(given)).map_err(|why| match why {
+    let event = Event::from_json(item.get().as_bytes(), MissingId::Given(given));
+    let event = event.map_err(|why| match why {
         InvalidEvent::Fields(violations) => violations,
         malformed @ InvalidEvent::Malformed { .. } => Violations::one("", malformed),
-    })
+    })?;
+    // An id that we give makes it longer, and ingest takes no more than a publisher may write.
+    if event.body.len() > MAX_EVENT_BYTES {
+        let rule = format_args!("must have at most {MAX_EVENT_BYTES} bytes, with its event_id");
+        return Err(Violations::one("", rule));
+    }
+    Ok(event)
 }
 
 fn batch(events: &[Event]) -> Bytes {
@@ -158,6 +165,25 @@ mod tests {
         assert_ne!(events[0].id, events[1].id);
         assert!(events[0].id.as_str().starts_with("evt_"));
         assert_eq!(events[0].id.as_str().len(), 36);
+    }
+
+    #[test]
+    fn an_event_that_its_given_id_makes_too_long_is_refused() {
+        let sized = |bytes: usize| {
+            let without = EVENT.replace(r#""event_id":"e","#, "");
+            let padding = "x".repeat(bytes - without.len());
+            without.replace("1.10", &format!(r#"1.10,"p":"{padding}""#))
+        };
+        let given = r#""event_id":"evt_","#.len() + 32;
+        let longest = MAX_EVENT_BYTES - given - r#","p":"""#.len();
+        assert_eq!(
+            read(sized(longest).as_bytes()).unwrap()[0].body.len(),
+            MAX_EVENT_BYTES
+        );
+        assert_eq!(
+            complaint(&sized(longest + 1)),
+            "must have at most 262144 bytes, with its event_id"
+        );
     }
 
     #[test]

@@ -1,0 +1,246 @@
+//! Who cannot start says why in one line, and shows no password.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::ensure;
+use hookline_acceptance::home::{Home, Kind};
+use hookline_acceptance::process::free_port;
+use hookline_acceptance::sentences;
+use hookline_acceptance::suite::Alone;
+use tempfile::TempDir;
+
+use super::start::{Cases, Start};
+
+pub(crate) fn distributed() -> Vec<Alone> {
+    sentences![a_service_that_cannot_start_says_why_in_one_line]
+}
+
+pub(crate) fn embedded() -> Vec<Alone> {
+    sentences![a_single_process_that_cannot_start_says_why_in_one_line]
+}
+
+const SERVICES: [&str; 3] = ["subscription-api", "ingest", "dispatcher"];
+
+fn taken_port() -> anyhow::Result<(TcpListener, String)> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?.to_string();
+    Ok((listener, address))
+}
+
+/// What is wrong with settings is the same for every process; `name` begins its line.
+fn add_bad_settings(
+    cases: &mut Cases,
+    (name, status): (&str, i32),
+    start: &Start,
+    files: &TempDir,
+) -> anyhow::Result<()> {
+    let slots = "HOOKLINE__DISPATCHER__SLOTS";
+    let begin = &format!("{name}: setting ");
+    cases.add(
+        start.with(slots, "0"),
+        status,
+        &[
+            begin,
+            "dispatcher.slots = 0 (from HOOKLINE__DISPATCHER__SLOTS) is not allowed: it must be ",
+            "from 1 to 10000",
+        ],
+    );
+    cases.add(
+        start
+            .with(slots, "many")
+            .with("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[5,0]")
+            .with("HOOKLINE__LOGS__LEVEL", "info"),
+        status,
+        &[begin],
+    );
+    cases.add(
+        start.with("HOOKLINE__STORE__ULR", "postgres://u:hush@h/d"),
+        status,
+        &[
+            begin,
+            "store.ulr (from HOOKLINE__STORE__ULR) is unknown: [store] has ",
+        ],
+    );
+    cases.add(
+        start.with("HOOKLINE__STORE__URL", "mysql://u:hush@h/d"),
+        status,
+        &[
+            begin,
+            "store.url = ",
+            "(from HOOKLINE__STORE__URL) is not allowed: it must be",
+        ],
+    );
+    let file = files.path().join(format!("{name}.toml"));
+    std::fs::write(&file, "[api]\nlisten = \n")?;
+    let file = file.to_string_lossy();
+    let config = start.arg("--config");
+    cases.add(
+        config.arg(&file),
+        status,
+        &[&format!(
+            "{name}: the settings file {file} is not TOML: line 2: "
+        )],
+    );
+    cases.add(
+        config.arg("/nowhere/at/all.toml"),
+        status,
+        &[&format!(
+            "{name}: the settings file /nowhere/at/all.toml cannot be read: "
+        )],
+    );
+    Ok(())
+}
+
+async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow::Result<()> {
+    let home = Home::prepare(kind, &[]).await?;
+    let peers = home.peers()?;
+    let (_listener, taken) = taken_port()?;
+    let files = tempfile::tempdir()?;
+    let nobody = format!("127.0.0.1:{}", free_port()?);
+    let mut cases = Cases::default();
+    for name in SERVICES {
+        let begin = |rest: &str| format!("{name}: {rest}");
+        let bare = Start::of(name, &[])
+            .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0")
+            .with("HOOKLINE__API__LISTEN", "127.0.0.1:0");
+        add_bad_settings(&mut cases, (name, 2), &bare, &files)?;
+        cases.add(
+            bare.clone(),
+            2,
+            &[&begin("setting store.url is not set: it must look like postgres://USER:PASSWORD@HOST/DATABASE (in the file of --config, or as HOOKLINE__STORE__URL)")],
+        );
+        let stored = bare.with("HOOKLINE__STORE__URL", &peers.database);
+        cases.add(
+            stored.clone(),
+            2,
+            &[&begin(
+                "setting broker.url is not set: it must look like amqp://",
+            )],
+        );
+        let whole = stored.with("HOOKLINE__BROKER__URL", &peers.amqp);
+        cases.add(
+            whole.with("HOOKLINE__ADMIN__LISTEN", &taken),
+            1,
+            &[
+                &begin("setting admin.listen = "),
+                &taken,
+                ": nothing can listen there: Address already in use",
+            ],
+        );
+        cases.add(
+            whole.with(
+                "HOOKLINE__BROKER__URL",
+                &format!("amqp://u:hush@{nobody}/v"),
+            ),
+            1,
+            &[
+                &begin("RabbitMQ is not reachable after 1 s: "),
+                "cannot connect to the broker",
+                "refused",
+            ],
+        );
+        cases.add(
+            // A pool keeps on for two seconds before it says what is wrong.
+            whole
+                .with(
+                    "HOOKLINE__STORE__URL",
+                    &format!("postgres://u:hush@{nobody}/d"),
+                )
+                .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "3"),
+            1,
+            &[&begin("PostgreSQL is not reachable after 3 s: "), "refused"],
+        );
+        let printed = Start::of(name, &["--print-default-config"]).end().await?;
+        ensure!(printed.0 == Some(0), "{printed:?}");
+        let file = files.path().join(name);
+        std::fs::write(&file, printed.1)?;
+        cases.add(
+            bare.arg("--config").arg(&file.to_string_lossy()),
+            2,
+            &[&begin("setting store.url is not set")],
+        );
+        if name == "subscription-api" {
+            cases.add(
+                whole.with("HOOKLINE__API__LISTEN", &taken),
+                1,
+                &[
+                    &begin("setting api.listen = "),
+                    &taken,
+                    ": nothing can listen there: Address already in use",
+                ],
+            );
+        }
+    }
+    cases.all().await?;
+
+    peers
+        .sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        .await?;
+    let mut cases = Cases::default();
+    for name in SERVICES {
+        let start = Start::of(name, &[])
+            .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0")
+            .with("HOOKLINE__API__LISTEN", "127.0.0.1:0")
+            .with("HOOKLINE__STORE__URL", &peers.database)
+            .with("HOOKLINE__BROKER__URL", &peers.amqp);
+        let line = format!("{name}: the schema is not this version's: run `hookline migrate`");
+        cases.add(start, 1, &[&line]);
+    }
+    cases.all().await?;
+    home.end().await
+}
+
+async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow::Result<()> {
+    let home = Home::start(kind).await?;
+    let (_listener, taken) = taken_port()?;
+    let files = tempfile::tempdir()?;
+    let folder = files.path().join("data");
+    let start = Start::of(
+        "hookline",
+        &["serve", "--listen", "127.0.0.1:0", "--data-dir"],
+    )
+    .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0");
+    let whole = start.arg(&folder.to_string_lossy());
+    let mut cases = Cases::default();
+    add_bad_settings(&mut cases, ("hookline", 1), &whole, &files)?;
+    let data = home.data_folder();
+    let data = data.to_string_lossy();
+    let owned = format!("another process delivers from the folder {data}");
+    cases.add(start.arg(&data), 1, &["hookline: ", &owned]);
+    let occupied = "nothing can listen there: Address already in use";
+    cases.add(
+        Start::of(
+            "hookline",
+            &[
+                "serve",
+                "--listen",
+                &taken,
+                "--data-dir",
+                &folder.to_string_lossy(),
+            ],
+        ),
+        1,
+        &["hookline: setting --listen = ", &taken, occupied],
+    );
+    cases.add(
+        whole.with("HOOKLINE__ADMIN__LISTEN", &taken),
+        1,
+        &["hookline: setting admin.listen = ", &taken, occupied],
+    );
+    let file = files.path().join("file");
+    std::fs::write(&file, "")?;
+    let file = file.to_string_lossy();
+    let unusable = format!("the folder {file} cannot be used: ");
+    cases.add(start.arg(&file), 1, &["hookline: ", &unusable]);
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
+        cases.add(
+            Start::of("hookline", &["dev", "--listen", address]),
+            1,
+            &["hookline: ", "loopback only, not on ", address],
+        );
+    }
+    cases.all().await?;
+    // The one whose folder it is was not disturbed.
+    home.wait_ready().await?;
+    home.end().await
+}
