@@ -9,6 +9,7 @@
 //! the record may be missing, and what the store says is owed is handed on once more.
 
 pub mod attempt;
+mod busy;
 mod decision;
 pub mod maintenance;
 mod poison;

@@ -20,27 +20,25 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Dispatcher;
+use crate::busy::Engaged;
 
 /// How many messages one commit serves.
 const BATCH: usize = 512;
 
-/// A message with what came of it.
-pub(crate) enum Finished {
+/// A message with what came of it. Its delivery is busy until that is recorded and followed up.
+pub(crate) struct Finished {
+    pub(crate) engaged: Engaged,
+    pub(crate) result: Result,
+}
+
+/// What came of a message.
+pub(crate) enum Result {
     /// Its attempt was made.
-    Attempted {
-        message: Taken<OwedAttempt>,
-        record: Box<AttemptRecord>,
-    },
+    Attempted(Box<AttemptRecord>),
     /// Its delivery ends without an attempt.
-    Ended {
-        message: Taken<OwedAttempt>,
-        end: DeliveryState,
-    },
-    /// Its attempt was recorded before; what follows may have to be handed on again.
-    Repeat {
-        message: Taken<OwedAttempt>,
-        next: Option<Scheduled>,
-    },
+    Ended(DeliveryState),
+    /// Its attempt was recorded before, or came early; this may have to be handed on.
+    Repeat(Option<Scheduled>),
 }
 
 /// The entrance.
@@ -111,11 +109,17 @@ struct Batch {
 impl Recording {
     async fn record(&self, finished: Vec<Finished>) {
         let mut batch = Batch::default();
-        for one in finished {
-            match one {
-                Finished::Attempted { message, record } => batch.attempted.push((message, *record)),
-                Finished::Ended { message, end } => batch.ended.push((message, end)),
-                Finished::Repeat { message, next } => {
+        let mut holds = Vec::with_capacity(finished.len());
+        for Finished {
+            engaged: Engaged { message, hold },
+            result,
+        } in finished
+        {
+            holds.push(hold);
+            match result {
+                Result::Attempted(record) => batch.attempted.push((message, *record)),
+                Result::Ended(end) => batch.ended.push((message, end)),
+                Result::Repeat(next) => {
                     batch.repeats.push(message);
                     batch.next.extend(next);
                 }
@@ -130,17 +134,16 @@ impl Recording {
         self.hand_on_and_ack(repeats, next).await;
         self.end(ended).await;
         self.record_attempts(attempted).await;
+        drop(holds);
     }
 
     /// A batch that the store refuses is halved until the one attempt stands alone that it refuses.
     async fn record_attempts(&self, attempted: Attempted) {
         let mut batches = vec![attempted];
-        while let Some(batch) = batches.pop() {
-            let (mut batch, repeats) = first_of_each(batch);
+        while let Some(mut batch) = batches.pop() {
             if batch.is_empty() {
                 continue;
             }
-            batches.push(repeats);
             let records: Arc<[AttemptRecord]> =
                 batch.iter().map(|(_, record)| record.clone()).collect();
             let store = &self.dispatcher.store;
@@ -272,16 +275,6 @@ impl Recording {
             "made an attempt"
         );
     }
-}
-
-/// The first attempt of each delivery, and the others: the message of an attempt that waits to be
-/// recorded may have come again and the attempt been made again. Only one of the two can move the
-/// delivery, and a batch could not tell them apart.
-fn first_of_each(batch: Attempted) -> (Attempted, Attempted) {
-    let mut seen = HashSet::with_capacity(batch.len());
-    batch
-        .into_iter()
-        .partition(|(_, record)| seen.insert(record.owed.delivery))
 }
 
 fn next_of(record: &AttemptRecord) -> Option<Scheduled> {

@@ -21,8 +21,9 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use crate::attempt::{Request, Requester};
+use crate::busy::{Busy, Engaged};
 use crate::decision::{Task, decide};
-use crate::recorder::{Finished, Recorder, unavailable};
+use crate::recorder::{Finished, Recorder, Result, unavailable};
 use crate::{Dispatcher, Policy};
 
 /// How many messages are asked about at once.
@@ -59,12 +60,19 @@ impl Worker {
     }
 
     pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let (busy, mut waited) = Busy::new();
         while !shutdown.is_cancelled() {
             let taken = tokio::select! {
                 taken = self.take() => taken,
+                Some(waited) = waited.recv() => waited,
                 () = shutdown.cancelled() => break,
             };
-            self.start(taken, &shutdown).await;
+            // Before the store is asked: what it says of a busy delivery will not be true for long.
+            let engaged = taken
+                .into_iter()
+                .filter_map(|message| busy.engage(message))
+                .collect();
+            self.start(engaged, &shutdown).await;
         }
         self.in_flight.close();
         self.in_flight.wait().await;
@@ -79,10 +87,10 @@ impl Worker {
         self.dispatcher.attempts.take(free.min(BATCH)).await
     }
 
-    async fn start(&self, taken: Vec<Taken<OwedAttempt>>, shutdown: &CancellationToken) {
-        let ids: Vec<DeliveryId> = taken
+    async fn start(&self, messages: Vec<Engaged>, shutdown: &CancellationToken) {
+        let ids: Vec<DeliveryId> = messages
             .iter()
-            .map(|message| message.message.delivery)
+            .map(|engaged| engaged.message.message.delivery)
             .collect();
         let store = &self.dispatcher.store;
         let loaded = keep_on(shutdown, "load deliveries", unavailable, || {
@@ -91,56 +99,40 @@ impl Worker {
         .await;
         let mut loaded = match loaded {
             Ended::Done(loaded) => loaded,
-            Ended::Stopped => return self.dispatcher.attempts.release(taken).await,
-            Ended::Failed(why) => return self.bury_all(taken, &why.to_string()).await,
+            ended => return self.give_up(messages, ended).await,
         };
         let now = Timestamp::from(SystemTime::now());
         let mut attempts = Vec::new();
-        for message in taken {
-            // Two messages of one delivery in a batch: the second finds nothing and is a repeat.
-            match decide(&message, loaded.remove(&message.message.delivery), now) {
-                Task::Attempt(owed) => attempts.push((message, owed)),
-                Task::End(end) => self.recorder.send(Finished::Ended { message, end }).await,
-                Task::HandOn(next) => {
-                    self.recorder
-                        .send(Finished::Repeat {
-                            message,
-                            next: Some(next),
-                        })
-                        .await
+        for engaged in messages {
+            let found = loaded.remove(&engaged.message.message.delivery);
+            let result = match decide(&engaged.message, found, now) {
+                Task::Attempt(owed) => {
+                    attempts.push((engaged, owed));
+                    continue;
                 }
-                Task::Drop => {
-                    self.recorder
-                        .send(Finished::Repeat {
-                            message,
-                            next: None,
-                        })
-                        .await
-                }
-            }
+                Task::End(end) => Result::Ended(end),
+                Task::HandOn(next) => Result::Repeat(Some(next)),
+                Task::Drop => Result::Repeat(None),
+            };
+            self.recorder.send(Finished { engaged, result }).await;
         }
         self.attempt_all(attempts, shutdown).await;
     }
 
-    async fn attempt_all(
-        &self,
-        attempts: Vec<(Taken<OwedAttempt>, Box<Owed>)>,
-        shutdown: &CancellationToken,
-    ) {
+    async fn attempt_all(&self, attempts: Vec<(Engaged, Box<Owed>)>, shutdown: &CancellationToken) {
         let keys = attempts.iter().map(|(_, owed)| owed.event).collect();
         let bodies = match self.bodies(keys, shutdown).await {
             Ended::Done(bodies) => bodies,
             ended => {
-                let messages = attempts.into_iter().map(|(message, _)| message).collect();
-                return match ended {
-                    Ended::Failed(why) => self.bury_all(messages, &why.to_string()).await,
-                    _ => self.dispatcher.attempts.release(messages).await,
-                };
+                let messages = attempts.into_iter().map(|(engaged, _)| engaged).collect();
+                return self.give_up(messages, ended).await;
             }
         };
-        for (message, owed) in attempts {
+        for (engaged, owed) in attempts {
             let Some(body) = bodies.get(&owed.event).cloned() else {
-                self.dispatcher.bury(message, "its event is gone").await;
+                self.dispatcher
+                    .bury(engaged.message, "its event is gone")
+                    .await;
                 continue;
             };
             let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
@@ -149,17 +141,31 @@ impl Worker {
             let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
             let policy = self.dispatcher.policy.clone();
             self.in_flight.spawn(async move {
-                let record = attempt(&requester, &policy, message.message, *owed, body).await;
+                let asked = engaged.message.message;
+                let record = attempt(&requester, &policy, asked, *owed, body).await;
                 fault::point("dispatcher::requested");
                 // A slot is free once its request is over; recording has bounds of its own.
                 drop(slot);
-                recorder
-                    .send(Finished::Attempted {
-                        message,
-                        record: Box::new(record),
-                    })
-                    .await;
+                let result = Result::Attempted(Box::new(record));
+                recorder.send(Finished { engaged, result }).await;
             });
+        }
+    }
+
+    /// Gives messages back when the process stops; what the store holds of them and cannot be read
+    /// ends as a dead letter.
+    async fn give_up<T>(&self, messages: Vec<Engaged>, ended: Ended<T, StoreError>) {
+        let Ended::Failed(why) = ended else {
+            let messages = messages
+                .into_iter()
+                .map(|engaged| engaged.message)
+                .collect();
+            return self.dispatcher.attempts.release(messages).await;
+        };
+        for engaged in messages {
+            self.dispatcher
+                .bury(engaged.message, &why.to_string())
+                .await;
         }
     }
 
@@ -194,13 +200,6 @@ impl Worker {
                 Ended::Done(bodies)
             }
             ended => ended,
-        }
-    }
-
-    /// What the store holds of these cannot be read: they end as dead letters.
-    async fn bury_all(&self, taken: Vec<Taken<OwedAttempt>>, why: &str) {
-        for message in taken {
-            self.dispatcher.bury(message, why).await;
         }
     }
 }

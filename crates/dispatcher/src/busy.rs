@@ -1,0 +1,121 @@
+//! The deliveries that this process is busy with.
+//!
+//! A message can come a second time while its attempt is being made: the broker gives it to us
+//! again when a connection dies, or the reconciler takes it for lost. Making the attempt twice
+//! would be allowed and rude. So the second message waits until the first one's attempt is
+//! recorded, and is asked about afresh: only then does the store know what it means.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hookline_broker::contract::Taken;
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::DeliveryId;
+use tokio::sync::mpsc;
+
+/// What waits for each delivery that somebody is busy with; bounded by the prefetch, for none of
+/// it is acked.
+type Waiting = HashMap<DeliveryId, Vec<Taken<OwedAttempt>>>;
+
+/// All that are busy.
+#[derive(Clone)]
+pub(crate) struct Busy {
+    waiting: Arc<Mutex<Waiting>>,
+    again: mpsc::UnboundedSender<Vec<Taken<OwedAttempt>>>,
+}
+
+/// A message whose delivery is busy until [`Hold`] is dropped.
+pub(crate) struct Engaged {
+    /// The message.
+    pub(crate) message: Taken<OwedAttempt>,
+    /// To be kept until the message is dealt with.
+    pub(crate) hold: Hold,
+}
+
+/// One delivery that is busy.
+pub(crate) struct Hold {
+    delivery: DeliveryId,
+    busy: Busy,
+}
+
+impl Busy {
+    /// Nothing is busy yet. What has waited comes out of the receiver.
+    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Vec<Taken<OwedAttempt>>>) {
+        let (again, waited) = mpsc::unbounded_channel();
+        (
+            Self {
+                waiting: Arc::default(),
+                again,
+            },
+            waited,
+        )
+    }
+
+    /// Engages the message's delivery, or keeps the message until that is free.
+    pub(crate) fn engage(&self, message: Taken<OwedAttempt>) -> Option<Engaged> {
+        let delivery = message.message.delivery;
+        let mut waiting = self.lock();
+        if let Some(queue) = waiting.get_mut(&delivery) {
+            queue.push(message);
+            return None;
+        }
+        waiting.insert(delivery, Vec::new());
+        let hold = Hold {
+            delivery,
+            busy: self.clone(),
+        };
+        Some(Engaged { message, hold })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let waited = self.busy.lock().remove(&self.delivery).unwrap_or_default();
+        if !waited.is_empty() {
+            // Nobody listens any more when the process stops: the broker gives them to others.
+            let _ = self.busy.again.send(waited);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_broker::contract::Receipt;
+
+    use super::*;
+
+    fn message(tag: u64) -> Taken<OwedAttempt> {
+        let delivery = DeliveryId(Default::default());
+        Taken {
+            message: OwedAttempt {
+                delivery,
+                generation: 0,
+                attempt: 1,
+            },
+            redelivered: true,
+            receipt: Receipt { session: 0, tag },
+        }
+    }
+
+    #[test]
+    fn a_second_message_of_a_delivery_waits_until_the_first_is_dealt_with() {
+        let (busy, mut waited) = Busy::new();
+        let engaged = busy.engage(message(1)).unwrap();
+        assert!(busy.engage(message(2)).is_none());
+        assert!(busy.engage(message(3)).is_none());
+        assert!(waited.try_recv().is_err());
+        drop(engaged);
+        let tags: Vec<u64> = waited
+            .try_recv()
+            .unwrap()
+            .iter()
+            .map(|taken| taken.receipt.tag)
+            .collect();
+        assert_eq!(tags, [2, 3]);
+        assert!(busy.engage(message(4)).is_some());
+    }
+}
