@@ -41,9 +41,10 @@ enum Home {
     Sqlite(Sqlite),
 }
 
-/// Runs a query of `queries/` in whichever home, on a connection that may write.
-macro_rules! write {
-    ($store:expr, |$conn:ident, $q:ident| $query:expr) => {
+/// Runs a query of `queries/` in whichever home. In a SQLite home, `write` and `read` say on which
+/// of its connections.
+macro_rules! run {
+    ($store:expr, $access:ident, |$conn:ident, $q:ident| $query:expr) => {
         match &$store.home {
             Home::Postgres(home) => {
                 home.run(move |$conn| {
@@ -53,29 +54,7 @@ macro_rules! write {
                 .await
             }
             Home::Sqlite(home) => {
-                home.write(move |$conn| {
-                    use sqlite::queries as $q;
-                    $query
-                })
-                .await
-            }
-        }
-    };
-}
-
-/// The same on a connection that only reads.
-macro_rules! read {
-    ($store:expr, |$conn:ident, $q:ident| $query:expr) => {
-        match &$store.home {
-            Home::Postgres(home) => {
-                home.run(move |$conn| {
-                    use postgres::queries as $q;
-                    $query
-                })
-                .await
-            }
-            Home::Sqlite(home) => {
-                home.read(move |$conn| {
+                home.$access(move |$conn| {
                     use sqlite::queries as $q;
                     $query
                 })
@@ -223,14 +202,14 @@ impl Store {
         id: OrganizationId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        write!(self, |conn, q| q::access::create_organization(
+        run!(self, write, |conn, q| q::access::create_organization(
             conn, &id, now
         ))
     }
 
     /// Every organization and since when there is one.
     pub async fn organizations(&self) -> Result<Vec<(OrganizationId, Timestamp)>, StoreError> {
-        read!(self, |conn, q| q::access::organizations(conn))
+        run!(self, read, |conn, q| q::access::organizations(conn))
     }
 
     /// Makes a key; none when one of its organizations does not exist.
@@ -239,22 +218,24 @@ impl Store {
         key: NewKey,
         now: Timestamp,
     ) -> Result<Option<KeyId>, StoreError> {
-        write!(self, |conn, q| q::access::create_key(conn, &key, now))
+        run!(self, write, |conn, q| q::access::create_key(
+            conn, &key, now
+        ))
     }
 
     /// Every key, revoked ones too.
     pub async fn keys(&self) -> Result<Vec<KeyInfo>, StoreError> {
-        read!(self, |conn, q| q::access::keys(conn))
+        run!(self, read, |conn, q| q::access::keys(conn))
     }
 
     /// Ends a key; false when there is none, or it was ended before.
     pub async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<bool, StoreError> {
-        write!(self, |conn, q| q::access::revoke_key(conn, id, now))
+        run!(self, write, |conn, q| q::access::revoke_key(conn, id, now))
     }
 
     /// What a key lets its bearer do; none when it is unknown or revoked.
     pub async fn access_of(&self, hash: KeyHash) -> Result<Option<Access>, StoreError> {
-        read!(self, |conn, q| q::access::access_of(conn, hash))
+        run!(self, read, |conn, q| q::access::access_of(conn, hash))
     }
 
     /// Makes a subscription, unless its organization has `limit` already.
@@ -265,7 +246,7 @@ impl Store {
         limit: u32,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        write!(self, |conn, q| q::subscriptions::create(
+        run!(self, write, |conn, q| q::subscriptions::create(
             conn, &owner, &new, limit, now
         ))
     }
@@ -276,7 +257,9 @@ impl Store {
         owner: OrganizationId,
         window: Window,
     ) -> Result<Listing<Subscription>, StoreError> {
-        read!(self, |conn, q| q::subscriptions::list(conn, &owner, window))
+        run!(self, read, |conn, q| q::subscriptions::list(
+            conn, &owner, window
+        ))
     }
 
     /// One of an organization's subscriptions.
@@ -285,7 +268,9 @@ impl Store {
         owner: OrganizationId,
         id: SubscriptionId,
     ) -> Result<Option<Subscription>, StoreError> {
-        read!(self, |conn, q| q::subscriptions::find(conn, &owner, id))
+        run!(self, read, |conn, q| q::subscriptions::find(
+            conn, &owner, id
+        ))
     }
 
     /// Changes one of an organization's subscriptions.
@@ -296,7 +281,7 @@ impl Store {
         patch: SubscriptionPatch,
         now: Timestamp,
     ) -> Result<Option<Subscription>, StoreError> {
-        write!(self, |conn, q| q::subscriptions::change(
+        run!(self, write, |conn, q| q::subscriptions::change(
             conn, &owner, id, patch, now
         ))
     }
@@ -308,14 +293,14 @@ impl Store {
         id: SubscriptionId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        write!(self, |conn, q| q::subscriptions::delete(
+        run!(self, write, |conn, q| q::subscriptions::delete(
             conn, &owner, id, now
         ))
     }
 
     /// A part of the log.
     pub async fn log(&self, query: LogQuery) -> Result<Listing<LogEntry>, StoreError> {
-        read!(self, |conn, q| q::log::page(conn, &query))
+        run!(self, read, |conn, q| q::log::page(conn, &query))
     }
 
     /// Makes a test event and its delivery to one subscription; none when there is no such one in
@@ -326,7 +311,7 @@ impl Store {
         event: IncomingEvent,
         now: Timestamp,
     ) -> Result<Option<OwedAttempt>, StoreError> {
-        write!(self, |conn, q| q::intake::create_test(
+        run!(self, write, |conn, q| q::intake::create_test(
             conn, id, &event, now
         ))
     }
@@ -339,7 +324,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Given, StoreError> {
         let index = index.clone();
-        write!(self, |conn, q| q::intake::take_in(
+        run!(self, write, |conn, q| q::intake::take_in(
             conn, &index, &events, now
         ))
     }
@@ -349,12 +334,12 @@ impl Store {
         &self,
         ids: Vec<DeliveryId>,
     ) -> Result<HashMap<DeliveryId, Owed>, StoreError> {
-        read!(self, |conn, q| q::progress::load(conn, &ids))
+        run!(self, read, |conn, q| q::progress::load(conn, &ids))
     }
 
     /// The bodies of these events.
     pub async fn bodies(&self, keys: Vec<EventKey>) -> Result<HashMap<EventKey, Body>, StoreError> {
-        read!(self, |conn, q| q::progress::bodies(conn, &keys))
+        run!(self, read, |conn, q| q::progress::bodies(conn, &keys))
     }
 
     /// Moves deliveries on and logs their attempts, where nobody has done so; answers with those
@@ -364,21 +349,27 @@ impl Store {
         records: Arc<[AttemptRecord]>,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
         let writer = self.writer;
-        write!(self, |conn, q| q::progress::record(conn, &records, writer))
+        run!(self, write, |conn, q| q::progress::record(
+            conn, &records, writer
+        ))
     }
 
     /// Ends deliveries without an attempt, where they are still pending.
     pub async fn end(&self, ids: Vec<DeliveryId>, end: DeliveryState) -> Result<(), StoreError> {
-        write!(self, |conn, q| q::progress::end(conn, &ids, end))
+        run!(self, write, |conn, q| q::progress::end(conn, &ids, end))
     }
 
     /// Forgets attempts of days before `day` (days since 1970).
     pub async fn forget_attempts(&self, day: i64) -> Result<(), StoreError> {
-        write!(self, |conn, q| q::retention::forget_attempts(conn, day))
+        run!(self, write, |conn, q| q::retention::forget_attempts(
+            conn, day
+        ))
     }
 
     /// Forgets some events received before `cutoff`, and answers with how many.
     pub async fn forget_events(&self, cutoff: Timestamp) -> Result<usize, StoreError> {
-        write!(self, |conn, q| q::retention::forget_events(conn, cutoff))
+        run!(self, write, |conn, q| q::retention::forget_events(
+            conn, cutoff
+        ))
     }
 }

@@ -1,0 +1,145 @@
+//! The servers of a distributed home: a database and a vhost of its own, behind proxies that can be
+//! cut.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+
+use anyhow::{Context as _, ensure};
+use tokio::process::Command;
+
+use crate::proxy::Proxy;
+
+/// The servers of a distributed home.
+pub struct Peers {
+    /// The way to PostgreSQL.
+    pub postgres: Proxy,
+    /// The way to RabbitMQ.
+    pub rabbitmq: Proxy,
+    /// The broker's URL without the proxy, for publishers and onlookers.
+    pub amqp: String,
+    /// The database's URL without the proxy.
+    pub database: String,
+    name: String,
+}
+
+impl Peers {
+    pub(crate) async fn make() -> anyhow::Result<Self> {
+        let name = format!("t{}", uuid::Uuid::new_v4().simple());
+        let postgres = variable("HOOKLINE_TEST_POSTGRES")?;
+        let amqp = variable("HOOKLINE_TEST_AMQP")?;
+        psql(&postgres, &format!("CREATE DATABASE {name}")).await?;
+        add_vhost(&name).await?;
+        Ok(Self {
+            postgres: Proxy::before(address(&postgres)?).await?,
+            rabbitmq: Proxy::before(address(&amqp)?).await?,
+            amqp: with_path(&amqp, &name)?,
+            database: with_path(&postgres, &name)?,
+            name,
+        })
+    }
+
+    /// The settings that lead here, through the proxies.
+    pub(crate) fn settings(&self) -> anyhow::Result<[(String, String); 2]> {
+        let database = through(&self.database, self.postgres.address())?;
+        let broker = through(&self.amqp, self.rabbitmq.address())?;
+        Ok([
+            ("HOOKLINE__STORE__URL".to_owned(), database),
+            ("HOOKLINE__BROKER__URL".to_owned(), broker),
+        ])
+    }
+
+    pub(crate) async fn remove(&self) -> anyhow::Result<()> {
+        psql(
+            &variable("HOOKLINE_TEST_POSTGRES")?,
+            &format!("DROP DATABASE {} WITH (FORCE)", self.name),
+        )
+        .await?;
+        remove_vhost(&self.name).await
+    }
+
+    /// Takes everything away from the broker: queues, exchanges, messages.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub async fn lose_broker_data(&self) -> anyhow::Result<()> {
+        remove_vhost(&self.name).await?;
+        add_vhost(&self.name).await
+    }
+
+    /// Runs SQL in the home's database and returns what it printed, unaligned.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn sql(&self, sql: &str) -> anyhow::Result<String> {
+        psql(&self.database, sql).await
+    }
+}
+
+fn variable(name: &str) -> anyhow::Result<String> {
+    std::env::var(name)
+        .with_context(|| format!("{name} is not set: run the tests with `make test`"))
+}
+
+async fn psql(url: &str, sql: &str) -> anyhow::Result<String> {
+    let output = Command::new("psql")
+        .args([url, "-XAtqc", sql])
+        .output()
+        .await
+        .context("psql")?;
+    ensure!(
+        output.status.success(),
+        "{sql}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+async fn rabbitmqctl(expression: &str) -> anyhow::Result<()> {
+    let ctl = variable("HOOKLINE_TEST_RABBITMQCTL")?;
+    let output = Command::new(ctl)
+        .args(["eval", expression])
+        .output()
+        .await
+        .context("rabbitmqctl")?;
+    ensure!(
+        output.status.success(),
+        "{expression}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+async fn add_vhost(name: &str) -> anyhow::Result<()> {
+    rabbitmqctl(&format!(
+        "rabbit_vhost:add(<<\"{name}\">>, <<\"test\">>), rabbit_auth_backend_internal:set_permissions(\
+         <<\"hookline\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)."
+    ))
+    .await
+}
+
+async fn remove_vhost(name: &str) -> anyhow::Result<()> {
+    rabbitmqctl(&format!(
+        "rabbit_vhost:delete(<<\"{name}\">>, <<\"test\">>)."
+    ))
+    .await
+}
+
+fn address(url: &str) -> anyhow::Result<SocketAddr> {
+    let url: reqwest::Url = url.parse()?;
+    let host = (
+        url.host_str().context("no host")?,
+        url.port().context("no port")?,
+    );
+    host.to_socket_addrs()?.next().context("no address")
+}
+
+fn with_path(url: &str, path: &str) -> anyhow::Result<String> {
+    let mut url: reqwest::Url = url.parse()?;
+    url.set_path(path);
+    Ok(url.to_string())
+}
+
+fn through(url: &str, proxy: SocketAddr) -> anyhow::Result<String> {
+    let mut url: reqwest::Url = url.parse()?;
+    url.set_port(Some(proxy.port())).ok().context("no port")?;
+    Ok(url.to_string())
+}
