@@ -12,6 +12,7 @@ mod single;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use hookline_runtime::service::failed;
 
 #[derive(Parser)]
 #[command(version, about = "Delivers workflow events as signed webhooks")]
@@ -47,10 +48,7 @@ fn main() -> ExitCode {
         Command::Key(keys) => in_runtime(keys.run()),
         Command::Migrate(migrate) => in_runtime(migrate.run()),
     };
-    done.unwrap_or_else(|why| {
-        eprintln!("hookline: {}", format!("{why:#}").replace('\n', " "));
-        ExitCode::FAILURE
-    })
+    done.unwrap_or_else(|why| ExitCode::from(failed("hookline", &why)))
 }
 
 fn in_runtime(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

@@ -77,9 +77,11 @@ where
             .map_err(Into::into)
             .and_then(|settings| host(name, settings, serve)),
     };
-    let Err(error) = ended else {
-        return 0;
-    };
+    ended.map_or_else(|error| failed(name, &error), |()| 0)
+}
+
+/// Says in one line why a program ends, and returns its exit status.
+pub fn failed(name: &str, error: &anyhow::Error) -> u8 {
     let line = format!("{name}: {error:#}").replace(['\n', '\r'], " ");
     // Nobody is left to tell when standard error is closed.
     let _unheard = writeln!(io::stderr(), "{line}");

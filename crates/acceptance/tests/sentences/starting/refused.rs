@@ -27,10 +27,13 @@ fn taken_port() -> anyhow::Result<(TcpListener, String)> {
     Ok((listener, address))
 }
 
+/// The exit status that tells whoever restarts a process that this mends nothing.
+const BAD_SETTINGS: i32 = 2;
+
 /// What is wrong with settings is the same for every process; `name` begins its line.
 fn add_bad_settings(
     cases: &mut Cases,
-    (name, status): (&str, i32),
+    name: &str,
     start: &Start,
     files: &TempDir,
 ) -> anyhow::Result<()> {
@@ -38,7 +41,7 @@ fn add_bad_settings(
     let begin = &format!("{name}: setting ");
     cases.add(
         start.with(slots, "0"),
-        status,
+        BAD_SETTINGS,
         &[
             begin,
             "dispatcher.slots = 0 (from HOOKLINE__DISPATCHER__SLOTS) is not allowed: it must be ",
@@ -50,12 +53,12 @@ fn add_bad_settings(
             .with(slots, "many")
             .with("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[5,0]")
             .with("HOOKLINE__LOGS__LEVEL", "info"),
-        status,
+        BAD_SETTINGS,
         &[begin],
     );
     cases.add(
         start.with("HOOKLINE__STORE__ULR", "postgres://u:hush@h/d"),
-        status,
+        BAD_SETTINGS,
         &[
             begin,
             "store.ulr (from HOOKLINE__STORE__ULR) is unknown: [store] has ",
@@ -63,7 +66,7 @@ fn add_bad_settings(
     );
     cases.add(
         start.with("HOOKLINE__STORE__URL", "mysql://u:hush@h/d"),
-        status,
+        BAD_SETTINGS,
         &[
             begin,
             "store.url = ",
@@ -76,14 +79,14 @@ fn add_bad_settings(
     let config = start.arg("--config");
     cases.add(
         config.arg(&file),
-        status,
+        BAD_SETTINGS,
         &[&format!(
             "{name}: the settings file {file} is not TOML: line 2: "
         )],
     );
     cases.add(
         config.arg("/nowhere/at/all.toml"),
-        status,
+        BAD_SETTINGS,
         &[&format!(
             "{name}: the settings file /nowhere/at/all.toml cannot be read: "
         )],
@@ -103,7 +106,7 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
         let bare = Start::of(name, &[])
             .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0")
             .with("HOOKLINE__API__LISTEN", "127.0.0.1:0");
-        add_bad_settings(&mut cases, (name, 2), &bare, &files)?;
+        add_bad_settings(&mut cases, name, &bare, &files)?;
         cases.add(
             bare.clone(),
             2,
@@ -202,7 +205,7 @@ async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> 
     .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0");
     let whole = start.arg(&folder.to_string_lossy());
     let mut cases = Cases::default();
-    add_bad_settings(&mut cases, ("hookline", 1), &whole, &files)?;
+    add_bad_settings(&mut cases, "hookline", &whole, &files)?;
     let data = home.data_folder();
     let data = data.to_string_lossy();
     let owned = format!("another process delivers from the folder {data}");
