@@ -29,6 +29,16 @@ pub enum Origin {
     Test,
 }
 
+impl Origin {
+    /// The name in answers and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Origin::Event => "event",
+            Origin::Test => "test",
+        }
+    }
+}
+
 /// Why an attempt was made: the contract's `trigger`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -93,4 +103,15 @@ pub enum GaveUp {
     Gone,
     /// A message of it could not be handled again and again.
     Poison,
+}
+
+impl GaveUp {
+    /// The name in answers and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            GaveUp::OutOfAttempts => "out_of_attempts",
+            GaveUp::Gone => "gone",
+            GaveUp::Poison => "poison",
+        }
+    }
 }

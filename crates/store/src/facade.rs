@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use hookline_core::access::Access;
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
-use hookline_core::ids::{DeliveryId, EventKey, KeyId, OrganizationId, SubscriptionId};
+use hookline_core::ids::{DeliveryId, EventId, EventKey, KeyId, OrganizationId, SubscriptionId};
 use hookline_core::subscription::{NewSubscription, Subscription, SubscriptionPatch};
 use hookline_core::timestamp::Timestamp;
 
@@ -16,8 +16,8 @@ use crate::error::StoreError;
 use crate::fanout_index::FanoutIndex;
 use crate::postgres::{self, Postgres, PostgresSettings};
 use crate::records::{
-    AttemptRecord, Body, Created, Given, IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry,
-    LogQuery, NewKey, Owed, Sweep, Window,
+    AttemptRecord, Body, Created, Delivery, DeliveryQuery, DeliveryStory, EventStory, Given,
+    IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Sweep, Window,
 };
 use crate::sqlite::queue::EmbeddedQueue;
 use crate::sqlite::{self, Sharing, Sqlite};
@@ -301,6 +301,31 @@ impl Store {
     /// A part of the log.
     pub async fn log(&self, query: LogQuery) -> Result<Listing<LogEntry>, StoreError> {
         run!(self, read, |conn, q| q::log::page(conn, &query))
+    }
+
+    /// A part of a subscription's deliveries, newest first.
+    pub async fn deliveries(&self, query: DeliveryQuery) -> Result<Listing<Delivery>, StoreError> {
+        run!(self, read, |conn, q| q::deliveries::page(conn, &query))
+    }
+
+    /// One of an organization's deliveries with its attempts.
+    pub async fn delivery(
+        &self,
+        owner: OrganizationId,
+        id: DeliveryId,
+    ) -> Result<Option<DeliveryStory>, StoreError> {
+        run!(self, read, |conn, q| q::deliveries::find(conn, &owner, id))
+    }
+
+    /// One of an organization's events, and what became of it.
+    pub async fn event(
+        &self,
+        owner: OrganizationId,
+        id: EventId,
+    ) -> Result<Option<EventStory>, StoreError> {
+        run!(self, read, |conn, q| q::deliveries::of_event(
+            conn, &owner, &id
+        ))
     }
 
     /// Makes a test event and its delivery to one subscription; none when there is no such one in

@@ -29,8 +29,9 @@ pub use facade::{CLOCK_TOLERANCE, Store};
 pub use fanout_index::FanoutIndex;
 pub use postgres::PostgresSettings;
 pub use records::{
-    AttemptRecord, AttemptStatus, Body, Created, Follow, Given, IncomingEvent, KeyHash, KeyInfo,
-    Listing, LogCursor, LogEntry, LogQuery, LogStart, LoggedError, NewKey, Owed, Passage, Standing,
-    Sweep, Window,
+    AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
+    DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
+    LogEntry, LogQuery, LoggedError, NewKey, Owed, PageCursor, PageStart, Passage, Standing,
+    SubscriptionFate, Sweep, Window,
 };
 pub use sqlite::queue::{EmbeddedQueue, QueuedEvents, TakenAttempt};

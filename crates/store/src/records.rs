@@ -18,6 +18,13 @@ use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use ring::digest;
+use uuid::Uuid;
+
+mod deliveries;
+
+pub use deliveries::{
+    Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, EventStory, Fate, SubscriptionFate,
+};
 
 /// The SHA-256 of an API key: all that a store ever sees of it. A key has 256 random bits, so a
 /// fast hash is enough.
@@ -92,6 +99,24 @@ pub struct Listing<T> {
     pub total: u64,
 }
 
+/// Where a page of a long list begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageStart {
+    /// After this many of the newest.
+    Offset(u64),
+    /// After this row: as fast on the last page as on the first.
+    Cursor(PageCursor),
+}
+
+/// A row's place in a list that is sorted by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PageCursor {
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Which one of that moment.
+    pub id: Uuid,
+}
+
 /// Whether an attempt reached its aim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum AttemptStatus {
@@ -132,25 +157,7 @@ pub struct LogQuery {
     /// How many at most.
     pub limit: u32,
     /// Where to begin.
-    pub start: LogStart,
-}
-
-/// Where a page of the log begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogStart {
-    /// After this many of the newest.
-    Offset(u64),
-    /// After this entry: as fast on the last page as on the first.
-    Cursor(LogCursor),
-}
-
-/// An entry's place in the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogCursor {
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Which one of that moment.
-    pub id: AttemptId,
+    pub start: PageStart,
 }
 
 /// One attempt in the log.
@@ -192,10 +199,10 @@ pub struct LogEntry {
 
 impl LogEntry {
     /// Its place in the log.
-    pub fn cursor(&self) -> LogCursor {
-        LogCursor {
+    pub fn cursor(&self) -> PageCursor {
+        PageCursor {
             created_at: self.created_at,
-            id: self.id,
+            id: self.id.0,
         }
     }
 }
@@ -276,6 +283,29 @@ pub enum Standing {
     Inactive,
     /// It is no more.
     Deleted,
+}
+
+/// What decides on a [`Standing`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Standings {
+    pub(crate) origin: Origin,
+    /// The subscription's activation when the delivery was made.
+    pub(crate) made_in: i64,
+    /// The subscription's activation now.
+    pub(crate) activation: i64,
+    pub(crate) is_active: bool,
+    pub(crate) is_deleted: bool,
+}
+
+impl From<Standings> for Standing {
+    fn from(now: Standings) -> Self {
+        match now.origin {
+            _ if now.is_deleted => Standing::Deleted,
+            Origin::Test => Standing::Active,
+            Origin::Event if now.is_active && now.activation == now.made_in => Standing::Active,
+            Origin::Event => Standing::Inactive,
+        }
+    }
 }
 
 /// What every request of an event carries.

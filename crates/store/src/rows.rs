@@ -142,7 +142,7 @@ impl From<DeliveryState> for StateColumns {
             DeliveryState::Pending { due } => ("pending", Some(due), None, None),
             DeliveryState::Delivered { at } => ("delivered", None, Some(at), None),
             DeliveryState::Exhausted { at, why } => {
-                ("exhausted", None, Some(at), Some(gave_up(why)))
+                ("exhausted", None, Some(at), Some(why.as_str()))
             }
             DeliveryState::Skipped { at } => ("skipped", None, Some(at), None),
             DeliveryState::Cancelled { at } => ("cancelled", None, Some(at), None),
@@ -153,14 +153,6 @@ impl From<DeliveryState> for StateColumns {
             finished_at: finished.map(Timestamp::unix_micros),
             gave_up,
         }
-    }
-}
-
-fn gave_up(why: GaveUp) -> &'static str {
-    match why {
-        GaveUp::OutOfAttempts => "out_of_attempts",
-        GaveUp::Gone => "gone",
-        GaveUp::Poison => "poison",
     }
 }
 
@@ -192,13 +184,6 @@ pub(crate) fn read_state(
         },
         other => return Err(corrupt("state", other)),
     })
-}
-
-pub(crate) fn origin_name(origin: Origin) -> &'static str {
-    match origin {
-        Origin::Event => "event",
-        Origin::Test => "test",
-    }
 }
 
 pub(crate) fn read_origin(name: &str) -> Result<Origin, StoreError> {

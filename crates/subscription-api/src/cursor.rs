@@ -1,12 +1,11 @@
-//! Where a page of logs ended, as an opaque text: the next one begins right after it, however
+//! Where a page of a long list ended, as an opaque text: the next one begins right after it, however
 //! many rows have come in front since, and finding it costs the same at row ten as at row ten
 //! million.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hookline_core::ids::AttemptId;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::LogCursor;
+use hookline_store::PageCursor;
 use uuid::Uuid;
 
 /// A text that is no cursor.
@@ -15,10 +14,10 @@ use uuid::Uuid;
 pub(crate) struct InvalidCursor;
 
 /// Writes a cursor.
-pub(crate) fn write(cursor: &LogCursor) -> String {
+pub(crate) fn write(cursor: &PageCursor) -> String {
     let mut bytes = [0; 24];
     bytes[..8].copy_from_slice(&cursor.created_at.unix_micros().to_be_bytes());
-    bytes[8..].copy_from_slice(cursor.id.0.as_bytes());
+    bytes[8..].copy_from_slice(cursor.id.as_bytes());
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
@@ -26,7 +25,7 @@ pub(crate) fn write(cursor: &LogCursor) -> String {
 ///
 /// # Errors
 /// [`InvalidCursor`] for a text that [`fn@write`] never writes.
-pub(crate) fn read(text: &str) -> Result<LogCursor, InvalidCursor> {
+pub(crate) fn read(text: &str) -> Result<PageCursor, InvalidCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
     let (micros, id) = bytes.split_first_chunk().ok_or(InvalidCursor)?;
     let micros = i64::from_be_bytes(*micros);
@@ -34,9 +33,9 @@ pub(crate) fn read(text: &str) -> Result<LogCursor, InvalidCursor> {
     if created_at.unix_micros() != micros {
         return Err(InvalidCursor);
     }
-    Ok(LogCursor {
+    Ok(PageCursor {
         created_at,
-        id: AttemptId(Uuid::from_slice(id).map_err(|_| InvalidCursor)?),
+        id: Uuid::from_slice(id).map_err(|_| InvalidCursor)?,
     })
 }
 
@@ -50,9 +49,9 @@ mod tests {
         #[test]
         fn a_cursor_reads_back(micros: i64, id: u128) {
             let created_at = Timestamp::from_unix_micros(micros);
-            let text = write(&LogCursor { created_at, id: AttemptId(Uuid::from_u128(id)) });
+            let text = write(&PageCursor { created_at, id: Uuid::from_u128(id) });
             let read = read(&text).unwrap();
-            prop_assert_eq!((read.created_at, read.id.0.as_u128()), (created_at, id));
+            prop_assert_eq!((read.created_at, read.id.as_u128()), (created_at, id));
             prop_assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)));
         }
 

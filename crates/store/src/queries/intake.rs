@@ -13,7 +13,7 @@ use crate::columns::Key;
 use crate::error::StoreError;
 use crate::fanout_index::FanoutIndex;
 use crate::records::{Given, IncomingEvent, Passage};
-use crate::rows::{StateColumns, origin_name};
+use crate::rows::StateColumns;
 use crate::schema::{deliveries, events};
 
 /// Rows in one statement: PostgreSQL takes 65,535 values, SQLite 32,766.
@@ -215,7 +215,7 @@ fn new_delivery(
         organization_id: purpose.owner.as_str(),
         subscription_id: purpose.to.0,
         event_key: Key(event.0),
-        origin: origin_name(purpose.origin),
+        origin: purpose.origin.as_str(),
         activation: purpose.activation,
         generation: 0,
         attempts: 0,

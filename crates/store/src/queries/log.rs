@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, Nullable};
 use super::super::Conn;
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::records::{Listing, LogEntry, LogQuery, LogStart};
+use crate::records::{Listing, LogEntry, LogQuery, PageStart};
 use crate::rows::AttemptRow;
 use crate::schema::{attempt_counts, attempts, events};
 
@@ -29,9 +29,9 @@ pub(crate) fn page(conn: &mut Conn, query: &LogQuery) -> Result<Listing<LogEntry
         rows = rows.filter(attempts::status.eq(status.as_str()));
     }
     rows = match query.start {
-        LogStart::Offset(offset) => rows.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
-        LogStart::Cursor(cursor) => {
-            let (at, id) = (cursor.created_at.unix_micros(), Key(cursor.id.0));
+        PageStart::Offset(offset) => rows.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
+        PageStart::Cursor(cursor) => {
+            let (at, id) = (cursor.created_at.unix_micros(), Key(cursor.id));
             // The first condition lets the index begin at the cursor.
             rows.filter(attempts::created_at.le(at))
                 .filter(attempts::created_at.lt(at).or(attempts::id.lt(id)))

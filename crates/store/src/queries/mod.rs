@@ -2,6 +2,7 @@
 //! `sqlite`; `super::Conn` is that backend's connection, `super::bulk` what it says differently.
 
 pub(crate) mod access;
+pub(crate) mod deliveries;
 pub(crate) mod intake;
 pub(crate) mod log;
 pub(crate) mod progress;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use diesel::prelude::*;
 use diesel::upsert::excluded;
-use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
+use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt, Trigger};
 use hookline_core::ids::{AttemptId, DeliveryId, EventKey, SubscriptionId};
 use hookline_core::subscription::DisabledReason;
 use hookline_core::target::TargetUrl;
@@ -15,7 +15,7 @@ use super::super::{Conn, bulk};
 use super::subscriptions::disable;
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Owed, Standing};
+use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Owed, Standings};
 use crate::rows::{
     AttemptRow, StateColumns, organization, read_event_type, read_headers, read_origin,
     read_secret, read_state, trigger_name,
@@ -101,13 +101,12 @@ impl TryFrom<OwedRow> for Owed {
 
     fn try_from(row: OwedRow) -> Result<Self, StoreError> {
         let origin = read_origin(&row.origin)?;
-        let standing = match (row.deleted_at, origin) {
-            (Some(_), _) => Standing::Deleted,
-            (None, Origin::Test) => Standing::Active,
-            (None, Origin::Event) if row.is_active && row.activation == row.made_in => {
-                Standing::Active
-            }
-            (None, Origin::Event) => Standing::Inactive,
+        let standings = Standings {
+            origin,
+            made_in: row.made_in,
+            activation: row.activation,
+            is_active: row.is_active,
+            is_deleted: row.deleted_at.is_some(),
         };
         Ok(Owed {
             generation: row.generation.unsigned_abs(),
@@ -118,7 +117,7 @@ impl TryFrom<OwedRow> for Owed {
             event_type: read_event_type(&row.event_type)?,
             organization: organization(&row.organization_id)?,
             subscription: SubscriptionId(row.subscription_id),
-            standing,
+            standing: standings.into(),
             url: TargetUrl::from_store(row.url),
             secret: read_secret(row.secret)?,
             headers: read_headers(&row.headers)?,

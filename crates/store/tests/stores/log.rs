@@ -1,5 +1,5 @@
 use hookline_core::delivery::Trigger;
-use hookline_store::{AttemptStatus, Follow, LogQuery, LogStart};
+use hookline_store::{AttemptStatus, Follow, LogQuery, PageStart};
 
 use crate::fixture::{Fixture, attempted, event, now, on_both, organization};
 
@@ -31,15 +31,15 @@ async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         start,
     };
     let mut seen = Vec::new();
-    let mut start = LogStart::Offset(0);
+    let mut start = PageStart::Offset(0);
     loop {
         let page = fixture.store.log(query(None, start)).await.unwrap();
         assert_eq!(page.total, 25);
         let Some(last) = page.rows.last() else { break };
-        start = LogStart::Cursor(last.cursor());
+        start = PageStart::Cursor(last.cursor());
         seen.extend(page.rows.iter().map(|entry| entry.id));
     }
-    let by_offset: Vec<_> = [0, 10, 20].map(LogStart::Offset).to_vec();
+    let by_offset: Vec<_> = [0, 10, 20].map(PageStart::Offset).to_vec();
     let mut other = Vec::new();
     for start in by_offset {
         other.extend(
@@ -60,7 +60,7 @@ async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
 
     let failed = fixture
         .store
-        .log(query(Some(AttemptStatus::Failed), LogStart::Offset(0)))
+        .log(query(Some(AttemptStatus::Failed), PageStart::Offset(0)))
         .await
         .unwrap();
     assert_eq!((failed.total, failed.rows.len()), (5, 5));

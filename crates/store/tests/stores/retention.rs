@@ -1,4 +1,4 @@
-use hookline_store::{Follow, LogQuery, LogStart};
+use hookline_store::{Follow, LogQuery, PageStart};
 
 use crate::fixture::{DAY, Fixture, NOW, at, attempted, event, now, on_both, organization};
 
@@ -60,7 +60,7 @@ async fn what_is_older_than_the_retention_is_forgotten_with_its_totals(fixture: 
             event_type: None,
             status: None,
             limit: 10,
-            start: LogStart::Offset(0),
+            start: PageStart::Offset(0),
         })
         .await
         .unwrap();

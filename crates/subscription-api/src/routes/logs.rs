@@ -3,7 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::SubscriptionId;
-use hookline_store::{AttemptStatus, Listing, LogEntry, LogQuery, LogStart};
+use hookline_store::{AttemptStatus, Listing, LogEntry, LogQuery, PageStart};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -166,7 +166,7 @@ struct Page {
     event_type: Option<EventType>,
     status: Option<AttemptStatus>,
     limit: u32,
-    start: LogStart,
+    start: PageStart,
 }
 
 impl Page {
@@ -187,7 +187,7 @@ impl Page {
             event_type,
             status,
             limit,
-            start: cursor.map_or(LogStart::Offset(offset.unwrap_or(0)), LogStart::Cursor),
+            start: cursor.map_or(PageStart::Offset(offset.unwrap_or(0)), PageStart::Cursor),
         })
     }
 
@@ -199,8 +199,8 @@ impl Page {
         subscription: Option<SubscriptionId>,
     ) -> Result<HttpResponse, ApiError> {
         let offset = match self.start {
-            LogStart::Offset(offset) => offset,
-            LogStart::Cursor(_) => 0,
+            PageStart::Offset(offset) => offset,
+            PageStart::Cursor(_) => 0,
         };
         let mut found = service
             .api

@@ -82,6 +82,7 @@ CREATE TABLE deliveries (
     republish_after BIGINT
 ) WITH (fillfactor = 80);
 CREATE INDEX deliveries_by_event ON deliveries (event_key);
+CREATE INDEX deliveries_by_subscription ON deliveries (subscription_id, created_at DESC, id DESC);
 CREATE INDEX deliveries_overdue ON deliveries (coalesce(republish_after, due)) WHERE state = 'pending';
 
 -- By day, so that retention drops whole tables. A row is written only for a delivery that moved,
@@ -109,6 +110,7 @@ CREATE TABLE attempts (
 CREATE TABLE attempts_other PARTITION OF attempts DEFAULT;
 CREATE INDEX attempts_by_organization ON attempts (organization_id, created_at DESC, id DESC);
 CREATE INDEX attempts_by_subscription ON attempts (subscription_id, created_at DESC, id DESC);
+CREATE INDEX attempts_by_delivery ON attempts (delivery_id);
 
 -- Totals of pages come from here and not from counting the log. Each writer has its own rows, so
 -- that writers do not wait for one another.

@@ -81,6 +81,7 @@ CREATE TABLE deliveries (
     takes INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX deliveries_by_event ON deliveries (event_key);
+CREATE INDEX deliveries_by_subscription ON deliveries (subscription_id, created_at DESC, id DESC);
 CREATE INDEX deliveries_visible ON deliveries (coalesce(visible_at, due)) WHERE state = 'pending';
 
 -- A row is written only for a delivery that moved,
@@ -106,6 +107,7 @@ CREATE TABLE attempts (
 );
 CREATE INDEX attempts_by_organization ON attempts (organization_id, created_at DESC, id DESC);
 CREATE INDEX attempts_by_subscription ON attempts (subscription_id, created_at DESC, id DESC);
+CREATE INDEX attempts_by_delivery ON attempts (delivery_id);
 
 -- Totals of pages come from here and not from counting the log. Each writer has its own rows, so
 -- that writers do not wait for one another.

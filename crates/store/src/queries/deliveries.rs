@@ -1,0 +1,317 @@
+//! What became of events, as their owner sees it: a pending delivery that its subscription will no
+//! longer get reads as what it will be noted as when its turn comes.
+
+use std::collections::HashSet;
+
+use diesel::prelude::*;
+use hookline_core::delivery::{DeliveryState, Origin};
+use hookline_core::event_type::EventType;
+use hookline_core::ids::{DeliveryId, EventId, EventKey, OrganizationId, SubscriptionId};
+use hookline_core::subscription::{Status, Subscription, SubscriptionName};
+use hookline_core::timestamp::Timestamp;
+
+use super::super::Conn;
+use super::subscriptions::list;
+use crate::columns::Key;
+use crate::error::StoreError;
+use crate::records::{
+    Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, EventStory, Fate, Listing, PageStart,
+    Standing, Standings, SubscriptionFate, Window,
+};
+use crate::rows::{AttemptRow, corrupt, read_event_type, read_origin, read_state};
+use crate::schema::{attempts, deliveries, events, subscriptions};
+
+/// How many subscriptions the story of an event tells of.
+const SUBSCRIPTIONS: u32 = 1_000;
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = deliveries)]
+struct DeliveryColumns {
+    id: Key,
+    subscription_id: i64,
+    origin: String,
+    activation: i64,
+    attempts: i32,
+    state: String,
+    due: Option<i64>,
+    finished_at: Option<i64>,
+    gave_up: Option<String>,
+    created_at: i64,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = subscriptions)]
+struct SubscriptionColumns {
+    name: String,
+    is_active: bool,
+    activation: i64,
+    deleted_at: Option<i64>,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = events)]
+struct EventColumns {
+    event_id: String,
+    event_type: String,
+}
+
+type Row = (DeliveryColumns, SubscriptionColumns, EventColumns);
+
+/// Narrows a query over deliveries and subscriptions to what was asked for, apart from the type,
+/// which only events know. Its decision on a status is that of [`status_of`], in SQL.
+macro_rules! narrowed {
+    ($rows:expr, $query:expr) => {{
+        let query: &DeliveryQuery = $query;
+        let mut rows = $rows
+            .filter(deliveries::organization_id.eq(query.organization.as_str()))
+            .filter(deliveries::subscription_id.eq(query.subscription.0))
+            .into_boxed();
+        if let Some(since) = query.since {
+            rows = rows.filter(deliveries::created_at.ge(since.unix_micros()));
+        }
+        if let Some(until) = query.until {
+            rows = rows.filter(deliveries::created_at.lt(until.unix_micros()));
+        }
+        if let Some(status) = query.status {
+            let stored = deliveries::state.eq(status.as_str());
+            let pending = deliveries::state.eq(DeliveryStatus::Pending.as_str());
+            let deleted = subscriptions::deleted_at.is_not_null();
+            let there = subscriptions::deleted_at.is_null();
+            let test = deliveries::origin.eq(Origin::Test.as_str());
+            let event = deliveries::origin.ne(Origin::Test.as_str());
+            let on = subscriptions::is_active.eq(true);
+            let off = subscriptions::is_active.eq(false);
+            let same = subscriptions::activation.eq(deliveries::activation);
+            let other = subscriptions::activation.ne(deliveries::activation);
+            rows = match status {
+                DeliveryStatus::Pending => {
+                    rows.filter(stored.and(there).and(test.or(on.and(same))))
+                }
+                DeliveryStatus::Skipped => {
+                    rows.filter(stored.or(pending.and(there).and(event).and(off.or(other))))
+                }
+                DeliveryStatus::Cancelled => rows.filter(stored.or(pending.and(deleted))),
+                DeliveryStatus::Delivered | DeliveryStatus::Exhausted => rows.filter(stored),
+            };
+        }
+        rows
+    }};
+}
+
+pub(crate) fn page(
+    conn: &mut Conn,
+    query: &DeliveryQuery,
+) -> Result<Listing<Delivery>, StoreError> {
+    let joined = deliveries::table
+        .inner_join(subscriptions::table)
+        .inner_join(events::table);
+    let mut rows = narrowed!(joined, query)
+        .order((deliveries::created_at.desc(), deliveries::id.desc()))
+        .limit(i64::from(query.limit));
+    if let Some(event_type) = query.event_type {
+        rows = rows.filter(events::event_type.eq(event_type.as_str()));
+    }
+    rows = match query.start {
+        PageStart::Offset(offset) => rows.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
+        PageStart::Cursor(cursor) => {
+            let (at, id) = (cursor.created_at.unix_micros(), Key(cursor.id));
+            // The first condition lets the index begin at the cursor.
+            rows.filter(deliveries::created_at.le(at))
+                .filter(deliveries::created_at.lt(at).or(deliveries::id.lt(id)))
+        }
+    };
+    let rows: Vec<Row> = rows.select(Row::as_select()).load(conn)?;
+    Ok(Listing {
+        rows: rows.into_iter().map(read).collect::<Result<_, _>>()?,
+        total: total(conn, query)?,
+    })
+}
+
+/// Looks at events only when it must: that would be one more row for each that is counted.
+fn total(conn: &mut Conn, query: &DeliveryQuery) -> Result<u64, StoreError> {
+    let joined = deliveries::table.inner_join(subscriptions::table);
+    let total: i64 = match query.event_type {
+        None => narrowed!(joined, query).count().get_result(conn)?,
+        Some(event_type) => narrowed!(joined.inner_join(events::table), query)
+            .filter(events::event_type.eq(event_type.as_str()))
+            .count()
+            .get_result(conn)?,
+    };
+    Ok(u64::try_from(total).unwrap_or_default())
+}
+
+fn status_of(state: DeliveryState, standing: Standing) -> DeliveryStatus {
+    match (state, standing) {
+        (DeliveryState::Pending { .. }, Standing::Active) => DeliveryStatus::Pending,
+        (DeliveryState::Pending { .. }, Standing::Inactive)
+        | (DeliveryState::Skipped { .. }, _) => DeliveryStatus::Skipped,
+        (DeliveryState::Pending { .. }, Standing::Deleted)
+        | (DeliveryState::Cancelled { .. }, _) => DeliveryStatus::Cancelled,
+        (DeliveryState::Delivered { .. }, _) => DeliveryStatus::Delivered,
+        (DeliveryState::Exhausted { .. }, _) => DeliveryStatus::Exhausted,
+    }
+}
+
+fn read((delivery, subscription, event): Row) -> Result<Delivery, StoreError> {
+    let origin = read_origin(&delivery.origin)?;
+    let gave_up = delivery.gave_up.as_deref();
+    let state = read_state(&delivery.state, delivery.due, delivery.finished_at, gave_up)?;
+    let standings = Standings {
+        origin,
+        made_in: delivery.activation,
+        activation: subscription.activation,
+        is_active: subscription.is_active,
+        is_deleted: subscription.deleted_at.is_some(),
+    };
+    let status = status_of(state, standings.into());
+    let (next_attempt_at, finished_at, gave_up) = match state {
+        DeliveryState::Pending { due } if status == DeliveryStatus::Pending => {
+            (Some(due), None, None)
+        }
+        DeliveryState::Pending { .. } => (None, None, None),
+        DeliveryState::Exhausted { at, why } => (None, Some(at), Some(why)),
+        DeliveryState::Delivered { at }
+        | DeliveryState::Skipped { at }
+        | DeliveryState::Cancelled { at } => (None, Some(at), None),
+    };
+    Ok(Delivery {
+        id: DeliveryId(delivery.id.0),
+        subscription: SubscriptionId(delivery.subscription_id),
+        event_id: EventId::parse(event.event_id).map_err(|why| corrupt("event_id", why))?,
+        event_type: read_event_type(&event.event_type)?,
+        origin,
+        status,
+        attempts_made: delivery.attempts.unsigned_abs(),
+        next_attempt_at,
+        created_at: Timestamp::from_unix_micros(delivery.created_at),
+        finished_at,
+        gave_up,
+    })
+}
+
+pub(crate) fn find(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    id: DeliveryId,
+) -> Result<Option<DeliveryStory>, StoreError> {
+    let found: Option<(Row, Vec<u8>)> = deliveries::table
+        .inner_join(subscriptions::table)
+        .inner_join(events::table)
+        .filter(deliveries::id.eq(Key(id.0)))
+        .filter(deliveries::organization_id.eq(owner.as_str()))
+        .select((Row::as_select(), events::body))
+        .first(conn)
+        .optional()?;
+    let Some((row, body)) = found else {
+        return Ok(None);
+    };
+    let event_id = row.2.event_id.clone();
+    let made: Vec<AttemptRow> = attempts::table
+        .filter(attempts::delivery_id.eq(Key(id.0)))
+        .order((attempts::created_at, attempts::attempt))
+        .select(AttemptRow::as_select())
+        .load(conn)?;
+    Ok(Some(DeliveryStory {
+        delivery: read(row)?,
+        attempts: made
+            .into_iter()
+            .map(|attempt| attempt.into_entry(event_id.clone(), body.clone()))
+            .collect::<Result<_, _>>()?,
+    }))
+}
+
+pub(crate) fn of_event(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    id: &EventId,
+) -> Result<Option<EventStory>, StoreError> {
+    let key = Key(EventKey::of(owner, id).0);
+    let found: Option<(String, Vec<u8>, i64)> = events::table
+        .filter(events::key.eq(key))
+        .select((events::event_type, events::body, events::received_at))
+        .first(conn)
+        .optional()?;
+    let Some((event_type, body, received_at)) = found else {
+        return Ok(None);
+    };
+    let event_type = read_event_type(&event_type)?;
+    let received_at = Timestamp::from_unix_micros(received_at);
+    Ok(Some(EventStory {
+        event_id: id.clone(),
+        event_type,
+        received_at,
+        body: String::from_utf8(body).map_err(|why| corrupt("body", why))?,
+        subscriptions: fates(conn, owner, key, event_type, received_at)?,
+    }))
+}
+
+/// Those with a delivery first, should there be too many; then all in the order of their ids.
+fn fates(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    event: Key,
+    event_type: EventType,
+    received_at: Timestamp,
+) -> Result<Vec<SubscriptionFate>, StoreError> {
+    let rows: Vec<Row> = deliveries::table
+        .inner_join(subscriptions::table)
+        .inner_join(events::table)
+        .filter(deliveries::event_key.eq(event))
+        .order(deliveries::subscription_id)
+        .limit(i64::from(SUBSCRIPTIONS))
+        .select(Row::as_select())
+        .load(conn)?;
+    let mut fates = Vec::with_capacity(rows.len());
+    for row in rows {
+        let name = SubscriptionName::from_store(row.1.name.clone());
+        let delivery = read(row)?;
+        fates.push(SubscriptionFate {
+            subscription: delivery.subscription,
+            name,
+            fate: Fate::Delivery(delivery),
+        });
+    }
+    // A test is for one subscription, and says nothing about the others.
+    let is_test = |fate: &SubscriptionFate| match &fate.fate {
+        Fate::Delivery(delivery) => delivery.origin == Origin::Test,
+        _ => false,
+    };
+    if fates.iter().any(is_test) {
+        return Ok(fates);
+    }
+    let told: HashSet<SubscriptionId> = fates.iter().map(|fate| fate.subscription).collect();
+    let window = Window {
+        limit: Some(SUBSCRIPTIONS),
+        offset: 0,
+    };
+    let others = list(conn, owner, window)?.rows.into_iter();
+    let room = usize::try_from(SUBSCRIPTIONS).unwrap_or(usize::MAX) - fates.len();
+    fates.extend(
+        others
+            .filter(|other| !told.contains(&other.id))
+            .take(room)
+            .map(|other| SubscriptionFate {
+                subscription: other.id,
+                fate: without_delivery(&other, event_type, received_at),
+                name: other.name,
+            }),
+    );
+    fates.sort_unstable_by_key(|fate| fate.subscription);
+    Ok(fates)
+}
+
+fn without_delivery(
+    subscription: &Subscription,
+    event_type: EventType,
+    received_at: Timestamp,
+) -> Fate {
+    if subscription.created_at > received_at {
+        Fate::CreatedLater
+    } else if !subscription.events.to_set().contains(event_type) {
+        Fate::Filtered
+    } else if subscription.status != Status::Active {
+        Fate::Inactive
+    } else {
+        Fate::ChangedSince
+    }
+}

@@ -1,0 +1,159 @@
+//! What became of events: deliveries as their owner sees them.
+
+use hookline_core::delivery::{GaveUp, Origin};
+use hookline_core::event_type::EventType;
+use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
+use hookline_core::subscription::SubscriptionName;
+use hookline_core::timestamp::Timestamp;
+
+use super::{LogEntry, PageCursor, PageStart};
+
+/// Where a delivery stands for its owner. The store notes that a delivery is void only when its
+/// turn comes; its owner need not wait for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DeliveryStatus {
+    /// An attempt is owed.
+    Pending,
+    /// The receiver has it.
+    Delivered,
+    /// No further attempt is made.
+    Exhausted,
+    /// Its subscription is inactive, or was switched off before its turn came.
+    Skipped,
+    /// Its subscription was deleted before its turn came.
+    Cancelled,
+}
+
+impl DeliveryStatus {
+    const ALL: [Self; 5] = [
+        Self::Pending,
+        Self::Delivered,
+        Self::Exhausted,
+        Self::Skipped,
+        Self::Cancelled,
+    ];
+
+    /// The name in answers and in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeliveryStatus::Pending => "pending",
+            DeliveryStatus::Delivered => "delivered",
+            DeliveryStatus::Exhausted => "exhausted",
+            DeliveryStatus::Skipped => "skipped",
+            DeliveryStatus::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status of this name, if it is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == name)
+    }
+}
+
+/// Which of a subscription's deliveries.
+#[derive(Debug, Clone)]
+pub struct DeliveryQuery {
+    /// Whose.
+    pub organization: OrganizationId,
+    /// To whom.
+    pub subscription: SubscriptionId,
+    /// Of one status alone.
+    pub status: Option<DeliveryStatus>,
+    /// Of one type alone.
+    pub event_type: Option<EventType>,
+    /// Made then or later.
+    pub since: Option<Timestamp>,
+    /// Made before then.
+    pub until: Option<Timestamp>,
+    /// How many at most.
+    pub limit: u32,
+    /// Where to begin.
+    pub start: PageStart,
+}
+
+/// A delivery as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its id.
+    pub id: DeliveryId,
+    /// The subscription it is for.
+    pub subscription: SubscriptionId,
+    /// The event it carries.
+    pub event_id: EventId,
+    /// That event's type.
+    pub event_type: EventType,
+    /// Why it exists.
+    pub origin: Origin,
+    /// Where it stands.
+    pub status: DeliveryStatus,
+    /// How many attempts were made.
+    pub attempts_made: u32,
+    /// When the next one is due.
+    pub next_attempt_at: Option<Timestamp>,
+    /// Since when there is one.
+    pub created_at: Timestamp,
+    /// Since when there is no more to do; none also while the store has yet to note it.
+    pub finished_at: Option<Timestamp>,
+    /// Why no further attempt is made.
+    pub gave_up: Option<GaveUp>,
+}
+
+impl Delivery {
+    /// Its place in the list.
+    pub fn cursor(&self) -> PageCursor {
+        PageCursor {
+            created_at: self.created_at,
+            id: self.id.0,
+        }
+    }
+}
+
+/// A delivery and its part of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryStory {
+    /// The delivery.
+    pub delivery: Delivery,
+    /// Its attempts, oldest first.
+    pub attempts: Vec<LogEntry>,
+}
+
+/// An event, and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventStory {
+    /// Its id.
+    pub event_id: EventId,
+    /// What happened.
+    pub event_type: EventType,
+    /// When it was taken in.
+    pub received_at: Timestamp,
+    /// What receivers get.
+    pub body: String,
+    /// What became of it, by subscription.
+    pub subscriptions: Vec<SubscriptionFate>,
+}
+
+/// What became of an event for one subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionFate {
+    /// Which one.
+    pub subscription: SubscriptionId,
+    /// What its owner calls it.
+    pub name: SubscriptionName,
+    /// What became of the event.
+    pub fate: Fate,
+}
+
+/// A delivery, or why there is none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// There is one.
+    Delivery(Delivery),
+    /// The subscription was created after the event had come.
+    CreatedLater,
+    /// The subscription does not want events of this type.
+    Filtered,
+    /// The subscription is inactive.
+    Inactive,
+    /// The subscription wants such events now: it was changed or switched on since.
+    ChangedSince,
+}

@@ -1,0 +1,327 @@
+//! What an owner is told of deliveries and events.
+
+use hookline_core::delivery::{DeliveryState, GaveUp, Origin};
+use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
+use hookline_core::subscription::{Status, SubscriptionPatch};
+use hookline_store::{
+    Delivery, DeliveryQuery, DeliveryStatus, EventStory, Fate, Follow, PageStart,
+};
+
+use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
+
+on_both![
+    a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_filter,
+    every_delivery_is_on_one_page_and_totals_are_exact,
+    a_delivery_tells_its_attempts_oldest_first,
+    an_event_tells_what_became_of_it_for_each_subscription,
+];
+
+const STATUSES: [DeliveryStatus; 5] = [
+    DeliveryStatus::Pending,
+    DeliveryStatus::Delivered,
+    DeliveryStatus::Exhausted,
+    DeliveryStatus::Skipped,
+    DeliveryStatus::Cancelled,
+];
+
+fn all(to: SubscriptionId) -> DeliveryQuery {
+    DeliveryQuery {
+        organization: organization("a"),
+        subscription: to,
+        status: None,
+        event_type: None,
+        since: None,
+        until: None,
+        limit: 100,
+        start: PageStart::Offset(0),
+    }
+}
+
+async fn listed(fixture: &Fixture, query: DeliveryQuery) -> Vec<Delivery> {
+    let listing = fixture.store.deliveries(query).await.unwrap();
+    assert_eq!(listing.total, listing.rows.len() as u64);
+    listing.rows
+}
+
+/// The status of each delivery, once the filter was seen to agree with it.
+async fn statuses(fixture: &Fixture, to: SubscriptionId, ids: &[DeliveryId]) -> Vec<&'static str> {
+    let rows = listed(fixture, all(to)).await;
+    for status in STATUSES {
+        let query = DeliveryQuery {
+            status: Some(status),
+            ..all(to)
+        };
+        let of_status = rows.iter().filter(|row| row.status == status).cloned();
+        assert_eq!(
+            listed(fixture, query).await,
+            of_status.collect::<Vec<_>>(),
+            "{status:?}"
+        );
+    }
+    let status = |id| {
+        rows.iter()
+            .find(|row| row.id == id)
+            .unwrap()
+            .status
+            .as_str()
+    };
+    ids.iter().map(|id| status(*id)).collect()
+}
+
+async fn switch(fixture: &Fixture, id: SubscriptionId, status: Status) {
+    let patch = SubscriptionPatch {
+        status: Some(status),
+        ..Default::default()
+    };
+    let changed = fixture
+        .store
+        .change_subscription(organization("a"), id, patch, now());
+    changed.await.unwrap().unwrap();
+}
+
+async fn a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_filter(
+    fixture: Fixture,
+) {
+    let to = fixture.subscribe("a").await.id;
+    let mut ids = Vec::new();
+    for (id, follow) in [
+        ("pending", None),
+        ("again", Some(Follow::Again { due: at(NOW + 7) })),
+        ("delivered", Some(Follow::Delivered)),
+        ("exhausted", Some(Follow::Exhausted(GaveUp::OutOfAttempts))),
+    ] {
+        let owed = fixture.owed("a", id).await;
+        if let Some(follow) = follow {
+            let record = attempted(owed, to, &event("a", id), follow);
+            assert_eq!(fixture.record(vec![record]).await.len(), 1);
+        }
+        ids.push(owed.delivery);
+    }
+    let test = fixture.store.create_test(to, event("a", "test"), now());
+    ids.push(test.await.unwrap().unwrap().delivery);
+    assert_eq!(
+        statuses(&fixture, to, &ids).await,
+        ["pending", "pending", "delivered", "exhausted", "pending"]
+    );
+    let again = fixture.store.delivery(organization("a"), ids[1]).await;
+    let again = again.unwrap().unwrap().delivery;
+    assert_eq!(again.next_attempt_at, Some(at(NOW + 7)));
+    assert_eq!((again.attempts_made, again.finished_at), (1, None));
+
+    for status in [Status::Inactive(None), Status::Active] {
+        switch(&fixture, to, status).await;
+        assert_eq!(
+            statuses(&fixture, to, &ids).await,
+            ["skipped", "skipped", "delivered", "exhausted", "pending"]
+        );
+    }
+    let again = fixture.store.delivery(organization("a"), ids[1]).await;
+    let again = again.unwrap().unwrap().delivery;
+    assert_eq!((again.next_attempt_at, again.finished_at), (None, None));
+
+    let skipped = DeliveryState::Skipped { at: at(NOW + 9) };
+    fixture.store.end(vec![ids[0]], skipped).await.unwrap();
+    let deleted = fixture
+        .store
+        .delete_subscription(organization("a"), to, now());
+    assert!(deleted.await.unwrap());
+    assert_eq!(
+        statuses(&fixture, to, &ids).await,
+        [
+            "skipped",
+            "cancelled",
+            "delivered",
+            "exhausted",
+            "cancelled"
+        ]
+    );
+    let ended = fixture.store.delivery(organization("a"), ids[0]).await;
+    let ended = ended.unwrap().unwrap().delivery;
+    assert_eq!(ended.finished_at, Some(at(NOW + 9)));
+}
+
+async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let other = fixture.subscribe("a").await.id;
+    // Several at one moment, so that pages are told apart by the ids too.
+    for moment in 0..5 {
+        let events: Vec<_> = (0..5)
+            .map(|id| event("a", &format!("{moment}.{id}")))
+            .collect();
+        let given = fixture
+            .store
+            .take_in(&fixture.index, events.into(), at(NOW + moment));
+        assert_eq!(given.await.unwrap().owed.len(), 10);
+    }
+    let (mut seen, mut start) = (Vec::new(), PageStart::Offset(0));
+    loop {
+        let query = DeliveryQuery {
+            limit: 4,
+            start,
+            ..all(to)
+        };
+        let page = fixture.store.deliveries(query).await.unwrap();
+        assert_eq!(page.total, 25);
+        let Some(last) = page.rows.last() else { break };
+        start = PageStart::Cursor(last.cursor());
+        seen.extend(page.rows);
+    }
+    assert_eq!(seen, listed(&fixture, all(to)).await);
+    assert!(seen.is_sorted_by(|newer, older| newer.created_at >= older.created_at));
+    assert_eq!(listed(&fixture, all(other)).await.len(), 25);
+    let offset = DeliveryQuery {
+        start: PageStart::Offset(20),
+        ..all(to)
+    };
+    let tail = fixture.store.deliveries(offset).await.unwrap();
+    assert_eq!((tail.rows.as_slice(), tail.total), (&seen[20..], 25));
+
+    for (since, until, count) in [
+        (Some(1), None, 20),
+        (None, Some(1), 5),
+        (Some(1), Some(3), 10),
+        (Some(3), Some(1), 0),
+    ] {
+        let query = DeliveryQuery {
+            since: since.map(|moment| at(NOW + moment)),
+            until: until.map(|moment| at(NOW + moment)),
+            ..all(to)
+        };
+        assert_eq!(listed(&fixture, query).await.len(), count);
+    }
+    for (event_type, count) in [("workflow.failed", 25), ("workflow.started", 0)] {
+        let query = DeliveryQuery {
+            event_type: Some(hookline_core::event_type::EventType::parse(event_type).unwrap()),
+            ..all(to)
+        };
+        assert_eq!(listed(&fixture, query).await.len(), count);
+    }
+    let of_b = DeliveryQuery {
+        organization: organization("b"),
+        ..all(to)
+    };
+    assert!(listed(&fixture, of_b).await.is_empty());
+}
+
+async fn a_delivery_tells_its_attempts_oldest_first(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let mut owed = fixture.owed("a", "1").await;
+    for attempt in 1..=3 {
+        owed.attempt = attempt;
+        let follow = match attempt {
+            3 => Follow::Exhausted(GaveUp::OutOfAttempts),
+            _ => Follow::Again { due: now() },
+        };
+        fixture
+            .record(vec![attempted(owed, to, &event("a", "1"), follow)])
+            .await;
+    }
+    let story = fixture.store.delivery(organization("a"), owed.delivery);
+    let story = story.await.unwrap().unwrap();
+    let numbers: Vec<u32> = story.attempts.iter().map(|entry| entry.attempt).collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert_eq!(
+        story.attempts[0].request_body.as_bytes(),
+        event("a", "1").event.body
+    );
+    let delivery = story.delivery;
+    assert_eq!(delivery.attempts_made, 3);
+    assert_eq!(delivery.gave_up, Some(GaveUp::OutOfAttempts));
+    assert!(delivery.finished_at.is_some());
+    assert_eq!(
+        (delivery.subscription, delivery.origin),
+        (to, Origin::Event)
+    );
+    let foreign = fixture.store.delivery(organization("b"), owed.delivery);
+    assert_eq!(foreign.await.unwrap(), None);
+}
+
+async fn story(fixture: &Fixture, owner: &str, id: &str) -> Option<EventStory> {
+    let id = EventId::parse(id).unwrap();
+    let story = fixture.store.event(organization(owner), id).await;
+    story.unwrap()
+}
+
+/// What became of an event, by subscription.
+fn fates(story: &EventStory) -> Vec<(SubscriptionId, &'static str)> {
+    let outcome = |fate: &Fate| match fate {
+        Fate::Delivery(delivery) => delivery.status.as_str(),
+        Fate::CreatedLater => "created_later",
+        Fate::Filtered => "filtered",
+        Fate::Inactive => "inactive",
+        Fate::ChangedSince => "changed_since",
+    };
+    let fates = story.subscriptions.iter();
+    fates
+        .map(|fate| (fate.subscription, outcome(&fate.fate)))
+        .collect()
+}
+
+async fn an_event_tells_what_became_of_it_for_each_subscription(fixture: Fixture) {
+    let [gets, off, on_again, deleted, gone_before, filters] = [
+        fixture.subscribe("a").await.id,
+        fixture.subscribe("a").await.id,
+        fixture.subscribe("a").await.id,
+        fixture.subscribe("a").await.id,
+        fixture.subscribe("a").await.id,
+        fixture.subscribe("a").await.id,
+    ];
+    fixture.subscribe("b").await;
+    for id in [off, on_again] {
+        switch(&fixture, id, Status::Inactive(None)).await;
+    }
+    let delete = async |id| {
+        let deleted = fixture
+            .store
+            .delete_subscription(organization("a"), id, now());
+        assert!(deleted.await.unwrap());
+    };
+    delete(gone_before).await;
+    let started = hookline_core::event_type::EventType::parse("workflow.started").unwrap();
+    let patch = SubscriptionPatch {
+        events: Some(hookline_core::event_type::EventTypes::new(vec![started]).unwrap()),
+        ..Default::default()
+    };
+    let filtering = fixture
+        .store
+        .change_subscription(organization("a"), filters, patch, now());
+    filtering.await.unwrap().unwrap();
+
+    let sent = event("a", "1");
+    let before = at(NOW + 1);
+    let given = fixture
+        .store
+        .take_in(&fixture.index, vec![sent.clone()].into(), before);
+    assert_eq!(given.await.unwrap().owed.len(), 2);
+    switch(&fixture, on_again, Status::Active).await;
+    delete(deleted).await;
+
+    let told = story(&fixture, "a", "1").await.unwrap();
+    assert_eq!(told.body.as_bytes(), sent.event.body);
+    assert_eq!(told.received_at, before);
+    assert_eq!(
+        fates(&told),
+        [
+            (gets, "pending"),
+            (off, "inactive"),
+            (on_again, "changed_since"),
+            (deleted, "cancelled"),
+            (filters, "filtered"),
+        ]
+    );
+    assert_eq!(story(&fixture, "b", "1").await, None);
+    assert_eq!(story(&fixture, "a", "2").await, None);
+
+    // Whoever came later is told so, whatever it wants.
+    let given = fixture
+        .store
+        .take_in(&fixture.index, vec![event("a", "0")].into(), at(NOW - 1));
+    given.await.unwrap();
+    let told = story(&fixture, "a", "0").await.unwrap();
+    assert!(fates(&told).contains(&(filters, "created_later")));
+
+    let test = fixture.store.create_test(off, event("a", "test"), now());
+    test.await.unwrap().unwrap();
+    let told = story(&fixture, "a", "test").await.unwrap();
+    assert_eq!(fates(&told), [(off, "pending")]);
+}
