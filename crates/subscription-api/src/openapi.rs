@@ -14,9 +14,11 @@ use utoipa::openapi::{Object, Ref, RefOr, Required, Type};
 use utoipa::{Modify, OpenApi};
 
 use crate::problem::Problem;
-use crate::routes::{docs, events, health, logs, test_delivery, webhooks};
+use crate::routes::{deliveries, docs, event_story, events, health, logs, test_delivery, webhooks};
 
-pub(crate) use forms::{EventsBody, LogParameters, NewSubscriptionBody, SubscriptionPatchBody};
+pub(crate) use forms::{
+    DeliveryParameters, EventsBody, LogParameters, NewSubscriptionBody, SubscriptionPatchBody,
+};
 
 /// The document as it is served.
 pub(crate) fn document() -> &'static str {
@@ -47,7 +49,8 @@ pub(crate) fn document() -> &'static str {
     ),
     paths(
         webhooks::create, webhooks::list, webhooks::show, webhooks::change, webhooks::delete,
-        test_delivery::send, logs::of_subscription, logs::of_organization, events::publish,
+        test_delivery::send, logs::of_subscription, logs::of_organization, deliveries::of_subscription,
+        deliveries::show, events::publish, event_story::show,
         health::alive, health::ready, docs::openapi, docs::page,
     ),
     components(schemas(Problem)),
@@ -157,8 +160,10 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(calls.join("\n"), @r"
+        get /deliveries/{id}: 200 401 403 404 429 500 503 508
         get /docs: 200
         post /events: 202 400 401 403 413 415 422 429 500 503 508
+        get /events/{event_id}: 200 401 403 404 429 500 503 508
         get /healthz: 200
         get /openapi.json: 200
         get /readyz: 200 503
@@ -168,6 +173,7 @@ mod tests {
         delete /webhooks/{id}: 204 401 403 404 429 500 503 508
         get /webhooks/{id}: 200 401 403 404 429 500 503 508
         patch /webhooks/{id}: 200 400 401 403 404 413 415 422 429 500 503 508
+        get /webhooks/{id}/deliveries: 200 401 403 404 422 429 500 503 508
         get /webhooks/{id}/logs: 200 401 403 404 422 429 500 503 508
         post /webhooks/{id}/test: 202 401 403 404 429 500 503 508
         ");

@@ -139,6 +139,37 @@ pub(crate) struct EventBody {
     data: Value,
 }
 
+/// The parameters of a page of deliveries.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the route reads its query itself"
+)]
+pub(crate) struct DeliveryParameters {
+    /// Of this event type alone.
+    #[param(inline, nullable = false)]
+    event_type: Option<EventTypeName>,
+    /// `pending`, `delivered`, `exhausted`, `skipped` or `cancelled` alone.
+    #[param(nullable = false, example = "pending")]
+    status: Option<String>,
+    /// Made then or later.
+    #[param(format = DateTime, nullable = false, example = "2025-12-21T10:30:00Z")]
+    since: Option<String>,
+    /// Made before then.
+    #[param(format = DateTime, nullable = false, example = "2025-12-22T10:30:00Z")]
+    until: Option<String>,
+    /// How many at most.
+    #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
+    limit: Option<u32>,
+    /// How many to leave out; slower the further it goes.
+    #[param(minimum = 0, default = 0, nullable = false)]
+    offset: Option<u64>,
+    /// A `next_cursor` of an earlier answer; not together with `offset`.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+}
+
 /// The parameters of a page of the log.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

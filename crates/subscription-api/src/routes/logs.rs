@@ -3,20 +3,17 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::SubscriptionId;
-use hookline_store::{AttemptStatus, Listing, LogEntry, LogQuery, PageStart};
+use hookline_store::{AttemptStatus, LogEntry, LogQuery};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Caller;
-use crate::cursor;
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::routes::page::Page;
 use crate::routes::path_id::PathId;
 use crate::server::Service;
-
-/// How many entries a page has unless it is said.
-const DEFAULT_LIMIT: u32 = 50;
 
 /// One attempt.
 #[derive(Debug, Serialize, ToSchema)]
@@ -134,7 +131,7 @@ pub(crate) async fn of_subscription(
     PathId(id): PathId,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let page = Page::read(&request)?;
+    let wanted = Wanted::read(&request)?;
     let known = service
         .api
         .store
@@ -143,7 +140,7 @@ pub(crate) async fn of_subscription(
     if known.is_none() {
         return Err(ApiError::NotFound);
     }
-    page.answer(&service, caller, Some(id)).await
+    wanted.answer(&service, caller, Some(id)).await
 }
 
 /// List the attempts of an organization, those of deleted subscriptions included.
@@ -158,50 +155,39 @@ pub(crate) async fn of_organization(
     service: web::Data<Service>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    Page::read(&request)?.answer(&service, caller, None).await
+    Wanted::read(&request)?.answer(&service, caller, None).await
 }
 
 /// What a request for a page asks for.
-struct Page {
+struct Wanted {
     event_type: Option<EventType>,
     status: Option<AttemptStatus>,
-    limit: u32,
-    start: PageStart,
+    page: Page,
 }
 
-impl Page {
+impl Wanted {
     fn read(request: &HttpRequest) -> Result<Self, ApiError> {
         let mut query = Query::read(request.query_string());
         let event_type = query.take("event_type", EventType::parse);
         let status = query.take("status", |name| {
             AttemptStatus::parse(name).ok_or("must be success or failed")
         });
-        let limit = query.limit().unwrap_or(DEFAULT_LIMIT);
-        let offset = query.offset();
-        let cursor = query.take("cursor", cursor::read);
-        if cursor.is_some() && offset.is_some() {
-            query.violations.add("cursor", "cannot go with offset");
-        }
+        let page = Page::take(&mut query);
         query.finish()?;
         Ok(Self {
             event_type,
             status,
-            limit,
-            start: cursor.map_or(PageStart::Offset(offset.unwrap_or(0)), PageStart::Cursor),
+            page,
         })
     }
 
-    /// One row more than asked for is read: it tells whether a next page exists.
     async fn answer(
         self,
         service: &Service,
         caller: Caller,
         subscription: Option<SubscriptionId>,
     ) -> Result<HttpResponse, ApiError> {
-        let offset = match self.start {
-            PageStart::Offset(offset) => offset,
-            PageStart::Cursor(_) => 0,
-        };
+        let page = self.page;
         let mut found = service
             .api
             .store
@@ -210,28 +196,17 @@ impl Page {
                 subscription,
                 event_type: self.event_type,
                 status: self.status,
-                limit: self.limit + 1,
-                start: self.start,
+                limit: page.to_read(),
+                start: page.start,
             })
             .await?;
-        let next_cursor = cut(&mut found, self.limit);
+        let next_cursor = page.cut(&mut found, LogEntry::cursor);
         Ok(HttpResponse::Ok().json(Logs {
             logs: found.rows.into_iter().map(LogAnswer::from).collect(),
             total: found.total,
-            limit: self.limit,
-            offset,
+            limit: page.limit,
+            offset: page.offset(),
             next_cursor,
         }))
     }
-}
-
-/// Leaves `limit` rows and names the last one, if there were more.
-fn cut(found: &mut Listing<LogEntry>, limit: u32) -> Option<String> {
-    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    if found.rows.len() <= limit {
-        return None;
-    }
-    found.rows.truncate(limit);
-    let last = found.rows.last()?;
-    Some(cursor::write(&last.cursor()))
 }

@@ -1,10 +1,13 @@
 //! Which path answers what. A path is registered with [`Route::needs`] or [`Route::open`]; there
 //! is no third way, so none is open by oversight.
 
+pub(crate) mod deliveries;
 pub(crate) mod docs;
+pub(crate) mod event_story;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod logs;
+pub(crate) mod page;
 pub(crate) mod path_id;
 pub(crate) mod test_delivery;
 pub(crate) mod webhooks;
@@ -44,11 +47,20 @@ fn register(service: &Service, config: &mut web::ServiceConfig) {
     at("/webhooks/{id}/logs")
         .get(logs::of_subscription)
         .needs(Scope::Write, config);
+    at("/webhooks/{id}/deliveries")
+        .get(deliveries::of_subscription)
+        .needs(Scope::Write, config);
+    at("/deliveries/{id}")
+        .get(deliveries::show)
+        .needs(Scope::Write, config);
     at("/webhooks/{id}/test")
         .post(test_delivery::send)
         .needs(Scope::Write, config);
     at("/events")
         .post(events::publish)
+        .needs(Scope::Publish, config);
+    at("/events/{event_id}")
+        .get(event_story::show)
         .needs(Scope::Publish, config);
     at("/healthz").get(health::alive).open(config);
     at("/readyz").get(health::ready).open(config);

@@ -69,6 +69,9 @@ async fn every_call_needs_its_scope() {
         ),
         (TestRequest::get, one.clone(), Scope::Read),
         (TestRequest::get, format!("{one}/logs"), Scope::Read),
+        (TestRequest::get, format!("{one}/deliveries"), Scope::Read),
+        (TestRequest::get, "/deliveries/1".to_owned(), Scope::Read),
+        (TestRequest::get, "/events/1".to_owned(), Scope::Read),
         (
             TestRequest::get,
             "/webhooks/logs/all".to_owned(),

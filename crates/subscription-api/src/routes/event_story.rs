@@ -1,0 +1,163 @@
+//! What became of an event, and why, for each subscription.
+
+use actix_web::{HttpResponse, web};
+use hookline_core::delivery::GaveUp;
+use hookline_core::event_type::EventType;
+use hookline_core::timestamp::Timestamp;
+use hookline_store::{Delivery, DeliveryStatus, EventStory, Fate, SubscriptionFate};
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::routes::path_id::PathEvent;
+use crate::server::Service;
+
+/// An event, and what became of it.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = EventStory)]
+pub(crate) struct EventAnswer {
+    /// The event.
+    #[schema(example = "evt_abc123")]
+    event_id: String,
+    /// What happened.
+    #[schema(example = "workflow.completed")]
+    event_type: &'static str,
+    /// When it was taken in.
+    #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
+    received_at: String,
+    /// The bytes that receivers get.
+    body: String,
+    /// At most 1,000 subscriptions: the present ones, and deleted ones that have a delivery. Of a
+    /// test, the one that it is for.
+    subscriptions: Vec<FateAnswer>,
+}
+
+/// What became of an event for one subscription.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = SubscriptionFate)]
+pub(crate) struct FateAnswer {
+    /// The subscription.
+    #[schema(example = 7)]
+    subscription_id: i64,
+    /// What its owner calls it.
+    #[schema(example = "Billing")]
+    name: String,
+    /// The status of its delivery: `pending`, `delivered`, `exhausted`, `skipped` or `cancelled`.
+    /// Without one: `created_later`, `filtered` (it does not want this type), `inactive` (it is
+    /// now) or `changed_since` (it would get such an event now).
+    #[schema(example = "delivered")]
+    outcome: &'static str,
+    /// The same in words.
+    #[schema(example = "attempt 1 succeeded")]
+    reason: String,
+    /// Its delivery.
+    #[schema(value_type = Option<String>, format = "uuid", required = true)]
+    delivery_id: Option<Uuid>,
+    /// How many attempts were made.
+    #[schema(required = true, example = 1)]
+    attempts_made: Option<u32>,
+    /// When the next one is due.
+    #[schema(format = DateTime, required = true, example = json!(null))]
+    next_attempt_at: Option<String>,
+    /// When it was delivered or given up.
+    #[schema(format = DateTime, required = true, example = "2025-12-21T10:30:00Z")]
+    finished_at: Option<String>,
+    /// Why it is exhausted.
+    #[schema(required = true, example = json!(null))]
+    gave_up: Option<&'static str>,
+}
+
+/// Show an event and what became of it for each subscription.
+#[utoipa::path(
+    get, path = "/events/{event_id}", tag = "Events", operation_id = "getEvent",
+    params(("event_id" = String, Path, description = "The event, percent-encoded")),
+    responses((status = 200, description = "The event", body = EventAnswer)),
+    security(("api_key" = ["read"]))
+)]
+pub(crate) async fn show(
+    caller: Caller,
+    service: web::Data<Service>,
+    PathEvent(id): PathEvent,
+) -> Result<HttpResponse, ApiError> {
+    let story = service.api.store.event(caller.organization, id).await?;
+    let story = story.ok_or(ApiError::NotFound)?;
+    Ok(HttpResponse::Ok().json(EventAnswer::from(story)))
+}
+
+impl From<EventStory> for EventAnswer {
+    fn from(story: EventStory) -> Self {
+        let event_type = story.event_type;
+        let fates = story.subscriptions.into_iter();
+        Self {
+            event_id: story.event_id.as_str().to_owned(),
+            event_type: event_type.as_str(),
+            received_at: story.received_at.to_string(),
+            body: story.body,
+            subscriptions: fates.map(|fate| fate_answer(&fate, event_type)).collect(),
+        }
+    }
+}
+
+fn fate_answer(fate: &SubscriptionFate, event_type: EventType) -> FateAnswer {
+    let (outcome, reason) = match &fate.fate {
+        Fate::Delivery(delivery) => (delivery.status.as_str(), course(delivery)),
+        Fate::CreatedLater => (
+            "created_later",
+            "the subscription was created after the event had been received".to_owned(),
+        ),
+        Fate::Filtered => (
+            "filtered",
+            format!("its events do not include {event_type}"),
+        ),
+        Fate::Inactive => ("inactive", "the subscription is inactive".to_owned()),
+        Fate::ChangedSince => (
+            "changed_since",
+            "the subscription was changed or switched on after the event had been received"
+                .to_owned(),
+        ),
+    };
+    let delivery = match &fate.fate {
+        Fate::Delivery(delivery) => Some(delivery),
+        _ => None,
+    };
+    let text = |time: Timestamp| time.to_string();
+    FateAnswer {
+        subscription_id: fate.subscription.0,
+        name: fate.name.as_str().to_owned(),
+        outcome,
+        reason,
+        delivery_id: delivery.map(|delivery| delivery.id.0),
+        attempts_made: delivery.map(|delivery| delivery.attempts_made),
+        next_attempt_at: delivery.and_then(|delivery| delivery.next_attempt_at.map(text)),
+        finished_at: delivery.and_then(|delivery| delivery.finished_at.map(text)),
+        gave_up: delivery.and_then(|delivery| delivery.gave_up.map(|why| why.as_str())),
+    }
+}
+
+/// A delivery's course so far, in words.
+fn course(delivery: &Delivery) -> String {
+    let made = delivery.attempts_made;
+    match (delivery.status, delivery.gave_up) {
+        (DeliveryStatus::Pending, _) => match delivery.next_attempt_at {
+            Some(due) => format!("attempt {} is due at {due}", made + 1),
+            None => format!("attempt {} is due", made + 1),
+        },
+        (DeliveryStatus::Delivered, _) => format!("attempt {made} succeeded"),
+        (DeliveryStatus::Exhausted, Some(GaveUp::Gone)) => {
+            format!("the receiver answered 410 to attempt {made}")
+        }
+        (DeliveryStatus::Exhausted, Some(GaveUp::Poison)) => {
+            format!("attempt {} could not be made, again and again", made + 1)
+        }
+        (DeliveryStatus::Exhausted, _) => format!("attempt {made}, the last one, failed"),
+        (DeliveryStatus::Skipped, _) => {
+            "the subscription was inactive, or switched off before the event was delivered"
+                .to_owned()
+        }
+        (DeliveryStatus::Cancelled, _) => {
+            "the subscription was deleted before the event was delivered".to_owned()
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Pages of a long list: where one begins, and what leads to the next.
+
+use hookline_store::{Listing, PageCursor, PageStart};
+
+use crate::cursor;
+use crate::query::Query;
+
+/// How many rows a page has unless it is said.
+const DEFAULT_LIMIT: u32 = 50;
+
+/// The page that a request asks for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Page {
+    /// How many rows it has at most.
+    pub(crate) limit: u32,
+    /// Where it begins.
+    pub(crate) start: PageStart,
+}
+
+impl Page {
+    /// Takes `limit`, `offset` and `cursor`.
+    pub(crate) fn take(query: &mut Query) -> Self {
+        let limit = query.limit().unwrap_or(DEFAULT_LIMIT);
+        let offset = query.offset();
+        let cursor = query.take("cursor", cursor::read);
+        if cursor.is_some() && offset.is_some() {
+            query.violations.add("cursor", "cannot go with offset");
+        }
+        Self {
+            limit,
+            start: cursor.map_or(PageStart::Offset(offset.unwrap_or(0)), PageStart::Cursor),
+        }
+    }
+
+    /// The given one; 0 with a cursor.
+    pub(crate) fn offset(self) -> u64 {
+        match self.start {
+            PageStart::Offset(offset) => offset,
+            PageStart::Cursor(_) => 0,
+        }
+    }
+
+    /// How many rows to read: one more than asked for, which tells whether a next page exists.
+    pub(crate) fn to_read(self) -> u32 {
+        self.limit + 1
+    }
+
+    /// Leaves `limit` rows and names the last one, if there were more.
+    pub(crate) fn cut<T>(
+        self,
+        found: &mut Listing<T>,
+        place: impl Fn(&T) -> PageCursor,
+    ) -> Option<String> {
+        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
+        if found.rows.len() <= limit {
+            return None;
+        }
+        found.rows.truncate(limit);
+        let last = found.rows.last()?;
+        Some(cursor::write(&place(last)))
+    }
+}

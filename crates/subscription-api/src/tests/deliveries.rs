@@ -1,0 +1,126 @@
+//! Deliveries and events, as their owner reads them.
+
+use super::*;
+
+impl World {
+    /// Sends a test, which waits in the store, and returns what was said of it.
+    async fn waiting(&self, subscription: i64) -> Value {
+        let path = format!("/webhooks/{subscription}/test");
+        let answer = self.post(&path, json!({})).await;
+        assert_eq!(answer.status, 202);
+        answer.json()
+    }
+}
+
+/// Takes what differs from run to run, once it was seen to be a text.
+fn take_texts(value: &mut Value, names: &[&str]) {
+    for name in names {
+        assert!(value[name].is_string(), "{name}: {value}");
+        value.as_object_mut().unwrap().remove(*name);
+    }
+}
+
+#[actix_web::test]
+async fn a_delivery_shows_all_that_is_known_of_it() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    let sent = world.waiting(id).await;
+    let path = format!("/v1/webhooks/{id}/deliveries?status=pending");
+    let page = world.get(&path).await.json();
+    assert_eq!(
+        (&page["total"], &page["limit"], &page["offset"]),
+        (&json!(1), &json!(50), &json!(0))
+    );
+    let mut delivery = page["deliveries"][0].clone();
+    assert_eq!(delivery["id"], sent["delivery_id"]);
+    assert_eq!(delivery["event_id"], sent["event_id"]);
+    let shown = format!("/v1/deliveries/{}", delivery["id"].as_str().unwrap());
+    let shown = world.get(&shown).await.json();
+    let mut expected = delivery.clone();
+    expected["attempts"] = json!([]);
+    assert_eq!(shown, expected);
+    let varying = ["id", "event_id", "created_at", "next_attempt_at"];
+    take_texts(&mut delivery, &varying);
+    insta::assert_json_snapshot!(delivery, @r#"
+    {
+      "attempts_made": 0,
+      "event_type": "workflow.completed",
+      "finished_at": null,
+      "gave_up": null,
+      "origin": "test",
+      "status": "pending",
+      "subscription_id": 1
+    }
+    "#);
+}
+
+#[actix_web::test]
+async fn an_event_shows_its_body_and_its_fates() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    let sent = world.waiting(id).await;
+    let path = format!("/v1/events/{}", sent["event_id"].as_str().unwrap());
+    let story = world.get(&path).await.json();
+    let body: Value = serde_json::from_str(story["body"].as_str().unwrap()).unwrap();
+    assert_eq!(body["event_id"], story["event_id"]);
+    let mut fate = story["subscriptions"][0].clone();
+    let varying = ["delivery_id", "next_attempt_at", "reason"];
+    take_texts(&mut fate, &varying);
+    insta::assert_json_snapshot!(fate, @r#"
+    {
+      "attempts_made": 0,
+      "finished_at": null,
+      "gave_up": null,
+      "name": "n",
+      "outcome": "pending",
+      "subscription_id": 1
+    }
+    "#);
+}
+
+#[actix_web::test]
+async fn what_is_unknown_malformed_or_of_others_is_not_found() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    let sent = world.waiting(id).await;
+    let delivery = format!("/deliveries/{}", sent["delivery_id"].as_str().unwrap());
+    let event = format!("/events/{}", sent["event_id"].as_str().unwrap());
+    let list = format!("/webhooks/{id}/deliveries");
+    for path in [&delivery, &event, &list] {
+        assert_eq!(world.get(path).await.status, 200);
+        let of_b = keyed(TestRequest::get().uri(path)).insert_header(("X-Org-Id", "org_b"));
+        world.send(of_b).await.is_problem(404);
+    }
+    for path in [
+        "/deliveries/1",
+        "/deliveries/00000000-0000-0000-0000-000000000000",
+        "/events/nope",
+        "/events/%00",
+        "/webhooks/99/deliveries",
+    ] {
+        world.get(path).await.is_problem(404);
+    }
+}
+
+#[actix_web::test]
+async fn every_bad_parameter_is_named_at_once() {
+    let world = World::new().await;
+    let bad = "status=x&event_type=y&limit=0&offset=-1&cursor=z&since=now&until=&page=1";
+    let answer = world.get(&format!("/webhooks/1/deliveries?{bad}")).await;
+    let fields = answer.bad_fields();
+    let mut named: Vec<_> = fields.split(' ').collect();
+    named.sort_unstable();
+    assert_eq!(
+        named,
+        [
+            "cursor",
+            "event_type",
+            "limit",
+            "offset",
+            "page",
+            "since",
+            "status",
+            "until"
+        ]
+    );
+}
