@@ -21,10 +21,11 @@ pub(crate) fn shared() -> Vec<Shared> {
 }
 
 /// What a call needs a key for.
-const CALLS: [(Method, &str, &str); 9] = [
+const CALLS: [(Method, &str, &str); 10] = [
     (Method::GET, "/webhooks", "read"),
     (Method::GET, "/webhooks/{id}", "read"),
     (Method::GET, "/webhooks/{id}/logs", "read"),
+    (Method::GET, "/webhooks/{id}/deliveries", "read"),
     (Method::GET, "/webhooks/logs/all", "read"),
     (Method::POST, "/webhooks", "write"),
     (Method::PATCH, "/webhooks/{id}", "write"),

@@ -78,13 +78,16 @@ async fn the_document_names_every_call(home: Arc<Home>) -> anyhow::Result<()> {
     }
     for call in [
         "delete /webhooks/{id}",
+        "get /deliveries/{id}",
         "get /docs open",
+        "get /events/{event_id}",
         "get /healthz open",
         "get /openapi.json open",
         "get /readyz open",
         "get /webhooks",
         "get /webhooks/logs/all",
         "get /webhooks/{id}",
+        "get /webhooks/{id}/deliveries",
         "get /webhooks/{id}/logs",
         "patch /webhooks/{id}",
         "post /events",

@@ -2,6 +2,7 @@
 //! RabbitMQ; a behaviour that only one home has is a failure.
 
 mod api_access;
+mod api_deliveries;
 mod api_documents;
 mod api_errors;
 mod api_events;
@@ -27,6 +28,7 @@ fn main() -> anyhow::Result<ExitCode> {
     run(Suite {
         shared: [
             api_access::shared(),
+            api_deliveries::shared(),
             api_documents::shared(),
             api_errors::shared(),
             api_events::shared(),
