@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::ids::DeliveryId;
+use crate::ids::{DeliveryId, SubscriptionId};
 use crate::timestamp::Timestamp;
 
 /// What a message between our own processes names: the attempt that is owed.
@@ -18,6 +18,9 @@ pub struct OwedAttempt {
     pub generation: u32,
     /// The attempt to make, from 1.
     pub attempt: u32,
+    /// Whose delivery it is, so that messages can be sorted by receiver without asking the store;
+    /// it tells no attempts apart.
+    pub subscription: SubscriptionId,
 }
 
 /// Why a delivery exists.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::delivery::OwedAttempt;
 use crate::event::{Draft, Event, InvalidEvent, MAX_EVENT_BYTES, too_large};
 use crate::event_type::EventType;
-use crate::ids::{DeliveryId, EventId, OrganizationId, WorkflowId};
+use crate::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId, WorkflowId};
 use crate::timestamp::Timestamp;
 use crate::violations::Violations;
 
@@ -84,6 +84,7 @@ impl OwedAttempt {
             delivery_id: Bytes::copy_from_slice(self.delivery.0.as_bytes()),
             generation: self.generation,
             attempt: self.attempt,
+            subscription_id: self.subscription.0,
         }
         .encode_to_vec()
     }
@@ -102,6 +103,7 @@ impl OwedAttempt {
             delivery: DeliveryId(id),
             generation: message.generation,
             attempt: message.attempt,
+            subscription: SubscriptionId(message.subscription_id),
         })
     }
 }
@@ -167,8 +169,10 @@ mod tests {
         }
 
         #[test]
-        fn an_owed_attempt_reads_back(id: u128, generation: u32, attempt in 1u32..) {
-            let owed = OwedAttempt { delivery: DeliveryId(Uuid::from_u128(id)), generation, attempt };
+        fn an_owed_attempt_reads_back(id: u128, generation: u32, attempt in 1u32.., subscription: i64) {
+            let delivery = DeliveryId(Uuid::from_u128(id));
+            let subscription = SubscriptionId(subscription);
+            let owed = OwedAttempt { delivery, generation, attempt, subscription };
             prop_assert_eq!(OwedAttempt::from_wire(&owed.to_wire()), Ok(owed));
         }
     }

@@ -85,6 +85,7 @@ impl Drop for Hold {
 #[cfg(test)]
 mod tests {
     use hookline_broker::contract::Receipt;
+    use hookline_core::ids::SubscriptionId;
 
     use super::*;
 
@@ -95,6 +96,7 @@ mod tests {
                 delivery,
                 generation: 0,
                 attempt: 1,
+                subscription: SubscriptionId(1),
             },
             redelivered: true,
             receipt: Receipt { session: 0, tag },

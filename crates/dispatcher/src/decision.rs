@@ -34,18 +34,18 @@ pub(crate) fn decide(message: &Taken<OwedAttempt>, found: Option<Owed>, now: Tim
         delivery: asked.delivery,
         generation: found.generation,
         attempt: found.attempts + 1,
+        subscription: found.subscription,
     };
+    let is_next = (next.generation, next.attempt) == (asked.generation, asked.attempt);
     match found.standing {
         Standing::Deleted => Task::End(DeliveryState::Cancelled { at: now }),
         Standing::Inactive => Task::End(DeliveryState::Skipped { at: now }),
         // A long delay ends early, for few bits of it count: the rest is waited for.
-        Standing::Active if next == asked && due.remaining(now) >= EARLY => {
-            Task::HandOn(Scheduled {
-                owed: next,
-                delay: due.remaining(now),
-            })
-        }
-        Standing::Active if next == asked => Task::Attempt(Box::new(found)),
+        Standing::Active if is_next && due.remaining(now) >= EARLY => Task::HandOn(Scheduled {
+            owed: next,
+            delay: due.remaining(now),
+        }),
+        Standing::Active if is_next => Task::Attempt(Box::new(found)),
         Standing::Active if message.redelivered => Task::HandOn(Scheduled {
             owed: next,
             delay: due.remaining(now),
@@ -71,6 +71,7 @@ mod tests {
                 delivery,
                 generation: 0,
                 attempt,
+                subscription: SubscriptionId(1),
             },
             redelivered,
             receipt: Receipt { session: 0, tag: 0 },

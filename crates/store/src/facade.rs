@@ -384,6 +384,11 @@ impl Store {
         run!(self, write, |conn, q| q::progress::end(conn, &ids, end))
     }
 
+    /// Puts deliveries off until then, where they are still pending; it uses up no attempt.
+    pub async fn park(&self, ids: Vec<DeliveryId>, until: Timestamp) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::progress::park(conn, &ids, until))
+    }
+
     /// Forgets attempts of days before `day` (days since 1970).
     pub async fn forget_attempts(&self, day: i64) -> Result<(), StoreError> {
         run!(self, write, |conn, q| q::retention::forget_attempts(

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hookline_broker::contract::{Scheduled, Source, Taken};
 use hookline_broker::rabbit::{Rabbit, RabbitSettings};
 use hookline_core::delivery::OwedAttempt;
-use hookline_core::ids::DeliveryId;
+use hookline_core::ids::{DeliveryId, SubscriptionId};
 use lapin::options::{BasicGetOptions, BasicPublishOptions};
 use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -213,6 +213,7 @@ pub(crate) fn owed(number: u32) -> OwedAttempt {
         delivery: DeliveryId(Uuid::from_u128(u128::from(number))),
         generation: 0,
         attempt: number + 1,
+        subscription: SubscriptionId(1),
     }
 }
 

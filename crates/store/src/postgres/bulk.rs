@@ -56,6 +56,28 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
     Ok(moved.into_iter().map(|moved| moved.id).collect())
 }
 
+/// Moves what deliveries wait for, where they are pending and nobody has put it off for longer.
+/// Whoever had taken them for lost counts from then on.
+pub(crate) fn park_deliveries(
+    conn: &mut Conn,
+    keys: &[Key],
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    // Locked in the order of their ids, as above.
+    diesel::sql_query(
+        "WITH locked AS (
+             SELECT d.id FROM deliveries d
+              WHERE d.id = ANY ($1) AND d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE
+         )
+         UPDATE deliveries d SET due = greatest(d.due, $2), republish_after = NULL
+           FROM locked l WHERE d.id = l.id",
+    )
+    .bind::<Array<Uid>, _>(keys)
+    .bind::<BigInt, _>(until.unix_micros())
+    .execute(conn)?;
+    Ok(())
+}
+
 const DAY_MICROS: i64 = 86_400_000_000;
 
 /// How many days ahead of now have a partition.

@@ -7,7 +7,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer};
 use hookline_core::delivery::OwedAttempt;
-use hookline_core::ids::DeliveryId;
+use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
@@ -35,6 +35,8 @@ struct Overdue {
     generation: i32,
     #[diesel(sql_type = Integer)]
     attempts: i32,
+    #[diesel(sql_type = BigInt)]
+    subscription_id: i64,
 }
 
 /// Marks some overdue deliveries as handed on again and returns what is owed for them; nothing
@@ -60,7 +62,7 @@ pub(crate) fn sweep(
                             WHERE state = 'pending' AND coalesce(republish_after, due) <= $1 - $2
                             ORDER BY coalesce(republish_after, due) LIMIT $4
                               FOR NO KEY UPDATE SKIP LOCKED)
-             RETURNING id, generation, attempts",
+             RETURNING id, generation, attempts, subscription_id",
         )
         .bind::<BigInt, _>(now.unix_micros())
         .bind::<BigInt, _>(grace)
@@ -76,5 +78,6 @@ fn owed(row: Overdue) -> OwedAttempt {
         delivery: DeliveryId(row.id.0),
         generation: row.generation.unsigned_abs(),
         attempt: row.attempts.unsigned_abs() + 1,
+        subscription: SubscriptionId(row.subscription_id),
     }
 }

@@ -94,7 +94,10 @@ pub(crate) fn take_in(
                 rows
             },
         )?;
-        let mut ids: Vec<Key> = rows.iter().map(|row| row.id).collect();
+        let mut owed: Vec<OwedAttempt> = rows
+            .iter()
+            .map(|row| first_attempt(row.id, row.subscription_id))
+            .collect();
         for chunk in rows.chunks(ROWS) {
             diesel::insert_into(deliveries::table)
                 .values(chunk)
@@ -109,10 +112,10 @@ pub(crate) fn take_in(
             .map(|key| Key(key.0))
             .collect();
         let again: Vec<Key> = again.into_iter().collect();
-        ids.extend(unattempted(conn, &again)?);
+        owed.extend(unattempted(conn, &again)?);
         Ok(Given {
             new_events: new.len(),
-            owed: ids.into_iter().map(first_attempt).collect(),
+            owed,
         })
     })
 }
@@ -138,17 +141,17 @@ fn insert_events(
     Ok(new)
 }
 
-/// The deliveries of `events` whose first attempt was never made.
-fn unattempted(conn: &mut Conn, events: &[Key]) -> Result<Vec<Key>, StoreError> {
+/// The first attempts at deliveries of `events` that were never made.
+fn unattempted(conn: &mut Conn, events: &[Key]) -> Result<Vec<OwedAttempt>, StoreError> {
     let mut found = Vec::new();
     for chunk in events.chunks(ROWS) {
-        let ids: Vec<Key> = deliveries::table
+        let rows: Vec<(Key, i64)> = deliveries::table
             .filter(deliveries::event_key.eq_any(chunk))
             .filter(deliveries::state.eq("pending"))
             .filter(deliveries::generation.eq(0).and(deliveries::attempts.eq(0)))
-            .select(deliveries::id)
+            .select((deliveries::id, deliveries::subscription_id))
             .load(conn)?;
-        found.extend(ids);
+        found.extend(rows.into_iter().map(|(id, to)| first_attempt(id, to)));
     }
     Ok(found)
 }
@@ -179,7 +182,7 @@ pub(crate) fn create_test(
         diesel::insert_into(deliveries::table)
             .values(new_delivery(delivery, key, purpose, now))
             .execute(conn)?;
-        Ok(Some(first_attempt(Key(delivery.0))))
+        Ok(Some(first_attempt(Key(delivery.0), id.0)))
     })
 }
 
@@ -225,10 +228,11 @@ fn new_delivery(
     }
 }
 
-fn first_attempt(id: Key) -> OwedAttempt {
+fn first_attempt(id: Key, subscription: i64) -> OwedAttempt {
     OwedAttempt {
         delivery: DeliveryId(id.0),
         generation: 0,
         attempt: 1,
+        subscription: SubscriptionId(subscription),
     }
 }

@@ -207,6 +207,7 @@ fn row_of(record: &AttemptRecord) -> AttemptRow {
         delivery,
         generation,
         attempt,
+        subscription: _,
     } = record.owed;
     let error = record.outcome.error();
     let status = match error {
@@ -324,6 +325,17 @@ pub(crate) fn end(
             .execute(conn)?;
     }
     Ok(())
+}
+
+/// Puts deliveries that are still pending off until then, which uses up no attempt.
+pub(crate) fn park(
+    conn: &mut Conn,
+    ids: &[DeliveryId],
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    let mut keys: Vec<Key> = ids.iter().map(|id| Key(id.0)).collect();
+    keys.sort_unstable();
+    bulk::park_deliveries(conn, &keys, until)
 }
 
 fn signed(number: u32) -> i32 {

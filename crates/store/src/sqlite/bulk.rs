@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::queries::progress::Move;
@@ -33,6 +34,29 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
         }
     }
     Ok(moved)
+}
+
+/// Moves what deliveries wait for, where they are pending and nobody has put it off for longer,
+/// and makes their entries in the queue visible again as if they had not been taken: however often
+/// one is put off, it does not end with the dead letters.
+pub(crate) fn park_deliveries(
+    conn: &mut Conn,
+    keys: &[Key],
+    until: Timestamp,
+) -> Result<(), StoreError> {
+    conn.transaction(|conn| {
+        for key in keys {
+            diesel::sql_query(
+                "UPDATE deliveries
+                    SET due = max(due, ?), visible_at = NULL, takes = max(takes - 1, 0)
+                  WHERE id = ? AND state = 'pending'",
+            )
+            .bind::<BigInt, _>(until.unix_micros())
+            .bind::<Uid, _>(*key)
+            .execute(conn)?;
+        }
+        Ok(())
+    })
 }
 
 /// Deletes the attempts of days before `day`.

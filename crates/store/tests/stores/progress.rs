@@ -13,6 +13,7 @@ on_both![
     a_gone_receiver_disables_its_subscription,
     a_delivery_made_before_its_subscription_was_switched_off_stays_void,
     a_finished_delivery_is_not_ended_again,
+    a_parked_delivery_is_owed_later_and_has_used_up_no_attempt,
 ];
 
 fn next(owed: OwedAttempt) -> OwedAttempt {
@@ -86,6 +87,7 @@ async fn two_dispatchers_that_record_the_same_attempts_at_once_never_wait_in_a_c
                 delivery,
                 generation: 0,
                 attempt: 1,
+                subscription: to,
             };
             records.push(attempted(owed, to, event, Follow::Exhausted(GaveUp::Gone)));
         }
@@ -183,4 +185,36 @@ async fn a_finished_delivery_is_not_ended_again(fixture: Fixture) {
         loaded[&owed.delivery].state,
         DeliveryState::Delivered { .. }
     ));
+}
+
+async fn a_parked_delivery_is_owed_later_and_has_used_up_no_attempt(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let parked = fixture.owed("a", "1").await;
+    let delivered = fixture.owed("a", "2").await;
+    assert_eq!((parked.subscription, delivered.subscription), (to, to));
+    fixture
+        .record(vec![attempted(
+            delivered,
+            to,
+            &event("a", "2"),
+            Follow::Delivered,
+        )])
+        .await;
+    let until = at(NOW + 8_000_000);
+    let ids = vec![delivered.delivery, parked.delivery];
+    let park = async |until| fixture.store.park(ids.clone(), until).await.unwrap();
+    let found = async || fixture.store.owed(ids.clone()).await.unwrap();
+
+    park(until).await;
+    let after = found().await;
+    let state = |owed: &OwedAttempt| after[&owed.delivery].state;
+    assert_eq!(state(&parked), DeliveryState::Pending { due: until });
+    assert_eq!(after[&parked.delivery].attempts, 0);
+    assert!(matches!(state(&delivered), DeliveryState::Delivered { .. }));
+    park(now()).await;
+    assert_eq!(
+        found().await[&parked.delivery].state,
+        DeliveryState::Pending { due: until },
+        "it was put off for longer"
+    );
 }

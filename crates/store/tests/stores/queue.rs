@@ -187,3 +187,21 @@ async fn a_second_process_cannot_deliver_from_the_same_folder() {
         1
     );
 }
+
+#[tokio::test]
+async fn what_is_parked_a_hundred_times_is_not_buried() {
+    let (fixture, queue, _folder) = open();
+    let to = fixture.subscribe("a").await.id;
+    let owed = fixture.owed("a", "1").await;
+    for second in 0..100 {
+        let taken = queue
+            .take_attempts(10, later(second), later(1_000))
+            .await
+            .unwrap();
+        assert_eq!((taken.len(), taken[0].takes), (1, 1));
+        assert_eq!(taken[0].owed.subscription, to);
+        let ids = vec![owed.delivery];
+        fixture.store.park(ids, later(second + 1)).await.unwrap();
+        assert_eq!(queue.next_due().await.unwrap(), Some(later(second + 1)));
+    }
+}

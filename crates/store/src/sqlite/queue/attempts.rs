@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable};
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
-use hookline_core::ids::DeliveryId;
+use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
@@ -29,6 +29,8 @@ struct AttemptEntry {
     generation: i32,
     #[diesel(sql_type = Integer)]
     attempts: i32,
+    #[diesel(sql_type = BigInt)]
+    subscription_id: i64,
     #[diesel(sql_type = Integer)]
     takes: i32,
 }
@@ -57,7 +59,7 @@ impl EmbeddedQueue {
                       WHERE id IN (SELECT id FROM deliveries
                                     WHERE state = 'pending' AND coalesce(visible_at, due) <= ?
                                     ORDER BY coalesce(visible_at, due) LIMIT ?)
-                     RETURNING id, generation, attempts, takes",
+                     RETURNING id, generation, attempts, subscription_id, takes",
                 )
                 .bind::<BigInt, _>(lease.unix_micros())
                 .bind::<BigInt, _>(now.unix_micros())
@@ -74,6 +76,7 @@ impl EmbeddedQueue {
                         delivery,
                         generation: entry.generation.unsigned_abs(),
                         attempt: entry.attempts.unsigned_abs() + 1,
+                        subscription: SubscriptionId(entry.subscription_id),
                     };
                     taken.push(TakenAttempt {
                         owed,
