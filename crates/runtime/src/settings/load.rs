@@ -65,8 +65,13 @@ fn extract(
 ) -> Result<Settings, SettingsError> {
     loop {
         let error = match layers.extract::<Settings>() {
-            Ok(settings) if refused.is_empty() => return Ok(settings),
-            Ok(_) => return Err(SettingsError::Refused(refused)),
+            Ok(settings) => {
+                refused.extend(contradiction(&settings, &layers));
+                return match refused.is_empty() {
+                    true => Ok(settings),
+                    false => Err(SettingsError::Refused(refused)),
+                };
+            }
             Err(error) => error,
         };
         let name = error
@@ -76,11 +81,7 @@ fn extract(
             .cloned()
             .collect::<Vec<_>>()
             .join(".");
-        let origin = match layers.find_metadata(&name) {
-            Some(metadata) if metadata.name == ENVIRONMENT => variable(&name),
-            Some(metadata) => metadata.name.to_string(),
-            None => "nowhere".to_owned(),
-        };
+        let origin = origin(&layers, &name);
         let value = layers.find_value(&name).ok();
         let default = Value::from(defaults.clone()).find(&name);
         let seen = refused.iter().any(|refused| refused.name == name);
@@ -97,6 +98,31 @@ fn extract(
             _ => return Err(SettingsError::Refused(refused)),
         }
     }
+}
+
+fn origin(layers: &Figment, name: &str) -> String {
+    match layers.find_metadata(name) {
+        Some(metadata) if metadata.name == ENVIRONMENT => variable(name),
+        Some(metadata) => metadata.name.to_string(),
+        None => "nowhere".to_owned(),
+    }
+}
+
+/// What is taken ahead waits by receiver: without any, one that hangs would hold up all.
+fn contradiction(settings: &Settings, layers: &Figment) -> Option<Refused> {
+    const NAME: &str = "dispatcher.prefetch";
+    let dispatcher = &settings.dispatcher;
+    (usize::from(dispatcher.prefetch) <= dispatcher.slots).then(|| Refused {
+        name: NAME.to_owned(),
+        origin: origin(layers, NAME),
+        why: Why::NotAllowed {
+            value: dispatcher.prefetch.to_string(),
+            allowed: format!(
+                "it must be more than dispatcher.slots, which is {}",
+                dispatcher.slots
+            ),
+        },
+    })
 }
 
 fn parse(origin: &str, text: &str) -> Result<Dict, SettingsError> {

@@ -247,3 +247,14 @@ fn a_file_that_cannot_be_read_is_named() {
     assert_snapshot!(format!("{:#}", anyhow::Error::from(absent)), @"the settings file absent.toml cannot be read: No such file or directory (os error 2)");
     assert!(from_file("").is_ok());
 }
+
+#[test]
+fn what_is_taken_ahead_must_exceed_what_is_in_flight() {
+    let line = refused("HOOKLINE__DISPATCHER__PREFETCH", "256");
+    assert_snapshot!(line, @"setting dispatcher.prefetch = 256 (from HOOKLINE__DISPATCHER__PREFETCH) is not allowed: it must be more than dispatcher.slots, which is 256");
+    let both = [
+        ("HOOKLINE__DISPATCHER__PREFETCH", "17"),
+        ("HOOKLINE__DISPATCHER__SLOTS", "16"),
+    ];
+    assert!(from_environment(&both).is_ok());
+}
