@@ -1,5 +1,8 @@
 //! From owed deliveries to signed requests.
 //!
+//! Messages wait their turn in a lane for each subscription (`lanes`), so that a receiver that
+//! hangs holds up its own deliveries only.
+//!
 //! A message says which attempt is owed; the store says what that means now. Each attempt is one
 //! request ([`attempt`]); what came of it is recorded in batches, the next message is handed on
 //! and only then is this one acked (`recorder`). We record before we ack, so a crash repeats an
@@ -11,6 +14,7 @@
 pub mod attempt;
 mod busy;
 mod decision;
+mod lanes;
 pub mod maintenance;
 mod poison;
 pub mod reconciler;
@@ -53,6 +57,8 @@ pub struct Policy {
     pub deadline: Duration,
     /// How many requests are made at once.
     pub slots: usize,
+    /// How many messages may wait for a slot here, sorted by receiver.
+    pub may_wait: usize,
     /// How many bytes of bodies are kept for the next subscription of the same event.
     pub body_cache_bytes: u64,
 }
@@ -65,6 +71,10 @@ impl From<&Settings> for Policy {
             rules: settings.targets.rules(),
             deadline: dispatcher.deadline,
             slots: dispatcher.slots,
+            // Everything in our hands is either waiting or in flight.
+            may_wait: usize::from(dispatcher.prefetch)
+                .saturating_sub(dispatcher.slots)
+                .max(1),
             body_cache_bytes: dispatcher.body_cache_mib * 1024 * 1024,
         }
     }
@@ -77,9 +87,8 @@ impl From<&Settings> for Policy {
 pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) -> anyhow::Result<()> {
     let requester = attempt::Requester::new(dispatcher.policy.rules, dispatcher.policy.deadline)?;
     let (recorder, recording) = recorder::start(dispatcher.clone(), shutdown.clone());
-    worker::Worker::new(dispatcher, requester, recorder)
-        .run(shutdown)
-        .await;
+    let (worker, overs) = worker::Worker::new(dispatcher, requester, recorder);
+    worker.run(overs, shutdown).await;
     // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.
     recording.await?;
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Batches form by themselves: while one is being committed the next gathers.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -37,6 +37,8 @@ pub(crate) enum Result {
     Attempted(Box<AttemptRecord>),
     /// Its delivery ends without an attempt.
     Ended(DeliveryState),
+    /// It has to wait for so long, because its receiver has enough before it.
+    Parked(Duration),
     /// Its attempt was recorded before, or came early; this may have to be handed on.
     Repeat(Option<Scheduled>),
 }
@@ -102,6 +104,8 @@ type Attempted = Vec<(Taken<OwedAttempt>, AttemptRecord)>;
 struct Batch {
     attempted: Attempted,
     ended: Vec<(Taken<OwedAttempt>, DeliveryState)>,
+    /// By how long they wait.
+    parked: BTreeMap<Duration, Vec<Taken<OwedAttempt>>>,
     repeats: Vec<Taken<OwedAttempt>>,
     next: Vec<Scheduled>,
 }
@@ -119,6 +123,7 @@ impl Recording {
             match result {
                 Result::Attempted(record) => batch.attempted.push((message, *record)),
                 Result::Ended(end) => batch.ended.push((message, end)),
+                Result::Parked(delay) => batch.parked.entry(delay).or_default().push(message),
                 Result::Repeat(next) => {
                     batch.repeats.push(message);
                     batch.next.extend(next);
@@ -128,11 +133,15 @@ impl Recording {
         let Batch {
             attempted,
             ended,
+            parked,
             repeats,
             next,
         } = batch;
         self.hand_on_and_ack(repeats, next).await;
         self.end(ended).await;
+        for (delay, messages) in parked {
+            self.park(messages, delay).await;
+        }
         self.record_attempts(attempted).await;
         drop(holds);
     }
@@ -224,6 +233,38 @@ impl Recording {
                     for message in messages {
                         self.dispatcher.bury(message, &why.to_string()).await;
                     }
+                }
+            }
+        }
+    }
+
+    /// Puts deliveries off: first what the store says, so that nobody takes them for lost, then
+    /// the same attempts once more. It uses up no attempt.
+    async fn park(&self, messages: Vec<Taken<OwedAttempt>>, delay: Duration) {
+        let parked: Vec<Scheduled> = messages
+            .iter()
+            .map(|message| Scheduled {
+                owed: message.message,
+                delay,
+            })
+            .collect();
+        let ids: Vec<DeliveryId> = parked.iter().map(|one| one.owed.delivery).collect();
+        let until = Timestamp::from(SystemTime::now()).after(delay);
+        let store = &self.dispatcher.store;
+        let done = keep_on(&self.shutdown, "put deliveries off", unavailable, || {
+            store.park(ids.clone(), until)
+        })
+        .await;
+        match done {
+            Ended::Done(()) => {
+                let seconds = delay.as_secs();
+                tracing::debug!(deliveries = parked.len(), seconds, "put deliveries off");
+                self.hand_on_and_ack(messages, parked).await;
+            }
+            Ended::Stopped => self.release(messages.into_iter()).await,
+            Ended::Failed(why) => {
+                for message in messages {
+                    self.dispatcher.bury(message, &why.to_string()).await;
                 }
             }
         }

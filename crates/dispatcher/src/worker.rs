@@ -1,9 +1,11 @@
-//! Takes messages, asks the store what they mean now, and starts an attempt for each that is owed.
+//! Takes messages into lanes, asks the store what they mean when their turn comes, and starts an
+//! attempt for each that is owed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use hookline_broker::contract::Taken;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::{DeliveryId, EventKey};
@@ -15,7 +17,7 @@ use hookline_runtime::patience::{Ended, keep_on};
 use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::{AttemptRecord, Body, Follow, Owed, StoreError};
 use moka::future::Cache;
-use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -23,6 +25,7 @@ use tracing::Instrument as _;
 use crate::attempt::{Request, Requester};
 use crate::busy::{Busy, Engaged};
 use crate::decision::{Task, decide};
+use crate::lanes::{Excess, Lanes, Ticket};
 use crate::recorder::{Finished, Recorder, Result, unavailable};
 use crate::{Dispatcher, Policy};
 
@@ -34,63 +37,131 @@ pub(crate) struct Worker {
     requester: Requester,
     recorder: Recorder,
     bodies: Cache<EventKey, Body>,
-    slots: Arc<Semaphore>,
     in_flight: TaskTracker,
+    over: mpsc::UnboundedSender<Over>,
 }
 
+/// A request is over; or there was none.
+struct Over {
+    ticket: Ticket,
+    took: Option<Duration>,
+}
+
+/// A slot, which is given back when this is dropped.
+struct Slot {
+    over: mpsc::UnboundedSender<Over>,
+    ticket: Ticket,
+    took: Option<Duration>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Self { ticket, took, .. } = *self;
+        // Nobody listens any more when the process stops.
+        let _ = self.over.send(Over { ticket, took });
+    }
+}
+
+/// A message that left its lane.
+enum Turn {
+    /// Its request may start.
+    Start(Slot),
+    /// It has to wait elsewhere, for so long.
+    Park(Duration),
+}
+
+type Taking<'a> = BoxFuture<'a, Vec<Taken<OwedAttempt>>>;
+
 impl Worker {
-    pub(crate) fn new(dispatcher: Dispatcher, requester: Requester, recorder: Recorder) -> Self {
-        let Policy {
-            slots,
-            body_cache_bytes,
-            ..
-        } = dispatcher.policy;
+    pub(crate) fn new(
+        dispatcher: Dispatcher,
+        requester: Requester,
+        recorder: Recorder,
+    ) -> (Self, Overs) {
         let bodies = Cache::builder()
-            .max_capacity(body_cache_bytes)
+            .max_capacity(dispatcher.policy.body_cache_bytes)
             .weigher(|_, body: &Body| u32::try_from(body.bytes.len()).unwrap_or(u32::MAX))
             .build();
-        Self {
+        let (over, overs) = mpsc::unbounded_channel();
+        let worker = Self {
             dispatcher,
             requester,
             recorder,
             bodies,
-            slots: Arc::new(Semaphore::new(slots)),
             in_flight: TaskTracker::new(),
-        }
+            over,
+        };
+        (worker, Overs(overs))
     }
 
-    pub(crate) async fn run(self, shutdown: CancellationToken) {
+    pub(crate) async fn run(self, mut overs: Overs, shutdown: CancellationToken) {
         let (busy, mut waited) = Busy::new();
+        let Policy {
+            slots, may_wait, ..
+        } = self.dispatcher.policy;
+        let mut lanes = Lanes::new(slots, may_wait);
+        let source = &self.dispatcher.attempts;
+        // Kept from turn to turn: what is dropped half-way may have to be waited for.
+        let mut taking: Option<Taking<'_>> = None;
         while !shutdown.is_cancelled() {
+            let room = lanes.room();
+            if taking.is_none() && room > 0 {
+                taking = Some(source.take(room.min(BATCH)).boxed());
+            }
+            let change = lanes.next_change().map(tokio::time::Instant::from_std);
             let taken = tokio::select! {
-                taken = self.take() => taken,
-                Some(waited) = waited.recv() => waited,
                 () = shutdown.cancelled() => break,
+                Some(over) = overs.0.recv() => {
+                    lanes.finished(over.ticket, over.took);
+                    Vec::new()
+                }
+                Some(waited) = waited.recv() => waited,
+                taken = or_never(&mut taking) => {
+                    taking = None;
+                    taken
+                }
+                () = at(change) => Vec::new(),
             };
+            while let Ok(over) = overs.0.try_recv() {
+                lanes.finished(over.ticket, over.took);
+            }
             // Before the store is asked: what it says of a busy delivery will not be true for long.
-            let engaged = taken
-                .into_iter()
-                .filter_map(|message| busy.engage(message))
-                .collect();
-            self.start(engaged, &shutdown).await;
+            for engaged in taken.into_iter().filter_map(|message| busy.engage(message)) {
+                lanes.push(engaged.message.message.subscription, engaged);
+            }
+            loop {
+                let turns = self.turns(&mut lanes);
+                if turns.is_empty() {
+                    break;
+                }
+                self.start(turns, &shutdown).await;
+            }
         }
+        let waiting: Vec<Engaged> = lanes.drain();
+        self.give_up(waiting, Ended::<(), _>::Stopped).await;
         self.in_flight.close();
         self.in_flight.wait().await;
     }
 
-    /// Waits for a free slot first: what cannot be started stays with the broker, for others.
-    async fn take(&self) -> Vec<Taken<OwedAttempt>> {
-        let free = match self.slots.acquire().await {
-            Ok(_free) => self.slots.available_permits() + 1,
-            Err(_) => return Vec::new(),
-        };
-        self.dispatcher.attempts.take(free.min(BATCH)).await
+    /// Those that may start now, and what has to wait elsewhere.
+    fn turns(&self, lanes: &mut Lanes<Engaged>) -> Vec<(Engaged, Turn)> {
+        let now = Instant::now();
+        let mut turns: Vec<(Engaged, Turn)> = std::iter::from_fn(|| lanes.next(now))
+            .take(BATCH)
+            .map(|(ticket, engaged)| {
+                let (over, took) = (self.over.clone(), None);
+                (engaged, Turn::Start(Slot { over, ticket, took }))
+            })
+            .collect();
+        let excess = lanes.take_excess().into_iter();
+        turns.extend(excess.map(|Excess { message, delay }| (message, Turn::Park(delay))));
+        turns
     }
 
-    async fn start(&self, messages: Vec<Engaged>, shutdown: &CancellationToken) {
-        let ids: Vec<DeliveryId> = messages
+    async fn start(&self, turns: Vec<(Engaged, Turn)>, shutdown: &CancellationToken) {
+        let ids: Vec<DeliveryId> = turns
             .iter()
-            .map(|engaged| engaged.message.message.delivery)
+            .map(|(engaged, _)| engaged.message.message.delivery)
             .collect();
         let store = &self.dispatcher.store;
         let loaded = keep_on(shutdown, "load deliveries", unavailable, || {
@@ -99,44 +170,49 @@ impl Worker {
         .await;
         let mut loaded = match loaded {
             Ended::Done(loaded) => loaded,
-            ended => return self.give_up(messages, ended).await,
+            ended => {
+                let messages = turns.into_iter().map(|(engaged, _)| engaged).collect();
+                return self.give_up(messages, ended).await;
+            }
         };
         let now = Timestamp::from(SystemTime::now());
         let mut attempts = Vec::new();
-        for engaged in messages {
+        for (engaged, turn) in turns {
             let found = loaded.remove(&engaged.message.message.delivery);
-            let result = match decide(&engaged.message, found, now) {
-                Task::Attempt(owed) => {
-                    attempts.push((engaged, owed));
+            let result = match (decide(&engaged.message, found, now), turn) {
+                (Task::Attempt(owed), Turn::Start(slot)) => {
+                    attempts.push((engaged, owed, slot));
                     continue;
                 }
-                Task::End(end) => Result::Ended(end),
-                Task::HandOn(next) => Result::Repeat(Some(next)),
-                Task::Drop => Result::Repeat(None),
+                (Task::Attempt(_), Turn::Park(delay)) => Result::Parked(delay),
+                (Task::End(end), _) => Result::Ended(end),
+                (Task::HandOn(next), _) => Result::Repeat(Some(next)),
+                (Task::Drop, _) => Result::Repeat(None),
             };
             self.recorder.send(Finished { engaged, result }).await;
         }
         self.attempt_all(attempts, shutdown).await;
     }
 
-    async fn attempt_all(&self, attempts: Vec<(Engaged, Box<Owed>)>, shutdown: &CancellationToken) {
-        let keys = attempts.iter().map(|(_, owed)| owed.event).collect();
+    async fn attempt_all(
+        &self,
+        attempts: Vec<(Engaged, Box<Owed>, Slot)>,
+        shutdown: &CancellationToken,
+    ) {
+        let keys = attempts.iter().map(|(_, owed, _)| owed.event).collect();
         let bodies = match self.bodies(keys, shutdown).await {
             Ended::Done(bodies) => bodies,
             ended => {
-                let messages = attempts.into_iter().map(|(engaged, _)| engaged).collect();
+                let messages = attempts.into_iter().map(|(engaged, ..)| engaged).collect();
                 return self.give_up(messages, ended).await;
             }
         };
-        for (engaged, owed) in attempts {
+        for (engaged, owed, mut slot) in attempts {
             let Some(body) = bodies.get(&owed.event).cloned() else {
                 self.dispatcher
                     .bury(engaged.message, "its event is gone")
                     .await;
                 continue;
-            };
-            let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
-                return;
             };
             let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
             let policy = self.dispatcher.policy.clone();
@@ -145,6 +221,7 @@ impl Worker {
                 let record = attempt(&requester, &policy, asked, *owed, body).await;
                 fault::point("dispatcher::requested");
                 // A slot is free once its request is over; recording has bounds of its own.
+                slot.took = Some(record.took);
                 drop(slot);
                 let result = Result::Attempted(Box::new(record));
                 recorder.send(Finished { engaged, result }).await;
@@ -201,6 +278,23 @@ impl Worker {
             }
             ended => ended,
         }
+    }
+}
+
+/// Where requests say that they are over.
+pub(crate) struct Overs(mpsc::UnboundedReceiver<Over>);
+
+async fn or_never<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(moment: Option<tokio::time::Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
