@@ -14,6 +14,7 @@ mod api_test_calls;
 mod crashes;
 mod delivering;
 mod embedded_queue;
+mod fairness;
 mod outages;
 mod publishing;
 mod receiving;
@@ -42,7 +43,13 @@ fn main() -> anyhow::Result<ExitCode> {
             receiving::shared(),
         ]
         .concat(),
-        alone: [api_limits::alone(), crashes::alone(), starting::alone()].concat(),
+        alone: [
+            api_limits::alone(),
+            crashes::alone(),
+            fairness::alone(),
+            starting::alone(),
+        ]
+        .concat(),
         shared_distributed: publishing::distributed(),
         distributed: [
             delivering::distributed(),

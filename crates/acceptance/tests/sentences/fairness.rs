@@ -1,0 +1,100 @@
+//! A receiver that hangs costs its own subscription only.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hookline_acceptance::home::{Home, Kind};
+use hookline_acceptance::receiver::{Receiver, Reply};
+use hookline_acceptance::sentences;
+use hookline_acceptance::suite::Alone;
+use hookline_acceptance::waiting::until;
+use serde_json::Value;
+
+pub(crate) fn alone() -> Vec<Alone> {
+    sentences![a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_later]
+}
+
+const SLOTS: usize = 16;
+
+/// So many deliveries wait for the receiver that hangs.
+const OWED: usize = 5 * SLOTS;
+
+async fn a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_later(
+    kind: Kind,
+) -> anyhow::Result<()> {
+    let settings = [
+        ("HOOKLINE__DISPATCHER__SLOTS", SLOTS.to_string()),
+        (
+            "HOOKLINE__RETRY__SCHEDULE_SECONDS",
+            "[1,1,1,1,1,1,1,1,1,1]".to_owned(),
+        ),
+    ];
+    let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
+    let home = Home::start_with(kind, &settings).await?;
+    let tenant = home.tenant().await?;
+    let hangs = Arc::new(AtomicBool::new(true));
+    let hanging = Receiver::that({
+        let hangs = Arc::clone(&hangs);
+        move |_, _| match hangs.load(Ordering::Relaxed) {
+            true => Reply::status(200).after(Duration::from_secs(10)),
+            false => Reply::status(200),
+        }
+    })?;
+    let healthy = Receiver::healthy()?;
+    let subscription = tenant.subscribe(&hanging, &["workflow.failed"]).await?;
+    tenant.subscribe(&healthy, &["workflow.completed"]).await?;
+    let events: Vec<Value> = (0..OWED).map(|_| tenant.event("workflow.failed")).collect();
+    tenant.publish(&events).await?;
+    hanging.wait_for(SLOTS / 2).await?;
+
+    // Longer than a request may take: requests that have timed out are followed by others.
+    let begun = Instant::now();
+    let (mut published, mut longest) = (0, Duration::ZERO);
+    while begun.elapsed() < Duration::from_secs(4) {
+        let at = Instant::now();
+        tenant.publish_one("workflow.completed").await?;
+        published += 1;
+        let received = healthy.wait_for(published).await?;
+        let last = received.last().context("nothing came")?;
+        longest = longest.max(last.at.saturating_duration_since(at));
+    }
+    ensure!(
+        longest < Duration::from_secs(1),
+        "one of {published} events took {longest:?}"
+    );
+    ensure!(published > 10, "only {published} events in 4 s");
+    let requests = hanging.received().len();
+    ensure!(requests < OWED, "all {requests} requests began");
+
+    hangs.store(false, Ordering::Relaxed);
+    let path = format!("/webhooks/{subscription}/logs?limit=1&status=success");
+    until("every delivery in the log", async || {
+        let page = tenant.client.get(&path).await?.expect(200)?;
+        Ok((page.json["total"] == OWED).then_some(()))
+    })
+    .await?;
+    let ids: HashSet<_> = hanging
+        .received()
+        .iter()
+        .filter_map(|request| request.header("webhook-id").ok().map(str::to_owned))
+        .collect();
+    ensure!(ids.len() == OWED, "{} deliveries", ids.len());
+
+    // Being put off used up no attempt.
+    let mut attempts: HashMap<String, Vec<u64>> = HashMap::new();
+    for request in hanging.received() {
+        let id = request.header("webhook-id")?.to_owned();
+        let attempt = request.header("x-webhook-attempt")?.parse()?;
+        attempts.entry(id).or_default().push(attempt);
+    }
+    for (id, numbers) in attempts {
+        let expected: Vec<u64> = (1..).take(numbers.len()).collect();
+        ensure!(numbers == expected, "{id}: {numbers:?}");
+    }
+    let said = home.said().await;
+    ensure!(said.contains("put deliveries off"), "nothing was put off");
+    home.end().await
+}
