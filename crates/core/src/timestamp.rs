@@ -56,6 +56,11 @@ impl Timestamp {
         }
     }
 
+    /// The first moment of a day, counted from 1970.
+    pub fn of_unix_day(day: i64) -> Self {
+        Self::from_unix_micros(day.saturating_mul(86_400_000_000))
+    }
+
     /// Microseconds since 1970.
     pub fn unix_micros(self) -> i64 {
         self.0

@@ -4,8 +4,9 @@
 use std::str::FromStr as _;
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer};
 use hookline_core::access::Scope;
-use hookline_core::delivery::{DeliveryState, GaveUp, Origin, Trigger};
+use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
 use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::headers::CustomHeaders;
 use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
@@ -15,7 +16,7 @@ use hookline_core::subscription::{DisabledReason, Status, Subscription, Subscrip
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 
-use crate::columns::Key;
+use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::{AttemptStatus, LogEntry, LoggedError};
 use crate::schema::{attempts, subscriptions};
@@ -125,6 +126,30 @@ impl AttemptRow {
             created_at: Timestamp::from_unix_micros(self.created_at),
             next_attempt_at: self.next_attempt_at.map(Timestamp::from_unix_micros),
         })
+    }
+}
+
+/// What says which attempt a pending delivery is owed, in a statement of a backend's own words.
+#[derive(QueryableByName)]
+pub(crate) struct NextAttempt {
+    #[diesel(sql_type = Uid)]
+    pub(crate) id: Key,
+    #[diesel(sql_type = BigInt)]
+    pub(crate) subscription_id: i64,
+    #[diesel(sql_type = Integer)]
+    pub(crate) generation: i32,
+    #[diesel(sql_type = Integer)]
+    pub(crate) attempts: i32,
+}
+
+impl From<NextAttempt> for OwedAttempt {
+    fn from(row: NextAttempt) -> Self {
+        Self {
+            delivery: DeliveryId(row.id.0),
+            subscription: SubscriptionId(row.subscription_id),
+            generation: row.generation.unsigned_abs(),
+            attempt: row.attempts.unsigned_abs() + 1,
+        }
     }
 }
 

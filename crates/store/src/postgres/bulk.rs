@@ -78,8 +78,6 @@ pub(crate) fn park_deliveries(
     Ok(())
 }
 
-const DAY_MICROS: i64 = 86_400_000_000;
-
 /// How many days ahead of now have a partition.
 const DAYS_AHEAD: i64 = 3;
 
@@ -87,7 +85,7 @@ const DAYS_AHEAD: i64 = 3;
 /// nobody ran for days, goes to the default one.
 pub(crate) fn prepare_days(conn: &mut Conn, now: Timestamp) -> Result<(), StoreError> {
     for day in now.unix_day()..=now.unix_day() + DAYS_AHEAD {
-        let (from, to) = (day * DAY_MICROS, (day + 1) * DAY_MICROS);
+        let [from, to] = [day, day + 1].map(|day| Timestamp::of_unix_day(day).unix_micros());
         let made = conn.batch_execute(&format!(
             "CREATE TABLE IF NOT EXISTS attempts_d{day} PARTITION OF attempts FOR VALUES FROM ({from}) TO ({to})"
         ));
@@ -122,7 +120,7 @@ pub(crate) fn drop_attempts_before(conn: &mut Conn, day: i64) -> Result<(), Stor
         }
     }
     diesel::sql_query("DELETE FROM attempts_other WHERE created_at < $1")
-        .bind::<BigInt, _>(day * DAY_MICROS)
+        .bind::<BigInt, _>(Timestamp::of_unix_day(day).unix_micros())
         .execute(conn)?;
     Ok(())
 }

@@ -7,13 +7,12 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer};
 use hookline_core::delivery::OwedAttempt;
-use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
-use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Sweep;
+use crate::rows::NextAttempt;
 
 /// The advisory lock of a sweep.
 const LOCK: i64 = 0x686f_6f6b_7377_6570;
@@ -25,18 +24,6 @@ const DOUBLINGS: i32 = 8;
 struct Locked {
     #[diesel(sql_type = Bool)]
     locked: bool,
-}
-
-#[derive(QueryableByName)]
-struct Overdue {
-    #[diesel(sql_type = Uid)]
-    id: Key,
-    #[diesel(sql_type = Integer)]
-    generation: i32,
-    #[diesel(sql_type = Integer)]
-    attempts: i32,
-    #[diesel(sql_type = BigInt)]
-    subscription_id: i64,
 }
 
 /// Marks some overdue deliveries as handed on again and returns what is owed for them; nothing
@@ -54,7 +41,7 @@ pub(crate) fn sweep(
             return Ok(Vec::new());
         }
         let grace = i64::try_from(sweep.grace.as_micros()).unwrap_or(i64::MAX);
-        let overdue: Vec<Overdue> = diesel::sql_query(
+        let overdue: Vec<NextAttempt> = diesel::sql_query(
             "UPDATE deliveries
                 SET republished = republished + 1,
                     republish_after = $1 + $2 * ((1 << least(republished + 1, $3)) - 1)
@@ -69,15 +56,6 @@ pub(crate) fn sweep(
         .bind::<Integer, _>(DOUBLINGS)
         .bind::<BigInt, _>(i64::from(sweep.limit))
         .load(conn)?;
-        Ok(overdue.into_iter().map(owed).collect())
+        Ok(overdue.into_iter().map(OwedAttempt::from).collect())
     })
-}
-
-fn owed(row: Overdue) -> OwedAttempt {
-    OwedAttempt {
-        delivery: DeliveryId(row.id.0),
-        generation: row.generation.unsigned_abs(),
-        attempt: row.attempts.unsigned_abs() + 1,
-        subscription: SubscriptionId(row.subscription_id),
-    }
 }

@@ -8,6 +8,7 @@ use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
+use super::ROWS;
 use super::subscriptions::{changes_since, find_row};
 use crate::columns::Key;
 use crate::error::StoreError;
@@ -15,9 +16,6 @@ use crate::fanout_index::FanoutIndex;
 use crate::records::{Given, IncomingEvent, Passage};
 use crate::rows::StateColumns;
 use crate::schema::{deliveries, events};
-
-/// Rows in one statement: PostgreSQL takes 65,535 values, SQLite 32,766.
-const ROWS: usize = 1_000;
 
 #[derive(Insertable)]
 #[diesel(table_name = events, treat_none_as_default_value = false)]

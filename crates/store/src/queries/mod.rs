@@ -8,3 +8,6 @@ pub(crate) mod log;
 pub(crate) mod progress;
 pub(crate) mod retention;
 pub(crate) mod subscriptions;
+
+/// Rows in one statement: PostgreSQL takes 65,535 values, SQLite 32,766.
+const ROWS: usize = 1_000;

@@ -12,6 +12,7 @@ use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 
 use super::super::{Conn, bulk};
+use super::ROWS;
 use super::subscriptions::disable;
 use crate::columns::Key;
 use crate::error::StoreError;
@@ -21,9 +22,6 @@ use crate::rows::{
     read_secret, read_state, trigger_name,
 };
 use crate::schema::{attempt_counts, attempts, deliveries, events, subscriptions};
-
-/// Rows in one statement; see `intake`.
-const ROWS: usize = 1_000;
 
 /// A delivery's move to its next attempt or its end.
 pub(crate) struct Move {

@@ -62,7 +62,7 @@ pub(crate) fn park_deliveries(
 /// Deletes the attempts of days before `day`.
 pub(crate) fn drop_attempts_before(conn: &mut Conn, day: i64) -> Result<(), StoreError> {
     diesel::sql_query("DELETE FROM attempts WHERE created_at < ?")
-        .bind::<BigInt, _>(day * 86_400_000_000)
+        .bind::<BigInt, _>(Timestamp::of_unix_day(day).unix_micros())
         .execute(conn)?;
     Ok(())
 }

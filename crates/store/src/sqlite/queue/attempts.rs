@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable};
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
-use hookline_core::ids::{DeliveryId, SubscriptionId};
+use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
@@ -11,6 +11,7 @@ use super::super::queries::progress::end;
 use super::{DeadLetter, EmbeddedQueue, TAKES, as_limit, insert_dead_letter};
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
+use crate::rows::NextAttempt;
 
 /// A due attempt in somebody's hands.
 #[derive(Debug, Clone, Copy)]
@@ -23,14 +24,8 @@ pub struct TakenAttempt {
 
 #[derive(QueryableByName)]
 struct AttemptEntry {
-    #[diesel(sql_type = Uid)]
-    id: Key,
-    #[diesel(sql_type = Integer)]
-    generation: i32,
-    #[diesel(sql_type = Integer)]
-    attempts: i32,
-    #[diesel(sql_type = BigInt)]
-    subscription_id: i64,
+    #[diesel(embed)]
+    next: NextAttempt,
     #[diesel(sql_type = Integer)]
     takes: i32,
 }
@@ -66,22 +61,13 @@ impl EmbeddedQueue {
                 .bind::<BigInt, _>(as_limit(max))
                 .load(conn)?;
                 let mut taken = Vec::with_capacity(entries.len());
-                for entry in entries {
-                    let delivery = DeliveryId(entry.id.0);
-                    if entry.takes > TAKES {
-                        bury_delivery(conn, delivery, "taken too often", now)?;
+                for AttemptEntry { next, takes } in entries {
+                    let owed = OwedAttempt::from(next);
+                    if takes > TAKES {
+                        bury_delivery(conn, owed.delivery, "taken too often", now)?;
                         continue;
                     }
-                    let owed = OwedAttempt {
-                        delivery,
-                        generation: entry.generation.unsigned_abs(),
-                        attempt: entry.attempts.unsigned_abs() + 1,
-                        subscription: SubscriptionId(entry.subscription_id),
-                    };
-                    taken.push(TakenAttempt {
-                        owed,
-                        takes: entry.takes,
-                    });
+                    taken.push(TakenAttempt { owed, takes });
                 }
                 Ok(taken)
             })
