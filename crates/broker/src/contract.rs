@@ -51,6 +51,8 @@ pub struct Receipt {
     pub session: u64,
     /// The message in that session.
     pub tag: u64,
+    /// How often somebody had it before and died of it, or gave it back half done.
+    pub returns: u64,
 }
 
 /// Why something could not be handed on. It was not: whoever tried still has it.
@@ -83,7 +85,9 @@ pub trait Publisher: Send + Sync {
 #[async_trait]
 pub trait Source<M: Send + 'static>: Send + Sync {
     /// Waits for a message and returns it with what else is there, at most `max`: batches form
-    /// under load and cost no wait without it. Dropping the future loses no message.
+    /// under load and cost no wait without it. Dropping the future loses no message. After
+    /// [`Source::stop`] it returns what had come by then, which may be more than `max`, and from
+    /// then on nothing, at once.
     async fn take(&self, max: usize) -> Vec<Taken<M>>;
 
     /// The messages are dealt with.
@@ -91,6 +95,17 @@ pub trait Source<M: Send + 'static>: Send + Sync {
 
     /// The messages go back and come again, soon and marked as redelivered.
     async fn release(&self, taken: Vec<Taken<M>>);
+
+    /// The messages go back as they came, for nobody has begun anything with them. It is not held
+    /// against them, however often it happens.
+    async fn put_back(&self, taken: Vec<Taken<M>>);
+
+    /// No more messages are wanted. What was taken can still be settled.
+    fn stop(&self);
+
+    /// Whether the message is still ours. When the connection died that it came on, somebody else
+    /// may have it by now.
+    fn holds(&self, taken: &Taken<M>) -> bool;
 
     /// The message can never be dealt with: it goes to the dead letters, with the reason.
     ///

@@ -99,7 +99,11 @@ mod tests {
                 subscription: SubscriptionId(1),
             },
             redelivered: true,
-            receipt: Receipt { session: 0, tag },
+            receipt: Receipt {
+                session: 0,
+                tag,
+                returns: 0,
+            },
         }
     }
 

@@ -30,8 +30,8 @@ use hookline_core::delivery::OwedAttempt;
 use hookline_core::retry::RetrySchedule;
 use hookline_core::target::TargetRules;
 use hookline_runtime::settings::Settings;
+use hookline_runtime::shutdown::Shutdown;
 use hookline_store::Store;
-use tokio_util::sync::CancellationToken;
 
 /// What a dispatcher works with.
 #[derive(Clone)]
@@ -80,15 +80,16 @@ impl From<&Settings> for Policy {
     }
 }
 
-/// Dispatches until `shutdown`, then finishes what is in flight.
+/// Dispatches until it is asked to stop. What has not begun then goes back at once, what is in
+/// flight is finished and recorded, or given up and handed back when it is late.
 ///
 /// # Errors
 /// When no HTTP client can be made, say because the system has no trusted certificates.
-pub async fn run(dispatcher: Dispatcher, shutdown: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<()> {
     let requester = attempt::Requester::new(dispatcher.policy.rules, dispatcher.policy.deadline)?;
-    let (recorder, recording) = recorder::start(dispatcher.clone(), shutdown.clone());
-    let (worker, overs) = worker::Worker::new(dispatcher, requester, recorder);
-    worker.run(overs, shutdown).await;
+    let (recorder, recording) = recorder::start(dispatcher.clone(), shutdown.late.clone());
+    let (worker, overs) = worker::Worker::new(dispatcher, requester, recorder, shutdown.late);
+    worker.run(overs, shutdown.asked).await;
     // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.
     recording.await?;
     Ok(())

@@ -60,17 +60,15 @@ impl Recorder {
     }
 }
 
-/// Starts recording. It ends when every entrance is gone and the rest is recorded.
-pub(crate) fn start(
-    dispatcher: Dispatcher,
-    shutdown: CancellationToken,
-) -> (Recorder, JoinHandle<()>) {
+/// Starts recording. It ends when every entrance is gone and the rest is recorded. A process that
+/// stops records on until it is `late`: what is not recorded was in vain.
+pub(crate) fn start(dispatcher: Dispatcher, late: CancellationToken) -> (Recorder, JoinHandle<()>) {
     let (finished, mut waiting) = mpsc::channel(2 * BATCH);
     let entrance = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
     let recording = Recording {
         dispatcher,
-        shutdown,
+        late,
         attempts: meter.u64_counter("hookline.attempts").build(),
         durations: meter
             .f64_histogram("hookline.attempt.duration")
@@ -92,7 +90,7 @@ pub(crate) fn unavailable(why: &StoreError) -> bool {
 
 struct Recording {
     dispatcher: Dispatcher,
-    shutdown: CancellationToken,
+    late: CancellationToken,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
 }
@@ -157,7 +155,7 @@ impl Recording {
                 batch.iter().map(|(_, record)| record.clone()).collect();
             let store = &self.dispatcher.store;
             let mut tries = 0;
-            let recorded = keep_on(&self.shutdown, "record attempts", unavailable, || {
+            let recorded = keep_on(&self.late, "record attempts", unavailable, || {
                 tries += 1;
                 store.record(Arc::clone(&records))
             })
@@ -221,7 +219,7 @@ impl Recording {
                 .map(|(message, _)| message.message.delivery)
                 .collect();
             let store = &self.dispatcher.store;
-            let done = keep_on(&self.shutdown, "end deliveries", unavailable, || {
+            let done = keep_on(&self.late, "end deliveries", unavailable, || {
                 store.end(ids.clone(), end)
             })
             .await;
@@ -251,7 +249,7 @@ impl Recording {
         let ids: Vec<DeliveryId> = parked.iter().map(|one| one.owed.delivery).collect();
         let until = Timestamp::from(SystemTime::now()).after(delay);
         let store = &self.dispatcher.store;
-        let done = keep_on(&self.shutdown, "put deliveries off", unavailable, || {
+        let done = keep_on(&self.late, "put deliveries off", unavailable, || {
             store.park(ids.clone(), until)
         })
         .await;
@@ -277,7 +275,7 @@ impl Recording {
         if !next.is_empty() {
             let publisher = &self.dispatcher.publisher;
             let published = keep_on(
-                &self.shutdown,
+                &self.late,
                 "hand attempts on",
                 |_| true,
                 || publisher.publish_attempts(&next),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use hookline_broker::contract::Taken;
+use hookline_broker::contract::{Source, Taken};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::{DeliveryId, EventKey};
 use hookline_core::retry::{Made, Next, after};
@@ -38,6 +38,7 @@ pub(crate) struct Worker {
     recorder: Recorder,
     bodies: Cache<EventKey, Body>,
     in_flight: TaskTracker,
+    late: CancellationToken,
     over: mpsc::UnboundedSender<Over>,
 }
 
@@ -77,6 +78,7 @@ impl Worker {
         dispatcher: Dispatcher,
         requester: Requester,
         recorder: Recorder,
+        late: CancellationToken,
     ) -> (Self, Overs) {
         let bodies = Cache::builder()
             .max_capacity(dispatcher.policy.body_cache_bytes)
@@ -89,6 +91,7 @@ impl Worker {
             recorder,
             bodies,
             in_flight: TaskTracker::new(),
+            late,
             over,
         };
         (worker, Overs(overs))
@@ -129,7 +132,7 @@ impl Worker {
             for engaged in taken.into_iter().filter_map(|message| busy.engage(message)) {
                 lanes.push(engaged.message.message.subscription, engaged);
             }
-            loop {
+            while !shutdown.is_cancelled() {
                 let turns = self.turns(&mut lanes);
                 if turns.is_empty() {
                     break;
@@ -137,10 +140,36 @@ impl Worker {
                 self.start(turns, &shutdown).await;
             }
         }
-        let waiting: Vec<Engaged> = lanes.drain();
-        self.give_up(waiting, Ended::<(), _>::Stopped).await;
+        self.stop(lanes.drain(), taking).await;
         self.in_flight.close();
         self.in_flight.wait().await;
+    }
+
+    /// What waits here and what the source has ahead goes back at once, so that nobody waits for it
+    /// until the requests in flight are over.
+    async fn stop(&self, waiting: Vec<Engaged>, taking: Option<Taking<'_>>) {
+        let source = &self.dispatcher.attempts;
+        source.stop();
+        let mut waiting: Vec<Taken<OwedAttempt>> =
+            waiting.into_iter().map(|engaged| engaged.message).collect();
+        if let Some(taking) = taking {
+            waiting.extend(taking.await);
+        }
+        loop {
+            let ahead = source.take(BATCH).await;
+            if ahead.is_empty() {
+                break;
+            }
+            waiting.extend(ahead);
+        }
+        let messages = waiting.len();
+        source.put_back(waiting).await;
+        let requests = self.in_flight.len();
+        tracing::info!(
+            messages,
+            requests,
+            "put back what waited; what is in flight is finished"
+        );
     }
 
     /// Those that may start now, and what has to wait elsewhere.
@@ -158,7 +187,9 @@ impl Worker {
         turns
     }
 
-    async fn start(&self, turns: Vec<(Engaged, Turn)>, shutdown: &CancellationToken) {
+    async fn start(&self, mut turns: Vec<(Engaged, Turn)>, shutdown: &CancellationToken) {
+        // What came on a connection that has died is somebody else's turn by now, or comes again.
+        turns.retain(|(engaged, _)| self.dispatcher.attempts.holds(&engaged.message));
         let ids: Vec<DeliveryId> = turns
             .iter()
             .map(|(engaged, _)| engaged.message.message.delivery)
@@ -216,9 +247,13 @@ impl Worker {
             };
             let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
             let policy = self.dispatcher.policy.clone();
+            let (source, late) = (self.dispatcher.attempts.clone(), self.late.clone());
             self.in_flight.spawn(async move {
                 let asked = engaged.message.message;
-                let record = attempt(&requester, &policy, asked, *owed, body).await;
+                let record = tokio::select! {
+                    record = attempt(&requester, &policy, asked, *owed, body) => record,
+                    () = late.cancelled() => return abandon(&*source, engaged).await,
+                };
                 fault::point("dispatcher::requested");
                 // A slot is free once its request is over; recording has bounds of its own.
                 slot.took = Some(record.took);
@@ -229,7 +264,7 @@ impl Worker {
         }
     }
 
-    /// Gives messages back when the process stops; what the store holds of them and cannot be read
+    /// Puts messages back when the process stops; what the store holds of them and cannot be read
     /// ends as a dead letter.
     async fn give_up<T>(&self, messages: Vec<Engaged>, ended: Ended<T, StoreError>) {
         let Ended::Failed(why) = ended else {
@@ -237,7 +272,7 @@ impl Worker {
                 .into_iter()
                 .map(|engaged| engaged.message)
                 .collect();
-            return self.dispatcher.attempts.release(messages).await;
+            return self.dispatcher.attempts.put_back(messages).await;
         };
         for engaged in messages {
             self.dispatcher
@@ -279,6 +314,19 @@ impl Worker {
             ended => ended,
         }
     }
+}
+
+/// The process ends before the receiver has answered. Whether it got the request nobody can say: so
+/// the next one makes it again.
+async fn abandon(source: &dyn Source<OwedAttempt>, engaged: Engaged) {
+    let asked = engaged.message.message;
+    tracing::warn!(
+        delivery.id = %asked.delivery,
+        attempt.number = asked.attempt,
+        subscription.id = %asked.subscription,
+        "gave up a request whose receiver had not answered in time; it is made again"
+    );
+    source.release(vec![engaged.message]).await;
 }
 
 /// Where requests say that they are over.

@@ -17,6 +17,7 @@ use hookline_core::trace::TraceParent;
 use hookline_store::{EmbeddedQueue, QueuedEvents, Store, StoreError, TakenAttempt};
 use tokio::sync::Notify;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// How long a message may be in somebody's hands. It only counts for what was taken and dropped
 /// in this very process: an earlier one's leases are void from the start.
@@ -41,6 +42,8 @@ pub struct Queues {
     queue: EmbeddedQueue,
     events: Notify,
     attempts: Notify,
+    events_stopped: CancellationToken,
+    attempts_stopped: CancellationToken,
 }
 
 impl Embedded {
@@ -56,6 +59,8 @@ impl Embedded {
             queue,
             events: Notify::new(),
             attempts: Notify::new(),
+            events_stopped: CancellationToken::new(),
+            attempts_stopped: CancellationToken::new(),
         };
         Ok(Self {
             store,
@@ -98,11 +103,12 @@ impl Publisher for Queues {
 #[async_trait]
 impl Source<PublishedEvents> for Queues {
     async fn take(&self, max: usize) -> Vec<Taken<PublishedEvents>> {
-        loop {
+        while !self.events_stopped.is_cancelled() {
             match self.queue.take_events(max, now(), now().after(LEASE)).await {
                 Ok(taken) if taken.is_empty() => {
                     // Nothing came: look again in a while, for a lease may have run out.
-                    let _ = timeout(NAP, self.events.notified()).await;
+                    let news = self.events.notified();
+                    nap(NAP, news, &self.events_stopped).await;
                 }
                 Ok(taken) => {
                     // There may be more, for another taker.
@@ -112,6 +118,7 @@ impl Source<PublishedEvents> for Queues {
                 Err(why) => rest_after(&why).await,
             }
         }
+        Vec::new()
     }
 
     async fn ack(&self, taken: Vec<Taken<PublishedEvents>>) {
@@ -135,6 +142,26 @@ impl Source<PublishedEvents> for Queues {
         self.events.notify_one();
     }
 
+    async fn put_back(&self, taken: Vec<Taken<PublishedEvents>>) {
+        let ids = taken
+            .iter()
+            .map(|message| entry_of(message.receipt))
+            .collect();
+        if let Err(why) = self.queue.put_back_events(ids).await {
+            tracing::warn!(error = %why, "could not put events back; they come again later");
+        }
+        self.events.notify_one();
+    }
+
+    fn stop(&self) {
+        self.events_stopped.cancel();
+    }
+
+    /// Nobody else delivers from the folder.
+    fn holds(&self, _: &Taken<PublishedEvents>) -> bool {
+        true
+    }
+
     async fn bury(&self, taken: Taken<PublishedEvents>, reason: &str) -> Result<(), QueueError> {
         self.queue
             .bury_events(entry_of(taken.receipt), reason.to_owned(), now())
@@ -150,7 +177,7 @@ impl Source<PublishedEvents> for Queues {
 #[async_trait]
 impl Source<OwedAttempt> for Queues {
     async fn take(&self, max: usize) -> Vec<Taken<OwedAttempt>> {
-        loop {
+        while !self.attempts_stopped.is_cancelled() {
             match self
                 .queue
                 .take_attempts(max, now(), now().after(LEASE))
@@ -158,8 +185,9 @@ impl Source<OwedAttempt> for Queues {
             {
                 Ok(taken) if taken.is_empty() => match self.queue.next_due().await {
                     Ok(due) => {
-                        let nap = due.map_or(NAP, |due| due.remaining(now()).min(NAP));
-                        let _ = timeout(nap, self.attempts.notified()).await;
+                        let rest = due.map_or(NAP, |due| due.remaining(now()).min(NAP));
+                        let news = self.attempts.notified();
+                        nap(rest, news, &self.attempts_stopped).await;
                     }
                     Err(why) => rest_after(&why).await,
                 },
@@ -167,6 +195,7 @@ impl Source<OwedAttempt> for Queues {
                 Err(why) => rest_after(&why).await,
             }
         }
+        Vec::new()
     }
 
     /// The row has moved on with the record of its attempt, and its entry with it.
@@ -181,6 +210,26 @@ impl Source<OwedAttempt> for Queues {
             tracing::warn!(error = %why, "could not release attempts; they come again later");
         }
         self.attempts.notify_one();
+    }
+
+    async fn put_back(&self, taken: Vec<Taken<OwedAttempt>>) {
+        let ids = taken
+            .iter()
+            .map(|message| message.message.delivery)
+            .collect();
+        if let Err(why) = self.queue.put_back_attempts(ids).await {
+            tracing::warn!(error = %why, "could not put attempts back; they come again later");
+        }
+        self.attempts.notify_one();
+    }
+
+    fn stop(&self) {
+        self.attempts_stopped.cancel();
+    }
+
+    /// Nobody else delivers from the folder.
+    fn holds(&self, _: &Taken<OwedAttempt>) -> bool {
+        true
     }
 
     async fn bury(&self, taken: Taken<OwedAttempt>, reason: &str) -> Result<(), QueueError> {
@@ -202,6 +251,7 @@ impl Queues {
             receipt: Receipt {
                 session: 0,
                 tag: entry.id.unsigned_abs(),
+                returns: returns(entry.takes),
             },
             message: PublishedEvents {
                 body: entry.body.into(),
@@ -215,7 +265,11 @@ impl Queues {
         Taken {
             message: entry.owed,
             redelivered: entry.takes > 1,
-            receipt: Receipt { session: 0, tag: 0 },
+            receipt: Receipt {
+                session: 0,
+                tag: 0,
+                returns: returns(entry.takes),
+            },
         }
     }
 }
@@ -224,12 +278,25 @@ fn entry_of(receipt: Receipt) -> i64 {
     receipt.tag.cast_signed()
 }
 
+/// This time does not count.
+fn returns(takes: i32) -> u64 {
+    u64::try_from(takes - 1).unwrap_or(0)
+}
+
 fn now() -> Timestamp {
     Timestamp::from(SystemTime::now())
 }
 
 fn unavailable(why: StoreError) -> QueueError {
     QueueError::Unavailable(why.to_string())
+}
+
+/// Until there is news, or none is wanted any more.
+async fn nap(longest: Duration, news: impl Future<Output = ()>, stopped: &CancellationToken) {
+    tokio::select! {
+        _ = timeout(longest, news) => {}
+        () = stopped.cancelled() => {}
+    }
 }
 
 async fn rest_after(why: &StoreError) {

@@ -58,15 +58,16 @@ impl Single {
             .listener
             .local_addr()
             .context("the API's address is not known")?;
-        let stop = context.shutdown;
+        let shutdown = context.shutdown;
+        let stop = &shutdown.asked;
         tokio::spawn(maintenance::keep_up(store, settings.retention.age()));
-        let ingesting = ends_all(&stop, async {
-            hookline_ingest::run(ingest, stop.clone()).await;
+        let ingesting = ends_all(stop, async {
+            hookline_ingest::run(ingest, shutdown.clone()).await;
             Ok(())
         });
-        let dispatching = ends_all(&stop, hookline_dispatcher::run(dispatcher, stop.clone()));
+        let dispatching = ends_all(stop, hookline_dispatcher::run(dispatcher, shutdown.clone()));
         let serving = ends_all(
-            &stop,
+            stop,
             hookline_subscription_api::run(self.listener, api, stop.clone()),
         );
         // The listener has been taking connections since it was bound.

@@ -15,10 +15,10 @@ use hookline_core::delivery::OwedAttempt;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
+use hookline_runtime::shutdown::Shutdown;
 use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store, StoreError};
 use opentelemetry::metrics::Counter;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 /// How many batches are worked on at once: one is committed while the next is handed on.
 const LANES: usize = 2;
@@ -44,8 +44,9 @@ pub struct Ingest {
     pub max_waiting: u64,
 }
 
-/// Takes events in until `shutdown`; what is in hand then goes back.
-pub async fn run(ingest: Ingest, shutdown: CancellationToken) {
+/// Takes events in until it is asked to stop. What was begun is finished, or handed back when it is
+/// late; what is ahead goes back at once.
+pub async fn run(ingest: Ingest, shutdown: Shutdown) {
     let index = FanoutIndex::default();
     let meter = opentelemetry::global::meter("hookline-ingest");
     let mut lanes = JoinSet::new();
@@ -59,13 +60,21 @@ pub async fn run(ingest: Ingest, shutdown: CancellationToken) {
         };
         lanes.spawn(async move { lane.run().await });
     }
-    lanes.join_all().await;
+    let stopping = async {
+        shutdown.asked.cancelled().await;
+        ingest.events.stop();
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        _ = lanes.join_all() => {}
+        () = stopping => {}
+    }
 }
 
 struct Lane {
     ingest: Ingest,
     index: FanoutIndex,
-    shutdown: CancellationToken,
+    shutdown: Shutdown,
     taken_in: Counter<u64>,
     rejected: Counter<u64>,
 }
@@ -78,11 +87,16 @@ type Batch = Vec<(Taken<PublishedEvents>, Vec<IncomingEvent>)>;
 impl Lane {
     async fn run(&self) {
         let mut looked = None;
-        while !self.shutdown.is_cancelled() {
-            let taken = tokio::select! {
-                taken = self.take(&mut looked) => taken,
-                () = self.shutdown.cancelled() => return,
-            };
+        loop {
+            let taken = self.take(&mut looked).await;
+            // Nothing comes any more once the source was stopped.
+            if taken.is_empty() {
+                return;
+            }
+            if self.shutdown.asked.is_cancelled() {
+                self.ingest.events.put_back(taken).await;
+                continue;
+            }
             let batch = self.read(taken).await;
             if let Err(Stopped) = self.deal_with(batch).await {
                 return;
@@ -94,8 +108,11 @@ impl Lane {
     /// in stays with the broker, which holds it better than a delivery queue without end.
     async fn take(&self, looked: &mut Option<Instant>) -> Vec<Taken<PublishedEvents>> {
         if looked.is_none_or(|looked| looked.elapsed() >= REST) {
-            while self.is_far_ahead().await {
-                tokio::time::sleep(REST).await;
+            while !self.shutdown.asked.is_cancelled() && self.is_far_ahead().await {
+                tokio::select! {
+                    () = tokio::time::sleep(REST) => {}
+                    () = self.shutdown.asked.cancelled() => {}
+                }
             }
             *looked = Some(Instant::now());
         }
@@ -176,7 +193,7 @@ impl Lane {
     ) -> Ended<Vec<OwedAttempt>, StoreError> {
         let passes = |why: &StoreError| matches!(why, StoreError::Unavailable(_));
         let mut tries = 0;
-        let ended = keep_on(&self.shutdown, "take events in", passes, || {
+        let ended = keep_on(&self.shutdown.late, "take events in", passes, || {
             tries += 1;
             if tries == 2 {
                 // The first try may have been committed and its answer lost.
@@ -208,7 +225,7 @@ impl Lane {
             })
             .collect();
         let published = keep_on(
-            &self.shutdown,
+            &self.shutdown.late,
             "hand attempts on",
             |_| true,
             || self.ingest.publisher.publish_attempts(&attempts),

@@ -1,5 +1,5 @@
 //! Keeping on at what a peer must be there for. Work that is held waits here, with a jittered
-//! backoff, until the peer is back or the process stops; nothing is handed back in a loop.
+//! backoff, until the peer is back or the process has to give up; nothing is handed back in a loop.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use backon::{ExponentialBuilder, Retryable as _};
 use tokio_util::sync::CancellationToken;
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// With its jitter a wait is up to twice as long; work must go on soon after the peer is back.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
 /// How it ended.
 #[derive(Debug)]
@@ -21,11 +22,11 @@ pub enum Ended<T, E> {
     Stopped,
 }
 
-/// Does `work` again and again while its error is one that `passes`. A try that has begun is
-/// brought to its end even when the process is to stop, so `work` must have a limit of its own.
+/// Does `work` again and again while its error is one that `passes`, until `enough` is cancelled. A
+/// try that has begun is brought to its end even then, so `work` must have a limit of its own.
 /// `what` names the work in the log, such as `record attempts`.
 pub async fn keep_on<T, E: Display, F: Future<Output = Result<T, E>>>(
-    shutdown: &CancellationToken,
+    enough: &CancellationToken,
     what: &str,
     passes: impl Fn(&E) -> bool,
     work: impl FnMut() -> F,
@@ -37,7 +38,7 @@ pub async fn keep_on<T, E: Display, F: Future<Output = Result<T, E>>>(
         .without_max_times();
     let result = work
         .retry(waits)
-        .when(|why| passes(why) && !shutdown.is_cancelled())
+        .when(|why| passes(why) && !enough.is_cancelled())
         .notify(|why, wait| {
             tracing::warn!(what, error = %why, wait_ms = wait.as_millis(), "could not go on, trying again");
         })

@@ -6,12 +6,14 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 type Probe = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The parts of a process that must all be ready. Clones are the same list.
 #[derive(Clone, Default)]
 pub struct Readiness {
+    stopping: CancellationToken,
     parts: Arc<RwLock<BTreeMap<&'static str, Probe>>>,
 }
 
@@ -33,9 +35,20 @@ pub enum Status {
     /// Some part cannot, or the process is still at its start.
     #[serde(rename = "not ready")]
     NotReady,
+    /// It finishes what it has, and wants no more.
+    #[serde(rename = "stopping")]
+    Stopping,
 }
 
 impl Readiness {
+    /// No part yet; and never ready any more once `stopping` is cancelled.
+    pub fn until(stopping: CancellationToken) -> Self {
+        Self {
+            stopping,
+            parts: Arc::default(),
+        }
+    }
+
     /// Adds a part. `is_ready` is asked on every request, so it must answer without waiting.
     pub fn register(
         &self,
@@ -59,6 +72,7 @@ impl Readiness {
             .collect::<BTreeMap<_, _>>();
         let all = !parts.is_empty() && parts.values().all(|ready| *ready);
         let status = match all {
+            _ if self.stopping.is_cancelled() => Status::Stopping,
             true => Status::Ready,
             false => Status::NotReady,
         };
@@ -108,6 +122,20 @@ mod tests {
             json(&readiness),
             r#"{"status":"ready","parts":{"broker":true,"store":true}}"#
         );
+    }
+
+    #[test]
+    fn a_process_that_stops_is_not_ready_however_well_its_parts_are() {
+        let stopping = CancellationToken::new();
+        let readiness = Readiness::until(stopping.clone());
+        readiness.register("store", || true);
+        assert!(readiness.report().is_ready());
+        stopping.cancel();
+        assert_eq!(
+            json(&readiness),
+            r#"{"status":"stopping","parts":{"store":true}}"#
+        );
+        assert!(!readiness.report().is_ready());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::args::ServiceArgs;
 use crate::readiness::Readiness;
 use crate::settings::{Settings, SettingsError};
+use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Telemetry};
 use crate::{admin, fault, peers, shutdown, tls};
 
@@ -29,8 +30,8 @@ const LAST_CALLS: Duration = Duration::from_secs(5);
 pub struct Context {
     /// All settings.
     pub settings: Arc<Settings>,
-    /// Cancelled when the service shall stop: it takes no more work, finishes and returns.
-    pub shutdown: CancellationToken,
+    /// When the service shall stop: it takes no more work, finishes and returns.
+    pub shutdown: Shutdown,
     /// Where the service registers its parts, all of them once they can be asked.
     pub readiness: Readiness,
     /// What `/metrics` shows.
@@ -50,10 +51,15 @@ impl Context {
         let limit = self.settings.start.wait_for_peers;
         tokio::select! {
             found = peers::wait_for(name, limit, connect) => found,
-            () = self.shutdown.cancelled() => anyhow::bail!("stopped while waiting for {name}"),
+            () = self.shutdown.asked.cancelled() => Err(Stopped(name.to_owned()).into()),
         }
     }
 }
+
+/// A service that was told to stop before it had begun, which is no failure.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped while waiting for {0}")]
+struct Stopped(String);
 
 /// Runs a service from its arguments to its exit status.
 pub fn run<F, Fut>(name: &'static str, serve: F) -> ExitCode
@@ -106,17 +112,25 @@ where
     let runtime = runtime(name)?;
     let guard = runtime.enter();
     let telemetry = Telemetry::start(name, &settings)?;
+    let shutdown =
+        shutdown::within(settings.stop.grace).context("signals cannot be listened to")?;
     let context = Context {
         settings: Arc::new(settings),
-        shutdown: shutdown::on_signals().context("signals cannot be listened to")?,
-        readiness: Readiness::default(),
+        readiness: Readiness::until(shutdown.asked.clone()),
+        shutdown,
         metrics: telemetry.metrics().clone(),
     };
     drop(guard);
     let ended = runtime.block_on(beside_admin(context, serve));
     telemetry.shutdown();
     runtime.shutdown_timeout(LAST_CALLS);
-    ended
+    match ended {
+        Err(why) if why.is::<Stopped>() => {
+            tracing::info!("{why}");
+            Ok(())
+        }
+        ended => ended,
+    }
 }
 
 /// The admin listener is there before the service's own start, so that a service that waits for

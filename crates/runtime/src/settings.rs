@@ -37,6 +37,7 @@ pub struct Settings {
     pub log: LogSettings,
     pub telemetry: TelemetrySettings,
     pub start: StartSettings,
+    pub stop: StopSettings,
 }
 
 /// `[store]`: the database of the three services.
@@ -266,4 +267,16 @@ pub struct StartSettings {
         deserialize_with = "allowed::seconds::<0, 3_600, _>"
     )]
     pub wait_for_peers: Duration,
+}
+
+/// `[stop]`: how a process stops.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StopSettings {
+    /// How long it may take.
+    #[serde(
+        rename = "grace_seconds",
+        deserialize_with = "allowed::seconds::<1, 3_600, _>"
+    )]
+    pub grace: Duration,
 }

@@ -29,6 +29,7 @@ mod server;
 mod strict_json;
 #[cfg(test)]
 mod tests;
+mod underway;
 
 use std::sync::Arc;
 use std::time::Duration;

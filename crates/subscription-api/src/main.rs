@@ -21,7 +21,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         settings: settings.as_ref().into(),
         readiness: context.readiness,
     };
-    hookline_subscription_api::run(listener, api, context.shutdown).await?;
+    hookline_subscription_api::run(listener, api, context.shutdown.asked).await?;
     rabbit.close().await;
     Ok(())
 }

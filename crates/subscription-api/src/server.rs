@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::body::BodyRoom;
 use crate::in_flight::InFlight;
 use crate::observe::{self, Durations};
+use crate::underway::Underway;
 use crate::{Api, circle, routes};
 
 /// How long a client may take for the head of a request.
@@ -28,9 +29,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// The most connections of one worker; more wait in the listener's queue.
 const CONNECTIONS_PER_WORKER: usize = 2_000;
 
-/// How long the requests under way may take once the service is to stop, in seconds; more than
-/// any request deadline that makes sense.
-const SHUTDOWN_SECONDS: u64 = 15;
+/// Once the service is to stop, the requests under way may take as long as ever, and this for their
+/// answers to reach a slow client.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// What handlers work with; all workers share it.
 #[derive(Clone)]
@@ -42,12 +43,14 @@ pub(crate) struct Service {
     /// The room for bodies.
     pub(crate) bodies: BodyRoom,
     durations: Durations,
+    underway: Underway,
 }
 
 impl Service {
     /// A service that nobody has asked anything yet.
-    pub(crate) fn new(api: Api) -> Self {
+    pub(crate) fn new(api: Api, stopping: CancellationToken) -> Self {
         Self {
+            underway: Underway::until(stopping),
             api: Arc::new(api),
             in_flight: InFlight::default(),
             bodies: BodyRoom::default(),
@@ -56,7 +59,8 @@ impl Service {
     }
 }
 
-/// Serves the API on `listener` until `shutdown`, then lets the requests under way end.
+/// Serves the API on `listener` until `shutdown`; then nobody can connect any more, and the requests
+/// under way end.
 ///
 /// # Errors
 /// When the listener cannot be used or the server dies.
@@ -66,20 +70,24 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let workers = api.settings.workers.max(1);
-    let service = Service::new(api);
-    HttpServer::new(move || app(&service))
+    let longest = api.settings.request_deadline + LAST_ANSWERS;
+    let service = Service::new(api, shutdown.clone());
+    let underway = service.underway.clone();
+    let server = HttpServer::new(move || app(&service))
         .workers(workers)
         .client_request_timeout(HEAD_DEADLINE)
         .client_disconnect_timeout(CLOSE_DEADLINE)
         .keep_alive(KEEP_ALIVE)
         .max_connections(CONNECTIONS_PER_WORKER)
-        .shutdown_timeout(SHUTDOWN_SECONDS)
+        .shutdown_timeout(longest.as_secs().max(1))
         .shutdown_signal(shutdown.cancelled_owned())
         .listen(listener)
         .context("cannot serve the API on its listener")?
-        .run()
-        .await
-        .context("the API's server died")
+        .run();
+    tokio::select! {
+        ended = server => ended.context("the API's server died"),
+        () = underway.over() => Ok(()),
+    }
 }
 
 /// The application as each worker runs it.
@@ -96,6 +104,7 @@ pub(crate) fn app(
 > {
     let durations = service.durations.clone();
     let routed = service.clone();
+    let underway = service.underway.clone();
     App::new()
         .app_data(web::Data::new(service.clone()))
         .configure(move |config| routes::configure(&routed, config))
@@ -104,6 +113,11 @@ pub(crate) fn app(
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
                 observe::request(durations.clone(), request, next)
+            },
+        ))
+        .wrap(from_fn(
+            move |request: ServiceRequest, next: Next<BoxBody>| {
+                underway.clone().count(request, next)
             },
         ))
 }

@@ -12,7 +12,8 @@ use crate::rabbit::RabbitError;
 /// Seconds; a peer that was silent for twice as long is dead, however alive its socket looks.
 const HEARTBEAT: u16 = 5;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What was dialled before a host came back may get no answer for long; the next attempt does.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Where the broker is and how we introduce ourselves.
 #[derive(Clone)]

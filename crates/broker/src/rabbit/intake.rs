@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::contract::{Receipt, Taken};
 use crate::rabbit::letter::{Letter, delivery_count, unread};
@@ -18,10 +18,13 @@ use crate::rabbit::subscription::Subscription;
 const SUSPECT_AFTER: u64 = 2;
 
 /// After this time without a message and with nothing in anybody's hands, a new subscription.
-const QUIET_FOR: Duration = Duration::from_secs(15);
+const QUIET_FOR: Duration = Duration::from_secs(5);
 
 /// Until what could be neither read nor buried is tried again.
 const BURY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How long the broker may take to end a subscription.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// A subscription and what has come of it.
 pub(super) struct Intake<L> {
@@ -130,6 +133,26 @@ impl<L: Letter> Intake<L> {
         Ok(batch)
     }
 
+    /// Ends the consumer, and returns what had come and nobody has taken.
+    pub(super) async fn stop(&mut self) -> Vec<Taken<L>> {
+        let tag = self.consumer.tag();
+        let mut ahead: Vec<Taken<L>> = self.suspect.take().into_iter().collect();
+        // Its end is behind all that came; without an answer the connection is as good as dead.
+        let ended = timeout(STOP_WITHIN, async {
+            self.subscription.cancel(tag).await;
+            while let Some(Ok(delivery)) = self.consumer.next().await {
+                match self.admit(delivery) {
+                    Admitted::Ordinary(taken) | Admitted::Suspect(taken) => ahead.push(taken),
+                    Admitted::Buried => {}
+                }
+            }
+        });
+        if ended.await.is_err() {
+            tracing::warn!(queue = L::QUEUE, "the broker does not end the subscription");
+        }
+        ahead
+    }
+
     fn admit(&mut self, delivery: Delivery) -> Admitted<L> {
         self.last_tag = delivery.delivery_tag;
         self.heard = Instant::now();
@@ -162,6 +185,7 @@ impl<L: Letter> Intake<L> {
             receipt: Receipt {
                 session: self.subscription.number,
                 tag: delivery_tag,
+                returns: count,
             },
         };
         if count < SUSPECT_AFTER {

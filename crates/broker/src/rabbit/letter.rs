@@ -15,6 +15,8 @@ const TRACEPARENT: &str = "traceparent";
 const REASON: &str = "x-hookline-reason";
 /// Set by quorum queues on what has been taken before.
 const DELIVERY_COUNT: &str = "x-delivery-count";
+/// Set by us on a message that was put back as a new one: what it counted before.
+const COUNT_BEFORE: &str = "x-hookline-delivery-count";
 
 /// All headers of a message must fit into one frame, whatever somebody's complaint is about.
 const MAX_REASON_BYTES: usize = 4096;
@@ -33,6 +35,17 @@ pub(super) trait Letter: Send + Sync + Sized + 'static {
 
     /// Writes it for one of our queues.
     fn write(&self) -> (Bytes, BasicProperties);
+
+    /// The same as a new message in its queue, which begins to count anew: so what it counted so
+    /// far goes with it.
+    fn anew(&self, delivery_count: u64) -> Post {
+        let (body, mut properties) = self.write();
+        if delivery_count > 0 {
+            let count = AMQPValue::LongLongInt(delivery_count.try_into().unwrap_or(i64::MAX));
+            properties = with_header(properties, COUNT_BEFORE, count);
+        }
+        to_queue(Self::QUEUE, body, properties)
+    }
 
     /// The same for the dead letters.
     fn dead(&self, reason: &str) -> Post {
@@ -68,7 +81,8 @@ impl Letter for PublishedEvents {
             properties = properties.with_content_type(content_type);
         }
         if let Some(trace) = self.trace {
-            properties = with_header(properties, TRACEPARENT, &trace.to_string());
+            let trace = AMQPValue::LongString(trace.to_string().into());
+            properties = with_header(properties, TRACEPARENT, trace);
         }
         (self.body.clone(), properties)
     }
@@ -109,7 +123,14 @@ pub(super) fn unread<L: Letter>(body: Bytes, came_with: &BasicProperties, reason
 
 /// How often somebody had the message before and did not settle it.
 pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
-    let count = match header(properties, DELIVERY_COUNT) {
+    [DELIVERY_COUNT, COUNT_BEFORE]
+        .into_iter()
+        .map(|name| count(header(properties, name)))
+        .fold(0, u64::saturating_add)
+}
+
+fn count(value: Option<&AMQPValue>) -> u64 {
+    let count = match value {
         Some(AMQPValue::LongLongInt(count)) => *count,
         Some(AMQPValue::LongInt(count)) => i64::from(*count),
         Some(AMQPValue::LongUInt(count)) => i64::from(*count),
@@ -132,12 +153,16 @@ fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPVal
 
 fn with_reason(properties: BasicProperties, reason: &str) -> BasicProperties {
     let end = reason.floor_char_boundary(MAX_REASON_BYTES);
-    with_header(properties, REASON, &reason[..end])
+    with_header(
+        properties,
+        REASON,
+        AMQPValue::LongString(reason[..end].into()),
+    )
 }
 
-fn with_header(properties: BasicProperties, name: &str, value: &str) -> BasicProperties {
+fn with_header(properties: BasicProperties, name: &str, value: AMQPValue) -> BasicProperties {
     let mut headers: FieldTable = properties.headers().clone().unwrap_or_default();
-    headers.insert(name.into(), AMQPValue::LongString(value.into()));
+    headers.insert(name.into(), value);
     properties.with_headers(headers)
 }
 
@@ -176,6 +201,21 @@ mod tests {
         assert_eq!(back.body, events.body);
         assert_eq!(back.content_type, events.content_type);
         assert_eq!(back.trace, events.trace);
+    }
+
+    #[test]
+    fn what_a_message_counted_outlives_a_new_beginning() {
+        let events = PublishedEvents {
+            body: Bytes::new(),
+            content_type: None,
+            trace: TraceParent::parse(TRACE),
+        };
+        assert_eq!(delivery_count(&events.anew(0).properties), 0);
+        let mut put_back = events.anew(3).properties;
+        assert_eq!(delivery_count(&put_back), 3);
+        // Since then somebody has died of it twice.
+        put_back = with_header(put_back, DELIVERY_COUNT, AMQPValue::LongLongInt(2));
+        assert_eq!(delivery_count(&put_back), 5);
     }
 
     #[test]

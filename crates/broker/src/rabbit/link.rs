@@ -14,11 +14,12 @@ use crate::rabbit::session::{Ending, Session};
 /// A session that lived for less did not prove that all is well again, so the backoff goes on.
 const PROVEN_AFTER: Duration = Duration::from_secs(30);
 
-/// Waits between attempts: jittered, so that all replicas do not come back in one moment.
+/// Waits between attempts: jittered, so that all replicas do not come back in one moment, and at
+/// most twice the longest, so that work goes on soon after the broker is back.
 pub(super) fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(10))
+        .with_max_delay(Duration::from_secs(1))
         .with_jitter()
         .without_max_times()
         .build()

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use crate::contract::{QueueError, Receipt, Source, Taken};
 use crate::rabbit::intake::{Intake, Over};
@@ -16,6 +17,9 @@ use crate::rabbit::letter::Letter;
 use crate::rabbit::link::backoff;
 use crate::rabbit::outbox::Outbox;
 use crate::rabbit::subscription::Subscription;
+
+/// How many messages are put back at once.
+const AT_ONCE: usize = 256;
 
 pub(super) struct QueueSource<L> {
     outbox: Outbox,
@@ -25,6 +29,7 @@ pub(super) struct QueueSource<L> {
     /// What receipts are settled with.
     current: Mutex<Option<Arc<Subscription>>>,
     subscribed: AtomicBool,
+    stopped: CancellationToken,
 }
 
 impl<L: Letter> QueueSource<L> {
@@ -36,6 +41,7 @@ impl<L: Letter> QueueSource<L> {
             current: Mutex::default(),
             // Nothing is wrong before the first try.
             subscribed: AtomicBool::new(true),
+            stopped: CancellationToken::new(),
         }
     }
 
@@ -90,12 +96,19 @@ impl<L: Letter> QueueSource<L> {
 impl<L: Letter> Source<L> for QueueSource<L> {
     async fn take(&self, max: usize) -> Vec<Taken<L>> {
         let mut intake = self.intake.lock().await;
-        loop {
+        while !self.stopped.is_cancelled() {
             let present = match intake.take() {
                 Some(present) => intake.insert(present),
-                None => intake.insert(self.subscribe().await),
+                None => tokio::select! {
+                    new = self.subscribe() => intake.insert(new),
+                    () = self.stopped.cancelled() => break,
+                },
             };
-            match present.gather(max).await {
+            let gathered = tokio::select! {
+                gathered = present.gather(max) => gathered,
+                () = self.stopped.cancelled() => break,
+            };
+            match gathered {
                 Ok(batch) => return batch,
                 Err(Over::Replaceable) => {}
                 Err(Over::Ended) => {
@@ -104,6 +117,10 @@ impl<L: Letter> Source<L> for QueueSource<L> {
                 }
             }
             *intake = None;
+        }
+        match intake.take() {
+            Some(mut last) => last.stop().await,
+            None => Vec::new(),
         }
     }
 
@@ -117,6 +134,38 @@ impl<L: Letter> Source<L> for QueueSource<L> {
         if let Some((subscription, tags)) = self.present_tags(&taken) {
             subscription.give_back(tags);
         }
+    }
+
+    /// What was nacked, or fell back with its channel, counts as returned, and is taken for poison
+    /// sooner or later. So a new message takes the place of the old one, behind all others.
+    async fn put_back(&self, taken: Vec<Taken<L>>) {
+        let Some(subscription) = self.current().clone() else {
+            return;
+        };
+        let taken: Vec<Taken<L>> = taken.into_iter().filter(|one| self.holds(one)).collect();
+        for some in taken.chunks(AT_ONCE) {
+            let posts = some.iter().map(|one| {
+                let returns = one.receipt.returns.max(u64::from(one.redelivered));
+                one.message.anew(returns)
+            });
+            let tags = some.iter().map(|one| one.receipt.tag);
+            match self.outbox.send(posts.collect()).await {
+                Ok(()) => subscription.ack(tags),
+                Err(error) => {
+                    tracing::warn!(queue = L::QUEUE, %error, "could not put messages back as new ones");
+                    subscription.give_back(tags);
+                }
+            }
+        }
+    }
+
+    fn stop(&self) {
+        self.stopped.cancel();
+    }
+
+    fn holds(&self, taken: &Taken<L>) -> bool {
+        self.subscription_of(taken.receipt)
+            .is_some_and(|subscription| subscription.is_open())
     }
 
     async fn bury(&self, taken: Taken<L>, reason: &str) -> Result<(), QueueError> {

@@ -4,8 +4,10 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::FutureExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
+use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 
 use crate::rabbit::ledger::{Ack, Ledger};
@@ -48,6 +50,16 @@ impl Subscription {
 
     pub(super) fn is_open(&self) -> bool {
         self.channel.status().connected()
+    }
+
+    /// No more messages come; those that came can still be settled.
+    pub(super) async fn cancel(&self, consumer: ShortString) {
+        let cancelling = self
+            .channel
+            .basic_cancel(consumer, BasicCancelOptions::default());
+        if let Err(error) = cancelling.await {
+            tracing::debug!(%error, "the subscription has ended already");
+        }
     }
 
     /// Whether everything up to this tag is dealt with.

@@ -20,6 +20,7 @@ mod system;
 mod verify;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use hookline_core::event::{Event, MissingId};
@@ -31,6 +32,9 @@ use crate::receivers::Receivers;
 use crate::story::Story;
 use crate::subscriptions::Subscription;
 use crate::system::System;
+
+/// More than the system that it has started takes to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 const EVENTS: &str = include_str!("../../../../examples/events.jsonl");
 
@@ -49,7 +53,7 @@ async fn main() -> ExitCode {
 
 /// Whatever happens in between, the system is stopped at the end.
 async fn demo() -> anyhow::Result<Account> {
-    let interrupted = shutdown::on_signals()?;
+    let interrupted = shutdown::within(STOP_WITHIN)?.asked;
     let events = events()?;
     cast::title(&events);
     let (system, mut process) = System::start().await?;

@@ -31,7 +31,7 @@ fn a_service_for_the_other_tests() {
                 .map(drop)
                 .map_err(Into::into),
             _ => {
-                context.shutdown.cancelled().await;
+                context.shutdown.asked.cancelled().await;
                 Ok(())
             }
         }
@@ -137,9 +137,26 @@ fn a_service_that_waits_for_its_database_can_be_stopped() {
         .has_logged("cannot connect yet")
         .signal("-TERM")
         .end();
-    assert_eq!(status, 1);
-    let last = errors.lines().last();
-    assert_eq!(last, Some("probe: stopped while waiting for PostgreSQL"));
+    assert_eq!(status, 0);
+    let last = errors.lines().last().unwrap();
+    assert!(
+        last.ends_with("stopped while waiting for PostgreSQL"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn a_service_that_does_not_finish_is_ended_within_its_grace() {
+    let probe = Probe::start(&[
+        ("WORK", "never stop"),
+        ("HOOKLINE__STOP__GRACE_SECONDS", "1"),
+    ])
+    .has_logged("health and metrics are served");
+    let asked = std::time::Instant::now();
+    let (status, _, errors) = probe.signal("-TERM").end();
+    assert_eq!(status, 0, "{errors}");
+    assert!(errors.contains("could not finish in time"), "{errors}");
+    assert!(asked.elapsed() < Duration::from_secs(3));
 }
 
 #[test]

@@ -23,6 +23,7 @@ use hookline_core::timestamp::Timestamp;
 use hookline_runtime::readiness::Readiness;
 use hookline_store::{KeyHash, NewKey, Store};
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::server::{Service, app};
 use crate::{Api, ApiSettings};
@@ -167,13 +168,16 @@ impl World {
         let readiness = Readiness::default();
         readiness.register("store", || true);
         let world = Self {
-            service: Service::new(Api {
-                store,
-                publisher: publisher.clone(),
-                rules: TargetRules::default(),
-                settings,
-                readiness,
-            }),
+            service: Service::new(
+                Api {
+                    store,
+                    publisher: publisher.clone(),
+                    rules: TargetRules::default(),
+                    settings,
+                    readiness,
+                },
+                CancellationToken::new(),
+            ),
             publisher,
             _folder: folder,
         };

@@ -91,6 +91,26 @@ impl EmbeddedQueue {
             .await
     }
 
+    /// Makes deliveries visible again as if they had not been taken, if they are still pending.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn put_back_attempts(&self, ids: Vec<DeliveryId>) -> Result<(), StoreError> {
+        self.home
+            .write(move |conn| {
+                for id in ids {
+                    diesel::sql_query(
+                        "UPDATE deliveries SET visible_at = NULL, takes = max(takes - 1, 0)
+                          WHERE id = ? AND state = 'pending'",
+                    )
+                    .bind::<Uid, _>(Key(id.0))
+                    .execute(conn)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
     /// Ends a delivery that cannot be dealt with, with a dead letter that says why.
     ///
     /// # Errors

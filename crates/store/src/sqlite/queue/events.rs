@@ -128,6 +128,25 @@ impl EmbeddedQueue {
             .await
     }
 
+    /// Makes events visible again as if they had not been taken.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn put_back_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+        self.home
+            .write(move |conn| {
+                for id in ids {
+                    diesel::sql_query(
+                        "UPDATE event_queue SET visible_at = 0, takes = max(takes - 1, 0) WHERE id = ?",
+                    )
+                    .bind::<BigInt, _>(id)
+                    .execute(conn)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
     /// Moves events to the dead letters.
     ///
     /// # Errors
