@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -231,6 +232,53 @@ impl Home {
                 "{part:?} ended with {status}: {}",
                 running.process.said()
             );
+        }
+        Ok(())
+    }
+
+    /// Stops the oldest process of a part with SIGTERM, waits for its good end, and says how long
+    /// that took.
+    ///
+    /// # Errors
+    /// When there is none, or it ends badly.
+    pub async fn stop_oldest(&self, part: Part) -> anyhow::Result<Duration> {
+        let kind = self.process_of(part);
+        let mut oldest = {
+            let mut all = self.running.lock().await;
+            let place = all.iter().position(|running| running.part == kind);
+            all.remove(place.context("it does not run")?)
+        };
+        let asked = Instant::now();
+        oldest.process.signal("TERM").await?;
+        let status = oldest.process.ended().await?;
+        ensure!(
+            status.success(),
+            "{part:?} ended with {status}: {}",
+            oldest.process.said()
+        );
+        Ok(asked.elapsed())
+    }
+
+    /// Sends a signal by its name, such as `STOP`, to the oldest process of a part.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn signal_oldest(&self, part: Part, name: &str) -> anyhow::Result<()> {
+        let part = self.process_of(part);
+        let all = self.running.lock().await;
+        let oldest = all.iter().find(|running| running.part == part);
+        let oldest = oldest.context("it does not run")?;
+        oldest.process.signal(name).await
+    }
+
+    /// Waits until a part that was told to has ended well, and forgets it.
+    ///
+    /// # Errors
+    /// When it does not end, or ends badly.
+    pub async fn wait_for_good_end(&self, part: Part) -> anyhow::Result<()> {
+        for mut running in self.take(part).await {
+            let status = running.process.ended().await?;
+            ensure!(status.success(), "{part:?} ended with {status}");
         }
         Ok(())
     }

@@ -56,6 +56,29 @@ impl Peers {
         remove_vhost(&self.name).await
     }
 
+    /// The broker's URL through the proxy, with a heartbeat: a frozen peer is noticed after twice as
+    /// many seconds.
+    ///
+    /// # Errors
+    /// When there is no such URL.
+    pub fn broker_with_heartbeat(&self, seconds: u16) -> anyhow::Result<String> {
+        let url = through(&self.amqp, self.rabbitmq.address())?;
+        Ok(format!("{url}?heartbeat={seconds}"))
+    }
+
+    /// Deletes a queue and all that is in it.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub async fn delete_queue(&self, queue: &str) -> anyhow::Result<()> {
+        rabbitmqctl(&format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{}\">>, queue, <<\"{queue}\">>)), \
+             rabbit_amqqueue:delete(Q, false, false, <<\"test\">>).",
+            self.name
+        ))
+        .await
+    }
+
     /// Takes everything away from the broker: queues, exchanges, messages.
     ///
     /// # Errors

@@ -39,6 +39,8 @@ pub struct Taken<M> {
     pub message: M,
     /// Somebody had it before, and may have died between two steps.
     pub redelivered: bool,
+    /// How often it came back before: its taker died, or gave it back.
+    pub returns: u32,
     /// Where it came from; only its source can read this.
     pub receipt: Receipt,
 }
@@ -51,8 +53,6 @@ pub struct Receipt {
     pub session: u64,
     /// The message in that session.
     pub tag: u64,
-    /// How often somebody had it before and died of it, or gave it back half done.
-    pub returns: u64,
 }
 
 /// Why something could not be handed on. It was not: whoever tried still has it.

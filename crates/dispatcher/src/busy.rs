@@ -99,11 +99,8 @@ mod tests {
                 subscription: SubscriptionId(1),
             },
             redelivered: true,
-            receipt: Receipt {
-                session: 0,
-                tag,
-                returns: 0,
-            },
+            returns: 0,
+            receipt: Receipt { session: 0, tag },
         }
     }
 

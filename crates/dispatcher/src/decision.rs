@@ -74,11 +74,8 @@ mod tests {
                 subscription: SubscriptionId(1),
             },
             redelivered,
-            receipt: Receipt {
-                session: 0,
-                tag: 0,
-                returns: 0,
-            },
+            returns: 0,
+            receipt: Receipt { session: 0, tag: 0 },
         }
     }
 

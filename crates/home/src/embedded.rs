@@ -248,10 +248,10 @@ impl Queues {
     fn event(entry: QueuedEvents) -> Taken<PublishedEvents> {
         Taken {
             redelivered: entry.takes > 1,
+            returns: returns(entry.takes),
             receipt: Receipt {
                 session: 0,
                 tag: entry.id.unsigned_abs(),
-                returns: returns(entry.takes),
             },
             message: PublishedEvents {
                 body: entry.body.into(),
@@ -265,11 +265,8 @@ impl Queues {
         Taken {
             message: entry.owed,
             redelivered: entry.takes > 1,
-            receipt: Receipt {
-                session: 0,
-                tag: 0,
-                returns: returns(entry.takes),
-            },
+            returns: returns(entry.takes),
+            receipt: Receipt { session: 0, tag: 0 },
         }
     }
 }
@@ -279,8 +276,8 @@ fn entry_of(receipt: Receipt) -> i64 {
 }
 
 /// This time does not count.
-fn returns(takes: i32) -> u64 {
-    u64::try_from(takes - 1).unwrap_or(0)
+fn returns(takes: i32) -> u32 {
+    u32::try_from(takes - 1).unwrap_or(0)
 }
 
 fn now() -> Timestamp {

@@ -19,7 +19,9 @@ mod outages;
 mod publishing;
 mod receiving;
 mod recovery;
+mod restarting;
 mod starting;
+mod stopping;
 
 use std::process::ExitCode;
 
@@ -47,7 +49,9 @@ fn main() -> anyhow::Result<ExitCode> {
             api_limits::alone(),
             crashes::alone(),
             fairness::alone(),
+            restarting::alone(),
             starting::alone(),
+            stopping::alone(),
         ]
         .concat(),
         shared_distributed: publishing::distributed(),
@@ -55,7 +59,9 @@ fn main() -> anyhow::Result<ExitCode> {
             delivering::distributed(),
             outages::distributed(),
             recovery::distributed(),
+            restarting::distributed(),
             starting::distributed(),
+            stopping::distributed(),
         ]
         .concat(),
         embedded: [embedded_queue::embedded(), starting::embedded()].concat(),

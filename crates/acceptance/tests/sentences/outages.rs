@@ -31,6 +31,9 @@ pub(crate) fn distributed() -> Vec<Alone> {
 /// Every request is answered within 5 s; the rest is for the way on a busy machine.
 const DEADLINE: Duration = Duration::from_millis(5_500);
 
+/// Once a peer is back, deliveries go on within this time.
+const SOON: Duration = Duration::from_secs(5);
+
 type Call = (Method, String, Value);
 
 /// Makes all calls at once and checks that each is told, in time, to come again later.
@@ -58,6 +61,13 @@ async fn ensure_unavailable(client: &Client, calls: Vec<Call>) -> anyhow::Result
     while let Some(answer) = answers.join_next().await {
         answer??;
     }
+    Ok(())
+}
+
+fn resumed(back: Instant) -> anyhow::Result<()> {
+    let took = back.elapsed();
+    println!("deliveries went on {took:?} after the peer was back");
+    ensure!(took < SOON, "deliveries went on after {took:?}");
     Ok(())
 }
 
@@ -121,8 +131,10 @@ async fn the_database_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
     wait_for_readiness(&home, 503).await?;
 
     home.peers()?.postgres.set(Wire::Whole);
-    home.wait_ready().await?;
+    let back = Instant::now();
     let received = receiver.wait_for(1 + MEANWHILE).await?;
+    resumed(back)?;
+    home.wait_ready().await?;
     ensure!(
         received.len() == 1 + MEANWHILE,
         "{} requests",
@@ -190,6 +202,9 @@ async fn the_broker_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
     wait_for_readiness(&home, 503).await?;
 
     home.peers()?.rabbitmq.set(Wire::Whole);
+    let back = Instant::now();
+    receiver.wait_for(3).await?;
+    resumed(back)?;
     home.wait_ready().await?;
     let after = tenant.event("workflow.started");
     tenant.post_bytes(&after.to_string(), None).await?;

@@ -15,7 +15,7 @@ use crate::rabbit::session::Session;
 use crate::rabbit::subscription::Subscription;
 
 /// From then on a message is handled alone: two who had it may have died of it.
-const SUSPECT_AFTER: u64 = 2;
+const SUSPECT_AFTER: u32 = 2;
 
 /// After this time without a message and with nothing in anybody's hands, a new subscription.
 const QUIET_FOR: Duration = Duration::from_secs(5);
@@ -182,10 +182,10 @@ impl<L: Letter> Intake<L> {
         let taken = Taken {
             message,
             redelivered: redelivered || count > 0,
+            returns: count,
             receipt: Receipt {
                 session: self.subscription.number,
                 tag: delivery_tag,
-                returns: count,
             },
         };
         if count < SUSPECT_AFTER {

@@ -38,10 +38,10 @@ pub(super) trait Letter: Send + Sync + Sized + 'static {
 
     /// The same as a new message in its queue, which begins to count anew: so what it counted so
     /// far goes with it.
-    fn anew(&self, delivery_count: u64) -> Post {
+    fn anew(&self, delivery_count: u32) -> Post {
         let (body, mut properties) = self.write();
         if delivery_count > 0 {
-            let count = AMQPValue::LongLongInt(delivery_count.try_into().unwrap_or(i64::MAX));
+            let count = AMQPValue::LongLongInt(delivery_count.into());
             properties = with_header(properties, COUNT_BEFORE, count);
         }
         to_queue(Self::QUEUE, body, properties)
@@ -122,14 +122,14 @@ pub(super) fn unread<L: Letter>(body: Bytes, came_with: &BasicProperties, reason
 }
 
 /// How often somebody had the message before and did not settle it.
-pub(super) fn delivery_count(properties: &BasicProperties) -> u64 {
+pub(super) fn delivery_count(properties: &BasicProperties) -> u32 {
     [DELIVERY_COUNT, COUNT_BEFORE]
         .into_iter()
         .map(|name| count(header(properties, name)))
-        .fold(0, u64::saturating_add)
+        .fold(0, u32::saturating_add)
 }
 
-fn count(value: Option<&AMQPValue>) -> u64 {
+fn count(value: Option<&AMQPValue>) -> u32 {
     let count = match value {
         Some(AMQPValue::LongLongInt(count)) => *count,
         Some(AMQPValue::LongInt(count)) => i64::from(*count),
@@ -140,7 +140,7 @@ fn count(value: Option<&AMQPValue>) -> u64 {
         Some(AMQPValue::ShortShortUInt(count)) => i64::from(*count),
         _ => 0,
     };
-    u64::try_from(count).unwrap_or(0)
+    u32::try_from(count.max(0)).unwrap_or(u32::MAX)
 }
 
 fn persistent() -> BasicProperties {

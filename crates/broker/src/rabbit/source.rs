@@ -145,7 +145,7 @@ impl<L: Letter> Source<L> for QueueSource<L> {
         let taken: Vec<Taken<L>> = taken.into_iter().filter(|one| self.holds(one)).collect();
         for some in taken.chunks(AT_ONCE) {
             let posts = some.iter().map(|one| {
-                let returns = one.receipt.returns.max(u64::from(one.redelivered));
+                let returns = one.returns.max(u32::from(one.redelivered));
                 one.message.anew(returns)
             });
             let tags = some.iter().map(|one| one.receipt.tag);

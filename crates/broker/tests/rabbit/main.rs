@@ -234,6 +234,82 @@ async fn a_released_message_comes_again_marked_as_redelivered() {
     assert!(second.redelivered);
 }
 
+/// A nack would count, and a message that rests in a process's memory through enough rolling
+/// restarts would end among the dead though nobody ever did anything with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let attempts: Vec<_> = (0..20).map(at_once).collect();
+    rabbit
+        .publisher()
+        .publish_attempts(&attempts)
+        .await
+        .unwrap();
+    // One of them has been given back half done.
+    let source = rabbit.deliveries(100);
+    let mut taken = take_all(&*source, 20).await;
+    source.release(vec![taken.remove(0)]).await;
+    source.put_back(taken).await;
+    source.stop();
+    source.put_back(source.take(100).await).await;
+    for _ in 0..12 {
+        let source = rabbit.deliveries(100);
+        let taken = take_all(&*source, 20).await;
+        source.put_back(taken).await;
+        source.stop();
+        let ahead = source.take(100).await;
+        source.put_back(ahead).await;
+        assert!(source.take(100).await.is_empty());
+    }
+    let taken = take_all(&*rabbit.deliveries(100), 20).await;
+    let returns: u32 = taken.iter().map(|taken| taken.returns).sum();
+    assert_eq!(returns, 1);
+    let redelivered = taken.iter().filter(|taken| taken.redelivered).count();
+    assert_eq!(redelivered, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_source_has_ahead_goes_to_others_when_it_stops_and_what_was_taken_can_be_acked() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let attempts: Vec<_> = (0..20).map(at_once).collect();
+    let publisher = rabbit.publisher();
+    publisher.publish_attempts(&attempts).await.unwrap();
+    let (stopping, other) = (rabbit.deliveries(100), rabbit.deliveries(100));
+    let first = take_one(&stopping).await;
+    // A take that waits does not wait for ever.
+    stopping.stop();
+    let ahead = within_patience(stopping.take(1)).await;
+    stopping.put_back(ahead).await;
+    assert!(within_patience(stopping.take(1)).await.is_empty());
+    assert!(stopping.holds(&first));
+    stopping.ack(vec![first]).await;
+    let taken = take_all(&*other, 19).await;
+    assert!(taken.iter().all(|taken| !taken.redelivered));
+    other.ack(taken).await;
+    rabbit.close().await;
+    let rabbit = vhost.connect().await;
+    assert_eq!(rabbit.publisher().attempts_waiting().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_on_a_lost_connection_is_no_longer_held() {
+    let vhost = Vhost::create();
+    let proxy = Proxy::to(&vhost.url()).await;
+    let rabbit = connect(&proxy.url(&vhost.url())).await;
+    let source = rabbit.deliveries(10);
+    rabbit
+        .publisher()
+        .publish_attempts(&[at_once(1)])
+        .await
+        .unwrap();
+    let taken = take_one(&source).await;
+    assert!(source.holds(&taken));
+    proxy.set(Network::Cut);
+    eventually(async || !source.holds(&taken)).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_came_back_twice_is_handled_alone() {
     let vhost = Vhost::create();

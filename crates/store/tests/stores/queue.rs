@@ -46,6 +46,24 @@ async fn a_delivery_waits_until_it_is_due_and_is_out_of_sight_while_somebody_has
 }
 
 #[tokio::test]
+async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
+    let (fixture, queue, _folder) = open();
+    fixture.subscribe("a").await;
+    fixture.owed("a", "1").await;
+    queue.push_events(b"{}".to_vec(), None, None).await.unwrap();
+    for _ in 0..60 {
+        let attempts = queue.take_attempts(10, now(), later(300)).await.unwrap();
+        assert_eq!((attempts.len(), attempts[0].takes), (1, 1));
+        let ids = attempts.iter().map(|taken| taken.owed.delivery).collect();
+        queue.put_back_attempts(ids).await.unwrap();
+        let events = queue.take_events(10, now(), later(300)).await.unwrap();
+        assert_eq!((events.len(), events[0].takes), (1, 1));
+        let ids = events.iter().map(|taken| taken.id).collect();
+        queue.put_back_events(ids).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_an_earlier_process_had_in_hand_comes_again_at_once() {
     let (fixture, queue, folder) = open();
     fixture.subscribe("a").await;
