@@ -190,6 +190,9 @@ impl Worker {
     async fn start(&self, mut turns: Vec<(Engaged, Turn)>, shutdown: &CancellationToken) {
         // What came on a connection that has died is somebody else's turn by now, or comes again.
         turns.retain(|(engaged, _)| self.dispatcher.attempts.holds(&engaged.message));
+        if turns.is_empty() {
+            return;
+        }
         let ids: Vec<DeliveryId> = turns
             .iter()
             .map(|(engaged, _)| engaged.message.message.delivery)
