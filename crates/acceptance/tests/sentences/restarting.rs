@@ -1,6 +1,8 @@
 //! A process is killed or frozen. Who comes after it delivers all that it had in hand, and soon.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -44,7 +46,15 @@ async fn what_a_killed_process_had_in_hand_is_delivered_soon_after_its_restart(
 
 async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
     let home = tenant.home;
-    let receiver = Receiver::that(|_, _| Reply::status(200).after(Duration::from_millis(300)))?;
+    // Slow enough that the process is killed in the midst of it.
+    let slow = Arc::new(AtomicBool::new(true));
+    let receiver = Receiver::that({
+        let slow = Arc::clone(&slow);
+        move |_, _| match slow.load(Ordering::Relaxed) {
+            true => Reply::status(200).after(Duration::from_millis(500)),
+            false => Reply::status(200),
+        }
+    })?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let events: Vec<Value> = (0..EVENTS)
         .map(|_| tenant.event("workflow.failed"))
@@ -73,6 +83,7 @@ async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
     let killing = async {
         receiver.wait_for(EVENTS / 10).await?;
         home.kill(part).await?;
+        slow.store(false, Ordering::Relaxed);
         let before = receiver.received().len();
         home.start_part(part, &[]).await?;
         home.wait_ready().await?;

@@ -172,7 +172,7 @@ async fn a_receiver_that_hangs_does_not_hold_up_the_end(kind: Kind) -> anyhow::R
 
     let took = home.stop_oldest(Part::Dispatcher).await?;
     println!("{kind:?}: {begun} requests hung and the end took {took:?}");
-    ensure!(took < GRACE + Duration::from_millis(500), "{took:?}");
+    ensure!(took < GRACE + Duration::from_secs(1), "{took:?}");
     ensure!(
         receiver.received().len() == begun,
         "requests were begun while it stopped"
@@ -282,7 +282,7 @@ async fn services_end_in_time_while_their_peers_say_nothing(kind: Kind) -> anyho
     );
     for took in [stops.0?, stops.1?, stops.2?] {
         println!("an end without peers took {took:?}");
-        ensure!(took < GRACE + Duration::from_millis(500), "{took:?}");
+        ensure!(took < GRACE + Duration::from_secs(1), "{took:?}");
     }
     peers.postgres.set(Wire::Whole);
     peers.rabbitmq.set(Wire::Whole);
