@@ -161,6 +161,10 @@ uuid_id! {
     /// One request of a delivery.
     AttemptId
 }
+uuid_id! {
+    /// One thing that the system did by itself, which operators are told of.
+    OperationId
+}
 
 impl EventKey {
     /// The key of `event` in `organization`.
@@ -199,6 +203,24 @@ impl AttemptId {
                 delivery.0.as_bytes(),
                 &generation.to_be_bytes(),
                 &attempt.to_be_bytes(),
+            ],
+        ))
+    }
+}
+
+impl OperationId {
+    /// That a subscription's `activation`th time of being active came to its end.
+    pub fn of_disabling(
+        organization: &OrganizationId,
+        subscription: SubscriptionId,
+        activation: i64,
+    ) -> Self {
+        Self(derived(
+            b"disabling",
+            &[
+                organization.as_str().as_bytes(),
+                &subscription.0.to_be_bytes(),
+                &activation.to_be_bytes(),
             ],
         ))
     }

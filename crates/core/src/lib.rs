@@ -14,6 +14,7 @@ pub mod event_type;
 pub mod fanout;
 pub mod headers;
 pub mod ids;
+pub mod operations;
 pub mod outcome;
 pub mod retry;
 pub mod secret;

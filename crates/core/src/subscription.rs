@@ -53,6 +53,8 @@ pub enum Status {
 pub enum DisabledReason {
     /// Its receiver answered 410.
     Gone,
+    /// Its receiver took nothing for as long as the operator bears that.
+    Failing,
 }
 
 impl DisabledReason {
@@ -60,12 +62,15 @@ impl DisabledReason {
     pub fn as_str(self) -> &'static str {
         match self {
             DisabledReason::Gone => "gone",
+            DisabledReason::Failing => "failing",
         }
     }
 
     /// The reason of this name, if it is one.
     pub fn parse(name: &str) -> Option<Self> {
-        (name == DisabledReason::Gone.as_str()).then_some(DisabledReason::Gone)
+        [DisabledReason::Gone, DisabledReason::Failing]
+            .into_iter()
+            .find(|reason| reason.as_str() == name)
     }
 }
 

@@ -8,7 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use hookline_core::access::Access;
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
-use hookline_core::ids::{DeliveryId, EventId, EventKey, KeyId, OrganizationId, SubscriptionId};
+use hookline_core::ids::{
+    DeliveryId, EventId, EventKey, KeyId, OperationId, OrganizationId, SubscriptionId,
+};
+use hookline_core::operations::WebhookDisabled;
 use hookline_core::subscription::{NewSubscription, Subscription, SubscriptionPatch};
 use hookline_core::timestamp::Timestamp;
 
@@ -387,6 +390,30 @@ impl Store {
     /// Puts deliveries off until then, where they are still pending; it uses up no attempt.
     pub async fn park(&self, ids: Vec<DeliveryId>, until: Timestamp) -> Result<(), StoreError> {
         run!(self, write, |conn, q| q::progress::park(conn, &ids, until))
+    }
+
+    /// Switches off some subscriptions that had an exhausted delivery and whose every attempt has
+    /// failed for so long, and answers with how many it looked at; 0 means that there are no more.
+    pub async fn disable_failing(
+        &self,
+        failing_for: Duration,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        run!(self, write, |conn, q| q::failing::disable_failing(
+            conn,
+            now.before(failing_for),
+            now
+        ))
+    }
+
+    /// Some subscriptions that were switched off and that operators were not told of, oldest first.
+    pub async fn untold(&self) -> Result<Vec<WebhookDisabled>, StoreError> {
+        run!(self, read, |conn, q| q::operations::untold(conn))
+    }
+
+    /// Operators were told of these.
+    pub async fn told(&self, ids: Vec<OperationId>) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::operations::forget(conn, &ids))
     }
 
     /// Forgets attempts of days before `day` (days since 1970).

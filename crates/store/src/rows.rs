@@ -37,6 +37,7 @@ pub(crate) struct SubscriptionRow {
     pub(crate) activation: i64,
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
+    pub(crate) failures_from: i64,
 }
 
 impl TryFrom<SubscriptionRow> for Subscription {

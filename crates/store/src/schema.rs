@@ -51,6 +51,28 @@ table! {
         created_at -> BigInt,
         updated_at -> BigInt,
         deleted_at -> Nullable<BigInt>,
+        failures_from -> BigInt,
+    }
+}
+
+table! {
+    failing (subscription_id) {
+        subscription_id -> BigInt,
+        since -> BigInt,
+    }
+}
+
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    operational_events (id) {
+        id -> Uid,
+        organization_id -> Text,
+        subscription_id -> BigInt,
+        name -> Text,
+        reason -> Text,
+        at -> BigInt,
     }
 }
 
@@ -124,6 +146,7 @@ table! {
         day -> BigInt,
         writer -> Integer,
         count -> BigInt,
+        last_at -> BigInt,
     }
 }
 
@@ -131,3 +154,4 @@ joinable!(deliveries -> subscriptions (subscription_id));
 joinable!(deliveries -> events (event_key));
 joinable!(attempts -> events (event_key));
 allow_tables_to_appear_in_same_query!(deliveries, subscriptions, events, attempts);
+allow_tables_to_appear_in_same_query!(failing, subscriptions);

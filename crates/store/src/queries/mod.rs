@@ -3,8 +3,10 @@
 
 pub(crate) mod access;
 pub(crate) mod deliveries;
+pub(crate) mod failing;
 pub(crate) mod intake;
 pub(crate) mod log;
+pub(crate) mod operations;
 pub(crate) mod progress;
 pub(crate) mod retention;
 pub(crate) mod subscriptions;

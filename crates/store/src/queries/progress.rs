@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::upsert::excluded;
-use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt, Trigger};
-use hookline_core::ids::{AttemptId, DeliveryId, EventKey, SubscriptionId};
+use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
+use hookline_core::ids::{AttemptId, DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::subscription::DisabledReason;
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
@@ -13,7 +14,8 @@ use hookline_core::trace::TraceParent;
 
 use super::super::{Conn, bulk};
 use super::ROWS;
-use super::subscriptions::disable;
+use super::failing;
+use super::subscriptions::{Disabling, disable, next_version};
 use crate::columns::Key;
 use crate::error::StoreError;
 use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Owed, Standings};
@@ -158,12 +160,10 @@ pub(crate) fn record(
     conn.transaction(|conn| {
         let moves: Vec<Move> = records.iter().map(move_of).collect();
         let moved: HashSet<Key> = bulk::move_deliveries(conn, &moves)?.into_iter().collect();
-        let mut fresh: Vec<&AttemptRecord> = records
+        let fresh: Vec<&AttemptRecord> = records
             .iter()
             .filter(|record| moved.contains(&Key(record.owed.delivery.0)))
             .collect();
-        // Subscriptions are switched off in one order, like everything that takes locks.
-        fresh.sort_unstable_by_key(|record| record.subscription);
         let rows: Vec<AttemptRow> = fresh.iter().map(|record| row_of(record)).collect();
         for chunk in rows.chunks(ROWS) {
             diesel::insert_into(attempts::table)
@@ -171,18 +171,41 @@ pub(crate) fn record(
                 .execute(conn)?;
         }
         count(conn, &rows, writer)?;
-        for record in fresh {
-            if record.follow == Follow::Exhausted(GaveUp::Gone) {
-                disable(
-                    conn,
-                    record.subscription,
-                    DisabledReason::Gone,
-                    record.started,
-                )?;
-            }
-        }
+        judge(conn, &fresh)?;
         Ok(moved.into_iter().map(|key| DeliveryId(key.0)).collect())
     })
+}
+
+/// What follows for the subscriptions of deliveries that have ended here: once for each, however
+/// many there are, and in one order, like everything that takes locks.
+fn judge(conn: &mut Conn, fresh: &[&AttemptRecord]) -> Result<(), StoreError> {
+    let mut gone: BTreeMap<SubscriptionId, Timestamp> = BTreeMap::new();
+    let mut exhausted: BTreeMap<SubscriptionId, &OrganizationId> = BTreeMap::new();
+    for record in fresh {
+        match (record.follow, record.origin) {
+            (Follow::Exhausted(GaveUp::Gone), _) => {
+                let at = record.started.after(record.took);
+                gone.entry(record.subscription).or_insert(at);
+            }
+            (Follow::Exhausted(_), Origin::Event) => {
+                exhausted.insert(record.subscription, &record.organization);
+            }
+            (Follow::Exhausted(_), Origin::Test)
+            | (Follow::Delivered | Follow::Again { .. }, _) => {}
+        }
+    }
+    if !gone.is_empty() {
+        let version = next_version(conn)?;
+        for (subscription, at) in gone {
+            let disabling = Disabling {
+                subscription,
+                reason: DisabledReason::Gone,
+                at,
+            };
+            disable(conn, disabling, version)?;
+        }
+    }
+    failing::note(conn, &exhausted)
 }
 
 fn move_of(record: &AttemptRecord) -> Move {
@@ -247,35 +270,40 @@ struct CountRow<'a> {
     day: i64,
     writer: i32,
     count: i64,
+    last_at: i64,
 }
 
 /// Adds to the totals, in the order of their keys so that two writers never wait in a circle.
 fn count(conn: &mut Conn, rows: &[AttemptRow], writer: i32) -> Result<(), StoreError> {
-    let mut counts: BTreeMap<(&str, i64, &str, &str, i64), i64> = BTreeMap::new();
+    let mut counts: BTreeMap<(&str, i64, &str, &str, i64), (i64, i64)> = BTreeMap::new();
     for row in rows {
         let day = Timestamp::from_unix_micros(row.created_at).unix_day();
         let owner = row.organization_id.as_str();
-        *counts
-            .entry((
-                owner,
-                row.subscription_id,
-                &row.event_type,
-                &row.status,
-                day,
-            ))
-            .or_default() += 1;
+        let key = (
+            owner,
+            row.subscription_id,
+            &*row.event_type,
+            &*row.status,
+            day,
+        );
+        let (count, last_at) = counts.entry(key).or_insert((0, row.created_at));
+        *count += 1;
+        *last_at = row.created_at.max(*last_at);
     }
     let rows: Vec<CountRow<'_>> = counts
         .into_iter()
         .map(
-            |((organization_id, subscription_id, event_type, status, day), count)| CountRow {
-                organization_id,
-                subscription_id,
-                event_type,
-                status,
-                day,
-                writer,
-                count,
+            |((organization_id, subscription_id, event_type, status, day), (count, last_at))| {
+                CountRow {
+                    organization_id,
+                    subscription_id,
+                    event_type,
+                    status,
+                    day,
+                    writer,
+                    count,
+                    last_at,
+                }
             },
         )
         .collect();
@@ -291,7 +319,14 @@ fn count(conn: &mut Conn, rows: &[AttemptRow], writer: i32) -> Result<(), StoreE
                 attempt_counts::writer,
             ))
             .do_update()
-            .set(attempt_counts::count.eq(attempt_counts::count + excluded(attempt_counts::count)))
+            .set((
+                attempt_counts::count.eq(attempt_counts::count + excluded(attempt_counts::count)),
+                attempt_counts::last_at.eq(case_when(
+                    attempt_counts::last_at.lt(excluded(attempt_counts::last_at)),
+                    excluded(attempt_counts::last_at),
+                )
+                .otherwise(attempt_counts::last_at)),
+            ))
             .execute(conn)?;
     }
     Ok(())

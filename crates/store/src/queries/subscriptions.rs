@@ -3,13 +3,15 @@
 
 use diesel::prelude::*;
 use hookline_core::fanout::{Listener, SubscriptionChange};
-use hookline_core::ids::{OrganizationId, SubscriptionId};
+use hookline_core::ids::{OperationId, OrganizationId, SubscriptionId};
+use hookline_core::operations::WebhookDisabled;
 use hookline_core::subscription::{
-    DisabledReason, NewSubscription, Status, Subscription, SubscriptionPatch,
+    DisabledReason, NewSubscription, Status, Subscription, SubscriptionName, SubscriptionPatch,
 };
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
+use super::operations;
 use crate::error::StoreError;
 use crate::records::{Created, Listing, Window};
 use crate::rows::{
@@ -43,6 +45,7 @@ pub(crate) fn create(
                 subscriptions::version.eq(version),
                 subscriptions::created_at.eq(now.unix_micros()),
                 subscriptions::updated_at.eq(now.unix_micros()),
+                subscriptions::failures_from.eq(now.unix_micros()),
             ))
             .returning(SubscriptionRow::as_returning())
             .get_result(conn)?;
@@ -100,8 +103,14 @@ pub(crate) fn change(
         };
         let switched_off = row.is_active && matches!(patch.status, Some(Status::Inactive(_)));
         let activation = row.activation + i64::from(switched_off);
-        let mut subscription = Subscription::try_from(row)?;
+        let mut failures_from = row.failures_from;
+        let before = Subscription::try_from(row)?;
+        let mut subscription = before.clone();
         apply(&mut subscription, patch);
+        let switched_on = before.status != Status::Active && subscription.status == Status::Active;
+        if switched_on || subscription.url != before.url {
+            failures_from = now.unix_micros();
+        }
         let (is_active, reason) = status_columns(subscription.status);
         subscription.updated_at = now;
         diesel::update(subscriptions::table.find(id.0))
@@ -119,6 +128,7 @@ pub(crate) fn change(
                 subscriptions::activation.eq(activation),
                 subscriptions::version.eq(version),
                 subscriptions::updated_at.eq(now.unix_micros()),
+                subscriptions::failures_from.eq(failures_from),
             ))
             .execute(conn)?;
         Ok(Some(subscription))
@@ -187,26 +197,56 @@ pub(crate) fn delete(
     })
 }
 
-/// The system switches a subscription off, unless it is off already.
+/// That the system switches a subscription off.
+pub(crate) struct Disabling {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) reason: DisabledReason,
+    pub(crate) at: Timestamp,
+}
+
+/// Switches a subscription off, unless it is off already, and writes down that operators are to be
+/// told. `version` is the [`next_version`] of this transaction.
 pub(crate) fn disable(
     conn: &mut Conn,
-    id: SubscriptionId,
-    reason: DisabledReason,
-    now: Timestamp,
+    disabling: Disabling,
+    version: i64,
 ) -> Result<(), StoreError> {
-    let version = next_version(conn)?;
-    diesel::update(subscriptions::table)
-        .filter(subscriptions::id.eq(id.0).and(subscriptions::is_active))
+    let Disabling {
+        subscription,
+        reason,
+        at,
+    } = disabling;
+    let disabled: Option<(String, String, i64)> = diesel::update(subscriptions::table)
+        .filter(subscriptions::id.eq(subscription.0))
+        .filter(subscriptions::is_active)
         .filter(subscriptions::deleted_at.is_null())
         .set((
             subscriptions::is_active.eq(false),
             subscriptions::disabled_reason.eq(reason.as_str()),
             subscriptions::activation.eq(subscriptions::activation + 1),
             subscriptions::version.eq(version),
-            subscriptions::updated_at.eq(now.unix_micros()),
+            subscriptions::updated_at.eq(at.unix_micros()),
         ))
-        .execute(conn)?;
-    Ok(())
+        .returning((
+            subscriptions::organization_id,
+            subscriptions::name,
+            subscriptions::activation,
+        ))
+        .get_result(conn)
+        .optional()?;
+    let Some((owner, name, activation)) = disabled else {
+        return Ok(());
+    };
+    let owner = organization(&owner)?;
+    let event = WebhookDisabled {
+        id: OperationId::of_disabling(&owner, subscription, activation),
+        organization: owner,
+        subscription,
+        name: SubscriptionName::from_store(name),
+        reason,
+        at,
+    };
+    operations::write(conn, &event)
 }
 
 /// What changed after `version`, and the newest version seen.
@@ -247,7 +287,8 @@ pub(crate) fn changes_since(
     Ok((changes, newest))
 }
 
-fn next_version(conn: &mut Conn) -> Result<i64, StoreError> {
+/// Locks out whoever else changes subscriptions, until the end of the transaction.
+pub(crate) fn next_version(conn: &mut Conn) -> Result<i64, StoreError> {
     Ok(diesel::update(subscription_version::table.find(1))
         .set(subscription_version::value.eq(subscription_version::value + 1))
         .returning(subscription_version::value)

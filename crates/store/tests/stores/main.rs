@@ -7,6 +7,7 @@
 )]
 
 mod deliveries;
+mod failing;
 mod fixture;
 mod intake;
 mod log;

@@ -1,0 +1,246 @@
+use std::time::Duration;
+
+use hookline_core::delivery::{GaveUp, Origin, OwedAttempt};
+use hookline_core::ids::SubscriptionId;
+use hookline_core::subscription::{DisabledReason, Status, SubscriptionPatch};
+use hookline_core::target::TargetUrl;
+use hookline_core::timestamp::Timestamp;
+use hookline_store::{AttemptRecord, Follow};
+
+use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
+
+on_both![
+    what_has_failed_for_long_and_had_an_exhausted_delivery_is_switched_off,
+    the_clock_starts_with_the_first_failure_and_not_with_the_last_success,
+    a_success_stops_the_clock_and_a_later_failure_starts_it_again,
+    without_an_exhausted_delivery_nothing_is_switched_off,
+    a_failed_test_does_not_count_and_a_successful_one_does,
+    switching_on_and_another_url_each_start_the_clock_anew,
+    the_clock_goes_on_when_the_log_is_forgotten,
+    dispatchers_that_look_at_once_switch_off_once,
+    a_batch_of_many_that_are_gone_tells_of_each_subscription_once,
+    what_was_told_is_told_no_more,
+];
+
+const HOUR: i64 = 3_600_000_000;
+const LIMIT: Duration = Duration::from_secs(72 * 60 * 60);
+const EXHAUSTED: Follow = Follow::Exhausted(GaveUp::OutOfAttempts);
+
+fn hours(hours: i64) -> Timestamp {
+    at(NOW + hours * HOUR)
+}
+
+/// One subscription of organization `a`.
+struct One {
+    fixture: Fixture,
+    id: SubscriptionId,
+}
+
+impl One {
+    async fn of(fixture: Fixture) -> Self {
+        let id = fixture.subscribe("a").await.id;
+        Self { fixture, id }
+    }
+
+    fn record(&self, owed: OwedAttempt, name: &str, follow: Follow, hour: i64) -> AttemptRecord {
+        AttemptRecord {
+            started: hours(hour),
+            ..attempted(owed, self.id, &event("a", name), follow)
+        }
+    }
+
+    /// An event of its own whose only attempt ends like this, so many hours from now.
+    async fn attempt(&self, follow: Follow, hour: i64) {
+        let name = format!("{follow:?} {hour}");
+        let owed = self.fixture.owed("a", &name).await;
+        let record = self.record(owed, &name, follow, hour);
+        assert_eq!(self.fixture.record(vec![record]).await.len(), 1);
+    }
+
+    async fn test(&self, follow: Follow, hour: i64) {
+        let store = &self.fixture.store;
+        let name = format!("test {hour}");
+        let owed = store
+            .create_test(self.id, event("a", &name), hours(hour))
+            .await
+            .unwrap();
+        let record = AttemptRecord {
+            origin: Origin::Test,
+            ..self.record(owed.unwrap(), &name, follow, hour)
+        };
+        assert_eq!(self.fixture.record(vec![record]).await.len(), 1);
+    }
+
+    async fn look(&self, hour: i64) -> Status {
+        let store = &self.fixture.store;
+        while store.disable_failing(LIMIT, hours(hour)).await.unwrap() > 0 {}
+        let found = store.subscription(organization("a"), self.id).await;
+        found.unwrap().unwrap().status
+    }
+
+    async fn change(&self, patch: SubscriptionPatch, hour: i64) {
+        self.fixture
+            .store
+            .change_subscription(organization("a"), self.id, patch, hours(hour))
+            .await
+            .unwrap();
+    }
+
+    async fn switch_on(&self, hour: i64) {
+        let patch = SubscriptionPatch {
+            status: Some(Status::Active),
+            ..Default::default()
+        };
+        self.change(patch, hour).await;
+    }
+}
+
+const FAILING: Status = Status::Inactive(Some(DisabledReason::Failing));
+
+async fn what_has_failed_for_long_and_had_an_exhausted_delivery_is_switched_off(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    let pending = one.fixture.owed("a", "pending").await;
+    one.attempt(Follow::Again { due: hours(9) }, 1).await;
+    one.attempt(EXHAUSTED, 40).await;
+    assert_eq!(one.look(72).await, Status::Active);
+    assert_eq!(one.look(73).await, FAILING);
+    let told = one.fixture.store.untold().await.unwrap();
+    let [event] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!(event.reason, DisabledReason::Failing);
+    assert_eq!((event.subscription, event.at), (one.id, hours(73)));
+    // What waits for it is void, and nothing new is owed.
+    let owed = one.fixture.store.owed(vec![pending.delivery]).await;
+    let standing = owed.unwrap()[&pending.delivery].standing;
+    assert_eq!(standing, hookline_store::Standing::Inactive);
+    let given = one.fixture.take_in(vec![crate::fixture::event("a", "new")]);
+    assert!(given.await.owed.is_empty());
+}
+
+async fn the_clock_starts_with_the_first_failure_and_not_with_the_last_success(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    one.attempt(Follow::Delivered, 0).await;
+    one.attempt(EXHAUSTED, 200).await;
+    assert_eq!(one.look(271).await, Status::Active);
+    assert_eq!(one.look(272).await, FAILING);
+}
+
+async fn a_success_stops_the_clock_and_a_later_failure_starts_it_again(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    one.attempt(EXHAUSTED, 1).await;
+    one.attempt(Follow::Delivered, 50).await;
+    one.attempt(Follow::Again { due: hours(60) }, 51).await;
+    // The exhausted one was before the success.
+    assert_eq!(one.look(200).await, Status::Active);
+    one.attempt(EXHAUSTED, 60).await;
+    assert_eq!(one.look(122).await, Status::Active);
+    assert_eq!(one.look(123).await, FAILING);
+}
+
+async fn without_an_exhausted_delivery_nothing_is_switched_off(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    one.attempt(Follow::Again { due: hours(9) }, 1).await;
+    one.attempt(Follow::Again { due: hours(99) }, 90).await;
+    assert_eq!(one.look(500).await, Status::Active);
+    assert!(one.fixture.store.untold().await.unwrap().is_empty());
+}
+
+async fn a_failed_test_does_not_count_and_a_successful_one_does(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    one.test(EXHAUSTED, 1).await;
+    assert_eq!(one.look(100).await, Status::Active);
+    one.attempt(EXHAUSTED, 100).await;
+    assert_eq!(one.look(171).await, Status::Active);
+    one.test(Follow::Delivered, 171).await;
+    assert_eq!(one.look(172).await, Status::Active);
+    one.attempt(EXHAUSTED, 173).await;
+    assert_eq!(one.look(245).await, FAILING);
+}
+
+async fn switching_on_and_another_url_each_start_the_clock_anew(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    one.attempt(EXHAUSTED, 0).await;
+    assert_eq!(one.look(72).await, FAILING);
+    one.switch_on(80).await;
+    assert_eq!(one.look(300).await, Status::Active);
+    one.attempt(EXHAUSTED, 300).await;
+    let patch = SubscriptionPatch {
+        url: Some(TargetUrl::from_store("https://other.example.com")),
+        ..Default::default()
+    };
+    one.change(patch, 371).await;
+    assert_eq!(one.look(380).await, Status::Active);
+    one.attempt(EXHAUSTED, 381).await;
+    // Saying again that it is on is no change, and neither is another name.
+    one.switch_on(400).await;
+    assert_eq!(one.look(453).await, FAILING);
+    let told = one.fixture.store.untold().await.unwrap();
+    assert_eq!(told.len(), 2);
+    assert_ne!(told[0].id, told[1].id);
+}
+
+async fn the_clock_goes_on_when_the_log_is_forgotten(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    one.attempt(EXHAUSTED, 0).await;
+    let store = &one.fixture.store;
+    store.forget_attempts(hours(48).unix_day()).await.unwrap();
+    one.attempt(EXHAUSTED, 60).await;
+    assert_eq!(one.look(71).await, Status::Active);
+    assert_eq!(one.look(72).await, FAILING);
+}
+
+async fn dispatchers_that_look_at_once_switch_off_once(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    one.attempt(EXHAUSTED, 0).await;
+    let mut dispatchers = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let store = one.fixture.store.clone();
+        dispatchers.spawn(async move { store.disable_failing(LIMIT, hours(72)).await.unwrap() });
+    }
+    dispatchers.join_all().await;
+    assert_eq!(one.look(72).await, FAILING);
+    assert_eq!(one.fixture.store.untold().await.unwrap().len(), 1);
+}
+
+async fn a_batch_of_many_that_are_gone_tells_of_each_subscription_once(fixture: Fixture) {
+    let (first, second) = (fixture.subscribe("a").await, fixture.subscribe("a").await);
+    let events: Vec<_> = (0..20).map(|id| event("a", &id.to_string())).collect();
+    let given = fixture.take_in(events).await;
+    assert_eq!(given.owed.len(), 40);
+    let gone = |owed: OwedAttempt| {
+        let carried = event("a", "whichever");
+        let follow = Follow::Exhausted(GaveUp::Gone);
+        attempted(owed, owed.subscription, &carried, follow)
+    };
+    fixture
+        .record(given.owed.into_iter().map(gone).collect())
+        .await;
+    let told = fixture.store.untold().await.unwrap();
+    let mut of: Vec<_> = told.iter().map(|event| event.subscription).collect();
+    of.sort_unstable();
+    assert_eq!(of, [first.id, second.id]);
+    assert!(
+        told.iter()
+            .all(|event| event.reason == DisabledReason::Gone)
+    );
+    assert_eq!(
+        (told[0].name.as_str(), told[0].organization.as_str()),
+        ("n", "a")
+    );
+}
+
+async fn what_was_told_is_told_no_more(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    one.attempt(Follow::Exhausted(GaveUp::Gone), 0).await;
+    let store = &one.fixture.store;
+    let told = store.untold().await.unwrap();
+    assert_eq!(
+        told,
+        store.untold().await.unwrap(),
+        "again until it was told"
+    );
+    store.told(vec![told[0].id]).await.unwrap();
+    assert!(store.untold().await.unwrap().is_empty());
+    assert!(told[0].at >= now());
+}
