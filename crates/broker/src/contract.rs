@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::operations::WebhookDisabled;
 use hookline_core::trace::TraceParent;
 
 /// A message on `hookline.events`: one event, or several that are durable together or not at all.
@@ -71,6 +72,10 @@ pub trait Publisher: Send + Sync {
 
     /// Returns once every attempt is durable.
     async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError>;
+
+    /// Tells operators what the system has done. Returns once whoever listens at this moment has
+    /// it durably; that nobody does is no error.
+    async fn announce(&self, events: &[WebhookDisabled]) -> Result<(), QueueError>;
 
     /// How many attempts wait to be taken now; delayed ones do not count.
     async fn attempts_waiting(&self) -> Result<u64, QueueError>;

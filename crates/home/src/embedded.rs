@@ -12,6 +12,7 @@ use hookline_broker::contract::{
     PublishedEvents, Publisher, QueueError, Receipt, Scheduled, Source, Taken,
 };
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::operations::WebhookDisabled;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_store::{EmbeddedQueue, QueuedEvents, Store, StoreError, TakenAttempt};
@@ -85,6 +86,11 @@ impl Publisher for Queues {
         if !attempts.is_empty() {
             self.attempts.notify_one();
         }
+        Ok(())
+    }
+
+    /// There is no exchange that anybody could listen to: the log says it, as in every home.
+    async fn announce(&self, _: &[WebhookDisabled]) -> Result<(), QueueError> {
         Ok(())
     }
 

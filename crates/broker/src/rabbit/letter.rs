@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::operations::{WEBHOOK_DISABLED, WebhookDisabled};
 use hookline_core::trace::TraceParent;
-use hookline_core::wire::PROTOBUF;
+use hookline_core::wire::{JSON, PROTOBUF};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::contract::PublishedEvents;
-use crate::rabbit::outbox::Post;
-use crate::rabbit::topology::{DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED};
+use crate::rabbit::outbox::{Audience, Post};
+use crate::rabbit::topology::{DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED, OPERATIONS};
 
 const TRACEPARENT: &str = "traceparent";
 const REASON: &str = "x-hookline-reason";
@@ -109,6 +110,21 @@ pub(super) fn to_queue(queue: &str, body: Bytes, properties: BasicProperties) ->
         routing_key: queue.to_owned(),
         body,
         properties,
+        audience: Audience::Ours,
+    }
+}
+
+/// For operators. The id is the same when it is told again, so they can tell.
+pub(super) fn announcement(event: &WebhookDisabled) -> Post {
+    Post {
+        exchange: OPERATIONS.to_owned(),
+        routing_key: WEBHOOK_DISABLED.to_owned(),
+        body: event.to_json().into(),
+        properties: persistent()
+            .with_content_type(JSON.into())
+            .with_message_id(event.id.to_string().into())
+            .with_type(WEBHOOK_DISABLED.into()),
+        audience: Audience::Anybody,
     }
 }
 

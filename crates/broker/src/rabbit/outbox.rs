@@ -25,11 +25,6 @@ use crate::rabbit::link::Link;
 /// Calls that publish at the same time; the others wait for their turn.
 const LANES: usize = 8;
 
-const OURS_MUST_ARRIVE: BasicPublishOptions = BasicPublishOptions {
-    mandatory: true,
-    immediate: false,
-};
-
 /// A message and where it goes.
 #[derive(Debug)]
 pub(super) struct Post {
@@ -37,6 +32,16 @@ pub(super) struct Post {
     pub(super) routing_key: String,
     pub(super) body: Bytes,
     pub(super) properties: BasicProperties,
+    pub(super) audience: Audience,
+}
+
+/// Who a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// One of our queues: it must arrive.
+    Ours,
+    /// Whoever has bound a queue, which may be nobody.
+    Anybody,
 }
 
 /// Why the broker does not have a message.
@@ -142,7 +147,10 @@ async fn publish(channel: &Channel, posts: Vec<Post>) -> Result<(), Unsent> {
         channel.basic_publish(
             post.exchange.as_str().into(),
             post.routing_key.as_str().into(),
-            OURS_MUST_ARRIVE,
+            BasicPublishOptions {
+                mandatory: post.audience == Audience::Ours,
+                immediate: false,
+            },
             &post.body,
             post.properties.clone(),
         )

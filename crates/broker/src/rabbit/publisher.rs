@@ -1,11 +1,12 @@
 //! [`Publisher`] on RabbitMQ.
 
 use async_trait::async_trait;
+use hookline_core::operations::WebhookDisabled;
 
 use crate::contract::{PublishedEvents, Publisher, QueueError, Scheduled};
 use crate::rabbit::delay::Delay;
-use crate::rabbit::letter::{Letter, to_queue};
-use crate::rabbit::outbox::{Outbox, Post};
+use crate::rabbit::letter::{Letter, announcement, to_queue};
+use crate::rabbit::outbox::{Audience, Outbox, Post};
 use crate::rabbit::topology::{self, DELIVERIES, EVENTS};
 
 #[derive(Debug)]
@@ -33,6 +34,12 @@ impl Publisher for RabbitPublisher {
         self.outbox.send(attempts.iter().map(post).collect()).await
     }
 
+    async fn announce(&self, events: &[WebhookDisabled]) -> Result<(), QueueError> {
+        self.outbox
+            .send(events.iter().map(announcement).collect())
+            .await
+    }
+
     async fn attempts_waiting(&self) -> Result<u64, QueueError> {
         self.outbox.waiting(DELIVERIES).await
     }
@@ -53,6 +60,7 @@ fn post(scheduled: &Scheduled) -> Post {
             routing_key: delay.routing_key(),
             body,
             properties,
+            audience: Audience::Ours,
         },
     }
 }

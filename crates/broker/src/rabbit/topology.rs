@@ -8,6 +8,8 @@
 //!        └─0─▶ hookline.delay.15 ◀──────────────────────┘
 //!                  ⋮
 //!              hookline.due ──▶ [hookline.deliveries] ─ given up ─▶ [hookline.deliveries.dead]
+//!
+//! hookline.operations ──▶ whoever binds a queue of their own
 //! ```
 //!
 //! Everything is durable, every queue a quorum queue. Dead-lettering is at-least-once, which
@@ -31,6 +33,8 @@ pub(super) const EVENTS: &str = "hookline.events";
 pub(super) const EVENTS_REJECTED: &str = "hookline.events.rejected";
 pub(super) const DELIVERIES: &str = "hookline.deliveries";
 pub(super) const DELIVERIES_DEAD: &str = "hookline.deliveries.dead";
+/// Where operators hear of what the system has done.
+pub(super) const OPERATIONS: &str = "hookline.operations";
 const UNROUTED: &str = "hookline.unrouted";
 /// Routes what a queue gave up by the name of its dead queue.
 const DEAD: &str = "hookline.dead";
@@ -63,6 +67,7 @@ pub(super) async fn declare(connection: &Connection) -> lapin::Result<()> {
         (UNROUTED.to_owned(), ExchangeKind::Fanout),
         (DEAD.to_owned(), ExchangeKind::Direct),
         (DUE.to_owned(), ExchangeKind::Topic),
+        (OPERATIONS.to_owned(), ExchangeKind::Topic),
     ];
     let cascade = (0..=TOP_LEVEL).map(|level| (delay(level), ExchangeKind::Topic));
     try_join_all(others.into_iter().chain(cascade).map(|(name, kind)| {

@@ -7,7 +7,7 @@ use hookline_core::wire::JSON;
 use crate::contract::{PublishedEvents, QueueError};
 use crate::rabbit::Rabbit;
 use crate::rabbit::letter::Letter;
-use crate::rabbit::outbox::Post;
+use crate::rabbit::outbox::{Audience, Post};
 use crate::rabbit::topology::PUBLISHED;
 
 impl Rabbit {
@@ -37,5 +37,6 @@ fn post(event: &Event) -> Post {
         routing_key: event.event_type.as_str().to_owned(),
         body,
         properties,
+        audience: Audience::Ours,
     }
 }

@@ -4,6 +4,7 @@
 //! `deploy/services start DIR` writes to `DIR/env`.
 
 mod broker;
+mod operations;
 mod proxy;
 mod workflow;
 

@@ -18,6 +18,7 @@ use async_trait::async_trait;
 use hookline_broker::contract::{PublishedEvents, Publisher, QueueError, Scheduled};
 use hookline_core::access::Scope;
 use hookline_core::ids::OrganizationId;
+use hookline_core::operations::WebhookDisabled;
 use hookline_core::target::TargetRules;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::readiness::Readiness;
@@ -73,6 +74,10 @@ impl Publisher for Recorder {
         self.mood().await?;
         self.attempts.lock().unwrap().extend(attempts);
         Ok(())
+    }
+
+    async fn announce(&self, _: &[WebhookDisabled]) -> Result<(), QueueError> {
+        self.mood().await
     }
 
     async fn attempts_waiting(&self) -> Result<u64, QueueError> {
