@@ -16,6 +16,7 @@ mod busy;
 mod decision;
 mod lanes;
 pub mod maintenance;
+mod operations;
 mod poison;
 pub mod reconciler;
 mod recorder;
@@ -61,6 +62,9 @@ pub struct Policy {
     pub may_wait: usize,
     /// How many bytes of bodies are kept for the next subscription of the same event.
     pub body_cache_bytes: u64,
+    /// How long a receiver may take nothing before its subscription is switched off; none: for
+    /// ever.
+    pub failing_after: Option<Duration>,
 }
 
 impl From<&Settings> for Policy {
@@ -76,6 +80,7 @@ impl From<&Settings> for Policy {
                 .saturating_sub(dispatcher.slots)
                 .max(1),
             body_cache_bytes: dispatcher.body_cache_mib * 1024 * 1024,
+            failing_after: Some(dispatcher.failing_after).filter(|after| !after.is_zero()),
         }
     }
 }
@@ -87,7 +92,9 @@ impl From<&Settings> for Policy {
 /// When no HTTP client can be made, say because the system has no trusted certificates.
 pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<()> {
     let requester = attempt::Requester::new(dispatcher.policy.rules, dispatcher.policy.deadline)?;
-    let (recorder, recording) = recorder::start(dispatcher.clone(), shutdown.late.clone());
+    let operations = operations::start(dispatcher.clone(), shutdown.late.clone());
+    let recorder = recorder::start(dispatcher.clone(), operations, shutdown.late.clone());
+    let (recorder, recording) = recorder;
     let (worker, overs) = worker::Worker::new(dispatcher, requester, recorder, shutdown.late);
     worker.run(overs, shutdown.asked).await;
     // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Dispatcher;
 use crate::busy::Engaged;
+use crate::operations::Operations;
 
 /// How many messages one commit serves.
 const BATCH: usize = 512;
@@ -62,12 +63,17 @@ impl Recorder {
 
 /// Starts recording. It ends when every entrance is gone and the rest is recorded. A process that
 /// stops records on until it is `late`: what is not recorded was in vain.
-pub(crate) fn start(dispatcher: Dispatcher, late: CancellationToken) -> (Recorder, JoinHandle<()>) {
+pub(crate) fn start(
+    dispatcher: Dispatcher,
+    operations: Operations,
+    late: CancellationToken,
+) -> (Recorder, JoinHandle<()>) {
     let (finished, mut waiting) = mpsc::channel(2 * BATCH);
     let entrance = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
     let recording = Recording {
         dispatcher,
+        operations,
         late,
         attempts: meter.u64_counter("hookline.attempts").build(),
         durations: meter
@@ -90,6 +96,7 @@ pub(crate) fn unavailable(why: &StoreError) -> bool {
 
 struct Recording {
     dispatcher: Dispatcher,
+    operations: Operations,
     late: CancellationToken,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
@@ -191,6 +198,12 @@ impl Recording {
         let mut next = Vec::new();
         let mut messages = Vec::with_capacity(batch.len());
         let mut lost_races = Vec::new();
+        if batch
+            .iter()
+            .any(|(_, record)| matches!(record.follow, Follow::Exhausted(_)))
+        {
+            self.operations.look();
+        }
         for (message, record) in batch {
             if moved.contains(&record.owed.delivery) {
                 self.measure(&record);

@@ -171,6 +171,12 @@ pub struct DispatcherSettings {
         deserialize_with = "allowed::seconds::<1, 86_400, _>"
     )]
     pub overdue_after: Duration,
+    /// How long a receiver may take nothing before its subscription is switched off; 0: for ever.
+    #[serde(
+        rename = "failing_after_seconds",
+        deserialize_with = "allowed::seconds::<0, 2_592_000, _>"
+    )]
+    pub failing_after: Duration,
 }
 
 /// `[retry]`: when a failed delivery is tried again.
