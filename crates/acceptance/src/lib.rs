@@ -6,6 +6,7 @@
 
 pub mod client;
 pub mod home;
+pub mod operators;
 pub mod peers;
 pub mod process;
 pub mod proxy;

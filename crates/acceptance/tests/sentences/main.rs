@@ -14,6 +14,7 @@ mod api_test_calls;
 mod crashes;
 mod delivering;
 mod embedded_queue;
+mod failing;
 mod fairness;
 mod outages;
 mod publishing;
@@ -48,6 +49,7 @@ fn main() -> anyhow::Result<ExitCode> {
         alone: [
             api_limits::alone(),
             crashes::alone(),
+            failing::alone(),
             fairness::alone(),
             restarting::alone(),
             starting::alone(),
