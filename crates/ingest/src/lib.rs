@@ -16,9 +16,11 @@ use hookline_core::timestamp::Timestamp;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_runtime::shutdown::Shutdown;
+use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store, StoreError};
 use opentelemetry::metrics::Counter;
 use tokio::task::JoinSet;
+use tracing::Span;
 
 /// How many batches are worked on at once: one is committed while the next is handed on.
 const LANES: usize = 2;
@@ -82,7 +84,15 @@ struct Lane {
 /// The process stops before a batch was dealt with.
 struct Stopped;
 
-type Batch = Vec<(Taken<PublishedEvents>, Vec<IncomingEvent>)>;
+/// A message that was read, until it is acked.
+struct InHand {
+    message: Taken<PublishedEvents>,
+    events: Vec<IncomingEvent>,
+    /// Lasts as long as the message is in hand.
+    _span: Span,
+}
+
+type Batch = Vec<InHand>;
 
 impl Lane {
     async fn run(&self) {
@@ -133,8 +143,15 @@ impl Lane {
                 true => Passage::Again,
                 false => Passage::First,
             };
-            match reading::events(&message.message, passage) {
-                Ok(events) => batch.push((message, events)),
+            let span = span_of(&message.message);
+            // Attempts are children of this span; where nobody collects, of the publisher's.
+            let trace = trace_of(&span).or(message.message.trace);
+            match reading::events(&message.message, trace, passage) {
+                Ok(events) => batch.push(InHand {
+                    message,
+                    events,
+                    _span: span,
+                }),
                 Err(why) => self.reject(message, &why.to_string()).await,
             }
         }
@@ -156,13 +173,13 @@ impl Lane {
         while let Some(mut batch) = batches.pop() {
             let events: Arc<[IncomingEvent]> = batch
                 .iter()
-                .flat_map(|(_, events)| events.iter().cloned())
+                .flat_map(|in_hand| in_hand.events.iter().cloned())
                 .collect();
             let dealt_with = match self.take_in(events).await {
                 Ended::Done(owed) => self.hand_on(&batch, owed).await,
                 Ended::Stopped => Err(Stopped),
                 Ended::Failed(why) if batch.len() == 1 => {
-                    for (message, _) in batch {
+                    for InHand { message, .. } in batch {
                         self.reject(message, &why.to_string()).await;
                     }
                     continue;
@@ -244,6 +261,15 @@ impl Lane {
     }
 }
 
+/// The publisher's trace in a span of our own.
+fn span_of(message: &PublishedEvents) -> Span {
+    let span = tracing::info_span!("intake");
+    if let Some(trace) = message.trace {
+        continue_trace(&span, trace);
+    }
+    span
+}
+
 fn passing_again(event: &IncomingEvent) -> IncomingEvent {
     IncomingEvent {
         passage: Passage::Again,
@@ -255,15 +281,16 @@ fn passing_again(event: &IncomingEvent) -> IncomingEvent {
 fn in_transactions(batch: Batch) -> Vec<Batch> {
     let mut batches: Vec<Batch> = Vec::new();
     let mut room = 0;
-    for (message, events) in batch {
+    for in_hand in batch {
+        let events = in_hand.events.len();
         match batches.last_mut() {
-            Some(last) if events.len() <= room => {
-                room -= events.len();
-                last.push((message, events));
+            Some(last) if events <= room => {
+                room -= events;
+                last.push(in_hand);
             }
             _ => {
-                room = EVENTS_TOGETHER.saturating_sub(events.len());
-                batches.push(vec![(message, events)]);
+                room = EVENTS_TOGETHER.saturating_sub(events);
+                batches.push(vec![in_hand]);
             }
         }
     }
@@ -271,8 +298,6 @@ fn in_transactions(batch: Batch) -> Vec<Batch> {
     batches
 }
 
-fn messages(
-    batch: impl IntoIterator<Item = (Taken<PublishedEvents>, Vec<IncomingEvent>)>,
-) -> Vec<Taken<PublishedEvents>> {
-    batch.into_iter().map(|(message, _)| message).collect()
+fn messages(batch: impl IntoIterator<Item = InHand>) -> Vec<Taken<PublishedEvents>> {
+    batch.into_iter().map(|in_hand| in_hand.message).collect()
 }

@@ -2,6 +2,7 @@
 
 use hookline_broker::contract::PublishedEvents;
 use hookline_core::event::{Event, InvalidEvent, MissingId};
+use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire;
 use hookline_store::{IncomingEvent, Passage};
@@ -18,9 +19,11 @@ pub(crate) enum Unreadable {
     Invalid(#[from] InvalidEvent),
 }
 
-/// The events of a message: one, or all of a batch or none, as it was published.
+/// The events of a message: one, or all of a batch or none, as it was published. Their attempts go
+/// on with `trace`.
 pub(crate) fn events(
     message: &PublishedEvents,
+    trace: Option<TraceParent>,
     passage: Passage,
 ) -> Result<Vec<IncomingEvent>, Unreadable> {
     let media_type = message
@@ -34,7 +37,6 @@ pub(crate) fn events(
         Some(wire::JSON_BATCH) => batch(&message.body)?,
         _ => return Err(Unreadable::ContentType(message.content_type.clone())),
     };
-    let trace = message.trace;
     Ok(events
         .into_iter()
         .map(|event| IncomingEvent {
@@ -75,7 +77,7 @@ mod tests {
             content_type: content_type.map(str::to_owned),
             trace: None,
         };
-        events(&message, Passage::First)
+        events(&message, None, Passage::First)
             .map(|events| events.len())
             .map_err(|why| why.to_string())
     }
