@@ -362,8 +362,9 @@ async fn attempt(
         attempt.number = owed.attempt,
         subscription.id = %found.subscription,
     );
-    let parent = span_of(body.trace);
-    continue_trace(&span, parent);
+    if let Some(trace) = body.trace {
+        continue_trace(&span, trace);
+    }
     let started = Timestamp::from(SystemTime::now());
     let clock = tokio::time::Instant::now();
     let outcome = requester
@@ -374,7 +375,7 @@ async fn attempt(
             url: &found.url,
             secret: found.secret.as_ref(),
             headers: &found.headers,
-            trace: trace_of(&span).unwrap_or(parent),
+            trace: trace_of(&span).unwrap_or_else(|| uncollected(body.trace)),
             now: started,
             body: body.bytes,
         })
@@ -409,8 +410,8 @@ async fn attempt(
     }
 }
 
-/// The publisher's trace in a span of our own, or a trace of our own.
-fn span_of(trace: Option<TraceParent>) -> TraceParent {
+/// Where nobody collects: the publisher's trace in a span of our own, or a trace of our own.
+fn uncollected(trace: Option<TraceParent>) -> TraceParent {
     let span_id = rand::random();
     match trace {
         Some(trace) => trace.child(span_id),
