@@ -23,6 +23,7 @@ mod recovery;
 mod restarting;
 mod starting;
 mod stopping;
+mod tracing;
 
 use std::process::ExitCode;
 
@@ -54,6 +55,7 @@ fn main() -> anyhow::Result<ExitCode> {
             restarting::alone(),
             starting::alone(),
             stopping::alone(),
+            tracing::alone(),
         ]
         .concat(),
         shared_distributed: publishing::distributed(),
