@@ -1,5 +1,6 @@
-//! How a receiver verifies: the README shows the files of `examples/verify` letter for letter, and
-//! each of them accepts what Hookline signs and nothing else.
+//! What a receiver does: the README shows the files of `examples/verify` letter for letter, and
+//! each of them accepts what Hookline signs and nothing else; `docs/receivers.md` shows
+//! `examples/repeats`, which drops repeats.
 
 #[path = "../../../examples/verify/verify.rs"]
 #[expect(unreachable_pub, reason = "written for a receiver's own crate")]
@@ -39,6 +40,37 @@ const answers = JSON.parse(readFileSync(0)).map(({ secret, headers, body, now })
   return [verify(...request, now), verifyBody(...request)];
 });
 console.log(JSON.stringify(answers));
+";
+
+const REPEATS: &str = "
+import sqlite3, sys, threading
+sys.path.insert(0, sys.argv[1])
+from once import once, REMEMBER
+
+connect = lambda: sqlite3.connect(sys.argv[2], timeout=30)
+database = connect()
+database.execute('CREATE TABLE orders (name TEXT)')
+
+def order(name):
+    return lambda database: database.execute('INSERT INTO orders VALUES (?)', (name,))
+
+def crash(database):
+    order('half')(database)
+    raise RuntimeError
+
+once(database, 'a', 0, order('first'))
+once(database, 'a', 5, order('a repeat'))
+try:
+    once(database, 'b', 6, crash)
+except RuntimeError:
+    once(database, 'b', 7, order('after a crash'))
+racers = [threading.Thread(target=lambda: once(connect(), 'c', 8, order('at once'))) for _ in range(8)]
+for racer in racers: racer.start()
+for racer in racers: racer.join()
+once(database, 'a', REMEMBER, order('remembered'))
+once(database, 'd', REMEMBER + 1, order('later'))
+once(database, 'a', REMEMBER + 2, order('forgotten'))
+print(' | '.join(name for name, in database.execute('SELECT name FROM orders ORDER BY rowid')))
 ";
 
 /// A request that reaches a receiver, and whether each of its two signatures must hold.
@@ -82,20 +114,38 @@ fn a_receiver_in_node_accepts_what_hookline_signs_and_nothing_else() -> anyhow::
 }
 
 #[test]
-fn the_readme_shows_the_snippets_as_they_are() -> anyhow::Result<()> {
-    let root = examples().join("../..");
-    let readme = std::fs::read_to_string(root.join("README.md"))?;
-    for (file, language) in [
-        ("verify.rs", "rust"),
-        ("verify.py", "python"),
-        ("verify.mjs", "js"),
+fn a_receiver_that_keeps_ids_works_once_for_each_whatever_comes_twice_at_once_or_after_a_crash()
+-> anyhow::Result<()> {
+    if !is_installed("python3")? {
+        return Ok(());
+    }
+    let folder = tempfile::tempdir()?;
+    let output = Command::new("python3")
+        .args(["-B", "-c", REPEATS])
+        .arg(root().join("examples/repeats"))
+        .arg(folder.path().join("receiver.db"))
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}");
+    let orders = String::from_utf8(output.stdout)?;
+    let expected = "first | after a crash | at once | later | forgotten";
+    assert_eq!(orders.trim(), expected);
+    Ok(())
+}
+
+#[test]
+fn the_documents_show_the_snippets_as_they_are() -> anyhow::Result<()> {
+    for (document, file, language) in [
+        ("README.md", "examples/verify/verify.rs", "rust"),
+        ("README.md", "examples/verify/verify.py", "python"),
+        ("README.md", "examples/verify/verify.mjs", "js"),
+        ("docs/receivers.md", "examples/repeats/once.py", "python"),
     ] {
-        let code = std::fs::read_to_string(examples().join(file))?;
-        let shown =
-            format!("<!-- examples/verify/{file} -->\n\n```{language}\n{code}```\n\n<!-- end -->");
+        let code = std::fs::read_to_string(root().join(file))?;
+        let shown = format!("<!-- {file} -->\n\n```{language}\n{code}```\n\n<!-- end -->");
         assert!(
-            readme.contains(&shown),
-            "README.md lacks, letter for letter:\n{shown}"
+            std::fs::read_to_string(root().join(document))?.contains(&shown),
+            "{document} lacks, letter for letter:\n{shown}"
         );
     }
     Ok(())
@@ -176,12 +226,7 @@ fn sign(vector: &Value, timestamp: i64) -> anyhow::Result<String> {
 
 /// Hands all cases to a program that answers with a pair of booleans for each.
 fn holds_in(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
-    if Command::new(program).arg("--version").output().is_err() {
-        // Past the test runner, which keeps what a passed test prints.
-        writeln!(
-            io::stderr(),
-            "\nNOT TESTED: {program} is not installed, so nothing was verified with it\n"
-        )?;
+    if !is_installed(program)? {
         return Ok(());
     }
     let cases = cases(|then| then)?;
@@ -206,10 +251,27 @@ fn holds_in(program: &str, arguments: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says so loudly where it is not.
+fn is_installed(program: &str) -> anyhow::Result<bool> {
+    let installed = Command::new(program).arg("--version").output().is_ok();
+    if !installed {
+        // Past the test runner, which keeps what a passed test prints.
+        writeln!(
+            io::stderr(),
+            "\nNOT TESTED: {program} is not installed, so nothing was tried with it\n"
+        )?;
+    }
+    Ok(installed)
+}
+
 fn text(value: &Value) -> anyhow::Result<&str> {
     value.as_str().context("not a text")
 }
 
 fn examples() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/verify")
+    root().join("examples/verify")
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
