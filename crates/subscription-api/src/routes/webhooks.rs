@@ -47,7 +47,8 @@ pub(crate) struct SubscriptionAnswer {
     /// Which headers its requests bear besides.
     #[schema(example = json!(["X-Team"]))]
     header_names: Vec<String>,
-    /// Why the system switched it off.
+    /// Why the system switched it off: `gone`, its receiver answered 410; `failing`, it took nothing
+    /// for too long.
     #[schema(required = true, example = json!(null))]
     disabled_reason: Option<&'static str>,
 }
