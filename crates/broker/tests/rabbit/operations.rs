@@ -12,9 +12,9 @@ use crate::broker::Vhost;
 fn disabled() -> WebhookDisabled {
     WebhookDisabled {
         id: OperationId(Uuid::from_u128(7)),
-        organization: OrganizationId::parse("o").unwrap(),
+        organization: OrganizationId::parse("o").expect("an id"),
         subscription: SubscriptionId(1),
-        name: SubscriptionName::parse("n").unwrap(),
+        name: SubscriptionName::parse("n").expect("a name"),
         reason: DisabledReason::Gone,
         at: Timestamp::from_unix_micros(0),
     }

@@ -275,7 +275,8 @@ struct CountRow<'a> {
 
 /// Adds to the totals, in the order of their keys so that two writers never wait in a circle.
 fn count(conn: &mut Conn, rows: &[AttemptRow], writer: i32) -> Result<(), StoreError> {
-    let mut counts: BTreeMap<(&str, i64, &str, &str, i64), (i64, i64)> = BTreeMap::new();
+    type Total<'a> = (&'a str, i64, &'a str, &'a str, i64);
+    let mut counts: BTreeMap<Total<'_>, (i64, i64)> = BTreeMap::new();
     for row in rows {
         let day = Timestamp::from_unix_micros(row.created_at).unix_day();
         let owner = row.organization_id.as_str();
