@@ -13,6 +13,10 @@ use uuid::Uuid;
 #[error("must be a next_cursor of an earlier answer")]
 pub(crate) struct InvalidCursor;
 
+/// The times of rows in microseconds: from 1970 until long after us. The first byte of each is 0,
+/// and so the document can say what a cursor looks like.
+const TIMES: std::ops::Range<i64> = 0..1 << 56;
+
 /// Writes a cursor.
 pub(crate) fn write(cursor: &PageCursor) -> String {
     let mut bytes = [0; 24];
@@ -29,12 +33,11 @@ pub(crate) fn read(text: &str) -> Result<PageCursor, InvalidCursor> {
     let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
     let (micros, id) = bytes.split_first_chunk().ok_or(InvalidCursor)?;
     let micros = i64::from_be_bytes(*micros);
-    let created_at = Timestamp::from_unix_micros(micros);
-    if created_at.unix_micros() != micros {
+    if !TIMES.contains(&micros) {
         return Err(InvalidCursor);
     }
     Ok(PageCursor {
-        created_at,
+        created_at: Timestamp::from_unix_micros(micros),
         id: Uuid::from_slice(id).map_err(|_| InvalidCursor)?,
     })
 }
@@ -47,7 +50,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_reads_back(micros: i64, id: u128) {
+        fn a_cursor_reads_back(micros in TIMES, id: u128) {
             let created_at = Timestamp::from_unix_micros(micros);
             let text = write(&PageCursor { created_at, id: Uuid::from_u128(id) });
             let read = read(&text).unwrap();

@@ -4,6 +4,7 @@
 //! cannot forget to document that it needs a key.
 
 mod forms;
+mod links;
 mod problems;
 
 use std::sync::LazyLock;
@@ -87,6 +88,7 @@ impl Modify for SameForAll {
                 }
             }
         }
+        links::add(document);
     }
 }
 
@@ -105,6 +107,7 @@ fn complete(operation: &mut Operation) {
         .required(Required::False)
         .description(Some("The organization; without it, the key's default one"))
         .schema(Some(Object::with_type(Type::String)))
+        .example(Some("org_123".into()))
         .build();
     parameters.push(RefOr::T(organization));
 

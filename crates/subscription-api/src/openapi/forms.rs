@@ -1,8 +1,12 @@
 //! Requests as the document shows them. The core and the routes read the real ones themselves,
 //! because only so can they name every bad field at once.
 
+use std::collections::BTreeSet;
+
+use hookline_core::headers::MAX_HEADERS;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, ToSchema};
 
 /// The body of `POST /webhooks`.
@@ -15,7 +19,12 @@ use utoipa::{IntoParams, ToSchema};
 )]
 pub(crate) struct NewSubscriptionBody {
     /// 1 to 255 characters, no control characters.
-    #[schema(min_length = 1, max_length = 255, example = "Billing")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        example = "Billing"
+    )]
     name: String,
     /// Absolute, `https` only, no credentials, no fragment.
     #[schema(
@@ -26,7 +35,7 @@ pub(crate) struct NewSubscriptionBody {
     url: String,
     /// One or more, none twice.
     #[schema(min_items = 1, max_items = 6)]
-    events: Vec<EventTypeName>,
+    events: BTreeSet<EventTypeName>,
     /// Signs every request. After `whsec_` comes base64.
     #[schema(
         min_length = 1,
@@ -36,8 +45,7 @@ pub(crate) struct NewSubscriptionBody {
     )]
     secret: Option<String>,
     /// Sent with every request; at most 20 and 8 KiB in all.
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>, nullable = false,
-        example = json!({"X-Team": "billing"}))]
+    #[schema(schema_with = custom_headers)]
     headers: Option<Value>,
     /// Whether it begins active.
     #[schema(default = true, nullable = false)]
@@ -54,27 +62,51 @@ pub(crate) struct NewSubscriptionBody {
 )]
 pub(crate) struct SubscriptionPatchBody {
     /// A new name.
-    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        nullable = false
+    )]
     name: Option<String>,
     /// A new target.
     #[schema(max_length = 2048, format = "uri", nullable = false)]
     url: Option<String>,
     /// A new selection.
     #[schema(min_items = 1, max_items = 6, nullable = false)]
-    events: Option<Vec<EventTypeName>>,
+    events: Option<BTreeSet<EventTypeName>>,
     /// A new secret; null removes it.
     #[schema(min_length = 1, max_length = 255)]
     secret: Option<String>,
     /// A new set of headers in place of the old one.
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>, nullable = false)]
+    #[schema(schema_with = custom_headers)]
     headers: Option<Value>,
     /// True clears `disabled_reason`.
     #[schema(nullable = false)]
     is_active: Option<bool>,
 }
 
+/// Reserved names aside, which only a sentence can say.
+fn custom_headers() -> Schema {
+    let text = |pattern: &str| {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .pattern(Some(pattern))
+    };
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some(
+            "Sent with every request; at most 8 KiB in all, and no names that Hookline sets",
+        ))
+        .property_names(Some(text("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")))
+        .additional_properties(Some(text("^([!-~]([ -~\\t]*[!-~])?)?$")))
+        .max_properties(Some(MAX_HEADERS))
+        .examples([json!({"X-Team": "billing"})])
+        .into()
+}
+
 /// What happened in a workflow.
-#[derive(Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema, PartialEq, Eq, PartialOrd, Ord)]
 #[schema(as = EventType)]
 pub(crate) enum EventTypeName {
     #[serde(rename = "workflow.started")]
@@ -91,6 +123,27 @@ pub(crate) enum EventTypeName {
     StepFailed,
 }
 
+/// Where a delivery stands.
+#[derive(ToSchema)]
+#[schema(as = DeliveryStatus, rename_all = "snake_case")]
+#[expect(dead_code, reason = "the document's form; the store has its own")]
+pub(crate) enum DeliveryStatusName {
+    Pending,
+    Delivered,
+    Exhausted,
+    Skipped,
+    Cancelled,
+}
+
+/// What came of an attempt.
+#[derive(ToSchema)]
+#[schema(as = AttemptStatus, rename_all = "snake_case")]
+#[expect(dead_code, reason = "the document's form; the store has its own")]
+pub(crate) enum AttemptStatusName {
+    Success,
+    Failed,
+}
+
 /// The body of `POST /events`: one event, or an array of at most 1,000.
 #[derive(Deserialize, ToSchema)]
 #[serde(untagged)]
@@ -103,8 +156,17 @@ pub(crate) enum EventsBody {
     #[schema(title = "one")]
     One(EventBody),
     #[schema(title = "many")]
-    Many(Vec<EventBody>),
+    Many(EventList),
 }
+
+/// What one request publishes at most.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = EventList, min_items = 1, max_items = 1000)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the core reads events itself"
+)]
+pub(crate) struct EventList(Vec<EventBody>);
 
 /// An event. `data` passes byte for byte as it was written.
 #[derive(Deserialize, ToSchema)]
@@ -119,6 +181,7 @@ pub(crate) struct EventBody {
     #[schema(
         min_length = 1,
         max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
         nullable = false,
         example = "evt_abc123"
     )]
@@ -126,10 +189,20 @@ pub(crate) struct EventBody {
     /// What happened.
     event_type: EventTypeName,
     /// The run.
-    #[schema(min_length = 1, max_length = 255, example = "wf_xyz789")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        example = "wf_xyz789"
+    )]
     workflow_id: String,
     /// The request's organization.
-    #[schema(min_length = 1, max_length = 255, example = "org_123")]
+    #[schema(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        example = "org_123"
+    )]
     organization_id: String,
     /// When it happened.
     #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
@@ -150,9 +223,9 @@ pub(crate) struct DeliveryParameters {
     /// Of this event type alone.
     #[param(inline, nullable = false)]
     event_type: Option<EventTypeName>,
-    /// `pending`, `delivered`, `exhausted`, `skipped` or `cancelled` alone.
-    #[param(nullable = false, example = "pending")]
-    status: Option<String>,
+    /// Of this state alone.
+    #[param(inline, nullable = false, example = "pending")]
+    status: Option<DeliveryStatusName>,
     /// Made then or later.
     #[param(format = DateTime, nullable = false, example = "2025-12-21T10:30:00Z")]
     since: Option<String>,
@@ -166,7 +239,7 @@ pub(crate) struct DeliveryParameters {
     #[param(minimum = 0, default = 0, nullable = false)]
     offset: Option<u64>,
     /// A `next_cursor` of an earlier answer; not together with `offset`.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{30}$")]
     cursor: Option<String>,
 }
 
@@ -181,9 +254,9 @@ pub(crate) struct LogParameters {
     /// Of this event type alone.
     #[param(inline, nullable = false)]
     event_type: Option<EventTypeName>,
-    /// `success` or `failed` alone.
-    #[param(nullable = false, example = "failed")]
-    status: Option<String>,
+    /// With this result alone.
+    #[param(inline, nullable = false, example = "failed")]
+    status: Option<AttemptStatusName>,
     /// How many at most.
     #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
     limit: Option<u32>,
@@ -191,6 +264,6 @@ pub(crate) struct LogParameters {
     #[param(minimum = 0, default = 0, nullable = false)]
     offset: Option<u64>,
     /// A `next_cursor` of an earlier answer; not together with `offset`.
-    #[param(nullable = false)]
+    #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{30}$")]
     cursor: Option<String>,
 }
