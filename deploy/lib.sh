@@ -20,6 +20,19 @@ within() {
 
 secret() { head -c 20 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 
+# python_tools FOLDER PACKAGE==VERSION…: the same versions for everybody, whatever is installed.
+python_tools() {
+  local folder=$1
+  shift
+  if [[ "$(cat "$folder/versions" 2>/dev/null)" != "$*" ]]; then
+    rm -rf "$folder"
+    mkdir -p "${folder%/*}"
+    python3 -m venv "$folder" || die "$* need python3 with venv (Debian: apt-get install python3-venv)"
+    "$folder/bin/pip" install --quiet --disable-pip-version-check "$@"
+    echo "$*" >"$folder/versions"
+  fi
+}
+
 # ---- ports ----
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

@@ -3,6 +3,7 @@
 
 mod api_access;
 mod api_deliveries;
+mod api_document_holds;
 mod api_documents;
 mod api_errors;
 mod api_events;
@@ -60,6 +61,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .concat(),
         shared_distributed: publishing::distributed(),
         distributed: [
+            api_document_holds::distributed(),
             delivering::distributed(),
             outages::distributed(),
             recovery::distributed(),

@@ -1,0 +1,70 @@
+//! Schemathesis reads the document and holds the API to it: requests that the document allows and
+//! requests that it does not, one by one and along its links.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use hookline_acceptance::home::{Home, Kind, Part};
+use hookline_acceptance::sentences;
+use hookline_acceptance::suite::Alone;
+use tokio::process::Command;
+
+/// The organization of the document's examples.
+const ORGANIZATION: &str = "org_123";
+
+/// How long it tries. More with `HOOKLINE_TEST_SCHEMATHESIS_SECONDS`.
+const SECONDS: u64 = 40;
+
+pub(crate) fn distributed() -> Vec<Alone> {
+    sentences![no_request_is_answered_otherwise_than_the_document_says]
+}
+
+/// No dispatcher runs: the subscriptions that are made here point anywhere.
+async fn no_request_is_answered_otherwise_than_the_document_says(kind: Kind) -> anyhow::Result<()> {
+    let home = Home::prepare(kind, &[]).await?;
+    for part in [Part::Api, Part::Ingest] {
+        home.start_part(part, &[]).await?;
+    }
+    home.wait_ready().await?;
+    home.hookline(&["org", "create", ORGANIZATION]).await?;
+    let key = home.key(&["--org", ORGANIZATION]).await?;
+
+    let program = std::env::var("HOOKLINE_TEST_SCHEMATHESIS")
+        .context("HOOKLINE_TEST_SCHEMATHESIS is not set: run the tests with `make test`")?;
+    let seconds = match std::env::var("HOOKLINE_TEST_SCHEMATHESIS_SECONDS") {
+        Ok(seconds) => seconds.parse()?,
+        Err(_) => SECONDS,
+    };
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis");
+    let run = Command::new(program)
+        .current_dir(&folder)
+        .env("SCHEMATHESIS_HOOKS", "hooks")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .args(["run", &format!("{}/openapi.json", home.api())])
+        .args(["--url", &home.api(), "--checks", "all"])
+        .args(["--header", &format!("Authorization: Bearer {key}")])
+        .args([
+            "--max-examples",
+            "20",
+            "--no-color",
+            "--continue-on-failure",
+        ])
+        .args(["--max-time", &seconds.to_string()])
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(seconds + 60), run)
+        .await
+        .context("schemathesis does not end")??;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success(),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // It also ends well when it had nothing to try.
+    for phase in ["Examples", "Coverage", "Fuzzing", "Stateful"] {
+        ensure!(said.contains(&format!("✅ {phase}")), "no {phase}: {said}");
+    }
+    home.end().await
+}
