@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2154 # deploy/services sets what is not set here
-# PostgreSQL for one folder. Uses $dir, $postgres_port and $postgres_password.
+# PostgreSQL for one folder. Uses $dir, $postgres_port, $postgres_password and $postgres_admin_password.
 
 # The newest installed one, from 15 on.
 postgres_bin() {
@@ -43,8 +43,8 @@ postgres_init() {
   local home
   home=$(postgres_data)
   rm -rf "$home/data.new"
-  # PostgreSQL's own superuser gets a password that nobody keeps; Hookline's user is an ordinary one, as in production.
-  (umask 077 && secret >"$home/password")
+  # Hookline's user is an ordinary one, as in production; PostgreSQL's own superuser is there for tests.
+  (umask 077 && echo "$postgres_admin_password" >"$home/password")
   if ((EUID == 0)); then chown "$(postgres_user)": "$home/password"; fi
   as_postgres "$bin/initdb" -D "$home/data.new" --username=postgres --pwfile="$home/password" \
     --auth=scram-sha-256 --encoding=UTF8 --locale=C

@@ -8,15 +8,19 @@ use hookline_store::{PostgresSettings, Store, StoreError};
 /// The store of the settings. Nothing is dialled yet.
 ///
 /// # Errors
-/// When the settings name none.
+/// When the settings name none, or one that cannot be reached as they say.
 pub fn store(settings: &Settings) -> Result<Store, SettingsError> {
     let store = &settings.store;
-    Ok(Store::postgres(&PostgresSettings {
+    let postgres = PostgresSettings {
         url: store.required_url()?.expose().to_owned(),
         connections: store.connections,
         wait: store.wait,
         statement_timeout: store.statement_timeout,
-    }))
+    };
+    Store::postgres(&postgres).map_err(|why| SettingsError::Unusable {
+        name: "store.url",
+        why: why.to_string(),
+    })
 }
 
 /// The store, reached and with this version's schema, and the broker, reached and declared. Both

@@ -17,7 +17,7 @@ use hookline_core::timestamp::Timestamp;
 
 use crate::error::StoreError;
 use crate::fanout_index::FanoutIndex;
-use crate::postgres::{self, Postgres, PostgresSettings};
+use crate::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
 use crate::records::{
     AttemptRecord, Body, Created, Delivery, DeliveryQuery, DeliveryStory, EventStory, Given,
     IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Sweep, Window,
@@ -68,9 +68,13 @@ macro_rules! run {
 }
 
 impl Store {
-    /// A home in PostgreSQL. Nothing is dialled before the first call.
-    pub fn postgres(settings: &PostgresSettings) -> Self {
-        Self::of(Home::Postgres(Postgres::new(settings)))
+    /// A home in PostgreSQL. Nothing is dialled before the first call, which like this one has to
+    /// come from within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the URL asks for something that we cannot do.
+    pub fn postgres(settings: &PostgresSettings) -> Result<Self, InvalidDatabaseUrl> {
+        Ok(Self::of(Home::Postgres(Postgres::new(settings)?)))
     }
 
     /// A home in a folder that this process alone delivers from, and its queue.

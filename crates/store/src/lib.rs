@@ -27,11 +27,11 @@ mod sqlite;
 pub use error::StoreError;
 pub use facade::{CLOCK_TOLERANCE, Store};
 pub use fanout_index::FanoutIndex;
-pub use postgres::PostgresSettings;
+pub use postgres::{InvalidDatabaseUrl, PostgresSettings};
 pub use records::{
     AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
-    LogEntry, LogQuery, LoggedError, NewKey, Owed, PageCursor, PageStart, Passage, Standing,
-    SubscriptionFate, Sweep, Window,
+    LogEntry, LogQuery, LoggedError, NewKey, Owed, PageStart, Passage, Standing, SubscriptionFate,
+    Sweep, Window,
 };
 pub use sqlite::queue::{EmbeddedQueue, QueuedEvents, TakenAttempt};

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookline_core::access::Scope;
+use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
 use hookline_core::event::Event;
 use hookline_core::event_type::EventType;
@@ -18,7 +19,6 @@ use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use ring::digest;
-use uuid::Uuid;
 
 mod deliveries;
 
@@ -105,16 +105,7 @@ pub enum PageStart {
     /// After this many of the newest.
     Offset(u64),
     /// After this row: as fast on the last page as on the first.
-    Cursor(PageCursor),
-}
-
-/// A row's place in a list that is sorted by age.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PageCursor {
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Which one of that moment.
-    pub id: Uuid,
+    Cursor(Cursor),
 }
 
 /// Whether an attempt reached its aim.
@@ -199,8 +190,8 @@ pub struct LogEntry {
 
 impl LogEntry {
     /// Its place in the log.
-    pub fn cursor(&self) -> PageCursor {
-        PageCursor {
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
             created_at: self.created_at,
             id: self.id.0,
         }

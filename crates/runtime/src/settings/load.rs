@@ -38,17 +38,34 @@ impl Settings {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingsError> {
+        let file = match file {
+            None => None,
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|source| {
+                    let path = path.to_owned();
+                    SettingsError::Unreadable { path, source }
+                })?;
+                Some((path.display().to_string(), text))
+            }
+        };
+        let file = file.as_ref().map(|(name, text)| (&**name, &**text));
+        Self::read(file, environment)
+    }
+
+    /// The same from a file's name and text.
+    ///
+    /// # Errors
+    /// [`SettingsError`] for every setting that is bad.
+    pub fn read(
+        file: Option<(&str, &str)>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SettingsError> {
         let defaults = parse("compiled in", DEFAULT_FILE)?;
         let mut refused = Vec::new();
         let mut layers = Figment::from(Layer::new("the default file", defaults.clone()));
-        if let Some(path) = file {
-            let origin = path.display().to_string();
-            let text = std::fs::read_to_string(path).map_err(|source| {
-                let path = path.to_owned();
-                SettingsError::Unreadable { path, source }
-            })?;
-            let settings = parse(&origin, &text)?;
-            let known = known::of_file(settings, &defaults, &origin, &mut refused);
+        if let Some((origin, text)) = file {
+            let settings = parse(origin, text)?;
+            let known = known::of_file(settings, &defaults, origin, &mut refused);
             layers = layers.merge(Layer::new(origin, known));
         }
         let known = known::of_environment(environment, &defaults, &mut refused);

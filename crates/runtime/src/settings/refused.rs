@@ -34,6 +34,14 @@ pub enum SettingsError {
     /// Settings that are unknown or not allowed: every one of them.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Refused(Vec<Refused>),
+    /// A setting that cannot be told bad before it is put to use.
+    #[error("setting {name} cannot be used: {why}")]
+    Unusable {
+        /// Which setting.
+        name: &'static str,
+        /// Why.
+        why: String,
+    },
     /// A setting without a default that this process needs.
     #[error(
         "setting {name} is not set: it must look like {example} (in the file of --config, or as {variable})"

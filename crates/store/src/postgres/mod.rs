@@ -19,6 +19,9 @@ pub(crate) mod bulk;
 pub(crate) mod overdue;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
+mod tls;
+
+pub use tls::InvalidDatabaseUrl;
 
 pub(crate) type Conn = diesel::PgConnection;
 
@@ -30,7 +33,8 @@ const MIGRATION_LOCK: i64 = 0x686f_6f6b_6c69_6e65;
 /// How a PostgreSQL home is reached.
 #[derive(Clone)]
 pub struct PostgresSettings {
-    /// `postgres://…`
+    /// `postgres://…`; with TLS where it says `sslmode=verify-full&sslrootcert=FILE`, or `system`
+    /// for the certificates of this machine.
     pub url: String,
     /// How many connections at most.
     pub connections: u32,
@@ -57,11 +61,13 @@ pub(crate) struct Postgres {
     turns: Arc<Semaphore>,
     wait: Duration,
     ready: Arc<AtomicBool>,
+    _tunnel: Option<Arc<tls::Tunnel>>,
 }
 
 impl Postgres {
-    pub(crate) fn new(settings: &PostgresSettings) -> Self {
-        let manager = ConnectionManager::new(with_timeouts(&settings.url));
+    pub(crate) fn new(settings: &PostgresSettings) -> Result<Self, InvalidDatabaseUrl> {
+        let way = tls::open(&settings.url)?;
+        let manager = ConnectionManager::new(with_timeouts(&way.url));
         let pool = Pool::builder()
             .max_size(settings.connections)
             .min_idle(Some(1))
@@ -70,12 +76,13 @@ impl Postgres {
                 timeout: settings.statement_timeout,
             }))
             .build_unchecked(manager);
-        Self {
+        Ok(Self {
             pool,
             turns: Arc::new(Semaphore::new(settings.connections as usize)),
             wait: settings.wait,
             ready: Arc::new(AtomicBool::new(false)),
-        }
+            _tunnel: way.tunnel.map(Arc::new),
+        })
     }
 
     pub(crate) async fn run<T, F>(&self, work: F) -> Result<T, StoreError>

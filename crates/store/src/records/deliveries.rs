@@ -1,12 +1,13 @@
 //! What became of events: deliveries as their owner sees them.
 
+use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{GaveUp, Origin};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::subscription::SubscriptionName;
 use hookline_core::timestamp::Timestamp;
 
-use super::{LogEntry, PageCursor, PageStart};
+use super::{LogEntry, PageStart};
 
 /// Where a delivery stands for its owner. The store notes that a delivery is void only when its
 /// turn comes; its owner need not wait for that.
@@ -100,8 +101,8 @@ pub struct Delivery {
 
 impl Delivery {
     /// Its place in the list.
-    pub fn cursor(&self) -> PageCursor {
-        PageCursor {
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
             created_at: self.created_at,
             id: self.id.0,
         }

@@ -82,7 +82,8 @@ impl Fixture {
             connections: 8,
             wait: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(10),
-        });
+        })
+        .unwrap();
         store.migrate(now()).await.unwrap();
         Self::of(store)
     }

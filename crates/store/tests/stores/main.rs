@@ -16,3 +16,4 @@ mod progress;
 mod queue;
 mod retention;
 mod subscriptions;
+mod tls;
