@@ -39,8 +39,9 @@ use crate::rabbit::source::QueueSource;
 /// Which broker, and how patient we are with it.
 #[derive(Clone)]
 pub struct RabbitSettings {
-    /// `amqp://` or `amqps://`, with user, password and vhost; `heartbeat` (seconds) and
-    /// `connection_timeout` (milliseconds) are the only parameters.
+    /// `amqp://` or `amqps://`, with user, password and vhost. Its only parameters are `heartbeat`
+    /// (seconds), `connection_timeout` (milliseconds) and, with `amqps`, `cacertfile`: a file of
+    /// certificates (PEM) that vouch for the broker (<https://www.rabbitmq.com/docs/uri-query-parameters>).
     pub url: String,
     /// What the broker's operator sees the connection as.
     pub name: String,
@@ -63,6 +64,9 @@ pub enum RabbitError {
     /// The URL is wrong, or asks for what this build cannot do.
     #[error("the broker URL {0}")]
     Address(&'static str),
+    /// Nobody to vouch for the broker can be read.
+    #[error("the broker URL's cacertfile cannot be read")]
+    Roots(#[source] std::io::Error),
     /// Nobody answered as a broker does.
     #[error("the broker did not answer within {0:?}")]
     NoAnswer(Duration),

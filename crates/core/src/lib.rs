@@ -8,6 +8,7 @@
 //! numbers come in as arguments, so every rule can be tried with any of them.
 
 pub mod access;
+pub mod cursor;
 pub mod delivery;
 pub mod event;
 pub mod event_type;

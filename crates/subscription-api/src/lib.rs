@@ -16,7 +16,6 @@
 mod auth;
 mod body;
 mod circle;
-mod cursor;
 mod deadline;
 mod error;
 mod in_flight;

@@ -21,6 +21,8 @@ pub(super) struct Address {
     pub(super) uri: AMQPUri,
     pub(super) name: String,
     pub(super) connect_timeout: Duration,
+    /// Certificates (PEM) that vouch for the broker besides the public ones.
+    pub(super) roots: Option<String>,
 }
 
 impl Address {
@@ -39,11 +41,20 @@ impl Address {
         if parsed.fragment().is_some() {
             return Err(refused("must have no fragment"));
         }
-        for (parameter, _) in parsed.query_pairs() {
-            if !matches!(&*parameter, "heartbeat" | "connection_timeout") {
-                return Err(refused(
-                    "has a parameter other than heartbeat and connection_timeout",
-                ));
+        let mut roots = None;
+        for (parameter, value) in parsed.query_pairs() {
+            match &*parameter {
+                "heartbeat" | "connection_timeout" => {}
+                "cacertfile" if parsed.scheme() == "amqps" => {
+                    let file = std::fs::read_to_string(&*value);
+                    roots = Some(file.map_err(RabbitError::Roots)?);
+                }
+                "cacertfile" => return Err(refused("has a cacertfile, but is not amqps://")),
+                _ => {
+                    return Err(refused(
+                        "has a parameter other than heartbeat, connection_timeout and cacertfile",
+                    ));
+                }
             }
         }
 
@@ -65,6 +76,7 @@ impl Address {
             uri,
             name,
             connect_timeout,
+            roots,
         })
     }
 
@@ -119,7 +131,7 @@ mod tests {
             "amqp+ssl://u:hunter2@h",
             "amqp://u:hunter2@",
             "amqp:hunter2",
-            "amqps://u:hunter2@h?cacertfile=/hunter2",
+            "amqp://u:hunter2@h?cacertfile=/hunter2",
             "amqps://u:hunter2@h?verify=verify_none",
             "amqp://u:hunter2@h?heartbeat=0",
             "amqp://u:hunter2@h?heartbeat=soon",

@@ -19,6 +19,10 @@ pub(super) async fn dial(address: &Address) -> Result<Connection, RabbitError> {
     let runtime = lapin::runtime::default_runtime().map_err(RabbitError::Connect)?;
     let line = Arc::new(Line::default());
     let kept = Arc::clone(&line);
+    let tls = OwnedTLSConfig {
+        cert_chain: address.roots.clone(),
+        ..OwnedTLSConfig::default()
+    };
     let properties =
         ConnectionProperties::default().with_connection_name(address.name.as_str().into());
     let connecting = Connection::connector(
@@ -37,10 +41,7 @@ pub(super) async fn dial(address: &Address) -> Result<Connection, RabbitError> {
             }
             Ok(match uri.scheme {
                 AMQPScheme::AMQP => stream,
-                AMQPScheme::AMQPS => {
-                    let tls = OwnedTLSConfig::default();
-                    stream.into_tls(&uri.authority.host, tls.as_ref()).await?
-                }
+                AMQPScheme::AMQPS => stream.into_tls(&uri.authority.host, tls.as_ref()).await?,
             })
         },
         properties,

@@ -89,7 +89,7 @@ fn setting(name: &str) -> String {
     })
 }
 
-fn rabbitmqctl(arguments: &[&str]) {
+pub(crate) fn rabbitmqctl(arguments: &[&str]) {
     try_rabbitmqctl(arguments).expect("rabbitmqctl");
 }
 

@@ -6,6 +6,7 @@
 mod broker;
 mod operations;
 mod proxy;
+mod tls;
 mod workflow;
 
 use std::collections::HashSet;

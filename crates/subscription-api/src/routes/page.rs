@@ -1,8 +1,8 @@
 //! Pages of a long list: where one begins, and what leads to the next.
 
-use hookline_store::{Listing, PageCursor, PageStart};
+use hookline_core::cursor::Cursor;
+use hookline_store::{Listing, PageStart};
 
-use crate::cursor;
 use crate::query::Query;
 
 /// How many rows a page has unless it is said.
@@ -22,7 +22,7 @@ impl Page {
     pub(crate) fn take(query: &mut Query) -> Self {
         let limit = query.limit().unwrap_or(DEFAULT_LIMIT);
         let offset = query.offset();
-        let cursor = query.take("cursor", cursor::read);
+        let cursor = query.take("cursor", Cursor::parse);
         if cursor.is_some() && offset.is_some() {
             query.violations.add("cursor", "cannot go with offset");
         }
@@ -49,7 +49,7 @@ impl Page {
     pub(crate) fn cut<T>(
         self,
         found: &mut Listing<T>,
-        place: impl Fn(&T) -> PageCursor,
+        place: impl Fn(&T) -> Cursor,
     ) -> Option<String> {
         let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         if found.rows.len() <= limit {
@@ -57,6 +57,6 @@ impl Page {
         }
         found.rows.truncate(limit);
         let last = found.rows.last()?;
-        Some(cursor::write(&place(last)))
+        Some(place(last).to_string())
     }
 }

@@ -1,0 +1,84 @@
+//! Where a page of a long list ended, as an opaque text: the next one begins right after it, however
+//! many rows have come in front since, and finding it costs the same at row ten as at row ten
+//! million.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use uuid::Uuid;
+
+use crate::timestamp::Timestamp;
+
+/// A row's place in a list that is sorted by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Which one of that moment.
+    pub id: Uuid,
+}
+
+/// A text that is no cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be a next_cursor of an earlier answer")]
+pub struct InvalidCursor;
+
+/// The times of rows in microseconds: from 1970 until long after us. The first byte of each is 0,
+/// and so the API's document can say what a cursor looks like.
+const TIMES: std::ops::Range<i64> = 0..1 << 56;
+
+impl Cursor {
+    /// Reads the text form.
+    ///
+    /// # Errors
+    /// [`InvalidCursor`] for a text that is never written.
+    pub fn parse(text: &str) -> Result<Self, InvalidCursor> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
+        let (micros, id) = bytes.split_first_chunk().ok_or(InvalidCursor)?;
+        let micros = i64::from_be_bytes(*micros);
+        if !TIMES.contains(&micros) {
+            return Err(InvalidCursor);
+        }
+        Ok(Self {
+            created_at: Timestamp::from_unix_micros(micros),
+            id: Uuid::from_slice(id).map_err(|_| InvalidCursor)?,
+        })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = [0; 24];
+        bytes[..8].copy_from_slice(&self.created_at.unix_micros().to_be_bytes());
+        bytes[8..].copy_from_slice(self.id.as_bytes());
+        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_reads_back(micros in TIMES, id: u128) {
+            let cursor = Cursor {
+                created_at: Timestamp::from_unix_micros(micros),
+                id: Uuid::from_u128(id),
+            };
+            prop_assert_eq!(Cursor::parse(&cursor.to_string()), Ok(cursor));
+        }
+
+        #[test]
+        fn any_text_is_a_cursor_or_an_error(text: String, bytes: Vec<u8>) {
+            let _ = Cursor::parse(&text);
+            let text = URL_SAFE_NO_PAD.encode(&bytes);
+            if let Ok(cursor) = Cursor::parse(&text) {
+                prop_assert_eq!(cursor.to_string(), text);
+            }
+        }
+    }
+}
