@@ -42,25 +42,56 @@ impl Origin {
     }
 }
 
+/// A run through the retry schedule: the first one, or one that somebody has begun again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Run {
+    /// Who began it.
+    pub cause: Cause,
+    /// How many attempts were made in the runs before.
+    pub attempts_before: u32,
+}
+
+impl Run {
+    /// The place in this run of the delivery's `attempt`th attempt, from 1.
+    pub fn step(self, attempt: u32) -> u32 {
+        attempt.saturating_sub(self.attempts_before)
+    }
+}
+
+/// Who began a run through the retry schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Cause {
+    /// Nobody but the event or test itself.
+    #[default]
+    First,
+    /// Somebody asked for this delivery once more.
+    Retry,
+    /// It is part of a replay.
+    Replay,
+}
+
 /// Why an attempt was made: the contract's `trigger`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// The first one for an event.
     Event,
-    /// A later one, by the schedule.
+    /// A later one, by the schedule or because somebody asked for it.
     Retry,
     /// A test.
     Test,
+    /// The first one of a replay.
+    Replay,
 }
 
 impl Trigger {
-    /// The trigger of the `attempt`th request of a delivery of this origin.
-    pub fn of(origin: Origin, attempt: u32) -> Self {
-        match (origin, attempt) {
-            (Origin::Test, _) => Trigger::Test,
-            (Origin::Event, 1) => Trigger::Event,
-            (Origin::Event, _) => Trigger::Retry,
+    /// The trigger of the `attempt`th request of a delivery of this origin, made in this run.
+    pub fn of(origin: Origin, run: Run, attempt: u32) -> Self {
+        match (run.cause, origin, run.step(attempt)) {
+            (Cause::First, Origin::Test, _) => Trigger::Test,
+            (Cause::First, Origin::Event, 1) => Trigger::Event,
+            (Cause::Replay, _, 1) => Trigger::Replay,
+            _ => Trigger::Retry,
         }
     }
 }
@@ -116,5 +147,31 @@ impl GaveUp {
             GaveUp::Gone => "gone",
             GaveUp::Poison => "poison",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn triggers(origin: Origin, cause: Cause, attempts_before: u32) -> [Trigger; 2] {
+        let run = Run {
+            cause,
+            attempts_before,
+        };
+        [1, 2].map(|step| Trigger::of(origin, run, attempts_before + step))
+    }
+
+    #[test]
+    fn the_first_attempt_of_a_run_tells_who_began_it() {
+        use Trigger::{Event, Replay, Retry, Test};
+        let of_event = |cause, before| triggers(Origin::Event, cause, before);
+        assert_eq!(of_event(Cause::First, 0), [Event, Retry]);
+        assert_eq!(of_event(Cause::Retry, 9), [Retry, Retry]);
+        assert_eq!(of_event(Cause::Replay, 9), [Replay, Retry]);
+        // A delivery that was skipped had no attempt before its replay.
+        assert_eq!(of_event(Cause::Replay, 0), [Replay, Retry]);
+        assert_eq!(triggers(Origin::Test, Cause::First, 0), [Test, Test]);
+        assert_eq!(triggers(Origin::Test, Cause::Retry, 1), [Retry, Retry]);
     }
 }

@@ -18,6 +18,17 @@ pub struct Listener {
     pub wants: EventTypeSet,
     /// How often it was switched off before; a delivery of an earlier count is void.
     pub activation: i64,
+    /// Whether it gets what it wants.
+    pub ear: Ear,
+}
+
+/// Whether a subscription gets the events that it wants, or only a note of what it missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ear {
+    /// It is active.
+    Open,
+    /// It is inactive: its deliveries are skipped, and can be replayed.
+    Closed,
 }
 
 /// A subscription after a change.
@@ -27,11 +38,11 @@ pub struct SubscriptionChange {
     pub organization: OrganizationId,
     /// Which one it is.
     pub subscription: SubscriptionId,
-    /// How it listens now; none while it is inactive or deleted.
+    /// How it listens now; none when it is deleted.
     pub listener: Option<Listener>,
 }
 
-/// Every active subscription.
+/// Every subscription, inactive ones too: what they miss is noted.
 #[derive(Debug, Default)]
 pub struct SubscriptionIndex {
     by_organization: HashMap<OrganizationId, Vec<Listener>>,
@@ -85,6 +96,7 @@ mod tests {
                 subscription,
                 wants: EventTypes::new(vec![event_type]).unwrap().to_set(),
                 activation: 0,
+                ear: Ear::Open,
             }),
         }
     }
@@ -108,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_replaces_and_an_inactive_subscription_is_gone() {
+    fn a_change_replaces_and_a_deleted_subscription_is_gone() {
         let mut index = SubscriptionIndex::default();
         index.apply(change("a", 1, Some(EventType::StepFailed)));
         index.apply(change("a", 1, Some(EventType::StepStarted)));

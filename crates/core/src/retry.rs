@@ -82,8 +82,8 @@ pub enum Next {
 pub struct Made<'a> {
     /// What came of it.
     pub outcome: &'a Outcome,
-    /// Its number, from 1.
-    pub attempt: u32,
+    /// Its place in its run through the schedule, from 1.
+    pub step: u32,
     /// Why its delivery exists.
     pub origin: Origin,
 }
@@ -96,7 +96,7 @@ pub fn after(made: Made<'_>, schedule: &RetrySchedule, jitter: f64) -> Next {
     if made.outcome.is_gone() {
         return Next::Exhausted(GaveUp::Gone);
     }
-    match (made.origin, schedule.wait_after(made.attempt)) {
+    match (made.origin, schedule.wait_after(made.step)) {
         (Origin::Event, Some(seconds)) => {
             let asked_for = asked_for(made.outcome).unwrap_or_default();
             Next::Again(jittered(seconds, jitter).max(asked_for))
@@ -154,7 +154,7 @@ mod tests {
     fn next(outcome: &Outcome, attempt: u32) -> Next {
         let made = Made {
             outcome,
-            attempt,
+            step: attempt,
             origin: Origin::Event,
         };
         after(made, &RetrySchedule::default(), 0.0)
@@ -222,7 +222,7 @@ mod tests {
     fn a_test_is_sent_once() {
         let made = Made {
             outcome: &answered(500, None),
-            attempt: 1,
+            step: 1,
             origin: Origin::Test,
         };
         let next = after(made, &RetrySchedule::default(), 0.0);
@@ -267,7 +267,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_is_whole_seconds_within_a_tenth_of_the_schedules(seconds in 1u32..=86_400, jitter: f64) {
-            let made = Made { outcome: &answered(500, None), attempt: 1, origin: Origin::Event };
+            let made = Made { outcome: &answered(500, None), step: 1, origin: Origin::Event };
             let schedule = RetrySchedule::new(vec![seconds]).unwrap();
             let Next::Again(wait) = after(made, &schedule, jitter) else { panic!("not retried") };
             prop_assert_eq!(wait.subsec_nanos(), 0);

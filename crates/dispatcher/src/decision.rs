@@ -57,7 +57,7 @@ pub(crate) fn decide(message: &Taken<OwedAttempt>, found: Option<Owed>, now: Tim
 #[cfg(test)]
 mod tests {
     use hookline_broker::contract::Receipt;
-    use hookline_core::delivery::Origin;
+    use hookline_core::delivery::{Origin, Run};
     use hookline_core::event_type::EventType;
     use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
     use hookline_core::target::TargetUrl;
@@ -83,6 +83,7 @@ mod tests {
         Owed {
             generation: 0,
             attempts,
+            run: Run::default(),
             state,
             origin: Origin::Event,
             event: EventKey(Default::default()),

@@ -12,14 +12,15 @@ impl Dispatcher {
     /// The delivery ends as exhausted, so that nobody takes its lost message for an owed one, and
     /// the message goes to the dead letters.
     pub(crate) async fn bury(&self, message: Taken<OwedAttempt>, reason: &str) {
-        let delivery = message.message.delivery;
+        let owed = message.message;
+        let delivery = owed.delivery;
         tracing::error!(delivery.id = %delivery, reason, "gave up a delivery that cannot be handled");
         let at = Timestamp::from(SystemTime::now());
         let poison = DeliveryState::Exhausted {
             at,
             why: GaveUp::Poison,
         };
-        if let Err(why) = self.store.end(vec![delivery], poison).await {
+        if let Err(why) = self.store.end(vec![owed], poison).await {
             tracing::warn!(delivery.id = %delivery, error = %why, "could not mark a delivery as exhausted");
         }
         if let Err(why) = self.attempts.bury(message, reason).await {

@@ -227,13 +227,10 @@ impl Recording {
             let (alike, others) = ended.into_iter().partition(|(_, other)| *other == end);
             ended = others;
             let alike: Vec<(Taken<OwedAttempt>, DeliveryState)> = alike;
-            let ids: Vec<DeliveryId> = alike
-                .iter()
-                .map(|(message, _)| message.message.delivery)
-                .collect();
+            let owed: Vec<OwedAttempt> = alike.iter().map(|(message, _)| message.message).collect();
             let store = &self.dispatcher.store;
             let done = keep_on(&self.late, "end deliveries", unavailable, || {
-                store.end(ids.clone(), end)
+                store.end(owed.clone(), end)
             })
             .await;
             let messages = alike.into_iter().map(|(message, _)| message);

@@ -382,10 +382,10 @@ async fn attempt(
         .instrument(span.clone())
         .await;
     let took = clock.elapsed();
-    let origin = found.origin;
+    let (origin, run) = (found.origin, found.run);
     let made = Made {
         outcome: &outcome,
-        attempt: owed.attempt,
+        step: run.step(owed.attempt),
         origin,
     };
     let follow = match after(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
@@ -398,6 +398,7 @@ async fn attempt(
     AttemptRecord {
         owed,
         origin,
+        run,
         organization: found.organization,
         subscription: found.subscription,
         event: found.event,

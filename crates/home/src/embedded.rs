@@ -240,7 +240,7 @@ impl Source<OwedAttempt> for Queues {
 
     async fn bury(&self, taken: Taken<OwedAttempt>, reason: &str) -> Result<(), QueueError> {
         self.queue
-            .bury_attempt(taken.message.delivery, reason.to_owned(), now())
+            .bury_attempt(taken.message, reason.to_owned(), now())
             .await
             .map_err(unavailable)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hookline_core::access::Access;
-use hookline_core::delivery::{DeliveryState, OwedAttempt};
+use hookline_core::delivery::{Cause, DeliveryState, OwedAttempt};
 use hookline_core::ids::{
     DeliveryId, EventId, EventKey, KeyId, OperationId, OrganizationId, SubscriptionId,
 };
@@ -19,7 +19,7 @@ use crate::error::StoreError;
 use crate::fanout_index::FanoutIndex;
 use crate::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
 use crate::records::{
-    AttemptRecord, Body, Created, Delivery, DeliveryQuery, DeliveryStory, EventStory, Given,
+    Again, AttemptRecord, Body, Created, Delivery, DeliveryQuery, DeliveryStory, EventStory, Given,
     IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Sweep, Window,
 };
 use crate::sqlite::queue::EmbeddedQueue;
@@ -386,9 +386,28 @@ impl Store {
         ))
     }
 
-    /// Ends deliveries without an attempt, where they are still pending.
-    pub async fn end(&self, ids: Vec<DeliveryId>, end: DeliveryState) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::progress::end(conn, &ids, end))
+    /// Ends deliveries without an attempt, where they are still pending and nobody has started
+    /// them again since.
+    pub async fn end(&self, owed: Vec<OwedAttempt>, end: DeliveryState) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::progress::end(conn, &owed, end))
+    }
+
+    /// Starts a finished delivery again, of any organization without an `owner`: its attempts go
+    /// on counting, the schedule begins anew. Whoever asks hands the answer's attempt on.
+    pub async fn start_again(
+        &self,
+        owner: Option<OrganizationId>,
+        id: DeliveryId,
+        cause: Cause,
+        now: Timestamp,
+    ) -> Result<Again, StoreError> {
+        run!(self, write, |conn, q| q::again::start(
+            conn,
+            owner.as_ref(),
+            id,
+            cause,
+            now
+        ))
     }
 
     /// Puts deliveries off until then, where they are still pending; it uses up no attempt.

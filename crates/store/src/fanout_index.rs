@@ -7,7 +7,7 @@ use hookline_core::fanout::{SubscriptionChange, SubscriptionIndex};
 
 use crate::error::StoreError;
 
-/// Every active subscription as a process last saw it, kept fresh inside each intake.
+/// Every subscription as a process last saw it, kept fresh inside each intake.
 #[derive(Debug, Clone, Default)]
 pub struct FanoutIndex(Arc<Mutex<Known>>);
 

@@ -29,7 +29,7 @@ pub use facade::{CLOCK_TOLERANCE, Store};
 pub use fanout_index::FanoutIndex;
 pub use postgres::{InvalidDatabaseUrl, PostgresSettings};
 pub use records::{
-    AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
+    Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
     LogEntry, LogQuery, LoggedError, NewKey, Owed, PageStart, Passage, Standing, SubscriptionFate,
     Sweep, Window,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hookline_core::access::Scope;
 use hookline_core::cursor::Cursor;
-use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
+use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Run, Trigger};
 use hookline_core::event::Event;
 use hookline_core::event_type::EventType;
 use hookline_core::headers::CustomHeaders;
@@ -20,8 +20,11 @@ use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use ring::digest;
 
+mod again;
 mod deliveries;
 
+pub use again::Again;
+pub(crate) use again::Restart;
 pub use deliveries::{
     Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, EventStory, Fate, SubscriptionFate,
 };
@@ -243,6 +246,8 @@ pub struct Owed {
     pub generation: u32,
     /// How many attempts were made.
     pub attempts: u32,
+    /// Who began this run, and after how many attempts.
+    pub run: Run,
     /// Where it stands.
     pub state: DeliveryState,
     /// Why it exists.
@@ -315,6 +320,8 @@ pub struct AttemptRecord {
     pub owed: OwedAttempt,
     /// Why its delivery exists.
     pub origin: Origin,
+    /// The run that it belongs to.
+    pub run: Run,
     /// Whose it is.
     pub organization: OrganizationId,
     /// Whom it was for.

@@ -6,7 +6,7 @@ use std::str::FromStr as _;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer};
 use hookline_core::access::Scope;
-use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
+use hookline_core::delivery::{Cause, DeliveryState, GaveUp, Origin, OwedAttempt, Run, Trigger};
 use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::headers::CustomHeaders;
 use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
@@ -220,11 +220,31 @@ pub(crate) fn read_origin(name: &str) -> Result<Origin, StoreError> {
     }
 }
 
+pub(crate) fn cause_name(cause: Cause) -> &'static str {
+    match cause {
+        Cause::First => "first",
+        Cause::Retry => "retry",
+        Cause::Replay => "replay",
+    }
+}
+
+pub(crate) fn read_run(cause: &str, attempts_before: i32) -> Result<Run, StoreError> {
+    let cause = [Cause::First, Cause::Retry, Cause::Replay]
+        .into_iter()
+        .find(|known| cause_name(*known) == cause)
+        .ok_or_else(|| corrupt("cause", cause))?;
+    Ok(Run {
+        cause,
+        attempts_before: attempts_before.unsigned_abs(),
+    })
+}
+
 pub(crate) fn trigger_name(trigger: Trigger) -> &'static str {
     match trigger {
         Trigger::Event => "event",
         Trigger::Retry => "retry",
         Trigger::Test => "test",
+        Trigger::Replay => "replay",
     }
 }
 
@@ -233,6 +253,7 @@ fn read_trigger(name: &str) -> Result<Trigger, StoreError> {
         "event" => Ok(Trigger::Event),
         "retry" => Ok(Trigger::Retry),
         "test" => Ok(Trigger::Test),
+        "replay" => Ok(Trigger::Replay),
         other => Err(corrupt("trigger", other)),
     }
 }

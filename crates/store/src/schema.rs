@@ -109,6 +109,34 @@ table! {
         finished_at -> Nullable<BigInt>,
         gave_up -> Nullable<Text>,
         created_at -> BigInt,
+        attempts_before -> Integer,
+        cause -> Text,
+    }
+}
+
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    replays (id) {
+        id -> Uid,
+        organization_id -> Text,
+        subscription_id -> BigInt,
+        wanted -> Text,
+        event_types -> Nullable<Text>,
+        since -> Nullable<BigInt>,
+        until -> Nullable<BigInt>,
+        expected -> BigInt,
+        replayed -> BigInt,
+        cursor_at -> Nullable<BigInt>,
+        cursor_id -> Nullable<Uid>,
+        unconfirmed -> Nullable<Binary>,
+        turn -> BigInt,
+        next_turn -> Nullable<BigInt>,
+        state -> Text,
+        reason -> Nullable<Text>,
+        created_at -> BigInt,
+        finished_at -> Nullable<BigInt>,
     }
 }
 

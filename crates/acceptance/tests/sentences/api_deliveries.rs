@@ -258,7 +258,7 @@ async fn an_event_tells_what_became_of_it_and_why(home: Arc<Home>) -> anyhow::Re
             "filtered",
             "its events do not include workflow.started",
         ),
-        (off, "inactive", "the subscription is inactive"),
+        (off, "skipped", "the subscription was inactive when"),
         (later, "created_later", "the subscription was created after"),
     ];
     ensure!(fates.len() == expected.len(), "{story:#}");

@@ -3,13 +3,16 @@
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
+use hookline_core::delivery::OwedAttempt;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::queries::progress::Move;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
+use crate::records::Restart;
+use crate::rows::{NextAttempt, cause_name};
 
 #[derive(QueryableByName)]
 struct Moved {
@@ -76,6 +79,37 @@ pub(crate) fn park_deliveries(
     .bind::<BigInt, _>(until.unix_micros())
     .execute(conn)?;
     Ok(())
+}
+
+/// Starts deliveries again where they stand as they have to; answers with what is owed then.
+pub(crate) fn start_again(
+    conn: &mut Conn,
+    keys: &[Key],
+    restart: Restart,
+) -> Result<Vec<OwedAttempt>, StoreError> {
+    // Locked in the order of their ids, as above.
+    let started: Vec<NextAttempt> = diesel::sql_query(
+        "WITH locked AS (
+             SELECT d.id FROM deliveries d WHERE d.id = ANY ($1) ORDER BY d.id FOR NO KEY UPDATE
+         )
+         UPDATE deliveries d
+            SET generation = d.generation + 1, attempts_before = d.attempts, cause = $2,
+                activation = $3, state = 'pending', due = $4, finished_at = NULL, gave_up = NULL,
+                republished = 0, republish_after = NULL
+           FROM locked l
+          WHERE d.id = l.id
+            AND (d.state = ANY ($5)
+                 OR ($6 AND d.state = 'pending' AND d.origin = 'event' AND d.activation <> $3))
+         RETURNING d.id, d.generation, d.attempts, d.subscription_id",
+    )
+    .bind::<Array<Uid>, _>(keys)
+    .bind::<Text, _>(cause_name(restart.cause))
+    .bind::<BigInt, _>(restart.activation)
+    .bind::<BigInt, _>(restart.now.unix_micros())
+    .bind::<Array<Text>, _>(restart.from)
+    .bind::<Bool, _>(restart.takes_void())
+    .load(conn)?;
+    Ok(started.into_iter().map(OwedAttempt::from).collect())
 }
 
 /// How many days ahead of now have a partition.

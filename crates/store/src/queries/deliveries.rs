@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use hookline_core::delivery::{DeliveryState, Origin};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{DeliveryId, EventId, EventKey, OrganizationId, SubscriptionId};
-use hookline_core::subscription::{Status, Subscription, SubscriptionName};
+use hookline_core::subscription::{Subscription, SubscriptionName};
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
@@ -309,8 +309,6 @@ fn without_delivery(
         Fate::CreatedLater
     } else if !subscription.events.to_set().contains(event_type) {
         Fate::Filtered
-    } else if subscription.status != Status::Active {
-        Fate::Inactive
     } else {
         Fate::ChangedSince
     }

@@ -1,9 +1,11 @@
-//! Taking events in: one transaction for the events and the deliveries that they make.
+//! Taking events in: one transaction for the events and the deliveries that they make. What an
+//! inactive subscription misses is a delivery, too: a skipped one, which can be replayed.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use diesel::prelude::*;
 use hookline_core::delivery::{DeliveryState, Origin, OwedAttempt};
+use hookline_core::fanout::Ear;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
@@ -42,6 +44,7 @@ struct NewDelivery<'a> {
     attempts: i32,
     state: &'a str,
     due: Option<i64>,
+    finished_at: Option<i64>,
     created_at: i64,
 }
 
@@ -76,6 +79,10 @@ pub(crate) fn take_in(
                         let owner = &event.organization;
                         let activation = listener.activation;
                         let to = listener.subscription;
+                        let state = match listener.ear {
+                            Ear::Open => DeliveryState::Pending { due: now },
+                            Ear::Closed => DeliveryState::Skipped { at: now },
+                        };
                         rows.push(new_delivery(
                             id,
                             *key,
@@ -84,6 +91,7 @@ pub(crate) fn take_in(
                                 to,
                                 origin,
                                 activation,
+                                state,
                             },
                             now,
                         ));
@@ -94,6 +102,7 @@ pub(crate) fn take_in(
         )?;
         let mut owed: Vec<OwedAttempt> = rows
             .iter()
+            .filter(|row| row.due.is_some())
             .map(|row| first_attempt(row.id, row.subscription_id))
             .collect();
         for chunk in rows.chunks(ROWS) {
@@ -176,6 +185,7 @@ pub(crate) fn create_test(
             to: id,
             origin: Origin::Test,
             activation: subscription.activation,
+            state: DeliveryState::Pending { due: now },
         };
         diesel::insert_into(deliveries::table)
             .values(new_delivery(delivery, key, purpose, now))
@@ -202,6 +212,7 @@ struct Purpose<'a> {
     to: SubscriptionId,
     origin: Origin,
     activation: i64,
+    state: DeliveryState,
 }
 
 fn new_delivery(
@@ -210,7 +221,12 @@ fn new_delivery(
     purpose: Purpose<'_>,
     now: Timestamp,
 ) -> NewDelivery<'_> {
-    let StateColumns { state, due, .. } = DeliveryState::Pending { due: now }.into();
+    let StateColumns {
+        state,
+        due,
+        finished_at,
+        gave_up: _,
+    } = purpose.state.into();
     NewDelivery {
         id: Key(id.0),
         organization_id: purpose.owner.as_str(),
@@ -222,6 +238,7 @@ fn new_delivery(
         attempts: 0,
         state,
         due,
+        finished_at,
         created_at: now.unix_micros(),
     }
 }

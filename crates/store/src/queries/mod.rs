@@ -2,6 +2,7 @@
 //! `sqlite`; `super::Conn` is that backend's connection, `super::bulk` what it says differently.
 
 pub(crate) mod access;
+pub(crate) mod again;
 pub(crate) mod deliveries;
 pub(crate) mod failing;
 pub(crate) mod intake;

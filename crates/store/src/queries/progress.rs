@@ -20,7 +20,7 @@ use crate::columns::Key;
 use crate::error::StoreError;
 use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Owed, Standings};
 use crate::rows::{
-    AttemptRow, StateColumns, organization, read_event_type, read_headers, read_origin,
+    AttemptRow, StateColumns, organization, read_event_type, read_headers, read_origin, read_run,
     read_secret, read_state, trigger_name,
 };
 use crate::schema::{attempt_counts, attempts, deliveries, events, subscriptions};
@@ -44,6 +44,8 @@ struct OwedRow {
     made_in: i64,
     generation: i32,
     attempts: i32,
+    attempts_before: i32,
+    cause: String,
     state: String,
     due: Option<i64>,
     finished_at: Option<i64>,
@@ -77,6 +79,8 @@ pub(crate) fn load(
                 deliveries::activation,
                 deliveries::generation,
                 deliveries::attempts,
+                deliveries::attempts_before,
+                deliveries::cause,
                 deliveries::state,
                 deliveries::due,
                 deliveries::finished_at,
@@ -111,6 +115,7 @@ impl TryFrom<OwedRow> for Owed {
         Ok(Owed {
             generation: row.generation.unsigned_abs(),
             attempts: row.attempts.unsigned_abs(),
+            run: read_run(&row.cause, row.attempts_before)?,
             state: read_state(&row.state, row.due, row.finished_at, row.gave_up.as_deref())?,
             origin,
             event: EventKey(row.event_key.0),
@@ -244,7 +249,7 @@ fn row_of(record: &AttemptRecord) -> AttemptRow {
         event_key: Key(record.event.0),
         event_type: record.event_type.as_str().to_owned(),
         attempt: signed(attempt),
-        trigger: trigger_name(Trigger::of(record.origin, attempt)).to_owned(),
+        trigger: trigger_name(Trigger::of(record.origin, record.run, attempt)).to_owned(),
         status: status.as_str().to_owned(),
         url: record.url.as_str().to_owned(),
         response_status: record.outcome.status().map(i32::from),
@@ -333,30 +338,38 @@ fn count(conn: &mut Conn, rows: &[AttemptRow], writer: i32) -> Result<(), StoreE
     Ok(())
 }
 
-/// Ends deliveries without an attempt, where they are still pending.
+/// Ends deliveries without an attempt, where they are still pending and nobody has started them
+/// again since.
 pub(crate) fn end(
     conn: &mut Conn,
-    ids: &[DeliveryId],
+    owed: &[OwedAttempt],
     end: DeliveryState,
 ) -> Result<(), StoreError> {
-    let keys: Vec<Key> = ids.iter().map(|id| Key(id.0)).collect();
+    let mut by_generation: BTreeMap<i32, Vec<Key>> = BTreeMap::new();
+    for one in owed {
+        let keys = by_generation.entry(signed(one.generation)).or_default();
+        keys.push(Key(one.delivery.0));
+    }
     let StateColumns {
         state,
         due,
         finished_at,
         gave_up,
     } = end.into();
-    for chunk in keys.chunks(ROWS) {
-        diesel::update(deliveries::table)
-            .filter(deliveries::id.eq_any(chunk))
-            .filter(deliveries::state.eq("pending"))
-            .set((
-                deliveries::state.eq(state),
-                deliveries::due.eq(due),
-                deliveries::finished_at.eq(finished_at),
-                deliveries::gave_up.eq(gave_up),
-            ))
-            .execute(conn)?;
+    for (generation, keys) in by_generation {
+        for chunk in keys.chunks(ROWS) {
+            diesel::update(deliveries::table)
+                .filter(deliveries::id.eq_any(chunk))
+                .filter(deliveries::state.eq("pending"))
+                .filter(deliveries::generation.eq(generation))
+                .set((
+                    deliveries::state.eq(state),
+                    deliveries::due.eq(due),
+                    deliveries::finished_at.eq(finished_at),
+                    deliveries::gave_up.eq(gave_up),
+                ))
+                .execute(conn)?;
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! become visible in the order of their versions.
 
 use diesel::prelude::*;
-use hookline_core::fanout::{Listener, SubscriptionChange};
+use hookline_core::fanout::{Ear, Listener, SubscriptionChange};
 use hookline_core::ids::{OperationId, OrganizationId, SubscriptionId};
 use hookline_core::operations::WebhookDisabled;
 use hookline_core::subscription::{
@@ -273,14 +273,18 @@ pub(crate) fn changes_since(
         newest = newest.max(version);
         let subscription = SubscriptionId(id);
         let wants = read_event_types(&events)?.to_set();
-        let listening = is_active && deleted_at.is_none();
+        let ear = match is_active {
+            true => Ear::Open,
+            false => Ear::Closed,
+        };
         changes.push(SubscriptionChange {
             organization: organization(&owner)?,
             subscription,
-            listener: listening.then_some(Listener {
+            listener: deleted_at.is_none().then_some(Listener {
                 subscription,
                 wants,
                 activation,
+                ear,
             }),
         });
     }

@@ -19,7 +19,7 @@ pub enum DeliveryStatus {
     Delivered,
     /// No further attempt is made.
     Exhausted,
-    /// Its subscription is inactive, or was switched off before its turn came.
+    /// Its subscription was inactive, or was switched off before its turn came.
     Skipped,
     /// Its subscription was deleted before its turn came.
     Cancelled,
@@ -153,8 +153,6 @@ pub enum Fate {
     CreatedLater,
     /// The subscription does not want events of this type.
     Filtered,
-    /// The subscription is inactive.
-    Inactive,
-    /// The subscription wants such events now: it was changed or switched on since.
+    /// The subscription wants such events now, and did not then.
     ChangedSince,
 }

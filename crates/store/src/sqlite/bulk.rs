@@ -1,13 +1,16 @@
 //! What SQLite says in its own words: a prepared statement in a loop is its way of doing many rows.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+use hookline_core::delivery::OwedAttempt;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::queries::progress::Move;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
+use crate::records::Restart;
+use crate::rows::{NextAttempt, cause_name};
 
 /// Moves each delivery to its attempt where it is pending at the one before, and makes its entry
 /// in the queue visible again; answers with those that moved.
@@ -57,6 +60,38 @@ pub(crate) fn park_deliveries(
         }
         Ok(())
     })
+}
+
+/// Starts deliveries again where they stand as they have to, with new entries in the queue;
+/// answers with what is owed then.
+pub(crate) fn start_again(
+    conn: &mut Conn,
+    keys: &[Key],
+    restart: Restart,
+) -> Result<Vec<OwedAttempt>, StoreError> {
+    let mut started: Vec<OwedAttempt> = Vec::with_capacity(keys.len());
+    for key in keys {
+        let next: Vec<NextAttempt> = diesel::sql_query(
+            "UPDATE deliveries
+                SET generation = generation + 1, attempts_before = attempts, cause = ?,
+                    activation = ?, state = 'pending', due = ?, finished_at = NULL, gave_up = NULL,
+                    visible_at = NULL, takes = 0
+              WHERE id = ?
+                AND (instr(?, state)
+                     OR (? AND state = 'pending' AND origin = 'event' AND activation <> ?))
+             RETURNING id, generation, attempts, subscription_id",
+        )
+        .bind::<Text, _>(cause_name(restart.cause))
+        .bind::<BigInt, _>(restart.activation)
+        .bind::<BigInt, _>(restart.now.unix_micros())
+        .bind::<Uid, _>(*key)
+        .bind::<Text, _>(restart.from.join(" "))
+        .bind::<Bool, _>(restart.takes_void())
+        .bind::<BigInt, _>(restart.activation)
+        .load(conn)?;
+        started.extend(next.into_iter().map(OwedAttempt::from));
+    }
+    Ok(started)
 }
 
 /// Deletes the attempts of days before `day`.

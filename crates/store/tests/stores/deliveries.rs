@@ -1,6 +1,7 @@
 //! What an owner is told of deliveries and events.
 
-use hookline_core::delivery::{DeliveryState, GaveUp, Origin};
+use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt};
+use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use hookline_core::subscription::{Status, SubscriptionPatch};
 use hookline_store::{
@@ -120,7 +121,13 @@ async fn a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_fil
     assert_eq!((again.next_attempt_at, again.finished_at), (None, None));
 
     let skipped = DeliveryState::Skipped { at: at(NOW + 9) };
-    fixture.store.end(vec![ids[0]], skipped).await.unwrap();
+    let first = OwedAttempt {
+        delivery: ids[0],
+        generation: 0,
+        attempt: 1,
+        subscription: to,
+    };
+    fixture.store.end(vec![first], skipped).await.unwrap();
     let deleted = fixture
         .store
         .delete_subscription(organization("a"), to, now());
@@ -248,7 +255,6 @@ fn fates(story: &EventStory) -> Vec<(SubscriptionId, &'static str)> {
         Fate::Delivery(delivery) => delivery.status.as_str(),
         Fate::CreatedLater => "created_later",
         Fate::Filtered => "filtered",
-        Fate::Inactive => "inactive",
         Fate::ChangedSince => "changed_since",
     };
     let fates = story.subscriptions.iter();
@@ -277,15 +283,17 @@ async fn an_event_tells_what_became_of_it_for_each_subscription(fixture: Fixture
         assert!(deleted.await.unwrap());
     };
     delete(gone_before).await;
-    let started = hookline_core::event_type::EventType::parse("workflow.started").unwrap();
-    let patch = SubscriptionPatch {
-        events: Some(hookline_core::event_type::EventTypes::new(vec![started]).unwrap()),
-        ..Default::default()
+    let want = async |wanted: EventType| {
+        let patch = SubscriptionPatch {
+            events: Some(EventTypes::new(vec![wanted]).unwrap()),
+            ..Default::default()
+        };
+        let changed = fixture
+            .store
+            .change_subscription(organization("a"), filters, patch, now());
+        changed.await.unwrap().unwrap();
     };
-    let filtering = fixture
-        .store
-        .change_subscription(organization("a"), filters, patch, now());
-    filtering.await.unwrap().unwrap();
+    want(EventType::WorkflowStarted).await;
 
     let sent = event("a", "1");
     let before = at(NOW + 1);
@@ -303,8 +311,8 @@ async fn an_event_tells_what_became_of_it_for_each_subscription(fixture: Fixture
         fates(&told),
         [
             (gets, "pending"),
-            (off, "inactive"),
-            (on_again, "changed_since"),
+            (off, "skipped"),
+            (on_again, "skipped"),
             (deleted, "cancelled"),
             (filters, "filtered"),
         ]
@@ -319,6 +327,10 @@ async fn an_event_tells_what_became_of_it_for_each_subscription(fixture: Fixture
     given.await.unwrap();
     let told = story(&fixture, "a", "0").await.unwrap();
     assert!(fates(&told).contains(&(filters, "created_later")));
+
+    want(EventType::WorkflowFailed).await;
+    let told = story(&fixture, "a", "1").await.unwrap();
+    assert!(fates(&told).contains(&(filters, "changed_since")));
 
     let test = fixture.store.create_test(off, event("a", "test"), now());
     test.await.unwrap().unwrap();

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_core::delivery::{Origin, OwedAttempt};
+use hookline_core::delivery::{Origin, OwedAttempt, Run};
 use hookline_core::event::{Event, MissingId};
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::outcome::{Answer, Outcome};
@@ -152,6 +152,7 @@ pub(crate) fn attempted(
     AttemptRecord {
         owed,
         origin: Origin::Event,
+        run: Run::default(),
         organization: event.event.organization.clone(),
         subscription,
         event: EventKey::of(&event.event.organization, &event.event.id),

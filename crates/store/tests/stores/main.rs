@@ -6,6 +6,7 @@
     reason = "a test says what it expects by failing there and then"
 )]
 
+mod again;
 mod deliveries;
 mod failing;
 mod fixture;

@@ -177,7 +177,7 @@ async fn a_finished_delivery_is_not_ended_again(fixture: Fixture) {
         .await;
     fixture
         .store
-        .end(vec![owed.delivery], DeliveryState::Skipped { at: now() })
+        .end(vec![owed], DeliveryState::Skipped { at: now() })
         .await
         .unwrap();
     let loaded = fixture.store.owed(vec![owed.delivery]).await.unwrap();

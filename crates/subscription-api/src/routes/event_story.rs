@@ -45,8 +45,8 @@ pub(crate) struct FateAnswer {
     #[schema(example = "Billing")]
     name: String,
     /// The status of its delivery: `pending`, `delivered`, `exhausted`, `skipped` or `cancelled`.
-    /// Without one: `created_later`, `filtered` (it does not want this type), `inactive` (it is
-    /// now) or `changed_since` (it would get such an event now).
+    /// Without one: `created_later`, `filtered` (it does not want this type) or `changed_since` (it
+    /// wants such events now, and did not then).
     #[schema(example = "delivered")]
     outcome: &'static str,
     /// The same in words.
@@ -111,11 +111,9 @@ fn fate_answer(fate: &SubscriptionFate, event_type: EventType) -> FateAnswer {
             "filtered",
             format!("its events do not include {event_type}"),
         ),
-        Fate::Inactive => ("inactive", "the subscription is inactive".to_owned()),
         Fate::ChangedSince => (
             "changed_since",
-            "the subscription was changed or switched on after the event had been received"
-                .to_owned(),
+            "the subscription was changed after the event had been received".to_owned(),
         ),
     };
     let delivery = match &fate.fate {
@@ -152,9 +150,11 @@ fn course(delivery: &Delivery) -> String {
             format!("attempt {} could not be made, again and again", made + 1)
         }
         (DeliveryStatus::Exhausted, _) => format!("attempt {made}, the last one, failed"),
+        (DeliveryStatus::Skipped, _) if delivery.finished_at == Some(delivery.created_at) => {
+            "the subscription was inactive when the event came".to_owned()
+        }
         (DeliveryStatus::Skipped, _) => {
-            "the subscription was inactive, or switched off before the event was delivered"
-                .to_owned()
+            "the subscription was switched off before the event was delivered".to_owned()
         }
         (DeliveryStatus::Cancelled, _) => {
             "the subscription was deleted before the event was delivered".to_owned()

@@ -21,6 +21,7 @@ impl World {
             .unwrap();
         let record = AttemptRecord {
             owed: scheduled.owed,
+            run: Default::default(),
             origin: owed.origin,
             organization: owed.organization,
             subscription: owed.subscription,

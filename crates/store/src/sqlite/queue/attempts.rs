@@ -64,7 +64,7 @@ impl EmbeddedQueue {
                 for AttemptEntry { next, takes } in entries {
                     let owed = OwedAttempt::from(next);
                     if takes > TAKES {
-                        bury_delivery(conn, owed.delivery, "taken too often", now)?;
+                        bury_delivery(conn, owed, "taken too often", now)?;
                         continue;
                     }
                     taken.push(TakenAttempt { owed, takes });
@@ -117,12 +117,12 @@ impl EmbeddedQueue {
     /// [`StoreError`] when the store cannot be written.
     pub async fn bury_attempt(
         &self,
-        id: DeliveryId,
+        owed: OwedAttempt,
         reason: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.home
-            .write(move |conn| bury_delivery(conn, id, &reason, now))
+            .write(move |conn| bury_delivery(conn, owed, &reason, now))
             .await
     }
 
@@ -165,13 +165,13 @@ impl EmbeddedQueue {
 
 fn bury_delivery(
     conn: &mut Conn,
-    id: DeliveryId,
+    owed: OwedAttempt,
     reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
     end(
         conn,
-        &[id],
+        &[owed],
         DeliveryState::Exhausted {
             at: now,
             why: GaveUp::Poison,
@@ -181,7 +181,7 @@ fn bury_delivery(
         queue: "deliveries",
         reason,
         content_type: None,
-        body: id.0.as_bytes().to_vec(),
+        body: owed.delivery.0.as_bytes().to_vec(),
     };
     insert_dead_letter(conn, letter, now)
 }

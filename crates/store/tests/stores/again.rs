@@ -1,0 +1,201 @@
+//! What an inactive subscription missed, and finished deliveries that are started again.
+
+use hookline_core::delivery::{Cause, DeliveryState, GaveUp, OwedAttempt, Run, Trigger};
+use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
+use hookline_core::subscription::{Status, SubscriptionPatch};
+use hookline_store::{Again, Follow, IncomingEvent, Owed, Passage, Standing};
+
+use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
+
+on_both![
+    what_an_inactive_subscription_misses_is_skipped_and_nothing_is_owed,
+    a_delivery_that_is_started_again_goes_on_counting_attempts,
+    what_is_skipped_is_owed_once_it_is_started_again,
+    of_many_who_start_a_delivery_again_at_once_one_does,
+    a_delivery_is_not_started_again_while_nothing_would_be_sent,
+    what_an_earlier_run_left_does_not_end_the_present_one,
+];
+
+async fn switch(fixture: &Fixture, id: SubscriptionId, status: Status) {
+    let patch = SubscriptionPatch {
+        status: Some(status),
+        ..Default::default()
+    };
+    let changed = fixture
+        .store
+        .change_subscription(organization("a"), id, patch, now());
+    changed.await.unwrap().unwrap();
+}
+
+async fn found(fixture: &Fixture, id: DeliveryId) -> Owed {
+    fixture.store.owed(vec![id]).await.unwrap()[&id].clone()
+}
+
+async fn again(fixture: &Fixture, id: DeliveryId, cause: Cause) -> Again {
+    let owner = Some(organization("a"));
+    let started = fixture.store.start_again(owner, id, cause, at(NOW + 5));
+    started.await.unwrap()
+}
+
+fn owed(again: Again) -> OwedAttempt {
+    let Again::Owed(owed) = again else {
+        panic!("not owed: {again:?}")
+    };
+    owed
+}
+
+async fn what_an_inactive_subscription_misses_is_skipped_and_nothing_is_owed(fixture: Fixture) {
+    let off = fixture.subscribe("a").await.id;
+    let deleted = fixture.subscribe("a").await.id;
+    let gone = fixture
+        .store
+        .delete_subscription(organization("a"), deleted, now());
+    assert!(gone.await.unwrap());
+    switch(&fixture, off, Status::Inactive(None)).await;
+    let again = IncomingEvent {
+        passage: Passage::Again,
+        ..event("a", "1")
+    };
+    for incoming in [event("a", "1"), event("a", "1"), again] {
+        assert_eq!(fixture.take_in(vec![incoming]).await.owed, []);
+    }
+    let delivery = DeliveryId::of(&organization("a"), &EventId::parse("1").unwrap(), off);
+    let state = found(&fixture, delivery).await.state;
+    assert_eq!(state, DeliveryState::Skipped { at: now() });
+    let none = DeliveryId::of(&organization("a"), &EventId::parse("1").unwrap(), deleted);
+    assert!(fixture.store.owed(vec![none]).await.unwrap().is_empty());
+
+    switch(&fixture, off, Status::Active).await;
+    assert_eq!(fixture.take_in(vec![event("a", "2")]).await.owed.len(), 1);
+}
+
+async fn a_delivery_that_is_started_again_goes_on_counting_attempts(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let first = fixture.owed("a", "1").await;
+    let exhausted = Follow::Exhausted(GaveUp::OutOfAttempts);
+    fixture
+        .record(vec![attempted(first, to, &event("a", "1"), exhausted)])
+        .await;
+
+    let second = owed(again(&fixture, first.delivery, Cause::Replay).await);
+    let expected = OwedAttempt {
+        generation: 1,
+        attempt: 2,
+        ..first
+    };
+    assert_eq!(second, expected);
+    let known = found(&fixture, first.delivery).await;
+    assert_eq!(known.state, DeliveryState::Pending { due: at(NOW + 5) });
+    assert_eq!((known.generation, known.attempts), (1, 1));
+    let run = Run {
+        cause: Cause::Replay,
+        attempts_before: 1,
+    };
+    assert_eq!(known.run, run);
+
+    // A message of the first run moves nothing any more.
+    let old = OwedAttempt {
+        attempt: 2,
+        ..first
+    };
+    let mut record = attempted(old, to, &event("a", "1"), Follow::Delivered);
+    assert_eq!(fixture.record(vec![record.clone()]).await.len(), 0);
+    record.owed = second;
+    record.run = run;
+    record.started = at(NOW + 6);
+    assert_eq!(fixture.record(vec![record]).await.len(), 1);
+    let story = fixture.store.delivery(organization("a"), first.delivery);
+    let attempts = story.await.unwrap().unwrap().attempts;
+    let made: Vec<_> = attempts
+        .iter()
+        .map(|entry| (entry.attempt, entry.trigger))
+        .collect();
+    assert_eq!(made, [(1, Trigger::Event), (2, Trigger::Replay)]);
+
+    let third = owed(again(&fixture, first.delivery, Cause::Retry).await);
+    assert_eq!((third.generation, third.attempt), (2, 3));
+}
+
+async fn what_is_skipped_is_owed_once_it_is_started_again(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    // Before it was switched off, and while it was off.
+    let void = fixture.owed("a", "1").await;
+    switch(&fixture, to, Status::Inactive(None)).await;
+    fixture.take_in(vec![event("a", "2")]).await;
+    let missed = DeliveryId::of(&organization("a"), &EventId::parse("2").unwrap(), to);
+    switch(&fixture, to, Status::Active).await;
+    for (id, generation) in [(void.delivery, 1), (missed, 1)] {
+        let next = owed(again(&fixture, id, Cause::Retry).await);
+        assert_eq!((next.generation, next.attempt), (generation, 1));
+        let known = found(&fixture, id).await;
+        assert_eq!(known.standing, Standing::Active);
+        assert_eq!(again(&fixture, id, Cause::Retry).await, Again::Pending);
+    }
+}
+
+async fn of_many_who_start_a_delivery_again_at_once_one_does(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let first = fixture.owed("a", "1").await;
+    let record = attempted(first, to, &event("a", "1"), Follow::Delivered);
+    fixture.record(vec![record]).await;
+    let one = || again(&fixture, first.delivery, Cause::Retry);
+    let (a, b, c, d) = tokio::join!(one(), one(), one(), one());
+    let all = [a, b, c, d];
+    let won = all.iter().filter(|one| matches!(one, Again::Owed(_)));
+    assert_eq!(won.count(), 1, "{all:?}");
+    assert!(all.contains(&Again::Pending));
+}
+
+async fn a_delivery_is_not_started_again_while_nothing_would_be_sent(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let first = fixture.owed("a", "1").await;
+    let id = first.delivery;
+    let retry = async || again(&fixture, id, Cause::Retry).await;
+    assert_eq!(retry().await, Again::Pending);
+    fixture
+        .record(vec![attempted(
+            first,
+            to,
+            &event("a", "1"),
+            Follow::Delivered,
+        )])
+        .await;
+    let of_b = Some(organization("b"));
+    let of_b = fixture.store.start_again(of_b, id, Cause::Retry, now());
+    assert_eq!(of_b.await.unwrap(), Again::Unknown);
+    let nobody = DeliveryId(Default::default());
+    assert_eq!(again(&fixture, nobody, Cause::Retry).await, Again::Unknown);
+    switch(&fixture, to, Status::Inactive(None)).await;
+    assert_eq!(retry().await, Again::Inactive);
+    let test = fixture.store.create_test(to, event("a", "test"), now());
+    let test = test.await.unwrap().unwrap();
+    let mut record = attempted(test, to, &event("a", "test"), Follow::Delivered);
+    record.origin = hookline_core::delivery::Origin::Test;
+    fixture.record(vec![record]).await;
+    // A test is sent to an inactive one, too.
+    owed(again(&fixture, test.delivery, Cause::Retry).await);
+    let deleted = fixture
+        .store
+        .delete_subscription(organization("a"), to, now());
+    assert!(deleted.await.unwrap());
+    assert_eq!(retry().await, Again::Deleted);
+    // Whoever belongs to no organization may start any.
+    let any = fixture.store.start_again(None, id, Cause::Retry, now());
+    assert_eq!(any.await.unwrap(), Again::Deleted);
+}
+
+async fn what_an_earlier_run_left_does_not_end_the_present_one(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let void = fixture.owed("a", "1").await;
+    switch(&fixture, to, Status::Inactive(None)).await;
+    switch(&fixture, to, Status::Active).await;
+    // A dispatcher has read that it is void, and is slower than its owner.
+    let next = owed(again(&fixture, void.delivery, Cause::Retry).await);
+    let skipped = DeliveryState::Skipped { at: now() };
+    let end = async |owed| fixture.store.end(vec![owed], skipped).await.unwrap();
+    end(void).await;
+    let state = found(&fixture, void.delivery).await.state;
+    assert!(matches!(state, DeliveryState::Pending { .. }), "{state:?}");
+    end(next).await;
+    assert_eq!(found(&fixture, void.delivery).await.state, skipped);
+}
