@@ -165,6 +165,10 @@ uuid_id! {
     /// One thing that the system did by itself, which operators are told of.
     OperationId
 }
+uuid_id! {
+    /// One replay; given at random, for each time that somebody asks for one is another.
+    ReplayId
+}
 
 impl EventKey {
     /// The key of `event` in `organization`.

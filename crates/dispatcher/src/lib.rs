@@ -20,6 +20,7 @@ mod operations;
 mod poison;
 pub mod reconciler;
 mod recorder;
+pub mod replayer;
 mod resolver;
 mod worker;
 

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Policy, maintenance, reconciler};
 use hookline_runtime::service::{Context, run};
 
@@ -27,6 +28,12 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         settings.retention.age(),
     ));
     let grace = settings.dispatcher.overdue_after;
+    let replayer = Replayer {
+        store: store.clone(),
+        publisher: rabbit.publisher(),
+        per_second: settings.replay.per_second,
+    };
+    tokio::spawn(replayer.run(context.shutdown.asked.clone()));
     tokio::spawn(reconciler::keep_sweeping(store, rabbit.publisher(), grace));
     hookline_dispatcher::run(dispatcher, context.shutdown).await?;
     rabbit.close().await;

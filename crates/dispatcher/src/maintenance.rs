@@ -30,6 +30,7 @@ async fn turn(store: &Store, retention: Duration, now: Timestamp) -> Result<(), 
         .forget_attempts(now.before(retention).unix_day())
         .await?;
     let cutoff = now.before(retention + MAX_WAIT * 2 + DAY);
+    store.forget_replays(cutoff).await?;
     while store.forget_events(cutoff).await? > 0 {}
     Ok(())
 }

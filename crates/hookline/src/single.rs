@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Policy, maintenance};
 use hookline_home::embedded::Embedded;
 use hookline_ingest::Ingest;
@@ -47,6 +48,11 @@ impl Single {
             publisher: queues.clone(),
             policy: Policy::from(&*settings),
         };
+        let replayer = Replayer {
+            store: store.clone(),
+            publisher: queues.clone(),
+            per_second: settings.replay.per_second,
+        };
         let api = Api {
             store: store.clone(),
             publisher: queues,
@@ -60,6 +66,7 @@ impl Single {
             .context("the API's address is not known")?;
         let shutdown = context.shutdown;
         let stop = &shutdown.asked;
+        tokio::spawn(replayer.run(stop.clone()));
         tokio::spawn(maintenance::keep_up(store, settings.retention.age()));
         let ingesting = ends_all(stop, async {
             hookline_ingest::run(ingest, shutdown.clone()).await;

@@ -32,6 +32,7 @@ pub struct Settings {
     pub ingest: IngestSettings,
     pub dispatcher: DispatcherSettings,
     pub retry: RetrySettings,
+    pub replay: ReplaySettings,
     pub targets: TargetSettings,
     pub retention: RetentionSettings,
     pub log: LogSettings,
@@ -189,6 +190,18 @@ pub struct RetrySettings {
         deserialize_with = "allowed::retry_schedule"
     )]
     pub schedule: RetrySchedule,
+}
+
+/// `[replay]`: when finished deliveries are started again.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplaySettings {
+    /// Deliveries of one replay in a second.
+    #[serde(deserialize_with = "allowed::number::<1, 2_000, _, _>")]
+    pub per_second: u32,
+    /// Replays that one organization may have running.
+    #[serde(deserialize_with = "allowed::number::<1, 1_000, _, _>")]
+    pub max_running: u32,
 }
 
 /// `[targets]`: where subscriptions may point.

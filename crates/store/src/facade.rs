@@ -25,6 +25,8 @@ use crate::records::{
 use crate::sqlite::queue::EmbeddedQueue;
 use crate::sqlite::{self, Sharing, Sqlite};
 
+mod replays;
+
 /// How far two clocks may be apart before the services warn.
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
@@ -66,6 +68,8 @@ macro_rules! run {
         }
     };
 }
+
+use run;
 
 impl Store {
     /// A home in PostgreSQL. Nothing is dialled before the first call, which like this one has to

@@ -31,7 +31,8 @@ pub use postgres::{InvalidDatabaseUrl, PostgresSettings};
 pub use records::{
     Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
-    LogEntry, LogQuery, LoggedError, NewKey, Owed, PageStart, Passage, Standing, SubscriptionFate,
-    Sweep, Window,
+    LogEntry, LogQuery, LoggedError, NewKey, NewReplay, Owed, PageStart, Passage, Replay,
+    ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Standing,
+    SubscriptionFate, Sweep, Window,
 };
 pub use sqlite::queue::{EmbeddedQueue, QueuedEvents, TakenAttempt};

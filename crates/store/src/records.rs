@@ -22,11 +22,15 @@ use ring::digest;
 
 mod again;
 mod deliveries;
+mod replays;
 
 pub use again::Again;
 pub(crate) use again::Restart;
 pub use deliveries::{
     Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, EventStory, Fate, SubscriptionFate,
+};
+pub use replays::{
+    NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,
 };
 
 /// The SHA-256 of an API key: all that a store ever sees of it. A key has 256 random bits, so a

@@ -28,6 +28,8 @@ pub(crate) enum ApiError {
     Forbidden(#[from] Forbidden),
     #[error("there is nothing here for this organization")]
     NotFound,
+    #[error("{0}")]
+    Conflict(&'static str),
     #[error("this path answers {0}")]
     MethodNotAllowed(String),
     #[error("the body must have at most {0} bytes")]
@@ -79,6 +81,11 @@ impl ApiError {
                 StatusCode::NOT_FOUND,
                 "urn:hookline:problem:not-found",
                 "Not found",
+            ),
+            Self::Conflict(_) => (
+                StatusCode::CONFLICT,
+                "urn:hookline:problem:conflict",
+                "Not as things stand",
             ),
             Self::MethodNotAllowed(_) => (
                 StatusCode::METHOD_NOT_ALLOWED,

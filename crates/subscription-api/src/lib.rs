@@ -65,6 +65,8 @@ pub struct ApiSettings {
     pub max_subscriptions: u32,
     /// The most requests of one API key at the same time; beyond that it is answered with 429.
     pub max_requests_per_key: u32,
+    /// The most replays that an organization may have running.
+    pub max_running_replays: u32,
     /// How many threads serve requests.
     pub workers: usize,
 }
@@ -75,6 +77,7 @@ impl Default for ApiSettings {
             request_deadline: Duration::from_secs(5),
             max_subscriptions: 1_000,
             max_requests_per_key: 256,
+            max_running_replays: 5,
             workers: 2,
         }
     }
@@ -85,6 +88,7 @@ impl From<&Settings> for ApiSettings {
         Self {
             request_deadline: settings.api.request_deadline,
             max_subscriptions: settings.api.max_subscriptions,
+            max_running_replays: settings.replay.max_running,
             workers: settings.api.workers,
             ..Self::default()
         }

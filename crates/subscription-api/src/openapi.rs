@@ -15,10 +15,13 @@ use utoipa::openapi::{Object, Ref, RefOr, Required, Type};
 use utoipa::{Modify, OpenApi};
 
 use crate::problem::Problem;
-use crate::routes::{deliveries, docs, event_story, events, health, logs, test_delivery, webhooks};
+use crate::routes::{
+    deliveries, docs, event_story, events, health, logs, replays, retry, test_delivery, webhooks,
+};
 
 pub(crate) use forms::{
-    DeliveryParameters, EventsBody, LogParameters, NewSubscriptionBody, SubscriptionPatchBody,
+    DeliveryParameters, EventsBody, LogParameters, NewSubscriptionBody, ReplayBody,
+    SubscriptionPatchBody,
 };
 
 /// The document as it is served.
@@ -50,7 +53,7 @@ pub(crate) fn document() -> &'static str {
     ),
     paths(
         webhooks::create, webhooks::list, webhooks::show, webhooks::change, webhooks::delete,
-        test_delivery::send, logs::of_subscription, logs::of_organization, deliveries::of_subscription,
+        test_delivery::send, retry::start, replays::start, replays::show, replays::cancel, logs::of_subscription, logs::of_organization, deliveries::of_subscription,
         deliveries::show, events::publish, event_story::show,
         health::alive, health::ready, docs::openapi, docs::page,
     ),
@@ -122,6 +125,10 @@ fn complete(operation: &mut Operation) {
         statuses.extend([400, 413, 415]);
     }
     let answers = &mut operation.responses.responses;
+    // Not every call has it; which one does says so, and is given its form here.
+    if answers.remove("409").is_some() {
+        statuses.push(409);
+    }
     for problem in problems::all() {
         if statuses.contains(&problem.status) {
             answers

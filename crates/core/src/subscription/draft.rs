@@ -1,12 +1,11 @@
 //! The bodies from which a subscription is made and changed, read field by field so that every bad
 //! one is named at once.
 
-use std::fmt;
-
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Status, SubscriptionName};
-use crate::event_type::{EventType, EventTypes, InvalidEventTypes};
+use crate::event_type::EventTypes;
+use crate::fields::{Fields, event_types, invalid, text};
 use crate::headers::CustomHeaders;
 use crate::secret::Secret;
 use crate::target::{TargetRules, TargetUrl};
@@ -52,10 +51,10 @@ impl NewSubscription {
     /// # Errors
     /// Every field that is missing, unknown or wrong.
     pub fn from_json(body: Value, rules: &TargetRules) -> Result<Self, Violations> {
-        let mut fields = Fields::of(body)?;
+        let mut fields = Fields::of(body, "a subscription")?;
         let name = fields.required("name", name);
         let url = fields.required("url", |value| url(value, rules));
-        let events = fields.required("events", events);
+        let events = fields.required("events", event_types);
         let secret = fields.optional("secret", secret);
         let headers = fields.optional("headers", headers);
         let status = fields.optional("is_active", status);
@@ -78,11 +77,11 @@ impl SubscriptionPatch {
     /// # Errors
     /// Every field that is unknown or wrong.
     pub fn from_json(body: Value, rules: &TargetRules) -> Result<Self, Violations> {
-        let mut fields = Fields::of(body)?;
+        let mut fields = Fields::of(body, "a subscription")?;
         let patch = Self {
             name: fields.optional("name", name),
             url: fields.optional("url", |value| url(value, rules)),
-            events: fields.optional("events", events),
+            events: fields.optional("events", event_types),
             secret: fields.optional("secret", |value| match value {
                 Value::Null => Ok(None),
                 value => secret(value).map(Some),
@@ -91,65 +90,6 @@ impl SubscriptionPatch {
             status: fields.optional("is_active", status),
         };
         fields.finish(|| Some(patch))
-    }
-}
-
-/// A JSON object whose fields are taken one by one, while what is wrong with them is gathered.
-struct Fields {
-    rest: Map<String, Value>,
-    violations: Violations,
-}
-
-impl Fields {
-    fn of(body: Value) -> Result<Self, Violations> {
-        match body {
-            Value::Object(rest) => Ok(Self {
-                rest,
-                violations: Violations::default(),
-            }),
-            _ => Err(Violations::one("", "must be a JSON object")),
-        }
-    }
-
-    fn optional<T>(
-        &mut self,
-        field: &str,
-        parse: impl FnOnce(Value) -> Result<T, Violations>,
-    ) -> Option<T> {
-        let value = self.rest.remove(field)?;
-        parse(value)
-            .map_err(|inner| self.violations.nest(field, inner))
-            .ok()
-    }
-
-    fn required<T>(
-        &mut self,
-        field: &str,
-        parse: impl FnOnce(Value) -> Result<T, Violations>,
-    ) -> Option<T> {
-        if !self.rest.contains_key(field) {
-            self.violations.add(field, "is missing");
-        }
-        self.optional(field, parse)
-    }
-
-    fn finish<T>(mut self, value: impl FnOnce() -> Option<T>) -> Result<T, Violations> {
-        for unknown in self.rest.keys() {
-            self.violations
-                .add(unknown, "is not a field of a subscription");
-        }
-        self.violations.into_result(value())
-    }
-}
-
-fn invalid(why: impl fmt::Display) -> Violations {
-    Violations::one("", why)
-}
-
-fn text(value: Value) -> Result<String, Violations> {
-    match value {
-        Value::String(text) => Ok(text),
-        _ => Err(invalid("must be a string")),
     }
 }
 
@@ -171,28 +111,6 @@ fn status(value: Value) -> Result<Status, Violations> {
         Value::Bool(false) => Ok(Status::Inactive(None)),
         _ => Err(invalid("must be true or false")),
     }
-}
-
-fn events(value: Value) -> Result<EventTypes, Violations> {
-    let Value::Array(names) = value else {
-        return Err(invalid("must be an array of event types"));
-    };
-    let mut violations = Violations::default();
-    let mut types = Vec::new();
-    for (index, value) in names.into_iter().enumerate() {
-        let parsed = text(value).and_then(|name| EventType::parse(&name).map_err(invalid));
-        match parsed {
-            Ok(event_type) if types.contains(&event_type) => {
-                violations.add(format!("[{index}]"), InvalidEventTypes::Duplicate(index));
-            }
-            Ok(event_type) => types.push(event_type),
-            Err(inner) => violations.nest(&format!("[{index}]"), inner),
-        }
-    }
-    if !violations.is_empty() {
-        return Err(violations);
-    }
-    EventTypes::new(types).map_err(invalid)
 }
 
 fn headers(value: Value) -> Result<CustomHeaders, Violations> {

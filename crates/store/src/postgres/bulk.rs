@@ -112,6 +112,27 @@ pub(crate) fn start_again(
     Ok(started.into_iter().map(OwedAttempt::from).collect())
 }
 
+/// Waits until nobody else changes what `of` has a limited number of.
+pub(crate) fn take_turns(conn: &mut Conn, of: &str) -> Result<(), StoreError> {
+    diesel::sql_query("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))")
+        .bind::<Text, _>(of)
+        .execute(conn)?;
+    Ok(())
+}
+
+/// The replay whose turn has waited longest, locked; one that somebody else has locked is passed
+/// over.
+pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>, StoreError> {
+    let due: Option<Moved> = diesel::sql_query(
+        "SELECT id FROM replays WHERE next_turn <= $1
+          ORDER BY next_turn LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
+    )
+    .bind::<BigInt, _>(now.unix_micros())
+    .get_result(conn)
+    .optional()?;
+    Ok(due.map(|due| due.id))
+}
+
 /// How many days ahead of now have a partition.
 const DAYS_AHEAD: i64 = 3;
 

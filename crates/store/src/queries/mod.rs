@@ -9,6 +9,8 @@ pub(crate) mod intake;
 pub(crate) mod log;
 pub(crate) mod operations;
 pub(crate) mod progress;
+pub(crate) mod replaying;
+pub(crate) mod replays;
 pub(crate) mod retention;
 pub(crate) mod subscriptions;
 

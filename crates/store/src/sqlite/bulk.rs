@@ -11,6 +11,7 @@ use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Restart;
 use crate::rows::{NextAttempt, cause_name};
+use crate::schema::replays;
 
 /// Moves each delivery to its attempt where it is pending at the one before, and makes its entry
 /// in the queue visible again; answers with those that moved.
@@ -92,6 +93,21 @@ pub(crate) fn start_again(
         started.extend(next.into_iter().map(OwedAttempt::from));
     }
     Ok(started)
+}
+
+/// There is one writer, and it has the turn.
+pub(crate) fn take_turns(_: &mut Conn, _of: &str) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// The replay whose turn has waited longest.
+pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>, StoreError> {
+    Ok(replays::table
+        .filter(replays::next_turn.le(now.unix_micros()))
+        .order(replays::next_turn)
+        .select(replays::id)
+        .first(conn)
+        .optional()?)
 }
 
 /// Deletes the attempts of days before `day`.

@@ -212,6 +212,32 @@ pub(crate) struct EventBody {
     data: Value,
 }
 
+/// Which deliveries of a subscription are started again.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewReplay)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the core reads the body itself"
+)]
+pub(crate) struct ReplayBody {
+    /// Made then or later.
+    #[schema(format = DateTime, nullable = false, example = "2025-12-21T10:30:00Z")]
+    since: Option<String>,
+    /// Made before then; never later than the call.
+    #[schema(format = DateTime, nullable = false, example = "2025-12-22T10:30:00Z")]
+    until: Option<String>,
+    /// `delivered`, `exhausted` or `skipped` alone; else both that the receiver does not have.
+    #[schema(nullable = false, example = "exhausted")]
+    status: Option<String>,
+    /// Of these event types alone.
+    #[schema(min_items = 1, nullable = false)]
+    event_types: Option<Vec<EventTypeName>>,
+    /// Whether they are only counted.
+    #[schema(default = false, nullable = false)]
+    dry_run: Option<bool>,
+}
+
 /// The parameters of a page of deliveries.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

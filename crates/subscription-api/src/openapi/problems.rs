@@ -29,6 +29,10 @@ pub(super) fn all() -> Vec<Documented> {
         ("Unauthorized", ApiError::Unauthorized),
         ("Forbidden", Forbidden::Scope(Scope::Write).into()),
         ("NotFound", ApiError::NotFound),
+        (
+            "Conflict",
+            ApiError::Conflict("the subscription is inactive"),
+        ),
         ("TooLarge", ApiError::TooLarge(SUBSCRIPTION)),
         ("NotJson", ApiError::NotJson),
         ("Invalid", violation.into()),

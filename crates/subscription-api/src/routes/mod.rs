@@ -9,6 +9,8 @@ pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod page;
 pub(crate) mod path_id;
+pub(crate) mod replays;
+pub(crate) mod retry;
 pub(crate) mod test_delivery;
 pub(crate) mod webhooks;
 
@@ -52,6 +54,16 @@ fn register(service: &Service, config: &mut web::ServiceConfig) {
         .needs(Scope::Write, config);
     at("/deliveries/{id}")
         .get(deliveries::show)
+        .needs(Scope::Write, config);
+    at("/deliveries/{id}/retry")
+        .post(retry::start)
+        .needs(Scope::Write, config);
+    at("/webhooks/{id}/replay")
+        .post(replays::start)
+        .needs(Scope::Write, config);
+    at("/replays/{id}")
+        .get(replays::show)
+        .delete(replays::cancel)
         .needs(Scope::Write, config);
     at("/webhooks/{id}/test")
         .post(test_delivery::send)

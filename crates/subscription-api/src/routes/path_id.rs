@@ -5,7 +5,7 @@ use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest, web};
-use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
+use hookline_core::ids::{DeliveryId, EventId, ReplayId, SubscriptionId};
 use uuid::Uuid;
 
 use crate::error::ApiError;
@@ -35,6 +35,20 @@ impl FromRequest for PathDelivery {
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
         let id = request.match_info().get("id").and_then(parse_uuid);
         ready(id.map(|id| Self(DeliveryId(id))).ok_or(ApiError::NotFound))
+    }
+}
+
+/// `{id}` of a replay's path.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PathReplay(pub(crate) ReplayId);
+
+impl FromRequest for PathReplay {
+    type Error = ApiError;
+    type Future = Ready<Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let id = request.match_info().get("id").and_then(parse_uuid);
+        ready(id.map(|id| Self(ReplayId(id))).ok_or(ApiError::NotFound))
     }
 }
 

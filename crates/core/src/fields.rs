@@ -1,0 +1,96 @@
+//! The bodies of requests, field by field, so that every bad one is named at once.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::event_type::{EventType, EventTypes, InvalidEventTypes};
+use crate::violations::Violations;
+
+/// A JSON object whose fields are taken one by one, while what is wrong with them is gathered.
+pub(crate) struct Fields {
+    of: &'static str,
+    rest: Map<String, Value>,
+    /// What was wrong so far; the reader adds what it finds.
+    pub(crate) violations: Violations,
+}
+
+impl Fields {
+    /// The fields of `of`, such as `a subscription`.
+    pub(crate) fn of(body: Value, of: &'static str) -> Result<Self, Violations> {
+        match body {
+            Value::Object(rest) => Ok(Self {
+                of,
+                rest,
+                violations: Violations::default(),
+            }),
+            _ => Err(Violations::one("", "must be a JSON object")),
+        }
+    }
+
+    pub(crate) fn optional<T>(
+        &mut self,
+        field: &str,
+        parse: impl FnOnce(Value) -> Result<T, Violations>,
+    ) -> Option<T> {
+        let value = self.rest.remove(field)?;
+        parse(value)
+            .map_err(|inner| self.violations.nest(field, inner))
+            .ok()
+    }
+
+    pub(crate) fn required<T>(
+        &mut self,
+        field: &str,
+        parse: impl FnOnce(Value) -> Result<T, Violations>,
+    ) -> Option<T> {
+        if !self.rest.contains_key(field) {
+            self.violations.add(field, "is missing");
+        }
+        self.optional(field, parse)
+    }
+
+    pub(crate) fn finish<T>(mut self, value: impl FnOnce() -> Option<T>) -> Result<T, Violations> {
+        for unknown in self.rest.keys() {
+            self.violations
+                .add(unknown, format!("is not a field of {}", self.of));
+        }
+        self.violations.into_result(value())
+    }
+}
+
+/// What is wrong with a field as a whole.
+pub(crate) fn invalid(why: impl fmt::Display) -> Violations {
+    Violations::one("", why)
+}
+
+/// A string.
+pub(crate) fn text(value: Value) -> Result<String, Violations> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(invalid("must be a string")),
+    }
+}
+
+/// An array of event types.
+pub(crate) fn event_types(value: Value) -> Result<EventTypes, Violations> {
+    let Value::Array(names) = value else {
+        return Err(invalid("must be an array of event types"));
+    };
+    let mut violations = Violations::default();
+    let mut types = Vec::new();
+    for (index, value) in names.into_iter().enumerate() {
+        let parsed = text(value).and_then(|name| EventType::parse(&name).map_err(invalid));
+        match parsed {
+            Ok(event_type) if types.contains(&event_type) => {
+                violations.add(format!("[{index}]"), InvalidEventTypes::Duplicate(index));
+            }
+            Ok(event_type) => types.push(event_type),
+            Err(inner) => violations.nest(&format!("[{index}]"), inner),
+        }
+    }
+    if !violations.is_empty() {
+        return Err(violations);
+    }
+    EventTypes::new(types).map_err(invalid)
+}

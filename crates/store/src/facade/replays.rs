@@ -1,0 +1,99 @@
+//! Replays, for whoever asks for them and for whoever makes them.
+
+use hookline_core::ids::{OrganizationId, ReplayId};
+use hookline_core::timestamp::Timestamp;
+
+use super::{Home, Store, run};
+use crate::error::StoreError;
+use crate::records::{NewReplay, Replay, ReplayScope, ReplayStep, ReplayTurn, Replayable};
+use crate::{postgres, sqlite};
+
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "all fail alike: the store is unavailable, or refuses"
+)]
+impl Store {
+    /// How many deliveries a replay would start again that is made now.
+    pub async fn count_replay(
+        &self,
+        scope: ReplayScope,
+        now: Timestamp,
+    ) -> Result<Replayable, StoreError> {
+        run!(self, read, |conn, q| q::replays::count(conn, &scope, now))
+    }
+
+    /// Makes a replay, of which dispatchers take turns from now on.
+    pub async fn start_replay(
+        &self,
+        new: NewReplay,
+        now: Timestamp,
+    ) -> Result<Replayable, StoreError> {
+        run!(self, write, |conn, q| q::replays::start(conn, &new, now))
+    }
+
+    /// One of an organization's replays.
+    pub async fn replay(
+        &self,
+        owner: OrganizationId,
+        id: ReplayId,
+    ) -> Result<Option<Replay>, StoreError> {
+        run!(self, read, |conn, q| q::replays::find(conn, &owner, id))
+    }
+
+    /// Ends one of an organization's replays, if it is running; false when there is none.
+    pub async fn cancel_replay(
+        &self,
+        owner: OrganizationId,
+        id: ReplayId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        run!(self, write, |conn, q| q::replays::cancel(
+            conn, &owner, id, now
+        ))
+    }
+
+    /// Takes the turn at a replay that has waited longest, if one is due. Until `until` nobody
+    /// else takes it.
+    pub async fn take_replay_turn(
+        &self,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<ReplayTurn>, StoreError> {
+        // To ask costs a writer nothing while there is none, as almost always.
+        if !run!(self, read, |conn, q| q::replaying::is_due(conn, now))? {
+            return Ok(None);
+        }
+        run!(self, write, |conn, q| q::replaying::take_turn(
+            conn, now, until
+        ))
+    }
+
+    /// Starts the replay's next deliveries again, at most `limit`, or names those that may not
+    /// have been handed on.
+    pub async fn replay_step(
+        &self,
+        turn: ReplayTurn,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<ReplayStep, StoreError> {
+        run!(self, write, |conn, q| q::replaying::step(
+            conn, turn, limit, now
+        ))
+    }
+
+    /// Ends a turn whose deliveries were handed on; the next one comes at `next`.
+    pub async fn end_replay_turn(
+        &self,
+        turn: ReplayTurn,
+        next: Timestamp,
+    ) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::replaying::confirm(
+            conn, turn, next
+        ))
+    }
+
+    /// Forgets replays that ended before `cutoff`.
+    pub async fn forget_replays(&self, cutoff: Timestamp) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::replays::forget(conn, cutoff))
+    }
+}

@@ -1,0 +1,73 @@
+//! A finished delivery once more, by hand.
+
+use std::time::{Duration, SystemTime};
+
+use actix_web::{HttpResponse, web};
+use hookline_broker::contract::Scheduled;
+use hookline_core::delivery::Cause;
+use hookline_core::timestamp::Timestamp;
+use hookline_store::Again;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::auth::Caller;
+use crate::error::ApiError;
+use crate::routes::path_id::PathDelivery;
+use crate::server::Service;
+
+/// What is on its way.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct RetryStarted {
+    /// The delivery: the same, and so is its `webhook-id`.
+    #[schema(value_type = String, format = "uuid")]
+    delivery_id: Uuid,
+    /// The attempt that is made now. It goes on counting.
+    #[schema(example = 10)]
+    attempt: u32,
+}
+
+/// Retry a delivery that has ended.
+///
+/// At once, with the subscription as it is now; if that fails, the retry schedule begins anew. Also
+/// of a delivery that arrived. It keeps its `webhook-id`, so a receiver that drops repeats by it
+/// drops this one, too. A test is sent once more and not retried. 409 while an attempt is owed
+/// anyway, or when nothing would be sent because the subscription is inactive or deleted.
+#[utoipa::path(
+    post, path = "/deliveries/{id}/retry", tag = "Logs", operation_id = "retryDelivery",
+    params(("id" = String, Path, description = "The delivery", format = "uuid")),
+    responses(
+        (status = 202, description = "It is on its way", body = RetryStarted),
+        (status = 409, description = "Not as things stand"),
+    ),
+    security(("api_key" = ["write"]))
+)]
+pub(crate) async fn start(
+    caller: Caller,
+    service: web::Data<Service>,
+    PathDelivery(id): PathDelivery,
+) -> Result<HttpResponse, ApiError> {
+    let now = Timestamp::from(SystemTime::now());
+    let owner = Some(caller.organization);
+    let store = &service.api.store;
+    let owed = match store.start_again(owner, id, Cause::Retry, now).await? {
+        Again::Owed(owed) => owed,
+        Again::Unknown => return Err(ApiError::NotFound),
+        Again::Pending => {
+            return Err(ApiError::Conflict(
+                "an attempt of the delivery is owed anyway; `next_attempt_at` says when",
+            ));
+        }
+        Again::Inactive => return Err(ApiError::Conflict("the subscription is inactive")),
+        Again::Deleted => return Err(ApiError::Conflict("the subscription was deleted")),
+    };
+    let scheduled = Scheduled {
+        owed,
+        delay: Duration::ZERO,
+    };
+    service.api.publisher.publish_attempts(&[scheduled]).await?;
+    Ok(HttpResponse::Accepted().json(RetryStarted {
+        delivery_id: id.0,
+        attempt: owed.attempt,
+    }))
+}
