@@ -171,12 +171,15 @@ mod tests {
             .collect();
         insta::assert_snapshot!(calls.join("\n"), @r"
         get /deliveries/{id}: 200 401 403 404 429 500 503 508
+        post /deliveries/{id}/retry: 202 401 403 404 409 429 500 503 508
         get /docs: 200
         post /events: 202 400 401 403 413 415 422 429 500 503 508
         get /events/{event_id}: 200 401 403 404 429 500 503 508
         get /healthz: 200
         get /openapi.json: 200
         get /readyz: 200 503
+        delete /replays/{id}: 204 401 403 404 429 500 503 508
+        get /replays/{id}: 200 401 403 404 429 500 503 508
         get /webhooks: 200 401 403 422 429 500 503 508
         post /webhooks: 201 400 401 403 413 415 422 429 500 503 508
         get /webhooks/logs/all: 200 401 403 422 429 500 503 508
@@ -185,6 +188,7 @@ mod tests {
         patch /webhooks/{id}: 200 400 401 403 404 413 415 422 429 500 503 508
         get /webhooks/{id}/deliveries: 200 401 403 404 422 429 500 503 508
         get /webhooks/{id}/logs: 200 401 403 404 422 429 500 503 508
+        post /webhooks/{id}/replay: 200 202 400 401 403 404 409 413 415 422 429 500 503 508
         post /webhooks/{id}/test: 202 401 403 404 429 500 503 508
         ");
     }

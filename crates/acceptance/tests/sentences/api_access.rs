@@ -21,7 +21,7 @@ pub(crate) fn shared() -> Vec<Shared> {
 }
 
 /// What a call needs a key for.
-const CALLS: [(Method, &str, &str); 10] = [
+const CALLS: [(Method, &str, &str); 11] = [
     (Method::GET, "/webhooks", "read"),
     (Method::GET, "/webhooks/{id}", "read"),
     (Method::GET, "/webhooks/{id}/logs", "read"),
@@ -30,6 +30,7 @@ const CALLS: [(Method, &str, &str); 10] = [
     (Method::POST, "/webhooks", "write"),
     (Method::PATCH, "/webhooks/{id}", "write"),
     (Method::POST, "/webhooks/{id}/test", "write"),
+    (Method::POST, "/webhooks/{id}/replay", "write"),
     (Method::DELETE, "/webhooks/{id}", "write"),
     (Method::POST, "/events", "publish"),
 ];

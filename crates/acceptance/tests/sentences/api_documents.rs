@@ -78,20 +78,24 @@ async fn the_document_names_every_call(home: Arc<Home>) -> anyhow::Result<()> {
     }
     for call in [
         "delete /webhooks/{id}",
+        "delete /replays/{id}",
         "get /deliveries/{id}",
         "get /docs open",
         "get /events/{event_id}",
         "get /healthz open",
         "get /openapi.json open",
         "get /readyz open",
+        "get /replays/{id}",
         "get /webhooks",
         "get /webhooks/logs/all",
         "get /webhooks/{id}",
         "get /webhooks/{id}/deliveries",
         "get /webhooks/{id}/logs",
         "patch /webhooks/{id}",
+        "post /deliveries/{id}/retry",
         "post /events",
         "post /webhooks",
+        "post /webhooks/{id}/replay",
         "post /webhooks/{id}/test",
     ] {
         ensure!(calls.contains(call), "{call} is not among {calls:?}");

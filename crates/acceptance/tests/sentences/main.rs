@@ -22,6 +22,8 @@ mod publishing;
 mod receiving;
 mod recovery;
 mod restarting;
+mod replays;
+mod retrying;
 mod starting;
 mod stopping;
 mod tracing;
@@ -46,6 +48,8 @@ fn main() -> anyhow::Result<ExitCode> {
             delivering::shared(),
             publishing::shared(),
             receiving::shared(),
+            replays::shared(),
+            retrying::shared(),
         ]
         .concat(),
         alone: [
@@ -54,6 +58,7 @@ fn main() -> anyhow::Result<ExitCode> {
             failing::alone(),
             fairness::alone(),
             restarting::alone(),
+            replays::alone(),
             starting::alone(),
             stopping::alone(),
             tracing::alone(),
@@ -66,6 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
             outages::distributed(),
             recovery::distributed(),
             restarting::distributed(),
+            replays::distributed(),
             starting::distributed(),
             stopping::distributed(),
         ]

@@ -15,6 +15,7 @@ mod log;
 mod overdue;
 mod progress;
 mod queue;
+mod replays;
 mod retention;
 mod subscriptions;
 mod tls;

@@ -5,6 +5,7 @@ mod deliveries;
 mod limits;
 mod logs;
 mod publishing;
+mod replays;
 mod served;
 mod subscriptions;
 

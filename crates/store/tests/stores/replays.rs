@@ -1,0 +1,379 @@
+//! Replays: which deliveries, each once, whoever takes the turns and whoever dies.
+
+use std::collections::BTreeMap;
+
+use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
+use hookline_core::event_type::{EventType, EventTypes};
+use hookline_core::ids::{DeliveryId, EventId, ReplayId, SubscriptionId};
+use hookline_core::replay::{ReplayFilter, Wanted};
+use hookline_core::subscription::{Status, SubscriptionPatch};
+use hookline_core::timestamp::Timestamp;
+use hookline_store::{
+    Follow, NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, Replayable, Store,
+};
+use uuid::Uuid;
+
+use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
+
+on_both![
+    a_replay_starts_what_the_receiver_does_not_have_and_nothing_else,
+    a_replay_is_narrowed_by_time_type_and_status,
+    dispatchers_side_by_side_replay_each_delivery_once,
+    who_takes_over_hands_on_what_a_dead_one_started,
+    a_cancelled_replay_starts_no_more_and_still_hands_on_what_it_has_started,
+    a_replay_ends_when_its_subscription_does,
+    an_organization_has_so_many_running_and_no_more,
+    an_ended_replay_is_forgotten_with_the_retention,
+];
+
+const SECOND: i64 = 1_000_000;
+
+/// When replays are made: after every delivery.
+fn later() -> Timestamp {
+    at(NOW + SECOND)
+}
+
+fn scope(to: SubscriptionId, filter: ReplayFilter) -> ReplayScope {
+    ReplayScope {
+        organization: organization("a"),
+        subscription: to,
+        filter,
+    }
+}
+
+async fn count(fixture: &Fixture, to: SubscriptionId, filter: ReplayFilter) -> Replayable {
+    let counted = fixture.store.count_replay(scope(to, filter), later());
+    counted.await.unwrap()
+}
+
+async fn start(fixture: &Fixture, to: SubscriptionId, filter: ReplayFilter) -> ReplayId {
+    let id = ReplayId(Uuid::new_v4());
+    let new = NewReplay {
+        id,
+        scope: scope(to, filter),
+        expected: 1,
+        max_running: 5,
+    };
+    let started = fixture.store.start_replay(new, later()).await.unwrap();
+    assert_eq!(started, Replayable::Deliveries(1));
+    id
+}
+
+async fn shown(fixture: &Fixture, id: ReplayId) -> Replay {
+    let found = fixture.store.replay(organization("a"), id).await.unwrap();
+    found.unwrap()
+}
+
+/// Takes one turn at `when` and leaves it open.
+async fn turn(store: &Store, when: i64, limit: usize) -> Option<ReplayStep> {
+    let (when, until) = (at(NOW + when), at(NOW + when + 5 * SECOND));
+    let turn = store.take_replay_turn(when, until).await.unwrap()?;
+    Some(store.replay_step(turn, limit, when).await.unwrap())
+}
+
+/// Takes turns until there are none.
+async fn finish(store: &Store) -> Vec<OwedAttempt> {
+    let mut all = Vec::new();
+    while let Some(turn) = store
+        .take_replay_turn(later(), at(NOW + 9 * SECOND))
+        .await
+        .unwrap()
+    {
+        let step = store.replay_step(turn, 2, later()).await.unwrap();
+        if let ReplayStep::HandOn(owed) = step {
+            all.extend(owed);
+            store.end_replay_turn(turn, later()).await.unwrap();
+        }
+    }
+    all
+}
+
+fn ids(owed: &[OwedAttempt]) -> Vec<DeliveryId> {
+    let mut ids: Vec<_> = owed.iter().map(|owed| owed.delivery).collect();
+    ids.sort_unstable();
+    ids
+}
+
+fn delivery(to: SubscriptionId, id: &str) -> DeliveryId {
+    DeliveryId::of(&organization("a"), &EventId::parse(id).unwrap(), to)
+}
+
+fn sorted(to: SubscriptionId, names: &[&str]) -> Vec<DeliveryId> {
+    let mut ids: Vec<_> = names.iter().map(|name| delivery(to, name)).collect();
+    ids.sort_unstable();
+    ids
+}
+
+async fn switch(fixture: &Fixture, id: SubscriptionId, status: Status) {
+    let patch = SubscriptionPatch {
+        status: Some(status),
+        ..Default::default()
+    };
+    let changed = fixture
+        .store
+        .change_subscription(organization("a"), id, patch, now());
+    changed.await.unwrap().unwrap();
+}
+
+async fn ended(fixture: &Fixture, to: SubscriptionId, id: &str, follow: Follow) {
+    let owed = fixture.owed("a", id).await;
+    let record = attempted(owed, to, &event("a", id), follow);
+    assert_eq!(fixture.record(vec![record]).await.len(), 1);
+}
+
+async fn exhausted(fixture: &Fixture, to: SubscriptionId, names: &[&str]) {
+    for name in names {
+        ended(fixture, to, name, Follow::Exhausted(GaveUp::OutOfAttempts)).await;
+    }
+}
+
+async fn a_replay_starts_what_the_receiver_does_not_have_and_nothing_else(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    exhausted(&fixture, to, &["exhausted"]).await;
+    ended(&fixture, to, "delivered", Follow::Delivered).await;
+    // Void: it was pending when the subscription was switched off, and missed one while it was.
+    fixture.owed("a", "void").await;
+    switch(&fixture, to, Status::Inactive(None)).await;
+    fixture.take_in(vec![event("a", "missed")]).await;
+    let refused = count(&fixture, to, ReplayFilter::default()).await;
+    assert_eq!(refused, Replayable::Inactive);
+    switch(&fixture, to, Status::Active).await;
+    fixture.owed("a", "pending").await;
+    let test = fixture.store.create_test(to, event("a", "test"), now());
+    let test = test.await.unwrap().unwrap();
+    let exhausts = Follow::Exhausted(GaveUp::OutOfAttempts);
+    let mut record = attempted(test, to, &event("a", "test"), exhausts);
+    record.origin = hookline_core::delivery::Origin::Test;
+    fixture.record(vec![record]).await;
+
+    let counted = count(&fixture, to, ReplayFilter::default()).await;
+    assert_eq!(counted, Replayable::Deliveries(3));
+    let id = start(&fixture, to, ReplayFilter::default()).await;
+    assert_eq!(shown(&fixture, id).await.state, ReplayState::Running);
+    // What comes after the replay was made is not its business.
+    let after = fixture
+        .store
+        .take_in(&fixture.index, vec![event("a", "after")].into(), later());
+    after.await.unwrap();
+
+    let owed = finish(&fixture.store).await;
+    assert_eq!(ids(&owed), sorted(to, &["exhausted", "void", "missed"]));
+    let generations: Vec<_> = owed.iter().map(|one| one.generation).collect();
+    assert_eq!(generations, [1, 1, 1]);
+    let replay = shown(&fixture, id).await;
+    assert_eq!(replay.replayed, 3);
+    assert_eq!(replay.state, ReplayState::Finished { at: later() });
+    let counted = count(&fixture, to, ReplayFilter::default()).await;
+    assert_eq!(counted, Replayable::Deliveries(0));
+}
+
+async fn a_replay_is_narrowed_by_time_type_and_status(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    exhausted(&fixture, to, &["1", "2"]).await;
+    ended(&fixture, to, "3", Follow::Delivered).await;
+    let only = |wanted| ReplayFilter {
+        wanted,
+        ..Default::default()
+    };
+    let of_type = |event_type| ReplayFilter {
+        event_types: Some(EventTypes::new(vec![event_type]).unwrap()),
+        ..Default::default()
+    };
+    let span = |since, until| ReplayFilter {
+        since,
+        until,
+        ..Default::default()
+    };
+    let before = Some(at(NOW - 1));
+    for (filter, expected) in [
+        (only(Wanted::Skipped), vec![]),
+        (of_type(EventType::WorkflowStarted), vec![]),
+        (span(None, Some(now())), vec![]),
+        (span(before, Some(now())), vec![]),
+        (span(Some(at(NOW + 1)), None), vec![]),
+        (only(Wanted::Delivered), vec!["3"]),
+        (span(Some(now()), Some(at(NOW + 1))), vec!["1", "2"]),
+    ] {
+        let counted = count(&fixture, to, filter.clone()).await;
+        assert_eq!(
+            counted,
+            Replayable::Deliveries(expected.len() as u64),
+            "{filter:?}"
+        );
+        let id = start(&fixture, to, filter.clone()).await;
+        let owed = finish(&fixture.store).await;
+        assert_eq!(ids(&owed), sorted(to, &expected), "{filter:?}");
+        assert_eq!(shown(&fixture, id).await.filter, filter);
+    }
+    // Both of the last are pending now, and so nobody else's.
+    let failed = of_type(EventType::WorkflowFailed);
+    assert_eq!(count(&fixture, to, failed).await, Replayable::Deliveries(0));
+}
+
+async fn dispatchers_side_by_side_replay_each_delivery_once(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let names: Vec<String> = (0..30).map(|number| number.to_string()).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    exhausted(&fixture, to, &names).await;
+    let first = start(&fixture, to, ReplayFilter::default()).await;
+    let second = start(&fixture, to, ReplayFilter::default()).await;
+    let mut dispatchers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let store = fixture.store.clone();
+        dispatchers.spawn(async move { finish(&store).await });
+    }
+    let owed: Vec<OwedAttempt> = dispatchers.join_all().await.into_iter().flatten().collect();
+    // A dispatcher ends when it finds no turn that is due; another may have had the last one.
+    let mut times: BTreeMap<DeliveryId, usize> = BTreeMap::new();
+    for one in owed.into_iter().chain(finish(&fixture.store).await) {
+        *times.entry(one.delivery).or_default() += 1;
+    }
+    assert_eq!(times.len(), names.len());
+    assert!(times.values().all(|times| *times == 1), "{times:?}");
+    let replayed = shown(&fixture, first).await.replayed + shown(&fixture, second).await.replayed;
+    assert_eq!(replayed, names.len() as u64);
+}
+
+async fn who_takes_over_hands_on_what_a_dead_one_started(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    exhausted(&fixture, to, &["1", "2", "3"]).await;
+    let id = start(&fixture, to, ReplayFilter::default()).await;
+    let store = &fixture.store;
+    let frozen = store.take_replay_turn(later(), at(NOW + 6 * SECOND)).await;
+    let frozen = frozen.unwrap().unwrap();
+    let step = store.replay_step(frozen, 2, later()).await.unwrap();
+    let ReplayStep::HandOn(started) = step else {
+        panic!("nothing was started")
+    };
+    assert_eq!(started.len(), 2);
+    assert_eq!(
+        turn(store, 5 * SECOND, 2).await,
+        None,
+        "a turn has one taker"
+    );
+
+    // The first taker says nothing more. One of the two was attempted all the same.
+    let made = attempted(started[0], to, &event("a", "1"), Follow::Delivered);
+    assert_eq!(fixture.record(vec![made]).await.len(), 1);
+    let again = turn(store, 7 * SECOND, 2).await.unwrap();
+    assert_eq!(again, ReplayStep::HandOn(vec![started[1]]));
+    assert_eq!(shown(&fixture, id).await.replayed, 2);
+
+    // It wakes up, and its turn is over: it says nothing for those of the other.
+    store.end_replay_turn(frozen, later()).await.unwrap();
+    let nothing = store.replay_step(frozen, 2, later()).await.unwrap();
+    assert_eq!(nothing, ReplayStep::Nothing);
+    let again = turn(store, 14 * SECOND, 2).await.unwrap();
+    assert_eq!(again, ReplayStep::HandOn(vec![started[1]]));
+    assert_eq!(shown(&fixture, id).await.replayed, 2);
+}
+
+async fn a_cancelled_replay_starts_no_more_and_still_hands_on_what_it_has_started(
+    fixture: Fixture,
+) {
+    let to = fixture.subscribe("a").await.id;
+    exhausted(&fixture, to, &["1", "2", "3"]).await;
+    let id = start(&fixture, to, ReplayFilter::default()).await;
+    let store = &fixture.store;
+    let started = turn(store, SECOND, 2).await.unwrap();
+    let cancel = async |owner| {
+        store
+            .cancel_replay(organization(owner), id, at(NOW + 9))
+            .await
+    };
+    assert!(!cancel("b").await.unwrap());
+    assert!(cancel("a").await.unwrap());
+    let why = ReplayEnded::Requested;
+    let cancelled = ReplayState::Cancelled {
+        at: at(NOW + 9),
+        why,
+    };
+    assert_eq!(shown(&fixture, id).await.state, cancelled);
+    // Whoever had the turn died.
+    assert_eq!(turn(store, 9 * SECOND, 2).await.unwrap(), started);
+    let taken = store
+        .take_replay_turn(at(NOW + 20 * SECOND), at(NOW + 25 * SECOND))
+        .await;
+    let taken = taken.unwrap().unwrap();
+    store.end_replay_turn(taken, later()).await.unwrap();
+    assert_eq!(turn(store, 21 * SECOND, 2).await, Some(ReplayStep::Nothing));
+    assert_eq!(turn(store, 99 * SECOND, 2).await, None);
+    assert_eq!(shown(&fixture, id).await.replayed, 2);
+    assert!(cancel("a").await.unwrap());
+    assert_eq!(shown(&fixture, id).await.state, cancelled);
+}
+
+async fn a_replay_ends_when_its_subscription_does(fixture: Fixture) {
+    for (index, why) in [
+        ReplayEnded::SubscriptionInactive,
+        ReplayEnded::SubscriptionDeleted,
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let to = fixture.subscribe("a").await.id;
+        let name = index.to_string();
+        exhausted(&fixture, to, &[&name]).await;
+        let id = start(&fixture, to, ReplayFilter::default()).await;
+        match why {
+            ReplayEnded::SubscriptionDeleted => {
+                let deleted = fixture
+                    .store
+                    .delete_subscription(organization("a"), to, now());
+                assert!(deleted.await.unwrap());
+                let unknown = count(&fixture, to, ReplayFilter::default()).await;
+                assert_eq!(unknown, Replayable::Unknown);
+            }
+            _ => switch(&fixture, to, Status::Inactive(None)).await,
+        }
+        assert_eq!(finish(&fixture.store).await, []);
+        let at = later();
+        let state = shown(&fixture, id).await.state;
+        assert_eq!(state, ReplayState::Cancelled { at, why });
+        let left = fixture.store.owed(vec![delivery(to, &name)]).await.unwrap();
+        let state = left[&delivery(to, &name)].state;
+        assert!(
+            matches!(state, DeliveryState::Exhausted { .. }),
+            "{state:?}"
+        );
+    }
+}
+
+async fn an_organization_has_so_many_running_and_no_more(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let start = async || {
+        let new = NewReplay {
+            id: ReplayId(Uuid::new_v4()),
+            scope: scope(to, ReplayFilter::default()),
+            expected: 0,
+            max_running: 2,
+        };
+        fixture.store.start_replay(new, later()).await.unwrap()
+    };
+    let (a, b, c, d) = tokio::join!(start(), start(), start(), start());
+    let answers = [a, b, c, d];
+    let started = answers
+        .iter()
+        .filter(|answer| **answer == Replayable::Deliveries(0));
+    assert_eq!(started.count(), 2, "{answers:?}");
+    assert!(answers.contains(&Replayable::TooMany));
+    finish(&fixture.store).await;
+    assert_eq!(start().await, Replayable::Deliveries(0));
+}
+
+async fn an_ended_replay_is_forgotten_with_the_retention(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let ended = start(&fixture, to, ReplayFilter::default()).await;
+    finish(&fixture.store).await;
+    let running = start(&fixture, to, ReplayFilter::default()).await;
+    let known = async |id| fixture.store.replay(organization("a"), id).await.unwrap();
+    fixture.store.forget_replays(later()).await.unwrap();
+    assert!(known(ended).await.is_some());
+    fixture
+        .store
+        .forget_replays(at(NOW + 2 * SECOND))
+        .await
+        .unwrap();
+    assert!(known(ended).await.is_none());
+    assert!(known(running).await.is_some());
+}
