@@ -334,7 +334,7 @@ impl Store {
         owner: OrganizationId,
         id: EventId,
     ) -> Result<Option<EventStory>, StoreError> {
-        run!(self, read, |conn, q| q::deliveries::of_event(
+        run!(self, read, |conn, q| q::event_story::find(
             conn, &owner, &id
         ))
     }

@@ -1,32 +1,23 @@
-//! What became of events, as their owner sees it: a pending delivery that its subscription will no
+//! Deliveries as their owner sees them: a pending delivery that its subscription will no
 //! longer get reads as what it will be noted as when its turn comes.
-
-use std::collections::HashSet;
 
 use diesel::prelude::*;
 use hookline_core::delivery::{DeliveryState, Origin};
-use hookline_core::event_type::EventType;
-use hookline_core::ids::{DeliveryId, EventId, EventKey, OrganizationId, SubscriptionId};
-use hookline_core::subscription::{Subscription, SubscriptionName};
+use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
-use super::subscriptions::list;
 use crate::columns::Key;
 use crate::error::StoreError;
 use crate::records::{
-    Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, EventStory, Fate, Listing, PageStart,
-    Standing, Standings, SubscriptionFate, Window,
+    Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, Listing, PageStart, Standing, Standings,
 };
 use crate::rows::{AttemptRow, corrupt, read_event_type, read_origin, read_state};
 use crate::schema::{attempts, deliveries, events, subscriptions};
 
-/// How many subscriptions the story of an event tells of.
-const SUBSCRIPTIONS: u32 = 1_000;
-
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = deliveries)]
-struct DeliveryColumns {
+pub(super) struct DeliveryColumns {
     id: Key,
     subscription_id: i64,
     origin: String,
@@ -41,8 +32,8 @@ struct DeliveryColumns {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = subscriptions)]
-struct SubscriptionColumns {
-    name: String,
+pub(super) struct SubscriptionColumns {
+    pub(super) name: String,
     is_active: bool,
     activation: i64,
     deleted_at: Option<i64>,
@@ -50,12 +41,12 @@ struct SubscriptionColumns {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = events)]
-struct EventColumns {
+pub(super) struct EventColumns {
     event_id: String,
     event_type: String,
 }
 
-type Row = (DeliveryColumns, SubscriptionColumns, EventColumns);
+pub(super) type Row = (DeliveryColumns, SubscriptionColumns, EventColumns);
 
 /// Narrows a query over deliveries and subscriptions to what was asked for, apart from the type,
 /// which only events know. Its decision on a status is that of [`status_of`], in SQL.
@@ -152,7 +143,7 @@ fn status_of(state: DeliveryState, standing: Standing) -> DeliveryStatus {
     }
 }
 
-fn read((delivery, subscription, event): Row) -> Result<Delivery, StoreError> {
+pub(super) fn read((delivery, subscription, event): Row) -> Result<Delivery, StoreError> {
     let origin = read_origin(&delivery.origin)?;
     let gave_up = delivery.gave_up.as_deref();
     let state = read_state(&delivery.state, delivery.due, delivery.finished_at, gave_up)?;
@@ -218,98 +209,4 @@ pub(crate) fn find(
             .map(|attempt| attempt.into_entry(event_id.clone(), body.clone()))
             .collect::<Result<_, _>>()?,
     }))
-}
-
-pub(crate) fn of_event(
-    conn: &mut Conn,
-    owner: &OrganizationId,
-    id: &EventId,
-) -> Result<Option<EventStory>, StoreError> {
-    let key = Key(EventKey::of(owner, id).0);
-    let found: Option<(String, Vec<u8>, i64)> = events::table
-        .filter(events::key.eq(key))
-        .select((events::event_type, events::body, events::received_at))
-        .first(conn)
-        .optional()?;
-    let Some((event_type, body, received_at)) = found else {
-        return Ok(None);
-    };
-    let event_type = read_event_type(&event_type)?;
-    let received_at = Timestamp::from_unix_micros(received_at);
-    Ok(Some(EventStory {
-        event_id: id.clone(),
-        event_type,
-        received_at,
-        body: String::from_utf8(body).map_err(|why| corrupt("body", why))?,
-        subscriptions: fates(conn, owner, key, event_type, received_at)?,
-    }))
-}
-
-/// Those with a delivery first, should there be too many; then all in the order of their ids.
-fn fates(
-    conn: &mut Conn,
-    owner: &OrganizationId,
-    event: Key,
-    event_type: EventType,
-    received_at: Timestamp,
-) -> Result<Vec<SubscriptionFate>, StoreError> {
-    let rows: Vec<Row> = deliveries::table
-        .inner_join(subscriptions::table)
-        .inner_join(events::table)
-        .filter(deliveries::event_key.eq(event))
-        .order(deliveries::subscription_id)
-        .limit(i64::from(SUBSCRIPTIONS))
-        .select(Row::as_select())
-        .load(conn)?;
-    let mut fates = Vec::with_capacity(rows.len());
-    for row in rows {
-        let name = SubscriptionName::from_store(row.1.name.clone());
-        let delivery = read(row)?;
-        fates.push(SubscriptionFate {
-            subscription: delivery.subscription,
-            name,
-            fate: Fate::Delivery(delivery),
-        });
-    }
-    // A test is for one subscription, and says nothing about the others.
-    let is_test = |fate: &SubscriptionFate| match &fate.fate {
-        Fate::Delivery(delivery) => delivery.origin == Origin::Test,
-        _ => false,
-    };
-    if fates.iter().any(is_test) {
-        return Ok(fates);
-    }
-    let told: HashSet<SubscriptionId> = fates.iter().map(|fate| fate.subscription).collect();
-    let window = Window {
-        limit: Some(SUBSCRIPTIONS),
-        offset: 0,
-    };
-    let others = list(conn, owner, window)?.rows.into_iter();
-    let room = usize::try_from(SUBSCRIPTIONS).unwrap_or(usize::MAX) - fates.len();
-    fates.extend(
-        others
-            .filter(|other| !told.contains(&other.id))
-            .take(room)
-            .map(|other| SubscriptionFate {
-                subscription: other.id,
-                fate: without_delivery(&other, event_type, received_at),
-                name: other.name,
-            }),
-    );
-    fates.sort_unstable_by_key(|fate| fate.subscription);
-    Ok(fates)
-}
-
-fn without_delivery(
-    subscription: &Subscription,
-    event_type: EventType,
-    received_at: Timestamp,
-) -> Fate {
-    if subscription.created_at > received_at {
-        Fate::CreatedLater
-    } else if !subscription.events.to_set().contains(event_type) {
-        Fate::Filtered
-    } else {
-        Fate::ChangedSince
-    }
 }

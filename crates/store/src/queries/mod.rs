@@ -4,6 +4,7 @@
 pub(crate) mod access;
 pub(crate) mod again;
 pub(crate) mod deliveries;
+pub(crate) mod event_story;
 pub(crate) mod failing;
 pub(crate) mod intake;
 pub(crate) mod log;
