@@ -199,9 +199,9 @@ async fn a_replay_keeps_its_pace_and_ends_when_it_is_told_to(kind: Kind) -> anyh
     let (first, count) = replay(client, id, json!({})).await?;
     ensure!(count == EVENTS as u64, "{count}");
     let received = receiver.wait_for(5).await?;
-    // Four waits, the last of which the way through the queues may have shortened.
+    // Four waits, of which a busy machine may take some; without them all come at once.
     let took = received[4].at - received[0].at;
-    ensure!(took >= Duration::from_millis(700), "five came in {took:?}");
+    ensure!(took >= Duration::from_millis(400), "five came in {took:?}");
     let shown = client.get(&first).await?.expect(200)?.json;
     ensure!(
         shown["status"] == "running" && shown["finished_at"].is_null(),
