@@ -360,9 +360,20 @@ impl Store {
         now: Timestamp,
     ) -> Result<Given, StoreError> {
         let index = index.clone();
-        run!(self, write, |conn, q| q::intake::take_in(
-            conn, &index, &events, now
-        ))
+        match &self.home {
+            Home::Postgres(home) => {
+                home.run(move |conn| postgres::queries::intake::take_in(conn, &index, &events, now))
+                    .await
+            }
+            Home::Sqlite(home) => {
+                let asked = home.clone();
+                home.write(move |conn| {
+                    index.believe(asked.failures());
+                    sqlite::queries::intake::take_in(conn, &index, &events, now)
+                })
+                .await
+            }
+        }
     }
 
     /// What is known of these deliveries; one that is not there is not in the answer.

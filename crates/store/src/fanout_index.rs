@@ -15,9 +15,23 @@ pub struct FanoutIndex(Arc<Mutex<Known>>);
 struct Known {
     version: i64,
     index: SubscriptionIndex,
+    failures: u64,
 }
 
 impl FanoutIndex {
+    /// Forgets everything where transactions have failed since it was learnt: an intake sees the
+    /// changes before it in its own transaction, and when that is taken back, their versions are
+    /// given out again.
+    pub(crate) fn believe(&self, failures: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.failures != failures {
+            *known = Known {
+                failures,
+                ..Known::default()
+            };
+        }
+    }
+
     /// Brings the index up to date with what `changes` finds after its version, then asks it.
     pub(crate) fn with<T>(
         &self,
@@ -31,5 +45,32 @@ impl FanoutIndex {
         }
         known.version = version;
         Ok(ask(&known.index))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_learnt_before_a_failure_is_learnt_anew() {
+        let index = FanoutIndex::default();
+        let asked_after = |failures| {
+            index.believe(failures);
+            let mut after = None;
+            let asked = index.with(
+                |version| {
+                    after = Some(version);
+                    Ok((Vec::new(), 7))
+                },
+                |_| (),
+            );
+            assert!(asked.is_ok());
+            after
+        };
+        assert_eq!(asked_after(0), Some(0));
+        assert_eq!(asked_after(0), Some(7));
+        assert_eq!(asked_after(1), Some(0));
+        assert_eq!(asked_after(1), Some(7));
     }
 }

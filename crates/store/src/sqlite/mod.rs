@@ -102,8 +102,14 @@ impl Sqlite {
         .unwrap_or_else(|died| Err(StoreError::Refused(died.to_string())))
     }
 
+    /// Whether the last transaction was written.
     pub(crate) fn is_ready(&self) -> bool {
-        self.writer.is_alive()
+        self.writer.is_ready()
+    }
+
+    /// How many transactions were taken back as a whole.
+    pub(crate) fn failures(&self) -> u64 {
+        self.writer.failures()
     }
 }
 
