@@ -1,6 +1,6 @@
 # The commands of this project. Each is a script or two lines; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fuzz up down
+.PHONY: help demo test check chaos fuzz up down
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ test: ## every test, also on a private PostgreSQL and RabbitMQ; ARGS="part of a 
 
 check: ## format, lints, documentation, layering, licences, unused dependencies, scripts
 	@deploy/check
+
+chaos: ## kill, freeze and stop every part under load; SEED=7 DURATION=10m ARGS="--report FILE"
+	@deploy/chaos $(if $(SEED),--seed $(SEED)) --duration $(or $(DURATION),60s) $(ARGS)
 
 fuzz: ## bytes that nobody would write, to each reader of outside bytes; TARGET=name DURATION=30s
 	@deploy/fuzz

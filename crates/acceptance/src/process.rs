@@ -16,13 +16,18 @@ pub struct Process {
     log: PathBuf,
 }
 
-/// The path of one of the workspace's binaries, which stands beside the tests.
+/// The path of one of the workspace's binaries. They stand beside this program, and one level above
+/// a test.
 ///
 /// # Errors
 /// When it was not built.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
-    let test = std::env::current_exe()?;
-    let folder = test.ancestors().nth(2).context("the test has no folder")?;
+    let this = std::env::current_exe()?;
+    let folder = this.parent().context("this program has no folder")?;
+    let folder = match folder.ends_with("deps") {
+        true => folder.parent().context("this test has no folder")?,
+        false => folder,
+    };
     let path = folder.join(name);
     if !path.exists() {
         bail!(

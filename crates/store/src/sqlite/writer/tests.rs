@@ -1,10 +1,5 @@
 //! A full disk at will: SQLite answers alike when a file may have no more pages.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing there and then"
-)]
-
 use std::sync::mpsc::channel;
 
 use diesel::sql_types::BigInt;

@@ -1,0 +1,119 @@
+//! `make chaos`: crash safety, tried out for as long as you like.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use hookline_acceptance::chaos::report::Report;
+use hookline_acceptance::chaos::schedule::Scene;
+use hookline_acceptance::chaos::{Plan, disk, run};
+
+/// Kills, freezes and stops the parts of a home under load, and says whether anything was lost.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Where chance begins; another each time when it is left out
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// How long there is load, such as 30s or 10m
+    #[arg(long, default_value = "60s", value_parser = duration)]
+    duration: Duration,
+
+    /// What is tried
+    #[arg(long, value_enum, default_value = "all")]
+    scene: Which,
+
+    /// Events that are published each second, in each way that a home has
+    #[arg(long, default_value_t = 40)]
+    rate: u32,
+
+    /// Write a report to FILE, as Markdown
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Which {
+    /// Three services with PostgreSQL and RabbitMQ
+    Distributed,
+    /// `hookline serve`
+    Embedded,
+    /// `hookline serve` on a disk that fills up
+    FullDisk,
+    /// All of them, one after the other
+    All,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let (number, seconds) = match (text.strip_suffix('s'), text.strip_suffix('m')) {
+        (Some(number), _) => (number, 1),
+        (_, Some(number)) => (number, 60),
+        _ => (text, 1),
+    };
+    match number.parse::<u32>() {
+        Ok(number @ 1..) => Ok(Duration::from_secs(u64::from(number) * seconds)),
+        _ => Err("say how long, such as 30s or 10m".to_owned()),
+    }
+}
+
+impl Which {
+    fn scenes(self) -> &'static [Scene] {
+        match self {
+            Which::Distributed => &[Scene::Distributed],
+            Which::Embedded => &[Scene::Embedded],
+            Which::FullDisk => &[Scene::FullDisk],
+            Which::All => &[Scene::Distributed, Scene::Embedded, Scene::FullDisk],
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<ExitCode> {
+    let arguments = Arguments::parse();
+    // Both the product and this program speak HTTP; whoever comes first chooses ring.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::select! {
+        ended = try_all(&arguments) => ended,
+        // What was started ends with the run that is dropped here.
+        stopped = tokio::signal::ctrl_c() => {
+            stopped?;
+            anyhow::bail!("interrupted")
+        }
+    }
+}
+
+async fn try_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let mut reports = Vec::new();
+    for &scene in arguments.scene.scenes() {
+        if scene == Scene::FullDisk
+            && let Some(why) = disk::obstacle()
+        {
+            println!("chaos: a full disk was NOT TRIED: {why}");
+            continue;
+        }
+        let report = run(Plan {
+            seed,
+            scene,
+            length: arguments.duration,
+            rate: arguments.rate,
+        })
+        .await?;
+        for problem in &report.problems {
+            eprintln!("chaos: {problem}");
+        }
+        println!("{}", report.line());
+        reports.push(report);
+    }
+    if let Some(file) = &arguments.report {
+        let pages: Vec<String> = reports.iter().map(Report::page).collect();
+        std::fs::write(file, pages.join("\n"))?;
+    }
+    match reports.iter().all(Report::is_good) {
+        true => Ok(ExitCode::SUCCESS),
+        false => Ok(ExitCode::FAILURE),
+    }
+}

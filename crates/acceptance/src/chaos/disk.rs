@@ -1,0 +1,165 @@
+//! A disk that is full at will: a small file system in memory, and a file that takes what is left
+//! of it. With the right to mount it is mounted; without, it is mounted in a name space of its own,
+//! which a process holds open and others reach through `/proc`.
+
+use std::fs::{File, create_dir_all, remove_file};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+/// Room for what a short run writes, several times.
+const SIZE: &str = "size=64m";
+
+const FILLER: &str = "filler";
+
+/// Rest of the disk that is asked for at once, the last time byte by byte.
+const PIECES: [usize; 3] = [256 * 1024, 4 * 1024, 1];
+
+/// How long the name space may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A small file system. It goes when this is dropped.
+pub(crate) struct SmallDisk {
+    folder: PathBuf,
+    held: Held,
+}
+
+enum Held {
+    /// In our own name space.
+    Mounted,
+    /// In that of a process which does nothing else.
+    By(Child),
+}
+
+/// Why no disk can be filled on this machine; none where one can.
+pub fn obstacle() -> Option<String> {
+    let tried = tempfile::tempdir()
+        .map_err(anyhow::Error::from)
+        .and_then(|folder| SmallDisk::make(&folder.path().join("disk")));
+    tried.err().map(|why| format!("{why:#}"))
+}
+
+impl SmallDisk {
+    /// Mounts one at `folder`, which is made.
+    pub(crate) fn make(folder: &Path) -> anyhow::Result<Self> {
+        create_dir_all(folder)?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", SIZE, "tmpfs"])
+            .arg(folder)
+            .stderr(Stdio::null())
+            .status();
+        if mounted.is_ok_and(|status| status.success()) {
+            let (folder, held) = (folder.to_owned(), Held::Mounted);
+            return Ok(Self { folder, held });
+        }
+        Self::in_name_space(folder)
+    }
+
+    fn in_name_space(folder: &Path) -> anyhow::Result<Self> {
+        // `exec`, so that the process we know is the one that holds it.
+        let script = format!(
+            "mount -t tmpfs -o {SIZE} tmpfs \"$0\" && : >\"$0/{FILLER}\" && exec sleep infinity"
+        );
+        let mut holder = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+            .arg(folder)
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("no file system can be mounted, and there is no `unshare`")?;
+        let inside = folder.strip_prefix("/").context("a folder from the root")?;
+        let reached = Path::new("/proc")
+            .join(holder.id().to_string())
+            .join("root")
+            .join(inside);
+        let began = Instant::now();
+        while !reached.join(FILLER).exists() {
+            let ended = holder.try_wait()?;
+            if ended.is_some() || began.elapsed() > PATIENCE {
+                let _ = holder.kill();
+                let _ = holder.wait();
+                bail!("no file system can be mounted, nor in a name space of our own");
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let held = Held::By(holder);
+        Ok(Self {
+            folder: reached,
+            held,
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Takes all that is left of it.
+    pub(crate) fn fill(&self) -> anyhow::Result<()> {
+        let mut filler = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join(FILLER))?;
+        for piece in PIECES {
+            let piece = vec![b'x'; piece];
+            loop {
+                match filler.write_all(&piece) {
+                    Ok(()) => {}
+                    Err(why) if why.kind() == ErrorKind::StorageFull => break,
+                    Err(why) => return Err(why.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives it back.
+    pub(crate) fn free(&self) -> anyhow::Result<()> {
+        Ok(remove_file(self.folder.join(FILLER))?)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        match &mut self.held {
+            Held::Mounted => {
+                // Lazily: a process that was killed a moment ago may still be there.
+                let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
+            }
+            Held::By(holder) => {
+                let _ = holder.kill();
+                let _ = holder.wait();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_full_until_it_is_freed() {
+        if let Some(why) = obstacle() {
+            eprintln!("NOT TRIED: {why}");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = SmallDisk::make(&folder.path().join("a")).unwrap();
+        let held = SmallDisk::in_name_space(&{
+            let folder = folder.path().join("b");
+            create_dir_all(&folder).unwrap();
+            folder
+        });
+        for disk in [Some(mounted), held.ok()].into_iter().flatten() {
+            let write = || std::fs::write(disk.folder().join("file"), [0; 10_000]);
+            disk.fill().unwrap();
+            assert_eq!(write().unwrap_err().kind(), ErrorKind::StorageFull);
+            disk.free().unwrap();
+            write().unwrap();
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! What was published, what is owed for it, and what came: the judge of a run.
+//!
+//! An event whose publish was confirmed is owed to every subscription that was answered with 201
+//! before that publish began. An event whose publish failed may come or not. Whatever comes must
+//! have been published, to an organization and with a type that the subscription wants, byte for
+//! byte, and always under the same `webhook-id`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::receiver::Received;
+
+/// How many things that went wrong are told; one cause makes many.
+const TOLD: usize = 20;
+
+/// Of how many requests one signature is verified: each costs more than all the rest here.
+const SAMPLE: usize = 8;
+
+/// An event by its organization and id.
+pub(crate) type EventName = (String, String);
+
+/// A subscription, as we know it: by the number in its URL.
+pub(crate) type HookNumber = usize;
+
+/// What a run remembers. Clones are the same book.
+#[derive(Clone, Default)]
+pub(crate) struct Ledger(Arc<Mutex<Book>>);
+
+#[derive(Default)]
+struct Book {
+    events: HashMap<EventName, Published>,
+    hooks: Vec<Hook>,
+    came: HashMap<(EventName, HookNumber), Came>,
+    owners: HashMap<String, (EventName, HookNumber)>,
+    requests: usize,
+    verified: usize,
+    refused: usize,
+    deliveries: Vec<Instant>,
+    wrong: Vec<String>,
+    wrongs: usize,
+}
+
+struct Published {
+    event_type: &'static str,
+    body: String,
+    began: Instant,
+    confirmed: bool,
+}
+
+/// A subscription that was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct Hook {
+    pub(crate) organization: String,
+    pub(crate) events: Vec<&'static str>,
+    pub(crate) secret: String,
+    /// Its id, and since when it is owed: from the answer on.
+    pub(crate) created: Option<(i64, Instant)>,
+}
+
+impl Hook {
+    fn wants(&self, (organization, _): &EventName, event_type: &str) -> bool {
+        self.organization == *organization && self.events.contains(&event_type)
+    }
+}
+
+#[derive(Default)]
+struct Came {
+    webhook_id: String,
+    /// How many requests were answered with 2xx.
+    taken: usize,
+}
+
+/// How a run has ended so far.
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Events whose publish was confirmed.
+    pub confirmed: usize,
+    /// Events whose publish failed, and may have been taken or not.
+    pub unknown: usize,
+    /// Deliveries that are owed for the confirmed ones.
+    pub owed: usize,
+    /// Those of them that came.
+    pub delivered: usize,
+    /// Those of them that did not.
+    pub lost: usize,
+    /// Deliveries of events whose publish failed, and to subscriptions that were just being made.
+    pub besides: usize,
+    /// Requests for what had been taken before.
+    pub duplicates: usize,
+    /// Requests in all.
+    pub requests: usize,
+    /// Signatures that were verified.
+    pub verified: usize,
+    /// Publishes by HTTP that were answered with 503 or 429.
+    pub refused: usize,
+}
+
+impl Ledger {
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A subscription is about to be asked for.
+    pub(crate) fn asks_for(&self, hook: Hook) -> HookNumber {
+        let mut book = self.book();
+        book.hooks.push(hook);
+        book.hooks.len() - 1
+    }
+
+    /// It was made: what is published from now on is owed to it.
+    pub(crate) fn created(&self, number: HookNumber, id: i64) {
+        self.book().hooks[number].created = Some((id, Instant::now()));
+    }
+
+    /// All subscriptions so far.
+    pub(crate) fn hooks(&self) -> Vec<Hook> {
+        self.book().hooks.clone()
+    }
+
+    /// An event is about to be published.
+    pub(crate) fn publishes(&self, name: &EventName, event_type: &'static str, body: &str) {
+        let published = Published {
+            event_type,
+            body: body.to_owned(),
+            began: Instant::now(),
+            confirmed: false,
+        };
+        self.book().events.insert(name.clone(), published);
+    }
+
+    /// It was confirmed.
+    pub(crate) fn confirmed(&self, name: &EventName) {
+        if let Some(event) = self.book().events.get_mut(name) {
+            event.confirmed = true;
+        }
+    }
+
+    /// A publish was answered with 503 or 429.
+    pub(crate) fn refused(&self) {
+        self.book().refused += 1;
+    }
+
+    /// Something happened that may not happen.
+    pub(crate) fn wrong(&self, what: String) {
+        self.book().is_wrong(what);
+    }
+
+    /// A request came to this subscription's URL. How often it came before.
+    pub(crate) fn came(&self, number: HookNumber, request: &Received) {
+        let mut book = self.book();
+        if let Err(what) = book.judge(number, request) {
+            book.is_wrong(what);
+        }
+    }
+
+    /// A request was answered with 2xx.
+    pub(crate) fn taken(&self, number: HookNumber, request: &Received) {
+        let mut book = self.book();
+        let Some(name) = name_in(request) else { return };
+        book.deliveries.push(Instant::now());
+        book.came.entry((name, number)).or_default().taken += 1;
+    }
+
+    /// When requests were answered with 2xx, in order.
+    pub(crate) fn deliveries(&self) -> Vec<Instant> {
+        self.book().deliveries.clone()
+    }
+
+    /// What went wrong, apart from what is missing: the first few, and how many in all.
+    pub(crate) fn wrongs(&self) -> (Vec<String>, usize) {
+        let book = self.book();
+        (book.wrong.clone(), book.wrongs)
+    }
+
+    /// What is owed and has not come.
+    pub(crate) fn missing(&self) -> Vec<(EventName, HookNumber)> {
+        let book = self.book();
+        book.owed()
+            .into_iter()
+            .filter(|owed| !book.was_taken(owed))
+            .collect()
+    }
+
+    /// How often a delivery was taken, by subscription.
+    pub(crate) fn taken_by(&self, number: HookNumber) -> usize {
+        let book = self.book();
+        book.came
+            .iter()
+            .filter(|((_, hook), came)| *hook == number && came.taken > 0)
+            .count()
+    }
+
+    /// Everything in numbers.
+    pub(crate) fn counts(&self) -> Counts {
+        let book = self.book();
+        let owed = book.owed();
+        let delivered = owed.iter().filter(|owed| book.was_taken(owed)).count();
+        let taken = book.came.values().filter(|came| came.taken > 0);
+        let confirmed = book.events.values().filter(|event| event.confirmed).count();
+        Counts {
+            confirmed,
+            unknown: book.events.len() - confirmed,
+            owed: owed.len(),
+            delivered,
+            lost: owed.len() - delivered,
+            besides: taken.clone().count() - delivered,
+            duplicates: taken.map(|came| came.taken - 1).sum(),
+            requests: book.requests,
+            verified: book.verified,
+            refused: book.refused,
+        }
+    }
+}
+
+impl Book {
+    fn is_wrong(&mut self, what: String) {
+        self.wrongs += 1;
+        if self.wrong.len() < TOLD {
+            self.wrong.push(what);
+        }
+    }
+
+    fn judge(&mut self, number: HookNumber, request: &Received) -> Result<(), String> {
+        self.requests += 1;
+        let name = name_in(request).ok_or_else(|| format!("no event: {request:?}"))?;
+        let hook = self
+            .hooks
+            .get(number)
+            .ok_or_else(|| format!("no such subscription: {}", request.path))?;
+        let event = self
+            .events
+            .get(&name)
+            .ok_or_else(|| format!("{name:?} was never published"))?;
+        if !hook.wants(&name, event.event_type) {
+            return Err(format!("{name:?} is not owed to {hook:?}"));
+        }
+        if event.body.as_bytes() != request.body {
+            return Err(format!("the body of {name:?} has changed: {request:?}"));
+        }
+        let id = request
+            .header("webhook-id")
+            .map_err(|why| why.to_string())?;
+        if self.requests % SAMPLE == 0 {
+            request
+                .verify(&hook.secret)
+                .map_err(|why| format!("the signature of {id} does not hold: {why:#}"))?;
+            self.verified += 1;
+        }
+        let key = (name, number);
+        let owner = self
+            .owners
+            .entry(id.to_owned())
+            .or_insert_with(|| key.clone());
+        if *owner != key {
+            return Err(format!("{id} is both {owner:?} and {key:?}"));
+        }
+        let came = self.came.entry(key).or_default();
+        if came.webhook_id.is_empty() {
+            id.clone_into(&mut came.webhook_id);
+        }
+        match came.webhook_id == id {
+            true => Ok(()),
+            false => Err(format!("{} is also {id}", came.webhook_id)),
+        }
+    }
+
+    fn owed(&self) -> Vec<(EventName, HookNumber)> {
+        let mut owed = Vec::new();
+        for (name, event) in self.events.iter().filter(|(_, event)| event.confirmed) {
+            for (number, hook) in self.hooks.iter().enumerate() {
+                let was_there = hook.created.is_some_and(|(_, since)| since <= event.began);
+                if was_there && hook.wants(name, event.event_type) {
+                    owed.push((name.clone(), number));
+                }
+            }
+        }
+        owed
+    }
+
+    fn was_taken(&self, owed: &(EventName, HookNumber)) -> bool {
+        self.came.get(owed).is_some_and(|came| came.taken > 0)
+    }
+}
+
+fn name_in(request: &Received) -> Option<EventName> {
+    let body: Value = serde_json::from_slice(&request.body).ok()?;
+    let text = |name: &str| Some(body[name].as_str()?.to_owned());
+    Some((text("organization_id")?, text("event_id")?))
+}
+
+/// The longest time without a delivery that a moment lies in or that begins within `after` of it.
+pub(crate) fn longest_gap(deliveries: &[Instant], from: Instant, until: Instant) -> Duration {
+    let mut last = from;
+    let mut longest = Duration::ZERO;
+    for &at in deliveries.iter().filter(|at| (from..=until).contains(*at)) {
+        longest = longest.max(at - last);
+        last = at;
+    }
+    longest.max(until - last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(events: &[&'static str]) -> Hook {
+        Hook {
+            organization: "o".to_owned(),
+            events: events.to_vec(),
+            secret: "hush".to_owned(),
+            created: None,
+        }
+    }
+
+    fn request(body: &str, id: &str) -> Received {
+        Received {
+            at: Instant::now(),
+            headers: HashMap::from([("webhook-id".to_owned(), id.to_owned())]),
+            body: body.to_owned().into(),
+            path: "/0".to_owned(),
+        }
+    }
+
+    const BODY: &str = r#"{"organization_id":"o","event_id":"e"}"#;
+
+    fn published(ledger: &Ledger) -> EventName {
+        let name = ("o".to_owned(), "e".to_owned());
+        ledger.publishes(&name, "workflow.failed", BODY);
+        name
+    }
+
+    #[test]
+    fn a_confirmed_event_is_owed_to_who_was_there_before_it() {
+        let ledger = Ledger::default();
+        let before = ledger.asks_for(hook(&["workflow.failed"]));
+        let other = ledger.asks_for(hook(&["workflow.started"]));
+        let unknown = ledger.asks_for(hook(&["workflow.failed"]));
+        ledger.created(before, 1);
+        ledger.created(other, 2);
+        let name = published(&ledger);
+        ledger.created(unknown, 3);
+        assert_eq!(ledger.counts().owed, 0, "nobody has confirmed it");
+        ledger.confirmed(&name);
+        assert_eq!(ledger.missing(), [(name, before)]);
+        ledger.came(before, &request(BODY, "1"));
+        assert_eq!(ledger.counts().lost, 1, "it was not answered with 2xx");
+        ledger.taken(before, &request(BODY, "1"));
+        ledger.taken(before, &request(BODY, "1"));
+        let counts = ledger.counts();
+        assert_eq!(
+            (counts.delivered, counts.lost, counts.duplicates),
+            (1, 0, 1)
+        );
+        assert_eq!(ledger.wrongs().1, 0);
+    }
+
+    #[test]
+    fn what_is_not_owed_or_not_the_same_is_wrong() {
+        let ledger = Ledger::default();
+        let wants = ledger.asks_for(hook(&["workflow.failed"]));
+        let not = ledger.asks_for(hook(&["workflow.started"]));
+        let wrongs = |number, body: &str, id| {
+            ledger.came(number, &request(body, id));
+            ledger.wrongs().1
+        };
+        assert_eq!(wrongs(wants, BODY, "1"), 1, "never published");
+        published(&ledger);
+        assert_eq!(wrongs(wants, BODY, "1"), 1);
+        assert_eq!(wrongs(wants, BODY, "1"), 1, "a repeat is fine");
+        assert_eq!(wrongs(not, BODY, "2"), 2, "not wanted");
+        assert_eq!(wrongs(wants, BODY, "3"), 3, "another id");
+        assert_eq!(
+            wrongs(wants, &BODY.replace(':', ": "), "1"),
+            4,
+            "other bytes"
+        );
+        assert_eq!(wrongs(9, BODY, "1"), 5, "nobody");
+    }
+
+    #[test]
+    fn a_gap_is_the_longest_time_without_a_delivery() {
+        let start = Instant::now();
+        let second = |n| start + Duration::from_secs(n);
+        let deliveries = [second(1), second(2), second(7), second(8)];
+        let gap = |from, until| longest_gap(&deliveries, second(from), second(until)).as_secs();
+        assert_eq!(gap(0, 9), 5);
+        assert_eq!(gap(3, 9), 4);
+        assert_eq!(gap(8, 20), 12);
+    }
+}

@@ -1,0 +1,343 @@
+//! The load: publishers of both ways, and somebody who makes a subscription now and then.
+//!
+//! A publish that is not confirmed is often tried again under the same id, as a publisher should,
+//! and sometimes given up: such an event may be delivered or not.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::ensure;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use rand::rngs::ChaCha8Rng;
+use rand::seq::IndexedRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::ledger::{EventName, Hook, Ledger};
+use super::stage::Tenant;
+use crate::client::{Answer, Client};
+
+const EVENT_TYPES: [&str; 6] = [
+    "workflow.started",
+    "workflow.completed",
+    "workflow.failed",
+    "workflow.step.started",
+    "workflow.step.completed",
+    "workflow.step.failed",
+];
+
+/// How long a publisher waits for a confirm, and a caller for an answer.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// Before an event is tried again.
+const BREATH: Duration = Duration::from_millis(250);
+
+/// How often somebody makes a subscription.
+const SUBSCRIBES: Duration = Duration::from_secs(3);
+
+/// No more subscriptions than this: each wants deliveries of its own.
+const SUBSCRIPTIONS: usize = 14;
+
+/// How many publishers there are of a kind; they share the rate.
+const PUBLISHERS: u32 = 3;
+
+/// A running load.
+pub(crate) struct Load {
+    over: watch::Sender<bool>,
+    players: JoinSet<()>,
+}
+
+/// What all who make load know.
+#[derive(Clone)]
+pub(crate) struct Script {
+    pub(crate) ledger: Ledger,
+    pub(crate) seed: u64,
+    /// Events each second by HTTP, and as many on the broker where there is one.
+    pub(crate) rate: u32,
+    pub(crate) organizations: Vec<(&'static str, Client)>,
+    /// Where receivers listen.
+    pub(crate) receiver: String,
+    pub(crate) amqp: Option<String>,
+    numbers: Arc<AtomicU64>,
+    over: watch::Receiver<bool>,
+}
+
+impl Load {
+    /// Makes the first subscriptions, and then load until [`Load::end`].
+    pub(crate) async fn start(
+        ledger: &Ledger,
+        seed: u64,
+        rate: u32,
+        tenants: &[Tenant],
+        receiver: String,
+        amqp: Option<String>,
+    ) -> anyhow::Result<Self> {
+        let (over, listening) = watch::channel(false);
+        let script = Script {
+            ledger: ledger.clone(),
+            seed,
+            rate,
+            organizations: tenants
+                .iter()
+                .map(|tenant| (tenant.organization, tenant.client.clone()))
+                .collect(),
+            receiver,
+            amqp,
+            numbers: Arc::default(),
+            over: listening,
+        };
+        for events in [
+            &EVENT_TYPES[..],
+            &["workflow.completed", "workflow.failed"],
+            &["workflow.step.started"],
+        ] {
+            for (organization, client) in &script.organizations {
+                let made = script.subscribe(organization, client, events).await;
+                ensure!(made, "a first subscription was not made");
+            }
+        }
+        let mut players = JoinSet::new();
+        for number in 0..PUBLISHERS {
+            players.spawn(script.clone().publish_by_http(number));
+            if let Some(amqp) = script.amqp.clone() {
+                players.spawn(script.clone().publish_on_broker(number, amqp));
+            }
+        }
+        players.spawn(script.subscribe_now_and_then());
+        Ok(Self { over, players })
+    }
+
+    /// Waits for the last answers.
+    pub(crate) async fn end(self) {
+        self.over.send_replace(true);
+        self.players.join_all().await;
+    }
+}
+
+/// An event that is about to be published.
+struct Draft {
+    name: EventName,
+    event_type: &'static str,
+    body: String,
+}
+
+impl Script {
+    fn chance(&self, player: &str, number: u32) -> ChaCha8Rng {
+        let salt = player.bytes().fold(u64::from(number), |salt, byte| {
+            salt.wrapping_mul(31).wrapping_add(u64::from(byte))
+        });
+        ChaCha8Rng::seed_from_u64(self.seed ^ salt)
+    }
+
+    fn is_over(&self) -> bool {
+        *self.over.borrow()
+    }
+
+    fn ticks(&self) -> tokio::time::Interval {
+        let mut ticks = interval(Duration::from_secs(1) * PUBLISHERS / self.rate.max(1));
+        // The time that parts are away is not made up for: that would be a burst, not a load.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks
+    }
+
+    /// The bytes are those that receivers get: nothing but `data` could be written otherwise.
+    fn draft(&self, chance: &mut ChaCha8Rng, organization: &str) -> Draft {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let event_type = EVENT_TYPES
+            .choose(chance)
+            .copied()
+            .unwrap_or("workflow.failed");
+        let id = format!("evt_{number}");
+        let filling = "x".repeat(chance.random_range(0..400));
+        let body = format!(
+            r#"{{"event_id":"{id}","event_type":"{event_type}","workflow_id":"wf_{}","organization_id":"{organization}","timestamp":"2026-11-23T10:30:00Z","data":{{"number": {number}, "price":1.50,"text":"{filling}"}}}}"#,
+            number % 10,
+        );
+        let name = (organization.to_owned(), id);
+        self.ledger.publishes(&name, event_type, &body);
+        Draft {
+            name,
+            event_type,
+            body,
+        }
+    }
+
+    /// Most publishers insist, after a breath; some give up.
+    async fn tries_again(&self, chance: &mut ChaCha8Rng) -> bool {
+        if self.is_over() || chance.random_range(0..10) == 0 {
+            return false;
+        }
+        tokio::time::sleep(BREATH).await;
+        true
+    }
+
+    async fn publish_by_http(self, number: u32) {
+        let mut chance = self.chance("http", number);
+        let mut ticks = self.ticks();
+        while !self.is_over() {
+            ticks.tick().await;
+            let Some((organization, client)) = self.organizations.choose(&mut chance) else {
+                return;
+            };
+            let count = chance.random_range(1..=3);
+            let drafts: Vec<Draft> = (0..count)
+                .map(|_| self.draft(&mut chance, organization))
+                .collect();
+            let bodies: Vec<&str> = drafts.iter().map(|draft| draft.body.as_str()).collect();
+            let body = format!("[{}]", bodies.join(","));
+            loop {
+                if self
+                    .post(client, "/events", body.clone(), 202)
+                    .await
+                    .is_some()
+                {
+                    drafts
+                        .iter()
+                        .for_each(|draft| self.ledger.confirmed(&draft.name));
+                    break;
+                }
+                if !self.tries_again(&mut chance).await {
+                    break;
+                }
+            }
+            // As many events as tickets, however they came.
+            for _ in 1..count {
+                ticks.tick().await;
+            }
+        }
+    }
+
+    /// The answer, where it has the status that it should have. One that is allowed while parts are
+    /// away is none; any other is wrong.
+    async fn post(&self, client: &Client, path: &str, body: String, good: u16) -> Option<Answer> {
+        let request = client
+            .request(reqwest::Method::POST, path)
+            .header("content-type", "application/json")
+            .body(body);
+        // No answer is allowed, too: the process may just have been killed.
+        let answer = timeout(PATIENCE, client.send(request)).await.ok()?.ok()?;
+        match answer.status.as_u16() {
+            status if status == good => Some(answer),
+            429 | 503 if answer.headers.contains_key("retry-after") => {
+                self.ledger.refused();
+                None
+            }
+            status => {
+                let what = format!("POST {path} was answered with {status}: {}", answer.json);
+                self.ledger.wrong(what);
+                None
+            }
+        }
+    }
+
+    async fn publish_on_broker(self, number: u32, amqp: String) {
+        let mut chance = self.chance("amqp", number);
+        let mut ticks = self.ticks();
+        let mut line = None;
+        while !self.is_over() {
+            ticks.tick().await;
+            let Some((organization, _)) = self.organizations.choose(&mut chance) else {
+                return;
+            };
+            let draft = self.draft(&mut chance, organization);
+            loop {
+                let published = timeout(PATIENCE, publish(&mut line, &amqp, &draft)).await;
+                if matches!(published, Ok(Ok(true))) {
+                    self.ledger.confirmed(&draft.name);
+                    break;
+                }
+                // A confirm that is still to come must not be taken for that of the next one.
+                line = None;
+                if !self.tries_again(&mut chance).await {
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn subscribe_now_and_then(self) {
+        let mut chance = self.chance("subscriber", 0);
+        let mut over = self.over.clone();
+        while self.ledger.hooks().len() < SUBSCRIPTIONS {
+            tokio::select! {
+                ended = over.wait_for(|over| *over) => {
+                    drop(ended);
+                    return;
+                }
+                () = tokio::time::sleep(SUBSCRIBES) => {}
+            }
+            let Some((organization, client)) = self.organizations.choose(&mut chance) else {
+                return;
+            };
+            let event_type = EVENT_TYPES.choose(&mut chance).copied();
+            self.subscribe(organization, client, event_type.as_slice())
+                .await;
+        }
+    }
+
+    /// Whether it was made for certain.
+    async fn subscribe(
+        &self,
+        organization: &str,
+        client: &Client,
+        events: &[&'static str],
+    ) -> bool {
+        let number = self.ledger.asks_for(Hook {
+            organization: organization.to_owned(),
+            events: events.to_vec(),
+            secret: "hush".to_owned(),
+            created: None,
+        });
+        let body: Value = json!({
+            "name": format!("hook {number}"), "url": format!("{}/{number}", self.receiver),
+            "events": events, "secret": "hush",
+        });
+        let made = self.post(client, "/webhooks", body.to_string(), 201).await;
+        let id = made.and_then(|answer| answer.json["id"].as_i64());
+        if let Some(id) = id {
+            self.ledger.created(number, id);
+        }
+        id.is_some()
+    }
+}
+
+/// A channel with confirms, and the connection that it needs.
+type Line = (Connection, Channel);
+
+/// Whether it was confirmed and not returned.
+async fn publish(line: &mut Option<Line>, amqp: &str, draft: &Draft) -> anyhow::Result<bool> {
+    let (_, channel) = match line {
+        Some(line) => line,
+        None => {
+            let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
+            let channel = connection.create_channel().await?;
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
+            line.insert((connection, channel))
+        }
+    };
+    let options = BasicPublishOptions {
+        mandatory: true,
+        ..Default::default()
+    };
+    let properties = BasicProperties::default()
+        .with_content_type("application/json".into())
+        .with_delivery_mode(2);
+    let confirm = channel
+        .basic_publish(
+            "workflow.events".into(),
+            draft.event_type.into(),
+            options,
+            draft.body.as_bytes(),
+            properties,
+        )
+        .await?
+        .await?;
+    Ok(matches!(confirm, Confirmation::Ack(None)))
+}

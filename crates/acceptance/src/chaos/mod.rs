@@ -1,0 +1,74 @@
+//! Crash safety, tried out: a home under load whose processes and servers are killed, frozen and
+//! stopped by a seeded schedule, while receivers keep a ledger.
+//!
+//! In the end every event whose publish was confirmed has been delivered to every subscription
+//! that wanted it; nothing was delivered that was not owed; whatever came twice bears the same
+//! `webhook-id`. The reconciler is given nothing to do, so it is the path itself that holds.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tempfile::TempDir;
+
+pub mod disk;
+mod ledger;
+mod load;
+mod receivers;
+pub mod report;
+mod run;
+pub mod schedule;
+mod servers;
+mod settling;
+mod stage;
+
+pub use ledger::Counts;
+use report::Report;
+use schedule::{Act, Scene};
+
+/// What is to be tried.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan {
+    /// Where chance begins.
+    pub seed: u64,
+    /// Where, and what is done there.
+    pub scene: Scene,
+    /// How long there is load, and acts.
+    pub length: Duration,
+    /// How many events are published each second in each way that the home has.
+    pub rate: u32,
+}
+
+/// An act that was done.
+#[derive(Debug, Clone)]
+pub struct Performed {
+    /// What was planned.
+    pub act: Act,
+    /// When it began.
+    pub hit: Instant,
+    /// When everything had been started or thawed again; it need not be ready then.
+    pub back: Instant,
+}
+
+/// Runs a plan, says on standard error what it does, and judges.
+///
+/// # Errors
+/// When the run itself cannot go on: a process ended by itself, or a server did not come back.
+pub async fn run(plan: Plan) -> anyhow::Result<Report> {
+    let folder = new_folder()?;
+    kept_on_failure(run::perform(plan, folder.path()).await, folder)
+}
+
+fn new_folder() -> anyhow::Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("hookline-chaos-")
+        .tempdir()
+        .context("no folder for a run")
+}
+
+/// The logs of a run that failed can be read.
+fn kept_on_failure(ended: anyhow::Result<Report>, folder: TempDir) -> anyhow::Result<Report> {
+    if !ended.as_ref().is_ok_and(Report::is_good) {
+        eprintln!("chaos: the logs are kept in {}", folder.keep().display());
+    }
+    ended
+}

@@ -1,0 +1,143 @@
+//! Receivers as they are: most requests are answered at once, some late, some badly, some not at
+//! all. After a few attempts each is taken, so that a run comes to an end.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+use super::ledger::Ledger;
+use crate::raw::{RawReceiver, read_request};
+use crate::receiver::Received;
+
+/// How a dispatcher's patience is set in these runs; the too late ones exceed it.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
+
+/// From this attempt on every request is taken.
+const IN_THE_END: u32 = 4;
+
+/// What is done with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// 200 after so long.
+    Takes(Duration),
+    /// 200 when nobody listens any more.
+    TakesTooLate,
+    /// 500.
+    Fails,
+    /// 503 with Retry-After.
+    IsBusy,
+    /// The connection ends without an answer.
+    HangsUp,
+    /// The connection ends within the answer.
+    BreaksOff,
+}
+
+impl Manner {
+    /// The same for the same attempt in every run of a seed, as far as ids are the same.
+    fn of(seed: u64, webhook_id: &str, attempt: u32) -> Self {
+        let mut hasher = DefaultHasher::new();
+        (seed, webhook_id, attempt).hash(&mut hasher);
+        let dice = hasher.finish();
+        if attempt >= IN_THE_END {
+            return Manner::Takes(Duration::ZERO);
+        }
+        match dice % 1_000 {
+            0..40 => Manner::Fails,
+            40..60 => Manner::IsBusy,
+            60..90 => Manner::HangsUp,
+            90..110 => Manner::BreaksOff,
+            110..113 => Manner::TakesTooLate,
+            113..140 => Manner::Takes(Duration::from_millis(300 + dice / 1_000 % 1_200)),
+            _ => Manner::Takes(Duration::ZERO),
+        }
+    }
+
+    fn answer(self) -> &'static [u8] {
+        match self {
+            Manner::Takes(_) | Manner::TakesTooLate => {
+                b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+            }
+            Manner::Fails => b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
+            Manner::IsBusy => {
+                b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
+            }
+            Manner::HangsUp => b"",
+            Manner::BreaksOff => b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nhalf",
+        }
+    }
+}
+
+/// Starts a receiver for all subscriptions: the path names one.
+///
+/// # Errors
+/// When there is no port.
+pub(crate) async fn start(ledger: &Ledger, seed: u64) -> anyhow::Result<RawReceiver> {
+    let ledger = ledger.clone();
+    RawReceiver::that(move |mut connection| {
+        let ledger = ledger.clone();
+        async move {
+            while answer_one(&mut connection, &ledger, seed).await? {}
+            Ok(())
+        }
+    })
+    .await
+}
+
+/// Whether the connection goes on.
+async fn answer_one(
+    connection: &mut TcpStream,
+    ledger: &Ledger,
+    seed: u64,
+) -> anyhow::Result<bool> {
+    let request = parse(&read_request(connection).await?)?;
+    let number = request
+        .path
+        .trim_start_matches('/')
+        .parse()
+        .context("no subscription's path")?;
+    ledger.came(number, &request);
+    let attempt = request.header("x-webhook-attempt")?.parse()?;
+    let manner = Manner::of(seed, request.header("webhook-id")?, attempt);
+    match manner {
+        Manner::Takes(after) => tokio::time::sleep(after).await,
+        Manner::TakesTooLate => tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await,
+        _ => {}
+    }
+    if matches!(manner, Manner::Takes(_)) {
+        // Before the answer: whoever hears it may ask the ledger at once.
+        ledger.taken(number, &request);
+    }
+    connection.write_all(manner.answer()).await?;
+    match manner {
+        Manner::HangsUp | Manner::BreaksOff => {
+            connection.shutdown().await?;
+            Ok(false)
+        }
+        _ => Ok(true),
+    }
+}
+
+fn parse(bytes: &[u8]) -> anyhow::Result<Received> {
+    let end = bytes
+        .windows(4)
+        .position(|window| window == b"\r\n\r\n")
+        .context("a request without an end")?;
+    let mut lines = std::str::from_utf8(&bytes[..end])?.lines();
+    let path = lines
+        .next()
+        .and_then(|line| line.split(' ').nth(1))
+        .context("a request without a path")?;
+    Ok(Received {
+        at: Instant::now(),
+        headers: lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect(),
+        body: bytes[end + 4..].to_vec().into(),
+        path: path.to_owned(),
+    })
+}

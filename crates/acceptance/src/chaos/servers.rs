@@ -1,0 +1,213 @@
+//! A PostgreSQL and a RabbitMQ that may be killed: `deploy/services` starts them in a folder of
+//! their own, and again on the same data and ports.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tokio::process::Command;
+
+use crate::waiting::until;
+
+/// Running servers. When this is dropped they end and their data goes.
+pub(crate) struct Servers {
+    folder: PathBuf,
+    env: HashMap<String, String>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Server {
+    Postgres,
+    RabbitMq,
+}
+
+/// A killed process that nobody asks about stays on the list for a while.
+const ZOMBIE: [&str; 2] = ["Z", "X"];
+
+fn script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/services")
+}
+
+impl Servers {
+    pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
+        let mut servers = Self {
+            folder: folder.to_owned(),
+            env: HashMap::new(),
+        };
+        servers.run("start").await?;
+        servers.env = servers.read_env()?;
+        Ok(servers)
+    }
+
+    /// Starts what does not run.
+    pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
+        let (postgres, amqp) = (self.postgres()?.to_owned(), self.amqp()?.to_owned());
+        self.run("start").await?;
+        self.env = self.read_env()?;
+        ensure!(
+            self.postgres()? == postgres && self.amqp()? == amqp,
+            "another program has taken a server's port meanwhile"
+        );
+        Ok(())
+    }
+
+    pub(crate) fn postgres(&self) -> anyhow::Result<&str> {
+        self.value("HOOKLINE_TEST_POSTGRES")
+    }
+
+    pub(crate) fn amqp(&self) -> anyhow::Result<&str> {
+        self.value("HOOKLINE_TEST_AMQP")
+    }
+
+    /// Their names and versions.
+    pub(crate) async fn versions(&self) -> anyhow::Result<Vec<String>> {
+        let postgres = Command::new("psql")
+            .args([self.postgres()?, "-XAtqc", "SHOW server_version"])
+            .output()
+            .await?;
+        let rabbitmq = Command::new(self.value("HOOKLINE_TEST_RABBITMQCTL")?)
+            .arg("version")
+            .output()
+            .await?;
+        let said = |name: &str, output: &[u8]| {
+            format!("{name} {}", String::from_utf8_lossy(output).trim())
+        };
+        Ok(vec![
+            said("PostgreSQL", &postgres.stdout),
+            said("RabbitMQ", &rabbitmq.stdout),
+        ])
+    }
+
+    pub(crate) async fn signal(&self, server: Server, name: &str) -> anyhow::Result<()> {
+        let ids: Vec<String> = self.processes(server)?.iter().map(u32::to_string).collect();
+        // The one that makes others comes first, so that no others come while we are at it. A
+        // child may end between our look and the signal.
+        Command::new("kill")
+            .arg(format!("-{name}"))
+            .args(ids)
+            .stderr(std::process::Stdio::null())
+            .status()
+            .await?;
+        Ok(())
+    }
+
+    /// Asks it to end well, and waits.
+    pub(crate) async fn stop(&self, server: Server) -> anyhow::Result<()> {
+        let (id, name) = match server {
+            Server::Postgres => (self.id(server)?, "-INT"),
+            Server::RabbitMq => (self.id(server)?, "-TERM"),
+        };
+        let sent = Command::new("kill")
+            .args([name, &id.to_string()])
+            .status()
+            .await?;
+        ensure!(sent.success(), "{server:?} does not run");
+        self.wait_for_end(server).await
+    }
+
+    pub(crate) async fn wait_for_end(&self, server: Server) -> anyhow::Result<()> {
+        let id = self.id(server)?;
+        until(&format!("the end of {server:?}"), async || {
+            Ok(parent_of(id).is_none().then_some(()))
+        })
+        .await
+    }
+
+    /// Ends them and removes their data.
+    pub(crate) async fn clean(&mut self) -> anyhow::Result<()> {
+        self.env.clear();
+        self.run("clean").await
+    }
+
+    fn id(&self, server: Server) -> anyhow::Result<u32> {
+        let name = match server {
+            Server::Postgres => "HOOKLINE_TEST_POSTGRES_PID",
+            Server::RabbitMq => "HOOKLINE_TEST_RABBITMQ_PID",
+        };
+        Ok(self.value(name)?.parse()?)
+    }
+
+    /// PostgreSQL serves each connection in a process of its own.
+    fn processes(&self, server: Server) -> anyhow::Result<Vec<u32>> {
+        let main = self.id(server)?;
+        let mut all = vec![main];
+        if server == Server::Postgres {
+            for entry in std::fs::read_dir("/proc")? {
+                let name = entry?.file_name();
+                let id = name.to_str().and_then(|name| name.parse().ok());
+                all.extend(id.filter(|&id| parent_of(id) == Some(main)));
+            }
+        }
+        Ok(all)
+    }
+
+    fn value(&self, name: &str) -> anyhow::Result<&str> {
+        self.env
+            .get(name)
+            .map(String::as_str)
+            .with_context(|| format!("the servers do not run: no {name}"))
+    }
+
+    fn read_env(&self) -> anyhow::Result<HashMap<String, String>> {
+        let text = std::fs::read_to_string(self.folder.join("env"))?;
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        Ok(lines
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect())
+    }
+
+    async fn run(&self, what: &str) -> anyhow::Result<()> {
+        let run = Command::new(script())
+            .arg(what)
+            .arg(&self.folder)
+            .stdin(std::process::Stdio::null())
+            .output();
+        let output = tokio::time::timeout(Duration::from_secs(180), run)
+            .await
+            .with_context(|| format!("deploy/services {what} does not end"))??;
+        ensure!(
+            output.status.success(),
+            "deploy/services {what}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        if self.env.is_empty() {
+            return;
+        }
+        // What was frozen when a run failed could not end.
+        for server in [Server::Postgres, Server::RabbitMq] {
+            let ids = self.processes(server).unwrap_or_default();
+            let ids = ids.iter().map(u32::to_string);
+            let _gone = std::process::Command::new("kill")
+                .arg("-CONT")
+                .args(ids)
+                .stderr(std::process::Stdio::null())
+                .status();
+        }
+        let _reported_by_the_script = std::process::Command::new(script())
+            .arg("clean")
+            .arg(&self.folder)
+            .status();
+    }
+}
+
+/// The parent of a process that lives.
+fn parent_of(id: u32) -> Option<u32> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // What stands before is a name that may hold anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let state = fields.next()?;
+    let parent = fields.next()?.parse().ok();
+    match ZOMBIE.contains(&state) {
+        true => None,
+        false => parent,
+    }
+}

@@ -1,0 +1,164 @@
+//! After the load: whatever is owed comes within a bounded time, and then the store and the ledger
+//! say the same.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use lapin::options::QueueDeclareOptions;
+use lapin::{Connection, ConnectionProperties};
+use serde_json::Value;
+
+use super::ledger::{Counts, Ledger};
+use super::stage::{Stage, Tenant};
+
+/// How long it may take until nothing is owed any more.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Between two looks at the store.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How many of those that are missing are told.
+const TOLD: usize = 10;
+
+pub(super) struct Settled {
+    /// How long it took.
+    pub(super) took: Duration,
+    /// What is not as it should be.
+    pub(super) problems: Vec<String>,
+}
+
+/// Waits until nothing is owed, in the ledger, in the store and on the broker, and compares.
+pub(super) async fn settle(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Settled> {
+    let began = Instant::now();
+    let mut problems = Vec::new();
+    let left = loop {
+        let left = left(stage, ledger).await;
+        if left.as_ref().is_ok_and(Option::is_none) || began.elapsed() > PATIENCE {
+            break left?;
+        }
+        tokio::time::sleep(LOOK).await;
+    };
+    let took = began.elapsed();
+    if let Some(left) = left {
+        problems.push(format!("after {} s there {left}", PATIENCE.as_secs()));
+    }
+    problems.extend(stories_of_missing(stage, ledger).await);
+    problems.extend(differences(stage, ledger).await?);
+    if let Some(servers) = &stage.servers {
+        for queue in ["hookline.events.rejected", "hookline.deliveries.dead"] {
+            let dead = depth(servers.amqp()?, queue).await?;
+            if dead > 0 {
+                problems.push(format!("{dead} messages lie in {queue}"));
+            }
+        }
+    }
+    Ok(Settled { took, problems })
+}
+
+/// What is still to be waited for.
+async fn left(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Option<String>> {
+    let Counts { lost, .. } = ledger.counts();
+    if lost > 0 {
+        return Ok(Some(format!("are {lost} deliveries that have not come")));
+    }
+    if let Some(servers) = &stage.servers {
+        let events = depth(servers.amqp()?, "hookline.events").await?;
+        if events > 0 {
+            return Ok(Some(format!("are {events} events that were not taken in")));
+        }
+    }
+    for tenant in &stage.tenants {
+        for subscription in subscriptions(tenant).await? {
+            let pending = total(tenant, subscription, "pending").await?;
+            if pending > 0 {
+                let what =
+                    format!("are {pending} pending deliveries of subscription {subscription}");
+                return Ok(Some(what));
+            }
+        }
+    }
+    Ok(None)
+}
+
+async fn stories_of_missing(stage: &Stage, ledger: &Ledger) -> Vec<String> {
+    let mut told = Vec::new();
+    for ((organization, event), number) in ledger.missing().into_iter().take(TOLD) {
+        let tenant = stage
+            .tenants
+            .iter()
+            .find(|tenant| tenant.organization == organization);
+        let story = match tenant {
+            Some(tenant) => match tenant.client.get(&format!("/events/{event}")).await {
+                Ok(answer) => format!("{} {}", answer.status, answer.json),
+                Err(why) => format!("{why:#}"),
+            },
+            None => "no such organization".to_owned(),
+        };
+        let hook = ledger.hooks().get(number).and_then(|hook| hook.created);
+        let id = hook.map_or(0, |(id, _)| id);
+        told.push(format!(
+            "lost: {event} of {organization} to subscription {id}; the store says: {story}"
+        ));
+    }
+    told
+}
+
+/// What the store and the ledger do not agree about.
+async fn differences(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Vec<String>> {
+    let mut differences = Vec::new();
+    for (number, hook) in ledger.hooks().into_iter().enumerate() {
+        let Some((id, _)) = hook.created else {
+            continue;
+        };
+        let tenant = stage
+            .tenants
+            .iter()
+            .find(|tenant| tenant.organization == hook.organization)
+            .context("a subscription of nobody")?;
+        let (came, says) = (
+            ledger.taken_by(number),
+            total(tenant, id, "delivered").await?,
+        );
+        if u64::try_from(came)? != says {
+            differences.push(format!(
+                "subscription {id}: {came} deliveries came, and the store says {says}"
+            ));
+        }
+        for status in ["exhausted", "skipped", "cancelled"] {
+            let ended = total(tenant, id, status).await?;
+            if ended > 0 {
+                differences.push(format!(
+                    "subscription {id}: {ended} deliveries are {status}"
+                ));
+            }
+        }
+    }
+    Ok(differences)
+}
+
+async fn subscriptions(tenant: &Tenant) -> anyhow::Result<Vec<i64>> {
+    let listed = tenant.client.get("/webhooks").await?.expect(200)?;
+    let all = listed.json["webhooks"].as_array().context("a page")?;
+    Ok(all.iter().filter_map(|one| one["id"].as_i64()).collect())
+}
+
+async fn total(tenant: &Tenant, subscription: i64, status: &str) -> anyhow::Result<u64> {
+    let path = format!("/webhooks/{subscription}/deliveries?status={status}&limit=1");
+    let page: Value = tenant.client.get(&path).await?.expect(200)?.json;
+    page["total"].as_u64().context("a page without a total")
+}
+
+/// How many messages lie in a queue.
+async fn depth(amqp: &str, queue: &str) -> anyhow::Result<u32> {
+    let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
+    let channel = connection.create_channel().await?;
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let found = channel
+        .queue_declare(queue.into(), options, Default::default())
+        .await?;
+    connection.close(200, "done".into()).await?;
+    Ok(found.message_count())
+}

@@ -1,0 +1,337 @@
+//! What a run is played on: a home whose processes, and servers, are hit and come back.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, ensure};
+
+use super::disk::SmallDisk;
+use super::receivers::DEADLINE;
+use super::schedule::{Blow, Scene, Target};
+use super::servers::{Server, Servers};
+use crate::client::Client;
+use crate::home::Kind;
+use crate::process::{Process, free_port, hookline};
+use crate::waiting::until;
+
+/// Two organizations, so that what belongs to one is seen not to reach the other.
+const ORGANIZATIONS: [&str; 2] = ["org_left", "org_right"];
+
+/// Short waits, and enough of them: an attempt may fail because somebody was frozen meanwhile. The
+/// reconciler must not be what makes a run pass, so it is given nothing to do.
+const SETTINGS: [(&str, &str); 6] = [
+    ("HOOKLINE__TARGETS__ALLOW_HTTP", "true"),
+    ("HOOKLINE__TARGETS__ALLOW_PRIVATE_NETWORKS", "true"),
+    (
+        "HOOKLINE__RETRY__SCHEDULE_SECONDS",
+        "[1,1,2,2,3,3,5,5,8,8,10,10,10,10]",
+    ),
+    ("HOOKLINE__DISPATCHER__OVERDUE_AFTER_SECONDS", "86400"),
+    ("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "120"),
+    ("HOOKLINE__LOG__LEVEL", "info"),
+];
+
+/// An organization and a client with its key.
+pub(crate) struct Tenant {
+    pub(crate) organization: &'static str,
+    pub(crate) client: Client,
+}
+
+/// A running home.
+pub(crate) struct Stage {
+    pub(crate) tenants: Vec<Tenant>,
+    pub(crate) servers: Option<Servers>,
+    actors: Vec<Actor>,
+    // After the actors: they write there.
+    disk: Option<SmallDisk>,
+}
+
+struct Actor {
+    target: Target,
+    program: &'static str,
+    args: Vec<String>,
+    variables: Vec<(String, String)>,
+    logs: PathBuf,
+    admin: u16,
+    process: Option<Process>,
+}
+
+impl Stage {
+    /// Starts a home with everything in `folder` and waits until it is ready.
+    pub(crate) async fn set(scene: Scene, folder: &Path) -> anyhow::Result<Self> {
+        let kind = scene.kind();
+        let disk = match scene {
+            Scene::FullDisk => Some(SmallDisk::make(&folder.join("disk"))?),
+            _ => None,
+        };
+        let data = disk.as_ref().map_or(folder, SmallDisk::folder).join("data");
+        let api = free_port()?;
+        let mut variables: Vec<(String, String)> = SETTINGS
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let mut set = |name: &str, value: String| variables.push((name.to_owned(), value));
+        set("HOOKLINE__API__LISTEN", format!("127.0.0.1:{api}"));
+        let seconds = DEADLINE.as_secs().to_string();
+        set("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", seconds);
+        let data = data.to_str().context("a folder that is UTF-8")?;
+        let mut place = vec!["--data-dir", data];
+        let servers = match kind {
+            Kind::Embedded => None,
+            Kind::Distributed => {
+                place.clear();
+                let servers = Servers::start(&folder.join("servers")).await?;
+                set("HOOKLINE__STORE__URL", servers.postgres()?.to_owned());
+                set("HOOKLINE__BROKER__URL", servers.amqp()?.to_owned());
+                Some(servers)
+            }
+        };
+        if kind == Kind::Distributed {
+            hookline(&["migrate"], &variables).await?;
+        }
+        let mut actors = Vec::new();
+        for &target in Target::all(kind) {
+            let program = match target {
+                Target::RabbitMq | Target::Postgres | Target::Disk => continue,
+                Target::Serve => "hookline",
+                _ => target.part(),
+            };
+            let args = match target {
+                Target::Serve => [&["serve"], &place[..]].concat(),
+                _ => Vec::new(),
+            };
+            let admin = free_port()?;
+            let mut variables = variables.clone();
+            variables.push((
+                "HOOKLINE__ADMIN__LISTEN".to_owned(),
+                format!("127.0.0.1:{admin}"),
+            ));
+            actors.push(Actor {
+                target,
+                program,
+                args: args.into_iter().map(str::to_owned).collect(),
+                variables,
+                logs: folder.to_owned(),
+                admin,
+                process: None,
+            });
+        }
+        let mut stage = Self {
+            tenants: Vec::new(),
+            servers,
+            actors,
+            disk,
+        };
+        for actor in &mut stage.actors {
+            actor.start()?;
+        }
+        stage.wait_ready().await?;
+        for organization in ORGANIZATIONS {
+            let run = async |args: &[&str]| hookline(&[args, &place].concat(), &variables).await;
+            run(&["org", "create", organization]).await?;
+            let printed = run(&["key", "create", "--org", organization]).await?;
+            let key = printed.lines().last().context("no key was printed")?;
+            let client = Client::new(&format!("http://127.0.0.1:{api}/v1"), key);
+            stage.tenants.push(Tenant {
+                organization,
+                client,
+            });
+        }
+        Ok(stage)
+    }
+
+    /// Waits until every process is ready.
+    pub(crate) async fn wait_ready(&mut self) -> anyhow::Result<()> {
+        until("readiness", async || {
+            for actor in &mut self.actors {
+                actor.ensure_running()?;
+                if actor.readiness().await != 200 {
+                    return Ok(None);
+                }
+            }
+            Ok(Some(()))
+        })
+        .await
+    }
+
+    /// No process has ended that nobody has ended.
+    pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
+        self.actors.iter_mut().try_for_each(Actor::ensure_running)
+    }
+
+    pub(crate) async fn hit(&mut self, blow: Blow, targets: &[Target]) -> anyhow::Result<()> {
+        self.ensure_running()?;
+        if blow == Blow::Fill {
+            return self.fill(targets).await;
+        }
+        for &target in targets {
+            let what = || format!("{blow} {target}");
+            match server_of(target) {
+                Some(server) => self.hit_server(blow, server).await.with_context(what)?,
+                None => self.actor(target)?.hit(blow).await.with_context(what)?,
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) async fn bring_back(
+        &mut self,
+        blow: Blow,
+        targets: &[Target],
+    ) -> anyhow::Result<()> {
+        if blow == Blow::Fill {
+            return self.free(targets).await;
+        }
+        // Services first: they wait for their servers.
+        for &target in targets
+            .iter()
+            .filter(|target| server_of(**target).is_none())
+        {
+            let actor = self.actor(target)?;
+            match blow {
+                Blow::Freeze => actor.process()?.signal("CONT").await?,
+                Blow::Kill | Blow::Stop | Blow::Fill => actor.start()?,
+            }
+        }
+        let servers: Vec<Server> = targets.iter().filter_map(|&one| server_of(one)).collect();
+        if servers.is_empty() {
+            return Ok(());
+        }
+        let running = self.servers()?;
+        match blow {
+            Blow::Freeze => {
+                for server in servers {
+                    running.signal(server, "CONT").await?;
+                }
+                Ok(())
+            }
+            Blow::Kill | Blow::Stop | Blow::Fill => running.start_again().await,
+        }
+    }
+
+    /// A home whose disk is full must say that it is not ready.
+    async fn fill(&mut self, targets: &[Target]) -> anyhow::Result<()> {
+        let disk = self.disk.as_ref().context("this home has no disk")?;
+        disk.fill()?;
+        let actors = &self.actors;
+        until("a home that says that it is not ready", async || {
+            for actor in actors {
+                if actor.readiness().await == 503 {
+                    return Ok(Some(()));
+                }
+            }
+            Ok(None)
+        })
+        .await?;
+        for target in targets.iter().filter(|target| **target != Target::Disk) {
+            self.actor(*target)?.hit(Blow::Fill).await?;
+        }
+        Ok(())
+    }
+
+    /// It goes on by itself once there is room.
+    async fn free(&mut self, targets: &[Target]) -> anyhow::Result<()> {
+        let disk = self.disk.as_ref().context("this home has no disk")?;
+        disk.free()?;
+        for target in targets.iter().filter(|target| **target != Target::Disk) {
+            self.actor(*target)?.start()?;
+        }
+        self.wait_ready().await
+    }
+
+    /// Ends everything and removes the servers' data.
+    pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
+        self.actors.clear();
+        match &mut self.servers {
+            Some(servers) => servers.clean().await,
+            None => Ok(()),
+        }
+    }
+
+    async fn hit_server(&mut self, blow: Blow, server: Server) -> anyhow::Result<()> {
+        let servers = self.servers()?;
+        match blow {
+            Blow::Kill | Blow::Fill => {
+                servers.signal(server, "KILL").await?;
+                servers.wait_for_end(server).await
+            }
+            Blow::Freeze => servers.signal(server, "STOP").await,
+            Blow::Stop => servers.stop(server).await,
+        }
+    }
+
+    fn servers(&mut self) -> anyhow::Result<&mut Servers> {
+        self.servers.as_mut().context("this home has no servers")
+    }
+
+    fn actor(&mut self, target: Target) -> anyhow::Result<&mut Actor> {
+        self.actors
+            .iter_mut()
+            .find(|actor| actor.target == target)
+            .with_context(|| format!("there is no {target}"))
+    }
+}
+
+fn server_of(target: Target) -> Option<Server> {
+    match target {
+        Target::RabbitMq => Some(Server::RabbitMq),
+        Target::Postgres => Some(Server::Postgres),
+        _ => None,
+    }
+}
+
+impl Actor {
+    fn start(&mut self) -> anyhow::Result<()> {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        let process = Process::start(self.program, &args, &self.variables, &self.logs)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn process(&mut self) -> anyhow::Result<&mut Process> {
+        self.process
+            .as_mut()
+            .with_context(|| format!("{} does not run", self.target))
+    }
+
+    fn ensure_running(&mut self) -> anyhow::Result<()> {
+        let target = self.target;
+        let process = self.process()?;
+        ensure!(
+            process.is_running(),
+            "{target} ended by itself; its log ends with\n{}",
+            end_of(&process.said())
+        );
+        Ok(())
+    }
+
+    async fn readiness(&self) -> u16 {
+        let asked = reqwest::get(format!("http://127.0.0.1:{}/readyz", self.admin));
+        asked.await.map_or(0, |answer| answer.status().as_u16())
+    }
+
+    async fn hit(&mut self, blow: Blow) -> anyhow::Result<()> {
+        let target = self.target;
+        let process = self.process()?;
+        match blow {
+            Blow::Kill | Blow::Fill => process.kill().await?,
+            Blow::Freeze => return process.signal("STOP").await,
+            Blow::Stop => {
+                process.signal("TERM").await?;
+                let status = process.ended().await?;
+                ensure!(
+                    status.success(),
+                    "{target} ended with {status}: {}",
+                    end_of(&process.said())
+                );
+            }
+        }
+        self.process = None;
+        Ok(())
+    }
+}
+
+fn end_of(log: &str) -> &str {
+    const LINES: usize = 15;
+    let begin = log.rmatch_indices('\n').nth(LINES);
+    begin.map_or(log, |(at, _)| &log[at + 1..])
+}
