@@ -1,6 +1,8 @@
 //! Records what came of attempts, hands on the next ones, acks: in this order.
 //!
-//! Batches form by themselves: while one is being committed the next gathers.
+//! Batches form by themselves: while one is being committed the next gathers. Handing on does not
+//! hold up the recording: while the broker is away, what was attempted must be known to the store
+//! before the broker is back and gives the same messages to another dispatcher.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use opentelemetry::metrics::{Counter, Histogram};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
 use crate::busy::Engaged;
@@ -75,6 +78,7 @@ pub(crate) fn start(
         dispatcher,
         operations,
         late,
+        handing_on: TaskTracker::new(),
         attempts: meter.u64_counter("hookline.attempts").build(),
         durations: meter
             .f64_histogram("hookline.attempt.duration")
@@ -86,6 +90,8 @@ pub(crate) fn start(
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
             recording.record(std::mem::take(&mut batch)).await;
         }
+        recording.handing_on.close();
+        recording.handing_on.wait().await;
     });
     (entrance, task)
 }
@@ -98,6 +104,8 @@ struct Recording {
     dispatcher: Dispatcher,
     operations: Operations,
     late: CancellationToken,
+    /// What is recorded and not acked; bounded by the prefetch, for the broker counts it.
+    handing_on: TaskTracker,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
 }
@@ -142,7 +150,7 @@ impl Recording {
             repeats,
             next,
         } = batch;
-        self.hand_on_and_ack(repeats, next).await;
+        self.hand_on_and_ack(repeats, next);
         self.end(ended).await;
         for (delay, messages) in parked {
             self.park(messages, delay).await;
@@ -215,7 +223,7 @@ impl Recording {
                 messages.push(message);
             }
         }
-        self.hand_on_and_ack(messages, next).await;
+        self.hand_on_and_ack(messages, next);
         // Somebody else recorded this attempt and may have died since: the message, when it comes
         // again, finds in the store what is owed.
         self.release(lost_races.into_iter()).await;
@@ -267,7 +275,7 @@ impl Recording {
             Ended::Done(()) => {
                 let seconds = delay.as_secs();
                 tracing::debug!(deliveries = parked.len(), seconds, "put deliveries off");
-                self.hand_on_and_ack(messages, parked).await;
+                self.hand_on_and_ack(messages, parked);
             }
             Ended::Stopped => self.release(messages.into_iter()).await,
             Ended::Failed(why) => {
@@ -278,26 +286,29 @@ impl Recording {
         }
     }
 
-    async fn hand_on_and_ack(&self, messages: Vec<Taken<OwedAttempt>>, next: Vec<Scheduled>) {
+    fn hand_on_and_ack(&self, messages: Vec<Taken<OwedAttempt>>, next: Vec<Scheduled>) {
         if messages.is_empty() {
             return;
         }
-        if !next.is_empty() {
-            let publisher = &self.dispatcher.publisher;
-            let published = keep_on(
-                &self.late,
-                "hand attempts on",
-                |_| true,
-                || publisher.publish_attempts(&next),
-            )
-            .await;
-            if !matches!(published, Ended::Done(())) {
-                return self.release(messages.into_iter()).await;
+        let (dispatcher, late) = (self.dispatcher.clone(), self.late.clone());
+        self.handing_on.spawn(async move {
+            if !next.is_empty() {
+                let publisher = &dispatcher.publisher;
+                let published = keep_on(
+                    &late,
+                    "hand attempts on",
+                    |_| true,
+                    || publisher.publish_attempts(&next),
+                )
+                .await;
+                if !matches!(published, Ended::Done(())) {
+                    return dispatcher.attempts.release(messages).await;
+                }
             }
-        }
-        fault::point("dispatcher::published");
-        self.dispatcher.attempts.ack(messages).await;
-        fault::point("dispatcher::acked");
+            fault::point("dispatcher::published");
+            dispatcher.attempts.ack(messages).await;
+            fault::point("dispatcher::acked");
+        });
     }
 
     async fn release(&self, messages: impl Iterator<Item = Taken<OwedAttempt>>) {
