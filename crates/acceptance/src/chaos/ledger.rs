@@ -243,7 +243,7 @@ impl Book {
         let id = request
             .header("webhook-id")
             .map_err(|why| why.to_string())?;
-        if self.requests % SAMPLE == 0 {
+        if self.requests.is_multiple_of(SAMPLE) {
             request
                 .verify(&hook.secret)
                 .map_err(|why| format!("the signature of {id} does not hold: {why:#}"))?;

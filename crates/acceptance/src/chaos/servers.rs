@@ -115,8 +115,11 @@ impl Servers {
         .await
     }
 
-    /// Ends them and removes their data.
+    /// Ends them and removes their data, which nobody needs any more: no good end is waited for.
     pub(crate) async fn clean(&mut self) -> anyhow::Result<()> {
+        for server in [Server::Postgres, Server::RabbitMq] {
+            self.signal(server, "KILL").await?;
+        }
         self.env.clear();
         self.run("clean").await
     }
