@@ -73,17 +73,6 @@ async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     // Both the product and this program speak HTTP; whoever comes first chooses ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::select! {
-        ended = try_all(&arguments) => ended,
-        // What was started ends with the run that is dropped here.
-        stopped = tokio::signal::ctrl_c() => {
-            stopped?;
-            anyhow::bail!("interrupted")
-        }
-    }
-}
-
-async fn try_all(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let seed = arguments
         .seed
         .unwrap_or_else(|| u64::from(rand::random::<u32>()));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub mod disk;
 mod ledger;
@@ -55,7 +56,26 @@ pub struct Performed {
 /// When the run itself cannot go on: a process ended by itself, or a server did not come back.
 pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     let folder = new_folder()?;
-    kept_on_failure(run::perform(plan, folder.path()).await, folder)
+    let ended = tokio::select! {
+        ended = run::perform(plan, folder.path()) => ended,
+        // What was started ends with the run that is dropped here.
+        why = interrupted() => Err(why),
+    };
+    kept_on_failure(ended, folder)
+}
+
+async fn interrupted() -> anyhow::Error {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminations) => terminations.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated => {}
+    }
+    anyhow::anyhow!("interrupted")
 }
 
 fn new_folder() -> anyhow::Result<TempDir> {

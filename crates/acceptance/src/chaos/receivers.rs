@@ -24,7 +24,7 @@ const IN_THE_END: u32 = 4;
 enum Manner {
     /// 200 after so long.
     Takes(Duration),
-    /// 200 when nobody listens any more.
+    /// 200 when nobody listens any more; unless who asked was frozen, and finds it in time.
     TakesTooLate,
     /// 500.
     Fails,
@@ -107,7 +107,7 @@ async fn answer_one(
         Manner::TakesTooLate => tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await,
         _ => {}
     }
-    if matches!(manner, Manner::Takes(_)) {
+    if matches!(manner, Manner::Takes(_) | Manner::TakesTooLate) {
         // Before the answer: whoever hears it may ask the ledger at once.
         ledger.taken(number, &request);
     }

@@ -1,8 +1,10 @@
 //! What a run is played on: a home whose processes, and servers, are hit and come back.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
+use tokio::time::timeout;
 
 use super::disk::SmallDisk;
 use super::receivers::DEADLINE;
@@ -305,17 +307,21 @@ impl Actor {
     }
 
     async fn readiness(&self) -> u16 {
-        let asked = reqwest::get(format!("http://127.0.0.1:{}/readyz", self.admin));
-        asked.await.map_or(0, |answer| answer.status().as_u16())
+        readiness(self.admin).await
     }
 
     async fn hit(&mut self, blow: Blow) -> anyhow::Result<()> {
-        let target = self.target;
+        let (target, admin) = (self.target, self.admin);
         let process = self.process()?;
         match blow {
             Blow::Kill | Blow::Fill => process.kill().await?,
             Blow::Freeze => return process.signal("STOP").await,
             Blow::Stop => {
+                // One that has not come so far as to listen to signals ends at once and badly.
+                until(&format!("an answer of {target}"), async || {
+                    Ok((readiness(admin).await != 0).then_some(()))
+                })
+                .await?;
                 process.signal("TERM").await?;
                 let status = process.ended().await?;
                 ensure!(
@@ -327,6 +333,15 @@ impl Actor {
         }
         self.process = None;
         Ok(())
+    }
+}
+
+/// What `/readyz` answers on this port; 0 where nobody does.
+async fn readiness(admin: u16) -> u16 {
+    let asked = reqwest::get(format!("http://127.0.0.1:{admin}/readyz"));
+    match timeout(Duration::from_secs(2), asked).await {
+        Ok(Ok(answer)) => answer.status().as_u16(),
+        _ => 0,
     }
 }
 
