@@ -18,8 +18,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::Plan;
 use super::ledger::{EventName, Hook, Ledger};
-use super::stage::Tenant;
+use super::stage::Stage;
 use crate::client::{Answer, Client};
 
 const EVENT_TYPES: [&str; 6] = [
@@ -54,15 +55,15 @@ pub(crate) struct Load {
 
 /// What all who make load know.
 #[derive(Clone)]
-pub(crate) struct Script {
-    pub(crate) ledger: Ledger,
-    pub(crate) seed: u64,
+struct Script {
+    ledger: Ledger,
+    seed: u64,
     /// Events each second by HTTP, and as many on the broker where there is one.
-    pub(crate) rate: u32,
-    pub(crate) organizations: Vec<(&'static str, Client)>,
+    rate: u32,
+    organizations: Vec<(&'static str, Client)>,
     /// Where receivers listen.
-    pub(crate) receiver: String,
-    pub(crate) amqp: Option<String>,
+    receiver: String,
+    amqp: Option<String>,
     numbers: Arc<AtomicU64>,
     over: watch::Receiver<bool>,
 }
@@ -70,19 +71,22 @@ pub(crate) struct Script {
 impl Load {
     /// Makes the first subscriptions, and then load until [`Load::end`].
     pub(crate) async fn start(
+        Plan { seed, rate, .. }: Plan,
         ledger: &Ledger,
-        seed: u64,
-        rate: u32,
-        tenants: &[Tenant],
+        stage: &Stage,
         receiver: String,
-        amqp: Option<String>,
     ) -> anyhow::Result<Self> {
+        let amqp = match &stage.servers {
+            Some(servers) => Some(servers.amqp()?.to_owned()),
+            None => None,
+        };
         let (over, listening) = watch::channel(false);
         let script = Script {
             ledger: ledger.clone(),
             seed,
             rate,
-            organizations: tenants
+            organizations: stage
+                .tenants
                 .iter()
                 .map(|tenant| (tenant.organization, tenant.client.clone()))
                 .collect(),

@@ -21,9 +21,7 @@ pub struct Report {
     pub deliveries: Vec<Instant>,
     /// The acts that were done.
     pub performed: Vec<Performed>,
-    /// When the load began.
-    pub began: Instant,
-    /// When it ended.
+    /// When the load ended.
     pub load_ended: Instant,
     /// How long after the load the last owed delivery came.
     pub settled_after: Duration,

@@ -16,7 +16,7 @@ pub(super) async fn perform(plan: Plan, folder: &Path) -> anyhow::Result<Report>
         seed,
         scene,
         length,
-        rate,
+        ..
     } = plan;
     let name = scene.name();
     let acts = schedule(seed, scene, length);
@@ -27,51 +27,60 @@ pub(super) async fn perform(plan: Plan, folder: &Path) -> anyhow::Result<Report>
     eprint!("{lines}");
 
     let mut stage = Stage::set(scene, folder).await?;
-    let versions = match &stage.servers {
-        Some(servers) => servers.versions().await?,
-        None => Vec::new(),
-    };
     let ledger = Ledger::default();
-    let receiver = receivers::start(&ledger, seed).await?;
+    let played = play(plan, acts, &mut stage, &ledger).await;
+    if played.is_err() {
+        for what in ledger.wrongs().0 {
+            eprintln!("chaos {name}: {what}");
+        }
+    }
+    stage.end().await?;
+    played
+}
+
+async fn play(
+    plan: Plan,
+    acts: Vec<Act>,
+    stage: &mut Stage,
+    ledger: &Ledger,
+) -> anyhow::Result<Report> {
+    let Plan { seed, length, .. } = plan;
+    let mut versions = vec![format!("Hookline {}", env!("CARGO_PKG_VERSION"))];
+    if let Some(servers) = &stage.servers {
+        versions.extend(servers.versions().await?);
+    }
+    let receiver = receivers::start(ledger, seed).await?;
     let receiver = format!("http://127.0.0.1:{}", receiver.port());
-    let amqp = match &stage.servers {
-        Some(servers) => Some(servers.amqp()?.to_owned()),
-        None => None,
-    };
-    let load = Load::start(&ledger, seed, rate, &stage.tenants, receiver, amqp).await?;
+    let load = Load::start(plan, ledger, stage, receiver).await?;
     let began = Instant::now();
     let mut performed = Vec::with_capacity(acts.len());
     for act in acts {
         if began.elapsed() >= length {
             break;
         }
-        performed.push(do_act(&mut stage, act, began).await?);
+        performed.push(do_act(stage, act, began).await?);
     }
     pause_until(began + length).await;
     load.end().await;
     let load_ended = Instant::now();
     stage.wait_ready().await?;
-    let settled = settle(&stage, &ledger).await?;
+    let Settled { took, mut problems } = settle(stage, ledger).await?;
     stage.ensure_running()?;
-    let Settled { took, mut problems } = settled;
     let (wrong, wrongs) = ledger.wrongs();
     if wrongs > wrong.len() {
         problems.push(format!("{wrongs} things went wrong; the first were:"));
     }
     problems.extend(wrong);
-    let report = Report {
+    Ok(Report {
         plan,
         versions,
         counts: ledger.counts(),
         deliveries: ledger.deliveries(),
         performed,
-        began,
         load_ended,
         settled_after: took,
         problems,
-    };
-    stage.end().await?;
-    Ok(report)
+    })
 }
 
 async fn do_act(stage: &mut Stage, act: Act, began: Instant) -> anyhow::Result<Performed> {
