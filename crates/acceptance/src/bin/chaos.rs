@@ -68,6 +68,9 @@ impl Which {
     }
 }
 
+/// The small disk is in memory, so it is small: a long load would fill it for good.
+const UNTIL_REALLY_FULL: Duration = Duration::from_secs(120);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
@@ -87,7 +90,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         let report = run(Plan {
             seed,
             scene,
-            length: arguments.duration,
+            length: match scene {
+                Scene::FullDisk => arguments.duration.min(UNTIL_REALLY_FULL),
+                Scene::Distributed | Scene::Embedded => arguments.duration,
+            },
             rate: arguments.rate,
         })
         .await?;

@@ -170,10 +170,15 @@ pub fn schedule(seed: u64, scene: Scene, length: Duration) -> Vec<Act> {
     let mut acts = Vec::new();
     let mut at = FIRST;
     while at < length {
-        let act = match scene {
+        let mut act = match scene {
             Scene::FullDisk => full_disk(&mut chance, at),
             _ => act(&mut chance, at, Target::all(scene.kind())),
         };
+        // However short, a run has a kill.
+        if acts.is_empty() && matches!(act.blow, Blow::Freeze | Blow::Stop) {
+            act.blow = Blow::Kill;
+            act.away /= 2;
+        }
         let coming_up = act.targets.iter().map(|target| target.coming_up()).max();
         let gap = Duration::from_millis(chance.random_range(300..3_000));
         at += act.away + gap;
@@ -244,6 +249,14 @@ mod tests {
         for scene in [Scene::Distributed, Scene::Embedded, Scene::FullDisk] {
             assert_eq!(schedule(7, scene, MINUTE), schedule(7, scene, MINUTE));
             assert_ne!(schedule(7, scene, MINUTE), schedule(8, scene, MINUTE));
+        }
+    }
+
+    #[test]
+    fn the_shortest_run_has_a_kill() {
+        for seed in 0..100 {
+            let acts = schedule(seed, Scene::Embedded, Duration::from_secs(5));
+            assert_eq!(acts[0].blow, Blow::Kill);
         }
     }
 

@@ -1,19 +1,17 @@
 //! What a run is played on: a home whose processes, and servers, are hit and come back.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use anyhow::{Context as _, ensure};
-use tokio::time::timeout;
-
+use super::actor::Actor;
 use super::disk::SmallDisk;
 use super::receivers::DEADLINE;
 use super::schedule::{Blow, Scene, Target};
 use super::servers::{Server, Servers};
 use crate::client::Client;
 use crate::home::Kind;
-use crate::process::{Process, free_port, hookline};
+use crate::process::{free_port, hookline};
 use crate::waiting::until;
+use anyhow::Context as _;
 
 /// Two organizations, so that what belongs to one is seen not to reach the other.
 const ORGANIZATIONS: [&str; 2] = ["org_left", "org_right"];
@@ -45,16 +43,6 @@ pub(crate) struct Stage {
     actors: Vec<Actor>,
     // After the actors: they write there.
     disk: Option<SmallDisk>,
-}
-
-struct Actor {
-    target: Target,
-    program: &'static str,
-    args: Vec<String>,
-    variables: Vec<(String, String)>,
-    logs: PathBuf,
-    admin: u16,
-    process: Option<Process>,
 }
 
 impl Stage {
@@ -279,74 +267,4 @@ fn server_of(target: Target) -> Option<Server> {
         Target::Postgres => Some(Server::Postgres),
         _ => None,
     }
-}
-
-impl Actor {
-    fn start(&mut self) -> anyhow::Result<()> {
-        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        let process = Process::start(self.program, &args, &self.variables, &self.logs)?;
-        self.process = Some(process);
-        Ok(())
-    }
-
-    fn process(&mut self) -> anyhow::Result<&mut Process> {
-        self.process
-            .as_mut()
-            .with_context(|| format!("{} does not run", self.target))
-    }
-
-    fn ensure_running(&mut self) -> anyhow::Result<()> {
-        let target = self.target;
-        let process = self.process()?;
-        ensure!(
-            process.is_running(),
-            "{target} ended by itself; its log ends with\n{}",
-            end_of(&process.said())
-        );
-        Ok(())
-    }
-
-    async fn readiness(&self) -> u16 {
-        readiness(self.admin).await
-    }
-
-    async fn hit(&mut self, blow: Blow) -> anyhow::Result<()> {
-        let (target, admin) = (self.target, self.admin);
-        let process = self.process()?;
-        match blow {
-            Blow::Kill | Blow::Fill => process.kill().await?,
-            Blow::Freeze => return process.signal("STOP").await,
-            Blow::Stop => {
-                // One that has not come so far as to listen to signals ends at once and badly.
-                until(&format!("an answer of {target}"), async || {
-                    Ok((readiness(admin).await != 0).then_some(()))
-                })
-                .await?;
-                process.signal("TERM").await?;
-                let status = process.ended().await?;
-                ensure!(
-                    status.success(),
-                    "{target} ended with {status}: {}",
-                    end_of(&process.said())
-                );
-            }
-        }
-        self.process = None;
-        Ok(())
-    }
-}
-
-/// What `/readyz` answers on this port; 0 where nobody does.
-async fn readiness(admin: u16) -> u16 {
-    let asked = reqwest::get(format!("http://127.0.0.1:{admin}/readyz"));
-    match timeout(Duration::from_secs(2), asked).await {
-        Ok(Ok(answer)) => answer.status().as_u16(),
-        _ => 0,
-    }
-}
-
-fn end_of(log: &str) -> &str {
-    const LINES: usize = 15;
-    let begin = log.rmatch_indices('\n').nth(LINES);
-    begin.map_or(log, |(at, _)| &log[at + 1..])
 }

@@ -1,0 +1,92 @@
+//! One of our processes: it starts, is hit, and tells how it ended.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tokio::time::timeout;
+
+use super::schedule::{Blow, Target};
+use crate::process::Process;
+use crate::waiting::until;
+
+/// A process that is hit and comes back.
+pub(super) struct Actor {
+    pub(super) target: Target,
+    pub(super) program: &'static str,
+    pub(super) args: Vec<String>,
+    pub(super) variables: Vec<(String, String)>,
+    pub(super) logs: PathBuf,
+    pub(super) admin: u16,
+    pub(super) process: Option<Process>,
+}
+
+impl Actor {
+    pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        let process = Process::start(self.program, &args, &self.variables, &self.logs)?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    pub(super) fn process(&mut self) -> anyhow::Result<&mut Process> {
+        self.process
+            .as_mut()
+            .with_context(|| format!("{} does not run", self.target))
+    }
+
+    pub(super) fn ensure_running(&mut self) -> anyhow::Result<()> {
+        let target = self.target;
+        let process = self.process()?;
+        ensure!(
+            process.is_running(),
+            "{target} ended by itself; its log ends with\n{}",
+            end_of(&process.said())
+        );
+        Ok(())
+    }
+
+    pub(super) async fn readiness(&self) -> u16 {
+        readiness(self.admin).await
+    }
+
+    pub(super) async fn hit(&mut self, blow: Blow) -> anyhow::Result<()> {
+        let (target, admin) = (self.target, self.admin);
+        let process = self.process()?;
+        match blow {
+            Blow::Kill | Blow::Fill => process.kill().await?,
+            Blow::Freeze => return process.signal("STOP").await,
+            Blow::Stop => {
+                // One that has not come so far as to listen to signals ends at once and badly.
+                until(&format!("an answer of {target}"), async || {
+                    Ok((readiness(admin).await != 0).then_some(()))
+                })
+                .await?;
+                process.signal("TERM").await?;
+                let status = process.ended().await?;
+                ensure!(
+                    status.success(),
+                    "{target} ended with {status}: {}",
+                    end_of(&process.said())
+                );
+            }
+        }
+        self.process = None;
+        Ok(())
+    }
+}
+
+/// What `/readyz` answers on this port; 0 where nobody does.
+async fn readiness(admin: u16) -> u16 {
+    let asked = reqwest::get(format!("http://127.0.0.1:{admin}/readyz"));
+    match timeout(Duration::from_secs(2), asked).await {
+        Ok(Ok(answer)) => answer.status().as_u16(),
+        _ => 0,
+    }
+}
+
+fn end_of(log: &str) -> &str {
+    const LINES: usize = 15;
+    let begin = log.rmatch_indices('\n').nth(LINES);
+    begin.map_or(log, |(at, _)| &log[at + 1..])
+}

@@ -1,0 +1,86 @@
+use super::*;
+
+fn hook(events: &[&'static str]) -> Hook {
+    Hook {
+        organization: "o".to_owned(),
+        events: events.to_vec(),
+        secret: "hush".to_owned(),
+        created: None,
+    }
+}
+
+fn request(body: &str, id: &str) -> Received {
+    Received {
+        at: Instant::now(),
+        headers: HashMap::from([("webhook-id".to_owned(), id.to_owned())]),
+        body: body.to_owned().into(),
+        path: "/0".to_owned(),
+    }
+}
+
+const BODY: &str = r#"{"organization_id":"o","event_id":"e"}"#;
+
+fn published(ledger: &Ledger) -> EventName {
+    let name = ("o".to_owned(), "e".to_owned());
+    ledger.publishes(&name, "workflow.failed", BODY);
+    name
+}
+
+#[test]
+fn a_confirmed_event_is_owed_to_who_was_there_before_it() {
+    let ledger = Ledger::default();
+    let before = ledger.asks_for(hook(&["workflow.failed"]));
+    let other = ledger.asks_for(hook(&["workflow.started"]));
+    let unknown = ledger.asks_for(hook(&["workflow.failed"]));
+    ledger.created(before, 1);
+    ledger.created(other, 2);
+    let name = published(&ledger);
+    ledger.created(unknown, 3);
+    assert_eq!(ledger.counts().owed, 0, "nobody has confirmed it");
+    ledger.confirmed(&name);
+    assert_eq!(ledger.missing(), [(name, before)]);
+    ledger.came(before, &request(BODY, "1"));
+    assert_eq!(ledger.counts().lost, 1, "it was not answered with 2xx");
+    ledger.taken(before, &request(BODY, "1"));
+    ledger.taken(before, &request(BODY, "1"));
+    let counts = ledger.counts();
+    assert_eq!(
+        (counts.delivered, counts.lost, counts.duplicates),
+        (1, 0, 1)
+    );
+    assert_eq!(ledger.wrongs().1, 0);
+}
+
+#[test]
+fn what_is_not_owed_or_not_the_same_is_wrong() {
+    let ledger = Ledger::default();
+    let wants = ledger.asks_for(hook(&["workflow.failed"]));
+    let not = ledger.asks_for(hook(&["workflow.started"]));
+    let wrongs = |number, body: &str, id| {
+        ledger.came(number, &request(body, id));
+        ledger.wrongs().1
+    };
+    assert_eq!(wrongs(wants, BODY, "1"), 1, "never published");
+    published(&ledger);
+    assert_eq!(wrongs(wants, BODY, "1"), 1);
+    assert_eq!(wrongs(wants, BODY, "1"), 1, "a repeat is fine");
+    assert_eq!(wrongs(not, BODY, "2"), 2, "not wanted");
+    assert_eq!(wrongs(wants, BODY, "3"), 3, "another id");
+    assert_eq!(
+        wrongs(wants, &BODY.replace(':', ": "), "1"),
+        4,
+        "other bytes"
+    );
+    assert_eq!(wrongs(9, BODY, "1"), 5, "nobody");
+}
+
+#[test]
+fn a_gap_is_the_longest_time_without_a_delivery() {
+    let start = Instant::now();
+    let second = |n| start + Duration::from_secs(n);
+    let deliveries = [second(1), second(2), second(7), second(8)];
+    let gap = |from, until| longest_gap(&deliveries, second(from), second(until)).as_secs();
+    assert_eq!(gap(0, 9), 5);
+    assert_eq!(gap(3, 9), 4);
+    assert_eq!(gap(8, 20), 12);
+}
