@@ -141,7 +141,7 @@ pub enum GaveUp {
 
 impl GaveUp {
     /// The name in answers and in the store.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             GaveUp::OutOfAttempts => "out_of_attempts",
             GaveUp::Gone => "gone",

@@ -170,6 +170,24 @@ uuid_id! {
     ReplayId
 }
 
+uuid_id! {
+    /// A message that may have ended a process, whoever takes it and however often it comes.
+    TrialKey
+}
+
+impl TrialKey {
+    /// The key of published events with these bytes.
+    pub fn of_events(body: &[u8]) -> Self {
+        Self(derived(b"trial", &[body]))
+    }
+}
+
+impl From<DeliveryId> for TrialKey {
+    fn from(delivery: DeliveryId) -> Self {
+        Self(delivery.0)
+    }
+}
+
 impl EventKey {
     /// The key of `event` in `organization`.
     pub fn of(organization: &OrganizationId, event: &EventId) -> Self {

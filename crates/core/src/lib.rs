@@ -26,5 +26,6 @@ pub mod subscription;
 pub mod target;
 pub mod timestamp;
 pub mod trace;
+pub mod trial;
 pub mod violations;
 pub mod wire;

@@ -3,14 +3,17 @@
 //! if all messages are gone.
 //!
 //! It must not multiply messages: it rests while the dispatchers have enough before them, and a
-//! delivery that was handed on again is left alone for twice as long each time. A message too many
-//! does no harm: whoever takes it finds in the store that nothing is owed.
+//! delivery that was handed on again is left alone for twice as long each time, and given up in the
+//! end: what is wrong with it cannot be that it was lost. A message too many does no harm: whoever
+//! takes it finds in the store that nothing is owed.
 
 use std::time::{Duration, SystemTime};
 
 use hookline_broker::contract::{Publisher, Scheduled};
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{Store, Sweep};
+use hookline_store::{Store, Sweep, Swept};
+
+use crate::poison;
 
 /// How many deliveries a sweep marks at once.
 const AT_ONCE: u32 = 500;
@@ -60,11 +63,16 @@ async fn sweep(store: &Store, publisher: &dyn Publisher, grace: Duration) -> Res
             grace,
             limit: AT_ONCE,
         };
-        let overdue = store.sweep(sweep, now).await.map_err(|why| failed(&why))?;
-        if overdue.is_empty() {
+        let Swept { again, given_up } =
+            store.sweep(sweep, now).await.map_err(|why| failed(&why))?;
+        if again.is_empty() && given_up.is_empty() {
             break;
         }
-        let attempts: Vec<Scheduled> = overdue
+        poison::given_up(given_up.len() as u64);
+        for delivery in given_up {
+            tracing::error!(delivery.id = %delivery, "gave up a delivery that nothing ever comes of");
+        }
+        let attempts: Vec<Scheduled> = again
             .into_iter()
             .map(|owed| Scheduled {
                 owed,

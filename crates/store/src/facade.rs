@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use hookline_core::access::Access;
 use hookline_core::delivery::{Cause, DeliveryState, OwedAttempt};
 use hookline_core::ids::{
-    DeliveryId, EventId, EventKey, KeyId, OperationId, OrganizationId, SubscriptionId,
+    DeliveryId, EventId, EventKey, KeyId, OperationId, OrganizationId, SubscriptionId, TrialKey,
 };
 use hookline_core::operations::WebhookDisabled;
 use hookline_core::subscription::{NewSubscription, Subscription, SubscriptionPatch};
@@ -20,7 +20,8 @@ use crate::fanout_index::FanoutIndex;
 use crate::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
 use crate::records::{
     Again, AttemptRecord, Body, Created, Delivery, DeliveryQuery, DeliveryStory, EventStory, Given,
-    IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Sweep, Window,
+    IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Revival, Sweep,
+    Swept, Window,
 };
 use crate::sqlite::queue::EmbeddedQueue;
 use crate::sqlite::{self, Sharing, Sqlite};
@@ -98,10 +99,11 @@ impl Store {
     /// # Errors
     /// [`StoreError`] when the folder cannot be used.
     pub fn beside_embedded(folder: &Path) -> Result<Self, StoreError> {
-        Ok(Self::of(Home::Sqlite(Sqlite::open(
-            folder,
-            Sharing::Shared,
-        )?)))
+        Ok(Self::sqlite(Sqlite::open(folder, Sharing::Shared)?))
+    }
+
+    pub(crate) fn sqlite(home: Sqlite) -> Self {
+        Self::of(Home::Sqlite(home))
     }
 
     fn of(home: Home) -> Self {
@@ -174,22 +176,19 @@ impl Store {
         }
     }
 
-    /// What is owed and seems to be lost, marked as handed on again. In a SQLite home nothing can
+    /// What is owed and seems to be lost, marked as handed on again; what was handed on too often
+    /// ends as poison. In a SQLite home nothing can
     /// be: a delivery's row is its entry in the queue.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
-    pub async fn sweep(
-        &self,
-        sweep: Sweep,
-        now: Timestamp,
-    ) -> Result<Vec<OwedAttempt>, StoreError> {
+    pub async fn sweep(&self, sweep: Sweep, now: Timestamp) -> Result<Swept, StoreError> {
         match &self.home {
             Home::Postgres(home) => {
                 home.run(move |conn| postgres::overdue::sweep(conn, sweep, now))
                     .await
             }
-            Home::Sqlite(_) => Ok(Vec::new()),
+            Home::Sqlite(_) => Ok(Swept::default()),
         }
     }
 
@@ -452,6 +451,36 @@ impl Store {
     /// Operators were told of these.
     pub async fn told(&self, ids: Vec<OperationId>) -> Result<(), StoreError> {
         run!(self, write, |conn, q| q::operations::forget(conn, &ids))
+    }
+
+    /// How often each of these messages was charged with the end of a process; who never was is not
+    /// in the answer.
+    pub async fn charges(&self, keys: Vec<TrialKey>) -> Result<HashMap<TrialKey, u32>, StoreError> {
+        run!(self, read, |conn, q| q::trials::charges(conn, &keys))
+    }
+
+    /// Charges each of these messages with the end of a process, until [`Store::end_trials`].
+    pub async fn begin_trials(
+        &self,
+        keys: Vec<TrialKey>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::trials::begin(conn, &keys, now))
+    }
+
+    /// Takes all charges against these messages back: the process lives on.
+    pub async fn end_trials(&self, keys: Vec<TrialKey>) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::trials::end(conn, &keys))
+    }
+
+    /// Forgets charges from before `cutoff`.
+    pub async fn forget_trials(&self, cutoff: Timestamp) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::trials::forget(conn, cutoff))
+    }
+
+    /// Owes the next attempt of a delivery that was given up as poison, with no charges against it.
+    pub async fn revive(&self, id: DeliveryId, now: Timestamp) -> Result<Revival, StoreError> {
+        run!(self, write, |conn, q| q::revival::revive(conn, id, now))
     }
 
     /// Forgets attempts of days before `day` (days since 1970).

@@ -32,7 +32,9 @@ pub use records::{
     Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
     LogEntry, LogQuery, LoggedError, NewKey, NewReplay, Owed, PageStart, Passage, Replay,
-    ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Standing,
-    SubscriptionFate, Sweep, Window,
+    ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Revival, Standing,
+    SubscriptionFate, Sweep, Swept, Window,
 };
-pub use sqlite::queue::{EmbeddedQueue, QueuedEvents, TakenAttempt};
+pub use sqlite::queue::{
+    DeadLetter, DeadLetters, EmbeddedQueue, QueuedEvents, Redriven, TakenAttempt,
+};

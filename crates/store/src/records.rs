@@ -360,6 +360,27 @@ pub enum Follow {
     Exhausted(GaveUp),
 }
 
+/// What came of putting a delivery back that was given up as poison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Revival {
+    /// This attempt is owed, now or when it is due.
+    Owed(OwedAttempt),
+    /// Nothing is owed: it has ended, and not as poison.
+    Finished(DeliveryState),
+    /// There is no such delivery; the retention has forgotten it.
+    Unknown,
+}
+
+/// What a sweep found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// To hand on again.
+    pub again: Vec<OwedAttempt>,
+    /// Were handed on again as often as that is done, and nothing ever came of it: they have ended
+    /// as poison.
+    pub given_up: Vec<DeliveryId>,
+}
+
 /// How a reconciler sweeps.
 #[derive(Debug, Clone, Copy)]
 pub struct Sweep {

@@ -178,6 +178,17 @@ table! {
     }
 }
 
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    trials (key) {
+        key -> Uid,
+        charges -> Integer,
+        begun_at -> BigInt,
+    }
+}
+
 joinable!(deliveries -> subscriptions (subscription_id));
 joinable!(deliveries -> events (event_key));
 joinable!(attempts -> events (event_key));

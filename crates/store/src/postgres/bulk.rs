@@ -8,7 +8,9 @@ use hookline_core::delivery::OwedAttempt;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
+use super::overdue::HALF_WAY;
 use super::queries::progress::Move;
+use super::queries::revival::POISON;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Restart;
@@ -60,7 +62,9 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
 }
 
 /// Moves what deliveries wait for, where they are pending and nobody has put it off for longer.
-/// Whoever had taken them for lost counts from then on.
+/// What was taken for lost is not taken for it again before both that and the doubled wait have
+/// passed: a delivery that is put off for hours and comes late each time is not multiplied. Nor is
+/// it given up soon, for somebody had it in hand.
 pub(crate) fn park_deliveries(
     conn: &mut Conn,
     keys: &[Key],
@@ -72,11 +76,30 @@ pub(crate) fn park_deliveries(
              SELECT d.id FROM deliveries d
               WHERE d.id = ANY ($1) AND d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE
          )
-         UPDATE deliveries d SET due = greatest(d.due, $2), republish_after = NULL
+         UPDATE deliveries d
+            SET due = greatest(d.due, $2), republished = least(d.republished, $3),
+                republish_after = CASE WHEN d.republish_after IS NOT NULL
+                                       THEN greatest(d.republish_after, $2) END
            FROM locked l WHERE d.id = l.id",
     )
     .bind::<Array<Uid>, _>(keys)
     .bind::<BigInt, _>(until.unix_micros())
+    .bind::<Integer, _>(HALF_WAY)
+    .execute(conn)?;
+    Ok(())
+}
+
+/// Owes the next attempt of a delivery that ended as poison.
+pub(crate) fn revive_delivery(conn: &mut Conn, key: Key, now: Timestamp) -> Result<(), StoreError> {
+    diesel::sql_query(
+        "UPDATE deliveries
+            SET state = 'pending', due = $2, finished_at = NULL, gave_up = NULL,
+                republished = 0, republish_after = NULL
+          WHERE id = $1 AND state = 'exhausted' AND gave_up = $3",
+    )
+    .bind::<Uid, _>(key)
+    .bind::<BigInt, _>(now.unix_micros())
+    .bind::<Text, _>(POISON)
     .execute(conn)?;
     Ok(())
 }

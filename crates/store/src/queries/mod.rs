@@ -13,7 +13,9 @@ pub(crate) mod progress;
 pub(crate) mod replaying;
 pub(crate) mod replays;
 pub(crate) mod retention;
+pub(crate) mod revival;
 pub(crate) mod subscriptions;
+pub(crate) mod trials;
 
 /// Rows in one statement: PostgreSQL takes 65,535 values, SQLite 32,766.
 const ROWS: usize = 1_000;

@@ -47,6 +47,8 @@ pub(crate) fn now() -> Timestamp {
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) index: FanoutIndex,
+    /// The database, where it is one.
+    pub(crate) url: String,
     _folder: Option<TempDir>,
 }
 
@@ -55,6 +57,7 @@ impl Fixture {
         Self {
             store,
             index: FanoutIndex::default(),
+            url: String::new(),
             _folder: None,
         }
     }
@@ -77,15 +80,25 @@ impl Fixture {
             .status();
         assert!(made.unwrap().success());
         let (base, _) = server.rsplit_once('/').unwrap();
+        let url = format!("{base}/{name}");
         let store = Store::postgres(&PostgresSettings {
-            url: format!("{base}/{name}"),
+            url: url.clone(),
             connections: 8,
             wait: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(10),
         })
         .unwrap();
         store.migrate(now()).await.unwrap();
-        Self::of(store)
+        Self {
+            url,
+            ..Self::of(store)
+        }
+    }
+
+    /// Runs SQL in the database.
+    pub(crate) fn sql(&self, sql: &str) {
+        let ran = Command::new("psql").args([&self.url, "-Xqc", sql]).status();
+        assert!(ran.unwrap().success());
     }
 
     pub(crate) async fn subscribe(&self, owner: &str) -> Subscription {

@@ -7,6 +7,7 @@
 )]
 
 mod again;
+mod dead;
 mod deliveries;
 mod failing;
 mod fixture;
@@ -19,3 +20,4 @@ mod replays;
 mod retention;
 mod subscriptions;
 mod tls;
+mod trials;

@@ -1,14 +1,14 @@
 //! Owed attempts: each pending delivery's row is its entry.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Nullable};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
 use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
 use super::super::queries::progress::end;
-use super::{DeadLetter, EmbeddedQueue, TAKES, as_limit, insert_dead_letter};
+use super::{EmbeddedQueue, TAKES, as_limit};
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::rows::NextAttempt;
@@ -177,11 +177,12 @@ fn bury_delivery(
             why: GaveUp::Poison,
         },
     )?;
-    let letter = DeadLetter {
-        queue: "deliveries",
-        reason,
-        content_type: None,
-        body: owed.delivery.0.as_bytes().to_vec(),
-    };
-    insert_dead_letter(conn, letter, now)
+    diesel::sql_query(
+        "INSERT INTO dead_letters (queue, reason, body, created_at) VALUES ('deliveries', ?, ?, ?)",
+    )
+    .bind::<Text, _>(reason)
+    .bind::<Uid, _>(Key(owed.delivery.0))
+    .bind::<BigInt, _>(now.unix_micros())
+    .execute(conn)?;
+    Ok(())
 }

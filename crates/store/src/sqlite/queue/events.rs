@@ -165,8 +165,8 @@ impl EmbeddedQueue {
 
 fn bury_entry(conn: &mut Conn, id: i64, reason: &str, now: Timestamp) -> Result<(), StoreError> {
     diesel::sql_query(
-        "INSERT INTO dead_letters (queue, reason, content_type, body, created_at)
-         SELECT 'events', ?, content_type, body, ? FROM event_queue WHERE id = ?",
+        "INSERT INTO dead_letters (queue, reason, content_type, traceparent, body, created_at)
+         SELECT 'events', ?, content_type, traceparent, body, ? FROM event_queue WHERE id = ?",
     )
     .bind::<Text, _>(reason)
     .bind::<BigInt, _>(now.unix_micros())

@@ -6,16 +6,16 @@
 //! taken in.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Nullable, Text};
-use hookline_core::timestamp::Timestamp;
 
-use super::{Conn, Sqlite};
+use super::Sqlite;
 use crate::error::StoreError;
 
 mod attempts;
+mod dead;
 mod events;
 
 pub use attempts::TakenAttempt;
+pub use dead::{DeadLetter, DeadLetters, Redriven};
 pub use events::QueuedEvents;
 
 /// Who was taken this often and never dealt with goes to the dead letters, as on the broker.
@@ -55,28 +55,4 @@ impl EmbeddedQueue {
 
 fn as_limit(max: usize) -> i64 {
     i64::try_from(max).unwrap_or(i64::MAX)
-}
-
-struct DeadLetter<'a> {
-    queue: &'a str,
-    reason: &'a str,
-    content_type: Option<String>,
-    body: Vec<u8>,
-}
-
-fn insert_dead_letter(
-    conn: &mut Conn,
-    letter: DeadLetter<'_>,
-    now: Timestamp,
-) -> Result<(), StoreError> {
-    diesel::sql_query(
-        "INSERT INTO dead_letters (queue, reason, content_type, body, created_at) VALUES (?, ?, ?, ?, ?)",
-    )
-    .bind::<Text, _>(letter.queue)
-    .bind::<Text, _>(letter.reason)
-    .bind::<Nullable<Text>, _>(letter.content_type)
-    .bind::<Binary, _>(letter.body)
-    .bind::<BigInt, _>(now.unix_micros())
-    .execute(conn)?;
-    Ok(())
 }

@@ -1,0 +1,219 @@
+//! What could not be dealt with, until somebody looks at it.
+
+use std::path::Path;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+use hookline_core::ids::DeliveryId;
+use hookline_core::timestamp::Timestamp;
+use uuid::Uuid;
+
+use super::super::queries::revival::revive;
+use super::super::{Conn, Sharing, Sqlite};
+use super::{EmbeddedQueue, as_limit};
+use crate::error::StoreError;
+use crate::facade::Store;
+use crate::records::Revival;
+
+/// The queue of events, in a row.
+const EVENTS: &str = "events";
+
+/// How much of a body a list shows: all of an event.
+const SHOWN: i64 = 256 * 1024;
+
+/// A dead letter of a folder.
+#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+pub struct DeadLetter {
+    /// Its number.
+    #[diesel(sql_type = BigInt)]
+    pub id: i64,
+    /// Where it was: `events` or `deliveries`.
+    #[diesel(sql_type = Text)]
+    pub queue: String,
+    /// Why it is here.
+    #[diesel(sql_type = Text)]
+    pub reason: String,
+    /// The format of events.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub content_type: Option<String>,
+    /// The publisher's trace, as `traceparent`.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub traceparent: Option<String>,
+    /// Events as they were published, or the id of a delivery.
+    #[diesel(sql_type = Binary)]
+    pub body: Vec<u8>,
+    /// How many bytes the body has, of which a list shows the beginning alone.
+    #[diesel(sql_type = BigInt)]
+    size: i64,
+    /// Since when, in microseconds since 1970.
+    #[diesel(sql_type = BigInt)]
+    created_at: i64,
+}
+
+impl DeadLetter {
+    /// Since when it is here.
+    pub fn since(&self) -> Timestamp {
+        Timestamp::from_unix_micros(self.created_at)
+    }
+
+    /// How many bytes its body has.
+    pub fn size(&self) -> u64 {
+        self.size.unsigned_abs()
+    }
+
+    /// The delivery, unless it is one of events.
+    pub fn delivery(&self) -> Option<DeliveryId> {
+        let id = Uuid::from_slice(&self.body).ok()?;
+        (self.queue != EVENTS).then_some(DeliveryId(id))
+    }
+}
+
+/// What came of putting a dead letter back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redriven {
+    /// It is in the queue of events again, and no dead letter any more.
+    Event,
+    /// Its delivery; the letter is gone if an attempt is owed.
+    Delivery(Revival),
+    /// There is no such letter, or none that says what it was.
+    Missing,
+}
+
+/// The dead letters of a folder that another process may be delivering from.
+#[derive(Clone)]
+pub struct DeadLetters {
+    home: Sqlite,
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    value: i64,
+}
+
+impl DeadLetters {
+    /// Those of a folder, and what it remembers besides.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder cannot be used.
+    pub fn beside_embedded(folder: &Path) -> Result<(Store, Self), StoreError> {
+        let home = Sqlite::open(folder, Sharing::Shared)?;
+        Ok((Store::sqlite(home.clone()), Self { home }))
+    }
+
+    /// Some after the one of this number, oldest first, each with the first 256 KiB of its body.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub async fn page(&self, after: i64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+        self.home
+            .read(move |conn| {
+                Ok(diesel::sql_query(
+                    "SELECT id, queue, reason, content_type, traceparent, created_at,
+                            substr(body, 1, ?) AS body, length(body) AS size
+                       FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+                )
+                .bind::<BigInt, _>(SHOWN)
+                .bind::<BigInt, _>(after)
+                .bind::<BigInt, _>(as_limit(max))
+                .load(conn)?)
+            })
+            .await
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub async fn find(&self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+        self.home.read(move |conn| find(conn, id)).await
+    }
+
+    /// How many there are of events and of deliveries.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub async fn count(&self) -> Result<[u64; 2], StoreError> {
+        self.home.read(count).await
+    }
+
+    /// Puts one back, in one step: it is in the queue or here, whatever happens.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn redrive(&self, id: i64, now: Timestamp) -> Result<Redriven, StoreError> {
+        self.home
+            .write(move |conn| {
+                let Some(letter) = find(conn, id)? else {
+                    return Ok(Redriven::Missing);
+                };
+                if letter.queue == EVENTS {
+                    diesel::sql_query(
+                        "INSERT INTO event_queue (content_type, traceparent, body, visible_at)
+                         VALUES (?, ?, ?, 0)",
+                    )
+                    .bind::<Nullable<Text>, _>(letter.content_type)
+                    .bind::<Nullable<Text>, _>(letter.traceparent)
+                    .bind::<Binary, _>(letter.body)
+                    .execute(conn)?;
+                    delete(conn, id)?;
+                    return Ok(Redriven::Event);
+                }
+                let Some(delivery) = letter.delivery() else {
+                    return Ok(Redriven::Missing);
+                };
+                let revival = revive(conn, delivery, now)?;
+                if let Revival::Owed(_) = revival {
+                    delete(conn, id)?;
+                }
+                Ok(Redriven::Delivery(revival))
+            })
+            .await
+    }
+
+    /// Drops one; false when there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn drop(&self, id: i64) -> Result<bool, StoreError> {
+        self.home.write(move |conn| delete(conn, id)).await
+    }
+}
+
+impl EmbeddedQueue {
+    /// How many dead letters there are of events and of deliveries.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub async fn dead_letters(&self) -> Result<[u64; 2], StoreError> {
+        self.home.read(count).await
+    }
+}
+
+fn find(conn: &mut Conn, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+    Ok(diesel::sql_query(
+        "SELECT id, queue, reason, content_type, traceparent, created_at, body, length(body) AS size
+           FROM dead_letters WHERE id = ?",
+    )
+    .bind::<BigInt, _>(id)
+    .get_result(conn)
+    .optional()?)
+}
+
+fn count(conn: &mut Conn) -> Result<[u64; 2], StoreError> {
+    let mut count = |condition: &str| -> Result<u64, StoreError> {
+        let count: Count = diesel::sql_query(format!(
+            "SELECT count(*) AS value FROM dead_letters WHERE {condition}"
+        ))
+        .get_result(conn)?;
+        Ok(count.value.unsigned_abs())
+    };
+    Ok([count("queue = 'events'")?, count("queue <> 'events'")?])
+}
+
+fn delete(conn: &mut Conn, id: i64) -> Result<bool, StoreError> {
+    let deleted = diesel::sql_query("DELETE FROM dead_letters WHERE id = ?")
+        .bind::<BigInt, _>(id)
+        .execute(conn)?;
+    Ok(deleted == 1)
+}

@@ -1,0 +1,92 @@
+//! The dead letters of a folder, beside the process that delivers from it.
+
+use hookline_store::{DeadLetters, EmbeddedQueue, Redriven, Revival, Store};
+use tempfile::TempDir;
+
+use crate::fixture::{Fixture, NOW, at, now};
+
+const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+fn open() -> (Fixture, EmbeddedQueue, DeadLetters, TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, queue) = Store::embedded(folder.path()).unwrap();
+    let (_, dead) = DeadLetters::beside_embedded(folder.path()).unwrap();
+    (Fixture::of(store), queue, dead, folder)
+}
+
+async fn buried_event(queue: &EmbeddedQueue, body: &[u8]) {
+    let (content_type, trace) = (Some("text/plain".to_owned()), Some(TRACE.to_owned()));
+    queue
+        .push_events(body.to_vec(), content_type, trace)
+        .await
+        .unwrap();
+    let taken = queue.take_events(1, now(), at(NOW + 1)).await.unwrap();
+    queue
+        .bury_events(taken[0].id, "bad".to_owned(), now())
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_event_that_is_put_back_is_the_same_message() {
+    let (_fixture, queue, dead, _folder) = open();
+    buried_event(&queue, b"one").await;
+    let listed = dead.page(0, 10).await.unwrap();
+    assert_eq!((listed.len(), listed[0].reason.as_str()), (1, "bad"));
+    assert_eq!((listed[0].size(), listed[0].since()), (3, now()));
+    assert_eq!(queue.dead_letters().await.unwrap(), [1, 0]);
+
+    let redriven = dead.redrive(listed[0].id, now()).await.unwrap();
+    assert_eq!(redriven, Redriven::Event);
+    assert_eq!(
+        dead.redrive(listed[0].id, now()).await.unwrap(),
+        Redriven::Missing
+    );
+    assert_eq!(queue.dead_letters().await.unwrap(), [0, 0]);
+    let taken = queue.take_events(9, now(), now()).await.unwrap();
+    assert_eq!((taken.len(), &*taken[0].body), (1, &b"one"[..]));
+    assert_eq!(taken[0].content_type.as_deref(), Some("text/plain"));
+    assert_eq!(taken[0].traceparent.as_deref(), Some(TRACE));
+}
+
+#[tokio::test]
+async fn a_delivery_that_is_put_back_is_due_and_no_dead_letter() {
+    let (fixture, queue, dead, _folder) = open();
+    fixture.subscribe("a").await;
+    let owed = fixture.owed("a", "1").await;
+    queue
+        .bury_attempt(owed, "bad".to_owned(), now())
+        .await
+        .unwrap();
+    let letter = dead.page(0, 10).await.unwrap().remove(0);
+    assert_eq!(letter.delivery(), Some(owed.delivery));
+    assert!(
+        queue
+            .take_attempts(9, now(), now())
+            .await
+            .unwrap()
+            .is_empty()
+    );
+
+    let redriven = dead.redrive(letter.id, now()).await.unwrap();
+    assert_eq!(redriven, Redriven::Delivery(Revival::Owed(owed)));
+    let taken = queue.take_attempts(9, now(), now()).await.unwrap();
+    assert_eq!((taken.len(), taken[0].takes), (1, 1));
+    assert_eq!(dead.page(0, 10).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn letters_are_paged_oldest_first_and_dropped() {
+    let (_fixture, queue, dead, _folder) = open();
+    for number in 0..5_u8 {
+        buried_event(&queue, &[number]).await;
+    }
+    let first = dead.page(0, 3).await.unwrap();
+    let rest = dead.page(first[2].id, 3).await.unwrap();
+    let bodies: Vec<u8> = first.iter().chain(&rest).map(|one| one.body[0]).collect();
+    assert_eq!(bodies, [0, 1, 2, 3, 4]);
+    assert!(dead.drop(first[1].id).await.unwrap());
+    assert!(!dead.drop(first[1].id).await.unwrap());
+    assert_eq!(dead.find(first[1].id).await.unwrap(), None);
+    assert_eq!(queue.dead_letters().await.unwrap(), [4, 0]);
+}
