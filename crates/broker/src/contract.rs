@@ -56,6 +56,15 @@ pub struct Receipt {
     pub tag: u64,
 }
 
+/// How many dead letters wait for somebody to look at them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeadWaiting {
+    /// Published events.
+    pub events: u64,
+    /// Deliveries.
+    pub deliveries: u64,
+}
+
 /// Why something could not be handed on. It was not: whoever tried still has it.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -79,6 +88,9 @@ pub trait Publisher: Send + Sync {
 
     /// How many attempts wait to be taken now; delayed ones do not count.
     async fn attempts_waiting(&self) -> Result<u64, QueueError>;
+
+    /// How many dead letters wait.
+    async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError>;
 
     /// Whether work can be handed on at this moment.
     fn is_ready(&self) -> bool;

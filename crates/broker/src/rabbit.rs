@@ -9,6 +9,7 @@
 //! delay becomes a route through them.
 
 mod address;
+mod dead;
 mod delay;
 mod dial;
 mod intake;
@@ -35,6 +36,8 @@ use crate::rabbit::link::Link;
 use crate::rabbit::outbox::Outbox;
 use crate::rabbit::publisher::RabbitPublisher;
 use crate::rabbit::source::QueueSource;
+
+pub use dead::{DeadLetter, DeadQueue, Inspection};
 
 /// Which broker, and how patient we are with it.
 #[derive(Clone)]

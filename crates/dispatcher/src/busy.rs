@@ -13,6 +13,8 @@ use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::DeliveryId;
 use tokio::sync::mpsc;
 
+use crate::trials::{OnTrial, Tried};
+
 /// What waits for each delivery that somebody is busy with; bounded by the prefetch, for none of
 /// it is acked.
 type Waiting = HashMap<DeliveryId, Vec<Taken<OwedAttempt>>>;
@@ -36,6 +38,8 @@ pub(crate) struct Engaged {
 pub(crate) struct Hold {
     delivery: DeliveryId,
     busy: Busy,
+    /// Lasts as long as the delivery is busy.
+    trial: Option<OnTrial>,
 }
 
 impl Busy {
@@ -63,8 +67,16 @@ impl Busy {
         let hold = Hold {
             delivery,
             busy: self.clone(),
+            trial: None,
         };
         Some(Engaged { message, hold })
+    }
+
+    /// The same for a suspect, whose trial lasts as long.
+    pub(crate) fn engage_on_trial(&self, (message, trial): Tried) -> Option<Engaged> {
+        let mut engaged = self.engage(message)?;
+        engaged.hold.trial = Some(trial);
+        Some(engaged)
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {

@@ -13,6 +13,7 @@
 
 pub mod attempt;
 mod busy;
+pub mod dead_letters;
 mod decision;
 mod lanes;
 pub mod maintenance;
@@ -22,6 +23,7 @@ pub mod reconciler;
 mod recorder;
 pub mod replayer;
 mod resolver;
+mod trials;
 mod worker;
 
 use std::sync::Arc;
@@ -61,6 +63,8 @@ pub struct Policy {
     pub slots: usize,
     /// How many messages may wait for a slot here, sorted by receiver.
     pub may_wait: usize,
+    /// How often a message may be charged with the end of a process before it is given up.
+    pub give_up_after: u32,
     /// How many bytes of bodies are kept for the next subscription of the same event.
     pub body_cache_bytes: u64,
     /// How long a receiver may take nothing before its subscription is switched off; none: for
@@ -80,6 +84,7 @@ impl From<&Settings> for Policy {
             may_wait: usize::from(dispatcher.prefetch)
                 .saturating_sub(dispatcher.slots)
                 .max(1),
+            give_up_after: settings.poison.give_up_after,
             body_cache_bytes: dispatcher.body_cache_mib * 1024 * 1024,
             failing_after: Some(dispatcher.failing_after).filter(|after| !after.is_zero()),
         }
@@ -96,9 +101,11 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
     let operations = operations::start(dispatcher.clone(), shutdown.late.clone());
     let recorder = recorder::start(dispatcher.clone(), operations, shutdown.late.clone());
     let (recorder, recording) = recorder;
+    let (trials, trying) = trials::start(dispatcher.clone(), shutdown.asked.clone());
     let (worker, overs) = worker::Worker::new(dispatcher, requester, recorder, shutdown.late);
-    worker.run(overs, shutdown.asked).await;
+    worker.run(overs, trials, shutdown.asked).await;
     // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.
     recording.await?;
+    trying.await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use hookline_dispatcher::replayer::Replayer;
-use hookline_dispatcher::{Dispatcher, Policy, maintenance, reconciler};
+use hookline_dispatcher::{Dispatcher, Policy, dead_letters, maintenance, reconciler};
 use hookline_runtime::service::{Context, run};
 
 fn main() -> ExitCode {
@@ -34,6 +34,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         per_second: settings.replay.per_second,
     };
     tokio::spawn(replayer.run(context.shutdown.asked.clone()));
+    tokio::spawn(dead_letters::keep_counting(rabbit.publisher()));
     tokio::spawn(reconciler::keep_sweeping(store, rabbit.publisher(), grace));
     hookline_dispatcher::run(dispatcher, context.shutdown).await?;
     rabbit.close().await;

@@ -29,6 +29,7 @@ async fn turn(store: &Store, retention: Duration, now: Timestamp) -> Result<(), 
     store
         .forget_attempts(now.before(retention).unix_day())
         .await?;
+    store.forget_trials(now.before(DAY * 7)).await?;
     let cutoff = now.before(retention + MAX_WAIT * 2 + DAY);
     store.forget_replays(cutoff).await?;
     while store.forget_events(cutoff).await? > 0 {}

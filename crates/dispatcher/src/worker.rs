@@ -27,6 +27,7 @@ use crate::busy::{Busy, Engaged};
 use crate::decision::{Task, decide};
 use crate::lanes::{Excess, Lanes, Ticket};
 use crate::recorder::{Finished, Recorder, Result, unavailable};
+use crate::trials::Trials;
 use crate::{Dispatcher, Policy};
 
 /// How many messages are asked about at once.
@@ -97,7 +98,12 @@ impl Worker {
         (worker, Overs(overs))
     }
 
-    pub(crate) async fn run(self, mut overs: Overs, shutdown: CancellationToken) {
+    pub(crate) async fn run(
+        self,
+        mut overs: Overs,
+        mut trials: Trials,
+        shutdown: CancellationToken,
+    ) {
         let (busy, mut waited) = Busy::new();
         let Policy {
             slots, may_wait, ..
@@ -107,11 +113,12 @@ impl Worker {
         // Kept from turn to turn: what is dropped half-way may have to be waited for.
         let mut taking: Option<Taking<'_>> = None;
         while !shutdown.is_cancelled() {
-            let room = lanes.room();
+            let room = lanes.room().saturating_sub(trials.waiting());
             if taking.is_none() && room > 0 {
                 taking = Some(source.take(room.min(BATCH)).boxed());
             }
             let change = lanes.next_change().map(tokio::time::Instant::from_std);
+            let mut tried = Vec::new();
             let taken = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(over) = overs.0.recv() => {
@@ -119,6 +126,10 @@ impl Worker {
                     Vec::new()
                 }
                 Some(waited) = waited.recv() => waited,
+                group = trials.group() => {
+                    tried = group;
+                    Vec::new()
+                }
                 taken = or_never(&mut taking) => {
                     taking = None;
                     taken
@@ -129,7 +140,16 @@ impl Worker {
                 lanes.finished(over.ticket, over.took);
             }
             // Before the store is asked: what it says of a busy delivery will not be true for long.
-            for engaged in taken.into_iter().filter_map(|message| busy.engage(message)) {
+            let others = trials.sort_out(taken).into_iter();
+            let engaged: Vec<Engaged> = others
+                .filter_map(|message| busy.engage(message))
+                .chain(
+                    tried
+                        .into_iter()
+                        .filter_map(|tried| busy.engage_on_trial(tried)),
+                )
+                .collect();
+            for engaged in engaged {
                 lanes.push(engaged.message.message.subscription, engaged);
             }
             while !shutdown.is_cancelled() {
@@ -140,18 +160,25 @@ impl Worker {
                 self.start(turns, &shutdown).await;
             }
         }
-        self.stop(lanes.drain(), taking).await;
+        let suspects = trials.end();
+        self.stop(lanes.drain(), suspects, taking).await;
         self.in_flight.close();
         self.in_flight.wait().await;
     }
 
     /// What waits here and what the source has ahead goes back at once, so that nobody waits for it
     /// until the requests in flight are over.
-    async fn stop(&self, waiting: Vec<Engaged>, taking: Option<Taking<'_>>) {
+    async fn stop(
+        &self,
+        waiting: Vec<Engaged>,
+        suspects: Vec<Taken<OwedAttempt>>,
+        taking: Option<Taking<'_>>,
+    ) {
         let source = &self.dispatcher.attempts;
         source.stop();
         let mut waiting: Vec<Taken<OwedAttempt>> =
             waiting.into_iter().map(|engaged| engaged.message).collect();
+        waiting.extend(suspects);
         if let Some(taking) = taking {
             waiting.extend(taking.await);
         }
@@ -253,6 +280,7 @@ impl Worker {
             let (source, late) = (self.dispatcher.attempts.clone(), self.late.clone());
             self.in_flight.spawn(async move {
                 let asked = engaged.message.message;
+                fault::point_of("dispatcher::attempt", asked.delivery);
                 let record = tokio::select! {
                     record = attempt(&requester, &policy, asked, *owed, body) => record,
                     () = late.cancelled() => return abandon(&*source, engaged).await,

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use hookline_broker::contract::{
-    PublishedEvents, Publisher, QueueError, Receipt, Scheduled, Source, Taken,
+    DeadWaiting, PublishedEvents, Publisher, QueueError, Receipt, Scheduled, Source, Taken,
 };
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::WebhookDisabled;
@@ -99,6 +99,11 @@ impl Publisher for Queues {
             .attempts_waiting(now())
             .await
             .map_err(unavailable)
+    }
+
+    async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {
+        let [events, deliveries] = self.queue.dead_letters().await.map_err(unavailable)?;
+        Ok(DeadWaiting { events, deliveries })
     }
 
     fn is_ready(&self) -> bool {

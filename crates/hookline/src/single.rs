@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use hookline_dispatcher::replayer::Replayer;
-use hookline_dispatcher::{Dispatcher, Policy, maintenance};
+use hookline_dispatcher::{Dispatcher, Policy, dead_letters, maintenance};
 use hookline_home::embedded::Embedded;
 use hookline_ingest::Ingest;
 use hookline_runtime::service::Context;
@@ -41,6 +41,7 @@ impl Single {
             publisher: queues.clone(),
             batch: settings.ingest.batch,
             max_waiting: settings.ingest.max_waiting,
+            give_up_after: settings.poison.give_up_after,
         };
         let dispatcher = Dispatcher {
             store: store.clone(),
@@ -67,6 +68,7 @@ impl Single {
         let shutdown = context.shutdown;
         let stop = &shutdown.asked;
         tokio::spawn(replayer.run(stop.clone()));
+        tokio::spawn(dead_letters::keep_counting(ingest.publisher.clone()));
         tokio::spawn(maintenance::keep_up(store, settings.retention.age()));
         let ingesting = ends_all(stop, async {
             hookline_ingest::run(ingest, shutdown.clone()).await;

@@ -6,6 +6,7 @@
 //! on what the crash kept back and makes nothing twice.
 
 mod reading;
+mod trials;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hookline_broker::contract::{PublishedEvents, Publisher, Scheduled, Source, Taken};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::timestamp::Timestamp;
+use hookline_core::trial::SUSPECT_AFTER;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_runtime::shutdown::Shutdown;
@@ -44,6 +46,8 @@ pub struct Ingest {
     pub batch: usize,
     /// While more attempts wait than this, no more events are taken in.
     pub max_waiting: u64,
+    /// How often a message may be charged with the end of a process before it is given up.
+    pub give_up_after: u32,
 }
 
 /// Takes events in until it is asked to stop. What was begun is finished, or handed back when it is
@@ -51,12 +55,14 @@ pub struct Ingest {
 pub async fn run(ingest: Ingest, shutdown: Shutdown) {
     let index = FanoutIndex::default();
     let meter = opentelemetry::global::meter("hookline-ingest");
+    let trials = Arc::default();
     let mut lanes = JoinSet::new();
     for _ in 0..LANES {
         let lane = Lane {
             ingest: ingest.clone(),
             index: index.clone(),
             shutdown: shutdown.clone(),
+            trials: Arc::clone(&trials),
             taken_in: meter.u64_counter("hookline.events.taken_in").build(),
             rejected: meter.u64_counter("hookline.events.rejected").build(),
         };
@@ -77,6 +83,8 @@ struct Lane {
     ingest: Ingest,
     index: FanoutIndex,
     shutdown: Shutdown,
+    /// Held during a trial: one at a time, or two would be charged with what one did.
+    trials: Arc<tokio::sync::Mutex<()>>,
     taken_in: Counter<u64>,
     rejected: Counter<u64>,
 }
@@ -107,8 +115,14 @@ impl Lane {
                 self.ingest.events.put_back(taken).await;
                 continue;
             }
-            let batch = self.read(taken).await;
+            let (suspects, others) = taken
+                .into_iter()
+                .partition(|message| message.returns >= SUSPECT_AFTER);
+            let batch = self.read(others).await;
             if let Err(Stopped) = self.deal_with(batch).await {
+                return self.ingest.events.put_back(suspects).await;
+            }
+            if let Err(Stopped) = self.try_all(suspects).await {
                 return;
             }
         }

@@ -5,6 +5,7 @@ use hookline_core::event::{Event, InvalidEvent, MissingId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire;
+use hookline_runtime::fault;
 use hookline_store::{IncomingEvent, Passage};
 use serde_json::value::RawValue;
 
@@ -37,6 +38,9 @@ pub(crate) fn events(
         Some(wire::JSON_BATCH) => batch(&message.body)?,
         _ => return Err(Unreadable::ContentType(message.content_type.clone())),
     };
+    for event in &events {
+        fault::point_of("ingest::read", &event.id);
+    }
     Ok(events
         .into_iter()
         .map(|event| IncomingEvent {

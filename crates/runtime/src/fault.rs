@@ -11,6 +11,14 @@ pub fn arm() {
     }
 }
 
+/// Ends the process here, where a test has armed this point for this very thing: as
+/// `NAME::MARK=return`.
+pub fn point_of(name: &str, mark: impl std::fmt::Display) {
+    if fail::has_failpoints() {
+        point(&format!("{name}::{mark}"));
+    }
+}
+
 /// Ends the process here, where a test has armed this point.
 pub fn point(name: &str) {
     fail::fail_point!(name, |_| std::process::abort());

@@ -31,6 +31,7 @@ pub struct Settings {
     pub admin: AdminSettings,
     pub ingest: IngestSettings,
     pub dispatcher: DispatcherSettings,
+    pub poison: PoisonSettings,
     pub retry: RetrySettings,
     pub replay: ReplaySettings,
     pub targets: TargetSettings,
@@ -178,6 +179,15 @@ pub struct DispatcherSettings {
         deserialize_with = "allowed::seconds::<0, 2_592_000, _>"
     )]
     pub failing_after: Duration,
+}
+
+/// `[poison]`: messages that may end a process.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoisonSettings {
+    /// How often a message may be charged with the end of a process.
+    #[serde(deserialize_with = "allowed::number::<3, 20, _, _>")]
+    pub give_up_after: u32,
 }
 
 /// `[retry]`: when a failed delivery is tried again.

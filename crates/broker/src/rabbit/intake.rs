@@ -1,5 +1,6 @@
 //! Batches from one subscription.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +14,6 @@ use crate::rabbit::letter::{Letter, delivery_count, unread};
 use crate::rabbit::outbox::{Outbox, Post};
 use crate::rabbit::session::Session;
 use crate::rabbit::subscription::Subscription;
-
-/// From then on a message is handled alone: two who had it may have died of it.
-const SUSPECT_AFTER: u32 = 2;
 
 /// After this time without a message and with nothing in anybody's hands, a new subscription.
 const QUIET_FOR: Duration = Duration::from_secs(5);
@@ -36,16 +34,7 @@ pub(super) struct Intake<L> {
     heard: Instant,
     /// Takes messages one by one until then.
     careful_until: Option<Instant>,
-    /// Came while a batch was gathered and waits for a turn of its own.
-    suspect: Option<Taken<L>>,
-}
-
-/// What a delivery turned out to be.
-enum Admitted<L> {
-    Ordinary(Taken<L>),
-    Suspect(Taken<L>),
-    /// Unreadable, and on its way to the dead letters.
-    Buried,
+    letters: PhantomData<fn() -> L>,
 }
 
 /// Why a subscription gives no more.
@@ -74,7 +63,7 @@ impl<L: Letter> Intake<L> {
             last_tag: 0,
             heard: Instant::now(),
             careful_until,
-            suspect: None,
+            letters: PhantomData,
         })
     }
 
@@ -87,9 +76,6 @@ impl<L: Letter> Intake<L> {
     pub(super) async fn gather(&mut self, max: usize) -> Result<Vec<Taken<L>>, Over> {
         if !self.subscription.is_open() {
             return Err(Over::Ended);
-        }
-        if let Some(suspect) = self.suspect.take() {
-            return Ok(vec![suspect]);
         }
         if self
             .careful_until
@@ -112,23 +98,12 @@ impl<L: Letter> Intake<L> {
                     continue;
                 }
             };
-            match self.admit(delivery) {
-                Admitted::Ordinary(taken) => batch.push(taken),
-                Admitted::Suspect(taken) => return Ok(vec![taken]),
-                Admitted::Buried => {}
-            }
+            batch.extend(self.admit(delivery));
         }
         while batch.len() < max
             && let Some(Some(Ok(delivery))) = self.consumer.next().now_or_never()
         {
-            match self.admit(delivery) {
-                Admitted::Ordinary(taken) => batch.push(taken),
-                Admitted::Suspect(taken) => {
-                    self.suspect = Some(taken);
-                    break;
-                }
-                Admitted::Buried => {}
-            }
+            batch.extend(self.admit(delivery));
         }
         Ok(batch)
     }
@@ -136,15 +111,12 @@ impl<L: Letter> Intake<L> {
     /// Ends the consumer, and returns what had come and nobody has taken.
     pub(super) async fn stop(&mut self) -> Vec<Taken<L>> {
         let tag = self.consumer.tag();
-        let mut ahead: Vec<Taken<L>> = self.suspect.take().into_iter().collect();
+        let mut ahead = Vec::new();
         // Its end is behind all that came; without an answer the connection is as good as dead.
         let ended = timeout(STOP_WITHIN, async {
             self.subscription.cancel(tag).await;
             while let Some(Ok(delivery)) = self.consumer.next().await {
-                match self.admit(delivery) {
-                    Admitted::Ordinary(taken) | Admitted::Suspect(taken) => ahead.push(taken),
-                    Admitted::Buried => {}
-                }
+                ahead.extend(self.admit(delivery));
             }
         });
         if ended.await.is_err() {
@@ -153,7 +125,8 @@ impl<L: Letter> Intake<L> {
         ahead
     }
 
-    fn admit(&mut self, delivery: Delivery) -> Admitted<L> {
+    /// What is unreadable is none, and on its way to the dead letters.
+    fn admit(&mut self, delivery: Delivery) -> Option<Taken<L>> {
         self.last_tag = delivery.delivery_tag;
         self.heard = Instant::now();
         let Delivery {
@@ -175,24 +148,19 @@ impl<L: Letter> Intake<L> {
                     Arc::clone(&self.subscription),
                     delivery_tag,
                 ));
-                return Admitted::Buried;
+                return None;
             }
         };
-        let count = delivery_count(&properties);
-        let taken = Taken {
+        let returns = delivery_count(&properties).max(redelivered.into());
+        Some(Taken {
             message,
-            redelivered: redelivered || count > 0,
-            returns: count,
+            redelivered: returns > 0,
+            returns,
             receipt: Receipt {
                 session: self.subscription.number,
                 tag: delivery_tag,
             },
-        };
-        if count < SUSPECT_AFTER {
-            Admitted::Ordinary(taken)
-        } else {
-            Admitted::Suspect(taken)
-        }
+        })
     }
 }
 

@@ -9,11 +9,12 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::contract::PublishedEvents;
+use crate::rabbit::dead::certified;
 use crate::rabbit::outbox::{Audience, Post};
 use crate::rabbit::topology::{DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED, OPERATIONS};
 
 const TRACEPARENT: &str = "traceparent";
-const REASON: &str = "x-hookline-reason";
+pub(super) const REASON: &str = "x-hookline-reason";
 /// Set by quorum queues on what has been taken before.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 /// Set by us on a message that was put back as a new one: what it counted before.
@@ -128,11 +129,14 @@ pub(super) fn announcement(event: &WebhookDisabled) -> Post {
     }
 }
 
-/// What cannot be read, for the dead letters: as it came, but for its headers.
+/// What cannot be read, for the dead letters: as it came, but for its headers, and named as it was.
 pub(super) fn unread<L: Letter>(body: Bytes, came_with: &BasicProperties, reason: &str) -> Post {
     let mut properties = persistent();
     if let Some(content_type) = came_with.content_type() {
         properties = properties.with_content_type(content_type.clone());
+    }
+    if let Some(id) = came_with.message_id() {
+        properties = properties.with_message_id(id.clone());
     }
     to_queue(L::DEAD_QUEUE, body, with_reason(properties, reason))
 }
@@ -163,17 +167,14 @@ fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(PERSISTENT)
 }
 
-fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
+pub(super) fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
     properties.headers().as_ref()?.inner().get(name)
 }
 
 fn with_reason(properties: BasicProperties, reason: &str) -> BasicProperties {
     let end = reason.floor_char_boundary(MAX_REASON_BYTES);
-    with_header(
-        properties,
-        REASON,
-        AMQPValue::LongString(reason[..end].into()),
-    )
+    let reason = AMQPValue::LongString(reason[..end].into());
+    certified(with_header(properties, REASON, reason))
 }
 
 fn with_header(properties: BasicProperties, name: &str, value: AMQPValue) -> BasicProperties {

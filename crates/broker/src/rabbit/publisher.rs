@@ -3,11 +3,11 @@
 use async_trait::async_trait;
 use hookline_core::operations::WebhookDisabled;
 
-use crate::contract::{PublishedEvents, Publisher, QueueError, Scheduled};
+use crate::contract::{DeadWaiting, PublishedEvents, Publisher, QueueError, Scheduled};
 use crate::rabbit::delay::Delay;
 use crate::rabbit::letter::{Letter, announcement, to_queue};
 use crate::rabbit::outbox::{Audience, Outbox, Post};
-use crate::rabbit::topology::{self, DELIVERIES, EVENTS};
+use crate::rabbit::topology::{self, DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED};
 
 #[derive(Debug)]
 pub(super) struct RabbitPublisher {
@@ -42,6 +42,13 @@ impl Publisher for RabbitPublisher {
 
     async fn attempts_waiting(&self) -> Result<u64, QueueError> {
         self.outbox.waiting(DELIVERIES).await
+    }
+
+    async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {
+        Ok(DeadWaiting {
+            events: self.outbox.waiting(EVENTS_REJECTED).await?,
+            deliveries: self.outbox.waiting(DELIVERIES_DEAD).await?,
+        })
     }
 
     fn is_ready(&self) -> bool {

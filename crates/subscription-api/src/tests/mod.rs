@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use actix_web::http::header::HeaderMap;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use async_trait::async_trait;
-use hookline_broker::contract::{PublishedEvents, Publisher, QueueError, Scheduled};
+use hookline_broker::contract::{DeadWaiting, PublishedEvents, Publisher, QueueError, Scheduled};
 use hookline_core::access::Scope;
 use hookline_core::ids::OrganizationId;
 use hookline_core::operations::WebhookDisabled;
@@ -83,6 +83,10 @@ impl Publisher for Recorder {
 
     async fn attempts_waiting(&self) -> Result<u64, QueueError> {
         Ok(0)
+    }
+
+    async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {
+        Ok(DeadWaiting::default())
     }
 
     fn is_ready(&self) -> bool {

@@ -1,0 +1,276 @@
+//! Looking at dead letters.
+//!
+//! AMQP knows no looking: a message is taken, and given back. What an inspection has taken is out
+//! of everybody else's sight until it ends, however it ends: a killed command leaves its messages
+//! to the broker, which puts them back. So nothing is lost by looking, and two who look at once
+//! each see what the other does not have.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use hookline_core::delivery::OwedAttempt;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicGetOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel};
+use uuid::Uuid;
+
+use crate::contract::{PublishedEvents, QueueError};
+use crate::rabbit::Rabbit;
+use crate::rabbit::letter::{Letter, REASON, header};
+use crate::rabbit::topology::{DELIVERIES_DEAD, EVENTS_REJECTED};
+
+/// How long the broker may take to answer.
+const PROMPT: Duration = Duration::from_secs(10);
+
+/// Names a message that has no id by its bytes, whoever looks.
+const NAMELESS: Uuid = Uuid::from_u128(0x6f6b_6c69_6e65_4000_8000_686f_6f6b_0002);
+
+/// Which dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeadQueue {
+    /// Published events that were rejected.
+    Events,
+    /// Deliveries that could not be handled.
+    Deliveries,
+}
+
+impl DeadQueue {
+    fn name(self) -> &'static str {
+        match self {
+            DeadQueue::Events => EVENTS_REJECTED,
+            DeadQueue::Deliveries => DELIVERIES_DEAD,
+        }
+    }
+}
+
+/// A dead letter as the broker has it.
+#[derive(Debug)]
+pub struct DeadLetter {
+    queue: DeadQueue,
+    tag: u64,
+    properties: BasicProperties,
+    body: Bytes,
+}
+
+/// Dead letters in somebody's hands. They go back when this ends or is dropped.
+pub struct Inspection {
+    queue: DeadQueue,
+    channel: Channel,
+    waiting: u32,
+}
+
+impl Rabbit {
+    /// Begins to look at dead letters.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the broker cannot be reached.
+    pub async fn inspect(&self, queue: DeadQueue) -> Result<Inspection, QueueError> {
+        let opened = prompt(async {
+            let session = self.link.session().await;
+            let channel = session.channel().await?;
+            let options = lapin::options::QueueDeclareOptions {
+                passive: true,
+                ..Default::default()
+            };
+            let found = channel
+                .queue_declare(queue.name().into(), options, FieldTable::default())
+                .await?;
+            Ok((channel, found.message_count()))
+        });
+        let (channel, waiting) = opened.await?;
+        Ok(Inspection {
+            queue,
+            channel,
+            waiting,
+        })
+    }
+}
+
+impl Inspection {
+    /// How many waited when it began; those in others' hands do not count.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.into()
+    }
+
+    /// The next one, oldest first; none when there are no more.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the broker does not answer.
+    pub async fn next(&mut self) -> Result<Option<DeadLetter>, QueueError> {
+        let got = prompt(
+            self.channel
+                .basic_get(self.queue.name().into(), BasicGetOptions::default()),
+        );
+        Ok(got.await?.map(|message| {
+            let Delivery {
+                delivery_tag,
+                properties,
+                data,
+                ..
+            } = message.delivery;
+            DeadLetter {
+                queue: self.queue,
+                tag: delivery_tag,
+                properties,
+                body: data.into(),
+            }
+        }))
+    }
+
+    /// Removes one for good. What this says is certain once the inspection has ended well.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the broker cannot be told.
+    pub async fn remove(&mut self, letter: &DeadLetter) -> Result<(), QueueError> {
+        let options = BasicAckOptions { multiple: false };
+        prompt(self.channel.basic_ack(letter.tag, options)).await
+    }
+
+    /// Gives the others back.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the broker does not say that it has heard everything; then it may not
+    /// know of some that were removed, and they are back, too.
+    pub async fn end(self) -> Result<(), QueueError> {
+        prompt(self.channel.close(200, "looked".into())).await
+    }
+}
+
+impl DeadLetter {
+    /// Its `message-id`, or one made of its bytes: the same ones have the same.
+    pub fn id(&self) -> String {
+        match self.properties.message_id() {
+            Some(id) => id.to_string(),
+            None => Uuid::new_v5(&NAMELESS, &self.body).to_string(),
+        }
+    }
+
+    /// Why it is here.
+    pub fn reason(&self) -> String {
+        let text = |name| header(&self.properties, name).map(shown);
+        text(REASON)
+            .or_else(|| {
+                text("x-first-death-reason")
+                    .map(|why| format!("the broker gave it up: {why}, after too many returns"))
+            })
+            .unwrap_or_else(|| "unknown: it came without a reason".to_owned())
+    }
+
+    /// Since when it is here, in seconds since 1970, as far as anybody noted it.
+    pub fn since(&self) -> Option<u64> {
+        let noted = header(&self.properties, NOTED_AT).and_then(|value| match value {
+            AMQPValue::Timestamp(seconds) => Some(*seconds),
+            _ => None,
+        });
+        noted.or_else(|| match header(&self.properties, "x-death")? {
+            AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
+                AMQPValue::FieldTable(death) => match death.inner().get("time")? {
+                    AMQPValue::Timestamp(seconds) => Some(*seconds),
+                    _ => None,
+                },
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// The format of its bytes.
+    pub fn content_type(&self) -> Option<&str> {
+        self.properties
+            .content_type()
+            .as_ref()
+            .map(|text| text.as_str())
+    }
+
+    /// Its headers, as text.
+    pub fn headers(&self) -> Vec<(String, String)> {
+        let headers = self.properties.headers().as_ref();
+        let pairs = headers.into_iter().flat_map(|headers| headers.inner());
+        pairs
+            .map(|(name, value)| (name.to_string(), shown(value)))
+            .collect()
+    }
+
+    /// Its bytes.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The events that it carries, to be published again; none for a delivery.
+    pub fn events(&self) -> Option<PublishedEvents> {
+        let is_events = self.queue == DeadQueue::Events;
+        is_events
+            .then(|| PublishedEvents::read(self.body.clone(), &self.properties).ok())
+            .flatten()
+    }
+
+    /// The attempt that it names; none for events, or when it names none.
+    pub fn attempt(&self) -> Option<OwedAttempt> {
+        let is_delivery = self.queue == DeadQueue::Deliveries;
+        is_delivery
+            .then(|| OwedAttempt::from_wire(&self.body).ok())
+            .flatten()
+    }
+}
+
+/// The header that says since when a letter is dead. A publisher's own `timestamp` says something
+/// else.
+const NOTED_AT: &str = "x-hookline-buried-at";
+
+/// What makes a message a dead letter of ours: an id to call it by, unless it has one, and the time.
+pub(super) fn certified(properties: BasicProperties) -> BasicProperties {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let mut headers = properties.headers().clone().unwrap_or_default();
+    let seconds = now.unwrap_or_default().as_secs();
+    headers.insert(NOTED_AT.into(), AMQPValue::Timestamp(seconds));
+    let properties = properties.with_headers(headers);
+    match properties.message_id() {
+        Some(_) => properties,
+        None => properties.with_message_id(Uuid::new_v4().to_string().into()),
+    }
+}
+
+fn shown(value: &AMQPValue) -> String {
+    match value {
+        AMQPValue::LongString(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
+        AMQPValue::ShortString(text) => text.to_string(),
+        AMQPValue::Boolean(value) => value.to_string(),
+        AMQPValue::LongLongInt(number) => number.to_string(),
+        AMQPValue::LongInt(number) => number.to_string(),
+        AMQPValue::LongUInt(number) => number.to_string(),
+        AMQPValue::Timestamp(seconds) => seconds.to_string(),
+        AMQPValue::FieldArray(values) => {
+            let values: Vec<String> = values.as_slice().iter().map(shown).collect();
+            format!("[{}]", values.join(", "))
+        }
+        AMQPValue::FieldTable(table) => {
+            let pairs = table.inner().iter();
+            let pairs: Vec<String> = pairs
+                .map(|(name, value)| format!("{name}: {}", shown(value)))
+                .collect();
+            format!("{{{}}}", pairs.join(", "))
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+async fn prompt<T>(work: impl Future<Output = lapin::Result<T>>) -> Result<T, QueueError> {
+    match tokio::time::timeout(PROMPT, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(why)) => Err(QueueError::Unavailable(why.to_string())),
+        Err(_) => Err(QueueError::Unavailable(format!(
+            "no answer within {PROMPT:?}"
+        ))),
+    }
+}
+
+impl fmt::Debug for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inspection")
+            .field("queue", &self.queue)
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,138 @@
+//! Looking at dead letters, and putting them back.
+
+use hookline_broker::contract::DeadWaiting;
+use hookline_broker::rabbit::{DeadLetter, DeadQueue, Rabbit};
+use lapin::BasicProperties;
+
+use crate::broker::{Vhost, at_once, eventually, owed, take_one};
+
+const QUEUE: &str = "hookline.events.rejected";
+
+/// Dead letters with these bytes, numbered from 0.
+async fn dead_events(vhost: &Vhost, count: u16) {
+    let stranger = vhost.stranger().await;
+    for number in 0..count {
+        let with = BasicProperties::default().with_delivery_mode(2);
+        stranger
+            .publish("", QUEUE, &number.to_be_bytes(), with)
+            .await;
+    }
+}
+
+async fn look(rabbit: &Rabbit) -> Vec<DeadLetter> {
+    let mut inspection = rabbit.inspect(DeadQueue::Events).await.unwrap();
+    let mut letters = Vec::new();
+    while let Some(letter) = inspection.next().await.unwrap() {
+        letters.push(letter);
+    }
+    inspection.end().await.unwrap();
+    letters
+}
+
+fn numbers(letters: &[DeadLetter]) -> Vec<u16> {
+    let number = |letter: &DeadLetter| u16::from_be_bytes([letter.body()[0], letter.body()[1]]);
+    letters.iter().map(number).collect()
+}
+
+async fn all_there(rabbit: &Rabbit, count: u64) {
+    let publisher = rabbit.publisher();
+    eventually(async || publisher.dead_waiting().await.unwrap().events == count).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_at_dead_letters_thousands_of_times_loses_none_and_keeps_their_order() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    dead_events(&vhost, 60).await;
+    all_there(&rabbit, 60).await;
+    let ids: Vec<String> = look(&rabbit).await.iter().map(DeadLetter::id).collect();
+    for _ in 0..50 {
+        all_there(&rabbit, 60).await;
+        let letters = look(&rabbit).await;
+        assert_eq!(numbers(&letters), (0..60).collect::<Vec<_>>());
+        let same: Vec<String> = letters.iter().map(DeadLetter::id).collect();
+        assert_eq!(same, ids, "an id is the same whoever looks");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looks_at_the_same_time_sees_the_others_and_a_killed_command_leaves_all() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    dead_events(&vhost, 3).await;
+    all_there(&rabbit, 3).await;
+    let killed = vhost.connect().await;
+    let mut first = killed.inspect(DeadQueue::Events).await.unwrap();
+    assert_eq!(first.waiting(), 3);
+    let letter = first.next().await.unwrap().unwrap();
+    assert_eq!(numbers(&[letter]), [0]);
+    assert_eq!(numbers(&look(&rabbit).await), [1, 2]);
+    vhost.close_all_connections();
+    drop((first, killed));
+
+    let rabbit = vhost.connect().await;
+    all_there(&rabbit, 3).await;
+    let mut found = numbers(&look(&rabbit).await);
+    found.sort_unstable();
+    assert_eq!(found, [0, 1, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_removed_is_gone_and_the_rest_stays() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    dead_events(&vhost, 3).await;
+    all_there(&rabbit, 3).await;
+    let mut inspection = rabbit.inspect(DeadQueue::Events).await.unwrap();
+    inspection.next().await.unwrap().unwrap();
+    let second = inspection.next().await.unwrap().unwrap();
+    inspection.remove(&second).await.unwrap();
+    inspection.end().await.unwrap();
+    all_there(&rabbit, 2).await;
+    assert_eq!(numbers(&look(&rabbit).await), [0, 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_says_why_and_since_when_whoever_buried_it() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(10));
+    publisher
+        .publish_attempts(&[at_once(1), at_once(2)])
+        .await
+        .unwrap();
+    // The broker gives it up after 50 returns; nobody of us saw to it.
+    loop {
+        let taken = take_one(&source).await;
+        if taken.message == owed(2) {
+            source.bury(taken, "we did").await.unwrap();
+        } else if taken.returns < 50 {
+            source.release(vec![taken]).await;
+        } else {
+            source.release(vec![taken]).await;
+            break;
+        }
+    }
+    eventually(async || {
+        let both = DeadWaiting {
+            events: 0,
+            deliveries: 2,
+        };
+        publisher.dead_waiting().await.unwrap() == both
+    })
+    .await;
+    let mut inspection = rabbit.inspect(DeadQueue::Deliveries).await.unwrap();
+    let mut reasons = Vec::new();
+    while let Some(letter) = inspection.next().await.unwrap() {
+        assert!(letter.since().is_some(), "{letter:?}");
+        reasons.push((letter.attempt().unwrap(), letter.reason()));
+    }
+    inspection.end().await.unwrap();
+    reasons.sort_unstable_by_key(|(owed, _)| owed.attempt);
+    assert_eq!(reasons[0].0, owed(1));
+    assert_eq!(
+        reasons[0].1,
+        "the broker gave it up: delivery_limit, after too many returns"
+    );
+    assert_eq!(reasons[1], (owed(2), "we did".to_owned()));
+}

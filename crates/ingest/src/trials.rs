@@ -1,0 +1,97 @@
+//! Messages that came back more than once: this process may die of one of them. A group at a time
+//! is charged in the store, dealt with from its first byte on, and cleared. If we die, the charges
+//! stay. See `hookline_core::trial`.
+
+use std::time::SystemTime;
+
+use hookline_broker::contract::{PublishedEvents, Taken};
+use hookline_core::ids::TrialKey;
+use hookline_core::timestamp::Timestamp;
+use hookline_core::trial::next;
+use hookline_runtime::patience::{Ended, keep_on};
+use hookline_store::StoreError;
+
+use crate::{Lane, Stopped};
+
+type Suspects = Vec<Taken<PublishedEvents>>;
+
+impl Lane {
+    /// Deals with all of them, or puts them back.
+    pub(crate) async fn try_all(&self, mut suspects: Suspects) -> Result<(), Stopped> {
+        while !suspects.is_empty() {
+            let _alone = self.trials.lock().await;
+            if self.shutdown.asked.is_cancelled() {
+                self.ingest.events.put_back(suspects).await;
+                return Ok(());
+            }
+            if let Err(Stopped) = self.try_some(&mut suspects).await {
+                self.ingest.events.put_back(suspects).await;
+                return Err(Stopped);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up whom it must, tries a group, and leaves the rest.
+    async fn try_some(&self, suspects: &mut Suspects) -> Result<(), Stopped> {
+        let keys: Vec<TrialKey> = suspects.iter().map(key_of).collect();
+        let store = &self.ingest.store;
+        let charges = self
+            .keep_on("look up charges", || store.charges(keys.clone()))
+            .await?;
+        let charged = std::mem::take(suspects).into_iter().map(|message| {
+            let charges = charges.get(&key_of(&message)).copied().unwrap_or(0);
+            (message, charges)
+        });
+        let limit = self.ingest.give_up_after;
+        let docket = next(charged.collect(), limit);
+        suspects.extend(docket.rest.into_iter().map(|(message, _)| message));
+        for message in docket.given_up {
+            let reason = format!("the process ended {limit} times while it was handled");
+            // Its charges stay, for it may come again: the burial can fail.
+            self.reject(message, &reason).await;
+        }
+        if !docket.group.is_empty() {
+            self.try_group(docket.group, suspects).await?;
+        }
+        Ok(())
+    }
+
+    async fn try_group(&self, group: Suspects, rest: &mut Suspects) -> Result<(), Stopped> {
+        let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
+        let store = &self.ingest.store;
+        let begun = self.keep_on("begin a trial", || {
+            store.begin_trials(keys.clone(), Timestamp::from(SystemTime::now()))
+        });
+        if let Err(Stopped) = begun.await {
+            rest.extend(group);
+            return Err(Stopped);
+        }
+        tracing::debug!(messages = group.len(), "trying suspect messages");
+        let batch = self.read(group).await;
+        let dealt_with = self.deal_with(batch).await;
+        // Also when the process stops: an orderly end is nobody's fault.
+        self.clear(keys).await;
+        dealt_with
+    }
+
+    async fn keep_on<T, F>(&self, what: &str, work: impl FnMut() -> F) -> Result<T, Stopped>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        match keep_on(&self.shutdown.late, what, |_| true, work).await {
+            Ended::Done(done) => Ok(done),
+            Ended::Stopped | Ended::Failed(_) => Err(Stopped),
+        }
+    }
+
+    async fn clear(&self, keys: Vec<TrialKey>) {
+        if let Err(why) = self.ingest.store.end_trials(keys).await {
+            tracing::warn!(error = %why, "could not take charges back; they are one too many");
+        }
+    }
+}
+
+fn key_of(message: &Taken<PublishedEvents>) -> TrialKey {
+    TrialKey::of_events(&message.message.body)
+}
