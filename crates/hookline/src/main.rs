@@ -1,5 +1,6 @@
 //! The command `hookline`: the whole system in one process, and the tools beside it.
 
+mod dead;
 mod dev;
 mod keys;
 mod migrate;
@@ -35,6 +36,9 @@ enum Command {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Key(keys::Keys),
+    /// List, show, put back and drop what could not be handled
+    #[command(subcommand)]
+    Dead(dead::Dead),
     /// Bring the database's schema up to date
     Migrate(migrate::Migrate),
 }
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::Publish(publish) => in_runtime(publish.run()),
         Command::Org(organizations) => in_runtime(organizations.run()),
         Command::Key(keys) => in_runtime(keys.run()),
+        Command::Dead(dead) => in_runtime(dead.run()),
         Command::Migrate(migrate) => in_runtime(migrate.run()),
     };
     done.unwrap_or_else(|why| ExitCode::from(failed("hookline", &why)))

@@ -11,7 +11,7 @@ use hookline_home::distributed;
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
 
-/// Where the organizations and keys are.
+/// Where everything is.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
     /// The folder of `hookline serve` or `hookline dev`; else the database of store.url, else the
@@ -26,17 +26,33 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) async fn store(&self) -> anyhow::Result<Store> {
-        if let Some(folder) = &self.data_dir {
-            return Ok(Store::beside_embedded(folder)?);
-        }
-        let settings = Settings::load(self.config.as_deref())?;
-        if !settings.store.url.is_set() {
-            return Ok(Store::beside_embedded(&users_folder("serve")?)?);
-        }
+        let settings = match self.whereabouts()? {
+            Whereabouts::Servers(settings) => settings,
+            Whereabouts::Folder(folder) => return Ok(Store::beside_embedded(&folder)?),
+        };
         let store = distributed::store(&settings)?;
         store.check_schema().await?;
         Ok(store)
     }
+
+    pub(crate) fn whereabouts(&self) -> anyhow::Result<Whereabouts> {
+        if let Some(folder) = &self.data_dir {
+            return Ok(Whereabouts::Folder(folder.clone()));
+        }
+        let settings = Settings::load(self.config.as_deref())?;
+        Ok(match settings.store.url.is_set() {
+            true => Whereabouts::Servers(Box::new(settings)),
+            false => Whereabouts::Folder(users_folder("serve")?),
+        })
+    }
+}
+
+/// Which home that is.
+pub(crate) enum Whereabouts {
+    /// A folder of `hookline serve` or `hookline dev`.
+    Folder(PathBuf),
+    /// The servers that these settings name.
+    Servers(Box<Settings>),
 }
 
 /// A fixed folder of the user's data directory.
