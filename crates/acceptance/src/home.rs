@@ -294,6 +294,24 @@ impl Home {
         Ok(())
     }
 
+    /// Starts every process again that has ended by itself, with variables besides; answers with
+    /// how many.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub async fn restart_ended(&self, besides: &[(&str, &str)]) -> anyhow::Result<usize> {
+        let ended: Vec<Part> = {
+            let mut all = self.running.lock().await;
+            all.extract_if(.., |running| !running.process.is_running())
+                .map(|ended| ended.part)
+                .collect()
+        };
+        for part in &ended {
+            self.start_part(*part, besides).await?;
+        }
+        Ok(ended.len())
+    }
+
     async fn take(&self, part: Part) -> Vec<Running> {
         let part = self.process_of(part);
         let mut all = self.running.lock().await;

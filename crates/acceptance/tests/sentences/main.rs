@@ -18,6 +18,7 @@ mod embedded_queue;
 mod failing;
 mod fairness;
 mod outages;
+mod poison;
 mod publishing;
 mod receiving;
 mod recovery;
@@ -59,6 +60,7 @@ fn main() -> anyhow::Result<ExitCode> {
             fairness::alone(),
             restarting::alone(),
             replays::alone(),
+            poison::alone(),
             starting::alone(),
             stopping::alone(),
             tracing::alone(),
