@@ -5,13 +5,14 @@
 //! to the broker, which puts them back. So nothing is lost by looking, and two who look at once
 //! each see what the other does not have.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use hookline_core::delivery::OwedAttempt;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicGetOptions};
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 use uuid::Uuid;
@@ -59,6 +60,8 @@ pub struct Inspection {
     queue: DeadQueue,
     channel: Channel,
     waiting: u32,
+    /// The tags of what has neither been removed nor given back.
+    held: BTreeSet<u64>,
 }
 
 impl Rabbit {
@@ -84,6 +87,7 @@ impl Rabbit {
             queue,
             channel,
             waiting,
+            held: BTreeSet::new(),
         })
     }
 }
@@ -103,7 +107,10 @@ impl Inspection {
             self.channel
                 .basic_get(self.queue.name().into(), BasicGetOptions::default()),
         );
-        Ok(got.await?.map(|message| {
+        let got = got.await?;
+        self.held
+            .extend(got.as_ref().map(|message| message.delivery.delivery_tag));
+        Ok(got.map(|message| {
             let Delivery {
                 delivery_tag,
                 properties,
@@ -125,15 +132,24 @@ impl Inspection {
     /// [`QueueError`] when the broker cannot be told.
     pub async fn remove(&mut self, letter: &DeadLetter) -> Result<(), QueueError> {
         let options = BasicAckOptions { multiple: false };
-        prompt(self.channel.basic_ack(letter.tag, options)).await
+        prompt(self.channel.basic_ack(letter.tag, options)).await?;
+        self.held.remove(&letter.tag);
+        Ok(())
     }
 
-    /// Gives the others back.
+    /// Gives the others back, one by one: of many at once RabbitMQ 3.10 does not keep the order.
     ///
     /// # Errors
     /// [`QueueError`] when the broker does not say that it has heard everything; then it may not
     /// know of some that were removed, and they are back, too.
     pub async fn end(self) -> Result<(), QueueError> {
+        let options = BasicNackOptions {
+            multiple: false,
+            requeue: true,
+        };
+        for tag in self.held {
+            prompt(self.channel.basic_nack(tag, options)).await?;
+        }
         prompt(self.channel.close(200, "looked".into())).await
     }
 }
