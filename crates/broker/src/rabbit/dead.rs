@@ -137,7 +137,8 @@ impl Inspection {
         Ok(())
     }
 
-    /// Gives the others back, one by one: of many at once RabbitMQ 3.10 does not keep the order.
+    /// Gives the others back, one by one: of many at once RabbitMQ 3.10 keeps no order, and
+    /// so it keeps some.
     ///
     /// # Errors
     /// [`QueueError`] when the broker does not say that it has heard everything; then it may not
