@@ -3,6 +3,11 @@
 //! They need `HOOKLINE_TEST_AMQP` and `HOOKLINE_TEST_RABBITMQCTL`, which
 //! `deploy/services start DIR` writes to `DIR/env`.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test says what it expects by failing there and then"
+)]
+
 mod broker;
 mod dead;
 mod operations;

@@ -1,10 +1,5 @@
 //! `amqps`, to a TLS listener that the broker opens for the test, with a certificate of the test's.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing there and then"
-)]
-
 use std::net::TcpListener;
 use std::path::Path;
 
