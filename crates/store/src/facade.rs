@@ -443,6 +443,23 @@ impl Store {
         ))
     }
 
+    /// Makes deliveries due that were put off before their first attempt, and returns what is owed:
+    /// some of them, as far as they are among the next that are due later. The messages that are to
+    /// bring them back find nothing to do.
+    pub async fn call_back(
+        &self,
+        subscription: SubscriptionId,
+        count: u32,
+        now: Timestamp,
+    ) -> Result<Vec<OwedAttempt>, StoreError> {
+        run!(self, write, |conn, q| q::progress::call_back(
+            conn,
+            subscription,
+            count,
+            now
+        ))
+    }
+
     /// Some subscriptions that were switched off and that operators were not told of, oldest first.
     pub async fn untold(&self) -> Result<Vec<WebhookDisabled>, StoreError> {
         run!(self, read, |conn, q| q::operations::untold(conn))

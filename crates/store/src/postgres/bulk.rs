@@ -5,6 +5,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
@@ -154,6 +155,40 @@ pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>,
     .get_result(conn)
     .optional()?;
     Ok(due.map(|due| due.id))
+}
+
+/// How many of the deliveries that are due next are looked at to find those of one subscription.
+const LOOKED_AT: i64 = 5_000;
+
+/// See `queries::progress`. What somebody else has in hand is left to him.
+pub(crate) fn call_back(
+    conn: &mut Conn,
+    subscription: SubscriptionId,
+    count: u32,
+    now: Timestamp,
+) -> Result<Vec<OwedAttempt>, StoreError> {
+    let found: Vec<NextAttempt> = diesel::sql_query(
+        "WITH next AS (
+             SELECT id, subscription_id, attempts, generation FROM deliveries
+              WHERE state = 'pending' AND coalesce(republish_after, due) > $1
+              ORDER BY coalesce(republish_after, due) LIMIT $2
+         ), locked AS (
+             SELECT d.id FROM deliveries d
+              WHERE d.id IN (SELECT id FROM next
+                              WHERE subscription_id = $3 AND attempts = 0 AND generation = 0 LIMIT $4)
+                AND d.state = 'pending' AND d.attempts = 0 AND d.due > $1
+              ORDER BY d.id FOR NO KEY UPDATE SKIP LOCKED
+         )
+         UPDATE deliveries d SET due = $1, republish_after = NULL
+           FROM locked l WHERE d.id = l.id
+         RETURNING d.id, d.generation, d.attempts, d.subscription_id",
+    )
+    .bind::<BigInt, _>(now.unix_micros())
+    .bind::<BigInt, _>(LOOKED_AT)
+    .bind::<BigInt, _>(subscription.0)
+    .bind::<BigInt, _>(i64::from(count))
+    .load(conn)?;
+    Ok(found.into_iter().map(OwedAttempt::from).collect())
 }
 
 /// How many days ahead of now have a partition.

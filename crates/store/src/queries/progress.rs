@@ -374,6 +374,17 @@ pub(crate) fn end(
     Ok(())
 }
 
+/// Makes deliveries due that were put off before their first attempt, some of them: later attempts
+/// wait because of a schedule or because their receiver asked for it.
+pub(crate) fn call_back(
+    conn: &mut Conn,
+    subscription: SubscriptionId,
+    count: u32,
+    now: Timestamp,
+) -> Result<Vec<OwedAttempt>, StoreError> {
+    bulk::call_back(conn, subscription, count, now)
+}
+
 /// Puts deliveries that are still pending off until then, which uses up no attempt.
 pub(crate) fn park(
     conn: &mut Conn,

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
+use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::{DisabledReason, Status, SubscriptionPatch};
 use hookline_store::{Follow, Standing};
 
@@ -14,6 +15,7 @@ on_both![
     a_delivery_made_before_its_subscription_was_switched_off_stays_void,
     a_finished_delivery_is_not_ended_again,
     a_parked_delivery_is_owed_later_and_has_used_up_no_attempt,
+    what_was_put_off_before_its_first_attempt_can_be_called_back,
 ];
 
 fn next(owed: OwedAttempt) -> OwedAttempt {
@@ -217,4 +219,40 @@ async fn a_parked_delivery_is_owed_later_and_has_used_up_no_attempt(fixture: Fix
         DeliveryState::Pending { due: until },
         "it was put off for longer"
     );
+}
+
+async fn what_was_put_off_before_its_first_attempt_can_be_called_back(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let parked = [fixture.owed("a", "1").await, fixture.owed("a", "2").await];
+    let retried = fixture.owed("a", "3").await;
+    let later = at(NOW + 600_000_000);
+    let again = Follow::Again { due: later };
+    let record = attempted(retried, to, &event("a", "3"), again);
+    fixture.record(vec![record]).await;
+    let ids: Vec<_> = parked.iter().map(|owed| owed.delivery).collect();
+    fixture.store.park(ids.clone(), later).await.unwrap();
+
+    let call_back = async |to, count| fixture.store.call_back(to, count, now()).await.unwrap();
+    assert_eq!(call_back(SubscriptionId(to.0 + 1), 9).await, []);
+    let one = call_back(to, 1).await;
+    let rest = call_back(to, 9).await;
+    assert_eq!((one.len(), rest.len()), (1, 1));
+    assert!(
+        parked
+            .iter()
+            .all(|owed| one.contains(owed) || rest.contains(owed))
+    );
+    assert_eq!(call_back(to, 9).await, [], "they are due now");
+    let found = fixture
+        .store
+        .owed(vec![retried.delivery, ids[0]])
+        .await
+        .unwrap();
+    let due = |due| DeliveryState::Pending { due };
+    assert_eq!(
+        found[&retried.delivery].state,
+        due(later),
+        "by its schedule"
+    );
+    assert_eq!(found[&ids[0]].state, due(now()));
 }
