@@ -1,34 +1,56 @@
 //! Whose turn it is: a receiver that hangs must not take everybody's slots.
 //!
-//! Messages wait in one lane for each subscription, and lanes start requests in turns. A lane may
-//! hold as many slots as are free besides: one alone gets half of them, and the more lanes are
-//! busy the less each gets, so there is always one for a lane that has none. What hangs shows only
-//! after a while, so lanes whose requests take more than a second are *slow* and get much less:
-//! all of them together at most half of the slots, which leaves the others for the rest however
-//! many receivers hang.
+//! Messages wait in one lane for each subscription, and lanes start requests in [`turns`]. How many
+//! slots a lane may hold is a matter of [`shares`]: always so few that there is one for a lane that
+//! has none. What hangs shows only after a while, so lanes whose requests take more than a second
+//! are *slow* and get much less: all of them together at most half of the slots, which leaves the
+//! others for the rest however many receivers hang. A receiver that fails again and again is left
+//! alone by its [`breaker`], but for one request now and then.
 //!
-//! What waits is bounded for each lane. The excess is handed back, to be put off for a while:
-//! behind it in the queue are messages of others.
+//! What waits is bounded for each lane. The excess is handed back, to be put off for a while
+//! ([`parking`]): behind it in the queue are messages of others.
+//!
+//! There is neither a clock nor a task in here: time is an argument.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod breaker;
+mod flights;
+mod lane;
+mod parking;
+mod shares;
+mod turns;
+
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
 
-/// A lane is slow while a request of it takes longer, and until one has been faster.
-const SLOW: Duration = Duration::from_secs(1);
+use breaker::Admits;
+pub(crate) use breaker::Verdict;
+pub(crate) use flights::Ticket;
+use flights::{Age, Flight, Flights};
+use lane::{Lane, SLOW};
+use parking::Crowd;
+use shares::Shares;
+pub(crate) use shares::{Group, Kin, Totals};
+use turns::Turns;
 
-/// A lane this quick empties whatever waits in it before others notice.
-const QUICK: Duration = Duration::from_millis(100);
-
-/// The longest time for which a message is put off.
-const LONGEST: u64 = 60;
-
-/// At least this many messages of a lane are put off for equally long.
-const ALIKE: usize = 32;
-
-/// How many slow lanes are remembered while nothing of them is here.
+/// How many lanes are remembered while nothing of them is here.
 const REMEMBERED: usize = 4_096;
+
+/// What a slow lane has too much of comes back no sooner than its turn could come, and no later
+/// than this while there is little of it.
+const SOON: Duration = Duration::from_secs(10);
+
+/// How many slots there are, and for how many messages there is a place.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// Requests in flight at once.
+    pub(crate) slots: usize,
+    /// Messages that may wait here.
+    pub(crate) room: usize,
+    /// Failures in a row that open a breaker.
+    pub(crate) breaker_failures: u32,
+}
 
 /// A message that has to wait elsewhere.
 #[derive(Debug)]
@@ -38,154 +60,143 @@ pub(crate) struct Excess<M> {
     pub(crate) delay: Duration,
 }
 
-/// A request in flight. They are numbered in the order of their starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
+/// What came of a request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Finish {
+    /// How long the receiver took.
+    pub(crate) took: Duration,
+    /// What that says about it.
+    pub(crate) verdict: Verdict,
+}
 
 /// All lanes of a dispatcher.
 pub(crate) struct Lanes<M> {
-    slots: usize,
-    /// How many messages may wait here.
-    room: usize,
+    breaker_failures: u32,
     lanes: HashMap<SubscriptionId, Lane<M>>,
-    in_flight: BTreeMap<Ticket, (SubscriptionId, Instant)>,
-    next_ticket: Ticket,
-    /// Requests before this one have been in flight for longer than [`SLOW`].
-    first_young: Ticket,
-    totals: Totals,
-    /// Lanes in which something waits, by whose turn it is.
-    fast_turns: VecDeque<SubscriptionId>,
-    slow_turns: VecDeque<SubscriptionId>,
-    /// Fast and slow lanes take turns, too.
-    slow_next: bool,
+    flights: Flights,
+    shares: Shares,
+    turns: Turns,
     excess: Vec<Excess<M>>,
-}
-
-struct Lane<M> {
-    waiting: VecDeque<M>,
-    in_flight: usize,
-    /// How many of these have been in flight for longer than [`SLOW`].
-    old: usize,
-    last_took: Option<Duration>,
-    /// How many were put off since a request was last started.
-    put_off: usize,
-}
-
-/// What is counted over all lanes, so that nobody has to go through them.
-#[derive(Default)]
-struct Totals {
-    waiting: usize,
-    slow_waiting: usize,
-    slow_in_flight: usize,
-    /// Lanes with something waiting or in flight.
-    active: usize,
-}
-
-impl<M> Default for Lane<M> {
-    fn default() -> Self {
-        Self {
-            waiting: VecDeque::new(),
-            in_flight: 0,
-            old: 0,
-            last_took: None,
-            put_off: 0,
-        }
-    }
-}
-
-impl<M> Lane<M> {
-    fn is_slow(&self) -> bool {
-        self.old > 0 || self.last_took.is_some_and(|took| took > SLOW)
-    }
-
-    fn is_quick(&self) -> bool {
-        self.old == 0 && self.last_took.is_some_and(|took| took <= QUICK)
-    }
-
-    fn is_active(&self) -> bool {
-        self.in_flight > 0 || !self.waiting.is_empty()
-    }
-
-    fn totals(&self) -> Totals {
-        let (waiting, slow) = (self.waiting.len(), self.is_slow());
-        Totals {
-            waiting,
-            slow_waiting: if slow { waiting } else { 0 },
-            slow_in_flight: if slow { self.in_flight } else { 0 },
-            active: usize::from(self.is_active()),
-        }
-    }
+    called_back: Vec<(SubscriptionId, u32)>,
 }
 
 impl<M> Lanes<M> {
-    pub(crate) fn new(slots: usize, room: usize) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
-            slots,
-            room,
+            breaker_failures: limits.breaker_failures,
             lanes: HashMap::new(),
-            in_flight: BTreeMap::new(),
-            next_ticket: Ticket(0),
-            first_young: Ticket(0),
-            totals: Totals::default(),
-            fast_turns: VecDeque::new(),
-            slow_turns: VecDeque::new(),
-            slow_next: false,
+            flights: Flights::new(),
+            shares: Shares::new(limits.slots, limits.room),
+            turns: Turns::new(),
             excess: Vec::new(),
+            called_back: Vec::new(),
         }
     }
 
     /// How many more messages may come.
     pub(crate) fn room(&self) -> usize {
-        self.room.saturating_sub(self.totals.waiting)
+        self.shares.room()
+    }
+
+    /// How it stands, over all lanes.
+    pub(crate) fn totals(&self) -> Totals {
+        self.shares.all
     }
 
     /// Puts a message at the end of its lane; it may come out as excess at once.
-    pub(crate) fn push(&mut self, subscription: SubscriptionId, message: M) {
-        self.change(subscription, |lane| lane.waiting.push_back(message));
-        self.trim(subscription);
-        if self.totals.waiting > self.room {
-            self.put_off_last(subscription);
+    pub(crate) fn push(&mut self, to: SubscriptionId, kin: Kin, message: M, now: Instant) {
+        self.change(to, kin, now, |lane| {
+            lane.kin = kin;
+            lane.waiting.push_back(message);
+        });
+        self.trim(to, now);
+        if self.shares.is_room_exceeded() {
+            self.put_off_last(to, now);
         }
+    }
+
+    /// Puts a message that somebody waits for before all others of its lane, even if its breaker is
+    /// open.
+    ///
+    /// # Errors
+    /// The message, if another one has this place.
+    pub(crate) fn push_first(
+        &mut self,
+        to: SubscriptionId,
+        kin: Kin,
+        message: M,
+        now: Instant,
+    ) -> Result<(), M> {
+        self.change(to, kin, now, |lane| match lane.first {
+            Some(_) => Err(message),
+            None => {
+                lane.first = Some(message);
+                Ok(())
+            }
+        })
     }
 
     /// The next message whose request may start, which holds a slot from now on.
     pub(crate) fn next(&mut self, now: Instant) -> Option<(Ticket, M)> {
         self.grow_older(now);
-        let slow_next = self.slow_next;
-        let found = self
-            .next_of(slow_next)
-            .map(|found| (slow_next, found))
-            .or_else(|| Some((!slow_next, self.next_of(!slow_next)?)));
-        let (slow, subscription) = found?;
-        self.slow_next = !slow;
-        let message = self.change(subscription, |lane| {
-            let message = lane.waiting.pop_front()?;
-            lane.in_flight += 1;
-            lane.put_off = 0;
-            Some(message)
+        let (pace, subscription) = self.turns.paces().into_iter().find_map(|pace| {
+            if !self.shares.may_any_start(pace) {
+                return None;
+            }
+            let found = self.turns.find(pace, |one| self.may_start(one, now))?;
+            Some((pace, found))
         })?;
-        let turns = self.turns(slow);
-        if turns.front() == Some(&subscription) {
-            turns.rotate_left(1);
-        }
-        let ticket = self.next_ticket;
-        self.next_ticket = Ticket(ticket.0 + 1);
-        self.in_flight.insert(ticket, (subscription, now));
+        let (message, role) = self.change_known(subscription, now, |lane| {
+            let message = lane.pop()?;
+            lane.in_flight += 1;
+            Some((message, lane.breaker.started()))
+        })??;
+        let waits_on = self.lanes.get(&subscription).and_then(Lane::turn);
+        self.turns.took(pace, waits_on.map(|_| subscription));
+        // A breaker that lets one through lets no other follow.
+        self.trim(subscription, now);
+        let ticket = self.flights.start(Flight {
+            subscription,
+            started: now,
+            role,
+        });
         Some((ticket, message))
     }
 
-    /// Gives the slot back. `took` is how long the receiver took, if there was a request at all.
-    pub(crate) fn finished(&mut self, ticket: Ticket, took: Option<Duration>) {
-        let Some((subscription, _)) = self.in_flight.remove(&ticket) else {
+    /// Gives the slot back; none when no request was made.
+    pub(crate) fn finished(&mut self, ticket: Ticket, finish: Option<Finish>, now: Instant) {
+        let Some((flight, age)) = self.flights.end(ticket) else {
             return;
         };
-        let old = ticket < self.first_young;
-        self.change(subscription, |lane| {
+        let limit = self.breaker_failures;
+        let called_back = self.change_known(flight.subscription, now, |lane| {
             lane.in_flight -= 1;
-            lane.old -= usize::from(old);
-            lane.last_took = took.or(lane.last_took);
+            lane.old -= usize::from(age == Age::Old);
+            let verdict = finish.map(|finish| finish.verdict);
+            lane.breaker.over(flight.role, verdict, limit, now);
+            lane.last_took = finish.map(|finish| finish.took).or(lane.last_took);
+            match verdict {
+                Some(Verdict::Well) if !lane.is_slow() => lane.calendar.delivered(),
+                Some(_) => lane.calendar.failed(),
+                None => {}
+            }
+            let has_place = lane.waiting.is_empty() && !lane.is_slow();
+            has_place.then(|| lane.calendar.call_back(now)).flatten()
         });
-        self.trim(subscription);
+        if let Some(Some(count)) = called_back {
+            self.called_back.push((flight.subscription, count));
+        }
+        self.trim(flight.subscription, now);
+    }
+
+    /// Lanes that are well again, and how many of their messages that were put off may come now.
+    pub(crate) fn take_called_back(&mut self) -> Vec<(SubscriptionId, u32)> {
+        std::mem::take(&mut self.called_back)
+    }
+
+    /// Nothing of this lane is put off any more.
+    pub(crate) fn all_are_back(&mut self, subscription: SubscriptionId, now: Instant) {
+        self.change_known(subscription, now, |lane| lane.calendar.close());
     }
 
     /// What has no place here any more.
@@ -195,115 +206,73 @@ impl<M> Lanes<M> {
 
     /// When a lane may become slow, if that matters to what waits.
     pub(crate) fn next_change(&self) -> Option<Instant> {
-        let (_, (_, started)) = self.in_flight.range(self.first_young..).next()?;
-        (self.totals.waiting > 0).then(|| *started + SLOW + Duration::from_millis(1))
+        let (_, flight) = self.flights.oldest_young()?;
+        (self.shares.all.waiting > 0).then(|| flight.started + SLOW + Duration::from_millis(1))
     }
 
     /// All that waits, for the end.
     pub(crate) fn drain(&mut self) -> Vec<M> {
         let excess = self.excess.drain(..).map(|excess| excess.message);
-        let waiting = self.lanes.drain().flat_map(|(_, lane)| lane.waiting);
+        let waiting = self.lanes.drain();
+        let waiting = waiting.flat_map(|(_, lane)| lane.first.into_iter().chain(lane.waiting));
         excess.chain(waiting).collect()
     }
 
-    /// Notices the requests that take long, in the order of their starts.
+    /// Notices the requests that take long.
     fn grow_older(&mut self, now: Instant) {
-        while let Some((&ticket, &(subscription, started))) =
-            self.in_flight.range(self.first_young..).next()
-        {
-            if now.saturating_duration_since(started) <= SLOW {
-                break;
-            }
-            self.first_young = Ticket(ticket.0 + 1);
-            self.change(subscription, |lane| lane.old += 1);
-            self.trim(subscription);
+        while let Some(subscription) = self.flights.next_old(now) {
+            self.change_known(subscription, now, |lane| lane.old += 1);
+            self.trim(subscription, now);
         }
     }
 
-    /// Brings the lane whose turn it is to the front. Those that may not start one have some in
-    /// flight or are slow, so few are passed over.
-    fn next_of(&mut self, slow: bool) -> Option<SubscriptionId> {
-        if self.free() == 0 || slow && self.totals.slow_in_flight >= self.half() {
-            return None;
-        }
-        for _ in 0..self.turns(slow).len() {
-            let subscription = *self.turns(slow).front()?;
-            if self.may_start(subscription) {
-                return Some(subscription);
-            }
-            self.turns(slow).rotate_left(1);
-        }
-        None
-    }
-
-    fn may_start(&self, subscription: SubscriptionId) -> bool {
-        let Some(lane) = self.lanes.get(&subscription) else {
-            return false;
-        };
-        let spares_others = lane.in_flight == 0 || lane.in_flight < self.free();
-        spares_others && (!lane.is_slow() || lane.in_flight < self.slow_share(lane))
-    }
-
-    fn free(&self) -> usize {
-        self.slots - self.in_flight.len()
-    }
-
-    fn half(&self) -> usize {
-        (self.slots / 2).max(1)
-    }
-
-    /// How many slots a slow lane may hold: few, unless nobody else wants any.
-    fn slow_share(&self, lane: &Lane<M>) -> usize {
-        match self.totals.active - usize::from(lane.is_active()) {
-            0 => self.half(),
-            _ => (self.slots / 16).max(1),
-        }
-    }
-
-    /// How many messages may wait in a lane.
-    fn limit(&self, lane: &Lane<M>) -> usize {
-        if lane.is_slow() {
-            4 * self.slow_share(lane)
-        } else if lane.is_quick() {
-            self.room
-        } else {
-            // Nobody knows yet, or it takes its time: some place is left for others.
-            self.room.div_ceil(2)
-        }
-    }
-
-    /// How many messages may wait in all slow lanes together: no more than come to their turn in a
-    /// while, and never so many that the others have no place.
-    fn slow_room(&self) -> usize {
-        self.room.div_ceil(2).min(4 * self.half())
+    fn may_start(&self, subscription: SubscriptionId, now: Instant) -> bool {
+        let lane = self.lanes.get(&subscription);
+        lane.is_some_and(|lane| lane.is_admitted(now) && self.shares.may_start(lane))
     }
 
     /// Takes out what a lane has too much of, the newest first.
-    fn trim(&mut self, subscription: SubscriptionId) {
+    fn trim(&mut self, subscription: SubscriptionId, now: Instant) {
         while let Some(lane) = self.lanes.get(&subscription)
-            && (lane.waiting.len() > self.limit(lane)
-                || lane.is_slow()
-                    && !lane.waiting.is_empty()
-                    && self.totals.slow_waiting > self.slow_room())
+            && !lane.waiting.is_empty()
+            && (lane.waiting.len() > self.limit(lane, now)
+                || lane.is_slow() && self.shares.is_slow_room_exceeded())
         {
-            self.put_off_last(subscription);
+            self.put_off_last(subscription, now);
         }
     }
 
-    fn put_off_last(&mut self, subscription: SubscriptionId) {
-        let alike = match self.lanes.get(&subscription) {
-            Some(lane) if lane.is_slow() => self.slow_share(lane),
-            _ => self.half(),
+    fn limit(&self, lane: &Lane<M>, now: Instant) -> usize {
+        match lane.breaker.admits(now) {
+            Admits::All => self.shares.limit(lane),
+            Admits::One => 1,
+            Admits::Nobody => 0,
         }
-        .max(ALIKE);
-        let last = self.change(subscription, |lane| {
+    }
+
+    fn put_off_last(&mut self, subscription: SubscriptionId, now: Instant) {
+        let slow_lanes = self.shares.all.slow;
+        let last = self.change_known(subscription, now, |lane| {
             let message = lane.waiting.pop_back()?;
-            let doublings = (lane.put_off / alike).min(6);
-            lane.put_off += 1;
-            let delay = Duration::from_secs((1 << doublings).min(LONGEST));
+            let crowd = match lane.is_slow() {
+                true => Crowd::Slow(slow_lanes),
+                false => Crowd::Fast,
+            };
+            let from = comes_back(lane, now);
+            let delay = lane.calendar.put_off(from, crowd, now);
             Some(Excess { message, delay })
         });
-        self.excess.extend(last);
+        self.excess.extend(last.flatten());
+    }
+
+    fn change_known<R>(
+        &mut self,
+        subscription: SubscriptionId,
+        now: Instant,
+        change: impl FnOnce(&mut Lane<M>) -> R,
+    ) -> Option<R> {
+        let kin = self.lanes.get(&subscription)?.kin;
+        Some(self.change(subscription, kin, now, change))
     }
 
     /// Changes a lane and with it all that is said about lanes. One of which nothing is here and
@@ -311,55 +280,46 @@ impl<M> Lanes<M> {
     fn change<R>(
         &mut self,
         subscription: SubscriptionId,
+        kin: Kin,
+        now: Instant,
         change: impl FnOnce(&mut Lane<M>) -> R,
     ) -> R {
-        let lane = self.lanes.entry(subscription).or_default();
-        let (before, had_turn) = (lane.totals(), turn(lane));
+        let lane = self
+            .lanes
+            .entry(subscription)
+            .or_insert_with(|| Lane::new(kin));
+        let had_turn = lane.turn();
+        let (kin_before, before) = (lane.kin, lane.totals());
         let result = change(lane);
-        let (after, has_turn) = (lane.totals(), turn(lane));
-        let forget = !lane.is_active() && !lane.is_slow();
-        let totals = &mut self.totals;
-        totals.waiting = totals.waiting + after.waiting - before.waiting;
-        totals.slow_waiting = totals.slow_waiting + after.slow_waiting - before.slow_waiting;
-        totals.slow_in_flight =
-            totals.slow_in_flight + after.slow_in_flight - before.slow_in_flight;
-        totals.active = totals.active + after.active - before.active;
+        let has_turn = lane.turn();
+        let (kin, after) = (lane.kin, lane.totals());
+        let is_forgettable = lane.is_forgettable(now);
+        self.shares.add(kin, after);
+        self.shares.subtract(kin_before, before);
         if had_turn != has_turn {
-            if let Some(slow) = had_turn {
-                leave(self.turns(slow), subscription);
+            if let Some(pace) = had_turn {
+                self.turns.leave(pace, subscription);
             }
-            if let Some(slow) = has_turn {
-                self.turns(slow).push_back(subscription);
+            if let Some(pace) = has_turn {
+                self.turns.join(pace, subscription);
             }
         }
-        if forget {
+        if is_forgettable {
             self.lanes.remove(&subscription);
-        } else if self.lanes.len() > self.totals.active + REMEMBERED {
-            self.lanes.retain(|_, lane| lane.is_active());
+        } else if self.lanes.len() > self.shares.all.active + REMEMBERED {
+            for (_, lane) in self.lanes.extract_if(|_, lane| !lane.is_active()) {
+                self.shares.subtract(lane.kin, lane.totals());
+            }
         }
         result
     }
-
-    fn turns(&mut self, slow: bool) -> &mut VecDeque<SubscriptionId> {
-        match slow {
-            true => &mut self.slow_turns,
-            false => &mut self.fast_turns,
-        }
-    }
 }
 
-/// Among the slow ones, the fast ones, or none because nothing waits.
-fn turn<M>(lane: &Lane<M>) -> Option<bool> {
-    (!lane.waiting.is_empty()).then(|| lane.is_slow())
-}
-
-/// Usually it is its turn; a lane that becomes slow or fast leaves from anywhere.
-fn leave(turns: &mut VecDeque<SubscriptionId>, subscription: SubscriptionId) {
-    if turns.front() == Some(&subscription) {
-        turns.pop_front();
-    } else {
-        turns.retain(|other| *other != subscription);
-    }
+/// Before when it is of no use that a message comes again.
+fn comes_back<M>(lane: &Lane<M>, now: Instant) -> Instant {
+    let turns = || now + (4 * lane.last_took.unwrap_or(SLOW)).min(SOON);
+    let opens_again = lane.breaker.opens_again(now);
+    opens_again.unwrap_or_else(|| if lane.is_slow() { turns() } else { now })
 }
 
 #[cfg(test)]

@@ -13,8 +13,10 @@
 
 pub mod attempt;
 mod busy;
+mod caller;
 pub mod dead_letters;
 mod decision;
+mod gauges;
 mod lanes;
 pub mod maintenance;
 mod operations;
@@ -24,6 +26,7 @@ mod recorder;
 pub mod replayer;
 mod resolver;
 mod trials;
+mod whereabouts;
 mod worker;
 
 use std::sync::Arc;
@@ -36,6 +39,8 @@ use hookline_core::target::TargetRules;
 use hookline_runtime::settings::Settings;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_store::Store;
+
+use crate::lanes::Limits;
 
 /// What a dispatcher works with.
 #[derive(Clone)]
@@ -65,6 +70,8 @@ pub struct Policy {
     pub may_wait: usize,
     /// How often a message may be charged with the end of a process before it is given up.
     pub give_up_after: u32,
+    /// How many attempts in a row fail before a receiver is left alone for a while.
+    pub breaker_failures: u32,
     /// How many bytes of bodies are kept for the next subscription of the same event.
     pub body_cache_bytes: u64,
     /// How long a receiver may take nothing before its subscription is switched off; none: for
@@ -85,8 +92,19 @@ impl From<&Settings> for Policy {
                 .saturating_sub(dispatcher.slots)
                 .max(1),
             give_up_after: settings.poison.give_up_after,
+            breaker_failures: dispatcher.breaker_failures,
             body_cache_bytes: dispatcher.body_cache_mib * 1024 * 1024,
             failing_after: Some(dispatcher.failing_after).filter(|after| !after.is_zero()),
+        }
+    }
+}
+
+impl From<&Policy> for Limits {
+    fn from(policy: &Policy) -> Self {
+        Self {
+            slots: policy.slots,
+            room: policy.may_wait,
+            breaker_failures: policy.breaker_failures,
         }
     }
 }

@@ -84,6 +84,8 @@ pub(crate) fn start(
             .f64_histogram("hookline.attempt.duration")
             .with_unit("s")
             .build(),
+        parked: meter.u64_counter("hookline.parked").build(),
+        park_statements: meter.u64_counter("hookline.park.statements").build(),
     };
     let task = tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH);
@@ -108,6 +110,8 @@ struct Recording {
     handing_on: TaskTracker,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
+    parked: Counter<u64>,
+    park_statements: Counter<u64>,
 }
 
 type Attempted = Vec<(Taken<OwedAttempt>, AttemptRecord)>;
@@ -268,12 +272,15 @@ impl Recording {
         let until = Timestamp::from(SystemTime::now()).after(delay);
         let store = &self.dispatcher.store;
         let done = keep_on(&self.late, "put deliveries off", unavailable, || {
+            self.park_statements.add(1, &[]);
             store.park(ids.clone(), until)
         })
         .await;
         match done {
             Ended::Done(()) => {
                 let seconds = delay.as_secs();
+                self.parked
+                    .add(u64::try_from(parked.len()).unwrap_or(u64::MAX), &[]);
                 tracing::debug!(deliveries = parked.len(), seconds, "put deliveries off");
                 self.hand_on_and_ack(messages, parked);
             }

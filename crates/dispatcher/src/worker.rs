@@ -2,13 +2,14 @@
 //! attempt for each that is owed.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use hookline_broker::contract::{Source, Taken};
-use hookline_core::delivery::OwedAttempt;
-use hookline_core::ids::{DeliveryId, EventKey};
+use hookline_core::delivery::{Origin, OwedAttempt};
+use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
 use hookline_core::retry::{Made, Next, after};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
@@ -24,20 +25,27 @@ use tracing::Instrument as _;
 
 use crate::attempt::{Request, Requester};
 use crate::busy::{Busy, Engaged};
+use crate::caller::Caller;
 use crate::decision::{Task, decide};
-use crate::lanes::{Excess, Lanes, Ticket};
+use crate::gauges::Gauges;
+use crate::lanes::{Excess, Finish, Kin, Lanes, Limits, Ticket, Verdict};
 use crate::recorder::{Finished, Recorder, Result, unavailable};
 use crate::trials::Trials;
+use crate::whereabouts::Whereabouts;
 use crate::{Dispatcher, Policy};
 
 /// How many messages are asked about at once.
 const BATCH: usize = 256;
+
+/// For how long a test waits when another one of its subscription is about to be sent.
+const BEHIND_ANOTHER_TEST: Duration = Duration::from_secs(1);
 
 pub(crate) struct Worker {
     dispatcher: Dispatcher,
     requester: Requester,
     recorder: Recorder,
     bodies: Cache<EventKey, Body>,
+    whereabouts: Whereabouts,
     in_flight: TaskTracker,
     late: CancellationToken,
     over: mpsc::UnboundedSender<Over>,
@@ -46,21 +54,21 @@ pub(crate) struct Worker {
 /// A request is over; or there was none.
 struct Over {
     ticket: Ticket,
-    took: Option<Duration>,
+    finish: Option<Finish>,
 }
 
 /// A slot, which is given back when this is dropped.
 struct Slot {
     over: mpsc::UnboundedSender<Over>,
     ticket: Ticket,
-    took: Option<Duration>,
+    finish: Option<Finish>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let Self { ticket, took, .. } = *self;
+        let Self { ticket, finish, .. } = *self;
         // Nobody listens any more when the process stops.
-        let _ = self.over.send(Over { ticket, took });
+        let _ = self.over.send(Over { ticket, finish });
     }
 }
 
@@ -91,6 +99,7 @@ impl Worker {
             requester,
             recorder,
             bodies,
+            whereabouts: Whereabouts::default(),
             in_flight: TaskTracker::new(),
             late,
             over,
@@ -99,17 +108,17 @@ impl Worker {
     }
 
     pub(crate) async fn run(
-        self,
+        mut self,
         mut overs: Overs,
         mut trials: Trials,
         shutdown: CancellationToken,
     ) {
         let (busy, mut waited) = Busy::new();
-        let Policy {
-            slots, may_wait, ..
-        } = self.dispatcher.policy;
-        let mut lanes = Lanes::new(slots, may_wait);
-        let source = &self.dispatcher.attempts;
+        let mut lanes = Lanes::new(Limits::from(&self.dispatcher.policy));
+        let mut gauges = Gauges::new();
+        let (come, mut all_back) = mpsc::unbounded_channel();
+        let caller = Caller::new(&self.dispatcher, come);
+        let source = Arc::clone(&self.dispatcher.attempts);
         // Kept from turn to turn: what is dropped half-way may have to be waited for.
         let mut taking: Option<Taking<'_>> = None;
         while !shutdown.is_cancelled() {
@@ -122,7 +131,11 @@ impl Worker {
             let taken = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(over) = overs.0.recv() => {
-                    lanes.finished(over.ticket, over.took);
+                    lanes.finished(over.ticket, over.finish, Instant::now());
+                    Vec::new()
+                }
+                Some(subscription) = all_back.recv() => {
+                    lanes.all_are_back(subscription, Instant::now());
                     Vec::new()
                 }
                 Some(waited) = waited.recv() => waited,
@@ -137,7 +150,10 @@ impl Worker {
                 () = at(change) => Vec::new(),
             };
             while let Ok(over) = overs.0.try_recv() {
-                lanes.finished(over.ticket, over.took);
+                lanes.finished(over.ticket, over.finish, Instant::now());
+            }
+            for (subscription, count) in lanes.take_called_back() {
+                caller.call_back(subscription, count);
             }
             // Before the store is asked: what it says of a busy delivery will not be true for long.
             let others = trials.sort_out(taken).into_iter();
@@ -149,15 +165,19 @@ impl Worker {
                         .filter_map(|tried| busy.engage_on_trial(tried)),
                 )
                 .collect();
-            for engaged in engaged {
-                lanes.push(engaged.message.message.subscription, engaged);
+            for (engaged, kin) in self.sort(engaged, &shutdown).await {
+                let to = engaged.message.message.subscription;
+                lanes.push(to, kin, engaged, Instant::now());
             }
             while !shutdown.is_cancelled() {
                 let turns = self.turns(&mut lanes);
+                gauges.show(lanes.totals());
                 if turns.is_empty() {
                     break;
                 }
-                self.start(turns, &shutdown).await;
+                for test in self.start(turns, &shutdown).await {
+                    self.put_first(&mut lanes, test).await;
+                }
             }
         }
         let suspects = trials.end();
@@ -199,14 +219,63 @@ impl Worker {
         );
     }
 
+    /// Finds out with whom each message shares. The store is asked about subscriptions that are
+    /// not known yet; should it refuse, they share with one another.
+    async fn sort(
+        &mut self,
+        messages: Vec<Engaged>,
+        shutdown: &CancellationToken,
+    ) -> Vec<(Engaged, Kin)> {
+        let unknown: HashMap<SubscriptionId, DeliveryId> = messages
+            .iter()
+            .map(|engaged| engaged.message.message)
+            .filter(|owed| self.whereabouts.of(owed.subscription).is_none())
+            .map(|owed| (owed.subscription, owed.delivery))
+            .collect();
+        if !unknown.is_empty() {
+            let ids: Vec<DeliveryId> = unknown.into_values().collect();
+            let store = &self.dispatcher.store;
+            let found = keep_on(shutdown, "load targets", unavailable, || {
+                store.owed(ids.clone())
+            });
+            if let Ended::Done(found) = found.await {
+                found.values().for_each(|owed| self.whereabouts.learn(owed));
+            }
+        }
+        let of = |engaged: &Engaged| self.whereabouts.of(engaged.message.message.subscription);
+        messages
+            .into_iter()
+            .map(|engaged| {
+                let kin = of(&engaged).unwrap_or_default();
+                (engaged, kin)
+            })
+            .collect()
+    }
+
+    /// A test is sent once and somebody waits for what comes of it: it is put off only behind
+    /// another test.
+    async fn put_first(&self, lanes: &mut Lanes<Engaged>, test: Engaged) {
+        let to = test.message.message.subscription;
+        let kin = self.whereabouts.of(to).unwrap_or_default();
+        if let Err(engaged) = lanes.push_first(to, kin, test, Instant::now()) {
+            let result = Result::Parked(BEHIND_ANOTHER_TEST);
+            self.recorder.send(Finished { engaged, result }).await;
+        }
+    }
+
     /// Those that may start now, and what has to wait elsewhere.
     fn turns(&self, lanes: &mut Lanes<Engaged>) -> Vec<(Engaged, Turn)> {
         let now = Instant::now();
         let mut turns: Vec<(Engaged, Turn)> = std::iter::from_fn(|| lanes.next(now))
             .take(BATCH)
             .map(|(ticket, engaged)| {
-                let (over, took) = (self.over.clone(), None);
-                (engaged, Turn::Start(Slot { over, ticket, took }))
+                let (over, finish) = (self.over.clone(), None);
+                let slot = Slot {
+                    over,
+                    ticket,
+                    finish,
+                };
+                (engaged, Turn::Start(slot))
             })
             .collect();
         let excess = lanes.take_excess().into_iter();
@@ -214,11 +283,16 @@ impl Worker {
         turns
     }
 
-    async fn start(&self, mut turns: Vec<(Engaged, Turn)>, shutdown: &CancellationToken) {
+    /// Starts what may start and puts off what may not; tests that were to be put off come back.
+    async fn start(
+        &mut self,
+        mut turns: Vec<(Engaged, Turn)>,
+        shutdown: &CancellationToken,
+    ) -> Vec<Engaged> {
         // What came on a connection that has died is somebody else's turn by now, or comes again.
         turns.retain(|(engaged, _)| self.dispatcher.attempts.holds(&engaged.message));
         if turns.is_empty() {
-            return;
+            return Vec::new();
         }
         let ids: Vec<DeliveryId> = turns
             .iter()
@@ -233,16 +307,24 @@ impl Worker {
             Ended::Done(loaded) => loaded,
             ended => {
                 let messages = turns.into_iter().map(|(engaged, _)| engaged).collect();
-                return self.give_up(messages, ended).await;
+                self.give_up(messages, ended).await;
+                return Vec::new();
             }
         };
+        loaded
+            .values()
+            .for_each(|owed| self.whereabouts.learn(owed));
         let now = Timestamp::from(SystemTime::now());
-        let mut attempts = Vec::new();
+        let (mut attempts, mut tests) = (Vec::new(), Vec::new());
         for (engaged, turn) in turns {
             let found = loaded.remove(&engaged.message.message.delivery);
             let result = match (decide(&engaged.message, found, now), turn) {
                 (Task::Attempt(owed), Turn::Start(slot)) => {
                     attempts.push((engaged, owed, slot));
+                    continue;
+                }
+                (Task::Attempt(owed), Turn::Park(_)) if owed.origin == Origin::Test => {
+                    tests.push(engaged);
                     continue;
                 }
                 (Task::Attempt(_), Turn::Park(delay)) => Result::Parked(delay),
@@ -253,6 +335,7 @@ impl Worker {
             self.recorder.send(Finished { engaged, result }).await;
         }
         self.attempt_all(attempts, shutdown).await;
+        tests
     }
 
     async fn attempt_all(
@@ -287,7 +370,10 @@ impl Worker {
                 };
                 fault::point("dispatcher::requested");
                 // A slot is free once its request is over; recording has bounds of its own.
-                slot.took = Some(record.took);
+                slot.finish = Some(Finish {
+                    took: record.took,
+                    verdict: Verdict::from(&record.outcome),
+                });
                 drop(slot);
                 let result = Result::Attempted(Box::new(record));
                 recorder.send(Finished { engaged, result }).await;

@@ -164,6 +164,9 @@ pub struct DispatcherSettings {
         deserialize_with = "allowed::seconds::<1, 60, _>"
     )]
     pub deadline: Duration,
+    /// Failures in a row after which a receiver is left alone for a while.
+    #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
+    pub breaker_failures: u32,
     /// How much memory the bodies of recent events may take.
     #[serde(deserialize_with = "allowed::number::<1, 4_096, _, _>")]
     pub body_cache_mib: u64,

@@ -1,13 +1,23 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 
+use super::breaker::Breaker;
 use super::*;
 
 type Message = (SubscriptionId, u32);
 
 const HANGING: SubscriptionId = SubscriptionId(1);
 const HEALTHY: SubscriptionId = SubscriptionId(2);
+
+/// A lane that shares with nobody.
+fn alone(subscription: SubscriptionId) -> Kin {
+    let group = Group(subscription.0.unsigned_abs());
+    Kin {
+        origin: group,
+        organization: group,
+    }
+}
 
 struct Clocked {
     lanes: Lanes<Message>,
@@ -16,15 +26,25 @@ struct Clocked {
 
 impl Clocked {
     fn new(slots: usize, room: usize) -> Self {
+        let breaker_failures = 1_000;
+        let limits = Limits {
+            slots,
+            room,
+            breaker_failures,
+        };
         Self {
-            lanes: Lanes::new(slots, room),
+            lanes: Lanes::new(limits),
             now: Instant::now(),
         }
     }
 
     fn push(&mut self, to: SubscriptionId, numbers: std::ops::Range<u32>) {
+        self.push_among(to, alone(to), numbers);
+    }
+
+    fn push_among(&mut self, to: SubscriptionId, kin: Kin, numbers: std::ops::Range<u32>) {
         for number in numbers {
-            self.lanes.push(to, (to, number));
+            self.lanes.push(to, kin, (to, number), self.now);
         }
     }
 
@@ -37,10 +57,24 @@ impl Clocked {
     }
 
     fn finish(&mut self, started: Vec<(Ticket, Message)>, millis: u64) {
+        self.finish_with(started, millis, Verdict::Well);
+    }
+
+    fn fail(&mut self, started: Vec<(Ticket, Message)>, millis: u64) {
+        self.finish_with(started, millis, Verdict::Ill { asked_for: None });
+    }
+
+    fn finish_with(&mut self, started: Vec<(Ticket, Message)>, millis: u64, verdict: Verdict) {
+        let took = Duration::from_millis(millis);
         for (ticket, _) in started {
-            self.lanes
-                .finished(ticket, Some(Duration::from_millis(millis)));
+            let finish = Finish { took, verdict };
+            self.lanes.finished(ticket, Some(finish), self.now);
         }
+    }
+
+    fn delays(&mut self) -> Vec<u64> {
+        let excess = self.lanes.take_excess();
+        excess.iter().map(|one| one.delay.as_secs()).collect()
     }
 }
 
@@ -99,7 +133,11 @@ fn however_many_hang_a_healthy_message_starts_at_once() {
     for hanging in 10..60 {
         clocked.push(SubscriptionId(hanging), 0..1);
         for (ticket, _) in clocked.start_all() {
-            clocked.lanes.finished(ticket, Some(Duration::from_secs(3)));
+            let finish = Finish {
+                took: Duration::from_secs(3),
+                verdict: Verdict::Well,
+            };
+            clocked.lanes.finished(ticket, Some(finish), clocked.now);
         }
         clocked.push(SubscriptionId(hanging), 1..5);
     }
@@ -130,7 +168,10 @@ fn a_lane_that_becomes_slow_hands_back_what_is_too_much_for_longer_and_longer() 
     assert_eq!(excess[0].message, (HANGING, 249), "the newest first");
     let delays: Vec<u64> = excess.iter().map(|one| one.delay.as_secs()).collect();
     assert!(delays.is_sorted());
-    assert_eq!((delays[0], delays[32], delays[209]), (1, 2, 60));
+    assert_eq!(
+        (delays[0], delays[99], delays[100], delays[209]),
+        (5, 5, 6, 7)
+    );
 }
 
 #[test]
@@ -161,30 +202,203 @@ fn a_lane_of_which_nothing_is_here_takes_no_place_and_slow_ones_a_bounded_one() 
         clocked.finish(started, 5);
     }
     assert!(clocked.lanes.lanes.is_empty());
+    assert_eq!(clocked.lanes.shares.groups_known(), 0);
     for number in 0..20_000 {
         clocked.push(SubscriptionId(number), 0..1);
         let started = clocked.start_all();
         clocked.finish(started, 5_000);
     }
     assert!(clocked.lanes.lanes.len() <= REMEMBERED + 1);
+    assert!(clocked.lanes.shares.groups_known() <= 2 * (REMEMBERED + 1));
+}
+
+/// Fifty lanes to one host, whose first request hangs.
+fn fifty_behind_one_host(clocked: &mut Clocked, organization: u64) -> Vec<(Ticket, Message)> {
+    let kin = Kin {
+        origin: Group(1),
+        organization: Group(organization),
+    };
+    for hanging in 100..150 {
+        clocked.push_among(SubscriptionId(hanging), kin, 0..4);
+    }
+    clocked.start_all()
+}
+
+#[test]
+fn fifty_lanes_to_one_host_leave_a_third_of_the_slots_before_anybody_knows_that_they_hang() {
+    let mut clocked = Clocked::new(64, 512);
+    let hanging = fifty_behind_one_host(&mut clocked, 1);
+    assert_eq!(hanging.len(), 43);
+    let sibling = Kin {
+        origin: Group(2),
+        organization: Group(1),
+    };
+    clocked.push_among(HEALTHY, sibling, 0..8);
+    assert_eq!(clocked.start_all().len(), 8, "of the same organization");
+}
+
+#[test]
+fn a_host_that_hangs_takes_no_more_once_that_is_known() {
+    let mut clocked = Clocked::new(64, 512);
+    let mut hanging = fifty_behind_one_host(&mut clocked, 1);
+    let mut most = hanging.len();
+    for _ in 0..20 {
+        clocked.pass(3_000);
+        clocked.fail(std::mem::take(&mut hanging), 3_000);
+        fifty_behind_one_host(&mut clocked, 1);
+        hanging = fifty_behind_one_host(&mut clocked, 1);
+        most = most.max(clocked.lanes.totals().in_flight);
+        clocked.push(HEALTHY, 0..4);
+        let healthy: Vec<_> = clocked.start_all();
+        assert_eq!(healthy.len(), 4);
+        clocked.finish(healthy, 5);
+    }
+    assert!(most <= 43, "{most}");
+}
+
+#[test]
+fn an_organization_leaves_an_eighth_of_the_slots_whatever_it_calls() {
+    let mut clocked = Clocked::new(64, 512);
+    for hanging in 100..200 {
+        let kin = Kin {
+            origin: Group(u64::try_from(hanging).unwrap()),
+            organization: Group(1),
+        };
+        clocked.push_among(SubscriptionId(hanging), kin, 0..2);
+    }
+    assert_eq!(clocked.start_all().len(), 56);
+    clocked.push(HEALTHY, 0..4);
+    assert_eq!(clocked.start_all().len(), 4);
+}
+
+#[test]
+fn a_receiver_that_fails_in_a_row_is_left_alone_but_for_one_probe() {
+    let mut clocked = Clocked::new(16, 256);
+    clocked.lanes.breaker_failures = 5;
+    clocked.push(HANGING, 0..200);
+    let started = clocked.start_all();
+    clocked.fail(started, 5);
+    assert_eq!(clocked.lanes.totals().open, 1);
+    assert_eq!(clocked.lanes.totals().waiting, 0, "all of it is put off");
+    assert_eq!(clocked.delays().len(), 192);
+    clocked.push(HANGING, 200..210);
+    assert!(clocked.start_all().is_empty());
+    assert_eq!(clocked.delays().len(), 10);
+
+    clocked.pass(1_000);
+    clocked.push(HANGING, 210..220);
+    let probe = clocked.start_all();
+    assert_eq!(probe.len(), 1);
+    clocked.push(HANGING, 220..230);
+    assert!(clocked.start_all().is_empty(), "one probe at a time");
+    clocked.finish(probe, 5);
+    clocked.push(HANGING, 230..240);
+    assert_eq!(clocked.start_all().len(), 8, "a success closes it at once");
+}
+
+#[test]
+fn what_is_put_off_by_a_breaker_comes_back_when_that_lets_a_probe_through() {
+    let mut clocked = Clocked::new(16, 256);
+    clocked.lanes.breaker_failures = 1;
+    for wait in [1, 2, 4, 8] {
+        clocked.push(HANGING, 0..1);
+        let probe = clocked.start_all();
+        assert_eq!(probe.len(), 1);
+        clocked.fail(probe, 5);
+        clocked.push(HANGING, 0..2);
+        // Where the calendar reaches beyond it, by a second.
+        assert!(
+            clocked
+                .delays()
+                .iter()
+                .all(|delay| (wait..=wait + 1).contains(delay))
+        );
+        clocked.pass(wait * 1_000);
+    }
+}
+
+#[test]
+fn what_somebody_waits_for_comes_before_all_others_and_is_the_probe_of_an_open_breaker() {
+    let mut clocked = Clocked::new(16, 256);
+    clocked.lanes.breaker_failures = 1;
+    let first = |clocked: &mut Clocked, number| {
+        let (to, now) = (HANGING, clocked.now);
+        clocked.lanes.push_first(to, alone(to), (to, number), now)
+    };
+    clocked.push(HANGING, 0..3);
+    assert_eq!(first(&mut clocked, 90), Ok(()));
+    assert_eq!(first(&mut clocked, 91), Err((HANGING, 91)), "one at a time");
+    let started = clocked.start_all();
+    assert_eq!(started[0].1, (HANGING, 90));
+    clocked.fail(started, 5);
+    assert_eq!(first(&mut clocked, 92), Ok(()));
+    let probe = clocked.start_all();
+    assert_eq!(probe.len(), 1);
+    assert_eq!(first(&mut clocked, 93), Ok(()));
+    assert!(clocked.start_all().is_empty(), "behind the other probe");
+    clocked.finish(probe, 5);
+    assert_eq!(clocked.start_all().len(), 1);
+}
+
+#[test]
+fn a_lane_that_is_well_again_calls_back_as_many_as_it_delivered_in_a_row() {
+    let mut clocked = Clocked::new(16, 512);
+    clocked.push(HANGING, 0..500);
+    let started = clocked.start_all();
+    clocked.pass(2_000);
+    assert!(clocked.start_all().is_empty());
+    assert!(clocked.delays().len() > 400);
+    clocked.finish(started, 2_000);
+    assert!(clocked.lanes.take_called_back().is_empty());
+    let mut called_back = Vec::new();
+    while clocked.lanes.totals().waiting > 0 {
+        let started = clocked.start_all();
+        clocked.finish(started, 5);
+        called_back.extend(clocked.lanes.take_called_back());
+    }
+    let [(HANGING, count)] = called_back[..] else {
+        panic!("{called_back:?}")
+    };
+    assert!((16..=32).contains(&count), "{count}");
+    clocked.lanes.all_are_back(HANGING, clocked.now);
+    assert!(
+        clocked.lanes.lanes.is_empty(),
+        "nothing is left to remember"
+    );
 }
 
 #[derive(Debug, Clone)]
 enum Step {
     Push(i64),
+    PushFirst(i64),
     Start,
-    Finish(usize, u64),
+    Finish(usize, u64, Verdict),
     Pass(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
+    let verdict = prop_oneof![
+        2 => Just(Verdict::Well),
+        2 => Just(Verdict::Ill { asked_for: None }),
+        1 => Just(Verdict::Neither),
+    ];
     prop_oneof![
-        4 => (0..12i64).prop_map(Step::Push),
-        3 => Just(Step::Start),
-        3 => (any::<usize>(), prop_oneof![Just(5u64), Just(500), Just(3_000)])
-            .prop_map(|(which, took)| Step::Finish(which, took)),
-        1 => (0..2_000u64).prop_map(Step::Pass),
+        8 => (0..12i64).prop_map(Step::Push),
+        1 => (0..12i64).prop_map(Step::PushFirst),
+        6 => Just(Step::Start),
+        6 => (any::<usize>(), prop_oneof![Just(5u64), Just(500), Just(3_000)], verdict)
+            .prop_map(|(which, took, verdict)| Step::Finish(which, took, verdict)),
+        2 => (0..2_000u64).prop_map(Step::Pass),
     ]
+}
+
+/// Twelve lanes to three hosts, of two organizations.
+fn among(to: i64) -> Kin {
+    let to = to.unsigned_abs();
+    Kin {
+        origin: Group(to % 3),
+        organization: Group(to % 2),
+    }
 }
 
 proptest! {
@@ -195,50 +409,65 @@ proptest! {
         steps in proptest::collection::vec(step(), 0..600),
     ) {
         let mut clocked = Clocked::new(slots, room);
+        clocked.lanes.breaker_failures = 3;
         let mut flying: Vec<(Ticket, Message)> = Vec::new();
         let (mut pushed, mut started, mut excess) = (0u32, 0u32, 0u32);
         let mut last: HashMap<SubscriptionId, u32> = HashMap::new();
+        let mut firsts = HashSet::new();
         for step in steps {
             match step {
                 Step::Push(to) => {
-                    clocked.push(SubscriptionId(to), pushed..pushed + 1);
+                    clocked.push_among(SubscriptionId(to), among(to), pushed..pushed + 1);
                     pushed += 1;
                 }
+                Step::PushFirst(to) => {
+                    let message = (SubscriptionId(to), pushed);
+                    let lanes = &mut clocked.lanes;
+                    if lanes.push_first(message.0, among(to), message, clocked.now).is_ok() {
+                        firsts.insert(pushed);
+                        pushed += 1;
+                    }
+                }
                 Step::Pass(millis) => clocked.pass(millis),
-                Step::Finish(which, took) if !flying.is_empty() => {
+                Step::Finish(which, took, verdict) if !flying.is_empty() => {
                     let one = flying.swap_remove(which % flying.len());
-                    clocked.finish(vec![one], took);
+                    clocked.finish_with(vec![one], took, verdict);
                 }
                 Step::Finish(..) => {}
                 Step::Start => {
                     let Some((ticket, message)) = clocked.lanes.next(clocked.now) else { continue };
                     started += 1;
                     let (to, number) = message;
-                    prop_assert!(last.insert(to, number).is_none_or(|before| before < number));
+                    if !firsts.contains(&number) {
+                        prop_assert!(last.insert(to, number).is_none_or(|before| before < number));
+                    }
                     flying.push((ticket, message));
                     let lanes = &clocked.lanes;
                     if lanes.lanes[&to].is_slow() {
-                        prop_assert!(lanes.totals.slow_in_flight <= lanes.half());
+                        prop_assert!(lanes.shares.all.slow_in_flight <= lanes.shares.half());
+                    }
+                    if matches!(lanes.lanes[&to].breaker, Breaker::Open { .. }) {
+                        prop_assert!(false, "an open breaker let one through");
                     }
                 }
             }
             excess += u32::try_from(clocked.lanes.take_excess().len()).unwrap();
             let lanes = &clocked.lanes;
             prop_assert!(flying.len() <= slots);
-            prop_assert_eq!(lanes.in_flight.len(), flying.len());
-            prop_assert!(lanes.totals.waiting <= room);
-            let waiting = u32::try_from(lanes.totals.waiting).unwrap();
+            prop_assert_eq!(lanes.flights.len(), flying.len());
+            let first = lanes.lanes.values().filter(|lane| lane.first.is_some()).count();
+            prop_assert!(lanes.shares.all.waiting <= room + first);
+            let waiting = u32::try_from(lanes.shares.all.waiting).unwrap();
             prop_assert_eq!(pushed, started + excess + waiting);
-            let sum = |of: fn(&Totals) -> usize| lanes.lanes.values().map(|lane| of(&lane.totals())).sum::<usize>();
-            prop_assert_eq!(sum(|totals| totals.waiting), lanes.totals.waiting);
-            prop_assert_eq!(sum(|totals| totals.slow_waiting), lanes.totals.slow_waiting);
-            prop_assert_eq!(sum(|totals| totals.slow_in_flight), lanes.totals.slow_in_flight);
-            prop_assert_eq!(sum(|totals| totals.active), lanes.totals.active);
-            let turns = lanes.fast_turns.len() + lanes.slow_turns.len();
-            prop_assert_eq!(turns, lanes.lanes.values().filter(|lane| !lane.waiting.is_empty()).count());
+            let mut recounted = Shares::new(slots, room);
+            for lane in lanes.lanes.values() {
+                recounted.add(lane.kin, lane.totals());
+            }
+            prop_assert_eq!(recounted.all, lanes.shares.all);
+            prop_assert_eq!(lanes.turns.len(), lanes.lanes.values().filter(|lane| lane.turn().is_some()).count());
         }
         // Everybody's turn comes once slots are given back.
-        while clocked.lanes.totals.waiting > 0 {
+        while clocked.lanes.shares.all.waiting > 0 {
             let more = clocked.start_all();
             prop_assert!(!more.is_empty() || !flying.is_empty(), "nobody may start");
             clocked.finish(std::mem::take(&mut flying), 5);

@@ -1,0 +1,170 @@
+//! For how long a message is put off.
+//!
+//! What is put off comes back, and if its receiver still has no room is put off again. With equal
+//! delays the work of it would grow with the backlog: 100,000 messages that come back every minute
+//! are 1,700 a second for nothing. So each lane has a calendar: a message is given the next free
+//! place in it, and so the delay grows with the backlog and the rate at which messages come back
+//! does not. All slow lanes together get [`RETURNS`] a second.
+//!
+//! The price is that the last of a long backlog comes back late. So a lane that is well again does
+//! not wait for its calendar: what was put off is called back out of the store, no more at once
+//! than it has just delivered in a row.
+
+use std::time::{Duration, Instant};
+
+/// How many messages of all slow lanes together come back in a second.
+pub(crate) const RETURNS: u32 = 100;
+
+/// The longest time for which a message is put off. A backlog that reaches beyond is laid over
+/// itself, and so many more come back in a second.
+const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// How far apart messages of a lane that only has too many of them come back.
+const HARDLY: Duration = Duration::from_millis(1);
+
+/// How many are delivered in a row before more are called back.
+const FEW: u32 = 16;
+
+/// How many are called back at once.
+const MANY: u32 = 256;
+
+/// When what was put off comes back.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Calendar {
+    /// The last place that was given.
+    last: Option<Instant>,
+    /// How many were delivered in a row since anything failed or was called back.
+    well: u32,
+}
+
+/// How crowded it is for a message that is put off.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Crowd {
+    /// Its lane is one of so many slow ones.
+    Slow(usize),
+    /// Its lane is fast and has too many.
+    Fast,
+}
+
+impl Calendar {
+    /// The delay of the next message that is put off, in whole seconds; not before `from`.
+    pub(super) fn put_off(&mut self, from: Instant, crowd: Crowd, now: Instant) -> Duration {
+        let apart = match crowd {
+            Crowd::Slow(lanes) => {
+                Duration::from_secs(1) * u32::try_from(lanes.max(1)).unwrap_or(u32::MAX) / RETURNS
+            }
+            Crowd::Fast => HARDLY,
+        };
+        let last = self.last.filter(|last| *last <= now + LONGEST);
+        let place = last.map_or(from, |last| last.max(from)) + apart;
+        self.last = Some(place);
+        let wait = place.saturating_duration_since(now);
+        Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+            .max(Duration::from_secs(1))
+    }
+
+    /// Whether something is still to come back.
+    pub(super) fn reaches_beyond(&self, now: Instant) -> bool {
+        self.last.is_some_and(|last| last > now)
+    }
+
+    pub(super) fn delivered(&mut self) {
+        self.well = self.well.saturating_add(1);
+    }
+
+    pub(super) fn failed(&mut self) {
+        self.well = 0;
+    }
+
+    /// How many to call back, if any. What is called back has left a message behind that comes by
+    /// its delay and finds nothing to do; there are never more of these than were delivered.
+    pub(super) fn call_back(&mut self, now: Instant) -> Option<u32> {
+        let soon = now + Duration::from_secs(1);
+        if self.well < FEW || !self.reaches_beyond(soon) {
+            return None;
+        }
+        Some(std::mem::take(&mut self.well).min(MANY))
+    }
+
+    /// Nothing more is to be called back.
+    pub(super) fn close(&mut self) {
+        self.last = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put_off(calendar: &mut Calendar, count: usize, now: Instant) -> Vec<u64> {
+        (0..count)
+            .map(|_| calendar.put_off(now, Crowd::Slow(1), now).as_secs())
+            .collect()
+    }
+
+    #[test]
+    fn delays_grow_with_the_backlog_so_that_a_hundred_a_second_come_back() {
+        let now = Instant::now();
+        let mut calendar = Calendar::default();
+        let delays = put_off(&mut calendar, 100_000, now);
+        assert_eq!((delays[0], delays[99], delays[100]), (1, 1, 2));
+        assert_eq!(delays[99_999], 1_000);
+        for second in 1..=1_000 {
+            assert_eq!(delays.iter().filter(|delay| **delay == second).count(), 100);
+        }
+    }
+
+    #[test]
+    fn those_that_come_back_and_are_put_off_again_go_to_the_end_at_the_same_rate() {
+        let mut now = Instant::now();
+        let mut calendar = Calendar::default();
+        put_off(&mut calendar, 1_000, now);
+        for _ in 0..20 {
+            now += Duration::from_secs(1);
+            let again = put_off(&mut calendar, 100, now);
+            assert!(
+                again.iter().all(|delay| (10..=11).contains(delay)),
+                "{again:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn many_slow_lanes_share_what_comes_back() {
+        let now = Instant::now();
+        let mut calendar = Calendar::default();
+        let delays: Vec<u64> = (0..10)
+            .map(|_| calendar.put_off(now, Crowd::Slow(50), now).as_secs())
+            .collect();
+        assert_eq!(delays, [1, 1, 2, 2, 3, 3, 4, 4, 5, 5]);
+    }
+
+    #[test]
+    fn nothing_is_put_off_for_much_more_than_an_hour() {
+        let now = Instant::now();
+        let mut calendar = Calendar::default();
+        let delays = put_off(&mut calendar, 1_000_000, now);
+        assert_eq!(delays.iter().max(), Some(&3_601));
+    }
+
+    #[test]
+    fn no_more_are_called_back_than_were_delivered_in_a_row() {
+        let now = Instant::now();
+        let mut calendar = Calendar::default();
+        put_off(&mut calendar, 10_000, now);
+        let deliver = |calendar: &mut Calendar, count| {
+            for _ in 0..count {
+                calendar.delivered();
+            }
+            calendar.call_back(now)
+        };
+        assert_eq!(deliver(&mut calendar, 15), None);
+        assert_eq!(deliver(&mut calendar, 5), Some(20));
+        assert_eq!(deliver(&mut calendar, 15), None);
+        calendar.failed();
+        assert_eq!(deliver(&mut calendar, 15), None);
+        assert_eq!(deliver(&mut calendar, 1_000), Some(256));
+        calendar.close();
+        assert_eq!(deliver(&mut calendar, 1_000), None);
+    }
+}

@@ -1,0 +1,215 @@
+//! Who may hold how many slots.
+//!
+//! Everybody leaves something free for those beside it: a lane may hold half of the slots, all
+//! lanes to one origin (scheme, host and port) two thirds, all lanes of one organization seven
+//! eighths. Each is more than the one before, so a lane leaves some to the others of its host,
+//! and a host some to the others of its organization. Who has none gets one while one is free.
+//!
+//! These are shares of what is free at the moment, so they hold before anybody knows who is slow.
+//! All slow lanes together hold half of the slots at most, and share that half in the same way.
+//! A limit of its own for an origin or an organization belongs here, into [`Shares::may_start`].
+
+use std::collections::HashMap;
+
+use super::lane::{Lane, Pace};
+
+/// Lanes that have something in common. It is a hash: two that collide share as if they were one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Group(pub(crate) u64);
+
+/// With whom a lane shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Kin {
+    /// Those to the same scheme, host and port.
+    pub(crate) origin: Group,
+    /// Those of the same organization.
+    pub(crate) organization: Group,
+}
+
+/// How often what it leaves free a lane, an origin and an organization may hold.
+const OF_LANE: usize = 1;
+const OF_ORIGIN: usize = 2;
+const OF_ORGANIZATION: usize = 7;
+
+/// What is counted over lanes, so that nobody has to go through them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Totals {
+    /// Messages that wait.
+    pub(crate) waiting: usize,
+    /// Of these, those in slow lanes.
+    pub(crate) slow_waiting: usize,
+    /// Requests in flight.
+    pub(crate) in_flight: usize,
+    /// Of these, those of slow lanes.
+    pub(crate) slow_in_flight: usize,
+    /// Lanes with something waiting or in flight.
+    pub(crate) active: usize,
+    /// Lanes that are slow.
+    pub(crate) slow: usize,
+    /// Of these, those whose breaker is not closed.
+    pub(crate) open: usize,
+}
+
+/// The totals of all lanes, of each origin and of each organization that has a lane.
+pub(super) struct Shares {
+    slots: usize,
+    room: usize,
+    pub(super) all: Totals,
+    origins: HashMap<Group, Totals>,
+    organizations: HashMap<Group, Totals>,
+}
+
+impl Shares {
+    pub(super) fn new(slots: usize, room: usize) -> Self {
+        Self {
+            slots,
+            room,
+            all: Totals::default(),
+            origins: HashMap::new(),
+            organizations: HashMap::new(),
+        }
+    }
+
+    /// A lane with these totals is there from now on.
+    pub(super) fn add(&mut self, kin: Kin, of: Totals) {
+        self.each(kin, |sum| sum.add(of));
+    }
+
+    /// It is not there any more.
+    pub(super) fn subtract(&mut self, kin: Kin, of: Totals) {
+        self.each(kin, |sum| sum.subtract(of));
+        remove_if_empty(&mut self.origins, kin.origin);
+        remove_if_empty(&mut self.organizations, kin.organization);
+    }
+
+    fn each(&mut self, kin: Kin, change: impl Fn(&mut Totals)) {
+        change(&mut self.all);
+        change(self.origins.entry(kin.origin).or_default());
+        change(self.organizations.entry(kin.organization).or_default());
+    }
+
+    pub(super) fn free(&self) -> usize {
+        self.slots.saturating_sub(self.all.in_flight)
+    }
+
+    /// How many messages may come.
+    pub(super) fn room(&self) -> usize {
+        self.room.saturating_sub(self.all.waiting)
+    }
+
+    /// Whether any lane of this pace may start one.
+    pub(super) fn may_any_start(&self, pace: Pace) -> bool {
+        self.free() > 0 && (pace == Pace::Fast || self.slow_free() > 0)
+    }
+
+    pub(super) fn may_start<M>(&self, lane: &Lane<M>) -> bool {
+        let (origin, organization) = self.groups(lane.kin);
+        let free = self.free();
+        let spares_others = leaves(lane.in_flight, free * OF_LANE)
+            && leaves(origin.in_flight, free * OF_ORIGIN)
+            && leaves(organization.in_flight, free * OF_ORGANIZATION);
+        if !lane.is_slow() {
+            return spares_others;
+        }
+        let free = self.slow_free();
+        let is_alone = |group: Totals| group.active == self.all.active;
+        spares_others
+            && free > 0
+            && lane.in_flight < self.slow_share(lane)
+            && (is_alone(origin) || leaves(origin.slow_in_flight, free * OF_ORIGIN))
+            && (is_alone(organization)
+                || leaves(organization.slow_in_flight, free * OF_ORGANIZATION))
+    }
+
+    /// How many slots a slow lane may hold: few, unless nobody else wants any.
+    pub(super) fn slow_share<M>(&self, lane: &Lane<M>) -> usize {
+        match self.all.active - usize::from(lane.is_active()) {
+            0 => self.half(),
+            _ => (self.slots / 16).max(1),
+        }
+    }
+
+    /// How many messages may wait in a lane whose breaker is closed.
+    pub(super) fn limit<M>(&self, lane: &Lane<M>) -> usize {
+        if lane.is_slow() {
+            4 * self.slow_share(lane)
+        } else if lane.is_quick() {
+            self.room
+        } else {
+            // Nobody knows yet, or it takes its time: some place is left for others.
+            self.room.div_ceil(2)
+        }
+    }
+
+    /// Whether less is to wait in slow lanes: no more than come to their turn in a while, and never
+    /// so many that the others have no place.
+    pub(super) fn is_slow_room_exceeded(&self) -> bool {
+        self.all.slow_waiting > self.room.div_ceil(2).min(4 * self.half())
+    }
+
+    pub(super) fn is_room_exceeded(&self) -> bool {
+        self.all.waiting > self.room
+    }
+
+    pub(super) fn half(&self) -> usize {
+        (self.slots / 2).max(1)
+    }
+
+    /// What slow lanes may still take.
+    fn slow_free(&self) -> usize {
+        self.half().saturating_sub(self.all.slow_in_flight)
+    }
+
+    fn groups(&self, kin: Kin) -> (Totals, Totals) {
+        let of = |groups: &HashMap<Group, Totals>, group| groups.get(&group).copied();
+        (
+            of(&self.origins, kin.origin).unwrap_or_default(),
+            of(&self.organizations, kin.organization).unwrap_or_default(),
+        )
+    }
+
+    #[cfg(test)]
+    pub(super) fn groups_known(&self) -> usize {
+        self.origins.len() + self.organizations.len()
+    }
+}
+
+/// Whether one who holds `held` may take one more of what is free, weighed.
+fn leaves(held: usize, free: usize) -> bool {
+    held == 0 || held < free
+}
+
+fn remove_if_empty(groups: &mut HashMap<Group, Totals>, group: Group) {
+    if groups.get(&group) == Some(&Totals::default()) {
+        groups.remove(&group);
+    }
+}
+
+impl Totals {
+    fn add(&mut self, other: Self) {
+        self.each(other, |sum, one| *sum += one);
+    }
+
+    fn subtract(&mut self, other: Self) {
+        self.each(other, |sum, one| *sum -= one);
+    }
+
+    fn each(&mut self, other: Self, change: impl Fn(&mut usize, usize)) {
+        let Self {
+            waiting,
+            slow_waiting,
+            in_flight,
+            slow_in_flight,
+            active,
+            slow,
+            open,
+        } = other;
+        change(&mut self.waiting, waiting);
+        change(&mut self.slow_waiting, slow_waiting);
+        change(&mut self.in_flight, in_flight);
+        change(&mut self.slow_in_flight, slow_in_flight);
+        change(&mut self.active, active);
+        change(&mut self.slow, slow);
+        change(&mut self.open, open);
+    }
+}
