@@ -18,6 +18,7 @@ mod lane;
 mod parking;
 mod shares;
 mod turns;
+mod unanswered;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -146,17 +147,20 @@ impl<M> Lanes<M> {
             let found = self.turns.find(pace, |one| self.may_start(one, now))?;
             Some((pace, found))
         })?;
-        let (message, role) = self.change_known(subscription, now, |lane| {
+        let (message, kin, role) = self.change_known(subscription, now, |lane| {
             let message = lane.pop()?;
             lane.in_flight += 1;
-            Some((message, lane.breaker.started()))
+            lane.unanswered.start(now);
+            Some((message, lane.kin, lane.breaker.started()))
         })??;
+        self.shares.started(kin, now);
         let waits_on = self.lanes.get(&subscription).and_then(Lane::turn);
         self.turns.took(pace, waits_on.map(|_| subscription));
         // A breaker that lets one through lets no other follow.
         self.trim(subscription, now);
         let ticket = self.flights.start(Flight {
             subscription,
+            kin,
             started: now,
             role,
         });
@@ -169,12 +173,15 @@ impl<M> Lanes<M> {
             return;
         };
         let limit = self.breaker_failures;
+        let took = finish.map(|finish| finish.took);
+        self.shares.over(flight.kin, took);
         let called_back = self.change_known(flight.subscription, now, |lane| {
             lane.in_flight -= 1;
             lane.old -= usize::from(age == Age::Old);
             let verdict = finish.map(|finish| finish.verdict);
             lane.breaker.over(flight.role, verdict, limit, now);
-            lane.last_took = finish.map(|finish| finish.took).or(lane.last_took);
+            lane.unanswered.over(took);
+            lane.last_took = took.or(lane.last_took);
             match verdict {
                 Some(Verdict::Well) if !lane.is_slow() => lane.calendar.delivered(),
                 Some(_) => lane.calendar.failed(),
@@ -236,7 +243,8 @@ impl<M> Lanes<M> {
         while let Some(lane) = self.lanes.get(&subscription)
             && !lane.waiting.is_empty()
             && (lane.waiting.len() > self.limit(lane, now)
-                || lane.is_slow() && self.shares.is_slow_room_exceeded())
+                || lane.is_slow() && self.shares.is_slow_room_exceeded()
+                || self.shares.is_room_of_origin_exceeded(lane.kin, now))
         {
             self.put_off_last(subscription, now);
         }
@@ -251,14 +259,16 @@ impl<M> Lanes<M> {
     }
 
     fn put_off_last(&mut self, subscription: SubscriptionId, now: Instant) {
-        let slow_lanes = self.shares.all.slow;
+        let Some(lane) = self.lanes.get(&subscription) else {
+            return;
+        };
+        let crowd = match lane.is_slow() || self.shares.hangs(lane.kin, now) {
+            true => Crowd::Slow(self.shares.crowd(lane.kin)),
+            false => Crowd::Fast,
+        };
         let last = self.change_known(subscription, now, |lane| {
             let message = lane.waiting.pop_back()?;
-            let crowd = match lane.is_slow() {
-                true => Crowd::Slow(slow_lanes),
-                false => Crowd::Fast,
-            };
-            let from = comes_back(lane, now);
+            let from = comes_back(lane, crowd, now);
             let delay = lane.calendar.put_off(from, crowd, now);
             Some(Excess { message, delay })
         });
@@ -316,10 +326,14 @@ impl<M> Lanes<M> {
 }
 
 /// Before when it is of no use that a message comes again.
-fn comes_back<M>(lane: &Lane<M>, now: Instant) -> Instant {
-    let turns = || now + (4 * lane.last_took.unwrap_or(SLOW)).min(SOON);
-    let opens_again = lane.breaker.opens_again(now);
-    opens_again.unwrap_or_else(|| if lane.is_slow() { turns() } else { now })
+fn comes_back<M>(lane: &Lane<M>, crowd: Crowd, now: Instant) -> Instant {
+    if let Some(opens_again) = lane.breaker.opens_again(now) {
+        return opens_again;
+    }
+    match crowd {
+        Crowd::Slow(_) => now + (4 * lane.last_took.unwrap_or(SLOW).max(SLOW)).min(SOON),
+        Crowd::Fast => now,
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! hold up the recording: while the broker is away, what was attempted must be known to the store
 //! before the broker is back and gives the same messages to another dispatcher.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -121,8 +121,8 @@ type Attempted = Vec<(Taken<OwedAttempt>, AttemptRecord)>;
 struct Batch {
     attempted: Attempted,
     ended: Vec<(Taken<OwedAttempt>, DeliveryState)>,
-    /// By how long they wait.
-    parked: BTreeMap<Duration, Vec<Taken<OwedAttempt>>>,
+    /// With how long they wait.
+    parked: Vec<(Taken<OwedAttempt>, Duration)>,
     repeats: Vec<Taken<OwedAttempt>>,
     next: Vec<Scheduled>,
 }
@@ -140,7 +140,7 @@ impl Recording {
             match result {
                 Result::Attempted(record) => batch.attempted.push((message, *record)),
                 Result::Ended(end) => batch.ended.push((message, end)),
-                Result::Parked(delay) => batch.parked.entry(delay).or_default().push(message),
+                Result::Parked(delay) => batch.parked.push((message, delay)),
                 Result::Repeat(next) => {
                     batch.repeats.push(message);
                     batch.next.extend(next);
@@ -156,10 +156,8 @@ impl Recording {
         } = batch;
         self.hand_on_and_ack(repeats, next);
         self.end(ended).await;
-        for (delay, messages) in parked {
-            self.park(messages, delay).await;
-        }
         self.record_attempts(attempted).await;
+        self.park(parked).await;
         drop(holds);
     }
 
@@ -260,28 +258,33 @@ impl Recording {
 
     /// Puts deliveries off: first what the store says, so that nobody takes them for lost, then
     /// the same attempts once more. It uses up no attempt.
-    async fn park(&self, messages: Vec<Taken<OwedAttempt>>, delay: Duration) {
-        let parked: Vec<Scheduled> = messages
+    async fn park(&self, parked: Vec<(Taken<OwedAttempt>, Duration)>) {
+        if parked.is_empty() {
+            return;
+        }
+        let now = Timestamp::from(SystemTime::now());
+        let untils: Vec<(DeliveryId, Timestamp)> = parked
             .iter()
-            .map(|message| Scheduled {
-                owed: message.message,
-                delay,
-            })
+            .map(|(message, delay)| (message.message.delivery, now.after(*delay)))
             .collect();
-        let ids: Vec<DeliveryId> = parked.iter().map(|one| one.owed.delivery).collect();
-        let until = Timestamp::from(SystemTime::now()).after(delay);
+        let (messages, parked): (Vec<_>, Vec<Scheduled>) = parked
+            .into_iter()
+            .map(|(message, delay)| {
+                let owed = message.message;
+                (message, Scheduled { owed, delay })
+            })
+            .unzip();
         let store = &self.dispatcher.store;
         let done = keep_on(&self.late, "put deliveries off", unavailable, || {
             self.park_statements.add(1, &[]);
-            store.park(ids.clone(), until)
+            store.park(untils.clone())
         })
         .await;
         match done {
             Ended::Done(()) => {
-                let seconds = delay.as_secs();
                 self.parked
                     .add(u64::try_from(parked.len()).unwrap_or(u64::MAX), &[]);
-                tracing::debug!(deliveries = parked.len(), seconds, "put deliveries off");
+                tracing::debug!(deliveries = parked.len(), "put deliveries off");
                 self.hand_on_and_ack(messages, parked);
             }
             Ended::Stopped => self.release(messages.into_iter()).await,

@@ -424,9 +424,9 @@ impl Store {
         ))
     }
 
-    /// Puts deliveries off until then, where they are still pending; it uses up no attempt.
-    pub async fn park(&self, ids: Vec<DeliveryId>, until: Timestamp) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::progress::park(conn, &ids, until))
+    /// Puts deliveries off, each until then, where they are still pending; it uses up no attempt.
+    pub async fn park(&self, parked: Vec<(DeliveryId, Timestamp)>) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::progress::park(conn, &parked))
     }
 
     /// Switches off some subscriptions that had an exhausted delivery and whose every attempt has

@@ -8,6 +8,7 @@ use hookline_core::ids::SubscriptionId;
 
 use super::breaker::Role;
 use super::lane::SLOW;
+use super::shares::Kin;
 
 /// A request in flight. They are numbered in the order of their starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +17,8 @@ pub(crate) struct Ticket(u64);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flight {
     pub(super) subscription: SubscriptionId,
+    /// With whom it shared when it started.
+    pub(super) kin: Kin,
     pub(super) started: Instant,
     pub(super) role: Role,
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::breaker::{Admits, Breaker};
 use super::parking::Calendar;
 use super::shares::{Kin, Totals};
+use super::unanswered::Unanswered;
 
 /// A lane is slow while a request of it takes longer, and until one has been faster.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
@@ -22,6 +23,7 @@ pub(super) struct Lane<M> {
     /// How many of these have been in flight for longer than [`SLOW`].
     pub(super) old: usize,
     pub(super) last_took: Option<Duration>,
+    pub(super) unanswered: Unanswered,
     pub(super) breaker: Breaker,
     /// When what was put off comes back.
     pub(super) calendar: Calendar,
@@ -52,6 +54,7 @@ impl<M> Lane<M> {
             in_flight: 0,
             old: 0,
             last_took: None,
+            unanswered: Unanswered::default(),
             breaker: Breaker::NEW,
             calendar: Calendar::default(),
         }

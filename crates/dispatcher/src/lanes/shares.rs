@@ -5,13 +5,17 @@
 //! eighths. Each is more than the one before, so a lane leaves some to the others of its host,
 //! and a host some to the others of its organization. Who has none gets one while one is free.
 //!
-//! These are shares of what is free at the moment, so they hold before anybody knows who is slow.
-//! All slow lanes together hold half of the slots at most, and share that half in the same way.
+//! What hangs would hold these shares until it times out. So while others are there, a lane may not
+//! start more than a sixteenth of the slots, and all lanes to one origin an eighth, without any
+//! answer in time (`unanswered`): a receiver that answers is not held up by that, whatever its rate,
+//! and one that begins to hang gets few slots before it is known as slow. All slow lanes together hold half of the slots at most, and share that half in the same way.
 //! A limit of its own for an origin or an organization belongs here, into [`Shares::may_start`].
 
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use super::lane::{Lane, Pace};
+use super::unanswered::Unanswered;
 
 /// Lanes that have something in common. It is a hash: two that collide share as if they were one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -57,6 +61,8 @@ pub(super) struct Shares {
     pub(super) all: Totals,
     origins: HashMap<Group, Totals>,
     organizations: HashMap<Group, Totals>,
+    /// Of each origin, where there are any.
+    unanswered: HashMap<Group, Unanswered>,
 }
 
 impl Shares {
@@ -67,6 +73,22 @@ impl Shares {
             all: Totals::default(),
             origins: HashMap::new(),
             organizations: HashMap::new(),
+            unanswered: HashMap::new(),
+        }
+    }
+
+    /// A request of a lane among these starts.
+    pub(super) fn started(&mut self, kin: Kin, now: Instant) {
+        self.unanswered.entry(kin.origin).or_default().start(now);
+    }
+
+    /// It is over.
+    pub(super) fn over(&mut self, kin: Kin, took: Option<Duration>) {
+        if let Some(unanswered) = self.unanswered.get_mut(&kin.origin) {
+            unanswered.over(took);
+            if unanswered.count == 0 {
+                self.unanswered.remove(&kin.origin);
+            }
         }
     }
 
@@ -108,11 +130,13 @@ impl Shares {
         let spares_others = leaves(lane.in_flight, free * OF_LANE)
             && leaves(origin.in_flight, free * OF_ORIGIN)
             && leaves(organization.in_flight, free * OF_ORGANIZATION);
-        if !lane.is_slow() {
-            return spares_others;
+        let is_alone = |group: Totals| group.active == self.all.active;
+        let is_answered = (self.is_only(lane) || lane.unanswered.count < self.leap())
+            && (is_alone(origin) || !self.waits_for_answer(lane.kin));
+        if !lane.is_slow() || !is_answered {
+            return spares_others && is_answered;
         }
         let free = self.slow_free();
-        let is_alone = |group: Totals| group.active == self.all.active;
         spares_others
             && free > 0
             && lane.in_flight < self.slow_share(lane)
@@ -123,10 +147,43 @@ impl Shares {
 
     /// How many slots a slow lane may hold: few, unless nobody else wants any.
     pub(super) fn slow_share<M>(&self, lane: &Lane<M>) -> usize {
-        match self.all.active - usize::from(lane.is_active()) {
-            0 => self.half(),
-            _ => (self.slots / 16).max(1),
+        match self.is_only(lane) {
+            true => self.half(),
+            false => self.leap(),
         }
+    }
+
+    fn is_only<M>(&self, lane: &Lane<M>) -> bool {
+        self.all.active == usize::from(lane.is_active())
+    }
+
+    /// How many requests are started without an answer.
+    fn leap(&self) -> usize {
+        (self.slots / 16).max(1)
+    }
+
+    fn waits_for_answer(&self, kin: Kin) -> bool {
+        let unanswered = self.unanswered.get(&kin.origin);
+        unanswered.is_some_and(|unanswered| unanswered.count >= 2 * self.leap())
+    }
+
+    /// Whether an origin has what it may get without an answer and has not answered in time, so
+    /// that all its lanes wait, whether they are known as slow or not.
+    pub(super) fn hangs(&self, kin: Kin, now: Instant) -> bool {
+        let unanswered = self.unanswered.get(&kin.origin);
+        self.groups(kin).0.active < self.all.active
+            && self.waits_for_answer(kin)
+            && unanswered.is_some_and(|unanswered| unanswered.is_old(now))
+    }
+
+    /// Whether more waits for an origin that hangs than comes to its turn in a while.
+    pub(super) fn is_room_of_origin_exceeded(&self, kin: Kin, now: Instant) -> bool {
+        self.groups(kin).0.waiting > 8 * self.leap() && self.hangs(kin, now)
+    }
+
+    /// How many lanes share what may come back in a second with one that hangs.
+    pub(super) fn crowd(&self, kin: Kin) -> usize {
+        self.all.slow.max(self.groups(kin).0.active)
     }
 
     /// How many messages may wait in a lane whose breaker is closed.
@@ -170,7 +227,7 @@ impl Shares {
 
     #[cfg(test)]
     pub(super) fn groups_known(&self) -> usize {
-        self.origins.len() + self.organizations.len()
+        self.origins.len() + self.organizations.len() + self.unanswered.len()
     }
 }
 

@@ -66,25 +66,24 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
 /// What was taken for lost is not taken for it again before both that and the doubled wait have
 /// passed: a delivery that is put off for hours and comes late each time is not multiplied. Nor is
 /// it given up soon, for somebody had it in hand.
-pub(crate) fn park_deliveries(
-    conn: &mut Conn,
-    keys: &[Key],
-    until: Timestamp,
-) -> Result<(), StoreError> {
+pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[(Key, i64)]) -> Result<(), StoreError> {
+    let (keys, untils): (Vec<Key>, Vec<i64>) = parked.iter().copied().unzip();
     // Locked in the order of their ids, as above.
     diesel::sql_query(
-        "WITH locked AS (
+        "WITH parked AS (
+             SELECT * FROM unnest($1, $2) AS p (id, until)
+         ), locked AS (
              SELECT d.id FROM deliveries d
               WHERE d.id = ANY ($1) AND d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE
          )
          UPDATE deliveries d
-            SET due = greatest(d.due, $2), republished = least(d.republished, $3),
+            SET due = greatest(d.due, p.until), republished = least(d.republished, $3),
                 republish_after = CASE WHEN d.republish_after IS NOT NULL
-                                       THEN greatest(d.republish_after, $2) END
-           FROM locked l WHERE d.id = l.id",
+                                       THEN greatest(d.republish_after, p.until) END
+           FROM parked p JOIN locked l ON l.id = p.id WHERE d.id = l.id",
     )
     .bind::<Array<Uid>, _>(keys)
-    .bind::<BigInt, _>(until.unix_micros())
+    .bind::<Array<BigInt>, _>(untils)
     .bind::<Integer, _>(HALF_WAY)
     .execute(conn)?;
     Ok(())

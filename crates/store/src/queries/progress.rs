@@ -385,15 +385,14 @@ pub(crate) fn call_back(
     bulk::call_back(conn, subscription, count, now)
 }
 
-/// Puts deliveries that are still pending off until then, which uses up no attempt.
-pub(crate) fn park(
-    conn: &mut Conn,
-    ids: &[DeliveryId],
-    until: Timestamp,
-) -> Result<(), StoreError> {
-    let mut keys: Vec<Key> = ids.iter().map(|id| Key(id.0)).collect();
-    keys.sort_unstable();
-    bulk::park_deliveries(conn, &keys, until)
+/// Puts deliveries that are still pending off, each until then, which uses up no attempt.
+pub(crate) fn park(conn: &mut Conn, parked: &[(DeliveryId, Timestamp)]) -> Result<(), StoreError> {
+    let mut parked: Vec<(Key, i64)> = parked
+        .iter()
+        .map(|(id, until)| (Key(id.0), until.unix_micros()))
+        .collect();
+    parked.sort_unstable();
+    bulk::park_deliveries(conn, &parked)
 }
 
 fn signed(number: u32) -> i32 {

@@ -45,19 +45,15 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
 /// Moves what deliveries wait for, where they are pending and nobody has put it off for longer,
 /// and makes their entries in the queue visible again as if they had not been taken: however often
 /// one is put off, it does not end with the dead letters.
-pub(crate) fn park_deliveries(
-    conn: &mut Conn,
-    keys: &[Key],
-    until: Timestamp,
-) -> Result<(), StoreError> {
+pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[(Key, i64)]) -> Result<(), StoreError> {
     conn.transaction(|conn| {
-        for key in keys {
+        for (key, until) in parked {
             diesel::sql_query(
                 "UPDATE deliveries
                     SET due = max(due, ?), visible_at = NULL, takes = max(takes - 1, 0)
                   WHERE id = ? AND state = 'pending'",
             )
-            .bind::<BigInt, _>(until.unix_micros())
+            .bind::<BigInt, _>(*until)
             .bind::<Uid, _>(*key)
             .execute(conn)?;
         }

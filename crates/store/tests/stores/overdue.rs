@@ -119,7 +119,7 @@ async fn what_is_put_off_again_and_again_is_never_given_up() {
             let until = at(NOW + (minute + 1) * MINUTE * 1_000_000);
             fixture
                 .store
-                .park(vec![owed.delivery], until)
+                .park(vec![(owed.delivery, until)])
                 .await
                 .unwrap();
         }
@@ -188,7 +188,11 @@ async fn an_hour_of_sweeps_over_100_000_deliveries_hands_each_on_a_bounded_numbe
         let now = at(NOW + turn * 15 * 1_000_000);
         if turn % 10 == 0 {
             let until = at(NOW + (turn * 15 + MINUTE) * 1_000_000);
-            fixture.store.park(parked.clone(), until).await.unwrap();
+            fixture
+                .store
+                .park(parked.iter().map(|id| (*id, until)).collect())
+                .await
+                .unwrap();
         }
         loop {
             let sweep = Sweep {

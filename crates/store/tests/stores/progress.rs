@@ -204,7 +204,10 @@ async fn a_parked_delivery_is_owed_later_and_has_used_up_no_attempt(fixture: Fix
         .await;
     let until = at(NOW + 8_000_000);
     let ids = vec![delivered.delivery, parked.delivery];
-    let park = async |until| fixture.store.park(ids.clone(), until).await.unwrap();
+    let park = async |until| {
+        let parked = ids.iter().map(|id| (*id, until)).collect();
+        fixture.store.park(parked).await.unwrap();
+    };
     let found = async || fixture.store.owed(ids.clone()).await.unwrap();
 
     park(until).await;
@@ -230,7 +233,8 @@ async fn what_was_put_off_before_its_first_attempt_can_be_called_back(fixture: F
     let record = attempted(retried, to, &event("a", "3"), again);
     fixture.record(vec![record]).await;
     let ids: Vec<_> = parked.iter().map(|owed| owed.delivery).collect();
-    fixture.store.park(ids.clone(), later).await.unwrap();
+    let until_later = ids.iter().map(|id| (*id, later)).collect();
+    fixture.store.park(until_later).await.unwrap();
 
     let call_back = async |to, count| fixture.store.call_back(to, count, now()).await.unwrap();
     assert_eq!(call_back(SubscriptionId(to.0 + 1), 9).await, []);

@@ -219,7 +219,8 @@ async fn what_is_parked_a_hundred_times_is_not_buried() {
         assert_eq!((taken.len(), taken[0].takes), (1, 1));
         assert_eq!(taken[0].owed.subscription, to);
         let ids = vec![owed.delivery];
-        fixture.store.park(ids, later(second + 1)).await.unwrap();
+        let parked = ids.into_iter().map(|id| (id, later(second + 1))).collect();
+        fixture.store.park(parked).await.unwrap();
         assert_eq!(queue.next_due().await.unwrap(), Some(later(second + 1)));
     }
 }

@@ -1,0 +1,167 @@
+//! A dispatcher in a model: time passes in milliseconds, receivers take as long as they take, and
+//! what is put off comes back. It shows what lanes alone do to latency, on any machine.
+
+use std::collections::BTreeMap;
+
+use super::*;
+
+/// What is published for the bad ones in a second, and three times what comes back: so much at the
+/// most in the first seconds.
+const MOST: usize = 100 + 3 * 100;
+
+/// A receiver, and what is published for it.
+#[derive(Clone, Copy)]
+struct Endpoint {
+    kin: Kin,
+    /// Milliseconds between its messages.
+    every: u64,
+    /// How long it holds a request.
+    takes: u64,
+    verdict: Verdict,
+}
+
+impl Endpoint {
+    fn healthy(number: u64) -> Self {
+        let kin = Kin {
+            origin: Group(number),
+            organization: Group(number % 2),
+        };
+        Self {
+            kin,
+            every: 50,
+            takes: 3,
+            verdict: Verdict::Well,
+        }
+    }
+
+    fn bad(number: u64, takes: u64) -> Self {
+        Self {
+            takes,
+            verdict: Verdict::Ill { asked_for: None },
+            ..Self::healthy(number)
+        }
+    }
+}
+
+/// Due times with what is due then.
+type Agenda<T> = BTreeMap<(u64, u64), T>;
+
+struct Run {
+    /// How long each message to a healthy endpoint waited for its slot, in milliseconds.
+    waits: Vec<u64>,
+    /// The most messages that were put off in a second.
+    most_put_off: usize,
+}
+
+impl Run {
+    fn p99(mut self) -> u64 {
+        self.waits.sort_unstable();
+        self.waits[self.waits.len() * 99 / 100]
+    }
+}
+
+fn run(slots: usize, seconds: u64, endpoints: &[Endpoint]) -> Run {
+    let mut clocked = Clocked::new(slots, 7 * slots);
+    clocked.lanes.breaker_failures = 10;
+    let begin = clocked.now;
+    let mut numbers = 0..;
+    let mut number = || numbers.next().unwrap();
+    let mut arriving: Agenda<(usize, u64)> = Agenda::new();
+    for (index, one) in endpoints.iter().enumerate() {
+        let offset = u64::try_from(index).unwrap() * 7 % one.every;
+        for at in (offset..seconds * 1_000).step_by(usize::try_from(one.every).unwrap()) {
+            arriving.insert((at, number()), (index, at));
+        }
+    }
+    let mut ending: Agenda<(Ticket, usize)> = Agenda::new();
+    let mut published = HashMap::new();
+    let (mut waits, mut put_off) = (Vec::new(), BTreeMap::<u64, usize>::new());
+    for now in 0..seconds * 1_000 {
+        clocked.now = begin + Duration::from_millis(now);
+        while let Some(entry) = ending.first_entry()
+            && entry.key().0 <= now
+        {
+            let (ticket, index) = entry.remove();
+            let (took, verdict) = (endpoints[index].takes, endpoints[index].verdict);
+            clocked.finish_with(vec![(ticket, (HEALTHY, 0))], took, verdict);
+        }
+        while let Some(entry) = arriving.first_entry()
+            && entry.key().0 <= now
+            && clocked.lanes.room() > 0
+        {
+            let (_, id) = *entry.key();
+            let (index, at) = entry.remove();
+            published.entry(id).or_insert((index, at));
+            let message = (
+                SubscriptionId(i64::try_from(index).unwrap()),
+                u32::try_from(id).unwrap(),
+            );
+            clocked
+                .lanes
+                .push(message.0, endpoints[index].kin, message, clocked.now);
+        }
+        for (ticket, (_, id)) in clocked.start_all() {
+            let (index, at) = published[&u64::from(id)];
+            if endpoints[index].verdict == Verdict::Well {
+                waits.push(now - at);
+            }
+            ending.insert(
+                (now + endpoints[index].takes, u64::from(id)),
+                (ticket, index),
+            );
+        }
+        for excess in clocked.lanes.take_excess() {
+            *put_off.entry(now / 1_000).or_default() += 1;
+            let back = now + u64::try_from(excess.delay.as_millis()).unwrap();
+            let id = u64::from(excess.message.1);
+            arriving.insert((back, id), published[&id]);
+        }
+    }
+    Run {
+        waits,
+        most_put_off: put_off.into_values().max().unwrap_or_default(),
+    }
+}
+
+fn ten(bad: &[u64]) -> Vec<Endpoint> {
+    (0..10)
+        .map(|number| match bad.get(usize::try_from(number).unwrap()) {
+            Some(takes) => Endpoint::bad(number, *takes),
+            None => Endpoint::healthy(number),
+        })
+        .collect()
+}
+
+#[test]
+fn three_bad_endpoints_of_ten_cost_the_others_no_wait() {
+    for slots in [32, 64] {
+        let run = run(slots, 90, &ten(&[15_000, 10_000, 15_000]));
+        let (put_off, worst) = (run.most_put_off, run.waits.iter().max().copied());
+        let p99 = run.p99();
+        assert!(
+            p99 <= 5 && put_off <= MOST,
+            "{slots} slots: p99 {p99} ms, worst {worst:?}, {put_off} put off"
+        );
+    }
+}
+
+#[test]
+fn fifty_hanging_subscriptions_behind_one_host_cost_the_others_no_wait() {
+    for slots in [32, 64] {
+        let mut endpoints = ten(&[]);
+        for _ in 0..50 {
+            let hanging = Endpoint {
+                every: 500,
+                ..Endpoint::bad(100, 15_000)
+            };
+            endpoints.push(hanging);
+        }
+        let run = run(slots, 90, &endpoints);
+        let (put_off, worst) = (run.most_put_off, run.waits.iter().max().copied());
+        let p99 = run.p99();
+        assert!(
+            p99 <= 5 && put_off <= MOST,
+            "{slots} slots: p99 {p99} ms, worst {worst:?}, {put_off} put off"
+        );
+    }
+}
