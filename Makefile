@@ -1,6 +1,6 @@
 # The commands of this project. Each is a script or two lines; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos fuzz up down
+.PHONY: help demo test check chaos soak fuzz up down
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -11,6 +11,9 @@ demo: ## the whole system at work in one process; needs Rust and a C compiler al
 
 test: ## every test, also on a private PostgreSQL and RabbitMQ; ARGS="part of a name" for some
 	@deploy/test $(ARGS)
+
+soak: ## fairness for minutes, with figures; ON=distributed, two, embedded or all, DURATION=180s, BACKLOG=100000
+	@deploy/soak "$(or $(ON),all)" "$(or $(DURATION),180s)" "$(or $(BACKLOG),100000)"
 
 check: ## format, lints, documentation, layering, licences, unused dependencies, scripts
 	@deploy/check

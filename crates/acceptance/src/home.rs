@@ -352,6 +352,19 @@ impl Home {
         Ok(format!("http://127.0.0.1:{}", running.admin))
     }
 
+    /// The processes of a part: their ids and admin listeners.
+    pub async fn processes(&self, part: Part) -> Vec<(u32, String)> {
+        let part = self.process_of(part);
+        let all = self.running.lock().await;
+        all.iter()
+            .filter(|running| running.part == part)
+            .filter_map(|running| {
+                let admin = format!("http://127.0.0.1:{}", running.admin);
+                Some((running.process.id()?, admin))
+            })
+            .collect()
+    }
+
     /// The API, without a prefix.
     pub fn api(&self) -> String {
         format!("http://127.0.0.1:{}", self.api)

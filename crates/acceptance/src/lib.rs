@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod raw;
 pub mod receiver;
 pub mod rejected;
+pub mod soak;
 pub mod suite;
 pub mod tenant;
 pub mod waiting;

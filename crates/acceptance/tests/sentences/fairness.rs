@@ -9,12 +9,18 @@ use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::{Home, Kind};
 use hookline_acceptance::receiver::{Receiver, Reply};
 use hookline_acceptance::sentences;
+use hookline_acceptance::soak::{Bad, Cast, Rule, Trial};
 use hookline_acceptance::suite::Alone;
 use hookline_acceptance::waiting::until;
 use serde_json::Value;
 
 pub(crate) fn alone() -> Vec<Alone> {
-    sentences![a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_later]
+    sentences![
+        a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_later,
+        three_bad_endpoints_of_ten_cost_the_others_nothing_and_get_all_of_theirs_later,
+        fifty_hanging_subscriptions_behind_one_host_cost_the_others_nothing,
+        a_test_is_sent_to_a_receiver_that_is_left_alone,
+    ]
 }
 
 const SLOTS: usize = 16;
@@ -96,5 +102,70 @@ async fn a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_late
     }
     let said = home.said().await;
     ensure!(said.contains("put deliveries off"), "nothing was put off");
+    home.end().await
+}
+
+/// The short form of `make soak`; the bad ones want more than four times the slots in it, too.
+async fn soaked(kind: Kind, bad: Bad) -> anyhow::Result<()> {
+    let trial = Trial {
+        cast: Cast {
+            kind,
+            dispatchers: 1,
+            slots: SLOTS,
+            deadline: Duration::from_secs(3),
+        },
+        bad,
+        rate: 100,
+        duration: Duration::from_secs(10),
+        rule: Rule::Rough,
+        patience: Duration::from_secs(60),
+    };
+    let verdict = trial.run().await?;
+    let (without, with) = (verdict.without, verdict.with);
+    ensure!(verdict.passed, "without them {without}; with them {with}");
+    Ok(())
+}
+
+async fn three_bad_endpoints_of_ten_cost_the_others_nothing_and_get_all_of_theirs_later(
+    kind: Kind,
+) -> anyhow::Result<()> {
+    soaked(kind, Bad::ThreeOfTen).await
+}
+
+async fn fifty_hanging_subscriptions_behind_one_host_cost_the_others_nothing(
+    kind: Kind,
+) -> anyhow::Result<()> {
+    soaked(kind, Bad::FiftyBehindOneHost).await
+}
+
+async fn a_test_is_sent_to_a_receiver_that_is_left_alone(kind: Kind) -> anyhow::Result<()> {
+    // One failure opens the breaker, and its answer asks for a minute.
+    let settings = [("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "1")];
+    let home = Home::start_with(kind, &settings).await?;
+    let tenant = home.tenant().await?;
+    let busy = Reply::status(503).with("retry-after", "60");
+    let receiver = Receiver::that(move |request, _| match request.header("x-webhook-event") {
+        Ok("workflow.failed") => busy.clone(),
+        _ => Reply::status(200),
+    })?;
+    let types = ["workflow.failed", "workflow.started"];
+    let subscription = tenant.subscribe(&receiver, &types).await?;
+    tenant.publish_one("workflow.failed").await?;
+    tenant.client.wait_for_log(subscription, 1).await?;
+    tenant.publish_one("workflow.started").await?;
+    until("a delivery that is put off", async || {
+        let said = home.said().await;
+        Ok(said.contains("put deliveries off").then_some(()))
+    })
+    .await?;
+    ensure!(receiver.received().len() == 1, "it was called");
+
+    let path = format!("/webhooks/{subscription}/test");
+    tenant.client.post(&path, &Value::Null).await?.expect(202)?;
+    let log = tenant.client.wait_for_log(subscription, 2).await?;
+    ensure!(
+        log[1]["trigger"] == "test" && log[1]["status"] == "success",
+        "{log:?}"
+    );
     home.end().await
 }

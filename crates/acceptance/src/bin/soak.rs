@@ -1,0 +1,65 @@
+//! `make soak`: fairness for minutes, with the figures. `soak [ON] [SECONDS] [BACKLOG]`, where ON
+//! is `distributed`, `two` (dispatchers), `embedded` or `all`.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use hookline_acceptance::home::Kind;
+use hookline_acceptance::soak::{Bad, Cast, Rule, Trial};
+
+fn main() -> anyhow::Result<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    let on = arguments.next().unwrap_or_else(|| "all".to_owned());
+    let duration = arguments.next().unwrap_or_else(|| "180s".to_owned());
+    let duration = Duration::from_secs(duration.trim_end_matches('s').parse()?);
+    let backlog: u64 = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
+    let casts: &[(Kind, usize)] = match &*on {
+        "distributed" => &[(Kind::Distributed, 1)],
+        "two" => &[(Kind::Distributed, 2)],
+        "embedded" => &[(Kind::Embedded, 1)],
+        "all" => &[
+            (Kind::Distributed, 1),
+            (Kind::Distributed, 2),
+            (Kind::Embedded, 1),
+        ],
+        other => bail!("no such home: {other}; there are distributed, two, embedded and all"),
+    };
+    // Both the product and this program speak HTTP; whoever comes first chooses ring.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let mut passed = true;
+    for &(kind, dispatchers) in casts {
+        for bad in [
+            Bad::ThreeOfTen,
+            Bad::FiftyBehindOneHost,
+            Bad::Backlog(backlog),
+        ] {
+            if bad == Bad::Backlog(0) {
+                continue;
+            }
+            let trial = Trial {
+                cast: Cast {
+                    kind,
+                    dispatchers,
+                    slots: 64 / dispatchers,
+                    deadline: Duration::from_secs(15),
+                },
+                bad,
+                rate: 200,
+                duration,
+                rule: Rule::Strict,
+                patience: Duration::from_secs(120),
+            };
+            passed &= runtime.block_on(trial.run())?.passed;
+            println!();
+        }
+    }
+    println!("{}", if passed { "pass" } else { "FAIL" });
+    Ok(match passed {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}

@@ -1,0 +1,151 @@
+//! Receivers on ports of their own, one server for all: some are healthy, some are not until they
+//! recover, and what they have taken is noted with its time.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use futures::stream;
+use serde_json::Value;
+
+/// How a receiver behaves until it recovers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It answers 200 at once.
+    Healthy,
+    /// It never answers.
+    Hangs,
+    /// It answers 500 after 10 s.
+    FailsLate,
+    /// It answers 200 and then one byte after the other.
+    Trickles,
+}
+
+impl Manner {
+    /// How long it holds a request that may take `deadline`.
+    pub fn holds(self, deadline: Duration) -> Duration {
+        match self {
+            Manner::Healthy => Duration::ZERO,
+            Manner::FailsLate => deadline.min(LATE),
+            Manner::Hangs | Manner::Trickles => deadline,
+        }
+    }
+}
+
+const LATE: Duration = Duration::from_secs(10);
+
+/// Longer than any deadline.
+const NEVER: Duration = Duration::from_secs(300);
+
+/// What was taken: by which subscription, which event.
+type Taken = HashMap<(usize, u64), Instant>;
+
+/// Receivers side by side.
+pub(super) struct Street {
+    ports: Vec<u16>,
+    noted: Arc<Noted>,
+}
+
+#[derive(Default)]
+struct Noted {
+    manners: HashMap<u16, Manner>,
+    are_well: AtomicBool,
+    taken: Mutex<Taken>,
+}
+
+impl Street {
+    /// One receiver for each of these.
+    pub(super) fn open(manners: &[Manner]) -> anyhow::Result<Self> {
+        let listeners = manners
+            .iter()
+            .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let ports = listeners
+            .iter()
+            .map(|listener| Ok(listener.local_addr()?.port()))
+            .collect::<std::io::Result<Vec<u16>>>()?;
+        let noted = Arc::new(Noted {
+            manners: ports.iter().copied().zip(manners.iter().copied()).collect(),
+            ..Noted::default()
+        });
+        let kept = Arc::clone(&noted);
+        std::thread::spawn(move || {
+            actix_web::rt::System::new().block_on(async move {
+                let app = move || {
+                    let noted = Arc::clone(&kept);
+                    App::new().default_service(web::to(
+                        move |request: HttpRequest, body: web::Bytes| {
+                            answer(Arc::clone(&noted), request, body)
+                        },
+                    ))
+                };
+                let mut server = HttpServer::new(app).workers(2).disable_signals();
+                for listener in listeners {
+                    server = server.listen(listener)?;
+                }
+                server.run().await
+            })
+        });
+        Ok(Self { ports, noted })
+    }
+
+    /// Where the `subscription`th subscription points, on the `house`th receiver.
+    pub(super) fn url(&self, house: usize, subscription: usize) -> String {
+        let port = self.ports.get(house).copied().unwrap_or_default();
+        format!("http://127.0.0.1:{port}/{subscription}")
+    }
+
+    /// All become healthy.
+    pub(super) fn recover(&self) {
+        self.noted.are_well.store(true, Ordering::Relaxed);
+    }
+
+    /// When the subscription took the event.
+    pub(super) fn taken_at(&self, subscription: usize, event: u64) -> Option<Instant> {
+        lock(&self.noted.taken).get(&(subscription, event)).copied()
+    }
+}
+
+fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
+    taken.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn answer(noted: Arc<Noted>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let at = Instant::now();
+    let port = request.app_config().local_addr().port();
+    let manner = match noted.are_well.load(Ordering::Relaxed) {
+        true => Manner::Healthy,
+        false => noted.manners.get(&port).copied().unwrap_or(Manner::Healthy),
+    };
+    match manner {
+        Manner::Healthy => match (request.path()[1..].parse(), number_of(&body)) {
+            (Ok(subscription), Some(event)) => {
+                lock(&noted.taken)
+                    .entry((subscription, event))
+                    .or_insert(at);
+                HttpResponse::Ok().finish()
+            }
+            _ => HttpResponse::BadRequest().finish(),
+        },
+        Manner::Hangs => {
+            tokio::time::sleep(NEVER).await;
+            HttpResponse::Ok().finish()
+        }
+        Manner::FailsLate => {
+            tokio::time::sleep(LATE).await;
+            HttpResponse::InternalServerError().finish()
+        }
+        Manner::Trickles => HttpResponse::Ok().streaming(stream::unfold((), |()| async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            Some((Ok::<_, actix_web::Error>(web::Bytes::from_static(b".")), ()))
+        })),
+    }
+}
+
+fn number_of(body: &[u8]) -> Option<u64> {
+    let event: Value = serde_json::from_slice(body).ok()?;
+    event["data"]["n"].as_u64()
+}
