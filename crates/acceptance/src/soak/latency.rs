@@ -71,8 +71,8 @@ fn percentile(mut latencies: Vec<Duration>, percent: usize) -> Duration {
 pub enum Rule {
     /// p99 at most 1.5 times, or 5 ms longer.
     Strict,
-    /// The usual p99 at most five times, or 150 ms longer: on a machine that is busy with other
-    /// things, and still far from what a receiver that hangs would cost.
+    /// The usual p99 at most five times, or a second longer: on a machine that is busy with other
+    /// things. Who waits for slots that are held until a deadline waits for several.
     Rough,
 }
 
@@ -80,7 +80,7 @@ impl Rule {
     pub(super) fn holds(self, without: &Latencies, with: &Latencies) -> bool {
         let (without, with, times, plus) = match self {
             Rule::Strict => (without.percentile(99), with.percentile(99), 1.5, 5),
-            Rule::Rough => (without.usual_p99(), with.usual_p99(), 5.0, 150),
+            Rule::Rough => (without.usual_p99(), with.usual_p99(), 5.0, 1_000),
         };
         let plus = without + Duration::from_millis(plus);
         with <= without.mul_f64(times).max(plus)
