@@ -20,6 +20,9 @@ within() {
 
 secret() { head -c 20 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 
+# As the setting secrets.keys takes it.
+master_key() { echo "k1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"; }
+
 # python_tools FOLDER PACKAGE==VERSION…: the same versions for everybody, whatever is installed.
 python_tools() {
   local folder=$1

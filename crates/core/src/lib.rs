@@ -16,6 +16,7 @@ pub mod fanout;
 mod fields;
 pub mod headers;
 pub mod ids;
+pub mod master_key;
 pub mod operations;
 pub mod outcome;
 pub mod replay;

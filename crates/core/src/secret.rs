@@ -43,7 +43,13 @@ impl Secret {
         }
     }
 
-    /// The text, for the store alone.
+    /// A secret of our own making, from 32 random bytes.
+    pub fn from_random(bytes: [u8; 32]) -> Self {
+        let text = format!("{STANDARD_WEBHOOKS_PREFIX}{}", STANDARD.encode(bytes));
+        Self(text.into())
+    }
+
+    /// The text, for the store, and for its owner when we made it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -91,6 +97,13 @@ mod tests {
         for bad in ["whsec_", "whsec_?", "whsec_abc"] {
             assert_eq!(Secret::parse(bad), Err(InvalidSecret::Base64), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_secret_of_our_own_is_one_of_standard_webhooks() {
+        let secret = Secret::from_random([7; 32]);
+        assert_eq!(Secret::parse(secret.expose()), Ok(secret.clone()));
+        assert_eq!(decoded(secret.expose()), Some(Ok(vec![7; 32])));
     }
 
     #[test]

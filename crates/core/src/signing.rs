@@ -6,6 +6,25 @@ use base64::engine::general_purpose::STANDARD;
 use ring::hmac;
 
 use crate::secret::Secret;
+use crate::timestamp::Timestamp;
+
+/// The secrets of a subscription: one, and for a while after a rotation the one before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SigningSecrets {
+    /// The present one.
+    pub current: Secret,
+    /// The one before it.
+    pub previous: Option<PreviousSecret>,
+}
+
+/// A secret that another one has taken the place of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousSecret {
+    /// The secret.
+    pub secret: Secret,
+    /// Until when it signs, too.
+    pub valid_until: Timestamp,
+}
 
 /// A secret made ready to sign: the key schedule of HMAC is worked out once, not once a request.
 #[derive(Debug, Clone)]
@@ -19,8 +38,39 @@ pub struct SigningKey {
 pub struct Signatures {
     /// `X-Webhook-Signature`: lowercase hex of HMAC-SHA256 over the body (RFC 2104).
     pub plain: String,
-    /// `webhook-signature`: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`.
+    /// `X-Webhook-Signature-Previous`: the same with the secret before, while that is valid.
+    pub plain_previous: Option<String>,
+    /// `webhook-signature`: `v1,` and base64 of HMAC-SHA256 over `id.timestamp.body`; while two
+    /// secrets are valid both, the newest first, with a space between.
     pub standard: String,
+}
+
+/// What is signed.
+#[derive(Debug, Clone, Copy)]
+pub struct Message<'a> {
+    /// `webhook-id`.
+    pub id: &'a str,
+    /// When it is sent.
+    pub sent: Timestamp,
+    /// The bytes of its body.
+    pub body: &'a [u8],
+}
+
+impl SigningSecrets {
+    /// Signs with the present secret, and with the one before if that is valid when it is sent.
+    pub fn sign(&self, message: Message<'_>) -> Signatures {
+        let timestamp = message.sent.unix_seconds();
+        let sign =
+            |secret: &Secret| SigningKey::from(secret).sign(message.id, timestamp, message.body);
+        let mut signatures = sign(&self.current);
+        let valid = |previous: &&PreviousSecret| message.sent < previous.valid_until;
+        if let Some(previous) = self.previous.as_ref().filter(valid) {
+            let before = sign(&previous.secret);
+            signatures.plain_previous = Some(before.plain);
+            signatures.standard = format!("{} {}", signatures.standard, before.standard);
+        }
+        signatures
+    }
 }
 
 impl From<&Secret> for SigningKey {
@@ -41,6 +91,7 @@ impl SigningKey {
         standard.update(body);
         Signatures {
             plain: hex(hmac::sign(&self.plain, body).as_ref()),
+            plain_previous: None,
             standard: format!("v1,{}", STANDARD.encode(standard.sign())),
         }
     }
@@ -58,6 +109,34 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn rotated(valid_until: i64) -> SigningSecrets {
+        SigningSecrets {
+            current: Secret::parse("new").unwrap(),
+            previous: Some(PreviousSecret {
+                secret: Secret::parse("old").unwrap(),
+                valid_until: Timestamp::from_unix_micros(valid_until),
+            }),
+        }
+    }
+
+    #[test]
+    fn both_secrets_sign_until_the_old_one_ends() {
+        let message = Message {
+            id: "msg_1",
+            sent: Timestamp::from_unix_micros(5_000_000),
+            body: b"{}",
+        };
+        let by = |secret: &str| {
+            SigningKey::from(&Secret::parse(secret).unwrap()).sign("msg_1", 5, b"{}")
+        };
+        let (new, old) = (by("new"), by("old"));
+        let both = rotated(5_000_001).sign(message);
+        assert_eq!(both.plain, new.plain);
+        assert_eq!(both.plain_previous, Some(old.plain));
+        assert_eq!(both.standard, format!("{} {}", new.standard, old.standard));
+        assert_eq!(rotated(5_000_000).sign(message), new);
+    }
 
     #[test]
     fn signatures_are_those_of_the_vectors() {

@@ -3,9 +3,7 @@
 mod draft;
 
 use crate::event_type::EventTypes;
-use crate::headers::CustomHeaders;
 use crate::ids::{OrganizationId, SubscriptionId};
-use crate::secret::Secret;
 use crate::target::TargetUrl;
 use crate::timestamp::Timestamp;
 
@@ -27,10 +25,10 @@ pub struct Subscription {
     pub url: TargetUrl,
     /// Which events it wants.
     pub events: EventTypes,
-    /// What its requests are signed with.
-    pub secret: Option<Secret>,
-    /// What its requests bear besides.
-    pub headers: CustomHeaders,
+    /// Whether its requests are signed. With what, only whoever signs them learns.
+    pub has_secret: bool,
+    /// The names of what its requests bear besides, in the order given.
+    pub header_names: Vec<String>,
     /// Whether it gets anything.
     pub status: Status,
     /// Since when there is one.

@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hookline_core::event_type::EventType;
-use hookline_core::headers::CustomHeaders;
 use hookline_core::ids::DeliveryId;
 use hookline_core::outcome::{
     Answer, Failure, FailureKind, MAX_RESPONSE_BYTES, Outcome, printable,
 };
 use hookline_core::retry::retry_after;
-use hookline_core::secret::Secret;
-use hookline_core::signing::SigningKey;
+use hookline_core::signing::Message;
 use hookline_core::target::{TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
+use hookline_store::Credentials;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, Url, redirect};
 use tokio::time::{Instant, timeout_at};
@@ -41,10 +40,8 @@ pub struct Request<'a> {
     pub event_type: EventType,
     /// Where it goes.
     pub url: &'a TargetUrl,
-    /// What signs it.
-    pub secret: Option<&'a Secret>,
-    /// What goes with it.
-    pub headers: &'a CustomHeaders,
+    /// What signs it and goes with it.
+    pub credentials: &'a Credentials,
     /// The span that the receiver continues.
     pub trace: TraceParent,
     /// When the attempt begins.
@@ -149,7 +146,7 @@ impl Requester {
 fn headers(request: &Request<'_>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16);
     // Both were checked when the subscription was made; what is stored and cannot be sent is left out.
-    for (name, value) in request.headers.iter() {
+    for (name, value) in request.credentials.headers.iter() {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);
         }
@@ -160,15 +157,21 @@ fn headers(request: &Request<'_>) -> HeaderMap {
         }
     };
     let id = request.delivery.to_string();
-    let timestamp = request.now.unix_seconds();
     ours("webhook-id", &id);
-    ours("webhook-timestamp", &timestamp.to_string());
+    ours("webhook-timestamp", &request.now.unix_seconds().to_string());
     ours("x-webhook-event", request.event_type.as_str());
     ours("x-webhook-attempt", &request.attempt.to_string());
     ours("traceparent", &request.trace.to_string());
-    if let Some(secret) = request.secret {
-        let signatures = SigningKey::from(secret).sign(&id, timestamp, &request.body);
+    if let Some(secrets) = &request.credentials.secrets {
+        let signatures = secrets.sign(Message {
+            id: &id,
+            sent: request.now,
+            body: &request.body,
+        });
         ours("x-webhook-signature", &signatures.plain);
+        if let Some(previous) = &signatures.plain_previous {
+            ours("x-webhook-signature-previous", previous);
+        }
         ours("webhook-signature", &signatures.standard);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -92,8 +92,7 @@ mod tests {
             subscription: SubscriptionId(1),
             standing,
             url: TargetUrl::from_store("https://example.com"),
-            secret: None,
-            headers: Default::default(),
+            sealed: Default::default(),
         }
     }
 

@@ -11,7 +11,8 @@ fn main() -> ExitCode {
 }
 
 async fn serve(context: Context) -> anyhow::Result<()> {
-    let (store, rabbit) = hookline_home::distributed::connect(&context, "dispatcher").await?;
+    let (store, rabbit) =
+        hookline_home::distributed::connect_unlocked(&context, "dispatcher").await?;
     let settings = &context.settings;
     let dispatcher = Dispatcher {
         store: store.clone(),

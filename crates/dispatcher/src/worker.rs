@@ -16,7 +16,7 @@ use hookline_core::trace::TraceParent;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_runtime::telemetry::{continue_trace, trace_of};
-use hookline_store::{AttemptRecord, Body, Follow, Owed, StoreError};
+use hookline_store::{AttemptRecord, Body, Credentials, Follow, Owed, StoreError, Unopened};
 use moka::future::Cache;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,9 @@ const BATCH: usize = 256;
 
 /// For how long a test waits when another one of its subscription is about to be sent.
 const BEHIND_ANOTHER_TEST: Duration = Duration::from_secs(1);
+
+/// How long a delivery is put off whose master key this process does not have.
+const WITHOUT_KEY: Duration = Duration::from_secs(60);
 
 pub(crate) struct Worker {
     dispatcher: Dispatcher,
@@ -70,6 +73,12 @@ impl Drop for Slot {
         // Nobody listens any more when the process stops.
         let _ = self.over.send(Over { ticket, finish });
     }
+}
+
+/// What a request needs but for its body.
+struct Ready {
+    owed: Box<Owed>,
+    credentials: Credentials,
 }
 
 /// A message that left its lane.
@@ -319,10 +328,24 @@ impl Worker {
         for (engaged, turn) in turns {
             let found = loaded.remove(&engaged.message.message.delivery);
             let result = match (decide(&engaged.message, found, now), turn) {
-                (Task::Attempt(owed), Turn::Start(slot)) => {
-                    attempts.push((engaged, owed, slot));
-                    continue;
-                }
+                (Task::Attempt(owed), Turn::Start(slot)) => match store.open(&owed.sealed) {
+                    Ok(credentials) => {
+                        attempts.push((engaged, Ready { owed, credentials }, slot));
+                        continue;
+                    }
+                    // Another start of this service may have the key. It uses up no attempt.
+                    Err(why @ Unopened::UnknownKey(_)) => {
+                        tracing::error!(delivery.id = %engaged.message.message.delivery,
+                            subscription.id = %owed.subscription, error = %why,
+                            "put off a delivery whose secret or headers cannot be opened");
+                        Result::Parked(WITHOUT_KEY)
+                    }
+                    Err(why @ Unopened::Broken) => {
+                        let reason = format!("its secret or a header cannot be opened: {why}");
+                        self.dispatcher.bury(engaged.message, &reason).await;
+                        continue;
+                    }
+                },
                 (Task::Attempt(owed), Turn::Park(_)) if owed.origin == Origin::Test => {
                     tests.push(engaged);
                     continue;
@@ -340,10 +363,13 @@ impl Worker {
 
     async fn attempt_all(
         &self,
-        attempts: Vec<(Engaged, Box<Owed>, Slot)>,
+        attempts: Vec<(Engaged, Ready, Slot)>,
         shutdown: &CancellationToken,
     ) {
-        let keys = attempts.iter().map(|(_, owed, _)| owed.event).collect();
+        let keys = attempts
+            .iter()
+            .map(|(_, ready, _)| ready.owed.event)
+            .collect();
         let bodies = match self.bodies(keys, shutdown).await {
             Ended::Done(bodies) => bodies,
             ended => {
@@ -351,8 +377,8 @@ impl Worker {
                 return self.give_up(messages, ended).await;
             }
         };
-        for (engaged, owed, mut slot) in attempts {
-            let Some(body) = bodies.get(&owed.event).cloned() else {
+        for (engaged, ready, mut slot) in attempts {
+            let Some(body) = bodies.get(&ready.owed.event).cloned() else {
                 self.dispatcher
                     .bury(engaged.message, "its event is gone")
                     .await;
@@ -365,7 +391,7 @@ impl Worker {
                 let asked = engaged.message.message;
                 fault::point_of("dispatcher::attempt", asked.delivery);
                 let record = tokio::select! {
-                    record = attempt(&requester, &policy, asked, *owed, body) => record,
+                    record = attempt(&requester, &policy, asked, ready, body) => record,
                     () = late.cancelled() => return abandon(&*source, engaged).await,
                 };
                 fault::point("dispatcher::requested");
@@ -467,9 +493,13 @@ async fn attempt(
     requester: &Requester,
     policy: &Policy,
     owed: OwedAttempt,
-    found: Owed,
+    ready: Ready,
     body: Body,
 ) -> AttemptRecord {
+    let Ready {
+        owed: found,
+        credentials,
+    } = ready;
     let span = tracing::info_span!(
         "attempt",
         delivery.id = %owed.delivery,
@@ -487,8 +517,7 @@ async fn attempt(
             attempt: owed.attempt,
             event_type: found.event_type,
             url: &found.url,
-            secret: found.secret.as_ref(),
-            headers: &found.headers,
+            credentials: &credentials,
             trace: trace_of(&span).unwrap_or_else(|| uncollected(body.trace)),
             now: started,
             body: body.bytes,

@@ -5,6 +5,8 @@ use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
 use hookline_store::{PostgresSettings, Store, StoreError};
 
+use crate::unlock;
+
 /// The store of the settings. Nothing is dialled yet.
 ///
 /// # Errors
@@ -64,4 +66,16 @@ pub async fn connect(context: &Context, service: &str) -> anyhow::Result<(Store,
         .readiness
         .register("broker", move || for_broker.is_ready());
     Ok((store, rabbit))
+}
+
+/// The same with the keys to what is sealed in the store, for a service that signs requests or
+/// changes what signs them.
+///
+/// # Errors
+/// As [`connect`], and when the settings have no keys, or not the store's.
+pub async fn connect_unlocked(context: &Context, service: &str) -> anyhow::Result<(Store, Rabbit)> {
+    // Before anybody is waited for: a start without keys is a mistake that no peer mends.
+    let keys = context.settings.secrets.required()?;
+    let (store, rabbit) = connect(context, service).await?;
+    Ok((unlock(store, &keys).await?, rabbit))
 }

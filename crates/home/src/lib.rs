@@ -6,3 +6,6 @@
 
 pub mod distributed;
 pub mod embedded;
+mod unlocking;
+
+pub use unlocking::{unlock, unlock_to_rekey};

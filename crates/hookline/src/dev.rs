@@ -54,15 +54,19 @@ impl Dev {
         settings.targets.allow_http = true;
         settings.targets.allow_private_networks = true;
         settings.admin.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let keys = settings.secrets.given()?;
         let listener = admin::listen("--listen", self.listen)?;
         let folder = self.data_dir.map_or_else(|| users_folder("dev"), Ok)?;
         let (key, org) = (self.api_key, self.org);
         host("hookline dev", settings, async |context| {
             let prepare = async |store: &Store| ensure_key(store, &key, &org).await;
             let announce = |address| println!("API:  http://{address}\nkey:  {key}\nready");
-            Single { folder, listener }
-                .run(context, prepare, announce)
-                .await
+            let single = Single {
+                folder,
+                keys,
+                listener,
+            };
+            single.run(context, prepare, announce).await
         })
     }
 }

@@ -7,6 +7,7 @@ mod migrate;
 mod organizations;
 mod place;
 mod publish;
+mod secrets;
 mod serve;
 mod single;
 
@@ -39,6 +40,9 @@ enum Command {
     /// List, show, put back and drop what could not be handled
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Make master keys, and encrypt everything under another one
+    #[command(subcommand)]
+    Secrets(secrets::Secrets),
     /// Bring the database's schema up to date
     Migrate(migrate::Migrate),
 }
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Org(organizations) => in_runtime(organizations.run()),
         Command::Key(keys) => in_runtime(keys.run()),
         Command::Dead(dead) => in_runtime(dead.run()),
+        Command::Secrets(secrets) => in_runtime(secrets.run()),
         Command::Migrate(migrate) => in_runtime(migrate.run()),
     };
     done.unwrap_or_else(|why| ExitCode::from(failed("hookline", &why)))

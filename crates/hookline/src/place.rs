@@ -11,6 +11,8 @@ use hookline_home::distributed;
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
 
+use crate::secrets::KEY_FILE;
+
 /// Where everything is.
 #[derive(Debug, Args)]
 pub(crate) struct Place {
@@ -25,6 +27,18 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// The store with the keys of the settings, else the folder's own, to seal everything anew.
+    pub(crate) async fn store_to_rekey(&self) -> anyhow::Result<Store> {
+        let secrets = Settings::load(self.config.as_deref())?.secrets;
+        let own = self.data_dir.as_deref().map(|folder| folder.join(KEY_FILE));
+        let keys = match (secrets.given()?, own.filter(|file| file.exists())) {
+            (Some(keys), _) => keys,
+            (None, Some(file)) => secrets.of_file(&file)?,
+            (None, None) => secrets.required()?,
+        };
+        hookline_home::unlock_to_rekey(self.store().await?, &keys).await
+    }
+
     pub(crate) async fn store(&self) -> anyhow::Result<Store> {
         let settings = match self.whereabouts()? {
             Whereabouts::Servers(settings) => settings,

@@ -30,6 +30,7 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let settings = Settings::load(self.config.as_deref())?;
+        let keys = Some(settings.secrets.required()?);
         let listener = match self.listen {
             Some(address) => admin::listen("--listen", address)?,
             None => admin::listen("api.listen", settings.api.listen)?,
@@ -37,9 +38,12 @@ impl Serve {
         let folder = self.data_dir.map_or_else(|| users_folder("serve"), Ok)?;
         host("hookline serve", settings, async |context| {
             let announce = |address| println!("API:  http://{address}\nready");
-            Single { folder, listener }
-                .run(context, async |_| Ok(()), announce)
-                .await
+            let single = Single {
+                folder,
+                keys,
+                listener,
+            };
+            single.run(context, async |_| Ok(()), announce).await
         })
     }
 }

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use hookline_core::master_key::MasterKeys;
 use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Policy, dead_letters, maintenance};
 use hookline_home::embedded::Embedded;
@@ -13,9 +14,13 @@ use hookline_store::Store;
 use hookline_subscription_api::Api;
 use tokio_util::sync::CancellationToken;
 
-/// Which folder and which address.
+use crate::secrets::key_of_folder;
+
+/// Which folder, which keys and which address.
 pub(crate) struct Single {
     pub(crate) folder: PathBuf,
+    /// None for the folder's own.
+    pub(crate) keys: Option<MasterKeys>,
     pub(crate) listener: TcpListener,
 }
 
@@ -29,6 +34,9 @@ impl Single {
         announce: impl FnOnce(SocketAddr),
     ) -> anyhow::Result<()> {
         let Embedded { store, queues } = Embedded::open(&self.folder).await?;
+        // From here on the folder is ours alone.
+        let keys = self.keys.map_or_else(|| key_of_folder(&self.folder), Ok)?;
+        let store = hookline_home::unlock(store, &keys).await?;
         prepare(&store).await?;
         let settings = context.settings.clone();
         let watched = store.clone();

@@ -9,6 +9,7 @@ mod known;
 mod load;
 mod refused;
 mod secret_url;
+mod secrets;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 pub use refused::{Refused, SettingsError, Why};
 pub use secret_url::SecretUrl;
+pub use secrets::{GivenKeys, SecretSettings};
 
 /// All settings, by section of the file.
 #[derive(Debug, Clone, Deserialize)]
@@ -27,6 +29,7 @@ pub use secret_url::SecretUrl;
 pub struct Settings {
     pub store: StoreSettings,
     pub broker: BrokerSettings,
+    pub secrets: SecretSettings,
     pub api: ApiSettings,
     pub admin: AdminSettings,
     pub ingest: IngestSettings,

@@ -2,6 +2,8 @@
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 
+use crate::sealed::Unsealable;
+
 /// Why a store did not do something. Nothing of it was done.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -17,6 +19,12 @@ pub enum StoreError {
     /// Its schema is older or newer than this program's.
     #[error("the schema is not this version's: run `hookline migrate`")]
     NotMigrated,
+}
+
+impl From<Unsealable> for StoreError {
+    fn from(_: Unsealable) -> Self {
+        StoreError::Refused("a value could not be sealed".to_owned())
+    }
 }
 
 /// Texts of errors that are about the moment and not about the statement. Neither backend's code

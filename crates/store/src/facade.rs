@@ -23,6 +23,7 @@ use crate::records::{
     IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Revival, Sweep,
     Swept, Window,
 };
+use crate::sealed::Keyring;
 use crate::sqlite::queue::EmbeddedQueue;
 use crate::sqlite::{self, Sharing, Sqlite};
 
@@ -39,6 +40,8 @@ const WRITERS: i32 = 8;
 pub struct Store {
     home: Home,
     writer: i32,
+    /// None until it is unlocked: who neither signs nor changes a secret needs no key.
+    keyring: Option<Arc<Keyring>>,
 }
 
 #[derive(Clone)]
@@ -71,6 +74,9 @@ macro_rules! run {
 }
 
 use run;
+mod unlocking;
+
+pub use unlocking::UnlockError;
 
 impl Store {
     /// A home in PostgreSQL. Nothing is dialled before the first call, which like this one has to
@@ -111,6 +117,7 @@ impl Store {
         Self {
             home,
             writer: i32::try_from(spread).unwrap_or_default(),
+            keyring: None,
         }
     }
 
@@ -256,9 +263,15 @@ impl Store {
         limit: u32,
         now: Timestamp,
     ) -> Result<Created, StoreError> {
-        run!(self, write, |conn, q| q::subscriptions::create(
-            conn, &owner, &new, limit, now
-        ))
+        let keyring = self.keyring()?;
+        run!(self, write, |conn, q| {
+            let edit = q::subscriptions::Edit {
+                owner: &owner,
+                keyring: &keyring,
+                now,
+            };
+            q::subscriptions::create(conn, edit, &new, limit)
+        })
     }
 
     /// An organization's subscriptions, newest first.
@@ -291,9 +304,15 @@ impl Store {
         patch: SubscriptionPatch,
         now: Timestamp,
     ) -> Result<Option<Subscription>, StoreError> {
-        run!(self, write, |conn, q| q::subscriptions::change(
-            conn, &owner, id, patch, now
-        ))
+        let keyring = self.keyring()?;
+        run!(self, write, |conn, q| {
+            let edit = q::subscriptions::Edit {
+                owner: &owner,
+                keyring: &keyring,
+                now,
+            };
+            q::subscriptions::change(conn, edit, id, patch)
+        })
     }
 
     /// Deletes one of an organization's subscriptions; false when there is none.

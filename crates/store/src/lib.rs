@@ -8,6 +8,9 @@
 //! Ids of events, deliveries and attempts are derived by the caller, so a repeat finds its row.
 //! One statement moves a delivery from attempt n-1 to n while it is pending; whoever did not move
 //! it writes nothing.
+//!
+//! Secrets and the values of headers are sealed under a master key (`sealed`), which a store is
+//! given by [`Store::unlock`]. Without it everything works that neither signs nor changes them.
 
 #![expect(
     clippy::duplicate_mod,
@@ -15,6 +18,7 @@
 )]
 
 mod columns;
+mod credentials;
 mod error;
 mod facade;
 mod fanout_index;
@@ -22,19 +26,22 @@ mod postgres;
 mod records;
 mod rows;
 mod schema;
+mod sealed;
 mod sqlite;
 
+pub use credentials::{Credentials, SealedCredentials};
 pub use error::StoreError;
-pub use facade::{CLOCK_TOLERANCE, Store};
+pub use facade::{CLOCK_TOLERANCE, Store, UnlockError};
 pub use fanout_index::FanoutIndex;
 pub use postgres::{InvalidDatabaseUrl, PostgresSettings};
 pub use records::{
     Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
     LogEntry, LogQuery, LoggedError, NewKey, NewReplay, Owed, PageStart, Passage, Replay,
-    ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Revival, Standing,
-    SubscriptionFate, Sweep, Swept, Window,
+    ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Resealed, Revival,
+    Standing, SubscriptionFate, Sweep, Swept, Window,
 };
+pub use sealed::Unopened;
 pub use sqlite::queue::{
     DeadLetter, DeadLetters, EmbeddedQueue, QueuedEvents, Redriven, TakenAttempt,
 };

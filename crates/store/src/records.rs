@@ -8,17 +8,18 @@ use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Run, Trigger};
 use hookline_core::event::Event;
 use hookline_core::event_type::EventType;
-use hookline_core::headers::CustomHeaders;
 use hookline_core::ids::{
     AttemptId, DeliveryId, EventId, EventKey, KeyId, OrganizationId, SubscriptionId,
 };
 use hookline_core::outcome::{FailureKind, Outcome};
-use hookline_core::secret::Secret;
 use hookline_core::subscription::Subscription;
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use ring::digest;
+
+use crate::credentials::SealedCredentials;
+use crate::sealed::Unopened;
 
 mod again;
 mod deliveries;
@@ -268,10 +269,8 @@ pub struct Owed {
     pub standing: Standing,
     /// Where it goes, as the subscription is now.
     pub url: TargetUrl,
-    /// What signs it.
-    pub secret: Option<Secret>,
-    /// What goes with it.
-    pub headers: CustomHeaders,
+    /// What signs it and goes with it: [`Store::open`](crate::Store::open) knows.
+    pub sealed: SealedCredentials,
 }
 
 /// Whether a subscription still gets a delivery that was made for it.
@@ -389,4 +388,22 @@ pub struct Sweep {
     pub grace: Duration,
     /// How many at most.
     pub limit: u32,
+}
+
+/// What proves that a master key is the one of its id.
+#[derive(Debug, Clone)]
+pub(crate) struct MasterKeyProof {
+    pub(crate) id: String,
+    pub(crate) proof: Vec<u8>,
+}
+
+/// What a step of a rekey did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Resealed {
+    /// How many subscriptions it dealt with.
+    pub subscriptions: usize,
+    /// Those with something that could not be opened, by id; it stays as it is.
+    pub unopened: Vec<(i64, Unopened)>,
+    /// The last one that it looked at, or none when there was nothing left to do.
+    pub last: Option<i64>,
 }

@@ -8,10 +8,8 @@ use diesel::sql_types::{BigInt, Integer};
 use hookline_core::access::Scope;
 use hookline_core::delivery::{Cause, DeliveryState, GaveUp, Origin, OwedAttempt, Run, Trigger};
 use hookline_core::event_type::{EventType, EventTypes};
-use hookline_core::headers::CustomHeaders;
 use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::outcome::FailureKind;
-use hookline_core::secret::Secret;
 use hookline_core::subscription::{DisabledReason, Status, Subscription, SubscriptionName};
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
@@ -30,8 +28,9 @@ pub(crate) struct SubscriptionRow {
     pub(crate) name: String,
     pub(crate) url: String,
     pub(crate) events: String,
-    pub(crate) secret: Option<Vec<u8>>,
-    pub(crate) headers: Vec<u8>,
+    #[diesel(select_expression = subscriptions::secret.is_not_null())]
+    pub(crate) has_secret: bool,
+    pub(crate) header_names: String,
     pub(crate) is_active: bool,
     pub(crate) disabled_reason: Option<String>,
     pub(crate) activation: i64,
@@ -58,8 +57,9 @@ impl TryFrom<SubscriptionRow> for Subscription {
             name: SubscriptionName::from_store(row.name),
             url: TargetUrl::from_store(row.url),
             events: read_event_types(&row.events)?,
-            secret: read_secret(row.secret)?,
-            headers: read_headers(&row.headers)?,
+            has_secret: row.has_secret,
+            header_names: serde_json::from_str(&row.header_names)
+                .map_err(|why| corrupt("header_names", why))?,
             status,
             created_at: Timestamp::from_unix_micros(row.created_at),
             updated_at: Timestamp::from_unix_micros(row.updated_at),
@@ -294,24 +294,6 @@ pub(crate) fn read_scopes(text: &str) -> Result<Vec<Scope>, StoreError> {
     text.split_whitespace()
         .map(|name| Scope::from_str(name).map_err(|_| corrupt("scopes", name)))
         .collect()
-}
-
-pub(crate) fn read_secret(bytes: Option<Vec<u8>>) -> Result<Option<Secret>, StoreError> {
-    let Some(bytes) = bytes else { return Ok(None) };
-    let unreadable = || StoreError::Corrupt("a secret".to_owned());
-    let text = String::from_utf8(bytes).map_err(|_| unreadable())?;
-    Secret::parse(text).map(Some).map_err(|_| unreadable())
-}
-
-pub(crate) fn headers_bytes(headers: &CustomHeaders) -> Vec<u8> {
-    let pairs: Vec<(&str, &str)> = headers.iter().collect();
-    serde_json::to_vec(&pairs).unwrap_or_default()
-}
-
-pub(crate) fn read_headers(bytes: &[u8]) -> Result<CustomHeaders, StoreError> {
-    serde_json::from_slice(bytes)
-        .map(CustomHeaders::from_store)
-        .map_err(|_| StoreError::Corrupt("custom headers".to_owned()))
 }
 
 pub(crate) fn corrupt(column: &str, value: impl std::fmt::Display) -> StoreError {

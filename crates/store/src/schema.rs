@@ -36,6 +36,13 @@ table! {
 }
 
 table! {
+    master_keys (id) {
+        id -> Text,
+        proof -> Binary,
+    }
+}
+
+table! {
     subscriptions (id) {
         id -> BigInt,
         organization_id -> Text,
@@ -43,7 +50,10 @@ table! {
         url -> Text,
         events -> Text,
         secret -> Nullable<Binary>,
+        previous_secret -> Nullable<Binary>,
+        previous_until -> Nullable<BigInt>,
         headers -> Binary,
+        header_names -> Text,
         is_active -> Bool,
         disabled_reason -> Nullable<Text>,
         activation -> BigInt,

@@ -13,7 +13,8 @@ fn main() -> ExitCode {
 async fn serve(context: Context) -> anyhow::Result<()> {
     let settings = context.settings.clone();
     let listener = admin::listen("api.listen", settings.api.listen)?;
-    let (store, rabbit) = hookline_home::distributed::connect(&context, "subscription-api").await?;
+    let (store, rabbit) =
+        hookline_home::distributed::connect_unlocked(&context, "subscription-api").await?;
     let api = Api {
         store,
         publisher: rabbit.publisher(),

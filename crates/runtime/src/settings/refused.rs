@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use figment::error::{Actual, Kind};
 use figment::value::Value;
+use hookline_core::master_key::InvalidMasterKeys;
 
 use super::SecretUrl;
 
@@ -54,6 +55,17 @@ pub enum SettingsError {
         /// What it looks like.
         example: &'static str,
     },
+    /// Master keys that cannot be used, in whatever setting or file.
+    #[error("setting {name} is not allowed: it {why}")]
+    MasterKeys {
+        /// Which setting, or the file that it names.
+        name: String,
+        /// What it must be.
+        why: InvalidMasterKeys,
+    },
+    /// Master keys that are not the database's.
+    #[error("setting secrets.keys does not fit")]
+    NotTheKeys(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// A setting that was refused.
@@ -102,6 +114,7 @@ pub(super) fn variable(name: &str) -> String {
 /// A value as an error may show it.
 pub(super) fn shown(name: &str, value: &Value) -> String {
     match (has_secret(name), value) {
+        _ if name == "secrets.keys" => "***".to_owned(),
         (true, Value::String(_, text)) => {
             format!("{:?}", SecretUrl::new(text.as_str()).to_string())
         }

@@ -8,6 +8,7 @@ pub(crate) mod event_story;
 pub(crate) mod failing;
 pub(crate) mod intake;
 pub(crate) mod log;
+pub(crate) mod master_keys;
 pub(crate) mod operations;
 pub(crate) mod progress;
 pub(crate) mod replaying;

@@ -17,11 +17,12 @@ use super::ROWS;
 use super::failing;
 use super::subscriptions::{Disabling, disable, next_version};
 use crate::columns::Key;
+use crate::credentials::SealedCredentials;
 use crate::error::StoreError;
 use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Owed, Standings};
 use crate::rows::{
-    AttemptRow, StateColumns, organization, read_event_type, read_headers, read_origin, read_run,
-    read_secret, read_state, trigger_name,
+    AttemptRow, StateColumns, organization, read_event_type, read_origin, read_run, read_state,
+    trigger_name,
 };
 use crate::schema::{attempt_counts, attempts, deliveries, events, subscriptions};
 
@@ -52,6 +53,8 @@ struct OwedRow {
     gave_up: Option<String>,
     url: String,
     secret: Option<Vec<u8>>,
+    previous_secret: Option<Vec<u8>>,
+    previous_until: Option<i64>,
     headers: Vec<u8>,
     is_active: bool,
     activation: i64,
@@ -87,6 +90,8 @@ pub(crate) fn load(
                 deliveries::gave_up,
                 subscriptions::url,
                 subscriptions::secret,
+                subscriptions::previous_secret,
+                subscriptions::previous_until,
                 subscriptions::headers,
                 subscriptions::is_active,
                 subscriptions::activation,
@@ -124,8 +129,12 @@ impl TryFrom<OwedRow> for Owed {
             subscription: SubscriptionId(row.subscription_id),
             standing: standings.into(),
             url: TargetUrl::from_store(row.url),
-            secret: read_secret(row.secret)?,
-            headers: read_headers(&row.headers)?,
+            sealed: SealedCredentials {
+                subscription: row.subscription_id,
+                secret: row.secret,
+                previous: row.previous_secret.zip(row.previous_until),
+                headers: row.headers,
+            },
         })
     }
 }

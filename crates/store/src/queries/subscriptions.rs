@@ -3,43 +3,51 @@
 
 use diesel::prelude::*;
 use hookline_core::fanout::{Ear, Listener, SubscriptionChange};
+use hookline_core::headers::CustomHeaders;
 use hookline_core::ids::{OperationId, OrganizationId, SubscriptionId};
 use hookline_core::operations::WebhookDisabled;
+use hookline_core::secret::Secret;
 use hookline_core::subscription::{
     DisabledReason, NewSubscription, Status, Subscription, SubscriptionName, SubscriptionPatch,
 };
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
-use super::operations;
+use super::{master_keys, operations};
+use crate::credentials::{header_names_text, headers_bytes};
 use crate::error::StoreError;
 use crate::records::{Created, Listing, Window};
-use crate::rows::{
-    SubscriptionRow, event_types_text, headers_bytes, organization, read_event_types,
-};
+use crate::rows::{SubscriptionRow, event_types_text, organization, read_event_types};
 use crate::schema::{subscription_version, subscriptions};
+use crate::sealed::{Keyring, Place};
+
+/// By whom something is changed, and when.
+#[derive(Clone, Copy)]
+pub(crate) struct Edit<'a> {
+    pub(crate) owner: &'a OrganizationId,
+    pub(crate) keyring: &'a Keyring,
+    pub(crate) now: Timestamp,
+}
 
 pub(crate) fn create(
     conn: &mut Conn,
-    owner: &OrganizationId,
+    edit: Edit<'_>,
     new: &NewSubscription,
     limit: u32,
-    now: Timestamp,
 ) -> Result<Created, StoreError> {
+    let Edit { owner, now, .. } = edit;
     conn.transaction(|conn| {
         let version = next_version(conn)?;
         if count(conn, owner)? >= i64::from(limit) {
             return Ok(Created::LimitReached);
         }
-        let row: SubscriptionRow = diesel::insert_into(subscriptions::table)
+        let id: i64 = diesel::insert_into(subscriptions::table)
             .values((
                 subscriptions::organization_id.eq(owner.as_str()),
                 subscriptions::name.eq(new.name.as_str()),
                 subscriptions::url.eq(new.url.as_str()),
                 subscriptions::events.eq(event_types_text(&new.events)),
-                subscriptions::secret
-                    .eq(new.secret.as_ref().map(|secret| secret.expose().as_bytes())),
-                subscriptions::headers.eq(headers_bytes(&new.headers)),
+                subscriptions::headers.eq(Vec::new()),
                 subscriptions::is_active.eq(new.status == Status::Active),
                 subscriptions::activation.eq(0),
                 subscriptions::version.eq(version),
@@ -47,6 +55,14 @@ pub(crate) fn create(
                 subscriptions::updated_at.eq(now.unix_micros()),
                 subscriptions::failures_from.eq(now.unix_micros()),
             ))
+            .returning(subscriptions::id)
+            .get_result(conn)?;
+        // What is sealed is bound to the id, which is there only now.
+        let sealing = Sealing { conn, edit, id };
+        let secret = new.secret.as_ref().map(|secret| Some(secret.clone()));
+        let changes = sealing.credentials(secret.as_ref(), Some(&new.headers))?;
+        let row: SubscriptionRow = diesel::update(subscriptions::table.find(id))
+            .set(&changes)
             .returning(SubscriptionRow::as_returning())
             .get_result(conn)?;
         Ok(Created::Subscription(row.try_into()?))
@@ -88,11 +104,11 @@ pub(crate) fn find(
 
 pub(crate) fn change(
     conn: &mut Conn,
-    owner: &OrganizationId,
+    edit: Edit<'_>,
     id: SubscriptionId,
     patch: SubscriptionPatch,
-    now: Timestamp,
 ) -> Result<Option<Subscription>, StoreError> {
+    let Edit { owner, now, .. } = edit;
     if patch == SubscriptionPatch::default() {
         return find(conn, owner, id);
     }
@@ -105,24 +121,35 @@ pub(crate) fn change(
         let activation = row.activation + i64::from(switched_off);
         let mut failures_from = row.failures_from;
         let before = Subscription::try_from(row)?;
-        let mut subscription = before.clone();
-        apply(&mut subscription, patch);
-        let switched_on = before.status != Status::Active && subscription.status == Status::Active;
-        if switched_on || subscription.url != before.url {
+        let status = match (patch.status, before.status) {
+            // Switching off what the system has switched off keeps the reason.
+            (None, status) | (Some(Status::Inactive(_)), status @ Status::Inactive(_)) => status,
+            (Some(status), _) => status,
+        };
+        let switched_on = before.status != Status::Active && status == Status::Active;
+        let moved = patch.url.as_ref().is_some_and(|url| *url != before.url);
+        if switched_on || moved {
             failures_from = now.unix_micros();
         }
-        let (is_active, reason) = status_columns(subscription.status);
-        subscription.updated_at = now;
-        diesel::update(subscriptions::table.find(id.0))
+        let (is_active, reason) = status_columns(status);
+        let sealing = Sealing {
+            conn,
+            edit,
+            id: id.0,
+        };
+        let credentials = sealing.credentials(patch.secret.as_ref(), patch.headers.as_ref())?;
+        let changed: SubscriptionRow = diesel::update(subscriptions::table.find(id.0))
             .set((
-                subscriptions::name.eq(subscription.name.as_str()),
-                subscriptions::url.eq(subscription.url.as_str()),
-                subscriptions::events.eq(event_types_text(&subscription.events)),
-                subscriptions::secret.eq(subscription
-                    .secret
-                    .as_ref()
-                    .map(|secret| secret.expose().as_bytes())),
-                subscriptions::headers.eq(headers_bytes(&subscription.headers)),
+                patch
+                    .name
+                    .map(|name| subscriptions::name.eq(name.as_str().to_owned())),
+                patch
+                    .url
+                    .map(|url| subscriptions::url.eq(url.as_str().to_owned())),
+                patch
+                    .events
+                    .map(|events| subscriptions::events.eq(event_types_text(&events))),
+                &credentials,
                 subscriptions::is_active.eq(is_active),
                 subscriptions::disabled_reason.eq(reason),
                 subscriptions::activation.eq(activation),
@@ -130,39 +157,67 @@ pub(crate) fn change(
                 subscriptions::updated_at.eq(now.unix_micros()),
                 subscriptions::failures_from.eq(failures_from),
             ))
-            .execute(conn)?;
-        Ok(Some(subscription))
+            .returning(SubscriptionRow::as_returning())
+            .get_result(conn)?;
+        Ok(Some(changed.try_into()?))
     })
 }
 
-fn apply(subscription: &mut Subscription, patch: SubscriptionPatch) {
-    let SubscriptionPatch {
-        name,
-        url,
-        events,
-        secret,
-        headers,
-        status,
-    } = patch;
-    if let Some(name) = name {
-        subscription.name = name;
-    }
-    if let Some(url) = url {
-        subscription.url = url;
-    }
-    if let Some(events) = events {
-        subscription.events = events;
-    }
-    if let Some(secret) = secret {
-        subscription.secret = secret;
-    }
-    if let Some(headers) = headers {
-        subscription.headers = headers;
-    }
-    match (status, subscription.status) {
-        // Switching off what the system has switched off keeps the reason.
-        (None, _) | (Some(Status::Inactive(_)), Status::Inactive(_)) => {}
-        (Some(status), _) => subscription.status = status,
+/// The columns of what is sealed. Those of the outer `None` stay as they are, so that a change of
+/// something else and a rekey do not undo one another.
+#[derive(AsChangeset)]
+#[diesel(table_name = subscriptions)]
+struct CredentialColumns {
+    secret: Option<Option<Vec<u8>>>,
+    previous_secret: Option<Option<Vec<u8>>>,
+    previous_until: Option<Option<i64>>,
+    headers: Option<Vec<u8>>,
+    header_names: Option<String>,
+}
+
+/// Seals what belongs to one subscription, in a change that holds the version row.
+struct Sealing<'a> {
+    conn: &'a mut Conn,
+    edit: Edit<'a>,
+    id: i64,
+}
+
+impl Sealing<'_> {
+    /// A secret, or none, ends a rotation.
+    fn credentials(
+        self,
+        secret: Option<&Option<Secret>>,
+        headers: Option<&CustomHeaders>,
+    ) -> Result<CredentialColumns, StoreError> {
+        let Self { conn, edit, id } = self;
+        let seal = |place, value: &[u8]| edit.keyring.seal(place, value).map_err(StoreError::from);
+        let secret = secret
+            .map(|secret| {
+                let text = secret.as_ref().map(|secret| secret.expose().as_bytes());
+                text.map(|text| seal(Place::Secret(id), text)).transpose()
+            })
+            .transpose()?;
+        let sealed_headers = headers
+            .map(|headers| match headers_bytes(headers) {
+                bytes if bytes.is_empty() => Ok(bytes),
+                bytes => seal(Place::Headers(id), &bytes),
+            })
+            .transpose()?;
+        let is_sealed = matches!(&secret, Some(Some(_)))
+            || sealed_headers
+                .as_ref()
+                .is_some_and(|sealed| !sealed.is_empty());
+        if is_sealed {
+            master_keys::ensure_proof(conn, edit.keyring)?;
+        }
+        let ended = secret.is_some();
+        Ok(CredentialColumns {
+            secret,
+            previous_secret: ended.then_some(None),
+            previous_until: ended.then_some(None),
+            headers: sealed_headers,
+            header_names: headers.map(header_names_text),
+        })
     }
 }
 
@@ -189,7 +244,10 @@ pub(crate) fn delete(
             .set((
                 subscriptions::deleted_at.eq(now.unix_micros()),
                 subscriptions::secret.eq(None::<Vec<u8>>),
-                subscriptions::headers.eq(headers_bytes(&Default::default())),
+                subscriptions::previous_secret.eq(None::<Vec<u8>>),
+                subscriptions::previous_until.eq(None::<i64>),
+                subscriptions::headers.eq(Vec::new()),
+                subscriptions::header_names.eq("[]"),
                 subscriptions::version.eq(version),
             ))
             .execute(conn)?;

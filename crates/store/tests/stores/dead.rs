@@ -3,13 +3,14 @@
 use hookline_store::{DeadLetters, EmbeddedQueue, Redriven, Revival, Store};
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, NOW, at, now};
+use crate::fixture::{Fixture, NOW, at, keys, now};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-fn open() -> (Fixture, EmbeddedQueue, DeadLetters, TempDir) {
+async fn open() -> (Fixture, EmbeddedQueue, DeadLetters, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let (store, queue) = Store::embedded(folder.path()).unwrap();
+    let store = store.unlock(&keys("a")).await.unwrap();
     let (_, dead) = DeadLetters::beside_embedded(folder.path()).unwrap();
     (Fixture::of(store), queue, dead, folder)
 }
@@ -29,7 +30,7 @@ async fn buried_event(queue: &EmbeddedQueue, body: &[u8]) {
 
 #[tokio::test]
 async fn an_event_that_is_put_back_is_the_same_message() {
-    let (_fixture, queue, dead, _folder) = open();
+    let (_fixture, queue, dead, _folder) = open().await;
     buried_event(&queue, b"one").await;
     let listed = dead.page(0, 10).await.unwrap();
     assert_eq!((listed.len(), listed[0].reason.as_str()), (1, "bad"));
@@ -51,7 +52,7 @@ async fn an_event_that_is_put_back_is_the_same_message() {
 
 #[tokio::test]
 async fn a_delivery_that_is_put_back_is_due_and_no_dead_letter() {
-    let (fixture, queue, dead, _folder) = open();
+    let (fixture, queue, dead, _folder) = open().await;
     fixture.subscribe("a").await;
     let owed = fixture.owed("a", "1").await;
     queue
@@ -77,7 +78,7 @@ async fn a_delivery_that_is_put_back_is_due_and_no_dead_letter() {
 
 #[tokio::test]
 async fn letters_are_paged_oldest_first_and_dropped() {
-    let (_fixture, queue, dead, _folder) = open();
+    let (_fixture, queue, dead, _folder) = open().await;
     for number in 0..5_u8 {
         buried_event(&queue, &[number]).await;
     }

@@ -5,9 +5,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
 use hookline_core::delivery::{Origin, OwedAttempt, Run};
 use hookline_core::event::{Event, MissingId};
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
+use hookline_core::master_key::{MasterKey, MasterKeyId, MasterKeys};
 use hookline_core::outcome::{Answer, Outcome};
 use hookline_core::subscription::{NewSubscription, Subscription};
 use hookline_core::target::{TargetRules, TargetUrl};
@@ -24,7 +27,7 @@ use uuid::Uuid;
 macro_rules! on_both {
     ($($sentence:ident),* $(,)?) => {
         mod embedded {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(crate::fixture::Fixture::embedded()).await; })*
+            $(#[tokio::test] async fn $sentence() { super::$sentence(crate::fixture::Fixture::embedded().await).await; })*
         }
         mod postgres {
             $(#[tokio::test] async fn $sentence() { super::$sentence(crate::fixture::Fixture::postgres().await).await; })*
@@ -44,12 +47,38 @@ pub(crate) fn now() -> Timestamp {
     at(NOW)
 }
 
+fn settings(url: &str) -> PostgresSettings {
+    PostgresSettings {
+        url: url.to_owned(),
+        connections: 8,
+        wait: Duration::from_secs(10),
+        statement_timeout: Duration::from_secs(10),
+    }
+}
+
+/// Master keys whose ids are these letters; the first one seals.
+pub(crate) fn keys(ids: &str) -> MasterKeys {
+    let key = |id: char| {
+        let mut bytes = [0; 32];
+        bytes[0] = id as u8;
+        let id = MasterKeyId::parse(&id.to_string()).unwrap();
+        MasterKey::new(id, bytes).expose_text()
+    };
+    let keys: Vec<String> = ids.chars().map(key).collect();
+    MasterKeys::parse(&keys.join(","), None).unwrap()
+}
+
 pub(crate) struct Fixture {
     pub(crate) store: Store,
     pub(crate) index: FanoutIndex,
-    /// The database, where it is one.
-    pub(crate) url: String,
-    _folder: Option<TempDir>,
+    raw: Raw,
+}
+
+/// The way around the store.
+enum Raw {
+    None,
+    Folder(TempDir),
+    Database(String),
 }
 
 impl Fixture {
@@ -57,16 +86,16 @@ impl Fixture {
         Self {
             store,
             index: FanoutIndex::default(),
-            url: String::new(),
-            _folder: None,
+            raw: Raw::None,
         }
     }
 
-    pub(crate) fn embedded() -> Self {
+    pub(crate) async fn embedded() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::embedded(folder.path()).unwrap();
+        let store = store.unlock(&keys("a")).await.unwrap();
         Self {
-            _folder: Some(folder),
+            raw: Raw::Folder(folder),
             ..Self::of(store)
         }
     }
@@ -81,24 +110,54 @@ impl Fixture {
         assert!(made.unwrap().success());
         let (base, _) = server.rsplit_once('/').unwrap();
         let url = format!("{base}/{name}");
-        let store = Store::postgres(&PostgresSettings {
-            url: url.clone(),
-            connections: 8,
-            wait: Duration::from_secs(10),
-            statement_timeout: Duration::from_secs(10),
-        })
-        .unwrap();
+        let store = Store::postgres(&settings(&url)).unwrap();
         store.migrate(now()).await.unwrap();
         Self {
-            url,
-            ..Self::of(store)
+            raw: Raw::Database(url),
+            ..Self::of(store.unlock(&keys("a")).await.unwrap())
         }
     }
 
-    /// Runs SQL in the database.
+    /// The database.
+    pub(crate) fn url(&self) -> &str {
+        match &self.raw {
+            Raw::Database(url) => url,
+            Raw::None | Raw::Folder(_) => panic!("this store has no URL"),
+        }
+    }
+
+    /// Runs SQL beside the store.
     pub(crate) fn sql(&self, sql: &str) {
-        let ran = Command::new("psql").args([&self.url, "-Xqc", sql]).status();
-        assert!(ran.unwrap().success());
+        match &self.raw {
+            Raw::None => panic!("nothing to run SQL on"),
+            Raw::Folder(folder) => {
+                let file = folder.path().join("hookline.db");
+                let mut conn = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+                conn.batch_execute(sql).unwrap();
+            }
+            Raw::Database(url) => {
+                let done = Command::new("psql").args([url, "-Xqc", sql]).status();
+                assert!(done.unwrap().success());
+            }
+        }
+    }
+
+    /// Bytes in SQL.
+    pub(crate) fn bytes(&self, text: &str) -> String {
+        let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+        match &self.raw {
+            Raw::Database(_) => format!("'\\x{hex}'::bytea"),
+            Raw::None | Raw::Folder(_) => format!("x'{hex}'"),
+        }
+    }
+
+    /// The same store without its keys.
+    pub(crate) fn locked(&self) -> Store {
+        match &self.raw {
+            Raw::None => panic!("no way around the store"),
+            Raw::Folder(folder) => Store::beside_embedded(folder.path()).unwrap(),
+            Raw::Database(url) => Store::postgres(&settings(url)).unwrap(),
+        }
     }
 
     pub(crate) async fn subscribe(&self, owner: &str) -> Subscription {

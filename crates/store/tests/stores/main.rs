@@ -18,6 +18,7 @@ mod progress;
 mod queue;
 mod replays;
 mod retention;
+mod sealed;
 mod subscriptions;
 mod tls;
 mod trials;

@@ -138,7 +138,7 @@ async fn a_sweeper_that_freezes_blocks_nobody_and_the_others_only_until_its_sess
     fixture.subscribe("a").await;
     fixture.owed("a", "1").await;
     let mut frozen = Command::new("psql")
-        .args([&fixture.url, "-Xqtc"])
+        .args([fixture.url(), "-Xqtc"])
         .arg(
             "BEGIN; SELECT pg_try_advisory_xact_lock(x'686f6f6b73776570'::bigint);
              SET LOCAL statement_timeout = '1s'; SELECT pg_sleep(60)",

@@ -5,7 +5,7 @@ use hookline_core::timestamp::Timestamp;
 use hookline_store::{EmbeddedQueue, FanoutIndex, Follow, Store, StoreError};
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, NOW, at, attempted, event, now};
+use crate::fixture::{Fixture, NOW, at, attempted, event, keys, now};
 
 const SECOND: i64 = 1_000_000;
 
@@ -13,15 +13,16 @@ fn later(seconds: i64) -> Timestamp {
     at(NOW + seconds * SECOND)
 }
 
-fn open() -> (Fixture, EmbeddedQueue, TempDir) {
+async fn open() -> (Fixture, EmbeddedQueue, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let (store, queue) = Store::embedded(folder.path()).unwrap();
+    let store = store.unlock(&keys("a")).await.unwrap();
     (Fixture::of(store), queue, folder)
 }
 
 #[tokio::test]
 async fn a_delivery_waits_until_it_is_due_and_is_out_of_sight_while_somebody_has_it() {
-    let (fixture, queue, _folder) = open();
+    let (fixture, queue, _folder) = open().await;
     let to = fixture.subscribe("a").await.id;
     let owed = fixture.owed("a", "1").await;
     let take = async |now| queue.take_attempts(10, now, later(100)).await.unwrap();
@@ -47,7 +48,7 @@ async fn a_delivery_waits_until_it_is_due_and_is_out_of_sight_while_somebody_has
 
 #[tokio::test]
 async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
-    let (fixture, queue, _folder) = open();
+    let (fixture, queue, _folder) = open().await;
     fixture.subscribe("a").await;
     fixture.owed("a", "1").await;
     queue.push_events(b"{}".to_vec(), None, None).await.unwrap();
@@ -65,7 +66,7 @@ async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
 
 #[tokio::test]
 async fn what_an_earlier_process_had_in_hand_comes_again_at_once() {
-    let (fixture, queue, folder) = open();
+    let (fixture, queue, folder) = open().await;
     fixture.subscribe("a").await;
     fixture.owed("a", "1").await;
     queue.push_events(b"{}".to_vec(), None, None).await.unwrap();
@@ -108,7 +109,7 @@ async fn reopened(folder: &TempDir) -> (Store, EmbeddedQueue) {
 
 #[tokio::test]
 async fn events_are_taken_oldest_first_acked_released_and_buried() {
-    let (_fixture, queue, _folder) = open();
+    let (_fixture, queue, _folder) = open().await;
     for body in [b"1", b"2", b"3"] {
         queue
             .push_events(body.to_vec(), Some("application/json".to_owned()), None)
@@ -139,7 +140,7 @@ async fn events_are_taken_oldest_first_acked_released_and_buried() {
 
 #[tokio::test]
 async fn a_take_is_bounded_in_bytes_and_a_larger_message_comes_alone() {
-    let (_fixture, queue, _folder) = open();
+    let (_fixture, queue, _folder) = open().await;
     for mebibytes in [9, 9, 1, 20] {
         queue
             .push_events(vec![b' '; mebibytes * 1024 * 1024], None, None)
@@ -160,7 +161,7 @@ async fn a_take_is_bounded_in_bytes_and_a_larger_message_comes_alone() {
 
 #[tokio::test]
 async fn what_is_taken_fifty_times_and_never_dealt_with_is_buried() {
-    let (fixture, queue, _folder) = open();
+    let (fixture, queue, _folder) = open().await;
     fixture.subscribe("a").await;
     let owed = fixture.owed("a", "1").await;
     queue.push_events(b"{}".to_vec(), None, None).await.unwrap();
@@ -189,7 +190,7 @@ async fn what_is_taken_fifty_times_and_never_dealt_with_is_buried() {
 
 #[tokio::test]
 async fn a_second_process_cannot_deliver_from_the_same_folder() {
-    let (_fixture, _queue, folder) = open();
+    let (_fixture, _queue, folder) = open().await;
     assert!(matches!(
         Store::embedded(folder.path()),
         Err(StoreError::Refused(_))
@@ -208,7 +209,7 @@ async fn a_second_process_cannot_deliver_from_the_same_folder() {
 
 #[tokio::test]
 async fn what_is_parked_a_hundred_times_is_not_buried() {
-    let (fixture, queue, _folder) = open();
+    let (fixture, queue, _folder) = open().await;
     let to = fixture.subscribe("a").await.id;
     let owed = fixture.owed("a", "1").await;
     for second in 0..100 {

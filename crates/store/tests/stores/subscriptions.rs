@@ -84,7 +84,7 @@ async fn an_empty_patch_changes_nothing_and_null_removes_the_secret(fixture: Fix
     };
     assert_eq!(change(json!({})).await, subscription);
     let changed = change(json!({"secret": null})).await;
-    assert_eq!((changed.secret, changed.updated_at), (None, later));
+    assert_eq!((changed.has_secret, changed.updated_at), (false, later));
     assert_eq!(
         fixture
             .store

@@ -67,8 +67,8 @@ impl From<&Subscription> for SubscriptionAnswer {
             is_active: subscription.status == Status::Active,
             created_at: subscription.created_at.to_string(),
             updated_at: subscription.updated_at.to_string(),
-            has_secret: subscription.secret.is_some(),
-            header_names: subscription.headers.names().map(str::to_owned).collect(),
+            has_secret: subscription.has_secret,
+            header_names: subscription.header_names.clone(),
             disabled_reason,
         }
     }

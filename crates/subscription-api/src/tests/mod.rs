@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use hookline_broker::contract::{DeadWaiting, PublishedEvents, Publisher, QueueError, Scheduled};
 use hookline_core::access::Scope;
 use hookline_core::ids::OrganizationId;
+use hookline_core::master_key::{MasterKey, MasterKeyId};
 use hookline_core::operations::WebhookDisabled;
 use hookline_core::target::TargetRules;
 use hookline_core::timestamp::Timestamp;
@@ -163,6 +164,8 @@ impl World {
     async fn with(settings: ApiSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, _queue) = Store::embedded(folder.path()).unwrap();
+        let key = MasterKey::new(MasterKeyId::parse("k1").unwrap(), [7; 32]);
+        let store = store.unlock(&key.into()).await.unwrap();
         store.migrate(now()).await.unwrap();
         for name in ["org_a", "org_b", "org_c"] {
             store
