@@ -180,6 +180,10 @@ impl Home {
                 Process::start("hookline", &args, &variables, self.folder.path())?
             }
             Kind::Distributed => {
+                if part == Part::Ingest {
+                    // It neither signs nor changes what signs.
+                    variables.retain(|(name, _)| name != "HOOKLINE__SECRETS__KEYS");
+                }
                 Process::start(part.binary(), &[], &variables, self.folder.path())?
             }
         };
@@ -394,6 +398,18 @@ impl Home {
     /// # Errors
     /// When it fails.
     pub async fn hookline(&self, args: &[&str]) -> anyhow::Result<String> {
+        self.hookline_with(args, &[]).await
+    }
+
+    /// The same with variables besides.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub async fn hookline_with(
+        &self,
+        args: &[&str],
+        besides: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
         let data = self.data_folder();
         let mut args = args.to_vec();
         if self.kind == Kind::Embedded {
@@ -402,7 +418,13 @@ impl Home {
                 data.to_str().context("a folder that is UTF-8")?,
             ]);
         }
-        hookline(&args, &self.variables).await
+        let mut variables = self.variables.clone();
+        variables.extend(
+            besides
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
+        hookline(&args, &variables).await
     }
 
     /// An organization that nobody else has, with a key that may do everything.

@@ -1,6 +1,7 @@
 //! What a customer registers.
 
 mod draft;
+mod rotation;
 
 use crate::event_type::EventTypes;
 use crate::ids::{OrganizationId, SubscriptionId};
@@ -8,6 +9,7 @@ use crate::target::TargetUrl;
 use crate::timestamp::Timestamp;
 
 pub use draft::{NewSubscription, SubscriptionPatch};
+pub use rotation::{MAX_OVERLAP, SecretRotation};
 
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 255;

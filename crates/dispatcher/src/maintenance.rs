@@ -1,5 +1,5 @@
 //! What has to be done now and then, by any dispatcher: room for the days to come, and forgetting
-//! what is older than the retention. Doing it twice is harmless.
+//! what is older than the retention or signs no longer. Doing it twice is harmless.
 
 use std::time::{Duration, SystemTime};
 
@@ -26,6 +26,7 @@ pub async fn keep_up(store: Store, retention: Duration) {
 /// spans two days, and a day's log goes as a whole.
 async fn turn(store: &Store, retention: Duration, now: Timestamp) -> Result<(), StoreError> {
     store.prepare_days(now).await?;
+    store.forget_previous_secrets(now).await?;
     store
         .forget_attempts(now.before(retention).unix_day())
         .await?;

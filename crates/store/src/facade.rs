@@ -20,8 +20,8 @@ use crate::fanout_index::FanoutIndex;
 use crate::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
 use crate::records::{
     Again, AttemptRecord, Body, Created, Delivery, DeliveryQuery, DeliveryStory, EventStory, Given,
-    IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Revival, Sweep,
-    Swept, Window,
+    IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Revival, Rotated,
+    Rotation, Sweep, Swept, Window,
 };
 use crate::sealed::Keyring;
 use crate::sqlite::queue::EmbeddedQueue;
@@ -312,6 +312,33 @@ impl Store {
                 now,
             };
             q::subscriptions::change(conn, edit, id, patch)
+        })
+    }
+
+    /// Puts a secret in place of a subscription's present one, which signs, too, for a while; none
+    /// when the organization has no such subscription.
+    pub async fn rotate_secret(
+        &self,
+        owner: OrganizationId,
+        id: SubscriptionId,
+        rotation: Rotation,
+        now: Timestamp,
+    ) -> Result<Option<Rotated>, StoreError> {
+        let keyring = self.keyring()?;
+        run!(self, write, |conn, q| {
+            let edit = q::subscriptions::Edit {
+                owner: &owner,
+                keyring: &keyring,
+                now,
+            };
+            q::subscriptions::rotate(conn, edit, id, &rotation)
+        })
+    }
+
+    /// Forgets the secrets whose time after a rotation is over.
+    pub async fn forget_previous_secrets(&self, now: Timestamp) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| {
+            q::subscriptions::forget_previous_secrets(conn, now)
         })
     }
 

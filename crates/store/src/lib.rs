@@ -39,7 +39,7 @@ pub use records::{
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
     LogEntry, LogQuery, LoggedError, NewKey, NewReplay, Owed, PageStart, Passage, Replay,
     ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Resealed, Revival,
-    Standing, SubscriptionFate, Sweep, Swept, Window,
+    Rotated, Rotation, Standing, SubscriptionFate, Sweep, Swept, Window,
 };
 pub use sealed::Unopened;
 pub use sqlite::queue::{

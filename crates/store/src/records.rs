@@ -12,6 +12,7 @@ use hookline_core::ids::{
     AttemptId, DeliveryId, EventId, EventKey, KeyId, OrganizationId, SubscriptionId,
 };
 use hookline_core::outcome::{FailureKind, Outcome};
+use hookline_core::secret::Secret;
 use hookline_core::subscription::Subscription;
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
@@ -406,4 +407,20 @@ pub struct Resealed {
     pub unopened: Vec<(i64, Unopened)>,
     /// The last one that it looked at, or none when there was nothing left to do.
     pub last: Option<i64>,
+}
+
+/// A secret that is to take the place of the present one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// The next one.
+    pub secret: Secret,
+    /// How long the present one signs, too.
+    pub overlap: Duration,
+}
+
+/// What a rotation did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotated {
+    /// Until when the secret before signs, too; none if there was none, or no overlap.
+    pub previous_valid_until: Option<Timestamp>,
 }

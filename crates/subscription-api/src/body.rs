@@ -75,6 +75,20 @@ impl<const LIMIT: usize> Body<LIMIT> {
         }
         Ok(violations.into_result(parsed.ok())?)
     }
+
+    /// The same where the body may be left out.
+    ///
+    /// # Errors
+    /// As [`Body::parse`].
+    pub(crate) fn parse_if_any<T: Default>(
+        &self,
+        parse: impl FnOnce(Value) -> Result<T, Violations>,
+    ) -> Result<T, ApiError> {
+        match self.bytes.is_empty() {
+            true => Ok(T::default()),
+            false => self.parse(parse),
+        }
+    }
 }
 
 impl<const LIMIT: usize> FromRequest for Body<LIMIT> {

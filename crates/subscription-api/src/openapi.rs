@@ -16,12 +16,13 @@ use utoipa::{Modify, OpenApi};
 
 use crate::problem::Problem;
 use crate::routes::{
-    deliveries, docs, event_story, events, health, logs, replays, retry, test_delivery, webhooks,
+    deliveries, docs, event_story, events, health, logs, replays, retry, secrets, test_delivery,
+    webhooks,
 };
 
 pub(crate) use forms::{
     DeliveryParameters, EventsBody, LogParameters, NewSubscriptionBody, ReplayBody,
-    SubscriptionPatchBody,
+    SecretRotationBody, SubscriptionPatchBody,
 };
 
 /// The document as it is served.
@@ -53,7 +54,8 @@ pub(crate) fn document() -> &'static str {
     ),
     paths(
         webhooks::create, webhooks::list, webhooks::show, webhooks::change, webhooks::delete,
-        test_delivery::send, retry::start, replays::start, replays::show, replays::cancel, logs::of_subscription, logs::of_organization, deliveries::of_subscription,
+        secrets::rotate, test_delivery::send, retry::start, replays::start, replays::show, replays::cancel,
+        logs::of_subscription, logs::of_organization, deliveries::of_subscription,
         deliveries::show, events::publish, event_story::show,
         health::alive, health::ready, docs::openapi, docs::page,
     ),
@@ -189,6 +191,7 @@ mod tests {
         get /webhooks/{id}/deliveries: 200 401 403 404 422 429 500 503 508
         get /webhooks/{id}/logs: 200 401 403 404 422 429 500 503 508
         post /webhooks/{id}/replay: 200 202 400 401 403 404 409 413 415 422 429 500 503 508
+        post /webhooks/{id}/secret/rotate: 200 400 401 403 404 413 415 422 429 500 503 508
         post /webhooks/{id}/test: 202 401 403 404 429 500 503 508
         ");
     }

@@ -96,6 +96,7 @@ async fn the_document_names_every_call(home: Arc<Home>) -> anyhow::Result<()> {
         "post /events",
         "post /webhooks",
         "post /webhooks/{id}/replay",
+        "post /webhooks/{id}/secret/rotate",
         "post /webhooks/{id}/test",
     ] {
         ensure!(calls.contains(call), "{call} is not among {calls:?}");

@@ -153,7 +153,7 @@ async fn key_line(home: &Home, organization: &str, name: &str) -> anyhow::Result
 }
 
 /// All bytes of the database: its files, or its tables as text.
-async fn everything_kept(home: &Home) -> anyhow::Result<Vec<u8>> {
+pub(crate) async fn everything_kept(home: &Home) -> anyhow::Result<Vec<u8>> {
     if home.kind == Kind::Embedded {
         return files_of(&home.data_folder());
     }
@@ -178,6 +178,6 @@ fn files_of(folder: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -25,6 +25,7 @@ mod recovery;
 mod replays;
 mod restarting;
 mod retrying;
+mod secrets;
 mod starting;
 mod stopping;
 mod tracing;
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<ExitCode> {
             receiving::shared(),
             replays::shared(),
             retrying::shared(),
+            secrets::shared(),
         ]
         .concat(),
         alone: [
@@ -61,6 +63,7 @@ fn main() -> anyhow::Result<ExitCode> {
             restarting::alone(),
             replays::alone(),
             poison::alone(),
+            secrets::alone(),
             starting::alone(),
             stopping::alone(),
             tracing::alone(),
@@ -74,6 +77,7 @@ fn main() -> anyhow::Result<ExitCode> {
             recovery::distributed(),
             restarting::distributed(),
             replays::distributed(),
+            secrets::distributed(),
             starting::distributed(),
             stopping::distributed(),
         ]

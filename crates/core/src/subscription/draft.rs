@@ -101,7 +101,7 @@ fn url(value: Value, rules: &TargetRules) -> Result<TargetUrl, Violations> {
     TargetUrl::parse(&text(value)?, rules).map_err(invalid)
 }
 
-fn secret(value: Value) -> Result<Secret, Violations> {
+pub(super) fn secret(value: Value) -> Result<Secret, Violations> {
     Secret::parse(text(value)?).map_err(invalid)
 }
 

@@ -55,6 +55,14 @@ pub enum SettingsError {
         /// What it looks like.
         example: &'static str,
     },
+    /// A file that a setting names cannot be read.
+    #[error("the file {} cannot be read", .path.display())]
+    UnreadableFile {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Master keys that cannot be used, in whatever setting or file.
     #[error("setting {name} is not allowed: it {why}")]
     MasterKeys {

@@ -64,10 +64,11 @@ impl SecretSettings {
     /// # Errors
     /// [`SettingsError`] where it cannot be read or names none.
     pub fn of_file(&self, path: &Path) -> Result<MasterKeys, SettingsError> {
-        let text = std::fs::read_to_string(path).map_err(|source| SettingsError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| SettingsError::UnreadableFile {
+                path: path.to_owned(),
+                source,
+            })?;
         self.parse(&format!("secrets.key_file = {path:?}"), &text)
     }
 

@@ -16,7 +16,7 @@ use super::super::Conn;
 use super::{master_keys, operations};
 use crate::credentials::{header_names_text, headers_bytes};
 use crate::error::StoreError;
-use crate::records::{Created, Listing, Window};
+use crate::records::{Created, Listing, Rotated, Rotation, Window};
 use crate::rows::{SubscriptionRow, event_types_text, organization, read_event_types};
 use crate::schema::{subscription_version, subscriptions};
 use crate::sealed::{Keyring, Place};
@@ -219,6 +219,65 @@ impl Sealing<'_> {
             header_names: headers.map(header_names_text),
         })
     }
+}
+
+/// Puts a secret in place of the present one, which becomes the one before. Answers with until when
+/// that signs, too.
+pub(crate) fn rotate(
+    conn: &mut Conn,
+    edit: Edit<'_>,
+    id: SubscriptionId,
+    rotation: &Rotation,
+) -> Result<Option<Rotated>, StoreError> {
+    let Edit { owner, now, .. } = edit;
+    conn.transaction(|conn| {
+        let version = next_version(conn)?;
+        let Some(row) = find_row(conn, owner, id)? else {
+            return Ok(None);
+        };
+        let until = now.after(rotation.overlap);
+        let previous_valid_until = (row.has_secret && until > now).then_some(until);
+        // As it is stored: nobody has to open it.
+        let this = || subscriptions::table.find(id.0);
+        if previous_valid_until.is_some() {
+            diesel::update(this())
+                .set(subscriptions::previous_secret.eq(subscriptions::secret))
+                .execute(conn)?;
+        }
+        let secret = Some(rotation.secret.clone());
+        let sealing = Sealing {
+            conn,
+            edit,
+            id: id.0,
+        };
+        let mut credentials = sealing.credentials(Some(&secret), None)?;
+        credentials.previous_until = Some(previous_valid_until.map(Timestamp::unix_micros));
+        if previous_valid_until.is_some() {
+            credentials.previous_secret = None;
+        }
+        diesel::update(this())
+            .set((
+                &credentials,
+                subscriptions::version.eq(version),
+                subscriptions::updated_at.eq(now.unix_micros()),
+            ))
+            .execute(conn)?;
+        Ok(Some(Rotated {
+            previous_valid_until,
+        }))
+    })
+}
+
+/// Forgets the secrets that no longer sign.
+pub(crate) fn forget_previous_secrets(conn: &mut Conn, now: Timestamp) -> Result<(), StoreError> {
+    diesel::update(subscriptions::table)
+        .filter(subscriptions::previous_until.le(now.unix_micros()))
+        .set((
+            subscriptions::previous_secret.eq(None::<Vec<u8>>),
+            subscriptions::previous_until.eq(None::<i64>),
+        ))
+        .execute(conn)?;
+    Ok(())
 }
 
 fn status_columns(status: Status) -> (bool, Option<&'static str>) {

@@ -105,6 +105,23 @@ fn custom_headers() -> Schema {
         .into()
 }
 
+/// The body of `POST /webhooks/{id}/secret/rotate`.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = SecretRotation, example = json!({"overlap_seconds": 86400}))]
+#[expect(
+    dead_code,
+    reason = "the document's form; the core reads the body itself"
+)]
+pub(crate) struct SecretRotationBody {
+    /// The next secret; without it, one is made.
+    #[schema(min_length = 1, max_length = 255, nullable = false)]
+    secret: Option<String>,
+    /// How long the present secret signs, too.
+    #[schema(minimum = 0, maximum = 604800, default = 86400, nullable = false)]
+    overlap_seconds: Option<u32>,
+}
+
 /// What happened in a workflow.
 #[derive(Deserialize, ToSchema, PartialEq, Eq, PartialOrd, Ord)]
 #[schema(as = EventType)]

@@ -11,6 +11,7 @@ pub(crate) mod page;
 pub(crate) mod path_id;
 pub(crate) mod replays;
 pub(crate) mod retry;
+pub(crate) mod secrets;
 pub(crate) mod test_delivery;
 pub(crate) mod webhooks;
 
@@ -67,6 +68,9 @@ fn register(service: &Service, config: &mut web::ServiceConfig) {
         .needs(Scope::Write, config);
     at("/webhooks/{id}/test")
         .post(test_delivery::send)
+        .needs(Scope::Write, config);
+    at("/webhooks/{id}/secret/rotate")
+        .post(secrets::rotate)
         .needs(Scope::Write, config);
     at("/events")
         .post(events::publish)

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::ensure;
-use hookline_acceptance::home::{Home, Kind};
+use hookline_acceptance::home::{Home, Kind, MASTER_KEY};
 use hookline_acceptance::process::free_port;
 use hookline_acceptance::sentences;
 use hookline_acceptance::suite::Alone;
@@ -94,6 +94,26 @@ fn add_bad_settings(
     Ok(())
 }
 
+const KEYS: &str = "HOOKLINE__SECRETS__KEYS";
+
+/// Whoever needs master keys and has none, or none that can be one; no part of a key is shown.
+fn add_bad_keys(cases: &mut Cases, name: &str, start: &Start) {
+    let not_set = format!("{name}: setting secrets.keys is not set: ");
+    let how = "`openssl rand -base64 32`";
+    cases.add(start.clone(), BAD_SETTINGS, &[&not_set, how, KEYS]);
+    let begin = format!("{name}: setting secrets.keys is not allowed: it must ");
+    for (keys, why) in [
+        ("hush", "be ID:KEY"),
+        ("k1:hush", "have keys of 32 bytes in base64"),
+        ("a hush:b2gs", "have "),
+    ] {
+        cases.add(start.with(KEYS, keys), BAD_SETTINGS, &[&begin, why]);
+    }
+    let file = start.with("HOOKLINE__SECRETS__KEY_FILE", "/nowhere/at/all.key");
+    let unreadable = format!("{name}: the file /nowhere/at/all.key cannot be read: ");
+    cases.add(file, BAD_SETTINGS, &[&unreadable]);
+}
+
 async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow::Result<()> {
     let home = Home::prepare(kind, &[]).await?;
     let peers = home.peers()?;
@@ -103,9 +123,13 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
     let mut cases = Cases::default();
     for name in SERVICES {
         let begin = |rest: &str| format!("{name}: {rest}");
-        let bare = Start::of(name, &[])
+        let mut bare = Start::of(name, &[])
             .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0")
             .with("HOOKLINE__API__LISTEN", "127.0.0.1:0");
+        if name != "ingest" {
+            add_bad_keys(&mut cases, name, &bare);
+            bare = bare.with(KEYS, MASTER_KEY);
+        }
         add_bad_settings(&mut cases, name, &bare, &files)?;
         cases.add(
             bare.clone(),
@@ -185,7 +209,8 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
             .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0")
             .with("HOOKLINE__API__LISTEN", "127.0.0.1:0")
             .with("HOOKLINE__STORE__URL", &peers.database)
-            .with("HOOKLINE__BROKER__URL", &peers.amqp);
+            .with("HOOKLINE__BROKER__URL", &peers.amqp)
+            .with(KEYS, MASTER_KEY);
         let line = format!("{name}: the schema is not this version's: run `hookline migrate`");
         cases.add(start, 1, &[&line]);
     }
@@ -205,6 +230,9 @@ async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> 
     .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0");
     let whole = start.arg(&folder.to_string_lossy());
     let mut cases = Cases::default();
+    add_bad_keys(&mut cases, "hookline", &whole);
+    let start = start.with(KEYS, MASTER_KEY);
+    let whole = whole.with(KEYS, MASTER_KEY);
     add_bad_settings(&mut cases, "hookline", &whole, &files)?;
     let data = home.data_folder();
     let data = data.to_string_lossy();
@@ -221,7 +249,8 @@ async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> 
                 "--data-dir",
                 &folder.to_string_lossy(),
             ],
-        ),
+        )
+        .with(KEYS, MASTER_KEY),
         1,
         &["hookline: setting --listen = ", &taken, occupied],
     );

@@ -3,6 +3,7 @@ ALTER TABLE subscriptions ADD COLUMN header_names TEXT NOT NULL DEFAULT '[]';
 -- After a rotation, the secret before and until when it signs, too (microseconds since 1970).
 ALTER TABLE subscriptions ADD COLUMN previous_secret BLOB;
 ALTER TABLE subscriptions ADD COLUMN previous_until BIGINT;
+CREATE INDEX subscriptions_in_rotation ON subscriptions (previous_until) WHERE previous_until IS NOT NULL;
 
 -- The keys that values may be sealed under, each with something that it alone opens.
 CREATE TABLE master_keys (
