@@ -1,5 +1,6 @@
 //! What came of one request to a receiver.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -17,7 +18,7 @@ pub enum Outcome {
 }
 
 /// A receiver's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
     pub status: u16,
@@ -25,6 +26,16 @@ pub struct Answer {
     pub body: String,
     /// The wait that a 429 or 503 asks for.
     pub retry_after: Option<Duration>,
+}
+
+/// What a receiver says is between it and its owner: it does not show itself.
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("retry_after", &self.retry_after)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why there is no answer, or not a whole one.

@@ -5,6 +5,8 @@
 //! the URL standard knows (`127.1`, `0x7f000001`, `[::ffff:127.0.0.1]`); a name is judged when it
 //! has been resolved, by whoever dials it.
 
+use std::fmt;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
@@ -65,8 +67,16 @@ impl TargetRules {
 }
 
 /// The URL of a subscription, as its owner wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TargetUrl(Box<str>);
+
+/// Path and query may hold a token of the receiver's: only the origin shows itself.
+impl fmt::Debug for TargetUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let origin = Url::parse(&self.0).map(|url| url.origin().ascii_serialization());
+        write!(f, "TargetUrl({}/…)", origin.unwrap_or_default())
+    }
+}
 
 /// Why a text is no target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -74,7 +74,7 @@ impl Dev {
 /// Makes the key where there is none, with every scope.
 async fn ensure_key(store: &Store, key: &str, org: &OrganizationId) -> anyhow::Result<()> {
     let hash = KeyHash::of(key);
-    match store.access_of(hash).await? {
+    match store.access_of(hash, now()).await? {
         Some(access) if access.organizations.contains(org) => return Ok(()),
         Some(_) => bail!("the key of --api-key belongs to another organization than {org}"),
         None => {}
@@ -86,6 +86,7 @@ async fn ensure_key(store: &Store, key: &str, org: &OrganizationId) -> anyhow::R
         scopes: Scope::ALL.to_vec(),
         default_organization: org.clone(),
         organizations: Vec::new(),
+        expires_at: None,
     };
     store.create_key(key, now()).await?;
     Ok(())

@@ -122,6 +122,15 @@ pub struct ApiSettings {
     /// Subscriptions that one organization may have.
     #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
     pub max_subscriptions: u32,
+    /// Requests that one key may make in a second.
+    #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
+    pub requests_per_second_per_key: u32,
+    /// Requests that it may make at once when it was quiet.
+    #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
+    pub burst_per_key: u32,
+    /// Wrong keys that one address may come with in a minute.
+    #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
+    pub failed_tries_per_minute: u32,
     /// Threads that serve requests.
     #[serde(deserialize_with = "allowed::number::<1, 256, _, _>")]
     pub workers: usize,

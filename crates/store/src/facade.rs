@@ -250,9 +250,20 @@ impl Store {
         run!(self, write, |conn, q| q::access::revoke_key(conn, id, now))
     }
 
-    /// What a key lets its bearer do; none when it is unknown or revoked.
-    pub async fn access_of(&self, hash: KeyHash) -> Result<Option<Access>, StoreError> {
-        run!(self, read, |conn, q| q::access::access_of(conn, hash))
+    /// What a key lets its bearer do; none when it is unknown, revoked or expired.
+    pub async fn access_of(
+        &self,
+        hash: KeyHash,
+        now: Timestamp,
+    ) -> Result<Option<Access>, StoreError> {
+        run!(self, read, |conn, q| q::access::access_of(conn, hash, now))
+    }
+
+    /// Notes that a key was used, to the minute.
+    pub async fn note_key_use(&self, id: KeyId, now: Timestamp) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::access::note_key_use(
+            conn, id, now
+        ))
     }
 
     /// Makes a subscription, unless its organization has `limit` already.

@@ -4,6 +4,7 @@
 //! learns nothing and costs little.
 
 use std::future::{Ready, ready};
+use std::time::{Instant, SystemTime};
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
@@ -13,11 +14,13 @@ use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
 use hookline_core::access::{Forbidden, Scope};
 use hookline_core::ids::OrganizationId;
+use hookline_core::timestamp::Timestamp;
 use hookline_store::KeyHash;
 
 use crate::error::ApiError;
 use crate::in_flight::Underway;
 use crate::server::Service;
+use crate::tries::Try;
 
 /// Names the organization of a request.
 pub(crate) const ORGANIZATION: HeaderName = HeaderName::from_static("x-org-id");
@@ -50,7 +53,7 @@ pub(crate) async fn enter(
         Method::GET | Method::HEAD => Scope::Read,
         _ => changing,
     };
-    let (caller, _underway) = match admitted(&service, scope, request.headers()).await {
+    let (caller, _underway) = match admitted(&service, scope, &request).await {
         Ok(admitted) => admitted,
         Err(refusal) => return Ok(request.error_response(refusal)),
     };
@@ -62,22 +65,39 @@ pub(crate) async fn enter(
     Ok(response)
 }
 
+/// Who comes without a good key costs the same whatever is wrong with it: also where there is none
+/// a hash is made and the store is asked.
 async fn admitted(
     service: &Service,
     scope: Scope,
-    headers: &HeaderMap,
+    request: &ServiceRequest,
 ) -> Result<(Caller, Underway), ApiError> {
-    let key = bearer(headers).ok_or(ApiError::Unauthorized)?;
-    let access = service
-        .api
-        .store
-        .access_of(KeyHash::of(key))
-        .await?
-        .ok_or(ApiError::Unauthorized)?;
+    let headers = request.headers();
+    let key = bearer(headers);
+    let presented = Try {
+        key: KeyHash::of(key.unwrap_or_default()),
+        from: request.peer_addr().map(|address| address.ip()),
+    };
+    let (now, clock) = (Timestamp::from(SystemTime::now()), Instant::now());
+    let Service { api, tries, .. } = service;
+    tries
+        .may(presented, clock)
+        .map_err(|wait| ApiError::TooManyTries { wait })?;
+    let access = api.store.access_of(presented.key, now).await?;
+    let Some(access) = access.filter(|_| key.is_some()) else {
+        tries.failed(presented, clock);
+        return Err(ApiError::Unauthorized);
+    };
+    tries.succeeded(presented);
+    service
+        .requests
+        .take(access.key, clock)
+        .map_err(|wait| ApiError::TooFast { wait })?;
+    service.last_use.note(&api.store, access.key, now);
     let organization = access.enter(named_organization(headers)?, scope)?.clone();
     let underway = service
         .in_flight
-        .begin(access.key, service.api.settings.max_requests_per_key)
+        .begin(access.key, api.settings.max_requests_per_key)
         .ok_or(ApiError::TooManyRequests)?;
     Ok((Caller { organization }, underway))
 }

@@ -3,6 +3,8 @@
 //! What a caller reads is written here and nowhere else: the words of a store or a broker name
 //! tables and addresses, so they go to the log and never into an answer.
 
+use std::time::Duration;
+
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -40,6 +42,10 @@ pub(crate) enum ApiError {
     Invalid(Violations),
     #[error("the API key has too many requests under way; try again shortly")]
     TooManyRequests,
+    #[error("the API key has been used too often; try again later")]
+    TooFast { wait: Duration },
+    #[error("this address has come with too many wrong API keys; try again later")]
+    TooManyTries { wait: Duration },
     #[error("the request came from Hookline itself; it does not call itself in a circle")]
     Circle,
     #[error("a part of the service is not available; try again shortly")]
@@ -107,7 +113,7 @@ impl ApiError {
                 "urn:hookline:problem:validation",
                 "The request is not valid",
             ),
-            Self::TooManyRequests => (
+            Self::TooManyRequests | Self::TooFast { .. } | Self::TooManyTries { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "urn:hookline:problem:too-many-requests",
                 "Too many requests",
@@ -165,6 +171,11 @@ impl ApiError {
                 Some((header::ALLOW, HeaderValue::from_str(allow).ok()?))
             }
             Self::TooManyRequests => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::TooFast { wait } | Self::TooManyTries { wait } => {
+                // Rounded up: who comes back then gets in.
+                let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+                Some((header::RETRY_AFTER, seconds.max(1).into()))
+            }
             Self::Unavailable(_) | Self::DeadlinePassed | Self::NotReady(_) => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("2")))
             }

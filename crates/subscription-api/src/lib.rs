@@ -19,15 +19,18 @@ mod circle;
 mod deadline;
 mod error;
 mod in_flight;
+mod last_use;
 mod observe;
 mod openapi;
 mod problem;
 mod query;
+mod rates;
 mod routes;
 mod server;
 mod strict_json;
 #[cfg(test)]
 mod tests;
+mod tries;
 mod underway;
 
 use std::sync::Arc;
@@ -39,6 +42,7 @@ use hookline_runtime::readiness::Readiness;
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
 
+pub use rates::Rate;
 pub use server::run;
 
 /// What the API is made of.
@@ -67,6 +71,10 @@ pub struct ApiSettings {
     pub max_requests_per_key: u32,
     /// The most replays that an organization may have running.
     pub max_running_replays: u32,
+    /// How often one API key may ask; beyond that it is answered with 429.
+    pub requests_of_key: Rate,
+    /// How often one address may come with a wrong key; beyond that it is answered with 429.
+    pub failed_tries: Rate,
     /// How many threads serve requests.
     pub workers: usize,
 }
@@ -78,6 +86,8 @@ impl Default for ApiSettings {
             max_subscriptions: 1_000,
             max_requests_per_key: 256,
             max_running_replays: 5,
+            requests_of_key: Rate::new(1_000, 2_000),
+            failed_tries: Rate::per(Duration::from_secs(60), 60),
             workers: 2,
         }
     }
@@ -89,6 +99,14 @@ impl From<&Settings> for ApiSettings {
             request_deadline: settings.api.request_deadline,
             max_subscriptions: settings.api.max_subscriptions,
             max_running_replays: settings.replay.max_running,
+            requests_of_key: Rate::new(
+                settings.api.requests_per_second_per_key,
+                settings.api.burst_per_key,
+            ),
+            failed_tries: Rate::per(
+                Duration::from_secs(60),
+                settings.api.failed_tries_per_minute,
+            ),
             workers: settings.api.workers,
             ..Self::default()
         }

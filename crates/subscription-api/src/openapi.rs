@@ -196,6 +196,29 @@ mod tests {
         ");
     }
 
+    /// The walk over the document tries every call: so none may be missing there.
+    #[test]
+    fn every_route_that_is_registered_is_documented() {
+        let document = parsed();
+        let routes = include_str!("routes/mod.rs");
+        let (_, registered) = routes.split_once("fn register(").unwrap();
+        let (registered, _) = registered.split_once("\n}").unwrap();
+        let mut calls = 0;
+        for route in registered.split("at(\"").skip(1) {
+            let (path, handlers) = route.split_once('"').unwrap();
+            for method in ["get", "post", "put", "patch", "delete"] {
+                if handlers.contains(&format!(".{method}(")) {
+                    calls += 1;
+                    let documented = &document["paths"][path][method];
+                    assert!(documented.is_object(), "{method} {path}");
+                    let open = handlers.contains(".open(");
+                    assert_eq!(documented["security"].is_null(), open, "{method} {path}");
+                }
+            }
+        }
+        assert!(calls > 15, "{calls}");
+    }
+
     #[test]
     fn every_reference_leads_somewhere() {
         fn check(document: &Value, value: &Value) {

@@ -9,11 +9,15 @@ use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpServer, web};
 use anyhow::Context as _;
+use hookline_core::ids::KeyId;
 use tokio_util::sync::CancellationToken;
 
 use crate::body::BodyRoom;
 use crate::in_flight::InFlight;
+use crate::last_use::LastUse;
 use crate::observe::{self, Durations};
+use crate::rates::Rates;
+use crate::tries::Tries;
 use crate::underway::Underway;
 use crate::{Api, circle, routes};
 
@@ -40,6 +44,12 @@ pub(crate) struct Service {
     pub(crate) api: Arc<Api>,
     /// The requests under way, by key.
     pub(crate) in_flight: InFlight,
+    /// How often each key has asked.
+    pub(crate) requests: Arc<Rates<KeyId>>,
+    /// How often each address has come with a wrong key.
+    pub(crate) tries: Arc<Tries>,
+    /// When each key was used.
+    pub(crate) last_use: LastUse,
     /// The room for bodies.
     pub(crate) bodies: BodyRoom,
     durations: Durations,
@@ -51,6 +61,9 @@ impl Service {
     pub(crate) fn new(api: Api, stopping: CancellationToken) -> Self {
         Self {
             underway: Underway::until(stopping),
+            requests: Arc::new(Rates::new(api.settings.requests_of_key)),
+            tries: Arc::new(Tries::new(api.settings.failed_tries)),
+            last_use: LastUse::default(),
             api: Arc::new(api),
             in_flight: InFlight::default(),
             bodies: BodyRoom::default(),

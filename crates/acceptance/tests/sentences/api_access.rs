@@ -1,12 +1,15 @@
 //! Who gets in, where to, and what they may do there.
 
+mod every_route;
+mod rates;
+
 use std::sync::Arc;
 
 use anyhow::ensure;
 use hookline_acceptance::home::Home;
 use hookline_acceptance::receiver::Receiver;
 use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::suite::{Alone, Shared};
 use hookline_acceptance::tenant::Tenant;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -17,7 +20,13 @@ pub(crate) fn shared() -> Vec<Shared> {
         a_key_enters_its_own_organizations_alone,
         every_call_needs_its_scope,
         two_organizations_see_nothing_of_one_another,
+        every_route::every_route_asks_for_a_good_key_of_its_organization_and_scope,
+        every_route::a_key_expires_and_tells_when_it_was_used,
     ]
+}
+
+pub(crate) fn alone() -> Vec<Alone> {
+    sentences![rates::who_asks_too_often_is_told_to_wait]
 }
 
 /// What a call needs a key for.

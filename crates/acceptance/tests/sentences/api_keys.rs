@@ -141,7 +141,11 @@ async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()
 }
 
 /// The fields of a key in `hookline key list`: id, organization, scopes, state, name.
-async fn key_line(home: &Home, organization: &str, name: &str) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn key_line(
+    home: &Home,
+    organization: &str,
+    name: &str,
+) -> anyhow::Result<Vec<String>> {
     let listed = home.hookline(&["key", "list"]).await?;
     let lines = listed
         .lines()

@@ -56,6 +56,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ]
         .concat(),
         alone: [
+            api_access::alone(),
             api_limits::alone(),
             crashes::alone(),
             failing::alone(),

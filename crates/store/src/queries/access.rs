@@ -1,5 +1,7 @@
 //! Organizations and the keys that reach them.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use hookline_core::access::Access;
 use hookline_core::ids::{KeyId, OrganizationId};
@@ -68,6 +70,7 @@ pub(crate) fn create_key(
                 api_keys::scopes.eq(scopes_text(&key.scopes)),
                 api_keys::organization_id.eq(key.default_organization.as_str()),
                 api_keys::created_at.eq(now.unix_micros()),
+                api_keys::expires_at.eq(key.expires_at.map(Timestamp::unix_micros)),
             ))
             .returning(api_keys::id)
             .get_result(conn)?;
@@ -83,32 +86,37 @@ pub(crate) fn create_key(
     })
 }
 
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = api_keys)]
+struct KeyRow {
+    id: i64,
+    name: String,
+    scopes: String,
+    organization_id: String,
+    created_at: i64,
+    revoked_at: Option<i64>,
+    expires_at: Option<i64>,
+    last_used_at: Option<i64>,
+}
+
 pub(crate) fn keys(conn: &mut Conn) -> Result<Vec<KeyInfo>, StoreError> {
-    type Row = (i64, String, String, String, i64, Option<i64>);
-    let rows: Vec<Row> = api_keys::table
+    let rows: Vec<KeyRow> = api_keys::table
         .order(api_keys::id)
-        .select((
-            api_keys::id,
-            api_keys::name,
-            api_keys::scopes,
-            api_keys::organization_id,
-            api_keys::created_at,
-            api_keys::revoked_at,
-        ))
+        .select(KeyRow::as_select())
         .load(conn)?;
     rows.into_iter()
-        .map(
-            |(id, name, scopes, default_organization, created_at, revoked_at)| {
-                Ok(KeyInfo {
-                    id: KeyId(id),
-                    name,
-                    scopes: read_scopes(&scopes)?,
-                    default_organization: organization(&default_organization)?,
-                    created_at: Timestamp::from_unix_micros(created_at),
-                    revoked_at: revoked_at.map(Timestamp::from_unix_micros),
-                })
-            },
-        )
+        .map(|row| {
+            Ok(KeyInfo {
+                id: KeyId(row.id),
+                name: row.name,
+                scopes: read_scopes(&row.scopes)?,
+                default_organization: organization(&row.organization_id)?,
+                created_at: Timestamp::from_unix_micros(row.created_at),
+                revoked_at: row.revoked_at.map(Timestamp::from_unix_micros),
+                expires_at: row.expires_at.map(Timestamp::from_unix_micros),
+                last_used_at: row.last_used_at.map(Timestamp::from_unix_micros),
+            })
+        })
         .collect()
 }
 
@@ -121,14 +129,30 @@ pub(crate) fn revoke_key(conn: &mut Conn, id: KeyId, now: Timestamp) -> Result<b
     Ok(revoked == 1)
 }
 
-pub(crate) fn access_of(conn: &mut Conn, hash: KeyHash) -> Result<Option<Access>, StoreError> {
-    let key: Option<(i64, String, String)> = api_keys::table
+/// None when it is unknown, revoked or expired, which all are the same one statement: how long it
+/// takes does not tell which. The index finds by a hash, so its time tells nothing of a key; what
+/// decides is compared in constant time.
+pub(crate) fn access_of(
+    conn: &mut Conn,
+    hash: KeyHash,
+    now: Timestamp,
+) -> Result<Option<Access>, StoreError> {
+    let valid = api_keys::expires_at
+        .is_null()
+        .or(api_keys::expires_at.gt(now.unix_micros()));
+    let key: Option<(i64, Vec<u8>, String, String)> = api_keys::table
         .filter(api_keys::hash.eq(hash.0.as_slice()))
         .filter(api_keys::revoked_at.is_null())
-        .select((api_keys::id, api_keys::scopes, api_keys::organization_id))
+        .filter(valid)
+        .select((
+            api_keys::id,
+            api_keys::hash,
+            api_keys::scopes,
+            api_keys::organization_id,
+        ))
         .first(conn)
         .optional()?;
-    let Some((id, scopes, default_organization)) = key else {
+    let Some((id, _, scopes, default_organization)) = key.filter(|key| hash.is(&key.1)) else {
         return Ok(None);
     };
     let members: Vec<String> = api_key_organizations::table
@@ -144,4 +168,18 @@ pub(crate) fn access_of(conn: &mut Conn, hash: KeyHash) -> Result<Option<Access>
             .collect::<Result<_, _>>()?,
         scopes: read_scopes(&scopes)?,
     }))
+}
+
+/// Notes that a key was used, unless somebody did in the minute before.
+pub(crate) fn note_key_use(conn: &mut Conn, id: KeyId, now: Timestamp) -> Result<(), StoreError> {
+    let before = now.before(Duration::from_secs(60)).unix_micros();
+    diesel::update(api_keys::table.find(id.0))
+        .filter(
+            api_keys::last_used_at
+                .is_null()
+                .or(api_keys::last_used_at.le(before)),
+        )
+        .set(api_keys::last_used_at.eq(now.unix_micros()))
+        .execute(conn)?;
+    Ok(())
 }

@@ -209,6 +209,7 @@ impl World {
                 .iter()
                 .map(|name| organization(name))
                 .collect(),
+            expires_at: None,
         };
         let store = &self.service.api.store;
         store.create_key(key, now()).await.unwrap().unwrap();

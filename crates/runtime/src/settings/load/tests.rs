@@ -182,6 +182,23 @@ fn an_unknown_setting_is_refused_with_its_name() {
 }
 
 #[test]
+fn a_master_key_is_never_shown() {
+    for file in [
+        "[secrets]\nkeys = [\"k1:hush\"]\n",
+        "[secrets]\nkeys = {k1 = \"hush\"}\n",
+        "[secrets]\nkey = \"k1:hush\"\n",
+    ] {
+        let line = refused_file(file);
+        assert!(
+            line.contains("setting secrets.key") && !line.contains("hush"),
+            "{line}"
+        );
+    }
+    let given = from_environment(&[("HOOKLINE__SECRETS__KEYS", "k1:hush")]).unwrap();
+    assert!(!format!("{given:?}").contains("hush"));
+}
+
+#[test]
 fn a_password_is_never_shown() {
     for (variable, value) in [
         ("HOOKLINE__STORE__URL", "mysql://u:hunter2@h/db"),

@@ -1,0 +1,197 @@
+//! Walks the document that the API itself serves, so that a new route is tried without anybody
+//! having to think of it; that the document has every route, a test beside the routes says.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use hookline_acceptance::client::{Answer, Client};
+use hookline_acceptance::home::Home;
+use hookline_acceptance::receiver::Receiver;
+use hookline_acceptance::tenant::Tenant;
+use hookline_acceptance::waiting::until;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::api_keys::key_line;
+
+/// A call that needs a key.
+struct Call {
+    method: Method,
+    path: String,
+    scope: String,
+    body: Option<Value>,
+}
+
+pub(super) async fn every_route_asks_for_a_good_key_of_its_organization_and_scope(
+    home: Arc<Home>,
+) -> anyhow::Result<()> {
+    let (ours, theirs) = (home.tenant().await?, home.tenant().await?);
+    let receiver = Receiver::healthy()?;
+    let id = theirs.subscribe(&receiver, &["workflow.started"]).await?;
+    let event = theirs.publish_one("workflow.started").await?;
+    let log = theirs.client.wait_for_log(id, 1).await?;
+    let delivery = log[0]["delivery_id"].as_str().context("a delivery")?;
+    let calls = calls(&home).await?;
+    ensure!(calls.len() > 10, "{} calls", calls.len());
+
+    let org = ours.organization.as_str();
+    let revoked = home.key(&["--org", org, "--name", "revoked"]).await?;
+    let line = key_line(&home, org, "revoked").await?;
+    home.hookline(&["key", "revoke", &line[0]]).await?;
+    let expired = home.key(&["--org", org, "--expires", "1s"]).await?;
+    until("the end of a key", async || {
+        let answer = ours
+            .client
+            .with_key(Some(&expired))
+            .get("/webhooks")
+            .await?;
+        Ok((answer.status.as_u16() == 401).then_some(()))
+    })
+    .await?;
+    let mut scoped = Vec::new();
+    for scope in ["read", "write", "publish"] {
+        let key = home.key(&["--org", org, "--scopes", scope]).await?;
+        scoped.push((scope, key));
+    }
+
+    for base in ["/v1", ""] {
+        let ours = ours.client.at(&format!("{}{base}", home.api()));
+        for call in &calls {
+            let path = call.path_to(&Named {
+                webhook: id.to_string(),
+                delivery: delivery.to_owned(),
+                event: event.clone(),
+            })?;
+            let ask = async |client: &Client| call.ask(client, &path).await;
+            let told = format!("{} {base}{}", call.method, call.path);
+            for key in [None, Some("hk_wrong"), Some(&revoked), Some(&expired)] {
+                let refused = ask(&ours.with_key(key)).await?.problem(401);
+                refused.with_context(|| format!("{told} with {key:?}"))?;
+            }
+            let elsewhere = ours.in_organization(&theirs.organization);
+            let refused = ask(&elsewhere).await?.problem(403);
+            refused.with_context(|| format!("{told} in another organization"))?;
+            for (scope, key) in scoped.iter().filter(|(scope, _)| *scope != call.scope) {
+                let refused = ask(&ours.with_key(Some(key))).await?.problem(403);
+                refused.with_context(|| format!("{told} with {scope}"))?;
+            }
+            if call.path.contains('{') {
+                let hidden = ask(&ours).await?.problem(404);
+                hidden.with_context(|| format!("{told} of another organization"))?;
+            }
+        }
+    }
+    let kept = theirs.client.get(&format!("/webhooks/{id}")).await?;
+    kept.expect(200)?;
+    let events = json!([theirs.event("workflow.started")]);
+    ours.client.post("/events", &events).await?.problem(403)?;
+    Ok(())
+}
+
+/// What of a foreign organization paths may name.
+struct Named {
+    webhook: String,
+    delivery: String,
+    event: String,
+}
+
+impl Call {
+    fn path_to(&self, named: &Named) -> anyhow::Result<String> {
+        let Some((before, after)) = self.path.split_once('{') else {
+            return Ok(self.path.clone());
+        };
+        let (_, after) = after.split_once('}').context("an open brace")?;
+        let id = match before {
+            "/webhooks/" => &named.webhook,
+            "/deliveries/" => &named.delivery,
+            "/events/" => &named.event,
+            _ => bail!("{}: say here what of others its id may name", self.path),
+        };
+        ensure!(!after.contains('{'), "{}: two ids", self.path);
+        Ok(format!("{before}{id}{after}"))
+    }
+
+    async fn ask(&self, client: &Client, path: &str) -> anyhow::Result<Answer> {
+        let request = client.request(self.method.clone(), path);
+        let request = match &self.body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        client.send(request).await
+    }
+}
+
+async fn calls(home: &Home) -> anyhow::Result<Vec<Call>> {
+    let nobody = Client::new(&home.api(), "").with_key(None);
+    let document = nobody.get("/openapi.json").await?.expect(200)?.json;
+    let mut calls = Vec::new();
+    for (path, item) in document["paths"].as_object().context("no paths")? {
+        for (method, operation) in item.as_object().context("no operations")? {
+            let Some(security) = operation["security"].get(0) else {
+                continue;
+            };
+            let scope = security["api_key"][0].as_str();
+            let content = &operation["requestBody"]["content"]["application/json"];
+            let body = match operation.get("requestBody") {
+                Some(_) => Some(example(&document, &content["schema"])),
+                None => None,
+            };
+            calls.push(Call {
+                method: method.to_uppercase().parse()?,
+                path: path.clone(),
+                scope: scope
+                    .with_context(|| format!("{method} {path}: no scope"))?
+                    .to_owned(),
+                body,
+            });
+        }
+    }
+    Ok(calls)
+}
+
+/// The example of a body; one without any is tried empty, which does for a call without an id.
+fn example(document: &Value, schema: &Value) -> Value {
+    let of = |schema: &Value| schema.get("example").cloned();
+    let referred = schema["$ref"]
+        .as_str()
+        .and_then(|reference| document.pointer(reference.strip_prefix('#')?));
+    of(schema)
+        .or_else(|| referred.and_then(of))
+        .unwrap_or_else(|| json!({}))
+}
+
+pub(super) async fn a_key_expires_and_tells_when_it_was_used(
+    home: Arc<Home>,
+) -> anyhow::Result<()> {
+    let tenant: Tenant<'_> = home.tenant().await?;
+    let org = tenant.organization.as_str();
+    let args = ["--org", org, "--name", "for a day", "--expires", "1d"];
+    let key = home.key(&args).await?;
+    let before = key_line(&home, org, "for a day").await?;
+    ensure!(before[3] == "active", "{before:?}");
+    ensure!(
+        before[4].starts_with("20") && before[5] == "not used",
+        "{before:?}"
+    );
+    let client = tenant.client.with_key(Some(&key));
+    client.get("/webhooks").await?.expect(200)?;
+    until("the use of the key", async || {
+        let line = key_line(&home, org, "for a day").await?;
+        Ok(line[5].starts_with("20").then_some(()))
+    })
+    .await?;
+    home.key(&["--org", org, "--name", "short", "--expires", "1s"])
+        .await?;
+    until("the end of the short one", async || {
+        let line = key_line(&home, org, "short").await?;
+        Ok((line[3] == "expired").then_some(()))
+    })
+    .await?;
+    let forever = key_line(&home, org, "").await?;
+    ensure!(forever[4] == "no end", "{forever:?}");
+    for bad in ["0d", "1w", "soon"] {
+        let made = home.key(&["--org", org, "--expires", bad]).await;
+        ensure!(made.is_err(), "--expires {bad} went through");
+    }
+    Ok(())
+}
