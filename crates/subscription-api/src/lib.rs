@@ -86,7 +86,7 @@ impl Default for ApiSettings {
             max_subscriptions: 1_000,
             max_requests_per_key: 256,
             max_running_replays: 5,
-            requests_of_key: Rate::new(1_000, 2_000),
+            requests_of_key: Rate::new(5_000, 10_000),
             failed_tries: Rate::per(Duration::from_secs(60), 60),
             workers: 2,
         }

@@ -97,7 +97,15 @@ async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()
     ensure!(key.starts_with("hk_") && key.len() > 40, "{key}");
     let listed = key_line(&home, org, "for lists").await?;
     ensure!(
-        listed[1..] == [org, "read,publish", "active", "for lists"],
+        listed[1..]
+            == [
+                org,
+                "read,publish",
+                "active",
+                "no end",
+                "not used",
+                "for lists"
+            ],
         "{listed:?}"
     );
     ensure!(
