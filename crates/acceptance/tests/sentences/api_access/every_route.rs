@@ -132,10 +132,9 @@ async fn calls(home: &Home) -> anyhow::Result<Vec<Call>> {
             };
             let scope = security["api_key"][0].as_str();
             let content = &operation["requestBody"]["content"]["application/json"];
-            let body = match operation.get("requestBody") {
-                Some(_) => Some(example(&document, &content["schema"])),
-                None => None,
-            };
+            let body = operation
+                .get("requestBody")
+                .map(|_| example(&document, &content["schema"]));
             calls.push(Call {
                 method: method.to_uppercase().parse()?,
                 path: path.clone(),
