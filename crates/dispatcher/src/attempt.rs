@@ -2,9 +2,11 @@
 
 use std::error::Error;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use hookline_core::event_type::EventType;
 use hookline_core::ids::DeliveryId;
@@ -18,9 +20,11 @@ use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_store::Credentials;
 use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Client, Response, Url, redirect};
+use reqwest::{Certificate, Client, Response, Url, redirect};
 use tokio::time::{Instant, timeout_at};
 
+use crate::Policy;
+use crate::names::Names;
 use crate::resolver::{AllowedAddresses, NotAllowed};
 
 const USER_AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
@@ -28,6 +32,9 @@ const USER_AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
 /// How long an idle connection to a receiver is kept, and how many to each.
 const IDLE: Duration = Duration::from_secs(60);
 const IDLE_PER_HOST: usize = 32;
+
+/// The most headers of an answer. All of them together may have 408 KiB, as hyper has it.
+const MAX_HEADERS: usize = 100;
 
 /// What a request says.
 #[derive(Debug)]
@@ -59,21 +66,30 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// A requester whose every request has `deadline`, connect included.
+    /// A requester under the rules of `policy`. It asks for no compression and undoes none, speaks
+    /// HTTP/1.1 alone, and has neither redirects nor a proxy.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new(rules: TargetRules, deadline: Duration) -> reqwest::Result<Self> {
-        let client = Client::builder()
+    /// When the certificates cannot be read, or TLS cannot be set up.
+    pub fn new(policy: &Policy) -> anyhow::Result<Self> {
+        let &Policy { deadline, .. } = policy;
+        let rules = policy.rules.clone();
+        let names = Names::new(policy.name_servers.clone(), deadline)
+            .context("cannot set up the resolution of names")?;
+        let mut client = Client::builder()
             .user_agent(USER_AGENT)
             .redirect(redirect::Policy::none())
             .no_proxy()
-            .dns_resolver(Arc::new(AllowedAddresses { rules }))
+            .http1_only()
+            .http1_max_headers(MAX_HEADERS)
+            .dns_resolver(Arc::new(AllowedAddresses::new(rules.clone(), names)))
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
-            .build()?;
+            .pool_max_idle_per_host(IDLE_PER_HOST);
+        if let Some(file) = &policy.extra_ca_file {
+            client = client.tls_certs_merge(certificates(file)?);
+        }
         Ok(Self {
-            client,
+            client: client.build().context("cannot set up TLS")?,
             rules,
             deadline,
         })
@@ -85,11 +101,8 @@ impl Requester {
         let Ok(url) = Url::parse(request.url.as_str()) else {
             return failed(FailureKind::BlockedAddress, "the URL cannot be called");
         };
-        if !self.rules.allow_host(&url) {
-            return failed(
-                FailureKind::BlockedAddress,
-                "the URL names an address that must not be called",
-            );
+        if let Err(why) = self.rules.judge(&url) {
+            return failed(FailureKind::BlockedAddress, why.to_string());
         }
         let headers = headers(&request);
         let sending = self
@@ -141,6 +154,18 @@ impl Requester {
             status,
         })
     }
+}
+
+fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
+    let shown = file.display();
+    let pem = std::fs::read(file)
+        .with_context(|| format!("setting targets.extra_ca_file: {shown} cannot be read"))?;
+    let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
+    anyhow::ensure!(
+        !certificates.is_empty(),
+        "setting targets.extra_ca_file: {shown} must hold certificates as PEM"
+    );
+    Ok(certificates)
 }
 
 fn headers(request: &Request<'_>) -> HeaderMap {

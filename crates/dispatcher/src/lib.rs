@@ -19,7 +19,9 @@ mod decision;
 mod gauges;
 mod lanes;
 pub mod maintenance;
+mod names;
 mod operations;
+mod origins;
 mod poison;
 pub mod reconciler;
 mod recorder;
@@ -29,11 +31,14 @@ mod trials;
 mod whereabouts;
 mod worker;
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_broker::contract::{Publisher, Source};
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::rate::Rate;
 use hookline_core::retry::RetrySchedule;
 use hookline_core::target::TargetRules;
 use hookline_runtime::settings::Settings;
@@ -62,6 +67,12 @@ pub struct Policy {
     pub schedule: RetrySchedule,
     /// Where requests may go.
     pub rules: TargetRules,
+    /// Who is asked for the addresses of names; nobody stands for the system's name servers.
+    pub name_servers: Vec<SocketAddr>,
+    /// A file of certificates that are trusted besides the system's.
+    pub extra_ca_file: Option<PathBuf>,
+    /// How often one origin is called at most.
+    pub origin_rate: Option<Rate>,
     /// How long a request may take, from the connection to the last byte that counts.
     pub deadline: Duration,
     /// How many requests are made at once.
@@ -85,6 +96,9 @@ impl From<&Settings> for Policy {
         Self {
             schedule: settings.retry.schedule.clone(),
             rules: settings.targets.rules(),
+            name_servers: settings.targets.name_servers.clone(),
+            extra_ca_file: settings.targets.extra_ca_file.clone(),
+            origin_rate: settings.targets.origin_rate(),
             deadline: dispatcher.deadline,
             slots: dispatcher.slots,
             // Everything in our hands is either waiting or in flight.
@@ -113,9 +127,9 @@ impl From<&Policy> for Limits {
 /// flight is finished and recorded, or given up and handed back when it is late.
 ///
 /// # Errors
-/// When no HTTP client can be made, say because the system has no trusted certificates.
+/// When no HTTP client can be made, say because a file of certificates cannot be read.
 pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<()> {
-    let requester = attempt::Requester::new(dispatcher.policy.rules, dispatcher.policy.deadline)?;
+    let requester = attempt::Requester::new(&dispatcher.policy)?;
     let operations = operations::start(dispatcher.clone(), shutdown.late.clone());
     let recorder = recorder::start(dispatcher.clone(), operations, shutdown.late.clone());
     let (recorder, recording) = recorder;

@@ -2,7 +2,7 @@
 //! attempt for each that is owed.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
@@ -11,6 +11,7 @@ use hookline_broker::contract::{Source, Taken};
 use hookline_core::delivery::{Origin, OwedAttempt};
 use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
 use hookline_core::retry::{Made, Next, after};
+use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_runtime::fault;
@@ -29,6 +30,7 @@ use crate::caller::Caller;
 use crate::decision::{Task, decide};
 use crate::gauges::Gauges;
 use crate::lanes::{Excess, Finish, Kin, Lanes, Limits, Ticket, Verdict};
+use crate::origins::Origins;
 use crate::recorder::{Finished, Recorder, Result, unavailable};
 use crate::trials::Trials;
 use crate::whereabouts::Whereabouts;
@@ -49,6 +51,7 @@ pub(crate) struct Worker {
     recorder: Recorder,
     bodies: Cache<EventKey, Body>,
     whereabouts: Whereabouts,
+    origins: Option<Mutex<Origins>>,
     in_flight: TaskTracker,
     late: CancellationToken,
     over: mpsc::UnboundedSender<Over>,
@@ -81,6 +84,14 @@ struct Ready {
     credentials: Credentials,
 }
 
+/// Why a request that is owed is not made.
+enum Unready {
+    /// It has to wait that long.
+    Until(Duration),
+    /// It can never be made; and what is wrong.
+    Ever(String),
+}
+
 /// A message that left its lane.
 enum Turn {
     /// Its request may start.
@@ -102,6 +113,8 @@ impl Worker {
             .max_capacity(dispatcher.policy.body_cache_bytes)
             .weigher(|_, body: &Body| u32::try_from(body.bytes.len()).unwrap_or(u32::MAX))
             .build();
+        let origins = dispatcher.policy.origin_rate.map(Origins::new);
+        let origins = origins.map(Mutex::new);
         let (over, overs) = mpsc::unbounded_channel();
         let worker = Self {
             dispatcher,
@@ -109,6 +122,7 @@ impl Worker {
             recorder,
             bodies,
             whereabouts: Whereabouts::default(),
+            origins,
             in_flight: TaskTracker::new(),
             late,
             over,
@@ -328,20 +342,13 @@ impl Worker {
         for (engaged, turn) in turns {
             let found = loaded.remove(&engaged.message.message.delivery);
             let result = match (decide(&engaged.message, found, now), turn) {
-                (Task::Attempt(owed), Turn::Start(slot)) => match store.open(&owed.sealed) {
-                    Ok(credentials) => {
-                        attempts.push((engaged, Ready { owed, credentials }, slot));
+                (Task::Attempt(owed), Turn::Start(slot)) => match self.ready(owed) {
+                    Ok(ready) => {
+                        attempts.push((engaged, ready, slot));
                         continue;
                     }
-                    // Another start of this service may have the key. It uses up no attempt.
-                    Err(why @ Unopened::UnknownKey(_)) => {
-                        tracing::error!(delivery.id = %engaged.message.message.delivery,
-                            subscription.id = %owed.subscription, error = %why,
-                            "put off a delivery whose secret or headers cannot be opened");
-                        Result::Parked(WITHOUT_KEY)
-                    }
-                    Err(why @ Unopened::Broken) => {
-                        let reason = format!("its secret or a header cannot be opened: {why}");
+                    Err(Unready::Until(delay)) => Result::Parked(delay),
+                    Err(Unready::Ever(reason)) => {
                         self.dispatcher.bury(engaged.message, &reason).await;
                         continue;
                     }
@@ -359,6 +366,37 @@ impl Worker {
         }
         self.attempt_all(attempts, shutdown).await;
         tests
+    }
+
+    /// What its request needs; if it cannot be made now, why not.
+    fn ready(&self, owed: Box<Owed>) -> std::result::Result<Ready, Unready> {
+        self.begin(&owed.url).map_err(Unready::Until)?;
+        match self.dispatcher.store.open(&owed.sealed) {
+            Ok(credentials) => Ok(Ready { owed, credentials }),
+            // Another start of this service may have the key. It uses up no attempt.
+            Err(why @ Unopened::UnknownKey(_)) => {
+                tracing::error!(
+                    subscription.id = %owed.subscription,
+                    error = %why,
+                    "put off a delivery whose secret or headers cannot be opened"
+                );
+                Err(Unready::Until(WITHOUT_KEY))
+            }
+            Err(why @ Unopened::Broken) => Err(Unready::Ever(format!(
+                "its secret or a header cannot be opened: {why}"
+            ))),
+        }
+    }
+
+    /// Whether the target's origin may be called once more now; if not, for how long to wait.
+    fn begin(&self, url: &TargetUrl) -> std::result::Result<(), Duration> {
+        match &self.origins {
+            Some(origins) => {
+                let mut origins = origins.lock().unwrap_or_else(PoisonError::into_inner);
+                origins.begin(url, Instant::now())
+            }
+            None => Ok(()),
+        }
     }
 
     async fn attempt_all(

@@ -10,17 +10,18 @@ mod load;
 mod refused;
 mod secret_url;
 mod secrets;
+mod targets;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use hookline_core::retry::RetrySchedule;
-use hookline_core::target::{Networks, Schemes, TargetRules};
 use serde::Deserialize;
 
 pub use refused::{Refused, SettingsError, Why};
 pub use secret_url::SecretUrl;
 pub use secrets::{GivenKeys, SecretSettings};
+pub use targets::TargetSettings;
 
 /// All settings, by section of the file.
 #[derive(Debug, Clone, Deserialize)]
@@ -131,6 +132,9 @@ pub struct ApiSettings {
     /// Wrong keys that one address may come with in a minute.
     #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
     pub failed_tries_per_minute: u32,
+    /// Test events that one organization may send within a minute.
+    #[serde(deserialize_with = "allowed::number::<1, 100_000, _, _>")]
+    pub max_tests_per_minute: u32,
     /// Threads that serve requests.
     #[serde(deserialize_with = "allowed::number::<1, 256, _, _>")]
     pub workers: usize,
@@ -227,32 +231,6 @@ pub struct ReplaySettings {
     /// Replays that one organization may have running.
     #[serde(deserialize_with = "allowed::number::<1, 1_000, _, _>")]
     pub max_running: u32,
-}
-
-/// `[targets]`: where subscriptions may point.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TargetSettings {
-    /// Whether `http://` will do.
-    pub allow_http: bool,
-    /// Whether private, local and reserved addresses will do.
-    pub allow_private_networks: bool,
-}
-
-impl TargetSettings {
-    /// The rules that they stand for.
-    pub fn rules(&self) -> TargetRules {
-        TargetRules {
-            schemes: match self.allow_http {
-                true => Schemes::HttpToo,
-                false => Schemes::HttpsOnly,
-            },
-            networks: match self.allow_private_networks {
-                true => Networks::Any,
-                false => Networks::Public,
-            },
-        }
-    }
 }
 
 /// `[retention]`: how long things are kept.

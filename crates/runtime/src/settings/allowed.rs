@@ -3,10 +3,13 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_core::retry::{InvalidSchedule, RetrySchedule};
+use hookline_core::target::IpNet;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use tracing_subscriber::EnvFilter;
@@ -120,6 +123,62 @@ pub(super) fn retry_schedule<'de, D: Deserializer<'de>>(
         .collect::<Result<Vec<_>, _>>()
         .and_then(RetrySchedule::new)
         .map_err(D::Error::custom)
+}
+
+/// A list whose every item `read` can make something of.
+fn list<'de, I: Deserialize<'de>, T, D: Deserializer<'de>>(
+    from: D,
+    allowed: &str,
+    read: impl Fn(I) -> Option<T>,
+) -> Result<Vec<T>, D::Error> {
+    let items = Vec::<I>::deserialize(from).ok();
+    let read_all = |items: Vec<I>| items.into_iter().map(read).collect();
+    items
+        .and_then(read_all)
+        .ok_or_else(|| D::Error::custom(allowed))
+}
+
+pub(super) fn ports<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[u16]>, D::Error> {
+    let allowed = "must be a list of ports from 1 to 65535 such as [443, 8443]";
+    let ports = list(from, allowed, |port: i64| {
+        u16::try_from(port).ok().filter(|port| *port > 0)
+    })?;
+    match ports.is_empty() {
+        true => Err(D::Error::custom(allowed)),
+        false => Ok(ports.into()),
+    }
+}
+
+/// A network whose address goes on behind its prefix is a typing error, and one that lets in more
+/// than was meant.
+pub(super) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[IpNet]>, D::Error> {
+    let allowed = "must be a list of networks such as [\"10.20.0.0/16\", \"fd12:3456::/32\"], with zeros behind \
+         the prefix";
+    let networks = list(from, allowed, |text: String| {
+        let network: IpNet = text.parse().ok()?;
+        (network.trunc() == network).then_some(network)
+    });
+    networks.map(Into::into)
+}
+
+pub(super) fn name_servers<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Vec<SocketAddr>, D::Error> {
+    const PORT: u16 = 53;
+    let allowed =
+        "must be a list of IP addresses, with or without a port, such as [\"10.0.0.2:53\"]";
+    list(from, allowed, |text: String| {
+        let address = text.parse::<IpAddr>();
+        let with_port = address.map(|address| SocketAddr::new(address, PORT));
+        with_port.or_else(|_| text.parse()).ok()
+    })
+}
+
+/// A file that is read later; no text stands for none.
+pub(super) fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
+    text(from, "must be the path of a file", |text| {
+        Some((!text.is_empty()).then(|| PathBuf::from(text)))
+    })
 }
 
 pub(super) fn log_format<'de, D: Deserializer<'de>>(from: D) -> Result<LogFormat, D::Error> {

@@ -4,6 +4,7 @@ use insta::assert_snapshot;
 use tempfile::NamedTempFile;
 
 use hookline_core::retry::RetrySchedule;
+use hookline_core::target::IpNet;
 
 use super::*;
 use crate::settings::LogFormat;
@@ -15,6 +16,10 @@ fn environment(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
 
 fn from_environment(variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
     Settings::load_with(None, environment(variables))
+}
+
+fn network(text: &str) -> IpNet {
+    text.parse().unwrap()
 }
 
 fn file(text: &str) -> NamedTempFile {
@@ -72,6 +77,17 @@ fn a_variable_is_read_as_its_setting_is() {
     let settings = from_environment(&[
         ("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1, 2,3]"),
         ("HOOKLINE__TARGETS__ALLOW_HTTP", "true"),
+        (
+            "HOOKLINE__TARGETS__ALLOW_NETWORKS",
+            r#"[10.20.0.0/16, "fd12::/32"]"#,
+        ),
+        ("HOOKLINE__TARGETS__PORTS", "[443,8443]"),
+        (
+            "HOOKLINE__TARGETS__NAME_SERVERS",
+            r#"["10.0.0.2", "[fd12::1]:5353"]"#,
+        ),
+        ("HOOKLINE__TARGETS__EXTRA_CA_FILE", "/etc/ca.pem"),
+        ("HOOKLINE__TARGETS__MAX_PER_SECOND_PER_ORIGIN", "0"),
         ("HOOKLINE__LOG__FORMAT", "json"),
         ("HOOKLINE__LOG__LEVEL", "warn,hookline_ingest=debug"),
         ("HOOKLINE__API__LISTEN", "[::1]:80"),
@@ -81,6 +97,16 @@ fn a_variable_is_read_as_its_setting_is() {
     let schedule = RetrySchedule::new(vec![1, 2, 3]).unwrap();
     assert_eq!(settings.retry.schedule, schedule);
     assert!(settings.targets.allow_http);
+    let targets = &settings.targets;
+    assert_eq!(
+        targets.allow_networks[..],
+        [network("10.20.0.0/16"), network("fd12::/32")]
+    );
+    assert_eq!(targets.ports[..], [443, 8443]);
+    let servers = ["10.0.0.2:53", "[fd12::1]:5353"].map(|server| server.parse().unwrap());
+    assert_eq!(targets.name_servers[..], servers);
+    assert_eq!(targets.extra_ca_file, Some("/etc/ca.pem".into()));
+    assert_eq!(targets.origin_rate(), None);
     assert_eq!(settings.log.format, LogFormat::Json);
     assert_eq!(settings.api.listen.port(), 80);
     assert!(settings.start.wait_for_peers.is_zero());
@@ -114,6 +140,12 @@ fn a_bad_value_is_named_with_its_origin_and_what_is_allowed() {
         refused("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[5, soon]"),
         refused("HOOKLINE__RETRY__SCHEDULE_SECONDS", "5"),
         refused("HOOKLINE__TARGETS__ALLOW_HTTP", "yes"),
+        refused("HOOKLINE__TARGETS__PORTS", "[]"),
+        refused("HOOKLINE__TARGETS__PORTS", "[443, 65536]"),
+        refused("HOOKLINE__TARGETS__ALLOW_NETWORKS", "[10.0.0.0]"),
+        refused("HOOKLINE__TARGETS__ALLOW_NETWORKS", "[10.0.0.1/8]"),
+        refused("HOOKLINE__TARGETS__NAME_SERVERS", "[localhost]"),
+        refused("HOOKLINE__TARGETS__MAX_PER_SECOND_PER_ORIGIN", "-1"),
         refused("HOOKLINE__LOG__LEVEL", "inof"),
         refused("HOOKLINE__LOG__LEVEL", "a=b=c"),
         refused_file("[retention]\ndays = 0\n"),
@@ -133,6 +165,12 @@ fn a_bad_value_is_named_with_its_origin_and_what_is_allowed() {
     setting retry.schedule_seconds = [5, "soon"] (from HOOKLINE__RETRY__SCHEDULE_SECONDS) is not allowed: it must be a list of whole seconds such as [5, 30, 120]
     setting retry.schedule_seconds = 5 (from HOOKLINE__RETRY__SCHEDULE_SECONDS) is not allowed: it must be a list of whole seconds such as [5, 30, 120]
     setting targets.allow_http = "yes" (from HOOKLINE__TARGETS__ALLOW_HTTP) is not allowed: it must be true or false
+    setting targets.ports = [] (from HOOKLINE__TARGETS__PORTS) is not allowed: it must be a list of ports from 1 to 65535 such as [443, 8443]
+    setting targets.ports = [443, 65536] (from HOOKLINE__TARGETS__PORTS) is not allowed: it must be a list of ports from 1 to 65535 such as [443, 8443]
+    setting targets.allow_networks = ["10.0.0.0"] (from HOOKLINE__TARGETS__ALLOW_NETWORKS) is not allowed: it must be a list of networks such as ["10.20.0.0/16", "fd12:3456::/32"], with zeros behind the prefix
+    setting targets.allow_networks = ["10.0.0.1/8"] (from HOOKLINE__TARGETS__ALLOW_NETWORKS) is not allowed: it must be a list of networks such as ["10.20.0.0/16", "fd12:3456::/32"], with zeros behind the prefix
+    setting targets.name_servers = ["localhost"] (from HOOKLINE__TARGETS__NAME_SERVERS) is not allowed: it must be a list of IP addresses, with or without a port, such as ["10.0.0.2:53"]
+    setting targets.max_per_second_per_origin = -1 (from HOOKLINE__TARGETS__MAX_PER_SECOND_PER_ORIGIN) is not allowed: it must be from 0 to 1000000
     setting log.level = "inof" (from HOOKLINE__LOG__LEVEL) is not allowed: it must be error, warn, info, debug, trace or off, also by module: info,hookline_dispatcher=debug
     setting log.level = "a=b=c" (from HOOKLINE__LOG__LEVEL) is not allowed: it must be error, warn, info, debug, trace or off, also by module: info,hookline_dispatcher=debug
     setting retention.days = 0 (from FILE) is not allowed: it must be from 1 to 3650
@@ -152,7 +190,7 @@ fn all_bad_settings_are_named_at_once() {
     let error = Settings::load_with(Some(file.path()), variables).unwrap_err();
     let path = file.path().display().to_string();
     assert_snapshot!(error.to_string().replace(&path, "FILE").replace("; ", ";\n"), @r#"
-    setting api.speed (from FILE) is unknown: [api] has burst_per_key, failed_tries_per_minute, listen, max_subscriptions, request_deadline_ms, requests_per_second_per_key, workers;
+    setting api.speed (from FILE) is unknown: [api] has burst_per_key, failed_tries_per_minute, listen, max_subscriptions, max_tests_per_minute, request_deadline_ms, requests_per_second_per_key, workers;
     setting admin.port (from HOOKLINE__ADMIN__PORT) is unknown: [admin] has listen;
     setting admin.listen = "here" (from HOOKLINE__ADMIN__LISTEN) is not allowed: it must be an IP address and a port such as 127.0.0.1:8080;
     setting api.workers = 0 (from FILE) is not allowed: it must be from 1 to 256

@@ -1,0 +1,155 @@
+//! How often something may happen, for each of many keys.
+//!
+//! A key has one number: the moment until which its past has used up its rate (the generic cell
+//! rate algorithm). So a key takes a few bytes, and none once that moment has passed.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// How many keys are kept at most. They come from outside; beyond that all are forgotten, which
+/// for a moment is milder than the rate and takes no more memory.
+const KEYS: usize = 65_536;
+
+/// Below this nobody looks for keys to forget.
+const FEW: usize = 1_024;
+
+/// So many within a time, and all of them at once if need be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    interval: Duration,
+    burst: u32,
+}
+
+impl Rate {
+    /// `count` within `time`; one at least.
+    pub fn new(count: u32, time: Duration) -> Self {
+        let burst = count.max(1);
+        Self {
+            interval: time / burst,
+            burst,
+        }
+    }
+}
+
+/// What has happened lately, by key.
+#[derive(Debug)]
+pub struct Rates<K> {
+    rate: Rate,
+    used_until: HashMap<K, Instant>,
+    look_again_at: usize,
+}
+
+impl<K: Eq + Hash> Rates<K> {
+    /// Nothing has happened yet.
+    pub fn new(rate: Rate) -> Self {
+        Self {
+            rate,
+            used_until: HashMap::new(),
+            look_again_at: FEW,
+        }
+    }
+
+    /// Counts one more of `key`, if the rate has room for it.
+    ///
+    /// # Errors
+    /// How long until it has, where it has none.
+    pub fn take(&mut self, key: K, now: Instant) -> Result<(), Duration> {
+        self.forget_the_idle(now);
+        let Rate { interval, burst } = self.rate;
+        let until = self.used_until.entry(key).or_insert(now);
+        let used = until.saturating_duration_since(now);
+        let room = interval * (burst - 1);
+        if used > room {
+            return Err(used - room);
+        }
+        *until = (*until).max(now) + interval;
+        Ok(())
+    }
+
+    /// Gives `key` the next moment that nobody else has, from `first` on; they are one interval
+    /// apart.
+    pub fn book(&mut self, key: K, first: Instant) -> Instant {
+        self.forget_the_idle(first);
+        let until = self.used_until.entry(key).or_insert(first);
+        let booked = (*until).max(first);
+        *until = booked + self.rate.interval;
+        booked
+    }
+
+    fn forget_the_idle(&mut self, now: Instant) {
+        if self.used_until.len() < self.look_again_at {
+            return;
+        }
+        self.used_until.retain(|_, until| *until > now);
+        if self.used_until.len() >= KEYS {
+            self.used_until.clear();
+        }
+        self.look_again_at = (2 * self.used_until.len()).clamp(FEW, KEYS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_key_has_its_rate_and_costs_no_other_key() {
+        let mut rates = Rates::new(Rate::new(4, SECOND));
+        let start = Instant::now();
+        let taken = (0..10).filter(|_| rates.take("a", start).is_ok()).count();
+        assert_eq!(taken, 4);
+        assert_eq!(rates.take("a", start), Err(SECOND / 4));
+        assert!(rates.take("b", start).is_ok());
+        let later = start + SECOND / 4;
+        assert!(rates.take("a", later).is_ok());
+        assert!(rates.take("a", later).is_err());
+        assert!(rates.take("a", start + 60 * SECOND).is_ok());
+    }
+
+    #[test]
+    fn in_the_long_run_nobody_has_more_than_the_rate() {
+        let mut rates = Rates::new(Rate::new(50, SECOND));
+        let start = Instant::now();
+        let taken = (0..10_000)
+            .map(|millisecond| start + Duration::from_millis(millisecond))
+            .filter(|now| rates.take((), *now).is_ok())
+            .count();
+        assert!((500..=550).contains(&taken), "{taken} in 10 s");
+    }
+
+    #[test]
+    fn bookings_follow_one_another() {
+        let mut rates = Rates::new(Rate::new(4, SECOND));
+        let start = Instant::now();
+        let booked = [(); 3].map(|()| rates.book("a", start));
+        assert_eq!(booked, [start, start + SECOND / 4, start + SECOND / 2]);
+        let later = start + 60 * SECOND;
+        assert_eq!(rates.book("a", later), later);
+    }
+
+    #[test]
+    fn keys_without_end_take_no_memory_without_end() {
+        let mut rates = Rates::new(Rate::new(1, SECOND));
+        let start = Instant::now();
+        for key in 0..1_000_000_u32 {
+            rates
+                .take(key, start + Duration::from_micros(u64::from(key)))
+                .unwrap();
+            assert!(rates.used_until.len() <= KEYS);
+        }
+    }
+
+    #[test]
+    fn an_idle_key_takes_no_memory() {
+        let mut rates = Rates::new(Rate::new(1, SECOND));
+        let start = Instant::now();
+        for key in 0..FEW {
+            rates.take(key, start).unwrap();
+        }
+        rates.take(FEW, start + 10 * SECOND).unwrap();
+        assert_eq!(rates.used_until.len(), 1);
+    }
+}
