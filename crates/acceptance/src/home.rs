@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use crate::client::Client;
 use crate::peers::Peers;
-use crate::process::{Process, free_port, hookline};
+use crate::process::{Memory, Process, free_port, hookline};
 use crate::tenant::Tenant;
 use crate::waiting::until;
 
@@ -346,6 +346,17 @@ impl Home {
             Some(admin) => get_status(&format!("http://127.0.0.1:{admin}/readyz")).await,
             None => 0,
         }
+    }
+
+    /// How much memory a part holds.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn memory(&self, part: Part) -> anyhow::Result<Memory> {
+        let part = self.process_of(part);
+        let all = self.running.lock().await;
+        let running = all.iter().find(|running| running.part == part);
+        running.context("it does not run")?.process.memory()
     }
 
     /// The admin listener of a part, such as `http://127.0.0.1:9090`.

@@ -4,9 +4,11 @@
 //! A sentence is a function that is given a home. It makes an organization of its own there, so
 //! that many run side by side; one that kills or cuts things starts a home of its own.
 
+pub mod authority;
 pub mod chaos;
 pub mod client;
 pub mod home;
+pub mod name_server;
 pub mod operators;
 pub mod peers;
 pub mod process;

@@ -16,6 +16,15 @@ pub struct Process {
     log: PathBuf,
 }
 
+/// Memory of a process in KiB.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// Now.
+    pub now: u64,
+    /// At most, since it started.
+    pub peak: u64,
+}
+
 /// The path of one of the workspace's binaries. They stand beside this program, and one level above
 /// a test.
 ///
@@ -128,6 +137,24 @@ impl Process {
     /// Its id; none when it has ended.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
+    }
+
+    /// How much memory it holds now and has held at most, in KiB, as Linux counts it.
+    ///
+    /// # Errors
+    /// When it has ended, or the system does not tell.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
+        let id = self.child.id().context("the process has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let kib = |name: &str| -> anyhow::Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let value = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+            Ok(value.context("no such line")?.trim().parse()?)
+        };
+        Ok(Memory {
+            now: kib("VmRSS:")?,
+            peak: kib("VmHWM:")?,
+        })
     }
 
     /// Whether it runs.

@@ -1,11 +1,11 @@
 //! A receiver below HTTP: it is handed each connection and does with it what no server library
 //! would.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 /// A port of loopback that somebody misbehaves on.
@@ -23,7 +23,19 @@ impl RawReceiver {
         F: Fn(TcpStream) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), behaviour).await
+    }
+
+    /// The same at an address of loopback.
+    ///
+    /// # Errors
+    /// When it is taken.
+    pub async fn at<F, Fut>(address: SocketAddr, behaviour: F) -> anyhow::Result<Self>
+    where
+        F: Fn(TcpStream) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await?;
         let port = listener.local_addr()?.port();
         let behaviour = Arc::new(behaviour);
         tokio::spawn(async move {
@@ -67,7 +79,7 @@ impl RawReceiver {
 ///
 /// # Errors
 /// When it breaks off.
-pub async fn read_request(connection: &mut TcpStream) -> anyhow::Result<Vec<u8>> {
+pub async fn read_request(connection: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<Vec<u8>> {
     let mut read = Vec::new();
     loop {
         anyhow::ensure!(

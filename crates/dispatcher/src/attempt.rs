@@ -234,17 +234,19 @@ fn failure(error: &reqwest::Error) -> Failure {
     }
 }
 
-/// A receiver that hangs up before a request could be made has not spoken TLS: in the plain there
-/// is nothing to be said until then.
+/// A receiver that hangs up before a request could be made has not spoken TLS. In the plain there
+/// is nothing to be said until then, and a reset that fast is no connection.
 fn no_connection(error: &reqwest::Error) -> (FailureKind, String) {
     let is = |kind: io::ErrorKind| {
         chain(error)
             .filter_map(|cause| cause.downcast_ref::<io::Error>())
             .any(|cause| cause.kind() == kind)
     };
+    let encrypted = error.url().is_none_or(|url| url.scheme() == "https");
     let (kind, message) = if is(io::ErrorKind::ConnectionRefused) {
         (FailureKind::Connect, "the connection was refused")
-    } else if is(io::ErrorKind::UnexpectedEof) || is(io::ErrorKind::ConnectionReset) {
+    } else if encrypted && (is(io::ErrorKind::UnexpectedEof) || is(io::ErrorKind::ConnectionReset))
+    {
         (FailureKind::Tls, "no TLS session: the receiver hung up")
     } else {
         (FailureKind::Connect, "no connection")

@@ -53,6 +53,7 @@ impl Dev {
         let mut settings = Settings::load(self.config.as_deref())?;
         settings.targets.allow_http = true;
         settings.targets.allow_private_networks = true;
+        settings.targets.max_per_second_per_origin = 0;
         settings.admin.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let keys = settings.secrets.given()?;
         let listener = admin::listen("--listen", self.listen)?;

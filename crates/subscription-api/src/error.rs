@@ -46,6 +46,8 @@ pub(crate) enum ApiError {
     TooFast { wait: Duration },
     #[error("this address has come with too many wrong API keys; try again later")]
     TooManyTries { wait: Duration },
+    #[error("the organization has sent too many test events; try again later")]
+    TooManyTests { wait: Duration },
     #[error("the request came from Hookline itself; it does not call itself in a circle")]
     Circle,
     #[error("a part of the service is not available; try again shortly")]
@@ -113,7 +115,10 @@ impl ApiError {
                 "urn:hookline:problem:validation",
                 "The request is not valid",
             ),
-            Self::TooManyRequests | Self::TooFast { .. } | Self::TooManyTries { .. } => (
+            Self::TooManyRequests
+            | Self::TooFast { .. }
+            | Self::TooManyTries { .. }
+            | Self::TooManyTests { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "urn:hookline:problem:too-many-requests",
                 "Too many requests",
@@ -171,7 +176,7 @@ impl ApiError {
                 Some((header::ALLOW, HeaderValue::from_str(allow).ok()?))
             }
             Self::TooManyRequests => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            Self::TooFast { wait } | Self::TooManyTries { wait } => {
+            Self::TooFast { wait } | Self::TooManyTries { wait } | Self::TooManyTests { wait } => {
                 // Rounded up: who comes back then gets in.
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 Some((header::RETRY_AFTER, seconds.max(1).into()))

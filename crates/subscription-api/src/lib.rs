@@ -28,6 +28,7 @@ mod rates;
 mod routes;
 mod server;
 mod strict_json;
+mod test_calls;
 #[cfg(test)]
 mod tests;
 mod tries;
@@ -67,6 +68,8 @@ pub struct ApiSettings {
     pub request_deadline: Duration,
     /// The most subscriptions of an organization.
     pub max_subscriptions: u32,
+    /// The most test events of an organization within a minute; beyond that it is answered with 429.
+    pub max_tests_per_minute: u32,
     /// The most requests of one API key at the same time; beyond that it is answered with 429.
     pub max_requests_per_key: u32,
     /// The most replays that an organization may have running.
@@ -84,6 +87,7 @@ impl Default for ApiSettings {
         Self {
             request_deadline: Duration::from_secs(5),
             max_subscriptions: 1_000,
+            max_tests_per_minute: 60,
             max_requests_per_key: 256,
             max_running_replays: 5,
             requests_of_key: Rate::new(5_000, 10_000),
@@ -107,6 +111,7 @@ impl From<&Settings> for ApiSettings {
                 Duration::from_secs(60),
                 settings.api.failed_tries_per_minute,
             ),
+            max_tests_per_minute: settings.api.max_tests_per_minute,
             workers: settings.api.workers,
             ..Self::default()
         }

@@ -17,6 +17,7 @@ use crate::in_flight::InFlight;
 use crate::last_use::LastUse;
 use crate::observe::{self, Durations};
 use crate::rates::Rates;
+use crate::test_calls::TestCalls;
 use crate::tries::Tries;
 use crate::underway::Underway;
 use crate::{Api, circle, routes};
@@ -50,6 +51,8 @@ pub(crate) struct Service {
     pub(crate) tries: Arc<Tries>,
     /// When each key was used.
     pub(crate) last_use: LastUse,
+    /// The test calls lately, by organization.
+    pub(crate) test_calls: TestCalls,
     /// The room for bodies.
     pub(crate) bodies: BodyRoom,
     durations: Durations,
@@ -64,6 +67,7 @@ impl Service {
             requests: Arc::new(Rates::new(api.settings.requests_of_key)),
             tries: Arc::new(Tries::new(api.settings.failed_tries)),
             last_use: LastUse::default(),
+            test_calls: TestCalls::new(api.settings.max_tests_per_minute),
             api: Arc::new(api),
             in_flight: InFlight::default(),
             bodies: BodyRoom::default(),

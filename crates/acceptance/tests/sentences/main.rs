@@ -17,6 +17,7 @@ mod delivering;
 mod embedded_queue;
 mod failing;
 mod fairness;
+mod hostile;
 mod outages;
 mod poison;
 mod publishing;
@@ -48,6 +49,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_subscriptions::shared(),
             api_test_calls::shared(),
             delivering::shared(),
+            hostile::shared(),
             publishing::shared(),
             receiving::shared(),
             replays::shared(),
@@ -65,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
             replays::alone(),
             poison::alone(),
             secrets::alone(),
+            hostile::alone(),
             starting::alone(),
             stopping::alone(),
             tracing::alone(),

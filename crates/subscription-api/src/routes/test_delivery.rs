@@ -1,6 +1,6 @@
 //! A test: one event to one subscription, whatever it wants, also while it is inactive, sent once.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_broker::contract::Scheduled;
@@ -34,7 +34,8 @@ pub(crate) struct TestSent {
 /// Send a test event to a subscription.
 ///
 /// A `workflow.completed` event to this subscription alone, whatever its `events`, also while it
-/// is inactive. It is not retried and appears in the subscription's logs.
+/// is inactive. It is not retried and appears in the subscription's logs. An organization may send
+/// so many within a minute, by default 60; then it is answered with 429 and `Retry-After`.
 #[utoipa::path(
     post, path = "/webhooks/{id}/test", tag = "Subscriptions", operation_id = "testWebhook",
     params(("id" = i64, Path, description = "The subscription")),
@@ -47,6 +48,10 @@ pub(crate) async fn send(
     PathId(id): PathId,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
+    service
+        .test_calls
+        .take(&caller.organization, Instant::now())
+        .map_err(|wait| ApiError::TooManyTests { wait })?;
     let now = Timestamp::from(SystemTime::now());
     let event = test_event(&caller.organization, Uuid::new_v4(), now)
         .map_err(|error| ApiError::Internal(error.to_string()))?;

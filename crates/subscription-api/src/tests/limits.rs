@@ -169,3 +169,28 @@ async fn a_panic_costs_its_own_request_only() {
     assert!(!answer.text.contains("disco"));
     assert_eq!(world.get("/webhooks").await.status, 200);
 }
+
+#[actix_web::test]
+async fn an_organization_sends_so_many_tests_and_then_is_told_to_wait() {
+    let world = World::with(ApiSettings {
+        max_tests_per_minute: 2,
+        ..ApiSettings::default()
+    })
+    .await;
+    let [one, other] = [world.subscribe("n").await, world.subscribe("m").await];
+    for id in [one, other] {
+        let sent = world.post(&format!("/webhooks/{id}/test"), json!({})).await;
+        assert_eq!(sent.status, 202);
+    }
+    let refused = world
+        .post(&format!("/webhooks/{one}/test"), json!({}))
+        .await;
+    refused.is_problem(429);
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=30).contains(&wait), "{wait} s");
+    assert_eq!(world.get("/webhooks").await.status, 200);
+    let elsewhere = TestRequest::post()
+        .uri(&format!("/webhooks/{one}/test"))
+        .insert_header(("x-org-id", "org_b"));
+    world.send(keyed(elsewhere)).await.is_problem(404);
+}

@@ -74,6 +74,9 @@ async fn only_public_https_targets_are_taken(home: &Home) -> anyhow::Result<()> 
     }
     field.refuses(json!("http://example.com/"), "url").await?;
     field.refuses(json!("HTTP://8.8.8.8/"), "url").await?;
+    field
+        .refuses(json!("https://example.com:8443/"), "url")
+        .await?;
     for outside in [
         "https://example.com",
         "https://8.8.8.8/",
