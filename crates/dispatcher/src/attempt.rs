@@ -72,7 +72,7 @@ impl Requester {
     /// # Errors
     /// When the certificates cannot be read, or TLS cannot be set up.
     pub fn new(policy: &Policy) -> anyhow::Result<Self> {
-        let &Policy { deadline, .. } = policy;
+        let deadline = policy.deadline;
         let rules = policy.rules.clone();
         let names = Names::new(policy.name_servers.clone(), deadline)
             .context("cannot set up the resolution of names")?;
