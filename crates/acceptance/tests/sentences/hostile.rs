@@ -42,6 +42,19 @@ async fn subscribe_all(tenant: &Tenant<'_>, urls: &[String]) -> anyhow::Result<V
     Ok(subscriptions)
 }
 
+/// One test event to each of these URLs, which is not retried: a flood costs the machine enough.
+/// Answers with the log entries, in their order.
+async fn tests(home: &Home, urls: &[String]) -> anyhow::Result<Vec<Value>> {
+    let tenant = home.tenant().await?;
+    let mut entries = Vec::new();
+    for subscription in subscribe_all(&tenant, urls).await? {
+        let test = format!("/webhooks/{subscription}/test");
+        tenant.client.post(&test, &json!({})).await?.expect(202)?;
+        entries.push(tenant.client.wait_for_log(subscription, 1).await?.remove(0));
+    }
+    Ok(entries)
+}
+
 /// One event to each of these URLs; answers with the first log entry of each, in their order.
 async fn first_attempts(home: &Home, urls: &[String]) -> anyhow::Result<Vec<Value>> {
     let tenant = home.tenant().await?;

@@ -8,7 +8,7 @@ use hookline_acceptance::raw::{RawReceiver, read_request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{first_attempts, told};
+use super::{tests, told};
 
 /// Says `first`, then `rest` for as long as somebody listens.
 async fn flood(first: &'static str, rest: &'static str) -> anyhow::Result<RawReceiver> {
@@ -56,7 +56,7 @@ pub(super) async fn endless_heads_and_broken_ones_are_response_errors_at_once(
         receivers.push(RawReceiver::saying(bytes).await?);
     }
     let urls: Vec<_> = receivers.iter().map(RawReceiver::url).collect();
-    let entries = first_attempts(&home, &urls).await?;
+    let entries = tests(&home, &urls).await?;
     for (index, entry) in entries.iter().enumerate() {
         let (status, kind, _) = told(entry);
         ensure!(
@@ -116,7 +116,7 @@ pub(super) async fn a_receiver_that_closes_at_any_stage_is_logged(
         }
     }
     let urls: Vec<_> = receivers.iter().map(RawReceiver::url).collect();
-    let entries = first_attempts(&home, &urls).await?;
+    let entries = tests(&home, &urls).await?;
     for (index, entry) in entries.iter().enumerate() {
         let (status, kind, _) = told(entry);
         // Whoever resets a connection at once may be faster than we notice that there was one.
@@ -191,7 +191,7 @@ pub(super) async fn a_compressed_answer_is_read_as_it_stands(
         }
     })
     .await?;
-    let entries = first_attempts(&home, &[receiver.url()]).await?;
+    let entries = tests(&home, &[receiver.url()]).await?;
     ensure!(
         told(&entries[0]) == ("success", None, Some(200)),
         "{}",
