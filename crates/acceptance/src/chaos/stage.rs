@@ -8,7 +8,7 @@ use super::receivers::DEADLINE;
 use super::schedule::{Blow, Scene, Target};
 use super::servers::{Server, Servers};
 use crate::client::Client;
-use crate::home::Kind;
+use crate::home::{Kind, MASTER_KEY};
 use crate::process::{free_port, hookline};
 use crate::waiting::until;
 use anyhow::Context as _;
@@ -18,7 +18,8 @@ const ORGANIZATIONS: [&str; 2] = ["org_left", "org_right"];
 
 /// Short waits, and enough of them: an attempt may fail because somebody was frozen meanwhile. The
 /// reconciler must not be what makes a run pass, so it is given nothing to do.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
+    ("HOOKLINE__SECRETS__KEYS", MASTER_KEY),
     ("HOOKLINE__TARGETS__ALLOW_HTTP", "true"),
     ("HOOKLINE__TARGETS__ALLOW_PRIVATE_NETWORKS", "true"),
     (
