@@ -1,49 +1,48 @@
 //! Takes messages into lanes, asks the store what they mean when their turn comes, and starts an
 //! attempt for each that is owed.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod loading;
+mod making;
+mod slot;
+
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use hookline_broker::contract::{Source, Taken};
+use hookline_broker::contract::Taken;
 use hookline_core::delivery::{Origin, OwedAttempt};
-use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
-use hookline_core::retry::{Made, Next, after};
-use hookline_core::target::TargetUrl;
+use hookline_core::ids::{DeliveryId, EventKey};
 use hookline_core::timestamp::Timestamp;
-use hookline_core::trace::TraceParent;
-use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
-use hookline_runtime::telemetry::{continue_trace, trace_of};
-use hookline_store::{AttemptRecord, Body, Credentials, Follow, Owed, StoreError, Unopened};
+use hookline_store::{Body, StoreError};
 use moka::future::Cache;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
-use crate::attempt::{Request, Requester};
+use crate::Dispatcher;
+use crate::attempt::Requester;
 use crate::busy::{Busy, Engaged};
 use crate::caller::Caller;
 use crate::decision::{Task, decide};
 use crate::gauges::Gauges;
-use crate::lanes::{Excess, Finish, Kin, Lanes, Limits, Ticket, Verdict};
+use crate::lanes::{Excess, Lanes, Limits};
 use crate::origins::Origins;
 use crate::recorder::{Finished, Recorder, Result, unavailable};
 use crate::trials::Trials;
 use crate::whereabouts::Whereabouts;
-use crate::{Dispatcher, Policy};
+
+use making::Unready;
+use slot::{Over, Slot};
+
+pub(crate) use slot::Overs;
 
 /// How many messages are asked about at once.
 const BATCH: usize = 256;
 
 /// For how long a test waits when another one of its subscription is about to be sent.
 const BEHIND_ANOTHER_TEST: Duration = Duration::from_secs(1);
-
-/// How long a delivery is put off whose master key this process does not have.
-const WITHOUT_KEY: Duration = Duration::from_secs(60);
 
 pub(crate) struct Worker {
     dispatcher: Dispatcher,
@@ -55,41 +54,6 @@ pub(crate) struct Worker {
     in_flight: TaskTracker,
     late: CancellationToken,
     over: mpsc::UnboundedSender<Over>,
-}
-
-/// A request is over; or there was none.
-struct Over {
-    ticket: Ticket,
-    finish: Option<Finish>,
-}
-
-/// A slot, which is given back when this is dropped.
-struct Slot {
-    over: mpsc::UnboundedSender<Over>,
-    ticket: Ticket,
-    finish: Option<Finish>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let Self { ticket, finish, .. } = *self;
-        // Nobody listens any more when the process stops.
-        let _ = self.over.send(Over { ticket, finish });
-    }
-}
-
-/// What a request needs but for its body.
-struct Ready {
-    owed: Box<Owed>,
-    credentials: Credentials,
-}
-
-/// Why a request that is owed is not made.
-enum Unready {
-    /// It has to wait that long.
-    Until(Duration),
-    /// It can never be made; and what is wrong.
-    Ever(String),
 }
 
 /// A message that left its lane.
@@ -242,39 +206,6 @@ impl Worker {
         );
     }
 
-    /// Finds out with whom each message shares. The store is asked about subscriptions that are
-    /// not known yet; should it refuse, they share with one another.
-    async fn sort(
-        &mut self,
-        messages: Vec<Engaged>,
-        shutdown: &CancellationToken,
-    ) -> Vec<(Engaged, Kin)> {
-        let unknown: HashMap<SubscriptionId, DeliveryId> = messages
-            .iter()
-            .map(|engaged| engaged.message.message)
-            .filter(|owed| self.whereabouts.of(owed.subscription).is_none())
-            .map(|owed| (owed.subscription, owed.delivery))
-            .collect();
-        if !unknown.is_empty() {
-            let ids: Vec<DeliveryId> = unknown.into_values().collect();
-            let store = &self.dispatcher.store;
-            let found = keep_on(shutdown, "load targets", unavailable, || {
-                store.owed(ids.clone())
-            });
-            if let Ended::Done(found) = found.await {
-                found.values().for_each(|owed| self.whereabouts.learn(owed));
-            }
-        }
-        let of = |engaged: &Engaged| self.whereabouts.of(engaged.message.message.subscription);
-        messages
-            .into_iter()
-            .map(|engaged| {
-                let kin = of(&engaged).unwrap_or_default();
-                (engaged, kin)
-            })
-            .collect()
-    }
-
     /// A test is sent once and somebody waits for what comes of it: it is put off only behind
     /// another test.
     async fn put_first(&self, lanes: &mut Lanes<Engaged>, test: Engaged) {
@@ -368,83 +299,6 @@ impl Worker {
         tests
     }
 
-    /// What its request needs; if it cannot be made now, why not.
-    fn ready(&self, owed: Box<Owed>) -> std::result::Result<Ready, Unready> {
-        self.begin(&owed.url).map_err(Unready::Until)?;
-        match self.dispatcher.store.open(&owed.sealed) {
-            Ok(credentials) => Ok(Ready { owed, credentials }),
-            // Another start of this service may have the key. It uses up no attempt.
-            Err(why @ Unopened::UnknownKey(_)) => {
-                tracing::error!(
-                    subscription.id = %owed.subscription,
-                    error = %why,
-                    "put off a delivery whose secret or headers cannot be opened"
-                );
-                Err(Unready::Until(WITHOUT_KEY))
-            }
-            Err(why @ Unopened::Broken) => Err(Unready::Ever(format!(
-                "its secret or a header cannot be opened: {why}"
-            ))),
-        }
-    }
-
-    /// Whether the target's origin may be called once more now; if not, for how long to wait.
-    fn begin(&self, url: &TargetUrl) -> std::result::Result<(), Duration> {
-        match &self.origins {
-            Some(origins) => {
-                let mut origins = origins.lock().unwrap_or_else(PoisonError::into_inner);
-                origins.begin(url, Instant::now())
-            }
-            None => Ok(()),
-        }
-    }
-
-    async fn attempt_all(
-        &self,
-        attempts: Vec<(Engaged, Ready, Slot)>,
-        shutdown: &CancellationToken,
-    ) {
-        let keys = attempts
-            .iter()
-            .map(|(_, ready, _)| ready.owed.event)
-            .collect();
-        let bodies = match self.bodies(keys, shutdown).await {
-            Ended::Done(bodies) => bodies,
-            ended => {
-                let messages = attempts.into_iter().map(|(engaged, ..)| engaged).collect();
-                return self.give_up(messages, ended).await;
-            }
-        };
-        for (engaged, ready, mut slot) in attempts {
-            let Some(body) = bodies.get(&ready.owed.event).cloned() else {
-                self.dispatcher
-                    .bury(engaged.message, "its event is gone")
-                    .await;
-                continue;
-            };
-            let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
-            let policy = self.dispatcher.policy.clone();
-            let (source, late) = (self.dispatcher.attempts.clone(), self.late.clone());
-            self.in_flight.spawn(async move {
-                let asked = engaged.message.message;
-                fault::point_of("dispatcher::attempt", asked.delivery);
-                let record = tokio::select! {
-                    record = attempt(&requester, &policy, asked, ready, body) => record,
-                    () = late.cancelled() => return abandon(&*source, engaged).await,
-                };
-                fault::point("dispatcher::requested");
-                // A slot is free once its request is over; recording has bounds of its own.
-                slot.finish = Some(Finish {
-                    took: record.took,
-                    verdict: Verdict::from(&record.outcome),
-                });
-                drop(slot);
-                let result = Result::Attempted(Box::new(record));
-                recorder.send(Finished { engaged, result }).await;
-            });
-        }
-    }
-
     /// Puts messages back when the process stops; what the store holds of them and cannot be read
     /// ends as a dead letter.
     async fn give_up<T>(&self, messages: Vec<Engaged>, ended: Ended<T, StoreError>) {
@@ -461,57 +315,7 @@ impl Worker {
                 .await;
         }
     }
-
-    async fn bodies(
-        &self,
-        mut keys: Vec<EventKey>,
-        shutdown: &CancellationToken,
-    ) -> Ended<HashMap<EventKey, Body>, StoreError> {
-        let mut bodies = HashMap::with_capacity(keys.len());
-        keys.sort_unstable();
-        keys.dedup();
-        let mut missing = Vec::new();
-        for key in keys {
-            match self.bodies.get(&key).await {
-                Some(body) => drop(bodies.insert(key, body)),
-                None => missing.push(key),
-            }
-        }
-        if missing.is_empty() {
-            return Ended::Done(bodies);
-        }
-        let store = &self.dispatcher.store;
-        let found = keep_on(shutdown, "load bodies", unavailable, || {
-            store.bodies(missing.clone())
-        });
-        match found.await {
-            Ended::Done(found) => {
-                for (key, body) in &found {
-                    self.bodies.insert(*key, body.clone()).await;
-                }
-                bodies.extend(found);
-                Ended::Done(bodies)
-            }
-            ended => ended,
-        }
-    }
 }
-
-/// The process ends before the receiver has answered. Whether it got the request nobody can say: so
-/// the next one makes it again.
-async fn abandon(source: &dyn Source<OwedAttempt>, engaged: Engaged) {
-    let asked = engaged.message.message;
-    tracing::warn!(
-        delivery.id = %asked.delivery,
-        attempt.number = asked.attempt,
-        subscription.id = %asked.subscription,
-        "gave up a request whose receiver had not answered in time; it is made again"
-    );
-    source.release(vec![engaged.message]).await;
-}
-
-/// Where requests say that they are over.
-pub(crate) struct Overs(mpsc::UnboundedReceiver<Over>);
 
 async fn or_never<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
     match future {
@@ -524,83 +328,5 @@ async fn at(moment: Option<tokio::time::Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep_until(moment).await,
         None => std::future::pending().await,
-    }
-}
-
-async fn attempt(
-    requester: &Requester,
-    policy: &Policy,
-    owed: OwedAttempt,
-    ready: Ready,
-    body: Body,
-) -> AttemptRecord {
-    let Ready {
-        owed: found,
-        credentials,
-    } = ready;
-    let span = tracing::info_span!(
-        "attempt",
-        delivery.id = %owed.delivery,
-        attempt.number = owed.attempt,
-        subscription.id = %found.subscription,
-    );
-    if let Some(trace) = body.trace {
-        continue_trace(&span, trace);
-    }
-    let started = Timestamp::from(SystemTime::now());
-    let clock = tokio::time::Instant::now();
-    let outcome = requester
-        .send(Request {
-            delivery: owed.delivery,
-            attempt: owed.attempt,
-            event_type: found.event_type,
-            url: &found.url,
-            credentials: &credentials,
-            trace: trace_of(&span).unwrap_or_else(|| uncollected(body.trace)),
-            now: started,
-            body: body.bytes,
-        })
-        .instrument(span.clone())
-        .await;
-    let took = clock.elapsed();
-    let (origin, run) = (found.origin, found.run);
-    let made = Made {
-        outcome: &outcome,
-        step: run.step(owed.attempt),
-        origin,
-    };
-    let follow = match after(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
-        Next::Delivered => Follow::Delivered,
-        Next::Again(wait) => Follow::Again {
-            due: started.after(took).after(wait),
-        },
-        Next::Exhausted(why) => Follow::Exhausted(why),
-    };
-    AttemptRecord {
-        owed,
-        origin,
-        run,
-        organization: found.organization,
-        subscription: found.subscription,
-        event: found.event,
-        event_type: found.event_type,
-        url: found.url,
-        outcome,
-        started,
-        took,
-        follow,
-    }
-}
-
-/// Where nobody collects: the publisher's trace in a span of our own, or a trace of our own.
-fn uncollected(trace: Option<TraceParent>) -> TraceParent {
-    let span_id = rand::random();
-    match trace {
-        Some(trace) => trace.child(span_id),
-        None => TraceParent {
-            trace_id: rand::random::<u128>().max(1),
-            span_id: span_id.max(1),
-            flags: 0,
-        },
     }
 }

@@ -1,0 +1,213 @@
+//! One attempt, from what it needs to what came of it.
+
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, SystemTime};
+
+use hookline_broker::contract::Source;
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::retry::{Made, Next, after};
+use hookline_core::target::TargetUrl;
+use hookline_core::timestamp::Timestamp;
+use hookline_core::trace::TraceParent;
+use hookline_runtime::fault;
+use hookline_runtime::patience::Ended;
+use hookline_runtime::telemetry::{continue_trace, trace_of};
+use hookline_store::{AttemptRecord, Body, Credentials, Follow, Owed, Unopened};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::Worker;
+use super::slot::Slot;
+use crate::Policy;
+use crate::attempt::{Request, Requester};
+use crate::busy::Engaged;
+use crate::lanes::{Finish, Verdict};
+use crate::recorder::{Finished, Result};
+
+/// How long a delivery is put off whose master key this process does not have.
+const WITHOUT_KEY: Duration = Duration::from_secs(60);
+
+/// What a request needs but for its body.
+pub(super) struct Ready {
+    owed: Box<Owed>,
+    credentials: Credentials,
+}
+
+/// Why a request that is owed is not made.
+pub(super) enum Unready {
+    /// It has to wait that long.
+    Until(Duration),
+    /// It can never be made; and what is wrong.
+    Ever(String),
+}
+
+impl Worker {
+    /// What its request needs; if it cannot be made now, why not.
+    pub(super) fn ready(&self, owed: Box<Owed>) -> std::result::Result<Ready, Unready> {
+        self.begin(&owed.url).map_err(Unready::Until)?;
+        match self.dispatcher.store.open(&owed.sealed) {
+            Ok(credentials) => Ok(Ready { owed, credentials }),
+            // Another start of this service may have the key. It uses up no attempt.
+            Err(why @ Unopened::UnknownKey(_)) => {
+                tracing::error!(
+                    subscription.id = %owed.subscription,
+                    error = %why,
+                    "put off a delivery whose secret or headers cannot be opened"
+                );
+                Err(Unready::Until(WITHOUT_KEY))
+            }
+            Err(why @ Unopened::Broken) => Err(Unready::Ever(format!(
+                "its secret or a header cannot be opened: {why}"
+            ))),
+        }
+    }
+
+    /// Whether the target's origin may be called once more now; if not, for how long to wait.
+    fn begin(&self, url: &TargetUrl) -> std::result::Result<(), Duration> {
+        match &self.origins {
+            Some(origins) => {
+                let mut origins = origins.lock().unwrap_or_else(PoisonError::into_inner);
+                origins.begin(url, Instant::now())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Makes these attempts, side by side; each ends with the recorder.
+    pub(super) async fn attempt_all(
+        &self,
+        attempts: Vec<(Engaged, Ready, Slot)>,
+        shutdown: &CancellationToken,
+    ) {
+        let keys = attempts
+            .iter()
+            .map(|(_, ready, _)| ready.owed.event)
+            .collect();
+        let bodies = match self.bodies(keys, shutdown).await {
+            Ended::Done(bodies) => bodies,
+            ended => {
+                let messages = attempts.into_iter().map(|(engaged, ..)| engaged).collect();
+                return self.give_up(messages, ended).await;
+            }
+        };
+        for (engaged, ready, mut slot) in attempts {
+            let Some(body) = bodies.get(&ready.owed.event).cloned() else {
+                self.dispatcher
+                    .bury(engaged.message, "its event is gone")
+                    .await;
+                continue;
+            };
+            let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
+            let policy = self.dispatcher.policy.clone();
+            let (source, late) = (self.dispatcher.attempts.clone(), self.late.clone());
+            self.in_flight.spawn(async move {
+                let asked = engaged.message.message;
+                fault::point_of("dispatcher::attempt", asked.delivery);
+                let record = tokio::select! {
+                    record = attempt(&requester, &policy, asked, ready, body) => record,
+                    () = late.cancelled() => return abandon(&*source, engaged).await,
+                };
+                fault::point("dispatcher::requested");
+                // A slot is free once its request is over; recording has bounds of its own.
+                slot.finish = Some(Finish {
+                    took: record.took,
+                    verdict: Verdict::from(&record.outcome),
+                });
+                drop(slot);
+                let result = Result::Attempted(Box::new(record));
+                recorder.send(Finished { engaged, result }).await;
+            });
+        }
+    }
+}
+
+/// The process ends before the receiver has answered. Whether it got the request nobody can say: so
+/// the next one makes it again.
+async fn abandon(source: &dyn Source<OwedAttempt>, engaged: Engaged) {
+    let asked = engaged.message.message;
+    tracing::warn!(
+        delivery.id = %asked.delivery,
+        attempt.number = asked.attempt,
+        subscription.id = %asked.subscription,
+        "gave up a request whose receiver had not answered in time; it is made again"
+    );
+    source.release(vec![engaged.message]).await;
+}
+
+async fn attempt(
+    requester: &Requester,
+    policy: &Policy,
+    owed: OwedAttempt,
+    ready: Ready,
+    body: Body,
+) -> AttemptRecord {
+    let Ready {
+        owed: found,
+        credentials,
+    } = ready;
+    let span = tracing::info_span!(
+        "attempt",
+        delivery.id = %owed.delivery,
+        attempt.number = owed.attempt,
+        subscription.id = %found.subscription,
+    );
+    if let Some(trace) = body.trace {
+        continue_trace(&span, trace);
+    }
+    let started = Timestamp::from(SystemTime::now());
+    let clock = tokio::time::Instant::now();
+    let outcome = requester
+        .send(Request {
+            delivery: owed.delivery,
+            attempt: owed.attempt,
+            event_type: found.event_type,
+            url: &found.url,
+            credentials: &credentials,
+            trace: trace_of(&span).unwrap_or_else(|| uncollected(body.trace)),
+            now: started,
+            body: body.bytes,
+        })
+        .instrument(span.clone())
+        .await;
+    let took = clock.elapsed();
+    let (origin, run) = (found.origin, found.run);
+    let made = Made {
+        outcome: &outcome,
+        step: run.step(owed.attempt),
+        origin,
+    };
+    let follow = match after(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
+        Next::Delivered => Follow::Delivered,
+        Next::Again(wait) => Follow::Again {
+            due: started.after(took).after(wait),
+        },
+        Next::Exhausted(why) => Follow::Exhausted(why),
+    };
+    AttemptRecord {
+        owed,
+        origin,
+        run,
+        organization: found.organization,
+        subscription: found.subscription,
+        event: found.event,
+        event_type: found.event_type,
+        url: found.url,
+        outcome,
+        started,
+        took,
+        follow,
+    }
+}
+
+/// Where nobody collects: the publisher's trace in a span of our own, or a trace of our own.
+fn uncollected(trace: Option<TraceParent>) -> TraceParent {
+    let span_id = rand::random();
+    match trace {
+        Some(trace) => trace.child(span_id),
+        None => TraceParent {
+            trace_id: rand::random::<u128>().max(1),
+            span_id: span_id.max(1),
+            flags: 0,
+        },
+    }
+}
