@@ -16,6 +16,7 @@ mod breaker;
 mod flights;
 mod lane;
 mod parking;
+mod probe;
 mod shares;
 mod turns;
 mod unanswered;
@@ -25,12 +26,13 @@ use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
 
-use breaker::Admits;
 pub(crate) use breaker::Verdict;
+use breaker::{Admits, Role};
 pub(crate) use flights::Ticket;
 use flights::{Age, Flight, Flights};
 use lane::{Lane, SLOW};
 use parking::Crowd;
+pub(crate) use probe::Message;
 use shares::Shares;
 pub(crate) use shares::{Group, Kin, Totals};
 use turns::Turns;
@@ -81,7 +83,7 @@ pub(crate) struct Lanes<M> {
     called_back: Vec<(SubscriptionId, u32)>,
 }
 
-impl<M> Lanes<M> {
+impl<M: Message> Lanes<M> {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {
             breaker_failures: limits.breaker_failures,
@@ -151,7 +153,11 @@ impl<M> Lanes<M> {
             let message = lane.pop()?;
             lane.in_flight += 1;
             lane.unanswered.start(now);
-            Some((message, lane.kin, lane.breaker.started()))
+            let role = lane.breaker.started();
+            if role == Role::Probe {
+                lane.reservation = None;
+            }
+            Some((message, lane.kin, role))
         })??;
         self.shares.started(kin, now);
         let waits_on = self.lanes.get(&subscription).and_then(Lane::turn);
@@ -238,8 +244,14 @@ impl<M> Lanes<M> {
         lane.is_some_and(|lane| lane.is_admitted(now) && self.shares.may_start(lane))
     }
 
-    /// Takes out what a lane has too much of, the newest first.
+    /// Takes out what a lane has too much of, the newest first; if its breaker is open, those with
+    /// the fewest attempts.
     fn trim(&mut self, subscription: SubscriptionId, now: Instant) {
+        if let Some(lane) = self.lanes.get_mut(&subscription)
+            && !lane.breaker.is_closed()
+        {
+            lane.sort_for_probe();
+        }
         while let Some(lane) = self.lanes.get(&subscription)
             && !lane.waiting.is_empty()
             && (lane.waiting.len() > self.limit(lane, now)
@@ -253,7 +265,7 @@ impl<M> Lanes<M> {
     fn limit(&self, lane: &Lane<M>, now: Instant) -> usize {
         match lane.breaker.admits(now) {
             Admits::All => self.shares.limit(lane),
-            Admits::One => 1,
+            Admits::One => usize::from(lane.has_probe(now)),
             Admits::Nobody => 0,
         }
     }
@@ -268,8 +280,10 @@ impl<M> Lanes<M> {
         };
         let last = self.change_known(subscription, now, |lane| {
             let message = lane.waiting.pop_back()?;
-            let from = comes_back(lane, crowd, now);
-            let delay = lane.calendar.put_off(from, crowd, now);
+            let delay = lane.reserve_probe(&message, now).unwrap_or_else(|| {
+                let from = comes_back(lane, crowd, now);
+                lane.calendar.put_off(from, crowd, now)
+            });
             Some(Excess { message, delay })
         });
         self.excess.extend(last.flatten());

@@ -27,7 +27,7 @@ use crate::busy::{Busy, Engaged};
 use crate::caller::Caller;
 use crate::decision::{Task, decide};
 use crate::gauges::Gauges;
-use crate::lanes::{Excess, Lanes, Limits};
+use crate::lanes::{Excess, Lanes, Limits, Message};
 use crate::origins::Origins;
 use crate::recorder::{Finished, Recorder, Result, unavailable};
 use crate::trials::Trials;
@@ -62,6 +62,12 @@ enum Turn {
     Start(Slot),
     /// It has to wait elsewhere, for so long.
     Park(Duration),
+}
+
+impl Message for Engaged {
+    fn attempt(&self) -> u32 {
+        self.message.message.attempt
+    }
 }
 
 type Taking<'a> = BoxFuture<'a, Vec<Taken<OwedAttempt>>>;

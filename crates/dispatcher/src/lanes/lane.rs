@@ -1,10 +1,12 @@
 //! One subscription's lane: what waits in it and what is known of its receiver.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::breaker::{Admits, Breaker};
-use super::parking::Calendar;
+use super::parking::{Calendar, whole_seconds};
+use super::probe::{Message, Reservation};
 use super::shares::{Kin, Totals};
 use super::unanswered::Unanswered;
 
@@ -25,6 +27,8 @@ pub(super) struct Lane<M> {
     pub(super) last_took: Option<Duration>,
     pub(super) unanswered: Unanswered,
     pub(super) breaker: Breaker,
+    /// Who is to be the next probe.
+    pub(super) reservation: Option<Reservation>,
     /// When what was put off comes back.
     pub(super) calendar: Calendar,
 }
@@ -56,6 +60,7 @@ impl<M> Lane<M> {
             last_took: None,
             unanswered: Unanswered::default(),
             breaker: Breaker::NEW,
+            reservation: None,
             calendar: Calendar::default(),
         }
     }
@@ -116,5 +121,36 @@ impl<M> Lane<M> {
             slow,
             open: usize::from(!self.breaker.is_closed()),
         }
+    }
+}
+
+impl<M: Message> Lane<M> {
+    /// The last is put off first, so this leaves the one that is to be the probe.
+    pub(super) fn sort_for_probe(&mut self) {
+        let waiting = self.waiting.make_contiguous();
+        waiting.sort_by_key(|message| Reverse(message.attempt()));
+    }
+
+    pub(super) fn has_probe(&self, now: Instant) -> bool {
+        let admits = |first: &M| {
+            let reservation = self.reservation.as_ref();
+            reservation.is_none_or(|reservation| reservation.admits(first.attempt(), now))
+        };
+        self.waiting.front().is_some_and(admits)
+    }
+
+    /// Keeps the place of the next probe for a message that is put off, if it has most attempts;
+    /// answers with its delay then.
+    pub(super) fn reserve_probe(&mut self, message: &M, now: Instant) -> Option<Duration> {
+        let opens_again = self.breaker.opens_again(now).filter(|at| *at > now)?;
+        let attempt = message.attempt();
+        if let Some(reservation) = self.reservation
+            && !reservation.yields_to(attempt, now)
+        {
+            return None;
+        }
+        let delay = whole_seconds(opens_again, now);
+        self.reservation = Some(Reservation::new(attempt, now + delay));
+        Some(delay)
     }
 }

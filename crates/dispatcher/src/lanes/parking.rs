@@ -58,9 +58,7 @@ impl Calendar {
         let last = self.last.filter(|last| *last <= now + LONGEST);
         let place = last.map_or(from, |last| last.max(from)) + apart;
         self.last = Some(place);
-        let wait = place.saturating_duration_since(now);
-        Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
-            .max(Duration::from_secs(1))
+        whole_seconds(place, now)
     }
 
     /// Whether something is still to come back.
@@ -90,6 +88,13 @@ impl Calendar {
     pub(super) fn close(&mut self) {
         self.last = None;
     }
+}
+
+/// How long it is until then, rounded up, and one second at least.
+pub(super) fn whole_seconds(until: Instant, now: Instant) -> Duration {
+    let wait = until.saturating_duration_since(now);
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+        .max(Duration::from_secs(1))
 }
 
 #[cfg(test)]

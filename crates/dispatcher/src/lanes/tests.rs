@@ -6,8 +6,16 @@ use super::breaker::Breaker;
 use super::*;
 
 mod model;
+mod probing;
 
-type Message = (SubscriptionId, u32);
+/// With a number, whose highest byte counts the attempts before it.
+type Numbered = (SubscriptionId, u32);
+
+impl Message for Numbered {
+    fn attempt(&self) -> u32 {
+        1 + (self.1 >> 24)
+    }
+}
 
 const HANGING: SubscriptionId = SubscriptionId(1);
 const HEALTHY: SubscriptionId = SubscriptionId(2);
@@ -22,7 +30,7 @@ fn alone(subscription: SubscriptionId) -> Kin {
 }
 
 struct Clocked {
-    lanes: Lanes<Message>,
+    lanes: Lanes<Numbered>,
     now: Instant,
 }
 
@@ -54,19 +62,19 @@ impl Clocked {
         self.now += Duration::from_millis(millis);
     }
 
-    fn start_all(&mut self) -> Vec<(Ticket, Message)> {
+    fn start_all(&mut self) -> Vec<(Ticket, Numbered)> {
         std::iter::from_fn(|| self.lanes.next(self.now)).collect()
     }
 
-    fn finish(&mut self, started: Vec<(Ticket, Message)>, millis: u64) {
+    fn finish(&mut self, started: Vec<(Ticket, Numbered)>, millis: u64) {
         self.finish_with(started, millis, Verdict::Well);
     }
 
-    fn fail(&mut self, started: Vec<(Ticket, Message)>, millis: u64) {
+    fn fail(&mut self, started: Vec<(Ticket, Numbered)>, millis: u64) {
         self.finish_with(started, millis, Verdict::Ill { asked_for: None });
     }
 
-    fn finish_with(&mut self, started: Vec<(Ticket, Message)>, millis: u64, verdict: Verdict) {
+    fn finish_with(&mut self, started: Vec<(Ticket, Numbered)>, millis: u64, verdict: Verdict) {
         let took = Duration::from_millis(millis);
         for (ticket, _) in started {
             let finish = Finish { took, verdict };
@@ -221,7 +229,7 @@ fn a_lane_of_which_nothing_is_here_takes_no_place_and_slow_ones_a_bounded_one() 
 }
 
 /// Fifty lanes to one host, whose first request hangs.
-fn fifty_behind_one_host(clocked: &mut Clocked, organization: u64) -> Vec<(Ticket, Message)> {
+fn fifty_behind_one_host(clocked: &mut Clocked, organization: u64) -> Vec<(Ticket, Numbered)> {
     let kin = Kin {
         origin: Group(1),
         organization: Group(organization),
@@ -269,7 +277,7 @@ fn a_host_that_hangs_takes_no_more_once_that_is_known() {
         most = most.max(clocked.lanes.totals().in_flight);
         clocked.push(HEALTHY, 0..4);
         let healthy = clocked.start_all();
-        let is_healthy = |one: &&(Ticket, Message)| one.1.0 == HEALTHY;
+        let is_healthy = |one: &&(Ticket, Numbered)| one.1.0 == HEALTHY;
         assert_eq!(healthy.iter().filter(is_healthy).count(), 4);
         let (healthy, more): (Vec<_>, Vec<_>) =
             healthy.into_iter().partition(|one| is_healthy(&one));
@@ -433,7 +441,7 @@ proptest! {
     ) {
         let mut clocked = Clocked::new(slots, room);
         clocked.lanes.breaker_failures = 3;
-        let mut flying: Vec<(Ticket, Message)> = Vec::new();
+        let mut flying: Vec<(Ticket, Numbered)> = Vec::new();
         let (mut pushed, mut started, mut excess) = (0u32, 0u32, 0u32);
         let mut last: HashMap<SubscriptionId, u32> = HashMap::new();
         let mut firsts = HashSet::new();
