@@ -269,13 +269,14 @@ async fn at_foreign(tenant: &Tenant<'_>, id: i64) -> anyhow::Result<Vec<Value>> 
     let mut told = Vec::new();
     for (method, path, _) in CALLS {
         if path.contains("{id}") {
+            let body = match method {
+                Method::PATCH => json!({"name": "taken over"}),
+                _ => json!({}),
+            };
             let request = tenant
                 .client
                 .request(method, &path.replace("{id}", &id.to_string()));
-            let answer = tenant
-                .client
-                .send(request.json(&json!({"name": "taken over"})))
-                .await?;
+            let answer = tenant.client.send(request.json(&body)).await?;
             told.push(answer.problem(404)?.json);
         }
     }

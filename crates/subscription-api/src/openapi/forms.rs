@@ -247,9 +247,9 @@ pub(crate) struct ReplayBody {
     /// `delivered`, `exhausted` or `skipped` alone; else both that the receiver does not have.
     #[schema(nullable = false, example = "exhausted")]
     status: Option<String>,
-    /// Of these event types alone.
-    #[schema(min_items = 1, nullable = false)]
-    event_types: Option<Vec<EventTypeName>>,
+    /// Of these event types alone; none twice.
+    #[schema(min_items = 1, max_items = 6, nullable = false)]
+    event_types: Option<BTreeSet<EventTypeName>>,
     /// Whether they are only counted.
     #[schema(default = false, nullable = false)]
     dry_run: Option<bool>,
