@@ -1,8 +1,20 @@
-"""What the document cannot say: a page begins at a cursor or at an offset, not at both."""
+"""What the document cannot say: a page begins at a cursor or at an offset, not at both; and a time ends after its
+beginning."""
+
+from datetime import datetime
 
 import schemathesis
 
 
 @schemathesis.hook
 def filter_case(context, case):
-    return not {"cursor", "offset"} <= set(case.query or {})
+    if {"cursor", "offset"} <= set(case.query or {}):
+        return False
+    return all(is_forward(fields) for fields in (case.query, case.body) if isinstance(fields, dict))
+
+
+def is_forward(fields):
+    try:
+        return datetime.fromisoformat(fields["since"]) < datetime.fromisoformat(fields["until"])
+    except (KeyError, TypeError, ValueError):
+        return True

@@ -152,6 +152,16 @@ pub(crate) enum DeliveryStatusName {
     Cancelled,
 }
 
+/// What can be replayed.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ReplayableStatus)]
+pub(crate) enum ReplayableStatusName {
+    Delivered,
+    Exhausted,
+    Skipped,
+}
+
 /// What came of an attempt.
 #[derive(ToSchema)]
 #[schema(as = AttemptStatus, rename_all = "snake_case")]
@@ -245,8 +255,8 @@ pub(crate) struct ReplayBody {
     #[schema(format = DateTime, nullable = false, example = "2025-12-22T10:30:00Z")]
     until: Option<String>,
     /// `delivered`, `exhausted` or `skipped` alone; else both that the receiver does not have.
-    #[schema(nullable = false, example = "exhausted")]
-    status: Option<String>,
+    #[schema(inline, nullable = false, example = "exhausted")]
+    status: Option<ReplayableStatusName>,
     /// Of these event types alone; none twice.
     #[schema(min_items = 1, max_items = 6, nullable = false)]
     event_types: Option<BTreeSet<EventTypeName>>,
