@@ -91,15 +91,17 @@ pub(crate) fn start(
     let court = Court {
         dispatcher,
         shutdown,
+        arriving,
         trying,
         waiting,
     };
-    (trials, tokio::spawn(court.sit(arriving)))
+    (trials, tokio::spawn(court.sit()))
 }
 
 struct Court {
     dispatcher: Dispatcher,
     shutdown: CancellationToken,
+    arriving: mpsc::UnboundedReceiver<Taken<OwedAttempt>>,
     trying: mpsc::UnboundedSender<Vec<Tried>>,
     waiting: Arc<AtomicUsize>,
 }
@@ -110,29 +112,35 @@ type Suspects = Vec<Taken<OwedAttempt>>;
 struct Stopped;
 
 impl Court {
-    async fn sit(self, mut arriving: mpsc::UnboundedReceiver<Taken<OwedAttempt>>) {
+    async fn sit(mut self) {
         let mut suspects = Suspects::new();
         loop {
             if suspects.is_empty() {
-                match arriving.recv().await {
+                match self.arriving.recv().await {
                     Some(first) => suspects.push(first),
                     None => return,
                 }
             }
-            while let Ok(another) = arriving.try_recv() {
+            while let Ok(another) = self.arriving.try_recv() {
                 suspects.push(another);
             }
             if let Err(Stopped) = self.try_some(&mut suspects).await {
-                while let Some(another) = arriving.recv().await {
-                    suspects.push(another);
-                }
-                return self.dispatcher.attempts.put_back(suspects).await;
+                return self.put_back_all(&mut suspects).await;
             }
         }
     }
 
+    /// Those that wait here, and those that come until the worker has ended trials.
+    async fn put_back_all(&mut self, suspects: &mut Suspects) {
+        while let Some(another) = self.arriving.recv().await {
+            suspects.push(another);
+        }
+        let suspects = std::mem::take(suspects);
+        self.dispatcher.attempts.put_back(suspects).await;
+    }
+
     /// Gives up whom it must, tries a group, and leaves the rest.
-    async fn try_some(&self, suspects: &mut Suspects) -> Result<(), Stopped> {
+    async fn try_some(&mut self, suspects: &mut Suspects) -> Result<(), Stopped> {
         if self.shutdown.is_cancelled() {
             return Err(Stopped);
         }
@@ -160,7 +168,7 @@ impl Court {
         Ok(())
     }
 
-    async fn try_group(&self, group: Suspects, rest: &mut Suspects) -> Result<(), Stopped> {
+    async fn try_group(&mut self, group: Suspects, rest: &mut Suspects) -> Result<(), Stopped> {
         let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
         let store = &self.dispatcher.store;
         let begun = self.keep_on("begin a trial", || {
@@ -187,7 +195,14 @@ impl Court {
             }
         };
         // Nothing is ever sent: this is the end of the last part.
-        let _ = over.recv().await;
+        tokio::select! {
+            _ = over.recv() => {}
+            () = self.shutdown.cancelled() => {
+                // What is on trial may take its time; who waits for it goes to others now.
+                self.put_back_all(rest).await;
+                let _ = over.recv().await;
+            }
+        }
         self.clear(keys).await;
         tried
     }

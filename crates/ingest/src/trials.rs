@@ -19,11 +19,14 @@ impl Lane {
     /// Deals with all of them, or puts them back.
     pub(crate) async fn try_all(&self, mut suspects: Suspects) -> Result<(), Stopped> {
         while !suspects.is_empty() {
-            let _alone = self.trials.lock().await;
-            if self.shutdown.asked.is_cancelled() {
-                self.ingest.events.put_back(suspects).await;
-                return Ok(());
-            }
+            let _alone = tokio::select! {
+                biased;
+                () = self.shutdown.asked.cancelled() => {
+                    self.ingest.events.put_back(suspects).await;
+                    return Ok(());
+                }
+                alone = self.trials.lock() => alone,
+            };
             if let Err(Stopped) = self.try_some(&mut suspects).await {
                 self.ingest.events.put_back(suspects).await;
                 return Err(Stopped);
