@@ -20,8 +20,8 @@ use crate::fanout_index::FanoutIndex;
 use crate::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
 use crate::records::{
     Again, AttemptRecord, Body, Created, Delivery, DeliveryQuery, DeliveryStory, EventStory, Given,
-    IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Revival, Rotated,
-    Rotation, Sweep, Swept, Window,
+    IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Rotated, Rotation,
+    Sweep, Swept, Window,
 };
 use crate::sealed::Keyring;
 use crate::sqlite::queue::EmbeddedQueue;
@@ -550,11 +550,6 @@ impl Store {
     /// Forgets charges from before `cutoff`.
     pub async fn forget_trials(&self, cutoff: Timestamp) -> Result<(), StoreError> {
         run!(self, write, |conn, q| q::trials::forget(conn, cutoff))
-    }
-
-    /// Owes the next attempt of a delivery that was given up as poison, with no charges against it.
-    pub async fn revive(&self, id: DeliveryId, now: Timestamp) -> Result<Revival, StoreError> {
-        run!(self, write, |conn, q| q::revival::revive(conn, id, now))
     }
 
     /// Forgets attempts of days before `day` (days since 1970).

@@ -38,10 +38,8 @@ pub use records::{
     Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
     LogEntry, LogQuery, LoggedError, NewKey, NewReplay, Owed, PageStart, Passage, Replay,
-    ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Resealed, Revival,
-    Rotated, Rotation, Standing, SubscriptionFate, Sweep, Swept, Window,
+    ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Resealed, Rotated,
+    Rotation, Standing, SubscriptionFate, Sweep, Swept, Window,
 };
 pub use sealed::Unopened;
-pub use sqlite::queue::{
-    DeadLetter, DeadLetters, EmbeddedQueue, QueuedEvents, Redriven, TakenAttempt,
-};
+pub use sqlite::queue::{DeadLetter, DeadLetters, EmbeddedQueue, QueuedEvents, TakenAttempt};

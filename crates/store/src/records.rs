@@ -374,17 +374,6 @@ pub enum Follow {
     Exhausted(GaveUp),
 }
 
-/// What came of putting a delivery back that was given up as poison.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Revival {
-    /// This attempt is owed, now or when it is due.
-    Owed(OwedAttempt),
-    /// Nothing is owed: it has ended, and not as poison.
-    Finished(DeliveryState),
-    /// There is no such delivery; the retention has forgotten it.
-    Unknown,
-}
-
 /// What a sweep found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {

@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use hookline_store::{DeadLetter, DeadLetters, Redriven, Revival, Store};
+use hookline_store::{DeadLetter, DeadLetters, Store};
 
-use crate::dead::letter::{Exhibit, Letter, about_events, of_store, state_of};
+use crate::dead::again::start_again;
+use crate::dead::letter::{Exhibit, Letter, about_events, of_store};
 use crate::dead::{Act, Aim, Done, Kind, Listed};
-use crate::place::now;
 
 /// How many are read at once.
 const PAGE: usize = 100;
@@ -82,21 +82,29 @@ impl Folder {
                         done.tell(act, &id, kind);
                     }
                 }
-                Act::Redrive => match self.letters.redrive(number, now()).await? {
-                    Redriven::Event | Redriven::Delivery(Revival::Owed(_)) => {
-                        done.tell(act, &id, kind);
-                    }
-                    Redriven::Delivery(Revival::Finished(state)) => {
-                        done.leave(&id, &format!("its delivery is {}", state_of(state)));
-                    }
-                    Redriven::Delivery(Revival::Unknown) => {
-                        done.leave(&id, "the retention has forgotten its delivery");
-                    }
-                    Redriven::Missing => done.leave(&id, "it is gone, or cannot be read"),
+                Act::Redrive => match self.put_back(number).await? {
+                    Ok(()) => done.tell(act, &id, kind),
+                    Err(why) => done.leave(&id, &why),
                 },
             }
         }
         Ok(done)
+    }
+
+    /// Its delivery is durably owed before the letter is dropped; events go back in one step.
+    async fn put_back(&self, number: i64) -> anyhow::Result<Result<(), String>> {
+        let letter = self.letters.find(number).await?;
+        let is_back = match letter.as_ref().and_then(DeadLetter::delivery) {
+            Some(delivery) => match start_again(&self.store, delivery).await? {
+                Ok(_) => self.letters.drop(number).await?,
+                Err(why) => return Ok(Err(why)),
+            },
+            None => self.letters.redrive_events(number).await?,
+        };
+        Ok(match is_back {
+            true => Ok(()),
+            false => Err("it is gone, or cannot be read".to_owned()),
+        })
     }
 
     async fn aimed_at(&self, aim: &Aim) -> anyhow::Result<Option<DeadLetter>> {

@@ -3,6 +3,7 @@
 //! Whatever is removed here is durable elsewhere first, so a command that dies half-way repeats
 //! work and loses nothing.
 
+mod again;
 mod folder;
 mod letter;
 mod safe;

@@ -8,11 +8,11 @@ use hookline_broker::rabbit::{DeadLetter, DeadQueue, Rabbit, RabbitSettings};
 use hookline_core::timestamp::Timestamp;
 use hookline_home::distributed;
 use hookline_runtime::settings::Settings;
-use hookline_store::{Revival, Store};
+use hookline_store::Store;
 
-use crate::dead::letter::{Exhibit, Letter, about_events, of_store, state_of};
+use crate::dead::again::start_again;
+use crate::dead::letter::{Exhibit, Letter, about_events, of_store};
 use crate::dead::{Act, Aim, Done, Kind, Listed};
-use crate::place::now;
 
 pub(super) struct Servers {
     store: Store,
@@ -127,17 +127,15 @@ impl Servers {
         let Some(named) = letter.attempt() else {
             return Ok(Err("it names no delivery".to_owned()));
         };
-        Ok(match self.store.revive(named.delivery, now()).await? {
-            Revival::Owed(owed) => {
-                let delay = Duration::ZERO;
-                publisher
-                    .publish_attempts(&[Scheduled { owed, delay }])
-                    .await?;
-                Ok(())
-            }
-            Revival::Finished(state) => Err(format!("its delivery is {}", state_of(state))),
-            Revival::Unknown => Err("the retention has forgotten its delivery".to_owned()),
-        })
+        let owed = match start_again(&self.store, named.delivery).await? {
+            Ok(owed) => owed,
+            Err(why) => return Ok(Err(why)),
+        };
+        let delay = Duration::ZERO;
+        publisher
+            .publish_attempts(&[Scheduled { owed, delay }])
+            .await?;
+        Ok(Ok(()))
     }
 }
 

@@ -11,7 +11,6 @@ use hookline_core::timestamp::Timestamp;
 use super::Conn;
 use super::overdue::HALF_WAY;
 use super::queries::progress::Move;
-use super::queries::revival::POISON;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Restart;
@@ -85,21 +84,6 @@ pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[(Key, i64)]) -> Result<
     .bind::<Array<Uid>, _>(keys)
     .bind::<Array<BigInt>, _>(untils)
     .bind::<Integer, _>(HALF_WAY)
-    .execute(conn)?;
-    Ok(())
-}
-
-/// Owes the next attempt of a delivery that ended as poison.
-pub(crate) fn revive_delivery(conn: &mut Conn, key: Key, now: Timestamp) -> Result<(), StoreError> {
-    diesel::sql_query(
-        "UPDATE deliveries
-            SET state = 'pending', due = $2, finished_at = NULL, gave_up = NULL,
-                republished = 0, republish_after = NULL
-          WHERE id = $1 AND state = 'exhausted' AND gave_up = $3",
-    )
-    .bind::<Uid, _>(key)
-    .bind::<BigInt, _>(now.unix_micros())
-    .bind::<Text, _>(POISON)
     .execute(conn)?;
     Ok(())
 }

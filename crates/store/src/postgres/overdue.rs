@@ -9,11 +9,10 @@
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::{GaveUp, OwedAttempt};
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
-use super::queries::revival::POISON;
 use crate::error::StoreError;
 use crate::records::{Sweep, Swept};
 use crate::rows::NextAttempt;
@@ -79,7 +78,7 @@ pub(crate) fn sweep(conn: &mut Conn, sweep: Sweep, now: Timestamp) -> Result<Swe
         .bind::<Integer, _>(DOUBLINGS)
         .bind::<BigInt, _>(i64::from(sweep.limit))
         .bind::<Integer, _>(TIMES)
-        .bind::<Text, _>(POISON)
+        .bind::<Text, _>(GaveUp::Poison.as_str())
         .load(conn)?;
         let mut swept = Swept::default();
         for Overdue { next, is_given_up } in overdue {

@@ -14,7 +14,6 @@ pub(crate) mod progress;
 pub(crate) mod replaying;
 pub(crate) mod replays;
 pub(crate) mod retention;
-pub(crate) mod revival;
 pub(crate) mod subscriptions;
 pub(crate) mod trials;
 

@@ -8,7 +8,6 @@ use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::queries::progress::Move;
-use super::queries::revival::POISON;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Restart;
@@ -106,22 +105,6 @@ pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>,
         .select(replays::id)
         .first(conn)
         .optional()?)
-}
-
-/// Owes the next attempt of a delivery that ended as poison, and makes its entry in the queue
-/// visible as if it had never been taken.
-pub(crate) fn revive_delivery(conn: &mut Conn, key: Key, now: Timestamp) -> Result<(), StoreError> {
-    diesel::sql_query(
-        "UPDATE deliveries
-            SET state = 'pending', due = ?, finished_at = NULL, gave_up = NULL,
-                visible_at = NULL, takes = 0
-          WHERE id = ? AND state = 'exhausted' AND gave_up = ?",
-    )
-    .bind::<BigInt, _>(now.unix_micros())
-    .bind::<Uid, _>(key)
-    .bind::<Text, _>(POISON)
-    .execute(conn)?;
-    Ok(())
 }
 
 /// Deletes the attempts of days before `day`.

@@ -1,6 +1,7 @@
 //! The dead letters of a folder, beside the process that delivers from it.
 
-use hookline_store::{DeadLetters, EmbeddedQueue, Redriven, Revival, Store};
+use hookline_core::delivery::Cause;
+use hookline_store::{Again, DeadLetters, EmbeddedQueue, Store};
 use tempfile::TempDir;
 
 use crate::fixture::{Fixture, NOW, at, keys, now};
@@ -37,12 +38,8 @@ async fn an_event_that_is_put_back_is_the_same_message() {
     assert_eq!((listed[0].size(), listed[0].since()), (3, now()));
     assert_eq!(queue.dead_letters().await.unwrap(), [1, 0]);
 
-    let redriven = dead.redrive(listed[0].id, now()).await.unwrap();
-    assert_eq!(redriven, Redriven::Event);
-    assert_eq!(
-        dead.redrive(listed[0].id, now()).await.unwrap(),
-        Redriven::Missing
-    );
+    assert!(dead.redrive_events(listed[0].id).await.unwrap());
+    assert!(!dead.redrive_events(listed[0].id).await.unwrap());
     assert_eq!(queue.dead_letters().await.unwrap(), [0, 0]);
     let taken = queue.take_events(9, now(), now()).await.unwrap();
     assert_eq!((taken.len(), &*taken[0].body), (1, &b"one"[..]));
@@ -69,8 +66,14 @@ async fn a_delivery_that_is_put_back_is_due_and_no_dead_letter() {
             .is_empty()
     );
 
-    let redriven = dead.redrive(letter.id, now()).await.unwrap();
-    assert_eq!(redriven, Redriven::Delivery(Revival::Owed(owed)));
+    assert!(!dead.redrive_events(letter.id).await.unwrap());
+    let retry = Cause::Retry;
+    let again = fixture.store.start_again(None, owed.delivery, retry, now());
+    let Again::Owed(again) = again.await.unwrap() else {
+        panic!("not owed")
+    };
+    assert_eq!((again.generation, again.attempt), (1, 1));
+    assert!(dead.drop(letter.id).await.unwrap());
     let taken = queue.take_attempts(9, now(), now()).await.unwrap();
     assert_eq!((taken.len(), taken[0].takes), (1, 1));
     assert_eq!(dead.page(0, 10).await.unwrap(), []);

@@ -1,8 +1,8 @@
 //! What messages are charged with, and what is given up comes back.
 
-use hookline_core::delivery::{DeliveryState, GaveUp};
-use hookline_core::ids::{DeliveryId, TrialKey};
-use hookline_store::{Follow, Revival};
+use hookline_core::delivery::{Cause, DeliveryState, GaveUp, OwedAttempt};
+use hookline_core::ids::TrialKey;
+use hookline_store::{Again, Follow};
 use uuid::Uuid;
 
 use crate::fixture::{DAY, Fixture, NOW, at, attempted, event, now, on_both};
@@ -10,8 +10,7 @@ use crate::fixture::{DAY, Fixture, NOW, at, attempted, event, now, on_both};
 on_both!(
     a_trial_that_does_not_end_is_a_charge,
     charges_are_forgotten_with_time,
-    a_delivery_that_was_given_up_as_poison_goes_on_where_it_stopped,
-    what_ended_otherwise_is_not_revived,
+    a_delivery_that_was_given_up_as_poison_is_started_again_like_any_other,
 );
 
 fn key(number: u128) -> TrialKey {
@@ -41,7 +40,7 @@ async fn charges_are_forgotten_with_time(fixture: Fixture) {
     assert_eq!(left.into_keys().collect::<Vec<_>>(), [key(2)]);
 }
 
-async fn a_delivery_that_was_given_up_as_poison_goes_on_where_it_stopped(fixture: Fixture) {
+async fn a_delivery_that_was_given_up_as_poison_is_started_again_like_any_other(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let owed = fixture.owed("a", "1").await;
     let follow = Follow::Again { due: now() };
@@ -54,38 +53,22 @@ async fn a_delivery_that_was_given_up_as_poison_goes_on_where_it_stopped(fixture
     };
     let store = &fixture.store;
     store.end(vec![owed], poison).await.unwrap();
-    let charged = vec![TrialKey::from(owed.delivery)];
-    store.begin_trials(charged.clone(), now()).await.unwrap();
 
     let later = at(NOW + 1_000_000);
-    let revived = store.revive(owed.delivery, later).await.unwrap();
-    let second = hookline_core::delivery::OwedAttempt { attempt: 2, ..owed };
-    assert_eq!(revived, Revival::Owed(second));
+    let again = async || {
+        let again = store.start_again(None, owed.delivery, Cause::Retry, later);
+        again.await.unwrap()
+    };
+    let second = OwedAttempt {
+        generation: 1,
+        attempt: 2,
+        ..owed
+    };
+    assert_eq!(again().await, Again::Owed(second));
     let loaded = store.owed(vec![owed.delivery]).await.unwrap();
     let state = loaded[&owed.delivery].state;
     assert_eq!(state, DeliveryState::Pending { due: later });
-    assert!(store.charges(charged).await.unwrap().is_empty());
-
-    let again = store.revive(owed.delivery, at(NOW + DAY)).await.unwrap();
-    assert_eq!(again, revived, "what is pending stays as it is");
+    assert_eq!(again().await, Again::Pending);
     let record = attempted(second, to, &event("a", "1"), Follow::Delivered);
     assert_eq!(fixture.record(vec![record]).await.len(), 1);
-}
-
-async fn what_ended_otherwise_is_not_revived(fixture: Fixture) {
-    fixture.subscribe("a").await;
-    let owed = fixture.owed("a", "1").await;
-    let gone = DeliveryState::Exhausted {
-        at: now(),
-        why: GaveUp::Gone,
-    };
-    let store = &fixture.store;
-    store.end(vec![owed], gone).await.unwrap();
-    let revived = store.revive(owed.delivery, now()).await.unwrap();
-    assert_eq!(revived, Revival::Finished(gone));
-    let unknown = DeliveryId(Uuid::from_u128(7));
-    assert_eq!(
-        store.revive(unknown, now()).await.unwrap(),
-        Revival::Unknown
-    );
 }

@@ -8,12 +8,10 @@ use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 use uuid::Uuid;
 
-use super::super::queries::revival::revive;
 use super::super::{Conn, Sharing, Sqlite};
 use super::{EmbeddedQueue, as_limit};
 use crate::error::StoreError;
 use crate::facade::Store;
-use crate::records::Revival;
 
 /// The queue of events, in a row.
 const EVENTS: &str = "events";
@@ -66,17 +64,6 @@ impl DeadLetter {
         let id = Uuid::from_slice(&self.body).ok()?;
         (self.queue != EVENTS).then_some(DeliveryId(id))
     }
-}
-
-/// What came of putting a dead letter back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redriven {
-    /// It is in the queue of events again, and no dead letter any more.
-    Event,
-    /// Its delivery; the letter is gone if an attempt is owed.
-    Delivery(Revival),
-    /// There is no such letter, or none that says what it was.
-    Missing,
 }
 
 /// The dead letters of a folder that another process may be delivering from.
@@ -137,36 +124,28 @@ impl DeadLetters {
         self.home.read(count).await
     }
 
-    /// Puts one back, in one step: it is in the queue or here, whatever happens.
+    /// Puts events back into their queue, in one step; false when there is no such letter.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
-    pub async fn redrive(&self, id: i64, now: Timestamp) -> Result<Redriven, StoreError> {
+    pub async fn redrive_events(&self, id: i64) -> Result<bool, StoreError> {
         self.home
             .write(move |conn| {
-                let Some(letter) = find(conn, id)? else {
-                    return Ok(Redriven::Missing);
-                };
-                if letter.queue == EVENTS {
-                    diesel::sql_query(
-                        "INSERT INTO event_queue (content_type, traceparent, body, visible_at)
-                         VALUES (?, ?, ?, 0)",
-                    )
-                    .bind::<Nullable<Text>, _>(letter.content_type)
-                    .bind::<Nullable<Text>, _>(letter.traceparent)
-                    .bind::<Binary, _>(letter.body)
-                    .execute(conn)?;
-                    delete(conn, id)?;
-                    return Ok(Redriven::Event);
-                }
-                let Some(delivery) = letter.delivery() else {
-                    return Ok(Redriven::Missing);
-                };
-                let revival = revive(conn, delivery, now)?;
-                if let Revival::Owed(_) = revival {
-                    delete(conn, id)?;
-                }
-                Ok(Redriven::Delivery(revival))
+                diesel::sql_query(
+                    "INSERT INTO event_queue (content_type, traceparent, body, visible_at)
+                     SELECT content_type, traceparent, body, 0 FROM dead_letters
+                      WHERE id = ? AND queue = ?",
+                )
+                .bind::<BigInt, _>(id)
+                .bind::<Text, _>(EVENTS)
+                .execute(conn)?;
+                Ok(
+                    diesel::sql_query("DELETE FROM dead_letters WHERE id = ? AND queue = ?")
+                        .bind::<BigInt, _>(id)
+                        .bind::<Text, _>(EVENTS)
+                        .execute(conn)?
+                        == 1,
+                )
             })
             .await
     }

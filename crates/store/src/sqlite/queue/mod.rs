@@ -15,7 +15,7 @@ mod dead;
 mod events;
 
 pub use attempts::TakenAttempt;
-pub use dead::{DeadLetter, DeadLetters, Redriven};
+pub use dead::{DeadLetter, DeadLetters};
 pub use events::QueuedEvents;
 
 /// Who was taken this often and never dealt with goes to the dead letters, as on the broker.
