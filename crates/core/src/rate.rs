@@ -30,6 +30,20 @@ impl Rate {
             burst,
         }
     }
+
+    /// At the same rate, so many at once; one at least.
+    #[must_use]
+    pub fn with_burst(self, burst: u32) -> Self {
+        let burst = burst.max(1);
+        Self { burst, ..self }
+    }
+
+    /// How far ahead of its time something may happen that counts for `count`; what counts for more
+    /// than a burst must come when nothing is used up, or it never could.
+    fn room_for(self, count: u32) -> Duration {
+        self.interval
+            .saturating_mul(self.burst.saturating_sub(count))
+    }
 }
 
 /// What has happened lately, by key.
@@ -55,16 +69,36 @@ impl<K: Eq + Hash> Rates<K> {
     /// # Errors
     /// How long until it has, where it has none.
     pub fn take(&mut self, key: K, now: Instant) -> Result<(), Duration> {
+        self.take_all(key, 1, now)
+    }
+
+    /// Counts `count` more of `key`, if the rate has room for all of them; else none.
+    ///
+    /// # Errors
+    /// How long until it has, where it has none.
+    pub fn take_all(&mut self, key: K, count: u32, now: Instant) -> Result<(), Duration> {
         self.forget_the_idle(now);
-        let Rate { interval, burst } = self.rate;
+        let Rate { interval, .. } = self.rate;
+        let room = self.rate.room_for(count);
         let until = self.used_until.entry(key).or_insert(now);
         let used = until.saturating_duration_since(now);
-        let room = interval * (burst - 1);
         if used > room {
             return Err(used - room);
         }
-        *until = (*until).max(now) + interval;
+        *until = (*until).max(now) + interval.saturating_mul(count);
         Ok(())
+    }
+
+    /// Counts `count` more of `key` whether the rate has room for them or not, and says how long
+    /// they are to wait until it has.
+    pub fn queue(&mut self, key: K, count: u32, now: Instant) -> Duration {
+        self.forget_the_idle(now);
+        let Rate { interval, .. } = self.rate;
+        let room = self.rate.room_for(count);
+        let until = self.used_until.entry(key).or_insert(now);
+        let turn = (*until).max(now);
+        *until = turn + interval.saturating_mul(count);
+        (turn - now).saturating_sub(room)
     }
 
     /// Gives `key` the next moment that nobody else has, from `first` on; they are one interval
@@ -118,6 +152,32 @@ mod tests {
             .filter(|now| rates.take((), *now).is_ok())
             .count();
         assert!((500..=550).contains(&taken), "{taken} in 10 s");
+    }
+
+    #[test]
+    fn many_at_once_are_counted_all_or_none() {
+        let mut rates = Rates::new(Rate::new(10, SECOND).with_burst(20));
+        let start = Instant::now();
+        assert_eq!(rates.take_all("a", 15, start), Ok(()));
+        assert_eq!(rates.take_all("a", 6, start), Err(SECOND / 10));
+        assert_eq!(rates.take_all("a", 5, start), Ok(()));
+        // More than a burst passes when nothing is used up, and is paid for afterwards.
+        let later = start + 60 * SECOND;
+        assert_eq!(rates.take_all("a", 100, later), Ok(()));
+        let wait = rates.take("a", later).unwrap_err();
+        assert_eq!(wait, 100 * SECOND / 10 - 19 * SECOND / 10);
+    }
+
+    #[test]
+    fn what_queues_comes_at_the_rate_after_the_burst() {
+        let mut rates = Rates::new(Rate::new(10, SECOND).with_burst(5));
+        let start = Instant::now();
+        let waits: Vec<u128> = (0..8)
+            .map(|_| rates.queue("a", 1, start).as_millis())
+            .collect();
+        assert_eq!(waits, [0, 0, 0, 0, 0, 100, 200, 300]);
+        assert_eq!(rates.queue("b", 5, start), Duration::ZERO);
+        assert_eq!(rates.queue("b", 5, start), SECOND / 2);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod allowed;
 mod known;
+mod limits;
 mod load;
 mod refused;
 mod secret_url;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use hookline_core::retry::RetrySchedule;
 use serde::Deserialize;
 
+pub use limits::LimitSettings;
 pub use refused::{Refused, SettingsError, Why};
 pub use secret_url::SecretUrl;
 pub use secrets::{GivenKeys, SecretSettings};
@@ -33,6 +35,7 @@ pub struct Settings {
     pub secrets: SecretSettings,
     pub api: ApiSettings,
     pub admin: AdminSettings,
+    pub limits: LimitSettings,
     pub ingest: IngestSettings,
     pub dispatcher: DispatcherSettings,
     pub poison: PoisonSettings,
