@@ -54,6 +54,7 @@ impl Dev {
         settings.targets.allow_http = true;
         settings.targets.allow_private_networks = true;
         settings.targets.max_per_second_per_origin = 0;
+        settings.limits.events_per_second = 0;
         settings.admin.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let keys = settings.secrets.given()?;
         let listener = admin::listen("--listen", self.listen)?;

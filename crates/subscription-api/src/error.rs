@@ -48,6 +48,8 @@ pub(crate) enum ApiError {
     TooManyTries { wait: Duration },
     #[error("the organization has sent too many test events; try again later")]
     TooManyTests { wait: Duration },
+    #[error("the organization has published too many events; try again later")]
+    TooManyEvents { wait: Duration },
     #[error("the request came from Hookline itself; it does not call itself in a circle")]
     Circle,
     #[error("a part of the service is not available; try again shortly")]
@@ -118,7 +120,8 @@ impl ApiError {
             Self::TooManyRequests
             | Self::TooFast { .. }
             | Self::TooManyTries { .. }
-            | Self::TooManyTests { .. } => (
+            | Self::TooManyTests { .. }
+            | Self::TooManyEvents { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "urn:hookline:problem:too-many-requests",
                 "Too many requests",
@@ -176,7 +179,10 @@ impl ApiError {
                 Some((header::ALLOW, HeaderValue::from_str(allow).ok()?))
             }
             Self::TooManyRequests => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
-            Self::TooFast { wait } | Self::TooManyTries { wait } | Self::TooManyTests { wait } => {
+            Self::TooFast { wait }
+            | Self::TooManyTries { wait }
+            | Self::TooManyTests { wait }
+            | Self::TooManyEvents { wait } => {
                 // Rounded up: who comes back then gets in.
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 Some((header::RETRY_AFTER, seconds.max(1).into()))

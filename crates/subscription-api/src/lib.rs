@@ -23,6 +23,7 @@ mod last_use;
 mod observe;
 mod openapi;
 mod problem;
+mod published;
 mod query;
 mod rates;
 mod routes;
@@ -78,6 +79,8 @@ pub struct ApiSettings {
     pub requests_of_key: Rate,
     /// How often one address may come with a wrong key; beyond that it is answered with 429.
     pub failed_tries: Rate,
+    /// How many events an organization may publish; beyond that it is answered with 429.
+    pub events_of_organization: Option<hookline_core::rate::Rate>,
     /// How many threads serve requests.
     pub workers: usize,
 }
@@ -92,6 +95,7 @@ impl Default for ApiSettings {
             max_running_replays: 5,
             requests_of_key: Rate::new(5_000, 10_000),
             failed_tries: Rate::per(Duration::from_secs(60), 60),
+            events_of_organization: None,
             workers: 2,
         }
     }
@@ -112,6 +116,7 @@ impl From<&Settings> for ApiSettings {
                 settings.api.failed_tries_per_minute,
             ),
             max_tests_per_minute: settings.api.max_tests_per_minute,
+            events_of_organization: settings.limits.event_rate(),
             workers: settings.api.workers,
             ..Self::default()
         }

@@ -16,6 +16,7 @@ use crate::body::BodyRoom;
 use crate::in_flight::InFlight;
 use crate::last_use::LastUse;
 use crate::observe::{self, Durations};
+use crate::published::Published;
 use crate::rates::Rates;
 use crate::test_calls::TestCalls;
 use crate::tries::Tries;
@@ -53,6 +54,8 @@ pub(crate) struct Service {
     pub(crate) last_use: LastUse,
     /// The test calls lately, by organization.
     pub(crate) test_calls: TestCalls,
+    /// The events lately, by organization.
+    pub(crate) published: Published,
     /// The room for bodies.
     pub(crate) bodies: BodyRoom,
     durations: Durations,
@@ -68,6 +71,7 @@ impl Service {
             tries: Arc::new(Tries::new(api.settings.failed_tries)),
             last_use: LastUse::default(),
             test_calls: TestCalls::new(api.settings.max_tests_per_minute),
+            published: Published::new(api.settings.events_of_organization),
             api: Arc::new(api),
             in_flight: InFlight::default(),
             bodies: BodyRoom::default(),

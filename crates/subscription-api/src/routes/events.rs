@@ -1,6 +1,8 @@
 //! Publishing over HTTP, for those without a broker client: all of a request's events are durable
 //! or none is, because they go into the queue as one message.
 
+use std::time::Instant;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use hookline_broker::contract::PublishedEvents;
@@ -34,7 +36,9 @@ pub(crate) struct Accepted {
 /// Publish an event, or an array of at most 1,000.
 ///
 /// All of them are durable once this has answered, or none is. The same `event_id` again is the
-/// same event: the first one counts.
+/// same event: the first one counts. An organization may publish so many in a second, by default
+/// 1,000, and 2,000 at once; then it is answered with 429 and `Retry-After`, and none of the
+/// request's events is taken.
 #[utoipa::path(
     post, path = "/events", tag = "Events", operation_id = "publishEvents",
     request_body(content = crate::openapi::EventsBody, content_type = "application/json"),
@@ -56,6 +60,10 @@ pub(crate) async fn publish(
     {
         return Err(Forbidden::Organization.into());
     }
+    service
+        .published
+        .take(&caller.organization, events.len(), Instant::now())
+        .map_err(|wait| ApiError::TooManyEvents { wait })?;
     let accepted = events
         .iter()
         .map(|event| event.id.as_str().to_owned())

@@ -1,5 +1,7 @@
 //! Events over HTTP, and tests of a subscription.
 
+use hookline_core::rate::Rate;
+
 use super::*;
 
 #[actix_web::test]
@@ -60,6 +62,34 @@ async fn nothing_is_published_when_an_event_is_bad_or_of_others() {
     }
     assert!(world.publisher.events.lock().unwrap().is_empty());
 
+    let as_b = keyed(TestRequest::post().uri("/events"))
+        .insert_header(("X-Org-Id", "org_b"))
+        .set_json(of_b);
+    assert_eq!(world.send(as_b).await.status, 202);
+}
+
+#[actix_web::test]
+async fn an_organization_publishes_so_many_and_then_is_told_to_wait() {
+    let rate = Rate::new(1, Duration::from_secs(60)).with_burst(3);
+    let world = World::with(ApiSettings {
+        events_of_organization: Some(rate),
+        ..ApiSettings::default()
+    })
+    .await;
+    let two = json!([event("a"), event("b")]);
+    assert_eq!(world.post("/events", two.clone()).await.status, 202);
+    world.post("/events", json!({})).await.is_problem(422);
+    // All or none: there is room for one.
+    let refused = world.post("/events", two).await;
+    refused.is_problem(429);
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((59..=60).contains(&wait), "{wait} s");
+    assert_eq!(world.post("/events", event("c")).await.status, 202);
+    world.post("/events", event("d")).await.is_problem(429);
+    assert_eq!(world.publisher.events.lock().unwrap().len(), 2);
+
+    let mut of_b = event("e");
+    of_b["organization_id"] = json!("org_b");
     let as_b = keyed(TestRequest::post().uri("/events"))
         .insert_header(("X-Org-Id", "org_b"))
         .set_json(of_b);
