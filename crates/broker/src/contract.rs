@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::WebhookDisabled;
+use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 
 /// A message on `hookline.events`: one event, or several that are durable together or not at all.
@@ -21,6 +22,9 @@ pub struct PublishedEvents {
     pub content_type: Option<String>,
     /// The publisher's trace.
     pub trace: Option<TraceParent>,
+    /// When its turn is among its organization's events, where that was decided: nobody counts it
+    /// again then.
+    pub turn: Option<Timestamp>,
 }
 
 /// An attempt to hand on.
@@ -94,6 +98,19 @@ pub trait Publisher: Send + Sync {
 
     /// Whether work can be handed on at this moment.
     fn is_ready(&self) -> bool;
+}
+
+/// Gives out published events, and takes them back until their turn.
+#[async_trait]
+pub trait EventSource: Source<PublishedEvents> {
+    /// The messages come again when it is their [`PublishedEvents::turn`], behind others that wait
+    /// then, and are no longer in hand. Above a minute they may come early by an eighth. It is not
+    /// held against them, however often it happens.
+    ///
+    /// # Errors
+    /// When they could not be put off; all of them are still in hand then, though some may come
+    /// again all the same.
+    async fn put_off(&self, taken: &[Taken<PublishedEvents>]) -> Result<(), QueueError>;
 }
 
 /// Gives out messages until they are acked.

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use hookline_core::delivery::OwedAttempt;
 
-use crate::contract::{PublishedEvents, Publisher, Source};
+use crate::contract::{EventSource, Publisher, Source};
 use crate::rabbit::address::Address;
 use crate::rabbit::link::Link;
 use crate::rabbit::outbox::Outbox;
@@ -107,7 +107,7 @@ impl Rabbit {
     }
 
     /// What workflow services publish, at most `prefetch` messages at a time in our hands.
-    pub fn events(&self, prefetch: u16) -> Arc<dyn Source<PublishedEvents>> {
+    pub fn events(&self, prefetch: u16) -> Arc<dyn EventSource> {
         Arc::new(QueueSource::new(self.outbox.clone(), prefetch))
     }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use hookline_broker::contract::{
-    DeadWaiting, PublishedEvents, Publisher, QueueError, Receipt, Scheduled, Source, Taken,
+    DeadWaiting, EventSource, PublishedEvents, Publisher, QueueError, Receipt, Scheduled, Source,
+    Taken,
 };
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::WebhookDisabled;
@@ -75,7 +76,7 @@ impl Publisher for Queues {
     async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError> {
         let trace = events.trace.map(|trace| trace.to_string());
         self.queue
-            .push_events(events.body.into(), events.content_type, trace)
+            .push_events(events.body.into(), events.content_type, trace, events.turn)
             .await
             .map_err(unavailable)?;
         self.events.notify_one();
@@ -116,11 +117,14 @@ impl Source<PublishedEvents> for Queues {
     async fn take(&self, max: usize) -> Vec<Taken<PublishedEvents>> {
         while !self.events_stopped.is_cancelled() {
             match self.queue.take_events(max, now(), now().after(LEASE)).await {
-                Ok(taken) if taken.is_empty() => {
-                    // Nothing came: look again in a while, for a lease may have run out.
-                    let news = self.events.notified();
-                    nap(NAP, news, &self.events_stopped).await;
-                }
+                Ok(taken) if taken.is_empty() => match self.queue.next_events().await {
+                    Ok(next) => {
+                        let rest = next.map_or(NAP, |next| next.remaining(now()).min(NAP));
+                        let news = self.events.notified();
+                        nap(rest, news, &self.events_stopped).await;
+                    }
+                    Err(why) => rest_after(&why).await,
+                },
                 Ok(taken) => {
                     // There may be more, for another taker.
                     self.events.notify_one();
@@ -182,6 +186,17 @@ impl Source<PublishedEvents> for Queues {
 
     fn is_ready(&self) -> bool {
         self.queue.is_ready()
+    }
+}
+
+#[async_trait]
+impl EventSource for Queues {
+    async fn put_off(&self, taken: &[Taken<PublishedEvents>]) -> Result<(), QueueError> {
+        let turns = taken
+            .iter()
+            .map(|one| (entry_of(one.receipt), one.message.turn.unwrap_or_else(now)))
+            .collect();
+        self.queue.put_off_events(turns).await.map_err(unavailable)
     }
 }
 
@@ -268,6 +283,7 @@ impl Queues {
                 body: entry.body.into(),
                 content_type: entry.content_type,
                 trace: entry.traceparent.as_deref().and_then(TraceParent::parse),
+                turn: entry.turn.map(Timestamp::from_unix_micros),
             },
         }
     }

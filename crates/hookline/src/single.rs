@@ -49,6 +49,7 @@ impl Single {
             publisher: queues.clone(),
             batch: settings.ingest.batch,
             max_waiting: settings.ingest.max_waiting,
+            events_of_organization: settings.limits.event_rate(),
             give_up_after: settings.poison.give_up_after,
         };
         let dispatcher = Dispatcher {

@@ -7,12 +7,14 @@
 
 mod reading;
 mod trials;
+mod turns;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use hookline_broker::contract::{PublishedEvents, Publisher, Scheduled, Source, Taken};
+use hookline_broker::contract::{EventSource, PublishedEvents, Publisher, Scheduled, Taken};
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::rate::Rate;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trial::SUSPECT_AFTER;
 use hookline_runtime::fault;
@@ -24,6 +26,8 @@ use opentelemetry::metrics::Counter;
 use tokio::task::JoinSet;
 use tracing::Span;
 
+use crate::turns::Turns;
+
 /// How many batches are worked on at once: one is committed while the next is handed on.
 const LANES: usize = 2;
 
@@ -33,19 +37,24 @@ const EVENTS_TOGETHER: usize = 1_000;
 /// How long intake rests before it looks again whether dispatchers have caught up.
 const REST: Duration = Duration::from_millis(500);
 
+/// What comes this much before its turn is not sent away again: clocks differ.
+const EARLY: Duration = Duration::from_millis(500);
+
 /// What ingest works with.
 #[derive(Clone)]
 pub struct Ingest {
     /// Where events and deliveries are kept.
     pub store: Store,
     /// Where events come from.
-    pub events: Arc<dyn Source<PublishedEvents>>,
+    pub events: Arc<dyn EventSource>,
     /// Where owed attempts go.
     pub publisher: Arc<dyn Publisher>,
     /// How many messages make a batch at most.
     pub batch: usize,
     /// While more attempts wait than this, no more events are taken in.
     pub max_waiting: u64,
+    /// How many events of one organization are taken in; the others of it wait.
+    pub events_of_organization: Option<Rate>,
     /// How often a message may be charged with the end of a process before it is given up.
     pub give_up_after: u32,
 }
@@ -56,6 +65,7 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
     let index = FanoutIndex::default();
     let meter = opentelemetry::global::meter("hookline-ingest");
     let trials = Arc::default();
+    let turns = Arc::new(Mutex::new(Turns::new(ingest.events_of_organization)));
     let mut lanes = JoinSet::new();
     for _ in 0..LANES {
         let lane = Lane {
@@ -63,7 +73,9 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
             index: index.clone(),
             shutdown: shutdown.clone(),
             trials: Arc::clone(&trials),
+            turns: Arc::clone(&turns),
             taken_in: meter.u64_counter("hookline.events.taken_in").build(),
+            put_off: meter.u64_counter("hookline.events.put_off").build(),
             rejected: meter.u64_counter("hookline.events.rejected").build(),
         };
         lanes.spawn(async move { lane.run().await });
@@ -85,7 +97,10 @@ struct Lane {
     shutdown: Shutdown,
     /// Held during a trial: one at a time, or two would be charged with what one did.
     trials: Arc<tokio::sync::Mutex<()>>,
+    /// What organizations have published lately, in all lanes.
+    turns: Arc<Mutex<Turns>>,
     taken_in: Counter<u64>,
+    put_off: Counter<u64>,
     rejected: Counter<u64>,
 }
 
@@ -119,9 +134,11 @@ impl Lane {
                 .into_iter()
                 .partition(|message| message.returns >= SUSPECT_AFTER);
             let batch = self.read(others).await;
-            if let Err(Stopped) = self.deal_with(batch).await {
+            let (batch, early) = self.by_turn(batch);
+            let done = tokio::join!(self.deal_with(batch), self.send_away(early));
+            let (Ok(()), Ok(())) = done else {
                 return self.ingest.events.put_back(suspects).await;
-            }
+            };
             if let Err(Stopped) = self.try_all(suspects).await {
                 return;
             }
@@ -170,6 +187,60 @@ impl Lane {
             }
         }
         batch
+    }
+
+    /// Those whose turn it is, and the others, each with the moment at which it will be.
+    fn by_turn(&self, batch: Batch) -> (Batch, Vec<Taken<PublishedEvents>>) {
+        let (now, instant) = (Timestamp::from(SystemTime::now()), Instant::now());
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if !turns.are_taken() {
+            return (batch, Vec::new());
+        }
+        let mut early = Vec::new();
+        let mut present = Vec::with_capacity(batch.len());
+        for mut in_hand in batch {
+            let wait = match in_hand.message.message.turn {
+                Some(turn) => turn.remaining(now).saturating_sub(EARLY),
+                None => {
+                    let owners = in_hand.events.iter().map(|one| &one.event.organization);
+                    turns.wait_of(owners, instant)
+                }
+            };
+            if wait.is_zero() {
+                present.push(in_hand);
+                continue;
+            }
+            in_hand
+                .message
+                .message
+                .turn
+                .get_or_insert_with(|| now.after(wait));
+            early.push(in_hand.message);
+        }
+        (present, early)
+    }
+
+    /// They come again when it is their turn.
+    async fn send_away(&self, early: Vec<Taken<PublishedEvents>>) -> Result<(), Stopped> {
+        if early.is_empty() {
+            return Ok(());
+        }
+        let sent = keep_on(
+            &self.shutdown.late,
+            "put events off",
+            |_| true,
+            || self.ingest.events.put_off(&early),
+        );
+        let Ended::Done(()) = sent.await else {
+            self.ingest.events.put_back(early).await;
+            return Err(Stopped);
+        };
+        self.put_off.add(early.len() as u64, &[]);
+        tracing::debug!(
+            messages = early.len(),
+            "put events off until it is their organizations' turn"
+        );
+        Ok(())
     }
 
     async fn reject(&self, message: Taken<PublishedEvents>, reason: &str) {

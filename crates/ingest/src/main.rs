@@ -18,6 +18,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         publisher: rabbit.publisher(),
         batch: settings.batch,
         max_waiting: settings.max_waiting,
+        events_of_organization: context.settings.limits.event_rate(),
         give_up_after: context.settings.poison.give_up_after,
     };
     let source = ingest.events.clone();

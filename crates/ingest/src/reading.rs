@@ -80,6 +80,7 @@ mod tests {
             body: body.to_owned().into(),
             content_type: content_type.map(str::to_owned),
             trace: None,
+            turn: None,
         };
         events(&message, None, Passage::First)
             .map(|events| events.len())

@@ -11,8 +11,28 @@ use std::time::Duration;
 /// The levels are 0 to this one.
 pub(super) const TOP_LEVEL: u32 = 16;
 
-/// The last word of every routing key: where a message goes when its delay is over.
-pub(super) const ADDRESS: &str = "deliveries";
+/// Where a message goes when its delay is over; the last word of its routing key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Address {
+    /// To the attempts that are owed now.
+    Deliveries,
+    /// Back to the published events.
+    Events,
+}
+
+impl Address {
+    fn word(self) -> &'static str {
+        match self {
+            Address::Deliveries => "deliveries",
+            Address::Events => "events",
+        }
+    }
+
+    /// The topic pattern of messages whose delay is over.
+    pub(super) fn pattern(self) -> String {
+        format!("#.{}", self.word())
+    }
+}
 
 const EXACT_UP_TO: u64 = 60;
 const SIGNIFICANT_BITS: u32 = 4;
@@ -49,8 +69,9 @@ impl Delay {
         self.seconds.checked_ilog2()
     }
 
-    pub(super) fn routing_key(self) -> String {
-        let mut key = String::with_capacity(2 * TOP_LEVEL as usize + 2 + ADDRESS.len());
+    pub(super) fn routing_key(self, address: Address) -> String {
+        let address = address.word();
+        let mut key = String::with_capacity(2 * TOP_LEVEL as usize + 2 + address.len());
         for level in (0..=TOP_LEVEL).rev() {
             key.push_str(if self.seconds >> level & 1 == 1 {
                 "1."
@@ -58,7 +79,7 @@ impl Delay {
                 "0."
             });
         }
-        key.push_str(ADDRESS);
+        key.push_str(address);
         key
     }
 }
@@ -83,7 +104,7 @@ mod tests {
     fn the_key_is_the_bits_highest_first_and_then_the_address() {
         let delay = Delay::towards(Duration::from_secs(5));
         assert_eq!(
-            delay.routing_key(),
+            delay.routing_key(Address::Deliveries),
             "0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.deliveries"
         );
         assert_eq!(delay.entry_level(), Some(2));
@@ -146,9 +167,9 @@ mod tests {
         #[test]
         fn the_key_says_how_long_each_level_holds_it(seconds in 0..=LONGEST) {
             let delay = Delay::towards(Duration::from_secs(seconds));
-            let key = delay.routing_key();
+            let key = delay.routing_key(Address::Events);
             let (bits, address) = key.rsplit_once('.').unwrap();
-            prop_assert_eq!(address, ADDRESS);
+            prop_assert_eq!(address, "events");
             prop_assert_eq!(u32::from_str_radix(&bits.replace('.', ""), 2), Ok(delay.seconds));
             prop_assert_eq!(bits.split('.').count() as u32, TOP_LEVEL + 1);
         }

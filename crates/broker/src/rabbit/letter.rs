@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::{WEBHOOK_DISABLED, WebhookDisabled};
+use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::{JSON, PROTOBUF};
 use lapin::BasicProperties;
@@ -10,11 +11,16 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use crate::contract::PublishedEvents;
 use crate::rabbit::dead::certified;
+use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::outbox::{Audience, Post};
-use crate::rabbit::topology::{DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED, OPERATIONS};
+use crate::rabbit::topology::{
+    self, DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED, OPERATIONS,
+};
 
 const TRACEPARENT: &str = "traceparent";
 pub(super) const REASON: &str = "x-hookline-reason";
+/// Set by us on events whose turn was decided: microseconds since 1970.
+const TURN: &str = "x-hookline-turn";
 /// Set by quorum queues on what has been taken before.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 /// Set by us on a message that was put back as a new one: what it counted before.
@@ -72,6 +78,10 @@ impl Letter for PublishedEvents {
             body,
             content_type: properties.content_type().as_ref().map(ToString::to_string),
             trace,
+            turn: header(properties, TURN).and_then(|value| match value {
+                AMQPValue::LongLongInt(micros) => Some(Timestamp::from_unix_micros(*micros)),
+                _ => None,
+            }),
         })
     }
 
@@ -85,6 +95,10 @@ impl Letter for PublishedEvents {
         if let Some(trace) = self.trace {
             let trace = AMQPValue::LongString(trace.to_string().into());
             properties = with_header(properties, TRACEPARENT, trace);
+        }
+        if let Some(turn) = self.turn {
+            let turn = AMQPValue::LongLongInt(turn.unix_micros());
+            properties = with_header(properties, TURN, turn);
         }
         (self.body.clone(), properties)
     }
@@ -112,6 +126,19 @@ pub(super) fn to_queue(queue: &str, body: Bytes, properties: BasicProperties) ->
         body,
         properties,
         audience: Audience::Ours,
+    }
+}
+
+/// The same after a delay. It enters the cascade at the highest level where it has to rest; nothing
+/// happens above.
+pub(super) fn later(post: Post, delay: Delay, address: Address) -> Post {
+    match delay.entry_level() {
+        None => post,
+        Some(level) => Post {
+            exchange: topology::delay(level),
+            routing_key: delay.routing_key(address),
+            ..post
+        },
     }
 }
 
@@ -212,12 +239,14 @@ mod tests {
             body: Bytes::from_static(b"[]"),
             content_type: Some("application/json".into()),
             trace: TraceParent::parse(TRACE),
+            turn: Some(Timestamp::from_unix_micros(1_766_313_000_000_001)),
         };
         let (body, properties) = events.write();
         let back = PublishedEvents::read(body, &properties).unwrap();
         assert_eq!(back.body, events.body);
         assert_eq!(back.content_type, events.content_type);
         assert_eq!(back.trace, events.trace);
+        assert_eq!(back.turn, events.turn);
     }
 
     #[test]
@@ -226,6 +255,7 @@ mod tests {
             body: Bytes::new(),
             content_type: None,
             trace: TraceParent::parse(TRACE),
+            turn: None,
         };
         assert_eq!(delivery_count(&events.anew(0).properties), 0);
         let mut put_back = events.anew(3).properties;
@@ -241,6 +271,7 @@ mod tests {
             body: Bytes::new(),
             content_type: None,
             trace: None,
+            turn: None,
         };
         let long = format!("x{}", "é".repeat(MAX_REASON_BYTES));
         let post = events.dead(&long);

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use hookline_core::operations::WebhookDisabled;
 
 use crate::contract::{DeadWaiting, PublishedEvents, Publisher, QueueError, Scheduled};
-use crate::rabbit::delay::Delay;
-use crate::rabbit::letter::{Letter, announcement, to_queue};
-use crate::rabbit::outbox::{Audience, Outbox, Post};
-use crate::rabbit::topology::{self, DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED};
+use crate::rabbit::delay::{Address, Delay};
+use crate::rabbit::letter::{Letter, announcement, later, to_queue};
+use crate::rabbit::outbox::{Outbox, Post};
+use crate::rabbit::topology::{DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED};
 
 #[derive(Debug)]
 pub(super) struct RabbitPublisher {
@@ -56,18 +56,12 @@ impl Publisher for RabbitPublisher {
     }
 }
 
-/// Enters the cascade at the highest level where it has to rest; nothing happens above.
 fn post(scheduled: &Scheduled) -> Post {
     let (body, properties) = scheduled.owed.write();
-    let delay = Delay::towards(scheduled.delay);
-    match delay.entry_level() {
-        None => to_queue(DELIVERIES, body, properties),
-        Some(level) => Post {
-            exchange: topology::delay(level),
-            routing_key: delay.routing_key(),
-            body,
-            properties,
-            audience: Audience::Ours,
-        },
-    }
+    let at_once = to_queue(DELIVERIES, body, properties);
+    later(
+        at_once,
+        Delay::towards(scheduled.delay),
+        Address::Deliveries,
+    )
 }

@@ -7,15 +7,18 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
+use hookline_core::timestamp::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::{QueueError, Receipt, Source, Taken};
+use crate::contract::{EventSource, PublishedEvents, QueueError, Receipt, Source, Taken};
+use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::intake::{Intake, Over};
-use crate::rabbit::letter::Letter;
+use crate::rabbit::letter::{Letter, later};
 use crate::rabbit::link::backoff;
-use crate::rabbit::outbox::Outbox;
+use crate::rabbit::outbox::{Outbox, Post};
 use crate::rabbit::subscription::Subscription;
 
 /// How many messages are put back at once.
@@ -144,12 +147,8 @@ impl<L: Letter> Source<L> for QueueSource<L> {
         };
         let taken: Vec<Taken<L>> = taken.into_iter().filter(|one| self.holds(one)).collect();
         for some in taken.chunks(AT_ONCE) {
-            let posts = some.iter().map(|one| {
-                let returns = one.returns.max(u32::from(one.redelivered));
-                one.message.anew(returns)
-            });
             let tags = some.iter().map(|one| one.receipt.tag);
-            match self.outbox.send(posts.collect()).await {
+            match self.outbox.send(some.iter().map(anew).collect()).await {
                 Ok(()) => subscription.ack(tags),
                 Err(error) => {
                     tracing::warn!(queue = L::QUEUE, %error, "could not put messages back as new ones");
@@ -182,4 +181,29 @@ impl<L: Letter> Source<L> for QueueSource<L> {
     fn is_ready(&self) -> bool {
         self.subscribed.load(Ordering::Relaxed) && self.outbox.link().is_ready()
     }
+}
+
+/// As [`Source::put_back`] does, with a rest in the delays.
+#[async_trait]
+impl EventSource for QueueSource<PublishedEvents> {
+    async fn put_off(&self, taken: &[Taken<PublishedEvents>]) -> Result<(), QueueError> {
+        let now = Timestamp::from(SystemTime::now());
+        // What is no longer ours comes again by itself, and is put off then.
+        let ours = taken.iter().filter(|one| self.holds(one));
+        let posts = ours.map(|one| {
+            let turn = one.message.turn.unwrap_or(now);
+            let delay = Delay::towards(turn.remaining(now));
+            later(anew(one), delay, Address::Events)
+        });
+        self.outbox.send(posts.collect()).await?;
+        if let Some((subscription, tags)) = self.present_tags(taken) {
+            subscription.ack(tags);
+        }
+        Ok(())
+    }
+}
+
+fn anew<L: Letter>(taken: &Taken<L>) -> Post {
+    let returns = taken.returns.max(u32::from(taken.redelivered));
+    taken.message.anew(returns)
 }

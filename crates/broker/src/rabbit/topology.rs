@@ -8,6 +8,7 @@
 //!        └─0─▶ hookline.delay.15 ◀──────────────────────┘
 //!                  ⋮
 //!              hookline.due ──▶ [hookline.deliveries] ─ given up ─▶ [hookline.deliveries.dead]
+//!                     └───────▶ [hookline.events]: what was put off
 //!
 //! hookline.operations ──▶ whoever binds a queue of their own
 //! ```
@@ -25,7 +26,7 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
-use crate::rabbit::delay::{ADDRESS, TOP_LEVEL, pattern};
+use crate::rabbit::delay::{Address, TOP_LEVEL, pattern};
 
 /// Where workflow services publish.
 pub(super) const PUBLISHED: &str = "workflow.events";
@@ -159,7 +160,8 @@ async fn bind(channel: &Channel) -> lapin::Result<()> {
         (EVENTS_REJECTED.to_owned(), UNROUTED.to_owned(), "".into()),
         dead_binding(EVENTS_REJECTED),
         dead_binding(DELIVERIES_DEAD),
-        (DELIVERIES.into(), DUE.into(), format!("#.{ADDRESS}")),
+        (DELIVERIES.into(), DUE.into(), Address::Deliveries.pattern()),
+        (EVENTS.into(), DUE.into(), Address::Events.pattern()),
     ];
     let rests = levels
         .clone()

@@ -30,6 +30,7 @@ fn post(event: &Event) -> Post {
         body: event.body.clone(),
         content_type: Some(JSON.to_owned()),
         trace: None,
+        turn: None,
     };
     let (body, properties) = letter.write();
     Post {

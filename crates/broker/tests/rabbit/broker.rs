@@ -180,7 +180,7 @@ pub(crate) async fn within_patience<T>(work: impl Future<Output = T>) -> T {
 
 /// Takes until there are `count` messages.
 pub(crate) async fn take_all<M: Send + 'static>(
-    source: &dyn Source<M>,
+    source: &(impl Source<M> + ?Sized),
     count: usize,
 ) -> Vec<Taken<M>> {
     let mut all = Vec::new();
@@ -193,7 +193,7 @@ pub(crate) async fn take_all<M: Send + 'static>(
     all
 }
 
-pub(crate) async fn take_one<M: Send + 'static>(source: &Arc<dyn Source<M>>) -> Taken<M> {
+pub(crate) async fn take_one<M: Send + 'static>(source: &Arc<impl Source<M> + ?Sized>) -> Taken<M> {
     let mut batch = within_patience(source.take(1)).await;
     batch.pop().expect("a message")
 }

@@ -16,10 +16,11 @@ mod tls;
 mod workflow;
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use hookline_broker::contract::{PublishedEvents, QueueError};
+use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::JSON_BATCH;
 use lapin::BasicProperties;
@@ -71,6 +72,7 @@ async fn published_events_arrive_as_they_were_published() {
         body: Bytes::from_static(b"[{}, {}]"),
         content_type: Some(JSON_BATCH.into()),
         trace: TraceParent::parse(TRACE),
+        turn: None,
     };
     rabbit.publisher().publish_events(events).await.unwrap();
     let taken = take_one(&rabbit.events(10)).await;
@@ -329,6 +331,38 @@ async fn a_message_says_how_often_it_came_back() {
         assert_eq!((taken.returns, taken.redelivered), (returns, returns > 0));
         source.release(vec![taken]).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_put_off_come_again_at_their_turn_and_let_others_pass() {
+    let vhost = Vhost::create();
+    let rabbit = vhost.connect().await;
+    let stranger = vhost.stranger().await;
+    for body in [b"{1}", b"{2}"] {
+        stranger
+            .publish("workflow.events", "workflow.started", body, traced())
+            .await;
+    }
+    let source = rabbit.events(1);
+    let mut first = take_one(&source).await;
+    assert_eq!(first.message.turn, None);
+    let turn = Timestamp::from(SystemTime::now()).after(Duration::from_secs(2));
+    first.message.turn = Some(turn);
+    source.put_off(&[first]).await.unwrap();
+
+    let second = take_one(&source).await;
+    assert_eq!(second.message.body, "{2}");
+    source.ack(vec![second]).await;
+    for tried in 0..2 {
+        let again = take_one(&source).await;
+        assert_eq!(again.message.body, "{1}");
+        assert_eq!(again.message.turn, Some(turn));
+        assert_eq!(again.message.trace, TraceParent::parse(TRACE));
+        assert_eq!((again.redelivered, again.returns), (false, 0), "{tried}");
+        assert!(turn <= SystemTime::now().into(), "it came early");
+        source.put_off(&[again]).await.unwrap();
+    }
+    rabbit.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ async fn open() -> (Fixture, EmbeddedQueue, DeadLetters, TempDir) {
 async fn buried_event(queue: &EmbeddedQueue, body: &[u8]) {
     let (content_type, trace) = (Some("text/plain".to_owned()), Some(TRACE.to_owned()));
     queue
-        .push_events(body.to_vec(), content_type, trace)
+        .push_events(body.to_vec(), content_type, trace, None)
         .await
         .unwrap();
     let taken = queue.take_events(1, now(), at(NOW + 1)).await.unwrap();

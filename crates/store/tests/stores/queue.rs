@@ -51,7 +51,10 @@ async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
     let (fixture, queue, _folder) = open().await;
     fixture.subscribe("a").await;
     fixture.owed("a", "1").await;
-    queue.push_events(b"{}".to_vec(), None, None).await.unwrap();
+    queue
+        .push_events(b"{}".to_vec(), None, None, None)
+        .await
+        .unwrap();
     for _ in 0..60 {
         let attempts = queue.take_attempts(10, now(), later(300)).await.unwrap();
         assert_eq!((attempts.len(), attempts[0].takes), (1, 1));
@@ -65,11 +68,41 @@ async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
 }
 
 #[tokio::test]
+async fn events_that_are_put_off_are_out_of_sight_until_their_turn_and_count_as_never_taken() {
+    let (_fixture, queue, _folder) = open().await;
+    for body in [b"1", b"2"] {
+        queue
+            .push_events(body.to_vec(), None, None, None)
+            .await
+            .unwrap();
+    }
+    let take = async |now| queue.take_events(1, now, later(1_000)).await.unwrap();
+    let first = take(now()).await;
+    assert_eq!((first[0].body.as_slice(), first[0].turn), (&b"1"[..], None));
+    let turns = vec![(first[0].id, later(60))];
+    queue.put_off_events(turns).await.unwrap();
+    // A restart lets nobody push in.
+    queue.void_leases().await.unwrap();
+
+    let second = take(now()).await;
+    assert_eq!(second[0].body, b"2");
+    queue.ack_events(vec![second[0].id]).await.unwrap();
+    assert_eq!(queue.next_events().await.unwrap(), Some(later(60)));
+    assert!(take(later(59)).await.is_empty());
+    let again = take(later(60)).await;
+    assert_eq!((again[0].body.as_slice(), again[0].takes), (&b"1"[..], 1));
+    assert_eq!(again[0].turn, Some(later(60).unix_micros()));
+}
+
+#[tokio::test]
 async fn what_an_earlier_process_had_in_hand_comes_again_at_once() {
     let (fixture, queue, folder) = open().await;
     fixture.subscribe("a").await;
     fixture.owed("a", "1").await;
-    queue.push_events(b"{}".to_vec(), None, None).await.unwrap();
+    queue
+        .push_events(b"{}".to_vec(), None, None, None)
+        .await
+        .unwrap();
     assert_eq!(
         queue
             .take_attempts(10, now(), later(300))
@@ -112,7 +145,12 @@ async fn events_are_taken_oldest_first_acked_released_and_buried() {
     let (_fixture, queue, _folder) = open().await;
     for body in [b"1", b"2", b"3"] {
         queue
-            .push_events(body.to_vec(), Some("application/json".to_owned()), None)
+            .push_events(
+                body.to_vec(),
+                Some("application/json".to_owned()),
+                None,
+                None,
+            )
             .await
             .unwrap();
     }
@@ -143,7 +181,7 @@ async fn a_take_is_bounded_in_bytes_and_a_larger_message_comes_alone() {
     let (_fixture, queue, _folder) = open().await;
     for mebibytes in [9, 9, 1, 20] {
         queue
-            .push_events(vec![b' '; mebibytes * 1024 * 1024], None, None)
+            .push_events(vec![b' '; mebibytes * 1024 * 1024], None, None, None)
             .await
             .unwrap();
     }
@@ -164,7 +202,10 @@ async fn what_is_taken_fifty_times_and_never_dealt_with_is_buried() {
     let (fixture, queue, _folder) = open().await;
     fixture.subscribe("a").await;
     let owed = fixture.owed("a", "1").await;
-    queue.push_events(b"{}".to_vec(), None, None).await.unwrap();
+    queue
+        .push_events(b"{}".to_vec(), None, None, None)
+        .await
+        .unwrap();
     for _ in 0..50 {
         assert_eq!(
             queue.take_attempts(10, now(), now()).await.unwrap().len(),

@@ -155,7 +155,7 @@ impl EmbeddedQueue {
         Ok(waiting.value.unwrap_or_default().unsigned_abs())
     }
 
-    async fn number(&self, query: &'static str) -> Result<Option<i64>, StoreError> {
+    pub(super) async fn number(&self, query: &'static str) -> Result<Option<i64>, StoreError> {
         let number = self
             .home
             .read(move |conn| Ok(diesel::sql_query(query).get_result::<Number>(conn)?));

@@ -29,6 +29,9 @@ pub struct QueuedEvents {
     /// The publisher's trace, as `traceparent`.
     #[diesel(sql_type = Nullable<Text>)]
     pub traceparent: Option<String>,
+    /// When its turn is, in microseconds since 1970, where that was decided.
+    #[diesel(sql_type = Nullable<BigInt>)]
+    pub turn: Option<i64>,
 }
 
 impl EmbeddedQueue {
@@ -41,15 +44,17 @@ impl EmbeddedQueue {
         body: Vec<u8>,
         content_type: Option<String>,
         traceparent: Option<String>,
+        turn: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         self.home
             .write(move |conn| {
                 diesel::sql_query(
-                    "INSERT INTO event_queue (content_type, traceparent, body, visible_at) VALUES (?, ?, ?, 0)",
+                    "INSERT INTO event_queue (content_type, traceparent, body, turn, visible_at) VALUES (?, ?, ?, ?, 0)",
                 )
                 .bind::<Nullable<Text>, _>(content_type)
                 .bind::<Nullable<Text>, _>(traceparent)
                 .bind::<Binary, _>(body)
+                .bind::<Nullable<BigInt>, _>(turn.map(Timestamp::unix_micros))
                 .execute(conn)?;
                 Ok(())
             })
@@ -78,7 +83,7 @@ impl EmbeddedQueue {
                                        ORDER BY visible_at, id LIMIT ?)
                               WINDOW oldest AS (ORDER BY visible_at, id))
                            WHERE bytes <= ? OR place = 1)
-                     RETURNING id, takes, body, content_type, traceparent",
+                     RETURNING id, takes, body, content_type, traceparent, turn",
                 )
                 .bind::<BigInt, _>(lease.unix_micros())
                 .bind::<BigInt, _>(now.unix_micros())
@@ -145,6 +150,35 @@ impl EmbeddedQueue {
                 Ok(())
             })
             .await
+    }
+
+    /// Makes events visible again when it is their turn, as if they had not been taken.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn put_off_events(&self, turns: Vec<(i64, Timestamp)>) -> Result<(), StoreError> {
+        self.home
+            .write(move |conn| {
+                for (id, turn) in turns {
+                    diesel::sql_query(
+                        "UPDATE event_queue SET visible_at = ?1, turn = ?1, takes = max(takes - 1, 0) WHERE id = ?2",
+                    )
+                    .bind::<BigInt, _>(turn.unix_micros())
+                    .bind::<BigInt, _>(id)
+                    .execute(conn)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// When the next events are visible, those in somebody's hands included.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub async fn next_events(&self) -> Result<Option<Timestamp>, StoreError> {
+        let next = self.number("SELECT min(visible_at) AS value FROM event_queue");
+        Ok(next.await?.map(Timestamp::from_unix_micros))
     }
 
     /// Moves events to the dead letters.

@@ -41,7 +41,7 @@ impl EmbeddedQueue {
             .write(|conn| {
                 diesel::sql_query("UPDATE deliveries SET visible_at = NULL WHERE state = 'pending' AND visible_at IS NOT NULL")
                     .execute(conn)?;
-                diesel::sql_query("UPDATE event_queue SET visible_at = 0 WHERE visible_at > 0").execute(conn)?;
+                diesel::sql_query("UPDATE event_queue SET visible_at = coalesce(turn, 0) WHERE visible_at > 0").execute(conn)?;
                 Ok(())
             })
             .await
