@@ -13,7 +13,8 @@ pub struct Latencies {
 const WINDOW: Duration = Duration::from_secs(2);
 
 impl Latencies {
-    pub(super) fn note(&mut self, intended: Duration, latency: Duration) {
+    /// Adds an event that was to be published at `intended`.
+    pub fn note(&mut self, intended: Duration, latency: Duration) {
         self.all.push((intended, latency));
     }
 
@@ -77,7 +78,8 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub(super) fn holds(self, without: &Latencies, with: &Latencies) -> bool {
+    /// Whether it is no more than that.
+    pub fn holds(self, without: &Latencies, with: &Latencies) -> bool {
         let (without, with, times, plus) = match self {
             Rule::Strict => (without.percentile(99), with.percentile(99), 1.5, 5),
             Rule::Rough => (without.usual_p99(), with.usual_p99(), 5.0, 1_000),

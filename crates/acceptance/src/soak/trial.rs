@@ -137,6 +137,8 @@ impl Trial {
                 format!("[5{}]", ",20".repeat(29)),
             ),
             ("HOOKLINE__LOG__LEVEL", "info".to_owned()),
+            // A backlog is poured in by one organization.
+            ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", "0".to_owned()),
         ];
         let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
         let home = Home::start_with(cast.kind, &settings).await?;

@@ -29,6 +29,7 @@ mod retrying;
 mod secrets;
 mod starting;
 mod stopping;
+mod tenants;
 mod tracing;
 
 use std::process::ExitCode;
@@ -70,6 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
             hostile::alone(),
             starting::alone(),
             stopping::alone(),
+            tenants::alone(),
             tracing::alone(),
         ]
         .concat(),
@@ -84,6 +86,7 @@ fn main() -> anyhow::Result<ExitCode> {
             secrets::distributed(),
             starting::distributed(),
             stopping::distributed(),
+            tenants::distributed(),
         ]
         .concat(),
         embedded: [embedded_queue::embedded(), starting::embedded()].concat(),

@@ -29,8 +29,9 @@ pub(super) async fn every_route_asks_for_a_good_key_of_its_organization_and_scop
     let receiver = Receiver::healthy()?;
     let id = theirs.subscribe(&receiver, &["workflow.started"]).await?;
     let event = theirs.publish_one("workflow.started").await?;
-    let log = theirs.client.wait_for_log(id, 1).await?;
-    let delivery = log[0]["delivery_id"].as_str().context("a delivery")?;
+    theirs.client.wait_for_log(id, 1).await?;
+    let named = Named::of(&theirs, id, event).await?;
+    let before = all_of(&theirs, &named).await?;
     let calls = calls(&home).await?;
     ensure!(calls.len() > 10, "{} calls", calls.len());
 
@@ -57,11 +58,7 @@ pub(super) async fn every_route_asks_for_a_good_key_of_its_organization_and_scop
     for base in ["/v1", ""] {
         let ours = ours.client.at(&format!("{}{base}", home.api()));
         for call in &calls {
-            let path = call.path_to(&Named {
-                webhook: id.to_string(),
-                delivery: delivery.to_owned(),
-                event: event.clone(),
-            })?;
+            let path = call.path_to(&named)?;
             let ask = async |client: &Client| call.ask(client, &path).await;
             let told = format!("{} {base}{}", call.method, call.path);
             for key in [None, Some("hk_wrong"), Some(&revoked), Some(&expired)] {
@@ -81,11 +78,75 @@ pub(super) async fn every_route_asks_for_a_good_key_of_its_organization_and_scop
             }
         }
     }
-    let kept = theirs.client.get(&format!("/webhooks/{id}")).await?;
-    kept.expect(200)?;
     let events = json!([theirs.event("workflow.started")]);
     ours.client.post("/events", &events).await?.problem(403)?;
+    foreign_ids_in_queries_find_nothing(&ours, &theirs, &named).await?;
+    let after = all_of(&theirs, &named).await?;
+    ensure!(before == after, "{before:#?} became {after:#?}");
+    let requests = receiver.received().len();
+    ensure!(requests == 2, "{requests} requests: one, and its replay");
     Ok(())
+}
+
+/// Ids and cursors also stand in queries and bodies.
+async fn foreign_ids_in_queries_find_nothing(
+    ours: &Tenant<'_>,
+    theirs: &Tenant<'_>,
+    named: &Named,
+) -> anyhow::Result<()> {
+    let receiver = Receiver::healthy()?;
+    let own = ours.subscribe(&receiver, &["workflow.failed"]).await?;
+    let page = theirs.client.get("/webhooks/logs/all?limit=1").await?;
+    let cursor = page.expect(200)?.json["next_cursor"].clone();
+    let cursor = cursor.as_str().context("a cursor")?;
+    for path in [
+        format!("/webhooks/{own}/deliveries"),
+        format!("/webhooks/{own}/deliveries?event_type=workflow.started"),
+        format!("/webhooks/{own}/logs?cursor={cursor}"),
+        format!("/webhooks/logs/all?cursor={cursor}"),
+        "/webhooks/logs/all".to_owned(),
+    ] {
+        let answer = ours.client.get(&path).await?.expect(200)?.json;
+        let rows = answer.get("logs").or_else(|| answer.get("deliveries"));
+        ensure!(rows == Some(&json!([])), "{path}: {answer}");
+    }
+    let listed = ours.client.get("/webhooks").await?.expect(200)?.json;
+    let listed = listed["webhooks"].as_array().context("a list")?;
+    let foreign = |one: &&Value| one["id"].to_string() == named.webhook;
+    ensure!(listed.iter().all(|one| !foreign(&one)), "{listed:?}");
+    // The same event id is another event here.
+    let mut event = ours.event("workflow.started");
+    event["event_id"] = json!(named.event);
+    ours.client.post("/events", &event).await?.expect(202)?;
+    until("an event of our own", async || {
+        let story = ours.client.get(&format!("/events/{}", named.event)).await?;
+        Ok((story.status.as_u16() == 200).then_some(()))
+    })
+    .await
+}
+
+/// Whatever the API shows of an organization.
+async fn all_of(tenant: &Tenant<'_>, named: &Named) -> anyhow::Result<Vec<Value>> {
+    let Named {
+        webhook,
+        delivery,
+        event,
+        replay,
+    } = named;
+    let mut all = Vec::new();
+    for path in [
+        "/webhooks".to_owned(),
+        format!("/webhooks/{webhook}"),
+        format!("/webhooks/{webhook}/logs"),
+        format!("/webhooks/{webhook}/deliveries"),
+        "/webhooks/logs/all".to_owned(),
+        format!("/deliveries/{delivery}"),
+        format!("/events/{event}"),
+        format!("/replays/{replay}"),
+    ] {
+        all.push(tenant.client.get(&path).await?.expect(200)?.json);
+    }
+    Ok(all)
 }
 
 /// What of a foreign organization paths may name.
@@ -93,6 +154,31 @@ struct Named {
     webhook: String,
     delivery: String,
     event: String,
+    replay: String,
+}
+
+impl Named {
+    /// With a replay of the one delivery that has come to its end.
+    async fn of(tenant: &Tenant<'_>, id: i64, event: String) -> anyhow::Result<Self> {
+        let path = format!("/webhooks/{id}/replay");
+        let body = json!({"status": "delivered"});
+        let started = tenant.client.post(&path, &body).await?.expect(202)?;
+        let replay = started.json["replay_id"].as_str().context("a replay")?;
+        until("the end of the replay", async || {
+            let path = format!("/replays/{replay}");
+            let shown = tenant.client.get(&path).await?.expect(200)?.json;
+            Ok((shown["status"] != "running").then_some(()))
+        })
+        .await?;
+        let log = tenant.client.wait_for_log(id, 2).await?;
+        let delivery = log[0]["delivery_id"].as_str().context("a delivery")?;
+        Ok(Self {
+            webhook: id.to_string(),
+            delivery: delivery.to_owned(),
+            event,
+            replay: replay.to_owned(),
+        })
+    }
 }
 
 impl Call {
@@ -105,6 +191,7 @@ impl Call {
             "/webhooks/" => &named.webhook,
             "/deliveries/" => &named.delivery,
             "/events/" => &named.event,
+            "/replays/" => &named.replay,
             _ => bail!("{}: say here what of others its id may name", self.path),
         };
         ensure!(!after.contains('{'), "{}: two ids", self.path);
