@@ -112,7 +112,8 @@ async fn foreign_ids_in_queries_find_nothing(
     }
     let listed = ours.client.get("/webhooks").await?.expect(200)?.json;
     let listed = listed["webhooks"].as_array().context("a list")?;
-    let foreign = |one: &&Value| one["id"].to_string() == named.webhook;
+    let their_id: i64 = named.webhook.parse()?;
+    let foreign = |one: &&Value| one["id"] == their_id;
     ensure!(listed.iter().all(|one| !foreign(&one)), "{listed:?}");
     // The same event id is another event here.
     let mut event = ours.event("workflow.started");
