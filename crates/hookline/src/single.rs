@@ -50,6 +50,7 @@ impl Single {
             batch: settings.ingest.batch,
             max_waiting: settings.ingest.max_waiting,
             events_of_organization: settings.limits.event_rate(),
+            max_stored_bytes: settings.limits.stored_bytes(),
             give_up_after: settings.poison.give_up_after,
         };
         let dispatcher = Dispatcher {

@@ -5,15 +5,18 @@
 //! between repeats the batch; the store then answers with what is still owed, so the repeat hands
 //! on what the crash kept back and makes nothing twice.
 
+mod full;
 mod reading;
 mod trials;
 mod turns;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hookline_broker::contract::{EventSource, PublishedEvents, Publisher, Scheduled, Taken};
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::OrganizationId;
 use hookline_core::rate::Rate;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trial::SUSPECT_AFTER;
@@ -26,6 +29,7 @@ use opentelemetry::metrics::Counter;
 use tokio::task::JoinSet;
 use tracing::Span;
 
+use crate::full::Full;
 use crate::turns::Turns;
 
 /// How many batches are worked on at once: one is committed while the next is handed on.
@@ -55,6 +59,8 @@ pub struct Ingest {
     pub max_waiting: u64,
     /// How many events of one organization are taken in; the others of it wait.
     pub events_of_organization: Option<Rate>,
+    /// How many bytes of events are kept of one organization; beyond that its events wait.
+    pub max_stored_bytes: Option<u64>,
     /// How often a message may be charged with the end of a process before it is given up.
     pub give_up_after: u32,
 }
@@ -66,6 +72,7 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
     let meter = opentelemetry::global::meter("hookline-ingest");
     let trials = Arc::default();
     let turns = Arc::new(Mutex::new(Turns::new(ingest.events_of_organization)));
+    let full = Arc::new(Full::new(ingest.max_stored_bytes));
     let mut lanes = JoinSet::new();
     for _ in 0..LANES {
         let lane = Lane {
@@ -74,6 +81,7 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
             shutdown: shutdown.clone(),
             trials: Arc::clone(&trials),
             turns: Arc::clone(&turns),
+            full: Arc::clone(&full),
             taken_in: meter.u64_counter("hookline.events.taken_in").build(),
             put_off: meter.u64_counter("hookline.events.put_off").build(),
             rejected: meter.u64_counter("hookline.events.rejected").build(),
@@ -99,6 +107,7 @@ struct Lane {
     trials: Arc<tokio::sync::Mutex<()>>,
     /// What organizations have published lately, in all lanes.
     turns: Arc<Mutex<Turns>>,
+    full: Arc<Full>,
     taken_in: Counter<u64>,
     put_off: Counter<u64>,
     rejected: Counter<u64>,
@@ -134,7 +143,8 @@ impl Lane {
                 .into_iter()
                 .partition(|message| message.returns >= SUSPECT_AFTER);
             let batch = self.read(others).await;
-            let (batch, early) = self.by_turn(batch);
+            let full = self.full.now(&self.ingest.store).await;
+            let (batch, early) = self.by_turn(batch, &full);
             let done = tokio::join!(self.deal_with(batch), self.send_away(early));
             let (Ok(()), Ok(())) = done else {
                 return self.ingest.events.put_back(suspects).await;
@@ -190,31 +200,35 @@ impl Lane {
     }
 
     /// Those whose turn it is, and the others, each with the moment at which it will be.
-    fn by_turn(&self, batch: Batch) -> (Batch, Vec<Taken<PublishedEvents>>) {
+    fn by_turn(
+        &self,
+        batch: Batch,
+        full: &HashSet<OrganizationId>,
+    ) -> (Batch, Vec<Taken<PublishedEvents>>) {
         let (now, instant) = (Timestamp::from(SystemTime::now()), Instant::now());
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if !turns.are_taken() {
+        if !turns.are_taken() && full.is_empty() {
             return (batch, Vec::new());
         }
         let mut early = Vec::new();
         let mut present = Vec::with_capacity(batch.len());
         for mut in_hand in batch {
-            let wait = match in_hand.message.message.turn {
+            let turn = &mut in_hand.message.message.turn;
+            let mut owners = in_hand.events.iter().map(|one| &one.event.organization);
+            if owners.clone().any(|owner| full.contains(owner)) {
+                *turn = Some(now.after(full::WAIT));
+                early.push(in_hand.message);
+                continue;
+            }
+            let wait = match *turn {
                 Some(turn) => turn.remaining(now).saturating_sub(EARLY),
-                None => {
-                    let owners = in_hand.events.iter().map(|one| &one.event.organization);
-                    turns.wait_of(owners, instant)
-                }
+                None => turns.wait_of(&mut owners, instant),
             };
             if wait.is_zero() {
                 present.push(in_hand);
                 continue;
             }
-            in_hand
-                .message
-                .message
-                .turn
-                .get_or_insert_with(|| now.after(wait));
+            turn.get_or_insert_with(|| now.after(wait));
             early.push(in_hand.message);
         }
         (present, early)

@@ -19,6 +19,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         batch: settings.batch,
         max_waiting: settings.max_waiting,
         events_of_organization: context.settings.limits.event_rate(),
+        max_stored_bytes: context.settings.limits.stored_bytes(),
         give_up_after: context.settings.poison.give_up_after,
     };
     let source = ingest.events.clone();

@@ -432,6 +432,16 @@ impl Store {
         }
     }
 
+    /// How many bytes of events are kept of an organization.
+    pub async fn stored_bytes(&self, owner: OrganizationId) -> Result<u64, StoreError> {
+        run!(self, read, |conn, q| q::stored::of(conn, &owner))
+    }
+
+    /// The organizations of which so many bytes of events are kept, or more.
+    pub async fn stored_at_least(&self, bytes: u64) -> Result<HashSet<OrganizationId>, StoreError> {
+        run!(self, read, |conn, q| q::stored::at_least(conn, bytes))
+    }
+
     /// What is known of these deliveries; one that is not there is not in the answer.
     pub async fn owed(
         &self,

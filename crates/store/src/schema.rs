@@ -191,6 +191,14 @@ table! {
 }
 
 table! {
+    stored_bytes (organization_id, part) {
+        organization_id -> Text,
+        part -> Integer,
+        bytes -> BigInt,
+    }
+}
+
+table! {
     use diesel::sql_types::*;
     use crate::columns::Uid;
 

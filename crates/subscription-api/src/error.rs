@@ -50,6 +50,10 @@ pub(crate) enum ApiError {
     TooManyTests { wait: Duration },
     #[error("the organization has published too many events; try again later")]
     TooManyEvents { wait: Duration },
+    #[error(
+        "as much is stored of the organization's events as may be; older ones are forgotten in time"
+    )]
+    Full,
     #[error("the request came from Hookline itself; it does not call itself in a circle")]
     Circle,
     #[error("a part of the service is not available; try again shortly")]
@@ -121,7 +125,8 @@ impl ApiError {
             | Self::TooFast { .. }
             | Self::TooManyTries { .. }
             | Self::TooManyTests { .. }
-            | Self::TooManyEvents { .. } => (
+            | Self::TooManyEvents { .. }
+            | Self::Full => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "urn:hookline:problem:too-many-requests",
                 "Too many requests",
@@ -187,6 +192,8 @@ impl ApiError {
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 Some((header::RETRY_AFTER, seconds.max(1).into()))
             }
+            // Nothing is wrong with the request, and the same one is taken once there is room.
+            Self::Full => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
             Self::Unavailable(_) | Self::DeadlinePassed | Self::NotReady(_) => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("2")))
             }

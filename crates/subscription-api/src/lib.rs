@@ -81,6 +81,8 @@ pub struct ApiSettings {
     pub failed_tries: Rate,
     /// How many events an organization may publish; beyond that it is answered with 429.
     pub events_of_organization: Option<hookline_core::rate::Rate>,
+    /// How many bytes of an organization's events are kept; beyond that it is answered with 429.
+    pub max_stored_bytes: Option<u64>,
     /// How many threads serve requests.
     pub workers: usize,
 }
@@ -96,6 +98,7 @@ impl Default for ApiSettings {
             requests_of_key: Rate::new(5_000, 10_000),
             failed_tries: Rate::per(Duration::from_secs(60), 60),
             events_of_organization: None,
+            max_stored_bytes: None,
             workers: 2,
         }
     }
@@ -117,6 +120,7 @@ impl From<&Settings> for ApiSettings {
             ),
             max_tests_per_minute: settings.api.max_tests_per_minute,
             events_of_organization: settings.limits.event_rate(),
+            max_stored_bytes: settings.limits.stored_bytes(),
             workers: settings.api.workers,
             ..Self::default()
         }

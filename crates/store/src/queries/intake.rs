@@ -11,6 +11,7 @@ use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
 use super::ROWS;
+use super::stored::Change;
 use super::subscriptions::{changes_since, find_row};
 use crate::columns::Key;
 use crate::error::StoreError;
@@ -120,6 +121,11 @@ pub(crate) fn take_in(
             .collect();
         let again: Vec<Key> = again.into_iter().collect();
         owed.extend(unattempted(conn, &again)?);
+        let mut stored = Change::default();
+        for (_, event) in by_key.iter().filter(|(key, _)| new.contains(key)) {
+            stored.add(event.event.organization.as_str(), size_of(event));
+        }
+        stored.write(conn, by_key.keys().next().map_or(0, chance_of))?;
         Ok(Given {
             new_events: new.len(),
             owed,
@@ -190,8 +196,20 @@ pub(crate) fn create_test(
         diesel::insert_into(deliveries::table)
             .values(new_delivery(delivery, key, purpose, now))
             .execute(conn)?;
+        let mut stored = Change::default();
+        stored.add(event.organization.as_str(), size_of(incoming));
+        stored.write(conn, chance_of(&key))?;
         Ok(Some(first_attempt(Key(delivery.0), id.0)))
     })
+}
+
+fn size_of(event: &IncomingEvent) -> i64 {
+    i64::try_from(event.event.body.len()).unwrap_or(i64::MAX)
+}
+
+/// Keys are hashes, so their bytes are as good as chance.
+fn chance_of(key: &EventKey) -> u8 {
+    key.0.as_bytes()[15]
 }
 
 fn new_event<'a>(key: EventKey, incoming: &'a IncomingEvent, now: Timestamp) -> NewEvent<'a> {

@@ -14,6 +14,7 @@ pub(crate) mod progress;
 pub(crate) mod replaying;
 pub(crate) mod replays;
 pub(crate) mod retention;
+pub(crate) mod stored;
 pub(crate) mod subscriptions;
 pub(crate) mod trials;
 

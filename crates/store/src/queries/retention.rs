@@ -1,9 +1,12 @@
 //! Forgetting what is older than the retention, in steps that hold nobody up.
 
+use diesel::dsl::sql;
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use hookline_core::timestamp::Timestamp;
 
 use super::super::{Conn, bulk};
+use super::stored::Change;
 use crate::columns::Key;
 use crate::error::StoreError;
 use crate::schema::{attempt_counts, deliveries, events};
@@ -27,16 +30,26 @@ pub(crate) fn forget_events(conn: &mut Conn, cutoff: Timestamp) -> Result<usize,
         let pending = deliveries::table
             .filter(deliveries::event_key.eq(events::key))
             .filter(deliveries::state.eq("pending"));
-        let keys: Vec<Key> = events::table
+        let rows: Vec<(Key, String, i64)> = events::table
             .filter(events::received_at.lt(cutoff.unix_micros()))
             .filter(diesel::dsl::not(diesel::dsl::exists(pending)))
             .order(events::received_at)
             .limit(STEP)
-            .select(events::key)
+            .select((
+                events::key,
+                events::organization_id,
+                sql::<BigInt>("CAST(length(body) AS BIGINT)"),
+            ))
             .load(conn)?;
+        let keys: Vec<Key> = rows.iter().map(|(key, ..)| *key).collect();
         diesel::delete(deliveries::table.filter(deliveries::event_key.eq_any(&keys)))
             .execute(conn)?;
         diesel::delete(events::table.filter(events::key.eq_any(&keys))).execute(conn)?;
+        let mut stored = Change::default();
+        for (_, owner, bytes) in &rows {
+            stored.add(owner, -bytes);
+        }
+        stored.write(conn, 0)?;
         Ok(keys.len())
     })
 }

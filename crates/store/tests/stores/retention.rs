@@ -20,6 +20,14 @@ async fn what_is_older_than_the_retention_is_forgotten_with_its_totals(fixture: 
         record.started = then;
         fixture.record(vec![record]).await;
     }
+    let sizes = ["old", "new", "pending"].map(|id| event("a", id).event.body.len() as u64);
+    let stored = async || {
+        let store = &fixture.store;
+        store.stored_bytes(organization("a")).await.unwrap()
+    };
+    assert_eq!(stored().await, sizes[0] + sizes[1]);
+    fixture.take_in(vec![event("a", "new")]).await;
+    assert_eq!(stored().await, sizes[0] + sizes[1], "it is stored once");
     // Still owed: it is kept however old it is.
     let pending = event("a", "pending");
     let old = at(NOW - 40 * DAY);
@@ -51,6 +59,12 @@ async fn what_is_older_than_the_retention_is_forgotten_with_its_totals(fixture: 
             .unwrap(),
         0
     );
+
+    let kept = sizes[1] + sizes[2];
+    assert_eq!(stored().await, kept);
+    let full = async |bytes| fixture.store.stored_at_least(bytes).await.unwrap();
+    assert!(full(kept).await.contains(&organization("a")));
+    assert!(full(kept + 1).await.is_empty());
 
     let page = fixture
         .store

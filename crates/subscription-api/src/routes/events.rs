@@ -64,6 +64,12 @@ pub(crate) async fn publish(
         .published
         .take(&caller.organization, events.len(), Instant::now())
         .map_err(|wait| ApiError::TooManyEvents { wait })?;
+    if let Some(limit) = service.api.settings.max_stored_bytes {
+        let store = &service.api.store;
+        if store.stored_bytes(caller.organization.clone()).await? >= limit {
+            return Err(ApiError::Full);
+        }
+    }
     let accepted = events
         .iter()
         .map(|event| event.id.as_str().to_owned())

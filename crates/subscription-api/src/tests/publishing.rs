@@ -97,6 +97,23 @@ async fn an_organization_publishes_so_many_and_then_is_told_to_wait() {
 }
 
 #[actix_web::test]
+async fn an_organization_that_has_filled_its_room_is_told_to_wait() {
+    let world = World::with(ApiSettings {
+        max_stored_bytes: Some(100),
+        ..ApiSettings::default()
+    })
+    .await;
+    assert_eq!(world.post("/events", event("a")).await.status, 202);
+    let id = world.subscribe("n").await;
+    let test = format!("/webhooks/{id}/test");
+    assert_eq!(world.post(&test, json!({})).await.status, 202);
+    let refused = world.post("/events", event("b")).await;
+    refused.is_problem(429);
+    assert_eq!(refused.header("retry-after"), "60");
+    assert_eq!(world.publisher.events.lock().unwrap().len(), 1);
+}
+
+#[actix_web::test]
 async fn one_event_twice_in_a_request_is_fine() {
     let world = World::new().await;
     let answer = world.post("/events", json!([event("a"), event("a")])).await;

@@ -1,0 +1,83 @@
+//! How much is stored of each organization. The sum is kept with the events, in their transactions:
+//! to count bodies whenever somebody asks would read all of them.
+
+use std::collections::{BTreeMap, HashSet};
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+use diesel::upsert::excluded;
+use hookline_core::ids::OrganizationId;
+
+use super::super::Conn;
+use super::ROWS;
+use crate::error::StoreError;
+use crate::rows::organization;
+use crate::schema::stored_bytes;
+
+/// How many rows an organization has at most: so many can write at once.
+const PARTS: u8 = 8;
+
+#[derive(Insertable)]
+#[diesel(table_name = stored_bytes, treat_none_as_default_value = false)]
+struct Part<'a> {
+    organization_id: &'a str,
+    part: i32,
+    bytes: i64,
+}
+
+/// What comes to organizations, or goes.
+#[derive(Default)]
+pub(crate) struct Change<'a> {
+    /// In the order of the organizations, so that two of us never wait for each other in a circle.
+    bytes: BTreeMap<&'a str, i64>,
+}
+
+impl<'a> Change<'a> {
+    pub(crate) fn add(&mut self, organization: &'a str, bytes: i64) {
+        *self.bytes.entry(organization).or_default() += bytes;
+    }
+
+    /// Writes it down, in the rows that `chance` chooses. Whoever does this does it last: others
+    /// wait for it.
+    pub(crate) fn write(self, conn: &mut Conn, chance: u8) -> Result<(), StoreError> {
+        let parts: Vec<Part<'_>> = self
+            .bytes
+            .into_iter()
+            .map(|(organization_id, bytes)| Part {
+                organization_id,
+                part: i32::from(chance % PARTS),
+                bytes,
+            })
+            .collect();
+        for chunk in parts.chunks(ROWS) {
+            diesel::insert_into(stored_bytes::table)
+                .values(chunk)
+                .on_conflict((stored_bytes::organization_id, stored_bytes::part))
+                .do_update()
+                .set(stored_bytes::bytes.eq(stored_bytes::bytes + excluded(stored_bytes::bytes)))
+                .execute(conn)?;
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes of events are kept of an organization.
+pub(crate) fn of(conn: &mut Conn, owner: &OrganizationId) -> Result<u64, StoreError> {
+    let parts: Vec<i64> = stored_bytes::table
+        .filter(stored_bytes::organization_id.eq(owner.as_str()))
+        .select(stored_bytes::bytes)
+        .load(conn)?;
+    Ok(u64::try_from(parts.into_iter().sum::<i64>()).unwrap_or(0))
+}
+
+/// The organizations of which so many bytes are kept, or more.
+pub(crate) fn at_least(conn: &mut Conn, bytes: u64) -> Result<HashSet<OrganizationId>, StoreError> {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    let full: Vec<String> = stored_bytes::table
+        .group_by(stored_bytes::organization_id)
+        .having(sql::<BigInt>("sum(bytes)").ge(bytes))
+        .select(stored_bytes::organization_id)
+        .load(conn)?;
+    full.iter().map(|id| organization(id)).collect()
+}
