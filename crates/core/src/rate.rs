@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How many keys are kept at most. They come from outside; beyond that all are forgotten, which
@@ -101,6 +102,19 @@ impl<K: Eq + Hash> Rates<K> {
         (turn - now).saturating_sub(room)
     }
 
+    /// Whether the rate has room for one more of `key`, without counting it.
+    ///
+    /// # Errors
+    /// How long until it has, where it has none.
+    pub fn look(&self, key: &K, now: Instant) -> Result<(), Duration> {
+        let until = self.used_until.get(key);
+        let used = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        match used.saturating_sub(self.rate.room_for(1)) {
+            Duration::ZERO => Ok(()),
+            wait => Err(wait),
+        }
+    }
+
     /// Gives `key` the next moment that nobody else has, from `first` on; they are one interval
     /// apart.
     pub fn book(&mut self, key: K, first: Instant) -> Instant {
@@ -123,6 +137,37 @@ impl<K: Eq + Hash> Rates<K> {
     }
 }
 
+/// [`Rates`] that many threads ask.
+#[derive(Debug)]
+pub struct SharedRates<K>(Mutex<Rates<K>>);
+
+impl<K: Eq + Hash> SharedRates<K> {
+    /// Nothing has happened yet.
+    pub fn new(rate: Rate) -> Self {
+        Self(Mutex::new(Rates::new(rate)))
+    }
+
+    /// As [`Rates::take`].
+    ///
+    /// # Errors
+    /// How long until there is room, where there is none.
+    pub fn take(&self, key: K, now: Instant) -> Result<(), Duration> {
+        self.rates().take(key, now)
+    }
+
+    /// As [`Rates::look`].
+    ///
+    /// # Errors
+    /// How long until there is room, where there is none.
+    pub fn look(&self, key: &K, now: Instant) -> Result<(), Duration> {
+        self.rates().look(key, now)
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates<K>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +186,22 @@ mod tests {
         assert!(rates.take("a", later).is_ok());
         assert!(rates.take("a", later).is_err());
         assert!(rates.take("a", start + 60 * SECOND).is_ok());
+    }
+
+    #[test]
+    fn a_burst_goes_through_and_a_look_counts_nothing() {
+        let mut rates = Rates::new(Rate::new(2, SECOND).with_burst(4));
+        let start = Instant::now();
+        for _ in 0..4 {
+            assert_eq!(rates.look(&"a", start), Ok(()));
+            assert_eq!(rates.take("a", start), Ok(()));
+        }
+        assert_eq!(rates.look(&"a", start), Err(SECOND / 2));
+        assert_eq!(rates.take("a", start), Err(SECOND / 2));
+        assert_eq!(rates.look(&"b", start), Ok(()));
+        assert_eq!(rates.look(&"a", start + SECOND / 2), Ok(()));
+        assert_eq!(rates.take("a", start + SECOND / 2), Ok(()));
+        assert!(rates.take("a", start + SECOND / 2).is_err());
     }
 
     #[test]

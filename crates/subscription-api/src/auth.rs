@@ -13,7 +13,7 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
 use hookline_core::access::{Forbidden, Scope};
-use hookline_core::ids::OrganizationId;
+use hookline_core::ids::{KeyId, OrganizationId};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::KeyHash;
 
@@ -30,6 +30,8 @@ pub(crate) const ORGANIZATION: HeaderName = HeaderName::from_static("x-org-id");
 pub(crate) struct Caller {
     /// The organization that the request is about.
     pub(crate) organization: OrganizationId,
+    /// The key, for what is limited by key.
+    pub(crate) key: KeyId,
 }
 
 impl FromRequest for Caller {
@@ -99,7 +101,11 @@ async fn admitted(
         .in_flight
         .begin(access.key, api.settings.max_requests_per_key)
         .ok_or(ApiError::TooManyRequests)?;
-    Ok((Caller { organization }, underway))
+    let caller = Caller {
+        organization,
+        key: access.key,
+    };
+    Ok((caller, underway))
 }
 
 /// The key of `Authorization: Bearer <key>`; the scheme's case does not matter (RFC 9110, 11.1).

@@ -1,17 +1,16 @@
-//! The bodies of requests: JSON, of a limited size, and so many bytes of all of them together.
-
-use std::sync::Arc;
+//! The bodies of requests: JSON, of a limited size.
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap};
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
 use hookline_core::violations::{Violation, Violations};
 use serde_json::Value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::auth::Caller;
+use crate::body_room::Held;
 use crate::error::ApiError;
 use crate::server::Service;
 use crate::strict_json;
@@ -22,34 +21,11 @@ pub(crate) const SUBSCRIPTION: usize = 64 * 1024;
 /// The largest body of `POST /events`.
 pub(crate) const EVENTS: usize = 8 * 1024 * 1024;
 
-/// How many bytes of bodies are held at a time by all requests together.
-const ALL_BODIES: usize = 64 * 1024 * 1024;
-
-/// The room for bodies. Without it, as many clients as there are connections could each make us
-/// hold a largest body.
-#[derive(Debug, Clone)]
-pub(crate) struct BodyRoom(Arc<Semaphore>);
-
-impl Default for BodyRoom {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(ALL_BODIES)))
-    }
-}
-
-impl BodyRoom {
-    fn take(&self, bytes: usize) -> Result<OwnedSemaphorePermit, ApiError> {
-        u32::try_from(bytes)
-            .ok()
-            .and_then(|bytes| Arc::clone(&self.0).try_acquire_many_owned(bytes).ok())
-            .ok_or_else(|| ApiError::Unavailable("no room for another body".to_owned()))
-    }
-}
-
 /// The bytes of a JSON body of at most `LIMIT` bytes.
 #[derive(Debug)]
 pub(crate) struct Body<const LIMIT: usize> {
     bytes: Bytes,
-    _room: OwnedSemaphorePermit,
+    _room: Held,
 }
 
 impl<const LIMIT: usize> Body<LIMIT> {
@@ -106,16 +82,15 @@ impl<const LIMIT: usize> FromRequest for Body<LIMIT> {
 
 async fn read<const LIMIT: usize>(
     mut payload: Payload,
-    room: BodyRoom,
+    mut held: Held,
 ) -> Result<Body<LIMIT>, ApiError> {
-    let mut held = room.take(0)?;
     let mut bytes = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| ApiError::Malformed(error.to_string()))?;
         if bytes.len() + chunk.len() > LIMIT {
             return Err(ApiError::TooLarge(LIMIT));
         }
-        held.merge(room.take(chunk.len())?);
+        held.grow(chunk.len())?;
         bytes.extend_from_slice(&chunk);
     }
     Ok(Body {
@@ -124,11 +99,14 @@ async fn read<const LIMIT: usize>(
     })
 }
 
-fn room(request: &HttpRequest) -> Result<BodyRoom, ApiError> {
-    request
-        .app_data::<web::Data<Service>>()
-        .map(|service| service.bodies.clone())
-        .ok_or_else(|| ApiError::Internal("a route without its service".to_owned()))
+/// The room of whoever asks; none of it is taken yet.
+fn room(request: &HttpRequest) -> Result<Held, ApiError> {
+    let service = request.app_data::<web::Data<Service>>();
+    let extensions = request.extensions();
+    service
+        .zip(extensions.get::<Caller>())
+        .map(|(service, caller)| service.bodies.of(caller.key))
+        .ok_or_else(|| ApiError::Internal("a body on a route that asks for no key".to_owned()))
 }
 
 /// `application/json`, with parameters or without. No body at all is no JSON, which its reader
@@ -208,14 +186,5 @@ mod tests {
         assert!(!accepted(&[(header::TRANSFER_ENCODING, "chunked")]));
         let json = (header::CONTENT_TYPE, "application/json");
         assert!(!accepted(&[json, (header::CONTENT_ENCODING, "gzip")]));
-    }
-
-    #[test]
-    fn all_bodies_together_have_so_much_room() {
-        let room = BodyRoom::default();
-        let all = room.take(ALL_BODIES).unwrap();
-        assert!(room.take(1).is_err());
-        drop(all);
-        assert!(room.take(1).is_ok());
     }
 }

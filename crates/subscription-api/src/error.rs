@@ -42,6 +42,10 @@ pub(crate) enum ApiError {
     Invalid(Violations),
     #[error("the API key has too many requests under way; try again shortly")]
     TooManyRequests,
+    #[error(
+        "the bodies of the API key's requests under way are too large together; try again shortly"
+    )]
+    TooManyBytes,
     #[error("the API key has been used too often; try again later")]
     TooFast { wait: Duration },
     #[error("this address has come with too many wrong API keys; try again later")]
@@ -122,6 +126,7 @@ impl ApiError {
                 "The request is not valid",
             ),
             Self::TooManyRequests
+            | Self::TooManyBytes
             | Self::TooFast { .. }
             | Self::TooManyTries { .. }
             | Self::TooManyTests { .. }
@@ -183,7 +188,9 @@ impl ApiError {
             Self::MethodNotAllowed(allow) => {
                 Some((header::ALLOW, HeaderValue::from_str(allow).ok()?))
             }
-            Self::TooManyRequests => Some((header::RETRY_AFTER, HeaderValue::from_static("1"))),
+            Self::TooManyRequests | Self::TooManyBytes => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
+            }
             Self::TooFast { wait }
             | Self::TooManyTries { wait }
             | Self::TooManyTests { wait }

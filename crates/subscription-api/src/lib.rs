@@ -15,6 +15,7 @@
 
 mod auth;
 mod body;
+mod body_room;
 mod circle;
 mod deadline;
 mod error;
@@ -25,7 +26,6 @@ mod openapi;
 mod problem;
 mod published;
 mod query;
-mod rates;
 mod routes;
 mod server;
 mod strict_json;
@@ -39,13 +39,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_broker::contract::Publisher;
+use hookline_core::rate::Rate;
 use hookline_core::target::TargetRules;
 use hookline_runtime::readiness::Readiness;
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
 
-pub use rates::Rate;
 pub use server::run;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// What the API is made of.
 #[derive(Clone)]
@@ -83,6 +86,8 @@ pub struct ApiSettings {
     pub events_of_organization: Option<hookline_core::rate::Rate>,
     /// How many bytes of an organization's events are kept; beyond that it is answered with 429.
     pub max_stored_bytes: Option<u64>,
+    /// The most connections; more wait until one of them ends.
+    pub max_connections: usize,
     /// How many threads serve requests.
     pub workers: usize,
 }
@@ -95,8 +100,9 @@ impl Default for ApiSettings {
             max_tests_per_minute: 60,
             max_requests_per_key: 256,
             max_running_replays: 5,
-            requests_of_key: Rate::new(5_000, 10_000),
-            failed_tries: Rate::per(Duration::from_secs(60), 60),
+            requests_of_key: Rate::new(5_000, SECOND).with_burst(10_000),
+            failed_tries: Rate::new(60, MINUTE),
+            max_connections: 4_000,
             events_of_organization: None,
             max_stored_bytes: None,
             workers: 2,
@@ -110,17 +116,13 @@ impl From<&Settings> for ApiSettings {
             request_deadline: settings.api.request_deadline,
             max_subscriptions: settings.api.max_subscriptions,
             max_running_replays: settings.replay.max_running,
-            requests_of_key: Rate::new(
-                settings.api.requests_per_second_per_key,
-                settings.api.burst_per_key,
-            ),
-            failed_tries: Rate::per(
-                Duration::from_secs(60),
-                settings.api.failed_tries_per_minute,
-            ),
+            requests_of_key: Rate::new(settings.api.requests_per_second_per_key, SECOND)
+                .with_burst(settings.api.burst_per_key),
+            failed_tries: Rate::new(settings.api.failed_tries_per_minute, MINUTE),
             max_tests_per_minute: settings.api.max_tests_per_minute,
             events_of_organization: settings.limits.event_rate(),
             max_stored_bytes: settings.limits.stored_bytes(),
+            max_connections: settings.api.max_connections,
             workers: settings.api.workers,
             ..Self::default()
         }

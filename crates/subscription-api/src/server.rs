@@ -10,14 +10,14 @@ use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, HttpServer, web};
 use anyhow::Context as _;
 use hookline_core::ids::KeyId;
+use hookline_core::rate::SharedRates;
 use tokio_util::sync::CancellationToken;
 
-use crate::body::BodyRoom;
+use crate::body_room::BodyRoom;
 use crate::in_flight::InFlight;
 use crate::last_use::LastUse;
 use crate::observe::{self, Durations};
 use crate::published::Published;
-use crate::rates::Rates;
 use crate::test_calls::TestCalls;
 use crate::tries::Tries;
 use crate::underway::Underway;
@@ -32,9 +32,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long a closing connection may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// The most connections of one worker; more wait in the listener's queue.
-const CONNECTIONS_PER_WORKER: usize = 2_000;
-
 /// Once the service is to stop, the requests under way may take as long as ever, and this for their
 /// answers to reach a slow client.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
@@ -47,7 +44,7 @@ pub(crate) struct Service {
     /// The requests under way, by key.
     pub(crate) in_flight: InFlight,
     /// How often each key has asked.
-    pub(crate) requests: Arc<Rates<KeyId>>,
+    pub(crate) requests: Arc<SharedRates<KeyId>>,
     /// How often each address has come with a wrong key.
     pub(crate) tries: Arc<Tries>,
     /// When each key was used.
@@ -67,7 +64,7 @@ impl Service {
     pub(crate) fn new(api: Api, stopping: CancellationToken) -> Self {
         Self {
             underway: Underway::until(stopping),
-            requests: Arc::new(Rates::new(api.settings.requests_of_key)),
+            requests: Arc::new(SharedRates::new(api.settings.requests_of_key)),
             tries: Arc::new(Tries::new(api.settings.failed_tries)),
             last_use: LastUse::default(),
             test_calls: TestCalls::new(api.settings.max_tests_per_minute),
@@ -91,6 +88,8 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let workers = api.settings.workers.max(1);
+    // Each worker takes its share; what is more waits in the listener's queue.
+    let connections = api.settings.max_connections.div_ceil(workers);
     let longest = api.settings.request_deadline + LAST_ANSWERS;
     let service = Service::new(api, shutdown.clone());
     let underway = service.underway.clone();
@@ -99,7 +98,7 @@ pub async fn run(
         .client_request_timeout(HEAD_DEADLINE)
         .client_disconnect_timeout(CLOSE_DEADLINE)
         .keep_alive(KEEP_ALIVE)
-        .max_connections(CONNECTIONS_PER_WORKER)
+        .max_connections(connections)
         .shutdown_timeout(longest.as_secs().max(1))
         .shutdown_signal(shutdown.cancelled_owned())
         .listen(listener)

@@ -8,9 +8,8 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hookline_core::rate::{Rate, SharedRates};
 use hookline_store::KeyHash;
-
-use crate::rates::{Rate, Rates};
 
 /// The most keys that are known to have been good.
 const MAX_GOOD: usize = 10_000;
@@ -18,7 +17,7 @@ const MAX_GOOD: usize = 10_000;
 /// Who has tried how often.
 #[derive(Debug)]
 pub(crate) struct Tries {
-    failed: Rates<IpAddr>,
+    failed: SharedRates<IpAddr>,
     good: Mutex<HashSet<KeyHash>>,
 }
 
@@ -32,7 +31,7 @@ pub(crate) struct Try {
 impl Tries {
     pub(crate) fn new(rate: Rate) -> Self {
         Self {
-            failed: Rates::new(rate),
+            failed: SharedRates::new(rate),
             good: Mutex::default(),
         }
     }
@@ -97,7 +96,7 @@ mod tests {
 
     #[test]
     fn an_address_that_tries_too_often_waits_and_others_do_not() {
-        let tries = Tries::new(Rate::per(Duration::from_secs(60), 3));
+        let tries = Tries::new(Rate::new(3, Duration::from_secs(60)));
         let now = Instant::now();
         for guess in ["a", "b", "c"] {
             assert_eq!(tries.may(of(guess, "192.0.2.1"), now), Ok(()));
@@ -112,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let tries = Tries::new(Rate::per(Duration::from_secs(60), 1));
+        let tries = Tries::new(Rate::new(1, Duration::from_secs(60)));
         let now = Instant::now();
         tries.failed(of("a", "2001:db8::1"), now);
         assert!(tries.may(of("b", "2001:db8::2"), now).is_err());
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_key_that_was_good_passes_until_it_is_good_no_more() {
-        let tries = Tries::new(Rate::per(Duration::from_secs(60), 1));
+        let tries = Tries::new(Rate::new(1, Duration::from_secs(60)));
         let now = Instant::now();
         tries.succeeded(of("good", "192.0.2.1"));
         tries.failed(of("a", "192.0.2.1"), now);
