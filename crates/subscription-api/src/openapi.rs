@@ -116,6 +116,12 @@ fn complete(operation: &mut Operation) {
         .build();
     parameters.push(RefOr::T(organization));
 
+    // Nothing else says that a body may be left out.
+    let optional = operation.operation_id.as_deref() == Some("rotateWebhookSecret");
+    if let Some(RefOr::T(body)) = operation.request_body.as_mut().filter(|_| optional) {
+        body.required = Some(Required::False);
+    }
+
     let mut statuses = vec![401, 403, 429, 500, 503, 508];
     if in_path {
         statuses.push(404);

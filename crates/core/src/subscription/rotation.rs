@@ -53,9 +53,11 @@ impl SecretRotation {
 
 fn overlap(value: Value) -> Result<Duration, Violations> {
     let longest = MAX_OVERLAP.as_secs();
-    let seconds = value.as_u64().filter(|seconds| *seconds <= longest);
+    // 60.0 is a whole number, too (JSON Schema, 6.1.1), and some write it so.
+    let seconds = value.as_f64().filter(|seconds| seconds.fract() == 0.0);
     seconds
-        .map(Duration::from_secs)
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .filter(|overlap| *overlap <= MAX_OVERLAP)
         .ok_or_else(|| invalid(format_args!("must be a whole number from 0 to {longest}")))
 }
 
@@ -78,10 +80,12 @@ mod tests {
         for good in [0, 1, 604_800] {
             assert_eq!(of(json!(good)).unwrap().overlap.as_secs(), good);
         }
+        assert_eq!(of(json!(60.0)).unwrap().overlap.as_secs(), 60);
         for bad in [
             json!(604_801),
             json!(-1),
             json!(1.5),
+            json!(1e300),
             json!("1"),
             json!(null),
         ] {

@@ -16,7 +16,7 @@ struct Way {
     to: &'static [&'static str],
 }
 
-const WAYS: [Way; 4] = [
+const WAYS: [Way; 6] = [
     Way {
         from: "createWebhook",
         status: "201",
@@ -29,6 +29,8 @@ const WAYS: [Way; 4] = [
             "testWebhook",
             "listWebhookLogs",
             "listWebhookDeliveries",
+            "replayWebhook",
+            "rotateWebhookSecret",
         ],
     },
     Way {
@@ -36,7 +38,7 @@ const WAYS: [Way; 4] = [
         status: "202",
         id: "$response.body#/delivery_id",
         parameter: "id",
-        to: &["getDelivery"],
+        to: &["getDelivery", "retryDelivery"],
     },
     Way {
         from: "testWebhook",
@@ -44,6 +46,20 @@ const WAYS: [Way; 4] = [
         id: "$response.body#/event_id",
         parameter: "event_id",
         to: &["getEvent"],
+    },
+    Way {
+        from: "retryDelivery",
+        status: "202",
+        id: "$response.body#/delivery_id",
+        parameter: "id",
+        to: &["getDelivery"],
+    },
+    Way {
+        from: "replayWebhook",
+        status: "202",
+        id: "$response.body#/replay_id",
+        parameter: "id",
+        to: &["getReplay", "cancelReplay"],
     },
     Way {
         from: "publishEvents",
