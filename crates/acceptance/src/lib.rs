@@ -20,3 +20,4 @@ pub mod soak;
 pub mod suite;
 pub mod tenant;
 pub mod waiting;
+pub mod wire;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::home::{Home, Kind, Part};
+use hookline_acceptance::home::{Home, Kind};
 use hookline_acceptance::sentences;
 use hookline_acceptance::suite::Alone;
 use tokio::process::Command;
@@ -16,17 +16,23 @@ const ORGANIZATION: &str = "org_123";
 /// How long it tries. More with `HOOKLINE_TEST_SCHEMATHESIS_SECONDS`.
 const SECONDS: u64 = 40;
 
-pub(crate) fn distributed() -> Vec<Alone> {
+/// Another run's choices, with `HOOKLINE_TEST_SCHEMATHESIS_SEED`.
+const SEED: &str = "1";
+
+/// The subscriptions that are made here point anywhere. So no name is found, and no address inside
+/// is called.
+const NOWHERE: [(&str, &str); 3] = [
+    ("HOOKLINE__TARGETS__NAME_SERVERS", "[\"127.0.0.1:1\"]"),
+    ("HOOKLINE__TARGETS__ALLOW_HTTP", "false"),
+    ("HOOKLINE__TARGETS__ALLOW_PRIVATE_NETWORKS", "false"),
+];
+
+pub(crate) fn alone() -> Vec<Alone> {
     sentences![no_request_is_answered_otherwise_than_the_document_says]
 }
 
-/// No dispatcher runs: the subscriptions that are made here point anywhere.
 async fn no_request_is_answered_otherwise_than_the_document_says(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::prepare(kind, &[]).await?;
-    for part in [Part::Api, Part::Ingest] {
-        home.start_part(part, &[]).await?;
-    }
-    home.wait_ready().await?;
+    let home = Home::start_with(kind, &NOWHERE).await?;
     home.hookline(&["org", "create", ORGANIZATION]).await?;
     let key = home.key(&["--org", ORGANIZATION]).await?;
 
@@ -36,11 +42,18 @@ async fn no_request_is_answered_otherwise_than_the_document_says(kind: Kind) -> 
         Ok(seconds) => seconds.parse()?,
         Err(_) => SECONDS,
     };
+    let seed = std::env::var("HOOKLINE_TEST_SCHEMATHESIS_SEED");
+    let seed = seed.as_deref().unwrap_or(SEED);
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis");
+    // It leaves its findings where it is run, and reads them when it is run there again.
+    let place = tempfile::tempdir()?;
     let run = Command::new(program)
-        .current_dir(&folder)
+        .current_dir(place.path())
+        .env("PYTHONPATH", &folder)
         .env("SCHEMATHESIS_HOOKS", "hooks")
         .env("PYTHONDONTWRITEBYTECODE", "1")
+        .arg("--config-file")
+        .arg(folder.join("schemathesis.toml"))
         .args(["run", &format!("{}/openapi.json", home.api())])
         .args(["--url", &home.api(), "--checks", "all"])
         .args(["--header", &format!("Authorization: Bearer {key}")])
@@ -50,7 +63,7 @@ async fn no_request_is_answered_otherwise_than_the_document_says(kind: Kind) -> 
             "--no-color",
             "--continue-on-failure",
         ])
-        .args(["--max-time", &seconds.to_string()])
+        .args(["--max-time", &seconds.to_string(), "--seed", seed])
         .kill_on_drop(true)
         .output();
     let output = tokio::time::timeout(Duration::from_secs(seconds + 60), run)

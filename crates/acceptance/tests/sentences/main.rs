@@ -12,6 +12,7 @@ mod api_limits;
 mod api_logs;
 mod api_subscriptions;
 mod api_test_calls;
+mod api_wire;
 mod crashes;
 mod delivering;
 mod embedded_queue;
@@ -49,6 +50,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_logs::shared(),
             api_subscriptions::shared(),
             api_test_calls::shared(),
+            api_wire::shared(),
             delivering::shared(),
             hostile::shared(),
             publishing::shared(),
@@ -60,7 +62,9 @@ fn main() -> anyhow::Result<ExitCode> {
         .concat(),
         alone: [
             api_access::alone(),
+            api_document_holds::alone(),
             api_limits::alone(),
+            api_wire::alone(),
             crashes::alone(),
             failing::alone(),
             fairness::alone(),
@@ -77,9 +81,9 @@ fn main() -> anyhow::Result<ExitCode> {
         .concat(),
         shared_distributed: publishing::distributed(),
         distributed: [
-            api_document_holds::distributed(),
             delivering::distributed(),
             outages::distributed(),
+            publishing::hostile(),
             recovery::distributed(),
             restarting::distributed(),
             replays::distributed(),

@@ -1,5 +1,6 @@
 //! What publishers may do, and what becomes of what they should not.
 
+mod hostile;
 mod repeats;
 
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use hookline_acceptance::home::Home;
 use hookline_acceptance::receiver::Receiver;
 use hookline_acceptance::rejected::RejectedEvents;
 use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::suite::{Alone, Shared};
 use hookline_acceptance::tenant::Tenant;
 use hookline_core::wire::v1::WorkflowEvent;
 use lapin::BasicProperties;
@@ -24,6 +25,10 @@ pub(crate) fn distributed() -> Vec<Shared> {
         the_bodys_type_decides_and_not_the_routing_key,
         protobuf_events_are_delivered_as_the_same_bytes,
     ]
+}
+
+pub(crate) fn hostile() -> Vec<Alone> {
+    sentences![hostile::each_hostile_event_has_an_end_and_holds_up_no_other]
 }
 
 fn json_properties() -> BasicProperties {

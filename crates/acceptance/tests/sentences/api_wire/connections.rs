@@ -1,0 +1,89 @@
+//! Connections that are kept without a request, and requests without an end.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hookline_acceptance::home::{Home, Kind, Part};
+use hookline_acceptance::wire::Wire;
+
+use super::bearer;
+
+const A_SECOND: Duration = Duration::from_secs(1);
+
+/// Heads and bodies have 5 s; a busy machine may take a little longer.
+const CUT_OFF: Duration = Duration::from_secs(12);
+
+pub(super) async fn who_sends_a_byte_a_second_is_cut_off(home: Arc<Home>) -> anyhow::Result<()> {
+    let tenant = home.tenant().await?;
+    let key = bearer(&home, &tenant).await?;
+    let body_of = |method: &str, path: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\n{key}\r\nContent-Type: application/json\r\n\
+             Content-Length: 1000\r\n\r\n{{"
+        )
+    };
+    let drip = async |start: String| -> anyhow::Result<Option<u16>> {
+        let mut wire = Wire::to(&home).await?;
+        let began = Instant::now();
+        wire.send(&start).await;
+        wire.drip(&[b' '; 60], A_SECOND).await?;
+        let answer = wire.answer().await?;
+        ensure!(
+            began.elapsed() < CUT_OFF,
+            "{start} had {:?}",
+            began.elapsed()
+        );
+        Ok(answer.map(|answer| answer.status))
+    };
+    let (nothing, head, events, webhooks) = tokio::join!(
+        drip(String::new()),
+        drip("GET /healthz HTTP/1.1\r\nX-A:".to_owned()),
+        drip(body_of("POST", "/events")),
+        drip(body_of("POST", "/webhooks")),
+    );
+    for told in [nothing?, head?] {
+        ensure!(matches!(told, None | Some(400 | 408)), "{told:?}");
+    }
+    for told in [events?, webhooks?] {
+        ensure!(told == Some(503), "{told:?}");
+    }
+    Ok(())
+}
+
+pub(super) async fn idle_connections_keep_nobody_out(kind: Kind) -> anyhow::Result<()> {
+    let home = Home::start(kind).await?;
+    let mut idle = Vec::new();
+    for _ in 0..2_000 {
+        idle.push(Wire::to(&home).await?);
+    }
+    let wait = healthy(&home).await?;
+    ensure!(wait < 2 * A_SECOND, "an answer beside 2,000 took {wait:?}");
+    idle.clear();
+
+    // With a limit, the next one waits until those that say nothing are cut off.
+    home.stop(Part::Api).await?;
+    home.start_part(Part::Api, &[("HOOKLINE__API__MAX_CONNECTIONS", "100")])
+        .await?;
+    home.wait_ready().await?;
+    for _ in 0..200 {
+        idle.push(Wire::to(&home).await?);
+    }
+    let wait = healthy(&home).await?;
+    ensure!(wait < 3 * CUT_OFF, "an answer behind 200 took {wait:?}");
+    let mut first = idle.swap_remove(0);
+    let told = first.statuses().await?;
+    ensure!(matches!(told[..], [] | [408]), "{told:?}");
+    home.end().await
+}
+
+/// How long somebody else waits for an answer.
+async fn healthy(home: &Home) -> anyhow::Result<Duration> {
+    let began = Instant::now();
+    let mut wire = Wire::to(home).await?;
+    wire.send("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    let answer = wire.answer().await?.context("no answer")?;
+    ensure!(answer.status == 200, "{answer:?}");
+    Ok(began.elapsed())
+}
