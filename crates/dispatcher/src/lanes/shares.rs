@@ -167,18 +167,28 @@ impl Shares {
         unanswered.is_some_and(|unanswered| unanswered.count >= 2 * self.leap())
     }
 
-    /// Whether an origin has what it may get without an answer and has not answered in time, so
-    /// that all its lanes wait, whether they are known as slow or not.
+    /// Whether an origin has not answered for a while, and others want slots.
     pub(super) fn hangs(&self, kin: Kin, now: Instant) -> bool {
-        let unanswered = self.unanswered.get(&kin.origin);
-        self.groups(kin).0.active < self.all.active
-            && self.waits_for_answer(kin)
-            && unanswered.is_some_and(|unanswered| unanswered.is_old(now))
+        self.has_company(kin) && self.is_silent(kin, now)
     }
 
-    /// Whether more waits for an origin that hangs than comes to its turn in a while.
+    fn has_company(&self, kin: Kin) -> bool {
+        self.groups(kin).0.active < self.all.active
+    }
+
+    fn is_silent(&self, kin: Kin, now: Instant) -> bool {
+        let unanswered = self.unanswered.get(&kin.origin);
+        self.waits_for_answer(kin) && unanswered.is_some_and(|unanswered| unanswered.is_old(now))
+    }
+
+    /// Whether more waits for an origin that is silent than comes to its turn in a while. One that
+    /// nobody is beside keeps half of the room: with all of it taken, nobody could come.
     pub(super) fn is_room_of_origin_exceeded(&self, kin: Kin, now: Instant) -> bool {
-        self.groups(kin).0.waiting > 8 * self.leap() && self.hangs(kin, now)
+        let most = match self.has_company(kin) {
+            true => 8 * self.leap(),
+            false => self.room.div_ceil(2),
+        };
+        self.groups(kin).0.waiting > most && self.is_silent(kin, now)
     }
 
     /// How many lanes share what may come back in a second with one that hangs.
