@@ -138,6 +138,8 @@ impl Stage {
             ("HOOKLINE__TARGETS__PORTS", &ports),
             ("HOOKLINE__TARGETS__NAME_SERVERS", &names.setting()),
             ("HOOKLINE__TARGETS__EXTRA_CA_FILE", path),
+            // Most of what is tried here fails, and all of it is to be tried.
+            ("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "1000"),
         ];
         let home = Home::start_with(kind, &settings).await?;
         let reached = Arc::new(AtomicUsize::new(0));
