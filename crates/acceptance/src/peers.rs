@@ -48,8 +48,9 @@ impl Peers {
     }
 
     pub(crate) async fn remove(&self) -> anyhow::Result<()> {
+        // As the server's administrator: its own vacuum may be at work there, which nobody else may end.
         psql(
-            &variable("HOOKLINE_TEST_POSTGRES")?,
+            &variable("HOOKLINE_TEST_POSTGRES_ADMIN")?,
             &format!("DROP DATABASE {} WITH (FORCE)", self.name),
         )
         .await?;
