@@ -155,6 +155,14 @@ impl<K: Eq + Hash> SharedRates<K> {
         self.rates().take(key, now)
     }
 
+    /// As [`Rates::take_all`].
+    ///
+    /// # Errors
+    /// How long until there is room, where there is none.
+    pub fn take_all(&self, key: K, count: u32, now: Instant) -> Result<(), Duration> {
+        self.rates().take_all(key, count, now)
+    }
+
     /// As [`Rates::look`].
     ///
     /// # Errors

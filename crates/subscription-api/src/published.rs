@@ -1,20 +1,20 @@
 //! How many events an organization may publish. All share the queue and the database behind it, so
 //! one that publishes without end would be felt by the others.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::OrganizationId;
-use hookline_core::rate::{Rate, Rates};
+use hookline_core::rate::{Rate, SharedRates};
 
 /// The events that came to this process lately, by organization.
 #[derive(Debug, Clone)]
-pub(crate) struct Published(Option<Arc<Mutex<Rates<OrganizationId>>>>);
+pub(crate) struct Published(Option<Arc<SharedRates<OrganizationId>>>);
 
 impl Published {
     /// None yet; without a rate there is no limit.
     pub(crate) fn new(rate: Option<Rate>) -> Self {
-        Self(rate.map(|rate| Arc::new(Mutex::new(Rates::new(rate)))))
+        Self(rate.map(|rate| Arc::new(SharedRates::new(rate))))
     }
 
     /// Counts `count` more, all of them or none.
@@ -31,7 +31,6 @@ impl Published {
             return Ok(());
         };
         let count = u32::try_from(count).unwrap_or(u32::MAX);
-        let mut rates = rates.lock().unwrap_or_else(PoisonError::into_inner);
         rates.take_all(organization.clone(), count, now)
     }
 }
