@@ -5,7 +5,7 @@ mod loading;
 mod making;
 mod slot;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use futures::FutureExt as _;
@@ -50,7 +50,7 @@ pub(crate) struct Worker {
     recorder: Recorder,
     bodies: Cache<EventKey, Body>,
     whereabouts: Whereabouts,
-    origins: Option<Mutex<Origins>>,
+    origins: Option<Origins>,
     in_flight: TaskTracker,
     late: CancellationToken,
     over: mpsc::UnboundedSender<Over>,
@@ -84,7 +84,6 @@ impl Worker {
             .weigher(|_, body: &Body| u32::try_from(body.bytes.len()).unwrap_or(u32::MAX))
             .build();
         let origins = dispatcher.policy.origin_rate.map(Origins::new);
-        let origins = origins.map(Mutex::new);
         let (over, overs) = mpsc::unbounded_channel();
         let worker = Self {
             dispatcher,

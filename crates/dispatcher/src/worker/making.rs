@@ -1,6 +1,5 @@
 //! One attempt, from what it needs to what came of it.
 
-use std::sync::PoisonError;
 use std::time::{Duration, Instant, SystemTime};
 
 use hookline_broker::contract::Source;
@@ -43,7 +42,7 @@ pub(super) enum Unready {
 
 impl Worker {
     /// What its request needs; if it cannot be made now, why not.
-    pub(super) fn ready(&self, owed: Box<Owed>) -> std::result::Result<Ready, Unready> {
+    pub(super) fn ready(&mut self, owed: Box<Owed>) -> std::result::Result<Ready, Unready> {
         self.begin(&owed.url).map_err(Unready::Until)?;
         match self.dispatcher.store.open(&owed.sealed) {
             Ok(credentials) => Ok(Ready { owed, credentials }),
@@ -63,12 +62,9 @@ impl Worker {
     }
 
     /// Whether the target's origin may be called once more now; if not, for how long to wait.
-    fn begin(&self, url: &TargetUrl) -> std::result::Result<(), Duration> {
-        match &self.origins {
-            Some(origins) => {
-                let mut origins = origins.lock().unwrap_or_else(PoisonError::into_inner);
-                origins.begin(url, Instant::now())
-            }
+    fn begin(&mut self, url: &TargetUrl) -> std::result::Result<(), Duration> {
+        match &mut self.origins {
+            Some(origins) => origins.begin(url, Instant::now()),
             None => Ok(()),
         }
     }
