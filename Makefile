@@ -1,6 +1,6 @@
 # The commands of this project. Each is a script or two lines; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check chaos soak fuzz up down
+.PHONY: help demo test check bench chaos soak fuzz up down
 
 help: ## what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ test: ## every test, also on a private PostgreSQL and RabbitMQ; ARGS="part of a 
 
 soak: ## fairness for minutes, with figures; ON=distributed, two, embedded or all, DURATION=180s, BACKLOG=100000
 	@deploy/soak "$(or $(ON),all)" "$(or $(DURATION),180s)" "$(or $(BACKLOG),100000)"
+
+bench: ## how fast it is; ON=distributed, embedded or both, SCENARIO=a,b,c, ARGS="--runs 5 --size 0.1"
+	@deploy/bench --on "$(or $(ON),both)" $(if $(SCENARIO),--scenario "$(SCENARIO)") $(ARGS)
 
 check: ## format, lints, documentation, layering, licences, unused dependencies, scripts
 	@deploy/check

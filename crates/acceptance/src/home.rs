@@ -28,6 +28,15 @@ pub enum Kind {
     Distributed,
 }
 
+/// How a home gets to its servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Through proxies that can be cut.
+    Proxied,
+    /// Straight, for those who measure.
+    Straight,
+}
+
 /// A service; in the embedded home the one process is each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -112,6 +121,18 @@ impl Home {
     /// # Errors
     /// When its servers are not there.
     pub async fn prepare(kind: Kind, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::prepare_by(Way::Proxied, kind, settings).await
+    }
+
+    /// The same, with this way to its servers.
+    ///
+    /// # Errors
+    /// When its servers are not there.
+    pub async fn prepare_by(
+        way: Way,
+        kind: Kind,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("hookline-acceptance-")
             .tempdir()?;
@@ -125,7 +146,7 @@ impl Home {
             Kind::Distributed => Some(Peers::make().await?),
         };
         if let Some(peers) = &peers {
-            variables.extend(peers.settings()?);
+            variables.extend(peers.settings(way)?);
             hookline(&["migrate"], &variables).await?;
         }
         Ok(Self {

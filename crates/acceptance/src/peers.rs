@@ -6,6 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
+use crate::home::Way;
 use crate::proxy::Proxy;
 
 /// The servers of a distributed home.
@@ -37,10 +38,15 @@ impl Peers {
         })
     }
 
-    /// The settings that lead here, through the proxies.
-    pub(crate) fn settings(&self) -> anyhow::Result<[(String, String); 2]> {
-        let database = through(&self.database, self.postgres.address())?;
-        let broker = through(&self.amqp, self.rabbitmq.address())?;
+    /// The settings that lead here.
+    pub(crate) fn settings(&self, way: Way) -> anyhow::Result<[(String, String); 2]> {
+        let (database, broker) = match way {
+            Way::Straight => (self.database.clone(), self.amqp.clone()),
+            Way::Proxied => (
+                through(&self.database, self.postgres.address())?,
+                through(&self.amqp, self.rabbitmq.address())?,
+            ),
+        };
         Ok([
             ("HOOKLINE__STORE__URL".to_owned(), database),
             ("HOOKLINE__BROKER__URL".to_owned(), broker),

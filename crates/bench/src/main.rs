@@ -1,2 +1,132 @@
-//! `make bench`.
-fn main() {}
+//! `make bench`: the workloads, or one of the processes that a workload needs.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use hookline_acceptance::home::Kind;
+use hookline_bench::figure::summarize;
+use hookline_bench::publisher::Publish;
+use hookline_bench::raw::{Post, Relay};
+use hookline_bench::receiver::Receive;
+use hookline_bench::report::Findings;
+use hookline_bench::scenarios::{Scenario, Size, raw};
+use hookline_bench::versions;
+
+/// Measures Hookline on this machine
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run workloads and print the table
+    Run(Run),
+    #[command(hide = true)]
+    Receive(Receive),
+    #[command(hide = true)]
+    Publish(Publish),
+    #[command(hide = true)]
+    Post(Post),
+    #[command(hide = true)]
+    Relay(Relay),
+}
+
+#[derive(Debug, clap::Args)]
+struct Run {
+    /// In which home
+    #[arg(long, value_enum, default_value = "both")]
+    on: On,
+    /// Which workloads; all without it
+    #[arg(long, value_enum, value_delimiter = ',')]
+    scenario: Vec<Scenario>,
+    /// How often each
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// How much of each workload's size
+    #[arg(long, default_value_t = 1.0)]
+    size: f64,
+    /// Where the results go
+    #[arg(long, default_value = "target/bench")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum On {
+    Distributed,
+    Embedded,
+    Both,
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    // Everything here speaks HTTP; whoever comes first chooses ring.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let task = Arguments::parse().task;
+    if let Task::Receive(receive) = task {
+        receive.run()?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match task {
+            Task::Run(run) => run.run().await?,
+            Task::Publish(publish) => publish.run().await?,
+            Task::Post(post) => post.run().await?,
+            Task::Relay(relay) => relay.run().await?,
+            Task::Receive(_) => {}
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+impl Run {
+    async fn run(self) -> anyhow::Result<()> {
+        let kinds = match self.on {
+            On::Distributed => vec![Kind::Distributed],
+            On::Embedded => vec![Kind::Embedded],
+            On::Both => vec![Kind::Distributed, Kind::Embedded],
+        };
+        let scenarios = match self.scenario.is_empty() {
+            true => Scenario::value_variants().to_vec(),
+            false => self.scenario.clone(),
+        };
+        let size = Size(self.size);
+        let mut figures = Vec::new();
+        for run in 1..=self.runs {
+            eprintln!(
+                "bench: run {run} of {}: what the machine does without us",
+                self.runs
+            );
+            figures.extend(raw(&kinds, size).await?);
+            for scenario in &scenarios {
+                for kind in kinds.iter().filter(|kind| scenario.is_of(**kind)) {
+                    let found = scenario.run(*kind, size).await;
+                    let found = found.with_context(|| format!("{} {kind:?}", scenario.letter()))?;
+                    if let Some(first) = found.first() {
+                        let (letter, unit) = (scenario.letter(), first.row.unit);
+                        eprintln!(
+                            "bench: run {run}: {letter} {kind:?}: {} {:.1} {unit}",
+                            first.row.what, first.value
+                        );
+                    }
+                    figures.extend(found);
+                }
+            }
+        }
+        let findings = Findings {
+            versions: versions::all().await?,
+            figures: summarize(figures),
+        };
+        findings.write(&self.out)?;
+        for version in &findings.versions {
+            println!("{version}");
+        }
+        println!("\n{}", findings.table());
+        Ok(())
+    }
+}

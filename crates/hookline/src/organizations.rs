@@ -10,11 +10,11 @@ use crate::place::{Place, now};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Organizations {
-    /// Create an organization
+    /// Create an organization, or several
     Create {
         /// What it is called in events, at most 255 characters
-        #[arg(value_parser = organization)]
-        id: OrganizationId,
+        #[arg(value_name = "ID", required = true, value_parser = organization)]
+        ids: Vec<OrganizationId>,
         #[command(flatten)]
         place: Place,
     },
@@ -28,14 +28,13 @@ pub(crate) enum Organizations {
 impl Organizations {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Create { id, place } => {
-                let created = place
-                    .store()
-                    .await?
-                    .create_organization(id.clone(), now())
-                    .await?;
-                anyhow::ensure!(created, "there is an organization {id} already");
-                println!("{id}");
+            Self::Create { ids, place } => {
+                let store = place.store().await?;
+                for id in ids {
+                    let created = store.create_organization(id.clone(), now()).await?;
+                    anyhow::ensure!(created, "there is an organization {id} already");
+                    println!("{id}");
+                }
             }
             Self::List { place } => {
                 for (id, created_at) in place.store().await?.organizations().await? {

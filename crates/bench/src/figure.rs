@@ -1,0 +1,219 @@
+//! One measured figure, and several of the same.
+
+use std::collections::BTreeMap;
+
+use hookline_acceptance::home::Kind;
+use serde::Serialize;
+
+/// What is better.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Goal {
+    /// At least this.
+    AtLeast(f64),
+    /// At most this.
+    AtMost(f64),
+}
+
+impl Goal {
+    /// Whether it is reached.
+    pub fn is_reached(self, value: f64) -> bool {
+        match self {
+            Goal::AtLeast(least) => value >= least,
+            Goal::AtMost(most) => value <= most,
+        }
+    }
+}
+
+/// What was measured in one run.
+#[derive(Debug, Clone)]
+pub struct Figure {
+    /// Its row in the table.
+    pub row: Row,
+    /// How much.
+    pub value: f64,
+}
+
+/// What makes figures of several runs comparable.
+#[derive(Debug, Clone, Serialize)]
+pub struct Row {
+    /// The scenario's letter, or `raw`.
+    pub scenario: &'static str,
+    /// The home; none for what the machine does without us.
+    #[serde(serialize_with = "as_text")]
+    pub home: Option<Kind>,
+    /// What is measured.
+    pub what: String,
+    /// Its unit.
+    pub unit: &'static str,
+    /// What it is to reach.
+    pub goal: Option<Goal>,
+}
+
+fn as_text<S: serde::Serializer>(home: &Option<Kind>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(name_of(*home))
+}
+
+/// How a home is called in a table.
+pub fn name_of(home: Option<Kind>) -> &'static str {
+    match home {
+        None => "machine",
+        Some(Kind::Distributed) => "distributed",
+        Some(Kind::Embedded) => "embedded",
+    }
+}
+
+/// Makes the figures of one scenario in one home.
+#[derive(Debug, Clone, Copy)]
+pub struct Figures {
+    /// The scenario's letter.
+    pub scenario: &'static str,
+    /// The home.
+    pub home: Option<Kind>,
+}
+
+impl Figures {
+    /// A figure with nothing to reach.
+    pub fn of(self, what: impl Into<String>, value: f64, unit: &'static str) -> Figure {
+        let Self { scenario, home } = self;
+        let row = Row {
+            scenario,
+            home,
+            what: what.into(),
+            unit,
+            goal: None,
+        };
+        Figure { row, value }
+    }
+
+    /// A figure that is to reach something.
+    pub fn to_reach(
+        self,
+        what: impl Into<String>,
+        value: f64,
+        unit: &'static str,
+        goal: Goal,
+    ) -> Figure {
+        let mut figure = self.of(what, value, unit);
+        figure.row.goal = Some(goal);
+        figure
+    }
+}
+
+/// The same figure of all runs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Summary {
+    /// What it is.
+    #[serde(flatten)]
+    pub row: Row,
+    /// Of each run, in their order.
+    pub values: Vec<f64>,
+    /// The one in the middle.
+    pub median: f64,
+    /// As a part of what the machine does without us in the same runs: bare requests, and bare
+    /// messages. Only of rates.
+    pub of_posts: Option<f64>,
+    /// See `of_posts`.
+    pub of_relays: Option<f64>,
+}
+
+impl Summary {
+    /// The least and the most.
+    pub fn range(&self) -> (f64, f64) {
+        let fold = |with: fn(f64, f64) -> f64, from| self.values.iter().copied().fold(from, with);
+        (
+            fold(f64::min, f64::INFINITY),
+            fold(f64::max, f64::NEG_INFINITY),
+        )
+    }
+}
+
+/// The rate of bare requests, and of bare messages.
+pub const POSTS: &str = "bare POST loop";
+/// See [`POSTS`].
+pub const RELAYS: &str = "publish and consume";
+/// What is compared with them.
+pub const RATE: &str = "/s";
+
+/// Puts the figures of all runs together, in the order in which they first came.
+pub fn summarize(figures: Vec<Figure>) -> Vec<Summary> {
+    let mut order = Vec::new();
+    let mut values: BTreeMap<(&str, &str, String), Vec<f64>> = BTreeMap::new();
+    for Figure { row, value } in figures {
+        let key = (row.scenario, name_of(row.home), row.what.clone());
+        let all = values.entry(key).or_default();
+        if all.is_empty() {
+            order.push(row);
+        }
+        all.push(value);
+    }
+    let raw = |what: &str| {
+        values
+            .get(&("raw", "machine", what.to_owned()))
+            .map(|all| median(all))
+    };
+    let (posts, relays) = (raw(POSTS), raw(RELAYS));
+    order
+        .into_iter()
+        .map(|row| {
+            let key = (row.scenario, name_of(row.home), row.what.clone());
+            let values = values.get(&key).cloned().unwrap_or_default();
+            let median = median(&values);
+            let compared = row.unit == RATE && row.home.is_some();
+            let of = |raw: Option<f64>| raw.filter(|_| compared).map(|raw| median / raw);
+            Summary {
+                of_posts: of(posts),
+                of_relays: of(relays),
+                row,
+                values,
+                median,
+            }
+        })
+        .collect()
+}
+
+/// The one in the middle; of two in the middle, what is between them.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match (sorted.len(), sorted.len() / 2) {
+        (0, _) => f64::NAN,
+        (count, middle) if count % 2 == 0 => f64::midpoint(sorted[middle - 1], sorted[middle]),
+        (_, middle) => sorted[middle],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_compared_with_what_the_machine_did_in_the_same_runs() {
+        let machine = Figures {
+            scenario: "raw",
+            home: None,
+        };
+        let a = Figures {
+            scenario: "a",
+            home: Some(Kind::Embedded),
+        };
+        let runs = [
+            (40_000.0, 9_000.0),
+            (20_000.0, 10_000.0),
+            (30_000.0, 30_000.0),
+        ];
+        let figures = runs.iter().flat_map(|(posts, rate)| {
+            [
+                machine.of(POSTS, *posts, RATE),
+                a.to_reach("delivered", *rate, RATE, Goal::AtLeast(9_500.0)),
+            ]
+        });
+        let summaries = summarize(figures.collect());
+        let rate = &summaries[1];
+        assert_eq!((rate.median, rate.range()), (10_000.0, (9_000.0, 30_000.0)));
+        assert_eq!(rate.of_posts, Some(10_000.0 / 30_000.0));
+        assert_eq!(rate.of_relays, None);
+        assert!(rate.row.goal.unwrap().is_reached(rate.median));
+        assert_eq!(summaries[0].of_posts, None);
+    }
+}

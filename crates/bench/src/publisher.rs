@@ -1,0 +1,214 @@
+//! The publisher: a process of its own, which publishes as a workflow service does, to the broker
+//! or over HTTP.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::cost::cpu_of_this;
+use crate::event::{Moment, event};
+
+/// Messages that await their confirms together.
+const WINDOW: usize = 2_000;
+
+/// Requests at once.
+const CONNECTIONS: usize = 8;
+
+/// The publisher's process.
+#[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
+pub struct Publish {
+    /// The broker
+    #[arg(long)]
+    pub amqp: Option<String>,
+    /// The API, such as http://127.0.0.1:8080/v1
+    #[arg(long)]
+    pub api: Option<String>,
+    /// The API's key
+    #[arg(long, default_value = "")]
+    pub key: String,
+    /// Whose events they are, in turns
+    #[arg(long, value_delimiter = ',')]
+    pub organizations: Vec<String>,
+    /// Their types, in turns
+    #[arg(long, value_delimiter = ',')]
+    pub types: Vec<String>,
+    /// The first one's number
+    #[arg(long, default_value_t = 0)]
+    pub first: u64,
+    /// How many
+    #[arg(long)]
+    pub count: u64,
+    /// How many a second; without it, as fast as they are taken
+    #[arg(long)]
+    pub rate: Option<u32>,
+    /// How many in a request
+    #[arg(long, default_value_t = 1)]
+    pub batch: usize,
+}
+
+/// What the publisher says at its end.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Published {
+    /// When it began.
+    pub first: Moment,
+    /// When the last event was confirmed.
+    pub last: Moment,
+    /// The CPU that it took, in seconds.
+    pub cpu: f64,
+}
+
+enum Way {
+    Broker(Channel),
+    Api(reqwest::Client),
+}
+
+impl Publish {
+    /// Publishes everything, and prints what there is to say.
+    ///
+    /// # Errors
+    /// When an event is not taken.
+    pub async fn run(self) -> anyhow::Result<()> {
+        ensure!(!self.organizations.is_empty() && !self.types.is_empty() && self.batch > 0);
+        // The connection lives until the end of this.
+        let mut connection = None;
+        let way = match &self.amqp {
+            Some(url) => {
+                let made = Connection::connect(url, ConnectionProperties::default()).await?;
+                let channel = made.create_channel().await?;
+                channel
+                    .confirm_select(ConfirmSelectOptions::default())
+                    .await?;
+                connection = Some(made);
+                Way::Broker(channel)
+            }
+            None => Way::Api(reqwest::Client::new()),
+        };
+        let at_once = match (&way, self.rate) {
+            (_, Some(_)) => usize::MAX,
+            (Way::Broker(_), None) => WINDOW,
+            (Way::Api(_), None) => CONNECTIONS,
+        };
+        let first = Moment::now();
+        let begin = Instant::now();
+        let numbers: Vec<u64> = (self.first..self.first + self.count).collect();
+        let mut taking = FuturesUnordered::new();
+        for (index, numbers) in numbers.chunks(self.batch).enumerate() {
+            if let Some(rate) = self.rate {
+                let due =
+                    begin + Duration::from_secs_f64((index * self.batch) as f64 / f64::from(rate));
+                wait_until(due, &mut taking).await?;
+            }
+            while taking.len() >= at_once {
+                taking.next().await.context("nothing is under way")??;
+            }
+            taking.push(self.publish(&way, numbers));
+            // It begins now, not when somebody asks whether it has ended.
+            if let Some(done) = futures::FutureExt::now_or_never(taking.next()) {
+                done.transpose()?;
+            }
+        }
+        while let Some(done) = taking.next().await {
+            done?;
+        }
+        let said = Published {
+            first,
+            last: Moment::now(),
+            cpu: cpu_of_this()?,
+        };
+        println!("{}", serde_json::to_string(&said)?);
+        drop(connection);
+        Ok(())
+    }
+
+    fn of(&self, number: u64) -> (&str, String) {
+        let turn = |count: usize| usize::try_from(number).unwrap_or_default() % count;
+        let event_type = &self.types[turn(self.types.len())];
+        let organization = &self.organizations[turn(self.organizations.len())];
+        (
+            event_type,
+            event(organization, event_type, number, Moment::now()),
+        )
+    }
+
+    async fn publish(&self, way: &Way, numbers: &[u64]) -> anyhow::Result<()> {
+        match way {
+            Way::Broker(channel) => {
+                for number in numbers {
+                    self.to_broker(channel, *number).await?;
+                }
+                Ok(())
+            }
+            Way::Api(client) => self.to_api(client, numbers).await,
+        }
+    }
+
+    async fn to_broker(&self, channel: &Channel, number: u64) -> anyhow::Result<()> {
+        let (event_type, event) = self.of(number);
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(2);
+        let confirm = channel
+            .basic_publish(
+                "workflow.events".into(),
+                event_type.into(),
+                options,
+                event.as_bytes(),
+                properties,
+            )
+            .await?
+            .await?;
+        ensure!(
+            matches!(confirm, Confirmation::Ack(None)),
+            "event {number} was not confirmed: {confirm:?}"
+        );
+        Ok(())
+    }
+
+    async fn to_api(&self, client: &reqwest::Client, numbers: &[u64]) -> anyhow::Result<()> {
+        let api = self.api.as_deref().context("neither a broker nor an API")?;
+        let events: Vec<String> = numbers.iter().map(|number| self.of(*number).1).collect();
+        let body = match &*events {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(",")),
+        };
+        let request = client
+            .post(format!("{api}/events"))
+            .bearer_auth(&self.key)
+            .header("content-type", "application/json")
+            .body(body);
+        let response = request.send().await?;
+        ensure!(
+            response.status() == 202,
+            "{}: {}",
+            response.status(),
+            response.text().await?
+        );
+        response.bytes().await?;
+        Ok(())
+    }
+}
+
+/// Waits, and looks meanwhile after what is under way.
+async fn wait_until<F>(due: Instant, taking: &mut FuturesUnordered<F>) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let sleep = tokio::time::sleep_until(due);
+    tokio::pin!(sleep);
+    loop {
+        tokio::select! {
+            () = &mut sleep => return Ok(()),
+            Some(done) = taking.next() => done?,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! What this machine can do without us: the same requests and messages with nothing in between.
+
+use std::time::Instant;
+
+use anyhow::ensure;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ConfirmSelectOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+
+use crate::event::{Moment, event};
+
+/// Requests at once.
+const CONNECTIONS: usize = 64;
+
+/// Messages that await their confirms together, and those that are acked together at most.
+const WINDOW: usize = 2_000;
+const ACK_EACH: u64 = 100;
+
+const QUEUE: &str = "bench.relay";
+
+/// A loop of bare POST requests.
+#[derive(Debug, clap::Args)]
+pub struct Post {
+    /// Where to
+    #[arg(long)]
+    url: String,
+    /// How many
+    #[arg(long)]
+    count: u64,
+}
+
+impl Post {
+    /// Makes them, and prints how many there were in a second.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = reqwest::Client::new();
+        let begun = Instant::now();
+        let mut posting = FuturesUnordered::new();
+        for number in 0..self.count {
+            if posting.len() == CONNECTIONS
+                && let Some(done) = posting.next().await
+            {
+                posted(done)?;
+            }
+            let body = event("org", "workflow.started", number, Moment::now());
+            let request = client.post(&self.url).body(body).send();
+            posting.push(tokio::spawn(async move {
+                let response = request.await?.error_for_status()?;
+                response.bytes().await
+            }));
+        }
+        while let Some(done) = posting.next().await {
+            posted(done)?;
+        }
+        println!("{}", self.count as f64 / begun.elapsed().as_secs_f64());
+        Ok(())
+    }
+}
+
+fn posted<T>(done: Result<reqwest::Result<T>, tokio::task::JoinError>) -> anyhow::Result<()> {
+    done??;
+    Ok(())
+}
+
+/// Messages through a quorum queue, published with confirms and consumed with acks.
+#[derive(Debug, clap::Args)]
+pub struct Relay {
+    /// The broker
+    #[arg(long)]
+    amqp: String,
+    /// How many
+    #[arg(long)]
+    count: u64,
+}
+
+impl Relay {
+    /// Sends them through, and prints how many there were in a second.
+    ///
+    /// # Errors
+    /// When the broker does not take one.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let connection = Connection::connect(&self.amqp, ConnectionProperties::default()).await?;
+        let (publishing, consuming) = (
+            connection.create_channel().await?,
+            connection.create_channel().await?,
+        );
+        let mut quorum = FieldTable::default();
+        quorum.insert(
+            "x-queue-type".into(),
+            AMQPValue::LongString("quorum".into()),
+        );
+        publishing
+            .queue_declare(QUEUE.into(), QueueDeclareOptions::durable(), quorum)
+            .await?;
+        publishing
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        let begun = Instant::now();
+        tokio::try_join!(
+            publish(&publishing, self.count),
+            consume(&consuming, self.count)
+        )?;
+        println!("{}", self.count as f64 / begun.elapsed().as_secs_f64());
+        publishing
+            .queue_delete(QUEUE.into(), Default::default())
+            .await?;
+        Ok(())
+    }
+}
+
+async fn publish(channel: &Channel, count: u64) -> anyhow::Result<()> {
+    let mut confirming = FuturesUnordered::new();
+    for number in 0..count {
+        let body = event("org", "workflow.started", number, Moment::now());
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let options = BasicPublishOptions::default();
+        let confirm = channel.basic_publish(
+            "".into(),
+            QUEUE.into(),
+            options,
+            body.as_bytes(),
+            properties,
+        );
+        confirming.push(confirm.await?);
+        if confirming.len() >= WINDOW
+            && let Some(confirmed) = confirming.next().await
+        {
+            ensure!(
+                matches!(confirmed?, Confirmation::Ack(None)),
+                "a message was not confirmed"
+            );
+        }
+    }
+    while let Some(confirmed) = confirming.next().await {
+        ensure!(
+            matches!(confirmed?, Confirmation::Ack(None)),
+            "a message was not confirmed"
+        );
+    }
+    Ok(())
+}
+
+async fn consume(channel: &Channel, count: u64) -> anyhow::Result<()> {
+    channel.basic_qos(1_000, BasicQosOptions::default()).await?;
+    let options = BasicConsumeOptions::default();
+    let mut consumer = channel
+        .basic_consume(QUEUE.into(), "".into(), options, FieldTable::default())
+        .await?;
+    for number in 1..=count {
+        let Some(delivery) = consumer.next().await else {
+            anyhow::bail!("the broker has ended the consumer");
+        };
+        let delivery = delivery?;
+        if number % ACK_EACH == 0 || number == count {
+            delivery.ack(BasicAckOptions { multiple: true }).await?;
+        }
+    }
+    Ok(())
+}

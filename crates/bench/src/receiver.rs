@@ -1,0 +1,199 @@
+//! The receiver: a process of its own that takes deliveries and keeps a ledger of them.
+//!
+//! How it answers is in the path: `/ok/SUBSCRIPTION`, `/late/MS/SUBSCRIPTION`, `/hangs/SUBSCRIPTION`
+//! and `/flaky/SUBSCRIPTION`, which refuses the first attempt of one delivery in twenty.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use anyhow::Context as _;
+use hookline_acceptance::authority::{Authority, Validity};
+use hookline_acceptance::receiver::Received;
+use tokio::net::TcpStream;
+
+use crate::event::{Moment, read};
+use crate::ledger::Ledger;
+
+/// The secret of every subscription.
+pub const SECRET: &str = "hush";
+
+/// The signature of each so manieth request is checked.
+const SAMPLE: u64 = 50;
+
+/// Of the deliveries to a flaky subscription, one in so many fails at first.
+const FLAKY: u64 = 20;
+
+/// Longer than any deadline.
+const NEVER: Duration = Duration::from_secs(300);
+
+/// The receiver's process.
+#[derive(Debug, clap::Args)]
+pub struct Receive {
+    /// Speak TLS, with a certificate of an authority that is written to this file
+    #[arg(long, value_name = "FILE")]
+    authority: Option<PathBuf>,
+}
+
+type Kept = web::Data<Mutex<Ledger>>;
+
+impl Receive {
+    /// Serves until it is killed; prints its port first.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub fn run(self) -> anyhow::Result<()> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = listener.local_addr()?.port();
+        let kept = Kept::new(Mutex::default());
+        let app = move || {
+            App::new()
+                .app_data(kept.clone())
+                .route("/report", web::get().to(report))
+                .route("/taken", web::get().to(taken))
+                .route("/reset", web::post().to(reset))
+                .route("/{manner}/{rest:.*}", web::post().to(take))
+        };
+        actix_web::rt::System::new().block_on(async move {
+            let server = HttpServer::new(app)
+                .workers(1)
+                .backlog(4_096)
+                .disable_signals()
+                .listen(listener)?;
+            let shown = match self.authority {
+                None => port,
+                Some(file) => end_tls(&file, port).await?,
+            };
+            println!("{shown}");
+            server.run().await.context("the receiver")
+        })
+    }
+}
+
+/// Ends TLS in front of the receiver at `port`; answers with the port to call, and leaves the
+/// authority's certificate in `file`.
+async fn end_tls(file: &Path, port: u16) -> anyhow::Result<u16> {
+    let authority = Authority::new()?;
+    std::fs::write(file, authority.pem())?;
+    let identity = authority.identity("127.0.0.1", Validity::Holds)?;
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let shown = listener.local_addr()?.port();
+    actix_web::rt::spawn(async move {
+        while let Ok((outer, _)) = listener.accept().await {
+            let identity = identity.clone();
+            actix_web::rt::spawn(async move {
+                let mut outer = identity.accept(outer).await?;
+                let mut inner = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+                outer.get_ref().0.set_nodelay(true)?;
+                inner.set_nodelay(true)?;
+                tokio::io::copy_bidirectional(&mut outer, &mut inner).await
+            });
+        }
+    });
+    Ok(shown)
+}
+
+async fn report(kept: Kept) -> HttpResponse {
+    HttpResponse::Ok().json(&lock(&kept).report)
+}
+
+async fn taken(kept: Kept) -> HttpResponse {
+    HttpResponse::Ok().body(lock(&kept).report.taken.to_string())
+}
+
+async fn reset(kept: Kept) -> HttpResponse {
+    *lock(&kept) = Ledger::default();
+    HttpResponse::Ok().finish()
+}
+
+async fn take(kept: Kept, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let now = Moment::now();
+    let mut parts = request.path().trim_start_matches('/').split('/');
+    let manner = parts.next().unwrap_or_default();
+    let number = |part: Option<&str>| {
+        part.and_then(|part| part.parse::<u32>().ok())
+            .unwrap_or_default()
+    };
+    let wait = match manner {
+        "hangs" => NEVER,
+        "late" => Duration::from_millis(number(parts.next()).into()),
+        _ => Duration::ZERO,
+    };
+    if manner != "hangs"
+        && note(
+            &mut lock(&kept),
+            manner,
+            number(parts.next()),
+            &request,
+            &body,
+            now,
+        )
+        .is_err()
+    {
+        return HttpResponse::InternalServerError().finish();
+    }
+    if !wait.is_zero() {
+        actix_web::rt::time::sleep(wait).await;
+    }
+    HttpResponse::Ok().finish()
+}
+
+/// A request that is refused.
+struct Refused;
+
+fn note(
+    ledger: &mut Ledger,
+    manner: &str,
+    subscription: u32,
+    request: &HttpRequest,
+    body: &web::Bytes,
+    now: Moment,
+) -> Result<(), Refused> {
+    let Ok((event, sent)) = read(body) else {
+        ledger.report.wrong += 1;
+        return Ok(());
+    };
+    let is_first = || {
+        request
+            .headers()
+            .get("x-webhook-attempt")
+            .is_some_and(|value| value == "1")
+    };
+    if manner == "flaky" && event % FLAKY == 0 && is_first() {
+        ledger.report.refused += 1;
+        return Err(Refused);
+    }
+    ledger.take(subscription, event, sent, now);
+    // The bare POST loop signs nothing.
+    if event % SAMPLE == 0 && manner != "bare" {
+        ledger.report.checked += 1;
+        if received(request, body).verify(SECRET).is_err() {
+            ledger.report.wrong += 1;
+        }
+    }
+    Ok(())
+}
+
+fn received(request: &HttpRequest, body: &web::Bytes) -> Received {
+    let headers: HashMap<String, String> = request
+        .headers()
+        .iter()
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        })
+        .collect();
+    Received {
+        at: Instant::now(),
+        headers,
+        body: body.clone(),
+        path: request.path().to_owned(),
+    }
+}
+
+fn lock(kept: &Arc<Mutex<Ledger>>) -> MutexGuard<'_, Ledger> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}

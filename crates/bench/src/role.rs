@@ -1,0 +1,216 @@
+//! The load generator and the receiver as processes of their own: this program once more, with
+//! another task.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hookline_acceptance::process::binary;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::ledger::Report;
+use crate::publisher::{Publish, Published};
+
+fn bench(args: &[&str]) -> anyhow::Result<Command> {
+    let mut command = Command::new(binary("bench")?);
+    command
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    Ok(command)
+}
+
+async fn last_words(args: &[&str]) -> anyhow::Result<String> {
+    let output = bench(args)?.stderr(Stdio::piped()).output().await?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "bench {}: {}",
+        args.join(" "),
+        error.trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Publishes all of it, in a process that ends with it.
+///
+/// # Errors
+/// When an event is not taken.
+pub async fn publish(what: &Publish) -> anyhow::Result<Published> {
+    let Publish {
+        amqp,
+        api,
+        key,
+        organizations,
+        types,
+        first,
+        count,
+        rate,
+        batch,
+    } = what;
+    let mut args = vec![
+        "publish".to_owned(),
+        format!("--organizations={}", organizations.join(",")),
+        format!("--types={}", types.join(",")),
+        format!("--first={first}"),
+        format!("--count={count}"),
+        format!("--batch={batch}"),
+    ];
+    args.extend(amqp.iter().map(|amqp| format!("--amqp={amqp}")));
+    args.extend(api.iter().map(|api| format!("--api={api}")));
+    args.extend(rate.iter().map(|rate| format!("--rate={rate}")));
+    args.push(format!("--key={key}"));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Ok(serde_json::from_str(&last_words(&args).await?)?)
+}
+
+/// How many bare requests a second `receiver` takes.
+///
+/// # Errors
+/// When it refuses one.
+pub async fn posts_per_second(receiver: &Receiver, count: u64) -> anyhow::Result<f64> {
+    let (url, count) = (
+        format!("--url={}", receiver.url("bare/0")),
+        format!("--count={count}"),
+    );
+    Ok(last_words(&["post", &url, &count]).await?.parse()?)
+}
+
+/// How many messages a second go through a quorum queue of this broker.
+///
+/// # Errors
+/// When it does not take one.
+pub async fn relays_per_second(amqp: &str, count: u64) -> anyhow::Result<f64> {
+    let (amqp, count) = (format!("--amqp={amqp}"), format!("--count={count}"));
+    Ok(last_words(&["relay", &amqp, &count]).await?.parse()?)
+}
+
+/// How it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Scheme {
+    /// In the plain.
+    Http,
+    /// With TLS, and an authority whose certificate is to be put into this file.
+    Https(PathBuf),
+}
+
+/// A receiver's process.
+pub struct Receiver {
+    process: Child,
+    scheme: Scheme,
+    /// Where its ledger is read; the same without TLS alone.
+    port: u16,
+    http: reqwest::Client,
+}
+
+impl Receiver {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// When it does not listen.
+    pub async fn start(scheme: Scheme) -> anyhow::Result<Self> {
+        let mut command = bench(&["receive"])?;
+        let mut http = reqwest::Client::builder();
+        if let Scheme::Https(file) = &scheme {
+            command.arg("--authority").arg(file);
+        }
+        let mut process = command.spawn()?;
+        let output = process.stdout.take().context("a receiver without output")?;
+        let mut line = String::new();
+        BufReader::new(output).read_line(&mut line).await?;
+        let port = line
+            .trim()
+            .parse()
+            .context("the receiver did not tell its port")?;
+        if let Scheme::Https(file) = &scheme {
+            let authority = reqwest::Certificate::from_pem(&std::fs::read(file)?)?;
+            http = http.tls_certs_only([authority]);
+        }
+        Ok(Self {
+            process,
+            scheme,
+            port,
+            http: http.build()?,
+        })
+    }
+
+    /// Where to send to, with this path.
+    pub fn url(&self, path: &str) -> String {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https(_) => "https",
+        };
+        format!("{scheme}://127.0.0.1:{}/{path}", self.port)
+    }
+
+    /// Its process.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn id(&self) -> anyhow::Result<u32> {
+        self.process.id().context("the receiver has ended")
+    }
+
+    /// Forgets all that came.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn reset(&self) -> anyhow::Result<()> {
+        self.http
+            .post(self.url("reset"))
+            .send()
+            .await?
+            .error_for_status()?;
+        Ok(())
+    }
+
+    /// What it has got.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn report(&self) -> anyhow::Result<Report> {
+        Ok(self
+            .http
+            .get(self.url("report"))
+            .send()
+            .await?
+            .json()
+            .await?)
+    }
+
+    /// Waits until so many deliveries have come, and says what came.
+    ///
+    /// # Errors
+    /// When nothing has come for `patience`, or something that is wrong.
+    pub async fn wait_for(&self, count: u64, patience: Duration) -> anyhow::Result<Report> {
+        let (mut taken, mut since) = (0, Instant::now());
+        while taken < count {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            let answer = self.http.get(self.url("taken")).send().await?;
+            let now: u64 = answer.text().await?.parse()?;
+            if now > taken {
+                (taken, since) = (now, Instant::now());
+            }
+            ensure!(
+                since.elapsed() < patience,
+                "{taken} of {count} deliveries came, and then none"
+            );
+        }
+        let report = self.report().await?;
+        ensure!(
+            report.taken == count,
+            "{} deliveries came, and {count} were owed",
+            report.taken
+        );
+        ensure!(
+            report.wrong == 0,
+            "{} requests with a wrong signature or body",
+            report.wrong
+        );
+        ensure!(report.checked > 0, "no signature was checked");
+        Ok(report)
+    }
+}

@@ -1,0 +1,58 @@
+//! d: what one dispatcher does with a backlog when nothing else runs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hookline_acceptance::home::{Kind, Part};
+
+use super::Size;
+use crate::figure::{Figure, Figures, RATE};
+use crate::role;
+use crate::stage::{PATIENCE, Setting, Stage, TYPE};
+
+pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
+    let setting = Setting {
+        later: vec![Part::Dispatcher],
+        ..Setting::default()
+    };
+    let stage = Stage::open(Kind::Distributed, setting).await?;
+    stage.subscribe("ok/0", TYPE).await?;
+    let backlog = size.of(50_000);
+    role::publish(&stage.many(0, backlog)).await?;
+    wait_until_taken_in(&stage, backlog).await?;
+    stage.home.stop(Part::Ingest).await?;
+    stage.home.stop(Part::Api).await?;
+
+    stage.home.start_part(Part::Dispatcher, &[]).await?;
+    let report = stage.receiver.wait_for(backlog, PATIENCE).await?;
+    stage.close().await?;
+    let (first, last) = report.first.zip(report.last).context("nothing came")?;
+    Ok(vec![figures.of(
+        "delivered",
+        backlog as f64 / last.seconds_since(first),
+        RATE,
+    )])
+}
+
+async fn wait_until_taken_in(stage: &Stage, events: u64) -> anyhow::Result<()> {
+    let metrics = format!("{}/metrics", stage.home.admin(Part::Ingest).await?);
+    let begun = Instant::now();
+    loop {
+        let text = reqwest::get(&metrics).await?.text().await?;
+        let taken = text.lines().find_map(|line| {
+            line.strip_prefix("hookline_events_taken_in_total")?
+                .rsplit(' ')
+                .next()?
+                .parse::<f64>()
+                .ok()
+        });
+        if taken.is_some_and(|taken| taken >= events as f64) {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < PATIENCE,
+            "ingest has taken in {taken:?} of {events} events"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,42 @@
+//! c: from the publication to the arrival, of single events on a machine that has nothing else to do.
+
+use hookline_acceptance::home::Kind;
+
+use super::Size;
+use crate::figure::{Figure, Figures, Goal};
+use crate::ledger::Report;
+use crate::stage::{Setting, Stage, TYPE};
+
+const RATE: u32 = 50;
+
+pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
+    let stage = Stage::open(kind, Setting::default()).await?;
+    stage.subscribe("ok/0", TYPE).await?;
+    stage.warm_up(1).await?;
+    let events = stage.steadily(RATE, size.of(30), &[TYPE]);
+    let (_, report) = stage.deliver(&events, events.count).await?;
+    stage.close().await?;
+    let (p50, p99) = match kind {
+        Kind::Distributed => (3.0, 7.0),
+        Kind::Embedded => (1.5, 5.0),
+    };
+    let of = |percent, goal| {
+        let name = format!("p{percent}");
+        figures.to_reach(name, millis(&report, percent), "ms", Goal::AtMost(goal))
+    };
+    Ok(vec![
+        of(50, p50),
+        of(99, p99),
+        figures.of("slowest", millis(&report, 100), "ms"),
+    ])
+}
+
+/// The latency that `percent` of the deliveries did not exceed.
+pub(super) fn millis(report: &Report, percent: usize) -> f64 {
+    let mut sorted = report.latencies.clone();
+    sorted.sort_unstable();
+    let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted
+        .get(at)
+        .map_or(f64::NAN, |micros| f64::from(*micros) / 1_000.0)
+}

@@ -1,0 +1,80 @@
+//! h: whether the number of subscriptions costs anything, apart from the index of them.
+
+use futures::stream::{StreamExt as _, TryStreamExt as _};
+use hookline_acceptance::home::Kind;
+
+use super::Size;
+use crate::event::Moment;
+use crate::figure::{Figure, Figures, Goal, RATE};
+use crate::stage::{Setting, Stage, TYPE, subscription};
+
+const ORGANIZATIONS: u64 = 1_000;
+const SUBSCRIPTIONS: [u64; 3] = [1_000, 10_000, 100_000];
+
+/// What all but one subscription of an organization want.
+const OTHER_TYPE: &str = "workflow.step.failed";
+
+/// Calls of the API at once.
+const CALLS: usize = 32;
+
+pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
+    let mut all = Vec::new();
+    let mut fewest = None;
+    for count in SUBSCRIPTIONS.map(|full| size.of(full).max(ORGANIZATIONS)) {
+        let (rate, memory) = measure(kind, count, size.of(20_000)).await?;
+        all.push(figures.of(format!("delivered, {count} subscriptions"), rate, RATE));
+        for (name, memory) in memory {
+            all.push(figures.of(
+                format!("memory of {name}, {count} subscriptions"),
+                memory,
+                "MiB",
+            ));
+        }
+        let fewest = *fewest.get_or_insert(rate);
+        if fewest != rate {
+            let name = format!("rate with {count}, of that with {}", SUBSCRIPTIONS[0]);
+            all.push(figures.to_reach(name, rate / fewest, "", Goal::AtLeast(0.9)));
+        }
+    }
+    Ok(all)
+}
+
+async fn measure(
+    kind: Kind,
+    subscriptions: u64,
+    events: u64,
+) -> anyhow::Result<(f64, Vec<(String, f64)>)> {
+    let organizations = usize::try_from(ORGANIZATIONS)?;
+    let stage = Stage::open(
+        kind,
+        Setting {
+            organizations,
+            ..Setting::default()
+        },
+    )
+    .await?;
+    let owners = &stage.many(0, 0).organizations;
+    let url = stage.receiver.url("ok/0");
+    futures::stream::iter(0..subscriptions)
+        .map(|number| {
+            let event_type = match number < ORGANIZATIONS {
+                true => TYPE,
+                false => OTHER_TYPE,
+            };
+            let owner = &owners[usize::try_from(number % ORGANIZATIONS).unwrap_or_default()];
+            let (client, body) = (
+                stage.client.in_organization(owner),
+                subscription(&url, event_type),
+            );
+            async move { client.subscribe(&body).await }
+        })
+        .buffer_unordered(CALLS)
+        .try_for_each(|_| std::future::ready(Ok(())))
+        .await?;
+    stage.warm_up(1).await?;
+    let (published, report) = stage.deliver(&stage.many(0, events), events).await?;
+    let memory = stage.memory().await?.into_iter().collect();
+    stage.close().await?;
+    let last = report.last.unwrap_or(Moment(0));
+    Ok((events as f64 / last.seconds_since(published.first), memory))
+}

@@ -1,0 +1,64 @@
+//! e: what a receiver that hangs costs nine others.
+
+use hookline_acceptance::home::Kind;
+
+use super::Size;
+use super::latency::millis;
+use crate::figure::{Figure, Figures, Goal};
+use crate::ledger::Report;
+use crate::stage::{Setting, Stage};
+
+const RATE: u32 = 200;
+
+/// Five types, of which each has two subscriptions.
+const TYPES: [&str; 5] = [
+    "workflow.started",
+    "workflow.completed",
+    "workflow.failed",
+    "workflow.step.started",
+    "workflow.step.completed",
+];
+
+pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
+    let seconds = size.of(120);
+    let without = healthy(kind, "ok", seconds).await?;
+    let with = healthy(kind, "hangs", seconds).await?;
+    let [before, after] = [&without, &with].map(|report| millis(report, 99));
+    // 1.5 times, or 5 ms more.
+    let most = (1.5 * before).max(before + 5.0);
+    Ok(vec![
+        figures.of("p50 of nine, the tenth is well", millis(&without, 50), "ms"),
+        figures.of("p50 of nine, the tenth hangs", millis(&with, 50), "ms"),
+        figures.of("p99 of nine, the tenth is well", before, "ms"),
+        figures.of("p99 of nine, the tenth hangs", after, "ms"),
+        figures.to_reach(
+            "p99 as a part of what it may be",
+            after / most,
+            "",
+            Goal::AtMost(1.0),
+        ),
+    ])
+}
+
+/// What nine healthy receivers got beside a tenth of this manner.
+async fn healthy(kind: Kind, tenth: &str, seconds: u64) -> anyhow::Result<Report> {
+    let stage = Stage::open(kind, Setting::default()).await?;
+    for number in 0..2 * TYPES.len() {
+        let manner = match number {
+            0 => tenth,
+            _ => "ok",
+        };
+        stage
+            .subscribe(&format!("{manner}/{number}"), TYPES[number % TYPES.len()])
+            .await?;
+    }
+    // Each event has two deliveries, so the rate is that of deliveries.
+    let events = stage.steadily(RATE / 2, seconds, &TYPES);
+    let hanging = match tenth {
+        "hangs" => events.count.div_ceil(TYPES.len() as u64),
+        _ => 0,
+    };
+    let (_, report) = stage.deliver(&events, 2 * events.count - hanging).await?;
+    stage.close().await?;
+    Ok(report)
+}

@@ -1,0 +1,157 @@
+//! i: pages of a long log, from its newest row to its oldest, each with the exact total.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use hookline_acceptance::home::Kind;
+use hookline_core::cursor::Cursor;
+use hookline_core::timestamp::Timestamp;
+use rand::RngExt as _;
+use reqwest::Method;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::Size;
+use crate::figure::{Figure, Figures, Goal};
+use crate::stage::{Setting, Stage, TYPE};
+
+const ROWS: u64 = 10_000_000;
+const DAYS: u64 = 10;
+const SUBSCRIPTIONS: u64 = 10;
+
+/// One row in so many is of another type.
+const RARE: u64 = 10_000;
+const RARE_TYPE: &str = "workflow.step.failed";
+
+const REQUESTS: usize = 500;
+
+/// What a page may take at the 99th percentile, in milliseconds.
+const MOST: f64 = 10.0;
+
+const DAY_MICROS: u64 = 86_400_000_000;
+
+struct Log {
+    stage: Stage,
+    first_day: u64,
+    subscription: i64,
+}
+
+pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
+    let rows = size.of(ROWS / DAYS / RARE).max(1) * RARE * DAYS;
+    let log = fill(rows).await?;
+    let rare = rows / RARE;
+    let of_one = format!("/webhooks/{}/logs?limit=50", log.subscription);
+    let all = "/webhooks/logs/all?limit=50".to_owned();
+    let pages = [
+        ("organization", all.clone(), rows),
+        (
+            "organization, of a type",
+            format!("{all}&event_type={TYPE}"),
+            rows - rare,
+        ),
+        (
+            "organization, of a rare type",
+            format!("{all}&event_type={RARE_TYPE}"),
+            rare,
+        ),
+        ("subscription", of_one.clone(), rows / SUBSCRIPTIONS),
+        (
+            "subscription, of a type",
+            format!("{of_one}&event_type={TYPE}"),
+            rows / SUBSCRIPTIONS,
+        ),
+        ("organization, failed", format!("{all}&status=failed"), 0),
+    ];
+    let mut found = Vec::new();
+    for (name, path, total) in pages {
+        let millis = log.p99(&path, total).await.context(name)?;
+        found.push(figures.to_reach(
+            format!("p99, page of {name}"),
+            millis,
+            "ms",
+            Goal::AtMost(MOST),
+        ));
+    }
+    log.stage.close().await?;
+    Ok(found)
+}
+
+/// A log of many days, written past the services: they would need an hour for it.
+async fn fill(rows: u64) -> anyhow::Result<Log> {
+    let stage = Stage::open(Kind::Distributed, Setting::default()).await?;
+    let mut ids = Vec::new();
+    for number in 0..SUBSCRIPTIONS {
+        ids.push(stage.subscribe(&format!("ok/{number}"), TYPE).await?);
+    }
+    let events = stage.many(0, 1_000);
+    stage.deliver(&events, events.count * SUBSCRIPTIONS).await?;
+    let organization = &events.organizations[0];
+    let (first_id, peers) = (ids[0], stage.home.peers()?);
+    // What was delivered for the sake of the events is not what is paged through.
+    peers
+        .sql("DELETE FROM attempts; DELETE FROM attempt_counts")
+        .await?;
+    let today = Timestamp::from(std::time::SystemTime::now()).unix_day();
+    let first_day = u64::try_from(today)? - DAYS;
+    let each = rows / DAYS;
+    for day in first_day..first_day + DAYS {
+        let (from, to) = (day * DAY_MICROS, (day + 1) * DAY_MICROS);
+        let step = DAY_MICROS / each;
+        peers
+            .sql(&format!(
+                "CREATE TABLE attempts_d{day} PARTITION OF attempts FOR VALUES FROM ({from}) TO ({to});
+                 WITH keys AS (SELECT array_agg(key) AS all FROM events)
+                 INSERT INTO attempts (id, delivery_id, organization_id, subscription_id, event_key, event_type,
+                     attempt, trigger, status, url, response_status, response_body, duration_ms, created_at)
+                 SELECT gen_random_uuid(), gen_random_uuid(), '{organization}', {first_id} + n % {SUBSCRIPTIONS},
+                     keys.all[1 + n % 1000], CASE WHEN n % {RARE} = 5 THEN '{RARE_TYPE}' ELSE '{TYPE}' END,
+                     1, 'event', 'success', 'http://127.0.0.1/ok', 200, 'ok', 3, {from} + n * {step}
+                 FROM generate_series(0, {each} - 1) n, keys;
+                 INSERT INTO attempt_counts
+                 SELECT organization_id, subscription_id, event_type, status, {day}, 0, count(*)
+                   FROM attempts_d{day} GROUP BY 1, 2, 3, 4;
+                 ANALYZE attempts_d{day}"
+            ))
+            .await?;
+    }
+    // As autovacuum leaves it.
+    peers.sql("VACUUM ANALYZE attempts").await?;
+    Ok(Log {
+        stage,
+        first_day,
+        subscription: first_id,
+    })
+}
+
+impl Log {
+    /// Asks for pages from anywhere in the log.
+    async fn p99(&self, path: &str, total: u64) -> anyhow::Result<f64> {
+        let mut millis = Vec::with_capacity(REQUESTS);
+        for number in 0..REQUESTS {
+            let path = match number {
+                0 => path.to_owned(),
+                _ => format!("{path}&cursor={}", self.somewhere()),
+            };
+            let request = self.stage.client.request(Method::GET, &path);
+            let begun = Instant::now();
+            let answer = self.stage.client.send(request).await?.expect(200)?;
+            millis.push(begun.elapsed().as_secs_f64() * 1_000.0);
+            ensure!(
+                answer.json["total"] == json!(total),
+                "of {total}: {}",
+                answer.json["total"]
+            );
+        }
+        millis.sort_by(f64::total_cmp);
+        Ok(millis[REQUESTS * 99 / 100])
+    }
+
+    /// What a page that ended there would have given.
+    fn somewhere(&self) -> Cursor {
+        let micros = rand::rng().random_range(0..DAYS * DAY_MICROS) + self.first_day * DAY_MICROS;
+        Cursor {
+            created_at: Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX)),
+            id: Uuid::new_v4(),
+        }
+    }
+}

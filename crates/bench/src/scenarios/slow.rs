@@ -1,0 +1,52 @@
+//! g: what more dispatchers bring where the receivers are what takes time.
+
+use hookline_acceptance::home::{Kind, Part};
+
+use super::Size;
+use crate::event::Moment;
+use crate::figure::{Figure, Figures, Goal, RATE};
+use crate::stage::{Setting, Stage, TYPE};
+
+const DISPATCHERS: [u64; 3] = [1, 2, 4];
+
+/// Subscriptions, each of a receiver that takes half a second.
+const SUBSCRIPTIONS: u64 = 20;
+
+/// So much more twice as many dispatchers have to bring.
+const GROWTH: f64 = 1.9;
+
+pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
+    let mut all = Vec::new();
+    let mut before = None;
+    for dispatchers in DISPATCHERS {
+        let rate = measure(dispatchers, size.of(250) * dispatchers).await?;
+        all.push(figures.of(
+            format!("delivered, {dispatchers} dispatcher(s)"),
+            rate,
+            RATE,
+        ));
+        if let Some(before) = before {
+            let name = format!("growth to {dispatchers} dispatchers");
+            all.push(figures.to_reach(name, rate / before, "×", Goal::AtLeast(GROWTH)));
+        }
+        before = Some(rate);
+    }
+    Ok(all)
+}
+
+async fn measure(dispatchers: u64, events: u64) -> anyhow::Result<f64> {
+    let stage = Stage::open(Kind::Distributed, Setting::default()).await?;
+    for _ in 1..dispatchers {
+        stage.home.start_part(Part::Dispatcher, &[]).await?;
+    }
+    stage.home.wait_ready().await?;
+    for number in 0..SUBSCRIPTIONS {
+        stage.subscribe(&format!("late/500/{number}"), TYPE).await?;
+    }
+    stage.warm_up(SUBSCRIPTIONS).await?;
+    let owed = events * SUBSCRIPTIONS;
+    let (published, report) = stage.deliver(&stage.many(0, events), owed).await?;
+    stage.close().await?;
+    let last = report.last.unwrap_or(Moment(0));
+    Ok(owed as f64 / last.seconds_since(published.first))
+}

@@ -1,0 +1,55 @@
+//! No regression goes by unseen: one and ten subscriptions, briefly, as a part of what the machine
+//! does in the same run without us. How fast the machine is does not matter then, nor much what
+//! else it does.
+
+use hookline_acceptance::home::Kind;
+use hookline_bench::figure::{Figure, POSTS};
+use hookline_bench::scenarios::{Scenario, Size, raw};
+
+/// A tenth of what is measured else.
+const SIZE: Size = Size(0.1);
+
+/// Half of the least of ten runs, so that only a real loss is below. These are of a build without
+/// optimizations, like every test: what counts is that they do not fall.
+const FLOORS: [(Scenario, Kind, f64); 4] = [
+    (Scenario::A, Kind::Distributed, 0.01),
+    (Scenario::B, Kind::Distributed, 0.01),
+    (Scenario::A, Kind::Embedded, 0.01),
+    (Scenario::B, Kind::Embedded, 0.01),
+];
+
+/// One who is unlucky once may try again.
+const TRIES: usize = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rate_stays_a_part_of_what_the_machine_can_do() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    for (scenario, kind, floor) in FLOORS {
+        let mut best = 0.0_f64;
+        for _ in 0..TRIES {
+            let machine = value_of(&raw(&[], SIZE).await.unwrap(), POSTS);
+            let rate = value_of(&scenario.run(kind, SIZE).await.unwrap(), "delivered");
+            let letter = scenario.letter();
+            println!(
+                "{letter} {kind:?}: {rate:.0}/s of {machine:.0}/s, {:.3}; the floor is {floor}",
+                rate / machine
+            );
+            best = best.max(rate / machine);
+            if best >= floor {
+                break;
+            }
+        }
+        assert!(
+            best >= floor,
+            "{scenario:?} {kind:?}: {best:.3} is below {floor}"
+        );
+    }
+}
+
+fn value_of(figures: &[Figure], what: &str) -> f64 {
+    figures
+        .iter()
+        .find(|figure| figure.row.what == what)
+        .unwrap()
+        .value
+}
