@@ -107,9 +107,6 @@ impl Relay {
             consume(&consuming, self.count)
         )?;
         println!("{}", self.count as f64 / begun.elapsed().as_secs_f64());
-        publishing
-            .queue_delete(QUEUE.into(), Default::default())
-            .await?;
         Ok(())
     }
 }

@@ -27,10 +27,11 @@ pub const TYPE: &str = "workflow.completed";
 const IN_A_REQUEST: usize = 100;
 
 /// Limits of one tenant or one target would be what is measured; the rest is as it comes.
-const SETTINGS: [(&str, &str); 6] = [
+const SETTINGS: [(&str, &str); 7] = [
     ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", "0"),
     ("HOOKLINE__TARGETS__MAX_PER_SECOND_PER_ORIGIN", "0"),
     ("HOOKLINE__API__REQUESTS_PER_SECOND_PER_KEY", "1000000"),
+    ("HOOKLINE__API__BURST_PER_KEY", "1000000"),
     ("HOOKLINE__API__MAX_SUBSCRIPTIONS", "1000000"),
     ("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "15"),
     ("HOOKLINE__LOG__LEVEL", "info"),

@@ -28,19 +28,20 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
     let mut order: Vec<&Move> = moves.iter().collect();
     order.sort_unstable_by_key(|one| one.id);
     // The rows are locked in the order of their ids first: an UPDATE alone would lock them in the
-    // order of its plan, and two dispatchers could wait for each other.
+    // order of its plan, and two dispatchers could wait for each other. The moves come along with
+    // the locks: joined to them afterwards, each would be compared with each.
     let moved: Vec<Moved> = diesel::sql_query(
-        "WITH moves AS (
-             SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7)
+        "WITH locked AS (
+             SELECT m.* FROM unnest($1, $2, $3, $4, $5, $6, $7)
                  AS m (id, generation, attempt, state, due, finished_at, gave_up)
-         ), locked AS (
-             SELECT d.id FROM deliveries d WHERE d.id = ANY ($1) ORDER BY d.id FOR NO KEY UPDATE
+               JOIN deliveries d ON d.id = m.id
+              ORDER BY d.id FOR NO KEY UPDATE OF d
          )
          UPDATE deliveries d
             SET attempts = m.attempt, state = m.state, due = m.due,
                 finished_at = m.finished_at, gave_up = m.gave_up,
                 republished = 0, republish_after = NULL
-           FROM moves m JOIN locked l ON l.id = m.id
+           FROM locked m
           WHERE d.id = m.id AND d.state = 'pending'
             AND d.generation = m.generation AND d.attempts = m.attempt - 1
          RETURNING d.id",
@@ -69,17 +70,15 @@ pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[(Key, i64)]) -> Result<
     let (keys, untils): (Vec<Key>, Vec<i64>) = parked.iter().copied().unzip();
     // Locked in the order of their ids, as above.
     diesel::sql_query(
-        "WITH parked AS (
-             SELECT * FROM unnest($1, $2) AS p (id, until)
-         ), locked AS (
-             SELECT d.id FROM deliveries d
-              WHERE d.id = ANY ($1) AND d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE
+        "WITH locked AS (
+             SELECT p.* FROM unnest($1, $2) AS p (id, until) JOIN deliveries d ON d.id = p.id
+              WHERE d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE OF d
          )
          UPDATE deliveries d
             SET due = greatest(d.due, p.until), republished = least(d.republished, $3),
                 republish_after = CASE WHEN d.republish_after IS NOT NULL
                                        THEN greatest(d.republish_after, p.until) END
-           FROM parked p JOIN locked l ON l.id = p.id WHERE d.id = l.id",
+           FROM locked p WHERE d.id = p.id",
     )
     .bind::<Array<Uid>, _>(keys)
     .bind::<Array<BigInt>, _>(untils)

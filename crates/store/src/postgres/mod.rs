@@ -191,9 +191,11 @@ struct Customizer {
 impl CustomizeConnection<Conn, R2d2Error> for Customizer {
     fn on_acquire(&self, conn: &mut Conn) -> Result<(), R2d2Error> {
         let timeout = self.timeout.as_millis();
+        // All that we ask is found through an index. A plan is kept with its statement, and one that
+        // was made while a table was small would read all of it when it is large.
         conn.batch_execute(&format!(
             "SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}; \
-             SET synchronous_commit = on"
+             SET synchronous_commit = on; SET enable_seqscan = off"
         ))
         .map_err(R2d2Error::QueryError)
     }
