@@ -29,9 +29,9 @@ use crate::resolver::{AllowedAddresses, NotAllowed};
 
 const USER_AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
 
-/// How long an idle connection to a receiver is kept, and how many to each.
+/// How long an idle connection to a receiver is kept. As many are kept as there were requests at
+/// once: fewer would be made anew under load, which costs both sides more than the requests.
 const IDLE: Duration = Duration::from_secs(60);
-const IDLE_PER_HOST: usize = 32;
 
 /// The most headers of an answer. All of them together may have 408 KiB, as hyper has it.
 const MAX_HEADERS: usize = 100;
@@ -84,7 +84,7 @@ impl Requester {
             .http1_max_headers(MAX_HEADERS)
             .dns_resolver(Arc::new(AllowedAddresses::new(rules.clone(), names)))
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(IDLE_PER_HOST);
+            .pool_max_idle_per_host(policy.slots);
         if let Some(file) = &policy.extra_ca_file {
             client = client.tls_certs_merge(certificates(file)?);
         }
