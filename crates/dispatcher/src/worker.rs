@@ -41,6 +41,9 @@ pub(crate) use slot::Overs;
 /// How many messages are asked about at once.
 const BATCH: usize = 256;
 
+/// What a cached body takes besides its bytes, about.
+const ENTRY: usize = 400;
+
 /// For how long a test waits when another one of its subscription is about to be sent.
 const BEHIND_ANOTHER_TEST: Duration = Duration::from_secs(1);
 
@@ -81,7 +84,7 @@ impl Worker {
     ) -> (Self, Overs) {
         let bodies = Cache::builder()
             .max_capacity(dispatcher.policy.body_cache_bytes)
-            .weigher(|_, body: &Body| u32::try_from(body.bytes.len()).unwrap_or(u32::MAX))
+            .weigher(|_, body: &Body| u32::try_from(body.bytes.len() + ENTRY).unwrap_or(u32::MAX))
             .build();
         let origins = dispatcher.policy.origin_rate.map(Origins::new);
         let (over, overs) = mpsc::unbounded_channel();

@@ -18,3 +18,8 @@ pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
+
+/// Every process of ours allocates for each request and each message, on one thread and frees on
+/// another: with the system's allocator that is a fifth of a dispatcher's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
