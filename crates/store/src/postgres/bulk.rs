@@ -142,7 +142,8 @@ pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>,
 /// How many of the deliveries that are due next are looked at to find those of one subscription.
 const LOOKED_AT: i64 = 5_000;
 
-/// See `queries::progress`. What somebody else has in hand is left to him.
+/// See `queries::progress`. What somebody else has in hand is left to him. Who is due is pending;
+/// the index is of those.
 pub(crate) fn call_back(
     conn: &mut Conn,
     subscription: SubscriptionId,
@@ -152,7 +153,7 @@ pub(crate) fn call_back(
     let found: Vec<NextAttempt> = diesel::sql_query(
         "WITH next AS (
              SELECT id, subscription_id, attempts, generation FROM deliveries
-              WHERE state = 'pending' AND coalesce(republish_after, due) > $1
+              WHERE due IS NOT NULL AND coalesce(republish_after, due) > $1
               ORDER BY coalesce(republish_after, due) LIMIT $2
          ), locked AS (
              SELECT d.id FROM deliveries d

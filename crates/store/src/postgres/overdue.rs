@@ -59,7 +59,7 @@ pub(crate) fn sweep(conn: &mut Conn, sweep: Sweep, now: Timestamp) -> Result<Swe
         let overdue: Vec<Overdue> = diesel::sql_query(
             "WITH overdue AS (
                  SELECT id, republished >= $5 AS is_given_up FROM deliveries
-                  WHERE state = 'pending' AND coalesce(republish_after, due) <= $1 - $2
+                  WHERE due IS NOT NULL AND coalesce(republish_after, due) <= $1 - $2
                   ORDER BY coalesce(republish_after, due) LIMIT $4
                     FOR NO KEY UPDATE SKIP LOCKED
              )
