@@ -27,7 +27,7 @@ use crate::busy::Engaged;
 use crate::operations::Operations;
 
 /// How many messages one commit serves.
-const BATCH: usize = 512;
+const BATCH: usize = 1_024;
 
 /// A message with what came of it. Its delivery is busy until that is recorded and followed up.
 pub(crate) struct Finished {

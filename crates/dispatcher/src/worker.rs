@@ -39,7 +39,7 @@ use slot::{Over, Slot};
 pub(crate) use slot::Overs;
 
 /// How many messages are asked about at once.
-const BATCH: usize = 256;
+const BATCH: usize = 1_024;
 
 /// What a cached body takes besides its bytes, about.
 const ENTRY: usize = 400;
