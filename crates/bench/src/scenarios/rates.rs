@@ -43,16 +43,12 @@ async fn measure(figures: Figures, kind: Kind, load: Load<'_>) -> anyhow::Result
     cpu.insert("generator".to_owned(), published.cpu);
 
     let thousands = owed as f64 / 1_000.0;
-    let mut all: Vec<Figure> = cpu
-        .iter()
-        .map(|(name, seconds)| {
-            figures.of(
-                format!("CPU of {name}, 1,000 deliveries"),
-                seconds / thousands,
-                "s",
-            )
-        })
-        .collect();
+    let publishing = published.last.seconds_since(published.first);
+    let mut all = vec![figures.of("published", load.events as f64 / publishing, RATE)];
+    for (name, seconds) in cpu {
+        let what = format!("CPU of {name}, 1,000 deliveries");
+        all.push(figures.of(what, seconds / thousands, "s"));
+    }
     let memory_goal = match kind {
         Kind::Distributed => MEMORY,
         Kind::Embedded => MEMORY_OF_ALL,

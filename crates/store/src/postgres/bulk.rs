@@ -10,11 +10,57 @@ use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::overdue::HALF_WAY;
+use super::queries::intake::{NewDelivery, NewEvent};
 use super::queries::progress::Move;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Restart;
-use crate::rows::{NextAttempt, cause_name};
+use crate::rows::{AttemptRow, NextAttempt, cause_name};
+use crate::schema::{attempts, deliveries, events};
+
+/// How many rows one statement has; it may have 65,535 values.
+const ROWS: usize = 1_000;
+
+/// Inserts events; answers with those that were not here before.
+pub(crate) fn insert_events(
+    conn: &mut Conn,
+    rows: &[NewEvent<'_>],
+) -> Result<Vec<Key>, StoreError> {
+    let mut new = Vec::with_capacity(rows.len());
+    for chunk in rows.chunks(ROWS) {
+        let inserted: Vec<Key> = diesel::insert_into(events::table)
+            .values(chunk)
+            .on_conflict_do_nothing()
+            .returning(events::key)
+            .get_results(conn)?;
+        new.extend(inserted);
+    }
+    Ok(new)
+}
+
+/// Inserts the deliveries that are not here yet.
+pub(crate) fn insert_deliveries(
+    conn: &mut Conn,
+    rows: &[NewDelivery<'_>],
+) -> Result<(), StoreError> {
+    for chunk in rows.chunks(ROWS) {
+        diesel::insert_into(deliveries::table)
+            .values(chunk)
+            .on_conflict_do_nothing()
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Inserts attempts, none of which is here yet.
+pub(crate) fn insert_attempts(conn: &mut Conn, rows: &[AttemptRow]) -> Result<(), StoreError> {
+    for chunk in rows.chunks(ROWS) {
+        diesel::insert_into(attempts::table)
+            .values(chunk)
+            .execute(conn)?;
+    }
+    Ok(())
+}
 
 #[derive(QueryableByName)]
 struct Moved {

@@ -9,7 +9,7 @@ use hookline_core::fanout::Ear;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
-use super::super::Conn;
+use super::super::{Conn, bulk};
 use super::ROWS;
 use super::stored::Change;
 use super::subscriptions::{changes_since, find_row};
@@ -22,8 +22,8 @@ use crate::schema::{deliveries, events};
 
 #[derive(Insertable)]
 #[diesel(table_name = events, treat_none_as_default_value = false)]
-struct NewEvent<'a> {
-    key: Key,
+pub(crate) struct NewEvent<'a> {
+    pub(crate) key: Key,
     organization_id: &'a str,
     event_id: &'a str,
     event_type: &'a str,
@@ -34,7 +34,7 @@ struct NewEvent<'a> {
 
 #[derive(Insertable)]
 #[diesel(table_name = deliveries, treat_none_as_default_value = false)]
-struct NewDelivery<'a> {
+pub(crate) struct NewDelivery<'a> {
     id: Key,
     organization_id: &'a str,
     subscription_id: i64,
@@ -106,12 +106,7 @@ pub(crate) fn take_in(
             .filter(|row| row.due.is_some())
             .map(|row| first_attempt(row.id, row.subscription_id))
             .collect();
-        for chunk in rows.chunks(ROWS) {
-            diesel::insert_into(deliveries::table)
-                .values(chunk)
-                .on_conflict_do_nothing()
-                .execute(conn)?;
-        }
+        bulk::insert_deliveries(conn, &rows)?;
         let again: BTreeSet<Key> = incoming
             .iter()
             .filter(|incoming| incoming.passage == Passage::Again)
@@ -142,16 +137,8 @@ fn insert_events(
         .iter()
         .map(|(key, event)| new_event(*key, event, now))
         .collect();
-    let mut new = HashSet::with_capacity(rows.len());
-    for chunk in rows.chunks(ROWS) {
-        let inserted: Vec<Key> = diesel::insert_into(events::table)
-            .values(chunk)
-            .on_conflict_do_nothing()
-            .returning(events::key)
-            .get_results(conn)?;
-        new.extend(inserted.into_iter().map(|key| EventKey(key.0)));
-    }
-    Ok(new)
+    let inserted = bulk::insert_events(conn, &rows)?;
+    Ok(inserted.into_iter().map(|key| EventKey(key.0)).collect())
 }
 
 /// The first attempts at deliveries of `events` that were never made.

@@ -24,7 +24,7 @@ use crate::rows::{
     AttemptRow, StateColumns, organization, read_event_type, read_origin, read_run, read_state,
     trigger_name,
 };
-use crate::schema::{attempt_counts, attempts, deliveries, events, subscriptions};
+use crate::schema::{attempt_counts, deliveries, events, subscriptions};
 
 /// A delivery's move to its next attempt or its end.
 pub(crate) struct Move {
@@ -179,11 +179,7 @@ pub(crate) fn record(
             .filter(|record| moved.contains(&Key(record.owed.delivery.0)))
             .collect();
         let rows: Vec<AttemptRow> = fresh.iter().map(|record| row_of(record)).collect();
-        for chunk in rows.chunks(ROWS) {
-            diesel::insert_into(attempts::table)
-                .values(chunk)
-                .execute(conn)?;
-        }
+        bulk::insert_attempts(conn, &rows)?;
         count(conn, &rows, writer)?;
         judge(conn, &fresh)?;
         Ok(moved.into_iter().map(|key| DeliveryId(key.0)).collect())

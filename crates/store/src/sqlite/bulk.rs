@@ -7,12 +7,55 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
+use super::queries::intake::{NewDelivery, NewEvent};
 use super::queries::progress::Move;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Restart;
-use crate::rows::{NextAttempt, cause_name};
-use crate::schema::replays;
+use crate::rows::{AttemptRow, NextAttempt, cause_name};
+use crate::schema::{attempts, deliveries, events, replays};
+
+/// Inserts events; answers with those that were not here before.
+pub(crate) fn insert_events(
+    conn: &mut Conn,
+    rows: &[NewEvent<'_>],
+) -> Result<Vec<Key>, StoreError> {
+    let mut new = Vec::with_capacity(rows.len());
+    for row in rows {
+        let inserted = diesel::insert_into(events::table)
+            .values(row)
+            .on_conflict_do_nothing()
+            .execute(conn)?;
+        if inserted == 1 {
+            new.push(row.key);
+        }
+    }
+    Ok(new)
+}
+
+/// Inserts the deliveries that are not here yet.
+pub(crate) fn insert_deliveries(
+    conn: &mut Conn,
+    rows: &[NewDelivery<'_>],
+) -> Result<(), StoreError> {
+    for row in rows {
+        diesel::insert_into(deliveries::table)
+            .values(row)
+            .on_conflict_do_nothing()
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Inserts attempts, none of which is here yet.
+pub(crate) fn insert_attempts(conn: &mut Conn, rows: &[AttemptRow]) -> Result<(), StoreError> {
+    for row in rows {
+        diesel::insert_into(attempts::table)
+            .values(row)
+            .execute(conn)?;
+    }
+    Ok(())
+}
 
 /// Moves each delivery to its attempt where it is pending at the one before, and makes its entry
 /// in the queue visible again; answers with those that moved.
