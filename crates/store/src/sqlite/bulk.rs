@@ -1,7 +1,7 @@
 //! What SQLite says in its own words: a prepared statement in a loop is its way of doing many rows.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+use diesel::sql_types::{BigInt, Bool, Text};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
@@ -14,6 +14,25 @@ use crate::error::StoreError;
 use crate::records::Restart;
 use crate::rows::{AttemptRow, NextAttempt, cause_name};
 use crate::schema::{attempts, deliveries, events, replays};
+
+diesel::table! {
+    use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+    use crate::columns::Uid;
+
+    /// Deliveries as entries of the queue, which they are in this home alone.
+    #[sql_name = "deliveries"]
+    entries (id) {
+        id -> Uid,
+        generation -> Integer,
+        attempts -> Integer,
+        state -> Text,
+        due -> Nullable<BigInt>,
+        finished_at -> Nullable<BigInt>,
+        gave_up -> Nullable<Text>,
+        visible_at -> Nullable<BigInt>,
+        takes -> Integer,
+    }
+}
 
 /// Inserts events; answers with those that were not here before.
 pub(crate) fn insert_events(
@@ -62,21 +81,22 @@ pub(crate) fn insert_attempts(conn: &mut Conn, rows: &[AttemptRow]) -> Result<()
 pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key>, StoreError> {
     let mut moved = Vec::with_capacity(moves.len());
     for one in moves {
-        let rows = diesel::sql_query(
-            "UPDATE deliveries
-                SET attempts = ?, state = ?, due = ?, finished_at = ?, gave_up = ?,
-                    visible_at = NULL, takes = 0
-              WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ? - 1",
-        )
-        .bind::<Integer, _>(one.attempt)
-        .bind::<Text, _>(one.to.state)
-        .bind::<Nullable<BigInt>, _>(one.to.due)
-        .bind::<Nullable<BigInt>, _>(one.to.finished_at)
-        .bind::<Nullable<Text>, _>(one.to.gave_up)
-        .bind::<Uid, _>(one.id)
-        .bind::<Integer, _>(one.generation)
-        .bind::<Integer, _>(one.attempt)
-        .execute(conn)?;
+        // In these words, not in SQL, it is a statement that is kept.
+        let rows = diesel::update(entries::table)
+            .filter(entries::id.eq(one.id))
+            .filter(entries::state.eq("pending"))
+            .filter(entries::generation.eq(one.generation))
+            .filter(entries::attempts.eq(one.attempt - 1))
+            .set((
+                entries::attempts.eq(one.attempt),
+                entries::state.eq(one.to.state),
+                entries::due.eq(one.to.due),
+                entries::finished_at.eq(one.to.finished_at),
+                entries::gave_up.eq(one.to.gave_up),
+                entries::visible_at.eq(None::<i64>),
+                entries::takes.eq(0),
+            ))
+            .execute(conn)?;
         if rows == 1 {
             moved.push(one.id);
         }

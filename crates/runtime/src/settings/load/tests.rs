@@ -69,7 +69,7 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
     let settings = Settings::load_with(Some(file.path()), variables).unwrap();
     assert_eq!(settings.dispatcher.slots, 9);
     assert_eq!(settings.dispatcher.prefetch, 32);
-    assert_eq!(settings.dispatcher.body_cache_mib, 16);
+    assert_eq!(settings.dispatcher.body_cache_mib, 8);
 }
 
 #[test]
