@@ -1,14 +1,14 @@
 //! Whose turn it is: a receiver that hangs must not take everybody's slots.
 //!
-//! Messages wait in one lane for each subscription, and lanes start requests in [`turns`]. How many
-//! slots a lane may hold is a matter of [`shares`]: always so few that there is one for a lane that
+//! Messages wait in one lane for each subscription, and lanes start requests in `turns`. How many
+//! slots a lane may hold is a matter of `shares`: always so few that there is one for a lane that
 //! has none. What hangs shows only after a while, so lanes whose requests take more than a second
 //! are *slow* and get much less: all of them together at most half of the slots, which leaves the
 //! others for the rest however many receivers hang. A receiver that fails again and again is left
-//! alone by its [`breaker`], but for one request now and then.
+//! alone by its `breaker`, but for one request now and then.
 //!
 //! What waits is bounded for each lane. The excess is handed back, to be put off for a while
-//! ([`parking`]): behind it in the queue are messages of others.
+//! (`parking`): behind it in the queue are messages of others.
 //!
 //! There is neither a clock nor a task in here: time is an argument.
 
