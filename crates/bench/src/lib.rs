@@ -14,5 +14,6 @@ pub mod receiver;
 pub mod report;
 pub mod role;
 pub mod scenarios;
+pub mod simulation;
 pub mod stage;
 pub mod versions;

@@ -25,6 +25,12 @@ struct Arguments {
 enum Task {
     /// Run workloads and print the table
     Run(Run),
+    /// A thousand dispatchers in virtual time: print the tables, draw the plot
+    Simulate {
+        /// Where the plot goes
+        #[arg(long, default_value = "target/bench")]
+        out: PathBuf,
+    },
     #[command(hide = true)]
     Receive(Receive),
     #[command(hide = true)]
@@ -78,6 +84,10 @@ fn main() -> anyhow::Result<ExitCode> {
             Task::Publish(publish) => publish.run().await?,
             Task::Post(post) => post.run().await?,
             Task::Relay(relay) => relay.run().await?,
+            Task::Simulate { out } => {
+                std::fs::create_dir_all(&out)?;
+                println!("{}", hookline_bench::simulation::run(&out)?);
+            }
             Task::Receive(_) => {}
         }
         Ok(ExitCode::SUCCESS)

@@ -1,14 +1,14 @@
 //! Whose turn it is: a receiver that hangs must not take everybody's slots.
 //!
-//! Messages wait in one lane for each subscription, and lanes start requests in [`turns`]. How many
-//! slots a lane may hold is a matter of [`shares`]: always so few that there is one for a lane that
+//! Messages wait in one lane for each subscription, and lanes start requests in `turns`. How many
+//! slots a lane may hold is a matter of `shares`: always so few that there is one for a lane that
 //! has none. What hangs shows only after a while, so lanes whose requests take more than a second
 //! are *slow* and get much less: all of them together at most half of the slots, which leaves the
 //! others for the rest however many receivers hang. A receiver that fails again and again is left
-//! alone by its [`breaker`], but for one request now and then.
+//! alone by its `breaker`, but for one request now and then.
 //!
 //! What waits is bounded for each lane. The excess is handed back, to be put off for a while
-//! ([`parking`]): behind it in the queue are messages of others.
+//! (`parking`): behind it in the queue are messages of others.
 //!
 //! There is neither a clock nor a task in here: time is an argument.
 
@@ -26,15 +26,16 @@ use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
 
-pub(crate) use breaker::Verdict;
+pub use breaker::Verdict;
 use breaker::{Admits, Role};
-pub(crate) use flights::Ticket;
+pub use flights::Ticket;
 use flights::{Age, Flight, Flights};
 use lane::{Lane, SLOW};
 use parking::Crowd;
-pub(crate) use probe::Message;
+pub use probe::Message;
 use shares::Shares;
-pub(crate) use shares::{Group, Kin, Totals};
+pub(crate) use shares::Totals;
+pub use shares::{Group, Kin};
 use turns::Turns;
 
 /// How many lanes are remembered while nothing of them is here.
@@ -46,34 +47,35 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// How many slots there are, and for how many messages there is a place.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Requests in flight at once.
-    pub(crate) slots: usize,
+    pub slots: usize,
     /// Messages that may wait here.
-    pub(crate) room: usize,
+    pub room: usize,
     /// Failures in a row that open a breaker.
-    pub(crate) breaker_failures: u32,
+    pub breaker_failures: u32,
 }
 
 /// A message that has to wait elsewhere.
 #[derive(Debug)]
-pub(crate) struct Excess<M> {
-    pub(crate) message: M,
+pub struct Excess<M> {
+    /// What was to wait here.
+    pub message: M,
     /// For how long, in whole seconds; longer the more of its lane were put off.
-    pub(crate) delay: Duration,
+    pub delay: Duration,
 }
 
 /// What came of a request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Finish {
+pub struct Finish {
     /// How long the receiver took.
-    pub(crate) took: Duration,
+    pub took: Duration,
     /// What that says about it.
-    pub(crate) verdict: Verdict,
+    pub verdict: Verdict,
 }
 
 /// All lanes of a dispatcher.
-pub(crate) struct Lanes<M> {
+pub struct Lanes<M> {
     breaker_failures: u32,
     lanes: HashMap<SubscriptionId, Lane<M>>,
     flights: Flights,
@@ -84,7 +86,8 @@ pub(crate) struct Lanes<M> {
 }
 
 impl<M: Message> Lanes<M> {
-    pub(crate) fn new(limits: Limits) -> Self {
+    /// Nothing is here and nothing is known of anybody.
+    pub fn new(limits: Limits) -> Self {
         Self {
             breaker_failures: limits.breaker_failures,
             lanes: HashMap::new(),
@@ -97,7 +100,7 @@ impl<M: Message> Lanes<M> {
     }
 
     /// How many more messages may come.
-    pub(crate) fn room(&self) -> usize {
+    pub fn room(&self) -> usize {
         self.shares.room()
     }
 
@@ -107,7 +110,7 @@ impl<M: Message> Lanes<M> {
     }
 
     /// Puts a message at the end of its lane; it may come out as excess at once.
-    pub(crate) fn push(&mut self, to: SubscriptionId, kin: Kin, message: M, now: Instant) {
+    pub fn push(&mut self, to: SubscriptionId, kin: Kin, message: M, now: Instant) {
         self.change(to, kin, now, |lane| {
             lane.kin = kin;
             lane.waiting.push_back(message);
@@ -140,7 +143,7 @@ impl<M: Message> Lanes<M> {
     }
 
     /// The next message whose request may start, which holds a slot from now on.
-    pub(crate) fn next(&mut self, now: Instant) -> Option<(Ticket, M)> {
+    pub fn next(&mut self, now: Instant) -> Option<(Ticket, M)> {
         self.grow_older(now);
         let (pace, subscription) = self.turns.paces().into_iter().find_map(|pace| {
             if !self.shares.may_any_start(pace) {
@@ -174,7 +177,7 @@ impl<M: Message> Lanes<M> {
     }
 
     /// Gives the slot back; none when no request was made.
-    pub(crate) fn finished(&mut self, ticket: Ticket, finish: Option<Finish>, now: Instant) {
+    pub fn finished(&mut self, ticket: Ticket, finish: Option<Finish>, now: Instant) {
         let Some((flight, age)) = self.flights.end(ticket) else {
             return;
         };
@@ -203,22 +206,22 @@ impl<M: Message> Lanes<M> {
     }
 
     /// Lanes that are well again, and how many of their messages that were put off may come now.
-    pub(crate) fn take_called_back(&mut self) -> Vec<(SubscriptionId, u32)> {
+    pub fn take_called_back(&mut self) -> Vec<(SubscriptionId, u32)> {
         std::mem::take(&mut self.called_back)
     }
 
     /// Nothing of this lane is put off any more.
-    pub(crate) fn all_are_back(&mut self, subscription: SubscriptionId, now: Instant) {
+    pub fn all_are_back(&mut self, subscription: SubscriptionId, now: Instant) {
         self.change_known(subscription, now, |lane| lane.calendar.close());
     }
 
     /// What has no place here any more.
-    pub(crate) fn take_excess(&mut self) -> Vec<Excess<M>> {
+    pub fn take_excess(&mut self) -> Vec<Excess<M>> {
         std::mem::take(&mut self.excess)
     }
 
     /// When a lane may become slow, if that matters to what waits.
-    pub(crate) fn next_change(&self) -> Option<Instant> {
+    pub fn next_change(&self) -> Option<Instant> {
         let (_, flight) = self.flights.oldest_young()?;
         (self.shares.all.waiting > 0).then(|| flight.started + SLOW + Duration::from_millis(1))
     }

@@ -17,7 +17,7 @@ mod caller;
 pub mod dead_letters;
 mod decision;
 mod gauges;
-mod lanes;
+pub mod lanes;
 pub mod maintenance;
 mod names;
 mod operations;

@@ -18,11 +18,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What an outcome says about the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It works.
     Well,
     /// It does not, and may have said for how long.
-    Ill { asked_for: Option<Duration> },
+    Ill {
+        /// None when it did not; more than a minute counts as a minute.
+        asked_for: Option<Duration>,
+    },
     /// Nothing: the answer is about the event, or nobody was called.
     Neither,
 }

@@ -12,7 +12,7 @@ use super::shares::Kin;
 
 /// A request in flight. They are numbered in the order of their starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Ticket(u64);
+pub struct Ticket(u64);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Flight {

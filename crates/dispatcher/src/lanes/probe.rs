@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const LATE: Duration = Duration::from_secs(2);
 
 /// What waits in lanes.
-pub(crate) trait Message {
+pub trait Message {
     /// Which attempt it asks for.
     fn attempt(&self) -> u32;
 }

@@ -19,15 +19,15 @@ use super::unanswered::Unanswered;
 
 /// Lanes that have something in common. It is a hash: two that collide share as if they were one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) struct Group(pub(crate) u64);
+pub struct Group(pub u64);
 
 /// With whom a lane shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Kin {
+pub struct Kin {
     /// Those to the same scheme, host and port.
-    pub(crate) origin: Group,
+    pub origin: Group,
     /// Those of the same organization.
-    pub(crate) organization: Group,
+    pub organization: Group,
 }
 
 /// How often what it leaves free a lane, an origin and an organization may hold.

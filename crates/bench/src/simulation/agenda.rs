@@ -1,0 +1,106 @@
+//! What happens when, in milliseconds from the beginning, and what rests in the broker's delays.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hookline_core::ids::SubscriptionId;
+use hookline_dispatcher::lanes::Message;
+
+use super::desk::Held;
+
+/// A message: which delivery is owed which attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Owed {
+    pub(super) delivery: u32,
+    pub(super) endpoint: u16,
+    pub(super) attempt: u8,
+}
+
+impl Owed {
+    /// Each endpoint has one subscription.
+    pub(super) fn subscription(self) -> SubscriptionId {
+        SubscriptionId(i64::from(self.endpoint))
+    }
+}
+
+impl Message for Owed {
+    fn attempt(&self) -> u32 {
+        u32::from(self.attempt)
+    }
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Well,
+    TimedOut,
+    Refused,
+}
+
+pub(super) enum Event {
+    /// A message has rested long enough.
+    Back(Owed),
+    /// A request is over.
+    Over {
+        dispatcher: u16,
+        held: Held,
+        owed: Owed,
+        answer: Answer,
+        took: u16,
+    },
+    /// A lane of a dispatcher may have become slow.
+    Look { dispatcher: u16 },
+}
+
+/// By the millisecond; in one, in the order in which they were entered.
+#[derive(Default)]
+pub(super) struct Agenda(BTreeMap<u32, Vec<Event>>);
+
+impl Agenda {
+    pub(super) fn enter(&mut self, at: u32, event: Event) {
+        self.0.entry(at).or_default().push(event);
+    }
+
+    pub(super) fn next(&self) -> Option<u32> {
+        self.0.keys().next().copied()
+    }
+
+    pub(super) fn take(&mut self, at: u32) -> Vec<Event> {
+        self.0.remove(&at).unwrap_or_default()
+    }
+
+    /// What comes back after then, the next first.
+    pub(super) fn resting(&self, now: u32) -> impl Iterator<Item = Owed> {
+        let later = self.0.range(now + 1..);
+        later.flat_map(|(_, events)| events).filter_map(|event| {
+            let Event::Back(owed) = event else {
+                return None;
+            };
+            Some(*owed)
+        })
+    }
+}
+
+/// For how many milliseconds the broker delays what is to be delayed for so long: whole seconds,
+/// of which above a minute the four highest bits count.
+pub(super) fn rest(wanted: Duration) -> u32 {
+    let seconds = wanted.as_secs() + u64::from(wanted.subsec_nanos() > 0);
+    let dropped = match seconds {
+        0..=60 => 0,
+        _ => seconds.ilog2() - 3,
+    };
+    u32::try_from((seconds >> dropped << dropped) * 1_000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_is_rounded_as_the_broker_rounds_it() {
+        for (wanted, given) in [(1, 1), (60, 60), (63, 60), (64, 64), (900, 896)] {
+            assert_eq!(rest(Duration::from_secs(wanted)), given * 1_000, "{wanted}");
+        }
+        assert_eq!(rest(Duration::from_millis(4_001)), 5_000);
+    }
+}

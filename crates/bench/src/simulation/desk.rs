@@ -1,0 +1,111 @@
+//! Where messages wait in one dispatcher: in its lanes, or in one queue for comparison.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use hookline_core::ids::SubscriptionId;
+use hookline_dispatcher::lanes::{Excess, Finish, Kin, Lanes, Limits, Ticket};
+
+use super::agenda::Owed;
+use super::scene::{Order, Scene};
+
+/// Failures in a row that open a breaker, as the settings have it.
+const BREAKER_FAILURES: u32 = 10;
+
+/// The right to make a request.
+pub(super) enum Held {
+    Lane(Ticket),
+    Slot,
+}
+
+pub(super) enum Desk {
+    Lanes(Box<Lanes<Owed>>),
+    OneQueue {
+        waiting: VecDeque<Owed>,
+        room: usize,
+        free: usize,
+    },
+}
+
+impl Desk {
+    pub(super) fn new(scene: &Scene) -> Self {
+        let (slots, room) = (scene.slots, scene.room);
+        match scene.order {
+            Order::Lanes => Desk::Lanes(Box::new(Lanes::new(Limits {
+                slots,
+                room,
+                breaker_failures: BREAKER_FAILURES,
+            }))),
+            Order::OneQueue => Desk::OneQueue {
+                waiting: VecDeque::new(),
+                room,
+                free: slots,
+            },
+        }
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        match self {
+            Desk::Lanes(lanes) => lanes.room() > 0,
+            Desk::OneQueue { waiting, room, .. } => waiting.len() < *room,
+        }
+    }
+
+    pub(super) fn push(&mut self, kin: Kin, owed: Owed, now: Instant) {
+        match self {
+            Desk::Lanes(lanes) => lanes.push(owed.subscription(), kin, owed, now),
+            Desk::OneQueue { waiting, .. } => waiting.push_back(owed),
+        }
+    }
+
+    pub(super) fn next(&mut self, now: Instant) -> Option<(Held, Owed)> {
+        match self {
+            Desk::Lanes(lanes) => {
+                let (ticket, owed) = lanes.next(now)?;
+                Some((Held::Lane(ticket), owed))
+            }
+            Desk::OneQueue { free: 0, .. } => None,
+            Desk::OneQueue { waiting, free, .. } => {
+                let owed = waiting.pop_front()?;
+                *free -= 1;
+                Some((Held::Slot, owed))
+            }
+        }
+    }
+
+    pub(super) fn finished(&mut self, held: Held, finish: Option<Finish>, now: Instant) {
+        match (self, held) {
+            (Desk::Lanes(lanes), Held::Lane(ticket)) => lanes.finished(ticket, finish, now),
+            (Desk::OneQueue { free, .. }, _) => *free += 1,
+            (Desk::Lanes(_), Held::Slot) => {}
+        }
+    }
+
+    pub(super) fn take_excess(&mut self) -> Vec<Excess<Owed>> {
+        match self {
+            Desk::Lanes(lanes) => lanes.take_excess(),
+            Desk::OneQueue { .. } => Vec::new(),
+        }
+    }
+
+    pub(super) fn take_called_back(&mut self) -> Vec<(SubscriptionId, u32)> {
+        match self {
+            Desk::Lanes(lanes) => lanes.take_called_back(),
+            Desk::OneQueue { .. } => Vec::new(),
+        }
+    }
+
+    pub(super) fn all_are_back(&mut self, subscription: SubscriptionId, now: Instant) {
+        if let Desk::Lanes(lanes) = self {
+            lanes.all_are_back(subscription, now);
+        }
+    }
+
+    /// How long it is until it should look again, if nothing else happens.
+    pub(super) fn looks_again_in(&self, now: Instant) -> Option<Duration> {
+        let Desk::Lanes(lanes) = self else {
+            return None;
+        };
+        Some(lanes.next_change()?.saturating_duration_since(now))
+    }
+}

@@ -1,0 +1,144 @@
+//! The scenes that are shown: the same load for each dispatcher, the same for all together, and an
+//! endpoint that is dead for long.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::measured::Run;
+use super::play;
+use super::plot::{Runs, draw};
+use super::scene::{Load, Order, Scene};
+use super::table::{Dead, Fairness};
+
+const MANY: usize = 1_000;
+
+/// For how many seconds is published, and in which of these the bad ones are bad.
+pub(super) const PUBLISHED: usize = 80;
+pub(super) const ILL: std::ops::Range<usize> = 10..60;
+
+pub(super) const SLOTS: usize = 256;
+
+/// How many of the deliveries that are due next the store looks at to call some back.
+const LOOKED_AT: usize = 5_000;
+
+/// The bad ones want 1.4 times the slots that there are.
+const LOAD: Load = Load {
+    healthy: 12.0,
+    slow: 0.5,
+    hanging: 16.0,
+    tenant: 8.0,
+    dead: 0.2,
+};
+
+/// Messages a second to an endpoint that is dead for long, of each dispatcher.
+pub(super) const TO_DEAD: f64 = 0.2;
+
+/// Plays all scenes, draws `fairness-1000.svg` into a folder and answers with the tables, as
+/// Markdown.
+///
+/// # Errors
+/// When the plot cannot be written, or a delivery was lost.
+pub fn run(out: &Path) -> anyhow::Result<String> {
+    let same_each = same_load_for_each(out)?;
+    let same_all = same_load_for_all()?;
+    let dead = dead_for_ten_minutes()?;
+    Ok(format!(
+        "The same load for each dispatcher:\n\n{same_each}\n\nThe same load for all together:\n\n\
+         {same_all}\n\nOne dead endpoint and nothing else:\n\n{dead}\n"
+    ))
+}
+
+fn same_load_for_each(out: &Path) -> anyhow::Result<String> {
+    let mut table = Fairness::new();
+    let (mut with_bad, mut without_bad) = (Run::default(), Run::default());
+    for dispatchers in [1, 10, 100, MANY] {
+        let name = format!("{dispatchers}, no bad ones");
+        without_bad = played(&scene(dispatchers, LOAD.without_bad()))?;
+        table.add(&name, dispatchers, &without_bad);
+        with_bad = played(&scene(dispatchers, LOAD))?;
+        table.add(&dispatchers.to_string(), dispatchers, &with_bad);
+    }
+    let one_queue = played(&Scene {
+        order: Order::OneQueue,
+        ..scene(MANY, LOAD)
+    })?;
+    table.add("1000, no lanes", MANY, &one_queue);
+    draw(
+        &Runs {
+            with_bad: &with_bad,
+            without_bad: &without_bad,
+            one_queue: &one_queue,
+            seconds: 100,
+            ill: ILL,
+            title: "1,000 dispatchers, simulated",
+        },
+        &out.join("fairness-1000.svg"),
+    )?;
+    drop((with_bad, without_bad, one_queue));
+    let outage = Scene {
+        hanging: 2_000,
+        ..scene(MANY, LOAD)
+    };
+    table.add("1000, 2,000 hang at once", MANY, &played(&outage)?);
+    let unlimited = Scene {
+        looked_at: usize::MAX,
+        ..scene(100, LOAD)
+    };
+    table.add("100, looks at all", 100, &played(&unlimited)?);
+    Ok(table.to_string())
+}
+
+fn same_load_for_all() -> anyhow::Result<String> {
+    let mut table = Fairness::new();
+    for dispatchers in [100, 300, MANY] {
+        let load = LOAD.times(100.0 / dispatchers as f64);
+        let run = played(&scene(dispatchers, load))?;
+        table.add(&dispatchers.to_string(), dispatchers, &run);
+    }
+    Ok(table.to_string())
+}
+
+fn dead_for_ten_minutes() -> anyhow::Result<String> {
+    let mut table = Dead::new();
+    for dispatchers in [1, 10, 100, MANY] {
+        let load = Load {
+            dead: TO_DEAD,
+            ..LOAD.times(0.0)
+        };
+        let minutes = Duration::from_secs(600);
+        let run = played(&Scene {
+            published_for: minutes,
+            ill: Duration::ZERO..minutes,
+            ..scene(dispatchers, load)
+        })?;
+        table.add(dispatchers, &run);
+    }
+    Ok(table.to_string())
+}
+
+fn played(scene: &Scene) -> anyhow::Result<Run> {
+    let run = play(scene);
+    let lost = run.published - run.delivered - run.exhausted;
+    anyhow::ensure!(
+        lost == 0,
+        "{lost} deliveries of {} were lost",
+        run.published
+    );
+    Ok(run)
+}
+
+fn scene(dispatchers: usize, load: Load) -> Scene {
+    let seconds = |count: usize| Duration::from_secs(count as u64);
+    Scene {
+        dispatchers,
+        slots: SLOTS,
+        room: 768,
+        order: Order::Lanes,
+        load,
+        hanging: 200,
+        looked_at: LOOKED_AT,
+        published_for: seconds(PUBLISHED),
+        ill: seconds(ILL.start)..seconds(ILL.end),
+        seed: 1,
+    }
+}

@@ -1,0 +1,102 @@
+//! When what is published for whom. Both have heavy tails: few endpoints get most of it, and it
+//! comes in bursts to one endpoint, mostly of one message and at times of a hundred.
+//!
+//! Each kind of endpoint has chance of its own, so that the healthy ones get the same messages at
+//! the same times whether bad ones are there or not.
+
+use std::ops::Range;
+
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt as _, SeedableRng as _};
+
+/// A burst is longer than n with a chance of n to the power of this.
+const TAIL: f64 = -1.5;
+
+const LONGEST_BURST: u32 = 100;
+
+/// What is published for the endpoints of one kind.
+pub(super) struct Traffic {
+    chance: ChaCha8Rng,
+    endpoints: Range<usize>,
+    /// For each endpoint the weights up to it.
+    weights: Vec<f64>,
+    /// Milliseconds from burst to burst, on average.
+    apart: f64,
+    next: f64,
+}
+
+/// Messages that come at once.
+pub(super) struct Burst {
+    pub(super) endpoint: usize,
+    pub(super) messages: u32,
+}
+
+impl Traffic {
+    /// So many messages a second; none when there are none.
+    pub(super) fn new(endpoints: Range<usize>, rate: f64, seed: u64) -> Option<Self> {
+        if rate <= 0.0 {
+            return None;
+        }
+        let mut sum = 0.0;
+        let zipf = (1..=endpoints.len()).map(|rank| 1.0 / rank as f64);
+        let weights = zipf
+            .map(|weight| {
+                sum += weight;
+                sum
+            })
+            .collect();
+        let length: f64 = (1..=LONGEST_BURST).map(|n| f64::from(n).powf(TAIL)).sum();
+        let mut traffic = Self {
+            chance: ChaCha8Rng::seed_from_u64(seed ^ endpoints.start as u64),
+            endpoints,
+            weights,
+            apart: length * 1_000.0 / rate,
+            next: 0.0,
+        };
+        traffic.go_on();
+        Some(traffic)
+    }
+
+    /// When the next burst comes, in milliseconds from the beginning.
+    pub(super) fn next(&self) -> u32 {
+        self.next as u32
+    }
+
+    /// The next burst, if it has come by then.
+    pub(super) fn take(&mut self, now: u32) -> Option<Burst> {
+        if self.next() > now {
+            return None;
+        }
+        self.go_on();
+        let all = self.weights.last().copied().unwrap_or_default();
+        let drawn = all * self.chance.random::<f64>();
+        let index = self.weights.partition_point(|sum| *sum <= drawn);
+        let length = (1.0 - self.chance.random::<f64>()).powf(1.0 / TAIL);
+        Some(Burst {
+            endpoint: self.endpoints.start + index.min(self.endpoints.len() - 1),
+            messages: (length as u32).clamp(1, LONGEST_BURST),
+        })
+    }
+
+    fn go_on(&mut self) {
+        self.next -= self.apart * (1.0 - self.chance.random::<f64>()).ln();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_is_published_as_is_said_and_few_get_most_of_it() {
+        let mut traffic = Traffic::new(100..1_100, 1_000.0, 1).unwrap();
+        let mut counts = vec![0_u32; 1_000];
+        while let Some(burst) = traffic.take(100_000) {
+            counts[burst.endpoint - 100] += burst.messages;
+        }
+        let all: u32 = counts.iter().sum();
+        assert!((95_000..105_000).contains(&all), "{all} in 100 s");
+        let first: u32 = counts[..100].iter().sum();
+        assert!(first > all / 2, "{first} of {all} to a tenth of them");
+    }
+}

@@ -1,0 +1,108 @@
+//! A thousand dispatchers in virtual time: what endpoints that hang cost those that do not.
+//!
+//! A scene with an eighth of the usual slots, and less traffic in the same measure: the bad ones
+//! want 1.4 times all slots, and an eighth as many of them hang.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hookline_bench::simulation::{Load, Order, Run, Scene, play};
+
+const DISPATCHERS: usize = 1_000;
+const PUBLISHED: std::ops::Range<usize> = 0..28;
+const ILL: std::ops::Range<usize> = 5..25;
+
+const LOAD: Load = Load {
+    healthy: 0.6,
+    slow: 0.05,
+    hanging: 2.0,
+    tenant: 1.0,
+    dead: 0.05,
+};
+
+fn scene(load: Load, order: Order) -> Scene {
+    let seconds = |count: usize| Duration::from_secs(count as u64);
+    Scene {
+        dispatchers: DISPATCHERS,
+        slots: 32,
+        room: 96,
+        order,
+        load,
+        hanging: 25,
+        looked_at: 5_000,
+        published_for: seconds(PUBLISHED.end),
+        ill: seconds(ILL.start)..seconds(ILL.end),
+        seed: 7,
+    }
+}
+
+fn with_bad() -> &'static Run {
+    static RUN: OnceLock<Run> = OnceLock::new();
+    RUN.get_or_init(|| play(&scene(LOAD, Order::Lanes)))
+}
+
+#[test]
+fn bad_endpoints_cost_the_healthy_ones_no_wait_at_a_thousand_dispatchers() {
+    let without_bad = play(&scene(LOAD.without_bad(), Order::Lanes));
+    for (with, without) in [
+        (
+            with_bad().healthy(PUBLISHED),
+            without_bad.healthy(PUBLISHED),
+        ),
+        (with_bad().slow(PUBLISHED), without_bad.slow(PUBLISHED)),
+    ] {
+        let limit = (without.p99 * 3 / 2).max(without.p99 + 5);
+        assert!(
+            with.p99 <= limit,
+            "{with:?}, without the bad ones {without:?}"
+        );
+    }
+}
+
+#[test]
+fn without_lanes_the_same_bad_endpoints_stall_the_healthy_ones() {
+    let run = play(&scene(LOAD, Order::OneQueue));
+    let waits = run.healthy(PUBLISHED);
+    assert!(waits.p99 > 1_000, "{waits:?}");
+    assert_eq!(run.delivered + run.exhausted, run.published);
+}
+
+#[test]
+fn no_dispatcher_puts_off_more_than_its_share_in_any_second() {
+    let run = with_bad();
+    let most = run.most(0..run.seconds.len(), |second| second.put_off_by_one);
+    assert!(most <= 100, "{most} by one");
+    let mean = run.mean(ILL, |second| second.put_off) / DISPATCHERS as f64;
+    assert!(mean > 0.0 && mean <= 10.0, "{mean:.1} a second by each");
+}
+
+#[test]
+fn bad_endpoints_leave_half_of_the_slots_and_no_memory_grows() {
+    let run = with_bad();
+    let all = 0..run.seconds.len();
+    let slots = 32 * DISPATCHERS as u32;
+    let held = run.most(all.clone(), |second| second.bad_in_flight);
+    assert!(held <= slots * 3 / 4, "{held} of {slots} slots");
+    let in_memory = run.most(all, |second| second.in_memory);
+    assert!(in_memory <= 4 * slots, "{in_memory} messages");
+}
+
+#[test]
+fn every_delivery_ends_and_what_waited_for_bad_endpoints_arrives_after_they_recover() {
+    let run = with_bad();
+    assert!(run.published > 90_000, "{}", run.published);
+    assert_eq!((run.delivered, run.exhausted), (run.published, 0));
+}
+
+#[test]
+fn the_same_scene_happens_twice_in_the_same_way_and_another_seed_differs() {
+    let few = |seed| {
+        play(&Scene {
+            dispatchers: 20,
+            seed,
+            ..scene(LOAD, Order::Lanes)
+        })
+    };
+    assert_eq!(few(1), few(1));
+    assert_ne!(few(1), few(2));
+}
