@@ -23,6 +23,7 @@ pub(crate) fn alone() -> Vec<Alone> {
     sentences![
         who_publishes_fifty_times_too_much_costs_others_nothing,
         who_publishes_too_much_over_http_is_told_to_wait,
+        who_has_filled_its_room_waits_alone,
     ]
 }
 
@@ -200,6 +201,52 @@ async fn who_publishes_too_much_over_http_is_told_to_wait(kind: Kind) -> anyhow:
     ensure!(received.len() == 2 * RATE, "{} came", received.len());
     let said = home.said().await;
     ensure!(!said.contains("put events off"), "it was counted twice");
+    home.end().await
+}
+
+async fn who_has_filled_its_room_waits_alone(kind: Kind) -> anyhow::Result<()> {
+    let home = Home::start_with(kind, &[("HOOKLINE__LIMITS__STORED_MIB", "1")]).await?;
+    let (full, other) = (home.tenant().await?, home.tenant().await?);
+    let (much, little) = (Receiver::healthy()?, Receiver::healthy()?);
+    full.subscribe(&much, &["workflow.completed"]).await?;
+    other.subscribe(&little, &["workflow.completed"]).await?;
+    for _ in 0..5 {
+        let mut event = full.event("workflow.completed");
+        event["data"]["filler"] = "x".repeat(220 * 1024).into();
+        full.publish(&[event]).await?;
+    }
+    much.wait_for(5).await?;
+    match kind {
+        Kind::Embedded => {
+            let event = json!([full.event("workflow.completed")]);
+            let wait = told_to_wait(full.client.post("/events", &event).await?)?;
+            ensure!(wait == 60, "{wait} s");
+        }
+        Kind::Distributed => {
+            // What ingest has seen of the store it believes for some seconds.
+            until("an event to wait", async || {
+                full.publish_one("workflow.completed").await?;
+                let said = home.said().await;
+                Ok(said
+                    .contains("events wait: as much is stored")
+                    .then_some(()))
+            })
+            .await?;
+            let late = full.publish_one("workflow.completed").await?;
+            until("it in the delays", async || {
+                Ok((waiting(&home.peers()?.amqp).await? > 0).then_some(()))
+            })
+            .await?;
+            let bodies = much.received().into_iter().map(|request| request.body);
+            let came = bodies.filter(|body| {
+                let body = String::from_utf8_lossy(body);
+                body.contains(&late)
+            });
+            ensure!(came.count() == 0, "it came although there is no room");
+        }
+    }
+    other.publish_one("workflow.completed").await?;
+    little.wait_for(1).await?;
     home.end().await
 }
 

@@ -25,6 +25,9 @@ use crate::rabbit::link::Link;
 /// Calls that publish at the same time; the others wait for their turn.
 const LANES: usize = 8;
 
+/// Messages that are handed to lapin at once. Each takes a kilobyte until it is on its way.
+const TOGETHER: usize = 256;
+
 /// A message and where it goes.
 #[derive(Debug)]
 pub(super) struct Post {
@@ -143,19 +146,22 @@ impl Outbox {
 }
 
 async fn publish(channel: &Channel, posts: Vec<Post>) -> Result<(), Unsent> {
-    let confirms = try_join_all(posts.iter().map(|post| {
-        channel.basic_publish(
-            post.exchange.as_str().into(),
-            post.routing_key.as_str().into(),
-            BasicPublishOptions {
-                mandatory: post.audience == Audience::Ours,
-                immediate: false,
-            },
-            &post.body,
-            post.properties.clone(),
-        )
-    }))
-    .await?;
+    let mut confirms = Vec::with_capacity(posts.len());
+    for posts in posts.chunks(TOGETHER) {
+        let sending = posts.iter().map(|post| {
+            channel.basic_publish(
+                post.exchange.as_str().into(),
+                post.routing_key.as_str().into(),
+                BasicPublishOptions {
+                    mandatory: post.audience == Audience::Ours,
+                    immediate: false,
+                },
+                &post.body,
+                post.properties.clone(),
+            )
+        });
+        confirms.extend(try_join_all(sending).await?);
+    }
     for confirmation in try_join_all(confirms).await? {
         match confirmation {
             Confirmation::Ack(None) => {}

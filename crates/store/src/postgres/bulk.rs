@@ -1,25 +1,32 @@
-//! What PostgreSQL says in its own words: many rows in one statement through `unnest`, and the
-//! daily partitions of the log.
+//! What PostgreSQL says in its own words: many rows in one statement, and the daily partitions of
+//! the log.
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
+use super::given::Given;
 use super::overdue::HALF_WAY;
 use super::queries::intake::{NewDelivery, NewEvent};
-use super::queries::progress::Move;
+use super::queries::progress::{CountRow, Move};
+use super::queries::stored::Part;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Restart;
 use crate::rows::{AttemptRow, NextAttempt, cause_name};
-use crate::schema::{attempts, deliveries, events};
 
-/// How many rows one statement has; it may have 65,535 values.
+/// How many rows one statement has.
 const ROWS: usize = 1_000;
+
+#[derive(QueryableByName)]
+struct Found {
+    #[diesel(sql_type = Uid)]
+    id: Key,
+}
 
 /// Inserts events; answers with those that were not here before.
 pub(crate) fn insert_events(
@@ -27,13 +34,24 @@ pub(crate) fn insert_events(
     rows: &[NewEvent<'_>],
 ) -> Result<Vec<Key>, StoreError> {
     let mut new = Vec::with_capacity(rows.len());
-    for chunk in rows.chunks(ROWS) {
-        let inserted: Vec<Key> = diesel::insert_into(events::table)
-            .values(chunk)
-            .on_conflict_do_nothing()
-            .returning(events::key)
-            .get_results(conn)?;
-        new.extend(inserted);
+    for rows in rows.chunks(ROWS) {
+        let inserted: Vec<Found> = Given::default()
+            .column::<Uid, _>("key", rows.iter().map(|row| row.key))
+            .column::<Text, _>(
+                "organization_id",
+                rows.iter().map(|row| row.organization_id),
+            )
+            .column::<Text, _>("event_id", rows.iter().map(|row| row.event_id))
+            .column::<Text, _>("event_type", rows.iter().map(|row| row.event_type))
+            .column::<Binary, _>("body", rows.iter().map(|row| row.body))
+            .column::<Nullable<Text>, _>(
+                "traceparent",
+                rows.iter().map(|row| row.traceparent.as_deref()),
+            )
+            .column::<BigInt, _>("received_at", rows.iter().map(|row| row.received_at))
+            .inserted_into("events", "ON CONFLICT DO NOTHING RETURNING key AS id")
+            .load(conn)?;
+        new.extend(inserted.into_iter().map(|event| event.id));
     }
     Ok(new)
 }
@@ -43,10 +61,27 @@ pub(crate) fn insert_deliveries(
     conn: &mut Conn,
     rows: &[NewDelivery<'_>],
 ) -> Result<(), StoreError> {
-    for chunk in rows.chunks(ROWS) {
-        diesel::insert_into(deliveries::table)
-            .values(chunk)
-            .on_conflict_do_nothing()
+    for rows in rows.chunks(ROWS) {
+        Given::default()
+            .column::<Uid, _>("id", rows.iter().map(|row| row.id))
+            .column::<Text, _>(
+                "organization_id",
+                rows.iter().map(|row| row.organization_id),
+            )
+            .column::<BigInt, _>(
+                "subscription_id",
+                rows.iter().map(|row| row.subscription_id),
+            )
+            .column::<Uid, _>("event_key", rows.iter().map(|row| row.event_key))
+            .column::<Text, _>("origin", rows.iter().map(|row| row.origin))
+            .column::<BigInt, _>("activation", rows.iter().map(|row| row.activation))
+            .column::<Integer, _>("generation", rows.iter().map(|row| row.generation))
+            .column::<Integer, _>("attempts", rows.iter().map(|row| row.attempts))
+            .column::<Text, _>("state", rows.iter().map(|row| row.state))
+            .column::<Nullable<BigInt>, _>("due", rows.iter().map(|row| row.due))
+            .column::<Nullable<BigInt>, _>("finished_at", rows.iter().map(|row| row.finished_at))
+            .column::<BigInt, _>("created_at", rows.iter().map(|row| row.created_at))
+            .inserted_into("deliveries", "ON CONFLICT DO NOTHING")
             .execute(conn)?;
     }
     Ok(())
@@ -54,18 +89,95 @@ pub(crate) fn insert_deliveries(
 
 /// Inserts attempts, none of which is here yet.
 pub(crate) fn insert_attempts(conn: &mut Conn, rows: &[AttemptRow]) -> Result<(), StoreError> {
-    for chunk in rows.chunks(ROWS) {
-        diesel::insert_into(attempts::table)
-            .values(chunk)
+    for rows in rows.chunks(ROWS) {
+        Given::default()
+            .column::<Uid, _>("id", rows.iter().map(|row| row.id))
+            .column::<Uid, _>("delivery_id", rows.iter().map(|row| row.delivery_id))
+            .column::<Text, _>(
+                "organization_id",
+                rows.iter().map(|row| &*row.organization_id),
+            )
+            .column::<BigInt, _>(
+                "subscription_id",
+                rows.iter().map(|row| row.subscription_id),
+            )
+            .column::<Uid, _>("event_key", rows.iter().map(|row| row.event_key))
+            .column::<Text, _>("event_type", rows.iter().map(|row| &*row.event_type))
+            .column::<Integer, _>("attempt", rows.iter().map(|row| row.attempt))
+            .column::<Text, _>("trigger", rows.iter().map(|row| &*row.trigger))
+            .column::<Text, _>("status", rows.iter().map(|row| &*row.status))
+            .column::<Text, _>("url", rows.iter().map(|row| &*row.url))
+            .column::<Nullable<Integer>, _>(
+                "response_status",
+                rows.iter().map(|row| row.response_status),
+            )
+            .column::<Nullable<Text>, _>(
+                "response_body",
+                rows.iter().map(|row| row.response_body.as_deref()),
+            )
+            .column::<Nullable<Text>, _>(
+                "error_kind",
+                rows.iter().map(|row| row.error_kind.as_deref()),
+            )
+            .column::<Nullable<Text>, _>(
+                "error_message",
+                rows.iter().map(|row| row.error_message.as_deref()),
+            )
+            .column::<BigInt, _>("duration_ms", rows.iter().map(|row| row.duration_ms))
+            .column::<BigInt, _>("created_at", rows.iter().map(|row| row.created_at))
+            .column::<Nullable<BigInt>, _>(
+                "next_attempt_at",
+                rows.iter().map(|row| row.next_attempt_at),
+            )
+            .inserted_into("attempts", "")
             .execute(conn)?;
     }
     Ok(())
 }
 
-#[derive(QueryableByName)]
-struct Moved {
-    #[diesel(sql_type = Uid)]
-    id: Key,
+/// Adds to the totals.
+pub(crate) fn add_counts(conn: &mut Conn, rows: &[CountRow<'_>]) -> Result<(), StoreError> {
+    for rows in rows.chunks(ROWS) {
+        Given::default()
+            .column::<Text, _>(
+                "organization_id",
+                rows.iter().map(|row| row.organization_id),
+            )
+            .column::<BigInt, _>(
+                "subscription_id",
+                rows.iter().map(|row| row.subscription_id),
+            )
+            .column::<Text, _>("event_type", rows.iter().map(|row| row.event_type))
+            .column::<Text, _>("status", rows.iter().map(|row| row.status))
+            .column::<BigInt, _>("day", rows.iter().map(|row| row.day))
+            .column::<Integer, _>("writer", rows.iter().map(|row| row.writer))
+            .column::<BigInt, _>("count", rows.iter().map(|row| row.count))
+            .column::<BigInt, _>("last_at", rows.iter().map(|row| row.last_at))
+            .inserted_into(
+                "attempt_counts AS c",
+                "ON CONFLICT (organization_id, subscription_id, event_type, status, day, writer)
+                 DO UPDATE SET count = c.count + excluded.count,
+                               last_at = greatest(c.last_at, excluded.last_at)",
+            )
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Adds to what is stored of organizations.
+pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), StoreError> {
+    for parts in parts.chunks(ROWS) {
+        Given::default()
+            .column::<Text, _>("organization_id", parts.iter().map(|part| part.organization_id))
+            .column::<Integer, _>("part", parts.iter().map(|part| part.part))
+            .column::<BigInt, _>("bytes", parts.iter().map(|part| part.bytes))
+            .inserted_into(
+                "stored_bytes AS s",
+                "ON CONFLICT (organization_id, part) DO UPDATE SET bytes = s.bytes + excluded.bytes",
+            )
+            .execute(conn)?;
+    }
+    Ok(())
 }
 
 /// Moves each delivery to its attempt where it is pending at the one before; answers with those
@@ -76,35 +188,29 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
     // The rows are locked in the order of their ids first: an UPDATE alone would lock them in the
     // order of its plan, and two dispatchers could wait for each other. The moves come along with
     // the locks: joined to them afterwards, each would be compared with each.
-    let moved: Vec<Moved> = diesel::sql_query(
-        "WITH locked AS (
-             SELECT m.* FROM unnest($1, $2, $3, $4, $5, $6, $7)
-                 AS m (id, generation, attempt, state, due, finished_at, gave_up)
-               JOIN deliveries d ON d.id = m.id
-              ORDER BY d.id FOR NO KEY UPDATE OF d
-         )
-         UPDATE deliveries d
-            SET attempts = m.attempt, state = m.state, due = m.due,
-                finished_at = m.finished_at, gave_up = m.gave_up,
-                republished = 0, republish_after = NULL
-           FROM locked m
-          WHERE d.id = m.id AND d.state = 'pending'
-            AND d.generation = m.generation AND d.attempts = m.attempt - 1
-         RETURNING d.id",
-    )
-    .bind::<Array<Uid>, _>(order.iter().map(|one| one.id).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(order.iter().map(|one| one.generation).collect::<Vec<_>>())
-    .bind::<Array<Integer>, _>(order.iter().map(|one| one.attempt).collect::<Vec<_>>())
-    .bind::<Array<Text>, _>(order.iter().map(|one| one.to.state).collect::<Vec<_>>())
-    .bind::<Array<Nullable<BigInt>>, _>(order.iter().map(|one| one.to.due).collect::<Vec<_>>())
-    .bind::<Array<Nullable<BigInt>>, _>(
-        order
-            .iter()
-            .map(|one| one.to.finished_at)
-            .collect::<Vec<_>>(),
-    )
-    .bind::<Array<Nullable<Text>>, _>(order.iter().map(|one| one.to.gave_up).collect::<Vec<_>>())
-    .load(conn)?;
+    let moved: Vec<Found> = Given::default()
+        .column::<Uid, _>("id", order.iter().map(|one| one.id))
+        .column::<Integer, _>("generation", order.iter().map(|one| one.generation))
+        .column::<Integer, _>("attempt", order.iter().map(|one| one.attempt))
+        .column::<Text, _>("state", order.iter().map(|one| one.to.state))
+        .column::<Nullable<BigInt>, _>("due", order.iter().map(|one| one.to.due))
+        .column::<Nullable<BigInt>, _>("finished_at", order.iter().map(|one| one.to.finished_at))
+        .column::<Nullable<Text>, _>("gave_up", order.iter().map(|one| one.to.gave_up))
+        .in_statement(
+            ", locked AS (
+                 SELECT g.* FROM given g JOIN deliveries d ON d.id = g.id
+                  ORDER BY d.id FOR NO KEY UPDATE OF d
+             )
+             UPDATE deliveries d
+                SET attempts = m.attempt, state = m.state, due = m.due,
+                    finished_at = m.finished_at, gave_up = m.gave_up,
+                    republished = 0, republish_after = NULL
+               FROM locked m
+              WHERE d.id = m.id AND d.state = 'pending'
+                AND d.generation = m.generation AND d.attempts = m.attempt - 1
+             RETURNING d.id",
+        )
+        .load(conn)?;
     Ok(moved.into_iter().map(|moved| moved.id).collect())
 }
 
@@ -113,23 +219,25 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
 /// passed: a delivery that is put off for hours and comes late each time is not multiplied. Nor is
 /// it given up soon, for somebody had it in hand.
 pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[(Key, i64)]) -> Result<(), StoreError> {
-    let (keys, untils): (Vec<Key>, Vec<i64>) = parked.iter().copied().unzip();
     // Locked in the order of their ids, as above.
-    diesel::sql_query(
-        "WITH locked AS (
-             SELECT p.* FROM unnest($1, $2) AS p (id, until) JOIN deliveries d ON d.id = p.id
-              WHERE d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE OF d
-         )
-         UPDATE deliveries d
-            SET due = greatest(d.due, p.until), republished = least(d.republished, $3),
-                republish_after = CASE WHEN d.republish_after IS NOT NULL
-                                       THEN greatest(d.republish_after, p.until) END
-           FROM locked p WHERE d.id = p.id",
-    )
-    .bind::<Array<Uid>, _>(keys)
-    .bind::<Array<BigInt>, _>(untils)
-    .bind::<Integer, _>(HALF_WAY)
-    .execute(conn)?;
+    let limit = std::iter::repeat_n(HALF_WAY, parked.len());
+    Given::default()
+        .column::<Uid, _>("id", parked.iter().map(|(id, _)| *id))
+        .column::<BigInt, _>("until", parked.iter().map(|(_, until)| *until))
+        .column::<Integer, _>("republished", limit)
+        .in_statement(
+            ", locked AS (
+                 SELECT g.* FROM given g JOIN deliveries d ON d.id = g.id
+                  WHERE d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE OF d
+             )
+             UPDATE deliveries d
+                SET due = greatest(d.due, p.until),
+                    republished = least(d.republished, p.republished),
+                    republish_after = CASE WHEN d.republish_after IS NOT NULL
+                                           THEN greatest(d.republish_after, p.until) END
+               FROM locked p WHERE d.id = p.id",
+        )
+        .execute(conn)?;
     Ok(())
 }
 
@@ -175,7 +283,7 @@ pub(crate) fn take_turns(conn: &mut Conn, of: &str) -> Result<(), StoreError> {
 /// The replay whose turn has waited longest, locked; one that somebody else has locked is passed
 /// over.
 pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>, StoreError> {
-    let due: Option<Moved> = diesel::sql_query(
+    let due: Option<Found> = diesel::sql_query(
         "SELECT id FROM replays WHERE next_turn <= $1
           ORDER BY next_turn LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
     )

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
+use diesel::r2d2::Pool;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use tokio::sync::Semaphore;
 
+use self::connections::Manager;
 use crate::error::StoreError;
 
 pub(crate) mod bulk;
+mod connections;
+mod given;
 pub(crate) mod overdue;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
@@ -57,7 +60,7 @@ const PROMPT: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
 pub(crate) struct Postgres {
-    pool: Pool<ConnectionManager<Conn>>,
+    pool: Pool<Manager>,
     turns: Arc<Semaphore>,
     wait: Duration,
     ready: Arc<AtomicBool>,
@@ -67,15 +70,11 @@ pub(crate) struct Postgres {
 impl Postgres {
     pub(crate) fn new(settings: &PostgresSettings) -> Result<Self, InvalidDatabaseUrl> {
         let way = tls::open(&settings.url)?;
-        let manager = ConnectionManager::new(with_timeouts(&way.url));
         let pool = Pool::builder()
             .max_size(settings.connections)
             .min_idle(Some(1))
             .connection_timeout(settings.wait)
-            .connection_customizer(Box::new(Customizer {
-                timeout: settings.statement_timeout,
-            }))
-            .build_unchecked(manager);
+            .build_unchecked(Manager::new(&way.url, settings.statement_timeout));
         Ok(Self {
             pool,
             turns: Arc::new(Semaphore::new(settings.connections as usize)),
@@ -98,8 +97,8 @@ impl Postgres {
         let pool = self.pool.clone();
         let result = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let mut conn = pool.get().map_err(unavailable)?;
-            work(&mut conn)
+            let mut connection = pool.get().map_err(unavailable)?;
+            work(&mut connection.conn)
         });
         self.judge(
             result
@@ -171,32 +170,4 @@ fn clock(conn: &mut Conn) -> Result<i64, StoreError> {
 
 fn unavailable(why: impl std::fmt::Display) -> StoreError {
     StoreError::Unavailable(why.to_string().trim_end().to_owned())
-}
-
-/// A peer that vanished must be noticed within a request's deadline: see libpq's connection
-/// parameters. What the URL says itself comes last and wins.
-fn with_timeouts(url: &str) -> String {
-    const PARAMETERS: &str = "connect_timeout=2&tcp_user_timeout=4000&keepalives_idle=5&keepalives_interval=2&keepalives_count=2";
-    match url.split_once('?') {
-        Some((base, given)) => format!("{base}?{PARAMETERS}&{given}"),
-        None => format!("{url}?{PARAMETERS}"),
-    }
-}
-
-#[derive(Debug)]
-struct Customizer {
-    timeout: Duration,
-}
-
-impl CustomizeConnection<Conn, R2d2Error> for Customizer {
-    fn on_acquire(&self, conn: &mut Conn) -> Result<(), R2d2Error> {
-        let timeout = self.timeout.as_millis();
-        // All that we ask is found through an index. A plan is kept with its statement, and one that
-        // was made while a table was small would read all of it when it is large.
-        conn.batch_execute(&format!(
-            "SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}; \
-             SET synchronous_commit = on; SET enable_seqscan = off"
-        ))
-        .map_err(R2d2Error::QueryError)
-    }
 }

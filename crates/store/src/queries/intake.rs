@@ -24,29 +24,29 @@ use crate::schema::{deliveries, events};
 #[diesel(table_name = events, treat_none_as_default_value = false)]
 pub(crate) struct NewEvent<'a> {
     pub(crate) key: Key,
-    organization_id: &'a str,
-    event_id: &'a str,
-    event_type: &'a str,
-    body: &'a [u8],
-    traceparent: Option<String>,
-    received_at: i64,
+    pub(crate) organization_id: &'a str,
+    pub(crate) event_id: &'a str,
+    pub(crate) event_type: &'a str,
+    pub(crate) body: &'a [u8],
+    pub(crate) traceparent: Option<String>,
+    pub(crate) received_at: i64,
 }
 
 #[derive(Insertable)]
 #[diesel(table_name = deliveries, treat_none_as_default_value = false)]
 pub(crate) struct NewDelivery<'a> {
-    id: Key,
-    organization_id: &'a str,
-    subscription_id: i64,
-    event_key: Key,
-    origin: &'a str,
-    activation: i64,
-    generation: i32,
-    attempts: i32,
-    state: &'a str,
-    due: Option<i64>,
-    finished_at: Option<i64>,
-    created_at: i64,
+    pub(crate) id: Key,
+    pub(crate) organization_id: &'a str,
+    pub(crate) subscription_id: i64,
+    pub(crate) event_key: Key,
+    pub(crate) origin: &'a str,
+    pub(crate) activation: i64,
+    pub(crate) generation: i32,
+    pub(crate) attempts: i32,
+    pub(crate) state: &'a str,
+    pub(crate) due: Option<i64>,
+    pub(crate) finished_at: Option<i64>,
+    pub(crate) created_at: i64,
 }
 
 /// Takes events in, and answers with the first attempts to hand on. Of an event that was here

@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use diesel::dsl::case_when;
 use diesel::prelude::*;
-use diesel::upsert::excluded;
 use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
 use hookline_core::ids::{AttemptId, DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::subscription::DisabledReason;
@@ -272,15 +270,15 @@ fn row_of(record: &AttemptRecord) -> AttemptRow {
 
 #[derive(Insertable)]
 #[diesel(table_name = attempt_counts, treat_none_as_default_value = false)]
-struct CountRow<'a> {
-    organization_id: &'a str,
-    subscription_id: i64,
-    event_type: &'a str,
-    status: &'a str,
-    day: i64,
-    writer: i32,
-    count: i64,
-    last_at: i64,
+pub(crate) struct CountRow<'a> {
+    pub(crate) organization_id: &'a str,
+    pub(crate) subscription_id: i64,
+    pub(crate) event_type: &'a str,
+    pub(crate) status: &'a str,
+    pub(crate) day: i64,
+    pub(crate) writer: i32,
+    pub(crate) count: i64,
+    pub(crate) last_at: i64,
 }
 
 /// Adds to the totals, in the order of their keys so that two writers never wait in a circle.
@@ -318,29 +316,7 @@ fn count(conn: &mut Conn, rows: &[AttemptRow], writer: i32) -> Result<(), StoreE
             },
         )
         .collect();
-    for chunk in rows.chunks(ROWS) {
-        diesel::insert_into(attempt_counts::table)
-            .values(chunk)
-            .on_conflict((
-                attempt_counts::organization_id,
-                attempt_counts::subscription_id,
-                attempt_counts::event_type,
-                attempt_counts::status,
-                attempt_counts::day,
-                attempt_counts::writer,
-            ))
-            .do_update()
-            .set((
-                attempt_counts::count.eq(attempt_counts::count + excluded(attempt_counts::count)),
-                attempt_counts::last_at.eq(case_when(
-                    attempt_counts::last_at.lt(excluded(attempt_counts::last_at)),
-                    excluded(attempt_counts::last_at),
-                )
-                .otherwise(attempt_counts::last_at)),
-            ))
-            .execute(conn)?;
-    }
-    Ok(())
+    bulk::add_counts(conn, &rows)
 }
 
 /// Ends deliveries without an attempt, where they are still pending and nobody has started them

@@ -6,11 +6,9 @@ use std::collections::{BTreeMap, HashSet};
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
-use diesel::upsert::excluded;
 use hookline_core::ids::OrganizationId;
 
-use super::super::Conn;
-use super::ROWS;
+use super::super::{Conn, bulk};
 use crate::error::StoreError;
 use crate::rows::organization;
 use crate::schema::stored_bytes;
@@ -20,10 +18,10 @@ const PARTS: u8 = 8;
 
 #[derive(Insertable)]
 #[diesel(table_name = stored_bytes, treat_none_as_default_value = false)]
-struct Part<'a> {
-    organization_id: &'a str,
-    part: i32,
-    bytes: i64,
+pub(crate) struct Part<'a> {
+    pub(crate) organization_id: &'a str,
+    pub(crate) part: i32,
+    pub(crate) bytes: i64,
 }
 
 /// What comes to organizations, or goes.
@@ -50,15 +48,7 @@ impl<'a> Change<'a> {
                 bytes,
             })
             .collect();
-        for chunk in parts.chunks(ROWS) {
-            diesel::insert_into(stored_bytes::table)
-                .values(chunk)
-                .on_conflict((stored_bytes::organization_id, stored_bytes::part))
-                .do_update()
-                .set(stored_bytes::bytes.eq(stored_bytes::bytes + excluded(stored_bytes::bytes)))
-                .execute(conn)?;
-        }
-        Ok(())
+        bulk::add_stored(conn, &parts)
     }
 }
 

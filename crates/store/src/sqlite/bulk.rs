@@ -1,19 +1,22 @@
 //! What SQLite says in its own words: a prepared statement in a loop is its way of doing many rows.
 
+use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Text};
+use diesel::upsert::excluded;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::queries::intake::{NewDelivery, NewEvent};
-use super::queries::progress::Move;
+use super::queries::progress::{CountRow, Move};
+use super::queries::stored::Part;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Restart;
 use crate::rows::{AttemptRow, NextAttempt, cause_name};
-use crate::schema::{attempts, deliveries, events, replays};
+use crate::schema::{attempt_counts, attempts, deliveries, events, replays, stored_bytes};
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -71,6 +74,46 @@ pub(crate) fn insert_attempts(conn: &mut Conn, rows: &[AttemptRow]) -> Result<()
     for row in rows {
         diesel::insert_into(attempts::table)
             .values(row)
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Adds to the totals.
+pub(crate) fn add_counts(conn: &mut Conn, rows: &[CountRow<'_>]) -> Result<(), StoreError> {
+    for row in rows {
+        diesel::insert_into(attempt_counts::table)
+            .values(row)
+            .on_conflict((
+                attempt_counts::organization_id,
+                attempt_counts::subscription_id,
+                attempt_counts::event_type,
+                attempt_counts::status,
+                attempt_counts::day,
+                attempt_counts::writer,
+            ))
+            .do_update()
+            .set((
+                attempt_counts::count.eq(attempt_counts::count + excluded(attempt_counts::count)),
+                attempt_counts::last_at.eq(case_when(
+                    attempt_counts::last_at.lt(excluded(attempt_counts::last_at)),
+                    excluded(attempt_counts::last_at),
+                )
+                .otherwise(attempt_counts::last_at)),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Adds to what is stored of organizations.
+pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), StoreError> {
+    for part in parts {
+        diesel::insert_into(stored_bytes::table)
+            .values(part)
+            .on_conflict((stored_bytes::organization_id, stored_bytes::part))
+            .do_update()
+            .set(stored_bytes::bytes.eq(stored_bytes::bytes + excluded(stored_bytes::bytes)))
             .execute(conn)?;
     }
     Ok(())

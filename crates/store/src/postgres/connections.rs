@@ -1,0 +1,76 @@
+//! The pool's connections, and how each is set up.
+
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection as _;
+use diesel::r2d2::{ConnectionManager, Error, ManageConnection};
+
+use super::Conn;
+
+/// A connection that was in use so shortly ago is taken to be there still: to ask before each use
+/// costs a round trip, and a statement that fails says the same.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Makes connections, and says which are there still.
+pub(super) struct Manager {
+    inner: ConnectionManager<Conn>,
+    statement_timeout: Duration,
+}
+
+pub(super) struct Connection {
+    pub(super) conn: Conn,
+    used: Instant,
+}
+
+impl Manager {
+    pub(super) fn new(url: &str, statement_timeout: Duration) -> Self {
+        Self {
+            inner: ConnectionManager::new(with_timeouts(url)),
+            statement_timeout,
+        }
+    }
+}
+
+impl ManageConnection for Manager {
+    type Connection = Connection;
+    type Error = Error;
+
+    fn connect(&self) -> Result<Connection, Error> {
+        let mut conn = self.inner.connect()?;
+        let timeout = self.statement_timeout.as_millis();
+        // All that we ask is found through an index. A plan is kept with its statement, and one that
+        // was made while a table was small would read all of it when it is large.
+        conn.batch_execute(&format!(
+            "SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}; \
+             SET synchronous_commit = on; SET enable_seqscan = off"
+        ))
+        .map_err(Error::QueryError)?;
+        Ok(Connection {
+            conn,
+            used: Instant::now(),
+        })
+    }
+
+    fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {
+        if connection.used.elapsed() < FRESH {
+            return Ok(());
+        }
+        self.inner.is_valid(&mut connection.conn)
+    }
+
+    /// Asked whenever one comes back.
+    fn has_broken(&self, connection: &mut Connection) -> bool {
+        connection.used = Instant::now();
+        self.inner.has_broken(&mut connection.conn)
+    }
+}
+
+/// A peer that vanished must be noticed within a request's deadline: see libpq's connection
+/// parameters. What the URL says itself comes last and wins.
+fn with_timeouts(url: &str) -> String {
+    const PARAMETERS: &str = "connect_timeout=2&tcp_user_timeout=4000&keepalives_idle=5&keepalives_interval=2&keepalives_count=2";
+    match url.split_once('?') {
+        Some((base, given)) => format!("{base}?{PARAMETERS}&{given}"),
+        None => format!("{url}?{PARAMETERS}"),
+    }
+}

@@ -1,0 +1,127 @@
+//! Many rows in one statement that the connection keeps.
+//!
+//! A statement that names each value of each row is another one for each number of rows, and is
+//! parsed and planned every time. Here a column is one array, so the statement is the same for one
+//! row and for a thousand. Diesel keeps it by its text.
+
+use std::marker::PhantomData;
+
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{Array, HasSqlType, Untyped};
+
+use super::Conn;
+
+/// Rows that a statement reads as the table `given`.
+#[derive(Default)]
+pub(super) struct Given<'a> {
+    columns: Vec<(&'static str, Box<dyn QueryFragment<Pg> + 'a>)>,
+}
+
+impl<'a> Given<'a> {
+    /// One more column. All have as many values.
+    pub(super) fn column<S, T>(
+        mut self,
+        name: &'static str,
+        values: impl IntoIterator<Item = T>,
+    ) -> Self
+    where
+        S: 'static,
+        T: 'a,
+        Vec<T>: ToSql<Array<S>, Pg>,
+        Pg: HasSqlType<Array<S>>,
+    {
+        let column = Column {
+            values: values.into_iter().collect::<Vec<_>>(),
+            kind: PhantomData,
+        };
+        self.columns.push((name, Box::new(column)));
+        self
+    }
+
+    /// The statement that follows `WITH given (…) AS (…)`.
+    pub(super) fn in_statement(self, rest: &'static str) -> Statement<'a> {
+        Statement {
+            given: self,
+            into: None,
+            rest,
+        }
+    }
+
+    /// The statement that inserts them into `table`, with what follows.
+    pub(super) fn inserted_into(self, table: &'static str, rest: &'static str) -> Statement<'a> {
+        Statement {
+            given: self,
+            into: Some(table),
+            rest,
+        }
+    }
+
+    fn names(&self, out: &mut AstPass<'_, '_, Pg>) {
+        out.push_sql("(");
+        for (at, (name, _)) in self.columns.iter().enumerate() {
+            out.push_sql(if at == 0 { "" } else { ", " });
+            out.push_sql(name);
+        }
+        out.push_sql(") ");
+    }
+}
+
+struct Column<S, T> {
+    values: Vec<T>,
+    kind: PhantomData<S>,
+}
+
+impl<S: 'static, T> QueryFragment<Pg> for Column<S, T>
+where
+    Vec<T>: ToSql<Array<S>, Pg>,
+    Pg: HasSqlType<Array<S>>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_bind_param::<Array<S>, _>(&self.values)
+    }
+}
+
+/// What to do with given rows.
+pub(super) struct Statement<'a> {
+    given: Given<'a>,
+    into: Option<&'static str>,
+    rest: &'static str,
+}
+
+impl QueryFragment<Pg> for Statement<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("WITH given ");
+        self.given.names(&mut out);
+        out.push_sql("AS (SELECT * FROM unnest(");
+        for (at, (_, column)) in self.given.columns.iter().enumerate() {
+            out.push_sql(if at == 0 { "" } else { ", " });
+            column.walk_ast(out.reborrow())?;
+        }
+        out.push_sql(")) ");
+        if let Some(table) = self.into {
+            out.push_sql("INSERT INTO ");
+            out.push_sql(table);
+            out.push_sql(" ");
+            self.given.names(&mut out);
+            out.push_sql("SELECT * FROM given ");
+        }
+        out.push_sql(self.rest);
+        Ok(())
+    }
+}
+
+/// Its text says what it is, not its type.
+impl QueryId for Statement<'_> {
+    type QueryId = ();
+
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Statement<'_> {
+    type SqlType = Untyped;
+}
+
+impl RunQueryDsl<Conn> for Statement<'_> {}
