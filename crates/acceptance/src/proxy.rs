@@ -74,6 +74,11 @@ impl Proxy {
 
 /// Passes bytes both ways until one of them ends.
 async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
+    for stream in [&near, &far] {
+        // Small messages wait for nobody, or every figure would be that of the proxy (RFC 896). If it
+        // fails, the stream does, too.
+        let _ = stream.set_nodelay(true);
+    }
     let (near_in, near_out) = near.into_split();
     let (far_in, far_out) = far.into_split();
     let doomed = AtomicBool::new(false);

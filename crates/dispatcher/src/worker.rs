@@ -12,9 +12,9 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use hookline_broker::contract::Taken;
 use hookline_core::delivery::{Origin, OwedAttempt};
-use hookline_core::ids::{DeliveryId, EventKey};
+use hookline_core::ids::EventKey;
 use hookline_core::timestamp::Timestamp;
-use hookline_runtime::patience::{Ended, keep_on};
+use hookline_runtime::patience::Ended;
 use hookline_store::{Body, StoreError};
 use moka::future::Cache;
 use tokio::sync::mpsc;
@@ -29,7 +29,7 @@ use crate::decision::{Task, decide};
 use crate::gauges::Gauges;
 use crate::lanes::{Excess, Lanes, Limits, Message};
 use crate::origins::Origins;
-use crate::recorder::{Finished, Recorder, Result, unavailable};
+use crate::recorder::{Finished, Recorder, Result};
 use crate::trials::Trials;
 use crate::whereabouts::Whereabouts;
 
@@ -256,16 +256,7 @@ impl Worker {
         if turns.is_empty() {
             return Vec::new();
         }
-        let ids: Vec<DeliveryId> = turns
-            .iter()
-            .map(|(engaged, _)| engaged.message.message.delivery)
-            .collect();
-        let store = &self.dispatcher.store;
-        let loaded = keep_on(shutdown, "load deliveries", unavailable, || {
-            store.owed(ids.clone())
-        })
-        .await;
-        let mut loaded = match loaded {
+        let (mut loaded, bodies) = match self.load(&turns, shutdown).await {
             Ended::Done(loaded) => loaded,
             ended => {
                 let messages = turns.into_iter().map(|(engaged, _)| engaged).collect();
@@ -303,7 +294,7 @@ impl Worker {
             };
             self.recorder.send(Finished { engaged, result }).await;
         }
-        self.attempt_all(attempts, shutdown).await;
+        self.attempt_all(attempts, bodies, shutdown).await;
         tests
     }
 

@@ -450,6 +450,17 @@ impl Store {
         run!(self, read, |conn, q| q::progress::load(conn, &ids))
     }
 
+    /// The same, with the bodies of the events of those that want one.
+    pub async fn owed_with_bodies(
+        &self,
+        ids: Vec<DeliveryId>,
+        wants_body: impl Fn(DeliveryId, &Owed) -> bool + Send + 'static,
+    ) -> Result<(HashMap<DeliveryId, Owed>, HashMap<EventKey, Body>), StoreError> {
+        run!(self, read, |conn, q| q::progress::load_with_bodies(
+            conn, &ids, wants_body
+        ))
+    }
+
     /// The bodies of these events.
     pub async fn bodies(&self, keys: Vec<EventKey>) -> Result<HashMap<EventKey, Body>, StoreError> {
         run!(self, read, |conn, q| q::progress::bodies(conn, &keys))

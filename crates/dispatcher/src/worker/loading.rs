@@ -1,17 +1,21 @@
-//! What the store is asked besides: bodies, which deliveries of one event share, and where the
-//! subscriptions point that nobody here has heard of.
+//! What the store is asked: what deliveries are owed, bodies, which deliveries of one event share,
+//! and where the subscriptions point that nobody here has heard of.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
 use hookline_runtime::patience::{Ended, keep_on};
-use hookline_store::{Body, StoreError};
+use hookline_store::{Body, Owed, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use super::Worker;
+use super::{Turn, Worker};
 use crate::busy::Engaged;
 use crate::lanes::Kin;
 use crate::recorder::unavailable;
+
+/// Deliveries, and bodies of events.
+type Loaded = (HashMap<DeliveryId, Owed>, HashMap<EventKey, Body>);
 
 impl Worker {
     /// Finds out with whom each message shares. The store is asked about subscriptions that are
@@ -47,20 +51,50 @@ impl Worker {
             .collect()
     }
 
-    /// The bodies of these events.
+    /// What the store knows of these deliveries, and of those that may start the bodies that are not
+    /// at hand here.
+    pub(super) async fn load(
+        &self,
+        turns: &[(Engaged, Turn)],
+        shutdown: &CancellationToken,
+    ) -> Ended<Loaded, StoreError> {
+        let id_of = |engaged: &Engaged| engaged.message.message.delivery;
+        let ids: Vec<DeliveryId> = turns.iter().map(|(engaged, _)| id_of(engaged)).collect();
+        let starting: Arc<HashSet<DeliveryId>> = turns
+            .iter()
+            .filter(|(_, turn)| matches!(turn, Turn::Start(_)))
+            .map(|(engaged, _)| id_of(engaged))
+            .collect::<HashSet<_>>()
+            .into();
+        let store = &self.dispatcher.store;
+        let loaded = keep_on(shutdown, "load deliveries", unavailable, || {
+            let (starting, known) = (Arc::clone(&starting), self.bodies.clone());
+            store.owed_with_bodies(ids.clone(), move |id, owed| {
+                starting.contains(&id) && !known.contains_key(&owed.event)
+            })
+        });
+        let loaded = loaded.await;
+        if let Ended::Done((_, bodies)) = &loaded {
+            self.keep(bodies).await;
+        }
+        loaded
+    }
+
+    /// The bodies of these events. What was known when they were loaded may be forgotten by now.
     pub(super) async fn bodies(
         &self,
-        mut keys: Vec<EventKey>,
+        keys: Vec<EventKey>,
+        mut bodies: HashMap<EventKey, Body>,
         shutdown: &CancellationToken,
     ) -> Ended<HashMap<EventKey, Body>, StoreError> {
-        let mut bodies = HashMap::with_capacity(keys.len());
-        keys.sort_unstable();
-        keys.dedup();
-        let mut missing = Vec::new();
+        let mut missing = BTreeSet::new();
         for key in keys {
+            if bodies.contains_key(&key) {
+                continue;
+            }
             match self.bodies.get(&key).await {
                 Some(body) => drop(bodies.insert(key, body)),
-                None => missing.push(key),
+                None => drop(missing.insert(key)),
             }
         }
         if missing.is_empty() {
@@ -68,17 +102,21 @@ impl Worker {
         }
         let store = &self.dispatcher.store;
         let found = keep_on(shutdown, "load bodies", unavailable, || {
-            store.bodies(missing.clone())
+            store.bodies(missing.iter().copied().collect())
         });
         match found.await {
             Ended::Done(found) => {
-                for (key, body) in &found {
-                    self.bodies.insert(*key, body.clone()).await;
-                }
+                self.keep(&found).await;
                 bodies.extend(found);
                 Ended::Done(bodies)
             }
             ended => ended,
+        }
+    }
+
+    async fn keep(&self, bodies: &HashMap<EventKey, Body>) {
+        for (key, body) in bodies {
+            self.bodies.insert(*key, body.clone()).await;
         }
     }
 }

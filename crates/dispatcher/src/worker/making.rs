@@ -1,9 +1,11 @@
 //! One attempt, from what it needs to what came of it.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use hookline_broker::contract::Source;
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::EventKey;
 use hookline_core::retry::{Made, Next, after};
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
@@ -69,17 +71,19 @@ impl Worker {
         }
     }
 
-    /// Makes these attempts, side by side; each ends with the recorder.
+    /// Makes these attempts, side by side; each ends with the recorder. Bodies that are at hand come
+    /// along.
     pub(super) async fn attempt_all(
         &self,
         attempts: Vec<(Engaged, Ready, Slot)>,
+        at_hand: HashMap<EventKey, Body>,
         shutdown: &CancellationToken,
     ) {
         let keys = attempts
             .iter()
             .map(|(_, ready, _)| ready.owed.event)
             .collect();
-        let bodies = match self.bodies(keys, shutdown).await {
+        let bodies = match self.bodies(keys, at_hand, shutdown).await {
             Ended::Done(bodies) => bodies,
             ended => {
                 let messages = attempts.into_iter().map(|(engaged, ..)| engaged).collect();

@@ -137,6 +137,20 @@ impl TryFrom<OwedRow> for Owed {
     }
 }
 
+pub(crate) fn load_with_bodies(
+    conn: &mut Conn,
+    ids: &[DeliveryId],
+    wants_body: impl Fn(DeliveryId, &Owed) -> bool,
+) -> Result<(HashMap<DeliveryId, Owed>, HashMap<EventKey, Body>), StoreError> {
+    let owed = load(conn, ids)?;
+    let wanted = owed.iter().filter(|(id, owed)| wants_body(**id, owed));
+    let mut events: Vec<EventKey> = wanted.map(|(_, owed)| owed.event).collect();
+    events.sort_unstable();
+    events.dedup();
+    let bodies = bodies(conn, &events)?;
+    Ok((owed, bodies))
+}
+
 pub(crate) fn bodies(
     conn: &mut Conn,
     keys: &[EventKey],
