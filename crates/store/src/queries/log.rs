@@ -2,16 +2,22 @@
 
 use diesel::dsl::sql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable};
+use diesel::sql_types::{BigInt, Bool, Nullable};
 
 use super::super::Conn;
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::records::{Listing, LogEntry, LogQuery, PageStart};
+use crate::records::{AttemptStatus, Listing, LogEntry, LogQuery, PageStart};
 use crate::rows::AttemptRow;
 use crate::schema::{attempt_counts, attempts, events};
 
 pub(crate) fn page(conn: &mut Conn, query: &LogQuery) -> Result<Listing<LogEntry>, StoreError> {
+    let total = total(conn, query)?;
+    if total == 0 {
+        // To find nothing, everything would be read.
+        let rows = Vec::new();
+        return Ok(Listing { rows, total });
+    }
     let mut rows = attempts::table
         .inner_join(events::table)
         .filter(attempts::organization_id.eq(query.organization.as_str()))
@@ -25,9 +31,14 @@ pub(crate) fn page(conn: &mut Conn, query: &LogQuery) -> Result<Listing<LogEntry
     if let Some(event_type) = query.event_type {
         rows = rows.filter(attempts::event_type.eq(event_type.as_str()));
     }
-    if let Some(status) = query.status {
-        rows = rows.filter(attempts::status.eq(status.as_str()));
-    }
+    rows = match query.status {
+        None => rows,
+        Some(AttemptStatus::Success) => {
+            rows.filter(attempts::status.eq(AttemptStatus::Success.as_str()))
+        }
+        // In the words of the indexes of what failed: they are of no use for a value that is bound.
+        Some(AttemptStatus::Failed) => rows.filter(sql::<Bool>("attempts.status = 'failed'")),
+    };
     rows = match query.start {
         PageStart::Offset(offset) => rows.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
         PageStart::Cursor(cursor) => {
@@ -43,7 +54,7 @@ pub(crate) fn page(conn: &mut Conn, query: &LogQuery) -> Result<Listing<LogEntry
             .into_iter()
             .map(|(row, event_id, body)| row.into_entry(event_id, body))
             .collect::<Result<_, _>>()?,
-        total: total(conn, query)?,
+        total,
     })
 }
 
