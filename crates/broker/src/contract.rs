@@ -86,6 +86,12 @@ pub trait Publisher: Send + Sync {
     /// Returns once every attempt is durable.
     async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError>;
 
+    /// The same for the first attempts of deliveries that were made just now: a home may have a
+    /// shorter way for them.
+    async fn publish_first(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
+        self.publish_attempts(attempts).await
+    }
+
     /// Tells operators what the system has done. Returns once whoever listens at this moment has
     /// it durably; that nobody does is no error.
     async fn announce(&self, events: &[WebhookDisabled]) -> Result<(), QueueError>;

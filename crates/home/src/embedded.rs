@@ -1,7 +1,9 @@
 //! The embedded queue as a broker.
 //!
 //! A delivery's row is its own entry in the queue, so handing an attempt on means no more than
-//! waking whoever waits for one: what is owed was durable with the commit before.
+//! telling whoever waits for one: what is owed was durable with the commit before.
+
+mod desk;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -16,17 +18,17 @@ use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::WebhookDisabled;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
-use hookline_store::{EmbeddedQueue, QueuedEvents, Store, StoreError, TakenAttempt};
-use tokio::sync::Notify;
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use hookline_store::{
+    EmbeddedQueue, LEASE, NewEvents, QueuedEvents, Store, StoreError, TakenAttempt,
+};
 
-/// How long a message may be in somebody's hands. It only counts for what was taken and dropped
-/// in this very process: an earlier one's leases are void from the start.
-const LEASE: Duration = Duration::from_secs(300);
+use self::desk::Desk;
 
-/// How long a source sleeps at most before it looks again.
-const NAP: Duration = Duration::from_secs(5);
+/// How many bytes of events go from hand to hand; what is more is taken from the queue.
+const EVENTS_ROOM: usize = 8 * 1024 * 1024;
+
+/// How many attempts do.
+const ATTEMPTS_ROOM: usize = 65_536;
 
 /// How long a source waits when the store fails.
 const REST: Duration = Duration::from_secs(1);
@@ -42,10 +44,8 @@ pub struct Embedded {
 /// Both queues of a folder.
 pub struct Queues {
     queue: EmbeddedQueue,
-    events: Notify,
-    attempts: Notify,
-    events_stopped: CancellationToken,
-    attempts_stopped: CancellationToken,
+    events: Arc<Desk<PublishedEvents>>,
+    attempts: Desk<OwedAttempt>,
 }
 
 impl Embedded {
@@ -59,13 +59,11 @@ impl Embedded {
         queue.void_leases().await?;
         let queues = Queues {
             queue,
-            events: Notify::new(),
-            attempts: Notify::new(),
-            events_stopped: CancellationToken::new(),
-            attempts_stopped: CancellationToken::new(),
+            events: Arc::new(Desk::new(EVENTS_ROOM, |events| events.body.len())),
+            attempts: Desk::new(ATTEMPTS_ROOM, |_| 1),
         };
         Ok(Self {
-            store,
+            store: store.handing_on(),
             queues: Arc::new(queues),
         })
     }
@@ -73,20 +71,53 @@ impl Embedded {
 
 #[async_trait]
 impl Publisher for Queues {
+    /// A caller who goes away meanwhile leaves it to end by itself: what is written as taken has to
+    /// be handed over.
     async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError> {
-        let trace = events.trace.map(|trace| trace.to_string());
-        self.queue
-            .push_events(events.body.into(), events.content_type, trace, events.turn)
+        let (queue, desk) = (self.queue.clone(), Arc::clone(&self.events));
+        let pushing = tokio::spawn(async move {
+            let goes_by_hand = desk.room() >= events.body.len();
+            let new = NewEvents {
+                body: events.body.clone(),
+                content_type: events.content_type.clone(),
+                traceparent: events.trace.map(|trace| trace.to_string()),
+                turn: events.turn,
+            };
+            let lease = goes_by_hand.then(|| now().after(LEASE));
+            let id = queue.push_events(new, lease).await?;
+            match goes_by_hand {
+                true => desk.hand([taken_first(events, id)]),
+                false => desk.look_by(now()),
+            }
+            Ok(())
+        });
+        let pushed: Result<(), StoreError> = pushing
             .await
-            .map_err(unavailable)?;
-        self.events.notify_one();
-        Ok(())
+            .map_err(|died| QueueError::Unavailable(died.to_string()))?;
+        pushed.map_err(unavailable)
     }
 
     async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
-        if !attempts.is_empty() {
-            self.attempts.notify_one();
+        if let Some(soonest) = attempts.iter().map(|attempt| attempt.delay).min() {
+            self.attempts.look_by(now().after(soonest));
         }
+        Ok(())
+    }
+
+    /// They were written as taken.
+    async fn publish_first(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
+        let room = self.attempts.room().min(attempts.len());
+        let (by_hand, others) = attempts.split_at(room);
+        if !others.is_empty() {
+            let ids = others.iter().map(|other| other.owed.delivery).collect();
+            let put_back = self.queue.put_back_attempts(ids);
+            put_back.await.map_err(unavailable)?;
+            self.attempts.look_by(now());
+        }
+        self.attempts.hand(by_hand.iter().map(|attempt| {
+            let (owed, takes) = (attempt.owed, 1);
+            Self::attempt(TakenAttempt { owed, takes })
+        }));
         Ok(())
     }
 
@@ -96,10 +127,8 @@ impl Publisher for Queues {
     }
 
     async fn attempts_waiting(&self) -> Result<u64, QueueError> {
-        self.queue
-            .attempts_waiting(now())
-            .await
-            .map_err(unavailable)
+        let waiting = self.queue.attempts_waiting(now()).await;
+        Ok(waiting.map_err(unavailable)? + self.attempts.len() as u64)
     }
 
     async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {
@@ -115,22 +144,26 @@ impl Publisher for Queues {
 #[async_trait]
 impl Source<PublishedEvents> for Queues {
     async fn take(&self, max: usize) -> Vec<Taken<PublishedEvents>> {
-        while !self.events_stopped.is_cancelled() {
+        while !self.events.is_stopped() {
+            if !self.events.is_time_to_look() {
+                match self.events.take(max) {
+                    taken if taken.is_empty() => self.events.nap().await,
+                    taken => return taken,
+                }
+                continue;
+            }
             match self.queue.take_events(max, now(), now().after(LEASE)).await {
                 Ok(taken) if taken.is_empty() => match self.queue.next_events().await {
-                    Ok(next) => {
-                        let rest = next.map_or(NAP, |next| next.remaining(now()).min(NAP));
-                        let news = self.events.notified();
-                        nap(rest, news, &self.events_stopped).await;
-                    }
-                    Err(why) => rest_after(&why).await,
+                    Ok(Some(next)) => self.events.look_by(next),
+                    Ok(None) => {}
+                    Err(why) => rest_after(&why, &self.events).await,
                 },
                 Ok(taken) => {
-                    // There may be more, for another taker.
-                    self.events.notify_one();
+                    // There may be more, for another taker, too.
+                    self.events.look_by(now());
                     return taken.into_iter().map(Self::event).collect();
                 }
-                Err(why) => rest_after(&why).await,
+                Err(why) => rest_after(&why, &self.events).await,
             }
         }
         Vec::new()
@@ -154,7 +187,7 @@ impl Source<PublishedEvents> for Queues {
         if let Err(why) = self.queue.release_events(ids).await {
             tracing::warn!(error = %why, "could not release events; they come again later");
         }
-        self.events.notify_one();
+        self.events.look_by(now());
     }
 
     async fn put_back(&self, taken: Vec<Taken<PublishedEvents>>) {
@@ -165,11 +198,11 @@ impl Source<PublishedEvents> for Queues {
         if let Err(why) = self.queue.put_back_events(ids).await {
             tracing::warn!(error = %why, "could not put events back; they come again later");
         }
-        self.events.notify_one();
+        self.events.look_by(now());
     }
 
     fn stop(&self) {
-        self.events_stopped.cancel();
+        self.events.stop();
     }
 
     /// Nobody else delivers from the folder.
@@ -192,33 +225,43 @@ impl Source<PublishedEvents> for Queues {
 #[async_trait]
 impl EventSource for Queues {
     async fn put_off(&self, taken: &[Taken<PublishedEvents>]) -> Result<(), QueueError> {
-        let turns = taken
+        let turns: Vec<(i64, Timestamp)> = taken
             .iter()
             .map(|one| (entry_of(one.receipt), one.message.turn.unwrap_or_else(now)))
             .collect();
-        self.queue.put_off_events(turns).await.map_err(unavailable)
+        let soonest = turns.iter().map(|(_, turn)| *turn).min();
+        let put_off = self.queue.put_off_events(turns);
+        put_off.await.map_err(unavailable)?;
+        if let Some(soonest) = soonest {
+            self.events.look_by(soonest);
+        }
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Source<OwedAttempt> for Queues {
     async fn take(&self, max: usize) -> Vec<Taken<OwedAttempt>> {
-        while !self.attempts_stopped.is_cancelled() {
-            match self
-                .queue
-                .take_attempts(max, now(), now().after(LEASE))
-                .await
-            {
+        while !self.attempts.is_stopped() {
+            if !self.attempts.is_time_to_look() {
+                match self.attempts.take(max) {
+                    taken if taken.is_empty() => self.attempts.nap().await,
+                    taken => return taken,
+                }
+                continue;
+            }
+            let (now, lease) = (now(), now().after(LEASE));
+            match self.queue.take_attempts(max, now, lease).await {
                 Ok(taken) if taken.is_empty() => match self.queue.next_due().await {
-                    Ok(due) => {
-                        let rest = due.map_or(NAP, |due| due.remaining(now()).min(NAP));
-                        let news = self.attempts.notified();
-                        nap(rest, news, &self.attempts_stopped).await;
-                    }
-                    Err(why) => rest_after(&why).await,
+                    Ok(Some(due)) => self.attempts.look_by(due),
+                    Ok(None) => {}
+                    Err(why) => rest_after(&why, &self.attempts).await,
                 },
-                Ok(taken) => return taken.into_iter().map(Self::attempt).collect(),
-                Err(why) => rest_after(&why).await,
+                Ok(taken) => {
+                    self.attempts.look_by(now);
+                    return taken.into_iter().map(Self::attempt).collect();
+                }
+                Err(why) => rest_after(&why, &self.attempts).await,
             }
         }
         Vec::new()
@@ -235,7 +278,7 @@ impl Source<OwedAttempt> for Queues {
         if let Err(why) = self.queue.release_attempts(ids).await {
             tracing::warn!(error = %why, "could not release attempts; they come again later");
         }
-        self.attempts.notify_one();
+        self.attempts.look_by(now());
     }
 
     async fn put_back(&self, taken: Vec<Taken<OwedAttempt>>) {
@@ -246,11 +289,11 @@ impl Source<OwedAttempt> for Queues {
         if let Err(why) = self.queue.put_back_attempts(ids).await {
             tracing::warn!(error = %why, "could not put attempts back; they come again later");
         }
-        self.attempts.notify_one();
+        self.attempts.look_by(now());
     }
 
     fn stop(&self) {
-        self.attempts_stopped.cancel();
+        self.attempts.stop();
     }
 
     /// Nobody else delivers from the folder.
@@ -267,6 +310,19 @@ impl Source<OwedAttempt> for Queues {
 
     fn is_ready(&self) -> bool {
         self.queue.is_ready()
+    }
+}
+
+/// What was written as taken, for whoever takes it.
+fn taken_first(events: PublishedEvents, id: i64) -> Taken<PublishedEvents> {
+    Taken {
+        message: events,
+        redelivered: false,
+        returns: 0,
+        receipt: Receipt {
+            session: 0,
+            tag: id.unsigned_abs(),
+        },
     }
 }
 
@@ -315,15 +371,8 @@ fn unavailable(why: StoreError) -> QueueError {
     QueueError::Unavailable(why.to_string())
 }
 
-/// Until there is news, or none is wanted any more.
-async fn nap(longest: Duration, news: impl Future<Output = ()>, stopped: &CancellationToken) {
-    tokio::select! {
-        _ = timeout(longest, news) => {}
-        () = stopped.cancelled() => {}
-    }
-}
-
-async fn rest_after(why: &StoreError) {
+async fn rest_after<M>(why: &StoreError, desk: &Desk<M>) {
     tracing::warn!(error = %why, "could not take from the embedded queue, trying again");
     tokio::time::sleep(REST).await;
+    desk.look_by(now());
 }

@@ -344,7 +344,7 @@ impl Lane {
             &self.shutdown.late,
             "hand attempts on",
             |_| true,
-            || self.ingest.publisher.publish_attempts(&attempts),
+            || self.ingest.publisher.publish_first(&attempts),
         )
         .await;
         let Ended::Done(()) = published else {

@@ -24,7 +24,7 @@ use crate::records::{
     Sweep, Swept, Window,
 };
 use crate::sealed::Keyring;
-use crate::sqlite::queue::EmbeddedQueue;
+use crate::sqlite::queue::{EmbeddedQueue, LEASE};
 use crate::sqlite::{self, Sharing, Sqlite};
 
 mod replays;
@@ -42,6 +42,8 @@ pub struct Store {
     writer: i32,
     /// None until it is unlocked: who neither signs nor changes a secret needs no key.
     keyring: Option<Arc<Keyring>>,
+    /// Whether who takes events in hands the first attempts on himself.
+    hands_on: bool,
 }
 
 #[derive(Clone)]
@@ -100,6 +102,13 @@ impl Store {
         ))
     }
 
+    /// Who takes events in has the first attempts in hand then, and gives them to whoever makes
+    /// them: the queue does not give them out before the lease is over.
+    pub fn handing_on(mut self) -> Self {
+        self.hands_on = true;
+        self
+    }
+
     /// The tables of a folder that another process may be delivering from.
     ///
     /// # Errors
@@ -118,6 +127,7 @@ impl Store {
             home,
             writer: i32::try_from(spread).unwrap_or_default(),
             keyring: None,
+            hands_on: false,
         }
     }
 
@@ -418,14 +428,17 @@ impl Store {
         let index = index.clone();
         match &self.home {
             Home::Postgres(home) => {
-                home.run(move |conn| postgres::queries::intake::take_in(conn, &index, &events, now))
-                    .await
+                home.run(move |conn| {
+                    postgres::queries::intake::take_in(conn, &index, &events, now, None)
+                })
+                .await
             }
             Home::Sqlite(home) => {
                 let asked = home.clone();
+                let lease = self.hands_on.then(|| now.after(LEASE));
                 home.write(move |conn| {
                     index.believe(asked.failures());
-                    sqlite::queries::intake::take_in(conn, &index, &events, now)
+                    sqlite::queries::intake::take_in(conn, &index, &events, now, lease)
                 })
                 .await
             }

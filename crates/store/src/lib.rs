@@ -42,4 +42,6 @@ pub use records::{
     Rotation, Standing, SubscriptionFate, Sweep, Swept, Window,
 };
 pub use sealed::Unopened;
-pub use sqlite::queue::{DeadLetter, DeadLetters, EmbeddedQueue, QueuedEvents, TakenAttempt};
+pub use sqlite::queue::{
+    DeadLetter, DeadLetters, EmbeddedQueue, LEASE, NewEvents, QueuedEvents, TakenAttempt,
+};

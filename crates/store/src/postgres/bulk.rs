@@ -56,10 +56,11 @@ pub(crate) fn insert_events(
     Ok(new)
 }
 
-/// Inserts the deliveries that are not here yet.
+/// Inserts the deliveries that are not here yet. Who has them in hand, the broker knows.
 pub(crate) fn insert_deliveries(
     conn: &mut Conn,
     rows: &[NewDelivery<'_>],
+    _lease: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     for rows in rows.chunks(ROWS) {
         Given::default()

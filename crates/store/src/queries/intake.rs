@@ -51,12 +51,14 @@ pub(crate) struct NewDelivery<'a> {
 
 /// Takes events in, and answers with the first attempts to hand on. Of an event that was here
 /// before these are its unmade ones, if it passes again: whoever took it in may have died before
-/// handing on. A publisher's own repeat needs nothing, for the first one is on its way.
+/// handing on. A publisher's own repeat needs nothing, for the first one is on its way. Where there
+/// is a lease, the caller has the first attempts of new deliveries in hand until then.
 pub(crate) fn take_in(
     conn: &mut Conn,
     index: &FanoutIndex,
     incoming: &[IncomingEvent],
     now: Timestamp,
+    lease: Option<Timestamp>,
 ) -> Result<Given, StoreError> {
     // In the order of their keys, so that two of us never wait for each other in a circle. Of two
     // of one key the first counts.
@@ -106,7 +108,7 @@ pub(crate) fn take_in(
             .filter(|row| row.due.is_some())
             .map(|row| first_attempt(row.id, row.subscription_id))
             .collect();
-        bulk::insert_deliveries(conn, &rows)?;
+        bulk::insert_deliveries(conn, &rows, lease)?;
         let again: BTreeSet<Key> = incoming
             .iter()
             .filter(|incoming| incoming.passage == Passage::Again)

@@ -16,7 +16,7 @@ use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::Restart;
 use crate::rows::{AttemptRow, NextAttempt, cause_name};
-use crate::schema::{attempt_counts, attempts, deliveries, events, replays, stored_bytes};
+use crate::schema::{attempt_counts, attempts, events, replays, stored_bytes};
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -26,12 +26,18 @@ diesel::table! {
     #[sql_name = "deliveries"]
     entries (id) {
         id -> Uid,
+        organization_id -> Text,
+        subscription_id -> BigInt,
+        event_key -> Uid,
+        origin -> Text,
+        activation -> BigInt,
         generation -> Integer,
         attempts -> Integer,
         state -> Text,
         due -> Nullable<BigInt>,
         finished_at -> Nullable<BigInt>,
         gave_up -> Nullable<Text>,
+        created_at -> BigInt,
         visible_at -> Nullable<BigInt>,
         takes -> Integer,
     }
@@ -55,14 +61,32 @@ pub(crate) fn insert_events(
     Ok(new)
 }
 
-/// Inserts the deliveries that are not here yet.
+/// Inserts the deliveries that are not here yet. With a lease, those that are pending are out of
+/// sight until then, as if they had been taken once.
 pub(crate) fn insert_deliveries(
     conn: &mut Conn,
     rows: &[NewDelivery<'_>],
+    lease: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     for row in rows {
-        diesel::insert_into(deliveries::table)
-            .values(row)
+        let lease = lease.filter(|_| row.due.is_some());
+        diesel::insert_into(entries::table)
+            .values((
+                entries::id.eq(row.id),
+                entries::organization_id.eq(row.organization_id),
+                entries::subscription_id.eq(row.subscription_id),
+                entries::event_key.eq(row.event_key),
+                entries::origin.eq(row.origin),
+                entries::activation.eq(row.activation),
+                entries::generation.eq(row.generation),
+                entries::attempts.eq(row.attempts),
+                entries::state.eq(row.state),
+                entries::due.eq(row.due),
+                entries::finished_at.eq(row.finished_at),
+                entries::created_at.eq(row.created_at),
+                entries::visible_at.eq(lease.map(Timestamp::unix_micros)),
+                entries::takes.eq(i32::from(lease.is_some())),
+            ))
             .on_conflict_do_nothing()
             .execute(conn)?;
     }

@@ -1,7 +1,7 @@
 //! The dead letters of a folder, beside the process that delivers from it.
 
 use hookline_core::delivery::Cause;
-use hookline_store::{Again, DeadLetters, EmbeddedQueue, Store};
+use hookline_store::{Again, DeadLetters, EmbeddedQueue, NewEvents, Store};
 use tempfile::TempDir;
 
 use crate::fixture::{Fixture, NOW, at, keys, now};
@@ -17,11 +17,13 @@ async fn open() -> (Fixture, EmbeddedQueue, DeadLetters, TempDir) {
 }
 
 async fn buried_event(queue: &EmbeddedQueue, body: &[u8]) {
-    let (content_type, trace) = (Some("text/plain".to_owned()), Some(TRACE.to_owned()));
-    queue
-        .push_events(body.to_vec(), content_type, trace, None)
-        .await
-        .unwrap();
+    let events = NewEvents {
+        body: body.to_vec().into(),
+        content_type: Some("text/plain".to_owned()),
+        traceparent: Some(TRACE.to_owned()),
+        turn: None,
+    };
+    queue.push_events(events, None).await.unwrap();
     let taken = queue.take_events(1, now(), at(NOW + 1)).await.unwrap();
     queue
         .bury_events(taken[0].id, "bad".to_owned(), now())

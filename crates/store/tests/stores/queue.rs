@@ -2,7 +2,7 @@
 
 use hookline_core::delivery::{DeliveryState, GaveUp};
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{EmbeddedQueue, FanoutIndex, Follow, Store, StoreError};
+use hookline_store::{EmbeddedQueue, FanoutIndex, Follow, NewEvents, Store, StoreError};
 use tempfile::TempDir;
 
 use crate::fixture::{Fixture, NOW, at, attempted, event, keys, now};
@@ -11,6 +11,13 @@ const SECOND: i64 = 1_000_000;
 
 fn later(seconds: i64) -> Timestamp {
     at(NOW + seconds * SECOND)
+}
+
+fn events(body: Vec<u8>) -> NewEvents {
+    NewEvents {
+        body: body.into(),
+        ..NewEvents::default()
+    }
 }
 
 async fn open() -> (Fixture, EmbeddedQueue, TempDir) {
@@ -52,7 +59,7 @@ async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
     fixture.subscribe("a").await;
     fixture.owed("a", "1").await;
     queue
-        .push_events(b"{}".to_vec(), None, None, None)
+        .push_events(events(b"{}".to_vec()), None)
         .await
         .unwrap();
     for _ in 0..60 {
@@ -72,7 +79,7 @@ async fn events_that_are_put_off_are_out_of_sight_until_their_turn_and_count_as_
     let (_fixture, queue, _folder) = open().await;
     for body in [b"1", b"2"] {
         queue
-            .push_events(body.to_vec(), None, None, None)
+            .push_events(events(body.to_vec()), None)
             .await
             .unwrap();
     }
@@ -100,7 +107,7 @@ async fn what_an_earlier_process_had_in_hand_comes_again_at_once() {
     fixture.subscribe("a").await;
     fixture.owed("a", "1").await;
     queue
-        .push_events(b"{}".to_vec(), None, None, None)
+        .push_events(events(b"{}".to_vec()), None)
         .await
         .unwrap();
     assert_eq!(
@@ -145,12 +152,7 @@ async fn events_are_taken_oldest_first_acked_released_and_buried() {
     let (_fixture, queue, _folder) = open().await;
     for body in [b"1", b"2", b"3"] {
         queue
-            .push_events(
-                body.to_vec(),
-                Some("application/json".to_owned()),
-                None,
-                None,
-            )
+            .push_events(events(body.to_vec()), None)
             .await
             .unwrap();
     }
@@ -181,7 +183,7 @@ async fn a_take_is_bounded_in_bytes_and_a_larger_message_comes_alone() {
     let (_fixture, queue, _folder) = open().await;
     for mebibytes in [9, 9, 1, 20] {
         queue
-            .push_events(vec![b' '; mebibytes * 1024 * 1024], None, None, None)
+            .push_events(events(vec![b' '; mebibytes * 1024 * 1024]), None)
             .await
             .unwrap();
     }
@@ -203,7 +205,7 @@ async fn what_is_taken_fifty_times_and_never_dealt_with_is_buried() {
     fixture.subscribe("a").await;
     let owed = fixture.owed("a", "1").await;
     queue
-        .push_events(b"{}".to_vec(), None, None, None)
+        .push_events(events(b"{}".to_vec()), None)
         .await
         .unwrap();
     for _ in 0..50 {
@@ -265,4 +267,53 @@ async fn what_is_parked_a_hundred_times_is_not_buried() {
         fixture.store.park(parked).await.unwrap();
         assert_eq!(queue.next_due().await.unwrap(), Some(later(second + 1)));
     }
+}
+
+#[tokio::test]
+async fn what_is_written_as_taken_is_out_of_sight_until_its_lease_is_over() {
+    let (_, queue, folder) = open().await;
+    drop(queue);
+    let (store, queue) = Store::embedded(folder.path()).unwrap();
+    let store = store.handing_on().unlock(&keys("a")).await.unwrap();
+    let fixture = Fixture::of(store);
+    fixture.subscribe("a").await;
+    let owed = fixture.owed("a", "1").await;
+    let id = queue
+        .push_events(events(b"{}".to_vec()), Some(later(300)))
+        .await
+        .unwrap();
+    for (when, found) in [(later(299), 0), (later(300), 1)] {
+        let attempts = queue.take_attempts(10, when, later(900)).await.unwrap();
+        assert_eq!(attempts.len(), found);
+        assert!(
+            attempts
+                .iter()
+                .all(|taken| (taken.owed, taken.takes) == (owed, 2))
+        );
+        let events = queue.take_events(10, when, later(900)).await.unwrap();
+        assert_eq!(events.len(), found);
+        assert!(
+            events
+                .iter()
+                .all(|taken| (taken.id, taken.takes) == (id, 2))
+        );
+    }
+    // The next process begins with what this one had in hand.
+    queue.void_leases().await.unwrap();
+    assert_eq!(
+        queue
+            .take_attempts(10, now(), later(900))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(
+        queue
+            .take_events(10, now(), later(900))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }

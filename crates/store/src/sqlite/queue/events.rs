@@ -1,5 +1,6 @@
 //! Published events, until they are taken in.
 
+use bytes::Bytes;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
 use hookline_core::timestamp::Timestamp;
@@ -10,6 +11,19 @@ use crate::error::StoreError;
 
 /// How many bytes of events are taken at once; one message may be larger and comes alone.
 const TAKE_BYTES: i64 = 16 * 1024 * 1024;
+
+/// Published events that are new.
+#[derive(Debug, Clone, Default)]
+pub struct NewEvents {
+    /// The bytes as they were published.
+    pub body: Bytes,
+    /// Their format.
+    pub content_type: Option<String>,
+    /// The publisher's trace, as `traceparent`.
+    pub traceparent: Option<String>,
+    /// When its turn is, where that was decided.
+    pub turn: Option<Timestamp>,
+}
 
 /// Published events in somebody's hands.
 #[derive(Debug, Clone, QueryableByName)]
@@ -34,29 +48,37 @@ pub struct QueuedEvents {
     pub turn: Option<i64>,
 }
 
+#[derive(QueryableByName)]
+struct Entry {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
 impl EmbeddedQueue {
-    /// Puts published events in; durable on return.
+    /// Puts published events in; durable on return, which is with the entry. With a lease the caller
+    /// has them in hand until then, as if they had been taken once.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
     pub async fn push_events(
         &self,
-        body: Vec<u8>,
-        content_type: Option<String>,
-        traceparent: Option<String>,
-        turn: Option<Timestamp>,
-    ) -> Result<(), StoreError> {
+        events: NewEvents,
+        lease: Option<Timestamp>,
+    ) -> Result<i64, StoreError> {
         self.home
             .write(move |conn| {
-                diesel::sql_query(
-                    "INSERT INTO event_queue (content_type, traceparent, body, turn, visible_at) VALUES (?, ?, ?, ?, 0)",
+                let pushed: Entry = diesel::sql_query(
+                    "INSERT INTO event_queue (content_type, traceparent, body, turn, visible_at, takes)
+                     VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
                 )
-                .bind::<Nullable<Text>, _>(content_type)
-                .bind::<Nullable<Text>, _>(traceparent)
-                .bind::<Binary, _>(body)
-                .bind::<Nullable<BigInt>, _>(turn.map(Timestamp::unix_micros))
-                .execute(conn)?;
-                Ok(())
+                .bind::<Nullable<Text>, _>(events.content_type)
+                .bind::<Nullable<Text>, _>(events.traceparent)
+                .bind::<Binary, _>(&*events.body)
+                .bind::<Nullable<BigInt>, _>(events.turn.map(Timestamp::unix_micros))
+                .bind::<BigInt, _>(lease.map_or(0, Timestamp::unix_micros))
+                .bind::<Integer, _>(i32::from(lease.is_some()))
+                .get_result(conn)?;
+                Ok(pushed.id)
             })
             .await
     }

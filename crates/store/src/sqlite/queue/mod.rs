@@ -5,6 +5,8 @@
 //! lost between a commit and a queue. Published events have a table of their own until they are
 //! taken in.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 
 use super::Sqlite;
@@ -16,10 +18,14 @@ mod events;
 
 pub use attempts::TakenAttempt;
 pub use dead::{DeadLetter, DeadLetters};
-pub use events::QueuedEvents;
+pub use events::{NewEvents, QueuedEvents};
 
 /// Who was taken this often and never dealt with goes to the dead letters, as on the broker.
 const TAKES: i32 = 50;
+
+/// How long a message may be in somebody's hands. It only counts for what was taken and dropped
+/// in this very process: an earlier one's leases are void from the start.
+pub const LEASE: Duration = Duration::from_secs(300);
 
 /// A queue beside the tables of a SQLite home.
 #[derive(Clone)]
