@@ -227,6 +227,8 @@ impl Script {
         let answer = timeout(PATIENCE, client.send(request)).await.ok()?.ok()?;
         match answer.status.as_u16() {
             status if status == good => Some(answer),
+            // Its time has run out while the process was frozen: RFC 9110, 15.5.9.
+            408 => None,
             429 | 503 if answer.headers.contains_key("retry-after") => {
                 self.ledger.refused();
                 None
