@@ -160,7 +160,7 @@ impl Store {
     pub async fn prepare_days(&self, now: Timestamp) -> Result<(), StoreError> {
         match &self.home {
             Home::Postgres(home) => {
-                home.run(move |conn| postgres::bulk::prepare_days(conn, now))
+                home.run(move |conn| postgres::days::prepare_days(conn, now))
                     .await
             }
             Home::Sqlite(_) => Ok(()),

@@ -18,6 +18,7 @@ use crate::error::StoreError;
 
 pub(crate) mod bulk;
 mod connections;
+pub(crate) mod days;
 mod given;
 pub(crate) mod overdue;
 #[path = "../queries/mod.rs"]
