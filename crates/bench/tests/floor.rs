@@ -27,8 +27,9 @@ async fn the_rate_stays_a_part_of_what_the_machine_can_do() {
     for (scenario, kind, floor) in FLOORS {
         let mut best = 0.0_f64;
         for _ in 0..TRIES {
-            let machine = value_of(&raw(&[], SIZE).await.unwrap(), POSTS);
-            let rate = value_of(&scenario.run(kind, SIZE).await.unwrap(), "delivered");
+            let machine = value_of(&raw(&[], SIZE).await.unwrap(), POSTS).unwrap();
+            let figures = scenario.run(kind, SIZE).await.unwrap();
+            let rate = value_of(&figures, "delivered").unwrap();
             let letter = scenario.letter();
             println!(
                 "{letter} {kind:?}: {rate:.0}/s of {machine:.0}/s, {:.3}; the floor is {floor}",
@@ -46,10 +47,7 @@ async fn the_rate_stays_a_part_of_what_the_machine_can_do() {
     }
 }
 
-fn value_of(figures: &[Figure], what: &str) -> f64 {
-    figures
-        .iter()
-        .find(|figure| figure.row.what == what)
-        .unwrap()
-        .value
+fn value_of(figures: &[Figure], what: &str) -> Option<f64> {
+    let figure = figures.iter().find(|figure| figure.row.what == what)?;
+    Some(figure.value)
 }

@@ -15,7 +15,7 @@ use hookline_core::delivery::{Origin, OwedAttempt};
 use hookline_core::ids::EventKey;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::patience::Ended;
-use hookline_store::{Body, StoreError};
+use hookline_store::{Body, Loaded, StoreError};
 use moka::future::Cache;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -256,7 +256,7 @@ impl Worker {
         if turns.is_empty() {
             return Vec::new();
         }
-        let (mut loaded, bodies) = match self.load(&turns, shutdown).await {
+        let Loaded { mut owed, bodies } = match self.load(&turns, shutdown).await {
             Ended::Done(loaded) => loaded,
             ended => {
                 let messages = turns.into_iter().map(|(engaged, _)| engaged).collect();
@@ -264,13 +264,11 @@ impl Worker {
                 return Vec::new();
             }
         };
-        loaded
-            .values()
-            .for_each(|owed| self.whereabouts.learn(owed));
+        owed.values().for_each(|owed| self.whereabouts.learn(owed));
         let now = Timestamp::from(SystemTime::now());
         let (mut attempts, mut tests) = (Vec::new(), Vec::new());
         for (engaged, turn) in turns {
-            let found = loaded.remove(&engaged.message.message.delivery);
+            let found = owed.remove(&engaged.message.message.delivery);
             let result = match (decide(&engaged.message, found, now), turn) {
                 (Task::Attempt(owed), Turn::Start(slot)) => match self.ready(owed) {
                     Ok(ready) => {

@@ -20,8 +20,8 @@ use crate::fanout_index::FanoutIndex;
 use crate::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
 use crate::records::{
     Again, AttemptRecord, Body, Created, Delivery, DeliveryQuery, DeliveryStory, EventStory, Given,
-    IncomingEvent, KeyHash, KeyInfo, Listing, LogEntry, LogQuery, NewKey, Owed, Rotated, Rotation,
-    Sweep, Swept, Window,
+    IncomingEvent, KeyHash, KeyInfo, Listing, Loaded, LogEntry, LogQuery, NewKey, Owed, Rotated,
+    Rotation, Sweep, Swept, Window,
 };
 use crate::sealed::Keyring;
 use crate::sqlite::queue::{EmbeddedQueue, LEASE};
@@ -468,7 +468,7 @@ impl Store {
         &self,
         ids: Vec<DeliveryId>,
         wants_body: impl Fn(DeliveryId, &Owed) -> bool + Send + 'static,
-    ) -> Result<(HashMap<DeliveryId, Owed>, HashMap<EventKey, Body>), StoreError> {
+    ) -> Result<Loaded, StoreError> {
         run!(self, read, |conn, q| q::progress::load_with_bodies(
             conn, &ids, wants_body
         ))

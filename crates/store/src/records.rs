@@ -1,5 +1,6 @@
 //! What goes into a store and comes out of it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -329,6 +330,15 @@ pub struct Body {
     pub bytes: Bytes,
     /// The publisher's trace.
     pub trace: Option<TraceParent>,
+}
+
+/// What is known of deliveries, and the bodies of some of their events.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// The deliveries that are there.
+    pub owed: HashMap<DeliveryId, Owed>,
+    /// The bodies that were asked for.
+    pub bodies: HashMap<EventKey, Body>,
 }
 
 /// An attempt that was made, and what follows.

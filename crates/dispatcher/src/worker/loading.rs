@@ -6,16 +6,13 @@ use std::sync::Arc;
 
 use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
 use hookline_runtime::patience::{Ended, keep_on};
-use hookline_store::{Body, Owed, StoreError};
+use hookline_store::{Body, Loaded, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::{Turn, Worker};
 use crate::busy::Engaged;
 use crate::lanes::Kin;
 use crate::recorder::unavailable;
-
-/// Deliveries, and bodies of events.
-type Loaded = (HashMap<DeliveryId, Owed>, HashMap<EventKey, Body>);
 
 impl Worker {
     /// Finds out with whom each message shares. The store is asked about subscriptions that are
@@ -74,8 +71,8 @@ impl Worker {
             })
         });
         let loaded = loaded.await;
-        if let Ended::Done((_, bodies)) = &loaded {
-            self.keep(bodies).await;
+        if let Ended::Done(loaded) = &loaded {
+            self.keep(&loaded.bodies).await;
         }
         loaded
     }

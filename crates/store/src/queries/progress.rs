@@ -17,7 +17,7 @@ use super::subscriptions::{Disabling, disable, next_version};
 use crate::columns::Key;
 use crate::credentials::SealedCredentials;
 use crate::error::StoreError;
-use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Owed, Standings};
+use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Loaded, Owed, Standings};
 use crate::rows::{
     AttemptRow, StateColumns, organization, read_event_type, read_origin, read_run, read_state,
     trigger_name,
@@ -141,14 +141,14 @@ pub(crate) fn load_with_bodies(
     conn: &mut Conn,
     ids: &[DeliveryId],
     wants_body: impl Fn(DeliveryId, &Owed) -> bool,
-) -> Result<(HashMap<DeliveryId, Owed>, HashMap<EventKey, Body>), StoreError> {
+) -> Result<Loaded, StoreError> {
     let owed = load(conn, ids)?;
     let wanted = owed.iter().filter(|(id, owed)| wants_body(**id, owed));
     let mut events: Vec<EventKey> = wanted.map(|(_, owed)| owed.event).collect();
     events.sort_unstable();
     events.dedup();
     let bodies = bodies(conn, &events)?;
-    Ok((owed, bodies))
+    Ok(Loaded { owed, bodies })
 }
 
 pub(crate) fn bodies(
