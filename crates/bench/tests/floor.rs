@@ -9,13 +9,14 @@ use hookline_bench::scenarios::{Scenario, Size, raw};
 /// A tenth of what is measured else.
 const SIZE: Size = Size(0.1);
 
-/// Half of the least of ten runs, so that only a real loss is below. These are of a build without
-/// optimizations, like every test: what counts is that they do not fall.
+/// Six tenths of the least of ten runs (0.182, 0.270, 0.202 and 0.341), so that only a real loss is
+/// below. These are of a build without optimizations, like every test: what counts is that they do
+/// not fall.
 const FLOORS: [(Scenario, Kind, f64); 4] = [
-    (Scenario::A, Kind::Distributed, 0.01),
-    (Scenario::B, Kind::Distributed, 0.01),
-    (Scenario::A, Kind::Embedded, 0.01),
-    (Scenario::B, Kind::Embedded, 0.01),
+    (Scenario::A, Kind::Distributed, 0.11),
+    (Scenario::B, Kind::Distributed, 0.16),
+    (Scenario::A, Kind::Embedded, 0.12),
+    (Scenario::B, Kind::Embedded, 0.20),
 ];
 
 /// One who is unlucky once may try again.
