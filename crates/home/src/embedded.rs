@@ -86,7 +86,7 @@ impl Publisher for Queues {
             let lease = goes_by_hand.then(|| now().after(LEASE));
             let id = queue.push_events(new, lease).await?;
             match goes_by_hand {
-                true => desk.hand([taken_first(events, id)]),
+                true => desk.hand([taken(events, id, 1)]),
                 false => desk.look_by(now()),
             }
             Ok(())
@@ -313,12 +313,12 @@ impl Source<OwedAttempt> for Queues {
     }
 }
 
-/// What was written as taken, for whoever takes it.
-fn taken_first(events: PublishedEvents, id: i64) -> Taken<PublishedEvents> {
+/// An entry of the queue that was taken so often, this time included.
+fn taken(events: PublishedEvents, id: i64, takes: i32) -> Taken<PublishedEvents> {
     Taken {
         message: events,
-        redelivered: false,
-        returns: 0,
+        redelivered: takes > 1,
+        returns: returns(takes),
         receipt: Receipt {
             session: 0,
             tag: id.unsigned_abs(),
@@ -328,20 +328,13 @@ fn taken_first(events: PublishedEvents, id: i64) -> Taken<PublishedEvents> {
 
 impl Queues {
     fn event(entry: QueuedEvents) -> Taken<PublishedEvents> {
-        Taken {
-            redelivered: entry.takes > 1,
-            returns: returns(entry.takes),
-            receipt: Receipt {
-                session: 0,
-                tag: entry.id.unsigned_abs(),
-            },
-            message: PublishedEvents {
-                body: entry.body.into(),
-                content_type: entry.content_type,
-                trace: entry.traceparent.as_deref().and_then(TraceParent::parse),
-                turn: entry.turn.map(Timestamp::from_unix_micros),
-            },
-        }
+        let events = PublishedEvents {
+            body: entry.body.into(),
+            content_type: entry.content_type,
+            trace: entry.traceparent.as_deref().and_then(TraceParent::parse),
+            turn: entry.turn.map(Timestamp::from_unix_micros),
+        };
+        taken(events, entry.id, entry.takes)
     }
 
     fn attempt(entry: TakenAttempt) -> Taken<OwedAttempt> {

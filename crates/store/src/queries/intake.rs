@@ -32,8 +32,6 @@ pub(crate) struct NewEvent<'a> {
     pub(crate) received_at: i64,
 }
 
-#[derive(Insertable)]
-#[diesel(table_name = deliveries, treat_none_as_default_value = false)]
 pub(crate) struct NewDelivery<'a> {
     pub(crate) id: Key,
     pub(crate) organization_id: &'a str,
@@ -182,9 +180,8 @@ pub(crate) fn create_test(
             activation: subscription.activation,
             state: DeliveryState::Pending { due: now },
         };
-        diesel::insert_into(deliveries::table)
-            .values(new_delivery(delivery, key, purpose, now))
-            .execute(conn)?;
+        let row = new_delivery(delivery, key, purpose, now);
+        bulk::insert_deliveries(conn, &[row], None)?;
         let mut stored = Change::default();
         stored.add(event.organization.as_str(), size_of(incoming));
         stored.write(conn, chance_of(&key))?;
