@@ -166,7 +166,7 @@ impl Source<PublishedEvents> for Queues {
                 Err(why) => rest_after(&why, &self.events).await,
             }
         }
-        Vec::new()
+        self.events.take(usize::MAX)
     }
 
     async fn ack(&self, taken: Vec<Taken<PublishedEvents>>) {
@@ -264,7 +264,7 @@ impl Source<OwedAttempt> for Queues {
                 Err(why) => rest_after(&why, &self.attempts).await,
             }
         }
-        Vec::new()
+        self.attempts.take(usize::MAX)
     }
 
     /// The row has moved on with the record of its attempt, and its entry with it.
