@@ -116,10 +116,16 @@ async fn dies_at(kind: Kind, part: Part, point: &str, repeats: Repeats) -> anyho
         .filter_map(|request| request.header("webhook-id").ok())
         .collect();
     ensure!(ids.len() == 2, "{} deliveries of two events", ids.len());
-    let expected = if repeats == Repeats::First { 5 } else { 4 };
+    let expected = match (repeats, kind, point) {
+        (Repeats::First, ..) => 5..=5,
+        // The dispatcher ends with ingest, and has had the attempt in hand since it was handed on:
+        // its request may have been made and not recorded.
+        (_, Kind::Embedded, "ingest::published" | "ingest::acked") => 4..=5,
+        (Repeats::None, ..) => 4..=4,
+    };
     ensure!(
-        received.len() == expected,
-        "{} requests instead of {expected}",
+        expected.contains(&received.len()),
+        "{} requests instead of {expected:?}",
         received.len()
     );
     home.end().await
