@@ -4,10 +4,14 @@
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
 use anyhow::{Context as _, ensure};
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
 use tokio::process::Command;
 
 use crate::home::Way;
 use crate::proxy::Proxy;
+use crate::waiting::until;
 
 /// The servers of a distributed home.
 pub struct Peers {
@@ -73,17 +77,28 @@ impl Peers {
         Ok(format!("{url}?heartbeat={seconds}"))
     }
 
-    /// Deletes a queue and all that is in it.
+    /// Deletes a queue and all that is in it, and keeps its name: nobody else may use or declare it
+    /// before the connection ends, which takes the name away.
     ///
     /// # Errors
-    /// When it cannot be done.
-    pub async fn delete_queue(&self, queue: &str) -> anyhow::Result<()> {
-        rabbitmqctl(&format!(
-            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{}\">>, queue, <<\"{queue}\">>)), \
-             rabbit_amqqueue:delete(Q, false, false, <<\"test\">>).",
-            self.name
-        ))
-        .await
+    /// When there is no connection, or when others are faster time after time.
+    pub async fn take_queue_away(&self, queue: &str) -> anyhow::Result<Connection> {
+        let connection = Connection::connect(&self.amqp, ConnectionProperties::default()).await?;
+        until(&format!("{queue} to be deleted"), async || {
+            // A refusal ends a channel.
+            let channel = connection.create_channel().await?;
+            channel
+                .queue_delete(queue.into(), QueueDeleteOptions::default())
+                .await?;
+            let exclusive = QueueDeclareOptions {
+                exclusive: true,
+                ..Default::default()
+            };
+            let declared = channel.queue_declare(queue.into(), exclusive, FieldTable::default());
+            Ok(declared.await.ok().map(drop))
+        })
+        .await?;
+        Ok(connection)
     }
 
     /// Takes everything away from the broker: queues, exchanges, messages.
