@@ -7,28 +7,29 @@ use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Owed, Standing};
 
+use crate::recorder::Result;
+
 /// From where on an attempt counts as early. Delays are whole seconds, and clocks differ a little.
 const EARLY: Duration = Duration::from_secs(1);
 
 /// What a message asks for, now.
 pub(crate) enum Task {
     Attempt(Box<Owed>),
-    /// Its delivery ends without an attempt.
-    End(DeliveryState),
-    /// It came early, or its taker may have died before handing on the attempt that follows.
-    HandOn(Scheduled),
-    /// Nothing: it was dealt with.
-    Drop,
+    /// No attempt, but this.
+    Settle(Result),
 }
+
+/// It was dealt with.
+const NOTHING: Task = Task::Settle(Result::Repeat(None));
 
 /// Of a delivery that is not `found` nothing is owed: the retention has forgotten it.
 pub(crate) fn decide(message: &Taken<OwedAttempt>, found: Option<Owed>, now: Timestamp) -> Task {
     let Some(found) = found else {
-        return Task::Drop;
+        return NOTHING;
     };
     let asked = message.message;
     let DeliveryState::Pending { due } = found.state else {
-        return Task::Drop;
+        return NOTHING;
     };
     let next = OwedAttempt {
         delivery: asked.delivery,
@@ -37,20 +38,19 @@ pub(crate) fn decide(message: &Taken<OwedAttempt>, found: Option<Owed>, now: Tim
         subscription: found.subscription,
     };
     let is_next = (next.generation, next.attempt) == (asked.generation, asked.attempt);
+    // It came early, or its taker may have died before handing on the attempt that follows.
+    let hand_on = || {
+        let delay = due.remaining(now);
+        Task::Settle(Result::Repeat(Some(Scheduled { owed: next, delay })))
+    };
     match found.standing {
-        Standing::Deleted => Task::End(DeliveryState::Cancelled { at: now }),
-        Standing::Inactive => Task::End(DeliveryState::Skipped { at: now }),
+        Standing::Deleted => Task::Settle(Result::Ended(DeliveryState::Cancelled { at: now })),
+        Standing::Inactive => Task::Settle(Result::Ended(DeliveryState::Skipped { at: now })),
         // A long delay ends early, for few bits of it count: the rest is waited for.
-        Standing::Active if is_next && due.remaining(now) >= EARLY => Task::HandOn(Scheduled {
-            owed: next,
-            delay: due.remaining(now),
-        }),
+        Standing::Active if is_next && due.remaining(now) >= EARLY => hand_on(),
         Standing::Active if is_next => Task::Attempt(Box::new(found)),
-        Standing::Active if message.redelivered => Task::HandOn(Scheduled {
-            owed: next,
-            delay: due.remaining(now),
-        }),
-        Standing::Active => Task::Drop,
+        Standing::Active if message.redelivered => hand_on(),
+        Standing::Active => NOTHING,
     }
 }
 
@@ -125,7 +125,7 @@ mod tests {
             Some(found(1, pending(90), Standing::Active)),
             now(),
         );
-        let Task::HandOn(next) = early else {
+        let Task::Settle(Result::Repeat(Some(next))) = early else {
             panic!("not delayed")
         };
         assert_eq!((next.owed.attempt, next.delay.as_secs()), (2, 90));
@@ -134,13 +134,14 @@ mod tests {
     #[test]
     fn a_redelivered_message_hands_on_what_the_store_says_is_owed_after_what_is_left_of_the_wait() {
         let owed = || Some(found(2, pending(3), Standing::Active));
-        let Task::HandOn(next) = decide(&message(2, true), owed(), now()) else {
+        let Task::Settle(Result::Repeat(Some(next))) = decide(&message(2, true), owed(), now())
+        else {
             panic!("not handed on")
         };
         assert_eq!((next.owed.attempt, next.delay.as_secs()), (3, 3));
         assert!(matches!(
             decide(&message(2, false), owed(), now()),
-            Task::Drop
+            Task::Settle(Result::Repeat(None))
         ));
     }
 
@@ -150,9 +151,12 @@ mod tests {
         let finished = Some(found(1, delivered, Standing::Active));
         assert!(matches!(
             decide(&message(1, true), finished, now()),
-            Task::Drop
+            Task::Settle(Result::Repeat(None))
         ));
-        assert!(matches!(decide(&message(1, true), None, now()), Task::Drop));
+        assert!(matches!(
+            decide(&message(1, true), None, now()),
+            Task::Settle(Result::Repeat(None))
+        ));
     }
 
     #[test]
@@ -162,7 +166,10 @@ mod tests {
             Some(found(0, pending(0), Standing::Inactive)),
             now(),
         );
-        assert!(matches!(skipped, Task::End(DeliveryState::Skipped { .. })));
+        assert!(matches!(
+            skipped,
+            Task::Settle(Result::Ended(DeliveryState::Skipped { .. }))
+        ));
         let cancelled = decide(
             &message(1, false),
             Some(found(0, pending(0), Standing::Deleted)),
@@ -170,7 +177,7 @@ mod tests {
         );
         assert!(matches!(
             cancelled,
-            Task::End(DeliveryState::Cancelled { .. })
+            Task::Settle(Result::Ended(DeliveryState::Cancelled { .. }))
         ));
     }
 }

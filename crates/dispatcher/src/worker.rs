@@ -3,6 +3,7 @@
 
 mod loading;
 mod making;
+mod putting_off;
 mod slot;
 
 use std::sync::Arc;
@@ -11,11 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use hookline_broker::contract::Taken;
-use hookline_core::delivery::{Origin, OwedAttempt};
+use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::EventKey;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::patience::Ended;
-use hookline_store::{Body, Loaded, StoreError};
+use hookline_store::{Body, Loaded};
 use moka::future::Cache;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -27,13 +28,14 @@ use crate::busy::{Busy, Engaged};
 use crate::caller::Caller;
 use crate::decision::{Task, decide};
 use crate::gauges::Gauges;
-use crate::lanes::{Excess, Lanes, Limits, Message};
+use crate::lanes::{Lanes, Limits, Message};
 use crate::origins::Origins;
 use crate::recorder::{Finished, Recorder, Result};
 use crate::trials::Trials;
 use crate::whereabouts::Whereabouts;
 
 use making::Unready;
+use putting_off::PuttingOff;
 use slot::{Over, Slot};
 
 pub(crate) use slot::Overs;
@@ -59,13 +61,8 @@ pub(crate) struct Worker {
     over: mpsc::UnboundedSender<Over>,
 }
 
-/// A message that left its lane.
-enum Turn {
-    /// Its request may start.
-    Start(Slot),
-    /// It has to wait elsewhere, for so long.
-    Park(Duration),
-}
+/// A message whose request may start.
+type Turn = (Engaged, Slot);
 
 impl Message for Engaged {
     fn attempt(&self) -> u32 {
@@ -112,17 +109,22 @@ impl Worker {
         let mut lanes = Lanes::new(Limits::from(&self.dispatcher.policy));
         let mut gauges = Gauges::new();
         let (come, mut all_back) = mpsc::unbounded_channel();
+        let mut putting_off = PuttingOff::new(
+            self.dispatcher.clone(),
+            self.recorder.clone(),
+            shutdown.clone(),
+        );
         let caller = Caller::new(&self.dispatcher, come);
         let source = Arc::clone(&self.dispatcher.attempts);
         // Kept from turn to turn: what is dropped half-way may have to be waited for.
         let mut taking: Option<Taking<'_>> = None;
         while !shutdown.is_cancelled() {
             let room = lanes.room().saturating_sub(trials.waiting());
-            if taking.is_none() && room > 0 {
+            if taking.is_none() && room > 0 && !putting_off.is_full() {
                 taking = Some(source.take(room.min(BATCH)).boxed());
             }
             let change = lanes.next_change().map(tokio::time::Instant::from_std);
-            let mut tried = Vec::new();
+            let (mut tried, mut tests) = (Vec::new(), Vec::new());
             let taken = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(over) = overs.0.recv() => {
@@ -136,6 +138,10 @@ impl Worker {
                 Some(waited) = waited.recv() => waited,
                 group = trials.group() => {
                     tried = group;
+                    Vec::new()
+                }
+                found = putting_off.proceed() => {
+                    tests = found;
                     Vec::new()
                 }
                 taken = or_never(&mut taking) => {
@@ -164,19 +170,22 @@ impl Worker {
                 let to = engaged.message.message.subscription;
                 lanes.push(to, kin, engaged, Instant::now());
             }
+            for test in tests {
+                self.put_first(&mut lanes, test).await;
+            }
             while !shutdown.is_cancelled() {
                 let turns = self.turns(&mut lanes);
+                putting_off.gather(lanes.take_excess());
                 gauges.show(lanes.totals());
                 if turns.is_empty() {
                     break;
                 }
-                for test in self.start(turns, &shutdown).await {
-                    self.put_first(&mut lanes, test).await;
-                }
+                self.start(turns, &shutdown).await;
             }
         }
-        let suspects = trials.end();
-        self.stop(lanes.drain(), suspects, taking).await;
+        let mut waiting = lanes.drain();
+        waiting.extend(putting_off.end().await);
+        self.stop(waiting, trials.end(), taking).await;
         self.in_flight.close();
         self.in_flight.wait().await;
     }
@@ -225,10 +234,10 @@ impl Worker {
         }
     }
 
-    /// Those that may start now, and what has to wait elsewhere.
-    fn turns(&self, lanes: &mut Lanes<Engaged>) -> Vec<(Engaged, Turn)> {
+    /// Those that may start now.
+    fn turns(&self, lanes: &mut Lanes<Engaged>) -> Vec<Turn> {
         let now = Instant::now();
-        let mut turns: Vec<(Engaged, Turn)> = std::iter::from_fn(|| lanes.next(now))
+        std::iter::from_fn(|| lanes.next(now))
             .take(BATCH)
             .map(|(ticket, engaged)| {
                 let (over, finish) = (self.over.clone(), None);
@@ -237,40 +246,31 @@ impl Worker {
                     ticket,
                     finish,
                 };
-                (engaged, Turn::Start(slot))
+                (engaged, slot)
             })
-            .collect();
-        let excess = lanes.take_excess().into_iter();
-        turns.extend(excess.map(|Excess { message, delay }| (message, Turn::Park(delay))));
-        turns
+            .collect()
     }
 
-    /// Starts what may start and puts off what may not; tests that were to be put off come back.
-    async fn start(
-        &mut self,
-        mut turns: Vec<(Engaged, Turn)>,
-        shutdown: &CancellationToken,
-    ) -> Vec<Engaged> {
+    async fn start(&mut self, mut turns: Vec<Turn>, shutdown: &CancellationToken) {
         // What came on a connection that has died is somebody else's turn by now, or comes again.
         turns.retain(|(engaged, _)| self.dispatcher.attempts.holds(&engaged.message));
         if turns.is_empty() {
-            return Vec::new();
+            return;
         }
         let Loaded { mut owed, bodies } = match self.load(&turns, shutdown).await {
             Ended::Done(loaded) => loaded,
             ended => {
                 let messages = turns.into_iter().map(|(engaged, _)| engaged).collect();
-                self.give_up(messages, ended).await;
-                return Vec::new();
+                return self.dispatcher.give_up(messages, ended).await;
             }
         };
         owed.values().for_each(|owed| self.whereabouts.learn(owed));
         let now = Timestamp::from(SystemTime::now());
-        let (mut attempts, mut tests) = (Vec::new(), Vec::new());
-        for (engaged, turn) in turns {
+        let mut attempts = Vec::new();
+        for (engaged, slot) in turns {
             let found = owed.remove(&engaged.message.message.delivery);
-            let result = match (decide(&engaged.message, found, now), turn) {
-                (Task::Attempt(owed), Turn::Start(slot)) => match self.ready(owed) {
+            let result = match decide(&engaged.message, found, now) {
+                Task::Attempt(owed) => match self.ready(owed) {
                     Ok(ready) => {
                         attempts.push((engaged, ready, slot));
                         continue;
@@ -281,36 +281,11 @@ impl Worker {
                         continue;
                     }
                 },
-                (Task::Attempt(owed), Turn::Park(_)) if owed.origin == Origin::Test => {
-                    tests.push(engaged);
-                    continue;
-                }
-                (Task::Attempt(_), Turn::Park(delay)) => Result::Parked(delay),
-                (Task::End(end), _) => Result::Ended(end),
-                (Task::HandOn(next), _) => Result::Repeat(Some(next)),
-                (Task::Drop, _) => Result::Repeat(None),
+                Task::Settle(result) => result,
             };
             self.recorder.send(Finished { engaged, result }).await;
         }
         self.attempt_all(attempts, bodies, shutdown).await;
-        tests
-    }
-
-    /// Puts messages back when the process stops; what the store holds of them and cannot be read
-    /// ends as a dead letter.
-    async fn give_up<T>(&self, messages: Vec<Engaged>, ended: Ended<T, StoreError>) {
-        let Ended::Failed(why) = ended else {
-            let messages = messages
-                .into_iter()
-                .map(|engaged| engaged.message)
-                .collect();
-            return self.dispatcher.attempts.put_back(messages).await;
-        };
-        for engaged in messages {
-            self.dispatcher
-                .bury(engaged.message, &why.to_string())
-                .await;
-        }
     }
 }
 

@@ -467,7 +467,7 @@ impl Store {
     pub async fn owed_with_bodies(
         &self,
         ids: Vec<DeliveryId>,
-        wants_body: impl Fn(DeliveryId, &Owed) -> bool + Send + 'static,
+        wants_body: impl Fn(&Owed) -> bool + Send + 'static,
     ) -> Result<Loaded, StoreError> {
         run!(self, read, |conn, q| q::progress::load_with_bodies(
             conn, &ids, wants_body

@@ -1,5 +1,6 @@
-//! `make soak`: fairness for minutes, with the figures. `soak [ON] [SECONDS] [BACKLOG]`, where ON
-//! is `distributed`, `two` (dispatchers), `embedded` or `all`.
+//! `make soak`: fairness for minutes, with the figures. `soak [ON] [SECONDS] [BACKLOG] [BESIDE]`,
+//! where ON is `distributed`, `two` (dispatchers), `embedded` or `all`, and BESIDE is `three`,
+//! `fifty`, `backlog` or `all`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -14,6 +15,18 @@ fn main() -> anyhow::Result<ExitCode> {
     let duration = arguments.next().unwrap_or_else(|| "180s".to_owned());
     let duration = Duration::from_secs(duration.trim_end_matches('s').parse()?);
     let backlog: u64 = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
+    let beside = arguments.next().unwrap_or_else(|| "all".to_owned());
+    let scenes = match &*beside {
+        "three" => vec![Bad::ThreeOfTen],
+        "fifty" => vec![Bad::FiftyBehindOneHost],
+        "backlog" => vec![Bad::Backlog(backlog)],
+        "all" => vec![
+            Bad::ThreeOfTen,
+            Bad::FiftyBehindOneHost,
+            Bad::Backlog(backlog),
+        ],
+        other => bail!("no such scene: {other}; there are three, fifty, backlog and all"),
+    };
     let casts: &[(Kind, usize)] = match &*on {
         "distributed" => &[(Kind::Distributed, 1)],
         "two" => &[(Kind::Distributed, 2)],
@@ -32,11 +45,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .build()?;
     let mut passed = true;
     for &(kind, dispatchers) in casts {
-        for bad in [
-            Bad::ThreeOfTen,
-            Bad::FiftyBehindOneHost,
-            Bad::Backlog(backlog),
-        ] {
+        for &bad in &scenes {
             if bad == Bad::Backlog(0) {
                 continue;
             }

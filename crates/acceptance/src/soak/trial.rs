@@ -223,6 +223,15 @@ impl Trial {
             said(lost == 0)
         );
         passed &= lost == 0;
+        if self.bad == Bad::FiftyBehindOneHost {
+            // What a fan-out of fifty costs, whether they hang or not.
+            let shorter = Trial {
+                duration: self.duration.min(WELL),
+                ..*self
+            };
+            let (well, _) = shorter.steadily(&publishers, &street, 200_000_000).await?;
+            println!("  with them, well {well}");
+        }
         Ok(Verdict {
             without,
             with,
@@ -322,6 +331,9 @@ impl Trial {
 }
 
 const WARM: Duration = Duration::from_secs(3);
+
+/// For how long the fifty are watched when they are well.
+const WELL: Duration = Duration::from_secs(60);
 
 /// Numbers of the fifty, beside those of the ten.
 const FIRST_OF_FIFTY: usize = 1_000;

@@ -176,7 +176,9 @@ async fn a_frozen_dispatcher_holds_up_nothing_and_comes_back_by_itself(
     home.wait_ready().await?;
     println!("and was back {:?} after it went on", thawed.elapsed());
     let repeated = receiver.received().len() - (EVENTS + 1);
-    ensure!(repeated <= SLOTS, "{repeated} requests were made twice");
+    // What was under way, and what had been answered and was not recorded yet; not the half of all
+    // events that waited in it.
+    ensure!(repeated <= 4 * SLOTS, "{repeated} requests were made twice");
     home.end().await
 }
 

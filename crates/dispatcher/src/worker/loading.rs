@@ -1,8 +1,7 @@
 //! What the store is asked: what deliveries are owed, bodies, which deliveries of one event share,
 //! and where the subscriptions point that nobody here has heard of.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 
 use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
 use hookline_runtime::patience::{Ended, keep_on};
@@ -48,27 +47,20 @@ impl Worker {
             .collect()
     }
 
-    /// What the store knows of these deliveries, and of those that may start the bodies that are not
-    /// at hand here.
+    /// What the store knows of these deliveries, and the bodies that are not at hand here.
     pub(super) async fn load(
         &self,
-        turns: &[(Engaged, Turn)],
+        turns: &[Turn],
         shutdown: &CancellationToken,
     ) -> Ended<Loaded, StoreError> {
-        let id_of = |engaged: &Engaged| engaged.message.message.delivery;
-        let ids: Vec<DeliveryId> = turns.iter().map(|(engaged, _)| id_of(engaged)).collect();
-        let starting: Arc<HashSet<DeliveryId>> = turns
+        let ids: Vec<DeliveryId> = turns
             .iter()
-            .filter(|(_, turn)| matches!(turn, Turn::Start(_)))
-            .map(|(engaged, _)| id_of(engaged))
-            .collect::<HashSet<_>>()
-            .into();
+            .map(|(engaged, _)| engaged.message.message.delivery)
+            .collect();
         let store = &self.dispatcher.store;
         let loaded = keep_on(shutdown, "load deliveries", unavailable, || {
-            let (starting, known) = (Arc::clone(&starting), self.bodies.clone());
-            store.owed_with_bodies(ids.clone(), move |id, owed| {
-                starting.contains(&id) && !known.contains_key(&owed.event)
-            })
+            let known = self.bodies.clone();
+            store.owed_with_bodies(ids.clone(), move |owed| !known.contains_key(&owed.event))
         });
         let loaded = loaded.await;
         if let Ended::Done(loaded) = &loaded {

@@ -87,7 +87,7 @@ impl Worker {
             Ended::Done(bodies) => bodies,
             ended => {
                 let messages = attempts.into_iter().map(|(engaged, ..)| engaged).collect();
-                return self.give_up(messages, ended).await;
+                return self.dispatcher.give_up(messages, ended).await;
             }
         };
         for (engaged, ready, mut slot) in attempts {

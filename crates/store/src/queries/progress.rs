@@ -140,11 +140,11 @@ impl TryFrom<OwedRow> for Owed {
 pub(crate) fn load_with_bodies(
     conn: &mut Conn,
     ids: &[DeliveryId],
-    wants_body: impl Fn(DeliveryId, &Owed) -> bool,
+    wants_body: impl Fn(&Owed) -> bool,
 ) -> Result<Loaded, StoreError> {
     let owed = load(conn, ids)?;
-    let wanted = owed.iter().filter(|(id, owed)| wants_body(**id, owed));
-    let mut events: Vec<EventKey> = wanted.map(|(_, owed)| owed.event).collect();
+    let wanted = owed.values().filter(|owed| wants_body(owed));
+    let mut events: Vec<EventKey> = wanted.map(|owed| owed.event).collect();
     events.sort_unstable();
     events.dedup();
     let bodies = bodies(conn, &events)?;

@@ -1,0 +1,154 @@
+//! What is put off, gathered for a moment.
+//!
+//! Nobody waits for it, and every statement and every flush of a disk that is made for it is paid
+//! for by those who are waited for; and so is a heap of messages in front of theirs. So it leaves
+//! little by little, some at once, and beside the requests. Only a flood leaves as it comes: behind
+//! it in the queue are messages of others.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use hookline_core::delivery::Origin;
+use hookline_core::ids::DeliveryId;
+use hookline_core::timestamp::Timestamp;
+use hookline_runtime::patience::{Ended, keep_on};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::BATCH;
+use crate::Dispatcher;
+use crate::busy::Engaged;
+use crate::decision::{Task, decide};
+use crate::lanes::Excess;
+use crate::recorder::{Finished, Recorder, Result, unavailable};
+
+/// How long it is from when some leave, or the first comes, until the next leave.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many leave together, unless a quarter of all are more.
+const FEW: usize = 8;
+
+/// So many are a flood.
+const MANY: usize = 128;
+
+/// What is put off and what that takes.
+pub(super) struct PuttingOff {
+    clerk: Clerk,
+    gathered: Vec<Excess<Engaged>>,
+    /// When the first of them came, or some have left.
+    since: Instant,
+    leaving: Option<JoinHandle<Vec<Engaged>>>,
+}
+
+#[derive(Clone)]
+struct Clerk {
+    dispatcher: Dispatcher,
+    recorder: Recorder,
+    shutdown: CancellationToken,
+}
+
+impl PuttingOff {
+    /// Nothing is put off yet.
+    pub(super) fn new(
+        dispatcher: Dispatcher,
+        recorder: Recorder,
+        shutdown: CancellationToken,
+    ) -> Self {
+        Self {
+            clerk: Clerk {
+                dispatcher,
+                recorder,
+                shutdown,
+            },
+            gathered: Vec::new(),
+            since: Instant::now(),
+            leaving: None,
+        }
+    }
+
+    /// To be put off soon.
+    pub(super) fn gather(&mut self, excess: Vec<Excess<Engaged>>) {
+        if self.gathered.is_empty() {
+            self.since = Instant::now();
+        }
+        self.gathered.extend(excess);
+    }
+
+    /// Whether it gathers faster than it leaves.
+    pub(super) fn is_full(&self) -> bool {
+        self.gathered.len() >= BATCH
+    }
+
+    /// Lets go what is due to leave, and returns the tests that were among it: they are not put
+    /// off. Waits while there is nothing; may be dropped half-way and called again.
+    pub(super) async fn proceed(&mut self) -> Vec<Engaged> {
+        loop {
+            if let Some(leaving) = &mut self.leaving {
+                let tests = leaving.await;
+                self.leaving = None;
+                return tests.unwrap_or_default();
+            }
+            let count = self.gathered.len();
+            let some = match count {
+                0 => std::future::pending().await,
+                MANY.. => count,
+                _ => {
+                    tokio::time::sleep_until((self.since + PAUSE).into()).await;
+                    count.min(FEW.max(count / 4))
+                }
+            };
+            let some = self.gathered.drain(..some).collect();
+            self.since = Instant::now();
+            self.leaving = Some(tokio::spawn(self.clerk.clone().put_off(some)));
+        }
+    }
+
+    /// What has not left, for the end.
+    pub(super) async fn end(mut self) -> Vec<Engaged> {
+        let gathered = self.gathered.drain(..).map(|excess| excess.message);
+        let mut rest: Vec<Engaged> = gathered.collect();
+        if let Some(leaving) = self.leaving {
+            rest.extend(leaving.await.unwrap_or_default());
+        }
+        rest
+    }
+}
+
+impl Clerk {
+    /// Asks the store what has become of them, and puts off what is still owed.
+    async fn put_off(self, mut excess: Vec<Excess<Engaged>>) -> Vec<Engaged> {
+        // What came on a connection that has died is somebody else's by now, or comes again.
+        excess.retain(|one| self.dispatcher.attempts.holds(&one.message.message));
+        let ids: Vec<DeliveryId> = excess
+            .iter()
+            .map(|one| one.message.message.message.delivery)
+            .collect();
+        let store = &self.dispatcher.store;
+        let loaded = keep_on(&self.shutdown, "load deliveries", unavailable, || {
+            store.owed(ids.clone())
+        });
+        let mut owed = match loaded.await {
+            Ended::Done(owed) => owed,
+            ended => {
+                let messages = excess.into_iter().map(|one| one.message).collect();
+                self.dispatcher.give_up(messages, ended).await;
+                return Vec::new();
+            }
+        };
+        let now = Timestamp::from(SystemTime::now());
+        let mut tests = Vec::new();
+        for Excess { message, delay } in excess {
+            let engaged = message;
+            let found = owed.remove(&engaged.message.message.delivery);
+            let result = match decide(&engaged.message, found, now) {
+                Task::Attempt(owed) if owed.origin == Origin::Test => {
+                    tests.push(engaged);
+                    continue;
+                }
+                Task::Attempt(_) => Result::Parked(delay),
+                Task::Settle(result) => result,
+            };
+            self.recorder.send(Finished { engaged, result }).await;
+        }
+        tests
+    }
+}
