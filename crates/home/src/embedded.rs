@@ -7,7 +7,7 @@ mod desk;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use hookline_broker::contract::{
@@ -15,6 +15,7 @@ use hookline_broker::contract::{
     Taken,
 };
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::DeliveryId;
 use hookline_core::operations::WebhookDisabled;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
@@ -22,16 +23,13 @@ use hookline_store::{
     EmbeddedQueue, LEASE, NewEvents, QueuedEvents, Store, StoreError, TakenAttempt,
 };
 
-use self::desk::Desk;
+use self::desk::{Desk, Look};
 
 /// How many bytes of events go from hand to hand; what is more is taken from the queue.
 const EVENTS_ROOM: usize = 8 * 1024 * 1024;
 
 /// How many attempts do.
 const ATTEMPTS_ROOM: usize = 65_536;
-
-/// How long a source waits when the store fails.
-const REST: Duration = Duration::from_secs(1);
 
 /// A folder that this process alone delivers from.
 pub struct Embedded {
@@ -144,58 +142,32 @@ impl Publisher for Queues {
 #[async_trait]
 impl Source<PublishedEvents> for Queues {
     async fn take(&self, max: usize) -> Vec<Taken<PublishedEvents>> {
-        while !self.events.is_stopped() {
-            if !self.events.is_time_to_look() {
-                match self.events.take(max) {
-                    taken if taken.is_empty() => self.events.nap().await,
-                    taken => return taken,
-                }
-                continue;
+        let queue = &self.queue;
+        let look = || async move {
+            let found = queue.take_events(max, now(), now().after(LEASE)).await?;
+            if found.is_empty() {
+                return Ok(Look::Nothing(queue.next_events().await?));
             }
-            match self.queue.take_events(max, now(), now().after(LEASE)).await {
-                Ok(taken) if taken.is_empty() => match self.queue.next_events().await {
-                    Ok(Some(next)) => self.events.look_by(next),
-                    Ok(None) => {}
-                    Err(why) => rest_after(&why, &self.events).await,
-                },
-                Ok(taken) => {
-                    // There may be more, for another taker, too.
-                    self.events.look_by(now());
-                    return taken.into_iter().map(Self::event).collect();
-                }
-                Err(why) => rest_after(&why, &self.events).await,
-            }
-        }
-        self.events.take(usize::MAX)
+            Ok(Look::Found(found.into_iter().map(Self::event).collect()))
+        };
+        self.events.take_or_look(max, look).await
     }
 
     async fn ack(&self, taken: Vec<Taken<PublishedEvents>>) {
-        let ids = taken
-            .iter()
-            .map(|message| entry_of(message.receipt))
-            .collect();
-        if let Err(why) = self.queue.ack_events(ids).await {
+        if let Err(why) = self.queue.ack_events(entries_of(&taken)).await {
             tracing::warn!(error = %why, "could not ack events; they come again");
         }
     }
 
     async fn release(&self, taken: Vec<Taken<PublishedEvents>>) {
-        let ids = taken
-            .iter()
-            .map(|message| entry_of(message.receipt))
-            .collect();
-        if let Err(why) = self.queue.release_events(ids).await {
+        if let Err(why) = self.queue.release_events(entries_of(&taken)).await {
             tracing::warn!(error = %why, "could not release events; they come again later");
         }
         self.events.look_by(now());
     }
 
     async fn put_back(&self, taken: Vec<Taken<PublishedEvents>>) {
-        let ids = taken
-            .iter()
-            .map(|message| entry_of(message.receipt))
-            .collect();
-        if let Err(why) = self.queue.put_back_events(ids).await {
+        if let Err(why) = self.queue.put_back_events(entries_of(&taken)).await {
             tracing::warn!(error = %why, "could not put events back; they come again later");
         }
         self.events.look_by(now());
@@ -242,51 +214,29 @@ impl EventSource for Queues {
 #[async_trait]
 impl Source<OwedAttempt> for Queues {
     async fn take(&self, max: usize) -> Vec<Taken<OwedAttempt>> {
-        while !self.attempts.is_stopped() {
-            if !self.attempts.is_time_to_look() {
-                match self.attempts.take(max) {
-                    taken if taken.is_empty() => self.attempts.nap().await,
-                    taken => return taken,
-                }
-                continue;
+        let queue = &self.queue;
+        let look = || async move {
+            let found = queue.take_attempts(max, now(), now().after(LEASE)).await?;
+            if found.is_empty() {
+                return Ok(Look::Nothing(queue.next_due().await?));
             }
-            let (now, lease) = (now(), now().after(LEASE));
-            match self.queue.take_attempts(max, now, lease).await {
-                Ok(taken) if taken.is_empty() => match self.queue.next_due().await {
-                    Ok(Some(due)) => self.attempts.look_by(due),
-                    Ok(None) => {}
-                    Err(why) => rest_after(&why, &self.attempts).await,
-                },
-                Ok(taken) => {
-                    self.attempts.look_by(now);
-                    return taken.into_iter().map(Self::attempt).collect();
-                }
-                Err(why) => rest_after(&why, &self.attempts).await,
-            }
-        }
-        self.attempts.take(usize::MAX)
+            Ok(Look::Found(found.into_iter().map(Self::attempt).collect()))
+        };
+        self.attempts.take_or_look(max, look).await
     }
 
     /// The row has moved on with the record of its attempt, and its entry with it.
     async fn ack(&self, _: Vec<Taken<OwedAttempt>>) {}
 
     async fn release(&self, taken: Vec<Taken<OwedAttempt>>) {
-        let ids = taken
-            .iter()
-            .map(|message| message.message.delivery)
-            .collect();
-        if let Err(why) = self.queue.release_attempts(ids).await {
+        if let Err(why) = self.queue.release_attempts(deliveries_of(&taken)).await {
             tracing::warn!(error = %why, "could not release attempts; they come again later");
         }
         self.attempts.look_by(now());
     }
 
     async fn put_back(&self, taken: Vec<Taken<OwedAttempt>>) {
-        let ids = taken
-            .iter()
-            .map(|message| message.message.delivery)
-            .collect();
-        if let Err(why) = self.queue.put_back_attempts(ids).await {
+        if let Err(why) = self.queue.put_back_attempts(deliveries_of(&taken)).await {
             tracing::warn!(error = %why, "could not put attempts back; they come again later");
         }
         self.attempts.look_by(now());
@@ -347,6 +297,14 @@ impl Queues {
     }
 }
 
+fn entries_of(taken: &[Taken<PublishedEvents>]) -> Vec<i64> {
+    taken.iter().map(|one| entry_of(one.receipt)).collect()
+}
+
+fn deliveries_of(taken: &[Taken<OwedAttempt>]) -> Vec<DeliveryId> {
+    taken.iter().map(|one| one.message.delivery).collect()
+}
+
 fn entry_of(receipt: Receipt) -> i64 {
     receipt.tag.cast_signed()
 }
@@ -362,10 +320,4 @@ fn now() -> Timestamp {
 
 fn unavailable(why: StoreError) -> QueueError {
     QueueError::Unavailable(why.to_string())
-}
-
-async fn rest_after<M>(why: &StoreError, desk: &Desk<M>) {
-    tracing::warn!(error = %why, "could not take from the embedded queue, trying again");
-    tokio::time::sleep(REST).await;
-    desk.look_by(now());
 }

@@ -12,12 +12,23 @@ use std::time::{Duration, SystemTime};
 
 use hookline_broker::contract::Taken;
 use hookline_core::timestamp::Timestamp;
+use hookline_store::StoreError;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How long nobody looks into the queue at most: another process may have put something there.
 const NAP: Duration = Duration::from_secs(5);
+
+/// How long a source waits when the store fails.
+const REST: Duration = Duration::from_secs(1);
+
+/// What is in the queue.
+pub(super) enum Look<M> {
+    Found(Vec<Taken<M>>),
+    /// Nothing that is due; and when something will be.
+    Nothing(Option<Timestamp>),
+}
 
 pub(super) struct Desk<M> {
     pile: Mutex<Pile<M>>,
@@ -80,9 +91,41 @@ impl<M> Desk<M> {
         self.news.notify_one();
     }
 
+    /// What lies here or is found by a look into the queue, as soon as there is anything; once
+    /// nothing is wanted any more, the rest of what lies here.
+    pub(super) async fn take_or_look<F>(&self, max: usize, look: impl Fn() -> F) -> Vec<Taken<M>>
+    where
+        F: Future<Output = Result<Look<M>, StoreError>>,
+    {
+        while !self.is_stopped() {
+            if !self.is_time_to_look() {
+                match self.take(max) {
+                    taken if taken.is_empty() => self.nap().await,
+                    taken => return taken,
+                }
+                continue;
+            }
+            match look().await {
+                Ok(Look::Found(taken)) => {
+                    // There may be more, for another taker, too.
+                    self.look_by(now());
+                    return taken;
+                }
+                Ok(Look::Nothing(Some(next))) => self.look_by(next),
+                Ok(Look::Nothing(None)) => {}
+                Err(why) => {
+                    tracing::warn!(error = %why, "could not take from the embedded queue, trying again");
+                    tokio::time::sleep(REST).await;
+                    self.look_by(now());
+                }
+            }
+        }
+        self.take(usize::MAX)
+    }
+
     /// Whether it is time to look into the queue; if so, who asks does it. Where there is something
     /// here, too, each comes in its turn.
-    pub(super) fn is_time_to_look(&self) -> bool {
+    fn is_time_to_look(&self) -> bool {
         let mut pile = self.pile();
         let now = now();
         if pile.look_at > now {
@@ -98,7 +141,7 @@ impl<M> Desk<M> {
     }
 
     /// What was handed over, oldest first.
-    pub(super) fn take(&self, max: usize) -> Vec<Taken<M>> {
+    fn take(&self, max: usize) -> Vec<Taken<M>> {
         let mut pile = self.pile();
         let count = max.min(pile.handed.len());
         let taken: Vec<Taken<M>> = pile.handed.drain(..count).collect();
@@ -117,7 +160,7 @@ impl<M> Desk<M> {
     }
 
     /// Waits until there is news, it is time to look, or nothing is wanted any more.
-    pub(super) async fn nap(&self) {
+    async fn nap(&self) {
         let rest = self.pile().look_at.remaining(now());
         tokio::select! {
             _ = timeout(rest.min(NAP), self.news.notified()) => {}
@@ -129,7 +172,7 @@ impl<M> Desk<M> {
         self.stopped.cancel();
     }
 
-    pub(super) fn is_stopped(&self) -> bool {
+    fn is_stopped(&self) -> bool {
         self.stopped.is_cancelled()
     }
 
