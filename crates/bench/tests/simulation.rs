@@ -29,7 +29,6 @@ fn scene(load: Load, order: Order) -> Scene {
         order,
         load,
         hanging: 25,
-        looked_at: 5_000,
         published_for: seconds(PUBLISHED.end),
         ill: seconds(ILL.start)..seconds(ILL.end),
         seed: 7,

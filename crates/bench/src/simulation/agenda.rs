@@ -68,17 +68,6 @@ impl Agenda {
     pub(super) fn take(&mut self, at: u32) -> Vec<Event> {
         self.0.remove(&at).unwrap_or_default()
     }
-
-    /// What comes back after then, the next first.
-    pub(super) fn resting(&self, now: u32) -> impl Iterator<Item = Owed> {
-        let later = self.0.range(now + 1..);
-        later.flat_map(|(_, events)| events).filter_map(|event| {
-            let Event::Back(owed) = event else {
-                return None;
-            };
-            Some(*owed)
-        })
-    }
 }
 
 /// For how many milliseconds the broker delays what is to be delayed for so long: whole seconds,

@@ -18,9 +18,6 @@ pub(super) const ILL: std::ops::Range<usize> = 10..60;
 
 pub(super) const SLOTS: usize = 256;
 
-/// How many of the deliveries that are due next the store looks at to call some back.
-const LOOKED_AT: usize = 5_000;
-
 /// The bad ones want 1.4 times the slots that there are.
 const LOAD: Load = Load {
     healthy: 12.0,
@@ -80,11 +77,6 @@ fn same_load_for_each(out: &Path) -> anyhow::Result<String> {
         ..scene(MANY, LOAD)
     };
     table.add("1000, 2,000 hang at once", MANY, &played(&outage)?);
-    let unlimited = Scene {
-        looked_at: usize::MAX,
-        ..scene(100, LOAD)
-    };
-    table.add("100, looks at all", 100, &played(&unlimited)?);
     Ok(table.to_string())
 }
 
@@ -136,7 +128,6 @@ fn scene(dispatchers: usize, load: Load) -> Scene {
         order: Order::Lanes,
         load,
         hanging: 200,
-        looked_at: LOOKED_AT,
         published_for: seconds(PUBLISHED),
         ill: seconds(ILL.start)..seconds(ILL.end),
         seed: 1,

@@ -30,9 +30,6 @@ pub struct Scene {
     pub order: Order,
     /// What is published.
     pub load: Load,
-    /// How many messages in delays, those that are due next, the store looks at to call some of one
-    /// subscription back.
-    pub looked_at: usize,
     /// For how long it is published.
     pub published_for: Duration,
     /// How many endpoints, each of its own, share what goes to hanging ones; 2,000 at most.

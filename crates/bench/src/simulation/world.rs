@@ -5,7 +5,7 @@
 
 mod store;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use hookline_core::retry::RetrySchedule;
@@ -52,6 +52,8 @@ pub(super) struct World<'a> {
     /// Those at which something has happened.
     touched: Vec<usize>,
     deliveries: Vec<Delivery>,
+    /// What each endpoint's first attempts are that were put off, by when they are due.
+    resting: HashMap<u16, BTreeMap<(u32, u32), Owed>>,
     tally: Tally,
 }
 
@@ -76,6 +78,7 @@ impl<'a> World<'a> {
             looks: vec![None; count],
             touched: Vec::new(),
             deliveries: Vec::new(),
+            resting: HashMap::new(),
             tally: Tally::new(count),
         }
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use hookline_core::master_key::MasterKeys;
 
-use super::{Home, Store};
+use super::{Home, Store, run};
 use crate::credentials::{Credentials, SealedCredentials};
 use crate::error::StoreError;
-use crate::facade::{postgres, sqlite};
 use crate::records::{MasterKeyProof, Resealed};
 use crate::sealed::{Keyring, Place, Unopened};
+use crate::{postgres, sqlite};
 
 /// Why master keys do not unlock a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -293,11 +293,8 @@ pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>,
     Ok(due.map(|due| due.id))
 }
 
-/// How many of the deliveries that are due next are looked at to find those of one subscription.
-const LOOKED_AT: i64 = 5_000;
-
 /// See `queries::progress`. What somebody else has in hand is left to him. Who is due is pending;
-/// the index is of those.
+/// the index is of those that were never attempted.
 pub(crate) fn call_back(
     conn: &mut Conn,
     subscription: SubscriptionId,
@@ -305,23 +302,18 @@ pub(crate) fn call_back(
     now: Timestamp,
 ) -> Result<Vec<OwedAttempt>, StoreError> {
     let found: Vec<NextAttempt> = diesel::sql_query(
-        "WITH next AS (
-             SELECT id, subscription_id, attempts, generation FROM deliveries
-              WHERE due IS NOT NULL AND coalesce(republish_after, due) > $1
-              ORDER BY coalesce(republish_after, due) LIMIT $2
-         ), locked AS (
-             SELECT d.id FROM deliveries d
-              WHERE d.id IN (SELECT id FROM next
-                              WHERE subscription_id = $3 AND attempts = 0 AND generation = 0 LIMIT $4)
-                AND d.state = 'pending' AND d.attempts = 0 AND d.due > $1
-              ORDER BY d.id FOR NO KEY UPDATE SKIP LOCKED
+        "WITH locked AS (
+             SELECT id FROM deliveries
+              WHERE subscription_id = $2 AND due IS NOT NULL AND due > $1
+                AND attempts = 0 AND generation = 0
+              ORDER BY due LIMIT $3
+                FOR NO KEY UPDATE SKIP LOCKED
          )
          UPDATE deliveries d SET due = $1, republish_after = NULL
            FROM locked l WHERE d.id = l.id
          RETURNING d.id, d.generation, d.attempts, d.subscription_id",
     )
     .bind::<BigInt, _>(now.unix_micros())
-    .bind::<BigInt, _>(LOOKED_AT)
     .bind::<BigInt, _>(subscription.0)
     .bind::<BigInt, _>(i64::from(count))
     .load(conn)?;

@@ -245,9 +245,6 @@ pub(crate) fn drop_attempts_before(conn: &mut Conn, day: i64) -> Result<(), Stor
     Ok(())
 }
 
-/// How many of the deliveries that are due next are looked at to find those of one subscription.
-const LOOKED_AT: i64 = 5_000;
-
 /// See `queries::progress`. What is in somebody's hands has a lease and is due already.
 pub(crate) fn call_back(
     conn: &mut Conn,
@@ -257,17 +254,13 @@ pub(crate) fn call_back(
 ) -> Result<Vec<OwedAttempt>, StoreError> {
     let found: Vec<NextAttempt> = diesel::sql_query(
         "UPDATE deliveries SET due = ?, visible_at = NULL
-          WHERE id IN (SELECT id FROM (
-                           SELECT id, subscription_id, attempts, generation, due FROM deliveries
-                            WHERE state = 'pending' AND coalesce(visible_at, due) > ?
-                            ORDER BY coalesce(visible_at, due) LIMIT ?)
-                        WHERE subscription_id = ? AND attempts = 0 AND generation = 0 AND due > ?
-                        LIMIT ?)
+          WHERE id IN (SELECT id FROM deliveries
+                        WHERE subscription_id = ? AND due IS NOT NULL AND due > ?
+                          AND attempts = 0 AND generation = 0
+                        ORDER BY due LIMIT ?)
          RETURNING id, generation, attempts, subscription_id",
     )
     .bind::<BigInt, _>(now.unix_micros())
-    .bind::<BigInt, _>(now.unix_micros())
-    .bind::<BigInt, _>(LOOKED_AT)
     .bind::<BigInt, _>(subscription.0)
     .bind::<BigInt, _>(now.unix_micros())
     .bind::<BigInt, _>(i64::from(count))

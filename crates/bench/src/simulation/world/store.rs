@@ -100,7 +100,12 @@ impl World<'_> {
                 self.back_in(owed, Duration::from_millis(early.into()));
             }
             Some(_) => {
-                self.deliveries[owed.delivery as usize].due = self.now + millis(delay);
+                let due = self.now + millis(delay);
+                self.deliveries[owed.delivery as usize].due = due;
+                if owed.attempt == 1 {
+                    let rest = self.resting.entry(owed.endpoint).or_default();
+                    rest.insert((due, owed.delivery), owed);
+                }
                 self.tally.put_off(dispatcher);
                 self.back_in(owed, delay);
             }
@@ -119,13 +124,22 @@ impl World<'_> {
         subscription: SubscriptionId,
         count: u32,
     ) {
-        let resting = self.agenda.resting(self.now).take(self.scene.looked_at);
-        let of_it = resting.filter(|owed| owed.subscription() == subscription && owed.attempt == 1);
-        let due = of_it.filter(|owed| {
-            let early = self.early(*owed);
-            early.is_some_and(|early| early > 0)
-        });
-        let found: Vec<Owed> = due.take(count as usize).collect();
+        let mut found = Vec::new();
+        if let Ok(endpoint) = u16::try_from(subscription.0)
+            && let Some(mut resting) = self.resting.remove(&endpoint)
+        {
+            // What is due by now comes by itself, or has come.
+            resting = resting.split_off(&(self.now + 1, 0));
+            while found.len() < count as usize
+                && let Some((_, owed)) = resting.pop_first()
+            {
+                // What was put off again since stands there once more.
+                if self.early(owed).is_some_and(|early| early > 0) {
+                    found.push(owed);
+                }
+            }
+            self.resting.insert(endpoint, resting);
+        }
         self.tally.called_back(found.len());
         if found.is_empty() {
             let now = self.instant();

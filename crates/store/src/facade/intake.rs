@@ -1,0 +1,71 @@
+//! Events, for whoever takes them in.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::{OrganizationId, SubscriptionId};
+use hookline_core::timestamp::Timestamp;
+
+use super::{Home, Store, run};
+use crate::error::StoreError;
+use crate::fanout_index::FanoutIndex;
+use crate::records::{Given, IncomingEvent};
+use crate::sqlite::queue::LEASE;
+use crate::{postgres, sqlite};
+
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "all fail alike: the store is unavailable, or refuses"
+)]
+impl Store {
+    /// Makes a test event and its delivery to one subscription; none when there is no such one in
+    /// the event's organization.
+    pub async fn create_test(
+        &self,
+        id: SubscriptionId,
+        event: IncomingEvent,
+        now: Timestamp,
+    ) -> Result<Option<OwedAttempt>, StoreError> {
+        run!(self, write, |conn, q| q::intake::create_test(
+            conn, id, &event, now
+        ))
+    }
+
+    /// Takes events in and fans them out, in one transaction.
+    pub async fn take_in(
+        &self,
+        index: &FanoutIndex,
+        events: Arc<[IncomingEvent]>,
+        now: Timestamp,
+    ) -> Result<Given, StoreError> {
+        let index = index.clone();
+        match &self.home {
+            Home::Postgres(home) => {
+                home.run(move |conn| {
+                    postgres::queries::intake::take_in(conn, &index, &events, now, None)
+                })
+                .await
+            }
+            Home::Sqlite(home) => {
+                let asked = home.clone();
+                let lease = self.hands_on.then(|| now.after(LEASE));
+                home.write(move |conn| {
+                    index.believe(asked.failures());
+                    sqlite::queries::intake::take_in(conn, &index, &events, now, lease)
+                })
+                .await
+            }
+        }
+    }
+
+    /// How many bytes of events are kept of an organization.
+    pub async fn stored_bytes(&self, owner: OrganizationId) -> Result<u64, StoreError> {
+        run!(self, read, |conn, q| q::stored::of(conn, &owner))
+    }
+
+    /// The organizations of which so many bytes of events are kept, or more.
+    pub async fn stored_at_least(&self, bytes: u64) -> Result<HashSet<OrganizationId>, StoreError> {
+        run!(self, read, |conn, q| q::stored::at_least(conn, bytes))
+    }
+}

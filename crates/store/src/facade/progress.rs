@@ -1,0 +1,101 @@
+//! Deliveries, for whoever makes their attempts.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use hookline_core::delivery::{Cause, DeliveryState, OwedAttempt};
+use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
+use hookline_core::timestamp::Timestamp;
+
+use super::{Home, Store, run};
+use crate::error::StoreError;
+use crate::records::{Again, AttemptRecord, Body, Loaded, Owed};
+use crate::{postgres, sqlite};
+
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "all fail alike: the store is unavailable, or refuses"
+)]
+impl Store {
+    /// What is known of these deliveries; one that is not there is not in the answer.
+    pub async fn owed(
+        &self,
+        ids: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, Owed>, StoreError> {
+        run!(self, read, |conn, q| q::progress::load(conn, &ids))
+    }
+
+    /// The same, with the bodies of the events of those that want one.
+    pub async fn owed_with_bodies(
+        &self,
+        ids: Vec<DeliveryId>,
+        wants_body: impl Fn(&Owed) -> bool + Send + 'static,
+    ) -> Result<Loaded, StoreError> {
+        run!(self, read, |conn, q| q::progress::load_with_bodies(
+            conn, &ids, wants_body
+        ))
+    }
+
+    /// The bodies of these events.
+    pub async fn bodies(&self, keys: Vec<EventKey>) -> Result<HashMap<EventKey, Body>, StoreError> {
+        run!(self, read, |conn, q| q::progress::bodies(conn, &keys))
+    }
+
+    /// Moves deliveries on and logs their attempts, where nobody has done so; answers with those
+    /// that moved. A delivery is there once at most.
+    pub async fn record(
+        &self,
+        records: Arc<[AttemptRecord]>,
+    ) -> Result<HashSet<DeliveryId>, StoreError> {
+        let writer = self.writer;
+        run!(self, write, |conn, q| q::progress::record(
+            conn, &records, writer
+        ))
+    }
+
+    /// Ends deliveries without an attempt, where they are still pending and nobody has started
+    /// them again since.
+    pub async fn end(&self, owed: Vec<OwedAttempt>, end: DeliveryState) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::progress::end(conn, &owed, end))
+    }
+
+    /// Starts a finished delivery again, of any organization without an `owner`: its attempts go
+    /// on counting, the schedule begins anew. Whoever asks hands the answer's attempt on.
+    pub async fn start_again(
+        &self,
+        owner: Option<OrganizationId>,
+        id: DeliveryId,
+        cause: Cause,
+        now: Timestamp,
+    ) -> Result<Again, StoreError> {
+        run!(self, write, |conn, q| q::again::start(
+            conn,
+            owner.as_ref(),
+            id,
+            cause,
+            now
+        ))
+    }
+
+    /// Puts deliveries off, each until then, where they are still pending; it uses up no attempt.
+    pub async fn park(&self, parked: Vec<(DeliveryId, Timestamp)>) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::progress::park(conn, &parked))
+    }
+
+    /// Makes some deliveries of a subscription due that were put off before their first attempt, the
+    /// next ones, and returns what is owed. The messages that are to bring them back find nothing to
+    /// do.
+    pub async fn call_back(
+        &self,
+        subscription: SubscriptionId,
+        count: u32,
+        now: Timestamp,
+    ) -> Result<Vec<OwedAttempt>, StoreError> {
+        run!(self, write, |conn, q| q::progress::call_back(
+            conn,
+            subscription,
+            count,
+            now
+        ))
+    }
+}

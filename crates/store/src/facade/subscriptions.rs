@@ -1,0 +1,142 @@
+//! Subscriptions, for whoever registers them; and those that are switched off, for operators.
+
+use std::time::Duration;
+
+use hookline_core::ids::{OperationId, OrganizationId, SubscriptionId};
+use hookline_core::operations::WebhookDisabled;
+use hookline_core::subscription::{NewSubscription, Subscription, SubscriptionPatch};
+use hookline_core::timestamp::Timestamp;
+
+use super::{Home, Store, run};
+use crate::error::StoreError;
+use crate::records::{Created, Listing, Rotated, Rotation, Window};
+use crate::{postgres, sqlite};
+
+#[expect(
+    clippy::missing_errors_doc,
+    reason = "all fail alike: the store is unavailable, or refuses"
+)]
+impl Store {
+    /// Makes a subscription, unless its organization has `limit` already.
+    pub async fn create_subscription(
+        &self,
+        owner: OrganizationId,
+        new: NewSubscription,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Created, StoreError> {
+        let keyring = self.keyring()?;
+        run!(self, write, |conn, q| {
+            let edit = q::subscriptions::Edit {
+                owner: &owner,
+                keyring: &keyring,
+                now,
+            };
+            q::subscriptions::create(conn, edit, &new, limit)
+        })
+    }
+
+    /// An organization's subscriptions, newest first.
+    pub async fn subscriptions(
+        &self,
+        owner: OrganizationId,
+        window: Window,
+    ) -> Result<Listing<Subscription>, StoreError> {
+        run!(self, read, |conn, q| q::subscriptions::list(
+            conn, &owner, window
+        ))
+    }
+
+    /// One of an organization's subscriptions.
+    pub async fn subscription(
+        &self,
+        owner: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, StoreError> {
+        run!(self, read, |conn, q| q::subscriptions::find(
+            conn, &owner, id
+        ))
+    }
+
+    /// Changes one of an organization's subscriptions.
+    pub async fn change_subscription(
+        &self,
+        owner: OrganizationId,
+        id: SubscriptionId,
+        patch: SubscriptionPatch,
+        now: Timestamp,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let keyring = self.keyring()?;
+        run!(self, write, |conn, q| {
+            let edit = q::subscriptions::Edit {
+                owner: &owner,
+                keyring: &keyring,
+                now,
+            };
+            q::subscriptions::change(conn, edit, id, patch)
+        })
+    }
+
+    /// Puts a secret in place of a subscription's present one, which signs, too, for a while; none
+    /// when the organization has no such subscription.
+    pub async fn rotate_secret(
+        &self,
+        owner: OrganizationId,
+        id: SubscriptionId,
+        rotation: Rotation,
+        now: Timestamp,
+    ) -> Result<Option<Rotated>, StoreError> {
+        let keyring = self.keyring()?;
+        run!(self, write, |conn, q| {
+            let edit = q::subscriptions::Edit {
+                owner: &owner,
+                keyring: &keyring,
+                now,
+            };
+            q::subscriptions::rotate(conn, edit, id, &rotation)
+        })
+    }
+
+    /// Forgets the secrets whose time after a rotation is over.
+    pub async fn forget_previous_secrets(&self, now: Timestamp) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| {
+            q::subscriptions::forget_previous_secrets(conn, now)
+        })
+    }
+
+    /// Deletes one of an organization's subscriptions; false when there is none.
+    pub async fn delete_subscription(
+        &self,
+        owner: OrganizationId,
+        id: SubscriptionId,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        run!(self, write, |conn, q| q::subscriptions::delete(
+            conn, &owner, id, now
+        ))
+    }
+
+    /// Switches off some subscriptions that had an exhausted delivery and whose every attempt has
+    /// failed for so long, and answers with how many it looked at; 0 means that there are no more.
+    pub async fn disable_failing(
+        &self,
+        failing_for: Duration,
+        now: Timestamp,
+    ) -> Result<usize, StoreError> {
+        run!(self, write, |conn, q| q::failing::disable_failing(
+            conn,
+            now.before(failing_for),
+            now
+        ))
+    }
+
+    /// Some subscriptions that were switched off and that operators were not told of, oldest first.
+    pub async fn untold(&self) -> Result<Vec<WebhookDisabled>, StoreError> {
+        run!(self, read, |conn, q| q::operations::untold(conn))
+    }
+
+    /// Operators were told of these.
+    pub async fn told(&self, ids: Vec<OperationId>) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::operations::forget(conn, &ids))
+    }
+}
