@@ -251,6 +251,7 @@ impl Worker {
             .collect()
     }
 
+    /// Starts what is still owed, as the store says; the recorder gets the others.
     async fn start(&mut self, mut turns: Vec<Turn>, shutdown: &CancellationToken) {
         // What came on a connection that has died is somebody else's turn by now, or comes again.
         turns.retain(|(engaged, _)| self.dispatcher.attempts.holds(&engaged.message));

@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 /// How many messages of all slow lanes together come back in a second.
-pub(crate) const RETURNS: u32 = 50;
+pub(crate) const RETURNS: u32 = 20;
 
 /// The longest time for which a message is put off. A backlog that reaches beyond is laid over
 /// itself, and so many more come back in a second.
@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 const HARDLY: Duration = Duration::from_millis(1);
 
 /// How many are delivered in a row before more are called back.
-const FEW: u32 = 16;
+const FEW: u32 = 8;
 
 /// How many are called back at once.
 const MANY: u32 = 256;
@@ -58,11 +58,7 @@ impl Calendar {
         let last = self.last.filter(|last| *last <= now + LONGEST);
         let place = last.map_or(from, |last| last.max(from)) + apart;
         self.last = Some(place);
-        let delay = whole_seconds(place, now);
-        match crowd {
-            Crowd::Slow(_) => in_few_steps(delay),
-            Crowd::Fast => delay,
-        }
+        whole_seconds(place, now)
     }
 
     /// Whether something is still to come back.
@@ -94,17 +90,6 @@ impl Calendar {
     }
 }
 
-/// A little longer, if it is less than about a minute: a delay is made of powers of two, and each
-/// of them costs a message in the broker, so there are at most two.
-fn in_few_steps(delay: Duration) -> Duration {
-    let seconds = delay.as_secs();
-    let few = match seconds.checked_ilog2() {
-        Some(highest @ 2..6) => seconds.next_multiple_of(1 << (highest - 1)),
-        _ => seconds,
-    };
-    Duration::from_secs(few)
-}
-
 /// How long it is until then, rounded up, and one second at least.
 pub(super) fn whole_seconds(until: Instant, now: Instant) -> Duration {
     let wait = until.saturating_duration_since(now);
@@ -123,21 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn delays_grow_with_the_backlog_so_that_fifty_a_second_come_back() {
+    fn delays_grow_with_the_backlog_so_that_twenty_a_second_come_back() {
         let now = Instant::now();
         let mut calendar = Calendar::default();
-        let delays = put_off(&mut calendar, 100_000, now);
-        assert_eq!((delays[0], delays[49], delays[50]), (1, 1, 2));
-        assert_eq!(delays[99_999], 2_000);
-        let at = |second| delays.iter().filter(|delay| **delay == second).count();
-        assert!((65..=2_000).all(|second| at(second) == 50));
-        // Two steps, or one.
-        let below = (1..=64).filter(|second| at(*second) > 0);
-        assert_eq!(
-            below.collect::<Vec<u64>>(),
-            [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64]
-        );
-        assert_eq!(at(64), 16 * 50);
+        let delays = put_off(&mut calendar, 40_000, now);
+        assert_eq!((delays[0], delays[19], delays[20]), (1, 1, 2));
+        assert_eq!(delays[39_999], 2_000);
+        for second in 1..=2_000 {
+            assert_eq!(delays.iter().filter(|delay| **delay == second).count(), 20);
+        }
     }
 
     #[test]
@@ -147,8 +126,11 @@ mod tests {
         put_off(&mut calendar, 1_000, now);
         for _ in 0..20 {
             now += Duration::from_secs(1);
-            let again = put_off(&mut calendar, 50, now);
-            assert!(again.iter().all(|delay| *delay == 24), "{again:?}");
+            let again = put_off(&mut calendar, 20, now);
+            assert!(
+                again.iter().all(|delay| (50..=51).contains(delay)),
+                "{again:?}"
+            );
         }
     }
 
@@ -159,7 +141,7 @@ mod tests {
         let delays: Vec<u64> = (0..10)
             .map(|_| calendar.put_off(now, Crowd::Slow(50), now).as_secs())
             .collect();
-        assert_eq!(delays, [1, 2, 3, 4, 6, 6, 8, 8, 12, 12]);
+        assert_eq!(delays, [3, 5, 8, 10, 13, 15, 18, 20, 23, 25]);
     }
 
     #[test]
@@ -181,11 +163,11 @@ mod tests {
             }
             calendar.call_back(now)
         };
-        assert_eq!(deliver(&mut calendar, 15), None);
-        assert_eq!(deliver(&mut calendar, 5), Some(20));
-        assert_eq!(deliver(&mut calendar, 15), None);
+        assert_eq!(deliver(&mut calendar, 7), None);
+        assert_eq!(deliver(&mut calendar, 5), Some(12));
+        assert_eq!(deliver(&mut calendar, 7), None);
         calendar.failed();
-        assert_eq!(deliver(&mut calendar, 15), None);
+        assert_eq!(deliver(&mut calendar, 7), None);
         assert_eq!(deliver(&mut calendar, 1_000), Some(256));
         calendar.close();
         assert_eq!(deliver(&mut calendar, 1_000), None);
