@@ -66,9 +66,9 @@ pub struct Verdict {
 }
 
 /// No more than these many messages are put off in a second by one dispatcher, after the second's
-/// events: 20 come back, each twice, for a delay of more than a minute is made of two; and a backlog
+/// events: 50 come back, each twice, for a delay of more than a minute is made of two; and a backlog
 /// that reaches beyond the longest delay is laid over itself.
-const MOST_PARKED: f64 = 100.0;
+const MOST_PARKED: f64 = 200.0;
 
 /// The memory of one process, in MiB.
 const MOST_MEMORY: u64 = 256;
