@@ -16,6 +16,7 @@ on_both![
     a_finished_delivery_is_not_ended_again,
     a_parked_delivery_is_owed_later_and_has_used_up_no_attempt,
     what_was_put_off_before_its_first_attempt_can_be_called_back,
+    what_is_called_back_is_found_however_much_is_put_off_of_others,
 ];
 
 fn next(owed: OwedAttempt) -> OwedAttempt {
@@ -221,6 +222,29 @@ async fn a_parked_delivery_is_owed_later_and_has_used_up_no_attempt(fixture: Fix
         found().await[&parked.delivery].state,
         DeliveryState::Pending { due: until },
         "it was put off for longer"
+    );
+}
+
+async fn what_is_called_back_is_found_however_much_is_put_off_of_others(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    fixture.subscribe("b").await;
+    let parked = fixture.owed("a", "1").await;
+    let later = at(NOW + 600_000_000);
+    fixture
+        .store
+        .park(vec![(parked.delivery, later)])
+        .await
+        .unwrap();
+    let sooner = at(NOW + 300_000_000);
+    for thousand in 0..6 {
+        let events = (0..1_000).map(|number| event("b", &format!("{thousand}-{number}")));
+        let owed = fixture.take_in(events.collect()).await.owed;
+        let others = owed.iter().map(|owed| (owed.delivery, sooner)).collect();
+        fixture.store.park(others).await.unwrap();
+    }
+    assert_eq!(
+        fixture.store.call_back(to, 9, now()).await.unwrap(),
+        [parked]
     );
 }
 
