@@ -8,6 +8,7 @@ mod store;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use hookline_core::ids::SubscriptionId;
 use hookline_core::retry::RetrySchedule;
 use hookline_dispatcher::lanes::Finish;
 use rand::rngs::ChaCha8Rng;
@@ -52,8 +53,8 @@ pub(super) struct World<'a> {
     /// Those at which something has happened.
     touched: Vec<usize>,
     deliveries: Vec<Delivery>,
-    /// What each endpoint's first attempts are that were put off, by when they are due.
-    resting: HashMap<u16, BTreeMap<(u32, u32), Owed>>,
+    /// The first attempts that were put off, of each subscription by when they are due.
+    resting: HashMap<SubscriptionId, BTreeMap<(u32, u32), Owed>>,
     tally: Tally,
 }
 

@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 /// How many messages of all slow lanes together come back in a second.
-pub(crate) const RETURNS: u32 = 50;
+const RETURNS: u32 = 50;
 
 /// The longest time for which a message is put off. A backlog that reaches beyond is laid over
 /// itself, and so many more come back in a second.

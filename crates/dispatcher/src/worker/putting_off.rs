@@ -87,16 +87,16 @@ impl PuttingOff {
                 self.leaving = None;
                 return tests.unwrap_or_default();
             }
-            let count = self.gathered.len();
-            let some = match count {
+            let all = self.gathered.len();
+            let count = match all {
                 0 => std::future::pending().await,
-                MANY.. => count,
+                MANY.. => all,
                 _ => {
                     tokio::time::sleep_until((self.since + PAUSE).into()).await;
-                    count.min(FEW.max(count / 4))
+                    all.min(FEW.max(all / 4))
                 }
             };
-            let some = self.gathered.drain(..some).collect();
+            let some = self.gathered.drain(..count).collect();
             self.since = Instant::now();
             self.leaving = Some(tokio::spawn(self.clerk.clone().put_off(some)));
         }
@@ -136,8 +136,11 @@ impl Clerk {
         };
         let now = Timestamp::from(SystemTime::now());
         let mut tests = Vec::new();
-        for Excess { message, delay } in excess {
-            let engaged = message;
+        for Excess {
+            message: engaged,
+            delay,
+        } in excess
+        {
             let found = owed.remove(&engaged.message.message.delivery);
             let result = match decide(&engaged.message, found, now) {
                 Task::Attempt(owed) if owed.origin == Origin::Test => {

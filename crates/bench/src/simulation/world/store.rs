@@ -103,7 +103,7 @@ impl World<'_> {
                 let due = self.now + millis(delay);
                 self.deliveries[owed.delivery as usize].due = due;
                 if owed.attempt == 1 {
-                    let rest = self.resting.entry(owed.endpoint).or_default();
+                    let rest = self.resting.entry(owed.subscription()).or_default();
                     rest.insert((due, owed.delivery), owed);
                 }
                 self.tally.put_off(dispatcher);
@@ -125,9 +125,7 @@ impl World<'_> {
         count: u32,
     ) {
         let mut found = Vec::new();
-        if let Ok(endpoint) = u16::try_from(subscription.0)
-            && let Some(mut resting) = self.resting.remove(&endpoint)
-        {
+        if let Some(mut resting) = self.resting.remove(&subscription) {
             // What is due by now comes by itself, or has come.
             resting = resting.split_off(&(self.now + 1, 0));
             while found.len() < count as usize
@@ -138,7 +136,7 @@ impl World<'_> {
                     found.push(owed);
                 }
             }
-            self.resting.insert(endpoint, resting);
+            self.resting.insert(subscription, resting);
         }
         self.tally.called_back(found.len());
         if found.is_empty() {
