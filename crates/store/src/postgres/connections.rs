@@ -7,8 +7,9 @@ use diesel::r2d2::{ConnectionManager, Error, ManageConnection};
 
 use super::Conn;
 
-/// A connection that was in use so shortly ago is taken to be there still: to ask before each use
-/// costs a round trip, and a statement that fails says the same.
+/// A connection that answered so shortly ago is taken to be there still: to ask before each use
+/// costs a round trip. Being in use says nothing: statements fail, too, and their connection comes
+/// back as if it were whole.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Makes connections, and says which are there still.
@@ -19,7 +20,7 @@ pub(super) struct Manager {
 
 pub(super) struct Connection {
     pub(super) conn: Conn,
-    used: Instant,
+    answered: Instant,
 }
 
 impl Manager {
@@ -47,20 +48,20 @@ impl ManageConnection for Manager {
         .map_err(Error::QueryError)?;
         Ok(Connection {
             conn,
-            used: Instant::now(),
+            answered: Instant::now(),
         })
     }
 
     fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {
-        if connection.used.elapsed() < FRESH {
+        if connection.answered.elapsed() < FRESH {
             return Ok(());
         }
-        self.inner.is_valid(&mut connection.conn)
+        self.inner.is_valid(&mut connection.conn)?;
+        connection.answered = Instant::now();
+        Ok(())
     }
 
-    /// Asked whenever one comes back.
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        connection.used = Instant::now();
         self.inner.has_broken(&mut connection.conn)
     }
 }
