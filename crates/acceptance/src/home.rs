@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::BasicProperties;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::client::Client;
 use crate::peers::Peers;
 use crate::process::{Memory, Process, free_port, hookline};
+use crate::publishing::Publisher;
 use crate::tenant::Tenant;
 use crate::waiting::until;
 
@@ -69,7 +69,7 @@ pub struct Home {
     variables: Vec<(String, String)>,
     running: Mutex<Vec<Running>>,
     peers: Option<Peers>,
-    publishing: OnceCell<Channel>,
+    publishing: OnceCell<Publisher>,
     tenants: AtomicU32,
 }
 
@@ -501,39 +501,11 @@ impl Home {
         body: &[u8],
         properties: BasicProperties,
     ) -> anyhow::Result<()> {
-        let amqp = &self.peers()?.amqp;
-        let channel = self
+        let publisher = self
             .publishing
-            .get_or_try_init(async || {
-                let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
-                let channel = connection.create_channel().await?;
-                channel
-                    .confirm_select(ConfirmSelectOptions::default())
-                    .await?;
-                // The channel needs its connection, and both live as long as the test.
-                std::mem::forget(connection);
-                anyhow::Ok(channel)
-            })
+            .get_or_try_init(async || Publisher::connect(&self.peers()?.amqp).await)
             .await?;
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..Default::default()
-        };
-        let confirm = channel
-            .basic_publish(
-                "workflow.events".into(),
-                routing_key.into(),
-                options,
-                body,
-                properties.with_delivery_mode(2),
-            )
-            .await?
-            .await?;
-        ensure!(
-            matches!(confirm, Confirmation::Ack(None)),
-            "not confirmed: {confirm:?}"
-        );
-        Ok(())
+        publisher.publish(routing_key, body, properties).await
     }
 
     /// What all processes have said so far.

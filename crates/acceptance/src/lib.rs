@@ -13,6 +13,7 @@ pub mod operators;
 pub mod peers;
 pub mod process;
 pub mod proxy;
+pub mod publishing;
 pub mod raw;
 pub mod receiver;
 pub mod rejected;

@@ -27,6 +27,15 @@ pub struct PublishedEvents {
     pub turn: Option<Timestamp>,
 }
 
+/// Events that come when it is their turn.
+#[derive(Debug, Clone)]
+pub struct Coming {
+    /// The message.
+    pub message: PublishedEvents,
+    /// How often it came back before, or what it stands for did.
+    pub returns: u32,
+}
+
 /// An attempt to hand on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scheduled {
@@ -48,6 +57,13 @@ pub struct Taken<M> {
     pub returns: u32,
     /// Where it came from; only its source can read this.
     pub receipt: Receipt,
+}
+
+impl<M> Taken<M> {
+    /// How often somebody had it before: what is counted where a new message takes its place.
+    pub fn held_before(&self) -> u32 {
+        self.returns.max(u32::from(self.redelivered))
+    }
 }
 
 /// How a source finds a taken message again.
@@ -109,14 +125,18 @@ pub trait Publisher: Send + Sync {
 /// Gives out published events, and takes them back until their turn.
 #[async_trait]
 pub trait EventSource: Source<PublishedEvents> {
-    /// The messages come again when it is their [`PublishedEvents::turn`], behind others that wait
-    /// then, and are no longer in hand. Above a minute they may come early by an eighth. It is not
-    /// held against them, however often it happens.
+    /// In place of messages that are in hand, others come, each when it is its
+    /// [`PublishedEvents::turn`], behind others that wait then. Above a minute they may come early
+    /// by an eighth.
     ///
     /// # Errors
-    /// When they could not be put off; all of them are still in hand then, though some may come
-    /// again all the same.
-    async fn put_off(&self, taken: &[Taken<PublishedEvents>]) -> Result<(), QueueError>;
+    /// When they could not be put off; all of `taken` are still in hand then, though some of
+    /// `coming` may come all the same.
+    async fn put_off(
+        &self,
+        taken: &[Taken<PublishedEvents>],
+        coming: &[Coming],
+    ) -> Result<(), QueueError>;
 }
 
 /// Gives out messages until they are acked.

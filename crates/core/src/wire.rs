@@ -31,6 +31,10 @@ pub const PROTOBUF: &str = "application/x-protobuf";
 /// none is. Our own API publishes it.
 pub const JSON_BATCH: &str = "application/vnd.hookline.events+json";
 
+/// The `content-type` of events that wait together for their turn, each with its publisher's trace.
+/// Only intake publishes it, to itself.
+pub const JSON_BUNDLE: &str = "application/vnd.hookline.bundle+json";
+
 impl Event {
     /// Reads the Protobuf form (`hookline.v1.WorkflowEvent`).
     ///

@@ -11,8 +11,8 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use hookline_broker::contract::{
-    DeadWaiting, EventSource, PublishedEvents, Publisher, QueueError, Receipt, Scheduled, Source,
-    Taken,
+    Coming, DeadWaiting, EventSource, PublishedEvents, Publisher, QueueError, Receipt, Scheduled,
+    Source, Taken,
 };
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::DeliveryId;
@@ -75,12 +75,7 @@ impl Publisher for Queues {
         let (queue, desk) = (self.queue.clone(), Arc::clone(&self.events));
         let pushing = tokio::spawn(async move {
             let goes_by_hand = desk.room() >= events.body.len();
-            let new = NewEvents {
-                body: events.body.clone(),
-                content_type: events.content_type.clone(),
-                traceparent: events.trace.map(|trace| trace.to_string()),
-                turn: events.turn,
-            };
+            let new = new_events(&events);
             let lease = goes_by_hand.then(|| now().after(LEASE));
             let id = queue.push_events(new, lease).await?;
             match goes_by_hand {
@@ -196,17 +191,21 @@ impl Source<PublishedEvents> for Queues {
 
 #[async_trait]
 impl EventSource for Queues {
-    async fn put_off(&self, taken: &[Taken<PublishedEvents>]) -> Result<(), QueueError> {
-        let turns: Vec<(i64, Timestamp)> = taken
-            .iter()
-            .map(|one| (entry_of(one.receipt), one.message.turn.unwrap_or_else(now)))
-            .collect();
-        let soonest = turns.iter().map(|(_, turn)| *turn).min();
-        let put_off = self.queue.put_off_events(turns);
+    async fn put_off(
+        &self,
+        taken: &[Taken<PublishedEvents>],
+        coming: &[Coming],
+    ) -> Result<(), QueueError> {
+        let soonest = coming.iter().filter_map(|one| one.message.turn).min();
+        let coming = coming.iter().map(|Coming { message, returns }| {
+            let takes = i32::try_from(*returns).unwrap_or(i32::MAX);
+            (new_events(message), takes)
+        });
+        let put_off = self
+            .queue
+            .put_off_events(entries_of(taken), coming.collect());
         put_off.await.map_err(unavailable)?;
-        if let Some(soonest) = soonest {
-            self.events.look_by(soonest);
-        }
+        self.events.look_by(soonest.unwrap_or_else(now));
         Ok(())
     }
 }
@@ -307,6 +306,15 @@ fn deliveries_of(taken: &[Taken<OwedAttempt>]) -> Vec<DeliveryId> {
 
 fn entry_of(receipt: Receipt) -> i64 {
     receipt.tag.cast_signed()
+}
+
+fn new_events(events: &PublishedEvents) -> NewEvents {
+    NewEvents {
+        body: events.body.clone(),
+        content_type: events.content_type.clone(),
+        traceparent: events.trace.map(|trace| trace.to_string()),
+        turn: events.turn,
+    }
 }
 
 /// This time does not count.

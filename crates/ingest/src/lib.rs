@@ -5,6 +5,8 @@
 //! between repeats the batch; the store then answers with what is still owed, so the repeat hands
 //! on what the crash kept back and makes nothing twice.
 
+mod bundle;
+mod early;
 mod full;
 mod reading;
 mod trials;
@@ -26,9 +28,11 @@ use hookline_runtime::shutdown::Shutdown;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store, StoreError};
 use opentelemetry::metrics::Counter;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::Span;
 
+use crate::early::Usher;
 use crate::full::Full;
 use crate::turns::Turns;
 
@@ -73,7 +77,16 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
     let trials = Arc::default();
     let turns = Arc::new(Mutex::new(Turns::new(ingest.events_of_organization)));
     let full = Arc::new(Full::new(ingest.max_stored_bytes));
+    let (early, receiver) = mpsc::unbounded_channel();
+    let usher = Usher {
+        events: Arc::clone(&ingest.events),
+        early: receiver,
+        enough: ingest.batch,
+        shutdown: shutdown.clone(),
+        put_off: meter.u64_counter("hookline.events.put_off").build(),
+    };
     let mut lanes = JoinSet::new();
+    lanes.spawn(usher.run());
     for _ in 0..LANES {
         let lane = Lane {
             ingest: ingest.clone(),
@@ -83,11 +96,12 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
             turns: Arc::clone(&turns),
             full: Arc::clone(&full),
             taken_in: meter.u64_counter("hookline.events.taken_in").build(),
-            put_off: meter.u64_counter("hookline.events.put_off").build(),
+            early: early.clone(),
             rejected: meter.u64_counter("hookline.events.rejected").build(),
         };
         lanes.spawn(async move { lane.run().await });
     }
+    drop(early);
     let stopping = async {
         shutdown.asked.cancelled().await;
         ingest.events.stop();
@@ -109,7 +123,8 @@ struct Lane {
     turns: Arc<Mutex<Turns>>,
     full: Arc<Full>,
     taken_in: Counter<u64>,
-    put_off: Counter<u64>,
+    /// What is to come again, on its way out; prefetch bounds it.
+    early: mpsc::UnboundedSender<InHand>,
     rejected: Counter<u64>,
 }
 
@@ -145,8 +160,11 @@ impl Lane {
             let batch = self.read(others).await;
             let full = self.full.now(&self.ingest.store).await;
             let (batch, early) = self.by_turn(batch, &full);
-            let done = tokio::join!(self.deal_with(batch), self.send_away(early));
-            let (Ok(()), Ok(())) = done else {
+            for in_hand in early {
+                // Unless the process ends anyway, somebody is there.
+                let _ = self.early.send(in_hand);
+            }
+            let Ok(()) = self.deal_with(batch).await else {
                 return self.ingest.events.put_back(suspects).await;
             };
             if let Err(Stopped) = self.try_all(suspects).await {
@@ -200,11 +218,7 @@ impl Lane {
     }
 
     /// Those whose turn it is, and the others, each with the moment at which it will be.
-    fn by_turn(
-        &self,
-        batch: Batch,
-        full: &HashSet<OrganizationId>,
-    ) -> (Batch, Vec<Taken<PublishedEvents>>) {
+    fn by_turn(&self, batch: Batch, full: &HashSet<OrganizationId>) -> (Batch, Batch) {
         let (now, instant) = (Timestamp::from(SystemTime::now()), Instant::now());
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         if !turns.are_taken() && full.is_empty() {
@@ -217,7 +231,7 @@ impl Lane {
             let mut owners = in_hand.events.iter().map(|one| &one.event.organization);
             if owners.clone().any(|owner| full.contains(owner)) {
                 *turn = Some(now.after(full::WAIT));
-                early.push(in_hand.message);
+                early.push(in_hand);
                 continue;
             }
             let wait = match *turn {
@@ -229,38 +243,26 @@ impl Lane {
                 continue;
             }
             turn.get_or_insert_with(|| now.after(wait));
-            early.push(in_hand.message);
+            early.push(in_hand);
         }
         (present, early)
     }
 
-    /// They come again when it is their turn.
-    async fn send_away(&self, early: Vec<Taken<PublishedEvents>>) -> Result<(), Stopped> {
-        if early.is_empty() {
-            return Ok(());
-        }
-        let sent = keep_on(
-            &self.shutdown.late,
-            "put events off",
-            |_| true,
-            || self.ingest.events.put_off(&early),
-        );
-        let Ended::Done(()) = sent.await else {
-            self.ingest.events.put_back(early).await;
-            return Err(Stopped);
-        };
-        self.put_off.add(early.len() as u64, &[]);
-        tracing::debug!(
-            messages = early.len(),
-            "put events off until it is their organizations' turn"
-        );
-        Ok(())
-    }
-
+    /// A bundle is taken apart instead: what is wrong with one of its events is found with that one.
     async fn reject(&self, message: Taken<PublishedEvents>, reason: &str) {
+        let events = &self.ingest.events;
+        if let Some(apart) = bundle::apart(&message.message, message.held_before()) {
+            tracing::info!(reason, "took events apart that waited together");
+            let message = [message];
+            if let Err(why) = events.put_off(&message, &apart).await {
+                tracing::warn!(error = %why, "could not take events apart; they come again");
+                events.release(message.into()).await;
+            }
+            return;
+        }
         tracing::info!(reason, "rejected a message that is no valid event");
         self.rejected.add(1, &[]);
-        if let Err(why) = self.ingest.events.bury(message, reason).await {
+        if let Err(why) = events.bury(message, reason).await {
             tracing::warn!(error = %why, "could not put a message to the rejected ones; it comes again");
         }
     }

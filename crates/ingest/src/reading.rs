@@ -9,6 +9,8 @@ use hookline_runtime::fault;
 use hookline_store::{IncomingEvent, Passage};
 use serde_json::value::RawValue;
 
+use crate::bundle::Entry;
+
 /// Why a message holds no events.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
@@ -21,7 +23,7 @@ pub(crate) enum Unreadable {
 }
 
 /// The events of a message: one, or all of a batch or none, as it was published. Their attempts go
-/// on with `trace`.
+/// on with `trace`, unless they waited together and have brought their own.
 pub(crate) fn events(
     message: &PublishedEvents,
     trace: Option<TraceParent>,
@@ -33,35 +35,52 @@ pub(crate) fn events(
         .and_then(|content_type| content_type.split(';').next())
         .map(|media_type| media_type.trim().to_ascii_lowercase());
     let events = match media_type.as_deref() {
-        Some(wire::JSON) => vec![Event::from_json(&message.body, MissingId::Refused)?],
-        Some(wire::PROTOBUF) => vec![Event::from_protobuf(message.body.clone())?],
+        Some(wire::JSON) => vec![(Event::from_json(&message.body, MissingId::Refused)?, None)],
+        Some(wire::PROTOBUF) => vec![(Event::from_protobuf(message.body.clone())?, None)],
         Some(wire::JSON_BATCH) => batch(&message.body)?,
+        Some(wire::JSON_BUNDLE) => bundle(&message.body)?,
         _ => return Err(Unreadable::ContentType(message.content_type.clone())),
     };
-    for event in &events {
+    for (event, _) in &events {
         fault::point_of("ingest::read", &event.id);
     }
-    Ok(events
-        .into_iter()
-        .map(|event| IncomingEvent {
-            event,
-            trace,
-            passage,
-        })
-        .collect())
+    let incoming = |(event, own): (Event, Option<TraceParent>)| IncomingEvent {
+        event,
+        trace: own.or(trace),
+        passage,
+    };
+    Ok(events.into_iter().map(incoming).collect())
 }
 
-fn batch(body: &[u8]) -> Result<Vec<Event>, InvalidEvent> {
-    let entries: Vec<&RawValue> =
-        serde_json::from_slice(body).map_err(|error| InvalidEvent::Malformed {
-            format: "JSON",
-            why: error.to_string(),
-        })?;
+/// Those of a bundle have traces of their own.
+type Read = Vec<(Event, Option<TraceParent>)>;
+
+fn batch(body: &[u8]) -> Result<Read, InvalidEvent> {
+    let entries: Vec<&RawValue> = serde_json::from_slice(body).map_err(malformed)?;
+    each(entries.into_iter().map(|event| (event, None)))
+}
+
+fn bundle(body: &[u8]) -> Result<Read, InvalidEvent> {
+    let entries: Vec<Entry<'_>> = serde_json::from_slice(body).map_err(malformed)?;
+    each(entries.iter().map(|entry| (entry.event, entry.trace())))
+}
+
+fn malformed(error: serde_json::Error) -> InvalidEvent {
+    InvalidEvent::Malformed {
+        format: "JSON",
+        why: error.to_string(),
+    }
+}
+
+/// All of them, or what is wrong with any.
+fn each<'a>(
+    entries: impl Iterator<Item = (&'a RawValue, Option<TraceParent>)>,
+) -> Result<Read, InvalidEvent> {
     let mut violations = Violations::default();
-    let mut events = Vec::with_capacity(entries.len());
-    for (index, entry) in entries.iter().enumerate() {
+    let mut events = Vec::new();
+    for (index, (entry, trace)) in entries.enumerate() {
         match Event::from_json(entry.get().as_bytes(), MissingId::Refused) {
-            Ok(event) => events.push(event),
+            Ok(event) => events.push((event, trace)),
             Err(InvalidEvent::Fields(inner)) => violations.nest(&format!("[{index}]"), inner),
             Err(malformed) => violations.add(format!("[{index}]"), malformed),
         }

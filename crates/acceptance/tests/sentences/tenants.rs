@@ -1,43 +1,43 @@
 //! One organization cannot starve another, whatever it publishes.
 
-use std::collections::{HashMap, HashSet};
+mod flood;
+
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use futures::future::try_join_all;
 use hookline_acceptance::client::Answer;
 use hookline_acceptance::home::{Home, Kind, Part};
 use hookline_acceptance::receiver::Receiver;
+use hookline_acceptance::rejected::RejectedEvents;
 use hookline_acceptance::sentences;
-use hookline_acceptance::soak::{Latencies, Rule};
 use hookline_acceptance::suite::Alone;
 use hookline_acceptance::tenant::Tenant;
 use hookline_acceptance::waiting::until;
-use lapin::options::QueueDeclareOptions;
+use hookline_core::wire::JSON_BUNDLE;
+use lapin::options::{BasicGetOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{Connection, ConnectionProperties};
+use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
-use tokio::time::{MissedTickBehavior, interval};
 
 pub(crate) fn alone() -> Vec<Alone> {
     sentences![
-        who_publishes_fifty_times_too_much_costs_others_nothing,
+        flood::who_publishes_fifty_times_too_much_costs_others_nothing,
         who_publishes_too_much_over_http_is_told_to_wait,
         who_has_filled_its_room_waits_alone,
     ]
 }
 
 pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![what_is_put_off_comes_although_ingest_dies]
+    sentences![
+        what_is_put_off_comes_although_ingest_dies,
+        one_bad_event_does_not_take_along_those_it_waited_with,
+    ]
 }
 
 /// What an organization may publish in a second, and at once.
 const RATE: usize = 25;
-
-/// What the modest one publishes in a second.
-const MODEST: u32 = 20;
-
-const LASTS: Duration = Duration::from_secs(8);
 
 async fn limited(kind: Kind) -> anyhow::Result<Home> {
     let rate = RATE.to_string();
@@ -46,104 +46,6 @@ async fn limited(kind: Kind) -> anyhow::Result<Home> {
         ("HOOKLINE__LIMITS__EVENTS_BURST", rate.as_str()),
     ];
     Home::start_with(kind, &settings).await
-}
-
-async fn who_publishes_fifty_times_too_much_costs_others_nothing(kind: Kind) -> anyhow::Result<()> {
-    let home = limited(kind).await?;
-    let (greedy, modest) = (home.tenant().await?, home.tenant().await?);
-    let (much, little) = (Receiver::healthy()?, Receiver::healthy()?);
-    greedy.subscribe(&much, &["workflow.completed"]).await?;
-    modest.subscribe(&little, &["workflow.completed"]).await?;
-    // The first requests find connections unmade and caches empty.
-    steadily(&modest, &little, Duration::from_secs(1)).await?;
-    let without = steadily(&modest, &little, LASTS).await?;
-
-    let begun = Instant::now();
-    let (with, taken) =
-        tokio::try_join!(steadily(&modest, &little, LASTS), pour_without_end(&greedy))?;
-    println!("without it {without}\nbeside it  {with}");
-    ensure!(
-        Rule::Rough.holds(&without, &with),
-        "without it {without}; beside it {with}"
-    );
-
-    // It has what it may have, no more and no less.
-    let came = distinct(&much)?;
-    let may = RATE * (1 + usize::try_from(begun.elapsed().as_secs())? + 2);
-    ensure!(came <= may, "{came} of {taken} came, and {may} may");
-    match kind {
-        Kind::Embedded => drop(much.wait_for(taken).await?),
-        // The rest would come for minutes: it is all there.
-        Kind::Distributed => {
-            until("every event delivered or waiting", async || {
-                let waiting = waiting(&home.peers()?.amqp).await?;
-                Ok((distinct(&much)? + waiting >= taken).then_some(()))
-            })
-            .await?;
-        }
-    }
-    home.end().await
-}
-
-/// The modest one's latencies: from when an event was to be published until it came.
-async fn steadily(
-    tenant: &Tenant<'_>,
-    receiver: &Receiver,
-    lasts: Duration,
-) -> anyhow::Result<Latencies> {
-    let before = receiver.received().len();
-    let gap = Duration::from_secs(1) / MODEST;
-    let mut ticks = interval(gap);
-    let begun = ticks.tick().await;
-    let mut intended = HashMap::new();
-    for number in 0..MODEST * u32::try_from(lasts.as_secs())? {
-        let at = begun + gap * number;
-        let id = tenant.publish_one("workflow.completed").await?;
-        intended.insert(id, at.into_std());
-        ticks.tick().await;
-    }
-    let received = receiver.wait_for(before + intended.len()).await?;
-    let mut latencies = Latencies::default();
-    for request in &received[before..] {
-        let body: Value = serde_json::from_slice(&request.body)?;
-        let id = body["event_id"].as_str().context("an id")?;
-        let at = intended.get(id).context("an event of this time")?;
-        let latency = request.at.saturating_duration_since(*at);
-        latencies.note(at.duration_since(begun.into_std()), latency);
-    }
-    ensure!(latencies.count() == intended.len());
-    Ok(latencies)
-}
-
-/// Fifty times as many as it may; says how many were taken.
-async fn pour_without_end(tenant: &Tenant<'_>) -> anyhow::Result<usize> {
-    let mut ticks = interval(Duration::from_millis(20));
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let begun = Instant::now();
-    let mut taken = 0;
-    while begun.elapsed() < LASTS {
-        ticks.tick().await;
-        let events: Vec<Value> = (0..RATE)
-            .map(|_| tenant.event("workflow.completed"))
-            .collect();
-        match tenant.home.kind {
-            Kind::Embedded => {
-                let answer = tenant.client.post("/events", &json!(events)).await?;
-                match answer.status.as_u16() {
-                    202 => taken += RATE,
-                    _ => drop(told_to_wait(answer)?),
-                }
-            }
-            Kind::Distributed => {
-                let all = events
-                    .iter()
-                    .map(|event| tenant.publish(std::slice::from_ref(event)));
-                try_join_all(all).await?;
-                taken += RATE;
-            }
-        }
-    }
-    Ok(taken)
 }
 
 fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
@@ -158,22 +60,43 @@ fn distinct(receiver: &Receiver) -> anyhow::Result<usize> {
     Ok(ids.collect::<anyhow::Result<HashSet<_>>>()?.len())
 }
 
-/// How many messages wait among the published events and in the delays.
-async fn waiting(amqp: &str) -> anyhow::Result<usize> {
-    let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    let delays = (0..=16).map(|level| format!("hookline.delay.{level}"));
-    let mut waiting = 0;
-    for queue in delays.chain(["hookline.events".to_owned()]) {
+/// What waits among the published events and in the delays, where one message may be many events.
+#[derive(Debug, Default)]
+struct Waiting {
+    messages: usize,
+    events: usize,
+}
+
+impl Waiting {
+    /// What is looked at goes back when the connection closes.
+    async fn seen(amqp: &str) -> anyhow::Result<Self> {
+        let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
         let passive = QueueDeclareOptions {
             passive: true,
             ..Default::default()
         };
-        let declared = channel.queue_declare(queue.into(), passive, FieldTable::default());
-        waiting += usize::try_from(declared.await?.message_count())?;
+        let events = "hookline.events".into();
+        let declared = channel.queue_declare(events, passive, FieldTable::default());
+        let published = usize::try_from(declared.await?.message_count())?;
+        let mut waiting = Self {
+            messages: published,
+            events: published,
+        };
+        for level in 0..=16 {
+            let delay = format!("hookline.delay.{level}");
+            let get = || channel.basic_get(delay.as_str().into(), BasicGetOptions::default());
+            while let Some(got) = get().await? {
+                waiting.messages += 1;
+                waiting.events += match serde_json::from_slice(&got.delivery.data)? {
+                    Value::Array(bundle) => bundle.len(),
+                    _ => 1,
+                };
+            }
+        }
+        connection.close(200, "counted".into()).await?;
+        Ok(waiting)
     }
-    connection.close(200, "counted".into()).await?;
-    Ok(waiting)
 }
 
 async fn who_publishes_too_much_over_http_is_told_to_wait(kind: Kind) -> anyhow::Result<()> {
@@ -234,7 +157,8 @@ async fn who_has_filled_its_room_waits_alone(kind: Kind) -> anyhow::Result<()> {
             .await?;
             let late = full.publish_one("workflow.completed").await?;
             until("it in the delays", async || {
-                Ok((waiting(&home.peers()?.amqp).await? > 0).then_some(()))
+                let waiting = Waiting::seen(&home.peers()?.amqp).await?;
+                Ok((waiting.messages > 0).then_some(()))
             })
             .await?;
             let bodies = much.received().into_iter().map(|request| request.body);
@@ -278,5 +202,38 @@ async fn what_is_put_off_comes_although_ingest_dies(kind: Kind) -> anyhow::Resul
     })
     .await?;
     ensure!(distinct(&receiver)? == 5 * RATE);
+    home.end().await
+}
+
+/// Nothing makes such a bundle but a version that read events otherwise.
+async fn one_bad_event_does_not_take_along_those_it_waited_with(kind: Kind) -> anyhow::Result<()> {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let home = limited(kind).await?;
+    let tenant = home.tenant().await?;
+    let receiver = Receiver::healthy()?;
+    tenant.subscribe(&receiver, &["workflow.completed"]).await?;
+    let [first, mut bad, last] = [(); 3].map(|()| tenant.event("workflow.completed"));
+    bad["timestamp"] = "yesterday".into();
+    let bundle = json!([
+        {"trace": TRACE, "event": first},
+        {"event": bad},
+        {"event": last},
+    ]);
+    let bundled = BasicProperties::default().with_content_type(JSON_BUNDLE.into());
+    home.publish_amqp("any", bundle.to_string().as_bytes(), bundled)
+        .await?;
+
+    let received = receiver.wait_for(2).await?;
+    ensure!(distinct(&receiver)? == 2);
+    let traces: Vec<&str> = received
+        .iter()
+        .filter_map(|one| one.header("traceparent").ok())
+        .collect();
+    let own = traces.iter().filter(|one| one[3..35] == TRACE[3..35]);
+    ensure!(own.count() == 1, "{traces:?}");
+    let onlooker = RejectedEvents::of(&home.peers()?.amqp).await?;
+    let rejected = onlooker.take(1).await?.remove(0);
+    ensure!(serde_json::from_slice::<Value>(&rejected.body)? == bad);
+    ensure!(rejected.reason.contains("timestamp"), "{}", rejected.reason);
     home.end().await
 }

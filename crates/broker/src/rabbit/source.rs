@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use hookline_core::timestamp::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::{EventSource, PublishedEvents, QueueError, Receipt, Source, Taken};
+use crate::contract::{Coming, EventSource, PublishedEvents, QueueError, Receipt, Source, Taken};
 use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::intake::{Intake, Over};
 use crate::rabbit::letter::{Letter, later};
@@ -183,17 +183,20 @@ impl<L: Letter> Source<L> for QueueSource<L> {
     }
 }
 
-/// As [`Source::put_back`] does, with a rest in the delays.
+/// New messages take the place of the old ones, as with [`Source::put_back`], after a rest in the
+/// delays.
 #[async_trait]
 impl EventSource for QueueSource<PublishedEvents> {
-    async fn put_off(&self, taken: &[Taken<PublishedEvents>]) -> Result<(), QueueError> {
+    async fn put_off(
+        &self,
+        taken: &[Taken<PublishedEvents>],
+        coming: &[Coming],
+    ) -> Result<(), QueueError> {
         let now = Timestamp::from(SystemTime::now());
-        // What is no longer ours comes again by itself, and is put off then.
-        let ours = taken.iter().filter(|one| self.holds(one));
-        let posts = ours.map(|one| {
-            let turn = one.message.turn.unwrap_or(now);
+        let posts = coming.iter().map(|Coming { message, returns }| {
+            let turn = message.turn.unwrap_or(now);
             let delay = Delay::towards(turn.remaining(now));
-            later(anew(one), delay, Address::Events)
+            later(message.anew(*returns), delay, Address::Events)
         });
         self.outbox.send(posts.collect()).await?;
         if let Some((subscription, tags)) = self.present_tags(taken) {
@@ -204,6 +207,5 @@ impl EventSource for QueueSource<PublishedEvents> {
 }
 
 fn anew<L: Letter>(taken: &Taken<L>) -> Post {
-    let returns = taken.returns.max(u32::from(taken.redelivered));
-    taken.message.anew(returns)
+    taken.message.anew(taken.held_before())
 }

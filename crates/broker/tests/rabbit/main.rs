@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use hookline_broker::contract::{PublishedEvents, QueueError};
+use hookline_broker::contract::{Coming, PublishedEvents, QueueError, Taken};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::JSON_BATCH;
@@ -348,7 +348,14 @@ async fn events_that_are_put_off_come_again_at_their_turn_and_let_others_pass() 
     assert_eq!(first.message.turn, None);
     let turn = Timestamp::from(SystemTime::now()).after(Duration::from_secs(2));
     first.message.turn = Some(turn);
-    source.put_off(&[first]).await.unwrap();
+    let put_off = async |taken: Taken<PublishedEvents>| {
+        let coming = Coming {
+            message: taken.message.clone(),
+            returns: taken.held_before(),
+        };
+        source.put_off(&[taken], &[coming]).await.unwrap();
+    };
+    put_off(first).await;
 
     let second = take_one(&source).await;
     assert_eq!(second.message.body, "{2}");
@@ -360,7 +367,7 @@ async fn events_that_are_put_off_come_again_at_their_turn_and_let_others_pass() 
         assert_eq!(again.message.trace, TraceParent::parse(TRACE));
         assert_eq!((again.redelivered, again.returns), (false, 0), "{tried}");
         assert!(turn <= SystemTime::now().into(), "it came early");
-        source.put_off(&[again]).await.unwrap();
+        put_off(again).await;
     }
     rabbit.close().await;
 }

@@ -86,8 +86,12 @@ async fn events_that_are_put_off_are_out_of_sight_until_their_turn_and_count_as_
     let take = async |now| queue.take_events(1, now, later(1_000)).await.unwrap();
     let first = take(now()).await;
     assert_eq!((first[0].body.as_slice(), first[0].turn), (&b"1"[..], None));
-    let turns = vec![(first[0].id, later(60))];
-    queue.put_off_events(turns).await.unwrap();
+    let coming = NewEvents {
+        turn: Some(later(60)),
+        ..events(b"1".to_vec())
+    };
+    let put_off = queue.put_off_events(vec![first[0].id], vec![(coming, 0)]);
+    put_off.await.unwrap();
     // A restart lets nobody push in.
     queue.void_leases().await.unwrap();
 

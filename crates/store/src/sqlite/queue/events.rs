@@ -67,18 +67,8 @@ impl EmbeddedQueue {
     ) -> Result<i64, StoreError> {
         self.home
             .write(move |conn| {
-                let pushed: Entry = diesel::sql_query(
-                    "INSERT INTO event_queue (content_type, traceparent, body, turn, visible_at, takes)
-                     VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
-                )
-                .bind::<Nullable<Text>, _>(events.content_type)
-                .bind::<Nullable<Text>, _>(events.traceparent)
-                .bind::<Binary, _>(&*events.body)
-                .bind::<Nullable<BigInt>, _>(events.turn.map(Timestamp::unix_micros))
-                .bind::<BigInt, _>(lease.map_or(0, Timestamp::unix_micros))
-                .bind::<Integer, _>(i32::from(lease.is_some()))
-                .get_result(conn)?;
-                Ok(pushed.id)
+                let visible_at = lease.map_or(0, Timestamp::unix_micros);
+                insert_entry(conn, events, visible_at, i32::from(lease.is_some()))
             })
             .await
     }
@@ -174,20 +164,24 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// Makes events visible again when it is their turn, as if they had not been taken.
+    /// Puts events in the place of others. They are visible when it is their turn, and count as
+    /// taken so often.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
-    pub async fn put_off_events(&self, turns: Vec<(i64, Timestamp)>) -> Result<(), StoreError> {
+    pub async fn put_off_events(
+        &self,
+        ids: Vec<i64>,
+        coming: Vec<(NewEvents, i32)>,
+    ) -> Result<(), StoreError> {
         self.home
             .write(move |conn| {
-                for (id, turn) in turns {
-                    diesel::sql_query(
-                        "UPDATE event_queue SET visible_at = ?1, turn = ?1, takes = max(takes - 1, 0) WHERE id = ?2",
-                    )
-                    .bind::<BigInt, _>(turn.unix_micros())
-                    .bind::<BigInt, _>(id)
-                    .execute(conn)?;
+                for id in ids {
+                    delete_entry(conn, id)?;
+                }
+                for (events, takes) in coming {
+                    let visible_at = events.turn.map_or(0, Timestamp::unix_micros);
+                    insert_entry(conn, events, visible_at, takes)?;
                 }
                 Ok(())
             })
@@ -217,6 +211,26 @@ impl EmbeddedQueue {
             .write(move |conn| bury_entry(conn, id, &reason, now))
             .await
     }
+}
+
+fn insert_entry(
+    conn: &mut Conn,
+    events: NewEvents,
+    visible_at: i64,
+    takes: i32,
+) -> Result<i64, StoreError> {
+    let inserted: Entry = diesel::sql_query(
+        "INSERT INTO event_queue (content_type, traceparent, body, turn, visible_at, takes)
+         VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+    )
+    .bind::<Nullable<Text>, _>(events.content_type)
+    .bind::<Nullable<Text>, _>(events.traceparent)
+    .bind::<Binary, _>(&*events.body)
+    .bind::<Nullable<BigInt>, _>(events.turn.map(Timestamp::unix_micros))
+    .bind::<BigInt, _>(visible_at)
+    .bind::<Integer, _>(takes)
+    .get_result(conn)?;
+    Ok(inserted.id)
 }
 
 fn bury_entry(conn: &mut Conn, id: i64, reason: &str, now: Timestamp) -> Result<(), StoreError> {

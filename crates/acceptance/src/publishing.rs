@@ -1,0 +1,62 @@
+//! Publishing as a workflow service does.
+
+use anyhow::ensure;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+
+/// A connection to `workflow.events` with confirms.
+pub struct Publisher {
+    channel: Channel,
+    /// The channel needs it.
+    _connection: Connection,
+}
+
+impl Publisher {
+    /// Of a service of its own: what others publish is not in front of what it publishes.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached.
+    pub async fn connect(amqp: &str) -> anyhow::Result<Self> {
+        let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        Ok(Self {
+            channel,
+            _connection: connection,
+        })
+    }
+
+    /// Waits for the confirm.
+    ///
+    /// # Errors
+    /// When it is not confirmed.
+    pub async fn publish(
+        &self,
+        routing_key: &str,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> anyhow::Result<()> {
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let confirm = self
+            .channel
+            .basic_publish(
+                "workflow.events".into(),
+                routing_key.into(),
+                options,
+                body,
+                properties.with_delivery_mode(2),
+            )
+            .await?
+            .await?;
+        ensure!(
+            matches!(confirm, Confirmation::Ack(None)),
+            "not confirmed: {confirm:?}"
+        );
+        Ok(())
+    }
+}
