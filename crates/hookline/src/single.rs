@@ -33,7 +33,8 @@ impl Single {
         prepare: impl AsyncFnOnce(&Store) -> anyhow::Result<()>,
         announce: impl FnOnce(SocketAddr),
     ) -> anyhow::Result<()> {
-        let Embedded { store, queues } = Embedded::open(&self.folder).await?;
+        let embedded = Embedded::open(&self.folder).await?;
+        let (store, queues) = (embedded.store.clone(), embedded.queues.clone());
         // From here on the folder is ours alone.
         let keys = self.keys.map_or_else(|| key_of_folder(&self.folder), Ok)?;
         let store = hookline_home::unlock(store, &keys).await?;
@@ -45,7 +46,7 @@ impl Single {
             .register("store", move || watched.is_ready());
         let ingest = Ingest {
             store: store.clone(),
-            events: queues.clone(),
+            events: embedded.events.clone(),
             publisher: queues.clone(),
             batch: settings.ingest.batch,
             max_waiting: settings.ingest.max_waiting,
@@ -92,6 +93,7 @@ impl Single {
         // The listener has been taking connections since it was bound.
         announce(address);
         let (ingested, dispatched, served) = tokio::join!(ingesting, dispatching, serving);
+        embedded.end();
         ingested.and(dispatched).and(served)
     }
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use hookline_broker::contract::Taken;
+use hookline_broker::contract::{Receipt, Taken};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::StoreError;
 use tokio::sync::Notify;
@@ -81,6 +81,17 @@ impl<M> Desk<M> {
         }
         drop(pile);
         self.news.notify_one();
+    }
+
+    /// Takes back what was handed over, if it still lies here.
+    pub(super) fn withdraw(&self, receipt: Receipt) -> bool {
+        let mut pile = self.pile();
+        let found = pile.handed.iter().position(|one| one.receipt == receipt);
+        let Some(withdrawn) = found.and_then(|at| pile.handed.remove(at)) else {
+            return false;
+        };
+        pile.weight = pile.weight.saturating_sub((self.weigh)(&withdrawn.message));
+        true
     }
 
     /// There may be something in the queue then.
@@ -187,8 +198,6 @@ fn now() -> Timestamp {
 
 #[cfg(test)]
 mod tests {
-    use hookline_broker::contract::Receipt;
-
     use super::*;
 
     fn message(number: usize) -> Taken<usize> {
@@ -196,7 +205,10 @@ mod tests {
             message: number,
             redelivered: false,
             returns: 0,
-            receipt: Receipt { session: 0, tag: 0 },
+            receipt: Receipt {
+                session: 0,
+                tag: number as u64,
+            },
         }
     }
 
@@ -215,6 +227,18 @@ mod tests {
         assert_eq!(taken(&desk, 9), [5]);
         assert_eq!(taken(&desk, 9), [0; 0]);
         assert_eq!(desk.room(), 10);
+    }
+
+    #[test]
+    fn what_nobody_has_taken_can_be_withdrawn() {
+        let desk = Desk::new(10, |weight| *weight);
+        desk.hand([message(2), message(3)]);
+        let of = |number| message(number).receipt;
+        assert!(desk.withdraw(of(2)));
+        assert!(!desk.withdraw(of(2)));
+        assert_eq!(desk.room(), 7);
+        assert_eq!(taken(&desk, 9), [3]);
+        assert!(!desk.withdraw(of(3)), "somebody has it");
     }
 
     #[test]
