@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Policy, dead_letters, maintenance, reconciler};
 use hookline_runtime::service::{Context, run};
+use hookline_store::Plans;
 
 fn main() -> ExitCode {
     run("dispatcher", serve)
@@ -12,7 +13,8 @@ fn main() -> ExitCode {
 
 async fn serve(context: Context) -> anyhow::Result<()> {
     let (store, rabbit) =
-        hookline_home::distributed::connect_unlocked(&context, "dispatcher").await?;
+        hookline_home::distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll)
+            .await?;
     let settings = &context.settings;
     let dispatcher = Dispatcher {
         store: store.clone(),

@@ -3,7 +3,7 @@
 use hookline_broker::rabbit::{Rabbit, RabbitSettings};
 use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
-use hookline_store::{PostgresSettings, Store, StoreError};
+use hookline_store::{Plans, PostgresSettings, Store, StoreError};
 
 use crate::unlock;
 
@@ -12,12 +12,17 @@ use crate::unlock;
 /// # Errors
 /// When the settings name none, or one that cannot be reached as they say.
 pub fn store(settings: &Settings) -> Result<Store, SettingsError> {
+    store_with(settings, Plans::OfEach)
+}
+
+fn store_with(settings: &Settings, plans: Plans) -> Result<Store, SettingsError> {
     let store = &settings.store;
     let postgres = PostgresSettings {
         url: store.required_url()?.expose().to_owned(),
         connections: store.connections,
         wait: store.wait,
         statement_timeout: store.statement_timeout,
+        plans,
     };
     Store::postgres(&postgres).map_err(|why| SettingsError::Unusable {
         name: "store.url",
@@ -30,8 +35,12 @@ pub fn store(settings: &Settings) -> Result<Store, SettingsError> {
 ///
 /// # Errors
 /// When the settings do not name them, when one stays away, or when the schema is not migrated.
-pub async fn connect(context: &Context, service: &str) -> anyhow::Result<(Store, Rabbit)> {
-    let store = store(&context.settings)?;
+pub async fn connect(
+    context: &Context,
+    service: &str,
+    plans: Plans,
+) -> anyhow::Result<(Store, Rabbit)> {
+    let store = store_with(&context.settings, plans)?;
     let broker = &context.settings.broker;
     let url = broker.required_url()?.expose().to_owned();
     // A schema that is not migrated does not pass by waiting.
@@ -73,9 +82,13 @@ pub async fn connect(context: &Context, service: &str) -> anyhow::Result<(Store,
 ///
 /// # Errors
 /// As [`connect`], and when the settings have no keys, or not the store's.
-pub async fn connect_unlocked(context: &Context, service: &str) -> anyhow::Result<(Store, Rabbit)> {
+pub async fn connect_unlocked(
+    context: &Context,
+    service: &str,
+    plans: Plans,
+) -> anyhow::Result<(Store, Rabbit)> {
     // Before anybody is waited for: a start without keys is a mistake that no peer mends.
     let keys = context.settings.secrets.required()?;
-    let (store, rabbit) = connect(context, service).await?;
+    let (store, rabbit) = connect(context, service, plans).await?;
     Ok((unlock(store, &keys).await?, rabbit))
 }

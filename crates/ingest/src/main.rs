@@ -4,13 +4,15 @@ use std::process::ExitCode;
 
 use hookline_ingest::Ingest;
 use hookline_runtime::service::{Context, run};
+use hookline_store::Plans;
 
 fn main() -> ExitCode {
     run("ingest", serve)
 }
 
 async fn serve(context: Context) -> anyhow::Result<()> {
-    let (store, rabbit) = hookline_home::distributed::connect(&context, "ingest").await?;
+    let (store, rabbit) =
+        hookline_home::distributed::connect(&context, "ingest", Plans::OnceForAll).await?;
     let settings = &context.settings.ingest;
     let ingest = Ingest {
         store,

@@ -33,7 +33,7 @@ pub use credentials::{Credentials, SealedCredentials};
 pub use error::StoreError;
 pub use facade::{CLOCK_TOLERANCE, Store, UnlockError};
 pub use fanout_index::FanoutIndex;
-pub use postgres::{InvalidDatabaseUrl, PostgresSettings};
+pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
 pub use records::{
     Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use hookline_runtime::admin;
 use hookline_runtime::service::{Context, run};
+use hookline_store::Plans;
 use hookline_subscription_api::Api;
 
 fn main() -> ExitCode {
@@ -14,7 +15,8 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     let settings = context.settings.clone();
     let listener = admin::listen("api.listen", settings.api.listen)?;
     let (store, rabbit) =
-        hookline_home::distributed::connect_unlocked(&context, "subscription-api").await?;
+        hookline_home::distributed::connect_unlocked(&context, "subscription-api", Plans::OfEach)
+            .await?;
     let api = Api {
         store,
         publisher: rabbit.publisher(),

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{ConnectionManager, Error, ManageConnection};
 
-use super::Conn;
+use super::{Conn, Plans, PostgresSettings};
 
 /// A connection that answered so shortly ago is taken to be there still: to ask before each use
 /// costs a round trip. Being in use says nothing: statements fail, too, and their connection comes
@@ -16,6 +16,7 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Manager {
     inner: ConnectionManager<Conn>,
     statement_timeout: Duration,
+    plans: Plans,
 }
 
 pub(super) struct Connection {
@@ -24,10 +25,11 @@ pub(super) struct Connection {
 }
 
 impl Manager {
-    pub(super) fn new(url: &str, statement_timeout: Duration) -> Self {
+    pub(super) fn new(url: &str, settings: &PostgresSettings) -> Self {
         Self {
             inner: ConnectionManager::new(with_timeouts(url)),
-            statement_timeout,
+            statement_timeout: settings.statement_timeout,
+            plans: settings.plans,
         }
     }
 }
@@ -39,11 +41,17 @@ impl ManageConnection for Manager {
     fn connect(&self) -> Result<Connection, Error> {
         let mut conn = self.inner.connect()?;
         let timeout = self.statement_timeout.as_millis();
+        let plans = match self.plans {
+            Plans::OfEach => "auto",
+            Plans::OnceForAll => "force_generic_plan",
+        };
         // All that we ask is found through an index. A plan is kept with its statement, and one that
-        // was made while a table was small would read all of it when it is large.
+        // was made while a table was small would read all of it when it is large. Where a small one
+        // is read as a whole all the same, it seems to cost so much that it would be compiled.
         conn.batch_execute(&format!(
             "SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}; \
-             SET synchronous_commit = on; SET enable_seqscan = off"
+             SET synchronous_commit = on; SET enable_seqscan = off; SET jit = off; \
+             SET plan_cache_mode = {plans}"
         ))
         .map_err(Error::QueryError)?;
         Ok(Connection {

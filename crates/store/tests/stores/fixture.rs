@@ -16,8 +16,8 @@ use hookline_core::subscription::{NewSubscription, Subscription};
 use hookline_core::target::{TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{
-    AttemptRecord, Created, FanoutIndex, Follow, Given, IncomingEvent, Passage, PostgresSettings,
-    Store,
+    AttemptRecord, Created, FanoutIndex, Follow, Given, IncomingEvent, Passage, Plans,
+    PostgresSettings, Store,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -53,6 +53,7 @@ fn settings(url: &str) -> PostgresSettings {
         connections: 8,
         wait: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(10),
+        plans: Plans::OnceForAll,
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use hookline_store::{PostgresSettings, Store, StoreError};
+use hookline_store::{Plans, PostgresSettings, Store, StoreError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -108,6 +108,7 @@ impl Server {
             connections: 2,
             wait: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
+            plans: Plans::OfEach,
         })
         .unwrap()
     }
