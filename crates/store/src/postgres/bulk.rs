@@ -8,7 +8,7 @@ use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 pub(crate) use super::days::drop_attempts_before;
-use super::given::Given;
+use super::given::{Given, Statement};
 use super::overdue::HALF_WAY;
 use super::queries::intake::{NewDelivery, NewEvent};
 use super::queries::progress::{CountRow, Move};
@@ -27,14 +27,24 @@ struct Found {
     id: Key,
 }
 
-/// Inserts events; answers with those that were not here before.
+#[derive(QueryableByName)]
+struct NewlyInserted {
+    #[diesel(sql_type = Uid)]
+    id: Key,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    seen: Option<i64>,
+}
+
+/// Inserts events; answers with those that were not here before, and with the newest version of a
+/// subscription at that moment, which would be a round trip of its own.
 pub(crate) fn insert_events(
     conn: &mut Conn,
     rows: &[NewEvent<'_>],
-) -> Result<Vec<Key>, StoreError> {
+) -> Result<(Vec<Key>, Option<i64>), StoreError> {
     let mut new = Vec::with_capacity(rows.len());
+    let mut seen = None;
     for rows in rows.chunks(ROWS) {
-        let inserted: Vec<Found> = Given::default()
+        let inserted: Vec<NewlyInserted> = Given::default()
             .column::<Uid, _>("key", rows.iter().map(|row| row.key))
             .column::<Text, _>(
                 "organization_id",
@@ -48,43 +58,56 @@ pub(crate) fn insert_events(
                 rows.iter().map(|row| row.traceparent.as_deref()),
             )
             .column::<BigInt, _>("received_at", rows.iter().map(|row| row.received_at))
-            .inserted_into("events", "ON CONFLICT DO NOTHING RETURNING key AS id")
+            .inserted_into(
+                "events",
+                "ON CONFLICT DO NOTHING
+                 RETURNING key AS id, (SELECT max(version) FROM subscriptions) AS seen",
+            )
             .load(conn)?;
+        seen = inserted.first().and_then(|event| event.seen);
         new.extend(inserted.into_iter().map(|event| event.id));
     }
-    Ok(new)
+    Ok((new, seen))
 }
 
-/// Inserts the deliveries that are not here yet. Who has them in hand, the broker knows.
-pub(crate) fn insert_deliveries(
+/// Inserts the deliveries that are not here yet, and adds to what is stored. Who has them in hand,
+/// the broker knows.
+pub(crate) fn insert_fan_out(
     conn: &mut Conn,
     rows: &[NewDelivery<'_>],
+    stored: &[Part<'_>],
     _lease: Option<Timestamp>,
 ) -> Result<(), StoreError> {
-    for rows in rows.chunks(ROWS) {
-        Given::default()
-            .column::<Uid, _>("id", rows.iter().map(|row| row.id))
-            .column::<Text, _>(
-                "organization_id",
-                rows.iter().map(|row| row.organization_id),
-            )
-            .column::<BigInt, _>(
-                "subscription_id",
-                rows.iter().map(|row| row.subscription_id),
-            )
-            .column::<Uid, _>("event_key", rows.iter().map(|row| row.event_key))
-            .column::<Text, _>("origin", rows.iter().map(|row| row.origin))
-            .column::<BigInt, _>("activation", rows.iter().map(|row| row.activation))
-            .column::<Integer, _>("generation", rows.iter().map(|row| row.generation))
-            .column::<Integer, _>("attempts", rows.iter().map(|row| row.attempts))
-            .column::<Text, _>("state", rows.iter().map(|row| row.state))
-            .column::<Nullable<BigInt>, _>("due", rows.iter().map(|row| row.due))
-            .column::<Nullable<BigInt>, _>("finished_at", rows.iter().map(|row| row.finished_at))
-            .column::<BigInt, _>("created_at", rows.iter().map(|row| row.created_at))
-            .inserted_into("deliveries", "ON CONFLICT DO NOTHING")
-            .execute(conn)?;
+    let few = rows.len() % ROWS;
+    let (many, last) = rows.split_at(rows.len() - few);
+    for rows in many.chunks(ROWS) {
+        fan_out(rows).execute(conn)?;
     }
+    fan_out(last).beside(adding_stored(stored)).execute(conn)?;
     Ok(())
+}
+
+fn fan_out<'a>(rows: &'a [NewDelivery<'_>]) -> Statement<'a> {
+    Given::default()
+        .column::<Uid, _>("id", rows.iter().map(|row| row.id))
+        .column::<Text, _>(
+            "organization_id",
+            rows.iter().map(|row| row.organization_id),
+        )
+        .column::<BigInt, _>(
+            "subscription_id",
+            rows.iter().map(|row| row.subscription_id),
+        )
+        .column::<Uid, _>("event_key", rows.iter().map(|row| row.event_key))
+        .column::<Text, _>("origin", rows.iter().map(|row| row.origin))
+        .column::<BigInt, _>("activation", rows.iter().map(|row| row.activation))
+        .column::<Integer, _>("generation", rows.iter().map(|row| row.generation))
+        .column::<Integer, _>("attempts", rows.iter().map(|row| row.attempts))
+        .column::<Text, _>("state", rows.iter().map(|row| row.state))
+        .column::<Nullable<BigInt>, _>("due", rows.iter().map(|row| row.due))
+        .column::<Nullable<BigInt>, _>("finished_at", rows.iter().map(|row| row.finished_at))
+        .column::<BigInt, _>("created_at", rows.iter().map(|row| row.created_at))
+        .inserted_into("deliveries", "ON CONFLICT DO NOTHING")
 }
 
 /// Inserts attempts, none of which is here yet.
@@ -167,17 +190,23 @@ pub(crate) fn add_counts(conn: &mut Conn, rows: &[CountRow<'_>]) -> Result<(), S
 /// Adds to what is stored of organizations.
 pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), StoreError> {
     for parts in parts.chunks(ROWS) {
-        Given::default()
-            .column::<Text, _>("organization_id", parts.iter().map(|part| part.organization_id))
-            .column::<Integer, _>("part", parts.iter().map(|part| part.part))
-            .column::<BigInt, _>("bytes", parts.iter().map(|part| part.bytes))
-            .inserted_into(
-                "stored_bytes AS s",
-                "ON CONFLICT (organization_id, part) DO UPDATE SET bytes = s.bytes + excluded.bytes",
-            )
-            .execute(conn)?;
+        adding_stored(parts).execute(conn)?;
     }
     Ok(())
+}
+
+fn adding_stored<'a>(parts: &'a [Part<'_>]) -> Statement<'a> {
+    Given::default()
+        .column::<Text, _>(
+            "organization_id",
+            parts.iter().map(|part| part.organization_id),
+        )
+        .column::<Integer, _>("part", parts.iter().map(|part| part.part))
+        .column::<BigInt, _>("bytes", parts.iter().map(|part| part.bytes))
+        .inserted_into(
+            "stored_bytes AS s",
+            "ON CONFLICT (organization_id, part) DO UPDATE SET bytes = s.bytes + excluded.bytes",
+        )
 }
 
 /// Moves each delivery to its attempt where it is pending at the one before; answers with those
@@ -304,7 +333,7 @@ pub(crate) fn call_back(
     let found: Vec<NextAttempt> = diesel::sql_query(
         "WITH locked AS (
              SELECT id FROM deliveries
-              WHERE subscription_id = $2 AND due IS NOT NULL AND due > $1
+              WHERE subscription_id = $2 AND due > created_at AND due > $1
                 AND attempts = 0 AND generation = 0
               ORDER BY due LIMIT $3
                 FOR NO KEY UPDATE SKIP LOCKED

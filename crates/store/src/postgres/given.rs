@@ -47,6 +47,7 @@ impl<'a> Given<'a> {
             given: self,
             into: None,
             rest,
+            beside: None,
         }
     }
 
@@ -56,6 +57,7 @@ impl<'a> Given<'a> {
             given: self,
             into: Some(table),
             rest,
+            beside: None,
         }
     }
 
@@ -89,11 +91,22 @@ pub(super) struct Statement<'a> {
     given: Given<'a>,
     into: Option<&'static str>,
     rest: &'static str,
+    beside: Option<Box<Statement<'a>>>,
 }
 
-impl QueryFragment<Pg> for Statement<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql("WITH given ");
+impl<'a> Statement<'a> {
+    /// Does another one besides, in the same round trip.
+    pub(super) fn beside(self, other: Statement<'a>) -> Self {
+        Self {
+            beside: Some(Box::new(other)),
+            ..self
+        }
+    }
+
+    /// Its rows, as the table `name`.
+    fn rows<'b>(&'b self, name: &str, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(name);
+        out.push_sql(" ");
         self.given.names(&mut out);
         out.push_sql("AS (SELECT * FROM unnest(");
         for (at, (_, column)) in self.given.columns.iter().enumerate() {
@@ -101,14 +114,35 @@ impl QueryFragment<Pg> for Statement<'_> {
             column.walk_ast(out.reborrow())?;
         }
         out.push_sql(")) ");
+        Ok(())
+    }
+
+    /// What is done with the table `name`.
+    fn deed(&self, name: &str, mut out: AstPass<'_, '_, Pg>) {
         if let Some(table) = self.into {
             out.push_sql("INSERT INTO ");
             out.push_sql(table);
             out.push_sql(" ");
             self.given.names(&mut out);
-            out.push_sql("SELECT * FROM given ");
+            out.push_sql("SELECT * FROM ");
+            out.push_sql(name);
+            out.push_sql(" ");
         }
         out.push_sql(self.rest);
+    }
+}
+
+impl QueryFragment<Pg> for Statement<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("WITH ");
+        if let Some(other) = &self.beside {
+            other.rows("others", out.reborrow())?;
+            out.push_sql(", beside AS (");
+            other.deed("others", out.reborrow());
+            out.push_sql("), ");
+        }
+        self.rows("given", out.reborrow())?;
+        self.deed("given", out);
         Ok(())
     }
 }

@@ -65,10 +65,13 @@ pub(crate) fn take_in(
         by_key.entry(event.event.key()).or_insert(event);
     }
     conn.transaction(|conn| {
-        let new = insert_events(conn, &by_key, now)?;
+        let (new, seen) = insert_events(conn, &by_key, now)?;
         let fresh = by_key.iter().filter(|(key, _)| new.contains(key));
         let rows = index.with(
-            |version| changes_since(conn, version),
+            |version| match seen {
+                Some(newest) if newest == version => Ok((Vec::new(), version)),
+                _ => changes_since(conn, version),
+            },
             |index| {
                 let mut rows = Vec::new();
                 for (key, incoming) in fresh {
@@ -106,7 +109,6 @@ pub(crate) fn take_in(
             .filter(|row| row.due.is_some())
             .map(|row| first_attempt(row.id, row.subscription_id))
             .collect();
-        bulk::insert_deliveries(conn, &rows, lease)?;
         let again: BTreeSet<Key> = incoming
             .iter()
             .filter(|incoming| incoming.passage == Passage::Again)
@@ -120,7 +122,8 @@ pub(crate) fn take_in(
         for (_, event) in by_key.iter().filter(|(key, _)| new.contains(key)) {
             stored.add(event.event.organization.as_str(), size_of(event));
         }
-        stored.write(conn, by_key.keys().next().map_or(0, chance_of))?;
+        let parts = stored.into_parts(by_key.keys().next().map_or(0, chance_of));
+        bulk::insert_fan_out(conn, &rows, &parts, lease)?;
         Ok(Given {
             new_events: new.len(),
             owed,
@@ -128,17 +131,20 @@ pub(crate) fn take_in(
     })
 }
 
+/// The events that are new, and the newest version of a subscription that was seen on the way, if any
+/// was.
 fn insert_events(
     conn: &mut Conn,
     by_key: &BTreeMap<EventKey, &IncomingEvent>,
     now: Timestamp,
-) -> Result<HashSet<EventKey>, StoreError> {
+) -> Result<(HashSet<EventKey>, Option<i64>), StoreError> {
     let rows: Vec<NewEvent<'_>> = by_key
         .iter()
         .map(|(key, event)| new_event(*key, event, now))
         .collect();
-    let inserted = bulk::insert_events(conn, &rows)?;
-    Ok(inserted.into_iter().map(|key| EventKey(key.0)).collect())
+    let (inserted, seen) = bulk::insert_events(conn, &rows)?;
+    let new = inserted.into_iter().map(|key| EventKey(key.0)).collect();
+    Ok((new, seen))
 }
 
 /// The first attempts at deliveries of `events` that were never made.
@@ -181,10 +187,9 @@ pub(crate) fn create_test(
             state: DeliveryState::Pending { due: now },
         };
         let row = new_delivery(delivery, key, purpose, now);
-        bulk::insert_deliveries(conn, &[row], None)?;
         let mut stored = Change::default();
         stored.add(event.organization.as_str(), size_of(incoming));
-        stored.write(conn, chance_of(&key))?;
+        bulk::insert_fan_out(conn, &[row], &stored.into_parts(chance_of(&key)), None)?;
         Ok(Some(first_attempt(Key(delivery.0), id.0)))
     })
 }

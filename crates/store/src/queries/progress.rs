@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use diesel::dsl::case_when;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
 use hookline_core::ids::{AttemptId, DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::subscription::DisabledReason;
@@ -59,48 +61,87 @@ struct OwedRow {
     deleted_at: Option<i64>,
 }
 
+/// So few are loaded with their bodies at once, whoever knows them already.
+const FEW: usize = 8;
+
+#[derive(Clone, Copy)]
+enum Bodies {
+    ComeAlong,
+    StayBehind,
+}
+
+/// A body that has come along, and its publisher's trace.
+type BodyRow = (Option<Vec<u8>>, Option<String>);
+
+fn body(bytes: Vec<u8>, traceparent: Option<&str>) -> Body {
+    Body {
+        bytes: bytes.into(),
+        trace: traceparent.and_then(TraceParent::parse),
+    }
+}
+
 pub(crate) fn load(
     conn: &mut Conn,
     ids: &[DeliveryId],
 ) -> Result<HashMap<DeliveryId, Owed>, StoreError> {
-    let mut found = HashMap::with_capacity(ids.len());
+    Ok(load_and(conn, ids, Bodies::StayBehind)?.owed)
+}
+
+fn load_and(conn: &mut Conn, ids: &[DeliveryId], bodies: Bodies) -> Result<Loaded, StoreError> {
+    let come_along = matches!(bodies, Bodies::ComeAlong);
+    let mut loaded = Loaded {
+        owed: HashMap::with_capacity(ids.len()),
+        bodies: HashMap::new(),
+    };
     for chunk in ids.chunks(ROWS) {
         let keys: Vec<Key> = chunk.iter().map(|id| Key(id.0)).collect();
-        let rows: Vec<OwedRow> = deliveries::table
+        let rows: Vec<(OwedRow, BodyRow)> = deliveries::table
             .inner_join(subscriptions::table)
             .inner_join(events::table)
             .filter(deliveries::id.eq_any(keys))
             .select((
-                deliveries::id,
-                deliveries::organization_id,
-                deliveries::subscription_id,
-                deliveries::event_key,
-                events::event_type,
-                deliveries::origin,
-                deliveries::activation,
-                deliveries::generation,
-                deliveries::attempts,
-                deliveries::attempts_before,
-                deliveries::cause,
-                deliveries::state,
-                deliveries::due,
-                deliveries::finished_at,
-                deliveries::gave_up,
-                subscriptions::url,
-                subscriptions::secret,
-                subscriptions::previous_secret,
-                subscriptions::previous_until,
-                subscriptions::headers,
-                subscriptions::is_active,
-                subscriptions::activation,
-                subscriptions::deleted_at,
+                (
+                    deliveries::id,
+                    deliveries::organization_id,
+                    deliveries::subscription_id,
+                    deliveries::event_key,
+                    events::event_type,
+                    deliveries::origin,
+                    deliveries::activation,
+                    deliveries::generation,
+                    deliveries::attempts,
+                    deliveries::attempts_before,
+                    deliveries::cause,
+                    deliveries::state,
+                    deliveries::due,
+                    deliveries::finished_at,
+                    deliveries::gave_up,
+                    subscriptions::url,
+                    subscriptions::secret,
+                    subscriptions::previous_secret,
+                    subscriptions::previous_until,
+                    subscriptions::headers,
+                    subscriptions::is_active,
+                    subscriptions::activation,
+                    subscriptions::deleted_at,
+                ),
+                (
+                    case_when(come_along.into_sql::<Bool>(), events::body),
+                    events::traceparent,
+                ),
             ))
             .load(conn)?;
-        for row in rows {
-            found.insert(DeliveryId(row.id.0), row.try_into()?);
+        for (row, (bytes, traceparent)) in rows {
+            if let Some(bytes) = bytes {
+                let event = EventKey(row.event_key.0);
+                loaded
+                    .bodies
+                    .insert(event, body(bytes, traceparent.as_deref()));
+            }
+            loaded.owed.insert(DeliveryId(row.id.0), row.try_into()?);
         }
     }
-    Ok(found)
+    Ok(loaded)
 }
 
 impl TryFrom<OwedRow> for Owed {
@@ -142,6 +183,9 @@ pub(crate) fn load_with_bodies(
     ids: &[DeliveryId],
     wants_body: impl Fn(&Owed) -> bool,
 ) -> Result<Loaded, StoreError> {
+    if ids.len() <= FEW {
+        return load_and(conn, ids, Bodies::ComeAlong);
+    }
     let owed = load(conn, ids)?;
     let wanted = owed.values().filter(|owed| wants_body(owed));
     let mut events: Vec<EventKey> = wanted.map(|owed| owed.event).collect();
@@ -162,15 +206,8 @@ pub(crate) fn bodies(
             .filter(events::key.eq_any(keys))
             .select((events::key, events::body, events::traceparent))
             .load(conn)?;
-        for (key, body, traceparent) in rows {
-            let trace = traceparent.as_deref().and_then(TraceParent::parse);
-            found.insert(
-                EventKey(key.0),
-                Body {
-                    bytes: body.into(),
-                    trace,
-                },
-            );
+        for (key, bytes, traceparent) in rows {
+            found.insert(EventKey(key.0), body(bytes, traceparent.as_deref()));
         }
     }
     Ok(found)

@@ -49,7 +49,7 @@ pub(crate) fn forget_events(conn: &mut Conn, cutoff: Timestamp) -> Result<usize,
         for (_, owner, bytes) in &rows {
             stored.add(owner, -bytes);
         }
-        stored.write(conn, 0)?;
+        bulk::add_stored(conn, &stored.into_parts(0))?;
         Ok(keys.len())
     })
 }

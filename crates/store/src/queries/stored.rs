@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use hookline_core::ids::OrganizationId;
 
-use super::super::{Conn, bulk};
+use super::super::Conn;
 use crate::error::StoreError;
 use crate::rows::organization;
 use crate::schema::stored_bytes;
@@ -36,19 +36,17 @@ impl<'a> Change<'a> {
         *self.bytes.entry(organization).or_default() += bytes;
     }
 
-    /// Writes it down, in the rows that `chance` chooses. Whoever does this does it last: others
+    /// What is to be added, in the rows that `chance` chooses. Whoever adds it does it last: others
     /// wait for it.
-    pub(crate) fn write(self, conn: &mut Conn, chance: u8) -> Result<(), StoreError> {
-        let parts: Vec<Part<'_>> = self
-            .bytes
+    pub(crate) fn into_parts(self, chance: u8) -> Vec<Part<'a>> {
+        self.bytes
             .into_iter()
             .map(|(organization_id, bytes)| Part {
                 organization_id,
                 part: i32::from(chance % PARTS),
                 bytes,
             })
-            .collect();
-        bulk::add_stored(conn, &parts)
+            .collect()
     }
 }
 

@@ -43,11 +43,12 @@ diesel::table! {
     }
 }
 
-/// Inserts events; answers with those that were not here before.
+/// Inserts events; answers with those that were not here before. What is asked besides is no round
+/// trip in this home.
 pub(crate) fn insert_events(
     conn: &mut Conn,
     rows: &[NewEvent<'_>],
-) -> Result<Vec<Key>, StoreError> {
+) -> Result<(Vec<Key>, Option<i64>), StoreError> {
     let mut new = Vec::with_capacity(rows.len());
     for row in rows {
         let inserted = diesel::insert_into(events::table)
@@ -58,14 +59,15 @@ pub(crate) fn insert_events(
             new.push(row.key);
         }
     }
-    Ok(new)
+    Ok((new, None))
 }
 
-/// Inserts the deliveries that are not here yet. With a lease, those that are pending are out of
-/// sight until then, as if they had been taken once.
-pub(crate) fn insert_deliveries(
+/// Inserts the deliveries that are not here yet, and adds to what is stored. With a lease, those that
+/// are pending are out of sight until then, as if they had been taken once.
+pub(crate) fn insert_fan_out(
     conn: &mut Conn,
     rows: &[NewDelivery<'_>],
+    stored: &[Part<'_>],
     lease: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     for row in rows {
@@ -90,7 +92,7 @@ pub(crate) fn insert_deliveries(
             .on_conflict_do_nothing()
             .execute(conn)?;
     }
-    Ok(())
+    add_stored(conn, stored)
 }
 
 /// Inserts attempts, none of which is here yet.
@@ -255,7 +257,7 @@ pub(crate) fn call_back(
     let found: Vec<NextAttempt> = diesel::sql_query(
         "UPDATE deliveries SET due = ?, visible_at = NULL
           WHERE id IN (SELECT id FROM deliveries
-                        WHERE subscription_id = ? AND due IS NOT NULL AND due > ?
+                        WHERE subscription_id = ? AND due > created_at AND due > ?
                           AND attempts = 0 AND generation = 0
                         ORDER BY due LIMIT ?)
          RETURNING id, generation, attempts, subscription_id",
