@@ -108,6 +108,12 @@ pub trait Publisher: Send + Sync {
         self.publish_attempts(attempts).await
     }
 
+    /// The shortest delay from `wanted` on that ends neither early nor after a detour: who may wait a
+    /// little longer costs one message then, and not two.
+    fn even_delay(&self, wanted: Duration) -> Duration {
+        wanted
+    }
+
     /// Tells operators what the system has done. Returns once whoever listens at this moment has
     /// it durably; that nobody does is no error.
     async fn announce(&self, events: &[WebhookDisabled]) -> Result<(), QueueError>;

@@ -263,17 +263,18 @@ impl Recording {
             return;
         }
         let now = Timestamp::from(SystemTime::now());
-        let untils: Vec<(DeliveryId, Timestamp)> = parked
-            .iter()
-            .map(|(message, delay)| (message.message.delivery, now.after(*delay)))
-            .collect();
         let (messages, parked): (Vec<_>, Vec<Scheduled>) = parked
             .into_iter()
             .map(|(message, delay)| {
                 let owed = message.message;
+                let delay = self.dispatcher.publisher.even_delay(delay);
                 (message, Scheduled { owed, delay })
             })
             .unzip();
+        let untils: Vec<(DeliveryId, Timestamp)> = parked
+            .iter()
+            .map(|Scheduled { owed, delay }| (owed.delivery, now.after(*delay)))
+            .collect();
         let store = &self.dispatcher.store;
         let done = keep_on(&self.late, "put deliveries off", unavailable, || {
             self.park_statements.add(1, &[]);

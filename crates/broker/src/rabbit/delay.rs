@@ -49,19 +49,24 @@ pub(super) struct Delay {
 impl Delay {
     /// The delay towards `wanted`: up to a minute never shorter, above it never longer.
     pub(super) fn towards(wanted: Duration) -> Self {
-        let seconds = wanted
-            .as_secs()
-            .saturating_add(u64::from(wanted.subsec_nanos() > 0))
-            .min(LONGEST);
-        let seconds = if seconds <= EXACT_UP_TO {
-            seconds
-        } else {
-            let dropped = seconds.ilog2() + 1 - SIGNIFICANT_BITS;
-            (seconds >> dropped) << dropped
-        };
+        let seconds = whole_seconds(wanted);
+        Self::of(seconds - seconds % step(seconds))
+    }
+
+    /// The shortest delay that is not shorter than `wanted`, unless that is the longest of all.
+    pub(super) fn at_least(wanted: Duration) -> Self {
+        let seconds = whole_seconds(wanted);
+        Self::of(seconds.next_multiple_of(step(seconds)).min(LONGEST))
+    }
+
+    fn of(seconds: u64) -> Self {
         Self {
             seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
         }
+    }
+
+    pub(super) fn as_duration(self) -> Duration {
+        Duration::from_secs(self.seconds.into())
     }
 
     /// The level at which a message enters the cascade; none when there is nothing to wait for.
@@ -82,6 +87,20 @@ impl Delay {
         key.push_str(address);
         key
     }
+}
+
+/// Rounded up, and no longer than the cascade can give.
+fn whole_seconds(wanted: Duration) -> u64 {
+    let begun = u64::from(wanted.subsec_nanos() > 0);
+    wanted.as_secs().saturating_add(begun).min(LONGEST)
+}
+
+/// What a delay of about so many seconds is a multiple of.
+fn step(seconds: u64) -> u64 {
+    if seconds <= EXACT_UP_TO {
+        return 1;
+    }
+    1 << (seconds.ilog2() + 1 - SIGNIFICANT_BITS)
 }
 
 /// The topic pattern of messages that have `bit` (`0` or `1`) at `level`.
@@ -157,6 +176,15 @@ mod tests {
             prop_assert!(early * 8 < seconds);
             prop_assert!(given.count_ones() <= 4);
             prop_assert!(given < 1 << (TOP_LEVEL + 1));
+        }
+
+        #[test]
+        fn one_that_is_at_least_as_long_is_given_as_it_is(seconds in 0..=LONGEST) {
+            let even = Delay::at_least(Duration::from_secs(seconds));
+            let given = even.as_duration();
+            prop_assert!(given.as_secs() >= seconds);
+            prop_assert!((given.as_secs() - seconds) * 8 <= seconds);
+            prop_assert_eq!(Delay::towards(given), even);
         }
 
         #[test]

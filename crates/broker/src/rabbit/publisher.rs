@@ -1,5 +1,7 @@
 //! [`Publisher`] on RabbitMQ.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use hookline_core::operations::WebhookDisabled;
 
@@ -32,6 +34,10 @@ impl Publisher for RabbitPublisher {
 
     async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
         self.outbox.send(attempts.iter().map(post).collect()).await
+    }
+
+    fn even_delay(&self, wanted: Duration) -> Duration {
+        Delay::at_least(wanted).as_duration()
     }
 
     async fn announce(&self, events: &[WebhookDisabled]) -> Result<(), QueueError> {
