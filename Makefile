@@ -12,7 +12,7 @@ demo: ## the whole system at work in one process; needs Rust and a C compiler al
 test: ## every test, also on a private PostgreSQL and RabbitMQ; ARGS="part of a name" for some
 	@deploy/test $(ARGS)
 
-soak: ## fairness for minutes, with figures; ON=distributed, two, embedded or all, BESIDE=three, fifty, backlog or all, DURATION=180s, BACKLOG=100000
+soak: ## fairness for minutes, with figures; ON=distributed, two, embedded or all, BESIDE=three, fifty, backlog, flood or all, DURATION=180s, BACKLOG=100000
 	@deploy/soak "$(or $(ON),all)" "$(or $(DURATION),180s)" "$(or $(BACKLOG),100000)" "$(or $(BESIDE),all)"
 
 bench: ## how fast it is; ON=distributed, embedded or both, SCENARIO=a,b,c, ARGS="--runs 5 --size 0.1"

@@ -6,11 +6,13 @@
 //! bad receivers recover, and every delivery that is owed to them has to arrive.
 
 mod figures;
+mod flood;
 mod latency;
 mod load;
 mod street;
 mod trial;
 
+pub use flood::{Flood, Flooded, distinct};
 pub use latency::{Latencies, Rule};
 pub use street::Manner;
 pub use trial::{Bad, Cast, Trial, Verdict};

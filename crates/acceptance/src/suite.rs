@@ -1,9 +1,8 @@
 //! Runs sentences in both homes and reports like any test runner.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
 use crate::home::{Home, Kind};
@@ -41,6 +40,8 @@ pub struct Suite {
     pub shared_distributed: Vec<Shared>,
     /// In both homes, each in one of its own.
     pub alone: Vec<Alone>,
+    /// The same, and nothing else at the same time: what they measure is time.
+    pub quiet: Vec<Alone>,
     /// In distributed homes of their own.
     pub distributed: Vec<Alone>,
     /// In embedded homes of their own, because the broker's side of it is not ours.
@@ -82,6 +83,7 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
             .build()?,
     );
     let homes = Arc::new(Homes::default());
+    let quiet = Arc::default();
     let mut trials = Vec::new();
     for (kind, name) in HOMES {
         let (sharing, lonely) = match kind {
@@ -90,11 +92,23 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
         };
         // Those that start homes are the long ones: whoever comes last should be short.
         for &sentence in suite.alone.iter().chain(lonely) {
-            trials.push(alone(&runtime, kind, name, sentence));
+            let runtime = Arc::clone(&runtime);
+            trials.push(trial(name, sentence.0, &quiet, move |quiet| {
+                let _beside_others = quiet.read();
+                runtime.block_on(sentence.1(kind))
+            }));
+        }
+        for &(sentence, told) in &suite.quiet {
+            let runtime = Arc::clone(&runtime);
+            trials.push(trial(name, sentence, &quiet, move |quiet| {
+                let _alone = quiet.write();
+                runtime.block_on(told(kind))
+            }));
         }
         for &(sentence, told) in suite.shared.iter().chain(sharing) {
             let (runtime, homes) = (Arc::clone(&runtime), Arc::clone(&homes));
-            trials.push(trial(name, sentence, move || {
+            trials.push(trial(name, sentence, &quiet, move |quiet| {
+                let _beside_others = quiet.read();
                 runtime.block_on(shared(&homes, kind, told))
             }));
         }
@@ -118,20 +132,17 @@ async fn shared(homes: &Homes, kind: Kind, told: fn(Arc<Home>) -> Told) -> anyho
     told(home).await
 }
 
-fn alone(runtime: &Arc<Runtime>, kind: Kind, home: &str, (sentence, told): Alone) -> Trial {
-    let runtime = Arc::clone(runtime);
-    trial(home, sentence, move || runtime.block_on(told(kind)))
-}
-
 fn trial(
     home: &str,
     sentence: &str,
-    run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
+    quiet: &Arc<RwLock<()>>,
+    run: impl FnOnce(&RwLock<()>) -> anyhow::Result<()> + Send + 'static,
 ) -> Trial {
     // The first name is that of this program.
     let told = sentence.split_once("::").map_or(sentence, |(_, told)| told);
     let name = format!("{home}::{}", told.replace(' ', ""));
+    let quiet = Arc::clone(quiet);
     Trial::test(name, move || {
-        run().map_err(|why| Failed::from(format!("{why:#}")))
+        run(&quiet).map_err(|why| Failed::from(format!("{why:#}")))
     })
 }

@@ -1,13 +1,13 @@
 //! `make soak`: fairness for minutes, with the figures. `soak [ON] [SECONDS] [BACKLOG] [BESIDE]`,
 //! where ON is `distributed`, `two` (dispatchers), `embedded` or `all`, and BESIDE is `three`,
-//! `fifty`, `backlog` or `all`.
+//! `fifty`, `backlog`, `flood` (of one organization's events) or `all`.
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
 use hookline_acceptance::home::Kind;
-use hookline_acceptance::soak::{Bad, Cast, Rule, Trial};
+use hookline_acceptance::soak::{Bad, Cast, Flood, Rule, Trial};
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
@@ -20,12 +20,13 @@ fn main() -> anyhow::Result<ExitCode> {
         "three" => vec![Bad::ThreeOfTen],
         "fifty" => vec![Bad::FiftyBehindOneHost],
         "backlog" => vec![Bad::Backlog(backlog)],
+        "flood" => Vec::new(),
         "all" => vec![
             Bad::ThreeOfTen,
             Bad::FiftyBehindOneHost,
             Bad::Backlog(backlog),
         ],
-        other => bail!("no such scene: {other}; there are three, fifty, backlog and all"),
+        other => bail!("no such scene: {other}; there are three, fifty, backlog, flood and all"),
     };
     let casts: &[(Kind, usize)] = match &*on {
         "distributed" => &[(Kind::Distributed, 1)],
@@ -65,10 +66,29 @@ fn main() -> anyhow::Result<ExitCode> {
             passed &= runtime.block_on(trial.run())?.passed;
             println!();
         }
+        // What is published does not meet the dispatchers: one cast for each home.
+        if matches!(&*beside, "flood" | "all") && dispatchers == 1 {
+            passed &= runtime.block_on(flood(kind, duration))?;
+            println!();
+        }
     }
     println!("{}", if passed { "pass" } else { "FAIL" });
     Ok(match passed {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     })
+}
+
+/// Whether one organization that publishes 50 times more than it may costs another no more than the
+/// rule says.
+async fn flood(kind: Kind, lasts: Duration) -> anyhow::Result<bool> {
+    println!("{kind:?}: one organization publishes 50 times more than it may");
+    let flood = Flood::prepare(kind, lasts).await?;
+    let found = flood.come().await?;
+    flood.home.end().await?;
+    let fair = [&found.without, &found.allowed]
+        .into_iter()
+        .all(|before| Rule::Strict.holds(before, &found.with));
+    println!("{}", if fair { "pass" } else { "FAIL" });
+    Ok(fair)
 }

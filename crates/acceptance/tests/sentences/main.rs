@@ -80,6 +80,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ]
         .concat(),
         shared_distributed: publishing::distributed(),
+        quiet: tenants::quiet(),
         distributed: [
             delivering::distributed(),
             outages::distributed(),

@@ -2,7 +2,6 @@
 
 mod flood;
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
@@ -12,6 +11,7 @@ use hookline_acceptance::home::{Home, Kind, Part};
 use hookline_acceptance::receiver::Receiver;
 use hookline_acceptance::rejected::RejectedEvents;
 use hookline_acceptance::sentences;
+use hookline_acceptance::soak::distinct;
 use hookline_acceptance::suite::Alone;
 use hookline_acceptance::tenant::Tenant;
 use hookline_acceptance::waiting::until;
@@ -21,9 +21,12 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
+pub(crate) fn quiet() -> Vec<Alone> {
+    sentences![flood::who_publishes_fifty_times_too_much_costs_others_nothing]
+}
+
 pub(crate) fn alone() -> Vec<Alone> {
     sentences![
-        flood::who_publishes_fifty_times_too_much_costs_others_nothing,
         who_publishes_too_much_over_http_is_told_to_wait,
         who_has_filled_its_room_waits_alone,
     ]
@@ -51,13 +54,6 @@ async fn limited(kind: Kind) -> anyhow::Result<Home> {
 fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
     let refused = answer.problem(429)?;
     Ok(refused.header("retry-after").parse()?)
-}
-
-/// How many events a receiver has seen.
-fn distinct(receiver: &Receiver) -> anyhow::Result<usize> {
-    let received = receiver.received();
-    let ids = received.iter().map(|one| one.header("webhook-id"));
-    Ok(ids.collect::<anyhow::Result<HashSet<_>>>()?.len())
 }
 
 /// What waits among the published events and in the delays, where one message may be many events.

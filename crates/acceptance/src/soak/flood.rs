@@ -1,0 +1,179 @@
+//! One organization that publishes far too much, and what that costs another.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use futures::future::try_join_all;
+use lapin::BasicProperties;
+use serde_json::{Value, json};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::latency::Latencies;
+use crate::home::{Home, Kind};
+use crate::publishing::Publisher;
+use crate::receiver::Receiver;
+use crate::tenant::Tenant;
+
+/// What an organization may publish in a second, and at once.
+const RATE: usize = 25;
+
+/// What the modest one publishes in a second.
+const MODEST: u32 = 20;
+
+/// How many times as much as it may the greedy one publishes.
+const EXCESS: u32 = 50;
+
+/// A home, a greedy organization and a modest one.
+pub struct Flood {
+    /// The home.
+    pub home: Home,
+    lasts: Duration,
+}
+
+/// What the modest one's deliveries took, and what came of the greedy one's events.
+pub struct Flooded {
+    /// Of the modest one, alone.
+    pub without: Latencies,
+    /// Beside what another may.
+    pub allowed: Latencies,
+    /// Beside 50 times too much.
+    pub with: Latencies,
+    /// The greedy one's events that were taken.
+    pub taken: usize,
+    /// Where they arrive.
+    pub receiver: Receiver,
+}
+
+impl Flood {
+    /// Starts a home in which an organization may publish little; each part lasts so long.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn prepare(kind: Kind, lasts: Duration) -> anyhow::Result<Self> {
+        let rate = RATE.to_string();
+        let settings = [
+            ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", rate.as_str()),
+            ("HOOKLINE__LIMITS__EVENTS_BURST", rate.as_str()),
+        ];
+        let home = Home::start_with(kind, &settings).await?;
+        Ok(Self { home, lasts })
+    }
+
+    /// Lets it come: nothing, then what it may, then 50 times as much. The greedy one gets what it
+    /// may have and no more.
+    ///
+    /// # Errors
+    /// When something is not taken, or too much comes.
+    pub async fn come(&self) -> anyhow::Result<Flooded> {
+        let (greedy, modest) = (self.home.tenant().await?, self.home.tenant().await?);
+        let (much, little) = (Receiver::healthy()?, Receiver::healthy()?);
+        greedy.subscribe(&much, &["workflow.completed"]).await?;
+        modest.subscribe(&little, &["workflow.completed"]).await?;
+        // The first requests find connections unmade and caches empty.
+        steadily(&modest, &little, Duration::from_secs(1)).await?;
+        let without = steadily(&modest, &little, self.lasts).await?;
+        let begun = Instant::now();
+        let second = Duration::from_secs(1);
+        let (allowed, asked) = tokio::try_join!(
+            steadily(&modest, &little, self.lasts),
+            pour(&greedy, second, self.lasts)
+        )?;
+        let (with, taken) = tokio::try_join!(
+            steadily(&modest, &little, self.lasts),
+            pour(&greedy, second / EXCESS, self.lasts)
+        )?;
+        println!("alone                       {without}");
+        println!("beside what another may     {allowed}");
+        println!("beside {EXCESS} times too much    {with}");
+        let taken = asked + taken;
+        let came = distinct(&much)?;
+        let may = RATE * (1 + usize::try_from(begun.elapsed().as_secs())? + 2);
+        ensure!(came <= may, "{came} of {taken} came, and {may} may");
+        Ok(Flooded {
+            without,
+            allowed,
+            with,
+            taken,
+            receiver: much,
+        })
+    }
+}
+
+/// How many events a receiver has seen.
+///
+/// # Errors
+/// When a request has no id.
+pub fn distinct(receiver: &Receiver) -> anyhow::Result<usize> {
+    let received = receiver.received();
+    let ids = received.iter().map(|one| one.header("webhook-id"));
+    Ok(ids.collect::<anyhow::Result<HashSet<_>>>()?.len())
+}
+
+/// The modest one's latencies: from when an event was to be published until it came.
+async fn steadily(
+    tenant: &Tenant<'_>,
+    receiver: &Receiver,
+    lasts: Duration,
+) -> anyhow::Result<Latencies> {
+    let before = receiver.received().len();
+    let gap = Duration::from_secs(1) / MODEST;
+    let mut ticks = interval(gap);
+    let begun = ticks.tick().await;
+    let mut intended = HashMap::new();
+    for number in 0..MODEST * u32::try_from(lasts.as_secs())? {
+        let at = begun + gap * number;
+        let id = tenant.publish_one("workflow.completed").await?;
+        intended.insert(id, at.into_std());
+        ticks.tick().await;
+    }
+    let received = receiver.wait_for(before + intended.len()).await?;
+    let mut latencies = Latencies::default();
+    for request in &received[before..] {
+        let body: Value = serde_json::from_slice(&request.body)?;
+        let id = body["event_id"].as_str().context("an id")?;
+        let at = intended.get(id).context("an event of this time")?;
+        let latency = request.at.saturating_duration_since(*at);
+        latencies.note(at.duration_since(begun.into_std()), latency);
+    }
+    ensure!(latencies.count() == intended.len());
+    Ok(latencies)
+}
+
+/// As many as it may have in a second, so often; says how many were taken.
+async fn pour(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow::Result<usize> {
+    let publisher = match tenant.home.kind {
+        Kind::Embedded => None,
+        Kind::Distributed => Some(Publisher::connect(&tenant.home.peers()?.amqp).await?),
+    };
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let begun = Instant::now();
+    let mut taken = 0;
+    while begun.elapsed() < lasts {
+        ticks.tick().await;
+        let events: Vec<Value> = (0..RATE)
+            .map(|_| tenant.event("workflow.completed"))
+            .collect();
+        match &publisher {
+            None => {
+                let answer = tenant.client.post("/events", &json!(events)).await?;
+                match answer.status.as_u16() {
+                    202 => taken += RATE,
+                    _ => drop(answer.problem(429)?),
+                }
+            }
+            Some(publisher) => {
+                let bodies: Vec<String> = events.iter().map(Value::to_string).collect();
+                let all = bodies.iter().map(|body| {
+                    let json =
+                        BasicProperties::default().with_content_type("application/json".into());
+                    publisher.publish("workflow.completed", body.as_bytes(), json)
+                });
+                try_join_all(all).await?;
+                taken += RATE;
+            }
+        }
+    }
+    Ok(taken)
+}
