@@ -68,7 +68,6 @@ fn main() -> anyhow::Result<ExitCode> {
             crashes::alone(),
             failing::alone(),
             fairness::alone(),
-            restarting::alone(),
             replays::alone(),
             poison::alone(),
             secrets::alone(),
@@ -80,7 +79,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ]
         .concat(),
         shared_distributed: publishing::distributed(),
-        quiet: tenants::quiet(),
+        quiet: [restarting::quiet(), tenants::quiet()].concat(),
         distributed: [
             delivering::distributed(),
             outages::distributed(),

@@ -14,7 +14,7 @@ use hookline_acceptance::tenant::Tenant;
 use hookline_acceptance::waiting::until;
 use serde_json::Value;
 
-pub(crate) fn alone() -> Vec<Alone> {
+pub(crate) fn quiet() -> Vec<Alone> {
     sentences![what_a_killed_process_had_in_hand_is_delivered_soon_after_its_restart]
 }
 
