@@ -12,7 +12,7 @@ mod load;
 mod street;
 mod trial;
 
-pub use flood::{Flood, Flooded, distinct};
+pub use flood::{Flood, Flooded, RATE, distinct, limited, told_to_wait};
 pub use latency::{Latencies, Rule};
 pub use street::Manner;
 pub use trial::{Bad, Cast, Trial, Verdict};

@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::latency::Latencies;
+use crate::client::Answer;
 use crate::home::{Home, Kind};
 use crate::publishing::Publisher;
 use crate::receiver::Receiver;
 use crate::tenant::Tenant;
 
 /// What an organization may publish in a second, and at once.
-const RATE: usize = 25;
+pub const RATE: usize = 25;
 
 /// What the modest one publishes in a second.
 const MODEST: u32 = 20;
@@ -51,12 +52,7 @@ impl Flood {
     /// # Errors
     /// When it does not start.
     pub async fn prepare(kind: Kind, lasts: Duration) -> anyhow::Result<Self> {
-        let rate = RATE.to_string();
-        let settings = [
-            ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", rate.as_str()),
-            ("HOOKLINE__LIMITS__EVENTS_BURST", rate.as_str()),
-        ];
-        let home = Home::start_with(kind, &settings).await?;
+        let home = limited(kind).await?;
         Ok(Self { home, lasts })
     }
 
@@ -98,6 +94,28 @@ impl Flood {
             receiver: much,
         })
     }
+}
+
+/// A home in which an organization may publish [`RATE`] events a second.
+///
+/// # Errors
+/// When it does not start.
+pub async fn limited(kind: Kind) -> anyhow::Result<Home> {
+    let rate = RATE.to_string();
+    let settings = [
+        ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", rate.as_str()),
+        ("HOOKLINE__LIMITS__EVENTS_BURST", rate.as_str()),
+    ];
+    Home::start_with(kind, &settings).await
+}
+
+/// For how many seconds who published too much is told to wait.
+///
+/// # Errors
+/// When it was told anything else.
+pub fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
+    let refused = answer.problem(429)?;
+    Ok(refused.header("retry-after").parse()?)
 }
 
 /// How many events a receiver has seen.
@@ -160,7 +178,7 @@ async fn pour(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow::
                 let answer = tenant.client.post("/events", &json!(events)).await?;
                 match answer.status.as_u16() {
                     202 => taken += RATE,
-                    _ => drop(answer.problem(429)?),
+                    _ => drop(told_to_wait(answer)?),
                 }
             }
             Some(publisher) => {

@@ -6,12 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use futures::future::try_join_all;
-use hookline_acceptance::client::Answer;
 use hookline_acceptance::home::{Home, Kind, Part};
 use hookline_acceptance::receiver::Receiver;
 use hookline_acceptance::rejected::RejectedEvents;
 use hookline_acceptance::sentences;
-use hookline_acceptance::soak::distinct;
+use hookline_acceptance::soak::{RATE, distinct, limited, told_to_wait};
 use hookline_acceptance::suite::Alone;
 use hookline_acceptance::tenant::Tenant;
 use hookline_acceptance::waiting::until;
@@ -37,23 +36,6 @@ pub(crate) fn distributed() -> Vec<Alone> {
         what_is_put_off_comes_although_ingest_dies,
         one_bad_event_does_not_take_along_those_it_waited_with,
     ]
-}
-
-/// What an organization may publish in a second, and at once.
-const RATE: usize = 25;
-
-async fn limited(kind: Kind) -> anyhow::Result<Home> {
-    let rate = RATE.to_string();
-    let settings = [
-        ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", rate.as_str()),
-        ("HOOKLINE__LIMITS__EVENTS_BURST", rate.as_str()),
-    ];
-    Home::start_with(kind, &settings).await
-}
-
-fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
-    let refused = answer.problem(429)?;
-    Ok(refused.header("retry-after").parse()?)
 }
 
 /// What waits among the published events and in the delays, where one message may be many events.
