@@ -72,6 +72,8 @@ pub struct Finish {
     pub took: Duration,
     /// What that says about it.
     pub verdict: Verdict,
+    /// Whether it had been put off and came by itself, so that there may be more of its kind.
+    pub was_parked: bool,
 }
 
 /// All lanes of a dispatcher.
@@ -192,11 +194,14 @@ impl<M: Message> Lanes<M> {
             lane.unanswered.over(took);
             lane.last_took = took.or(lane.last_took);
             match verdict {
-                Some(Verdict::Well) if !lane.is_slow() => lane.calendar.delivered(),
+                Some(Verdict::Well) => lane.calendar.delivered(),
                 Some(_) => lane.calendar.failed(),
                 None => {}
             }
-            let has_place = lane.waiting.is_empty() && !lane.is_slow();
+            if finish.is_some_and(|finish| finish.was_parked) {
+                lane.calendar.is_told_of_more();
+            }
+            let has_place = lane.waiting.is_empty() && lane.breaker.is_closed();
             has_place.then(|| lane.calendar.call_back(now)).flatten()
         });
         if let Some(Some(count)) = called_back {

@@ -14,7 +14,7 @@ use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
-use hookline_store::{AttemptRecord, Follow, StoreError};
+use hookline_store::{AttemptRecord, Follow, Parked, StoreError, Wait};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
 use tokio::sync::mpsc;
@@ -41,8 +41,13 @@ pub(crate) enum Result {
     Attempted(Box<AttemptRecord>),
     /// Its delivery ends without an attempt.
     Ended(DeliveryState),
-    /// It has to wait for so long, because its receiver has enough before it.
-    Parked(Duration),
+    /// It has to wait, and uses up no attempt.
+    Parked {
+        /// For how long.
+        delay: Duration,
+        /// What for.
+        wait: Wait,
+    },
     /// Its attempt was recorded before, or came early; this may have to be handed on.
     Repeat(Option<Scheduled>),
 }
@@ -121,8 +126,8 @@ type Attempted = Vec<(Taken<OwedAttempt>, AttemptRecord)>;
 struct Batch {
     attempted: Attempted,
     ended: Vec<(Taken<OwedAttempt>, DeliveryState)>,
-    /// With how long they wait.
-    parked: Vec<(Taken<OwedAttempt>, Duration)>,
+    /// With how long they wait, and what for.
+    parked: Vec<(Taken<OwedAttempt>, Duration, Wait)>,
     repeats: Vec<Taken<OwedAttempt>>,
     next: Vec<Scheduled>,
 }
@@ -140,7 +145,7 @@ impl Recording {
             match result {
                 Result::Attempted(record) => batch.attempted.push((message, *record)),
                 Result::Ended(end) => batch.ended.push((message, end)),
-                Result::Parked(delay) => batch.parked.push((message, delay)),
+                Result::Parked { delay, wait } => batch.parked.push((message, delay, wait)),
                 Result::Repeat(next) => {
                     batch.repeats.push(message);
                     batch.next.extend(next);
@@ -258,27 +263,29 @@ impl Recording {
 
     /// Puts deliveries off: first what the store says, so that nobody takes them for lost, then
     /// the same attempts once more. It uses up no attempt.
-    async fn park(&self, parked: Vec<(Taken<OwedAttempt>, Duration)>) {
-        if parked.is_empty() {
+    async fn park(&self, waiting: Vec<(Taken<OwedAttempt>, Duration, Wait)>) {
+        if waiting.is_empty() {
             return;
         }
         let now = Timestamp::from(SystemTime::now());
-        let (messages, parked): (Vec<_>, Vec<Scheduled>) = parked
-            .into_iter()
-            .map(|(message, delay)| {
-                let owed = message.message;
-                let delay = self.dispatcher.publisher.even_delay(delay);
-                (message, Scheduled { owed, delay })
-            })
-            .unzip();
-        let untils: Vec<(DeliveryId, Timestamp)> = parked
-            .iter()
-            .map(|Scheduled { owed, delay }| (owed.delivery, now.after(*delay)))
-            .collect();
+        let mut messages = Vec::with_capacity(waiting.len());
+        let mut parked = Vec::with_capacity(waiting.len());
+        let mut next = Vec::with_capacity(waiting.len());
+        for (message, delay, wait) in waiting {
+            let owed = message.message;
+            let delay = self.dispatcher.publisher.even_delay(delay);
+            parked.push(Parked {
+                delivery: owed.delivery,
+                until: now.after(delay),
+                wait,
+            });
+            next.push(Scheduled { owed, delay });
+            messages.push(message);
+        }
         let store = &self.dispatcher.store;
         let done = keep_on(&self.late, "put deliveries off", unavailable, || {
             self.park_statements.add(1, &[]);
-            store.park(untils.clone())
+            store.park(parked.clone())
         })
         .await;
         match done {
@@ -286,7 +293,7 @@ impl Recording {
                 self.parked
                     .add(u64::try_from(parked.len()).unwrap_or(u64::MAX), &[]);
                 tracing::debug!(deliveries = parked.len(), "put deliveries off");
-                self.hand_on_and_ack(messages, parked);
+                self.hand_on_and_ack(messages, next);
             }
             Ended::Stopped => self.release(messages.into_iter()).await,
             Ended::Failed(why) => {

@@ -16,7 +16,7 @@ use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::EventKey;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::patience::Ended;
-use hookline_store::{Body, Loaded};
+use hookline_store::{Body, Loaded, Wait};
 use moka::future::Cache;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -229,7 +229,10 @@ impl Worker {
         let to = test.message.message.subscription;
         let kin = self.whereabouts.of(to).unwrap_or_default();
         if let Err(engaged) = lanes.push_first(to, kin, test, Instant::now()) {
-            let result = Result::Parked(BEHIND_ANOTHER_TEST);
+            let result = Result::Parked {
+                delay: BEHIND_ANOTHER_TEST,
+                wait: Wait::Time,
+            };
             self.recorder.send(Finished { engaged, result }).await;
         }
     }
@@ -276,7 +279,10 @@ impl Worker {
                         attempts.push((engaged, ready, slot));
                         continue;
                     }
-                    Err(Unready::Until(delay)) => Result::Parked(delay),
+                    Err(Unready::Until(delay)) => Result::Parked {
+                        delay,
+                        wait: Wait::Time,
+                    },
                     Err(Unready::Ever(reason)) => {
                         self.dispatcher.bury(engaged.message, &reason).await;
                         continue;

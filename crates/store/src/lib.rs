@@ -37,9 +37,9 @@ pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
 pub use records::{
     Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
-    Loaded, LogEntry, LogQuery, LoggedError, NewKey, NewReplay, Owed, PageStart, Passage, Replay,
-    ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Resealed, Rotated,
-    Rotation, Standing, SubscriptionFate, Sweep, Swept, Window,
+    Loaded, LogEntry, LogQuery, LoggedError, NewKey, NewReplay, Owed, PageStart, Parked, Passage,
+    Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Resealed,
+    Rotated, Rotation, Standing, SubscriptionFate, Sweep, Swept, Wait, Window,
 };
 pub use sealed::Unopened;
 pub use sqlite::queue::{

@@ -21,7 +21,9 @@ pub use intake::{Given, IncomingEvent, Passage};
 pub use keys::{KeyHash, KeyInfo, NewKey};
 pub use log::{AttemptStatus, LogEntry, LogQuery, LoggedError};
 pub(crate) use progress::Standings;
-pub use progress::{AttemptRecord, Body, Follow, Loaded, Owed, Standing, Sweep, Swept};
+pub use progress::{
+    AttemptRecord, Body, Follow, Loaded, Owed, Parked, Standing, Sweep, Swept, Wait,
+};
 pub use replays::{
     NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,
 };

@@ -123,6 +123,7 @@ table! {
         created_at -> BigInt,
         attempts_before -> Integer,
         cause -> Text,
+        is_parked -> Bool,
     }
 }
 

@@ -28,6 +28,7 @@ struct Delivery {
     state: State,
     published: u32,
     due: u32,
+    is_parked: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ pub(super) struct World<'a> {
     /// Those at which something has happened.
     touched: Vec<usize>,
     deliveries: Vec<Delivery>,
-    /// The first attempts that were put off, of each subscription by when they are due.
+    /// What was put off, of each subscription by when it is due.
     resting: HashMap<SubscriptionId, BTreeMap<(u32, u32), Owed>>,
     tally: Tally,
 }
@@ -129,6 +130,7 @@ impl<'a> World<'a> {
                         state: State::Untried,
                         published: now,
                         due: now,
+                        is_parked: false,
                     });
                 }
             }
@@ -155,6 +157,7 @@ impl<'a> World<'a> {
                 let finish = Finish {
                     took,
                     verdict: (&outcome).into(),
+                    was_parked: self.deliveries[owed.delivery as usize].is_parked,
                 };
                 let (dispatcher, now) = (usize::from(dispatcher), self.instant());
                 self.desks[dispatcher].finished(held, Some(finish), now);

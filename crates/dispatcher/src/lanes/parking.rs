@@ -8,12 +8,14 @@
 //!
 //! The price is that the last of a long backlog comes back late. So a lane that is well again does
 //! not wait for its calendar: what was put off is called back out of the store, no more at once
-//! than it has just delivered in a row.
+//! than it has just delivered in a row. The calendar is for those that are not well, and for who
+//! does not know what was put off: another dispatcher, or one before a restart, has done it. The
+//! first of them that comes back says that there are more.
 
 use std::time::{Duration, Instant};
 
 /// How many messages of all slow lanes together come back in a second.
-const RETURNS: u32 = 50;
+const RETURNS: u32 = 10;
 
 /// The longest time for which a message is put off. A backlog that reaches beyond is laid over
 /// itself, and so many more come back in a second.
@@ -33,6 +35,8 @@ const MANY: u32 = 256;
 pub(super) struct Calendar {
     /// The last place that was given.
     last: Option<Instant>,
+    /// Whether somebody else has put some off, too.
+    is_told_of_more: bool,
     /// How many were delivered in a row since anything failed or was called back.
     well: u32,
 }
@@ -63,7 +67,12 @@ impl Calendar {
 
     /// Whether something is still to come back.
     pub(super) fn reaches_beyond(&self, now: Instant) -> bool {
-        self.last.is_some_and(|last| last > now)
+        self.is_told_of_more || self.last.is_some_and(|last| last > now)
+    }
+
+    /// One has come back that somebody has put off.
+    pub(super) fn is_told_of_more(&mut self) {
+        self.is_told_of_more = true;
     }
 
     pub(super) fn delivered(&mut self) {
@@ -86,7 +95,10 @@ impl Calendar {
 
     /// Nothing more is to be called back.
     pub(super) fn close(&mut self) {
-        self.last = None;
+        *self = Self {
+            well: self.well,
+            ..Self::default()
+        };
     }
 }
 
@@ -108,14 +120,14 @@ mod tests {
     }
 
     #[test]
-    fn delays_grow_with_the_backlog_so_that_fifty_a_second_come_back() {
+    fn delays_grow_with_the_backlog_so_that_ten_a_second_come_back() {
         let now = Instant::now();
         let mut calendar = Calendar::default();
-        let delays = put_off(&mut calendar, 100_000, now);
-        assert_eq!((delays[0], delays[49], delays[50]), (1, 1, 2));
-        assert_eq!(delays[99_999], 2_000);
+        let delays = put_off(&mut calendar, 20_000, now);
+        assert_eq!((delays[0], delays[9], delays[10]), (1, 1, 2));
+        assert_eq!(delays[19_999], 2_000);
         for second in 1..=2_000 {
-            assert_eq!(delays.iter().filter(|delay| **delay == second).count(), 50);
+            assert_eq!(delays.iter().filter(|delay| **delay == second).count(), 10);
         }
     }
 
@@ -123,10 +135,10 @@ mod tests {
     fn those_that_come_back_and_are_put_off_again_go_to_the_end_at_the_same_rate() {
         let mut now = Instant::now();
         let mut calendar = Calendar::default();
-        put_off(&mut calendar, 1_000, now);
+        put_off(&mut calendar, 200, now);
         for _ in 0..20 {
             now += Duration::from_secs(1);
-            let again = put_off(&mut calendar, 50, now);
+            let again = put_off(&mut calendar, 10, now);
             assert!(
                 again.iter().all(|delay| (20..=21).contains(delay)),
                 "{again:?}"
@@ -139,7 +151,7 @@ mod tests {
         let now = Instant::now();
         let mut calendar = Calendar::default();
         let delays: Vec<u64> = (0..10)
-            .map(|_| calendar.put_off(now, Crowd::Slow(50), now).as_secs())
+            .map(|_| calendar.put_off(now, Crowd::Slow(10), now).as_secs())
             .collect();
         assert_eq!(delays, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
     }

@@ -77,7 +77,11 @@ impl Clocked {
     fn finish_with(&mut self, started: Vec<(Ticket, Numbered)>, millis: u64, verdict: Verdict) {
         let took = Duration::from_millis(millis);
         for (ticket, _) in started {
-            let finish = Finish { took, verdict };
+            let finish = Finish {
+                took,
+                verdict,
+                was_parked: false,
+            };
             self.lanes.finished(ticket, Some(finish), self.now);
         }
     }
@@ -152,6 +156,7 @@ fn however_many_hang_a_healthy_message_starts_at_once() {
             let finish = Finish {
                 took: Duration::from_secs(3),
                 verdict: Verdict::Well,
+                was_parked: false,
             };
             clocked.lanes.finished(ticket, Some(finish), clocked.now);
         }
@@ -186,7 +191,7 @@ fn a_lane_that_becomes_slow_hands_back_what_is_too_much_for_longer_and_longer() 
     assert!(delays.is_sorted());
     assert_eq!(
         (delays[0], delays[99], delays[100], delays[209]),
-        (5, 6, 7, 9)
+        (5, 14, 15, 25)
     );
 }
 
@@ -390,12 +395,57 @@ fn a_lane_that_is_well_again_calls_back_as_many_as_it_delivered_in_a_row() {
     let [(HANGING, count)] = called_back[..] else {
         panic!("{called_back:?}")
     };
-    assert!((16..=32).contains(&count), "{count}");
+    assert!((24..=48).contains(&count), "{count}");
     clocked.lanes.all_are_back(HANGING, clocked.now);
     assert!(
         clocked.lanes.lanes.is_empty(),
         "nothing is left to remember"
     );
+}
+
+#[test]
+fn a_receiver_that_takes_two_seconds_calls_back_what_its_share_has_place_for() {
+    let mut clocked = Clocked::new(16, 512);
+    let mut count = |rounds, verdict| {
+        clocked.push(HANGING, 0..100);
+        let mut called_back = 0;
+        for _ in 0..rounds {
+            let started = clocked.start_all();
+            clocked.pass(2_000);
+            clocked.start_all();
+            clocked.finish_with(started, 2_000, verdict);
+            let counts = clocked.lanes.take_called_back().into_iter();
+            called_back += counts.map(|(_, count)| count).sum::<u32>();
+        }
+        called_back
+    };
+    assert_eq!(count(20, Verdict::Ill { asked_for: None }), 0);
+    let well = count(20, Verdict::Well);
+    assert!((24..=40).contains(&well), "{well}");
+}
+
+#[test]
+fn a_lane_that_somebody_else_has_put_messages_off_of_calls_back_after_the_first_that_comes() {
+    let mut clocked = Clocked::new(16, 512);
+    let mut deliver = |was_parked| {
+        clocked.push(HEALTHY, 0..1);
+        for (ticket, _) in clocked.start_all() {
+            let finish = Finish {
+                took: Duration::from_millis(5),
+                verdict: Verdict::Well,
+                was_parked,
+            };
+            clocked.lanes.finished(ticket, Some(finish), clocked.now);
+        }
+        clocked.lanes.take_called_back()
+    };
+    for _ in 0..20 {
+        assert_eq!(deliver(false), []);
+    }
+    for _ in 0..7 {
+        assert_eq!(deliver(true), []);
+    }
+    assert_eq!(deliver(false), [(HEALTHY, 8)]);
 }
 
 #[derive(Debug, Clone)]

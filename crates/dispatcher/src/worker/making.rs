@@ -103,6 +103,7 @@ impl Worker {
             self.in_flight.spawn(async move {
                 let asked = engaged.message.message;
                 fault::point_of("dispatcher::attempt", asked.delivery);
+                let was_parked = ready.owed.was_parked;
                 let record = tokio::select! {
                     record = attempt(&requester, &policy, asked, ready, body) => record,
                     () = late.cancelled() => return abandon(&*source, engaged).await,
@@ -112,6 +113,7 @@ impl Worker {
                 slot.finish = Some(Finish {
                     took: record.took,
                     verdict: Verdict::from(&record.outcome),
+                    was_parked,
                 });
                 drop(slot);
                 let result = Result::Attempted(Box::new(record));

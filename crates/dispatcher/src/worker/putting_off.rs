@@ -11,6 +11,7 @@ use hookline_core::delivery::Origin;
 use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::patience::{Ended, keep_on};
+use hookline_store::Wait;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -147,7 +148,10 @@ impl Clerk {
                     tests.push(engaged);
                     continue;
                 }
-                Task::Attempt(_) => Result::Parked(delay),
+                Task::Attempt(_) => Result::Parked {
+                    delay,
+                    wait: Wait::Room,
+                },
                 Task::Settle(result) => result,
             };
             self.recorder.send(Finished { engaged, result }).await;

@@ -9,7 +9,7 @@ use hookline_core::timestamp::Timestamp;
 
 use super::{Home, Store, run};
 use crate::error::StoreError;
-use crate::records::{Again, AttemptRecord, Body, Loaded, Owed};
+use crate::records::{Again, AttemptRecord, Body, Loaded, Owed, Parked};
 use crate::{postgres, sqlite};
 
 #[expect(
@@ -78,13 +78,12 @@ impl Store {
     }
 
     /// Puts deliveries off, each until then, where they are still pending; it uses up no attempt.
-    pub async fn park(&self, parked: Vec<(DeliveryId, Timestamp)>) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::progress::park(conn, &parked))
+    pub async fn park(&self, parked: Vec<Parked>) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::progress::park(conn, parked))
     }
 
-    /// Makes some deliveries of a subscription due that were put off before their first attempt, the
-    /// next ones, and returns what is owed. The messages that are to bring them back find nothing to
-    /// do.
+    /// Makes some deliveries of a subscription due that were put off for want of room, the next ones,
+    /// and returns what is owed. The messages that are to bring them back find nothing to do.
     pub async fn call_back(
         &self,
         subscription: SubscriptionId,

@@ -15,7 +15,7 @@ use super::queries::progress::{CountRow, Move};
 use super::queries::stored::Part;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
-use crate::records::Restart;
+use crate::records::{Parked, Restart, Wait};
 use crate::rows::{AttemptRow, NextAttempt, cause_name};
 
 /// How many rows one statement has.
@@ -232,7 +232,7 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
              )
              UPDATE deliveries d
                 SET attempts = m.attempt, state = m.state, due = m.due,
-                    finished_at = m.finished_at, gave_up = m.gave_up,
+                    finished_at = m.finished_at, gave_up = m.gave_up, is_parked = FALSE,
                     republished = 0, republish_after = NULL
                FROM locked m
               WHERE d.id = m.id AND d.state = 'pending'
@@ -247,12 +247,13 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
 /// What was taken for lost is not taken for it again before both that and the doubled wait have
 /// passed: a delivery that is put off for hours and comes late each time is not multiplied. Nor is
 /// it given up soon, for somebody had it in hand.
-pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[(Key, i64)]) -> Result<(), StoreError> {
+pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), StoreError> {
     // Locked in the order of their ids, as above.
     let limit = std::iter::repeat_n(HALF_WAY, parked.len());
     Given::default()
-        .column::<Uid, _>("id", parked.iter().map(|(id, _)| *id))
-        .column::<BigInt, _>("until", parked.iter().map(|(_, until)| *until))
+        .column::<Uid, _>("id", parked.iter().map(|one| Key(one.delivery.0)))
+        .column::<BigInt, _>("until", parked.iter().map(|one| one.until.unix_micros()))
+        .column::<Bool, _>("is_parked", parked.iter().map(|one| one.wait == Wait::Room))
         .column::<Integer, _>("republished", limit)
         .in_statement(
             ", locked AS (
@@ -261,6 +262,7 @@ pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[(Key, i64)]) -> Result<
              )
              UPDATE deliveries d
                 SET due = greatest(d.due, p.until),
+                    is_parked = CASE WHEN p.until > d.due THEN p.is_parked ELSE d.is_parked END,
                     republished = least(d.republished, p.republished),
                     republish_after = CASE WHEN d.republish_after IS NOT NULL
                                            THEN greatest(d.republish_after, p.until) END
@@ -284,7 +286,7 @@ pub(crate) fn start_again(
          UPDATE deliveries d
             SET generation = d.generation + 1, attempts_before = d.attempts, cause = $2,
                 activation = $3, state = 'pending', due = $4, finished_at = NULL, gave_up = NULL,
-                republished = 0, republish_after = NULL
+                is_parked = FALSE, republished = 0, republish_after = NULL
            FROM locked l
           WHERE d.id = l.id
             AND (d.state = ANY ($5)
@@ -322,8 +324,7 @@ pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>,
     Ok(due.map(|due| due.id))
 }
 
-/// See `queries::progress`. What somebody else has in hand is left to him. Who is due is pending;
-/// the index is of those that were never attempted.
+/// See `queries::progress`. What somebody else has in hand is left to him. Who is due is pending.
 pub(crate) fn call_back(
     conn: &mut Conn,
     subscription: SubscriptionId,
@@ -333,12 +334,11 @@ pub(crate) fn call_back(
     let found: Vec<NextAttempt> = diesel::sql_query(
         "WITH locked AS (
              SELECT id FROM deliveries
-              WHERE subscription_id = $2 AND due > created_at AND due > $1
-                AND attempts = 0 AND generation = 0
+              WHERE subscription_id = $2 AND is_parked AND due > $1
               ORDER BY due LIMIT $3
                 FOR NO KEY UPDATE SKIP LOCKED
          )
-         UPDATE deliveries d SET due = $1, republish_after = NULL
+         UPDATE deliveries d SET due = $1, is_parked = FALSE, republish_after = NULL
            FROM locked l WHERE d.id = l.id
          RETURNING d.id, d.generation, d.attempts, d.subscription_id",
     )

@@ -19,7 +19,7 @@ use super::subscriptions::{Disabling, disable, next_version};
 use crate::columns::Key;
 use crate::credentials::SealedCredentials;
 use crate::error::StoreError;
-use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Loaded, Owed, Standings};
+use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Loaded, Owed, Parked, Standings};
 use crate::rows::{
     AttemptRow, StateColumns, organization, read_event_type, read_origin, read_run, read_state,
     trigger_name,
@@ -47,6 +47,7 @@ struct OwedRow {
     attempts: i32,
     attempts_before: i32,
     cause: String,
+    is_parked: bool,
     state: String,
     due: Option<i64>,
     finished_at: Option<i64>,
@@ -112,6 +113,7 @@ fn load_and(conn: &mut Conn, ids: &[DeliveryId], bodies: Bodies) -> Result<Loade
                     deliveries::attempts,
                     deliveries::attempts_before,
                     deliveries::cause,
+                    deliveries::is_parked,
                     deliveries::state,
                     deliveries::due,
                     deliveries::finished_at,
@@ -162,6 +164,7 @@ impl TryFrom<OwedRow> for Owed {
             run: read_run(&row.cause, row.attempts_before)?,
             state: read_state(&row.state, row.due, row.finished_at, row.gave_up.as_deref())?,
             origin,
+            was_parked: row.is_parked,
             event: EventKey(row.event_key.0),
             event_type: read_event_type(&row.event_type)?,
             organization: organization(&row.organization_id)?,
@@ -406,8 +409,8 @@ pub(crate) fn end(
     Ok(())
 }
 
-/// Makes deliveries due that were put off before their first attempt, some of them: later attempts
-/// wait because of a schedule or because their receiver asked for it.
+/// Makes some deliveries due that were put off for want of room: others wait because of a schedule,
+/// or because their receiver asked for it.
 pub(crate) fn call_back(
     conn: &mut Conn,
     subscription: SubscriptionId,
@@ -418,12 +421,8 @@ pub(crate) fn call_back(
 }
 
 /// Puts deliveries that are still pending off, each until then, which uses up no attempt.
-pub(crate) fn park(conn: &mut Conn, parked: &[(DeliveryId, Timestamp)]) -> Result<(), StoreError> {
-    let mut parked: Vec<(Key, i64)> = parked
-        .iter()
-        .map(|(id, until)| (Key(id.0), until.unix_micros()))
-        .collect();
-    parked.sort_unstable();
+pub(crate) fn park(conn: &mut Conn, mut parked: Vec<Parked>) -> Result<(), StoreError> {
+    parked.sort_unstable_by_key(|one| one.delivery);
     bulk::park_deliveries(conn, &parked)
 }
 

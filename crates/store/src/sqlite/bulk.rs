@@ -14,12 +14,12 @@ use super::queries::progress::{CountRow, Move};
 use super::queries::stored::Part;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
-use crate::records::Restart;
+use crate::records::{Parked, Restart, Wait};
 use crate::rows::{AttemptRow, NextAttempt, cause_name};
 use crate::schema::{attempt_counts, attempts, events, replays, stored_bytes};
 
 diesel::table! {
-    use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+    use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
     use crate::columns::Uid;
 
     /// Deliveries as entries of the queue, which they are in this home alone.
@@ -40,6 +40,7 @@ diesel::table! {
         created_at -> BigInt,
         visible_at -> Nullable<BigInt>,
         takes -> Integer,
+        is_parked -> Bool,
     }
 }
 
@@ -162,6 +163,7 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
                 entries::due.eq(one.to.due),
                 entries::finished_at.eq(one.to.finished_at),
                 entries::gave_up.eq(one.to.gave_up),
+                entries::is_parked.eq(false),
                 entries::visible_at.eq(None::<i64>),
                 entries::takes.eq(0),
             ))
@@ -176,16 +178,18 @@ pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key
 /// Moves what deliveries wait for, where they are pending and nobody has put it off for longer,
 /// and makes their entries in the queue visible again as if they had not been taken: however often
 /// one is put off, it does not end with the dead letters.
-pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[(Key, i64)]) -> Result<(), StoreError> {
+pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), StoreError> {
     conn.transaction(|conn| {
-        for (key, until) in parked {
+        for one in parked {
             diesel::sql_query(
                 "UPDATE deliveries
-                    SET due = max(due, ?), visible_at = NULL, takes = max(takes - 1, 0)
-                  WHERE id = ? AND state = 'pending'",
+                    SET due = max(due, ?1), is_parked = iif(?1 > due, ?2, is_parked),
+                        visible_at = NULL, takes = max(takes - 1, 0)
+                  WHERE id = ?3 AND state = 'pending'",
             )
-            .bind::<BigInt, _>(*until)
-            .bind::<Uid, _>(*key)
+            .bind::<BigInt, _>(one.until.unix_micros())
+            .bind::<Bool, _>(one.wait == Wait::Room)
+            .bind::<Uid, _>(Key(one.delivery.0))
             .execute(conn)?;
         }
         Ok(())
@@ -205,7 +209,7 @@ pub(crate) fn start_again(
             "UPDATE deliveries
                 SET generation = generation + 1, attempts_before = attempts, cause = ?,
                     activation = ?, state = 'pending', due = ?, finished_at = NULL, gave_up = NULL,
-                    visible_at = NULL, takes = 0
+                    is_parked = FALSE, visible_at = NULL, takes = 0
               WHERE id = ?
                 AND (instr(?, state)
                      OR (? AND state = 'pending' AND origin = 'event' AND activation <> ?))
@@ -255,10 +259,9 @@ pub(crate) fn call_back(
     now: Timestamp,
 ) -> Result<Vec<OwedAttempt>, StoreError> {
     let found: Vec<NextAttempt> = diesel::sql_query(
-        "UPDATE deliveries SET due = ?, visible_at = NULL
+        "UPDATE deliveries SET due = ?, is_parked = FALSE, visible_at = NULL
           WHERE id IN (SELECT id FROM deliveries
-                        WHERE subscription_id = ? AND due > created_at AND due > ?
-                          AND attempts = 0 AND generation = 0
+                        WHERE subscription_id = ? AND is_parked AND due > ?
                         ORDER BY due LIMIT ?)
          RETURNING id, generation, attempts, subscription_id",
     )

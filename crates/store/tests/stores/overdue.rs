@@ -117,11 +117,7 @@ async fn what_is_put_off_again_and_again_is_never_given_up() {
         handed_on += swept(&fixture, minute * MINUTE).await;
         if minute % 7 == 0 {
             let until = at(NOW + (minute + 1) * MINUTE * 1_000_000);
-            fixture
-                .store
-                .park(vec![(owed.delivery, until)])
-                .await
-                .unwrap();
+            fixture.park([owed.delivery], until).await;
         }
     }
     let loaded = fixture.store.owed(vec![owed.delivery]).await.unwrap();
@@ -188,11 +184,7 @@ async fn an_hour_of_sweeps_over_100_000_deliveries_hands_each_on_a_bounded_numbe
         let now = at(NOW + turn * 15 * 1_000_000);
         if turn % 10 == 0 {
             let until = at(NOW + (turn * 15 + MINUTE) * 1_000_000);
-            fixture
-                .store
-                .park(parked.iter().map(|id| (*id, until)).collect())
-                .await
-                .unwrap();
+            fixture.park(parked.iter().copied(), until).await;
         }
         loop {
             let sweep = Sweep {

@@ -266,9 +266,7 @@ async fn what_is_parked_a_hundred_times_is_not_buried() {
             .unwrap();
         assert_eq!((taken.len(), taken[0].takes), (1, 1));
         assert_eq!(taken[0].owed.subscription, to);
-        let ids = vec![owed.delivery];
-        let parked = ids.into_iter().map(|id| (id, later(second + 1))).collect();
-        fixture.store.park(parked).await.unwrap();
+        fixture.park([owed.delivery], later(second + 1)).await;
         assert_eq!(queue.next_due().await.unwrap(), Some(later(second + 1)));
     }
 }

@@ -80,6 +80,7 @@ impl World<'_> {
         let jitter = self.chance.random_range(-1.0..=1.0);
         let delivery = &mut self.deliveries[owed.delivery as usize];
         delivery.attempts += 1;
+        delivery.is_parked = false;
         match after(made, &self.schedule, jitter) {
             Next::Again(wait) => {
                 delivery.due = self.now + millis(wait);
@@ -101,11 +102,11 @@ impl World<'_> {
             }
             Some(_) => {
                 let due = self.now + millis(delay);
-                self.deliveries[owed.delivery as usize].due = due;
-                if owed.attempt == 1 {
-                    let rest = self.resting.entry(owed.subscription()).or_default();
-                    rest.insert((due, owed.delivery), owed);
-                }
+                let delivery = &mut self.deliveries[owed.delivery as usize];
+                delivery.due = due;
+                delivery.is_parked = true;
+                let rest = self.resting.entry(owed.subscription()).or_default();
+                rest.insert((due, owed.delivery), owed);
                 self.tally.put_off(dispatcher);
                 self.back_in(owed, delay);
             }
@@ -131,8 +132,10 @@ impl World<'_> {
             while found.len() < count as usize
                 && let Some((_, owed)) = resting.pop_first()
             {
-                // What was put off again since stands there once more.
-                if self.early(owed).is_some_and(|early| early > 0) {
+                // What was put off again since stands there once more, and what was attempted waits
+                // for its schedule.
+                let is_parked = self.deliveries[owed.delivery as usize].is_parked;
+                if is_parked && self.early(owed).is_some_and(|early| early > 0) {
                     found.push(owed);
                 }
             }
@@ -144,7 +147,9 @@ impl World<'_> {
             self.desks[dispatcher].all_are_back(subscription, now);
         }
         for owed in found {
-            self.deliveries[owed.delivery as usize].due = self.now;
+            let delivery = &mut self.deliveries[owed.delivery as usize];
+            delivery.due = self.now;
+            delivery.is_parked = false;
             self.queue.push_back(owed);
         }
     }

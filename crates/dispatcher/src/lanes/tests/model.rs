@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-/// What is published for the bad ones in a second, and three times what comes back: so much at the
-/// most in the first seconds.
-const MOST: usize = 100 + 3 * 100;
+/// What is published for the bad ones in a second, and what waits when they become slow: so much at
+/// the most in the first seconds.
+const MOST: usize = 100 + 3 * 50;
 
 /// A receiver, and what is published for it.
 #[derive(Clone, Copy)]
