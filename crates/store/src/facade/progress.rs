@@ -48,7 +48,7 @@ impl Store {
         records: Arc<[AttemptRecord]>,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
         let writer = self.writer;
-        run!(self, write, |conn, q| q::progress::record(
+        run!(self, write, |conn, q| q::recording::record(
             conn, &records, writer
         ))
     }

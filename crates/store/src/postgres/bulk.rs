@@ -11,12 +11,12 @@ pub(crate) use super::days::drop_attempts_before;
 use super::given::{Given, Statement};
 use super::overdue::HALF_WAY;
 use super::queries::intake::{NewDelivery, NewEvent};
-use super::queries::progress::{CountRow, Move};
 use super::queries::stored::Part;
+pub(crate) use super::recording::record;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::{Parked, Restart, Wait};
-use crate::rows::{AttemptRow, NextAttempt, cause_name};
+use crate::rows::{NextAttempt, cause_name};
 
 /// How many rows one statement has.
 const ROWS: usize = 1_000;
@@ -110,83 +110,6 @@ fn fan_out<'a>(rows: &'a [NewDelivery<'_>]) -> Statement<'a> {
         .inserted_into("deliveries", "ON CONFLICT DO NOTHING")
 }
 
-/// Inserts attempts, none of which is here yet.
-pub(crate) fn insert_attempts(conn: &mut Conn, rows: &[AttemptRow]) -> Result<(), StoreError> {
-    for rows in rows.chunks(ROWS) {
-        Given::default()
-            .column::<Uid, _>("id", rows.iter().map(|row| row.id))
-            .column::<Uid, _>("delivery_id", rows.iter().map(|row| row.delivery_id))
-            .column::<Text, _>(
-                "organization_id",
-                rows.iter().map(|row| &*row.organization_id),
-            )
-            .column::<BigInt, _>(
-                "subscription_id",
-                rows.iter().map(|row| row.subscription_id),
-            )
-            .column::<Uid, _>("event_key", rows.iter().map(|row| row.event_key))
-            .column::<Text, _>("event_type", rows.iter().map(|row| &*row.event_type))
-            .column::<Integer, _>("attempt", rows.iter().map(|row| row.attempt))
-            .column::<Text, _>("trigger", rows.iter().map(|row| &*row.trigger))
-            .column::<Text, _>("status", rows.iter().map(|row| &*row.status))
-            .column::<Text, _>("url", rows.iter().map(|row| &*row.url))
-            .column::<Nullable<Integer>, _>(
-                "response_status",
-                rows.iter().map(|row| row.response_status),
-            )
-            .column::<Nullable<Text>, _>(
-                "response_body",
-                rows.iter().map(|row| row.response_body.as_deref()),
-            )
-            .column::<Nullable<Text>, _>(
-                "error_kind",
-                rows.iter().map(|row| row.error_kind.as_deref()),
-            )
-            .column::<Nullable<Text>, _>(
-                "error_message",
-                rows.iter().map(|row| row.error_message.as_deref()),
-            )
-            .column::<BigInt, _>("duration_ms", rows.iter().map(|row| row.duration_ms))
-            .column::<BigInt, _>("created_at", rows.iter().map(|row| row.created_at))
-            .column::<Nullable<BigInt>, _>(
-                "next_attempt_at",
-                rows.iter().map(|row| row.next_attempt_at),
-            )
-            .inserted_into("attempts", "")
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
-/// Adds to the totals.
-pub(crate) fn add_counts(conn: &mut Conn, rows: &[CountRow<'_>]) -> Result<(), StoreError> {
-    for rows in rows.chunks(ROWS) {
-        Given::default()
-            .column::<Text, _>(
-                "organization_id",
-                rows.iter().map(|row| row.organization_id),
-            )
-            .column::<BigInt, _>(
-                "subscription_id",
-                rows.iter().map(|row| row.subscription_id),
-            )
-            .column::<Text, _>("event_type", rows.iter().map(|row| row.event_type))
-            .column::<Text, _>("status", rows.iter().map(|row| row.status))
-            .column::<BigInt, _>("day", rows.iter().map(|row| row.day))
-            .column::<Integer, _>("writer", rows.iter().map(|row| row.writer))
-            .column::<BigInt, _>("count", rows.iter().map(|row| row.count))
-            .column::<BigInt, _>("last_at", rows.iter().map(|row| row.last_at))
-            .inserted_into(
-                "attempt_counts AS c",
-                "ON CONFLICT (organization_id, subscription_id, event_type, status, day, writer)
-                 DO UPDATE SET count = c.count + excluded.count,
-                               last_at = greatest(c.last_at, excluded.last_at)",
-            )
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
 /// Adds to what is stored of organizations.
 pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), StoreError> {
     for parts in parts.chunks(ROWS) {
@@ -207,40 +130,6 @@ fn adding_stored<'a>(parts: &'a [Part<'_>]) -> Statement<'a> {
             "stored_bytes AS s",
             "ON CONFLICT (organization_id, part) DO UPDATE SET bytes = s.bytes + excluded.bytes",
         )
-}
-
-/// Moves each delivery to its attempt where it is pending at the one before; answers with those
-/// that moved.
-pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key>, StoreError> {
-    let mut order: Vec<&Move> = moves.iter().collect();
-    order.sort_unstable_by_key(|one| one.id);
-    // The rows are locked in the order of their ids first: an UPDATE alone would lock them in the
-    // order of its plan, and two dispatchers could wait for each other. The moves come along with
-    // the locks: joined to them afterwards, each would be compared with each.
-    let moved: Vec<Found> = Given::default()
-        .column::<Uid, _>("id", order.iter().map(|one| one.id))
-        .column::<Integer, _>("generation", order.iter().map(|one| one.generation))
-        .column::<Integer, _>("attempt", order.iter().map(|one| one.attempt))
-        .column::<Text, _>("state", order.iter().map(|one| one.to.state))
-        .column::<Nullable<BigInt>, _>("due", order.iter().map(|one| one.to.due))
-        .column::<Nullable<BigInt>, _>("finished_at", order.iter().map(|one| one.to.finished_at))
-        .column::<Nullable<Text>, _>("gave_up", order.iter().map(|one| one.to.gave_up))
-        .in_statement(
-            ", locked AS (
-                 SELECT g.* FROM given g JOIN deliveries d ON d.id = g.id
-                  ORDER BY d.id FOR NO KEY UPDATE OF d
-             )
-             UPDATE deliveries d
-                SET attempts = m.attempt, state = m.state, due = m.due,
-                    finished_at = m.finished_at, gave_up = m.gave_up, is_parked = FALSE,
-                    republished = 0, republish_after = NULL
-               FROM locked m
-              WHERE d.id = m.id AND d.state = 'pending'
-                AND d.generation = m.generation AND d.attempts = m.attempt - 1
-             RETURNING d.id",
-        )
-        .load(conn)?;
-    Ok(moved.into_iter().map(|moved| moved.id).collect())
 }
 
 /// Moves what deliveries wait for, where they are pending and nobody has put it off for longer.

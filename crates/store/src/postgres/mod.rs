@@ -23,6 +23,7 @@ mod given;
 pub(crate) mod overdue;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
+mod recording;
 mod tls;
 
 pub use tls::InvalidDatabaseUrl;

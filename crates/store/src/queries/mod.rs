@@ -11,6 +11,7 @@ pub(crate) mod log;
 pub(crate) mod master_keys;
 pub(crate) mod operations;
 pub(crate) mod progress;
+pub(crate) mod recording;
 pub(crate) mod replaying;
 pub(crate) mod replays;
 pub(crate) mod retention;

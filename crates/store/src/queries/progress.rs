@@ -1,38 +1,24 @@
 //! What a dispatcher asks and says: what is owed, what it carries, and what came of it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
-use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
-use hookline_core::ids::{AttemptId, DeliveryId, EventKey, OrganizationId, SubscriptionId};
-use hookline_core::subscription::DisabledReason;
+use hookline_core::delivery::{DeliveryState, OwedAttempt};
+use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 
 use super::super::{Conn, bulk};
 use super::ROWS;
-use super::failing;
-use super::subscriptions::{Disabling, disable, next_version};
 use crate::columns::Key;
 use crate::credentials::SealedCredentials;
 use crate::error::StoreError;
-use crate::records::{AttemptRecord, AttemptStatus, Body, Follow, Loaded, Owed, Parked, Standings};
-use crate::rows::{
-    AttemptRow, StateColumns, organization, read_event_type, read_origin, read_run, read_state,
-    trigger_name,
-};
-use crate::schema::{attempt_counts, deliveries, events, subscriptions};
-
-/// A delivery's move to its next attempt or its end.
-pub(crate) struct Move {
-    pub(crate) id: Key,
-    pub(crate) generation: i32,
-    pub(crate) attempt: i32,
-    pub(crate) to: StateColumns,
-}
+use crate::records::{Body, Loaded, Owed, Parked, Standings};
+use crate::rows::{StateColumns, organization, read_event_type, read_origin, read_run, read_state};
+use crate::schema::{deliveries, events, subscriptions};
 
 #[derive(Queryable)]
 struct OwedRow {
@@ -216,163 +202,6 @@ pub(crate) fn bodies(
     Ok(found)
 }
 
-/// Moves each delivery on and logs its attempt, where nobody has done so before. Answers with the
-/// deliveries that moved; of the others nothing is written.
-pub(crate) fn record(
-    conn: &mut Conn,
-    records: &[AttemptRecord],
-    writer: i32,
-) -> Result<HashSet<DeliveryId>, StoreError> {
-    conn.transaction(|conn| {
-        let moves: Vec<Move> = records.iter().map(move_of).collect();
-        let moved: HashSet<Key> = bulk::move_deliveries(conn, &moves)?.into_iter().collect();
-        let fresh: Vec<&AttemptRecord> = records
-            .iter()
-            .filter(|record| moved.contains(&Key(record.owed.delivery.0)))
-            .collect();
-        let rows: Vec<AttemptRow> = fresh.iter().map(|record| row_of(record)).collect();
-        bulk::insert_attempts(conn, &rows)?;
-        count(conn, &rows, writer)?;
-        judge(conn, &fresh)?;
-        Ok(moved.into_iter().map(|key| DeliveryId(key.0)).collect())
-    })
-}
-
-/// What follows for the subscriptions of deliveries that have ended here: once for each, however
-/// many there are, and in one order, like everything that takes locks.
-fn judge(conn: &mut Conn, fresh: &[&AttemptRecord]) -> Result<(), StoreError> {
-    let mut gone: BTreeMap<SubscriptionId, Timestamp> = BTreeMap::new();
-    let mut exhausted: BTreeMap<SubscriptionId, &OrganizationId> = BTreeMap::new();
-    for record in fresh {
-        match (record.follow, record.origin) {
-            (Follow::Exhausted(GaveUp::Gone), _) => {
-                let at = record.started.after(record.took);
-                gone.entry(record.subscription).or_insert(at);
-            }
-            (Follow::Exhausted(_), Origin::Event) => {
-                exhausted.insert(record.subscription, &record.organization);
-            }
-            (Follow::Exhausted(_), Origin::Test)
-            | (Follow::Delivered | Follow::Again { .. }, _) => {}
-        }
-    }
-    if !gone.is_empty() {
-        let version = next_version(conn)?;
-        for (subscription, at) in gone {
-            let disabling = Disabling {
-                subscription,
-                reason: DisabledReason::Gone,
-                at,
-            };
-            disable(conn, disabling, version)?;
-        }
-    }
-    failing::note(conn, &exhausted)
-}
-
-fn move_of(record: &AttemptRecord) -> Move {
-    let at = record.started.after(record.took);
-    let to = match record.follow {
-        Follow::Delivered => DeliveryState::Delivered { at },
-        Follow::Again { due } => DeliveryState::Pending { due },
-        Follow::Exhausted(why) => DeliveryState::Exhausted { at, why },
-    };
-    Move {
-        id: Key(record.owed.delivery.0),
-        generation: signed(record.owed.generation),
-        attempt: signed(record.owed.attempt),
-        to: to.into(),
-    }
-}
-
-fn row_of(record: &AttemptRecord) -> AttemptRow {
-    let OwedAttempt {
-        delivery,
-        generation,
-        attempt,
-        subscription: _,
-    } = record.owed;
-    let error = record.outcome.error();
-    let status = match error {
-        None => AttemptStatus::Success,
-        Some(_) => AttemptStatus::Failed,
-    };
-    let (error_kind, error_message) = error.unzip();
-    AttemptRow {
-        id: Key(AttemptId::of(delivery, generation, attempt).0),
-        delivery_id: Key(delivery.0),
-        organization_id: record.organization.as_str().to_owned(),
-        subscription_id: record.subscription.0,
-        event_key: Key(record.event.0),
-        event_type: record.event_type.as_str().to_owned(),
-        attempt: signed(attempt),
-        trigger: trigger_name(Trigger::of(record.origin, record.run, attempt)).to_owned(),
-        status: status.as_str().to_owned(),
-        url: record.url.as_str().to_owned(),
-        response_status: record.outcome.status().map(i32::from),
-        response_body: record.outcome.body().map(str::to_owned),
-        error_kind: error_kind.map(|kind| kind.as_str().to_owned()),
-        error_message,
-        duration_ms: i64::try_from(record.took.as_millis()).unwrap_or(i64::MAX),
-        created_at: record.started.unix_micros(),
-        next_attempt_at: match record.follow {
-            Follow::Again { due } => Some(due.unix_micros()),
-            Follow::Delivered | Follow::Exhausted(_) => None,
-        },
-    }
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = attempt_counts, treat_none_as_default_value = false)]
-pub(crate) struct CountRow<'a> {
-    pub(crate) organization_id: &'a str,
-    pub(crate) subscription_id: i64,
-    pub(crate) event_type: &'a str,
-    pub(crate) status: &'a str,
-    pub(crate) day: i64,
-    pub(crate) writer: i32,
-    pub(crate) count: i64,
-    pub(crate) last_at: i64,
-}
-
-/// Adds to the totals, in the order of their keys so that two writers never wait in a circle.
-fn count(conn: &mut Conn, rows: &[AttemptRow], writer: i32) -> Result<(), StoreError> {
-    type Total<'a> = (&'a str, i64, &'a str, &'a str, i64);
-    let mut counts: BTreeMap<Total<'_>, (i64, i64)> = BTreeMap::new();
-    for row in rows {
-        let day = Timestamp::from_unix_micros(row.created_at).unix_day();
-        let owner = row.organization_id.as_str();
-        let key = (
-            owner,
-            row.subscription_id,
-            &*row.event_type,
-            &*row.status,
-            day,
-        );
-        let (count, last_at) = counts.entry(key).or_insert((0, row.created_at));
-        *count += 1;
-        *last_at = row.created_at.max(*last_at);
-    }
-    let rows: Vec<CountRow<'_>> = counts
-        .into_iter()
-        .map(
-            |((organization_id, subscription_id, event_type, status, day), (count, last_at))| {
-                CountRow {
-                    organization_id,
-                    subscription_id,
-                    event_type,
-                    status,
-                    day,
-                    writer,
-                    count,
-                    last_at,
-                }
-            },
-        )
-        .collect();
-    bulk::add_counts(conn, &rows)
-}
-
 /// Ends deliveries without an attempt, where they are still pending and nobody has started them
 /// again since.
 pub(crate) fn end(
@@ -426,6 +255,6 @@ pub(crate) fn park(conn: &mut Conn, mut parked: Vec<Parked>) -> Result<(), Store
     bulk::park_deliveries(conn, &parked)
 }
 
-fn signed(number: u32) -> i32 {
+pub(super) fn signed(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

@@ -1,6 +1,5 @@
 //! What SQLite says in its own words: a prepared statement in a loop is its way of doing many rows.
 
-use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::upsert::excluded;
@@ -10,13 +9,13 @@ use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::queries::intake::{NewDelivery, NewEvent};
-use super::queries::progress::{CountRow, Move};
 use super::queries::stored::Part;
+pub(crate) use super::recording::record;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::{Parked, Restart, Wait};
-use crate::rows::{AttemptRow, NextAttempt, cause_name};
-use crate::schema::{attempt_counts, attempts, events, replays, stored_bytes};
+use crate::rows::{NextAttempt, cause_name};
+use crate::schema::{events, replays, stored_bytes};
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
@@ -96,43 +95,6 @@ pub(crate) fn insert_fan_out(
     add_stored(conn, stored)
 }
 
-/// Inserts attempts, none of which is here yet.
-pub(crate) fn insert_attempts(conn: &mut Conn, rows: &[AttemptRow]) -> Result<(), StoreError> {
-    for row in rows {
-        diesel::insert_into(attempts::table)
-            .values(row)
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
-/// Adds to the totals.
-pub(crate) fn add_counts(conn: &mut Conn, rows: &[CountRow<'_>]) -> Result<(), StoreError> {
-    for row in rows {
-        diesel::insert_into(attempt_counts::table)
-            .values(row)
-            .on_conflict((
-                attempt_counts::organization_id,
-                attempt_counts::subscription_id,
-                attempt_counts::event_type,
-                attempt_counts::status,
-                attempt_counts::day,
-                attempt_counts::writer,
-            ))
-            .do_update()
-            .set((
-                attempt_counts::count.eq(attempt_counts::count + excluded(attempt_counts::count)),
-                attempt_counts::last_at.eq(case_when(
-                    attempt_counts::last_at.lt(excluded(attempt_counts::last_at)),
-                    excluded(attempt_counts::last_at),
-                )
-                .otherwise(attempt_counts::last_at)),
-            ))
-            .execute(conn)?;
-    }
-    Ok(())
-}
-
 /// Adds to what is stored of organizations.
 pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), StoreError> {
     for part in parts {
@@ -144,35 +106,6 @@ pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), Stor
             .execute(conn)?;
     }
     Ok(())
-}
-
-/// Moves each delivery to its attempt where it is pending at the one before, and makes its entry
-/// in the queue visible again; answers with those that moved.
-pub(crate) fn move_deliveries(conn: &mut Conn, moves: &[Move]) -> Result<Vec<Key>, StoreError> {
-    let mut moved = Vec::with_capacity(moves.len());
-    for one in moves {
-        // In these words, not in SQL, it is a statement that is kept.
-        let rows = diesel::update(entries::table)
-            .filter(entries::id.eq(one.id))
-            .filter(entries::state.eq("pending"))
-            .filter(entries::generation.eq(one.generation))
-            .filter(entries::attempts.eq(one.attempt - 1))
-            .set((
-                entries::attempts.eq(one.attempt),
-                entries::state.eq(one.to.state),
-                entries::due.eq(one.to.due),
-                entries::finished_at.eq(one.to.finished_at),
-                entries::gave_up.eq(one.to.gave_up),
-                entries::is_parked.eq(false),
-                entries::visible_at.eq(None::<i64>),
-                entries::takes.eq(0),
-            ))
-            .execute(conn)?;
-        if rows == 1 {
-            moved.push(one.id);
-        }
-    }
-    Ok(moved)
 }
 
 /// Moves what deliveries wait for, where they are pending and nobody has put it off for longer,

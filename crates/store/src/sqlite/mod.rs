@@ -17,6 +17,7 @@ pub(crate) mod bulk;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
 pub(crate) mod queue;
+mod recording;
 mod writer;
 
 use writer::Writer;
