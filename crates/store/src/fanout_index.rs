@@ -32,6 +32,12 @@ impl FanoutIndex {
         }
     }
 
+    /// What the index says as it is, and its version.
+    pub(crate) fn as_it_is<T>(&self, ask: impl FnOnce(&SubscriptionIndex) -> T) -> (T, i64) {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (ask(&known.index), known.version)
+    }
+
     /// Brings the index up to date with what `changes` finds after its version, then asks it.
     pub(crate) fn with<T>(
         &self,

@@ -42,10 +42,8 @@ impl Store {
         let index = index.clone();
         match &self.home {
             Home::Postgres(home) => {
-                home.run(move |conn| {
-                    postgres::queries::intake::take_in(conn, &index, &events, now, None)
-                })
-                .await
+                home.run(move |conn| postgres::intake::take_in(conn, &index, &events, now))
+                    .await
             }
             Home::Sqlite(home) => {
                 let asked = home.clone();

@@ -44,20 +44,7 @@ pub(crate) fn insert_events(
     let mut new = Vec::with_capacity(rows.len());
     let mut seen = None;
     for rows in rows.chunks(ROWS) {
-        let inserted: Vec<NewlyInserted> = Given::default()
-            .column::<Uid, _>("key", rows.iter().map(|row| row.key))
-            .column::<Text, _>(
-                "organization_id",
-                rows.iter().map(|row| row.organization_id),
-            )
-            .column::<Text, _>("event_id", rows.iter().map(|row| row.event_id))
-            .column::<Text, _>("event_type", rows.iter().map(|row| row.event_type))
-            .column::<Binary, _>("body", rows.iter().map(|row| row.body))
-            .column::<Nullable<Text>, _>(
-                "traceparent",
-                rows.iter().map(|row| row.traceparent.as_deref()),
-            )
-            .column::<BigInt, _>("received_at", rows.iter().map(|row| row.received_at))
+        let inserted: Vec<NewlyInserted> = given_events(rows)
             .inserted_into(
                 "events",
                 "ON CONFLICT DO NOTHING
@@ -68,6 +55,24 @@ pub(crate) fn insert_events(
         new.extend(inserted.into_iter().map(|event| event.id));
     }
     Ok((new, seen))
+}
+
+/// Events as rows.
+pub(super) fn given_events<'a>(rows: &'a [NewEvent<'_>]) -> Given<'a> {
+    Given::default()
+        .column::<Uid, _>("key", rows.iter().map(|row| row.key))
+        .column::<Text, _>(
+            "organization_id",
+            rows.iter().map(|row| row.organization_id),
+        )
+        .column::<Text, _>("event_id", rows.iter().map(|row| row.event_id))
+        .column::<Text, _>("event_type", rows.iter().map(|row| row.event_type))
+        .column::<Binary, _>("body", rows.iter().map(|row| row.body))
+        .column::<Nullable<Text>, _>(
+            "traceparent",
+            rows.iter().map(|row| row.traceparent.as_deref()),
+        )
+        .column::<BigInt, _>("received_at", rows.iter().map(|row| row.received_at))
 }
 
 /// Inserts the deliveries that are not here yet, and adds to what is stored. Who has them in hand,
@@ -88,6 +93,11 @@ pub(crate) fn insert_fan_out(
 }
 
 fn fan_out<'a>(rows: &'a [NewDelivery<'_>]) -> Statement<'a> {
+    given_deliveries(rows).inserted_into("deliveries", "ON CONFLICT DO NOTHING")
+}
+
+/// Deliveries as rows.
+pub(super) fn given_deliveries<'a>(rows: &'a [NewDelivery<'_>]) -> Given<'a> {
     Given::default()
         .column::<Uid, _>("id", rows.iter().map(|row| row.id))
         .column::<Text, _>(
@@ -107,7 +117,6 @@ fn fan_out<'a>(rows: &'a [NewDelivery<'_>]) -> Statement<'a> {
         .column::<Nullable<BigInt>, _>("due", rows.iter().map(|row| row.due))
         .column::<Nullable<BigInt>, _>("finished_at", rows.iter().map(|row| row.finished_at))
         .column::<BigInt, _>("created_at", rows.iter().map(|row| row.created_at))
-        .inserted_into("deliveries", "ON CONFLICT DO NOTHING")
 }
 
 /// Adds to what is stored of organizations.

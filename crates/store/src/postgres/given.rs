@@ -45,6 +45,7 @@ impl<'a> Given<'a> {
     pub(super) fn in_statement(self, rest: &'static str) -> Statement<'a> {
         Statement {
             given: self,
+            also: None,
             into: None,
             rest,
             beside: None,
@@ -55,10 +56,25 @@ impl<'a> Given<'a> {
     pub(super) fn inserted_into(self, table: &'static str, rest: &'static str) -> Statement<'a> {
         Statement {
             given: self,
+            also: None,
             into: Some(table),
             rest,
             beside: None,
         }
+    }
+
+    /// These rows, as the table `name`.
+    fn rows<'b>(&'b self, name: &str, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql(name);
+        out.push_sql(" ");
+        self.names(&mut out);
+        out.push_sql("AS (SELECT * FROM unnest(");
+        for (at, (_, column)) in self.columns.iter().enumerate() {
+            out.push_sql(if at == 0 { "" } else { ", " });
+            column.walk_ast(out.reborrow())?;
+        }
+        out.push_sql(")) ");
+        Ok(())
     }
 
     fn names(&self, out: &mut AstPass<'_, '_, Pg>) {
@@ -89,32 +105,27 @@ where
 /// What to do with given rows.
 pub(super) struct Statement<'a> {
     given: Given<'a>,
+    also: Option<Given<'a>>,
     into: Option<&'static str>,
     rest: &'static str,
     beside: Option<Box<Statement<'a>>>,
 }
 
 impl<'a> Statement<'a> {
+    /// Has these rows, too, as the table `also`.
+    pub(super) fn with(self, also: Given<'a>) -> Self {
+        Self {
+            also: Some(also),
+            ..self
+        }
+    }
+
     /// Does another one besides, in the same round trip.
     pub(super) fn beside(self, other: Statement<'a>) -> Self {
         Self {
             beside: Some(Box::new(other)),
             ..self
         }
-    }
-
-    /// Its rows, as the table `name`.
-    fn rows<'b>(&'b self, name: &str, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        out.push_sql(name);
-        out.push_sql(" ");
-        self.given.names(&mut out);
-        out.push_sql("AS (SELECT * FROM unnest(");
-        for (at, (_, column)) in self.given.columns.iter().enumerate() {
-            out.push_sql(if at == 0 { "" } else { ", " });
-            column.walk_ast(out.reborrow())?;
-        }
-        out.push_sql(")) ");
-        Ok(())
     }
 
     /// What is done with the table `name`.
@@ -136,12 +147,16 @@ impl QueryFragment<Pg> for Statement<'_> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         out.push_sql("WITH ");
         if let Some(other) = &self.beside {
-            other.rows("others", out.reborrow())?;
+            other.given.rows("others", out.reborrow())?;
             out.push_sql(", beside AS (");
             other.deed("others", out.reborrow());
             out.push_sql("), ");
         }
-        self.rows("given", out.reborrow())?;
+        if let Some(also) = &self.also {
+            also.rows("also", out.reborrow())?;
+            out.push_sql(", ");
+        }
+        self.given.rows("given", out.reborrow())?;
         self.deed("given", out);
         Ok(())
     }

@@ -20,6 +20,7 @@ pub(crate) mod bulk;
 mod connections;
 pub(crate) mod days;
 mod given;
+pub(crate) mod intake;
 pub(crate) mod overdue;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;

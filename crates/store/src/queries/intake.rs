@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use diesel::prelude::*;
 use hookline_core::delivery::{DeliveryState, Origin, OwedAttempt};
-use hookline_core::fanout::Ear;
+use hookline_core::fanout::{Ear, SubscriptionIndex};
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
@@ -58,12 +58,7 @@ pub(crate) fn take_in(
     now: Timestamp,
     lease: Option<Timestamp>,
 ) -> Result<Given, StoreError> {
-    // In the order of their keys, so that two of us never wait for each other in a circle. Of two
-    // of one key the first counts.
-    let mut by_key: BTreeMap<EventKey, &IncomingEvent> = BTreeMap::new();
-    for event in incoming {
-        by_key.entry(event.event.key()).or_insert(event);
-    }
+    let by_key = by_key(incoming);
     conn.transaction(|conn| {
         let (new, seen) = insert_events(conn, &by_key, now)?;
         let fresh = by_key.iter().filter(|(key, _)| new.contains(key));
@@ -72,43 +67,9 @@ pub(crate) fn take_in(
                 Some(newest) if newest == version => Ok((Vec::new(), version)),
                 _ => changes_since(conn, version),
             },
-            |index| {
-                let mut rows = Vec::new();
-                for (key, incoming) in fresh {
-                    let event = &incoming.event;
-                    for listener in index.wanting(&event.organization, event.event_type) {
-                        let id =
-                            DeliveryId::of(&event.organization, &event.id, listener.subscription);
-                        let origin = Origin::Event;
-                        let owner = &event.organization;
-                        let activation = listener.activation;
-                        let to = listener.subscription;
-                        let state = match listener.ear {
-                            Ear::Open => DeliveryState::Pending { due: now },
-                            Ear::Closed => DeliveryState::Skipped { at: now },
-                        };
-                        rows.push(new_delivery(
-                            id,
-                            *key,
-                            Purpose {
-                                owner,
-                                to,
-                                origin,
-                                activation,
-                                state,
-                            },
-                            now,
-                        ));
-                    }
-                }
-                rows
-            },
+            |index| fan_out(index, fresh, now),
         )?;
-        let mut owed: Vec<OwedAttempt> = rows
-            .iter()
-            .filter(|row| row.due.is_some())
-            .map(|row| first_attempt(row.id, row.subscription_id))
-            .collect();
+        let mut owed = first_attempts(&rows);
         let again: BTreeSet<Key> = incoming
             .iter()
             .filter(|incoming| incoming.passage == Passage::Again)
@@ -129,6 +90,54 @@ pub(crate) fn take_in(
             owed,
         })
     })
+}
+
+/// In the order of their keys, so that two of us never wait for each other in a circle. Of two of one
+/// key the first counts.
+pub(crate) fn by_key(incoming: &[IncomingEvent]) -> BTreeMap<EventKey, &IncomingEvent> {
+    let mut by_key: BTreeMap<EventKey, &IncomingEvent> = BTreeMap::new();
+    for event in incoming {
+        by_key.entry(event.event.key()).or_insert(event);
+    }
+    by_key
+}
+
+/// The deliveries that events make.
+pub(crate) fn fan_out<'a>(
+    index: &SubscriptionIndex,
+    events: impl Iterator<Item = (&'a EventKey, &'a &'a IncomingEvent)>,
+    now: Timestamp,
+) -> Vec<NewDelivery<'a>> {
+    let mut rows = Vec::new();
+    for (key, incoming) in events {
+        let event = &incoming.event;
+        let owner = &event.organization;
+        for listener in index.wanting(owner, event.event_type) {
+            let to = listener.subscription;
+            let purpose = Purpose {
+                owner,
+                to,
+                origin: Origin::Event,
+                activation: listener.activation,
+                state: match listener.ear {
+                    Ear::Open => DeliveryState::Pending { due: now },
+                    Ear::Closed => DeliveryState::Skipped { at: now },
+                },
+            };
+            let id = DeliveryId::of(owner, &event.id, to);
+            rows.push(new_delivery(id, *key, purpose, now));
+        }
+    }
+    rows
+}
+
+/// Those that are owed now.
+pub(crate) fn first_attempts<'a>(
+    rows: impl IntoIterator<Item = &'a NewDelivery<'a>>,
+) -> Vec<OwedAttempt> {
+    let owed = rows.into_iter().filter(|row| row.due.is_some());
+    owed.map(|row| first_attempt(row.id, row.subscription_id))
+        .collect()
 }
 
 /// The events that are new, and the newest version of a subscription that was seen on the way, if any
@@ -199,11 +208,15 @@ fn size_of(event: &IncomingEvent) -> i64 {
 }
 
 /// Keys are hashes, so their bytes are as good as chance.
-fn chance_of(key: &EventKey) -> u8 {
+pub(crate) fn chance_of(key: &EventKey) -> u8 {
     key.0.as_bytes()[15]
 }
 
-fn new_event<'a>(key: EventKey, incoming: &'a IncomingEvent, now: Timestamp) -> NewEvent<'a> {
+pub(crate) fn new_event<'a>(
+    key: EventKey,
+    incoming: &'a IncomingEvent,
+    now: Timestamp,
+) -> NewEvent<'a> {
     let event = &incoming.event;
     NewEvent {
         key: Key(key.0),

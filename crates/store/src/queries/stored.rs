@@ -43,11 +43,16 @@ impl<'a> Change<'a> {
             .into_iter()
             .map(|(organization_id, bytes)| Part {
                 organization_id,
-                part: i32::from(chance % PARTS),
+                part: part_of(chance),
                 bytes,
             })
             .collect()
     }
+}
+
+/// The row of an organization that `chance` chooses.
+pub(crate) fn part_of(chance: u8) -> i32 {
+    i32::from(chance % PARTS)
 }
 
 /// How many bytes of events are kept of an organization.

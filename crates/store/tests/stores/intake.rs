@@ -1,4 +1,5 @@
 use std::collections::HashSet;
+use std::ops::Range;
 
 use hookline_core::subscription::{Status, SubscriptionPatch};
 use hookline_store::{FanoutIndex, IncomingEvent, Passage};
@@ -45,25 +46,37 @@ async fn a_repeat_is_one_event_and_hands_on_only_what_passes_again(fixture: Fixt
     assert_eq!((repeat.new_events, repeat.owed.len()), (0, 0));
     let redelivered = fixture.take_in(vec![again(event("a", "1"))]).await;
     assert_eq!((redelivered.new_events, redelivered.owed), (0, first.owed));
+    let beside = fixture
+        .take_in(vec![event("a", "1"), event("a", "2")])
+        .await;
+    assert_eq!((beside.new_events, beside.owed.len()), (1, 1));
+    let stored = fixture.store.stored_bytes(organization("a")).await.unwrap();
+    let bytes = |id| event("a", id).event.body.len();
+    assert_eq!(stored, (bytes("1") + bytes("2")) as u64);
 }
 
 async fn replicas_that_take_the_same_events_in_at_once_make_each_delivery_once(fixture: Fixture) {
     fixture.subscribe("a").await;
-    let ids: Vec<String> = (0..200).map(|id| id.to_string()).collect();
+    // Many, of which the replicas know nothing, and a few after that.
+    let indexes: Vec<FanoutIndex> = (0..6).map(|_| FanoutIndex::default()).collect();
+    for (from, count) in [(0, 200), (200, 20), (220, 20)] {
+        replicas_take(&fixture, &indexes, from..from + count).await;
+    }
+}
+
+async fn replicas_take(fixture: &Fixture, indexes: &[FanoutIndex], numbers: Range<usize>) {
+    let count = numbers.len();
+    let ids: Vec<String> = numbers.map(|id| id.to_string()).collect();
     let mut replicas = tokio::task::JoinSet::new();
-    for replica in 0..6 {
+    for (replica, index) in indexes.iter().enumerate() {
         // Each in another order, so that locks taken as they come would make a circle.
         let mut events: Vec<IncomingEvent> = ids.iter().map(|id| event("a", id)).collect();
-        events.rotate_left(replica * 31);
+        events.rotate_left(replica * 31 % count);
         if replica % 2 == 0 {
             events.reverse();
         }
-        let store = fixture.store.clone();
-        replicas.spawn(async move {
-            store
-                .take_in(&FanoutIndex::default(), events.into(), now())
-                .await
-        });
+        let (store, index) = (fixture.store.clone(), index.clone());
+        replicas.spawn(async move { store.take_in(&index, events.into(), now()).await });
     }
     let given: Vec<_> = replicas
         .join_all()
@@ -73,11 +86,11 @@ async fn replicas_that_take_the_same_events_in_at_once_make_each_delivery_once(f
         .collect();
     assert_eq!(
         given.iter().map(|given| given.new_events).sum::<usize>(),
-        200
+        count
     );
     let owed: Vec<_> = given.iter().flat_map(|given| &given.owed).collect();
     let distinct: HashSet<_> = owed.iter().map(|owed| owed.delivery).collect();
-    assert_eq!((owed.len(), distinct.len()), (200, 200));
+    assert_eq!((owed.len(), distinct.len()), (count, count));
 }
 
 async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {

@@ -1,0 +1,110 @@
+//! Taking a few events in with one statement.
+//!
+//! The deliveries that events make are known beforehand, unless a subscription has changed since this
+//! process last looked. So they come along with the events, and are written if that is not so; else
+//! nothing is, and the way is the one with a transaction. Between an event and its first request that
+//! one has four round trips, which many events share and few do not.
+
+use std::collections::HashSet;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable};
+use hookline_core::timestamp::Timestamp;
+
+use super::Conn;
+use super::bulk::{given_deliveries, given_events};
+use super::queries::intake::{
+    self, NewEvent, by_key, chance_of, fan_out, first_attempts, new_event,
+};
+use super::queries::stored::part_of;
+use crate::columns::{Key, Uid};
+use crate::error::StoreError;
+use crate::fanout_index::FanoutIndex;
+use crate::records::{Given, IncomingEvent, Passage};
+
+/// So many events are few, if they make few deliveries.
+const EVENTS: usize = 32;
+const DELIVERIES: usize = 256;
+
+#[derive(QueryableByName)]
+struct TakenIn {
+    #[diesel(sql_type = Bool)]
+    is_known: bool,
+    #[diesel(sql_type = Nullable<Uid>)]
+    key: Option<Key>,
+}
+
+/// See `queries::intake`.
+pub(crate) fn take_in(
+    conn: &mut Conn,
+    index: &FanoutIndex,
+    incoming: &[IncomingEvent],
+    now: Timestamp,
+) -> Result<Given, StoreError> {
+    let passes_first = |one: &IncomingEvent| one.passage == Passage::First;
+    if incoming.len() <= EVENTS
+        && incoming.iter().all(passes_first)
+        && let Some(given) = at_once(conn, index, incoming, now)?
+    {
+        return Ok(given);
+    }
+    intake::take_in(conn, index, incoming, now, None)
+}
+
+/// Nothing is written if the index is out of date, or too much is to be.
+fn at_once(
+    conn: &mut Conn,
+    index: &FanoutIndex,
+    incoming: &[IncomingEvent],
+    now: Timestamp,
+) -> Result<Option<Given>, StoreError> {
+    let by_key = by_key(incoming);
+    let (owed, version) = index.as_it_is(|index| fan_out(index, by_key.iter(), now));
+    if owed.len() > DELIVERIES {
+        return Ok(None);
+    }
+    let part = part_of(by_key.keys().next().map_or(0, chance_of));
+    let events: Vec<NewEvent<'_>> = by_key
+        .iter()
+        .map(|(key, event)| new_event(*key, event, now))
+        .collect();
+    let taken_in: Vec<TakenIn> = given_events(&events)
+        .column::<BigInt, _>("version", events.iter().map(|_| version))
+        .column::<Integer, _>("part", events.iter().map(|_| part))
+        .in_statement(
+            ", known AS (
+                 SELECT coalesce(max(version), 0) IS NOT DISTINCT FROM (SELECT version FROM given LIMIT 1)
+                        AS is_known
+                   FROM subscriptions
+             ), new AS (
+                 INSERT INTO events
+                     (key, organization_id, event_id, event_type, body, traceparent, received_at)
+                 SELECT key, organization_id, event_id, event_type, body, traceparent, received_at
+                   FROM given, known WHERE is_known
+                 ON CONFLICT DO NOTHING
+                 RETURNING key, organization_id, octet_length(body) AS bytes
+             ), owed AS (
+                 INSERT INTO deliveries
+                     (id, organization_id, subscription_id, event_key, origin, activation,
+                      generation, attempts, state, due, finished_at, created_at)
+                 SELECT also.* FROM also JOIN new ON new.key = also.event_key
+                 ON CONFLICT DO NOTHING
+             ), stored AS (
+                 INSERT INTO stored_bytes AS s (organization_id, part, bytes)
+                 SELECT organization_id, (SELECT part FROM given LIMIT 1), sum(bytes)
+                   FROM new GROUP BY 1 ORDER BY 1
+                 ON CONFLICT (organization_id, part) DO UPDATE SET bytes = s.bytes + excluded.bytes
+             )
+             SELECT is_known, key FROM known LEFT JOIN new ON TRUE",
+        )
+        .with(given_deliveries(&owed))
+        .load(conn)?;
+    if !taken_in.iter().all(|row| row.is_known) {
+        return Ok(None);
+    }
+    let new: HashSet<Key> = taken_in.into_iter().filter_map(|row| row.key).collect();
+    Ok(Some(Given {
+        new_events: new.len(),
+        owed: first_attempts(owed.iter().filter(|row| new.contains(&row.event_key))),
+    }))
+}
