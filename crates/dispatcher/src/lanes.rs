@@ -188,18 +188,21 @@ impl<M: Message> Lanes<M> {
         self.shares.over(flight.kin, took);
         let called_back = self.change_known(flight.subscription, now, |lane| {
             lane.in_flight -= 1;
+            let was_well = !lane.is_slow();
             lane.old -= usize::from(age == Age::Old);
             let verdict = finish.map(|finish| finish.verdict);
             lane.breaker.over(flight.role, verdict, limit, now);
             lane.unanswered.over(took);
             lane.last_took = took.or(lane.last_took);
-            match verdict {
-                Some(Verdict::Well) => lane.calendar.delivered(),
-                Some(_) => lane.calendar.failed(),
-                None => {}
-            }
-            if finish.is_some_and(|finish| finish.was_parked) {
-                lane.calendar.is_told_of_more();
+            if let Some(finish) = finish {
+                if finish.was_parked {
+                    lane.calendar.is_told_of_more();
+                }
+                match finish.verdict {
+                    Verdict::Well if was_well && !finish.was_parked => lane.calendar.delivered(),
+                    Verdict::Well => lane.calendar.delivered_after_all(),
+                    _ => lane.calendar.failed(),
+                }
             }
             let has_place = lane.waiting.is_empty() && lane.breaker.is_closed();
             has_place.then(|| lane.calendar.call_back(now)).flatten()

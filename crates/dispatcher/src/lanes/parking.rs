@@ -24,7 +24,7 @@ const LONGEST: Duration = Duration::from_secs(60 * 60);
 /// How far apart messages of a lane that only has too many of them come back.
 const HARDLY: Duration = Duration::from_millis(1);
 
-/// How many are delivered in a row before more are called back.
+/// How many are delivered in a row before as many are called back. One that is news is worth as many.
 const FEW: u32 = 8;
 
 /// How many are called back at once.
@@ -70,13 +70,20 @@ impl Calendar {
         self.is_told_of_more || self.last.is_some_and(|last| last > now)
     }
 
-    /// One has come back that somebody has put off.
-    pub(super) fn is_told_of_more(&mut self) {
-        self.is_told_of_more = true;
-    }
-
+    /// One was delivered.
     pub(super) fn delivered(&mut self) {
         self.well = self.well.saturating_add(1);
+    }
+
+    /// One was delivered, and that is news: the lane was not well, or it had been put off and came by
+    /// itself.
+    pub(super) fn delivered_after_all(&mut self) {
+        self.well = self.well.saturating_add(1).max(FEW);
+    }
+
+    /// Somebody, maybe somebody else, has put some off.
+    pub(super) fn is_told_of_more(&mut self) {
+        self.is_told_of_more = true;
     }
 
     pub(super) fn failed(&mut self) {
@@ -90,6 +97,9 @@ impl Calendar {
         if self.well < FEW || !self.reaches_beyond(soon) {
             return None;
         }
+        // Most of them come before their places. Who is put off now is not to wait behind those.
+        self.last = None;
+        self.is_told_of_more = true;
         Some(std::mem::take(&mut self.well).min(MANY))
     }
 
@@ -181,6 +191,7 @@ mod tests {
         calendar.failed();
         assert_eq!(deliver(&mut calendar, 7), None);
         assert_eq!(deliver(&mut calendar, 1_000), Some(256));
+        assert_eq!(put_off(&mut calendar, 1, now), [1], "not behind the others");
         calendar.close();
         assert_eq!(deliver(&mut calendar, 1_000), None);
     }

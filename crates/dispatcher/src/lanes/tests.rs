@@ -421,7 +421,8 @@ fn a_receiver_that_takes_two_seconds_calls_back_what_its_share_has_place_for() {
     };
     assert_eq!(count(20, Verdict::Ill { asked_for: None }), 0);
     let well = count(20, Verdict::Well);
-    assert!((24..=40).contains(&well), "{well}");
+    // Nothing of it comes here, so each success after the 32 that wait is news once more.
+    assert!((32..=96).contains(&well), "{well}");
 }
 
 #[test]
@@ -442,10 +443,11 @@ fn a_lane_that_somebody_else_has_put_messages_off_of_calls_back_after_the_first_
     for _ in 0..20 {
         assert_eq!(deliver(false), []);
     }
+    assert_eq!(deliver(true), [(HEALTHY, 8)]);
     for _ in 0..7 {
-        assert_eq!(deliver(true), []);
+        assert_eq!(deliver(false), []);
     }
-    assert_eq!(deliver(false), [(HEALTHY, 8)]);
+    assert_eq!(deliver(false), [(HEALTHY, 8)], "there may be more of them");
 }
 
 #[derive(Debug, Clone)]
