@@ -34,7 +34,7 @@ pub enum Scenario {
     G,
     /// 1,000, 10,000 and 100,000 subscriptions of 1,000 organizations
     H,
-    /// Pages of a log of 10,000,000 rows (distributed)
+    /// Pages of a log of 10,000,000 rows
     I,
     /// As a, with receivers that speak TLS
     Tls,
@@ -71,7 +71,7 @@ impl Scenario {
     /// Whether there is such a thing in this home: one process has no part that can be left out
     /// or started twice.
     pub fn is_of(self, kind: Kind) -> bool {
-        kind == Kind::Distributed || !matches!(self, Self::D | Self::G | Self::I)
+        kind == Kind::Distributed || !matches!(self, Self::D | Self::G)
     }
 
     /// Runs it once.
@@ -93,7 +93,7 @@ impl Scenario {
             Self::E => neighbours::run(figures, kind, size).await,
             Self::G => slow::run(figures, size).await,
             Self::H => many::run(figures, kind, size).await,
-            Self::I => pages::run(figures, size).await,
+            Self::I => pages::run(figures, kind, size).await,
         }
     }
 }

@@ -1,5 +1,9 @@
 //! i: pages of a long log, from its newest row to its oldest, each with the exact total.
 
+mod postgres;
+mod sqlite;
+
+use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
@@ -35,15 +39,25 @@ const DAY_MICROS: u64 = 86_400_000_000;
 
 struct Log {
     stage: Stage,
-    first_day: u64,
-    subscription: i64,
+    rows: Rows,
 }
 
-pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
+/// What the log has, the same in both homes.
+#[derive(Debug, Clone)]
+struct Rows {
+    organization: String,
+    /// The first of them; the others have the next numbers.
+    subscription: i64,
+    first_day: u64,
+    /// How many each day has.
+    each: u64,
+}
+
+pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
     let rows = size.of(ROWS / DAYS / RARE).max(1) * RARE * DAYS;
-    let log = fill(rows).await?;
+    let log = fill(kind, rows).await?;
     let rare = rows / RARE;
-    let of_one = format!("/webhooks/{}/logs?limit=50", log.subscription);
+    let of_one = format!("/webhooks/{}/logs?limit=50", log.rows.subscription);
     let all = "/webhooks/logs/all?limit=50".to_owned();
     let pages = [
         ("organization", all.clone(), rows),
@@ -80,52 +94,51 @@ pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figu
 }
 
 /// A log of many days, written past the services: they would need an hour for it.
-async fn fill(rows: u64) -> anyhow::Result<Log> {
-    let stage = Stage::open(Kind::Distributed, Setting::default()).await?;
+async fn fill(kind: Kind, rows: u64) -> anyhow::Result<Log> {
+    let stage = Stage::open(kind, Setting::default()).await?;
     let mut ids = Vec::new();
     for number in 0..SUBSCRIPTIONS {
         ids.push(stage.subscribe(&format!("ok/{number}"), TYPE).await?);
     }
     let events = stage.many(0, EVENTS);
     stage.deliver(&events, events.count * SUBSCRIPTIONS).await?;
-    let organization = &events.organizations[0];
-    let (first_id, peers) = (ids[0], stage.home.peers()?);
-    // What was delivered for the sake of the events is not what is paged through.
-    peers
-        .sql("DELETE FROM attempts; DELETE FROM attempt_counts")
-        .await?;
     let today = Timestamp::from(std::time::SystemTime::now()).unix_day();
-    let first_day = u64::try_from(today)? - DAYS;
-    let each = rows / DAYS;
-    for day in first_day..first_day + DAYS {
-        // The indexes are made when it is filled: one row after the other would take ten minutes.
-        let (from, to) = (day * DAY_MICROS, (day + 1) * DAY_MICROS);
-        let step = DAY_MICROS / each;
-        peers
-            .sql(&format!(
-                "CREATE TABLE attempts_d{day} (LIKE attempts);
-                 WITH keys AS (SELECT key, row_number() OVER () - 1 AS number FROM events LIMIT {EVENTS})
-                 INSERT INTO attempts_d{day} (id, delivery_id, organization_id, subscription_id, event_key, event_type,
-                     attempt, trigger, status, url, response_status, response_body, duration_ms, created_at)
-                 SELECT gen_random_uuid(), gen_random_uuid(), '{organization}', {first_id} + n % {SUBSCRIPTIONS},
-                     key, CASE WHEN n % {RARE} = 5 THEN '{RARE_TYPE}' ELSE '{TYPE}' END,
-                     1, 'event', CASE WHEN n % {RARE} = 7 THEN 'failed' ELSE 'success' END, 'http://127.0.0.1/ok', 200, 'ok', 3, {from} + n * {step}
-                 FROM generate_series(0::bigint, {each} - 1) n JOIN keys ON number = n % {EVENTS};
-                 ALTER TABLE attempts ATTACH PARTITION attempts_d{day} FOR VALUES FROM ({from}) TO ({to});
-                 INSERT INTO attempt_counts
-                 SELECT organization_id, subscription_id, event_type, status, {day}, 0, count(*)
-                   FROM attempts_d{day} GROUP BY 1, 2, 3, 4;
-                 ANALYZE attempts_d{day}"
-            ))
-            .await?;
+    let rows = Rows {
+        organization: events.organizations[0].clone(),
+        subscription: ids[0],
+        first_day: u64::try_from(today)? - DAYS,
+        each: rows / DAYS,
+    };
+    match kind {
+        Kind::Distributed => postgres::fill(stage.home.peers()?, &rows).await?,
+        Kind::Embedded => sqlite::fill(&stage.home, &rows).await?,
     }
-    // As autovacuum leaves it.
-    peers.sql("VACUUM attempts").await?;
-    Ok(Log {
-        stage,
-        first_day,
-        subscription: first_id,
-    })
+    Ok(Log { stage, rows })
+}
+
+impl Rows {
+    fn days(&self) -> Range<u64> {
+        self.first_day..self.first_day + DAYS
+    }
+
+    /// Writes rows of a day into a table, one for each `n` of what follows, which has the `key` of
+    /// an event, too. `id` is how the database makes an id.
+    fn insert(&self, table: &str, day: u64, id: &str) -> String {
+        let Self {
+            organization,
+            subscription,
+            each,
+            ..
+        } = self;
+        let (from, step) = (day * DAY_MICROS, DAY_MICROS / each);
+        format!(
+            "INSERT INTO {table} (id, delivery_id, organization_id, subscription_id, event_key, event_type,
+                 attempt, trigger, status, url, response_status, response_body, duration_ms, created_at)
+             SELECT {id}, {id}, '{organization}', {subscription} + n % {SUBSCRIPTIONS},
+                 key, CASE WHEN n % {RARE} = 5 THEN '{RARE_TYPE}' ELSE '{TYPE}' END,
+                 1, 'event', CASE WHEN n % {RARE} = 7 THEN 'failed' ELSE 'success' END, 'http://127.0.0.1/ok', 200, 'ok', 3, {from} + n * {step}"
+        )
+    }
 }
 
 impl Log {
@@ -153,7 +166,8 @@ impl Log {
 
     /// What a page that ended there would have given.
     fn somewhere(&self) -> Cursor {
-        let micros = rand::rng().random_range(0..DAYS * DAY_MICROS) + self.first_day * DAY_MICROS;
+        let micros =
+            rand::rng().random_range(0..DAYS * DAY_MICROS) + self.rows.first_day * DAY_MICROS;
         Cursor {
             created_at: Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX)),
             id: Uuid::new_v4(),

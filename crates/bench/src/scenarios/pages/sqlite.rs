@@ -1,0 +1,56 @@
+//! The log in a folder. Its process is stopped meanwhile: it is the one that writes there.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+use diesel::connection::SimpleConnection as _;
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use hookline_acceptance::home::{Home, Part};
+
+use super::{EVENTS, Rows};
+
+pub(super) async fn fill(home: &Home, rows: &Rows) -> anyhow::Result<()> {
+    home.stop(Part::Api).await?;
+    let (folder, rows) = (home.data_folder(), rows.clone());
+    tokio::task::spawn_blocking(move || write(&folder.join("hookline.db"), &rows)).await??;
+    home.start_part(Part::Api, &[]).await?;
+    home.wait_ready().await
+}
+
+fn write(file: &Path, rows: &Rows) -> anyhow::Result<()> {
+    let mut conn = SqliteConnection::establish(file.to_str().context("a path that is UTF-8")?)?;
+    // Nobody loses anything with a log that is made up.
+    conn.batch_execute("PRAGMA synchronous = OFF; PRAGMA cache_size = -256000")?;
+    // The indexes are made when it is filled: row by row they would cost more with each day.
+    let (drop, create): (String, String) = sql::<(Text, Text)>(
+        "SELECT group_concat('DROP INDEX ' || name, ';'), group_concat(sql, ';')
+           FROM sqlite_master WHERE type = 'index' AND tbl_name = 'attempts'",
+    )
+    .get_result(&mut conn)?;
+    conn.batch_execute(&drop)?;
+    conn.batch_execute(&format!(
+        // What was delivered for the sake of the events is not what is paged through.
+        "DELETE FROM attempts; DELETE FROM attempt_counts;
+         CREATE TEMP TABLE keys (number INTEGER PRIMARY KEY, key BLOB NOT NULL);
+         INSERT INTO keys SELECT row_number() OVER () - 1, key FROM events LIMIT {EVENTS}"
+    ))?;
+    let each = rows.each;
+    for (number, day) in (0..).zip(rows.days()) {
+        let insert = rows.insert("attempts", day, "randomblob(16)");
+        conn.transaction(|conn| {
+            conn.batch_execute(&format!(
+                "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers LIMIT {each})
+                 {insert}
+                 FROM numbers CROSS JOIN keys ON number = n % {EVENTS};
+                 INSERT INTO attempt_counts (organization_id, subscription_id, event_type, status, day, writer, count)
+                 SELECT organization_id, subscription_id, event_type, status, {day}, 0, count(*)
+                   FROM attempts WHERE rowid > {before} GROUP BY 1, 2, 3, 4",
+                before = number * each
+            ))
+        })?;
+    }
+    conn.batch_execute(&create)?;
+    Ok(())
+}
