@@ -1,5 +1,6 @@
 //! What SQLite says in its own words: a prepared statement in a loop is its way of doing many rows.
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Text};
 use diesel::upsert::excluded;
@@ -15,7 +16,7 @@ use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::{Parked, Restart, Wait};
 use crate::rows::{NextAttempt, cause_name};
-use crate::schema::{events, replays, stored_bytes};
+use crate::schema::{attempt_counts, events, replays, stored_bytes};
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
@@ -176,8 +177,13 @@ pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>,
         .optional()?)
 }
 
-/// Deletes the attempts of days before `day`.
+/// Deletes the attempts of days before `day`. Each is counted when it is written: where nothing is
+/// counted there is none, and to find none the whole log would be read while nobody else can write.
 pub(crate) fn drop_attempts_before(conn: &mut Conn, day: i64) -> Result<(), StoreError> {
+    let counted = attempt_counts::table.filter(attempt_counts::day.lt(day));
+    if !diesel::select(exists(counted)).get_result(conn)? {
+        return Ok(());
+    }
     diesel::sql_query("DELETE FROM attempts WHERE created_at < ?")
         .bind::<BigInt, _>(Timestamp::of_unix_day(day).unix_micros())
         .execute(conn)?;
