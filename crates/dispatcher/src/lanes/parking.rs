@@ -8,9 +8,9 @@
 //!
 //! The price is that the last of a long backlog comes back late. So a lane that is well again does
 //! not wait for its calendar: what was put off is called back out of the store, no more at once
-//! than it has just delivered in a row. The calendar is for those that are not well, and for who
-//! does not know what was put off: another dispatcher, or one before a restart, has done it. The
-//! first of them that comes back says that there are more.
+//! than it has just delivered in a row, or a few where that is news. The calendar is for those that
+//! are not well, and for who does not know what was put off: another dispatcher, or one before a
+//! restart, has done it. The first of them that comes back says that there are more.
 
 use std::time::{Duration, Instant};
 
