@@ -33,22 +33,31 @@ async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<
         Wire::Losing(b"hookline.deliveries"),
         Wire::Losing(b"hookline.delay."),
     );
+    // What takes an event in or records an attempt in one statement says its type.
+    let (taken_in, recorded) = (
+        Wire::Losing(b"workflow.started"),
+        Wire::Losing(b"workflow.failed"),
+    );
     let tenant = home.tenant().await?;
     lost_before(&home, &tenant, postgres, commit)
         .await
         .context("ingest's commit")?;
+    lost_before_by_who_knows(&home, &tenant, postgres, taken_in)
+        .await
+        .context("ingest's statement")?;
     lost_before(&home, &tenant, rabbitmq, hand_on)
         .await
         .context("ingest's message")?;
-    lost_after(&home, &tenant, postgres, commit)
+    lost_after(&home, &tenant, postgres, recorded)
         .await
-        .context("the dispatcher's commit")?;
+        .context("the dispatcher's statement")?;
     lost_after(&home, &tenant, rabbitmq, delay)
         .await
         .context("the dispatcher's message")?;
     home.end().await
 }
 
+/// An event for a subscription that ingest does not know yet, which it takes in in a transaction.
 async fn lost_before(
     home: &Home,
     tenant: &Tenant<'_>,
@@ -57,6 +66,37 @@ async fn lost_before(
 ) -> anyhow::Result<()> {
     let receiver = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
+    lost_on_the_way(home, tenant, proxy, loss, (&receiver, subscription)).await
+}
+
+/// An event for a subscription that ingest knows, for it has taken another one in since.
+async fn lost_before_by_who_knows(
+    home: &Home,
+    tenant: &Tenant<'_>,
+    proxy: &Proxy,
+    loss: Wire,
+) -> anyhow::Result<()> {
+    let receiver = Receiver::healthy()?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
+    let path = format!(
+        "/events/{}",
+        tenant.publish_one("workflow.completed").await?
+    );
+    until("an event that nobody wants", async || {
+        let story = tenant.client.get(&path).await?;
+        Ok((story.status == 200).then_some(()))
+    })
+    .await?;
+    lost_on_the_way(home, tenant, proxy, loss, (&receiver, subscription)).await
+}
+
+async fn lost_on_the_way(
+    home: &Home,
+    tenant: &Tenant<'_>,
+    proxy: &Proxy,
+    loss: Wire,
+    (receiver, subscription): (&Receiver, i64),
+) -> anyhow::Result<()> {
     proxy.set(loss);
     tenant.publish_one("workflow.started").await?;
     receiver.wait_for(1).await?;
