@@ -196,7 +196,7 @@ impl<M: Message> Lanes<M> {
             lane.last_took = took.or(lane.last_took);
             if let Some(finish) = finish {
                 if finish.was_parked {
-                    lane.calendar.is_told_of_more();
+                    lane.calendar.learn_of_more();
                 }
                 match finish.verdict {
                     Verdict::Well if was_well && !finish.was_parked => lane.calendar.delivered(),

@@ -82,7 +82,7 @@ impl Calendar {
     }
 
     /// Somebody, maybe somebody else, has put some off.
-    pub(super) fn is_told_of_more(&mut self) {
+    pub(super) fn learn_of_more(&mut self) {
         self.is_told_of_more = true;
     }
 
@@ -105,10 +105,8 @@ impl Calendar {
 
     /// Nothing more is to be called back.
     pub(super) fn close(&mut self) {
-        *self = Self {
-            well: self.well,
-            ..Self::default()
-        };
+        self.last = None;
+        self.is_told_of_more = false;
     }
 }
 

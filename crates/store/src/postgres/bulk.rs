@@ -146,7 +146,7 @@ fn adding_stored<'a>(parts: &'a [Part<'_>]) -> Statement<'a> {
 /// passed: a delivery that is put off for hours and comes late each time is not multiplied. Nor is
 /// it given up soon, for somebody had it in hand.
 pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), StoreError> {
-    // Locked in the order of their ids, as above.
+    // Locked in the order of their ids, as in `recording`.
     let limit = std::iter::repeat_n(HALF_WAY, parked.len());
     Given::default()
         .column::<Uid, _>("id", parked.iter().map(|one| Key(one.delivery.0)))
@@ -176,7 +176,7 @@ pub(crate) fn start_again(
     keys: &[Key],
     restart: Restart,
 ) -> Result<Vec<OwedAttempt>, StoreError> {
-    // Locked in the order of their ids, as above.
+    // Locked in the order of their ids, as in `recording`.
     let started: Vec<NextAttempt> = diesel::sql_query(
         "WITH locked AS (
              SELECT d.id FROM deliveries d WHERE d.id = ANY ($1) ORDER BY d.id FOR NO KEY UPDATE

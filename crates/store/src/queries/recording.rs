@@ -34,7 +34,7 @@ pub(crate) fn record(
     let made: Vec<Made> = records.iter().map(made).collect();
     let ends = |record: &AttemptRecord| matches!(record.follow, Follow::Exhausted(_));
     if !records.iter().any(ends) {
-        // A transaction of its own, where the backend has it in one statement.
+        // That is one statement in PostgreSQL, and a savepoint of SQLite's writer.
         return bulk::record(conn, &made, writer);
     }
     conn.transaction(|conn| {
