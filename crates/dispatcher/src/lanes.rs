@@ -21,7 +21,7 @@ mod shares;
 mod turns;
 mod unanswered;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
@@ -31,7 +31,7 @@ use breaker::{Admits, Role};
 pub use flights::Ticket;
 use flights::{Age, Flight, Flights};
 use lane::{Lane, SLOW};
-use parking::Crowd;
+use parking::{ASKS_EVERY, Crowd};
 pub use probe::Message;
 use shares::Shares;
 pub(crate) use shares::Totals;
@@ -85,6 +85,8 @@ pub struct Lanes<M> {
     turns: Turns,
     excess: Vec<Excess<M>>,
     called_back: Vec<(SubscriptionId, u32)>,
+    /// Which lanes are to ask for what was put off, and when; the first first.
+    asking: VecDeque<(Instant, SubscriptionId)>,
 }
 
 impl<M: Message> Lanes<M> {
@@ -98,6 +100,7 @@ impl<M: Message> Lanes<M> {
             turns: Turns::new(),
             excess: Vec::new(),
             called_back: Vec::new(),
+            asking: VecDeque::new(),
         }
     }
 
@@ -147,6 +150,7 @@ impl<M: Message> Lanes<M> {
     /// The next message whose request may start, which holds a slot from now on.
     pub fn next(&mut self, now: Instant) -> Option<(Ticket, M)> {
         self.grow_older(now);
+        self.ask(now);
         let (pace, subscription) = self.turns.paces().into_iter().find_map(|pace| {
             if !self.shares.may_any_start(pace) {
                 return None;
@@ -210,6 +214,7 @@ impl<M: Message> Lanes<M> {
         if let Some(Some(count)) = called_back {
             self.called_back.push((flight.subscription, count));
         }
+        self.plan_to_ask(flight.subscription, now);
         self.trim(flight.subscription, now);
     }
 
@@ -228,10 +233,13 @@ impl<M: Message> Lanes<M> {
         std::mem::take(&mut self.excess)
     }
 
-    /// When a lane may become slow, if that matters to what waits.
+    /// When a lane may become slow, if that matters to what waits, or asks for what was put off.
     pub fn next_change(&self) -> Option<Instant> {
-        let (_, flight) = self.flights.oldest_young()?;
-        (self.shares.all.waiting > 0).then(|| flight.started + SLOW + Duration::from_millis(1))
+        let young = self.flights.oldest_young();
+        let young = young.filter(|_| self.shares.all.waiting > 0);
+        let slow = young.map(|(_, flight)| flight.started + SLOW + Duration::from_millis(1));
+        let asks = self.asking.front().map(|(at, _)| *at);
+        slow.into_iter().chain(asks).min()
     }
 
     /// All that waits, for the end.
@@ -247,6 +255,24 @@ impl<M: Message> Lanes<M> {
         while let Some(subscription) = self.flights.next_old(now) {
             self.change_known(subscription, now, |lane| lane.old += 1);
             self.trim(subscription, now);
+        }
+    }
+
+    fn plan_to_ask(&mut self, subscription: SubscriptionId, now: Instant) {
+        let lane = self.lanes.get_mut(&subscription);
+        if lane.is_some_and(|lane| lane.is_to_ask(now)) {
+            self.asking.push_back((now + ASKS_EVERY, subscription));
+        }
+    }
+
+    /// Calls back for lanes that have nothing to do.
+    fn ask(&mut self, now: Instant) {
+        while let Some((_, subscription)) = self.asking.pop_front_if(|(at, _)| *at <= now) {
+            let asked = self.change_known(subscription, now, |lane| lane.ask(now));
+            if let Some(Some(count)) = asked {
+                self.called_back.push((subscription, count));
+            }
+            self.plan_to_ask(subscription, now);
         }
     }
 

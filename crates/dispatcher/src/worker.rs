@@ -153,9 +153,6 @@ impl Worker {
             while let Ok(over) = overs.0.try_recv() {
                 lanes.finished(over.ticket, over.finish, Instant::now());
             }
-            for (subscription, count) in lanes.take_called_back() {
-                caller.call_back(subscription, count);
-            }
             // Before the store is asked: what it says of a busy delivery will not be true for long.
             let others = trials.sort_out(taken).into_iter();
             let engaged: Vec<Engaged> = others
@@ -176,6 +173,9 @@ impl Worker {
             while !shutdown.is_cancelled() {
                 let turns = self.turns(&mut lanes);
                 putting_off.gather(lanes.take_excess());
+                for (subscription, count) in lanes.take_called_back() {
+                    caller.call_back(subscription, count);
+                }
                 gauges.show(lanes.totals());
                 if turns.is_empty() {
                     break;

@@ -74,6 +74,25 @@ impl<M> Lane<M> {
         !self.is_slow() && self.last_took.is_some_and(|took| took <= QUICK)
     }
 
+    /// Whether its receiver has said so, and nothing else since.
+    fn is_well(&self) -> bool {
+        !self.is_slow() && self.breaker == Breaker::NEW
+    }
+
+    /// Whether it is to ask, after a while, for what was put off; remembered until it has.
+    pub(super) fn is_to_ask(&mut self, now: Instant) -> bool {
+        let asked = self.calendar.is_asking;
+        self.calendar.is_asking = asked || self.is_well() && self.calendar.has_more(now);
+        self.calendar.is_asking && !asked
+    }
+
+    /// How many to call back now that the while is over, if it has nothing else to do.
+    pub(super) fn ask(&mut self, now: Instant) -> Option<u32> {
+        self.calendar.is_asking = false;
+        let asks = self.is_well() && !self.is_active() && self.calendar.has_more(now);
+        asks.then(|| self.calendar.ask())
+    }
+
     pub(super) fn is_active(&self) -> bool {
         self.in_flight > 0 || self.has_waiting()
     }

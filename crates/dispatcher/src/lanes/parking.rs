@@ -8,9 +8,11 @@
 //!
 //! The price is that the last of a long backlog comes back late. So a lane that is well again does
 //! not wait for its calendar: what was put off is called back out of the store, no more at once
-//! than it has just delivered in a row, or a few where that is news. The calendar is for those that
-//! are not well, and for who does not know what was put off: another dispatcher, or one before a
-//! restart, has done it. The first of them that comes back says that there are more.
+//! than it has just delivered in a row, or a few where that is news. What was called back may go to
+//! another dispatcher, or fail, and then nobody would call for more: so a lane that has nothing to
+//! do asks for a few each second until nothing is left. The calendar is for those that are not
+//! well, and for who does not know what was put off: another dispatcher, or one before a restart,
+//! has done it. The first of them that comes back says that there are more.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +29,9 @@ const HARDLY: Duration = Duration::from_millis(1);
 /// How many are delivered in a row before as many are called back. One that is news is worth as many.
 const FEW: u32 = 8;
 
+/// How long a lane that is well and has nothing to do waits before it asks for a few.
+pub(super) const ASKS_EVERY: Duration = Duration::from_secs(1);
+
 /// How many are called back at once.
 const MANY: u32 = 256;
 
@@ -39,6 +44,8 @@ pub(super) struct Calendar {
     is_told_of_more: bool,
     /// How many were delivered in a row since anything failed or was called back.
     well: u32,
+    /// Whether it is remembered that this lane asks again.
+    pub(super) is_asking: bool,
 }
 
 /// How crowded it is for a message that is put off.
@@ -93,14 +100,28 @@ impl Calendar {
     /// How many to call back, if any. What is called back has left a message behind that comes by
     /// its delay and finds nothing to do; there are never more of these than were delivered.
     pub(super) fn call_back(&mut self, now: Instant) -> Option<u32> {
-        let soon = now + Duration::from_secs(1);
-        if self.well < FEW || !self.reaches_beyond(soon) {
+        if self.well < FEW || !self.has_more(now) {
             return None;
         }
+        Some(self.call())
+    }
+
+    /// Whether there is something to call back that does not come soon anyhow.
+    pub(super) fn has_more(&self, now: Instant) -> bool {
+        self.reaches_beyond(now + Duration::from_secs(1))
+    }
+
+    /// How many to call back of a lane that has nothing else to do.
+    pub(super) fn ask(&mut self) -> u32 {
+        self.well = self.well.max(FEW);
+        self.call()
+    }
+
+    fn call(&mut self) -> u32 {
         // Most of them come before their places. Who is put off now is not to wait behind those.
         self.last = None;
         self.is_told_of_more = true;
-        Some(std::mem::take(&mut self.well).min(MANY))
+        std::mem::take(&mut self.well).min(MANY)
     }
 
     /// Nothing more is to be called back.

@@ -450,6 +450,44 @@ fn a_lane_that_somebody_else_has_put_messages_off_of_calls_back_after_the_first_
     assert_eq!(deliver(false), [(HEALTHY, 8)], "there may be more of them");
 }
 
+#[test]
+fn a_lane_that_is_well_and_has_nothing_to_do_asks_each_second_until_nothing_is_left() {
+    let mut clocked = Clocked::new(16, 512);
+    clocked.push(HEALTHY, 0..1);
+    for (ticket, _) in clocked.start_all() {
+        let finish = Finish {
+            took: Duration::from_millis(5),
+            verdict: Verdict::Well,
+            was_parked: true,
+        };
+        clocked.lanes.finished(ticket, Some(finish), clocked.now);
+    }
+    assert_eq!(clocked.lanes.take_called_back(), [(HEALTHY, 8)]);
+    for _ in 0..3 {
+        // Others get what it has called back.
+        clocked.pass(1_000);
+        assert!(clocked.start_all().is_empty());
+        assert_eq!(clocked.lanes.take_called_back(), [(HEALTHY, 8)]);
+    }
+    clocked.push(HEALTHY, 0..1);
+    let started = clocked.start_all();
+    clocked.pass(1_000);
+    clocked.start_all();
+    assert_eq!(clocked.lanes.take_called_back(), [], "it has something to do");
+    clocked.fail(started, 5);
+    clocked.pass(1_000);
+    clocked.start_all();
+    assert_eq!(clocked.lanes.take_called_back(), [], "it is not well");
+    clocked.push(HEALTHY, 0..1);
+    let started = clocked.start_all();
+    clocked.finish(started, 5);
+    clocked.lanes.all_are_back(HEALTHY, clocked.now);
+    clocked.pass(1_000);
+    clocked.start_all();
+    assert_eq!(clocked.lanes.take_called_back(), [], "nothing is left");
+    assert_eq!(clocked.lanes.next_change(), None);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Push(i64),
