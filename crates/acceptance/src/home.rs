@@ -108,7 +108,19 @@ impl Home {
     /// # Errors
     /// When it does not get there.
     pub async fn start_with(kind: Kind, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let home = Self::prepare(kind, settings).await?;
+        Self::start_by(Way::Proxied, kind, settings).await
+    }
+
+    /// The same, with this way to its servers.
+    ///
+    /// # Errors
+    /// When it does not get there.
+    pub async fn start_by(
+        way: Way,
+        kind: Kind,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let home = Self::prepare_by(way, kind, settings).await?;
         for part in home.parts() {
             home.start_part(part, &[]).await?;
         }

@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::latency::Latencies;
 use crate::client::Answer;
-use crate::home::{Home, Kind};
+use crate::home::{Home, Kind, Way};
 use crate::publishing::Publisher;
 use crate::receiver::Receiver;
 use crate::tenant::Tenant;
@@ -52,7 +52,8 @@ impl Flood {
     /// # Errors
     /// When it does not start.
     pub async fn prepare(kind: Kind, lasts: Duration) -> anyhow::Result<Self> {
-        let home = limited(kind).await?;
+        let measured = [("HOOKLINE__LOG__LEVEL", "info")];
+        let home = limited_by(Way::Straight, kind, &measured).await?;
         Ok(Self { home, lasts })
     }
 
@@ -101,12 +102,16 @@ impl Flood {
 /// # Errors
 /// When it does not start.
 pub async fn limited(kind: Kind) -> anyhow::Result<Home> {
+    limited_by(Way::Proxied, kind, &[]).await
+}
+
+async fn limited_by(way: Way, kind: Kind, besides: &[(&str, &str)]) -> anyhow::Result<Home> {
     let rate = RATE.to_string();
-    let settings = [
+    let limits = [
         ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", rate.as_str()),
         ("HOOKLINE__LIMITS__EVENTS_BURST", rate.as_str()),
     ];
-    Home::start_with(kind, &settings).await
+    Home::start_by(way, kind, &[&limits[..], besides].concat()).await
 }
 
 /// For how many seconds who published too much is told to wait.

@@ -10,7 +10,7 @@ use super::figures::Figures;
 use super::latency::{Latencies, Rule};
 use super::load::{Intended, KINDS, Pace, Publisher, TYPES, publish_steadily};
 use super::street::{Manner, Street};
-use crate::home::{Home, Kind, Part};
+use crate::home::{Home, Kind, Part, Way};
 
 /// Who misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Trial {
             ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", "0".to_owned()),
         ];
         let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
-        let home = Home::start_with(cast.kind, &settings).await?;
+        let home = Home::start_by(Way::Straight, cast.kind, &settings).await?;
         for _ in 1..cast.dispatchers {
             home.start_part(Part::Dispatcher, &[]).await?;
         }
