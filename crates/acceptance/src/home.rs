@@ -115,11 +115,7 @@ impl Home {
     ///
     /// # Errors
     /// When it does not get there.
-    pub async fn start_by(
-        way: Way,
-        kind: Kind,
-        settings: &[(&str, &str)],
-    ) -> anyhow::Result<Self> {
+    pub async fn start_by(way: Way, kind: Kind, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let home = Self::prepare_by(way, kind, settings).await?;
         for part in home.parts() {
             home.start_part(part, &[]).await?;

@@ -223,9 +223,9 @@ impl<M: Message> Lanes<M> {
         std::mem::take(&mut self.called_back)
     }
 
-    /// Nothing of this lane is put off any more.
+    /// Nothing of this lane was found that is put off.
     pub fn all_are_back(&mut self, subscription: SubscriptionId, now: Instant) {
-        self.change_known(subscription, now, |lane| lane.calendar.close());
+        self.change_known(subscription, now, |lane| lane.calendar.close(now));
     }
 
     /// What has no place here any more.

@@ -82,15 +82,15 @@ impl<M> Lane<M> {
     /// Whether it is to ask, after a while, for what was put off; remembered until it has.
     pub(super) fn is_to_ask(&mut self, now: Instant) -> bool {
         let asked = self.calendar.is_asking;
-        self.calendar.is_asking = asked || self.is_well() && self.calendar.has_more(now);
+        self.calendar.is_asking = asked || self.is_well() && self.calendar.may_have_more(now);
         self.calendar.is_asking && !asked
     }
 
     /// How many to call back now that the while is over, if it has nothing else to do.
     pub(super) fn ask(&mut self, now: Instant) -> Option<u32> {
         self.calendar.is_asking = false;
-        let asks = self.is_well() && !self.is_active() && self.calendar.has_more(now);
-        asks.then(|| self.calendar.ask())
+        let has_nothing_to_do = self.is_well() && !self.is_active();
+        has_nothing_to_do.then(|| self.calendar.ask(now)).flatten()
     }
 
     pub(super) fn is_active(&self) -> bool {
@@ -103,6 +103,7 @@ impl<M> Lane<M> {
             && !self.is_slow()
             && self.breaker == Breaker::NEW
             && !self.calendar.reaches_beyond(now)
+            && !self.calendar.may_have_more(now)
     }
 
     fn has_waiting(&self) -> bool {

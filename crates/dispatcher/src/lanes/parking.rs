@@ -10,9 +10,10 @@
 //! not wait for its calendar: what was put off is called back out of the store, no more at once
 //! than it has just delivered in a row, or a few where that is news. What was called back may go to
 //! another dispatcher, or fail, and then nobody would call for more: so a lane that has nothing to
-//! do asks for a few each second until nothing is left. The calendar is for those that are not
-//! well, and for who does not know what was put off: another dispatcher, or one before a restart,
-//! has done it. The first of them that comes back says that there are more.
+//! do asks for a few each second until nothing is left, and some times more, less and less often:
+//! another dispatcher may not know yet that the receiver is well. The calendar is for those that
+//! are not well, and for who does not know what was put off: another dispatcher, or one before a
+//! restart, has done it. The first of them that comes back says that there are more.
 
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,9 @@ const FEW: u32 = 8;
 /// How long a lane that is well and has nothing to do waits before it asks for a few.
 pub(super) const ASKS_EVERY: Duration = Duration::from_secs(1);
 
+/// So many looks in a row that found nothing are enough. The pause before the next doubles with each.
+const LOOKS: u32 = 7;
+
 /// How many are called back at once.
 const MANY: u32 = 256;
 
@@ -46,6 +50,10 @@ pub(super) struct Calendar {
     well: u32,
     /// Whether it is remembered that this lane asks again.
     pub(super) is_asking: bool,
+    /// How many looks in a row have found nothing; none when nothing is known of any that is put off.
+    in_vain: u32,
+    /// Before when it is of no use to ask.
+    asks_from: Option<Instant>,
 }
 
 /// How crowded it is for a message that is put off.
@@ -69,6 +77,7 @@ impl Calendar {
         let last = self.last.filter(|last| *last <= now + LONGEST);
         let place = last.map_or(from, |last| last.max(from)) + apart;
         self.last = Some(place);
+        self.forget_looks();
         whole_seconds(place, now)
     }
 
@@ -91,6 +100,12 @@ impl Calendar {
     /// Somebody, maybe somebody else, has put some off.
     pub(super) fn learn_of_more(&mut self) {
         self.is_told_of_more = true;
+        self.forget_looks();
+    }
+
+    fn forget_looks(&mut self) {
+        self.in_vain = 0;
+        self.asks_from = None;
     }
 
     pub(super) fn failed(&mut self) {
@@ -111,10 +126,18 @@ impl Calendar {
         self.reaches_beyond(now + Duration::from_secs(1))
     }
 
+    /// Whether there may be something to ask for, now or later.
+    pub(super) fn may_have_more(&self, now: Instant) -> bool {
+        self.has_more(now) || (1..LOOKS).contains(&self.in_vain)
+    }
+
     /// How many to call back of a lane that has nothing else to do.
-    pub(super) fn ask(&mut self) -> u32 {
+    pub(super) fn ask(&mut self, now: Instant) -> Option<u32> {
+        if !self.may_have_more(now) || self.asks_from.is_some_and(|from| now < from) {
+            return None;
+        }
         self.well = self.well.max(FEW);
-        self.call()
+        Some(self.call())
     }
 
     fn call(&mut self) -> u32 {
@@ -124,10 +147,12 @@ impl Calendar {
         std::mem::take(&mut self.well).min(MANY)
     }
 
-    /// Nothing more is to be called back.
-    pub(super) fn close(&mut self) {
+    /// Nothing more was found to be called back.
+    pub(super) fn close(&mut self, now: Instant) {
         self.last = None;
         self.is_told_of_more = false;
+        self.in_vain = (self.in_vain + 1).min(LOOKS);
+        self.asks_from = Some(now + ASKS_EVERY * (1 << self.in_vain));
     }
 }
 
@@ -211,7 +236,7 @@ mod tests {
         assert_eq!(deliver(&mut calendar, 7), None);
         assert_eq!(deliver(&mut calendar, 1_000), Some(256));
         assert_eq!(put_off(&mut calendar, 1, now), [1], "not behind the others");
-        calendar.close();
+        calendar.close(now);
         assert_eq!(deliver(&mut calendar, 1_000), None);
     }
 }
