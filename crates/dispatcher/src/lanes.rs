@@ -260,7 +260,7 @@ impl<M: Message> Lanes<M> {
 
     fn plan_to_ask(&mut self, subscription: SubscriptionId, now: Instant) {
         let lane = self.lanes.get_mut(&subscription);
-        if lane.is_some_and(|lane| lane.is_to_ask(now)) {
+        if lane.is_some_and(|lane| lane.begins_to_ask(now)) {
             self.asking.push_back((now + ASKS_EVERY, subscription));
         }
     }

@@ -31,6 +31,8 @@ pub(super) struct Lane<M> {
     pub(super) reservation: Option<Reservation>,
     /// When what was put off comes back.
     pub(super) calendar: Calendar,
+    /// Whether a time is planned at which it asks for that.
+    is_asking: bool,
 }
 
 /// Which of the two sorts of turns a lane takes.
@@ -62,6 +64,7 @@ impl<M> Lane<M> {
             breaker: Breaker::NEW,
             reservation: None,
             calendar: Calendar::default(),
+            is_asking: false,
         }
     }
 
@@ -74,21 +77,21 @@ impl<M> Lane<M> {
         !self.is_slow() && self.last_took.is_some_and(|took| took <= QUICK)
     }
 
-    /// Whether its receiver has said so, and nothing else since.
+    /// Whether nothing is known against its receiver.
     fn is_well(&self) -> bool {
         !self.is_slow() && self.breaker == Breaker::NEW
     }
 
-    /// Whether it is to ask, after a while, for what was put off; remembered until it has.
-    pub(super) fn is_to_ask(&mut self, now: Instant) -> bool {
-        let asked = self.calendar.is_asking;
-        self.calendar.is_asking = asked || self.is_well() && self.calendar.may_have_more(now);
-        self.calendar.is_asking && !asked
+    /// Whether a time is to be planned at which it asks for what was put off. It is remembered then.
+    pub(super) fn begins_to_ask(&mut self, now: Instant) -> bool {
+        let begins = !self.is_asking && self.is_well() && self.calendar.may_have_more(now);
+        self.is_asking |= begins;
+        begins
     }
 
-    /// How many to call back now that the while is over, if it has nothing else to do.
+    /// How many to call back now that this time has come, if it has nothing else to do.
     pub(super) fn ask(&mut self, now: Instant) -> Option<u32> {
-        self.calendar.is_asking = false;
+        self.is_asking = false;
         let has_nothing_to_do = self.is_well() && !self.is_active();
         has_nothing_to_do.then(|| self.calendar.ask(now)).flatten()
     }
@@ -100,8 +103,7 @@ impl<M> Lane<M> {
     /// Whether there is nothing about it that is worth a place in memory.
     pub(super) fn is_forgettable(&self, now: Instant) -> bool {
         !self.is_active()
-            && !self.is_slow()
-            && self.breaker == Breaker::NEW
+            && self.is_well()
             && !self.calendar.reaches_beyond(now)
             && !self.calendar.may_have_more(now)
     }

@@ -48,8 +48,6 @@ pub(super) struct Calendar {
     is_told_of_more: bool,
     /// How many were delivered in a row since anything failed or was called back.
     well: u32,
-    /// Whether it is remembered that this lane asks again.
-    pub(super) is_asking: bool,
     /// How many looks in a row have found nothing; none when nothing is known of any that is put off.
     in_vain: u32,
     /// Before when it is of no use to ask.
@@ -122,7 +120,7 @@ impl Calendar {
     }
 
     /// Whether there is something to call back that does not come soon anyhow.
-    pub(super) fn has_more(&self, now: Instant) -> bool {
+    fn has_more(&self, now: Instant) -> bool {
         self.reaches_beyond(now + Duration::from_secs(1))
     }
 

@@ -75,15 +75,45 @@ impl Clocked {
     }
 
     fn finish_with(&mut self, started: Vec<(Ticket, Numbered)>, millis: u64, verdict: Verdict) {
-        let took = Duration::from_millis(millis);
+        let finish = Finish {
+            took: Duration::from_millis(millis),
+            verdict,
+            was_parked: false,
+        };
+        self.finish_all(started, finish);
+    }
+
+    fn finish_all(&mut self, started: Vec<(Ticket, Numbered)>, finish: Finish) {
         for (ticket, _) in started {
-            let finish = Finish {
-                took,
-                verdict,
-                was_parked: false,
-            };
             self.lanes.finished(ticket, Some(finish), self.now);
         }
+    }
+
+    /// Delivers one and says what is called back.
+    fn deliver(&mut self, to: SubscriptionId, was_parked: bool) -> Vec<(SubscriptionId, u32)> {
+        self.push(to, 0..1);
+        let started = self.start_all();
+        let finish = Finish {
+            took: Duration::from_millis(5),
+            verdict: Verdict::Well,
+            was_parked,
+        };
+        self.finish_all(started, finish);
+        self.lanes.take_called_back()
+    }
+
+    /// In which of the next seconds somebody looks for what was put off, when nothing is found.
+    fn looks_in_vain(&mut self, seconds: u64) -> Vec<u64> {
+        let mut looks = Vec::new();
+        for second in 1..=seconds {
+            self.pass(1_000);
+            self.start_all();
+            for (subscription, _) in self.lanes.take_called_back() {
+                looks.push(second);
+                self.lanes.all_are_back(subscription, self.now);
+            }
+        }
+        looks
     }
 
     fn delays(&mut self) -> Vec<u64> {
@@ -152,14 +182,8 @@ fn however_many_hang_a_healthy_message_starts_at_once() {
     clocked.pass(1_100);
     for hanging in 10..60 {
         clocked.push(SubscriptionId(hanging), 0..1);
-        for (ticket, _) in clocked.start_all() {
-            let finish = Finish {
-                took: Duration::from_secs(3),
-                verdict: Verdict::Well,
-                was_parked: false,
-            };
-            clocked.lanes.finished(ticket, Some(finish), clocked.now);
-        }
+        let started = clocked.start_all();
+        clocked.finish(started, 3_000);
         clocked.push(SubscriptionId(hanging), 1..5);
     }
     let _hanging = clocked.start_all();
@@ -396,16 +420,7 @@ fn a_lane_that_is_well_again_calls_back_as_many_as_it_delivered_in_a_row() {
         panic!("{called_back:?}")
     };
     assert!((24..=48).contains(&count), "{count}");
-    let mut looks = 0;
-    for _ in 0..600 {
-        clocked.pass(1_000);
-        clocked.start_all();
-        for _ in clocked.lanes.take_called_back() {
-            looks += 1;
-            clocked.lanes.all_are_back(HANGING, clocked.now);
-        }
-    }
-    assert_eq!(looks, 7);
+    assert_eq!(clocked.looks_in_vain(600).len(), 7);
     assert!(
         clocked.lanes.lanes.is_empty(),
         "nothing is left to remember"
@@ -437,18 +452,7 @@ fn a_receiver_that_takes_two_seconds_calls_back_what_its_share_has_place_for() {
 #[test]
 fn a_lane_that_somebody_else_has_put_messages_off_of_calls_back_after_the_first_that_comes() {
     let mut clocked = Clocked::new(16, 512);
-    let mut deliver = |was_parked| {
-        clocked.push(HEALTHY, 0..1);
-        for (ticket, _) in clocked.start_all() {
-            let finish = Finish {
-                took: Duration::from_millis(5),
-                verdict: Verdict::Well,
-                was_parked,
-            };
-            clocked.lanes.finished(ticket, Some(finish), clocked.now);
-        }
-        clocked.lanes.take_called_back()
-    };
+    let mut deliver = |was_parked| clocked.deliver(HEALTHY, was_parked);
     for _ in 0..20 {
         assert_eq!(deliver(false), []);
     }
@@ -462,16 +466,7 @@ fn a_lane_that_somebody_else_has_put_messages_off_of_calls_back_after_the_first_
 #[test]
 fn a_lane_that_is_well_and_has_nothing_to_do_asks_each_second_until_nothing_is_left() {
     let mut clocked = Clocked::new(16, 512);
-    clocked.push(HEALTHY, 0..1);
-    for (ticket, _) in clocked.start_all() {
-        let finish = Finish {
-            took: Duration::from_millis(5),
-            verdict: Verdict::Well,
-            was_parked: true,
-        };
-        clocked.lanes.finished(ticket, Some(finish), clocked.now);
-    }
-    assert_eq!(clocked.lanes.take_called_back(), [(HEALTHY, 8)]);
+    assert_eq!(clocked.deliver(HEALTHY, true), [(HEALTHY, 8)]);
     for _ in 0..3 {
         // Others get what it has called back.
         clocked.pass(1_000);
@@ -494,15 +489,7 @@ fn a_lane_that_is_well_and_has_nothing_to_do_asks_each_second_until_nothing_is_l
     clocked.push(HEALTHY, 0..1);
     let started = clocked.start_all();
     clocked.finish(started, 5);
-    let mut looks = Vec::new();
-    for second in 1..=600 {
-        clocked.pass(1_000);
-        clocked.start_all();
-        for _ in clocked.lanes.take_called_back() {
-            looks.push(second);
-            clocked.lanes.all_are_back(HEALTHY, clocked.now);
-        }
-    }
+    let looks = clocked.looks_in_vain(600);
     assert_eq!(looks, [1, 3, 7, 15, 31, 63, 127], "others may not know yet");
     assert_eq!(clocked.lanes.next_change(), None);
 }

@@ -39,13 +39,13 @@ async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<
         Wire::Losing(b"workflow.failed"),
     );
     let tenant = home.tenant().await?;
-    lost_before(&home, &tenant, postgres, commit)
+    lost_before(&home, &tenant, Ingest::IsNew, postgres, commit)
         .await
         .context("ingest's commit")?;
-    lost_before_by_who_knows(&home, &tenant, postgres, taken_in)
+    lost_before(&home, &tenant, Ingest::Knows, postgres, taken_in)
         .await
         .context("ingest's statement")?;
-    lost_before(&home, &tenant, rabbitmq, hand_on)
+    lost_before(&home, &tenant, Ingest::IsNew, rabbitmq, hand_on)
         .await
         .context("ingest's message")?;
     lost_after(&home, &tenant, postgres, recorded)
@@ -57,46 +57,33 @@ async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<
     home.end().await
 }
 
-/// An event for a subscription that ingest does not know yet, which it takes in in a transaction.
+/// What ingest knows of the subscription that an event is for.
+#[derive(Clone, Copy, PartialEq)]
+enum Ingest {
+    /// Nothing yet; so it takes the event in in a transaction.
+    IsNew,
+    /// All, for it has taken another event in since; one statement will do.
+    Knows,
+}
+
 async fn lost_before(
     home: &Home,
     tenant: &Tenant<'_>,
+    ingest: Ingest,
     proxy: &Proxy,
     loss: Wire,
 ) -> anyhow::Result<()> {
     let receiver = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
-    lost_on_the_way(home, tenant, proxy, loss, (&receiver, subscription)).await
-}
-
-/// An event for a subscription that ingest knows, for it has taken another one in since.
-async fn lost_before_by_who_knows(
-    home: &Home,
-    tenant: &Tenant<'_>,
-    proxy: &Proxy,
-    loss: Wire,
-) -> anyhow::Result<()> {
-    let receiver = Receiver::healthy()?;
-    let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
-    let path = format!(
-        "/events/{}",
-        tenant.publish_one("workflow.completed").await?
-    );
-    until("an event that nobody wants", async || {
-        let story = tenant.client.get(&path).await?;
-        Ok((story.status == 200).then_some(()))
-    })
-    .await?;
-    lost_on_the_way(home, tenant, proxy, loss, (&receiver, subscription)).await
-}
-
-async fn lost_on_the_way(
-    home: &Home,
-    tenant: &Tenant<'_>,
-    proxy: &Proxy,
-    loss: Wire,
-    (receiver, subscription): (&Receiver, i64),
-) -> anyhow::Result<()> {
+    if ingest == Ingest::Knows {
+        let event = tenant.publish_one("workflow.completed").await?;
+        let path = format!("/events/{event}");
+        until("an event that nobody wants", async || {
+            let story = tenant.client.get(&path).await?;
+            Ok((story.status == 200).then_some(()))
+        })
+        .await?;
+    }
     proxy.set(loss);
     tenant.publish_one("workflow.started").await?;
     receiver.wait_for(1).await?;
