@@ -22,6 +22,11 @@ impl Moment {
         }))
     }
 
+    /// The microseconds since an earlier one.
+    pub fn micros_since(self, earlier: Self) -> u32 {
+        u32::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(u32::MAX)
+    }
+
     /// The seconds since an earlier one.
     pub fn seconds_since(self, earlier: Self) -> f64 {
         self.0.saturating_sub(earlier.0) as f64 / 1e6

@@ -110,8 +110,8 @@ pub struct Summary {
     pub values: Vec<f64>,
     /// The one in the middle.
     pub median: f64,
-    /// As a part of what the machine does without us in the same runs: bare requests, and bare
-    /// messages. Only of rates.
+    /// As a part, or a multiple, of what the machine does without us in the same runs: bare
+    /// requests, and bare messages. Only of rates, and of latencies at the same rate.
     pub of_posts: Option<f64>,
     /// See `of_posts`.
     pub of_relays: Option<f64>,
@@ -132,8 +132,29 @@ impl Summary {
 pub const POSTS: &str = "bare POST loop";
 /// See [`POSTS`].
 pub const RELAYS: &str = "publish and consume";
-/// What is compared with them.
+/// What the rate of a scenario is called that has one.
+pub const DELIVERED: &str = "delivered";
+/// The unit of what is compared with them.
 pub const RATE: &str = "/s";
+/// The unit of latencies.
+pub const MILLIS: &str = "ms";
+/// What of a latency is compared with that of bare requests and messages.
+const PERCENTILES: [&str; 2] = ["p50", "p99"];
+
+/// The row of the machine's with which this one is compared.
+fn bare(row: &Row, of: &str) -> Option<String> {
+    match (row.unit, &*row.what) {
+        _ if row.home.is_none() => None,
+        (RATE, _) => Some(of.to_owned()),
+        (MILLIS, what) if PERCENTILES.contains(&what) => Some(bare_latency(of, what)),
+        _ => None,
+    }
+}
+
+/// How the latency of bare requests or messages is called.
+pub fn bare_latency(of: &str, percentile: &str) -> String {
+    format!("{of}, {percentile}")
+}
 
 /// Puts the figures of all runs together, in the order in which they first came.
 pub fn summarize(figures: Vec<Figure>) -> Vec<Summary> {
@@ -147,23 +168,20 @@ pub fn summarize(figures: Vec<Figure>) -> Vec<Summary> {
         }
         all.push(value);
     }
-    let raw = |what: &str| {
-        values
-            .get(&("raw", "machine", what.to_owned()))
-            .map(|all| median(all))
+    let raw = |row: &Row, of: &str| {
+        let all = values.get(&("raw", "machine", bare(row, of)?))?;
+        Some(median(all))
     };
-    let (posts, relays) = (raw(POSTS), raw(RELAYS));
     order
         .into_iter()
         .map(|row| {
             let key = (row.scenario, name_of(row.home), row.what.clone());
             let values = values.get(&key).cloned().unwrap_or_default();
             let median = median(&values);
-            let compared = row.unit == RATE && row.home.is_some();
-            let of = |raw: Option<f64>| raw.filter(|_| compared).map(|raw| median / raw);
+            let part = |of: &str| raw(&row, of).map(|raw| median / raw);
             Summary {
-                of_posts: of(posts),
-                of_relays: of(relays),
+                of_posts: part(POSTS),
+                of_relays: part(RELAYS),
                 row,
                 values,
                 median,
@@ -215,5 +233,30 @@ mod tests {
         assert_eq!(rate.of_relays, None);
         assert!(rate.row.goal.unwrap().is_reached(rate.median));
         assert_eq!(summaries[0].of_posts, None);
+    }
+
+    #[test]
+    fn a_latency_is_compared_with_the_same_percentile_of_what_is_bare() {
+        let machine = Figures {
+            scenario: "raw",
+            home: None,
+        };
+        let c = Figures {
+            scenario: "c",
+            home: Some(Kind::Distributed),
+        };
+        let summaries = summarize(vec![
+            machine.of(bare_latency(POSTS, "p50"), 0.5, MILLIS),
+            machine.of(bare_latency(RELAYS, "p50"), 2.0, MILLIS),
+            c.of("p50", 3.0, MILLIS),
+            c.of("p99", 9.0, MILLIS),
+            c.of("slowest", 9.0, MILLIS),
+        ]);
+        let compared: Vec<_> = summaries
+            .iter()
+            .map(|summary| (summary.of_posts, summary.of_relays))
+            .collect();
+        let none = (None, None);
+        assert_eq!(compared, [none, none, (Some(6.0), Some(1.5)), none, none]);
     }
 }

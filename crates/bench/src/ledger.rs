@@ -45,10 +45,7 @@ impl Ledger {
         report.taken += 1;
         report.first.get_or_insert(now);
         report.last = Some(now);
-        let latency = now.0.saturating_sub(sent.0);
-        report
-            .latencies
-            .push(u32::try_from(latency).unwrap_or(u32::MAX));
+        report.latencies.push(now.micros_since(sent));
     }
 }
 

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use hookline_acceptance::home::Kind;
-use hookline_bench::figure::summarize;
+use hookline_bench::figure::{Figure, summarize};
 use hookline_bench::publisher::Publish;
 use hookline_bench::raw::{Post, Relay};
 use hookline_bench::receiver::Receive;
 use hookline_bench::report::Findings;
-use hookline_bench::scenarios::{Scenario, Size, raw};
+use hookline_bench::scenarios::{Scenario, Size, parts_of_a, raw};
 use hookline_bench::versions;
 
 /// Measures Hookline on this machine
@@ -112,21 +112,23 @@ impl Run {
                 "bench: run {run} of {}: what the machine does without us",
                 self.runs
             );
-            figures.extend(raw(&kinds, size).await?);
+            let mut found: Vec<Figure> = raw(&kinds, size).await?;
             for scenario in &scenarios {
                 for kind in kinds.iter().filter(|kind| scenario.is_of(**kind)) {
-                    let found = scenario.run(*kind, size).await;
-                    let found = found.with_context(|| format!("{} {kind:?}", scenario.letter()))?;
-                    if let Some(first) = found.first() {
+                    let some = scenario.run(*kind, size).await;
+                    let some = some.with_context(|| format!("{} {kind:?}", scenario.letter()))?;
+                    if let Some(first) = some.first() {
                         let (letter, unit) = (scenario.letter(), first.row.unit);
                         eprintln!(
                             "bench: run {run}: {letter} {kind:?}: {} {:.1} {unit}",
                             first.row.what, first.value
                         );
                     }
-                    figures.extend(found);
+                    found.extend(some);
                 }
             }
+            figures.extend(parts_of_a(&found));
+            figures.extend(found);
         }
         let findings = Findings {
             versions: versions::all().await?,

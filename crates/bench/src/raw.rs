@@ -1,6 +1,6 @@
 //! What this machine can do without us: the same requests and messages with nothing in between.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use futures::stream::{FuturesUnordered, StreamExt as _};
@@ -10,8 +10,10 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Interval, interval};
 
-use crate::event::{Moment, event};
+use crate::event::{Moment, event, read};
 
 /// Requests at once.
 const CONNECTIONS: usize = 64;
@@ -31,6 +33,9 @@ pub struct Post {
     /// How many
     #[arg(long)]
     count: u64,
+    /// How many a second; without it, as fast as they are taken
+    #[arg(long)]
+    rate: Option<u32>,
 }
 
 impl Post {
@@ -41,8 +46,12 @@ impl Post {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = reqwest::Client::new();
         let begun = Instant::now();
+        let mut pace = self.rate.map(pace);
         let mut posting = FuturesUnordered::new();
         for number in 0..self.count {
+            if let Some(pace) = &mut pace {
+                pace.tick().await;
+            }
             if posting.len() == CONNECTIONS
                 && let Some(done) = posting.next().await
             {
@@ -77,10 +86,22 @@ pub struct Relay {
     /// How many
     #[arg(long)]
     count: u64,
+    /// How many a second; without it, as fast as they are taken
+    #[arg(long)]
+    rate: Option<u32>,
+}
+
+/// What a relay says at its end.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Relayed {
+    /// How many messages went through in a second.
+    pub per_second: f64,
+    /// Microseconds from the publication to the consumer, of each.
+    pub latencies: Vec<u32>,
 }
 
 impl Relay {
-    /// Sends them through, and prints how many there were in a second.
+    /// Sends them through, and prints what there is to say.
     ///
     /// # Errors
     /// When the broker does not take one.
@@ -102,18 +123,30 @@ impl Relay {
             .confirm_select(ConfirmSelectOptions::default())
             .await?;
         let begun = Instant::now();
-        tokio::try_join!(
-            publish(&publishing, self.count),
+        let ((), latencies) = tokio::try_join!(
+            publish(&publishing, self.count, self.rate),
             consume(&consuming, self.count)
         )?;
-        println!("{}", self.count as f64 / begun.elapsed().as_secs_f64());
+        let relayed = Relayed {
+            per_second: self.count as f64 / begun.elapsed().as_secs_f64(),
+            latencies,
+        };
+        println!("{}", serde_json::to_string(&relayed)?);
         Ok(())
     }
 }
 
-async fn publish(channel: &Channel, count: u64) -> anyhow::Result<()> {
+fn pace(rate: u32) -> Interval {
+    interval(Duration::from_secs(1) / rate)
+}
+
+async fn publish(channel: &Channel, count: u64, rate: Option<u32>) -> anyhow::Result<()> {
+    let mut pace = rate.map(pace);
     let mut confirming = FuturesUnordered::new();
     for number in 0..count {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
         let body = event("org", "workflow.started", number, Moment::now());
         let properties = BasicProperties::default().with_delivery_mode(2);
         let options = BasicPublishOptions::default();
@@ -143,20 +176,23 @@ async fn publish(channel: &Channel, count: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn consume(channel: &Channel, count: u64) -> anyhow::Result<()> {
+async fn consume(channel: &Channel, count: u64) -> anyhow::Result<Vec<u32>> {
     channel.basic_qos(1_000, BasicQosOptions::default()).await?;
     let options = BasicConsumeOptions::default();
     let mut consumer = channel
         .basic_consume(QUEUE.into(), "".into(), options, FieldTable::default())
         .await?;
+    let mut latencies = Vec::new();
     for number in 1..=count {
         let Some(delivery) = consumer.next().await else {
             anyhow::bail!("the broker has ended the consumer");
         };
         let delivery = delivery?;
+        let (_, sent) = read(&delivery.data)?;
+        latencies.push(Moment::now().micros_since(sent));
         if number % ACK_EACH == 0 || number == count {
             delivery.ack(BasicAckOptions { multiple: true }).await?;
         }
     }
-    Ok(())
+    Ok(latencies)
 }

@@ -12,6 +12,7 @@ use tokio::process::{Child, Command};
 
 use crate::ledger::Report;
 use crate::publisher::{Publish, Published};
+use crate::raw::Relayed;
 
 fn bench(args: &[&str]) -> anyhow::Result<Command> {
     let mut command = Command::new(binary("bench")?);
@@ -79,13 +80,31 @@ pub async fn posts_per_second(receiver: &Receiver, count: u64) -> anyhow::Result
     Ok(last_words(&["post", &url, &count]).await?.parse()?)
 }
 
-/// How many messages a second go through a quorum queue of this broker.
+/// How long bare requests take to `receiver`, at so many a second, in microseconds.
+///
+/// # Errors
+/// When it refuses one.
+pub async fn posts_at(rate: u32, receiver: &Receiver, count: u64) -> anyhow::Result<Vec<u32>> {
+    receiver.reset().await?;
+    let url = format!("--url={}", receiver.url("bare/0"));
+    let (count, rate) = (format!("--count={count}"), format!("--rate={rate}"));
+    last_words(&["post", &url, &count, &rate]).await?;
+    Ok(receiver.report().await?.latencies)
+}
+
+/// Sends messages through a quorum queue of this broker, at a rate or as fast as it takes them.
 ///
 /// # Errors
 /// When it does not take one.
-pub async fn relays_per_second(amqp: &str, count: u64) -> anyhow::Result<f64> {
-    let (amqp, count) = (format!("--amqp={amqp}"), format!("--count={count}"));
-    Ok(last_words(&["relay", &amqp, &count]).await?.parse()?)
+pub async fn relay(amqp: &str, count: u64, rate: Option<u32>) -> anyhow::Result<Relayed> {
+    let mut args = vec![
+        "relay".to_owned(),
+        format!("--amqp={amqp}"),
+        format!("--count={count}"),
+    ];
+    args.extend(rate.map(|rate| format!("--rate={rate}")));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    Ok(serde_json::from_str(&last_words(&args).await?)?)
 }
 
 /// How it is called.

@@ -11,8 +11,8 @@ mod slow;
 use clap::ValueEnum;
 use hookline_acceptance::home::Kind;
 
-use crate::figure::{Figure, Figures, POSTS, RATE, RELAYS};
-use crate::role::{Receiver, Scheme, posts_per_second, relays_per_second};
+use crate::figure::{DELIVERED, Figure, Figures, Goal, MILLIS, POSTS, RATE, RELAYS, bare_latency};
+use crate::role::{Receiver, Scheme, posts_at, posts_per_second, relay};
 use crate::stage::{Setting, Stage};
 
 /// What is measured.
@@ -98,6 +98,15 @@ impl Scenario {
     }
 }
 
+/// How many bare requests a second this machine makes, at this moment.
+///
+/// # Errors
+/// When it does not.
+pub async fn bare_posts(size: Size) -> anyhow::Result<f64> {
+    let receiver = Receiver::start(Scheme::Http).await?;
+    posts_per_second(&receiver, size.of(60_000)).await
+}
+
 /// What this machine does without us, at this moment.
 ///
 /// # Errors
@@ -107,14 +116,46 @@ pub async fn raw(kinds: &[Kind], size: Size) -> anyhow::Result<Vec<Figure>> {
         scenario: "raw",
         home: None,
     };
+    let steadily = size.of(30) * u64::from(latency::RATE);
+    let mut all = vec![figures.of(POSTS, bare_posts(size).await?, RATE)];
     let receiver = Receiver::start(Scheme::Http).await?;
-    let posts = posts_per_second(&receiver, size.of(60_000)).await?;
-    let mut all = vec![figures.of(POSTS, posts, RATE)];
+    let posted = posts_at(latency::RATE, &receiver, steadily).await?;
+    all.extend(latencies(figures, POSTS, &posted));
     if kinds.contains(&Kind::Distributed) {
         let stage = Stage::open(Kind::Distributed, Setting::default()).await?;
-        let relays = relays_per_second(&stage.home.peers()?.amqp, size.of(40_000)).await?;
+        let amqp = &stage.home.peers()?.amqp;
+        let relays = relay(amqp, size.of(40_000), None).await?.per_second;
         all.push(figures.of(RELAYS, relays, RATE));
+        let relayed = relay(amqp, steadily, Some(latency::RATE)).await?;
+        all.extend(latencies(figures, RELAYS, &relayed.latencies));
         stage.close().await?;
     }
     Ok(all)
+}
+
+/// The rates that are to be a part of a's, which are those of a run in which both were measured.
+pub fn parts_of_a(run: &[Figure]) -> Vec<Figure> {
+    let rate = |scenario: &str, home| {
+        let mut all = run.iter().map(|figure| (&figure.row, figure.value));
+        all.find(|(row, _)| row.scenario == scenario && row.home == home && row.what == DELIVERED)
+            .map(|(_, value)| value)
+    };
+    let homes = [Some(Kind::Distributed), Some(Kind::Embedded)];
+    let parts = homes
+        .into_iter()
+        .flat_map(|home| [("d", 1.0), ("f", 0.8)].map(|(scenario, least)| (scenario, home, least)));
+    parts
+        .filter_map(|(scenario, home, least)| {
+            let part = rate(scenario, home)? / rate("a", home)?;
+            let figures = Figures { scenario, home };
+            Some(figures.to_reach("delivered, as a part of a", part, "", Goal::AtLeast(least)))
+        })
+        .collect()
+}
+
+fn latencies(figures: Figures, of: &str, micros: &[u32]) -> [Figure; 2] {
+    [50, 99].map(|percent| {
+        let name = bare_latency(of, &format!("p{percent}"));
+        figures.of(name, latency::millis(micros, percent), MILLIS)
+    })
 }

@@ -3,8 +3,8 @@
 //! else it does.
 
 use hookline_acceptance::home::Kind;
-use hookline_bench::figure::{Figure, POSTS};
-use hookline_bench::scenarios::{Scenario, Size, raw};
+use hookline_bench::figure::DELIVERED;
+use hookline_bench::scenarios::{Scenario, Size, bare_posts};
 
 /// A tenth of what is measured else.
 const SIZE: Size = Size(0.1);
@@ -28,9 +28,13 @@ async fn the_rate_stays_a_part_of_what_the_machine_can_do() {
     for (scenario, kind, floor) in FLOORS {
         let mut best = 0.0_f64;
         for _ in 0..TRIES {
-            let machine = value_of(&raw(&[], SIZE).await.unwrap(), POSTS).unwrap();
+            let machine = bare_posts(SIZE).await.unwrap();
             let figures = scenario.run(kind, SIZE).await.unwrap();
-            let rate = value_of(&figures, "delivered").unwrap();
+            let rate = figures
+                .iter()
+                .find(|figure| figure.row.what == DELIVERED)
+                .unwrap()
+                .value;
             let letter = scenario.letter();
             println!(
                 "{letter} {kind:?}: {rate:.0}/s of {machine:.0}/s, {:.3}; the floor is {floor}",
@@ -46,9 +50,4 @@ async fn the_rate_stays_a_part_of_what_the_machine_can_do() {
             "{scenario:?} {kind:?}: {best:.3} is below {floor}"
         );
     }
-}
-
-fn value_of(figures: &[Figure], what: &str) -> Option<f64> {
-    let figure = figures.iter().find(|figure| figure.row.what == what)?;
-    Some(figure.value)
 }

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::{Kind, Part};
 
 use super::Size;
-use crate::figure::{Figure, Figures, RATE};
+use crate::figure::{DELIVERED, Figure, Figures, RATE};
 use crate::role;
 use crate::stage::{PATIENCE, Setting, Stage, TYPE};
 
@@ -28,7 +28,7 @@ pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figu
     stage.close().await?;
     let (first, last) = report.first.zip(report.last).context("nothing came")?;
     Ok(vec![figures.of(
-        "delivered",
+        DELIVERED,
         backlog as f64 / last.seconds_since(first),
         RATE,
     )])

@@ -3,11 +3,11 @@
 use hookline_acceptance::home::Kind;
 
 use super::Size;
-use crate::figure::{Figure, Figures, Goal};
-use crate::ledger::Report;
+use crate::figure::{Figure, Figures, Goal, MILLIS};
 use crate::stage::{Setting, Stage, TYPE};
 
-const RATE: u32 = 50;
+/// Events a second.
+pub(super) const RATE: u32 = 50;
 
 pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
     let stage = Stage::open(kind, Setting::default()).await?;
@@ -22,18 +22,23 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     };
     let of = |percent, goal| {
         let name = format!("p{percent}");
-        figures.to_reach(name, millis(&report, percent), "ms", Goal::AtMost(goal))
+        figures.to_reach(
+            name,
+            millis(&report.latencies, percent),
+            MILLIS,
+            Goal::AtMost(goal),
+        )
     };
     Ok(vec![
         of(50, p50),
         of(99, p99),
-        figures.of("slowest", millis(&report, 100), "ms"),
+        figures.of("slowest", millis(&report.latencies, 100), MILLIS),
     ])
 }
 
-/// The latency that `percent` of the deliveries did not exceed.
-pub(super) fn millis(report: &Report, percent: usize) -> f64 {
-    let mut sorted = report.latencies.clone();
+/// What `percent` of these microseconds do not exceed.
+pub(super) fn millis(micros: &[u32], percent: usize) -> f64 {
+    let mut sorted = micros.to_vec();
     sorted.sort_unstable();
     let at = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
     sorted

@@ -16,7 +16,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::Size;
-use crate::figure::{Figure, Figures, Goal};
+use crate::figure::{Figure, Figures, Goal, MILLIS};
 use crate::stage::{Setting, Stage, TYPE};
 
 const ROWS: u64 = 10_000_000;
@@ -85,7 +85,7 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
         found.push(figures.to_reach(
             format!("p99, page of {name}"),
             millis,
-            "ms",
+            MILLIS,
             Goal::AtMost(MOST),
         ));
     }

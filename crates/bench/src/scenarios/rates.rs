@@ -5,7 +5,7 @@ use hookline_acceptance::home::Kind;
 use super::Size;
 use crate::cost::Cpu;
 use crate::event::Moment;
-use crate::figure::{Figure, Figures, Goal, RATE};
+use crate::figure::{DELIVERED, Figure, Figures, Goal, RATE};
 use crate::stage::{Setting, Stage, TYPE};
 
 /// How long a retry waits, and by how much that is moved at most.
@@ -95,7 +95,7 @@ async fn rate(
         seconds,
         figures: costs,
     } = measure(figures, kind, load).await?;
-    let mut rate = figures.of("delivered", deliveries / seconds, RATE);
+    let mut rate = figures.of(DELIVERED, deliveries / seconds, RATE);
     rate.row.goal = goal;
     Ok([vec![rate], costs].concat())
 }
@@ -161,5 +161,5 @@ pub(super) async fn failing(
         figures: costs,
     } = measure(figures, kind, load).await?;
     let rate = deliveries / (seconds - RETRY_SECONDS);
-    Ok([vec![figures.of("delivered", rate, RATE)], costs].concat())
+    Ok([vec![figures.of(DELIVERED, rate, RATE)], costs].concat())
 }
