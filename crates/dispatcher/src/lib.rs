@@ -135,7 +135,9 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
     let (recorder, recording) = recorder;
     let (trials, trying) = trials::start(dispatcher.clone(), shutdown.asked.clone());
     let (worker, overs) = worker::Worker::new(dispatcher, requester, recorder, shutdown.late);
-    worker.run(overs, trials, shutdown.asked).await;
+    // A task of its own: whoever waits for the whole service is another thread, which had to be woken
+    // for every message.
+    tokio::spawn(worker.run(overs, trials, shutdown.asked)).await?;
     // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.
     recording.await?;
     trying.await?;

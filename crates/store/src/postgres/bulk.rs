@@ -1,5 +1,6 @@
 //! What PostgreSQL says in its own words: many rows in one statement.
 
+use diesel::dsl::EqAny;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text};
 use hookline_core::delivery::OwedAttempt;
@@ -17,6 +18,7 @@ use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::{Parked, Restart, Wait};
 use crate::rows::{NextAttempt, cause_name};
+use crate::schema::{deliveries, events};
 
 /// How many rows one statement has.
 const ROWS: usize = 1_000;
@@ -33,6 +35,28 @@ struct NewlyInserted {
     id: Key,
     #[diesel(sql_type = Nullable<BigInt>)]
     seen: Option<i64>,
+}
+
+/// Deliveries, as many as one statement takes at a time.
+pub(crate) fn deliveries_among(
+    keys: &[Key],
+) -> impl Iterator<Item = EqAny<deliveries::id, Vec<Key>>> {
+    keys.chunks(ROWS)
+        .map(|keys| deliveries::id.eq_any(keys.to_vec()))
+}
+
+/// Events, likewise.
+pub(crate) fn events_among(keys: &[Key]) -> impl Iterator<Item = EqAny<events::key, Vec<Key>>> {
+    keys.chunks(ROWS)
+        .map(|keys| events::key.eq_any(keys.to_vec()))
+}
+
+/// Each statement sees what is there: a transaction would be two more round trips.
+pub(crate) fn in_one_view<T>(
+    conn: &mut Conn,
+    read: impl FnOnce(&mut Conn) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    read(conn)
 }
 
 /// Inserts events; answers with those that were not here before, and with the newest version of a

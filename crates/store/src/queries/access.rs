@@ -150,7 +150,8 @@ pub(crate) fn access_of(
             api_keys::scopes,
             api_keys::organization_id,
         ))
-        .first(conn)
+        // A hash is there once, and a limit would have SQLite parse it anew each time.
+        .get_result(conn)
         .optional()?;
     let Some((id, _, scopes, default_organization)) = key.filter(|key| hash.is(&key.1)) else {
         return Ok(None);

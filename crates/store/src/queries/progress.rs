@@ -80,12 +80,12 @@ fn load_and(conn: &mut Conn, ids: &[DeliveryId], bodies: Bodies) -> Result<Loade
         owed: HashMap::with_capacity(ids.len()),
         bodies: HashMap::new(),
     };
-    for chunk in ids.chunks(ROWS) {
-        let keys: Vec<Key> = chunk.iter().map(|id| Key(id.0)).collect();
+    let keys: Vec<Key> = ids.iter().map(|id| Key(id.0)).collect();
+    for among in bulk::deliveries_among(&keys) {
         let rows: Vec<(OwedRow, BodyRow)> = deliveries::table
             .inner_join(subscriptions::table)
             .inner_join(events::table)
-            .filter(deliveries::id.eq_any(keys))
+            .filter(among)
             .select((
                 (
                     deliveries::id,
@@ -175,13 +175,15 @@ pub(crate) fn load_with_bodies(
     if ids.len() <= FEW {
         return load_and(conn, ids, Bodies::ComeAlong);
     }
-    let owed = load(conn, ids)?;
-    let wanted = owed.values().filter(|owed| wants_body(owed));
-    let mut events: Vec<EventKey> = wanted.map(|owed| owed.event).collect();
-    events.sort_unstable();
-    events.dedup();
-    let bodies = bodies(conn, &events)?;
-    Ok(Loaded { owed, bodies })
+    bulk::in_one_view(conn, |conn| {
+        let owed = load(conn, ids)?;
+        let wanted = owed.values().filter(|owed| wants_body(owed));
+        let mut events: Vec<EventKey> = wanted.map(|owed| owed.event).collect();
+        events.sort_unstable();
+        events.dedup();
+        let bodies = bodies(conn, &events)?;
+        Ok(Loaded { owed, bodies })
+    })
 }
 
 pub(crate) fn bodies(
@@ -189,10 +191,10 @@ pub(crate) fn bodies(
     keys: &[EventKey],
 ) -> Result<HashMap<EventKey, Body>, StoreError> {
     let mut found = HashMap::with_capacity(keys.len());
-    for chunk in keys.chunks(ROWS) {
-        let keys: Vec<Key> = chunk.iter().map(|key| Key(key.0)).collect();
+    let keys: Vec<Key> = keys.iter().map(|key| Key(key.0)).collect();
+    for among in bulk::events_among(&keys) {
         let rows: Vec<(Key, Vec<u8>, Option<String>)> = events::table
-            .filter(events::key.eq_any(keys))
+            .filter(among)
             .select((events::key, events::body, events::traceparent))
             .load(conn)?;
         for (key, bytes, traceparent) in rows {

@@ -16,8 +16,6 @@ use crate::schema::stored_bytes;
 /// How many rows an organization has at most: so many can write at once.
 const PARTS: u8 = 8;
 
-#[derive(Insertable)]
-#[diesel(table_name = stored_bytes, treat_none_as_default_value = false)]
 pub(crate) struct Part<'a> {
     pub(crate) organization_id: &'a str,
     pub(crate) part: i32,

@@ -1,14 +1,14 @@
 //! What SQLite says in its own words: a prepared statement in a loop is its way of doing many rows.
 
-use diesel::dsl::exists;
+use diesel::dsl::{Eq, exists};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Text};
-use diesel::upsert::excluded;
+use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
+use super::kept::kept;
 use super::queries::intake::{NewDelivery, NewEvent};
 use super::queries::stored::Part;
 pub(crate) use super::recording::record;
@@ -16,7 +16,7 @@ use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::{Parked, Restart, Wait};
 use crate::rows::{NextAttempt, cause_name};
-use crate::schema::{attempt_counts, events, replays, stored_bytes};
+use crate::schema::{attempt_counts, deliveries, events, replays};
 
 diesel::table! {
     use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
@@ -42,6 +42,25 @@ diesel::table! {
         takes -> Integer,
         is_parked -> Bool,
     }
+}
+
+/// One delivery at a time: a statement for many is another one for each number of them, so it is
+/// parsed each time, and looks each of them up by itself, too.
+pub(crate) fn deliveries_among(keys: &[Key]) -> impl Iterator<Item = Eq<deliveries::id, Key>> {
+    keys.iter().map(|key| deliveries::id.eq(*key))
+}
+
+/// Events, likewise.
+pub(crate) fn events_among(keys: &[Key]) -> impl Iterator<Item = Eq<events::key, Key>> {
+    keys.iter().map(|key| events::key.eq(*key))
+}
+
+/// Reads as of one moment: with each moment that it sees, a reader forgets the pages that it has read.
+pub(crate) fn in_one_view<T>(
+    conn: &mut Conn,
+    read: impl FnOnce(&mut Conn) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    conn.transaction(read)
 }
 
 /// Inserts events; answers with those that were not here before. What is asked besides is no round
@@ -99,12 +118,16 @@ pub(crate) fn insert_fan_out(
 /// Adds to what is stored of organizations.
 pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), StoreError> {
     for part in parts {
-        diesel::insert_into(stored_bytes::table)
-            .values(part)
-            .on_conflict((stored_bytes::organization_id, stored_bytes::part))
-            .do_update()
-            .set(stored_bytes::bytes.eq(stored_bytes::bytes + excluded(stored_bytes::bytes)))
-            .execute(conn)?;
+        kept(
+            "INSERT INTO stored_bytes (organization_id, part, bytes) VALUES (?, ?, ?)
+             ON CONFLICT (organization_id, part) DO UPDATE SET bytes = bytes + excluded.bytes",
+            &[
+                &part.organization_id.into_sql::<Text>(),
+                &part.part.into_sql::<Integer>(),
+                &part.bytes.into_sql::<BigInt>(),
+            ],
+        )
+        .execute(conn)?;
     }
     Ok(())
 }
@@ -115,15 +138,19 @@ pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), Stor
 pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), StoreError> {
     conn.transaction(|conn| {
         for one in parked {
-            diesel::sql_query(
+            let until = one.until.unix_micros().into_sql::<BigInt>();
+            kept(
                 "UPDATE deliveries
-                    SET due = max(due, ?1), is_parked = iif(?1 > due, ?2, is_parked),
+                    SET due = max(due, ?), is_parked = iif(? > due, ?, is_parked),
                         visible_at = NULL, takes = max(takes - 1, 0)
-                  WHERE id = ?3 AND state = 'pending'",
+                  WHERE id = ? AND state = 'pending'",
+                &[
+                    &until,
+                    &until,
+                    &(one.wait == Wait::Room).into_sql::<Bool>(),
+                    &Key(one.delivery.0).into_sql::<Uid>(),
+                ],
             )
-            .bind::<BigInt, _>(one.until.unix_micros())
-            .bind::<Bool, _>(one.wait == Wait::Room)
-            .bind::<Uid, _>(Key(one.delivery.0))
             .execute(conn)?;
         }
         Ok(())

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use crate::error::StoreError;
 
 pub(crate) mod bulk;
+mod kept;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
 pub(crate) mod queue;

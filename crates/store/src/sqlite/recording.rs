@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use diesel::dsl::case_when;
 use diesel::prelude::*;
-use diesel::upsert::excluded;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
-use super::bulk::entries;
+use super::kept::kept;
 use super::queries::recording::Made;
+use crate::columns::Uid;
 use crate::error::StoreError;
 use crate::rows::AttemptRow;
-use crate::schema::{attempt_counts, attempts};
+use crate::schema::attempts;
 
 /// Moves each delivery to its attempt where it is pending at the one before, logs the attempts of
 /// those that moved and adds them to the totals; answers with those deliveries, whose entries in the
@@ -31,23 +31,23 @@ pub(crate) fn record(
         to,
     } in made
     {
-        // In these words, not in SQL, it is a statement that is kept.
-        let rows = diesel::update(entries::table)
-            .filter(entries::id.eq(row.delivery_id))
-            .filter(entries::state.eq("pending"))
-            .filter(entries::generation.eq(generation))
-            .filter(entries::attempts.eq(row.attempt - 1))
-            .set((
-                entries::attempts.eq(row.attempt),
-                entries::state.eq(to.state),
-                entries::due.eq(to.due),
-                entries::finished_at.eq(to.finished_at),
-                entries::gave_up.eq(to.gave_up),
-                entries::is_parked.eq(false),
-                entries::visible_at.eq(None::<i64>),
-                entries::takes.eq(0),
-            ))
-            .execute(conn)?;
+        let rows = kept(
+            "UPDATE deliveries
+                SET attempts = ?, state = ?, due = ?, finished_at = ?, gave_up = ?,
+                    is_parked = FALSE, visible_at = NULL, takes = 0
+              WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ?",
+            &[
+                &row.attempt.into_sql::<Integer>(),
+                &to.state.into_sql::<Text>(),
+                &to.due.into_sql::<Nullable<BigInt>>(),
+                &to.finished_at.into_sql::<Nullable<BigInt>>(),
+                &to.gave_up.into_sql::<Nullable<Text>>(),
+                &row.delivery_id.into_sql::<Uid>(),
+                &generation.into_sql::<Integer>(),
+                &(row.attempt - 1).into_sql::<Integer>(),
+            ],
+        )
+        .execute(conn)?;
         if rows == 0 {
             continue;
         }
@@ -83,37 +83,26 @@ impl<'a> Totals<'a> {
     }
 
     fn add(self, conn: &mut Conn, writer: i32) -> Result<(), StoreError> {
-        use attempt_counts as c;
         for ((organization, subscription, event_type, status, day), (count, last_at)) in self.0 {
-            diesel::insert_into(c::table)
-                .values((
-                    c::organization_id.eq(organization),
-                    c::subscription_id.eq(subscription),
-                    c::event_type.eq(event_type),
-                    c::status.eq(status),
-                    c::day.eq(day),
-                    c::writer.eq(writer),
-                    c::count.eq(count),
-                    c::last_at.eq(last_at),
-                ))
-                .on_conflict((
-                    c::organization_id,
-                    c::subscription_id,
-                    c::event_type,
-                    c::status,
-                    c::day,
-                    c::writer,
-                ))
-                .do_update()
-                .set((
-                    c::count.eq(c::count + excluded(c::count)),
-                    c::last_at.eq(case_when(
-                        c::last_at.lt(excluded(c::last_at)),
-                        excluded(c::last_at),
-                    )
-                    .otherwise(c::last_at)),
-                ))
-                .execute(conn)?;
+            kept(
+                "INSERT INTO attempt_counts
+                   (organization_id, subscription_id, event_type, status, day, writer, count, last_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                 ON CONFLICT (organization_id, subscription_id, event_type, status, day, writer)
+                 DO UPDATE SET count = count + excluded.count,
+                               last_at = max(last_at, excluded.last_at)",
+                &[
+                    &organization.into_sql::<Text>(),
+                    &subscription.into_sql::<BigInt>(),
+                    &event_type.into_sql::<Text>(),
+                    &status.into_sql::<Text>(),
+                    &day.into_sql::<BigInt>(),
+                    &writer.into_sql::<Integer>(),
+                    &count.into_sql::<BigInt>(),
+                    &last_at.into_sql::<BigInt>(),
+                ],
+            )
+            .execute(conn)?;
         }
         Ok(())
     }
