@@ -57,7 +57,7 @@ pub struct Dispatcher {
     /// Where the next ones go.
     pub publisher: Arc<dyn Publisher>,
     /// How it goes about it.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
 }
 
 /// How a dispatcher goes about it.

@@ -1,6 +1,7 @@
 //! The service `dispatcher`, on PostgreSQL and RabbitMQ.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Policy, dead_letters, maintenance, reconciler};
@@ -20,7 +21,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         store: store.clone(),
         attempts: rabbit.deliveries(settings.dispatcher.prefetch),
         publisher: rabbit.publisher(),
-        policy: Policy::from(&**settings),
+        policy: Arc::new(Policy::from(&**settings)),
     };
     let source = dispatcher.attempts.clone();
     context

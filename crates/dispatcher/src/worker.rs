@@ -106,7 +106,7 @@ impl Worker {
         shutdown: CancellationToken,
     ) {
         let (busy, mut waited) = Busy::new();
-        let mut lanes = Lanes::new(Limits::from(&self.dispatcher.policy));
+        let mut lanes = Lanes::new(Limits::from(&*self.dispatcher.policy));
         let mut gauges = Gauges::new();
         let (come, mut all_back) = mpsc::unbounded_channel();
         let mut putting_off = PuttingOff::new(

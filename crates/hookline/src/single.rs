@@ -2,6 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use hookline_core::master_key::MasterKeys;
@@ -58,7 +59,7 @@ impl Single {
             store: store.clone(),
             attempts: queues.clone(),
             publisher: queues.clone(),
-            policy: Policy::from(&*settings),
+            policy: Arc::new(Policy::from(&*settings)),
         };
         let replayer = Replayer {
             store: store.clone(),

@@ -1,6 +1,7 @@
 //! One attempt, from what it needs to what came of it.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hookline_broker::contract::Source;
@@ -98,7 +99,7 @@ impl Worker {
                 continue;
             };
             let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
-            let policy = self.dispatcher.policy.clone();
+            let policy = Arc::clone(&self.dispatcher.policy);
             let (source, late) = (self.dispatcher.attempts.clone(), self.late.clone());
             self.in_flight.spawn(async move {
                 let asked = engaged.message.message;

@@ -25,6 +25,10 @@ mod tests;
 /// How many jobs may wait; who comes then waits to be let in.
 const WAITING: usize = 1_024;
 
+/// After so many pages the write-ahead log is copied into the file, each page once, however often it
+/// was written: so a longer one is less work. With more than 4,062, readers have to look in two places.
+const LOG_PAGES: u32 = 4_000;
+
 /// How many jobs one commit serves.
 const TOGETHER: usize = 256;
 
@@ -54,7 +58,7 @@ impl Writer {
             Conn::establish(url).map_err(|why| StoreError::Unavailable(why.to_string()))?;
         conn.batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA foreign_keys = ON; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY",
+             PRAGMA foreign_keys = ON; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = {LOG_PAGES}",
             BUSY.as_millis()
         ))?;
         migrate(&mut conn)?;
