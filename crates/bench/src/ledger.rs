@@ -35,6 +35,12 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
+    /// Begins another report. What has come before is still known: should it come again, as it may, it
+    /// is a repeat.
+    pub(crate) fn reset(&mut self) {
+        self.report = Report::default();
+    }
+
     /// Notes a delivery that is taken.
     pub(crate) fn take(&mut self, subscription: u32, number: u64, sent: Moment, now: Moment) {
         let report = &mut self.report;
@@ -81,5 +87,11 @@ mod tests {
         assert_eq!((ledger.report.taken, ledger.report.repeats), (5, 2));
         assert_eq!(ledger.report.last, Some(Moment(9)));
         assert_eq!(ledger.report.latencies, [2, 2, 2, 2, 4]);
+
+        ledger.reset();
+        for number in [63, 65] {
+            ledger.take(1, number, Moment(5), Moment(7));
+        }
+        assert_eq!((ledger.report.taken, ledger.report.repeats), (1, 1));
     }
 }

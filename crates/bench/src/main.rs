@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use hookline_acceptance::home::Kind;
 use hookline_bench::figure::{Figure, summarize};
@@ -56,7 +55,7 @@ struct Run {
     #[arg(long, default_value_t = 1.0)]
     size: f64,
     /// Where the results go
-    #[arg(long, default_value = "target/bench")]
+    #[arg(long, default_value = "target/bench", overrides_with = "out")]
     out: PathBuf,
 }
 
@@ -107,6 +106,8 @@ impl Run {
         };
         let size = Size(self.size);
         let mut figures = Vec::new();
+        // What the others have found out, for minutes, is shown all the same.
+        let mut failed = 0;
         for run in 1..=self.runs {
             eprintln!(
                 "bench: run {run} of {}: what the machine does without us",
@@ -115,10 +116,17 @@ impl Run {
             let mut found: Vec<Figure> = raw(&kinds, size).await?;
             for scenario in &scenarios {
                 for kind in kinds.iter().filter(|kind| scenario.is_of(**kind)) {
-                    let some = scenario.run(*kind, size).await;
-                    let some = some.with_context(|| format!("{} {kind:?}", scenario.letter()))?;
+                    let letter = scenario.letter();
+                    let some = match scenario.run(*kind, size).await {
+                        Ok(some) => some,
+                        Err(why) => {
+                            eprintln!("bench: run {run}: {letter} {kind:?} FAILED: {why:#}");
+                            failed += 1;
+                            continue;
+                        }
+                    };
                     if let Some(first) = some.first() {
-                        let (letter, unit) = (scenario.letter(), first.row.unit);
+                        let unit = first.row.unit;
                         eprintln!(
                             "bench: run {run}: {letter} {kind:?}: {} {:.1} {unit}",
                             first.row.what, first.value
@@ -139,6 +147,7 @@ impl Run {
             println!("{version}");
         }
         println!("\n{}", findings.table());
+        anyhow::ensure!(failed == 0, "{failed} measurements failed");
         Ok(())
     }
 }

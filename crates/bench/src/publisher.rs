@@ -32,7 +32,7 @@ pub struct Publish {
     /// The API's key
     #[arg(long, default_value = "")]
     pub key: String,
-    /// Whose events they are, in turns
+    /// Whose events they are, in turns; those of one request are of one organization
     #[arg(long, value_delimiter = ',')]
     pub organizations: Vec<String>,
     /// Their types, in turns
@@ -127,13 +127,17 @@ impl Publish {
     }
 
     fn of(&self, number: u64) -> (&str, String) {
-        let turn = |count: usize| usize::try_from(number).unwrap_or_default() % count;
-        let event_type = &self.types[turn(self.types.len())];
-        let organization = &self.organizations[turn(self.organizations.len())];
+        let event_type = &self.types[turn(number) % self.types.len()];
+        let organization = self.organization_of(number);
         (
             event_type,
             event(organization, event_type, number, Moment::now()),
         )
+    }
+
+    fn organization_of(&self, number: u64) -> &str {
+        let request = turn(number) / self.batch;
+        &self.organizations[request % self.organizations.len()]
     }
 
     async fn publish(&self, way: &Way, numbers: &[u64]) -> anyhow::Result<()> {
@@ -176,6 +180,7 @@ impl Publish {
 
     async fn to_api(&self, client: &reqwest::Client, numbers: &[u64]) -> anyhow::Result<()> {
         let api = self.api.as_deref().context("neither a broker nor an API")?;
+        let organization = numbers.first().map(|number| self.organization_of(*number));
         let events: Vec<String> = numbers.iter().map(|number| self.of(*number).1).collect();
         let body = match &*events {
             [one] => one.clone(),
@@ -185,6 +190,7 @@ impl Publish {
             .post(format!("{api}/events"))
             .bearer_auth(&self.key)
             .header("content-type", "application/json")
+            .header("x-org-id", organization.unwrap_or_default())
             .body(body);
         let response = request.send().await?;
         ensure!(
@@ -196,6 +202,10 @@ impl Publish {
         response.bytes().await?;
         Ok(())
     }
+}
+
+fn turn(number: u64) -> usize {
+    usize::try_from(number).unwrap_or_default()
 }
 
 /// Waits, and looks meanwhile after what is under way.

@@ -105,7 +105,7 @@ async fn taken(kept: Kept) -> HttpResponse {
 }
 
 async fn reset(kept: Kept) -> HttpResponse {
-    *lock(&kept) = Ledger::default();
+    lock(&kept).reset();
     HttpResponse::Ok().finish()
 }
 

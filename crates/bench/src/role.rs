@@ -30,7 +30,7 @@ async fn last_words(args: &[&str]) -> anyhow::Result<String> {
     ensure!(
         output.status.success(),
         "bench {}: {}",
-        args.join(" "),
+        args.first().unwrap_or(&""),
         error.trim()
     );
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

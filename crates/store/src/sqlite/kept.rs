@@ -44,3 +44,42 @@ impl QueryId for Kept<'_> {
 }
 
 impl RunQueryDsl<Conn> for Kept<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use diesel::connection::{InstrumentationEvent, SimpleConnection as _};
+    use diesel::prelude::*;
+    use diesel::sql_types::{Integer, Text};
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_parsed_once_whatever_its_values() {
+        let mut conn = Conn::establish(":memory:").unwrap();
+        conn.batch_execute("CREATE TABLE notes (id INTEGER PRIMARY KEY, note TEXT)")
+            .unwrap();
+        let parsed = Arc::new(AtomicUsize::new(0));
+        let counting = Arc::clone(&parsed);
+        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::CacheQuery { .. } = event {
+                counting.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for (id, note) in [(1, "one"), (2, "two"), (1, "three")] {
+            let changed = kept(
+                "INSERT INTO notes (id, note) VALUES (?, ?)
+                 ON CONFLICT (id) DO UPDATE SET note = excluded.note",
+                &[&id.into_sql::<Integer>(), &note.into_sql::<Text>()],
+            )
+            .execute(&mut conn);
+            assert_eq!(changed, Ok(1));
+        }
+        assert_eq!(parsed.load(Ordering::Relaxed), 1);
+        let notes =
+            diesel::dsl::sql::<Text>("SELECT group_concat(note, ' ' ORDER BY id) FROM notes");
+        assert_eq!(notes.get_result(&mut conn), Ok("three two".to_owned()));
+    }
+}
