@@ -73,6 +73,12 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// Of what the machine does without us.
+    pub const MACHINE: Self = Self {
+        scenario: "raw",
+        home: None,
+    };
+
     /// A figure with nothing to reach.
     pub fn of(self, what: impl Into<String>, value: f64, unit: &'static str) -> Figure {
         let Self { scenario, home } = self;
@@ -207,10 +213,7 @@ mod tests {
 
     #[test]
     fn a_rate_is_compared_with_what_the_machine_did_in_the_same_runs() {
-        let machine = Figures {
-            scenario: "raw",
-            home: None,
-        };
+        let machine = Figures::MACHINE;
         let a = Figures {
             scenario: "a",
             home: Some(Kind::Embedded),
@@ -237,10 +240,7 @@ mod tests {
 
     #[test]
     fn a_latency_is_compared_with_the_same_percentile_of_what_is_bare() {
-        let machine = Figures {
-            scenario: "raw",
-            home: None,
-        };
+        let machine = Figures::MACHINE;
         let c = Figures {
             scenario: "c",
             home: Some(Kind::Distributed),

@@ -80,12 +80,11 @@ pub async fn posts_per_second(receiver: &Receiver, count: u64) -> anyhow::Result
     Ok(last_words(&["post", &url, &count]).await?.parse()?)
 }
 
-/// How long bare requests take to `receiver`, at so many a second, in microseconds.
+/// How long bare requests take to a new receiver, at so many a second, in microseconds.
 ///
 /// # Errors
 /// When it refuses one.
 pub async fn posts_at(rate: u32, receiver: &Receiver, count: u64) -> anyhow::Result<Vec<u32>> {
-    receiver.reset().await?;
     let url = format!("--url={}", receiver.url("bare/0"));
     let (count, rate) = (format!("--count={count}"), format!("--rate={rate}"));
     last_words(&["post", &url, &count, &rate]).await?;

@@ -112,10 +112,7 @@ pub async fn bare_posts(size: Size) -> anyhow::Result<f64> {
 /// # Errors
 /// When it does not.
 pub async fn raw(kinds: &[Kind], size: Size) -> anyhow::Result<Vec<Figure>> {
-    let figures = Figures {
-        scenario: "raw",
-        home: None,
-    };
+    let figures = Figures::MACHINE;
     let steadily = size.of(30) * u64::from(latency::RATE);
     let mut all = vec![figures.of(POSTS, bare_posts(size).await?, RATE)];
     let receiver = Receiver::start(Scheme::Http).await?;

@@ -19,7 +19,7 @@ use crate::rows::{NextAttempt, cause_name};
 use crate::schema::{attempt_counts, deliveries, events, replays};
 
 diesel::table! {
-    use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+    use diesel::sql_types::{BigInt, Integer, Nullable, Text};
     use crate::columns::Uid;
 
     /// Deliveries as entries of the queue, which they are in this home alone.
@@ -36,11 +36,9 @@ diesel::table! {
         state -> Text,
         due -> Nullable<BigInt>,
         finished_at -> Nullable<BigInt>,
-        gave_up -> Nullable<Text>,
         created_at -> BigInt,
         visible_at -> Nullable<BigInt>,
         takes -> Integer,
-        is_parked -> Bool,
     }
 }
 
@@ -166,7 +164,8 @@ pub(crate) fn start_again(
 ) -> Result<Vec<OwedAttempt>, StoreError> {
     let mut started: Vec<OwedAttempt> = Vec::with_capacity(keys.len());
     for key in keys {
-        let next: Vec<NextAttempt> = diesel::sql_query(
+        let activation = restart.activation.into_sql::<BigInt>();
+        let next: Vec<NextAttempt> = kept(
             "UPDATE deliveries
                 SET generation = generation + 1, attempts_before = attempts, cause = ?,
                     activation = ?, state = 'pending', due = ?, finished_at = NULL, gave_up = NULL,
@@ -175,14 +174,16 @@ pub(crate) fn start_again(
                 AND (instr(?, state)
                      OR (? AND state = 'pending' AND origin = 'event' AND activation <> ?))
              RETURNING id, generation, attempts, subscription_id",
+            &[
+                &cause_name(restart.cause).into_sql::<Text>(),
+                &activation,
+                &restart.now.unix_micros().into_sql::<BigInt>(),
+                &key.into_sql::<Uid>(),
+                &restart.from.join(" ").into_sql::<Text>(),
+                &restart.takes_void().into_sql::<Bool>(),
+                &activation,
+            ],
         )
-        .bind::<Text, _>(cause_name(restart.cause))
-        .bind::<BigInt, _>(restart.activation)
-        .bind::<BigInt, _>(restart.now.unix_micros())
-        .bind::<Uid, _>(*key)
-        .bind::<Text, _>(restart.from.join(" "))
-        .bind::<Bool, _>(restart.takes_void())
-        .bind::<BigInt, _>(restart.activation)
         .load(conn)?;
         started.extend(next.into_iter().map(OwedAttempt::from));
     }

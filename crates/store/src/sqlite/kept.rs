@@ -5,7 +5,8 @@
 //! And SQLite parses a kept statement again whenever a value is bound that its plan might depend on:
 //! the limit, and what the predicate of a partial index is about. So these stand in the text.
 
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::sql_types::Untyped;
 use diesel::sqlite::Sqlite;
 use diesel::{QueryResult, RunQueryDsl};
 
@@ -41,6 +42,10 @@ impl QueryId for Kept<'_> {
     type QueryId = ();
 
     const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl Query for Kept<'_> {
+    type SqlType = Untyped;
 }
 
 impl RunQueryDsl<Conn> for Kept<'_> {}

@@ -58,7 +58,8 @@ impl Writer {
             Conn::establish(url).map_err(|why| StoreError::Unavailable(why.to_string()))?;
         conn.batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-             PRAGMA foreign_keys = ON; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = {LOG_PAGES}",
+             PRAGMA foreign_keys = ON; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; \
+             PRAGMA wal_autocheckpoint = {LOG_PAGES}",
             BUSY.as_millis()
         ))?;
         migrate(&mut conn)?;

@@ -7,6 +7,7 @@ use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
+use super::super::kept::kept;
 use super::super::queries::progress::end;
 use super::{EmbeddedQueue, TAKES, as_limit};
 use crate::columns::{Key, Uid};
@@ -82,9 +83,11 @@ impl EmbeddedQueue {
         self.home
             .write(move |conn| {
                 for id in ids {
-                    diesel::sql_query("UPDATE deliveries SET visible_at = NULL WHERE id = ? AND state = 'pending'")
-                        .bind::<Uid, _>(Key(id.0))
-                        .execute(conn)?;
+                    kept(
+                        "UPDATE deliveries SET visible_at = NULL WHERE id = ? AND state = 'pending'",
+                        &[&Key(id.0).into_sql::<Uid>()],
+                    )
+                    .execute(conn)?;
                 }
                 Ok(())
             })
@@ -99,11 +102,11 @@ impl EmbeddedQueue {
         self.home
             .write(move |conn| {
                 for id in ids {
-                    diesel::sql_query(
+                    kept(
                         "UPDATE deliveries SET visible_at = NULL, takes = max(takes - 1, 0)
                           WHERE id = ? AND state = 'pending'",
+                        &[&Key(id.0).into_sql::<Uid>()],
                     )
-                    .bind::<Uid, _>(Key(id.0))
                     .execute(conn)?;
                 }
                 Ok(())

@@ -6,6 +6,7 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
+use super::super::kept::kept;
 use super::{EmbeddedQueue, TAKES, as_limit};
 use crate::error::StoreError;
 
@@ -136,9 +137,11 @@ impl EmbeddedQueue {
         self.home
             .write(move |conn| {
                 for id in ids {
-                    diesel::sql_query("UPDATE event_queue SET visible_at = 0 WHERE id = ?")
-                        .bind::<BigInt, _>(id)
-                        .execute(conn)?;
+                    kept(
+                        "UPDATE event_queue SET visible_at = 0 WHERE id = ?",
+                        &[&id.into_sql::<BigInt>()],
+                    )
+                    .execute(conn)?;
                 }
                 Ok(())
             })
@@ -153,10 +156,10 @@ impl EmbeddedQueue {
         self.home
             .write(move |conn| {
                 for id in ids {
-                    diesel::sql_query(
+                    kept(
                         "UPDATE event_queue SET visible_at = 0, takes = max(takes - 1, 0) WHERE id = ?",
+                        &[&id.into_sql::<BigInt>()],
                     )
-                    .bind::<BigInt, _>(id)
                     .execute(conn)?;
                 }
                 Ok(())
@@ -219,16 +222,19 @@ fn insert_entry(
     visible_at: i64,
     takes: i32,
 ) -> Result<i64, StoreError> {
-    let inserted: Entry = diesel::sql_query(
+    let turn = events.turn.map(Timestamp::unix_micros);
+    let inserted: Entry = kept(
         "INSERT INTO event_queue (content_type, traceparent, body, turn, visible_at, takes)
          VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+        &[
+            &events.content_type.into_sql::<Nullable<Text>>(),
+            &events.traceparent.into_sql::<Nullable<Text>>(),
+            &(*events.body).into_sql::<Binary>(),
+            &turn.into_sql::<Nullable<BigInt>>(),
+            &visible_at.into_sql::<BigInt>(),
+            &takes.into_sql::<Integer>(),
+        ],
     )
-    .bind::<Nullable<Text>, _>(events.content_type)
-    .bind::<Nullable<Text>, _>(events.traceparent)
-    .bind::<Binary, _>(&*events.body)
-    .bind::<Nullable<BigInt>, _>(events.turn.map(Timestamp::unix_micros))
-    .bind::<BigInt, _>(visible_at)
-    .bind::<Integer, _>(takes)
     .get_result(conn)?;
     Ok(inserted.id)
 }
@@ -246,8 +252,10 @@ fn bury_entry(conn: &mut Conn, id: i64, reason: &str, now: Timestamp) -> Result<
 }
 
 fn delete_entry(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
-    diesel::sql_query("DELETE FROM event_queue WHERE id = ?")
-        .bind::<BigInt, _>(id)
-        .execute(conn)?;
+    kept(
+        "DELETE FROM event_queue WHERE id = ?",
+        &[&id.into_sql::<BigInt>()],
+    )
+    .execute(conn)?;
     Ok(())
 }
