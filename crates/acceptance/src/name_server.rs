@@ -82,14 +82,17 @@ impl NameServer {
                         other => other,
                     }
                 });
-                if let Some(answer) = answer {
-                    let socket = Arc::clone(&socket);
-                    tokio::spawn(async move {
-                        tokio::time::sleep(delay).await;
-                        // A client that does not get it asks again.
-                        let _ = socket.send_to(&answer, from).await;
-                    });
+                let Some(answer) = answer else { continue };
+                // A client that does not get it asks again.
+                if delay.is_zero() {
+                    let _ = socket.send_to(&answer, from).await;
+                    continue;
                 }
+                let socket = Arc::clone(&socket);
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let _ = socket.send_to(&answer, from).await;
+                });
             }
         });
         Ok(server)

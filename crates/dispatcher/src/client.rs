@@ -1,8 +1,8 @@
 //! Requests over kept connections, and over a fresh one where a kept one had ended.
 //!
 //! A receiver may close an idle connection at the moment at which a request is written to it. Such a
-//! request has failed through nobody's fault, so it is made once more, at once, and the receiver
-//! knows it by its `webhook-id`. That holds only for a connection that was kept from before, and only
+//! request says nothing about the receiver, so it is made once more, at once, and the receiver knows
+//! it by its `webhook-id`. That holds only for a connection that was kept from before, and only
 //! when no byte of an answer came: a receiver that takes a request on a fresh connection and hangs
 //! up has failed.
 

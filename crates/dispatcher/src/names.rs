@@ -74,8 +74,8 @@ type Changed = [Option<SystemTime>; 2];
 
 impl Names {
     /// Asks `servers`, or those of the system where there are none. An answer takes no more than
-    /// three quarters of `deadline`, so that a request whose name is slow does not end as one whose
-    /// receiver is.
+    /// three quarters of `deadline`, so that a request with a slow name does not end as one with a
+    /// slow receiver.
     ///
     /// # Errors
     /// When no resolver can be made.

@@ -9,7 +9,7 @@ use hookline_acceptance::suite::{Alone, Shared};
 
 pub(crate) fn shared() -> Vec<Shared> {
     sentences![
-        kept::a_request_that_meets_the_end_of_a_kept_connection_is_made_again_in_the_same_attempt,
+        kept::a_request_on_a_connection_that_ends_is_made_again_in_the_same_attempt,
         kept::half_an_answer_on_a_kept_connection_is_a_failure,
         kept::a_fresh_connection_that_closes_without_an_answer_is_a_failure,
     ]

@@ -206,7 +206,7 @@ impl Shares {
             // Its receiver is unknown or takes its time: some place is left for others.
             self.room.div_ceil(2)
         } else if lane.last_took.is_none() {
-            // Within a second it is known. Until then nothing is put off for others who may come.
+            // Within a second it is known. Until then nothing is put off for others that may come.
             self.room
         } else {
             // With all of the room taken, messages for others could not come out of the queue.

@@ -70,7 +70,7 @@ async fn log_of(tenant: &Tenant<'_>, to: i64, events: usize) -> anyhow::Result<V
     tenant.client.log_of(to).await
 }
 
-pub(super) async fn a_request_that_meets_the_end_of_a_kept_connection_is_made_again_in_the_same_attempt(
+pub(super) async fn a_request_on_a_connection_that_ends_is_made_again_in_the_same_attempt(
     home: Arc<Home>,
 ) -> anyhow::Result<()> {
     let (receiver, counted) = answering_once(b"").await?;

@@ -7,15 +7,12 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use hookline_acceptance::home::Home;
-use hookline_acceptance::raw::{RawReceiver, read_request};
 use hookline_acceptance::receiver::{Receiver, Reply};
 use hookline_acceptance::sentences;
 use hookline_acceptance::suite::Shared;
 use hookline_acceptance::tenant::Tenant;
 use hookline_acceptance::waiting::until;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
-use tokio::sync::Semaphore;
 
 pub(crate) fn shared() -> Vec<Shared> {
     sentences![
@@ -23,7 +20,6 @@ pub(crate) fn shared() -> Vec<Shared> {
         a_retry_that_was_skipped_stays_so_after_reactivation,
         a_deleted_subscription_gets_nothing_more,
         a_gone_receiver_switches_its_subscription_off,
-        a_late_410_leaves_a_subscription_alone_that_was_changed_meanwhile,
     ]
 }
 
@@ -195,53 +191,5 @@ async fn a_gone_receiver_switches_its_subscription_off(home: Arc<Home>) -> anyho
     let sent = witness.wait_for(3).await?;
     ensure!(received[0].body == sent[0].body && received[1].body == sent[2].body);
     ensure!(receiver.received().len() == 2);
-    Ok(())
-}
-
-async fn a_late_410_leaves_a_subscription_alone_that_was_changed_meanwhile(
-    home: Arc<Home>,
-) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let (asked, may_answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let gone = RawReceiver::that({
-        let (asked, may_answer) = (Arc::clone(&asked), Arc::clone(&may_answer));
-        move |mut connection| {
-            let (asked, may_answer) = (Arc::clone(&asked), Arc::clone(&may_answer));
-            async move {
-                read_request(&mut connection).await?;
-                asked.add_permits(1);
-                may_answer.acquire().await?.forget();
-                let answer = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-                Ok(connection.write_all(answer).await?)
-            }
-        }
-    })
-    .await?;
-    let body = json!({"name": "late", "url": gone.url(), "events": ["workflow.failed"]});
-    let moved = tenant.client.subscribe(&body).await?;
-    let switched = tenant.client.subscribe(&body).await?;
-    let unchanged = tenant.client.subscribe(&body).await?;
-    tenant.publish_one("workflow.failed").await?;
-    asked.acquire_many(3).await?.forget();
-    let well = Receiver::healthy()?;
-    for (subscription, change) in [
-        (moved, json!({"url": well.url("/")})),
-        (switched, json!({"is_active": false})),
-        (switched, json!({"is_active": true})),
-    ] {
-        let path = format!("/webhooks/{subscription}");
-        tenant.client.patch(&path, &change).await?.expect(200)?;
-    }
-    may_answer.add_permits(3);
-    for subscription in [moved, switched, unchanged] {
-        let log = tenant.client.wait_for_log(subscription, 1).await?;
-        ensure!(log[0]["response_status"] == 410, "{}", log[0]);
-        ensure!(log[0]["next_attempt_at"].is_null(), "{}", log[0]);
-        let path = format!("/webhooks/{subscription}");
-        let shown = tenant.client.get(&path).await?.expect(200)?.json;
-        ensure!(shown["is_active"] == (subscription != unchanged), "{shown}");
-    }
-    tenant.publish_one("workflow.failed").await?;
-    well.wait_for(1).await?;
     Ok(())
 }
