@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, CNAME};
@@ -20,6 +21,17 @@ pub enum Said {
     NoSuchName,
     /// Nothing, ever.
     Nothing,
+    /// To the question for IPv4 this, and to the one for IPv6 that.
+    Apart(Reply, Reply),
+}
+
+/// What is said to the question for one family of addresses.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// These addresses, after that long.
+    After(Duration, Vec<IpAddr>),
+    /// Nothing, ever.
+    Never,
 }
 
 /// How often a name was asked for, by name, without the dot at its end.
@@ -41,7 +53,7 @@ impl NameServer {
     pub async fn that(
         say: impl Fn(&str, usize) -> Said + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
         let server = Self {
             address: socket.local_addr()?,
             asked: Arc::default(),
@@ -50,6 +62,7 @@ impl NameServer {
         tokio::spawn(async move {
             let mut buffer = [0; 4_096];
             while let Ok((length, from)) = socket.recv_from(&mut buffer).await {
+                let mut delay = Duration::ZERO;
                 let answer = answer(&buffer[..length], |name, kind| {
                     let mut asked = asked.lock().unwrap_or_else(PoisonError::into_inner);
                     let count = asked.entry(name.to_owned()).or_default();
@@ -59,13 +72,27 @@ impl NameServer {
                     match say(name, before) {
                         Said::Addresses(all) => Said::Addresses(of_kind(all, kind)),
                         Said::Alias(alias, all) => Said::Alias(alias, of_kind(all, kind)),
+                        Said::Apart(v4, v6) => match if kind == RecordType::A { v4 } else { v6 } {
+                            Reply::After(after, addresses) => {
+                                delay = after;
+                                Said::Addresses(addresses)
+                            }
+                            Reply::Never => Said::Nothing,
+                        },
                         other => other,
                     }
                 });
-                if let Some(answer) = answer {
-                    // Whoever does not get it asks again.
+                let Some(answer) = answer else { continue };
+                // A client that does not get it asks again.
+                if delay.is_zero() {
                     let _ = socket.send_to(&answer, from).await;
+                    continue;
                 }
+                let socket = Arc::clone(&socket);
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    let _ = socket.send_to(&answer, from).await;
+                });
             }
         });
         Ok(server)
@@ -97,7 +124,7 @@ fn answer(question: &[u8], say: impl FnOnce(&str, RecordType) -> Said) -> Option
     answer.metadata.recursion_desired = true;
     answer.metadata.recursion_available = true;
     let (owner, addresses) = match said {
-        Said::Nothing => return None,
+        Said::Nothing | Said::Apart(..) => return None,
         Said::NoSuchName => {
             answer.metadata.response_code = ResponseCode::NXDomain;
             (query.name().clone(), Vec::new())

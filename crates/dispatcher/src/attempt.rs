@@ -2,8 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,22 +17,21 @@ use hookline_core::target::{TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_store::Credentials;
-use reqwest::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use reqwest::{Certificate, Client, Response, Url, redirect};
+use http::header::{
+    ACCEPT, CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use http::{Method, Response, Uri};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
+use url::Url;
 
 use crate::Policy;
+use crate::client::{self, Client, NoConnection};
 use crate::names::Names;
 use crate::resolver::{AllowedAddresses, NotAllowed};
 
-const USER_AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
-
-/// How long an idle connection to a receiver is kept. As many are kept as there were requests at
-/// once: fewer would be made anew under load, which costs both sides more than the requests.
-const IDLE: Duration = Duration::from_secs(60);
-
-/// The most headers of an answer. All of them together may have 408 KiB, as hyper has it.
-const MAX_HEADERS: usize = 100;
+const AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
 
 /// What a request says.
 #[derive(Debug)]
@@ -66,8 +63,7 @@ pub struct Requester {
 }
 
 impl Requester {
-    /// A requester under the rules of `policy`. It asks for no compression and undoes none, speaks
-    /// HTTP/1.1 alone, and has neither redirects nor a proxy.
+    /// A requester under the rules of `policy`.
     ///
     /// # Errors
     /// When the certificates cannot be read, or TLS cannot be set up.
@@ -76,20 +72,9 @@ impl Requester {
         let rules = policy.rules.clone();
         let names = Names::new(policy.name_servers.clone(), deadline)
             .context("cannot set up the resolution of names")?;
-        let mut client = Client::builder()
-            .user_agent(USER_AGENT)
-            .redirect(redirect::Policy::none())
-            .no_proxy()
-            .http1_only()
-            .http1_max_headers(MAX_HEADERS)
-            .dns_resolver(Arc::new(AllowedAddresses::new(rules.clone(), names)))
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(policy.slots);
-        if let Some(file) = &policy.extra_ca_file {
-            client = client.tls_certs_merge(certificates(file)?);
-        }
+        let addresses = AllowedAddresses::new(rules.clone(), names);
         Ok(Self {
-            client: client.build().context("cannot set up TLS")?,
+            client: Client::new(addresses, policy)?,
             rules,
             deadline,
         })
@@ -98,19 +83,20 @@ impl Requester {
     /// Sends the request and reads as much of the answer as counts.
     pub async fn send(&self, request: Request<'_>) -> Outcome {
         let until = Instant::now() + self.deadline;
-        let Ok(url) = Url::parse(request.url.as_str()) else {
+        let url = Url::parse(request.url.as_str()).ok();
+        let target = url.and_then(|url| Some((Uri::try_from(url.as_str()).ok()?, url)));
+        let Some((uri, url)) = target else {
             return failed(FailureKind::BlockedAddress, "the URL cannot be called");
         };
         if let Err(why) = self.rules.judge(&url) {
             return failed(FailureKind::BlockedAddress, why.to_string());
         }
         let headers = headers(&request);
-        let sending = self
-            .client
-            .post(url)
-            .headers(headers)
-            .body(request.body)
-            .send();
+        let mut message = http::Request::new(Full::new(request.body));
+        *message.method_mut() = Method::POST;
+        *message.uri_mut() = uri;
+        *message.headers_mut() = headers;
+        let sending = self.client.send(message);
         match timeout_at(until, sending).await {
             Err(_) => self.timed_out(None),
             Ok(Err(error)) => Outcome::Failed(failure(&error)),
@@ -118,17 +104,22 @@ impl Requester {
         }
     }
 
-    async fn answer(&self, mut response: Response, until: Instant) -> Outcome {
-        let status = response.status().as_u16();
-        let header = |name: HeaderName| response.headers().get(name)?.to_str().ok();
+    async fn answer(&self, response: Response<Incoming>, until: Instant) -> Outcome {
+        let (head, mut stream) = response.into_parts();
+        let status = head.status.as_u16();
+        let header = |name: HeaderName| head.headers.get(name)?.to_str().ok();
         let retry_after = header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE)));
         let mut body = Vec::new();
         while body.len() < MAX_RESPONSE_BYTES {
-            match timeout_at(until, response.chunk()).await {
-                Ok(Ok(Some(chunk))) => body.extend_from_slice(&chunk),
-                Ok(Ok(None)) => break,
+            match timeout_at(until, stream.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    if let Some(chunk) = frame.data_ref() {
+                        body.extend_from_slice(chunk);
+                    }
+                }
+                Ok(None) => break,
                 Err(_) => return self.timed_out(Some(status)),
-                Ok(Err(_)) => {
+                Ok(Some(Err(_))) => {
                     let message = "the answer broke off".to_owned();
                     return Outcome::Failed(Failure {
                         kind: FailureKind::Response,
@@ -154,18 +145,6 @@ impl Requester {
             status,
         })
     }
-}
-
-fn certificates(file: &Path) -> anyhow::Result<Vec<Certificate>> {
-    let shown = file.display();
-    let pem = std::fs::read(file)
-        .with_context(|| format!("setting targets.extra_ca_file: {shown} cannot be read"))?;
-    let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
-    anyhow::ensure!(
-        !certificates.is_empty(),
-        "setting targets.extra_ca_file: {shown} must hold certificates as PEM"
-    );
-    Ok(certificates)
 }
 
 fn headers(request: &Request<'_>) -> HeaderMap {
@@ -200,6 +179,11 @@ fn headers(request: &Request<'_>) -> HeaderMap {
         ours("webhook-signature", &signatures.standard);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in [(ACCEPT, "*/*"), (USER_AGENT, AGENT)] {
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
     headers
 }
 
@@ -212,46 +196,37 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Outcome {
 }
 
 /// Says what went wrong without saying where: an address in an error would map our network.
-fn failure(error: &reqwest::Error) -> Failure {
-    let (kind, message) = if chain(error).any(|cause| cause.is::<NotAllowed>()) {
-        (FailureKind::Dns, NotAllowed.to_string())
-    } else if let Some(tls) = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>()) {
-        (FailureKind::Tls, format!("no TLS session: {tls}"))
-    } else if error.is_timeout() {
-        (FailureKind::Timeout, "no connection in time".to_owned())
-    } else if error.is_connect() {
-        no_connection(error)
-    } else {
-        (
-            FailureKind::Response,
-            "the receiver closed the connection or its answer is no HTTP".to_owned(),
-        )
+fn failure(error: &client::Error) -> Failure {
+    let no_connection = chain(error).find_map(|cause| cause.downcast_ref::<NoConnection>());
+    let tls = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    let (kind, message) = match (no_connection, tls) {
+        (Some(NoConnection::NotAllowed(why @ NotAllowed)), _) => {
+            (FailureKind::Dns, why.to_string())
+        }
+        (Some(why @ NoConnection::Late(_)), _) => (FailureKind::Timeout, why.to_string()),
+        (_, Some(tls)) => (FailureKind::Tls, format!("no TLS session: {tls}")),
+        // A receiver that hangs up before a request could be made has not spoken TLS.
+        (Some(NoConnection::Tls(_)), _) => {
+            let message = "no TLS session: the receiver hung up".to_owned();
+            (FailureKind::Tls, message)
+        }
+        (Some(NoConnection::Tcp(why)), _) => {
+            let message = match why.kind() {
+                io::ErrorKind::ConnectionRefused => "the connection was refused",
+                _ => "no connection",
+            };
+            (FailureKind::Connect, message.to_owned())
+        }
+        (None, None) => {
+            let message = "the receiver closed the connection or its answer is no HTTP".to_owned();
+            (FailureKind::Response, message)
+        }
     };
     Failure {
         kind,
         message,
         status: None,
     }
-}
-
-/// A receiver that hangs up before a request could be made has not spoken TLS. In the plain there
-/// is nothing to be said until then, and a reset that fast is no connection.
-fn no_connection(error: &reqwest::Error) -> (FailureKind, String) {
-    let is = |kind: io::ErrorKind| {
-        chain(error)
-            .filter_map(|cause| cause.downcast_ref::<io::Error>())
-            .any(|cause| cause.kind() == kind)
-    };
-    let encrypted = error.url().is_none_or(|url| url.scheme() == "https");
-    let (kind, message) = if is(io::ErrorKind::ConnectionRefused) {
-        (FailureKind::Connect, "the connection was refused")
-    } else if encrypted && (is(io::ErrorKind::UnexpectedEof) || is(io::ErrorKind::ConnectionReset))
-    {
-        (FailureKind::Tls, "no TLS session: the receiver hung up")
-    } else {
-        (FailureKind::Connect, "no connection")
-    };
-    (kind, message.to_owned())
 }
 
 /// The error and all that is inside it; an `io::Error` does not name what it wraps as its source.

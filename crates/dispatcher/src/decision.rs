@@ -92,6 +92,7 @@ mod tests {
             organization: OrganizationId::parse("o").unwrap(),
             subscription: SubscriptionId(1),
             standing,
+            activation: 0,
             url: TargetUrl::from_store("https://example.com"),
             sealed: Default::default(),
         }

@@ -14,6 +14,7 @@
 pub mod attempt;
 mod busy;
 mod caller;
+mod client;
 pub mod dead_letters;
 mod decision;
 mod gauges;

@@ -1,4 +1,6 @@
-//! Who is asked for a name's addresses. A question is a message or two and a timer; the system's
+//! The name servers that are asked for a name's addresses, for each family on its own: a server that
+//! answers only one of the two questions, or one of them late, holds up no request (RFC 8305, 3).
+//! A question is a message or two and a timer; the system's
 //! own resolver would need a thread for each, and names that are slow to resolve would hold up
 //! everybody's.
 //!
@@ -10,19 +12,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{
-    LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
-};
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::Name;
+use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 
 /// How long a question may take, however much time its request has.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How often a question is asked: messages get lost.
-const ASKED: u32 = 3;
+/// How many name servers are asked at once: all that a `resolv.conf` may have, so that those that
+/// are dead cost no time. Each gets the question up to three times, and an answer to any of them
+/// counts until the patience ends: a server that takes two seconds is slow and not dead.
+const SERVERS: usize = 3;
 
 /// How often we look whether the system's files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -30,10 +32,25 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What the system says of names; a laptop that changes networks changes it.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
-/// What is known of a name.
+/// A sort of addresses, which has a question of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    V4,
+    V6,
+}
+
+impl From<Family> for RecordType {
+    fn from(family: Family) -> Self {
+        match family {
+            Family::V4 => RecordType::A,
+            Family::V6 => RecordType::AAAA,
+        }
+    }
+}
+
+/// The addresses of one family that a name has; at least one.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
-    /// All of its addresses.
     pub(crate) addresses: Arc<[IpAddr]>,
     /// Until when its owner stands by them.
     pub(crate) until: Instant,
@@ -57,13 +74,13 @@ type Changed = [Option<SystemTime>; 2];
 
 impl Names {
     /// Asks `servers`, or those of the system where there are none. An answer takes no more than
-    /// half of `deadline`, so that a request whose name is slow does not end as one whose
-    /// receiver is.
+    /// three quarters of `deadline`, so that a request with a slow name does not end as one with a
+    /// slow receiver.
     ///
     /// # Errors
     /// When no resolver can be made.
     pub(crate) fn new(servers: Vec<SocketAddr>, deadline: Duration) -> Result<Self, NetError> {
-        let patience = LONGEST.min(deadline / 2);
+        let patience = LONGEST.min(deadline * 3 / 4);
         let current = Current {
             files: changed(),
             resolver: resolver(&servers, patience)?,
@@ -76,23 +93,26 @@ impl Names {
         })
     }
 
-    /// The addresses of a name, if it has any.
-    pub(crate) async fn ask(&self, name: &str) -> Option<Found> {
+    /// The addresses of a name in one family, if it has any.
+    pub(crate) async fn ask(&self, name: &str, family: Family) -> Option<Found> {
         let mut absolute = Name::from_ascii(name).ok()?;
         absolute.set_fqdn(true);
         let resolver = self.resolver();
-        let asked = tokio::time::timeout(self.patience, resolver.lookup_ip(absolute)).await;
-        match asked {
-            Ok(Ok(found)) => Some(Found {
-                addresses: found.iter().collect(),
-                until: found.valid_until(),
-            }),
+        let asking = resolver.lookup(absolute, family.into());
+        match tokio::time::timeout(self.patience, asking).await {
+            Ok(Ok(found)) => {
+                let records = found.answers().iter();
+                let addresses: Arc<[IpAddr]> =
+                    records.filter_map(|record| record.data.ip_addr()).collect();
+                let until = found.valid_until();
+                (!addresses.is_empty()).then_some(Found { addresses, until })
+            }
             Ok(Err(why)) => {
-                tracing::debug!(name, %why, "a name did not resolve");
+                tracing::debug!(name, ?family, %why, "a name did not resolve");
                 None
             }
             Err(_) => {
-                tracing::debug!(name, "a name did not resolve in time");
+                tracing::debug!(name, ?family, "a name did not resolve in time");
                 None
             }
         }
@@ -127,9 +147,8 @@ fn resolver(servers: &[SocketAddr], patience: Duration) -> Result<TokioResolver,
     let config = ResolverConfig::from_name_servers(servers);
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     let options: &mut ResolverOpts = builder.options_mut();
-    options.timeout = patience / ASKED;
-    options.attempts = ASKED as usize - 1;
-    options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+    options.timeout = patience;
+    options.num_concurrent_reqs = SERVERS;
     options.use_hosts_file = ResolveHosts::Always;
     // Whoever asks remembers what was said.
     options.cache_size = 0;

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use hookline_core::ids::SubscriptionId;
 use hookline_store::Owed;
-use reqwest::Url;
+use url::Url;
 
 use crate::lanes::{Group, Kin};
 

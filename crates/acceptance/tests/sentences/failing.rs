@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::{Home, Kind, Part};
 use hookline_acceptance::operators::{Operators, one_of};
+use hookline_acceptance::raw::{RawReceiver, read_request};
 use hookline_acceptance::receiver::{Receiver, Reply};
 use hookline_acceptance::sentences;
 use hookline_acceptance::suite::Alone;
 use hookline_acceptance::tenant::Tenant;
 use hookline_acceptance::waiting::until;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Semaphore;
 
 pub(crate) fn alone() -> Vec<Alone> {
     sentences![
@@ -19,6 +22,7 @@ pub(crate) fn alone() -> Vec<Alone> {
         operators_are_told_of_what_the_system_does_and_of_nothing_else,
         operators_are_told_although_the_process_dies_before_it,
         operators_are_told_again_when_the_process_dies_after_it,
+        a_late_410_leaves_a_subscription_alone_that_was_changed_meanwhile,
     ]
 }
 
@@ -198,5 +202,56 @@ async fn told_by_the_next(kind: Kind, point: &str, heard: Heard) -> anyhow::Resu
     one_of(&told[..1], subscription, "gone")?;
     let requests = gone.received().len();
     ensure!(requests == 1, "{requests} requests");
+    home.end().await
+}
+
+async fn a_late_410_leaves_a_subscription_alone_that_was_changed_meanwhile(
+    kind: Kind,
+) -> anyhow::Result<()> {
+    // Long enough for what is changed while receivers hold their answers.
+    let settings = [("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "20")];
+    let home = Home::start_with(kind, &settings).await?;
+    let tenant = home.tenant().await?;
+    let (asked, may_answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let gone = RawReceiver::that({
+        let (asked, may_answer) = (Arc::clone(&asked), Arc::clone(&may_answer));
+        move |mut connection| {
+            let (asked, may_answer) = (Arc::clone(&asked), Arc::clone(&may_answer));
+            async move {
+                read_request(&mut connection).await?;
+                asked.add_permits(1);
+                may_answer.acquire().await?.forget();
+                let answer = b"HTTP/1.1 410 Gone\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                Ok(connection.write_all(answer).await?)
+            }
+        }
+    })
+    .await?;
+    let body = json!({"name": "late", "url": gone.url(), "events": ["workflow.failed"]});
+    let moved = tenant.client.subscribe(&body).await?;
+    let switched = tenant.client.subscribe(&body).await?;
+    let unchanged = tenant.client.subscribe(&body).await?;
+    tenant.publish_one("workflow.failed").await?;
+    asked.acquire_many(3).await?.forget();
+    let well = Receiver::healthy()?;
+    for (subscription, change) in [
+        (moved, json!({"url": well.url("/")})),
+        (switched, json!({"is_active": false})),
+        (switched, json!({"is_active": true})),
+    ] {
+        let path = format!("/webhooks/{subscription}");
+        tenant.client.patch(&path, &change).await?.expect(200)?;
+    }
+    may_answer.add_permits(3);
+    for subscription in [moved, switched, unchanged] {
+        let log = tenant.client.wait_for_log(subscription, 1).await?;
+        ensure!(log[0]["response_status"] == 410, "{}", log[0]);
+        ensure!(log[0]["next_attempt_at"].is_null(), "{}", log[0]);
+        let path = format!("/webhooks/{subscription}");
+        let shown = tenant.client.get(&path).await?.expect(200)?.json;
+        ensure!(shown["is_active"] == (subscription != unchanged), "{shown}");
+    }
+    tenant.publish_one("workflow.failed").await?;
+    well.wait_for(1).await?;
     home.end().await
 }

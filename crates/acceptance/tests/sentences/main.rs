@@ -13,6 +13,7 @@ mod api_logs;
 mod api_subscriptions;
 mod api_test_calls;
 mod api_wire;
+mod connecting;
 mod crashes;
 mod delivering;
 mod embedded_queue;
@@ -51,6 +52,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_subscriptions::shared(),
             api_test_calls::shared(),
             api_wire::shared(),
+            connecting::shared(),
             delivering::shared(),
             hostile::shared(),
             publishing::shared(),
@@ -65,6 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_document_holds::alone(),
             api_limits::alone(),
             api_wire::alone(),
+            connecting::alone(),
             crashes::alone(),
             failing::alone(),
             fairness::alone(),

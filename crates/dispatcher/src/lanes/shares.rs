@@ -202,9 +202,15 @@ impl Shares {
             4 * self.slow_share(lane)
         } else if lane.is_quick() {
             self.room
-        } else {
-            // Nobody knows yet, or it takes its time: some place is left for others.
+        } else if !self.is_only(lane) {
+            // Its receiver is unknown or takes its time: some place is left for others.
             self.room.div_ceil(2)
+        } else if lane.last_took.is_none() {
+            // Within a second it is known. Until then nothing is put off for others that may come.
+            self.room
+        } else {
+            // With all of the room taken, messages for others could not come out of the queue.
+            self.room - self.room / 8
         }
     }
 

@@ -220,7 +220,7 @@ fn a_lane_that_becomes_slow_hands_back_what_is_too_much_for_longer_and_longer() 
 }
 
 #[test]
-fn a_quick_lane_may_fill_the_room_and_one_that_takes_its_time_half_of_it() {
+fn a_quick_lane_may_fill_the_room_and_one_that_takes_its_time_leaves_an_eighth_of_it() {
     let mut clocked = Clocked::new(4, 40);
     let first = |clocked: &mut Clocked, millis| {
         clocked.push(HEALTHY, 0..3);
@@ -233,8 +233,45 @@ fn a_quick_lane_may_fill_the_room_and_one_that_takes_its_time_half_of_it() {
     assert!(clocked.lanes.take_excess().is_empty());
     let started = clocked.start_all();
     clocked.finish(started, 900);
-    assert_eq!(clocked.lanes.room(), 20);
+    assert_eq!(clocked.lanes.room(), 5);
     assert!(!clocked.lanes.take_excess().is_empty());
+}
+
+#[test]
+fn beside_others_a_lane_that_takes_its_time_has_half_of_the_room() {
+    let mut clocked = Clocked::new(4, 40);
+    clocked.push(HANGING, 0..35);
+    assert!(clocked.lanes.take_excess().is_empty());
+    clocked.push(HEALTHY, 0..1);
+    let started = clocked.start_all();
+    clocked.finish(started, 900);
+    clocked.push(HEALTHY, 1..2);
+    clocked.push(HANGING, 35..36);
+    assert!(!clocked.lanes.take_excess().is_empty());
+    let waiting = clocked.lanes.lanes[&HANGING].waiting.len();
+    assert_eq!(waiting, 20);
+}
+
+#[test]
+fn nothing_is_put_off_of_a_backlog_that_meets_a_cold_dispatcher_alone() {
+    // The slots and the room of the default settings.
+    let mut clocked = Clocked::new(256, 768);
+    for (backlog, takes) in [(400, 10), (768, 10), (400, 300)] {
+        let mut left = backlog;
+        clocked.push(HEALTHY, 0..backlog);
+        while left > 0 {
+            let started = clocked.start_all();
+            assert!(!started.is_empty());
+            left -= u32::try_from(started.len()).unwrap();
+            clocked.pass(takes);
+            clocked.finish(started, takes);
+        }
+        assert!(
+            clocked.lanes.take_excess().is_empty(),
+            "{backlog}, {takes} ms"
+        );
+        assert!(clocked.lanes.lanes.is_empty(), "it is as cold as before");
+    }
 }
 
 #[test]

@@ -193,6 +193,7 @@ async fn attempt(
         event: found.event,
         event_type: found.event_type,
         url: found.url,
+        activation: found.activation,
         outcome,
         started,
         took,

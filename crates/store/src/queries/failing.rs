@@ -16,7 +16,7 @@ use hookline_core::subscription::DisabledReason;
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
-use super::subscriptions::{Disabling, disable, next_version};
+use super::subscriptions::{Called, Disabling, disable, is_unchanged, next_version};
 use crate::error::StoreError;
 use crate::records::AttemptStatus;
 use crate::schema::{attempt_counts, attempts, failing, subscriptions};
@@ -27,9 +27,13 @@ const STEP: i64 = 100;
 /// Notes since when these subscriptions, which had a delivery exhausted just now, are failing.
 pub(crate) fn note(
     conn: &mut Conn,
-    exhausted: &BTreeMap<SubscriptionId, &OrganizationId>,
+    exhausted: &BTreeMap<Called<'_>, &OrganizationId>,
 ) -> Result<(), StoreError> {
-    for (subscription, owner) in exhausted {
+    for (called, owner) in exhausted {
+        let subscription = called.subscription;
+        if !is_unchanged(conn, *called)? {
+            continue;
+        }
         let Some(good) = last_good(conn, owner.as_str(), subscription.0)? else {
             continue;
         };
@@ -41,7 +45,7 @@ pub(crate) fn note(
         if noted.is_some_and(|since| good <= since) {
             continue;
         }
-        let Some(since) = first_failure(conn, *subscription, good)? else {
+        let Some(since) = first_failure(conn, *called, good)? else {
             continue;
         };
         diesel::insert_into(failing::table)
@@ -77,14 +81,16 @@ fn last_good(conn: &mut Conn, owner: &str, subscription: i64) -> Result<Option<i
 }
 
 /// From `good` on there are only failures, so the index leads to the first one at once. A test
-/// that fails does not count; one that succeeds shows that the receiver works.
+/// that fails does not count; one that succeeds shows that the receiver works. A failure of the
+/// URL before does not count either: the clocks of two processes may disagree on what came first.
 fn first_failure(
     conn: &mut Conn,
-    subscription: SubscriptionId,
+    called: Called<'_>,
     good: i64,
 ) -> Result<Option<i64>, StoreError> {
     Ok(attempts::table
-        .filter(attempts::subscription_id.eq(subscription.0))
+        .filter(attempts::subscription_id.eq(called.subscription.0))
+        .filter(attempts::url.eq(called.url))
         .filter(attempts::created_at.ge(good))
         .filter(attempts::status.eq(AttemptStatus::Failed.as_str()))
         .filter(attempts::trigger.ne("test"))

@@ -156,6 +156,7 @@ impl TryFrom<OwedRow> for Owed {
             organization: organization(&row.organization_id)?,
             subscription: SubscriptionId(row.subscription_id),
             standing: standings.into(),
+            activation: row.activation,
             url: TargetUrl::from_store(row.url),
             sealed: SealedCredentials {
                 subscription: row.subscription_id,

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::*;
 use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt, Trigger};
-use hookline_core::ids::{AttemptId, DeliveryId, OrganizationId, SubscriptionId};
+use hookline_core::ids::{AttemptId, DeliveryId, OrganizationId};
 use hookline_core::subscription::DisabledReason;
 use hookline_core::timestamp::Timestamp;
 
 use super::super::{Conn, bulk};
 use super::failing;
 use super::progress::signed;
-use super::subscriptions::{Disabling, disable, next_version};
+use super::subscriptions::{Called, Disabling, disable, is_unchanged, next_version};
 use crate::columns::Key;
 use crate::error::StoreError;
 use crate::records::{AttemptRecord, AttemptStatus, Follow};
@@ -48,35 +48,44 @@ pub(crate) fn record(
 }
 
 /// What follows for the subscriptions of deliveries that have ended here: once for each, however
-/// many there are, and in one order, like everything that takes locks.
+/// many there are, and in one order, like everything that takes locks. A subscription that has
+/// another URL or another activation by now is left as it is.
 fn judge<'a>(
     conn: &mut Conn,
     fresh: impl Iterator<Item = &'a AttemptRecord>,
 ) -> Result<(), StoreError> {
-    let mut gone: BTreeMap<SubscriptionId, Timestamp> = BTreeMap::new();
-    let mut exhausted: BTreeMap<SubscriptionId, &OrganizationId> = BTreeMap::new();
+    let mut gone: BTreeMap<Called<'_>, Timestamp> = BTreeMap::new();
+    let mut exhausted: BTreeMap<Called<'_>, &OrganizationId> = BTreeMap::new();
     for record in fresh {
+        let called = Called {
+            subscription: record.subscription,
+            url: record.url.as_str(),
+            activation: record.activation,
+        };
         match (record.follow, record.origin) {
             (Follow::Exhausted(GaveUp::Gone), _) => {
                 let at = record.started.after(record.took);
-                gone.entry(record.subscription).or_insert(at);
+                gone.entry(called).or_insert(at);
             }
             (Follow::Exhausted(_), Origin::Event) => {
-                exhausted.insert(record.subscription, &record.organization);
+                exhausted.insert(called, &record.organization);
             }
             (Follow::Exhausted(_), Origin::Test)
             | (Follow::Delivered | Follow::Again { .. }, _) => {}
         }
     }
     if !gone.is_empty() {
+        // Before it is looked whether they were changed: no change is under way from here on.
         let version = next_version(conn)?;
-        for (subscription, at) in gone {
-            let disabling = Disabling {
-                subscription,
-                reason: DisabledReason::Gone,
-                at,
-            };
-            disable(conn, disabling, version)?;
+        for (called, at) in gone {
+            if is_unchanged(conn, called)? {
+                let disabling = Disabling {
+                    subscription: called.subscription,
+                    reason: DisabledReason::Gone,
+                    at,
+                };
+                disable(conn, disabling, version)?;
+            }
         }
     }
     failing::note(conn, &exhausted)

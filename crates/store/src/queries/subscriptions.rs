@@ -1,6 +1,7 @@
 //! Subscriptions. Every change takes the next version while it holds the version row, so changes
 //! become visible in the order of their versions.
 
+use diesel::dsl::exists;
 use diesel::prelude::*;
 use hookline_core::fanout::{Ear, Listener, SubscriptionChange};
 use hookline_core::headers::CustomHeaders;
@@ -18,7 +19,7 @@ use crate::credentials::{header_names_text, headers_bytes};
 use crate::error::StoreError;
 use crate::records::{Created, Listing, Rotated, Rotation, Window};
 use crate::rows::{SubscriptionRow, event_types_text, organization, read_event_types};
-use crate::schema::{subscription_version, subscriptions};
+use crate::schema::{failing, subscription_version, subscriptions};
 use crate::sealed::{Keyring, Place};
 
 /// By whom something is changed, and when.
@@ -130,6 +131,7 @@ pub(crate) fn change(
         let moved = patch.url.as_ref().is_some_and(|url| *url != before.url);
         if switched_on || moved {
             failures_from = now.unix_micros();
+            diesel::delete(failing::table.find(id.0)).execute(conn)?;
         }
         let (is_active, reason) = status_columns(status);
         let sealing = Sealing {
@@ -312,6 +314,23 @@ pub(crate) fn delete(
             .execute(conn)?;
         Ok(deleted == 1)
     })
+}
+
+/// A subscription as an attempt found it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Called<'a> {
+    pub(crate) subscription: SubscriptionId,
+    pub(crate) url: &'a str,
+    pub(crate) activation: i64,
+}
+
+/// Whether a subscription still has the URL and the activation that an attempt was made with.
+pub(crate) fn is_unchanged(conn: &mut Conn, called: Called<'_>) -> Result<bool, StoreError> {
+    let same = subscriptions::table
+        .filter(subscriptions::id.eq(called.subscription.0))
+        .filter(subscriptions::url.eq(called.url))
+        .filter(subscriptions::activation.eq(called.activation));
+    Ok(diesel::select(exists(same)).get_result(conn)?)
 }
 
 /// That the system switches a subscription off.

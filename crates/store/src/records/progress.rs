@@ -39,6 +39,8 @@ pub struct Owed {
     pub subscription: SubscriptionId,
     /// Whether its subscription still gets it.
     pub standing: Standing,
+    /// Its subscription's activation, as it is now.
+    pub activation: i64,
     /// Where it goes, as the subscription is now.
     pub url: TargetUrl,
     /// What signs it and goes with it: [`Store::open`](crate::Store::open) knows.
@@ -136,6 +138,9 @@ pub struct AttemptRecord {
     pub event_type: EventType,
     /// Where it went.
     pub url: TargetUrl,
+    /// The subscription's activation when it was made. What it says of the receiver holds for this
+    /// activation and this URL alone.
+    pub activation: i64,
     /// What came of it.
     pub outcome: Outcome,
     /// When it began.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use hookline_core::delivery::{GaveUp, Origin, OwedAttempt};
+use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt};
 use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::{DisabledReason, Status, SubscriptionPatch};
 use hookline_core::target::TargetUrl;
@@ -20,6 +20,10 @@ on_both![
     dispatchers_that_look_at_once_switch_off_once,
     a_batch_of_many_that_are_gone_tells_of_each_subscription_once,
     what_was_told_is_told_no_more,
+    a_410_of_the_url_before_does_not_switch_the_new_one_off,
+    a_410_of_an_earlier_activation_does_not_switch_a_later_one_off,
+    failures_of_the_url_before_or_of_an_earlier_activation_start_no_clock,
+    what_was_noted_of_the_url_before_is_forgotten_whatever_the_clocks_say,
 ];
 
 const HOUR: i64 = 3_600_000_000;
@@ -42,9 +46,21 @@ impl One {
         Self { fixture, id }
     }
 
-    fn record(&self, owed: OwedAttempt, name: &str, follow: Follow, hour: i64) -> AttemptRecord {
+    /// An attempt with the subscription as it is now.
+    async fn made(
+        &self,
+        owed: OwedAttempt,
+        name: &str,
+        follow: Follow,
+        hour: i64,
+    ) -> AttemptRecord {
+        let id = owed.delivery;
+        let found = self.fixture.store.owed(vec![id]).await;
+        let now = found.unwrap().remove(&id).unwrap();
         AttemptRecord {
             started: hours(hour),
+            url: now.url,
+            activation: now.activation,
             ..attempted(owed, self.id, &event("a", name), follow)
         }
     }
@@ -53,7 +69,7 @@ impl One {
     async fn attempt(&self, follow: Follow, hour: i64) {
         let name = format!("{follow:?} {hour}");
         let owed = self.fixture.owed("a", &name).await;
-        let record = self.record(owed, &name, follow, hour);
+        let record = self.made(owed, &name, follow, hour).await;
         assert_eq!(self.fixture.record(vec![record]).await.len(), 1);
     }
 
@@ -66,7 +82,7 @@ impl One {
             .unwrap();
         let record = AttemptRecord {
             origin: Origin::Test,
-            ..self.record(owed.unwrap(), &name, follow, hour)
+            ..self.made(owed.unwrap(), &name, follow, hour).await
         };
         assert_eq!(self.fixture.record(vec![record]).await.len(), 1);
     }
@@ -87,13 +103,28 @@ impl One {
     }
 
     async fn switch_on(&self, hour: i64) {
+        self.switch(Status::Active, hour).await;
+    }
+
+    async fn switch(&self, status: Status, hour: i64) {
         let patch = SubscriptionPatch {
-            status: Some(Status::Active),
+            status: Some(status),
+            ..Default::default()
+        };
+        self.change(patch, hour).await;
+    }
+
+    async fn move_to(&self, url: &str, hour: i64) {
+        let patch = SubscriptionPatch {
+            url: Some(TargetUrl::from_store(url)),
             ..Default::default()
         };
         self.change(patch, hour).await;
     }
 }
+
+const GONE: Follow = Follow::Exhausted(GaveUp::Gone);
+const OTHER: &str = "https://other.example.com";
 
 const FAILING: Status = Status::Inactive(Some(DisabledReason::Failing));
 
@@ -165,11 +196,7 @@ async fn switching_on_and_another_url_each_start_the_clock_anew(fixture: Fixture
     one.switch_on(80).await;
     assert_eq!(one.look(300).await, Status::Active);
     one.attempt(EXHAUSTED, 300).await;
-    let patch = SubscriptionPatch {
-        url: Some(TargetUrl::from_store("https://other.example.com")),
-        ..Default::default()
-    };
-    one.change(patch, 371).await;
+    one.move_to(OTHER, 371).await;
     assert_eq!(one.look(380).await, Status::Active);
     one.attempt(EXHAUSTED, 381).await;
     // Saying again that it is on is no change, and neither is another name.
@@ -243,4 +270,80 @@ async fn what_was_told_is_told_no_more(fixture: Fixture) {
     store.told(vec![told[0].id]).await.unwrap();
     assert!(store.untold().await.unwrap().is_empty());
     assert!(told[0].at >= now());
+}
+
+async fn a_410_of_the_url_before_does_not_switch_the_new_one_off(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    let owed = one.fixture.owed("a", "under way").await;
+    let late = one.made(owed, "under way", GONE, 1).await;
+    one.move_to(OTHER, 2).await;
+    // In one batch with what the new URL says.
+    let owed = one.fixture.owed("a", "new").await;
+    let good = one.made(owed, "new", Follow::Delivered, 3).await;
+    assert_eq!(one.fixture.record(vec![late.clone(), good]).await.len(), 2);
+    assert_eq!(one.look(4).await, Status::Active);
+    let ended = one.fixture.store.owed(vec![late.owed.delivery]).await;
+    let state = ended.unwrap()[&late.owed.delivery].state;
+    assert!(
+        matches!(
+            state,
+            DeliveryState::Exhausted {
+                why: GaveUp::Gone,
+                ..
+            }
+        ),
+        "{state:?}"
+    );
+    assert!(one.fixture.store.untold().await.unwrap().is_empty());
+    one.attempt(GONE, 5).await;
+    assert_eq!(
+        one.look(5).await,
+        Status::Inactive(Some(DisabledReason::Gone))
+    );
+}
+
+async fn a_410_of_an_earlier_activation_does_not_switch_a_later_one_off(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    let owed = one.fixture.owed("a", "under way").await;
+    let late = one.made(owed, "under way", GONE, 1).await;
+    one.switch(Status::Inactive(None), 2).await;
+    one.switch_on(3).await;
+    assert_eq!(one.fixture.record(vec![late]).await.len(), 1);
+    assert_eq!(one.look(4).await, Status::Active);
+    assert!(one.fixture.store.untold().await.unwrap().is_empty());
+}
+
+async fn failures_of_the_url_before_or_of_an_earlier_activation_start_no_clock(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    let mut late = Vec::new();
+    for name in ["first", "second", "third"] {
+        let owed = one.fixture.owed("a", name).await;
+        // The clock of the dispatcher is ahead.
+        late.push(one.made(owed, name, EXHAUSTED, 9).await);
+    }
+    one.move_to(OTHER, 1).await;
+    one.fixture.record(vec![late.remove(0)]).await;
+    assert_eq!(one.look(200).await, Status::Active);
+    // Back at the URL that failed, in another activation.
+    one.switch(Status::Inactive(None), 201).await;
+    one.move_to("https://example.com", 202).await;
+    one.switch_on(203).await;
+    late[0].started = hours(210);
+    one.fixture.record(vec![late.remove(0)]).await;
+    assert_eq!(one.look(400).await, Status::Active);
+    // An exhausted delivery of the new URL counts from its own first failure.
+    one.move_to(OTHER, 401).await;
+    late[0].started = hours(410);
+    one.fixture.record(vec![late.remove(0)]).await;
+    one.attempt(EXHAUSTED, 450).await;
+    assert_eq!(one.look(521).await, Status::Active);
+    assert_eq!(one.look(522).await, FAILING);
+}
+
+async fn what_was_noted_of_the_url_before_is_forgotten_whatever_the_clocks_say(fixture: Fixture) {
+    let one = One::of(fixture).await;
+    // Noted by a dispatcher whose clock is ahead of the API's.
+    one.attempt(EXHAUSTED, 10).await;
+    one.move_to(OTHER, 1).await;
+    assert_eq!(one.look(200).await, Status::Active);
 }

@@ -247,6 +247,7 @@ pub(crate) fn attempted(
         event: EventKey::of(&event.event.organization, &event.event.id),
         event_type: event.event.event_type,
         url: TargetUrl::from_store("https://example.com"),
+        activation: 0,
         outcome: Outcome::Answered(Answer {
             status,
             body: "ok".to_owned(),

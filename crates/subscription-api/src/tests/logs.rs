@@ -28,6 +28,7 @@ impl World {
             event: owed.event,
             event_type: owed.event_type,
             url: owed.url,
+            activation: owed.activation,
             outcome: Outcome::Answered(Received {
                 status,
                 body: "thanks".to_owned(),
