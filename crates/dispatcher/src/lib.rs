@@ -17,6 +17,7 @@ mod caller;
 pub mod dead_letters;
 mod decision;
 mod gauges;
+mod held;
 pub mod lanes;
 pub mod maintenance;
 mod names;

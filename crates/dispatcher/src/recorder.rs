@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
 use crate::busy::Engaged;
+use crate::held::Held;
 use crate::operations::Operations;
 
 /// How many messages one commit serves.
@@ -79,11 +80,13 @@ pub(crate) fn start(
     let (finished, mut waiting) = mpsc::channel(2 * BATCH);
     let entrance = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
+    let held = Held::up_to((dispatcher.policy.slots + dispatcher.policy.may_wait) / 2);
     let recording = Recording {
         dispatcher,
         operations,
         late,
         handing_on: TaskTracker::new(),
+        held,
         attempts: meter.u64_counter("hookline.attempts").build(),
         durations: meter
             .f64_histogram("hookline.attempt.duration")
@@ -113,6 +116,7 @@ struct Recording {
     late: CancellationToken,
     /// What is recorded and not acked; bounded by the prefetch, for the broker counts it.
     handing_on: TaskTracker,
+    held: Held,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
     parked: Counter<u64>,
@@ -309,18 +313,25 @@ impl Recording {
             return;
         }
         let (dispatcher, late) = (self.dispatcher.clone(), self.late.clone());
+        let held = self.held.hold(messages.len());
         self.handing_on.spawn(async move {
             if !next.is_empty() {
                 let publisher = &dispatcher.publisher;
                 let published = keep_on(
                     &late,
                     "hand attempts on",
-                    |_| true,
+                    |_| !(publisher.is_blocked() && held.are_too_many()),
                     || publisher.publish_attempts(&next),
                 )
                 .await;
-                if !matches!(published, Ended::Done(())) {
-                    return dispatcher.attempts.release(messages).await;
+                match published {
+                    Ended::Done(()) => {}
+                    Ended::Failed(why) => tracing::debug!(
+                        attempts = next.len(),
+                        error = %why,
+                        "left attempts to the reconciler"
+                    ),
+                    Ended::Stopped => return dispatcher.attempts.release(messages).await,
                 }
             }
             fault::point("dispatcher::published");
