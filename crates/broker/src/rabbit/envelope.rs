@@ -77,6 +77,9 @@ impl<'a> Envelope<'a> {
     /// connection, or gave it back. All of these are meant, because a process that hands back what it
     /// cannot handle loops as much as one that dies of it. The two counts of the broker overlap: the
     /// larger one has all returns in every version. What it counted as an earlier message is added.
+    ///
+    /// A broker before 4.3 leaves a publisher's own `x-acquired-count` as it is: it then counts against
+    /// that one message, once the message has come back.
     pub(super) fn returns(self) -> u32 {
         let of_broker = match self.redelivered {
             // On a first delivery the broker writes neither, so a publisher did.

@@ -17,7 +17,6 @@ fn forged() -> BasicProperties {
         "x-hookline-turn",
         "x-hookline-delivery-count",
         "x-delivery-count",
-        "x-acquired-count",
     ] {
         headers.insert(name.into(), AMQPValue::LongLongInt(4_000_000_000_000_000));
     }
