@@ -110,6 +110,31 @@ impl Peers {
         add_vhost(&self.name).await
     }
 
+    /// Tells the broker's connections of this home, in the broker's own words, that memory is short or no
+    /// longer. An alarm of the whole broker would stop the other homes, too. A connection that is made
+    /// later is not told.
+    ///
+    /// # Errors
+    /// When it cannot be done.
+    pub async fn alarm(&self, memory_is_short: bool) -> anyhow::Result<()> {
+        rabbitmqctl(&format!(
+            "[Pid ! {{conserve_resources, memory, {memory_is_short}}} || [{{pid, Pid}}, {{vhost, V}}] <- \
+             rabbit_networking:connection_info_all([pid, vhost]), V =:= <<\"{}\">>].",
+            self.name
+        ))
+        .await
+    }
+
+    /// The broker's URL with a host that is dead before the proxy, and after it the broker itself.
+    ///
+    /// # Errors
+    /// When there is no such URL.
+    pub fn broker_of_three_hosts(&self, dead_port: u16) -> anyhow::Result<String> {
+        let own = address(&self.amqp)?;
+        let hosts = format!("127.0.0.1:{dead_port},{},{own}", self.rabbitmq.address());
+        Ok(self.amqp.replacen(&own.to_string(), &hosts, 1))
+    }
+
     /// Runs SQL in the home's database and returns what it printed, unaligned.
     ///
     /// # Errors

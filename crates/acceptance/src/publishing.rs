@@ -38,6 +38,21 @@ impl Publisher {
         body: &[u8],
         properties: BasicProperties,
     ) -> anyhow::Result<()> {
+        let exchange = "workflow.events";
+        self.send(exchange, routing_key, body, properties).await
+    }
+
+    /// The same to any exchange; that without a name leads to the queue of the routing key.
+    ///
+    /// # Errors
+    /// When it is not confirmed.
+    pub async fn send(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> anyhow::Result<()> {
         let options = BasicPublishOptions {
             mandatory: true,
             ..Default::default()
@@ -45,7 +60,7 @@ impl Publisher {
         let confirm = self
             .channel
             .basic_publish(
-                "workflow.events".into(),
+                exchange.into(),
                 routing_key.into(),
                 options,
                 body,

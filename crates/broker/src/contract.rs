@@ -13,6 +13,15 @@ use hookline_core::operations::WebhookDisabled;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 
+/// Which side wrote a message. Formats and headers of our own are read from our own messages alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// A workflow service: one event in a format of the contract.
+    Publisher,
+    /// A process of Hookline.
+    Hookline,
+}
+
 /// A message on `hookline.events`: one event, or several that are durable together or not at all.
 #[derive(Debug, Clone)]
 pub struct PublishedEvents {
@@ -20,6 +29,9 @@ pub struct PublishedEvents {
     pub body: Bytes,
     /// Their format; none where the publisher named none.
     pub content_type: Option<String>,
+    /// The side that chose the bytes and the format. It stays the same however often the message is
+    /// put back, put off or buried.
+    pub writer: Writer,
     /// The publisher's trace.
     pub trace: Option<TraceParent>,
     /// When its turn is among its organization's events, where that was decided: nobody counts it
@@ -126,6 +138,12 @@ pub trait Publisher: Send + Sync {
 
     /// Whether work can be handed on at this moment.
     fn is_ready(&self) -> bool;
+
+    /// Whether messages are given out and acked, but none is taken, for as long as it may be. What
+    /// is owed by then is known to the store, and handed on once it is overdue.
+    fn is_blocked(&self) -> bool {
+        false
+    }
 }
 
 /// Gives out published events, and takes them back until their turn.

@@ -1,17 +1,20 @@
 //! RabbitMQ.
 //!
-//! One connection carries everything. It dies now and then; what then counts is that nobody holds
-//! on to the dead one. So a connection with what belongs to it is a `session`, everybody asks
-//! the `link` for the present one, and a task of ours replaces it. A publisher without a session
-//! says so at once, a source waits for the next.
+//! Two connections carry everything, one what is published and one what is consumed, because an
+//! alarm of the broker stops connections that publish. A connection dies now and then; what then counts
+//! is that nobody holds on to the dead one. So a connection with what belongs to it is a `session`,
+//! everybody asks the `link` for the present one, and a task of ours replaces it. A publisher without a
+//! session says so at once, a source waits for the next.
 //!
 //! Only `topology` knows which queues there are and how they hang together, only `delay` how a
 //! delay becomes a route through them.
 
 mod address;
+mod alarm;
 mod dead;
 mod delay;
 mod dial;
+mod envelope;
 mod intake;
 mod ledger;
 mod letter;
@@ -30,11 +33,13 @@ use std::time::Duration;
 
 use hookline_core::delivery::OwedAttempt;
 
-use crate::contract::{EventSource, Publisher, Source};
+use crate::contract::{EventSource, PublishedEvents, Publisher, Source};
 use crate::rabbit::address::Address;
+use crate::rabbit::letter::Letter;
 use crate::rabbit::link::Link;
 use crate::rabbit::outbox::Outbox;
 use crate::rabbit::publisher::RabbitPublisher;
+use crate::rabbit::session::Purpose;
 use crate::rabbit::source::QueueSource;
 
 pub use dead::{DeadLetter, DeadQueue, Inspection};
@@ -42,7 +47,8 @@ pub use dead::{DeadLetter, DeadQueue, Inspection};
 /// Which broker, and how patient we are with it.
 #[derive(Clone)]
 pub struct RabbitSettings {
-    /// `amqp://` or `amqps://`, with user, password and vhost. Its only parameters are `heartbeat`
+    /// `amqp://` or `amqps://`, with user, password and vhost, and the hosts of a cluster with a comma
+    /// between, which are tried in turn. Its only parameters are `heartbeat`
     /// (seconds), `connection_timeout` (milliseconds) and, with `amqps`, `cacertfile`: a file of
     /// certificates (PEM) that vouch for the broker (<https://www.rabbitmq.com/docs/uri-query-parameters>).
     pub url: String,
@@ -70,60 +76,109 @@ pub enum RabbitError {
     /// Nobody to vouch for the broker can be read.
     #[error("the broker URL's cacertfile cannot be read")]
     Roots(#[source] std::io::Error),
-    /// Nobody answered as a broker does.
-    #[error("the broker did not answer within {0:?}")]
-    NoAnswer(Duration),
-    /// The broker could not be reached, or did not let us in.
-    #[error("cannot connect to the broker")]
-    Connect(#[source] lapin::Error),
-    /// The broker has exchanges or queues of our names that differ from ours.
-    #[error("cannot declare the exchanges and queues")]
-    Topology(#[source] lapin::Error),
+    /// No host let us in.
+    #[error("cannot connect to the broker: {0}")]
+    Unreachable(HostFailures),
 }
 
-/// A connection to RabbitMQ that mends itself.
+/// How each host failed, in the order in which they were tried.
+#[derive(Debug)]
+pub struct HostFailures(Vec<HostFailure>);
+
+#[derive(Debug)]
+struct HostFailure {
+    host: String,
+    why: HostFault,
+}
+
+impl fmt::Display for HostFailures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, HostFailure { host, why }) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{host}: {why}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with one host.
+#[derive(Debug, thiserror::Error)]
+enum HostFault {
+    /// Nothing there answered as a broker does.
+    #[error("no answer within {0:?}")]
+    NoAnswer(Duration),
+    /// It could not be reached, or did not let us in.
+    #[error("{0}")]
+    Connect(lapin::Error),
+    /// It has exchanges or queues of our names that differ from ours.
+    #[error("cannot declare the exchanges and queues: {0}")]
+    Topology(lapin::Error),
+}
+
+/// Checks a broker URL without dialling.
+///
+/// # Errors
+/// [`RabbitError`] that trying again does not mend.
+pub fn check(url: &str) -> Result<(), RabbitError> {
+    Address::parse(url, String::new()).map(drop)
+}
+
+/// Connections to RabbitMQ that mend themselves.
 #[derive(Debug, Clone)]
 pub struct Rabbit {
-    link: Link,
+    consuming: Link,
     outbox: Outbox,
 }
 
 impl Rabbit {
-    /// Connects once and declares the topology; from then on a lost connection is replaced until
+    /// Connects and declares the topology; from then on a lost connection is replaced until
     /// [`Rabbit::close`], or until this and all that came from it is dropped.
     ///
     /// # Errors
     /// [`RabbitError`]; whether and when to try again is the caller's decision.
     pub async fn connect(settings: RabbitSettings) -> Result<Self, RabbitError> {
         let address = Address::parse(&settings.url, settings.name)?;
-        let link = Link::establish(address).await?;
-        let outbox = Outbox::new(link.clone(), settings.confirm_timeout);
-        Ok(Self { link, outbox })
+        let publishing = Link::establish(address.clone(), Purpose::Publish).await?;
+        let consuming = Link::establish(address, Purpose::Consume).await?;
+        let outbox = Outbox::new(publishing, settings.confirm_timeout);
+        Ok(Self { consuming, outbox })
     }
 
     /// Hands work on.
     pub fn publisher(&self) -> Arc<dyn Publisher> {
-        Arc::new(RabbitPublisher::new(self.outbox.clone()))
+        let (outbox, consuming) = (self.outbox.clone(), self.consuming.clone());
+        Arc::new(RabbitPublisher::new(outbox, consuming))
     }
 
     /// What workflow services publish, at most `prefetch` messages at a time in our hands.
     pub fn events(&self, prefetch: u16) -> Arc<dyn EventSource> {
-        Arc::new(QueueSource::new(self.outbox.clone(), prefetch))
+        Arc::new(self.source::<PublishedEvents>(prefetch))
     }
 
     /// The attempts that are owed now, at most `prefetch` at a time in our hands.
     pub fn deliveries(&self, prefetch: u16) -> Arc<dyn Source<OwedAttempt>> {
-        Arc::new(QueueSource::new(self.outbox.clone(), prefetch))
+        Arc::new(self.source::<OwedAttempt>(prefetch))
     }
 
-    /// Whether the broker takes and gives messages at this moment.
+    fn source<L: Letter>(&self, prefetch: u16) -> QueueSource<L> {
+        QueueSource::new(self.outbox.clone(), self.consuming.clone(), prefetch)
+    }
+
+    /// Whether both connections are there. The broker may block publishing all the same:
+    /// [`Rabbit::blocked`].
     pub fn is_ready(&self) -> bool {
-        self.link.is_ready()
+        self.consuming.is_ready() && self.outbox.publishing().is_connected()
     }
 
-    /// Closes the connection after what was acked has been said. Messages in anybody's hands go
+    /// Why the broker, short of memory or disk, takes no messages; none while it does.
+    pub fn blocked(&self) -> Option<String> {
+        self.outbox.publishing().blocked()
+    }
+
+    /// Closes the connections after what was acked has been said. Messages in anybody's hands go
     /// back to their queues; sources wait for ever from now on.
     pub async fn close(&self) {
-        self.link.close().await;
+        self.outbox.publishing().close().await;
+        self.consuming.close().await;
     }
 }

@@ -1,7 +1,11 @@
 //! What passes through the broker: the schemas of `proto-schemas/` and how they become our types.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use bytes::Bytes;
 use prost::Message;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -34,6 +38,53 @@ pub const JSON_BATCH: &str = "application/vnd.hookline.events+json";
 /// The `content-type` of events that wait together for their turn, each with its publisher's trace.
 /// Only intake publishes it, to itself.
 pub const JSON_BUNDLE: &str = "application/vnd.hookline.bundle+json";
+
+/// The most events of one message or request.
+pub const MAX_EVENTS: usize = 1_000;
+
+/// The largest message that holds several events: the 8 MiB of an API request, and for each event the
+/// id that the API gives where there is none.
+pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024 + MAX_EVENTS * 64;
+
+/// The first elements of a JSON array. The rest is checked to be JSON and dropped, so that an array of
+/// many small elements takes no memory for them.
+#[derive(Debug)]
+pub struct AtMost<const MAX: usize, T> {
+    /// The first `MAX`.
+    pub items: Vec<T>,
+    /// Whether there were more.
+    pub more: bool,
+}
+
+impl<'de, const MAX: usize, T: Deserialize<'de>> Deserialize<'de> for AtMost<MAX, T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Elements<const MAX: usize, T>(PhantomData<fn() -> T>);
+
+        impl<'de, const MAX: usize, T: Deserialize<'de>> Visitor<'de> for Elements<MAX, T> {
+            type Value = AtMost<MAX, T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON array")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
+                let mut items = Vec::new();
+                while items.len() < MAX {
+                    match array.next_element()? {
+                        Some(item) => items.push(item),
+                        None => return Ok(AtMost { items, more: false }),
+                    }
+                }
+                let mut more = false;
+                while array.next_element::<IgnoredAny>()?.is_some() {
+                    more = true;
+                }
+                Ok(AtMost { items, more })
+            }
+        }
+        deserializer.deserialize_seq(Elements(PhantomData))
+    }
+}
 
 impl Event {
     /// Reads the Protobuf form (`hookline.v1.WorkflowEvent`).
@@ -159,6 +210,25 @@ mod tests {
             Event::from_protobuf(list.encode_to_vec().into()).unwrap_err(),
             @"data: must be a JSON object"
         );
+    }
+
+    #[test]
+    fn of_a_long_array_only_so_many_elements_are_kept() {
+        fn read(text: &str) -> serde_json::Result<AtMost<3, &RawValue>> {
+            serde_json::from_str(text)
+        }
+        for (text, count, more) in [
+            ("[]", 0, false),
+            ("[1,[2],{}]", 3, false),
+            ("[1,2,3,4]", 3, true),
+            ("[[],[],[],[[[]]],5]", 3, true),
+        ] {
+            let read = read(text).unwrap();
+            assert_eq!((read.items.len(), read.more), (count, more), "{text}");
+        }
+        for bad in ["{}", "[1,2,3,4", "[1,2,3,]", "[1,2,3,nope]", ""] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
     }
 
     proptest! {

@@ -18,6 +18,7 @@ mod client;
 pub mod dead_letters;
 mod decision;
 mod gauges;
+mod held;
 pub mod lanes;
 mod loads;
 pub mod maintenance;

@@ -52,11 +52,13 @@ pub async fn keep_sweeping(
 async fn sweep(store: &Store, publisher: &dyn Publisher, grace: Duration) -> Result<usize, Failed> {
     let failed = |why: &dyn std::fmt::Display| Failed(why.to_string());
     let mut handed_on = 0;
-    while publisher
-        .attempts_waiting()
-        .await
-        .map_err(|why| failed(&why))?
-        < ENOUGH
+    // A sweep marks what it finds as handed on, so it first makes sure that this can be done.
+    while publisher.is_ready()
+        && publisher
+            .attempts_waiting()
+            .await
+            .map_err(|why| failed(&why))?
+            < ENOUGH
     {
         let now = Timestamp::from(SystemTime::now());
         let sweep = Sweep {

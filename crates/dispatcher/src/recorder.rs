@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
 use crate::busy::{Engaged, Hold};
+use crate::held::Held;
 use crate::operations::Operations;
 use crate::persist::{LastSuccess, Outcome, Persist, Writing};
 
@@ -82,6 +83,7 @@ pub(crate) fn start(
     let entrance = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
     let handing_on = TaskTracker::new();
+    let held = Held::up_to((dispatcher.policy.slots + dispatcher.policy.may_wait) / 2);
     let persist = || Persist {
         store: dispatcher.store.clone(),
         late: late.clone(),
@@ -97,6 +99,7 @@ pub(crate) fn start(
             operations,
             late,
             handing_on: handing_on.clone(),
+            held,
             attempts: meter.u64_counter("hookline.attempts").build(),
             durations: meter
                 .f64_histogram("hookline.attempt.duration")
@@ -132,6 +135,7 @@ struct Shared {
     /// What is recorded and not acked, and what is not recorded yet; bounded by the prefetch, for the
     /// broker counts it.
     handing_on: TaskTracker,
+    held: Held,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
     parked: Counter<u64>,
@@ -348,18 +352,25 @@ impl Shared {
         }
         let (messages, _holds) = apart(rows);
         let (dispatcher, late) = (self.dispatcher.clone(), self.late.clone());
+        let held = self.held.hold(messages.len());
         self.handing_on.spawn(async move {
             if !next.is_empty() {
                 let publisher = &dispatcher.publisher;
                 let published = keep_on(
                     &late,
                     "hand attempts on",
-                    |_| true,
+                    |_| !(publisher.is_blocked() && held.are_too_many()),
                     || publisher.publish_attempts(&next),
                 )
                 .await;
-                if !matches!(published, Ended::Done(())) {
-                    return dispatcher.attempts.release(messages).await;
+                match published {
+                    Ended::Done(()) => {}
+                    Ended::Failed(why) => tracing::debug!(
+                        attempts = next.len(),
+                        error = %why,
+                        "left attempts to the reconciler"
+                    ),
+                    Ended::Stopped => return dispatcher.attempts.release(messages).await,
                 }
             }
             fault::point("dispatcher::published");

@@ -77,7 +77,7 @@ impl Replayer {
             return Ok(Found::Nothing);
         };
         let waiting = self.publisher.attempts_waiting().await.map_err(failed)?;
-        if waiting >= ENOUGH {
+        if waiting >= ENOUGH || !self.publisher.is_ready() {
             // The turn is left to pass: ending it would say that all was handed on.
             return Ok(Found::Nothing);
         }

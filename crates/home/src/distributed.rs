@@ -49,6 +49,11 @@ pub async fn connect(
     let store = store_with(&context.settings, service, plans)?;
     let broker = &context.settings.broker;
     let url = broker.required_url()?.expose().to_owned();
+    // What is wrong with it does not pass by waiting either.
+    hookline_broker::rabbit::check(&url).map_err(|why| SettingsError::Unusable {
+        name: "broker.url",
+        why: format!("{:#}", anyhow::Error::from(why)),
+    })?;
     // A database that an operator has to change does not become suitable by waiting.
     let checked = context
         .wait_for("PostgreSQL", async || match store.check().await {
@@ -80,6 +85,16 @@ pub async fn connect(
     context
         .readiness
         .register("broker", move || for_broker.is_ready());
+    // Short of memory or disk, the broker is there and takes no messages.
+    let (for_readiness, for_gauge) = (rabbit.clone(), rabbit.clone());
+    context.readiness.register("broker_not_blocked", move || {
+        for_readiness.blocked().is_none()
+    });
+    context.metrics.show(
+        "hookline.broker.blocked",
+        "Whether the broker, short of memory or disk, takes no messages (1)",
+        move || for_gauge.blocked().is_some().into(),
+    );
     Ok((store, rabbit))
 }
 

@@ -10,14 +10,14 @@ use std::collections::HashMap;
 use std::io::Write as _;
 
 use bytes::Bytes;
-use hookline_broker::contract::{Coming, PublishedEvents};
+use hookline_broker::contract::{Coming, PublishedEvents, Writer};
 use hookline_core::ids::OrganizationId;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::{JSON, JSON_BUNDLE};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::InHand;
+use crate::{InHand, reading};
 
 /// Larger events wait alone, in bytes.
 const SMALL: usize = 16 * 1024;
@@ -99,6 +99,7 @@ fn together(some: &[&InHand]) -> Coming {
         message: PublishedEvents {
             body: body.into(),
             content_type: Some(JSON_BUNDLE.to_owned()),
+            writer: Writer::Hookline,
             trace: None,
             turn: turns.max(),
         },
@@ -106,22 +107,20 @@ fn together(some: &[&InHand]) -> Coming {
     }
 }
 
-/// The messages that a bundle stands for; none where it is no bundle. Their events are not read:
-/// that may be what went wrong.
+/// The messages that a bundle stands for; none where it is no bundle of ours. Their events are not
+/// read: that may be what went wrong.
 pub(crate) fn apart(message: &PublishedEvents, returns: u32) -> Option<Vec<Coming>> {
-    if message.content_type.as_deref() != Some(JSON_BUNDLE) {
-        return None;
-    }
-    let entries: Vec<Entry<'_>> = serde_json::from_slice(&message.body).ok()?;
     let single = |entry: Entry<'_>| Coming {
         message: PublishedEvents {
             body: Bytes::copy_from_slice(entry.event.get().as_bytes()),
             content_type: Some(JSON.to_owned()),
+            writer: message.writer,
             trace: entry.trace(),
             turn: message.turn,
         },
         returns,
     };
+    let entries = reading::entries(message)?;
     Some(entries.into_iter().map(single).collect())
 }
 
@@ -133,7 +132,6 @@ mod tests {
     use tracing::Span;
 
     use super::*;
-    use crate::reading;
 
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -144,6 +142,7 @@ mod tests {
         let message = PublishedEvents {
             body: body.into(),
             content_type: Some(JSON.to_owned()),
+            writer: Writer::Publisher,
             trace: TraceParent::parse(TRACE).map(|trace| trace.child(number as u64)),
             turn: Some(Timestamp::from_unix_micros(turn)),
         };
@@ -226,8 +225,15 @@ mod tests {
         assert!(apart(&early(1, "a", 7).message.message, 0).is_none());
         let broken = PublishedEvents {
             content_type: Some(JSON_BUNDLE.to_owned()),
+            writer: Writer::Hookline,
             ..early(1, "a", 7).message.message
         };
         assert!(apart(&broken, 0).is_none());
+        let forged = PublishedEvents {
+            body: r#"[{"event":0},{"event":0}]"#.into(),
+            writer: Writer::Publisher,
+            ..broken
+        };
+        assert!(apart(&forged, 0).is_none());
     }
 }

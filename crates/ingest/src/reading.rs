@@ -1,12 +1,17 @@
-//! What a message on `hookline.events` says, by its content type.
+//! What a message on `hookline.events` says, by its content type and by the side that wrote it.
+//!
+//! A publisher sends one event in a format of the contract. Arrays and bundles are read from Hookline
+//! alone. A message is measured before a byte of it is parsed, and of an array no more elements are
+//! kept than it may have: what a message takes is bounded by its length.
 
-use hookline_broker::contract::PublishedEvents;
-use hookline_core::event::{Event, InvalidEvent, MissingId};
+use hookline_broker::contract::{PublishedEvents, Writer};
+use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
-use hookline_core::wire;
+use hookline_core::wire::{self, AtMost, MAX_BATCH_BYTES, MAX_EVENTS};
 use hookline_runtime::fault;
 use hookline_store::{IncomingEvent, Passage};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::bundle::Entry;
@@ -14,12 +19,55 @@ use crate::bundle::Entry;
 /// Why a message holds no events.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreadable {
-    /// A format that we do not read.
+    /// A format that we do not read, or not from a publisher.
     #[error("content-type {0:?} is none of {JSON}, {PROTOBUF}", JSON = wire::JSON, PROTOBUF = wire::PROTOBUF)]
     ContentType(Option<String>),
-    /// One that we do, with something wrong in it.
+    /// More bytes than its format may have.
+    #[error("must have at most {limit} bytes, not {size}")]
+    TooLarge {
+        /// The message's length.
+        size: usize,
+        /// What it may be.
+        limit: usize,
+    },
+    /// An array with more elements than a message may have.
+    #[error("must be at most {MAX_EVENTS} events")]
+    TooMany,
+    /// A format that we read, with something wrong in it.
     #[error("{0}")]
     Invalid(#[from] InvalidEvent),
+}
+
+/// How a message is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Json,
+    Protobuf,
+    /// Several events of one request.
+    Batch,
+    /// Events that waited together.
+    Bundle,
+}
+
+impl Format {
+    fn of(message: &PublishedEvents) -> Option<Self> {
+        let content_type = message.content_type.as_deref()?.split(';').next()?;
+        match content_type.trim().to_ascii_lowercase().as_str() {
+            wire::JSON => Some(Self::Json),
+            wire::PROTOBUF => Some(Self::Protobuf),
+            _ if message.writer == Writer::Publisher => None,
+            wire::JSON_BATCH => Some(Self::Batch),
+            wire::JSON_BUNDLE => Some(Self::Bundle),
+            _ => None,
+        }
+    }
+
+    fn max_bytes(self) -> usize {
+        match self {
+            Self::Json | Self::Protobuf => MAX_EVENT_BYTES,
+            Self::Batch | Self::Bundle => MAX_BATCH_BYTES,
+        }
+    }
 }
 
 /// The events of a message: one, or all of a batch or none, as it was published. Their attempts go
@@ -29,17 +77,17 @@ pub(crate) fn events(
     trace: Option<TraceParent>,
     passage: Passage,
 ) -> Result<Vec<IncomingEvent>, Unreadable> {
-    let media_type = message
-        .content_type
-        .as_deref()
-        .and_then(|content_type| content_type.split(';').next())
-        .map(|media_type| media_type.trim().to_ascii_lowercase());
-    let events = match media_type.as_deref() {
-        Some(wire::JSON) => vec![(Event::from_json(&message.body, MissingId::Refused)?, None)],
-        Some(wire::PROTOBUF) => vec![(Event::from_protobuf(message.body.clone())?, None)],
-        Some(wire::JSON_BATCH) => batch(&message.body)?,
-        Some(wire::JSON_BUNDLE) => bundle(&message.body)?,
-        _ => return Err(Unreadable::ContentType(message.content_type.clone())),
+    let format =
+        Format::of(message).ok_or_else(|| Unreadable::ContentType(message.content_type.clone()))?;
+    let (size, limit) = (message.body.len(), format.max_bytes());
+    if size > limit {
+        return Err(Unreadable::TooLarge { size, limit });
+    }
+    let events = match format {
+        Format::Json => vec![(Event::from_json(&message.body, MissingId::Refused)?, None)],
+        Format::Protobuf => vec![(Event::from_protobuf(message.body.clone())?, None)],
+        Format::Batch => batch(&message.body)?,
+        Format::Bundle => bundle(&message.body)?,
     };
     for (event, _) in &events {
         fault::point_of("ingest::read", &event.id);
@@ -52,17 +100,36 @@ pub(crate) fn events(
     Ok(events.into_iter().map(incoming).collect())
 }
 
+/// The entries of a bundle, whatever their events are; none where the message is no bundle of ours.
+pub(crate) fn entries(message: &PublishedEvents) -> Option<Vec<Entry<'_>>> {
+    let is_bundle = Format::of(message) == Some(Format::Bundle);
+    let fits = message.body.len() <= MAX_BATCH_BYTES;
+    match is_bundle && fits {
+        true => array(&message.body).ok(),
+        false => None,
+    }
+}
+
 /// Those of a bundle have traces of their own.
 type Read = Vec<(Event, Option<TraceParent>)>;
 
-fn batch(body: &[u8]) -> Result<Read, InvalidEvent> {
-    let entries: Vec<&RawValue> = serde_json::from_slice(body).map_err(malformed)?;
-    each(entries.into_iter().map(|event| (event, None)))
+fn batch(body: &[u8]) -> Result<Read, Unreadable> {
+    let entries: Vec<&RawValue> = array(body)?;
+    Ok(each(entries.into_iter().map(|event| (event, None)))?)
 }
 
-fn bundle(body: &[u8]) -> Result<Read, InvalidEvent> {
-    let entries: Vec<Entry<'_>> = serde_json::from_slice(body).map_err(malformed)?;
-    each(entries.iter().map(|entry| (entry.event, entry.trace())))
+fn bundle(body: &[u8]) -> Result<Read, Unreadable> {
+    let entries: Vec<Entry<'_>> = array(body)?;
+    let events = entries.iter().map(|entry| (entry.event, entry.trace()));
+    Ok(each(events)?)
+}
+
+fn array<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Vec<T>, Unreadable> {
+    let array: AtMost<MAX_EVENTS, T> = serde_json::from_slice(body).map_err(malformed)?;
+    match array.more {
+        true => Err(Unreadable::TooMany),
+        false => Ok(array.items),
+    }
 }
 
 fn malformed(error: serde_json::Error) -> InvalidEvent {
@@ -94,38 +161,95 @@ mod tests {
 
     const EVENT: &str = r#"{"event_id":"e","event_type":"workflow.failed","workflow_id":"w","organization_id":"o","timestamp":"2025-12-21T10:30:00Z","data":{}}"#;
 
-    fn read(content_type: Option<&str>, body: &str) -> Result<usize, String> {
-        let message = PublishedEvents {
-            body: body.to_owned().into(),
+    fn message(writer: Writer, content_type: Option<&str>, body: String) -> PublishedEvents {
+        PublishedEvents {
+            body: body.into(),
             content_type: content_type.map(str::to_owned),
+            writer,
             trace: None,
             turn: None,
-        };
-        events(&message, None, Passage::First)
-            .map(|events| events.len())
-            .map_err(|why| why.to_string())
+        }
+    }
+
+    fn read(writer: Writer, content_type: &str, body: String) -> Result<usize, String> {
+        events(
+            &message(writer, Some(content_type), body),
+            None,
+            Passage::First,
+        )
+        .map(|events| events.len())
+        .map_err(|why| why.to_string())
     }
 
     #[test]
     fn the_content_type_says_how_a_message_is_read() {
-        assert_eq!(read(Some("application/json"), EVENT), Ok(1));
-        assert_eq!(read(Some("Application/JSON; charset=utf-8"), EVENT), Ok(1));
-        assert_eq!(
-            read(Some(wire::JSON_BATCH), &format!("[{EVENT},{EVENT}]")),
-            Ok(2)
-        );
-        insta::assert_snapshot!(
-            read(Some("text/plain"), EVENT).unwrap_err(),
-            @r#"content-type Some("text/plain") is none of application/json, application/x-protobuf"#
-        );
-        assert!(read(None, EVENT).is_err());
+        for writer in [Writer::Publisher, Writer::Hookline] {
+            let read = |content_type: &str| read(writer, content_type, EVENT.to_owned());
+            assert_eq!(read("application/json"), Ok(1));
+            assert_eq!(read("Application/JSON; charset=utf-8"), Ok(1));
+            insta::allow_duplicates! {
+                insta::assert_snapshot!(
+                    read("text/plain").unwrap_err(),
+                    @r#"content-type Some("text/plain") is none of application/json, application/x-protobuf"#
+                );
+            }
+            let nameless = message(writer, None, EVENT.to_owned());
+            assert!(events(&nameless, None, Passage::First).is_err());
+        }
+    }
+
+    #[test]
+    fn formats_of_our_own_are_read_from_ourselves_alone() {
+        let entry = format!(r#"{{"event":{EVENT}}}"#);
+        for (content_type, element) in [(wire::JSON_BATCH, EVENT), (wire::JSON_BUNDLE, &entry)] {
+            let body = format!("[{element},{element}]");
+            assert_eq!(read(Writer::Hookline, content_type, body.clone()), Ok(2));
+            let loud = content_type.to_ascii_uppercase();
+            for spelled in [content_type, &loud, &format!("{content_type};x=1")] {
+                let why = read(Writer::Publisher, spelled, body.clone()).unwrap_err();
+                assert!(why.contains("is none of application/json"), "{why}");
+                let forged = message(Writer::Publisher, Some(spelled), body.clone());
+                assert!(entries(&forged).is_none(), "{spelled}");
+            }
+        }
     }
 
     #[test]
     fn a_batch_with_one_bad_event_is_no_batch() {
         let body = format!(r#"[{EVENT},{{"event_id":""}}]"#);
-        let why = read(Some(wire::JSON_BATCH), &body).unwrap_err();
+        let why = read(Writer::Hookline, wire::JSON_BATCH, body).unwrap_err();
         assert!(why.contains("[1].event_id: must not be empty"), "{why}");
         assert!(why.contains("[1].event_type: is missing"), "{why}");
+    }
+
+    /// Were these parsed, the reason would be another.
+    #[test]
+    fn a_message_that_is_too_long_is_measured_and_not_parsed() {
+        for (content_type, limit) in [
+            (wire::JSON, MAX_EVENT_BYTES),
+            (wire::PROTOBUF, MAX_EVENT_BYTES),
+            (wire::JSON_BATCH, MAX_BATCH_BYTES),
+            (wire::JSON_BUNDLE, MAX_BATCH_BYTES),
+        ] {
+            let of_size = |size| read(Writer::Hookline, content_type, "?".repeat(size));
+            let at_limit = of_size(limit).unwrap_err();
+            assert!(at_limit.contains("is not valid"), "{at_limit}");
+            let size = limit + 1;
+            let expected = format!("must have at most {limit} bytes, not {size}");
+            assert_eq!(of_size(size), Err(expected));
+        }
+    }
+
+    #[test]
+    fn an_array_of_very_many_small_elements_is_refused_by_its_count() {
+        let many = |element: &str| format!("[{}]", vec![element; MAX_EVENTS + 1].join(","));
+        for (content_type, element) in [
+            (wire::JSON_BATCH, "0"),
+            (wire::JSON_BATCH, "[[[]]]"),
+            (wire::JSON_BUNDLE, r#"{"event":0}"#),
+        ] {
+            let why = read(Writer::Hookline, content_type, many(element)).unwrap_err();
+            assert_eq!(why, "must be at most 1000 events");
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! The database or the broker is away for a while. Nobody has to restart anything and nothing is
 //! lost.
 
+mod alarm;
+mod hosts;
 mod losing;
 
 use std::time::{Duration, Instant};
@@ -25,6 +27,8 @@ pub(crate) fn distributed() -> Vec<Alone> {
         the_broker_falls_silent_and_comes_back,
     ];
     all.extend(losing::distributed());
+    all.extend(alarm::distributed());
+    all.extend(hosts::distributed());
     all
 }
 

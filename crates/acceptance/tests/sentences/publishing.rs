@@ -1,5 +1,6 @@
 //! What publishers may do, and what becomes of what they should not.
 
+mod forged;
 mod hostile;
 mod repeats;
 
@@ -28,7 +29,11 @@ pub(crate) fn distributed() -> Vec<Shared> {
 }
 
 pub(crate) fn hostile() -> Vec<Alone> {
-    sentences![hostile::each_hostile_event_has_an_end_and_holds_up_no_other]
+    sentences![
+        hostile::each_hostile_event_has_an_end_and_holds_up_no_other,
+        forged::what_hookline_alone_may_write_makes_nothing_more_when_a_publisher_writes_it,
+        forged::a_message_that_is_far_too_long_is_put_aside_unparsed,
+    ]
 }
 
 fn json_properties() -> BasicProperties {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use futures::future::try_join_all;
 use hookline_acceptance::home::{Home, Kind, Part};
+use hookline_acceptance::publishing::Publisher;
 use hookline_acceptance::receiver::Receiver;
 use hookline_acceptance::rejected::RejectedEvents;
 use hookline_acceptance::sentences;
@@ -198,7 +199,15 @@ async fn one_bad_event_does_not_take_along_those_it_waited_with(kind: Kind) -> a
         {"event": last},
     ]);
     let bundled = BasicProperties::default().with_content_type(JSON_BUNDLE.into());
-    home.publish_amqp("any", bundle.to_string().as_bytes(), bundled)
+    // As ingest does: of a publisher it would be refused.
+    Publisher::connect(&home.peers()?.amqp)
+        .await?
+        .send(
+            "",
+            "hookline.events",
+            bundle.to_string().as_bytes(),
+            bundled,
+        )
         .await?;
 
     let received = receiver.wait_for(2).await?;

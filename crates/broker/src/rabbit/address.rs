@@ -4,7 +4,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use lapin::uri::{AMQPScheme, AMQPUri};
+use hookline_core::hosts::each_host;
+use lapin::uri::AMQPUri;
 use url::{Host, Url};
 
 use crate::rabbit::RabbitError;
@@ -18,7 +19,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 /// Where the broker is and how we introduce ourselves.
 #[derive(Clone)]
 pub(super) struct Address {
-    pub(super) uri: AMQPUri,
+    /// The nodes of a cluster, which differ in host and port alone; at least one.
+    pub(super) hosts: Vec<AMQPUri>,
     pub(super) name: String,
     pub(super) connect_timeout: Duration,
     /// Certificates (PEM) that vouch for the broker besides the public ones.
@@ -26,71 +28,96 @@ pub(super) struct Address {
 }
 
 impl Address {
+    /// Reads a URL of one host, or of several with a comma between.
     pub(super) fn parse(url: &str, name: String) -> Result<Self, RabbitError> {
         let refused = RabbitError::Address;
-        let parsed = Url::parse(url).map_err(|_| refused("is not a URL"))?;
-        if !matches!(parsed.scheme(), "amqp" | "amqps") {
-            return Err(refused("must begin with amqp:// or amqps://"));
-        }
-        let host = match parsed.host() {
-            Some(Host::Domain(name)) if !name.is_empty() => name.to_owned(),
-            Some(Host::Ipv4(address)) => address.to_string(),
-            Some(Host::Ipv6(address)) => address.to_string(),
-            _ => return Err(refused("has no host")),
+        let urls = each_host(url);
+        let hosts: Vec<AMQPUri> = urls.iter().map(|one| host(one)).collect::<Result<_, _>>()?;
+        let (Some(first), Some(uri)) = (urls.first(), hosts.first()) else {
+            return Err(refused("has no host"));
         };
-        if parsed.fragment().is_some() {
-            return Err(refused("must have no fragment"));
-        }
-        let mut roots = None;
-        for (parameter, value) in parsed.query_pairs() {
-            match &*parameter {
-                "heartbeat" | "connection_timeout" => {}
-                "cacertfile" if parsed.scheme() == "amqps" => {
-                    let file = std::fs::read_to_string(&*value);
-                    roots = Some(file.map_err(RabbitError::Roots)?);
-                }
-                "cacertfile" => return Err(refused("has a cacertfile, but is not amqps://")),
-                _ => {
-                    return Err(refused(
-                        "has a parameter other than heartbeat, connection_timeout and cacertfile",
-                    ));
-                }
-            }
-        }
-
-        let mut uri: AMQPUri = url
-            .parse()
-            .map_err(|_| refused("has a part that cannot be read"))?;
-        uri.authority.host = host;
-        if uri.query.heartbeat == Some(0) {
-            return Err(refused(
-                "must not switch the heartbeat off: a frozen broker would never be noticed",
-            ));
-        }
-        uri.query.heartbeat.get_or_insert(HEARTBEAT);
+        let roots = parameters(&Url::parse(first).map_err(|_| refused("is not a URL"))?)?;
         let connect_timeout = uri
             .query
             .connection_timeout
             .map_or(CONNECT_TIMEOUT, Duration::from_millis);
         Ok(Self {
-            uri,
-            name,
             connect_timeout,
+            hosts,
+            name,
             roots,
         })
     }
+}
 
-    pub(super) fn is_encrypted(&self) -> bool {
-        self.uri.scheme == AMQPScheme::AMQPS
+/// What errors and log lines call a host.
+pub(super) fn name_of(uri: &AMQPUri) -> String {
+    let (host, port) = (&uri.authority.host, uri.authority.port);
+    match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
     }
+}
+
+fn host(url: &str) -> Result<AMQPUri, RabbitError> {
+    let refused = RabbitError::Address;
+    let parsed = Url::parse(url).map_err(|_| refused("is not a URL"))?;
+    if !matches!(parsed.scheme(), "amqp" | "amqps") {
+        return Err(refused("must begin with amqp:// or amqps://"));
+    }
+    let host = match parsed.host() {
+        Some(Host::Domain(name)) if !name.is_empty() => name.to_owned(),
+        Some(Host::Ipv4(address)) => address.to_string(),
+        Some(Host::Ipv6(address)) => address.to_string(),
+        _ => return Err(refused("has no host")),
+    };
+    if parsed.fragment().is_some() {
+        return Err(refused("must have no fragment"));
+    }
+    // Part of the password would be taken for a host, and shown.
+    if parsed.path().contains('@') {
+        return Err(refused("must have what is special in its password escaped"));
+    }
+    let mut uri: AMQPUri = url
+        .parse()
+        .map_err(|_| refused("has a part that cannot be read"))?;
+    uri.authority.host = host;
+    if uri.query.heartbeat == Some(0) {
+        return Err(refused(
+            "must not switch the heartbeat off: a frozen broker would never be noticed",
+        ));
+    }
+    uri.query.heartbeat.get_or_insert(HEARTBEAT);
+    Ok(uri)
+}
+
+/// Refuses those that we do not know, and reads the file of certificates.
+fn parameters(url: &Url) -> Result<Option<String>, RabbitError> {
+    let refused = RabbitError::Address;
+    let mut roots = None;
+    for (parameter, value) in url.query_pairs() {
+        match &*parameter {
+            "heartbeat" | "connection_timeout" => {}
+            "cacertfile" if url.scheme() == "amqps" => {
+                let file = std::fs::read_to_string(&*value);
+                roots = Some(file.map_err(RabbitError::Roots)?);
+            }
+            "cacertfile" => return Err(refused("has a cacertfile, but is not amqps://")),
+            _ => {
+                return Err(refused(
+                    "has a parameter other than heartbeat, connection_timeout and cacertfile",
+                ));
+            }
+        }
+    }
+    Ok(roots)
 }
 
 impl fmt::Debug for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hosts: Vec<String> = self.hosts.iter().map(name_of).collect();
         f.debug_struct("Address")
-            .field("host", &self.uri.authority.host)
-            .field("port", &self.uri.authority.port)
-            .field("vhost", &self.uri.vhost)
+            .field("hosts", &hosts)
             .finish_non_exhaustive()
     }
 }
@@ -110,14 +137,28 @@ mod tests {
             ("amqp://u:p@127.0.0.1:1234", "127.0.0.1", 1234),
             ("amqps://u:p@[::1]/%2f", "::1", 5671),
         ] {
-            let authority = parse(url).unwrap().uri.authority;
+            let authority = &parse(url).unwrap().hosts[0].authority;
             assert_eq!((authority.host.as_str(), authority.port), (host, port));
         }
     }
 
     #[test]
+    fn a_url_may_have_several_hosts_that_differ_in_nothing_else() {
+        let url = "amqp://u:p,q@a.example:1234,b.example,[::1]:9/%2f?heartbeat=7";
+        let hosts = parse(url).unwrap().hosts;
+        let names: Vec<String> = hosts.iter().map(name_of).collect();
+        assert_eq!(names, ["a.example:1234", "b.example:5672", "[::1]:9"]);
+        for host in hosts {
+            assert_eq!(host.authority.userinfo.password, "p,q");
+            assert_eq!((host.vhost.as_str(), host.query.heartbeat), ("/", Some(7)));
+        }
+        let tls = parse("amqps://a,b").unwrap().hosts;
+        assert!(tls.iter().all(|host| host.authority.port == 5671));
+    }
+
+    #[test]
     fn a_frozen_broker_is_noticed_unless_the_url_names_another_heartbeat() {
-        let heartbeat = |url| parse(url).unwrap().uri.query.heartbeat;
+        let heartbeat = |url| parse(url).unwrap().hosts[0].query.heartbeat;
         assert_eq!(heartbeat("amqp://h"), Some(HEARTBEAT));
         assert_eq!(heartbeat("amqp://h?heartbeat=30"), Some(30));
     }
@@ -136,6 +177,10 @@ mod tests {
             "amqp://u:hunter2@h?heartbeat=0",
             "amqp://u:hunter2@h?heartbeat=soon",
             "amqp://u:hunter2@h#x",
+            "amqp://u:hunter2@a,,b",
+            "amqp://u:hunter2@a,b:port",
+            "amqp://u:hunter2@a:1,b:2?heartbeat=0",
+            "amqp://u:1,2/hunter2@h",
         ] {
             let error = parse(bad).unwrap_err();
             let shown = format!("{error} {error:?}");

@@ -13,13 +13,14 @@ use bytes::Bytes;
 use hookline_core::delivery::OwedAttempt;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel};
 use uuid::Uuid;
 
 use crate::contract::{PublishedEvents, QueueError};
 use crate::rabbit::Rabbit;
-use crate::rabbit::letter::{Letter, REASON, header};
+use crate::rabbit::envelope::Envelope;
+use crate::rabbit::letter::{Letter, REASON};
 use crate::rabbit::topology::{DELIVERIES_DEAD, EVENTS_REJECTED};
 
 /// How long the broker may take to answer.
@@ -51,6 +52,8 @@ impl DeadQueue {
 pub struct DeadLetter {
     queue: DeadQueue,
     tag: u64,
+    /// Ours where we buried it; else the headers are as whoever published it wrote them.
+    exchange: ShortString,
     properties: BasicProperties,
     body: Bytes,
 }
@@ -71,7 +74,7 @@ impl Rabbit {
     /// [`QueueError`] when the broker cannot be reached.
     pub async fn inspect(&self, queue: DeadQueue) -> Result<Inspection, QueueError> {
         let opened = prompt(async {
-            let session = self.link.session().await;
+            let session = self.consuming.session().await;
             let channel = session.channel().await?;
             let options = lapin::options::QueueDeclareOptions {
                 passive: true,
@@ -113,6 +116,7 @@ impl Inspection {
         Ok(got.map(|message| {
             let Delivery {
                 delivery_tag,
+                exchange,
                 properties,
                 data,
                 ..
@@ -120,6 +124,7 @@ impl Inspection {
             DeadLetter {
                 queue: self.queue,
                 tag: delivery_tag,
+                exchange,
                 properties,
                 body: data.into(),
             }
@@ -166,10 +171,14 @@ impl DeadLetter {
 
     /// Why it is here.
     pub fn reason(&self) -> String {
-        let text = |name| header(&self.properties, name).map(shown);
-        text(REASON)
+        let envelope = self.envelope();
+        envelope
+            .own_header(REASON)
+            .map(shown)
             .or_else(|| {
-                text("x-first-death-reason")
+                envelope
+                    .header("x-first-death-reason")
+                    .map(shown)
                     .map(|why| format!("the broker gave it up: {why}, after too many returns"))
             })
             .unwrap_or_else(|| "unknown: it came without a reason".to_owned())
@@ -177,11 +186,12 @@ impl DeadLetter {
 
     /// Since when it is here, in seconds since 1970, as far as anybody noted it.
     pub fn since(&self) -> Option<u64> {
-        let noted = header(&self.properties, NOTED_AT).and_then(|value| match value {
+        let envelope = self.envelope();
+        let noted = envelope.own_header(NOTED_AT).and_then(|value| match value {
             AMQPValue::Timestamp(seconds) => Some(*seconds),
             _ => None,
         });
-        noted.or_else(|| match header(&self.properties, "x-death")? {
+        noted.or_else(|| match envelope.header("x-death")? {
             AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
                 AMQPValue::FieldTable(death) => match death.inner().get("time")? {
                     AMQPValue::Timestamp(seconds) => Some(*seconds),
@@ -210,6 +220,10 @@ impl DeadLetter {
             .collect()
     }
 
+    fn envelope(&self) -> Envelope<'_> {
+        Envelope::from_parts(self.exchange.as_str(), &self.properties)
+    }
+
     /// Its bytes.
     pub fn body(&self) -> &Bytes {
         &self.body
@@ -219,7 +233,7 @@ impl DeadLetter {
     pub fn events(&self) -> Option<PublishedEvents> {
         let is_events = self.queue == DeadQueue::Events;
         is_events
-            .then(|| PublishedEvents::read(self.body.clone(), &self.properties).ok())
+            .then(|| PublishedEvents::read(self.body.clone(), self.envelope()).ok())
             .flatten()
     }
 

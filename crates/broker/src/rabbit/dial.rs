@@ -12,21 +12,25 @@ use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
 
-use crate::rabbit::RabbitError;
+use crate::rabbit::HostFault;
 use crate::rabbit::address::Address;
 
-pub(super) async fn dial(address: &Address) -> Result<Connection, RabbitError> {
-    let runtime = lapin::runtime::default_runtime().map_err(RabbitError::Connect)?;
+/// `name` is what the broker's operator sees.
+pub(super) async fn dial(
+    address: &Address,
+    host: &AMQPUri,
+    name: &str,
+) -> Result<Connection, HostFault> {
+    let runtime = lapin::runtime::default_runtime().map_err(HostFault::Connect)?;
     let line = Arc::new(Line::default());
     let kept = Arc::clone(&line);
     let tls = OwnedTLSConfig {
         cert_chain: address.roots.clone(),
         ..OwnedTLSConfig::default()
     };
-    let properties =
-        ConnectionProperties::default().with_connection_name(address.name.as_str().into());
+    let properties = ConnectionProperties::default().with_connection_name(name.into());
     let connecting = Connection::connector(
-        address.uri.clone(),
+        host.clone(),
         runtime,
         async move |uri: AMQPUri, runtime| {
             let plain = AMQPUri {
@@ -49,11 +53,11 @@ pub(super) async fn dial(address: &Address) -> Result<Connection, RabbitError> {
     match tokio::time::timeout(address.connect_timeout, connecting).await {
         Ok(connected) => {
             line.let_go();
-            connected.map_err(RabbitError::Connect)
+            connected.map_err(HostFault::Connect)
         }
         Err(_) => {
             line.hang_up();
-            Err(RabbitError::NoAnswer(address.connect_timeout))
+            Err(HostFault::NoAnswer(address.connect_timeout))
         }
     }
 }
@@ -124,7 +128,8 @@ mod tests {
     #[tokio::test]
     async fn amqps_begins_with_a_tls_handshake() {
         let (listener, address) = listen("amqps").await;
-        let dialling = tokio::spawn(async move { dial(&address).await.is_err() });
+        let dialling =
+            tokio::spawn(async move { dial(&address, &address.hosts[0], "test").await.is_err() });
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut first = [0; 2];
         socket.read_exact(&mut first).await.unwrap();
@@ -136,12 +141,12 @@ mod tests {
     #[tokio::test]
     async fn a_broker_that_does_not_answer_is_given_up_on_and_hung_up_on() {
         let (listener, address) = listen("amqp").await;
-        let dialling = tokio::spawn(async move { dial(&address).await });
+        let dialling = tokio::spawn(async move { dial(&address, &address.hosts[0], "test").await });
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut said = Vec::new();
         socket.read_to_end(&mut said).await.unwrap();
         assert_eq!(said, b"AMQP\x00\x00\x09\x01");
         let error = dialling.await.unwrap().unwrap_err();
-        assert!(matches!(error, RabbitError::NoAnswer(_)), "{error}");
+        assert!(matches!(error, HostFault::NoAnswer(_)), "{error}");
     }
 }

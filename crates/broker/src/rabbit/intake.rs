@@ -10,10 +10,12 @@ use lapin::message::Delivery;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::contract::{Receipt, Taken};
-use crate::rabbit::letter::{Letter, delivery_count, unread};
+use crate::rabbit::envelope::Envelope;
+use crate::rabbit::letter::{Letter, unread};
 use crate::rabbit::outbox::{Outbox, Post};
 use crate::rabbit::session::Session;
 use crate::rabbit::subscription::Subscription;
+use crate::rabbit::topology::RETURN_LIMIT;
 
 /// After this time without a message and with nothing in anybody's hands, a new subscription.
 const QUIET_FOR: Duration = Duration::from_secs(5);
@@ -39,7 +41,8 @@ pub(super) struct Intake<L> {
 
 /// Why a subscription gives no more.
 pub(super) enum Over {
-    Ended,
+    /// With what the broker or lapin says of it.
+    Ended(Option<String>),
     /// It has been careful for long enough; or it is quiet, and perhaps there is nothing, perhaps
     /// nobody told us that it has ended.
     Replaceable,
@@ -75,7 +78,7 @@ impl<L: Letter> Intake<L> {
     /// so a dropped future has no message in its hands.
     pub(super) async fn gather(&mut self, max: usize) -> Result<Vec<Taken<L>>, Over> {
         if !self.subscription.is_open() {
-            return Err(Over::Ended);
+            return Err(Over::Ended(None));
         }
         if self
             .careful_until
@@ -89,7 +92,8 @@ impl<L: Letter> Intake<L> {
             let next = timeout_at(self.heard + QUIET_FOR, self.consumer.next()).await;
             let delivery = match next {
                 Ok(Some(Ok(delivery))) => delivery,
-                Ok(_) => return Err(Over::Ended),
+                Ok(Some(Err(error))) => return Err(Over::Ended(Some(error.to_string()))),
+                Ok(None) => return Err(Over::Ended(None)),
                 Err(_) if self.subscription.has_settled(self.last_tag) => {
                     return Err(Over::Replaceable);
                 }
@@ -125,42 +129,48 @@ impl<L: Letter> Intake<L> {
         ahead
     }
 
-    /// What is unreadable is none, and on its way to the dead letters.
-    fn admit(&mut self, delivery: Delivery) -> Option<Taken<L>> {
+    /// What is unreadable, or came back too often, is none, and on its way to the dead letters.
+    fn admit(&mut self, mut delivery: Delivery) -> Option<Taken<L>> {
         self.last_tag = delivery.delivery_tag;
         self.heard = Instant::now();
-        let Delivery {
-            delivery_tag,
-            redelivered,
-            properties,
-            data,
-            ..
-        } = delivery;
-        let body = Bytes::from(data);
-        let message = match L::read(body.clone(), &properties) {
-            Ok(message) => message,
+        let tag = delivery.delivery_tag;
+        let body = Bytes::from(std::mem::take(&mut delivery.data));
+        let envelope = Envelope::of(&delivery);
+        let returns = envelope.returns();
+        let post = match L::read(body.clone(), envelope) {
+            Ok(message) if returns < RETURN_LIMIT => {
+                return Some(Taken {
+                    message,
+                    redelivered: returns > 0,
+                    returns,
+                    receipt: Receipt {
+                        session: self.subscription.number,
+                        tag,
+                    },
+                });
+            }
+            Ok(message) => {
+                tracing::error!(
+                    queue = L::QUEUE,
+                    returns,
+                    "gave up a message that came back too often"
+                );
+                message.dead(&format!(
+                    "it came back {returns} times and nobody could settle it"
+                ))
+            }
             Err(reason) => {
                 tracing::error!(queue = L::QUEUE, reason, "buried a message of another kind");
-                let post = unread::<L>(body, &properties, &reason);
-                tokio::spawn(bury(
-                    self.outbox.clone(),
-                    post,
-                    Arc::clone(&self.subscription),
-                    delivery_tag,
-                ));
-                return None;
+                unread::<L>(body, &delivery.properties, &reason)
             }
         };
-        let returns = delivery_count(&properties).max(redelivered.into());
-        Some(Taken {
-            message,
-            redelivered: returns > 0,
-            returns,
-            receipt: Receipt {
-                session: self.subscription.number,
-                tag: delivery_tag,
-            },
-        })
+        tokio::spawn(bury(
+            self.outbox.clone(),
+            post,
+            Arc::clone(&self.subscription),
+            tag,
+        ));
+        None
     }
 }
 

@@ -1,4 +1,16 @@
 //! How our messages look on the broker.
+//!
+//! All that is read of a message, and the side that may write it:
+//!
+//! | | written by |
+//! |---|---|
+//! | the body, `content-type`, `traceparent` | a publisher, or us: [`Writer`] |
+//! | `x-hookline-turn`, `x-hookline-delivery-count`, `x-hookline-writer` | us: read where [`Envelope::sender`] is us |
+//! | `x-delivery-count`, `x-acquired-count` | the broker, on what it redelivers |
+//! | `x-hookline-reason`, `x-hookline-buried-at` | us: read of dead letters that we have buried (`dead`) |
+//!
+//! A message is written anew from [`PublishedEvents`] whenever it is put back, put off or buried, so no
+//! other header of a publisher's gets any further.
 
 use bytes::Bytes;
 use hookline_core::delivery::OwedAttempt;
@@ -9,9 +21,10 @@ use hookline_core::wire::{JSON, PROTOBUF};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use crate::contract::PublishedEvents;
+use crate::contract::{PublishedEvents, Writer};
 use crate::rabbit::dead::certified;
 use crate::rabbit::delay::{Address, Delay};
+use crate::rabbit::envelope::Envelope;
 use crate::rabbit::outbox::{Audience, Post};
 use crate::rabbit::topology::{
     self, DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED, OPERATIONS,
@@ -21,10 +34,11 @@ const TRACEPARENT: &str = "traceparent";
 pub(super) const REASON: &str = "x-hookline-reason";
 /// Set by us on events whose turn was decided: microseconds since 1970.
 const TURN: &str = "x-hookline-turn";
-/// Set by quorum queues on what has been taken before.
-const DELIVERY_COUNT: &str = "x-delivery-count";
 /// Set by us on a message that was put back as a new one: what it counted before.
-const COUNT_BEFORE: &str = "x-hookline-delivery-count";
+pub(super) const COUNT_BEFORE: &str = "x-hookline-delivery-count";
+/// Set by us on what a publisher wrote, where we send it on in the publisher's place.
+const WRITER: &str = "x-hookline-writer";
+const PUBLISHER: &str = "publisher";
 
 /// All headers of a message must fit into one frame, whatever somebody's complaint is about.
 const MAX_REASON_BYTES: usize = 4096;
@@ -39,7 +53,7 @@ pub(super) trait Letter: Send + Sync + Sized + 'static {
     const DEAD_QUEUE: &'static str;
 
     /// Reads it, or says why it is none.
-    fn read(body: Bytes, properties: &BasicProperties) -> Result<Self, String>;
+    fn read(body: Bytes, envelope: Envelope<'_>) -> Result<Self, String>;
 
     /// Writes it for one of our queues.
     fn write(&self) -> (Bytes, BasicProperties);
@@ -66,22 +80,25 @@ impl Letter for PublishedEvents {
     const QUEUE: &'static str = EVENTS;
     const DEAD_QUEUE: &'static str = EVENTS_REJECTED;
 
-    fn read(body: Bytes, properties: &BasicProperties) -> Result<Self, String> {
-        let trace = header(properties, TRACEPARENT)
-            .and_then(|value| match value {
-                AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-                AMQPValue::ShortString(text) => Some(text.as_str()),
-                _ => None,
-            })
+    fn read(body: Bytes, envelope: Envelope<'_>) -> Result<Self, String> {
+        let trace = envelope
+            .header(TRACEPARENT)
+            .and_then(text_of)
             .and_then(TraceParent::parse);
+        let writer = match envelope.own_header(WRITER).and_then(text_of) {
+            Some(PUBLISHER) => Writer::Publisher,
+            _ => envelope.sender(),
+        };
+        let turn = match envelope.own_header(TURN) {
+            Some(AMQPValue::LongLongInt(micros)) => Some(Timestamp::from_unix_micros(*micros)),
+            _ => None,
+        };
         Ok(Self {
             body,
-            content_type: properties.content_type().as_ref().map(ToString::to_string),
+            content_type: envelope.content_type(),
+            writer,
             trace,
-            turn: header(properties, TURN).and_then(|value| match value {
-                AMQPValue::LongLongInt(micros) => Some(Timestamp::from_unix_micros(*micros)),
-                _ => None,
-            }),
+            turn,
         })
     }
 
@@ -91,6 +108,10 @@ impl Letter for PublishedEvents {
         let content_type = self.content_type.as_deref().map(ShortString::try_new);
         if let Some(Ok(content_type)) = content_type {
             properties = properties.with_content_type(content_type);
+        }
+        if self.writer == Writer::Publisher {
+            let publisher = AMQPValue::LongString(PUBLISHER.into());
+            properties = with_header(properties, WRITER, publisher);
         }
         if let Some(trace) = self.trace {
             let trace = AMQPValue::LongString(trace.to_string().into());
@@ -108,7 +129,7 @@ impl Letter for OwedAttempt {
     const QUEUE: &'static str = DELIVERIES;
     const DEAD_QUEUE: &'static str = DELIVERIES_DEAD;
 
-    fn read(body: Bytes, _: &BasicProperties) -> Result<Self, String> {
+    fn read(body: Bytes, _: Envelope<'_>) -> Result<Self, String> {
         OwedAttempt::from_wire(&body).map_err(|why| format!("the message {why}"))
     }
 
@@ -168,34 +189,21 @@ pub(super) fn unread<L: Letter>(body: Bytes, came_with: &BasicProperties, reason
     to_queue(L::DEAD_QUEUE, body, with_reason(properties, reason))
 }
 
-/// How often somebody had the message before and did not settle it.
-pub(super) fn delivery_count(properties: &BasicProperties) -> u32 {
-    [DELIVERY_COUNT, COUNT_BEFORE]
-        .into_iter()
-        .map(|name| count(header(properties, name)))
-        .fold(0, u32::saturating_add)
-}
-
-fn count(value: Option<&AMQPValue>) -> u32 {
-    let count = match value {
-        Some(AMQPValue::LongLongInt(count)) => *count,
-        Some(AMQPValue::LongInt(count)) => i64::from(*count),
-        Some(AMQPValue::LongUInt(count)) => i64::from(*count),
-        Some(AMQPValue::ShortInt(count)) => i64::from(*count),
-        Some(AMQPValue::ShortUInt(count)) => i64::from(*count),
-        Some(AMQPValue::ShortShortInt(count)) => i64::from(*count),
-        Some(AMQPValue::ShortShortUInt(count)) => i64::from(*count),
-        _ => 0,
-    };
-    u32::try_from(count.max(0)).unwrap_or(u32::MAX)
+/// What a workflow service sends: an event in JSON.
+pub(super) fn workflow_event(body: Bytes) -> (Bytes, BasicProperties) {
+    (body, persistent().with_content_type(JSON.into()))
 }
 
 fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(PERSISTENT)
 }
 
-pub(super) fn header<'a>(properties: &'a BasicProperties, name: &str) -> Option<&'a AMQPValue> {
-    properties.headers().as_ref()?.inner().get(name)
+fn text_of(value: &AMQPValue) -> Option<&str> {
+    match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
 }
 
 fn with_reason(properties: BasicProperties, reason: &str) -> BasicProperties {
@@ -211,74 +219,4 @@ fn with_header(properties: BasicProperties, name: &str, value: AMQPValue) -> Bas
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-
-    fn traced(value: AMQPValue) -> Option<TraceParent> {
-        let mut headers = FieldTable::default();
-        headers.insert(TRACEPARENT.into(), value);
-        let properties = BasicProperties::default().with_headers(headers);
-        let events = PublishedEvents::read(Bytes::new(), &properties).unwrap();
-        events.trace
-    }
-
-    #[test]
-    fn a_trace_is_read_from_either_kind_of_string() {
-        let expected = TraceParent::parse(TRACE);
-        assert_eq!(traced(AMQPValue::LongString(TRACE.into())), expected);
-        assert_eq!(traced(AMQPValue::ShortString(TRACE.into())), expected);
-        assert_eq!(traced(AMQPValue::LongLongInt(7)), None);
-        assert_eq!(traced(AMQPValue::LongString(vec![0xff].into())), None);
-    }
-
-    #[test]
-    fn events_read_back_as_they_were_written() {
-        let events = PublishedEvents {
-            body: Bytes::from_static(b"[]"),
-            content_type: Some("application/json".into()),
-            trace: TraceParent::parse(TRACE),
-            turn: Some(Timestamp::from_unix_micros(1_766_313_000_000_001)),
-        };
-        let (body, properties) = events.write();
-        let back = PublishedEvents::read(body, &properties).unwrap();
-        assert_eq!(back.body, events.body);
-        assert_eq!(back.content_type, events.content_type);
-        assert_eq!(back.trace, events.trace);
-        assert_eq!(back.turn, events.turn);
-    }
-
-    #[test]
-    fn what_a_message_counted_outlives_a_new_beginning() {
-        let events = PublishedEvents {
-            body: Bytes::new(),
-            content_type: None,
-            trace: TraceParent::parse(TRACE),
-            turn: None,
-        };
-        assert_eq!(delivery_count(&events.anew(0).properties), 0);
-        let mut put_back = events.anew(3).properties;
-        assert_eq!(delivery_count(&put_back), 3);
-        // Since then somebody has died of it twice.
-        put_back = with_header(put_back, DELIVERY_COUNT, AMQPValue::LongLongInt(2));
-        assert_eq!(delivery_count(&put_back), 5);
-    }
-
-    #[test]
-    fn a_long_reason_is_cut_between_characters() {
-        let events = PublishedEvents {
-            body: Bytes::new(),
-            content_type: None,
-            trace: None,
-            turn: None,
-        };
-        let long = format!("x{}", "é".repeat(MAX_REASON_BYTES));
-        let post = events.dead(&long);
-        assert_eq!(post.routing_key, EVENTS_REJECTED);
-        let Some(AMQPValue::LongString(cut)) = header(&post.properties, REASON) else {
-            panic!("no reason")
-        };
-        assert_eq!(cut.len(), MAX_REASON_BYTES - 1);
-    }
-}
+mod tests;

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
-use crate::rabbit::RabbitError;
-use crate::rabbit::address::Address;
-use crate::rabbit::session::{Ending, Session};
+use crate::rabbit::address::{Address, name_of};
+use crate::rabbit::alarm::Alarm;
+use crate::rabbit::session::{Ending, Purpose, Session};
+use crate::rabbit::{HostFailure, HostFailures, RabbitError};
 
 /// A session that lived for less did not prove that all is well again, so the backoff goes on.
 const PROVEN_AFTER: Duration = Duration::from_secs(30);
@@ -29,30 +31,36 @@ pub(super) fn backoff() -> ExponentialBackoff {
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     sessions: watch::Receiver<Option<Arc<Session>>>,
+    alarm: Alarm,
     closing: CancellationToken,
 }
 
 impl Link {
-    pub(super) async fn establish(address: Address) -> Result<Self, RabbitError> {
-        let session = Arc::new(Session::open(&address, None).await?);
+    pub(super) async fn establish(address: Address, purpose: Purpose) -> Result<Self, RabbitError> {
+        let mut dialler = Dialler::new(address, purpose);
+        let session = Arc::new(dialler.open(None).await?);
         tracing::info!(
-            broker.host = address.uri.authority.host,
-            broker.vhost = address.uri.vhost,
-            encrypted = address.is_encrypted(),
+            broker.host = session.host(),
+            connection = purpose.as_str(),
             "connected to the broker"
         );
         let (sender, sessions) = watch::channel(Some(Arc::clone(&session)));
-        let closing = CancellationToken::new();
+        let (alarm, closing) = (Alarm::default(), CancellationToken::new());
         let keeper = Keeper {
-            address,
+            dialler,
             sessions: sender,
+            alarm: alarm.clone(),
             closing: closing.clone(),
         };
         tokio::spawn(keeper.keep(session));
-        Ok(Self { sessions, closing })
+        Ok(Self {
+            sessions,
+            alarm,
+            closing,
+        })
     }
 
-    /// The session, if there is one that can publish.
+    /// The session, if there is one that can be used now.
     pub(super) fn usable(&self) -> Option<Arc<Session>> {
         self.sessions
             .borrow()
@@ -62,6 +70,17 @@ impl Link {
 
     pub(super) fn is_ready(&self) -> bool {
         self.usable().is_some()
+    }
+
+    /// Whether there is a connection, though the broker may block it.
+    pub(super) fn is_connected(&self) -> bool {
+        let session = self.sessions.borrow();
+        session.as_ref().is_some_and(|one| one.is_connected())
+    }
+
+    /// Why the broker takes no messages; none while it does.
+    pub(super) fn blocked(&self) -> Option<String> {
+        self.alarm.reason()
     }
 
     /// Waits for a session; for ever once the link is closed.
@@ -81,26 +100,80 @@ impl Link {
     }
 }
 
+/// Tries the hosts in turn. A process begins with any of them, so that those of a fleet spread over the
+/// nodes; after a loss it goes on with the next one.
+struct Dialler {
+    address: Address,
+    purpose: Purpose,
+    next: usize,
+}
+
+impl Dialler {
+    fn new(address: Address, purpose: Purpose) -> Self {
+        let any = Uuid::new_v4().as_u128() % (address.hosts.len() as u128).max(1);
+        Self {
+            address,
+            purpose,
+            next: usize::try_from(any).unwrap_or_default(),
+        }
+    }
+
+    /// A session with the first host that lets us in.
+    async fn open(&mut self, predecessor: Option<Ending>) -> Result<Session, RabbitError> {
+        let Self {
+            address, purpose, ..
+        } = self;
+        let count = address.hosts.len();
+        let mut failures = Vec::new();
+        for _ in 0..count {
+            let host = &address.hosts[self.next % count];
+            self.next = (self.next + 1) % count;
+            match Session::open(address, host, *purpose, predecessor).await {
+                Ok(session) => return Ok(session),
+                Err(why) => failures.push(HostFailure {
+                    host: name_of(host),
+                    why,
+                }),
+            }
+        }
+        Err(RabbitError::Unreachable(HostFailures(failures)))
+    }
+}
+
 /// Owns the sender: as long as it lives, there may be another session.
 struct Keeper {
-    address: Address,
+    dialler: Dialler,
     sessions: watch::Sender<Option<Arc<Session>>>,
+    alarm: Alarm,
     closing: CancellationToken,
 }
 
 impl Keeper {
-    async fn keep(self, mut session: Arc<Session>) {
+    async fn keep(mut self, mut session: Arc<Session>) {
+        let connection = self.dialler.purpose.as_str();
+        let (sessions, closing) = (self.sessions.clone(), self.closing.clone());
         let mut waits = backoff();
         loop {
             let since = Instant::now();
-            let ending = tokio::select! {
-                ending = session.ended() => ending,
-                () = self.no_longer_wanted() => break,
+            let (ending, cause) = tokio::select! {
+                ended = session.ended(&self.alarm) => ended,
+                () = no_longer_wanted(&closing, &sessions) => break,
             };
             self.sessions.send_replace(None);
+            let broker = session.host();
             match ending {
-                Ending::Lost => tracing::warn!("lost the connection to the broker"),
+                Ending::Lost => {
+                    tracing::warn!(
+                        broker.host = broker,
+                        connection,
+                        cause,
+                        "lost the connection to the broker"
+                    );
+                }
                 Ending::Unreadable => tracing::error!(
+                    broker.host = broker,
+                    connection,
+                    cause,
                     "lost the connection to the broker over a message that cannot be read; \
                      messages are taken one by one for a while"
                 ),
@@ -110,32 +183,39 @@ impl Keeper {
             }
             tokio::select! {
                 next = self.next_session(ending, &mut waits) => session = next,
-                () = self.no_longer_wanted() => break,
+                () = no_longer_wanted(&closing, &sessions) => break,
             }
-            tracing::info!("connected to the broker again");
+            tracing::info!(
+                broker.host = session.host(),
+                connection,
+                "connected to the broker again"
+            );
             self.sessions.send_replace(Some(Arc::clone(&session)));
         }
         self.sessions.send_replace(None);
         session.close().await;
     }
 
-    async fn next_session(&self, last: Ending, waits: &mut ExponentialBackoff) -> Arc<Session> {
+    async fn next_session(&mut self, last: Ending, waits: &mut ExponentialBackoff) -> Arc<Session> {
         loop {
             tokio::time::sleep(waits.next().unwrap_or_default()).await;
-            match Session::open(&self.address, Some(last)).await {
+            match self.dialler.open(Some(last)).await {
                 Ok(session) => return Arc::new(session),
                 Err(error) => {
-                    let cause = std::error::Error::source(&error).map(ToString::to_string);
-                    tracing::warn!(%error, cause, "still no connection to the broker");
+                    let connection = self.dialler.purpose.as_str();
+                    tracing::warn!(%error, connection, "still no connection to the broker");
                 }
             }
         }
     }
+}
 
-    async fn no_longer_wanted(&self) {
-        tokio::select! {
-            () = self.closing.cancelled() => {}
-            () = self.sessions.closed() => {}
-        }
+async fn no_longer_wanted(
+    closing: &CancellationToken,
+    sessions: &watch::Sender<Option<Arc<Session>>>,
+) {
+    tokio::select! {
+        () = closing.cancelled() => {}
+        () = sessions.closed() => {}
     }
 }

@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 
 use crate::contract::QueueError;
 use crate::rabbit::link::Link;
+use crate::rabbit::session::Session;
 
 /// Calls that publish at the same time; the others wait for their turn.
 const LANES: usize = 8;
@@ -61,23 +62,23 @@ enum Unsent {
 /// Sends posts and returns once the broker has them safely.
 #[derive(Clone)]
 pub(super) struct Outbox {
-    link: Link,
+    publishing: Link,
     lanes: Arc<Semaphore>,
     timeout: Duration,
 }
 
 impl Outbox {
-    pub(super) fn new(link: Link, timeout: Duration) -> Self {
+    pub(super) fn new(publishing: Link, timeout: Duration) -> Self {
         let lanes = Arc::new(Semaphore::new(LANES));
         Self {
-            link,
+            publishing,
             lanes,
             timeout,
         }
     }
 
-    pub(super) fn link(&self) -> &Link {
-        &self.link
+    pub(super) fn publishing(&self) -> &Link {
+        &self.publishing
     }
 
     /// Returns once all of them are durable.
@@ -85,13 +86,18 @@ impl Outbox {
         if posts.is_empty() {
             return Ok(());
         }
-        self.with_channel(async move |channel| publish(&channel, posts).await)
-            .await
+        let work = async move |channel: Channel| publish(&channel, posts).await;
+        self.with_channel(&self.publishing, work).await
     }
 
-    /// How many messages wait in a queue.
-    pub(super) async fn waiting(&self, queue: &'static str) -> Result<u64, QueueError> {
-        self.with_channel(async move |channel| {
+    /// How many messages wait in a queue. That is no publishing, so another link answers while the
+    /// broker blocks ours.
+    pub(super) async fn waiting(
+        &self,
+        link: &Link,
+        queue: &'static str,
+    ) -> Result<u64, QueueError> {
+        self.with_channel(link, async move |channel: Channel| {
             let passive = lapin::options::QueueDeclareOptions {
                 passive: true,
                 ..Default::default()
@@ -106,18 +112,19 @@ impl Outbox {
 
     async fn with_channel<T, F>(
         &self,
+        link: &Link,
         work: impl FnOnce(Channel) -> F + Send + 'static,
     ) -> Result<T, QueueError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Unsent>> + Send,
     {
-        let Self { link, lanes, .. } = self.clone();
+        let lanes = Arc::clone(&self.lanes);
         let done = async move {
+            // While the broker blocks, calls that it did not read keep their lanes.
+            usable(link)?;
             let lane = lanes.acquire_owned().await;
-            let session = link
-                .usable()
-                .ok_or_else(|| unavailable("there is no connection to the broker"))?;
+            let session = usable(link)?;
             let working = tokio::spawn(async move {
                 let _lane = lane;
                 let channel = session.confirming_channel().await?;
@@ -143,6 +150,13 @@ impl Outbox {
                 )))
             })
     }
+}
+
+fn usable(link: &Link) -> Result<Arc<Session>, QueueError> {
+    link.usable().ok_or_else(|| match link.blocked() {
+        Some(reason) => unavailable(format_args!("the broker blocks publishing: {reason}")),
+        None => unavailable("there is no connection to the broker"),
+    })
 }
 
 async fn publish(channel: &Channel, posts: Vec<Post>) -> Result<(), Unsent> {

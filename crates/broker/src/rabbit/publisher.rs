@@ -8,17 +8,24 @@ use hookline_core::operations::WebhookDisabled;
 use crate::contract::{DeadWaiting, PublishedEvents, Publisher, QueueError, Scheduled};
 use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::letter::{Letter, announcement, later, to_queue};
+use crate::rabbit::link::Link;
 use crate::rabbit::outbox::{Outbox, Post};
 use crate::rabbit::topology::{DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED};
 
 #[derive(Debug)]
 pub(super) struct RabbitPublisher {
     outbox: Outbox,
+    /// What is no publishing goes here: the broker does not block it.
+    consuming: Link,
 }
 
 impl RabbitPublisher {
-    pub(super) fn new(outbox: Outbox) -> Self {
-        Self { outbox }
+    pub(super) fn new(outbox: Outbox, consuming: Link) -> Self {
+        Self { outbox, consuming }
+    }
+
+    async fn waiting(&self, queue: &'static str) -> Result<u64, QueueError> {
+        self.outbox.waiting(&self.consuming, queue).await
     }
 }
 
@@ -47,18 +54,22 @@ impl Publisher for RabbitPublisher {
     }
 
     async fn attempts_waiting(&self) -> Result<u64, QueueError> {
-        self.outbox.waiting(DELIVERIES).await
+        self.waiting(DELIVERIES).await
     }
 
     async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {
         Ok(DeadWaiting {
-            events: self.outbox.waiting(EVENTS_REJECTED).await?,
-            deliveries: self.outbox.waiting(DELIVERIES_DEAD).await?,
+            events: self.waiting(EVENTS_REJECTED).await?,
+            deliveries: self.waiting(DELIVERIES_DEAD).await?,
         })
     }
 
     fn is_ready(&self) -> bool {
-        self.outbox.link().is_ready()
+        self.outbox.publishing().is_ready()
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.outbox.publishing().blocked().is_some()
     }
 }
 

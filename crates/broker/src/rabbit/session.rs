@@ -6,12 +6,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
-use lapin::options::ConfirmSelectOptions;
-use lapin::{Channel, Connection, ErrorKind, Event};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::uri::AMQPUri;
+use lapin::{BasicProperties, Channel, Connection, ErrorKind, Event};
 use tokio::time::Instant;
 
-use crate::rabbit::RabbitError;
-use crate::rabbit::address::Address;
+use crate::rabbit::HostFault;
+use crate::rabbit::address::{Address, name_of};
+use crate::rabbit::alarm::Alarm;
+use crate::rabbit::delay::TOP_LEVEL;
 use crate::rabbit::dial::dial;
 use crate::rabbit::topology;
 
@@ -29,6 +32,29 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 const LAST_WORD: Duration = Duration::from_millis(100);
 
+/// How often a session that publishes asks whether the broker takes messages.
+const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// A routing key that no queue is bound with.
+const TO_NO_QUEUE: &str = "probe";
+
+/// What a connection is for. An alarm of the broker stops connections that publish, whatever else
+/// they do; so the others never publish.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Publish,
+    Consume,
+}
+
+impl Purpose {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Purpose::Publish => "publishing",
+            Purpose::Consume => "consuming",
+        }
+    }
+}
+
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
@@ -42,6 +68,9 @@ pub(super) enum Ending {
 /// A connection whose topology has been declared.
 pub(super) struct Session {
     connection: Connection,
+    purpose: Purpose,
+    /// The host and port that it leads to.
+    host: String,
     careful_until: Option<Instant>,
     /// Channels with confirms on and nothing under way.
     idle: Mutex<Vec<Channel>>,
@@ -50,19 +79,24 @@ pub(super) struct Session {
 impl Session {
     pub(super) async fn open(
         address: &Address,
+        host: &AMQPUri,
+        purpose: Purpose,
         predecessor: Option<Ending>,
-    ) -> Result<Self, RabbitError> {
-        let connection = dial(address).await?;
+    ) -> Result<Self, HostFault> {
+        let name = format!("{} ({})", address.name, purpose.as_str());
+        let connection = dial(address, host, &name).await?;
         let session = Self {
             connection,
+            purpose,
+            host: name_of(host),
             careful_until: (predecessor == Some(Ending::Unreadable))
                 .then(|| Instant::now() + CAREFUL_FOR),
             idle: Mutex::default(),
         };
         tokio::time::timeout(DECLARE_TIMEOUT, session.declare_topology())
             .await
-            .map_err(|_| RabbitError::NoAnswer(DECLARE_TIMEOUT))?
-            .map_err(RabbitError::Topology)?;
+            .map_err(|_| HostFault::NoAnswer(DECLARE_TIMEOUT))?
+            .map_err(HostFault::Topology)?;
         Ok(session)
     }
 
@@ -70,9 +104,17 @@ impl Session {
         topology::declare(&self.connection).await
     }
 
-    /// Not while the broker, short of memory or disk, lets nobody publish.
+    pub(super) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Not while the broker, short of memory or disk, does not read what it is sent.
     pub(super) fn is_usable(&self) -> bool {
         self.connection.status().connected() && !self.connection.status().blocked()
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connection.status().connected()
     }
 
     /// Until when messages are to be taken one by one.
@@ -106,26 +148,78 @@ impl Session {
         self.idle().push(channel);
     }
 
-    /// Returns when the connection is no more.
-    pub(super) async fn ended(&self) -> Ending {
+    /// Returns when the connection is no more, with what lapin says of it. Notes in `alarm` whether the
+    /// broker takes messages meanwhile.
+    pub(super) async fn ended(&self, alarm: &Alarm) -> (Ending, Option<String>) {
         let mut events = pin!(self.connection.events_listener());
         let mut look = tokio::time::interval(LOOK_EVERY);
-        while self.connection.status().connected() {
+        let mut asking = pin!(self.keep_asking(alarm));
+        while self.is_connected() {
             tokio::select! {
-                Some(event) = events.next() => if is_unreadable(&event) {
-                    return Ending::Unreadable;
+                Some(event) = events.next() => match event {
+                    Event::ConnectionBlocked(reason) => alarm.raise(&reason),
+                    Event::ConnectionUnblocked => alarm.end(),
+                    Event::Error(error) if is_unreadable(&error) => {
+                        return (Ending::Unreadable, Some(error.to_string()));
+                    }
+                    Event::Error(error) if !self.is_connected() => {
+                        return (Ending::Lost, Some(error.to_string()));
+                    }
+                    _ => {}
                 },
-                _ = look.tick() => {}
+                () = &mut asking => {}
+                _ = look.tick() => if self.connection.status().blocked() {
+                    alarm.raise("not told");
+                },
             }
         }
         // The state changes a moment before we are told why.
         match tokio::time::timeout(LAST_WORD, events.next()).await {
-            Ok(Some(event)) if is_unreadable(&event) => Ending::Unreadable,
-            _ => Ending::Lost,
+            Ok(Some(Event::Error(error))) if is_unreadable(&error) => {
+                (Ending::Unreadable, Some(error.to_string()))
+            }
+            Ok(Some(Event::Error(error))) => (Ending::Lost, Some(error.to_string())),
+            _ => (Ending::Lost, None),
         }
     }
 
+    /// RabbitMQ tells of an alarm only those that publish, and a service may have nothing to publish for
+    /// long. So a message that no queue takes goes out now and then. Never returns.
+    async fn keep_asking(&self, alarm: &Alarm) {
+        while self.purpose == Purpose::Publish {
+            match self.ask().await {
+                Ok(()) if self.is_usable() => alarm.end(),
+                Ok(()) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "cannot ask whether the broker takes messages");
+                }
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+        std::future::pending().await
+    }
+
+    async fn ask(&self) -> lapin::Result<()> {
+        let channel = self.confirming_channel().await?;
+        let (exchange, options) = (topology::delay(TOP_LEVEL), BasicPublishOptions::default());
+        let properties = BasicProperties::default();
+        let sent = channel.basic_publish(
+            exchange.into(),
+            TO_NO_QUEUE.into(),
+            options,
+            &[],
+            properties,
+        );
+        sent.await?.await?;
+        self.reuse(channel);
+        Ok(())
+    }
+
     pub(super) async fn close(&self) {
+        if self.connection.status().blocked() {
+            // The broker would not read it.
+            return;
+        }
         let closing = self.connection.close(200, "closing".into());
         match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
             Ok(Ok(())) => {}
@@ -139,8 +233,8 @@ impl Session {
     }
 }
 
-fn is_unreadable(event: &Event) -> bool {
-    matches!(event, Event::Error(error) if matches!(error.kind(), ErrorKind::ParsingError(_)))
+fn is_unreadable(error: &lapin::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ParsingError(_))
 }
 
 impl fmt::Debug for Session {

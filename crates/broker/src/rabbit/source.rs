@@ -17,7 +17,7 @@ use crate::contract::{Coming, EventSource, PublishedEvents, QueueError, Receipt,
 use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::intake::{Intake, Over};
 use crate::rabbit::letter::{Letter, later};
-use crate::rabbit::link::backoff;
+use crate::rabbit::link::{Link, backoff};
 use crate::rabbit::outbox::{Outbox, Post};
 use crate::rabbit::subscription::Subscription;
 
@@ -25,6 +25,8 @@ use crate::rabbit::subscription::Subscription;
 const AT_ONCE: usize = 256;
 
 pub(super) struct QueueSource<L> {
+    /// Where the messages come from. Nothing is published there.
+    link: Link,
     outbox: Outbox,
     prefetch: u16,
     /// Held by whoever takes.
@@ -36,8 +38,9 @@ pub(super) struct QueueSource<L> {
 }
 
 impl<L: Letter> QueueSource<L> {
-    pub(super) fn new(outbox: Outbox, prefetch: u16) -> Self {
+    pub(super) fn new(outbox: Outbox, link: Link, prefetch: u16) -> Self {
         Self {
+            link,
             outbox,
             prefetch,
             intake: tokio::sync::Mutex::default(),
@@ -51,7 +54,7 @@ impl<L: Letter> QueueSource<L> {
     async fn subscribe(&self) -> Intake<L> {
         let mut waits = backoff();
         loop {
-            let session = self.outbox.link().session().await;
+            let session = self.link.session().await;
             let number = self.current().as_ref().map_or(0, |last| last.number + 1);
             let outbox = self.outbox.clone();
             match Intake::open(number, &session, self.prefetch, outbox).await {
@@ -114,9 +117,9 @@ impl<L: Letter> Source<L> for QueueSource<L> {
             match gathered {
                 Ok(batch) => return batch,
                 Err(Over::Replaceable) => {}
-                Err(Over::Ended) => {
+                Err(Over::Ended(cause)) => {
                     self.subscribed.store(false, Ordering::Relaxed);
-                    tracing::warn!(queue = L::QUEUE, "the subscription has ended");
+                    tracing::warn!(queue = L::QUEUE, cause, "the subscription has ended");
                 }
             }
             *intake = None;
@@ -179,7 +182,7 @@ impl<L: Letter> Source<L> for QueueSource<L> {
     }
 
     fn is_ready(&self) -> bool {
-        self.subscribed.load(Ordering::Relaxed) && self.outbox.link().is_ready()
+        self.subscribed.load(Ordering::Relaxed) && self.link.is_ready()
     }
 }
 

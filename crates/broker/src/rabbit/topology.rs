@@ -42,9 +42,13 @@ const DEAD: &str = "hookline.dead";
 /// Below the lowest level of the cascade.
 const DUE: &str = "hookline.due";
 
-/// How often a message may be taken without being settled. Always positive: RabbitMQ 3.10 takes
+/// How often a message may be taken without being settled, by the broker's count. Always positive: RabbitMQ 3.10 takes
 /// -1 for 0.
 const DELIVERY_LIMIT: i32 = 50;
+
+/// The same by our own count, one return before the broker's: it also bounds a loop of nacks, which
+/// RabbitMQ 4.3 does not limit any more, and keeps what we know of the message.
+pub(super) const RETURN_LIMIT: u32 = DELIVERY_LIMIT.unsigned_abs();
 
 /// Looking into a dead queue and putting back counts as taking; from 4.0 on there is a limit of 20
 /// where none is set, beyond which a message without a further dead-letter target is lost.
@@ -57,6 +61,11 @@ pub(super) fn delay(level: u32) -> String {
 
 fn below(level: u32) -> String {
     level.checked_sub(1).map_or_else(|| DUE.to_owned(), delay)
+}
+
+/// Whether nobody but us publishes to an exchange; the default one has no name.
+pub(super) fn is_own_exchange(name: &str) -> bool {
+    name.is_empty() || name == DUE || (0..=TOP_LEVEL).any(|level| name == delay(level))
 }
 
 /// Declares everything; what is there already stays as it is.

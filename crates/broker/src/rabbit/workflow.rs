@@ -2,11 +2,10 @@
 //! everybody's events, through the exchange, and not one that only we know.
 
 use hookline_core::event::Event;
-use hookline_core::wire::JSON;
 
-use crate::contract::{PublishedEvents, QueueError};
+use crate::contract::QueueError;
 use crate::rabbit::Rabbit;
-use crate::rabbit::letter::Letter;
+use crate::rabbit::letter::workflow_event;
 use crate::rabbit::outbox::{Audience, Post};
 use crate::rabbit::topology::PUBLISHED;
 
@@ -26,13 +25,7 @@ impl Rabbit {
 }
 
 fn post(event: &Event) -> Post {
-    let letter = PublishedEvents {
-        body: event.body.clone(),
-        content_type: Some(JSON.to_owned()),
-        trace: None,
-        turn: None,
-    };
-    let (body, properties) = letter.write();
+    let (body, properties) = workflow_event(event.body.clone());
     Post {
         exchange: PUBLISHED.to_owned(),
         routing_key: event.event_type.as_str().to_owned(),

@@ -58,6 +58,20 @@ impl Vhost {
         rabbitmqctl(&all);
     }
 
+    /// Tells the connections of this vhost alone, in the broker's own words, that memory is short or
+    /// no longer: an alarm of the whole broker would stop the other tests, too.
+    pub(crate) fn alarm(&self, is_on: bool) {
+        let name = &self.name;
+        let all = "rabbit_networking:connection_info_all([pid, vhost])";
+        rabbitmqctl(&[
+            "eval",
+            &format!(
+                "[Pid ! {{conserve_resources, memory, {is_on}}} || [{{pid, Pid}}, {{vhost, V}}] <- {all}, \
+                 V =:= <<\"{name}\">>]."
+            ),
+        ]);
+    }
+
     /// A channel of somebody else.
     pub(crate) async fn stranger(&self) -> Stranger {
         Stranger::at(&self.url()).await

@@ -3,8 +3,9 @@
 use hookline_broker::contract::DeadWaiting;
 use hookline_broker::rabbit::{DeadLetter, DeadQueue, Rabbit};
 use lapin::BasicProperties;
+use lapin::options::{BasicGetOptions, BasicRejectOptions};
 
-use crate::broker::{Vhost, at_once, eventually, owed, take_one};
+use crate::broker::{Vhost, at_once, eventually, owed, take_all};
 
 const QUEUE: &str = "hookline.events.rejected";
 
@@ -105,23 +106,34 @@ async fn a_dead_letter_says_why_and_since_when_whoever_buried_it() {
         .publish_attempts(&[at_once(1), at_once(2)])
         .await
         .unwrap();
+    let mut taken = take_all(&*source, 2).await;
+    taken.sort_unstable_by_key(|taken| taken.message.attempt);
+    source.bury(taken.remove(1), "we did").await.unwrap();
+    source.release(taken).await;
+    source.stop();
+    let ahead = source.take(10).await;
+    source.release(ahead).await;
+    rabbit.close().await;
     // The broker gives it up after 50 returns; nobody of us saw to it.
-    loop {
-        let taken = take_one(&source).await;
-        if taken.message == owed(2) {
-            source.bury(taken, "we did").await.unwrap();
-        } else if taken.returns < 50 {
-            source.release(vec![taken]).await;
-        } else {
-            source.release(vec![taken]).await;
-            break;
-        }
-    }
+    let stranger = vhost.stranger().await;
+    let rabbit = vhost.connect().await;
+    let publisher = rabbit.publisher();
     eventually(async || {
         let both = DeadWaiting {
             events: 0,
             deliveries: 2,
         };
+        let options = BasicGetOptions::default();
+        let get = || {
+            stranger
+                .channel
+                .basic_get("hookline.deliveries".into(), options)
+        };
+        while let Some(message) = get().await.unwrap() {
+            let requeue = BasicRejectOptions { requeue: true };
+            let tag = message.delivery.delivery_tag;
+            stranger.channel.basic_reject(tag, requeue).await.unwrap();
+        }
         publisher.dead_waiting().await.unwrap() == both
     })
     .await;

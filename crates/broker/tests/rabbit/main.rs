@@ -8,8 +8,11 @@
     reason = "a test says what it expects by failing there and then"
 )]
 
+mod alarm;
 mod broker;
 mod dead;
+mod forged;
+mod hosts;
 mod operations;
 mod proxy;
 mod tls;
@@ -19,7 +22,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use hookline_broker::contract::{Coming, PublishedEvents, QueueError, Taken};
+use hookline_broker::contract::{Coming, PublishedEvents, QueueError, Taken, Writer};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::JSON_BATCH;
@@ -71,6 +74,7 @@ async fn published_events_arrive_as_they_were_published() {
     let events = PublishedEvents {
         body: Bytes::from_static(b"[{}, {}]"),
         content_type: Some(JSON_BATCH.into()),
+        writer: Writer::Hookline,
         trace: TraceParent::parse(TRACE),
         turn: None,
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_broker::contract::{
-    Coming, EventSource, PublishedEvents, QueueError, Receipt, Source, Taken,
+    Coming, EventSource, PublishedEvents, QueueError, Receipt, Source, Taken, Writer,
 };
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
@@ -241,6 +241,7 @@ fn entry(entry: QueuedEvents) -> Taken<PublishedEvents> {
     let events = PublishedEvents {
         body: entry.body.into(),
         content_type: entry.content_type,
+        writer: Writer::Hookline,
         trace: entry.traceparent.as_deref().and_then(TraceParent::parse),
         turn: entry.turn.map(Timestamp::from_unix_micros),
     };
@@ -291,6 +292,7 @@ mod tests {
                 let message = PublishedEvents {
                     body: "[]".into(),
                     content_type: None,
+                    writer: Writer::Hookline,
                     trace: None,
                     turn: None,
                 };

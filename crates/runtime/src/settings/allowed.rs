@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookline_core::hosts::each_host;
 use hookline_core::retry::{InvalidSchedule, RetrySchedule};
 use hookline_core::target::IpNet;
 use serde::Deserialize;
@@ -90,7 +91,10 @@ pub(super) fn postgres_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretU
 
 pub(super) fn amqp_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
     let allowed = "must be a URL that begins with amqp:// or amqps://";
-    url(from, allowed, |text| has_scheme(text, ["amqp", "amqps"]))
+    url(from, allowed, |text| {
+        let mut hosts = each_host(text).into_iter();
+        hosts.all(|one| has_scheme(&one, ["amqp", "amqps"]))
+    })
 }
 
 pub(super) fn http_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use hookline_core::hosts::each_host;
 use url::Url;
 
 use super::SettingsError;
@@ -48,7 +49,8 @@ impl fmt::Display for SecretUrl {
         if !self.is_set() {
             return Ok(());
         }
-        let Some(url) = readable(&self.0) else {
+        let urls: Option<Vec<Url>> = each_host(&self.0).iter().map(|one| readable(one)).collect();
+        let Some([url, others @ ..]) = urls.as_deref() else {
             return f.write_str("***");
         };
         write!(f, "{}://", url.scheme())?;
@@ -57,15 +59,24 @@ impl fmt::Display for SecretUrl {
             (user, None) => write!(f, "{user}@")?,
             (user, Some(_)) => write!(f, "{user}:***@")?,
         }
-        f.write_str(url.host_str().unwrap_or_default())?;
-        if let Some(port) = url.port() {
-            write!(f, ":{port}")?;
+        write_host(f, url)?;
+        for other in others {
+            f.write_str(",")?;
+            write_host(f, other)?;
         }
         f.write_str(url.path())?;
         match url.query() {
             Some(_) => f.write_str("?***"),
             None => Ok(()),
         }
+    }
+}
+
+fn write_host(f: &mut fmt::Formatter<'_>, url: &Url) -> fmt::Result {
+    f.write_str(url.host_str().unwrap_or_default())?;
+    match url.port() {
+        Some(port) => write!(f, ":{port}"),
+        None => Ok(()),
     }
 }
 
@@ -99,6 +110,7 @@ mod tests {
                 "postgres://u:***@h:5432/db",
             ),
             ("amqps://u:secret@h/%2f", "amqps://u:***@h/%2f"),
+            ("amqp://u:se,cret@a:1,b/v", "amqp://u:***@a:1,b/v"),
             ("postgres://h/db?password=secret", "postgres://h/db?***"),
             ("https://:secret@h", "https://:***@h/"),
         ] {
@@ -122,6 +134,8 @@ mod tests {
             "postgres://u:sec/ret@h/db",
             "postgres://h/db?password=secret@more",
             "postgres://u:secret@/db",
+            "amqp://u:1,2/secret@h/v",
+            "amqp://u:secret@a:1,:2/v",
         ] {
             assert_eq!(SecretUrl::new(text).to_string(), "***", "{text}");
         }

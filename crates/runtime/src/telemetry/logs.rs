@@ -7,10 +7,13 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::settings::{LogFormat, LogSettings};
 
-/// What says nothing of ours, or too much: lapin logs a returned message with its body. The
-/// settings come after and can say otherwise.
-const QUIETER: &str =
-    "actix_server=warn,opentelemetry=warn,opentelemetry_sdk=warn,lapin::returned_messages=error";
+/// What says nothing of ours, or too much: lapin logs a returned message with its body. lapin and r2d2
+/// also log each error that they return, and we log it again where it is handled, with what it means;
+/// what they do not return, such as a panic of lapin's thread, is still theirs to say. The settings come
+/// after and can say otherwise, by module: `lapin::io_loop=error`.
+const QUIETER: &str = "actix_server=warn,opentelemetry=warn,opentelemetry_sdk=warn,\
+    lapin::returned_messages=error,lapin::channel=off,lapin::consumer=off,lapin::heartbeat=off,\
+    lapin::io_loop=off,r2d2=off";
 
 pub(super) fn layer<S>(
     settings: &LogSettings,

@@ -1,3 +1,4 @@
+use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::metrics::{
@@ -38,6 +39,21 @@ impl Metrics {
         self.provider.clone()
     }
 
+    /// Shows what `now` says whenever it is asked for. It must answer without waiting.
+    pub fn show(
+        &self,
+        name: &'static str,
+        description: &'static str,
+        now: impl Fn() -> u64 + Send + Sync + 'static,
+    ) {
+        let meter = self.provider.meter("hookline");
+        meter
+            .u64_observable_gauge(name)
+            .with_description(description)
+            .with_callback(move |gauge| gauge.observe(now(), &[]))
+            .build();
+    }
+
     /// All metrics in the text format of Prometheus.
     pub fn render(&self) -> String {
         let rendered = TextEncoder::new().encode_to_string(&self.registry.gather());
@@ -59,8 +75,6 @@ fn seconds(instrument: &Instrument) -> Option<Stream> {
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::metrics::MeterProvider as _;
-
     use super::*;
 
     #[test]
@@ -71,6 +85,7 @@ mod tests {
         waits.record(0.003, &[]);
         let events = meter.u64_counter("hookline.events").build();
         events.add(2, &[]);
+        metrics.show("hookline.state", "a state", || 7);
         let text = metrics.render();
         for line in [
             r#"hookline_wait_seconds_bucket{le="0.002"} 0"#,
@@ -78,6 +93,7 @@ mod tests {
             r#"hookline_wait_seconds_bucket{le="30"} 1"#,
             "hookline_wait_seconds_count 1",
             "hookline_events_total 2",
+            "hookline_state 7",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
         }

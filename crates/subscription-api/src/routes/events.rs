@@ -5,13 +5,13 @@ use std::time::{Instant, SystemTime};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use hookline_broker::contract::PublishedEvents;
+use hookline_broker::contract::{PublishedEvents, Writer};
 use hookline_core::access::Forbidden;
 use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::ids::{EventId, OrganizationId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
-use hookline_core::wire;
+use hookline_core::wire::{self, AtMost, MAX_EVENTS};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -21,9 +21,6 @@ use crate::auth::Caller;
 use crate::body::{Body, EVENTS};
 use crate::error::{ApiError, MAX_VIOLATIONS};
 use crate::server::Service;
-
-/// The most events of one request.
-const MAX_EVENTS: usize = 1_000;
 
 /// The events that are durable now.
 #[derive(Debug, Serialize, ToSchema)]
@@ -87,6 +84,7 @@ pub(crate) async fn publish(
     let message = PublishedEvents {
         body: batch(&events),
         content_type: Some(wire::JSON_BATCH.to_owned()),
+        writer: Writer::Hookline,
         trace: trace_of(&request),
         // They were counted above, so their turn has come.
         turn: Some(SystemTime::now().into()),
@@ -142,16 +140,20 @@ impl GivenIds<'_> {
 fn read(body: &[u8], ids: GivenIds<'_>) -> Result<Vec<Event>, ApiError> {
     let malformed = |error: serde_json::Error| ApiError::Malformed(error.to_string());
     if body.trim_ascii_start().starts_with(b"[") {
-        let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(malformed)?;
-        Ok(many(&items, ids)?)
+        let array = serde_json::from_slice(body).map_err(malformed)?;
+        Ok(many(&array, ids)?)
     } else {
         let item: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
         Ok(vec![one(item, ids.at(0)?)?])
     }
 }
 
-fn many(items: &[&RawValue], ids: GivenIds<'_>) -> Result<Vec<Event>, Violations> {
-    if !(1..=MAX_EVENTS).contains(&items.len()) {
+fn many(
+    array: &AtMost<MAX_EVENTS, &RawValue>,
+    ids: GivenIds<'_>,
+) -> Result<Vec<Event>, Violations> {
+    let items = &array.items;
+    if items.is_empty() || array.more {
         let rule = format_args!("must be 1 to {MAX_EVENTS} events").to_string();
         return Err(Violations::one("", rule));
     }
@@ -284,6 +286,9 @@ mod tests {
             read(b"[\"\xff\"]", GivenIds::Random),
             Err(ApiError::Malformed(_))
         ));
+        // Also behind the last event that counts.
+        let long = format!("[{}1,]", "{},".repeat(MAX_EVENTS));
+        assert!(complaint(&long).starts_with("Malformed"));
     }
 
     proptest! {
