@@ -21,6 +21,7 @@ pub mod operations;
 pub mod outcome;
 pub mod rate;
 pub mod replay;
+pub mod retention;
 pub mod retry;
 pub mod secret;
 pub mod signing;

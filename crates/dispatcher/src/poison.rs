@@ -1,10 +1,7 @@
 //! A delivery that cannot be handled, say because what the store holds of it cannot be read.
 
-use std::time::SystemTime;
-
 use hookline_broker::contract::Taken;
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
-use hookline_core::timestamp::Timestamp;
 use hookline_runtime::patience::Ended;
 use hookline_store::StoreError;
 
@@ -39,7 +36,7 @@ impl Dispatcher {
         let delivery = owed.delivery;
         given_up(1);
         tracing::error!(delivery.id = %delivery, reason, "gave up a delivery that cannot be handled");
-        let at = Timestamp::from(SystemTime::now());
+        let at = hookline_clock::now();
         let poison = DeliveryState::Exhausted {
             at,
             why: GaveUp::Poison,

@@ -6,12 +6,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookline_broker::contract::{Scheduled, Taken};
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::ids::DeliveryId;
-use hookline_core::timestamp::Timestamp;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::{AttemptRecord, Follow, Parked, StoreError, Wait};
@@ -267,7 +266,7 @@ impl Recording {
         if waiting.is_empty() {
             return;
         }
-        let now = Timestamp::from(SystemTime::now());
+        let now = hookline_clock::now();
         let mut messages = Vec::with_capacity(waiting.len());
         let mut parked = Vec::with_capacity(waiting.len());
         let mut next = Vec::with_capacity(waiting.len());
@@ -363,7 +362,7 @@ fn next_of(record: &AttemptRecord) -> Option<Scheduled> {
         attempt: record.owed.attempt + 1,
         ..record.owed
     };
-    let now = Timestamp::from(SystemTime::now());
+    let now = hookline_clock::now();
     Some(Scheduled {
         owed,
         delay: whole_seconds(due.remaining(now)),

@@ -38,6 +38,21 @@ table! {
 }
 
 table! {
+    subscription_marks (version) {
+        version -> BigInt,
+        mark -> BigInt,
+    }
+}
+
+table! {
+    retention (id) {
+        id -> Integer,
+        at -> BigInt,
+        seen -> BigInt,
+    }
+}
+
+table! {
     master_keys (id) {
         id -> Text,
         proof -> Binary,
