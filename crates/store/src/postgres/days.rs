@@ -47,7 +47,7 @@ pub(crate) fn prepare_days(conn: &mut Conn, now: Timestamp) -> Result<(), StoreE
 /// How many rows the default partition has, up to `most`.
 pub(crate) fn unpartitioned(conn: &mut Conn, most: i64) -> Result<u64, StoreError> {
     let counted: Rows = diesel::sql_query(
-        "SELECT count(*) AS rows FROM (SELECT FROM attempts_other LIMIT $1) AS some",
+        "SELECT count(*) AS rows FROM (SELECT FROM attempts_other LIMIT $1) AS counted",
     )
     .bind::<BigInt, _>(most)
     .get_result(conn)?;
