@@ -4,16 +4,29 @@
 missing_packages() {
   postgres_bin >/dev/null || echo postgresql
   rabbitmq_sbin >/dev/null && command -v epmd >/dev/null || echo rabbitmq-server
+  faketime_library >/dev/null || echo faketime
+}
+
+# With it the tests shift the wall clock of a process that runs.
+faketime_library() {
+  local found
+  for found in /usr/lib/*/faketime/libfaketimeMT.so.1; do
+    if [[ -r $found ]]; then
+      echo "$found"
+      return
+    fi
+  done
+  return 1
 }
 
 install() {
   local -a missing
   mapfile -t missing < <(missing_packages)
   if ((${#missing[@]} == 0)); then
-    say "PostgreSQL ($(postgres_bin)) and RabbitMQ ($(rabbitmq_sbin)) are installed"
+    say "PostgreSQL ($(postgres_bin)), RabbitMQ ($(rabbitmq_sbin)) and libfaketime ($(faketime_library)) are installed"
     return
   fi
-  command -v apt-get >/dev/null || die "install PostgreSQL 15 or newer and RabbitMQ 3.10 or newer (missing: ${missing[*]})"
+  command -v apt-get >/dev/null || die "install PostgreSQL 15 or newer, RabbitMQ 3.10 or newer and libfaketime (missing: ${missing[*]})"
   if ((EUID != 0)); then
     sudo -n true 2>/dev/null || die "as root, run: apt-get install ${missing[*]}"
     exec sudo -n "$here/services" install

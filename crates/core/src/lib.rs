@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod quarantine;
 pub mod rate;
 pub mod replay;
+pub mod retention;
 pub mod retry;
 pub mod secret;
 pub mod signing;

@@ -4,11 +4,10 @@
 //! anything fail, they are what brings the deliveries back.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookline_broker::contract::{Publisher, Scheduled};
 use hookline_core::ids::SubscriptionId;
-use hookline_core::timestamp::Timestamp;
 use hookline_store::Store;
 use opentelemetry::metrics::Counter;
 use tokio::sync::mpsc;
@@ -45,7 +44,7 @@ impl Caller {
     }
 
     async fn fetch(&self, subscription: SubscriptionId, count: u32) {
-        let now = Timestamp::from(SystemTime::now());
+        let now = hookline_clock::now();
         let found = match self.store.call_back(subscription, count, now).await {
             Ok(found) => found,
             Err(why) => {

@@ -1,38 +1,186 @@
-//! What has to be done now and then, by any dispatcher: room for the days to come, and forgetting
-//! what is older than the retention or signs no longer. Doing it twice is harmless.
+//! What has to be done now and then, by any dispatcher: partitions for the days to come, and
+//! forgetting what is older than the retention or signs no longer. Doing it twice is harmless.
+//!
+//! Forgetting cannot be undone. It goes by the database's clock, not at all while this machine's
+//! differs from that, and no faster than the time before explains ([`TrustedTime`]). The steps are
+//! independent: one that fails is named by a warning and a gauge, and the others go on.
+//!
+//! [`TrustedTime`]: hookline_core::retention::TrustedTime
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hookline_core::retry::MAX_WAIT;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{Store, StoreError};
+use hookline_store::{Store, StoreError, are_apart};
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Gauge;
 
 const EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// When a turn begins anew of which a step failed.
+const AGAIN: Duration = Duration::from_secs(60);
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Goes on for ever; a step that fails is tried again at the next turn.
+/// So many attempts without a partition are counted, no more.
+const UNPARTITIONED: i64 = 100_000;
+
+/// Goes on for ever.
 pub async fn keep_up(store: Store, retention: Duration) {
-    let mut turns = tokio::time::interval(EVERY);
-    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let upkeep = Upkeep::new(store, retention);
     loop {
-        turns.tick().await;
-        if let Err(why) = turn(&store, retention, Timestamp::from(SystemTime::now())).await {
-            tracing::warn!(error = %why, "could not tidy the store up, trying again in an hour");
+        let rest = match upkeep.turn().await {
+            Turn::Done => EVERY,
+            Turn::Failed => AGAIN,
+        };
+        tokio::time::sleep(rest).await;
+    }
+}
+
+struct Upkeep {
+    store: Store,
+    retention: Duration,
+    /// 1 for a step that failed last time, by its name.
+    failing: Gauge<u64>,
+    /// How many seconds retention is behind the clock.
+    lag: Gauge<u64>,
+    unpartitioned: Gauge<u64>,
+}
+
+/// How a turn went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Done,
+    Failed,
+}
+
+impl Turn {
+    fn and(self, other: Turn) -> Turn {
+        match self {
+            Turn::Done => other,
+            Turn::Failed => self,
         }
     }
 }
 
-/// An event outlives the log of its attempts, which shows its body: the longest default schedule
-/// spans two days, and a day's log goes as a whole.
-async fn turn(store: &Store, retention: Duration, now: Timestamp) -> Result<(), StoreError> {
-    store.prepare_days(now).await?;
-    store.forget_previous_secrets(now).await?;
-    store
-        .forget_attempts(now.before(retention).unix_day())
-        .await?;
-    store.forget_trials(now.before(DAY * 7)).await?;
-    let cutoff = now.before(retention + MAX_WAIT * 2 + DAY);
-    store.forget_replays(cutoff).await?;
-    while store.forget_events(cutoff).await? > 0 {}
-    Ok(())
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the database does not say what time it is")]
+    NoClock,
+    #[error("this machine's clock says {ours} and the database's {theirs}")]
+    ClocksDiffer { ours: Timestamp, theirs: Timestamp },
+}
+
+impl Upkeep {
+    fn new(store: Store, retention: Duration) -> Self {
+        let meter = opentelemetry::global::meter("hookline-dispatcher");
+        let gauge = |name| meter.u64_gauge(name).build();
+        Self {
+            store,
+            retention,
+            failing: gauge("hookline.upkeep.failing"),
+            lag: gauge("hookline.retention.lag_seconds"),
+            unpartitioned: gauge("hookline.attempts.unpartitioned"),
+        }
+    }
+
+    async fn turn(&self) -> Turn {
+        let partitions = self.note("partitions", self.prepare_days().await);
+        let unpartitioned = self.note("unpartitioned", self.count_unpartitioned().await);
+        let trusted = self.trusted_time().await;
+        let forgotten = match trusted {
+            Ok(now) => self
+                .note("clock", Ok::<(), Failed>(()))
+                .and(self.forget(now).await),
+            Err(why) => self.note("clock", Err::<(), Failed>(why)),
+        };
+        partitions.and(unpartitioned).and(forgotten)
+    }
+
+    /// An event outlives the log of its attempts, which shows its body: the longest default schedule
+    /// spans two days, and a day's log goes as a whole.
+    async fn forget(&self, now: Timestamp) -> Turn {
+        let store = &self.store;
+        let day = now.before(self.retention).unix_day();
+        let cutoff = now.before(self.retention + MAX_WAIT * 2 + DAY);
+        let secrets = store.forget_previous_secrets(now).await;
+        let secrets = self.note("previous_secrets", secrets);
+        let trials = self.note("trials", store.forget_trials(now.before(DAY * 7)).await);
+        let replays = self.note("replays", store.forget_replays(cutoff).await);
+        let attempts = in_slices(|| store.forget_attempts(day)).await;
+        let attempts = self.note("attempts", attempts);
+        let events = in_slices(|| store.forget_events(cutoff)).await;
+        let events = self.note("events", events);
+        secrets.and(trials).and(replays).and(attempts).and(events)
+    }
+
+    async fn database_time(&self) -> Result<Timestamp, Failed> {
+        self.store.clock().await.ok_or(Failed::NoClock)
+    }
+
+    async fn prepare_days(&self) -> Result<(), Failed> {
+        Ok(self.store.prepare_days(self.database_time().await?).await?)
+    }
+
+    /// The time by which something may be forgotten.
+    async fn trusted_time(&self) -> Result<Timestamp, Failed> {
+        let theirs = self.database_time().await?;
+        let ours = Timestamp::from(SystemTime::now());
+        if are_apart(ours, theirs) {
+            return Err(Failed::ClocksDiffer { ours, theirs });
+        }
+        let trusted = self.store.advance_retention(theirs).await?;
+        self.lag.record(trusted.lag().as_secs(), &[]);
+        if trusted.lag() > DAY {
+            tracing::warn!(
+                clock = %theirs,
+                trusted = %trusted.at,
+                "retention holds back: no run of before explains what the clock says"
+            );
+        }
+        Ok(trusted.at)
+    }
+
+    /// Rows in the default partition outlive their day, and keep its partition from being made.
+    async fn count_unpartitioned(&self) -> Result<(), Failed> {
+        let attempts = self.store.unpartitioned_attempts(UNPARTITIONED).await?;
+        self.unpartitioned.record(attempts, &[]);
+        if attempts > 0 {
+            tracing::warn!(
+                attempts,
+                "attempts stand in the default partition, for their day had none in time"
+            );
+        }
+        Ok(())
+    }
+
+    /// Says how a step went.
+    fn note(&self, step: &'static str, result: Result<(), impl Into<Failed>>) -> Turn {
+        let (turn, failing) = match result.map_err(Into::into) {
+            Ok(()) => (Turn::Done, 0),
+            Err(why) => {
+                tracing::warn!(step, error = %why, "a step of the upkeep failed, trying again in a minute");
+                (Turn::Failed, 1)
+            }
+        };
+        self.failing.record(failing, &[KeyValue::new("step", step)]);
+        turn
+    }
+}
+
+/// Forgets until nothing is left. After each slice, others have the store for as long again.
+async fn in_slices<F>(forget: impl Fn() -> F) -> Result<(), StoreError>
+where
+    F: Future<Output = Result<usize, StoreError>>,
+{
+    loop {
+        let began = Instant::now();
+        if forget().await? == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(began.elapsed()).await;
+    }
 }

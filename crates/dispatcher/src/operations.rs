@@ -8,10 +8,9 @@
 //! Any dispatcher does it for all. Two that do it at once switch off once and may tell twice.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookline_broker::contract::QueueError;
-use hookline_core::timestamp::Timestamp;
 use hookline_runtime::fault;
 use hookline_store::StoreError;
 use tokio::sync::Notify;
@@ -76,7 +75,7 @@ async fn look(dispatcher: &Dispatcher) -> Result<(), Failed> {
         ..
     } = dispatcher;
     if let Some(failing_for) = policy.failing_after {
-        let now = || Timestamp::from(SystemTime::now());
+        let now = || hookline_clock::now();
         while store.disable_failing(failing_for, now()).await? > 0 {}
     }
     loop {

@@ -1,10 +1,7 @@
 //! A delivery that cannot be handled, say because what the store holds of it cannot be read.
 
-use std::time::SystemTime;
-
 use hookline_broker::contract::Taken;
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
-use hookline_core::timestamp::Timestamp;
 
 use crate::Dispatcher;
 
@@ -24,7 +21,7 @@ impl Dispatcher {
         let delivery = owed.delivery;
         given_up(1);
         tracing::error!(delivery.id = %delivery, reason, "gave up a delivery that cannot be handled");
-        let at = Timestamp::from(SystemTime::now());
+        let at = hookline_clock::now();
         let poison = DeliveryState::Exhausted {
             at,
             why: GaveUp::Poison,

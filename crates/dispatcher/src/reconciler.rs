@@ -7,10 +7,9 @@
 //! end: what is wrong with it cannot be that it was lost. A message too many does no harm: whoever
 //! takes it finds in the store that nothing is owed.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookline_broker::contract::{Publisher, Scheduled};
-use hookline_core::timestamp::Timestamp;
 use hookline_store::{Store, Sweep, Swept};
 
 use crate::poison;
@@ -60,7 +59,7 @@ async fn sweep(store: &Store, publisher: &dyn Publisher, grace: Duration) -> Res
             .map_err(|why| failed(&why))?
             < ENOUGH
     {
-        let now = Timestamp::from(SystemTime::now());
+        let now = hookline_clock::now();
         let sweep = Sweep {
             grace,
             limit: AT_ONCE,

@@ -7,12 +7,11 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookline_broker::contract::{Scheduled, Taken};
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::ids::DeliveryId;
-use hookline_core::timestamp::Timestamp;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::{AttemptRecord, Follow, Parked, StoreError, Wait};
@@ -187,7 +186,7 @@ impl Recording {
             engaged,
             parked: Parked {
                 delivery: owed.delivery,
-                until: Timestamp::from(SystemTime::now()).after(delay),
+                until: hookline_clock::now().after(delay),
                 wait,
             },
             next: Scheduled { owed, delay },
@@ -412,7 +411,7 @@ fn next_of(record: &AttemptRecord) -> Option<Scheduled> {
         attempt: record.owed.attempt + 1,
         ..record.owed
     };
-    let now = Timestamp::from(SystemTime::now());
+    let now = hookline_clock::now();
     Some(Scheduled {
         owed,
         delay: whole_seconds(due.remaining(now)),

@@ -6,7 +6,7 @@
 //! between, whoever takes the next turn finds what was started and hands that on first.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookline_broker::contract::{Publisher, Scheduled};
 use hookline_core::timestamp::Timestamp;
@@ -71,7 +71,7 @@ impl Replayer {
     }
 
     async fn turn(&self) -> Result<Found, Failed> {
-        let now = Timestamp::from(SystemTime::now());
+        let now = hookline_clock::now();
         let turn = self.store.take_replay_turn(now, now.after(TURN));
         let Some(turn) = turn.await.map_err(failed)? else {
             return Ok(Found::Nothing);

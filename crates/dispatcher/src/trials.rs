@@ -7,12 +7,10 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::SystemTime;
 
 use hookline_broker::contract::Taken;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::TrialKey;
-use hookline_core::timestamp::Timestamp;
 use hookline_core::trial::{SUSPECT_AFTER, next};
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
@@ -172,7 +170,7 @@ impl Court {
         let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
         let store = &self.dispatcher.store;
         let begun = self.keep_on("begin a trial", || {
-            store.begin_trials(keys.clone(), Timestamp::from(SystemTime::now()))
+            store.begin_trials(keys.clone(), hookline_clock::now())
         });
         if let Err(Stopped) = begun.await {
             rest.extend(group);

@@ -7,14 +7,13 @@ mod putting_off;
 mod slot;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use hookline_broker::contract::Taken;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::EventKey;
-use hookline_core::timestamp::Timestamp;
 use hookline_runtime::patience::Ended;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_store::{Body, Loaded, Wait};
@@ -274,7 +273,7 @@ impl Worker {
             }
         };
         owed.values().for_each(|owed| self.whereabouts.learn(owed));
-        let now = Timestamp::from(SystemTime::now());
+        let now = hookline_clock::now();
         let mut attempts = Vec::new();
         for (engaged, slot) in turns {
             let found = owed.remove(&engaged.message.message.delivery);

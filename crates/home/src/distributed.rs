@@ -62,6 +62,7 @@ pub async fn connect(
         })
         .await?;
     checked?;
+    store.set_clock().await;
     let rabbit = context
         .wait_for("RabbitMQ", async || {
             let name = name_of(service);

@@ -6,12 +6,12 @@
 mod attempts;
 mod desk;
 mod events;
+mod last_time;
 mod life;
 mod unwritten;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use hookline_broker::contract::{
@@ -20,11 +20,12 @@ use hookline_broker::contract::{
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::WebhookDisabled;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{EmbeddedQueue, Store, StoreError, TakenAttempt};
+use hookline_store::{CLOCK_TOLERANCE, EmbeddedQueue, Store, StoreError, TakenAttempt};
 
 use self::attempts::attempt;
 use self::desk::Desk;
 use self::events::Events;
+use self::last_time::LastTime;
 use self::life::Life;
 
 /// How many attempts go from hand to hand; what is more is taken from the queue.
@@ -57,6 +58,16 @@ impl Embedded {
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
         let (store, queue) = Store::embedded(folder)?;
         queue.void_leases().await?;
+        let last_time = LastTime::of(folder);
+        let back = last_time.went_back(now());
+        if back >= CLOCK_TOLERANCE {
+            tracing::warn!(
+                ?back,
+                "the clock was set back since the last process: moved what is due"
+            );
+            queue.move_due_times(back).await?;
+        }
+        tokio::spawn(last_time.keep_writing());
         let (life, last) = Life::begin(folder);
         let events = Events::new(queue.clone(), last);
         let queues = Queues {
@@ -134,7 +145,7 @@ fn returns(takes: i32) -> u32 {
 }
 
 fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
+    hookline_clock::now()
 }
 
 fn unavailable(why: StoreError) -> QueueError {

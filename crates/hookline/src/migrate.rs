@@ -27,7 +27,7 @@ impl Migrate {
             peers::wait_for(
                 "PostgreSQL",
                 settings.start.wait_for_peers,
-                async || match store.migrate(now()).await {
+                async || match store.migrate(store.clock().await.unwrap_or_else(now)).await {
                     Err(passing @ StoreError::Unavailable(_)) => Err(passing),
                     migrated => Ok(migrated),
                 },

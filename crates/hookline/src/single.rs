@@ -42,6 +42,8 @@ impl Single {
         prepare(&store).await?;
         let settings = context.settings.clone();
         let watched = store.clone();
+        tokio::spawn(async move { watched.keep_watch().await });
+        let watched = store.clone();
         context
             .readiness
             .register("store", move || watched.is_ready());

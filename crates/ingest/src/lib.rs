@@ -14,13 +14,12 @@ mod turns;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hookline_broker::contract::{EventSource, PublishedEvents, Publisher, Scheduled, Taken};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::OrganizationId;
 use hookline_core::rate::Rate;
-use hookline_core::timestamp::Timestamp;
 use hookline_core::trial::SUSPECT_AFTER;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
@@ -219,7 +218,7 @@ impl Lane {
 
     /// Those whose turn it is, and the others, each with the moment at which it will be.
     fn by_turn(&self, batch: Batch, full: &HashSet<OrganizationId>) -> (Batch, Batch) {
-        let (now, instant) = (Timestamp::from(SystemTime::now()), Instant::now());
+        let (now, instant) = (hookline_clock::now(), Instant::now());
         let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         if !turns.are_taken() && full.is_empty() {
             return (batch, Vec::new());
@@ -317,7 +316,7 @@ impl Lane {
                 // The first try may have been committed and its answer lost.
                 events = events.iter().map(passing_again).collect();
             }
-            let now = Timestamp::from(SystemTime::now());
+            let now = hookline_clock::now();
             self.ingest
                 .store
                 .take_in(&self.index, Arc::clone(&events), now)

@@ -2,11 +2,8 @@
 //! is charged in the store, dealt with from its first byte on, and cleared. If we die, the charges
 //! stay. See `hookline_core::trial`.
 
-use std::time::SystemTime;
-
 use hookline_broker::contract::{PublishedEvents, Taken};
 use hookline_core::ids::TrialKey;
-use hookline_core::timestamp::Timestamp;
 use hookline_core::trial::next;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
@@ -64,7 +61,7 @@ impl Lane {
         let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
         let store = &self.ingest.store;
         let begun = self.keep_on("begin a trial", || {
-            store.begin_trials(keys.clone(), Timestamp::from(SystemTime::now()))
+            store.begin_trials(keys.clone(), hookline_clock::now())
         });
         if let Err(Stopped) = begun.await {
             rest.extend(group);

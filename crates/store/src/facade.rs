@@ -162,33 +162,49 @@ impl Store {
         }
     }
 
-    /// Writes to the store once a second, so that [`Store::is_ready`] speaks of now, and warns when
-    /// its clock is [`CLOCK_TOLERANCE`] or more from ours: receivers judge `webhook-timestamp` by
-    /// the true time. Never ends by itself.
+    /// The store's clock: the database's; in a folder, this machine's. A database tells it in answer to
+    /// the write probe; None when it cannot be written.
+    pub async fn clock(&self) -> Option<Timestamp> {
+        match &self.home {
+            Home::Postgres(home) => home.probe().await.map(Timestamp::from_unix_micros),
+            Home::Sqlite(home) => {
+                home.probe().await;
+                Some(SystemTime::now().into())
+            }
+        }
+    }
+
+    /// Sets service time by the store's clock, before anything is stored.
+    pub async fn set_clock(&self) {
+        if let Some(theirs) = self.clock().await {
+            hookline_clock::follow(theirs);
+        }
+    }
+
+    /// Writes to the store and asks for its clock once a second, so that [`Store::is_ready`] speaks of now and service
+    /// time follows that clock. Warns when it is [`CLOCK_TOLERANCE`] or more from ours, for receivers
+    /// judge `webhook-timestamp` by the true time, and when it was set back. Never ends by itself.
     pub async fn keep_watch(&self) {
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let home = match &self.home {
-            Home::Postgres(home) => home,
-            // Its clock is this machine's.
-            Home::Sqlite(home) => loop {
-                second.tick().await;
-                home.probe().await;
-            },
-        };
-        let mut off = false;
+        let (mut off, mut back) = (false, false);
         loop {
             second.tick().await;
-            let Some(theirs) = home.probe().await else {
+            let Some(theirs) = self.clock().await else {
                 continue;
             };
+            hookline_clock::follow(theirs);
             let ours = Timestamp::from(SystemTime::now());
-            let tolerance = i64::try_from(CLOCK_TOLERANCE.as_micros()).unwrap_or(i64::MAX);
-            let was_off =
-                std::mem::replace(&mut off, (ours.unix_micros() - theirs).abs() >= tolerance);
-            if off && !was_off {
-                let theirs = Timestamp::from_unix_micros(theirs);
+            if changed(&mut off, are_apart(ours, theirs)) && off {
                 tracing::warn!(%ours, %theirs, "this machine's clock and the database's differ");
+            }
+            let steady = hookline_clock::now();
+            if changed(&mut back, are_apart(steady, theirs)) && back {
+                tracing::warn!(
+                    %theirs,
+                    %steady,
+                    "the store's clock was set back: what is due is kept by the time before"
+                );
             }
         }
     }
@@ -224,4 +240,14 @@ impl Store {
             Home::Sqlite(home) => home.is_ready(),
         }
     }
+}
+
+/// Whether two clocks are [`CLOCK_TOLERANCE`] or more apart.
+pub fn are_apart(one: Timestamp, other: Timestamp) -> bool {
+    one.remaining(other).max(other.remaining(one)) >= CLOCK_TOLERANCE
+}
+
+/// Notes the new value; true when it is another one.
+fn changed(value: &mut bool, new: bool) -> bool {
+    std::mem::replace(value, new) != new
 }

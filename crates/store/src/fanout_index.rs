@@ -1,5 +1,10 @@
 //! The index of subscriptions that a process keeps, and how it stays true: every intake asks inside
 //! its own transaction what has changed since, so no notice can be late.
+//!
+//! A database that loses its last commits, by the promotion of a replica that lagged or by a restore,
+//! gives out again the version numbers that it lost. Each version has a mark, a random number, so the
+//! index notices that the version it knows is not there any more, or is another one, and loads every
+//! subscription anew.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,9 +16,28 @@ use crate::error::StoreError;
 #[derive(Debug, Clone, Default)]
 pub struct FanoutIndex(Arc<Mutex<Known>>);
 
+/// A version of the subscriptions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Version {
+    /// 0 where there is no subscription.
+    pub(crate) number: i64,
+    /// None for a version that was written before versions had marks, or long ago.
+    pub(crate) mark: Option<i64>,
+}
+
+/// What an index has to learn.
+#[derive(Debug)]
+pub(crate) enum News {
+    Nothing,
+    /// These changes, up to a version.
+    Since(Vec<SubscriptionChange>, Version),
+    /// All that there is; what the index knew does not count.
+    Anew(Vec<SubscriptionChange>, Version),
+}
+
 #[derive(Debug, Default)]
 struct Known {
-    version: i64,
+    version: Version,
     index: SubscriptionIndex,
     failures: u64,
 }
@@ -33,23 +57,32 @@ impl FanoutIndex {
     }
 
     /// What the index says as it is, and its version.
-    pub(crate) fn as_it_is<T>(&self, ask: impl FnOnce(&SubscriptionIndex) -> T) -> (T, i64) {
+    pub(crate) fn as_it_is<T>(&self, ask: impl FnOnce(&SubscriptionIndex) -> T) -> (T, Version) {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         (ask(&known.index), known.version)
     }
 
-    /// Brings the index up to date with what `changes` finds after its version, then asks it.
+    /// Brings the index up to date with what `news` finds after its version, then asks it.
     pub(crate) fn with<T>(
         &self,
-        changes: impl FnOnce(i64) -> Result<(Vec<SubscriptionChange>, i64), StoreError>,
+        news: impl FnOnce(Version) -> Result<News, StoreError>,
         ask: impl FnOnce(&SubscriptionIndex) -> T,
     ) -> Result<T, StoreError> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (changed, version) = changes(known.version)?;
-        for change in changed {
-            known.index.apply(change);
+        let learnt = match news(known.version)? {
+            News::Nothing => None,
+            News::Since(changes, version) => Some((changes, version)),
+            News::Anew(changes, version) => {
+                known.index = SubscriptionIndex::default();
+                Some((changes, version))
+            }
+        };
+        if let Some((changes, version)) = learnt {
+            for change in changes {
+                known.index.apply(change);
+            }
+            known.version = version;
         }
-        known.version = version;
         Ok(ask(&known.index))
     }
 }
@@ -66,8 +99,9 @@ mod tests {
             let mut after = None;
             let asked = index.with(
                 |version| {
-                    after = Some(version);
-                    Ok((Vec::new(), 7))
+                    after = Some(version.number);
+                    let mark = None;
+                    Ok(News::Since(Vec::new(), Version { number: 7, mark }))
                 },
                 |_| (),
             );

@@ -32,7 +32,7 @@ mod sqlite;
 
 pub use credentials::{Credentials, SealedCredentials};
 pub use error::StoreError;
-pub use facade::{CLOCK_TOLERANCE, Store, UnlockError};
+pub use facade::{CLOCK_TOLERANCE, Store, UnlockError, are_apart};
 pub use fanout_index::FanoutIndex;
 pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
 pub use records::{

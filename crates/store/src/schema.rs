@@ -38,6 +38,21 @@ table! {
 }
 
 table! {
+    subscription_marks (version) {
+        version -> BigInt,
+        mark -> BigInt,
+    }
+}
+
+table! {
+    retention (id) {
+        id -> Integer,
+        at -> BigInt,
+        seen -> BigInt,
+    }
+}
+
+table! {
     master_keys (id) {
         id -> Text,
         proof -> Binary,
@@ -211,11 +226,13 @@ table! {
 }
 
 /// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
-pub(crate) const TABLES: [&str; 15] = [
+pub(crate) const TABLES: [&str; 17] = [
     "organizations",
     "api_keys",
     "api_key_organizations",
     "subscription_version",
+    "subscription_marks",
+    "retention",
     "master_keys",
     "subscriptions",
     "failing",

@@ -13,6 +13,7 @@ mod api_logs;
 mod api_subscriptions;
 mod api_test_calls;
 mod api_wire;
+mod clocks;
 mod connecting;
 mod crashes;
 mod delivering;
@@ -67,6 +68,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_document_holds::alone(),
             api_limits::alone(),
             api_wire::alone(),
+            clocks::alone(),
             connecting::alone(),
             crashes::alone(),
             failing::alone(),
@@ -84,6 +86,7 @@ fn main() -> anyhow::Result<ExitCode> {
         shared_distributed: publishing::distributed(),
         quiet: [restarting::quiet(), tenants::quiet()].concat(),
         distributed: [
+            clocks::distributed(),
             delivering::distributed(),
             outages::distributed(),
             publishing::hostile(),
@@ -96,6 +99,11 @@ fn main() -> anyhow::Result<ExitCode> {
             tenants::distributed(),
         ]
         .concat(),
-        embedded: [embedded_queue::embedded(), starting::embedded()].concat(),
+        embedded: [
+            clocks::embedded(),
+            embedded_queue::embedded(),
+            starting::embedded(),
+        ]
+        .concat(),
     })
 }

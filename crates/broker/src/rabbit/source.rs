@@ -7,10 +7,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use async_trait::async_trait;
-use hookline_core::timestamp::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use crate::contract::{Coming, EventSource, PublishedEvents, QueueError, Receipt, Source, Taken};
@@ -195,7 +193,7 @@ impl EventSource for QueueSource<PublishedEvents> {
         taken: &[Taken<PublishedEvents>],
         coming: &[Coming],
     ) -> Result<(), QueueError> {
-        let now = Timestamp::from(SystemTime::now());
+        let now = hookline_clock::now();
         let posts = coming.iter().map(|Coming { message, returns }| {
             let turn = message.turn.unwrap_or(now);
             let delay = Delay::towards(turn.remaining(now));

@@ -155,7 +155,7 @@ async fn attempt(
     if let Some(trace) = body.trace {
         continue_trace(&span, trace);
     }
-    let started = Timestamp::from(SystemTime::now());
+    let started = hookline_clock::now();
     let clock = tokio::time::Instant::now();
     let outcome = requester
         .send(Request {
@@ -165,7 +165,8 @@ async fn attempt(
             url: &found.url,
             credentials: &credentials,
             trace: trace_of(&span).unwrap_or_else(|| uncollected(body.trace)),
-            now: started,
+            // Receivers compare it with the true time, whatever the store's clock says.
+            now: Timestamp::from(SystemTime::now()),
             body: body.bytes,
         })
         .instrument(span.clone())

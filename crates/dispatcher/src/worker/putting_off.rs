@@ -5,11 +5,10 @@
 //! little by little, some at once, and beside the requests. Only a flood leaves as it comes: behind
 //! it in the queue are messages of others.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use hookline_core::delivery::Origin;
 use hookline_core::ids::DeliveryId;
-use hookline_core::timestamp::Timestamp;
 use hookline_runtime::patience::Ended;
 use hookline_store::Wait;
 use tokio::task::JoinHandle;
@@ -131,7 +130,7 @@ impl Clerk {
                 return Vec::new();
             }
         };
-        let now = Timestamp::from(SystemTime::now());
+        let now = hookline_clock::now();
         let mut tests = Vec::new();
         for Excess {
             message: engaged,

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hookline_broker::contract::{Receipt, Taken};
 use hookline_core::timestamp::Timestamp;
@@ -193,7 +193,7 @@ impl<M> Desk<M> {
 }
 
 fn now() -> Timestamp {
-    Timestamp::from(SystemTime::now())
+    hookline_clock::now()
 }
 
 #[cfg(test)]

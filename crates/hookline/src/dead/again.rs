@@ -35,7 +35,9 @@ pub(super) async fn start_again(
             subscription: found.subscription,
         }));
     }
-    let why = match store.start_again(None, id, Cause::Retry, now()).await? {
+    // It is due by the clock of those that deliver.
+    let due = store.clock().await.unwrap_or_else(now);
+    let why = match store.start_again(None, id, Cause::Retry, due).await? {
         Again::Owed(owed) => return Ok(Ok(owed)),
         Again::Unknown => FORGOTTEN,
         Again::Pending => "somebody else has just started its delivery again",

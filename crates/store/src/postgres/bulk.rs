@@ -8,7 +8,7 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
-pub(crate) use super::days::drop_attempts_before;
+pub(crate) use super::days::{forget_attempts, retention_alone};
 use super::given::{Given, Statement};
 use super::overdue::HALF_WAY;
 use super::queries::intake::{NewDelivery, NewEvent};
@@ -16,6 +16,7 @@ use super::queries::stored::Part;
 pub(crate) use super::recording::record;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
+use crate::fanout_index::Version;
 use crate::records::{Parked, Restart, Wait};
 use crate::rows::{NextAttempt, cause_name};
 use crate::schema::{deliveries, events};
@@ -35,6 +36,8 @@ struct NewlyInserted {
     id: Key,
     #[diesel(sql_type = Nullable<BigInt>)]
     seen: Option<i64>,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    mark: Option<i64>,
 }
 
 /// Deliveries, as many as one statement takes at a time.
@@ -64,7 +67,7 @@ pub(crate) fn in_one_view<T>(
 pub(crate) fn insert_events(
     conn: &mut Conn,
     rows: &[NewEvent<'_>],
-) -> Result<(Vec<Key>, Option<i64>), StoreError> {
+) -> Result<(Vec<Key>, Option<Version>), StoreError> {
     let mut new = Vec::with_capacity(rows.len());
     let mut seen = None;
     for rows in rows.chunks(ROWS) {
@@ -72,10 +75,15 @@ pub(crate) fn insert_events(
             .inserted_into(
                 "events",
                 "ON CONFLICT DO NOTHING
-                 RETURNING key AS id, (SELECT max(version) FROM subscriptions) AS seen",
+                 RETURNING key AS id, (SELECT max(version) FROM subscriptions) AS seen,
+                           (SELECT mark FROM subscription_marks
+                             WHERE version = (SELECT max(version) FROM subscriptions)) AS mark",
             )
             .load(conn)?;
-        seen = inserted.first().and_then(|event| event.seen);
+        seen = inserted.first().and_then(|event| {
+            let (number, mark) = (event.seen?, event.mark);
+            Some(Version { number, mark })
+        });
         new.extend(inserted.into_iter().map(|event| event.id));
     }
     Ok((new, seen))

@@ -1,8 +1,9 @@
-//! The daily partitions of the log.
+//! The daily partitions of the log. They belong to the owner of the tables; the functions that make
+//! and drop them run with the owner's rights, so that the services need the right to write rows and
+//! no other (migration `000110_retention`).
 
-use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Bool, Integer};
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
@@ -11,46 +12,75 @@ use crate::error::StoreError;
 /// How many days ahead of now have a partition.
 const DAYS_AHEAD: i64 = 3;
 
-/// Makes the partitions of today and the days to come. What no partition takes, say because
-/// nobody ran for days, goes to the default one.
-pub(crate) fn prepare_days(conn: &mut Conn, now: Timestamp) -> Result<(), StoreError> {
-    for day in now.unix_day()..=now.unix_day() + DAYS_AHEAD {
-        let [from, to] = [day, day + 1].map(|day| Timestamp::of_unix_day(day).unix_micros());
-        let made = conn.batch_execute(&format!(
-            "CREATE TABLE IF NOT EXISTS attempts_d{day} PARTITION OF attempts FOR VALUES FROM ({from}) TO ({to})"
-        ));
-        if let Err(why) = made {
-            // Two of us at once, or rows of that day in the default partition: either way every
-            // row has its place.
-            tracing::debug!(day, error = %why, "left the partition of a day unmade");
-        }
-    }
-    Ok(())
+/// The advisory lock of retention: slices of several dispatchers would wait for one another.
+const LOCK: i64 = 0x686f_6f6b_6b65_6570;
+
+#[derive(QueryableByName)]
+struct Locked {
+    #[diesel(sql_type = Bool)]
+    locked: bool,
 }
 
 #[derive(QueryableByName)]
-struct Partition {
-    #[diesel(sql_type = Text)]
-    name: String,
+struct Dropped {
+    #[diesel(sql_type = Integer)]
+    dropped: i32,
 }
 
-/// Drops the partitions of days before `day`, and deletes such rows of the default one.
-pub(crate) fn drop_attempts_before(conn: &mut Conn, day: i64) -> Result<(), StoreError> {
-    let partitions: Vec<Partition> = diesel::sql_query(
-        "SELECT c.relname::text AS name FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-          WHERE i.inhparent = 'attempts'::regclass",
-    )
-    .load(conn)?;
-    for Partition { name } in partitions {
-        let of_day = name
-            .strip_prefix("attempts_d")
-            .and_then(|number| number.parse::<i64>().ok());
-        if of_day.is_some_and(|of_day| of_day < day) {
-            conn.batch_execute(&format!("DROP TABLE IF EXISTS {name}"))?;
-        }
-    }
-    diesel::sql_query("DELETE FROM attempts_other WHERE created_at < $1")
-        .bind::<BigInt, _>(Timestamp::of_unix_day(day).unix_micros())
+#[derive(QueryableByName)]
+struct Rows {
+    #[diesel(sql_type = BigInt)]
+    rows: i64,
+}
+
+/// Makes the partitions of today and the days to come. What no partition takes, say because
+/// no dispatcher ran for days, goes to the default one.
+pub(crate) fn prepare_days(conn: &mut Conn, now: Timestamp) -> Result<(), StoreError> {
+    let today = now.unix_day();
+    diesel::sql_query("SELECT prepare_attempt_days($1, $2)")
+        .bind::<BigInt, _>(today)
+        .bind::<BigInt, _>(today + DAYS_AHEAD)
         .execute(conn)?;
     Ok(())
+}
+
+/// How many rows the default partition has, up to `most`.
+pub(crate) fn unpartitioned(conn: &mut Conn, most: i64) -> Result<u64, StoreError> {
+    let counted: Rows = diesel::sql_query(
+        "SELECT count(*) AS rows FROM (SELECT FROM attempts_other LIMIT $1) AS counted",
+    )
+    .bind::<BigInt, _>(most)
+    .get_result(conn)?;
+    Ok(counted.rows.unsigned_abs())
+}
+
+/// Whether this transaction alone forgets.
+pub(crate) fn retention_alone(conn: &mut Conn) -> Result<bool, StoreError> {
+    let locked: Locked = diesel::sql_query("SELECT pg_try_advisory_xact_lock($1) AS locked")
+        .bind::<BigInt, _>(LOCK)
+        .get_result(conn)?;
+    Ok(locked.locked)
+}
+
+/// Drops the oldest partition of a day before `day`; where there is none, deletes such rows of the
+/// default one.
+pub(crate) fn forget_attempts(
+    conn: &mut Conn,
+    day: i64,
+    slice: usize,
+) -> Result<usize, StoreError> {
+    let Dropped { dropped } = diesel::sql_query("SELECT drop_attempt_day($1) AS dropped")
+        .bind::<BigInt, _>(day)
+        .get_result(conn)?;
+    if dropped > 0 {
+        return Ok(1);
+    }
+    let deleted = diesel::sql_query(
+        "DELETE FROM attempts_other WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM attempts_other WHERE created_at < $1 LIMIT $2))",
+    )
+    .bind::<BigInt, _>(Timestamp::of_unix_day(day).unix_micros())
+    .bind::<BigInt, _>(i64::try_from(slice).unwrap_or(i64::MAX))
+    .execute(conn)?;
+    Ok(deleted)
 }

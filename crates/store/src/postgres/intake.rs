@@ -69,13 +69,15 @@ fn at_once(
         .map(|(key, event)| new_event(*key, event, now))
         .collect();
     let taken_in: Vec<TakenIn> = given_events(&events)
-        .column::<BigInt, _>("version", events.iter().map(|_| version))
+        .column::<BigInt, _>("version", events.iter().map(|_| version.number))
+        .column::<Nullable<BigInt>, _>("mark", events.iter().map(|_| version.mark))
         .column::<Integer, _>("part", events.iter().map(|_| part))
         .in_statement(
             ", known AS (
-                 SELECT coalesce(max(version), 0) IS NOT DISTINCT FROM (SELECT version FROM given LIMIT 1)
-                        AS is_known
-                   FROM subscriptions
+                 SELECT (SELECT coalesce(max(version), 0) FROM subscriptions) = version
+                        AND (SELECT m.mark FROM subscription_marks m WHERE m.version = given.version)
+                            IS NOT DISTINCT FROM mark AS is_known
+                   FROM given LIMIT 1
              ), new AS (
                  INSERT INTO events
                      (key, organization_id, event_id, event_type, body, traceparent, received_at)

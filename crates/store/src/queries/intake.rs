@@ -12,10 +12,10 @@ use hookline_core::timestamp::Timestamp;
 use super::super::{Conn, bulk};
 use super::ROWS;
 use super::stored::Change;
-use super::subscriptions::{changes_since, find_row};
+use super::subscriptions::{find_row, news_since};
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::fanout_index::FanoutIndex;
+use crate::fanout_index::{FanoutIndex, News, Version};
 use crate::records::{Given, IncomingEvent, Passage};
 use crate::rows::StateColumns;
 use crate::schema::{deliveries, events};
@@ -63,9 +63,9 @@ pub(crate) fn take_in(
         let (new, seen) = insert_events(conn, &by_key, now)?;
         let fresh = by_key.iter().filter(|(key, _)| new.contains(key));
         let rows = index.with(
-            |version| match seen {
-                Some(newest) if newest == version => Ok((Vec::new(), version)),
-                _ => changes_since(conn, version),
+            |known| match seen {
+                Some(newest) if newest == known => Ok(News::Nothing),
+                _ => news_since(conn, known),
             },
             |index| fan_out(index, fresh, now),
         )?;
@@ -146,7 +146,7 @@ fn insert_events(
     conn: &mut Conn,
     by_key: &BTreeMap<EventKey, &IncomingEvent>,
     now: Timestamp,
-) -> Result<(HashSet<EventKey>, Option<i64>), StoreError> {
+) -> Result<(HashSet<EventKey>, Option<Version>), StoreError> {
     let rows: Vec<NewEvent<'_>> = by_key
         .iter()
         .map(|(key, event)| new_event(*key, event, now))

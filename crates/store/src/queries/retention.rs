@@ -1,55 +1,156 @@
-//! Forgetting what is older than the retention, in steps that hold nobody up.
+//! Forgetting what is older than the retention. Each call is one slice, a short transaction of its
+//! own, and answers with how many rows it removed; 0 means that there are no more.
 
-use diesel::dsl::sql;
+use diesel::dsl::{exists, not, sql};
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
+use hookline_core::retention::TrustedTime;
 use hookline_core::timestamp::Timestamp;
 
 use super::super::{Conn, bulk};
 use super::stored::Change;
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::schema::{attempt_counts, deliveries, events};
+use crate::schema::{attempt_counts, deliveries, events, retention};
 
-/// How many events go in one step.
-const STEP: i64 = 1_000;
+/// How many rows a slice removes at most. In SQLite a row of the log takes about 20 µs, so others
+/// wait for the writer for some 20 ms.
+pub(crate) const SLICE: usize = 1_000;
 
-/// Forgets attempts of days before `day` (days since 1970), with their totals.
-pub(crate) fn forget_attempts(conn: &mut Conn, day: i64) -> Result<(), StoreError> {
+/// How many bytes of bodies a slice removes, but for the last event's.
+const SLICE_BYTES: i64 = 8 * 1024 * 1024;
+
+/// Moves retention's own clock on; see [`TrustedTime`].
+pub(crate) fn advance(conn: &mut Conn, now: Timestamp) -> Result<TrustedTime, StoreError> {
     conn.transaction(|conn| {
-        bulk::drop_attempts_before(conn, day)?;
-        diesel::delete(attempt_counts::table.filter(attempt_counts::day.lt(day))).execute(conn)?;
-        Ok(())
+        // The row is locked by a change that is none: two that run at once take turns.
+        let (at, seen): (i64, i64) = diesel::update(retention::table.find(1))
+            .set(retention::id.eq(1))
+            .returning((retention::at, retention::seen))
+            .get_result(conn)?;
+        let before = TrustedTime {
+            at: Timestamp::from_unix_micros(at),
+            seen: Timestamp::from_unix_micros(seen),
+        };
+        let after = before.advanced(now);
+        diesel::update(retention::table.find(1))
+            .set((
+                retention::at.eq(after.at.unix_micros()),
+                retention::seen.eq(after.seen.unix_micros()),
+            ))
+            .execute(conn)?;
+        Ok(after)
     })
 }
 
+/// Forgets attempts of days before `day` (days since 1970), then their totals.
+pub(crate) fn forget_attempts(conn: &mut Conn, day: i64) -> Result<usize, StoreError> {
+    conn.transaction(|conn| {
+        if !bulk::retention_alone(conn)? {
+            return Ok(0);
+        }
+        match bulk::forget_attempts(conn, day, SLICE)? {
+            0 => forget_counts(conn, day),
+            removed => Ok(removed),
+        }
+    })
+}
+
+fn forget_counts(conn: &mut Conn, day: i64) -> Result<usize, StoreError> {
+    let counts: Vec<(String, i64, String, String, i64, i32)> = attempt_counts::table
+        .filter(attempt_counts::day.lt(day))
+        .order(attempt_counts::day)
+        .limit(limit())
+        .select((
+            attempt_counts::organization_id,
+            attempt_counts::subscription_id,
+            attempt_counts::event_type,
+            attempt_counts::status,
+            attempt_counts::day,
+            attempt_counts::writer,
+        ))
+        .load(conn)?;
+    for count in &counts {
+        let (owner, subscription, event_type, status, day, writer) = count;
+        diesel::delete(attempt_counts::table.find((
+            owner,
+            subscription,
+            event_type,
+            status,
+            day,
+            writer,
+        )))
+        .execute(conn)?;
+    }
+    Ok(counts.len())
+}
+
 /// Forgets some events received before `cutoff` with their deliveries, unless one is still
-/// pending. Answers with how many; 0 means that there are no more.
+/// pending. What is stored of an organization is less by what this very transaction removed.
 pub(crate) fn forget_events(conn: &mut Conn, cutoff: Timestamp) -> Result<usize, StoreError> {
     conn.transaction(|conn| {
-        let pending = deliveries::table
-            .filter(deliveries::event_key.eq(events::key))
-            .filter(deliveries::state.eq("pending"));
-        let rows: Vec<(Key, String, i64)> = events::table
-            .filter(events::received_at.lt(cutoff.unix_micros()))
-            .filter(diesel::dsl::not(diesel::dsl::exists(pending)))
-            .order(events::received_at)
-            .limit(STEP)
-            .select((
-                events::key,
-                events::organization_id,
-                sql::<BigInt>("CAST(length(body) AS BIGINT)"),
-            ))
+        if !bulk::retention_alone(conn)? {
+            return Ok(0);
+        }
+        let keys = forgettable(conn, cutoff)?;
+        let ended: Vec<Key> = deliveries::table
+            .filter(deliveries::event_key.eq_any(&keys))
+            .filter(deliveries::state.ne("pending"))
+            .limit(limit())
+            .select(deliveries::id)
             .load(conn)?;
-        let keys: Vec<Key> = rows.iter().map(|(key, ..)| *key).collect();
-        diesel::delete(deliveries::table.filter(deliveries::event_key.eq_any(&keys)))
-            .execute(conn)?;
-        diesel::delete(events::table.filter(events::key.eq_any(&keys))).execute(conn)?;
+        let removed = diesel::delete(
+            deliveries::table
+                .filter(deliveries::id.eq_any(&ended))
+                .filter(deliveries::state.ne("pending")),
+        )
+        .execute(conn)?;
+        if ended.len() == SLICE {
+            // Others of these events may be left: the events go with the last of them.
+            return Ok(removed);
+        }
+        // One that was started again meanwhile keeps its event.
+        let kept = deliveries::table.filter(deliveries::event_key.eq(events::key));
+        let gone: Vec<(String, i64)> = diesel::delete(
+            events::table
+                .filter(events::key.eq_any(&keys))
+                .filter(not(exists(kept))),
+        )
+        .returning((
+            events::organization_id,
+            sql::<BigInt>("CAST(length(body) AS BIGINT)"),
+        ))
+        .get_results(conn)?;
         let mut stored = Change::default();
-        for (_, owner, bytes) in &rows {
+        for (owner, bytes) in &gone {
             stored.add(owner, -bytes);
         }
         bulk::add_stored(conn, &stored.into_parts(0))?;
-        Ok(keys.len())
+        Ok(removed + gone.len())
     })
+}
+
+/// The oldest events that may go.
+fn forgettable(conn: &mut Conn, cutoff: Timestamp) -> Result<Vec<Key>, StoreError> {
+    let pending = deliveries::table
+        .filter(deliveries::event_key.eq(events::key))
+        .filter(deliveries::state.eq("pending"));
+    let rows: Vec<(Key, i64)> = events::table
+        .filter(events::received_at.lt(cutoff.unix_micros()))
+        .filter(not(exists(pending)))
+        .order(events::received_at)
+        .limit(limit())
+        .select((events::key, sql::<BigInt>("CAST(length(body) AS BIGINT)")))
+        .load(conn)?;
+    let mut room = SLICE_BYTES;
+    let some = rows.into_iter().take_while(|(_, bytes)| {
+        let fits = room > 0;
+        room -= bytes;
+        fits
+    });
+    Ok(some.map(|(key, _)| key).collect())
+}
+
+fn limit() -> i64 {
+    i64::try_from(SLICE).unwrap_or(i64::MAX)
 }

@@ -1,7 +1,7 @@
 //! Subscriptions. Every change takes the next version while it holds the version row, so changes
 //! become visible in the order of their versions.
 
-use diesel::dsl::exists;
+use diesel::dsl::{exists, max};
 use diesel::prelude::*;
 use hookline_core::fanout::{Ear, Listener, SubscriptionChange};
 use hookline_core::headers::CustomHeaders;
@@ -12,14 +12,16 @@ use hookline_core::subscription::{
     DisabledReason, NewSubscription, Status, Subscription, SubscriptionName, SubscriptionPatch,
 };
 use hookline_core::timestamp::Timestamp;
+use uuid::Uuid;
 
 use super::super::Conn;
 use super::{master_keys, operations};
 use crate::credentials::{header_names_text, headers_bytes};
 use crate::error::StoreError;
+use crate::fanout_index::{News, Version};
 use crate::records::{Created, Listing, Rotated, Rotation, Window};
 use crate::rows::{SubscriptionRow, event_types_text, organization, read_event_types};
-use crate::schema::{failing, subscription_version, subscriptions};
+use crate::schema::{failing, subscription_marks, subscription_version, subscriptions};
 use crate::sealed::{Keyring, Place};
 
 /// By whom something is changed, and when.
@@ -385,11 +387,39 @@ pub(crate) fn disable(
     operations::write(conn, &event)
 }
 
+/// How many of the last versions have their mark.
+const MARKS: i64 = 1_000;
+
+/// What an index that knows this version has to learn.
+pub(crate) fn news_since(conn: &mut Conn, known: Version) -> Result<News, StoreError> {
+    let newest: Option<i64> = subscriptions::table
+        .select(max(subscriptions::version))
+        .get_result(conn)?;
+    let newest = newest.unwrap_or_default();
+    if newest < known.number || mark_of(conn, known.number)? != known.mark {
+        let (changes, version) = changes_since(conn, 0)?;
+        return Ok(News::Anew(changes, version));
+    }
+    if newest == known.number {
+        return Ok(News::Nothing);
+    }
+    let (changes, version) = changes_since(conn, known.number)?;
+    Ok(News::Since(changes, version))
+}
+
+fn mark_of(conn: &mut Conn, version: i64) -> Result<Option<i64>, StoreError> {
+    Ok(subscription_marks::table
+        .find(version)
+        .select(subscription_marks::mark)
+        .first(conn)
+        .optional()?)
+}
+
 /// What changed after `version`, and the newest version seen.
-pub(crate) fn changes_since(
+fn changes_since(
     conn: &mut Conn,
     version: i64,
-) -> Result<(Vec<SubscriptionChange>, i64), StoreError> {
+) -> Result<(Vec<SubscriptionChange>, Version), StoreError> {
     type Row = (i64, String, String, bool, i64, i64, Option<i64>);
     let rows: Vec<Row> = subscriptions::table
         .filter(subscriptions::version.gt(version))
@@ -424,15 +454,30 @@ pub(crate) fn changes_since(
             }),
         });
     }
-    Ok((changes, newest))
+    let version = Version {
+        number: newest,
+        mark: mark_of(conn, newest)?,
+    };
+    Ok((changes, version))
 }
 
 /// Locks out whoever else changes subscriptions, until the end of the transaction.
 pub(crate) fn next_version(conn: &mut Conn) -> Result<i64, StoreError> {
-    Ok(diesel::update(subscription_version::table.find(1))
+    let version: i64 = diesel::update(subscription_version::table.find(1))
         .set(subscription_version::value.eq(subscription_version::value + 1))
         .returning(subscription_version::value)
-        .get_result(conn)?)
+        .get_result(conn)?;
+    let mark = subscription_marks::mark.eq(Uuid::new_v4().as_u64_pair().0.cast_signed());
+    diesel::insert_into(subscription_marks::table)
+        .values((subscription_marks::version.eq(version), mark))
+        .on_conflict(subscription_marks::version)
+        .do_update()
+        .set(mark)
+        .execute(conn)?;
+    diesel::delete(subscription_marks::table)
+        .filter(subscription_marks::version.le(version - MARKS))
+        .execute(conn)?;
+    Ok(version)
 }
 
 fn count(conn: &mut Conn, owner: &OrganizationId) -> Result<i64, StoreError> {

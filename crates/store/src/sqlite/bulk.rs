@@ -1,6 +1,6 @@
 //! What SQLite says in its own words: a prepared statement in a loop is its way of doing many rows.
 
-use diesel::dsl::{Eq, exists};
+use diesel::dsl::Eq;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use hookline_core::delivery::OwedAttempt;
@@ -14,6 +14,7 @@ use super::queries::stored::Part;
 pub(crate) use super::recording::record;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
+use crate::fanout_index::Version;
 use crate::records::{Parked, Restart, Wait};
 use crate::rows::{NextAttempt, cause_name};
 use crate::schema::{attempt_counts, deliveries, events, replays};
@@ -66,7 +67,7 @@ pub(crate) fn in_one_view<T>(
 pub(crate) fn insert_events(
     conn: &mut Conn,
     rows: &[NewEvent<'_>],
-) -> Result<(Vec<Key>, Option<i64>), StoreError> {
+) -> Result<(Vec<Key>, Option<Version>), StoreError> {
     let mut new = Vec::with_capacity(rows.len());
     for row in rows {
         let inserted = diesel::insert_into(events::table)
@@ -205,17 +206,58 @@ pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>,
         .optional()?)
 }
 
-/// Deletes the attempts of days before `day`. Each is counted when it is written: where nothing is
-/// counted there is none, and to find none the whole log would be read while nobody else can write.
-pub(crate) fn drop_attempts_before(conn: &mut Conn, day: i64) -> Result<(), StoreError> {
-    let counted = attempt_counts::table.filter(attempt_counts::day.lt(day));
-    if !diesel::select(exists(counted)).get_result(conn)? {
-        return Ok(());
+/// The process that forgets is the only one that delivers from the folder.
+pub(crate) fn retention_alone(_: &mut Conn) -> Result<bool, StoreError> {
+    Ok(true)
+}
+
+/// Deletes some attempts of days before `day`. Each is counted when it is written, and the totals go
+/// after it. They name the organizations, whose index finds the rows: to look for them by their age
+/// alone would read the whole log while no other transaction can write.
+pub(crate) fn forget_attempts(
+    conn: &mut Conn,
+    day: i64,
+    slice: usize,
+) -> Result<usize, StoreError> {
+    let cutoff = Timestamp::of_unix_day(day).unix_micros();
+    let mut removed = 0;
+    while removed < slice {
+        let oldest: Option<String> = attempt_counts::table
+            .filter(attempt_counts::day.lt(day))
+            .order(attempt_counts::day)
+            .select(attempt_counts::organization_id)
+            .first(conn)
+            .optional()?;
+        let Some(owner) = oldest else {
+            break;
+        };
+        let mut delete = |statement, before: i64, room: usize| {
+            let room = i64::try_from(room).unwrap_or(i64::MAX);
+            kept(
+                statement,
+                &[
+                    &owner.as_str().into_sql::<Text>(),
+                    &before.into_sql::<BigInt>(),
+                    &room.into_sql::<BigInt>(),
+                ],
+            )
+            .execute(conn)
+        };
+        removed += delete(
+            "DELETE FROM attempts WHERE rowid IN (
+                 SELECT rowid FROM attempts WHERE organization_id = ? AND created_at < ? LIMIT ?)",
+            cutoff,
+            slice - removed,
+        )?;
+        // A total goes when nothing that it counts is left.
+        removed += delete(
+            "DELETE FROM attempt_counts WHERE rowid IN (
+                 SELECT rowid FROM attempt_counts WHERE organization_id = ? AND day < ? LIMIT ?)",
+            day,
+            slice.saturating_sub(removed),
+        )?;
     }
-    diesel::sql_query("DELETE FROM attempts WHERE created_at < ?")
-        .bind::<BigInt, _>(Timestamp::of_unix_day(day).unix_micros())
-        .execute(conn)?;
-    Ok(())
+    Ok(removed)
 }
 
 /// See `queries::progress`. What is in somebody's hands has a lease and is due already.

@@ -47,7 +47,7 @@ pub(crate) fn now() -> Timestamp {
     at(NOW)
 }
 
-fn settings(url: &str) -> PostgresSettings {
+pub(crate) fn settings(url: &str) -> PostgresSettings {
     PostgresSettings {
         url: url.to_owned(),
         connections: 8,

@@ -13,6 +13,7 @@ mod failing;
 mod fixture;
 mod intake;
 mod log;
+mod lost_commits;
 mod overdue;
 mod progress;
 mod queue;

@@ -1,7 +1,7 @@
 //! Publishing over HTTP, for those without a broker client: all of a request's events are durable
 //! or none is, because they go into the queue as one message.
 
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
@@ -87,7 +87,7 @@ pub(crate) async fn publish(
         writer: Writer::Hookline,
         trace: trace_of(&request),
         // They were counted above, so their turn has come.
-        turn: Some(SystemTime::now().into()),
+        turn: Some(hookline_clock::now()),
     };
     service.api.publisher.publish_events(message).await?;
     Ok(HttpResponse::Accepted().json(Accepted { accepted }))

@@ -1,7 +1,5 @@
 //! Replays: many finished deliveries of a subscription once more.
 
-use std::time::SystemTime;
-
 use actix_web::{HttpResponse, web};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::ReplayId;
@@ -62,7 +60,7 @@ pub(crate) async fn start(
     body: Body<SUBSCRIPTION>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.parse(ReplayRequest::from_json)?;
-    let now = Timestamp::from(SystemTime::now());
+    let now = hookline_clock::now();
     let scope = ReplayScope {
         organization: caller.organization,
         subscription,
@@ -216,7 +214,7 @@ pub(crate) async fn cancel(
     service: web::Data<Service>,
     PathReplay(id): PathReplay,
 ) -> Result<HttpResponse, ApiError> {
-    let now = Timestamp::from(SystemTime::now());
+    let now = hookline_clock::now();
     let store = &service.api.store;
     match store.cancel_replay(caller.organization, id, now).await? {
         true => Ok(HttpResponse::NoContent().finish()),

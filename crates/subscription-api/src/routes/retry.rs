@@ -1,11 +1,10 @@
 //! A finished delivery once more, by hand.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
 use hookline_broker::contract::Scheduled;
 use hookline_core::delivery::Cause;
-use hookline_core::timestamp::Timestamp;
 use hookline_store::Again;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -47,7 +46,7 @@ pub(crate) async fn start(
     service: web::Data<Service>,
     PathDelivery(id): PathDelivery,
 ) -> Result<HttpResponse, ApiError> {
-    let now = Timestamp::from(SystemTime::now());
+    let now = hookline_clock::now();
     let owner = Some(caller.organization);
     let store = &service.api.store;
     let owed = match store.start_again(owner, id, Cause::Retry, now).await? {

@@ -1,11 +1,8 @@
 //! A subscription's next secret. The one answer that ever shows a secret, and only one of ours.
 
-use std::time::SystemTime;
-
 use actix_web::{HttpResponse, web};
 use hookline_core::secret::Secret;
 use hookline_core::subscription::SecretRotation;
-use hookline_core::timestamp::Timestamp;
 use hookline_store::Rotation;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -61,7 +58,7 @@ pub(crate) async fn rotate(
         }
     };
     let rotation = Rotation { secret, overlap };
-    let now = Timestamp::from(SystemTime::now());
+    let now = hookline_clock::now();
     let store = &service.api.store;
     let rotated = store.rotate_secret(caller.organization, id, rotation, now);
     let rotated = rotated.await?.ok_or(ApiError::NotFound)?;

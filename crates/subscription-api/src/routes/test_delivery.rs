@@ -1,6 +1,6 @@
 //! A test: one event to one subscription, whatever it wants, also while it is inactive, sent once.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_broker::contract::Scheduled;
@@ -52,7 +52,7 @@ pub(crate) async fn send(
         .test_calls
         .take(&caller.organization, Instant::now())
         .map_err(|wait| ApiError::TooManyTests { wait })?;
-    let now = Timestamp::from(SystemTime::now());
+    let now = hookline_clock::now();
     let event = test_event(&caller.organization, Uuid::new_v4(), now)
         .map_err(|error| ApiError::Internal(error.to_string()))?;
     let event_id = event.id.as_str().to_owned();

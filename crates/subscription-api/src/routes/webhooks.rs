@@ -1,7 +1,5 @@
 //! Subscriptions: what a customer registers. The paths say `webhooks`, as the public API does.
 
-use std::time::SystemTime;
-
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::subscription::{NewSubscription, Status, Subscription, SubscriptionPatch};
@@ -227,5 +225,5 @@ pub(crate) async fn delete(
 }
 
 fn now() -> Timestamp {
-    SystemTime::now().into()
+    hookline_clock::now()
 }

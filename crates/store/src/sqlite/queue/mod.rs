@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 
 use super::Sqlite;
 use crate::error::StoreError;
@@ -48,6 +49,29 @@ impl EmbeddedQueue {
                 diesel::sql_query("UPDATE deliveries SET visible_at = NULL WHERE state = 'pending' AND visible_at IS NOT NULL")
                     .execute(conn)?;
                 diesel::sql_query("UPDATE event_queue SET visible_at = coalesce(turn, 0) WHERE visible_at > 0").execute(conn)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Moves what is due, and whose turn it is, to that much earlier: the clock went back by it.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be written.
+    pub async fn move_due_times(&self, back: Duration) -> Result<(), StoreError> {
+        let back = i64::try_from(back.as_micros()).unwrap_or(i64::MAX);
+        self.home
+            .write(move |conn| {
+                for statement in [
+                    "UPDATE deliveries SET due = due - ? WHERE state = 'pending'",
+                    "UPDATE event_queue SET visible_at = visible_at - ? WHERE visible_at > 0",
+                    "UPDATE event_queue SET turn = turn - ? WHERE turn IS NOT NULL",
+                    "UPDATE replays SET next_turn = next_turn - ? WHERE next_turn IS NOT NULL",
+                ] {
+                    diesel::sql_query(statement)
+                        .bind::<BigInt, _>(back)
+                        .execute(conn)?;
+                }
                 Ok(())
             })
             .await

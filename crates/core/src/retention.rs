@@ -1,0 +1,116 @@
+//! How far retention trusts the clock.
+//!
+//! Forgetting cannot be undone, and one clock that is 40 days ahead would forget everything. So what
+//! retention goes by is a clock of its own, kept with the data: it follows the database's clock, but
+//! never faster than at twice its pace, and stands still over a jump. After a month in which nothing
+//! ran it takes a month to catch up: what is too old is forgotten later, and no operator is asked.
+
+use std::time::Duration;
+
+use crate::timestamp::Timestamp;
+
+/// Between two runs no more than this passes while a dispatcher runs; more is taken for a jump.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Retention's own clock, as it is kept between two runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TrustedTime {
+    /// What it says.
+    pub at: Timestamp,
+    /// What the database's clock said when it was last moved.
+    pub seen: Timestamp,
+}
+
+impl TrustedTime {
+    /// Moves it to where it may be when the database's clock says `now`.
+    #[must_use]
+    pub fn advanced(self, now: Timestamp) -> Self {
+        let passed = now.remaining(self.seen);
+        let explained = if passed <= DAY {
+            passed * 2
+        } else {
+            Duration::ZERO
+        };
+        Self {
+            at: self.at.after(explained).min(now),
+            seen: now,
+        }
+    }
+
+    /// How far it is behind the database's clock.
+    pub fn lag(self) -> Duration {
+        self.seen.remaining(self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    fn start() -> Timestamp {
+        Timestamp::from_unix_micros(1_766_313_000_000_000)
+    }
+
+    fn in_step(at: Timestamp) -> TrustedTime {
+        TrustedTime { at, seen: at }
+    }
+
+    #[test]
+    fn a_clock_that_goes_on_is_followed() {
+        let mut time = in_step(start());
+        for hour in 1..100 {
+            time = time.advanced(start().after(hour * HOUR));
+            assert_eq!(time.lag(), Duration::ZERO);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_forty_days_ahead_for_an_hour_is_trusted_with_two_hours() {
+        let ahead = |hours| start().after(40 * DAY + hours * HOUR);
+        let time = in_step(start()).advanced(ahead(0));
+        assert_eq!(time.at, start());
+        let time = time.advanced(ahead(1));
+        assert_eq!(time.at, start().after(2 * HOUR));
+        let time = time.advanced(start().after(2 * HOUR));
+        assert_eq!(
+            (time.at, time.lag()),
+            (start().after(2 * HOUR), Duration::ZERO)
+        );
+    }
+
+    #[test]
+    fn after_a_month_in_which_nothing_ran_it_catches_up_within_a_month() {
+        let mut time = in_step(start());
+        let back = start().after(30 * DAY);
+        for hour in 0..=30 * 24 {
+            time = time.advanced(back.after(hour * HOUR));
+        }
+        assert_eq!(time.lag(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_takes_it_along() {
+        let time = in_step(start()).advanced(start().before(HOUR));
+        assert_eq!(time, in_step(start().before(HOUR)));
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_never_ahead_of_the_clock_nor_gains_more_than_two_days_at_once(
+            days in proptest::collection::vec(-100i64..100, 1..50),
+        ) {
+            let mut time = in_step(start());
+            for day in days {
+                let now = Timestamp::from_unix_micros(start().unix_micros() + day * 86_400_000_000);
+                let next = time.advanced(now);
+                prop_assert!(next.at <= now);
+                prop_assert!(next.at <= time.at.after(2 * DAY));
+                time = next;
+            }
+        }
+    }
+}
