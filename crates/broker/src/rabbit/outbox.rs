@@ -19,7 +19,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Semaphore;
 
-use crate::contract::QueueError;
+use crate::contract::{Ahead, QueueError};
 use crate::rabbit::link::Link;
 
 /// Calls that publish at the same time; the others wait for their turn.
@@ -91,6 +91,11 @@ impl Outbox {
 
     /// How many messages wait in a queue.
     pub(super) async fn waiting(&self, queue: &'static str) -> Result<u64, QueueError> {
+        Ok(self.ahead(queue).await?.attempts)
+    }
+
+    /// The same, and whether a consumer takes them.
+    pub(super) async fn ahead(&self, queue: &'static str) -> Result<Ahead, QueueError> {
         self.with_channel(async move |channel| {
             let passive = lapin::options::QueueDeclareOptions {
                 passive: true,
@@ -99,7 +104,10 @@ impl Outbox {
             let queue = channel
                 .queue_declare(queue.into(), passive, Default::default())
                 .await?;
-            Ok(u64::from(queue.message_count()))
+            Ok(Ahead {
+                attempts: u64::from(queue.message_count()),
+                is_consumed: queue.consumer_count() > 0,
+            })
         })
         .await
     }
