@@ -19,6 +19,7 @@ mod embedded_queue;
 mod failing;
 mod fairness;
 mod hostile;
+mod large_fan_outs;
 mod outages;
 mod poison;
 mod publishing;
@@ -72,6 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
             poison::alone(),
             secrets::alone(),
             hostile::alone(),
+            large_fan_outs::alone(),
             starting::alone(),
             stopping::alone(),
             tenants::alone(),
@@ -82,6 +84,7 @@ fn main() -> anyhow::Result<ExitCode> {
         quiet: [restarting::quiet(), tenants::quiet()].concat(),
         distributed: [
             delivering::distributed(),
+            large_fan_outs::distributed(),
             outages::distributed(),
             publishing::hostile(),
             recovery::distributed(),
