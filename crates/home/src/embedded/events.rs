@@ -367,9 +367,9 @@ mod tests {
         let folder = after(LastLife::EndedWell).await;
         let publishing = folder.publish();
         let taken = folder.take().await;
-        // On a slow machine its time is over by now, and it is written.
-        let is_durable = folder.written().await == 1;
-        assert!(!publishing.is_finished() || is_durable);
+        // On a slow machine its time may be over by now, and then it is written.
+        let is_over = publishing.is_finished();
+        assert!(!is_over || folder.written().await == 1, "it is not durable");
         folder.events.ack(vec![taken]).await;
         publishing.await.unwrap().unwrap();
         assert_eq!(folder.written().await, 0);
