@@ -88,6 +88,15 @@ pub struct Receipt {
     pub tag: u64,
 }
 
+/// The backlog of attempts as one that is handed on now finds it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// Attempts that wait to be taken before it.
+    pub attempts: u64,
+    /// Whether a consumer takes any.
+    pub is_consumed: bool,
+}
+
 /// How many dead letters wait for somebody to look at them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DeadWaiting {
@@ -132,6 +141,14 @@ pub trait Publisher: Send + Sync {
 
     /// How many attempts wait to be taken now; delayed ones do not count.
     async fn attempts_waiting(&self) -> Result<u64, QueueError>;
+
+    /// What is in front of an attempt that is handed on now.
+    async fn ahead(&self) -> Result<Ahead, QueueError> {
+        Ok(Ahead {
+            attempts: self.attempts_waiting().await?,
+            is_consumed: true,
+        })
+    }
 
     /// How many dead letters wait.
     async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError>;

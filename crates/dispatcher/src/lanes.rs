@@ -169,8 +169,7 @@ impl<M: Message> Lanes<M> {
             Some((message, lane.kin, role))
         })??;
         self.shares.started(kin, now);
-        let waits_on = self.lanes.get(&subscription).and_then(Lane::turn);
-        self.turns.took(pace, waits_on.map(|_| subscription));
+        self.turns.took(pace, kin.organization, subscription);
         // A breaker that lets one through lets no other follow.
         self.trim(subscription, now);
         let ticket = self.flights.start(Flight {
@@ -357,12 +356,13 @@ impl<M: Message> Lanes<M> {
         let is_forgettable = lane.is_forgettable(now);
         self.shares.add(kin, after);
         self.shares.subtract(kin_before, before);
-        if had_turn != has_turn {
+        if (had_turn, kin_before.organization) != (has_turn, kin.organization) {
             if let Some(pace) = had_turn {
-                self.turns.leave(pace, subscription);
+                self.turns
+                    .leave(pace, kin_before.organization, subscription);
             }
             if let Some(pace) = has_turn {
-                self.turns.join(pace, subscription);
+                self.turns.join(pace, kin.organization, subscription);
             }
         }
         if is_forgettable {

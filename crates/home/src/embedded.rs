@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use hookline_broker::contract::{
-    DeadWaiting, EventSource, PublishedEvents, Publisher, QueueError, Scheduled,
+    Ahead, DeadWaiting, EventSource, PublishedEvents, Publisher, QueueError, Scheduled,
 };
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::WebhookDisabled;
@@ -127,6 +127,14 @@ impl Publisher for Queues {
     async fn attempts_waiting(&self) -> Result<u64, QueueError> {
         let waiting = self.queue.attempts_waiting(now()).await;
         Ok(waiting.map_err(unavailable)? + self.attempts.len() as u64)
+    }
+
+    /// What comes out of the queue takes turns with what is handed over.
+    async fn ahead(&self) -> Result<Ahead, QueueError> {
+        Ok(Ahead {
+            attempts: self.attempts.len() as u64,
+            is_consumed: true,
+        })
     }
 
     async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {

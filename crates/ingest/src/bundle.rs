@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hookline_broker::contract::{Coming, PublishedEvents, Writer};
 use hookline_core::ids::OrganizationId;
 use hookline_core::trace::TraceParent;
-use hookline_core::wire::{JSON, JSON_BUNDLE};
+use hookline_core::wire::{JSON, JSON_BATCH, JSON_BUNDLE};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -122,6 +122,23 @@ pub(crate) fn apart(message: &PublishedEvents, returns: u32) -> Option<Vec<Comin
     };
     let entries = reading::entries(message)?;
     Some(entries.into_iter().map(single).collect())
+}
+
+/// The same also for a batch, which is one message only until its events are durable.
+pub(crate) fn singles(message: &PublishedEvents, returns: u32) -> Option<Vec<Coming>> {
+    if message.content_type.as_deref() != Some(JSON_BATCH) {
+        return apart(message, returns);
+    }
+    let entries: Vec<&RawValue> = serde_json::from_slice(&message.body).ok()?;
+    let single = |event: &RawValue| Coming {
+        message: PublishedEvents {
+            body: Bytes::copy_from_slice(event.get().as_bytes()),
+            content_type: Some(JSON.to_owned()),
+            ..message.clone()
+        },
+        returns,
+    };
+    (entries.len() > 1).then(|| entries.into_iter().map(single).collect())
 }
 
 #[cfg(test)]

@@ -1,45 +1,53 @@
 //! From published events to owed deliveries.
 //!
-//! A batch is read, taken in by the store in one transaction with the deliveries it makes, handed
-//! on as one message for each owed attempt, and acked only when those are confirmed. A crash in
-//! between repeats the batch; the store then answers with what is still owed, so the repeat hands
-//! on what the crash kept back and makes nothing twice.
+//! Messages are read and their events wait by organization (`backlog`). A slice of them is taken in by the
+//! store in one transaction with the deliveries it makes, and handed on as one message for each owed attempt
+//! (`storing`, `pace`). A message is acked when all of its events are handed on (`hand`). A crash in between
+//! repeats the message; the store then answers with what is still owed, so the repeat hands on what the
+//! crash kept back and makes nothing twice.
 
+mod backlog;
 mod bundle;
 mod early;
 mod full;
+mod hand;
+mod pace;
 mod reading;
+mod storing;
 mod trials;
 mod turns;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hookline_broker::contract::{EventSource, PublishedEvents, Publisher, Scheduled, Taken};
-use hookline_core::delivery::OwedAttempt;
+use hookline_broker::contract::{Coming, EventSource, PublishedEvents, Publisher, Taken};
+use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
 use hookline_core::rate::Rate;
 use hookline_core::trial::SUSPECT_AFTER;
 use hookline_runtime::fault;
-use hookline_runtime::patience::{Ended, keep_on};
 use hookline_runtime::shutdown::Shutdown;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
-use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store, StoreError};
+use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store};
 use opentelemetry::metrics::Counter;
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::{JoinError, JoinSet};
 use tracing::Span;
 
+use crate::backlog::{Backlog, Waiting};
 use crate::early::Usher;
 use crate::full::Full;
+use crate::hand::{Fault, Hand, Way};
+use crate::pace::Pace;
+use crate::storing::{News, Report, Written};
 use crate::turns::Turns;
 
-/// How many batches are worked on at once: one is committed while the next is handed on.
-const LANES: usize = 2;
+/// How many slices use the store at once.
+const TRANSACTIONS: usize = 3;
 
-/// How many events share a transaction, unless one message has more.
-const EVENTS_TOGETHER: usize = 1_000;
+/// How many messages are in hand at most. The broker's prefetch is a bound, too; a folder has none.
+const IN_HAND: usize = 1_024;
 
 /// How long intake rests before it looks again whether dispatchers have caught up.
 const REST: Duration = Duration::from_millis(500);
@@ -71,11 +79,7 @@ pub struct Ingest {
 /// Takes events in until it is asked to stop. What was begun is finished, or handed back when it is
 /// late; what is ahead goes back at once.
 pub async fn run(ingest: Ingest, shutdown: Shutdown) {
-    let index = FanoutIndex::default();
     let meter = opentelemetry::global::meter("hookline-ingest");
-    let trials = Arc::default();
-    let turns = Arc::new(Mutex::new(Turns::new(ingest.events_of_organization)));
-    let full = Arc::new(Full::new(ingest.max_stored_bytes));
     let (early, receiver) = mpsc::unbounded_channel();
     let usher = Usher {
         events: Arc::clone(&ingest.events),
@@ -84,43 +88,57 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
         shutdown: shutdown.clone(),
         put_off: meter.u64_counter("hookline.events.put_off").build(),
     };
-    let mut lanes = JoinSet::new();
-    lanes.spawn(usher.run());
-    for _ in 0..LANES {
-        let lane = Lane {
-            ingest: ingest.clone(),
-            index: index.clone(),
-            shutdown: shutdown.clone(),
-            trials: Arc::clone(&trials),
-            turns: Arc::clone(&turns),
-            full: Arc::clone(&full),
-            taken_in: meter.u64_counter("hookline.events.taken_in").build(),
-            early: early.clone(),
-            rejected: meter.u64_counter("hookline.events.rejected").build(),
-        };
-        lanes.spawn(async move { lane.run().await });
-    }
-    drop(early);
+    let intake = Arc::new(Intake {
+        index: FanoutIndex::default(),
+        shutdown: shutdown.clone(),
+        trials: tokio::sync::Mutex::default(),
+        turns: Mutex::new(Turns::new(ingest.events_of_organization)),
+        full: Full::new(ingest.max_stored_bytes),
+        pace: Pace::new(Arc::clone(&ingest.publisher)),
+        permits: Arc::new(Semaphore::new(TRANSACTIONS)),
+        looked: Mutex::default(),
+        written: Written::default(),
+        taken_in: meter.u64_counter("hookline.events.taken_in").build(),
+        early,
+        rejected: meter.u64_counter("hookline.events.rejected").build(),
+        ingest,
+    });
     let stopping = async {
         shutdown.asked.cancelled().await;
-        ingest.events.stop();
+        intake.ingest.events.stop();
         std::future::pending::<()>().await;
     };
-    tokio::select! {
-        _ = lanes.join_all() => {}
-        () = stopping => {}
-    }
+    let working = async {
+        let putting_off = tokio::spawn(usher.run());
+        intake.learn_fan_out().await;
+        Desk::new(Arc::clone(&intake)).run().await;
+        putting_off
+    };
+    let putting_off = tokio::select! {
+        putting_off = working => putting_off,
+        () = stopping => return,
+    };
+    // It ends once no more can come.
+    drop(intake);
+    // A panic in it is logged where it happens.
+    let _ = putting_off.await;
 }
 
-struct Lane {
+/// What slices share.
+struct Intake {
     ingest: Ingest,
     index: FanoutIndex,
     shutdown: Shutdown,
     /// Held during a trial: one at a time, or two would be charged with what one did.
-    trials: Arc<tokio::sync::Mutex<()>>,
-    /// What organizations have published lately, in all lanes.
-    turns: Arc<Mutex<Turns>>,
-    full: Arc<Full>,
+    trials: tokio::sync::Mutex<()>,
+    /// What organizations have published lately.
+    turns: Mutex<Turns>,
+    full: Full,
+    pace: Pace,
+    permits: Arc<Semaphore>,
+    /// When it was last seen how far dispatchers are behind.
+    looked: Mutex<Option<Instant>>,
+    written: Written,
     taken_in: Counter<u64>,
     /// What is to come again, on its way out; prefetch bounds it.
     early: mpsc::UnboundedSender<InHand>,
@@ -140,57 +158,279 @@ struct InHand {
 
 type Batch = Vec<InHand>;
 
-impl Lane {
-    async fn run(&self) {
-        let mut looked = None;
+/// How many deliveries an event of this organization and type makes.
+type FanOut = HashMap<(OrganizationId, EventType), usize>;
+
+/// Messages as they come.
+struct Come {
+    batch: Batch,
+    fan_out: FanOut,
+    suspects: Vec<Taken<PublishedEvents>>,
+}
+
+/// The messages in hand, and whose turn it is among them.
+struct Desk {
+    intake: Arc<Intake>,
+    hand: Hand,
+    backlog: Backlog,
+    news: mpsc::UnboundedSender<News>,
+    told: mpsc::UnboundedReceiver<News>,
+    slices: JoinSet<()>,
+}
+
+impl Desk {
+    fn new(intake: Arc<Intake>) -> Self {
+        let (news, told) = mpsc::unbounded_channel();
+        Self {
+            intake,
+            hand: Hand::default(),
+            backlog: Backlog::default(),
+            news,
+            told,
+            slices: JoinSet::new(),
+        }
+    }
+
+    async fn run(mut self) {
+        let intake = Arc::clone(&self.intake);
+        let asked = &intake.shutdown.asked;
+        let mut taking = None;
+        let (mut stops, mut nothing_comes) = (false, false);
         loop {
-            let taken = self.take(&mut looked).await;
-            // Nothing comes any more once the source was stopped.
-            if taken.is_empty() {
+            if taking.is_none() && !nothing_comes && (stops || self.hand.len() < IN_HAND) {
+                taking = Some(Box::pin(intake.take()));
+            }
+            if stops && nothing_comes && self.slices.is_empty() && self.told.is_empty() {
                 return;
             }
-            if self.shutdown.asked.is_cancelled() {
-                self.ingest.events.put_back(taken).await;
-                continue;
-            }
-            let (suspects, others) = taken
-                .into_iter()
-                .partition(|message| message.returns >= SUSPECT_AFTER);
-            let batch = self.read(others).await;
-            let full = self.full.now(&self.ingest.store).await;
-            let (batch, early) = self.by_turn(batch, &full);
-            for in_hand in early {
-                // Unless the process ends anyway, somebody is there.
-                let _ = self.early.send(in_hand);
-            }
-            let Ok(()) = self.deal_with(batch).await else {
-                return self.ingest.events.put_back(suspects).await;
-            };
-            if let Err(Stopped) = self.try_all(suspects).await {
-                return;
+            let has_turn = !stops && self.backlog.has_turn();
+            tokio::select! {
+                () = asked.cancelled(), if !stops => {
+                    stops = true;
+                    self.stop().await;
+                }
+                Some(news) = self.told.recv() => self.settle(news).await,
+                come = come_or_never(&mut taking) => {
+                    taking = None;
+                    match come {
+                        Some(come) => self.admit(come),
+                        None => nothing_comes = true,
+                    }
+                }
+                Ok(permit) = Arc::clone(&intake.permits).acquire_owned(), if has_turn => {
+                    self.begin(permit);
+                }
+                Some(joined) = self.slices.join_next(), if !self.slices.is_empty() => {
+                    // What it had in hand comes again only when the process ends.
+                    if let Err(Ok(panic)) = joined.map_err(JoinError::try_into_panic) {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
             }
         }
     }
 
-    /// Waits for messages, and before that for dispatchers that are far behind: what is not taken
-    /// in stays with the broker, which holds it better than a delivery queue without end.
-    async fn take(&self, looked: &mut Option<Instant>) -> Vec<Taken<PublishedEvents>> {
-        if looked.is_none_or(|looked| looked.elapsed() >= REST) {
-            while !self.shutdown.asked.is_cancelled() && self.is_far_ahead().await {
-                tokio::select! {
-                    () = tokio::time::sleep(REST) => {}
-                    () = self.shutdown.asked.cancelled() => {}
+    fn admit(&mut self, come: Come) {
+        let Come {
+            batch,
+            fan_out,
+            suspects,
+        } = come;
+        let now = hookline_clock::now();
+        for mut in_hand in batch {
+            let mut owners = in_hand.events.iter().map(|one| &one.event.organization);
+            if let Some(wait) = owners.find_map(|owner| self.backlog.crowded_for(owner)) {
+                in_hand.message.message.turn = Some(now.after(wait));
+                self.intake.put_off(in_hand);
+                continue;
+            }
+            self.take(in_hand, &fan_out);
+        }
+        if !suspects.is_empty() {
+            let intake = Arc::clone(&self.intake);
+            self.slices.spawn(async move {
+                // What could not be tried is handed back.
+                let _ = intake.try_all(suspects).await;
+            });
+        }
+    }
+
+    fn take(&mut self, in_hand: InHand, fan_out: &FanOut) {
+        let InHand {
+            message,
+            events,
+            _span: span,
+        } = in_hand;
+        let message = self.hand.take(message, span, events.len());
+        for event in events {
+            let kind = (event.event.organization.clone(), event.event.event_type);
+            let deliveries = fan_out.get(&kind).copied().unwrap_or_default();
+            self.backlog.push(Waiting {
+                message,
+                event,
+                deliveries,
+            });
+        }
+    }
+
+    fn begin(&mut self, permit: OwnedSemaphorePermit) {
+        let Some(slice) = self.backlog.next(self.intake.ingest.batch) else {
+            return;
+        };
+        self.hand.begin(slice.events.iter().map(|one| one.message));
+        let report = Report::new(self.news.clone(), slice.organizations.clone());
+        let intake = Arc::clone(&self.intake);
+        self.slices
+            .spawn(async move { intake.work(slice, Some(permit), report).await });
+    }
+
+    /// Settles what slices have told so far.
+    async fn settle(&mut self, first: News) {
+        let mut settled = Vec::new();
+        let mut next = Some(first);
+        while let Some(news) = next {
+            match news {
+                News::Over(organizations) => self.backlog.over(&organizations),
+                News::Event { message, fate } => {
+                    if !matches!(fate, hand::Fate::HandedOn) {
+                        self.backlog.forget(message);
+                    }
+                    settled.extend(self.hand.over(message, fate));
                 }
             }
-            *looked = Some(Instant::now());
+            next = self.told.try_recv().ok();
         }
-        self.ingest.events.take(self.ingest.batch).await
+        self.intake.let_go(settled).await;
+    }
+
+    /// Begins nothing more.
+    async fn stop(&mut self) {
+        self.backlog.clear();
+        let settled = self.hand.stop();
+        self.intake.let_go(settled).await;
+    }
+
+    /// Works on a batch alone, to its end.
+    async fn work_off(mut self, batch: Batch) {
+        let fan_out = self.intake.fan_out(&batch).await;
+        for in_hand in batch {
+            self.take(in_hand, &fan_out);
+        }
+        let intake = Arc::clone(&self.intake);
+        let late = &intake.shutdown.late;
+        while !late.is_cancelled()
+            && let Some(slice) = self.backlog.next(intake.ingest.batch)
+        {
+            self.hand.begin(slice.events.iter().map(|one| one.message));
+            let report = Report::new(self.news.clone(), slice.organizations.clone());
+            intake.work(slice, None, report).await;
+            while let Ok(news) = self.told.try_recv() {
+                self.settle(news).await;
+            }
+        }
+        self.stop().await;
+    }
+}
+
+async fn come_or_never(
+    taking: &mut Option<std::pin::Pin<Box<impl Future<Output = Option<Come>>>>>,
+) -> Option<Come> {
+    match taking {
+        Some(taking) => taking.await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Intake {
+    /// The next messages; none once no more come.
+    async fn take(&self) -> Option<Come> {
+        self.wait_for_dispatchers().await;
+        let events = &self.ingest.events;
+        let taken = events.take(self.ingest.batch).await;
+        // Nothing comes any more once the source was stopped.
+        if taken.is_empty() {
+            return None;
+        }
+        let mut come = Come {
+            batch: Vec::new(),
+            fan_out: FanOut::new(),
+            suspects: Vec::new(),
+        };
+        if self.shutdown.asked.is_cancelled() {
+            events.put_back(taken).await;
+            return Some(come);
+        }
+        let others;
+        (come.suspects, others) = taken
+            .into_iter()
+            .partition(|message| message.returns >= SUSPECT_AFTER);
+        let batch = self.read(others).await;
+        let full = self.full.now(&self.ingest.store).await;
+        let early;
+        (come.batch, early) = self.by_turn(batch, &full);
+        for in_hand in early {
+            self.put_off(in_hand);
+        }
+        come.fan_out = self.fan_out(&come.batch).await;
+        Some(come)
+    }
+
+    /// Unless the process ends anyway, there is a task that puts it off.
+    fn put_off(&self, in_hand: InHand) {
+        let _ = self.early.send(in_hand);
+    }
+
+    /// While dispatchers are far behind, what is not taken in stays with the broker, which holds it
+    /// better than a delivery queue without end.
+    async fn wait_for_dispatchers(&self) {
+        while !self.shutdown.asked.is_cancelled() && self.is_far_ahead().await {
+            tokio::select! {
+                () = tokio::time::sleep(REST) => {}
+                () = self.shutdown.asked.cancelled() => {}
+            }
+        }
     }
 
     /// Where nobody can say it is not so: what cannot be handed on is held later.
     async fn is_far_ahead(&self) -> bool {
+        {
+            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+            if looked.is_some_and(|looked| looked.elapsed() < REST) {
+                return false;
+            }
+            *looked = Some(Instant::now());
+        }
         let waiting = self.ingest.publisher.attempts_waiting().await;
         waiting.is_ok_and(|waiting| waiting > self.ingest.max_waiting)
+    }
+
+    /// Learns which subscriptions there are: the first events are taken in with slices that fit them. Where
+    /// the store is not available, they are cut when the store says that they make too much.
+    async fn learn_fan_out(&self) {
+        let now = hookline_clock::now();
+        let nothing = self.ingest.store.take_in(&self.index, Arc::default(), now);
+        if let Err(why) = nothing.await {
+            tracing::debug!(error = %why, "could not learn which subscriptions there are");
+        }
+    }
+
+    /// How many deliveries the events of a batch make, as far as is known. The index may be locked
+    /// while the store is asked.
+    async fn fan_out(&self, batch: &Batch) -> FanOut {
+        let kinds: HashSet<_> = batch
+            .iter()
+            .flat_map(|in_hand| &in_hand.events)
+            .map(|one| (one.event.organization.clone(), one.event.event_type))
+            .collect();
+        let index = self.index.clone();
+        let counting = tokio::task::spawn_blocking(move || {
+            let count = |kind: (OrganizationId, EventType)| {
+                let deliveries = index.deliveries_of(&kind.0, kind.1);
+                (kind, deliveries)
+            };
+            kinds.into_iter().map(count).collect()
+        });
+        counting.await.unwrap_or_default()
     }
 
     /// What is no valid event goes to the rejected ones, and holds nobody up.
@@ -205,6 +445,9 @@ impl Lane {
             // Attempts are children of this span; where nobody collects, of the publisher's.
             let trace = trace_of(&span).or(message.message.trace);
             match reading::events(&message.message, trace, passage) {
+                Ok(events) if events.is_empty() => {
+                    self.ingest.events.ack(vec![message]).await;
+                }
                 Ok(events) => batch.push(InHand {
                     message,
                     events,
@@ -249,115 +492,80 @@ impl Lane {
 
     /// A bundle is taken apart instead: what is wrong with one of its events is found with that one.
     async fn reject(&self, message: Taken<PublishedEvents>, reason: &str) {
-        let events = &self.ingest.events;
-        if let Some(apart) = bundle::apart(&message.message, message.held_before()) {
-            tracing::info!(reason, "took events apart that waited together");
-            let message = [message];
-            if let Err(why) = events.put_off(&message, &apart).await {
-                tracing::warn!(error = %why, "could not take events apart; they come again");
-                events.release(message.into()).await;
-            }
+        let apart = bundle::apart(&message.message, message.held_before());
+        let Some(message) = self.take_apart(message, apart, reason).await else {
             return;
-        }
+        };
         tracing::info!(reason, "rejected a message that is no valid event");
+        self.bury(message, reason).await;
+    }
+
+    /// Puts the message of an event aside that the store does not take; if it has others, these are
+    /// parted from it first.
+    async fn put_aside(&self, message: Taken<PublishedEvents>, fault: Fault) {
+        let reason = &fault.reason;
+        let apart = bundle::singles(&message.message, message.held_before());
+        let Some(message) = self.take_apart(message, apart, reason).await else {
+            return;
+        };
+        tracing::warn!(
+            event.id = %fault.event,
+            organization.id = %fault.organization,
+            reason,
+            "put an event aside that the store does not take"
+        );
+        self.bury(message, reason).await;
+    }
+
+    /// Messages take the place of one, if it stands for several; else it is answered.
+    async fn take_apart(
+        &self,
+        message: Taken<PublishedEvents>,
+        apart: Option<Vec<Coming>>,
+        reason: &str,
+    ) -> Option<Taken<PublishedEvents>> {
+        let Some(apart) = apart else {
+            return Some(message);
+        };
+        let events = &self.ingest.events;
+        tracing::info!(reason, "took events apart that came together");
+        let message = [message];
+        if let Err(why) = events.put_off(&message, &apart).await {
+            tracing::warn!(error = %why, "could not take events apart; they come again");
+            events.release(message.into()).await;
+        }
+        None
+    }
+
+    async fn bury(&self, message: Taken<PublishedEvents>, reason: &str) {
         self.rejected.add(1, &[]);
-        if let Err(why) = events.bury(message, reason).await {
+        if let Err(why) = self.ingest.events.bury(message, reason).await {
             tracing::warn!(error = %why, "could not put a message to the rejected ones; it comes again");
         }
     }
 
-    /// Takes a batch in, hands on what is owed, acks. A batch that the store refuses is halved
-    /// until the one event stands alone that it refuses.
-    async fn deal_with(&self, batch: Batch) -> Result<(), Stopped> {
-        let mut batches = in_transactions(batch);
-        while let Some(mut batch) = batches.pop() {
-            let events: Arc<[IncomingEvent]> = batch
-                .iter()
-                .flat_map(|in_hand| in_hand.events.iter().cloned())
-                .collect();
-            let dealt_with = match self.take_in(events).await {
-                Ended::Done(owed) => self.hand_on(&batch, owed).await,
-                Ended::Stopped => Err(Stopped),
-                Ended::Failed(why) if batch.len() == 1 => {
-                    for InHand { message, .. } in batch {
-                        self.reject(message, &why.to_string()).await;
-                    }
-                    continue;
-                }
-                Ended::Failed(_) => {
-                    let rest = batch.split_off(batch.len() / 2);
-                    batches.extend([rest, batch]);
-                    continue;
-                }
-            };
-            if let Err(Stopped) = dealt_with {
-                batches.push(batch);
-                self.ingest
-                    .events
-                    .release(messages(batches.into_iter().flatten()))
-                    .await;
-                return Err(Stopped);
+    /// Messages leave.
+    async fn let_go(&self, settled: Vec<(Taken<PublishedEvents>, Way)>) {
+        let events = &self.ingest.events;
+        let (mut done, mut untouched, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
+        for (message, way) in settled {
+            match way {
+                Way::Ack => done.push(message),
+                Way::PutBack => untouched.push(message),
+                Way::Release => unfinished.push(message),
+                Way::PutAside(fault) => self.put_aside(message, fault).await,
             }
-            self.ingest.events.ack(messages(batch)).await;
+        }
+        if !done.is_empty() {
+            events.ack(done).await;
             fault::point("ingest::acked");
         }
-        Ok(())
-    }
-
-    async fn take_in(
-        &self,
-        mut events: Arc<[IncomingEvent]>,
-    ) -> Ended<Vec<OwedAttempt>, StoreError> {
-        let passes = |why: &StoreError| matches!(why, StoreError::Unavailable(_));
-        let mut tries = 0;
-        let ended = keep_on(&self.shutdown.late, "take events in", passes, || {
-            tries += 1;
-            if tries == 2 {
-                // The first try may have been committed and its answer lost.
-                events = events.iter().map(passing_again).collect();
-            }
-            let now = hookline_clock::now();
-            self.ingest
-                .store
-                .take_in(&self.index, Arc::clone(&events), now)
-        })
-        .await;
-        fault::point("ingest::committed");
-        match ended {
-            Ended::Done(given) => {
-                self.taken_in.add(given.new_events as u64, &[]);
-                Ended::Done(given.owed)
-            }
-            Ended::Failed(why) => Ended::Failed(why),
-            Ended::Stopped => Ended::Stopped,
+        if !untouched.is_empty() {
+            events.put_back(untouched).await;
         }
-    }
-
-    async fn hand_on(&self, batch: &Batch, owed: Vec<OwedAttempt>) -> Result<(), Stopped> {
-        let attempts: Vec<Scheduled> = owed
-            .into_iter()
-            .map(|owed| Scheduled {
-                owed,
-                delay: Duration::ZERO,
-            })
-            .collect();
-        let published = keep_on(
-            &self.shutdown.late,
-            "hand attempts on",
-            |_| true,
-            || self.ingest.publisher.publish_first(&attempts),
-        )
-        .await;
-        let Ended::Done(()) = published else {
-            return Err(Stopped);
-        };
-        tracing::debug!(
-            messages = batch.len(),
-            attempts = attempts.len(),
-            "took events in"
-        );
-        fault::point("ingest::published");
-        Ok(())
+        if !unfinished.is_empty() {
+            events.release(unfinished).await;
+        }
     }
 }
 
@@ -368,36 +576,4 @@ fn span_of(message: &PublishedEvents) -> Span {
         continue_trace(&span, trace);
     }
     span
-}
-
-fn passing_again(event: &IncomingEvent) -> IncomingEvent {
-    IncomingEvent {
-        passage: Passage::Again,
-        ..event.clone()
-    }
-}
-
-/// Cuts a batch where a transaction would have too many events; a message is never cut.
-fn in_transactions(batch: Batch) -> Vec<Batch> {
-    let mut batches: Vec<Batch> = Vec::new();
-    let mut room = 0;
-    for in_hand in batch {
-        let events = in_hand.events.len();
-        match batches.last_mut() {
-            Some(last) if events <= room => {
-                room -= events;
-                last.push(in_hand);
-            }
-            _ => {
-                room = EVENTS_TOGETHER.saturating_sub(events);
-                batches.push(vec![in_hand]);
-            }
-        }
-    }
-    batches.reverse();
-    batches
-}
-
-fn messages(batch: impl IntoIterator<Item = InHand>) -> Vec<Taken<PublishedEvents>> {
-    batch.into_iter().map(|in_hand| in_hand.message).collect()
 }

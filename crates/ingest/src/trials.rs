@@ -2,19 +2,21 @@
 //! is charged in the store, dealt with from its first byte on, and cleared. If we die, the charges
 //! stay. See `hookline_core::trial`.
 
+use std::sync::Arc;
+
 use hookline_broker::contract::{PublishedEvents, Taken};
 use hookline_core::ids::TrialKey;
 use hookline_core::trial::next;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
 
-use crate::{Lane, Stopped};
+use crate::{Desk, Intake, Stopped};
 
 type Suspects = Vec<Taken<PublishedEvents>>;
 
-impl Lane {
+impl Intake {
     /// Deals with all of them, or puts them back.
-    pub(crate) async fn try_all(&self, mut suspects: Suspects) -> Result<(), Stopped> {
+    pub(crate) async fn try_all(self: Arc<Self>, mut suspects: Suspects) -> Result<(), Stopped> {
         while !suspects.is_empty() {
             let _alone = tokio::select! {
                 biased;
@@ -33,7 +35,7 @@ impl Lane {
     }
 
     /// Gives up whom it must, tries a group, and leaves the rest.
-    async fn try_some(&self, suspects: &mut Suspects) -> Result<(), Stopped> {
+    async fn try_some(self: &Arc<Self>, suspects: &mut Suspects) -> Result<(), Stopped> {
         let keys: Vec<TrialKey> = suspects.iter().map(key_of).collect();
         let store = &self.ingest.store;
         let charges = self
@@ -57,7 +59,11 @@ impl Lane {
         Ok(())
     }
 
-    async fn try_group(&self, group: Suspects, rest: &mut Suspects) -> Result<(), Stopped> {
+    async fn try_group(
+        self: &Arc<Self>,
+        group: Suspects,
+        rest: &mut Suspects,
+    ) -> Result<(), Stopped> {
         let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
         let store = &self.ingest.store;
         let begun = self.keep_on("begin a trial", || {
@@ -69,10 +75,13 @@ impl Lane {
         }
         tracing::debug!(messages = group.len(), "trying suspect messages");
         let batch = self.read(group).await;
-        let dealt_with = self.deal_with(batch).await;
+        Desk::new(Arc::clone(self)).work_off(batch).await;
         // Also when the process stops: an orderly end is nobody's fault.
         self.clear(keys).await;
-        dealt_with
+        match self.shutdown.late.is_cancelled() {
+            true => Err(Stopped),
+            false => Ok(()),
+        }
     }
 
     async fn keep_on<T, F>(&self, what: &str, work: impl FnMut() -> F) -> Result<T, Stopped>

@@ -8,7 +8,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hookline_core::event_type::EventType;
 use hookline_core::fanout::{SubscriptionChange, SubscriptionIndex};
+use hookline_core::ids::OrganizationId;
 
 use crate::error::StoreError;
 
@@ -54,6 +56,13 @@ impl FanoutIndex {
                 ..Known::default()
             };
         }
+    }
+
+    /// How many deliveries an event makes, as far as is known: what has changed since the last intake is
+    /// not.
+    pub fn deliveries_of(&self, owner: &OrganizationId, event_type: EventType) -> usize {
+        self.as_it_is(|index| index.wanting(owner, event_type).count())
+            .0
     }
 
     /// What the index says as it is, and its version.

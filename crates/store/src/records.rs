@@ -17,6 +17,7 @@ pub(crate) use again::Restart;
 pub use deliveries::{
     Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, EventStory, Fate, SubscriptionFate,
 };
+pub(crate) use intake::Bounds;
 pub use intake::{Given, IncomingEvent, Passage};
 pub use keys::{KeyHash, KeyInfo, NewKey};
 pub use log::{AttemptStatus, LogEntry, LogQuery, LoggedError};

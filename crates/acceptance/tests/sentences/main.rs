@@ -21,6 +21,7 @@ mod embedded_queue;
 mod failing;
 mod fairness;
 mod hostile;
+mod large_fan_outs;
 mod outages;
 mod poison;
 mod publishing;
@@ -77,6 +78,7 @@ fn main() -> anyhow::Result<ExitCode> {
             poison::alone(),
             secrets::alone(),
             hostile::alone(),
+            large_fan_outs::alone(),
             starting::alone(),
             stopping::alone(),
             tenants::alone(),
@@ -88,6 +90,7 @@ fn main() -> anyhow::Result<ExitCode> {
         distributed: [
             clocks::distributed(),
             delivering::distributed(),
+            large_fan_outs::distributed(),
             outages::distributed(),
             publishing::hostile(),
             recovery::distributed(),

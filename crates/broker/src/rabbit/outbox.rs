@@ -19,7 +19,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Semaphore;
 
-use crate::contract::QueueError;
+use crate::contract::{Ahead, QueueError};
 use crate::rabbit::link::Link;
 use crate::rabbit::session::Session;
 
@@ -97,6 +97,15 @@ impl Outbox {
         link: &Link,
         queue: &'static str,
     ) -> Result<u64, QueueError> {
+        Ok(self.ahead(link, queue).await?.attempts)
+    }
+
+    /// The same, and whether a consumer takes them.
+    pub(super) async fn ahead(
+        &self,
+        link: &Link,
+        queue: &'static str,
+    ) -> Result<Ahead, QueueError> {
         self.with_channel(link, async move |channel: Channel| {
             let passive = lapin::options::QueueDeclareOptions {
                 passive: true,
@@ -105,7 +114,10 @@ impl Outbox {
             let queue = channel
                 .queue_declare(queue.into(), passive, Default::default())
                 .await?;
-            Ok(u64::from(queue.message_count()))
+            Ok(Ahead {
+                attempts: u64::from(queue.message_count()),
+                is_consumed: queue.consumer_count() > 0,
+            })
         })
         .await
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hookline_core::operations::WebhookDisabled;
 
-use crate::contract::{DeadWaiting, PublishedEvents, Publisher, QueueError, Scheduled};
+use crate::contract::{Ahead, DeadWaiting, PublishedEvents, Publisher, QueueError, Scheduled};
 use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::letter::{Letter, announcement, later, to_queue};
 use crate::rabbit::link::Link;
@@ -55,6 +55,10 @@ impl Publisher for RabbitPublisher {
 
     async fn attempts_waiting(&self) -> Result<u64, QueueError> {
         self.waiting(DELIVERIES).await
+    }
+
+    async fn ahead(&self) -> Result<Ahead, QueueError> {
+        self.outbox.ahead(&self.consuming, DELIVERIES).await
     }
 
     async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {

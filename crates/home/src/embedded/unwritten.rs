@@ -3,7 +3,7 @@
 //! To write events into the queue only to take them out at once is a commit to wait for, and half of
 //! the writer's work. So while intake keeps up it is given events as they come, and their publisher
 //! waits until they are taken in, which is as durable. What is not taken in is written then: what
-//! nobody takes soon, what is put off, what goes back.
+//! nobody takes soon, what intake needs long for, what is put off, what goes back.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,11 +24,19 @@ pub(super) enum Fate {
     Unwritten { takes: i32 },
 }
 
-/// Who waits to hear it, by receipt.
+/// Where events stand that were handed over.
+enum Standing {
+    /// Their publisher waits for their fate.
+    Awaited(oneshot::Sender<Fate>),
+    /// They are durable as this entry of the queue, while intake has them.
+    Written(i64),
+}
+
+/// All of them, by receipt.
 #[derive(Default)]
 pub(super) struct Unwritten {
     next: AtomicU64,
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Fate>>>,
+    standing: Mutex<HashMap<u64, Standing>>,
 }
 
 impl Unwritten {
@@ -36,37 +44,60 @@ impl Unwritten {
     pub(super) fn enter(&self) -> (Receipt, oneshot::Receiver<Fate>) {
         let tag = self.next.fetch_add(1, Ordering::Relaxed);
         let (tell, told) = oneshot::channel();
-        self.waiting().insert(tag, tell);
+        self.standing().insert(tag, Standing::Awaited(tell));
         let session = SESSION;
         (Receipt { session, tag }, told)
     }
 
-    /// Tells it to who waits, for those of `receipts` that are ours; returns the others.
-    pub(super) fn tell(
-        &self,
-        receipts: impl IntoIterator<Item = Receipt>,
-        fate: Fate,
-    ) -> Vec<Receipt> {
-        let mut others = Vec::new();
-        let mut waiting = self.waiting();
-        for receipt in receipts {
-            if !Self::is_of(receipt) {
-                others.push(receipt);
-            } else if let Some(tell) = waiting.remove(&receipt.tag) {
-                // Who published may have gone away.
-                let _ = tell.send(fate);
-            }
+    /// They are durable as this entry from now on, which is what their receipt stands for then. False where
+    /// their fate was told before.
+    pub(super) fn written(&self, receipt: Receipt, entry: i64) -> bool {
+        let mut standing = self.standing();
+        let known = standing.get_mut(&receipt.tag);
+        let is_awaited = known.is_some();
+        if let Some(known) = known {
+            *known = Standing::Written(entry);
         }
-        others
+        is_awaited
     }
 
-    /// Whether it is for what stands in no queue.
-    pub(super) fn is_of(receipt: Receipt) -> bool {
+    /// The entry of the queue that a receipt stands for, if it stands for one by now.
+    pub(super) fn entry_of(&self, receipt: Receipt) -> Option<i64> {
+        if !Self::is_of(receipt) {
+            return Some(receipt.tag.cast_signed());
+        }
+        match self.standing().get(&receipt.tag) {
+            Some(Standing::Written(entry)) => Some(*entry),
+            Some(Standing::Awaited(_)) | None => None,
+        }
+    }
+
+    /// Tells their fate to those who await it; returns the entries of the others.
+    pub(super) fn tell(&self, receipts: impl IntoIterator<Item = Receipt>, fate: Fate) -> Vec<i64> {
+        let mut entries = Vec::new();
+        let mut standing = self.standing();
+        for receipt in receipts {
+            if !Self::is_of(receipt) {
+                entries.push(receipt.tag.cast_signed());
+                continue;
+            }
+            match standing.remove(&receipt.tag) {
+                // The publisher may have gone away.
+                Some(Standing::Awaited(tell)) => drop(tell.send(fate)),
+                Some(Standing::Written(entry)) => entries.push(entry),
+                None => {}
+            }
+        }
+        entries
+    }
+
+    /// Whether it was made for what stood in no queue.
+    fn is_of(receipt: Receipt) -> bool {
         receipt.session == SESSION
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Fate>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn standing(&self) -> MutexGuard<'_, HashMap<u64, Standing>> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,11 +113,23 @@ mod tests {
             session: 0,
             tag: first.tag,
         };
-        assert_eq!(unwritten.tell([entry, first], Fate::Durable), [entry]);
+        let entries = unwritten.tell([entry, first], Fate::Durable);
+        assert_eq!(entries, [first.tag.cast_signed()]);
         assert_eq!(durable.try_recv(), Ok(Fate::Durable));
         assert!(back.try_recv().is_err(), "nothing was said of it");
         let fate = Fate::Unwritten { takes: 1 };
         assert_eq!(unwritten.tell([second, second], fate), []);
         assert_eq!(back.try_recv(), Ok(fate));
+    }
+
+    #[test]
+    fn a_receipt_stands_for_the_entry_once_its_events_are_written() {
+        let unwritten = Unwritten::default();
+        let (receipt, _told) = unwritten.enter();
+        assert_eq!(unwritten.entry_of(receipt), None);
+        assert!(unwritten.written(receipt, 7));
+        assert_eq!(unwritten.entry_of(receipt), Some(7));
+        assert_eq!(unwritten.tell([receipt], Fate::Durable), [7]);
+        assert!(!unwritten.written(receipt, 8), "their fate was told");
     }
 }

@@ -10,7 +10,7 @@ use hookline_core::timestamp::Timestamp;
 use super::{Home, Store, run};
 use crate::error::StoreError;
 use crate::fanout_index::FanoutIndex;
-use crate::records::{Given, IncomingEvent};
+use crate::records::{Bounds, Given, IncomingEvent};
 use crate::sqlite::queue::LEASE;
 use crate::{postgres, sqlite};
 
@@ -32,25 +32,40 @@ impl Store {
         ))
     }
 
-    /// Takes events in and fans them out, in one transaction.
+    /// Takes events in and fans them out, in one transaction, however many deliveries they make.
     pub async fn take_in(
         &self,
         index: &FanoutIndex,
         events: Arc<[IncomingEvent]>,
         now: Timestamp,
     ) -> Result<Given, StoreError> {
+        let given = self.take_in_at_most(index, events, usize::MAX, now).await?;
+        Ok(given.unwrap_or_default())
+    }
+
+    /// The same, unless several events would make more deliveries than `most`. Nothing is taken in
+    /// then, and the answer is none: fewer events at a time are, for `index` knows by then how many
+    /// deliveries each of them makes.
+    pub async fn take_in_at_most(
+        &self,
+        index: &FanoutIndex,
+        events: Arc<[IncomingEvent]>,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Option<Given>, StoreError> {
         let index = index.clone();
+        let lease = self.hands_on.then(|| now.after(LEASE));
+        let bounds = Bounds { now, lease, most };
         match &self.home {
             Home::Postgres(home) => {
-                home.run(move |conn| postgres::intake::take_in(conn, &index, &events, now))
+                home.run(move |conn| postgres::intake::take_in(conn, &index, &events, bounds))
                     .await
             }
             Home::Sqlite(home) => {
                 let asked = home.clone();
-                let lease = self.hands_on.then(|| now.after(LEASE));
                 home.write(move |conn| {
                     index.believe(asked.failures());
-                    sqlite::queries::intake::take_in(conn, &index, &events, now, lease)
+                    sqlite::queries::intake::take_in(conn, &index, &events, bounds)
                 })
                 .await
             }

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable};
-use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::bulk::{given_deliveries, given_events};
@@ -20,7 +19,7 @@ use super::queries::stored::part_of;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::fanout_index::FanoutIndex;
-use crate::records::{Given, IncomingEvent, Passage};
+use crate::records::{Bounds, Given, IncomingEvent, Passage};
 
 /// So many events are few, if they make few deliveries.
 const EVENTS: usize = 32;
@@ -39,16 +38,16 @@ pub(crate) fn take_in(
     conn: &mut Conn,
     index: &FanoutIndex,
     incoming: &[IncomingEvent],
-    now: Timestamp,
-) -> Result<Given, StoreError> {
+    bounds: Bounds,
+) -> Result<Option<Given>, StoreError> {
     let passes_first = |one: &IncomingEvent| one.passage == Passage::First;
     if incoming.len() <= EVENTS
         && incoming.iter().all(passes_first)
-        && let Some(given) = at_once(conn, index, incoming, now)?
+        && let Some(given) = at_once(conn, index, incoming, bounds)?
     {
-        return Ok(given);
+        return Ok(Some(given));
     }
-    intake::take_in(conn, index, incoming, now, None)
+    intake::take_in(conn, index, incoming, bounds)
 }
 
 /// Nothing is written if the index is out of date, or too much is to be.
@@ -56,11 +55,11 @@ fn at_once(
     conn: &mut Conn,
     index: &FanoutIndex,
     incoming: &[IncomingEvent],
-    now: Timestamp,
+    Bounds { now, most, .. }: Bounds,
 ) -> Result<Option<Given>, StoreError> {
     let by_key = by_key(incoming);
     let (owed, version) = index.as_it_is(|index| fan_out(index, by_key.iter(), now));
-    if owed.len() > DELIVERIES {
+    if owed.len() > DELIVERIES.min(most) {
         return Ok(None);
     }
     let part = part_of(by_key.keys().next().map_or(0, chance_of));

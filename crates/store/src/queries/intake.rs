@@ -16,7 +16,7 @@ use super::subscriptions::{find_row, news_since};
 use crate::columns::Key;
 use crate::error::StoreError;
 use crate::fanout_index::{FanoutIndex, News, Version};
-use crate::records::{Given, IncomingEvent, Passage};
+use crate::records::{Bounds, Given, IncomingEvent, Passage};
 use crate::rows::StateColumns;
 use crate::schema::{deliveries, events};
 
@@ -51,15 +51,18 @@ pub(crate) struct NewDelivery<'a> {
 /// before these are its unmade ones, if it passes again: whoever took it in may have died before
 /// handing on. A publisher's own repeat needs nothing, for the first one is on its way. Where there
 /// is a lease, the caller has the first attempts of new deliveries in hand until then.
+///
+/// None where several events would make more deliveries than `most`: nothing is written then, and the
+/// index knows better how many each of them makes.
 pub(crate) fn take_in(
     conn: &mut Conn,
     index: &FanoutIndex,
     incoming: &[IncomingEvent],
-    now: Timestamp,
-    lease: Option<Timestamp>,
-) -> Result<Given, StoreError> {
+    bounds: Bounds,
+) -> Result<Option<Given>, StoreError> {
+    let Bounds { now, lease, most } = bounds;
     let by_key = by_key(incoming);
-    conn.transaction(|conn| {
+    let taken_in = conn.transaction(|conn| {
         let (new, seen) = insert_events(conn, &by_key, now)?;
         let fresh = by_key.iter().filter(|(key, _)| new.contains(key));
         let rows = index.with(
@@ -69,6 +72,9 @@ pub(crate) fn take_in(
             },
             |index| fan_out(index, fresh, now),
         )?;
+        if rows.len() > most && by_key.len() > 1 {
+            return Err(Undone::TooMany);
+        }
         let mut owed = first_attempts(&rows);
         let again: BTreeSet<Key> = incoming
             .iter()
@@ -89,7 +95,30 @@ pub(crate) fn take_in(
             new_events: new.len(),
             owed,
         })
-    })
+    });
+    match taken_in {
+        Ok(given) => Ok(Some(given)),
+        Err(Undone::TooMany) => Ok(None),
+        Err(Undone::Failed(why)) => Err(why),
+    }
+}
+
+/// Why a transaction is taken back.
+enum Undone {
+    TooMany,
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Undone {
+    fn from(why: StoreError) -> Self {
+        Undone::Failed(why)
+    }
+}
+
+impl From<diesel::result::Error> for Undone {
+    fn from(why: diesel::result::Error) -> Self {
+        Undone::Failed(why.into())
+    }
 }
 
 /// In the order of their keys, so that two of us never wait for each other in a circle. Of two of one

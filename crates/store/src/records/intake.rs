@@ -2,6 +2,7 @@
 
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::event::Event;
+use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 
 /// An event on its way in.
@@ -31,4 +32,13 @@ pub struct Given {
     pub new_events: usize,
     /// The first attempts to hand on: of new events, and of those that pass again.
     pub owed: Vec<OwedAttempt>,
+}
+
+/// What bounds an intake besides its events.
+#[derive(Clone, Copy)]
+pub(crate) struct Bounds {
+    pub(crate) now: Timestamp,
+    pub(crate) lease: Option<Timestamp>,
+    /// How many deliveries one transaction makes, unless a single event makes more.
+    pub(crate) most: usize,
 }

@@ -11,6 +11,8 @@ on_both![
     a_repeat_is_one_event_and_hands_on_only_what_passes_again,
     replicas_that_take_the_same_events_in_at_once_make_each_delivery_once,
     a_change_is_seen_by_the_next_event_in_every_replica,
+    events_that_make_too_many_deliveries_for_a_transaction_are_taken_in_fewer_at_a_time,
+    a_repeat_completes_what_was_taken_in_in_part,
 ];
 
 fn again(event: IncomingEvent) -> IncomingEvent {
@@ -142,4 +144,58 @@ async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {
                 .is_empty()
         );
     }
+}
+
+async fn events_that_make_too_many_deliveries_for_a_transaction_are_taken_in_fewer_at_a_time(
+    fixture: Fixture,
+) {
+    for _ in 0..3 {
+        fixture.subscribe("a").await;
+    }
+    let owner = organization("a");
+    // An index that knows nothing is brought up to date even where nothing is taken in.
+    let index = FanoutIndex::default();
+    let at_most = async |ids: &[&str], most| {
+        let events: Vec<IncomingEvent> = ids.iter().map(|id| event("a", id)).collect();
+        let given = fixture
+            .store
+            .take_in_at_most(&index, events.into(), most, now());
+        given.await.unwrap()
+    };
+    let wanted = event("a", "1").event.event_type;
+    assert_eq!(index.deliveries_of(&owner, wanted), 0);
+    assert_eq!(at_most(&["1", "2", "3"], 6).await, None);
+    assert_eq!(index.deliveries_of(&owner, wanted), 3);
+    assert_eq!(fixture.store.stored_bytes(owner).await.unwrap(), 0);
+    let given = at_most(&["1", "2"], 6).await.unwrap();
+    assert_eq!((given.new_events, given.owed.len()), (2, 6));
+    // Known by now, so the shortest way would do.
+    assert_eq!(at_most(&["3", "4"], 5).await, None);
+    // A single event is the smallest unit.
+    let given = at_most(&["3"], 2).await.unwrap();
+    assert_eq!((given.new_events, given.owed.len()), (1, 3));
+}
+
+async fn a_repeat_completes_what_was_taken_in_in_part(fixture: Fixture) {
+    for _ in 0..3 {
+        fixture.subscribe("a").await;
+    }
+    let ids = ["1", "2", "3", "4"];
+    let first = ids[..2].iter().map(|id| event("a", id)).collect();
+    let first = fixture.take_in(first).await;
+    assert_eq!((first.new_events, first.owed.len()), (2, 6));
+    // The process ended before the message was acked, so it comes again.
+    let repeat = ids.iter().map(|id| again(event("a", id))).collect();
+    let repeat = fixture.take_in(repeat).await;
+    assert_eq!((repeat.new_events, repeat.owed.len()), (2, 12));
+    let deliveries: HashSet<_> = repeat.owed.iter().map(|owed| owed.delivery).collect();
+    assert_eq!(deliveries.len(), 12);
+    assert!(
+        first
+            .owed
+            .iter()
+            .all(|owed| deliveries.contains(&owed.delivery))
+    );
+    let taken: usize = repeat.new_events + first.new_events;
+    assert_eq!(taken, ids.len());
 }

@@ -1,0 +1,217 @@
+//! Messages in hand, until all of their events are taken in and handed on.
+//!
+//! A message is settled once, by what has become of its events: a transaction may take in some of them and
+//! not yet the others. Where the process ends in between, the message comes again and finds the first ones
+//! known.
+
+use std::collections::HashMap;
+
+use hookline_broker::contract::{PublishedEvents, Taken};
+use hookline_core::ids::{EventId, OrganizationId};
+use tracing::Span;
+
+/// What became of an event.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// It is stored, and its deliveries are handed on.
+    HandedOn,
+    /// The process stops. It may be stored, and its deliveries are not handed on, or not all.
+    Unfinished,
+    /// The store does not take it.
+    AtFault(Fault),
+}
+
+/// An event that the store does not take, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Fault {
+    pub(crate) event: EventId,
+    pub(crate) organization: OrganizationId,
+    pub(crate) reason: String,
+}
+
+/// How a message leaves.
+#[derive(Debug)]
+pub(crate) enum Way {
+    /// All of it is done.
+    Ack,
+    /// It goes back as it came: what has begun of it is done, too.
+    PutBack,
+    /// It goes back, and what has begun of it may not be done.
+    Release,
+    /// It is put aside.
+    PutAside(Fault),
+}
+
+#[derive(Debug)]
+struct Held {
+    message: Taken<PublishedEvents>,
+    /// Lasts as long as the message is in hand.
+    _span: Span,
+    /// Events that are not handed on.
+    left: usize,
+    /// Of these, those that are under way.
+    under_way: usize,
+    way: Way,
+}
+
+/// All messages in hand.
+#[derive(Debug, Default)]
+pub(crate) struct Hand {
+    next: u64,
+    messages: HashMap<u64, Held>,
+}
+
+impl Hand {
+    /// Takes a message with so many events; answers with its number.
+    pub(crate) fn take(
+        &mut self,
+        message: Taken<PublishedEvents>,
+        span: Span,
+        events: usize,
+    ) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        let held = Held {
+            message,
+            _span: span,
+            left: events,
+            under_way: 0,
+            way: Way::Ack,
+        };
+        self.messages.insert(number, held);
+        number
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Events of these messages, one each time that it is named, are under way.
+    pub(crate) fn begin(&mut self, messages: impl Iterator<Item = u64>) {
+        for number in messages {
+            if let Some(held) = self.messages.get_mut(&number) {
+                held.under_way += 1;
+            }
+        }
+    }
+
+    /// Notes what became of an event of a message. Answers with the message once nothing of it is under
+    /// way or waits. None of it waits from now on where the event was not handed on.
+    pub(crate) fn over(
+        &mut self,
+        number: u64,
+        fate: Fate,
+    ) -> Option<(Taken<PublishedEvents>, Way)> {
+        let held = self.messages.get_mut(&number)?;
+        held.under_way -= 1;
+        match fate {
+            Fate::HandedOn => held.left -= 1,
+            Fate::Unfinished => held.way = Way::Release,
+            Fate::AtFault(fault) if !matches!(held.way, Way::Release) => {
+                held.way = Way::PutAside(fault);
+            }
+            Fate::AtFault(_) => {}
+        }
+        self.settled(number)
+    }
+
+    /// Nothing more of any message is begun; answers with those that can go at once.
+    pub(crate) fn stop(&mut self) -> Vec<(Taken<PublishedEvents>, Way)> {
+        for held in self.messages.values_mut() {
+            if held.left > held.under_way && matches!(held.way, Way::Ack) {
+                held.way = Way::PutBack;
+            }
+        }
+        let numbers: Vec<u64> = self.messages.keys().copied().collect();
+        let settled = numbers.into_iter().filter_map(|one| self.settled(one));
+        settled.collect()
+    }
+
+    fn settled(&mut self, number: u64) -> Option<(Taken<PublishedEvents>, Way)> {
+        let held = self.messages.get(&number)?;
+        let waits = matches!(held.way, Way::Ack) && held.left > 0;
+        if waits || held.under_way > 0 {
+            return None;
+        }
+        let held = self.messages.remove(&number)?;
+        Some((held.message, held.way))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_broker::contract::{Receipt, Writer};
+
+    use super::*;
+
+    fn take(hand: &mut Hand, events: usize) -> u64 {
+        let message = Taken {
+            message: PublishedEvents {
+                writer: Writer::Hookline,
+                body: "[]".into(),
+                content_type: None,
+                trace: None,
+                turn: None,
+            },
+            redelivered: false,
+            returns: 0,
+            receipt: Receipt { session: 0, tag: 0 },
+        };
+        hand.take(message, Span::none(), events)
+    }
+
+    fn fault() -> Fate {
+        Fate::AtFault(Fault {
+            event: EventId::parse("e").unwrap(),
+            organization: OrganizationId::parse("o").unwrap(),
+            reason: "refused".to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_message_is_acked_when_the_last_of_its_events_is_handed_on() {
+        let mut hand = Hand::default();
+        let message = take(&mut hand, 3);
+        hand.begin([message, message].into_iter());
+        assert!(hand.over(message, Fate::HandedOn).is_none());
+        assert!(hand.over(message, Fate::HandedOn).is_none());
+        hand.begin([message].into_iter());
+        let (_, way) = hand.over(message, Fate::HandedOn).unwrap();
+        assert!(matches!(way, Way::Ack), "{way:?}");
+        assert_eq!(hand.len(), 0);
+    }
+
+    #[test]
+    fn at_a_stop_what_has_begun_of_a_message_is_finished_and_the_rest_goes_back() {
+        let mut hand = Hand::default();
+        let (begun, whole, untouched) =
+            (take(&mut hand, 2), take(&mut hand, 1), take(&mut hand, 1));
+        hand.begin([begun, whole].into_iter());
+        let gone = hand.stop();
+        assert!(matches!(gone[..], [(_, Way::PutBack)]), "{untouched}");
+        let (_, way) = hand.over(begun, Fate::HandedOn).unwrap();
+        assert!(matches!(way, Way::PutBack), "{way:?}");
+        let (_, way) = hand.over(whole, Fate::HandedOn).unwrap();
+        assert!(matches!(way, Way::Ack), "{way:?}");
+    }
+
+    #[test]
+    fn a_message_with_unfinished_events_is_released_and_comes_again() {
+        let mut hand = Hand::default();
+        let message = take(&mut hand, 3);
+        hand.begin([message, message].into_iter());
+        assert!(hand.over(message, Fate::Unfinished).is_none());
+        let (_, way) = hand.over(message, fault()).unwrap();
+        assert!(matches!(way, Way::Release), "{way:?}");
+    }
+
+    #[test]
+    fn a_message_with_an_event_at_fault_is_put_aside_when_nothing_of_it_is_under_way() {
+        let mut hand = Hand::default();
+        let message = take(&mut hand, 3);
+        hand.begin([message, message].into_iter());
+        assert!(hand.over(message, fault()).is_none());
+        let (_, way) = hand.over(message, Fate::HandedOn).unwrap();
+        assert!(matches!(way, Way::PutAside(_)), "{way:?}");
+    }
+}
