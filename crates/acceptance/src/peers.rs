@@ -9,6 +9,7 @@ use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use tokio::process::Command;
 
+use crate::database_faults::Database;
 use crate::home::Way;
 use crate::proxy::Proxy;
 use crate::waiting::until;
@@ -108,6 +109,14 @@ impl Peers {
     pub async fn lose_broker_data(&self) -> anyhow::Result<()> {
         remove_vhost(&self.name).await?;
         add_vhost(&self.name).await
+    }
+
+    /// The home's database as its superuser sees it.
+    ///
+    /// # Errors
+    /// When `make test` does not say how to get there.
+    pub fn as_superuser(&self) -> anyhow::Result<Database> {
+        Database::new(&variable("HOOKLINE_TEST_POSTGRES_ADMIN")?, &self.name)
     }
 
     /// Runs SQL in the home's database and returns what it printed, unaligned.

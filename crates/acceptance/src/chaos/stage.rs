@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::actor::Actor;
-use super::disk::SmallDisk;
+use super::disk::{SMALL, SmallDisk};
 use super::receivers::DEADLINE;
 use super::schedule::{Blow, Scene, Target};
 use super::servers::{Server, Servers};
@@ -53,7 +53,7 @@ impl Stage {
     pub(crate) async fn set(scene: Scene, folder: &Path) -> anyhow::Result<Self> {
         let kind = scene.kind();
         let disk = match scene {
-            Scene::FullDisk => Some(SmallDisk::make(&folder.join("disk"))?),
+            Scene::FullDisk => Some(SmallDisk::make(&folder.join("disk"), SMALL)?),
             _ => None,
         };
         let data = disk.as_ref().map_or(folder, SmallDisk::folder).join("data");
