@@ -242,7 +242,9 @@ impl Database {
     }
 
     async fn session(&self, sql: &str) -> anyhow::Result<Child> {
-        let child = self.psql(sql).stderr(Stdio::null()).spawn()?;
+        // One whose psql was killed would go on for ever.
+        let sql = format!("SET client_connection_check_interval = '1s'; {sql}");
+        let child = self.psql(&sql).stderr(Stdio::null()).spawn()?;
         let sessions = self.sessions();
         until("the session that raises a fault", async || {
             Ok((self.sql(&sessions).await? != "0").then_some(()))
