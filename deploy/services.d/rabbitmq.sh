@@ -9,17 +9,18 @@ rabbitmq_sbin() {
   [[ -x $found/rabbitmq-server ]] && echo "${found#"$root"}"
 }
 
-# Runs a command in that root folder, with /proc and $dir mounted for this command alone: no mount outlives it.
+# Runs a command in that root folder, with /proc, our folder and that of temporary files (tests have certificates there)
+# mounted for this command alone: no mount outlives it.
 rabbitmq_within() {
   within_root=()
   [[ -n ${HOOKLINE_SERVICES_RABBITMQ-} ]] || return 0
   # On one line: /bin/sh of rabbitmqctl's script does not know how bash quotes a line break.
   # shellcheck disable=SC2016 # the inner shell expands its own arguments
-  local enter='root=$0 dir=$1 && shift && mount --rbind /proc "$root/proc" && mkdir -p "$root$dir"'
+  local enter='root=$0; for f in /proc "$1" "$2"; do mkdir -p "$root$f" && mount --rbind "$f" "$root$f" || exit; done;'
   # shellcheck disable=SC2016
-  enter+=' && mount --bind "$dir" "$root$dir" && exec chroot "$root" "$@"'
+  enter+=' shift 2; exec chroot "$root" "$@"'
   within_root=(unshare --mount --propagation private sh -c "$enter"
-    "$HOOKLINE_SERVICES_RABBITMQ" "$dir")
+    "$HOOKLINE_SERVICES_RABBITMQ" "$(realpath "${TMPDIR:-/tmp}")" "$dir")
 }
 
 # What the server and rabbitmqctl must agree on, and nothing from the caller's environment.
