@@ -27,7 +27,9 @@ async fn is_refused(home: &Home, database: &str, words: &[&str]) -> anyhow::Resu
             .with("HOOKLINE__API__LISTEN", "127.0.0.1:0")
             .with("HOOKLINE__STORE__URL", database)
             .with("HOOKLINE__BROKER__URL", &home.peers()?.amqp)
-            .with("HOOKLINE__SECRETS__KEYS", MASTER_KEY);
+            .with("HOOKLINE__SECRETS__KEYS", MASTER_KEY)
+            // The servers are there: a busy machine must not make one look away.
+            .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "20");
         let begin = format!("{name}: ");
         cases.add(start, 1, &[&[begin.as_str()], words].concat());
     }
@@ -48,7 +50,9 @@ async fn a_database_that_is_not_utf8_is_refused(kind: Kind) -> anyhow::Result<()
         server.sql(&sql).await?;
     }
     let url = &home.peers()?.database;
-    let migrated = Start::of("hookline", &["migrate"]).with("HOOKLINE__STORE__URL", url);
+    let migrated = Start::of("hookline", &["migrate"])
+        .with("HOOKLINE__STORE__URL", url)
+        .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "20");
     let mut cases = Cases::default();
     cases.add(migrated, 1, &["hookline: ", "LATIN1", "UTF8"]);
     cases.all().await?;
@@ -64,8 +68,9 @@ async fn a_schema_that_is_newer_is_refused(kind: Kind) -> anyhow::Result<()> {
         .await?;
     is_refused(&home, &peers.database, &["schema", "newer"]).await?;
     // To migrate would not help, and must not seem to.
-    let migrated =
-        Start::of("hookline", &["migrate"]).with("HOOKLINE__STORE__URL", &peers.database);
+    let migrated = Start::of("hookline", &["migrate"])
+        .with("HOOKLINE__STORE__URL", &peers.database)
+        .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "20");
     let mut cases = Cases::default();
     cases.add(migrated, 1, &["hookline: ", "newer"]);
     cases.all().await?;
@@ -80,7 +85,7 @@ async fn a_role_that_may_not_write_is_refused(kind: Kind) -> anyhow::Result<()> 
     database
         .sql(&format!(
             "CREATE ROLE {role} LOGIN PASSWORD 'hush'; \
-             GRANT USAGE ON SCHEMA public TO {role}; \
+             GRANT USAGE, CREATE ON SCHEMA public TO {role}; \
              GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role}"
         ))
         .await?;

@@ -36,6 +36,8 @@ pub(super) async fn a_transaction_pooler_is_refused_at_the_start(kind: Kind) -> 
             .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0")
             .with("HOOKLINE__API__LISTEN", "127.0.0.1:0")
             .with("HOOKLINE__SECRETS__KEYS", MASTER_KEY)
+            // The servers are there: a busy machine must not make one look away.
+            .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "20")
             .with("HOOKLINE__STORE__URL", &pooler.url)
             .with("HOOKLINE__BROKER__URL", &peers.amqp);
         cases.add(start, 1, &[&format!("{name}: "), "transaction", "session"]);
