@@ -242,7 +242,7 @@ impl Database {
     }
 
     async fn session(&self, sql: &str) -> anyhow::Result<Child> {
-        // One whose psql was killed would go on for ever.
+        // The loop would outlive a psql that was killed.
         let sql = format!("SET client_connection_check_interval = '1s'; {sql}");
         let child = self.psql(&sql).stderr(Stdio::null()).spawn()?;
         let sessions = self.sessions();

@@ -1,5 +1,5 @@
-//! A database whose tables are on a small disk that can be filled: PostgreSQL itself says then that
-//! nothing is left (53100). Its log and its other databases are on a disk with room.
+//! A database with its tables on a small disk that can be filled: PostgreSQL itself raises the error
+//! then (53100). Its log and its other databases are on a disk with room.
 
 use std::fs::{DirBuilder, Permissions, metadata, set_permissions};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _, chown};

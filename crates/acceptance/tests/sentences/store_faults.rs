@@ -100,8 +100,8 @@ async fn in_each_language(kind: Kind, fault: Fault) -> anyhow::Result<()> {
     home.end().await
 }
 
-/// The services of which none of what they do now can be written. One whose session was killed works
-/// on with the next.
+/// The services that cannot write anything of their present work. After a killed session they work on
+/// with the next one.
 fn cannot_write(fault: Fault) -> &'static [Part] {
     match fault {
         Fault::Kill | Fault::Unprepare => &[],

@@ -20,7 +20,7 @@ pub(super) async fn a_full_disk_of_the_database_is_waited_for(kind: Kind) -> any
     let server = database.maintenance()?;
     let small = SmallTablespace::of(&server, database.name(), SIZE).await?;
     let told = filled(&home, &small).await;
-    // In this order, also after a failure: a server whose tables are gone cannot write its log.
+    // In this order, also after a failure: PostgreSQL fails its checkpoints when tables are gone.
     home.end().await?;
     small.remove(&server).await?;
     told
