@@ -181,11 +181,13 @@ pub fn schedule(seed: u64, scene: Scene, length: Duration) -> Vec<Act> {
     while at < length {
         let mut act = match scene {
             Scene::FullDisk => full_disk(&mut chance, at),
-            Scene::Distributed if chance.random_range(0..3) == 0 => database(&mut chance, at),
+            Scene::Distributed if !acts.is_empty() && chance.random_range(0..3) == 0 => {
+                database(&mut chance, at)
+            }
             _ => act(&mut chance, at, Target::all(scene.kind())),
         };
         // However short, a run has a kill.
-        if acts.is_empty() && !matches!(act.blow, Blow::Kill | Blow::Fill) {
+        if acts.is_empty() && matches!(act.blow, Blow::Freeze | Blow::Stop) {
             act.blow = Blow::Kill;
             act.away /= 2;
         }
