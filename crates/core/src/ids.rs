@@ -198,6 +198,22 @@ impl EventKey {
     }
 }
 
+impl EventId {
+    /// The id of the event at `index` of a request that bears an `Idempotency-Key` and gives the
+    /// event no id: a repeat of the request publishes the same event.
+    pub fn of_request(organization: &OrganizationId, idempotency_key: &str, index: usize) -> Self {
+        let id = derived(
+            b"event",
+            &[
+                organization.as_str().as_bytes(),
+                idempotency_key.as_bytes(),
+                &(index as u64).to_be_bytes(),
+            ],
+        );
+        Self(format!("evt_{}", id.simple()).into())
+    }
+}
+
 impl DeliveryId {
     /// The delivery of `event` to `subscription`, whoever works it out and however often.
     pub fn of(
@@ -263,6 +279,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_repeated_request_gives_its_events_the_same_ids() {
+        let id = |organization: &str, key, index| {
+            let organization = OrganizationId::parse(organization).unwrap();
+            EventId::of_request(&organization, key, index)
+        };
+        assert_eq!(id("a", "k", 0), id("a", "k", 0));
+        assert_eq!(id("a", "k", 0).as_str().len(), 36);
+        for other in [id("b", "k", 0), id("a", "l", 0), id("a", "k", 1)] {
+            assert_ne!(other, id("a", "k", 0));
+        }
+    }
 
     #[test]
     fn an_id_has_1_to_255_characters_however_many_bytes_they_take() {

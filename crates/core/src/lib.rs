@@ -19,6 +19,7 @@ pub mod ids;
 pub mod master_key;
 pub mod operations;
 pub mod outcome;
+pub mod quarantine;
 pub mod rate;
 pub mod replay;
 pub mod retry;

@@ -84,6 +84,16 @@ impl Busy {
     }
 }
 
+impl Engaged {
+    /// Gives the message back to the worker, as one that comes for the first time.
+    pub(crate) fn come_again(self) {
+        let Self { message, hold } = self;
+        if let Some(waiting) = hold.busy.lock().get_mut(&hold.delivery) {
+            waiting.insert(0, message);
+        }
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         let waited = self.busy.lock().remove(&self.delivery).unwrap_or_default();
@@ -132,5 +142,17 @@ mod tests {
             .collect();
         assert_eq!(tags, [2, 3]);
         assert!(busy.engage(message(4)).is_some());
+    }
+
+    #[test]
+    fn a_message_that_comes_again_is_the_first_of_its_delivery() {
+        let (busy, mut waited) = Busy::new();
+        let engaged = busy.engage(message(1)).unwrap();
+        assert!(busy.engage(message(2)).is_none());
+        engaged.come_again();
+        let tags = waited.try_recv().unwrap();
+        let tags: Vec<u64> = tags.iter().map(|taken| taken.receipt.tag).collect();
+        assert_eq!(tags, [1, 2]);
+        assert!(busy.engage(message(3)).is_some());
     }
 }

@@ -18,10 +18,12 @@ pub mod dead_letters;
 mod decision;
 mod gauges;
 pub mod lanes;
+mod loads;
 pub mod maintenance;
 mod names;
 mod operations;
 mod origins;
+mod persist;
 mod poison;
 pub mod reconciler;
 mod recorder;
@@ -134,7 +136,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
     let recorder = recorder::start(dispatcher.clone(), operations, shutdown.late.clone());
     let (recorder, recording) = recorder;
     let (trials, trying) = trials::start(dispatcher.clone(), shutdown.asked.clone());
-    let (worker, overs) = worker::Worker::new(dispatcher, requester, recorder, shutdown.late);
+    let (worker, overs) = worker::Worker::new(dispatcher, requester, recorder, shutdown.clone());
     // A task of its own: whoever waits for the whole service is another thread, which had to be woken
     // for every message.
     tokio::spawn(worker.run(overs, trials, shutdown.asked)).await?;

@@ -5,11 +5,8 @@ use std::time::SystemTime;
 use hookline_broker::contract::Taken;
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
 use hookline_core::timestamp::Timestamp;
-use hookline_runtime::patience::Ended;
-use hookline_store::StoreError;
 
 use crate::Dispatcher;
-use crate::busy::Engaged;
 
 /// Counts deliveries that ended as poison.
 pub(crate) fn given_up(deliveries: u64) {
@@ -20,18 +17,6 @@ pub(crate) fn given_up(deliveries: u64) {
 }
 
 impl Dispatcher {
-    /// Puts messages back when the process stops; what the store holds of them and cannot be read
-    /// ends as a dead letter.
-    pub(crate) async fn give_up<T>(&self, messages: Vec<Engaged>, ended: Ended<T, StoreError>) {
-        let messages = messages.into_iter().map(|engaged| engaged.message);
-        let Ended::Failed(why) = ended else {
-            return self.attempts.put_back(messages.collect()).await;
-        };
-        for message in messages {
-            self.bury(message, &why.to_string()).await;
-        }
-    }
-
     /// The delivery ends as exhausted, so that nobody takes its lost message for an owed one, and
     /// the message goes to the dead letters.
     pub(crate) async fn bury(&self, message: Taken<OwedAttempt>, reason: &str) {

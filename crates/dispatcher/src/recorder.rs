@@ -2,7 +2,8 @@
 //!
 //! Batches form by themselves: while one is being committed the next gathers. Handing on does not
 //! hold up the recording: while the broker is away, what was attempted must be known to the store
-//! before the broker is back and gives the same messages to another dispatcher.
+//! before the broker is back and gives the same messages to another dispatcher. Nor does a batch that
+//! the store does not take: see `persist`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,8 +24,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
-use crate::busy::Engaged;
+use crate::busy::{Engaged, Hold};
 use crate::operations::Operations;
+use crate::persist::{LastSuccess, Outcome, Persist, Writing};
 
 /// How many messages one commit serves.
 const BATCH: usize = 1_024;
@@ -79,39 +81,56 @@ pub(crate) fn start(
     let (finished, mut waiting) = mpsc::channel(2 * BATCH);
     let entrance = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
+    let handing_on = TaskTracker::new();
+    let persist = || Persist {
+        store: dispatcher.store.clone(),
+        late: late.clone(),
+        background: handing_on.clone(),
+        written: LastSuccess::default(),
+    };
     let recording = Recording {
-        dispatcher,
-        operations,
-        late,
-        handing_on: TaskTracker::new(),
-        attempts: meter.u64_counter("hookline.attempts").build(),
-        durations: meter
-            .f64_histogram("hookline.attempt.duration")
-            .with_unit("s")
-            .build(),
-        parked: meter.u64_counter("hookline.parked").build(),
-        park_statements: meter.u64_counter("hookline.park.statements").build(),
+        attempting: persist(),
+        ending: persist(),
+        parking: persist(),
+        shared: Arc::new(Shared {
+            dispatcher,
+            operations,
+            late,
+            handing_on: handing_on.clone(),
+            attempts: meter.u64_counter("hookline.attempts").build(),
+            durations: meter
+                .f64_histogram("hookline.attempt.duration")
+                .with_unit("s")
+                .build(),
+            parked: meter.u64_counter("hookline.parked").build(),
+            park_statements: meter.u64_counter("hookline.park.statements").build(),
+        }),
     };
     let task = tokio::spawn(async move {
         let mut batch = Vec::with_capacity(BATCH);
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
             recording.record(std::mem::take(&mut batch)).await;
         }
-        recording.handing_on.close();
-        recording.handing_on.wait().await;
+        handing_on.close();
+        handing_on.wait().await;
     });
     (entrance, task)
 }
 
-pub(crate) fn unavailable(why: &StoreError) -> bool {
-    matches!(why, StoreError::Unavailable(_))
+/// The rows of each kind, and what all kinds share.
+struct Recording {
+    attempting: Persist,
+    ending: Persist,
+    parking: Persist,
+    shared: Arc<Shared>,
 }
 
-struct Recording {
+struct Shared {
     dispatcher: Dispatcher,
     operations: Operations,
     late: CancellationToken,
-    /// What is recorded and not acked; bounded by the prefetch, for the broker counts it.
+    /// What is recorded and not acked, and what is not recorded yet; bounded by the prefetch, for the
+    /// broker counts it.
     handing_on: TaskTracker,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
@@ -119,195 +138,215 @@ struct Recording {
     park_statements: Counter<u64>,
 }
 
-type Attempted = Vec<(Taken<OwedAttempt>, AttemptRecord)>;
-
-/// Messages of one kind, side by side with what belongs to them.
-#[derive(Default)]
-struct Batch {
-    attempted: Attempted,
-    ended: Vec<(Taken<OwedAttempt>, DeliveryState)>,
-    /// With how long they wait, and what for.
-    parked: Vec<(Taken<OwedAttempt>, Duration, Wait)>,
-    repeats: Vec<Taken<OwedAttempt>>,
-    next: Vec<Scheduled>,
-}
-
 impl Recording {
     async fn record(&self, finished: Vec<Finished>) {
-        let mut batch = Batch::default();
-        let mut holds = Vec::with_capacity(finished.len());
-        for Finished {
-            engaged: Engaged { message, hold },
-            result,
-        } in finished
-        {
-            holds.push(hold);
-            match result {
-                Result::Attempted(record) => batch.attempted.push((message, *record)),
-                Result::Ended(end) => batch.ended.push((message, end)),
-                Result::Parked { delay, wait } => batch.parked.push((message, delay, wait)),
-                Result::Repeat(next) => {
-                    batch.repeats.push(message);
-                    batch.next.extend(next);
-                }
-            }
-        }
-        let Batch {
-            attempted,
-            ended,
-            parked,
-            repeats,
-            next,
-        } = batch;
-        self.hand_on_and_ack(repeats, next);
-        self.end(ended).await;
-        self.record_attempts(attempted).await;
-        self.park(parked).await;
-        drop(holds);
-    }
-
-    /// A batch that the store refuses is halved until the one attempt stands alone that it refuses.
-    async fn record_attempts(&self, attempted: Attempted) {
-        let mut batches = vec![attempted];
-        while let Some(mut batch) = batches.pop() {
-            if batch.is_empty() {
-                continue;
-            }
-            let records: Arc<[AttemptRecord]> =
-                batch.iter().map(|(_, record)| record.clone()).collect();
-            let store = &self.dispatcher.store;
-            let mut tries = 0;
-            let recorded = keep_on(&self.late, "record attempts", unavailable, || {
-                tries += 1;
-                store.record(Arc::clone(&records))
-            })
-            .await;
-            if tries > 1 {
-                // An earlier try may have been committed and its answer lost: then nothing moves
-                // now, and the step after it is missing as when somebody had died.
-                for (message, _) in &mut batch {
-                    message.redelivered = true;
-                }
-            }
-            fault::point("dispatcher::committed");
-            match recorded {
-                Ended::Done(moved) => self.follow_up(batch, &moved).await,
-                Ended::Stopped => {
-                    self.release(batch.into_iter().map(|(message, _)| message))
-                        .await
-                }
-                Ended::Failed(why) if batch.len() == 1 => {
-                    for (message, _) in batch {
-                        self.dispatcher.bury(message, &why.to_string()).await;
-                    }
-                }
-                Ended::Failed(_) => {
-                    let rest = batch.split_off(batch.len() / 2);
-                    batches.extend([rest, batch]);
-                }
-            }
-        }
-    }
-
-    async fn follow_up(&self, batch: Attempted, moved: &HashSet<DeliveryId>) {
+        let mut attempted = Vec::new();
+        let mut ended = Vec::new();
+        let mut parked = Vec::new();
+        let mut repeats = Vec::new();
         let mut next = Vec::new();
-        let mut messages = Vec::with_capacity(batch.len());
-        let mut lost_races = Vec::new();
-        if batch
-            .iter()
-            .any(|(_, record)| matches!(record.follow, Follow::Exhausted(_)))
-        {
-            self.operations.look();
-        }
-        for (message, record) in batch {
-            if moved.contains(&record.owed.delivery) {
-                self.measure(&record);
-                next.extend(next_of(&record));
-                messages.push(message);
-            } else if message.redelivered {
-                lost_races.push(message);
-            } else {
-                messages.push(message);
+        for Finished { engaged, result } in finished {
+            match result {
+                Result::Attempted(record) => attempted.push((engaged, *record)),
+                Result::Ended(end) => ended.push((engaged, end)),
+                Result::Parked { delay, wait } => parked.push(self.to_park(engaged, delay, wait)),
+                Result::Repeat(again) => {
+                    repeats.push(engaged);
+                    next.extend(again);
+                }
             }
         }
-        self.hand_on_and_ack(messages, next);
-        // Somebody else recorded this attempt and may have died since: the message, when it comes
-        // again, finds in the store what is owed.
-        self.release(lost_races.into_iter()).await;
+        self.shared.hand_on_and_ack(repeats, next);
+        self.end(ended).await;
+        let attempts = Attempts(Arc::clone(&self.shared));
+        self.attempting.write(&attempts, attempted).await;
+        let parking = Parking(Arc::clone(&self.shared));
+        self.parking.write(&parking, parked).await;
     }
 
     /// Those of one batch end alike and at one moment: one statement serves them together.
-    async fn end(&self, mut ended: Vec<(Taken<OwedAttempt>, DeliveryState)>) {
+    async fn end(&self, mut ended: Vec<(Engaged, DeliveryState)>) {
         while let Some(&(_, end)) = ended.first() {
             let (alike, others) = ended.into_iter().partition(|(_, other)| *other == end);
             ended = others;
-            let alike: Vec<(Taken<OwedAttempt>, DeliveryState)> = alike;
-            let owed: Vec<OwedAttempt> = alike.iter().map(|(message, _)| message.message).collect();
-            let store = &self.dispatcher.store;
-            let done = keep_on(&self.late, "end deliveries", unavailable, || {
-                store.end(owed.clone(), end)
-            })
-            .await;
-            let messages = alike.into_iter().map(|(message, _)| message);
-            match done {
-                Ended::Done(()) => self.dispatcher.attempts.ack(messages.collect()).await,
-                Ended::Stopped => self.release(messages).await,
-                Ended::Failed(why) => {
-                    for message in messages {
-                        self.dispatcher.bury(message, &why.to_string()).await;
+            let alike: Vec<(Engaged, DeliveryState)> = alike;
+            let shared = Arc::clone(&self.shared);
+            let alike = alike.into_iter().map(|(engaged, _)| engaged).collect();
+            self.ending.write(&Ends { shared, end }, alike).await;
+        }
+    }
+
+    fn to_park(&self, engaged: Engaged, delay: Duration, wait: Wait) -> ToPark {
+        let owed = engaged.message.message;
+        let delay = self.shared.dispatcher.publisher.even_delay(delay);
+        ToPark {
+            engaged,
+            parked: Parked {
+                delivery: owed.delivery,
+                until: Timestamp::from(SystemTime::now()).after(delay),
+                wait,
+            },
+            next: Scheduled { owed, delay },
+        }
+    }
+}
+
+/// Attempts that were made.
+#[derive(Clone)]
+struct Attempts(Arc<Shared>);
+
+impl Writing for Attempts {
+    type Row = (Engaged, AttemptRecord);
+    type Done = HashSet<DeliveryId>;
+    const WHAT: &'static str = "record attempts";
+
+    async fn write(&self, rows: &[Self::Row]) -> std::result::Result<Self::Done, StoreError> {
+        let records: Arc<[AttemptRecord]> = rows.iter().map(|(_, record)| record.clone()).collect();
+        let moved = self.0.dispatcher.store.record(records).await?;
+        fault::point("dispatcher::committed");
+        Ok(moved)
+    }
+
+    async fn settle(&self, mut rows: Vec<Self::Row>, outcome: Outcome<Self::Done>) {
+        match outcome {
+            Outcome::Written { done, is_repeat } => {
+                if is_repeat {
+                    // The earlier try may have been committed: then nothing moves now, and the step
+                    // after it is missing as when another process had died.
+                    for (engaged, _) in &mut rows {
+                        engaged.message.redelivered = true;
                     }
                 }
+                self.0.follow_up(rows, &done).await;
+            }
+            outcome => {
+                let rows = rows.into_iter().map(|(engaged, _)| engaged);
+                self.0.end_unwritten(rows.collect(), outcome).await;
             }
         }
     }
+}
 
-    /// Puts deliveries off: first what the store says, so that nobody takes them for lost, then
-    /// the same attempts once more. It uses up no attempt.
-    async fn park(&self, waiting: Vec<(Taken<OwedAttempt>, Duration, Wait)>) {
-        if waiting.is_empty() {
-            return;
-        }
-        let now = Timestamp::from(SystemTime::now());
-        let mut messages = Vec::with_capacity(waiting.len());
-        let mut parked = Vec::with_capacity(waiting.len());
-        let mut next = Vec::with_capacity(waiting.len());
-        for (message, delay, wait) in waiting {
-            let owed = message.message;
-            let delay = self.dispatcher.publisher.even_delay(delay);
-            parked.push(Parked {
-                delivery: owed.delivery,
-                until: now.after(delay),
-                wait,
-            });
-            next.push(Scheduled { owed, delay });
-            messages.push(message);
-        }
-        let store = &self.dispatcher.store;
-        let done = keep_on(&self.late, "put deliveries off", unavailable, || {
-            self.park_statements.add(1, &[]);
-            store.park(parked.clone())
-        })
-        .await;
-        match done {
-            Ended::Done(()) => {
-                self.parked
-                    .add(u64::try_from(parked.len()).unwrap_or(u64::MAX), &[]);
-                tracing::debug!(deliveries = parked.len(), "put deliveries off");
-                self.hand_on_and_ack(messages, next);
+/// Deliveries that end without an attempt.
+#[derive(Clone)]
+struct Ends {
+    shared: Arc<Shared>,
+    end: DeliveryState,
+}
+
+impl Writing for Ends {
+    type Row = Engaged;
+    type Done = ();
+    const WHAT: &'static str = "end deliveries";
+
+    async fn write(&self, rows: &[Engaged]) -> std::result::Result<(), StoreError> {
+        let owed = rows.iter().map(|engaged| engaged.message.message);
+        let store = &self.shared.dispatcher.store;
+        store.end(owed.collect(), self.end).await
+    }
+
+    async fn settle(&self, rows: Vec<Engaged>, outcome: Outcome<()>) {
+        match outcome {
+            Outcome::Written { .. } => {
+                let (messages, _holds) = apart(rows);
+                self.shared.dispatcher.attempts.ack(messages).await;
             }
-            Ended::Stopped => self.release(messages.into_iter()).await,
-            Ended::Failed(why) => {
-                for message in messages {
-                    self.dispatcher.bury(message, &why.to_string()).await;
-                }
+            outcome => self.shared.end_unwritten(rows, outcome).await,
+        }
+    }
+}
+
+/// A delivery that is put off, and its message.
+struct ToPark {
+    engaged: Engaged,
+    parked: Parked,
+    next: Scheduled,
+}
+
+/// Deliveries that are put off: first what the store says, so that no reconciler takes them for lost,
+/// then the same attempts once more. It uses up no attempt.
+#[derive(Clone)]
+struct Parking(Arc<Shared>);
+
+impl Writing for Parking {
+    type Row = ToPark;
+    type Done = ();
+    const WHAT: &'static str = "put deliveries off";
+
+    async fn write(&self, rows: &[ToPark]) -> std::result::Result<(), StoreError> {
+        self.0.park_statements.add(1, &[]);
+        let parked = rows.iter().map(|row| row.parked);
+        self.0.dispatcher.store.park(parked.collect()).await
+    }
+
+    async fn settle(&self, rows: Vec<ToPark>, outcome: Outcome<()>) {
+        match outcome {
+            Outcome::Written { .. } => {
+                let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
+                self.0.parked.add(count, &[]);
+                tracing::debug!(deliveries = rows.len(), "put deliveries off");
+                let rows = rows.into_iter().map(|row| (row.engaged, row.next));
+                let (engaged, next) = rows.unzip();
+                self.0.hand_on_and_ack(engaged, next);
+            }
+            outcome => {
+                let rows = rows.into_iter().map(|row| row.engaged).collect();
+                self.0.end_unwritten(rows, outcome).await;
             }
         }
     }
+}
 
-    fn hand_on_and_ack(&self, messages: Vec<Taken<OwedAttempt>>, next: Vec<Scheduled>) {
-        if messages.is_empty() {
+/// Messages without their holds: a delivery is busy until its hold is dropped.
+fn apart(rows: Vec<Engaged>) -> (Vec<Taken<OwedAttempt>>, Vec<Hold>) {
+    let apart = |Engaged { message, hold }| (message, hold);
+    rows.into_iter().map(apart).unzip()
+}
+
+impl Shared {
+    /// Rows that the store has not taken.
+    async fn end_unwritten<T>(&self, rows: Vec<Engaged>, outcome: Outcome<T>) {
+        let (messages, _holds) = apart(rows);
+        let Outcome::AtFault(why) = outcome else {
+            return self.release(messages).await;
+        };
+        for message in messages {
+            self.dispatcher.bury(message, &why.to_string()).await;
+        }
+    }
+
+    async fn follow_up(&self, rows: Vec<(Engaged, AttemptRecord)>, moved: &HashSet<DeliveryId>) {
+        let mut next = Vec::new();
+        let mut done = Vec::with_capacity(rows.len());
+        let mut lost_races = Vec::new();
+        let is_exhausted =
+            |(_, record): &(Engaged, AttemptRecord)| matches!(record.follow, Follow::Exhausted(_));
+        if rows.iter().any(is_exhausted) {
+            self.operations.look();
+        }
+        for (engaged, record) in rows {
+            if moved.contains(&record.owed.delivery) {
+                self.measure(&record);
+                next.extend(next_of(&record));
+                done.push(engaged);
+            } else if engaged.message.redelivered {
+                lost_races.push(engaged);
+            } else {
+                done.push(engaged);
+            }
+        }
+        self.hand_on_and_ack(done, next);
+        // Another dispatcher recorded this attempt and may have died since: the message, when it comes
+        // again, finds in the store what is owed.
+        let (lost_races, _holds) = apart(lost_races);
+        self.release(lost_races).await;
+    }
+
+    fn hand_on_and_ack(&self, rows: Vec<Engaged>, next: Vec<Scheduled>) {
+        if rows.is_empty() {
             return;
         }
+        let (messages, _holds) = apart(rows);
         let (dispatcher, late) = (self.dispatcher.clone(), self.late.clone());
         self.handing_on.spawn(async move {
             if !next.is_empty() {
@@ -329,8 +368,7 @@ impl Recording {
         });
     }
 
-    async fn release(&self, messages: impl Iterator<Item = Taken<OwedAttempt>>) {
-        let messages: Vec<_> = messages.collect();
+    async fn release(&self, messages: Vec<Taken<OwedAttempt>>) {
         if !messages.is_empty() {
             self.dispatcher.attempts.release(messages).await;
         }

@@ -16,6 +16,7 @@ use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::EventKey;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::patience::Ended;
+use hookline_runtime::shutdown::Shutdown;
 use hookline_store::{Body, Loaded, Wait};
 use moka::future::Cache;
 use tokio::sync::mpsc;
@@ -29,6 +30,7 @@ use crate::caller::Caller;
 use crate::decision::{Task, decide};
 use crate::gauges::Gauges;
 use crate::lanes::{Lanes, Limits, Message};
+use crate::loads::Loads;
 use crate::origins::Origins;
 use crate::recorder::{Finished, Recorder, Result};
 use crate::trials::Trials;
@@ -53,6 +55,7 @@ pub(crate) struct Worker {
     dispatcher: Dispatcher,
     requester: Requester,
     recorder: Recorder,
+    loads: Loads,
     bodies: Cache<EventKey, Body>,
     whereabouts: Whereabouts,
     origins: Option<Origins>,
@@ -77,7 +80,7 @@ impl Worker {
         dispatcher: Dispatcher,
         requester: Requester,
         recorder: Recorder,
-        late: CancellationToken,
+        Shutdown { asked, late }: Shutdown,
     ) -> (Self, Overs) {
         let bodies = Cache::builder()
             .max_capacity(dispatcher.policy.body_cache_bytes)
@@ -85,14 +88,16 @@ impl Worker {
             .build();
         let origins = dispatcher.policy.origin_rate.map(Origins::new);
         let (over, overs) = mpsc::unbounded_channel();
+        let in_flight = TaskTracker::new();
         let worker = Self {
+            loads: Loads::new(dispatcher.clone(), asked, in_flight.clone()),
             dispatcher,
             requester,
             recorder,
             bodies,
             whereabouts: Whereabouts::default(),
             origins,
-            in_flight: TaskTracker::new(),
+            in_flight,
             late,
             over,
         };
@@ -112,7 +117,7 @@ impl Worker {
         let mut putting_off = PuttingOff::new(
             self.dispatcher.clone(),
             self.recorder.clone(),
-            shutdown.clone(),
+            self.loads.clone(),
         );
         let caller = Caller::new(&self.dispatcher, come);
         let source = Arc::clone(&self.dispatcher.attempts);
@@ -163,7 +168,7 @@ impl Worker {
                         .filter_map(|tried| busy.engage_on_trial(tried)),
                 )
                 .collect();
-            for (engaged, kin) in self.sort(engaged, &shutdown).await {
+            for (engaged, kin) in self.sort(engaged).await {
                 let to = engaged.message.message.subscription;
                 lanes.push(to, kin, engaged, Instant::now());
             }
@@ -180,7 +185,7 @@ impl Worker {
                 if turns.is_empty() {
                     break;
                 }
-                self.start(turns, &shutdown).await;
+                self.start(turns).await;
             }
         }
         let mut waiting = lanes.drain();
@@ -255,17 +260,17 @@ impl Worker {
     }
 
     /// Starts what is still owed, as the store says; the recorder gets the others.
-    async fn start(&mut self, mut turns: Vec<Turn>, shutdown: &CancellationToken) {
+    async fn start(&mut self, mut turns: Vec<Turn>) {
         // What came on a connection that has died is somebody else's turn by now, or comes again.
         turns.retain(|(engaged, _)| self.dispatcher.attempts.holds(&engaged.message));
         if turns.is_empty() {
             return;
         }
-        let Loaded { mut owed, bodies } = match self.load(&turns, shutdown).await {
+        let Loaded { mut owed, bodies } = match self.load(&turns).await {
             Ended::Done(loaded) => loaded,
             ended => {
                 let messages = turns.into_iter().map(|(engaged, _)| engaged).collect();
-                return self.dispatcher.give_up(messages, ended).await;
+                return self.loads.apart(messages, ended).await;
             }
         };
         owed.values().for_each(|owed| self.whereabouts.learn(owed));
@@ -292,7 +297,7 @@ impl Worker {
             };
             self.recorder.send(Finished { engaged, result }).await;
         }
-        self.attempt_all(attempts, bodies, shutdown).await;
+        self.attempt_all(attempts, bodies).await;
     }
 }
 

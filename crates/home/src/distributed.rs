@@ -7,15 +7,15 @@ use hookline_store::{Plans, PostgresSettings, Store, StoreError};
 
 use crate::unlock;
 
-/// The store of the settings. Nothing is dialled yet.
+/// The store of the settings, for a command. Nothing is dialled yet.
 ///
 /// # Errors
 /// When the settings name none, or one that cannot be reached as they say.
 pub fn store(settings: &Settings) -> Result<Store, SettingsError> {
-    store_with(settings, Plans::OfEach)
+    store_with(settings, "command", Plans::OfEach)
 }
 
-fn store_with(settings: &Settings, plans: Plans) -> Result<Store, SettingsError> {
+fn store_with(settings: &Settings, part: &str, plans: Plans) -> Result<Store, SettingsError> {
     let store = &settings.store;
     let postgres = PostgresSettings {
         url: store.required_url()?.expose().to_owned(),
@@ -23,11 +23,17 @@ fn store_with(settings: &Settings, plans: Plans) -> Result<Store, SettingsError>
         wait: store.wait,
         statement_timeout: store.statement_timeout,
         plans,
+        application_name: name_of(part),
     };
     Store::postgres(&postgres).map_err(|why| SettingsError::Unusable {
         name: "store.url",
         why: why.to_string(),
     })
+}
+
+/// What the servers show of our connections.
+fn name_of(part: &str) -> String {
+    format!("hookline {part}")
 }
 
 /// The store, reached and with this version's schema, and the broker, reached and declared. Both
@@ -40,12 +46,12 @@ pub async fn connect(
     service: &str,
     plans: Plans,
 ) -> anyhow::Result<(Store, Rabbit)> {
-    let store = store_with(&context.settings, plans)?;
+    let store = store_with(&context.settings, service, plans)?;
     let broker = &context.settings.broker;
     let url = broker.required_url()?.expose().to_owned();
-    // A schema that is not migrated does not pass by waiting.
+    // A database that an operator has to change does not become suitable by waiting.
     let checked = context
-        .wait_for("PostgreSQL", async || match store.check_schema().await {
+        .wait_for("PostgreSQL", async || match store.check().await {
             Err(passing @ StoreError::Unavailable(_)) => Err(passing),
             checked => Ok(checked),
         })
@@ -53,7 +59,7 @@ pub async fn connect(
     checked?;
     let rabbit = context
         .wait_for("RabbitMQ", async || {
-            let name = format!("hookline {service}");
+            let name = name_of(service);
             let confirm_timeout = broker.confirm_timeout;
             Rabbit::connect(RabbitSettings {
                 url: url.clone(),

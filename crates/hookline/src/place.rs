@@ -45,7 +45,7 @@ impl Place {
             Whereabouts::Folder(folder) => return Ok(Store::beside_embedded(&folder)?),
         };
         let store = distributed::store(&settings)?;
-        store.check_schema().await?;
+        store.check().await?;
         Ok(store)
     }
 

@@ -1,24 +1,44 @@
-//! What can go wrong with a store, in the two kinds that callers treat differently.
+//! Store errors, sorted into transient and permanent ones.
+//!
+//! An error is permanent only where a closed list says so: a unique, foreign-key, not-null or check
+//! violation that names a constraint or a column of our tables, and a value that this crate
+//! validates itself. Every other error is transient, because a database fails for reasons that no
+//! list can name: a failover, a full disk, a revoked right, a deadlock, an administrator.
+//!
+//! An error is never sorted by the text of its message: a server speaks the language of its
+//! `lc_messages`.
 
-use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
 
 use crate::sealed::Unsealable;
 
-/// Why a store did not do something. Nothing of it was done.
+/// Why a call of the store failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// It cannot be reached, is full, or did not answer in time: the same may work later.
+    /// A transient error: the same call may succeed later. A write may have been committed, because
+    /// a connection can be lost between the commit and its answer.
     #[error("the store is not available: {0}")]
     Unavailable(String),
-    /// It refuses this very thing: the same fails again.
+    /// A permanent error: the same call fails again. Nothing was written.
     #[error("the store refuses: {0}")]
     Refused(String),
-    /// What it holds cannot be read as what it should be.
+    /// A stored value does not have the form that this version expects.
     #[error("the store holds a bad value: {0}")]
     Corrupt(String),
-    /// Its schema is older or newer than this program's.
-    #[error("the schema is not this version's: run `hookline migrate`")]
+    /// The schema is older than this program's.
+    #[error("the database's schema is older than this program: run `hookline migrate`")]
     NotMigrated,
+    /// The database, its settings or the role's rights do not allow this program to work. The text
+    /// says what an operator does about it.
+    #[error("{0}")]
+    Unsuitable(String),
+}
+
+impl StoreError {
+    /// Whether the same call may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
 }
 
 impl From<Unsealable> for StoreError {
@@ -27,51 +47,157 @@ impl From<Unsealable> for StoreError {
     }
 }
 
-/// Texts of errors that are about the moment and not about the statement. Neither backend's code
-/// reaches us through diesel, so the words have to do.
-const PASSING: [&str; 12] = [
-    "timeout",
-    "No space left",
-    "disk is full",
-    "out of memory",
-    "read-only",
-    "readonly",
-    "too many clients",
-    "connection slots",
-    "terminating connection",
-    "locked",
-    "I/O error",
-    "unable to open",
-];
-
 impl From<DieselError> for StoreError {
     fn from(error: DieselError) -> Self {
         let text = error.to_string();
-        let passing = match &error {
-            DieselError::DatabaseError(kind, _) => {
-                matches!(
-                    kind,
-                    DatabaseErrorKind::ClosedConnection
-                        | DatabaseErrorKind::UnableToSendCommand
-                        | DatabaseErrorKind::SerializationFailure
-                        | DatabaseErrorKind::ReadOnlyTransaction
-                ) || is_passing(&text)
+        match error {
+            DieselError::DatabaseError(kind, about)
+                if is_violation(&kind) && names_our_schema(about.as_ref()) =>
+            {
+                StoreError::Refused(text)
             }
-            DieselError::BrokenTransactionManager | DieselError::RollbackErrorOnCommit { .. } => {
-                true
-            }
-            _ => false,
-        };
-        match (passing, error) {
-            (true, _) => StoreError::Unavailable(text),
-            (false, DieselError::DeserializationError(_)) => StoreError::Corrupt(text),
-            (false, _) => StoreError::Refused(text),
+            _ => StoreError::Unavailable(text),
         }
     }
 }
 
-fn is_passing(text: &str) -> bool {
-    PASSING.iter().any(|passing| text.contains(passing))
-        || text.contains("connection to server")
-        || text.contains("server closed the connection")
+fn is_violation(kind: &DatabaseErrorKind) -> bool {
+    matches!(
+        kind,
+        DatabaseErrorKind::UniqueViolation
+            | DatabaseErrorKind::ForeignKeyViolation
+            | DatabaseErrorKind::NotNullViolation
+            | DatabaseErrorKind::CheckViolation
+    )
+}
+
+/// Whether a violation names a constraint or a column of one of our tables. A trigger or a table of
+/// an operator can raise the same kinds of errors, and a row without a partition is a check
+/// violation without a constraint. Only PostgreSQL tells these names: a violation in SQLite, where
+/// no query of ours causes one, is transient.
+fn names_our_schema(about: &dyn DatabaseErrorInformation) -> bool {
+    let is_named = about.constraint_name().is_some() || about.column_name().is_some();
+    is_named && about.table_name().is_some_and(is_our_table)
+}
+
+/// A partition of `attempts` is a table with a name of its own, such as `attempts_d20251`.
+fn is_our_table(table: &str) -> bool {
+    crate::schema::TABLES.contains(&table) || table.starts_with("attempts_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What PostgreSQL tells of a violation, with these names.
+    struct Violation {
+        table: Option<&'static str>,
+        column: Option<&'static str>,
+        constraint: Option<&'static str>,
+    }
+
+    impl DatabaseErrorInformation for Violation {
+        fn message(&self) -> &str {
+            "doppelter Schlüsselwert verletzt Unique-Constraint"
+        }
+        fn details(&self) -> Option<&str> {
+            None
+        }
+        fn hint(&self) -> Option<&str> {
+            None
+        }
+        fn table_name(&self) -> Option<&str> {
+            self.table
+        }
+        fn column_name(&self) -> Option<&str> {
+            self.column
+        }
+        fn constraint_name(&self) -> Option<&str> {
+            self.constraint
+        }
+        fn statement_position(&self) -> Option<i32> {
+            None
+        }
+    }
+
+    fn is_transient(kind: DatabaseErrorKind, about: Violation) -> bool {
+        StoreError::from(DieselError::DatabaseError(kind, Box::new(about))).is_transient()
+    }
+
+    const VIOLATIONS: fn() -> [DatabaseErrorKind; 4] = || {
+        [
+            DatabaseErrorKind::UniqueViolation,
+            DatabaseErrorKind::ForeignKeyViolation,
+            DatabaseErrorKind::NotNullViolation,
+            DatabaseErrorKind::CheckViolation,
+        ]
+    };
+
+    #[test]
+    fn a_violation_that_names_our_schema_is_permanent() {
+        for kind in VIOLATIONS() {
+            let about = Violation {
+                table: Some("events"),
+                column: None,
+                constraint: Some("events_pkey"),
+            };
+            assert!(!is_transient(kind, about));
+        }
+        let about = Violation {
+            table: Some("attempts_d20421"),
+            column: Some("url"),
+            constraint: None,
+        };
+        assert!(!is_transient(DatabaseErrorKind::NotNullViolation, about));
+    }
+
+    #[test]
+    fn a_violation_that_names_nothing_of_ours_is_transient() {
+        let named = |table, constraint| Violation {
+            table,
+            column: None,
+            constraint,
+        };
+        for kind in VIOLATIONS() {
+            assert!(is_transient(kind, named(None, None)));
+        }
+        for kind in VIOLATIONS() {
+            assert!(
+                is_transient(kind, named(Some("attempts"), None)),
+                "no partition"
+            );
+        }
+        for kind in VIOLATIONS() {
+            let about = named(Some("audit_of_an_operator"), Some("audit_pkey"));
+            assert!(is_transient(kind, about));
+        }
+    }
+
+    #[test]
+    fn every_other_error_is_transient_whatever_it_says() {
+        for kind in [
+            DatabaseErrorKind::Unknown,
+            DatabaseErrorKind::ReadOnlyTransaction,
+            DatabaseErrorKind::SerializationFailure,
+            DatabaseErrorKind::ClosedConnection,
+            DatabaseErrorKind::UnableToSendCommand,
+            DatabaseErrorKind::ExclusionViolation,
+            DatabaseErrorKind::RestrictViolation,
+        ] {
+            let about = Violation {
+                table: Some("events"),
+                column: None,
+                constraint: Some("events_pkey"),
+            };
+            assert!(is_transient(kind, about));
+        }
+        for error in [
+            DieselError::NotFound,
+            DieselError::DeserializationError("no UTF-8".into()),
+            DieselError::RollbackTransaction,
+            DieselError::BrokenTransactionManager,
+        ] {
+            assert!(StoreError::from(error).is_transient());
+        }
+    }
 }

@@ -131,18 +131,19 @@ impl Store {
     /// [`StoreError`] when it cannot.
     pub async fn migrate(&self, now: Timestamp) -> Result<(), StoreError> {
         if let Home::Postgres(home) = &self.home {
-            home.run(postgres::migrate).await?;
+            home.migrate().await?;
         }
         self.prepare_days(now).await
     }
 
-    /// Whether the store can be reached and has this version's schema.
+    /// Whether this version can work with the store: its schema, its encoding, the rights of the
+    /// role, and the way there.
     ///
     /// # Errors
-    /// [`StoreError`] when it has not, or cannot.
-    pub async fn check_schema(&self) -> Result<(), StoreError> {
+    /// [`StoreError::NotMigrated`] and [`StoreError::Unsuitable`] where an operator has to act.
+    pub async fn check(&self) -> Result<(), StoreError> {
         match &self.home {
-            Home::Postgres(home) => home.run(postgres::check_schema).await,
+            Home::Postgres(home) => home.check().await,
             Home::Sqlite(_) => Ok(()),
         }
     }
@@ -161,19 +162,24 @@ impl Store {
         }
     }
 
-    /// Asks for the store once a second, so that [`Store::is_ready`] speaks of now, and warns when
+    /// Writes to the store once a second, so that [`Store::is_ready`] speaks of now, and warns when
     /// its clock is [`CLOCK_TOLERANCE`] or more from ours: receivers judge `webhook-timestamp` by
     /// the true time. Never ends by itself.
     pub async fn keep_watch(&self) {
-        let Home::Postgres(home) = &self.home else {
-            return std::future::pending().await;
-        };
         let mut second = tokio::time::interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let home = match &self.home {
+            Home::Postgres(home) => home,
+            // Its clock is this machine's.
+            Home::Sqlite(home) => loop {
+                second.tick().await;
+                home.probe().await;
+            },
+        };
         let mut off = false;
         loop {
             second.tick().await;
-            let Some(theirs) = home.clock().await else {
+            let Some(theirs) = home.probe().await else {
                 continue;
             };
             let ours = Timestamp::from(SystemTime::now());
@@ -203,7 +209,15 @@ impl Store {
         }
     }
 
-    /// Whether the last call reached the store.
+    /// Whether the last write probe succeeded: then a call that fails may fail because of its own rows.
+    pub fn can_be_written(&self) -> bool {
+        match &self.home {
+            Home::Postgres(home) => home.can_be_written(),
+            Home::Sqlite(home) => home.is_ready(),
+        }
+    }
+
+    /// Whether the store can be written, and no kind of call fails.
     pub fn is_ready(&self) -> bool {
         match &self.home {
             Home::Postgres(home) => home.is_ready(),

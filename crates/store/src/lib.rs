@@ -22,6 +22,7 @@ mod credentials;
 mod error;
 mod facade;
 mod fanout_index;
+mod health;
 mod postgres;
 mod records;
 mod rows;

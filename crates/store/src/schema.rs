@@ -210,6 +210,25 @@ table! {
     }
 }
 
+/// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
+pub(crate) const TABLES: [&str; 15] = [
+    "organizations",
+    "api_keys",
+    "api_key_organizations",
+    "subscription_version",
+    "master_keys",
+    "subscriptions",
+    "failing",
+    "operational_events",
+    "events",
+    "deliveries",
+    "replays",
+    "attempts",
+    "attempt_counts",
+    "stored_bytes",
+    "trials",
+];
+
 joinable!(deliveries -> subscriptions (subscription_id));
 joinable!(deliveries -> events (event_key));
 joinable!(attempts -> events (event_key));

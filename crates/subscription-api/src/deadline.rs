@@ -1,5 +1,6 @@
 //! An answer in time, whatever hangs: the store, the broker, or a client that never ends its body.
-//! And an answer at all: a handler that panics costs its own request only.
+//! And an answer at all: a handler that panics costs its own request only. Where that answer is an
+//! outage and the request changes something, it says that the outcome is not known.
 
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::Next;
 use futures::FutureExt as _;
 use tokio::time::timeout;
@@ -23,11 +25,27 @@ pub(crate) async fn within(
     let asked = request.request().clone();
     let guarded = AssertUnwindSafe(next.call(request)).catch_unwind();
     let failure = match timeout(deadline, guarded).await {
-        Ok(Ok(answered)) => return answered,
+        Ok(Ok(answered)) => match of_an_outage(&answered, asked.method()) {
+            None => return answered,
+            Some(failure) => failure,
+        },
         Ok(Err(panic)) => ApiError::Internal(words(panic.as_ref())),
-        Err(_) => ApiError::DeadlinePassed,
+        Err(_) if asked.method().is_safe() => ApiError::DeadlinePassed,
+        Err(_) => ApiError::OutcomeUnknown(ApiError::DeadlinePassed.to_string()),
     };
     Ok(ServiceResponse::from_err(failure, asked))
+}
+
+/// The error to answer with instead, where a change met an outage.
+fn of_an_outage(answered: &Result<ServiceResponse, Error>, method: &Method) -> Option<ApiError> {
+    let error = match answered {
+        Ok(response) => response.response().error()?,
+        Err(error) => error,
+    };
+    match method.is_safe() {
+        true => None,
+        false => error.as_error::<ApiError>()?.of_a_change(),
+    }
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {

@@ -64,6 +64,11 @@ pub(crate) enum ApiError {
     Unavailable(String),
     #[error("the request took too long; try again shortly")]
     DeadlinePassed,
+    #[error(
+        "a part of the service did not answer, and the request may have taken effect all the same: \
+         check before it is sent again; events with the same event_id or Idempotency-Key are safe to repeat"
+    )]
+    OutcomeUnknown(String),
     #[error("not ready yet; waiting for: {}", .0.join(", "))]
     NotReady(Vec<&'static str>),
     #[error("something went wrong here; it was logged")]
@@ -141,7 +146,10 @@ impl ApiError {
                 "urn:hookline:problem:loop",
                 "Loop detected",
             ),
-            Self::Unavailable(_) | Self::DeadlinePassed | Self::NotReady(_) => (
+            Self::Unavailable(_)
+            | Self::DeadlinePassed
+            | Self::OutcomeUnknown(_)
+            | Self::NotReady(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "urn:hookline:problem:unavailable",
                 "Not available at the moment",
@@ -157,7 +165,19 @@ impl ApiError {
     /// What only the log may know.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
-            Self::Unavailable(cause) | Self::Internal(cause) => Some(cause),
+            Self::Unavailable(cause) | Self::OutcomeUnknown(cause) | Self::Internal(cause) => {
+                Some(cause)
+            }
+            _ => None,
+        }
+    }
+
+    /// The error for a request that changes something: a lost answer does not say whether the store
+    /// or the broker took it.
+    pub(crate) fn of_a_change(&self) -> Option<Self> {
+        match self {
+            Self::Unavailable(cause) => Some(Self::OutcomeUnknown(cause.clone())),
+            Self::DeadlinePassed => Some(Self::OutcomeUnknown(self.to_string())),
             _ => None,
         }
     }
@@ -201,9 +221,10 @@ impl ApiError {
             }
             // Nothing is wrong with the request, and the same one is taken once there is room.
             Self::Full => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
-            Self::Unavailable(_) | Self::DeadlinePassed | Self::NotReady(_) => {
-                Some((header::RETRY_AFTER, HeaderValue::from_static("2")))
-            }
+            Self::Unavailable(_)
+            | Self::DeadlinePassed
+            | Self::OutcomeUnknown(_)
+            | Self::NotReady(_) => Some((header::RETRY_AFTER, HeaderValue::from_static("2"))),
             _ => None,
         }
     }
@@ -234,7 +255,7 @@ impl From<Violations> for ApiError {
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) | StoreError::NotMigrated => {
+            StoreError::Unavailable(_) | StoreError::NotMigrated | StoreError::Unsuitable(_) => {
                 Self::Unavailable(error.to_string())
             }
             StoreError::Refused(_) | StoreError::Corrupt(_) => Self::Internal(error.to_string()),

@@ -4,23 +4,17 @@
 use std::collections::{BTreeSet, HashMap};
 
 use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
-use hookline_runtime::patience::{Ended, keep_on};
+use hookline_runtime::patience::Ended;
 use hookline_store::{Body, Loaded, StoreError};
-use tokio_util::sync::CancellationToken;
 
 use super::{Turn, Worker};
 use crate::busy::Engaged;
 use crate::lanes::Kin;
-use crate::recorder::unavailable;
 
 impl Worker {
     /// Finds out with whom each message shares. The store is asked about subscriptions that are
     /// not known yet; should it refuse, they share with one another.
-    pub(super) async fn sort(
-        &mut self,
-        messages: Vec<Engaged>,
-        shutdown: &CancellationToken,
-    ) -> Vec<(Engaged, Kin)> {
+    pub(super) async fn sort(&mut self, messages: Vec<Engaged>) -> Vec<(Engaged, Kin)> {
         let unknown: HashMap<SubscriptionId, DeliveryId> = messages
             .iter()
             .map(|engaged| engaged.message.message)
@@ -30,9 +24,9 @@ impl Worker {
         if !unknown.is_empty() {
             let ids: Vec<DeliveryId> = unknown.into_values().collect();
             let store = &self.dispatcher.store;
-            let found = keep_on(shutdown, "load targets", unavailable, || {
-                store.owed(ids.clone())
-            });
+            let found = self
+                .loads
+                .keep_on("load targets", || store.owed(ids.clone()));
             if let Ended::Done(found) = found.await {
                 found.values().for_each(|owed| self.whereabouts.learn(owed));
             }
@@ -48,17 +42,13 @@ impl Worker {
     }
 
     /// What the store knows of these deliveries, and the bodies that are not at hand here.
-    pub(super) async fn load(
-        &self,
-        turns: &[Turn],
-        shutdown: &CancellationToken,
-    ) -> Ended<Loaded, StoreError> {
+    pub(super) async fn load(&self, turns: &[Turn]) -> Ended<Loaded, StoreError> {
         let ids: Vec<DeliveryId> = turns
             .iter()
             .map(|(engaged, _)| engaged.message.message.delivery)
             .collect();
         let store = &self.dispatcher.store;
-        let loaded = keep_on(shutdown, "load deliveries", unavailable, || {
+        let loaded = self.loads.keep_on("load deliveries", || {
             let known = self.bodies.clone();
             store.owed_with_bodies(ids.clone(), move |owed| !known.contains_key(&owed.event))
         });
@@ -74,7 +64,6 @@ impl Worker {
         &self,
         keys: Vec<EventKey>,
         mut bodies: HashMap<EventKey, Body>,
-        shutdown: &CancellationToken,
     ) -> Ended<HashMap<EventKey, Body>, StoreError> {
         let mut missing = BTreeSet::new();
         for key in keys {
@@ -90,7 +79,7 @@ impl Worker {
             return Ended::Done(bodies);
         }
         let store = &self.dispatcher.store;
-        let found = keep_on(shutdown, "load bodies", unavailable, || {
+        let found = self.loads.keep_on("load bodies", || {
             store.bodies(missing.iter().copied().collect())
         });
         match found.await {

@@ -15,7 +15,6 @@ use hookline_runtime::fault;
 use hookline_runtime::patience::Ended;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::{AttemptRecord, Body, Credentials, Follow, Owed, Unopened};
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::Worker;
@@ -78,17 +77,16 @@ impl Worker {
         &self,
         attempts: Vec<(Engaged, Ready, Slot)>,
         at_hand: HashMap<EventKey, Body>,
-        shutdown: &CancellationToken,
     ) {
         let keys = attempts
             .iter()
             .map(|(_, ready, _)| ready.owed.event)
             .collect();
-        let bodies = match self.bodies(keys, at_hand, shutdown).await {
+        let bodies = match self.bodies(keys, at_hand).await {
             Ended::Done(bodies) => bodies,
             ended => {
                 let messages = attempts.into_iter().map(|(engaged, ..)| engaged).collect();
-                return self.dispatcher.give_up(messages, ended).await;
+                return self.loads.apart(messages, ended).await;
             }
         };
         for (engaged, ready, mut slot) in attempts {

@@ -10,17 +10,17 @@ use std::time::{Duration, Instant, SystemTime};
 use hookline_core::delivery::Origin;
 use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
-use hookline_runtime::patience::{Ended, keep_on};
+use hookline_runtime::patience::Ended;
 use hookline_store::Wait;
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::BATCH;
 use crate::Dispatcher;
 use crate::busy::Engaged;
 use crate::decision::{Task, decide};
 use crate::lanes::Excess;
-use crate::recorder::{Finished, Recorder, Result, unavailable};
+use crate::loads::Loads;
+use crate::recorder::{Finished, Recorder, Result};
 
 /// How long it is from when some leave, or the first comes, until the next leave.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -44,21 +44,17 @@ pub(super) struct PuttingOff {
 struct Clerk {
     dispatcher: Dispatcher,
     recorder: Recorder,
-    shutdown: CancellationToken,
+    loads: Loads,
 }
 
 impl PuttingOff {
     /// Nothing is put off yet.
-    pub(super) fn new(
-        dispatcher: Dispatcher,
-        recorder: Recorder,
-        shutdown: CancellationToken,
-    ) -> Self {
+    pub(super) fn new(dispatcher: Dispatcher, recorder: Recorder, loads: Loads) -> Self {
         Self {
             clerk: Clerk {
                 dispatcher,
                 recorder,
-                shutdown,
+                loads,
             },
             gathered: Vec::new(),
             since: Instant::now(),
@@ -124,14 +120,14 @@ impl Clerk {
             .map(|one| one.message.message.message.delivery)
             .collect();
         let store = &self.dispatcher.store;
-        let loaded = keep_on(&self.shutdown, "load deliveries", unavailable, || {
-            store.owed(ids.clone())
-        });
+        let loaded = self
+            .loads
+            .keep_on("load deliveries", || store.owed(ids.clone()));
         let mut owed = match loaded.await {
             Ended::Done(owed) => owed,
             ended => {
                 let messages = excess.into_iter().map(|one| one.message).collect();
-                self.dispatcher.give_up(messages, ended).await;
+                self.loads.apart(messages, ended).await;
                 return Vec::new();
             }
         };

@@ -28,7 +28,7 @@ impl Servers {
             confirm_timeout: settings.broker.confirm_timeout,
         })
         .await?;
-        store.check_schema().await?;
+        store.check().await?;
         Ok(Self { store, rabbit })
     }
 

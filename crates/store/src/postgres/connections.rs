@@ -1,9 +1,17 @@
-//! The pool's connections, and how each is set up.
+//! The pool's connections: how each is set up, and when one is thrown away.
+//!
+//! A session can be broken while its socket is well: it is read-only since a failover, its prepared
+//! statements are gone, or its plans are stale. So a transient error costs the connection that
+//! returned it, and an error that repeats costs every connection made before.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use diesel::ConnectionError;
 use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{ConnectionManager, Error, ManageConnection};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Conn, Plans, PostgresSettings};
 
@@ -12,24 +20,55 @@ use super::{Conn, Plans, PostgresSettings};
 /// back as if it were whole.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Makes connections, and says which are there still.
+/// The generation of connections that is in use. Connections of earlier generations are thrown away
+/// when a caller asks for one.
+#[derive(Clone, Default)]
+pub(super) struct Generation(Arc<AtomicU64>);
+
+impl Generation {
+    /// Throws away every connection made so far.
+    pub(super) fn advance(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn current(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Makes connections, and says which are usable still.
+#[derive(Clone)]
 pub(super) struct Manager {
-    inner: ConnectionManager<Conn>,
+    inner: Arc<ConnectionManager<Conn>>,
     statement_timeout: Duration,
     plans: Plans,
+    generation: Generation,
 }
 
 pub(super) struct Connection {
     pub(super) conn: Conn,
     answered: Instant,
+    generation: u64,
+    is_spoilt: bool,
+}
+
+impl Connection {
+    /// Keeps the connection out of the pool.
+    pub(super) fn spoil(&mut self) {
+        self.is_spoilt = true;
+    }
 }
 
 impl Manager {
-    pub(super) fn new(url: &str, settings: &PostgresSettings) -> Self {
+    pub(super) fn new(url: &str, settings: &PostgresSettings, generation: Generation) -> Self {
         Self {
-            inner: ConnectionManager::new(with_timeouts(url)),
+            inner: Arc::new(ConnectionManager::new(with_defaults(
+                url,
+                &settings.application_name,
+            ))),
             statement_timeout: settings.statement_timeout,
             plans: settings.plans,
+            generation,
         }
     }
 }
@@ -39,6 +78,8 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     fn connect(&self) -> Result<Connection, Error> {
+        // Read first: a connection that is made while the generation advances is outdated.
+        let generation = self.generation.current();
         let mut conn = self.inner.connect()?;
         let timeout = self.statement_timeout.as_millis();
         let plans = match self.plans {
@@ -57,10 +98,16 @@ impl ManageConnection for Manager {
         Ok(Connection {
             conn,
             answered: Instant::now(),
+            generation,
+            is_spoilt: false,
         })
     }
 
     fn is_valid(&self, connection: &mut Connection) -> Result<(), Error> {
+        if connection.generation != self.generation.current() {
+            let why = "it is older than an error that repeated".to_owned();
+            return Err(Error::ConnectionError(ConnectionError::BadConnection(why)));
+        }
         if connection.answered.elapsed() < FRESH {
             return Ok(());
         }
@@ -70,16 +117,19 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, connection: &mut Connection) -> bool {
-        self.inner.has_broken(&mut connection.conn)
+        connection.is_spoilt || self.inner.has_broken(&mut connection.conn)
     }
 }
 
-/// A peer that vanished must be noticed within a request's deadline: see libpq's connection
-/// parameters. What the URL says itself comes last and wins.
-fn with_timeouts(url: &str) -> String {
-    const PARAMETERS: &str = "connect_timeout=2&tcp_user_timeout=4000&keepalives_idle=5&keepalives_interval=2&keepalives_count=2";
+/// A peer that vanished must be noticed within a request's deadline, and an administrator sees in
+/// `pg_stat_activity` which service a session belongs to: see libpq's connection parameters. A
+/// parameter of the URL itself comes last and wins.
+fn with_defaults(url: &str, application_name: &str) -> String {
+    const TIMEOUTS: &str = "connect_timeout=2&tcp_user_timeout=4000&keepalives_idle=5&keepalives_interval=2&keepalives_count=2";
+    let name = utf8_percent_encode(application_name, NON_ALPHANUMERIC);
+    let parameters = format!("{TIMEOUTS}&fallback_application_name={name}");
     match url.split_once('?') {
-        Some((base, given)) => format!("{base}?{PARAMETERS}&{given}"),
-        None => format!("{url}?{PARAMETERS}"),
+        Some((base, given)) => format!("{base}?{parameters}&{given}"),
+        None => format!("{url}?{parameters}"),
     }
 }

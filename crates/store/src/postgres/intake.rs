@@ -92,7 +92,10 @@ fn at_once(
              ), stored AS (
                  INSERT INTO stored_bytes AS s (organization_id, part, bytes)
                  SELECT organization_id, (SELECT part FROM given LIMIT 1), sum(bytes)
-                   FROM new GROUP BY 1 ORDER BY 1
+                   FROM new GROUP BY organization_id
+                  -- The order of bytes, as in `queries::stored`: two transactions that lock rows
+                  -- in different orders end in a deadlock.
+                  ORDER BY organization_id COLLATE \"C\"
                  ON CONFLICT (organization_id, part) DO UPDATE SET bytes = s.bytes + excluded.bytes
              )
              SELECT is_known, key FROM known LEFT JOIN new ON TRUE",

@@ -4,17 +4,17 @@
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
-use diesel::r2d2::Pool;
+use diesel::r2d2::{NopErrorHandler, Pool};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 use tokio::sync::Semaphore;
 
-use self::connections::Manager;
+use self::connections::{Generation, Manager};
 use crate::error::StoreError;
+use crate::health::{Health, Observed};
 
 pub(crate) mod bulk;
 mod connections;
@@ -25,6 +25,7 @@ pub(crate) mod overdue;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
 mod recording;
+mod suitability;
 mod tls;
 
 pub use tls::InvalidDatabaseUrl;
@@ -50,6 +51,8 @@ pub struct PostgresSettings {
     pub statement_timeout: Duration,
     /// For which values statements are planned.
     pub plans: Plans,
+    /// What `pg_stat_activity` shows of our sessions, unless the URL has an `application_name`.
+    pub application_name: String,
 }
 
 /// For which values the plan of a statement is made, which its connection keeps.
@@ -71,31 +74,40 @@ impl fmt::Debug for PostgresSettings {
     }
 }
 
-/// How long a database that is there may take to say what time it is.
+/// How long a database that is there may take for the write probe.
 const PROMPT: Duration = Duration::from_secs(3);
 
 #[derive(Clone)]
 pub(crate) struct Postgres {
     pool: Pool<Manager>,
+    /// The pool's own, for connections beside it.
+    manager: Manager,
+    generation: Generation,
     turns: Arc<Semaphore>,
     wait: Duration,
-    ready: Arc<AtomicBool>,
+    health: Arc<Health>,
     _tunnel: Option<Arc<tls::Tunnel>>,
 }
 
 impl Postgres {
     pub(crate) fn new(settings: &PostgresSettings) -> Result<Self, InvalidDatabaseUrl> {
         let way = tls::open(&settings.url)?;
+        let generation = Generation::default();
+        let manager = Manager::new(&way.url, settings, generation.clone());
         let pool = Pool::builder()
             .max_size(settings.connections)
             .min_idle(Some(1))
             .connection_timeout(settings.wait)
-            .build_unchecked(Manager::new(&way.url, settings));
+            // The caller that waits for a connection is told why there is none.
+            .error_handler(Box::new(NopErrorHandler))
+            .build_unchecked(manager.clone());
         Ok(Self {
             pool,
+            manager,
+            generation,
             turns: Arc::new(Semaphore::new(settings.connections as usize)),
             wait: settings.wait,
-            ready: Arc::new(AtomicBool::new(false)),
+            health: Arc::default(),
             _tunnel: way.tunnel.map(Arc::new),
         })
     }
@@ -105,52 +117,89 @@ impl Postgres {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        let turn = tokio::time::timeout(self.wait, Arc::clone(&self.turns).acquire_owned());
-        let turn = match turn.await {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => return self.judge(Err(unavailable("every connection is busy"))),
-        };
-        let pool = self.pool.clone();
-        let result = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let mut connection = pool.get().map_err(unavailable)?;
-            work(&mut connection.conn)
-        });
-        self.judge(
-            result
-                .await
-                .unwrap_or_else(|died| Err(StoreError::Refused(died.to_string()))),
-        )
-    }
-
-    /// What the last call met says whether the database is there.
-    fn judge<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
-        let reached = !matches!(result, Err(StoreError::Unavailable(_)));
-        self.ready.store(reached, Ordering::Relaxed);
+        let result = self.run_unobserved(work).await;
+        if self.health.observe::<F, T>(&result, Instant::now()) == Observed::FailedAgain {
+            // It failed on two connections, so every other one may be as bad.
+            self.generation.advance();
+        }
         result
     }
 
-    /// The database's clock, in microseconds since 1970, unless it is not there. One that says
-    /// nothing would hold up the question as long as its connection seems to live, so it counts as
-    /// away meanwhile.
-    pub(crate) async fn clock(&self) -> Option<i64> {
-        let mut asked = pin!(self.run(clock));
-        match tokio::time::timeout(PROMPT, &mut asked).await {
+    async fn run_unobserved<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
+        let turn = tokio::time::timeout(self.wait, Arc::clone(&self.turns).acquire_owned());
+        let turn = match turn.await {
+            Ok(Ok(turn)) => turn,
+            Ok(Err(_)) | Err(_) => return Err(unavailable("every connection is busy")),
+        };
+        let pool = self.pool.clone();
+        let worked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let mut connection = pool.get().map_err(unavailable)?;
+            let result = work(&mut connection.conn);
+            if matches!(&result, Err(why) if why.is_transient()) {
+                connection.spoil();
+            }
+            result
+        });
+        worked.await.unwrap_or_else(|died| Err(unavailable(died)))
+    }
+
+    /// Writes a row and returns the database's clock, in microseconds since 1970, or None where
+    /// that fails. A database that hangs holds the call up for as long as its connection seems to
+    /// live, so the store is not ready meanwhile.
+    pub(crate) async fn probe(&self) -> Option<i64> {
+        let mut asked = pin!(self.run(write_probe));
+        let answer = match tokio::time::timeout(PROMPT, &mut asked).await {
             Ok(answer) => answer.ok(),
             Err(_) => {
-                self.ready.store(false, Ordering::Relaxed);
-                // A late answer says that it is there again, but not what time it is.
-                asked.await.ok().and(None)
+                self.health.probed(false);
+                // A late answer says that the database is there again, but not what time it is.
+                let is_late = asked.await.is_ok();
+                self.health.probed(is_late);
+                return None;
             }
-        }
+        };
+        self.health.probed(answer.is_some());
+        answer
+    }
+
+    /// Whether this version can work with the database as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::NotMigrated`] and [`StoreError::Unsuitable`] where an operator has to act.
+    pub(crate) async fn check(&self) -> Result<(), StoreError> {
+        self.check_pooling().await?;
+        self.run(suitability::check).await
+    }
+
+    /// Brings the schema up to date.
+    pub(crate) async fn migrate(&self) -> Result<(), StoreError> {
+        self.check_pooling().await?;
+        self.run(migrate).await
+    }
+
+    /// Two connections beside the pool, which may have no more than one.
+    async fn check_pooling(&self) -> Result<(), StoreError> {
+        let manager = self.manager.clone();
+        let checked = tokio::task::spawn_blocking(move || suitability::check_pooling(&manager));
+        checked.await.unwrap_or_else(|died| Err(unavailable(died)))
+    }
+
+    pub(crate) fn can_be_written(&self) -> bool {
+        self.health.can_write()
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        self.health.is_ready(Instant::now())
     }
 }
 
-pub(crate) fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
+fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
+    suitability::check_encoding(conn)?;
     // A migration may take longer than a statement of every day, and so may the wait for the lock.
     conn.batch_execute(&format!(
         "SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"
@@ -162,23 +211,18 @@ pub(crate) fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
     migrated.map_err(|why| StoreError::Refused(why.to_string()))
 }
 
-pub(crate) fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
-    match conn.has_pending_migration(MIGRATIONS) {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(StoreError::NotMigrated),
-        Err(why) => Err(unavailable(why)),
-    }
-}
-
 #[derive(QueryableByName)]
 struct Clock {
     #[diesel(sql_type = diesel::sql_types::BigInt)]
     micros: i64,
 }
 
-fn clock(conn: &mut Conn) -> Result<i64, StoreError> {
+/// One statement and one commit, which the database acknowledges as it does those of deliveries.
+fn write_probe(conn: &mut Conn) -> Result<i64, StoreError> {
     let clock: Clock = diesel::sql_query(
-        "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint AS micros",
+        "INSERT INTO write_probe (id, at) VALUES (1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
+         ON CONFLICT (id) DO UPDATE SET at = excluded.at
+         RETURNING at AS micros",
     )
     .get_result(conn)?;
     Ok(clock.micros)

@@ -101,7 +101,16 @@ impl Sqlite {
             work(&mut conn)
         })
         .await
-        .unwrap_or_else(|died| Err(StoreError::Refused(died.to_string())))
+        .unwrap_or_else(|died| Err(StoreError::Unavailable(died.to_string())))
+    }
+
+    /// Writes, where the last transaction was not written: so a disk that has room again is noticed
+    /// although no caller writes.
+    pub(crate) async fn probe(&self) {
+        if !self.is_ready() {
+            // The writer logs a failure.
+            let _ = self.write(|_| Ok(())).await;
+        }
     }
 
     /// Whether the last transaction was written.

@@ -53,6 +53,7 @@ fn settings(url: &str) -> PostgresSettings {
         connections: 8,
         wait: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(10),
+        application_name: "hookline test".to_owned(),
         plans: Plans::OnceForAll,
     }
 }

@@ -108,6 +108,7 @@ impl Server {
             connections: 2,
             wait: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
+            application_name: "hookline test".to_owned(),
             plans: Plans::OfEach,
         })
         .unwrap()

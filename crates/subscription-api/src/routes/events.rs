@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hookline_broker::contract::PublishedEvents;
 use hookline_core::access::Forbidden;
 use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
-use hookline_core::ids::EventId;
+use hookline_core::ids::{EventId, OrganizationId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire;
@@ -36,14 +36,20 @@ pub(crate) struct Accepted {
 /// Publish an event, or an array of at most 1,000.
 ///
 /// All of them are durable once this has answered, or none is. The same `event_id` again is the
-/// same event: the first one counts. An organization may publish so many in a second, by default
-/// 1,000, and 2,000 at once; then it is answered with 429 and `Retry-After`, and none of the
+/// same event: the first one counts. An event without an `event_id` is given one: with an
+/// `Idempotency-Key` it follows from the organization, the key and the event's index, so the request
+/// can be repeated after a 503 or a lost answer. An organization may publish so many in a second, by
+/// default 10,000, and 20,000 at once; then it is answered with 429 and `Retry-After`, and none of the
 /// request's events is taken.
 #[utoipa::path(
     post, path = "/events", tag = "Events", operation_id = "publishEvents",
     request_body(content = crate::openapi::EventsBody, content_type = "application/json"),
-    params(("traceparent" = Option<String>, Header,
-        description = "W3C trace context; the trace goes on to the receivers")),
+    params(
+        ("traceparent" = Option<String>, Header,
+            description = "W3C trace context; the trace goes on to the receivers"),
+        ("Idempotency-Key" = Option<String>, Header,
+            description = "1 to 255 visible ASCII characters; gives events without an `event_id` the same ids again")
+    ),
     responses((status = 202, description = "They are durable", body = Accepted)),
     security(("api_key" = ["publish"]))
 )]
@@ -53,7 +59,11 @@ pub(crate) async fn publish(
     request: HttpRequest,
     body: Body<EVENTS>,
 ) -> Result<HttpResponse, ApiError> {
-    let events = read(body.bytes())?;
+    let given_ids = match idempotency_key(&request)? {
+        Some(key) => GivenIds::Derived(&caller.organization, key),
+        None => GivenIds::Random,
+    };
+    let events = read(body.bytes(), given_ids)?;
     if events
         .iter()
         .any(|event| event.organization != caller.organization)
@@ -91,18 +101,56 @@ pub(crate) fn trace_of(request: &HttpRequest) -> Option<TraceParent> {
     TraceParent::parse(value.to_str().ok()?)
 }
 
-fn read(body: &[u8]) -> Result<Vec<Event>, ApiError> {
-    let malformed = |error: serde_json::Error| ApiError::Malformed(error.to_string());
-    if body.trim_ascii_start().starts_with(b"[") {
-        let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(malformed)?;
-        Ok(many(&items)?)
-    } else {
-        let item: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
-        Ok(vec![one(item)?])
+/// The most characters of an `Idempotency-Key`.
+const MAX_KEY: usize = 255;
+
+fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Violations> {
+    let mut values = request.headers().get_all("idempotency-key");
+    let (Some(value), another) = (values.next(), values.next()) else {
+        return Ok(None);
+    };
+    let is_visible = |key: &&str| {
+        (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    match value.to_str().ok().filter(is_visible) {
+        Some(key) if another.is_none() => Ok(Some(key)),
+        _ => {
+            let rule = format!("must be one header of 1 to {MAX_KEY} visible ASCII characters");
+            Err(Violations::one("Idempotency-Key", rule))
+        }
     }
 }
 
-fn many(items: &[&RawValue]) -> Result<Vec<Event>, Violations> {
+/// The ids of events that come without one.
+#[derive(Clone, Copy)]
+enum GivenIds<'a> {
+    Random,
+    /// From the organization, the `Idempotency-Key` and the index.
+    Derived(&'a OrganizationId, &'a str),
+}
+
+impl GivenIds<'_> {
+    fn at(self, index: usize) -> Result<EventId, Violations> {
+        match self {
+            Self::Random => EventId::parse(format!("evt_{}", Uuid::new_v4().simple()))
+                .map_err(|why| Violations::one("event_id", why)),
+            Self::Derived(organization, key) => Ok(EventId::of_request(organization, key, index)),
+        }
+    }
+}
+
+fn read(body: &[u8], ids: GivenIds<'_>) -> Result<Vec<Event>, ApiError> {
+    let malformed = |error: serde_json::Error| ApiError::Malformed(error.to_string());
+    if body.trim_ascii_start().starts_with(b"[") {
+        let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(malformed)?;
+        Ok(many(&items, ids)?)
+    } else {
+        let item: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
+        Ok(vec![one(item, ids.at(0)?)?])
+    }
+}
+
+fn many(items: &[&RawValue], ids: GivenIds<'_>) -> Result<Vec<Event>, Violations> {
     if !(1..=MAX_EVENTS).contains(&items.len()) {
         let rule = format_args!("must be 1 to {MAX_EVENTS} events").to_string();
         return Err(Violations::one("", rule));
@@ -110,7 +158,7 @@ fn many(items: &[&RawValue]) -> Result<Vec<Event>, Violations> {
     let mut violations = Violations::default();
     let mut events = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        match one(item) {
+        match ids.at(index).and_then(|given| one(item, given)) {
             Ok(event) => events.push(event),
             Err(inner) => violations.nest(&format!("[{index}]"), inner),
         }
@@ -121,12 +169,10 @@ fn many(items: &[&RawValue]) -> Result<Vec<Event>, Violations> {
     violations.into_result(Some(events))
 }
 
-fn one(item: &RawValue) -> Result<Event, Violations> {
+fn one(item: &RawValue, given: EventId) -> Result<Event, Violations> {
     if !item.get().starts_with('{') {
         return Err(Violations::one("", "must be a JSON object"));
     }
-    let given = EventId::parse(format!("evt_{}", Uuid::new_v4().simple()))
-        .map_err(|why| Violations::one("event_id", why))?;
     let event = Event::from_json(item.get().as_bytes(), MissingId::Given(given));
     let event = event.map_err(|why| match why {
         InvalidEvent::Fields(violations) => violations,
@@ -160,7 +206,7 @@ mod tests {
     const EVENT: &str = r#"{"event_id":"e","event_type":"workflow.failed","workflow_id":"w","organization_id":"o","timestamp":"2025-12-21T10:30:00Z","data":{"n":1.10}}"#;
 
     fn complaint(body: &str) -> String {
-        match read(body.as_bytes()).unwrap_err() {
+        match read(body.as_bytes(), GivenIds::Random).unwrap_err() {
             ApiError::Invalid(violations) => violations.to_string(),
             other => format!("{other:?}"),
         }
@@ -168,16 +214,24 @@ mod tests {
 
     #[test]
     fn a_batch_is_an_array_of_the_bytes_that_receivers_get() {
-        let events = read(format!(" [{EVENT} ,\n{EVENT}]").as_bytes()).unwrap();
+        let events = read(
+            format!(" [{EVENT} ,\n{EVENT}]").as_bytes(),
+            GivenIds::Random,
+        )
+        .unwrap();
         assert_eq!(batch(&events), format!("[{EVENT},{EVENT}]"));
-        let single = read(EVENT.as_bytes()).unwrap();
+        let single = read(EVENT.as_bytes(), GivenIds::Random).unwrap();
         assert_eq!(batch(&single), format!("[{EVENT}]"));
     }
 
     #[test]
     fn an_event_without_an_id_is_given_one_of_its_own() {
         let without = EVENT.replace(r#""event_id":"e","#, "");
-        let events = read(format!("[{without},{without}]").as_bytes()).unwrap();
+        let events = read(
+            format!("[{without},{without}]").as_bytes(),
+            GivenIds::Random,
+        )
+        .unwrap();
         assert_ne!(events[0].id, events[1].id);
         assert!(events[0].id.as_str().starts_with("evt_"));
         assert_eq!(events[0].id.as_str().len(), 36);
@@ -193,7 +247,9 @@ mod tests {
         let given = r#""event_id":"evt_","#.len() + 32;
         let longest = MAX_EVENT_BYTES - given - r#","p":"""#.len();
         assert_eq!(
-            read(sized(longest).as_bytes()).unwrap()[0].body.len(),
+            read(sized(longest).as_bytes(), GivenIds::Random).unwrap()[0]
+                .body
+                .len(),
             MAX_EVENT_BYTES
         );
         assert_eq!(
@@ -213,7 +269,7 @@ mod tests {
     #[test]
     fn a_request_has_1_to_1000_events() {
         let array = |count: usize| format!("[{}]", vec![EVENT; count].join(","));
-        assert!(read(array(1_000).as_bytes()).is_ok());
+        assert!(read(array(1_000).as_bytes(), GivenIds::Random).is_ok());
         for count in [0, 1_001] {
             assert_eq!(complaint(&array(count)), "must be 1 to 1000 events");
         }
@@ -224,14 +280,17 @@ mod tests {
         for bad in ["", " ", "{", "[1,]", "{} x", "[] []", "nope", "[\u{1}]"] {
             assert!(complaint(bad).starts_with("Malformed"), "{bad:?}");
         }
-        assert!(matches!(read(b"[\"\xff\"]"), Err(ApiError::Malformed(_))));
+        assert!(matches!(
+            read(b"[\"\xff\"]", GivenIds::Random),
+            Err(ApiError::Malformed(_))
+        ));
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_events_or_an_error(bytes: Vec<u8>, text in r#"[\[\]{}",:0-9a-e ]{0,40}"#) {
-            let _ = read(&bytes);
-            let _ = read(text.as_bytes());
+            let _ = read(&bytes, GivenIds::Random);
+            let _ = read(text.as_bytes(), GivenIds::Random);
         }
     }
 }

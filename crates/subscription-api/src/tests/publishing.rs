@@ -45,6 +45,39 @@ async fn an_event_without_an_id_is_given_one() {
 }
 
 #[actix_web::test]
+async fn a_request_that_is_repeated_with_its_idempotency_key_publishes_the_same_events() {
+    let world = World::new().await;
+    let mut without = event("");
+    without.as_object_mut().unwrap().remove("event_id");
+    let body = json!([without, event("own"), without]).to_string();
+    let mut accepted = Vec::new();
+    for key in ["k", "k", "l"] {
+        let request = raw(TestRequest::post().uri("/v1/events"), body.clone())
+            .insert_header(("Idempotency-Key", key));
+        let answer = world.send(request).await;
+        assert_eq!(answer.status, 202);
+        accepted.push(answer.json()["accepted"].clone());
+    }
+    assert_eq!(accepted[0], accepted[1]);
+    assert_eq!(accepted[0][1], "own");
+    assert_ne!(accepted[0][0], accepted[0][2]);
+    assert_ne!(accepted[0][0], accepted[2][0]);
+}
+
+#[actix_web::test]
+async fn an_idempotency_key_that_cannot_be_one_is_refused() {
+    let world = World::new().await;
+    for key in ["", "a b", &"k".repeat(256)] {
+        let request = raw(
+            TestRequest::post().uri("/v1/events"),
+            event("a").to_string(),
+        )
+        .insert_header(("Idempotency-Key", key));
+        assert_eq!(world.send(request).await.bad_fields(), "Idempotency-Key");
+    }
+}
+
+#[actix_web::test]
 async fn nothing_is_published_when_an_event_is_bad_or_of_others() {
     let world = World::new().await;
     let mut of_b = event("b");

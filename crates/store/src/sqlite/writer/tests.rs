@@ -114,7 +114,7 @@ async fn what_one_job_may_not_do_is_no_matter_of_the_others() {
     });
     let (good, bad, ()) = tokio::join!(good, bad, async { go.send(()).unwrap() });
     assert_eq!(good, Ok(()));
-    assert!(matches!(bad, Err(StoreError::Refused(_))), "{bad:?}");
+    assert!(matches!(bad, Err(StoreError::Unavailable(_))), "{bad:?}");
     assert!(writer.is_ready());
     assert_eq!(entries(&writer).await, 1);
 }

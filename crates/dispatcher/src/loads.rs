@@ -1,0 +1,114 @@
+//! Reads what the store knows of deliveries, until it answers.
+//!
+//! A read of several deliveries that keeps failing although the store can be written is taken apart:
+//! each delivery is read alone in the background. One that can be read comes again to the worker; one
+//! that cannot is held, and ends by the rule of `hookline_core::quarantine`.
+
+use std::time::{Duration, Instant};
+
+use hookline_core::quarantine::{LoneFailures, Verdict};
+use hookline_runtime::patience::{Ended, keep_on};
+use hookline_store::StoreError;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::Dispatcher;
+use crate::busy::Engaged;
+use crate::persist::LastSuccess;
+
+/// A read that fails for this long while the store can be written is taken apart.
+const APART_AFTER: Duration = Duration::from_secs(2);
+
+/// The wait between two reads of a delivery that cannot be read.
+const LONE_WAIT: Duration = Duration::from_secs(5);
+
+/// The reads of one dispatcher.
+#[derive(Clone)]
+pub(crate) struct Loads {
+    dispatcher: Dispatcher,
+    shutdown: CancellationToken,
+    background: TaskTracker,
+    succeeded: LastSuccess,
+}
+
+impl Loads {
+    pub(crate) fn new(
+        dispatcher: Dispatcher,
+        shutdown: CancellationToken,
+        background: TaskTracker,
+    ) -> Self {
+        Self {
+            dispatcher,
+            shutdown,
+            background,
+            succeeded: LastSuccess::default(),
+        }
+    }
+
+    /// Reads until the store answers. Fails where its answer is permanent, or where it can be written
+    /// and fails for [`APART_AFTER`] all the same.
+    pub(crate) async fn keep_on<T, F>(
+        &self,
+        what: &str,
+        read: impl FnMut() -> F,
+    ) -> Ended<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let began = Instant::now();
+        let store = &self.dispatcher.store;
+        let passes = |why: &StoreError| {
+            let is_of_the_rows = store.can_be_written() && began.elapsed() >= APART_AFTER;
+            why.is_transient() && !is_of_the_rows
+        };
+        let ended = keep_on(&self.shutdown, what, passes, read).await;
+        if matches!(ended, Ended::Done(_)) {
+            self.succeeded.note(Instant::now());
+        }
+        ended
+    }
+
+    /// Puts messages back when the process stops. Else each of them is read alone.
+    pub(crate) async fn apart<T>(&self, messages: Vec<Engaged>, ended: Ended<T, StoreError>) {
+        if !matches!(ended, Ended::Failed(_)) {
+            let messages = messages.into_iter().map(|engaged| engaged.message);
+            return self.dispatcher.attempts.put_back(messages.collect()).await;
+        }
+        for engaged in messages {
+            let loads = self.clone();
+            self.background
+                .spawn(async move { loads.read_alone(engaged).await });
+        }
+    }
+
+    async fn read_alone(&self, engaged: Engaged) {
+        let delivery = engaged.message.message.delivery;
+        let mut failures = LoneFailures::default();
+        while !self.shutdown.is_cancelled() {
+            let store = &self.dispatcher.store;
+            let why = match store.owed_with_bodies(vec![delivery], |_| true).await {
+                Ok(_) => {
+                    self.succeeded.note(Instant::now());
+                    return engaged.come_again();
+                }
+                Err(why) => why,
+            };
+            let verdict = failures.failed(Instant::now(), self.succeeded.get());
+            if !why.is_transient() || verdict == Verdict::PutAside {
+                return self
+                    .dispatcher
+                    .bury(engaged.message, &why.to_string())
+                    .await;
+            }
+            tracing::debug!(delivery.id = %delivery, error = %why, "held a delivery that cannot be read");
+            tokio::select! {
+                () = tokio::time::sleep(LONE_WAIT) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        }
+        self.dispatcher
+            .attempts
+            .put_back(vec![engaged.message])
+            .await;
+    }
+}

@@ -1,0 +1,288 @@
+//! Writes rows to the store until it takes them.
+//!
+//! A transaction that fails is retried in the background, so that later ones go on. If it keeps failing
+//! while others of its kind are written, or while the store can be written, it is halved until the row
+//! at fault stands alone. A row that fails alone is held, and is put aside by the rule of
+//! `hookline_core::quarantine`. While the store cannot be written, every row is held.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hookline_core::quarantine::{LoneFailures, Verdict};
+use hookline_store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// The longest wait of a transaction: work goes on soon after the store is back.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest wait of a row that fails alone.
+const LONGEST_LONE_WAIT: Duration = Duration::from_secs(5);
+
+/// A transaction that fails for this long while the store can be written is halved.
+const HALVED_AFTER: Duration = Duration::from_secs(2);
+
+/// What became of rows that were to be written.
+pub(crate) enum Outcome<T> {
+    /// They were written. `is_repeat`: an earlier try may have been committed and its answer lost.
+    Written { done: T, is_repeat: bool },
+    /// The store does not take this one row.
+    AtFault(StoreError),
+    /// The process ends; whether they were written is not known.
+    Stopped,
+}
+
+/// A kind of rows, and what is done with them.
+pub(crate) trait Writing: Clone + Send + Sync + 'static {
+    type Row: Send + Sync + 'static;
+    type Done: Send;
+    /// What a log line calls it, such as `record attempts`.
+    const WHAT: &'static str;
+
+    fn write(
+        &self,
+        rows: &[Self::Row],
+    ) -> impl Future<Output = Result<Self::Done, StoreError>> + Send;
+
+    fn settle(
+        &self,
+        rows: Vec<Self::Row>,
+        outcome: Outcome<Self::Done>,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// When a call of one kind last succeeded.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastSuccess(Arc<Mutex<Option<Instant>>>);
+
+impl LastSuccess {
+    pub(crate) fn note(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    pub(crate) fn get(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rows of one kind on their way to the store.
+#[derive(Clone)]
+pub(crate) struct Persist {
+    pub(crate) store: Store,
+    pub(crate) late: CancellationToken,
+    pub(crate) background: TaskTracker,
+    pub(crate) written: LastSuccess,
+}
+
+/// Rows that share a transaction.
+struct Piece<R> {
+    rows: Vec<R>,
+    tries: u32,
+    failing_since: Option<Instant>,
+    not_before: Option<Instant>,
+    alone: LoneFailures,
+}
+
+/// What becomes of a piece that has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Retry(Duration),
+    Halve,
+    GiveUp,
+}
+
+impl<R> Piece<R> {
+    fn of(rows: Vec<R>) -> Self {
+        Self {
+            rows,
+            tries: 0,
+            failing_since: None,
+            not_before: None,
+            alone: LoneFailures::default(),
+        }
+    }
+
+    /// The halves have failed with the whole, so each may have been written.
+    fn halves(mut self) -> [Self; 2] {
+        let rest = self.rows.split_off(self.rows.len() / 2);
+        [self.rows, rest].map(|rows| Self {
+            tries: 1,
+            ..Self::of(rows)
+        })
+    }
+
+    fn failed(
+        &mut self,
+        is_transient: bool,
+        now: Instant,
+        others_written: Option<Instant>,
+        can_write: bool,
+    ) -> Next {
+        let since = *self.failing_since.get_or_insert(now);
+        let others_go_on = others_written.is_some_and(|written| written > since);
+        let is_alone = self.rows.len() == 1;
+        match is_alone {
+            true => {
+                let verdict = self.alone.failed(now, others_written);
+                if !is_transient || verdict == Verdict::PutAside {
+                    return Next::GiveUp;
+                }
+            }
+            false => {
+                let fails_for_long = can_write && now.duration_since(since) >= HALVED_AFTER;
+                if !is_transient || others_go_on || fails_for_long {
+                    return Next::Halve;
+                }
+            }
+        }
+        let longest = match is_alone && (others_go_on || can_write) {
+            true => LONGEST_LONE_WAIT,
+            false => LONGEST_WAIT,
+        };
+        let wait = (FIRST_WAIT * (1 << self.tries.min(10))).min(longest);
+        self.tries += 1;
+        self.not_before = Some(now + wait);
+        Next::Retry(wait)
+    }
+}
+
+impl Persist {
+    /// Writes these rows in one transaction. Returns when that is done, or has failed once: then the
+    /// rows are retried in the background.
+    pub(crate) async fn write<W: Writing>(&self, writing: &W, rows: Vec<W::Row>) {
+        if rows.is_empty() {
+            return;
+        }
+        let mut pieces = VecDeque::new();
+        self.attempt(writing, Piece::of(rows), &mut pieces).await;
+        if !pieces.is_empty() {
+            let (persist, writing) = (self.clone(), writing.clone());
+            self.background
+                .spawn(async move { persist.keep_on(&writing, pieces).await });
+        }
+    }
+
+    async fn keep_on<W: Writing>(&self, writing: &W, mut pieces: VecDeque<Piece<W::Row>>) {
+        loop {
+            pieces
+                .make_contiguous()
+                .sort_by_key(|piece| piece.not_before);
+            let Some(piece) = pieces.pop_front() else {
+                return;
+            };
+            if let Some(at) = piece.not_before {
+                tokio::select! {
+                    () = tokio::time::sleep_until(at.into()) => {}
+                    () = self.late.cancelled() => {}
+                }
+            }
+            if self.late.is_cancelled() {
+                for piece in std::iter::once(piece).chain(pieces) {
+                    writing.settle(piece.rows, Outcome::Stopped).await;
+                }
+                return;
+            }
+            self.attempt(writing, piece, &mut pieces).await;
+        }
+    }
+
+    async fn attempt<W: Writing>(
+        &self,
+        writing: &W,
+        mut piece: Piece<W::Row>,
+        pieces: &mut VecDeque<Piece<W::Row>>,
+    ) {
+        let why = match writing.write(&piece.rows).await {
+            Ok(done) => {
+                self.written.note(Instant::now());
+                let is_repeat = piece.tries > 0;
+                let outcome = Outcome::Written { done, is_repeat };
+                return writing.settle(piece.rows, outcome).await;
+            }
+            Err(why) => why,
+        };
+        let next = piece.failed(
+            why.is_transient(),
+            Instant::now(),
+            self.written.get(),
+            self.store.can_be_written(),
+        );
+        match next {
+            Next::GiveUp => writing.settle(piece.rows, Outcome::AtFault(why)).await,
+            Next::Halve => pieces.extend(piece.halves()),
+            Next::Retry(wait) => {
+                tracing::warn!(
+                    what = W::WHAT,
+                    rows = piece.rows.len(),
+                    error = %why,
+                    wait_ms = wait.as_millis(),
+                    "could not go on, trying again"
+                );
+                pieces.push_back(piece);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn while_the_store_cannot_be_written_rows_stay_together_and_are_held() {
+        let (start, mut piece) = (Instant::now(), Piece::of(vec![1, 2]));
+        for seconds in 0..3_600 {
+            let next = piece.failed(true, start + SECOND * seconds, None, false);
+            assert!(
+                matches!(next, Next::Retry(wait) if wait <= LONGEST_WAIT),
+                "{next:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn rows_that_fail_while_others_are_written_are_halved() {
+        let (start, mut piece) = (Instant::now(), Piece::of(vec![1, 2, 3]));
+        assert_eq!(
+            piece.failed(true, start, Some(start), true),
+            Next::Retry(FIRST_WAIT)
+        );
+        let others = Some(start + SECOND / 2);
+        assert_eq!(
+            piece.failed(true, start + SECOND, others, true),
+            Next::Halve
+        );
+        let sizes = piece.halves().map(|half| (half.rows.len(), half.tries));
+        assert_eq!(sizes, [(1, 1), (2, 1)]);
+    }
+
+    #[test]
+    fn a_lone_row_is_put_aside_after_a_minute_of_others() {
+        let (start, mut piece) = (Instant::now(), Piece::of(vec![1]));
+        let given_up = (0..100).find(|seconds| {
+            let now = start + SECOND * *seconds;
+            piece.failed(true, now, Some(now), true) == Next::GiveUp
+        });
+        assert_eq!(given_up, Some(60));
+    }
+
+    #[test]
+    fn a_permanent_error_of_one_row_gives_it_up_at_once() {
+        let mut piece = Piece::of(vec![1]);
+        assert_eq!(
+            piece.failed(false, Instant::now(), None, true),
+            Next::GiveUp
+        );
+        let mut pieces = Piece::of(vec![1, 2]);
+        assert_eq!(
+            pieces.failed(false, Instant::now(), None, true),
+            Next::Halve
+        );
+    }
+}

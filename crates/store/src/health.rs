@@ -1,0 +1,158 @@
+//! Readiness of a store, from the outcomes of its calls.
+//!
+//! Invariant: a store is ready only while its write probe succeeds and no kind of call fails. A
+//! success of one kind of call says nothing about another: while INSERT on one table is refused,
+//! reads succeed and so do writes to other tables.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::StoreError;
+
+/// A kind of call that failed and was not made since is forgotten after this time. Callers try
+/// again within a second, so one that still fails is never forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+
+/// What the calls of a store have shown so far.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    /// Whether the last write probe succeeded.
+    can_write: AtomicBool,
+    /// Whether `failing` has an entry: a success is then the only call that takes the lock.
+    any_failing: AtomicBool,
+    /// The kinds of calls whose last outcome was a transient error, and when that was.
+    failing: Mutex<HashMap<TypeId, Instant>>,
+}
+
+/// How an outcome compares with the one before it of the same kind of call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Observed {
+    /// The store did what was asked, or refused it for a permanent reason.
+    Well,
+    /// A transient error after a success.
+    Failed,
+    /// A transient error after a transient error.
+    FailedAgain,
+}
+
+impl Health {
+    /// Notes the outcome of a call of the kind `Call`, the type of its closure.
+    pub(crate) fn observe<Call: 'static, T>(
+        &self,
+        result: &Result<T, StoreError>,
+        now: Instant,
+    ) -> Observed {
+        let call = TypeId::of::<Call>();
+        let is_transient = matches!(result, Err(why) if why.is_transient());
+        if !is_transient && !self.any_failing.load(Ordering::Acquire) {
+            return Observed::Well;
+        }
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let observed = match is_transient {
+            true => match failing.insert(call, now) {
+                None => Observed::Failed,
+                Some(_) => Observed::FailedAgain,
+            },
+            false => {
+                failing.remove(&call);
+                Observed::Well
+            }
+        };
+        self.any_failing
+            .store(!failing.is_empty(), Ordering::Release);
+        observed
+    }
+
+    /// Notes the outcome of the write probe.
+    pub(crate) fn probed(&self, can_write: bool) {
+        self.can_write.store(can_write, Ordering::Relaxed);
+    }
+
+    /// Whether the last write probe succeeded.
+    pub(crate) fn can_write(&self) -> bool {
+        self.can_write.load(Ordering::Relaxed)
+    }
+
+    /// Whether the store can be written and no kind of call fails.
+    pub(crate) fn is_ready(&self, now: Instant) -> bool {
+        self.can_write() && !self.is_failing(now)
+    }
+
+    fn is_failing(&self, now: Instant) -> bool {
+        if !self.any_failing.load(Ordering::Acquire) {
+            return false;
+        }
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.retain(|_, at| now.saturating_duration_since(*at) < FORGOTTEN_AFTER);
+        self.any_failing
+            .store(!failing.is_empty(), Ordering::Release);
+        !failing.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Read;
+    struct Write;
+
+    fn lost() -> Result<(), StoreError> {
+        Err(StoreError::Unavailable("gone".to_owned()))
+    }
+
+    fn probed() -> (Health, Instant) {
+        let health = Health::default();
+        health.probed(true);
+        (health, Instant::now())
+    }
+
+    #[test]
+    fn a_store_is_not_ready_before_its_first_write() {
+        let health = Health::default();
+        assert!(!health.is_ready(Instant::now()));
+        health.observe::<Read, _>(&Ok(()), Instant::now());
+        assert!(!health.is_ready(Instant::now()), "a read is no write");
+        health.probed(true);
+        assert!(health.is_ready(Instant::now()));
+    }
+
+    #[test]
+    fn a_success_of_another_kind_of_call_does_not_hide_a_failure() {
+        let (health, now) = probed();
+        assert_eq!(health.observe::<Write, _>(&lost(), now), Observed::Failed);
+        health.observe::<Read, _>(&Ok(()), now);
+        assert!(!health.is_ready(now));
+        let again = health.observe::<Write, _>(&lost(), now);
+        assert_eq!(again, Observed::FailedAgain);
+        health.observe::<Write, _>(&Ok(()), now);
+        assert!(health.is_ready(now));
+    }
+
+    #[test]
+    fn a_refusal_is_an_answer_of_a_healthy_store() {
+        let (health, now) = probed();
+        let refused: Result<(), _> = Err(StoreError::Refused("taken".to_owned()));
+        assert_eq!(health.observe::<Write, _>(&refused, now), Observed::Well);
+        assert!(health.is_ready(now));
+    }
+
+    #[test]
+    fn a_failure_that_no_caller_repeats_is_forgotten() {
+        let (health, now) = probed();
+        health.observe::<Write, _>(&lost(), now);
+        assert!(!health.is_ready(now + FORGOTTEN_AFTER / 2));
+        assert!(health.is_ready(now + FORGOTTEN_AFTER));
+    }
+
+    #[test]
+    fn a_failed_probe_is_not_ready_whatever_else_succeeds() {
+        let (health, now) = probed();
+        health.probed(false);
+        health.observe::<Write, _>(&Ok(()), now);
+        assert!(!health.is_ready(now));
+    }
+}

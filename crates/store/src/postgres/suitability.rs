@@ -1,0 +1,149 @@
+//! Whether this version can work with a database as it is. A service asks at its start, because an
+//! operator mends such a fault and waiting does not.
+
+use diesel::connection::SimpleConnection as _;
+use diesel::migration::{Migration, MigrationSource};
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::r2d2::ManageConnection as _;
+use diesel::sql_types::{Array, Nullable, Text};
+use uuid::Uuid;
+
+use super::connections::Manager;
+use super::{Conn, MIGRATIONS, unavailable};
+use crate::error::StoreError;
+use crate::schema::TABLES;
+
+/// The table of `write_probe`, which exists in PostgreSQL alone.
+const PROBE: &str = "write_probe";
+
+/// How often two sessions are compared. Other traffic through a pooler can hide it once.
+const COMPARISONS: usize = 3;
+
+#[derive(QueryableByName)]
+struct Answer {
+    #[diesel(sql_type = Nullable<Text>)]
+    answer: Option<String>,
+}
+
+fn ask(conn: &mut Conn, sql: &str) -> Result<Option<String>, StoreError> {
+    let Answer { answer } = diesel::sql_query(sql).get_result(conn)?;
+    Ok(answer)
+}
+
+/// The encoding, the schema and the rights, in this order: each is asked with what the one before
+/// has shown to be there.
+pub(super) fn check(conn: &mut Conn) -> Result<(), StoreError> {
+    check_encoding(conn)?;
+    check_schema(conn)?;
+    check_rights(conn)
+}
+
+/// A name or a body may hold any character of Unicode.
+pub(super) fn check_encoding(conn: &mut Conn) -> Result<(), StoreError> {
+    let encoding = ask(conn, "SELECT current_setting('server_encoding') AS answer")?;
+    match encoding.as_deref() {
+        Some("UTF8") => Ok(()),
+        other => Err(StoreError::Unsuitable(format!(
+            "the database's encoding is {}: create it with ENCODING 'UTF8' (and TEMPLATE template0)",
+            other.unwrap_or("not known")
+        ))),
+    }
+}
+
+#[derive(QueryableByName)]
+struct Applied {
+    #[diesel(sql_type = Text)]
+    version: String,
+}
+
+/// Reads the table of migrations instead of asking the migration library, which creates that table
+/// and so needs more rights than a service has.
+fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
+    let readable = ask(
+        conn,
+        "SELECT has_table_privilege(to_regclass('__diesel_schema_migrations')::oid, 'SELECT')::text AS answer",
+    )?;
+    match readable.as_deref() {
+        None => return Err(StoreError::NotMigrated),
+        Some("true") => {}
+        Some(_) => return Err(missing_rights("SELECT on __diesel_schema_migrations")),
+    }
+    let applied: Vec<Applied> =
+        diesel::sql_query("SELECT version::text FROM __diesel_schema_migrations").load(conn)?;
+    let known = known_versions()?;
+    if known
+        .iter()
+        .any(|known| applied.iter().all(|applied| applied.version != *known))
+    {
+        return Err(StoreError::NotMigrated);
+    }
+    match applied
+        .iter()
+        .find(|applied| !known.contains(&applied.version))
+    {
+        None => Ok(()),
+        Some(newer) => Err(StoreError::Unsuitable(format!(
+            "the database's schema is newer than this program (migration {}): run the version that migrated it, or a newer one",
+            newer.version
+        ))),
+    }
+}
+
+fn known_versions() -> Result<Vec<String>, StoreError> {
+    let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS);
+    let migrations = migrations.map_err(|why| StoreError::Refused(why.to_string()))?;
+    let version = |one: &Box<dyn Migration<Pg>>| one.name().version().to_string();
+    Ok(migrations.iter().map(version).collect())
+}
+
+fn check_rights(conn: &mut Conn) -> Result<(), StoreError> {
+    let tables: Vec<&str> = TABLES.into_iter().chain([PROBE]).collect();
+    let Answer { answer } = diesel::sql_query(
+        "SELECT string_agg(wanted || ' on ' || name, ', ' ORDER BY name, wanted) AS answer
+           FROM unnest($1) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS wanted
+          WHERE has_table_privilege(to_regclass(name)::oid, wanted) IS NOT TRUE",
+    )
+    .bind::<Array<Text>, _>(tables)
+    .get_result(conn)?;
+    match answer {
+        None => Ok(()),
+        Some(missing) => Err(missing_rights(&missing)),
+    }
+}
+
+fn missing_rights(missing: &str) -> StoreError {
+    StoreError::Unsuitable(format!(
+        "the database's role lacks rights: as the owner of the tables, GRANT {missing}"
+    ))
+}
+
+/// Whether a session's settings stay with its client, as those of prepared statements must. A pooler
+/// in transaction mode gives a client another session for each transaction: then the session of one
+/// client shows a setting of the other, or a client misses its own.
+pub(super) fn check_pooling(manager: &Manager) -> Result<(), StoreError> {
+    let mut one = manager.connect().map_err(unavailable)?.conn;
+    let mut other = manager.connect().map_err(unavailable)?.conn;
+    for _ in 0..COMPARISONS {
+        let mark = Uuid::new_v4().simple().to_string();
+        // The simple protocol, and then a transaction: each stays in one session behind any pooler.
+        one.batch_execute(&format!("SET hookline.session = '{mark}'"))?;
+        let shared = other.transaction(marked)?;
+        let own = one.transaction(marked)?;
+        if shared.as_deref() == Some(&mark) || own.as_deref() != Some(&mark) {
+            return Err(StoreError::Unsuitable(
+                "a connection pooler in transaction mode loses prepared statements and session settings: \
+                 set its pool_mode to session, or let store.url lead to the database itself"
+                    .to_owned(),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn marked(conn: &mut Conn) -> Result<Option<String>, StoreError> {
+    ask(
+        conn,
+        "SELECT current_setting('hookline.session', true) AS answer",
+    )
+}
