@@ -1,9 +1,9 @@
 # The commands of this project. Each is a script or two lines; what it does stands there.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench chaos soak fuzz up down
+.PHONY: help demo test test-versions check bench chaos soak fuzz up down
 
 help: ## what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## the whole system at work in one process; needs Rust and a C compiler alone
 	@cargo build --quiet --locked -p hookline
@@ -11,6 +11,9 @@ demo: ## the whole system at work in one process; needs Rust and a C compiler al
 
 test: ## every test, also on a private PostgreSQL and RabbitMQ; ARGS="part of a name" for some
 	@deploy/test $(ARGS)
+
+test-versions: ## what depends on them, on RabbitMQ 4 and PostgreSQL 17 and 18; as root; DURATION=30s of chaos on each
+	@deploy/test-versions "$(or $(DURATION),30s)"
 
 soak: ## fairness for minutes, with figures; ON=distributed, two, embedded or all, BESIDE=three, fifty, backlog, flood or all, DURATION=180s, BACKLOG=100000
 	@deploy/soak "$(or $(ON),all)" "$(or $(DURATION),180s)" "$(or $(BACKLOG),100000)" "$(or $(BESIDE),all)"

@@ -1,10 +1,15 @@
 # shellcheck shell=bash disable=SC2154 # deploy/services sets what is not set here
 # Installs the Debian packages without their system-wide daemons: we only want the programs.
 
+# The languages in which tests let PostgreSQL speak: errors are never told apart by their text.
+locales=(de_DE ja_JP)
+
 missing_packages() {
   postgres_bin >/dev/null || echo postgresql
   rabbitmq_sbin >/dev/null && command -v epmd >/dev/null || echo rabbitmq-server
   faketime_library >/dev/null || echo faketime
+  [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
+  [[ -e /usr/share/i18n/locales/ja_JP ]] || echo locales
 }
 
 # With it the tests shift the wall clock of a process that runs.
@@ -19,19 +24,37 @@ faketime_library() {
   return 1
 }
 
+missing_locales() {
+  local name known
+  known=$(locale -a)
+  for name in "${locales[@]}"; do
+    grep -qix "$name.utf-\?8" <<<"$known" || echo "$name"
+  done
+}
+
 install() {
-  local -a missing
+  local -a missing unmade
   mapfile -t missing < <(missing_packages)
-  if ((${#missing[@]} == 0)); then
+  mapfile -t unmade < <(missing_locales)
+  if ((${#missing[@]} + ${#unmade[@]} == 0)); then
     say "PostgreSQL ($(postgres_bin)), RabbitMQ ($(rabbitmq_sbin)) and libfaketime ($(faketime_library)) are installed"
     return
   fi
   command -v apt-get >/dev/null || die "install PostgreSQL 15 or newer, RabbitMQ 3.10 or newer and libfaketime (missing: ${missing[*]})"
   if ((EUID != 0)); then
-    sudo -n true 2>/dev/null || die "as root, run: apt-get install ${missing[*]}"
+    sudo -n true 2>/dev/null || die "as root, run: deploy/services install (it installs ${missing[*]}${unmade:+ and makes the locales ${unmade[*]}})"
     exec sudo -n "$here/services" install
   fi
 
+  if ((${#missing[@]} > 0)); then install_packages; fi
+  local name
+  for name in "${unmade[@]}"; do
+    localedef -i "$name" -f UTF-8 "$name.UTF-8"
+  done
+}
+
+# Uses $missing.
+install_packages() {
   export DEBIAN_FRONTEND=noninteractive
   forbid_daemons
   apt-get update -qq >&2 || say "apt-get update failed; trying with the lists that are there"

@@ -1,10 +1,12 @@
 # shellcheck shell=bash disable=SC2154 # deploy/services sets what is not set here
 # PostgreSQL for one folder. Uses $dir, $postgres_port, $postgres_password and $postgres_admin_password.
 
-# The newest installed one, from 15 on.
+# The folder that HOOKLINE_SERVICES_POSTGRES names, or that of the newest installed PostgreSQL, from 15 on.
 postgres_bin() {
-  local found
-  found=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | awk -F/ '$5 >= 15' | sort -t/ -k5,5n | tail -n 1)
+  local found=${HOOKLINE_SERVICES_POSTGRES-}/postgres
+  if [[ -z ${HOOKLINE_SERVICES_POSTGRES-} ]]; then
+    found=$(printf '%s\n' /usr/lib/postgresql/*/bin/postgres | awk -F/ '$5 >= 15' | sort -t/ -k5,5n | tail -n 1)
+  fi
   [[ -x $found ]] && dirname "$found"
 }
 
@@ -68,6 +70,7 @@ postgres_start() {
   gone "$dir/postgres.pid" || return 0
   local bin home sockets
   bin=$(postgres_bin) || die "PostgreSQL 15 or newer is not installed; run: deploy/services install"
+  as_postgres test -x "$bin/postgres" || die "the user $(postgres_user) cannot run $bin/postgres: make the folder readable"
   postgres_make_home
   home=$(postgres_data)
   if [[ ! -d $home/data ]]; then
@@ -79,7 +82,7 @@ postgres_start() {
   fi
   local version
   version=$(<"$home/data/PG_VERSION")
-  if [[ $bin != */"$version"/bin ]]; then
+  if [[ $("$bin/postgres" --version) != "postgres (PostgreSQL) $version".* ]]; then
     bin=/usr/lib/postgresql/$version/bin
     [[ -x $bin/postgres ]] || die "the data in $dir is PostgreSQL $version's, which is not installed; deploy/services clean removes it"
   fi

@@ -1,11 +1,26 @@
 # shellcheck shell=bash disable=SC2154 # deploy/services sets what is not set here
 # RabbitMQ for one folder. Uses $here, $dir, $node, $amqp_port, $amqp_password, $dist_port and $epmd_port.
 
-# The package's own scripts. The ones in the PATH switch to the system's user and settings.
+# The package's own scripts. The ones in the PATH switch to the system's user and settings. The answer is a path
+# inside the root folder that HOOKLINE_SERVICES_RABBITMQ names, if it is set.
 rabbitmq_sbin() {
-  local found
-  found=$(printf '%s\n' /usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin | sort -V | tail -n 1)
-  [[ -x $found/rabbitmq-server ]] && echo "$found"
+  local root=${HOOKLINE_SERVICES_RABBITMQ-} found
+  found=$(printf '%s\n' "$root"/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin | sort -V | tail -n 1)
+  [[ -x $found/rabbitmq-server ]] && echo "${found#"$root"}"
+}
+
+# Runs a command in that root folder, with /proc, our folder and that of temporary files (tests have certificates there)
+# mounted for this command alone: no mount outlives it.
+rabbitmq_within() {
+  within_root=()
+  [[ -n ${HOOKLINE_SERVICES_RABBITMQ-} ]] || return 0
+  # On one line: /bin/sh of rabbitmqctl's script does not know how bash quotes a line break.
+  # shellcheck disable=SC2016 # the inner shell expands its own arguments
+  local enter='root=$0; for f in /proc "$1" "$2"; do mkdir -p "$root$f" && mount --rbind "$f" "$root$f" || exit; done;'
+  # shellcheck disable=SC2016
+  enter+=' shift 2; exec chroot "$root" "$@"'
+  within_root=(unshare --mount --propagation private sh -c "$enter"
+    "$HOOKLINE_SERVICES_RABBITMQ" "$(realpath "${TMPDIR:-/tmp}")" "$dir")
 }
 
 # What the server and rabbitmqctl must agree on, and nothing from the caller's environment.
@@ -26,6 +41,7 @@ rabbitmq_write_files() {
   umask 077
   mkdir -p "$home"
   echo '[].' >"$home/enabled_plugins"
+  cp "$here/rabbitmq/advanced.config" "$home/advanced.config"
   if [[ ! -e $home/.erlang.cookie ]]; then
     secret >"$home/.erlang.cookie"
     chmod 400 "$home/.erlang.cookie" # Erlang refuses any other mode
@@ -40,7 +56,7 @@ CONF
   {
     echo '#!/bin/sh'
     printf 'exec env -i'
-    printf ' %q' "${environment[@]}" "$sbin/rabbitmqctl"
+    printf ' %q' "${environment[@]}" "${within_root[@]}" "$sbin/rabbitmqctl"
     printf ' "$@"\n'
   } >"$dir/rabbitmqctl"
   chmod 700 "$dir/rabbitmqctl"
@@ -48,7 +64,7 @@ CONF
 
 rabbitmq_start() {
   local sbin home=$dir/rabbitmq
-  local -a environment
+  local -a environment within_root
   sbin=$(rabbitmq_sbin) || die "RabbitMQ is not installed; run: deploy/services install"
   # Its own name server: a shared one would outlive us, and listens on every address.
   rabbitmq_adopt_epmd
@@ -60,6 +76,7 @@ rabbitmq_start() {
   keep_or_move amqp_port
   keep_or_move dist_port
   rabbitmq_environment
+  rabbitmq_within
   (rabbitmq_write_files)
   rm -f "$home/pid"
   # RUNNING_UNDER_SYSTEMD makes the script become the Erlang VM instead of waiting for it as its parent.
@@ -67,9 +84,9 @@ rabbitmq_start() {
   daemon "$dir/rabbitmq.pid" "$dir/log/rabbitmq.log" env -i "${environment[@]}" \
     RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$amqp_port" RABBITMQ_DIST_PORT="$dist_port" \
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' \
-    RABBITMQ_CONFIG_FILE="$home/rabbitmq.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$here/rabbitmq/advanced.config" \
+    RABBITMQ_CONFIG_FILE="$home/rabbitmq.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$home/advanced.config" \
     RABBITMQ_SCHEDULER_BIND_TYPE=u RABBITMQ_PID_FILE="$home/pid" RABBITMQ_LOGS=- RUNNING_UNDER_SYSTEMD=true \
-    "$sbin/rabbitmq-server"
+    "${within_root[@]}" "$sbin/rabbitmq-server"
 }
 
 # An AMQP header is answered with a frame of type 1 (connection.start).

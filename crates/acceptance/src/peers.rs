@@ -9,6 +9,7 @@ use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use tokio::process::Command;
 
+use crate::database_faults::Database;
 use crate::home::Way;
 use crate::proxy::Proxy;
 use crate::waiting::until;
@@ -133,6 +134,14 @@ impl Peers {
         let own = address(&self.amqp)?;
         let hosts = format!("127.0.0.1:{dead_port},{},{own}", self.rabbitmq.address());
         Ok(self.amqp.replacen(&own.to_string(), &hosts, 1))
+    }
+
+    /// The home's database as its superuser sees it.
+    ///
+    /// # Errors
+    /// When `make test` does not say how to get there.
+    pub fn as_superuser(&self) -> anyhow::Result<Database> {
+        Database::new(&variable("HOOKLINE_TEST_POSTGRES_ADMIN")?, &self.name)
     }
 
     /// Runs SQL in the home's database and returns what it printed, unaligned.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tokio::time::timeout;
 
 use super::schedule::{Blow, Target};
@@ -55,6 +55,7 @@ impl Actor {
         let process = self.process()?;
         match blow {
             Blow::Kill | Blow::Fill => process.kill().await?,
+            Blow::Raise(_) => bail!("{target} is no database"),
             Blow::Freeze => return process.signal("STOP").await,
             Blow::Stop => {
                 // One that has not come so far as to listen to signals ends at once and badly.

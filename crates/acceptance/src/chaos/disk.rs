@@ -11,7 +11,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 /// Room for what a short run writes, several times.
-const SIZE: &str = "size=64m";
+pub(crate) const SMALL: Mebibytes = Mebibytes(64);
+
+/// The size of a disk, which is memory.
+#[derive(Debug, Clone, Copy)]
+pub struct Mebibytes(pub u32);
 
 const FILLER: &str = "filler";
 
@@ -22,7 +26,7 @@ const PIECES: [usize; 3] = [256 * 1024, 4 * 1024, 1];
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A small file system. It goes when this is dropped.
-pub(crate) struct SmallDisk {
+pub struct SmallDisk {
     folder: PathBuf,
     held: Held,
 }
@@ -38,16 +42,20 @@ enum Held {
 pub fn obstacle() -> Option<String> {
     let tried = tempfile::tempdir()
         .map_err(anyhow::Error::from)
-        .and_then(|folder| SmallDisk::make(&folder.path().join("disk")));
+        .and_then(|folder| SmallDisk::make(&folder.path().join("disk"), SMALL));
     tried.err().map(|why| format!("{why:#}"))
 }
 
 impl SmallDisk {
     /// Mounts one at `folder`, which is made.
-    pub(crate) fn make(folder: &Path) -> anyhow::Result<Self> {
+    ///
+    /// # Errors
+    /// When it cannot be mounted, nor in a name space of its own.
+    pub fn make(folder: &Path, Mebibytes(size): Mebibytes) -> anyhow::Result<Self> {
         create_dir_all(folder)?;
+        let size = format!("size={size}m");
         let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", SIZE, "tmpfs"])
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs"])
             .arg(folder)
             .stderr(Stdio::null())
             .status();
@@ -55,13 +63,13 @@ impl SmallDisk {
             let (folder, held) = (folder.to_owned(), Held::Mounted);
             return Ok(Self { folder, held });
         }
-        Self::in_name_space(folder)
+        Self::in_name_space(folder, &size)
     }
 
-    fn in_name_space(folder: &Path) -> anyhow::Result<Self> {
+    fn in_name_space(folder: &Path, size: &str) -> anyhow::Result<Self> {
         // `exec`, so that the process we know is the one that holds it.
         let script = format!(
-            "mount -t tmpfs -o {SIZE} tmpfs \"$0\" && : >\"$0/{FILLER}\" && exec sleep infinity"
+            "mount -t tmpfs -o {size} tmpfs \"$0\" && : >\"$0/{FILLER}\" && exec sleep infinity"
         );
         let mut holder = Command::new("unshare")
             .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
@@ -93,12 +101,15 @@ impl SmallDisk {
     }
 
     /// Where it is.
-    pub(crate) fn folder(&self) -> &Path {
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// Takes all that is left of it.
-    pub(crate) fn fill(&self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When it fails before the disk is full.
+    pub fn fill(&self) -> anyhow::Result<()> {
         let mut filler = File::options()
             .create(true)
             .append(true)
@@ -117,7 +128,10 @@ impl SmallDisk {
     }
 
     /// Gives it back.
-    pub(crate) fn free(&self) -> anyhow::Result<()> {
+    ///
+    /// # Errors
+    /// When nothing was taken.
+    pub fn free(&self) -> anyhow::Result<()> {
         Ok(remove_file(self.folder.join(FILLER))?)
     }
 }
@@ -148,12 +162,15 @@ mod tests {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
-        let mounted = SmallDisk::make(&folder.path().join("a")).unwrap();
-        let held = SmallDisk::in_name_space(&{
-            let folder = folder.path().join("b");
-            create_dir_all(&folder).unwrap();
-            folder
-        });
+        let mounted = SmallDisk::make(&folder.path().join("a"), SMALL).unwrap();
+        let held = SmallDisk::in_name_space(
+            &{
+                let folder = folder.path().join("b");
+                create_dir_all(&folder).unwrap();
+                folder
+            },
+            "size=64m",
+        );
         for disk in [Some(mounted), held.ok()].into_iter().flatten() {
             let write = || std::fs::write(disk.folder().join("file"), [0; 10_000]);
             disk.fill().unwrap();

@@ -25,6 +25,8 @@ pub struct Report {
     pub load_ended: Instant,
     /// How long after the load the last owed delivery came.
     pub settled_after: Duration,
+    /// Events and deliveries that were put aside as dead letters. Nothing in a run is at fault for it.
+    pub put_aside: u64,
     /// What went wrong.
     pub problems: Vec<String>,
 }
@@ -42,7 +44,10 @@ struct Still {
 impl Report {
     /// Nothing was lost, and nothing went wrong.
     pub fn is_good(&self) -> bool {
-        self.counts.lost == 0 && self.counts.confirmed > 0 && self.problems.is_empty()
+        self.counts.lost == 0
+            && self.put_aside == 0
+            && self.counts.confirmed > 0
+            && self.problems.is_empty()
     }
 
     /// The last line of a run.
@@ -59,10 +64,13 @@ impl Report {
             self.hits(Blow::Kill, ANY) + self.hits(Blow::Fill, |target| target != Target::Disk);
         format!(
             "chaos: confirmed={confirmed} owed={owed} delivered={delivered} lost={lost} \
-             duplicates={duplicates} kills={kills} freezes={} stops={} fills={} ({}, seed {}, {} s)",
+             put_aside={} duplicates={duplicates} kills={kills} freezes={} stops={} fills={} faults={} \
+             ({}, seed {}, {} s)",
+            self.put_aside,
             self.hits(Blow::Freeze, ANY),
             self.hits(Blow::Stop, ANY),
             self.hits(Blow::Fill, |target| target == Target::Disk),
+            self.faults(),
             self.name(),
             self.plan.seed,
             self.plan.length.as_secs(),
@@ -109,6 +117,10 @@ impl Report {
             ("of these delivered", delivered),
             ("of these lost", lost),
             (
+                "put aside as dead letters",
+                usize::try_from(self.put_aside).unwrap_or(usize::MAX),
+            ),
+            (
                 "delivered besides (publish or subscription not confirmed)",
                 besides,
             ),
@@ -154,6 +166,12 @@ impl Report {
             .flat_map(|done| &done.act.targets)
             .filter(|target| counts(**target))
             .count()
+    }
+
+    /// Errors of the moment that the database was made to raise.
+    fn faults(&self) -> usize {
+        let raised = |done: &&Performed| matches!(done.act.blow, Blow::Raise(_));
+        self.performed.iter().filter(raised).count()
     }
 
     /// An act's time reaches to the next one.

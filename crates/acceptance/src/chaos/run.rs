@@ -26,7 +26,7 @@ pub(super) async fn perform(plan: Plan, folder: &Path) -> anyhow::Result<Report>
     }
     eprint!("{lines}");
 
-    let mut stage = Stage::set(scene, folder).await?;
+    let mut stage = Stage::set(plan, folder).await?;
     let ledger = Ledger::default();
     let played = play(plan, acts, &mut stage, &ledger).await;
     if played.is_err() {
@@ -64,7 +64,11 @@ async fn play(
     load.end().await;
     let load_ended = Instant::now();
     stage.wait_ready().await?;
-    let Settled { took, mut problems } = settle(stage, ledger).await?;
+    let Settled {
+        took,
+        put_aside,
+        mut problems,
+    } = settle(stage, ledger).await?;
     stage.ensure_running()?;
     let (wrong, wrongs) = ledger.wrongs();
     if wrongs > wrong.len() {
@@ -79,6 +83,7 @@ async fn play(
         performed,
         load_ended,
         settled_after: took,
+        put_aside,
         problems,
     })
 }

@@ -7,6 +7,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 
+use crate::database_faults::Fault;
 use crate::home::Kind;
 
 /// Where a run is played, and what is done there.
@@ -54,7 +55,7 @@ pub enum Target {
     Postgres,
     /// `hookline serve`, the one process of an embedded home.
     Serve,
-    /// The disk of an embedded home.
+    /// The disk of an embedded home, or that of a distributed home's database.
     Disk,
 }
 
@@ -121,6 +122,8 @@ pub enum Blow {
     /// Nothing is left of the disk; a process that is hit with it is killed then, and started when
     /// there is room again.
     Fill,
+    /// The database raises errors that are about the moment.
+    Raise(Fault),
 }
 
 impl fmt::Display for Blow {
@@ -130,6 +133,12 @@ impl fmt::Display for Blow {
             Blow::Freeze => "freeze",
             Blow::Stop => "stop",
             Blow::Fill => "fill",
+            Blow::Raise(Fault::Deadlock) => "deadlocks in",
+            Blow::Raise(Fault::Cancel) => "cancelled statements in",
+            Blow::Raise(Fault::Revoke) => "revoked rights in",
+            Blow::Raise(Fault::ReadOnly) => "read-only",
+            Blow::Raise(Fault::Kill) => "killed sessions in",
+            Blow::Raise(Fault::Unprepare) => "forgotten statements in",
         })
     }
 }
@@ -172,6 +181,9 @@ pub fn schedule(seed: u64, scene: Scene, length: Duration) -> Vec<Act> {
     while at < length {
         let mut act = match scene {
             Scene::FullDisk => full_disk(&mut chance, at),
+            Scene::Distributed if !acts.is_empty() && chance.random_range(0..3) == 0 => {
+                database(&mut chance, at)
+            }
             _ => act(&mut chance, at, Target::all(scene.kind())),
         };
         // However short, a run has a kill.
@@ -182,7 +194,7 @@ pub fn schedule(seed: u64, scene: Scene, length: Duration) -> Vec<Act> {
         let coming_up = act.targets.iter().map(|target| target.coming_up()).max();
         let gap = Duration::from_millis(chance.random_range(300..3_000));
         at += act.away + gap;
-        if act.blow != Blow::Freeze {
+        if !matches!(act.blow, Blow::Freeze | Blow::Raise(_)) {
             at += coming_up.unwrap_or_default();
         }
         acts.push(act);
@@ -222,6 +234,20 @@ fn act(chance: &mut ChaCha8Rng, at: Duration, cast: &[Target]) -> Act {
         blow,
         targets,
         away: Duration::from_millis(away),
+    }
+}
+
+/// A fault of the moment; the disk is one of seven.
+fn database(chance: &mut ChaCha8Rng, at: Duration) -> Act {
+    let (blow, target) = match chance.random_range(0..=Fault::ALL.len()) {
+        disk if disk == Fault::ALL.len() => (Blow::Fill, Target::Disk),
+        fault => (Blow::Raise(Fault::ALL[fault]), Target::Postgres),
+    };
+    Act {
+        at,
+        blow,
+        targets: vec![target],
+        away: Duration::from_millis(chance.random_range(1_000..4_000)),
     }
 }
 
@@ -278,6 +304,9 @@ mod tests {
                     "no {blow} of {target}"
                 );
             }
+        }
+        for blow in Fault::ALL.map(Blow::Raise).into_iter().chain([Blow::Fill]) {
+            assert!(acts.iter().any(|act| act.blow == blow), "no {blow}");
         }
         assert!(acts.iter().any(|act| act.targets.len() == 2));
         assert!(

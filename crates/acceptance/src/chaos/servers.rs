@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
+use crate::database_faults::Database;
 use crate::waiting::until;
 
 /// Running servers. When this is dropped they end and their data goes.
@@ -55,6 +56,11 @@ impl Servers {
 
     pub(crate) fn postgres(&self) -> anyhow::Result<&str> {
         self.value("HOOKLINE_TEST_POSTGRES")
+    }
+
+    /// The home's database as its superuser sees it.
+    pub(crate) fn database(&self) -> anyhow::Result<Database> {
+        Database::new(self.value("HOOKLINE_TEST_POSTGRES_ADMIN")?, "hookline")
     }
 
     pub(crate) fn amqp(&self) -> anyhow::Result<&str> {

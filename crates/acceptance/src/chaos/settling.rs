@@ -4,12 +4,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use lapin::options::QueueDeclareOptions;
-use lapin::{Connection, ConnectionProperties};
 use serde_json::Value;
 
 use super::ledger::{Counts, Ledger};
 use super::stage::{Stage, Tenant};
+use crate::put_aside::depth;
 
 /// How long it may take until nothing is owed any more.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -23,6 +22,8 @@ const TOLD: usize = 10;
 pub(super) struct Settled {
     /// How long it took.
     pub(super) took: Duration,
+    /// How many dead letters there are.
+    pub(super) put_aside: u64,
     /// What is not as it should be.
     pub(super) problems: Vec<String>,
 }
@@ -44,15 +45,32 @@ pub(super) async fn settle(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Set
     }
     problems.extend(stories_of_missing(stage, ledger).await);
     problems.extend(differences(stage, ledger).await?);
-    if let Some(servers) = &stage.servers {
-        for queue in ["hookline.events.rejected", "hookline.deliveries.dead"] {
-            let dead = depth(servers.amqp()?, queue).await?;
-            if dead > 0 {
-                problems.push(format!("{dead} messages lie in {queue}"));
-            }
-        }
-    }
-    Ok(Settled { took, problems })
+    let dead = dead_letters(stage).await?;
+    problems.extend(dead.told);
+    Ok(Settled {
+        took,
+        put_aside: dead.count,
+        problems,
+    })
+}
+
+struct DeadLetters {
+    count: u64,
+    told: Vec<String>,
+}
+
+/// Events and deliveries that were put aside: nothing in a run deserves it.
+async fn dead_letters(stage: &Stage) -> anyhow::Result<DeadLetters> {
+    let listed = stage.hookline(&["dead", "list", "--json"]).await?;
+    let listed: Value = serde_json::from_str(&listed)?;
+    let letters = listed["dead_letters"]
+        .as_array()
+        .context("a list without dead letters")?;
+    let told = letters.iter().take(TOLD);
+    Ok(DeadLetters {
+        count: letters.len() as u64 + listed["more"].as_u64().unwrap_or_default(),
+        told: told.map(|letter| format!("put aside: {letter}")).collect(),
+    })
 }
 
 /// What is still to be waited for.
@@ -146,19 +164,4 @@ async fn total(tenant: &Tenant, subscription: i64, status: &str) -> anyhow::Resu
     let path = format!("/webhooks/{subscription}/deliveries?status={status}&limit=1");
     let page: Value = tenant.client.get(&path).await?.expect(200)?.json;
     page["total"].as_u64().context("a page without a total")
-}
-
-/// How many messages lie in a queue.
-async fn depth(amqp: &str, queue: &str) -> anyhow::Result<u32> {
-    let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
-    let channel = connection.create_channel().await?;
-    let options = QueueDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
-    let found = channel
-        .queue_declare(queue.into(), options, Default::default())
-        .await?;
-    connection.close(200, "done".into()).await?;
-    Ok(found.message_count())
 }

@@ -1,15 +1,19 @@
 //! What a run is played on: a home whose processes, and servers, are hit and come back.
 
 use std::path::Path;
+use std::time::Duration;
 
+use super::Plan;
 use super::actor::Actor;
-use super::disk::SmallDisk;
+use super::disk::{Mebibytes, SMALL, SmallDisk, obstacle};
 use super::receivers::DEADLINE;
 use super::schedule::{Blow, Scene, Target};
 use super::servers::{Server, Servers};
 use crate::client::Client;
+use crate::database_faults::Ongoing;
 use crate::home::{Kind, MASTER_KEY};
 use crate::process::{free_port, hookline};
+use crate::small_tablespace::SmallTablespace;
 use crate::waiting::until;
 use anyhow::Context as _;
 
@@ -44,19 +48,54 @@ pub(crate) struct Stage {
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) servers: Option<Servers>,
     actors: Vec<Actor>,
-    // After the actors: they write there.
-    disk: Option<SmallDisk>,
+    commands: Commands,
+    ongoing: Option<Ongoing>,
+    // After the actors and the servers: they write there.
+    disk: Option<Disk>,
+}
+
+/// What can be filled.
+enum Disk {
+    OfFolder(SmallDisk),
+    OfDatabase(SmallTablespace),
+}
+
+impl Disk {
+    fn itself(&self) -> &SmallDisk {
+        match self {
+            Disk::OfFolder(disk) => disk,
+            Disk::OfDatabase(tablespace) => tablespace.disk(),
+        }
+    }
+}
+
+/// How a command of `hookline` finds this home.
+struct Commands {
+    variables: Vec<(String, String)>,
+    place: Vec<String>,
+}
+
+impl Commands {
+    async fn run(&self, args: &[&str]) -> anyhow::Result<String> {
+        let place: Vec<&str> = self.place.iter().map(String::as_str).collect();
+        hookline(&[args, &place].concat(), &self.variables).await
+    }
 }
 
 impl Stage {
     /// Starts a home with everything in `folder` and waits until it is ready.
-    pub(crate) async fn set(scene: Scene, folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn set(plan: Plan, folder: &Path) -> anyhow::Result<Self> {
+        let Plan { scene, length, .. } = plan;
         let kind = scene.kind();
-        let disk = match scene {
-            Scene::FullDisk => Some(SmallDisk::make(&folder.join("disk"))?),
+        let mut disk = match scene {
+            Scene::FullDisk => {
+                let disk = SmallDisk::make(&folder.join("disk"), SMALL)?;
+                Some(Disk::OfFolder(disk))
+            }
             _ => None,
         };
-        let data = disk.as_ref().map_or(folder, SmallDisk::folder).join("data");
+        let data = disk.as_ref().map_or(folder, |disk| disk.itself().folder());
+        let data = data.join("data");
         let api = free_port()?;
         let mut variables: Vec<(String, String)> = SETTINGS
             .iter()
@@ -75,11 +114,16 @@ impl Stage {
                 let servers = Servers::start(&folder.join("servers")).await?;
                 set("HOOKLINE__STORE__URL", servers.postgres()?.to_owned());
                 set("HOOKLINE__BROKER__URL", servers.amqp()?.to_owned());
+                disk = disk_of_database(&servers, length).await?;
                 Some(servers)
             }
         };
+        let commands = Commands {
+            variables: variables.clone(),
+            place: place.iter().map(|arg| (*arg).to_owned()).collect(),
+        };
         if kind == Kind::Distributed {
-            hookline(&["migrate"], &variables).await?;
+            commands.run(&["migrate"]).await?;
         }
         let mut actors = Vec::new();
         for &target in Target::all(kind) {
@@ -112,6 +156,8 @@ impl Stage {
             tenants: Vec::new(),
             servers,
             actors,
+            commands,
+            ongoing: None,
             disk,
         };
         for actor in &mut stage.actors {
@@ -119,9 +165,10 @@ impl Stage {
         }
         stage.wait_ready().await?;
         for organization in ORGANIZATIONS {
-            let run = async |args: &[&str]| hookline(&[args, &place].concat(), &variables).await;
-            run(&["org", "create", organization]).await?;
-            let printed = run(&["key", "create", "--org", organization]).await?;
+            let commands = &stage.commands;
+            commands.run(&["org", "create", organization]).await?;
+            let key = ["key", "create", "--org", organization];
+            let printed = commands.run(&key).await?;
             let key = printed.lines().last().context("no key was printed")?;
             let client = Client::new(&format!("http://127.0.0.1:{api}/v1"), key);
             stage.tenants.push(Tenant {
@@ -151,10 +198,21 @@ impl Stage {
         self.actors.iter_mut().try_for_each(Actor::ensure_running)
     }
 
+    /// Runs a command of `hookline` on this home.
+    pub(crate) async fn hookline(&self, args: &[&str]) -> anyhow::Result<String> {
+        self.commands.run(args).await
+    }
+
     pub(crate) async fn hit(&mut self, blow: Blow, targets: &[Target]) -> anyhow::Result<()> {
         self.ensure_running()?;
-        if blow == Blow::Fill {
-            return self.fill(targets).await;
+        match blow {
+            Blow::Fill => return self.fill(targets).await,
+            Blow::Raise(fault) => {
+                let database = self.servers()?.database()?;
+                self.ongoing = Some(database.begin(fault).await?);
+                return Ok(());
+            }
+            Blow::Kill | Blow::Freeze | Blow::Stop => {}
         }
         for &target in targets {
             let what = || format!("{blow} {target}");
@@ -174,6 +232,10 @@ impl Stage {
         if blow == Blow::Fill {
             return self.free(targets).await;
         }
+        if let Some(ongoing) = self.ongoing.take() {
+            ongoing.end().await?;
+            return self.wait_ready().await;
+        }
         // Services first: they wait for their servers.
         for &target in targets
             .iter()
@@ -182,7 +244,7 @@ impl Stage {
             let actor = self.actor(target)?;
             match blow {
                 Blow::Freeze => actor.process()?.signal("CONT").await?,
-                Blow::Kill | Blow::Stop | Blow::Fill => actor.start()?,
+                Blow::Kill | Blow::Stop | Blow::Fill | Blow::Raise(_) => actor.start()?,
             }
         }
         let servers: Vec<Server> = targets.iter().filter_map(|&one| server_of(one)).collect();
@@ -197,14 +259,17 @@ impl Stage {
                 }
                 Ok(())
             }
-            Blow::Kill | Blow::Stop | Blow::Fill => running.start_again().await,
+            Blow::Kill | Blow::Stop | Blow::Fill | Blow::Raise(_) => running.start_again().await,
         }
     }
 
     /// A home whose disk is full must say that it is not ready.
     async fn fill(&mut self, targets: &[Target]) -> anyhow::Result<()> {
-        let disk = self.disk.as_ref().context("this home has no disk")?;
-        disk.fill()?;
+        let Some(disk) = &self.disk else {
+            // Said when the home was made.
+            return Ok(());
+        };
+        disk.itself().fill()?;
         let actors = &self.actors;
         until("a home that says that it is not ready", async || {
             for actor in actors {
@@ -223,8 +288,10 @@ impl Stage {
 
     /// It goes on by itself once there is room.
     async fn free(&mut self, targets: &[Target]) -> anyhow::Result<()> {
-        let disk = self.disk.as_ref().context("this home has no disk")?;
-        disk.free()?;
+        let Some(disk) = &self.disk else {
+            return Ok(());
+        };
+        disk.itself().free()?;
         for target in targets.iter().filter(|target| **target != Target::Disk) {
             self.actor(*target)?.start()?;
         }
@@ -243,7 +310,7 @@ impl Stage {
     async fn hit_server(&mut self, blow: Blow, server: Server) -> anyhow::Result<()> {
         let servers = self.servers()?;
         match blow {
-            Blow::Kill | Blow::Fill => {
+            Blow::Kill | Blow::Fill | Blow::Raise(_) => {
                 servers.signal(server, "KILL").await?;
                 servers.wait_for_end(server).await
             }
@@ -262,6 +329,20 @@ impl Stage {
             .find(|actor| actor.target == target)
             .with_context(|| format!("there is no {target}"))
     }
+}
+
+/// A run writes up to 8 MiB each minute; the rest is what the filler takes.
+async fn disk_of_database(servers: &Servers, length: Duration) -> anyhow::Result<Option<Disk>> {
+    if let Some(why) = obstacle() {
+        println!("chaos: a full disk of the database was NOT TRIED: {why}");
+        return Ok(None);
+    }
+    let minutes = u32::try_from(length.as_secs() / 60)?.saturating_add(1);
+    let size = Mebibytes(64 + minutes.saturating_mul(16));
+    let database = servers.database()?;
+    let server = database.maintenance()?;
+    let small = SmallTablespace::of(&server, database.name(), size).await?;
+    Ok(Some(Disk::OfDatabase(small)))
 }
 
 fn server_of(target: Target) -> Option<Server> {

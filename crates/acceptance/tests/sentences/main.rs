@@ -33,6 +33,7 @@ mod retrying;
 mod secrets;
 mod starting;
 mod stopping;
+mod store_faults;
 mod tenants;
 mod tracing;
 
@@ -99,6 +100,7 @@ fn main() -> anyhow::Result<ExitCode> {
             secrets::distributed(),
             starting::distributed(),
             stopping::distributed(),
+            store_faults::distributed(),
             tenants::distributed(),
         ]
         .concat(),

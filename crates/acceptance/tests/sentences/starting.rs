@@ -1,7 +1,8 @@
 //! A process starts, or says in one line why not; and it stops when it is told to.
 
 mod refused;
-mod start;
+mod refused_database;
+pub(crate) mod start;
 
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ use hookline_acceptance::suite::Alone;
 use hookline_acceptance::waiting::until;
 use serde_json::json;
 
-pub(crate) use refused::distributed;
+pub(crate) fn distributed() -> Vec<Alone> {
+    [refused::distributed(), refused_database::distributed()].concat()
+}
 
 pub(crate) fn alone() -> Vec<Alone> {
     sentences![a_part_that_is_told_to_stop_finishes_and_ends_well]

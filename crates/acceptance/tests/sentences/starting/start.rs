@@ -6,14 +6,14 @@ use tokio::task::JoinSet;
 
 /// A start that has to fail.
 #[derive(Clone)]
-pub(super) struct Start {
+pub(crate) struct Start {
     binary: &'static str,
     args: Vec<String>,
     variables: Vec<(String, String)>,
 }
 
 impl Start {
-    pub(super) fn of(binary: &'static str, args: &[&str]) -> Self {
+    pub(crate) fn of(binary: &'static str, args: &[&str]) -> Self {
         // Without log lines, what is said is the one line.
         let quiet = ("HOOKLINE__LOG__LEVEL".to_owned(), "off".to_owned());
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -26,13 +26,13 @@ impl Start {
         .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "1")
     }
 
-    pub(super) fn with(&self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(&self, name: &str, value: &str) -> Self {
         let mut with = self.clone();
         with.variables.push((name.to_owned(), value.to_owned()));
         with
     }
 
-    pub(super) fn arg(&self, arg: &str) -> Self {
+    pub(crate) fn arg(&self, arg: &str) -> Self {
         let mut with = self.clone();
         with.args.push(arg.to_owned());
         with
@@ -55,7 +55,7 @@ impl Start {
         Ok(())
     }
 
-    pub(super) async fn end(&self) -> anyhow::Result<(Option<i32>, String)> {
+    pub(crate) async fn end(&self) -> anyhow::Result<(Option<i32>, String)> {
         let logs = tempfile::tempdir()?;
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         let mut process = Process::start(self.binary, &args, &self.variables, logs.path())?;
@@ -66,10 +66,10 @@ impl Start {
 
 /// Each case at the same time: they wait more than they work.
 #[derive(Default)]
-pub(super) struct Cases(JoinSet<anyhow::Result<()>>);
+pub(crate) struct Cases(JoinSet<anyhow::Result<()>>);
 
 impl Cases {
-    pub(super) fn add(&mut self, start: Start, status: i32, parts: &[&str]) {
+    pub(crate) fn add(&mut self, start: Start, status: i32, parts: &[&str]) {
         let parts: Vec<String> = parts.iter().map(|part| (*part).to_owned()).collect();
         self.0.spawn(async move {
             let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -77,7 +77,7 @@ impl Cases {
         });
     }
 
-    pub(super) async fn all(mut self) -> anyhow::Result<()> {
+    pub(crate) async fn all(mut self) -> anyhow::Result<()> {
         while let Some(case) = self.0.join_next().await {
             case??;
         }
