@@ -19,8 +19,11 @@ use crate::persist::LastSuccess;
 /// A read that fails for this long while the store can be written is taken apart.
 const APART_AFTER: Duration = Duration::from_secs(2);
 
-/// The wait between two reads of a delivery that cannot be read.
+/// The wait between two reads of a delivery that cannot be read, while others can.
 const LONE_WAIT: Duration = Duration::from_secs(5);
+
+/// The same, while none can.
+const COMMON_WAIT: Duration = Duration::from_secs(1);
 
 /// The reads of one dispatcher.
 #[derive(Clone)]
@@ -84,6 +87,7 @@ impl Loads {
     async fn read_alone(&self, engaged: Engaged) {
         let delivery = engaged.message.message.delivery;
         let mut failures = LoneFailures::default();
+        let mut failed_before = Instant::now();
         while !self.shutdown.is_cancelled() {
             let store = &self.dispatcher.store;
             let why = match store.owed_with_bodies(vec![delivery], |_| true).await {
@@ -93,7 +97,13 @@ impl Loads {
                 }
                 Err(why) => why,
             };
-            let verdict = failures.failed(Instant::now(), self.succeeded.get());
+            let (now, others) = (Instant::now(), self.succeeded.get());
+            let verdict = failures.failed(now, others);
+            let wait = match others > Some(failed_before) {
+                true => LONE_WAIT,
+                false => COMMON_WAIT,
+            };
+            failed_before = now;
             if !why.is_transient() || verdict == Verdict::PutAside {
                 return self
                     .dispatcher
@@ -102,7 +112,7 @@ impl Loads {
             }
             tracing::debug!(delivery.id = %delivery, error = %why, "held a delivery that cannot be read");
             tokio::select! {
-                () = tokio::time::sleep(LONE_WAIT) => {}
+                () = tokio::time::sleep(wait) => {}
                 () = self.shutdown.cancelled() => {}
             }
         }

@@ -20,7 +20,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait of a transaction: work goes on soon after the store is back.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest wait of a row that fails alone.
+/// The longest wait of a row that fails alone while others are written.
 const LONGEST_LONE_WAIT: Duration = Duration::from_secs(5);
 
 /// A transaction that fails for this long while the store can be written is halved.
@@ -139,7 +139,7 @@ impl<R> Piece<R> {
                 }
             }
         }
-        let longest = match is_alone && (others_go_on || can_write) {
+        let longest = match is_alone && others_go_on {
             true => LONGEST_LONE_WAIT,
             false => LONGEST_WAIT,
         };

@@ -108,16 +108,15 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
         intake.ingest.events.stop();
         std::future::pending::<()>().await;
     };
+    let putting_off = tokio::spawn(usher.run());
     let working = async {
-        let putting_off = tokio::spawn(usher.run());
         intake.learn_fan_out().await;
         Desk::new(Arc::clone(&intake)).run().await;
-        putting_off
     };
-    let putting_off = tokio::select! {
-        putting_off = working => putting_off,
+    tokio::select! {
+        () = working => {}
         () = stopping => return,
-    };
+    }
     // It ends once no more can come.
     drop(intake);
     // A panic in it is logged where it happens.

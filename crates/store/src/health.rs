@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
 
-/// A kind of call that failed and was not made since is forgotten after this time. Callers try
-/// again within a second, so one that still fails is never forgotten.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+/// A kind of call that failed and was not made since is forgotten after this time, so that a process
+/// without work is ready soon after an outage. Callers try again within a second, so a call that still
+/// fails is not forgotten.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
 
 /// What the calls of a store have shown so far.
 #[derive(Debug, Default)]

@@ -182,7 +182,9 @@ async fn a_step_of_the_upkeep_that_fails_holds_up_no_other(kind: Kind) -> anyhow
     let database = home.peers()?;
     database
         .sql(
-            "ALTER TABLE trials RENAME TO trials_elsewhere;
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+                 'BEGIN RAISE EXCEPTION ''refused''; END';
+             CREATE TRIGGER refuse BEFORE DELETE ON trials FOR EACH STATEMENT EXECUTE FUNCTION refuse();
              INSERT INTO events (key, organization_id, event_id, event_type, body, received_at)
              VALUES (gen_random_uuid(), 'o', 'old', 'workflow.failed', '', 0)",
         )

@@ -145,7 +145,7 @@ mod tests {
         assert_eq!(returns(true, &[delivery(2), acquired(4)]), 4);
         // Put back as a new message before, which had counted.
         let before = (COUNT_BEFORE, AMQPValue::LongLongInt(5));
-        assert_eq!(returns(false, &[before.clone()]), 5);
+        assert_eq!(returns(false, std::slice::from_ref(&before)), 5);
         assert_eq!(returns(true, &[before, acquired(2)]), 7);
     }
 

@@ -186,7 +186,10 @@ impl Session {
     /// RabbitMQ tells of an alarm only those that publish, and a service may have nothing to publish for
     /// long. So a message that no queue takes goes out now and then. Never returns.
     async fn keep_asking(&self, alarm: &Alarm) {
-        while self.purpose == Purpose::Publish {
+        if self.purpose != Purpose::Publish {
+            return std::future::pending().await;
+        }
+        loop {
             match self.ask().await {
                 Ok(()) if self.is_usable() => alarm.end(),
                 Ok(()) => {}
@@ -196,7 +199,6 @@ impl Session {
             }
             tokio::time::sleep(ASK_EVERY).await;
         }
-        std::future::pending().await
     }
 
     async fn ask(&self) -> lapin::Result<()> {

@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(durable.try_recv(), Ok(Fate::Durable));
         assert!(back.try_recv().is_err(), "nothing was said of it");
         let fate = Fate::Unwritten { takes: 1 };
-        assert_eq!(unwritten.tell([second, second], fate), []);
+        assert_eq!(unwritten.tell([second, second], fate), Vec::<i64>::new());
         assert_eq!(back.try_recv(), Ok(fate));
     }
 

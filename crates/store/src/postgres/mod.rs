@@ -200,6 +200,7 @@ impl Postgres {
 
 fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
     suitability::check_encoding(conn)?;
+    suitability::check_not_newer(conn)?;
     // A migration may take longer than a statement of every day, and so may the wait for the lock.
     conn.batch_execute(&format!(
         "SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"

@@ -2,7 +2,7 @@
 //! operator mends such a fault and waiting does not.
 
 use diesel::connection::SimpleConnection as _;
-use diesel::migration::{Migration, MigrationSource};
+use diesel::migration::MigrationSource;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::r2d2::ManageConnection as _;
@@ -69,32 +69,44 @@ fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
         Some("true") => {}
         Some(_) => return Err(missing_rights("SELECT on __diesel_schema_migrations")),
     }
-    let applied: Vec<Applied> =
-        diesel::sql_query("SELECT version::text FROM __diesel_schema_migrations").load(conn)?;
-    let known = known_versions()?;
-    if known
-        .iter()
-        .any(|known| applied.iter().all(|applied| applied.version != *known))
-    {
+    let (applied, known) = (applied_versions(conn)?, known_versions()?);
+    if known.iter().any(|known| !applied.contains(known)) {
         return Err(StoreError::NotMigrated);
     }
-    match applied
-        .iter()
-        .find(|applied| !known.contains(&applied.version))
-    {
+    refuse_newer(&applied, &known)
+}
+
+/// Whether a migration of a newer version was applied; a database without a schema has none.
+pub(super) fn check_not_newer(conn: &mut Conn) -> Result<(), StoreError> {
+    let table = "SELECT to_regclass('__diesel_schema_migrations')::text AS answer";
+    match ask(conn, table)? {
+        None => Ok(()),
+        Some(_) => refuse_newer(&applied_versions(conn)?, &known_versions()?),
+    }
+}
+
+fn refuse_newer(applied: &[String], known: &[String]) -> Result<(), StoreError> {
+    match applied.iter().find(|applied| !known.contains(applied)) {
         None => Ok(()),
         Some(newer) => Err(StoreError::Unsuitable(format!(
-            "the database's schema is newer than this program (migration {}): run the version that migrated it, or a newer one",
-            newer.version
+            "the database's schema is newer than this program (migration {newer}): run the version that migrated it, or a newer one"
         ))),
     }
+}
+
+fn applied_versions(conn: &mut Conn) -> Result<Vec<String>, StoreError> {
+    let applied: Vec<Applied> =
+        diesel::sql_query("SELECT version::text FROM __diesel_schema_migrations").load(conn)?;
+    Ok(applied.into_iter().map(|applied| applied.version).collect())
 }
 
 fn known_versions() -> Result<Vec<String>, StoreError> {
     let migrations = MigrationSource::<Pg>::migrations(&MIGRATIONS);
     let migrations = migrations.map_err(|why| StoreError::Refused(why.to_string()))?;
-    let version = |one: &Box<dyn Migration<Pg>>| one.name().version().to_string();
-    Ok(migrations.iter().map(version).collect())
+    let versions = migrations
+        .iter()
+        .map(|one| one.name().version().to_string());
+    Ok(versions.collect())
 }
 
 fn check_rights(conn: &mut Conn) -> Result<(), StoreError> {

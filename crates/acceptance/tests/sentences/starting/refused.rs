@@ -211,7 +211,9 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
             .with("HOOKLINE__STORE__URL", &peers.database)
             .with("HOOKLINE__BROKER__URL", &peers.amqp)
             .with(KEYS, MASTER_KEY);
-        let line = format!("{name}: the schema is not this version's: run `hookline migrate`");
+        let line = format!(
+            "{name}: the database's schema is older than this program: run `hookline migrate`"
+        );
         cases.add(start, 1, &[&line]);
     }
     cases.all().await?;
