@@ -5,7 +5,7 @@ use hookline_acceptance::chaos::disk::{Mebibytes, obstacle};
 use hookline_acceptance::home::{Home, Kind, Part};
 use hookline_acceptance::small_tablespace::SmallTablespace;
 
-use super::{BEFORE, LANGUAGES, LASTS, MEANWHILE, Witness, not_ready, speak};
+use super::{BEFORE, LANGUAGES, LASTS, MEANWHILE, ONE_AT_A_TIME, Witness, not_ready, speak};
 
 /// An empty database has 8 MiB.
 const SIZE: Mebibytes = Mebibytes(48);
@@ -40,6 +40,7 @@ async fn filled(home: &Home, small: &SmallTablespace) -> anyhow::Result<()> {
         }
         let told = || format!("a full disk in {language}");
         witness.publish(BEFORE).await?;
+        let _turn = ONE_AT_A_TIME.lock().await;
         small.disk().fill()?;
         witness.meanwhile().await.with_context(told)?;
         // What is left of pages that were begun takes some more.
