@@ -4,7 +4,7 @@
 //! replays, creation times. The wall clock of a machine may be set at any moment. An hour back would
 //! hold up for an hour everything that is due; so service time follows the store's clock forward at
 //! once and is never set back. Where the store's clock is behind, service time waits for it, by at
-//! most [`FALL_BACK`], which also takes up the drift between two machines.
+//! most 50 µs a second, which also takes up the drift between two machines.
 //!
 //! The store's clock is the database's; in a folder it is the machine's. Until it is first known,
 //! the wall clock at the first question stands for it. The `webhook-timestamp` of a request and the
