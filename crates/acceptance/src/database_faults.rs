@@ -101,10 +101,18 @@ BEGIN
   RETURN NULL;
 END $$";
 
-/// What takes events in, and what records attempts.
-const TRIGGERS: &str = "
-CREATE TRIGGER fault AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION fault();
-CREATE TRIGGER fault AFTER UPDATE ON deliveries FOR EACH STATEMENT EXECUTE FUNCTION fault()";
+/// What takes events in, and what records attempts. Each statement is a transaction of its own: one that
+/// locked both tables could end in a deadlock with the services.
+const TRIGGERS: [&str; 2] = [
+    "CREATE TRIGGER fault AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION fault()",
+    "CREATE TRIGGER fault AFTER UPDATE ON deliveries FOR EACH STATEMENT EXECUTE FUNCTION fault()",
+];
+
+const NO_TRIGGERS: [&str; 3] = [
+    "DROP TRIGGER fault ON events",
+    "DROP TRIGGER fault ON deliveries",
+    "DROP FUNCTION fault()",
+];
 
 impl Fault {
     /// All of them.
@@ -209,14 +217,15 @@ impl Database {
         let mut session = None;
         match fault {
             Fault::Deadlock => {
-                self.sql(&format!("{LOCKS_IN_ORDER}; {TRIGGERS}")).await?;
+                self.sql(LOCKS_IN_ORDER).await?;
+                self.sql_one_by_one(&TRIGGERS).await?;
                 session = Some(self.session(LOCKS_IN_OPPOSITE_ORDER).await?);
             }
             Fault::Cancel => session = Some(self.session(CANCELS).await?),
             Fault::Kill => session = Some(self.session(KILLS).await?),
             Fault::Unprepare => {
-                self.sql(&format!("{FORGETS_STATEMENTS}; {TRIGGERS}"))
-                    .await?;
+                self.sql(FORGETS_STATEMENTS).await?;
+                self.sql_one_by_one(&TRIGGERS).await?;
             }
             Fault::Revoke => self.revoke().await?,
             Fault::ReadOnly => self.set_read_only().await?,
@@ -226,6 +235,13 @@ impl Database {
             database: self.clone(),
             session,
         })
+    }
+
+    async fn sql_one_by_one(&self, statements: &[&str]) -> anyhow::Result<()> {
+        for statement in statements {
+            self.sql(statement).await?;
+        }
+        Ok(())
     }
 
     async fn revoke(&self) -> anyhow::Result<()> {
@@ -284,7 +300,7 @@ impl Ongoing {
         }
         match self.fault {
             Fault::Deadlock | Fault::Unprepare => {
-                database.sql("DROP FUNCTION fault() CASCADE").await?;
+                database.sql_one_by_one(&NO_TRIGGERS).await?;
             }
             Fault::Revoke => {
                 database
