@@ -58,6 +58,16 @@ pub struct Scheduled {
     pub delay: Duration,
 }
 
+impl Scheduled {
+    /// An attempt without a delay.
+    pub fn at_once(owed: OwedAttempt) -> Self {
+        Self {
+            owed,
+            delay: Duration::ZERO,
+        }
+    }
+}
+
 /// A message in somebody's hands. It is given up by value, so it is acked or returned once.
 #[derive(Debug)]
 pub struct Taken<M> {

@@ -2,8 +2,8 @@
 //!
 //! Two connections carry everything, one what is published and one what is consumed, because an
 //! alarm of the broker stops connections that publish. A connection dies now and then; what then counts
-//! is that nobody holds on to the dead one. So a connection with what belongs to it is a `session`,
-//! everybody asks the `link` for the present one, and a task of ours replaces it. A publisher without a
+//! is that no caller holds on to the dead one. So a connection with what belongs to it is a `session`,
+//! each caller asks the `link` for the present one, and a task of ours replaces it. A publisher without a
 //! session says so at once, a source waits for the next.
 //!
 //! Only `topology` knows which queues there are and how they hang together, only `delay` how a
@@ -175,7 +175,7 @@ impl Rabbit {
         self.outbox.publishing().blocked()
     }
 
-    /// Closes the connections after what was acked has been said. Messages in anybody's hands go
+    /// Closes the connections after what was acked has been said. Messages that are not settled go
     /// back to their queues; sources wait for ever from now on.
     pub async fn close(&self) {
         self.outbox.publishing().close().await;

@@ -4,7 +4,6 @@
 //! anything fail, they are what brings the deliveries back.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use hookline_broker::contract::{Publisher, Scheduled};
 use hookline_core::ids::SubscriptionId;
@@ -57,13 +56,7 @@ impl Caller {
             let _ = self.all_back.send(subscription);
             return;
         }
-        let attempts: Vec<Scheduled> = found
-            .into_iter()
-            .map(|owed| Scheduled {
-                owed,
-                delay: Duration::ZERO,
-            })
-            .collect();
+        let attempts: Vec<Scheduled> = found.into_iter().map(Scheduled::at_once).collect();
         match self.publisher.publish_attempts(&attempts).await {
             Ok(()) => {
                 let count = attempts.len();

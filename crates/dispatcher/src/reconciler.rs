@@ -73,13 +73,7 @@ async fn sweep(store: &Store, publisher: &dyn Publisher, grace: Duration) -> Res
         for delivery in given_up {
             tracing::error!(delivery.id = %delivery, "gave up a delivery that nothing ever comes of");
         }
-        let attempts: Vec<Scheduled> = again
-            .into_iter()
-            .map(|owed| Scheduled {
-                owed,
-                delay: Duration::ZERO,
-            })
-            .collect();
+        let attempts: Vec<Scheduled> = again.into_iter().map(Scheduled::at_once).collect();
         publisher
             .publish_attempts(&attempts)
             .await

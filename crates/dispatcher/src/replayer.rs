@@ -88,13 +88,7 @@ impl Replayer {
         };
         fault::point("replay::committed");
         let started = u32::try_from(owed.len()).unwrap_or(u32::MAX);
-        let attempts: Vec<Scheduled> = owed
-            .into_iter()
-            .map(|owed| Scheduled {
-                owed,
-                delay: Duration::ZERO,
-            })
-            .collect();
+        let attempts: Vec<Scheduled> = owed.into_iter().map(Scheduled::at_once).collect();
         let published = self.publisher.publish_attempts(&attempts).await;
         published.map_err(failed)?;
         fault::point("replay::published");

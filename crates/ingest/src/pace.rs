@@ -54,13 +54,7 @@ impl Pace {
         size: Size,
         late: &CancellationToken,
     ) -> Handed {
-        let attempts: Vec<Scheduled> = owed
-            .into_iter()
-            .map(|owed| Scheduled {
-                owed,
-                delay: Duration::ZERO,
-            })
-            .collect();
+        let attempts: Vec<Scheduled> = owed.into_iter().map(Scheduled::at_once).collect();
         let together = match size {
             Size::Small => DELIVERIES,
             Size::Broad => CHUNK,

@@ -52,7 +52,7 @@ impl DeadQueue {
 pub struct DeadLetter {
     queue: DeadQueue,
     tag: u64,
-    /// Ours where we buried it; else the headers are as whoever published it wrote them.
+    /// Ours where we buried it; else the headers are as the publisher wrote them.
     exchange: ShortString,
     properties: BasicProperties,
     body: Bytes,

@@ -63,7 +63,7 @@ fn below(level: u32) -> String {
     level.checked_sub(1).map_or_else(|| DUE.to_owned(), delay)
 }
 
-/// Whether nobody but us publishes to an exchange; the default one has no name.
+/// Whether Hookline alone publishes to an exchange; the default one has no name.
 pub(super) fn is_own_exchange(name: &str) -> bool {
     name.is_empty() || name == DUE || (0..=TOP_LEVEL).any(|level| name == delay(level))
 }
