@@ -96,9 +96,14 @@ impl Backlog {
         if !self.organizations.contains_key(owner) {
             self.organizations.insert(owner.clone(), Queue::default());
         }
+        let is_under_way = |one| matches!(self.organizations.get(one), Some(q) if q.under_way > 0);
+        // Ahead of the organizations that have a slice under way already.
+        let place = self.order.iter().position(is_under_way);
         if let Some(queue) = self.organizations.get_mut(owner) {
             if queue.events.is_empty() {
-                self.order.push_back(owner.clone());
+                let place = place.filter(|_| queue.under_way == 0);
+                self.order
+                    .insert(place.unwrap_or(self.order.len()), owner.clone());
             }
             queue.push(waiting);
         }
