@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use lapin::BasicProperties;
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
 
@@ -514,6 +515,17 @@ impl Home {
             .get_or_try_init(async || Publisher::connect(&self.peers()?.amqp).await)
             .await?;
         publisher.publish(routing_key, body, properties).await
+    }
+
+    /// What `hookline dead list` shows.
+    ///
+    /// # Errors
+    /// When it shows nothing.
+    pub async fn dead_letters(&self) -> anyhow::Result<Vec<Value>> {
+        let listed: Value =
+            serde_json::from_str(&self.hookline(&["dead", "list", "--json"]).await?)?;
+        let letters = listed["dead_letters"].as_array();
+        letters.cloned().context("no dead_letters")
     }
 
     /// What all processes have said so far.

@@ -2,15 +2,29 @@
 
 use hookline_broker::contract::Taken;
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
+use hookline_core::ids::DeliveryId;
+use hookline_store::Store;
 
 use crate::Dispatcher;
 
-/// Counts deliveries that ended as poison.
-pub(crate) fn given_up(deliveries: u64) {
+/// Counts deliveries that have ended as poison, and says of each where it came from. The store may not
+/// be able to tell: then the line has the delivery's id alone.
+pub(crate) async fn report(store: &Store, deliveries: &[DeliveryId], reason: &str) {
     opentelemetry::global::meter("hookline-dispatcher")
         .u64_counter("hookline.deliveries.given_up")
         .build()
-        .add(deliveries, &[]);
+        .add(deliveries.len() as u64, &[]);
+    let sources = store.sources(deliveries.to_vec()).await.unwrap_or_default();
+    for delivery in deliveries {
+        let source = sources.get(delivery);
+        tracing::warn!(
+            delivery.id = %delivery,
+            event.id = source.and_then(|source| source.event.as_deref()),
+            organization.id = source.map(|source| source.organization.as_str()),
+            reason,
+            "put a delivery aside that cannot be handled"
+        );
+    }
 }
 
 impl Dispatcher {
@@ -19,8 +33,7 @@ impl Dispatcher {
     pub(crate) async fn bury(&self, message: Taken<OwedAttempt>, reason: &str) {
         let owed = message.message;
         let delivery = owed.delivery;
-        given_up(1);
-        tracing::error!(delivery.id = %delivery, reason, "gave up a delivery that cannot be handled");
+        report(&self.store, &[delivery], reason).await;
         let at = hookline_clock::now();
         let poison = DeliveryState::Exhausted {
             at,

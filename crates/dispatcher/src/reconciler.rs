@@ -69,9 +69,9 @@ async fn sweep(store: &Store, publisher: &dyn Publisher, grace: Duration) -> Res
         if again.is_empty() && given_up.is_empty() {
             break;
         }
-        poison::given_up(given_up.len() as u64);
-        for delivery in given_up {
-            tracing::error!(delivery.id = %delivery, "gave up a delivery that nothing ever comes of");
+        if !given_up.is_empty() {
+            let reason = "it was handed on again as often as that is done, and no attempt was made";
+            poison::report(store, &given_up, reason).await;
         }
         let attempts: Vec<Scheduled> = again.into_iter().map(Scheduled::at_once).collect();
         publisher

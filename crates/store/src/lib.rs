@@ -40,7 +40,7 @@ pub use records::{
     DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
     Loaded, LogEntry, LogQuery, LoggedError, NewKey, NewReplay, Owed, PageStart, Parked, Passage,
     Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Resealed,
-    Rotated, Rotation, Standing, SubscriptionFate, Sweep, Swept, Wait, Window,
+    Rotated, Rotation, Source, Standing, SubscriptionFate, Sweep, Swept, Wait, Window,
 };
 pub use sealed::Unopened;
 pub use sqlite::queue::{

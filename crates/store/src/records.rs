@@ -23,7 +23,7 @@ pub use keys::{KeyHash, KeyInfo, NewKey};
 pub use log::{AttemptStatus, LogEntry, LogQuery, LoggedError};
 pub(crate) use progress::Standings;
 pub use progress::{
-    AttemptRecord, Body, Follow, Loaded, Owed, Parked, Standing, Sweep, Swept, Wait,
+    AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Sweep, Swept, Wait,
 };
 pub use replays::{
     NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,

@@ -68,7 +68,7 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
         if receiver.received().len() < OTHERS {
             return Ok(None);
         }
-        let dead = dead_letters(&home).await?;
+        let dead = home.dead_letters().await?;
         let has = |kind: &str| dead.iter().any(|letter| letter["kind"] == kind);
         Ok((has("event") && has("delivery")).then_some(dead))
     })
@@ -123,18 +123,15 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
     home.end().await
 }
 
-fn delivery_of(tenant: &Tenant<'_>, event: &Value, to: i64) -> anyhow::Result<DeliveryId> {
+/// The delivery of one of the tenant's events to a subscription.
+pub(crate) fn delivery_of(
+    tenant: &Tenant<'_>,
+    event: &Value,
+    to: i64,
+) -> anyhow::Result<DeliveryId> {
     let event = EventId::parse(event["event_id"].as_str().context("an id")?)?;
     let owner = OrganizationId::parse(&tenant.organization)?;
     Ok(DeliveryId::of(&owner, &event, SubscriptionId(to)))
-}
-
-async fn dead_letters(home: &Home) -> anyhow::Result<Vec<Value>> {
-    let listed: Value = serde_json::from_str(&home.hookline(&["dead", "list", "--json"]).await?)?;
-    listed["dead_letters"]
-        .as_array()
-        .cloned()
-        .context("no dead_letters")
 }
 
 fn id_of<'a>(dead: &'a [Value], kind: &str) -> anyhow::Result<&'a str> {
@@ -190,7 +187,7 @@ async fn put_back(
     ensure!(last.header("x-webhook-attempt")? == "1");
     home.hookline(&["dead", "redrive", "--all"]).await?;
     receiver.wait_for(before + 2).await?;
-    ensure!(dead_letters(home).await?.is_empty());
+    ensure!(home.dead_letters().await?.is_empty());
     Ok(())
 }
 
@@ -203,7 +200,7 @@ async fn hostile(home: &Home) -> anyhow::Result<()> {
         .await?;
     let letter = async || {
         until("the dead letter", async || {
-            Ok(dead_letters(home).await?.pop())
+            Ok(home.dead_letters().await?.pop())
         })
         .await
     };
@@ -219,7 +216,7 @@ async fn hostile(home: &Home) -> anyhow::Result<()> {
     );
     let id = letter().await?["id"].as_str().context("an id")?.to_owned();
     home.hookline(&["dead", "drop", &id]).await?;
-    ensure!(dead_letters(home).await?.is_empty());
+    ensure!(home.dead_letters().await?.is_empty());
     let said = home.hookline(&["dead", "drop", "--all", "--yes"]).await?;
     ensure!(said == "there are no dead letters\n", "{said}");
     let metrics = format!("{}/metrics", home.admin(Part::Dispatcher).await?);

@@ -9,7 +9,7 @@ use hookline_core::timestamp::Timestamp;
 
 use super::{Home, Store, run};
 use crate::error::StoreError;
-use crate::records::{Again, AttemptRecord, Body, Loaded, Owed, Parked};
+use crate::records::{Again, AttemptRecord, Body, Loaded, Owed, Parked, Source};
 use crate::{postgres, sqlite};
 
 #[expect(
@@ -39,6 +39,14 @@ impl Store {
     /// The bodies of these events.
     pub async fn bodies(&self, keys: Vec<EventKey>) -> Result<HashMap<EventKey, Body>, StoreError> {
         run!(self, read, |conn, q| q::progress::bodies(conn, &keys))
+    }
+
+    /// Where these deliveries come from; one that is not there is not in the answer.
+    pub async fn sources(
+        &self,
+        ids: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, Source>, StoreError> {
+        run!(self, read, |conn, q| q::progress::sources(conn, &ids))
     }
 
     /// Moves deliveries on and logs their attempts, where nobody has done so; answers with those

@@ -16,7 +16,7 @@ use super::ROWS;
 use crate::columns::Key;
 use crate::credentials::SealedCredentials;
 use crate::error::StoreError;
-use crate::records::{Body, Loaded, Owed, Parked, Standings};
+use crate::records::{Body, Loaded, Owed, Parked, Source, Standings};
 use crate::rows::{StateColumns, organization, read_event_type, read_origin, read_run, read_state};
 use crate::schema::{deliveries, events, subscriptions};
 
@@ -200,6 +200,36 @@ pub(crate) fn bodies(
             .load(conn)?;
         for (key, bytes, traceparent) in rows {
             found.insert(EventKey(key.0), body(bytes, traceparent.as_deref()));
+        }
+    }
+    Ok(found)
+}
+
+/// Where these deliveries come from.
+pub(crate) fn sources(
+    conn: &mut Conn,
+    ids: &[DeliveryId],
+) -> Result<HashMap<DeliveryId, Source>, StoreError> {
+    let mut found = HashMap::with_capacity(ids.len());
+    let keys: Vec<Key> = ids.iter().map(|id| Key(id.0)).collect();
+    for among in bulk::deliveries_among(&keys) {
+        let rows: Vec<(Key, String, Option<String>)> = deliveries::table
+            .left_join(events::table)
+            .filter(among)
+            .select((
+                deliveries::id,
+                deliveries::organization_id,
+                events::event_id.nullable(),
+            ))
+            .load(conn)?;
+        for (id, organization, event) in rows {
+            found.insert(
+                DeliveryId(id.0),
+                Source {
+                    organization,
+                    event,
+                },
+            );
         }
     }
     Ok(found)

@@ -165,6 +165,15 @@ pub enum Follow {
     Exhausted(GaveUp),
 }
 
+/// The event that a delivery was made for, for a log line: as the store holds it, and not validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// The organization's id.
+    pub organization: String,
+    /// The event's id. `None` where the event is no longer stored.
+    pub event: Option<String>,
+}
+
 /// What a sweep found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Swept {
