@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix_web::Error;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::header::{CONNECTION, HeaderValue};
+use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
 use tokio_util::sync::CancellationToken;
 
@@ -54,8 +54,9 @@ impl Underway {
         if let Ok(response) = &mut answered
             && self.stopping.is_cancelled()
         {
-            let headers = response.headers_mut();
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            // actix writes `Connection` from the head's type alone, and leaves a header out.
+            let head = response.response_mut().head_mut();
+            head.set_connection_type(ConnectionType::Close);
         }
         answered
     }
