@@ -1,6 +1,7 @@
 //! The workloads.
 
 mod drain;
+mod large;
 mod latency;
 mod many;
 mod neighbours;
@@ -36,6 +37,8 @@ pub enum Scenario {
     H,
     /// Pages of a log of 10,000,000 rows
     I,
+    /// A request of 60 or 1,000 events for 1,000 subscriptions, and another organization beside it
+    J,
     /// As a, with receivers that speak TLS
     Tls,
 }
@@ -64,6 +67,7 @@ impl Scenario {
             Self::G => "g",
             Self::H => "h",
             Self::I => "i",
+            Self::J => "j",
             Self::Tls => "a-tls",
         }
     }
@@ -94,6 +98,7 @@ impl Scenario {
             Self::G => slow::run(figures, size).await,
             Self::H => many::run(figures, kind, size).await,
             Self::I => pages::run(figures, kind, size).await,
+            Self::J => large::run(figures, kind, size).await,
         }
     }
 }

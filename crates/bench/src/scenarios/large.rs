@@ -1,0 +1,145 @@
+//! j: what the large fan-out of one organization costs another.
+
+use hookline_acceptance::home::Kind;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::Size;
+use super::latency::millis;
+use crate::event::{Moment, event};
+use crate::figure::{Figure, Figures, Goal, MILLIS};
+use crate::ledger::Report;
+use crate::publisher::Publish;
+use crate::role::{self, Receiver, Scheme};
+use crate::stage::{PATIENCE, Setting, Stage, TYPE, subscription};
+
+/// Subscriptions of the large organization, all to the same type.
+const SUBSCRIPTIONS: u64 = 1_000;
+
+/// Events a second of the other organization, and for how long.
+const RATE: u32 = 20;
+const SECONDS: u64 = 20;
+
+/// Events in the large organization's one request: 60,000 and 1,000,000 deliveries.
+fn events(kind: Kind) -> u64 {
+    match kind {
+        Kind::Distributed => 60,
+        Kind::Embedded => 1_000,
+    }
+}
+
+pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
+    let stage = Stage::open(kind, Setting::default()).await?;
+    for number in 0..SUBSCRIPTIONS {
+        stage.subscribe(&format!("ok/{number}"), TYPE).await?;
+    }
+    let other = Other::of(&stage).await?;
+    other.measure(0).await?;
+    let alone = other.measure(1).await?;
+
+    let count = size.of(events(kind));
+    let begun = Instant::now();
+    let (accepted, beside) = tokio::try_join!(publish(&stage, count), other.measure(2))?;
+    let report = stage
+        .receiver
+        .wait_for(count * SUBSCRIPTIONS, PATIENCE)
+        .await?;
+    let took = begun.elapsed();
+    let memory = stage.memory().await?;
+    stage.close().await?;
+
+    let more = |percent| millis(&beside.latencies, percent) - millis(&alone.latencies, percent);
+    let mut all = vec![
+        figures.to_reach("accepted after", accepted, MILLIS, Goal::AtMost(1_000.0)),
+        figures.of("delivered after", took.as_secs_f64(), "s"),
+        figures.of("deliveries that came again", report.repeats as f64, ""),
+        figures.of(
+            "p99 of another, alone",
+            millis(&alone.latencies, 99),
+            MILLIS,
+        ),
+        figures.of(
+            "slowest of another, alone",
+            millis(&alone.latencies, 100),
+            MILLIS,
+        ),
+        figures.to_reach(
+            "p99 of another, more",
+            more(99),
+            MILLIS,
+            Goal::AtMost(100.0),
+        ),
+        figures.to_reach(
+            "slowest of another, more",
+            more(100),
+            MILLIS,
+            Goal::AtMost(250.0),
+        ),
+    ];
+    all.extend(memory.into_iter().map(|(name, memory)| {
+        let what = format!("memory of {name}");
+        match name == "ingest" {
+            true => figures.to_reach(what, memory, "MiB", Goal::AtMost(128.0)),
+            false => figures.of(what, memory, "MiB"),
+        }
+    }));
+    Ok(all)
+}
+
+/// Publishes the large organization's events in one request; answers with the milliseconds until it was
+/// accepted.
+async fn publish(stage: &Stage, count: u64) -> anyhow::Result<f64> {
+    let events = stage.many(0, count);
+    let events: Result<Vec<Value>, _> = (0..count)
+        .map(|number| {
+            serde_json::from_str(&event(
+                &events.organizations[0],
+                TYPE,
+                number,
+                Moment::now(),
+            ))
+        })
+        .collect();
+    let events = Value::Array(events?);
+    // The other organization is at work already.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    stage.client.post("/events", &events).await?.expect(202)?;
+    Ok(begun.elapsed().as_secs_f64() * 1_000.0)
+}
+
+/// An organization with one subscription and a receiver of its own.
+struct Other {
+    receiver: Receiver,
+    publish: Publish,
+}
+
+impl Other {
+    async fn of(stage: &Stage) -> anyhow::Result<Self> {
+        let receiver = Receiver::start(Scheme::Http).await?;
+        let tenant = stage.home.tenant().await?;
+        let wanted = subscription(&receiver.url("ok/0"), TYPE);
+        tenant.client.subscribe(&wanted).await?;
+        let publish = Publish {
+            organizations: vec![tenant.organization.clone()],
+            key: stage.home.key(&["--org", &tenant.organization]).await?,
+            ..stage.steadily(RATE, SECONDS, &[TYPE])
+        };
+        Ok(Self { receiver, publish })
+    }
+
+    /// How its events fare, the so manieth time.
+    async fn measure(&self, turn: u64) -> anyhow::Result<Report> {
+        self.receiver.reset().await?;
+        let count = self.publish.count;
+        let publish = Publish {
+            first: turn * count,
+            ..self.publish.clone()
+        };
+        let (_, report) = tokio::try_join!(
+            role::publish(&publish),
+            self.receiver.wait_for(count, PATIENCE)
+        )?;
+        Ok(report)
+    }
+}
