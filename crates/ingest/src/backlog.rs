@@ -6,7 +6,7 @@
 //! neither a transaction nor a confirmation with them.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hookline_core::ids::OrganizationId;
 use hookline_store::IncomingEvent;
@@ -22,6 +22,14 @@ const BROAD: usize = 256;
 
 /// How many slices of one organization are under way: one is committed while the other is handed on.
 const UNDER_WAY: usize = 2;
+
+/// How many of a broad organization while others have events, too. A small transaction waits for fewer
+/// large ones then.
+const UNDER_WAY_BESIDE_OTHERS: usize = 1;
+
+/// For how long another organization that had events counts as present: the next of its events may come
+/// at any moment.
+const PRESENT: Duration = Duration::from_secs(10);
 
 /// Beyond this an organization's further messages wait elsewhere: what is in hand keeps the broker from
 /// giving out the messages behind it, which may be other organizations'.
@@ -73,6 +81,8 @@ pub(crate) struct Backlog {
     organizations: HashMap<OrganizationId, Queue>,
     /// Those with events waiting, the one whose turn is next first.
     order: VecDeque<OrganizationId>,
+    /// When two organizations last had events at the same time.
+    shared: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -95,6 +105,9 @@ impl Backlog {
         let owner = &waiting.event.event.organization;
         if !self.organizations.contains_key(owner) {
             self.organizations.insert(owner.clone(), Queue::default());
+        }
+        if self.organizations.len() > 1 {
+            self.shared = Some(Instant::now());
         }
         let is_under_way = |one| matches!(self.organizations.get(one), Some(q) if q.under_way > 0);
         // Ahead of the organizations that have a slice under way already.
@@ -213,8 +226,14 @@ impl Backlog {
     }
 
     fn is_admitted(&self, owner: &OrganizationId) -> bool {
-        let queue = self.organizations.get(owner);
-        queue.is_some_and(|queue| queue.under_way < UNDER_WAY)
+        let is_shared = self.shared.is_some_and(|at| at.elapsed() < PRESENT);
+        self.organizations.get(owner).is_some_and(|queue| {
+            let most = match queue.is_broad() && is_shared {
+                true => UNDER_WAY_BESIDE_OTHERS,
+                false => UNDER_WAY,
+            };
+            queue.under_way < most
+        })
     }
 }
 

@@ -38,10 +38,22 @@ fn another_organization_comes_between_the_slices_of_a_large_fan_out() {
     backlog.push(waiting(2, "other", 1));
     let second = backlog.next(256).unwrap();
     assert_eq!((messages(&second), second.size), (vec![2], Size::Small));
-    assert_eq!(messages(&backlog.next(256).unwrap()), [1]);
-    // Two are under way, and the others wait for them.
+    // One is under way, and the others wait for it.
     assert!(!backlog.has_turn());
     assert!(backlog.next(256).is_none());
+    backlog.over(&first.organizations);
+    assert_eq!(messages(&backlog.next(256).unwrap()), [1]);
+}
+
+#[test]
+fn an_organization_that_is_alone_has_two_slices_under_way() {
+    let mut backlog = Backlog::default();
+    for _ in 0..3 {
+        backlog.push(waiting(1, "large", 1_000));
+    }
+    let first = backlog.next(256).unwrap();
+    assert_eq!(messages(&backlog.next(256).unwrap()), [1]);
+    assert!(!backlog.has_turn());
     backlog.over(&first.organizations);
     assert_eq!(messages(&backlog.next(256).unwrap()), [1]);
 }
