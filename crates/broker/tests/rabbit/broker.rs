@@ -9,7 +9,7 @@ use hookline_broker::contract::{Scheduled, Source, Taken};
 use hookline_broker::rabbit::{Rabbit, RabbitSettings};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::{DeliveryId, SubscriptionId};
-use lapin::options::{BasicGetOptions, BasicPublishOptions};
+use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::AMQPValue;
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use url::Url;
@@ -138,12 +138,15 @@ impl Stranger {
             .await
             .expect("connect");
         let channel = connection.create_channel().await.expect("channel");
+        let confirms = channel.confirm_select(ConfirmSelectOptions::default());
+        confirms.await.expect("confirms");
         Self {
             channel,
             _connection: connection,
         }
     }
 
+    /// Returns once it is confirmed: what a connection has published and not heard of can be lost with it.
     pub(crate) async fn publish(
         &self,
         exchange: &str,
@@ -152,10 +155,12 @@ impl Stranger {
         with: BasicProperties,
     ) {
         let options = BasicPublishOptions::default();
-        self.channel
+        let published = self
+            .channel
             .basic_publish(exchange.into(), key.into(), options, body, with)
             .await
             .expect("publish");
+        within_patience(published).await.expect("confirm");
     }
 
     /// Takes a message off the queue, as soon as there is one.
