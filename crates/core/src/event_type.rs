@@ -120,10 +120,14 @@ impl EventTypes {
 
     /// The same as a set, for fan-out.
     pub fn to_set(&self) -> EventTypeSet {
-        EventTypeSet(
-            self.iter()
-                .fold(0, |bits, event_type| bits | event_type.bit()),
-        )
+        self.iter().collect()
+    }
+}
+
+impl FromIterator<EventType> for EventTypeSet {
+    fn from_iter<T: IntoIterator<Item = EventType>>(types: T) -> Self {
+        let bits = types.into_iter().map(EventType::bit);
+        Self(bits.fold(0, |all, bit| all | bit))
     }
 }
 

@@ -1,9 +1,9 @@
 //! Store errors, sorted into transient and permanent ones.
 //!
-//! An error is permanent only where a closed list says so: a unique, foreign-key, not-null or check
-//! violation that names a constraint or a column of our tables, and a value that this crate
-//! validates itself. Every other error is transient, because a database fails for reasons that no
-//! list can name: a failover, a full disk, a revoked right, a deadlock, an administrator.
+//! An error is permanent only where a closed list says so: a unique, foreign-key or check violation of
+//! a constraint that our migrations make, and a value that this crate validates itself. Every other
+//! error is transient, because a database fails for reasons that no list can name: a failover, a full
+//! disk, a revoked right, a deadlock, an administrator, a constraint that somebody else has added.
 //!
 //! An error is never sorted by the text of its message: a server speaks the language of its
 //! `lc_messages`.
@@ -52,7 +52,7 @@ impl From<DieselError> for StoreError {
         let text = error.to_string();
         match error {
             DieselError::DatabaseError(kind, about)
-                if is_violation(&kind) && names_our_schema(about.as_ref()) =>
+                if is_violation(&kind) && is_of_our_constraint(about.as_ref()) =>
             {
                 StoreError::Refused(text)
             }
@@ -61,28 +61,36 @@ impl From<DieselError> for StoreError {
     }
 }
 
+/// A column that must not be null is not among them: no query leaves out one of ours, and a violation
+/// says that there is a column of somebody else or of a newer version.
 fn is_violation(kind: &DatabaseErrorKind) -> bool {
     matches!(
         kind,
         DatabaseErrorKind::UniqueViolation
             | DatabaseErrorKind::ForeignKeyViolation
-            | DatabaseErrorKind::NotNullViolation
             | DatabaseErrorKind::CheckViolation
     )
 }
 
-/// Whether a violation names a constraint or a column of one of our tables. A trigger or a table of
-/// an operator can raise the same kinds of errors, and a row without a partition is a check
-/// violation without a constraint. Only PostgreSQL tells these names: a violation in SQLite, where
-/// no query of ours causes one, is transient.
-fn names_our_schema(about: &dyn DatabaseErrorInformation) -> bool {
-    let is_named = about.constraint_name().is_some() || about.column_name().is_some();
-    is_named && about.table_name().is_some_and(is_our_table)
-}
+/// The constraints of our tables besides their primary keys.
+const CONSTRAINTS: [&str; 6] = [
+    "api_key_organizations_key_id_fkey",
+    "api_key_organizations_organization_id_fkey",
+    "api_keys_hash_key",
+    "api_keys_organization_id_fkey",
+    "retention_id_check",
+    "subscription_version_id_check",
+];
 
-/// A partition of `attempts` is a table with a name of its own, such as `attempts_d20251`.
-fn is_our_table(table: &str) -> bool {
-    crate::schema::TABLES.contains(&table) || table.starts_with("attempts_")
+/// Whether a violation names a constraint that our migrations make. An operator can add constraints,
+/// triggers and tables, and a row without a partition is a check violation without a constraint. Only
+/// PostgreSQL tells these names: a violation in SQLite, where no query of ours causes one, is transient.
+fn is_of_our_constraint(about: &dyn DatabaseErrorInformation) -> bool {
+    let (Some(table), Some(constraint)) = (about.table_name(), about.constraint_name()) else {
+        return false;
+    };
+    let is_primary_key = constraint.strip_suffix("_pkey") == Some(table);
+    crate::schema::TABLES.contains(&table) && (is_primary_key || CONSTRAINTS.contains(&constraint))
 }
 
 #[cfg(test)]
@@ -124,17 +132,16 @@ mod tests {
         StoreError::from(DieselError::DatabaseError(kind, Box::new(about))).is_transient()
     }
 
-    const VIOLATIONS: fn() -> [DatabaseErrorKind; 4] = || {
+    const VIOLATIONS: fn() -> [DatabaseErrorKind; 3] = || {
         [
             DatabaseErrorKind::UniqueViolation,
             DatabaseErrorKind::ForeignKeyViolation,
-            DatabaseErrorKind::NotNullViolation,
             DatabaseErrorKind::CheckViolation,
         ]
     };
 
     #[test]
-    fn a_violation_that_names_our_schema_is_permanent() {
+    fn a_violation_of_our_own_constraint_is_permanent() {
         for kind in VIOLATIONS() {
             let about = Violation {
                 table: Some("events"),
@@ -144,11 +151,33 @@ mod tests {
             assert!(!is_transient(kind, about));
         }
         let about = Violation {
-            table: Some("attempts_d20421"),
-            column: Some("url"),
+            table: Some("api_keys"),
+            column: None,
+            constraint: Some("api_keys_organization_id_fkey"),
+        };
+        assert!(!is_transient(DatabaseErrorKind::ForeignKeyViolation, about));
+    }
+
+    #[test]
+    fn what_somebody_else_has_added_to_our_tables_is_transient() {
+        for constraint in ["ops_freeze", "audit_pkey", "attempts_archive_pkey"] {
+            for table in ["events", "attempts", "attempts_archive", "attempts_d20421"] {
+                for kind in VIOLATIONS() {
+                    let about = Violation {
+                        table: Some(table),
+                        column: None,
+                        constraint: Some(constraint),
+                    };
+                    assert!(is_transient(kind, about), "{table}, {constraint}");
+                }
+            }
+        }
+        let about = Violation {
+            table: Some("events"),
+            column: Some("region"),
             constraint: None,
         };
-        assert!(!is_transient(DatabaseErrorKind::NotNullViolation, about));
+        assert!(is_transient(DatabaseErrorKind::NotNullViolation, about));
     }
 
     #[test]

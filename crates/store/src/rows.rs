@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer};
 use hookline_core::access::Scope;
 use hookline_core::delivery::{Cause, DeliveryState, GaveUp, Origin, OwedAttempt, Run, Trigger};
-use hookline_core::event_type::{EventType, EventTypes};
+use hookline_core::event_type::{EventType, EventTypeSet, EventTypes};
 use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::outcome::FailureKind;
 use hookline_core::subscription::{DisabledReason, Status, Subscription, SubscriptionName};
@@ -282,6 +282,14 @@ pub(crate) fn read_event_types(text: &str) -> Result<EventTypes, StoreError> {
     EventTypes::new(types).map_err(|why| corrupt("events", why))
 }
 
+/// The event types of a subscription that this version knows. A newer version may have stored others:
+/// this version takes in no event of such a type, so the subscription misses nothing.
+pub(crate) fn known_event_types(text: &str) -> EventTypeSet {
+    text.split(' ')
+        .filter_map(|name| EventType::parse(name).ok())
+        .collect()
+}
+
 pub(crate) fn scopes_text(scopes: &[Scope]) -> String {
     scopes
         .iter()
@@ -298,4 +306,16 @@ pub(crate) fn read_scopes(text: &str) -> Result<Vec<Scope>, StoreError> {
 
 pub(crate) fn corrupt(column: &str, value: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("{column}: {value}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_type_of_a_newer_version_is_left_out() {
+        let types = known_event_types("workflow.completed workflow.paused");
+        assert!(types.contains(EventType::parse("workflow.completed").unwrap()));
+        assert!(!types.contains(EventType::parse("workflow.failed").unwrap()));
+    }
 }

@@ -20,7 +20,7 @@ use crate::credentials::{header_names_text, headers_bytes};
 use crate::error::StoreError;
 use crate::fanout_index::{News, Version};
 use crate::records::{Created, Listing, Rotated, Rotation, Window};
-use crate::rows::{SubscriptionRow, event_types_text, organization, read_event_types};
+use crate::rows::{SubscriptionRow, event_types_text, known_event_types, organization};
 use crate::schema::{failing, subscription_marks, subscription_version, subscriptions};
 use crate::sealed::{Keyring, Place};
 
@@ -438,7 +438,7 @@ fn changes_since(
     for (id, owner, events, is_active, activation, version, deleted_at) in rows {
         newest = newest.max(version);
         let subscription = SubscriptionId(id);
-        let wants = read_event_types(&events)?.to_set();
+        let wants = known_event_types(&events);
         let ear = match is_active {
             true => Ear::Open,
             false => Ear::Closed,
