@@ -3,7 +3,7 @@
 //! An error is permanent only where a closed list says so: a unique, foreign-key or check violation of
 //! a constraint that our migrations make, and a value that this crate validates itself. Every other
 //! error is transient, because a database fails for reasons that no list can name: a failover, a full
-//! disk, a revoked right, a deadlock, an administrator, a constraint that somebody else has added.
+//! disk, a revoked right, a deadlock, an administrator, a constraint that an operator added.
 //!
 //! An error is never sorted by the text of its message: a server speaks the language of its
 //! `lc_messages`.
@@ -62,7 +62,7 @@ impl From<DieselError> for StoreError {
 }
 
 /// A column that must not be null is not among them: no query leaves out one of ours, and a violation
-/// says that there is a column of somebody else or of a newer version.
+/// names a column that an operator or a newer version added.
 fn is_violation(kind: &DatabaseErrorKind) -> bool {
     matches!(
         kind,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_has_added_to_our_tables_is_transient() {
+    fn what_an_operator_added_to_our_tables_is_transient() {
         for constraint in ["ops_freeze", "audit_pkey", "attempts_archive_pkey"] {
             for table in ["events", "attempts", "attempts_archive", "attempts_d20421"] {
                 for kind in VIOLATIONS() {

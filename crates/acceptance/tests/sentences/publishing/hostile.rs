@@ -15,8 +15,8 @@ use lapin::BasicProperties;
 
 use super::json_properties;
 
-/// How soon a good event arrives behind a bad one: at once, and within this on a machine with other work.
-const SOON: Duration = Duration::from_secs(10);
+/// How soon a good event arrives behind a bad one.
+const SOON: Duration = Duration::from_secs(2);
 
 /// An event of this type is hostile, and none of the good ones is.
 const HOSTILE: &str = "workflow.failed";
