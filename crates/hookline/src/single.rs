@@ -52,6 +52,7 @@ impl Single {
             events: embedded.events.clone(),
             publisher: queues.clone(),
             batch: settings.ingest.batch,
+            prefetch: settings.ingest.prefetch.into(),
             max_waiting: settings.ingest.max_waiting,
             events_of_organization: settings.limits.event_rate(),
             max_stored_bytes: settings.limits.stored_bytes(),

@@ -3,13 +3,19 @@
 //! Organizations take turns (round robin), and a turn is a slice: bounded by the deliveries and bytes that
 //! its transaction writes, not by the number of messages. An organization whose events make many deliveries
 //! is *broad* while they wait. It has its slices to itself, so that an event of another organization shares
-//! neither a transaction nor a confirmation with them.
+//! neither a transaction nor a confirmation with them. An organization that is failing (`failing`) has its
+//! slices to itself, too.
 
-use std::collections::{HashMap, VecDeque};
+mod failing;
+
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::OrganizationId;
+use hookline_core::quarantine::{LoneFailures, Verdict};
 use hookline_store::IncomingEvent;
+
+use self::failing::{Failing, backoff};
 
 /// How many deliveries a transaction makes, unless a single event makes more.
 pub(crate) const DELIVERIES: usize = 1_000;
@@ -39,6 +45,16 @@ const CROWDED_BYTES: usize = 8 * 1024 * 1024;
 /// About how many deliveries of a crowded organization are handed on in a second.
 const DRAINED_PER_SECOND: usize = 5_000;
 
+/// The longest wait while nothing is written. Work goes on soon after the store is back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// After so long a failure is the rows' even if no others are written, where the store can be written: each
+/// slice may have an event at fault in it.
+const OF_THE_ROWS_AFTER: Duration = Duration::from_secs(2);
+
+/// How many held events of one organization stay in hand. The others of them are put off.
+const HELD_OF_ONE: usize = 4;
+
 /// An event that waits.
 #[derive(Debug, Clone)]
 pub(crate) struct Waiting {
@@ -47,9 +63,26 @@ pub(crate) struct Waiting {
     pub(crate) event: IncomingEvent,
     /// How many deliveries it makes, as far as is known.
     pub(crate) deliveries: usize,
+    /// Its failures in transactions of its own.
+    pub(crate) alone: LoneFailures,
+    pub(crate) tries_alone: u32,
 }
 
 impl Waiting {
+    pub(crate) fn new(message: u64, event: IncomingEvent, deliveries: usize) -> Self {
+        Self {
+            message,
+            event,
+            deliveries,
+            alone: LoneFailures::default(),
+            tries_alone: 0,
+        }
+    }
+
+    fn organization(&self) -> &OrganizationId {
+        &self.event.event.organization
+    }
+
     /// An event without deliveries is work, too.
     fn weight(&self) -> usize {
         self.deliveries.max(1)
@@ -58,6 +91,20 @@ impl Waiting {
     fn bytes(&self) -> usize {
         self.event.event.body.len()
     }
+
+    fn kind(&self) -> Kind {
+        match self.deliveries {
+            0 => Kind::EventsAlone,
+            _ => Kind::WithDeliveries,
+        }
+    }
+}
+
+/// What a transaction writes: the rows of deliveries may fail where those of events do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    EventsAlone,
+    WithDeliveries,
 }
 
 /// How large the fan-out of a slice's organizations is.
@@ -73,16 +120,55 @@ pub(crate) struct Slice {
     pub(crate) events: Vec<Waiting>,
     pub(crate) organizations: Vec<OrganizationId>,
     pub(crate) size: Size,
+    /// It may hold up the store: see [`Backlog::is_held_up`].
+    pub(crate) is_slow: bool,
+}
+
+/// A transaction that failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure {
+    pub(crate) began: Instant,
+    pub(crate) ended: Instant,
+    pub(crate) is_transient: bool,
+    /// What the store's write probe says.
+    pub(crate) can_be_written: bool,
+    /// Its slice was.
+    pub(crate) is_slow: bool,
+}
+
+/// What becomes of the events of a transaction that failed: they wait again, but for these.
+#[derive(Debug, Default)]
+pub(crate) struct Refusal {
+    /// For how long, at least.
+    pub(crate) wait: Duration,
+    /// The event that is put aside.
+    pub(crate) at_fault: Option<Waiting>,
+    /// Messages that are put off, and for how long.
+    pub(crate) put_off: HashSet<u64>,
+    pub(crate) put_off_for: Duration,
+    /// The organization of which nothing is taken, once.
+    pub(crate) stuck: Option<OrganizationId>,
 }
 
 /// All that waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Backlog {
     organizations: HashMap<OrganizationId, Queue>,
     /// Those with events waiting, the one whose turn is next first.
     order: VecDeque<OrganizationId>,
     /// When two organizations last had events at the same time.
     shared: Option<Instant>,
+    /// When events were last written.
+    written: Option<Instant>,
+    /// Nothing is begun before.
+    pause: Option<Instant>,
+    /// How many slices have failed since one succeeded.
+    failures: u32,
+    /// A slice of an organization that has failed by itself is in the store. Those of others like it wait, for
+    /// each may take as long as the store takes to give up.
+    is_held_up: bool,
+    /// How many held events stay in hand at most.
+    most_held: usize,
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +177,7 @@ struct Queue {
     weight: usize,
     bytes: usize,
     under_way: usize,
+    failing: Option<Failing>,
 }
 
 /// What a slice may still take.
@@ -101,19 +188,33 @@ struct Room {
 }
 
 impl Backlog {
-    pub(crate) fn push(&mut self, waiting: Waiting) {
-        let owner = &waiting.event.event.organization;
+    /// With so many messages in hand at most.
+    pub(crate) fn new(in_hand: usize) -> Self {
+        Self {
+            organizations: HashMap::new(),
+            order: VecDeque::new(),
+            shared: None,
+            written: None,
+            pause: None,
+            failures: 0,
+            is_held_up: false,
+            most_held: in_hand / 4,
+        }
+    }
+
+    pub(crate) fn push(&mut self, waiting: Waiting, now: Instant) {
+        let owner = waiting.organization();
         if !self.organizations.contains_key(owner) {
             self.organizations.insert(owner.clone(), Queue::default());
         }
         if self.organizations.len() > 1 {
-            self.shared = Some(Instant::now());
+            self.shared = Some(now);
         }
         let is_under_way = |one| matches!(self.organizations.get(one), Some(q) if q.under_way > 0);
         // Ahead of the organizations that have a slice under way already.
         let place = self.order.iter().position(is_under_way);
         if let Some(queue) = self.organizations.get_mut(owner) {
-            if queue.events.is_empty() {
+            if !queue.waits() {
                 let place = place.filter(|_| queue.under_way == 0);
                 self.order
                     .insert(place.unwrap_or(self.order.len()), owner.clone());
@@ -123,21 +224,42 @@ impl Backlog {
     }
 
     /// How long further messages of an organization wait elsewhere, if too much of it waits here.
-    pub(crate) fn crowded_for(&self, owner: &OrganizationId) -> Option<Duration> {
+    pub(crate) fn crowded_for(&self, owner: &OrganizationId, now: Instant) -> Option<Duration> {
         let queue = self.organizations.get(owner)?;
+        if let Some(failing) = &queue.failing
+            && let Some(wait) = failing.stuck_for(now)
+            && !queue.events.is_empty()
+        {
+            return Some(wait);
+        }
         let is_crowded = queue.weight >= CROWDED_DELIVERIES || queue.bytes >= CROWDED_BYTES;
         let seconds = (queue.weight / DRAINED_PER_SECOND).clamp(1, 60);
         is_crowded.then(|| Duration::from_secs(seconds as u64))
     }
 
     /// Whether a slice can be begun.
-    pub(crate) fn has_turn(&self) -> bool {
-        self.order.iter().any(|owner| self.is_admitted(owner))
+    pub(crate) fn has_turn(&self, now: Instant) -> bool {
+        !self.is_paused(now) && self.order.iter().any(|owner| self.is_admitted(owner, now))
+    }
+
+    /// When to ask again whether a slice can be begun, where that may change by itself.
+    pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
+        let of_organizations = self.order.iter().filter_map(|owner| {
+            let queue = self.organizations.get(owner)?;
+            queue.failing.as_ref()?.due(!queue.events.is_empty())
+        });
+        of_organizations
+            .chain(self.pause)
+            .filter(|at| *at > now)
+            .min()
     }
 
     /// The next slice, of at most so many events. Its organizations have one more under way until
     /// [`Backlog::over`].
-    pub(crate) fn next(&mut self, events: usize) -> Option<Slice> {
+    pub(crate) fn next(&mut self, events: usize, now: Instant) -> Option<Slice> {
+        if self.is_paused(now) {
+            return None;
+        }
         let mut room = Room {
             events,
             weight: DELIVERIES,
@@ -147,28 +269,33 @@ impl Backlog {
             events: Vec::new(),
             organizations: Vec::new(),
             size: Size::Small,
+            is_slow: false,
         };
+        let mut is_apart = false;
         for owner in std::mem::take(&mut self.order) {
-            let admitted = self.is_admitted(&owner);
+            let admitted = self.is_admitted(&owner, now);
             let is_first = slice.events.is_empty();
             let Some(queue) = self.organizations.get_mut(&owner) else {
                 continue;
             };
-            let goes = admitted && slice.size == Size::Small && (is_first || !queue.is_broad());
-            if goes {
-                if is_first && queue.is_broad() {
+            let has_company = !is_apart && slice.size == Size::Small;
+            if admitted && has_company && (is_first || queue.shares_slices()) {
+                if queue.is_broad() {
                     slice.size = Size::Broad;
                 }
-                let taken = queue.take(&mut room, &mut slice.events);
+                is_apart = queue.is_apart();
+                slice.is_slow = queue.is_slow();
+                let taken = queue.take(&mut room, &mut slice.events, now);
                 if taken > 0 {
                     queue.under_way += 1;
                     slice.organizations.push(owner.clone());
                 }
             }
-            if !queue.events.is_empty() {
+            if queue.waits() {
                 self.order.push_back(owner);
             }
         }
+        self.is_held_up |= slice.is_slow;
         // An organization that had its turn waits for the turns of all others.
         let had_turn = |owner: &OrganizationId| slice.organizations.contains(owner);
         let (last, first): (Vec<_>, Vec<_>) = self.order.drain(..).partition(had_turn);
@@ -176,12 +303,151 @@ impl Backlog {
         (!slice.events.is_empty()).then_some(slice)
     }
 
-    /// A slice of these organizations is over, or holds none of them up any more.
+    /// A transaction of a slice was committed. `written` says what it has written that was new.
+    pub(crate) fn taken_in(
+        &mut self,
+        organizations: &[OrganizationId],
+        is_slow: bool,
+        written: Option<Kind>,
+        now: Instant,
+    ) {
+        self.is_held_up &= !is_slow;
+        (self.pause, self.failures) = (None, 0);
+        if written.is_some() {
+            self.written = Some(now);
+        }
+        for owner in organizations {
+            if let Some(queue) = self.organizations.get_mut(owner)
+                && let Some(failing) = &mut queue.failing
+            {
+                failing.succeeded(written, now);
+                if !failing.is_slow() {
+                    queue.failing = None;
+                }
+            }
+        }
+    }
+
+    /// A transaction failed. Where that says nothing about its rows, nothing is begun for a moment. Else
+    /// events of several organizations are parted, those of one are tried one at a time first, and an event
+    /// that was alone in it is held.
+    pub(crate) fn not_taken(&mut self, events: Vec<Waiting>, failure: Failure) -> Refusal {
+        self.is_held_up &= !failure.is_slow;
+        if events.is_empty() {
+            return Refusal::default();
+        }
+        let owners: HashSet<OrganizationId> = events
+            .iter()
+            .map(|one| one.organization().clone())
+            .collect();
+        let is_of_the_rows = self.is_of_the_rows(&owners, failure);
+        for owner in &owners {
+            if let Some(failing) = self.failing(owner) {
+                failing.is_apart |= is_of_the_rows;
+                if is_of_the_rows && owners.len() == 1 {
+                    failing.one_at_a_time();
+                }
+            }
+        }
+        if !is_of_the_rows {
+            let wait = backoff(self.failures, LONGEST_PAUSE);
+            self.failures += 1;
+            self.pause = Some(failure.ended + wait);
+            self.give_back(events);
+            return Refusal {
+                wait,
+                ..Refusal::default()
+            };
+        }
+        match <[Waiting; 1]>::try_from(events) {
+            Ok([one]) => self.failed_alone(one, failure),
+            Err(events) => {
+                self.give_back(events);
+                Refusal::default()
+            }
+        }
+    }
+
+    /// Whether others are written where these are not.
+    fn is_of_the_rows(&mut self, owners: &HashSet<OrganizationId>, failure: Failure) -> bool {
+        let written = self.written;
+        let mut is_of_the_rows = !failure.is_transient;
+        for owner in owners {
+            if let Some(failing) = self.failing(owner) {
+                let first = *failing.first_failure.get_or_insert(failure);
+                let lasts = failure.ended.duration_since(first.began) >= OF_THE_ROWS_AFTER;
+                is_of_the_rows |= written > Some(first.ended)
+                    || (failure.can_be_written && (lasts || failing.is_apart));
+            }
+        }
+        is_of_the_rows
+    }
+
+    fn failed_alone(&mut self, mut one: Waiting, failure: Failure) -> Refusal {
+        let now = failure.ended;
+        let held: usize = self.organizations.values().map(Queue::held).sum();
+        let has_place = held < self.most_held.max(1);
+        let Some(queue) = self.organizations.get_mut(one.organization()) else {
+            return Refusal::default();
+        };
+        let failing = queue.failing.get_or_insert_default();
+        let verdict = one.alone.failed(now, failing.written(one.kind()));
+        if !failure.is_transient || verdict == Verdict::PutAside {
+            return Refusal {
+                at_fault: Some(one),
+                ..Refusal::default()
+            };
+        }
+        let (owner, message) = (one.organization().clone(), one.message);
+        let was_stuck = failing.stuck_for(now).is_some();
+        let wait = failing.failed_alone(&mut one, now);
+        let mut refusal = Refusal {
+            wait,
+            ..Refusal::default()
+        };
+        let has_place = has_place && failing.held.len() < HELD_OF_ONE;
+        if has_place {
+            failing.hold(one, now + wait);
+        } else {
+            refusal.put_off.insert(message);
+        }
+        if let Some(wait) = failing.stuck_for(now) {
+            refusal.stuck = (!was_stuck).then(|| owner.clone());
+            refusal.put_off_for = wait;
+            refusal
+                .put_off
+                .extend(queue.events.iter().map(|one| one.message));
+        }
+        refusal.put_off_for = refusal.put_off_for.max(failing::SHORTEST_PUT_OFF);
+        if queue.waits() && !self.order.contains(&owner) {
+            self.order.push_back(owner);
+        }
+        refusal
+    }
+
+    /// They wait again, in front of the others of their organizations.
+    fn give_back(&mut self, events: Vec<Waiting>) {
+        for one in events.into_iter().rev() {
+            let owner = one.organization();
+            if !self.order.contains(owner) {
+                self.order.push_back(owner.clone());
+            }
+            let queue = self.organizations.entry(owner.clone()).or_default();
+            queue.put_in_front(one);
+        }
+    }
+
+    fn failing(&mut self, owner: &OrganizationId) -> Option<&mut Failing> {
+        let queue = self.organizations.get_mut(owner)?;
+        Some(queue.failing.get_or_insert_default())
+    }
+
+    /// A slice of these organizations is over.
     pub(crate) fn over(&mut self, organizations: &[OrganizationId]) {
         for owner in organizations {
             if let Some(queue) = self.organizations.get_mut(owner) {
                 queue.under_way = queue.under_way.saturating_sub(1);
-                if queue.under_way == 0 && queue.events.is_empty() {
+                if queue.under_way == 0 && !queue.waits() {
                     self.organizations.remove(owner);
                 }
             }
@@ -191,27 +457,12 @@ impl Backlog {
     /// Forgets what waits of a message.
     pub(crate) fn forget(&mut self, message: u64) {
         for queue in self.organizations.values_mut() {
-            let Queue {
-                events,
-                weight,
-                bytes,
-                ..
-            } = queue;
-            events.retain(|one| {
-                let stays = one.message != message;
-                if !stays {
-                    *weight -= one.weight();
-                    *bytes -= one.bytes();
-                }
-                stays
-            });
+            queue.forget(message);
         }
         let organizations = &mut self.organizations;
-        organizations.retain(|_, queue| !queue.events.is_empty() || queue.under_way > 0);
-        self.order.retain(|owner| {
-            let queue = organizations.get(owner);
-            queue.is_some_and(|queue| !queue.events.is_empty())
-        });
+        organizations.retain(|_, queue| queue.waits() || queue.under_way > 0);
+        self.order
+            .retain(|owner| organizations.get(owner).is_some_and(Queue::waits));
     }
 
     /// Forgets all that waits.
@@ -225,15 +476,29 @@ impl Backlog {
         }
     }
 
-    fn is_admitted(&self, owner: &OrganizationId) -> bool {
-        let is_shared = self.shared.is_some_and(|at| at.elapsed() < PRESENT);
-        self.organizations.get(owner).is_some_and(|queue| {
-            let most = match queue.is_broad() && is_shared {
-                true => UNDER_WAY_BESIDE_OTHERS,
-                false => UNDER_WAY,
-            };
-            queue.under_way < most
-        })
+    fn is_paused(&self, now: Instant) -> bool {
+        self.pause.is_some_and(|until| until > now)
+    }
+
+    fn is_admitted(&self, owner: &OrganizationId, now: Instant) -> bool {
+        let Some(queue) = self.organizations.get(owner) else {
+            return false;
+        };
+        if let Some(failing) = &queue.failing
+            && failing.is_apart
+        {
+            let is_due = failing.is_due(!queue.events.is_empty(), now);
+            let is_held_up = self.is_held_up && queue.is_slow();
+            return is_due && queue.under_way == 0 && !is_held_up;
+        }
+        let is_shared = self
+            .shared
+            .is_some_and(|at| now.duration_since(at) < PRESENT);
+        let most = match queue.is_broad() && is_shared {
+            true => UNDER_WAY_BESIDE_OTHERS,
+            false => UNDER_WAY,
+        };
+        queue.under_way < most
     }
 }
 
@@ -244,13 +509,48 @@ impl Queue {
         self.events.push_back(waiting);
     }
 
+    fn put_in_front(&mut self, waiting: Waiting) {
+        self.weight += waiting.weight();
+        self.bytes += waiting.bytes();
+        self.events.push_front(waiting);
+    }
+
+    fn waits(&self) -> bool {
+        !self.events.is_empty() || self.held() > 0
+    }
+
+    fn held(&self) -> usize {
+        self.failing
+            .as_ref()
+            .map_or(0, |failing| failing.held.len())
+    }
+
+    fn is_apart(&self) -> bool {
+        self.failing.as_ref().is_some_and(|one| one.is_apart)
+    }
+
+    fn is_slow(&self) -> bool {
+        self.failing.as_ref().is_some_and(Failing::is_slow)
+    }
+
     fn is_broad(&self) -> bool {
         self.weight > BROAD
     }
 
+    fn shares_slices(&self) -> bool {
+        !self.is_broad() && !self.is_apart()
+    }
+
     /// Takes what there is room for, and says how many. The first event of a slice needs no room.
-    fn take(&mut self, room: &mut Room, slice: &mut Vec<Waiting>) -> usize {
+    fn take(&mut self, room: &mut Room, slice: &mut Vec<Waiting>, now: Instant) -> usize {
         let before = slice.len();
+        if let Some(failing) = &mut self.failing {
+            if let Some(held) = failing.next_held(!self.events.is_empty(), now) {
+                slice.push(held);
+                return 1;
+            }
+            room.events = room.events.min(failing.limit);
+        }
         while let Some(next) = self.events.pop_front_if(|next| {
             slice.is_empty()
                 || (room.events > 0 && next.weight() <= room.weight && next.bytes() <= room.bytes)
@@ -263,6 +563,15 @@ impl Queue {
             slice.push(next);
         }
         slice.len() - before
+    }
+
+    fn forget(&mut self, message: u64) {
+        self.events.retain(|one| one.message != message);
+        self.weight = self.events.iter().map(Waiting::weight).sum();
+        self.bytes = self.events.iter().map(Waiting::bytes).sum();
+        if let Some(failing) = &mut self.failing {
+            failing.forget(message);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! known.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use hookline_broker::contract::{PublishedEvents, Taken};
 use hookline_core::ids::{EventId, OrganizationId};
@@ -17,8 +18,6 @@ pub(crate) enum Fate {
     HandedOn,
     /// The process stops. It may be stored, and its deliveries are not handed on, or not all.
     Unfinished,
-    /// The store does not take it.
-    AtFault(Fault),
 }
 
 /// An event that the store does not take, and why.
@@ -29,8 +28,11 @@ pub(crate) struct Fault {
     pub(crate) reason: String,
 }
 
+/// Messages that leave, and how.
+pub(crate) type Settled = Vec<(Taken<PublishedEvents>, Way)>;
+
 /// How a message leaves.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Way {
     /// All of it is done.
     Ack,
@@ -40,6 +42,8 @@ pub(crate) enum Way {
     Release,
     /// It is put aside.
     PutAside(Fault),
+    /// It comes again after this time.
+    PutOff(Duration),
 }
 
 #[derive(Debug)]
@@ -51,6 +55,8 @@ struct Held {
     left: usize,
     /// Of these, those that are under way.
     under_way: usize,
+    /// An event of it was in a transaction that failed: it may be stored all the same.
+    was_tried: bool,
     way: Way,
 }
 
@@ -76,6 +82,7 @@ impl Hand {
             _span: span,
             left: events,
             under_way: 0,
+            was_tried: false,
             way: Way::Ack,
         };
         self.messages.insert(number, held);
@@ -107,10 +114,31 @@ impl Hand {
         match fate {
             Fate::HandedOn => held.left -= 1,
             Fate::Unfinished => held.way = Way::Release,
-            Fate::AtFault(fault) if !matches!(held.way, Way::Release) => {
-                held.way = Way::PutAside(fault);
-            }
-            Fate::AtFault(_) => {}
+        }
+        self.settled(number)
+    }
+
+    /// Notes that an event of a message was not taken in. It waits again, unless its message leaves: then
+    /// the answer is no, and the message once nothing of it is under way.
+    pub(crate) fn waits_again(
+        &mut self,
+        number: u64,
+    ) -> Result<(), Option<(Taken<PublishedEvents>, Way)>> {
+        let held = self.messages.get_mut(&number).ok_or(None)?;
+        held.under_way -= 1;
+        held.was_tried = true;
+        match held.way {
+            Way::Ack => Ok(()),
+            _ => Err(self.settled(number)),
+        }
+    }
+
+    /// Nothing more of a message is begun, for it leaves in this way. Answers with it once nothing of it is
+    /// under way.
+    pub(crate) fn leave(&mut self, number: u64, way: Way) -> Option<(Taken<PublishedEvents>, Way)> {
+        let held = self.messages.get_mut(&number)?;
+        if matches!(held.way, Way::Ack) {
+            held.way = way;
         }
         self.settled(number)
     }
@@ -119,7 +147,10 @@ impl Hand {
     pub(crate) fn stop(&mut self) -> Vec<(Taken<PublishedEvents>, Way)> {
         for held in self.messages.values_mut() {
             if held.left > held.under_way && matches!(held.way, Way::Ack) {
-                held.way = Way::PutBack;
+                held.way = match held.was_tried {
+                    true => Way::Release,
+                    false => Way::PutBack,
+                };
             }
         }
         let numbers: Vec<u64> = self.messages.keys().copied().collect();
@@ -160,8 +191,8 @@ mod tests {
         hand.take(message, Span::none(), events)
     }
 
-    fn fault() -> Fate {
-        Fate::AtFault(Fault {
+    fn at_fault() -> Way {
+        Way::PutAside(Fault {
             event: EventId::parse("e").unwrap(),
             organization: OrganizationId::parse("o").unwrap(),
             reason: "refused".to_owned(),
@@ -201,7 +232,7 @@ mod tests {
         let message = take(&mut hand, 3);
         hand.begin([message, message].into_iter());
         assert!(hand.over(message, Fate::Unfinished).is_none());
-        let (_, way) = hand.over(message, fault()).unwrap();
+        let (_, way) = hand.over(message, Fate::HandedOn).unwrap();
         assert!(matches!(way, Way::Release), "{way:?}");
     }
 
@@ -210,8 +241,34 @@ mod tests {
         let mut hand = Hand::default();
         let message = take(&mut hand, 3);
         hand.begin([message, message].into_iter());
-        assert!(hand.over(message, fault()).is_none());
+        hand.waits_again(message).unwrap();
+        assert!(hand.leave(message, at_fault()).is_none());
         let (_, way) = hand.over(message, Fate::HandedOn).unwrap();
         assert!(matches!(way, Way::PutAside(_)), "{way:?}");
+    }
+
+    #[test]
+    fn an_event_that_was_not_taken_waits_again_unless_its_message_leaves() {
+        let mut hand = Hand::default();
+        let message = take(&mut hand, 2);
+        hand.begin([message].into_iter());
+        hand.waits_again(message).unwrap();
+        hand.begin([message, message].into_iter());
+        assert!(
+            hand.leave(message, Way::PutOff(Duration::from_secs(5)))
+                .is_none()
+        );
+        assert!(hand.waits_again(message).unwrap_err().is_none());
+        let (_, way) = hand.waits_again(message).unwrap_err().unwrap();
+        assert!(matches!(way, Way::PutOff(_)), "{way:?}");
+    }
+
+    #[test]
+    fn at_a_stop_what_was_tried_goes_back_as_something_that_may_be_stored() {
+        let mut hand = Hand::default();
+        let message = take(&mut hand, 1);
+        hand.begin([message].into_iter());
+        hand.waits_again(message).unwrap();
+        assert!(matches!(hand.stop()[..], [(_, Way::Release)]));
     }
 }

@@ -29,24 +29,24 @@ use hookline_core::trial::SUSPECT_AFTER;
 use hookline_runtime::fault;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
-use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store};
+use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store, StoreError};
 use opentelemetry::metrics::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tracing::Span;
 
-use crate::backlog::{Backlog, Waiting};
+use crate::backlog::{Backlog, Failure, Slice, Waiting};
 use crate::early::Usher;
 use crate::full::Full;
-use crate::hand::{Fault, Hand, Way};
+use crate::hand::{Fate, Fault, Hand, Settled, Way};
 use crate::pace::Pace;
-use crate::storing::{News, Report, Written};
+use crate::storing::News;
 use crate::turns::Turns;
 
 /// How many slices use the store at once.
 const TRANSACTIONS: usize = 3;
 
-/// How many messages are in hand at most. The broker's prefetch is a bound, too; a folder has none.
+/// How many messages are in hand at most.
 const IN_HAND: usize = 1_024;
 
 /// How long intake rests before it looks again whether dispatchers have caught up.
@@ -54,6 +54,9 @@ const REST: Duration = Duration::from_millis(500);
 
 /// What comes this much before its turn is not sent away again: clocks differ.
 const EARLY: Duration = Duration::from_millis(500);
+
+/// When a message comes again whose trial the store did not let come to an end.
+const AFTER_TRIAL: Duration = Duration::from_secs(5);
 
 /// What ingest works with.
 #[derive(Clone)]
@@ -66,6 +69,8 @@ pub struct Ingest {
     pub publisher: Arc<dyn Publisher>,
     /// How many messages make a batch at most.
     pub batch: usize,
+    /// How many messages the source gives out before one is acked.
+    pub prefetch: usize,
     /// While more attempts wait than this, no more events are taken in.
     pub max_waiting: u64,
     /// How many events of one organization are taken in; the others of it wait.
@@ -97,7 +102,6 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
         pace: Pace::new(Arc::clone(&ingest.publisher)),
         permits: Arc::new(Semaphore::new(TRANSACTIONS)),
         looked: Mutex::default(),
-        written: Written::default(),
         taken_in: meter.u64_counter("hookline.events.taken_in").build(),
         early,
         rejected: meter.u64_counter("hookline.events.rejected").build(),
@@ -137,7 +141,6 @@ struct Intake {
     permits: Arc<Semaphore>,
     /// When it was last seen how far dispatchers are behind.
     looked: Mutex<Option<Instant>>,
-    written: Written,
     taken_in: Counter<u64>,
     /// What is to come again, on its way out; prefetch bounds it.
     early: mpsc::UnboundedSender<InHand>,
@@ -175,50 +178,63 @@ struct Desk {
     news: mpsc::UnboundedSender<News>,
     told: mpsc::UnboundedReceiver<News>,
     slices: JoinSet<()>,
+    /// Nothing more is begun.
+    stops: bool,
+    /// What the store does not take is not retried here.
+    is_trial: bool,
 }
 
 impl Desk {
     fn new(intake: Arc<Intake>) -> Self {
         let (news, told) = mpsc::unbounded_channel();
         Self {
-            intake,
             hand: Hand::default(),
-            backlog: Backlog::default(),
+            backlog: Backlog::new(intake.in_hand()),
             news,
             told,
             slices: JoinSet::new(),
+            stops: false,
+            is_trial: false,
+            intake,
         }
     }
 
     async fn run(mut self) {
         let intake = Arc::clone(&self.intake);
         let asked = &intake.shutdown.asked;
-        let mut taking = None;
-        let (mut stops, mut nothing_comes) = (false, false);
+        // Each is asked for once, and waited for in each turn of the loop.
+        let (mut taking, mut permit) = (None, None);
+        let mut nothing_comes = false;
         loop {
-            if taking.is_none() && !nothing_comes && (stops || self.hand.len() < IN_HAND) {
+            let has_room = self.stops || self.hand.len() < intake.in_hand();
+            if taking.is_none() && !nothing_comes && has_room {
                 taking = Some(Box::pin(intake.take()));
             }
-            if stops && nothing_comes && self.slices.is_empty() && self.told.is_empty() {
+            if self.stops && nothing_comes && self.slices.is_empty() && self.told.is_empty() {
                 return;
             }
-            let has_turn = !stops && self.backlog.has_turn();
+            let now = Instant::now();
+            let has_turn = !self.stops && self.backlog.has_turn(now);
+            if has_turn && permit.is_none() {
+                permit = Some(Box::pin(Arc::clone(&intake.permits).acquire_owned()));
+            } else if !has_turn {
+                permit = None;
+            }
             tokio::select! {
-                () = asked.cancelled(), if !stops => {
-                    stops = true;
-                    self.stop().await;
-                }
+                () = asked.cancelled(), if !self.stops => self.stop().await,
                 Some(news) = self.told.recv() => self.settle(news).await,
-                come = come_or_never(&mut taking) => {
+                come = or_never(&mut taking) => {
                     taking = None;
                     match come {
                         Some(come) => self.admit(come),
                         None => nothing_comes = true,
                     }
                 }
-                Ok(permit) = Arc::clone(&intake.permits).acquire_owned(), if has_turn => {
-                    self.begin(permit);
+                Ok(acquired) = or_never(&mut permit) => {
+                    permit = None;
+                    self.begin(acquired);
                 }
+                () = due(self.backlog.due(now)), if !has_turn && !self.stops => {}
                 Some(joined) = self.slices.join_next(), if !self.slices.is_empty() => {
                     // What it had in hand comes again only when the process ends.
                     if let Err(Ok(panic)) = joined.map_err(JoinError::try_into_panic) {
@@ -235,10 +251,10 @@ impl Desk {
             fan_out,
             suspects,
         } = come;
-        let now = hookline_clock::now();
+        let (now, instant) = (hookline_clock::now(), Instant::now());
         for mut in_hand in batch {
             let mut owners = in_hand.events.iter().map(|one| &one.event.organization);
-            if let Some(wait) = owners.find_map(|owner| self.backlog.crowded_for(owner)) {
+            if let Some(wait) = owners.find_map(|owner| self.backlog.crowded_for(owner, instant)) {
                 in_hand.message.message.turn = Some(now.after(wait));
                 self.intake.put_off(in_hand);
                 continue;
@@ -264,23 +280,25 @@ impl Desk {
         for event in events {
             let kind = (event.event.organization.clone(), event.event.event_type);
             let deliveries = fan_out.get(&kind).copied().unwrap_or_default();
-            self.backlog.push(Waiting {
-                message,
-                event,
-                deliveries,
-            });
+            let waiting = Waiting::new(message, event, deliveries);
+            self.backlog.push(waiting, Instant::now());
         }
     }
 
     fn begin(&mut self, permit: OwnedSemaphorePermit) {
-        let Some(slice) = self.backlog.next(self.intake.ingest.batch) else {
-            return;
-        };
+        if let Some(slice) = self.next() {
+            let (intake, news) = (Arc::clone(&self.intake), self.news.clone());
+            self.slices
+                .spawn(async move { intake.work(slice, permit, news).await });
+        }
+    }
+
+    fn next(&mut self) -> Option<Slice> {
+        let slice = self
+            .backlog
+            .next(self.intake.ingest.batch, Instant::now())?;
         self.hand.begin(slice.events.iter().map(|one| one.message));
-        let report = Report::new(self.news.clone(), slice.organizations.clone());
-        let intake = Arc::clone(&self.intake);
-        self.slices
-            .spawn(async move { intake.work(slice, Some(permit), report).await });
+        Some(slice)
     }
 
     /// Settles what slices have told so far.
@@ -289,40 +307,113 @@ impl Desk {
         let mut next = Some(first);
         while let Some(news) = next {
             match news {
-                News::Over(organizations) => self.backlog.over(&organizations),
+                News::TakenIn {
+                    organizations,
+                    is_slow,
+                    written,
+                } => {
+                    let now = Instant::now();
+                    self.backlog.taken_in(&organizations, is_slow, written, now);
+                }
+                News::NotTaken {
+                    events,
+                    failure,
+                    why,
+                } => settled.extend(self.not_taken(events, failure, &why)),
                 News::Event { message, fate } => {
-                    if !matches!(fate, hand::Fate::HandedOn) {
+                    if matches!(fate, Fate::Unfinished) {
                         self.backlog.forget(message);
                     }
                     settled.extend(self.hand.over(message, fate));
                 }
+                News::Over(organizations) => self.backlog.over(&organizations),
             }
             next = self.told.try_recv().ok();
         }
         self.intake.let_go(settled).await;
     }
 
+    /// Events that were not taken in wait again, but for those that leave. Answers with the messages that can
+    /// go at once.
+    fn not_taken(&mut self, events: Vec<Waiting>, failure: Failure, why: &StoreError) -> Settled {
+        let mut settled = Settled::new();
+        let mut waiting = Vec::with_capacity(events.len());
+        for one in events {
+            if self.stops {
+                settled.extend(self.hand.over(one.message, Fate::Unfinished));
+            } else if let Err(gone) = self.hand.waits_again(one.message) {
+                settled.extend(gone);
+            } else {
+                waiting.push(one);
+            }
+        }
+        if self.is_trial && failure.is_transient {
+            let messages = waiting.iter().map(|one| one.message);
+            settled.extend(self.leave(messages, &Way::PutOff(AFTER_TRIAL)));
+            return settled;
+        }
+        let events = waiting.len();
+        let refusal = self.backlog.not_taken(waiting, failure);
+        if let Some(one) = refusal.at_fault {
+            let event = one.event.event;
+            let fault = Fault {
+                event: event.id,
+                organization: event.organization,
+                reason: why.to_string(),
+            };
+            settled.extend(self.leave([one.message], &Way::PutAside(fault)));
+            return settled;
+        }
+        tracing::warn!(
+            what = "take events in",
+            events,
+            error = %why,
+            wait_ms = refusal.wait.as_millis(),
+            "could not go on, trying again"
+        );
+        if let Some(organization) = refusal.stuck {
+            tracing::warn!(
+                organization.id = %organization,
+                reason = %why,
+                "the store takes no events of an organization and takes those of others; its events wait"
+            );
+        }
+        let way = Way::PutOff(refusal.put_off_for);
+        settled.extend(self.leave(refusal.put_off, &way));
+        settled
+    }
+
+    fn leave(&mut self, messages: impl IntoIterator<Item = u64>, way: &Way) -> Settled {
+        let mut settled = Settled::new();
+        for message in messages {
+            self.backlog.forget(message);
+            settled.extend(self.hand.leave(message, way.clone()));
+        }
+        settled
+    }
+
     /// Begins nothing more.
     async fn stop(&mut self) {
+        self.stops = true;
         self.backlog.clear();
         let settled = self.hand.stop();
         self.intake.let_go(settled).await;
     }
 
-    /// Works on a batch alone, to its end.
-    async fn work_off(mut self, batch: Batch) {
+    /// Tries a batch alone, each event at most once: the process survives it or not, and one that the store
+    /// does not take now shall not keep the others waiting.
+    async fn try_once(mut self, batch: Batch) {
+        self.is_trial = true;
         let fan_out = self.intake.fan_out(&batch).await;
         for in_hand in batch {
             self.take(in_hand, &fan_out);
         }
         let intake = Arc::clone(&self.intake);
-        let late = &intake.shutdown.late;
-        while !late.is_cancelled()
-            && let Some(slice) = self.backlog.next(intake.ingest.batch)
+        while !intake.shutdown.late.is_cancelled()
+            && let Some(slice) = self.next()
+            && let Ok(permit) = Arc::clone(&intake.permits).acquire_owned().await
         {
-            self.hand.begin(slice.events.iter().map(|one| one.message));
-            let report = Report::new(self.news.clone(), slice.organizations.clone());
-            intake.work(slice, None, report).await;
+            intake.work(slice, permit, self.news.clone()).await;
             while let Ok(news) = self.told.try_recv() {
                 self.settle(news).await;
             }
@@ -331,16 +422,27 @@ impl Desk {
     }
 }
 
-async fn come_or_never(
-    taking: &mut Option<std::pin::Pin<Box<impl Future<Output = Option<Come>>>>>,
-) -> Option<Come> {
-    match taking {
-        Some(taking) => taking.await,
+/// What comes of a future that may be there.
+async fn or_never<T>(future: &mut Option<std::pin::Pin<Box<impl Future<Output = T>>>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
         None => std::future::pending().await,
     }
 }
 
 impl Intake {
+    /// How many messages are in hand at most. A folder gives out what there is.
+    fn in_hand(&self) -> usize {
+        self.ingest.prefetch.min(IN_HAND)
+    }
+
     /// The next messages; none once no more come.
     async fn take(&self) -> Option<Come> {
         self.wait_for_dispatchers().await;
@@ -377,6 +479,17 @@ impl Intake {
     /// Unless the process ends anyway, there is a task that puts it off.
     fn put_off(&self, in_hand: InHand) {
         let _ = self.early.send(in_hand);
+    }
+
+    /// It was in a transaction that failed, and the process lives: what comes again was in hand once.
+    fn put_off_tried(&self, mut message: Taken<PublishedEvents>, wait: Duration) {
+        message.message.turn = Some(hookline_clock::now().after(wait));
+        message.returns = 1;
+        self.put_off(InHand {
+            message,
+            events: Vec::new(),
+            _span: Span::none(),
+        });
     }
 
     /// While dispatchers are far behind, what is not taken in stays with the broker, which holds it
@@ -544,7 +657,7 @@ impl Intake {
     }
 
     /// Messages leave.
-    async fn let_go(&self, settled: Vec<(Taken<PublishedEvents>, Way)>) {
+    async fn let_go(&self, settled: Settled) {
         let events = &self.ingest.events;
         let (mut done, mut untouched, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
         for (message, way) in settled {
@@ -553,6 +666,7 @@ impl Intake {
                 Way::PutBack => untouched.push(message),
                 Way::Release => unfinished.push(message),
                 Way::PutAside(fault) => self.put_aside(message, fault).await,
+                Way::PutOff(wait) => self.put_off_tried(message, wait),
             }
         }
         if !done.is_empty() {

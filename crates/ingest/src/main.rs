@@ -19,6 +19,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         events: rabbit.events(settings.prefetch),
         publisher: rabbit.publisher(),
         batch: settings.batch,
+        prefetch: settings.prefetch.into(),
         max_waiting: settings.max_waiting,
         events_of_organization: context.settings.limits.event_rate(),
         max_stored_bytes: context.settings.limits.stored_bytes(),

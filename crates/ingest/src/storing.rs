@@ -1,258 +1,119 @@
-//! One slice: taken in by the store, then handed on.
-//!
-//! A transaction that fails is retried. If it keeps failing while others succeed, or fails for a while, it is
-//! halved, so that the events beside one at fault go on. An event that fails in a transaction of its own is
-//! held and retried, and is put aside by the rule of `hookline_core::quarantine`. Where nothing can be
-//! written, everything is held.
+//! One slice: taken in by the store, then handed on. What the store does not take goes back to the backlog.
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::OrganizationId;
-use hookline_core::quarantine::{LoneFailures, Verdict};
 use hookline_runtime::fault;
 use hookline_store::{Given, IncomingEvent, Passage, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::Intake;
-use crate::backlog::{DELIVERIES, Size, Slice, Waiting};
-use crate::hand::{Fate, Fault};
+use crate::backlog::{DELIVERIES, Failure, Kind, Size, Slice, Waiting};
+use crate::hand::Fate;
 use crate::pace::Handed;
-
-const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// Work goes on soon after the store is back.
-const LONGEST_WAIT: Duration = Duration::from_millis(1_000);
-/// The longest wait of an event that fails by itself.
-const LONGEST_LONE_WAIT: Duration = Duration::from_secs(5);
-
-/// After so long a transaction that fails is halved even if no other succeeds, where the store can be written:
-/// each of those under way may have an event at fault in it.
-const HALVED_AFTER: Duration = Duration::from_secs(2);
 
 /// What a slice tells the intake that began it.
 #[derive(Debug)]
 pub(crate) enum News {
+    /// A transaction was committed, and has written this.
+    TakenIn {
+        organizations: Vec<OrganizationId>,
+        is_slow: bool,
+        written: Option<Kind>,
+    },
+    /// A transaction failed.
+    NotTaken {
+        events: Vec<Waiting>,
+        failure: Failure,
+        why: StoreError,
+    },
     /// What became of an event of this message.
     Event { message: u64, fate: Fate },
     /// These organizations may begin another slice.
     Over(Vec<OrganizationId>),
 }
 
-/// Where a slice tells it. Its organizations are free once this is dropped.
-pub(crate) struct Report {
-    news: mpsc::UnboundedSender<News>,
-    organizations: Vec<OrganizationId>,
-}
-
-impl Report {
-    pub(crate) fn new(
-        news: mpsc::UnboundedSender<News>,
-        organizations: Vec<OrganizationId>,
-    ) -> Self {
-        Self {
-            news,
-            organizations,
-        }
-    }
-
-    fn tell(&self, message: u64, fate: Fate) {
-        // Until the last slice is over the intake listens.
-        let _ = self.news.send(News::Event { message, fate });
-    }
-
-    /// The organizations need not wait for what is left.
-    fn free(&mut self) {
-        let organizations = std::mem::take(&mut self.organizations);
-        if !organizations.is_empty() {
-            let _ = self.news.send(News::Over(organizations));
-        }
-    }
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        self.free();
-    }
-}
-
-/// When events were last written, for all slices: a failure tells of the row only if others of its kind are
-/// written meanwhile.
-#[derive(Debug, Default)]
-pub(crate) struct Written(Mutex<LastWritten>);
-
-#[derive(Debug, Default, Clone, Copy)]
-struct LastWritten {
-    any: Option<Instant>,
-    with_deliveries: Option<Instant>,
-}
-
-impl Written {
-    fn note(&self, given: &Given) {
-        if given.new_events == 0 {
-            return;
-        }
-        let now = Some(Instant::now());
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.any = now;
-        if !given.owed.is_empty() {
-            last.with_deliveries = now;
-        }
-    }
-
-    fn of_kind(&self, piece: &Piece) -> Option<Instant> {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match piece.events.iter().any(|one| one.deliveries > 0) {
-            true => last.with_deliveries,
-            false => last.any,
-        }
-    }
-}
-
-/// A part of a slice that is tried in one transaction.
-#[derive(Default)]
-struct Piece {
-    events: Vec<Waiting>,
-    tries: u32,
-    failing_since: Option<Instant>,
-    not_before: Option<Instant>,
-    alone: LoneFailures,
-}
-
-impl Piece {
-    fn of(events: Vec<Waiting>) -> Self {
-        Self {
-            events,
-            ..Self::default()
-        }
-    }
-
-    fn halves(mut self) -> [Self; 2] {
-        let rest = self.events.split_off(self.events.len() / 2);
-        [Self::of(self.events), Self::of(rest)]
-    }
-
-    fn is_one(&self) -> bool {
-        self.events.len() == 1
-    }
-
-    /// Whether it fails while other events are written.
-    fn is_suspect(&self, written: &Written) -> bool {
-        let others = written.of_kind(self);
-        self.failing_since.is_some_and(|since| others > Some(since))
-    }
-
-    fn put_off(&mut self, longest: Duration) -> Duration {
-        let wait = FIRST_WAIT * (1 << self.tries.min(10));
-        self.tries += 1;
-        let wait = wait.min(longest);
-        self.not_before = Some(Instant::now() + wait);
-        wait
-    }
-
-    /// A transaction that failed may have been committed all the same, and its answer lost.
-    fn passes_again(&mut self) {
-        for one in &mut self.events {
-            one.event.passage = Passage::Again;
-        }
-    }
-}
-
-/// What a piece that has failed is now.
-enum Failed {
-    Hold(Piece),
-    Halve(Piece),
-    AtFault(Waiting),
-}
-
 impl Intake {
-    /// Brings a slice to its end: each of its events is reported once. `permit` is held while the slice
-    /// uses the store.
+    /// Tries a slice once: of each of its events it is told what became of it. `permit` is held while the
+    /// slice uses the store.
     pub(crate) async fn work(
         &self,
         slice: Slice,
-        mut permit: Option<OwnedSemaphorePermit>,
-        mut report: Report,
+        permit: OwnedSemaphorePermit,
+        news: mpsc::UnboundedSender<News>,
     ) {
+        let mut permit = Some(permit);
+        // Until the last slice is over the intake listens.
+        let tell = |told| drop(news.send(told));
         let Slice {
-            events, mut size, ..
+            events,
+            organizations,
+            mut size,
+            is_slow,
         } = slice;
-        let mut pieces = VecDeque::from([Piece::of(events)]);
-        while let Some(mut piece) = self.next_of(&mut pieces).await {
+        let mut pieces = vec![events];
+        while let Some(mut piece) = pieces.pop() {
             if permit.is_none() {
                 permit = Arc::clone(&self.permits).acquire_owned().await.ok();
             }
+            let began = Instant::now();
             match self.take_in(&piece).await {
                 Ok(Some(given)) => {
-                    self.written.note(&given);
+                    tell(News::TakenIn {
+                        organizations: organizations.clone(),
+                        is_slow,
+                        written: written(&given),
+                    });
                     if size == Size::Broad {
                         permit = None;
                     }
                     let handed = self.hand_on(given, size).await;
-                    for one in piece.events {
+                    for one in piece {
                         let fate = match handed {
                             Handed::All => Fate::HandedOn,
                             Handed::InPart => Fate::Unfinished,
                         };
-                        report.tell(one.message, fate);
+                        tell(News::Event {
+                            message: one.message,
+                            fate,
+                        });
                     }
                 }
                 Ok(None) => {
                     // More than was known when the slice was cut.
                     size = Size::Broad;
-                    self.halve(piece, &mut pieces);
+                    let rest = piece.split_off(piece.len() / 2);
+                    pieces.extend([rest, piece].into_iter().filter(|half| !half.is_empty()));
                 }
                 Err(why) => {
                     permit = None;
-                    piece.passes_again();
-                    match self.failed(piece, &why) {
-                        Failed::Hold(piece) => pieces.push_back(piece),
-                        Failed::Halve(piece) => self.halve(piece, &mut pieces),
-                        Failed::AtFault(one) => {
-                            let event = one.event.event;
-                            let fault = Fault {
-                                event: event.id,
-                                organization: event.organization,
-                                reason: why.to_string(),
-                            };
-                            report.tell(one.message, Fate::AtFault(fault));
-                        }
+                    // It may have been committed all the same, and its answer lost.
+                    for one in &mut piece {
+                        one.event.passage = Passage::Again;
                     }
+                    let failure = Failure {
+                        began,
+                        ended: Instant::now(),
+                        is_transient: why.is_transient(),
+                        can_be_written: self.ingest.store.can_be_written(),
+                        is_slow,
+                    };
+                    tell(News::NotTaken {
+                        events: piece,
+                        failure,
+                        why,
+                    });
                 }
             }
-            let is_held_up = |piece: &Piece| piece.is_one() && piece.is_suspect(&self.written);
-            if pieces.iter().all(is_held_up) {
-                report.free();
-            }
         }
-        for one in pieces.into_iter().flat_map(|piece| piece.events) {
-            report.tell(one.message, Fate::Unfinished);
-        }
-    }
-
-    /// The piece that is due first; none when the process is late, or nothing is left.
-    async fn next_of(&self, pieces: &mut VecDeque<Piece>) -> Option<Piece> {
-        let late = &self.shutdown.late;
-        pieces
-            .make_contiguous()
-            .sort_by_key(|piece| piece.not_before);
-        if let Some(at) = pieces.front()?.not_before {
-            tokio::select! {
-                () = tokio::time::sleep_until(at.into()) => {}
-                () = late.cancelled() => {}
-            }
-            if late.is_cancelled() {
-                return None;
-            }
-        }
-        pieces.pop_front()
+        tell(News::Over(organizations));
     }
 
     /// None where they make too many deliveries for one transaction.
-    async fn take_in(&self, piece: &Piece) -> Result<Option<Given>, StoreError> {
-        let events: Arc<[IncomingEvent]> =
-            piece.events.iter().map(|one| one.event.clone()).collect();
+    async fn take_in(&self, piece: &[Waiting]) -> Result<Option<Given>, StoreError> {
+        let events: Arc<[IncomingEvent]> = piece.iter().map(|one| one.event.clone()).collect();
         let now = hookline_clock::now();
         let store = &self.ingest.store;
         let given = store.take_in_at_most(&self.index, events, DELIVERIES, now);
@@ -274,45 +135,13 @@ impl Intake {
         }
         handed
     }
+}
 
-    /// How many deliveries its events make is known better by now, where it was unknown.
-    fn halve(&self, piece: Piece, pieces: &mut VecDeque<Piece>) {
-        for half in piece.halves().into_iter().rev() {
-            if !half.events.is_empty() {
-                pieces.push_front(half);
-            }
-        }
-    }
-
-    fn failed(&self, mut piece: Piece, why: &StoreError) -> Failed {
-        let now = Instant::now();
-        let is_transient = why.is_transient();
-        let since = *piece.failing_since.get_or_insert(now);
-        if piece.is_one() {
-            let verdict = piece.alone.failed(now, self.written.of_kind(&piece));
-            if (!is_transient || verdict == Verdict::PutAside)
-                && let Some(one) = piece.events.pop()
-            {
-                return Failed::AtFault(one);
-            }
-        } else if !is_transient
-            || piece.is_suspect(&self.written)
-            || (self.ingest.store.can_be_written() && now.duration_since(since) >= HALVED_AFTER)
-        {
-            return Failed::Halve(piece);
-        }
-        let longest = match piece.is_suspect(&self.written) {
-            true => LONGEST_LONE_WAIT,
-            false => LONGEST_WAIT,
-        };
-        let wait = piece.put_off(longest);
-        tracing::warn!(
-            what = "take events in",
-            events = piece.events.len(),
-            error = %why,
-            wait_ms = wait.as_millis(),
-            "could not go on, trying again"
-        );
-        Failed::Hold(piece)
+/// Events that were known already show nothing about writing.
+fn written(given: &Given) -> Option<Kind> {
+    match (given.new_events, given.owed.is_empty()) {
+        (0, _) => None,
+        (_, true) => Some(Kind::EventsAlone),
+        (_, false) => Some(Kind::WithDeliveries),
     }
 }

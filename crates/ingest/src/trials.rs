@@ -75,7 +75,7 @@ impl Intake {
         }
         tracing::debug!(messages = group.len(), "trying suspect messages");
         let batch = self.read(group).await;
-        Desk::new(Arc::clone(self)).work_off(batch).await;
+        Desk::new(Arc::clone(self)).try_once(batch).await;
         // Also when the process stops: an orderly end is nobody's fault.
         self.clear(keys).await;
         match self.shutdown.late.is_cancelled() {

@@ -4,6 +4,7 @@
 //! no error may be told apart by its text.
 
 mod full_disk;
+mod locked_rows;
 mod lone_rows;
 mod pooled;
 
@@ -31,6 +32,7 @@ pub(crate) fn distributed() -> Vec<Alone> {
         sessions_that_are_killed_are_replaced,
         prepared_statements_that_are_gone_cost_the_session_alone,
         full_disk::a_full_disk_of_the_database_is_waited_for,
+        locked_rows::an_organization_whose_rows_are_locked_holds_up_no_other,
         lone_rows::a_row_that_fails_alone_for_a_minute_is_put_aside_in_one_line,
         pooled::behind_a_session_pooler_everything_works,
         pooled::a_transaction_pooler_is_refused_at_the_start,

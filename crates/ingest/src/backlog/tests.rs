@@ -8,15 +8,12 @@ fn waiting(message: u64, owner: &str, deliveries: usize) -> Waiting {
     let json = format!(
         r#"{{"event_id":"e{message}","event_type":"workflow.failed","workflow_id":"w","organization_id":"{owner}","timestamp":"2025-12-21T10:30:00Z","data":{{}}}}"#
     );
-    Waiting {
-        message,
-        event: IncomingEvent {
-            event: Event::from_json(json.as_bytes(), MissingId::Refused).unwrap(),
-            trace: None,
-            passage: Passage::First,
-        },
-        deliveries,
-    }
+    let event = IncomingEvent {
+        event: Event::from_json(json.as_bytes(), MissingId::Refused).unwrap(),
+        trace: None,
+        passage: Passage::First,
+    };
+    Waiting::new(message, event, deliveries)
 }
 
 fn messages(slice: &Slice) -> Vec<u64> {
@@ -29,46 +26,46 @@ fn owner(name: &str) -> OrganizationId {
 
 #[test]
 fn another_organization_comes_between_the_slices_of_a_large_fan_out() {
-    let mut backlog = Backlog::default();
+    let mut backlog = Backlog::new(1_024);
     for _ in 0..60 {
-        backlog.push(waiting(1, "large", 1_000));
+        backlog.push(waiting(1, "large", 1_000), Instant::now());
     }
-    let first = backlog.next(256).unwrap();
+    let first = backlog.next(256, Instant::now()).unwrap();
     assert_eq!((first.events.len(), first.size), (1, Size::Broad));
-    backlog.push(waiting(2, "other", 1));
-    let second = backlog.next(256).unwrap();
+    backlog.push(waiting(2, "other", 1), Instant::now());
+    let second = backlog.next(256, Instant::now()).unwrap();
     assert_eq!((messages(&second), second.size), (vec![2], Size::Small));
     // One is under way, and the others wait for it.
-    assert!(!backlog.has_turn());
-    assert!(backlog.next(256).is_none());
+    assert!(!backlog.has_turn(Instant::now()));
+    assert!(backlog.next(256, Instant::now()).is_none());
     backlog.over(&first.organizations);
-    assert_eq!(messages(&backlog.next(256).unwrap()), [1]);
+    assert_eq!(messages(&backlog.next(256, Instant::now()).unwrap()), [1]);
 }
 
 #[test]
 fn an_organization_that_is_alone_has_two_slices_under_way() {
-    let mut backlog = Backlog::default();
+    let mut backlog = Backlog::new(1_024);
     for _ in 0..3 {
-        backlog.push(waiting(1, "large", 1_000));
+        backlog.push(waiting(1, "large", 1_000), Instant::now());
     }
-    let first = backlog.next(256).unwrap();
-    assert_eq!(messages(&backlog.next(256).unwrap()), [1]);
-    assert!(!backlog.has_turn());
+    let first = backlog.next(256, Instant::now()).unwrap();
+    assert_eq!(messages(&backlog.next(256, Instant::now()).unwrap()), [1]);
+    assert!(!backlog.has_turn(Instant::now()));
     backlog.over(&first.organizations);
-    assert_eq!(messages(&backlog.next(256).unwrap()), [1]);
+    assert_eq!(messages(&backlog.next(256, Instant::now()).unwrap()), [1]);
 }
 
 #[test]
 fn two_large_fan_outs_take_turns() {
-    let mut backlog = Backlog::default();
+    let mut backlog = Backlog::new(1_024);
     for _ in 0..3 {
-        backlog.push(waiting(1, "a", 600));
+        backlog.push(waiting(1, "a", 600), Instant::now());
     }
     for _ in 0..3 {
-        backlog.push(waiting(2, "b", 600));
+        backlog.push(waiting(2, "b", 600), Instant::now());
     }
     let mut order = Vec::new();
-    while let Some(slice) = backlog.next(256) {
+    while let Some(slice) = backlog.next(256, Instant::now()) {
         backlog.over(&slice.organizations);
         order.extend(messages(&slice));
     }
@@ -78,41 +75,249 @@ fn two_large_fan_outs_take_turns() {
 
 #[test]
 fn small_ones_of_many_organizations_share_a_slice() {
-    let mut backlog = Backlog::default();
+    let mut backlog = Backlog::new(1_024);
     for number in 0..300 {
-        backlog.push(waiting(number, &format!("o{}", number % 100), 2));
+        backlog.push(
+            waiting(number, &format!("o{}", number % 100), 2),
+            Instant::now(),
+        );
     }
-    let slice = backlog.next(256).unwrap();
+    let slice = backlog.next(256, Instant::now()).unwrap();
     assert_eq!((slice.events.len(), slice.organizations.len()), (256, 86));
-    assert_eq!(backlog.next(256).unwrap().events.len(), 44);
+    assert_eq!(backlog.next(256, Instant::now()).unwrap().events.len(), 44);
 }
 
 #[test]
 fn an_organization_with_too_much_in_hand_is_crowded() {
-    let mut backlog = Backlog::default();
-    assert_eq!(backlog.crowded_for(&owner("a")), None);
-    backlog.push(waiting(1, "a", 19_000));
-    assert_eq!(backlog.crowded_for(&owner("a")), None);
-    backlog.push(waiting(2, "a", 1_000));
+    let mut backlog = Backlog::new(1_024);
+    assert_eq!(backlog.crowded_for(&owner("a"), Instant::now()), None);
+    backlog.push(waiting(1, "a", 19_000), Instant::now());
+    assert_eq!(backlog.crowded_for(&owner("a"), Instant::now()), None);
+    backlog.push(waiting(2, "a", 1_000), Instant::now());
     assert_eq!(
-        backlog.crowded_for(&owner("a")),
+        backlog.crowded_for(&owner("a"), Instant::now()),
         Some(Duration::from_secs(4))
     );
-    assert_eq!(backlog.crowded_for(&owner("b")), None);
+    assert_eq!(backlog.crowded_for(&owner("b"), Instant::now()), None);
 }
 
 #[test]
 fn what_waits_of_a_message_is_forgotten() {
-    let mut backlog = Backlog::default();
-    backlog.push(waiting(1, "a", 1));
-    backlog.push(waiting(2, "a", 1));
-    backlog.push(waiting(1, "b", 1));
+    let mut backlog = Backlog::new(1_024);
+    backlog.push(waiting(1, "a", 1), Instant::now());
+    backlog.push(waiting(2, "a", 1), Instant::now());
+    backlog.push(waiting(1, "b", 1), Instant::now());
     backlog.forget(1);
-    assert_eq!(messages(&backlog.next(256).unwrap()), [2]);
-    assert!(!backlog.has_turn());
-    backlog.push(waiting(3, "c", 1));
+    assert_eq!(messages(&backlog.next(256, Instant::now()).unwrap()), [2]);
+    assert!(!backlog.has_turn(Instant::now()));
+    backlog.push(waiting(3, "c", 1), Instant::now());
     backlog.clear();
-    assert!(!backlog.has_turn());
+    assert!(!backlog.has_turn(Instant::now()));
+}
+
+/// A store that takes what it is told to, one slice at a time, and the time that passes with it.
+struct Store {
+    now: Instant,
+    takes: fn(&Waiting) -> bool,
+    /// How long a transaction that fails takes.
+    fails_after: Duration,
+    can_be_written: bool,
+    /// Messages that left, with how.
+    taken: Vec<u64>,
+    at_fault: Vec<u64>,
+    put_off: Vec<u64>,
+}
+
+impl Store {
+    fn that(takes: fn(&Waiting) -> bool) -> Self {
+        Self {
+            now: Instant::now(),
+            takes,
+            fails_after: Duration::from_millis(5),
+            can_be_written: true,
+            taken: Vec::new(),
+            at_fault: Vec::new(),
+            put_off: Vec::new(),
+        }
+    }
+
+    /// One turn of the backlog. Where nothing can be begun, time passes until something can; none where
+    /// nothing waits.
+    fn turn(&mut self, backlog: &mut Backlog) -> Option<()> {
+        let Some(slice) = backlog.next(256, self.now) else {
+            assert!(!backlog.has_turn(self.now));
+            self.now = backlog.due(self.now)?;
+            return Some(());
+        };
+        let organizations = slice.organizations.clone();
+        let began = self.now;
+        if slice.events.iter().all(self.takes) {
+            self.now += Duration::from_millis(1);
+            self.taken.extend(messages(&slice));
+            let written = Some(Kind::WithDeliveries);
+            backlog.taken_in(&organizations, slice.is_slow, written, self.now);
+        } else {
+            self.now += self.fails_after;
+            let failure = Failure {
+                began,
+                ended: self.now,
+                is_transient: true,
+                can_be_written: self.can_be_written,
+                is_slow: slice.is_slow,
+            };
+            let refusal = backlog.not_taken(slice.events, failure);
+            self.at_fault
+                .extend(refusal.at_fault.map(|one| one.message));
+            for message in refusal.put_off {
+                backlog.forget(message);
+                self.put_off.push(message);
+            }
+        }
+        backlog.over(&organizations);
+        Some(())
+    }
+
+    fn turns(&mut self, backlog: &mut Backlog, until: impl Fn(&Self) -> bool) {
+        for _ in 0..10_000 {
+            if until(self) || self.turn(backlog).is_none() {
+                return;
+            }
+        }
+        panic!("{:?} taken, {:?} put off", self.taken, self.put_off);
+    }
+}
+
+fn is_bad(one: &Waiting) -> bool {
+    one.message >= 1_000
+}
+
+#[test]
+fn while_nothing_can_be_written_nothing_is_parted_and_it_goes_on_soon_afterwards() {
+    let mut backlog = Backlog::new(1_024);
+    let mut store = Store::that(|_| false);
+    store.can_be_written = false;
+    for number in 0..20 {
+        backlog.push(waiting(number, &format!("o{}", number % 4), 1), store.now);
+    }
+    let begun = store.now;
+    store.turns(&mut backlog, |store| {
+        store.now > begun + Duration::from_secs(120)
+    });
+    assert!(store.put_off.is_empty() && store.at_fault.is_empty());
+    store.takes = |_| true;
+    store.can_be_written = true;
+    let back = store.now;
+    store.turns(&mut backlog, |_| false);
+    store.taken.sort_unstable();
+    assert_eq!(store.taken, (0..20).collect::<Vec<_>>());
+    assert!(store.now - back <= LONGEST_PAUSE + Duration::from_millis(10));
+    assert!(backlog.organizations.is_empty());
+}
+
+#[test]
+fn an_event_that_fails_by_itself_is_held_and_put_aside_after_a_minute_of_others() {
+    let mut backlog = Backlog::new(1_024);
+    let mut store = Store::that(|one| !is_bad(one));
+    let begun = store.now;
+    backlog.push(waiting(1_000, "a", 1), store.now);
+    let mut number = 0;
+    while store.at_fault.is_empty() {
+        number += 1;
+        backlog.push(waiting(number, "a", 1), store.now);
+        let pushed = store.now;
+        store.turns(&mut backlog, |store| store.taken.last() == Some(&number));
+        assert!(store.now - pushed < Duration::from_secs(3), "{number}");
+        store.now += Duration::from_secs(1);
+        assert!(number < 120);
+    }
+    assert_eq!(store.at_fault, [1_000]);
+    assert!(store.now - begun >= Duration::from_secs(60));
+    assert!(store.put_off.is_empty());
+}
+
+#[test]
+fn one_event_at_fault_among_many_is_found_soon() {
+    let mut backlog = Backlog::new(1_024);
+    let mut store = Store::that(|one| !is_bad(one));
+    for number in 0..256 {
+        let message = if number == 100 { 1_000 } else { number };
+        backlog.push(waiting(message, "a", 1), store.now);
+    }
+    let begun = store.now;
+    store.turns(&mut backlog, |store| store.taken.len() == 255);
+    assert!(store.now - begun < Duration::from_secs(5));
+    assert!(store.put_off.is_empty() && store.at_fault.is_empty());
+}
+
+#[test]
+fn an_organization_whose_rows_are_locked_holds_up_no_other_and_loses_nothing() {
+    let mut backlog = Backlog::new(100);
+    let mut store = Store::that(|one| !is_bad(one));
+    // Each try lasts until the store gives up.
+    store.fails_after = Duration::from_secs(4);
+    for number in 1_000..1_090 {
+        backlog.push(waiting(number, "locked", 1), store.now);
+    }
+    for number in 0..10 {
+        backlog.push(waiting(number, &format!("o{number}"), 1), store.now);
+    }
+    let begun = store.now;
+    store.turns(&mut backlog, |store| store.taken.len() == 10);
+    // Two tries with the others, or before them, and one for what is not parted yet.
+    assert!(store.now - begun <= Duration::from_secs(12));
+    for number in 10..60 {
+        backlog.push(waiting(number, "o", 1), store.now);
+        let pushed = store.now;
+        store.turns(&mut backlog, |store| store.taken.last() == Some(&number));
+        assert!(store.now - pushed <= Duration::from_secs(5), "{number}");
+        store.now += Duration::from_secs(2);
+    }
+    // Others were written for minutes, and none of its own.
+    assert!(store.at_fault.is_empty());
+    assert!(store.now - begun > Duration::from_secs(100));
+    // Two are enough to know.
+    assert_eq!(store.put_off.len(), 90 - 2);
+    // What comes meanwhile is put off, but for one.
+    let locked = owner("locked");
+    assert_eq!(backlog.crowded_for(&locked, store.now), None);
+    backlog.push(waiting(1_100, "locked", 1), store.now);
+    let wait = backlog.crowded_for(&locked, store.now).unwrap();
+    assert_eq!(wait, Duration::from_secs(30));
+
+    store.takes = |_| true;
+    let unlocked = store.now;
+    store.turns(&mut backlog, |_| false);
+    assert!(store.now - unlocked <= Duration::from_secs(6));
+    let of_it = store.taken.iter().filter(|one| **one >= 1_000).count();
+    assert_eq!(of_it, 2 + 1);
+    assert!(backlog.organizations.is_empty());
+}
+
+#[test]
+fn many_organizations_whose_rows_are_locked_have_one_transaction_at_a_time() {
+    let mut backlog = Backlog::new(64);
+    let mut store = Store::that(|one| !is_bad(one));
+    store.fails_after = Duration::from_secs(4);
+    for number in 0..200 {
+        backlog.push(
+            waiting(1_000 + number, &format!("o{}", number % 40), 1),
+            store.now,
+        );
+    }
+    let begun = store.now;
+    store.turns(&mut backlog, |store| {
+        store.now > begun + Duration::from_secs(1_000)
+    });
+    let held: usize = backlog.organizations.values().map(Queue::held).sum();
+    assert!(held <= 16, "{held}");
+    assert!(store.put_off.len() >= 150, "{:?}", store.put_off);
+    // Where one of them is in the store, another waits, and whoever is not failing does not.
+    while backlog.next(256, store.now).is_none() {
+        store.now = backlog.due(store.now).unwrap();
+    }
+    backlog.push(waiting(1, "other", 1), store.now);
+    assert_eq!(messages(&backlog.next(256, store.now).unwrap()), [1]);
+    assert!(!backlog.has_turn(store.now + Duration::from_secs(60)));
 }
 
 proptest! {
@@ -121,12 +326,12 @@ proptest! {
         events in proptest::collection::vec((0..4_u8, 0..2_500_usize), 1..80),
         most in 1..300_usize,
     ) {
-        let mut backlog = Backlog::default();
+        let mut backlog = Backlog::new(1_024);
         for (number, (owner, deliveries)) in events.iter().enumerate() {
-            backlog.push(waiting(number as u64, &owner.to_string(), *deliveries));
+            backlog.push(waiting(number as u64, &owner.to_string(), *deliveries), Instant::now());
         }
         let mut seen = Vec::new();
-        while let Some(slice) = backlog.next(most) {
+        while let Some(slice) = backlog.next(most, Instant::now()) {
             let weight: usize = slice.events.iter().map(Waiting::weight).sum();
             prop_assert!(weight <= DELIVERIES || slice.events.len() == 1);
             prop_assert!(slice.events.len() <= most);

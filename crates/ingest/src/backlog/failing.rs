@@ -1,0 +1,155 @@
+//! An organization whose events the store does not take while it takes those of others.
+//!
+//! It has slices of its own, one under way at a time: one event first, then more with each success. An event
+//! that fails alone is held and retried. If several fail alone, one after another, the organization is
+//! *stuck*: something is wrong with all of its rows (they may be locked), so a single event is tried at a
+//! time, and what is not held is put off. That says nothing about any of its events, so none of them is put
+//! aside for it: only the time counts in which others of the same organization are written.
+
+use std::time::{Duration, Instant};
+
+use super::{Failure, Kind, Waiting};
+
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// The longest wait of an event that fails by itself, and of an organization that is stuck.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Bounds of the time for which events of a stuck organization are put off. Meanwhile others have the room.
+pub(super) const SHORTEST_PUT_OFF: Duration = Duration::from_secs(5);
+const LONGEST_PUT_OFF: Duration = Duration::from_secs(30);
+
+/// After slices of so many events have succeeded, there is no limit any more.
+const NO_LIMIT: usize = 1_024;
+
+/// By how much the limit grows with each success.
+const GROWTH: usize = 4;
+
+/// How long to wait after so many failures.
+pub(super) fn backoff(failures: u32, longest: Duration) -> Duration {
+    (FIRST_WAIT * (1 << failures.min(10))).min(longest)
+}
+
+#[derive(Debug)]
+pub(super) struct Failing {
+    /// The first since a transaction succeeded.
+    pub(super) first_failure: Option<Failure>,
+    /// It has slices of its own: others were written while its events were not.
+    pub(super) is_apart: bool,
+    /// How many events its next slice has at most.
+    pub(super) limit: usize,
+    /// Events that failed by themselves, each with the time of its next try.
+    pub(super) held: Vec<(Instant, Waiting)>,
+    /// How many events in a row failed by themselves in their first try.
+    in_a_row: u32,
+    stuck_since: Option<Instant>,
+    /// Nothing is tried before.
+    not_before: Option<Instant>,
+    last_was_held: bool,
+    written: Option<Instant>,
+    written_with_deliveries: Option<Instant>,
+}
+
+impl Default for Failing {
+    fn default() -> Self {
+        Self {
+            first_failure: None,
+            is_apart: false,
+            limit: NO_LIMIT,
+            held: Vec::new(),
+            in_a_row: 0,
+            stuck_since: None,
+            not_before: None,
+            last_was_held: false,
+            written: None,
+            written_with_deliveries: None,
+        }
+    }
+}
+
+impl Failing {
+    pub(super) fn one_at_a_time(&mut self) {
+        self.limit = 1;
+    }
+
+    /// When other events of this organization and kind were last written.
+    pub(super) fn written(&self, kind: Kind) -> Option<Instant> {
+        match kind {
+            Kind::EventsAlone => self.written,
+            Kind::WithDeliveries => self.written_with_deliveries,
+        }
+    }
+
+    pub(super) fn succeeded(&mut self, written: Option<Kind>, now: Instant) {
+        if let Some(kind) = written {
+            self.written = Some(now);
+            if kind == Kind::WithDeliveries {
+                self.written_with_deliveries = Some(now);
+            }
+        }
+        if !self.last_was_held {
+            self.limit = self.limit.saturating_mul(GROWTH);
+        }
+        self.first_failure = None;
+        self.in_a_row = 0;
+        self.stuck_since = None;
+        self.not_before = None;
+    }
+
+    /// Whether it has failed by itself, so that its next slice may fail, too.
+    pub(super) fn is_slow(&self) -> bool {
+        self.limit < NO_LIMIT || !self.held.is_empty()
+    }
+
+    /// Notes that an event failed by itself; answers how long it waits.
+    pub(super) fn failed_alone(&mut self, one: &mut Waiting, now: Instant) -> Duration {
+        if one.tries_alone == 0 {
+            self.in_a_row += 1;
+        }
+        let wait = backoff(one.tries_alone, LONGEST_WAIT);
+        one.tries_alone += 1;
+        if self.in_a_row > 1 {
+            self.stuck_since.get_or_insert(now);
+            self.not_before = Some(now + backoff(self.in_a_row, LONGEST_WAIT));
+        }
+        wait
+    }
+
+    pub(super) fn hold(&mut self, one: Waiting, until: Instant) {
+        self.held.push((until, one));
+    }
+
+    /// Whether it is stuck, and how long its events are put off then.
+    pub(super) fn stuck_for(&self, now: Instant) -> Option<Duration> {
+        let lasts = now.saturating_duration_since(self.stuck_since?);
+        Some(lasts.clamp(SHORTEST_PUT_OFF, LONGEST_PUT_OFF))
+    }
+
+    pub(super) fn is_due(&self, others_wait: bool, now: Instant) -> bool {
+        self.not_before.is_none_or(|at| at <= now)
+            && (others_wait || self.held.iter().any(|(at, _)| *at <= now))
+    }
+
+    /// When it is due next.
+    pub(super) fn due(&self, others_wait: bool) -> Option<Instant> {
+        let held = self.held.iter().map(|(at, _)| *at).min();
+        match others_wait {
+            true => self.not_before,
+            false => held.max(self.not_before),
+        }
+    }
+
+    /// The held event whose turn it is. It takes turns with others that wait.
+    pub(super) fn next_held(&mut self, others_wait: bool, now: Instant) -> Option<Waiting> {
+        let gives_way = self.last_was_held && others_wait;
+        let due = (0..self.held.len())
+            .filter(|place| !gives_way && self.held[*place].0 <= now)
+            .min_by_key(|place| self.held[*place].0);
+        self.last_was_held = due.is_some();
+        due.map(|place| self.held.swap_remove(place).1)
+    }
+
+    pub(super) fn forget(&mut self, message: u64) {
+        self.held.retain(|(_, one)| one.message != message);
+    }
+}
