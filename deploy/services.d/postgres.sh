@@ -95,7 +95,7 @@ postgres_start() {
   # One line of settings each time it starts, so that a folder from last month has today's.
   local -a run=("$bin/postgres" -D "$home/data" -p "$postgres_port"
     -c listen_addresses=127.0.0.1 -c unix_socket_directories="$sockets"
-    -c max_connections=300 -c shared_buffers=128MB -c fsync=on -c synchronous_commit=on
+    -c max_connections=300 -c shared_buffers=128MB -c fsync="${HOOKLINE_SERVICES_FSYNC:-on}" -c synchronous_commit=on
     -c timezone=UTC -c log_timezone=UTC -c logging_collector=off)
   if ((EUID == 0)); then
     run=(setpriv --reuid="$(postgres_user)" --regid="$(id -g "$(postgres_user)")" --init-groups -- "${run[@]}")

@@ -232,7 +232,7 @@ impl Home {
     /// # Errors
     /// When one does not get there.
     pub async fn wait_ready(&self) -> anyhow::Result<()> {
-        until("readiness", async || {
+        let ready = until("readiness", async || {
             for running in self.running.lock().await.iter_mut() {
                 ensure!(
                     running.process.is_running(),
@@ -244,8 +244,11 @@ impl Home {
                 }
             }
             Ok(Some(()))
-        })
-        .await
+        });
+        match ready.await {
+            Ok(()) => Ok(()),
+            Err(why) => Err(why.context(self.said().await)),
+        }
     }
 
     /// Kills every process of a part with SIGKILL.

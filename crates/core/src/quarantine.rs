@@ -1,8 +1,9 @@
 //! When a row that cannot be written is put aside.
 //!
 //! An error of the store says little about the row: a full disk, a lost connection and a missing right
-//! fail every row alike, and pass. A row is at fault only where it fails by itself, again and again,
-//! while rows of its kind are written. [`LoneFailures`] measures that time. The caller tries each row in
+//! fail every row alike, and pass; a lock may fail all rows of one organization. A row is at fault only
+//! where it fails by itself, again and again, while rows of its kind and of the same owner (its organization or
+//! subscription) are written. [`LoneFailures`] measures that time. The caller tries each row in
 //! a transaction of its own before it counts a failure, and puts the row into quarantine (the rejected
 //! events, the dead deliveries) once the verdict is [`Verdict::PutAside`].
 

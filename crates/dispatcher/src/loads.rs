@@ -4,6 +4,7 @@
 //! each delivery is read alone in the background. One that can be read comes again to the worker; one
 //! that cannot is held, and ends by the rule of `hookline_core::quarantine`.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hookline_core::quarantine::{LoneFailures, Verdict};
@@ -14,7 +15,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
 use crate::busy::Engaged;
-use crate::persist::LastSuccess;
 
 /// A read that fails for this long while the store can be written is taken apart.
 const APART_AFTER: Duration = Duration::from_secs(2);
@@ -24,6 +24,20 @@ const LONE_WAIT: Duration = Duration::from_secs(5);
 
 /// The same, while none can.
 const COMMON_WAIT: Duration = Duration::from_secs(1);
+
+/// When a read last succeeded.
+#[derive(Debug, Clone, Default)]
+struct LastSuccess(Arc<Mutex<Option<Instant>>>);
+
+impl LastSuccess {
+    fn note(&self, now: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    fn get(&self) -> Option<Instant> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The reads of one dispatcher.
 #[derive(Clone)]

@@ -3,13 +3,15 @@
 //! A transaction that fails is retried in the background, so that later ones go on. If it keeps failing
 //! while others of its kind are written, or while the store can be written, it is halved until the row
 //! at fault stands alone. A row that fails alone is held, and is put aside by the rule of
-//! `hookline_core::quarantine`. While the store cannot be written, every row is held.
+//! `hookline_core::quarantine`, where the others are those of the same subscription: the rows of one
+//! organization may be locked. While the store cannot be written, every row is held.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hookline_core::ids::SubscriptionId;
 use hookline_core::quarantine::{LoneFailures, Verdict};
 use hookline_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -43,6 +45,8 @@ pub(crate) trait Writing: Clone + Send + Sync + 'static {
     /// What a log line calls it, such as `record attempts`.
     const WHAT: &'static str;
 
+    fn subscription(row: &Self::Row) -> SubscriptionId;
+
     fn write(
         &self,
         rows: &[Self::Row],
@@ -55,17 +59,71 @@ pub(crate) trait Writing: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send;
 }
 
-/// When a call of one kind last succeeded.
+/// When rows of one kind were last written: any, and those of the subscriptions that are watched.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LastSuccess(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct Written(Arc<Mutex<LastWritten>>);
 
-impl LastSuccess {
-    pub(crate) fn note(&self, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+#[derive(Debug, Default)]
+struct LastWritten {
+    any: Option<Instant>,
+    /// With the number of their watches.
+    watched: HashMap<SubscriptionId, (usize, Option<Instant>)>,
+}
+
+impl Written {
+    fn lock(&self) -> MutexGuard<'_, LastWritten> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn get(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn note(&self, subscriptions: impl Iterator<Item = SubscriptionId>, now: Instant) {
+        let mut last = self.lock();
+        last.any = Some(now);
+        if last.watched.is_empty() {
+            return;
+        }
+        for subscription in subscriptions {
+            if let Some((_, written)) = last.watched.get_mut(&subscription) {
+                *written = Some(now);
+            }
+        }
+    }
+
+    fn any(&self) -> Option<Instant> {
+        self.lock().any
+    }
+
+    fn watch(&self, subscription: SubscriptionId) -> Watch {
+        self.lock().watched.entry(subscription).or_default().0 += 1;
+        Watch {
+            written: self.clone(),
+            subscription,
+        }
+    }
+}
+
+/// Notes when rows of a subscription are written, as long as it lasts.
+#[derive(Debug)]
+struct Watch {
+    written: Written,
+    subscription: SubscriptionId,
+}
+
+impl Watch {
+    fn last(&self) -> Option<Instant> {
+        let last = self.written.lock();
+        last.watched.get(&self.subscription)?.1
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let mut last = self.written.lock();
+        if let Some((watches, _)) = last.watched.get_mut(&self.subscription) {
+            *watches -= 1;
+            if *watches == 0 {
+                last.watched.remove(&self.subscription);
+            }
+        }
     }
 }
 
@@ -75,7 +133,7 @@ pub(crate) struct Persist {
     pub(crate) store: Store,
     pub(crate) late: CancellationToken,
     pub(crate) background: TaskTracker,
-    pub(crate) written: LastSuccess,
+    pub(crate) written: Written,
 }
 
 /// Rows that share a transaction.
@@ -85,6 +143,8 @@ struct Piece<R> {
     failing_since: Option<Instant>,
     not_before: Option<Instant>,
     alone: LoneFailures,
+    /// Of the subscription of a row that has failed alone.
+    watch: Option<Watch>,
 }
 
 /// What becomes of a piece that has failed.
@@ -103,6 +163,7 @@ impl<R> Piece<R> {
             failing_since: None,
             not_before: None,
             alone: LoneFailures::default(),
+            watch: None,
         }
     }
 
@@ -124,10 +185,11 @@ impl<R> Piece<R> {
     ) -> Next {
         let since = *self.failing_since.get_or_insert(now);
         let others_go_on = others_written.is_some_and(|written| written > since);
+        let of_subscription = self.watch.as_ref().and_then(Watch::last);
         let is_alone = self.rows.len() == 1;
         match is_alone {
             true => {
-                let verdict = self.alone.failed(now, others_written);
+                let verdict = self.alone.failed(now, of_subscription);
                 if !is_transient || verdict == Verdict::PutAside {
                     return Next::GiveUp;
                 }
@@ -198,17 +260,23 @@ impl Persist {
     ) {
         let why = match writing.write(&piece.rows).await {
             Ok(done) => {
-                self.written.note(Instant::now());
+                let subscriptions = piece.rows.iter().map(W::subscription);
+                self.written.note(subscriptions, Instant::now());
                 let is_repeat = piece.tries > 0;
                 let outcome = Outcome::Written { done, is_repeat };
                 return writing.settle(piece.rows, outcome).await;
             }
             Err(why) => why,
         };
+        if let [row] = &piece.rows[..]
+            && piece.watch.is_none()
+        {
+            piece.watch = Some(self.written.watch(W::subscription(row)));
+        }
         let next = piece.failed(
             why.is_transient(),
             Instant::now(),
-            self.written.get(),
+            self.written.any(),
             self.store.can_be_written(),
         );
         match next {
@@ -262,14 +330,25 @@ mod tests {
         assert_eq!(sizes, [(1, 1), (2, 1)]);
     }
 
-    #[test]
-    fn a_lone_row_is_put_aside_after_a_minute_of_others() {
+    /// After how many seconds a row of subscription 1 is given up, while rows of `others` are written.
+    fn given_up_beside(others: SubscriptionId) -> Option<u32> {
         let (start, mut piece) = (Instant::now(), Piece::of(vec![1]));
-        let given_up = (0..100).find(|seconds| {
+        let written = Written::default();
+        piece.watch = Some(written.watch(SubscriptionId(1)));
+        let given_up = (0..600).find(|seconds| {
             let now = start + SECOND * *seconds;
-            piece.failed(true, now, Some(now), true) == Next::GiveUp
+            written.note([others].into_iter(), now);
+            piece.failed(true, now, written.any(), true) == Next::GiveUp
         });
-        assert_eq!(given_up, Some(60));
+        drop(piece);
+        assert!(written.lock().watched.is_empty());
+        given_up
+    }
+
+    #[test]
+    fn a_lone_row_is_put_aside_after_a_minute_of_others_of_its_subscription() {
+        assert_eq!(given_up_beside(SubscriptionId(1)), Some(60));
+        assert_eq!(given_up_beside(SubscriptionId(2)), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hookline_broker::contract::{Scheduled, Taken};
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
-use hookline_core::ids::DeliveryId;
+use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::{AttemptRecord, Follow, Parked, StoreError, Wait};
@@ -26,7 +26,7 @@ use crate::Dispatcher;
 use crate::busy::{Engaged, Hold};
 use crate::held::Held;
 use crate::operations::Operations;
-use crate::persist::{LastSuccess, Outcome, Persist, Writing};
+use crate::persist::{Outcome, Persist, Writing, Written};
 
 /// How many messages one commit serves.
 const BATCH: usize = 1_024;
@@ -87,7 +87,7 @@ pub(crate) fn start(
         store: dispatcher.store.clone(),
         late: late.clone(),
         background: handing_on.clone(),
-        written: LastSuccess::default(),
+        written: Written::default(),
     };
     let recording = Recording {
         attempting: persist(),
@@ -203,6 +203,10 @@ impl Writing for Attempts {
     type Done = HashSet<DeliveryId>;
     const WHAT: &'static str = "record attempts";
 
+    fn subscription((engaged, _): &Self::Row) -> SubscriptionId {
+        engaged.message.message.subscription
+    }
+
     async fn write(&self, rows: &[Self::Row]) -> std::result::Result<Self::Done, StoreError> {
         let records: Arc<[AttemptRecord]> = rows.iter().map(|(_, record)| record.clone()).collect();
         let moved = self.0.dispatcher.store.record(records).await?;
@@ -242,6 +246,10 @@ impl Writing for Ends {
     type Done = ();
     const WHAT: &'static str = "end deliveries";
 
+    fn subscription(row: &Engaged) -> SubscriptionId {
+        row.message.message.subscription
+    }
+
     async fn write(&self, rows: &[Engaged]) -> std::result::Result<(), StoreError> {
         let owed = rows.iter().map(|engaged| engaged.message.message);
         let store = &self.shared.dispatcher.store;
@@ -275,6 +283,10 @@ impl Writing for Parking {
     type Row = ToPark;
     type Done = ();
     const WHAT: &'static str = "put deliveries off";
+
+    fn subscription(row: &ToPark) -> SubscriptionId {
+        row.engaged.message.message.subscription
+    }
 
     async fn write(&self, rows: &[ToPark]) -> std::result::Result<(), StoreError> {
         self.0.park_statements.add(1, &[]);

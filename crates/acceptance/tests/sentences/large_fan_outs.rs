@@ -47,6 +47,7 @@ fn events(tenant: &Tenant<'_>, count: usize) -> Value {
 
 async fn a_large_fan_out_holds_up_no_other_organization(kind: Kind) -> anyhow::Result<()> {
     const EVENTS: usize = 400;
+    const DELIVERIES: usize = EVENTS * SUBSCRIPTIONS;
     /// Alone it takes some milliseconds. A busy machine with a debug build is given more.
     const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -65,23 +66,17 @@ async fn a_large_fan_out_holds_up_no_other_organization(kind: Kind) -> anyhow::R
     let took = begun.elapsed();
     ensure!(took < PATIENCE, "it was accepted after {took:?}");
 
-    let mut longest = Duration::ZERO;
+    // Five events of another organization, one after another, while a small part of the fan-out is
+    // delivered: as many seconds as that takes here, in the order of a queue they would come last.
     for number in 1..=5 {
-        let at = Instant::now();
         let event = json!([other.event("workflow.completed")]);
         other.client.post("/events", &event).await?.expect(202)?;
-        let received = prompt.wait_for(number).await?;
-        let last = received.last().context("nothing came")?;
-        longest = longest.max(last.at.saturating_duration_since(at));
+        prompt.wait_for(number).await?;
     }
-    ensure!(
-        longest < PATIENCE,
-        "another organization waited {longest:?}"
-    );
     let delivered = receiver.received().len();
     ensure!(
-        delivered < EVENTS * SUBSCRIPTIONS,
-        "the fan-out was over before: {delivered}"
+        delivered < DELIVERIES / 4,
+        "another organization waited for {delivered} deliveries"
     );
     home.end().await
 }
@@ -89,7 +84,7 @@ async fn a_large_fan_out_holds_up_no_other_organization(kind: Kind) -> anyhow::R
 async fn each_delivery_of_a_large_fan_out_is_published_once(kind: Kind) -> anyhow::Result<()> {
     const EVENTS: usize = 120;
     // All of it takes longer to be confirmed, and a part of it does not.
-    let settings = [("HOOKLINE__BROKER__CONFIRM_TIMEOUT_MS", "1000")];
+    let settings = [("HOOKLINE__BROKER__CONFIRM_TIMEOUT_MS", "2000")];
     let home = Home::start_with(kind, &settings).await?;
     let receiver = Receiver::healthy()?;
     let large = large(&home, &receiver).await?;
