@@ -125,7 +125,8 @@ impl Postgres {
         result
     }
 
-    async fn run_unobserved<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// The same for a call whose failure says nothing of the store.
+    pub(crate) async fn run_unobserved<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
