@@ -231,5 +231,5 @@ fn write_probe(conn: &mut Conn) -> Result<i64, StoreError> {
 }
 
 fn unavailable(why: impl std::fmt::Display) -> StoreError {
-    StoreError::Unavailable(why.to_string().trim_end().to_owned())
+    StoreError::unavailable(why)
 }
