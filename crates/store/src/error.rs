@@ -86,7 +86,7 @@ fn is_violation(kind: &DatabaseErrorKind) -> bool {
 }
 
 /// The constraints of our tables besides their primary keys.
-const CONSTRAINTS: [&str; 6] = [
+pub(crate) const CONSTRAINTS: [&str; 6] = [
     "api_key_organizations_key_id_fkey",
     "api_key_organizations_organization_id_fkey",
     "api_keys_hash_key",

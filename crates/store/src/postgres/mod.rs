@@ -18,6 +18,8 @@ use crate::health::{Health, Observed};
 
 pub(crate) mod bulk;
 mod connections;
+#[cfg(test)]
+mod constraints;
 pub(crate) mod days;
 mod given;
 pub(crate) mod intake;
