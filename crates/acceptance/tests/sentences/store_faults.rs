@@ -4,6 +4,7 @@
 //! no error may be told apart by its text.
 
 mod full_disk;
+mod locked;
 mod lone_rows;
 mod pooled;
 mod unended;
@@ -32,6 +33,7 @@ pub(crate) fn distributed() -> Vec<Alone> {
         sessions_that_are_killed_are_replaced,
         prepared_statements_that_are_gone_cost_the_session_alone,
         full_disk::a_full_disk_of_the_database_is_waited_for,
+        locked::locked_tables_show_as_one_change_of_readiness_and_back,
         lone_rows::a_row_that_fails_alone_for_a_minute_is_put_aside_in_one_line,
         unended::a_delivery_that_cannot_be_ended_is_no_dead_letter_yet,
         pooled::behind_a_session_pooler_everything_works,

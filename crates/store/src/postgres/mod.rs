@@ -119,6 +119,7 @@ impl Postgres {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
+        let _running = self.health.begin::<F>();
         let result = self.run_unobserved(work).await;
         if self.health.observe::<F, T>(&result, Instant::now()) == Observed::FailedAgain {
             // It failed on two connections, so every other one may be as bad.
