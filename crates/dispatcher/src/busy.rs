@@ -19,6 +19,9 @@ use crate::trials::{OnTrial, Tried};
 /// it is acked.
 type Waiting = HashMap<DeliveryId, Vec<Taken<OwedAttempt>>>;
 
+/// Messages whose deliveries are free again.
+pub(crate) type Waited = mpsc::UnboundedReceiver<Vec<Taken<OwedAttempt>>>;
+
 /// All that are busy.
 #[derive(Clone)]
 pub(crate) struct Busy {
@@ -44,7 +47,7 @@ pub(crate) struct Hold {
 
 impl Busy {
     /// Nothing is busy yet. What has waited comes out of the receiver.
-    pub(crate) fn new() -> (Self, mpsc::UnboundedReceiver<Vec<Taken<OwedAttempt>>>) {
+    pub(crate) fn new() -> (Self, Waited) {
         let (again, waited) = mpsc::unbounded_channel();
         (
             Self {
@@ -91,6 +94,13 @@ impl Engaged {
         if let Some(waiting) = hold.busy.lock().get_mut(&hold.delivery) {
             waiting.insert(0, message);
         }
+    }
+}
+
+impl Hold {
+    /// Ends the trial, and not the hold: the process has not died of this delivery.
+    pub(crate) fn end_trial(&mut self) {
+        self.trial = None;
     }
 }
 

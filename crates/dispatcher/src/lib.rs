@@ -49,7 +49,9 @@ use hookline_runtime::settings::Settings;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_store::Store;
 
+use crate::busy::Busy;
 use crate::lanes::Limits;
+use crate::poison::PuttingAside;
 
 /// What a dispatcher works with.
 #[derive(Clone)]
@@ -135,15 +137,34 @@ impl From<&Policy> for Limits {
 pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<()> {
     let requester = attempt::Requester::new(&dispatcher.policy)?;
     let operations = operations::start(dispatcher.clone(), shutdown.late.clone());
-    let recorder = recorder::start(dispatcher.clone(), operations, shutdown.late.clone());
+    let aside = PuttingAside::new(dispatcher.clone(), shutdown.asked.clone());
+    let (busy, waited) = Busy::new();
+    let recorder = recorder::start(
+        dispatcher.clone(),
+        aside.clone(),
+        operations,
+        shutdown.late.clone(),
+    );
     let (recorder, recording) = recorder;
-    let (trials, trying) = trials::start(dispatcher.clone(), shutdown.asked.clone());
-    let (worker, overs) = worker::Worker::new(dispatcher, requester, recorder, shutdown.clone());
+    let (trials, trying) = trials::start(
+        dispatcher.clone(),
+        aside.clone(),
+        busy.clone(),
+        shutdown.asked.clone(),
+    );
+    let (worker, overs) = worker::Worker::new(
+        dispatcher,
+        aside.clone(),
+        requester,
+        recorder,
+        shutdown.clone(),
+    );
     // A task of its own: whoever waits for the whole service is another thread, which had to be woken
     // for every message.
-    tokio::spawn(worker.run(overs, trials, shutdown.asked)).await?;
+    tokio::spawn(worker.run(overs, trials, (busy, waited), shutdown.asked)).await?;
     // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.
     recording.await?;
     trying.await?;
+    aside.end().await;
     Ok(())
 }

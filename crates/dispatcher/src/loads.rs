@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
 use crate::busy::Engaged;
+use crate::poison::PuttingAside;
 
 /// A read that fails for this long while the store can be written is taken apart.
 const APART_AFTER: Duration = Duration::from_secs(2);
@@ -43,6 +44,7 @@ impl LastSuccess {
 #[derive(Clone)]
 pub(crate) struct Loads {
     dispatcher: Dispatcher,
+    aside: PuttingAside,
     shutdown: CancellationToken,
     background: TaskTracker,
     succeeded: LastSuccess,
@@ -51,11 +53,13 @@ pub(crate) struct Loads {
 impl Loads {
     pub(crate) fn new(
         dispatcher: Dispatcher,
+        aside: PuttingAside,
         shutdown: CancellationToken,
         background: TaskTracker,
     ) -> Self {
         Self {
             dispatcher,
+            aside,
             shutdown,
             background,
             succeeded: LastSuccess::default(),
@@ -119,10 +123,7 @@ impl Loads {
             };
             failed_before = now;
             if !why.is_transient() || verdict == Verdict::PutAside {
-                return self
-                    .dispatcher
-                    .bury(engaged.message, &why.to_string())
-                    .await;
+                return self.aside.begin(engaged, why.to_string());
             }
             tracing::debug!(delivery.id = %delivery, error = %why, "held a delivery that cannot be read");
             tokio::select! {

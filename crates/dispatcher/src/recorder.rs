@@ -27,6 +27,7 @@ use crate::busy::{Engaged, Hold};
 use crate::held::Held;
 use crate::operations::Operations;
 use crate::persist::{Outcome, Persist, Writing, Written};
+use crate::poison::PuttingAside;
 
 /// How many messages one commit serves.
 const BATCH: usize = 1_024;
@@ -75,6 +76,7 @@ impl Recorder {
 /// stops records on until it is `late`: what is not recorded was in vain.
 pub(crate) fn start(
     dispatcher: Dispatcher,
+    aside: PuttingAside,
     operations: Operations,
     late: CancellationToken,
 ) -> (Recorder, JoinHandle<()>) {
@@ -95,6 +97,7 @@ pub(crate) fn start(
         parking: persist(),
         shared: Arc::new(Shared {
             dispatcher,
+            aside,
             operations,
             late,
             handing_on: handing_on.clone(),
@@ -129,6 +132,7 @@ struct Recording {
 
 struct Shared {
     dispatcher: Dispatcher,
+    aside: PuttingAside,
     operations: Operations,
     late: CancellationToken,
     /// What is recorded and not acked, and what is not recorded yet; bounded by the prefetch, for the
@@ -321,12 +325,12 @@ fn apart(rows: Vec<Engaged>) -> (Vec<Taken<OwedAttempt>>, Vec<Hold>) {
 impl Shared {
     /// Rows that the store has not taken.
     async fn end_unwritten<T>(&self, rows: Vec<Engaged>, outcome: Outcome<T>) {
-        let (messages, _holds) = apart(rows);
         let Outcome::AtFault(why) = outcome else {
+            let (messages, _holds) = apart(rows);
             return self.release(messages).await;
         };
-        for message in messages {
-            self.dispatcher.bury(message, &why.to_string()).await;
+        for engaged in rows {
+            self.aside.begin(engaged, why.to_string());
         }
     }
 

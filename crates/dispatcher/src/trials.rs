@@ -20,6 +20,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::Dispatcher;
+use crate::busy::Busy;
+use crate::poison::PuttingAside;
 
 /// A part of a trial, which lasts until the last part is dropped.
 pub(crate) type OnTrial = mpsc::Sender<Infallible>;
@@ -76,6 +78,8 @@ impl Trials {
 /// tried after `shutdown`.
 pub(crate) fn start(
     dispatcher: Dispatcher,
+    aside: PuttingAside,
+    busy: Busy,
     shutdown: CancellationToken,
 ) -> (Trials, JoinHandle<()>) {
     let (suspects, arriving) = mpsc::unbounded_channel();
@@ -88,6 +92,8 @@ pub(crate) fn start(
     };
     let court = Court {
         dispatcher,
+        aside,
+        busy,
         shutdown,
         arriving,
         trying,
@@ -98,6 +104,8 @@ pub(crate) fn start(
 
 struct Court {
     dispatcher: Dispatcher,
+    aside: PuttingAside,
+    busy: Busy,
     shutdown: CancellationToken,
     arriving: mpsc::UnboundedReceiver<Taken<OwedAttempt>>,
     trying: mpsc::UnboundedSender<Vec<Tried>>,
@@ -157,8 +165,11 @@ impl Court {
         for message in docket.given_up {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             let reason = format!("the process ended {limit} times while it was handled");
-            // Its charges stay, for it may come again: the burial can fail.
-            self.dispatcher.bury(message, &reason).await;
+            // Its charges stay: it comes again where it cannot be put aside before the process stops.
+            // Where another message of it is in hand, this one waits for that and is a suspect again.
+            if let Some(engaged) = self.busy.engage(message) {
+                self.aside.begin(engaged, reason);
+            }
         }
         if !docket.group.is_empty() {
             self.try_group(docket.group, suspects).await?;

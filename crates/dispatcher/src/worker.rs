@@ -24,13 +24,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
 use crate::attempt::Requester;
-use crate::busy::{Busy, Engaged};
+use crate::busy::{Busy, Engaged, Waited};
 use crate::caller::Caller;
 use crate::decision::{Task, decide};
 use crate::gauges::Gauges;
 use crate::lanes::{Lanes, Limits, Message};
 use crate::loads::Loads;
 use crate::origins::Origins;
+use crate::poison::PuttingAside;
 use crate::recorder::{Finished, Recorder, Result};
 use crate::trials::Trials;
 use crate::whereabouts::Whereabouts;
@@ -52,6 +53,7 @@ const BEHIND_ANOTHER_TEST: Duration = Duration::from_secs(1);
 
 pub(crate) struct Worker {
     dispatcher: Dispatcher,
+    aside: PuttingAside,
     requester: Requester,
     recorder: Recorder,
     loads: Loads,
@@ -77,6 +79,7 @@ type Taking<'a> = BoxFuture<'a, Vec<Taken<OwedAttempt>>>;
 impl Worker {
     pub(crate) fn new(
         dispatcher: Dispatcher,
+        aside: PuttingAside,
         requester: Requester,
         recorder: Recorder,
         Shutdown { asked, late }: Shutdown,
@@ -89,8 +92,9 @@ impl Worker {
         let (over, overs) = mpsc::unbounded_channel();
         let in_flight = TaskTracker::new();
         let worker = Self {
-            loads: Loads::new(dispatcher.clone(), asked, in_flight.clone()),
+            loads: Loads::new(dispatcher.clone(), aside.clone(), asked, in_flight.clone()),
             dispatcher,
+            aside,
             requester,
             recorder,
             bodies,
@@ -107,9 +111,9 @@ impl Worker {
         mut self,
         mut overs: Overs,
         mut trials: Trials,
+        (busy, mut waited): (Busy, Waited),
         shutdown: CancellationToken,
     ) {
-        let (busy, mut waited) = Busy::new();
         let mut lanes = Lanes::new(Limits::from(&*self.dispatcher.policy));
         let mut gauges = Gauges::new();
         let (come, mut all_back) = mpsc::unbounded_channel();
@@ -288,7 +292,7 @@ impl Worker {
                         wait: Wait::Time,
                     },
                     Err(Unready::Ever(reason)) => {
-                        self.dispatcher.bury(engaged.message, &reason).await;
+                        self.aside.begin(engaged, reason);
                         continue;
                     }
                 },

@@ -52,7 +52,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// slice may have an event at fault in it.
 const OF_THE_ROWS_AFTER: Duration = Duration::from_secs(2);
 
-/// How many held events of one organization stay in hand. The others of them are put off.
+/// How many events of a stuck organization stay in hand that were tried alone, and how many that were not.
+/// The others are put off.
 const HELD_OF_ONE: usize = 4;
 
 /// An event that waits.
@@ -228,7 +229,7 @@ impl Backlog {
         let queue = self.organizations.get(owner)?;
         if let Some(failing) = &queue.failing
             && let Some(wait) = failing.stuck_for(now)
-            && !queue.events.is_empty()
+            && queue.events.len() >= HELD_OF_ONE
         {
             return Some(wait);
         }
@@ -340,16 +341,7 @@ impl Backlog {
             .iter()
             .map(|one| one.organization().clone())
             .collect();
-        let is_of_the_rows = self.is_of_the_rows(&owners, failure);
-        for owner in &owners {
-            if let Some(failing) = self.failing(owner) {
-                failing.is_apart |= is_of_the_rows;
-                if is_of_the_rows && owners.len() == 1 {
-                    failing.one_at_a_time();
-                }
-            }
-        }
-        if !is_of_the_rows {
+        if !self.is_of_the_rows(&owners, failure) {
             let wait = backoff(self.failures, LONGEST_PAUSE);
             self.failures += 1;
             self.pause = Some(failure.ended + wait);
@@ -359,13 +351,23 @@ impl Backlog {
                 ..Refusal::default()
             };
         }
-        match <[Waiting; 1]>::try_from(events) {
+        let is_retry = events.iter().any(|one| one.tries_alone > 0);
+        for owner in &owners {
+            if let Some(failing) = self.failing(owner) {
+                failing.failed(owners.len() == 1, is_retry, failure.ended);
+            }
+        }
+        let mut refusal = match <[Waiting; 1]>::try_from(events) {
             Ok([one]) => self.failed_alone(one, failure),
             Err(events) => {
                 self.give_back(events);
                 Refusal::default()
             }
+        };
+        for owner in owners {
+            self.put_off(owner, failure.ended, &mut refusal);
         }
+        refusal
     }
 
     /// Whether others are written where these are not.
@@ -387,42 +389,43 @@ impl Backlog {
         let now = failure.ended;
         let held: usize = self.organizations.values().map(Queue::held).sum();
         let has_place = held < self.most_held.max(1);
-        let Some(queue) = self.organizations.get_mut(one.organization()) else {
-            return Refusal::default();
+        let owner = one.organization().clone();
+        let mut refusal = Refusal::default();
+        let Some(failing) = self.failing(&owner) else {
+            return refusal;
         };
-        let failing = queue.failing.get_or_insert_default();
         let verdict = one.alone.failed(now, failing.written(one.kind()));
         if !failure.is_transient || verdict == Verdict::PutAside {
-            return Refusal {
-                at_fault: Some(one),
-                ..Refusal::default()
-            };
+            refusal.at_fault = Some(one);
+            return refusal;
         }
-        let (owner, message) = (one.organization().clone(), one.message);
-        let was_stuck = failing.stuck_for(now).is_some();
-        let wait = failing.failed_alone(&mut one, now);
-        let mut refusal = Refusal {
-            wait,
-            ..Refusal::default()
-        };
-        let has_place = has_place && failing.held.len() < HELD_OF_ONE;
-        if has_place {
-            failing.hold(one, now + wait);
+        refusal.wait = backoff(one.tries_alone, failing::LONGEST_WAIT);
+        one.tries_alone += 1;
+        if has_place && failing.held.len() < HELD_OF_ONE {
+            failing.held.push((now + refusal.wait, one));
+            if !self.order.contains(&owner) {
+                self.order.push_back(owner);
+            }
         } else {
-            refusal.put_off.insert(message);
-        }
-        if let Some(wait) = failing.stuck_for(now) {
-            refusal.stuck = (!was_stuck).then(|| owner.clone());
-            refusal.put_off_for = wait;
-            refusal
-                .put_off
-                .extend(queue.events.iter().map(|one| one.message));
-        }
-        refusal.put_off_for = refusal.put_off_for.max(failing::SHORTEST_PUT_OFF);
-        if queue.waits() && !self.order.contains(&owner) {
-            self.order.push_back(owner);
+            refusal.put_off.insert(one.message);
         }
         refusal
+    }
+
+    /// What waits of an organization that is stuck leaves, but for a few events.
+    fn put_off(&mut self, owner: OrganizationId, now: Instant, refusal: &mut Refusal) {
+        refusal.put_off_for = failing::SHORTEST_PUT_OFF;
+        let Some(queue) = self.organizations.get_mut(&owner) else {
+            return;
+        };
+        if let Some(failing) = &mut queue.failing
+            && let Some(wait) = failing.stuck_for(now)
+        {
+            refusal.put_off_for = wait;
+            let excess = queue.events.iter().skip(HELD_OF_ONE);
+            refusal.put_off.extend(excess.map(|one| one.message));
+            refusal.stuck = failing.tells().then_some(owner);
+        }
     }
 
     /// They wait again, in front of the others of their organizations.

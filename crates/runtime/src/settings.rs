@@ -5,6 +5,7 @@
 //! it lacks is unknown, and its types say how an environment variable is read.
 
 mod allowed;
+mod broker_url;
 mod known;
 mod limits;
 mod load;

@@ -8,6 +8,8 @@
 //! An error is never sorted by the text of its message: a server speaks the language of its
 //! `lc_messages`.
 
+use std::fmt;
+
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
 
 use crate::sealed::Unsealable;
@@ -35,6 +37,10 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    pub(crate) fn unavailable(why: impl fmt::Display) -> Self {
+        Self::Unavailable(one_line(&why))
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
@@ -49,7 +55,7 @@ impl From<Unsealable> for StoreError {
 
 impl From<DieselError> for StoreError {
     fn from(error: DieselError) -> Self {
-        let text = error.to_string();
+        let text = one_line(&error);
         match error {
             DieselError::DatabaseError(kind, about)
                 if is_violation(&kind) && is_of_our_constraint(about.as_ref()) =>
@@ -59,6 +65,13 @@ impl From<DieselError> for StoreError {
             _ => StoreError::Unavailable(text),
         }
     }
+}
+
+/// The text of an error in one line, as a log entry is: libpq has a line for each address that it tried.
+fn one_line(why: &impl fmt::Display) -> String {
+    let text = why.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join("; ")
 }
 
 /// A column that must not be null is not among them: no query leaves out one of ours, and a violation
@@ -73,7 +86,7 @@ fn is_violation(kind: &DatabaseErrorKind) -> bool {
 }
 
 /// The constraints of our tables besides their primary keys.
-const CONSTRAINTS: [&str; 6] = [
+pub(crate) const CONSTRAINTS: [&str; 6] = [
     "api_key_organizations_key_id_fkey",
     "api_key_organizations_organization_id_fkey",
     "api_keys_hash_key",
@@ -200,6 +213,18 @@ mod tests {
             let about = named(Some("audit_of_an_operator"), Some("audit_pkey"));
             assert!(is_transient(kind, about));
         }
+    }
+
+    #[test]
+    fn the_text_of_an_error_is_one_line() {
+        let refused = "connection to server at \"::1\" failed: Connection refused\n\tIs the server running?\r\n\n\
+                       connection to server at \"127.0.0.1\" failed: FATAL\n";
+        let line = "the store is not available: connection to server at \"::1\" failed: Connection refused; \
+                    Is the server running?; connection to server at \"127.0.0.1\" failed: FATAL";
+        assert_eq!(StoreError::unavailable(refused).to_string(), line);
+        let refused = diesel::ConnectionError::BadConnection(refused.to_owned());
+        let told = StoreError::from(DieselError::QueryBuilderError(Box::new(refused))).to_string();
+        assert_eq!(told.lines().count(), 1, "{told}");
     }
 
     #[test]

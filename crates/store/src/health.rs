@@ -6,16 +6,17 @@
 
 use std::any::TypeId;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
 
-/// A kind of call that failed and was not made since is forgotten after this time, so that a process
+/// A kind of call that failed is forgotten after this time in which no call of it runs, so that a process
 /// without work is ready soon after an outage. Callers try again within a second, so a call that still
-/// fails is not forgotten.
-const FORGOTTEN_AFTER: Duration = Duration::from_secs(3);
+/// fails is not forgotten. A call that runs may take as long as a statement may, and counts until then.
+const FORGOTTEN_AFTER: Duration = Duration::from_millis(1_500);
 
 /// What the calls of a store have shown so far.
 #[derive(Debug, Default)]
@@ -24,8 +25,25 @@ pub(crate) struct Health {
     can_write: AtomicBool,
     /// Whether `failing` has an entry: a success is then the only call that takes the lock.
     any_failing: AtomicBool,
-    /// The kinds of calls whose last outcome was a transient error, and when that was.
-    failing: Mutex<HashMap<TypeId, Instant>>,
+    /// The kinds of calls whose last outcome was a transient error.
+    failing: Mutex<HashMap<TypeId, Failing>>,
+}
+
+#[derive(Debug)]
+struct Failing {
+    last: Instant,
+    running: Running,
+}
+
+/// Held for as long as a call of a failing kind runs.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Running(Arc<()>);
+
+impl Failing {
+    fn counts(&self, now: Instant) -> bool {
+        let is_running = Arc::strong_count(&self.running.0) > 1;
+        is_running || now.saturating_duration_since(self.last) < FORGOTTEN_AFTER
+    }
 }
 
 /// How an outcome compares with the one before it of the same kind of call.
@@ -40,6 +58,17 @@ pub(crate) enum Observed {
 }
 
 impl Health {
+    /// Notes that a call of the kind `Call` begins, where that kind fails. To be kept until the call is
+    /// over: its outcome is not known before.
+    pub(crate) fn begin<Call: 'static>(&self) -> Option<Running> {
+        if !self.any_failing.load(Ordering::Acquire) {
+            return None;
+        }
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_kind = failing.get(&TypeId::of::<Call>());
+        of_kind.map(|failing| failing.running.clone())
+    }
+
     /// Notes the outcome of a call of the kind `Call`, the type of its closure.
     pub(crate) fn observe<Call: 'static, T>(
         &self,
@@ -53,9 +82,18 @@ impl Health {
         }
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         let observed = match is_transient {
-            true => match failing.insert(call, now) {
-                None => Observed::Failed,
-                Some(_) => Observed::FailedAgain,
+            true => match failing.entry(call) {
+                Entry::Vacant(entry) => {
+                    entry.insert(Failing {
+                        last: now,
+                        running: Running::default(),
+                    });
+                    Observed::Failed
+                }
+                Entry::Occupied(mut entry) => {
+                    entry.get_mut().last = now;
+                    Observed::FailedAgain
+                }
             },
             false => {
                 failing.remove(&call);
@@ -87,7 +125,7 @@ impl Health {
             return false;
         }
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
-        failing.retain(|_, at| now.saturating_duration_since(*at) < FORGOTTEN_AFTER);
+        failing.retain(|_, one| one.counts(now));
         self.any_failing
             .store(!failing.is_empty(), Ordering::Release);
         !failing.is_empty()
@@ -147,6 +185,21 @@ mod tests {
         health.observe::<Write, _>(&lost(), now);
         assert!(!health.is_ready(now + FORGOTTEN_AFTER / 2));
         assert!(health.is_ready(now + FORGOTTEN_AFTER));
+    }
+
+    #[test]
+    fn a_failure_is_not_forgotten_while_a_call_of_its_kind_runs() {
+        let (health, now) = probed();
+        assert!(health.begin::<Write>().is_none());
+        health.observe::<Write, _>(&lost(), now);
+        let running = health.begin::<Write>();
+        assert!(health.begin::<Read>().is_none());
+        let later = now + 10 * FORGOTTEN_AFTER;
+        assert!(!health.is_ready(later));
+        health.observe::<Write, _>(&lost(), later);
+        drop(running);
+        assert!(!health.is_ready(later + FORGOTTEN_AFTER / 2));
+        assert!(health.is_ready(later + FORGOTTEN_AFTER));
     }
 
     #[test]

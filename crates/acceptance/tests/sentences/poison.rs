@@ -71,8 +71,11 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
         let dead = home.dead_letters().await?;
         let has = |kind: &str| dead.iter().any(|letter| letter["kind"] == kind);
         Ok((has("event") && has("delivery")).then_some(dead))
-    })
-    .await?;
+    });
+    let dead = match dead.await {
+        Ok(dead) => dead,
+        Err(why) => return Err(why.context(home.said().await)),
+    };
 
     // From now on nothing dies of them, and nothing else is missing or dead.
     home.wait_ready().await?;

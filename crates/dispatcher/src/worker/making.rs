@@ -91,9 +91,7 @@ impl Worker {
         };
         for (engaged, ready, mut slot) in attempts {
             let Some(body) = bodies.get(&ready.owed.event).cloned() else {
-                self.dispatcher
-                    .bury(engaged.message, "its event is gone")
-                    .await;
+                self.aside.begin(engaged, "its event is gone".to_owned());
                 continue;
             };
             let (requester, recorder) = (self.requester.clone(), self.recorder.clone());

@@ -1,9 +1,9 @@
 //! An organization whose events the store does not take while it takes those of others.
 //!
 //! It has slices of its own, one under way at a time: one event first, then more with each success. An event
-//! that fails alone is held and retried. If several fail alone, one after another, the organization is
-//! *stuck*: something is wrong with all of its rows (they may be locked), so a single event is tried at a
-//! time, and what is not held is put off. That says nothing about any of its events, so none of them is put
+//! that fails alone is held and retried. An organization of which nothing is taken for a while is
+//! *stuck*: something may be wrong with all of its rows (somebody may have locked them), so it is tried more
+//! and more rarely, and most of its events are put off. That says nothing about any of them, so none is put
 //! aside for it: only the time counts in which others of the same organization are written.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,14 @@ use super::{Failure, Kind, Waiting};
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// The longest wait of an event that fails by itself, and of an organization that is stuck.
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// After so long without a success, in at least two transactions, an organization is stuck. The lock or the
+/// statement that the store waits for alone takes longer.
+const STUCK_AFTER: Duration = Duration::from_secs(2);
+
+/// After so many transactions that failed in a row an operator is told.
+const TOLD_AFTER: u32 = 4;
 
 /// Bounds of the time for which events of a stuck organization are put off. Meanwhile others have the room.
 pub(super) const SHORTEST_PUT_OFF: Duration = Duration::from_secs(5);
@@ -40,8 +47,9 @@ pub(super) struct Failing {
     pub(super) limit: usize,
     /// Events that failed by themselves, each with the time of its next try.
     pub(super) held: Vec<(Instant, Waiting)>,
-    /// How many events in a row failed by themselves in their first try.
+    /// How many transactions failed since one succeeded; retries of held events do not count.
     in_a_row: u32,
+    was_told: bool,
     stuck_since: Option<Instant>,
     /// Nothing is tried before.
     not_before: Option<Instant>,
@@ -58,6 +66,7 @@ impl Default for Failing {
             limit: NO_LIMIT,
             held: Vec::new(),
             in_a_row: 0,
+            was_told: false,
             stuck_since: None,
             not_before: None,
             last_was_held: false,
@@ -68,10 +77,6 @@ impl Default for Failing {
 }
 
 impl Failing {
-    pub(super) fn one_at_a_time(&mut self) {
-        self.limit = 1;
-    }
-
     /// When other events of this organization and kind were last written.
     pub(super) fn written(&self, kind: Kind) -> Option<Instant> {
         match kind {
@@ -92,6 +97,7 @@ impl Failing {
         }
         self.first_failure = None;
         self.in_a_row = 0;
+        self.was_told = false;
         self.stuck_since = None;
         self.not_before = None;
     }
@@ -101,22 +107,25 @@ impl Failing {
         self.limit < NO_LIMIT || !self.held.is_empty()
     }
 
-    /// Notes that an event failed by itself; answers how long it waits.
-    pub(super) fn failed_alone(&mut self, one: &mut Waiting, now: Instant) -> Duration {
-        if one.tries_alone == 0 {
+    /// Notes that a transaction failed because of its rows: of this organization alone, or also of others.
+    pub(super) fn failed(&mut self, is_alone: bool, is_retry: bool, now: Instant) {
+        self.is_apart = true;
+        if is_alone {
+            self.limit = 1;
+        }
+        if !is_retry {
             self.in_a_row += 1;
         }
-        let wait = backoff(one.tries_alone, LONGEST_WAIT);
-        one.tries_alone += 1;
-        if self.in_a_row > 1 {
+        let began = self.first_failure.map_or(now, |first| first.began);
+        if self.in_a_row > 1 && now.duration_since(began) >= STUCK_AFTER {
             self.stuck_since.get_or_insert(now);
             self.not_before = Some(now + backoff(self.in_a_row, LONGEST_WAIT));
         }
-        wait
     }
 
-    pub(super) fn hold(&mut self, one: Waiting, until: Instant) {
-        self.held.push((until, one));
+    /// Whether an operator is to be told now that nothing of it is written.
+    pub(super) fn tells(&mut self) -> bool {
+        !std::mem::replace(&mut self.was_told, self.in_a_row >= TOLD_AFTER) && self.was_told
     }
 
     /// Whether it is stuck, and how long its events are put off then.

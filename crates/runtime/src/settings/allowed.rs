@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_core::hosts::each_host;
 use hookline_core::retry::{InvalidSchedule, RetrySchedule};
 use hookline_core::target::IpNet;
 use serde::Deserialize;
@@ -17,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use url::Url;
 
-use super::{LogFormat, SecretUrl};
+use super::{LogFormat, SecretUrl, broker_url};
 
 pub(super) fn number<'de, const MIN: u64, const MAX: u64, T, D>(from: D) -> Result<T, D::Error>
 where
@@ -89,12 +88,14 @@ pub(super) fn postgres_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretU
     })
 }
 
+/// It has a password, so an error says which part is wrong and never shows that part.
 pub(super) fn amqp_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
-    let allowed = "must be a URL that begins with amqp:// or amqps://";
-    url(from, allowed, |text| {
-        let mut hosts = each_host(text).into_iter();
-        hosts.all(|one| has_scheme(&one, ["amqp", "amqps"]))
-    })
+    let text = String::deserialize(from).map_err(|_| D::Error::custom(broker_url::NO_URL))?;
+    match text.is_empty() {
+        true => {}
+        false => broker_url::check(&text).map_err(D::Error::custom)?,
+    }
+    Ok(SecretUrl::new(text))
 }
 
 pub(super) fn http_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {

@@ -67,6 +67,23 @@ impl Store {
         run!(self, write, |conn, q| q::progress::end(conn, &owed, end))
     }
 
+    /// The same for one delivery whose own row may be at fault: a failure says nothing of the store or of
+    /// its other connections.
+    pub async fn end_alone(&self, owed: OwedAttempt, end: DeliveryState) -> Result<(), StoreError> {
+        match &self.home {
+            Home::Postgres(home) => {
+                home.run_unobserved(move |conn| {
+                    postgres::queries::progress::end(conn, &[owed], end)
+                })
+                .await
+            }
+            Home::Sqlite(home) => {
+                home.write(move |conn| sqlite::queries::progress::end(conn, &[owed], end))
+                    .await
+            }
+        }
+    }
+
     /// Starts a finished delivery again, of any organization without an `owner`: its attempts go
     /// on counting, the schedule begins anew. Whoever asks hands the answer's attempt on.
     pub async fn start_again(

@@ -18,6 +18,8 @@ use crate::health::{Health, Observed};
 
 pub(crate) mod bulk;
 mod connections;
+#[cfg(test)]
+mod constraints;
 pub(crate) mod days;
 mod given;
 pub(crate) mod intake;
@@ -117,6 +119,7 @@ impl Postgres {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
+        let _running = self.health.begin::<F>();
         let result = self.run_unobserved(work).await;
         if self.health.observe::<F, T>(&result, Instant::now()) == Observed::FailedAgain {
             // It failed on two connections, so every other one may be as bad.
@@ -125,7 +128,8 @@ impl Postgres {
         result
     }
 
-    async fn run_unobserved<T, F>(&self, work: F) -> Result<T, StoreError>
+    /// The same for a call whose failure says nothing of the store.
+    pub(crate) async fn run_unobserved<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
@@ -230,5 +234,5 @@ fn write_probe(conn: &mut Conn) -> Result<i64, StoreError> {
 }
 
 fn unavailable(why: impl std::fmt::Display) -> StoreError {
-    StoreError::Unavailable(why.to_string().trim_end().to_owned())
+    StoreError::unavailable(why)
 }

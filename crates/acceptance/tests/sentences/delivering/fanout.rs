@@ -18,7 +18,10 @@ pub(crate) fn shared() -> Vec<Shared> {
 }
 
 pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![replicas_side_by_side_deliver_each_event_once]
+    sentences![
+        replicas_side_by_side_deliver_each_event_once,
+        an_event_type_that_this_version_does_not_know_holds_up_no_event,
+    ]
 }
 
 const TYPES: [&str; 6] = [
@@ -212,5 +215,45 @@ async fn replicas_side_by_side_deliver_each_event_once(kind: Kind) -> anyhow::Re
     ensure!(attempts.len() == expected, "an attempt was made twice");
     let ids: HashSet<_> = received.iter().map(event_of).collect::<Result<_, _>>()?;
     ensure!(ids.len() == EVENTS, "{} events", ids.len());
+    home.end().await
+}
+
+/// A newer version, or an operator, has stored it.
+async fn an_event_type_that_this_version_does_not_know_holds_up_no_event(
+    kind: Kind,
+) -> anyhow::Result<()> {
+    let home = Home::start(kind).await?;
+    let (tenant, stranger) = (home.tenant().await?, home.tenant().await?);
+    let (odd, plain, strange) = (
+        Receiver::healthy()?,
+        Receiver::healthy()?,
+        Receiver::healthy()?,
+    );
+    let subscription = tenant.subscribe(&odd, &["workflow.started"]).await?;
+    tenant.subscribe(&plain, &["workflow.started"]).await?;
+    stranger.subscribe(&strange, &["workflow.started"]).await?;
+    home.peers()?
+        .sql(&format!(
+            "UPDATE subscriptions SET events = 'workflow.paused workflow.failed' WHERE id = {subscription}"
+        ))
+        .await?;
+    // Ingest learns of a change by its version; a new process reads every row.
+    home.stop(Part::Ingest).await?;
+    home.start_part(Part::Ingest, &[]).await?;
+    home.wait_ready().await?;
+
+    for publisher in [&tenant, &stranger] {
+        publisher.publish_one("workflow.started").await?;
+        publisher.publish_one("workflow.failed").await?;
+    }
+    for (receiver, wanted) in [
+        (&odd, "workflow.failed"),
+        (&plain, "workflow.started"),
+        (&strange, "workflow.started"),
+    ] {
+        ensure!(types_of(&receiver.wait_for(1).await?)? == [wanted]);
+    }
+    let dead = home.dead_letters().await?;
+    ensure!(dead.is_empty(), "{dead:?}");
     home.end().await
 }

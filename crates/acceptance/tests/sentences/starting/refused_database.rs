@@ -66,6 +66,14 @@ async fn a_schema_that_is_newer_is_refused(kind: Kind) -> anyhow::Result<()> {
     peers
         .sql("INSERT INTO __diesel_schema_migrations (version) VALUES ('99991231000000')")
         .await?;
+    let migrated = Start::of("hookline", &["migrate"])
+        .with("HOOKLINE__STORE__URL", &peers.database)
+        .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "20");
+    let mut cases = Cases::default();
+    let line = "hookline: the database's schema is newer than this program (migration 99991231000000): \
+                run the version that migrated it, or a newer one\n";
+    cases.add(migrated, 1, &[line]);
+    cases.all().await?;
     is_refused(&home, &peers.database, &["schema", "newer"]).await?;
     home.end().await
 }

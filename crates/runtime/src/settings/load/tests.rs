@@ -242,6 +242,12 @@ fn a_password_is_never_shown() {
         ("HOOKLINE__STORE__URL", "mysql://u:hunter2@h/db"),
         ("HOOKLINE__STORE__URL", "hunter2"),
         ("HOOKLINE__BROKER__URL", "http://u:hunter2@h"),
+        ("HOOKLINE__BROKER__URL", "amqp://u:hunter2@a,u:hunter2@b"),
+        ("HOOKLINE__BROKER__URL", "amqp://u:hunter2@a:0"),
+        ("HOOKLINE__BROKER__URL", "amqp://u:hunter2@a, b"),
+        ("HOOKLINE__BROKER__URL", "amqp://u:hunter2@a,"),
+        ("HOOKLINE__BROKER__URL", "amqp://u:hunter2@::1"),
+        ("HOOKLINE__BROKER__URL", "amqp://u:1,2/hunter2@h"),
         ("HOOKLINE__TELEMETRY__OTLP_ENDPOINT", "hunter2"),
         ("HOOKLINE__STORE__PASSWORD", "hunter2"),
     ] {
@@ -268,10 +274,14 @@ fn a_password_is_never_shown() {
     let lines = [
         refused("HOOKLINE__STORE__URL", "mysql://u:hunter2@h/db"),
         refused("HOOKLINE__STORE__URL", "hunter2"),
+        refused("HOOKLINE__BROKER__URL", "amqp://u:hunter2@a,b:0/v"),
+        refused("HOOKLINE__BROKER__URL", "amqp://u:hunter2@a,u:hunter2@b"),
     ];
     assert_snapshot!(lines.join("\n"), @r#"
     setting store.url = "mysql://u:***@h/db" (from HOOKLINE__STORE__URL) is not allowed: it must be a URL that begins with postgres://
     setting store.url = "***" (from HOOKLINE__STORE__URL) is not allowed: it must be a URL that begins with postgres://
+    setting broker.url = "amqp://u:***@a,b:0/v" (from HOOKLINE__BROKER__URL) is not allowed: it must have a port from 1 to 65535 behind the colon of a host
+    setting broker.url = "amqp://u:***@b" (from HOOKLINE__BROKER__URL) is not allowed: it must have the user and password once, before the first host: amqp://USER:PASSWORD@a,b (an @ or a comma in the password is written %40 or %2C)
     "#);
 }
 
