@@ -64,6 +64,9 @@ pub struct Dispatcher {
     pub publisher: Arc<dyn Publisher>,
     /// How it goes about it.
     pub policy: Arc<Policy>,
+    /// Held during a trial, by whoever tries something in this process: else one would be charged with what
+    /// another did.
+    pub trial: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How a dispatcher goes about it.

@@ -22,6 +22,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         attempts: rabbit.deliveries(settings.dispatcher.prefetch),
         publisher: rabbit.publisher(),
         policy: Arc::new(Policy::from(&**settings)),
+        trial: Arc::default(),
     };
     let source = dispatcher.attempts.clone();
     context

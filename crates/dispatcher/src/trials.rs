@@ -179,6 +179,14 @@ impl Court {
 
     async fn try_group(&mut self, group: Suspects, rest: &mut Suspects) -> Result<(), Stopped> {
         let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
+        let trial = Arc::clone(&self.dispatcher.trial);
+        let _alone = tokio::select! {
+            alone = trial.lock() => alone,
+            () = self.shutdown.cancelled() => {
+                rest.extend(group);
+                return Err(Stopped);
+            }
+        };
         let store = &self.dispatcher.store;
         let begun = self.keep_on("begin a trial", || {
             store.begin_trials(keys.clone(), hookline_clock::now())

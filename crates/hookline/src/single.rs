@@ -57,12 +57,14 @@ impl Single {
             events_of_organization: settings.limits.event_rate(),
             max_stored_bytes: settings.limits.stored_bytes(),
             give_up_after: settings.poison.give_up_after,
+            trial: Arc::default(),
         };
         let dispatcher = Dispatcher {
             store: store.clone(),
             attempts: queues.clone(),
             publisher: queues.clone(),
             policy: Arc::new(Policy::from(&*settings)),
+            trial: Arc::clone(&ingest.trial),
         };
         let replayer = Replayer {
             store: store.clone(),

@@ -79,6 +79,9 @@ pub struct Ingest {
     pub max_stored_bytes: Option<u64>,
     /// How often a message may be charged with the end of a process before it is given up.
     pub give_up_after: u32,
+    /// Held during a trial, by whoever tries something in this process: else one would be charged with what
+    /// another did.
+    pub trial: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// Takes events in until it is asked to stop. What was begun is finished, or handed back when it is
@@ -96,7 +99,6 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
     let intake = Arc::new(Intake {
         index: FanoutIndex::default(),
         shutdown: shutdown.clone(),
-        trials: tokio::sync::Mutex::default(),
         turns: Mutex::new(Turns::new(ingest.events_of_organization)),
         full: Full::new(ingest.max_stored_bytes),
         pace: Pace::new(Arc::clone(&ingest.publisher)),
@@ -132,8 +134,6 @@ struct Intake {
     ingest: Ingest,
     index: FanoutIndex,
     shutdown: Shutdown,
-    /// Held during a trial: one at a time, or two would be charged with what one did.
-    trials: tokio::sync::Mutex<()>,
     /// What organizations have published lately.
     turns: Mutex<Turns>,
     full: Full,

@@ -1,6 +1,7 @@
 //! The service `ingest`, on PostgreSQL and RabbitMQ.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use hookline_ingest::Ingest;
 use hookline_runtime::service::{Context, run};
@@ -24,6 +25,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         events_of_organization: context.settings.limits.event_rate(),
         max_stored_bytes: context.settings.limits.stored_bytes(),
         give_up_after: context.settings.poison.give_up_after,
+        trial: Arc::default(),
     };
     let source = ingest.events.clone();
     context

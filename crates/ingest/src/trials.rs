@@ -24,7 +24,7 @@ impl Intake {
                     self.ingest.events.put_back(suspects).await;
                     return Ok(());
                 }
-                alone = self.trials.lock() => alone,
+                alone = self.ingest.trial.lock() => alone,
             };
             if let Err(Stopped) = self.try_some(&mut suspects).await {
                 self.ingest.events.put_back(suspects).await;
