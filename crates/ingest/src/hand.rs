@@ -118,19 +118,15 @@ impl Hand {
         self.settled(number)
     }
 
-    /// Notes that an event of a message was not taken in. It waits again, unless its message leaves: then
-    /// the answer is no, and the message once nothing of it is under way.
-    pub(crate) fn waits_again(
-        &mut self,
-        number: u64,
-    ) -> Result<(), Option<(Taken<PublishedEvents>, Way)>> {
-        let held = self.messages.get_mut(&number).ok_or(None)?;
+    /// Notes that an event of a message was not taken in. It waits again, unless the answer is no: then its
+    /// message leaves.
+    pub(crate) fn waits_again(&mut self, number: u64) -> bool {
+        let Some(held) = self.messages.get_mut(&number) else {
+            return false;
+        };
         held.under_way -= 1;
         held.was_tried = true;
-        match held.way {
-            Way::Ack => Ok(()),
-            _ => Err(self.settled(number)),
-        }
+        matches!(held.way, Way::Ack)
     }
 
     /// Nothing more of a message is begun, for it leaves in this way. Answers with it once nothing of it is
@@ -158,7 +154,8 @@ impl Hand {
         settled.collect()
     }
 
-    fn settled(&mut self, number: u64) -> Option<(Taken<PublishedEvents>, Way)> {
+    /// A message that leaves, once nothing of it is under way.
+    pub(crate) fn settled(&mut self, number: u64) -> Option<(Taken<PublishedEvents>, Way)> {
         let held = self.messages.get(&number)?;
         let waits = matches!(held.way, Way::Ack) && held.left > 0;
         if waits || held.under_way > 0 {
@@ -241,7 +238,7 @@ mod tests {
         let mut hand = Hand::default();
         let message = take(&mut hand, 3);
         hand.begin([message, message].into_iter());
-        hand.waits_again(message).unwrap();
+        assert!(hand.waits_again(message));
         assert!(hand.leave(message, at_fault()).is_none());
         let (_, way) = hand.over(message, Fate::HandedOn).unwrap();
         assert!(matches!(way, Way::PutAside(_)), "{way:?}");
@@ -252,14 +249,16 @@ mod tests {
         let mut hand = Hand::default();
         let message = take(&mut hand, 2);
         hand.begin([message].into_iter());
-        hand.waits_again(message).unwrap();
+        assert!(hand.waits_again(message));
         hand.begin([message, message].into_iter());
         assert!(
             hand.leave(message, Way::PutOff(Duration::from_secs(5)))
                 .is_none()
         );
-        assert!(hand.waits_again(message).unwrap_err().is_none());
-        let (_, way) = hand.waits_again(message).unwrap_err().unwrap();
+        assert!(!hand.waits_again(message));
+        assert!(hand.settled(message).is_none());
+        assert!(!hand.waits_again(message));
+        let (_, way) = hand.settled(message).unwrap();
         assert!(matches!(way, Way::PutOff(_)), "{way:?}");
     }
 
@@ -268,7 +267,7 @@ mod tests {
         let mut hand = Hand::default();
         let message = take(&mut hand, 1);
         hand.begin([message].into_iter());
-        hand.waits_again(message).unwrap();
+        assert!(hand.waits_again(message));
         assert!(matches!(hand.stop()[..], [(_, Way::Release)]));
     }
 }

@@ -341,10 +341,10 @@ impl Desk {
         for one in events {
             if self.stops {
                 settled.extend(self.hand.over(one.message, Fate::Unfinished));
-            } else if let Err(gone) = self.hand.waits_again(one.message) {
-                settled.extend(gone);
-            } else {
+            } else if self.hand.waits_again(one.message) {
                 waiting.push(one);
+            } else {
+                settled.extend(self.hand.settled(one.message));
             }
         }
         if self.is_trial && failure.is_transient {
