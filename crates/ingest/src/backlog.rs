@@ -8,6 +8,7 @@
 
 mod failing;
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
@@ -170,6 +171,8 @@ pub(crate) struct Backlog {
     is_held_up: bool,
     /// How many held events stay in hand at most.
     most_held: usize,
+    /// What is known of failing organizations of which nothing is in hand, because all of it was put off.
+    away: HashMap<OrganizationId, Failing>,
 }
 
 #[derive(Debug, Default)]
@@ -200,13 +203,18 @@ impl Backlog {
             failures: 0,
             is_held_up: false,
             most_held: in_hand / 4,
+            away: HashMap::new(),
         }
     }
 
     pub(crate) fn push(&mut self, waiting: Waiting, now: Instant) {
         let owner = waiting.organization();
         if !self.organizations.contains_key(owner) {
-            self.organizations.insert(owner.clone(), Queue::default());
+            let queue = Queue {
+                failing: self.away.remove(owner),
+                ..Queue::default()
+            };
+            self.organizations.insert(owner.clone(), queue);
         }
         if self.organizations.len() > 1 {
             self.shared = Some(now);
@@ -351,6 +359,7 @@ impl Backlog {
                 ..Refusal::default()
             };
         }
+        self.away.retain(|_, failing| failing.lasts(failure.ended));
         let is_retry = events.iter().any(|one| one.tries_alone > 0);
         for owner in &owners {
             if let Some(failing) = self.failing(owner) {
@@ -450,22 +459,36 @@ impl Backlog {
         for owner in organizations {
             if let Some(queue) = self.organizations.get_mut(owner) {
                 queue.under_way = queue.under_way.saturating_sub(1);
-                if queue.under_way == 0 && !queue.waits() {
-                    self.organizations.remove(owner);
-                }
             }
         }
+        self.leave_if_empty(organizations);
     }
 
-    /// Forgets what waits of a message.
-    pub(crate) fn forget(&mut self, message: u64) {
+    /// Forgets what waits of these messages.
+    pub(crate) fn forget(&mut self, messages: &HashSet<u64>) {
         for queue in self.organizations.values_mut() {
-            queue.forget(message);
+            queue.forget(messages);
         }
-        let organizations = &mut self.organizations;
-        organizations.retain(|_, queue| queue.waits() || queue.under_way > 0);
+        let all: Vec<OrganizationId> = self.organizations.keys().cloned().collect();
+        self.leave_if_empty(&all);
+        let organizations = &self.organizations;
         self.order
             .retain(|owner| organizations.get(owner).is_some_and(Queue::waits));
+    }
+
+    fn leave_if_empty(&mut self, organizations: &[OrganizationId]) {
+        for owner in organizations {
+            let is_empty = |queue: &mut Queue| !queue.waits() && queue.under_way == 0;
+            let Entry::Occupied(mut entry) = self.organizations.entry(owner.clone()) else {
+                continue;
+            };
+            if is_empty(entry.get_mut())
+                && let Some(failing) = entry.remove().failing
+                && failing.is_stuck()
+            {
+                self.away.insert(owner.clone(), failing);
+            }
+        }
     }
 
     /// Forgets all that waits.
@@ -568,12 +591,12 @@ impl Queue {
         slice.len() - before
     }
 
-    fn forget(&mut self, message: u64) {
-        self.events.retain(|one| one.message != message);
+    fn forget(&mut self, messages: &HashSet<u64>) {
+        self.events.retain(|one| !messages.contains(&one.message));
         self.weight = self.events.iter().map(Waiting::weight).sum();
         self.bytes = self.events.iter().map(Waiting::bytes).sum();
         if let Some(failing) = &mut self.failing {
-            failing.forget(message);
+            failing.forget(messages);
         }
     }
 }

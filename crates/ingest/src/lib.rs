@@ -322,7 +322,7 @@ impl Desk {
                 } => settled.extend(self.not_taken(events, failure, &why)),
                 News::Event { message, fate } => {
                     if matches!(fate, Fate::Unfinished) {
-                        self.backlog.forget(message);
+                        self.backlog.forget(&HashSet::from([message]));
                     }
                     settled.extend(self.hand.over(message, fate));
                 }
@@ -348,8 +348,8 @@ impl Desk {
             }
         }
         if self.is_trial && failure.is_transient {
-            let messages = waiting.iter().map(|one| one.message);
-            settled.extend(self.leave(messages, &Way::PutOff(AFTER_TRIAL)));
+            let messages = waiting.iter().map(|one| one.message).collect();
+            settled.extend(self.leave(&messages, &Way::PutOff(AFTER_TRIAL)));
             return settled;
         }
         let events = waiting.len();
@@ -361,7 +361,7 @@ impl Desk {
                 organization: event.organization,
                 reason: why.to_string(),
             };
-            settled.extend(self.leave([one.message], &Way::PutAside(fault)));
+            settled.extend(self.leave(&HashSet::from([one.message]), &Way::PutAside(fault)));
             return settled;
         }
         tracing::warn!(
@@ -378,18 +378,17 @@ impl Desk {
                 "the store takes no events of an organization and takes those of others; its events wait"
             );
         }
-        let way = Way::PutOff(refusal.put_off_for);
-        settled.extend(self.leave(refusal.put_off, &way));
+        if !refusal.put_off.is_empty() {
+            let way = Way::PutOff(refusal.put_off_for);
+            settled.extend(self.leave(&refusal.put_off, &way));
+        }
         settled
     }
 
-    fn leave(&mut self, messages: impl IntoIterator<Item = u64>, way: &Way) -> Settled {
-        let mut settled = Settled::new();
-        for message in messages {
-            self.backlog.forget(message);
-            settled.extend(self.hand.leave(message, way.clone()));
-        }
-        settled
+    fn leave(&mut self, messages: &HashSet<u64>, way: &Way) -> Settled {
+        self.backlog.forget(messages);
+        let leave = |message: &u64| self.hand.leave(*message, way.clone());
+        messages.iter().filter_map(leave).collect()
     }
 
     /// Begins nothing more.

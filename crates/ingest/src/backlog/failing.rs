@@ -6,6 +6,7 @@
 //! and more rarely, and most of its events are put off. That says nothing about any of them, so none is put
 //! aside for it: only the time counts in which others of the same organization are written.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use super::{Failure, Kind, Waiting};
@@ -128,6 +129,16 @@ impl Failing {
         !std::mem::replace(&mut self.was_told, self.in_a_row >= TOLD_AFTER) && self.was_told
     }
 
+    pub(super) fn is_stuck(&self) -> bool {
+        self.stuck_since.is_some()
+    }
+
+    /// Whether what is known of it still counts: what was put off is to come again meanwhile.
+    pub(super) fn lasts(&self, now: Instant) -> bool {
+        let last = self.not_before.or(self.stuck_since);
+        last.is_some_and(|at| now.saturating_duration_since(at) < 2 * LONGEST_PUT_OFF)
+    }
+
     /// Whether it is stuck, and how long its events are put off then.
     pub(super) fn stuck_for(&self, now: Instant) -> Option<Duration> {
         let lasts = now.saturating_duration_since(self.stuck_since?);
@@ -158,7 +169,8 @@ impl Failing {
         due.map(|place| self.held.swap_remove(place).1)
     }
 
-    pub(super) fn forget(&mut self, message: u64) {
-        self.held.retain(|(_, one)| one.message != message);
+    pub(super) fn forget(&mut self, messages: &HashSet<u64>) {
+        self.held
+            .retain(|(_, one)| !messages.contains(&one.message));
     }
 }

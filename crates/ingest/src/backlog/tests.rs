@@ -107,7 +107,7 @@ fn what_waits_of_a_message_is_forgotten() {
     backlog.push(waiting(1, "a", 1), Instant::now());
     backlog.push(waiting(2, "a", 1), Instant::now());
     backlog.push(waiting(1, "b", 1), Instant::now());
-    backlog.forget(1);
+    backlog.forget(&HashSet::from([1]));
     assert_eq!(messages(&backlog.next(256, Instant::now()).unwrap()), [2]);
     assert!(!backlog.has_turn(Instant::now()));
     backlog.push(waiting(3, "c", 1), Instant::now());
@@ -168,10 +168,8 @@ impl Store {
             let refusal = backlog.not_taken(slice.events, failure);
             self.at_fault
                 .extend(refusal.at_fault.map(|one| one.message));
-            for message in refusal.put_off {
-                backlog.forget(message);
-                self.put_off.push(message);
-            }
+            backlog.forget(&refusal.put_off);
+            self.put_off.extend(refusal.put_off);
         }
         backlog.over(&organizations);
         Some(())
@@ -319,6 +317,36 @@ fn many_organizations_whose_rows_are_locked_have_one_transaction_at_a_time() {
     backlog.push(waiting(1, "other", 1), store.now);
     assert_eq!(messages(&backlog.next(256, store.now).unwrap()), [1]);
     assert!(!backlog.has_turn(store.now + Duration::from_secs(60)));
+}
+
+#[test]
+fn an_organization_of_which_everything_was_put_off_is_still_failing_when_it_comes_again() {
+    let mut backlog = Backlog::new(1_024);
+    let mut store = Store::that(|one| !is_bad(one));
+    store.fails_after = Duration::from_secs(4);
+    let push = |backlog: &mut Backlog, now| {
+        // One message with many events.
+        for _ in 0..100 {
+            backlog.push(waiting(1_000, "locked", 1), now);
+        }
+    };
+    push(&mut backlog, store.now);
+    store.turns(&mut backlog, |store| !store.put_off.is_empty());
+    assert!(backlog.organizations.is_empty());
+    store.now += Duration::from_secs(30);
+    push(&mut backlog, store.now);
+    let slice = backlog.next(256, store.now).unwrap();
+    assert_eq!((slice.events.len(), slice.is_slow), (1, true));
+    // It is over some time.
+    assert!(backlog.away.is_empty());
+    backlog.taken_in(
+        &slice.organizations,
+        true,
+        Some(Kind::WithDeliveries),
+        store.now,
+    );
+    backlog.over(&slice.organizations);
+    assert_eq!(backlog.next(256, store.now).unwrap().events.len(), 4);
 }
 
 proptest! {
