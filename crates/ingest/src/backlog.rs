@@ -53,8 +53,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// slice may have an event at fault in it.
 const OF_THE_ROWS_AFTER: Duration = Duration::from_secs(2);
 
-/// How many events of a stuck organization stay in hand that were tried alone, and how many that were not.
-/// The others are put off.
+/// How many held events of one organization stay in hand. The others are put off, and so is what waits of an
+/// organization that is stuck, but for one event.
 const HELD_OF_ONE: usize = 4;
 
 /// An event that waits.
@@ -162,6 +162,8 @@ pub(crate) struct Backlog {
     shared: Option<Instant>,
     /// When events were last written.
     written: Option<Instant>,
+    /// When a failure last showed that the store could not be written.
+    unwritable: Option<Instant>,
     /// Nothing is begun before.
     pause: Option<Instant>,
     /// How many slices have failed since one succeeded.
@@ -199,6 +201,7 @@ impl Backlog {
             order: VecDeque::new(),
             shared: None,
             written: None,
+            unwritable: None,
             pause: None,
             failures: 0,
             is_held_up: false,
@@ -237,7 +240,7 @@ impl Backlog {
         let queue = self.organizations.get(owner)?;
         if let Some(failing) = &queue.failing
             && let Some(wait) = failing.stuck_for(now)
-            && queue.events.len() >= HELD_OF_ONE
+            && !queue.events.is_empty()
         {
             return Some(wait);
         }
@@ -349,6 +352,9 @@ impl Backlog {
             .iter()
             .map(|one| one.organization().clone())
             .collect();
+        if !failure.can_be_written {
+            self.unwritable = Some(failure.ended);
+        }
         if !self.is_of_the_rows(&owners, failure) {
             let wait = backoff(self.failures, LONGEST_PAUSE);
             self.failures += 1;
@@ -361,9 +367,11 @@ impl Backlog {
         }
         self.away.retain(|_, failing| failing.lasts(failure.ended));
         let is_retry = events.iter().any(|one| one.tries_alone > 0);
+        let unwritable = self.unwritable;
         for owner in &owners {
             if let Some(failing) = self.failing(owner) {
-                failing.failed(owners.len() == 1, is_retry, failure.ended);
+                let lasts = failing.lasts_for(failure, unwritable);
+                failing.failed(owners.len() == 1, is_retry, lasts, failure.ended);
             }
         }
         let mut refusal = match <[Waiting; 1]>::try_from(events) {
@@ -381,13 +389,13 @@ impl Backlog {
 
     /// Whether others are written where these are not.
     fn is_of_the_rows(&mut self, owners: &HashSet<OrganizationId>, failure: Failure) -> bool {
-        let written = self.written;
+        let (written, unwritable) = (self.written, self.unwritable);
         let mut is_of_the_rows = !failure.is_transient;
         for owner in owners {
             if let Some(failing) = self.failing(owner) {
-                let first = *failing.first_failure.get_or_insert(failure);
-                let lasts = failure.ended.duration_since(first.began) >= OF_THE_ROWS_AFTER;
-                is_of_the_rows |= written > Some(first.ended)
+                let first = failing.first_failure.get_or_insert(failure).ended;
+                let lasts = failing.lasts_for(failure, unwritable) >= OF_THE_ROWS_AFTER;
+                is_of_the_rows |= written > Some(first)
                     || (failure.can_be_written && (lasts || failing.is_apart));
             }
         }
@@ -398,6 +406,7 @@ impl Backlog {
         let now = failure.ended;
         let held: usize = self.organizations.values().map(Queue::held).sum();
         let has_place = held < self.most_held.max(1);
+        let most_of_one = HELD_OF_ONE.min(self.most_held / 4).max(1);
         let owner = one.organization().clone();
         let mut refusal = Refusal::default();
         let Some(failing) = self.failing(&owner) else {
@@ -410,7 +419,7 @@ impl Backlog {
         }
         refusal.wait = backoff(one.tries_alone, failing::LONGEST_WAIT);
         one.tries_alone += 1;
-        if has_place && failing.held.len() < HELD_OF_ONE {
+        if has_place && failing.held.len() < most_of_one {
             failing.held.push((now + refusal.wait, one));
             if !self.order.contains(&owner) {
                 self.order.push_back(owner);
@@ -421,7 +430,7 @@ impl Backlog {
         refusal
     }
 
-    /// What waits of an organization that is stuck leaves, but for a few events.
+    /// What waits of an organization that is stuck leaves, but for one event.
     fn put_off(&mut self, owner: OrganizationId, now: Instant, refusal: &mut Refusal) {
         refusal.put_off_for = failing::SHORTEST_PUT_OFF;
         let Some(queue) = self.organizations.get_mut(&owner) else {
@@ -431,7 +440,7 @@ impl Backlog {
             && let Some(wait) = failing.stuck_for(now)
         {
             refusal.put_off_for = wait;
-            let excess = queue.events.iter().skip(HELD_OF_ONE);
+            let excess = queue.events.iter().skip(1);
             refusal.put_off.extend(excess.map(|one| one.message));
             refusal.stuck = failing.tells().then_some(owner);
         }

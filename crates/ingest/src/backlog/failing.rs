@@ -108,8 +108,16 @@ impl Failing {
         self.limit < NO_LIMIT || !self.held.is_empty()
     }
 
-    /// Notes that a transaction failed because of its rows: of this organization alone, or also of others.
-    pub(super) fn failed(&mut self, is_alone: bool, is_retry: bool, now: Instant) {
+    /// For how long its transactions have failed while the store could be written, as far as is known.
+    pub(super) fn lasts_for(&self, last: Failure, unwritable: Option<Instant>) -> Duration {
+        let first = self.first_failure.map_or(last.began, |first| first.began);
+        let since = unwritable.map_or(first, |at| at.max(first));
+        last.ended.saturating_duration_since(since)
+    }
+
+    /// Notes that a transaction failed because of its rows, of this organization alone or also of others, as
+    /// all have for so long.
+    pub(super) fn failed(&mut self, is_alone: bool, is_retry: bool, lasts: Duration, now: Instant) {
         self.is_apart = true;
         if is_alone {
             self.limit = 1;
@@ -117,8 +125,7 @@ impl Failing {
         if !is_retry {
             self.in_a_row += 1;
         }
-        let began = self.first_failure.map_or(now, |first| first.began);
-        if self.in_a_row > 1 && now.duration_since(began) >= STUCK_AFTER {
+        if self.in_a_row > 1 && lasts >= STUCK_AFTER {
             self.stuck_since.get_or_insert(now);
             self.not_before = Some(now + backoff(self.in_a_row, LONGEST_WAIT));
         }

@@ -201,14 +201,18 @@ fn while_nothing_can_be_written_nothing_is_parted_and_it_goes_on_soon_afterwards
     store.turns(&mut backlog, |store| {
         store.now > begun + Duration::from_secs(120)
     });
-    assert!(store.put_off.is_empty() && store.at_fault.is_empty());
-    store.takes = |_| true;
+    // It can be written again, and connections that are not new fail for a moment.
     store.can_be_written = true;
     let back = store.now;
+    for _ in 0..2 {
+        store.turn(&mut backlog).unwrap();
+    }
+    assert!(store.put_off.is_empty() && store.at_fault.is_empty());
+    store.takes = |_| true;
     store.turns(&mut backlog, |_| false);
     store.taken.sort_unstable();
     assert_eq!(store.taken, (0..20).collect::<Vec<_>>());
-    assert!(store.now - back <= LONGEST_PAUSE + Duration::from_millis(10));
+    assert!(store.now - back <= 4 * LONGEST_PAUSE);
     assert!(backlog.organizations.is_empty());
 }
 
@@ -274,12 +278,10 @@ fn an_organization_whose_rows_are_locked_holds_up_no_other_and_loses_nothing() {
     assert!(store.at_fault.is_empty());
     assert!(store.now - begun > Duration::from_secs(100));
     // Some of it stays, and what comes meanwhile is put off, but for a few.
-    assert_eq!(store.put_off.len(), 90 - HELD_OF_ONE);
+    assert_eq!(store.put_off.len(), 90 - 1);
     let locked = owner("locked");
     assert_eq!(backlog.crowded_for(&locked, store.now), None);
-    for number in 1_100..1_100 + HELD_OF_ONE as u64 {
-        backlog.push(waiting(number, "locked", 1), store.now);
-    }
+    backlog.push(waiting(1_100, "locked", 1), store.now);
     let wait = backlog.crowded_for(&locked, store.now).unwrap();
     assert_eq!(wait, Duration::from_secs(30));
 
@@ -288,7 +290,7 @@ fn an_organization_whose_rows_are_locked_holds_up_no_other_and_loses_nothing() {
     store.turns(&mut backlog, |_| false);
     assert!(store.now - unlocked <= Duration::from_secs(6));
     let of_it = store.taken.iter().filter(|one| **one >= 1_000).count();
-    assert_eq!(of_it, 2 * HELD_OF_ONE);
+    assert_eq!(of_it, 2);
     assert!(backlog.organizations.is_empty());
 }
 
