@@ -42,6 +42,8 @@ pub struct Suite {
     pub alone: Vec<Alone>,
     /// The same, and nothing else at the same time: what they measure is time.
     pub quiet: Vec<Alone>,
+    /// The same in distributed homes alone.
+    pub quiet_distributed: Vec<Alone>,
     /// In distributed homes of their own.
     pub distributed: Vec<Alone>,
     /// In embedded homes of their own, because the broker's side of it is not ours.
@@ -86,9 +88,13 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
     let quiet = Arc::default();
     let mut trials = Vec::new();
     for (kind, name) in HOMES {
-        let (sharing, lonely) = match kind {
-            Kind::Embedded => (&[][..], &suite.embedded),
-            Kind::Distributed => (&suite.shared_distributed[..], &suite.distributed),
+        let (sharing, lonely, quiet_ones) = match kind {
+            Kind::Embedded => (&[][..], &suite.embedded, &[][..]),
+            Kind::Distributed => (
+                &suite.shared_distributed[..],
+                &suite.distributed,
+                &suite.quiet_distributed[..],
+            ),
         };
         // Those that start homes are the long ones: whoever comes last should be short.
         for &sentence in suite.alone.iter().chain(lonely) {
@@ -98,7 +104,7 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
                 runtime.block_on(sentence.1(kind))
             }));
         }
-        for &(sentence, told) in &suite.quiet {
+        for &(sentence, told) in suite.quiet.iter().chain(quiet_ones) {
             let runtime = Arc::clone(&runtime);
             trials.push(trial(name, sentence, &quiet, move |quiet| {
                 let _alone = quiet.write();

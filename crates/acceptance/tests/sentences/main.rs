@@ -88,6 +88,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .concat(),
         shared_distributed: publishing::distributed(),
         quiet: [restarting::quiet(), tenants::quiet()].concat(),
+        quiet_distributed: store_faults::quiet(),
         distributed: [
             clocks::distributed(),
             delivering::distributed(),

@@ -15,9 +15,9 @@ const LOCKED: usize = 150;
 /// Several times as long as a statement may take.
 const LASTS: Duration = Duration::from_secs(24);
 
-/// Two tries of a statement that takes 4 s, and what a busy machine adds: after that it is known whose
-/// rows are locked.
-const KNOWN_AFTER: Duration = Duration::from_secs(12);
+/// Two or three tries of a statement that takes 4 s, and what a busy machine adds: after that it is known
+/// whose rows are locked.
+const KNOWN_AFTER: Duration = Duration::from_secs(16);
 
 pub(super) async fn an_organization_whose_rows_are_locked_holds_up_no_other(
     kind: Kind,

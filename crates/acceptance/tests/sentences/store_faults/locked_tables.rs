@@ -38,7 +38,6 @@ pub(super) async fn locked_tables_show_as_one_change_of_readiness_and_back(
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.started"]).await?;
     for (what, which) in LOCKED {
-        let _turn = super::ONE_AT_A_TIME.lock().await;
         home.wait_ready().await?;
         let over = AtomicBool::new(false);
         let (lock, (), (), api, ingest, dispatcher) = tokio::try_join!(
