@@ -16,6 +16,7 @@ use hookline_core::ids::OrganizationId;
 use hookline_core::quarantine::{LoneFailures, Verdict};
 use hookline_store::IncomingEvent;
 
+pub(crate) use self::failing::PUT_OFF;
 use self::failing::{Failing, backoff};
 
 /// How many deliveries a transaction makes, unless a single event makes more.
@@ -145,9 +146,8 @@ pub(crate) struct Refusal {
     pub(crate) wait: Duration,
     /// The event that is put aside.
     pub(crate) at_fault: Option<Waiting>,
-    /// Messages that are put off, and for how long.
+    /// Messages that are put off.
     pub(crate) put_off: HashSet<u64>,
-    pub(crate) put_off_for: Duration,
     /// The organization of which nothing is taken, once.
     pub(crate) stuck: Option<OrganizationId>,
 }
@@ -214,7 +214,7 @@ impl Backlog {
         let owner = waiting.organization();
         if !self.organizations.contains_key(owner) {
             let queue = Queue {
-                failing: self.away.remove(owner),
+                failing: self.away.remove(owner).filter(|one| one.lasts(now)),
                 ..Queue::default()
             };
             self.organizations.insert(owner.clone(), queue);
@@ -236,13 +236,13 @@ impl Backlog {
     }
 
     /// How long further messages of an organization wait elsewhere, if too much of it waits here.
-    pub(crate) fn crowded_for(&self, owner: &OrganizationId, now: Instant) -> Option<Duration> {
+    pub(crate) fn crowded_for(&self, owner: &OrganizationId) -> Option<Duration> {
         let queue = self.organizations.get(owner)?;
         if let Some(failing) = &queue.failing
-            && let Some(wait) = failing.stuck_for(now)
+            && failing.is_stuck()
             && !queue.events.is_empty()
         {
-            return Some(wait);
+            return Some(PUT_OFF);
         }
         let is_crowded = queue.weight >= CROWDED_DELIVERIES || queue.bytes >= CROWDED_BYTES;
         let seconds = (queue.weight / DRAINED_PER_SECOND).clamp(1, 60);
@@ -432,17 +432,15 @@ impl Backlog {
 
     /// What waits of an organization that is stuck leaves, but for one event.
     fn put_off(&mut self, owner: OrganizationId, now: Instant, refusal: &mut Refusal) {
-        refusal.put_off_for = failing::SHORTEST_PUT_OFF;
         let Some(queue) = self.organizations.get_mut(&owner) else {
             return;
         };
         if let Some(failing) = &mut queue.failing
-            && let Some(wait) = failing.stuck_for(now)
+            && failing.is_stuck()
         {
-            refusal.put_off_for = wait;
             let excess = queue.events.iter().skip(1);
             refusal.put_off.extend(excess.map(|one| one.message));
-            refusal.stuck = failing.tells().then_some(owner);
+            refusal.stuck = failing.tells(now).then_some(owner);
         }
     }
 

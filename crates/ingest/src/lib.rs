@@ -35,7 +35,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
 use tracing::Span;
 
-use crate::backlog::{Backlog, Failure, Slice, Waiting};
+use crate::backlog::{Backlog, Failure, PUT_OFF, Slice, Waiting};
 use crate::early::Usher;
 use crate::full::Full;
 use crate::hand::{Fate, Fault, Hand, Settled, Way};
@@ -55,8 +55,8 @@ const REST: Duration = Duration::from_millis(500);
 /// What comes this much before its turn is not sent away again: clocks differ.
 const EARLY: Duration = Duration::from_millis(500);
 
-/// When a message comes again whose trial the store did not let come to an end.
-const AFTER_TRIAL: Duration = Duration::from_secs(5);
+/// When a message comes again whose trial the store did not let come to an end, or whose organization is stuck.
+const AGAIN_AFTER: Duration = PUT_OFF;
 
 /// What ingest works with.
 #[derive(Clone)]
@@ -251,10 +251,10 @@ impl Desk {
             fan_out,
             suspects,
         } = come;
-        let (now, instant) = (hookline_clock::now(), Instant::now());
+        let now = hookline_clock::now();
         for mut in_hand in batch {
             let mut owners = in_hand.events.iter().map(|one| &one.event.organization);
-            if let Some(wait) = owners.find_map(|owner| self.backlog.crowded_for(owner, instant)) {
+            if let Some(wait) = owners.find_map(|owner| self.backlog.crowded_for(owner)) {
                 in_hand.message.message.turn = Some(now.after(wait));
                 self.intake.put_off(in_hand);
                 continue;
@@ -349,10 +349,14 @@ impl Desk {
         }
         if self.is_trial && failure.is_transient {
             let messages = waiting.iter().map(|one| one.message).collect();
-            settled.extend(self.leave(&messages, &Way::PutOff(AFTER_TRIAL)));
+            settled.extend(self.leave(&messages, &Way::PutOff(AGAIN_AFTER)));
             return settled;
         }
         let events = waiting.len();
+        if events == 0 {
+            self.backlog.not_taken(waiting, failure);
+            return settled;
+        }
         let refusal = self.backlog.not_taken(waiting, failure);
         if let Some(one) = refusal.at_fault {
             let event = one.event.event;
@@ -379,7 +383,7 @@ impl Desk {
             );
         }
         if !refusal.put_off.is_empty() {
-            let way = Way::PutOff(refusal.put_off_for);
+            let way = Way::PutOff(AGAIN_AFTER);
             settled.extend(self.leave(&refusal.put_off, &way));
         }
         settled

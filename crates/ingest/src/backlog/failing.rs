@@ -20,12 +20,14 @@ pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// statement that the store waits for alone takes longer.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
 
-/// After so many transactions that failed in a row an operator is told.
-const TOLD_AFTER: u32 = 4;
+/// After an organization was stuck for so long an operator is told.
+const TOLD_AFTER: Duration = Duration::from_secs(10);
 
-/// Bounds of the time for which events of a stuck organization are put off. Meanwhile others have the room.
-pub(super) const SHORTEST_PUT_OFF: Duration = Duration::from_secs(5);
-const LONGEST_PUT_OFF: Duration = Duration::from_secs(30);
+/// For how long events of a stuck organization are put off. Meanwhile others have the room.
+pub(crate) const PUT_OFF: Duration = Duration::from_secs(5);
+
+/// For how long it is remembered that an organization is stuck of which nothing is in hand.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// After slices of so many events have succeeded, there is no limit any more.
 const NO_LIMIT: usize = 1_024;
@@ -132,8 +134,12 @@ impl Failing {
     }
 
     /// Whether an operator is to be told now that nothing of it is written.
-    pub(super) fn tells(&mut self) -> bool {
-        !std::mem::replace(&mut self.was_told, self.in_a_row >= TOLD_AFTER) && self.was_told
+    pub(super) fn tells(&mut self, now: Instant) -> bool {
+        let lasts = |since| now.saturating_duration_since(since) >= TOLD_AFTER;
+        !self.was_told && {
+            self.was_told = self.stuck_since.is_some_and(lasts);
+            self.was_told
+        }
     }
 
     pub(super) fn is_stuck(&self) -> bool {
@@ -143,13 +149,7 @@ impl Failing {
     /// Whether what is known of it still counts: what was put off is to come again meanwhile.
     pub(super) fn lasts(&self, now: Instant) -> bool {
         let last = self.not_before.or(self.stuck_since);
-        last.is_some_and(|at| now.saturating_duration_since(at) < 2 * LONGEST_PUT_OFF)
-    }
-
-    /// Whether it is stuck, and how long its events are put off then.
-    pub(super) fn stuck_for(&self, now: Instant) -> Option<Duration> {
-        let lasts = now.saturating_duration_since(self.stuck_since?);
-        Some(lasts.clamp(SHORTEST_PUT_OFF, LONGEST_PUT_OFF))
+        last.is_some_and(|at| now.saturating_duration_since(at) < REMEMBERED)
     }
 
     pub(super) fn is_due(&self, others_wait: bool, now: Instant) -> bool {

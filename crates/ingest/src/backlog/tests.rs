@@ -90,15 +90,15 @@ fn small_ones_of_many_organizations_share_a_slice() {
 #[test]
 fn an_organization_with_too_much_in_hand_is_crowded() {
     let mut backlog = Backlog::new(1_024);
-    assert_eq!(backlog.crowded_for(&owner("a"), Instant::now()), None);
+    assert_eq!(backlog.crowded_for(&owner("a")), None);
     backlog.push(waiting(1, "a", 19_000), Instant::now());
-    assert_eq!(backlog.crowded_for(&owner("a"), Instant::now()), None);
+    assert_eq!(backlog.crowded_for(&owner("a")), None);
     backlog.push(waiting(2, "a", 1_000), Instant::now());
     assert_eq!(
-        backlog.crowded_for(&owner("a"), Instant::now()),
+        backlog.crowded_for(&owner("a")),
         Some(Duration::from_secs(4))
     );
-    assert_eq!(backlog.crowded_for(&owner("b"), Instant::now()), None);
+    assert_eq!(backlog.crowded_for(&owner("b")), None);
 }
 
 #[test]
@@ -280,10 +280,10 @@ fn an_organization_whose_rows_are_locked_holds_up_no_other_and_loses_nothing() {
     // Some of it stays, and what comes meanwhile is put off, but for a few.
     assert_eq!(store.put_off.len(), 90 - 1);
     let locked = owner("locked");
-    assert_eq!(backlog.crowded_for(&locked, store.now), None);
+    assert_eq!(backlog.crowded_for(&locked), None);
     backlog.push(waiting(1_100, "locked", 1), store.now);
-    let wait = backlog.crowded_for(&locked, store.now).unwrap();
-    assert_eq!(wait, Duration::from_secs(30));
+    let wait = backlog.crowded_for(&locked).unwrap();
+    assert_eq!(wait, PUT_OFF);
 
     store.takes = |_| true;
     let unlocked = store.now;
@@ -339,7 +339,6 @@ fn an_organization_of_which_everything_was_put_off_is_still_failing_when_it_come
     push(&mut backlog, store.now);
     let slice = backlog.next(256, store.now).unwrap();
     assert_eq!((slice.events.len(), slice.is_slow), (1, true));
-    // It is over some time.
     assert!(backlog.away.is_empty());
     backlog.taken_in(
         &slice.organizations,
@@ -349,6 +348,15 @@ fn an_organization_of_which_everything_was_put_off_is_still_failing_when_it_come
     );
     backlog.over(&slice.organizations);
     assert_eq!(backlog.next(256, store.now).unwrap().events.len(), 4);
+
+    // That is not remembered for ever, say because another replica has taken what was put off.
+    let mut backlog = Backlog::new(1_024);
+    push(&mut backlog, store.now);
+    store.put_off.clear();
+    store.turns(&mut backlog, |store| !store.put_off.is_empty());
+    store.now += Duration::from_secs(120);
+    push(&mut backlog, store.now);
+    assert_eq!(backlog.next(256, store.now).unwrap().events.len(), 100);
 }
 
 proptest! {

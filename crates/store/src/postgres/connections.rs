@@ -26,9 +26,15 @@ const FRESH: Duration = Duration::from_secs(1);
 pub(super) struct Generation(Arc<AtomicU64>);
 
 impl Generation {
-    /// Throws away every connection made so far.
-    pub(super) fn advance(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+    /// Throws away every connection of this generation and of earlier ones. Once: calls that fail at the
+    /// same time have connections of one generation, and those that take their place are not to blame.
+    pub(super) fn end(&self, generation: u64) {
+        let _ = self.0.compare_exchange(
+            generation,
+            generation.wrapping_add(1),
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
     }
 
     fn current(&self) -> u64 {
@@ -56,6 +62,10 @@ impl Connection {
     /// Keeps the connection out of the pool.
     pub(super) fn spoil(&mut self) {
         self.is_spoilt = true;
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
     }
 }
 
@@ -131,5 +141,21 @@ fn with_defaults(url: &str, application_name: &str) -> String {
     match url.split_once('?') {
         Some((base, given)) => format!("{base}?{parameters}&{given}"),
         None => format!("{url}?{parameters}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_ends_once_however_many_calls_fail_on_it() {
+        let generation = Generation::default();
+        let first = generation.current();
+        generation.end(first);
+        let second = generation.current();
+        assert_ne!(first, second);
+        generation.end(first);
+        assert_eq!(generation.current(), second, "new connections are kept");
     }
 }

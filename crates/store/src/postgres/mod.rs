@@ -120,10 +120,14 @@ impl Postgres {
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
         let _running = self.health.begin::<F>();
-        let result = self.run_unobserved(work).await;
-        if self.health.observe::<F, T>(&result, Instant::now()) == Observed::FailedAgain {
-            // It failed on two connections, so every other one may be as bad.
-            self.generation.advance();
+        let (generation, result) = self.on_a_connection(work).await;
+        let observed = self.health.observe::<F, T>(&result, Instant::now());
+        if observed == Observed::FailedAgain
+            && let Some(generation) = generation
+        {
+            // It failed on two connections, so every other one may be as bad. Where there was none to be had,
+            // that says nothing of those that are being made: on a slow machine they never became old enough.
+            self.generation.end(generation);
         }
         result
     }
@@ -134,22 +138,36 @@ impl Postgres {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
+        self.on_a_connection(work).await.1
+    }
+
+    /// Also the generation of the connection, if there was one.
+    async fn on_a_connection<T, F>(&self, work: F) -> (Option<u64>, Result<T, StoreError>)
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
+    {
         let turn = tokio::time::timeout(self.wait, Arc::clone(&self.turns).acquire_owned());
         let turn = match turn.await {
             Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => return Err(unavailable("every connection is busy")),
+            Ok(Err(_)) | Err(_) => return (None, Err(unavailable("every connection is busy"))),
         };
         let pool = self.pool.clone();
         let worked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let mut connection = pool.get().map_err(unavailable)?;
+            let mut connection = match pool.get() {
+                Ok(connection) => connection,
+                Err(why) => return (None, Err(unavailable(why))),
+            };
             let result = work(&mut connection.conn);
             if matches!(&result, Err(why) if why.is_transient()) {
                 connection.spoil();
             }
-            result
+            (Some(connection.generation()), result)
         });
-        worked.await.unwrap_or_else(|died| Err(unavailable(died)))
+        worked
+            .await
+            .unwrap_or_else(|died| (None, Err(unavailable(died))))
     }
 
     /// Writes a row and returns the database's clock, in microseconds since 1970, or None where

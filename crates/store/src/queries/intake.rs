@@ -89,7 +89,13 @@ pub(crate) fn take_in(
         for (_, event) in by_key.iter().filter(|(key, _)| new.contains(key)) {
             stored.add(event.event.organization.as_str(), size_of(event));
         }
-        let parts = stored.into_parts(by_key.keys().next().map_or(0, chance_of));
+        let is_retry = incoming.iter().any(|one| one.passage == Passage::Again);
+        let chance = match is_retry {
+            // Somebody may have locked the part of the first try.
+            true => now.unix_micros().to_le_bytes()[0],
+            false => by_key.keys().next().map_or(0, chance_of),
+        };
+        let parts = stored.into_parts(chance);
         bulk::insert_fan_out(conn, &rows, &parts, lease)?;
         Ok(Given {
             new_events: new.len(),
