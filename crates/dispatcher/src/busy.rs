@@ -19,7 +19,7 @@ use crate::trials::{OnTrial, Tried};
 /// it is acked.
 type Waiting = HashMap<DeliveryId, Vec<Taken<OwedAttempt>>>;
 
-/// Messages whose deliveries are free again.
+/// The messages that waited for a delivery which is no longer busy.
 pub(crate) type Waited = mpsc::UnboundedReceiver<Vec<Taken<OwedAttempt>>>;
 
 /// All that are busy.

@@ -64,8 +64,8 @@ pub struct Dispatcher {
     pub publisher: Arc<dyn Publisher>,
     /// How it goes about it.
     pub policy: Arc<Policy>,
-    /// Held during a trial, by whoever tries something in this process: else one would be charged with what
-    /// another did.
+    /// Held during a trial. Ingest and dispatcher share it in one process: a message is charged when the process
+    /// ends during its trial, also where the message of the other trial has ended the process.
     pub trial: Arc<tokio::sync::Mutex<()>>,
 }
 

@@ -5,7 +5,6 @@
 //! known.
 
 use std::collections::HashMap;
-use std::time::Duration;
 
 use hookline_broker::contract::{PublishedEvents, Taken};
 use hookline_core::ids::{EventId, OrganizationId};
@@ -42,8 +41,8 @@ pub(crate) enum Way {
     Release,
     /// It is put aside.
     PutAside(Fault),
-    /// It comes again after this time.
-    PutOff(Duration),
+    /// It is put off, and comes again.
+    PutOff,
 }
 
 #[derive(Debug)]
@@ -251,15 +250,12 @@ mod tests {
         hand.begin([message].into_iter());
         assert!(hand.waits_again(message));
         hand.begin([message, message].into_iter());
-        assert!(
-            hand.leave(message, Way::PutOff(Duration::from_secs(5)))
-                .is_none()
-        );
+        assert!(hand.leave(message, Way::PutOff).is_none());
         assert!(!hand.waits_again(message));
         assert!(hand.settled(message).is_none());
         assert!(!hand.waits_again(message));
         let (_, way) = hand.settled(message).unwrap();
-        assert!(matches!(way, Way::PutOff(_)), "{way:?}");
+        assert!(matches!(way, Way::PutOff), "{way:?}");
     }
 
     #[test]

@@ -55,9 +55,6 @@ const REST: Duration = Duration::from_millis(500);
 /// What comes this much before its turn is not sent away again: clocks differ.
 const EARLY: Duration = Duration::from_millis(500);
 
-/// When a message comes again whose trial the store did not let come to an end, or whose organization is stuck.
-const AGAIN_AFTER: Duration = PUT_OFF;
-
 /// What ingest works with.
 #[derive(Clone)]
 pub struct Ingest {
@@ -79,8 +76,8 @@ pub struct Ingest {
     pub max_stored_bytes: Option<u64>,
     /// How often a message may be charged with the end of a process before it is given up.
     pub give_up_after: u32,
-    /// Held during a trial, by whoever tries something in this process: else one would be charged with what
-    /// another did.
+    /// Held during a trial. Ingest and dispatcher share it in one process: a message is charged when the process
+    /// ends during its trial, also where the message of the other trial has ended the process.
     pub trial: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -349,14 +346,10 @@ impl Desk {
         }
         if self.is_trial && failure.is_transient {
             let messages = waiting.iter().map(|one| one.message).collect();
-            settled.extend(self.leave(&messages, &Way::PutOff(AGAIN_AFTER)));
+            settled.extend(self.leave(&messages, &Way::PutOff));
             return settled;
         }
         let events = waiting.len();
-        if events == 0 {
-            self.backlog.not_taken(waiting, failure);
-            return settled;
-        }
         let refusal = self.backlog.not_taken(waiting, failure);
         if let Some(one) = refusal.at_fault {
             let event = one.event.event;
@@ -368,13 +361,15 @@ impl Desk {
             settled.extend(self.leave(&HashSet::from([one.message]), &Way::PutAside(fault)));
             return settled;
         }
-        tracing::warn!(
-            what = "take events in",
-            events,
-            error = %why,
-            wait_ms = refusal.wait.as_millis(),
-            "could not go on, trying again"
-        );
+        if events > 0 {
+            tracing::warn!(
+                what = "take events in",
+                events,
+                error = %why,
+                wait_ms = refusal.wait.as_millis(),
+                "could not go on, trying again"
+            );
+        }
         if let Some(organization) = refusal.stuck {
             tracing::warn!(
                 organization.id = %organization,
@@ -383,8 +378,7 @@ impl Desk {
             );
         }
         if !refusal.put_off.is_empty() {
-            let way = Way::PutOff(AGAIN_AFTER);
-            settled.extend(self.leave(&refusal.put_off, &way));
+            settled.extend(self.leave(&refusal.put_off, &Way::PutOff));
         }
         settled
     }
@@ -485,8 +479,8 @@ impl Intake {
     }
 
     /// It was in a transaction that failed, and the process lives: what comes again was in hand once.
-    fn put_off_tried(&self, mut message: Taken<PublishedEvents>, wait: Duration) {
-        message.message.turn = Some(hookline_clock::now().after(wait));
+    fn put_off_tried(&self, mut message: Taken<PublishedEvents>) {
+        message.message.turn = Some(hookline_clock::now().after(PUT_OFF));
         message.returns = 1;
         self.put_off(InHand {
             message,
@@ -669,7 +663,7 @@ impl Intake {
                 Way::PutBack => untouched.push(message),
                 Way::Release => unfinished.push(message),
                 Way::PutAside(fault) => self.put_aside(message, fault).await,
-                Way::PutOff(wait) => self.put_off_tried(message, wait),
+                Way::PutOff => self.put_off_tried(message),
             }
         }
         if !done.is_empty() {

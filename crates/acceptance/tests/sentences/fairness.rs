@@ -70,7 +70,7 @@ async fn a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_late
         let last = received.last().context("nothing came")?;
         longest = longest.max(last.at.saturating_duration_since(at));
     }
-    // Whoever waited for a slot behind the hanging requests waited for their deadline.
+    // An event that waits for a slot behind the hanging requests waits for their deadline.
     ensure!(
         longest < DEADLINE,
         "one of {published} events took {longest:?}"

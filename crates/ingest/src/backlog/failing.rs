@@ -1,8 +1,8 @@
-//! An organization whose events the store does not take while it takes those of others.
+//! The state of an organization whose transactions fail while those of other organizations succeed.
 //!
 //! It has slices of its own, one under way at a time: one event first, then more with each success. An event
 //! that fails alone is held and retried. An organization of which nothing is taken for a while is
-//! *stuck*: something may be wrong with all of its rows (somebody may have locked them), so it is tried more
+//! *stuck*: something may be wrong with all of its rows (another session may hold a lock on them), so it is tried more
 //! and more rarely, and most of its events are put off. That says nothing about any of them, so none is put
 //! aside for it: only the time counts in which others of the same organization are written.
 
@@ -23,7 +23,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(2);
 /// After an organization was stuck for so long an operator is told.
 const TOLD_AFTER: Duration = Duration::from_secs(10);
 
-/// For how long events of a stuck organization are put off. Meanwhile others have the room.
+/// For how long the messages of a stuck organization are put off, and those that a trial could not write. Meanwhile
+/// messages of other organizations have their places in the prefetch.
 pub(crate) const PUT_OFF: Duration = Duration::from_secs(5);
 
 /// For how long it is remembered that an organization is stuck of which nothing is in hand.
@@ -166,7 +167,7 @@ impl Failing {
         }
     }
 
-    /// The held event whose turn it is. It takes turns with others that wait.
+    /// The held event that is due first. Held events alternate with events that were not tried yet.
     pub(super) fn next_held(&mut self, others_wait: bool, now: Instant) -> Option<Waiting> {
         let gives_way = self.last_was_held && others_wait;
         let due = (0..self.held.len())

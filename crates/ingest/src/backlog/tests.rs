@@ -312,7 +312,8 @@ fn many_organizations_whose_rows_are_locked_have_one_transaction_at_a_time() {
     let held: usize = backlog.organizations.values().map(Queue::held).sum();
     assert!(held <= 16, "{held}");
     assert!(store.put_off.len() >= 150, "{:?}", store.put_off);
-    // Where one of them is in the store, another waits, and whoever is not failing does not.
+    // While a slice of one of them is in the store, those of the others wait, and an organization that is not
+    // failing does not.
     while backlog.next(256, store.now).is_none() {
         store.now = backlog.due(store.now).unwrap();
     }

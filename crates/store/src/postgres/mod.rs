@@ -150,14 +150,19 @@ impl Postgres {
         let turn = tokio::time::timeout(self.wait, Arc::clone(&self.turns).acquire_owned());
         let turn = match turn.await {
             Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => return (None, Err(unavailable("every connection is busy"))),
+            Ok(Err(_)) | Err(_) => {
+                return (
+                    None,
+                    Err(StoreError::unavailable("every connection is busy")),
+                );
+            }
         };
         let pool = self.pool.clone();
         let worked = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let mut connection = match pool.get() {
                 Ok(connection) => connection,
-                Err(why) => return (None, Err(unavailable(why))),
+                Err(why) => return (None, Err(StoreError::unavailable(why))),
             };
             let result = work(&mut connection.conn);
             if matches!(&result, Err(why) if why.is_transient()) {
@@ -167,7 +172,7 @@ impl Postgres {
         });
         worked
             .await
-            .unwrap_or_else(|died| (None, Err(unavailable(died))))
+            .unwrap_or_else(|died| (None, Err(StoreError::unavailable(died))))
     }
 
     /// Writes a row and returns the database's clock, in microseconds since 1970, or None where
@@ -208,7 +213,9 @@ impl Postgres {
     async fn check_pooling(&self) -> Result<(), StoreError> {
         let manager = self.manager.clone();
         let checked = tokio::task::spawn_blocking(move || suitability::check_pooling(&manager));
-        checked.await.unwrap_or_else(|died| Err(unavailable(died)))
+        checked
+            .await
+            .unwrap_or_else(|died| Err(StoreError::unavailable(died)))
     }
 
     pub(crate) fn can_be_written(&self) -> bool {
@@ -249,8 +256,4 @@ fn write_probe(conn: &mut Conn) -> Result<i64, StoreError> {
     )
     .get_result(conn)?;
     Ok(clock.micros)
-}
-
-fn unavailable(why: impl std::fmt::Display) -> StoreError {
-    StoreError::unavailable(why)
 }

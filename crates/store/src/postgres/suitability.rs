@@ -10,7 +10,7 @@ use diesel::sql_types::{Array, Nullable, Text};
 use uuid::Uuid;
 
 use super::connections::Manager;
-use super::{Conn, MIGRATIONS, unavailable};
+use super::{Conn, MIGRATIONS};
 use crate::error::StoreError;
 use crate::schema::TABLES;
 
@@ -134,8 +134,8 @@ fn missing_rights(missing: &str) -> StoreError {
 /// in transaction mode gives a client another session for each transaction: then the session of one
 /// client shows a setting of the other, or a client misses its own.
 pub(super) fn check_pooling(manager: &Manager) -> Result<(), StoreError> {
-    let mut one = manager.connect().map_err(unavailable)?.conn;
-    let mut other = manager.connect().map_err(unavailable)?.conn;
+    let mut one = manager.connect().map_err(StoreError::unavailable)?.conn;
+    let mut other = manager.connect().map_err(StoreError::unavailable)?.conn;
     for _ in 0..COMPARISONS {
         let mark = Uuid::new_v4().simple().to_string();
         // The simple protocol, and then a transaction: each stays in one session behind any pooler.

@@ -91,7 +91,7 @@ pub(crate) fn take_in(
         }
         let is_retry = incoming.iter().any(|one| one.passage == Passage::Again);
         let chance = match is_retry {
-            // Somebody may have locked the part of the first try.
+            // Another session may hold a lock on the part of the first try.
             true => now.unix_micros().to_le_bytes()[0],
             false => by_key.keys().next().map_or(0, chance_of),
         };

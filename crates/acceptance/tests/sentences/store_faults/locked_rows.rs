@@ -15,8 +15,8 @@ const LOCKED: usize = 150;
 /// Several times as long as a statement may take.
 const LASTS: Duration = Duration::from_secs(24);
 
-/// Two or three tries of a statement that takes 4 s, and what a busy machine adds: after that it is known
-/// whose rows are locked.
+/// Two or three tries of a statement that takes 4 s, and what a busy machine adds: after that ingest knows
+/// which organization's rows are locked.
 const KNOWN_AFTER: Duration = Duration::from_secs(16);
 
 pub(super) async fn an_organization_whose_rows_are_locked_holds_up_no_other(
@@ -29,7 +29,7 @@ pub(super) async fn an_organization_whose_rows_are_locked_holds_up_no_other(
     let prompt = Receiver::healthy()?;
     other.subscribe(&prompt, &["workflow.failed"]).await?;
 
-    // Rows that a transaction of somebody else has written and not committed.
+    // Rows that another session has written in a transaction that it has not committed.
     let lock = format!(
         "INSERT INTO stored_bytes SELECT '{}', part, 0 FROM generate_series(0, 255) part;
          SELECT pg_sleep({})",
