@@ -8,14 +8,20 @@ missing_packages() {
   postgres_bin >/dev/null || echo postgresql
   rabbitmq_sbin >/dev/null && command -v epmd >/dev/null || echo rabbitmq-server
   faketime_library >/dev/null || echo faketime
+  eatmydata_library >/dev/null || echo libeatmydata1
   [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
   [[ -e /usr/share/i18n/locales/ja_JP ]] || echo locales
 }
 
 # With it the tests shift the wall clock of a process that runs.
-faketime_library() {
+faketime_library() { first_readable /usr/lib/*/faketime/libfaketimeMT.so.1; }
+
+# With it a process does not wait for the disk.
+eatmydata_library() { first_readable /usr/lib/*/libeatmydata.so; }
+
+first_readable() {
   local found
-  for found in /usr/lib/*/faketime/libfaketimeMT.so.1; do
+  for found in "$@"; do
     if [[ -r $found ]]; then
       echo "$found"
       return

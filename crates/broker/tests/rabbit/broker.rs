@@ -18,6 +18,7 @@ use uuid::Uuid;
 /// Far above what anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// For tests of a broker that does not answer.
 pub(crate) const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Deleted when it is dropped.
@@ -85,11 +86,16 @@ impl Drop for Vhost {
     }
 }
 
+/// Waits for a confirmation as long as for anything else: a broker on a slow disk is no fault.
 pub(crate) async fn connect(url: &Url) -> Rabbit {
+    connect_with(url, PATIENCE).await
+}
+
+pub(crate) async fn connect_with(url: &Url, confirm_timeout: Duration) -> Rabbit {
     Rabbit::connect(RabbitSettings {
         url: url.to_string(),
         name: "test".into(),
-        confirm_timeout: CONFIRM_TIMEOUT,
+        confirm_timeout,
     })
     .await
     .expect("connect")
