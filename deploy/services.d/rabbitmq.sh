@@ -59,7 +59,14 @@ CONF
     printf ' %q' "${environment[@]}" "${within_root[@]}" "$sbin/rabbitmqctl"
     printf ' "$@"\n'
   } >"$dir/rabbitmqctl"
-  chmod 700 "$dir/rabbitmqctl"
+  {
+    echo '#!/bin/sh'
+    echo '# Evaluates Erlang from its input in the server. rabbitmqctl boots a virtual machine for that.'
+    printf 'exec env -i'
+    printf ' %q' "${environment[@]}" "${within_root[@]}" erl_call -n "$node" -timeout 60
+    echo ' -h "hookline-eval-$$" -e' # two with one name do not connect
+  } >"$dir/rabbitmq-eval"
+  chmod 700 "$dir/rabbitmqctl" "$dir/rabbitmq-eval"
 }
 
 rabbitmq_start() {

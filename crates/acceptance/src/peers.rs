@@ -2,11 +2,13 @@
 //! cut.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::database_faults::Database;
@@ -118,7 +120,7 @@ impl Peers {
     /// # Errors
     /// When it cannot be done.
     pub async fn alarm(&self, memory_is_short: bool) -> anyhow::Result<()> {
-        rabbitmqctl(&format!(
+        evaluate(&format!(
             "[Pid ! {{conserve_resources, memory, {memory_is_short}}} || [{{pid, Pid}}, {{vhost, V}}] <- \
              rabbit_networking:connection_info_all([pid, vhost]), V =:= <<\"{}\">>].",
             self.name
@@ -172,23 +174,30 @@ async fn psql(url: &str, sql: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-async fn rabbitmqctl(expression: &str) -> anyhow::Result<()> {
-    let ctl = variable("HOOKLINE_TEST_RABBITMQCTL")?;
-    let output = Command::new(ctl)
-        .args(["eval", expression])
-        .output()
-        .await
-        .context("rabbitmqctl")?;
+/// Evaluates Erlang in the broker.
+async fn evaluate(expression: &str) -> anyhow::Result<()> {
+    let mut evaluating = Command::new(variable("HOOKLINE_TEST_RABBITMQ_EVAL")?)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut input = evaluating.stdin.take().context("no input")?;
+    input
+        .write_all(format!("{expression}\n").as_bytes())
+        .await?;
+    drop(input);
+    let output = evaluating.wait_with_output().await?;
+    let said = String::from_utf8_lossy(&output.stdout);
     ensure!(
-        output.status.success(),
-        "{expression}: {}",
+        said.starts_with("{ok,"),
+        "{expression}: {said}{}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())
 }
 
 async fn add_vhost(name: &str) -> anyhow::Result<()> {
-    rabbitmqctl(&format!(
+    evaluate(&format!(
         "rabbit_vhost:add(<<\"{name}\">>, <<\"test\">>), rabbit_auth_backend_internal:set_permissions(\
          <<\"hookline\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)."
     ))
@@ -196,7 +205,7 @@ async fn add_vhost(name: &str) -> anyhow::Result<()> {
 }
 
 async fn remove_vhost(name: &str) -> anyhow::Result<()> {
-    rabbitmqctl(&format!(
+    evaluate(&format!(
         "rabbit_vhost:delete(<<\"{name}\">>, <<\"test\">>)."
     ))
     .await

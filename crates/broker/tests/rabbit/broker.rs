@@ -1,5 +1,6 @@
 //! A vhost of a test's own, and a look behind Hookline's back.
 
+use std::io::{PipeReader, Write as _};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,11 +32,13 @@ impl Vhost {
     pub(crate) fn create() -> Self {
         let name = format!("hookline-test-{}", Uuid::new_v4());
         let broker = Url::parse(&setting("HOOKLINE_TEST_AMQP")).expect("an AMQP URL");
-        rabbitmqctl(&["add_vhost", &name]);
-        let vhost = Self { name, broker };
-        let all = ".*";
-        vhost.ctl("set_permissions", &[vhost.broker.username(), all, all, all]);
-        vhost
+        let user = broker.username();
+        evaluate(&format!(
+            "rabbit_vhost:add(<<\"{name}\">>, <<\"test\">>), rabbit_auth_backend_internal:set_permissions(\
+             <<\"{user}\">>, <<\"{name}\">>, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"test\">>)."
+        ))
+        .expect("a vhost");
+        Self { name, broker }
     }
 
     pub(crate) fn url(&self) -> Url {
@@ -64,13 +67,11 @@ impl Vhost {
     pub(crate) fn alarm(&self, is_on: bool) {
         let name = &self.name;
         let all = "rabbit_networking:connection_info_all([pid, vhost])";
-        rabbitmqctl(&[
-            "eval",
-            &format!(
-                "[Pid ! {{conserve_resources, memory, {is_on}}} || [{{pid, Pid}}, {{vhost, V}}] <- {all}, \
-                 V =:= <<\"{name}\">>]."
-            ),
-        ]);
+        evaluate(&format!(
+            "[Pid ! {{conserve_resources, memory, {is_on}}} || [{{pid, Pid}}, {{vhost, V}}] <- {all}, \
+             V =:= <<\"{name}\">>]."
+        ))
+        .expect("an alarm");
     }
 
     /// A channel of somebody else.
@@ -81,7 +82,10 @@ impl Vhost {
 
 impl Drop for Vhost {
     fn drop(&mut self) {
-        let deleted = try_rabbitmqctl(&["delete_vhost", &self.name]);
+        let name = &self.name;
+        let deleted = evaluate(&format!(
+            "rabbit_vhost:delete(<<\"{name}\">>, <<\"test\">>)."
+        ));
         assert!(deleted.is_ok() || std::thread::panicking(), "{deleted:?}");
     }
 }
@@ -110,20 +114,36 @@ fn setting(name: &str) -> String {
 }
 
 pub(crate) fn rabbitmqctl(arguments: &[&str]) {
-    try_rabbitmqctl(arguments).expect("rabbitmqctl");
-}
-
-fn try_rabbitmqctl(arguments: &[&str]) -> Result<(), String> {
     let ran = Command::new(setting("HOOKLINE_TEST_RABBITMQCTL"))
         .arg("--quiet")
         .args(arguments)
         .output()
-        .map_err(|error| error.to_string())?;
+        .expect("rabbitmqctl");
     let said = String::from_utf8_lossy(&ran.stderr);
-    match ran.status.success() {
+    assert!(ran.status.success(), "{arguments:?}: {said}");
+}
+
+/// Evaluates Erlang in the broker.
+pub(crate) fn evaluate(expression: &str) -> Result<(), String> {
+    let output = Command::new(setting("HOOKLINE_TEST_RABBITMQ_EVAL"))
+        .stdin(as_input(&format!("{expression}\n")).map_err(|error| error.to_string())?)
+        .output()
+        .map_err(|error| error.to_string())?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    match said.starts_with("{ok,") {
         true => Ok(()),
-        false => Err(format!("{arguments:?}: {said}")),
+        false => Err(format!(
+            "{expression}: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        )),
     }
+}
+
+/// Short enough for the pipe to hold all of it.
+fn as_input(text: &str) -> std::io::Result<PipeReader> {
+    let (reader, mut writer) = std::io::pipe()?;
+    writer.write_all(text.as_bytes())?;
+    Ok(reader)
 }
 
 /// Somebody with a client of their own.

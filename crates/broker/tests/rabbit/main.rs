@@ -1,6 +1,6 @@
 //! Sentences about the queue contract on a real RabbitMQ.
 //!
-//! They need `HOOKLINE_TEST_AMQP` and `HOOKLINE_TEST_RABBITMQCTL`, which
+//! They need `HOOKLINE_TEST_AMQP`, `HOOKLINE_TEST_RABBITMQCTL` and `HOOKLINE_TEST_RABBITMQ_EVAL`, which
 //! `deploy/services start DIR` writes to `DIR/env`.
 
 #![expect(
@@ -32,8 +32,8 @@ use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOpt
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::broker::{
-    CONFIRM_TIMEOUT, Stranger, Vhost, after, at_once, connect, connect_with, eventually, json, owed, take_all,
-    take_one, within_patience,
+    CONFIRM_TIMEOUT, Stranger, Vhost, after, at_once, connect, connect_with, eventually, json,
+    owed, take_all, take_one, within_patience,
 };
 use crate::proxy::{GARBLED, Network, Proxy};
 

@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use url::Url;
 
 use crate::broker::{
-    CONFIRM_TIMEOUT, Vhost, at_once, eventually, owed, rabbitmqctl, take_one, within_patience,
+    CONFIRM_TIMEOUT, Vhost, at_once, evaluate, eventually, owed, take_one, within_patience,
 };
 
 /// A broker behind TLS, and who vouches for it.
@@ -39,15 +39,13 @@ impl Listener {
         let port = free.local_addr().unwrap().port();
         drop(free);
         let path = |name: &str| folder.path().join(name).display().to_string();
-        rabbitmqctl(&[
-            "eval",
-            &format!(
-                "ok = rabbit_networking:start_ssl_listener({{\"127.0.0.1\", {port}, inet}}, \
+        evaluate(&format!(
+            "ok = rabbit_networking:start_ssl_listener({{\"127.0.0.1\", {port}, inet}}, \
              [{{certfile, \"{}\"}}, {{keyfile, \"{}\"}}], 1).",
-                path("certificate.pem"),
-                path("key.pem"),
-            ),
-        ]);
+            path("certificate.pem"),
+            path("key.pem"),
+        ))
+        .expect("a listener");
         Self { port, folder }
     }
 
@@ -70,10 +68,10 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         let port = self.port;
-        rabbitmqctl(&[
-            "eval",
-            &format!("rabbit_networking:stop_tcp_listener({{\"127.0.0.1\", {port}, inet}})."),
-        ]);
+        evaluate(&format!(
+            "rabbit_networking:stop_tcp_listener({{\"127.0.0.1\", {port}, inet}})."
+        ))
+        .expect("no listener");
     }
 }
 
