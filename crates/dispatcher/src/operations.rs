@@ -22,6 +22,9 @@ use crate::Dispatcher;
 /// one who died could not tell.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// Readiness forgets a failure that is not repeated (`hookline_store`).
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// Why a look came to nothing; the next one tries again.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
@@ -61,6 +64,7 @@ pub(crate) fn start(dispatcher: Dispatcher, shutdown: CancellationToken) -> Oper
             }
             if let Err(why) = look(&dispatcher).await {
                 tracing::warn!(error = %why, "could not look after failing subscriptions, trying again");
+                turns.reset_after(TRY_AGAIN_AFTER);
             }
         }
     });

@@ -4,13 +4,15 @@
 //! while others of its kind are written, or while the store can be written, it is halved until the row
 //! at fault stands alone. A row that fails alone is held, and is put aside by the rule of
 //! `hookline_core::quarantine`, where the others are those of the same subscription: the rows of one
-//! organization may be locked. While the store cannot be written, every row is held.
+//! organization may be locked. A row that somebody has locked is not at fault, however long that lasts. While
+//! the store cannot be written, every row is held.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::quarantine::{LoneFailures, Verdict};
 use hookline_store::{Store, StoreError};
@@ -45,7 +47,7 @@ pub(crate) trait Writing: Clone + Send + Sync + 'static {
     /// What a log line calls it, such as `record attempts`.
     const WHAT: &'static str;
 
-    fn subscription(row: &Self::Row) -> SubscriptionId;
+    fn owed(row: &Self::Row) -> OwedAttempt;
 
     fn write(
         &self,
@@ -206,6 +208,10 @@ impl<R> Piece<R> {
             false => LONGEST_WAIT,
         };
         let wait = (FIRST_WAIT * (1 << self.tries.min(10))).min(longest);
+        self.retry(wait, now)
+    }
+
+    fn retry(&mut self, wait: Duration, now: Instant) -> Next {
         self.tries += 1;
         self.not_before = Some(now + wait);
         Next::Retry(wait)
@@ -259,26 +265,34 @@ impl Persist {
         pieces: &mut VecDeque<Piece<W::Row>>,
     ) {
         let why = match writing.write(&piece.rows).await {
-            Ok(done) => {
-                let subscriptions = piece.rows.iter().map(W::subscription);
-                self.written.note(subscriptions, Instant::now());
-                let is_repeat = piece.tries > 0;
-                let outcome = Outcome::Written { done, is_repeat };
-                return writing.settle(piece.rows, outcome).await;
-            }
+            Ok(done) => return self.succeed(writing, piece, done).await,
             Err(why) => why,
         };
         if let [row] = &piece.rows[..]
             && piece.watch.is_none()
         {
-            piece.watch = Some(self.written.watch(W::subscription(row)));
+            piece.watch = Some(self.written.watch(W::owed(row).subscription));
         }
-        let next = piece.failed(
+        let mut next = piece.failed(
             why.is_transient(),
             Instant::now(),
             self.written.any(),
             self.store.can_be_written(),
         );
+        if next == Next::GiveUp
+            && why.is_transient()
+            && let [row] = &piece.rows[..]
+        {
+            match self.store.wait_for_lock(W::owed(row).delivery).await {
+                // It may have been locked until now.
+                Ok(()) => {
+                    if let Ok(done) = writing.write(&piece.rows).await {
+                        return self.succeed(writing, piece, done).await;
+                    }
+                }
+                Err(_) => next = piece.retry(LONGEST_LONE_WAIT, Instant::now()),
+            }
+        }
         match next {
             Next::GiveUp => writing.settle(piece.rows, Outcome::AtFault(why)).await,
             Next::Halve => pieces.extend(piece.halves()),
@@ -293,6 +307,14 @@ impl Persist {
                 pieces.push_back(piece);
             }
         }
+    }
+
+    async fn succeed<W: Writing>(&self, writing: &W, piece: Piece<W::Row>, done: W::Done) {
+        let subscriptions = piece.rows.iter().map(|row| W::owed(row).subscription);
+        self.written.note(subscriptions, Instant::now());
+        let is_repeat = piece.tries > 0;
+        let outcome = Outcome::Written { done, is_repeat };
+        writing.settle(piece.rows, outcome).await;
     }
 }
 

@@ -20,6 +20,10 @@ const AT_ONCE: u32 = 500;
 /// While more attempts wait than this, what is overdue is behind them and not lost.
 const ENOUGH: u64 = 2_000;
 
+/// Readiness forgets a failure that is not repeated (`hookline_store`), and this may be the only call of an
+/// idle process.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// How a sweep failed; the next one tries again.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -42,7 +46,8 @@ pub async fn keep_sweeping(
                 "handed on again what seemed to be lost"
             ),
             Err(why) => {
-                tracing::warn!(error = %why, "could not look for lost attempts, trying again")
+                tracing::warn!(error = %why, "could not look for lost attempts, trying again");
+                turns.reset_after(turns.period().min(TRY_AGAIN_AFTER));
             }
         }
     }

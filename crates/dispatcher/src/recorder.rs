@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hookline_broker::contract::{Scheduled, Taken};
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
-use hookline_core::ids::{DeliveryId, SubscriptionId};
+use hookline_core::ids::DeliveryId;
 use hookline_runtime::fault;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::{AttemptRecord, Follow, Parked, StoreError, Wait};
@@ -207,8 +207,8 @@ impl Writing for Attempts {
     type Done = HashSet<DeliveryId>;
     const WHAT: &'static str = "record attempts";
 
-    fn subscription((engaged, _): &Self::Row) -> SubscriptionId {
-        engaged.message.message.subscription
+    fn owed((engaged, _): &Self::Row) -> OwedAttempt {
+        engaged.message.message
     }
 
     async fn write(&self, rows: &[Self::Row]) -> std::result::Result<Self::Done, StoreError> {
@@ -250,8 +250,8 @@ impl Writing for Ends {
     type Done = ();
     const WHAT: &'static str = "end deliveries";
 
-    fn subscription(row: &Engaged) -> SubscriptionId {
-        row.message.message.subscription
+    fn owed(row: &Engaged) -> OwedAttempt {
+        row.message.message
     }
 
     async fn write(&self, rows: &[Engaged]) -> std::result::Result<(), StoreError> {
@@ -288,8 +288,8 @@ impl Writing for Parking {
     type Done = ();
     const WHAT: &'static str = "put deliveries off";
 
-    fn subscription(row: &ToPark) -> SubscriptionId {
-        row.engaged.message.message.subscription
+    fn owed(row: &ToPark) -> OwedAttempt {
+        row.engaged.message.message
     }
 
     async fn write(&self, rows: &[ToPark]) -> std::result::Result<(), StoreError> {

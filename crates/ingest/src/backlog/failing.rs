@@ -16,8 +16,7 @@ const FIRST_WAIT: Duration = Duration::from_millis(50);
 /// The longest wait of an event that fails by itself, and of an organization that is stuck.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// After so long without a success, in at least two transactions, an organization is stuck. The lock or the
-/// statement that the store waits for alone takes longer.
+/// After so long without a success, in at least two transactions, an organization is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(2);
 
 /// After an organization was stuck for so long an operator is told.

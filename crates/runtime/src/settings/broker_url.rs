@@ -15,6 +15,9 @@ const NO_HOST: &str = "must have a host";
 const EMPTY_HOST: &str = "must have a host before and after each comma";
 const PORT: &str = "must have a port from 1 to 65535 behind the colon of a host";
 const BRACKETS: &str = "must have an IPv6 address in brackets, such as [::1]:5672";
+const FRAGMENT: &str = "must have no fragment; a # in the password is written %23";
+const VHOST: &str = "must have one virtual host behind the slash; a / in its name is written %2F";
+const ESCAPE: &str = "must have two hexadecimal digits after each %; a % itself is written %25";
 const HOST: &str = "must have hosts that are names or IP addresses";
 
 /// Checks a URL of one host, or of several with a comma between.
@@ -29,8 +32,23 @@ pub(super) fn check(text: &str) -> Result<(), &'static str> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, behind) = rest.split_at(end);
     let path = behind.split(['?', '#']).next().unwrap_or_default();
-    if path.contains('@') {
+    // The value of a parameter may have an @, and a password in front of it would have none.
+    let is_cut = !authority.contains('@')
+        && behind
+            .split('=')
+            .next()
+            .is_some_and(|part| part.contains('@'));
+    if path.contains('@') || is_cut {
         return Err(PASSWORD);
+    }
+    if behind.contains('#') {
+        return Err(FRAGMENT);
+    }
+    if path.matches('/').count() > 1 {
+        return Err(VHOST);
+    }
+    if !are_escapes(text) {
+        return Err(ESCAPE);
     }
     let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     if user
@@ -49,6 +67,14 @@ pub(super) fn check(text: &str) -> Result<(), &'static str> {
         true => Ok(()),
         false => Err(HOST),
     }
+}
+
+fn are_escapes(text: &str) -> bool {
+    let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    text.split('%').skip(1).all(|behind| {
+        let digits = behind.as_bytes().get(..2);
+        digits.is_some_and(is_hex)
+    })
 }
 
 fn check_host(host: &str) -> Result<(), &'static str> {
@@ -83,6 +109,17 @@ mod tests {
             ("amqp://u:p p@a", SPACE),
             ("amqp://u:p@a\n", SPACE),
             ("amqp://u:1,2/p@h/v", PASSWORD),
+            ("amqp://u:p?w@h/v", PASSWORD),
+            ("amqp://u:p#w@h/v", PASSWORD),
+            ("amqp://u:1#w@h", PASSWORD),
+            ("amqp://u:1?w@h?heartbeat=5", PASSWORD),
+            ("amqp://u:p@h/v#w", FRAGMENT),
+            ("amqp://u:p@h/a/b", VHOST),
+            ("amqp://u:p@h//", VHOST),
+            ("amqp://u:p@h/%zz", ESCAPE),
+            ("amqp://u:50%@h", ESCAPE),
+            ("amqp://u:p@h/v%2", ESCAPE),
+            ("amqp://u:p@h/%+1", ESCAPE),
             ("amqp://u:p@a,u:p@b", USER_TWICE),
             ("amqp://u:p@a:5672,u:p@b:5672/v", USER_TWICE),
             ("amqp://", NO_HOST),
@@ -118,6 +155,8 @@ mod tests {
             "AMQP://h/v",
             "amqps://u:p@broker.example:5671/%2f?cacertfile=/ca@home.pem",
             "amqp://u:p@127.0.0.1:1,[::1]:65535,b/v?heartbeat=5",
+            "amqp://h/?heartbeat=5",
+            "amqps://h?cacertfile=/ca@home.pem",
             "amqp://u:p,q@a,b",
             "amqp://u:p@q@a",
             "amqp://u:[1,2]@h",

@@ -84,6 +84,18 @@ impl Store {
         }
     }
 
+    /// Waits for whoever has locked the row of this delivery. A failure says nothing of the store: somebody
+    /// may hold the lock for long. Nobody locks single rows of an embedded store.
+    pub async fn wait_for_lock(&self, delivery: DeliveryId) -> Result<(), StoreError> {
+        match &self.home {
+            Home::Postgres(home) => {
+                home.run_unobserved(move |conn| postgres::locks::wait_for(conn, delivery))
+                    .await
+            }
+            Home::Sqlite(_) => Ok(()),
+        }
+    }
+
     /// Starts a finished delivery again, of any organization without an `owner`: its attempts go
     /// on counting, the schedule begins anew. Whoever asks hands the answer's attempt on.
     pub async fn start_again(

@@ -92,6 +92,9 @@ impl ManageConnection for Manager {
         let generation = self.generation.current();
         let mut conn = self.inner.connect()?;
         let timeout = self.statement_timeout.as_millis();
+        // Our own transactions are short. Whoever waits for the lock of another session keeps a connection from the
+        // others, so it gives up early and tries again.
+        let lock_timeout = (timeout / 4).max(1);
         let plans = match self.plans {
             Plans::OfEach => "auto",
             Plans::OnceForAll => "force_generic_plan",
@@ -100,7 +103,7 @@ impl ManageConnection for Manager {
         // was made while a table was small would read all of it when it is large. Where a small one
         // is read as a whole all the same, it seems to cost so much that it would be compiled.
         conn.batch_execute(&format!(
-            "SET statement_timeout = {timeout}; SET idle_in_transaction_session_timeout = {timeout}; \
+            "SET statement_timeout = {timeout}; SET lock_timeout = {lock_timeout}; SET idle_in_transaction_session_timeout = {timeout}; \
              SET synchronous_commit = on; SET enable_seqscan = off; SET jit = off; \
              SET plan_cache_mode = {plans}"
         ))

@@ -23,6 +23,7 @@ mod constraints;
 pub(crate) mod days;
 mod given;
 pub(crate) mod intake;
+pub(crate) mod locks;
 pub(crate) mod overdue;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
@@ -232,11 +233,11 @@ fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
     suitability::check_not_newer(conn)?;
     // A migration may take longer than a statement of every day, and so may the wait for the lock.
     conn.batch_execute(&format!(
-        "SET statement_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"
+        "SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"
     ))?;
     let migrated = conn.run_pending_migrations(MIGRATIONS).map(drop);
     conn.batch_execute(&format!(
-        "SELECT pg_advisory_unlock({MIGRATION_LOCK}); RESET statement_timeout"
+        "SELECT pg_advisory_unlock({MIGRATION_LOCK}); RESET statement_timeout; RESET lock_timeout"
     ))?;
     migrated.map_err(|why| StoreError::Refused(why.to_string()))
 }

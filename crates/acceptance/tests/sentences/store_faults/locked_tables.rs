@@ -10,7 +10,8 @@ use hookline_acceptance::receiver::Receiver;
 use hookline_acceptance::tenant::Tenant;
 use tokio::time::sleep;
 
-const LASTS: Duration = Duration::from_secs(10);
+/// Longer than a dispatcher without work leaves the database alone, and a statement may take.
+const LASTS: Duration = Duration::from_secs(12);
 
 /// The rule is `store.statement_timeout_ms` and a second; a busy machine needs longer for the first call.
 const NOT_READY_WITHIN: Duration = Duration::from_secs(5 + 2);
@@ -58,7 +59,26 @@ pub(super) async fn locked_tables_show_as_one_change_of_readiness_and_back(
                 .map_err(|why| why.context(format!("{part:?}, {what}")))?;
         }
     }
+    idle_dispatcher(&home).await?;
     home.end().await
+}
+
+/// A dispatcher without work has few calls that could fail; these are repeated soon.
+async fn idle_dispatcher(home: &Home) -> anyhow::Result<()> {
+    home.wait_ready().await?;
+    let over = AtomicBool::new(false);
+    let ((), changes) = tokio::try_join!(
+        async {
+            lock(home, LOCKED[0].1).await?;
+            sleep(READY_AGAIN_WITHIN + STAYS_READY).await;
+            over.store(true, Ordering::Relaxed);
+            Ok(())
+        },
+        watch(home, Part::Dispatcher, &over),
+    )?;
+    let statuses: Vec<u16> = changes.iter().map(|(status, _)| *status).collect();
+    ensure!(statuses == [200, 503, 200], "without work: {statuses:?}");
+    Ok(())
 }
 
 struct Lock {
