@@ -96,13 +96,14 @@ pub(super) async fn organizations_whose_rows_are_locked_hold_up_no_other(
 
 /// The lock begins while the receiver takes its time, and lasts longer than a row may fail by itself while others
 /// of its subscription are written (a minute).
-const ANSWERS_AFTER: Duration = Duration::from_secs(3);
+const ANSWERS_AFTER: Duration = Duration::from_secs(10);
+const DEADLINE: [(&str, &str); 1] = [("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "20")];
 const ROW_LASTS: Duration = Duration::from_secs(75);
 
 pub(super) async fn an_answer_whose_row_is_locked_is_recorded_afterwards(
     kind: Kind,
 ) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
+    let home = Home::start_with(kind, &DEADLINE).await?;
     let tenant = home.tenant().await?;
     let receiver = Receiver::that(|_, before| match before {
         0 => Reply::status(200).after(ANSWERS_AFTER),
