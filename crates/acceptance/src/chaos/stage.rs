@@ -10,7 +10,7 @@ use super::receivers::DEADLINE;
 use super::schedule::{Blow, Scene, Target};
 use super::servers::{Server, Servers};
 use crate::client::Client;
-use crate::database_faults::Ongoing;
+use crate::database_faults::{Fault, Ongoing};
 use crate::home::{Kind, MASTER_KEY};
 use crate::process::{free_port, hookline};
 use crate::small_tablespace::SmallTablespace;
@@ -208,6 +208,10 @@ impl Stage {
         match blow {
             Blow::Fill => return self.fill(targets).await,
             Blow::Raise(fault) => {
+                // A service that starts without rights ends and says so; whoever revokes one sees it running.
+                if matches!(fault, Fault::Revoke) {
+                    self.wait_ready().await?;
+                }
                 let database = self.servers()?.database()?;
                 self.ongoing = Some(database.begin(fault).await?);
                 return Ok(());
