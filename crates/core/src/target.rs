@@ -2,10 +2,11 @@
 //! it leads to.
 //!
 //! A resolver is never asked for a literal, so a literal is judged here, in every spelling that
-//! the URL standard knows (`127.1`, `0x7f000001`, `[::ffff:127.0.0.1]`); a name is judged when it
-//! has been resolved, by whoever dials it.
+//! the URL standard knows (`127.1`, `0x7f000001`, `[::ffff:127.0.0.1]`). Of a name it is judged here whether it
+//! can lead anywhere; its addresses are judged when it has been resolved, by whoever dials it.
 
 mod address;
+mod name;
 #[cfg(test)]
 mod table;
 #[cfg(test)]
@@ -16,6 +17,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use url::{Host, Url};
+
+use self::name::BadName;
 
 pub use address::is_public;
 pub use ipnet::IpNet;
@@ -74,7 +77,7 @@ impl Default for Ports {
     }
 }
 
-/// What the rules have against a URL. Names are judged when they have been resolved.
+/// What the rules have against a URL. The addresses of names are judged when they have been resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Blocked {
     /// Its scheme.
@@ -86,6 +89,21 @@ pub enum Blocked {
     /// Its literal address.
     #[error("the URL names an address that must not be called")]
     Address,
+    /// Its host, to which no request can be made.
+    #[error("the URL has a host to which no request can be made")]
+    Host,
+    /// Its name, which is never public.
+    #[error("the URL has a name that is never public")]
+    Name,
+}
+
+impl From<BadName> for Blocked {
+    fn from(name: BadName) -> Self {
+        match name {
+            BadName::NoHost => Self::Host,
+            BadName::NotPublic => Self::Name,
+        }
+    }
 }
 
 impl TargetRules {
@@ -122,7 +140,10 @@ impl TargetRules {
         let allowed_address = match url.host() {
             Some(Host::Ipv4(address)) => self.allow(address.into()),
             Some(Host::Ipv6(address)) => self.allow(address.into()),
-            Some(Host::Domain(_)) => true,
+            Some(Host::Domain(name)) => {
+                name::judge(name, &self.networks)?;
+                true
+            }
             None => false,
         };
         if !allowed_address {
@@ -176,6 +197,14 @@ pub enum InvalidTarget {
     /// A port that is not allowed.
     #[error("must have a port that is allowed here, such as 443")]
     Port,
+    /// A host to which no request can be made.
+    #[error(
+        "must have a host that is an IP address, or a name of labels of 1 to 63 letters, digits and inner hyphens"
+    )]
+    Host,
+    /// A name that is never public.
+    #[error("must have a public name: {}", name::NEVER)]
+    Name,
 }
 
 impl From<Blocked> for InvalidTarget {
@@ -184,6 +213,8 @@ impl From<Blocked> for InvalidTarget {
             Blocked::Scheme => Self::Scheme,
             Blocked::Port => Self::Port,
             Blocked::Address => Self::BlockedAddress,
+            Blocked::Host => Self::Host,
+            Blocked::Name => Self::Name,
         }
     }
 }

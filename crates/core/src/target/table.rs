@@ -1,13 +1,15 @@
 //! Targets and what `hookline serve` says to them, a row for each rule or spelling. Hosts stand
 //! alone and are put into `https://HOST/`; whole URLs follow below.
 
-use super::InvalidTarget::{self, BlockedAddress, Port, Scheme};
+use super::InvalidTarget::{self, BlockedAddress, Host, Name, Port, Scheme};
 
 /// What a row says: taken, or refused for this reason.
 pub(super) type Verdict = Result<(), InvalidTarget>;
 
 const INSIDE: Verdict = Err(BlockedAddress);
 const OUTSIDE: Verdict = Ok(());
+const NAME: Verdict = Err(Name);
+const HOST: Verdict = Err(Host);
 
 /// What the hosts are, the verdict on each of them, the hosts.
 #[rustfmt::skip]
@@ -69,8 +71,10 @@ pub(super) const HOSTS: &[(&str, Verdict, &[&str])] = &[
     ("public, in another spelling",     OUTSIDE, &["134744072", "0x08080808", "8.8.2056", "010.010.010.010"]),
     ("public IPv6",                     OUTSIDE, &["[2001:200::1]", "[2001:db7::1]", "[2001:db9::1]", "[2003::1]", "[3fff:1000::1]"]),
     ("public IPv6",                     OUTSIDE, &["[2606:4700::1111]", "[2a00:1450::1]", "[2600::5eff:7f00:1]", "[2600::1:5efe:7f00:1]"]),
-    ("names, judged when they resolve", OUTSIDE, &["example.com", "example.com.", "localhost", "localhost.", "a.b.localhost", "bücher.example"]),
-    ("names that look like addresses",  OUTSIDE, &["127.0.0.1.nip.io", "1.0.0.127.in-addr.arpa", "0x7f000001.example", "127-0-0-1.example"]),
+    ("names, judged when they resolve", OUTSIDE, &["example.com", "example.com.", "bücher.example.com", "a_b.example.org"]),
+    ("names that look like addresses",  OUTSIDE, &["127.0.0.1.nip.io", "1.0.0.127.in-addr.arpa", "0x7f000001.example.com", "127-0-0-1.example.com"]),
+    ("names that are never public",     NAME,    &["localhost", "localhost.", "a.b.localhost", "bücher.example", "db.internal", "intranet"]),
+    ("hosts of no request",             HOST,    &["{{host}}", "a..com", "-a.com", "*.example.com"]),
 ];
 
 /// What the URLs are, the verdict on each of them, the URLs.

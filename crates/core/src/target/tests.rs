@@ -65,7 +65,9 @@ fn a_target_is_an_absolute_https_url_of_at_most_2048_characters() {
     for good in [
         "https://example.com",
         "HTTPS://Example.com:443/a?b=c",
-        "https://bücher.example/",
+        "https://bücher.example.com/",
+        "https://example.com./",
+        "https://a_b.example.org/",
     ] {
         assert_eq!(strict(good).unwrap().as_str(), good);
     }
@@ -220,4 +222,75 @@ proptest! {
             }
         }
     }
+}
+
+fn refused(name: &str, networks: &[&str]) -> Option<InvalidTarget> {
+    let networks: Vec<IpNet> = networks.iter().map(|net| net.parse().unwrap()).collect();
+    let rules = TargetRules {
+        networks: Networks::PublicAnd(networks.into()),
+        ..TargetRules::default()
+    };
+    TargetUrl::parse(&format!("https://{name}/hooks"), &rules).err()
+}
+
+#[test]
+fn a_host_to_which_no_request_can_be_made_is_refused_in_every_mode() {
+    let long = "x".repeat(64) + ".com";
+    let longer = "x.".repeat(126) + "com";
+    for host in [
+        "{{host}}",
+        "%7B%7Bhost%7D%7D",
+        "a\"b.com",
+        "a`b.com",
+        "a..com",
+        ".com",
+        "-a.com",
+        "a-.com",
+        "*.example.com",
+        "a~b.com",
+        "a..",
+        &long,
+        &longer,
+    ] {
+        let dev = TargetUrl::parse(&format!("http://{host}/x"), &TargetRules::DEV).err();
+        let expected = [Some(InvalidTarget::Host), Some(InvalidTarget::NotAbsolute)];
+        assert!(expected.contains(&dev), "{host}: {dev:?}");
+        assert!(expected.contains(&refused(host, &[])), "{host}");
+    }
+    let whole = "x".repeat(63) + ".com";
+    assert_eq!(refused(&whole, &[]), None);
+}
+
+#[test]
+fn a_name_that_is_never_public_is_refused_where_nothing_inside_is_allowed() {
+    let inside = [
+        "localhost",
+        "a.localhost",
+        "LOCALHOST.",
+        "hooks.test",
+        "printer.local",
+        "router.home.arpa",
+        "db.internal",
+        "intranet",
+    ];
+    let nowhere = ["hooks.example", "no.invalid", "x.onion", "invalid."];
+    for name in inside {
+        assert_eq!(refused(name, &[]), Some(InvalidTarget::Name), "{name}");
+        assert_eq!(refused(name, &["10.0.0.0/8"]), None, "{name}");
+    }
+    for name in nowhere {
+        assert_eq!(refused(name, &[]), Some(InvalidTarget::Name), "{name}");
+        let besides = refused(name, &["10.0.0.0/8"]);
+        assert_eq!(besides, Some(InvalidTarget::Name), "{name}");
+    }
+    for name in [
+        "example.com",
+        "example.net",
+        "a.example.org",
+        "arpa.com",
+        "mytest.com",
+    ] {
+        assert_eq!(refused(name, &[]), None, "{name}");
+    }
+    assert!(TargetUrl::parse("http://hooks.test/", &TargetRules::DEV).is_ok());
 }

@@ -1,0 +1,62 @@
+//! Names as hosts: those to which no request can be made, and those that are never public.
+
+use super::Networks;
+
+/// What is wrong with a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BadName {
+    NoHost,
+    NotPublic,
+}
+
+/// Names that no public resolver answers for, and what says so. The name itself and all below it.
+const NEVER_PUBLIC: [(&str, &str); 8] = [
+    ("localhost", "RFC 6761"),
+    ("test", "RFC 6761"),
+    ("example", "RFC 6761"),
+    ("invalid", "RFC 6761"),
+    ("local", "RFC 6762"),
+    ("onion", "RFC 7686"),
+    ("home.arpa", "RFC 8375"),
+    ("internal", "ICANN, 2024-07-29"),
+];
+
+/// The rule in words.
+pub(super) const NEVER: &str = "not a single word, nor localhost or one below it, nor one that ends in .test, .example, \
+     .invalid, .local, .onion, .home.arpa or .internal";
+
+/// Of these the names that no resolver inside has either.
+const NOWHERE: [&str; 3] = ["example", "invalid", "onion"];
+
+/// Judges a name as the URL standard writes it: in lower case, and in ASCII.
+pub(super) fn judge(name: &str, networks: &Networks) -> Result<(), BadName> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    if name.len() > 253 || !name.split('.').all(is_label) {
+        return Err(BadName::NoHost);
+    }
+    let inside = match networks {
+        Networks::Any => return Ok(()),
+        Networks::PublicAnd(besides) => !besides.is_empty(),
+    };
+    let is_below = |suffix: &str| {
+        let rest = name.strip_suffix(suffix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    let is_special = match inside {
+        true => NOWHERE.iter().any(|name| is_below(name)),
+        false => !name.contains('.') || NEVER_PUBLIC.iter().any(|(name, _)| is_below(name)),
+    };
+    match is_special {
+        true => Err(BadName::NotPublic),
+        false => Ok(()),
+    }
+}
+
+/// Letters, digits and hyphens in between (RFC 952, RFC 1123); and underscores, which DNS and TLS take.
+fn is_label(label: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=63).contains(&label.len())
+        && label.bytes().all(is_inner)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
