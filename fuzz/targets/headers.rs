@@ -13,8 +13,8 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
             assert_eq!(TraceParent::parse(&trace.to_string()), Some(trace));
         }
         let (name, value) = line.split_once(':').unwrap_or((line, ""));
-        let _ = retry_after(value, None);
-        let _ = retry_after(value, Some(name));
+        let _ = retry_after(value, None, hookline_core::timestamp::Timestamp::from_unix_micros(0));
+        let _ = retry_after(value, Some(name), hookline_core::timestamp::Timestamp::from_unix_micros(0));
         if custom.add(name, value).is_ok() {
             assert!(custom.add(name, value).is_err(), "there twice");
         }

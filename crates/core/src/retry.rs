@@ -1,9 +1,10 @@
 //! When a delivery is tried again, decided from what came of an attempt and nothing else.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::delivery::{GaveUp, Origin};
 use crate::outcome::Outcome;
+use crate::timestamp::Timestamp;
 
 /// The longest wait that a receiver can ask for, and the longest of a schedule before its jitter.
 pub const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -123,16 +124,20 @@ fn asked_for(outcome: &Outcome) -> Option<Duration> {
 }
 
 /// Reads a `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date. A date is counted from
-/// the answer's own `Date`, so a receiver whose clock is wrong is still understood; without one
-/// there is nothing to count from and the date is passed over.
-pub fn retry_after(value: &str, date: Option<&str>) -> Option<Duration> {
+/// the answer's own `Date`, so a receiver whose clock is wrong is still understood; without a `Date` that can be read,
+/// from when the answer came (RFC 9110, section 6.6.1).
+pub fn retry_after(value: &str, date: Option<&str>, came: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(MAX_WAIT));
     }
     let until = httpdate::parse_http_date(value).ok()?;
-    let from = httpdate::parse_http_date(date?.trim()).ok()?;
+    let said = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok());
+    let from = said.unwrap_or_else(|| {
+        let micros = u64::try_from(came.unix_micros()).unwrap_or_default();
+        SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
+    });
     Some(until.duration_since(from).unwrap_or_default().min(MAX_WAIT))
 }
 
@@ -230,13 +235,15 @@ mod tests {
     }
 
     #[test]
-    fn a_retry_after_date_is_counted_from_the_answers_date() {
+    fn a_retry_after_date_is_counted_from_the_answers_date_or_else_from_its_arrival() {
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
-        let wait = |value, date| retry_after(value, date).map(|wait| wait.as_secs());
+        let came = Timestamp::parse("1994-11-06T08:50:00Z").unwrap();
+        let wait = |value, date| retry_after(value, date, came).map(|wait| wait.as_secs());
         assert_eq!(wait("120", None), Some(120));
         assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT", date), Some(60));
         assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT", date), Some(0));
-        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT", None), None);
+        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT", None), Some(37));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT", Some("?")), Some(37));
         assert_eq!(
             wait("99999999999999999999999", None),
             Some(MAX_WAIT.as_secs())

@@ -2,6 +2,8 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -24,12 +26,19 @@ use http::{Method, Response, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::Policy;
 use crate::client::{self, Client, NoConnection};
 use crate::names::Names;
 use crate::resolver::{AllowedAddresses, NotAllowed};
+
+/// How many interim answers may come before an answer.
+const MAX_INTERIM: usize = 32;
+
+/// How many characters of a TLS error are shown: it may list all names of a certificate.
+const MAX_TLS_ERROR: usize = 500;
 
 const AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
 
@@ -96,8 +105,15 @@ impl Requester {
         *message.method_mut() = Method::POST;
         *message.uri_mut() = uri;
         *message.headers_mut() = headers;
-        let sending = self.client.send(message);
-        match timeout_at(until, sending).await {
+        let interim = Interim::of(&mut message);
+        let sending = tokio::select! {
+            sent = timeout_at(until, self.client.send(message)) => sent,
+            () = interim.too_many() => {
+                let message = format!("more than {MAX_INTERIM} interim answers (1xx)");
+                return failed(FailureKind::Response, message);
+            }
+        };
+        match sending {
             Err(_) => self.timed_out(None),
             Ok(Err(error)) => Outcome::Failed(failure(&error)),
             Ok(Ok(response)) => self.answer(response, until).await,
@@ -108,7 +124,9 @@ impl Requester {
         let (head, mut stream) = response.into_parts();
         let status = head.status.as_u16();
         let header = |name: HeaderName| head.headers.get(name)?.to_str().ok();
-        let retry_after = header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE)));
+        let came = hookline_clock::now();
+        let retry_after =
+            header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), came));
         let mut body = Vec::new();
         while body.len() < MAX_RESPONSE_BYTES {
             match timeout_at(until, stream.frame()).await {
@@ -144,6 +162,32 @@ impl Requester {
             message,
             status,
         })
+    }
+}
+
+/// The interim answers (RFC 9110, section 15.2) of one request. hyper reads them without end.
+struct Interim {
+    count: Arc<AtomicUsize>,
+    too_many: CancellationToken,
+}
+
+impl Interim {
+    fn of(request: &mut http::Request<Full<Bytes>>) -> Self {
+        let interim = Self {
+            count: Arc::default(),
+            too_many: CancellationToken::new(),
+        };
+        let (count, too_many) = (Arc::clone(&interim.count), interim.too_many.clone());
+        hyper::ext::on_informational(request, move |_| {
+            if count.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
+                too_many.cancel();
+            }
+        });
+        interim
+    }
+
+    async fn too_many(&self) {
+        self.too_many.cancelled().await;
     }
 }
 
@@ -204,7 +248,13 @@ fn failure(error: &client::Error) -> Failure {
             (FailureKind::Dns, why.to_string())
         }
         (Some(why @ NoConnection::Late(_)), _) => (FailureKind::Timeout, why.to_string()),
-        (_, Some(tls)) => (FailureKind::Tls, format!("no TLS session: {tls}")),
+        (_, Some(tls)) => {
+            let message = format!("no TLS session: {tls}");
+            (
+                FailureKind::Tls,
+                message.chars().take(MAX_TLS_ERROR).collect(),
+            )
+        }
         // A receiver that hangs up before a request could be made has not spoken TLS.
         (Some(NoConnection::Tls(_)), _) => {
             let message = "no TLS session: the receiver hung up".to_owned();

@@ -26,6 +26,10 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// counts until the patience ends: a server that takes two seconds is slow and not dead.
 const SERVERS: usize = 3;
 
+/// How many addresses of one family a name may have. An answer has room for four thousand, and ten thousand
+/// names are remembered.
+const MOST: usize = 64;
+
 /// How often we look whether the system's files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
@@ -105,6 +109,10 @@ impl Names {
                 let addresses: Arc<[IpAddr]> =
                     records.filter_map(|record| record.data.ip_addr()).collect();
                 let until = found.valid_until();
+                if addresses.len() > MOST {
+                    tracing::debug!(name, ?family, "a name has too many addresses");
+                    return None;
+                }
                 (!addresses.is_empty()).then_some(Found { addresses, until })
             }
             Ok(Err(why)) => {

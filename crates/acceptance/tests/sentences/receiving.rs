@@ -21,6 +21,7 @@ pub(crate) fn shared() -> Vec<Shared> {
         an_answer_that_breaks_off_or_is_no_http_is_a_response_error,
         what_cannot_be_reached_is_told_by_its_kind,
         any_other_status_than_2xx_is_a_failure_that_is_logged,
+        interim_answers_without_end_are_a_failure,
         a_receiver_that_hangs_up_between_requests_loses_nothing,
     ]
 }
@@ -248,6 +249,23 @@ async fn any_other_status_than_2xx_is_a_failure_that_is_logged(
     }
     ensure!(early[0]["response_status"] == 200, "{}", early[0]);
     ensure!(early[0]["response_body"] == "so be it", "{}", early[0]);
+    Ok(())
+}
+
+async fn interim_answers_without_end_are_a_failure(home: Arc<Home>) -> anyhow::Result<()> {
+    const EARLY: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+    let endless = RawReceiver::that(|mut connection| async move {
+        read_request(&mut connection).await?;
+        while connection.write_all(EARLY).await.is_ok() {}
+        Ok(())
+    })
+    .await?;
+    let entry = first_attempts(&home, &[endless.url()]).await?.remove(0);
+    ensure_failed(&entry, "response", None)?;
+    ensure!(
+        entry["error"]["message"] == "more than 32 interim answers (1xx)",
+        "{entry}"
+    );
     Ok(())
 }
 

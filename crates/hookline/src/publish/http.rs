@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
 use hookline_core::ids::OrganizationId;
 use hookline_core::retry::retry_after;
+use hookline_core::timestamp::Timestamp;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde_json::Value;
@@ -132,7 +133,8 @@ impl Api {
             return Ok(());
         }
         let header = |name: HeaderName| answer.headers().get(name)?.to_str().ok();
-        let wait = header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE)));
+        let came = Timestamp::from(SystemTime::now());
+        let wait = header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), came));
         Err(Unsent::Refused {
             status: answer.status(),
             wait,
