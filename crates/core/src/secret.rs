@@ -24,6 +24,9 @@ pub enum InvalidSecret {
     /// It begins with `whsec_` and does not go on as Standard Webhooks wants it.
     #[error("must have base64 of at least one byte after whsec_")]
     Base64,
+    /// It begins with `v1,whsec_`, as some services show it: libraries of Standard Webhooks would find another key.
+    #[error("must begin with whsec_, without the v1, in front of it")]
+    Version,
 }
 
 impl Secret {
@@ -35,6 +38,9 @@ impl Secret {
         let text = text.into();
         if !(1..=MAX_SECRET).contains(&text.chars().count()) {
             return Err(InvalidSecret::Length);
+        }
+        if text.starts_with("v1,whsec_") {
+            return Err(InvalidSecret::Version);
         }
         match decoded(&text) {
             Some(Err(_)) => Err(InvalidSecret::Base64),
@@ -94,6 +100,8 @@ mod tests {
     #[test]
     fn after_whsec_comes_base64() {
         assert!(Secret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").is_ok());
+        let with_version = Secret::parse("v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        assert_eq!(with_version.err(), Some(InvalidSecret::Version));
         for bad in ["whsec_", "whsec_?", "whsec_abc"] {
             assert_eq!(Secret::parse(bad), Err(InvalidSecret::Base64), "{bad}");
         }

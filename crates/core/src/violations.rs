@@ -1,8 +1,17 @@
 //! What is wrong with somebody's input, every bad field named at once.
+//!
+//! Bounded, because the input is not: names of fields come from it, and each is repeated in the path of all
+//! that is nested below it.
 
 use std::fmt;
 
 use serde::Serialize;
+
+/// How many violations are listed; of the others only the number is known.
+pub const MAX_LISTED: usize = 100;
+
+/// The longest field and message (bytes). What is longer is cut.
+const MAX_BYTES: usize = 256;
 
 /// One field that does not follow its rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,7 +25,12 @@ pub struct Violation {
 /// A list of violations, gathered while an input is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Violations(Vec<Violation>);
+pub struct Violations {
+    /// The first [`MAX_LISTED`].
+    listed: Vec<Violation>,
+    #[serde(skip)]
+    count: usize,
+}
 
 impl Violations {
     /// Violations that hold a single field.
@@ -28,10 +42,13 @@ impl Violations {
 
     /// Notes that `field` is wrong.
     pub fn add(&mut self, field: impl Into<String>, message: impl fmt::Display) {
-        self.0.push(Violation {
-            field: field.into(),
-            message: message.to_string(),
-        });
+        self.count += 1;
+        if self.listed.len() < MAX_LISTED {
+            self.listed.push(Violation {
+                field: cut(field.into()),
+                message: cut(message.to_string()),
+            });
+        }
     }
 
     /// Takes a field's value, or notes why there is none.
@@ -41,7 +58,9 @@ impl Violations {
 
     /// Adds all of `inner`, each below `prefix`: `[3]` and `data` become `[3].data`.
     pub fn nest(&mut self, prefix: &str, inner: Violations) {
-        for Violation { field, message } in inner.0 {
+        let prefix = &prefix[..prefix.floor_char_boundary(MAX_BYTES)];
+        let count = self.count + inner.count;
+        for Violation { field, message } in inner.listed {
             let path = match field.as_str() {
                 "" => prefix.to_owned(),
                 field if field.starts_with('[') => format!("{prefix}{field}"),
@@ -49,11 +68,17 @@ impl Violations {
             };
             self.add(path, message);
         }
+        self.count = count;
     }
 
     /// True while nothing was noted.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.count == 0
+    }
+
+    /// How many there are, those that are not listed included.
+    pub fn count(&self) -> usize {
+        self.count
     }
 
     /// The value when nothing was noted, else the violations.
@@ -67,23 +92,64 @@ impl Violations {
         }
     }
 
-    /// The violations in the order in which they were found.
+    /// The violations that are listed, in the order in which they were found.
     pub fn iter(&self) -> impl Iterator<Item = &Violation> {
-        self.0.iter()
+        self.listed.iter()
     }
+}
+
+fn cut(mut text: String) -> String {
+    if text.len() > MAX_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 impl fmt::Display for Violations {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Violation { field, message }) in self.0.iter().enumerate() {
+        for (index, Violation { field, message }) in self.listed.iter().enumerate() {
             let separator = if index == 0 { "" } else { "; " };
             match field.as_str() {
                 "" => write!(f, "{separator}{message}")?,
                 field => write!(f, "{separator}{field}: {message}")?,
             }
         }
-        Ok(())
+        match self.count - self.listed.len() {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
     }
 }
 
 impl std::error::Error for Violations {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_bounded_and_counts_all() {
+        let mut inner = Violations::default();
+        for index in 0..1_000 {
+            inner.add(format!("[{index}]"), "is bad");
+        }
+        let mut outer = Violations::one("first", "is bad");
+        outer.nest("a", inner);
+        assert_eq!((outer.iter().count(), outer.count()), (MAX_LISTED, 1_001));
+        assert!(outer.to_string().ends_with("a[98]: is bad; and 901 more"));
+    }
+
+    #[test]
+    fn a_field_and_a_message_are_cut_at_a_character() {
+        let mut violations = Violations::one("ä".repeat(200), "ö".repeat(200));
+        for _ in 0..100 {
+            let mut outer = Violations::default();
+            outer.nest(&"ü".repeat(1_000), violations);
+            violations = outer;
+        }
+        let one = violations.iter().next().unwrap();
+        assert_eq!(one.field, format!("{}…", "ü".repeat(128)));
+        assert_eq!(one.message, format!("{}…", "ö".repeat(128)));
+    }
+}

@@ -139,6 +139,9 @@ pub struct ApiSettings {
     /// Test events that one organization may send within a minute.
     #[serde(deserialize_with = "allowed::number::<1, 100_000, _, _>")]
     pub max_tests_per_minute: u32,
+    /// Deliveries that one organization may retry by hand within a minute.
+    #[serde(deserialize_with = "allowed::number::<1, 100_000, _, _>")]
+    pub max_retries_per_minute: u32,
     /// Connections at the same time; more wait until one of them ends.
     #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
     pub max_connections: usize,

@@ -37,10 +37,11 @@ pub use fanout_index::FanoutIndex;
 pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
 pub use records::{
     Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
-    DeliveryStory, EventStory, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo, Listing,
-    Loaded, LogEntry, LogQuery, LoggedError, NewKey, NewReplay, Owed, PageStart, Parked, Passage,
-    Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable, Resealed,
-    Rotated, Rotation, Source, Standing, SubscriptionFate, Sweep, Swept, Wait, Window,
+    DeliveryStory, EventStory, Excerpt, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo,
+    Listing, Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, NewKey, NewReplay, Owed,
+    PageStart, Parked, Passage, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep,
+    ReplayTurn, Replayable, Resealed, Rotated, Rotation, Source, Standing, SubscriptionFate, Sweep,
+    Swept, Wait, Window,
 };
 pub use sealed::Unopened;
 pub use sqlite::queue::{

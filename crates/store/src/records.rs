@@ -20,7 +20,7 @@ pub use deliveries::{
 pub(crate) use intake::Bounds;
 pub use intake::{Given, IncomingEvent, Passage};
 pub use keys::{KeyHash, KeyInfo, NewKey};
-pub use log::{AttemptStatus, LogEntry, LogQuery, LoggedError};
+pub use log::{AttemptStatus, Excerpt, LogEntry, LogQuery, LoggedAttempt, LoggedError};
 pub(crate) use progress::Standings;
 pub use progress::{
     AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Sweep, Swept, Wait,

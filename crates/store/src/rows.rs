@@ -16,7 +16,7 @@ use hookline_core::timestamp::Timestamp;
 
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
-use crate::records::{AttemptStatus, LogEntry, LoggedError};
+use crate::records::{AttemptStatus, LoggedAttempt, LoggedError};
 use crate::schema::{attempts, subscriptions};
 
 /// A row of `subscriptions`.
@@ -91,12 +91,8 @@ pub(crate) struct AttemptRow {
 }
 
 impl AttemptRow {
-    /// The entry of the log, with what it takes from its event.
-    pub(crate) fn into_entry(
-        self,
-        event_id: String,
-        body: Vec<u8>,
-    ) -> Result<LogEntry, StoreError> {
+    /// The attempt, of an event with this id.
+    pub(crate) fn into_attempt(self, event_id: String) -> Result<LoggedAttempt, StoreError> {
         let error = match (self.error_kind, self.error_message) {
             (Some(kind), message) => Some(LoggedError {
                 kind: FailureKind::parse(&kind).ok_or_else(|| corrupt("error_kind", &kind))?,
@@ -104,18 +100,17 @@ impl AttemptRow {
             }),
             (None, _) => None,
         };
-        Ok(LogEntry {
+        Ok(LoggedAttempt {
             id: AttemptId(self.id.0),
             delivery_id: DeliveryId(self.delivery_id.0),
             subscription_id: SubscriptionId(self.subscription_id),
             event_id: EventId::parse(event_id).map_err(|why| corrupt("event_id", why))?,
             event_type: read_event_type(&self.event_type)?,
-            attempt: u32::try_from(self.attempt).map_err(|why| corrupt("attempt", why))?,
+            number: u32::try_from(self.attempt).map_err(|why| corrupt("attempt", why))?,
             trigger: read_trigger(&self.trigger)?,
             status: AttemptStatus::parse(&self.status)
                 .ok_or_else(|| corrupt("status", &self.status))?,
             url: self.url,
-            request_body: String::from_utf8(body).map_err(|why| corrupt("body", why))?,
             response_status: self
                 .response_status
                 .map(u16::try_from)

@@ -11,13 +11,13 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use hookline_broker::contract::QueueError;
 use hookline_core::access::Forbidden;
-use hookline_core::violations::Violations;
+use hookline_core::violations::{MAX_LISTED, Violations};
 use hookline_store::StoreError;
 
-use crate::problem::{PROBLEM_JSON, Problem};
+use crate::problem::{FieldError, PROBLEM_JSON, Problem};
 
-/// The most violations that one answer lists; an answer must not outgrow its request by much.
-pub(crate) const MAX_VIOLATIONS: usize = 10_000;
+/// The most bytes of violations that one answer lists, as JSON: a control character takes six.
+const MAX_LISTED_BYTES: usize = 60 * 1024;
 
 /// Why a request was not done.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +52,8 @@ pub(crate) enum ApiError {
     TooManyTries { wait: Duration },
     #[error("the organization has sent too many test events; try again later")]
     TooManyTests { wait: Duration },
+    #[error("the organization has retried too many deliveries by hand; try again later")]
+    TooManyRetries { wait: Duration },
     #[error("the organization has published too many events; try again later")]
     TooManyEvents { wait: Duration },
     #[error(
@@ -76,8 +78,11 @@ pub(crate) enum ApiError {
 }
 
 fn validation_detail(violations: &Violations) -> String {
-    match violations.iter().count() {
+    match violations.count() {
         1 => "a field is not valid".to_owned(),
+        count if count > MAX_LISTED => {
+            format!("{count} fields are not valid; errors lists the first {MAX_LISTED}")
+        }
         count => format!("{count} fields are not valid"),
     }
 }
@@ -135,6 +140,7 @@ impl ApiError {
             | Self::TooFast { .. }
             | Self::TooManyTries { .. }
             | Self::TooManyTests { .. }
+            | Self::TooManyRetries { .. }
             | Self::TooManyEvents { .. }
             | Self::Full => (
                 StatusCode::TOO_MANY_REQUESTS,
@@ -186,7 +192,7 @@ impl ApiError {
     pub(crate) fn problem(&self) -> Problem {
         let (status, kind, title) = self.choose();
         let errors = match self {
-            Self::Invalid(violations) => violations.iter().take(MAX_VIOLATIONS).collect(),
+            Self::Invalid(violations) => listed(violations),
             _ => Vec::new(),
         };
         Problem {
@@ -194,7 +200,7 @@ impl ApiError {
             title,
             status: status.as_u16(),
             detail: self.to_string(),
-            errors: errors.into_iter().map(Into::into).collect(),
+            errors,
         }
     }
 
@@ -214,6 +220,7 @@ impl ApiError {
             Self::TooFast { wait }
             | Self::TooManyTries { wait }
             | Self::TooManyTests { wait }
+            | Self::TooManyRetries { wait }
             | Self::TooManyEvents { wait } => {
                 // Rounded up: who comes back then gets in.
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
@@ -228,6 +235,21 @@ impl ApiError {
             _ => None,
         }
     }
+}
+
+/// As many as there is room for.
+fn listed(violations: &Violations) -> Vec<FieldError> {
+    let mut room = MAX_LISTED_BYTES;
+    let mut errors = Vec::new();
+    for violation in violations.iter() {
+        let size = serde_json::to_string(violation).map_or(usize::MAX, |json| json.len() + 1);
+        let Some(rest) = room.checked_sub(size) else {
+            break;
+        };
+        room = rest;
+        errors.push(violation.into());
+    }
+    errors
 }
 
 impl ResponseError for ApiError {
@@ -331,13 +353,30 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_lists_so_many_violations_and_no_more() {
+    fn an_answer_lists_a_hundred_violations_and_counts_all() {
         let mut violations = Violations::default();
-        for index in 0..=MAX_VIOLATIONS {
+        for index in 0..10_001 {
             violations.add(format!("[{index}]"), "is bad");
         }
         let problem = ApiError::from(violations).problem();
-        assert_eq!(problem.errors.len(), MAX_VIOLATIONS);
-        assert_eq!(problem.detail, "10001 fields are not valid");
+        assert_eq!(problem.errors.len(), 100);
+        assert_eq!(
+            problem.detail,
+            "10001 fields are not valid; errors lists the first 100"
+        );
+    }
+
+    #[test]
+    fn an_answer_is_at_most_64_kib_whatever_the_names_are() {
+        let mut violations = Violations::default();
+        for _ in 0..10_001 {
+            violations.add("\u{1}".repeat(65_536), "is bad");
+        }
+        let answer = shown(violations.into());
+        assert!(
+            (30_000..=65_536).contains(&answer.len()),
+            "{}",
+            answer.len()
+        );
     }
 }

@@ -23,13 +23,13 @@ mod in_flight;
 mod last_use;
 mod observe;
 mod openapi;
+mod per_minute;
 mod problem;
 mod published;
 mod query;
 mod routes;
 mod server;
 mod strict_json;
-mod test_calls;
 #[cfg(test)]
 mod tests;
 mod tries;
@@ -74,6 +74,8 @@ pub struct ApiSettings {
     pub max_subscriptions: u32,
     /// The most test events of an organization within a minute; beyond that it is answered with 429.
     pub max_tests_per_minute: u32,
+    /// The most retries by hand of an organization within a minute; beyond that it is answered with 429.
+    pub max_retries_per_minute: u32,
     /// The most requests of one API key at the same time; beyond that it is answered with 429.
     pub max_requests_per_key: u32,
     /// The most replays that an organization may have running.
@@ -98,6 +100,7 @@ impl Default for ApiSettings {
             request_deadline: Duration::from_secs(5),
             max_subscriptions: 1_000,
             max_tests_per_minute: 60,
+            max_retries_per_minute: 600,
             max_requests_per_key: 256,
             max_running_replays: 5,
             requests_of_key: Rate::new(5_000, SECOND).with_burst(10_000),
@@ -120,6 +123,7 @@ impl From<&Settings> for ApiSettings {
                 .with_burst(settings.api.burst_per_key),
             failed_tries: Rate::new(settings.api.failed_tries_per_minute, MINUTE),
             max_tests_per_minute: settings.api.max_tests_per_minute,
+            max_retries_per_minute: settings.api.max_retries_per_minute,
             events_of_organization: settings.limits.event_rate(),
             max_stored_bytes: settings.limits.stored_bytes(),
             max_connections: settings.api.max_connections,

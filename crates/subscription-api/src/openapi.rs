@@ -21,8 +21,8 @@ use crate::routes::{
 };
 
 pub(crate) use forms::{
-    DeliveryParameters, EventsBody, LogParameters, NewSubscriptionBody, ReplayBody,
-    SecretRotationBody, SubscriptionPatchBody,
+    AttemptParameters, DeliveryParameters, EventsBody, LogParameters, NewSubscriptionBody,
+    ReplayBody, SecretRotationBody, SubscriptionPatchBody,
 };
 
 /// The document as it is served.

@@ -9,8 +9,8 @@ use url::form_urlencoded;
 /// The most rows of a page.
 const MAX_LIMIT: u32 = 100;
 
-/// Where a page of subscriptions begins at most; the stores count in i64.
-const MAX_OFFSET: u64 = i64::MAX as u64;
+/// Where a page begins at most: a store reads all rows in front of it.
+const MAX_OFFSET: u64 = 10_000;
 
 /// The parameters that nobody has taken yet.
 #[derive(Debug)]
@@ -45,20 +45,20 @@ impl Query {
         self.violations.check(name, parse(&value))
     }
 
-    /// Takes `limit`.
-    pub(crate) fn limit(&mut self) -> Option<u32> {
-        self.take("limit", |text| match whole(text) {
+    /// Takes `limit`, or another number of rows.
+    pub(crate) fn limit(&mut self, name: &str) -> Option<u32> {
+        self.take(name, |text| match whole(text) {
             Some(limit @ 1..=100) => Ok(limit as u32),
             _ => Err(format!("must be a whole number from 1 to {MAX_LIMIT}")),
         })
     }
 
-    /// Takes `offset`.
-    pub(crate) fn offset(&mut self) -> Option<u64> {
+    /// Takes `offset`. `beyond` says how the rows beyond the largest one are reached.
+    pub(crate) fn offset(&mut self, beyond: &str) -> Option<u64> {
         self.take("offset", |text| {
             whole(text)
                 .filter(|offset| *offset <= MAX_OFFSET)
-                .ok_or_else(|| format!("must be a whole number from 0 to {MAX_OFFSET}"))
+                .ok_or_else(|| format!("must be a whole number from 0 to {MAX_OFFSET}{beyond}"))
         })
     }
 
@@ -90,7 +90,7 @@ mod tests {
 
     fn page(text: &str) -> Result<(Option<u32>, Option<u64>), String> {
         let mut query = Query::read(text);
-        let page = (query.limit(), query.offset());
+        let page = (query.limit("limit"), query.offset(""));
         query
             .finish()
             .map(|()| page)

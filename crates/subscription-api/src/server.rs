@@ -17,8 +17,8 @@ use crate::body_room::BodyRoom;
 use crate::in_flight::InFlight;
 use crate::last_use::LastUse;
 use crate::observe::{self, Durations};
+use crate::per_minute::PerMinute;
 use crate::published::Published;
-use crate::test_calls::TestCalls;
 use crate::tries::Tries;
 use crate::underway::Underway;
 use crate::{Api, circle, routes};
@@ -50,7 +50,8 @@ pub(crate) struct Service {
     /// When each key was used.
     pub(crate) last_use: LastUse,
     /// The test calls lately, by organization.
-    pub(crate) test_calls: TestCalls,
+    pub(crate) test_calls: PerMinute,
+    pub(crate) retries: PerMinute,
     /// The events lately, by organization.
     pub(crate) published: Published,
     /// The room for bodies.
@@ -67,7 +68,8 @@ impl Service {
             requests: Arc::new(SharedRates::new(api.settings.requests_of_key)),
             tries: Arc::new(Tries::new(api.settings.failed_tries)),
             last_use: LastUse::default(),
-            test_calls: TestCalls::new(api.settings.max_tests_per_minute),
+            test_calls: PerMinute::new(api.settings.max_tests_per_minute),
+            retries: PerMinute::new(api.settings.max_retries_per_minute),
             published: Published::new(api.settings.events_of_organization),
             api: Arc::new(api),
             in_flight: InFlight::default(),

@@ -83,7 +83,11 @@ async fn a_delivery_shows_where_it_stands_and_how_it_got_there(
         let attempts = shown.json["attempts"].take();
         let entry = log.iter().find(|entry| entry["delivery_id"] == name);
         let entry = entry.context("an entry of the log")?;
-        ensure!(attempts == json!([entry]), "{attempts:#}");
+        let mut attempt = entry.clone();
+        let attempt_fields = attempt.as_object_mut().context("an object")?;
+        let body = attempt_fields.remove("request_body");
+        attempt_fields.remove("truncated");
+        ensure!(attempts == json!([attempt]), "{attempts:#}");
         for field in ["event_id", "event_type"] {
             ensure!(delivery[field] == entry[field], "{field}: {delivery}");
         }
@@ -91,6 +95,8 @@ async fn a_delivery_shows_where_it_stands_and_how_it_got_there(
         ensure!(*next == entry["next_attempt_at"], "{delivery} {entry}");
         let mut with_attempts = delivery.clone();
         with_attempts["attempts"] = Value::Null;
+        with_attempts["request_body"] = body.context("a body")?;
+        with_attempts["next_attempts_cursor"] = Value::Null;
         ensure!(shown.json == with_attempts, "{:#}", shown.json);
     }
     ensure!(all[2]["id"] == receiver.received()[0].header("webhook-id")?);

@@ -1,5 +1,6 @@
 //! What the log says of an attempt, and how it is read page by page.
 
+mod large;
 mod pages;
 
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(crate) fn shared() -> Vec<Shared> {
         an_entry_tells_all_of_an_attempt,
         an_answer_is_kept_up_to_16_kib_as_text,
         an_attempt_without_an_answer_says_why,
+        large::a_page_is_at_most_a_mebibyte_and_leaves_no_row_out,
+        large::a_delivery_shows_its_body_once_and_its_attempts_page_by_page,
         pages::totals_and_pages_are_exact_under_every_filter,
         pages::a_cursor_goes_on_where_it_stopped_while_entries_come,
         pages::a_page_has_1_to_100_entries,

@@ -21,6 +21,7 @@ pub(crate) fn shared() -> Vec<Shared> {
         bodies::a_body_is_limited_on_every_route_that_takes_one,
         bodies::a_body_that_nobody_asked_for_is_passed_over,
         bodies::json_of_any_depth_is_refused_and_ends_nothing,
+        bodies::what_is_wrong_with_a_body_is_listed_in_64_kib,
         bodies::one_key_cannot_hold_the_room_for_bodies,
         connections::who_sends_a_byte_a_second_is_cut_off,
     ]

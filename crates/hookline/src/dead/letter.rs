@@ -208,7 +208,7 @@ pub(super) async fn of_store(store: &Store, id: DeliveryId) -> Vec<(&'static str
         ("state", state_of(owed.state)),
         ("attempts_made", owed.attempts.to_string()),
     ];
-    match store.delivery(owed.organization, id).await {
+    match store.delivery(owed.organization, id, 1, None).await {
         Ok(Some(story)) => {
             said.push(("event_id", story.delivery.event_id.to_string()));
             said.push(("event_type", owed.event_type.as_str().to_owned()));

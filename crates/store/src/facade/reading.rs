@@ -1,5 +1,6 @@
 //! The log, deliveries and events, for whoever asks what became of them.
 
+use hookline_core::cursor::Cursor;
 use hookline_core::ids::{DeliveryId, EventId, OrganizationId};
 
 use super::{Home, Store, run};
@@ -24,13 +25,18 @@ impl Store {
         run!(self, read, |conn, q| q::deliveries::page(conn, &query))
     }
 
-    /// One of an organization's deliveries with its attempts.
+    /// One of an organization's deliveries with so many of its attempts at most: the newest, or those
+    /// before `after`.
     pub async fn delivery(
         &self,
         owner: OrganizationId,
         id: DeliveryId,
+        limit: u32,
+        after: Option<Cursor>,
     ) -> Result<Option<DeliveryStory>, StoreError> {
-        run!(self, read, |conn, q| q::deliveries::find(conn, &owner, id))
+        run!(self, read, |conn, q| q::deliveries::find(
+            conn, &owner, id, limit, after
+        ))
     }
 
     /// One of an organization's events, and what became of it.

@@ -2,6 +2,7 @@
 //! longer get reads as what it will be noted as when its turn comes.
 
 use diesel::prelude::*;
+use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{DeliveryState, Origin};
 use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
@@ -180,10 +181,13 @@ pub(super) fn read((delivery, subscription, event): Row) -> Result<Delivery, Sto
     })
 }
 
+/// With so many of its attempts at most, the newest or those before `after`.
 pub(crate) fn find(
     conn: &mut Conn,
     owner: &OrganizationId,
     id: DeliveryId,
+    limit: u32,
+    after: Option<Cursor>,
 ) -> Result<Option<DeliveryStory>, StoreError> {
     let found: Option<(Row, Vec<u8>)> = deliveries::table
         .inner_join(subscriptions::table)
@@ -197,16 +201,25 @@ pub(crate) fn find(
         return Ok(None);
     };
     let event_id = row.2.event_id.clone();
-    let made: Vec<AttemptRow> = attempts::table
+    let mut made = attempts::table
         .filter(attempts::delivery_id.eq(Key(id.0)))
-        .order((attempts::created_at, attempts::attempt))
+        .order((attempts::created_at.desc(), attempts::id.desc()))
+        .limit(i64::from(limit))
         .select(AttemptRow::as_select())
-        .load(conn)?;
+        .into_boxed();
+    if let Some(cursor) = after {
+        let (at, id) = (cursor.created_at.unix_micros(), Key(cursor.id));
+        made = made
+            .filter(attempts::created_at.le(at))
+            .filter(attempts::created_at.lt(at).or(attempts::id.lt(id)));
+    }
+    let made: Vec<AttemptRow> = made.load(conn)?;
     Ok(Some(DeliveryStory {
         delivery: read(row)?,
+        request_body: String::from_utf8(body).map_err(|why| corrupt("body", why))?,
         attempts: made
             .into_iter()
-            .map(|attempt| attempt.into_entry(event_id.clone(), body.clone()))
+            .map(|attempt| attempt.into_attempt(event_id.clone()))
             .collect::<Result<_, _>>()?,
     }))
 }

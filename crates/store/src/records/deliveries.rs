@@ -7,7 +7,7 @@ use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::subscription::SubscriptionName;
 use hookline_core::timestamp::Timestamp;
 
-use super::{LogEntry, PageStart};
+use super::{LoggedAttempt, PageStart};
 
 /// Where a delivery stands for its owner. The store notes that a delivery is void only when its
 /// turn comes; its owner need not wait for that.
@@ -114,8 +114,10 @@ impl Delivery {
 pub struct DeliveryStory {
     /// The delivery.
     pub delivery: Delivery,
-    /// Its attempts, oldest first.
-    pub attempts: Vec<LogEntry>,
+    /// What it carries.
+    pub request_body: String,
+    /// Its attempts, newest first.
+    pub attempts: Vec<LoggedAttempt>,
 }
 
 /// An event, and what became of it.

@@ -1,5 +1,7 @@
 //! The log of attempts.
 
+use std::sync::Arc;
+
 use hookline_core::cursor::Cursor;
 use hookline_core::delivery::Trigger;
 use hookline_core::event_type::EventType;
@@ -50,11 +52,31 @@ pub struct LogQuery {
     pub limit: u32,
     /// Where to begin.
     pub start: PageStart,
+    /// How many bytes of events are read at most. Of an event that would exceed them the beginning is read.
+    pub body_bytes: usize,
+}
+
+/// A text, or the beginning of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Excerpt {
+    /// What is there of it.
+    pub text: Arc<str>,
+    /// Whether that is all of it.
+    pub is_whole: bool,
+}
+
+/// One attempt, and what it carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogEntry {
+    /// The attempt.
+    pub attempt: LoggedAttempt,
+    /// The event.
+    pub request_body: Excerpt,
 }
 
 /// One attempt in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogEntry {
+pub struct LoggedAttempt {
     /// Its id.
     pub id: AttemptId,
     /// The delivery it belongs to.
@@ -66,15 +88,13 @@ pub struct LogEntry {
     /// That event's type.
     pub event_type: EventType,
     /// Its number, from 1.
-    pub attempt: u32,
+    pub number: u32,
     /// Why it was made.
     pub trigger: Trigger,
     /// Whether it reached its aim.
     pub status: AttemptStatus,
     /// Where it went.
     pub url: String,
-    /// What it carried.
-    pub request_body: String,
     /// The answer's status.
     pub response_status: Option<u16>,
     /// The beginning of the answer.
@@ -89,7 +109,7 @@ pub struct LogEntry {
     pub next_attempt_at: Option<Timestamp>,
 }
 
-impl LogEntry {
+impl LoggedAttempt {
     /// Its place in the log.
     pub fn cursor(&self) -> Cursor {
         Cursor {

@@ -104,13 +104,15 @@ async fn a_delivery_that_is_started_again_goes_on_counting_attempts(fixture: Fix
     record.run = run;
     record.started = at(NOW + 6);
     assert_eq!(fixture.record(vec![record]).await.len(), 1);
-    let story = fixture.store.delivery(organization("a"), first.delivery);
+    let story = fixture
+        .store
+        .delivery(organization("a"), first.delivery, 100, None);
     let attempts = story.await.unwrap().unwrap().attempts;
     let made: Vec<_> = attempts
         .iter()
-        .map(|entry| (entry.attempt, entry.trigger))
+        .map(|entry| (entry.number, entry.trigger))
         .collect();
-    assert_eq!(made, [(1, Trigger::Event), (2, Trigger::Replay)]);
+    assert_eq!(made, [(2, Trigger::Replay), (1, Trigger::Event)]);
 
     let third = owed(again(&fixture, first.delivery, Cause::Retry).await);
     assert_eq!((third.generation, third.attempt), (2, 3));

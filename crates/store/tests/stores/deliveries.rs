@@ -104,7 +104,10 @@ async fn a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_fil
         statuses(&fixture, to, &ids).await,
         ["pending", "pending", "delivered", "exhausted", "pending"]
     );
-    let again = fixture.store.delivery(organization("a"), ids[1]).await;
+    let again = fixture
+        .store
+        .delivery(organization("a"), ids[1], 100, None)
+        .await;
     let again = again.unwrap().unwrap().delivery;
     assert_eq!(again.next_attempt_at, Some(at(NOW + 7)));
     assert_eq!((again.attempts_made, again.finished_at), (1, None));
@@ -116,7 +119,10 @@ async fn a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_fil
             ["skipped", "skipped", "delivered", "exhausted", "pending"]
         );
     }
-    let again = fixture.store.delivery(organization("a"), ids[1]).await;
+    let again = fixture
+        .store
+        .delivery(organization("a"), ids[1], 100, None)
+        .await;
     let again = again.unwrap().unwrap().delivery;
     assert_eq!((again.next_attempt_at, again.finished_at), (None, None));
 
@@ -142,7 +148,10 @@ async fn a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_fil
             "cancelled"
         ]
     );
-    let ended = fixture.store.delivery(organization("a"), ids[0]).await;
+    let ended = fixture
+        .store
+        .delivery(organization("a"), ids[0], 100, None)
+        .await;
     let ended = ended.unwrap().unwrap().delivery;
     assert_eq!(ended.finished_at, Some(at(NOW + 9)));
 }
@@ -223,14 +232,13 @@ async fn a_delivery_tells_its_attempts_oldest_first(fixture: Fixture) {
             .record(vec![attempted(owed, to, &event("a", "1"), follow)])
             .await;
     }
-    let story = fixture.store.delivery(organization("a"), owed.delivery);
+    let story = fixture
+        .store
+        .delivery(organization("a"), owed.delivery, 100, None);
     let story = story.await.unwrap().unwrap();
-    let numbers: Vec<u32> = story.attempts.iter().map(|entry| entry.attempt).collect();
-    assert_eq!(numbers, [1, 2, 3]);
-    assert_eq!(
-        story.attempts[0].request_body.as_bytes(),
-        event("a", "1").event.body
-    );
+    let numbers: Vec<u32> = story.attempts.iter().map(|entry| entry.number).collect();
+    assert_eq!(numbers, [3, 2, 1]);
+    assert_eq!(story.request_body.as_bytes(), event("a", "1").event.body);
     let delivery = story.delivery;
     assert_eq!(delivery.attempts_made, 3);
     assert_eq!(delivery.gave_up, Some(GaveUp::OutOfAttempts));
@@ -239,7 +247,9 @@ async fn a_delivery_tells_its_attempts_oldest_first(fixture: Fixture) {
         (delivery.subscription, delivery.origin),
         (to, Origin::Event)
     );
-    let foreign = fixture.store.delivery(organization("b"), owed.delivery);
+    let foreign = fixture
+        .store
+        .delivery(organization("b"), owed.delivery, 100, None);
     assert_eq!(foreign.await.unwrap(), None);
 }
 

@@ -29,6 +29,7 @@ async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         status,
         limit: 10,
         start,
+        body_bytes: 1_000_000,
     };
     let mut seen = Vec::new();
     let mut start = PageStart::Offset(0);
@@ -36,8 +37,8 @@ async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         let page = fixture.store.log(query(None, start)).await.unwrap();
         assert_eq!(page.total, 25);
         let Some(last) = page.rows.last() else { break };
-        start = PageStart::Cursor(last.cursor());
-        seen.extend(page.rows.iter().map(|entry| entry.id));
+        start = PageStart::Cursor(last.attempt.cursor());
+        seen.extend(page.rows.iter().map(|entry| entry.attempt.id));
     }
     let by_offset: Vec<_> = [0, 10, 20].map(PageStart::Offset).to_vec();
     let mut other = Vec::new();
@@ -50,7 +51,7 @@ async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
                 .unwrap()
                 .rows
                 .iter()
-                .map(|entry| entry.id),
+                .map(|entry| entry.attempt.id),
         );
     }
     assert_eq!(seen, other);
@@ -65,11 +66,26 @@ async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         .unwrap();
     assert_eq!((failed.total, failed.rows.len()), (5, 5));
     let entry = &failed.rows[0];
-    assert_eq!(entry.trigger, Trigger::Event);
-    assert_eq!(entry.next_attempt_at, Some(now()));
-    assert!(entry.request_body.contains(entry.event_id.as_str()));
+    let attempt = &entry.attempt;
+    assert_eq!(attempt.trigger, Trigger::Event);
+    assert_eq!(attempt.next_attempt_at, Some(now()));
+    assert!(entry.request_body.is_whole);
+    assert!(entry.request_body.text.contains(attempt.event_id.as_str()));
     assert_eq!(
-        entry.error.as_ref().map(|error| error.message.as_str()),
+        attempt.error.as_ref().map(|error| error.message.as_str()),
         Some("the receiver answered 500")
     );
+
+    // Room for two events of the ten.
+    let length = entry.request_body.text.len();
+    let mut small = query(None, PageStart::Offset(0));
+    small.body_bytes = 2 * length + length / 2;
+    let page = fixture.store.log(small).await.unwrap();
+    let whole: Vec<bool> = page
+        .rows
+        .iter()
+        .map(|entry| entry.request_body.is_whole)
+        .collect();
+    assert_eq!(whole, [[true; 2].as_slice(), &[false; 8]].concat());
+    assert!(page.rows[9].request_body.text.starts_with("{\"event_id\""));
 }

@@ -124,6 +124,7 @@ fn newest() -> LogQuery {
         status: None,
         limit: 10,
         start: PageStart::Offset(0),
+        body_bytes: 1_000_000,
     }
 }
 
@@ -177,8 +178,8 @@ async fn what_is_older_than_the_retention_is_forgotten_with_its_totals(fixture: 
 
     let page = fixture.store.log(newest()).await.unwrap();
     assert_eq!((page.total, page.rows.len()), (1, 1));
-    assert_eq!(page.rows[0].event_id.as_str(), "new");
-    assert_eq!(page.rows[0].created_at, now());
+    assert_eq!(page.rows[0].attempt.event_id.as_str(), "new");
+    assert_eq!(page.rows[0].attempt.created_at, now());
     assert_eq!(
         fixture
             .store

@@ -289,11 +289,27 @@ pub(crate) struct DeliveryParameters {
     #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
     limit: Option<u32>,
     /// How many to leave out; slower the further it goes.
-    #[param(minimum = 0, default = 0, nullable = false)]
+    #[param(minimum = 0, maximum = 10_000, default = 0, nullable = false)]
     offset: Option<u64>,
     /// A `next_cursor` of an earlier answer; not together with `offset`.
     #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{30}$")]
     cursor: Option<String>,
+}
+
+/// The parameters of a delivery's attempts.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the route reads its query itself"
+)]
+pub(crate) struct AttemptParameters {
+    /// How many attempts at most.
+    #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
+    attempts_limit: Option<u32>,
+    /// A `next_attempts_cursor` of an earlier answer.
+    #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{30}$")]
+    attempts_cursor: Option<String>,
 }
 
 /// The parameters of a page of the log.
@@ -314,7 +330,7 @@ pub(crate) struct LogParameters {
     #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
     limit: Option<u32>,
     /// How many to leave out; slower the further it goes.
-    #[param(minimum = 0, default = 0, nullable = false)]
+    #[param(minimum = 0, maximum = 10_000, default = 0, nullable = false)]
     offset: Option<u64>,
     /// A `next_cursor` of an earlier answer; not together with `offset`.
     #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{30}$")]

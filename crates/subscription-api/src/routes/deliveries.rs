@@ -1,19 +1,22 @@
 //! Deliveries: where each event stands on its way to a subscription.
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use hookline_core::cursor::Cursor;
 use hookline_core::event_type::EventType;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{Delivery, DeliveryQuery, DeliveryStatus};
+use hookline_store::{Delivery, DeliveryQuery, DeliveryStatus, LoggedAttempt};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::query::Query;
-use crate::routes::logs::LogAnswer;
-use crate::routes::page::Page;
+use crate::routes::logs::AttemptAnswer;
+use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
 use crate::routes::path_id::{PathDelivery, PathId};
+use crate::routes::room::Room;
 use crate::server::Service;
 
 /// One event on its way to one subscription.
@@ -113,6 +116,9 @@ pub(crate) async fn of_subscription(
     });
     let since = query.take("since", Timestamp::parse);
     let until = query.take("until", Timestamp::parse);
+    if since.zip(until).is_some_and(|(since, until)| since > until) {
+        query.violations.add("until", "must not be before since");
+    }
     let page = Page::take(&mut query);
     query.finish()?;
     let store = &service.api.store;
@@ -147,14 +153,24 @@ pub(crate) async fn of_subscription(
 pub(crate) struct DeliveryWithAttempts {
     #[serde(flatten)]
     delivery: DeliveryAnswer,
-    /// Its part of the log, oldest first. Retention may have taken the oldest ones.
-    attempts: Vec<LogAnswer>,
+    /// The bytes that are signed and sent with each attempt.
+    request_body: String,
+    /// Its part of the log, newest first: at most `attempts_limit`, and fewer where the answer would exceed 1 MiB.
+    /// Retention may have taken the oldest ones.
+    #[schema(value_type = Vec<AttemptAnswer>)]
+    attempts: Vec<Box<RawValue>>,
+    /// Asks for the attempts before these; null where there are none.
+    #[schema(required = true)]
+    next_attempts_cursor: Option<String>,
 }
 
 /// Show a delivery and its attempts.
 #[utoipa::path(
     get, path = "/deliveries/{id}", tag = "Logs", operation_id = "getDelivery",
-    params(("id" = String, Path, description = "The delivery", format = "uuid")),
+    params(
+        ("id" = String, Path, description = "The delivery", format = "uuid"),
+        crate::openapi::AttemptParameters,
+    ),
     responses((status = 200, description = "The delivery", body = DeliveryWithAttempts)),
     security(("api_key" = ["read"]))
 )]
@@ -162,11 +178,25 @@ pub(crate) async fn show(
     caller: Caller,
     service: web::Data<Service>,
     PathDelivery(id): PathDelivery,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let story = service.api.store.delivery(caller.organization, id).await?;
-    let story = story.ok_or(ApiError::NotFound)?;
+    let mut query = Query::read(request.query_string());
+    let limit = query.limit("attempts_limit").unwrap_or(DEFAULT_LIMIT);
+    let after = query.take("attempts_cursor", Cursor::parse);
+    query.finish()?;
+    let store = &service.api.store;
+    // One more tells whether there are others.
+    let found = store.delivery(caller.organization, id, limit + 1, after);
+    let mut story = found.await?.ok_or(ApiError::NotFound)?;
+    let last = cut(&mut story.attempts, limit, LoggedAttempt::cursor);
+    let mut room = Room::default();
+    room.take(&story.request_body);
+    let made = story.attempts.into_iter();
+    let (attempts, filled) = room.fill(made.map(|one| (one.cursor(), AttemptAnswer::from(one))));
     Ok(HttpResponse::Ok().json(DeliveryWithAttempts {
         delivery: story.delivery.into(),
-        attempts: story.attempts.into_iter().map(LogAnswer::from).collect(),
+        request_body: story.request_body,
+        attempts,
+        next_attempts_cursor: filled.or(last).map(|at| at.to_string()),
     }))
 }

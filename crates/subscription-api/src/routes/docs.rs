@@ -36,3 +36,10 @@ pub(crate) async fn page() -> HttpResponse {
         .content_type("text/html; charset=utf-8")
         .body(PAGE)
 }
+
+/// Who opens the address in a browser wants to read.
+pub(crate) async fn home() -> HttpResponse {
+    HttpResponse::SeeOther()
+        .insert_header((header::LOCATION, "/docs"))
+        .finish()
+}

@@ -1,6 +1,8 @@
 //! Publishing over HTTP, for those without a broker client: all of a request's events are durable
 //! or none is, because they go into the queue as one message.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -19,7 +21,7 @@ use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::body::{Body, EVENTS};
-use crate::error::{ApiError, MAX_VIOLATIONS};
+use crate::error::ApiError;
 use crate::server::Service;
 
 /// The events that are durable now.
@@ -164,11 +166,31 @@ fn many(
             Ok(event) => events.push(event),
             Err(inner) => violations.nest(&format!("[{index}]"), inner),
         }
-        if violations.iter().nth(MAX_VIOLATIONS).is_some() {
-            break;
+    }
+    let events = violations.into_result(Some(events))?;
+    each_id_means_one_event(&events)?;
+    Ok(events)
+}
+
+/// The first of two is kept, so the caller would never hear that the second one is lost.
+fn each_id_means_one_event(events: &[Event]) -> Result<(), Violations> {
+    let mut violations = Violations::default();
+    let mut seen: HashMap<&str, (usize, &Bytes)> = HashMap::new();
+    for (index, event) in events.iter().enumerate() {
+        match seen.entry(event.id.as_str()) {
+            Entry::Vacant(entry) => drop(entry.insert((index, &event.body))),
+            Entry::Occupied(entry) => {
+                let (first, body) = entry.get();
+                if *body != &event.body {
+                    violations.add(
+                        format!("[{index}].event_id"),
+                        format_args!("is that of [{first}], which has another body"),
+                    );
+                }
+            }
         }
     }
-    violations.into_result(Some(events))
+    violations.into_result(Some(()))
 }
 
 fn one(item: &RawValue, given: EventId) -> Result<Event, Violations> {
@@ -266,6 +288,17 @@ mod tests {
         insta::assert_snapshot!(complaint(&format!("[{EVENT},{bad},7,{{}}]")), @"[1].event_type: must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed; [2]: must be a JSON object; [3].data: is missing; [3].event_type: is missing; [3].workflow_id: is missing; [3].organization_id: is missing; [3].timestamp: is missing");
         insta::assert_snapshot!(complaint(&bad), @"event_type: must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed");
         insta::assert_snapshot!(complaint("7"), @"must be a JSON object");
+    }
+
+    #[test]
+    fn two_bodies_under_one_id_in_one_request_are_refused() {
+        let other = EVENT.replace("1.10", "1.1");
+        let twice = format!("[{EVENT},{EVENT}]");
+        assert!(read(twice.as_bytes(), GivenIds::Random).is_ok());
+        assert_eq!(
+            complaint(&format!("[{EVENT},{EVENT},{other}]")),
+            "[2].event_id: is that of [0], which has another body"
+        );
     }
 
     #[test]

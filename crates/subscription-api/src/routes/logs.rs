@@ -1,10 +1,13 @@
 //! The log: every attempt, retries and tests included, newest first.
 
+use std::sync::Arc;
+
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::SubscriptionId;
-use hookline_store::{AttemptStatus, LogEntry, LogQuery};
-use serde::Serialize;
+use hookline_store::{AttemptStatus, LogEntry, LogQuery, LoggedAttempt, PageStart};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -13,12 +16,13 @@ use crate::error::ApiError;
 use crate::query::Query;
 use crate::routes::page::Page;
 use crate::routes::path_id::PathId;
+use crate::routes::room::{MAX_BYTES, Room, Shorten, beginning};
 use crate::server::Service;
 
 /// One attempt.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = LogEntry)]
-pub(crate) struct LogAnswer {
+#[schema(as = Attempt)]
+pub(crate) struct AttemptAnswer {
     /// The attempt.
     #[schema(value_type = String, format = "uuid")]
     id: Uuid,
@@ -44,8 +48,6 @@ pub(crate) struct LogAnswer {
     status: &'static str,
     /// Where it was sent.
     url: String,
-    /// The bytes that were signed and sent.
-    request_body: String,
     /// The HTTP status of the receiver, where one came.
     #[schema(required = true)]
     response_status: Option<u16>,
@@ -65,6 +67,21 @@ pub(crate) struct LogAnswer {
     next_attempt_at: Option<String>,
 }
 
+/// One attempt and what it sent.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LogEntry)]
+pub(crate) struct LogAnswer {
+    #[serde(flatten)]
+    attempt: AttemptAnswer,
+    /// The bytes that were signed and sent.
+    #[serde(serialize_with = "text")]
+    #[schema(value_type = String)]
+    request_body: Arc<str>,
+    /// Whether only the beginnings of `request_body` and `response_body` are shown, because the page would exceed
+    /// 1 MiB. `GET /deliveries/{id}` has them whole.
+    truncated: bool,
+}
+
 /// Why an attempt failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LogError {
@@ -76,19 +93,23 @@ pub(crate) struct LogError {
     message: String,
 }
 
-impl From<LogEntry> for LogAnswer {
-    fn from(entry: LogEntry) -> Self {
+/// Many attempts may be of one event.
+fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+impl From<LoggedAttempt> for AttemptAnswer {
+    fn from(entry: LoggedAttempt) -> Self {
         Self {
             id: entry.id.0,
             delivery_id: entry.delivery_id.0,
             subscription_id: entry.subscription_id.0,
             event_id: entry.event_id.as_str().to_owned(),
             event_type: entry.event_type.as_str(),
-            attempt: entry.attempt,
+            attempt: entry.number,
             trigger: entry.trigger,
             status: entry.status.as_str(),
             url: entry.url,
-            request_body: entry.request_body,
             response_status: entry.response_status,
             response_body: entry.response_body,
             error: entry.error.map(|error| LogError {
@@ -102,11 +123,51 @@ impl From<LogEntry> for LogAnswer {
     }
 }
 
+impl From<LogEntry> for LogAnswer {
+    fn from(
+        LogEntry {
+            attempt,
+            request_body,
+        }: LogEntry,
+    ) -> Self {
+        Self {
+            attempt: attempt.into(),
+            request_body: request_body.text,
+            truncated: !request_body.is_whole,
+        }
+    }
+}
+
+impl Shorten for AttemptAnswer {
+    fn is_short(&self) -> bool {
+        false
+    }
+
+    fn shorten(&mut self) {
+        if let Some(body) = &mut self.response_body {
+            body.truncate(beginning(body).len());
+        }
+    }
+}
+
+impl Shorten for LogAnswer {
+    fn is_short(&self) -> bool {
+        self.truncated
+    }
+
+    fn shorten(&mut self) {
+        self.truncated = true;
+        self.request_body = beginning(&self.request_body).into();
+        self.attempt.shorten();
+    }
+}
+
 /// A page of the log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Logs {
-    /// Newest first.
-    logs: Vec<LogAnswer>,
+    /// Newest first. With a cursor there may be fewer than `limit`: a page is at most 1 MiB.
+    #[schema(value_type = Vec<LogAnswer>)]
+    logs: Vec<Box<RawValue>>,
     /// How many there are in all.
     total: u64,
     /// The given one, or 50.
@@ -198,11 +259,24 @@ impl Wanted {
                 status: self.status,
                 limit: page.to_read(),
                 start: page.start,
+                body_bytes: MAX_BYTES,
             })
             .await?;
-        let next_cursor = page.cut(&mut found, LogEntry::cursor);
+        let place = |entry: &LogEntry| entry.attempt.cursor();
+        let mut next_cursor = page.cut(&mut found, place);
+        let mut room = Room::default();
+        let logs = match page.start {
+            PageStart::Offset(_) => room.shorten(found.rows.into_iter().map(LogAnswer::from)),
+            PageStart::Cursor(_) => {
+                let rows = found.rows.into_iter();
+                let (logs, last) =
+                    room.fill(rows.map(|entry| (place(&entry), LogAnswer::from(entry))));
+                next_cursor = last.map(|at| at.to_string()).or(next_cursor);
+                logs
+            }
+        };
         Ok(HttpResponse::Ok().json(Logs {
-            logs: found.rows.into_iter().map(LogAnswer::from).collect(),
+            logs,
             total: found.total,
             limit: page.limit,
             offset: page.offset(),

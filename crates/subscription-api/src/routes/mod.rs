@@ -11,6 +11,7 @@ pub(crate) mod page;
 pub(crate) mod path_id;
 pub(crate) mod replays;
 pub(crate) mod retry;
+pub(crate) mod room;
 pub(crate) mod secrets;
 pub(crate) mod test_delivery;
 pub(crate) mod webhooks;
@@ -31,6 +32,7 @@ use crate::{auth, deadline};
 pub(crate) fn configure(service: &Service, config: &mut web::ServiceConfig) {
     config.service(web::scope("/v1").configure(|config| register(service, config)));
     register(service, config);
+    Route::at("/", service).get(docs::home).open(config);
 }
 
 fn register(service: &Service, config: &mut web::ServiceConfig) {

@@ -6,7 +6,7 @@ use hookline_store::{Listing, PageStart};
 use crate::query::Query;
 
 /// How many rows a page has unless it is said.
-const DEFAULT_LIMIT: u32 = 50;
+pub(crate) const DEFAULT_LIMIT: u32 = 50;
 
 /// The page that a request asks for.
 #[derive(Debug, Clone, Copy)]
@@ -20,8 +20,8 @@ pub(crate) struct Page {
 impl Page {
     /// Takes `limit`, `offset` and `cursor`.
     pub(crate) fn take(query: &mut Query) -> Self {
-        let limit = query.limit().unwrap_or(DEFAULT_LIMIT);
-        let offset = query.offset();
+        let limit = query.limit("limit").unwrap_or(DEFAULT_LIMIT);
+        let offset = query.offset("; cursor reaches the rows beyond");
         let cursor = query.take("cursor", Cursor::parse);
         if cursor.is_some() && offset.is_some() {
             query.violations.add("cursor", "cannot go with offset");
@@ -51,12 +51,20 @@ impl Page {
         found: &mut Listing<T>,
         place: impl Fn(&T) -> Cursor,
     ) -> Option<String> {
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        if found.rows.len() <= limit {
-            return None;
-        }
-        found.rows.truncate(limit);
-        let last = found.rows.last()?;
-        Some(place(last).to_string())
+        cut(&mut found.rows, self.limit, place).map(|last| last.to_string())
     }
+}
+
+/// Leaves `limit` rows and says the place of the last one, if there were more.
+pub(crate) fn cut<T>(
+    rows: &mut Vec<T>,
+    limit: u32,
+    place: impl Fn(&T) -> Cursor,
+) -> Option<Cursor> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    if rows.len() <= limit {
+        return None;
+    }
+    rows.truncate(limit);
+    rows.last().map(place)
 }

@@ -1,6 +1,6 @@
 //! A finished delivery once more, by hand.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::{HttpResponse, web};
 use hookline_broker::contract::Scheduled;
@@ -31,7 +31,8 @@ pub(crate) struct RetryStarted {
 /// At once, with the subscription as it is now; if that fails, the retry schedule begins anew. Also
 /// of a delivery that arrived. It keeps its `webhook-id`, so a receiver that drops repeats by it
 /// drops this one, too. A test is sent once more and not retried. 409 while an attempt is owed
-/// anyway, or when nothing would be sent because the subscription is inactive or deleted.
+/// anyway, or when nothing would be sent because the subscription is inactive or deleted. At most 600 a minute for
+/// each organization unless the operator says otherwise, then 429.
 #[utoipa::path(
     post, path = "/deliveries/{id}/retry", tag = "Logs", operation_id = "retryDelivery",
     params(("id" = String, Path, description = "The delivery", format = "uuid")),
@@ -46,6 +47,10 @@ pub(crate) async fn start(
     service: web::Data<Service>,
     PathDelivery(id): PathDelivery,
 ) -> Result<HttpResponse, ApiError> {
+    service
+        .retries
+        .take(&caller.organization, Instant::now())
+        .map_err(|wait| ApiError::TooManyRetries { wait })?;
     let now = hookline_clock::now();
     let owner = Some(caller.organization);
     let store = &service.api.store;

@@ -139,7 +139,7 @@ pub(crate) async fn list(
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::read(request.query_string());
-    let (limit, offset) = (query.limit(), query.offset().unwrap_or(0));
+    let (limit, offset) = (query.limit("limit"), query.offset("").unwrap_or(0));
     query.finish()?;
     let found = service
         .api

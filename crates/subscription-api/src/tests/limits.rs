@@ -87,7 +87,6 @@ async fn a_body_that_is_too_large_is_refused_whether_it_says_so_or_not() {
 async fn an_unknown_path_is_404_and_a_wrong_method_405() {
     let world = World::new().await;
     for path in [
-        "/",
         "/v1",
         "/v1/",
         "/nope",
@@ -97,6 +96,8 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405() {
     ] {
         world.get(path).await.is_problem(404);
     }
+    let home = world.send(TestRequest::get().uri("/")).await;
+    assert_eq!((home.status, home.header("location")), (303, "/docs"));
     for (path, allow) in [
         ("/v1/webhooks", "GET, HEAD, POST"),
         ("/webhooks/1", "GET, HEAD, PATCH, DELETE"),
@@ -191,6 +192,27 @@ async fn an_organization_sends_so_many_tests_and_then_is_told_to_wait() {
     assert_eq!(world.get("/webhooks").await.status, 200);
     let elsewhere = TestRequest::post()
         .uri(&format!("/webhooks/{one}/test"))
+        .insert_header(("x-org-id", "org_b"));
+    world.send(keyed(elsewhere)).await.is_problem(404);
+}
+
+#[actix_web::test]
+async fn an_organization_retries_so_many_by_hand_and_then_is_told_to_wait() {
+    let world = World::with(ApiSettings {
+        max_retries_per_minute: 2,
+        ..ApiSettings::default()
+    })
+    .await;
+    let nothing = "/deliveries/00000000-0000-0000-0000-000000000000/retry";
+    for _ in 0..2 {
+        world.post(nothing, json!({})).await.is_problem(404);
+    }
+    let refused = world.post(nothing, json!({})).await;
+    refused.is_problem(429);
+    let wait: u64 = refused.header("retry-after").parse().unwrap();
+    assert!((1..=30).contains(&wait), "{wait} s");
+    let elsewhere = TestRequest::post()
+        .uri(nothing)
         .insert_header(("x-org-id", "org_b"));
     world.send(keyed(elsewhere)).await.is_problem(404);
 }

@@ -88,6 +88,7 @@ async fn an_attempt_shows_all_that_was_said() {
       "status": "failed",
       "subscription_id": 1,
       "trigger": "test",
+      "truncated": false,
       "url": "https://example.com/h"
     }
     "#);

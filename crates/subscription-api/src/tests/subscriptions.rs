@@ -103,16 +103,13 @@ async fn the_list_is_newest_first_and_whole_unless_a_page_is_asked_for() {
         ("?limit=2", "third second of 3, limit 2, offset 0"),
         ("?limit=2&offset=2", "first of 3, limit 2, offset 2"),
         ("?offset=1", "second first of 3, limit 3, offset 1"),
-        (
-            "?offset=9223372036854775807",
-            " of 3, limit 3, offset 9223372036854775807",
-        ),
+        ("?offset=10000", " of 3, limit 3, offset 10000"),
     ] {
         let answer = world.get(&format!("/v1/webhooks{query}")).await;
         assert_eq!(listed(answer.json()), expected, "{query}");
     }
     let bad = world
-        .get("/webhooks?limit=101&offset=-1&page=2&limit=1")
+        .get("/webhooks?limit=101&offset=10001&page=2&limit=1")
         .await;
     assert_eq!(bad.bad_fields(), "limit limit offset page");
 }

@@ -104,6 +104,38 @@ pub(super) async fn json_of_any_depth_is_refused_and_ends_nothing(
     Ok(())
 }
 
+pub(super) async fn what_is_wrong_with_a_body_is_listed_in_64_kib(
+    home: Arc<Home>,
+) -> anyhow::Result<()> {
+    const KIB: usize = 1024;
+    let tenant = home.tenant().await?;
+    let name = "n".repeat(500);
+    let nested = (0..60).fold("1".to_owned(), |inner, _| {
+        format!("{{\"{name}\":1,\"{name}\":{inner}}}")
+    });
+    let twice = format!("{{{}\"a\":1}}", "\"a\":1,".repeat(10_000));
+    let unknown: Vec<String> = (0..4_000)
+        .map(|index| format!("\"\\u0001{index}\":1"))
+        .collect();
+    let unknown = format!("{{{}}}", unknown.join(","));
+    for body in [nested, twice, unknown] {
+        ensure!(
+            (50 * KIB..=64 * KIB).contains(&body.len()),
+            "{}",
+            body.len()
+        );
+        let request = tenant.client.request(Method::POST, "/webhooks");
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
+        let answer = tenant.client.send(request).await?.problem(422)?;
+        let size: usize = answer.header("content-length").parse()?;
+        let listed = answer.bad_fields().len();
+        ensure!(size <= 64 * KIB && listed <= 100, "{size} bytes, {listed}");
+    }
+    Ok(())
+}
+
 pub(super) async fn one_key_cannot_hold_the_room_for_bodies(home: Arc<Home>) -> anyhow::Result<()> {
     let (greedy, other) = (home.tenant().await?, home.tenant().await?);
     let key = bearer(&home, &greedy).await?;

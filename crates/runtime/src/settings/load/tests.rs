@@ -190,7 +190,7 @@ fn all_bad_settings_are_named_at_once() {
     let error = Settings::load_with(Some(file.path()), variables).unwrap_err();
     let path = file.path().display().to_string();
     assert_snapshot!(error.to_string().replace(&path, "FILE").replace("; ", ";\n"), @r#"
-    setting api.speed (from FILE) is unknown: [api] has burst_per_key, failed_tries_per_minute, listen, max_connections, max_subscriptions, max_tests_per_minute, request_deadline_ms, requests_per_second_per_key, workers;
+    setting api.speed (from FILE) is unknown: [api] has burst_per_key, failed_tries_per_minute, listen, max_connections, max_retries_per_minute, max_subscriptions, max_tests_per_minute, request_deadline_ms, requests_per_second_per_key, workers;
     setting admin.port (from HOOKLINE__ADMIN__PORT) is unknown: [admin] has listen;
     setting admin.listen = "here" (from HOOKLINE__ADMIN__LISTEN) is not allowed: it must be an IP address and a port such as 127.0.0.1:8080;
     setting api.workers = 0 (from FILE) is not allowed: it must be from 1 to 256

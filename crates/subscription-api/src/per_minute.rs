@@ -1,5 +1,6 @@
-//! How often an organization may send test events. A test is a request at the push of a button to
-//! a target that nobody has proved to own; so many are enough to try one out.
+//! How often an organization may do something within a minute that costs far more than its request: a test
+//! event is a request at the push of a button to a target that nobody has proved to own, and a retry by hand
+//! is an attempt that is kept in the log.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,12 +10,12 @@ use hookline_core::rate::{Rate, SharedRates};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The test calls of this process lately, by organization.
+/// What this process has counted lately, by organization.
 #[derive(Debug, Clone)]
-pub(crate) struct TestCalls(Arc<SharedRates<OrganizationId>>);
+pub(crate) struct PerMinute(Arc<SharedRates<OrganizationId>>);
 
-impl TestCalls {
-    /// None yet, and `limit` of them within a minute.
+impl PerMinute {
+    /// None yet, and `limit` within a minute.
     pub(crate) fn new(limit: u32) -> Self {
         let rate = Rate::new(limit, MINUTE);
         Self(Arc::new(SharedRates::new(rate)))
