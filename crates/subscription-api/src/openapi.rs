@@ -178,7 +178,7 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(calls.join("\n"), @r"
-        get /deliveries/{id}: 200 401 403 404 429 500 503 508
+        get /deliveries/{id}: 200 401 403 404 422 429 500 503 508
         post /deliveries/{id}/retry: 202 401 403 404 409 429 500 503 508
         get /docs: 200
         post /events: 202 400 401 403 413 415 422 429 500 503 508
