@@ -5,7 +5,7 @@ use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
 use hookline_store::{Plans, PostgresSettings, Store, StoreError};
 
-use crate::unlock;
+use crate::unlocking::unlock_once_reached;
 
 /// The store of the settings, for a command. Nothing is dialled yet.
 ///
@@ -112,5 +112,5 @@ pub async fn connect_unlocked(
     // Before anybody is waited for: a start without keys is a mistake that no peer mends.
     let keys = context.settings.secrets.required()?;
     let (store, rabbit) = connect(context, service, plans).await?;
-    Ok((unlock(store, &keys).await?, rabbit))
+    Ok((unlock_once_reached(context, store, &keys).await?, rabbit))
 }

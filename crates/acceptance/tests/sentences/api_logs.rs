@@ -59,6 +59,7 @@ async fn an_entry_tells_all_of_an_attempt(home: Arc<Home>) -> anyhow::Result<()>
     let common = json!({
         "delivery_id": received[0].header("webhook-id")?, "subscription_id": id, "event_id": event["event_id"],
         "event_type": "workflow.step.failed", "url": receiver.url("/hook"), "request_body": body,
+        "truncated": false,
     });
     let own = [
         json!({

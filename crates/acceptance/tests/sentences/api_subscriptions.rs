@@ -137,7 +137,7 @@ async fn the_list_is_newest_first_and_in_pages(home: Arc<Home>) -> anyhow::Resul
         ("?limit=100&offset=100", 100, 100),
         ("?limit=100&offset=0", 100, 0),
         ("?offset=102", COUNT, 102),
-        ("?limit=5&offset=1000000", 5, 1_000_000),
+        ("?limit=5&offset=10000", 5, 10_000),
     ] {
         let page = client
             .get(&format!("/webhooks{query}"))

@@ -36,6 +36,7 @@ pub(crate) fn distributed() -> Vec<Alone> {
         full_disk::a_full_disk_of_the_database_is_waited_for,
         locked_rows::organizations_whose_rows_are_locked_hold_up_no_other,
         locked_rows::an_answer_whose_row_is_locked_is_recorded_afterwards,
+        locked_tables::a_service_that_starts_while_tables_are_locked_waits,
         lone_rows::a_row_that_fails_alone_for_a_minute_is_put_aside_in_one_line,
         pooled::behind_a_session_pooler_everything_works,
         pooled::a_transaction_pooler_is_refused_at_the_start,

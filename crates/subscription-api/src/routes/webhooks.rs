@@ -128,7 +128,8 @@ pub(crate) async fn create(
     params(
         ("limit" = Option<u32>, Query, description = "How many at most; without it, all of them",
             minimum = 1, maximum = 100),
-        ("offset" = Option<u64>, Query, description = "How many to leave out", minimum = 0),
+        ("offset" = Option<u64>, Query, description = "How many to leave out", minimum = 0,
+            maximum = 10_000),
     ),
     responses((status = 200, description = "A page", body = Subscriptions)),
     security(("api_key" = ["read"]))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::Home;
 use hookline_acceptance::receiver::Receiver;
+use hookline_acceptance::waiting::until;
 use serde_json::{Value, json};
 
 use super::{LARGEST, ids, published, sized};
@@ -34,8 +35,11 @@ pub(super) async fn a_request_has_1_to_1000_events(home: Arc<Home>) -> anyhow::R
             .expect(202)?;
         ensure!(accepted.json["accepted"].as_array().map(Vec::len) == Some(right));
     }
-    let received = receiver.wait_for(1_001).await?;
-    ensure!(ids(&received).len() == 1_001 && received.len() == 1_001);
+    // On a busy machine an answer may come too late, and then a delivery is repeated.
+    until("every event", async || {
+        Ok((ids(&receiver.received()).len() == 1_001).then_some(()))
+    })
+    .await?;
     Ok(())
 }
 

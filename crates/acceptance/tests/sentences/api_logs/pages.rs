@@ -136,7 +136,7 @@ pub(super) async fn a_page_has_1_to_100_entries(home: Arc<Home>) -> anyhow::Resu
             ("limit=99&offset=0", 99, 0, 99),
             ("offset=101", 50, 101, 1),
             ("offset=102&limit=100", 100, 102, 0),
-            ("offset=1000000", 50, 1_000_000, 0),
+            ("offset=10000", 50, 10_000, 0),
         ] {
             let page = client.get(&format!("{path}?{query}")).await?.expect(200)?;
             ensure!(
@@ -158,6 +158,7 @@ pub(super) async fn a_page_has_1_to_100_entries(home: Arc<Home>) -> anyhow::Resu
             ("limit=0", vec!["limit"]),
             ("limit=101", vec!["limit"]),
             ("limit=+1&offset=-1", vec!["limit", "offset"]),
+            ("offset=10001", vec!["offset"]),
             (
                 "limit=1e1&offset=9223372036854775808",
                 vec!["limit", "offset"],

@@ -63,6 +63,25 @@ pub(super) async fn locked_tables_show_as_one_change_of_readiness_and_back(
     home.end().await
 }
 
+/// What a service reads at its start may be locked, too. It waits, as for a database that is away.
+pub(super) async fn a_service_that_starts_while_tables_are_locked_waits(
+    kind: Kind,
+) -> anyhow::Result<()> {
+    let home = Home::start(kind).await?;
+    let tenant = home.tenant().await?;
+    let receiver = Receiver::healthy()?;
+    tenant.subscribe(&receiver, &["workflow.started"]).await?;
+    home.stop(Part::Dispatcher).await?;
+    tokio::try_join!(async { lock(&home, LOCKED[0].1).await.map(drop) }, async {
+        sleep(Duration::from_secs(1)).await;
+        home.start_part(Part::Dispatcher, &[]).await
+    },)?;
+    home.wait_ready().await?;
+    tenant.publish_one("workflow.started").await?;
+    receiver.wait_for(1).await?;
+    home.end().await
+}
+
 /// A dispatcher without work has few calls that could fail; these are repeated soon.
 async fn idle_dispatcher(home: &Home) -> anyhow::Result<()> {
     home.wait_ready().await?;
