@@ -13,7 +13,7 @@ use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organizat
 on_both![
     a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_filter,
     every_delivery_is_on_one_page_and_totals_are_exact,
-    a_delivery_tells_its_attempts_oldest_first,
+    a_delivery_tells_its_attempts_newest_first,
     an_event_tells_what_became_of_it_for_each_subscription,
 ];
 
@@ -219,7 +219,7 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
     assert!(listed(&fixture, of_b).await.is_empty());
 }
 
-async fn a_delivery_tells_its_attempts_oldest_first(fixture: Fixture) {
+async fn a_delivery_tells_its_attempts_newest_first(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let mut owed = fixture.owed("a", "1").await;
     for attempt in 1..=3 {
@@ -228,9 +228,9 @@ async fn a_delivery_tells_its_attempts_oldest_first(fixture: Fixture) {
             3 => Follow::Exhausted(GaveUp::OutOfAttempts),
             _ => Follow::Again { due: now() },
         };
-        fixture
-            .record(vec![attempted(owed, to, &event("a", "1"), follow)])
-            .await;
+        let mut record = attempted(owed, to, &event("a", "1"), follow);
+        record.started = at(NOW + i64::from(attempt));
+        fixture.record(vec![record]).await;
     }
     let story = fixture
         .store
