@@ -5,7 +5,7 @@
 use hookline_core::cursor::Cursor;
 
 libfuzzer_sys::fuzz_target!(|text: &str| {
-    if let Ok(cursor) = Cursor::parse(text) {
+    if let Ok(cursor) = Cursor::parse(text, hookline_core::cursor::List::Log) {
         assert_eq!(cursor.to_string(), text);
     }
 });

@@ -16,7 +16,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use self::name::BadName;
 
@@ -231,7 +231,10 @@ impl TargetUrl {
         if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
             return Err(InvalidTarget::NotAbsolute);
         }
-        let url = Url::parse(text).map_err(|_| InvalidTarget::NotAbsolute)?;
+        let url = Url::parse(text).map_err(|why| match why {
+            ParseError::IdnaError | ParseError::InvalidDomainCharacter => InvalidTarget::Host,
+            _ => InvalidTarget::NotAbsolute,
+        })?;
         let verdict = rules.judge(&url);
         if verdict == Err(Blocked::Scheme) {
             return Err(InvalidTarget::Scheme);

@@ -71,6 +71,13 @@ impl Violations {
         self.count = count;
     }
 
+    /// Adds all of `inner`.
+    pub fn append(&mut self, inner: Violations) {
+        let room = MAX_LISTED.saturating_sub(self.listed.len());
+        self.listed.extend(inner.listed.into_iter().take(room));
+        self.count += inner.count;
+    }
+
     /// True while nothing was noted.
     pub fn is_empty(&self) -> bool {
         self.count == 0
@@ -137,7 +144,9 @@ mod tests {
         let mut outer = Violations::one("first", "is bad");
         outer.nest("a", inner);
         assert_eq!((outer.iter().count(), outer.count()), (MAX_LISTED, 1_001));
-        assert!(outer.to_string().ends_with("a[98]: is bad; and 901 more"));
+        outer.append(outer.clone());
+        assert_eq!((outer.iter().count(), outer.count()), (MAX_LISTED, 2_002));
+        assert!(outer.to_string().ends_with("a[98]: is bad; and 1902 more"));
     }
 
     #[test]

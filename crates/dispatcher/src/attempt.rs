@@ -107,13 +107,16 @@ impl Requester {
         *message.headers_mut() = headers;
         let interim = Interim::of(&mut message);
         let sending = tokio::select! {
-            sent = timeout_at(until, self.client.send(message)) => sent,
-            () = interim.too_many() => {
-                let message = format!("more than {MAX_INTERIM} interim answers (1xx)");
-                return failed(FailureKind::Response, message);
-            }
+            biased;
+            () = interim.too_many() => None,
+            sent = timeout_at(until, self.client.send(message)) => Some(sent),
         };
-        match sending {
+        // They may all come together with an answer.
+        let Some(sent) = sending.filter(|_| !interim.are_too_many()) else {
+            let message = format!("more than {MAX_INTERIM} interim answers (1xx)");
+            return failed(FailureKind::Response, message);
+        };
+        match sent {
             Err(_) => self.timed_out(None),
             Ok(Err(error)) => Outcome::Failed(failure(&error)),
             Ok(Ok(response)) => self.answer(response, until).await,
@@ -188,6 +191,10 @@ impl Interim {
 
     async fn too_many(&self) {
         self.too_many.cancelled().await;
+    }
+
+    fn are_too_many(&self) -> bool {
+        self.too_many.is_cancelled()
     }
 }
 

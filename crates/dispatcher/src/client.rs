@@ -33,8 +33,11 @@ pub(crate) use legacy::Error;
 /// once: fewer would be made anew under load, which costs both sides more than the requests.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The most headers of an answer. All of them together may have 408 KiB, as hyper has it.
+/// The most headers of an answer.
 const MAX_HEADERS: usize = 100;
+
+/// The most bytes of the head of an answer, and of what is read at once.
+const MAX_HEAD: usize = 64 * 1024;
 
 type Pooled = legacy::Client<Connector, Full<Bytes>>;
 
@@ -87,6 +90,7 @@ fn pooled(connector: Connector, kept: usize) -> Pooled {
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(kept)
         .http1_max_headers(MAX_HEADERS)
+        .http1_max_buf_size(MAX_HEAD)
         .build(connector)
 }
 

@@ -285,11 +285,11 @@ impl Persist {
         {
             match self.store.wait_for_lock(W::owed(row).delivery).await {
                 // It may have been locked until now.
-                Ok(()) => {
-                    if let Ok(done) = writing.write(&piece.rows).await {
-                        return self.succeed(writing, piece, done).await;
-                    }
-                }
+                Ok(()) => match writing.write(&piece.rows).await {
+                    Ok(done) => return self.succeed(writing, piece, done).await,
+                    Err(_) if self.store.can_be_written() => {}
+                    Err(_) => next = piece.retry(LONGEST_LONE_WAIT, Instant::now()),
+                },
                 Err(_) => next = piece.retry(LONGEST_LONE_WAIT, Instant::now()),
             }
         }

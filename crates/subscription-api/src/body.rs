@@ -6,7 +6,7 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::future::LocalBoxFuture;
-use hookline_core::violations::{Violation, Violations};
+use hookline_core::violations::Violations;
 use serde_json::Value;
 
 use crate::auth::Caller;
@@ -20,6 +20,8 @@ pub(crate) const SUBSCRIPTION: usize = 64 * 1024;
 
 /// The largest body of `POST /events`.
 pub(crate) const EVENTS: usize = 8 * 1024 * 1024;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The bytes of a JSON body of at most `LIMIT` bytes.
 #[derive(Debug)]
@@ -44,11 +46,7 @@ impl<const LIMIT: usize> Body<LIMIT> {
     ) -> Result<T, ApiError> {
         let (value, mut violations) = strict_json::read(&self.bytes)
             .map_err(|error| ApiError::Malformed(error.to_string()))?;
-        let parsed = parse(value);
-        for Violation { field, message } in parsed.as_ref().err().iter().flat_map(|bad| bad.iter())
-        {
-            violations.add(field.clone(), message);
-        }
+        let parsed = parse(value).map_err(|bad| violations.append(bad));
         Ok(violations.into_result(parsed.ok())?)
     }
 
@@ -92,6 +90,11 @@ async fn read<const LIMIT: usize>(
         }
         held.grow(chunk.len())?;
         bytes.extend_from_slice(&chunk);
+    }
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        let rule =
+            "it begins with a byte order mark (U+FEFF), which JSON must not have (RFC 8259, 8.1)";
+        return Err(ApiError::Malformed(rule.to_owned()));
     }
     Ok(Body {
         bytes: bytes.freeze(),

@@ -11,7 +11,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use hookline_broker::contract::QueueError;
 use hookline_core::access::Forbidden;
-use hookline_core::violations::{MAX_LISTED, Violations};
+use hookline_core::violations::Violations;
 use hookline_store::StoreError;
 
 use crate::problem::{FieldError, PROBLEM_JSON, Problem};
@@ -30,6 +30,8 @@ pub(crate) enum ApiError {
     Forbidden(#[from] Forbidden),
     #[error("there is nothing here for this organization")]
     NotFound,
+    #[error("there is no such path; GET /docs lists those that there are")]
+    NoSuchPath,
     #[error("{0}")]
     Conflict(&'static str),
     #[error("this path answers {0}")]
@@ -80,9 +82,6 @@ pub(crate) enum ApiError {
 fn validation_detail(violations: &Violations) -> String {
     match violations.count() {
         1 => "a field is not valid".to_owned(),
-        count if count > MAX_LISTED => {
-            format!("{count} fields are not valid; errors lists the first {MAX_LISTED}")
-        }
         count => format!("{count} fields are not valid"),
     }
 }
@@ -105,7 +104,7 @@ impl ApiError {
                 "urn:hookline:problem:forbidden",
                 "The API key does not reach that far",
             ),
-            Self::NotFound => (
+            Self::NotFound | Self::NoSuchPath => (
                 StatusCode::NOT_FOUND,
                 "urn:hookline:problem:not-found",
                 "Not found",
@@ -195,11 +194,17 @@ impl ApiError {
             Self::Invalid(violations) => listed(violations),
             _ => Vec::new(),
         };
+        let mut detail = self.to_string();
+        if let Self::Invalid(violations) = self
+            && violations.count() > errors.len()
+        {
+            detail.push_str(&format!("; errors lists the first {}", errors.len()));
+        }
         Problem {
             kind,
             title,
             status: status.as_u16(),
-            detail: self.to_string(),
+            detail,
             errors,
         }
     }

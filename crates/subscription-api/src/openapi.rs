@@ -40,7 +40,7 @@ pub(crate) fn document() -> &'static str {
             Every call needs an API key: `Authorization: Bearer <api key>`. A key belongs to one \
             or more organizations; `X-Org-Id` names the one that a request is about, else it is \
             the key's default one. Errors are `application/problem+json` (RFC 9457), and name \
-            every bad field at once. Times are RFC 3339 in UTC.",
+            every bad field at once (at most 100). Times are RFC 3339 in UTC.",
     ),
     servers(
         (url = "/v1", description = "This version"),

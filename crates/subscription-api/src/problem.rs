@@ -21,7 +21,7 @@ pub(crate) struct Problem {
     pub(crate) status: u16,
     /// This very problem in words.
     pub(crate) detail: String,
-    /// Every bad field; there only when the status is 422.
+    /// Every bad field, or the first ones: at most 100 and 64 KiB. There only when the status is 422.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FieldError>,
 }

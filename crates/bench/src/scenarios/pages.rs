@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::Kind;
-use hookline_core::cursor::Cursor;
+use hookline_core::cursor::{Cursor, List};
 use hookline_core::timestamp::Timestamp;
 use rand::RngExt as _;
 use reqwest::Method;
@@ -169,6 +169,7 @@ impl Log {
         let micros =
             rand::rng().random_range(0..DAYS * DAY_MICROS) + self.rows.first_day * DAY_MICROS;
         Cursor {
+            list: List::Log,
             created_at: Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX)),
             id: Uuid::new_v4(),
         }

@@ -10,7 +10,7 @@ pub(super) enum BadName {
 }
 
 /// Names that no public resolver answers for, and what says so. The name itself and all below it.
-const NEVER_PUBLIC: [(&str, &str); 8] = [
+const NEVER_PUBLIC: [(&str, &str); 9] = [
     ("localhost", "RFC 6761"),
     ("test", "RFC 6761"),
     ("example", "RFC 6761"),
@@ -18,12 +18,13 @@ const NEVER_PUBLIC: [(&str, &str); 8] = [
     ("local", "RFC 6762"),
     ("onion", "RFC 7686"),
     ("home.arpa", "RFC 8375"),
+    ("alt", "RFC 9476"),
     ("internal", "ICANN, 2024-07-29"),
 ];
 
 /// The rule in words.
 pub(super) const NEVER: &str = "not a single word, nor localhost or one below it, nor one that ends in .test, .example, \
-     .invalid, .local, .onion, .home.arpa or .internal";
+     .invalid, .local, .onion, .alt, .home.arpa or .internal";
 
 /// Of these the names that no resolver inside has either.
 const NOWHERE: [&str; 3] = ["example", "invalid", "onion"];

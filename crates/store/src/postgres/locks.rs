@@ -1,4 +1,7 @@
 //! Locks of single rows, which an embedded store does not have.
+//!
+//! What is recorded of an attempt writes the row of its delivery and a counter of its subscription, and refers to the
+//! rows of its subscription and event. Another session may hold any of them.
 
 use diesel::prelude::*;
 use hookline_core::ids::DeliveryId;
@@ -6,13 +9,35 @@ use hookline_core::ids::DeliveryId;
 use super::Conn;
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::schema::deliveries;
+use crate::schema::{attempt_counts, deliveries, events, subscriptions};
 
-/// Takes the lock that an update of this delivery takes, and gives it back at once.
+/// Takes the locks of a record of an attempt of this delivery, and gives them back at once.
 pub(crate) fn wait_for(conn: &mut Conn, delivery: DeliveryId) -> Result<(), StoreError> {
-    let row = deliveries::table.filter(deliveries::id.eq(Key(delivery.0)));
-    row.select(deliveries::id)
-        .for_no_key_update()
-        .load::<Key>(conn)?;
-    Ok(())
+    conn.transaction(|conn| {
+        let found: Option<(i64, Key)> = deliveries::table
+            .filter(deliveries::id.eq(Key(delivery.0)))
+            .select((deliveries::subscription_id, deliveries::event_key))
+            .for_no_key_update()
+            .first(conn)
+            .optional()?;
+        let Some((subscription, event)) = found else {
+            return Ok(());
+        };
+        attempt_counts::table
+            .filter(attempt_counts::subscription_id.eq(subscription))
+            .select(attempt_counts::count)
+            .for_no_key_update()
+            .load::<i64>(conn)?;
+        subscriptions::table
+            .filter(subscriptions::id.eq(subscription))
+            .select(subscriptions::id)
+            .for_key_share()
+            .load::<i64>(conn)?;
+        events::table
+            .filter(events::key.eq(event))
+            .select(events::key)
+            .for_key_share()
+            .load::<Key>(conn)?;
+        Ok(())
+    })
 }

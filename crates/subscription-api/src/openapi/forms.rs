@@ -292,7 +292,7 @@ pub(crate) struct DeliveryParameters {
     #[param(minimum = 0, maximum = 10_000, default = 0, nullable = false)]
     offset: Option<u64>,
     /// A `next_cursor` of an earlier answer; not together with `offset`.
-    #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{30}$")]
+    #[param(nullable = false, pattern = "^A[Q-Za-f][A-Za-z0-9_-]{30}$")]
     cursor: Option<String>,
 }
 

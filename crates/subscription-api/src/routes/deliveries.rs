@@ -1,7 +1,7 @@
 //! Deliveries: where each event stands on its way to a subscription.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::cursor::Cursor;
+use hookline_core::cursor::{Cursor, List};
 use hookline_core::event_type::EventType;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Delivery, DeliveryQuery, DeliveryStatus, LoggedAttempt};
@@ -119,7 +119,7 @@ pub(crate) async fn of_subscription(
     if since.zip(until).is_some_and(|(since, until)| since > until) {
         query.violations.add("until", "must not be before since");
     }
-    let page = Page::take(&mut query);
+    let page = Page::take(&mut query, List::Deliveries);
     query.finish()?;
     let store = &service.api.store;
     let organization = caller.organization;
@@ -182,7 +182,7 @@ pub(crate) async fn show(
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::read(request.query_string());
     let limit = query.limit("attempts_limit").unwrap_or(DEFAULT_LIMIT);
-    let after = query.take("attempts_cursor", Cursor::parse);
+    let after = query.take("attempts_cursor", |text| Cursor::parse(text, List::Log));
     query.finish()?;
     let store = &service.api.store;
     // One more tells whether there are others.

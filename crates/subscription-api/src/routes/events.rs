@@ -175,9 +175,9 @@ fn many(
 /// The first of two is kept, so the caller would never hear that the second one is lost.
 fn each_id_means_one_event(events: &[Event]) -> Result<(), Violations> {
     let mut violations = Violations::default();
-    let mut seen: HashMap<&str, (usize, &Bytes)> = HashMap::new();
+    let mut seen: HashMap<(&OrganizationId, &str), (usize, &Bytes)> = HashMap::new();
     for (index, event) in events.iter().enumerate() {
-        match seen.entry(event.id.as_str()) {
+        match seen.entry((&event.organization, event.id.as_str())) {
             Entry::Vacant(entry) => drop(entry.insert((index, &event.body))),
             Entry::Occupied(entry) => {
                 let (first, body) = entry.get();

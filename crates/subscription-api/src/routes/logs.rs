@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
+use hookline_core::cursor::List;
 use hookline_core::event_type::EventType;
 use hookline_core::ids::SubscriptionId;
 use hookline_store::{AttemptStatus, LogEntry, LogQuery, LoggedAttempt, PageStart};
@@ -73,7 +74,7 @@ pub(crate) struct AttemptAnswer {
 pub(crate) struct LogAnswer {
     #[serde(flatten)]
     attempt: AttemptAnswer,
-    /// The bytes that were signed and sent.
+    /// The bytes that were signed and sent, or their beginning where `truncated` is true.
     #[serde(serialize_with = "text")]
     #[schema(value_type = String)]
     request_body: Arc<str>,
@@ -143,9 +144,9 @@ impl Shorten for AttemptAnswer {
         false
     }
 
-    fn shorten(&mut self) {
+    fn shorten(&mut self, bytes: usize) {
         if let Some(body) = &mut self.response_body {
-            body.truncate(beginning(body).len());
+            body.truncate(beginning(body, bytes).len());
         }
     }
 }
@@ -155,10 +156,10 @@ impl Shorten for LogAnswer {
         self.truncated
     }
 
-    fn shorten(&mut self) {
+    fn shorten(&mut self, bytes: usize) {
         self.truncated = true;
-        self.request_body = beginning(&self.request_body).into();
-        self.attempt.shorten();
+        self.request_body = beginning(&self.request_body, bytes).into();
+        self.attempt.shorten(bytes);
     }
 }
 
@@ -233,7 +234,7 @@ impl Wanted {
         let status = query.take("status", |name| {
             AttemptStatus::parse(name).ok_or("must be success or failed")
         });
-        let page = Page::take(&mut query);
+        let page = Page::take(&mut query, List::Log);
         query.finish()?;
         Ok(Self {
             event_type,

@@ -88,7 +88,7 @@ fn register(service: &Service, config: &mut web::ServiceConfig) {
 
 /// Whatever is not registered.
 pub(crate) async fn nowhere() -> Result<HttpResponse, ApiError> {
-    Err(ApiError::NotFound)
+    Err(ApiError::NoSuchPath)
 }
 
 type Answered = Result<ServiceResponse, Error>;

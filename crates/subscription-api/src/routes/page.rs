@@ -1,6 +1,6 @@
 //! Pages of a long list: where one begins, and what leads to the next.
 
-use hookline_core::cursor::Cursor;
+use hookline_core::cursor::{Cursor, List};
 use hookline_store::{Listing, PageStart};
 
 use crate::query::Query;
@@ -18,11 +18,11 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// Takes `limit`, `offset` and `cursor`.
-    pub(crate) fn take(query: &mut Query) -> Self {
+    /// Takes `limit`, `offset` and `cursor`, which must be of this list.
+    pub(crate) fn take(query: &mut Query, list: List) -> Self {
         let limit = query.limit("limit").unwrap_or(DEFAULT_LIMIT);
         let offset = query.offset("; cursor reaches the rows beyond");
-        let cursor = query.take("cursor", Cursor::parse);
+        let cursor = query.take("cursor", |text| Cursor::parse(text, list));
         if cursor.is_some() && offset.is_some() {
             query.violations.add("cursor", "cannot go with offset");
         }

@@ -6,21 +6,21 @@ use serde_json::value::{RawValue, to_raw_value};
 /// The most bytes of all rows of an answer, as JSON. What stands around them has the rest of the 1 MiB.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024 - 4 * 1024;
 
-/// How many bytes of a body are shown where it does not fit. With them a hundred rows have room, whatever
-/// stands in their other fields.
-const BEGINNING: usize = 256;
+/// How many bytes of a body are shown where it does not fit, or none: without bodies a hundred rows have room,
+/// whatever stands in their other fields.
+const BEGINNINGS: [usize; 2] = [256, 0];
 
 /// A row that can be shown without most of its bodies.
 pub(crate) trait Shorten: Serialize {
     fn is_short(&self) -> bool;
 
-    /// Leaves the beginning of each body.
-    fn shorten(&mut self);
+    /// Leaves so many bytes of each body.
+    fn shorten(&mut self, bytes: usize);
 }
 
 /// The beginning of a body, in whole characters.
-pub(crate) fn beginning(text: &str) -> &str {
-    &text[..text.floor_char_boundary(BEGINNING)]
+pub(crate) fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 /// What is left.
@@ -68,13 +68,17 @@ impl Room {
         &mut self,
         rows: impl Iterator<Item = T>,
     ) -> Vec<Box<RawValue>> {
-        let shortened = |mut row: T| {
-            let whole = (!row.is_short()).then(|| json(&row));
-            row.shorten();
-            (whole, json(&row))
-        };
-        let rows: Vec<(Option<Box<RawValue>>, Box<RawValue>)> = rows.map(shortened).collect();
-        let least: usize = rows.iter().map(|(_, short)| size(short)).sum();
+        let whole = |row: &T| (!row.is_short()).then(|| json(row));
+        let (whole, mut rows): (Vec<_>, Vec<T>) = rows.map(|row| (whole(&row), row)).unzip();
+        let mut shortened = Vec::new();
+        for bytes in BEGINNINGS {
+            rows.iter_mut().for_each(|row| row.shorten(bytes));
+            shortened = rows.iter().map(json).collect();
+            if shortened.iter().map(|row| size(row)).sum::<usize>() <= self.0 {
+                break;
+            }
+        }
+        let least: usize = shortened.iter().map(|row| size(row)).sum();
         self.0 = self.0.saturating_sub(least);
         let fits = |(whole, short): (Option<Box<RawValue>>, Box<RawValue>)| {
             let more = |whole: &RawValue| size(whole).saturating_sub(size(&short));
@@ -86,7 +90,7 @@ impl Room {
                 None => short,
             }
         };
-        rows.into_iter().map(fits).collect()
+        whole.into_iter().zip(shortened).map(fits).collect()
     }
 }
 
@@ -114,8 +118,8 @@ mod tests {
             self.short
         }
 
-        fn shorten(&mut self) {
-            self.body.truncate(beginning(&self.body).len());
+        fn shorten(&mut self, bytes: usize) {
+            self.body.truncate(beginning(&self.body, bytes).len());
             self.short = true;
         }
     }
@@ -154,8 +158,11 @@ mod tests {
             .collect();
         assert_eq!(short, [false, false, true, false, true, false]);
         assert!(total(&shown) <= MAX_BYTES);
-        let shown = Room::default().shorten((0..100).map(|_| row(1_000_000)));
-        assert_eq!(shown.len(), 100);
-        assert!(total(&shown) <= MAX_BYTES);
+        // Also where their beginnings do not fit.
+        for rows in [100, 1_000] {
+            let shown = Room::default().shorten((0..rows).map(|_| row(1_000_000)));
+            assert_eq!(shown.len(), rows);
+            assert!(total(&shown) <= MAX_BYTES);
+        }
     }
 }
