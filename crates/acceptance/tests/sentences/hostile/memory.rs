@@ -14,7 +14,7 @@ use super::{subscribe_all, told};
 /// So many of each kind at once.
 const EACH: usize = 25;
 
-/// So much more than before they may take, in KiB. What a request holds at most is some 400 KiB
+/// So much more than before they may take, in KiB. What a request holds at most is some 64 KiB
 /// of head: all of them together hold less than this.
 const MORE: u64 = 96 * 1024;
 
@@ -75,7 +75,7 @@ pub(super) async fn receivers_that_mean_harm_cost_little_memory(kind: Kind) -> a
         // As much of a head as is taken, a little of a body, and then nothing more.
         (
             "timeout",
-            receiver(&format!("{OK}X-Long: "), flood, 5).await?,
+            receiver(&format!("{OK}X-Long: "), Arc::new(vec![b'x'; 48 * 1024]), 1).await?,
         ),
         (
             "timeout",
