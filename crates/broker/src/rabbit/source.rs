@@ -7,8 +7,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::contract::{Coming, EventSource, PublishedEvents, QueueError, Receipt, Source, Taken};
@@ -21,6 +23,10 @@ use crate::rabbit::subscription::Subscription;
 
 /// How many messages are put back at once.
 const AT_ONCE: usize = 256;
+
+/// How long the broker may take to begin a subscription. A queue that was deleted and declared again at once may never
+/// answer, although its connection lives.
+const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
 
 pub(super) struct QueueSource<L> {
     /// Where the messages come from. Nothing is published there.
@@ -55,22 +61,24 @@ impl<L: Letter> QueueSource<L> {
             let session = self.link.session().await;
             let number = self.current().as_ref().map_or(0, |last| last.number + 1);
             let outbox = self.outbox.clone();
-            match Intake::open(number, &session, self.prefetch, outbox).await {
-                Ok(intake) => {
+            let opening = Intake::open(number, &session, self.prefetch, outbox);
+            let error = match timeout(SUBSCRIBE_WITHIN, opening).await {
+                Ok(Ok(intake)) => {
                     *self.current() = Some(intake.subscription());
                     self.subscribed.store(true, Ordering::Relaxed);
                     return intake;
                 }
-                Err(error) => {
-                    self.subscribed.store(false, Ordering::Relaxed);
-                    tracing::warn!(queue = L::QUEUE, %error, "cannot subscribe to the queue");
-                    // Somebody may have deleted it. If this fails too, so will the next round.
-                    if let Err(error) = session.declare_topology().await {
-                        tracing::debug!(%error, "cannot declare the queues");
-                    }
-                    tokio::time::sleep(waits.next().unwrap_or_default()).await;
-                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("the broker did not answer within {SUBSCRIBE_WITHIN:?}"),
+            };
+            self.subscribed.store(false, Ordering::Relaxed);
+            tracing::warn!(queue = L::QUEUE, error, "cannot subscribe to the queue");
+            // An operator may have deleted it. If this fails too, so will the next round.
+            match timeout(SUBSCRIBE_WITHIN, session.declare_topology()).await {
+                Ok(Ok(())) => {}
+                failed => tracing::debug!(?failed, "cannot declare the queues"),
             }
+            tokio::time::sleep(waits.next().unwrap_or_default()).await;
         }
     }
 

@@ -31,6 +31,14 @@ async fn get(url: &str) -> anyhow::Result<String> {
     Ok(reqwest::get(url).await?.text().await?)
 }
 
+/// How many attempts ingest has handed on.
+fn handed_on(said: &str) -> usize {
+    said.lines()
+        .filter_map(|line| line.split_once("took events in attempts="))
+        .filter_map(|(_, attempts)| attempts.trim().parse::<usize>().ok())
+        .sum()
+}
+
 async fn a_memory_alarm_stops_publishing_alone_and_the_backlog_drains(
     kind: Kind,
 ) -> anyhow::Result<()> {
@@ -51,6 +59,11 @@ async fn a_memory_alarm_stops_publishing_alone_and_the_backlog_drains(
     tenant.publish(&events).await?;
     healthy.wait_for(1).await?;
     let peers = home.peers()?;
+    // What ingest has not handed on yet would wait for the end of the alarm.
+    until("every event to be handed on", async || {
+        Ok((handed_on(&home.said().await) == 2 * BACKLOG).then_some(()))
+    })
+    .await?;
     peers.alarm(true).await?;
     wait_for_readiness(&home, 503).await?;
     for part in [Part::Api, Part::Ingest, Part::Dispatcher] {
