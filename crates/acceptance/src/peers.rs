@@ -2,13 +2,11 @@
 //! cut.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
-use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 use crate::database_faults::Database;
@@ -176,21 +174,14 @@ async fn psql(url: &str, sql: &str) -> anyhow::Result<String> {
 
 /// Evaluates Erlang in the broker.
 async fn evaluate(expression: &str) -> anyhow::Result<()> {
-    let mut evaluating = Command::new(variable("HOOKLINE_TEST_RABBITMQ_EVAL")?)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut input = evaluating.stdin.take().context("no input")?;
-    input
-        .write_all(format!("{expression}\n").as_bytes())
-        .await?;
-    drop(input);
-    let output = evaluating.wait_with_output().await?;
-    let said = String::from_utf8_lossy(&output.stdout);
+    let output = Command::new(variable("HOOKLINE_TEST_RABBITMQ_EVAL")?)
+        .arg(expression)
+        .output()
+        .await
+        .context("rabbitmq-eval")?;
     ensure!(
-        said.starts_with("{ok,"),
-        "{expression}: {said}{}",
+        output.status.success(),
+        "{expression}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(())

@@ -1,6 +1,6 @@
 //! When a delivery is tried again, decided from what came of an attempt and nothing else.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use crate::delivery::{GaveUp, Origin};
 use crate::outcome::Outcome;
@@ -124,21 +124,18 @@ fn asked_for(outcome: &Outcome) -> Option<Duration> {
 }
 
 /// Reads a `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date. A date is counted from
-/// the answer's own `Date`, so a receiver whose clock is wrong is still understood; without a `Date` that can be read,
-/// from when the answer came (RFC 9110, section 6.6.1).
+/// the answer's own `Date`, so the clock of the receiver may be wrong. Where the answer has no valid `Date`, the date is
+/// counted from the arrival of the answer (RFC 9110, section 6.6.1).
 pub fn retry_after(value: &str, date: Option<&str>, came: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         let seconds = value.parse().unwrap_or(u64::MAX);
         return Some(Duration::from_secs(seconds).min(MAX_WAIT));
     }
-    let until = httpdate::parse_http_date(value).ok()?;
-    let said = date.and_then(|date| httpdate::parse_http_date(date.trim()).ok());
-    let from = said.unwrap_or_else(|| {
-        let micros = u64::try_from(came.unix_micros()).unwrap_or_default();
-        SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
-    });
-    Some(until.duration_since(from).unwrap_or_default().min(MAX_WAIT))
+    let read = |date| httpdate::parse_http_date(date).map(Timestamp::from).ok();
+    let until = read(value)?;
+    let from = date.and_then(|date| read(date.trim())).unwrap_or(came);
+    Some(until.remaining(from).min(MAX_WAIT))
 }
 
 #[cfg(test)]

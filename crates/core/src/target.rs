@@ -3,7 +3,7 @@
 //!
 //! A resolver is never asked for a literal, so a literal is judged here, in every spelling that
 //! the URL standard knows (`127.1`, `0x7f000001`, `[::ffff:127.0.0.1]`). Of a name it is judged here whether it
-//! can lead anywhere; its addresses are judged when it has been resolved, by whoever dials it.
+//! can lead anywhere; the dispatcher judges its addresses when it has resolved the name.
 
 mod address;
 mod name;
@@ -17,8 +17,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use url::{Host, ParseError, Url};
-
-use self::name::BadName;
 
 pub use address::is_public;
 pub use ipnet::IpNet;
@@ -95,15 +93,6 @@ pub enum Blocked {
     /// Its name, which is never public.
     #[error("the URL has a name that is never public")]
     Name,
-}
-
-impl From<BadName> for Blocked {
-    fn from(name: BadName) -> Self {
-        match name {
-            BadName::NoHost => Self::Host,
-            BadName::NotPublic => Self::Name,
-        }
-    }
 }
 
 impl TargetRules {

@@ -57,18 +57,15 @@ impl Violations {
     }
 
     /// Adds all of `inner`, each below `prefix`: `[3]` and `data` become `[3].data`.
-    pub fn nest(&mut self, prefix: &str, inner: Violations) {
-        let prefix = &prefix[..prefix.floor_char_boundary(MAX_BYTES)];
-        let count = self.count + inner.count;
-        for Violation { field, message } in inner.listed {
-            let path = match field.as_str() {
+    pub fn nest(&mut self, prefix: &str, mut inner: Violations) {
+        for Violation { field, .. } in &mut inner.listed {
+            *field = cut(match field.as_str() {
                 "" => prefix.to_owned(),
                 field if field.starts_with('[') => format!("{prefix}{field}"),
                 field => format!("{prefix}.{field}"),
-            };
-            self.add(path, message);
+            });
         }
-        self.count = count;
+        self.append(inner);
     }
 
     /// Adds all of `inner`.

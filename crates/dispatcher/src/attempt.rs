@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -105,14 +104,14 @@ impl Requester {
         *message.method_mut() = Method::POST;
         *message.uri_mut() = uri;
         *message.headers_mut() = headers;
-        let interim = Interim::of(&mut message);
+        let too_many_interim = too_many_interim(&mut message);
         let sending = tokio::select! {
             biased;
-            () = interim.too_many() => None,
+            () = too_many_interim.cancelled() => None,
             sent = timeout_at(until, self.client.send(message)) => Some(sent),
         };
         // They may all come together with an answer.
-        let Some(sent) = sending.filter(|_| !interim.are_too_many()) else {
+        let Some(sent) = sending.filter(|_| !too_many_interim.is_cancelled()) else {
             let message = format!("more than {MAX_INTERIM} interim answers (1xx)");
             return failed(FailureKind::Response, message);
         };
@@ -168,34 +167,17 @@ impl Requester {
     }
 }
 
-/// The interim answers (RFC 9110, section 15.2) of one request. hyper reads them without end.
-struct Interim {
-    count: Arc<AtomicUsize>,
-    too_many: CancellationToken,
-}
-
-impl Interim {
-    fn of(request: &mut http::Request<Full<Bytes>>) -> Self {
-        let interim = Self {
-            count: Arc::default(),
-            too_many: CancellationToken::new(),
-        };
-        let (count, too_many) = (Arc::clone(&interim.count), interim.too_many.clone());
-        hyper::ext::on_informational(request, move |_| {
-            if count.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
-                too_many.cancel();
-            }
-        });
-        interim
-    }
-
-    async fn too_many(&self) {
-        self.too_many.cancelled().await;
-    }
-
-    fn are_too_many(&self) -> bool {
-        self.too_many.is_cancelled()
-    }
+/// Is cancelled once more than [`MAX_INTERIM`] interim answers (RFC 9110, section 15.2) to this request have come. hyper
+/// reads them without end.
+fn too_many_interim(request: &mut http::Request<Full<Bytes>>) -> CancellationToken {
+    let too_many = CancellationToken::new();
+    let (count, told) = (AtomicUsize::new(0), too_many.clone());
+    hyper::ext::on_informational(request, move |_| {
+        if count.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
+            told.cancel();
+        }
+    });
+    too_many
 }
 
 fn headers(request: &Request<'_>) -> HeaderMap {

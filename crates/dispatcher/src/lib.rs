@@ -53,6 +53,10 @@ use crate::busy::Busy;
 use crate::lanes::Limits;
 use crate::poison::PuttingAside;
 
+/// When a periodic task calls a peer again that failed. Readiness forgets a failure that is not repeated
+/// (`hookline_store`), and a periodic task may be all that an idle process does.
+pub(crate) const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// What a dispatcher works with.
 #[derive(Clone)]
 pub struct Dispatcher {

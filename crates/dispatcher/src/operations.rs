@@ -16,14 +16,11 @@ use hookline_store::StoreError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::Dispatcher;
+use crate::{Dispatcher, TRY_AGAIN_AFTER};
 
 /// How often somebody looks without being asked: what has failed for long enough by now, and what
 /// one who died could not tell.
 const EVERY: Duration = Duration::from_secs(5);
-
-/// Readiness forgets a failure that is not repeated (`hookline_store`).
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Why a look came to nothing; the next one tries again.
 #[derive(Debug, thiserror::Error)]

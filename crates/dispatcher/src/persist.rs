@@ -4,7 +4,7 @@
 //! while others of its kind are written, or while the store can be written, it is halved until the row
 //! at fault stands alone. A row that fails alone is held, and is put aside by the rule of
 //! `hookline_core::quarantine`, where the others are those of the same subscription: the rows of one
-//! organization may be locked. A row that somebody has locked is not at fault, however long that lasts. While
+//! organization may be locked. A row that another session has locked is not at fault, however long that lasts. While
 //! the store cannot be written, every row is held.
 
 use std::collections::{HashMap, VecDeque};
@@ -283,14 +283,15 @@ impl Persist {
             && why.is_transient()
             && let [row] = &piece.rows[..]
         {
-            match self.store.wait_for_lock(W::owed(row).delivery).await {
-                // It may have been locked until now.
-                Ok(()) => match writing.write(&piece.rows).await {
-                    Ok(done) => return self.succeed(writing, piece, done).await,
-                    Err(_) if self.store.can_be_written() => {}
-                    Err(_) => next = piece.retry(LONGEST_LONE_WAIT, Instant::now()),
-                },
-                Err(_) => next = piece.retry(LONGEST_LONE_WAIT, Instant::now()),
+            // The row may have been locked until now.
+            let unlocked = self.store.wait_for_lock(W::owed(row).delivery).await;
+            if unlocked.is_ok()
+                && let Ok(done) = writing.write(&piece.rows).await
+            {
+                return self.succeed(writing, piece, done).await;
+            }
+            if unlocked.is_err() || !self.store.can_be_written() {
+                next = piece.retry(LONGEST_LONE_WAIT, Instant::now());
             }
         }
         match next {

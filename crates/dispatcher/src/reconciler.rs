@@ -12,17 +12,13 @@ use std::time::Duration;
 use hookline_broker::contract::{Publisher, Scheduled};
 use hookline_store::{Store, Sweep, Swept};
 
-use crate::poison;
+use crate::{TRY_AGAIN_AFTER, poison};
 
 /// How many deliveries a sweep marks at once.
 const AT_ONCE: u32 = 500;
 
 /// While more attempts wait than this, what is overdue is behind them and not lost.
 const ENOUGH: u64 = 2_000;
-
-/// Readiness forgets a failure that is not repeated (`hookline_store`), and this may be the only call of an
-/// idle process.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// How a sweep failed; the next one tries again.
 #[derive(Debug, thiserror::Error)]

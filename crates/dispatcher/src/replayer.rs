@@ -14,14 +14,13 @@ use hookline_runtime::fault;
 use hookline_store::{ReplayStep, ReplayTurn, Store};
 use tokio_util::sync::CancellationToken;
 
+use crate::TRY_AGAIN_AFTER;
+
 /// How long a turn is nobody else's.
 const TURN: Duration = Duration::from_secs(5);
 
 /// How long it rests when no replay's turn has come, or when there is enough to do without.
 const REST: Duration = Duration::from_millis(250);
-
-/// How long it rests when a peer is away.
-const AWAY: Duration = Duration::from_secs(1);
 
 /// Turns of one replay in a second, at most.
 const TURNS: u32 = 4;
@@ -60,7 +59,7 @@ impl Replayer {
                 Ok(Found::Nothing) => REST,
                 Err(why) => {
                     tracing::warn!(error = %why, "could not go on with a replay, trying again");
-                    AWAY
+                    TRY_AGAIN_AFTER
                 }
             };
             tokio::select! {

@@ -1,6 +1,5 @@
-//! How often an organization may do something within a minute that costs far more than its request: a test
-//! event is a request at the push of a button to a target that nobody has proved to own, and a retry by hand
-//! is an attempt that is kept in the log.
+//! The limit for calls of an organization within a minute that cost far more than their request: a test event is a
+//! request to a target whose owner is not verified, and a retry by hand is an attempt that the log keeps.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

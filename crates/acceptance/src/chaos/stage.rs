@@ -208,7 +208,7 @@ impl Stage {
         match blow {
             Blow::Fill => return self.fill(targets).await,
             Blow::Raise(fault) => {
-                // A service that starts without rights ends and says so; whoever revokes one sees it running.
+                // A service that starts while a right is missing ends with an error. The act is about services that run.
                 if matches!(fault, Fault::Revoke) {
                     self.wait_ready().await?;
                 }

@@ -534,7 +534,7 @@ async fn a_broker_out_of_reach_is_unavailable_at_once_and_back_without_a_restart
     let asked = Instant::now();
     let refused = publisher.publish_attempts(&[at_once(1)]).await;
     assert!(matches!(refused, Err(QueueError::Unavailable(_))));
-    assert!(asked.elapsed() < 2 * CONFIRM_TIMEOUT);
+    assert!(asked.elapsed() <= CONFIRM_TIMEOUT + Duration::from_secs(1));
     eventually(async || !publisher.is_ready() && !source.is_ready()).await;
 
     proxy.set(Network::Passing);
@@ -556,7 +556,7 @@ async fn a_frozen_broker_is_unavailable_within_the_timeout_and_then_noticed() {
     let asked = Instant::now();
     let refused = publisher.publish_attempts(&[at_once(1)]).await;
     assert!(matches!(refused, Err(QueueError::Unavailable(_))));
-    assert!(asked.elapsed() < 2 * CONFIRM_TIMEOUT);
+    assert!(asked.elapsed() <= CONFIRM_TIMEOUT + Duration::from_secs(1));
     eventually(async || !publisher.is_ready()).await;
 
     proxy.set(Network::Passing);

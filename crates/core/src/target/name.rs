@@ -1,25 +1,24 @@
 //! Names as hosts: those to which no request can be made, and those that are never public.
 
-use super::Networks;
+use super::{Blocked, Networks};
 
-/// What is wrong with a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BadName {
-    NoHost,
-    NotPublic,
-}
-
-/// Names that no public resolver answers for, and what says so. The name itself and all below it.
-const NEVER_PUBLIC: [(&str, &str); 9] = [
-    ("localhost", "RFC 6761"),
-    ("test", "RFC 6761"),
-    ("example", "RFC 6761"),
-    ("invalid", "RFC 6761"),
-    ("local", "RFC 6762"),
-    ("onion", "RFC 7686"),
-    ("home.arpa", "RFC 8375"),
-    ("alt", "RFC 9476"),
-    ("internal", "ICANN, 2024-07-29"),
+/// Names that no public resolver answers for: each name itself and all below it.
+const NEVER_PUBLIC: [&str; 9] = [
+    // RFC 6761
+    "localhost",
+    "test",
+    "example",
+    "invalid",
+    // RFC 6762
+    "local",
+    // RFC 7686
+    "onion",
+    // RFC 8375
+    "home.arpa",
+    // RFC 9476
+    "alt",
+    // ICANN, 29 July 2024
+    "internal",
 ];
 
 /// The rule in words.
@@ -30,10 +29,10 @@ pub(super) const NEVER: &str = "not a single word, nor localhost or one below it
 const NOWHERE: [&str; 3] = ["example", "invalid", "onion"];
 
 /// Judges a name as the URL standard writes it: in lower case, and in ASCII.
-pub(super) fn judge(name: &str, networks: &Networks) -> Result<(), BadName> {
+pub(super) fn judge(name: &str, networks: &Networks) -> Result<(), Blocked> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.len() > 253 || !name.split('.').all(is_label) {
-        return Err(BadName::NoHost);
+        return Err(Blocked::Host);
     }
     let inside = match networks {
         Networks::Any => return Ok(()),
@@ -45,10 +44,10 @@ pub(super) fn judge(name: &str, networks: &Networks) -> Result<(), BadName> {
     };
     let is_special = match inside {
         true => NOWHERE.iter().any(|name| is_below(name)),
-        false => !name.contains('.') || NEVER_PUBLIC.iter().any(|(name, _)| is_below(name)),
+        false => !name.contains('.') || NEVER_PUBLIC.iter().any(|name| is_below(name)),
     };
     match is_special {
-        true => Err(BadName::NotPublic),
+        true => Err(Blocked::Name),
         false => Ok(()),
     }
 }

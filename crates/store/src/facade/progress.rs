@@ -84,8 +84,8 @@ impl Store {
         }
     }
 
-    /// Waits for whoever has locked the row of this delivery. A failure says nothing of the store: somebody
-    /// may hold the lock for long. Nobody locks single rows of an embedded store.
+    /// Waits until no other session locks a row that a record of an attempt of this delivery writes or refers to. An
+    /// error says nothing about the store: a session may hold its lock for long. An embedded store has no locks of rows.
     pub async fn wait_for_lock(&self, delivery: DeliveryId) -> Result<(), StoreError> {
         match &self.home {
             Home::Postgres(home) => {

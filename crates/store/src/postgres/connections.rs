@@ -92,8 +92,8 @@ impl ManageConnection for Manager {
         let generation = self.generation.current();
         let mut conn = self.inner.connect()?;
         let timeout = self.statement_timeout.as_millis();
-        // Our own transactions are short. Whoever waits for the lock of another session keeps a connection from the
-        // others, so it gives up early and tries again.
+        // Our own transactions are short. A statement that waits for the lock of a foreign session occupies a connection,
+        // so it fails early and is retried.
         let lock_timeout = (timeout / 4).max(1);
         let plans = match self.plans {
             Plans::OfEach => "auto",

@@ -37,7 +37,7 @@ pub(crate) async fn page() -> HttpResponse {
         .body(PAGE)
 }
 
-/// Who opens the address in a browser wants to read.
+/// Leads a browser from the bare address to the documentation.
 pub(crate) async fn home() -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header((header::LOCATION, "/docs"))

@@ -70,15 +70,15 @@ impl Room {
     ) -> Vec<Box<RawValue>> {
         let whole = |row: &T| (!row.is_short()).then(|| json(row));
         let (whole, mut rows): (Vec<_>, Vec<T>) = rows.map(|row| (whole(&row), row)).unzip();
-        let mut shortened = Vec::new();
+        let (mut shortened, mut least) = (Vec::new(), 0);
         for bytes in BEGINNINGS {
             rows.iter_mut().for_each(|row| row.shorten(bytes));
             shortened = rows.iter().map(json).collect();
-            if shortened.iter().map(|row| size(row)).sum::<usize>() <= self.0 {
+            least = shortened.iter().map(|row| size(row)).sum();
+            if least <= self.0 {
                 break;
             }
         }
-        let least: usize = shortened.iter().map(|row| size(row)).sum();
         self.0 = self.0.saturating_sub(least);
         let fits = |(whole, short): (Option<Box<RawValue>>, Box<RawValue>)| {
             let more = |whole: &RawValue| size(whole).saturating_sub(size(&short));

@@ -13,7 +13,7 @@ use super::{LARGEST, ids, published, sized};
 pub(super) async fn a_request_has_1_to_1000_events(home: Arc<Home>) -> anyhow::Result<()> {
     let tenant = home.tenant().await?;
     let receiver = Receiver::healthy()?;
-    tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let batch = |count: usize| -> Vec<Value> {
         (0..count)
             .map(|_| tenant.event("workflow.failed"))
@@ -40,6 +40,9 @@ pub(super) async fn a_request_has_1_to_1000_events(home: Arc<Home>) -> anyhow::R
         Ok((ids(&receiver.received()).len() == 1_001).then_some(()))
     })
     .await?;
+    let path = format!("/webhooks/{id}/deliveries?limit=1");
+    let deliveries = tenant.client.get(&path).await?.expect(200)?.json;
+    ensure!(deliveries["total"] == 1_001, "{deliveries}");
     Ok(())
 }
 

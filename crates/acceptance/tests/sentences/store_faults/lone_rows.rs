@@ -13,10 +13,9 @@ use serde_json::Value;
 
 use crate::poison::delivery_of;
 
-/// The rule: a minute in which others are written. A held row is tried again each 5 s, and what is put aside is
-/// recorded by way of a broker that others use, too.
+/// The rule: a minute in which others are written. A held row is tried again each 5 s.
 const EARLIEST: Duration = Duration::from_secs(60);
-const LATEST: Duration = Duration::from_secs(180);
+const LATEST: Duration = Duration::from_secs(120);
 
 pub(super) async fn a_row_that_fails_alone_for_a_minute_is_put_aside_in_one_line(
     kind: Kind,
