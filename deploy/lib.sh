@@ -36,6 +36,19 @@ python_tools() {
   fi
 }
 
+# node_tools FOLDER: the packages of deploy/node, in the versions of its lock file.
+node_tools() {
+  local folder=$1
+  if ! cmp -s "$here/node/package-lock.json" "$folder/installed.json"; then
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$here"/node/package*.json "$folder"
+    (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts) ||
+      die "the packages of deploy/node need Node 18 or newer with npm (Debian: apt-get install nodejs npm)"
+    cp "$folder/package-lock.json" "$folder/installed.json"
+  fi
+}
+
 # ---- ports ----
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

@@ -10,6 +10,8 @@ missing_packages() {
   faketime_library >/dev/null || echo faketime
   eatmydata_library >/dev/null || echo libeatmydata1
   [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
+  command -v node >/dev/null || echo nodejs
+  command -v npm >/dev/null || echo npm
   [[ -e /usr/share/i18n/locales/ja_JP ]] || echo locales
 }
 

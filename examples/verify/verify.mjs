@@ -13,10 +13,14 @@ export function verify(secret, headers, body, now = Date.now() / 1000) {
   return (headers["webhook-signature"] ?? "").split(" ").some((theirs) => same(ours, theirs));
 }
 
-/** The same by the older header, which says nothing about when: a copy is as good as the original. */
+/**
+ * The same by the older headers, which do not cover the time: a copy is as good as the original.
+ * During a rotation the new secret signs the first header and the old one the second.
+ */
 export function verifyBody(secret, headers, body) {
   const ours = createHmac("sha256", secret).update(body).digest("hex");
-  return same(ours, headers["x-webhook-signature"] ?? "");
+  const names = ["x-webhook-signature", "x-webhook-signature-previous"];
+  return names.some((name) => same(ours, headers[name] ?? ""));
 }
 
 function same(ours, theirs) {

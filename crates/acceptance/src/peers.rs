@@ -153,7 +153,11 @@ impl Peers {
     }
 }
 
-fn variable(name: &str) -> anyhow::Result<String> {
+/// What `make test` has set.
+///
+/// # Errors
+/// When it has not.
+pub fn variable(name: &str) -> anyhow::Result<String> {
     std::env::var(name)
         .with_context(|| format!("{name} is not set: run the tests with `make test`"))
 }
