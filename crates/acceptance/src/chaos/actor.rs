@@ -56,6 +56,7 @@ impl Actor {
         match blow {
             Blow::Kill | Blow::Fill => process.kill().await?,
             Blow::Raise(_) => bail!("{target} is no database"),
+            Blow::Abuse(_) => bail!("{target} is abused by clients"),
             Blow::Freeze => return process.signal("STOP").await,
             Blow::Stop => {
                 // One that has not come so far as to listen to signals ends at once and badly.

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
+pub mod abuse;
 mod actor;
 pub mod disk;
 mod ledger;

@@ -64,13 +64,14 @@ impl Report {
             self.hits(Blow::Kill, ANY) + self.hits(Blow::Fill, |target| target != Target::Disk);
         format!(
             "chaos: confirmed={confirmed} owed={owed} delivered={delivered} lost={lost} \
-             put_aside={} duplicates={duplicates} kills={kills} freezes={} stops={} fills={} faults={} \
+             put_aside={} duplicates={duplicates} kills={kills} freezes={} stops={} fills={} faults={} abuses={} \
              ({}, seed {}, {} s)",
             self.put_aside,
             self.hits(Blow::Freeze, ANY),
             self.hits(Blow::Stop, ANY),
             self.hits(Blow::Fill, |target| target == Target::Disk),
-            self.faults(),
+            self.performed_as(|blow| matches!(blow, Blow::Raise(_))),
+            self.performed_as(|blow| matches!(blow, Blow::Abuse(_))),
             self.name(),
             self.plan.seed,
             self.plan.length.as_secs(),
@@ -168,10 +169,9 @@ impl Report {
             .count()
     }
 
-    /// Errors of the moment that the database was made to raise.
-    fn faults(&self) -> usize {
-        let raised = |done: &&Performed| matches!(done.act.blow, Blow::Raise(_));
-        self.performed.iter().filter(raised).count()
+    fn performed_as(&self, kind: fn(Blow) -> bool) -> usize {
+        let done = self.performed.iter();
+        done.filter(|done| kind(done.act.blow)).count()
     }
 
     /// An act's time reaches to the next one.

@@ -7,6 +7,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
 use rand::{RngExt as _, SeedableRng as _};
 
+use super::abuse::Abuse;
 use crate::database_faults::Fault;
 use crate::home::Kind;
 
@@ -124,6 +125,8 @@ pub enum Blow {
     Fill,
     /// The database raises errors that are about the moment.
     Raise(Fault),
+    /// Clients that mean harm occupy the API.
+    Abuse(Abuse),
 }
 
 impl fmt::Display for Blow {
@@ -139,6 +142,10 @@ impl fmt::Display for Blow {
             Blow::Raise(Fault::ReadOnly) => "read-only",
             Blow::Raise(Fault::Kill) => "killed sessions in",
             Blow::Raise(Fault::Unprepare) => "forgotten statements in",
+            Blow::Abuse(Abuse::SlowReaders) => "slow readers of",
+            Blow::Abuse(Abuse::SlowSenders) => "slow senders to",
+            Blow::Abuse(Abuse::WrongKeys) => "wrong keys for",
+            Blow::Abuse(Abuse::KeyAtLimits) => "a key at the limits of",
         })
     }
 }
@@ -184,6 +191,9 @@ pub fn schedule(seed: u64, scene: Scene, length: Duration) -> Vec<Act> {
             Scene::Distributed if !acts.is_empty() && chance.random_range(0..3) == 0 => {
                 database(&mut chance, at)
             }
+            _ if !acts.is_empty() && chance.random_range(0..6) == 0 => {
+                abuse(&mut chance, at, scene.kind())
+            }
             _ => act(&mut chance, at, Target::all(scene.kind())),
         };
         // However short, a run has a kill.
@@ -194,7 +204,7 @@ pub fn schedule(seed: u64, scene: Scene, length: Duration) -> Vec<Act> {
         let coming_up = act.targets.iter().map(|target| target.coming_up()).max();
         let gap = Duration::from_millis(chance.random_range(300..3_000));
         at += act.away + gap;
-        if !matches!(act.blow, Blow::Freeze | Blow::Raise(_)) {
+        if !matches!(act.blow, Blow::Freeze | Blow::Raise(_) | Blow::Abuse(_)) {
             at += coming_up.unwrap_or_default();
         }
         acts.push(act);
@@ -248,6 +258,20 @@ fn database(chance: &mut ChaCha8Rng, at: Duration) -> Act {
         blow,
         targets: vec![target],
         away: Duration::from_millis(chance.random_range(1_000..4_000)),
+    }
+}
+
+fn abuse(chance: &mut ChaCha8Rng, at: Duration, kind: Kind) -> Act {
+    let target = match kind {
+        Kind::Embedded => Target::Serve,
+        Kind::Distributed => Target::Api,
+    };
+    let kind = chance.random_range(0..Abuse::ALL.len());
+    Act {
+        at,
+        blow: Blow::Abuse(Abuse::ALL[kind]),
+        targets: vec![target],
+        away: Duration::from_millis(chance.random_range(3_000..8_000)),
     }
 }
 
@@ -305,7 +329,13 @@ mod tests {
                 );
             }
         }
-        for blow in Fault::ALL.map(Blow::Raise).into_iter().chain([Blow::Fill]) {
+        let of_the_api = Abuse::ALL.map(Blow::Abuse);
+        let of_the_database = Fault::ALL.map(Blow::Raise);
+        for blow in of_the_api
+            .into_iter()
+            .chain(of_the_database)
+            .chain([Blow::Fill])
+        {
             assert!(acts.iter().any(|act| act.blow == blow), "no {blow}");
         }
         assert!(acts.iter().any(|act| act.targets.len() == 2));

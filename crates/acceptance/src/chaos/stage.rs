@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Plan;
+use super::abuse::{self, Victim};
 use super::actor::Actor;
 use super::disk::{Mebibytes, SMALL, SmallDisk, obstacle};
 use super::receivers::DEADLINE;
@@ -16,6 +17,7 @@ use crate::process::{free_port, hookline};
 use crate::small_tablespace::SmallTablespace;
 use crate::waiting::until;
 use anyhow::Context as _;
+use tokio::task::JoinSet;
 
 /// Two organizations, so that what belongs to one is seen not to reach the other.
 const ORGANIZATIONS: [&str; 2] = ["org_left", "org_right"];
@@ -50,6 +52,8 @@ pub(crate) struct Stage {
     actors: Vec<Actor>,
     commands: Commands,
     ongoing: Option<Ongoing>,
+    victim: Victim,
+    abusers: JoinSet<()>,
     // After the actors and the servers: they write there.
     disk: Option<Disk>,
 }
@@ -79,6 +83,12 @@ impl Commands {
     async fn run(&self, args: &[&str]) -> anyhow::Result<String> {
         let place: Vec<&str> = self.place.iter().map(String::as_str).collect();
         hookline(&[args, &place].concat(), &self.variables).await
+    }
+
+    async fn key_of(&self, organization: &str) -> anyhow::Result<String> {
+        let printed = self.run(&["key", "create", "--org", organization]).await?;
+        let key = printed.lines().last().context("no key was printed")?;
+        Ok(key.to_owned())
     }
 }
 
@@ -158,6 +168,11 @@ impl Stage {
             actors,
             commands,
             ongoing: None,
+            victim: Victim {
+                port: api,
+                key: String::new(),
+            },
+            abusers: JoinSet::new(),
             disk,
         };
         for actor in &mut stage.actors {
@@ -167,15 +182,14 @@ impl Stage {
         for organization in ORGANIZATIONS {
             let commands = &stage.commands;
             commands.run(&["org", "create", organization]).await?;
-            let key = ["key", "create", "--org", organization];
-            let printed = commands.run(&key).await?;
-            let key = printed.lines().last().context("no key was printed")?;
-            let client = Client::new(&format!("http://127.0.0.1:{api}/v1"), key);
+            let key = commands.key_of(organization).await?;
+            let client = Client::new(&format!("http://127.0.0.1:{api}/v1"), &key);
             stage.tenants.push(Tenant {
                 organization,
                 client,
             });
         }
+        stage.victim.key = stage.commands.key_of(ORGANIZATIONS[0]).await?;
         Ok(stage)
     }
 
@@ -216,6 +230,10 @@ impl Stage {
                 self.ongoing = Some(database.begin(fault).await?);
                 return Ok(());
             }
+            Blow::Abuse(abuse) => {
+                self.abusers = abuse::begin(abuse, &self.victim);
+                return Ok(());
+            }
             Blow::Kill | Blow::Freeze | Blow::Stop => {}
         }
         for &target in targets {
@@ -240,6 +258,10 @@ impl Stage {
             ongoing.end().await?;
             return self.wait_ready().await;
         }
+        if matches!(blow, Blow::Abuse(_)) {
+            self.abusers = JoinSet::new();
+            return self.wait_ready().await;
+        }
         // Services first: they wait for their servers.
         for &target in targets
             .iter()
@@ -248,7 +270,9 @@ impl Stage {
             let actor = self.actor(target)?;
             match blow {
                 Blow::Freeze => actor.process()?.signal("CONT").await?,
-                Blow::Kill | Blow::Stop | Blow::Fill | Blow::Raise(_) => actor.start()?,
+                Blow::Kill | Blow::Stop | Blow::Fill | Blow::Raise(_) | Blow::Abuse(_) => {
+                    actor.start()?;
+                }
             }
         }
         let servers: Vec<Server> = targets.iter().filter_map(|&one| server_of(one)).collect();
@@ -263,7 +287,9 @@ impl Stage {
                 }
                 Ok(())
             }
-            Blow::Kill | Blow::Stop | Blow::Fill | Blow::Raise(_) => running.start_again().await,
+            Blow::Kill | Blow::Stop | Blow::Fill | Blow::Raise(_) | Blow::Abuse(_) => {
+                running.start_again().await
+            }
         }
     }
 
@@ -314,7 +340,7 @@ impl Stage {
     async fn hit_server(&mut self, blow: Blow, server: Server) -> anyhow::Result<()> {
         let servers = self.servers()?;
         match blow {
-            Blow::Kill | Blow::Fill | Blow::Raise(_) => {
+            Blow::Kill | Blow::Fill | Blow::Raise(_) | Blow::Abuse(_) => {
                 servers.signal(server, "KILL").await?;
                 servers.wait_for_end(server).await
             }
