@@ -3,14 +3,25 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
 
 use actix_web::http::header::ContentType;
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data};
-use actix_web::{App, HttpResponse, HttpServer};
+use actix_web::{App, HttpResponse};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::{self, Bounds, Clocks};
 use crate::readiness::Readiness;
 use crate::telemetry::Metrics;
+
+/// Connections of the admin listener at the same time: probes and scrapers are few.
+const MAX_CONNECTIONS: usize = 64;
+
+/// Connections that wait for the server to accept them. With the 128 of the standard library a burst
+/// loses connections, and each client tries again after a second. The system may allow less.
+const BACKLOG: i32 = 4_096;
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -29,11 +40,23 @@ pub struct CannotListen {
 /// # Errors
 /// [`CannotListen`].
 pub fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, CannotListen> {
-    TcpListener::bind(address).map_err(|source| CannotListen {
+    bind(address).map_err(|source| CannotListen {
         setting,
         address,
         source,
     })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 /// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown` is cancelled.
@@ -48,21 +71,21 @@ pub async fn serve(
 ) -> io::Result<()> {
     let readiness = Data::new(readiness);
     let metrics = Data::new(metrics);
-    let server = HttpServer::new(move || {
+    let bounds = Bounds {
+        workers: 1,
+        connections: MAX_CONNECTIONS,
+        clocks: Clocks::default(),
+        last_answers: Duration::from_secs(1),
+    };
+    let server = http::serve(listener, bounds, shutdown, move || {
         App::new()
             .app_data(readiness.clone())
             .app_data(metrics.clone())
             .route("/healthz", web::get().to(healthz))
             .route("/readyz", web::get().to(readyz))
             .route("/metrics", web::get().to(render))
-    })
-    .workers(1)
-    .worker_max_blocking_threads(1)
-    .disable_signals()
-    .shutdown_signal(shutdown.cancelled_owned())
-    .shutdown_timeout(1)
-    .listen(listener)?
-    .run();
+            .wrap(from_fn(http::exchange))
+    })?;
     server.await
 }
 

@@ -5,11 +5,16 @@
 //! [`readiness`] and the metrics, and [`shutdown`] tells everybody when to stop. [`peers`] waits
 //! for a database or a broker that starts later than we do.
 //!
+//! [`http`] serves the API and the admin listener, and bounds their connections; [`descriptors`] makes
+//! room for them.
+//!
 //! Nothing in here knows an event, a store or a broker.
 
 pub mod admin;
 pub mod args;
+pub mod descriptors;
 pub mod fault;
+pub mod http;
 pub mod patience;
 pub mod peers;
 pub mod readiness;

@@ -17,7 +17,7 @@ use crate::readiness::Readiness;
 use crate::settings::{Settings, SettingsError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Telemetry};
-use crate::{admin, fault, peers, shutdown, tls};
+use crate::{admin, descriptors, fault, peers, shutdown, tls};
 
 /// Blocking calls wait for the database, and there are never many connections to it.
 const MAX_BLOCKING_THREADS: usize = 64;
@@ -112,6 +112,7 @@ where
     let runtime = runtime(name)?;
     let guard = runtime.enter();
     let telemetry = Telemetry::start(name, &settings)?;
+    descriptors::raise_limit();
     let shutdown =
         shutdown::within(settings.stop.grace).context("signals cannot be listened to")?;
     let context = Context {
