@@ -15,6 +15,7 @@ use actix_web::{Error, FromRequest, HttpMessage as _, HttpRequest};
 use hookline_core::access::{Forbidden, Scope};
 use hookline_core::ids::{KeyId, OrganizationId};
 use hookline_core::timestamp::Timestamp;
+use hookline_runtime::http::Connection;
 use hookline_store::KeyHash;
 
 use crate::error::ApiError;
@@ -91,6 +92,9 @@ async fn admitted(
         return Err(ApiError::Unauthorized);
     };
     tries.succeeded(presented);
+    if let Some(connection) = request.conn_data::<Connection>() {
+        connection.trust();
+    }
     service
         .requests
         .take(access.key, clock)

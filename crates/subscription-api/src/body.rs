@@ -10,7 +10,7 @@ use hookline_core::violations::Violations;
 use serde_json::Value;
 
 use crate::auth::Caller;
-use crate::body_room::Held;
+use crate::byte_room::{Held, NoRoom};
 use crate::error::ApiError;
 use crate::server::Service;
 use crate::strict_json;
@@ -88,7 +88,7 @@ async fn read<const LIMIT: usize>(
         if bytes.len() + chunk.len() > LIMIT {
             return Err(ApiError::TooLarge(LIMIT));
         }
-        held.grow(chunk.len())?;
+        held.grow(chunk.len()).map_err(refusal)?;
         bytes.extend_from_slice(&chunk);
     }
     if bytes.starts_with(BYTE_ORDER_MARK) {
@@ -102,13 +102,20 @@ async fn read<const LIMIT: usize>(
     })
 }
 
+fn refusal(full: NoRoom) -> ApiError {
+    match full {
+        NoRoom::OfTheKey => ApiError::TooManyBytes,
+        NoRoom::AtAll => ApiError::Unavailable("no room for another body".to_owned()),
+    }
+}
+
 /// The room of whoever asks; none of it is taken yet.
 fn room(request: &HttpRequest) -> Result<Held, ApiError> {
     let service = request.app_data::<web::Data<Service>>();
     let extensions = request.extensions();
     service
         .zip(extensions.get::<Caller>())
-        .map(|(service, caller)| service.bodies.of(caller.key))
+        .map(|(service, caller)| service.bodies.of(Some(caller.key)))
         .ok_or_else(|| ApiError::Internal("a body on a route that asks for no key".to_owned()))
 }
 

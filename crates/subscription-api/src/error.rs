@@ -48,6 +48,10 @@ pub(crate) enum ApiError {
         "the bodies of the API key's requests under way are too large together; try again shortly"
     )]
     TooManyBytes,
+    #[error(
+        "answers to the API key wait to be read and are too large together; read them and try again"
+    )]
+    TooManyUnread,
     #[error("the API key has been used too often; try again later")]
     TooFast { wait: Duration },
     #[error("this address has come with too many wrong API keys; try again later")]
@@ -136,6 +140,7 @@ impl ApiError {
             ),
             Self::TooManyRequests
             | Self::TooManyBytes
+            | Self::TooManyUnread
             | Self::TooFast { .. }
             | Self::TooManyTries { .. }
             | Self::TooManyTests { .. }
@@ -219,7 +224,7 @@ impl ApiError {
             Self::MethodNotAllowed(allow) => {
                 Some((header::ALLOW, HeaderValue::from_str(allow).ok()?))
             }
-            Self::TooManyRequests | Self::TooManyBytes => {
+            Self::TooManyRequests | Self::TooManyBytes | Self::TooManyUnread => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
             Self::TooFast { wait }

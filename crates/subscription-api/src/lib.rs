@@ -3,19 +3,22 @@
 //!
 //! A request passes, from the outside in:
 //!
-//! 1. `observe`: the metric, the log line, the headers that every answer bears;
-//! 2. `circle`: a request that Hookline itself sent is turned away (508);
-//! 3. `deadline`: an answer in time whatever hangs, and also after a panic;
-//! 4. `auth`: the key, the organization and the scope, before a byte of the body is read and
+//! 1. `hookline_runtime::http`: the clocks and the places of connections;
+//! 2. `observe`: the metric, the log line, the headers that every answer bears;
+//! 3. `answers`: bytes of answers that wait to be read are bounded, by key and in all;
+//! 4. `circle`: a request that Hookline itself sent is turned away (508);
+//! 5. `deadline`: an answer in time whatever hangs, and also after a panic;
+//! 6. `auth`: the key, the organization and the scope, before a byte of the body is read and
 //!    before the path is looked at; a key also has a limited number of requests in flight;
-//! 5. a handler of `routes`, which alone speaks to the store and the publisher.
+//! 7. a handler of `routes`, which alone speaks to the store and the publisher.
 //!
 //! Handlers return an `error::ApiError`; which status that is stands in `error.rs` alone. An
 //! organization is only to be had from `auth::Caller`, so a handler cannot forget to ask for it.
 
+mod answers;
 mod auth;
 mod body;
-mod body_room;
+mod byte_room;
 mod circle;
 mod deadline;
 mod error;
@@ -41,6 +44,7 @@ use std::time::Duration;
 use hookline_broker::contract::Publisher;
 use hookline_core::rate::Rate;
 use hookline_core::target::TargetRules;
+use hookline_runtime::http::Clocks;
 use hookline_runtime::readiness::Readiness;
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
@@ -88,8 +92,10 @@ pub struct ApiSettings {
     pub events_of_organization: Option<hookline_core::rate::Rate>,
     /// How many bytes of an organization's events are kept; beyond that it is answered with 429.
     pub max_stored_bytes: Option<u64>,
-    /// The most connections; more wait until one of them ends.
+    /// The most connections; for one more, the one that has waited longest without a good key is closed.
     pub max_connections: usize,
+    /// How long a connection may take for what it owes.
+    pub clocks: Clocks,
     /// How many threads serve requests.
     pub workers: usize,
 }
@@ -106,6 +112,7 @@ impl Default for ApiSettings {
             requests_of_key: Rate::new(5_000, SECOND).with_burst(10_000),
             failed_tries: Rate::new(60, MINUTE),
             max_connections: 4_000,
+            clocks: Clocks::default(),
             events_of_organization: None,
             max_stored_bytes: None,
             workers: 2,

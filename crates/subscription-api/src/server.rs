@@ -7,13 +7,15 @@ use std::time::Duration;
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App, Error, HttpServer, web};
+use actix_web::{App, Error, web};
 use anyhow::Context as _;
 use hookline_core::ids::KeyId;
 use hookline_core::rate::SharedRates;
+use hookline_runtime::descriptors;
+use hookline_runtime::http::{self, Bounds};
 use tokio_util::sync::CancellationToken;
 
-use crate::body_room::BodyRoom;
+use crate::byte_room::ByteRoom;
 use crate::in_flight::InFlight;
 use crate::last_use::LastUse;
 use crate::observe::{self, Durations};
@@ -21,16 +23,7 @@ use crate::per_minute::PerMinute;
 use crate::published::Published;
 use crate::tries::Tries;
 use crate::underway::Underway;
-use crate::{Api, circle, routes};
-
-/// How long a client may take for the head of a request.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long an idle connection is kept.
-const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// How long a closing connection may take.
-const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
+use crate::{Api, answers, circle, routes};
 
 /// Once the service is to stop, the requests under way may take as long as ever, and this for their
 /// answers to reach a slow client.
@@ -54,8 +47,8 @@ pub(crate) struct Service {
     pub(crate) retries: PerMinute,
     /// The events lately, by organization.
     pub(crate) published: Published,
-    /// The room for bodies.
-    pub(crate) bodies: BodyRoom,
+    pub(crate) bodies: ByteRoom,
+    answers: ByteRoom,
     durations: Durations,
     underway: Underway,
 }
@@ -73,7 +66,8 @@ impl Service {
             published: Published::new(api.settings.events_of_organization),
             api: Arc::new(api),
             in_flight: InFlight::default(),
-            bodies: BodyRoom::default(),
+            bodies: ByteRoom::for_bodies(),
+            answers: ByteRoom::for_answers(),
             durations: Durations::default(),
         }
     }
@@ -89,23 +83,17 @@ pub async fn run(
     api: Api,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let workers = api.settings.workers.max(1);
-    // Each worker takes its share; what is more waits in the listener's queue.
-    let connections = api.settings.max_connections.div_ceil(workers);
-    let longest = api.settings.request_deadline + LAST_ANSWERS;
+    let settings = api.settings;
+    let bounds = Bounds {
+        workers: settings.workers.max(1),
+        connections: descriptors::connections("api.max_connections", settings.max_connections),
+        clocks: settings.clocks,
+        last_answers: settings.request_deadline + LAST_ANSWERS,
+    };
     let service = Service::new(api, shutdown.clone());
     let underway = service.underway.clone();
-    let server = HttpServer::new(move || app(&service))
-        .workers(workers)
-        .client_request_timeout(HEAD_DEADLINE)
-        .client_disconnect_timeout(CLOSE_DEADLINE)
-        .keep_alive(KEEP_ALIVE)
-        .max_connections(connections)
-        .shutdown_timeout(longest.as_secs().max(1))
-        .shutdown_signal(shutdown.cancelled_owned())
-        .listen(listener)
-        .context("cannot serve the API on its listener")?
-        .run();
+    let server = http::serve(listener, bounds, shutdown, move || app(&service))
+        .context("cannot serve the API on its listener")?;
     tokio::select! {
         ended = server => ended.context("the API's server died"),
         () = underway.over() => Ok(()),
@@ -127,11 +115,17 @@ pub(crate) fn app(
     let durations = service.durations.clone();
     let routed = service.clone();
     let underway = service.underway.clone();
+    let room = service.answers.clone();
     App::new()
         .app_data(web::Data::new(service.clone()))
         .configure(move |config| routes::configure(&routed, config))
         .default_service(web::to(routes::nowhere))
         .wrap(from_fn(circle::refuse))
+        .wrap(from_fn(
+            move |request: ServiceRequest, next: Next<BoxBody>| {
+                answers::count(room.clone(), request, next)
+            },
+        ))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
                 observe::request(durations.clone(), request, next)
@@ -142,4 +136,5 @@ pub(crate) fn app(
                 underway.clone().count(request, next)
             },
         ))
+        .wrap(from_fn(http::exchange))
 }

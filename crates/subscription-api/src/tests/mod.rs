@@ -1,6 +1,7 @@
 //! The API as a client sees it, on a real store and a publisher that only takes notes.
 
 mod access;
+mod connections;
 mod deliveries;
 mod limits;
 mod logs;
