@@ -46,6 +46,17 @@ impl Wire {
         let _ = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
     }
 
+    /// Waits until an answer begins, and reads none of it.
+    ///
+    /// # Errors
+    /// When none does.
+    pub async fn answer_begins(&self) -> anyhow::Result<()> {
+        let begun = timeout(PATIENCE, self.stream.peek(&mut [0])).await;
+        let bytes = begun.context("no answer and no end")??;
+        ensure!(bytes > 0, "the connection has ended");
+        Ok(())
+    }
+
     /// Sends bytes one by one, so long apart, until an answer begins or the connection ends.
     ///
     /// # Errors

@@ -28,7 +28,10 @@ pub(crate) fn shared() -> Vec<Shared> {
 }
 
 pub(crate) fn alone() -> Vec<Alone> {
-    sentences![connections::idle_connections_keep_nobody_out]
+    sentences![
+        connections::idle_connections_keep_nobody_out,
+        connections::clients_that_read_nothing_cost_little_memory,
+    ]
 }
 
 /// A key of a tenant, as a header.
