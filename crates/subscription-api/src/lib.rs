@@ -4,11 +4,12 @@
 //! A request passes, from the outside in:
 //!
 //! 1. `observe`: the metric, the log line, the headers that every answer bears;
-//! 2. `circle`: a request that Hookline itself sent is turned away (508);
-//! 3. `deadline`: an answer in time whatever hangs, and also after a panic;
-//! 4. `auth`: the key, the organization and the scope, before a byte of the body is read and
+//! 2. `hosts`: a request for another host is turned away (421) where the API is on loopback;
+//! 3. `circle`: a request that Hookline itself sent is turned away (508);
+//! 4. `deadline`: an answer in time whatever hangs, and also after a panic;
+//! 5. `auth`: the key, the organization and the scope, before a byte of the body is read and
 //!    before the path is looked at; a key also has a limited number of requests in flight;
-//! 5. a handler of `routes`, which alone speaks to the store and the publisher.
+//! 6. a handler of `routes`, which alone speaks to the store and the publisher.
 //!
 //! Handlers return an `error::ApiError`; which status that is stands in `error.rs` alone. An
 //! organization is only to be had from `auth::Caller`, so a handler cannot forget to ask for it.
@@ -19,6 +20,7 @@ mod body_room;
 mod circle;
 mod deadline;
 mod error;
+mod hosts;
 mod in_flight;
 mod last_use;
 mod observe;
@@ -41,6 +43,7 @@ use std::time::Duration;
 use hookline_broker::contract::Publisher;
 use hookline_core::rate::Rate;
 use hookline_core::target::TargetRules;
+use hookline_runtime::hosts::Hosts;
 use hookline_runtime::readiness::Readiness;
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
@@ -92,6 +95,8 @@ pub struct ApiSettings {
     pub max_connections: usize,
     /// How many threads serve requests.
     pub workers: usize,
+    /// Which names in `Host` are answered.
+    pub hosts: Hosts,
 }
 
 impl Default for ApiSettings {
@@ -109,6 +114,7 @@ impl Default for ApiSettings {
             events_of_organization: None,
             max_stored_bytes: None,
             workers: 2,
+            hosts: Hosts::Any,
         }
     }
 }
@@ -128,6 +134,7 @@ impl From<&Settings> for ApiSettings {
             max_stored_bytes: settings.limits.stored_bytes(),
             max_connections: settings.api.max_connections,
             workers: settings.api.workers,
+            hosts: settings.hosts,
             ..Self::default()
         }
     }

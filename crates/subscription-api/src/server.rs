@@ -21,7 +21,7 @@ use crate::per_minute::PerMinute;
 use crate::published::Published;
 use crate::tries::Tries;
 use crate::underway::Underway;
-use crate::{Api, circle, routes};
+use crate::{Api, circle, hosts, routes};
 
 /// How long a client may take for the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
@@ -127,11 +127,15 @@ pub(crate) fn app(
     let durations = service.durations.clone();
     let routed = service.clone();
     let underway = service.underway.clone();
+    let names = service.api.settings.hosts;
     App::new()
         .app_data(web::Data::new(service.clone()))
         .configure(move |config| routes::configure(&routed, config))
         .default_service(web::to(routes::nowhere))
         .wrap(from_fn(circle::refuse))
+        .wrap(from_fn(move |request, next| {
+            hosts::check(names, request, next)
+        }))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
                 observe::request(durations.clone(), request, next)
