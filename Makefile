@@ -6,7 +6,8 @@ help: ## what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## the whole system at work in one process; needs Rust and a C compiler alone
-	@cargo build --quiet --locked -p hookline
+	@echo "Building Hookline and the demo. The first build takes 5 to 15 minutes, the next ones seconds; cargo shows how far it is."
+	@cargo build --locked -p hookline --bin hookline --example demo
 	@cargo run --quiet --locked -p hookline --example demo
 
 test: ## every test, also on a private PostgreSQL and RabbitMQ; ARGS="part of a name" for some

@@ -6,6 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from verify import verify
 
+if len(sys.argv) != 3 or not sys.argv[1].isdecimal():
+    sys.exit("usage: python3 receiver.py PORT SECRET")
 port, secret = int(sys.argv[1]), sys.argv[2]
 
 
@@ -21,4 +23,9 @@ class Receiver(BaseHTTPRequestHandler):
         pass
 
 
-ThreadingHTTPServer(("127.0.0.1", port), Receiver).serve_forever()
+try:
+    ThreadingHTTPServer(("127.0.0.1", port), Receiver).serve_forever()
+except (OSError, OverflowError) as why:
+    sys.exit(f"receiver.py cannot listen on port {port}: {why}")
+except KeyboardInterrupt:
+    pass

@@ -174,6 +174,33 @@ fn the_official_libraries_of_python_and_node_accept_what_hookline_signs_and_noth
 }
 
 #[test]
+fn the_receiver_of_the_readme_says_in_one_line_why_it_does_not_start() -> anyhow::Result<()> {
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+    let taken = taken.local_addr()?.port().to_string();
+    let says = format!("receiver.py cannot listen on port {taken}: ");
+    for (arguments, says) in [
+        (&[taken.as_str(), "hush"][..], says.as_str()),
+        (
+            &["99999", "hush"],
+            "receiver.py cannot listen on port 99999: ",
+        ),
+        (&["port", "hush"], "usage: "),
+        (&[], "usage: "),
+    ] {
+        let receiver = examples().join("receiver.py");
+        let mut python = Command::new("python3");
+        let ended = python.arg("-B").arg(receiver).args(arguments).output()?;
+        let said = String::from_utf8(ended.stderr)?;
+        ensure!(ended.status.code() == Some(1), "{said}");
+        ensure!(
+            said.starts_with(says) && said.lines().count() == 1,
+            "{said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn a_receiver_that_keeps_ids_works_once_for_each_whatever_comes_twice_at_once_or_after_a_crash()
 -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;

@@ -8,26 +8,33 @@ use clap::Args;
 use hookline_core::access::Scope;
 use hookline_core::ids::OrganizationId;
 use hookline_runtime::admin;
+use hookline_runtime::hosts::Hosts;
 use hookline_runtime::service::host;
 use hookline_runtime::settings::Settings;
 use hookline_store::{KeyHash, NewKey, Store};
 
-use crate::place::{now, users_folder};
+use crate::place::{listen_address, now, users_folder};
 use crate::single::Single;
 
 /// Loopback only, `http` and private targets allowed, a key that everybody knows.
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
-    /// Where the API listens; a loopback address
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    /// Where the API listens: a loopback address, or a name of one such as localhost:8080
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = listen_address)]
     listen: SocketAddr,
 
     /// Where everything is kept [default: a folder of the user's data directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// The API key to use
-    #[arg(long, value_name = "KEY", default_value = "hk_dev")]
+    /// The API key to use; as a variable it is in no list of processes
+    #[arg(
+        long,
+        value_name = "KEY",
+        default_value = "hk_dev",
+        env = "HOOKLINE_DEV_API_KEY",
+        hide_env_values = true
+    )]
     api_key: String,
 
     /// The organization that the key belongs to
@@ -50,19 +57,27 @@ impl Dev {
             "`hookline dev` has a key that everybody knows and listens on loopback only, not on {}",
             self.listen
         );
+        ensure!(
+            is_key(&self.api_key),
+            "--api-key (or HOOKLINE_DEV_API_KEY) must be letters, digits and signs of ASCII, without spaces: \
+             no other key goes into a header"
+        );
         let mut settings = Settings::load(self.config.as_deref())?;
         settings.targets.allow_http = true;
         settings.targets.allow_private_networks = true;
         settings.targets.max_per_second_per_origin = 0;
         settings.limits.events_per_second = 0;
+        settings.hosts = Hosts::Loopback(self.listen.ip());
         settings.admin.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let keys = settings.secrets.given()?;
         let listener = admin::listen("--listen", self.listen)?;
         let folder = self.data_dir.map_or_else(|| users_folder("dev"), Ok)?;
+        let folder = std::path::absolute(folder)?;
         let (key, org) = (self.api_key, self.org);
         host("hookline dev", settings, async |context| {
             let prepare = async |store: &Store| ensure_key(store, &key, &org).await;
-            let announce = |address| println!("API:  http://{address}\nkey:  {key}\nready");
+            let shown = folder.display().to_string();
+            let announce = |address| print!("{}", announcement(address, &key, &org, &shown));
             let single = Single {
                 folder,
                 keys,
@@ -72,6 +87,32 @@ impl Dev {
         })
     }
 }
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+/// What to know and what to do next; the command makes a subscription, and works when it is pasted.
+fn announcement(address: SocketAddr, key: &str, org: &OrganizationId, folder: &str) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let authorization = quoted(&format!("Authorization: Bearer {key}"));
+    format!(
+        "API:           http://{address}\n\
+         docs:          http://{address}/docs\n\
+         key:           {key}\n\
+         organization:  {org}\n\
+         folder:        {folder}\n\
+         \n\
+         A first subscription:\n\
+         curl -sS -H {authorization} -H 'Content-Type: application/json' http://{address}/v1/webhooks \
+         -d '{SUBSCRIPTION}'\n\
+         \n\
+         ready\n"
+    )
+}
+
+const SUBSCRIPTION: &str =
+    r#"{"name": "first", "url": "http://127.0.0.1:9000/hooks", "events": ["workflow.completed"]}"#;
 
 /// Makes the key where there is none, with every scope.
 async fn ensure_key(store: &Store, key: &str, org: &OrganizationId) -> anyhow::Result<()> {

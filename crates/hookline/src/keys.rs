@@ -13,7 +13,7 @@ use hookline_core::timestamp::Timestamp;
 use hookline_store::{KeyHash, KeyInfo, NewKey};
 
 use crate::dev::organization;
-use crate::place::{Place, now};
+use crate::place::{Place, Purpose, now};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
@@ -64,12 +64,13 @@ impl Keys {
         match self {
             Self::Create(create) => create.run().await?,
             Self::List { place } => {
-                for key in place.store().await?.keys().await? {
+                for key in place.store(Purpose::Read).await?.keys().await? {
                     println!("{}", line(&key, now()));
                 }
             }
             Self::Revoke { id, place } => {
-                let revoked = place.store().await?.revoke_key(KeyId(id), now()).await?;
+                let store = place.store(Purpose::Change).await?;
+                let revoked = store.revoke_key(KeyId(id), now()).await?;
                 ensure!(revoked, "there is no key {id} that could be ended");
                 println!("ended key {id}");
             }
@@ -95,7 +96,8 @@ impl Create {
             organizations: self.also,
             expires_at: self.expires.map(|wait| now().after(wait)),
         };
-        let id = self.place.store().await?.create_key(new, now()).await?;
+        let store = self.place.store(Purpose::Change).await?;
+        let id = store.create_key(new, now()).await?;
         id.context("an organization of the key does not exist: see `hookline org create`")?;
         println!("{key}");
         Ok(())

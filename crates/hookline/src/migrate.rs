@@ -6,10 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use hookline_home::distributed;
 use hookline_runtime::peers;
-use hookline_runtime::settings::Settings;
 use hookline_store::StoreError;
 
-use crate::place::now;
+use crate::place::{now, settings};
 
 /// A folder needs none: `hookline serve` and `hookline dev` migrate theirs when they open it.
 #[derive(Debug, Args)]
@@ -21,7 +20,7 @@ pub(crate) struct Migrate {
 
 impl Migrate {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let settings = Settings::load(self.config.as_deref())?;
+        let settings = settings(self.config.as_deref())?;
         let store = distributed::store(&settings)?;
         let migrated =
             peers::wait_for(
@@ -34,7 +33,7 @@ impl Migrate {
             )
             .await?;
         migrated?;
-        println!("the schema is up to date");
+        println!("the schema of {} is up to date", settings.store.url);
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use hookline_core::ids::OrganizationId;
 
 use crate::dev::organization;
-use crate::place::{Place, now};
+use crate::place::{Place, Purpose, now};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Organizations {
@@ -29,7 +29,7 @@ impl Organizations {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Create { ids, place } => {
-                let store = place.store().await?;
+                let store = place.store(Purpose::Begin).await?;
                 for id in ids {
                     let created = store.create_organization(id.clone(), now()).await?;
                     anyhow::ensure!(created, "there is an organization {id} already");
@@ -37,7 +37,8 @@ impl Organizations {
                 }
             }
             Self::List { place } => {
-                for (id, created_at) in place.store().await?.organizations().await? {
+                let store = place.store(Purpose::Read).await?;
+                for (id, created_at) in store.organizations().await? {
                     println!("{id}\t{created_at}");
                 }
             }

@@ -2,7 +2,7 @@
 
 mod rekey;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Subcommand;
 use hookline_core::master_key::{MasterKey, MasterKeyId, MasterKeys};
+use hookline_runtime::settings::{read_key_file, warn_of_key_file};
+use hookline_store::owner_only;
 
 use crate::place::Place;
 
@@ -59,10 +61,12 @@ fn key_id_by_chance() -> Result<MasterKeyId, hookline_core::master_key::InvalidM
 pub(crate) fn key_of_folder(folder: &Path) -> anyhow::Result<MasterKeys> {
     let path = folder.join(KEY_FILE);
     let shown = || format!("the master key in {}", path.display());
-    match fs::read_to_string(&path) {
-        Ok(text) => return MasterKeys::parse(&text, None).with_context(shown),
-        Err(why) if why.kind() == ErrorKind::NotFound => {}
-        Err(why) => return Err(why).with_context(shown),
+    if path.exists() {
+        let keys = MasterKeys::parse(&read_key_file(&path)?, None).with_context(shown)?;
+        if let Some(warning) = warn_of_key_file(&path) {
+            tracing::warn!("{warning}");
+        }
+        return Ok(keys);
     }
     let key = MasterKey::new(key_id_by_chance()?, rand::random());
     write_key(folder, &key).with_context(shown)?;
@@ -76,23 +80,18 @@ fn write_key(folder: &Path, key: &MasterKey) -> std::io::Result<()> {
         Err(why) if why.kind() != ErrorKind::NotFound => return Err(why),
         _ => {}
     }
-    let mut file = for_owner_alone().open(&unfinished)?;
+    let mut file = owner_only().create_new(true).open(&unfinished)?;
     writeln!(file, "{}", key.expose_text())?;
     file.sync_all()?;
     fs::rename(&unfinished, folder.join(KEY_FILE))?;
     File::open(folder)?.sync_all()
 }
 
-fn for_owner_alone() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -100,12 +99,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let made = key_of_folder(folder.path()).unwrap();
         assert_eq!(key_of_folder(folder.path()).unwrap(), made);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let file = fs::metadata(folder.path().join(KEY_FILE)).unwrap();
-            assert_eq!(file.permissions().mode() & 0o777, 0o600);
-        }
+        let file = fs::metadata(folder.path().join(KEY_FILE)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
@@ -114,6 +109,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("master.key.new"), "k1:AAEC").unwrap();
         key_of_folder(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_others_could_have_written_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        key_of_folder(folder.path()).unwrap();
+        let file = folder.path().join(KEY_FILE);
+        fs::set_permissions(&file, Permissions::from_mode(0o666)).unwrap();
+        let why = key_of_folder(folder.path()).unwrap_err().to_string();
+        assert!(
+            why.contains("can be written by other users (mode 666)"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -8,14 +8,14 @@ use hookline_runtime::admin;
 use hookline_runtime::service::host;
 use hookline_runtime::settings::Settings;
 
-use crate::place::users_folder;
+use crate::place::{listen_address, users_folder};
 use crate::single::Single;
 
 /// Keys are made with `hookline key create`; there is none from the start.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Where the API listens [default: the setting api.listen]
-    #[arg(long, value_name = "ADDRESS")]
+    /// Where the API listens, such as 0.0.0.0:8080 or localhost:8080 [default: the setting api.listen]
+    #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 
     /// Where everything is kept [default: a folder of the user's data directory]

@@ -14,6 +14,7 @@ pub mod admin;
 pub mod args;
 pub mod descriptors;
 pub mod fault;
+pub mod hosts;
 pub mod http;
 pub mod patience;
 pub mod peers;

@@ -6,15 +6,17 @@
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use hookline_core::timestamp::Timestamp;
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::ServiceArgs;
 use crate::readiness::Readiness;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::{LogFormat, Settings, SettingsError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Telemetry};
 use crate::{admin, descriptors, fault, peers, shutdown, tls};
@@ -86,9 +88,19 @@ where
     ended.map_or_else(|error| failed(name, &error), |()| 0)
 }
 
-/// Says in one line why a program ends, and returns its exit status.
+/// Says in one line why a program ends, in the format of its log, and returns its exit status.
 pub fn failed(name: &str, error: &anyhow::Error) -> u8 {
-    let line = format!("{name}: {error:#}").replace(['\n', '\r'], " ");
+    let message = format!("{name}: {error:#}").replace(['\n', '\r'], " ");
+    let line = match Settings::format_of_process() {
+        LogFormat::Text => message,
+        LogFormat::Json => json!({
+            "timestamp": Timestamp::from(SystemTime::now()).to_string(),
+            "level": "ERROR",
+            "message": message,
+            "target": name,
+        })
+        .to_string(),
+    };
     // Nobody is left to tell when standard error is closed.
     let _unheard = writeln!(io::stderr(), "{line}");
     match error.chain().any(|cause| cause.is::<SettingsError>()) {
@@ -113,6 +125,9 @@ where
     let guard = runtime.enter();
     let telemetry = Telemetry::start(name, &settings)?;
     descriptors::raise_limit();
+    for warning in settings.warnings() {
+        tracing::warn!("{warning}");
+    }
     let shutdown =
         shutdown::within(settings.stop.grace).context("signals cannot be listened to")?;
     let context = Context {
@@ -146,6 +161,7 @@ where
     let stop = CancellationToken::new();
     let answering = tokio::spawn(admin::serve(
         listener,
+        context.settings.hosts,
         context.readiness.clone(),
         context.metrics.clone(),
         stop.clone(),

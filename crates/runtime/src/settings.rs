@@ -5,14 +5,16 @@
 //! it lacks is unknown, and its types say how an environment variable is read.
 
 mod allowed;
-mod broker_url;
+mod key_file;
 mod known;
 mod limits;
 mod load;
 mod refused;
 mod secret_url;
 mod secrets;
+mod server_url;
 mod targets;
+mod warnings;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -20,6 +22,9 @@ use std::time::Duration;
 use hookline_core::retry::RetrySchedule;
 use serde::Deserialize;
 
+use crate::hosts::Hosts;
+
+pub use key_file::{read_key_file, warn_of_key_file};
 pub use limits::LimitSettings;
 pub use refused::{Refused, SettingsError, Why};
 pub use secret_url::SecretUrl;
@@ -48,6 +53,9 @@ pub struct Settings {
     pub telemetry: TelemetrySettings,
     pub start: StartSettings,
     pub stop: StopSettings,
+    /// Which names the listeners answer to; no setting of the file.
+    #[serde(skip)]
+    pub hosts: Hosts,
 }
 
 /// `[store]`: the database of the three services.

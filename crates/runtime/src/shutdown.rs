@@ -53,14 +53,18 @@ pub fn within(grace: Duration) -> io::Result<Shutdown> {
             () = asked.cancelled() => 1,
         };
         thread::spawn(move || end_after(grace, status));
-        let working = grace - FOR_HANDING_BACK.min(grace / 5);
         tokio::select! {
             second = signals.next() => process::exit(second.exit_status()),
-            () = tokio::time::sleep(working) => late.cancel(),
+            () = tokio::time::sleep(working(grace)) => late.cancel(),
         }
         process::exit(signals.next().await.exit_status());
     });
     Ok(shutdown)
+}
+
+/// How much of the grace what is under way may take, before the rest is handed back.
+pub(crate) fn working(grace: Duration) -> Duration {
+    grace - FOR_HANDING_BACK.min(grace / 5)
 }
 
 /// On a thread of its own, because whatever hangs may hold up the runtime's.

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use hookline_core::timestamp::Timestamp;
 
 use crate::error::StoreError;
+use crate::folder;
 use crate::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
 use crate::records::{Sweep, Swept};
 use crate::sealed::Keyring;
@@ -111,6 +112,19 @@ impl Store {
         Ok(Self::sqlite(Sqlite::open(folder, Sharing::Shared)?))
     }
 
+    /// The same, where it must be there: nothing is made, and the schema stays as it is.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the folder cannot be used, or its schema is another one.
+    pub fn in_existing_folder(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self::sqlite(Sqlite::open(folder, Sharing::Existing)?))
+    }
+
+    /// Whether a process has kept its data in this folder.
+    pub fn is_in_folder(folder: &Path) -> bool {
+        folder::is_there(folder)
+    }
+
     pub(crate) fn sqlite(home: Sqlite) -> Self {
         Self::of(Home::Sqlite(home))
     }
@@ -193,6 +207,7 @@ impl Store {
             let Some(theirs) = self.clock().await else {
                 continue;
             };
+            tracing::trace!(%theirs, "read the store's clock");
             hookline_clock::follow(theirs);
             let ours = Timestamp::from(SystemTime::now());
             if changed(&mut off, are_apart(ours, theirs)) && off {

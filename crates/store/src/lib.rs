@@ -22,6 +22,7 @@ mod credentials;
 mod error;
 mod facade;
 mod fanout_index;
+mod folder;
 mod health;
 mod postgres;
 mod records;
@@ -34,6 +35,7 @@ pub use credentials::{Credentials, SealedCredentials};
 pub use error::StoreError;
 pub use facade::{CLOCK_TOLERANCE, Store, UnlockError, are_apart};
 pub use fanout_index::FanoutIndex;
+pub use folder::owner_only;
 pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
 pub use records::{
     Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,

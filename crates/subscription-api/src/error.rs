@@ -68,6 +68,8 @@ pub(crate) enum ApiError {
     Full,
     #[error("the request came from Hookline itself; it does not call itself in a circle")]
     Circle,
+    #[error("the Host header must name 127.0.0.1, localhost or [::1]")]
+    Misdirected,
     #[error("a part of the service is not available; try again shortly")]
     Unavailable(String),
     #[error("the request took too long; try again shortly")]
@@ -155,6 +157,11 @@ impl ApiError {
                 StatusCode::LOOP_DETECTED,
                 "urn:hookline:problem:loop",
                 "Loop detected",
+            ),
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "urn:hookline:problem:misdirected",
+                "Misdirected Request",
             ),
             Self::Unavailable(_)
             | Self::DeadlinePassed

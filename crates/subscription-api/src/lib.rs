@@ -6,11 +6,12 @@
 //! 1. `hookline_runtime::http`: the clocks and the places of connections;
 //! 2. `observe`: the metric, the log line, the headers that every answer bears;
 //! 3. `answers`: bytes of answers that wait to be read are bounded, by key and in all;
-//! 4. `circle`: a request that Hookline itself sent is turned away (508);
-//! 5. `deadline`: an answer in time whatever hangs, and also after a panic;
-//! 6. `auth`: the key, the organization and the scope, before a byte of the body is read and
+//! 4. `hosts`: a request for another host is turned away (421) where the API is on loopback;
+//! 5. `circle`: a request that Hookline itself sent is turned away (508);
+//! 6. `deadline`: an answer in time whatever hangs, and also after a panic;
+//! 7. `auth`: the key, the organization and the scope, before a byte of the body is read and
 //!    before the path is looked at; a key also has a limited number of requests in flight;
-//! 7. a handler of `routes`, which alone speaks to the store and the publisher.
+//! 8. a handler of `routes`, which alone speaks to the store and the publisher.
 //!
 //! Handlers return an `error::ApiError`; which status that is stands in `error.rs` alone. An
 //! organization is only to be had from `auth::Caller`, so a handler cannot forget to ask for it.
@@ -22,6 +23,7 @@ mod byte_room;
 mod circle;
 mod deadline;
 mod error;
+mod hosts;
 mod in_flight;
 mod last_use;
 mod observe;
@@ -44,6 +46,7 @@ use std::time::Duration;
 use hookline_broker::contract::Publisher;
 use hookline_core::rate::Rate;
 use hookline_core::target::TargetRules;
+use hookline_runtime::hosts::Hosts;
 use hookline_runtime::http::Clocks;
 use hookline_runtime::readiness::Readiness;
 use hookline_runtime::settings::Settings;
@@ -98,6 +101,8 @@ pub struct ApiSettings {
     pub clocks: Clocks,
     /// How many threads serve requests.
     pub workers: usize,
+    /// Which names in `Host` are answered.
+    pub hosts: Hosts,
 }
 
 impl Default for ApiSettings {
@@ -116,6 +121,7 @@ impl Default for ApiSettings {
             events_of_organization: None,
             max_stored_bytes: None,
             workers: 2,
+            hosts: Hosts::Any,
         }
     }
 }
@@ -135,6 +141,7 @@ impl From<&Settings> for ApiSettings {
             max_stored_bytes: settings.limits.stored_bytes(),
             max_connections: settings.api.max_connections,
             workers: settings.api.workers,
+            hosts: settings.hosts,
             ..Self::default()
         }
     }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hookline_core::timestamp::Timestamp;
+use hookline_store::owner_only;
 
 const FILE: &str = "time";
 
@@ -35,6 +36,8 @@ impl LastTime {
     pub(super) async fn keep_writing(self) {
         let mut turns = tokio::time::interval(EVERY);
         let mut fails = false;
+        // What is made here stays for its owner alone; a failure shows itself with the first write.
+        let _ = owner_only().create(true).truncate(false).open(&self.0);
         loop {
             turns.tick().await;
             let now = hookline_clock::now().unix_micros().to_string();

@@ -1,8 +1,9 @@
 //! Whether the process before this one came to a good end.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use hookline_store::owner_only;
 
 /// Stands in the folder while a process lives.
 const MARK: &str = "running";
@@ -24,7 +25,7 @@ impl Life {
     /// The folder is ours alone.
     pub(super) fn begin(folder: &Path) -> (Self, LastLife) {
         let mark = folder.join(MARK);
-        let last = match File::create_new(&mark) {
+        let last = match owner_only().create_new(true).open(&mark) {
             Ok(_) => LastLife::EndedWell,
             Err(why) => {
                 if why.kind() != ErrorKind::AlreadyExists {

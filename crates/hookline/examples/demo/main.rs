@@ -38,6 +38,13 @@ const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 const EVENTS: &str = include_str!("../../../../examples/events.jsonl");
 
+/// What to do after the demo, which leaves nothing running.
+const NEXT: &str = "
+What next:
+  cargo run --locked -p hookline -- dev   the same system to try out; it prints a first command
+  README.md, \"A first subscription\"      a receiver, a subscription, an event and its log
+  make up                                 the three services on PostgreSQL and RabbitMQ";
+
 #[tokio::main]
 async fn main() -> ExitCode {
     tls::use_ring();
@@ -70,6 +77,7 @@ async fn demo() -> anyhow::Result<Account> {
     })?;
     stopped?;
     account.show();
+    println!("{NEXT}");
     Ok(account)
 }
 

@@ -20,7 +20,7 @@ use crate::dead::folder::Folder;
 use crate::dead::letter::{Exhibit, Letter, table};
 use crate::dead::safe::safe;
 use crate::dead::servers::Servers;
-use crate::place::{Place, Whereabouts};
+use crate::place::{Place, Purpose, Whereabouts};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Dead {
@@ -216,10 +216,11 @@ enum Home {
 }
 
 impl Home {
-    async fn of(place: &Place) -> anyhow::Result<Self> {
-        Ok(match place.whereabouts()? {
+    async fn of(place: &Place, purpose: Purpose) -> anyhow::Result<Self> {
+        Ok(match place.whereabouts(purpose)? {
             Whereabouts::Folder(folder) => Self::Folder(Folder::open(&folder)?),
             Whereabouts::Servers(settings) => {
+                eprintln!("broker: {}", settings.broker.required_url()?);
                 Self::Servers(Box::new(Servers::connect(&settings).await?))
             }
         })
@@ -272,7 +273,7 @@ impl Dead {
 
 impl List {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let home = Home::of(&self.place).await?;
+        let home = Home::of(&self.place, Purpose::Read).await?;
         let mut all = Listed::default();
         for kind in Kind::of(self.kind) {
             let listed = home.list(*kind, self.limit).await?;
@@ -300,7 +301,7 @@ impl List {
 
 impl Show {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let home = Home::of(&self.place).await?;
+        let home = Home::of(&self.place, Purpose::Read).await?;
         let found = home
             .find(&Aim::One(self.id.clone()), self.depth.depth)
             .await;
@@ -318,7 +319,7 @@ impl Show {
 
 impl Which {
     async fn act(self, act: Act, place: &Place) -> anyhow::Result<ExitCode> {
-        let home = Home::of(place).await?;
+        let home = Home::of(place, Purpose::Change).await?;
         let aim = match self.id {
             Some(id) => Aim::One(id),
             None => Aim::All(self.kind),

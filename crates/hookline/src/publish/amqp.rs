@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
 use hookline_broker::contract::QueueError;
 use hookline_broker::rabbit::{Rabbit, RabbitSettings};
+use hookline_runtime::settings::SecretUrl;
 
 use crate::publish::Numbered;
 use crate::publish::progress::Progress;
@@ -25,9 +26,11 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    pub(super) async fn connect(url: String) -> anyhow::Result<Self> {
+    /// `name` is the flag or the variable that the URL came from.
+    pub(super) async fn connect(name: &str, url: &str) -> anyhow::Result<Self> {
+        let url = SecretUrl::of_broker(url).map_err(|why| anyhow::anyhow!("{name} {why}"))?;
         let settings = RabbitSettings {
-            url,
+            url: url.expose().to_owned(),
             name: "hookline publish".to_owned(),
             confirm_timeout: CONFIRM_TIMEOUT,
         };
@@ -67,5 +70,30 @@ impl Broker {
 
     pub(super) async fn close(self) {
         self.rabbit.close().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_that_breaks_the_brokers_url_is_not_shown() {
+        for password in [
+            "hunter2%zz",
+            "1/hunter2",
+            "1@hunter2",
+            "hunter2 ",
+            "1?hunter2=",
+            "#hunter2",
+        ] {
+            let url = format!("amqp://u:{password}@127.0.0.1:1/v");
+            let why = Broker::connect("--amqp", &url).await.unwrap_err();
+            let why = format!("{why:#}");
+            assert!(
+                why.starts_with("--amqp must ") && !why.contains("hunter2"),
+                "{why}"
+            );
+        }
     }
 }

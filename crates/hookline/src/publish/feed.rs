@@ -15,7 +15,7 @@ use hookline_core::event::MAX_EVENT_BYTES;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::publish::lines::{Ids, Line, Lines};
+use crate::publish::lines::{Line, Lines, Rules};
 
 /// Bytes of events that are held at a time: those that are being published, as a JSON array of
 /// less than the 8 MiB that a request may have, and those that were read meanwhile.
@@ -44,27 +44,27 @@ pub(super) struct Batch {
 
 impl Feed {
     /// Begins to read `path`, or standard input for `-`.
-    pub(super) fn open(path: &Path, ids: Ids) -> anyhow::Result<Self> {
+    pub(super) fn open(path: &Path, rules: Rules) -> anyhow::Result<Self> {
         if path.as_os_str() == "-" {
-            return Self::start(io::stdin(), None, ids);
+            return Self::start(io::stdin(), None, rules);
         }
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?, file)));
         let (about, file) = opened.with_context(|| format!("cannot read {}", path.display()))?;
         anyhow::ensure!(!about.is_dir(), "{} is a folder", path.display());
         let bytes = about.is_file().then_some(about.len());
-        Self::start(file, bytes, ids)
+        Self::start(file, bytes, rules)
     }
 
     fn start(
         input: impl Read + Send + 'static,
         bytes: Option<u64>,
-        ids: Ids,
+        rules: Rules,
     ) -> anyhow::Result<Self> {
         let (sender, waiting) = mpsc::channel(AHEAD);
         let room = Arc::new(Semaphore::new(ROOM));
         let runtime = Handle::current();
         let work = move || {
-            let mut lines = Lines::new(BufReader::with_capacity(BUFFER, input), ids);
+            let mut lines = Lines::new(BufReader::with_capacity(BUFFER, input), rules);
             while let Some(line) = lines.next().transpose() {
                 let admitted = line.and_then(|line| {
                     let taking = Arc::clone(&room).acquire_many_owned(weight(&line));
@@ -109,6 +109,12 @@ fn weight(line: &Line) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::publish::lines::Ids;
+
+    const RULES: Rules = Rules {
+        ids: Ids::Required,
+        organization: None,
+    };
 
     const EVENT: &str = r#"{"event_id":"e","event_type":"workflow.failed","workflow_id":"w","organization_id":"o","timestamp":"2025-12-21T10:30:00Z","data":{}}"#;
 
@@ -133,7 +139,7 @@ mod tests {
     async fn every_line_arrives_in_order_and_no_batch_is_larger_than_asked_for() {
         let input = format!("{EVENT}\n").repeat(2_500);
         let bytes = io::Cursor::new(input.into_bytes());
-        let mut feed = Feed::start(bytes, None, Ids::Required).unwrap();
+        let mut feed = Feed::start(bytes, None, RULES).unwrap();
         let mut numbers = Vec::new();
         while let Some(batch) = feed.next(300).await.unwrap() {
             assert!((1..=300).contains(&batch.lines.len()));
@@ -152,7 +158,7 @@ mod tests {
             taken: Arc::clone(&taken),
             at: 0,
         };
-        let mut feed = Feed::start(endless, None, Ids::Required).unwrap();
+        let mut feed = Feed::start(endless, None, RULES).unwrap();
         let mut dealt_with = 0;
         let mut held = 0;
         for _ in 0..50 {
@@ -172,7 +178,7 @@ mod tests {
     #[tokio::test]
     async fn a_folder_and_a_missing_file_are_said_so() {
         let complaint = |path: &str| {
-            Feed::open(Path::new(path), Ids::Given)
+            Feed::open(Path::new(path), RULES)
                 .err()
                 .unwrap()
                 .to_string()

@@ -71,6 +71,10 @@ impl Api {
             matches!(events.scheme(), "http" | "https"),
             "--http must begin with http:// or https://"
         );
+        anyhow::ensure!(
+            events.username().is_empty() && events.password().is_none(),
+            "--http must have no user and no password: the API asks for a key, in HOOKLINE_API_KEY"
+        );
         let mut key = HeaderValue::try_from(format!("Bearer {key}"))
             .ok()
             .context("--api-key is no API key")?;

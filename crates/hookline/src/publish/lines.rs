@@ -4,7 +4,7 @@
 use std::io::{self, BufRead};
 
 use hookline_core::event::{Event, MAX_EVENT_BYTES, MissingId};
-use hookline_core::ids::EventId;
+use hookline_core::ids::{EventId, OrganizationId};
 
 /// A line may end in `\r`, and the first byte that is too many must be seen.
 const KEPT: usize = MAX_EVENT_BYTES + 2;
@@ -17,6 +17,17 @@ pub(super) enum Ids {
     /// We do where its author did not: from then on a repeat is the same event.
     Given,
 }
+
+/// How lines become events.
+#[derive(Debug, Clone)]
+pub(super) struct Rules {
+    pub(super) ids: Ids,
+    /// The organization that every event is given; None leaves each its own.
+    pub(super) organization: Option<OrganizationId>,
+}
+
+/// U+FEFF, which some editors write at the beginning of a file.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A line that is not blank.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,17 +44,17 @@ pub(super) struct Line {
 #[derive(Debug)]
 pub(super) struct Lines<R> {
     input: R,
-    ids: Ids,
+    rules: Rules,
     number: u64,
     end: u64,
     kept: Vec<u8>,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(input: R, ids: Ids) -> Self {
+    pub(super) fn new(input: R, rules: Rules) -> Self {
         Self {
             input,
-            ids,
+            rules,
             number: 0,
             end: 0,
             kept: Vec::new(),
@@ -54,13 +65,17 @@ impl<R: BufRead> Lines<R> {
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
         while self.read()? {
             let kept = self.kept.strip_suffix(b"\r").unwrap_or(&self.kept);
+            let kept = match self.number {
+                1 => kept.strip_prefix(BYTE_ORDER_MARK).unwrap_or(kept),
+                _ => kept,
+            };
             if kept.len() <= MAX_EVENT_BYTES && kept.trim_ascii().is_empty() {
                 continue;
             }
             return Ok(Some(Line {
                 number: self.number,
                 end: self.end,
-                event: event(kept, self.ids),
+                event: event(kept, &self.rules),
             }));
         }
         Ok(None)
@@ -92,19 +107,42 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-fn event(line: &[u8], ids: Ids) -> Result<Event, String> {
-    let missing = match ids {
+fn event(line: &[u8], rules: &Rules) -> Result<Event, String> {
+    if line.starts_with(BYTE_ORDER_MARK) {
+        return Err("begins with a byte order mark (U+FEFF): remove it".to_owned());
+    }
+    let missing = match rules.ids {
         Ids::Required => MissingId::Refused,
         Ids::Given => {
             let id = format!("evt_{:032x}", rand::random::<u128>());
             EventId::parse(id).map_or(MissingId::Refused, MissingId::Given)
         }
     };
-    Event::from_json(line, missing).map_err(|why| {
+    let event = Event::from_json(line, missing).map_err(|why| {
         // A line of the input is the first line of its JSON.
         why.to_string().replace("at line 1 column", "at column")
-    })
+    })?;
+    match &rules.organization {
+        Some(organization) => moved(&event, organization),
+        None => Ok(event),
+    }
 }
+
+/// The same event in another organization. Its body has each name of the envelope once outside of
+/// strings, in which a quote is escaped.
+fn moved(event: &Event, to: &OrganizationId) -> Result<Event, String> {
+    let body = std::str::from_utf8(&event.body).map_err(|why| why.to_string())?;
+    let (before, rest) = body
+        .split_once(ORGANIZATION)
+        .ok_or("has no organization_id")?;
+    let (_, after) = rest.split_once(TIMESTAMP).ok_or("has no timestamp")?;
+    let to = serde_json::Value::from(to.as_str());
+    let body = format!("{before}{ORGANIZATION}{to}{TIMESTAMP}{after}");
+    Event::from_json(body.as_bytes(), MissingId::Refused).map_err(|why| why.to_string())
+}
+
+const ORGANIZATION: &str = r#","organization_id":"#;
+const TIMESTAMP: &str = r#","timestamp":"#;
 
 #[cfg(test)]
 mod tests {
@@ -112,9 +150,16 @@ mod tests {
 
     const EVENT: &str = r#"{"event_id":"e","event_type":"workflow.failed","workflow_id":"w","organization_id":"o","timestamp":"2025-12-21T10:30:00Z","data":{}}"#;
 
+    fn rules(ids: Ids) -> Rules {
+        Rules {
+            ids,
+            organization: None,
+        }
+    }
+
     fn read(input: &[u8], ids: Ids) -> Vec<Line> {
         // As small a buffer as a pipe may give.
-        let mut lines = Lines::new(io::BufReader::with_capacity(7, input), ids);
+        let mut lines = Lines::new(io::BufReader::with_capacity(7, input), rules(ids));
         std::iter::from_fn(|| lines.next().unwrap()).collect()
     }
 
@@ -154,7 +199,7 @@ mod tests {
         let (largest, too_large) = (sized(MAX_EVENT_BYTES), sized(MAX_EVENT_BYTES + 1));
         let blanks = " ".repeat(3 * MAX_EVENT_BYTES);
         let input = format!("{largest}\r\n{too_large}\n{blanks}{EVENT}\n{EVENT}\n");
-        let mut lines = Lines::new(input.as_bytes(), Ids::Required);
+        let mut lines = Lines::new(input.as_bytes(), rules(Ids::Required));
         let read: Vec<_> = std::iter::from_fn(|| lines.next().unwrap()).collect();
         assert_eq!(
             numbers(&read),
@@ -175,5 +220,42 @@ mod tests {
         let id = |index: usize| given[index].event.as_ref().unwrap().id.as_str();
         assert!(id(0).starts_with("evt_"));
         assert_ne!(id(0), id(1));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_where_a_file_begins_and_named_elsewhere() {
+        let input = format!("\u{feff}{EVENT}\r\n\u{feff}{EVENT}\n{EVENT}");
+        let lines = read(input.as_bytes(), Ids::Required);
+        assert_eq!(numbers(&lines), [(1, true), (2, false), (3, true)]);
+        let why = lines[1].event.as_ref().unwrap_err();
+        assert!(why.contains("byte order mark (U+FEFF)"), "{why}");
+        assert_eq!(read("\u{feff}\n".as_bytes(), Ids::Required), []);
+    }
+
+    #[test]
+    fn an_event_is_moved_to_another_organization_and_stays_the_same_otherwise() {
+        let tricky = EVENT.replace(
+            r#""workflow_id":"w""#,
+            r#""workflow_id":"a\",\"organization_id\":\"b""#,
+        );
+        let tricky = tricky.replace(
+            r#""data":{}"#,
+            r#""data":{"organization_id":"o" ,"timestamp":1.0}"#,
+        );
+        let mut lines = Lines::new(
+            tricky.as_bytes(),
+            Rules {
+                ids: Ids::Required,
+                organization: Some(OrganizationId::parse("the \"new\" one").unwrap()),
+            },
+        );
+        let moved = lines.next().unwrap().unwrap().event.unwrap();
+        assert_eq!(moved.organization.as_str(), "the \"new\" one");
+        let expected = tricky.replacen(
+            r#""organization_id":"o""#,
+            r#""organization_id":"the \"new\" one""#,
+            1,
+        );
+        assert_eq!(moved.body, expected.as_bytes());
     }
 }

@@ -8,10 +8,12 @@ mod feed;
 mod http;
 mod lines;
 mod progress;
+mod refusals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
 use hookline_core::event::Event;
 use hookline_core::ids::OrganizationId;
@@ -20,8 +22,9 @@ use crate::dev::organization;
 use crate::publish::amqp::Broker;
 use crate::publish::feed::{Batch, Feed};
 use crate::publish::http::{Api, Request};
-use crate::publish::lines::Ids;
+use crate::publish::lines::{Ids, Rules};
 use crate::publish::progress::Progress;
+use crate::publish::refusals::Refusals;
 
 /// Where from, and where to.
 #[derive(Debug, Args)]
@@ -33,7 +36,7 @@ pub(crate) struct Publish {
     #[command(flatten)]
     to: To,
 
-    /// The API key to publish with
+    /// The API key to publish with; as a variable it is in no list of processes
     #[arg(
         long,
         value_name = "KEY",
@@ -46,12 +49,17 @@ pub(crate) struct Publish {
     /// goes to its own organization
     #[arg(long, value_name = "ID", value_parser = organization)]
     org: Option<OrganizationId>,
+
+    /// Publish every event as one of this organization, whatever its organization_id says
+    #[arg(long, value_name = "ID", value_parser = organization, conflicts_with = "org")]
+    as_org: Option<OrganizationId>,
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct To {
-    /// Publish to RabbitMQ, such as amqp://user:password@127.0.0.1:5672/%2f
+    /// Publish to RabbitMQ, such as amqp://user:password@127.0.0.1:5672/%2f; as the variable
+    /// HOOKLINE_AMQP_URL, which counts without --http, it is in no list of processes
     #[arg(long, value_name = "URL")]
     amqp: Option<String>,
 
@@ -59,6 +67,9 @@ struct To {
     #[arg(long, value_name = "URL", requires = "api_key")]
     http: Option<String>,
 }
+
+/// The broker's URL where no flag says where to.
+const AMQP_URL: &str = "HOOKLINE_AMQP_URL";
 
 /// An event and its line in the input.
 #[derive(Debug, Clone, Copy)]
@@ -75,27 +86,17 @@ enum Destination {
 impl Publish {
     /// Ends with 0 once every event is durable.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
-        let destination = match (self.to, self.api_key) {
-            (
-                To {
-                    amqp: Some(url), ..
-                },
-                _,
-            ) => Destination::Broker(Broker::connect(url).await?),
-            (
-                To {
-                    http: Some(url), ..
-                },
-                Some(key),
-            ) => Destination::Api(Api::new(&url, &key)?),
-            _ => anyhow::bail!("say where to: --amqp URL, or --http URL and --api-key KEY"),
+        let destination = self.to.destination(self.api_key).await?;
+        let rules = Rules {
+            ids: destination.ids(),
+            organization: self.as_org,
         };
-        let feed = Feed::open(&self.file, destination.ids())?;
+        let feed = Feed::open(&self.file, rules)?;
         let mut publishing = Publishing {
             only: self.org,
             progress: Progress::begin(feed.bytes),
             published: 0,
-            refused: 0,
+            refused: Refusals::default(),
         };
         let ended = publishing.all(feed, &destination).await;
         let Publishing {
@@ -105,15 +106,35 @@ impl Publish {
             ..
         } = publishing;
         drop(progress);
+        for line in refused.rest() {
+            eprintln!("{line}");
+        }
         if let Destination::Broker(broker) = destination {
             broker.close().await;
         }
         println!("published {published} events");
         ended?;
-        Ok(if refused == 0 {
+        Ok(if refused.count == 0 {
             ExitCode::SUCCESS
         } else {
             ExitCode::FAILURE
+        })
+    }
+}
+
+impl To {
+    async fn destination(self, api_key: Option<String>) -> anyhow::Result<Destination> {
+        let from_environment = || std::env::var(AMQP_URL).ok().filter(|url| !url.is_empty());
+        Ok(match (self.amqp, self.http, api_key) {
+            (Some(url), _, _) => Destination::Broker(Broker::connect("--amqp", &url).await?),
+            (None, Some(url), Some(key)) => Destination::Api(Api::new(&url, &key)?),
+            _ => match from_environment() {
+                Some(url) => Destination::Broker(Broker::connect(AMQP_URL, &url).await?),
+                None => bail!(
+                    "say where to: --http URL with the key in HOOKLINE_API_KEY, or the broker's URL in \
+                     {AMQP_URL}"
+                ),
+            },
         })
     }
 }
@@ -138,7 +159,7 @@ struct Publishing {
     only: Option<OrganizationId>,
     progress: Progress,
     published: u64,
-    refused: u64,
+    refused: Refusals,
 }
 
 impl Publishing {
@@ -174,11 +195,9 @@ impl Publishing {
                     event,
                 }),
                 Err(why) => {
-                    self.refused += 1;
-                    self.progress.say(&format!(
-                        "refused {}: line {}: {why}",
-                        self.refused, line.number
-                    ));
+                    if let Some(said) = self.refused.add(line.number, &why) {
+                        self.progress.say(&said);
+                    }
                 }
             }
         }

@@ -16,11 +16,15 @@ struct Admin {
 }
 
 fn serving(readiness: Readiness, metrics: Metrics) -> Admin {
+    serving_to(Hosts::Any, readiness, metrics)
+}
+
+fn serving_to(hosts: Hosts, readiness: Readiness, metrics: Metrics) -> Admin {
     let listener = listen("admin.listen", "127.0.0.1:0".parse().unwrap()).unwrap();
     let shutdown = CancellationToken::new();
     Admin {
         address: listener.local_addr().unwrap(),
-        serving: tokio::spawn(serve(listener, readiness, metrics, shutdown.clone())),
+        serving: tokio::spawn(serve(listener, hosts, readiness, metrics, shutdown.clone())),
         shutdown,
     }
 }
@@ -113,4 +117,18 @@ fn an_address_in_use_is_named_with_its_setting() {
         line,
         @"setting admin.listen = 127.0.0.1:PORT: nothing can listen there: Address already in use (os error 98)"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn another_host_is_misdirected_on_every_path() {
+    let loopback = Hosts::Loopback(std::net::Ipv4Addr::LOCALHOST.into());
+    let admin = serving_to(loopback, Readiness::default(), metrics());
+    for path in ["/healthz", "/readyz", "/metrics", "/nowhere"] {
+        let (status, body) = admin.get(path).await;
+        assert_eq!(status, "421", "{path}");
+        assert!(
+            body.starts_with(r#"{"type":"urn:hookline:problem:misdirected""#),
+            "{body}"
+        );
+    }
 }

@@ -110,6 +110,43 @@ fn a_bad_setting_is_one_line_and_status_2() {
 }
 
 #[test]
+fn a_failure_is_json_where_the_log_is() {
+    for (variables, status, words) in [
+        (("WORK", "fail"), 1, "probe: disk full"),
+        (
+            ("HOOKLINE__API__WORKERS", "0"),
+            2,
+            "probe: setting api.workers = 0",
+        ),
+    ] {
+        let json = ("HOOKLINE__LOG__FORMAT", "json");
+        let (ended, _, errors) = Probe::start(&[json, variables]).end();
+        assert_eq!(ended, status);
+        let last: serde_json::Value = serde_json::from_str(errors.lines().last().unwrap()).unwrap();
+        assert_eq!(last["level"], "ERROR");
+        assert!(
+            last["message"].as_str().unwrap().starts_with(words),
+            "{last}"
+        );
+        assert!(last["timestamp"].as_str().unwrap().ends_with('Z'), "{last}");
+    }
+}
+
+#[test]
+fn what_is_hardly_meant_is_warned_of_at_the_start() {
+    let variables = [
+        ("HOOKLINE_STORE_URL", "postgres://u:hush@h/d"),
+        ("HOOKLINE__STOP__GRACE_SECONDS", "10"),
+    ];
+    let probe = Probe::start(&variables)
+        .has_logged("HOOKLINE_STORE_URL is not read: the setting's name is HOOKLINE__STORE__URL")
+        .has_logged("stop.grace_seconds = 10 leaves a stop 8 s")
+        .has_logged("health and metrics are served");
+    let (status, _, errors) = probe.signal("-TERM").end();
+    assert_eq!(status, 0, "{errors}");
+}
+
+#[test]
 fn a_signal_stops_it_and_what_is_done_is_status_0() {
     for signal in ["-TERM", "-INT"] {
         let probe = Probe::start(&[]).has_logged("health and metrics are served");

@@ -14,9 +14,9 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
-use url::Url;
 
-use super::{LogFormat, SecretUrl, broker_url};
+use super::server_url::{self, Server};
+use super::{LogFormat, SecretUrl};
 
 pub(super) fn number<'de, const MIN: u64, const MAX: u64, T, D>(from: D) -> Result<T, D::Error>
 where
@@ -81,40 +81,25 @@ pub(super) fn listen_address<'de, D: Deserializer<'de>>(from: D) -> Result<Socke
     text(from, allowed, |text| text.parse().ok())
 }
 
-/// libpq knows spellings of a URL that others don't (several hosts), so it has the last word.
 pub(super) fn postgres_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
-    url(from, "must be a URL that begins with postgres://", |text| {
-        text.starts_with("postgres://") || text.starts_with("postgresql://")
-    })
+    url(from, Server::Database)
 }
 
-/// It has a password, so an error says which part is wrong and never shows that part.
 pub(super) fn amqp_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
-    let text = String::deserialize(from).map_err(|_| D::Error::custom(broker_url::NO_URL))?;
-    match text.is_empty() {
-        true => {}
-        false => broker_url::check(&text).map_err(D::Error::custom)?,
-    }
-    Ok(SecretUrl::new(text))
+    url(from, Server::Broker)
 }
 
 pub(super) fn http_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
-    let allowed = "must be a URL that begins with http:// or https://";
-    url(from, allowed, |text| has_scheme(text, ["http", "https"]))
+    url(from, Server::Collector)
 }
 
-fn has_scheme(text: &str, schemes: [&str; 2]) -> bool {
-    Url::parse(text).is_ok_and(|url| schemes.contains(&url.scheme()) && url.has_host())
-}
-
-fn url<'de, D: Deserializer<'de>>(
-    from: D,
-    allowed: &str,
-    is_allowed: impl FnOnce(&str) -> bool,
-) -> Result<SecretUrl, D::Error> {
-    text(from, allowed, |text| {
-        (text.is_empty() || is_allowed(&text)).then(|| SecretUrl::new(text))
-    })
+/// It may have a password, so an error says which part is wrong and never shows that part.
+fn url<'de, D: Deserializer<'de>>(from: D, server: Server) -> Result<SecretUrl, D::Error> {
+    let text = String::deserialize(from).map_err(|_| D::Error::custom(server.no_url()))?;
+    if !text.is_empty() {
+        server_url::check(server, &text).map_err(D::Error::custom)?;
+    }
+    Ok(SecretUrl::new(text))
 }
 
 pub(super) fn retry_schedule<'de, D: Deserializer<'de>>(

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 
 use figment::value::{Dict, Value};
 
-use super::refused::{PREFIX, Refused, Why, variable};
+use super::refused::{PREFIX, Refused, Why};
+use super::warnings::meant;
 
 /// Keeps what the default file has, too.
 pub(super) fn of_file(
@@ -59,13 +60,12 @@ pub(super) fn of_environment(
         };
         let name = rest.to_ascii_lowercase().replace("__", ".");
         let (section, key) = name.split_once('.').unwrap_or((&name, ""));
-        match default_of(section, key, defaults).and_then(|default| {
-            let expected = variable(&name);
-            if expected != origin {
-                return Err(Why::Unknown(format!("its name is {expected}")));
-            }
-            read(text, default)
-        }) {
+        let expected = meant(&origin, defaults).filter(|expected| *expected != origin);
+        let value = match expected {
+            Some(expected) => Err(Why::Unknown(format!("its name is {expected}"))),
+            None => default_of(section, key, defaults).and_then(|default| read(text, default)),
+        };
+        match value {
             Ok(value) => {
                 let values = known.entry(section.to_owned());
                 if let Value::Dict(_, values) = values.or_insert_with(|| Dict::new().into()) {

@@ -3,15 +3,18 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use figment::providers::{Format as _, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Error, Figment, Metadata, Profile, Provider};
 
 use super::refused::{Refused, SettingsError, Why, allowed, shown, variable};
-use super::{Settings, known};
+use super::{LogFormat, Settings, known};
 
 const DEFAULT_FILE: &str = include_str!("default.toml");
+
+static FORMAT: OnceLock<LogFormat> = OnceLock::new();
 
 /// The origin of what came from variables.
 const ENVIRONMENT: &str = "the environment";
@@ -27,7 +30,19 @@ impl Settings {
     /// # Errors
     /// [`SettingsError`] for a file that cannot be read and for every setting that is bad.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        Self::load_with(file, std::env::vars_os())
+        let loaded = Self::load_with(file, std::env::vars_os());
+        let format = match &loaded {
+            Ok(settings) => settings.log.format,
+            Err(_) => wanted_format(file, std::env::var("HOOKLINE__LOG__FORMAT").ok().as_deref()),
+        };
+        // A process reads its settings once; a second time changes nothing.
+        let _ = FORMAT.set(format);
+        loaded
+    }
+
+    /// How the line looks that says why the process ends: as its log, also where the settings are bad.
+    pub(crate) fn format_of_process() -> LogFormat {
+        FORMAT.get().copied().unwrap_or(LogFormat::Text)
     }
 
     /// The same with an environment of one's own.
@@ -60,7 +75,7 @@ impl Settings {
         file: Option<(&str, &str)>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingsError> {
-        let defaults = parse("compiled in", DEFAULT_FILE)?;
+        let defaults = defaults()?;
         let mut refused = Vec::new();
         let mut layers = Figment::from(Layer::new("the default file", defaults.clone()));
         if let Some((origin, text)) = file {
@@ -71,6 +86,20 @@ impl Settings {
         let known = known::of_environment(environment, &defaults, &mut refused);
         layers = layers.merge(Layer::new(ENVIRONMENT, known));
         extract(layers, &defaults, refused)
+    }
+}
+
+/// The log's format where other settings are bad.
+fn wanted_format(file: Option<&Path>, variable: Option<&str>) -> LogFormat {
+    let in_file = || -> Option<String> {
+        let text = std::fs::read_to_string(file?).ok()?;
+        let settings: Dict = Toml::from_str(&text).ok()?;
+        let format = Value::from(settings).find("log.format")?;
+        Some(format.as_str()?.to_owned())
+    };
+    match variable.map(str::to_owned).or_else(in_file).as_deref() {
+        Some("json") => LogFormat::Json,
+        _ => LogFormat::Text,
     }
 }
 
@@ -140,6 +169,11 @@ fn contradiction(settings: &Settings, layers: &Figment) -> Option<Refused> {
             ),
         },
     })
+}
+
+/// The settings of the default file.
+pub(super) fn defaults() -> Result<Dict, SettingsError> {
+    parse("compiled in", DEFAULT_FILE)
 }
 
 fn parse(origin: &str, text: &str) -> Result<Dict, SettingsError> {

@@ -63,6 +63,17 @@ pub enum SettingsError {
         /// Why.
         source: io::Error,
     },
+    /// A file with a key that other users can write.
+    #[error(
+        "the key file {path} can be written by other users (mode {mode:o}), so it may hold a key \
+         that is not yours: look at it, and run `chmod 600 {path}`", path = .path.display()
+    )]
+    WritableFile {
+        /// Which file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
     /// Master keys that cannot be used, in whatever setting or file.
     #[error("setting {name} is not allowed: it {why}")]
     MasterKeys {

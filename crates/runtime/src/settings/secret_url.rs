@@ -5,6 +5,7 @@ use url::Url;
 
 use super::SettingsError;
 use super::refused::variable;
+use super::server_url::{Server, check};
 
 /// A URL that may hold a password and so never shows it.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,6 +15,15 @@ impl SecretUrl {
     /// A URL as it was written; an empty one stands for none.
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
+    }
+
+    /// The URL of a broker, from outside the settings.
+    ///
+    /// # Errors
+    /// What it must be, without any part of it.
+    pub fn of_broker(text: &str) -> Result<Self, &'static str> {
+        check(Server::Broker, text)?;
+        Ok(Self::new(text))
     }
 
     /// The URL with its password, for whoever connects.

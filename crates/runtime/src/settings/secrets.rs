@@ -5,6 +5,7 @@ use hookline_core::master_key::{InvalidMasterKeys, MasterKeys};
 use serde::Deserialize;
 
 use super::SettingsError;
+use super::key_file::read_key_file;
 use super::refused::variable;
 
 /// `[secrets]`: what secrets and header values are sealed under in the database.
@@ -62,13 +63,9 @@ impl SecretSettings {
     /// The keys in a file, a key a line.
     ///
     /// # Errors
-    /// [`SettingsError`] where it cannot be read or names none.
+    /// [`SettingsError`] where it cannot be read, others can write it, or it names none.
     pub fn of_file(&self, path: &Path) -> Result<MasterKeys, SettingsError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| SettingsError::UnreadableFile {
-                path: path.to_owned(),
-                source,
-            })?;
+        let text = read_key_file(path)?;
         self.parse(&format!("secrets.key_file = {path:?}"), &text)
     }
 

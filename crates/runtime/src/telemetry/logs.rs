@@ -1,19 +1,31 @@
 use std::io::{self, IsTerminal as _};
 
 use tracing::Subscriber;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, ParseError, Targets};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::settings::{LogFormat, LogSettings};
 
-/// What says nothing of ours, or too much: lapin logs a returned message with its body. lapin and r2d2
-/// also log each error that they return, and we log it again where it is handled, with what it means;
-/// what they do not return, such as a panic of lapin's thread, is still theirs to say. The settings come
-/// after and can say otherwise, by module: `lapin::io_loop=error`.
+/// What says nothing of ours, or too much. lapin and r2d2 also log each error that they return, and we
+/// log it again where it is handled, with what it means; what they do not return, such as a panic of
+/// lapin's thread, is still theirs to say. The settings come after and can say otherwise, by module:
+/// `lapin::io_loop=error`.
 const QUIETER: &str = "actix_server=warn,opentelemetry=warn,opentelemetry_sdk=warn,\
-    lapin::returned_messages=error,lapin::channel=off,lapin::consumer=off,lapin::heartbeat=off,\
-    lapin::io_loop=off,r2d2=off";
+    lapin::channel=off,lapin::consumer=off,lapin::heartbeat=off,lapin::io_loop=off,r2d2=off";
+
+/// The crates whose log lines are written with care for secrets: ours.
+const OURS: [&str; 4] = ["hookline", "subscription_api", "ingest", "dispatcher"];
+
+/// What no setting can change. Libraries log the bytes that they send and receive (lapin a password and
+/// every body, as decimal numbers), so below `info` they say nothing. lapin logs a returned message with its body at
+/// any level.
+fn cap() -> Targets {
+    Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_targets(OURS.map(|name| (name, LevelFilter::TRACE)))
+        .with_target("lapin::returned_messages", LevelFilter::OFF)
+}
 
 pub(super) fn layer<S>(
     settings: &LogSettings,
@@ -21,7 +33,7 @@ pub(super) fn layer<S>(
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    let filter = EnvFilter::try_new(format!("{QUIETER},{}", settings.level))?;
+    let filter = EnvFilter::try_new(format!("{QUIETER},{}", settings.level))?.and(cap());
     let lines = fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
@@ -29,4 +41,34 @@ where
         LogFormat::Text => lines.with_filter(filter).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_library_says_nothing_below_info_whatever_the_level_is() {
+        let cap = cap();
+        for (target, level, is_said) in [
+            ("hookline_dispatcher::worker", Level::TRACE, true),
+            ("subscription_api", Level::TRACE, true),
+            ("lapin::io_loop", Level::TRACE, false),
+            ("lapin::io_loop", Level::ERROR, true),
+            ("lapin::returned_messages", Level::ERROR, false),
+            ("amq_protocol::frame", Level::DEBUG, false),
+            ("rustls::client::hs", Level::DEBUG, false),
+            ("hyper::proto::h1::io", Level::TRACE, false),
+            ("a_library_of_tomorrow", Level::DEBUG, false),
+            ("a_library_of_tomorrow", Level::INFO, true),
+        ] {
+            assert_eq!(
+                cap.would_enable(target, &level),
+                is_said,
+                "{target} {level}"
+            );
+        }
+    }
 }

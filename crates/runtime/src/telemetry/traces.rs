@@ -3,17 +3,23 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use percent_encoding::percent_decode_str;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use tokio::runtime::Handle;
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
+use url::Url;
 
 use crate::settings::SecretUrl;
 use crate::tls;
@@ -26,13 +32,15 @@ pub(super) fn provider(
 ) -> anyhow::Result<SdkTracerProvider> {
     // The client takes the process's TLS provider even where no TLS is spoken.
     tls::use_ring();
+    let collector = Collector::of(endpoint)?;
     let http = reqwest::Client::builder()
         .timeout(Duration::from_secs(4))
+        .default_headers(collector.credentials)
         .build()?;
     let exporter = SpanExporter::builder()
         .with_http()
         .with_protocol(Protocol::HttpBinary)
-        .with_endpoint(traces_url(endpoint.expose()))
+        .with_endpoint(collector.url)
         .with_http_client(OnRuntime {
             runtime: Handle::current(),
             http,
@@ -58,12 +66,39 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::INFO && metadata.target().starts_with("hookline")
 }
 
-/// The collector's address is written without the path, as OTEL_EXPORTER_OTLP_ENDPOINT is.
-fn traces_url(endpoint: &str) -> String {
-    let base = endpoint.trim_end_matches('/');
-    match base.ends_with(PATH) {
-        true => base.to_owned(),
-        false => format!("{base}{PATH}"),
+/// Where traces are sent, and what the collector is told besides.
+struct Collector {
+    url: String,
+    credentials: HeaderMap,
+}
+
+impl Collector {
+    /// User and password leave the URL, which libraries show in their errors.
+    fn of(endpoint: &SecretUrl) -> anyhow::Result<Self> {
+        let mut url =
+            Url::parse(endpoint.expose()).context("the collector's URL cannot be read")?;
+        let mut credentials = HeaderMap::new();
+        if !url.username().is_empty() || url.password().is_some() {
+            let part = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
+            let user = part(url.username());
+            let password = part(url.password().unwrap_or_default());
+            let basic = BASE64.encode([&user[..], b":", &password[..]].concat());
+            let mut value = HeaderValue::try_from(format!("Basic {basic}"))?;
+            value.set_sensitive(true);
+            credentials.insert(AUTHORIZATION, value);
+            let moved = url.set_username("").and(url.set_password(None));
+            anyhow::ensure!(moved.is_ok(), "the collector's URL has a user and no host");
+        }
+        // The address is written without the path, as OTEL_EXPORTER_OTLP_ENDPOINT is.
+        let base = url.path().trim_end_matches('/');
+        if !base.ends_with(PATH) {
+            let path = format!("{base}{PATH}");
+            url.set_path(&path);
+        }
+        Ok(Self {
+            url: url.into(),
+            credentials,
+        })
     }
 }
 
@@ -80,7 +115,12 @@ impl HttpClient for OnRuntime {
         let sent = self
             .runtime
             .spawn(async move { http.send_bytes(request).await });
+        // A parameter of the URL may be a token.
         sent.await?
+            .map_err(|why| match why.downcast::<reqwest::Error>() {
+                Ok(why) => Box::new(why.without_url()) as HttpError,
+                Err(why) => why,
+            })
     }
 }
 
@@ -95,8 +135,36 @@ mod tests {
     #[test]
     fn the_collectors_path_is_added_once() {
         for endpoint in ["http://h:4318", "http://h:4318/", "http://h:4318/v1/traces"] {
-            assert_eq!(traces_url(endpoint), "http://h:4318/v1/traces");
+            let collector = Collector::of(&SecretUrl::new(endpoint)).unwrap();
+            assert_eq!(collector.url, "http://h:4318/v1/traces");
+            assert!(collector.credentials.is_empty());
         }
+        let query = Collector::of(&SecretUrl::new("http://h?a=b")).unwrap();
+        assert_eq!(query.url, "http://h/v1/traces?a=b");
+    }
+
+    #[test]
+    fn a_password_of_the_collector_goes_into_a_header_and_is_not_shown() {
+        let endpoint = SecretUrl::new("http://u:hunter2%40ü@h:4318");
+        let collector = Collector::of(&endpoint).unwrap();
+        assert_eq!(collector.url, "http://h:4318/v1/traces");
+        let sent = &collector.credentials[AUTHORIZATION];
+        assert_eq!(sent.to_str().unwrap(), "Basic dTpodW50ZXIyQMO8");
+        assert_eq!(format!("{sent:?}"), "Sensitive");
+    }
+
+    #[tokio::test]
+    async fn a_collector_that_is_away_is_told_of_without_its_url() {
+        tls::use_ring();
+        let client = OnRuntime {
+            runtime: Handle::current(),
+            http: reqwest::Client::new(),
+        };
+        let request = Request::post("http://127.0.0.1:1/?token=hunter2");
+        let sent = client.send_bytes(request.body(Bytes::new()).unwrap()).await;
+        let why = sent.unwrap_err();
+        let why = format!("{why} {why:?}");
+        assert!(!why.contains("hunter2"), "{why}");
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -1,7 +1,7 @@
 //! One SQLite file in a folder: one writer that commits for many callers at once, and readers
 //! beside it (WAL).
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use tokio::sync::Semaphore;
 
 use crate::error::StoreError;
+use crate::folder::{self, owner_only, unusable};
 
 pub(crate) mod bulk;
 mod kept;
@@ -27,7 +28,6 @@ pub(crate) type Conn = diesel::SqliteConnection;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-const FILE: &str = "hookline.db";
 const READERS: u32 = 4;
 
 /// Who may open the folder besides.
@@ -35,8 +35,10 @@ const READERS: u32 = 4;
 pub(crate) enum Sharing {
     /// A process that delivers: it alone, or deliveries would be made twice.
     Exclusive,
-    /// A command beside it, such as `hookline key create`.
+    /// A command beside it, such as `hookline org create`; it may be there first.
     Shared,
+    /// A command beside it that changes nothing of what the folder is: it neither makes nor migrates it.
+    Existing,
 }
 
 #[derive(Clone)]
@@ -49,16 +51,20 @@ pub(crate) struct Sqlite {
 
 impl Sqlite {
     pub(crate) fn open(folder: &Path, sharing: Sharing) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(folder).map_err(|why| unusable(folder, why))?;
+        match sharing {
+            Sharing::Exclusive | Sharing::Shared => folder::prepare(folder)?,
+            Sharing::Existing if folder::is_there(folder) => {}
+            Sharing::Existing => return Err(unusable(folder, "there is no database in it")),
+        }
         let lock = match sharing {
             Sharing::Exclusive => Some(Arc::new(lock(folder)?)),
-            Sharing::Shared => None,
+            Sharing::Shared | Sharing::Existing => None,
         };
-        let file = folder.join(FILE);
+        let file = folder.join(folder::DATABASE);
         let url = file
             .to_str()
             .ok_or_else(|| unusable(folder, "its name is not UTF-8"))?;
-        let writer = Writer::start(url)?;
+        let writer = Writer::start(url, sharing)?;
         let readers = Pool::builder()
             .max_size(READERS)
             .min_idle(Some(1))
@@ -127,10 +133,9 @@ impl Sqlite {
 /// Locks the folder for as long as the file lives; the system frees it even after a kill -9.
 fn lock(folder: &Path) -> Result<File, StoreError> {
     let path = folder.join("lock");
-    let file = OpenOptions::new()
+    let file = owner_only()
         .create(true)
         .truncate(false)
-        .write(true)
         .open(&path)
         .map_err(|why| unusable(folder, why))?;
     match file.try_lock() {
@@ -143,17 +148,23 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
     }
 }
 
-fn unusable(folder: &Path, why: impl std::fmt::Display) -> StoreError {
-    StoreError::Refused(format!(
-        "the folder {} cannot be used: {why}",
-        folder.display()
-    ))
-}
-
 pub(crate) fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
     conn.run_pending_migrations(MIGRATIONS)
         .map(drop)
         .map_err(|why| StoreError::Refused(why.to_string()))
+}
+
+/// Whether the schema is this version's, for a command that does not bring it up to date.
+pub(crate) fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
+    match conn.has_pending_migration(MIGRATIONS) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(StoreError::Unsuitable(
+            "the folder's schema is older than this program: start `hookline serve` or `hookline dev` on \
+             it first"
+                .to_owned(),
+        )),
+        Err(why) => Err(StoreError::unavailable(why)),
+    }
 }
 
 #[derive(Debug)]

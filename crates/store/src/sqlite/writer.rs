@@ -16,7 +16,7 @@ use diesel::connection::{
 use diesel::prelude::*;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BUSY, Conn, migrate};
+use super::{BUSY, Conn, Sharing, check_schema, migrate};
 use crate::error::StoreError;
 
 #[cfg(test)]
@@ -52,8 +52,9 @@ struct Health {
 }
 
 impl Writer {
-    /// Opens the file, brings its schema up to date and starts the thread.
-    pub(super) fn start(url: &str) -> Result<Self, StoreError> {
+    /// Opens the file, brings its schema up to date, where that is this process's to do, and starts the
+    /// thread.
+    pub(super) fn start(url: &str, sharing: Sharing) -> Result<Self, StoreError> {
         let mut conn =
             Conn::establish(url).map_err(|why| StoreError::Unavailable(why.to_string()))?;
         conn.batch_execute(&format!(
@@ -62,7 +63,10 @@ impl Writer {
              PRAGMA wal_autocheckpoint = {LOG_PAGES}",
             BUSY.as_millis()
         ))?;
-        migrate(&mut conn)?;
+        match sharing {
+            Sharing::Exclusive | Sharing::Shared => migrate(&mut conn)?,
+            Sharing::Existing => check_schema(&mut conn)?,
+        }
         let (jobs, waiting) = mpsc::channel(WAITING);
         let health = Arc::new(Health::default());
         let writing = Writing::new(conn, Arc::clone(&health));

@@ -1,5 +1,7 @@
 //! What is refused before anybody looks at it, and what is answered when a part fails.
 
+use hookline_runtime::hosts::Hosts;
+
 use super::*;
 
 #[actix_web::test]
@@ -16,6 +18,38 @@ async fn what_hookline_sends_does_not_come_back_in() {
             .uri(path)
             .insert_header(("webhook-id", "a"));
         assert_eq!(world.send(request).await.status, 200);
+    }
+}
+
+#[actix_web::test]
+async fn a_request_for_another_host_is_misdirected_on_every_path() {
+    let world = World::with(ApiSettings {
+        hosts: Hosts::Loopback(std::net::Ipv4Addr::LOCALHOST.into()),
+        ..ApiSettings::default()
+    })
+    .await;
+    let get =
+        |path: &str, host: &str| keyed(TestRequest::get().uri(path)).insert_header(("host", host));
+    for path in [
+        "/v1/webhooks",
+        "/events",
+        "/docs",
+        "/openapi.json",
+        "/",
+        "/healthz",
+        "/v1/readyz",
+        "/nowhere",
+    ] {
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "127.0.0.1.evil.example",
+        ] {
+            world.send(get(path, host)).await.is_problem(421);
+        }
+    }
+    for host in ["127.0.0.1", "localhost:8080", "[::1]:1"] {
+        assert_eq!(world.send(get("/v1/webhooks", host)).await.status, 200);
     }
 }
 

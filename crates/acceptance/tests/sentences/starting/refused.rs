@@ -73,6 +73,14 @@ fn add_bad_settings(
             "(from HOOKLINE__STORE__URL) is not allowed: it must be",
         ],
     );
+    cases.add(
+        start.with("HOOKLINE__LOG__FORMAT", "json").with(slots, "0"),
+        BAD_SETTINGS,
+        &[
+            "{\"level\":\"ERROR\",\"message\":\"",
+            "dispatcher.slots = 0 ",
+        ],
+    );
     let file = files.path().join(format!("{name}.toml"));
     std::fs::write(&file, "[api]\nlisten = \n")?;
     let file = file.to_string_lossy();
@@ -155,13 +163,16 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
             ],
         );
         cases.add(
-            whole.with(
-                "HOOKLINE__BROKER__URL",
-                &format!("amqp://u:hush@{nobody}/v"),
-            ),
+            // On a slow machine, PostgreSQL takes more than a second to answer.
+            whole
+                .with(
+                    "HOOKLINE__BROKER__URL",
+                    &format!("amqp://u:hush@{nobody}/v"),
+                )
+                .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "3"),
             1,
             &[
-                &begin("RabbitMQ is not reachable after 1 s: "),
+                &begin("RabbitMQ is not reachable after 3 s: "),
                 "cannot connect to the broker",
                 "refused",
             ],
@@ -273,6 +284,25 @@ async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> 
             &["hookline: ", "loopback only, not on ", address],
         );
     }
+    for url in [
+        "postgres://u:hush%zz@h/d",
+        "postgres://u:1@hush@h/d",
+        "host=h password=hush",
+    ] {
+        cases.add(
+            whole.with("HOOKLINE__STORE__URL", url),
+            BAD_SETTINGS,
+            &[
+                "hookline: setting store.url = ",
+                "(from HOOKLINE__STORE__URL) is not allowed: it must",
+            ],
+        );
+    }
+    cases.add(
+        Start::of("hookline", &["dev", "--api-key", "a b"]),
+        1,
+        &["hookline: --api-key ", "without spaces"],
+    );
     cases.all().await?;
     // The one whose folder it is was not disturbed.
     home.wait_ready().await?;

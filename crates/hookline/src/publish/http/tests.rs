@@ -154,8 +154,10 @@ fn only_an_http_url_and_a_printable_key_are_taken() {
         ("ftp://h", "k"),
         ("h:1", "k"),
         ("http://h", "k\n"),
+        ("http://u:hunter2@h", "k"),
     ] {
         let refused = Api::new(url, key).unwrap_err().to_string();
         assert!(refused.starts_with("--"), "{refused}");
+        assert!(!refused.contains("hunter2"), "{refused}");
     }
 }

@@ -1,7 +1,10 @@
 use std::io::Write as _;
 
 use insta::assert_snapshot;
+use proptest::test_runner::Config as ProptestConfig;
+use proptest::{prop_assert, prop_assert_eq, proptest};
 use tempfile::NamedTempFile;
+use url::Url;
 
 use hookline_core::retry::RetrySchedule;
 use hookline_core::target::IpNet;
@@ -204,6 +207,7 @@ fn an_unknown_setting_is_refused_with_its_name() {
         refused("HOOKLINE__DISPATCH__SLOTS", "64"),
         refused("HOOKLINE__DISPATCHER", "64"),
         refused("HOOKLINE__Dispatcher__slots", "64"),
+        refused("HOOKLINE__DISPATCHER_SLOTS", "64"),
         refused_file("[admin]\nlisten_on = \"\"\n"),
         refused_file("[adnim]\nlisten = \"\"\n"),
         refused_file("admin = \"127.0.0.1:80\"\n"),
@@ -213,6 +217,7 @@ fn an_unknown_setting_is_refused_with_its_name() {
     setting dispatch.slots (from HOOKLINE__DISPATCH__SLOTS) is unknown: the sections are admin, api, broker, dispatcher, ingest, limits, log, poison, replay, retention, retry, secrets, start, stop, store, targets, telemetry
     setting dispatcher (from HOOKLINE__DISPATCHER) is unknown: [dispatcher] has body_cache_mib, breaker_failures, deadline_seconds, failing_after_seconds, overdue_after_seconds, prefetch, slots
     setting dispatcher.slots (from HOOKLINE__Dispatcher__slots) is unknown: its name is HOOKLINE__DISPATCHER__SLOTS
+    setting dispatcher_slots (from HOOKLINE__DISPATCHER_SLOTS) is unknown: its name is HOOKLINE__DISPATCHER__SLOTS
     setting admin.listen_on (from FILE) is unknown: [admin] has listen
     setting adnim (from FILE) is unknown: the sections are admin, api, broker, dispatcher, ingest, limits, log, poison, replay, retention, retry, secrets, start, stop, store, targets, telemetry
     setting admin = … (from FILE) is not allowed: it must be a section: [admin]
@@ -248,6 +253,10 @@ fn a_password_is_never_shown() {
         ("HOOKLINE__BROKER__URL", "amqp://u:hunter2@a,"),
         ("HOOKLINE__BROKER__URL", "amqp://u:hunter2@::1"),
         ("HOOKLINE__BROKER__URL", "amqp://u:1,2/hunter2@h"),
+        ("HOOKLINE__STORE__URL", "host=h user=u password=hunter2"),
+        ("HOOKLINE__STORE__URL", "postgres://u:hunter2%zz@h/db"),
+        ("HOOKLINE__STORE__URL", "postgres://u:1@hunter2@h/db"),
+        ("HOOKLINE__TELEMETRY__OTLP_ENDPOINT", "http://u:1/hunter2@h"),
         ("HOOKLINE__TELEMETRY__OTLP_ENDPOINT", "hunter2"),
         ("HOOKLINE__STORE__PASSWORD", "hunter2"),
     ] {
@@ -276,13 +285,58 @@ fn a_password_is_never_shown() {
         refused("HOOKLINE__STORE__URL", "hunter2"),
         refused("HOOKLINE__BROKER__URL", "amqp://u:hunter2@a,b:0/v"),
         refused("HOOKLINE__BROKER__URL", "amqp://u:hunter2@a,u:hunter2@b"),
+        refused("HOOKLINE__STORE__URL", "postgres://u:hunter2%zz@h/db"),
+        refused("HOOKLINE__STORE__URL", "postgres://u:1@hunter2@h/db"),
     ];
     assert_snapshot!(lines.join("\n"), @r#"
     setting store.url = "mysql://u:***@h/db" (from HOOKLINE__STORE__URL) is not allowed: it must be a URL that begins with postgres://
     setting store.url = "***" (from HOOKLINE__STORE__URL) is not allowed: it must be a URL that begins with postgres://
-    setting broker.url = "amqp://u:***@a,b:0/v" (from HOOKLINE__BROKER__URL) is not allowed: it must have a port from 1 to 65535 behind the colon of a host
-    setting broker.url = "amqp://u:***@b" (from HOOKLINE__BROKER__URL) is not allowed: it must have the user and password once, before the first host: amqp://USER:PASSWORD@a,b (an @ or a comma in the password is written %40 or %2C)
+    setting broker.url = "amqp://u:***@a,b:0/v" (from HOOKLINE__BROKER__URL) is not allowed: it must have a port from 1 to 65535 behind the colon of a host; in the user and the password, % is written %25, @ %40, / %2F, \ %5C, ? %3F, # %23, : %3A, a comma %2C and a space %20
+    setting broker.url = "amqp://u:***@b" (from HOOKLINE__BROKER__URL) is not allowed: it must have the user and password once, before the first host: USER:PASSWORD@a,b (an @ or a comma in the password is written %40 or %2C)
+    setting store.url = "postgres://u:***@h/db" (from HOOKLINE__STORE__URL) is not allowed: it must have two hexadecimal digits after each %, and not %00; in the user and the password, % is written %25, @ %40, / %2F, \ %5C, ? %3F, # %23, : %3A, a comma %2C and a space %20
+    setting store.url = "postgres://u:***@h/db" (from HOOKLINE__STORE__URL) is not allowed: it must have one @ at most, before the host, and what is special in its user, its password and its parameters percent-encoded; in the user and the password, % is written %25, @ %40, / %2F, \ %5C, ? %3F, # %23, : %3A, a comma %2C and a space %20
     "#);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever stands around it: what is refused does not show it, and what is taken has it as the
+    /// password, where no library looks for a host or a parameter.
+    #[test]
+    fn no_password_breaks_its_url_and_is_shown(
+        before in r"[a1@/?#:,;%=&\\ü \[\]+!$*()'.|<>^{}~-]{0,6}",
+        behind in r"[a1@/?#:,;%=&\\ü \[\]+!$*()'.|<>^{}~-]{0,6}",
+    ) {
+        for (variable, scheme) in [
+            ("HOOKLINE__STORE__URL", "postgres"),
+            ("HOOKLINE__BROKER__URL", "amqp"),
+            ("HOOKLINE__TELEMETRY__OTLP_ENDPOINT", "http"),
+        ] {
+            let url = format!("{scheme}://u:{before}hunter2{behind}@h/db");
+            match from_environment(&[(variable, &url)]) {
+                Err(why) => prop_assert!(!why.to_string().contains("hunter2"), "{why}"),
+                Ok(settings) => {
+                    let parsed = Url::parse(&url).unwrap();
+                    prop_assert!(parsed.password().unwrap().contains("hunter2"), "{url}");
+                    prop_assert_eq!(parsed.host_str(), Some("h"));
+                    prop_assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bad_start_is_told_in_the_format_of_the_log() {
+    let json = file("[log]\nformat = \"json\"\n[api]\nworkers = 0\n");
+    assert_eq!(wanted_format(Some(json.path()), None), LogFormat::Json);
+    assert_eq!(
+        wanted_format(Some(json.path()), Some("text")),
+        LogFormat::Text
+    );
+    assert_eq!(wanted_format(None, Some("json")), LogFormat::Json);
+    assert_eq!(wanted_format(None, None), LogFormat::Text);
 }
 
 #[test]

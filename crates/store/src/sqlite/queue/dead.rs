@@ -84,7 +84,7 @@ impl DeadLetters {
     /// # Errors
     /// [`StoreError`] when the folder cannot be used.
     pub fn beside_embedded(folder: &Path) -> Result<(Store, Self), StoreError> {
-        let home = Sqlite::open(folder, Sharing::Shared)?;
+        let home = Sqlite::open(folder, Sharing::Existing)?;
         Ok((Store::sqlite(home.clone()), Self { home }))
     }
 

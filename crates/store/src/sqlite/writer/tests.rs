@@ -16,7 +16,8 @@ struct Number {
 fn open() -> (Writer, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("hookline.db");
-    (Writer::start(file.to_str().unwrap()).unwrap(), folder)
+    let writer = Writer::start(file.to_str().unwrap(), Sharing::Shared);
+    (writer.unwrap(), folder)
 }
 
 fn number(conn: &mut Conn, query: &str) -> Result<i64, StoreError> {

@@ -1,0 +1,109 @@
+//! Protection from DNS rebinding: a page of another origin, whose name resolves to loopback, makes a
+//! browser send its requests to this machine. They have that name as their `Host`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use actix_web::dev::ServiceRequest;
+use actix_web::http::header::HOST;
+
+/// Which names in `Host` a listener answers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hosts {
+    /// Any: behind a proxy, names are the proxy's to choose.
+    #[default]
+    Any,
+    /// 127.0.0.1, localhost, \[::1\] and the address that is listened on, with any port.
+    Loopback(IpAddr),
+}
+
+impl Hosts {
+    /// Whether a request names this machine.
+    pub fn allow(self, request: &ServiceRequest) -> bool {
+        let Self::Loopback(listening) = self else {
+            return true;
+        };
+        let mut names = request.headers().get_all(HOST);
+        let in_target = request.uri().authority().map(|target| target.as_str());
+        // A browser always names a host, so a request without one is no browser's.
+        names.all(|name| name.to_str().is_ok_and(|name| is_loopback(name, listening)))
+            && in_target.is_none_or(|name| is_loopback(name, listening))
+    }
+}
+
+fn is_loopback(host: &str, listening: IpAddr) -> bool {
+    let (name, port) = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, port)) => (address, port),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let is_port = port.is_empty()
+        || port
+            .strip_prefix(':')
+            .is_some_and(|port| port.parse::<u16>().is_ok());
+    let known = [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+        listening,
+    ];
+    let is_known = match name.parse::<IpAddr>() {
+        Ok(address) => known.contains(&address),
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    };
+    is_port && is_known
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    fn is_allowed(hosts: Hosts, names: &[&str]) -> bool {
+        let request = names
+            .iter()
+            .fold(TestRequest::get().uri("/x"), |request, name| {
+                request.append_header((HOST, *name))
+            });
+        hosts.allow(&request.to_srv_request())
+    }
+
+    #[test]
+    fn only_names_of_this_machine_are_answered() {
+        let dev = Hosts::Loopback(Ipv4Addr::new(127, 0, 0, 2).into());
+        for name in [
+            "127.0.0.1",
+            "127.0.0.1:8080",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]",
+            "[::1]:65535",
+            "127.0.0.2:8080",
+        ] {
+            assert!(is_allowed(dev, &[name]), "{name}");
+        }
+        for name in [
+            "",
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "localhost.",
+            "127.0.0.1.nip.io",
+            "127.0.0.3",
+            "u@localhost",
+            "localhost:x",
+            "localhost:",
+            "[::1",
+            "::1",
+            "[::2]",
+            "0.0.0.0",
+            "10.0.0.1",
+            "127.0.0.1, evil.example",
+        ] {
+            assert!(!is_allowed(dev, &[name]), "{name}");
+            assert!(is_allowed(Hosts::Any, &[name]), "{name}");
+        }
+        assert!(!is_allowed(dev, &["localhost", "evil.example"]));
+        let absolute = TestRequest::get().uri("http://evil.example/x");
+        let absolute = absolute.insert_header((HOST, "localhost")).to_srv_request();
+        assert!(!dev.allow(&absolute));
+    }
+}
