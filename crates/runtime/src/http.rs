@@ -17,7 +17,8 @@
 //!
 //! Connections are accepted without a limit, and [`Places`] closes one for each that is too many: the
 //! one that has waited longest without a good key, then the one with a good key that has been idle
-//! longest. So connections that say nothing keep out no client with a key.
+//! longest. So connections that say nothing keep out no client with a key. Heads that are larger than
+//! 8 KiB and not whole yet share 32 MiB; the first of them is closed when they take more.
 
 mod connection;
 mod places;

@@ -96,8 +96,11 @@ impl Connection {
         }
     }
 
-    /// Bytes came from the client.
-    pub(super) fn has_read(&self) {
+    /// So many bytes came from the client.
+    pub(super) fn has_read(&self, bytes: usize) {
+        if let Phase::First | Phase::Between { .. } = self.0.phase.get() {
+            self.0.place.owes(bytes);
+        }
         if let Phase::Between {
             since,
             first_byte: None,

@@ -1,5 +1,5 @@
 //! The places of connections: so many, shared by all workers. When there is none left, the one that
-//! has waited longest gives up its own.
+//! has waited longest gives up its own. Heads that are not whole share a room in the same way.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -8,6 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use futures::task::AtomicWaker;
+
+/// A head up to this size is not counted: each connection has a buffer as large.
+const SMALL_HEAD: usize = 8 * 1024;
+
+/// actix holds no more of a head.
+const LARGEST_HEAD: usize = 128 * 1024;
+
+/// What the larger heads of all connections may take together.
+const MOST_OF_HEADS: usize = 32 * 1024 * 1024;
 
 /// All places of a server.
 #[derive(Debug, Clone)]
@@ -23,6 +32,15 @@ struct Taken {
     next: u64,
     strangers: BTreeMap<u64, Arc<Closing>>,
     idle: BTreeMap<u64, Arc<Closing>>,
+    heads: BTreeMap<u64, Head>,
+    bytes_of_heads: usize,
+}
+
+/// A large head that is not whole yet.
+#[derive(Debug)]
+struct Head {
+    closing: Arc<Closing>,
+    bytes: usize,
 }
 
 /// The place of one connection; it is free again when this is dropped.
@@ -31,6 +49,10 @@ pub(super) struct Place {
     places: Places,
     closing: Arc<Closing>,
     standing: Cell<Standing>,
+    /// Bytes since the last request began.
+    owed: Cell<usize>,
+    /// The number of its head among the large ones.
+    head: Cell<Option<u64>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +68,10 @@ enum Standing {
 /// How a connection is told to close, from any thread.
 #[derive(Debug, Default)]
 struct Closing {
+    /// Its place belongs to another connection.
     told: AtomicBool,
+    /// Its head has taken too long and too much, and it still has its place.
+    is_too_large: AtomicBool,
     task: AtomicWaker,
 }
 
@@ -78,6 +103,8 @@ impl Places {
             places: self.clone(),
             closing,
             standing: Cell::new(Standing::Stranger(number)),
+            owed: Cell::default(),
+            head: Cell::default(),
         })
     }
 
@@ -106,6 +133,45 @@ impl Place {
     pub(super) fn is_given_up(&self, task: &Waker) -> bool {
         self.closing.task.register(task);
         self.closing.told.load(Ordering::Acquire)
+            || self.closing.is_too_large.load(Ordering::Acquire)
+    }
+
+    /// Bytes came while no request was under way. Where the heads of all are too large together, the one
+    /// that was large first is closed.
+    pub(super) fn owes(&self, bytes: usize) {
+        let before = self.owed.get().max(SMALL_HEAD);
+        let owed = (self.owed.get() + bytes).min(LARGEST_HEAD);
+        self.owed.set(owed);
+        if owed <= before {
+            return;
+        }
+        let mut taken = self.places.taken();
+        let number = self.head.get().unwrap_or_else(|| taken.number());
+        self.head.set(Some(number));
+        let head = taken.heads.entry(number).or_insert_with(|| Head {
+            closing: Arc::clone(&self.closing),
+            bytes: 0,
+        });
+        head.bytes += owed - before;
+        taken.bytes_of_heads += owed - before;
+        while taken.bytes_of_heads > MOST_OF_HEADS
+            && let Some((_, first)) = taken.heads.pop_first()
+        {
+            taken.bytes_of_heads -= first.bytes;
+            first.closing.is_too_large.store(true, Ordering::Release);
+            first.closing.task.wake();
+        }
+    }
+
+    /// The head is whole.
+    fn owes_nothing(&self) {
+        self.owed.set(0);
+        if let Some(number) = self.head.take() {
+            let mut taken = self.places.taken();
+            if let Some(head) = taken.heads.remove(&number) {
+                taken.bytes_of_heads -= head.bytes;
+            }
+        }
     }
 
     /// A request has come with a good key.
@@ -117,6 +183,7 @@ impl Place {
 
     /// A request is under way.
     pub(super) fn begin(&self) {
+        self.owes_nothing();
         if let Standing::Idle(_) = self.standing.get() {
             self.becomes(|_, _| Standing::Busy);
         }
@@ -144,6 +211,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.owes_nothing();
         let mut taken = self.places.taken();
         // A place that was given up belongs to another connection already.
         if !self.closing.told.load(Ordering::Acquire) {
@@ -201,6 +269,34 @@ mod tests {
         first.end();
         assert!(places.take().is_some());
         assert!(given_up(&first));
+    }
+
+    #[test]
+    fn large_heads_share_a_room_and_the_first_of_them_gives_up_its_part() {
+        let places = Places::new(1_000);
+        let part = LARGEST_HEAD - SMALL_HEAD;
+        let small = places.take().unwrap();
+        small.owes(SMALL_HEAD);
+        let mut large = Vec::new();
+        for _ in 0..MOST_OF_HEADS / part {
+            large.push(places.take().unwrap());
+            for _ in 0..20 {
+                large.last().unwrap().owes(SMALL_HEAD);
+            }
+        }
+        assert!(!large.iter().any(given_up));
+        large[0].begin();
+        let next = places.take().unwrap();
+        next.owes(LARGEST_HEAD);
+        assert!(!large.iter().any(given_up));
+        let last = places.take().unwrap();
+        last.owes(LARGEST_HEAD);
+        assert!(given_up(&large[1]) && !given_up(&large[2]) && !given_up(&last));
+        assert!(!given_up(&small));
+        drop((small, large, next, last));
+        let taken = places.taken();
+        assert_eq!((taken.count, taken.bytes_of_heads), (0, 0));
+        assert!(taken.heads.is_empty());
     }
 
     #[test]

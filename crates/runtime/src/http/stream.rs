@@ -136,10 +136,10 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.socket).poll_read(cx, buffer);
-        match &read {
-            Poll::Ready(Ok(())) if buffer.filled().len() > before => self.connection.has_read(),
-            Poll::Ready(_) => self.is_open = false,
-            Poll::Pending => {}
+        match (&read, buffer.filled().len() - before) {
+            (Poll::Pending, _) => {}
+            (Poll::Ready(Ok(())), bytes) if bytes > 0 => self.connection.has_read(bytes),
+            (Poll::Ready(_), _) => self.is_open = false,
         }
         self.in_time(cx)?;
         read

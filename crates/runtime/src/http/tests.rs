@@ -300,3 +300,20 @@ async fn a_request_to_upgrade_is_answered_and_the_answer_says_that_it_is_the_las
         is_closed(&mut stream).await;
     }
 }
+
+#[tokio::test]
+async fn large_heads_that_never_end_take_a_bounded_room() {
+    let server = Running::with(1_000, NEVER);
+    let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(120 * 1024));
+    let mut first = server.connect().await;
+    first.write_all(head.as_bytes()).await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..300 {
+        let mut stream = server.connect().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        others.push(stream);
+    }
+    is_closed(&mut first).await;
+    let mut another = server.connect().await;
+    ask(&mut another, &get("/small"), "small").await;
+}
