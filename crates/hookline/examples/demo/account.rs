@@ -25,7 +25,7 @@ struct Line {
     settled: Settled,
 }
 
-/// The numbers of the last line.
+/// The numbers of the account's last line.
 struct Sums {
     /// Pairs of an event and a subscription that wants it.
     deliveries: usize,

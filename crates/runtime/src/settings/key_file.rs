@@ -1,4 +1,4 @@
-//! Files that hold a key: what other users can write is nobody's word for a key, and what they can read
+//! Files that hold a key: one that other users can write may hold a key of theirs, and one that they can read
 //! is no secret.
 
 use std::fs::{self, File};
