@@ -5,6 +5,7 @@ use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+use super::repeats::{Limited, Repeats};
 use crate::settings::{LogFormat, LogSettings};
 
 /// What says nothing of ours, or too much: lapin logs a returned message with its body. lapin and r2d2
@@ -17,6 +18,7 @@ const QUIETER: &str = "actix_server=warn,opentelemetry=warn,opentelemetry_sdk=wa
 
 pub(super) fn layer<S>(
     settings: &LogSettings,
+    repeats: Repeats,
 ) -> Result<Box<dyn Layer<S> + Send + Sync>, ParseError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -26,7 +28,15 @@ where
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     Ok(match settings.format {
-        LogFormat::Text => lines.with_filter(filter).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => lines
+            .map_event_format(|format| Limited::new(format, repeats))
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .map_event_format(|format| Limited::new(format, repeats))
+            .with_filter(filter)
+            .boxed(),
     })
 }
