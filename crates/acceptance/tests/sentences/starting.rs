@@ -1,6 +1,8 @@
 //! A process starts, or says in one line why not; and it stops when it is told to.
 
+mod least_rights;
 mod refused;
+mod refused_broker;
 mod refused_database;
 pub(crate) mod start;
 
@@ -17,7 +19,13 @@ use hookline_acceptance::waiting::until;
 use serde_json::json;
 
 pub(crate) fn distributed() -> Vec<Alone> {
-    [refused::distributed(), refused_database::distributed()].concat()
+    [
+        least_rights::distributed(),
+        refused::distributed(),
+        refused_broker::distributed(),
+        refused_database::distributed(),
+    ]
+    .concat()
 }
 
 pub(crate) fn alone() -> Vec<Alone> {
