@@ -10,6 +10,7 @@
 pub mod admin;
 pub mod args;
 pub mod fault;
+pub mod panics;
 pub mod patience;
 pub mod peers;
 pub mod readiness;
