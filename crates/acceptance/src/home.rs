@@ -539,12 +539,17 @@ impl Home {
             .collect()
     }
 
+    /// Ends every process.
+    pub async fn end_processes(&self) {
+        self.running.lock().await.clear();
+    }
+
     /// Ends everything, and removes what it had on the servers.
     ///
     /// # Errors
     /// When something cannot be ended.
     pub async fn end(&self) -> anyhow::Result<()> {
-        self.running.lock().await.clear();
+        self.end_processes().await;
         match &self.peers {
             Some(peers) => peers.remove().await,
             None => Ok(()),

@@ -5,6 +5,7 @@
 //! that many run side by side; one that kills or cuts things starts a home of its own.
 
 pub mod authority;
+pub mod broker_users;
 pub mod chaos;
 pub mod client;
 pub mod database_faults;

@@ -177,7 +177,7 @@ async fn psql(url: &str, sql: &str) -> anyhow::Result<String> {
 }
 
 /// Evaluates Erlang in the broker.
-async fn evaluate(expression: &str) -> anyhow::Result<()> {
+pub(crate) async fn evaluate(expression: &str) -> anyhow::Result<()> {
     let output = Command::new(variable("HOOKLINE_TEST_RABBITMQ_EVAL")?)
         .arg(expression)
         .output()

@@ -122,6 +122,9 @@ pub enum QueueError {
     /// The queue cannot be reached, is full or did not confirm in time.
     #[error("the queue is not available: {0}")]
     Unavailable(String),
+    /// A right is missing, which an operator grants. The text says so.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Hands work on durably.
@@ -195,6 +198,15 @@ pub trait EventSource: Source<PublishedEvents> {
 /// A source mends itself: while its queue cannot be reached, [`Source::take`] waits.
 #[async_trait]
 pub trait Source<M: Send + 'static>: Send + Sync {
+    /// Subscribes ahead of the first [`Source::take`], so that a missing right is known at the start. Any other failure
+    /// is tried again there.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`].
+    async fn begin(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
     /// Waits for a message and returns it with what else is there, at most `max`: batches form
     /// under load and cost no wait without it. Dropping the future loses no message. After
     /// [`Source::stop`] it returns what had come by then, which may be more than `max`, and from

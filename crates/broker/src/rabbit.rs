@@ -15,17 +15,18 @@ mod dead;
 mod delay;
 mod dial;
 mod envelope;
+mod event_publisher;
 mod intake;
 mod ledger;
 mod letter;
 mod link;
 mod outbox;
 mod publisher;
+mod refusal;
 mod session;
 mod source;
 mod subscription;
 mod topology;
-mod workflow;
 
 use std::fmt;
 use std::sync::Arc;
@@ -33,7 +34,7 @@ use std::time::Duration;
 
 use hookline_core::delivery::OwedAttempt;
 
-use crate::contract::{EventSource, PublishedEvents, Publisher, Source};
+use crate::contract::{EventSource, PublishedEvents, Publisher, QueueError, Source};
 use crate::rabbit::address::Address;
 use crate::rabbit::letter::Letter;
 use crate::rabbit::link::Link;
@@ -43,6 +44,8 @@ use crate::rabbit::session::Purpose;
 use crate::rabbit::source::QueueSource;
 
 pub use dead::{DeadLetter, DeadQueue, Inspection};
+pub use event_publisher::EventPublisher;
+pub use session::Declared;
 
 /// Which broker, and how patient we are with it.
 #[derive(Clone)]
@@ -81,6 +84,19 @@ pub enum RabbitError {
     Unreachable(HostFailures),
 }
 
+impl RabbitError {
+    /// Whether a host refused what only an operator changes. The hosts of a cluster share users and rights, so one of
+    /// them speaks for all.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Unreachable(HostFailures(failures)) => failures
+                .iter()
+                .any(|failure| matches!(failure.why, HostFault::Refused(_))),
+            Self::Address(_) | Self::Roots(_) => false,
+        }
+    }
+}
+
 /// How each host failed, in the order in which they were tried.
 #[derive(Debug)]
 pub struct HostFailures(Vec<HostFailure>);
@@ -110,6 +126,9 @@ enum HostFault {
     /// It could not be reached, or did not let us in.
     #[error("{0}")]
     Connect(lapin::Error),
+    /// It refuses the user, the vhost or a right. The text says what an operator does about it.
+    #[error("{0}")]
+    Refused(String),
     /// It has exchanges or queues of our names that differ from ours.
     #[error("cannot declare the exchanges and queues: {0}")]
     Topology(lapin::Error),
@@ -142,6 +161,26 @@ impl Rabbit {
         let consuming = Link::establish(address, Purpose::Consume).await?;
         let outbox = Outbox::new(publishing, settings.confirm_timeout);
         Ok(Self { consuming, outbox })
+    }
+
+    /// Declares the topology and hangs up, so that services need no right to declare.
+    ///
+    /// # Errors
+    /// [`RabbitError`], as [`Rabbit::connect`].
+    pub async fn declare(settings: RabbitSettings) -> Result<Declared, RabbitError> {
+        let address = Address::parse(&settings.url, settings.name)?;
+        let session = link::open(address, Purpose::Consume).await?;
+        session.close().await;
+        Ok(session.declared())
+    }
+
+    /// Checks the right to write to each kind of exchange that [`Rabbit::publisher`] publishes through. A broker that
+    /// does not answer now passes.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`] when the user lacks the right.
+    pub async fn check_publishing(&self) -> Result<(), QueueError> {
+        self.outbox.check_rights().await
     }
 
     /// Hands work on.

@@ -26,6 +26,25 @@ pub struct Answer {
     pub body: String,
     /// The wait that a 429 or 503 asks for.
     pub retry_after: Option<Duration>,
+    /// The target of a redirect, in a form that the log may show; none where the answer names none.
+    pub location: Option<String>,
+}
+
+impl Answer {
+    /// The error of an answer that is no success.
+    fn complaint(&self) -> String {
+        let status = self.status;
+        match (status, &self.location) {
+            (301 | 302 | 303 | 307 | 308, Some(location)) => format!(
+                "the receiver answered {status} and redirects to {location}; redirects are not followed: change the \
+                 subscription's URL"
+            ),
+            (301 | 302 | 303 | 307 | 308, None) => format!(
+                "the receiver answered {status}, a redirect without a valid Location; redirects are not followed"
+            ),
+            _ => format!("the receiver answered {status}"),
+        }
+    }
 }
 
 /// What a receiver says is between it and its owner: it does not show itself.
@@ -114,10 +133,7 @@ impl Outcome {
     pub fn error(&self) -> Option<(FailureKind, String)> {
         match self {
             Outcome::Answered(_) if self.is_success() => None,
-            Outcome::Answered(answer) => Some((
-                FailureKind::HttpStatus,
-                format!("the receiver answered {}", answer.status),
-            )),
+            Outcome::Answered(answer) => Some((FailureKind::HttpStatus, answer.complaint())),
             Outcome::Failed(failure) => Some((failure.kind, failure.message.clone())),
         }
     }
@@ -147,6 +163,29 @@ pub fn printable(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn error_of(status: u16, location: Option<&str>) -> Option<String> {
+        let answer = Outcome::Answered(Answer {
+            status,
+            body: String::new(),
+            retry_after: None,
+            location: location.map(Into::into),
+        });
+        answer.error().map(|(_, message)| message)
+    }
+
+    #[test]
+    fn a_redirect_names_its_target_and_is_not_followed() {
+        let moved = error_of(308, Some("/hooks/")).unwrap();
+        assert!(
+            moved.contains("308 and redirects to /hooks/; redirects are not followed"),
+            "{moved}"
+        );
+        let nowhere = error_of(302, None).unwrap();
+        assert!(nowhere.contains("redirects are not followed"), "{nowhere}");
+        assert_eq!(error_of(304, None).unwrap(), "the receiver answered 304");
+        assert_eq!(error_of(201, Some("/made")), None);
+    }
 
     #[test]
     fn what_is_not_utf8_and_nul_become_the_replacement_character() {

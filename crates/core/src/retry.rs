@@ -150,6 +150,7 @@ mod tests {
             status,
             body: String::new(),
             retry_after: retry_after.map(Duration::from_secs),
+            location: None,
         })
     }
 

@@ -1,7 +1,8 @@
 //! One signed request, and what came of it.
 
-use std::error::Error;
-use std::io;
+mod failure;
+mod location;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -29,15 +30,12 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use crate::Policy;
-use crate::client::{self, Client, NoConnection};
+use crate::client::Client;
 use crate::names::Names;
-use crate::resolver::{AllowedAddresses, NotAllowed};
+use crate::resolver::AllowedAddresses;
 
 /// How many interim answers may come before an answer.
 const MAX_INTERIM: usize = 32;
-
-/// How many characters of a TLS error are shown: it may list all names of a certificate.
-const MAX_TLS_ERROR: usize = 500;
 
 const AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
 
@@ -117,18 +115,19 @@ impl Requester {
         };
         match sent {
             Err(_) => self.timed_out(None),
-            Ok(Err(error)) => Outcome::Failed(failure(&error)),
-            Ok(Ok(response)) => self.answer(response, until).await,
+            Ok(Err(error)) => Outcome::Failed(failure::of(&error)),
+            Ok(Ok(response)) => self.answer(response, &url, until).await,
         }
     }
 
-    async fn answer(&self, response: Response<Incoming>, until: Instant) -> Outcome {
+    async fn answer(&self, response: Response<Incoming>, url: &Url, until: Instant) -> Outcome {
         let (head, mut stream) = response.into_parts();
         let status = head.status.as_u16();
         let header = |name: HeaderName| head.headers.get(name)?.to_str().ok();
         let came = hookline_clock::now();
         let retry_after =
             header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), came));
+        let location = location::shown(&head.headers, url);
         let mut body = Vec::new();
         while body.len() < MAX_RESPONSE_BYTES {
             match timeout_at(until, stream.frame()).await {
@@ -139,11 +138,10 @@ impl Requester {
                 }
                 Ok(None) => break,
                 Err(_) => return self.timed_out(Some(status)),
-                Ok(Some(Err(_))) => {
-                    let message = "the answer broke off".to_owned();
+                Ok(Some(Err(error))) => {
                     return Outcome::Failed(Failure {
                         kind: FailureKind::Response,
-                        message,
+                        message: failure::of_body(&error).to_owned(),
                         status: Some(status),
                     });
                 }
@@ -154,6 +152,7 @@ impl Requester {
             status,
             body: printable(&body),
             retry_after,
+            location,
         })
     }
 
@@ -228,55 +227,5 @@ fn failed(kind: FailureKind, message: impl Into<String>) -> Outcome {
     })
 }
 
-/// Says what went wrong without saying where: an address in an error would map our network.
-fn failure(error: &client::Error) -> Failure {
-    let no_connection = chain(error).find_map(|cause| cause.downcast_ref::<NoConnection>());
-    let tls = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
-    let (kind, message) = match (no_connection, tls) {
-        (Some(NoConnection::NotAllowed(why @ NotAllowed)), _) => {
-            (FailureKind::Dns, why.to_string())
-        }
-        (Some(why @ NoConnection::Late(_)), _) => (FailureKind::Timeout, why.to_string()),
-        (_, Some(tls)) => {
-            let message = format!("no TLS session: {tls}");
-            (
-                FailureKind::Tls,
-                message.chars().take(MAX_TLS_ERROR).collect(),
-            )
-        }
-        // A receiver that hangs up before a request could be made has not spoken TLS.
-        (Some(NoConnection::Tls(_)), _) => {
-            let message = "no TLS session: the receiver hung up".to_owned();
-            (FailureKind::Tls, message)
-        }
-        (Some(NoConnection::Tcp(why)), _) => {
-            let message = match why.kind() {
-                io::ErrorKind::ConnectionRefused => "the connection was refused",
-                _ => "no connection",
-            };
-            (FailureKind::Connect, message.to_owned())
-        }
-        (None, None) => {
-            let message = "the receiver closed the connection or its answer is no HTTP".to_owned();
-            (FailureKind::Response, message)
-        }
-    };
-    Failure {
-        kind,
-        message,
-        status: None,
-    }
-}
-
-/// The error and all that is inside it; an `io::Error` does not name what it wraps as its source.
-fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&cause| {
-        let wrapped = cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        match wrapped {
-            Some(inner) => Some(inner),
-            None => cause.source(),
-        }
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hookline_broker::contract::{Publisher, Scheduled};
 use hookline_core::ids::SubscriptionId;
+use hookline_runtime::panics;
 use hookline_store::Store;
 use opentelemetry::metrics::Counter;
 use tokio::sync::mpsc;
@@ -39,7 +40,9 @@ impl Caller {
     /// Nobody waits for it; a lane asks for it once for each so many that it has delivered.
     pub(crate) fn call_back(&self, subscription: SubscriptionId, count: u32) {
         let caller = self.clone();
-        tokio::spawn(async move { caller.fetch(subscription, count).await });
+        tokio::spawn(panics::fatal("calling back", async move {
+            caller.fetch(subscription, count).await
+        }));
     }
 
     async fn fetch(&self, subscription: SubscriptionId, count: u32) {

@@ -27,17 +27,19 @@ use connecting::Connector;
 use connection::Traffic;
 
 pub(crate) use connecting::NoConnection;
+pub(crate) use connection::AnswerStart;
 pub(crate) use legacy::Error;
+pub(crate) use tls::failure as tls_failure;
 
 /// How long an idle connection to a receiver is kept. As many are kept as there were requests at
 /// once: fewer would be made anew under load, which costs both sides more than the requests.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// The most headers of an answer.
-const MAX_HEADERS: usize = 100;
+pub(crate) const MAX_HEADERS: usize = 100;
 
 /// The most bytes of the head of an answer, and of what is read at once.
-const MAX_HEAD: usize = 64 * 1024;
+pub(crate) const MAX_HEAD: usize = 64 * 1024;
 
 type Pooled = legacy::Client<Connector, Full<Bytes>>;
 
@@ -89,6 +91,9 @@ fn pooled(connector: Connector, kept: usize) -> Pooled {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(IDLE)
         .pool_max_idle_per_host(kept)
+        // A client replaces a folded header by spaces, and removes a space before the colon (RFC 9112, 5.1 and 5.2).
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
         .http1_max_headers(MAX_HEADERS)
         .http1_max_buf_size(MAX_HEAD)
         .build(connector)
@@ -97,12 +102,16 @@ fn pooled(connector: Connector, kept: usize) -> Pooled {
 /// Whether a request failed because of a connection that was there before it began, and no byte
 /// of an answer came.
 fn had_ended(error: &Error, began: Instant) -> bool {
-    let Some(connected) = error.connect_info() else {
-        return false;
-    };
+    traffic(error).is_some_and(|traffic| traffic.is_unanswered_on_kept(began))
+}
+
+/// How the answer to a request that failed had begun.
+pub(crate) fn answer_start(error: &Error) -> AnswerStart {
+    traffic(error).map_or(AnswerStart::Nothing, |traffic| traffic.answer_start())
+}
+
+fn traffic(error: &Error) -> Option<Traffic> {
     let mut extras = http::Extensions::new();
-    connected.get_extras(&mut extras);
-    extras
-        .get::<Traffic>()
-        .is_some_and(|traffic| traffic.is_unanswered_on_kept(began))
+    error.connect_info()?.get_extras(&mut extras);
+    extras.remove()
 }

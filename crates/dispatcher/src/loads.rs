@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hookline_core::quarantine::{LoneFailures, Verdict};
+use hookline_runtime::panics;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
 use tokio_util::sync::CancellationToken;
@@ -97,8 +98,9 @@ impl Loads {
         }
         for engaged in messages {
             let loads = self.clone();
-            self.background
-                .spawn(async move { loads.read_alone(engaged).await });
+            self.background.spawn(panics::fatal("reading", async move {
+                loads.read_alone(engaged).await
+            }));
         }
     }
 

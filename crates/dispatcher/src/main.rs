@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Policy, dead_letters, maintenance, reconciler};
+use hookline_home::distributed;
+use hookline_runtime::panics;
 use hookline_runtime::service::{Context, run};
 use hookline_store::Plans;
 
@@ -14,8 +16,7 @@ fn main() -> ExitCode {
 
 async fn serve(context: Context) -> anyhow::Result<()> {
     let (store, rabbit) =
-        hookline_home::distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll)
-            .await?;
+        distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
     let settings = &context.settings;
     let dispatcher = Dispatcher {
         store: store.clone(),
@@ -24,23 +25,25 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         policy: Arc::new(Policy::from(&**settings)),
         trial: Arc::default(),
     };
+    distributed::begin(&*dispatcher.attempts).await?;
     let source = dispatcher.attempts.clone();
     context
         .readiness
         .register("deliveries", move || source.is_ready());
-    tokio::spawn(maintenance::keep_up(
-        store.clone(),
-        settings.retention.age(),
-    ));
+    let upkeep = maintenance::keep_up(store.clone(), settings.retention.age());
+    tokio::spawn(panics::fatal("upkeep", upkeep));
     let grace = settings.dispatcher.overdue_after;
     let replayer = Replayer {
         store: store.clone(),
         publisher: rabbit.publisher(),
         per_second: settings.replay.per_second,
     };
-    tokio::spawn(replayer.run(context.shutdown.asked.clone()));
-    tokio::spawn(dead_letters::keep_counting(rabbit.publisher()));
-    tokio::spawn(reconciler::keep_sweeping(store, rabbit.publisher(), grace));
+    let replaying = replayer.run(context.shutdown.asked.clone());
+    tokio::spawn(panics::fatal("replays", replaying));
+    let counting = dead_letters::keep_counting(rabbit.publisher());
+    tokio::spawn(panics::fatal("dead letters", counting));
+    let sweeping = reconciler::keep_sweeping(store, rabbit.publisher(), grace);
+    tokio::spawn(panics::fatal("reconciler", sweeping));
     hookline_dispatcher::run(dispatcher, context.shutdown).await?;
     rabbit.close().await;
     Ok(())

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use hookline_broker::contract::QueueError;
 use hookline_runtime::fault;
+use hookline_runtime::panics;
 use hookline_store::StoreError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -50,7 +51,7 @@ pub(crate) fn start(dispatcher: Dispatcher, shutdown: CancellationToken) -> Oper
     let operations = Operations {
         asked: Arc::clone(&asked),
     };
-    tokio::spawn(async move {
+    tokio::spawn(panics::fatal("operations", async move {
         let mut turns = tokio::time::interval(EVERY);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -64,7 +65,7 @@ pub(crate) fn start(dispatcher: Dispatcher, shutdown: CancellationToken) -> Oper
                 turns.reset_after(TRY_AGAIN_AFTER);
             }
         }
-    });
+    }));
     operations
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::quarantine::{LoneFailures, Verdict};
+use hookline_runtime::panics;
 use hookline_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -230,7 +231,9 @@ impl Persist {
         if !pieces.is_empty() {
             let (persist, writing) = (self.clone(), writing.clone());
             self.background
-                .spawn(async move { persist.keep_on(&writing, pieces).await });
+                .spawn(panics::fatal("rows in retry", async move {
+                    persist.keep_on(&writing, pieces).await
+                }));
         }
     }
 

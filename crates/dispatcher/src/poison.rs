@@ -11,6 +11,7 @@ use std::time::Duration;
 use hookline_broker::contract::Taken;
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
 use hookline_core::ids::DeliveryId;
+use hookline_runtime::panics;
 use hookline_store::Store;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +69,9 @@ impl PuttingAside {
     pub(crate) fn begin(&self, engaged: Engaged, reason: String) {
         let this = self.clone();
         self.background
-            .spawn(async move { this.put_aside(engaged, &reason).await });
+            .spawn(panics::fatal("putting aside", async move {
+                this.put_aside(engaged, &reason).await
+            }));
     }
 
     /// Waits for those that have begun. They go back to the queue where the process is asked to stop.

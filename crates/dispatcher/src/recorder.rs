@@ -13,6 +13,7 @@ use hookline_broker::contract::{Scheduled, Taken};
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::ids::DeliveryId;
 use hookline_runtime::fault;
+use hookline_runtime::panics;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::{AttemptRecord, Follow, Parked, StoreError, Wait};
 use opentelemetry::KeyValue;
@@ -111,14 +112,14 @@ pub(crate) fn start(
             park_statements: meter.u64_counter("hookline.park.statements").build(),
         }),
     };
-    let task = tokio::spawn(async move {
+    let task = tokio::spawn(panics::fatal("recorder", async move {
         let mut batch = Vec::with_capacity(BATCH);
         while waiting.recv_many(&mut batch, BATCH).await > 0 {
             recording.record(std::mem::take(&mut batch)).await;
         }
         handing_on.close();
         handing_on.wait().await;
-    });
+    }));
     (entrance, task)
 }
 
@@ -368,30 +369,31 @@ impl Shared {
         let (messages, _holds) = apart(rows);
         let (dispatcher, late) = (self.dispatcher.clone(), self.late.clone());
         let held = self.held.hold(messages.len());
-        self.handing_on.spawn(async move {
-            if !next.is_empty() {
-                let publisher = &dispatcher.publisher;
-                let published = keep_on(
-                    &late,
-                    "hand attempts on",
-                    |_| !(publisher.is_blocked() && held.are_too_many()),
-                    || publisher.publish_attempts(&next),
-                )
-                .await;
-                match published {
-                    Ended::Done(()) => {}
-                    Ended::Failed(why) => tracing::debug!(
-                        attempts = next.len(),
-                        error = %why,
-                        "left attempts to the reconciler"
-                    ),
-                    Ended::Stopped => return dispatcher.attempts.release(messages).await,
+        self.handing_on
+            .spawn(panics::fatal("handing on", async move {
+                if !next.is_empty() {
+                    let publisher = &dispatcher.publisher;
+                    let published = keep_on(
+                        &late,
+                        "hand attempts on",
+                        |_| !(publisher.is_blocked() && held.are_too_many()),
+                        || publisher.publish_attempts(&next),
+                    )
+                    .await;
+                    match published {
+                        Ended::Done(()) => {}
+                        Ended::Failed(why) => tracing::debug!(
+                            attempts = next.len(),
+                            error = %why,
+                            "left attempts to the reconciler"
+                        ),
+                        Ended::Stopped => return dispatcher.attempts.release(messages).await,
+                    }
                 }
-            }
-            fault::point("dispatcher::published");
-            dispatcher.attempts.ack(messages).await;
-            fault::point("dispatcher::acked");
-        });
+                fault::point("dispatcher::published");
+                dispatcher.attempts.ack(messages).await;
+                fault::point("dispatcher::acked");
+            }));
     }
 
     async fn release(&self, messages: Vec<Taken<OwedAttempt>>) {

@@ -12,6 +12,7 @@ use hookline_broker::contract::Taken;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::TrialKey;
 use hookline_core::trial::{SUSPECT_AFTER, next};
+use hookline_runtime::panics;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
 use tokio::sync::mpsc;
@@ -99,7 +100,7 @@ pub(crate) fn start(
         trying,
         waiting,
     };
-    (trials, tokio::spawn(court.sit()))
+    (trials, tokio::spawn(panics::fatal("trials", court.sit())))
 }
 
 struct Court {

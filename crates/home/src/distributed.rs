@@ -1,11 +1,16 @@
 //! A service's peers, as its settings name them.
 
-use hookline_broker::rabbit::{Rabbit, RabbitSettings};
+use anyhow::Context as _;
+use hookline_broker::contract::Source;
+use hookline_broker::rabbit::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
+use hookline_runtime::{panics, peers};
 use hookline_store::{Plans, PostgresSettings, Store, StoreError};
 
 use crate::unlocking::unlock_once_reached;
+
+const REFUSED: &str = "RabbitMQ refuses this program";
 
 /// The store of the settings, for a command. Nothing is dialled yet.
 ///
@@ -47,38 +52,33 @@ pub async fn connect(
     plans: Plans,
 ) -> anyhow::Result<(Store, Rabbit)> {
     let store = store_with(&context.settings, service, plans)?;
-    let broker = &context.settings.broker;
-    let url = broker.required_url()?.expose().to_owned();
-    // What is wrong with it does not pass by waiting either.
-    hookline_broker::rabbit::check(&url).map_err(|why| SettingsError::Unusable {
-        name: "broker.url",
-        why: format!("{:#}", anyhow::Error::from(why)),
-    })?;
+    let broker = RabbitSettings {
+        url: broker_url(&context.settings)?,
+        name: name_of(service),
+        confirm_timeout: context.settings.broker.confirm_timeout,
+    };
     // A database that an operator has to change does not become suitable by waiting.
     let checked = context
-        .wait_for("PostgreSQL", async || match store.check().await {
-            Err(passing @ StoreError::Unavailable(_)) => Err(passing),
-            checked => Ok(checked),
+        .wait_for("PostgreSQL", async || {
+            match store.check().await.map_err(StoreError::at_first_start) {
+                Err(passing @ StoreError::Unavailable(_)) => Err(passing),
+                checked => Ok(checked),
+            }
         })
         .await?;
     checked?;
     store.set_clock().await;
     let rabbit = context
         .wait_for("RabbitMQ", async || {
-            let name = name_of(service);
-            let confirm_timeout = broker.confirm_timeout;
-            Rabbit::connect(RabbitSettings {
-                url: url.clone(),
-                name,
-                confirm_timeout,
-            })
-            .await
-            .map_err(anyhow::Error::from)
-            .map_err(|why| format!("{why:#}"))
+            passing(Rabbit::connect(broker.clone()).await)
         })
-        .await?;
+        .await??;
+    rabbit.check_publishing().await.context(REFUSED)?;
     let watched = store.clone();
-    tokio::spawn(async move { watched.keep_watch().await });
+    tokio::spawn(panics::fatal(
+        "store",
+        async move { watched.keep_watch().await },
+    ));
     let (for_store, for_broker) = (store.clone(), rabbit.clone());
     context
         .readiness
@@ -93,10 +93,54 @@ pub async fn connect(
     });
     context.metrics.show(
         "hookline.broker.blocked",
-        "Whether the broker, short of memory or disk, takes no messages (1)",
+        "Whether the broker takes no messages (1): it is short of memory or disk, or a right is missing",
         move || for_gauge.blocked().is_some().into(),
     );
     Ok((store, rabbit))
+}
+
+/// Declares the exchanges and queues of the settings' broker, for a command.
+///
+/// # Errors
+/// When the settings name no broker, or when it stays away or refuses.
+pub async fn declare(settings: &Settings) -> anyhow::Result<Declared> {
+    let broker = RabbitSettings {
+        url: broker_url(settings)?,
+        name: name_of("command"),
+        confirm_timeout: settings.broker.confirm_timeout,
+    };
+    let limit = settings.start.wait_for_peers;
+    peers::wait_for("RabbitMQ", limit, async || {
+        passing(Rabbit::declare(broker.clone()).await)
+    })
+    .await?
+}
+
+/// The URL of the broker, checked: waiting does not mend what is wrong with it.
+fn broker_url(settings: &Settings) -> Result<String, SettingsError> {
+    let url = settings.broker.required_url()?.expose().to_owned();
+    hookline_broker::rabbit::check(&url).map_err(|why| SettingsError::Unusable {
+        name: "broker.url",
+        why: format!("{:#}", anyhow::Error::from(why)),
+    })?;
+    Ok(url)
+}
+
+/// Sorts out what an operator has to change: that does not pass by waiting, and is the inner error.
+fn passing<T>(result: Result<T, RabbitError>) -> Result<anyhow::Result<T>, String> {
+    match result {
+        Ok(connected) => Ok(Ok(connected)),
+        Err(why) if why.is_refusal() => Ok(Err(anyhow::Error::from(why).context(REFUSED))),
+        Err(why) => Err(format!("{:#}", anyhow::Error::from(why))),
+    }
+}
+
+/// Subscribes ahead of the first message, so that a service without the right to read stops at its start.
+///
+/// # Errors
+/// When the right is missing.
+pub async fn begin<M: Send + 'static>(source: &(impl Source<M> + ?Sized)) -> anyhow::Result<()> {
+    source.begin().await.context(REFUSED)
 }
 
 /// The same with the keys to what is sealed in the store, for a service that signs requests or

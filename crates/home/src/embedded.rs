@@ -20,6 +20,7 @@ use hookline_broker::contract::{
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::WebhookDisabled;
 use hookline_core::timestamp::Timestamp;
+use hookline_runtime::panics;
 use hookline_store::{CLOCK_TOLERANCE, EmbeddedQueue, Store, StoreError, TakenAttempt};
 
 use self::attempts::attempt;
@@ -67,7 +68,7 @@ impl Embedded {
             );
             queue.move_due_times(back).await?;
         }
-        tokio::spawn(last_time.keep_writing());
+        tokio::spawn(panics::fatal("clock", last_time.keep_writing()));
         let (life, last) = Life::begin(folder);
         let events = Events::new(queue.clone(), last);
         let queues = Queues {

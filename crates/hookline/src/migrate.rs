@@ -1,9 +1,11 @@
-//! `hookline migrate`: brings the schema up to date, before the services of a new version start.
+//! `hookline migrate`: brings the schema up to date and declares the broker's exchanges and queues, before the services
+//! of a new version start.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use hookline_broker::rabbit::Declared;
 use hookline_home::distributed;
 use hookline_runtime::peers;
 use hookline_store::StoreError;
@@ -22,18 +24,33 @@ impl Migrate {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = settings(self.config.as_deref())?;
         let store = distributed::store(&settings)?;
-        let migrated =
-            peers::wait_for(
-                "PostgreSQL",
-                settings.start.wait_for_peers,
-                async || match store.migrate(store.clock().await.unwrap_or_else(now)).await {
-                    Err(passing @ StoreError::Unavailable(_)) => Err(passing),
-                    migrated => Ok(migrated),
-                },
-            )
-            .await?;
+        let migrated = peers::wait_for("PostgreSQL", settings.start.wait_for_peers, async || {
+            let clock = store.clock().await.unwrap_or_else(now);
+            match store
+                .migrate(clock)
+                .await
+                .map_err(StoreError::at_first_start)
+            {
+                Err(passing @ StoreError::Unavailable(_)) => Err(passing),
+                migrated => Ok(migrated),
+            }
+        })
+        .await?;
         migrated?;
         println!("the schema of {} is up to date", settings.store.url);
+        if settings.broker.url.is_set() {
+            println!("{}", told(distributed::declare(&settings).await?));
+        }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn told(declared: Declared) -> &'static str {
+    match declared {
+        Declared::Anew => "the broker's exchanges and queues are declared",
+        Declared::Found => {
+            "the broker's exchanges and queues were there already; its user may not declare them, so bindings were not \
+             checked"
+        }
     }
 }

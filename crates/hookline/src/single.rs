@@ -10,6 +10,7 @@ use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Policy, dead_letters, maintenance};
 use hookline_home::embedded::Embedded;
 use hookline_ingest::Ingest;
+use hookline_runtime::panics;
 use hookline_runtime::service::Context;
 use hookline_store::Store;
 use hookline_subscription_api::Api;
@@ -42,7 +43,10 @@ impl Single {
         prepare(&store).await?;
         let settings = context.settings.clone();
         let watched = store.clone();
-        tokio::spawn(async move { watched.keep_watch().await });
+        tokio::spawn(panics::fatal(
+            "store",
+            async move { watched.keep_watch().await },
+        ));
         let watched = store.clone();
         context
             .readiness
@@ -84,9 +88,11 @@ impl Single {
             .context("the API's address is not known")?;
         let shutdown = context.shutdown;
         let stop = &shutdown.asked;
-        tokio::spawn(replayer.run(stop.clone()));
-        tokio::spawn(dead_letters::keep_counting(ingest.publisher.clone()));
-        tokio::spawn(maintenance::keep_up(store, settings.retention.age()));
+        tokio::spawn(panics::fatal("replays", replayer.run(stop.clone())));
+        let counting = dead_letters::keep_counting(ingest.publisher.clone());
+        tokio::spawn(panics::fatal("dead letters", counting));
+        let upkeep = maintenance::keep_up(store, settings.retention.age());
+        tokio::spawn(panics::fatal("upkeep", upkeep));
         let ingesting = ends_all(stop, async {
             hookline_ingest::run(ingest, shutdown.clone()).await;
             Ok(())

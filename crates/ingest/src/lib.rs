@@ -27,6 +27,7 @@ use hookline_core::ids::OrganizationId;
 use hookline_core::rate::Rate;
 use hookline_core::trial::SUSPECT_AFTER;
 use hookline_runtime::fault;
+use hookline_runtime::panics;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store, StoreError};
@@ -111,7 +112,7 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
         intake.ingest.events.stop();
         std::future::pending::<()>().await;
     };
-    let putting_off = tokio::spawn(usher.run());
+    let putting_off = tokio::spawn(panics::fatal("putting off", usher.run()));
     let working = async {
         intake.learn_fan_out().await;
         Desk::new(Arc::clone(&intake)).run().await;

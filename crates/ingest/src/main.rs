@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use hookline_home::distributed;
 use hookline_ingest::Ingest;
 use hookline_runtime::service::{Context, run};
 use hookline_store::Plans;
@@ -12,8 +13,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(context: Context) -> anyhow::Result<()> {
-    let (store, rabbit) =
-        hookline_home::distributed::connect(&context, "ingest", Plans::OnceForAll).await?;
+    let (store, rabbit) = distributed::connect(&context, "ingest", Plans::OnceForAll).await?;
     let settings = &context.settings.ingest;
     let ingest = Ingest {
         store,
@@ -27,6 +27,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         give_up_after: context.settings.poison.give_up_after,
         trial: Arc::default(),
     };
+    distributed::begin(&*ingest.events).await?;
     let source = ingest.events.clone();
     context
         .readiness

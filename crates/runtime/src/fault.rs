@@ -1,7 +1,8 @@
 //! Places where a test may end a process, between two steps that a crash could come between.
 //!
 //! Without the feature `fault-points` they are nothing. With it, `FAILPOINTS="NAME=return"` aborts
-//! the process at the first pass, `FAILPOINTS="NAME=3*off->return"` at the fourth.
+//! the process at the first pass, `FAILPOINTS="NAME=3*off->return"` at the fourth, and
+//! `FAILPOINTS="NAME=panic"` panics there.
 
 /// Reads which points are armed. Called once, at the start.
 pub fn arm() {

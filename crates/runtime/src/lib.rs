@@ -16,6 +16,7 @@ pub mod descriptors;
 pub mod fault;
 pub mod hosts;
 pub mod http;
+pub mod panics;
 pub mod patience;
 pub mod peers;
 pub mod readiness;

@@ -4,7 +4,10 @@
 mod logs;
 mod metrics;
 mod propagation;
+mod repeats;
 mod traces;
+
+use std::time::{Duration, Instant};
 
 use opentelemetry::{KeyValue, global};
 use opentelemetry_sdk::Resource;
@@ -13,6 +16,8 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::settings::Settings;
+
+use repeats::Repeats;
 
 pub use metrics::Metrics;
 pub use propagation::{continue_trace, trace_of};
@@ -23,6 +28,7 @@ pub use propagation::{continue_trace, trace_of};
 pub struct Telemetry {
     metrics: Metrics,
     traces: Option<SdkTracerProvider>,
+    repeats: Repeats,
 }
 
 impl Telemetry {
@@ -43,13 +49,19 @@ impl Telemetry {
             true => Some(traces::provider(endpoint, resource.clone())?),
             false => None,
         };
+        let repeats = Repeats::default();
         tracing_subscriber::registry()
-            .with(logs::layer(&settings.log)?)
+            .with(logs::layer(&settings.log, repeats.clone())?)
             .with(traces.as_ref().map(traces::layer))
             .try_init()?;
+        repeats.keep_telling()?;
         let metrics = Metrics::new(resource)?;
         global::set_meter_provider(metrics.provider());
-        Ok(Self { metrics, traces })
+        Ok(Self {
+            metrics,
+            traces,
+            repeats,
+        })
     }
 
     /// The metrics; clones show the same.
@@ -62,9 +74,10 @@ impl Telemetry {
         self.metrics.render()
     }
 
-    /// Sends what is left, for 5 s at most. Waits, so it must not be called on a runtime's thread,
+    /// Writes the last counts of repeated lines, and sends what is left, for 5 s at most. Waits, so it must not be called on a runtime's thread,
     /// and the runtime must still be there.
     pub fn shutdown(self) {
+        self.repeats.tell(Instant::now() + Duration::from_secs(1));
         if let Some(Err(error)) = self.traces.map(|traces| traces.shutdown()) {
             tracing::warn!(error = %error, "the last traces are lost");
         }

@@ -41,6 +41,20 @@ impl StoreError {
         Self::Unavailable(one_line(&why))
     }
 
+    /// The same for a program that starts and has never reached the database: a refused login is a mistake in the URL or
+    /// in the server's users, and does not pass by waiting. libpq tells no code of it, so this alone goes by the
+    /// text. In a language that is not English the program waits as for any other error.
+    #[must_use]
+    pub fn at_first_start(self) -> Self {
+        match self {
+            Self::Unavailable(text) if is_refused_login(&text) => Self::Unsuitable(format!(
+                "PostgreSQL refuses the login: {text}: correct store.url, or the server's users, databases and \
+                 pg_hba.conf"
+            )),
+            other => other,
+        }
+    }
+
     /// Whether the same call may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable(_))
@@ -65,6 +79,23 @@ impl From<DieselError> for StoreError {
             _ => StoreError::Unavailable(text),
         }
     }
+}
+
+fn is_refused_login(text: &str) -> bool {
+    const REFUSALS: [&str; 5] = [
+        "password authentication failed",
+        "no password supplied",
+        "no pg_hba.conf entry",
+        "permission denied for database",
+        "is not permitted to log in",
+    ];
+    let is_missing = |what: &str| {
+        let named = text.split_once(what).map(|(_, rest)| rest);
+        named.is_some_and(|rest| rest.contains("\" does not exist"))
+    };
+    REFUSALS.iter().any(|refusal| text.contains(refusal))
+        || is_missing("FATAL:  database \"")
+        || is_missing("FATAL:  role \"")
 }
 
 /// The text of an error in one line, as a log entry is: libpq has a line for each address that it tried.
@@ -212,6 +243,31 @@ mod tests {
         for kind in VIOLATIONS() {
             let about = named(Some("audit_of_an_operator"), Some("audit_pkey"));
             assert!(is_transient(kind, about));
+        }
+    }
+
+    #[test]
+    fn a_refused_login_does_not_pass_by_waiting_at_a_first_start() {
+        let server = "connection to server at \"127.0.0.1\", port 5432 failed: FATAL:  ";
+        for refusal in [
+            "password authentication failed for user \"hookline\"",
+            "database \"hookline\" does not exist",
+            "role \"hookline\" does not exist",
+            "no pg_hba.conf entry for host \"10.0.0.1\", user \"hookline\"",
+        ] {
+            let error = StoreError::unavailable(format!("{server}{refusal}"));
+            assert!(
+                matches!(error.at_first_start(), StoreError::Unsuitable(_)),
+                "{refusal}"
+            );
+        }
+        for passing in [
+            "the database system is starting up",
+            "sorry, too many clients already",
+            "terminating connection due to administrator command",
+        ] {
+            let error = StoreError::unavailable(format!("{server}{passing}"));
+            assert!(error.at_first_start().is_transient(), "{passing}");
         }
     }
 

@@ -17,6 +17,8 @@ pub(crate) fn alone() -> Vec<Alone> {
         the_dispatcher_dies_after_its_commit,
         the_dispatcher_dies_after_handing_on,
         the_dispatcher_dies_after_the_ack,
+        a_panic_in_a_task_of_ingest_ends_the_process,
+        a_panic_in_a_task_of_the_dispatcher_ends_the_process,
     ]
 }
 
@@ -66,6 +68,15 @@ async fn the_dispatcher_dies_after_the_ack(kind: Kind) -> anyhow::Result<()> {
     dies_at(kind, Part::Dispatcher, "dispatcher::acked", Repeats::None).await
 }
 
+async fn a_panic_in_a_task_of_ingest_ends_the_process(kind: Kind) -> anyhow::Result<()> {
+    ends_by(kind, Part::Ingest, "ingest::committed=panic", Repeats::None).await
+}
+
+async fn a_panic_in_a_task_of_the_dispatcher_ends_the_process(kind: Kind) -> anyhow::Result<()> {
+    let fault = "dispatcher::requested=panic";
+    ends_by(kind, Part::Dispatcher, fault, Repeats::First).await
+}
+
 /// Which requests a receiver may see again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Repeats {
@@ -77,6 +88,10 @@ enum Repeats {
 /// One event, a receiver that refuses the first attempt and takes the second: so both a first
 /// message and a delayed one are on their way when the process ends.
 async fn dies_at(kind: Kind, part: Part, point: &str, repeats: Repeats) -> anyhow::Result<()> {
+    ends_by(kind, part, &format!("{point}=return"), repeats).await
+}
+
+async fn ends_by(kind: Kind, part: Part, fault: &str, repeats: Repeats) -> anyhow::Result<()> {
     let home = Home::start(kind).await?;
     let tenant = home.tenant().await?;
     let receiver = Receiver::that(|request, _| match request.header("x-webhook-attempt") {
@@ -86,8 +101,7 @@ async fn dies_at(kind: Kind, part: Part, point: &str, repeats: Repeats) -> anyho
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
 
     home.stop(part).await?;
-    home.start_part(part, &[("FAILPOINTS", &format!("{point}=return"))])
-        .await?;
+    home.start_part(part, &[("FAILPOINTS", fault)]).await?;
     home.wait_ready().await?;
     // In the embedded home the answer may not come any more, for the process dies of it.
     let published = tenant.publish_one("workflow.failed").await;
@@ -116,11 +130,11 @@ async fn dies_at(kind: Kind, part: Part, point: &str, repeats: Repeats) -> anyho
         .filter_map(|request| request.header("webhook-id").ok())
         .collect();
     ensure!(ids.len() == 2, "{} deliveries of two events", ids.len());
-    let expected = match (repeats, kind, point) {
+    let expected = match (repeats, kind, fault) {
         (Repeats::First, ..) => 5..=5,
         // The dispatcher ends with ingest, and has had the attempt in hand since it was handed on:
         // its request may have been made and not recorded.
-        (_, Kind::Embedded, "ingest::published" | "ingest::acked") => 4..=5,
+        (_, Kind::Embedded, "ingest::published=return" | "ingest::acked=return") => 4..=5,
         (Repeats::None, ..) => 4..=4,
     };
     ensure!(

@@ -1,6 +1,8 @@
 //! A process starts, or says in one line why not; and it stops when it is told to.
 
+mod least_rights;
 mod refused;
+mod refused_broker;
 mod refused_database;
 pub(crate) mod start;
 
@@ -21,7 +23,13 @@ use serde_json::{Value, json};
 use self::start::{Cases, Start};
 
 pub(crate) fn distributed() -> Vec<Alone> {
-    [refused::distributed(), refused_database::distributed()].concat()
+    [
+        least_rights::distributed(),
+        refused::distributed(),
+        refused_broker::distributed(),
+        refused_database::distributed(),
+    ]
+    .concat()
 }
 
 pub(crate) fn alone() -> Vec<Alone> {

@@ -12,8 +12,8 @@ use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
 
-use crate::rabbit::HostFault;
 use crate::rabbit::address::Address;
+use crate::rabbit::{HostFault, refusal};
 
 /// `name` is what the broker's operator sees.
 pub(super) async fn dial(
@@ -53,7 +53,7 @@ pub(super) async fn dial(
     match tokio::time::timeout(address.connect_timeout, connecting).await {
         Ok(connected) => {
             line.let_go();
-            connected.map_err(HostFault::Connect)
+            connected.map_err(refusal::of_connection)
         }
         Err(_) => {
             line.hang_up();

@@ -27,6 +27,11 @@ pub(super) fn backoff() -> ExponentialBackoff {
         .build()
 }
 
+/// A session that nothing replaces.
+pub(super) async fn open(address: Address, purpose: Purpose) -> Result<Session, RabbitError> {
+    Dialler::new(address, purpose).open(None).await
+}
+
 /// What everybody asks for the present session.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
@@ -62,6 +67,8 @@ impl Link {
 
     /// The session, if there is one that can be used now.
     pub(super) fn usable(&self) -> Option<Arc<Session>> {
+        // Without its keeper the session has no successor: the link must not look ready.
+        self.sessions.has_changed().ok()?;
         self.sessions
             .borrow()
             .clone()

@@ -20,14 +20,19 @@ use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Semaphore;
 
 use crate::contract::{Ahead, QueueError};
+use crate::rabbit::delay::TOP_LEVEL;
 use crate::rabbit::link::Link;
-use crate::rabbit::session::Session;
+use crate::rabbit::session::{Session, publish_to_no_queue};
+use crate::rabbit::{refusal, topology};
 
 /// Calls that publish at the same time; the others wait for their turn.
 const LANES: usize = 8;
 
 /// Messages that are handed to lapin at once. Each takes a kilobyte until it is on its way.
 const TOGETHER: usize = 256;
+
+/// How long the broker may take to say that a right is missing.
+const CHECK_WITHIN: Duration = Duration::from_secs(3);
 
 /// A message and where it goes.
 #[derive(Debug)]
@@ -59,6 +64,16 @@ enum Unsent {
     Unroutable(String),
 }
 
+impl From<Unsent> for QueueError {
+    fn from(unsent: Unsent) -> Self {
+        let missing_right = match &unsent {
+            Unsent::Broken(error) => refusal::missing_right(error),
+            Unsent::Refused | Unsent::Unroutable(_) => None,
+        };
+        missing_right.map_or_else(|| unavailable(unsent), QueueError::Refused)
+    }
+}
+
 /// Sends posts and returns once the broker has them safely.
 #[derive(Clone)]
 pub(super) struct Outbox {
@@ -88,6 +103,22 @@ impl Outbox {
         }
         let work = async move |channel: Channel| publish(&channel, posts).await;
         self.with_channel(&self.publishing, work).await
+    }
+
+    /// Writes to each kind of exchange that is published through, without a queue that takes it.
+    pub(super) async fn check_rights(&self) -> Result<(), QueueError> {
+        let work = async move |channel: Channel| {
+            for exchange in [topology::delay(TOP_LEVEL), String::new()] {
+                publish_to_no_queue(&channel, exchange).await?;
+            }
+            Ok::<(), Unsent>(())
+        };
+        // Blocked by an alarm, the broker confirms nothing: that passes, and readiness shows it.
+        let checking = self.with_channel(&self.publishing, work);
+        match tokio::time::timeout(CHECK_WITHIN, checking).await {
+            Ok(Err(refused @ QueueError::Refused(_))) => Err(refused),
+            Ok(Ok(()) | Err(QueueError::Unavailable(_))) | Err(_) => Ok(()),
+        }
     }
 
     /// How many messages wait in a queue. That is no publishing, so another link answers while the
@@ -144,14 +175,19 @@ impl Outbox {
                 match &result {
                     Ok(_) => session.reuse(channel),
                     Err(Unsent::Unroutable(_)) => {
-                        // Somebody deleted a queue under us.
-                        session.declare_topology().await?;
+                        // A queue was deleted. If this fails, too, the next call finds it missing again.
+                        if let Err(error) = session.declare_topology().await {
+                            tracing::debug!(%error, "cannot declare the queues");
+                        }
                     }
                     Err(_) => {}
                 }
                 result
             });
-            working.await.map_err(unavailable)?.map_err(unavailable)
+            working
+                .await
+                .map_err(unavailable)?
+                .map_err(QueueError::from)
         };
         tokio::time::timeout(self.timeout, done)
             .await

@@ -11,12 +11,12 @@ use lapin::uri::AMQPUri;
 use lapin::{BasicProperties, Channel, Connection, ErrorKind, Event};
 use tokio::time::Instant;
 
-use crate::rabbit::HostFault;
 use crate::rabbit::address::{Address, name_of};
 use crate::rabbit::alarm::Alarm;
 use crate::rabbit::delay::TOP_LEVEL;
 use crate::rabbit::dial::dial;
 use crate::rabbit::topology;
+use crate::rabbit::{HostFault, refusal};
 
 /// Declaring asks a cold cluster to elect some twenty leaders.
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ const LAST_WORD: Duration = Duration::from_millis(100);
 /// How often a session that publishes asks whether the broker takes messages.
 const ASK_EVERY: Duration = Duration::from_secs(5);
 
-/// A routing key that no queue is bound with.
+/// A routing key that no queue is bound with, and that no queue has as its name.
 const TO_NO_QUEUE: &str = "probe";
 
 /// What a connection is for. An alarm of the broker stops connections that publish, whatever else
@@ -43,16 +43,27 @@ const TO_NO_QUEUE: &str = "probe";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Publish,
+    /// As [`Purpose::Publish`], by a user that may write to the exchange for events alone.
+    PublishEvents,
     Consume,
 }
 
 impl Purpose {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Purpose::Publish => "publishing",
+            Purpose::Publish | Purpose::PublishEvents => "publishing",
             Purpose::Consume => "consuming",
         }
     }
+}
+
+/// What became of the topology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Declared {
+    /// Declared by this user.
+    Anew,
+    /// Found as another user had declared it.
+    Found,
 }
 
 /// How a session ended.
@@ -71,6 +82,7 @@ pub(super) struct Session {
     purpose: Purpose,
     /// The host and port that it leads to.
     host: String,
+    declared: Declared,
     careful_until: Option<Instant>,
     /// Channels with confirms on and nothing under way.
     idle: Mutex<Vec<Channel>>,
@@ -85,23 +97,44 @@ impl Session {
     ) -> Result<Self, HostFault> {
         let name = format!("{} ({})", address.name, purpose.as_str());
         let connection = dial(address, host, &name).await?;
-        let session = Self {
+        let mut session = Self {
             connection,
             purpose,
             host: name_of(host),
+            declared: Declared::Found,
             careful_until: (predecessor == Some(Ending::Unreadable))
                 .then(|| Instant::now() + CAREFUL_FOR),
             idle: Mutex::default(),
         };
-        tokio::time::timeout(DECLARE_TIMEOUT, session.declare_topology())
+        session.declared = tokio::time::timeout(DECLARE_TIMEOUT, session.declare_topology())
             .await
-            .map_err(|_| HostFault::NoAnswer(DECLARE_TIMEOUT))?
-            .map_err(HostFault::Topology)?;
+            .map_err(|_| HostFault::NoAnswer(DECLARE_TIMEOUT))??;
         Ok(session)
     }
 
-    pub(super) async fn declare_topology(&self) -> lapin::Result<()> {
-        topology::declare(&self.connection).await
+    /// Declares the topology, or finds all of it where the user may not declare.
+    pub(super) async fn declare_topology(&self) -> Result<Declared, HostFault> {
+        let connection = &self.connection;
+        if self.purpose == Purpose::PublishEvents {
+            let found = topology::find_published(connection).await;
+            return found
+                .map(|()| Declared::Found)
+                .map_err(refusal::of_publisher);
+        }
+        match topology::declare(connection).await {
+            Ok(()) => Ok(Declared::Anew),
+            Err(refused) if refusal::is_access_refused(&refused) => {
+                let found = topology::find(connection).await;
+                found.map_err(|missing| refusal::of_declaration(&refused, missing))?;
+                tracing::debug!(%refused, "the topology is there, and the user may not declare it");
+                Ok(Declared::Found)
+            }
+            Err(error) => Err(HostFault::Topology(error)),
+        }
+    }
+
+    pub(super) fn declared(&self) -> Declared {
+        self.declared
     }
 
     pub(super) fn host(&self) -> &str {
@@ -193,6 +226,9 @@ impl Session {
             match self.ask().await {
                 Ok(()) if self.is_usable() => alarm.end(),
                 Ok(()) => {}
+                Err(error) if refusal::is_access_refused(&error) => {
+                    alarm.raise(&error.to_string());
+                }
                 Err(error) => {
                     tracing::debug!(%error, "cannot ask whether the broker takes messages");
                 }
@@ -203,16 +239,7 @@ impl Session {
 
     async fn ask(&self) -> lapin::Result<()> {
         let channel = self.confirming_channel().await?;
-        let (exchange, options) = (topology::delay(TOP_LEVEL), BasicPublishOptions::default());
-        let properties = BasicProperties::default();
-        let sent = channel.basic_publish(
-            exchange.into(),
-            TO_NO_QUEUE.into(),
-            options,
-            &[],
-            properties,
-        );
-        sent.await?.await?;
+        publish_to_no_queue(&channel, topology::delay(TOP_LEVEL)).await?;
         self.reuse(channel);
         Ok(())
     }
@@ -233,6 +260,15 @@ impl Session {
     fn idle(&self) -> MutexGuard<'_, Vec<Channel>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Returns when the broker has confirmed it. The broker checks the right to write first.
+pub(super) async fn publish_to_no_queue(channel: &Channel, exchange: String) -> lapin::Result<()> {
+    let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
+    let key = TO_NO_QUEUE.into();
+    let sent = channel.basic_publish(exchange.into(), key, options, &[], properties);
+    sent.await?.await?;
+    Ok(())
 }
 
 fn is_unreadable(error: &lapin::Error) -> bool {

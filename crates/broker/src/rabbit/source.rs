@@ -19,6 +19,8 @@ use crate::rabbit::intake::{Intake, Over};
 use crate::rabbit::letter::{Letter, later};
 use crate::rabbit::link::{Link, backoff};
 use crate::rabbit::outbox::{Outbox, Post};
+use crate::rabbit::refusal;
+use crate::rabbit::session::Session;
 use crate::rabbit::subscription::Subscription;
 
 /// How many messages are put back at once.
@@ -59,27 +61,37 @@ impl<L: Letter> QueueSource<L> {
         let mut waits = backoff();
         loop {
             let session = self.link.session().await;
-            let number = self.current().as_ref().map_or(0, |last| last.number + 1);
-            let outbox = self.outbox.clone();
-            let opening = Intake::open(number, &session, self.prefetch, outbox);
-            let error = match timeout(SUBSCRIBE_WITHIN, opening).await {
-                Ok(Ok(intake)) => {
-                    *self.current() = Some(intake.subscription());
-                    self.subscribed.store(true, Ordering::Relaxed);
-                    return intake;
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => format!("the broker did not answer within {SUBSCRIBE_WITHIN:?}"),
+            let error = match self.subscribe_once(&session).await {
+                Ok(intake) => return intake,
+                Err(error) => error,
             };
-            self.subscribed.store(false, Ordering::Relaxed);
-            tracing::warn!(queue = L::QUEUE, error, "cannot subscribe to the queue");
+            tracing::warn!(queue = L::QUEUE, %error, "cannot subscribe to the queue");
             // An operator may have deleted it. If this fails too, so will the next round.
             match timeout(SUBSCRIBE_WITHIN, session.declare_topology()).await {
-                Ok(Ok(())) => {}
+                Ok(Ok(_)) => {}
                 failed => tracing::debug!(?failed, "cannot declare the queues"),
             }
             tokio::time::sleep(waits.next().unwrap_or_default()).await;
         }
+    }
+
+    async fn subscribe_once(&self, session: &Session) -> Result<Intake<L>, QueueError> {
+        let number = self.current().as_ref().map_or(0, |last| last.number + 1);
+        let opening = Intake::open(number, session, self.prefetch, self.outbox.clone());
+        let error = match timeout(SUBSCRIBE_WITHIN, opening).await {
+            Ok(Ok(intake)) => {
+                *self.current() = Some(intake.subscription());
+                self.subscribed.store(true, Ordering::Relaxed);
+                return Ok(intake);
+            }
+            Ok(Err(error)) => match refusal::missing_right(&error) {
+                Some(why) => QueueError::Refused(why),
+                None => QueueError::Unavailable(error.to_string()),
+            },
+            Err(_) => QueueError::Unavailable(format!("no answer within {SUBSCRIBE_WITHIN:?}")),
+        };
+        self.subscribed.store(false, Ordering::Relaxed);
+        Err(error)
     }
 
     /// The subscription that a receipt belongs to, unless it has ended.
@@ -106,6 +118,21 @@ impl<L: Letter> QueueSource<L> {
 
 #[async_trait]
 impl<L: Letter> Source<L> for QueueSource<L> {
+    async fn begin(&self) -> Result<(), QueueError> {
+        let mut intake = self.intake.lock().await;
+        if intake.is_none() {
+            let session = self.link.session().await;
+            match self.subscribe_once(&session).await {
+                Ok(new) => *intake = Some(new),
+                Err(refused @ QueueError::Refused(_)) => return Err(refused),
+                Err(error @ QueueError::Unavailable(_)) => {
+                    tracing::debug!(queue = L::QUEUE, %error, "the first subscription failed");
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn take(&self, max: usize) -> Vec<Taken<L>> {
         let mut intake = self.intake.lock().await;
         while !self.stopped.is_cancelled() {

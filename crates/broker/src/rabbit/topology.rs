@@ -119,6 +119,49 @@ async fn declare_topic(connection: &Connection, arguments: FieldTable) -> lapin:
         .await
 }
 
+/// Looks for each exchange and queue, which needs no right (RabbitMQ, "Access Control", operations).
+/// Bindings cannot be looked for.
+///
+/// # Errors
+/// Also when one is missing.
+pub(super) async fn find(connection: &Connection) -> lapin::Result<()> {
+    find_published(connection).await?;
+    let channel = &connection.create_channel().await?;
+    let names = [UNROUTED, DEAD, DUE, OPERATIONS].map(str::to_owned);
+    let exchanges = names.into_iter().chain((0..=TOP_LEVEL).map(delay));
+    try_join_all(exchanges.map(|name| find_exchange(channel, name))).await?;
+    try_join_all(queues().into_iter().map(|(name, _)| {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        channel.queue_declare(name.into(), options, FieldTable::default())
+    }))
+    .await?;
+    Ok(())
+}
+
+/// Looks for the exchange for events alone.
+pub(super) async fn find_published(connection: &Connection) -> lapin::Result<()> {
+    let channel = connection.create_channel().await?;
+    find_exchange(&channel, PUBLISHED.to_owned()).await
+}
+
+async fn find_exchange(channel: &Channel, name: String) -> lapin::Result<()> {
+    let options = ExchangeDeclareOptions {
+        passive: true,
+        ..ExchangeDeclareOptions::default()
+    };
+    channel
+        .exchange_declare(
+            name.into(),
+            ExchangeKind::Topic,
+            options,
+            FieldTable::default(),
+        )
+        .await
+}
+
 fn is_precondition_failed(error: &lapin::Error) -> bool {
     matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == 406)
 }

@@ -1,11 +1,12 @@
 //! What `hookline publish` does in a workflow service's place.
 
 use hookline_broker::contract::QueueError;
+use hookline_broker::rabbit::{EventPublisher, RabbitSettings};
 use hookline_core::event::{Event, MissingId};
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 
-use crate::broker::{Vhost, take_all, take_one};
+use crate::broker::{CONFIRM_TIMEOUT, Vhost, take_all, take_one};
 
 fn event(id: u32, event_type: &str) -> Event {
     let json = format!(
@@ -14,12 +15,39 @@ fn event(id: u32, event_type: &str) -> Event {
     Event::from_json(json.as_bytes(), MissingId::Refused).expect("an event")
 }
 
+async fn publisher(vhost: &Vhost) -> EventPublisher {
+    EventPublisher::connect(RabbitSettings {
+        url: vhost.url().to_string(),
+        name: "test".into(),
+        confirm_timeout: CONFIRM_TIMEOUT,
+    })
+    .await
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_declares_nothing_and_says_that_the_exchange_is_missing() {
+    let vhost = Vhost::create();
+    let refused = EventPublisher::connect(RabbitSettings {
+        url: vhost.url().to_string(),
+        name: "test".into(),
+        confirm_timeout: CONFIRM_TIMEOUT,
+    })
+    .await
+    .unwrap_err();
+    assert!(refused.is_refusal(), "{refused}");
+    assert!(
+        refused.to_string().contains("run `hookline migrate`"),
+        "{refused}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_of_events_is_confirmed_together_and_arrives_in_order() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let events: Vec<_> = (0..500).map(|id| event(id, "workflow.started")).collect();
-    rabbit.publish_as_workflow_service(&events).await.unwrap();
+    publisher(&vhost).await.publish(&events).await.unwrap();
     let taken = take_all(&*rabbit.events(500), 500).await;
     let arrived: Vec<_> = taken.iter().map(|taken| &taken.message.body).collect();
     let sent: Vec<_> = events.iter().map(|event| &event.body).collect();
@@ -29,7 +57,7 @@ async fn a_window_of_events_is_confirmed_together_and_arrives_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn others_on_the_exchange_get_the_events_by_type_as_persistent_json() {
     let vhost = Vhost::create();
-    let rabbit = vhost.connect().await;
+    let _declared = vhost.connect().await;
     let stranger = vhost.stranger().await;
     let (queue, failed) = ("others", "workflow.step.failed");
     let (options, none) = (QueueDeclareOptions::durable(), Default::default());
@@ -46,7 +74,7 @@ async fn others_on_the_exchange_get_the_events_by_type_as_persistent_json() {
     bound.await.unwrap();
 
     let events = [event(1, "workflow.started"), event(2, failed)];
-    rabbit.publish_as_workflow_service(&events).await.unwrap();
+    publisher(&vhost).await.publish(&events).await.unwrap();
     let seen = stranger.get(queue).await;
     assert_eq!(seen.body, events[1].body);
     assert_eq!(*seen.properties.delivery_mode(), Some(2));
@@ -72,10 +100,13 @@ async fn an_event_that_no_queue_takes_is_not_taken_for_published() {
     vhost.ctl("delete_queue", &["hookline.events"]);
 
     let events = [event(1, "workflow.started")];
-    let refused = rabbit.publish_as_workflow_service(&events).await;
+    let publisher = publisher(&vhost).await;
+    let refused = publisher.publish(&events).await;
     assert!(matches!(refused, Err(QueueError::Unavailable(_))));
 
-    rabbit.publish_as_workflow_service(&events).await.unwrap();
+    // What declares the queue again is a service, never the publisher.
+    vhost.connect().await.close().await;
+    publisher.publish(&events).await.unwrap();
     assert_eq!(
         take_one(&rabbit.events(1)).await.message.body,
         events[0].body

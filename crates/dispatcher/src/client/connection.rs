@@ -2,8 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -27,7 +26,7 @@ impl Watched {
             carrier: Box::new(carrier),
             traffic: Traffic {
                 made: Instant::now(),
-                last: Arc::new(AtomicU8::new(NOTHING_CAME)),
+                last: Arc::new(Mutex::new(Last::NothingCame)),
             },
         }
     }
@@ -38,33 +37,73 @@ impl Watched {
 #[derive(Debug, Clone)]
 pub(super) struct Traffic {
     made: Instant,
-    last: Arc<AtomicU8>,
+    last: Arc<Mutex<Last>>,
 }
 
-const NOTHING_CAME: u8 = 0;
-const ANSWER: u8 = 1;
-const NEXT_REQUEST: u8 = 2;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Last {
+    NothingCame,
+    Answer(AnswerStart),
+    NextRequest,
+}
+
+/// The first bytes of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnswerStart {
+    Nothing,
+    /// A frame of the type SETTINGS or GOAWAY on stream 0 (RFC 9113, sections 4.1, 6.5 and 6.8).
+    Http2,
+    /// A TLS record of the type alert or handshake (RFC 8446, section 5.1).
+    Tls,
+    Other,
+}
+
+impl AnswerStart {
+    fn of(bytes: &[u8]) -> Self {
+        match bytes {
+            [] => Self::Nothing,
+            [0, _, _, 4 | 7, _, 0, 0, 0, 0, ..] => Self::Http2,
+            [0x15 | 0x16, 3, ..] => Self::Tls,
+            _ => Self::Other,
+        }
+    }
+}
 
 impl Traffic {
-    fn has_read(&self) {
-        self.last.store(ANSWER, Ordering::Release);
+    fn has_read(&self, bytes: &[u8]) {
+        let mut last = self.last();
+        if !matches!(*last, Last::Answer(_)) {
+            *last = Last::Answer(AnswerStart::of(bytes));
+        }
     }
 
     fn has_written(&self) {
-        let (from, to) = (ANSWER, NEXT_REQUEST);
+        let mut last = self.last();
         // Only what follows an answer is a next request.
-        let _ = self
-            .last
-            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        if matches!(*last, Last::Answer(AnswerStart::Other)) {
+            *last = Last::NextRequest;
+        }
     }
 
     /// Whether no byte has come for a request that began then, on a connection that is older or has
     /// carried another one before.
     pub(super) fn is_unanswered_on_kept(&self, began: Instant) -> bool {
-        match self.last.load(Ordering::Acquire) {
-            NOTHING_CAME => self.made < began,
-            last => last == NEXT_REQUEST,
+        match *self.last() {
+            Last::NothingCame => self.made < began,
+            last => last == Last::NextRequest,
         }
+    }
+
+    /// How the answer to the last request begins.
+    pub(super) fn answer_start(&self) -> AnswerStart {
+        match *self.last() {
+            Last::Answer(start) => start,
+            Last::NothingCame | Last::NextRequest => AnswerStart::Nothing,
+        }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,8 +121,9 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.carrier).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.traffic.has_read();
+        let came = &buf.filled()[before..];
+        if !came.is_empty() {
+            self.traffic.has_read(came);
         }
         Poll::Ready(Ok(()))
     }
@@ -147,6 +187,23 @@ mod tests {
         theirs.write_all(b"H").await.unwrap();
         watched.read_exact(&mut [0; 1]).await.unwrap();
         assert_eq!((is_kept(made), is_kept(later)), (false, false));
+    }
+
+    #[test]
+    fn the_first_bytes_of_an_answer_tell_other_protocols_apart() {
+        for (bytes, start) in [
+            (&b""[..], AnswerStart::Nothing),
+            (b"HTTP/1.1 200 OK", AnswerStart::Other),
+            (
+                b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03",
+                AnswerStart::Http2,
+            ),
+            (b"\x00\x00\x08\x07\x00\x00\x00\x00\x00", AnswerStart::Http2),
+            (b"\x15\x03\x01\x00\x02\x02\x46", AnswerStart::Tls),
+            (b"\x00\x00", AnswerStart::Other),
+        ] {
+            assert_eq!(AnswerStart::of(bytes), start, "{bytes:?}");
+        }
     }
 
     #[tokio::test]

@@ -166,6 +166,7 @@ mod tests {
             status,
             body: String::new(),
             retry_after,
+            location: None,
         }))
             .into()
     }

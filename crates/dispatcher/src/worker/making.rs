@@ -12,6 +12,7 @@ use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_runtime::fault;
+use hookline_runtime::panics;
 use hookline_runtime::patience::Ended;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::{AttemptRecord, Body, Credentials, Follow, Owed, Unopened};
@@ -97,7 +98,7 @@ impl Worker {
             let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
             let policy = Arc::clone(&self.dispatcher.policy);
             let (source, late) = (self.dispatcher.attempts.clone(), self.late.clone());
-            self.in_flight.spawn(async move {
+            self.in_flight.spawn(panics::fatal("attempt", async move {
                 let asked = engaged.message.message;
                 fault::point_of("dispatcher::attempt", asked.delivery);
                 let was_parked = ready.owed.was_parked;
@@ -115,7 +116,7 @@ impl Worker {
                 drop(slot);
                 let result = Result::Attempted(Box::new(record));
                 recorder.send(Finished { engaged, result }).await;
-            });
+            }));
         }
     }
 }

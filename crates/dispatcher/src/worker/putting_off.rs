@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use hookline_core::delivery::Origin;
 use hookline_core::ids::DeliveryId;
+use hookline_runtime::panics;
 use hookline_runtime::patience::Ended;
 use hookline_store::Wait;
 use tokio::task::JoinHandle;
@@ -94,7 +95,10 @@ impl PuttingOff {
             };
             let some = self.gathered.drain(..count).collect();
             self.since = Instant::now();
-            self.leaving = Some(tokio::spawn(self.clerk.clone().put_off(some)));
+            self.leaving = Some(tokio::spawn(panics::fatal(
+                "putting off",
+                self.clerk.clone().put_off(some),
+            )));
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
 use hookline_broker::contract::QueueError;
-use hookline_broker::rabbit::{Rabbit, RabbitSettings};
+use hookline_broker::rabbit::{EventPublisher, RabbitSettings};
 use hookline_runtime::settings::SecretUrl;
 
 use crate::publish::Numbered;
@@ -22,7 +22,7 @@ const TRIES: usize = 5;
 /// A broker that is connected.
 #[derive(Debug)]
 pub(super) struct Broker {
-    rabbit: Rabbit,
+    publisher: EventPublisher,
 }
 
 impl Broker {
@@ -34,14 +34,15 @@ impl Broker {
             name: "hookline publish".to_owned(),
             confirm_timeout: CONFIRM_TIMEOUT,
         };
-        let rabbit = Rabbit::connect(settings)
-            .await
-            .map_err(|why| match why.source() {
-                // The causes behind it say the same again.
-                Some(cause) => anyhow::anyhow!("{why}: {cause}"),
-                None => why.into(),
-            })?;
-        Ok(Self { rabbit })
+        let publisher =
+            EventPublisher::connect(settings)
+                .await
+                .map_err(|why| match why.source() {
+                    // The causes behind it say the same again.
+                    Some(cause) => anyhow::anyhow!("{why}: {cause}"),
+                    None => why.into(),
+                })?;
+        Ok(Self { publisher })
     }
 
     /// Returns once the broker has confirmed all of them. A lost connection mends itself meanwhile,
@@ -53,13 +54,14 @@ impl Broker {
     ) -> anyhow::Result<()> {
         let publish = || {
             let events = events.iter().map(|one| one.event);
-            self.rabbit.publish_as_workflow_service(events)
+            self.publisher.publish(events)
         };
         let waits = ExponentialBuilder::default()
             .with_max_times(TRIES - 1)
             .with_jitter();
         publish
             .retry(waits)
+            .when(|why| matches!(why, QueueError::Unavailable(_)))
             .notify(|why: &QueueError, wait| {
                 let seconds = wait.as_secs_f64();
                 progress.say(&format!("{why}; trying again in {seconds:.1} s"));
@@ -69,7 +71,7 @@ impl Broker {
     }
 
     pub(super) async fn close(self) {
-        self.rabbit.close().await;
+        self.publisher.close().await;
     }
 }
 

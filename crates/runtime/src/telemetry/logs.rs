@@ -5,6 +5,7 @@ use tracing_subscriber::filter::{FilterExt as _, LevelFilter, ParseError, Target
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+use super::repeats::{Limited, Repeats};
 use crate::settings::{LogFormat, LogSettings};
 
 /// What says nothing of ours, or too much. lapin and r2d2 also log each error that they return, and we
@@ -29,6 +30,7 @@ fn cap() -> Targets {
 
 pub(super) fn layer<S>(
     settings: &LogSettings,
+    repeats: Repeats,
 ) -> Result<Box<dyn Layer<S> + Send + Sync>, ParseError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -38,8 +40,16 @@ where
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal());
     Ok(match settings.format {
-        LogFormat::Text => lines.with_filter(filter).boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => lines
+            .map_event_format(|format| Limited::new(format, repeats))
+            .with_filter(filter)
+            .boxed(),
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .map_event_format(|format| Limited::new(format, repeats))
+            .with_filter(filter)
+            .boxed(),
     })
 }
 

@@ -5,6 +5,7 @@
 //! Where the disk is full, SQLite takes the whole transaction back by itself, and with it the jobs
 //! that were done in it already. None of the group is done then, and all of its callers hear so.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -135,7 +136,12 @@ impl Writing {
 
     fn keep_on(mut self, mut waiting: mpsc::Receiver<Job>) {
         while let Some(first) = waiting.blocking_recv() {
-            let (told, committed) = self.write(first, &mut waiting);
+            let writing = AssertUnwindSafe(|| self.write(first, &mut waiting));
+            // Without this thread the process could write no more. Its callers are told nothing and so try again.
+            let (told, committed) = catch_unwind(writing).unwrap_or_else(|_| {
+                let panicked = StoreError::Unavailable("a job of the writer panicked".to_owned());
+                (Vec::new(), Err(panicked))
+            });
             match &committed {
                 Ok(()) => self.health.fails.store(false, Ordering::Relaxed),
                 Err(why) => {
@@ -196,7 +202,7 @@ impl Writing {
     /// Whatever a failure has left, the next transaction can begin.
     fn leave_transaction(&mut self) {
         let conn = &mut self.conn;
-        if AnsiTransactionManager::is_broken_transaction_manager(conn) {
+        if AnsiTransactionManager::is_broken_transaction_manager(conn) || is_open(conn) {
             // If there is none to leave, all the better.
             let _ = conn.batch_execute("ROLLBACK");
             *AnsiTransactionManager::transaction_manager_status_mut(conn) =

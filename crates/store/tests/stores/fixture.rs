@@ -252,6 +252,7 @@ pub(crate) fn attempted(
             status,
             body: "ok".to_owned(),
             retry_after: None,
+            location: None,
         }),
         started: now(),
         took: Duration::from_millis(3),

@@ -33,6 +33,7 @@ impl World {
                 status,
                 body: "thanks".to_owned(),
                 retry_after: None,
+                location: None,
             }),
             started: now(),
             took: Duration::from_millis(12),

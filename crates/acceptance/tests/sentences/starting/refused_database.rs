@@ -13,6 +13,7 @@ pub(crate) fn distributed() -> Vec<Alone> {
         a_database_that_is_not_utf8_is_refused,
         a_schema_that_is_newer_is_refused,
         a_role_that_may_not_write_is_refused,
+        a_database_that_refuses_the_login_is_named_at_the_start,
     ]
 }
 
@@ -34,6 +35,34 @@ async fn is_refused(home: &Home, database: &str, words: &[&str]) -> anyhow::Resu
         cases.add(start, 1, &[&[begin.as_str()], words].concat());
     }
     cases.all().await
+}
+
+async fn a_database_that_refuses_the_login_is_named_at_the_start(kind: Kind) -> anyhow::Result<()> {
+    let home = Home::prepare(kind, &[]).await?;
+    let database = &home.peers()?.database;
+    let mut stranger: reqwest::Url = database.parse()?;
+    stranger
+        .set_username("stranger")
+        .ok()
+        .context("a URL with a user")?;
+    is_refused(
+        &home,
+        stranger.as_str(),
+        &[
+            "PostgreSQL refuses the login",
+            "stranger",
+            "correct store.url",
+        ],
+    )
+    .await?;
+    let missing = format!("{database}_not");
+    is_refused(
+        &home,
+        &missing,
+        &["PostgreSQL refuses the login", "_not", "correct store.url"],
+    )
+    .await?;
+    home.end().await
 }
 
 async fn a_database_that_is_not_utf8_is_refused(kind: Kind) -> anyhow::Result<()> {

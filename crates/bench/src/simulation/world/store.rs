@@ -162,6 +162,7 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
                 status: 204,
                 body: String::new(),
                 retry_after: None,
+                location: None,
             });
         }
         Answer::TimedOut => FailureKind::Timeout,

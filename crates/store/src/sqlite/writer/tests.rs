@@ -119,3 +119,23 @@ async fn what_one_job_may_not_do_is_no_matter_of_the_others() {
     assert!(writer.is_ready());
     assert_eq!(entries(&writer).await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_panics_is_an_error_of_its_own_and_the_writer_goes_on() {
+    let (writer, _folder) = open();
+    writer.run(|conn| put(conn, 1)).await.unwrap();
+    let panicked = writer
+        .run(|conn| -> Result<(), StoreError> {
+            put(conn, 1)?;
+            panic!("a bug")
+        })
+        .await;
+    assert!(panicked.unwrap_err().is_transient());
+    writer.run(|conn| put(conn, 1)).await.unwrap();
+    assert!(writer.is_ready());
+    assert_eq!(
+        entries(&writer).await,
+        2,
+        "what the panic left was taken back"
+    );
+}

@@ -1,0 +1,119 @@
+use std::io;
+
+use tracing::subscriber::with_default;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Written {
+    fn lines(&self) -> Vec<String> {
+        let written = std::mem::take(&mut *self.0.lock().unwrap());
+        let text = String::from_utf8(written).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// What is written, by a subscriber that limits repeats.
+fn limited(work: impl FnOnce(&Repeats, &Written)) {
+    let (repeats, written) = (Repeats::default(), Written::default());
+    let writer = written.clone();
+    let layer = fmt::layer()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .without_time()
+        .map_event_format(|format| Limited::new(format, repeats.clone()));
+    let subscriber = tracing_subscriber::registry().with(layer);
+    with_default(subscriber, || work(&repeats, &written));
+}
+
+fn outage(error: &str, wait_ms: u64) {
+    tracing::warn!(
+        what = "record attempts",
+        error,
+        wait_ms,
+        "could not go on, trying again"
+    );
+}
+
+#[test]
+fn repeats_of_a_line_are_counted_and_told_once_a_second() {
+    limited(|repeats, written| {
+        for wait in 0..10_000 {
+            outage("connection refused", wait);
+        }
+        assert_eq!(written.lines().len(), 1);
+        let now = Instant::now();
+        repeats.tell(now + EVERY);
+        let told = written.lines();
+        assert_eq!(told.len(), 1, "{told:?}");
+        for part in [
+            "WARN",
+            "repeats=9999",
+            "could not go on",
+            "connection refused",
+            "record attempts",
+        ] {
+            assert!(told[0].contains(part), "no {part}: {told:?}");
+        }
+        outage("connection refused", 0);
+        assert_eq!(written.lines().len(), 0, "it goes on");
+        repeats.tell(now + 2 * EVERY);
+        assert!(written.lines()[0].contains("repeats=1 "));
+    });
+}
+
+#[test]
+fn a_line_of_which_there_is_one_goes_out_at_once_and_is_not_told_again() {
+    limited(|repeats, written| {
+        for number in 0..2 * MAX_CAUSES {
+            tracing::error!(event.id = %format!("evt_{number}"), "put an event aside");
+        }
+        assert_eq!(written.lines().len(), 2 * MAX_CAUSES);
+        repeats.tell(Instant::now() + EVERY);
+        assert_eq!(written.lines(), [""; 0]);
+    });
+}
+
+#[test]
+fn another_cause_is_another_line() {
+    limited(|_, written| {
+        outage("connection refused", 1);
+        outage("the database is starting up", 1);
+        outage("connection refused", 2);
+        assert_eq!(written.lines().len(), 2);
+    });
+}
+
+#[test]
+fn after_a_second_without_a_repeat_a_line_goes_out_again() {
+    limited(|repeats, written| {
+        outage("connection refused", 1);
+        repeats.tell(Instant::now() + EVERY);
+        outage("connection refused", 1);
+        assert_eq!(written.lines().len(), 2);
+    });
+}
+
+#[test]
+fn lines_below_a_warning_are_not_limited() {
+    limited(|_, written| {
+        for _ in 0..3 {
+            tracing::info!("connected again");
+        }
+        assert_eq!(written.lines().len(), 3);
+    });
+}
