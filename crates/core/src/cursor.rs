@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use uuid::Uuid;
 
+use crate::ids::SubscriptionId;
 use crate::timestamp::Timestamp;
 
 /// Which list a cursor is of: a place in one says nothing about another.
@@ -17,9 +18,11 @@ pub enum List {
     Log = 0,
     /// Deliveries.
     Deliveries = 1,
+    /// The subscriptions of an event's story, in the order of their ids.
+    Event = 2,
 }
 
-/// A row's place in a list that is sorted by age.
+/// A row's place in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
     /// The list.
@@ -40,6 +43,20 @@ pub struct InvalidCursor;
 const TIMES: std::ops::Range<i64> = 0..1 << 56;
 
 impl Cursor {
+    /// The place of a subscription in an event's story. That list is not sorted by age, so the time is 0.
+    pub fn of_subscription(id: SubscriptionId) -> Self {
+        Self {
+            list: List::Event,
+            created_at: Timestamp::from_unix_micros(0),
+            id: Uuid::from_u128(id.0.unsigned_abs().into()),
+        }
+    }
+
+    /// The subscription of such a place. An id that is none is beyond the end of the list.
+    pub fn subscription(self) -> SubscriptionId {
+        SubscriptionId(i64::try_from(self.id.as_u128()).unwrap_or(i64::MAX))
+    }
+
     /// Reads the text form of a cursor of this list.
     ///
     /// # Errors
@@ -93,6 +110,13 @@ mod tests {
             };
             prop_assert_eq!(Cursor::parse(&cursor.to_string(), list), Ok(cursor));
             prop_assert_eq!(Cursor::parse(&cursor.to_string(), other), Err(InvalidCursor));
+        }
+
+        #[test]
+        fn a_cursor_names_the_subscription_where_an_events_page_ended(id in 1..i64::MAX) {
+            let text = Cursor::of_subscription(SubscriptionId(id)).to_string();
+            let cursor = Cursor::parse(&text, List::Event).unwrap();
+            prop_assert_eq!(cursor.subscription(), SubscriptionId(id));
         }
 
         #[test]

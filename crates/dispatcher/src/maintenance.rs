@@ -114,7 +114,10 @@ impl Upkeep {
         let attempts = self.note("attempts", attempts);
         let events = in_slices(|| store.forget_events(cutoff)).await;
         let events = self.note("events", events);
-        secrets.and(trials).and(replays).and(attempts).and(events)
+        let deleted = in_slices(|| store.forget_deleted_subscriptions(cutoff)).await;
+        let deleted = self.note("deleted_subscriptions", deleted);
+        let rows = attempts.and(events).and(deleted);
+        secrets.and(trials).and(replays).and(rows)
     }
 
     async fn database_time(&self) -> Result<Timestamp, Failed> {

@@ -21,6 +21,7 @@ mod progress;
 mod reading;
 mod replays;
 mod retention;
+mod searching;
 mod subscriptions;
 mod trials;
 mod unlocking;

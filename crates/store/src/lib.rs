@@ -30,6 +30,8 @@ mod rows;
 mod schema;
 mod sealed;
 mod sqlite;
+mod turns;
+mod windows;
 
 pub use credentials::{Credentials, SealedCredentials};
 pub use error::StoreError;
@@ -39,9 +41,9 @@ pub use folder::owner_only;
 pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
 pub use records::{
     Again, AttemptRecord, AttemptStatus, Body, Created, Delivery, DeliveryQuery, DeliveryStatus,
-    DeliveryStory, EventStory, Excerpt, Fate, Follow, Given, IncomingEvent, KeyHash, KeyInfo,
-    Listing, Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, NewKey, NewReplay, Owed,
-    PageStart, Parked, Passage, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep,
+    DeliveryStory, EventStory, Excerpt, Fate, FatePage, Follow, Given, IncomingEvent, KeyHash,
+    KeyInfo, Listing, Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, NewKey, NewReplay,
+    Owed, PageStart, Parked, Passage, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep,
     ReplayTurn, Replayable, Resealed, Rotated, Rotation, Source, Standing, SubscriptionFate, Sweep,
     Swept, Wait, Window,
 };
@@ -49,3 +51,4 @@ pub use sealed::Unopened;
 pub use sqlite::queue::{
     DeadLetter, DeadLetters, EmbeddedQueue, LEASE, NewEvents, QueuedEvents, TakenAttempt,
 };
+pub use turns::{key_of_task, of_key};

@@ -1,6 +1,7 @@
 //! What goes into a store and comes out of it.
 
 use hookline_core::cursor::Cursor;
+use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::Subscription;
 
 mod again;
@@ -15,7 +16,8 @@ mod secrets;
 pub use again::Again;
 pub(crate) use again::Restart;
 pub use deliveries::{
-    Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, EventStory, Fate, SubscriptionFate,
+    Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, EventStory, Fate, FatePage,
+    SubscriptionFate,
 };
 pub(crate) use intake::Bounds;
 pub use intake::{Given, IncomingEvent, Passage};
@@ -40,22 +42,26 @@ pub enum Created {
     LimitReached,
 }
 
-/// Which rows of a list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Which of an organization's subscriptions, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// How many at most; all without one.
-    pub limit: Option<u32>,
+    /// How many at most.
+    pub limit: u32,
     /// How many to pass over.
     pub offset: u64,
+    /// Those that are older than this one alone.
+    pub before: Option<SubscriptionId>,
 }
 
-/// Rows and how many there are in all.
+/// Rows of a long list, and how many there are in all.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listing<T> {
-    /// The rows asked for.
+pub struct Listing<T, Total> {
+    /// The rows asked for. There may be fewer, also none, where most of the rows that were looked at do not match.
     pub rows: Vec<T>,
-    /// How many there are without a window.
-    pub total: u64,
+    /// How many there are without a limit.
+    pub total: Total,
+    /// Where the search ended before it found as many rows as were asked for; none at the end of the list.
+    pub searched: Option<Cursor>,
 }
 
 /// Where a page of a long list begins.

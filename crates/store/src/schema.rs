@@ -83,6 +83,13 @@ table! {
 }
 
 table! {
+    subscription_counts (organization_id) {
+        organization_id -> Text,
+        count -> BigInt,
+    }
+}
+
+table! {
     failing (subscription_id) {
         subscription_id -> BigInt,
         since -> BigInt,
@@ -226,7 +233,7 @@ table! {
 }
 
 /// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
-pub(crate) const TABLES: [&str; 17] = [
+pub(crate) const TABLES: [&str; 18] = [
     "organizations",
     "api_keys",
     "api_key_organizations",
@@ -235,6 +242,7 @@ pub(crate) const TABLES: [&str; 17] = [
     "retention",
     "master_keys",
     "subscriptions",
+    "subscription_counts",
     "failing",
     "operational_events",
     "events",

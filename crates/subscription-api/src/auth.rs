@@ -16,7 +16,7 @@ use hookline_core::access::{Forbidden, Scope};
 use hookline_core::ids::{KeyId, OrganizationId};
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::http::Connection;
-use hookline_store::KeyHash;
+use hookline_store::{KeyHash, of_key};
 
 use crate::error::ApiError;
 use crate::in_flight::Underway;
@@ -60,8 +60,9 @@ pub(crate) async fn enter(
         Ok(admitted) => admitted,
         Err(refusal) => return Ok(request.error_response(refusal)),
     };
+    let key = caller.key;
     request.extensions_mut().insert(caller);
-    let mut response = next.call(request).await?;
+    let mut response = of_key(key, next.call(request)).await?;
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -21,8 +21,8 @@ use crate::routes::{
 };
 
 pub(crate) use forms::{
-    AttemptParameters, DeliveryParameters, EventsBody, LogParameters, NewSubscriptionBody,
-    ReplayBody, SecretRotationBody, SubscriptionPatchBody,
+    AttemptParameters, DeliveryParameters, EventDeliveryParameters, EventsBody, LogParameters,
+    NewSubscriptionBody, ReplayBody, SecretRotationBody, SubscriptionPatchBody,
 };
 
 /// The document as it is served.
@@ -182,7 +182,7 @@ mod tests {
         post /deliveries/{id}/retry: 202 401 403 404 409 429 500 503 508
         get /docs: 200
         post /events: 202 400 401 403 413 415 422 429 500 503 508
-        get /events/{event_id}: 200 401 403 404 429 500 503 508
+        get /events/{event_id}: 200 401 403 404 422 429 500 503 508
         get /healthz: 200
         get /openapi.json: 200
         get /readyz: 200 503

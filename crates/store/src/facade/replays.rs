@@ -1,8 +1,10 @@
 //! Replays, for whoever asks for them and for whoever makes them.
 
+use hookline_core::cursor::List;
 use hookline_core::ids::{OrganizationId, ReplayId};
 use hookline_core::timestamp::Timestamp;
 
+use super::searching::cursor;
 use super::{Home, Store, run};
 use crate::error::StoreError;
 use crate::records::{NewReplay, Replay, ReplayScope, ReplayStep, ReplayTurn, Replayable};
@@ -19,7 +21,21 @@ impl Store {
         scope: ReplayScope,
         now: Timestamp,
     ) -> Result<Replayable, StoreError> {
-        run!(self, read, |conn, q| q::replays::count(conn, &scope, now))
+        let (mut total, mut after) = (0, None);
+        loop {
+            let scope = scope.clone();
+            let (counted, end) = run!(self, read, |conn, q| q::replays::count(
+                conn, &scope, now, after
+            ))?;
+            let Replayable::Deliveries(count) = counted else {
+                return Ok(counted);
+            };
+            total += count;
+            let Some(end) = end else {
+                return Ok(Replayable::Deliveries(total));
+            };
+            after = Some(cursor(List::Deliveries, end));
+        }
     }
 
     /// Makes a replay, of which dispatchers take turns from now on.

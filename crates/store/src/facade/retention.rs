@@ -32,6 +32,16 @@ impl Store {
         ))
     }
 
+    /// Forgets the names of some subscriptions that were deleted before `cutoff`; answers likewise.
+    pub async fn forget_deleted_subscriptions(
+        &self,
+        cutoff: Timestamp,
+    ) -> Result<usize, StoreError> {
+        run!(self, write, |conn, q| q::subscriptions::forget_deleted(
+            conn, cutoff
+        ))
+    }
+
     /// How many attempts stand in no daily partition, up to `most`. A folder has no partitions.
     pub async fn unpartitioned_attempts(&self, most: i64) -> Result<u64, StoreError> {
         match &self.home {

@@ -9,7 +9,7 @@ use hookline_core::timestamp::Timestamp;
 
 use super::{Home, Store, run};
 use crate::error::StoreError;
-use crate::records::{Created, Listing, Rotated, Rotation, Window};
+use crate::records::{Created, Rotated, Rotation, Window};
 use crate::{postgres, sqlite};
 
 #[expect(
@@ -36,15 +36,21 @@ impl Store {
         })
     }
 
-    /// An organization's subscriptions, newest first.
+    /// Some of an organization's subscriptions, newest first.
     pub async fn subscriptions(
         &self,
         owner: OrganizationId,
         window: Window,
-    ) -> Result<Listing<Subscription>, StoreError> {
+    ) -> Result<Vec<Subscription>, StoreError> {
         run!(self, read, |conn, q| q::subscriptions::list(
             conn, &owner, window
         ))
+    }
+
+    /// How many subscriptions an organization has.
+    pub async fn subscription_count(&self, owner: OrganizationId) -> Result<u64, StoreError> {
+        let count = run!(self, read, |conn, q| q::subscriptions::count(conn, &owner))?;
+        Ok(u64::try_from(count).unwrap_or_default())
     }
 
     /// One of an organization's subscriptions.

@@ -10,11 +10,11 @@ use diesel::connection::SimpleConnection as _;
 use diesel::prelude::*;
 use diesel::r2d2::{NopErrorHandler, Pool};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
-use tokio::sync::Semaphore;
 
 use self::connections::{Generation, Manager};
 use crate::error::StoreError;
 use crate::health::{Health, Observed};
+use crate::turns::{Share, Turns};
 
 pub(crate) mod bulk;
 mod connections;
@@ -86,7 +86,7 @@ pub(crate) struct Postgres {
     /// The pool's own, for connections beside it.
     manager: Manager,
     generation: Generation,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     wait: Duration,
     health: Arc<Health>,
     _tunnel: Option<Arc<tls::Tunnel>>,
@@ -108,7 +108,7 @@ impl Postgres {
             pool,
             manager,
             generation,
-            turns: Arc::new(Semaphore::new(settings.connections as usize)),
+            turns: Turns::new(settings.connections as usize),
             wait: settings.wait,
             health: Arc::default(),
             _tunnel: way.tunnel.map(Arc::new),
@@ -120,8 +120,10 @@ impl Postgres {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
+        // That a key waits for its own requests says nothing of the store.
+        let share = self.share().await?;
         let _running = self.health.begin::<F>();
-        let (generation, result) = self.on_a_connection(work).await;
+        let (generation, result) = self.on_a_connection(work, share).await;
         let observed = self.health.observe::<F, T>(&result, Instant::now());
         if observed == Observed::FailedAgain
             && let Some(generation) = generation
@@ -139,24 +141,29 @@ impl Postgres {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        self.on_a_connection(work).await.1
+        let share = self.share().await?;
+        self.on_a_connection(work, share).await.1
+    }
+
+    async fn share(&self) -> Result<Option<Share>, StoreError> {
+        let share = tokio::time::timeout(self.wait, self.turns.share()).await;
+        share.map_err(|_| StoreError::unavailable("the API key's share of connections is busy"))
     }
 
     /// Also the generation of the connection, if there was one.
-    async fn on_a_connection<T, F>(&self, work: F) -> (Option<u64>, Result<T, StoreError>)
+    async fn on_a_connection<T, F>(
+        &self,
+        work: F,
+        share: Option<Share>,
+    ) -> (Option<u64>, Result<T, StoreError>)
     where
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        let turn = tokio::time::timeout(self.wait, Arc::clone(&self.turns).acquire_owned());
-        let turn = match turn.await {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => {
-                return (
-                    None,
-                    Err(StoreError::unavailable("every connection is busy")),
-                );
-            }
+        let turn = tokio::time::timeout(self.wait, self.turns.take(share));
+        let Ok(turn) = turn.await else {
+            let busy = StoreError::unavailable("every connection is busy");
+            return (None, Err(busy));
         };
         let pool = self.pool.clone();
         let worked = tokio::task::spawn_blocking(move || {

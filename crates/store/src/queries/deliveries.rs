@@ -4,17 +4,16 @@
 use diesel::prelude::*;
 use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{DeliveryState, Origin};
-use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
+use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::records::{
-    Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, Listing, PageStart, Standing, Standings,
-};
-use crate::rows::{AttemptRow, corrupt, read_event_type, read_origin, read_state};
-use crate::schema::{attempts, deliveries, events, subscriptions};
+use crate::records::{Delivery, DeliveryQuery, DeliveryStatus, Standing, Standings};
+use crate::rows::{corrupt, read_event_type, read_origin, read_state};
+use crate::schema::{deliveries, events, subscriptions};
+use crate::windows::{COUNTED, Counted, Place, Reach, Step, Stretch, WINDOW, stretched};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = deliveries)]
@@ -31,7 +30,7 @@ pub(super) struct DeliveryColumns {
     created_at: i64,
 }
 
-#[derive(Queryable, Selectable)]
+#[derive(Clone, Queryable, Selectable)]
 #[diesel(table_name = subscriptions)]
 pub(super) struct SubscriptionColumns {
     pub(super) name: String,
@@ -43,93 +42,191 @@ pub(super) struct SubscriptionColumns {
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = events)]
 pub(super) struct EventColumns {
-    event_id: String,
+    pub(super) event_id: String,
     event_type: String,
 }
 
 pub(super) type Row = (DeliveryColumns, SubscriptionColumns, EventColumns);
 
-/// Narrows a query over deliveries and subscriptions to what was asked for, apart from the type,
-/// which only events know. Its decision on a status is that of [`status_of`], in SQL.
+/// Narrows a query over the deliveries of a subscription to a stretch of them and to what was asked for, apart from the
+/// type, which only events know. Its decision on a status is that of [`status_of`], in SQL.
 macro_rules! narrowed {
-    ($rows:expr, $query:expr) => {{
-        let query: &DeliveryQuery = $query;
-        let mut rows = $rows
-            .filter(deliveries::organization_id.eq(query.organization.as_str()))
+    ($rows:expr, $query:expr, $subscription:expr, $stretch:expr) => {{
+        let (query, subscription): (&DeliveryQuery, &SubscriptionColumns) = ($query, $subscription);
+        let rows = $rows
             .filter(deliveries::subscription_id.eq(query.subscription.0))
             .into_boxed();
-        if let Some(since) = query.since {
-            rows = rows.filter(deliveries::created_at.ge(since.unix_micros()));
-        }
-        if let Some(until) = query.until {
-            rows = rows.filter(deliveries::created_at.lt(until.unix_micros()));
-        }
-        if let Some(status) = query.status {
-            let stored = deliveries::state.eq(status.as_str());
-            let pending = deliveries::state.eq(DeliveryStatus::Pending.as_str());
-            let deleted = subscriptions::deleted_at.is_not_null();
-            let there = subscriptions::deleted_at.is_null();
-            let test = deliveries::origin.eq(Origin::Test.as_str());
-            let event = deliveries::origin.ne(Origin::Test.as_str());
-            let on = subscriptions::is_active.eq(true);
-            let off = subscriptions::is_active.eq(false);
-            let same = subscriptions::activation.eq(deliveries::activation);
-            let other = subscriptions::activation.ne(deliveries::activation);
-            rows = match status {
-                DeliveryStatus::Pending => {
-                    rows.filter(stored.and(there).and(test.or(on.and(same))))
+        let rows = stretched!(rows, deliveries, $stretch);
+        match query.status {
+            None => rows,
+            Some(status) => {
+                let stored = deliveries::state.eq(status.as_str());
+                let pending = deliveries::state.eq(DeliveryStatus::Pending.as_str());
+                let test = deliveries::origin.eq(Origin::Test.as_str());
+                let event = deliveries::origin.ne(Origin::Test.as_str());
+                let of_now = deliveries::activation.eq(subscription.activation);
+                let of_before = deliveries::activation.ne(subscription.activation);
+                match (status, subscription.standing()) {
+                    (DeliveryStatus::Pending, Of::Active) => {
+                        rows.filter(stored.and(test.or(of_now)))
+                    }
+                    (DeliveryStatus::Pending, Of::Inactive) => rows.filter(stored.and(test)),
+                    (DeliveryStatus::Pending, Of::Deleted) => rows.filter(deliveries::id.is_null()),
+                    (DeliveryStatus::Skipped, Of::Active) => {
+                        rows.filter(stored.or(pending.and(event).and(of_before)))
+                    }
+                    (DeliveryStatus::Skipped, Of::Inactive) => {
+                        rows.filter(stored.or(pending.and(event)))
+                    }
+                    (DeliveryStatus::Cancelled, Of::Deleted) => rows.filter(stored.or(pending)),
+                    _ => rows.filter(stored),
                 }
-                DeliveryStatus::Skipped => {
-                    rows.filter(stored.or(pending.and(there).and(event).and(off.or(other))))
-                }
-                DeliveryStatus::Cancelled => rows.filter(stored.or(pending.and(deleted))),
-                DeliveryStatus::Delivered | DeliveryStatus::Exhausted => rows.filter(stored),
-            };
+            }
         }
-        rows
     }};
 }
 
+/// How a subscription stands.
+enum Of {
+    Active,
+    Inactive,
+    Deleted,
+}
+
+impl SubscriptionColumns {
+    fn standing(&self) -> Of {
+        match (self.deleted_at, self.is_active) {
+            (Some(_), _) => Of::Deleted,
+            (None, false) => Of::Inactive,
+            (None, true) => Of::Active,
+        }
+    }
+}
+
+/// The subscription of a query, where it belongs to the query's organization.
+fn subscription_of(
+    conn: &mut Conn,
+    query: &DeliveryQuery,
+) -> Result<Option<SubscriptionColumns>, StoreError> {
+    Ok(subscriptions::table
+        .filter(subscriptions::id.eq(query.subscription.0))
+        .filter(subscriptions::organization_id.eq(query.organization.as_str()))
+        .select(SubscriptionColumns::as_select())
+        .first(conn)
+        .optional()?)
+}
+
+/// The place of the `n`th delivery of a stretch, from 1: the index alone tells it.
+pub(super) fn nth(
+    conn: &mut Conn,
+    subscription: SubscriptionId,
+    stretch: Stretch,
+    n: i64,
+) -> Result<Option<Place>, StoreError> {
+    let rows = deliveries::table
+        .filter(deliveries::subscription_id.eq(subscription.0))
+        .into_boxed();
+    Ok(stretched!(rows, deliveries, stretch)
+        .order((deliveries::created_at.desc(), deliveries::id.desc()))
+        .offset(n - 1)
+        .limit(1)
+        .select((deliveries::created_at, deliveries::id))
+        .get_result(conn)
+        .optional()?)
+}
+
+/// A step of a search, newest first.
 pub(crate) fn page(
     conn: &mut Conn,
     query: &DeliveryQuery,
-) -> Result<Listing<Delivery>, StoreError> {
-    let joined = deliveries::table
-        .inner_join(subscriptions::table)
-        .inner_join(events::table);
-    let mut rows = narrowed!(joined, query)
+    reach: Reach,
+) -> Result<Step<Delivery>, StoreError> {
+    let Some(subscription) = subscription_of(conn, query)? else {
+        return Ok(Step::nothing());
+    };
+    let mut stretch = Stretch::of(reach.after, query.since, query.until);
+    let (mut skip, mut passed, mut end) = (reach.skip, 0, None);
+    if query.is_filtered() {
+        end = nth(conn, query.subscription, stretch, WINDOW)?;
+        stretch = stretch.down_to(end);
+        if skip > 0 && end.is_some() {
+            passed = skip.min(matching(conn, query, &subscription, stretch)?);
+        }
+    } else if skip > 0 {
+        let last = nth(conn, query.subscription, stretch, signed(skip))?;
+        let Some(last) = last else {
+            return Ok(Step::nothing());
+        };
+        stretch = stretch.behind(last);
+        skip = 0;
+    }
+    let joined = deliveries::table.inner_join(events::table);
+    let mut rows = narrowed!(joined, query, &subscription, stretch)
         .order((deliveries::created_at.desc(), deliveries::id.desc()))
-        .limit(i64::from(query.limit));
+        .offset(signed(skip))
+        .limit(i64::from(reach.limit));
     if let Some(event_type) = query.event_type {
         rows = rows.filter(events::event_type.eq(event_type.as_str()));
     }
-    rows = match query.start {
-        PageStart::Offset(offset) => rows.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
-        PageStart::Cursor(cursor) => {
-            let (at, id) = (cursor.created_at.unix_micros(), Key(cursor.id));
-            // The first condition lets the index begin at the cursor.
-            rows.filter(deliveries::created_at.le(at))
-                .filter(deliveries::created_at.lt(at).or(deliveries::id.lt(id)))
-        }
-    };
-    let rows: Vec<Row> = rows.select(Row::as_select()).load(conn)?;
-    Ok(Listing {
-        rows: rows.into_iter().map(read).collect::<Result<_, _>>()?,
-        total: total(conn, query)?,
+    let rows: Vec<(DeliveryColumns, EventColumns)> = rows
+        .select((DeliveryColumns::as_select(), EventColumns::as_select()))
+        .load(conn)?;
+    let rows = rows
+        .into_iter()
+        .map(|(delivery, event)| read((delivery, subscription.clone(), event)));
+    Ok(Step {
+        rows: rows.collect::<Result<_, _>>()?,
+        passed,
+        end,
     })
 }
 
+/// Counts the matching deliveries behind `after`, as far as one query goes.
+pub(crate) fn count(
+    conn: &mut Conn,
+    query: &DeliveryQuery,
+    after: Option<Cursor>,
+) -> Result<Counted, StoreError> {
+    let Some(subscription) = subscription_of(conn, query)? else {
+        return Ok(Counted {
+            matching: 0,
+            end: None,
+        });
+    };
+    let window = match query.is_filtered() {
+        true => WINDOW,
+        false => COUNTED,
+    };
+    let stretch = Stretch::of(after, query.since, query.until);
+    let end = nth(conn, query.subscription, stretch, window)?;
+    let matching = matching(conn, query, &subscription, stretch.down_to(end))?;
+    Ok(Counted { matching, end })
+}
+
 /// Looks at events only when it must: that would be one more row for each that is counted.
-fn total(conn: &mut Conn, query: &DeliveryQuery) -> Result<u64, StoreError> {
-    let joined = deliveries::table.inner_join(subscriptions::table);
-    let total: i64 = match query.event_type {
-        None => narrowed!(joined, query).count().get_result(conn)?,
-        Some(event_type) => narrowed!(joined.inner_join(events::table), query)
-            .filter(events::event_type.eq(event_type.as_str()))
+fn matching(
+    conn: &mut Conn,
+    query: &DeliveryQuery,
+    subscription: &SubscriptionColumns,
+    stretch: Stretch,
+) -> Result<u64, StoreError> {
+    let count: i64 = match query.event_type {
+        None => narrowed!(deliveries::table, query, subscription, stretch)
             .count()
             .get_result(conn)?,
+        Some(event_type) => {
+            let joined = deliveries::table.inner_join(events::table);
+            narrowed!(joined, query, subscription, stretch)
+                .filter(events::event_type.eq(event_type.as_str()))
+                .count()
+                .get_result(conn)?
+        }
     };
-    Ok(u64::try_from(total).unwrap_or_default())
+    Ok(count.unsigned_abs())
+}
+
+fn signed(rows: u64) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 fn status_of(state: DeliveryState, standing: Standing) -> DeliveryStatus {
@@ -179,47 +276,4 @@ pub(super) fn read((delivery, subscription, event): Row) -> Result<Delivery, Sto
         finished_at,
         gave_up,
     })
-}
-
-/// With so many of its attempts at most, the newest or those before `after`.
-pub(crate) fn find(
-    conn: &mut Conn,
-    owner: &OrganizationId,
-    id: DeliveryId,
-    limit: u32,
-    after: Option<Cursor>,
-) -> Result<Option<DeliveryStory>, StoreError> {
-    let found: Option<(Row, Vec<u8>)> = deliveries::table
-        .inner_join(subscriptions::table)
-        .inner_join(events::table)
-        .filter(deliveries::id.eq(Key(id.0)))
-        .filter(deliveries::organization_id.eq(owner.as_str()))
-        .select((Row::as_select(), events::body))
-        .first(conn)
-        .optional()?;
-    let Some((row, body)) = found else {
-        return Ok(None);
-    };
-    let event_id = row.2.event_id.clone();
-    let mut made = attempts::table
-        .filter(attempts::delivery_id.eq(Key(id.0)))
-        .order((attempts::created_at.desc(), attempts::id.desc()))
-        .limit(i64::from(limit))
-        .select(AttemptRow::as_select())
-        .into_boxed();
-    if let Some(cursor) = after {
-        let (at, id) = (cursor.created_at.unix_micros(), Key(cursor.id));
-        made = made
-            .filter(attempts::created_at.le(at))
-            .filter(attempts::created_at.lt(at).or(attempts::id.lt(id)));
-    }
-    let made: Vec<AttemptRow> = made.load(conn)?;
-    Ok(Some(DeliveryStory {
-        delivery: read(row)?,
-        request_body: String::from_utf8(body).map_err(|why| corrupt("body", why))?,
-        attempts: made
-            .into_iter()
-            .map(|attempt| attempt.into_attempt(event_id.clone()))
-            .collect::<Result<_, _>>()?,
-    }))
 }

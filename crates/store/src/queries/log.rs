@@ -3,37 +3,141 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use diesel::dsl::sql;
+use diesel::dsl::{exists, sql};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Bool, Nullable};
+use diesel::sql_types::{BigInt, Binary, Bool, Text};
+use hookline_core::event_type::EventType;
 use hookline_core::ids::EventKey;
 
 use super::super::Conn;
 use super::progress;
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::records::{AttemptStatus, Body, Excerpt, Listing, LogEntry, LogQuery, PageStart};
+use crate::records::{AttemptStatus, Body, Excerpt, LogEntry, LogQuery};
 use crate::rows::{AttemptRow, corrupt};
-use crate::schema::{attempt_counts, attempts, events};
+use crate::schema::{attempts, events, subscriptions};
+use crate::windows::{Place, Reach, Step, Stretch, WINDOW, stretched};
 
 /// How many bytes are read of every event. SQL counts from 1.
 const BEGINNING: &str = "substr(events.body, 1, 256)";
 
 /// An attempt, its event's id and key, how long the event is, and its beginning.
-type Row = (AttemptRow, String, Key, i64, Vec<u8>);
+pub(crate) type Row = (AttemptRow, String, Key, i64, Vec<u8>);
 
-pub(crate) fn page(conn: &mut Conn, query: &LogQuery) -> Result<Listing<LogEntry>, StoreError> {
-    let total = total(conn, query)?;
-    if total == 0 {
-        // To find nothing, everything would be read.
-        let rows = Vec::new();
-        return Ok(Listing { rows, total });
-    }
-    let mut rows = attempts::table
-        .inner_join(events::table)
-        .filter(attempts::organization_id.eq(query.organization.as_str()))
+/// Narrows a query over attempts to what an index answers: those of an organization or of a subscription, all or the
+/// failed ones; or those of an organization and a type.
+macro_rules! indexed {
+    ($rows:expr, $query:expr, $stretch:expr) => {{
+        let query: &LogQuery = $query;
+        let mut rows = $rows.into_boxed();
+        rows = match query.subscription {
+            // It belongs to the organization.
+            Some(subscription) => rows.filter(attempts::subscription_id.eq(subscription.0)),
+            None => rows.filter(attempts::organization_id.eq(query.organization.as_str())),
+        };
+        if query.status == Some(AttemptStatus::Failed) {
+            // In the words of the indexes of what failed: they are of no use for a value that is bound.
+            rows = rows.filter(sql::<Bool>("attempts.status = 'failed'"));
+        } else if let (None, Some(event_type)) = (query.subscription, query.event_type) {
+            rows = rows.filter(attempts::event_type.eq(event_type.as_str()));
+        }
+        stretched!(rows, attempts, $stretch)
+    }};
+}
+
+/// Narrows it to the rest of what was asked for. The type is no column of an index here, and shall not seem to be one:
+/// an index over all attempts of the type would lead through those of other subscriptions.
+macro_rules! filtered {
+    ($rows:expr, $rest:expr) => {{
+        let (event_type, status) = $rest;
+        let mut rows = $rows;
+        if let Some(event_type) = event_type {
+            let of_type = sql::<Bool>("attempts.event_type || '' = ");
+            rows = rows.filter(of_type.bind::<Text, _>(event_type.as_str()));
+        }
+        if let Some(status) = status {
+            rows = rows.filter(attempts::status.eq(status.as_str()));
+        }
+        rows
+    }};
+}
+
+/// What the index does not answer.
+fn rest_of(query: &LogQuery) -> (Option<EventType>, Option<AttemptStatus>) {
+    let failed = query.status == Some(AttemptStatus::Failed);
+    let by_type = query.subscription.is_none() && !failed;
+    (
+        query.event_type.filter(|_| !by_type),
+        query.status.filter(|_| !failed),
+    )
+}
+
+/// Whether a subscription, deleted ones included, belongs to the organization that asks.
+fn may_ask(conn: &mut Conn, query: &LogQuery) -> Result<bool, StoreError> {
+    let Some(subscription) = query.subscription else {
+        return Ok(true);
+    };
+    let owned = subscriptions::table
+        .filter(subscriptions::id.eq(subscription.0))
+        .filter(subscriptions::organization_id.eq(query.organization.as_str()));
+    Ok(diesel::select(exists(owned)).get_result(conn)?)
+}
+
+/// The place of the `n`th attempt of a stretch, from 1: the index alone tells it.
+fn nth(
+    conn: &mut Conn,
+    query: &LogQuery,
+    stretch: Stretch,
+    n: i64,
+) -> Result<Option<Place>, StoreError> {
+    Ok(indexed!(attempts::table, query, stretch)
         .order((attempts::created_at.desc(), attempts::id.desc()))
-        .limit(i64::from(query.limit))
+        .offset(n - 1)
+        .limit(1)
+        .select((attempts::created_at, attempts::id))
+        .get_result(conn)
+        .optional()?)
+}
+
+/// A step of a search, newest first.
+pub(crate) fn page(
+    conn: &mut Conn,
+    query: &LogQuery,
+    reach: Reach,
+) -> Result<Step<Row>, StoreError> {
+    if !may_ask(conn, query)? {
+        return Ok(Step::nothing());
+    }
+    let mut stretch = Stretch::of(reach.after, None, None);
+    let (mut skip, mut passed, mut end) = (reach.skip, 0, None);
+    let rest = rest_of(query);
+    if rest != (None, None) {
+        end = nth(conn, query, stretch, WINDOW)?;
+        stretch = stretch.down_to(end);
+        if skip > 0 && end.is_some() {
+            let matching: i64 = filtered!(indexed!(attempts::table, query, stretch), rest)
+                .count()
+                .get_result(conn)?;
+            passed = skip.min(matching.unsigned_abs());
+        }
+    } else if skip > 0 {
+        let last = nth(
+            conn,
+            query,
+            stretch,
+            i64::try_from(skip).unwrap_or(i64::MAX),
+        )?;
+        let Some(last) = last else {
+            return Ok(Step::nothing());
+        };
+        stretch = stretch.behind(last);
+        skip = 0;
+    }
+    let joined = attempts::table.inner_join(events::table);
+    let rows: Vec<Row> = filtered!(indexed!(joined, query, stretch), rest)
+        .order((attempts::created_at.desc(), attempts::id.desc()))
+        .offset(i64::try_from(skip).unwrap_or(i64::MAX))
+        .limit(i64::from(reach.limit))
         .select((
             AttemptRow::as_select(),
             events::event_id,
@@ -41,32 +145,17 @@ pub(crate) fn page(conn: &mut Conn, query: &LogQuery) -> Result<Listing<LogEntry
             sql::<BigInt>("CAST(length(events.body) AS BIGINT)"),
             sql::<Binary>(BEGINNING),
         ))
-        .into_boxed();
-    if let Some(subscription) = query.subscription {
-        rows = rows.filter(attempts::subscription_id.eq(subscription.0));
-    }
-    if let Some(event_type) = query.event_type {
-        rows = rows.filter(attempts::event_type.eq(event_type.as_str()));
-    }
-    rows = match query.status {
-        None => rows,
-        Some(AttemptStatus::Success) => {
-            rows.filter(attempts::status.eq(AttemptStatus::Success.as_str()))
-        }
-        // In the words of the indexes of what failed: they are of no use for a value that is bound.
-        Some(AttemptStatus::Failed) => rows.filter(sql::<Bool>("attempts.status = 'failed'")),
-    };
-    rows = match query.start {
-        PageStart::Offset(offset) => rows.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
-        PageStart::Cursor(cursor) => {
-            let (at, id) = (cursor.created_at.unix_micros(), Key(cursor.id));
-            // The first condition lets the index begin at the cursor.
-            rows.filter(attempts::created_at.le(at))
-                .filter(attempts::created_at.lt(at).or(attempts::id.lt(id)))
-        }
-    };
-    let rows: Vec<Row> = rows.load(conn)?;
-    let bodies = whole_bodies(conn, &rows, query.body_bytes)?;
+        .load(conn)?;
+    Ok(Step { rows, passed, end })
+}
+
+/// The attempts with what they carried, as much of it as `room` bytes have room for.
+pub(crate) fn entries(
+    conn: &mut Conn,
+    rows: Vec<Row>,
+    room: usize,
+) -> Result<Vec<LogEntry>, StoreError> {
+    let bodies = whole_bodies(conn, &rows, room)?;
     let entry = |(row, event_id, key, _, beginning): Row| {
         let request_body = match bodies.get(&key) {
             Some(text) => Excerpt {
@@ -78,15 +167,12 @@ pub(crate) fn page(conn: &mut Conn, query: &LogQuery) -> Result<Listing<LogEntry
                 is_whole: false,
             },
         };
-        Ok::<_, StoreError>(LogEntry {
+        Ok(LogEntry {
             attempt: row.into_attempt(event_id)?,
             request_body,
         })
     };
-    Ok(Listing {
-        rows: rows.into_iter().map(entry).collect::<Result<_, _>>()?,
-        total,
-    })
+    rows.into_iter().map(entry).collect()
 }
 
 /// The events that there is room for, the first ones first. Many attempts may be of one event.
@@ -120,25 +206,4 @@ fn whole_characters(beginning: &[u8]) -> &str {
         Ok(text) => text,
         Err(cut) => std::str::from_utf8(&beginning[..cut.valid_up_to()]).unwrap_or_default(),
     }
-}
-
-fn total(conn: &mut Conn, query: &LogQuery) -> Result<u64, StoreError> {
-    let mut counts = attempt_counts::table
-        .filter(attempt_counts::organization_id.eq(query.organization.as_str()))
-        // SUM over BIGINT is NUMERIC on PostgreSQL.
-        .select(sql::<Nullable<BigInt>>("CAST(SUM(count) AS BIGINT)"))
-        .into_boxed();
-    if let Some(subscription) = query.subscription {
-        counts = counts.filter(attempt_counts::subscription_id.eq(subscription.0));
-    }
-    if let Some(event_type) = query.event_type {
-        counts = counts.filter(attempt_counts::event_type.eq(event_type.as_str()));
-    }
-    if let Some(status) = query.status {
-        counts = counts.filter(attempt_counts::status.eq(status.as_str()));
-    }
-    let sum: Option<i64> = counts.get_result(conn)?;
-    Ok(sum
-        .and_then(|sum| u64::try_from(sum).ok())
-        .unwrap_or_default())
 }

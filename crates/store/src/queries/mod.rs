@@ -4,10 +4,12 @@
 pub(crate) mod access;
 pub(crate) mod again;
 pub(crate) mod deliveries;
+pub(crate) mod delivery_story;
 pub(crate) mod event_story;
 pub(crate) mod failing;
 pub(crate) mod intake;
 pub(crate) mod log;
+pub(crate) mod log_totals;
 pub(crate) mod master_keys;
 pub(crate) mod operations;
 pub(crate) mod progress;

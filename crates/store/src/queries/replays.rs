@@ -1,6 +1,7 @@
 //! Replays as their owner makes them, sees them and cancels them.
 
 use diesel::prelude::*;
+use hookline_core::cursor::Cursor;
 use hookline_core::delivery::Origin;
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{OrganizationId, ReplayId, SubscriptionId};
@@ -8,6 +9,7 @@ use hookline_core::replay::{ReplayFilter, Wanted};
 use hookline_core::timestamp::Timestamp;
 
 use super::super::{Conn, bulk};
+use super::deliveries::nth;
 use super::subscriptions::find_row;
 use crate::columns::Key;
 use crate::error::StoreError;
@@ -16,6 +18,7 @@ use crate::records::{
 };
 use crate::rows::{corrupt, event_types_text, read_event_types};
 use crate::schema::{deliveries, events, replays};
+use crate::windows::{Place, Stretch, WINDOW, stretched};
 
 pub(crate) const RUNNING: &str = "running";
 pub(crate) const FINISHED: &str = "finished";
@@ -88,42 +91,49 @@ impl TryFrom<ReplayRow> for Replay {
     }
 }
 
-/// How many deliveries a replay would start again that is made now.
+/// How many deliveries a replay would start again that is made now: those behind `after`, as far as one query goes, and
+/// the last place that it looked at, where there are more.
 pub(crate) fn count(
     conn: &mut Conn,
     scope: &ReplayScope,
     now: Timestamp,
-) -> Result<Replayable, StoreError> {
+    after: Option<Cursor>,
+) -> Result<(Replayable, Option<Place>), StoreError> {
     let Some(subscription) = find_row(conn, &scope.organization, scope.subscription)? else {
-        return Ok(Replayable::Unknown);
+        return Ok((Replayable::Unknown, None));
     };
     if !subscription.is_active {
-        return Ok(Replayable::Inactive);
+        return Ok((Replayable::Inactive, None));
     }
     let filter = &scope.filter;
-    let (since, until) = span(filter, now);
+    let until = filter.until.map_or(now, |until| until.min(now));
+    let stretch = Stretch::of(after, filter.since, Some(until));
+    let end = nth(conn, scope.subscription, stretch, WINDOW)?;
+    let stretch = stretch.down_to(end);
     let wanted = filter.wanted.states();
     let void = deliveries::state
         .eq_any(void_states(wanted))
         .and(deliveries::activation.ne(subscription.activation));
     let matching = deliveries::table
         .filter(deliveries::subscription_id.eq(scope.subscription.0))
-        .filter(deliveries::created_at.ge(since))
-        .filter(deliveries::created_at.lt(until))
         .filter(deliveries::origin.eq(Origin::Event.as_str()))
         .filter(deliveries::state.eq_any(wanted).or(void));
     let count: i64 = match &filter.event_types {
-        None => matching.count().get_result(conn)?,
+        None => stretched!(matching.into_boxed(), deliveries, stretch)
+            .count()
+            .get_result(conn)?,
         Some(types) => {
             let names: Vec<&str> = types.iter().map(EventType::as_str).collect();
-            matching
+            let of_types = matching
                 .inner_join(events::table)
                 .filter(events::event_type.eq_any(names))
+                .into_boxed();
+            stretched!(of_types, deliveries, stretch)
                 .count()
                 .get_result(conn)?
         }
     };
-    Ok(Replayable::Deliveries(count.unsigned_abs()))
+    Ok((Replayable::Deliveries(count.unsigned_abs()), end))
 }
 
 /// From when to when the deliveries were made, of a replay that was made at `made`: what comes

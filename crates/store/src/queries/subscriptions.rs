@@ -1,8 +1,9 @@
 //! Subscriptions. Every change takes the next version while it holds the version row, so changes
 //! become visible in the order of their versions.
 
-use diesel::dsl::{exists, max};
+use diesel::dsl::{exists, max, sql};
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 use hookline_core::fanout::{Ear, Listener, SubscriptionChange};
 use hookline_core::headers::CustomHeaders;
 use hookline_core::ids::{OperationId, OrganizationId, SubscriptionId};
@@ -19,9 +20,11 @@ use super::{master_keys, operations};
 use crate::credentials::{header_names_text, headers_bytes};
 use crate::error::StoreError;
 use crate::fanout_index::{News, Version};
-use crate::records::{Created, Listing, Rotated, Rotation, Window};
+use crate::records::{Created, Rotated, Rotation, Window};
 use crate::rows::{SubscriptionRow, event_types_text, known_event_types, organization};
-use crate::schema::{failing, subscription_marks, subscription_version, subscriptions};
+use crate::schema::{
+    failing, subscription_counts, subscription_marks, subscription_version, subscriptions,
+};
 use crate::sealed::{Keyring, Place};
 
 /// By whom something is changed, and when.
@@ -77,22 +80,35 @@ pub(crate) fn list(
     conn: &mut Conn,
     owner: &OrganizationId,
     window: Window,
-) -> Result<Listing<Subscription>, StoreError> {
+) -> Result<Vec<Subscription>, StoreError> {
     let rows: Vec<SubscriptionRow> = subscriptions::table
         .filter(subscriptions::organization_id.eq(owner.as_str()))
         .filter(subscriptions::deleted_at.is_null())
+        .filter(subscriptions::id.lt(window.before.map_or(i64::MAX, |id| id.0)))
         .order(subscriptions::id.desc())
-        .limit(window.limit.map_or(i64::MAX, i64::from))
+        .limit(i64::from(window.limit))
         .offset(i64::try_from(window.offset).unwrap_or(i64::MAX))
         .select(SubscriptionRow::as_select())
         .load(conn)?;
-    Ok(Listing {
-        rows: rows
-            .into_iter()
-            .map(Subscription::try_from)
-            .collect::<Result<_, _>>()?,
-        total: u64::try_from(count(conn, owner)?).unwrap_or_default(),
-    })
+    rows.into_iter().map(Subscription::try_from).collect()
+}
+
+/// Those with an id above `id`, in the order of their ids.
+pub(crate) fn after(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    id: SubscriptionId,
+    limit: u32,
+) -> Result<Vec<Subscription>, StoreError> {
+    let rows: Vec<SubscriptionRow> = subscriptions::table
+        .filter(subscriptions::organization_id.eq(owner.as_str()))
+        .filter(subscriptions::deleted_at.is_null())
+        .filter(subscriptions::id.gt(id.0))
+        .order(subscriptions::id)
+        .limit(i64::from(limit))
+        .select(SubscriptionRow::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Subscription::try_from).collect()
 }
 
 pub(crate) fn find(
@@ -272,6 +288,9 @@ pub(crate) fn rotate(
     })
 }
 
+/// How many deleted subscriptions are forgotten in one transaction.
+const FORGOTTEN_AT_ONCE: i64 = 1_000;
+
 /// Forgets the secrets that no longer sign.
 pub(crate) fn forget_previous_secrets(conn: &mut Conn, now: Timestamp) -> Result<(), StoreError> {
     diesel::update(subscriptions::table)
@@ -291,7 +310,25 @@ fn status_columns(status: Status) -> (bool, Option<&'static str>) {
     }
 }
 
-/// False when there is none.
+/// Forgets the name and the URL of some subscriptions that were deleted before `cutoff`. Answers with how many.
+pub(crate) fn forget_deleted(conn: &mut Conn, cutoff: Timestamp) -> Result<usize, StoreError> {
+    let some: Vec<i64> = subscriptions::table
+        .filter(subscriptions::deleted_at.lt(cutoff.unix_micros()))
+        // In the words of the index.
+        .filter(sql::<Bool>("name <> ''"))
+        .order(subscriptions::deleted_at)
+        .limit(FORGOTTEN_AT_ONCE)
+        .select(subscriptions::id)
+        .load(conn)?;
+    Ok(
+        diesel::update(subscriptions::table.filter(subscriptions::id.eq_any(some)))
+            .set((subscriptions::name.eq(""), subscriptions::url.eq("")))
+            .execute(conn)?,
+    )
+}
+
+/// What later attempts would need is forgotten. The name stays for the stories of events; see [`forget_deleted`]. False
+/// when there is none.
 pub(crate) fn delete(
     conn: &mut Conn,
     owner: &OrganizationId,
@@ -306,6 +343,7 @@ pub(crate) fn delete(
             .filter(subscriptions::deleted_at.is_null())
             .set((
                 subscriptions::deleted_at.eq(now.unix_micros()),
+                subscriptions::url.eq(""),
                 subscriptions::secret.eq(None::<Vec<u8>>),
                 subscriptions::previous_secret.eq(None::<Vec<u8>>),
                 subscriptions::previous_until.eq(None::<i64>),
@@ -480,12 +518,14 @@ pub(crate) fn next_version(conn: &mut Conn) -> Result<i64, StoreError> {
     Ok(version)
 }
 
-fn count(conn: &mut Conn, owner: &OrganizationId) -> Result<i64, StoreError> {
-    Ok(subscriptions::table
-        .filter(subscriptions::organization_id.eq(owner.as_str()))
-        .filter(subscriptions::deleted_at.is_null())
-        .count()
-        .get_result(conn)?)
+/// Triggers keep the count.
+pub(crate) fn count(conn: &mut Conn, owner: &OrganizationId) -> Result<i64, StoreError> {
+    let count: Option<i64> = subscription_counts::table
+        .find(owner.as_str())
+        .select(subscription_counts::count)
+        .get_result(conn)
+        .optional()?;
+    Ok(count.unwrap_or_default())
 }
 
 pub(crate) fn find_row(

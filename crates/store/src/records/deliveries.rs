@@ -72,6 +72,13 @@ pub struct DeliveryQuery {
     pub start: PageStart,
 }
 
+impl DeliveryQuery {
+    /// Whether it asks for more than an age, which is all that the index knows.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.status.is_some() || self.event_type.is_some()
+    }
+}
+
 /// A delivery as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
@@ -132,8 +139,17 @@ pub struct EventStory {
     pub received_at: Timestamp,
     /// What receivers get.
     pub body: String,
-    /// What became of it, by subscription.
+    /// A page of what became of it, in the order of the subscriptions' ids.
     pub subscriptions: Vec<SubscriptionFate>,
+}
+
+/// Which page of the subscriptions of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FatePage {
+    /// How many at most.
+    pub limit: u32,
+    /// The last one of the page before.
+    pub after: Option<SubscriptionId>,
 }
 
 /// What became of an event for one subscription.
@@ -145,6 +161,13 @@ pub struct SubscriptionFate {
     pub name: SubscriptionName,
     /// What became of the event.
     pub fate: Fate,
+}
+
+impl SubscriptionFate {
+    /// Its place in the event's story.
+    pub fn cursor(&self) -> Cursor {
+        Cursor::of_subscription(self.subscription)
+    }
 }
 
 /// A delivery, or why there is none.

@@ -9,13 +9,15 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
-use tokio::sync::Semaphore;
 
 use crate::error::StoreError;
 use crate::folder::{self, owner_only, unusable};
+use crate::turns::Turns;
 
 pub(crate) mod bulk;
 mod kept;
+#[cfg(test)]
+mod plans;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
 pub(crate) mod queue;
@@ -45,7 +47,7 @@ pub(crate) enum Sharing {
 pub(crate) struct Sqlite {
     writer: Writer,
     readers: Pool<ConnectionManager<Conn>>,
-    turns: Arc<Semaphore>,
+    turns: Turns,
     _lock: Option<Arc<File>>,
 }
 
@@ -71,11 +73,10 @@ impl Sqlite {
             .test_on_check_out(false)
             .connection_customizer(Box::new(Reader))
             .build_unchecked(ConnectionManager::new(url));
-        let turns = Arc::new(Semaphore::new(READERS as usize));
         Ok(Self {
             writer,
             readers,
-            turns,
+            turns: Turns::new(READERS as usize),
             _lock: lock,
         })
     }
@@ -93,11 +94,8 @@ impl Sqlite {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        let unavailable = |why: String| StoreError::Unavailable(why);
-        let turn = Arc::clone(&self.turns)
-            .acquire_owned()
-            .await
-            .map_err(|closed| unavailable(closed.to_string()))?;
+        let share = self.turns.share().await;
+        let turn = self.turns.take(share).await;
         let readers = self.readers.clone();
         tokio::task::spawn_blocking(move || {
             let _turn = turn;

@@ -5,7 +5,7 @@ use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use hookline_core::subscription::{Status, SubscriptionPatch};
 use hookline_store::{
-    Delivery, DeliveryQuery, DeliveryStatus, EventStory, Fate, Follow, PageStart,
+    Delivery, DeliveryQuery, DeliveryStatus, EventStory, Fate, FatePage, Follow, PageStart,
 };
 
 use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
@@ -15,6 +15,7 @@ on_both![
     every_delivery_is_on_one_page_and_totals_are_exact,
     a_delivery_tells_its_attempts_newest_first,
     an_event_tells_what_became_of_it_for_each_subscription,
+    an_event_tells_its_subscriptions_page_by_page,
 ];
 
 const STATUSES: [DeliveryStatus; 5] = [
@@ -40,7 +41,7 @@ fn all(to: SubscriptionId) -> DeliveryQuery {
 
 async fn listed(fixture: &Fixture, query: DeliveryQuery) -> Vec<Delivery> {
     let listing = fixture.store.deliveries(query).await.unwrap();
-    assert_eq!(listing.total, listing.rows.len() as u64);
+    assert_eq!(listing.total, Some(listing.rows.len() as u64));
     listing.rows
 }
 
@@ -177,7 +178,7 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
             ..all(to)
         };
         let page = fixture.store.deliveries(query).await.unwrap();
-        assert_eq!(page.total, 25);
+        assert_eq!(page.total, Some(25));
         let Some(last) = page.rows.last() else { break };
         start = PageStart::Cursor(last.cursor());
         seen.extend(page.rows);
@@ -190,7 +191,7 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         ..all(to)
     };
     let tail = fixture.store.deliveries(offset).await.unwrap();
-    assert_eq!((tail.rows.as_slice(), tail.total), (&seen[20..], 25));
+    assert_eq!((tail.rows.as_slice(), tail.total), (&seen[20..], Some(25)));
 
     for (since, until, count) in [
         (Some(1), None, 20),
@@ -255,8 +256,53 @@ async fn a_delivery_tells_its_attempts_newest_first(fixture: Fixture) {
 
 async fn story(fixture: &Fixture, owner: &str, id: &str) -> Option<EventStory> {
     let id = EventId::parse(id).unwrap();
-    let story = fixture.store.event(organization(owner), id).await;
+    let page = FatePage {
+        limit: 100,
+        after: None,
+    };
+    let story = fixture.store.event(organization(owner), id, page).await;
     story.unwrap()
+}
+
+async fn an_event_tells_its_subscriptions_page_by_page(fixture: Fixture) {
+    let mut expected = Vec::new();
+    for number in 0..7 {
+        let id = fixture.subscribe("a").await.id;
+        expected.push((id, "pending"));
+        if number % 3 == 1 {
+            switch(&fixture, id, Status::Inactive(None)).await;
+            expected[number].1 = "skipped";
+        }
+    }
+    let event = event("a", "1");
+    fixture.take_in(vec![event.clone()]).await;
+    for number in [2, 5] {
+        let deleted =
+            fixture
+                .store
+                .delete_subscription(organization("a"), expected[number].0, now());
+        assert!(deleted.await.unwrap());
+        expected[number].1 = "cancelled";
+    }
+    for _ in 0..3 {
+        // They were there before the event, and have no delivery of it.
+        expected.push((fixture.subscribe("a").await.id, "changed_since"));
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = FatePage { limit: 3, after };
+        let told = fixture
+            .store
+            .event(organization("a"), event.event.id.clone(), page);
+        let told = told.await.unwrap().unwrap();
+        let Some(last) = told.subscriptions.last() else {
+            break;
+        };
+        assert!(told.subscriptions.len() <= 3);
+        after = Some(last.subscription);
+        seen.extend(fates(&told));
+    }
+    assert_eq!(seen, expected);
 }
 
 /// What became of an event, by subscription.

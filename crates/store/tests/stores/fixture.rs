@@ -144,6 +144,10 @@ impl Fixture {
         }
     }
 
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.raw, Raw::Database(_))
+    }
+
     /// Bytes in SQL.
     pub(crate) fn bytes(&self, text: &str) -> String {
         let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();

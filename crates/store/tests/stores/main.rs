@@ -20,6 +20,7 @@ mod queue;
 mod replays;
 mod retention;
 mod sealed;
+mod searching;
 mod subscriptions;
 mod tls;
 mod trials;

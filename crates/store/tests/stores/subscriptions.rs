@@ -1,14 +1,17 @@
-use hookline_core::subscription::{NewSubscription, SubscriptionPatch};
+use hookline_core::ids::{EventId, SubscriptionId};
+use hookline_core::subscription::{NewSubscription, Status, SubscriptionPatch};
 use hookline_core::target::TargetRules;
-use hookline_store::{Created, Window};
+use hookline_store::{Created, FatePage, Window};
 use serde_json::json;
 
-use crate::fixture::{Fixture, NOW, at, now, on_both, organization};
+use crate::fixture::{Fixture, NOW, at, event, now, on_both, organization};
 
 on_both![
     an_id_is_never_used_again,
     a_limit_holds_when_many_create_at_once,
+    a_count_follows_every_change_and_each_page_begins_where_the_last_one_ended,
     an_empty_patch_changes_nothing_and_null_removes_the_secret,
+    a_deleted_subscription_keeps_no_url_and_its_name_for_the_retention_alone,
 ];
 
 async fn an_id_is_never_used_again(fixture: Fixture) {
@@ -58,16 +61,104 @@ async fn a_limit_holds_when_many_create_at_once(fixture: Fixture) {
         .count();
     assert_eq!(made, 5);
     let window = Window {
-        limit: Some(2),
+        limit: 2,
         offset: 1,
+        before: None,
     };
-    let listing = fixture
-        .store
-        .subscriptions(organization("a"), window)
-        .await
-        .unwrap();
-    assert_eq!((listing.total, listing.rows.len()), (5, 2));
-    assert!(listing.rows[0].id > listing.rows[1].id);
+    let listed = fixture.store.subscriptions(organization("a"), window);
+    let listed = listed.await.unwrap();
+    assert_eq!(listed.len(), 2);
+    assert!(listed[0].id > listed[1].id);
+    let count = fixture.store.subscription_count(organization("a"));
+    assert_eq!(count.await.unwrap(), 5);
+}
+
+async fn a_count_follows_every_change_and_each_page_begins_where_the_last_one_ended(
+    fixture: Fixture,
+) {
+    let mut ids = Vec::new();
+    for _ in 0..7 {
+        ids.push(fixture.subscribe("a").await.id);
+    }
+    fixture.subscribe("b").await;
+    let store = &fixture.store;
+    let off = SubscriptionPatch {
+        status: Some(Status::Inactive(None)),
+        ..Default::default()
+    };
+    let changed = store.change_subscription(organization("a"), ids[0], off, now());
+    assert!(changed.await.unwrap().is_some());
+    for _ in 0..2 {
+        let deleted = store.delete_subscription(organization("a"), ids[3], now());
+        deleted.await.unwrap();
+    }
+    for (owner, count) in [("a", 6), ("b", 1), ("c", 0)] {
+        let counted = store.subscription_count(organization(owner)).await;
+        assert_eq!(counted.unwrap(), count, "{owner}");
+    }
+    ids.remove(3);
+    ids.reverse();
+    let (mut seen, mut before) = (Vec::new(), None);
+    loop {
+        let window = Window {
+            limit: 4,
+            offset: 0,
+            before,
+        };
+        let page = store
+            .subscriptions(organization("a"), window)
+            .await
+            .unwrap();
+        let Some(last) = page.last() else { break };
+        before = Some(last.id);
+        seen.extend(page.iter().map(|one| one.id));
+    }
+    assert_eq!(seen, ids);
+}
+
+async fn a_deleted_subscription_keeps_no_url_and_its_name_for_the_retention_alone(
+    fixture: Fixture,
+) {
+    let store = &fixture.store;
+    let (kept, gone) = (
+        fixture.subscribe("a").await.id,
+        fixture.subscribe("a").await.id,
+    );
+    fixture.take_in(vec![event("a", "1")]).await;
+    assert!(
+        store
+            .delete_subscription(organization("a"), gone, now())
+            .await
+            .unwrap()
+    );
+    // Each row is looked at by a constraint that all have to meet.
+    let expect = |id: SubscriptionId, condition: &str| {
+        fixture.sql(&format!(
+            "CREATE TABLE met (is_met INTEGER CHECK (is_met = 1));
+             INSERT INTO met SELECT count(*) FROM subscriptions WHERE id = {} AND {condition};
+             DROP TABLE met",
+            id.0
+        ));
+    };
+    expect(
+        gone,
+        "name = 'n' AND url = '' AND secret IS NULL AND length(headers) = 0 AND header_names = '[]'",
+    );
+    let page = FatePage {
+        limit: 10,
+        after: None,
+    };
+    let story = store.event(organization("a"), EventId::parse("1").unwrap(), page);
+    let story = story.await.unwrap().unwrap();
+    assert_eq!(story.subscriptions[1].name.as_str(), "n");
+
+    assert_eq!(store.forget_deleted_subscriptions(now()).await.unwrap(), 0);
+    for count in [1, 0] {
+        let forgotten = store.forget_deleted_subscriptions(at(NOW + 1)).await;
+        assert_eq!(forgotten.unwrap(), count);
+    }
+    expect(gone, "name = '' AND url = ''");
+    expect(kept, "name = 'n' AND url LIKE 'https://example.com%'");
 }
 
 async fn an_empty_patch_changes_nothing_and_null_removes_the_secret(fixture: Fixture) {

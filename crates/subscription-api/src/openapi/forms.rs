@@ -312,6 +312,22 @@ pub(crate) struct AttemptParameters {
     attempts_cursor: Option<String>,
 }
 
+/// The parameters of an event's deliveries.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the route reads its query itself"
+)]
+pub(crate) struct EventDeliveryParameters {
+    /// How many subscriptions at most.
+    #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
+    deliveries_limit: Option<u32>,
+    /// A `next_deliveries_cursor` of an earlier answer.
+    #[param(nullable = false, pattern = "^A[g-v][A-Za-z0-9_-]{30}$")]
+    deliveries_cursor: Option<String>,
+}
+
 /// The parameters of a page of the log.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -82,10 +82,13 @@ impl From<Delivery> for DeliveryAnswer {
 /// A page of deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Deliveries {
-    /// Newest first.
+    /// Newest first. With `status` or `event_type` there may be fewer than `limit`, also none, and a `next_cursor`: a
+    /// request looks at no more than 50,000 deliveries.
     deliveries: Vec<DeliveryAnswer>,
-    /// How many there are in all.
-    total: u64,
+    /// How many there are in all; null where a filter of `status` or `event_type` would have more than 100,000
+    /// deliveries looked at.
+    #[schema(required = true)]
+    total: Option<u64>,
     /// The given one, or 50.
     limit: u32,
     /// The given one; 0 with a cursor.

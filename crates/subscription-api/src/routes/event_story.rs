@@ -1,17 +1,22 @@
 //! What became of an event, and why, for each subscription.
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
+use hookline_core::cursor::{Cursor, List};
 use hookline_core::delivery::GaveUp;
 use hookline_core::event_type::EventType;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{Delivery, DeliveryStatus, EventStory, Fate, SubscriptionFate};
+use hookline_store::{Delivery, DeliveryStatus, Fate, FatePage, SubscriptionFate};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::query::Query;
+use crate::routes::page::{DEFAULT_LIMIT, cut};
 use crate::routes::path_id::PathEvent;
+use crate::routes::room::{Room, Shorten};
 use crate::server::Service;
 
 /// An event, and what became of it.
@@ -29,9 +34,13 @@ pub(crate) struct EventAnswer {
     received_at: String,
     /// The bytes that receivers get.
     body: String,
-    /// At most 1,000 subscriptions: the present ones, and deleted ones that have a delivery. Of a
-    /// test, the one that it is for.
-    subscriptions: Vec<FateAnswer>,
+    /// The present subscriptions, and deleted ones that have a delivery, in the order of their ids: at most
+    /// `deliveries_limit`, and fewer where the answer would exceed 1 MiB. Of a test, the one that it is for.
+    #[schema(value_type = Vec<FateAnswer>)]
+    subscriptions: Vec<Box<RawValue>>,
+    /// Asks for the subscriptions after these; null where there are none.
+    #[schema(required = true)]
+    next_deliveries_cursor: Option<String>,
 }
 
 /// What became of an event for one subscription.
@@ -72,7 +81,10 @@ pub(crate) struct FateAnswer {
 /// Show an event and what became of it for each subscription.
 #[utoipa::path(
     get, path = "/events/{event_id}", tag = "Events", operation_id = "getEvent",
-    params(("event_id" = String, Path, description = "The event, percent-encoded")),
+    params(
+        ("event_id" = String, Path, description = "The event, percent-encoded"),
+        crate::openapi::EventDeliveryParameters,
+    ),
     responses((status = 200, description = "The event", body = EventAnswer)),
     security(("api_key" = ["read"]))
 )]
@@ -80,24 +92,42 @@ pub(crate) async fn show(
     caller: Caller,
     service: web::Data<Service>,
     PathEvent(id): PathEvent,
+    request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let story = service.api.store.event(caller.organization, id).await?;
-    let story = story.ok_or(ApiError::NotFound)?;
-    Ok(HttpResponse::Ok().json(EventAnswer::from(story)))
+    let mut query = Query::read(request.query_string());
+    let limit = query.limit("deliveries_limit").unwrap_or(DEFAULT_LIMIT);
+    let after = query.take("deliveries_cursor", |text| Cursor::parse(text, List::Event));
+    query.finish()?;
+    let page = FatePage {
+        // One more tells whether there are others.
+        limit: limit + 1,
+        after: after.map(Cursor::subscription),
+    };
+    let found = service.api.store.event(caller.organization, id, page);
+    let mut story = found.await?.ok_or(ApiError::NotFound)?;
+    let last = cut(&mut story.subscriptions, limit, SubscriptionFate::cursor);
+    let mut room = Room::default();
+    room.take(&story.body);
+    let fates = story.subscriptions.iter();
+    let fates = fates.map(|fate| (fate.cursor(), fate_answer(fate, story.event_type)));
+    let (subscriptions, filled) = room.fill(fates);
+    Ok(HttpResponse::Ok().json(EventAnswer {
+        event_id: story.event_id.as_str().to_owned(),
+        event_type: story.event_type.as_str(),
+        received_at: story.received_at.to_string(),
+        body: story.body,
+        subscriptions,
+        next_deliveries_cursor: filled.or(last).map(|at| at.to_string()),
+    }))
 }
 
-impl From<EventStory> for EventAnswer {
-    fn from(story: EventStory) -> Self {
-        let event_type = story.event_type;
-        let fates = story.subscriptions.into_iter();
-        Self {
-            event_id: story.event_id.as_str().to_owned(),
-            event_type: event_type.as_str(),
-            received_at: story.received_at.to_string(),
-            body: story.body,
-            subscriptions: fates.map(|fate| fate_answer(&fate, event_type)).collect(),
-        }
+/// It has no body.
+impl Shorten for FateAnswer {
+    fn is_short(&self) -> bool {
+        false
     }
+
+    fn shorten(&mut self, _: usize) {}
 }
 
 fn fate_answer(fate: &SubscriptionFate, event_type: EventType) -> FateAnswer {

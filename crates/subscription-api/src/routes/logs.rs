@@ -166,7 +166,8 @@ impl Shorten for LogAnswer {
 /// A page of the log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Logs {
-    /// Newest first. With a cursor there may be fewer than `limit`: a page is at most 1 MiB.
+    /// Newest first. With a cursor there may be fewer than `limit`: a page is at most 1 MiB. With several filters, or
+    /// with `status=success`, also without one: a request looks at no more than 50,000 attempts.
     #[schema(value_type = Vec<LogAnswer>)]
     logs: Vec<Box<RawValue>>,
     /// How many there are in all.

@@ -1,6 +1,7 @@
 //! Which path answers what. A path is registered with [`Route::needs`] or [`Route::open`]; there
 //! is no third way, so none is open by oversight.
 
+pub(crate) mod all_webhooks;
 pub(crate) mod deliveries;
 pub(crate) mod docs;
 pub(crate) mod event_story;

@@ -45,13 +45,14 @@ impl Page {
         self.limit + 1
     }
 
-    /// Leaves `limit` rows and names the last one, if there were more.
-    pub(crate) fn cut<T>(
+    /// Leaves `limit` rows and names the last one, if there were more; or where the search for them ended early.
+    pub(crate) fn cut<T, Total>(
         self,
-        found: &mut Listing<T>,
+        found: &mut Listing<T, Total>,
         place: impl Fn(&T) -> Cursor,
     ) -> Option<String> {
-        cut(&mut found.rows, self.limit, place).map(|last| last.to_string())
+        let last = cut(&mut found.rows, self.limit, place);
+        last.or(found.searched).map(|last| last.to_string())
     }
 }
 

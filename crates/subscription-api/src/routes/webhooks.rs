@@ -13,6 +13,7 @@ use crate::auth::Caller;
 use crate::body::{Body, SUBSCRIPTION};
 use crate::error::ApiError;
 use crate::query::Query;
+use crate::routes::all_webhooks::{self, AT_ONCE};
 use crate::routes::path_id::PathId;
 use crate::server::Service;
 
@@ -142,15 +143,22 @@ pub(crate) async fn list(
     let mut query = Query::read(request.query_string());
     let (limit, offset) = (query.limit("limit"), query.offset("").unwrap_or(0));
     query.finish()?;
-    let found = service
-        .api
-        .store
-        .subscriptions(caller.organization, Window { limit, offset })
-        .await?;
+    let window = Window {
+        limit: limit.unwrap_or(AT_ONCE),
+        offset,
+        before: None,
+    };
+    let store = &service.api.store;
+    let rows = store.subscriptions(caller.organization.clone(), window);
+    let rows = rows.await?;
+    if limit.is_none() && rows.len() >= AT_ONCE as usize {
+        return Ok(all_webhooks::answer(&service, caller, rows, offset));
+    }
+    let total = store.subscription_count(caller.organization).await?;
     Ok(HttpResponse::Ok().json(Subscriptions {
-        webhooks: found.rows.iter().map(SubscriptionAnswer::from).collect(),
-        total: found.total,
-        limit: limit.map_or(found.total, u64::from),
+        webhooks: rows.iter().map(SubscriptionAnswer::from).collect(),
+        total,
+        limit: limit.map_or(total, u64::from),
         offset,
     }))
 }

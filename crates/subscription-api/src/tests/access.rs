@@ -1,6 +1,13 @@
 //! Who gets in.
 
+use actix_web::body::BoxBody;
+use actix_web::dev::ServiceRequest;
+use actix_web::middleware::{Next, from_fn};
+use actix_web::{App, web};
+use hookline_store::key_of_task;
+
 use super::*;
+use crate::auth;
 
 #[actix_web::test]
 async fn without_a_good_key_nothing_is_told() {
@@ -139,4 +146,26 @@ async fn a_key_that_asks_too_much_at_once_is_told_to_wait() {
     other.is_problem(429);
     hanging.is_problem(503);
     assert_eq!(world.get("/webhooks").await.status, 200);
+}
+
+#[actix_web::test]
+async fn a_handler_works_in_the_share_of_its_key() {
+    let world = World::new().await;
+    world.add_key("other", &["org_c"], &Scope::ALL).await;
+    let service = world.service.clone();
+    let tell = || async { format!("{:?}", key_of_task().map(|key| key.0)) };
+    let enter = move |request: ServiceRequest, next: Next<BoxBody>| {
+        auth::enter(service.clone(), Scope::Write, request, next)
+    };
+    let resource = web::resource("/key").route(web::get().to(tell));
+    let app = init_service(App::new().service(resource.wrap(from_fn(enter)))).await;
+    let mut told = Vec::new();
+    for key in [KEY, "other"] {
+        let request = TestRequest::get()
+            .uri("/key")
+            .insert_header(("authorization", format!("Bearer {key}")));
+        told.push(read_body(call_service(&app, request.to_request()).await).await);
+    }
+    assert_eq!(told, ["Some(1)", "Some(2)"]);
+    assert_eq!(key_of_task(), None);
 }

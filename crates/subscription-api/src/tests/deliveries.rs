@@ -1,5 +1,8 @@
 //! Deliveries and events, as their owner reads them.
 
+use hookline_core::event::{Event, MissingId};
+use hookline_store::{FanoutIndex, IncomingEvent, Passage};
+
 use super::*;
 
 impl World {
@@ -9,6 +12,23 @@ impl World {
         let answer = self.post(&path, json!({})).await;
         assert_eq!(answer.status, 202);
         answer.json()
+    }
+}
+
+impl World {
+    /// Takes an event in as ingest does, and returns how many deliveries it makes.
+    async fn take_in(&self, id: &str) -> usize {
+        let json = event(id).to_string();
+        let event = Event::from_json(json.as_bytes(), MissingId::Refused).unwrap();
+        let incoming = IncomingEvent {
+            event,
+            trace: None,
+            passage: Passage::First,
+        };
+        let store = &self.service.api.store;
+        let index = FanoutIndex::default();
+        let given = store.take_in(&index, vec![incoming].into(), now()).await;
+        given.unwrap().owed.len()
     }
 }
 
@@ -80,6 +100,43 @@ async fn an_event_shows_its_body_and_its_fates() {
       "subscription_id": 1
     }
     "#);
+}
+
+#[actix_web::test]
+async fn an_event_shows_its_body_and_so_many_subscriptions_on_a_page() {
+    let world = World::new().await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(world.subscribe("n").await);
+    }
+    let sent = world.take_in("evt_1").await;
+    assert_eq!(sent, 5);
+    let (mut seen, mut query) = (Vec::new(), "deliveries_limit=2".to_owned());
+    loop {
+        let page = world.get(&format!("/events/evt_1?{query}")).await.json();
+        assert!(page["body"].is_string());
+        let fates = page["subscriptions"].as_array().unwrap();
+        assert!(fates.len() <= 2, "{page}");
+        seen.extend(
+            fates
+                .iter()
+                .map(|fate| fate["subscription_id"].as_i64().unwrap()),
+        );
+        match page["next_deliveries_cursor"].as_str() {
+            Some(cursor) => query = format!("deliveries_limit=2&deliveries_cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, ids);
+    for bad in ["deliveries_limit=101", "deliveries_cursor=A", "limit=1"] {
+        world
+            .get(&format!("/events/evt_1?{bad}"))
+            .await
+            .is_problem(422);
+    }
+    let of_the_log = "A".repeat(32);
+    let other_list = format!("/events/evt_1?deliveries_cursor={of_the_log}");
+    world.get(&other_list).await.is_problem(422);
 }
 
 #[actix_web::test]

@@ -50,6 +50,36 @@ async fn a_subscription_is_created_where_location_says() {
 }
 
 #[actix_web::test]
+async fn all_subscriptions_are_one_answer_however_many_there_are() {
+    let world = World::new().await;
+    let mut ids = Vec::new();
+    for count in [99, 100, 250] {
+        while ids.len() < count {
+            ids.push(world.subscribe("n").await);
+        }
+        let all = world.get("/v1/webhooks").await;
+        assert_eq!(all.header("content-type"), "application/json");
+        let all = all.json();
+        let listed = all["webhooks"].as_array().unwrap();
+        let listed: Vec<_> = listed
+            .iter()
+            .map(|one| one["id"].as_i64().unwrap())
+            .collect();
+        assert!(listed.iter().eq(ids.iter().rev()), "{count}");
+        let shape = (&all["total"], &all["limit"], &all["offset"]);
+        assert_eq!(shape, (&json!(count), &json!(count), &json!(0)));
+    }
+    for (query, length, limit) in [("offset=20", 230, 250), ("limit=7&offset=248", 2, 7)] {
+        let part = world.get(&format!("/webhooks?{query}")).await.json();
+        assert_eq!(part["webhooks"].as_array().unwrap().len(), length);
+        assert_eq!(
+            (&part["total"], &part["limit"]),
+            (&json!(250), &json!(limit))
+        );
+    }
+}
+
+#[actix_web::test]
 async fn every_bad_field_is_named_at_once() {
     let world = World::new().await;
     let body = r#"{"name":"","url":"http://example.com","events":["workflow.failed","x"],

@@ -1,0 +1,3 @@
+DROP TRIGGER subscription_made;
+DROP TRIGGER subscription_deleted;
+DROP TABLE subscription_counts;
