@@ -1,6 +1,6 @@
 //! The HTTP server below the API and the admin listener, with bounds that a client cannot argue with.
 //!
-//! actix keeps a clock for the first head of a connection and for nothing else. [`Stream`] sits
+//! actix keeps a clock for the first head of a connection and for nothing else. `Stream` sits
 //! between actix and the socket and keeps the others:
 //!
 //! | the connection | is closed after |
@@ -8,14 +8,14 @@
 //! | owes the rest of its first head | [`Clocks::head`], with 408, by actix |
 //! | sends bytes after an answer that begin no request (a slow second head, the rest of a refused body) | [`Clocks::head`] since the first of them |
 //! | sends nothing after an answer | [`Clocks::idle`] |
-//! | takes too little of an answer | [`Clocks::writing`] without [`stream::LEAST_PROGRESS`]; an answer that makes progress may be as long as it likes |
+//! | takes too little of an answer | [`Clocks::writing`] in which it took less than 32 KiB; an answer that makes progress may be as long as it likes |
 //!
 //! A request is under way from the moment that [`exchange`] sees it until the body of its answer is
 //! dropped; its time is the handler's to bound. A pipelined request waits until the answers before it
 //! are written, so a connection holds at most one answer, and a client that reads nothing is not
 //! worked for.
 //!
-//! Connections are accepted without a limit, and [`Places`] closes one for each that is too many: the
+//! Connections are accepted without a limit, and `Places` closes one for each that is too many: the
 //! one that has waited longest without a good key, then the one with a good key that has been idle
 //! longest. So connections that say nothing keep out no client with a key. Heads that are larger than
 //! 8 KiB and not whole yet share 32 MiB; the first of them is closed when they take more.
@@ -80,7 +80,7 @@ pub struct Clocks {
     pub head: Duration,
     /// The next request after an answer, while no byte of it has come.
     pub idle: Duration,
-    /// [`stream::LEAST_PROGRESS`] of an answer, or the rest of it.
+    /// 32 KiB of an answer, or the rest of it.
     pub writing: Duration,
 }
 
