@@ -161,8 +161,7 @@ async fn an_attempt_without_an_answer_says_why(home: Arc<Home>) -> anyhow::Resul
                 .await;
         }
     });
-    let redirecting =
-        Receiver::answering(vec![Reply::status(302).with("location", &silent.url("/"))])?;
+    let redirecting = Receiver::answering(vec![Reply::status(302).with("location", "/elsewhere")])?;
     let cases = [
         (silent.url("/hook"), "timeout", Value::Null),
         (
@@ -205,6 +204,8 @@ async fn an_attempt_without_an_answer_says_why(home: Arc<Home>) -> anyhow::Resul
             error.len() == 2 && !message.is_empty() && !message.contains("127.0.0.1"),
             "{message}"
         );
+        let leads_elsewhere = message.contains("/elsewhere; redirects are not followed");
+        ensure!((kind == "http_status") == leads_elsewhere, "{message}");
     }
     Ok(())
 }
