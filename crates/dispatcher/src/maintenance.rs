@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use hookline_core::retention::REPEATS_KEPT;
 use hookline_core::retry::MAX_WAIT;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Store, StoreError, are_apart};
@@ -110,11 +111,18 @@ impl Upkeep {
         let secrets = self.note("previous_secrets", secrets);
         let trials = self.note("trials", store.forget_trials(now.before(DAY * 7)).await);
         let replays = self.note("replays", store.forget_replays(cutoff).await);
+        let requests = in_slices(|| store.forget_repeats(now.before(REPEATS_KEPT))).await;
+        let requests = self.note("keyed_requests", requests);
         let attempts = in_slices(|| store.forget_attempts(day)).await;
         let attempts = self.note("attempts", attempts);
         let events = in_slices(|| store.forget_events(cutoff)).await;
         let events = self.note("events", events);
-        secrets.and(trials).and(replays).and(attempts).and(events)
+        secrets
+            .and(trials)
+            .and(replays)
+            .and(requests)
+            .and(attempts)
+            .and(events)
     }
 
     async fn database_time(&self) -> Result<Timestamp, Failed> {

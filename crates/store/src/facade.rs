@@ -18,6 +18,7 @@ mod access;
 mod intake;
 mod progress;
 mod reading;
+mod repeats;
 mod replays;
 mod retention;
 mod subscriptions;

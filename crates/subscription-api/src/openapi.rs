@@ -134,8 +134,10 @@ fn complete(operation: &mut Operation) {
     }
     let answers = &mut operation.responses.responses;
     // Not every call has it; which one does says so, and is given its form here.
-    if answers.remove("409").is_some() {
-        statuses.push(409);
+    for status in [409, 412] {
+        if answers.remove(&status.to_string()).is_some() {
+            statuses.push(status);
+        }
     }
     for problem in problems::all() {
         if statuses.contains(&problem.status) {
@@ -189,16 +191,16 @@ mod tests {
         delete /replays/{id}: 204 401 403 404 429 500 503 508
         get /replays/{id}: 200 401 403 404 429 500 503 508
         get /webhooks: 200 401 403 422 429 500 503 508
-        post /webhooks: 201 400 401 403 413 415 422 429 500 503 508
+        post /webhooks: 201 400 401 403 409 413 415 422 429 500 503 508
         get /webhooks/logs/all: 200 401 403 422 429 500 503 508
-        delete /webhooks/{id}: 204 401 403 404 429 500 503 508
-        get /webhooks/{id}: 200 401 403 404 429 500 503 508
-        patch /webhooks/{id}: 200 400 401 403 404 413 415 422 429 500 503 508
+        delete /webhooks/{id}: 204 401 403 404 412 429 500 503 508
+        get /webhooks/{id}: 200 304 401 403 404 412 429 500 503 508
+        patch /webhooks/{id}: 200 400 401 403 404 412 413 415 422 429 500 503 508
         get /webhooks/{id}/deliveries: 200 401 403 404 422 429 500 503 508
         get /webhooks/{id}/logs: 200 401 403 404 422 429 500 503 508
         post /webhooks/{id}/replay: 200 202 400 401 403 404 409 413 415 422 429 500 503 508
-        post /webhooks/{id}/secret/rotate: 200 400 401 403 404 413 415 422 429 500 503 508
-        post /webhooks/{id}/test: 202 401 403 404 429 500 503 508
+        post /webhooks/{id}/secret/rotate: 200 400 401 403 404 409 412 413 415 422 429 500 503 508
+        post /webhooks/{id}/test: 202 401 403 404 409 429 500 503 508
         ");
     }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod deliveries;
 pub(crate) mod docs;
+pub(crate) mod etag;
 pub(crate) mod event_story;
 pub(crate) mod events;
 pub(crate) mod health;

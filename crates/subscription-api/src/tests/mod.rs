@@ -2,6 +2,7 @@
 
 mod access;
 mod deliveries;
+mod idempotency;
 mod limits;
 mod logs;
 mod publishing;
@@ -29,7 +30,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{Service, app};
-use crate::{Api, ApiSettings};
+use crate::{Api, ApiSettings, Proxies};
 
 /// Belongs to `org_a`, its default one, and `org_b`, with every scope.
 const KEY: &str = "key-of-a-and-b";
@@ -187,6 +188,7 @@ impl World {
                     publisher: publisher.clone(),
                     rules: TargetRules::default(),
                     settings,
+                    proxies: Proxies::default(),
                     readiness,
                 },
                 CancellationToken::new(),
