@@ -43,6 +43,7 @@ pub(crate) struct RetryStarted {
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
             description = "1 to 255 visible ASCII characters. A repeat within 24 hours creates nothing and has the first answer; 409 while the first runs, 422 with another body"),
     ),
+    request_body(content = crate::openapi::NoFieldsBody, content_type = "application/json"),
     responses(
         (status = 202, description = "It is on its way", body = RetryStarted),
         (status = 409, description = "Not in its present state, or the first request with this key still runs"),
