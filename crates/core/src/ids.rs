@@ -200,16 +200,10 @@ impl EventKey {
 
 impl EventId {
     /// The id of the event at `index` of a request that bears an `Idempotency-Key` and gives the
-    /// event no id: a repeat of the request publishes the same event.
-    pub fn of_request(organization: &OrganizationId, idempotency_key: &str, index: usize) -> Self {
-        let id = derived(
-            b"event",
-            &[
-                organization.as_str().as_bytes(),
-                idempotency_key.as_bytes(),
-                &(index as u64).to_be_bytes(),
-            ],
-        );
+    /// event no id: a repeat of the request publishes the same event. A request with the same key and
+    /// another body, after the key was forgotten, publishes other events.
+    pub fn of_request(request: &[u8; 32], index: usize, event: &[u8]) -> Self {
+        let id = derived(b"event", &[request, &(index as u64).to_be_bytes(), event]);
         Self(format!("evt_{}", id.simple()).into())
     }
 }
@@ -282,14 +276,13 @@ mod tests {
 
     #[test]
     fn a_repeated_request_gives_its_events_the_same_ids() {
-        let id = |organization: &str, key, index| {
-            let organization = OrganizationId::parse(organization).unwrap();
-            EventId::of_request(&organization, key, index)
+        let id = |request, index, event: &str| {
+            EventId::of_request(&[request; 32], index, event.as_bytes())
         };
-        assert_eq!(id("a", "k", 0), id("a", "k", 0));
-        assert_eq!(id("a", "k", 0).as_str().len(), 36);
-        for other in [id("b", "k", 0), id("a", "l", 0), id("a", "k", 1)] {
-            assert_ne!(other, id("a", "k", 0));
+        assert_eq!(id(1, 0, "{}"), id(1, 0, "{}"));
+        assert_eq!(id(1, 0, "{}").as_str().len(), 36);
+        for other in [id(2, 0, "{}"), id(1, 1, "{}"), id(1, 0, "[]")] {
+            assert_ne!(other, id(1, 0, "{}"));
         }
     }
 

@@ -102,19 +102,6 @@ impl<K: Eq + Hash> Rates<K> {
         (turn - now).saturating_sub(room)
     }
 
-    /// Whether the rate has room for one more of `key`, without counting it.
-    ///
-    /// # Errors
-    /// How long until it has, where it has none.
-    pub fn look(&self, key: &K, now: Instant) -> Result<(), Duration> {
-        let until = self.used_until.get(key);
-        let used = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
-        match used.saturating_sub(self.rate.room_for(1)) {
-            Duration::ZERO => Ok(()),
-            wait => Err(wait),
-        }
-    }
-
     /// Gives `key` the next moment that nobody else has, from `first` on; they are one interval
     /// apart.
     pub fn book(&mut self, key: K, first: Instant) -> Instant {
@@ -163,14 +150,6 @@ impl<K: Eq + Hash> SharedRates<K> {
         self.rates().take_all(key, count, now)
     }
 
-    /// As [`Rates::look`].
-    ///
-    /// # Errors
-    /// How long until there is room, where there is none.
-    pub fn look(&self, key: &K, now: Instant) -> Result<(), Duration> {
-        self.rates().look(key, now)
-    }
-
     fn rates(&self) -> MutexGuard<'_, Rates<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -197,17 +176,14 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_goes_through_and_a_look_counts_nothing() {
+    fn a_burst_goes_through() {
         let mut rates = Rates::new(Rate::new(2, SECOND).with_burst(4));
         let start = Instant::now();
         for _ in 0..4 {
-            assert_eq!(rates.look(&"a", start), Ok(()));
             assert_eq!(rates.take("a", start), Ok(()));
         }
-        assert_eq!(rates.look(&"a", start), Err(SECOND / 2));
         assert_eq!(rates.take("a", start), Err(SECOND / 2));
-        assert_eq!(rates.look(&"b", start), Ok(()));
-        assert_eq!(rates.look(&"a", start + SECOND / 2), Ok(()));
+        assert_eq!(rates.take("b", start), Ok(()));
         assert_eq!(rates.take("a", start + SECOND / 2), Ok(()));
         assert!(rates.take("a", start + SECOND / 2).is_err());
     }

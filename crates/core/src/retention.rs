@@ -12,6 +12,9 @@ use crate::timestamp::Timestamp;
 /// Between two runs no more than this passes while a dispatcher runs; more is taken for a jump.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long the answer of a request with an idempotency key is kept.
+pub const REPEATS_KEPT: Duration = DAY;
+
 /// Retention's own clock, as it is kept between two runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrustedTime {

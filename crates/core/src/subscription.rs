@@ -1,6 +1,7 @@
 //! What a customer registers.
 
 mod draft;
+mod revision;
 mod rotation;
 
 use crate::event_type::EventTypes;
@@ -9,6 +10,7 @@ use crate::target::TargetUrl;
 use crate::timestamp::Timestamp;
 
 pub use draft::{NewSubscription, SubscriptionPatch};
+pub use revision::{Addressed, InvalidRevision, Precondition, Revision};
 pub use rotation::{MAX_OVERLAP, SecretRotation};
 
 /// The longest name, in characters.
@@ -37,6 +39,18 @@ pub struct Subscription {
     pub created_at: Timestamp,
     /// When it was changed last.
     pub updated_at: Timestamp,
+    /// The number of its last change.
+    pub version: i64,
+}
+
+impl Subscription {
+    /// The revision of its last change.
+    pub fn revision(&self) -> Revision {
+        Revision {
+            version: self.version,
+            changed_at: self.updated_at,
+        }
+    }
 }
 
 /// Whether a subscription gets events.

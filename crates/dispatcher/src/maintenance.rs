@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
+use hookline_core::retention::REPEATS_KEPT;
 use hookline_core::retry::MAX_WAIT;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Store, StoreError, are_apart};
@@ -110,6 +111,8 @@ impl Upkeep {
         let secrets = self.note("previous_secrets", secrets);
         let trials = self.note("trials", store.forget_trials(now.before(DAY * 7)).await);
         let replays = self.note("replays", store.forget_replays(cutoff).await);
+        let requests = in_slices(|| store.forget_repeats(now.before(REPEATS_KEPT))).await;
+        let requests = self.note("keyed_requests", requests);
         let attempts = in_slices(|| store.forget_attempts(day)).await;
         let attempts = self.note("attempts", attempts);
         let events = in_slices(|| store.forget_events(cutoff)).await;
@@ -117,7 +120,7 @@ impl Upkeep {
         let deleted = in_slices(|| store.forget_deleted_subscriptions(cutoff)).await;
         let deleted = self.note("deleted_subscriptions", deleted);
         let rows = attempts.and(events).and(deleted);
-        secrets.and(trials).and(replays).and(rows)
+        secrets.and(trials).and(replays).and(requests).and(rows)
     }
 
     async fn database_time(&self) -> Result<Timestamp, Failed> {

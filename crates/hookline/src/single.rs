@@ -80,6 +80,7 @@ impl Single {
             publisher: queues,
             rules: settings.targets.rules(),
             settings: settings.as_ref().into(),
+            proxies: (&settings.api).into(),
             readiness: context.readiness,
         };
         let address = self

@@ -17,9 +17,11 @@ mod targets;
 mod warnings;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_core::retry::RetrySchedule;
+use hookline_core::target::IpNet;
 use serde::Deserialize;
 
 use crate::hosts::Hosts;
@@ -144,6 +146,12 @@ pub struct ApiSettings {
     /// Wrong keys that one address may come with in a minute.
     #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
     pub failed_tries_per_minute: u32,
+    /// Proxies whose forwarded header counts.
+    #[serde(deserialize_with = "allowed::networks")]
+    pub trusted_proxies: Arc<[IpNet]>,
+    /// The header that they write.
+    #[serde(deserialize_with = "allowed::forwarded_header")]
+    pub forwarded_header: ForwardedHeader,
     /// Test events that one organization may send within a minute.
     #[serde(deserialize_with = "allowed::number::<1, 100_000, _, _>")]
     pub max_tests_per_minute: u32,
@@ -156,6 +164,16 @@ pub struct ApiSettings {
     /// Threads that serve requests.
     #[serde(deserialize_with = "allowed::number::<1, 256, _, _>")]
     pub workers: usize,
+}
+
+/// The header in which a trusted proxy names the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedHeader {
+    /// The addresses alone.
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
 }
 
 /// `[admin]`: health, readiness and metrics.

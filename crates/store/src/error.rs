@@ -24,6 +24,9 @@ pub enum StoreError {
     /// A permanent error: the same call fails again. Nothing was written.
     #[error("the store refuses: {0}")]
     Refused(String),
+    /// The row has changed since the caller saw it. Nothing was written.
+    #[error("it has changed since")]
+    Stale,
     /// A stored value does not have the form that this version expects.
     #[error("the store holds a bad value: {0}")]
     Corrupt(String),

@@ -19,6 +19,7 @@ mod access;
 mod intake;
 mod progress;
 mod reading;
+mod repeats;
 mod replays;
 mod retention;
 mod searching;

@@ -10,6 +10,7 @@ mod intake;
 mod keys;
 mod log;
 mod progress;
+mod repeats;
 mod replays;
 mod secrets;
 
@@ -27,6 +28,7 @@ pub(crate) use progress::Standings;
 pub use progress::{
     AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Sweep, Swept, Wait,
 };
+pub use repeats::{Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
 pub use replays::{
     NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,
 };

@@ -10,7 +10,9 @@ use hookline_core::delivery::{Cause, DeliveryState, GaveUp, Origin, OwedAttempt,
 use hookline_core::event_type::{EventType, EventTypeSet, EventTypes};
 use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::outcome::FailureKind;
-use hookline_core::subscription::{DisabledReason, Status, Subscription, SubscriptionName};
+use hookline_core::subscription::{
+    DisabledReason, Revision, Status, Subscription, SubscriptionName,
+};
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 
@@ -37,6 +39,16 @@ pub(crate) struct SubscriptionRow {
     pub(crate) created_at: i64,
     pub(crate) updated_at: i64,
     pub(crate) failures_from: i64,
+    pub(crate) version: i64,
+}
+
+impl SubscriptionRow {
+    pub(crate) fn revision(&self) -> Revision {
+        Revision {
+            version: self.version,
+            changed_at: Timestamp::from_unix_micros(self.updated_at),
+        }
+    }
 }
 
 impl TryFrom<SubscriptionRow> for Subscription {
@@ -63,6 +75,7 @@ impl TryFrom<SubscriptionRow> for Subscription {
             status,
             created_at: Timestamp::from_unix_micros(row.created_at),
             updated_at: Timestamp::from_unix_micros(row.updated_at),
+            version: row.version,
         })
     }
 }

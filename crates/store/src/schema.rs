@@ -232,8 +232,19 @@ table! {
     }
 }
 
+table! {
+    keyed_requests (id) {
+        id -> Binary,
+        fingerprint -> Binary,
+        claim -> BigInt,
+        claimed_until -> BigInt,
+        answer -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
 /// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
-pub(crate) const TABLES: [&str; 18] = [
+pub(crate) const TABLES: [&str; 19] = [
     "organizations",
     "api_keys",
     "api_key_organizations",
@@ -252,6 +263,7 @@ pub(crate) const TABLES: [&str; 18] = [
     "attempt_counts",
     "stored_bytes",
     "trials",
+    "keyed_requests",
 ];
 
 joinable!(deliveries -> subscriptions (subscription_id));

@@ -80,17 +80,20 @@ async fn admitted(
     let key = bearer(headers);
     let presented = Try {
         key: KeyHash::of(key.unwrap_or_default()),
-        from: request.peer_addr().map(|address| address.ip()),
+        from: request
+            .peer_addr()
+            .map(|peer| service.api.proxies.caller(peer.ip(), headers)),
     };
     let (now, clock) = (Timestamp::from(SystemTime::now()), Instant::now());
     let Service { api, tries, .. } = service;
-    tries
-        .may(presented, clock)
-        .map_err(|wait| ApiError::TooManyTries { wait })?;
+    let lookup = tries.turn(presented).await;
     let access = api.store.access_of(presented.key, now).await?;
+    drop(lookup);
     let Some(access) = access.filter(|_| key.is_some()) else {
-        tries.failed(presented, clock);
-        return Err(ApiError::Unauthorized);
+        return Err(match tries.failed(presented, clock) {
+            Ok(()) => ApiError::Unauthorized,
+            Err(wait) => ApiError::TooManyTries { wait },
+        });
     };
     tries.succeeded(presented);
     if let Some(connection) = request.conn_data::<Connection>() {
@@ -114,7 +117,7 @@ async fn admitted(
 }
 
 /// The key of `Authorization: Bearer <key>`; the scheme's case does not matter (RFC 9110, 11.1).
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::AUTHORIZATION);
     let (Some(only), None) = (all.next(), all.next()) else {
         return None;

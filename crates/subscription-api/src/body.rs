@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::auth::Caller;
 use crate::byte_room::{Held, NoRoom};
 use crate::error::ApiError;
+use crate::query::Query;
 use crate::server::Service;
 use crate::strict_json;
 
@@ -36,6 +37,17 @@ impl<const LIMIT: usize> Body<LIMIT> {
         &self.bytes
     }
 
+    /// The same where the body must not be left out.
+    ///
+    /// # Errors
+    /// When there is nothing but white space.
+    pub(crate) fn required(&self) -> Result<&[u8], ApiError> {
+        match self.bytes.trim_ascii().is_empty() {
+            true => Err(ApiError::EmptyBody),
+            false => Ok(&self.bytes),
+        }
+    }
+
     /// Reads the body with `parse`; what stands in it twice is a violation too.
     ///
     /// # Errors
@@ -44,7 +56,7 @@ impl<const LIMIT: usize> Body<LIMIT> {
         &self,
         parse: impl FnOnce(Value) -> Result<T, Violations>,
     ) -> Result<T, ApiError> {
-        let (value, mut violations) = strict_json::read(&self.bytes)
+        let (value, mut violations) = strict_json::read(self.required()?)
             .map_err(|error| ApiError::Malformed(error.to_string()))?;
         let parsed = parse(value).map_err(|bad| violations.append(bad));
         Ok(violations.into_result(parsed.ok())?)
@@ -63,6 +75,36 @@ impl<const LIMIT: usize> Body<LIMIT> {
             false => self.parse(parse),
         }
     }
+}
+
+/// The body of a call that takes no fields: none at all, or an object without members. What the call
+/// would ignore is refused.
+pub(crate) struct NoFields;
+
+impl FromRequest for NoFields {
+    type Error = ApiError;
+    type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let query = Query::read(request.query_string()).finish();
+        let body = Body::<SUBSCRIPTION>::from_request(request, payload);
+        Box::pin(async move {
+            query?;
+            body.await?.parse_if_any(no_fields)?;
+            Ok(Self)
+        })
+    }
+}
+
+fn no_fields(value: Value) -> Result<(), Violations> {
+    let Value::Object(fields) = value else {
+        return Err(Violations::one("", "must be left out, or be {}"));
+    };
+    let mut violations = Violations::default();
+    for name in fields.keys() {
+        violations.add(name, "is not a field of this call, which takes none");
+    }
+    violations.into_result(Some(()))
 }
 
 impl<const LIMIT: usize> FromRequest for Body<LIMIT> {
@@ -84,7 +126,7 @@ async fn read<const LIMIT: usize>(
 ) -> Result<Body<LIMIT>, ApiError> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|error| ApiError::Malformed(error.to_string()))?;
+        let chunk = chunk.map_err(|error| ApiError::BrokenBody(error.to_string()))?;
         if bytes.len() + chunk.len() > LIMIT {
             return Err(ApiError::TooLarge(LIMIT));
         }
@@ -119,27 +161,28 @@ fn room(request: &HttpRequest) -> Result<Held, ApiError> {
         .ok_or_else(|| ApiError::Internal("a body on a route that asks for no key".to_owned()))
 }
 
-/// `application/json`, with parameters or without. No body at all is no JSON, which its reader
-/// says better.
+/// `application/json`, with parameters or without. No body at all has no type, and its reader says
+/// whether there must be one.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let encoded = headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity");
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || headers
             .get(header::CONTENT_LENGTH)
             .is_some_and(|length| length != "0");
-    let named = headers
-        .get(header::CONTENT_TYPE)
-        .map(|value| value.to_str().unwrap_or_default());
-    let is_json = named.is_none_or(|value| {
-        let essence = value.split(';').next().unwrap_or_default();
-        essence.trim().eq_ignore_ascii_case("application/json")
-    });
-    if encoded || !is_json || (named.is_none() && has_body) {
-        return Err(ApiError::NotJson);
+    if !has_body {
+        return Ok(());
     }
-    Ok(())
+    let encoded = headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity");
+    if encoded {
+        return Err(ApiError::EncodedBody);
+    }
+    let named = headers.get(header::CONTENT_TYPE).ok_or(ApiError::NoType)?;
+    let essence = named.to_str().unwrap_or_default().split(';').next();
+    match essence.unwrap_or_default().trim() {
+        json if json.eq_ignore_ascii_case("application/json") => Ok(()),
+        _ => Err(ApiError::NotJson),
+    }
 }
 
 /// A body that says that it is too large is not read at all.
@@ -159,6 +202,8 @@ mod tests {
 
     use super::*;
 
+    const BODY: (header::HeaderName, &str) = (header::CONTENT_LENGTH, "2");
+
     fn accepted(headers: &[(header::HeaderName, &'static str)]) -> bool {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -175,7 +220,7 @@ mod tests {
             "application/json; charset=utf-8",
             "application/json;x=y",
         ] {
-            assert!(accepted(&[(header::CONTENT_TYPE, good)]), "{good}");
+            assert!(accepted(&[BODY, (header::CONTENT_TYPE, good)]), "{good}");
         }
         for bad in [
             "",
@@ -184,17 +229,18 @@ mod tests {
             "application/jsonp",
             "application/json, text/plain",
         ] {
-            assert!(!accepted(&[(header::CONTENT_TYPE, bad)]), "{bad}");
+            assert!(!accepted(&[BODY, (header::CONTENT_TYPE, bad)]), "{bad}");
         }
     }
 
     #[test]
     fn a_body_of_no_type_or_in_an_encoding_is_refused() {
         assert!(accepted(&[]));
-        assert!(accepted(&[(header::CONTENT_LENGTH, "0")]));
-        assert!(!accepted(&[(header::CONTENT_LENGTH, "2")]));
+        let form = (header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        assert!(accepted(&[(header::CONTENT_LENGTH, "0"), form]));
+        assert!(!accepted(&[BODY]));
         assert!(!accepted(&[(header::TRANSFER_ENCODING, "chunked")]));
         let json = (header::CONTENT_TYPE, "application/json");
-        assert!(!accepted(&[json, (header::CONTENT_ENCODING, "gzip")]));
+        assert!(!accepted(&[BODY, json, (header::CONTENT_ENCODING, "gzip")]));
     }
 }

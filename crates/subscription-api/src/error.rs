@@ -11,6 +11,7 @@ use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use hookline_broker::contract::QueueError;
 use hookline_core::access::Forbidden;
+use hookline_core::ids::OrganizationId;
 use hookline_core::violations::Violations;
 use hookline_store::StoreError;
 
@@ -24,22 +25,43 @@ const MAX_LISTED_BYTES: usize = 60 * 1024;
 pub(crate) enum ApiError {
     #[error("the body is not valid JSON: {0}")]
     Malformed(String),
+    #[error("the body is empty; this call takes JSON")]
+    EmptyBody,
+    #[error("the body cannot be read to its end: {0}")]
+    BrokenBody(String),
     #[error("a valid API key is needed: `Authorization: Bearer <api key>`")]
     Unauthorized,
     #[error(transparent)]
     Forbidden(#[from] Forbidden),
-    #[error("there is nothing here for this organization")]
+    #[error(
+        "{field} is {named}, and the request is for {of_request}; send each organization's events in a request \
+         of its own, with the header X-Org-Id"
+    )]
+    OtherOrganization {
+        field: String,
+        named: OrganizationId,
+        of_request: OrganizationId,
+    },
+    #[error(
+        "the organization has nothing of this id; the header X-Org-Id chooses another organization of the API key"
+    )]
     NotFound,
     #[error("there is no such path; GET /docs lists those that there are")]
     NoSuchPath,
     #[error("{0}")]
     Conflict(&'static str),
+    #[error("the subscription is not as If-Match says: read it and its ETag again")]
+    PreconditionFailed,
     #[error("this path answers {0}")]
     MethodNotAllowed(String),
     #[error("the body must have at most {0} bytes")]
     TooLarge(usize),
-    #[error("the body must be application/json, without a content encoding")]
+    #[error("the body must be JSON; send it with `Content-Type: application/json`")]
     NotJson,
+    #[error("the header Content-Type is missing; send `Content-Type: application/json`")]
+    NoType,
+    #[error("the body must be sent as it is, without the header Content-Encoding")]
+    EncodedBody,
     #[error("{}", validation_detail(.0))]
     Invalid(Violations),
     #[error("the API key has too many requests under way; try again shortly")]
@@ -54,7 +76,9 @@ pub(crate) enum ApiError {
     TooManyUnread,
     #[error("the API key has been used too often; try again later")]
     TooFast { wait: Duration },
-    #[error("this address has come with too many wrong API keys; try again later")]
+    #[error(
+        "the API key is not valid, and this address has sent too many such keys; try again later"
+    )]
     TooManyTries { wait: Duration },
     #[error("the organization has sent too many test events; try again later")]
     TooManyTests { wait: Duration },
@@ -95,50 +119,55 @@ fn validation_detail(violations: &Violations) -> String {
 impl ApiError {
     fn choose(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Malformed(_) => (
+            Self::Malformed(_) | Self::EmptyBody | Self::BrokenBody(_) => (
                 StatusCode::BAD_REQUEST,
                 "urn:hookline:problem:malformed",
-                "The body cannot be read",
+                "Bad Request",
             ),
             Self::Unauthorized => (
                 StatusCode::UNAUTHORIZED,
                 "urn:hookline:problem:unauthorized",
-                "No valid API key",
+                "Unauthorized",
             ),
-            Self::Forbidden(_) => (
+            Self::Forbidden(_) | Self::OtherOrganization { .. } => (
                 StatusCode::FORBIDDEN,
                 "urn:hookline:problem:forbidden",
-                "The API key does not reach that far",
+                "Forbidden",
             ),
             Self::NotFound | Self::NoSuchPath => (
                 StatusCode::NOT_FOUND,
                 "urn:hookline:problem:not-found",
-                "Not found",
+                "Not Found",
             ),
             Self::Conflict(_) => (
                 StatusCode::CONFLICT,
                 "urn:hookline:problem:conflict",
-                "Not as things stand",
+                "Conflict",
+            ),
+            Self::PreconditionFailed => (
+                StatusCode::PRECONDITION_FAILED,
+                "urn:hookline:problem:precondition-failed",
+                "Precondition Failed",
             ),
             Self::MethodNotAllowed(_) => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "urn:hookline:problem:method-not-allowed",
-                "Method not allowed",
+                "Method Not Allowed",
             ),
             Self::TooLarge(_) => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "urn:hookline:problem:too-large",
-                "The body is too large",
+                "Content Too Large",
             ),
-            Self::NotJson => (
+            Self::NotJson | Self::NoType | Self::EncodedBody => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "urn:hookline:problem:unsupported-media-type",
-                "The body is not JSON",
+                "Unsupported Media Type",
             ),
             Self::Invalid(_) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "urn:hookline:problem:validation",
-                "The request is not valid",
+                "Unprocessable Content",
             ),
             Self::TooManyRequests
             | Self::TooManyBytes
@@ -151,12 +180,12 @@ impl ApiError {
             | Self::Full => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "urn:hookline:problem:too-many-requests",
-                "Too many requests",
+                "Too Many Requests",
             ),
             Self::Circle => (
                 StatusCode::LOOP_DETECTED,
                 "urn:hookline:problem:loop",
-                "Loop detected",
+                "Loop Detected",
             ),
             Self::Misdirected => (
                 StatusCode::MISDIRECTED_REQUEST,
@@ -169,12 +198,12 @@ impl ApiError {
             | Self::NotReady(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "urn:hookline:problem:unavailable",
-                "Not available at the moment",
+                "Service Unavailable",
             ),
             Self::Internal(_) => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "urn:hookline:problem:internal",
-                "Internal error",
+                "Internal Server Error",
             ),
         }
     }
@@ -297,6 +326,7 @@ impl From<StoreError> for ApiError {
             StoreError::Unavailable(_) | StoreError::NotMigrated | StoreError::Unsuitable(_) => {
                 Self::Unavailable(error.to_string())
             }
+            StoreError::Stale => Self::PreconditionFailed,
             StoreError::Refused(_) | StoreError::Corrupt(_) => Self::Internal(error.to_string()),
         }
     }
@@ -323,7 +353,7 @@ mod tests {
         insta::assert_snapshot!(shown(violations.into()), @r#"
         {
           "type": "urn:hookline:problem:validation",
-          "title": "The request is not valid",
+          "title": "Unprocessable Content",
           "status": 422,
           "detail": "2 fields are not valid",
           "errors": [
@@ -353,7 +383,7 @@ mod tests {
         insta::assert_snapshot!(shown(ApiError::Unavailable(leaks.to_owned())), @r#"
         {
           "type": "urn:hookline:problem:unavailable",
-          "title": "Not available at the moment",
+          "title": "Service Unavailable",
           "status": 503,
           "detail": "a part of the service is not available; try again shortly"
         }

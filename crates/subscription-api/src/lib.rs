@@ -24,12 +24,14 @@ mod circle;
 mod deadline;
 mod error;
 mod hosts;
+mod idempotency;
 mod in_flight;
 mod last_use;
 mod observe;
 mod openapi;
 mod per_minute;
 mod problem;
+mod proxies;
 mod published;
 mod query;
 mod routes;
@@ -52,6 +54,7 @@ use hookline_runtime::readiness::Readiness;
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
 
+pub use proxies::Proxies;
 pub use server::run;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,6 +71,8 @@ pub struct Api {
     pub rules: TargetRules,
     /// The limits.
     pub settings: ApiSettings,
+    /// The proxies that name their callers.
+    pub proxies: Proxies,
     /// What `/readyz` says.
     pub readiness: Readiness,
 }
@@ -89,7 +94,7 @@ pub struct ApiSettings {
     pub max_running_replays: u32,
     /// How often one API key may ask; beyond that it is answered with 429.
     pub requests_of_key: Rate,
-    /// How often one address may come with a wrong key; beyond that it is answered with 429.
+    /// How often one address may come with a wrong key; beyond that a wrong key is answered with 429.
     pub failed_tries: Rate,
     /// How many events an organization may publish; beyond that it is answered with 429.
     pub events_of_organization: Option<hookline_core::rate::Rate>,

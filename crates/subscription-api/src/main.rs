@@ -22,6 +22,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         publisher: rabbit.publisher(),
         rules: settings.targets.rules(),
         settings: settings.as_ref().into(),
+        proxies: (&settings.api).into(),
         readiness: context.readiness,
     };
     hookline_subscription_api::run(listener, api, context.shutdown.asked).await?;

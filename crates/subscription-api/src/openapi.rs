@@ -6,6 +6,7 @@
 mod forms;
 mod links;
 mod problems;
+mod sets;
 
 use std::sync::LazyLock;
 
@@ -22,7 +23,7 @@ use crate::routes::{
 
 pub(crate) use forms::{
     AttemptParameters, DeliveryParameters, EventDeliveryParameters, EventsBody, LogParameters,
-    NewSubscriptionBody, ReplayBody, SecretRotationBody, SubscriptionPatchBody,
+    NewSubscriptionBody, NoFieldsBody, ReplayBody, SecretRotationBody, SubscriptionPatchBody,
 };
 
 /// The document as it is served.
@@ -88,12 +89,15 @@ impl Modify for SameForAll {
                 &mut item.delete,
             ];
             for operation in operations.into_iter().flatten() {
-                if operation.security.is_some() {
-                    complete(operation);
+                match operation.security {
+                    Some(_) => complete(operation),
+                    // No key is needed, and the document says so.
+                    None => operation.security = Some(Vec::new()),
                 }
             }
         }
         links::add(document);
+        sets::add(document);
     }
 }
 
@@ -117,7 +121,8 @@ fn complete(operation: &mut Operation) {
     parameters.push(RefOr::T(organization));
 
     // Nothing else says that a body may be left out.
-    let optional = operation.operation_id.as_deref() == Some("rotateWebhookSecret");
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    let optional = ["rotateWebhookSecret", "testWebhook", "retryDelivery"].contains(&id);
     if let Some(RefOr::T(body)) = operation.request_body.as_mut().filter(|_| optional) {
         body.required = Some(Required::False);
     }
@@ -134,8 +139,10 @@ fn complete(operation: &mut Operation) {
     }
     let answers = &mut operation.responses.responses;
     // Not every call has it; which one does says so, and is given its form here.
-    if answers.remove("409").is_some() {
-        statuses.push(409);
+    for status in [409, 412] {
+        if answers.remove(&status.to_string()).is_some() {
+            statuses.push(status);
+        }
     }
     for problem in problems::all() {
         if statuses.contains(&problem.status) {
@@ -179,7 +186,7 @@ mod tests {
             .collect();
         insta::assert_snapshot!(calls.join("\n"), @r"
         get /deliveries/{id}: 200 401 403 404 422 429 500 503 508
-        post /deliveries/{id}/retry: 202 401 403 404 409 429 500 503 508
+        post /deliveries/{id}/retry: 202 400 401 403 404 409 413 415 422 429 500 503 508
         get /docs: 200
         post /events: 202 400 401 403 413 415 422 429 500 503 508
         get /events/{event_id}: 200 401 403 404 422 429 500 503 508
@@ -189,16 +196,16 @@ mod tests {
         delete /replays/{id}: 204 401 403 404 429 500 503 508
         get /replays/{id}: 200 401 403 404 429 500 503 508
         get /webhooks: 200 401 403 422 429 500 503 508
-        post /webhooks: 201 400 401 403 413 415 422 429 500 503 508
+        post /webhooks: 201 400 401 403 409 413 415 422 429 500 503 508
         get /webhooks/logs/all: 200 401 403 422 429 500 503 508
-        delete /webhooks/{id}: 204 401 403 404 429 500 503 508
-        get /webhooks/{id}: 200 401 403 404 429 500 503 508
-        patch /webhooks/{id}: 200 400 401 403 404 413 415 422 429 500 503 508
+        delete /webhooks/{id}: 204 401 403 404 412 429 500 503 508
+        get /webhooks/{id}: 200 304 401 403 404 412 429 500 503 508
+        patch /webhooks/{id}: 200 400 401 403 404 412 413 415 422 429 500 503 508
         get /webhooks/{id}/deliveries: 200 401 403 404 422 429 500 503 508
         get /webhooks/{id}/logs: 200 401 403 404 422 429 500 503 508
         post /webhooks/{id}/replay: 200 202 400 401 403 404 409 413 415 422 429 500 503 508
-        post /webhooks/{id}/secret/rotate: 200 400 401 403 404 413 415 422 429 500 503 508
-        post /webhooks/{id}/test: 202 401 403 404 429 500 503 508
+        post /webhooks/{id}/secret/rotate: 200 400 401 403 404 409 412 413 415 422 429 500 503 508
+        post /webhooks/{id}/test: 202 400 401 403 404 409 413 415 422 429 500 503 508
         ");
     }
 
@@ -218,7 +225,8 @@ mod tests {
                     let documented = &document["paths"][path][method];
                     assert!(documented.is_object(), "{method} {path}");
                     let open = handlers.contains(".open(");
-                    assert_eq!(documented["security"].is_null(), open, "{method} {path}");
+                    let keyless = documented["security"] == Value::Array(Vec::new());
+                    assert_eq!(keyless, open, "{method} {path}");
                 }
             }
         }

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::server_url::{self, Server};
-use super::{LogFormat, SecretUrl};
+use super::{ForwardedHeader, LogFormat, SecretUrl};
 
 pub(super) fn number<'de, const MIN: u64, const MAX: u64, T, D>(from: D) -> Result<T, D::Error>
 where
@@ -168,6 +168,17 @@ pub(super) fn name_servers<'de, D: Deserializer<'de>>(
 pub(super) fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
     text(from, "must be the path of a file", |text| {
         Some((!text.is_empty()).then(|| PathBuf::from(text)))
+    })
+}
+
+pub(super) fn forwarded_header<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<ForwardedHeader, D::Error> {
+    let allowed = "must be \"x-forwarded-for\" or \"forwarded\"";
+    text(from, allowed, |text| match text.as_str() {
+        "x-forwarded-for" => Some(ForwardedHeader::XForwardedFor),
+        "forwarded" => Some(ForwardedHeader::Forwarded),
+        _ => None,
     })
 }
 

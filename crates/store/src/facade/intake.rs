@@ -10,7 +10,7 @@ use hookline_core::timestamp::Timestamp;
 use super::{Home, Store, run};
 use crate::error::StoreError;
 use crate::fanout_index::FanoutIndex;
-use crate::records::{Bounds, Given, IncomingEvent};
+use crate::records::{Bounds, Given, IncomingEvent, Making};
 use crate::sqlite::queue::LEASE;
 use crate::{postgres, sqlite};
 
@@ -25,10 +25,13 @@ impl Store {
         &self,
         id: SubscriptionId,
         event: IncomingEvent,
-        now: Timestamp,
+        making: impl Into<Making<Option<OwedAttempt>>>,
     ) -> Result<Option<OwedAttempt>, StoreError> {
-        run!(self, write, |conn, q| q::intake::create_test(
-            conn, id, &event, now
+        let Making { now, once } = making.into();
+        run!(self, write, |conn, q| q::repeats::once(
+            conn,
+            once,
+            |conn| { q::intake::create_test(conn, id, &event, now) }
         ))
     }
 

@@ -9,7 +9,7 @@ use hookline_core::timestamp::Timestamp;
 
 use super::{Home, Store, run};
 use crate::error::StoreError;
-use crate::records::{Again, AttemptRecord, Body, Loaded, Owed, Parked, Source};
+use crate::records::{Again, AttemptRecord, Body, Loaded, Making, Owed, Parked, Source};
 use crate::{postgres, sqlite};
 
 #[expect(
@@ -103,14 +103,13 @@ impl Store {
         owner: Option<OrganizationId>,
         id: DeliveryId,
         cause: Cause,
-        now: Timestamp,
+        making: impl Into<Making<Again>>,
     ) -> Result<Again, StoreError> {
-        run!(self, write, |conn, q| q::again::start(
+        let Making { now, once } = making.into();
+        run!(self, write, |conn, q| q::repeats::once(
             conn,
-            owner.as_ref(),
-            id,
-            cause,
-            now
+            once,
+            |conn| { q::again::start(conn, owner.as_ref(), id, cause, now) }
         ))
     }
 

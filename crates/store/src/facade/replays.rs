@@ -7,7 +7,7 @@ use hookline_core::timestamp::Timestamp;
 use super::searching::cursor;
 use super::{Home, Store, run};
 use crate::error::StoreError;
-use crate::records::{NewReplay, Replay, ReplayScope, ReplayStep, ReplayTurn, Replayable};
+use crate::records::{Making, NewReplay, Replay, ReplayScope, ReplayStep, ReplayTurn, Replayable};
 use crate::{postgres, sqlite};
 
 #[expect(
@@ -42,9 +42,14 @@ impl Store {
     pub async fn start_replay(
         &self,
         new: NewReplay,
-        now: Timestamp,
+        making: impl Into<Making<Replayable>>,
     ) -> Result<Replayable, StoreError> {
-        run!(self, write, |conn, q| q::replays::start(conn, &new, now))
+        let Making { now, once } = making.into();
+        run!(self, write, |conn, q| q::repeats::once(
+            conn,
+            once,
+            |conn| { q::replays::start(conn, &new, now) }
+        ))
     }
 
     /// One of an organization's replays.

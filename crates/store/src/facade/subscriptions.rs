@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use hookline_core::ids::{OperationId, OrganizationId, SubscriptionId};
 use hookline_core::operations::WebhookDisabled;
-use hookline_core::subscription::{NewSubscription, Subscription, SubscriptionPatch};
+use hookline_core::secret::Secret;
+use hookline_core::subscription::{Addressed, NewSubscription, Subscription, SubscriptionPatch};
 use hookline_core::timestamp::Timestamp;
 
 use super::{Home, Store, run};
 use crate::error::StoreError;
-use crate::records::{Created, Rotated, Rotation, Window};
+use crate::records::{Created, Making, Rotated, Rotation, Window};
 use crate::{postgres, sqlite};
 
 #[expect(
@@ -23,16 +24,19 @@ impl Store {
         owner: OrganizationId,
         new: NewSubscription,
         limit: u32,
-        now: Timestamp,
+        making: impl Into<Making<Created>>,
     ) -> Result<Created, StoreError> {
         let keyring = self.keyring()?;
+        let Making { now, once } = making.into();
         run!(self, write, |conn, q| {
             let edit = q::subscriptions::Edit {
                 owner: &owner,
                 keyring: &keyring,
                 now,
             };
-            q::subscriptions::create(conn, edit, &new, limit)
+            q::repeats::once(conn, once, |conn| {
+                q::subscriptions::create(conn, edit, &new, limit)
+            })
         })
     }
 
@@ -64,14 +68,16 @@ impl Store {
         ))
     }
 
-    /// Changes one of an organization's subscriptions.
+    /// Changes one of an organization's subscriptions. The revision is compared in the transaction
+    /// that changes it: [`StoreError::Stale`] where it is another one than the change is meant for.
     pub async fn change_subscription(
         &self,
         owner: OrganizationId,
-        id: SubscriptionId,
+        to: impl Into<Addressed>,
         patch: SubscriptionPatch,
         now: Timestamp,
     ) -> Result<Option<Subscription>, StoreError> {
+        let to = to.into();
         let keyring = self.keyring()?;
         run!(self, write, |conn, q| {
             let edit = q::subscriptions::Edit {
@@ -79,7 +85,7 @@ impl Store {
                 keyring: &keyring,
                 now,
             };
-            q::subscriptions::change(conn, edit, id, patch)
+            q::subscriptions::change(conn, edit, &to, patch)
         })
     }
 
@@ -88,10 +94,12 @@ impl Store {
     pub async fn rotate_secret(
         &self,
         owner: OrganizationId,
-        id: SubscriptionId,
+        to: impl Into<Addressed>,
         rotation: Rotation,
-        now: Timestamp,
+        making: impl Into<Making<Option<Rotated>>>,
     ) -> Result<Option<Rotated>, StoreError> {
+        let Making { now, once } = making.into();
+        let to = to.into();
         let keyring = self.keyring()?;
         run!(self, write, |conn, q| {
             let edit = q::subscriptions::Edit {
@@ -99,8 +107,26 @@ impl Store {
                 keyring: &keyring,
                 now,
             };
-            q::subscriptions::rotate(conn, edit, id, &rotation)
+            q::repeats::once(conn, once, |conn| {
+                q::subscriptions::rotate(conn, edit, &to, &rotation)
+            })
         })
+    }
+
+    /// The secret of a subscription, opened; none when there is no such subscription or secret.
+    /// [`StoreError::Stale`] where it has another revision.
+    pub async fn secret(
+        &self,
+        owner: OrganizationId,
+        of: Addressed,
+    ) -> Result<Option<Secret>, StoreError> {
+        let keyring = self.keyring()?;
+        let sealed = run!(self, read, |conn, q| q::subscriptions::sealed_secret(
+            conn, &owner, &of
+        ))?;
+        let opened = sealed.map(|sealed| sealed.open(&keyring)).transpose();
+        let opened = opened.map_err(|why| StoreError::Corrupt(why.to_string()))?;
+        Ok(opened.and_then(|opened| Some(opened.secrets?.current)))
     }
 
     /// Forgets the secrets whose time after a rotation is over.
@@ -114,11 +140,12 @@ impl Store {
     pub async fn delete_subscription(
         &self,
         owner: OrganizationId,
-        id: SubscriptionId,
+        to: impl Into<Addressed>,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
+        let to = to.into();
         run!(self, write, |conn, q| q::subscriptions::delete(
-            conn, &owner, id, now
+            conn, &owner, &to, now
         ))
     }
 

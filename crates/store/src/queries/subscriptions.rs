@@ -10,14 +10,15 @@ use hookline_core::ids::{OperationId, OrganizationId, SubscriptionId};
 use hookline_core::operations::WebhookDisabled;
 use hookline_core::secret::Secret;
 use hookline_core::subscription::{
-    DisabledReason, NewSubscription, Status, Subscription, SubscriptionName, SubscriptionPatch,
+    Addressed, DisabledReason, NewSubscription, Revision, Status, Subscription, SubscriptionName,
+    SubscriptionPatch,
 };
 use hookline_core::timestamp::Timestamp;
 use uuid::Uuid;
 
 use super::super::Conn;
 use super::{master_keys, operations};
-use crate::credentials::{header_names_text, headers_bytes};
+use crate::credentials::{SealedCredentials, header_names_text, headers_bytes};
 use crate::error::StoreError;
 use crate::fanout_index::{News, Version};
 use crate::records::{Created, Rotated, Rotation, Window};
@@ -124,16 +125,18 @@ pub(crate) fn find(
 pub(crate) fn change(
     conn: &mut Conn,
     edit: Edit<'_>,
-    id: SubscriptionId,
+    to: &Addressed,
     patch: SubscriptionPatch,
 ) -> Result<Option<Subscription>, StoreError> {
     let Edit { owner, now, .. } = edit;
     if patch == SubscriptionPatch::default() {
-        return find(conn, owner, id);
+        let found = find_addressed(conn, owner, to)?;
+        return found.map(Subscription::try_from).transpose();
     }
+    let id = to.id;
     conn.transaction(|conn| {
         let version = next_version(conn)?;
-        let Some(row) = find_row(conn, owner, id)? else {
+        let Some(row) = find_addressed(conn, owner, to)? else {
             return Ok(None);
         };
         let switched_off = row.is_active && matches!(patch.status, Some(Status::Inactive(_)));
@@ -246,13 +249,14 @@ impl Sealing<'_> {
 pub(crate) fn rotate(
     conn: &mut Conn,
     edit: Edit<'_>,
-    id: SubscriptionId,
+    to: &Addressed,
     rotation: &Rotation,
 ) -> Result<Option<Rotated>, StoreError> {
     let Edit { owner, now, .. } = edit;
+    let id = to.id;
     conn.transaction(|conn| {
         let version = next_version(conn)?;
-        let Some(row) = find_row(conn, owner, id)? else {
+        let Some(row) = find_addressed(conn, owner, to)? else {
             return Ok(None);
         };
         let until = now.after(rotation.overlap);
@@ -284,6 +288,34 @@ pub(crate) fn rotate(
             .execute(conn)?;
         Ok(Some(Rotated {
             previous_valid_until,
+            revision: Revision {
+                version,
+                changed_at: now,
+            },
+        }))
+    })
+}
+
+pub(crate) fn sealed_secret(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    of: &Addressed,
+) -> Result<Option<SealedCredentials>, StoreError> {
+    conn.transaction(|conn| {
+        let Some(row) = find_addressed(conn, owner, of)? else {
+            return Ok(None);
+        };
+        let secret = subscriptions::table
+            .find(row.id)
+            .filter(subscriptions::version.eq(row.version))
+            .select(subscriptions::secret)
+            .first(conn)
+            .optional()?;
+        let secret = secret.ok_or(StoreError::Stale)?;
+        Ok(Some(SealedCredentials {
+            subscription: row.id,
+            secret,
+            ..SealedCredentials::default()
         }))
     })
 }
@@ -332,13 +364,16 @@ pub(crate) fn forget_deleted(conn: &mut Conn, cutoff: Timestamp) -> Result<usize
 pub(crate) fn delete(
     conn: &mut Conn,
     owner: &OrganizationId,
-    id: SubscriptionId,
+    to: &Addressed,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
     conn.transaction(|conn| {
         let version = next_version(conn)?;
+        if find_addressed(conn, owner, to)?.is_none() {
+            return Ok(false);
+        }
         let deleted = diesel::update(subscriptions::table)
-            .filter(subscriptions::id.eq(id.0))
+            .filter(subscriptions::id.eq(to.id.0))
             .filter(subscriptions::organization_id.eq(owner.as_str()))
             .filter(subscriptions::deleted_at.is_null())
             .set((
@@ -526,6 +561,20 @@ pub(crate) fn count(conn: &mut Conn, owner: &OrganizationId) -> Result<i64, Stor
         .get_result(conn)
         .optional()?;
     Ok(count.unwrap_or_default())
+}
+
+/// The subscription if it has a revision that the change is meant for. Whoever changes it afterwards
+/// holds the version row, so that it is still so then.
+fn find_addressed(
+    conn: &mut Conn,
+    owner: &OrganizationId,
+    to: &Addressed,
+) -> Result<Option<SubscriptionRow>, StoreError> {
+    let row = find_row(conn, owner, to.id)?;
+    match &row {
+        Some(row) if !to.precondition.holds(row.revision()) => Err(StoreError::Stale),
+        _ => Ok(row),
+    }
 }
 
 pub(crate) fn find_row(

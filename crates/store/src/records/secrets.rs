@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hookline_core::secret::Secret;
+use hookline_core::subscription::Revision;
 use hookline_core::timestamp::Timestamp;
 
 use crate::sealed::Unopened;
@@ -39,4 +40,6 @@ pub struct Rotation {
 pub struct Rotated {
     /// Until when the secret before signs, too; none if there was none, or no overlap.
     pub previous_valid_until: Option<Timestamp>,
+    /// The subscription's, by this change.
+    pub revision: Revision,
 }

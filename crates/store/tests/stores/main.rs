@@ -17,6 +17,7 @@ mod lost_commits;
 mod overdue;
 mod progress;
 mod queue;
+mod repeats;
 mod replays;
 mod retention;
 mod sealed;

@@ -1,12 +1,14 @@
 //! Requests as the document shows them. The core and the routes read the real ones themselves,
 //! because only so can they name every bad field at once.
+//!
+//! A field that may be left out has no `default` here: openapi-typescript makes such a field required.
 
 use std::collections::BTreeSet;
 
 use hookline_core::headers::MAX_HEADERS;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, ToSchema};
 
 /// The body of `POST /webhooks`.
@@ -41,14 +43,14 @@ pub(crate) struct NewSubscriptionBody {
         min_length = 1,
         max_length = 255,
         nullable = false,
-        example = "a secret of your own"
+        example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     )]
     secret: Option<String>,
     /// Sent with every request; at most 20 and 8 KiB in all.
     #[schema(schema_with = custom_headers)]
     headers: Option<Value>,
-    /// Whether it begins active.
-    #[schema(default = true, nullable = false)]
+    /// Whether it begins active; it does unless this is false.
+    #[schema(example = true, nullable = false)]
     is_active: Option<bool>,
 }
 
@@ -117,8 +119,8 @@ pub(crate) struct SecretRotationBody {
     /// The next secret; without it, one is made.
     #[schema(min_length = 1, max_length = 255, nullable = false)]
     secret: Option<String>,
-    /// How long the present secret signs, too.
-    #[schema(minimum = 0, maximum = 604800, default = 86400, nullable = false)]
+    /// How long the present secret signs, too; 86400 without it.
+    #[schema(minimum = 0, maximum = 604800, example = 86400, nullable = false)]
     overlap_seconds: Option<u32>,
 }
 
@@ -152,14 +154,15 @@ pub(crate) enum DeliveryStatusName {
     Cancelled,
 }
 
-/// What can be replayed.
-#[derive(Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-#[schema(as = ReplayableStatus)]
-pub(crate) enum ReplayableStatusName {
-    Delivered,
-    Exhausted,
-    Skipped,
+fn replayable_status() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .description(Some(
+            "`delivered`, `exhausted` or `skipped` alone; else both that the receiver does not have",
+        ))
+        .enum_values(Some(["delivered", "exhausted", "skipped"]))
+        .examples([json!("exhausted")])
+        .into()
 }
 
 /// What came of an attempt.
@@ -234,10 +237,24 @@ pub(crate) struct EventBody {
     /// When it happened.
     #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
     timestamp: String,
-    /// Whatever the workflow says.
-    #[schema(value_type = Object)]
+    #[schema(schema_with = event_data)]
     data: Value,
 }
+
+fn event_data() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .description(Some("Any object; it passes byte for byte"))
+        .additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true)))
+        .examples([json!({"order": 7})])
+        .into()
+}
+
+/// The body of a call that takes no fields.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NoFields, example = json!({}))]
+pub(crate) struct NoFieldsBody {}
 
 /// Which deliveries of a subscription are started again.
 #[derive(Deserialize, ToSchema)]
@@ -255,13 +272,13 @@ pub(crate) struct ReplayBody {
     #[schema(format = DateTime, nullable = false, example = "2025-12-22T10:30:00Z")]
     until: Option<String>,
     /// `delivered`, `exhausted` or `skipped` alone; else both that the receiver does not have.
-    #[schema(inline, nullable = false, example = "exhausted")]
-    status: Option<ReplayableStatusName>,
+    #[schema(schema_with = replayable_status)]
+    status: Option<String>,
     /// Of these event types alone; none twice.
     #[schema(min_items = 1, max_items = 6, nullable = false)]
     event_types: Option<BTreeSet<EventTypeName>>,
-    /// Whether they are only counted.
-    #[schema(default = false, nullable = false)]
+    /// Whether they are only counted; they are started unless this is true.
+    #[schema(example = false, nullable = false)]
     dry_run: Option<bool>,
 }
 

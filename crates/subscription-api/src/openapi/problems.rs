@@ -33,6 +33,7 @@ pub(super) fn all() -> Vec<Documented> {
             "Conflict",
             ApiError::Conflict("the subscription is inactive"),
         ),
+        ("PreconditionFailed", ApiError::PreconditionFailed),
         ("TooLarge", ApiError::TooLarge(SUBSCRIPTION)),
         ("NotJson", ApiError::NotJson),
         ("Invalid", violation.into()),

@@ -43,3 +43,56 @@ pub(crate) async fn home() -> HttpResponse {
         .insert_header((header::LOCATION, "/docs"))
         .finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The two colours of `--name: light-dark(#…, #…)`.
+    fn colours(name: &str) -> [&'static str; 2] {
+        let (_, rest) = PAGE.split_once(&format!("--{name}: light-dark(")).unwrap();
+        let (light, rest) = rest.split_once(", ").unwrap();
+        let (dark, _) = rest.split_once(')').unwrap();
+        [light, dark]
+    }
+
+    /// WCAG 2.1, relative luminance.
+    fn luminance(colour: &str) -> f64 {
+        let digits = colour.strip_prefix('#').unwrap();
+        let width = digits.len() / 3;
+        let channel = |index: usize| {
+            let text = digits[index * width..][..width].repeat(3 - width);
+            let value = f64::from(u8::from_str_radix(&text, 16).unwrap()) / 255.0;
+            match value <= 0.03928 {
+                true => value / 12.92,
+                false => ((value + 0.055) / 1.055).powf(2.4),
+            }
+        };
+        0.2126 * channel(0) + 0.7152 * channel(1) + 0.0722 * channel(2)
+    }
+
+    fn contrast(one: &str, other: &str) -> f64 {
+        let (one, other) = (luminance(one), luminance(other));
+        (one.max(other) + 0.05) / (one.min(other) + 0.05)
+    }
+
+    #[test]
+    fn every_text_of_the_page_has_the_contrast_of_wcag_aa_in_both_themes() {
+        assert!((contrast("#fff", "#000") - 21.0).abs() < 0.01);
+        for theme in [0, 1] {
+            for text in ["ink", "soft", "accent", "get", "post", "patch", "delete"] {
+                for ground in ["paper", "panel"] {
+                    let (text_colour, ground_colour) =
+                        (colours(text)[theme], colours(ground)[theme]);
+                    let contrast = contrast(text_colour, ground_colour);
+                    assert!(contrast >= 4.5, "{text} on {ground}: {contrast:.2}");
+                }
+            }
+        }
+        // The text of a badge has the colour of the paper.
+        let [light, dark] = colours("paper");
+        assert!(PAGE.contains(&format!(
+            "header .method {{ color: light-dark({light}, {dark});"
+        )));
+    }
+}

@@ -8,12 +8,12 @@ use std::time::Instant;
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use hookline_broker::contract::{PublishedEvents, Writer};
-use hookline_core::access::Forbidden;
 use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::ids::{EventId, OrganizationId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire::{self, AtMost, MAX_EVENTS};
+use hookline_store::Digest;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::auth::Caller;
 use crate::body::{Body, EVENTS};
 use crate::error::ApiError;
+use crate::idempotency::IdempotencyKey;
 use crate::server::Service;
 
 /// The events that are durable now.
@@ -36,8 +37,8 @@ pub(crate) struct Accepted {
 ///
 /// All of them are durable once this has answered, or none is. The same `event_id` again is the
 /// same event: the first one counts. An event without an `event_id` is given one: with an
-/// `Idempotency-Key` it follows from the organization, the key and the event's index, so the request
-/// can be repeated after a 503 or a lost answer. An organization may publish so many in a second, by
+/// `Idempotency-Key` it follows from the key, the event and its index, so the request can be repeated
+/// after a 503 or a lost answer. The same key with another body within 24 hours is 422. An organization may publish so many in a second, by
 /// default 10,000, and 20,000 at once; then it is answered with 429 and `Retry-After`, and none of the
 /// request's events is taken.
 #[utoipa::path(
@@ -47,7 +48,7 @@ pub(crate) struct Accepted {
         ("traceparent" = Option<String>, Header,
             description = "W3C trace context; the trace goes on to the receivers"),
         ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-            description = "1 to 255 visible ASCII characters; gives events without an `event_id` the same ids again")
+            description = "1 to 255 visible ASCII characters; gives events without an `event_id` the same ids again; 422 with another body within 24 hours")
     ),
     responses((status = 202, description = "They are durable", body = Accepted)),
     security(("api_key" = ["publish"]))
@@ -55,20 +56,16 @@ pub(crate) struct Accepted {
 pub(crate) async fn publish(
     caller: Caller,
     service: web::Data<Service>,
+    key: IdempotencyKey,
     request: HttpRequest,
     body: Body<EVENTS>,
 ) -> Result<HttpResponse, ApiError> {
-    let given_ids = match idempotency_key(&request)? {
-        Some(key) => GivenIds::Derived(&caller.organization, key),
+    let given_ids = match key.digest() {
+        Some(digest) => GivenIds::Derived(digest),
         None => GivenIds::Random,
     };
-    let events = read(body.bytes(), given_ids)?;
-    if events
-        .iter()
-        .any(|event| event.organization != caller.organization)
-    {
-        return Err(Forbidden::Organization.into());
-    }
+    let events = read(body.required()?, given_ids)?;
+    are_of(&caller.organization, &events, body.bytes())?;
     service
         .published
         .take(&caller.organization, events.len(), Instant::now())
@@ -79,6 +76,7 @@ pub(crate) async fn publish(
             return Err(ApiError::Full);
         }
     }
+    key.check(&service, body.bytes()).await?;
     let accepted = events
         .iter()
         .map(|event| event.id.as_str().to_owned())
@@ -101,52 +99,53 @@ pub(crate) fn trace_of(request: &HttpRequest) -> Option<TraceParent> {
     TraceParent::parse(value.to_str().ok()?)
 }
 
-/// The most characters of an `Idempotency-Key`.
-const MAX_KEY: usize = 255;
+/// Names the first event of another organization, where there is one.
+fn are_of(organization: &OrganizationId, events: &[Event], body: &[u8]) -> Result<(), ApiError> {
+    let other = |event: &Event| event.organization != *organization;
+    let Some(index) = events.iter().position(other) else {
+        return Ok(());
+    };
+    let field = match is_array(body) {
+        true => format!("[{index}].organization_id"),
+        false => "organization_id".to_owned(),
+    };
+    Err(ApiError::OtherOrganization {
+        field,
+        named: events[index].organization.clone(),
+        of_request: organization.clone(),
+    })
+}
 
-fn idempotency_key(request: &HttpRequest) -> Result<Option<&str>, Violations> {
-    let mut values = request.headers().get_all("idempotency-key");
-    let (Some(value), another) = (values.next(), values.next()) else {
-        return Ok(None);
-    };
-    let is_visible = |key: &&str| {
-        (1..=MAX_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic())
-    };
-    match value.to_str().ok().filter(is_visible) {
-        Some(key) if another.is_none() => Ok(Some(key)),
-        _ => {
-            let rule = format!("must be one header of 1 to {MAX_KEY} visible ASCII characters");
-            Err(Violations::one("Idempotency-Key", rule))
-        }
-    }
+fn is_array(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"[")
 }
 
 /// The ids of events that come without one.
 #[derive(Clone, Copy)]
 enum GivenIds<'a> {
     Random,
-    /// From the organization, the `Idempotency-Key` and the index.
-    Derived(&'a OrganizationId, &'a str),
+    /// From the digest of the request, the index and the event as it is written.
+    Derived(&'a Digest),
 }
 
 impl GivenIds<'_> {
-    fn at(self, index: usize) -> Result<EventId, Violations> {
+    fn at(self, index: usize, event: &RawValue) -> Result<EventId, Violations> {
         match self {
             Self::Random => EventId::parse(format!("evt_{}", Uuid::new_v4().simple()))
                 .map_err(|why| Violations::one("event_id", why)),
-            Self::Derived(organization, key) => Ok(EventId::of_request(organization, key, index)),
+            Self::Derived(digest) => Ok(EventId::of_request(digest, index, event.get().as_bytes())),
         }
     }
 }
 
 fn read(body: &[u8], ids: GivenIds<'_>) -> Result<Vec<Event>, ApiError> {
     let malformed = |error: serde_json::Error| ApiError::Malformed(error.to_string());
-    if body.trim_ascii_start().starts_with(b"[") {
+    if is_array(body) {
         let array = serde_json::from_slice(body).map_err(malformed)?;
         Ok(many(&array, ids)?)
     } else {
         let item: &RawValue = serde_json::from_slice(body).map_err(malformed)?;
-        Ok(vec![one(item, ids.at(0)?)?])
+        Ok(vec![one(item, ids.at(0, item)?)?])
     }
 }
 
@@ -162,7 +161,7 @@ fn many(
     let mut violations = Violations::default();
     let mut events = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
-        match ids.at(index).and_then(|given| one(item, given)) {
+        match ids.at(index, item).and_then(|given| one(item, given)) {
             Ok(event) => events.push(event),
             Err(inner) => violations.nest(&format!("[{index}]"), inner),
         }

@@ -4,6 +4,7 @@
 pub(crate) mod all_webhooks;
 pub(crate) mod deliveries;
 pub(crate) mod docs;
+pub(crate) mod etag;
 pub(crate) mod event_story;
 pub(crate) mod events;
 pub(crate) mod health;

@@ -1,5 +1,6 @@
 //! Replays: many finished deliveries of a subscription once more.
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::ReplayId;
@@ -13,6 +14,7 @@ use uuid::Uuid;
 use crate::auth::Caller;
 use crate::body::{Body, SUBSCRIPTION};
 use crate::error::ApiError;
+use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, give_back, making};
 use crate::routes::path_id::{PathId, PathReplay};
 use crate::server::Service;
 
@@ -44,12 +46,16 @@ pub(crate) struct ReplayStarted {
 /// it may.
 #[utoipa::path(
     post, path = "/webhooks/{id}/replay", tag = "Logs", operation_id = "replayWebhook",
-    params(("id" = i64, Path, description = "The subscription")),
+    params(
+        ("id" = i64, Path, description = "The subscription"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+            description = "1 to 255 visible ASCII characters. A repeat within 24 hours creates nothing and has the first answer; 409 while the first runs, 422 with another body"),
+    ),
     request_body = crate::openapi::ReplayBody,
     responses(
         (status = 202, description = "It has begun", body = ReplayStarted),
         (status = 200, description = "With `dry_run`", body = ReplayCount),
-        (status = 409, description = "Not as things stand"),
+        (status = 409, description = "Not in its present state, or the first request with this key still runs"),
     ),
     security(("api_key" = ["write"]))
 )]
@@ -57,6 +63,7 @@ pub(crate) async fn start(
     caller: Caller,
     service: web::Data<Service>,
     PathId(subscription): PathId,
+    key: IdempotencyKey,
     body: Body<SUBSCRIPTION>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.parse(ReplayRequest::from_json)?;
@@ -67,10 +74,21 @@ pub(crate) async fn start(
         filter: request.filter,
     };
     let store = &service.api.store;
-    let count = deliveries(store.count_replay(scope.clone(), now).await?)?;
     if request.mode == Mode::Dry {
+        let count = deliveries(store.count_replay(scope, now).await?)?;
         return Ok(HttpResponse::Ok().json(ReplayCount { count }));
     }
+    let claim = match key.begin(&service, body.bytes()).await? {
+        Turn::First(claim) => claim,
+        Turn::Repeat(kept) => return Ok(kept.into()),
+    };
+    let count = match deliveries(store.count_replay(scope.clone(), now).await?) {
+        Ok(count) => count,
+        Err(refused) => {
+            give_back(&service, claim).await?;
+            return Err(refused);
+        }
+    };
     let id = ReplayId(Uuid::new_v4());
     let new = NewReplay {
         id,
@@ -78,11 +96,20 @@ pub(crate) async fn start(
         expected: count,
         max_running: service.api.settings.max_running_replays,
     };
-    let count = deliveries(store.start_replay(new, now).await?)?;
-    Ok(HttpResponse::Accepted().json(ReplayStarted {
+    let making = making(claim, now, move |made: &Replayable| match made {
+        Replayable::Deliveries(count) => Some(started(id, *count)),
+        _ => None,
+    });
+    let count = deliveries(store.start_replay(new, making).await?)?;
+    Ok(started(id, count).into())
+}
+
+fn started(id: ReplayId, count: u64) -> KeptAnswer {
+    let started = ReplayStarted {
         replay_id: id.0,
         count,
-    }))
+    };
+    KeptAnswer::new(StatusCode::ACCEPTED, &started)
 }
 
 fn deliveries(answer: Replayable) -> Result<u64, ApiError> {

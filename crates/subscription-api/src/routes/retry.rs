@@ -2,16 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use hookline_broker::contract::Scheduled;
-use hookline_core::delivery::Cause;
+use hookline_core::delivery::{Cause, OwedAttempt};
 use hookline_store::Again;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Caller;
+use crate::body::NoFields;
 use crate::error::ApiError;
+use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
 use crate::routes::path_id::PathDelivery;
 use crate::server::Service;
 
@@ -35,10 +38,15 @@ pub(crate) struct RetryStarted {
 /// each organization unless the operator says otherwise, then 429.
 #[utoipa::path(
     post, path = "/deliveries/{id}/retry", tag = "Logs", operation_id = "retryDelivery",
-    params(("id" = String, Path, description = "The delivery", format = "uuid")),
+    params(
+        ("id" = String, Path, description = "The delivery", format = "uuid"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+            description = "1 to 255 visible ASCII characters. A repeat within 24 hours creates nothing and has the first answer; 409 while the first runs, 422 with another body"),
+    ),
+    request_body(content = crate::openapi::NoFieldsBody, content_type = "application/json"),
     responses(
         (status = 202, description = "It is on its way", body = RetryStarted),
-        (status = 409, description = "Not as things stand"),
+        (status = 409, description = "Not in its present state, or the first request with this key still runs"),
     ),
     security(("api_key" = ["write"]))
 )]
@@ -46,15 +54,24 @@ pub(crate) async fn start(
     caller: Caller,
     service: web::Data<Service>,
     PathDelivery(id): PathDelivery,
+    key: IdempotencyKey,
+    _: NoFields,
 ) -> Result<HttpResponse, ApiError> {
     service
         .retries
         .take(&caller.organization, Instant::now())
         .map_err(|wait| ApiError::TooManyRetries { wait })?;
-    let now = hookline_clock::now();
+    let claim = match key.begin(&service, b"").await? {
+        Turn::First(claim) => claim,
+        Turn::Repeat(kept) => return Ok(kept.into()),
+    };
+    let making = making(claim, hookline_clock::now(), |again: &Again| match again {
+        Again::Owed(owed) => Some(started(owed)),
+        _ => None,
+    });
     let owner = Some(caller.organization);
     let store = &service.api.store;
-    let owed = match store.start_again(owner, id, Cause::Retry, now).await? {
+    let owed = match store.start_again(owner, id, Cause::Retry, making).await? {
         Again::Owed(owed) => owed,
         Again::Unknown => return Err(ApiError::NotFound),
         Again::Pending => {
@@ -70,8 +87,13 @@ pub(crate) async fn start(
         delay: Duration::ZERO,
     };
     service.api.publisher.publish_attempts(&[scheduled]).await?;
-    Ok(HttpResponse::Accepted().json(RetryStarted {
-        delivery_id: id.0,
+    Ok(started(&owed).into())
+}
+
+fn started(owed: &OwedAttempt) -> KeptAnswer {
+    let started = RetryStarted {
+        delivery_id: owed.delivery.0,
         attempt: owed.attempt,
-    }))
+    };
+    KeptAnswer::new(StatusCode::ACCEPTED, &started)
 }

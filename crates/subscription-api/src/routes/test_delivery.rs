@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_broker::contract::Scheduled;
+use hookline_core::delivery::OwedAttempt;
 use hookline_core::event::{Event, InvalidEvent, MissingId};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
@@ -15,7 +17,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::auth::Caller;
+use crate::body::NoFields;
 use crate::error::ApiError;
+use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
 use crate::routes::events::trace_of;
 use crate::routes::path_id::PathId;
 use crate::server::Service;
@@ -38,20 +42,34 @@ pub(crate) struct TestSent {
 /// so many within a minute, by default 60; then it is answered with 429 and `Retry-After`.
 #[utoipa::path(
     post, path = "/webhooks/{id}/test", tag = "Subscriptions", operation_id = "testWebhook",
-    params(("id" = i64, Path, description = "The subscription")),
-    responses((status = 202, description = "It is on its way", body = TestSent)),
+    params(
+        ("id" = i64, Path, description = "The subscription"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+            description = "1 to 255 visible ASCII characters. A repeat within 24 hours creates nothing and has the first answer; 409 while the first runs, 422 with another body"),
+    ),
+    request_body(content = crate::openapi::NoFieldsBody, content_type = "application/json"),
+    responses(
+        (status = 202, description = "It is on its way", body = TestSent),
+        (status = 409, description = "The first request with this key still runs"),
+    ),
     security(("api_key" = ["write"]))
 )]
 pub(crate) async fn send(
     caller: Caller,
     service: web::Data<Service>,
     PathId(id): PathId,
+    key: IdempotencyKey,
     request: HttpRequest,
+    _: NoFields,
 ) -> Result<HttpResponse, ApiError> {
     service
         .test_calls
         .take(&caller.organization, Instant::now())
         .map_err(|wait| ApiError::TooManyTests { wait })?;
+    let claim = match key.begin(&service, b"").await? {
+        Turn::First(claim) => claim,
+        Turn::Repeat(kept) => return Ok(kept.into()),
+    };
     let now = hookline_clock::now();
     let event = test_event(&caller.organization, Uuid::new_v4(), now)
         .map_err(|error| ApiError::Internal(error.to_string()))?;
@@ -61,21 +79,23 @@ pub(crate) async fn send(
         trace: trace_of(&request),
         passage: Passage::First,
     };
-    let owed = service
-        .api
-        .store
-        .create_test(id, incoming, now)
-        .await?
-        .ok_or(ApiError::NotFound)?;
+    let answer = move |owed: &OwedAttempt| {
+        let sent = TestSent {
+            event_id,
+            delivery_id: owed.delivery.0,
+        };
+        KeptAnswer::new(StatusCode::ACCEPTED, &sent)
+    };
+    let kept = answer.clone();
+    let making = making(claim, now, |owed: &Option<_>| owed.as_ref().map(kept));
+    let owed = service.api.store.create_test(id, incoming, making).await?;
+    let owed = owed.ok_or(ApiError::NotFound)?;
     let scheduled = Scheduled {
         owed,
         delay: Duration::ZERO,
     };
     service.api.publisher.publish_attempts(&[scheduled]).await?;
-    Ok(HttpResponse::Accepted().json(TestSent {
-        event_id,
-        delivery_id: owed.delivery.0,
-    }))
+    Ok(answer(&owed).into())
 }
 
 fn test_event(

@@ -1,6 +1,6 @@
 //! Subscriptions: what a customer registers. The paths say `webhooks`, as the public API does.
 
-use actix_web::http::header;
+use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::subscription::{NewSubscription, Status, Subscription, SubscriptionPatch};
 use hookline_core::timestamp::Timestamp;
@@ -12,8 +12,10 @@ use utoipa::ToSchema;
 use crate::auth::Caller;
 use crate::body::{Body, SUBSCRIPTION};
 use crate::error::ApiError;
+use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
 use crate::query::Query;
 use crate::routes::all_webhooks::{self, AT_ONCE};
+use crate::routes::etag::{self, Conditions};
 use crate::routes::path_id::PathId;
 use crate::server::Service;
 
@@ -91,36 +93,56 @@ pub(crate) struct Subscriptions {
 /// The next event that is published after the answer finds it.
 #[utoipa::path(
     post, path = "/webhooks", tag = "Subscriptions", operation_id = "createWebhook",
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
+            description = "1 to 255 visible ASCII characters. A repeat within 24 hours creates nothing and has the first answer; 409 while the first runs, 422 with another body")),
     request_body(content = crate::openapi::NewSubscriptionBody, content_type = "application/json"),
-    responses((status = 201, description = "The subscription", body = SubscriptionAnswer,
-        headers(("Location" = String, description = "Its path")))),
+    responses(
+        (status = 201, description = "The subscription", body = SubscriptionAnswer,
+            headers(("Location" = String, description = "Its path"),
+                ("ETag" = String, description = "Its revision, for `If-Match`"))),
+        (status = 409, description = "The first request with this key still runs"),
+    ),
     security(("api_key" = ["write"]))
 )]
 pub(crate) async fn create(
     caller: Caller,
     service: web::Data<Service>,
+    key: IdempotencyKey,
     request: HttpRequest,
     body: Body<SUBSCRIPTION>,
 ) -> Result<HttpResponse, ApiError> {
     let api = &service.api;
     let new = body.parse(|value| NewSubscription::from_json(value, &api.rules))?;
+    let claim = match key.begin(&service, body.bytes()).await? {
+        Turn::First(claim) => claim,
+        Turn::Repeat(kept) => return Ok(kept.into()),
+    };
     let limit = api.settings.max_subscriptions;
-    match api
-        .store
-        .create_subscription(caller.organization, new, limit, now())
-        .await?
-    {
-        Created::Subscription(subscription) => {
-            let location = format!("{}/{}", request.path(), subscription.id);
-            Ok(HttpResponse::Created()
-                .insert_header((header::LOCATION, location))
-                .json(SubscriptionAnswer::from(&subscription)))
-        }
-        Created::LimitReached => Err(ApiError::Invalid(Violations::one(
+    let path = request.path().to_owned();
+    let answer = move |made: &Created| match made {
+        Created::Subscription(subscription) => Some(created(&path, subscription)),
+        Created::LimitReached => None,
+    };
+    let made = api.store.create_subscription(
+        caller.organization,
+        new,
+        limit,
+        making(claim, now(), answer.clone()),
+    );
+    let answer = answer(&made.await?).ok_or_else(|| {
+        Violations::one(
             "",
             format_args!("an organization has at most {limit} subscriptions"),
-        ))),
-    }
+        )
+    })?;
+    Ok(answer.into())
+}
+
+fn created(path: &str, subscription: &Subscription) -> KeptAnswer {
+    let location = format!("{path}/{}", subscription.id);
+    KeptAnswer::new(StatusCode::CREATED, &SubscriptionAnswer::from(subscription))
+        .with(header::LOCATION, location)
+        .with(header::ETAG, etag::of(subscription))
 }
 
 /// List the subscriptions, newest first.
@@ -164,47 +186,77 @@ pub(crate) async fn list(
 }
 
 /// Show a subscription.
+///
+/// Its `ETag` is another one after every change, also of the secret or of a header's value.
 #[utoipa::path(
     get, path = "/webhooks/{id}", tag = "Subscriptions", operation_id = "getWebhook",
-    params(("id" = i64, Path, description = "The subscription")),
-    responses((status = 200, description = "The subscription", body = SubscriptionAnswer)),
+    params(
+        ("id" = i64, Path, description = "The subscription"),
+        ("If-Match" = Option<String>, Header, description = "Entity tags; 412 if it is at none of them"),
+        ("If-None-Match" = Option<String>, Header, description = "Entity tags; 304 if it is at one of them"),
+    ),
+    responses(
+        (status = 200, description = "The subscription", body = SubscriptionAnswer,
+            headers(("ETag" = String, description = "Its revision"))),
+        (status = 304, description = "It is as If-None-Match says"),
+        (status = 412, description = "It is not as If-Match says"),
+    ),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn show(
     caller: Caller,
     service: web::Data<Service>,
     PathId(id): PathId,
+    conditions: Conditions,
 ) -> Result<HttpResponse, ApiError> {
     let found = service.api.store.subscription(caller.organization, id);
     let subscription = found.await?.ok_or(ApiError::NotFound)?;
-    Ok(HttpResponse::Ok().json(SubscriptionAnswer::from(&subscription)))
+    if !conditions.allow(&subscription) {
+        return Err(ApiError::PreconditionFailed);
+    }
+    let tag = (header::ETAG, etag::of(&subscription));
+    if conditions.is_known(&subscription) {
+        return Ok(HttpResponse::NotModified().insert_header(tag).finish());
+    }
+    let answer = SubscriptionAnswer::from(&subscription);
+    Ok(HttpResponse::Ok().insert_header(tag).json(answer))
 }
 
 /// Change a subscription.
 ///
 /// What is absent stays. `secret: null` removes the secret, `headers` replaces the set, and
-/// `is_active: true` clears `disabled_reason`.
+/// `is_active: true` clears `disabled_reason`. With `If-Match`, 412 if another change came first.
 #[utoipa::path(
     patch, path = "/webhooks/{id}", tag = "Subscriptions", operation_id = "updateWebhook",
-    params(("id" = i64, Path, description = "The subscription")),
+    params(
+        ("id" = i64, Path, description = "The subscription"),
+        ("If-Match" = Option<String>, Header, description = "Entity tags; 412 if it is at none of them"),
+    ),
     request_body(content = crate::openapi::SubscriptionPatchBody, content_type = "application/json"),
-    responses((status = 200, description = "The subscription as it is now", body = SubscriptionAnswer)),
+    responses(
+        (status = 200, description = "The subscription as it is now", body = SubscriptionAnswer,
+            headers(("ETag" = String, description = "Its revision"))),
+        (status = 412, description = "It is not as If-Match says"),
+    ),
     security(("api_key" = ["write"]))
 )]
 pub(crate) async fn change(
     caller: Caller,
     service: web::Data<Service>,
     PathId(id): PathId,
+    conditions: Conditions,
     body: Body<SUBSCRIPTION>,
 ) -> Result<HttpResponse, ApiError> {
     let api = &service.api;
     let patch = body.parse(|value| SubscriptionPatch::from_json(value, &api.rules))?;
     let changed = api
         .store
-        .change_subscription(caller.organization, id, patch, now())
+        .change_subscription(caller.organization, conditions.on(id), patch, now())
         .await?
         .ok_or(ApiError::NotFound)?;
-    Ok(HttpResponse::Ok().json(SubscriptionAnswer::from(&changed)))
+    Ok(HttpResponse::Ok()
+        .insert_header((header::ETAG, etag::of(&changed)))
+        .json(SubscriptionAnswer::from(&changed)))
 }
 
 /// Delete a subscription.
@@ -213,18 +265,25 @@ pub(crate) async fn change(
 /// Its logs stay under `/webhooks/logs/all`.
 #[utoipa::path(
     delete, path = "/webhooks/{id}", tag = "Subscriptions", operation_id = "deleteWebhook",
-    params(("id" = i64, Path, description = "The subscription")),
-    responses((status = 204, description = "It is gone")),
+    params(
+        ("id" = i64, Path, description = "The subscription"),
+        ("If-Match" = Option<String>, Header, description = "Entity tags; 412 if it is at none of them"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 412, description = "It is not as If-Match says"),
+    ),
     security(("api_key" = ["write"]))
 )]
 pub(crate) async fn delete(
     caller: Caller,
     service: web::Data<Service>,
     PathId(id): PathId,
+    conditions: Conditions,
 ) -> Result<HttpResponse, ApiError> {
     let store = &service.api.store;
     if store
-        .delete_subscription(caller.organization, id, now())
+        .delete_subscription(caller.organization, conditions.on(id), now())
         .await?
     {
         Ok(HttpResponse::NoContent().finish())

@@ -4,6 +4,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, web};
+use hookline_core::rate::Rate;
 use hookline_store::key_of_task;
 
 use super::*;
@@ -168,4 +169,38 @@ async fn a_handler_works_in_the_share_of_its_key() {
     }
     assert_eq!(told, ["Some(1)", "Some(2)"]);
     assert_eq!(key_of_task(), None);
+}
+
+#[actix_web::test]
+async fn a_good_key_is_answered_whatever_wrong_ones_its_address_has_sent() {
+    let world = World::with(ApiSettings {
+        failed_tries: Rate::new(2, Duration::from_secs(3_600)),
+        ..ApiSettings::default()
+    })
+    .await;
+    world.add_key("new", &["org_a"], &[Scope::Read]).await;
+    let ask = async |key: &str| {
+        let request = TestRequest::get()
+            .uri("/webhooks")
+            .peer_addr("192.0.2.1:4711".parse().unwrap())
+            .insert_header(("authorization", format!("Bearer {key}")));
+        world.send(request).await
+    };
+    for _ in 0..2 {
+        ask("wrong").await.is_problem(401);
+    }
+    ask("wrong").await.is_problem(429);
+    assert_eq!(ask("new").await.status, 200);
+    ask("another wrong one").await.is_problem(429);
+    // And while as many wrong ones as may be are looked up.
+    let flood = futures::future::join_all((0..50).map(|n| {
+        let key = if n == 49 {
+            KEY.to_owned()
+        } else {
+            format!("wrong {n}")
+        };
+        let ask = &ask;
+        async move { ask(&key).await.status }
+    }));
+    assert_eq!(flood.await.last(), Some(&200));
 }

@@ -71,7 +71,34 @@ async fn a_body_must_be_json_and_say_so() {
     let untyped = keyed(TestRequest::post().uri("/webhooks"))
         .insert_header(("content-length", "2"))
         .set_payload("{}");
-    world.send(untyped).await.is_problem(415);
+    let refused = world.send(untyped).await;
+    refused.is_problem(415);
+    assert_eq!(
+        refused.json()["detail"],
+        "the header Content-Type is missing; send `Content-Type: application/json`"
+    );
+    let encoded = typed("application/json").insert_header(("content-encoding", "gzip"));
+    let refused = world.send(encoded).await;
+    refused.is_problem(415);
+    assert!(refused.text.contains("Content-Encoding"), "{refused:?}");
+}
+
+#[actix_web::test]
+async fn an_empty_body_is_said_to_be_empty() {
+    let world = World::new().await;
+    for path in ["/webhooks", "/events"] {
+        for request in [
+            keyed(TestRequest::post().uri(path)),
+            raw(TestRequest::post().uri(path), " \n"),
+        ] {
+            let refused = world.send(request).await;
+            refused.is_problem(400);
+            assert_eq!(
+                refused.json()["detail"],
+                "the body is empty; this call takes JSON"
+            );
+        }
+    }
 }
 
 #[actix_web::test]

@@ -3,6 +3,7 @@
 mod access;
 mod connections;
 mod deliveries;
+mod idempotency;
 mod limits;
 mod logs;
 mod publishing;
@@ -30,7 +31,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::server::{Service, app};
-use crate::{Api, ApiSettings};
+use crate::{Api, ApiSettings, Proxies};
 
 /// Belongs to `org_a`, its default one, and `org_b`, with every scope.
 const KEY: &str = "key-of-a-and-b";
@@ -188,6 +189,7 @@ impl World {
                     publisher: publisher.clone(),
                     rules: TargetRules::default(),
                     settings,
+                    proxies: Proxies::default(),
                     readiness,
                 },
                 CancellationToken::new(),

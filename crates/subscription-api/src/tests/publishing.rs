@@ -88,6 +88,17 @@ async fn nothing_is_published_when_an_event_is_bad_or_of_others() {
 
     let answer = world.post("/events", json!([event("a"), of_b])).await;
     answer.is_problem(403);
+    assert_eq!(
+        answer.json()["detail"],
+        "[1].organization_id is org_b, and the request is for org_a; send each organization's events in a request \
+         of its own, with the header X-Org-Id"
+    );
+    let alone = world.post("/events", of_b.clone()).await;
+    alone.is_problem(403);
+    assert!(
+        alone.text.contains("\"organization_id is org_b"),
+        "{alone:?}"
+    );
     let answer = world.post("/events", json!([bad, of_b, 7])).await;
     assert_eq!(answer.bad_fields(), "[0].extra [0].event_type [2]");
     for nothing in [json!([]), json!(1), json!(vec![event("a"); 1_001])] {
@@ -175,4 +186,26 @@ async fn a_test_hands_on_one_attempt() {
         (scheduled.owed.attempt, scheduled.delay),
         (1, Duration::ZERO)
     );
+}
+
+#[actix_web::test]
+async fn a_test_or_a_retry_refuses_what_it_would_ignore() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    let delivery = "67e55044-10b1-426f-9247-bb680e5fe0c8";
+    for path in [
+        format!("/webhooks/{id}/test"),
+        format!("/deliveries/{delivery}/retry"),
+    ] {
+        let answer = world
+            .post(&path, json!({"event_type": "x", "data": {}}))
+            .await;
+        assert_eq!(answer.bad_fields(), "data event_type");
+        assert_eq!(world.post(&path, json!([])).await.bad_fields(), "");
+        let answer = world.post(&format!("{path}?a=1"), json!({})).await;
+        assert_eq!(answer.bad_fields(), "a");
+        let no_json = raw(TestRequest::post().uri(&path), "nonsense");
+        world.send(no_json).await.is_problem(400);
+    }
+    assert!(world.publisher.attempts.lock().unwrap().is_empty());
 }

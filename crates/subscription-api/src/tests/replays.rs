@@ -9,7 +9,7 @@ use super::*;
 
 impl World {
     /// An event of `org_a` whose delivery is exhausted.
-    async fn exhausted(&self, subscription: i64, id: &str) -> String {
+    pub(super) async fn exhausted(&self, subscription: i64, id: &str) -> String {
         let event = Event::from_json(event(id).to_string().as_bytes(), MissingId::Refused).unwrap();
         let incoming = IncomingEvent {
             event,
@@ -38,7 +38,7 @@ impl World {
         owed.delivery.to_string()
     }
 
-    fn published(&self) -> usize {
+    pub(super) fn published(&self) -> usize {
         self.publisher.attempts.lock().unwrap().len()
     }
 }
@@ -67,7 +67,7 @@ async fn a_retry_is_stored_and_handed_on() {
     {
       "detail": "an attempt of the delivery is owed anyway; `next_attempt_at` says when",
       "status": 409,
-      "title": "Not as things stand",
+      "title": "Conflict",
       "type": "urn:hookline:problem:conflict"
     }
     "#);

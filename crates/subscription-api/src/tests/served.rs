@@ -95,3 +95,94 @@ async fn the_server_answers_on_its_listener_until_it_is_told_to_stop() {
     server.await.unwrap().unwrap();
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
+
+/// What `/docs` shows as an example of a schema.
+fn example(document: &Value, schema: &Value) -> Value {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return example(document, document.pointer(&reference[1..]).unwrap());
+    }
+    let given = [
+        &schema["example"],
+        &schema["examples"][0],
+        &schema["default"],
+    ];
+    let given = given.into_iter().chain([&schema["enum"][0]]);
+    if let Some(given) = given.into_iter().find(|given| !given.is_null()) {
+        return given.clone();
+    }
+    if schema["oneOf"].is_array() {
+        return example(document, &schema["oneOf"][0]);
+    }
+    if schema["type"] == "array" {
+        return json!([example(document, &schema["items"])]);
+    }
+    let properties = schema["properties"].as_object();
+    let properties = properties.unwrap_or_else(|| panic!("no example: {schema}"));
+    let shown = properties
+        .iter()
+        .map(|(name, inner)| (name.clone(), example(document, inner)));
+    Value::Object(shown.collect())
+}
+
+#[actix_web::test]
+async fn every_example_of_the_document_is_taken() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    let delivery = world.exhausted(id, "e").await;
+    let document = world.get("/openapi.json").await.json();
+    let mut tried = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+            if schema.is_null() {
+                continue;
+            }
+            let mut body = example(&document, schema);
+            if !body["organization_id"].is_null() {
+                body["organization_id"] = json!("org_a");
+            }
+            let id = match path.starts_with("/deliveries/") {
+                true => delivery.clone(),
+                false => id.to_string(),
+            };
+            let path = path.replace("{id}", &id);
+            let answer = match method.as_str() {
+                "patch" => world.patch(&path, body.clone()).await,
+                _ => world.post(&path, body.clone()).await,
+            };
+            assert!(answer.status < 300, "{method} {path} {body}: {answer:?}");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 7, "{tried}");
+}
+
+#[actix_web::test]
+async fn the_document_names_the_default_limits() {
+    let settings = hookline_runtime::settings::Settings::read(None, []).unwrap();
+    let world = World::new().await;
+    let document = world.get("/openapi.json").await.json();
+    let said = |path: &str| {
+        let text = document["paths"][path]["post"]["description"].as_str();
+        text.unwrap().replace([',', '\n'], "")
+    };
+    let limits = settings.limits;
+    let events = said("/events");
+    assert!(
+        events.contains(&format!(" {}", limits.events_per_second)),
+        "{events}"
+    );
+    assert!(
+        events.contains(&format!(" {} at once", limits.events_burst)),
+        "{events}"
+    );
+    let tests = said("/webhooks/{id}/test");
+    let limit = settings.api.max_tests_per_minute;
+    assert!(tests.contains(&format!("by default {limit};")), "{tests}");
+    let retries = said("/deliveries/{id}/retry");
+    let limit = settings.api.max_retries_per_minute;
+    assert!(
+        retries.contains(&format!("At most {limit} a minute")),
+        "{retries}"
+    );
+}

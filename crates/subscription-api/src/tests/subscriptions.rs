@@ -186,3 +186,58 @@ async fn a_deleted_subscription_is_gone() {
     world.patch(&path, json!({})).await.is_problem(404);
     assert_eq!(world.get("/webhooks").await.json()["total"], 0);
 }
+
+/// Sends a change with `If-Match`.
+async fn change_if(world: &World, path: &str, tag: &str) -> Answer {
+    let request = raw(TestRequest::patch().uri(path), r#"{"secret":"another"}"#);
+    world.send(request.insert_header(("If-Match", tag))).await
+}
+
+#[actix_web::test]
+async fn a_change_that_is_meant_for_another_revision_is_412_and_changes_nothing() {
+    let world = World::new().await;
+    let created = world.post("/webhooks", subscription("n")).await;
+    let path = format!("/webhooks/{}", created.json()["id"]);
+    let first = created.header("etag").to_owned();
+    assert!(first.starts_with('"') && first.ends_with('"'), "{first}");
+    assert_eq!(world.get(&path).await.header("etag"), first);
+
+    // A secret is never shown, and changes the revision all the same.
+    let changed = change_if(&world, &path, &first).await;
+    assert_eq!(changed.status, 200);
+    let second = changed.header("etag").to_owned();
+    assert_ne!(second, first);
+    for stale in [first.as_str(), "\"no such\"", &format!("W/{second}")] {
+        change_if(&world, &path, stale).await.is_problem(412);
+        let delete = keyed(TestRequest::delete().uri(&path)).insert_header(("If-Match", stale));
+        world.send(delete).await.is_problem(412);
+        let get = keyed(TestRequest::get().uri(&path)).insert_header(("If-Match", stale));
+        world.send(get).await.is_problem(412);
+        let rotate = raw(
+            TestRequest::post().uri(&format!("{path}/secret/rotate")),
+            "{}",
+        );
+        let rotate = rotate.insert_header(("If-Match", stale));
+        world.send(rotate).await.is_problem(412);
+    }
+    assert_eq!(world.get(&path).await.header("etag"), second);
+    let listed = format!("{first}, {second}");
+    let delete = keyed(TestRequest::delete().uri(&path)).insert_header(("If-Match", listed));
+    assert_eq!(world.send(delete).await.status, 204);
+    change_if(&world, &path, "*").await.is_problem(404);
+}
+
+#[actix_web::test]
+async fn a_client_that_has_the_revision_is_told_so() {
+    let world = World::new().await;
+    let created = world.post("/webhooks", subscription("n")).await;
+    let path = format!("/webhooks/{}", created.json()["id"]);
+    let tag = created.header("etag").to_owned();
+    let ask = keyed(TestRequest::get().uri(&path)).insert_header(("If-None-Match", tag.as_str()));
+    let answer = world.send(ask).await;
+    assert_eq!((answer.status, answer.text.as_str()), (304, ""));
+    assert_eq!(answer.header("etag"), tag);
+    world.patch(&path, json!({"name": "m"})).await;
+    let ask = keyed(TestRequest::get().uri(&path)).insert_header(("If-None-Match", tag.as_str()));
+    assert_eq!(world.send(ask).await.status, 200);
+}

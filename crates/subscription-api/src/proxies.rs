@@ -1,0 +1,203 @@
+//! The caller's address behind trusted proxies. Only the configured header counts, only where the peer is
+//! a trusted proxy, and it is read from right to left: each proxy adds the address that it was called
+//! from. The first address that is no trusted proxy is the caller's. A part that cannot be read ends the
+//! search, and the last trusted address counts.
+
+mod forwarded;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use actix_web::http::header::{self, HeaderMap};
+use hookline_core::target::IpNet;
+use hookline_runtime::settings::{ApiSettings, ForwardedHeader};
+
+/// The proxies whose word counts, and the header that they write.
+#[derive(Debug, Clone, Default)]
+pub struct Proxies {
+    trusted: Arc<[IpNet]>,
+    header: ForwardedHeader,
+}
+
+impl From<&ApiSettings> for Proxies {
+    fn from(settings: &ApiSettings) -> Self {
+        Self {
+            trusted: settings.trusted_proxies.clone(),
+            header: settings.forwarded_header,
+        }
+    }
+}
+
+impl Proxies {
+    pub(crate) fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut caller = peer.to_canonical();
+        if !self.trusts(caller) {
+            return caller;
+        }
+        let name = match self.header {
+            ForwardedHeader::XForwardedFor => header::X_FORWARDED_FOR,
+            ForwardedHeader::Forwarded => header::FORWARDED,
+        };
+        let lines: Vec<&str> = headers
+            .get_all(name)
+            .map(|line| line.to_str().unwrap_or("?"))
+            .collect();
+        for line in lines.into_iter().rev() {
+            for address in self.addresses(line).into_iter().rev() {
+                let Some(address) = address else {
+                    return caller;
+                };
+                caller = address;
+                if !self.trusts(caller) {
+                    return caller;
+                }
+            }
+        }
+        caller
+    }
+
+    /// The addresses of a line; None for a part that names none.
+    fn addresses(&self, line: &str) -> Vec<Option<IpAddr>> {
+        match self.header {
+            ForwardedHeader::XForwardedFor => line.split(',').map(address).collect(),
+            ForwardedHeader::Forwarded => match forwarded::nodes(line) {
+                Some(nodes) => nodes
+                    .into_iter()
+                    .map(|node| node.and_then(|node| address(&node)))
+                    .collect(),
+                None => vec![None],
+            },
+        }
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted
+            .iter()
+            .any(|network| network.contains(&address))
+    }
+}
+
+/// An IP address, also in brackets, also with a port: proxies write all of these.
+fn address(text: &str) -> Option<IpAddr> {
+    let text = text.trim_matches([' ', '\t']);
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let address = match bare {
+        Some(bare) => IpAddr::V6(bare.parse().ok()?),
+        None => match text.parse::<SocketAddr>() {
+            Ok(with_port) => with_port.ip(),
+            Err(_) => text.parse().ok()?,
+        },
+    };
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::http::header::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn proxies(header: ForwardedHeader) -> Proxies {
+        let trusted = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap());
+        Proxies {
+            trusted: trusted.into(),
+            header,
+        }
+    }
+
+    fn caller(proxies: &Proxies, peer: &str, lines: &[(&str, &str)]) -> String {
+        let mut headers = HeaderMap::new();
+        for (name, line) in lines {
+            let name = HeaderName::try_from(*name).unwrap();
+            headers.append(name, HeaderValue::from_str(line).unwrap());
+        }
+        proxies.caller(peer.parse().unwrap(), &headers).to_string()
+    }
+
+    #[test]
+    fn a_header_counts_only_from_a_trusted_proxy() {
+        let proxies = proxies(ForwardedHeader::XForwardedFor);
+        let lines = [("x-forwarded-for", "192.0.2.1")];
+        assert_eq!(caller(&proxies, "10.0.0.1", &lines), "192.0.2.1");
+        assert_eq!(caller(&proxies, "::ffff:10.0.0.1", &lines), "192.0.2.1");
+        assert_eq!(caller(&proxies, "198.51.100.7", &lines), "198.51.100.7");
+        assert_eq!(caller(&Proxies::default(), "10.0.0.1", &lines), "10.0.0.1");
+        assert_eq!(caller(&proxies, "10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn the_first_address_from_the_right_that_is_no_trusted_proxy_is_the_callers() {
+        let proxies = proxies(ForwardedHeader::XForwardedFor);
+        for (lines, expected) in [
+            (&["203.0.113.9, 192.0.2.1"][..], "192.0.2.1"),
+            (&["203.0.113.9, 192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+            (&["203.0.113.9", "192.0.2.1 ,10.0.0.2"], "192.0.2.1"),
+            (&["203.0.113.9, 192.0.2.1", "10.0.0.2"], "192.0.2.1"),
+            (&["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            (&["192.0.2.1:4711"], "192.0.2.1"),
+            (&["2001:db8::1"], "2001:db8::1"),
+            (&["[2001:db8::1]:4711"], "2001:db8::1"),
+            (&["[2001:db8::1]"], "2001:db8::1"),
+            (&["::ffff:192.0.2.1, fd00::2"], "192.0.2.1"),
+        ] {
+            let lines: Vec<_> = lines
+                .iter()
+                .map(|line| ("X-Forwarded-For", *line))
+                .collect();
+            assert_eq!(caller(&proxies, "10.0.0.1", &lines), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_read_ends_the_search_at_the_last_trusted_address() {
+        let x_forwarded_for = proxies(ForwardedHeader::XForwardedFor);
+        for (line, expected) in [
+            ("192.0.2.1, unknown", "10.0.0.1"),
+            ("192.0.2.1, , 10.0.0.2", "10.0.0.2"),
+            ("192.0.2.1, host.example, 10.0.0.2", "10.0.0.2"),
+            ("", "10.0.0.1"),
+            ("192.0.2.1;10.0.0.2", "10.0.0.1"),
+            ("[192.0.2.1]", "10.0.0.1"),
+        ] {
+            let lines = [("x-forwarded-for", line)];
+            assert_eq!(
+                caller(&x_forwarded_for, "10.0.0.1", &lines),
+                expected,
+                "{line}"
+            );
+        }
+        let forwarded = proxies(ForwardedHeader::Forwarded);
+        for (line, expected) in [
+            ("for=192.0.2.1, for=_hidden", "10.0.0.1"),
+            ("for=192.0.2.1, for=unknown, for=10.0.0.2", "10.0.0.2"),
+            ("for=192.0.2.1, proto=https", "10.0.0.1"),
+            ("for=\"192.0.2.1, for=10.0.0.2", "10.0.0.1"),
+        ] {
+            let lines = [("forwarded", line)];
+            assert_eq!(caller(&forwarded, "10.0.0.1", &lines), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn only_the_header_that_is_configured_counts() {
+        let lines = [
+            ("x-forwarded-for", "203.0.113.9"),
+            ("forwarded", "for=192.0.2.60;proto=http;by=203.0.113.43"),
+            ("x-real-ip", "198.51.100.1"),
+        ];
+        let by_forwarded = proxies(ForwardedHeader::Forwarded);
+        assert_eq!(caller(&by_forwarded, "10.0.0.1", &lines), "192.0.2.60");
+        let by_x = proxies(ForwardedHeader::XForwardedFor);
+        assert_eq!(caller(&by_x, "10.0.0.1", &lines), "203.0.113.9");
+        let quoted = [(
+            "forwarded",
+            "for=192.0.2.43, For=\"[2001:db8:cafe::17]:4711\"",
+        )];
+        assert_eq!(
+            caller(&by_forwarded, "fd00::1", &quoted),
+            "2001:db8:cafe::17"
+        );
+    }
+}

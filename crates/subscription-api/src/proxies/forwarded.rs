@@ -1,0 +1,146 @@
+//! The grammar of `Forwarded` (RFC 7239, 4).
+
+/// What `for` says in each element of a line: None in an element without it. None in all where the line
+/// breaks the grammar.
+pub(super) fn nodes(line: &str) -> Option<Vec<Option<String>>> {
+    let mut rest = line;
+    let mut nodes = Vec::new();
+    loop {
+        let node;
+        (node, rest) = element(rest)?;
+        nodes.push(node);
+        match rest.strip_prefix(',') {
+            Some(next) => rest = next,
+            None => return rest.is_empty().then_some(nodes),
+        }
+    }
+}
+
+/// One element, `for=…;by=…`, and what stands after it.
+fn element(text: &str) -> Option<(Option<String>, &str)> {
+    let mut rest = skip_space(text);
+    let mut node = None;
+    loop {
+        if !rest.starts_with([';', ',']) && !rest.is_empty() {
+            let (name, value, after) = pair(rest)?;
+            if name.eq_ignore_ascii_case("for") && node.replace(value).is_some() {
+                return None; // Each parameter stands once in an element.
+            }
+            rest = after;
+        }
+        rest = skip_space(rest);
+        match rest.strip_prefix(';') {
+            Some(next) => rest = skip_space(next),
+            None => return Some((node, rest)),
+        }
+    }
+}
+
+fn pair(text: &str) -> Option<(&str, String, &str)> {
+    let (name, rest) = token(text)?;
+    let rest = rest.strip_prefix('=')?;
+    match rest.strip_prefix('"') {
+        Some(quoted) => {
+            let (value, rest) = unquote(quoted)?;
+            Some((name, value, rest))
+        }
+        None => {
+            let (value, rest) = token(rest)?;
+            Some((name, value.to_owned(), rest))
+        }
+    }
+}
+
+/// RFC 9110, 5.6.2. Many proxies write `for=192.0.2.1:4711` without the quotes that the colon needs.
+fn token(text: &str) -> Option<(&str, &str)> {
+    let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~:".contains(c);
+    let end = text.find(|c| !is_token(c)).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+/// The text before the closing quote, and what stands after it.
+fn unquote(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return Some((value, text.get(at + 1..)?)),
+            '\\' => value.push(chars.next()?.1),
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+fn skip_space(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t'])
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn shown(line: &str) -> String {
+        let Some(nodes) = nodes(line) else {
+            return "invalid".to_owned();
+        };
+        let shown: Vec<_> = nodes
+            .into_iter()
+            .map(|node| node.unwrap_or_else(|| "-".to_owned()))
+            .collect();
+        shown.join(" ")
+    }
+
+    #[test]
+    fn the_examples_of_rfc_7239_are_read() {
+        for (line, expected) in [
+            ("for=\"_gazonk\"", "_gazonk"),
+            (
+                "For=\"[2001:db8:cafe::17]:4711\"",
+                "[2001:db8:cafe::17]:4711",
+            ),
+            ("for=192.0.2.60;proto=http;by=203.0.113.43", "192.0.2.60"),
+            (
+                "for=192.0.2.43, for=198.51.100.17",
+                "192.0.2.43 198.51.100.17",
+            ),
+            (
+                "for=192.0.2.43, for=\"[2001:db8:cafe::17]\";by=_x , proto=https",
+                "192.0.2.43 [2001:db8:cafe::17] -",
+            ),
+            ("for=unknown", "unknown"),
+            ("by=\"a,b;for=c\\\"\";for=192.0.2.1", "192.0.2.1"),
+            (" ;for=192.0.2.1 ; ", "192.0.2.1"),
+            ("", "-"),
+        ] {
+            assert_eq!(shown(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_line_that_breaks_the_grammar_is_invalid() {
+        for bad in [
+            "for",
+            "for=",
+            "=a",
+            "for =a",
+            "for=\"a",
+            "for=\"a\\",
+            "for=[::1]",
+            "for=a b",
+            "for=a;for=b",
+            "for=\"a\"b",
+        ] {
+            assert_eq!(shown(bad), "invalid", "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_or_invalid(line: String, near in r#"[for=\\",; a:\[\]]{0,40}"#) {
+            let _ = (nodes(&line), nodes(&near));
+        }
+    }
+}
