@@ -84,11 +84,14 @@ pub(crate) fn sum(
         .get_result(conn)
         .optional()?;
     let mut counts = counted!(query, after, last.as_ref());
+    // Not as columns of the index: it would be asked for all days of the type, and not for the rows up to `last`.
     if let Some(event_type) = query.event_type {
-        counts = counts.filter(attempt_counts::event_type.eq(event_type.as_str()));
+        let of_type = sql::<Bool>("event_type || '' = ");
+        counts = counts.filter(of_type.bind::<Text, _>(event_type.as_str()));
     }
     if let Some(status) = query.status {
-        counts = counts.filter(attempt_counts::status.eq(status.as_str()));
+        let of_status = sql::<Bool>("status || '' = ");
+        counts = counts.filter(of_status.bind::<Text, _>(status.as_str()));
     }
     // SUM over BIGINT is NUMERIC on PostgreSQL.
     let sum = sql::<Nullable<BigInt>>("CAST(SUM(count) AS BIGINT)");

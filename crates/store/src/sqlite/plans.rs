@@ -72,8 +72,8 @@ impl Watched {
              INSERT INTO events (key, organization_id, event_id, event_type, body, received_at)
              VALUES (x'{key}', 'a', 'e', 'workflow.failed', x'7b7d', 0);
              INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
-                 attempts, state, created_at)
-             SELECT iif(n = 1, zeroblob(16), randomblob(16)), 'a', 1, x'{key}', 'event', 0, 0, 1, 'delivered', n FROM n;
+                 attempts, state, finished_at, created_at)
+             SELECT iif(n = 1, zeroblob(16), randomblob(16)), 'a', 1, x'{key}', 'event', 0, 0, 1, 'delivered', n, n FROM n;
              INSERT INTO attempts (id, delivery_id, organization_id, subscription_id, event_key, event_type, attempt,
                  trigger, status, url, duration_ms, created_at)
              SELECT randomblob(16), zeroblob(16), 'a', 1, x'{key}', 'workflow.failed', 1, 'event', 'failed', '', 1, n
