@@ -36,6 +36,19 @@ python_tools() {
   fi
 }
 
+# node_tools FOLDER LOCK: the packages of a package-lock.json; none of their scripts is run.
+node_tools() {
+  local folder=$1 lock=$2
+  if ! cmp -s "$lock" "$folder/installed.json"; then
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    cp "$lock" "${lock%/*}/package.json" "$folder"
+    command -v npm >/dev/null || die "$lock needs npm (Debian: apt-get install nodejs npm)"
+    (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+    cp "$lock" "$folder/installed.json"
+  fi
+}
+
 # ---- ports ----
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
