@@ -36,16 +36,16 @@ python_tools() {
   fi
 }
 
-# node_tools FOLDER: the packages of deploy/node, in the versions of its lock file.
+# node_tools FOLDER LOCK: the packages of a package-lock.json; none of their scripts is run.
 node_tools() {
-  local folder=$1
-  if ! cmp -s "$here/node/package-lock.json" "$folder/installed.json"; then
+  local folder=$1 lock=$2
+  if ! cmp -s "$lock" "$folder/installed.json"; then
     rm -rf "$folder"
     mkdir -p "$folder"
-    cp "$here"/node/package*.json "$folder"
-    (cd "$folder" && npm ci --silent --no-audit --no-fund --ignore-scripts) ||
-      die "the packages of deploy/node need Node 18 or newer with npm (Debian: apt-get install nodejs npm)"
-    cp "$folder/package-lock.json" "$folder/installed.json"
+    cp "$lock" "${lock%/*}/package.json" "$folder"
+    command -v npm >/dev/null || die "$lock needs npm (Debian: apt-get install nodejs npm)"
+    (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error >&2)
+    cp "$lock" "$folder/installed.json"
   fi
 }
 

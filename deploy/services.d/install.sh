@@ -9,6 +9,8 @@ missing_packages() {
   rabbitmq_sbin >/dev/null && command -v epmd >/dev/null || echo rabbitmq-server
   faketime_library >/dev/null || echo faketime
   eatmydata_library >/dev/null || echo libeatmydata1
+  command -v node >/dev/null || echo nodejs # generators of clients, which tests run
+  command -v npm >/dev/null || echo npm
   [[ -x /usr/sbin/pgbouncer ]] || command -v pgbouncer >/dev/null || echo pgbouncer
   command -v node >/dev/null || echo nodejs
   command -v npm >/dev/null || echo npm

@@ -157,7 +157,8 @@ fn a_receiver_in_node_accepts_what_hookline_signs_and_nothing_else() -> anyhow::
 #[test]
 fn the_official_libraries_of_python_and_node_accept_what_hookline_signs_and_nothing_else()
 -> anyhow::Result<()> {
-    let mut python = Command::new(variable("HOOKLINE_TEST_PYTHON")?);
+    let mut python =
+        Command::new(PathBuf::from(variable("HOOKLINE_CLIENTS_PYTHON")?).join("python"));
     python.args(["-B", "-c", PYTHON_LIBRARY]).arg(examples());
     let mut cases = cases_of_now()?;
     // They also parse it.
@@ -165,7 +166,7 @@ fn the_official_libraries_of_python_and_node_accept_what_hookline_signs_and_noth
     hold_in(python, &cases)?;
 
     // A module finds the packages beside it alone.
-    let folder = PathBuf::from(variable("HOOKLINE_TEST_NODE")?);
+    let folder = PathBuf::from(variable("HOOKLINE_CLIENTS_NODE")?);
     std::fs::copy(examples().join("library.mjs"), folder.join("library.mjs"))?;
     let mut node = Command::new("node");
     node.args(["--input-type=module", "-e", NODE_LIBRARY])

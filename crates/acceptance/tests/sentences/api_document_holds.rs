@@ -51,10 +51,12 @@ async fn no_request_is_answered_otherwise_than_the_document_says(kind: Kind) -> 
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemathesis");
     // It leaves its findings where it is run, and reads them when it is run there again.
     let place = tempfile::tempdir()?;
+    let published = place.path().join("published");
     let run = Command::new(program)
         .current_dir(place.path())
         .env("PYTHONPATH", &folder)
         .env("SCHEMATHESIS_HOOKS", "hooks")
+        .env("HOOKLINE_PUBLISHED", &published)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg("--config-file")
         .arg(folder.join("schemathesis.toml"))
@@ -78,5 +80,11 @@ async fn no_request_is_answered_otherwise_than_the_document_says(kind: Kind) -> 
     for phase in ["Examples", "Coverage", "Fuzzing", "Stateful"] {
         ensure!(said.contains(&format!("✅ {phase}")), "no {phase}: {said}");
     }
+    let published = std::fs::read_to_string(&published).unwrap_or_default();
+    let published = published.lines().count();
+    ensure!(
+        published >= 10,
+        "POST /events took {published} requests: {said}"
+    );
     home.end().await
 }

@@ -2,6 +2,7 @@
 //! RabbitMQ; a behaviour that only one home has is a failure.
 
 mod api_access;
+mod api_clients;
 mod api_deliveries;
 mod api_document_holds;
 mod api_documents;
@@ -106,6 +107,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ]
         .concat(),
         embedded: [
+            api_clients::embedded(),
             clocks::embedded(),
             embedded_queue::embedded(),
             starting::embedded(),
