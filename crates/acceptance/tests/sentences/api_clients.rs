@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::{Home, Kind};
+use hookline_acceptance::peers::variable;
 use hookline_acceptance::sentences;
 use hookline_acceptance::suite::Alone;
 use tokio::process::Command;
@@ -21,13 +22,9 @@ pub(crate) fn embedded() -> Vec<Alone> {
 }
 
 async fn generated_clients_compile_and_do_a_round_trip(kind: Kind) -> anyhow::Result<()> {
-    let set = |name: &str| {
-        std::env::var(name)
-            .with_context(|| format!("{name} is not set: run the tests with `make test`"))
-    };
     let (node, python) = (
-        set("HOOKLINE_CLIENTS_NODE")?,
-        set("HOOKLINE_CLIENTS_PYTHON")?,
+        variable("HOOKLINE_CLIENTS_NODE")?,
+        variable("HOOKLINE_CLIENTS_PYTHON")?,
     );
     let home = Home::start_with(kind, &NOWHERE).await?;
     let tenant = home.tenant().await?;

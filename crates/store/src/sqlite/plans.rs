@@ -323,7 +323,7 @@ fn no_route_reads_a_table_to_its_end() {
     });
     check("POST /events", &|conn| stored::of(conn, &owner()).map(drop));
     check("DELETE /webhooks/{id}", &|conn| {
-        subscriptions::delete(conn, &owner(), SubscriptionId(7), now()).map(drop)
+        subscriptions::delete(conn, &owner(), &SubscriptionId(7).into(), now()).map(drop)
     });
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }

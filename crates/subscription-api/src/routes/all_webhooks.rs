@@ -142,6 +142,7 @@ mod tests {
             status: Status::Active,
             created_at: Timestamp::from_unix_micros(0),
             updated_at: Timestamp::from_unix_micros(0),
+            version: id,
         };
         let first = (before - i64::from(AT_ONCE)).max(1);
         (first..before).rev().map(subscription).collect()
