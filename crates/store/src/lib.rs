@@ -40,11 +40,11 @@ pub use fanout_index::FanoutIndex;
 pub use folder::owner_only;
 pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
 pub use records::{
-    Again, AttemptRecord, AttemptStatus, Body, Claim, Claimed, Created, Delivery, DeliveryQuery,
-    DeliveryStatus, DeliveryStory, Digest, EventStory, Excerpt, Fate, FatePage, Follow, Given,
-    IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing, Loaded, LogEntry, LogQuery,
-    LoggedAttempt, LoggedError, Making, NewKey, NewReplay, Once, Owed, PageStart, Parked, Passage,
-    Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,
+    Again, AnswerOf, AttemptRecord, AttemptStatus, Body, Claim, Claimed, Created, Delivery,
+    DeliveryQuery, DeliveryStatus, DeliveryStory, Digest, EventStory, Excerpt, Fate, FatePage,
+    Follow, Given, IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing, Loaded, LogEntry,
+    LogQuery, LoggedAttempt, LoggedError, Making, NewKey, NewReplay, Once, Owed, PageStart, Parked,
+    Passage, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,
     RequestDigests, Resealed, Rotated, Rotation, Source, Standing, SubscriptionFate, Sweep, Swept,
     Wait, Window,
 };

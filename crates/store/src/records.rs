@@ -28,7 +28,7 @@ pub(crate) use progress::Standings;
 pub use progress::{
     AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Sweep, Swept, Wait,
 };
-pub use repeats::{Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
+pub use repeats::{AnswerOf, Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
 pub use replays::{
     NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,
 };

@@ -66,13 +66,16 @@ pub enum Claimed {
     OtherBody,
 }
 
+/// How the answer that is kept is made of what was created.
+pub type AnswerOf<T> = Box<dyn FnOnce(&T) -> Option<String> + Send>;
+
 /// A claim, and how the answer is made of what the transaction has made; None keeps no answer and
 /// gives the claim back.
 pub struct Once<T> {
     /// The right to answer.
     pub claim: Claim,
     /// The answer of what was made.
-    pub answer: Box<dyn FnOnce(&T) -> Option<String> + Send>,
+    pub answer: AnswerOf<T>,
 }
 
 /// When something is made, and whether its request has an idempotency key.
