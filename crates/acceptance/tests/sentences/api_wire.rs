@@ -60,7 +60,12 @@ async fn calls(home: &Home) -> anyhow::Result<Vec<Call>> {
             let path = match path.split_once('{') {
                 Some((before, after)) => {
                     let (_, after) = after.split_once('}').context("an open brace")?;
-                    format!("{before}9007199254740991{after}")
+                    let is_uuid = operation["parameters"][0]["schema"]["format"] == "uuid";
+                    let id = match is_uuid {
+                        true => "00000000-0000-4000-8000-000000000000",
+                        false => "9007199254740991",
+                    };
+                    format!("{before}{id}{after}")
                 }
                 None => path.clone(),
             };

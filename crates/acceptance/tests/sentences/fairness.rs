@@ -12,7 +12,7 @@ use hookline_acceptance::sentences;
 use hookline_acceptance::soak::{Bad, Cast, Rule, Trial};
 use hookline_acceptance::suite::Alone;
 use hookline_acceptance::waiting::until;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) fn alone() -> Vec<Alone> {
     sentences![
@@ -165,7 +165,7 @@ async fn a_test_is_sent_to_a_receiver_that_is_left_alone(kind: Kind) -> anyhow::
     ensure!(receiver.received().len() == 1, "it was called");
 
     let path = format!("/webhooks/{subscription}/test");
-    tenant.client.post(&path, &Value::Null).await?.expect(202)?;
+    tenant.client.post(&path, &json!({})).await?.expect(202)?;
     let log = tenant.client.wait_for_log(subscription, 2).await?;
     ensure!(
         log[1]["trigger"] == "test" && log[1]["status"] == "success",

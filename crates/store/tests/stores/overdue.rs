@@ -143,8 +143,10 @@ async fn a_sweeper_that_freezes_blocks_nobody_and_the_others_only_until_its_sess
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    let locks =
-        "DO $$ BEGIN WHILE NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory') LOOP
+    // Other tests have advisory locks, too, in databases of their own.
+    let locks = "DO $$ BEGIN WHILE NOT EXISTS (
+                     SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+                      WHERE locktype = 'advisory' AND datname = current_database()) LOOP
                  PERFORM pg_stat_clear_snapshot(); END LOOP; END $$";
     fixture.sql(locks);
     let before = Instant::now();

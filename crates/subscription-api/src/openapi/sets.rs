@@ -6,6 +6,17 @@ use utoipa::openapi::schema::{ArrayItems, Schema, SchemaType, Type};
 use utoipa::openapi::{OpenApi, Ref, RefOr};
 
 const OUTCOMES: &[&str] = &["pending", "delivered", "exhausted", "skipped", "cancelled"];
+/// Of a subscription that has no delivery of an event, also why not.
+const FATES: &[&str] = &[
+    "pending",
+    "delivered",
+    "exhausted",
+    "skipped",
+    "cancelled",
+    "created_later",
+    "filtered",
+    "changed_since",
+];
 const GAVE_UP: &[&str] = &["out_of_attempts", "gone", "poison"];
 const ERROR_KINDS: &[&str] = &[
     "timeout",
@@ -24,7 +35,7 @@ const SETS: &[(&str, &str, &[&str])] = &[
     ("Delivery", "origin", &["event", "test"]),
     ("Delivery", "status", OUTCOMES),
     ("Delivery", "gave_up", GAVE_UP),
-    ("SubscriptionFate", "outcome", OUTCOMES),
+    ("SubscriptionFate", "outcome", FATES),
     ("SubscriptionFate", "gave_up", GAVE_UP),
     ("LogError", "kind", ERROR_KINDS),
     ("Replay", "status", &["running", "finished", "cancelled"]),

@@ -163,30 +163,28 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
             ],
         );
         cases.add(
-            // On a slow machine, PostgreSQL takes more than a second to answer.
             whole
                 .with(
                     "HOOKLINE__BROKER__URL",
                     &format!("amqp://u:hush@{nobody}/v"),
                 )
-                .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "3"),
+                .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "6"),
             1,
             &[
-                &begin("RabbitMQ is not reachable after 3 s: "),
+                &begin("RabbitMQ is not reachable after 6 s: "),
                 "cannot connect to the broker",
                 "refused",
             ],
         );
         cases.add(
-            // A pool keeps on for two seconds before it says what is wrong.
             whole
                 .with(
                     "HOOKLINE__STORE__URL",
                     &format!("postgres://u:hush@{nobody}/d"),
                 )
-                .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "3"),
+                .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "6"),
             1,
-            &[&begin("PostgreSQL is not reachable after 3 s: "), "refused"],
+            &[&begin("PostgreSQL is not reachable after 6 s: "), "refused"],
         );
         let printed = Start::of(name, &["--print-default-config"]).end().await?;
         ensure!(printed.0 == Some(0), "{printed:?}");

@@ -23,7 +23,8 @@ impl Start {
             args,
             variables,
         }
-        .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "1")
+        // A server that answers is not waited for this long, and a slow machine's takes seconds.
+        .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "20")
     }
 
     pub(crate) fn with(&self, name: &str, value: &str) -> Self {
