@@ -1,5 +1,6 @@
 //! Which store a command works on: a folder, or the database of the settings.
 
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -38,6 +39,15 @@ pub(crate) enum Purpose {
     Begin,
 }
 
+impl Purpose {
+    /// Says where a command that reads looks.
+    pub(crate) fn say(self, what: &str, place: &impl fmt::Display) {
+        if self == Self::Read {
+            eprintln!("{what}: {place}");
+        }
+    }
+}
+
 impl Place {
     /// The store with the keys of the settings, else the folder's own, to seal everything anew.
     pub(crate) async fn store_to_rekey(&self) -> anyhow::Result<Store> {
@@ -66,8 +76,8 @@ impl Place {
         Ok(store)
     }
 
-    /// Finds the place and says on standard error which one it is: an operator who has forgotten a variable
-    /// sees it there. A folder that is not there is made by [`Purpose::Begin`] alone, where it is named.
+    /// Finds the place. A command that reads says on standard error which one it is: an operator who has forgotten a
+    /// variable sees it there. One that changes something says what it did and nothing else, for scripts read that. A folder that is not there is made by [`Purpose::Begin`] alone, where it is named.
     pub(crate) fn whereabouts(&self, purpose: Purpose) -> anyhow::Result<Whereabouts> {
         let folder = match &self.data_dir {
             Some(folder) => {
@@ -82,7 +92,7 @@ impl Place {
             None => {
                 let settings = settings(self.config.as_deref())?;
                 if settings.store.url.is_set() {
-                    eprintln!("database: {}", settings.store.url);
+                    purpose.say("database", &settings.store.url);
                     return Ok(Whereabouts::Servers(Box::new(settings)));
                 }
                 let folder = users_folder("serve")?;
@@ -95,7 +105,7 @@ impl Place {
                 folder
             }
         };
-        eprintln!("folder: {}", folder.display());
+        purpose.say("folder", &folder.display());
         Ok(Whereabouts::Folder(folder))
     }
 }

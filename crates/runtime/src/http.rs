@@ -89,7 +89,8 @@ impl Default for Clocks {
         Self {
             head: Duration::from_secs(5),
             idle: Duration::from_secs(75),
-            writing: Duration::from_secs(10),
+            // The system tells of progress when a third of its buffer is free, some 85 KiB.
+            writing: Duration::from_secs(30),
         }
     }
 }

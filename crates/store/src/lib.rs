@@ -28,6 +28,7 @@ mod postgres;
 mod records;
 mod rows;
 mod schema;
+mod schema_versions;
 mod sealed;
 mod sqlite;
 mod turns;

@@ -38,12 +38,13 @@ impl Proxies {
             ForwardedHeader::XForwardedFor => header::X_FORWARDED_FOR,
             ForwardedHeader::Forwarded => header::FORWARDED,
         };
-        let lines: Vec<&str> = headers
+        // A byte that is not ASCII spoils the part that it stands in, and not what a proxy has added behind it.
+        let lines: Vec<_> = headers
             .get_all(name)
-            .map(|line| line.to_str().unwrap_or("?"))
+            .map(|line| String::from_utf8_lossy(line.as_bytes()))
             .collect();
         for line in lines.into_iter().rev() {
-            for address in self.addresses(line).into_iter().rev() {
+            for address in self.addresses(&line).into_iter().rev() {
                 let Some(address) = address else {
                     return caller;
                 };
@@ -135,6 +136,7 @@ mod tests {
             (&["203.0.113.9, 192.0.2.1, 10.0.0.2"], "192.0.2.1"),
             (&["203.0.113.9", "192.0.2.1 ,10.0.0.2"], "192.0.2.1"),
             (&["203.0.113.9, 192.0.2.1", "10.0.0.2"], "192.0.2.1"),
+            (&["é, 192.0.2.1"], "192.0.2.1"),
             (&["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
             (&["192.0.2.1:4711"], "192.0.2.1"),
             (&["2001:db8::1"], "2001:db8::1"),

@@ -220,7 +220,7 @@ impl Home {
         Ok(match place.whereabouts(purpose)? {
             Whereabouts::Folder(folder) => Self::Folder(Folder::open(&folder)?),
             Whereabouts::Servers(settings) => {
-                eprintln!("broker: {}", settings.broker.required_url()?);
+                purpose.say("broker", &settings.broker.required_url()?);
                 Self::Servers(Box::new(Servers::connect(&settings).await?))
             }
         })

@@ -1,6 +1,6 @@
 //! Publishing over HTTP: `POST /v1/events`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::error::Error as _;
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -159,7 +159,8 @@ async fn beginning(answer: &mut Response) -> Vec<u8> {
 }
 
 impl<'a> Request<'a> {
-    /// Splits events by organization: the API takes one organization's at a time.
+    /// Splits events by organization, because the API takes those of one at a time, and where an id comes again:
+    /// the API refuses two bodies under one id in a request, and of two requests the first body counts.
     pub(super) fn all_of(events: &[Numbered<'a>]) -> Vec<Self> {
         let mut by_organization: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for numbered in events {
@@ -169,13 +170,24 @@ impl<'a> Request<'a> {
                 .or_default()
                 .push(*numbered);
         }
-        by_organization
-            .into_iter()
-            .map(|(organization, events)| Self {
-                organization,
-                events,
-            })
-            .collect()
+        let mut requests: Vec<Self> = Vec::new();
+        for (organization, events) in by_organization {
+            let mut ids = HashSet::new();
+            for one in events {
+                if ids.is_empty() || !ids.insert(&one.event.id) {
+                    ids.clear();
+                    ids.insert(&one.event.id);
+                    requests.push(Self {
+                        organization,
+                        events: Vec::new(),
+                    });
+                }
+                if let Some(request) = requests.last_mut() {
+                    request.events.push(one);
+                }
+            }
+        }
+        requests
     }
 
     pub(super) fn len(&self) -> usize {

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use actix_web::Error;
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::ConnectionType;
+use actix_web::http::{ConnectionType, Version};
 use actix_web::middleware::Next;
 use actix_web::web::Bytes;
 use tokio::time::Instant;
@@ -197,11 +197,17 @@ pub async fn exchange(
     connection.written().await;
     let mut underway = connection.begin();
     let asks_for_upgrade = request.head().upgrade();
+    let knows_chunks = request.version() >= Version::HTTP_11;
     let answered = next.call(request).await;
     underway.is_answered = true;
     Ok(answered?.map_body(|head, body| {
         if asks_for_upgrade {
             // There is nothing to upgrade to, and actix does not read on after such a request.
+            head.set_connection_type(ConnectionType::Close);
+        }
+        if body.size() == BodySize::Stream && !knows_chunks {
+            // The end of the connection is the end of the answer (RFC 9112, 6.1 and 6.3).
+            head.no_chunking(true);
             head.set_connection_type(ConnectionType::Close);
         }
         BoxBody::new(Answer { body, underway })

@@ -259,6 +259,21 @@ async fn a_stream_that_says_nothing_for_a_while_goes_on() {
 }
 
 #[tokio::test]
+async fn a_streamed_answer_to_http_1_0_ends_with_its_connection_and_has_no_chunks() {
+    let server = Running::with(10, NEVER);
+    for more in ["", "connection: keep-alive\r\n"] {
+        let mut stream = server.connect().await;
+        let request = format!("GET /quiet HTTP/1.0\r\nhost: a\r\n{more}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+        read.expect("the end of the connection").unwrap();
+        assert!(answer.ends_with("\r\n\r\npiecepiecepiece"), "{answer}");
+        assert!(!answer.contains("transfer-encoding"), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn connections_that_say_nothing_keep_out_no_client_and_close_none_with_a_good_key() {
     let server = Running::with(100, NEVER);
     let mut first = server.connect().await;

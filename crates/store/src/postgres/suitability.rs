@@ -13,6 +13,7 @@ use super::connections::Manager;
 use super::{Conn, MIGRATIONS};
 use crate::error::StoreError;
 use crate::schema::TABLES;
+use crate::schema_versions::refuse_newer;
 
 /// The table of `write_probe`, which exists in PostgreSQL alone.
 const PROBE: &str = "write_probe";
@@ -73,7 +74,7 @@ fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
     if known.iter().any(|known| !applied.contains(known)) {
         return Err(StoreError::NotMigrated);
     }
-    refuse_newer(&applied, &known)
+    refuse_newer("database", &applied, &known)
 }
 
 /// Whether a migration of a newer version was applied; a database without a schema has none.
@@ -81,16 +82,7 @@ pub(super) fn check_not_newer(conn: &mut Conn) -> Result<(), StoreError> {
     let table = "SELECT to_regclass('__diesel_schema_migrations')::text AS answer";
     match ask(conn, table)? {
         None => Ok(()),
-        Some(_) => refuse_newer(&applied_versions(conn)?, &known_versions()?),
-    }
-}
-
-fn refuse_newer(applied: &[String], known: &[String]) -> Result<(), StoreError> {
-    match applied.iter().find(|applied| !known.contains(applied)) {
-        None => Ok(()),
-        Some(newer) => Err(StoreError::Unsuitable(format!(
-            "the database's schema is newer than this program (migration {newer}): run the version that migrated it, or a newer one"
-        ))),
+        Some(_) => refuse_newer("database", &applied_versions(conn)?, &known_versions()?),
     }
 }
 

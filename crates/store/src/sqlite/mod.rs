@@ -7,11 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
+use diesel::migration::MigrationSource;
+use diesel::prelude::*;
 use diesel::r2d2::{ConnectionManager, CustomizeConnection, Error as R2d2Error, Pool};
+use diesel::sql_types::Text;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
 
 use crate::error::StoreError;
 use crate::folder::{self, owner_only, unusable};
+use crate::schema_versions::refuse_newer;
 use crate::turns::Turns;
 
 pub(crate) mod bulk;
@@ -22,6 +26,8 @@ mod plans;
 pub(crate) mod queries;
 pub(crate) mod queue;
 mod recording;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use writer::Writer;
@@ -147,13 +153,23 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 }
 
 pub(crate) fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
+    if has_schema(conn)? {
+        check_not_newer(conn)?;
+    }
     conn.run_pending_migrations(MIGRATIONS)
         .map(drop)
         .map_err(|why| StoreError::Refused(why.to_string()))
 }
 
-/// Whether the schema is this version's, for a command that does not bring it up to date.
+/// Whether the schema is this version's, for a command that does not bring it up to date. It writes nothing: the
+/// migration library, when it is asked, makes its table where there is none.
 pub(crate) fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
+    if !has_schema(conn)? {
+        return Err(StoreError::Unsuitable(
+            "the file hookline.db of the folder is no database of Hookline".to_owned(),
+        ));
+    }
+    check_not_newer(conn)?;
     match conn.has_pending_migration(MIGRATIONS) {
         Ok(false) => Ok(()),
         Ok(true) => Err(StoreError::Unsuitable(
@@ -163,6 +179,28 @@ pub(crate) fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
         )),
         Err(why) => Err(StoreError::unavailable(why)),
     }
+}
+
+fn has_schema(conn: &mut Conn) -> Result<bool, StoreError> {
+    let named =
+        "SELECT name AS version FROM sqlite_master WHERE name = '__diesel_schema_migrations'";
+    Ok(!diesel::sql_query(named).load::<Applied>(conn)?.is_empty())
+}
+
+fn check_not_newer(conn: &mut Conn) -> Result<(), StoreError> {
+    let applied = diesel::sql_query("SELECT version FROM __diesel_schema_migrations");
+    let applied = applied.load::<Applied>(conn)?.into_iter();
+    let applied: Vec<String> = applied.map(|one| one.version).collect();
+    let known = MigrationSource::<diesel::sqlite::Sqlite>::migrations(&MIGRATIONS);
+    let known = known.map_err(|why| StoreError::Refused(why.to_string()))?;
+    let known = known.iter().map(|one| one.name().version().to_string());
+    refuse_newer("folder", &applied, &known.collect::<Vec<_>>())
+}
+
+#[derive(QueryableByName)]
+struct Applied {
+    #[diesel(sql_type = Text)]
+    version: String,
 }
 
 #[derive(Debug)]

@@ -58,15 +58,19 @@ impl Writer {
     pub(super) fn start(url: &str, sharing: Sharing) -> Result<Self, StoreError> {
         let mut conn =
             Conn::establish(url).map_err(|why| StoreError::Unavailable(why.to_string()))?;
+        conn.batch_execute(&format!("PRAGMA busy_timeout = {}", BUSY.as_millis()))?;
+        if sharing == Sharing::Existing {
+            // Before the mode of the log, which is written into the file.
+            check_schema(&mut conn)?;
+        }
         conn.batch_execute(&format!(
-            "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
              PRAGMA foreign_keys = ON; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; \
-             PRAGMA wal_autocheckpoint = {LOG_PAGES}",
-            BUSY.as_millis()
+             PRAGMA wal_autocheckpoint = {LOG_PAGES}"
         ))?;
         match sharing {
             Sharing::Exclusive | Sharing::Shared => migrate(&mut conn)?,
-            Sharing::Existing => check_schema(&mut conn)?,
+            Sharing::Existing => {}
         }
         let (jobs, waiting) = mpsc::channel(WAITING);
         let health = Arc::new(Health::default());

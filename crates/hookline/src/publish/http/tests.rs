@@ -87,6 +87,27 @@ async fn publish(api: &Api, events: &[Event]) -> Result<(), String> {
 }
 
 #[tokio::test]
+async fn an_id_that_comes_again_begins_another_request() {
+    let (told, api) = Told::serve(|_| answer(202).body("{}")).await;
+    let events = [
+        event("1", "a"),
+        event("2", "a"),
+        event("1", "a"),
+        event("3", "a"),
+    ];
+    publish(&api, &events).await.unwrap();
+    let body = |index: usize| std::str::from_utf8(&events[index].body).unwrap();
+    let bodies: Vec<String> = told.seen().into_iter().map(|(_, _, body)| body).collect();
+    assert_eq!(
+        bodies,
+        [
+            format!("[{},{}]", body(0), body(1)),
+            format!("[{},{}]", body(2), body(3)),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn each_organization_has_a_request_of_its_own_with_the_bytes_of_its_events() {
     let (told, api) = Told::serve(|_| answer(202).body("{}")).await;
     let events = [event("1", "b"), event("2", "a"), event("3", "b")];
