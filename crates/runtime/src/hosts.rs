@@ -1,4 +1,4 @@
-//! Protection from DNS rebinding: a page of another origin, whose name resolves to loopback, makes a
+//! DNS rebinding protection. A page of another origin lets its own name resolve to loopback, and makes a
 //! browser send its requests to this machine. They have that name as their `Host`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

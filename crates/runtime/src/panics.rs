@@ -9,7 +9,7 @@ use std::process;
 
 use futures::FutureExt as _;
 
-/// Work whose panic ends the process. `part` names it in the log; the panic's own text is on standard error.
+/// Runs `work`; a panic in it ends the process. The log names the `part`; the panic's own text is on standard error.
 pub async fn fatal<T>(part: &'static str, work: impl Future<Output = T>) -> T {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(done) => done,

@@ -146,7 +146,7 @@ pub struct ApiSettings {
     /// Wrong keys that one address may come with in a minute.
     #[serde(deserialize_with = "allowed::number::<1, 1_000_000, _, _>")]
     pub failed_tries_per_minute: u32,
-    /// Proxies whose forwarded header counts.
+    /// Networks of trusted proxies: their forwarded header names the caller.
     #[serde(deserialize_with = "allowed::networks")]
     pub trusted_proxies: Arc<[IpNet]>,
     /// The header that they write.

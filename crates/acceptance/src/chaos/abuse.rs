@@ -111,7 +111,6 @@ impl Victim {
         for _ in 0..UNREAD {
             connection.write_all(request.as_bytes()).await?;
         }
-        connection.writable().await?;
         std::future::pending().await
     }
 

@@ -18,7 +18,7 @@ use super::{Clocks, Connection};
 /// mebibyte then takes it 5 min at most.
 pub(super) const LEAST_PROGRESS: usize = 32 * 1024;
 
-/// What a request is answered with whose body cannot be read, where actix ends the connection without
+/// The answer to a request with malformed chunks, where actix ends the connection without
 /// a word: it does so when a chunk is malformed before the handler has asked for it.
 const MALFORMED: &str = r#"{"type":"urn:hookline:problem:malformed","title":"The body cannot be read","status":400,"detail":"the chunks of the body are malformed (RFC 9112, 7.1)"}"#;
 

@@ -17,7 +17,7 @@ impl World {
 
 impl World {
     /// Takes an event in as ingest does, and returns how many deliveries it makes.
-    async fn take_in(&self, id: &str) -> usize {
+    pub(super) async fn take_in(&self, id: &str) -> usize {
         let json = event(id).to_string();
         let event = Event::from_json(json.as_bytes(), MissingId::Refused).unwrap();
         let incoming = IncomingEvent {

@@ -1,27 +1,14 @@
 //! Retries by hand and replays.
 
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
-use hookline_core::event::{Event, MissingId};
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
-use hookline_store::{FanoutIndex, IncomingEvent, Passage};
 
 use super::*;
 
 impl World {
     /// An event of `org_a` whose delivery is exhausted.
     pub(super) async fn exhausted(&self, subscription: i64, id: &str) -> String {
-        let event = Event::from_json(event(id).to_string().as_bytes(), MissingId::Refused).unwrap();
-        let incoming = IncomingEvent {
-            event,
-            trace: None,
-            passage: Passage::First,
-        };
-        let store = &self.service.api.store;
-        let index = FanoutIndex::default();
-        store
-            .take_in(&index, vec![incoming].into(), now())
-            .await
-            .unwrap();
+        self.take_in(id).await;
         let subscription = SubscriptionId(subscription);
         let event = EventId::parse(id).unwrap();
         let owed = OwedAttempt {
@@ -34,6 +21,7 @@ impl World {
             at: now(),
             why: GaveUp::OutOfAttempts,
         };
+        let store = &self.service.api.store;
         store.end(vec![owed], end).await.unwrap();
         owed.delivery.to_string()
     }

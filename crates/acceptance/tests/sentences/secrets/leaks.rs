@@ -44,7 +44,7 @@ pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
     let key = home.key(&["--org", &tenant.organization]).await?;
     let mut said = run(&home, &tenant.client.with_key(Some(&key)), &tenant).await?;
 
-    // A part that ends by a panic in the middle of it, and a command whose settings are bad.
+    // A part ends by a panic in the middle of it, and a command has bad settings.
     home.kill(Part::Dispatcher).await?;
     let panics = [("FAILPOINTS", "dispatcher::requested=panic")];
     home.start_part(Part::Dispatcher, &panics).await?;
