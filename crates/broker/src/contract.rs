@@ -4,12 +4,14 @@
 //! that was given back, or whose taker died, comes again with [`Taken::redelivered`] set, because
 //! only then may the step after it be missing.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::WebhookDisabled;
+use hookline_core::partition::Partition;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 
@@ -148,6 +150,13 @@ pub trait Publisher: Send + Sync {
         wanted
     }
 
+    /// Tells the owners of these deliveries' partitions that they are due, each after its delay. It returns at
+    /// once and promises nothing: what finds no room is dropped and counted, and its owner finds the row of the
+    /// delivery within a second after it was due.
+    fn wake(&self, due: &[Scheduled]) {
+        let _ = due;
+    }
+
     /// Tells operators what the system has done. Returns once whoever listens at this moment has
     /// it durably; that nobody does is no error.
     async fn announce(&self, events: &[WebhookDisabled]) -> Result<(), QueueError>;
@@ -174,6 +183,21 @@ pub trait Publisher: Send + Sync {
     fn is_blocked(&self) -> bool {
         false
     }
+}
+
+/// Wake-ups for the owner of partitions: hints that deliveries are due. A hint may be lost, come twice, come
+/// early or be out of date, for a row says what is owed.
+#[async_trait]
+pub trait WakeUps: Send + Sync {
+    /// From now on the wake-ups of these partitions come here, and no others. It takes effect as soon as the
+    /// broker answers.
+    fn listen(&self, partitions: BTreeSet<Partition>);
+
+    /// Waits for wake-ups and returns what is there, in the order of arrival. Dropping the future loses none.
+    async fn next(&self) -> Vec<OwedAttempt>;
+
+    /// Whether wake-ups arrive at this moment. Without them deliveries start up to a second late.
+    fn is_ready(&self) -> bool;
 }
 
 /// Gives out published events, and takes them back until their turn.

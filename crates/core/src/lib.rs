@@ -20,6 +20,7 @@ pub mod ids;
 pub mod master_key;
 pub mod operations;
 pub mod outcome;
+pub mod partition;
 pub mod quarantine;
 pub mod rate;
 pub mod replay;

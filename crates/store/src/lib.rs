@@ -41,13 +41,14 @@ pub use fanout_index::FanoutIndex;
 pub use folder::owner_only;
 pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
 pub use records::{
-    Again, AnswerOf, AttemptRecord, AttemptStatus, Body, Claim, Claimed, Created, Delivery,
-    DeliveryQuery, DeliveryStatus, DeliveryStory, Digest, EventStory, Excerpt, Fate, FatePage,
-    Follow, Given, IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing, Loaded, LogEntry,
-    LogQuery, LoggedAttempt, LoggedError, Making, NewKey, NewReplay, Once, Owed, PageStart, Parked,
-    Passage, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,
-    RequestDigests, Resealed, Rotated, Rotation, Source, Standing, SubscriptionFate, Sweep, Swept,
-    Wait, Window,
+    Again, AnswerOf, AttemptRecord, AttemptStatus, Beat, Body, Claim, Claimed, Created, Delivery,
+    DeliveryQuery, DeliveryStatus, DeliveryStory, Digest, Due, EventStory, Excerpt, Fate, FatePage,
+    Follow, Given, HandOver, Holding, IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing,
+    Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, Look, LookInto, Making, NewKey,
+    NewReplay, Once, Owed, PageStart, Parked, PartitionClaim, PartitionTotals, Passage,
+    RegisteredDispatcher, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn,
+    Replayable, RequestDigests, Resealed, Roster, Rotated, Rotation, Source, Standing,
+    SubscriptionFate, Sweep, Swept, Wait, Window,
 };
 pub use sealed::Unopened;
 pub use sqlite::queue::{

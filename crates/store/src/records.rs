@@ -9,6 +9,7 @@ mod deliveries;
 mod intake;
 mod keys;
 mod log;
+mod partitions;
 mod progress;
 mod repeats;
 mod replays;
@@ -24,6 +25,10 @@ pub(crate) use intake::Bounds;
 pub use intake::{Given, IncomingEvent, Passage};
 pub use keys::{KeyHash, KeyInfo, NewKey};
 pub use log::{AttemptStatus, Excerpt, LogEntry, LogQuery, LoggedAttempt, LoggedError};
+pub use partitions::{
+    Beat, Due, HandOver, Holding, Look, LookInto, PartitionClaim, PartitionTotals,
+    RegisteredDispatcher, Roster,
+};
 pub(crate) use progress::Standings;
 pub use progress::{
     AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Sweep, Swept, Wait,
