@@ -100,24 +100,6 @@ pub struct Receipt {
     pub tag: u64,
 }
 
-/// The backlog of attempts as one that is handed on now finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ahead {
-    /// Attempts that wait to be taken before it.
-    pub attempts: u64,
-    /// Whether a consumer takes any.
-    pub is_consumed: bool,
-}
-
-/// How many dead letters wait for somebody to look at them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct DeadWaiting {
-    /// Published events.
-    pub events: u64,
-    /// Deliveries.
-    pub deliveries: u64,
-}
-
 /// Why something could not be handed on. It was not: whoever tried still has it.
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -135,45 +117,17 @@ pub trait Publisher: Send + Sync {
     /// Returns once the events are durable, all of them.
     async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError>;
 
-    /// Returns once every attempt is durable.
-    async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError>;
-
-    /// The same for the first attempts of deliveries that were made just now: a home may have a
-    /// shorter way for them.
-    async fn publish_first(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
-        self.publish_attempts(attempts).await
-    }
-
-    /// The shortest delay from `wanted` on that ends neither early nor after a detour: who may wait a
-    /// little longer costs one message then, and not two.
-    fn even_delay(&self, wanted: Duration) -> Duration {
-        wanted
-    }
-
     /// Tells the owners of these deliveries' partitions that they are due, each after its delay. It returns at
     /// once and promises nothing: what finds no room is dropped and counted, and its owner finds the row of the
     /// delivery within a second after it was due.
-    fn wake(&self, due: &[Scheduled]) {
-        let _ = due;
-    }
+    fn wake(&self, due: &[Scheduled]);
 
     /// Tells operators what the system has done. Returns once whoever listens at this moment has
     /// it durably; that nobody does is no error.
     async fn announce(&self, events: &[WebhookDisabled]) -> Result<(), QueueError>;
 
-    /// How many attempts wait to be taken now; delayed ones do not count.
-    async fn attempts_waiting(&self) -> Result<u64, QueueError>;
-
-    /// What is in front of an attempt that is handed on now.
-    async fn ahead(&self) -> Result<Ahead, QueueError> {
-        Ok(Ahead {
-            attempts: self.attempts_waiting().await?,
-            is_consumed: true,
-        })
-    }
-
-    /// How many dead letters wait.
-    async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError>;
+    /// How many rejected events wait for an operator.
+    async fn rejected_waiting(&self) -> Result<u64, QueueError>;
 
     /// Whether work can be handed on at this moment.
     fn is_ready(&self) -> bool;

@@ -6,3 +6,6 @@
 
 pub mod contract;
 pub mod rabbit;
+mod timer;
+
+pub use timer::Timer;

@@ -1,7 +1,4 @@
 //! Calls back what was put off, when its receiver is well again before that comes by itself.
-//!
-//! The messages stay where they are, in the delays: when they come, they find nothing to do. Should
-//! anything fail, they are what brings the deliveries back.
 
 use std::sync::Arc;
 
@@ -60,16 +57,10 @@ impl Caller {
             return;
         }
         let attempts: Vec<Scheduled> = found.into_iter().map(Scheduled::at_once).collect();
-        match self.publisher.publish_attempts(&attempts).await {
-            Ok(()) => {
-                let count = attempts.len();
-                self.called_back
-                    .add(u64::try_from(count).unwrap_or(u64::MAX), &[]);
-                tracing::debug!(subscription.id = %subscription, deliveries = count, "called deliveries back");
-            }
-            Err(why) => {
-                tracing::debug!(subscription.id = %subscription, error = %why, "could not call deliveries back");
-            }
-        }
+        self.publisher.wake(&attempts);
+        let count = attempts.len();
+        self.called_back
+            .add(u64::try_from(count).unwrap_or(u64::MAX), &[]);
+        tracing::debug!(subscription.id = %subscription, deliveries = count, "called deliveries back");
     }
 }

@@ -1,27 +1,30 @@
-//! Counts what was put aside, so that an operator hears of it without looking.
+//! Counts rejected events and deliveries that were put aside, for a gauge.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_broker::contract::Publisher;
+use hookline_store::Store;
 use opentelemetry::KeyValue;
 
 const EVERY: Duration = Duration::from_secs(15);
 
 /// Shows how many dead letters wait, for ever. Every dispatcher shows the same number.
-pub async fn keep_counting(publisher: Arc<dyn Publisher>) {
+pub async fn keep_counting(store: Store, publisher: Arc<dyn Publisher>) {
     let waiting = opentelemetry::global::meter("hookline-dispatcher")
         .u64_gauge("hookline.dead_letters.waiting")
-        .with_description("Dead letters that wait for somebody to look at them")
+        .with_description("Dead letters that wait for an operator")
         .build();
     let mut turns = tokio::time::interval(EVERY);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
         // Readiness says when the queues cannot be reached.
-        if let Ok(dead) = publisher.dead_waiting().await {
-            waiting.record(dead.events, &[KeyValue::new("kind", "event")]);
-            waiting.record(dead.deliveries, &[KeyValue::new("kind", "delivery")]);
+        if let Ok(events) = publisher.rejected_waiting().await {
+            waiting.record(events, &[KeyValue::new("kind", "event")]);
+        }
+        if let Ok(deliveries) = store.count_put_aside().await {
+            waiting.record(deliveries, &[KeyValue::new("kind", "delivery")]);
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What a message asks for, decided from what the store says now and nothing else.
+//! What a due delivery needs now, decided from its row alone: a wake-up may be late, early or out of date.
 
 use std::time::Duration;
 
-use hookline_broker::contract::{Scheduled, Taken};
+use hookline_broker::contract::Scheduled;
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Owed, Standing};
@@ -12,7 +12,7 @@ use crate::recorder::Result;
 /// From where on an attempt counts as early. Delays are whole seconds, and clocks differ a little.
 const EARLY: Duration = Duration::from_secs(1);
 
-/// What a message asks for, now.
+/// What is done with a due delivery.
 pub(crate) enum Task {
     Attempt(Box<Owed>),
     /// No attempt, but this.
@@ -23,11 +23,10 @@ pub(crate) enum Task {
 const NOTHING: Task = Task::Settle(Result::Repeat(None));
 
 /// Of a delivery that is not `found` nothing is owed: the retention has forgotten it.
-pub(crate) fn decide(message: &Taken<OwedAttempt>, found: Option<Owed>, now: Timestamp) -> Task {
+pub(crate) fn decide(asked: OwedAttempt, found: Option<Owed>, now: Timestamp) -> Task {
     let Some(found) = found else {
         return NOTHING;
     };
-    let asked = message.message;
     let DeliveryState::Pending { due } = found.state else {
         return NOTHING;
     };
@@ -38,25 +37,21 @@ pub(crate) fn decide(message: &Taken<OwedAttempt>, found: Option<Owed>, now: Tim
         subscription: found.subscription,
     };
     let is_next = (next.generation, next.attempt) == (asked.generation, asked.attempt);
-    // It came early, or its taker may have died before handing on the attempt that follows.
-    let hand_on = || {
-        let delay = due.remaining(now);
-        Task::Settle(Result::Repeat(Some(Scheduled { owed: next, delay })))
-    };
     match found.standing {
         Standing::Deleted => Task::Settle(Result::Ended(DeliveryState::Cancelled { at: now })),
         Standing::Inactive => Task::Settle(Result::Ended(DeliveryState::Skipped { at: now })),
         // A long delay ends early, for few bits of it count: the rest is waited for.
-        Standing::Active if is_next && due.remaining(now) >= EARLY => hand_on(),
+        Standing::Active if is_next && due.remaining(now) >= EARLY => {
+            let delay = due.remaining(now);
+            Task::Settle(Result::Repeat(Some(Scheduled { owed: next, delay })))
+        }
         Standing::Active if is_next => Task::Attempt(Box::new(found)),
-        Standing::Active if message.redelivered => hand_on(),
         Standing::Active => NOTHING,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hookline_broker::contract::Receipt;
     use hookline_core::delivery::{Origin, Run};
     use hookline_core::event_type::EventType;
     use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
@@ -64,18 +59,12 @@ mod tests {
 
     use super::*;
 
-    fn message(attempt: u32, redelivered: bool) -> Taken<OwedAttempt> {
-        let delivery = DeliveryId(Default::default());
-        Taken {
-            message: OwedAttempt {
-                delivery,
-                generation: 0,
-                attempt,
-                subscription: SubscriptionId(1),
-            },
-            redelivered,
-            returns: 0,
-            receipt: Receipt { session: 0, tag: 0 },
+    fn owed(attempt: u32) -> OwedAttempt {
+        OwedAttempt {
+            delivery: DeliveryId(Default::default()),
+            generation: 0,
+            attempt,
+            subscription: SubscriptionId(1),
         }
     }
 
@@ -113,7 +102,7 @@ mod tests {
     #[test]
     fn the_attempt_that_is_owed_is_made() {
         let task = decide(
-            &message(2, false),
+            owed(2),
             Some(found(1, pending(0), Standing::Active)),
             now(),
         );
@@ -123,7 +112,7 @@ mod tests {
     #[test]
     fn an_attempt_that_comes_early_waits_for_the_rest() {
         let early = decide(
-            &message(2, false),
+            owed(2),
             Some(found(1, pending(90), Standing::Active)),
             now(),
         );
@@ -134,17 +123,10 @@ mod tests {
     }
 
     #[test]
-    fn a_redelivered_message_hands_on_what_the_store_says_is_owed_after_what_is_left_of_the_wait() {
-        let owed = || Some(found(2, pending(3), Standing::Active));
-        let Task::Settle(Result::Repeat(Some(next))) = decide(&message(2, true), owed(), now())
-        else {
-            panic!("not handed on")
-        };
-        assert_eq!((next.owed.attempt, next.delay.as_secs()), (3, 3));
-        assert!(matches!(
-            decide(&message(2, false), owed(), now()),
-            Task::Settle(Result::Repeat(None))
-        ));
+    fn a_wake_up_for_an_attempt_that_was_made_needs_nothing() {
+        let made = Some(found(2, pending(3), Standing::Active));
+        let task = decide(owed(2), made, now());
+        assert!(matches!(task, Task::Settle(Result::Repeat(None))));
     }
 
     #[test]
@@ -152,11 +134,11 @@ mod tests {
         let delivered = DeliveryState::Delivered { at: now() };
         let finished = Some(found(1, delivered, Standing::Active));
         assert!(matches!(
-            decide(&message(1, true), finished, now()),
+            decide(owed(1), finished, now()),
             Task::Settle(Result::Repeat(None))
         ));
         assert!(matches!(
-            decide(&message(1, true), None, now()),
+            decide(owed(1), None, now()),
             Task::Settle(Result::Repeat(None))
         ));
     }
@@ -164,7 +146,7 @@ mod tests {
     #[test]
     fn an_inactive_subscription_skips_and_a_deleted_one_cancels() {
         let skipped = decide(
-            &message(1, false),
+            owed(1),
             Some(found(0, pending(0), Standing::Inactive)),
             now(),
         );
@@ -173,7 +155,7 @@ mod tests {
             Task::Settle(Result::Ended(DeliveryState::Skipped { .. }))
         ));
         let cancelled = decide(
-            &message(1, false),
+            owed(1),
             Some(found(0, pending(0), Standing::Deleted)),
             now(),
         );

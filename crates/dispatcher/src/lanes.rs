@@ -241,14 +241,6 @@ impl<M: Message> Lanes<M> {
         slow.into_iter().chain(asks).min()
     }
 
-    /// All that waits, for the end.
-    pub(crate) fn drain(&mut self) -> Vec<M> {
-        let excess = self.excess.drain(..).map(|excess| excess.message);
-        let waiting = self.lanes.drain();
-        let waiting = waiting.flat_map(|(_, lane)| lane.first.into_iter().chain(lane.waiting));
-        excess.chain(waiting).collect()
-    }
-
     /// Notices the requests that take long.
     fn grow_older(&mut self, now: Instant) {
         while let Some(subscription) = self.flights.next_old(now) {

@@ -1,33 +1,27 @@
-//! From owed deliveries to signed requests.
+//! From due deliveries to signed requests.
 //!
-//! Messages wait their turn in a lane for each subscription (`lanes`), so that a receiver that
-//! hangs holds up its own deliveries only.
-//!
-//! A message says which attempt is owed; the store says what that means now. Each attempt is one
-//! request ([`attempt`]); what came of it is recorded in batches, the next message is handed on
-//! and only then is this one acked (`recorder`). We record before we ack, so a crash repeats an
-//! attempt and never loses one.
-//!
-//! A message that comes again may have been recorded before its taker died: then the step after
-//! the record may be missing, and what the store says is owed is handed on once more.
+//! A dispatcher owns some partitions of the subscriptions (`ownership`) and finds the deliveries that are due in
+//! them (`due`). They wait their turn in a lane for each subscription (`lanes`), so that a receiver that hangs
+//! holds up its own deliveries only. When its turn comes, the row is read again and says what is owed; an attempt
+//! is one request ([`attempt`]), and its outcome is recorded in batches (`recorder`). The record moves the row on,
+//! so a crash repeats an attempt and never loses one.
 
 pub mod attempt;
-mod busy;
 mod caller;
 mod client;
 pub mod dead_letters;
 mod decision;
+mod due;
 mod gauges;
-mod held;
 pub mod lanes;
 mod loads;
 pub mod maintenance;
 mod names;
 mod operations;
 mod origins;
+mod ownership;
 mod persist;
 mod poison;
-pub mod reconciler;
 mod recorder;
 pub mod replayer;
 mod resolver;
@@ -40,8 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_broker::contract::{Publisher, Source};
-use hookline_core::delivery::OwedAttempt;
+use hookline_broker::contract::{Publisher, WakeUps};
 use hookline_core::rate::Rate;
 use hookline_core::retry::RetrySchedule;
 use hookline_core::target::TargetRules;
@@ -49,8 +42,9 @@ use hookline_runtime::settings::Settings;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_store::Store;
 
-use crate::busy::Busy;
+use crate::due::DueRows;
 use crate::lanes::Limits;
+use crate::ownership::{Owned, Progress};
 use crate::poison::PuttingAside;
 
 /// When a periodic task calls a peer again that failed. Readiness forgets a failure that is not repeated
@@ -62,15 +56,27 @@ pub(crate) const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub struct Dispatcher {
     /// Where deliveries are kept.
     pub store: Store,
-    /// Where owed attempts come from.
-    pub attempts: Arc<dyn Source<OwedAttempt>>,
-    /// Where the next ones go.
+    /// How the partitions of the store are owned.
+    pub ownership: Ownership,
+    /// Wake-ups for the partitions that this dispatcher owns.
+    pub wake_ups: Arc<dyn WakeUps>,
+    /// Wakes the owners of the next attempts, and tells operators.
     pub publisher: Arc<dyn Publisher>,
     /// How it goes about it.
     pub policy: Arc<Policy>,
     /// Held during a trial. Ingest and dispatcher share it in one process: a message is charged when the process
     /// ends during its trial, also where the message of the other trial has ended the process.
     pub trial: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// How the partitions of a store are owned.
+#[derive(Clone)]
+pub enum Ownership {
+    /// Dispatchers share them. This store has a connection of its own, so that no slow query holds up the signs of
+    /// life.
+    Shared(Store),
+    /// This process is the only dispatcher.
+    Sole,
 }
 
 /// How a dispatcher goes about it.
@@ -90,7 +96,7 @@ pub struct Policy {
     pub deadline: Duration,
     /// How many requests are made at once.
     pub slots: usize,
-    /// How many messages may wait for a slot here, sorted by receiver.
+    /// How many due deliveries may wait for a slot here, sorted by receiver.
     pub may_wait: usize,
     /// How often a message may be charged with the end of a process before it is given up.
     pub give_up_after: u32,
@@ -114,7 +120,6 @@ impl From<&Settings> for Policy {
             origin_rate: settings.targets.origin_rate(),
             deadline: dispatcher.deadline,
             slots: dispatcher.slots,
-            // Everything in our hands is either waiting or in flight.
             may_wait: usize::from(dispatcher.prefetch)
                 .saturating_sub(dispatcher.slots)
                 .max(1),
@@ -136,42 +141,44 @@ impl From<&Policy> for Limits {
     }
 }
 
-/// Dispatches until it is asked to stop. What has not begun then goes back at once, what is in
-/// flight is finished and recorded, or given up and handed back when it is late.
+/// Dispatches until it is asked to stop. Then it begins nothing more and gives its partitions up at once; requests in
+/// flight are finished and recorded, or given up when it is late.
 ///
 /// # Errors
-/// When no HTTP client can be made, say because a file of certificates cannot be read.
+/// When no HTTP client can be made, say because a file of certificates cannot be read, or when the only dispatcher
+/// of a store cannot take its partitions.
 pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<()> {
     let requester = attempt::Requester::new(&dispatcher.policy)?;
     let operations = operations::start(dispatcher.clone(), shutdown.late.clone());
     let aside = PuttingAside::new(dispatcher.clone(), shutdown.asked.clone());
-    let (busy, waited) = Busy::new();
-    let recorder = recorder::start(
+    let (owned, progress) = (Owned::default(), Progress::default());
+    let due = DueRows::new(owned.clone());
+    let keeping = ownership::start(&dispatcher, owned, due.clone(), progress.clone(), &shutdown.asked).await?;
+    let stop = shutdown.asked.clone();
+    due::start(due.clone(), &dispatcher, progress.clone(), stop);
+    let (recorder, recording) = recorder::start(
         dispatcher.clone(),
+        due.clone(),
         aside.clone(),
         operations,
+        progress.clone(),
         shutdown.late.clone(),
     );
-    let (recorder, recording) = recorder;
-    let (trials, trying) = trials::start(
-        dispatcher.clone(),
-        aside.clone(),
-        busy.clone(),
-        shutdown.asked.clone(),
-    );
+    let (trials, trying) = trials::start(dispatcher.clone(), aside.clone(), shutdown.asked.clone());
     let (worker, overs) = worker::Worker::new(
         dispatcher,
+        due,
         aside.clone(),
         requester,
         recorder,
         shutdown.clone(),
     );
-    // A task of its own: whoever waits for the whole service is another thread, which had to be woken
-    // for every message.
-    tokio::spawn(worker.run(overs, trials, (busy, waited), shutdown.asked)).await?;
+    // A task of its own: the thread that waits for the whole service would have to be woken for every delivery.
+    tokio::spawn(worker.run(overs, trials, progress, shutdown.asked)).await?;
     // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.
     recording.await?;
     trying.await?;
     aside.end().await;
+    keeping.end().await;
     Ok(())
 }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
-use crate::busy::Engaged;
+use crate::due::InHand;
 use crate::poison::PuttingAside;
 
 /// A read that fails for this long while the store can be written is taken apart.
@@ -90,30 +90,29 @@ impl Loads {
         ended
     }
 
-    /// Puts messages back when the process stops. Else each of them is read alone.
-    pub(crate) async fn apart<T>(&self, messages: Vec<Engaged>, ended: Ended<T, StoreError>) {
+    /// Reads each of them alone, unless the process stops: then they are let go, and stay due.
+    pub(crate) fn apart<T>(&self, deliveries: Vec<InHand>, ended: &Ended<T, StoreError>) {
         if !matches!(ended, Ended::Failed(_)) {
-            let messages = messages.into_iter().map(|engaged| engaged.message);
-            return self.dispatcher.attempts.put_back(messages.collect()).await;
+            return;
         }
-        for engaged in messages {
+        for in_hand in deliveries {
             let loads = self.clone();
             self.background.spawn(panics::fatal("reading", async move {
-                loads.read_alone(engaged).await
+                loads.read_alone(in_hand).await
             }));
         }
     }
 
-    async fn read_alone(&self, engaged: Engaged) {
-        let delivery = engaged.message.message.delivery;
+    async fn read_alone(&self, in_hand: InHand) {
+        let delivery = in_hand.owed.delivery;
         let mut failures = LoneFailures::default();
         let mut failed_before = Instant::now();
-        while !self.shutdown.is_cancelled() {
+        while !self.shutdown.is_cancelled() && in_hand.is_owned() {
             let store = &self.dispatcher.store;
             let why = match store.owed_with_bodies(vec![delivery], |_| true).await {
                 Ok(_) => {
                     self.succeeded.note(Instant::now());
-                    return engaged.come_again();
+                    return in_hand.come_again();
                 }
                 Err(why) => why,
             };
@@ -125,7 +124,7 @@ impl Loads {
             };
             failed_before = now;
             if !why.is_transient() || verdict == Verdict::PutAside {
-                return self.aside.begin(engaged, why.to_string());
+                return self.aside.begin(in_hand, why.to_string());
             }
             tracing::debug!(delivery.id = %delivery, error = %why, "held a delivery that cannot be read");
             tokio::select! {
@@ -133,9 +132,5 @@ impl Loads {
                 () = self.shutdown.cancelled() => {}
             }
         }
-        self.dispatcher
-            .attempts
-            .put_back(vec![engaged.message])
-            .await;
     }
 }

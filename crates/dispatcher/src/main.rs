@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use hookline_dispatcher::replayer::Replayer;
-use hookline_dispatcher::{Dispatcher, Policy, dead_letters, maintenance, reconciler};
+use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
 use hookline_home::distributed;
 use hookline_runtime::panics;
 use hookline_runtime::service::{Context, run};
@@ -20,19 +20,18 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     let settings = &context.settings;
     let dispatcher = Dispatcher {
         store: store.clone(),
-        attempts: rabbit.deliveries(settings.dispatcher.prefetch),
+        ownership: Ownership::Shared(distributed::store_for_beats(settings)?),
+        wake_ups: rabbit.wake_ups(),
         publisher: rabbit.publisher(),
         policy: Arc::new(Policy::from(&**settings)),
         trial: Arc::default(),
     };
-    distributed::begin(&*dispatcher.attempts).await?;
-    let source = dispatcher.attempts.clone();
+    let wake_ups = dispatcher.wake_ups.clone();
     context
         .readiness
-        .register("deliveries", move || source.is_ready());
+        .register("wake_ups", move || wake_ups.is_ready());
     let upkeep = maintenance::keep_up(store.clone(), settings.retention.age());
     tokio::spawn(panics::fatal("upkeep", upkeep));
-    let grace = settings.dispatcher.overdue_after;
     let replayer = Replayer {
         store: store.clone(),
         publisher: rabbit.publisher(),
@@ -40,10 +39,8 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     };
     let replaying = replayer.run(context.shutdown.asked.clone());
     tokio::spawn(panics::fatal("replays", replaying));
-    let counting = dead_letters::keep_counting(rabbit.publisher());
+    let counting = dead_letters::keep_counting(store, rabbit.publisher());
     tokio::spawn(panics::fatal("dead letters", counting));
-    let sweeping = reconciler::keep_sweeping(store, rabbit.publisher(), grace);
-    tokio::spawn(panics::fatal("reconciler", sweeping));
     hookline_dispatcher::run(dispatcher, context.shutdown).await?;
     rabbit.close().await;
     Ok(())

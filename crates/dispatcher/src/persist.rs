@@ -33,8 +33,8 @@ const HALVED_AFTER: Duration = Duration::from_secs(2);
 
 /// What became of rows that were to be written.
 pub(crate) enum Outcome<T> {
-    /// They were written. `is_repeat`: an earlier try may have been committed and its answer lost.
-    Written { done: T, is_repeat: bool },
+    /// They were written.
+    Written(T),
     /// The store does not take this one row.
     AtFault(StoreError),
     /// The process ends; whether they were written is not known.
@@ -59,7 +59,7 @@ pub(crate) trait Writing: Clone + Send + Sync + 'static {
         &self,
         rows: Vec<Self::Row>,
         outcome: Outcome<Self::Done>,
-    ) -> impl Future<Output = ()> + Send;
+    );
 }
 
 /// When rows of one kind were last written: any, and those of the subscriptions that are watched.
@@ -170,7 +170,6 @@ impl<R> Piece<R> {
         }
     }
 
-    /// The halves have failed with the whole, so each may have been written.
     fn halves(mut self) -> [Self; 2] {
         let rest = self.rows.split_off(self.rows.len() / 2);
         [self.rows, rest].map(|rows| Self {
@@ -253,7 +252,7 @@ impl Persist {
             }
             if self.late.is_cancelled() {
                 for piece in std::iter::once(piece).chain(pieces) {
-                    writing.settle(piece.rows, Outcome::Stopped).await;
+                    writing.settle(piece.rows, Outcome::Stopped);
                 }
                 return;
             }
@@ -268,7 +267,7 @@ impl Persist {
         pieces: &mut VecDeque<Piece<W::Row>>,
     ) {
         let why = match writing.write(&piece.rows).await {
-            Ok(done) => return self.succeed(writing, piece, done).await,
+            Ok(done) => return self.succeed(writing, piece, done),
             Err(why) => why,
         };
         if let [row] = &piece.rows[..]
@@ -291,14 +290,14 @@ impl Persist {
             if unlocked.is_ok()
                 && let Ok(done) = writing.write(&piece.rows).await
             {
-                return self.succeed(writing, piece, done).await;
+                return self.succeed(writing, piece, done);
             }
             if unlocked.is_err() || !self.store.can_be_written() {
                 next = piece.retry(LONGEST_LONE_WAIT, Instant::now());
             }
         }
         match next {
-            Next::GiveUp => writing.settle(piece.rows, Outcome::AtFault(why)).await,
+            Next::GiveUp => writing.settle(piece.rows, Outcome::AtFault(why)),
             Next::Halve => pieces.extend(piece.halves()),
             Next::Retry(wait) => {
                 tracing::warn!(
@@ -313,12 +312,10 @@ impl Persist {
         }
     }
 
-    async fn succeed<W: Writing>(&self, writing: &W, piece: Piece<W::Row>, done: W::Done) {
+    fn succeed<W: Writing>(&self, writing: &W, piece: Piece<W::Row>, done: W::Done) {
         let subscriptions = piece.rows.iter().map(|row| W::owed(row).subscription);
         self.written.note(subscriptions, Instant::now());
-        let is_repeat = piece.tries > 0;
-        let outcome = Outcome::Written { done, is_repeat };
-        writing.settle(piece.rows, outcome).await;
+        writing.settle(piece.rows, Outcome::Written(done));
     }
 }
 

@@ -1,15 +1,12 @@
 //! Puts deliveries aside that cannot be handled, say because what the store holds of them cannot be read.
 //!
-//! A delivery first ends as exhausted in the store, and then its message goes to the dead letters: a dead
-//! letter of a pending delivery would be delivered all the same, once the reconciler finds the row. While
-//! the store cannot end it, its message is held. This happens in the background, so a delivery that cannot
-//! be ended holds no slot, no trial and none of the loops of the dispatcher.
+//! A delivery ends as exhausted in the store, with the reason `poison`. While the store cannot end it, it stays in
+//! hand. This happens in the background, so a delivery that cannot be ended holds no slot, no trial and none of
+//! the loops of the dispatcher.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_broker::contract::Taken;
-use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
 use hookline_core::ids::DeliveryId;
 use hookline_runtime::panics;
 use hookline_store::Store;
@@ -18,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
-use crate::busy::Engaged;
+use crate::due::InHand;
 
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -48,7 +45,7 @@ pub(crate) async fn report(store: &Store, deliveries: &[DeliveryId], reason: &st
 pub(crate) struct PuttingAside {
     dispatcher: Dispatcher,
     shutdown: CancellationToken,
-    /// Bounded by the prefetch, because no message is acked before it is a dead letter.
+    /// Bounded by the room for due rows, which these are part of.
     background: TaskTracker,
     /// One delivery is tried at a time, and its wait after a failure is part of its turn. A failed try
     /// costs a connection to the store, and a thousand deliveries may fail alike.
@@ -65,56 +62,45 @@ impl PuttingAside {
         }
     }
 
-    /// Begins to put a delivery aside. It is busy until that is done.
-    pub(crate) fn begin(&self, engaged: Engaged, reason: String) {
+    /// Begins to put a delivery aside. It is in hand until that is done.
+    pub(crate) fn begin(&self, in_hand: InHand, reason: String) {
         let this = self.clone();
         self.background
             .spawn(panics::fatal("putting aside", async move {
-                this.put_aside(engaged, &reason).await
+                this.put_aside(in_hand, &reason).await
             }));
     }
 
-    /// Waits for those that have begun. They go back to the queue where the process is asked to stop.
+    /// Waits for those that have begun. They stay due where the process is asked to stop.
     pub(crate) async fn end(&self) {
         self.background.close();
         self.background.wait().await;
     }
 
-    async fn put_aside(&self, engaged: Engaged, reason: &str) {
-        let Engaged { message, mut hold } = engaged;
-        // This process is alive, so the message is not the one that ends it.
-        hold.end_trial();
-        let (source, delivery) = (&self.dispatcher.attempts, message.message.delivery);
-        if !self.exhaust(&message).await {
-            return source.put_back(vec![message]).await;
-        }
-        report(&self.dispatcher.store, &[delivery], reason).await;
-        if let Err(why) = source.bury(message, reason).await {
-            tracing::warn!(delivery.id = %delivery, error = %why, "could not dead-letter a message; it comes again");
+    async fn put_aside(&self, mut in_hand: InHand, reason: &str) {
+        // This process is alive, so it has not died of this delivery.
+        in_hand.end_trial();
+        if self.exhaust(&in_hand, reason).await {
+            report(&self.dispatcher.store, &[in_hand.owed.delivery], reason).await;
         }
     }
 
-    /// Ends the delivery as exhausted, in as many tries as that takes. False where the process stops, and
-    /// where the message came on a connection that has died: then it comes again.
-    async fn exhaust(&self, message: &Taken<OwedAttempt>) -> bool {
-        let Dispatcher {
-            store, attempts, ..
-        } = &self.dispatcher;
+    /// Ends the delivery as exhausted, in as many tries as that takes. False where the process stops or its
+    /// partition has another owner, who finds it due.
+    async fn exhaust(&self, in_hand: &InHand, reason: &str) -> bool {
+        let store = &self.dispatcher.store;
         let mut wait = FIRST_WAIT;
-        while attempts.holds(message) {
+        while in_hand.is_owned() {
             let _turn = self.turn.lock().await;
             if self.shutdown.is_cancelled() {
                 return false;
             }
-            let poison = DeliveryState::Exhausted {
-                at: hookline_clock::now(),
-                why: GaveUp::Poison,
-            };
-            let Err(why) = store.end_alone(message.message, poison).await else {
+            let now = hookline_clock::now();
+            let Err(why) = store.put_aside(in_hand.owed, reason.to_owned(), now).await else {
                 return true;
             };
             tracing::warn!(
-                delivery.id = %message.message.delivery,
+                delivery.id = %in_hand.owed.delivery,
                 error = %why,
                 wait_ms = wait.as_millis(),
                 "could not end a delivery that is put aside, trying again"

@@ -1,45 +1,46 @@
-//! Records what came of attempts, hands on the next ones, acks: in this order.
+//! Records the outcomes of attempts, then wakes the owner of each next attempt, then lets go: in this order.
 //!
-//! Batches form by themselves: while one is being committed the next gathers. Handing on does not
-//! hold up the recording: while the broker is away, what was attempted must be known to the store
-//! before the broker is back and gives the same messages to another dispatcher. Nor does a batch that
-//! the store does not take: see `persist`.
+//! Batches form by themselves: while one is being committed the next gathers. A batch that the store does not
+//! take does not hold up the others: see `persist`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hookline_broker::contract::{Scheduled, Taken};
+use hookline_broker::contract::Scheduled;
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::ids::DeliveryId;
 use hookline_runtime::fault;
 use hookline_runtime::panics;
-use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::{AttemptRecord, Follow, Parked, StoreError, Wait};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
-use crate::busy::{Engaged, Hold};
-use crate::held::Held;
+use crate::due::{DueRows, InHand};
 use crate::operations::Operations;
+use crate::ownership::Progress;
 use crate::persist::{Outcome, Persist, Writing, Written};
 use crate::poison::PuttingAside;
 
-/// How many messages one commit serves.
+/// The longest time between two turns of the recorder.
+const TURN: Duration = Duration::from_secs(1);
+
+/// How many deliveries one commit serves.
 const BATCH: usize = 1_024;
 
-/// A message with what came of it. Its delivery is busy until that is recorded and followed up.
+/// A due delivery with what came of it. It is in hand until that is recorded.
 pub(crate) struct Finished {
-    pub(crate) engaged: Engaged,
+    pub(crate) in_hand: InHand,
     pub(crate) result: Result,
 }
 
-/// What came of a message.
+/// What came of a due delivery.
 pub(crate) enum Result {
     /// Its attempt was made.
     Attempted(Box<AttemptRecord>),
@@ -52,7 +53,7 @@ pub(crate) enum Result {
         /// What for.
         wait: Wait,
     },
-    /// Its attempt was recorded before, or came early; this may have to be handed on.
+    /// Nothing is owed now; a later attempt may be.
     Repeat(Option<Scheduled>),
 }
 
@@ -67,7 +68,7 @@ impl Recorder {
     pub(crate) async fn send(&self, finished: Finished) {
         if self.finished.send(finished).await.is_err() {
             tracing::error!(
-                "the recorder has ended early; the message comes again after a restart"
+                "the recorder has ended early; the delivery stays due"
             );
         }
     }
@@ -77,19 +78,20 @@ impl Recorder {
 /// stops records on until it is `late`: what is not recorded was in vain.
 pub(crate) fn start(
     dispatcher: Dispatcher,
+    due: DueRows,
     aside: PuttingAside,
     operations: Operations,
+    progress: Progress,
     late: CancellationToken,
 ) -> (Recorder, JoinHandle<()>) {
     let (finished, mut waiting) = mpsc::channel(2 * BATCH);
     let entrance = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
-    let handing_on = TaskTracker::new();
-    let held = Held::up_to((dispatcher.policy.slots + dispatcher.policy.may_wait) / 2);
+    let background = TaskTracker::new();
     let persist = || Persist {
         store: dispatcher.store.clone(),
         late: late.clone(),
-        background: handing_on.clone(),
+        background: background.clone(),
         written: Written::default(),
     };
     let recording = Recording {
@@ -98,11 +100,9 @@ pub(crate) fn start(
         parking: persist(),
         shared: Arc::new(Shared {
             dispatcher,
+            due,
             aside,
             operations,
-            late,
-            handing_on: handing_on.clone(),
-            held,
             attempts: meter.u64_counter("hookline.attempts").build(),
             durations: meter
                 .f64_histogram("hookline.attempt.duration")
@@ -114,11 +114,17 @@ pub(crate) fn start(
     };
     let task = tokio::spawn(panics::fatal("recorder", async move {
         let mut batch = Vec::with_capacity(BATCH);
-        while waiting.recv_many(&mut batch, BATCH).await > 0 {
-            recording.record(std::mem::take(&mut batch)).await;
+        loop {
+            progress.recorded(Instant::now());
+            match timeout(TURN, waiting.recv_many(&mut batch, BATCH)).await {
+                Ok(0) => break,
+                Ok(_) => recording.record(std::mem::take(&mut batch)).await,
+                // Nothing was recorded for a while: that is a turn, too.
+                Err(_) => {}
+            }
         }
-        handing_on.close();
-        handing_on.wait().await;
+        background.close();
+        background.wait().await;
     }));
     (entrance, task)
 }
@@ -133,13 +139,9 @@ struct Recording {
 
 struct Shared {
     dispatcher: Dispatcher,
+    due: DueRows,
     aside: PuttingAside,
     operations: Operations,
-    late: CancellationToken,
-    /// What is recorded and not acked, and what is not recorded yet; bounded by the prefetch, for the
-    /// broker counts it.
-    handing_on: TaskTracker,
-    held: Held,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
     parked: Counter<u64>,
@@ -151,20 +153,16 @@ impl Recording {
         let mut attempted = Vec::new();
         let mut ended = Vec::new();
         let mut parked = Vec::new();
-        let mut repeats = Vec::new();
-        let mut next = Vec::new();
-        for Finished { engaged, result } in finished {
+        let mut early = Vec::new();
+        for Finished { in_hand, result } in finished {
             match result {
-                Result::Attempted(record) => attempted.push((engaged, *record)),
-                Result::Ended(end) => ended.push((engaged, end)),
-                Result::Parked { delay, wait } => parked.push(self.to_park(engaged, delay, wait)),
-                Result::Repeat(again) => {
-                    repeats.push(engaged);
-                    next.extend(again);
-                }
+                Result::Attempted(record) => attempted.push((in_hand, *record)),
+                Result::Ended(end) => ended.push((in_hand, end)),
+                Result::Parked { delay, wait } => parked.push(self.to_park(in_hand, delay, wait)),
+                Result::Repeat(again) => early.extend(again),
             }
         }
-        self.shared.hand_on_and_ack(repeats, next);
+        self.shared.due.remind(&early);
         self.end(ended).await;
         let attempts = Attempts(Arc::clone(&self.shared));
         self.attempting.write(&attempts, attempted).await;
@@ -173,22 +171,21 @@ impl Recording {
     }
 
     /// Those of one batch end alike and at one moment: one statement serves them together.
-    async fn end(&self, mut ended: Vec<(Engaged, DeliveryState)>) {
+    async fn end(&self, mut ended: Vec<(InHand, DeliveryState)>) {
         while let Some(&(_, end)) = ended.first() {
             let (alike, others) = ended.into_iter().partition(|(_, other)| *other == end);
             ended = others;
-            let alike: Vec<(Engaged, DeliveryState)> = alike;
+            let alike: Vec<(InHand, DeliveryState)> = alike;
             let shared = Arc::clone(&self.shared);
-            let alike = alike.into_iter().map(|(engaged, _)| engaged).collect();
+            let alike = alike.into_iter().map(|(in_hand, _)| in_hand).collect();
             self.ending.write(&Ends { shared, end }, alike).await;
         }
     }
 
-    fn to_park(&self, engaged: Engaged, delay: Duration, wait: Wait) -> ToPark {
-        let owed = engaged.message.message;
-        let delay = self.shared.dispatcher.publisher.even_delay(delay);
+    fn to_park(&self, in_hand: InHand, delay: Duration, wait: Wait) -> ToPark {
+        let owed = in_hand.owed;
         ToPark {
-            engaged,
+            in_hand,
             parked: Parked {
                 delivery: owed.delivery,
                 until: hookline_clock::now().after(delay),
@@ -204,12 +201,12 @@ impl Recording {
 struct Attempts(Arc<Shared>);
 
 impl Writing for Attempts {
-    type Row = (Engaged, AttemptRecord);
+    type Row = (InHand, AttemptRecord);
     type Done = HashSet<DeliveryId>;
     const WHAT: &'static str = "record attempts";
 
-    fn owed((engaged, _): &Self::Row) -> OwedAttempt {
-        engaged.message.message
+    fn owed((in_hand, _): &Self::Row) -> OwedAttempt {
+        in_hand.owed
     }
 
     async fn write(&self, rows: &[Self::Row]) -> std::result::Result<Self::Done, StoreError> {
@@ -219,21 +216,12 @@ impl Writing for Attempts {
         Ok(moved)
     }
 
-    async fn settle(&self, mut rows: Vec<Self::Row>, outcome: Outcome<Self::Done>) {
+    fn settle(&self, rows: Vec<Self::Row>, outcome: Outcome<Self::Done>) {
         match outcome {
-            Outcome::Written { done, is_repeat } => {
-                if is_repeat {
-                    // The earlier try may have been committed: then nothing moves now, and the step
-                    // after it is missing as when another process had died.
-                    for (engaged, _) in &mut rows {
-                        engaged.message.redelivered = true;
-                    }
-                }
-                self.0.follow_up(rows, &done).await;
-            }
+            Outcome::Written(moved) => self.0.follow_up(rows, &moved),
             outcome => {
-                let rows = rows.into_iter().map(|(engaged, _)| engaged);
-                self.0.end_unwritten(rows.collect(), outcome).await;
+                let rows = rows.into_iter().map(|(in_hand, _)| in_hand);
+                self.0.end_unwritten(rows.collect(), outcome);
             }
         }
     }
@@ -247,40 +235,33 @@ struct Ends {
 }
 
 impl Writing for Ends {
-    type Row = Engaged;
+    type Row = InHand;
     type Done = ();
     const WHAT: &'static str = "end deliveries";
 
-    fn owed(row: &Engaged) -> OwedAttempt {
-        row.message.message
+    fn owed(row: &InHand) -> OwedAttempt {
+        row.owed
     }
 
-    async fn write(&self, rows: &[Engaged]) -> std::result::Result<(), StoreError> {
-        let owed = rows.iter().map(|engaged| engaged.message.message);
+    async fn write(&self, rows: &[InHand]) -> std::result::Result<(), StoreError> {
+        let owed = rows.iter().map(|in_hand| in_hand.owed);
         let store = &self.shared.dispatcher.store;
         store.end(owed.collect(), self.end).await
     }
 
-    async fn settle(&self, rows: Vec<Engaged>, outcome: Outcome<()>) {
-        match outcome {
-            Outcome::Written { .. } => {
-                let (messages, _holds) = apart(rows);
-                self.shared.dispatcher.attempts.ack(messages).await;
-            }
-            outcome => self.shared.end_unwritten(rows, outcome).await,
-        }
+    fn settle(&self, rows: Vec<InHand>, outcome: Outcome<()>) {
+        self.shared.end_unwritten(rows, outcome);
     }
 }
 
-/// A delivery that is put off, and its message.
+/// A delivery that is put off.
 struct ToPark {
-    engaged: Engaged,
+    in_hand: InHand,
     parked: Parked,
     next: Scheduled,
 }
 
-/// Deliveries that are put off: first what the store says, so that no reconciler takes them for lost,
-/// then the same attempts once more. It uses up no attempt.
+/// Deliveries that are put off: the store moves the moment at which they are due. It uses up no attempt.
 #[derive(Clone)]
 struct Parking(Arc<Shared>);
 
@@ -290,7 +271,7 @@ impl Writing for Parking {
     const WHAT: &'static str = "put deliveries off";
 
     fn owed(row: &ToPark) -> OwedAttempt {
-        row.engaged.message.message
+        row.in_hand.owed
     }
 
     async fn write(&self, rows: &[ToPark]) -> std::result::Result<(), StoreError> {
@@ -299,107 +280,53 @@ impl Writing for Parking {
         self.0.dispatcher.store.park(parked.collect()).await
     }
 
-    async fn settle(&self, rows: Vec<ToPark>, outcome: Outcome<()>) {
+    fn settle(&self, rows: Vec<ToPark>, outcome: Outcome<()>) {
         match outcome {
-            Outcome::Written { .. } => {
+            Outcome::Written(()) => {
                 let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
                 self.0.parked.add(count, &[]);
                 tracing::debug!(deliveries = rows.len(), "put deliveries off");
-                let rows = rows.into_iter().map(|row| (row.engaged, row.next));
-                let (engaged, next) = rows.unzip();
-                self.0.hand_on_and_ack(engaged, next);
+                let next: Vec<Scheduled> = rows.iter().map(|row| row.next).collect();
+                self.0.due.remind(&next);
             }
             outcome => {
-                let rows = rows.into_iter().map(|row| row.engaged).collect();
-                self.0.end_unwritten(rows, outcome).await;
+                let rows = rows.into_iter().map(|row| row.in_hand).collect();
+                self.0.end_unwritten(rows, outcome);
             }
         }
     }
-}
-
-/// Messages without their holds: a delivery is busy until its hold is dropped.
-fn apart(rows: Vec<Engaged>) -> (Vec<Taken<OwedAttempt>>, Vec<Hold>) {
-    let apart = |Engaged { message, hold }| (message, hold);
-    rows.into_iter().map(apart).unzip()
 }
 
 impl Shared {
-    /// Rows that the store has not taken.
-    async fn end_unwritten<T>(&self, rows: Vec<Engaged>, outcome: Outcome<T>) {
-        let Outcome::AtFault(why) = outcome else {
-            let (messages, _holds) = apart(rows);
-            return self.release(messages).await;
-        };
-        for engaged in rows {
-            self.aside.begin(engaged, why.to_string());
+    /// Puts a row aside that the store does not take. The others are let go: they stay due where they are not
+    /// written.
+    fn end_unwritten<T>(&self, rows: Vec<InHand>, outcome: Outcome<T>) {
+        if let Outcome::AtFault(why) = outcome {
+            for in_hand in rows {
+                self.aside.begin(in_hand, why.to_string());
+            }
         }
     }
 
-    async fn follow_up(&self, rows: Vec<(Engaged, AttemptRecord)>, moved: &HashSet<DeliveryId>) {
-        let mut next = Vec::new();
-        let mut done = Vec::with_capacity(rows.len());
-        let mut lost_races = Vec::new();
+    /// Wakes the owners of what follows. A row that did not move was recorded before, by this process or another;
+    /// the row says when its next attempt is due, and a look finds it.
+    fn follow_up(&self, rows: Vec<(InHand, AttemptRecord)>, moved: &HashSet<DeliveryId>) {
         let is_exhausted =
-            |(_, record): &(Engaged, AttemptRecord)| matches!(record.follow, Follow::Exhausted(_));
+            |(_, record): &(InHand, AttemptRecord)| matches!(record.follow, Follow::Exhausted(_));
         if rows.iter().any(is_exhausted) {
             self.operations.look();
         }
-        for (engaged, record) in rows {
+        let mut next = Vec::new();
+        for (_, record) in &rows {
             if moved.contains(&record.owed.delivery) {
-                self.measure(&record);
-                next.extend(next_of(&record));
-                done.push(engaged);
-            } else if engaged.message.redelivered {
-                lost_races.push(engaged);
-            } else {
-                done.push(engaged);
+                self.measure(record);
+                next.extend(next_of(record));
             }
         }
-        self.hand_on_and_ack(done, next);
-        // Another dispatcher recorded this attempt and may have died since: the message, when it comes
-        // again, finds in the store what is owed.
-        let (lost_races, _holds) = apart(lost_races);
-        self.release(lost_races).await;
-    }
-
-    fn hand_on_and_ack(&self, rows: Vec<Engaged>, next: Vec<Scheduled>) {
-        if rows.is_empty() {
-            return;
-        }
-        let (messages, _holds) = apart(rows);
-        let (dispatcher, late) = (self.dispatcher.clone(), self.late.clone());
-        let held = self.held.hold(messages.len());
-        self.handing_on
-            .spawn(panics::fatal("handing on", async move {
-                if !next.is_empty() {
-                    let publisher = &dispatcher.publisher;
-                    let published = keep_on(
-                        &late,
-                        "hand attempts on",
-                        |_| !(publisher.is_blocked() && held.are_too_many()),
-                        || publisher.publish_attempts(&next),
-                    )
-                    .await;
-                    match published {
-                        Ended::Done(()) => {}
-                        Ended::Failed(why) => tracing::debug!(
-                            attempts = next.len(),
-                            error = %why,
-                            "left attempts to the reconciler"
-                        ),
-                        Ended::Stopped => return dispatcher.attempts.release(messages).await,
-                    }
-                }
-                fault::point("dispatcher::published");
-                dispatcher.attempts.ack(messages).await;
-                fault::point("dispatcher::acked");
-            }));
-    }
-
-    async fn release(&self, messages: Vec<Taken<OwedAttempt>>) {
-        if !messages.is_empty() {
-            self.dispatcher.attempts.release(messages).await;
-        }
+        self.dispatcher.publisher.wake(&next);
+        fault::point("dispatcher::published");
+        drop(rows);
+        fault::point("dispatcher::acked");
     }
 
     fn measure(&self, record: &AttemptRecord) {

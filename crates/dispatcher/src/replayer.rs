@@ -25,7 +25,7 @@ const REST: Duration = Duration::from_millis(250);
 /// Turns of one replay in a second, at most.
 const TURNS: u32 = 4;
 
-/// While more attempts wait than this, replays wait for them: what happens now comes first.
+/// While more deliveries are due than this, replays wait for them: what happens now comes first.
 const ENOUGH: u64 = 2_000;
 
 /// What replays are made with.
@@ -75,8 +75,8 @@ impl Replayer {
         let Some(turn) = turn.await.map_err(failed)? else {
             return Ok(Found::Nothing);
         };
-        let waiting = self.publisher.attempts_waiting().await.map_err(failed)?;
-        if waiting >= ENOUGH || !self.publisher.is_ready() {
+        let waiting = self.store.count_due(now, ENOUGH).await.map_err(failed)?;
+        if waiting >= ENOUGH {
             // The turn is left to pass: ending it would say that all was handed on.
             return Ok(Found::Nothing);
         }
@@ -88,8 +88,7 @@ impl Replayer {
         fault::point("replay::committed");
         let started = u32::try_from(owed.len()).unwrap_or(u32::MAX);
         let attempts: Vec<Scheduled> = owed.into_iter().map(Scheduled::at_once).collect();
-        let published = self.publisher.publish_attempts(&attempts).await;
-        published.map_err(failed)?;
+        self.publisher.wake(&attempts);
         fault::point("replay::published");
         let next = now.after(Duration::from_secs(1) * started / self.per_second);
         self.end(turn, next).await?;

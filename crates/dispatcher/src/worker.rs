@@ -1,4 +1,4 @@
-//! Takes messages into lanes, asks the store what they mean when their turn comes, and starts an
+//! Takes due deliveries into lanes, asks the store what they mean when their turn comes, and starts an
 //! attempt for each that is owed.
 
 mod loading;
@@ -9,10 +9,6 @@ mod slot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use hookline_broker::contract::Taken;
-use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::EventKey;
 use hookline_runtime::patience::Ended;
 use hookline_runtime::shutdown::Shutdown;
@@ -24,13 +20,14 @@ use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
 use crate::attempt::Requester;
-use crate::busy::{Busy, Engaged, Waited};
 use crate::caller::Caller;
 use crate::decision::{Task, decide};
+use crate::due::{DueRows, InHand};
 use crate::gauges::Gauges;
-use crate::lanes::{Lanes, Limits, Message};
+use crate::lanes::{Lanes, Limits};
 use crate::loads::Loads;
 use crate::origins::Origins;
+use crate::ownership::Progress;
 use crate::poison::PuttingAside;
 use crate::recorder::{Finished, Recorder, Result};
 use crate::trials::Trials;
@@ -42,7 +39,10 @@ use slot::{Over, Slot};
 
 pub(crate) use slot::Overs;
 
-/// How many messages are asked about at once.
+/// The longest time between two turns of the scheduler, whose owner gives up its partitions when it has hung for 5 s.
+const TURN: Duration = Duration::from_secs(1);
+
+/// How many deliveries are asked about at once.
 const BATCH: usize = 1_024;
 
 /// What a cached body takes besides its bytes, about.
@@ -53,6 +53,7 @@ const BEHIND_ANOTHER_TEST: Duration = Duration::from_secs(1);
 
 pub(crate) struct Worker {
     dispatcher: Dispatcher,
+    due: DueRows,
     aside: PuttingAside,
     requester: Requester,
     recorder: Recorder,
@@ -65,20 +66,13 @@ pub(crate) struct Worker {
     over: mpsc::UnboundedSender<Over>,
 }
 
-/// A message whose request may start.
-type Turn = (Engaged, Slot);
-
-impl Message for Engaged {
-    fn attempt(&self) -> u32 {
-        self.message.message.attempt
-    }
-}
-
-type Taking<'a> = BoxFuture<'a, Vec<Taken<OwedAttempt>>>;
+/// A delivery whose request may start.
+type Turn = (InHand, Slot);
 
 impl Worker {
     pub(crate) fn new(
         dispatcher: Dispatcher,
+        due: DueRows,
         aside: PuttingAside,
         requester: Requester,
         recorder: Recorder,
@@ -94,6 +88,7 @@ impl Worker {
         let worker = Self {
             loads: Loads::new(dispatcher.clone(), aside.clone(), asked, in_flight.clone()),
             dispatcher,
+            due,
             aside,
             requester,
             recorder,
@@ -111,7 +106,7 @@ impl Worker {
         mut self,
         mut overs: Overs,
         mut trials: Trials,
-        (busy, mut waited): (Busy, Waited),
+        progress: Progress,
         shutdown: CancellationToken,
     ) {
         let mut lanes = Lanes::new(Limits::from(&*self.dispatcher.policy));
@@ -123,14 +118,13 @@ impl Worker {
             self.loads.clone(),
         );
         let caller = Caller::new(&self.dispatcher, come);
-        let source = Arc::clone(&self.dispatcher.attempts);
-        // Kept from turn to turn: what is dropped half-way may have to be waited for.
-        let mut taking: Option<Taking<'_>> = None;
+        let due = self.due.clone();
+        let mut turns = tokio::time::interval(TURN);
+        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !shutdown.is_cancelled() {
+            progress.scheduled(Instant::now());
             let room = lanes.room().saturating_sub(trials.waiting());
-            if taking.is_none() && room > 0 && !putting_off.is_full() {
-                taking = Some(source.take(room.min(BATCH)).boxed());
-            }
+            let takes = room > 0 && !putting_off.is_full();
             let change = lanes.next_change().map(tokio::time::Instant::from_std);
             let (mut tried, mut tests) = (Vec::new(), Vec::new());
             let taken = tokio::select! {
@@ -143,7 +137,6 @@ impl Worker {
                     lanes.all_are_back(subscription, Instant::now());
                     Vec::new()
                 }
-                Some(waited) = waited.recv() => waited,
                 group = trials.group() => {
                     tried = group;
                     Vec::new()
@@ -152,28 +145,18 @@ impl Worker {
                     tests = found;
                     Vec::new()
                 }
-                taken = or_never(&mut taking) => {
-                    taking = None;
-                    taken
-                }
+                taken = due.take(room.min(BATCH)), if takes => taken,
+                _ = turns.tick() => Vec::new(),
                 () = at(change) => Vec::new(),
             };
             while let Ok(over) = overs.0.try_recv() {
                 lanes.finished(over.ticket, over.finish, Instant::now());
             }
-            // Before the store is asked: what it says of a busy delivery will not be true for long.
-            let others = trials.sort_out(taken).into_iter();
-            let engaged: Vec<Engaged> = others
-                .filter_map(|message| busy.engage(message))
-                .chain(
-                    tried
-                        .into_iter()
-                        .filter_map(|tried| busy.engage_on_trial(tried)),
-                )
-                .collect();
-            for (engaged, kin) in self.sort(engaged).await {
-                let to = engaged.message.message.subscription;
-                lanes.push(to, kin, engaged, Instant::now());
+            let mut in_hand = trials.sort_out(taken);
+            in_hand.extend(tried);
+            for (in_hand, kin) in self.sort(in_hand).await {
+                let to = in_hand.owed.subscription;
+                lanes.push(to, kin, in_hand, Instant::now());
             }
             for test in tests {
                 self.put_first(&mut lanes, test).await;
@@ -191,100 +174,69 @@ impl Worker {
                 self.start(turns).await;
             }
         }
-        let mut waiting = lanes.drain();
-        waiting.extend(putting_off.end().await);
-        self.stop(waiting, trials.end(), taking).await;
+        // What waits stays due, and its next owner finds it.
+        drop((lanes, trials));
+        putting_off.end().await;
+        let requests = self.in_flight.len();
+        tracing::info!(requests, "stopped; what is in flight is finished");
         self.in_flight.close();
         self.in_flight.wait().await;
     }
 
-    /// What waits here and what the source has ahead goes back at once, so that nobody waits for it
-    /// until the requests in flight are over.
-    async fn stop(
-        &self,
-        waiting: Vec<Engaged>,
-        suspects: Vec<Taken<OwedAttempt>>,
-        taking: Option<Taking<'_>>,
-    ) {
-        let source = &self.dispatcher.attempts;
-        source.stop();
-        let mut waiting: Vec<Taken<OwedAttempt>> =
-            waiting.into_iter().map(|engaged| engaged.message).collect();
-        waiting.extend(suspects);
-        if let Some(taking) = taking {
-            waiting.extend(taking.await);
-        }
-        loop {
-            let ahead = source.take(BATCH).await;
-            if ahead.is_empty() {
-                break;
-            }
-            waiting.extend(ahead);
-        }
-        let messages = waiting.len();
-        source.put_back(waiting).await;
-        let requests = self.in_flight.len();
-        tracing::info!(
-            messages,
-            requests,
-            "put back what waited; what is in flight is finished"
-        );
-    }
-
     /// A test is sent once and somebody waits for what comes of it: it is put off only behind
     /// another test.
-    async fn put_first(&self, lanes: &mut Lanes<Engaged>, test: Engaged) {
-        let to = test.message.message.subscription;
+    async fn put_first(&self, lanes: &mut Lanes<InHand>, test: InHand) {
+        let to = test.owed.subscription;
         let kin = self.whereabouts.of(to).unwrap_or_default();
-        if let Err(engaged) = lanes.push_first(to, kin, test, Instant::now()) {
+        if let Err(in_hand) = lanes.push_first(to, kin, test, Instant::now()) {
             let result = Result::Parked {
                 delay: BEHIND_ANOTHER_TEST,
                 wait: Wait::Time,
             };
-            self.recorder.send(Finished { engaged, result }).await;
+            self.recorder.send(Finished { in_hand, result }).await;
         }
     }
 
     /// Those that may start now.
-    fn turns(&self, lanes: &mut Lanes<Engaged>) -> Vec<Turn> {
+    fn turns(&self, lanes: &mut Lanes<InHand>) -> Vec<Turn> {
         let now = Instant::now();
         std::iter::from_fn(|| lanes.next(now))
             .take(BATCH)
-            .map(|(ticket, engaged)| {
+            .map(|(ticket, in_hand)| {
                 let (over, finish) = (self.over.clone(), None);
                 let slot = Slot {
                     over,
                     ticket,
                     finish,
                 };
-                (engaged, slot)
+                (in_hand, slot)
             })
             .collect()
     }
 
     /// Starts what is still owed, as the store says; the recorder gets the others.
     async fn start(&mut self, mut turns: Vec<Turn>) {
-        // What came on a connection that has died is somebody else's turn by now, or comes again.
-        turns.retain(|(engaged, _)| self.dispatcher.attempts.holds(&engaged.message));
+        let now = Instant::now();
+        turns.retain(|(in_hand, _)| in_hand.may_start(now));
         if turns.is_empty() {
             return;
         }
         let Loaded { mut owed, bodies } = match self.load(&turns).await {
             Ended::Done(loaded) => loaded,
             ended => {
-                let messages = turns.into_iter().map(|(engaged, _)| engaged).collect();
-                return self.loads.apart(messages, ended).await;
+                let deliveries = turns.into_iter().map(|(in_hand, _)| in_hand).collect();
+                return self.loads.apart(deliveries, &ended);
             }
         };
         owed.values().for_each(|owed| self.whereabouts.learn(owed));
         let now = hookline_clock::now();
         let mut attempts = Vec::new();
-        for (engaged, slot) in turns {
-            let found = owed.remove(&engaged.message.message.delivery);
-            let result = match decide(&engaged.message, found, now) {
+        for (in_hand, slot) in turns {
+            let found = owed.remove(&in_hand.owed.delivery);
+            let result = match decide(in_hand.owed, found, now) {
                 Task::Attempt(owed) => match self.ready(owed) {
                     Ok(ready) => {
-                        attempts.push((engaged, ready, slot));
+                        attempts.push((in_hand, ready, slot));
                         continue;
                     }
                     Err(Unready::Until(delay)) => Result::Parked {
@@ -292,22 +244,15 @@ impl Worker {
                         wait: Wait::Time,
                     },
                     Err(Unready::Ever(reason)) => {
-                        self.aside.begin(engaged, reason);
+                        self.aside.begin(in_hand, reason);
                         continue;
                     }
                 },
                 Task::Settle(result) => result,
             };
-            self.recorder.send(Finished { engaged, result }).await;
+            self.recorder.send(Finished { in_hand, result }).await;
         }
         self.attempt_all(attempts, bodies).await;
-    }
-}
-
-async fn or_never<T>(future: &mut Option<BoxFuture<'_, T>>) -> T {
-    match future {
-        Some(future) => future.await,
-        None => std::future::pending().await,
     }
 }
 

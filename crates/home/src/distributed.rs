@@ -1,5 +1,7 @@
 //! A service's peers, as its settings name them.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use hookline_broker::contract::Source;
 use hookline_broker::rabbit::{Declared, Rabbit, RabbitError, RabbitSettings};
@@ -9,6 +11,9 @@ use hookline_runtime::{panics, peers};
 use hookline_store::{Plans, PostgresSettings, Store, StoreError};
 
 use crate::unlocking::unlock_once_reached;
+
+/// How long a sign of life of a dispatcher may take.
+const BEAT_WITHIN: Duration = Duration::from_secs(1);
 
 const REFUSED: &str = "RabbitMQ refuses this program";
 
@@ -21,18 +26,42 @@ pub fn store(settings: &Settings) -> Result<Store, SettingsError> {
 }
 
 fn store_with(settings: &Settings, part: &str, plans: Plans) -> Result<Store, SettingsError> {
+    opened(&postgres(settings, part, plans)?)
+}
+
+fn postgres(
+    settings: &Settings,
+    part: &str,
+    plans: Plans,
+) -> Result<PostgresSettings, SettingsError> {
     let store = &settings.store;
-    let postgres = PostgresSettings {
+    Ok(PostgresSettings {
         url: store.required_url()?.expose().to_owned(),
         connections: store.connections,
         wait: store.wait,
         statement_timeout: store.statement_timeout,
         plans,
         application_name: name_of(part),
-    };
-    Store::postgres(&postgres).map_err(|why| SettingsError::Unusable {
+    })
+}
+
+fn opened(postgres: &PostgresSettings) -> Result<Store, SettingsError> {
+    Store::postgres(postgres).map_err(|why| SettingsError::Unusable {
         name: "store.url",
         why: why.to_string(),
+    })
+}
+
+/// A store with one connection, for the signs of life of a dispatcher: a statement may take a second at most.
+///
+/// # Errors
+/// When the settings name none, or one that cannot be reached as they say.
+pub fn store_for_beats(settings: &Settings) -> Result<Store, SettingsError> {
+    opened(&PostgresSettings {
+        connections: 1,
+        wait: BEAT_WITHIN,
+        statement_timeout: BEAT_WITHIN,
+        ..postgres(settings, "dispatcher beat", Plans::OnceForAll)?
     })
 }
 

@@ -1,9 +1,5 @@
-//! The embedded queue as a broker.
-//!
-//! A delivery's row is its own entry in the queue, so handing an attempt on means no more than
-//! telling whoever waits for one: what is owed was durable with the commit before.
+//! A folder in place of a database server and a broker.
 
-mod attempts;
 mod desk;
 mod events;
 mod last_time;
@@ -14,23 +10,18 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use hookline_broker::Timer;
 use hookline_broker::contract::{
-    Ahead, DeadWaiting, EventSource, PublishedEvents, Publisher, QueueError, Scheduled,
+    EventSource, PublishedEvents, Publisher, QueueError, Scheduled, WakeUps,
 };
-use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::WebhookDisabled;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::panics;
-use hookline_store::{CLOCK_TOLERANCE, EmbeddedQueue, Store, StoreError, TakenAttempt};
+use hookline_store::{CLOCK_TOLERANCE, EmbeddedQueue, Store, StoreError};
 
-use self::attempts::attempt;
-use self::desk::Desk;
 use self::events::Events;
 use self::last_time::LastTime;
 use self::life::Life;
-
-/// How many attempts go from hand to hand; what is more is taken from the queue.
-const ATTEMPTS_ROOM: usize = 65_536;
 
 /// A folder that this process alone delivers from.
 pub struct Embedded {
@@ -38,16 +29,18 @@ pub struct Embedded {
     pub store: Store,
     /// Where published events come from.
     pub events: Arc<dyn EventSource>,
-    /// Where attempts come from, and where everything is published.
+    /// Where everything is published.
     pub queues: Arc<Queues>,
+    /// Where wake-ups come from.
+    pub wake_ups: Arc<dyn WakeUps>,
     life: Life,
 }
 
-/// Both queues of a folder.
+/// What a process hands on to itself.
 pub struct Queues {
     queue: EmbeddedQueue,
     events: Events,
-    attempts: Desk<OwedAttempt>,
+    wake_ups: Arc<Timer>,
 }
 
 impl Embedded {
@@ -74,11 +67,12 @@ impl Embedded {
         let queues = Queues {
             queue,
             events: events.clone(),
-            attempts: Desk::new(ATTEMPTS_ROOM, |_| 1),
+            wake_ups: Arc::default(),
         };
         Ok(Self {
-            store: store.handing_on(),
+            store,
             events: Arc::new(events),
+            wake_ups: queues.wake_ups.clone(),
             queues: Arc::new(queues),
             life,
         })
@@ -96,28 +90,8 @@ impl Publisher for Queues {
         self.events.publish(events).await
     }
 
-    async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
-        if let Some(soonest) = attempts.iter().map(|attempt| attempt.delay).min() {
-            self.attempts.look_by(now().after(soonest));
-        }
-        Ok(())
-    }
-
-    /// They were written as taken.
-    async fn publish_first(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
-        let room = self.attempts.room().min(attempts.len());
-        let (by_hand, others) = attempts.split_at(room);
-        if !others.is_empty() {
-            let ids = others.iter().map(|other| other.owed.delivery).collect();
-            let put_back = self.queue.put_back_attempts(ids);
-            put_back.await.map_err(unavailable)?;
-            self.attempts.look_by(now());
-        }
-        self.attempts.hand(by_hand.iter().map(|scheduled| {
-            let (owed, takes) = (scheduled.owed, 1);
-            attempt(TakenAttempt { owed, takes })
-        }));
-        Ok(())
+    fn wake(&self, due: &[Scheduled]) {
+        self.wake_ups.add(due);
     }
 
     /// There is no exchange that anybody could listen to: the log says it, as in every home.
@@ -125,22 +99,9 @@ impl Publisher for Queues {
         Ok(())
     }
 
-    async fn attempts_waiting(&self) -> Result<u64, QueueError> {
-        let waiting = self.queue.attempts_waiting(now()).await;
-        Ok(waiting.map_err(unavailable)? + self.attempts.len() as u64)
-    }
-
-    /// What comes out of the queue takes turns with what is handed over.
-    async fn ahead(&self) -> Result<Ahead, QueueError> {
-        Ok(Ahead {
-            attempts: self.attempts.len() as u64,
-            is_consumed: true,
-        })
-    }
-
-    async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {
-        let [events, deliveries] = self.queue.dead_letters().await.map_err(unavailable)?;
-        Ok(DeadWaiting { events, deliveries })
+    async fn rejected_waiting(&self) -> Result<u64, QueueError> {
+        let [events, _] = self.queue.dead_letters().await.map_err(unavailable)?;
+        Ok(events)
     }
 
     fn is_ready(&self) -> bool {

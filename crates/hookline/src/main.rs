@@ -5,6 +5,7 @@ mod dev;
 mod keys;
 mod migrate;
 mod organizations;
+mod partitions;
 mod place;
 mod publish;
 mod secrets;
@@ -40,6 +41,8 @@ enum Command {
     /// List, show, put back and drop what could not be handled
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Show the partitions of the subscriptions and the dispatchers that own them
+    Partitions(partitions::Partitions),
     /// Make master keys, and encrypt everything under another one
     #[command(subcommand)]
     Secrets(secrets::Secrets),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Org(organizations) => in_runtime(organizations.run()),
         Command::Key(keys) => in_runtime(keys.run()),
         Command::Dead(dead) => in_runtime(dead.run()),
+        Command::Partitions(partitions) => in_runtime(partitions.run()),
         Command::Secrets(secrets) => in_runtime(secrets.run()),
         Command::Migrate(migrate) => in_runtime(migrate.run()),
     };

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use hookline_core::master_key::MasterKeys;
 use hookline_dispatcher::replayer::Replayer;
-use hookline_dispatcher::{Dispatcher, Policy, dead_letters, maintenance};
+use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
 use hookline_home::embedded::Embedded;
 use hookline_ingest::Ingest;
 use hookline_runtime::panics;
@@ -65,7 +65,8 @@ impl Single {
         };
         let dispatcher = Dispatcher {
             store: store.clone(),
-            attempts: queues.clone(),
+            ownership: Ownership::Sole,
+            wake_ups: embedded.wake_ups.clone(),
             publisher: queues.clone(),
             policy: Arc::new(Policy::from(&*settings)),
             trial: Arc::clone(&ingest.trial),
@@ -90,7 +91,7 @@ impl Single {
         let shutdown = context.shutdown;
         let stop = &shutdown.asked;
         tokio::spawn(panics::fatal("replays", replayer.run(stop.clone())));
-        let counting = dead_letters::keep_counting(ingest.publisher.clone());
+        let counting = dead_letters::keep_counting(store.clone(), ingest.publisher.clone());
         tokio::spawn(panics::fatal("dead letters", counting));
         let upkeep = maintenance::keep_up(store, settings.retention.age());
         tokio::spawn(panics::fatal("upkeep", upkeep));

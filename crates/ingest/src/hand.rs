@@ -1,4 +1,4 @@
-//! Messages in hand, until all of their events are taken in and handed on.
+//! Messages in hand, until all of their events are stored.
 //!
 //! A message is settled once, by what has become of its events: a transaction may take in some of them and
 //! not yet the others. Where the process ends in between, the message comes again and finds the first ones
@@ -13,9 +13,9 @@ use tracing::Span;
 /// What became of an event.
 #[derive(Debug)]
 pub(crate) enum Fate {
-    /// It is stored, and its deliveries are handed on.
-    HandedOn,
-    /// The process stops. It may be stored, and its deliveries are not handed on, or not all.
+    /// It is stored with its deliveries.
+    Stored,
+    /// The process stops. Whether it is stored is not known.
     Unfinished,
 }
 
@@ -50,7 +50,7 @@ struct Held {
     message: Taken<PublishedEvents>,
     /// Lasts as long as the message is in hand.
     _span: Span,
-    /// Events that are not handed on.
+    /// Events that are not stored.
     left: usize,
     /// Of these, those that are under way.
     under_way: usize,
@@ -102,7 +102,7 @@ impl Hand {
     }
 
     /// Notes what became of an event of a message. Answers with the message once nothing of it is under
-    /// way or waits. None of it waits from now on where the event was not handed on.
+    /// way or waits. None of it waits from now on where the event was not stored.
     pub(crate) fn over(
         &mut self,
         number: u64,
@@ -111,7 +111,7 @@ impl Hand {
         let held = self.messages.get_mut(&number)?;
         held.under_way -= 1;
         match fate {
-            Fate::HandedOn => held.left -= 1,
+            Fate::Stored => held.left -= 1,
             Fate::Unfinished => held.way = Way::Release,
         }
         self.settled(number)
@@ -196,14 +196,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_acked_when_the_last_of_its_events_is_handed_on() {
+    fn a_message_is_acked_when_the_last_of_its_events_is_stored() {
         let mut hand = Hand::default();
         let message = take(&mut hand, 3);
         hand.begin([message, message].into_iter());
-        assert!(hand.over(message, Fate::HandedOn).is_none());
-        assert!(hand.over(message, Fate::HandedOn).is_none());
+        assert!(hand.over(message, Fate::Stored).is_none());
+        assert!(hand.over(message, Fate::Stored).is_none());
         hand.begin([message].into_iter());
-        let (_, way) = hand.over(message, Fate::HandedOn).unwrap();
+        let (_, way) = hand.over(message, Fate::Stored).unwrap();
         assert!(matches!(way, Way::Ack), "{way:?}");
         assert_eq!(hand.len(), 0);
     }
@@ -216,9 +216,9 @@ mod tests {
         hand.begin([begun, whole].into_iter());
         let gone = hand.stop();
         assert!(matches!(gone[..], [(_, Way::PutBack)]), "{untouched}");
-        let (_, way) = hand.over(begun, Fate::HandedOn).unwrap();
+        let (_, way) = hand.over(begun, Fate::Stored).unwrap();
         assert!(matches!(way, Way::PutBack), "{way:?}");
-        let (_, way) = hand.over(whole, Fate::HandedOn).unwrap();
+        let (_, way) = hand.over(whole, Fate::Stored).unwrap();
         assert!(matches!(way, Way::Ack), "{way:?}");
     }
 
@@ -228,7 +228,7 @@ mod tests {
         let message = take(&mut hand, 3);
         hand.begin([message, message].into_iter());
         assert!(hand.over(message, Fate::Unfinished).is_none());
-        let (_, way) = hand.over(message, Fate::HandedOn).unwrap();
+        let (_, way) = hand.over(message, Fate::Stored).unwrap();
         assert!(matches!(way, Way::Release), "{way:?}");
     }
 
@@ -239,7 +239,7 @@ mod tests {
         hand.begin([message, message].into_iter());
         assert!(hand.waits_again(message));
         assert!(hand.leave(message, at_fault()).is_none());
-        let (_, way) = hand.over(message, Fate::HandedOn).unwrap();
+        let (_, way) = hand.over(message, Fate::Stored).unwrap();
         assert!(matches!(way, Way::PutAside(_)), "{way:?}");
     }
 

@@ -1,17 +1,15 @@
 //! From published events to owed deliveries.
 //!
 //! Messages are read and their events wait by organization (`backlog`). A slice of them is taken in by the
-//! store in one transaction with the deliveries it makes, and handed on as one message for each owed attempt
-//! (`storing`, `pace`). A message is acked when all of its events are handed on (`hand`). A crash in between
-//! repeats the message; the store then answers with what is still owed, so the repeat hands on what the
-//! crash kept back and makes nothing twice.
+//! store in one transaction with the deliveries it makes, and the owners of these are woken (`storing`). A message is
+//! acked when all of its events are stored (`hand`): from then on the rows say what is owed. A crash in between
+//! repeats the message, whose events are known then and make nothing twice.
 
 mod backlog;
 mod bundle;
 mod early;
 mod full;
 mod hand;
-mod pace;
 mod reading;
 mod storing;
 mod trials;
@@ -40,7 +38,6 @@ use crate::backlog::{Backlog, Failure, PUT_OFF, Slice, Waiting};
 use crate::early::Usher;
 use crate::full::Full;
 use crate::hand::{Fate, Fault, Hand, Settled, Way};
-use crate::pace::Pace;
 use crate::storing::News;
 use crate::turns::Turns;
 
@@ -51,7 +48,7 @@ const TRANSACTIONS: usize = 3;
 const IN_HAND: usize = 1_024;
 
 /// How long intake rests before it looks again whether dispatchers have caught up.
-const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_secs(1);
 
 /// What comes this much before its turn is not sent away again: clocks differ.
 const EARLY: Duration = Duration::from_millis(500);
@@ -63,13 +60,13 @@ pub struct Ingest {
     pub store: Store,
     /// Where events come from.
     pub events: Arc<dyn EventSource>,
-    /// Where owed attempts go.
+    /// Wakes the owners of deliveries.
     pub publisher: Arc<dyn Publisher>,
     /// How many messages make a batch at most.
     pub batch: usize,
     /// How many messages the source gives out before one is acked.
     pub prefetch: usize,
-    /// While more attempts wait than this, no more events are taken in.
+    /// While more deliveries than this are due, no more events are taken in.
     pub max_waiting: u64,
     /// How many events of one organization are taken in; the others of it wait.
     pub events_of_organization: Option<Rate>,
@@ -99,7 +96,6 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
         shutdown: shutdown.clone(),
         turns: Mutex::new(Turns::new(ingest.events_of_organization)),
         full: Full::new(ingest.max_stored_bytes),
-        pace: Pace::new(Arc::clone(&ingest.publisher)),
         permits: Arc::new(Semaphore::new(TRANSACTIONS)),
         looked: Mutex::default(),
         taken_in: meter.u64_counter("hookline.events.taken_in").build(),
@@ -135,7 +131,6 @@ struct Intake {
     /// What organizations have published lately.
     turns: Mutex<Turns>,
     full: Full,
-    pace: Pace,
     permits: Arc<Semaphore>,
     /// When it was last seen how far dispatchers are behind.
     looked: Mutex<Option<Instant>>,
@@ -491,7 +486,7 @@ impl Intake {
     }
 
     /// While dispatchers are far behind, what is not taken in stays with the broker, which holds it
-    /// better than a delivery queue without end.
+    /// better than a table of due deliveries without end.
     async fn wait_for_dispatchers(&self) {
         while !self.shutdown.asked.is_cancelled() && self.is_far_ahead().await {
             tokio::select! {
@@ -510,8 +505,9 @@ impl Intake {
             }
             *looked = Some(Instant::now());
         }
-        let waiting = self.ingest.publisher.attempts_waiting().await;
-        waiting.is_ok_and(|waiting| waiting > self.ingest.max_waiting)
+        let most = self.ingest.max_waiting;
+        let due = self.ingest.store.count_due(hookline_clock::now(), most + 1);
+        due.await.is_ok_and(|due| due > most)
     }
 
     /// Learns which subscriptions there are: the first events are taken in with slices that fit them. Where

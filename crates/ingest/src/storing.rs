@@ -1,18 +1,17 @@
-//! One slice: taken in by the store, then handed on. What the store does not take goes back to the backlog.
+//! One slice: taken in by the store, then the owners of its deliveries are woken. What the store does not take goes back to the backlog.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use hookline_core::delivery::OwedAttempt;
+use hookline_broker::contract::Scheduled;
 use hookline_core::ids::OrganizationId;
 use hookline_runtime::fault;
 use hookline_store::{Given, IncomingEvent, Passage, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::Intake;
-use crate::backlog::{DELIVERIES, Failure, Kind, Size, Slice, Waiting};
+use crate::backlog::{DELIVERIES, Failure, Kind, Slice, Waiting};
 use crate::hand::Fate;
-use crate::pace::Handed;
 
 /// What a slice tells the intake that began it.
 #[derive(Debug)]
@@ -50,7 +49,6 @@ impl Intake {
         let Slice {
             events,
             organizations,
-            mut size,
             is_slow,
         } = slice;
         let mut pieces = vec![events];
@@ -66,24 +64,16 @@ impl Intake {
                         is_slow,
                         written: written(&given),
                     });
-                    if size == Size::Broad {
-                        permit = None;
-                    }
-                    let handed = self.hand_on(given, size).await;
+                    self.wake(given);
                     for one in piece {
-                        let fate = match handed {
-                            Handed::All => Fate::HandedOn,
-                            Handed::InPart => Fate::Unfinished,
-                        };
                         tell(News::Event {
                             message: one.message,
-                            fate,
+                            fate: Fate::Stored,
                         });
                     }
                 }
                 Ok(None) => {
                     // More than was known when the slice was cut.
-                    size = Size::Broad;
                     let rest = piece.split_off(piece.len() / 2);
                     pieces.extend([rest, piece].into_iter().filter(|half| !half.is_empty()));
                 }
@@ -125,15 +115,11 @@ impl Intake {
         given
     }
 
-    async fn hand_on(&self, given: Given, size: Size) -> Handed {
-        let owed: Vec<OwedAttempt> = given.owed;
-        let attempts = owed.len();
-        let handed = self.pace.hand_on(owed, size, &self.shutdown.late).await;
-        if handed == Handed::All {
-            tracing::debug!(attempts, "took events in");
-            fault::point("ingest::published");
-        }
-        handed
+    fn wake(&self, given: Given) {
+        let due: Vec<Scheduled> = given.owed.into_iter().map(Scheduled::at_once).collect();
+        self.ingest.publisher.wake(&due);
+        tracing::debug!(deliveries = due.len(), "took events in");
+        fault::point("ingest::published");
     }
 }
 

@@ -222,12 +222,6 @@ pub struct DispatcherSettings {
     /// How much memory the bodies of recent events may take.
     #[serde(deserialize_with = "allowed::number::<1, 4_096, _, _>")]
     pub body_cache_mib: u64,
-    /// How long after it was due an attempt counts as lost.
-    #[serde(
-        rename = "overdue_after_seconds",
-        deserialize_with = "allowed::seconds::<1, 86_400, _>"
-    )]
-    pub overdue_after: Duration,
     /// How long a receiver may take nothing before its subscription is switched off; 0: for ever.
     #[serde(
         rename = "failing_after_seconds",

@@ -22,9 +22,8 @@ use tokio::task::JoinSet;
 /// Two organizations, so that what belongs to one is seen not to reach the other.
 const ORGANIZATIONS: [&str; 2] = ["org_left", "org_right"];
 
-/// Short waits, and enough of them: an attempt may fail because somebody was frozen meanwhile. The
-/// reconciler must not be what makes a run pass, so it is given nothing to do.
-const SETTINGS: [(&str, &str); 8] = [
+/// Short waits, and enough of them: an attempt may fail because a process was frozen meanwhile.
+const SETTINGS: [(&str, &str); 7] = [
     ("HOOKLINE__SECRETS__KEYS", MASTER_KEY),
     ("HOOKLINE__TARGETS__ALLOW_HTTP", "true"),
     ("HOOKLINE__TARGETS__ALLOW_PRIVATE_NETWORKS", "true"),
@@ -32,7 +31,6 @@ const SETTINGS: [(&str, &str); 8] = [
         "HOOKLINE__RETRY__SCHEDULE_SECONDS",
         "[1,1,2,2,3,3,5,5,8,8,10,10,10,10]",
     ),
-    ("HOOKLINE__DISPATCHER__OVERDUE_AFTER_SECONDS", "86400"),
     // Who is killed every few seconds may have one request in hand each time, which is no poison.
     ("HOOKLINE__POISON__GIVE_UP_AFTER", "20"),
     ("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "120"),

@@ -17,11 +17,7 @@ async fn what_is_owed_is_delivered_although_the_broker_lost_its_data(
     kind: Kind,
 ) -> anyhow::Result<()> {
     const EVENTS: usize = 40;
-    let home = Home::start_with(
-        kind,
-        &[("HOOKLINE__DISPATCHER__OVERDUE_AFTER_SECONDS", "2")],
-    )
-    .await?;
+    let home = Home::start(kind).await?;
     let tenant = home.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;

@@ -8,16 +8,16 @@ use hookline_runtime::patience::Ended;
 use hookline_store::{Body, Loaded, StoreError};
 
 use super::{Turn, Worker};
-use crate::busy::Engaged;
+use crate::due::InHand;
 use crate::lanes::Kin;
 
 impl Worker {
     /// Finds out with whom each message shares. The store is asked about subscriptions that are
     /// not known yet; should it refuse, they share with one another.
-    pub(super) async fn sort(&mut self, messages: Vec<Engaged>) -> Vec<(Engaged, Kin)> {
+    pub(super) async fn sort(&mut self, messages: Vec<InHand>) -> Vec<(InHand, Kin)> {
         let unknown: HashMap<SubscriptionId, DeliveryId> = messages
             .iter()
-            .map(|engaged| engaged.message.message)
+            .map(|in_hand| in_hand.owed)
             .filter(|owed| self.whereabouts.of(owed.subscription).is_none())
             .map(|owed| (owed.subscription, owed.delivery))
             .collect();
@@ -31,12 +31,12 @@ impl Worker {
                 found.values().for_each(|owed| self.whereabouts.learn(owed));
             }
         }
-        let of = |engaged: &Engaged| self.whereabouts.of(engaged.message.message.subscription);
+        let of = |in_hand: &InHand| self.whereabouts.of(in_hand.owed.subscription);
         messages
             .into_iter()
-            .map(|engaged| {
-                let kin = of(&engaged).unwrap_or_default();
-                (engaged, kin)
+            .map(|in_hand| {
+                let kin = of(&in_hand).unwrap_or_default();
+                (in_hand, kin)
             })
             .collect()
     }
@@ -45,7 +45,7 @@ impl Worker {
     pub(super) async fn load(&self, turns: &[Turn]) -> Ended<Loaded, StoreError> {
         let ids: Vec<DeliveryId> = turns
             .iter()
-            .map(|(engaged, _)| engaged.message.message.delivery)
+            .map(|(in_hand, _)| in_hand.owed.delivery)
             .collect();
         let store = &self.dispatcher.store;
         let loaded = self.loads.keep_on("load deliveries", || {

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hookline_broker::contract::Source;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::EventKey;
 use hookline_core::retry::{Made, Next, after};
@@ -22,7 +21,7 @@ use super::Worker;
 use super::slot::Slot;
 use crate::Policy;
 use crate::attempt::{Request, Requester};
-use crate::busy::Engaged;
+use crate::due::InHand;
 use crate::lanes::{Finish, Verdict};
 use crate::recorder::{Finished, Result};
 
@@ -76,7 +75,7 @@ impl Worker {
     /// along.
     pub(super) async fn attempt_all(
         &self,
-        attempts: Vec<(Engaged, Ready, Slot)>,
+        attempts: Vec<(InHand, Ready, Slot)>,
         at_hand: HashMap<EventKey, Body>,
     ) {
         let keys = attempts
@@ -86,25 +85,26 @@ impl Worker {
         let bodies = match self.bodies(keys, at_hand).await {
             Ended::Done(bodies) => bodies,
             ended => {
-                let messages = attempts.into_iter().map(|(engaged, ..)| engaged).collect();
-                return self.loads.apart(messages, ended).await;
+                let deliveries = attempts.into_iter().map(|(in_hand, ..)| in_hand).collect();
+                return self.loads.apart(deliveries, &ended);
             }
         };
-        for (engaged, ready, mut slot) in attempts {
+        for (in_hand, ready, mut slot) in attempts {
             let Some(body) = bodies.get(&ready.owed.event).cloned() else {
-                self.aside.begin(engaged, "its event is gone".to_owned());
+                self.aside.begin(in_hand, "its event is gone".to_owned());
                 continue;
             };
             let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
             let policy = Arc::clone(&self.dispatcher.policy);
-            let (source, late) = (self.dispatcher.attempts.clone(), self.late.clone());
+            let late = self.late.clone();
+            in_hand.begin_request(hookline_clock::now().after(policy.deadline));
             self.in_flight.spawn(panics::fatal("attempt", async move {
-                let asked = engaged.message.message;
+                let asked = in_hand.owed;
                 fault::point_of("dispatcher::attempt", asked.delivery);
                 let was_parked = ready.owed.was_parked;
                 let record = tokio::select! {
                     record = attempt(&requester, &policy, asked, ready, body) => record,
-                    () = late.cancelled() => return abandon(&*source, engaged).await,
+                    () = late.cancelled() => return abandon(&in_hand),
                 };
                 fault::point("dispatcher::requested");
                 // A slot is free once its request is over; recording has bounds of its own.
@@ -115,23 +115,22 @@ impl Worker {
                 });
                 drop(slot);
                 let result = Result::Attempted(Box::new(record));
-                recorder.send(Finished { engaged, result }).await;
+                recorder.send(Finished { in_hand, result }).await;
             }));
         }
     }
 }
 
-/// The process ends before the receiver has answered. Whether it got the request nobody can say: so
-/// the next one makes it again.
-async fn abandon(source: &dyn Source<OwedAttempt>, engaged: Engaged) {
-    let asked = engaged.message.message;
+/// The process ends before the receiver has answered. Whether the receiver got the request is not known, so the
+/// delivery stays due and the next owner makes the request again.
+fn abandon(in_hand: &InHand) {
+    let asked = in_hand.owed;
     tracing::warn!(
         delivery.id = %asked.delivery,
         attempt.number = asked.attempt,
         subscription.id = %asked.subscription,
         "gave up a request whose receiver had not answered in time; it is made again"
     );
-    source.release(vec![engaged.message]).await;
 }
 
 async fn attempt(

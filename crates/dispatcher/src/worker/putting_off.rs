@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 
 use super::BATCH;
 use crate::Dispatcher;
-use crate::busy::Engaged;
+use crate::due::InHand;
 use crate::decision::{Task, decide};
 use crate::lanes::Excess;
 use crate::loads::Loads;
@@ -34,10 +34,10 @@ const MANY: usize = 128;
 /// What is put off and what that takes.
 pub(super) struct PuttingOff {
     clerk: Clerk,
-    gathered: Vec<Excess<Engaged>>,
+    gathered: Vec<Excess<InHand>>,
     /// When the first of them came, or some have left.
     since: Instant,
-    leaving: Option<JoinHandle<Vec<Engaged>>>,
+    leaving: Option<JoinHandle<Vec<InHand>>>,
 }
 
 #[derive(Clone)]
@@ -63,7 +63,7 @@ impl PuttingOff {
     }
 
     /// To be put off soon.
-    pub(super) fn gather(&mut self, excess: Vec<Excess<Engaged>>) {
+    pub(super) fn gather(&mut self, excess: Vec<Excess<InHand>>) {
         if self.gathered.is_empty() {
             self.since = Instant::now();
         }
@@ -77,7 +77,7 @@ impl PuttingOff {
 
     /// Lets go what is due to leave, and returns the tests that were among it: they are not put
     /// off. Waits while there is nothing; may be dropped half-way and called again.
-    pub(super) async fn proceed(&mut self) -> Vec<Engaged> {
+    pub(super) async fn proceed(&mut self) -> Vec<InHand> {
         loop {
             if let Some(leaving) = &mut self.leaving {
                 let tests = leaving.await;
@@ -102,25 +102,21 @@ impl PuttingOff {
         }
     }
 
-    /// What has not left, for the end.
-    pub(super) async fn end(mut self) -> Vec<Engaged> {
-        let gathered = self.gathered.drain(..).map(|excess| excess.message);
-        let mut rest: Vec<Engaged> = gathered.collect();
+    /// Lets go what has not left; what is leaving leaves.
+    pub(super) async fn end(self) {
         if let Some(leaving) = self.leaving {
-            rest.extend(leaving.await.unwrap_or_default());
+            let _ = leaving.await;
         }
-        rest
     }
 }
 
 impl Clerk {
     /// Asks the store what has become of them, and puts off what is still owed.
-    async fn put_off(self, mut excess: Vec<Excess<Engaged>>) -> Vec<Engaged> {
-        // What came on a connection that has died is somebody else's by now, or comes again.
-        excess.retain(|one| self.dispatcher.attempts.holds(&one.message.message));
+    async fn put_off(self, mut excess: Vec<Excess<InHand>>) -> Vec<InHand> {
+        excess.retain(|one| one.message.is_owned());
         let ids: Vec<DeliveryId> = excess
             .iter()
-            .map(|one| one.message.message.message.delivery)
+            .map(|one| one.message.owed.delivery)
             .collect();
         let store = &self.dispatcher.store;
         let loaded = self
@@ -130,21 +126,21 @@ impl Clerk {
             Ended::Done(owed) => owed,
             ended => {
                 let messages = excess.into_iter().map(|one| one.message).collect();
-                self.loads.apart(messages, ended).await;
+                self.loads.apart(messages, &ended);
                 return Vec::new();
             }
         };
         let now = hookline_clock::now();
         let mut tests = Vec::new();
         for Excess {
-            message: engaged,
+            message: in_hand,
             delay,
         } in excess
         {
-            let found = owed.remove(&engaged.message.message.delivery);
-            let result = match decide(&engaged.message, found, now) {
+            let found = owed.remove(&in_hand.owed.delivery);
+            let result = match decide(in_hand.owed, found, now) {
                 Task::Attempt(owed) if owed.origin == Origin::Test => {
-                    tests.push(engaged);
+                    tests.push(in_hand);
                     continue;
                 }
                 Task::Attempt(_) => Result::Parked {
@@ -153,7 +149,7 @@ impl Clerk {
                 },
                 Task::Settle(result) => result,
             };
-            self.recorder.send(Finished { engaged, result }).await;
+            self.recorder.send(Finished { in_hand, result }).await;
         }
         tests
     }

@@ -86,7 +86,7 @@ pub(crate) async fn start(
         owed,
         delay: Duration::ZERO,
     };
-    service.api.publisher.publish_attempts(&[scheduled]).await?;
+    service.api.publisher.wake(&[scheduled]);
     Ok(started(&owed).into())
 }
 

@@ -94,7 +94,7 @@ pub(crate) async fn send(
         owed,
         delay: Duration::ZERO,
     };
-    service.api.publisher.publish_attempts(&[scheduled]).await?;
+    service.api.publisher.wake(&[scheduled]);
     Ok(answer(&owed).into())
 }
 

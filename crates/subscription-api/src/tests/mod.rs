@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use actix_web::http::header::HeaderMap;
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use async_trait::async_trait;
-use hookline_broker::contract::{DeadWaiting, PublishedEvents, Publisher, QueueError, Scheduled};
+use hookline_broker::contract::{PublishedEvents, Publisher, QueueError, Scheduled};
 use hookline_core::access::Scope;
 use hookline_core::ids::OrganizationId;
 use hookline_core::master_key::{MasterKey, MasterKeyId};
@@ -74,22 +74,16 @@ impl Publisher for Recorder {
         Ok(())
     }
 
-    async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
-        self.mood().await?;
-        self.attempts.lock().unwrap().extend(attempts);
-        Ok(())
+    fn wake(&self, due: &[Scheduled]) {
+        self.attempts.lock().unwrap().extend(due);
     }
 
     async fn announce(&self, _: &[WebhookDisabled]) -> Result<(), QueueError> {
         self.mood().await
     }
 
-    async fn attempts_waiting(&self) -> Result<u64, QueueError> {
+    async fn rejected_waiting(&self) -> Result<u64, QueueError> {
         Ok(0)
-    }
-
-    async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {
-        Ok(DeadWaiting::default())
     }
 
     fn is_ready(&self) -> bool {

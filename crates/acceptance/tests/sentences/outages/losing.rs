@@ -28,10 +28,10 @@ async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<
     let home = Home::start(kind).await?;
     let peers = home.peers()?;
     let (postgres, rabbitmq) = (&peers.postgres, &peers.rabbitmq);
-    let (commit, hand_on, delay) = (
+    let (commit, wake_up, delayed) = (
         Wire::Losing(b"COMMIT"),
-        Wire::Losing(b"hookline.deliveries"),
-        Wire::Losing(b"hookline.delay."),
+        Wire::Losing(b"hookline.wake"),
+        Wire::Losing(b"hookline.wake."),
     );
     // What takes an event in or records an attempt in one statement says its type.
     let (taken_in, recorded) = (
@@ -45,15 +45,15 @@ async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<
     lost_before(&home, &tenant, Ingest::Knows, postgres, taken_in)
         .await
         .context("ingest's statement")?;
-    lost_before(&home, &tenant, Ingest::IsNew, rabbitmq, hand_on)
+    lost_before(&home, &tenant, Ingest::IsNew, rabbitmq, wake_up)
         .await
-        .context("ingest's message")?;
+        .context("ingest's wake-up")?;
     lost_after(&home, &tenant, postgres, recorded)
         .await
         .context("the dispatcher's statement")?;
-    lost_after(&home, &tenant, rabbitmq, delay)
+    lost_after(&home, &tenant, rabbitmq, delayed)
         .await
-        .context("the dispatcher's message")?;
+        .context("the dispatcher's wake-up")?;
     home.end().await
 }
 

@@ -217,9 +217,9 @@ fn an_unknown_setting_is_refused_with_its_name() {
         refused_file("admin = \"127.0.0.1:80\"\n"),
     ];
     assert_snapshot!(lines.join("\n"), @r#"
-    setting dispatcher.slot (from HOOKLINE__DISPATCHER__SLOT) is unknown: [dispatcher] has body_cache_mib, breaker_failures, deadline_seconds, failing_after_seconds, overdue_after_seconds, prefetch, slots
+    setting dispatcher.slot (from HOOKLINE__DISPATCHER__SLOT) is unknown: [dispatcher] has body_cache_mib, breaker_failures, deadline_seconds, failing_after_seconds, prefetch, slots
     setting dispatch.slots (from HOOKLINE__DISPATCH__SLOTS) is unknown: the sections are admin, api, broker, dispatcher, ingest, limits, log, poison, replay, retention, retry, secrets, start, stop, store, targets, telemetry
-    setting dispatcher (from HOOKLINE__DISPATCHER) is unknown: [dispatcher] has body_cache_mib, breaker_failures, deadline_seconds, failing_after_seconds, overdue_after_seconds, prefetch, slots
+    setting dispatcher (from HOOKLINE__DISPATCHER) is unknown: [dispatcher] has body_cache_mib, breaker_failures, deadline_seconds, failing_after_seconds, prefetch, slots
     setting dispatcher.slots (from HOOKLINE__Dispatcher__slots) is unknown: its name is HOOKLINE__DISPATCHER__SLOTS
     setting dispatcher_slots (from HOOKLINE__DISPATCHER_SLOTS) is unknown: its name is HOOKLINE__DISPATCHER__SLOTS
     setting admin.listen_on (from FILE) is unknown: [admin] has listen

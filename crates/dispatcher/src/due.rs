@@ -1,0 +1,362 @@
+//! Deliveries that are due in the partitions of this dispatcher, and those that it has in hand.
+//!
+//! A pending row with `due` is owed, and nothing else says so. A wake-up names a row as soon as it is due; a look
+//! ([`looking`]), a query each second, finds the rows that no wake-up has named. Both only fill the waiting list
+//! from which the worker takes, so a hint that is lost costs a second, and one that comes twice is dropped here:
+//! a delivery waits or is in hand once. [`InHand`] is the right to handle one; when it is dropped the row is
+//! found again, unless its record has moved it on. No message is acknowledged, returned or published again.
+
+mod looking;
+mod waiting;
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use hookline_broker::Timer;
+use hookline_broker::contract::{Scheduled, WakeUps};
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::{DeliveryId, SubscriptionId};
+use hookline_core::partition::Partition;
+use hookline_core::timestamp::Timestamp;
+use hookline_core::trial::SUSPECT_AFTER;
+use hookline_runtime::panics;
+use hookline_store::Due;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::lanes::Message;
+use crate::ownership::{InFlight, Owned, Progress};
+use crate::trials::OnTrial;
+
+use looking::keep_looking;
+use waiting::Waiting;
+
+use crate::Dispatcher;
+
+/// How many deliveries wait at most, about 5 MiB. A wake-up beyond is dropped: a look finds its row.
+const MOST_WAITING: usize = 32_768;
+
+/// A look adds no more rows than fit below this number, so that what it found is taken before it is out of date.
+const MOST_LOOKED_UP: usize = 2_048;
+
+/// The due rows of one dispatcher. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct DueRows {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    owned: Owned,
+    /// Deliveries of these partitions that are due later, as this dispatcher itself has decided.
+    timer: Timer,
+    /// Rows wait.
+    arrived: Notify,
+    /// Fewer rows wait.
+    taken: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Those that wait and those in hand.
+    known: HashMap<DeliveryId, Known>,
+    waiting: Waiting,
+    /// How many are known of each partition.
+    of_partition: HashMap<Partition, usize>,
+    /// Partitions whose due rows were read since they were taken, with the epoch of that.
+    read: HashMap<Partition, i64>,
+    /// Those that were let go since the present look was sent; none where no look is under way.
+    let_go: Option<HashSet<DeliveryId>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    partition: Partition,
+    owed: OwedAttempt,
+    /// What a wake-up said while the delivery was in hand, or the delivery itself where it shall come again.
+    next: Option<Found>,
+    /// Until when its request has ended at the latest; none where none has begun.
+    request_until: Option<Timestamp>,
+}
+
+/// A due delivery on the waiting list.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found {
+    owed: OwedAttempt,
+    partition: Partition,
+    /// Its owner may have died of it.
+    is_suspect: bool,
+}
+
+/// A due delivery that this dispatcher handles.
+pub(crate) struct InHand {
+    pub(crate) owed: OwedAttempt,
+    pub(crate) is_suspect: bool,
+    partition: Partition,
+    epoch: i64,
+    /// Lasts as long as the delivery is in hand.
+    trial: Option<OnTrial>,
+    rows: DueRows,
+}
+
+/// Begins to look for due rows and to listen to wake-ups, until `shutdown`.
+pub(crate) fn start(
+    due: DueRows,
+    dispatcher: &Dispatcher,
+    progress: Progress,
+    shutdown: CancellationToken,
+) {
+    let listening = keep_listening(due.clone(), dispatcher.wake_ups.clone(), shutdown.clone());
+    tokio::spawn(panics::fatal("wake-ups", listening));
+    let looking = keep_looking(due, dispatcher.store.clone(), progress, shutdown);
+    tokio::spawn(panics::fatal("looking for due deliveries", looking));
+}
+
+async fn keep_listening(due: DueRows, wake_ups: Arc<dyn WakeUps>, shutdown: CancellationToken) {
+    let mut changes = due.shared.owned.changes();
+    loop {
+        let woken = tokio::select! {
+            () = shutdown.cancelled() => return,
+            woken = wake_ups.next() => woken,
+            woken = due.shared.timer.next() => woken,
+            Ok(()) = changes.changed() => {
+                let owned = due.shared.owned.list();
+                wake_ups.listen(owned.iter().map(|held| held.partition).collect());
+                continue;
+            }
+        };
+        due.wake(woken);
+    }
+}
+
+impl DueRows {
+    pub(crate) fn new(owned: Owned) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::default(),
+                owned,
+                timer: Timer::default(),
+                arrived: Notify::new(),
+                taken: Notify::new(),
+            }),
+        }
+    }
+
+    /// Wakes this dispatcher itself when they are due: it owns their partitions.
+    pub(crate) fn remind(&self, due: &[Scheduled]) {
+        self.shared.timer.add(due);
+    }
+
+    /// Adds the deliveries that wake-ups have named, those of this dispatcher's partitions.
+    fn wake(&self, due: Vec<OwedAttempt>) {
+        let partitions = self.shared.owned.partitions();
+        let mut state = self.state();
+        for owed in due {
+            let partition = partitions.of(owed.subscription);
+            let epoch = self.shared.owned.epoch_of(partition);
+            // Until the first look at a partition has ended, its rows are that look's.
+            if epoch.is_none() || state.read.get(&partition).copied() != epoch {
+                continue;
+            }
+            state.add(Found {
+                owed,
+                partition,
+                is_suspect: false,
+            });
+        }
+        drop(state);
+        self.shared.arrived.notify_one();
+    }
+
+    /// Waits for due rows and takes at most `max`; subscriptions take turns. Dropping the future loses none.
+    pub(crate) async fn take(&self, max: usize) -> Vec<InHand> {
+        loop {
+            let taken = self.take_now(max);
+            if !taken.is_empty() {
+                self.shared.taken.notify_one();
+                return taken;
+            }
+            self.shared.arrived.notified().await;
+        }
+    }
+
+    fn take_now(&self, max: usize) -> Vec<InHand> {
+        let mut state = self.state();
+        let mut taken = Vec::new();
+        while taken.len() < max
+            && let Some(found) = state.waiting.pop()
+        {
+            match self.shared.owned.epoch_of(found.partition) {
+                Some(epoch) if !self.is_blocked(&found) => taken.push(self.in_hand(found, epoch)),
+                _ => state.forget(found.owed.delivery),
+            }
+        }
+        taken
+    }
+
+    /// A request of the earlier owner may be in flight to this subscription.
+    fn is_blocked(&self, found: &Found) -> bool {
+        self.shared
+            .owned
+            .is_blocked(found.partition, found.owed.subscription, hookline_clock::now())
+    }
+
+    fn in_hand(&self, found: Found, epoch: i64) -> InHand {
+        InHand {
+            owed: found.owed,
+            is_suspect: found.is_suspect,
+            partition: found.partition,
+            epoch,
+            trial: None,
+            rows: self.clone(),
+        }
+    }
+
+    /// Adds the rows that a look has found, but for those that were handled meanwhile.
+    fn add_looked_up(&self, rows: &[Due], suspects: &HashMap<Partition, Timestamp>) {
+        let mut state = self.state();
+        let let_go = state.let_go.take().unwrap_or_default();
+        for row in rows {
+            if let_go.contains(&row.owed.delivery) {
+                continue;
+            }
+            let since = suspects.get(&row.partition);
+            state.add(Found {
+                owed: row.owed,
+                partition: row.partition,
+                is_suspect: since.is_some_and(|taken_at| row.due <= *taken_at),
+            });
+        }
+        drop(state);
+        self.shared.arrived.notify_one();
+    }
+
+    fn let_go(&self, delivery: DeliveryId) {
+        let mut state = self.state();
+        if let Some(let_go) = &mut state.let_go {
+            let_go.insert(delivery);
+        }
+        let next = state.forget(delivery);
+        if let Some(next) = next {
+            state.add(next);
+            drop(state);
+            self.shared.arrived.notify_one();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Puts a row on the waiting list, unless it is known.
+    fn add(&mut self, found: Found) {
+        match self.known.entry(found.owed.delivery) {
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                if known.owed != found.owed {
+                    known.next = Some(found);
+                }
+            }
+            Entry::Vacant(_) if self.waiting.is_full_for(found.owed.subscription) => {}
+            Entry::Vacant(place) => {
+                place.insert(Known {
+                    partition: found.partition,
+                    owed: found.owed,
+                    next: None,
+                    request_until: None,
+                });
+                *self.of_partition.entry(found.partition).or_default() += 1;
+                self.waiting.push(found);
+            }
+        }
+    }
+
+    /// Answers with what a wake-up has said of it meanwhile.
+    fn forget(&mut self, delivery: DeliveryId) -> Option<Found> {
+        let known = self.known.remove(&delivery)?;
+        if let Entry::Occupied(mut count) = self.of_partition.entry(known.partition) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+        known.next
+    }
+}
+
+impl InFlight for DueRows {
+    fn of(&self, partition: Partition) -> Vec<(SubscriptionId, Timestamp)> {
+        let state = self.state();
+        let known = state.known.values();
+        let in_partition = known.filter(|known| known.partition == partition);
+        in_partition
+            .filter_map(|known| Some((known.owed.subscription, known.request_until?)))
+            .collect()
+    }
+}
+
+impl InHand {
+    /// Whether this dispatcher still owns its partition, so that a request may begin.
+    pub(crate) fn may_start(&self, now: Instant) -> bool {
+        let owned = &self.rows.shared.owned;
+        owned.may_start(self.partition, self.epoch, now)
+    }
+
+    /// Whether its partition has not been given up or taken since.
+    pub(crate) fn is_owned(&self) -> bool {
+        self.rows.shared.owned.epoch_of(self.partition) == Some(self.epoch)
+    }
+
+    /// Its request begins, and has ended by then.
+    pub(crate) fn begin_request(&self, until: Timestamp) {
+        if let Some(known) = self.rows.state().known.get_mut(&self.owed.delivery) {
+            known.request_until = Some(until);
+        }
+    }
+
+    /// It is part of a trial, which lasts as long as it is in hand.
+    pub(crate) fn on_trial(mut self, trial: OnTrial) -> Self {
+        self.trial = Some(trial);
+        self
+    }
+
+    /// Ends the trial: the process has not died of this delivery.
+    pub(crate) fn end_trial(&mut self) {
+        self.trial = None;
+    }
+
+    /// Puts it back on the waiting list, as no suspect.
+    pub(crate) fn come_again(self) {
+        if let Some(known) = self.rows.state().known.get_mut(&self.owed.delivery) {
+            known.next = Some(Found {
+                owed: self.owed,
+                partition: self.partition,
+                is_suspect: false,
+            });
+        }
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.rows.let_go(self.owed.delivery);
+    }
+}
+
+impl Message for InHand {
+    fn attempt(&self) -> u32 {
+        self.owed.attempt
+    }
+}
+
+/// Whether an owner of this partition has died so often that a due row may be the reason.
+fn is_suspicious(deaths: u32) -> bool {
+    deaths >= SUSPECT_AFTER
+}

@@ -1,0 +1,215 @@
+//! Looks: queries for due rows of the owned partitions.
+//!
+//! Every second a look reads what has been due for more than a second, so that a wake-up has had its chance. A
+//! partition that was just taken is looked into at once, and again a second later: a wake-up of that moment may
+//! have gone to the earlier owner. Of each partition a look reads the rows that are known here and some more;
+//! where it finds all of these, there is more than fits, and the next look at that partition starts as soon as
+//! half of the room is free. The search begins at a floor, for the entries of rows that are due no more stay in
+//! the index while an old transaction is open, and a look would read all of them each second. A full look without
+//! the floor finds what a slow transaction has committed below it.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hookline_core::partition::Partition;
+use hookline_core::timestamp::Timestamp;
+use hookline_store::{Due, Look, LookInto, Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use super::{DueRows, MOST_LOOKED_UP, is_suspicious};
+use crate::ownership::{Held, Progress};
+
+/// The time between two looks. A wake-up that is lost delays its delivery by this at most.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// How long a row was due before a look finds it.
+const AFTER: Duration = Duration::from_secs(1);
+
+/// The time between two looks at a partition in which more is due than there is room for.
+const EAGERLY_EVERY: Duration = Duration::from_millis(20);
+
+/// The time between two full looks at a partition.
+const FULL_EVERY: Duration = Duration::from_secs(30);
+
+/// How far below the lowest due row a look begins.
+const BELOW: Duration = Duration::from_secs(60);
+
+/// How many rows of a partition a look reads at least besides those that are known.
+const FEW: usize = 8;
+
+/// What is known of a partition from earlier looks.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    epoch: i64,
+    /// How many looks there were.
+    looks: u64,
+    floor: Option<Timestamp>,
+    full_at: Instant,
+    /// The last look did not find all that is due.
+    has_more: bool,
+}
+
+/// Looks until `shutdown`. A failed look is repeated with the next one.
+pub(super) async fn keep_looking(
+    rows: DueRows,
+    store: Store,
+    progress: Progress,
+    shutdown: CancellationToken,
+) {
+    let mut seen: HashMap<Partition, Seen> = HashMap::new();
+    let mut every = tokio::time::interval(EVERY);
+    let mut changes = rows.shared.owned.changes();
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while !shutdown.is_cancelled() {
+        let is_eager = seen.values().any(|seen| seen.has_more);
+        let all = tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = every.tick() => true,
+            Ok(()) = changes.changed() => true,
+            () = rows.has_room(), if is_eager => false,
+        };
+        let owned = rows.shared.owned.list();
+        seen.retain(|partition, seen| {
+            owned
+                .iter()
+                .any(|held| (held.partition, held.epoch) == (*partition, seen.epoch))
+        });
+        if let Err(why) = rows.look(&store, &owned, &mut seen, all).await {
+            tracing::warn!(error = %why, "could not look for due deliveries, trying again");
+        }
+        progress.looked(Instant::now());
+    }
+}
+
+impl DueRows {
+    /// Waits until a look that found too much can go on.
+    async fn has_room(&self) {
+        tokio::time::sleep(EAGERLY_EVERY).await;
+        while self.state().waiting.len() > MOST_LOOKED_UP / 2 {
+            self.shared.taken.notified().await;
+        }
+    }
+
+    /// Looks into all partitions, or into those alone in which more is due.
+    async fn look(
+        &self,
+        store: &Store,
+        owned: &[Held],
+        seen: &mut HashMap<Partition, Seen>,
+        all: bool,
+    ) -> Result<(), StoreError> {
+        let (now, instant) = (hookline_clock::now(), Instant::now());
+        let is_new = |seen: &HashMap<_, Seen>, held: &Held| {
+            seen.get(&held.partition).is_none_or(|seen| seen.looks < 2)
+        };
+        // A partition that was just taken is looked into up to this moment, by itself.
+        let (new, old): (Vec<&Held>, Vec<&Held>) =
+            owned.iter().partition(|held| is_new(seen, held));
+        let old = old.into_iter().filter(|held| {
+            let seen = seen.get(&held.partition);
+            all || seen.is_some_and(|seen| seen.has_more)
+        });
+        let old: Vec<&Held> = old.collect();
+        for (held, until) in [(new, now), (old, now.before(AFTER))] {
+            if !held.is_empty() {
+                self.look_into(store, &held, seen, (until, instant)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_into(
+        &self,
+        store: &Store,
+        owned: &[&Held],
+        seen: &mut HashMap<Partition, Seen>,
+        (until, instant): (Timestamp, Instant),
+    ) -> Result<(), StoreError> {
+        let partitions = self.plan(owned, seen, instant);
+        let limits: HashMap<Partition, u32> = partitions
+            .iter()
+            .map(|into| (into.partition, into.limit))
+            .collect();
+        self.state().let_go = Some(Default::default());
+        let found = store.look(Look { partitions, until }).await;
+        let found = match found {
+            Ok(found) => found,
+            Err(why) => {
+                self.state().let_go = None;
+                return Err(why);
+            }
+        };
+        let suspects = owned.iter().filter(|held| is_suspicious(held.deaths));
+        let suspects = suspects
+            .map(|held| (held.partition, held.taken_at))
+            .collect();
+        self.add_looked_up(&found, &suspects);
+        let mut state = self.state();
+        for held in owned {
+            state.read.insert(held.partition, held.epoch);
+        }
+        drop(state);
+        note(owned, seen, &limits, &found, (until, instant));
+        Ok(())
+    }
+
+    /// From where and how many rows of each partition are read.
+    fn plan(
+        &self,
+        owned: &[&Held],
+        seen: &HashMap<Partition, Seen>,
+        instant: Instant,
+    ) -> Vec<LookInto> {
+        let state = self.state();
+        let room = MOST_LOOKED_UP.saturating_sub(state.waiting.len());
+        let share = (room / owned.len()).max(FEW);
+        let into = owned.iter().map(|held| {
+            let seen = seen.get(&held.partition);
+            let is_full = seen.is_none_or(|seen| instant >= seen.full_at);
+            let known = state.of_partition.get(&held.partition).copied();
+            LookInto {
+                partition: held.partition,
+                floor: seen
+                    .and_then(|seen| seen.floor)
+                    .filter(|_| !is_full)
+                    .unwrap_or(Timestamp::from_unix_micros(0)),
+                limit: u32::try_from(known.unwrap_or_default() + share).unwrap_or(u32::MAX),
+            }
+        });
+        into.collect()
+    }
+}
+
+fn note(
+    owned: &[&Held],
+    seen: &mut HashMap<Partition, Seen>,
+    limits: &HashMap<Partition, u32>,
+    found: &[Due],
+    (until, instant): (Timestamp, Instant),
+) {
+    let mut first: HashMap<Partition, (Timestamp, u32)> = HashMap::new();
+    for row in found {
+        let (lowest, count) = first.entry(row.partition).or_insert((row.due, 0));
+        *lowest = row.due.min(*lowest);
+        *count += 1;
+    }
+    for held in owned {
+        let before = seen.get(&held.partition);
+        let found = first.get(&held.partition);
+        let is_full = before.is_none_or(|seen| instant >= seen.full_at);
+        let lowest = found.map_or(until, |(lowest, _)| *lowest);
+        let (floor, full_at) = match before.filter(|_| !is_full) {
+            Some(seen) => (seen.floor, seen.full_at),
+            None => (Some(lowest.before(BELOW)), instant + FULL_EVERY),
+        };
+        let limit = limits.get(&held.partition).copied().unwrap_or_default();
+        let now_seen = Seen {
+            epoch: held.epoch,
+            looks: before.map_or(0, |seen| seen.looks) + 1,
+            floor,
+            full_at,
+            has_more: found.is_some_and(|(_, count)| *count >= limit),
+        };
+        seen.insert(held.partition, now_seen);
+    }
+}

@@ -1,0 +1,103 @@
+//! The waiting list: one queue for each subscription, in round robin, so that a large fan-out to one of them is
+//! not in front of the others.
+
+use std::collections::{HashMap, VecDeque};
+
+use hookline_core::ids::SubscriptionId;
+
+use super::{Found, MOST_WAITING};
+
+#[derive(Default)]
+pub(super) struct Waiting {
+    queues: HashMap<SubscriptionId, VecDeque<Found>>,
+    /// Subscriptions with a queue, the next one first.
+    turns: VecDeque<SubscriptionId>,
+    len: usize,
+}
+
+impl Waiting {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether a further row of the subscription finds no room. When the list is full, a subscription with less
+    /// than its share still finds some.
+    pub(super) fn is_full_for(&self, subscription: SubscriptionId) -> bool {
+        if self.len < MOST_WAITING {
+            return false;
+        }
+        let share = MOST_WAITING / (self.queues.len() + 1);
+        let queue = self.queues.get(&subscription);
+        self.len >= 2 * MOST_WAITING || queue.is_some_and(|queue| queue.len() >= share)
+    }
+
+    pub(super) fn push(&mut self, found: Found) {
+        let subscription = found.owed.subscription;
+        let queue = self.queues.entry(subscription).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(subscription);
+        }
+        queue.push_back(found);
+        self.len += 1;
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Found> {
+        let subscription = self.turns.pop_front()?;
+        let queue = self.queues.get_mut(&subscription)?;
+        let found = queue.pop_front()?;
+        self.len -= 1;
+        if queue.is_empty() {
+            self.queues.remove(&subscription);
+        } else {
+            self.turns.push_back(subscription);
+        }
+        Some(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_core::delivery::OwedAttempt;
+    use hookline_core::ids::DeliveryId;
+    use hookline_core::partition::Partition;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn found(number: u128, subscription: i64) -> Found {
+        Found {
+            owed: OwedAttempt {
+                delivery: DeliveryId(Uuid::from_u128(number)),
+                generation: 0,
+                attempt: 1,
+                subscription: SubscriptionId(subscription),
+            },
+            partition: Partition(0),
+            is_suspect: false,
+        }
+    }
+
+    #[test]
+    fn subscriptions_take_turns_and_each_keeps_its_order() {
+        let mut waiting = Waiting::default();
+        for number in 0..4 {
+            waiting.push(found(number, 1));
+        }
+        waiting.push(found(4, 2));
+        let order = std::iter::from_fn(|| waiting.pop());
+        let order: Vec<u128> = order.map(|one| one.owed.delivery.0.as_u128()).collect();
+        assert_eq!(order, [0, 4, 1, 2, 3]);
+        assert_eq!((waiting.len(), waiting.queues.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_full_list_has_room_for_a_subscription_with_little_on_it() {
+        let mut waiting = Waiting::default();
+        for number in 0..MOST_WAITING as u128 {
+            assert!(!waiting.is_full_for(SubscriptionId(1)));
+            waiting.push(found(number, 1));
+        }
+        assert!(waiting.is_full_for(SubscriptionId(1)));
+        assert!(!waiting.is_full_for(SubscriptionId(2)));
+    }
+}
