@@ -120,11 +120,12 @@ fn is_violation(kind: &DatabaseErrorKind) -> bool {
 }
 
 /// The constraints of our tables besides their primary keys.
-pub(crate) const CONSTRAINTS: [&str; 6] = [
+pub(crate) const CONSTRAINTS: [&str; 7] = [
     "api_key_organizations_key_id_fkey",
     "api_key_organizations_organization_id_fkey",
     "api_keys_hash_key",
     "api_keys_organization_id_fkey",
+    "partitioning_id_check",
     "retention_id_check",
     "subscription_version_id_check",
 ];

@@ -17,6 +17,7 @@ use crate::sqlite::{Sharing, Sqlite};
 
 mod access;
 mod intake;
+mod partitions;
 mod progress;
 mod reading;
 mod repeats;

@@ -146,6 +146,41 @@ table! {
         attempts_before -> Integer,
         cause -> Text,
         is_parked -> Bool,
+        partition -> Integer,
+    }
+}
+
+table! {
+    partitioning (id) {
+        id -> Integer,
+        count -> Integer,
+    }
+}
+
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    partitions (partition) {
+        partition -> Integer,
+        owner -> Nullable<Uid>,
+        epoch -> BigInt,
+        deaths -> Integer,
+        died_at -> Nullable<BigInt>,
+        note -> Text,
+    }
+}
+
+table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    dispatchers (id) {
+        id -> Uid,
+        beat -> BigInt,
+        draining -> Bool,
+        able -> Bool,
+        seen_at -> BigInt,
     }
 }
 
@@ -244,7 +279,7 @@ table! {
 }
 
 /// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
-pub(crate) const TABLES: [&str; 19] = [
+pub(crate) const TABLES: [&str; 22] = [
     "organizations",
     "api_keys",
     "api_key_organizations",
@@ -258,6 +293,9 @@ pub(crate) const TABLES: [&str; 19] = [
     "operational_events",
     "events",
     "deliveries",
+    "partitioning",
+    "partitions",
+    "dispatchers",
     "replays",
     "attempts",
     "attempt_counts",

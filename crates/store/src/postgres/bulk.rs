@@ -125,7 +125,13 @@ pub(crate) fn insert_fan_out(
 }
 
 fn fan_out<'a>(rows: &'a [NewDelivery<'_>]) -> Statement<'a> {
-    given_deliveries(rows).inserted_into("deliveries", "ON CONFLICT DO NOTHING")
+    given_deliveries(rows).in_statement(
+        "INSERT INTO deliveries
+             (id, organization_id, subscription_id, event_key, origin, activation,
+              generation, attempts, state, due, finished_at, created_at, partition)
+         SELECT given.*, subscription_id % (SELECT count FROM partitioning WHERE id = 1) FROM given
+         ON CONFLICT DO NOTHING",
+    )
 }
 
 /// Deliveries as rows.
@@ -216,7 +222,8 @@ pub(crate) fn start_again(
          UPDATE deliveries d
             SET generation = d.generation + 1, attempts_before = d.attempts, cause = $2,
                 activation = $3, state = 'pending', due = $4, finished_at = NULL, gave_up = NULL,
-                is_parked = FALSE, republished = 0, republish_after = NULL
+                is_parked = FALSE, republished = 0, republish_after = NULL,
+                partition = d.subscription_id % (SELECT count FROM partitioning WHERE id = 1)
            FROM locked l
           WHERE d.id = l.id
             AND (d.state = ANY ($5)

@@ -87,8 +87,9 @@ fn at_once(
              ), owed AS (
                  INSERT INTO deliveries
                      (id, organization_id, subscription_id, event_key, origin, activation,
-                      generation, attempts, state, due, finished_at, created_at)
-                 SELECT also.* FROM also JOIN new ON new.key = also.event_key
+                      generation, attempts, state, due, finished_at, created_at, partition)
+                 SELECT also.*, subscription_id % (SELECT count FROM partitioning WHERE id = 1)
+                   FROM also JOIN new ON new.key = also.event_key
                  ON CONFLICT DO NOTHING
              ), stored AS (
                  INSERT INTO stored_bytes AS s (organization_id, part, bytes)

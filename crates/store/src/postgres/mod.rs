@@ -25,6 +25,7 @@ mod given;
 pub(crate) mod intake;
 pub(crate) mod locks;
 pub(crate) mod overdue;
+pub(crate) mod partitions;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;
 mod recording;

@@ -12,6 +12,7 @@ pub(crate) mod log;
 pub(crate) mod log_totals;
 pub(crate) mod master_keys;
 pub(crate) mod operations;
+pub(crate) mod partitions;
 pub(crate) mod progress;
 pub(crate) mod recording;
 pub(crate) mod repeats;

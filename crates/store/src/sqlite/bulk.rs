@@ -5,10 +5,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Integer, Text};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::SubscriptionId;
+use hookline_core::partition::Partition;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::kept::kept;
+use super::queries;
 use super::queries::intake::{NewDelivery, NewEvent};
 use super::queries::stored::Part;
 pub(crate) use super::recording::record;
@@ -40,6 +42,7 @@ diesel::table! {
         created_at -> BigInt,
         visible_at -> Nullable<BigInt>,
         takes -> Integer,
+        partition -> Integer,
     }
 }
 
@@ -89,7 +92,9 @@ pub(crate) fn insert_fan_out(
     stored: &[Part<'_>],
     lease: Option<Timestamp>,
 ) -> Result<(), StoreError> {
+    let partitions = queries::partitions::count(conn)?;
     for row in rows {
+        let Partition(partition) = partitions.of(SubscriptionId(row.subscription_id));
         let lease = lease.filter(|_| row.due.is_some());
         diesel::insert_into(entries::table)
             .values((
@@ -107,6 +112,7 @@ pub(crate) fn insert_fan_out(
                 entries::created_at.eq(row.created_at),
                 entries::visible_at.eq(lease.map(Timestamp::unix_micros)),
                 entries::takes.eq(i32::from(lease.is_some())),
+                entries::partition.eq(i32::from(partition)),
             ))
             .on_conflict_do_nothing()
             .execute(conn)?;
@@ -170,7 +176,8 @@ pub(crate) fn start_again(
             "UPDATE deliveries
                 SET generation = generation + 1, attempts_before = attempts, cause = ?,
                     activation = ?, state = 'pending', due = ?, finished_at = NULL, gave_up = NULL,
-                    is_parked = FALSE, visible_at = NULL, takes = 0
+                    is_parked = FALSE, visible_at = NULL, takes = 0,
+                    partition = subscription_id % (SELECT count FROM partitioning WHERE id = 1)
               WHERE id = ?
                 AND (instr(?, state)
                      OR (? AND state = 'pending' AND origin = 'event' AND activation <> ?))

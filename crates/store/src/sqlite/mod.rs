@@ -20,6 +20,7 @@ use crate::turns::Turns;
 
 pub(crate) mod bulk;
 mod kept;
+pub(crate) mod partitions;
 #[cfg(test)]
 mod plans;
 #[path = "../queries/mod.rs"]

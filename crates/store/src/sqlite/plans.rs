@@ -13,19 +13,20 @@ use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::ids::{
     DeliveryId, EventId, EventKey, KeyId, OrganizationId, ReplayId, SubscriptionId,
 };
+use hookline_core::partition::Partition;
 use hookline_core::replay::{ReplayFilter, Wanted};
 use hookline_core::timestamp::Timestamp;
 use uuid::Uuid;
 
 use super::queries::{
-    access, again, deliveries, delivery_story, event_story, log, log_totals, replays, stored,
-    subscriptions,
+    access, again, deliveries, delivery_story, event_story, log, log_totals, partitions, replays,
+    stored, subscriptions,
 };
 use super::{Conn, migrate};
 use crate::error::StoreError;
 use crate::records::{
-    AttemptStatus, DeliveryQuery, DeliveryStatus, FatePage, KeyHash, LogQuery, NewReplay,
-    PageStart, ReplayScope, Window,
+    AttemptStatus, DeliveryQuery, DeliveryStatus, FatePage, KeyHash, LogQuery, Look, LookInto,
+    NewReplay, PageStart, ReplayScope, Window,
 };
 use crate::windows::Reach;
 
@@ -320,6 +321,21 @@ fn no_route_reads_a_table_to_its_end() {
     check("POST /deliveries/{id}/retry", &|conn| {
         let id = DeliveryId(Uuid::nil());
         again::start(conn, Some(&owner()), id, Cause::Retry, now()).map(drop)
+    });
+    check("a look for due deliveries", &|conn| {
+        let into = LookInto {
+            partition: Partition(0),
+            floor: now(),
+            limit: 100,
+        };
+        let look = Look {
+            partitions: vec![into],
+            until: now(),
+        };
+        partitions::look(conn, &look)?;
+        partitions::count_due(conn, now(), 100)?;
+        partitions::totals(conn, now())?;
+        partitions::refile(conn, 100).map(drop)
     });
     check("POST /events", &|conn| stored::of(conn, &owner()).map(drop));
     check("DELETE /webhooks/{id}", &|conn| {

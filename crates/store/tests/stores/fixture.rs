@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection as _;
-use diesel::{Connection as _, SqliteConnection};
+use diesel::sql_types::BigInt;
+use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection};
 use hookline_core::delivery::{Origin, OwedAttempt, Run};
 use hookline_core::event::{Event, MissingId};
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
@@ -76,6 +77,12 @@ pub(crate) struct Fixture {
     raw: Raw,
 }
 
+#[derive(QueryableByName)]
+struct Number {
+    #[diesel(sql_type = BigInt)]
+    value: i64,
+}
+
 /// The way around the store.
 enum Raw {
     None,
@@ -140,6 +147,25 @@ impl Fixture {
             Raw::Database(url) => {
                 let done = Command::new("psql").args([url, "-Xqc", sql]).status();
                 assert!(done.unwrap().success());
+            }
+        }
+    }
+
+    /// Asks for a number beside the store.
+    pub(crate) fn number(&self, sql: &str) -> i64 {
+        let sql = format!("SELECT CAST(({sql}) AS BIGINT) AS value");
+        match &self.raw {
+            Raw::None => panic!("nothing to run SQL on"),
+            Raw::Folder(folder) => {
+                let file = folder.path().join("hookline.db");
+                let mut conn = SqliteConnection::establish(file.to_str().unwrap()).unwrap();
+                let number: Number = diesel::sql_query(sql).get_result(&mut conn).unwrap();
+                number.value
+            }
+            Raw::Database(url) => {
+                let asked = Command::new("psql").args([url, "-XqAtc", &sql]).output();
+                let answer = String::from_utf8(asked.unwrap().stdout).unwrap();
+                answer.trim().parse().unwrap()
             }
         }
     }

@@ -15,6 +15,7 @@ mod intake;
 mod log;
 mod lost_commits;
 mod overdue;
+mod partitions;
 mod progress;
 mod queue;
 mod repeats;

@@ -172,9 +172,9 @@ async fn an_hour_of_sweeps_over_100_000_deliveries_hands_each_on_a_bounded_numbe
     fixture.sql(&format!(
         "ALTER TABLE deliveries SET UNLOGGED;
          INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation,
-                                 generation, attempts, state, due, created_at)
+                                 generation, attempts, state, due, created_at, partition)
          SELECT lpad(to_hex(i), 32, '0')::uuid, 'a', 1, lpad(to_hex(i), 32, '0')::uuid, 'event', 0,
-                0, 0, 'pending', {NOW}, {NOW}
+                0, 0, 'pending', {NOW}, {NOW}, 1
            FROM generate_series(1, {BACKLOG}) i"
     ));
     let parked: Vec<DeliveryId> = (1..=PARKED)

@@ -31,9 +31,9 @@ fn fill(fixture: &Fixture, to: SubscriptionId) {
     fixture.sql(&format!(
         "DELETE FROM deliveries;
          INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
-             attempts, state, finished_at, gave_up, created_at)
+             attempts, state, finished_at, gave_up, created_at, partition)
          SELECT {id}, 'a', {to}, key, 'event', 0, 0, 1, CASE WHEN {seldom} THEN 'exhausted' ELSE 'delivered' END, n,
-                CASE WHEN {seldom} THEN 'out_of_attempts' END, {NOW} + n
+                CASE WHEN {seldom} THEN 'out_of_attempts' END, {NOW} + n, 0
            FROM {numbers} CROSS JOIN events;
          INSERT INTO attempts (id, delivery_id, organization_id, subscription_id, event_key, event_type, attempt,
              trigger, status, url, duration_ms, created_at)

@@ -1,0 +1,198 @@
+//! Owners of partitions. A partition is taken and given up by compare-and-set on its owner and epoch. All times are
+//! the store's clock.
+
+use diesel::dsl::sql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+use hookline_core::ids::DeliveryId;
+use hookline_core::partition::{DispatcherId, Partition, Partitions};
+use hookline_core::timestamp::Timestamp;
+
+use super::super::Conn;
+pub(crate) use super::super::partitions::{
+    CLOCK, beat, count_due, hand_over, look, refile_deliveries, take,
+};
+use super::ROWS;
+use crate::columns::{Key, Uid};
+use crate::error::StoreError;
+use crate::records::{Holding, PartitionTotals};
+use crate::schema::{deliveries, dispatchers, partitioning, partitions};
+
+/// A dispatcher that gave no sign of life for so long is forgotten (microseconds).
+const FORGOTTEN_AFTER: i64 = 86_400_000_000;
+
+/// A row of `partitions`; `deaths` is 0 where the last was too long ago.
+#[derive(QueryableByName)]
+pub(crate) struct HoldingRow {
+    #[diesel(sql_type = Integer)]
+    partition: i32,
+    #[diesel(sql_type = Nullable<Uid>)]
+    owner: Option<Key>,
+    #[diesel(sql_type = BigInt)]
+    epoch: i64,
+    #[diesel(sql_type = Integer)]
+    deaths: i32,
+    #[diesel(sql_type = Text)]
+    note: String,
+}
+
+impl TryFrom<HoldingRow> for Holding {
+    type Error = StoreError;
+
+    fn try_from(row: HoldingRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            partition: read_partition(row.partition)?,
+            owner: row.owner.map(|owner| DispatcherId(owner.0)),
+            epoch: row.epoch,
+            deaths: row.deaths.unsigned_abs(),
+            note: row.note,
+        })
+    }
+}
+
+#[derive(QueryableByName)]
+struct Totals {
+    #[diesel(sql_type = Integer)]
+    partition: i32,
+    #[diesel(sql_type = BigInt)]
+    due: i64,
+    #[diesel(sql_type = BigInt)]
+    pending: i64,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = partitions, treat_none_as_default_value = false)]
+struct NewPartition {
+    partition: i32,
+    epoch: i64,
+}
+
+pub(crate) fn read_partition(number: i32) -> Result<Partition, StoreError> {
+    u16::try_from(number)
+        .map(Partition)
+        .map_err(|_| StoreError::Corrupt(format!("partition: {number}")))
+}
+
+pub(crate) fn read_count(number: i32) -> Result<Partitions, StoreError> {
+    u16::try_from(number)
+        .ok()
+        .and_then(Partitions::new)
+        .ok_or_else(|| StoreError::Corrupt(format!("number of partitions: {number}")))
+}
+
+pub(crate) fn count(conn: &mut Conn) -> Result<Partitions, StoreError> {
+    let count = partitioning::table.find(1).select(partitioning::count);
+    read_count(count.first(conn)?)
+}
+
+pub(crate) fn register(conn: &mut Conn, id: DispatcherId) -> Result<(), StoreError> {
+    conn.transaction(|conn| {
+        let now = clock(conn)?;
+        diesel::delete(dispatchers::table.filter(dispatchers::seen_at.lt(now - FORGOTTEN_AFTER)))
+            .execute(conn)?;
+        // A registration whose answer was lost is repeated.
+        diesel::insert_into(dispatchers::table)
+            .values((
+                dispatchers::id.eq(Key(id.0)),
+                dispatchers::beat.eq(0),
+                dispatchers::draining.eq(false),
+                dispatchers::able.eq(true),
+                dispatchers::seen_at.eq(now),
+            ))
+            .on_conflict_do_nothing()
+            .execute(conn)?;
+        Ok(())
+    })
+}
+
+pub(crate) fn unregister(conn: &mut Conn, id: DispatcherId) -> Result<(), StoreError> {
+    diesel::delete(dispatchers::table.find(Key(id.0))).execute(conn)?;
+    Ok(())
+}
+
+/// False where the partition has another epoch.
+pub(crate) fn note(
+    conn: &mut Conn,
+    partition: Partition,
+    epoch: i64,
+    note: &str,
+) -> Result<bool, StoreError> {
+    let of_this_owner = partitions::table
+        .find(i32::from(partition.0))
+        .filter(partitions::epoch.eq(epoch));
+    let noted = diesel::update(of_this_owner)
+        .set(partitions::note.eq(note))
+        .execute(conn)?;
+    Ok(noted == 1)
+}
+
+pub(crate) fn totals(conn: &mut Conn, now: Timestamp) -> Result<Vec<PartitionTotals>, StoreError> {
+    let most = PartitionTotals::MOST;
+    let totals: Vec<Totals> = diesel::sql_query(format!(
+        "SELECT p.partition,
+                (SELECT count(*) FROM (SELECT 1 FROM deliveries d
+                                        WHERE d.partition = p.partition AND d.due <= $1
+                                        LIMIT {most}) counted) AS due,
+                (SELECT count(*) FROM (SELECT 1 FROM deliveries d
+                                        WHERE d.partition = p.partition AND d.due IS NOT NULL
+                                        LIMIT {most}) counted) AS pending
+           FROM partitions p ORDER BY p.partition"
+    ))
+    .bind::<BigInt, _>(now.unix_micros())
+    .load(conn)?;
+    let read = |totals: Totals| {
+        Ok(PartitionTotals {
+            partition: read_partition(totals.partition)?,
+            due: totals.due.unsigned_abs(),
+            pending: totals.pending.unsigned_abs(),
+        })
+    };
+    totals.into_iter().map(read).collect()
+}
+
+/// A partition that is made starts with an epoch that none of that number has had before.
+pub(crate) fn resize(conn: &mut Conn, count: Partitions) -> Result<(), StoreError> {
+    conn.transaction(|conn| {
+        let number = i32::from(count.count());
+        diesel::update(partitioning::table.find(1))
+            .set(partitioning::count.eq(number))
+            .execute(conn)?;
+        diesel::delete(partitions::table.filter(partitions::partition.ge(number))).execute(conn)?;
+        let epoch = clock(conn)?;
+        let all: Vec<NewPartition> = (0..number)
+            .map(|partition| NewPartition { partition, epoch })
+            .collect();
+        for some in all.chunks(ROWS) {
+            diesel::insert_into(partitions::table)
+                .values(some)
+                .on_conflict_do_nothing()
+                .execute(conn)?;
+        }
+        Ok(())
+    })
+}
+
+/// Files pending deliveries of partitions that are none, some at a time: those of a larger number of partitions, and
+/// those that a program of an older version started again.
+pub(crate) fn refile(conn: &mut Conn, limit: u32) -> Result<usize, StoreError> {
+    conn.transaction(|conn| {
+        let first = i32::from(count(conn)?.count());
+        let mut found: Vec<DeliveryId> = Vec::new();
+        for (from, to) in [(first, i32::MAX), (i32::MIN, -1)] {
+            let room = i64::from(limit).saturating_sub(i64::try_from(found.len()).unwrap_or(0));
+            let keys: Vec<Key> = deliveries::table
+                .filter(deliveries::partition.between(from, to))
+                .filter(deliveries::due.is_not_null())
+                .order((deliveries::partition, deliveries::due))
+                .select(deliveries::id)
+                .limit(room)
+                .load(conn)?;
+            found.extend(keys.into_iter().map(|key| DeliveryId(key.0)));
+        }
+        refile_deliveries(conn, found)
+    })
+}
+
+fn clock(conn: &mut Conn) -> Result<i64, StoreError> {
+    Ok(diesel::select(sql::<BigInt>(CLOCK)).get_result(conn)?)
+}

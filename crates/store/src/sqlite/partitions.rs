@@ -1,0 +1,231 @@
+//! Partitions, one after the other: a prepared statement in a loop. The one writer makes each call atomic.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, Text};
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::DeliveryId;
+use hookline_core::partition::{DispatcherId, Partition, Partitions};
+use hookline_core::timestamp::Timestamp;
+
+use super::Conn;
+use super::kept::kept;
+use super::queries::partitions::{HoldingRow, count};
+use crate::columns::{Key, Uid};
+use crate::error::StoreError;
+use crate::records::{
+    Beat, Due, HandOver, Holding, Look, PartitionClaim, RegisteredDispatcher, Roster,
+};
+use crate::rows::NextAttempt;
+use crate::schema::{deliveries, dispatchers};
+
+macro_rules! clock {
+    () => {
+        "CAST(unixepoch('subsec') * 1000000 AS INTEGER)"
+    };
+}
+
+/// Deaths that count still: those of the last ten minutes.
+macro_rules! deaths {
+    () => {
+        concat!("iif(died_at > ", clock!(), " - 600000000, deaths, 0)")
+    };
+}
+
+/// This machine's clock in microseconds since 1970.
+pub(crate) const CLOCK: &str = clock!();
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+pub(crate) fn beat(
+    conn: &mut Conn,
+    beat: Beat,
+) -> Result<Option<(Roster, Partitions)>, StoreError> {
+    let raised = kept(
+        concat!(
+            "UPDATE dispatchers SET beat = beat + 1, draining = ?, able = ?, seen_at = ",
+            clock!(),
+            " WHERE id = ?"
+        ),
+        &[
+            &beat.draining.into_sql::<Bool>(),
+            &beat.able.into_sql::<Bool>(),
+            &Key(beat.id.0).into_sql::<Uid>(),
+        ],
+    )
+    .execute(conn)?;
+    if raised == 0 {
+        return Ok(None);
+    }
+    let dispatchers: Vec<(Key, i64, bool, bool)> = dispatchers::table
+        .select((
+            dispatchers::id,
+            dispatchers::beat,
+            dispatchers::draining,
+            dispatchers::able,
+        ))
+        .load(conn)?;
+    let holdings: Vec<HoldingRow> = kept(
+        concat!(
+            "SELECT partition, owner, epoch, ",
+            deaths!(),
+            " AS deaths, note FROM partitions ORDER BY partition"
+        ),
+        &[],
+    )
+    .load(conn)?;
+    let dispatchers = dispatchers.into_iter();
+    let roster = Roster {
+        dispatchers: dispatchers
+            .map(|(id, beat, draining, able)| RegisteredDispatcher {
+                id: DispatcherId(id.0),
+                beat,
+                draining,
+                able,
+            })
+            .collect(),
+        partitions: holdings
+            .into_iter()
+            .map(Holding::try_from)
+            .collect::<Result<_, _>>()?,
+    };
+    Ok(Some((roster, count(conn)?)))
+}
+
+/// Answers with those that moved.
+pub(crate) fn take(
+    conn: &mut Conn,
+    me: DispatcherId,
+    claims: &[PartitionClaim],
+) -> Result<Vec<Holding>, StoreError> {
+    let mut taken = Vec::with_capacity(claims.len());
+    for claim in claims {
+        let holding: Option<HoldingRow> = kept(
+            concat!(
+                "UPDATE partitions
+                    SET owner = ?, epoch = epoch + 1,
+                        deaths = ",
+                deaths!(),
+                "        + (owner IS NOT NULL),
+                        died_at = iif(owner IS NULL, died_at, ",
+                clock!(),
+                "        )
+                  WHERE partition = ? AND epoch = ? AND owner IS ?
+                 RETURNING partition, owner, epoch, deaths, note"
+            ),
+            &[
+                &Key(me.0).into_sql::<Uid>(),
+                &i32::from(claim.partition.0).into_sql::<Integer>(),
+                &claim.epoch.into_sql::<BigInt>(),
+                &claim
+                    .owner
+                    .map(|owner| Key(owner.0))
+                    .into_sql::<Nullable<Uid>>(),
+            ],
+        )
+        .get_result(conn)
+        .optional()?;
+        taken.extend(holding.map(Holding::try_from).transpose()?);
+    }
+    Ok(taken)
+}
+
+/// Answers with those that moved. A successor that is not registered is none.
+pub(crate) fn hand_over(
+    conn: &mut Conn,
+    me: DispatcherId,
+    given_up: &[HandOver],
+) -> Result<Vec<Partition>, StoreError> {
+    let mut moved = Vec::with_capacity(given_up.len());
+    for one in given_up {
+        let rows = kept(
+            "UPDATE partitions
+                SET owner = (SELECT id FROM dispatchers WHERE id = ?), epoch = epoch + 1, note = ?
+              WHERE partition = ? AND epoch = ? AND owner = ?",
+            &[
+                &one.to.map(|to| Key(to.0)).into_sql::<Nullable<Uid>>(),
+                &one.note.as_str().into_sql::<Text>(),
+                &i32::from(one.partition.0).into_sql::<Integer>(),
+                &one.epoch.into_sql::<BigInt>(),
+                &Key(me.0).into_sql::<Uid>(),
+            ],
+        )
+        .execute(conn)?;
+        if rows == 1 {
+            moved.push(one.partition);
+        }
+    }
+    Ok(moved)
+}
+
+/// Those that have been due for longest first.
+pub(crate) fn look(conn: &mut Conn, look: &Look) -> Result<Vec<Due>, StoreError> {
+    let mut found = Vec::new();
+    for into in &look.partitions {
+        let rows: Vec<(Key, i64, i32, i32, Option<i64>)> = deliveries::table
+            .filter(deliveries::partition.eq(i32::from(into.partition.0)))
+            .filter(deliveries::due.ge(into.floor.unix_micros()))
+            .filter(deliveries::due.le(look.until.unix_micros()))
+            .order(deliveries::due)
+            .limit(i64::from(into.limit))
+            .select((
+                deliveries::id,
+                deliveries::subscription_id,
+                deliveries::generation,
+                deliveries::attempts,
+                deliveries::due,
+            ))
+            .load(conn)?;
+        let due = |(id, subscription_id, generation, attempts, due): (_, _, _, _, Option<i64>)| {
+            let next = NextAttempt {
+                id,
+                subscription_id,
+                generation,
+                attempts,
+            };
+            Due {
+                owed: OwedAttempt::from(next),
+                partition: into.partition,
+                due: due.map_or(into.floor, Timestamp::from_unix_micros),
+            }
+        };
+        found.extend(rows.into_iter().map(due));
+    }
+    found.sort_by_key(|one| one.due);
+    Ok(found)
+}
+
+pub(crate) fn count_due(conn: &mut Conn, now: Timestamp, most: u64) -> Result<u64, StoreError> {
+    let counted: Count = kept(
+        "SELECT count(*) AS count FROM (
+             SELECT 1 FROM partitions p CROSS JOIN deliveries d
+              WHERE d.partition = p.partition AND d.due <= ? LIMIT ?)",
+        &[
+            &now.unix_micros().into_sql::<BigInt>(),
+            &i64::try_from(most).unwrap_or(i64::MAX).into_sql::<BigInt>(),
+        ],
+    )
+    .get_result(conn)?;
+    Ok(counted.count.unsigned_abs())
+}
+
+/// Answers with how many moved.
+pub(crate) fn refile_deliveries(
+    conn: &mut Conn,
+    ids: Vec<DeliveryId>,
+) -> Result<usize, StoreError> {
+    let mut moved = 0;
+    for id in ids {
+        moved += kept(
+            "UPDATE deliveries SET partition = subscription_id % n.count
+               FROM (SELECT count FROM partitioning WHERE id = 1) n
+              WHERE id = ? AND state = 'pending' AND partition <> subscription_id % n.count",
+            &[&Key(id.0).into_sql::<Uid>()],
+        )
+        .execute(conn)?;
+    }
+    Ok(moved)
+}
