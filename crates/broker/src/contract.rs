@@ -143,6 +143,15 @@ pub trait Publisher: Send + Sync {
 /// early or be out of date, for a row says what is owed.
 #[async_trait]
 pub trait WakeUps: Send + Sync {
+    /// Checks that wake-ups can be listened for, so that a missing right is known at the start. Any other failure
+    /// passes, and is tried again.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`].
+    async fn begin(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
     /// From now on the wake-ups of these partitions come here, and no others. It takes effect as soon as the
     /// broker answers.
     fn listen(&self, partitions: BTreeSet<Partition>);

@@ -1,7 +1,7 @@
 //! RabbitMQ.
 //!
-//! Two connections carry everything, one what is published and one what is consumed, because an
-//! alarm of the broker stops connections that publish. A connection dies now and then; what then counts
+//! Three connections carry everything: one what is published, one what is consumed, because an alarm of the broker
+//! stops connections that publish, and one the wake-ups, which may be lost and hold nothing up. A connection dies now and then; what then counts
 //! is that no caller holds on to the dead one. So a connection with what belongs to it is a `session`,
 //! each caller asks the `link` for the present one, and a task of ours replaces it. A publisher without a
 //! session says so at once, a source waits for the next.
@@ -11,9 +11,12 @@
 
 mod address;
 mod alarm;
+mod arguments;
+mod cascade;
 mod dead;
 mod delay;
 mod dial;
+mod dropped;
 mod envelope;
 mod event_publisher;
 mod intake;
@@ -27,14 +30,20 @@ mod session;
 mod source;
 mod subscription;
 mod topology;
+mod wake_buffer;
+mod wake_queue;
+mod wake_ups;
+mod waker;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_core::delivery::OwedAttempt;
+use hookline_core::partition::Partitions;
+use tokio::sync::watch;
 
-use crate::contract::{EventSource, PublishedEvents, Publisher, QueueError, Source};
+use crate::contract::{EventSource, PublishedEvents, Publisher, QueueError, Source, WakeUps};
 use crate::rabbit::address::Address;
 use crate::rabbit::letter::Letter;
 use crate::rabbit::link::Link;
@@ -42,6 +51,8 @@ use crate::rabbit::outbox::Outbox;
 use crate::rabbit::publisher::RabbitPublisher;
 use crate::rabbit::session::Purpose;
 use crate::rabbit::source::QueueSource;
+use crate::rabbit::wake_ups::RabbitWakeUps;
+use crate::rabbit::waker::Waker;
 
 pub use dead::{DeadLetter, DeadQueue, Inspection};
 pub use event_publisher::EventPublisher;
@@ -147,6 +158,7 @@ pub fn check(url: &str) -> Result<(), RabbitError> {
 pub struct Rabbit {
     consuming: Link,
     outbox: Outbox,
+    waking: Link,
 }
 
 impl Rabbit {
@@ -158,9 +170,14 @@ impl Rabbit {
     pub async fn connect(settings: RabbitSettings) -> Result<Self, RabbitError> {
         let address = Address::parse(&settings.url, settings.name)?;
         let publishing = Link::establish(address.clone(), Purpose::Publish).await?;
-        let consuming = Link::establish(address, Purpose::Consume).await?;
+        let consuming = Link::establish(address.clone(), Purpose::Consume).await?;
+        let waking = Link::establish(address, Purpose::Wake).await?;
         let outbox = Outbox::new(publishing, settings.confirm_timeout);
-        Ok(Self { consuming, outbox })
+        Ok(Self {
+            consuming,
+            outbox,
+            waking,
+        })
     }
 
     /// Declares the topology and hangs up, so that services need no right to declare.
@@ -183,10 +200,24 @@ impl Rabbit {
         self.outbox.check_rights().await
     }
 
-    /// Hands work on.
+    /// Hands work on. Its [`Publisher::wake`] does nothing.
     pub fn publisher(&self) -> Arc<dyn Publisher> {
+        self.publisher_with(None)
+    }
+
+    /// Hands work on, and wakes the owners of partitions. The number of partitions may change at any time.
+    pub fn waking_publisher(&self, partitions: watch::Receiver<Partitions>) -> Arc<dyn Publisher> {
+        self.publisher_with(Some(Waker::start(self.waking.clone(), partitions)))
+    }
+
+    fn publisher_with(&self, waker: Option<Waker>) -> Arc<dyn Publisher> {
         let (outbox, consuming) = (self.outbox.clone(), self.consuming.clone());
-        Arc::new(RabbitPublisher::new(outbox, consuming))
+        Arc::new(RabbitPublisher::new(outbox, consuming, waker))
+    }
+
+    /// Wake-ups for the owner of partitions, through a queue of its own.
+    pub fn wake_ups(&self) -> Arc<dyn WakeUps> {
+        Arc::new(RabbitWakeUps::start(self.consuming.clone()))
     }
 
     /// What workflow services publish, at most `prefetch` messages at a time in our hands.
@@ -203,7 +234,7 @@ impl Rabbit {
         QueueSource::new(self.outbox.clone(), self.consuming.clone(), prefetch)
     }
 
-    /// Whether both connections are there. The broker may block publishing all the same:
+    /// Whether both connections are there that must be: without wake-ups deliveries are late and not lost. The broker may block publishing all the same:
     /// [`Rabbit::blocked`].
     pub fn is_ready(&self) -> bool {
         self.consuming.is_ready() && self.outbox.publishing().is_connected()
@@ -218,6 +249,7 @@ impl Rabbit {
     /// back to their queues; sources wait for ever from now on.
     pub async fn close(&self) {
         self.outbox.publishing().close().await;
+        self.waking.close().await;
         self.consuming.close().await;
     }
 }

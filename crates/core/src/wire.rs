@@ -135,13 +135,7 @@ pub struct InvalidDeliveryMessage;
 impl OwedAttempt {
     /// The message that hands this attempt on.
     pub fn to_wire(self) -> Vec<u8> {
-        v1::DeliveryMessage {
-            delivery_id: Bytes::copy_from_slice(self.delivery.0.as_bytes()),
-            generation: self.generation,
-            attempt: self.attempt,
-            subscription_id: self.subscription.0,
-        }
-        .encode_to_vec()
+        v1::DeliveryMessage::from(self).encode_to_vec()
     }
 
     /// Reads such a message.
@@ -150,6 +144,25 @@ impl OwedAttempt {
     /// [`InvalidDeliveryMessage`] when it is none.
     pub fn from_wire(bytes: &[u8]) -> Result<Self, InvalidDeliveryMessage> {
         let message = v1::DeliveryMessage::decode(bytes).map_err(|_| InvalidDeliveryMessage)?;
+        Self::try_from(message)
+    }
+}
+
+impl From<OwedAttempt> for v1::DeliveryMessage {
+    fn from(owed: OwedAttempt) -> Self {
+        Self {
+            delivery_id: Bytes::copy_from_slice(owed.delivery.0.as_bytes()),
+            generation: owed.generation,
+            attempt: owed.attempt,
+            subscription_id: owed.subscription.0,
+        }
+    }
+}
+
+impl TryFrom<v1::DeliveryMessage> for OwedAttempt {
+    type Error = InvalidDeliveryMessage;
+
+    fn try_from(message: v1::DeliveryMessage) -> Result<Self, InvalidDeliveryMessage> {
         let id = Uuid::from_slice(&message.delivery_id).map_err(|_| InvalidDeliveryMessage)?;
         if message.attempt == 0 {
             return Err(InvalidDeliveryMessage);
@@ -160,6 +173,50 @@ impl OwedAttempt {
             attempt: message.attempt,
             subscription: SubscriptionId(message.subscription_id),
         })
+    }
+}
+
+/// Deliveries of one partition that are due: `hookline.v1.WakeUp`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WakeUp(pub Vec<OwedAttempt>);
+
+/// Bytes that are no wake-up, or one with too many deliveries.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("is not a hookline.v1.WakeUp of at most {max} deliveries", max = WakeUp::MOST_READ)]
+pub struct InvalidWakeUp;
+
+impl WakeUp {
+    /// The most deliveries in a message that Hookline writes.
+    pub const MOST_WRITTEN: usize = 256;
+
+    /// The most deliveries in a message that is read: a later version may write larger ones.
+    pub const MOST_READ: usize = 4_096;
+
+    /// Bytes of the largest message that is decoded. A delivery takes 43 bytes at most; decoding allocates
+    /// memory for each element, also for an empty one.
+    const MAX_BYTES: usize = 64 * Self::MOST_READ;
+
+    /// The body of the message.
+    pub fn to_wire(&self) -> Vec<u8> {
+        let deliveries = self.0.iter().copied().map(Into::into).collect();
+        v1::WakeUp { deliveries }.encode_to_vec()
+    }
+
+    /// Reads such a message.
+    ///
+    /// # Errors
+    /// [`InvalidWakeUp`] when one of the deliveries is not valid, too.
+    pub fn from_wire(bytes: &[u8]) -> Result<Self, InvalidWakeUp> {
+        if bytes.len() > Self::MAX_BYTES {
+            return Err(InvalidWakeUp);
+        }
+        let message = v1::WakeUp::decode(bytes).map_err(|_| InvalidWakeUp)?;
+        if message.deliveries.len() > Self::MOST_READ {
+            return Err(InvalidWakeUp);
+        }
+        let deliveries = message.deliveries.into_iter().map(OwedAttempt::try_from);
+        let deliveries = deliveries.collect::<Result<_, _>>();
+        deliveries.map(Self).map_err(|_| InvalidWakeUp)
     }
 }
 
@@ -249,5 +306,41 @@ mod tests {
             let owed = OwedAttempt { delivery, generation, attempt, subscription };
             prop_assert_eq!(OwedAttempt::from_wire(&owed.to_wire()), Ok(owed));
         }
+
+        #[test]
+        fn any_bytes_are_a_wake_up_or_an_error(bytes: Vec<u8>) {
+            let _ = WakeUp::from_wire(&bytes);
+        }
+    }
+
+    fn wake_up(count: usize) -> WakeUp {
+        let owed = |number: usize| OwedAttempt {
+            delivery: DeliveryId(Uuid::from_u128(number as u128)),
+            generation: u32::MAX,
+            attempt: u32::MAX,
+            subscription: SubscriptionId(-1),
+        };
+        WakeUp((0..count).map(owed).collect())
+    }
+
+    #[test]
+    fn a_wake_up_reads_back_up_to_the_largest() {
+        for count in [0, 1, WakeUp::MOST_WRITTEN, WakeUp::MOST_READ] {
+            let written = wake_up(count).to_wire();
+            assert!(written.len() <= WakeUp::MAX_BYTES);
+            assert_eq!(WakeUp::from_wire(&written), Ok(wake_up(count)));
+        }
+    }
+
+    #[test]
+    fn a_wake_up_with_too_many_or_a_bad_delivery_is_refused() {
+        let too_many = wake_up(WakeUp::MOST_READ + 1).to_wire();
+        assert_eq!(WakeUp::from_wire(&too_many), Err(InvalidWakeUp));
+        let empty_elements = [0x0a, 0x00].repeat(WakeUp::MAX_BYTES);
+        assert_eq!(WakeUp::from_wire(&empty_elements), Err(InvalidWakeUp));
+        let bad = v1::WakeUp {
+            deliveries: vec![v1::DeliveryMessage::default()],
+        };
+        assert_eq!(WakeUp::from_wire(&bad.encode_to_vec()), Err(InvalidWakeUp));
     }
 }

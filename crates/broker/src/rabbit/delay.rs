@@ -6,7 +6,10 @@
 //! count: at most four rests. Whoever takes the message then finds it early by less than an
 //! eighth, and delays it by what is left.
 
+use std::borrow::Cow;
 use std::time::Duration;
+
+use hookline_core::partition::Partition;
 
 /// The levels are 0 to this one.
 pub(super) const TOP_LEVEL: u32 = 16;
@@ -18,14 +21,22 @@ pub(super) enum Address {
     Deliveries,
     /// Back to the published events.
     Events,
+    /// To the dispatcher that owns the partition.
+    Owner(Partition),
 }
 
 impl Address {
-    fn word(self) -> &'static str {
+    fn word(self) -> Cow<'static, str> {
         match self {
-            Address::Deliveries => "deliveries",
-            Address::Events => "events",
+            Address::Deliveries => "deliveries".into(),
+            Address::Events => "events".into(),
+            Address::Owner(Partition(number)) => number.to_string().into(),
         }
+    }
+
+    /// The routing key of a message without a delay.
+    pub(super) fn at_once(self) -> String {
+        self.word().into_owned()
     }
 
     /// The topic pattern of messages whose delay is over.
@@ -41,7 +52,7 @@ const SIGNIFICANT_BITS: u32 = 4;
 const LONGEST: u64 = 0b1111 << (TOP_LEVEL + 1 - SIGNIFICANT_BITS);
 
 /// A delay that the cascade can give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Delay {
     seconds: u32,
 }
@@ -84,7 +95,7 @@ impl Delay {
                 "0."
             });
         }
-        key.push_str(address);
+        key.push_str(&address);
         key
     }
 }
@@ -127,6 +138,15 @@ mod tests {
             "0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.deliveries"
         );
         assert_eq!(delay.entry_level(), Some(2));
+    }
+
+    #[test]
+    fn a_partition_is_addressed_by_its_number() {
+        let owner = Address::Owner(Partition(17));
+        assert_eq!(owner.pattern(), "#.17");
+        assert_eq!(owner.at_once(), "17");
+        let key = Delay::towards(Duration::from_secs(1)).routing_key(owner);
+        assert!(key.ends_with(".1.17"), "{key}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::envelope::Envelope;
 use crate::rabbit::outbox::{Audience, Post};
 use crate::rabbit::topology::{
-    self, DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED, OPERATIONS,
+    DELAYS, DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED, OPERATIONS,
 };
 
 const TRACEPARENT: &str = "traceparent";
@@ -156,7 +156,7 @@ pub(super) fn later(post: Post, delay: Delay, address: Address) -> Post {
     match delay.entry_level() {
         None => post,
         Some(level) => Post {
-            exchange: topology::delay(level),
+            exchange: DELAYS.level(level),
             routing_key: delay.routing_key(address),
             ..post
         },

@@ -22,8 +22,9 @@ use tokio::sync::Semaphore;
 use crate::contract::{Ahead, QueueError};
 use crate::rabbit::delay::TOP_LEVEL;
 use crate::rabbit::link::Link;
+use crate::rabbit::refusal;
 use crate::rabbit::session::{Session, publish_to_no_queue};
-use crate::rabbit::{refusal, topology};
+use crate::rabbit::topology::{DELAYS, WAKE, WAKES};
 
 /// Calls that publish at the same time; the others wait for their turn.
 const LANES: usize = 8;
@@ -108,7 +109,8 @@ impl Outbox {
     /// Writes to each kind of exchange that is published through, without a queue that takes it.
     pub(super) async fn check_rights(&self) -> Result<(), QueueError> {
         let work = async move |channel: Channel| {
-            for exchange in [topology::delay(TOP_LEVEL), String::new()] {
+            let cascades = [DELAYS, WAKES].map(|cascade| cascade.level(TOP_LEVEL));
+            for exchange in cascades.into_iter().chain([WAKE.to_owned(), String::new()]) {
                 publish_to_no_queue(&channel, exchange).await?;
             }
             Ok::<(), Unsent>(())

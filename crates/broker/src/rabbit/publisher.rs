@@ -11,17 +11,24 @@ use crate::rabbit::letter::{Letter, announcement, later, to_queue};
 use crate::rabbit::link::Link;
 use crate::rabbit::outbox::{Outbox, Post};
 use crate::rabbit::topology::{DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED};
+use crate::rabbit::waker::Waker;
 
 #[derive(Debug)]
 pub(super) struct RabbitPublisher {
     outbox: Outbox,
     /// What is no publishing goes here: the broker does not block it.
     consuming: Link,
+    /// None where wake-ups are not wanted.
+    waker: Option<Waker>,
 }
 
 impl RabbitPublisher {
-    pub(super) fn new(outbox: Outbox, consuming: Link) -> Self {
-        Self { outbox, consuming }
+    pub(super) fn new(outbox: Outbox, consuming: Link, waker: Option<Waker>) -> Self {
+        Self {
+            outbox,
+            consuming,
+            waker,
+        }
     }
 
     async fn waiting(&self, queue: &'static str) -> Result<u64, QueueError> {
@@ -45,6 +52,12 @@ impl Publisher for RabbitPublisher {
 
     fn even_delay(&self, wanted: Duration) -> Duration {
         Delay::at_least(wanted).as_duration()
+    }
+
+    fn wake(&self, due: &[Scheduled]) {
+        if let Some(waker) = &self.waker {
+            waker.wake(due);
+        }
     }
 
     async fn announce(&self, events: &[WebhookDisabled]) -> Result<(), QueueError> {

@@ -21,6 +21,9 @@ use crate::rabbit::{HostFault, refusal};
 /// Declaring asks a cold cluster to elect some twenty leaders.
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What is missing is declared on a connection that has answered before.
+const DECLARE_AGAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a session is careful: prefetching nothing, only a message that cannot even be read is
@@ -45,6 +48,8 @@ pub(super) enum Purpose {
     Publish,
     /// As [`Purpose::Publish`], by a user that may write to the exchange for events alone.
     PublishEvents,
+    /// Hints that may be lost, so that neither an alarm nor a full socket holds up what must arrive.
+    Wake,
     Consume,
 }
 
@@ -52,6 +57,7 @@ impl Purpose {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Purpose::Publish | Purpose::PublishEvents => "publishing",
+            Purpose::Wake => "waking",
             Purpose::Consume => "consuming",
         }
     }
@@ -106,9 +112,12 @@ impl Session {
                 .then(|| Instant::now() + CAREFUL_FOR),
             idle: Mutex::default(),
         };
-        session.declared = tokio::time::timeout(DECLARE_TIMEOUT, session.declare_topology())
-            .await
-            .map_err(|_| HostFault::NoAnswer(DECLARE_TIMEOUT))??;
+        // The other connections of the process declare it.
+        if purpose != Purpose::Wake {
+            session.declared = tokio::time::timeout(DECLARE_TIMEOUT, session.declare_topology())
+                .await
+                .map_err(|_| HostFault::NoAnswer(DECLARE_TIMEOUT))??;
+        }
         Ok(session)
     }
 
@@ -130,6 +139,14 @@ impl Session {
                 Ok(Declared::Found)
             }
             Err(error) => Err(HostFault::Topology(error)),
+        }
+    }
+
+    /// Declares what an operator may have deleted. If this fails, the caller's next try fails, too.
+    pub(super) async fn declare_again(&self) {
+        match tokio::time::timeout(DECLARE_AGAIN_TIMEOUT, self.declare_topology()).await {
+            Ok(Ok(_)) => {}
+            failed => tracing::debug!(?failed, "cannot declare the queues"),
         }
     }
 
@@ -182,7 +199,7 @@ impl Session {
     }
 
     /// Returns when the connection is no more, with what lapin says of it. Notes in `alarm` whether the
-    /// broker takes messages meanwhile.
+    /// broker takes messages meanwhile, where a caller wants to know.
     pub(super) async fn ended(&self, alarm: &Alarm) -> (Ending, Option<String>) {
         let mut events = pin!(self.connection.events_listener());
         let mut look = tokio::time::interval(LOOK_EVERY);
@@ -190,7 +207,9 @@ impl Session {
         while self.is_connected() {
             tokio::select! {
                 Some(event) = events.next() => match event {
-                    Event::ConnectionBlocked(reason) => alarm.raise(&reason),
+                    Event::ConnectionBlocked(reason) if self.purpose != Purpose::Wake => {
+                        alarm.raise(&reason);
+                    }
                     Event::ConnectionUnblocked => alarm.end(),
                     Event::Error(error) if is_unreadable(&error) => {
                         return (Ending::Unreadable, Some(error.to_string()));
@@ -201,9 +220,11 @@ impl Session {
                     _ => {}
                 },
                 () = &mut asking => {}
-                _ = look.tick() => if self.connection.status().blocked() {
-                    alarm.raise("not told");
-                },
+                _ = look.tick() => {
+                    if self.is_connected() && !self.is_usable() && self.purpose != Purpose::Wake {
+                        alarm.raise("not told");
+                    }
+                }
             }
         }
         // The state changes a moment before we are told why.
@@ -239,7 +260,7 @@ impl Session {
 
     async fn ask(&self) -> lapin::Result<()> {
         let channel = self.confirming_channel().await?;
-        publish_to_no_queue(&channel, topology::delay(TOP_LEVEL)).await?;
+        publish_to_no_queue(&channel, topology::DELAYS.level(TOP_LEVEL)).await?;
         self.reuse(channel);
         Ok(())
     }

@@ -66,11 +66,7 @@ impl<L: Letter> QueueSource<L> {
                 Err(error) => error,
             };
             tracing::warn!(queue = L::QUEUE, %error, "cannot subscribe to the queue");
-            // An operator may have deleted it. If this fails too, so will the next round.
-            match timeout(SUBSCRIBE_WITHIN, session.declare_topology()).await {
-                Ok(Ok(_)) => {}
-                failed => tracing::debug!(?failed, "cannot declare the queues"),
-            }
+            session.declare_again().await;
             tokio::time::sleep(waits.next().unwrap_or_default()).await;
         }
     }

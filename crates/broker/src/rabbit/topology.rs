@@ -11,11 +11,16 @@
 //!                     └───────▶ [hookline.events]: what was put off
 //!
 //! hookline.operations ──▶ whoever binds a queue of their own
+//!
+//! hookline.wake.16 … hookline.wake.0 (as hookline.delay.n) ──▶ hookline.wake
+//!     hookline.wake ──#.partition──▶ a queue of the dispatcher that owns the partition (`wake_ups`)
 //! ```
 //!
 //! Everything is durable, every queue a quorum queue. Dead-lettering is at-least-once, which
 //! RabbitMQ silently gives up unless the queue also has `reject-publish`. No queue has a maximal
 //! length: a delay whose target refuses would hold up all delays behind it.
+//!
+//! Wake-ups are the exception: they may be lost, and hold nothing up (`cascade`).
 //!
 //! Arguments are part of a queue's identity: changing one here means a new queue name.
 
@@ -26,6 +31,8 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
+use crate::rabbit::arguments::{arguments, text};
+use crate::rabbit::cascade::{Cascade, Overflow};
 use crate::rabbit::delay::{Address, TOP_LEVEL, pattern};
 
 /// Where workflow services publish.
@@ -41,6 +48,24 @@ const UNROUTED: &str = "hookline.unrouted";
 const DEAD: &str = "hookline.dead";
 /// Below the lowest level of the cascade.
 const DUE: &str = "hookline.due";
+/// Where the dispatchers' queues are bound, each with the patterns of its partitions.
+pub(super) const WAKE: &str = "hookline.wake";
+
+/// Delays of messages that must arrive.
+pub(super) const DELAYS: Cascade = Cascade {
+    name: "hookline.delay",
+    end: DUE,
+    overflow: Overflow::Never,
+};
+
+/// Delays of wake-ups.
+pub(super) const WAKES: Cascade = Cascade {
+    name: WAKE,
+    end: WAKE,
+    overflow: Overflow::Above(100_000),
+};
+
+const CASCADES: [Cascade; 2] = [DELAYS, WAKES];
 
 /// How often a message may be taken without being settled, by the broker's count. Always positive: RabbitMQ 3.10 takes
 /// -1 for 0.
@@ -54,18 +79,9 @@ pub(super) const RETURN_LIMIT: u32 = DELIVERY_LIMIT.unsigned_abs();
 /// where none is set, beyond which a message without a further dead-letter target is lost.
 const NO_DELIVERY_LIMIT: i32 = 1_000_000;
 
-/// The exchange and the queue of one level of the cascade.
-pub(super) fn delay(level: u32) -> String {
-    format!("hookline.delay.{level}")
-}
-
-fn below(level: u32) -> String {
-    level.checked_sub(1).map_or_else(|| DUE.to_owned(), delay)
-}
-
 /// Whether Hookline alone publishes to an exchange; the default one has no name.
 pub(super) fn is_own_exchange(name: &str) -> bool {
-    name.is_empty() || name == DUE || (0..=TOP_LEVEL).any(|level| name == delay(level))
+    name.is_empty() || name == DUE || (0..=TOP_LEVEL).any(|level| name == DELAYS.level(level))
 }
 
 /// Declares everything; what is there already stays as it is.
@@ -78,9 +94,10 @@ pub(super) async fn declare(connection: &Connection) -> lapin::Result<()> {
         (DEAD.to_owned(), ExchangeKind::Direct),
         (DUE.to_owned(), ExchangeKind::Topic),
         (OPERATIONS.to_owned(), ExchangeKind::Topic),
+        (WAKE.to_owned(), ExchangeKind::Topic),
     ];
-    let cascade = (0..=TOP_LEVEL).map(|level| (delay(level), ExchangeKind::Topic));
-    try_join_all(others.into_iter().chain(cascade).map(|(name, kind)| {
+    let levels = levels().map(|name| (name, ExchangeKind::Topic));
+    try_join_all(others.into_iter().chain(levels).map(|(name, kind)| {
         let options = durable_exchange();
         channel.exchange_declare(name.into(), kind, options, FieldTable::default())
     }))
@@ -127,8 +144,8 @@ async fn declare_topic(connection: &Connection, arguments: FieldTable) -> lapin:
 pub(super) async fn find(connection: &Connection) -> lapin::Result<()> {
     find_published(connection).await?;
     let channel = &connection.create_channel().await?;
-    let names = [UNROUTED, DEAD, DUE, OPERATIONS].map(str::to_owned);
-    let exchanges = names.into_iter().chain((0..=TOP_LEVEL).map(delay));
+    let names = [UNROUTED, DEAD, DUE, OPERATIONS, WAKE].map(str::to_owned);
+    let exchanges = names.into_iter().chain(levels());
     try_join_all(exchanges.map(|name| find_exchange(channel, name))).await?;
     try_join_all(queues().into_iter().map(|(name, _)| {
         let options = QueueDeclareOptions {
@@ -185,28 +202,29 @@ fn queues() -> Vec<(String, FieldTable)> {
         ]);
         (name.to_owned(), arguments)
     };
-    let holding = |level: u32| {
-        let arguments = arguments([
-            ("x-queue-type", text("quorum")),
-            ("x-message-ttl", AMQPValue::LongInt(1000 << level)),
-            ("x-dead-letter-exchange", text(&below(level))),
-            ("x-dead-letter-strategy", text("at-least-once")),
-            ("x-overflow", text("reject-publish")),
-        ]);
-        (delay(level), arguments)
-    };
     let mut queues = vec![
         working(EVENTS, EVENTS_REJECTED),
         dead(EVENTS_REJECTED),
         working(DELIVERIES, DELIVERIES_DEAD),
         dead(DELIVERIES_DEAD),
     ];
-    queues.extend((0..=TOP_LEVEL).map(holding));
+    for cascade in CASCADES {
+        queues.extend((0..=TOP_LEVEL).map(|level| cascade.queue(level)));
+    }
     queues
 }
 
+/// The exchanges of all levels; their queues have the same names.
+fn levels() -> impl Iterator<Item = String> {
+    let of = |cascade: Cascade| (0..=TOP_LEVEL).map(move |level| cascade.level(level));
+    CASCADES.into_iter().flat_map(of)
+}
+
 async fn bind(channel: &Channel) -> lapin::Result<()> {
-    let levels = 0..=TOP_LEVEL;
+    let every_level = || {
+        let of = |cascade: Cascade| (0..=TOP_LEVEL).map(move |level| (cascade, level));
+        CASCADES.into_iter().flat_map(of)
+    };
     let fixed = [
         (EVENTS.to_owned(), PUBLISHED.to_owned(), "#".to_owned()),
         (EVENTS_REJECTED.to_owned(), UNROUTED.to_owned(), "".into()),
@@ -215,9 +233,10 @@ async fn bind(channel: &Channel) -> lapin::Result<()> {
         (DELIVERIES.into(), DUE.into(), Address::Deliveries.pattern()),
         (EVENTS.into(), DUE.into(), Address::Events.pattern()),
     ];
-    let rests = levels
-        .clone()
-        .map(|level| (delay(level), delay(level), pattern(level, '1')));
+    let rests = every_level().map(|(cascade, level)| {
+        let name = cascade.level(level);
+        (name.clone(), name, pattern(level, '1'))
+    });
     let queues = fixed.into_iter().chain(rests).map(|(queue, from, key)| {
         let options = QueueBindOptions::default();
         channel.queue_bind(
@@ -230,10 +249,10 @@ async fn bind(channel: &Channel) -> lapin::Result<()> {
     });
     try_join_all(queues).await?;
 
-    let passes = levels.map(|level| {
+    let passes = every_level().map(|(cascade, level)| {
         channel.exchange_bind(
-            below(level).into(),
-            delay(level).into(),
+            cascade.below(level).into(),
+            cascade.level(level).into(),
             pattern(level, '0').into(),
             ExchangeBindOptions::default(),
             FieldTable::default(),
@@ -252,16 +271,4 @@ fn durable_exchange() -> ExchangeDeclareOptions {
         durable: true,
         ..ExchangeDeclareOptions::default()
     }
-}
-
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(value.into())
-}
-
-fn arguments<const N: usize>(entries: [(&str, AMQPValue); N]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (name, value) in entries {
-        table.insert(name.into(), value);
-    }
-    table
 }
