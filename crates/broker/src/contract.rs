@@ -131,12 +131,6 @@ pub trait Publisher: Send + Sync {
 
     /// Whether work can be handed on at this moment.
     fn is_ready(&self) -> bool;
-
-    /// Whether messages are given out and acked, but none is taken, for as long as it may be. What
-    /// is owed by then is known to the store, and handed on once it is overdue.
-    fn is_blocked(&self) -> bool {
-        false
-    }
 }
 
 /// Wake-ups for the owner of partitions: hints that deliveries are due. A hint may be lost, come twice, come

@@ -234,8 +234,8 @@ impl Rabbit {
         QueueSource::new(self.outbox.clone(), self.consuming.clone(), prefetch)
     }
 
-    /// Whether both connections are there that must be: without wake-ups deliveries are late and not lost. The broker may block publishing all the same:
-    /// [`Rabbit::blocked`].
+    /// Whether the connections for events are there. Without wake-ups deliveries are late and not lost, so the third one
+    /// does not count. The broker may block publishing all the same: [`Rabbit::blocked`].
     pub fn is_ready(&self) -> bool {
         self.consuming.is_ready() && self.outbox.publishing().is_connected()
     }

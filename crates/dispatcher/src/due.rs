@@ -48,7 +48,7 @@ pub(crate) struct DueRows {
 }
 
 struct Shared {
-    state: Mutex<State>,
+    known: Arc<Known>,
     owned: Owned,
     /// Deliveries of these partitions that are due later, as this dispatcher itself has decided.
     timer: Timer,
@@ -58,10 +58,14 @@ struct Shared {
     taken: Notify,
 }
 
+/// The deliveries that wait and those in hand.
+#[derive(Default)]
+pub(crate) struct Known(Mutex<State>);
+
 #[derive(Default)]
 struct State {
     /// Those that wait and those in hand.
-    known: HashMap<DeliveryId, Known>,
+    entries: HashMap<DeliveryId, Delivery>,
     waiting: Waiting,
     /// How many are known of each partition.
     of_partition: HashMap<Partition, usize>,
@@ -72,7 +76,7 @@ struct State {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct Delivery {
     partition: Partition,
     owed: OwedAttempt,
     /// What a wake-up said while the delivery was in hand, or the delivery itself where it shall come again.
@@ -103,27 +107,28 @@ pub(crate) struct InHand {
 
 /// Begins to look for due rows and to listen to wake-ups, until `shutdown`.
 pub(crate) fn start(
-    due: DueRows,
+    due: &DueRows,
     dispatcher: &Dispatcher,
-    progress: Progress,
-    shutdown: CancellationToken,
+    progress: &Progress,
+    shutdown: &CancellationToken,
 ) {
     let listening = keep_listening(due.clone(), dispatcher.wake_ups.clone(), shutdown.clone());
     tokio::spawn(panics::fatal("wake-ups", listening));
-    let looking = keep_looking(due, dispatcher.store.clone(), progress, shutdown);
+    let store = dispatcher.store.clone();
+    let looking = keep_looking(due.clone(), store, progress.clone(), shutdown.clone());
     tokio::spawn(panics::fatal("looking for due deliveries", looking));
 }
 
 async fn keep_listening(due: DueRows, wake_ups: Arc<dyn WakeUps>, shutdown: CancellationToken) {
-    let mut changes = due.shared.owned.changes();
+    let mut owned = due.shared.owned.clone();
     loop {
         let woken = tokio::select! {
             () = shutdown.cancelled() => return,
             woken = wake_ups.next() => woken,
             woken = due.shared.timer.next() => woken,
-            Ok(()) = changes.changed() => {
-                let owned = due.shared.owned.list();
-                wake_ups.listen(owned.iter().map(|held| held.partition).collect());
+            () = owned.changed() => {
+                let partitions = owned.list();
+                wake_ups.listen(partitions.iter().map(|held| held.partition).collect());
                 continue;
             }
         };
@@ -132,10 +137,10 @@ async fn keep_listening(due: DueRows, wake_ups: Arc<dyn WakeUps>, shutdown: Canc
 }
 
 impl DueRows {
-    pub(crate) fn new(owned: Owned) -> Self {
+    pub(crate) fn new(known: Arc<Known>, owned: Owned) -> Self {
         Self {
             shared: Arc::new(Shared {
-                state: Mutex::default(),
+                known,
                 owned,
                 timer: Timer::default(),
                 arrived: Notify::new(),
@@ -151,11 +156,12 @@ impl DueRows {
 
     /// Adds the deliveries that wake-ups have named, those of this dispatcher's partitions.
     fn wake(&self, due: Vec<OwedAttempt>) {
-        let partitions = self.shared.owned.partitions();
         let mut state = self.state();
         for owed in due {
-            let partition = partitions.of(owed.subscription);
-            let epoch = self.shared.owned.epoch_of(partition);
+            let Some(partition) = self.shared.owned.partition_of(owed.subscription) else {
+                continue;
+            };
+            let epoch = self.shared.owned.epoch_of(partition).map(|held| held.epoch);
             // Until the first look at a partition has ended, its rows are that look's.
             if epoch.is_none() || state.read.get(&partition).copied() != epoch {
                 continue;
@@ -183,24 +189,20 @@ impl DueRows {
     }
 
     fn take_now(&self, max: usize) -> Vec<InHand> {
+        let now = hookline_clock::now();
         let mut state = self.state();
         let mut taken = Vec::new();
         while taken.len() < max
             && let Some(found) = state.waiting.pop()
         {
             match self.shared.owned.epoch_of(found.partition) {
-                Some(epoch) if !self.is_blocked(&found) => taken.push(self.in_hand(found, epoch)),
-                _ => state.forget(found.owed.delivery),
+                Some(held) if !held.blocks(found.owed.subscription, now) => {
+                    taken.push(self.in_hand(found, held.epoch));
+                }
+                _ => drop(state.forget(found.owed.delivery)),
             }
         }
         taken
-    }
-
-    /// A request of the earlier owner may be in flight to this subscription.
-    fn is_blocked(&self, found: &Found) -> bool {
-        self.shared
-            .owned
-            .is_blocked(found.partition, found.owed.subscription, hookline_clock::now())
     }
 
     fn in_hand(&self, found: Found, epoch: i64) -> InHand {
@@ -247,17 +249,14 @@ impl DueRows {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.known.lock()
     }
 }
 
 impl State {
     /// Puts a row on the waiting list, unless it is known.
     fn add(&mut self, found: Found) {
-        match self.known.entry(found.owed.delivery) {
+        match self.entries.entry(found.owed.delivery) {
             Entry::Occupied(known) => {
                 let known = known.into_mut();
                 if known.owed != found.owed {
@@ -266,7 +265,7 @@ impl State {
             }
             Entry::Vacant(_) if self.waiting.is_full_for(found.owed.subscription) => {}
             Entry::Vacant(place) => {
-                place.insert(Known {
+                place.insert(Delivery {
                     partition: found.partition,
                     owed: found.owed,
                     next: None,
@@ -280,7 +279,7 @@ impl State {
 
     /// Answers with what a wake-up has said of it meanwhile.
     fn forget(&mut self, delivery: DeliveryId) -> Option<Found> {
-        let known = self.known.remove(&delivery)?;
+        let known = self.entries.remove(&delivery)?;
         if let Entry::Occupied(mut count) = self.of_partition.entry(known.partition) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -291,10 +290,16 @@ impl State {
     }
 }
 
-impl InFlight for DueRows {
+impl Known {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl InFlight for Known {
     fn of(&self, partition: Partition) -> Vec<(SubscriptionId, Timestamp)> {
-        let state = self.state();
-        let known = state.known.values();
+        let state = self.lock();
+        let known = state.entries.values();
         let in_partition = known.filter(|known| known.partition == partition);
         in_partition
             .filter_map(|known| Some((known.owed.subscription, known.request_until?)))
@@ -311,12 +316,13 @@ impl InHand {
 
     /// Whether its partition has not been given up or taken since.
     pub(crate) fn is_owned(&self) -> bool {
-        self.rows.shared.owned.epoch_of(self.partition) == Some(self.epoch)
+        let held = self.rows.shared.owned.epoch_of(self.partition);
+        held.is_some_and(|held| held.epoch == self.epoch)
     }
 
     /// Its request begins, and has ended by then.
     pub(crate) fn begin_request(&self, until: Timestamp) {
-        if let Some(known) = self.rows.state().known.get_mut(&self.owed.delivery) {
+        if let Some(known) = self.rows.state().entries.get_mut(&self.owed.delivery) {
             known.request_until = Some(until);
         }
     }
@@ -334,7 +340,7 @@ impl InHand {
 
     /// Puts it back on the waiting list, as no suspect.
     pub(crate) fn come_again(self) {
-        if let Some(known) = self.rows.state().known.get_mut(&self.owed.delivery) {
+        if let Some(known) = self.rows.state().entries.get_mut(&self.owed.delivery) {
             known.next = Some(Found {
                 owed: self.owed,
                 partition: self.partition,

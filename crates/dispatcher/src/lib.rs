@@ -32,19 +32,22 @@ mod worker;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use hookline_broker::contract::{Publisher, WakeUps};
 use hookline_core::rate::Rate;
 use hookline_core::retry::RetrySchedule;
 use hookline_core::target::TargetRules;
+use hookline_runtime::panics;
 use hookline_runtime::settings::Settings;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_store::Store;
 
 use crate::due::DueRows;
 use crate::lanes::Limits;
-use crate::ownership::{Owned, Progress};
+use crate::ownership::{Keeping, Owned, Progress, keep, take_all};
 use crate::poison::PuttingAside;
 
 /// When a periodic task calls a peer again that failed. Readiness forgets a failure that is not repeated
@@ -151,11 +154,11 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
     let requester = attempt::Requester::new(&dispatcher.policy)?;
     let operations = operations::start(dispatcher.clone(), shutdown.late.clone());
     let aside = PuttingAside::new(dispatcher.clone(), shutdown.asked.clone());
-    let (owned, progress) = (Owned::default(), Progress::default());
-    let due = DueRows::new(owned.clone());
-    let keeping = ownership::start(&dispatcher, owned, due.clone(), progress.clone(), &shutdown.asked).await?;
-    let stop = shutdown.asked.clone();
-    due::start(due.clone(), &dispatcher, progress.clone(), stop);
+    let progress = Progress::new(Instant::now());
+    let in_hand = Arc::default();
+    let (owned, owning) = own(&dispatcher, Arc::clone(&in_hand), &progress, &shutdown).await?;
+    let due = DueRows::new(in_hand, owned);
+    due::start(&due, &dispatcher, &progress, &shutdown.asked);
     let (recorder, recording) = recorder::start(
         dispatcher.clone(),
         due.clone(),
@@ -179,6 +182,40 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
     recording.await?;
     trying.await?;
     aside.end().await;
-    keeping.end().await;
+    owning.await;
     Ok(())
+}
+
+/// Begins to own partitions. The future gives them up and ends when nothing is in flight any more; for the only
+/// dispatcher it is to be awaited then.
+async fn own(
+    dispatcher: &Dispatcher,
+    in_hand: Arc<due::Known>,
+    progress: &Progress,
+    shutdown: &Shutdown,
+) -> anyhow::Result<(Owned, BoxFuture<'static, ()>)> {
+    let store = dispatcher.store.clone();
+    match &dispatcher.ownership {
+        Ownership::Sole => {
+            let (owned, sole) = take_all(Arc::new(store)).await?;
+            let releasing = async move {
+                if let Err(why) = sole.release_all().await {
+                    tracing::warn!(error = %why, "could not give the partitions back: the next start counts a death");
+                }
+            };
+            Ok((owned, releasing.boxed()))
+        }
+        Ownership::Shared(beats) => {
+            let (owned, keeping) = keep(Keeping {
+                registry: Arc::new(beats.clone()),
+                in_flight: in_hand,
+                able: Box::new(move || store.can_be_written()),
+                turns: progress.clone(),
+                shutdown: shutdown.clone(),
+            });
+            let keeping = tokio::spawn(panics::fatal("ownership", keeping));
+            // A panic in it is logged where it happens.
+            Ok((owned, keeping.map(drop).boxed()))
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
-use hookline_home::distributed;
+use hookline_home::distributed::{self, Peers};
 use hookline_runtime::panics;
 use hookline_runtime::service::{Context, run};
 use hookline_store::Plans;
@@ -15,14 +15,18 @@ fn main() -> ExitCode {
 }
 
 async fn serve(context: Context) -> anyhow::Result<()> {
-    let (store, rabbit) =
+    let Peers {
+        store,
+        rabbit,
+        publisher,
+    } =
         distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
     let settings = &context.settings;
     let dispatcher = Dispatcher {
         store: store.clone(),
         ownership: Ownership::Shared(distributed::store_for_beats(settings)?),
         wake_ups: rabbit.wake_ups(),
-        publisher: rabbit.publisher(),
+        publisher: publisher.clone(),
         policy: Arc::new(Policy::from(&**settings)),
         trial: Arc::default(),
     };
@@ -34,12 +38,12 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     tokio::spawn(panics::fatal("upkeep", upkeep));
     let replayer = Replayer {
         store: store.clone(),
-        publisher: rabbit.publisher(),
+        publisher: publisher.clone(),
         per_second: settings.replay.per_second,
     };
     let replaying = replayer.run(context.shutdown.asked.clone());
     tokio::spawn(panics::fatal("replays", replaying));
-    let counting = dead_letters::keep_counting(store, rabbit.publisher());
+    let counting = dead_letters::keep_counting(store, publisher);
     tokio::spawn(panics::fatal("dead letters", counting));
     hookline_dispatcher::run(dispatcher, context.shutdown).await?;
     rabbit.close().await;

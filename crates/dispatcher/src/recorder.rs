@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use crate::Dispatcher;
 use crate::due::{DueRows, InHand};
 use crate::operations::Operations;
-use crate::ownership::Progress;
+use crate::ownership::{Part, Progress};
 use crate::persist::{Outcome, Persist, Writing, Written};
 use crate::poison::PuttingAside;
 
@@ -115,7 +115,7 @@ pub(crate) fn start(
     let task = tokio::spawn(panics::fatal("recorder", async move {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            progress.recorded(Instant::now());
+            progress.finished(Part::Recorder, Instant::now());
             match timeout(TURN, waiting.recv_many(&mut batch, BATCH)).await {
                 Ok(0) => break,
                 Ok(_) => recording.record(std::mem::take(&mut batch)).await,

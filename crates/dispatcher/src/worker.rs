@@ -6,7 +6,6 @@ mod making;
 mod putting_off;
 mod slot;
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::EventKey;
@@ -27,7 +26,7 @@ use crate::gauges::Gauges;
 use crate::lanes::{Lanes, Limits};
 use crate::loads::Loads;
 use crate::origins::Origins;
-use crate::ownership::Progress;
+use crate::ownership::{Part, Progress};
 use crate::poison::PuttingAside;
 use crate::recorder::{Finished, Recorder, Result};
 use crate::trials::Trials;
@@ -122,7 +121,7 @@ impl Worker {
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !shutdown.is_cancelled() {
-            progress.scheduled(Instant::now());
+            progress.finished(Part::Scheduler, Instant::now());
             let room = lanes.room().saturating_sub(trials.waiting());
             let takes = room > 0 && !putting_off.is_full();
             let change = lanes.next_change().map(tokio::time::Instant::from_std);

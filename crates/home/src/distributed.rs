@@ -1,21 +1,37 @@
 //! A service's peers, as its settings name them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_broker::contract::Source;
+use hookline_broker::contract::{Publisher, Source};
 use hookline_broker::rabbit::{Declared, Rabbit, RabbitError, RabbitSettings};
+use hookline_core::partition::Partitions;
 use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
 use hookline_runtime::{panics, peers};
 use hookline_store::{Plans, PostgresSettings, Store, StoreError};
+use tokio::sync::watch;
 
 use crate::unlocking::unlock_once_reached;
+
+/// The time between two reads of the number of partitions.
+const REREAD_EVERY: Duration = Duration::from_secs(10);
 
 /// How long a sign of life of a dispatcher may take.
 const BEAT_WITHIN: Duration = Duration::from_secs(1);
 
 const REFUSED: &str = "RabbitMQ refuses this program";
+
+/// What a service works with.
+pub struct Peers {
+    /// Where everything is kept.
+    pub store: Store,
+    /// Where its messages come from.
+    pub rabbit: Rabbit,
+    /// Where its messages go.
+    pub publisher: Arc<dyn Publisher>,
+}
 
 /// The store of the settings, for a command. Nothing is dialled yet.
 ///
@@ -79,7 +95,7 @@ pub async fn connect(
     context: &Context,
     service: &str,
     plans: Plans,
-) -> anyhow::Result<(Store, Rabbit)> {
+) -> anyhow::Result<Peers> {
     let store = store_with(&context.settings, service, plans)?;
     let broker = RabbitSettings {
         url: broker_url(&context.settings)?,
@@ -125,7 +141,27 @@ pub async fn connect(
         "Whether the broker takes no messages (1): it is short of memory or disk, or a right is missing",
         move || for_gauge.blocked().is_some().into(),
     );
-    Ok((store, rabbit))
+    let partitions = keep_up_with_partitions(store.clone()).await?;
+    let publisher = rabbit.waking_publisher(partitions);
+    Ok(Peers {
+        store,
+        rabbit,
+        publisher,
+    })
+}
+
+/// The number of partitions as the store has it; a wake-up by an old number is lost, which costs a second.
+async fn keep_up_with_partitions(store: Store) -> anyhow::Result<watch::Receiver<Partitions>> {
+    let (sender, receiver) = watch::channel(store.partitions().await?);
+    tokio::spawn(panics::fatal("partitions", async move {
+        while !sender.is_closed() {
+            tokio::time::sleep(REREAD_EVERY).await;
+            if let Ok(partitions) = store.partitions().await {
+                sender.send_if_modified(|known| std::mem::replace(known, partitions) != partitions);
+            }
+        }
+    }));
+    Ok(receiver)
 }
 
 /// Declares the exchanges and queues of the settings' broker, for a command.
@@ -181,9 +217,10 @@ pub async fn connect_unlocked(
     context: &Context,
     service: &str,
     plans: Plans,
-) -> anyhow::Result<(Store, Rabbit)> {
+) -> anyhow::Result<Peers> {
     // Before anybody is waited for: a start without keys is a mistake that no peer mends.
     let keys = context.settings.secrets.required()?;
-    let (store, rabbit) = connect(context, service, plans).await?;
-    Ok((unlock_once_reached(context, store, &keys).await?, rabbit))
+    let peers = connect(context, service, plans).await?;
+    let store = unlock_once_reached(context, peers.store, &keys).await?;
+    Ok(Peers { store, ..peers })
 }

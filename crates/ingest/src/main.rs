@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hookline_home::distributed;
+use hookline_home::distributed::{self, Peers};
 use hookline_ingest::Ingest;
 use hookline_runtime::service::{Context, run};
 use hookline_store::Plans;
@@ -13,12 +13,16 @@ fn main() -> ExitCode {
 }
 
 async fn serve(context: Context) -> anyhow::Result<()> {
-    let (store, rabbit) = distributed::connect(&context, "ingest", Plans::OnceForAll).await?;
+    let Peers {
+        store,
+        rabbit,
+        publisher,
+    } = distributed::connect(&context, "ingest", Plans::OnceForAll).await?;
     let settings = &context.settings.ingest;
     let ingest = Ingest {
         store,
         events: rabbit.events(settings.prefetch),
-        publisher: rabbit.publisher(),
+        publisher,
         batch: settings.batch,
         prefetch: settings.prefetch.into(),
         max_waiting: settings.max_waiting,

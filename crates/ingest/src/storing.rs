@@ -50,6 +50,7 @@ impl Intake {
             events,
             organizations,
             is_slow,
+            size: _,
         } = slice;
         let mut pieces = vec![events];
         while let Some(mut piece) = pieces.pop() {

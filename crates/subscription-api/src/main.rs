@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use hookline_home::distributed::Peers;
 use hookline_runtime::admin;
 use hookline_runtime::service::{Context, run};
 use hookline_store::Plans;
@@ -14,12 +15,16 @@ fn main() -> ExitCode {
 async fn serve(context: Context) -> anyhow::Result<()> {
     let settings = context.settings.clone();
     let listener = admin::listen("api.listen", settings.api.listen)?;
-    let (store, rabbit) =
+    let Peers {
+        store,
+        rabbit,
+        publisher,
+    } =
         hookline_home::distributed::connect_unlocked(&context, "subscription-api", Plans::OfEach)
             .await?;
     let api = Api {
         store,
-        publisher: rabbit.publisher(),
+        publisher,
         rules: settings.targets.rules(),
         settings: settings.as_ref().into(),
         proxies: (&settings.api).into(),

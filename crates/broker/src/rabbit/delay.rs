@@ -64,20 +64,10 @@ impl Delay {
         Self::of(seconds - seconds % step(seconds))
     }
 
-    /// The shortest delay that is not shorter than `wanted`, unless that is the longest of all.
-    pub(super) fn at_least(wanted: Duration) -> Self {
-        let seconds = whole_seconds(wanted);
-        Self::of(seconds.next_multiple_of(step(seconds)).min(LONGEST))
-    }
-
     fn of(seconds: u64) -> Self {
         Self {
             seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
         }
-    }
-
-    pub(super) fn as_duration(self) -> Duration {
-        Duration::from_secs(self.seconds.into())
     }
 
     /// The level at which a message enters the cascade; none when there is nothing to wait for.
@@ -196,15 +186,6 @@ mod tests {
             prop_assert!(early * 8 < seconds);
             prop_assert!(given.count_ones() <= 4);
             prop_assert!(given < 1 << (TOP_LEVEL + 1));
-        }
-
-        #[test]
-        fn one_that_is_at_least_as_long_is_given_as_it_is(seconds in 0..=LONGEST) {
-            let even = Delay::at_least(Duration::from_secs(seconds));
-            let given = even.as_duration();
-            prop_assert!(given.as_secs() >= seconds);
-            prop_assert!((given.as_secs() - seconds) * 8 <= seconds);
-            prop_assert_eq!(Delay::towards(given), even);
         }
 
         #[test]

@@ -19,7 +19,7 @@ use lapin::options::BasicPublishOptions;
 use lapin::{BasicProperties, Channel, Confirmation};
 use tokio::sync::Semaphore;
 
-use crate::contract::{Ahead, QueueError};
+use crate::contract::QueueError;
 use crate::rabbit::delay::TOP_LEVEL;
 use crate::rabbit::link::Link;
 use crate::rabbit::refusal;
@@ -130,15 +130,6 @@ impl Outbox {
         link: &Link,
         queue: &'static str,
     ) -> Result<u64, QueueError> {
-        Ok(self.ahead(link, queue).await?.attempts)
-    }
-
-    /// The same, and whether a consumer takes them.
-    pub(super) async fn ahead(
-        &self,
-        link: &Link,
-        queue: &'static str,
-    ) -> Result<Ahead, QueueError> {
         self.with_channel(link, async move |channel: Channel| {
             let passive = lapin::options::QueueDeclareOptions {
                 passive: true,
@@ -147,10 +138,7 @@ impl Outbox {
             let queue = channel
                 .queue_declare(queue.into(), passive, Default::default())
                 .await?;
-            Ok(Ahead {
-                attempts: u64::from(queue.message_count()),
-                is_consumed: queue.consumer_count() > 0,
-            })
+            Ok(u64::from(queue.message_count()))
         })
         .await
     }

@@ -1,16 +1,13 @@
 //! [`Publisher`] on RabbitMQ.
 
-use std::time::Duration;
-
 use async_trait::async_trait;
 use hookline_core::operations::WebhookDisabled;
 
-use crate::contract::{Ahead, DeadWaiting, PublishedEvents, Publisher, QueueError, Scheduled};
-use crate::rabbit::delay::{Address, Delay};
-use crate::rabbit::letter::{Letter, announcement, later, to_queue};
+use crate::contract::{PublishedEvents, Publisher, QueueError, Scheduled};
+use crate::rabbit::letter::{Letter, announcement, to_queue};
 use crate::rabbit::link::Link;
-use crate::rabbit::outbox::{Outbox, Post};
-use crate::rabbit::topology::{DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED};
+use crate::rabbit::outbox::Outbox;
+use crate::rabbit::topology::{EVENTS, EVENTS_REJECTED};
 use crate::rabbit::waker::Waker;
 
 #[derive(Debug)]
@@ -31,9 +28,6 @@ impl RabbitPublisher {
         }
     }
 
-    async fn waiting(&self, queue: &'static str) -> Result<u64, QueueError> {
-        self.outbox.waiting(&self.consuming, queue).await
-    }
 }
 
 #[async_trait]
@@ -44,14 +38,6 @@ impl Publisher for RabbitPublisher {
         self.outbox
             .send(vec![to_queue(EVENTS, body, properties)])
             .await
-    }
-
-    async fn publish_attempts(&self, attempts: &[Scheduled]) -> Result<(), QueueError> {
-        self.outbox.send(attempts.iter().map(post).collect()).await
-    }
-
-    fn even_delay(&self, wanted: Duration) -> Duration {
-        Delay::at_least(wanted).as_duration()
     }
 
     fn wake(&self, due: &[Scheduled]) {
@@ -66,36 +52,11 @@ impl Publisher for RabbitPublisher {
             .await
     }
 
-    async fn attempts_waiting(&self) -> Result<u64, QueueError> {
-        self.waiting(DELIVERIES).await
-    }
-
-    async fn ahead(&self) -> Result<Ahead, QueueError> {
-        self.outbox.ahead(&self.consuming, DELIVERIES).await
-    }
-
-    async fn dead_waiting(&self) -> Result<DeadWaiting, QueueError> {
-        Ok(DeadWaiting {
-            events: self.waiting(EVENTS_REJECTED).await?,
-            deliveries: self.waiting(DELIVERIES_DEAD).await?,
-        })
+    async fn rejected_waiting(&self) -> Result<u64, QueueError> {
+        self.outbox.waiting(&self.consuming, EVENTS_REJECTED).await
     }
 
     fn is_ready(&self) -> bool {
         self.outbox.publishing().is_ready()
     }
-
-    fn is_blocked(&self) -> bool {
-        self.outbox.publishing().blocked().is_some()
-    }
-}
-
-fn post(scheduled: &Scheduled) -> Post {
-    let (body, properties) = scheduled.owed.write();
-    let at_once = to_queue(DELIVERIES, body, properties);
-    later(
-        at_once,
-        Delay::towards(scheduled.delay),
-        Address::Deliveries,
-    )
 }

@@ -17,7 +17,7 @@ use hookline_store::{Due, Look, LookInto, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::{DueRows, MOST_LOOKED_UP, is_suspicious};
-use crate::ownership::{Held, Progress};
+use crate::ownership::{Held, Part, Progress};
 
 /// The time between two looks. A wake-up that is lost delays its delivery by this at most.
 const EVERY: Duration = Duration::from_secs(1);
@@ -58,26 +58,26 @@ pub(super) async fn keep_looking(
 ) {
     let mut seen: HashMap<Partition, Seen> = HashMap::new();
     let mut every = tokio::time::interval(EVERY);
-    let mut changes = rows.shared.owned.changes();
+    let mut owned = rows.shared.owned.clone();
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !shutdown.is_cancelled() {
         let is_eager = seen.values().any(|seen| seen.has_more);
         let all = tokio::select! {
             () = shutdown.cancelled() => return,
             _ = every.tick() => true,
-            Ok(()) = changes.changed() => true,
+            () = owned.changed() => true,
             () = rows.has_room(), if is_eager => false,
         };
-        let owned = rows.shared.owned.list();
+        let all_owned = owned.list();
         seen.retain(|partition, seen| {
-            owned
+            all_owned
                 .iter()
                 .any(|held| (held.partition, held.epoch) == (*partition, seen.epoch))
         });
-        if let Err(why) = rows.look(&store, &owned, &mut seen, all).await {
+        if let Err(why) = rows.look(&store, &all_owned, &mut seen, all).await {
             tracing::warn!(error = %why, "could not look for due deliveries, trying again");
         }
-        progress.looked(Instant::now());
+        progress.finished(Part::Look, Instant::now());
     }
 }
 

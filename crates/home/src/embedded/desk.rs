@@ -68,10 +68,6 @@ impl<M> Desk<M> {
         self.room.saturating_sub(self.pile().weight)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.pile().handed.len()
-    }
-
     /// Hands messages over.
     pub(super) fn hand(&self, messages: impl IntoIterator<Item = Taken<M>>) {
         let mut pile = self.pile();

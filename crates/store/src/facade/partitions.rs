@@ -29,6 +29,11 @@ impl Store {
         run!(self, write, |conn, q| q::partitions::beat(conn, beat))
     }
 
+    /// All dispatchers and partitions, for a command.
+    pub async fn roster(&self) -> Result<Roster, StoreError> {
+        run!(self, read, |conn, q| q::partitions::roster(conn))
+    }
+
     /// Takes partitions where owner and epoch are still as they were observed, and answers with those. An owner that is
     /// still in the row has died: it counts as a death within the next ten minutes.
     pub async fn take_partitions(
@@ -108,4 +113,11 @@ impl Store {
             conn, ids
         ))
     }
+}
+// STUB
+impl Store {
+    pub async fn put_aside(&self, owed: hookline_core::delivery::OwedAttempt, _: String, now: Timestamp) -> Result<(), StoreError> {
+        self.end_alone(owed, hookline_core::delivery::DeliveryState::Exhausted { at: now, why: hookline_core::delivery::GaveUp::Poison }).await
+    }
+    pub async fn count_put_aside(&self) -> Result<u64, StoreError> { Ok(0) }
 }

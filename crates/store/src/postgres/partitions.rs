@@ -141,7 +141,7 @@ pub(crate) fn beat(
     Ok(Some((roster, read_count(count)?)))
 }
 
-/// Answers with those that moved.
+/// Answers with those that moved. An owner that is still in the row and is another one has died.
 pub(crate) fn take(
     conn: &mut Conn,
     me: DispatcherId,
@@ -161,10 +161,10 @@ pub(crate) fn take(
                 SET owner = g.me, epoch = p.epoch + 1,
                     deaths = ",
             deaths!(),
-            "        + CASE WHEN p.owner IS NULL THEN 0 ELSE 1 END,
-                    died_at = CASE WHEN p.owner IS NULL THEN p.died_at ELSE ",
+            "        + CASE WHEN p.owner <> g.me THEN 1 ELSE 0 END,
+                    died_at = CASE WHEN p.owner <> g.me THEN ",
             clock!(),
-            "        END
+            " ELSE p.died_at END
                FROM given g JOIN locked l ON l.partition = g.partition
               WHERE p.partition = g.partition AND p.epoch = g.epoch
                 AND p.owner IS NOT DISTINCT FROM g.owner

@@ -15,7 +15,7 @@ pub(crate) use super::super::partitions::{
 use super::ROWS;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
-use crate::records::{Holding, PartitionTotals};
+use crate::records::{Holding, PartitionTotals, RegisteredDispatcher, Roster};
 use crate::schema::{deliveries, dispatchers, partitioning, partitions};
 
 /// A dispatcher that gave no sign of life for so long is forgotten (microseconds).
@@ -108,6 +108,49 @@ pub(crate) fn register(conn: &mut Conn, id: DispatcherId) -> Result<(), StoreErr
 pub(crate) fn unregister(conn: &mut Conn, id: DispatcherId) -> Result<(), StoreError> {
     diesel::delete(dispatchers::table.find(Key(id.0))).execute(conn)?;
     Ok(())
+}
+
+/// What a beat answers, without one.
+pub(crate) fn roster(conn: &mut Conn) -> Result<Roster, StoreError> {
+    let registered: Vec<(Key, i64, bool, bool)> = dispatchers::table
+        .select((
+            dispatchers::id,
+            dispatchers::beat,
+            dispatchers::draining,
+            dispatchers::able,
+        ))
+        .load(conn)?;
+    let held: Vec<(i32, Option<Key>, i64, i32, String)> = partitions::table
+        .order(partitions::partition)
+        .select((
+            partitions::partition,
+            partitions::owner,
+            partitions::epoch,
+            partitions::deaths,
+            partitions::note,
+        ))
+        .load(conn)?;
+    let registered = registered.into_iter();
+    let held = held.into_iter().map(|(partition, owner, epoch, deaths, note)| {
+        Holding::try_from(HoldingRow {
+            partition,
+            owner,
+            epoch,
+            deaths,
+            note,
+        })
+    });
+    Ok(Roster {
+        dispatchers: registered
+            .map(|(id, beat, draining, able)| RegisteredDispatcher {
+                id: DispatcherId(id.0),
+                beat,
+                draining,
+                able,
+            })
+            .collect(),
+        partitions: held.collect::<Result<_, StoreError>>()?,
+    })
 }
 
 /// False where the partition has another epoch.
