@@ -9,11 +9,12 @@ use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::given::{Given, Statement};
-use super::queries::partitions::{HoldingRow, read_count, read_partition};
+use super::queries::partitions::{HoldingRow, TotalsRow, read_count, read_partition};
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::{
-    Beat, Due, HandOver, Holding, Look, PartitionClaim, RegisteredDispatcher, Roster,
+    Beat, Due, HandOver, Holding, Look, PartitionClaim, PartitionTotals, RegisteredDispatcher,
+    Roster,
 };
 use crate::rows::NextAttempt;
 
@@ -246,22 +247,44 @@ fn looking(look: &Look) -> Statement<'static> {
         )
 }
 
-/// Without the inner limit, the planner may join by reading all that is pending.
 pub(crate) fn count_due(conn: &mut Conn, now: Timestamp, most: u64) -> Result<u64, StoreError> {
+    let counted: Count = counting(now, most).get_result(conn)?;
+    Ok(counted.count.unsigned_abs())
+}
+
+/// Without the inner order, the planner may read all that is due in a partition before it stops.
+fn counting(now: Timestamp, most: u64) -> Statement<'static> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
-    let counted: Count = Given::default()
+    Given::default()
         .column::<BigInt, _>("now", [now.unix_micros()])
         .column::<BigInt, _>("most", [most])
         .in_statement(
             "SELECT count(*) AS count FROM (
                  SELECT FROM given g CROSS JOIN partitions p CROSS JOIN LATERAL (
                      SELECT FROM deliveries d
-                      WHERE d.partition = p.partition AND d.due <= g.now LIMIT g.most
+                      WHERE d.partition = p.partition AND d.due <= g.now
+                      ORDER BY d.due LIMIT g.most
                  ) due LIMIT (SELECT most FROM given)
              ) counted",
         )
-        .get_result(conn)?;
-    Ok(counted.count.unsigned_abs())
+}
+
+/// What is due comes first, so one search counts both.
+pub(crate) fn totals(conn: &mut Conn, now: Timestamp) -> Result<Vec<PartitionTotals>, StoreError> {
+    let most = i64::try_from(PartitionTotals::MOST).unwrap_or(i64::MAX);
+    let totals: Vec<TotalsRow> = Given::default()
+        .column::<BigInt, _>("now", [now.unix_micros()])
+        .column::<BigInt, _>("most", [most])
+        .in_statement(
+            "SELECT p.partition, counted.* FROM given g CROSS JOIN partitions p CROSS JOIN LATERAL (
+                 SELECT count(*) FILTER (WHERE pending.due <= g.now) AS due, count(*) AS pending
+                   FROM (SELECT d.due FROM deliveries d
+                          WHERE d.partition = p.partition AND d.due IS NOT NULL
+                          ORDER BY d.due LIMIT g.most) pending
+             ) counted ORDER BY p.partition",
+        )
+        .load(conn)?;
+    totals.into_iter().map(PartitionTotals::try_from).collect()
 }
 
 /// Answers with how many moved.

@@ -6,11 +6,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use hookline_core::ids::DeliveryId;
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
-use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
 pub(crate) use super::super::partitions::{
-    CLOCK, beat, count_due, hand_over, look, refile_deliveries, take,
+    CLOCK, beat, count_due, hand_over, look, refile_deliveries, take, totals,
 };
 use super::ROWS;
 use crate::columns::{Key, Uid};
@@ -51,13 +50,25 @@ impl TryFrom<HoldingRow> for Holding {
 }
 
 #[derive(QueryableByName)]
-struct Totals {
+pub(crate) struct TotalsRow {
     #[diesel(sql_type = Integer)]
     partition: i32,
     #[diesel(sql_type = BigInt)]
     due: i64,
     #[diesel(sql_type = BigInt)]
     pending: i64,
+}
+
+impl TryFrom<TotalsRow> for PartitionTotals {
+    type Error = StoreError;
+
+    fn try_from(row: TotalsRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            partition: read_partition(row.partition)?,
+            due: row.due.unsigned_abs(),
+            pending: row.pending.unsigned_abs(),
+        })
+    }
 }
 
 #[derive(Insertable)]
@@ -167,30 +178,6 @@ pub(crate) fn note(
         .set(partitions::note.eq(note))
         .execute(conn)?;
     Ok(noted == 1)
-}
-
-pub(crate) fn totals(conn: &mut Conn, now: Timestamp) -> Result<Vec<PartitionTotals>, StoreError> {
-    let most = PartitionTotals::MOST;
-    let totals: Vec<Totals> = diesel::sql_query(format!(
-        "SELECT p.partition,
-                (SELECT count(*) FROM (SELECT 1 FROM deliveries d
-                                        WHERE d.partition = p.partition AND d.due <= $1
-                                        LIMIT {most}) counted) AS due,
-                (SELECT count(*) FROM (SELECT 1 FROM deliveries d
-                                        WHERE d.partition = p.partition AND d.due IS NOT NULL
-                                        LIMIT {most}) counted) AS pending
-           FROM partitions p ORDER BY p.partition"
-    ))
-    .bind::<BigInt, _>(now.unix_micros())
-    .load(conn)?;
-    let read = |totals: Totals| {
-        Ok(PartitionTotals {
-            partition: read_partition(totals.partition)?,
-            due: totals.due.unsigned_abs(),
-            pending: totals.pending.unsigned_abs(),
-        })
-    };
-    totals.into_iter().map(read).collect()
 }
 
 /// A partition that is made starts with an epoch that none of that number has had before.

@@ -9,11 +9,12 @@ use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::kept::kept;
-use super::queries::partitions::{HoldingRow, count};
+use super::queries::partitions::{HoldingRow, TotalsRow, count};
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::records::{
-    Beat, Due, HandOver, Holding, Look, PartitionClaim, RegisteredDispatcher, Roster,
+    Beat, Due, HandOver, Holding, Look, PartitionClaim, PartitionTotals, RegisteredDispatcher,
+    Roster,
 };
 use crate::rows::NextAttempt;
 use crate::schema::{deliveries, dispatchers};
@@ -210,6 +211,27 @@ pub(crate) fn count_due(conn: &mut Conn, now: Timestamp, most: u64) -> Result<u6
     )
     .get_result(conn)?;
     Ok(counted.count.unsigned_abs())
+}
+
+/// What is due comes first, so one search counts both.
+pub(crate) fn totals(conn: &mut Conn, now: Timestamp) -> Result<Vec<PartitionTotals>, StoreError> {
+    let most = i64::try_from(PartitionTotals::MOST).unwrap_or(i64::MAX);
+    let mut totals = Vec::new();
+    for Partition(number) in count(conn)?.all() {
+        let counted: TotalsRow = kept(
+            "SELECT ? AS partition, count(*) FILTER (WHERE due <= ?) AS due, count(*) AS pending
+               FROM (SELECT due FROM deliveries WHERE partition = ? AND due IS NOT NULL ORDER BY due LIMIT ?)",
+            &[
+                &i32::from(number).into_sql::<Integer>(),
+                &now.unix_micros().into_sql::<BigInt>(),
+                &i32::from(number).into_sql::<Integer>(),
+                &most.into_sql::<BigInt>(),
+            ],
+        )
+        .get_result(conn)?;
+        totals.push(PartitionTotals::try_from(counted)?);
+    }
+    Ok(totals)
 }
 
 /// Answers with how many moved.

@@ -16,43 +16,69 @@ struct Line {
     text: String,
 }
 
-/// The plan of a look into all partitions for 100 deliveries each that are due at `since` or later, as it was executed.
-fn plan(conn: &mut Conn, since: i64) -> String {
-    let into = |number| LookInto {
-        partition: Partition(number),
-        floor: Timestamp::from_unix_micros(since),
-        limit: 100,
-    };
-    let look = Look {
-        partitions: Partitions::DEFAULT.all().map(|one| into(one.0)).collect(),
-        until: Timestamp::from_unix_micros(i64::MAX),
-    };
-    let statement = diesel::debug_query::<diesel::pg::Pg, _>(&looking(&look)).to_string();
-    let (text, _) = statement.split_once(" -- binds").unwrap();
-    let all = "ARRAY(SELECT generate_series(0, 63)),";
-    let same = |value: i64| format!("array_fill({value}::bigint, '{{64}}')");
-    conn.batch_execute(&format!(
-        "DEALLOCATE ALL; PREPARE look (int[], bigint[], bigint[], bigint[]) AS {text}"
-    ))
-    .unwrap();
-    let explained = format!(
-        "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) EXECUTE look ({all} {}, {}, {})",
-        same(since),
-        same(i64::MAX),
-        same(100)
-    );
-    let lines: Vec<Line> = diesel::sql_query(explained).load(conn).unwrap();
+/// The plan of a statement that a connection keeps, as it was executed.
+fn plan(conn: &mut Conn, statement: &Statement<'_>, types: &str, values: &str) -> String {
+    let text = diesel::debug_query::<diesel::pg::Pg, _>(statement).to_string();
+    let (text, _) = text.split_once(" -- binds").unwrap();
+    conn.batch_execute(&format!("DEALLOCATE ALL; PREPARE kept ({types}) AS {text}"))
+        .unwrap();
+    let explain = format!("EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) EXECUTE kept ({values})");
+    let lines: Vec<Line> = diesel::sql_query(explain).load(conn).unwrap();
     let lines: Vec<String> = lines.into_iter().map(|line| line.text).collect();
     lines.join("\n")
 }
 
-fn assert_searches_each_partition(plan: &str) {
-    assert!(plan.contains("Index Scan using deliveries_due"), "{plan}");
-    assert!(plan.contains("loops=64"), "{plan}");
-    for bad in ["Sort", "Bitmap", "Seq Scan on deliveries", "rows=101"] {
-        assert!(!plan.contains(bad), "{bad}: {plan}");
+/// Of a look into all partitions for 100 deliveries each that are due at `since` or later.
+fn plan_of_look(conn: &mut Conn, since: i64) -> String {
+    let end = Timestamp::from_unix_micros(i64::MAX);
+    let into = |partition| LookInto {
+        partition,
+        floor: Timestamp::from_unix_micros(since),
+        limit: 100,
+    };
+    let look = Look {
+        partitions: Partitions::DEFAULT.all().map(into).collect(),
+        until: end,
+    };
+    let all: Vec<String> = (0..64).map(|number: u8| number.to_string()).collect();
+    let same = |value: i64| format!("array_fill({value}::bigint, '{{64}}')");
+    let values = [
+        format!("'{{{}}}'", all.join(",")),
+        same(since),
+        same(end.unix_micros()),
+        same(100),
+    ];
+    plan(
+        conn,
+        &looking(&look),
+        "int[], bigint[], bigint[], bigint[]",
+        &values.join(", "),
+    )
+}
+
+/// Of a count of what is due, up to 1,000.
+fn plan_of_count(conn: &mut Conn) -> String {
+    let end = Timestamp::from_unix_micros(i64::MAX);
+    let values = format!("'{{{}}}', '{{1000}}'", end.unix_micros());
+    plan(conn, &counting(end, 1_000), "bigint[], bigint[]", &values)
+}
+
+fn assert_searches(plan: &str, expected: &[&str]) {
+    for part in expected {
+        assert!(plan.contains(part), "{part}: {plan}");
+    }
+    for part in ["Sort", "Bitmap", "Seq Scan"] {
+        assert!(!plan.contains(part), "{part}: {plan}");
     }
 }
+
+const LOOK: [&str; 3] = [
+    "Index Scan using deliveries_due",
+    "Index Cond: ((partition =",
+    "loops=64",
+];
+
+const COUNT: [&str; 2] = ["Index Only Scan using deliveries_due", "rows=1000 loops=1"];
 
 /// Not by a macro, whose output is kept back: these figures are to be seen.
 fn show(what: &str, plan: &str) {
@@ -62,7 +88,7 @@ fn show(what: &str, plan: &str) {
         .filter(|line| line.starts_with("Execution Time") || line.starts_with("Buffers"))
         .collect();
     let (buffers, time) = (figures.first(), figures.last());
-    let figure = format!("look at {BACKLOG} due, {what}: {buffers:?} {time:?}\n");
+    let figure = format!("{BACKLOG} due, {what}: {buffers:?} {time:?}\n");
     std::io::stderr().write_all(figure.as_bytes()).unwrap();
 }
 
@@ -77,7 +103,7 @@ fn insert(conn: &mut Conn, count: usize, state: &str, due: &str) {
 }
 
 #[test]
-fn a_look_is_a_search_of_the_index_for_each_partition_however_many_are_due() {
+fn due_deliveries_are_found_by_their_index_however_many_there_are() {
     let mut conn = migrated();
     conn.batch_execute(
         "ALTER TABLE deliveries SET UNLOGGED; ALTER TABLE deliveries SET (autovacuum_enabled = false);
@@ -88,13 +114,15 @@ fn a_look_is_a_search_of_the_index_for_each_partition_however_many_are_due() {
     insert(&mut conn, 10_000, "delivered", "NULL");
     conn.batch_execute("ANALYZE deliveries").unwrap();
     insert(&mut conn, BACKLOG, "pending", "n");
-    let quiet = plan(&mut conn, 0);
-    show("statistics of quiet times", &quiet);
-    assert_searches_each_partition(&quiet);
-    conn.batch_execute("ANALYZE deliveries").unwrap();
-    let known = plan(&mut conn, 0);
-    show("statistics of the backlog", &known);
-    assert_searches_each_partition(&known);
+    for what in ["of quiet times", "of the backlog"] {
+        let look = plan_of_look(&mut conn, 0);
+        show(&format!("statistics {what}, look"), &look);
+        assert_searches(&look, &LOOK);
+        let count = plan_of_count(&mut conn);
+        show(&format!("statistics {what}, count"), &count);
+        assert_searches(&count, &COUNT);
+        conn.batch_execute("ANALYZE deliveries").unwrap();
+    }
 
     // Beside a transaction that is open, no entry of a delivered row leaves the index.
     let mut open = migrated_beside(&mut conn);
@@ -102,17 +130,17 @@ fn a_look_is_a_search_of_the_index_for_each_partition_however_many_are_due() {
         .unwrap();
     let half = BACKLOG / 2;
     conn.batch_execute(&format!(
-        "UPDATE deliveries SET state = 'delivered', due = NULL WHERE due <= {half}; VACUUM deliveries"
+        "UPDATE deliveries SET state = 'delivered', due = NULL WHERE due <= {half}"
     ))
     .unwrap();
+    conn.batch_execute("VACUUM deliveries").unwrap();
+    let beside = format!("{half} delivered beside an open transaction");
     for (what, floor) in [("without a floor", 0), ("from the floor", half + 1)] {
-        let beside = plan(&mut conn, i64::try_from(floor).unwrap());
-        show(
-            &format!("{half} delivered beside an open transaction, {what}"),
-            &beside,
-        );
-        assert_searches_each_partition(&beside);
+        let look = plan_of_look(&mut conn, i64::try_from(floor).unwrap());
+        show(&format!("{beside}, look {what}"), &look);
+        assert_searches(&look, &LOOK);
     }
+    show(&format!("{beside}, count"), &plan_of_count(&mut conn));
 }
 
 /// Another session of the same database.
