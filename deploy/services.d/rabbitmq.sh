@@ -61,14 +61,14 @@ CONF
   } >"$dir/rabbitmqctl"
   {
     echo '#!/bin/sh'
-    echo '# Evaluates its argument in the server, as Erlang. rabbitmqctl boots a virtual machine for that.'
+    echo '# Evaluates its argument in the server, as Erlang, and prints the value. rabbitmqctl boots a virtual machine for that.'
     # shellcheck disable=SC2016 # the script expands its own argument
     printf 'answer=$(printf "%%s\\n" "$1" | env -i'
     printf ' %q' "${environment[@]}" "${within_root[@]}" erl_call -n "$node" -timeout 60
     echo ' -h "hookline-eval-$$" -e) || exit' # two with one name do not connect
     # erl_call succeeds also where the expression fails.
     # shellcheck disable=SC2016
-    echo 'case $answer in "{ok,"*) ;; *) echo "$answer" >&2; exit 1 ;; esac'
+    echo 'case $answer in "{ok,"*) answer=${answer#"{ok, "}; echo "${answer%\}}" ;; *) echo "$answer" >&2; exit 1 ;; esac'
   } >"$dir/rabbitmq-eval"
   chmod 700 "$dir/rabbitmqctl" "$dir/rabbitmq-eval"
 }

@@ -61,6 +61,58 @@ impl Vhost {
         rabbitmqctl(&all);
     }
 
+    /// A user with these rights to configure, write and read. Backslashes are doubled, as in Erlang.
+    pub(crate) fn user(&self, [configure, write, read]: [&str; 3]) -> VhostUser {
+        let (name, vhost) = (format!("user-{}", Uuid::new_v4()), &self.name);
+        evaluate(&format!(
+            "rabbit_auth_backend_internal:add_user(<<\"{name}\">>, <<\"hush\">>, <<\"test\">>), \
+             rabbit_auth_backend_internal:set_permissions(<<\"{name}\">>, <<\"{vhost}\">>, \
+             <<\"{configure}\">>, <<\"{write}\">>, <<\"{read}\">>, <<\"test\">>)."
+        ))
+        .expect("a user");
+        let mut url = self.url();
+        url.set_username(&name).expect("a user name");
+        url.set_password(Some("hush")).expect("a password");
+        VhostUser { name, url }
+    }
+
+    /// Evaluates Erlang with the `Names` of the queues that dispatchers listen on, and the `Counts` of their messages.
+    fn of_wake_queues(&self, what: &str) -> String {
+        let vhost = &self.name;
+        evaluate(&format!(
+            "Queues = rabbit_amqqueue:info_all(<<\"{vhost}\">>, [name, messages]), \
+             Ours = [{{binary_to_list(Name), Messages}} || [{{name, {{resource, _, _, \
+             <<\"hookline.wake.dispatcher.\", _/binary>> = Name}}}}, {{messages, Messages}}] <- Queues], \
+             {{Names, Counts}} = lists:unzip(Ours), {what}."
+        ))
+        .expect("queues")
+    }
+
+    /// The queue of the only dispatcher.
+    pub(crate) fn queue_of_wake_ups(&self) -> String {
+        let names = self.of_wake_queues("Names");
+        let mut quoted = names.split('"').skip(1).step_by(2);
+        let (first, second) = (quoted.next(), quoted.next());
+        assert_eq!(second, None, "{names}");
+        first.expect("a queue").to_owned()
+    }
+
+    /// Messages that dispatchers have not read.
+    pub(crate) fn waiting_wake_ups(&self) -> u32 {
+        let sum = self.of_wake_queues("lists:sum(Counts)");
+        sum.parse().expect("a number")
+    }
+
+    /// Deletes a queue that another connection has for itself.
+    pub(crate) fn delete_queue(&self, queue: &str) {
+        let vhost = &self.name;
+        evaluate(&format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{queue}\">>)), \
+             rabbit_amqqueue:delete(Q, false, false, <<\"test\">>)."
+        ))
+        .expect("a deleted queue");
+    }
+
     /// Tells the connections of this vhost alone, in the broker's own words, that memory is short or
     /// no longer: an alarm of the whole broker would stop the other tests, too.
     pub(crate) fn alarm(&self, is_on: bool) {
@@ -76,6 +128,22 @@ impl Vhost {
     /// A channel of somebody else.
     pub(crate) async fn stranger(&self) -> Stranger {
         Stranger::at(&self.url()).await
+    }
+}
+
+/// A user of a test's own.
+pub(crate) struct VhostUser {
+    name: String,
+    pub(crate) url: Url,
+}
+
+impl Drop for VhostUser {
+    fn drop(&mut self) {
+        let name = &self.name;
+        let deleted = evaluate(&format!(
+            "rabbit_auth_backend_internal:delete_user(<<\"{name}\">>, <<\"test\">>)."
+        ));
+        assert!(deleted.is_ok() || std::thread::panicking(), "{deleted:?}");
     }
 }
 
@@ -122,15 +190,16 @@ pub(crate) fn rabbitmqctl(arguments: &[&str]) {
     assert!(ran.status.success(), "{arguments:?}: {said}");
 }
 
-/// Evaluates Erlang in the broker.
-pub(crate) fn evaluate(expression: &str) -> Result<(), String> {
+/// Evaluates Erlang in the broker, and returns the value as Erlang prints it.
+pub(crate) fn evaluate(expression: &str) -> Result<String, String> {
     let output = Command::new(setting("HOOKLINE_TEST_RABBITMQ_EVAL"))
         .arg(expression)
         .output()
         .map_err(|error| error.to_string())?;
     let said = String::from_utf8_lossy(&output.stderr);
+    let answer = String::from_utf8_lossy(&output.stdout);
     match output.status.success() {
-        true => Ok(()),
+        true => Ok(answer.trim().to_owned()),
         false => Err(format!("{expression}: {said}")),
     }
 }

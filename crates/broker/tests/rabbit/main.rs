@@ -16,6 +16,7 @@ mod hosts;
 mod operations;
 mod proxy;
 mod tls;
+mod wake;
 mod workflow;
 
 use std::collections::HashSet;
