@@ -25,6 +25,15 @@ pub mod maintenance;
 mod names;
 mod operations;
 mod origins;
+#[cfg_attr(
+    not(test),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "the source of due rows comes next"
+    )
+)]
+mod ownership;
 mod persist;
 mod poison;
 pub mod reconciler;

@@ -1,0 +1,119 @@
+//! Load balancing: how many partitions each dispatcher should own. Each computes it alone, and the same from the
+//! same roster, so that two neither want the same partition nor fill up the same dispatcher.
+
+use std::collections::BTreeMap;
+
+use hookline_core::partition::DispatcherId;
+
+/// How many partitions each of the dispatchers owns.
+pub(super) type Counts = BTreeMap<DispatcherId, usize>;
+
+/// An equal share for each. The remainder goes to those that own most, one each, so that nothing moves for its sake.
+#[derive(Debug)]
+pub(super) struct Balance {
+    owned: Counts,
+    quotas: Counts,
+}
+
+impl Balance {
+    pub(super) fn new(partitions: usize, owned: Counts) -> Self {
+        let each = partitions / owned.len().max(1);
+        let remainder = partitions % owned.len().max(1);
+        let mut by_owned: Vec<_> = owned.iter().map(|(id, count)| (*id, *count)).collect();
+        by_owned.sort_by_key(|(id, count)| (std::cmp::Reverse(*count), *id));
+        let quotas = by_owned
+            .iter()
+            .enumerate()
+            .map(|(rank, (id, _))| (*id, each + usize::from(rank < remainder)))
+            .collect();
+        Self { owned, quotas }
+    }
+
+    /// One entry for each partition that is missing to a quota. The first ones are of the dispatcher with the fewest.
+    pub(super) fn missing(&self) -> Vec<DispatcherId> {
+        let mut missing: Vec<_> = self
+            .owned
+            .iter()
+            .flat_map(|(id, owned)| (*owned..self.quotas[id]).map(move |count| (count, *id)))
+            .collect();
+        missing.sort_unstable();
+        missing.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// The new owners of what `id` owns beyond its quota. Those of dispatchers with lower ids come before them in
+    /// [`Balance::missing`].
+    pub(super) fn successors(&self, id: DispatcherId) -> Vec<DispatcherId> {
+        let before = self
+            .owned
+            .range(..id)
+            .map(|(id, _)| self.surplus(*id))
+            .sum();
+        let missing = self.missing().into_iter();
+        missing.skip(before).take(self.surplus(id)).collect()
+    }
+
+    fn surplus(&self, id: DispatcherId) -> usize {
+        let quota = self.quotas.get(&id).copied().unwrap_or(0);
+        let owned = self.owned.get(&id).copied().unwrap_or(0);
+        owned.saturating_sub(quota)
+    }
+}
+
+/// Spreads `count` partitions over dispatchers that own so many already: each goes to the one with the fewest.
+pub(super) fn spread(count: usize, mut over: Counts) -> Vec<DispatcherId> {
+    let fewest = |_| {
+        let (id, owned) = over.iter_mut().min_by_key(|(id, owned)| (**owned, **id))?;
+        *owned += 1;
+        Some(*id)
+    };
+    (0..count).map_while(fewest).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn id(number: u128) -> DispatcherId {
+        DispatcherId(Uuid::from_u128(number))
+    }
+
+    fn counts(counts: &[usize]) -> Counts {
+        (0..).map(id).zip(counts.iter().copied()).collect()
+    }
+
+    #[test]
+    fn the_remainder_stays_with_those_that_own_most() {
+        let balance = Balance::new(8, counts(&[2, 3, 3]));
+        assert_eq!(balance.missing(), []);
+        assert!((0..3).all(|each| balance.successors(id(each)).is_empty()));
+    }
+
+    #[test]
+    fn missing_partitions_go_to_the_one_with_the_fewest() {
+        let balance = Balance::new(9, counts(&[1, 0, 3]));
+        assert_eq!(balance.missing(), [1, 0, 1, 0, 1].map(id));
+    }
+
+    #[test]
+    fn two_that_own_too_many_fill_up_different_dispatchers() {
+        let balance = Balance::new(8, counts(&[4, 4, 0, 0]));
+        assert_eq!(balance.successors(id(0)), [2, 3].map(id));
+        assert_eq!(balance.successors(id(1)), [2, 3].map(id));
+        assert_eq!(balance.missing().len(), 4);
+    }
+
+    #[test]
+    fn dispatchers_beyond_the_partitions_own_none() {
+        let balance = Balance::new(2, counts(&[1, 1, 0]));
+        assert_eq!(balance.missing(), []);
+        assert_eq!(balance.quotas, counts(&[1, 1, 0]));
+    }
+
+    #[test]
+    fn what_a_dispatcher_leaves_goes_to_those_with_the_fewest() {
+        assert_eq!(spread(3, counts(&[2, 0])), [1, 1, 0].map(id));
+        assert_eq!(spread(3, Counts::new()), []);
+    }
+}

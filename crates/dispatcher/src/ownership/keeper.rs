@@ -1,0 +1,349 @@
+//! The task that beats, takes partitions and hands them over, as [`Membership`] says.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hookline_core::ids::SubscriptionId;
+use hookline_core::partition::{DispatcherId, Partition, Partitions};
+use hookline_core::timestamp::Timestamp;
+use hookline_runtime::shutdown::Shutdown;
+use hookline_store::{Beat, HandOver, Roster, StoreError};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use uuid::Uuid;
+
+use super::liveness::Read;
+use super::membership::{Answered, Leave, Membership};
+use super::owned::Publisher;
+use super::progress::Progress;
+use super::registry::Registry;
+use super::{BEAT_EVERY, BEFORE_HAND_OVER, Owned, PATIENCE, note};
+
+/// How often the owner looks whether noted requests are over.
+const NOTE_EVERY: Duration = Duration::from_millis(250);
+
+/// The requests of this process.
+pub(crate) trait InFlight: Send + Sync + 'static {
+    /// The subscriptions of a partition with requests in flight, and until when at the latest, in service time.
+    fn of(&self, partition: Partition) -> Vec<(SubscriptionId, Timestamp)>;
+}
+
+/// What the task works with.
+pub(crate) struct Keeping<R, F> {
+    /// With a connection of its own, so that nothing delays a beat.
+    pub(crate) registry: Arc<R>,
+    pub(crate) in_flight: Arc<F>,
+    /// False while writes fail, or no receiver can be reached.
+    pub(crate) able: Box<dyn Fn() -> bool + Send + Sync>,
+    pub(crate) turns: Progress,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Starts the task. It ends after `shutdown.asked`, when the store says that nothing is owned and what was in flight
+/// is over, and at `shutdown.late` at the latest.
+pub(crate) fn keep<R: Registry, F: InFlight>(
+    keeping: Keeping<R, F>,
+) -> (Owned, impl Future<Output = ()> + Send) {
+    let (owned, publisher) = Owned::new();
+    let keeper = Keeper {
+        keeping,
+        publisher,
+        membership: Membership::new(new_id()),
+        registered: false,
+        draining: false,
+        fails: false,
+        hangs: false,
+        hand_overs: JoinSet::new(),
+        notes: JoinSet::new(),
+    };
+    (owned, keeper.run())
+}
+
+pub(super) fn new_id() -> DispatcherId {
+    DispatcherId(Uuid::new_v4())
+}
+
+/// A hand-over that was answered, or failed.
+struct HandedOver {
+    leaves: Vec<Leave>,
+    noted: Vec<Noted>,
+}
+
+/// A note of this process in a partition of another one.
+struct Noted {
+    partition: Partition,
+    /// The successor's.
+    epoch: i64,
+    until: Timestamp,
+}
+
+struct Keeper<R, F> {
+    keeping: Keeping<R, F>,
+    publisher: Publisher,
+    membership: Membership,
+    registered: bool,
+    draining: bool,
+    /// The last call of the store failed.
+    fails: bool,
+    hangs: bool,
+    hand_overs: JoinSet<HandedOver>,
+    notes: JoinSet<()>,
+}
+
+impl<R: Registry, F: InFlight> Keeper<R, F> {
+    async fn run(mut self) {
+        let Shutdown { asked, late } = self.keeping.shutdown.clone();
+        let mut ticks = tokio::time::interval(BEAT_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = late.cancelled() => break,
+                () = asked.cancelled(), if !self.draining => self.draining = true,
+                Some(handed_over) = self.hand_overs.join_next() => {
+                    self.handed_over(handed_over.ok());
+                    if !self.draining {
+                        continue;
+                    }
+                }
+                _ = ticks.tick() => {}
+            }
+            let answered = self.turn().await;
+            if self.draining && answered && self.has_ended() {
+                break;
+            }
+        }
+        if self.registered {
+            let gone = self
+                .keeping
+                .registry
+                .unregister_dispatcher(self.membership.id());
+            if let Err(why) = in_time(gone).await {
+                tracing::warn!(error = %why, "could not unregister the dispatcher");
+            }
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        while self.notes.try_join_next().is_some() {}
+        self.membership.is_empty() && self.hand_overs.is_empty() && self.notes.is_empty()
+    }
+
+    /// True where the store answered a beat, or there is nothing to tell it.
+    async fn turn(&mut self) -> bool {
+        let sent = now();
+        let hanging = self.keeping.turns.hanging(sent);
+        // Parts that have ended finish no turns.
+        if let Some(part) = hanging.filter(|_| !self.draining) {
+            if !self.hangs {
+                let part = part.name();
+                tracing::error!(
+                    part,
+                    "a part of the dispatcher hangs; its partitions are left to others"
+                );
+            }
+            self.hangs = true;
+            self.membership.missed();
+            return false;
+        }
+        self.hangs = false;
+        if !self.registered {
+            if self.draining {
+                return true;
+            }
+            let registered = self
+                .keeping
+                .registry
+                .register_dispatcher(self.membership.id());
+            if self.noted(in_time(registered).await).is_none() {
+                return false;
+            }
+            self.registered = true;
+        }
+        self.beat().await
+    }
+
+    async fn beat(&mut self) -> bool {
+        let beat = Beat {
+            id: self.membership.id(),
+            draining: self.draining,
+            able: (self.keeping.able)(),
+        };
+        let sent = now();
+        let answer = in_time(self.keeping.registry.beat(beat)).await;
+        let answered = now();
+        match self.noted(answer) {
+            Some(Some(found)) => self.follow(beat, found, Read { sent, answered }).await,
+            Some(None) => self.start_anew(),
+            None => {
+                self.membership.missed();
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn follow(&mut self, beat: Beat, found: (Roster, Partitions), read: Read) {
+        let before = self.held();
+        let (roster, partitions) = found;
+        let answered = Answered {
+            roster: &roster,
+            partitions,
+            read,
+        };
+        let steps = self.membership.answered(beat, answered);
+        let left: BTreeSet<_> = steps.leaves.iter().map(|leave| leave.partition).collect();
+        // After a lapse, nothing is acted for before it is claimed.
+        if !steps.lapsed {
+            self.publish();
+        }
+        self.begin_hand_over(steps.leaves);
+        if !steps.claims.is_empty() {
+            let taken = self.keeping.registry.take_partitions(beat.id, steps.claims);
+            if let Some(taken) = self.noted(in_time(taken).await) {
+                self.membership.took(taken);
+            }
+        }
+        self.publish();
+        let after = self.held();
+        let lost = before
+            .difference(&after)
+            .filter(|each| !left.contains(each));
+        log(after.difference(&before).count(), lost.count());
+    }
+
+    fn held(&self) -> BTreeSet<Partition> {
+        self.membership.held().keys().copied().collect()
+    }
+
+    fn publish(&self) {
+        let held = self.membership.held();
+        let valid_until = self.membership.valid_until();
+        self.publisher
+            .publish(held, valid_until, hookline_clock::now());
+    }
+
+    /// The row of this dispatcher is gone.
+    fn start_anew(&mut self) {
+        let lost = self.membership.held().len();
+        self.membership = Membership::new(new_id());
+        self.registered = false;
+        self.publish();
+        log(0, lost);
+    }
+
+    fn begin_hand_over(&mut self, leaves: Vec<Leave>) {
+        if leaves.is_empty() {
+            return;
+        }
+        let registry = Arc::clone(&self.keeping.registry);
+        let in_flight = Arc::clone(&self.keeping.in_flight);
+        let id = self.membership.id();
+        self.hand_overs.spawn(async move {
+            tokio::time::sleep(BEFORE_HAND_OVER).await;
+            hand_over(&*registry, &*in_flight, id, leaves).await
+        });
+    }
+
+    fn handed_over(&mut self, handed_over: Option<HandedOver>) {
+        let Some(HandedOver { leaves, noted }) = handed_over else {
+            return;
+        };
+        self.membership.tried(&leaves, now());
+        if !noted.is_empty() {
+            let registry = Arc::clone(&self.keeping.registry);
+            let in_flight = Arc::clone(&self.keeping.in_flight);
+            self.notes
+                .spawn(async move { empty_notes(&*registry, &*in_flight, noted).await });
+        }
+    }
+
+    /// Logs the first failure in a row.
+    fn noted<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
+        match result {
+            Ok(answer) => {
+                self.fails = false;
+                Some(answer)
+            }
+            Err(why) => {
+                if !self.fails {
+                    tracing::warn!(error = %why, "could not beat, trying again");
+                }
+                self.fails = true;
+                None
+            }
+        }
+    }
+}
+
+async fn hand_over<R: Registry, F: InFlight>(
+    registry: &R,
+    in_flight: &F,
+    id: DispatcherId,
+    leaves: Vec<Leave>,
+) -> HandedOver {
+    let mut noted = Vec::new();
+    let mut hand_overs = Vec::new();
+    for leave in &leaves {
+        let flights = in_flight.of(leave.partition);
+        let latest = flights.iter().map(|(_, until)| *until).max();
+        noted.extend(latest.map(|until| Noted {
+            partition: leave.partition,
+            epoch: leave.epoch + 1,
+            until,
+        }));
+        hand_overs.push(HandOver {
+            partition: leave.partition,
+            epoch: leave.epoch,
+            to: leave.to,
+            note: note::write(&flights),
+        });
+    }
+    let left = match in_time(registry.hand_over(id, hand_overs)).await {
+        Ok(left) => left,
+        Err(why) => {
+            tracing::warn!(error = %why, "could not hand partitions over, trying again");
+            Vec::new()
+        }
+    };
+    if !left.is_empty() {
+        tracing::info!(count = left.len(), "handed partitions over");
+    }
+    noted.retain(|note| left.contains(&note.partition));
+    HandedOver { leaves, noted }
+}
+
+/// Empties each note when its requests are over. A failure leaves it: its times pass.
+async fn empty_notes<R: Registry, F: InFlight>(registry: &R, in_flight: &F, mut noted: Vec<Noted>) {
+    while !noted.is_empty() {
+        tokio::time::sleep(NOTE_EVERY).await;
+        let service_time = hookline_clock::now();
+        let over =
+            |note: &mut Noted| note.until < service_time || in_flight.of(note.partition).is_empty();
+        for note in noted.extract_if(.., over).collect::<Vec<_>>() {
+            let emptied = registry.note(note.partition, note.epoch, String::new());
+            if let Err(why) = in_time(emptied).await {
+                tracing::warn!(error = %why, "could not empty the note of a partition");
+            }
+        }
+    }
+}
+
+fn log(took: usize, lost: usize) {
+    if took > 0 {
+        tracing::info!(count = took, "took partitions");
+    }
+    if lost > 0 {
+        tracing::info!(count = lost, "lost partitions");
+    }
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = || StoreError::Unavailable("no answer in time".to_owned());
+    let answer = tokio::time::timeout(PATIENCE, call).await;
+    answer.unwrap_or_else(|_| Err(late()))
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,281 @@
+//! Which partitions one dispatcher owns, takes and gives up: a state machine of what its beats answer, without
+//! clock and without store. It is a lease for each partition, kept in the table of partitions. No leader decides.
+//!
+//! - Each dispatcher raises its own **beat** in the store every half second. The same statement returns all beats and
+//!   all partitions with owner and **epoch**, which each change of the owner raises.
+//! - An owner **acts** until 2.5 s after it sent its last beat that was answered. Another one takes a partition only
+//!   after it observed the owner's silence for longer than that ([`Liveness`]), by a compare-and-set on owner and
+//!   epoch. So no two act for one partition.
+//! - A beat that is answered after the 2.5 s is a **lapse**: a claim of another one may be on its way. The owner then
+//!   claims its own partitions, which raises the epoch. Of that claim and the other one, the first one wins.
+//! - An owner that **leaves** a partition stops to act for it at once. It never acts in that epoch again, also where
+//!   the store's answer to the hand-over is unknown: it hands over until the roster shows another epoch.
+//! - Each computes the same **quotas** from the same roster ([`super::balance`]). Partitions without a living owner are taken
+//!   up to the quota. Beyond it a quarter of the surplus is handed over each second, to those that miss some.
+//! - A **newcomer** takes what is free, and counts for the surplus of others after ten seconds. A dispatcher that
+//!   drains, or is not able to deliver while another one is, owns nothing.
+//!
+//! The monotonic clock must not stop while other machines' run on: a machine that was suspended acts for what it has
+//! lost until its next beat is answered.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use hookline_core::partition::{DispatcherId, Partition, Partitions};
+use hookline_store::{Beat, Holding, PartitionClaim, Roster};
+
+use super::balance::spread;
+use super::liveness::{Liveness, Read};
+use super::view::View;
+
+#[cfg(test)]
+mod tests;
+
+/// How long an owner acts after it sent a beat that was answered.
+pub(super) const VALID: Duration = Duration::from_millis(2_500);
+
+/// Surplus is handed over with every second beat.
+const BETWEEN_MOVES: Duration = Duration::from_millis(750);
+
+/// A quarter of the surplus is handed over at once, and at least four partitions, so that all is settled within 25 s.
+const PART_OF_SURPLUS: usize = 4;
+const FEW: usize = 4;
+
+/// A beat that was answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Answered<'a> {
+    pub(super) roster: &'a Roster,
+    pub(super) partitions: Partitions,
+    pub(super) read: Read,
+}
+
+/// A partition that this dispatcher has ceased to act for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leave {
+    pub(super) partition: Partition,
+    pub(super) epoch: i64,
+    pub(super) to: Option<DispatcherId>,
+}
+
+/// What follows from a beat.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Steps {
+    /// Nothing is acted for before the store has answered the claims.
+    pub(super) lapsed: bool,
+    pub(super) claims: Vec<PartitionClaim>,
+    pub(super) leaves: Vec<Leave>,
+}
+
+/// A hand-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Leaving {
+    epoch: i64,
+    /// When the store answered or failed to; none before.
+    tried: Option<Instant>,
+}
+
+/// One life of a dispatcher.
+#[derive(Debug)]
+pub(super) struct Membership {
+    id: DispatcherId,
+    liveness: Liveness,
+    valid_until: Option<Instant>,
+    held: BTreeMap<Partition, Holding>,
+    /// Its own since a lapse, with the epoch: not held before they are claimed.
+    unconfirmed: BTreeMap<Partition, i64>,
+    leaving: BTreeMap<Partition, Leaving>,
+    moved: Option<Instant>,
+}
+
+impl Membership {
+    pub(super) fn new(id: DispatcherId) -> Self {
+        Self {
+            id,
+            liveness: Liveness::default(),
+            valid_until: None,
+            held: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            moved: None,
+        }
+    }
+
+    pub(super) fn id(&self) -> DispatcherId {
+        self.id
+    }
+
+    /// The partitions that this dispatcher acts for before [`Membership::valid_until`].
+    pub(super) fn held(&self) -> &BTreeMap<Partition, Holding> {
+        &self.held
+    }
+
+    pub(super) fn valid_until(&self) -> Option<Instant> {
+        self.valid_until
+    }
+
+    /// It owns nothing, also not what it is about to hand over.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held.is_empty() && self.unconfirmed.is_empty() && self.leaving.is_empty()
+    }
+
+    /// A beat failed, or was answered too late.
+    pub(super) fn missed(&mut self) {
+        self.liveness.miss();
+    }
+
+    /// The store answered [`Steps::claims`].
+    pub(super) fn took(&mut self, taken: Vec<Holding>) {
+        for holding in taken {
+            self.unconfirmed.remove(&holding.partition);
+            self.held.insert(holding.partition, holding);
+        }
+    }
+
+    /// The store answered [`Steps::leaves`], or failed to. The next beats tell what came of it.
+    pub(super) fn tried(&mut self, left: &[Leave], now: Instant) {
+        for leave in left {
+            if let Some(leaving) = self.leaving.get_mut(&leave.partition)
+                && leaving.epoch == leave.epoch
+            {
+                leaving.tried = Some(now);
+            }
+        }
+    }
+
+    /// A beat was answered, which said of this dispatcher what `me` says.
+    pub(super) fn answered(&mut self, me: Beat, answered: Answered<'_>) -> Steps {
+        let Answered {
+            roster,
+            partitions,
+            read,
+        } = answered;
+        let lapsed = self.valid_until.is_none_or(|until| read.answered >= until);
+        self.valid_until = Some(read.sent + VALID);
+        self.liveness.observe(roster, read);
+        let all: Vec<_> = roster
+            .partitions
+            .iter()
+            .filter(|each| each.partition.0 < partitions.count())
+            .collect();
+        self.adopt(&all, lapsed);
+        let view = View::new(me, &self.liveness, roster, &all);
+        let leaves = self.leaves(me, &view, read);
+        let claims = self.claims(&view, &all);
+        Steps {
+            lapsed,
+            claims,
+            leaves,
+        }
+    }
+
+    /// Takes over from the roster what this dispatcher owns.
+    fn adopt(&mut self, all: &[&Holding], lapsed: bool) {
+        let own = all.iter().filter(|each| each.owner == Some(self.id));
+        let own: BTreeMap<_, _> = own.map(|each| (each.partition, *each)).collect();
+        let epoch = |partition: &Partition| own.get(partition).map(|holding| holding.epoch);
+        self.leaving
+            .retain(|partition, leaving| epoch(partition) == Some(leaving.epoch));
+        if lapsed {
+            self.unconfirmed = own.values().map(|own| (own.partition, own.epoch)).collect();
+        }
+        let leaving = &self.leaving;
+        self.unconfirmed
+            .retain(|at, known| epoch(at) == Some(*known) && !leaving.contains_key(at));
+        let acting = own.into_iter().filter(|(partition, _)| {
+            !self.unconfirmed.contains_key(partition) && !leaving.contains_key(partition)
+        });
+        self.held = acting.map(|(at, holding)| (at, holding.clone())).collect();
+    }
+
+    /// What is handed over now: all, or a part of the surplus; and once more what the last try has not moved.
+    fn leaves(&mut self, me: Beat, view: &View, read: Read) -> Vec<Leave> {
+        let mut leaves = self.again(view, read);
+        let gives_all = me.draining || !view.takes && !view.receivers.is_empty();
+        if gives_all {
+            let held = self.held.values().map(|own| (own.partition, own.epoch));
+            let unconfirmed = self.unconfirmed.iter().map(|(at, epoch)| (*at, *epoch));
+            leaves.extend(to_any(held.chain(unconfirmed).collect(), view));
+        } else {
+            leaves.extend(self.surplus(view, read));
+        }
+        for leave in &leaves {
+            self.held.remove(&leave.partition);
+            self.unconfirmed.remove(&leave.partition);
+            let leaving = Leaving {
+                epoch: leave.epoch,
+                tried: None,
+            };
+            self.leaving.insert(leave.partition, leaving);
+        }
+        leaves
+    }
+
+    fn again(&self, view: &View, read: Read) -> Vec<Leave> {
+        let tried = |leaving: &Leaving| leaving.tried.is_some_and(|tried| tried <= read.sent);
+        let again = self.leaving.iter().filter(|(_, leaving)| tried(leaving));
+        to_any(
+            again.map(|(at, leaving)| (*at, leaving.epoch)).collect(),
+            view,
+        )
+    }
+
+    fn surplus(&mut self, view: &View, read: Read) -> Vec<Leave> {
+        let pause = |moved| read.sent.saturating_duration_since(moved) < BETWEEN_MOVES;
+        if !self.leaving.is_empty() || self.moved.is_some_and(pause) {
+            return Vec::new();
+        }
+        let successors = view.established.successors(self.id);
+        let now = successors.len().div_ceil(PART_OF_SURPLUS).max(FEW);
+        let fresh = |id: &DispatcherId| self.liveness.is_fresh(*id);
+        let successors = successors.into_iter().take(now).filter(fresh);
+        let leaves: Vec<_> = self
+            .held
+            .values()
+            .rev()
+            .zip(successors)
+            .map(|(own, to)| Leave {
+                partition: own.partition,
+                epoch: own.epoch,
+                to: Some(to),
+            })
+            .collect();
+        if !leaves.is_empty() {
+            self.moved = Some(read.sent);
+        }
+        leaves
+    }
+
+    /// Its own after a lapse, and its share of what has no living owner.
+    fn claims(&self, view: &View, all: &[&Holding]) -> Vec<PartitionClaim> {
+        let ownerless = |holding: &&&Holding| match holding.owner {
+            Some(owner) => owner != self.id && self.liveness.is_dead(owner),
+            None => true,
+        };
+        let takers = view.takers.missing().into_iter();
+        let shares = all.iter().filter(ownerless).zip(takers);
+        let share = shares.filter_map(|(holding, taker)| (taker == self.id).then_some(*holding));
+        let own = all
+            .iter()
+            .copied()
+            .filter(|each| self.unconfirmed.contains_key(&each.partition));
+        own.chain(share)
+            .map(|holding| PartitionClaim {
+                partition: holding.partition,
+                owner: holding.owner,
+                epoch: holding.epoch,
+            })
+            .collect()
+    }
+}
+
+/// Spreads partitions over the receivers, after those of others that leave all. They are free where there is none.
+fn to_any(partitions: Vec<(Partition, i64)>, view: &View) -> Vec<Leave> {
+    let all = spread(view.left_before + partitions.len(), view.receivers.clone());
+    let mut to = all.into_iter().skip(view.left_before);
+    let leave = |(partition, epoch)| Leave {
+        partition,
+        epoch,
+        to: to.next(),
+    };
+    partitions.into_iter().map(leave).collect()
+}

@@ -1,0 +1,113 @@
+//! The partitions of this dispatcher, as its other parts see them.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hookline_core::partition::Partition;
+use hookline_core::timestamp::Timestamp;
+use hookline_store::Holding;
+use tokio::sync::watch;
+
+use super::note::{self, Blocked};
+
+/// A partition that this dispatcher owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) partition: Partition,
+    pub(crate) epoch: i64,
+    /// How many owners in a row died without release.
+    pub(crate) deaths: u32,
+    /// Service time.
+    pub(crate) taken_at: Timestamp,
+    pub(crate) blocked: Arc<[Blocked]>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    held: BTreeMap<Partition, Held>,
+    /// None: without end.
+    valid_until: Option<Instant>,
+}
+
+/// Cheap to clone. Each clone waits for changes on its own.
+#[derive(Debug, Clone)]
+pub(crate) struct Owned {
+    state: watch::Receiver<State>,
+}
+
+impl Owned {
+    /// Nothing is owned before the publisher says so.
+    pub(super) fn new() -> (Self, Publisher) {
+        let (sender, state) = watch::channel(State::default());
+        (Self { state }, Publisher { state: sender })
+    }
+
+    /// These partitions, for as long as the process lives.
+    pub(crate) fn all(holdings: &[Holding], taken_at: Timestamp) -> Self {
+        let (owned, publisher) = Self::new();
+        let holdings = holdings.iter().map(|each| (each.partition, each.clone()));
+        publisher.publish(&holdings.collect(), None, taken_at);
+        owned
+    }
+
+    /// None where this dispatcher does not own it. [`Owned::may_start`] says whether it still acts for it.
+    pub(crate) fn epoch_of(&self, partition: Partition) -> Option<Held> {
+        self.state.borrow().held.get(&partition).cloned()
+    }
+
+    /// A request may be started: the partition is still owned in this epoch.
+    pub(crate) fn may_start(&self, partition: Partition, epoch: i64, now: Instant) -> bool {
+        let state = self.state.borrow();
+        let held = state.held.get(&partition);
+        held.is_some_and(|held| held.epoch == epoch)
+            && state.valid_until.is_none_or(|until| now < until)
+    }
+
+    /// In the order of partitions.
+    pub(crate) fn list(&self) -> Vec<Held> {
+        self.state.borrow().held.values().cloned().collect()
+    }
+
+    /// Waits until a partition, an epoch or a note has changed since the last call. Cancel safe.
+    pub(crate) async fn changed(&mut self) {
+        if self.state.changed().await.is_err() {
+            pending().await
+        }
+    }
+}
+
+/// Says what is owned.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    state: watch::Sender<State>,
+}
+
+impl Publisher {
+    pub(super) fn publish(
+        &self,
+        holdings: &BTreeMap<Partition, Holding>,
+        valid_until: Option<Instant>,
+        now: Timestamp,
+    ) {
+        self.state.send_if_modified(|state| {
+            let taken_at = |holding: &Holding| match state.held.get(&holding.partition) {
+                Some(held) if held.epoch == holding.epoch => held.taken_at,
+                _ => now,
+            };
+            let held = |holding: &Holding| Held {
+                partition: holding.partition,
+                epoch: holding.epoch,
+                deaths: holding.deaths,
+                taken_at: taken_at(holding),
+                blocked: note::read(&holding.note).into(),
+            };
+            let held: BTreeMap<_, _> = holdings.iter().map(|(at, it)| (*at, held(it))).collect();
+            state.valid_until = valid_until;
+            let changed = held != state.held;
+            state.held = held;
+            changed
+        });
+    }
+}

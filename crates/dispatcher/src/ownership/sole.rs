@@ -1,0 +1,69 @@
+//! The only dispatcher of a folder. The lock of the folder says that no other one lives.
+
+use std::sync::Arc;
+
+use hookline_core::partition::DispatcherId;
+use hookline_store::{Beat, HandOver, Holding, PartitionClaim, StoreError};
+
+use super::Owned;
+use super::keeper::new_id;
+use super::registry::Registry;
+
+/// The owner of all partitions.
+pub(crate) struct Sole<R> {
+    registry: Arc<R>,
+    id: DispatcherId,
+    holdings: Vec<Holding>,
+}
+
+/// Takes all partitions at once, also those of a process that died.
+///
+/// # Errors
+/// Where the store fails, or another process has changed an owner.
+pub(crate) async fn take_all<R: Registry>(
+    registry: Arc<R>,
+) -> Result<(Owned, Sole<R>), StoreError> {
+    let id = new_id();
+    registry.register_dispatcher(id).await?;
+    let beat = Beat {
+        id,
+        draining: false,
+        able: true,
+    };
+    let (roster, partitions) = registry.beat(beat).await?.ok_or(StoreError::Stale)?;
+    let claim = |holding: &Holding| PartitionClaim {
+        partition: holding.partition,
+        owner: holding.owner,
+        epoch: holding.epoch,
+    };
+    let claims = roster.partitions.iter().map(claim).collect();
+    let holdings = registry.take_partitions(id, claims).await?;
+    if holdings.len() < usize::from(partitions.count()) {
+        return Err(StoreError::Stale);
+    }
+    let owned = Owned::all(&holdings, hookline_clock::now());
+    let sole = Sole {
+        registry,
+        id,
+        holdings,
+    };
+    Ok((owned, sole))
+}
+
+impl<R: Registry> Sole<R> {
+    /// Leaves all partitions free: at a clean end, which counts as no death.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub(crate) async fn release_all(self) -> Result<(), StoreError> {
+        let hand_over = |holding: Holding| HandOver {
+            partition: holding.partition,
+            epoch: holding.epoch,
+            to: None,
+            note: String::new(),
+        };
+        let all = self.holdings.into_iter().map(hand_over).collect();
+        self.registry.hand_over(self.id, all).await?;
+        self.registry.unregister_dispatcher(self.id).await
+    }
+}

@@ -1,0 +1,272 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hookline_core::ids::SubscriptionId;
+use hookline_core::partition::{DispatcherId, Partition, Partitions};
+use hookline_core::timestamp::Timestamp;
+use hookline_runtime::shutdown::Shutdown;
+use hookline_store::{Beat, HandOver, Holding, PartitionClaim, Roster, StoreError};
+use tokio::task::JoinHandle;
+
+use super::model::Model;
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+struct Shared {
+    model: Mutex<Model>,
+    away: AtomicBool,
+}
+
+impl Shared {
+    fn new(partitions: u16) -> Arc<Self> {
+        Arc::new(Self {
+            model: Mutex::new(Model::new(Partitions::new(partitions).unwrap())),
+            away: AtomicBool::new(false),
+        })
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&mut Model) -> T) -> Result<T, StoreError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(StoreError::Unavailable("away".to_owned()));
+        }
+        Ok(question(&mut self.model.lock().unwrap()))
+    }
+
+    fn roster(&self) -> Roster {
+        self.model.lock().unwrap().roster()
+    }
+
+    fn owners(&self) -> Vec<Option<DispatcherId>> {
+        let roster = self.roster();
+        roster.partitions.iter().map(|each| each.owner).collect()
+    }
+}
+
+impl Registry for Shared {
+    async fn register_dispatcher(&self, id: DispatcherId) -> Result<(), StoreError> {
+        self.ask(|model| model.register(id))
+    }
+
+    async fn beat(&self, beat: Beat) -> Result<Option<(Roster, Partitions)>, StoreError> {
+        self.ask(|model| {
+            let registered = model.raise(beat);
+            registered.then(|| (model.roster(), model.partitions))
+        })
+    }
+
+    async fn take_partitions(
+        &self,
+        id: DispatcherId,
+        claims: Vec<PartitionClaim>,
+    ) -> Result<Vec<Holding>, StoreError> {
+        self.ask(|model| model.take(id, &claims))
+    }
+
+    async fn hand_over(
+        &self,
+        id: DispatcherId,
+        all: Vec<HandOver>,
+    ) -> Result<Vec<Partition>, StoreError> {
+        self.ask(|model| model.hand_over(id, &all))
+    }
+
+    async fn note(&self, at: Partition, epoch: i64, note: String) -> Result<(), StoreError> {
+        self.ask(|model| model.note(at, epoch, &note))
+    }
+
+    async fn unregister_dispatcher(&self, id: DispatcherId) -> Result<(), StoreError> {
+        self.ask(|model| model.unregister(id))
+    }
+}
+
+/// The requests in flight in partition 0.
+#[derive(Default)]
+struct Flights(Mutex<Vec<(SubscriptionId, Timestamp)>>);
+
+impl InFlight for Flights {
+    fn of(&self, partition: Partition) -> Vec<(SubscriptionId, Timestamp)> {
+        match partition {
+            Partition(0) => self.0.lock().unwrap().clone(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+struct Running {
+    owned: Owned,
+    flights: Arc<Flights>,
+    turns: Progress,
+    shutdown: Shutdown,
+    task: JoinHandle<()>,
+    /// Finishes turns of all parts.
+    working: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(store: &Arc<Shared>) -> Self {
+        let flights = Arc::new(Flights::default());
+        let turns = Progress::new(now());
+        let shutdown = Shutdown::default();
+        let (owned, task) = keep(Keeping {
+            registry: Arc::clone(store),
+            in_flight: Arc::clone(&flights),
+            able: Box::new(|| true),
+            turns: turns.clone(),
+            shutdown: shutdown.clone(),
+        });
+        let working = turns.clone();
+        Self {
+            owned,
+            flights,
+            turns,
+            shutdown,
+            task: tokio::spawn(task),
+            working: tokio::spawn(async move {
+                loop {
+                    for part in [Part::Scheduler, Part::Look, Part::Recorder] {
+                        working.finished(part, now());
+                    }
+                    tokio::time::sleep(SECOND).await;
+                }
+            }),
+        }
+    }
+
+    async fn owns(&mut self, count: usize) {
+        while self.owned.list().len() != count {
+            self.owned.changed().await;
+        }
+    }
+
+    fn acts_for(&self, partition: u16) -> bool {
+        let partition = Partition(partition);
+        let held = self.owned.epoch_of(partition);
+        held.is_some_and(|held| self.owned.may_start(partition, held.epoch, now()))
+    }
+
+    async fn stop(self) {
+        self.shutdown.asked.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_dispatcher_takes_all_and_leaves_all_free_when_it_stops() {
+    let store = Shared::new(4);
+    let mut one = Running::start(&store);
+    one.owns(4).await;
+    let held = one.owned.epoch_of(Partition(3)).unwrap();
+    assert!(one.owned.may_start(Partition(3), held.epoch, now()));
+    assert!(!one.owned.may_start(Partition(3), held.epoch - 1, now()));
+    let asked = now();
+    one.stop().await;
+    assert!(now() - asked <= SECOND);
+    assert_eq!(store.owners(), [None; 4]);
+    assert!(store.roster().dispatchers.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_is_told_what_is_in_flight_until_it_is_over() {
+    let store = Shared::new(2);
+    let mut one = Running::start(&store);
+    one.owns(2).await;
+    let flight = (
+        SubscriptionId(4),
+        hookline_clock::now().after(3_600 * SECOND),
+    );
+    one.flights.0.lock().unwrap().push(flight);
+    let flights = Arc::clone(&one.flights);
+    let mut two = Running::start(&store);
+    tokio::time::sleep(SECOND * 2).await;
+    let stopping = tokio::spawn(one.stop());
+    two.owns(2).await;
+    let blocked = |owned: &Owned| owned.epoch_of(Partition(0)).unwrap().blocked;
+    let (subscription, until) = flight;
+    assert_eq!(
+        *blocked(&two.owned),
+        [Blocked {
+            subscription,
+            until
+        }]
+    );
+    assert!(two.owned.epoch_of(Partition(1)).unwrap().blocked.is_empty());
+    tokio::time::sleep(SECOND * 10).await;
+    assert!(!stopping.is_finished(), "a request is in flight");
+    flights.0.lock().unwrap().clear();
+    while !blocked(&two.owned).is_empty() {
+        two.owned.changed().await;
+    }
+    stopping.await.unwrap();
+    assert!(two.acts_for(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_hangs_ends_the_ownership() {
+    let store = Shared::new(1);
+    let mut one = Running::start(&store);
+    one.owns(1).await;
+    tokio::time::sleep(SECOND * 20).await;
+    assert!(one.acts_for(0));
+    one.working.abort();
+    tokio::time::sleep(SECOND * 9).await;
+    assert!(!one.acts_for(0));
+    let beat = store.roster().dispatchers[0].beat;
+    tokio::time::sleep(SECOND * 9).await;
+    assert_eq!(store.roster().dispatchers[0].beat, beat);
+    for part in [Part::Scheduler, Part::Look, Part::Recorder] {
+        one.turns.finished(part, now());
+    }
+    tokio::time::sleep(SECOND).await;
+    assert!(one.acts_for(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_acts_for_nothing_while_the_store_is_away_and_goes_on_afterwards() {
+    let store = Shared::new(2);
+    let mut one = Running::start(&store);
+    one.owns(2).await;
+    let before = one.owned.epoch_of(Partition(0)).unwrap();
+    store.away.store(true, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 2).await;
+    assert!(one.acts_for(0));
+    tokio::time::sleep(SECOND).await;
+    assert!(!one.acts_for(0));
+    store.away.store(false, Ordering::Relaxed);
+    tokio::time::sleep(SECOND).await;
+    let after = one.owned.epoch_of(Partition(0)).unwrap();
+    assert!(one.acts_for(0));
+    assert_eq!((after.epoch, after.deaths), (before.epoch + 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_dispatchers_share_the_partitions() {
+    let store = Shared::new(8);
+    let (mut one, mut two) = (Running::start(&store), Running::start(&store));
+    one.owns(4).await;
+    two.owns(4).await;
+    two.task.abort();
+    one.owns(8).await;
+    let deaths = one.owned.list().iter().map(|held| held.deaths).sum::<u32>();
+    assert_eq!(deaths, 4);
+}
+
+#[tokio::test]
+async fn the_dispatcher_of_a_folder_takes_all_without_waiting() {
+    let store = Shared::new(2);
+    let (_, dead) = take_all(Arc::clone(&store)).await.unwrap();
+    drop(dead);
+    let (owned, sole) = take_all(Arc::clone(&store)).await.unwrap();
+    let held = owned.list();
+    assert_eq!(held.len(), 2);
+    assert!(held.iter().all(|held| held.deaths == 1));
+    let late = Instant::now() + SECOND * 3_600;
+    assert!(owned.may_start(Partition(1), held[1].epoch, late));
+    sole.release_all().await.unwrap();
+    assert_eq!(store.owners(), [None; 2]);
+}

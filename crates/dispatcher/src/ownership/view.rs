@@ -1,0 +1,78 @@
+//! The dispatchers of one roster, as one of them sees them.
+
+use hookline_core::partition::DispatcherId;
+use hookline_store::{Beat, Holding, RegisteredDispatcher, Roster};
+
+use super::balance::{Balance, Counts};
+use super::liveness::Liveness;
+
+#[derive(Debug)]
+pub(super) struct View {
+    /// The dispatchers that should own partitions: alive, not draining, and able where one is.
+    pub(super) takers: Balance,
+    /// The same without newcomers.
+    pub(super) established: Balance,
+    /// Those among them that may be given partitions now, and what they own. Newcomers if there are no others.
+    pub(super) receivers: Counts,
+    /// This dispatcher should own partitions.
+    pub(super) takes: bool,
+    /// How many partitions are owned by living dispatchers that should own none, and that have lower ids.
+    pub(super) left_before: usize,
+}
+
+impl View {
+    pub(super) fn new(me: Beat, liveness: &Liveness, roster: &Roster, all: &[&Holding]) -> Self {
+        let owners = || all.iter().filter_map(|each| each.owner);
+        let mut owned = Counts::new();
+        for owner in owners() {
+            *owned.entry(owner).or_default() += 1;
+        }
+        let counts = |ids: Vec<DispatcherId>| -> Counts {
+            let count = |id| (id, owned.get(&id).copied().unwrap_or(0));
+            ids.into_iter().map(count).collect()
+        };
+        let takers = takers(me, liveness, roster);
+        let established = takers.iter().copied();
+        let established: Vec<_> = established
+            .filter(|id| *id == me.id || liveness.counts(*id))
+            .collect();
+        let fresh = |ids: &[DispatcherId]| -> Vec<DispatcherId> {
+            let ids = ids.iter().copied();
+            ids.filter(|id| *id != me.id && liveness.is_fresh(*id))
+                .collect()
+        };
+        let mut receivers = fresh(&established);
+        if receivers.is_empty() {
+            receivers = fresh(&takers);
+        }
+        let leaver =
+            |id: &DispatcherId| *id < me.id && !takers.contains(id) && !liveness.is_dead(*id);
+        Self {
+            left_before: owners().filter(leaver).count(),
+            takes: takers.contains(&me.id),
+            takers: Balance::new(all.len(), counts(takers)),
+            established: Balance::new(all.len(), counts(established)),
+            receivers: counts(receivers),
+        }
+    }
+}
+
+fn takers(me: Beat, liveness: &Liveness, roster: &Roster) -> Vec<DispatcherId> {
+    // The row of this dispatcher may be as it was before the beat.
+    let as_told = |each: &RegisteredDispatcher| match each.id == me.id {
+        true => (me.id, me.draining, me.able),
+        false => (each.id, each.draining, each.able),
+    };
+    let standing: Vec<_> = roster
+        .dispatchers
+        .iter()
+        .map(as_told)
+        .filter(|(id, draining, _)| !draining && (*id == me.id || !liveness.is_dead(*id)))
+        .collect();
+    let one_is_able = standing.iter().any(|(_, _, able)| *able);
+    let takers = standing.into_iter();
+    takers
+        .filter(|(_, _, able)| *able || !one_is_able)
+        .map(|(id, _, _)| id)
+        .collect()
+}
