@@ -18,6 +18,7 @@ use crate::sqlite::{Sharing, Sqlite};
 mod access;
 mod intake;
 mod progress;
+mod put_aside;
 mod reading;
 mod repeats;
 mod replays;

@@ -233,6 +233,17 @@ table! {
 }
 
 table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    put_aside (delivery_id) {
+        delivery_id -> Uid,
+        reason -> Text,
+        at -> BigInt,
+    }
+}
+
+table! {
     keyed_requests (id) {
         id -> Binary,
         fingerprint -> Binary,
@@ -244,7 +255,7 @@ table! {
 }
 
 /// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
-pub(crate) const TABLES: [&str; 19] = [
+pub(crate) const TABLES: [&str; 20] = [
     "organizations",
     "api_keys",
     "api_key_organizations",
@@ -263,6 +274,7 @@ pub(crate) const TABLES: [&str; 19] = [
     "attempt_counts",
     "stored_bytes",
     "trials",
+    "put_aside",
     "keyed_requests",
 ];
 

@@ -13,6 +13,7 @@ pub(crate) mod log_totals;
 pub(crate) mod master_keys;
 pub(crate) mod operations;
 pub(crate) mod progress;
+pub(crate) mod put_aside;
 pub(crate) mod recording;
 pub(crate) mod repeats;
 pub(crate) mod replaying;
