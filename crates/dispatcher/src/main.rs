@@ -19,8 +19,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         store,
         rabbit,
         publisher,
-    } =
-        distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
+    } = distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
     let settings = &context.settings;
     let dispatcher = Dispatcher {
         store: store.clone(),

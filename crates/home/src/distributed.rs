@@ -91,11 +91,7 @@ fn name_of(part: &str) -> String {
 ///
 /// # Errors
 /// When the settings do not name them, when one stays away, or when the schema is not migrated.
-pub async fn connect(
-    context: &Context,
-    service: &str,
-    plans: Plans,
-) -> anyhow::Result<Peers> {
+pub async fn connect(context: &Context, service: &str, plans: Plans) -> anyhow::Result<Peers> {
     let store = store_with(&context.settings, service, plans)?;
     let broker = RabbitSettings {
         url: broker_url(&context.settings)?,
