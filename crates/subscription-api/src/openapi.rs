@@ -23,7 +23,8 @@ use crate::routes::{
 
 pub(crate) use forms::{
     AttemptParameters, DeliveryParameters, EventDeliveryParameters, EventsBody, LogParameters,
-    NewSubscriptionBody, NoFieldsBody, ReplayBody, SecretRotationBody, SubscriptionPatchBody,
+    NewSubscriptionBody, NoFieldsBody, ReplayBody, SecretRotationBody, SubscriptionParameters,
+    SubscriptionPatchBody,
 };
 
 /// The document as it is served.

@@ -1,6 +1,5 @@
 //! Replays, for whoever asks for them and for whoever makes them.
 
-use hookline_core::cursor::List;
 use hookline_core::ids::{OrganizationId, ReplayId};
 use hookline_core::timestamp::Timestamp;
 
@@ -34,7 +33,7 @@ impl Store {
             let Some(end) = end else {
                 return Ok(Replayable::Deliveries(total));
             };
-            after = Some(cursor(List::Deliveries, end));
+            after = Some(cursor(end));
         }
     }
 

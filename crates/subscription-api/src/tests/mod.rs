@@ -2,10 +2,12 @@
 
 mod access;
 mod connections;
+mod cursors;
 mod deliveries;
 mod idempotency;
 mod limits;
 mod logs;
+mod pages;
 mod publishing;
 mod replays;
 mod served;

@@ -72,7 +72,7 @@ async fn the_server_answers_on_its_listener_until_it_is_told_to_stop() {
     let listed = exchange(format!("GET /v1/webhooks {head}\r\n")).await;
     assert!(listed.starts_with("HTTP/1.1 200 OK\r\n"), "{listed}");
     assert!(
-        listed.ends_with(r#"{"webhooks":[],"total":0,"limit":0,"offset":0}"#),
+        listed.ends_with(r#"{"webhooks":[],"total":0,"limit":0,"offset":0,"next_cursor":null}"#),
         "{listed}"
     );
 
