@@ -92,8 +92,6 @@ pub(crate) enum ApiError {
     Full,
     #[error("the request came from Hookline itself; it does not call itself in a circle")]
     Circle,
-    #[error("the Host header must name 127.0.0.1, localhost or [::1]")]
-    Misdirected,
     #[error("a part of the service is not available; try again shortly")]
     Unavailable(String),
     #[error("the request took too long; try again shortly")]
@@ -186,11 +184,6 @@ impl ApiError {
                 StatusCode::LOOP_DETECTED,
                 "urn:hookline:problem:loop",
                 "Loop Detected",
-            ),
-            Self::Misdirected => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "urn:hookline:problem:misdirected",
-                "Misdirected Request",
             ),
             Self::Unavailable(_)
             | Self::DeadlinePassed

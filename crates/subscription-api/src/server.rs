@@ -23,7 +23,7 @@ use crate::per_minute::PerMinute;
 use crate::published::Published;
 use crate::tries::Tries;
 use crate::underway::Underway;
-use crate::{Api, answers, circle, hosts, routes};
+use crate::{Api, answers, circle, routes};
 
 /// Once the service is to stop, the requests under way may take as long as ever, and this for their
 /// answers to reach a slow client.
@@ -122,9 +122,7 @@ pub(crate) fn app(
         .configure(move |config| routes::configure(&routed, config))
         .default_service(web::to(routes::nowhere))
         .wrap(from_fn(circle::refuse))
-        .wrap(from_fn(move |request, next| {
-            hosts::check(names, request, next)
-        }))
+        .wrap(from_fn(move |request, next| names.check(request, next)))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
                 answers::count(room.clone(), request, next)

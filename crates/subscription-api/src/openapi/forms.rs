@@ -282,6 +282,26 @@ pub(crate) struct ReplayBody {
     dry_run: Option<bool>,
 }
 
+/// The header of a call that creates something.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the route reads the header itself"
+)]
+pub(crate) struct IdempotencyParameter {
+    /// 1 to 255 visible ASCII characters. A repeat within 24 hours has the effect and the answer of the first request
+    /// alone; with another body it is 422.
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$",
+        nullable = false
+    )]
+    key: Option<String>,
+}
+
 /// The parameters of a page of subscriptions.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]

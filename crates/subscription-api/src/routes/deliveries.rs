@@ -86,7 +86,7 @@ pub(crate) struct Deliveries {
     /// request looks at no more than 50,000 deliveries.
     deliveries: Vec<DeliveryAnswer>,
     /// How many there are in all; null where a filter of `status` or `event_type` would have more than 100,000
-    /// deliveries looked at.
+    /// deliveries looked at. Pages by `cursor` go on all the same.
     #[schema(required = true)]
     total: Option<u64>,
     /// The given one, or 50.

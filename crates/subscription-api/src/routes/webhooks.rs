@@ -138,8 +138,7 @@ pub(crate) struct Subscriptions {
 /// The next event that is published after the answer finds it.
 #[utoipa::path(
     post, path = "/webhooks", tag = "Subscriptions", operation_id = "createWebhook",
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-            description = "1 to 255 visible ASCII characters. A repeat within 24 hours creates nothing and has the first answer; 409 while the first runs, 422 with another body")),
+    params(crate::openapi::IdempotencyParameter),
     request_body(content = crate::openapi::NewSubscriptionBody, content_type = "application/json"),
     responses(
         (status = 201, description = "The subscription", body = SubscriptionAnswer,

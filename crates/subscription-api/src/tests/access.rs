@@ -35,6 +35,10 @@ async fn without_a_good_key_nothing_is_told() {
             assert!(answer.header("www-authenticate").starts_with("Bearer"));
         }
     }
+    // What is no route is that for every caller.
+    let nowhere = world.send(TestRequest::get().uri("/v1/nope")).await;
+    nowhere.is_problem(404);
+    assert_eq!(nowhere.json(), world.get("/v1/nope").await.json());
 }
 
 #[actix_web::test]

@@ -8,6 +8,7 @@ mod idempotency;
 mod limits;
 mod logs;
 mod pages;
+mod parameters;
 mod publishing;
 mod replays;
 mod served;
@@ -142,6 +143,7 @@ impl Answer {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), "application/problem+json");
         assert_eq!(self.header("x-content-type-options"), "nosniff");
+        assert!(!self.header("x-request-id").is_empty());
         let problem = self.json();
         assert_eq!(problem["status"], status);
         for member in ["type", "title", "detail"] {
