@@ -1,5 +1,4 @@
-//! What comes back from a caller as the end of a page: a cursor that is written as it was read, or
-//! an error.
+//! A text that a caller sends as a cursor: it is written as it was read, or refused.
 #![no_main]
 
 use hookline_core::cursor::Rows;

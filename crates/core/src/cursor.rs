@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::ids::{OrganizationId, SubscriptionId};
 use crate::timestamp::Timestamp;
 
-/// What the rows of a list are.
+/// The kind of a list's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rows {
     /// The log, newest first.

@@ -1,6 +1,6 @@
-//! The one place that chooses a status.
+//! The one place that chooses a status, but for 421, which `hookline_runtime::hosts` answers on both listeners.
 //!
-//! What a caller reads is written here and nowhere else: the words of a store or a broker name
+//! This file alone writes the words of an error that a caller reads: the words of a store or a broker name
 //! tables and addresses, so they go to the log and never into an answer.
 
 use std::time::Duration;
@@ -201,7 +201,7 @@ impl ApiError {
         }
     }
 
-    /// What only the log may know.
+    /// The cause, for the log alone.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::Unavailable(cause) | Self::OutcomeUnknown(cause) | Self::Internal(cause) => {
@@ -243,7 +243,7 @@ impl ApiError {
         }
     }
 
-    /// What the answer bears besides.
+    /// A further header of the answer.
     pub(crate) fn header(&self) -> Option<(header::HeaderName, HeaderValue)> {
         match self {
             Self::Unauthorized => Some((
@@ -261,7 +261,7 @@ impl ApiError {
             | Self::TooManyTests { wait }
             | Self::TooManyRetries { wait }
             | Self::TooManyEvents { wait } => {
-                // Rounded up: who comes back then gets in.
+                // Rounded up: a client that comes back then is answered.
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 Some((header::RETRY_AFTER, seconds.max(1).into()))
             }

@@ -1,5 +1,4 @@
-//! What is seen of a request from outside its handler: a metric, a log line, the headers that
-//! every answer bears. A failure of ours is logged here, once, with the cause that no answer tells.
+//! The outside of a request: a metric, a log line, the headers that every answer bears. A failure of ours is logged here, once, with the cause that no answer tells.
 
 use std::time::{Duration, Instant};
 

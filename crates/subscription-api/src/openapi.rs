@@ -1,7 +1,7 @@
 //! The OpenAPI document, made from the handlers and the types that they answer with.
 //!
-//! What is the same for every call is added here by rule and not by hand: whoever adds a call
-//! cannot forget to document that it needs a key.
+//! Rules add here the parts that all calls share, so a new call is documented with its key and its
+//! errors.
 
 mod forms;
 mod links;
@@ -69,7 +69,7 @@ pub(crate) fn document() -> &'static str {
 )]
 struct Document;
 
-/// What every call with a key has in common.
+/// The parts that all calls share.
 struct SameForAll;
 
 impl Modify for SameForAll {

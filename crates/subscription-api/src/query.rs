@@ -18,11 +18,11 @@ const MAX_LIMIT: u32 = 100;
 /// Where a page begins at most: a store reads all rows in front of it.
 const MAX_OFFSET: u64 = 10_000;
 
-/// The parameters that nobody has taken yet.
+/// The parameters that the reader has not taken yet.
 #[derive(Debug)]
 pub(crate) struct Query {
     rest: BTreeMap<String, String>,
-    /// What was wrong so far; the reader adds what it finds.
+    /// The violations so far; the reader adds its own.
     pub(crate) violations: Violations,
 }
 
@@ -68,10 +68,10 @@ impl Query {
         })
     }
 
-    /// All that is wrong, what nobody took included.
+    /// All violations, with one for each parameter that was not taken.
     ///
     /// # Errors
-    /// When anything is.
+    /// When there is one.
     pub(crate) fn finish(mut self) -> Result<(), Violations> {
         for unknown in self.rest.keys() {
             self.violations

@@ -54,7 +54,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A service that nobody has asked anything yet.
+    /// A service before its first request.
     pub(crate) fn new(api: Api, stopping: CancellationToken) -> Self {
         Self {
             underway: Underway::until(stopping),
@@ -73,7 +73,7 @@ impl Service {
     }
 }
 
-/// Serves the API on `listener` until `shutdown`; then nobody can connect any more, and the requests
+/// Serves the API on `listener` until `shutdown`; then it accepts no connection, and the requests
 /// under way end.
 ///
 /// # Errors

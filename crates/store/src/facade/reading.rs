@@ -1,4 +1,4 @@
-//! The log, deliveries and events, for whoever asks what became of them.
+//! The log, deliveries and events, as the API reads them.
 
 use hookline_core::cursor::Cursor;
 use hookline_core::ids::{DeliveryId, EventId, OrganizationId};

@@ -1,4 +1,4 @@
-//! Replays, for whoever asks for them and for whoever makes them.
+//! Replays, for the API that starts them and the dispatchers that make them.
 
 use hookline_core::ids::{OrganizationId, ReplayId};
 use hookline_core::timestamp::Timestamp;
@@ -72,8 +72,8 @@ impl Store {
         ))
     }
 
-    /// Takes the turn at a replay that has waited longest, if one is due. Until `until` nobody
-    /// else takes it.
+    /// Takes the turn at a replay that has waited longest, if one is due. Until `until` no
+    /// other dispatcher takes it.
     pub async fn take_replay_turn(
         &self,
         now: Timestamp,

@@ -186,7 +186,7 @@ pub(crate) fn access_of(
     }))
 }
 
-/// Notes that a key was used, unless somebody did in the minute before.
+/// Notes that a key was used, unless that was noted in the minute before.
 pub(crate) fn note_key_use(conn: &mut Conn, id: KeyId, now: Timestamp) -> Result<(), StoreError> {
     let before = now.before(Duration::from_secs(60)).unix_micros();
     diesel::update(api_keys::table.find(id.0))

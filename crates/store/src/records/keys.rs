@@ -57,7 +57,7 @@ pub struct KeyInfo {
     pub organizations: Vec<OrganizationId>,
     /// Since when there is one.
     pub created_at: Timestamp,
-    /// Since when it no longer works, because somebody ended it.
+    /// Since when it no longer works, because an operator ended it.
     pub revoked_at: Option<Timestamp>,
     /// From when on it no longer works by itself.
     pub expires_at: Option<Timestamp>,

@@ -1,6 +1,6 @@
 //! The grammar of `Forwarded` (RFC 7239, 4).
 
-/// What `for` says in each element of a line, from right to left: None in an element without it, and in one that
+/// The `for` of each element of a line, from right to left: None for an element without it, and for one that
 /// breaks the grammar. Each proxy adds its element at the right, so what a caller writes spoils no element of a proxy.
 pub(super) fn nodes(line: &str) -> Vec<Option<String>> {
     let mut nodes = Vec::new();
@@ -38,7 +38,7 @@ fn is_escaped(before: &str) -> bool {
         == 1
 }
 
-/// What `for` says in one element, `for=…;by=…`; None where the element breaks the grammar.
+/// The `for` of one element, `for=…;by=…`; None where the element breaks the grammar.
 fn element(text: &str) -> Option<Option<String>> {
     let mut rest = skip_space(text);
     let mut node = None;

@@ -225,7 +225,7 @@ pub(crate) async fn of_organization(
         .await
 }
 
-/// What a request for a page asks for.
+/// The rows that a request asks for.
 struct Wanted {
     event_type: Option<EventType>,
     status: Option<AttemptStatus>,

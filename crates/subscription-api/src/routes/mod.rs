@@ -89,7 +89,7 @@ fn register(service: &Service, config: &mut web::ServiceConfig) {
     at("/docs").get(docs::page).open(config);
 }
 
-/// Whatever is not registered.
+/// The answer for a path that is not registered.
 pub(crate) async fn nowhere() -> Result<HttpResponse, ApiError> {
     Err(ApiError::NoSuchPath)
 }
@@ -183,7 +183,7 @@ impl Route {
         config.service(self.complete().wrap(from_fn(enter)).wrap(from_fn(within)));
     }
 
-    /// Registers it for anybody.
+    /// Registers it for every caller.
     fn open(self, config: &mut web::ServiceConfig) {
         let within = self.within();
         config.service(self.complete().wrap(from_fn(within)));

@@ -23,7 +23,7 @@ pub(crate) fn beginning(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// What is left.
+/// The bytes that are left.
 #[derive(Debug)]
 pub(crate) struct Room(usize);
 

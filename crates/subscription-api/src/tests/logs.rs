@@ -1,4 +1,4 @@
-//! What became of it.
+//! The log.
 
 use hookline_core::outcome::{Answer as Received, Outcome};
 use hookline_store::{AttemptRecord, Follow};

@@ -107,7 +107,7 @@ struct World {
     _folder: tempfile::TempDir,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 struct Answer {
     status: u16,

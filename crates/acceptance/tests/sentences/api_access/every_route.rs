@@ -1,5 +1,4 @@
-//! Walks the document that the API itself serves, so that a new route is tried without anybody
-//! having to think of it; that the document has every route, a test beside the routes says.
+//! Walks the document that the API itself serves, so that it tries each new route, too; that the document has every route, a test beside the routes says.
 
 use std::sync::Arc;
 
@@ -131,7 +130,7 @@ async fn foreign_ids_in_queries_find_nothing(
     .await
 }
 
-/// Whatever the API shows of an organization.
+/// All that the API shows of an organization.
 async fn all_of(tenant: &Tenant<'_>, named: &Named) -> anyhow::Result<Vec<Value>> {
     let Named {
         webhook,
