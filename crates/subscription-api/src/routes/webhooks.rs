@@ -1,5 +1,7 @@
 //! Subscriptions: what a customer registers. The paths say `webhooks`, as the public API does.
 
+use std::ops::Not;
+
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::cursor::{Cursor, Rows};
@@ -84,8 +86,10 @@ impl From<&Subscription> for SubscriptionAnswer {
 pub(crate) struct ListedSubscription {
     #[serde(flatten)]
     subscription: SubscriptionAnswer,
-    /// Whether only the first `header_names` are shown, because the page would exceed 1 MiB. `GET /webhooks/{id}` has
-    /// all of them.
+    /// True where only some of the `header_names` are shown, because the page would exceed 1 MiB; else it is absent.
+    /// `GET /webhooks/{id}` has all of them.
+    #[serde(skip_serializing_if = "Not::not")]
+    #[schema(required = false)]
     truncated: bool,
 }
 

@@ -41,7 +41,7 @@ async fn a_page_of_subscriptions_is_at_most_a_mebibyte_and_leaves_no_row_out() {
     let rows = page["webhooks"].as_array().unwrap();
     let names = |row: &Value| row["header_names"].as_array().unwrap().len();
     for row in rows {
-        assert_eq!(row["truncated"], names(row) < 20);
+        assert_eq!(row["truncated"] == true, names(row) < 20);
     }
     assert_eq!((names(&rows[0]), names(&rows[99])), (20, 0));
     let last = world.get(&format!("/webhooks/{}", all[99])).await.json();
@@ -55,7 +55,7 @@ async fn a_page_of_subscriptions_is_at_most_a_mebibyte_and_leaves_no_row_out() {
         assert!(answer.text.len() <= MEBIBYTE, "{}", answer.text.len());
         let page = answer.json();
         let rows = page["webhooks"].as_array().unwrap();
-        assert!(rows.iter().all(|row| row["truncated"] == false));
+        assert!(rows.iter().all(|row| row["truncated"].is_null()));
         assert!((1..99).contains(&rows.len()));
         assert_eq!((&page["limit"], &page["offset"]), (&json!(100), &json!(0)));
         by_cursor.extend(ids(&page));
@@ -69,5 +69,5 @@ async fn a_page_of_subscriptions_is_at_most_a_mebibyte_and_leaves_no_row_out() {
     let page = whole.json();
     assert_eq!(ids(&page), all);
     let rows = page["webhooks"].as_array().unwrap();
-    assert!(rows.iter().all(|row| row["truncated"] == false));
+    assert!(rows.iter().all(|row| row["truncated"].is_null()));
 }
