@@ -23,6 +23,9 @@ pub(super) struct Intake {
     bytes: BytesMut,
     /// So many of the first bytes may be given to actix.
     free: usize,
+    /// Of a head that is not whole: so many bytes have been searched for an empty line, and parsed.
+    searched: usize,
+    parsed: usize,
     has_ended: bool,
 }
 
@@ -42,16 +45,36 @@ impl Intake {
 
     pub(super) fn free(&mut self, bytes: usize) {
         self.free = bytes;
+        if bytes > 0 {
+            (self.searched, self.parsed) = (0, 0);
+        }
     }
 
     /// The end of the first head, if it is whole. Bytes that actix refuses are a head to their end.
-    pub(super) fn end_of_head(&self) -> Option<usize> {
+    pub(super) fn end_of_head(&mut self) -> Option<usize> {
+        while self.bytes.starts_with(b"\r\n") {
+            self.bytes.advance(2);
+        }
+        if !self.may_be_a_head() {
+            return None;
+        }
+        self.parsed = self.bytes.len();
         let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
         match httparse::Request::new(&mut headers).parse(&self.bytes) {
             Ok(httparse::Status::Complete(end)) => Some(end),
             Ok(httparse::Status::Partial) if self.bytes.len() < LARGEST_HEAD => None,
             Ok(httparse::Status::Partial) | Err(_) => Some(self.bytes.len()),
         }
+    }
+
+    /// Whether an empty line has come, or as much as has been parsed: a head that comes byte by byte
+    /// is not parsed for each.
+    fn may_be_a_head(&mut self) -> bool {
+        let new = &self.bytes[self.searched..];
+        let has_empty_line = new.windows(2).any(|pair| pair == b"\n\n")
+            || new.windows(3).any(|three| three == b"\n\r\n");
+        self.searched = self.bytes.len().saturating_sub(2);
+        has_empty_line || self.bytes.len() >= 2 * self.parsed || self.bytes.len() >= LARGEST_HEAD
     }
 
     /// Gives actix as much of what is free as `buffer` takes.

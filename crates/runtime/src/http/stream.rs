@@ -197,8 +197,7 @@ impl Stream {
 
     /// Whether actix may have some of the bytes that have come.
     fn frees_bytes(&mut self) -> io::Result<bool> {
-        let bytes = self.intake.bytes();
-        if bytes.is_empty() {
+        if self.intake.bytes().is_empty() {
             return Ok(false);
         }
         let free = match self.next_turn() {
@@ -209,12 +208,12 @@ impl Stream {
                     end
                 }
                 None => {
-                    self.connection.owes_a_head(bytes.len());
+                    self.connection.owes_a_head(self.intake.bytes().len());
                     0
                 }
             },
             Turn::Body => {
-                let piece = self.connection.advance_body(bytes)?;
+                let piece = self.connection.advance_body(self.intake.bytes())?;
                 self.has_given_a_piece = piece > 0;
                 piece
             }
