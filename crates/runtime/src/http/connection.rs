@@ -58,6 +58,9 @@ pub(super) enum Turn {
     /// The next head, once it is whole.
     Head,
     Body,
+    /// So many bytes of the body, once all of them are there: a small body that has come whole costs
+    /// its connection nothing where its handler does not read it.
+    WholeBody(u64),
     /// Nothing before the request under way goes on.
     Nothing,
 }
@@ -123,7 +126,11 @@ impl Connection {
             // Nothing reads the rest of it, and actix passes it over.
             Phase::Between { .. } => Turn::Body,
             Phase::Request if self.is_owed_a_body() => Turn::Body,
-            Phase::Head | Phase::Request | Phase::Dropped => Turn::Nothing,
+            Phase::Request => match self.0.framing.get() {
+                Framing::Bytes(left) => Turn::WholeBody(left),
+                _ => Turn::Nothing,
+            },
+            Phase::Head | Phase::Dropped => Turn::Nothing,
         }
     }
 
@@ -212,6 +219,7 @@ impl Connection {
         self.0.waits_for_body.set(false);
         self.0.expects_interim.set(expects_interim);
         self.0.place.begin();
+        self.unpark();
     }
 
     pub(super) fn end(&self, is_answered: bool) {

@@ -164,7 +164,7 @@ impl Stream {
             }
             let most = match self.next_turn() {
                 Turn::Head => LARGEST_HEAD,
-                Turn::Body | Turn::Nothing => PIECE,
+                Turn::Body | Turn::WholeBody(_) | Turn::Nothing => PIECE,
             };
             match self.intake.poll_fill(&mut self.socket, most, cx) {
                 Poll::Ready(Ok(())) => self.is_open &= !self.intake.has_ended(),
@@ -192,7 +192,8 @@ impl Stream {
 
     /// Whether bytes have come that actix may not have yet.
     fn holds_back(&self) -> bool {
-        !self.intake.bytes().is_empty() && self.next_turn() == Turn::Nothing
+        let waits = matches!(self.next_turn(), Turn::Nothing | Turn::WholeBody(_));
+        waits && !self.intake.bytes().is_empty()
     }
 
     /// Whether actix may have some of the bytes that have come.
@@ -202,6 +203,7 @@ impl Stream {
         }
         let free = match self.next_turn() {
             Turn::Nothing => 0,
+            Turn::WholeBody(left) if left > self.intake.bytes().len() as u64 => 0,
             Turn::Head => match self.intake.end_of_head() {
                 Some(end) => {
                     self.connection.gives_head(end);
@@ -212,7 +214,7 @@ impl Stream {
                     0
                 }
             },
-            Turn::Body => {
+            Turn::Body | Turn::WholeBody(_) => {
                 let piece = self.connection.advance_body(self.intake.bytes())?;
                 self.has_given_a_piece = piece > 0;
                 piece

@@ -96,6 +96,11 @@ async fn never(_body: web::Payload) -> HttpResponse {
     std::future::pending().await
 }
 
+async fn later() -> &'static str {
+    sleep(SOON).await;
+    "later"
+}
+
 async fn pieces() -> HttpResponse {
     let piece = || Ok::<_, actix_web::Error>(Bytes::from_static(b"piece"));
     HttpResponse::Ok().streaming(stream::iter([piece(), piece()]))
@@ -135,6 +140,7 @@ impl Running {
                 .route("/echo", web::to(echo))
                 .route("/pieces", web::to(pieces))
                 .route("/never", web::to(never))
+                .route("/later", web::to(later))
                 .route("/large", web::get().to(large))
                 .route("/trusted", web::get().to(trusted))
                 .route("/refuse", web::post().to(refuse))

@@ -81,6 +81,17 @@ async fn requests_are_answered_after_the_client_has_ended_its_side() {
 }
 
 #[tokio::test]
+async fn a_small_body_that_nothing_reads_does_not_end_its_connection() {
+    let server = Running::with(10, NEVER);
+    let mut stream = server.connect().await;
+    for _ in 0..3 {
+        let request = "POST /later HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc";
+        let answer = ask(&mut stream, request, "later").await;
+        assert!(!answer.contains("connection: "), "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn a_next_head_in_the_packet_of_a_request_has_the_time_of_a_head() {
     let server = Running::with(
         10,
