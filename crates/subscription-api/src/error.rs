@@ -94,6 +94,8 @@ pub(crate) enum ApiError {
     Circle,
     #[error("a part of the service is not available; try again shortly")]
     Unavailable(String),
+    #[error("the body did not come in time, and the request has had no effect; send it again")]
+    SlowBody,
     #[error("the request took too long; try again shortly")]
     DeadlinePassed,
     #[error(
@@ -136,6 +138,11 @@ impl ApiError {
                 StatusCode::NOT_FOUND,
                 "urn:hookline:problem:not-found",
                 "Not Found",
+            ),
+            Self::SlowBody => (
+                StatusCode::REQUEST_TIMEOUT,
+                "urn:hookline:problem:request-timeout",
+                "Request Timeout",
             ),
             Self::Conflict(_) => (
                 StatusCode::CONFLICT,

@@ -141,7 +141,7 @@ fn complete(operation: &mut Operation) {
         statuses.push(404);
     }
     if operation.request_body.is_some() {
-        statuses.extend([400, 413, 415]);
+        statuses.extend([400, 408, 413, 415]);
     }
     let answers = &mut operation.responses.responses;
     // Not every call has it; which one does says so, and is given its form here.
@@ -208,9 +208,9 @@ mod tests {
             .collect();
         insta::assert_snapshot!(calls.join("\n"), @r"
         get /deliveries/{id}: 200 401 403 404 421 422 429 500 503 508
-        post /deliveries/{id}/retry: 202 400 401 403 404 409 413 415 421 422 429 500 503 508
+        post /deliveries/{id}/retry: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         get /docs: 200 421 422 429 500 503 508
-        post /events: 202 400 401 403 413 415 421 422 429 500 503 508
+        post /events: 202 400 401 403 408 413 415 421 422 429 500 503 508
         get /events/{event_id}: 200 401 403 404 421 422 429 500 503 508
         get /healthz: 200 421 422 500 503
         get /openapi.json: 200 421 422 429 500 503 508
@@ -218,16 +218,16 @@ mod tests {
         delete /replays/{id}: 204 401 403 404 421 422 429 500 503 508
         get /replays/{id}: 200 401 403 404 421 422 429 500 503 508
         get /webhooks: 200 401 403 421 422 429 500 503 508
-        post /webhooks: 201 400 401 403 409 413 415 421 422 429 500 503 508
+        post /webhooks: 201 400 401 403 408 409 413 415 421 422 429 500 503 508
         get /webhooks/logs/all: 200 401 403 421 422 429 500 503 508
         delete /webhooks/{id}: 204 401 403 404 412 421 422 429 500 503 508
         get /webhooks/{id}: 200 304 401 403 404 412 421 422 429 500 503 508
-        patch /webhooks/{id}: 200 400 401 403 404 412 413 415 421 422 429 500 503 508
+        patch /webhooks/{id}: 200 400 401 403 404 408 412 413 415 421 422 429 500 503 508
         get /webhooks/{id}/deliveries: 200 401 403 404 421 422 429 500 503 508
         get /webhooks/{id}/logs: 200 401 403 404 421 422 429 500 503 508
-        post /webhooks/{id}/replay: 200 202 400 401 403 404 409 413 415 421 422 429 500 503 508
-        post /webhooks/{id}/secret/rotate: 200 400 401 403 404 409 412 413 415 421 422 429 500 503 508
-        post /webhooks/{id}/test: 202 400 401 403 404 409 413 415 421 422 429 500 503 508
+        post /webhooks/{id}/replay: 200 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
+        post /webhooks/{id}/secret/rotate: 200 400 401 403 404 408 409 412 413 415 421 422 429 500 503 508
+        post /webhooks/{id}/test: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         ");
     }
 

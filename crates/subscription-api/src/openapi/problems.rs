@@ -31,6 +31,7 @@ pub(super) fn all() -> Vec<Documented> {
         ("Unauthorized", ApiError::Unauthorized),
         ("Forbidden", Forbidden::Scope(Scope::Write).into()),
         ("NotFound", ApiError::NotFound),
+        ("SlowBody", ApiError::SlowBody),
         (
             "Conflict",
             ApiError::Conflict("the subscription is inactive"),
