@@ -130,8 +130,8 @@ fn seventy_dispatchers_share_sixty_four_partitions() {
         cluster.stop(stops);
     }
     let longest = cluster.run_and_watch(SECOND * 3);
-    // A successor may be stopping as well.
-    assert!(longest < SECOND * 2, "{longest:?}");
+    // A successor may be stopping as well: then the partition moves twice.
+    assert!(longest < SECOND * 4, "{longest:?}");
     cluster.run(SECOND * 5);
     cluster.assert_settled();
 }
