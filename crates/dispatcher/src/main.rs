@@ -19,8 +19,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         store,
         rabbit,
         publisher,
-    } =
-        distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
+    } = distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
     let settings = &context.settings;
     let dispatcher = Dispatcher {
         store: store.clone(),
@@ -30,6 +29,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         policy: Arc::new(Policy::from(&**settings)),
         trial: Arc::default(),
     };
+    distributed::granted(dispatcher.wake_ups.begin().await)?;
     let wake_ups = dispatcher.wake_ups.clone();
     context
         .readiness
@@ -45,6 +45,8 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     tokio::spawn(panics::fatal("replays", replaying));
     let counting = dead_letters::keep_counting(store, publisher);
     tokio::spawn(panics::fatal("dead letters", counting));
+    let purging = rabbit.clone().keep_old_deliveries_purged();
+    tokio::spawn(panics::fatal("old deliveries", purging));
     hookline_dispatcher::run(dispatcher, context.shutdown).await?;
     rabbit.close().await;
     Ok(())

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_broker::contract::{Publisher, Source};
+use hookline_broker::contract::{Publisher, QueueError};
 use hookline_broker::rabbit::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_core::partition::Partitions;
 use hookline_runtime::service::Context;
@@ -91,11 +91,7 @@ fn name_of(part: &str) -> String {
 ///
 /// # Errors
 /// When the settings do not name them, when one stays away, or when the schema is not migrated.
-pub async fn connect(
-    context: &Context,
-    service: &str,
-    plans: Plans,
-) -> anyhow::Result<Peers> {
+pub async fn connect(context: &Context, service: &str, plans: Plans) -> anyhow::Result<Peers> {
     let store = store_with(&context.settings, service, plans)?;
     let broker = RabbitSettings {
         url: broker_url(&context.settings)?,
@@ -200,12 +196,12 @@ fn passing<T>(result: Result<T, RabbitError>) -> Result<anyhow::Result<T>, Strin
     }
 }
 
-/// Subscribes ahead of the first message, so that a service without the right to read stops at its start.
+/// Names what refuses, for a service that stops at its start because its user lacks the right to a queue.
 ///
 /// # Errors
 /// When the right is missing.
-pub async fn begin<M: Send + 'static>(source: &(impl Source<M> + ?Sized)) -> anyhow::Result<()> {
-    source.begin().await.context(REFUSED)
+pub fn granted(begun: Result<(), QueueError>) -> anyhow::Result<()> {
+    begun.context(REFUSED)
 }
 
 /// The same with the keys to what is sealed in the store, for a service that signs requests or
