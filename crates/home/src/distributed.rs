@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_broker::contract::{Publisher, QueueError};
+use hookline_broker::contract::{EventSource, Publisher, WakeUps};
 use hookline_broker::rabbit::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_core::partition::Partitions;
 use hookline_runtime::service::Context;
@@ -196,15 +196,23 @@ fn passing<T>(result: Result<T, RabbitError>) -> Result<anyhow::Result<T>, Strin
     }
 }
 
-/// Names what refuses, for a service that stops at its start because its user lacks the right to a queue.
+/// Subscribes ahead of the first message, so that a service without the right to read stops at its start.
 ///
 /// # Errors
 /// When the right is missing.
-pub fn granted(begun: Result<(), QueueError>) -> anyhow::Result<()> {
-    begun.context(REFUSED)
+pub async fn begin(events: &dyn EventSource) -> anyhow::Result<()> {
+    events.begin().await.context(REFUSED)
 }
 
-/// The same with the keys to what is sealed in the store, for a service that signs requests or
+/// Checks the rights to listen to wake-ups, so that a service without them stops at its start.
+///
+/// # Errors
+/// When a right is missing.
+pub async fn begin_listening(wake_ups: &dyn WakeUps) -> anyhow::Result<()> {
+    wake_ups.begin().await.context(REFUSED)
+}
+
+/// [`connect`] with the keys to what is sealed in the store, for a service that signs requests or
 /// changes what signs them.
 ///
 /// # Errors

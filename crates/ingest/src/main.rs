@@ -31,7 +31,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         give_up_after: context.settings.poison.give_up_after,
         trial: Arc::default(),
     };
-    distributed::granted(ingest.events.begin().await)?;
+    distributed::begin(&*ingest.events).await?;
     let source = ingest.events.clone();
     context
         .readiness

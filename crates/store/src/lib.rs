@@ -45,7 +45,7 @@ pub use records::{
     DeliveryQuery, DeliveryStatus, DeliveryStory, Digest, Due, EventStory, Excerpt, Fate, FatePage,
     Follow, Given, HandOver, Holding, IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing,
     Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, Look, LookInto, Making, NewKey,
-    NewReplay, Once, Owed, PageStart, Parked, PartitionClaim, PartitionTotals, Passage,
+    NewReplay, Once, Owed, PageStart, Parked, PartitionClaim, PartitionTotals, Passage, PutAside,
     RegisteredDispatcher, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn,
     Replayable, RequestDigests, Resealed, Roster, Rotated, Rotation, Source, Standing,
     SubscriptionFate, Sweep, Swept, Wait, Window,

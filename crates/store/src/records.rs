@@ -11,6 +11,7 @@ mod keys;
 mod log;
 mod partitions;
 mod progress;
+mod put_aside;
 mod repeats;
 mod replays;
 mod secrets;
@@ -33,6 +34,7 @@ pub(crate) use progress::Standings;
 pub use progress::{
     AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Sweep, Swept, Wait,
 };
+pub use put_aside::PutAside;
 pub use repeats::{AnswerOf, Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
 pub use replays::{
     NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,

@@ -1,9 +1,8 @@
-//! The dead letters of RabbitMQ: events that were rejected.
+//! Rejected events of RabbitMQ.
 
 use anyhow::Context as _;
 use hookline_broker::rabbit::{DeadLetter, Rabbit, RabbitSettings};
 use hookline_core::timestamp::Timestamp;
-use hookline_home::distributed;
 use hookline_runtime::settings::Settings;
 
 use crate::dead::letter::{Exhibit, Letter, about_events};
@@ -15,23 +14,18 @@ pub(super) struct Servers {
 
 impl Servers {
     pub(super) async fn connect(settings: &Settings) -> anyhow::Result<Self> {
-        let store = distributed::store(settings)?;
         let rabbit = Rabbit::connect(RabbitSettings {
             url: settings.broker.required_url()?.expose().to_owned(),
             name: "hookline dead".to_owned(),
             confirm_timeout: settings.broker.confirm_timeout,
         })
         .await?;
-        store.check().await?;
         Ok(Self { rabbit })
     }
 
-    pub(super) async fn list(&self, kind: Kind, limit: u32) -> anyhow::Result<Listed> {
-        let mut listed = Listed::default();
-        if kind != Kind::Event {
-            return Ok(listed);
-        }
+    pub(super) async fn list(self, limit: u32) -> anyhow::Result<Listed> {
         let mut inspection = self.rabbit.inspect().await?;
+        let mut listed = Listed::default();
         while listed.letters.len() < limit as usize
             && let Some(letter) = inspection.next().await?
         {
@@ -40,10 +34,11 @@ impl Servers {
         let seen = listed.letters.len() as u64;
         listed.more = inspection.waiting().saturating_sub(seen);
         inspection.end().await?;
+        self.rabbit.close().await;
         Ok(listed)
     }
 
-    pub(super) async fn find(&self, aim: &Aim, depth: u32) -> anyhow::Result<Option<Exhibit>> {
+    pub(super) async fn find(self, aim: &Aim, depth: u32) -> anyhow::Result<Option<Exhibit>> {
         let mut inspection = self.rabbit.inspect().await?;
         let mut found = None;
         for _ in 0..depth {
@@ -55,6 +50,7 @@ impl Servers {
             break;
         }
         inspection.end().await?;
+        self.rabbit.close().await;
         Ok(found.map(|letter| Exhibit {
             letter: summary(&letter),
             content_type: letter.content_type().map(str::to_owned),
@@ -65,11 +61,8 @@ impl Servers {
     }
 
     /// Only what was there at the beginning: a letter that comes back at once is not met again.
-    pub(super) async fn act(&self, act: Act, aim: &Aim, depth: u32) -> anyhow::Result<Done> {
+    pub(super) async fn act(self, act: Act, aim: &Aim, depth: u32) -> anyhow::Result<Done> {
         let mut done = Done::default();
-        if !aim.kinds().contains(&Kind::Event) {
-            return Ok(done);
-        }
         let mut inspection = self.rabbit.inspect().await?;
         let there = match aim {
             Aim::One(_) => inspection.waiting().min(depth.into()),
@@ -84,6 +77,7 @@ impl Servers {
                 continue;
             }
             if act == Act::Redrive {
+                // It is durable where it came from before it is removed here.
                 let events = letter.events();
                 self.rabbit.publisher().publish_events(events).await?;
             }
@@ -94,11 +88,8 @@ impl Servers {
             .end()
             .await
             .context("the broker may not have heard which ones are to be removed")?;
-        Ok(done)
-    }
-
-    pub(super) async fn close(self) {
         self.rabbit.close().await;
+        Ok(done)
     }
 }
 
@@ -112,7 +103,7 @@ fn summary(letter: &DeadLetter) -> Letter {
         kind: Kind::Event,
         reason: letter.reason(),
         since,
-        size: letter.body().len() as u64,
+        size: Some(letter.body().len() as u64),
         about: about_events(letter.content_type(), letter.body()),
     }
 }

@@ -18,6 +18,7 @@ use hookline_core::timestamp::Timestamp;
 use uuid::Uuid;
 
 use super::super::{Conn, bulk};
+use super::again;
 use super::replays::{RUNNING, ReplayRow, end, span};
 use crate::columns::Key;
 use crate::error::StoreError;
@@ -198,7 +199,7 @@ fn advance(
     };
     let mut keys: Vec<Key> = wanted.iter().take(limit).map(|seen| seen.id).collect();
     keys.sort_unstable();
-    let owed = bulk::start_again(conn, &keys, restart)?;
+    let owed = again::restart_all(conn, &keys, restart)?;
     let started: Vec<u8> = owed
         .iter()
         .flat_map(|owed| *owed.delivery.0.as_bytes())

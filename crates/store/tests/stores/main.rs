@@ -17,6 +17,7 @@ mod lost_commits;
 mod overdue;
 mod partitions;
 mod progress;
+mod put_aside;
 mod queue;
 mod repeats;
 mod replays;
