@@ -10,6 +10,8 @@ use hookline_store::{Beat, HandOver, Holding, PartitionClaim, Roster, StoreError
 use tokio::task::JoinHandle;
 
 use super::model::Model;
+use super::note::Blocked;
+use super::registry::Registry;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);

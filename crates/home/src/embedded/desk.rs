@@ -68,6 +68,11 @@ impl<M> Desk<M> {
         self.room.saturating_sub(self.pile().weight)
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.pile().handed.len()
+    }
+
     /// Hands messages over.
     pub(super) fn hand(&self, messages: impl IntoIterator<Item = Taken<M>>) {
         let mut pile = self.pile();
