@@ -4,7 +4,7 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = "../../proto-schemas";
-    let files = ["event.proto", "delivery.proto"].map(|file| format!("{root}/hookline/v1/{file}"));
+    let files = ["event.proto", "wake_up.proto"].map(|file| format!("{root}/hookline/v1/{file}"));
     println!("cargo:rerun-if-changed={root}");
     let descriptors = protox::compile(files, [root])?;
     prost_build::Config::new()

@@ -1,8 +1,8 @@
-//! The queue contract that both homes serve.
+//! The queue contract that both homes serve: durable messages of events, and wake-ups.
 //!
-//! A message is owed until it is acked: whoever takes it and dies leaves it to the next. A message
-//! that was given back, or whose taker died, comes again with [`Taken::redelivered`] set, because
-//! only then may the step after it be missing.
+//! A message of events is owed until it is acked. A message that was given back, or whose process died, comes again
+//! with [`Taken::redelivered`] set, because only then may the step after it be missing. A delivery is owed by its row
+//! in the store, and has no message here but wake-ups, which may be lost.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -50,13 +50,13 @@ pub struct Coming {
     pub returns: u32,
 }
 
-/// An attempt to hand on.
+/// An attempt that a wake-up names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scheduled {
     /// Which attempt.
     pub owed: OwedAttempt,
-    /// How long from now, rounded up to whole seconds. A delay above a minute may end early by an
-    /// eighth: whoever takes the message compares with what the store says is due.
+    /// From now, rounded up to whole seconds. A delay above a minute may end early by an eighth: the row in the store
+    /// says when the attempt is due.
     pub delay: Duration,
 }
 
@@ -111,7 +111,7 @@ pub enum QueueError {
     Refused(String),
 }
 
-/// Hands work on durably.
+/// Publishes events and announcements durably, and wake-ups as hints.
 #[async_trait]
 pub trait Publisher: Send + Sync {
     /// Returns once the events are durable, all of them.
@@ -157,9 +157,35 @@ pub trait WakeUps: Send + Sync {
     fn is_ready(&self) -> bool;
 }
 
-/// Gives out published events, and takes them back until their turn.
+/// Gives out published events until they are acked, and takes them back until their turn.
+///
+/// A source reconnects by itself: while its queue cannot be reached, [`EventSource::take`] waits.
 #[async_trait]
-pub trait EventSource: Source<PublishedEvents> {
+pub trait EventSource: Send + Sync {
+    /// Subscribes ahead of the first [`EventSource::take`], so that a missing right is known at the start. Any other
+    /// failure is tried again there.
+    ///
+    /// # Errors
+    /// [`QueueError::Refused`].
+    async fn begin(&self) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    /// Waits for a message and returns it with what else is there, at most `max`: batches form
+    /// under load and cost no wait without it. Dropping the future loses no message. After
+    /// [`EventSource::stop`] it returns what had come by then, which may be more than `max`, and from
+    /// then on nothing, at once.
+    async fn take(&self, max: usize) -> Vec<Taken<PublishedEvents>>;
+
+    /// The messages are dealt with.
+    async fn ack(&self, taken: Vec<Taken<PublishedEvents>>);
+
+    /// The messages go back and come again, soon and marked as redelivered.
+    async fn release(&self, taken: Vec<Taken<PublishedEvents>>);
+
+    /// The messages go back untouched. It does not count as a return, however often it happens.
+    async fn put_back(&self, taken: Vec<Taken<PublishedEvents>>);
+
     /// In place of messages that are in hand, others come, each when it is its
     /// [`PublishedEvents::turn`], behind others that wait then. Above a minute they may come early
     /// by an eighth.
@@ -172,50 +198,19 @@ pub trait EventSource: Source<PublishedEvents> {
         taken: &[Taken<PublishedEvents>],
         coming: &[Coming],
     ) -> Result<(), QueueError>;
-}
-
-/// Gives out messages until they are acked.
-///
-/// A source mends itself: while its queue cannot be reached, [`Source::take`] waits.
-#[async_trait]
-pub trait Source<M: Send + 'static>: Send + Sync {
-    /// Subscribes ahead of the first [`Source::take`], so that a missing right is known at the start. Any other failure
-    /// is tried again there.
-    ///
-    /// # Errors
-    /// [`QueueError::Refused`].
-    async fn begin(&self) -> Result<(), QueueError> {
-        Ok(())
-    }
-
-    /// Waits for a message and returns it with what else is there, at most `max`: batches form
-    /// under load and cost no wait without it. Dropping the future loses no message. After
-    /// [`Source::stop`] it returns what had come by then, which may be more than `max`, and from
-    /// then on nothing, at once.
-    async fn take(&self, max: usize) -> Vec<Taken<M>>;
-
-    /// The messages are dealt with.
-    async fn ack(&self, taken: Vec<Taken<M>>);
-
-    /// The messages go back and come again, soon and marked as redelivered.
-    async fn release(&self, taken: Vec<Taken<M>>);
-
-    /// The messages go back as they came, for nobody has begun anything with them. It is not held
-    /// against them, however often it happens.
-    async fn put_back(&self, taken: Vec<Taken<M>>);
 
     /// No more messages are wanted. What was taken can still be settled.
     fn stop(&self);
 
-    /// Whether the message is still ours. When the connection died that it came on, somebody else
-    /// may have it by now.
-    fn holds(&self, taken: &Taken<M>) -> bool;
+    /// Whether the message is still ours. After the connection that it came on died, another
+    /// process may have it.
+    fn holds(&self, taken: &Taken<PublishedEvents>) -> bool;
 
     /// The message can never be dealt with: it goes to the dead letters, with the reason.
     ///
     /// # Errors
     /// When it could not be put there; it is still owed then and comes again.
-    async fn bury(&self, taken: Taken<M>, reason: &str) -> Result<(), QueueError>;
+    async fn bury(&self, taken: Taken<PublishedEvents>, reason: &str) -> Result<(), QueueError>;
 
     /// Whether messages can be taken at this moment.
     fn is_ready(&self) -> bool;

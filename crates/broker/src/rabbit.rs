@@ -1,8 +1,8 @@
 //! RabbitMQ.
 //!
 //! Three connections carry everything: one what is published, one what is consumed, because an alarm of the broker
-//! stops connections that publish, and one the wake-ups, which may be lost and hold nothing up. A connection dies now and then; what then counts
-//! is that no caller holds on to the dead one. So a connection with what belongs to it is a `session`,
+//! stops connections that publish, and one the wake-ups, which may be lost and hold nothing up. A connection dies now
+//! and then; what then counts is that no caller holds on to the dead one. So a connection with what belongs to it is a `session`,
 //! each caller asks the `link` for the present one, and a task of ours replaces it. A publisher without a
 //! session says so at once, a source waits for the next.
 //!
@@ -23,6 +23,7 @@ mod intake;
 mod ledger;
 mod letter;
 mod link;
+mod old_deliveries;
 mod outbox;
 mod publisher;
 mod refusal;
@@ -39,13 +40,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_core::delivery::OwedAttempt;
 use hookline_core::partition::Partitions;
 use tokio::sync::watch;
 
-use crate::contract::{EventSource, PublishedEvents, Publisher, QueueError, Source, WakeUps};
+use crate::contract::{EventSource, Publisher, QueueError, WakeUps};
 use crate::rabbit::address::Address;
-use crate::rabbit::letter::Letter;
 use crate::rabbit::link::Link;
 use crate::rabbit::outbox::Outbox;
 use crate::rabbit::publisher::RabbitPublisher;
@@ -54,7 +53,7 @@ use crate::rabbit::source::QueueSource;
 use crate::rabbit::wake_ups::RabbitWakeUps;
 use crate::rabbit::waker::Waker;
 
-pub use dead::{DeadLetter, DeadQueue, Inspection};
+pub use dead::{DeadLetter, Inspection};
 pub use event_publisher::EventPublisher;
 pub use session::Declared;
 
@@ -222,16 +221,8 @@ impl Rabbit {
 
     /// What workflow services publish, at most `prefetch` messages at a time in our hands.
     pub fn events(&self, prefetch: u16) -> Arc<dyn EventSource> {
-        Arc::new(self.source::<PublishedEvents>(prefetch))
-    }
-
-    /// The attempts that are owed now, at most `prefetch` at a time in our hands.
-    pub fn deliveries(&self, prefetch: u16) -> Arc<dyn Source<OwedAttempt>> {
-        Arc::new(self.source::<OwedAttempt>(prefetch))
-    }
-
-    fn source<L: Letter>(&self, prefetch: u16) -> QueueSource<L> {
-        QueueSource::new(self.outbox.clone(), self.consuming.clone(), prefetch)
+        let (outbox, consuming) = (self.outbox.clone(), self.consuming.clone());
+        Arc::new(QueueSource::new(outbox, consuming, prefetch))
     }
 
     /// Whether the connections for events are there. Without wake-ups deliveries are late and not lost, so the third one
@@ -251,5 +242,18 @@ impl Rabbit {
         self.outbox.publishing().close().await;
         self.waking.close().await;
         self.consuming.close().await;
+    }
+}
+
+/// How long the broker may take to answer an operator's question.
+const PROMPT: Duration = Duration::from_secs(10);
+
+async fn prompt<T>(work: impl Future<Output = lapin::Result<T>>) -> Result<T, QueueError> {
+    match tokio::time::timeout(PROMPT, work).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(why)) => Err(QueueError::Unavailable(why.to_string())),
+        Err(_) => Err(QueueError::Unavailable(format!(
+            "no answer within {PROMPT:?}"
+        ))),
     }
 }

@@ -127,28 +127,7 @@ impl Event {
     }
 }
 
-/// Bytes that name no attempt.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is not a hookline.v1.DeliveryMessage")]
-pub struct InvalidDeliveryMessage;
-
-impl OwedAttempt {
-    /// The message that hands this attempt on.
-    pub fn to_wire(self) -> Vec<u8> {
-        v1::DeliveryMessage::from(self).encode_to_vec()
-    }
-
-    /// Reads such a message.
-    ///
-    /// # Errors
-    /// [`InvalidDeliveryMessage`] when it is none.
-    pub fn from_wire(bytes: &[u8]) -> Result<Self, InvalidDeliveryMessage> {
-        let message = v1::DeliveryMessage::decode(bytes).map_err(|_| InvalidDeliveryMessage)?;
-        Self::try_from(message)
-    }
-}
-
-impl From<OwedAttempt> for v1::DeliveryMessage {
+impl From<OwedAttempt> for v1::DueDelivery {
     fn from(owed: OwedAttempt) -> Self {
         Self {
             delivery_id: Bytes::copy_from_slice(owed.delivery.0.as_bytes()),
@@ -159,13 +138,13 @@ impl From<OwedAttempt> for v1::DeliveryMessage {
     }
 }
 
-impl TryFrom<v1::DeliveryMessage> for OwedAttempt {
-    type Error = InvalidDeliveryMessage;
+impl TryFrom<v1::DueDelivery> for OwedAttempt {
+    type Error = InvalidWakeUp;
 
-    fn try_from(message: v1::DeliveryMessage) -> Result<Self, InvalidDeliveryMessage> {
-        let id = Uuid::from_slice(&message.delivery_id).map_err(|_| InvalidDeliveryMessage)?;
+    fn try_from(message: v1::DueDelivery) -> Result<Self, InvalidWakeUp> {
+        let id = Uuid::from_slice(&message.delivery_id).map_err(|_| InvalidWakeUp)?;
         if message.attempt == 0 {
-            return Err(InvalidDeliveryMessage);
+            return Err(InvalidWakeUp);
         }
         Ok(Self {
             delivery: DeliveryId(id),
@@ -215,8 +194,7 @@ impl WakeUp {
             return Err(InvalidWakeUp);
         }
         let deliveries = message.deliveries.into_iter().map(OwedAttempt::try_from);
-        let deliveries = deliveries.collect::<Result<_, _>>();
-        deliveries.map(Self).map_err(|_| InvalidWakeUp)
+        deliveries.collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -295,16 +273,11 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_an_owed_attempt_or_an_error(bytes: Vec<u8>) {
-            let _ = OwedAttempt::from_wire(&bytes);
-        }
-
-        #[test]
-        fn an_owed_attempt_reads_back(id: u128, generation: u32, attempt in 1u32.., subscription: i64) {
+        fn a_wake_up_reads_back(id: u128, generation: u32, attempt in 1u32.., subscription: i64) {
             let delivery = DeliveryId(Uuid::from_u128(id));
             let subscription = SubscriptionId(subscription);
-            let owed = OwedAttempt { delivery, generation, attempt, subscription };
-            prop_assert_eq!(OwedAttempt::from_wire(&owed.to_wire()), Ok(owed));
+            let wake_up = WakeUp(vec![OwedAttempt { delivery, generation, attempt, subscription }]);
+            prop_assert_eq!(WakeUp::from_wire(&wake_up.to_wire()), Ok(wake_up));
         }
 
         #[test]
@@ -339,7 +312,7 @@ mod tests {
         let empty_elements = [0x0a, 0x00].repeat(WakeUp::MAX_BYTES);
         assert_eq!(WakeUp::from_wire(&empty_elements), Err(InvalidWakeUp));
         let bad = v1::WakeUp {
-            deliveries: vec![v1::DeliveryMessage::default()],
+            deliveries: vec![v1::DueDelivery::default()],
         };
         assert_eq!(WakeUp::from_wire(&bad.encode_to_vec()), Err(InvalidWakeUp));
     }

@@ -41,6 +41,8 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     tokio::spawn(panics::fatal("replays", replaying));
     let counting = dead_letters::keep_counting(store, publisher);
     tokio::spawn(panics::fatal("dead letters", counting));
+    let purging = rabbit.clone().keep_old_deliveries_purged();
+    tokio::spawn(panics::fatal("old deliveries", purging));
     hookline_dispatcher::run(dispatcher, context.shutdown).await?;
     rabbit.close().await;
     Ok(())

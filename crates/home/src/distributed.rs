@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_broker::contract::{Publisher, Source, WakeUps};
+use hookline_broker::contract::{EventSource, Publisher, WakeUps};
 use hookline_broker::rabbit::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_core::partition::Partitions;
 use hookline_runtime::service::Context;
@@ -200,8 +200,8 @@ fn passing<T>(result: Result<T, RabbitError>) -> Result<anyhow::Result<T>, Strin
 ///
 /// # Errors
 /// When the right is missing.
-pub async fn begin<M: Send + 'static>(source: &(impl Source<M> + ?Sized)) -> anyhow::Result<()> {
-    source.begin().await.context(REFUSED)
+pub async fn begin(events: &dyn EventSource) -> anyhow::Result<()> {
+    events.begin().await.context(REFUSED)
 }
 
 /// Checks the rights to listen to wake-ups, so that a service without them stops at its start.

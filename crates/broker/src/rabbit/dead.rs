@@ -1,4 +1,4 @@
-//! Looking at dead letters.
+//! Looking at the events that were rejected.
 //!
 //! AMQP knows no looking: a message is taken, and given back. What an inspection has taken is out
 //! of everybody else's sight until it ends, however it ends: a killed command leaves its messages
@@ -7,10 +7,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use hookline_core::delivery::OwedAttempt;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
@@ -18,39 +17,17 @@ use lapin::{BasicProperties, Channel};
 use uuid::Uuid;
 
 use crate::contract::{PublishedEvents, QueueError};
-use crate::rabbit::Rabbit;
 use crate::rabbit::envelope::Envelope;
-use crate::rabbit::letter::{Letter, REASON};
-use crate::rabbit::topology::{DELIVERIES_DEAD, EVENTS_REJECTED};
-
-/// How long the broker may take to answer.
-const PROMPT: Duration = Duration::from_secs(10);
+use crate::rabbit::letter::REASON;
+use crate::rabbit::topology::{EVENTS_REJECTED, passive};
+use crate::rabbit::{Rabbit, prompt};
 
 /// Names a message that has no id by its bytes, whoever looks.
 const NAMELESS: Uuid = Uuid::from_u128(0x6f6b_6c69_6e65_4000_8000_686f_6f6b_0002);
 
-/// Which dead letters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeadQueue {
-    /// Published events that were rejected.
-    Events,
-    /// Deliveries that could not be handled.
-    Deliveries,
-}
-
-impl DeadQueue {
-    fn name(self) -> &'static str {
-        match self {
-            DeadQueue::Events => EVENTS_REJECTED,
-            DeadQueue::Deliveries => DELIVERIES_DEAD,
-        }
-    }
-}
-
 /// A dead letter as the broker has it.
 #[derive(Debug)]
 pub struct DeadLetter {
-    queue: DeadQueue,
     tag: u64,
     /// Ours where we buried it; else the headers are as the publisher wrote them.
     exchange: ShortString,
@@ -60,7 +37,6 @@ pub struct DeadLetter {
 
 /// Dead letters in somebody's hands. They go back when this ends or is dropped.
 pub struct Inspection {
-    queue: DeadQueue,
     channel: Channel,
     waiting: u32,
     /// The tags of what has neither been removed nor given back.
@@ -72,22 +48,17 @@ impl Rabbit {
     ///
     /// # Errors
     /// [`QueueError`] when the broker cannot be reached.
-    pub async fn inspect(&self, queue: DeadQueue) -> Result<Inspection, QueueError> {
+    pub async fn inspect(&self) -> Result<Inspection, QueueError> {
         let opened = prompt(async {
             let session = self.consuming.session().await;
             let channel = session.channel().await?;
-            let options = lapin::options::QueueDeclareOptions {
-                passive: true,
-                ..Default::default()
-            };
             let found = channel
-                .queue_declare(queue.name().into(), options, FieldTable::default())
+                .queue_declare(EVENTS_REJECTED.into(), passive(), FieldTable::default())
                 .await?;
             Ok((channel, found.message_count()))
         });
         let (channel, waiting) = opened.await?;
         Ok(Inspection {
-            queue,
             channel,
             waiting,
             held: BTreeSet::new(),
@@ -108,7 +79,7 @@ impl Inspection {
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, QueueError> {
         let got = prompt(
             self.channel
-                .basic_get(self.queue.name().into(), BasicGetOptions::default()),
+                .basic_get(EVENTS_REJECTED.into(), BasicGetOptions::default()),
         );
         let got = got.await?;
         self.held
@@ -122,7 +93,6 @@ impl Inspection {
                 ..
             } = message.delivery;
             DeadLetter {
-                queue: self.queue,
                 tag: delivery_tag,
                 exchange,
                 properties,
@@ -229,20 +199,9 @@ impl DeadLetter {
         &self.body
     }
 
-    /// The events that it carries, to be published again; none for a delivery.
-    pub fn events(&self) -> Option<PublishedEvents> {
-        let is_events = self.queue == DeadQueue::Events;
-        is_events
-            .then(|| PublishedEvents::read(self.body.clone(), self.envelope()).ok())
-            .flatten()
-    }
-
-    /// The attempt that it names; none for events, or when it names none.
-    pub fn attempt(&self) -> Option<OwedAttempt> {
-        let is_delivery = self.queue == DeadQueue::Deliveries;
-        is_delivery
-            .then(|| OwedAttempt::from_wire(&self.body).ok())
-            .flatten()
+    /// The events that it carries, to be published again.
+    pub fn events(&self) -> PublishedEvents {
+        PublishedEvents::read(self.body.clone(), self.envelope())
     }
 }
 
@@ -287,20 +246,9 @@ fn shown(value: &AMQPValue) -> String {
     }
 }
 
-async fn prompt<T>(work: impl Future<Output = lapin::Result<T>>) -> Result<T, QueueError> {
-    match tokio::time::timeout(PROMPT, work).await {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(why)) => Err(QueueError::Unavailable(why.to_string())),
-        Err(_) => Err(QueueError::Unavailable(format!(
-            "no answer within {PROMPT:?}"
-        ))),
-    }
-}
-
 impl fmt::Debug for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inspection")
-            .field("queue", &self.queue)
             .field("waiting", &self.waiting)
             .finish_non_exhaustive()
     }

@@ -17,8 +17,6 @@ pub(super) const TOP_LEVEL: u32 = 16;
 /// Where a message goes when its delay is over; the last word of its routing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Address {
-    /// To the attempts that are owed now.
-    Deliveries,
     /// Back to the published events.
     Events,
     /// To the dispatcher that owns the partition.
@@ -28,7 +26,6 @@ pub(super) enum Address {
 impl Address {
     fn word(self) -> Cow<'static, str> {
         match self {
-            Address::Deliveries => "deliveries".into(),
             Address::Events => "events".into(),
             Address::Owner(Partition(number)) => number.to_string().into(),
         }
@@ -124,8 +121,8 @@ mod tests {
     fn the_key_is_the_bits_highest_first_and_then_the_address() {
         let delay = Delay::towards(Duration::from_secs(5));
         assert_eq!(
-            delay.routing_key(Address::Deliveries),
-            "0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.deliveries"
+            delay.routing_key(Address::Events),
+            "0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.events"
         );
         assert_eq!(delay.entry_level(), Some(2));
     }

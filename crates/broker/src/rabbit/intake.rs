@@ -1,6 +1,5 @@
 //! Batches from one subscription.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,13 +8,12 @@ use futures::{FutureExt, StreamExt};
 use lapin::message::Delivery;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::contract::{Receipt, Taken};
+use crate::contract::{PublishedEvents, Receipt, Taken};
 use crate::rabbit::envelope::Envelope;
-use crate::rabbit::letter::{Letter, unread};
 use crate::rabbit::outbox::{Outbox, Post};
 use crate::rabbit::session::Session;
 use crate::rabbit::subscription::Subscription;
-use crate::rabbit::topology::RETURN_LIMIT;
+use crate::rabbit::topology::{EVENTS, RETURN_LIMIT};
 
 /// After this time without a message and with nothing in anybody's hands, a new subscription.
 const QUIET_FOR: Duration = Duration::from_secs(5);
@@ -27,7 +25,7 @@ const BURY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// A subscription and what has come of it.
-pub(super) struct Intake<L> {
+pub(super) struct Intake {
     outbox: Outbox,
     subscription: Arc<Subscription>,
     consumer: lapin::Consumer,
@@ -36,7 +34,6 @@ pub(super) struct Intake<L> {
     heard: Instant,
     /// Takes messages one by one until then.
     careful_until: Option<Instant>,
-    letters: PhantomData<fn() -> L>,
 }
 
 /// Why a subscription gives no more.
@@ -48,7 +45,7 @@ pub(super) enum Over {
     Replaceable,
 }
 
-impl<L: Letter> Intake<L> {
+impl Intake {
     pub(super) async fn open(
         number: u64,
         session: &Session,
@@ -57,8 +54,7 @@ impl<L: Letter> Intake<L> {
     ) -> lapin::Result<Self> {
         let careful_until = session.careful_until();
         let prefetch = careful_until.map_or(prefetch, |_| 1);
-        let (subscription, consumer) =
-            Subscription::open(number, session, L::QUEUE, prefetch).await?;
+        let (subscription, consumer) = Subscription::open(number, session, prefetch).await?;
         Ok(Self {
             outbox,
             subscription: Arc::new(subscription),
@@ -66,7 +62,6 @@ impl<L: Letter> Intake<L> {
             last_tag: 0,
             heard: Instant::now(),
             careful_until,
-            letters: PhantomData,
         })
     }
 
@@ -76,7 +71,7 @@ impl<L: Letter> Intake<L> {
 
     /// A batch, or why there will be none. Between the first message and the return nothing waits,
     /// so a dropped future has no message in its hands.
-    pub(super) async fn gather(&mut self, max: usize) -> Result<Vec<Taken<L>>, Over> {
+    pub(super) async fn gather(&mut self, max: usize) -> Result<Vec<Taken<PublishedEvents>>, Over> {
         if !self.subscription.is_open() {
             return Err(Over::Ended(None));
         }
@@ -113,7 +108,7 @@ impl<L: Letter> Intake<L> {
     }
 
     /// Ends the consumer, and returns what had come and nobody has taken.
-    pub(super) async fn stop(&mut self) -> Vec<Taken<L>> {
+    pub(super) async fn stop(&mut self) -> Vec<Taken<PublishedEvents>> {
         let tag = self.consumer.tag();
         let mut ahead = Vec::new();
         // Its end is behind all that came; without an answer the connection is as good as dead.
@@ -124,49 +119,40 @@ impl<L: Letter> Intake<L> {
             }
         });
         if ended.await.is_err() {
-            tracing::warn!(queue = L::QUEUE, "the broker does not end the subscription");
+            tracing::warn!(queue = EVENTS, "the broker does not end the subscription");
         }
         ahead
     }
 
-    /// What is unreadable, or came back too often, is none, and on its way to the dead letters.
-    fn admit(&mut self, mut delivery: Delivery) -> Option<Taken<L>> {
+    /// A message that came back too often is none, and on its way to the dead letters.
+    fn admit(&mut self, mut delivery: Delivery) -> Option<Taken<PublishedEvents>> {
         self.last_tag = delivery.delivery_tag;
         self.heard = Instant::now();
         let tag = delivery.delivery_tag;
         let body = Bytes::from(std::mem::take(&mut delivery.data));
         let envelope = Envelope::of(&delivery);
         let returns = envelope.returns();
-        let post = match L::read(body.clone(), envelope) {
-            Ok(message) if returns < RETURN_LIMIT => {
-                return Some(Taken {
-                    message,
-                    redelivered: returns > 0,
-                    returns,
-                    receipt: Receipt {
-                        session: self.subscription.number,
-                        tag,
-                    },
-                });
-            }
-            Ok(message) => {
-                tracing::error!(
-                    queue = L::QUEUE,
-                    returns,
-                    "gave up a message that came back too often"
-                );
-                message.dead(&format!(
-                    "it came back {returns} times and nobody could settle it"
-                ))
-            }
-            Err(reason) => {
-                tracing::error!(queue = L::QUEUE, reason, "buried a message of another kind");
-                unread::<L>(body, &delivery.properties, &reason)
-            }
-        };
+        let message = PublishedEvents::read(body, envelope);
+        if returns < RETURN_LIMIT {
+            return Some(Taken {
+                message,
+                redelivered: returns > 0,
+                returns,
+                receipt: Receipt {
+                    session: self.subscription.number,
+                    tag,
+                },
+            });
+        }
+        tracing::error!(
+            queue = EVENTS,
+            returns,
+            "gave up a message that came back too often"
+        );
+        let reason = format!("it came back {returns} times and nobody could settle it");
         tokio::spawn(bury(
             self.outbox.clone(),
-            post,
+            message.dead(&reason),
             Arc::clone(&self.subscription),
             tag,
         ));

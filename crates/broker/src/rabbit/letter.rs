@@ -13,11 +13,10 @@
 //! other header of a publisher's gets any further.
 
 use bytes::Bytes;
-use hookline_core::delivery::OwedAttempt;
 use hookline_core::operations::{WEBHOOK_DISABLED, WebhookDisabled};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
-use hookline_core::wire::{JSON, PROTOBUF};
+use hookline_core::wire::JSON;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
@@ -26,9 +25,7 @@ use crate::rabbit::dead::certified;
 use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::envelope::Envelope;
 use crate::rabbit::outbox::{Audience, Post};
-use crate::rabbit::topology::{
-    DELAYS, DELIVERIES, DELIVERIES_DEAD, EVENTS, EVENTS_REJECTED, OPERATIONS,
-};
+use crate::rabbit::topology::{DELAYS, EVENTS, EVENTS_REJECTED, OPERATIONS};
 
 const TRACEPARENT: &str = "traceparent";
 pub(super) const REASON: &str = "x-hookline-reason";
@@ -45,42 +42,9 @@ const MAX_REASON_BYTES: usize = 4096;
 
 const PERSISTENT: u8 = 2;
 
-/// A message of ours.
-pub(super) trait Letter: Send + Sync + Sized + 'static {
-    /// Where it is taken from.
-    const QUEUE: &'static str;
-    /// Where it goes when it cannot be dealt with.
-    const DEAD_QUEUE: &'static str;
-
-    /// Reads it, or says why it is none.
-    fn read(body: Bytes, envelope: Envelope<'_>) -> Result<Self, String>;
-
-    /// Writes it for one of our queues.
-    fn write(&self) -> (Bytes, BasicProperties);
-
-    /// The same as a new message in its queue, which begins to count anew: so what it counted so
-    /// far goes with it.
-    fn anew(&self, delivery_count: u32) -> Post {
-        let (body, mut properties) = self.write();
-        if delivery_count > 0 {
-            let count = AMQPValue::LongLongInt(delivery_count.into());
-            properties = with_header(properties, COUNT_BEFORE, count);
-        }
-        to_queue(Self::QUEUE, body, properties)
-    }
-
-    /// The same for the dead letters.
-    fn dead(&self, reason: &str) -> Post {
-        let (body, properties) = self.write();
-        to_queue(Self::DEAD_QUEUE, body, with_reason(properties, reason))
-    }
-}
-
-impl Letter for PublishedEvents {
-    const QUEUE: &'static str = EVENTS;
-    const DEAD_QUEUE: &'static str = EVENTS_REJECTED;
-
-    fn read(body: Bytes, envelope: Envelope<'_>) -> Result<Self, String> {
+impl PublishedEvents {
+    /// Reads any message: whether the bytes are events shows later.
+    pub(super) fn read(body: Bytes, envelope: Envelope<'_>) -> Self {
         let trace = envelope
             .header(TRACEPARENT)
             .and_then(text_of)
@@ -93,13 +57,35 @@ impl Letter for PublishedEvents {
             Some(AMQPValue::LongLongInt(micros)) => Some(Timestamp::from_unix_micros(*micros)),
             _ => None,
         };
-        Ok(Self {
+        Self {
             body,
             content_type: envelope.content_type(),
             writer,
             trace,
             turn,
-        })
+        }
+    }
+
+    /// A message for `hookline.events`.
+    pub(super) fn post(&self) -> Post {
+        let (body, properties) = self.write();
+        to_queue(EVENTS, body, properties)
+    }
+
+    /// The same as a new message, whose count of returns begins anew: so what it counted so far goes with it.
+    pub(super) fn anew(&self, delivery_count: u32) -> Post {
+        let mut post = self.post();
+        if delivery_count > 0 {
+            let count = AMQPValue::LongLongInt(delivery_count.into());
+            post.properties = with_header(post.properties, COUNT_BEFORE, count);
+        }
+        post
+    }
+
+    /// The same for the dead letters.
+    pub(super) fn dead(&self, reason: &str) -> Post {
+        let (body, properties) = self.write();
+        to_queue(EVENTS_REJECTED, body, with_reason(properties, reason))
     }
 
     fn write(&self) -> (Bytes, BasicProperties) {
@@ -125,22 +111,8 @@ impl Letter for PublishedEvents {
     }
 }
 
-impl Letter for OwedAttempt {
-    const QUEUE: &'static str = DELIVERIES;
-    const DEAD_QUEUE: &'static str = DELIVERIES_DEAD;
-
-    fn read(body: Bytes, _: Envelope<'_>) -> Result<Self, String> {
-        OwedAttempt::from_wire(&body).map_err(|why| format!("the message {why}"))
-    }
-
-    fn write(&self) -> (Bytes, BasicProperties) {
-        let properties = persistent().with_content_type(PROTOBUF.into());
-        (self.to_wire().into(), properties)
-    }
-}
-
 /// Straight into a queue.
-pub(super) fn to_queue(queue: &str, body: Bytes, properties: BasicProperties) -> Post {
+fn to_queue(queue: &str, body: Bytes, properties: BasicProperties) -> Post {
     Post {
         exchange: String::new(),
         routing_key: queue.to_owned(),
@@ -175,18 +147,6 @@ pub(super) fn announcement(event: &WebhookDisabled) -> Post {
             .with_type(WEBHOOK_DISABLED.into()),
         audience: Audience::Anybody,
     }
-}
-
-/// What cannot be read, for the dead letters: as it came, but for its headers, and named as it was.
-pub(super) fn unread<L: Letter>(body: Bytes, came_with: &BasicProperties, reason: &str) -> Post {
-    let mut properties = persistent();
-    if let Some(content_type) = came_with.content_type() {
-        properties = properties.with_content_type(content_type.clone());
-    }
-    if let Some(id) = came_with.message_id() {
-        properties = properties.with_message_id(id.clone());
-    }
-    to_queue(L::DEAD_QUEUE, body, with_reason(properties, reason))
 }
 
 /// What a workflow service sends: an event in JSON.

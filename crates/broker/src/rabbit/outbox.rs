@@ -24,7 +24,7 @@ use crate::rabbit::delay::TOP_LEVEL;
 use crate::rabbit::link::Link;
 use crate::rabbit::refusal;
 use crate::rabbit::session::{Session, publish_to_no_queue};
-use crate::rabbit::topology::{DELAYS, WAKE, WAKES};
+use crate::rabbit::topology::{DELAYS, WAKE, WAKES, passive};
 
 /// Calls that publish at the same time; the others wait for their turn.
 const LANES: usize = 8;
@@ -131,12 +131,8 @@ impl Outbox {
         queue: &'static str,
     ) -> Result<u64, QueueError> {
         self.with_channel(link, async move |channel: Channel| {
-            let passive = lapin::options::QueueDeclareOptions {
-                passive: true,
-                ..Default::default()
-            };
             let queue = channel
-                .queue_declare(queue.into(), passive, Default::default())
+                .queue_declare(queue.into(), passive(), Default::default())
                 .await?;
             Ok(u64::from(queue.message_count()))
         })

@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use hookline_core::operations::WebhookDisabled;
 
 use crate::contract::{PublishedEvents, Publisher, QueueError, Scheduled};
-use crate::rabbit::letter::{Letter, announcement, to_queue};
+use crate::rabbit::letter::announcement;
 use crate::rabbit::link::Link;
 use crate::rabbit::outbox::Outbox;
-use crate::rabbit::topology::{EVENTS, EVENTS_REJECTED};
+use crate::rabbit::topology::EVENTS_REJECTED;
 use crate::rabbit::waker::Waker;
 
 #[derive(Debug)]
@@ -33,10 +33,7 @@ impl RabbitPublisher {
 impl Publisher for RabbitPublisher {
     /// Straight into the queue: several events in one message have no one type to route by.
     async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError> {
-        let (body, properties) = events.write();
-        self.outbox
-            .send(vec![to_queue(EVENTS, body, properties)])
-            .await
+        self.outbox.send(vec![events.post()]).await
     }
 
     fn wake(&self, due: &[Scheduled]) {

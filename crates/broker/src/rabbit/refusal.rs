@@ -59,6 +59,10 @@ pub(super) fn missing_right(error: &lapin::Error) -> Option<String> {
     ))
 }
 
+pub(super) fn is_not_found(error: &lapin::Error) -> bool {
+    protocol_error(error).is_some_and(|(id, _)| id == NOT_FOUND)
+}
+
 pub(super) fn is_access_refused(error: &lapin::Error) -> bool {
     protocol_error(error).is_some_and(|(id, _)| id == ACCESS_REFUSED)
 }

@@ -1,4 +1,4 @@
-//! [`Source`] on a queue.
+//! [`EventSource`] on `hookline.events`.
 //!
 //! Subscribes when somebody takes, and again whenever the subscription has ended, for whatever
 //! reason: a consumer that died and stays dead looks like a quiet queue to everybody else. The
@@ -13,15 +13,16 @@ use async_trait::async_trait;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::contract::{Coming, EventSource, PublishedEvents, QueueError, Receipt, Source, Taken};
+use crate::contract::{Coming, EventSource, PublishedEvents, QueueError, Receipt, Taken};
 use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::intake::{Intake, Over};
-use crate::rabbit::letter::{Letter, later};
+use crate::rabbit::letter::later;
 use crate::rabbit::link::{Link, backoff};
 use crate::rabbit::outbox::{Outbox, Post};
 use crate::rabbit::refusal;
 use crate::rabbit::session::Session;
 use crate::rabbit::subscription::Subscription;
+use crate::rabbit::topology::EVENTS;
 
 /// How many messages are put back at once.
 const AT_ONCE: usize = 256;
@@ -30,20 +31,20 @@ const AT_ONCE: usize = 256;
 /// answer, although its connection lives.
 const SUBSCRIBE_WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) struct QueueSource<L> {
+pub(super) struct QueueSource {
     /// Where the messages come from. Nothing is published there.
     link: Link,
     outbox: Outbox,
     prefetch: u16,
     /// Held by whoever takes.
-    intake: tokio::sync::Mutex<Option<Intake<L>>>,
+    intake: tokio::sync::Mutex<Option<Intake>>,
     /// What receipts are settled with.
     current: Mutex<Option<Arc<Subscription>>>,
     subscribed: AtomicBool,
     stopped: CancellationToken,
 }
 
-impl<L: Letter> QueueSource<L> {
+impl QueueSource {
     pub(super) fn new(outbox: Outbox, link: Link, prefetch: u16) -> Self {
         Self {
             link,
@@ -57,7 +58,7 @@ impl<L: Letter> QueueSource<L> {
         }
     }
 
-    async fn subscribe(&self) -> Intake<L> {
+    async fn subscribe(&self) -> Intake {
         let mut waits = backoff();
         loop {
             let session = self.link.session().await;
@@ -65,13 +66,13 @@ impl<L: Letter> QueueSource<L> {
                 Ok(intake) => return intake,
                 Err(error) => error,
             };
-            tracing::warn!(queue = L::QUEUE, %error, "cannot subscribe to the queue");
+            tracing::warn!(queue = EVENTS, %error, "cannot subscribe to the queue");
             session.declare_again().await;
             tokio::time::sleep(waits.next().unwrap_or_default()).await;
         }
     }
 
-    async fn subscribe_once(&self, session: &Session) -> Result<Intake<L>, QueueError> {
+    async fn subscribe_once(&self, session: &Session) -> Result<Intake, QueueError> {
         let number = self.current().as_ref().map_or(0, |last| last.number + 1);
         let opening = Intake::open(number, session, self.prefetch, self.outbox.clone());
         let error = match timeout(SUBSCRIBE_WITHIN, opening).await {
@@ -97,7 +98,10 @@ impl<L: Letter> QueueSource<L> {
         (subscription.number == receipt.session).then(|| Arc::clone(subscription))
     }
 
-    fn present_tags(&self, taken: &[Taken<L>]) -> Option<(Arc<Subscription>, Vec<u64>)> {
+    fn present_tags(
+        &self,
+        taken: &[Taken<PublishedEvents>],
+    ) -> Option<(Arc<Subscription>, Vec<u64>)> {
         let subscription = self.current().clone()?;
         let tags = taken
             .iter()
@@ -113,7 +117,7 @@ impl<L: Letter> QueueSource<L> {
 }
 
 #[async_trait]
-impl<L: Letter> Source<L> for QueueSource<L> {
+impl EventSource for QueueSource {
     async fn begin(&self) -> Result<(), QueueError> {
         let mut intake = self.intake.lock().await;
         if intake.is_none() {
@@ -122,14 +126,14 @@ impl<L: Letter> Source<L> for QueueSource<L> {
                 Ok(new) => *intake = Some(new),
                 Err(refused @ QueueError::Refused(_)) => return Err(refused),
                 Err(error @ QueueError::Unavailable(_)) => {
-                    tracing::debug!(queue = L::QUEUE, %error, "the first subscription failed");
+                    tracing::debug!(queue = EVENTS, %error, "the first subscription failed");
                 }
             }
         }
         Ok(())
     }
 
-    async fn take(&self, max: usize) -> Vec<Taken<L>> {
+    async fn take(&self, max: usize) -> Vec<Taken<PublishedEvents>> {
         let mut intake = self.intake.lock().await;
         while !self.stopped.is_cancelled() {
             let present = match intake.take() {
@@ -148,7 +152,7 @@ impl<L: Letter> Source<L> for QueueSource<L> {
                 Err(Over::Replaceable) => {}
                 Err(Over::Ended(cause)) => {
                     self.subscribed.store(false, Ordering::Relaxed);
-                    tracing::warn!(queue = L::QUEUE, cause, "the subscription has ended");
+                    tracing::warn!(queue = EVENTS, cause, "the subscription has ended");
                 }
             }
             *intake = None;
@@ -159,13 +163,13 @@ impl<L: Letter> Source<L> for QueueSource<L> {
         }
     }
 
-    async fn ack(&self, taken: Vec<Taken<L>>) {
+    async fn ack(&self, taken: Vec<Taken<PublishedEvents>>) {
         if let Some((subscription, tags)) = self.present_tags(&taken) {
             subscription.ack(tags);
         }
     }
 
-    async fn release(&self, taken: Vec<Taken<L>>) {
+    async fn release(&self, taken: Vec<Taken<PublishedEvents>>) {
         if let Some((subscription, tags)) = self.present_tags(&taken) {
             subscription.give_back(tags);
         }
@@ -173,52 +177,25 @@ impl<L: Letter> Source<L> for QueueSource<L> {
 
     /// What was nacked, or fell back with its channel, counts as returned, and is taken for poison
     /// sooner or later. So a new message takes the place of the old one, behind all others.
-    async fn put_back(&self, taken: Vec<Taken<L>>) {
+    async fn put_back(&self, taken: Vec<Taken<PublishedEvents>>) {
         let Some(subscription) = self.current().clone() else {
             return;
         };
-        let taken: Vec<Taken<L>> = taken.into_iter().filter(|one| self.holds(one)).collect();
+        let taken: Vec<Taken<PublishedEvents>> =
+            taken.into_iter().filter(|one| self.holds(one)).collect();
         for some in taken.chunks(AT_ONCE) {
             let tags = some.iter().map(|one| one.receipt.tag);
             match self.outbox.send(some.iter().map(anew).collect()).await {
                 Ok(()) => subscription.ack(tags),
                 Err(error) => {
-                    tracing::warn!(queue = L::QUEUE, %error, "could not put messages back as new ones");
+                    tracing::warn!(queue = EVENTS, %error, "could not put messages back as new ones");
                     subscription.give_back(tags);
                 }
             }
         }
     }
 
-    fn stop(&self) {
-        self.stopped.cancel();
-    }
-
-    fn holds(&self, taken: &Taken<L>) -> bool {
-        self.subscription_of(taken.receipt)
-            .is_some_and(|subscription| subscription.is_open())
-    }
-
-    async fn bury(&self, taken: Taken<L>, reason: &str) -> Result<(), QueueError> {
-        let buried = self.outbox.send(vec![taken.message.dead(reason)]).await;
-        if let Some(subscription) = self.subscription_of(taken.receipt) {
-            match &buried {
-                Ok(()) => subscription.ack([taken.receipt.tag]),
-                Err(_) => subscription.give_back([taken.receipt.tag]),
-            }
-        }
-        buried
-    }
-
-    fn is_ready(&self) -> bool {
-        self.subscribed.load(Ordering::Relaxed) && self.link.is_ready()
-    }
-}
-
-/// New messages take the place of the old ones, as with [`Source::put_back`], after a rest in the
-/// delays.
-#[async_trait]
-impl EventSource for QueueSource<PublishedEvents> {
+    /// New messages take the place of the old ones, as with [`EventSource::put_back`], after a rest in the delays.
     async fn put_off(
         &self,
         taken: &[Taken<PublishedEvents>],
@@ -236,8 +213,32 @@ impl EventSource for QueueSource<PublishedEvents> {
         }
         Ok(())
     }
+
+    fn stop(&self) {
+        self.stopped.cancel();
+    }
+
+    fn holds(&self, taken: &Taken<PublishedEvents>) -> bool {
+        self.subscription_of(taken.receipt)
+            .is_some_and(|subscription| subscription.is_open())
+    }
+
+    async fn bury(&self, taken: Taken<PublishedEvents>, reason: &str) -> Result<(), QueueError> {
+        let buried = self.outbox.send(vec![taken.message.dead(reason)]).await;
+        if let Some(subscription) = self.subscription_of(taken.receipt) {
+            match &buried {
+                Ok(()) => subscription.ack([taken.receipt.tag]),
+                Err(_) => subscription.give_back([taken.receipt.tag]),
+            }
+        }
+        buried
+    }
+
+    fn is_ready(&self) -> bool {
+        self.subscribed.load(Ordering::Relaxed) && self.link.is_ready()
+    }
 }
 
-fn anew<L: Letter>(taken: &Taken<L>) -> Post {
+fn anew(taken: &Taken<PublishedEvents>) -> Post {
     taken.message.anew(taken.held_before())
 }

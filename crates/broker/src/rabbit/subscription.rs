@@ -12,6 +12,7 @@ use lapin::{Channel, Consumer};
 
 use crate::rabbit::ledger::{Ack, Ledger};
 use crate::rabbit::session::Session;
+use crate::rabbit::topology::EVENTS;
 
 /// What settles the messages of one channel.
 pub(super) struct Subscription {
@@ -25,7 +26,6 @@ impl Subscription {
     pub(super) async fn open(
         number: u64,
         session: &Session,
-        queue: &str,
         prefetch: u16,
     ) -> lapin::Result<(Self, Consumer)> {
         let channel = session.channel().await?;
@@ -34,7 +34,7 @@ impl Subscription {
             .await?;
         let consumer = channel
             .basic_consume(
-                queue.into(),
+                EVENTS.into(),
                 "".into(),
                 BasicConsumeOptions::default(),
                 FieldTable::default(),

@@ -7,8 +7,7 @@
 //! hookline.delay.16 ─1─▶ [hookline.delay.16] ─ expired ─┐
 //!        └─0─▶ hookline.delay.15 ◀──────────────────────┘
 //!                  ⋮
-//!              hookline.due ──▶ [hookline.deliveries] ─ given up ─▶ [hookline.deliveries.dead]
-//!                     └───────▶ [hookline.events]: what was put off
+//!              hookline.due ──▶ [hookline.events]: what was put off
 //!
 //! hookline.operations ──▶ whoever binds a queue of their own
 //!
@@ -39,8 +38,6 @@ use crate::rabbit::delay::{Address, TOP_LEVEL, pattern};
 pub(super) const PUBLISHED: &str = "workflow.events";
 pub(super) const EVENTS: &str = "hookline.events";
 pub(super) const EVENTS_REJECTED: &str = "hookline.events.rejected";
-pub(super) const DELIVERIES: &str = "hookline.deliveries";
-pub(super) const DELIVERIES_DEAD: &str = "hookline.deliveries.dead";
 /// Where operators hear of what the system has done.
 pub(super) const OPERATIONS: &str = "hookline.operations";
 const UNROUTED: &str = "hookline.unrouted";
@@ -147,13 +144,11 @@ pub(super) async fn find(connection: &Connection) -> lapin::Result<()> {
     let names = [UNROUTED, DEAD, DUE, OPERATIONS, WAKE].map(str::to_owned);
     let exchanges = names.into_iter().chain(levels());
     try_join_all(exchanges.map(|name| find_exchange(channel, name))).await?;
-    try_join_all(queues().into_iter().map(|(name, _)| {
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
-        channel.queue_declare(name.into(), options, FieldTable::default())
-    }))
+    try_join_all(
+        queues()
+            .into_iter()
+            .map(|(name, _)| channel.queue_declare(name.into(), passive(), FieldTable::default())),
+    )
     .await?;
     Ok(())
 }
@@ -202,12 +197,7 @@ fn queues() -> Vec<(String, FieldTable)> {
         ]);
         (name.to_owned(), arguments)
     };
-    let mut queues = vec![
-        working(EVENTS, EVENTS_REJECTED),
-        dead(EVENTS_REJECTED),
-        working(DELIVERIES, DELIVERIES_DEAD),
-        dead(DELIVERIES_DEAD),
-    ];
+    let mut queues = vec![working(EVENTS, EVENTS_REJECTED), dead(EVENTS_REJECTED)];
     for cascade in CASCADES {
         queues.extend((0..=TOP_LEVEL).map(|level| cascade.queue(level)));
     }
@@ -229,8 +219,6 @@ async fn bind(channel: &Channel) -> lapin::Result<()> {
         (EVENTS.to_owned(), PUBLISHED.to_owned(), "#".to_owned()),
         (EVENTS_REJECTED.to_owned(), UNROUTED.to_owned(), "".into()),
         dead_binding(EVENTS_REJECTED),
-        dead_binding(DELIVERIES_DEAD),
-        (DELIVERIES.into(), DUE.into(), Address::Deliveries.pattern()),
         (EVENTS.into(), DUE.into(), Address::Events.pattern()),
     ];
     let rests = every_level().map(|(cascade, level)| {
@@ -270,5 +258,13 @@ fn durable_exchange() -> ExchangeDeclareOptions {
     ExchangeDeclareOptions {
         durable: true,
         ..ExchangeDeclareOptions::default()
+    }
+}
+
+/// Looks for a queue and counts its messages, without declaring it.
+pub(super) fn passive() -> QueueDeclareOptions {
+    QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
     }
 }

@@ -1,16 +1,21 @@
 //! A vhost of a test's own, and a look behind Hookline's back.
 
+use std::ops::Range;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use hookline_broker::contract::{Scheduled, Source, Taken};
+use futures::future::try_join_all;
+use hookline_broker::contract::{
+    Coming, EventSource, PublishedEvents, Publisher, QueueError, Taken, Writer,
+};
 use hookline_broker::rabbit::{Rabbit, RabbitSettings};
-use hookline_core::delivery::OwedAttempt;
-use hookline_core::ids::{DeliveryId, SubscriptionId};
-use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
-use lapin::types::AMQPValue;
+use hookline_core::timestamp::Timestamp;
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use url::Url;
 use uuid::Uuid;
@@ -247,6 +252,19 @@ impl Stranger {
         within_patience(published).await.expect("confirm");
     }
 
+    /// Messages in a queue that are in no consumer's hands; none where it does not exist, and the channel is closed
+    /// then.
+    pub(crate) async fn count(&self, queue: &str) -> Option<u32> {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let declared = self
+            .channel
+            .queue_declare(queue.into(), passive, FieldTable::default());
+        declared.await.ok().map(|queue| queue.message_count())
+    }
+
     /// Takes a message off the queue, as soon as there is one.
     pub(crate) async fn get(&self, queue: &str) -> Seen {
         within_patience(async {
@@ -282,10 +300,10 @@ pub(crate) async fn within_patience<T>(work: impl Future<Output = T>) -> T {
 }
 
 /// Takes until there are `count` messages.
-pub(crate) async fn take_all<M: Send + 'static>(
-    source: &(impl Source<M> + ?Sized),
+pub(crate) async fn take_all(
+    source: &Arc<dyn EventSource>,
     count: usize,
-) -> Vec<Taken<M>> {
+) -> Vec<Taken<PublishedEvents>> {
     let mut all = Vec::new();
     within_patience(async {
         while all.len() < count {
@@ -296,7 +314,7 @@ pub(crate) async fn take_all<M: Send + 'static>(
     all
 }
 
-pub(crate) async fn take_one<M: Send + 'static>(source: &Arc<impl Source<M> + ?Sized>) -> Taken<M> {
+pub(crate) async fn take_one(source: &Arc<dyn EventSource>) -> Taken<PublishedEvents> {
     let mut batch = within_patience(source.take(1)).await;
     batch.pop().expect("a message")
 }
@@ -311,23 +329,41 @@ pub(crate) async fn eventually(holds: impl AsyncFn() -> bool) {
     .await;
 }
 
-pub(crate) fn owed(number: u32) -> OwedAttempt {
-    OwedAttempt {
-        delivery: DeliveryId(Uuid::from_u128(u128::from(number))),
-        generation: 0,
-        attempt: number + 1,
-        subscription: SubscriptionId(1),
+/// A message that is told from others by its number.
+pub(crate) fn numbered(number: u32) -> PublishedEvents {
+    PublishedEvents {
+        body: number.to_string().into(),
+        content_type: Some("application/json".into()),
+        writer: Writer::Hookline,
+        trace: None,
+        turn: None,
     }
 }
 
-pub(crate) fn at_once(number: u32) -> Scheduled {
-    after(Duration::ZERO, number)
+pub(crate) fn number_of(taken: &Taken<PublishedEvents>) -> u32 {
+    let body = std::str::from_utf8(&taken.message.body).expect("text");
+    body.parse().expect("a number")
 }
 
-pub(crate) fn after(delay: Duration, number: u32) -> Scheduled {
-    Scheduled {
-        owed: owed(number),
-        delay,
+/// Publishes messages, in any order.
+pub(crate) async fn publish(
+    publisher: &Arc<dyn Publisher>,
+    numbers: Range<u32>,
+) -> Result<(), QueueError> {
+    let publishing = numbers.map(|number| publisher.publish_events(numbered(number)));
+    try_join_all(publishing).await.map(drop)
+}
+
+/// A message that comes after a delay.
+pub(crate) fn after(delay: Duration, number: u32) -> Coming {
+    let turn = Timestamp::from(SystemTime::now()).after(delay);
+    let message = PublishedEvents {
+        turn: Some(turn),
+        ..numbered(number)
+    };
+    Coming {
+        message,
+        returns: 0,
     }
 }
 

@@ -1,11 +1,10 @@
 //! Looking at dead letters, and putting them back.
 
-use hookline_broker::contract::DeadWaiting;
-use hookline_broker::rabbit::{DeadLetter, DeadQueue, Rabbit};
+use hookline_broker::rabbit::{DeadLetter, Rabbit};
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicRejectOptions};
 
-use crate::broker::{Vhost, at_once, eventually, owed, take_all};
+use crate::broker::{Vhost, eventually, number_of, publish, take_all};
 
 const QUEUE: &str = "hookline.events.rejected";
 
@@ -21,7 +20,7 @@ async fn dead_events(vhost: &Vhost, count: u16) {
 }
 
 async fn look(rabbit: &Rabbit) -> Vec<DeadLetter> {
-    let mut inspection = rabbit.inspect(DeadQueue::Events).await.unwrap();
+    let mut inspection = rabbit.inspect().await.unwrap();
     let mut letters = Vec::new();
     while let Some(letter) = inspection.next().await.unwrap() {
         letters.push(letter);
@@ -37,7 +36,7 @@ fn numbers(letters: &[DeadLetter]) -> Vec<u16> {
 
 async fn all_there(rabbit: &Rabbit, count: u64) {
     let publisher = rabbit.publisher();
-    eventually(async || publisher.dead_waiting().await.unwrap().events == count).await;
+    eventually(async || publisher.rejected_waiting().await.unwrap() == count).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,7 +66,7 @@ async fn who_looks_at_the_same_time_sees_the_others_and_a_killed_command_leaves_
     dead_events(&vhost, 3).await;
     all_there(&rabbit, 3).await;
     let killed = vhost.connect().await;
-    let mut first = killed.inspect(DeadQueue::Events).await.unwrap();
+    let mut first = killed.inspect().await.unwrap();
     assert_eq!(first.waiting(), 3);
     let letter = first.next().await.unwrap().unwrap();
     assert_eq!(numbers(&[letter]), [0]);
@@ -88,7 +87,7 @@ async fn what_is_removed_is_gone_and_the_rest_stays() {
     let rabbit = vhost.connect().await;
     dead_events(&vhost, 3).await;
     all_there(&rabbit, 3).await;
-    let mut inspection = rabbit.inspect(DeadQueue::Events).await.unwrap();
+    let mut inspection = rabbit.inspect().await.unwrap();
     inspection.next().await.unwrap().unwrap();
     let second = inspection.next().await.unwrap().unwrap();
     inspection.remove(&second).await.unwrap();
@@ -101,13 +100,10 @@ async fn what_is_removed_is_gone_and_the_rest_stays() {
 async fn a_dead_letter_says_why_and_since_when_whoever_buried_it() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(10));
-    publisher
-        .publish_attempts(&[at_once(1), at_once(2)])
-        .await
-        .unwrap();
-    let mut taken = take_all(&*source, 2).await;
-    taken.sort_unstable_by_key(|taken| taken.message.attempt);
+    let source = rabbit.events(10);
+    publish(&rabbit.publisher(), 1..3).await.unwrap();
+    let mut taken = take_all(&source, 2).await;
+    taken.sort_unstable_by_key(number_of);
     source.bury(taken.remove(1), "we did").await.unwrap();
     source.release(taken).await;
     source.stop();
@@ -119,36 +115,34 @@ async fn a_dead_letter_says_why_and_since_when_whoever_buried_it() {
     let rabbit = vhost.connect().await;
     let publisher = rabbit.publisher();
     eventually(async || {
-        let both = DeadWaiting {
-            events: 0,
-            deliveries: 2,
-        };
         let options = BasicGetOptions::default();
         let get = || {
             stranger
                 .channel
-                .basic_get("hookline.deliveries".into(), options)
+                .basic_get("hookline.events".into(), options)
         };
         while let Some(message) = get().await.unwrap() {
             let requeue = BasicRejectOptions { requeue: true };
             let tag = message.delivery.delivery_tag;
             stranger.channel.basic_reject(tag, requeue).await.unwrap();
         }
-        publisher.dead_waiting().await.unwrap() == both
+        publisher.rejected_waiting().await.unwrap() == 2
     })
     .await;
-    let mut inspection = rabbit.inspect(DeadQueue::Deliveries).await.unwrap();
+    let mut inspection = rabbit.inspect().await.unwrap();
     let mut reasons = Vec::new();
     while let Some(letter) = inspection.next().await.unwrap() {
         assert!(letter.since().is_some(), "{letter:?}");
-        reasons.push((letter.attempt().unwrap(), letter.reason()));
+        reasons.push((letter.body().clone(), letter.reason()));
     }
     inspection.end().await.unwrap();
-    reasons.sort_unstable_by_key(|(owed, _)| owed.attempt);
-    assert_eq!(reasons[0].0, owed(1));
+    reasons.sort_unstable();
+    let by_broker = "the broker gave it up: delivery_limit, after too many returns";
     assert_eq!(
-        reasons[0].1,
-        "the broker gave it up: delivery_limit, after too many returns"
+        reasons,
+        [
+            ("1".into(), by_broker.to_owned()),
+            ("2".into(), "we did".to_owned())
+        ]
     );
-    assert_eq!(reasons[1], (owed(2), "we did".to_owned()));
 }

@@ -3,13 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use hookline_broker::contract::{Coming, PublishedEvents, Writer};
-use hookline_broker::rabbit::DeadQueue;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::wire::JSON_BUNDLE;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::broker::{Vhost, take_one};
+use crate::broker::{Vhost, publish, take_one};
 
 fn forged() -> BasicProperties {
     let mut headers = FieldTable::default();
@@ -65,10 +64,10 @@ async fn what_a_publisher_forges_is_not_believed_now_nor_after_any_way_back() {
         .await
         .unwrap();
 
-    let mut inspection = rabbit.inspect(DeadQueue::Events).await.unwrap();
+    let mut inspection = rabbit.inspect().await.unwrap();
     let letter = inspection.next().await.unwrap().unwrap();
     assert_eq!(letter.reason(), "a bundle of a publisher");
-    let events = letter.events().unwrap();
+    let events = letter.events();
     inspection.remove(&letter).await.unwrap();
     inspection.end().await.unwrap();
     rabbit.publisher().publish_events(events).await.unwrap();
@@ -112,19 +111,16 @@ async fn what_hookline_wrote_is_known_after_every_way_back() {
 async fn a_loop_of_nacks_ends_by_our_own_count() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.deliveries(1);
-    let publisher = rabbit.publisher();
-    publisher
-        .publish_attempts(&[crate::broker::at_once(1)])
-        .await
-        .unwrap();
+    let source = rabbit.events(1);
+    publish(&rabbit.publisher(), 1..2).await.unwrap();
     let looping = tokio::spawn(async move {
         loop {
             let batch = source.take(1).await;
             source.release(batch).await;
         }
     });
-    let seen = vhost.stranger().await.get("hookline.deliveries.dead").await;
+    let seen = vhost.stranger().await.get("hookline.events.rejected").await;
+    assert_eq!(seen.body, b"1");
     assert_eq!(
         seen.header("x-hookline-reason").as_deref(),
         Some("it came back 50 times and nobody could settle it")

@@ -1,10 +1,13 @@
 //! Clusters: a URL with several hosts.
 
+use std::sync::Arc;
+
+use hookline_broker::contract::{EventSource, PublishedEvents, Taken};
 use hookline_broker::rabbit::{Rabbit, RabbitError, RabbitSettings};
 use tokio::net::TcpListener;
 use url::Url;
 
-use crate::broker::{CONFIRM_TIMEOUT, Vhost, at_once, eventually, owed, take_one};
+use crate::broker::{CONFIRM_TIMEOUT, Vhost, eventually, number_of, numbered, take_one};
 use crate::proxy::{Network, Proxy};
 
 /// Nothing listens there.
@@ -40,12 +43,11 @@ async fn a_dead_host_is_passed_over_at_the_start_and_after_a_loss() {
     let hosts = [&first, &second].map(|proxy| host_of(&proxy.url(&vhost.url())));
     let all = [dead_host().await, hosts[0].clone(), hosts[1].clone()];
     let rabbit = connect(with_hosts(&vhost.url(), &all)).await.unwrap();
-    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(10));
+    let (publisher, source) = (rabbit.publisher(), rabbit.events(10));
     for (number, dies) in [(1, &first), (2, &second)] {
         dies.set(Network::Cut);
         eventually(async || {
-            let attempt = [at_once(number)];
-            publisher.publish_attempts(&attempt).await.is_ok() && rabbit.is_ready()
+            publisher.publish_events(numbered(number)).await.is_ok() && rabbit.is_ready()
         })
         .await;
         // The first try may have arrived although its connection died.
@@ -55,15 +57,10 @@ async fn a_dead_host_is_passed_over_at_the_start_and_after_a_loss() {
     }
 }
 
-async fn eventually_taken(
-    source: &std::sync::Arc<
-        dyn hookline_broker::contract::Source<hookline_core::delivery::OwedAttempt>,
-    >,
-    number: u32,
-) -> hookline_broker::contract::Taken<hookline_core::delivery::OwedAttempt> {
+async fn eventually_taken(source: &Arc<dyn EventSource>, number: u32) -> Taken<PublishedEvents> {
     loop {
         let taken = take_one(source).await;
-        if taken.message == owed(number) {
+        if number_of(&taken) == number {
             return taken;
         }
         source.ack(vec![taken]).await;

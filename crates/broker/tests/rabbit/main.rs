@@ -13,6 +13,7 @@ mod broker;
 mod dead;
 mod forged;
 mod hosts;
+mod old_deliveries;
 mod operations;
 mod proxy;
 mod tls;
@@ -29,12 +30,12 @@ use hookline_core::trace::TraceParent;
 use hookline_core::wire::JSON_BATCH;
 use lapin::BasicProperties;
 use lapin::ExchangeKind;
-use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions, QueueDeleteOptions};
+use lapin::options::{ExchangeDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::broker::{
-    CONFIRM_TIMEOUT, Stranger, Vhost, after, at_once, connect, connect_with, eventually, json,
-    owed, take_all, take_one, within_patience,
+    CONFIRM_TIMEOUT, Stranger, Vhost, after, connect, connect_with, eventually, json, number_of,
+    numbered, publish, take_all, take_one, within_patience,
 };
 use crate::proxy::{GARBLED, Network, Proxy};
 
@@ -47,25 +48,23 @@ fn traced() -> BasicProperties {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn published_attempts_arrive_and_are_counted_while_they_wait() {
+async fn published_messages_arrive_once_and_are_gone_when_acked() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let publisher = rabbit.publisher();
-    let attempts: Vec<_> = (0..100).map(at_once).collect();
-    publisher.publish_attempts(&attempts).await.unwrap();
-    eventually(async || publisher.attempts_waiting().await.unwrap() == 100).await;
+    publish(&publisher, 0..100).await.unwrap();
+    let stranger = vhost.stranger().await;
+    eventually(async || stranger.count("hookline.events").await == Some(100)).await;
 
-    let source = rabbit.deliveries(200);
-    let taken = take_all(&*source, 100).await;
+    let source = rabbit.events(200);
+    let taken = take_all(&source, 100).await;
     assert!(taken.iter().all(|taken| !taken.redelivered));
-    let arrived: HashSet<_> = taken.iter().map(|taken| taken.message).collect();
-    assert_eq!(arrived, (0..100).map(owed).collect());
+    let arrived: HashSet<_> = taken.iter().map(number_of).collect();
+    assert_eq!(arrived, (0..100).collect());
     source.ack(taken).await;
     rabbit.close().await;
     assert!(!rabbit.is_ready());
-
-    let rabbit = vhost.connect().await;
-    assert_eq!(rabbit.publisher().attempts_waiting().await.unwrap(), 0);
+    assert_eq!(stranger.count("hookline.events").await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -149,22 +148,18 @@ async fn an_event_that_no_queue_takes_is_not_lost() {
 async fn a_delay_is_never_cut_short_and_at_most_a_second_late() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.deliveries(10);
+    let source = rabbit.events(10);
     let published = Instant::now();
-    let attempts = [5, 3, 1, 2].map(|number| {
+    let coming = [5, 3, 1, 2].map(|number| {
         let delay = Duration::from_secs(u64::from(number));
         after(delay, number)
     });
-    rabbit
-        .publisher()
-        .publish_attempts(&attempts)
-        .await
-        .unwrap();
+    source.put_off(&[], &coming).await.unwrap();
     let confirmed = Instant::now();
     for number in [1, 2, 3, 5] {
         let taken = take_one(&source).await;
         let delay = Duration::from_secs(u64::from(number));
-        assert_eq!(taken.message, owed(number));
+        assert_eq!(number_of(&taken), number);
         assert!(!taken.redelivered);
         assert!(published.elapsed() >= delay, "{number} s came early");
         let late = confirmed.elapsed().saturating_sub(delay);
@@ -178,18 +173,14 @@ async fn two_thousand_delayed_messages_all_arrive() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let delay = Duration::from_secs(3);
-    let attempts: Vec<_> = (0..2000).map(|number| after(delay, number)).collect();
-    rabbit
-        .publisher()
-        .publish_attempts(&attempts)
-        .await
-        .unwrap();
-    let source = rabbit.deliveries(500);
+    let coming: Vec<_> = (0..2000).map(|number| after(delay, number)).collect();
+    let source = rabbit.events(500);
+    source.put_off(&[], &coming).await.unwrap();
     let mut arrived = HashSet::new();
     within_patience(async {
         while arrived.len() < 2000 {
             let batch = source.take(500).await;
-            arrived.extend(batch.iter().map(|taken| taken.message));
+            arrived.extend(batch.iter().map(number_of));
             source.ack(batch).await;
         }
     })
@@ -200,52 +191,48 @@ async fn two_thousand_delayed_messages_all_arrive() {
 async fn a_lost_connection_brings_the_message_again_and_needs_no_restart() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(10));
-    publisher.publish_attempts(&[at_once(1)]).await.unwrap();
+    let (publisher, source) = (rabbit.publisher(), rabbit.events(10));
+    publisher.publish_events(numbered(1)).await.unwrap();
     let held = take_one(&source).await;
     assert!(!held.redelivered);
 
     vhost.close_all_connections();
     let again = take_one(&source).await;
-    assert_eq!(again.message, owed(1));
+    assert_eq!(number_of(&again), 1);
     assert!(again.redelivered);
     source.ack(vec![held]).await;
     source.ack(vec![again]).await;
 
     eventually(async || publisher.is_ready() && source.is_ready()).await;
-    publisher.publish_attempts(&[at_once(2)]).await.unwrap();
-    assert_eq!(take_one(&source).await.message, owed(2));
+    publisher.publish_events(numbered(2)).await.unwrap();
+    assert_eq!(number_of(&take_one(&source).await), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_survives_the_deletion_of_its_queue() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(10));
-    publisher.publish_attempts(&[at_once(1)]).await.unwrap();
+    let (publisher, source) = (rabbit.publisher(), rabbit.events(10));
+    publisher.publish_events(numbered(1)).await.unwrap();
     let taken = take_one(&source).await;
     source.ack(vec![taken]).await;
-    vhost.ctl("delete_queue", &["hookline.deliveries"]);
+    vhost.ctl("delete_queue", &["hookline.events"]);
 
-    let waiting = tokio::spawn(async move { take_one(&source).await.message });
-    eventually(async || publisher.publish_attempts(&[at_once(2)]).await.is_ok()).await;
-    assert_eq!(waiting.await.unwrap(), owed(2));
+    let waiting = tokio::spawn(async move { number_of(&take_one(&source).await) });
+    eventually(async || publisher.publish_events(numbered(2)).await.is_ok()).await;
+    assert_eq!(waiting.await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_released_message_comes_again_marked_as_redelivered() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.deliveries(10);
-    rabbit
-        .publisher()
-        .publish_attempts(&[at_once(1)])
-        .await
-        .unwrap();
+    let source = rabbit.events(10);
+    publish(&rabbit.publisher(), 1..2).await.unwrap();
     let first = take_one(&source).await;
     source.release(vec![first]).await;
     let second = take_one(&source).await;
-    assert_eq!(second.message, owed(1));
+    assert_eq!(number_of(&second), 1);
     assert!(second.redelivered);
 }
 
@@ -255,29 +242,24 @@ async fn a_released_message_comes_again_marked_as_redelivered() {
 async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let attempts: Vec<_> = (0..20).map(at_once).collect();
-    rabbit
-        .publisher()
-        .publish_attempts(&attempts)
-        .await
-        .unwrap();
+    publish(&rabbit.publisher(), 0..20).await.unwrap();
     // One of them has been given back half done.
-    let source = rabbit.deliveries(100);
-    let mut taken = take_all(&*source, 20).await;
+    let source = rabbit.events(100);
+    let mut taken = take_all(&source, 20).await;
     source.release(vec![taken.remove(0)]).await;
     source.put_back(taken).await;
     source.stop();
     source.put_back(source.take(100).await).await;
     for _ in 0..12 {
-        let source = rabbit.deliveries(100);
-        let taken = take_all(&*source, 20).await;
+        let source = rabbit.events(100);
+        let taken = take_all(&source, 20).await;
         source.put_back(taken).await;
         source.stop();
         let ahead = source.take(100).await;
         source.put_back(ahead).await;
         assert!(source.take(100).await.is_empty());
     }
-    let taken = take_all(&*rabbit.deliveries(100), 20).await;
+    let taken = take_all(&rabbit.events(100), 20).await;
     let returns: u32 = taken.iter().map(|taken| taken.returns).sum();
     assert_eq!(returns, 1);
     let redelivered = taken.iter().filter(|taken| taken.redelivered).count();
@@ -288,10 +270,9 @@ async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
 async fn what_a_source_has_ahead_goes_to_others_when_it_stops_and_what_was_taken_can_be_acked() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let attempts: Vec<_> = (0..20).map(at_once).collect();
     let publisher = rabbit.publisher();
-    publisher.publish_attempts(&attempts).await.unwrap();
-    let (stopping, other) = (rabbit.deliveries(100), rabbit.deliveries(100));
+    publish(&publisher, 0..20).await.unwrap();
+    let (stopping, other) = (rabbit.events(100), rabbit.events(100));
     let first = take_one(&stopping).await;
     // A take that waits does not wait for ever.
     stopping.stop();
@@ -300,12 +281,12 @@ async fn what_a_source_has_ahead_goes_to_others_when_it_stops_and_what_was_taken
     assert!(within_patience(stopping.take(1)).await.is_empty());
     assert!(stopping.holds(&first));
     stopping.ack(vec![first]).await;
-    let taken = take_all(&*other, 19).await;
+    let taken = take_all(&other, 19).await;
     assert!(taken.iter().all(|taken| !taken.redelivered));
     other.ack(taken).await;
     rabbit.close().await;
-    let rabbit = vhost.connect().await;
-    assert_eq!(rabbit.publisher().attempts_waiting().await.unwrap(), 0);
+    let waiting = vhost.stranger().await.count("hookline.events").await;
+    assert_eq!(waiting, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -313,12 +294,8 @@ async fn what_came_on_a_lost_connection_is_no_longer_held() {
     let vhost = Vhost::create();
     let proxy = Proxy::to(&vhost.url()).await;
     let rabbit = connect(&proxy.url(&vhost.url())).await;
-    let source = rabbit.deliveries(10);
-    rabbit
-        .publisher()
-        .publish_attempts(&[at_once(1)])
-        .await
-        .unwrap();
+    let source = rabbit.events(10);
+    publish(&rabbit.publisher(), 1..2).await.unwrap();
     let taken = take_one(&source).await;
     assert!(source.holds(&taken));
     proxy.set(Network::Cut);
@@ -329,8 +306,8 @@ async fn what_came_on_a_lost_connection_is_no_longer_held() {
 async fn a_message_says_how_often_it_came_back() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(100));
-    publisher.publish_attempts(&[at_once(1)]).await.unwrap();
+    let (publisher, source) = (rabbit.publisher(), rabbit.events(100));
+    publisher.publish_events(numbered(1)).await.unwrap();
     for returns in 0..5 {
         let taken = take_one(&source).await;
         assert_eq!((taken.returns, taken.redelivered), (returns, returns > 0));
@@ -407,36 +384,6 @@ async fn a_buried_event_is_in_the_rejected_queue_with_the_reason_and_its_trace()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_among_the_deliveries_is_buried_and_blocks_nobody() {
-    let vhost = Vhost::create();
-    let rabbit = vhost.connect().await;
-    let stranger = vhost.stranger().await;
-    let plain = BasicProperties::default();
-    stranger
-        .publish("", "hookline.deliveries", b"garbage", plain)
-        .await;
-    rabbit
-        .publisher()
-        .publish_attempts(&[at_once(1)])
-        .await
-        .unwrap();
-    let source = rabbit.deliveries(1);
-    let taken = take_one(&source).await;
-    assert_eq!(taken.message, owed(1));
-    source.bury(taken, "poison").await.unwrap();
-
-    let seen = stranger.get("hookline.deliveries.dead").await;
-    assert_eq!(seen.body, b"garbage");
-    assert_eq!(
-        seen.header("x-hookline-reason").as_deref(),
-        Some("the message is not a hookline.v1.DeliveryMessage")
-    );
-    let seen = stranger.get("hookline.deliveries.dead").await;
-    assert_eq!(seen.body, owed(1).to_wire());
-    assert_eq!(seen.header("x-hookline-reason").as_deref(), Some("poison"));
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_breaks_every_connection_ends_among_the_dead_and_takes_nobody_along() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
@@ -449,58 +396,29 @@ async fn a_message_that_breaks_every_connection_ends_among_the_dead_and_takes_no
             .await;
     }
     let source = rabbit.events(100);
-    let settled = tokio::spawn(async move {
+    let settling = tokio::spawn(async move {
         loop {
             let batch = source.take(10).await;
             source.ack(batch).await;
         }
     });
-    let count = async |queue: &str| {
-        let passive = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let declared = stranger
-            .channel
-            .queue_declare(queue.into(), passive, FieldTable::default());
-        declared.await.unwrap().message_count()
-    };
-    eventually(async || count("hookline.events.rejected").await == 1).await;
-    eventually(async || rabbit.is_ready() && count("hookline.events").await == 0).await;
-    assert_eq!(count("hookline.events.rejected").await, 1);
-    settled.abort();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_nobody_can_finish_ends_among_the_dead() {
-    let vhost = Vhost::create();
-    let rabbit = vhost.connect().await;
-    let source = rabbit.deliveries(1);
-    rabbit
-        .publisher()
-        .publish_attempts(&[at_once(1)])
-        .await
-        .unwrap();
-    let dead = tokio::spawn(async move {
-        loop {
-            let batch = source.take(1).await;
-            source.release(batch).await;
-        }
-    });
-    let seen = vhost.stranger().await.get("hookline.deliveries.dead").await;
-    assert_eq!(seen.body, owed(1).to_wire());
-    dead.abort();
+    let rejected = async || stranger.count("hookline.events.rejected").await;
+    eventually(async || rejected().await == Some(1)).await;
+    let settled = async || stranger.count("hookline.events").await == Some(0);
+    eventually(async || rabbit.is_ready() && settled().await).await;
+    assert_eq!(rejected().await, Some(1));
+    settling.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn batches_form_under_load_and_stay_within_their_limit() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(500));
-    let attempts: Vec<_> = (0..1000).map(at_once).collect();
-    publisher.publish_attempts(&attempts).await.unwrap();
+    let (publisher, source) = (rabbit.publisher(), rabbit.events(500));
+    publish(&publisher, 0..1000).await.unwrap();
     let _first = take_one(&source).await;
-    eventually(async || publisher.attempts_waiting().await.unwrap() == 500).await;
+    let stranger = vhost.stranger().await;
+    eventually(async || stranger.count("hookline.events").await == Some(500)).await;
     eventually(async || {
         let batch = source.take(64).await;
         assert!(batch.len() <= 64);
@@ -513,15 +431,11 @@ async fn batches_form_under_load_and_stay_within_their_limit() {
 async fn a_dropped_take_loses_no_message() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.deliveries(10);
+    let source = rabbit.events(10);
     let nothing = tokio::time::timeout(Duration::from_millis(200), source.take(1)).await;
     assert!(nothing.is_err());
-    rabbit
-        .publisher()
-        .publish_attempts(&[at_once(1)])
-        .await
-        .unwrap();
-    assert_eq!(take_one(&source).await.message, owed(1));
+    publish(&rabbit.publisher(), 1..2).await.unwrap();
+    assert_eq!(number_of(&take_one(&source).await), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -529,19 +443,19 @@ async fn a_broker_out_of_reach_is_unavailable_at_once_and_back_without_a_restart
     let vhost = Vhost::create();
     let proxy = Proxy::to(&vhost.url()).await;
     let rabbit = connect_with(&proxy.url(&vhost.url()), CONFIRM_TIMEOUT).await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.deliveries(10));
+    let (publisher, source) = (rabbit.publisher(), rabbit.events(10));
 
     proxy.set(Network::Cut);
     let asked = Instant::now();
-    let refused = publisher.publish_attempts(&[at_once(1)]).await;
+    let refused = publisher.publish_events(numbered(1)).await;
     assert!(matches!(refused, Err(QueueError::Unavailable(_))));
     assert!(asked.elapsed() <= CONFIRM_TIMEOUT + Duration::from_secs(1));
     eventually(async || !publisher.is_ready() && !source.is_ready()).await;
 
     proxy.set(Network::Passing);
     eventually(async || publisher.is_ready()).await;
-    publisher.publish_attempts(&[at_once(2)]).await.unwrap();
-    assert_eq!(take_one(&source).await.message, owed(2));
+    publisher.publish_events(numbered(2)).await.unwrap();
+    assert_eq!(number_of(&take_one(&source).await), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -555,12 +469,12 @@ async fn a_frozen_broker_is_unavailable_within_the_timeout_and_then_noticed() {
 
     proxy.set(Network::Frozen);
     let asked = Instant::now();
-    let refused = publisher.publish_attempts(&[at_once(1)]).await;
+    let refused = publisher.publish_events(numbered(1)).await;
     assert!(matches!(refused, Err(QueueError::Unavailable(_))));
     assert!(asked.elapsed() <= CONFIRM_TIMEOUT + Duration::from_secs(1));
     eventually(async || !publisher.is_ready()).await;
 
     proxy.set(Network::Passing);
     eventually(async || publisher.is_ready()).await;
-    publisher.publish_attempts(&[at_once(2)]).await.unwrap();
+    publisher.publish_events(numbered(2)).await.unwrap();
 }

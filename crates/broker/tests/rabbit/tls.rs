@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use url::Url;
 
 use crate::broker::{
-    CONFIRM_TIMEOUT, Vhost, at_once, evaluate, eventually, owed, take_one, within_patience,
+    CONFIRM_TIMEOUT, Vhost, evaluate, eventually, number_of, numbered, take_one, within_patience,
 };
 
 /// A broker behind TLS, and who vouches for it.
@@ -83,27 +83,17 @@ async fn a_broker_is_reached_through_tls_when_a_known_authority_vouches_for_its_
         .connect(&vhost, "localhost", "ca.pem")
         .await
         .unwrap();
-    rabbit
-        .publisher()
-        .publish_attempts(&[at_once(7)])
-        .await
-        .unwrap();
-    let source = rabbit.deliveries(1);
+    let publisher = rabbit.publisher();
+    publisher.publish_events(numbered(7)).await.unwrap();
+    let source = rabbit.events(1);
     let taken = take_one(&source).await;
-    assert_eq!(taken.message, owed(7));
+    assert_eq!(number_of(&taken), 7);
     source.ack(vec![taken]).await;
 
     // It mends itself through TLS, too.
     vhost.close_all_connections();
-    eventually(async || {
-        rabbit
-            .publisher()
-            .publish_attempts(&[at_once(8)])
-            .await
-            .is_ok()
-    })
-    .await;
-    assert_eq!(take_one(&source).await.message, owed(8));
+    eventually(async || publisher.publish_events(numbered(8)).await.is_ok()).await;
+    assert_eq!(number_of(&take_one(&source).await), 8);
     rabbit.close().await;
 }
 

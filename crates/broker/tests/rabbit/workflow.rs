@@ -48,7 +48,7 @@ async fn a_window_of_events_is_confirmed_together_and_arrives_in_order() {
     let rabbit = vhost.connect().await;
     let events: Vec<_> = (0..500).map(|id| event(id, "workflow.started")).collect();
     publisher(&vhost).await.publish(&events).await.unwrap();
-    let taken = take_all(&*rabbit.events(500), 500).await;
+    let taken = take_all(&rabbit.events(500), 500).await;
     let arrived: Vec<_> = taken.iter().map(|taken| &taken.message.body).collect();
     let sent: Vec<_> = events.iter().map(|event| &event.body).collect();
     assert_eq!(arrived, sent);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hookline_broker::contract::{
-    Coming, EventSource, PublishedEvents, QueueError, Receipt, Source, Taken, Writer,
+    Coming, EventSource, PublishedEvents, QueueError, Receipt, Taken, Writer,
 };
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
@@ -165,7 +165,7 @@ impl Events {
 }
 
 #[async_trait]
-impl Source<PublishedEvents> for Events {
+impl EventSource for Events {
     async fn take(&self, max: usize) -> Vec<Taken<PublishedEvents>> {
         let queue = &self.queue;
         let look = || async move {
@@ -202,6 +202,33 @@ impl Source<PublishedEvents> for Events {
             tracing::warn!(error = %why, "could not put events back; they come again later");
         }
         self.desk.look_by(now());
+    }
+
+    async fn put_off(
+        &self,
+        taken: &[Taken<PublishedEvents>],
+        coming: &[Coming],
+    ) -> Result<(), QueueError> {
+        let soonest = coming.iter().filter_map(|one| one.message.turn).min();
+        let coming = coming.iter().map(|Coming { message, returns }| {
+            let takes = i32::try_from(*returns).unwrap_or(i32::MAX);
+            (new_events(message), takes)
+        });
+        let receipts = taken.iter().map(|one| one.receipt);
+        let entries: BTreeSet<i64> = receipts
+            .filter_map(|receipt| self.unwritten.entry_of(receipt))
+            .collect();
+        let replaced = entries.iter().copied().collect();
+        let put_off = self.queue.put_off_events(replaced, coming.collect());
+        put_off.await.map_err(unavailable)?;
+        for entry in self.tell(taken, Fate::Durable) {
+            // Written by the publisher meanwhile.
+            if !entries.contains(&entry) {
+                self.settle_late(entry, Fate::Durable).await;
+            }
+        }
+        self.desk.look_by(soonest.unwrap_or_else(now));
+        Ok(())
     }
 
     fn stop(&self) {
@@ -244,36 +271,6 @@ impl Source<PublishedEvents> for Events {
 
     fn is_ready(&self) -> bool {
         self.queue.is_ready()
-    }
-}
-
-#[async_trait]
-impl EventSource for Events {
-    async fn put_off(
-        &self,
-        taken: &[Taken<PublishedEvents>],
-        coming: &[Coming],
-    ) -> Result<(), QueueError> {
-        let soonest = coming.iter().filter_map(|one| one.message.turn).min();
-        let coming = coming.iter().map(|Coming { message, returns }| {
-            let takes = i32::try_from(*returns).unwrap_or(i32::MAX);
-            (new_events(message), takes)
-        });
-        let receipts = taken.iter().map(|one| one.receipt);
-        let entries: BTreeSet<i64> = receipts
-            .filter_map(|receipt| self.unwritten.entry_of(receipt))
-            .collect();
-        let replaced = entries.iter().copied().collect();
-        let put_off = self.queue.put_off_events(replaced, coming.collect());
-        put_off.await.map_err(unavailable)?;
-        for entry in self.tell(taken, Fate::Durable) {
-            // Written by the publisher meanwhile.
-            if !entries.contains(&entry) {
-                self.settle_late(entry, Fate::Durable).await;
-            }
-        }
-        self.desk.look_by(soonest.unwrap_or_else(now));
-        Ok(())
     }
 }
 

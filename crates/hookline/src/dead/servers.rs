@@ -1,7 +1,7 @@
 //! Rejected events of RabbitMQ.
 
 use anyhow::Context as _;
-use hookline_broker::rabbit::{DeadLetter, DeadQueue, Rabbit, RabbitSettings};
+use hookline_broker::rabbit::{DeadLetter, Rabbit, RabbitSettings};
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::settings::Settings;
 
@@ -24,7 +24,7 @@ impl Servers {
     }
 
     pub(super) async fn list(self, limit: u32) -> anyhow::Result<Listed> {
-        let mut inspection = self.rabbit.inspect(DeadQueue::Events).await?;
+        let mut inspection = self.rabbit.inspect().await?;
         let mut listed = Listed::default();
         while listed.letters.len() < limit as usize
             && let Some(letter) = inspection.next().await?
@@ -39,7 +39,7 @@ impl Servers {
     }
 
     pub(super) async fn find(self, aim: &Aim, depth: u32) -> anyhow::Result<Option<Exhibit>> {
-        let mut inspection = self.rabbit.inspect(DeadQueue::Events).await?;
+        let mut inspection = self.rabbit.inspect().await?;
         let mut found = None;
         for _ in 0..depth {
             match inspection.next().await? {
@@ -63,7 +63,7 @@ impl Servers {
     /// Only what was there at the beginning: a letter that comes back at once is not met again.
     pub(super) async fn act(self, act: Act, aim: &Aim, depth: u32) -> anyhow::Result<Done> {
         let mut done = Done::default();
-        let mut inspection = self.rabbit.inspect(DeadQueue::Events).await?;
+        let mut inspection = self.rabbit.inspect().await?;
         let there = match aim {
             Aim::One(_) => inspection.waiting().min(depth.into()),
             Aim::All(_) => inspection.waiting(),
@@ -78,10 +78,7 @@ impl Servers {
             }
             if act == Act::Redrive {
                 // It is durable where it came from before it is removed here.
-                let Some(events) = letter.events() else {
-                    done.leave(&id, "it cannot be read");
-                    continue;
-                };
+                let events = letter.events();
                 self.rabbit.publisher().publish_events(events).await?;
             }
             inspection.remove(&letter).await?;

@@ -69,7 +69,7 @@ async fn a_broker_that_refuses_is_named_at_the_start(kind: Kind) -> anyhow::Resu
     }
     for (program, queue) in [
         ("ingest", "hookline.events"),
-        ("dispatcher", "hookline.deliveries"),
+        ("dispatcher", "hookline.wake.dispatcher."),
     ] {
         let words = [program, "lacks a right (ACCESS_REFUSED", queue];
         cases.add(start(program, writer.url()), 1, &words);
