@@ -46,7 +46,7 @@ pub use records::{
     Follow, Given, HandOver, Holding, IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing,
     Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, Look, LookInto, Making, NewKey,
     NewReplay, Once, Owed, PageStart, Parked, PartitionClaim, PartitionTotals, Passage,
-    RegisteredDispatcher, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn,
+    RegisteredDispatcher, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayTurn,
     Replayable, RequestDigests, Resealed, Roster, Rotated, Rotation, Source, Standing,
     SubscriptionFate, Sweep, Swept, Wait, Window,
 };

@@ -35,7 +35,7 @@ pub use progress::{
 };
 pub use repeats::{AnswerOf, Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
 pub use replays::{
-    NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,
+    NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayTurn, Replayable,
 };
 pub(crate) use secrets::MasterKeyProof;
 pub use secrets::{Resealed, Rotated, Rotation};
