@@ -22,7 +22,7 @@ pub use deliveries::{
     SubscriptionFate,
 };
 pub(crate) use intake::Bounds;
-pub use intake::{Given, IncomingEvent, Passage};
+pub use intake::{Given, IncomingEvent};
 pub use keys::{KeyHash, KeyInfo, NewKey};
 pub use log::{AttemptStatus, Excerpt, LogEntry, LogQuery, LoggedAttempt, LoggedError};
 pub use partitions::{
@@ -30,9 +30,7 @@ pub use partitions::{
     RegisteredDispatcher, Roster,
 };
 pub(crate) use progress::Standings;
-pub use progress::{
-    AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Sweep, Swept, Wait,
-};
+pub use progress::{AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Wait};
 pub use repeats::{AnswerOf, Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
 pub use replays::{
     NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayTurn, Replayable,

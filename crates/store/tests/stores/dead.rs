@@ -1,7 +1,6 @@
 //! The dead letters of a folder, beside the process that delivers from it.
 
-use hookline_core::delivery::Cause;
-use hookline_store::{Again, DeadLetters, EmbeddedQueue, NewEvents, Store};
+use hookline_store::{DeadLetters, EmbeddedQueue, NewEvents, Store};
 use tempfile::TempDir;
 
 use crate::fixture::{Fixture, NOW, at, keys, now};
@@ -47,38 +46,6 @@ async fn an_event_that_is_put_back_is_the_same_message() {
     assert_eq!((taken.len(), &*taken[0].body), (1, &b"one"[..]));
     assert_eq!(taken[0].content_type.as_deref(), Some("text/plain"));
     assert_eq!(taken[0].traceparent.as_deref(), Some(TRACE));
-}
-
-#[tokio::test]
-async fn a_delivery_that_is_put_back_is_due_and_no_dead_letter() {
-    let (fixture, queue, dead, _folder) = open().await;
-    fixture.subscribe("a").await;
-    let owed = fixture.owed("a", "1").await;
-    queue
-        .bury_attempt(owed, "bad".to_owned(), now())
-        .await
-        .unwrap();
-    let letter = dead.page(0, 10).await.unwrap().remove(0);
-    assert_eq!(letter.delivery(), Some(owed.delivery));
-    assert!(
-        queue
-            .take_attempts(9, now(), now())
-            .await
-            .unwrap()
-            .is_empty()
-    );
-
-    assert!(!dead.redrive_events(letter.id).await.unwrap());
-    let retry = Cause::Retry;
-    let again = fixture.store.start_again(None, owed.delivery, retry, now());
-    let Again::Owed(again) = again.await.unwrap() else {
-        panic!("not owed")
-    };
-    assert_eq!((again.generation, again.attempt), (1, 1));
-    assert!(dead.drop(letter.id).await.unwrap());
-    let taken = queue.take_attempts(9, now(), now()).await.unwrap();
-    assert_eq!((taken.len(), taken[0].takes), (1, 1));
-    assert_eq!(dead.page(0, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
