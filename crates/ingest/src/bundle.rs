@@ -145,7 +145,6 @@ pub(crate) fn singles(message: &PublishedEvents, returns: u32) -> Option<Vec<Com
 mod tests {
     use hookline_broker::contract::{Receipt, Taken};
     use hookline_core::timestamp::Timestamp;
-    use hookline_store::Passage;
     use tracing::Span;
 
     use super::*;
@@ -164,7 +163,7 @@ mod tests {
             turn: Some(Timestamp::from_unix_micros(turn)),
         };
         InHand {
-            events: reading::events(&message, message.trace, Passage::First).unwrap(),
+            events: reading::events(&message, message.trace).unwrap(),
             message: Taken {
                 message,
                 redelivered: false,
@@ -179,7 +178,7 @@ mod tests {
         let mut all: Vec<Vec<String>> = coming
             .iter()
             .map(|one| {
-                let events = reading::events(&one.message, None, Passage::First).unwrap();
+                let events = reading::events(&one.message, None).unwrap();
                 events.iter().map(|one| one.event.id.to_string()).collect()
             })
             .collect();
@@ -224,7 +223,7 @@ mod tests {
         let [bundle] = &bundled(&all)[..] else {
             panic!("they wait alone");
         };
-        let read = reading::events(&bundle.message, None, Passage::First).unwrap();
+        let read = reading::events(&bundle.message, None).unwrap();
         let apart = apart(&bundle.message, 3).unwrap();
         assert_eq!((read.len(), apart.len()), (2, 2));
         for ((was, read), apart) in all.iter().zip(read).zip(apart) {

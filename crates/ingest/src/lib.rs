@@ -28,7 +28,7 @@ use hookline_runtime::fault;
 use hookline_runtime::panics;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
-use hookline_store::{FanoutIndex, IncomingEvent, Passage, Store, StoreError};
+use hookline_store::{FanoutIndex, IncomingEvent, Store, StoreError};
 use opentelemetry::metrics::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, JoinSet};
@@ -543,14 +543,10 @@ impl Intake {
     async fn read(&self, taken: Vec<Taken<PublishedEvents>>) -> Batch {
         let mut batch = Vec::with_capacity(taken.len());
         for message in taken {
-            let passage = match message.redelivered {
-                true => Passage::Again,
-                false => Passage::First,
-            };
             let span = span_of(&message.message);
             // Attempts are children of this span; where nobody collects, of the publisher's.
             let trace = trace_of(&span).or(message.message.trace);
-            match reading::events(&message.message, trace, passage) {
+            match reading::events(&message.message, trace) {
                 Ok(events) if events.is_empty() => {
                     self.ingest.events.ack(vec![message]).await;
                 }

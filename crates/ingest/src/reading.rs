@@ -10,7 +10,7 @@ use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire::{self, AtMost, MAX_BATCH_BYTES, MAX_EVENTS};
 use hookline_runtime::fault;
-use hookline_store::{IncomingEvent, Passage};
+use hookline_store::IncomingEvent;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -75,7 +75,6 @@ impl Format {
 pub(crate) fn events(
     message: &PublishedEvents,
     trace: Option<TraceParent>,
-    passage: Passage,
 ) -> Result<Vec<IncomingEvent>, Unreadable> {
     let format =
         Format::of(message).ok_or_else(|| Unreadable::ContentType(message.content_type.clone()))?;
@@ -95,7 +94,6 @@ pub(crate) fn events(
     let incoming = |(event, own): (Event, Option<TraceParent>)| IncomingEvent {
         event,
         trace: own.or(trace),
-        passage,
     };
     Ok(events.into_iter().map(incoming).collect())
 }
@@ -172,13 +170,9 @@ mod tests {
     }
 
     fn read(writer: Writer, content_type: &str, body: String) -> Result<usize, String> {
-        events(
-            &message(writer, Some(content_type), body),
-            None,
-            Passage::First,
-        )
-        .map(|events| events.len())
-        .map_err(|why| why.to_string())
+        events(&message(writer, Some(content_type), body), None)
+            .map(|events| events.len())
+            .map_err(|why| why.to_string())
     }
 
     #[test]
@@ -194,7 +188,7 @@ mod tests {
                 );
             }
             let nameless = message(writer, None, EVENT.to_owned());
-            assert!(events(&nameless, None, Passage::First).is_err());
+            assert!(events(&nameless, None).is_err());
         }
     }
 

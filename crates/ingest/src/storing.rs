@@ -6,7 +6,7 @@ use std::time::Instant;
 use hookline_broker::contract::Scheduled;
 use hookline_core::ids::OrganizationId;
 use hookline_runtime::fault;
-use hookline_store::{Given, IncomingEvent, Passage, StoreError};
+use hookline_store::{Given, IncomingEvent, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::Intake;
@@ -80,10 +80,6 @@ impl Intake {
                 }
                 Err(why) => {
                     permit = None;
-                    // It may have been committed all the same, and its answer lost.
-                    for one in &mut piece {
-                        one.event.passage = Passage::Again;
-                    }
                     let failure = Failure {
                         began,
                         ended: Instant::now(),

@@ -10,7 +10,6 @@ use hookline_core::timestamp::Timestamp;
 use crate::error::StoreError;
 use crate::folder;
 use crate::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
-use crate::records::{Sweep, Swept};
 use crate::sealed::Keyring;
 use crate::sqlite::queue::EmbeddedQueue;
 use crate::sqlite::{Sharing, Sqlite};
@@ -44,8 +43,6 @@ pub struct Store {
     writer: i32,
     /// None until it is unlocked: who neither signs nor changes a secret needs no key.
     keyring: Option<Arc<Keyring>>,
-    /// Whether who takes events in hands the first attempts on himself.
-    hands_on: bool,
 }
 
 #[derive(Clone)]
@@ -101,13 +98,6 @@ impl Store {
         ))
     }
 
-    /// Who takes events in has the first attempts in hand then, and gives them to whoever makes
-    /// them: the queue does not give them out before the lease is over.
-    pub fn handing_on(mut self) -> Self {
-        self.hands_on = true;
-        self
-    }
-
     /// The tables of a folder that another process may be delivering from.
     ///
     /// # Errors
@@ -139,7 +129,6 @@ impl Store {
             home,
             writer: i32::try_from(spread).unwrap_or_default(),
             keyring: None,
-            hands_on: false,
         }
     }
 
@@ -225,22 +214,6 @@ impl Store {
                     "the store's clock was set back: what is due is kept by the time before"
                 );
             }
-        }
-    }
-
-    /// What is owed and seems to be lost, marked as handed on again; what was handed on too often
-    /// ends as poison. In a SQLite home nothing can
-    /// be: a delivery's row is its entry in the queue.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
-    pub async fn sweep(&self, sweep: Sweep, now: Timestamp) -> Result<Swept, StoreError> {
-        match &self.home {
-            Home::Postgres(home) => {
-                home.run(move |conn| postgres::overdue::sweep(conn, sweep, now))
-                    .await
-            }
-            Home::Sqlite(_) => Ok(Swept::default()),
         }
     }
 

@@ -45,13 +45,11 @@ pub use records::{
     DeliveryQuery, DeliveryStatus, DeliveryStory, Digest, Due, EventStory, Excerpt, Fate, FatePage,
     Follow, Given, HandOver, Holding, IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing,
     Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, Look, LookInto, Making, NewKey,
-    NewReplay, Once, Owed, PageStart, Parked, PartitionClaim, PartitionTotals, Passage, PutAside,
-    RegisteredDispatcher, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn,
-    Replayable, RequestDigests, Resealed, Roster, Rotated, Rotation, Source, Standing,
-    SubscriptionFate, Sweep, Swept, Wait, Window,
+    NewReplay, Once, Owed, PageStart, Parked, PartitionClaim, PartitionTotals, PutAside,
+    RegisteredDispatcher, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayTurn, Replayable,
+    RequestDigests, Resealed, Roster, Rotated, Rotation, Source, Standing, SubscriptionFate, Wait,
+    Window,
 };
 pub use sealed::Unopened;
-pub use sqlite::queue::{
-    DeadLetter, DeadLetters, EmbeddedQueue, LEASE, NewEvents, QueuedEvents, TakenAttempt,
-};
+pub use sqlite::queue::{DeadLetter, DeadLetters, EmbeddedQueue, NewEvents, QueuedEvents};
 pub use turns::{key_of_task, of_key};

@@ -23,7 +23,7 @@ pub use deliveries::{
     SubscriptionFate,
 };
 pub(crate) use intake::Bounds;
-pub use intake::{Given, IncomingEvent, Passage};
+pub use intake::{Given, IncomingEvent};
 pub use keys::{KeyHash, KeyInfo, NewKey};
 pub use log::{AttemptStatus, Excerpt, LogEntry, LogQuery, LoggedAttempt, LoggedError};
 pub use partitions::{
@@ -31,13 +31,11 @@ pub use partitions::{
     RegisteredDispatcher, Roster,
 };
 pub(crate) use progress::Standings;
-pub use progress::{
-    AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Sweep, Swept, Wait,
-};
+pub use progress::{AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Wait};
 pub use put_aside::PutAside;
 pub use repeats::{AnswerOf, Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
 pub use replays::{
-    NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, ReplayTurn, Replayable,
+    NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayTurn, Replayable,
 };
 pub(crate) use secrets::MasterKeyProof;
 pub use secrets::{Resealed, Rotated, Rotation};

@@ -200,7 +200,6 @@ table! {
         replayed -> BigInt,
         cursor_at -> Nullable<BigInt>,
         cursor_id -> Nullable<Uid>,
-        unconfirmed -> Nullable<Binary>,
         turn -> BigInt,
         next_turn -> Nullable<BigInt>,
         state -> Text,

@@ -1,5 +1,4 @@
 use hookline_core::event::{Event, MissingId};
-use hookline_store::Passage;
 use proptest::prelude::*;
 
 use super::*;
@@ -11,7 +10,6 @@ fn waiting(message: u64, owner: &str, deliveries: usize) -> Waiting {
     let event = IncomingEvent {
         event: Event::from_json(json.as_bytes(), MissingId::Refused).unwrap(),
         trace: None,
-        passage: Passage::First,
     };
     Waiting::new(message, event, deliveries)
 }

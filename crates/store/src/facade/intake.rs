@@ -11,7 +11,6 @@ use super::{Home, Store, run};
 use crate::error::StoreError;
 use crate::fanout_index::FanoutIndex;
 use crate::records::{Bounds, Given, IncomingEvent, Making};
-use crate::sqlite::queue::LEASE;
 use crate::{postgres, sqlite};
 
 #[expect(
@@ -57,8 +56,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Given>, StoreError> {
         let index = index.clone();
-        let lease = self.hands_on.then(|| now.after(LEASE));
-        let bounds = Bounds { now, lease, most };
+        let bounds = Bounds { now, most };
         match &self.home {
             Home::Postgres(home) => {
                 home.run(move |conn| postgres::intake::take_in(conn, &index, &events, bounds))

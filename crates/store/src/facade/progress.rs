@@ -98,7 +98,7 @@ impl Store {
     }
 
     /// Starts a finished delivery again, of any organization without an `owner`: its attempts go
-    /// on counting, the schedule begins anew. Whoever asks hands the answer's attempt on.
+    /// on counting, the schedule begins anew. It is due at once.
     pub async fn start_again(
         &self,
         owner: Option<OrganizationId>,
@@ -120,7 +120,7 @@ impl Store {
     }
 
     /// Makes some deliveries of a subscription due that were put off for want of room, the next ones,
-    /// and returns what is owed. The messages that are to bring them back find nothing to do.
+    /// and returns what is owed.
     pub async fn call_back(
         &self,
         subscription: SubscriptionId,

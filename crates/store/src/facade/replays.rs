@@ -1,12 +1,13 @@
 //! Replays, for the API that starts them and the dispatchers that make them.
 
+use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::{OrganizationId, ReplayId};
 use hookline_core::timestamp::Timestamp;
 
 use super::searching::cursor;
 use super::{Home, Store, run};
 use crate::error::StoreError;
-use crate::records::{Making, NewReplay, Replay, ReplayScope, ReplayStep, ReplayTurn, Replayable};
+use crate::records::{Making, NewReplay, Replay, ReplayScope, ReplayTurn, Replayable};
 use crate::{postgres, sqlite};
 
 #[expect(
@@ -88,27 +89,15 @@ impl Store {
         ))
     }
 
-    /// Starts the replay's next deliveries again, at most `limit`, or names those that may not
-    /// have been handed on.
+    /// Starts the replay's next deliveries again, so many in a second, and ends the turn. Answers with what is due now.
     pub async fn replay_step(
         &self,
         turn: ReplayTurn,
-        limit: usize,
+        per_second: u32,
         now: Timestamp,
-    ) -> Result<ReplayStep, StoreError> {
+    ) -> Result<Vec<OwedAttempt>, StoreError> {
         run!(self, write, |conn, q| q::replaying::step(
-            conn, turn, limit, now
-        ))
-    }
-
-    /// Ends a turn whose deliveries were handed on; the next one comes at `next`.
-    pub async fn end_replay_turn(
-        &self,
-        turn: ReplayTurn,
-        next: Timestamp,
-    ) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::replaying::confirm(
-            conn, turn, next
+            conn, turn, per_second, now
         ))
     }
 

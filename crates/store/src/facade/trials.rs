@@ -1,4 +1,4 @@
-//! Messages that a process may have died of.
+//! Published events and deliveries of which a process may have died.
 
 use std::collections::HashMap;
 
@@ -14,13 +14,12 @@ use crate::{postgres, sqlite};
     reason = "all fail alike: the store is unavailable, or refuses"
 )]
 impl Store {
-    /// How often each of these messages was charged with the end of a process; who never was is not
-    /// in the answer.
+    /// How often each was charged with the end of a process; one that never was is not in the answer.
     pub async fn charges(&self, keys: Vec<TrialKey>) -> Result<HashMap<TrialKey, u32>, StoreError> {
         run!(self, read, |conn, q| q::trials::charges(conn, &keys))
     }
 
-    /// Charges each of these messages with the end of a process, until [`Store::end_trials`].
+    /// Charges each with the end of a process, until [`Store::end_trials`].
     pub async fn begin_trials(
         &self,
         keys: Vec<TrialKey>,
@@ -29,7 +28,7 @@ impl Store {
         run!(self, write, |conn, q| q::trials::begin(conn, &keys, now))
     }
 
-    /// Takes all charges against these messages back: the process lives on.
+    /// Takes all charges against these back: the process lives on.
     pub async fn end_trials(&self, keys: Vec<TrialKey>) -> Result<(), StoreError> {
         run!(self, write, |conn, q| q::trials::end(conn, &keys))
     }

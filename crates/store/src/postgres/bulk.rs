@@ -10,7 +10,6 @@ use hookline_core::timestamp::Timestamp;
 use super::Conn;
 pub(crate) use super::days::{forget_attempts, retention_alone};
 use super::given::{Given, Statement};
-use super::overdue::HALF_WAY;
 use super::queries::intake::{NewDelivery, NewEvent};
 use super::queries::stored::Part;
 pub(crate) use super::recording::record;
@@ -107,13 +106,11 @@ pub(super) fn given_events<'a>(rows: &'a [NewEvent<'_>]) -> Given<'a> {
         .column::<BigInt, _>("received_at", rows.iter().map(|row| row.received_at))
 }
 
-/// Inserts the deliveries that are not here yet, and adds to what is stored. Who has them in hand,
-/// the broker knows.
+/// Inserts the deliveries that are not here yet, and adds to what is stored.
 pub(crate) fn insert_fan_out(
     conn: &mut Conn,
     rows: &[NewDelivery<'_>],
     stored: &[Part<'_>],
-    _lease: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let few = rows.len() % ROWS;
     let (many, last) = rows.split_at(rows.len() - few);
@@ -179,18 +176,13 @@ fn adding_stored<'a>(parts: &'a [Part<'_>]) -> Statement<'a> {
         )
 }
 
-/// Moves what deliveries wait for, where they are pending and nobody has put it off for longer.
-/// What was taken for lost is not taken for it again before both that and the doubled wait have
-/// passed: a delivery that is put off for hours and comes late each time is not multiplied. Nor is
-/// it given up soon, for somebody had it in hand.
+/// Moves the moment at which deliveries are due, where they are pending and not put off for longer already.
 pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), StoreError> {
     // Locked in the order of their ids, as in `recording`.
-    let limit = std::iter::repeat_n(HALF_WAY, parked.len());
     Given::default()
         .column::<Uid, _>("id", parked.iter().map(|one| Key(one.delivery.0)))
         .column::<BigInt, _>("until", parked.iter().map(|one| one.until.unix_micros()))
         .column::<Bool, _>("is_parked", parked.iter().map(|one| one.wait == Wait::Room))
-        .column::<Integer, _>("republished", limit)
         .in_statement(
             ", locked AS (
                  SELECT g.* FROM given g JOIN deliveries d ON d.id = g.id
@@ -198,10 +190,7 @@ pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), 
              )
              UPDATE deliveries d
                 SET due = greatest(d.due, p.until),
-                    is_parked = CASE WHEN p.until > d.due THEN p.is_parked ELSE d.is_parked END,
-                    republished = least(d.republished, p.republished),
-                    republish_after = CASE WHEN d.republish_after IS NOT NULL
-                                           THEN greatest(d.republish_after, p.until) END
+                    is_parked = CASE WHEN p.until > d.due THEN p.is_parked ELSE d.is_parked END
                FROM locked p WHERE d.id = p.id",
         )
         .execute(conn)?;
@@ -222,7 +211,7 @@ pub(crate) fn start_again(
          UPDATE deliveries d
             SET generation = d.generation + 1, attempts_before = d.attempts, cause = $2,
                 activation = $3, state = 'pending', due = $4, finished_at = NULL, gave_up = NULL,
-                is_parked = FALSE, republished = 0, republish_after = NULL,
+                is_parked = FALSE,
                 partition = d.subscription_id % (SELECT count FROM partitioning WHERE id = 1)
            FROM locked l
           WHERE d.id = l.id
@@ -275,7 +264,7 @@ pub(crate) fn call_back(
               ORDER BY due LIMIT $3
                 FOR NO KEY UPDATE SKIP LOCKED
          )
-         UPDATE deliveries d SET due = $1, is_parked = FALSE, republish_after = NULL
+         UPDATE deliveries d SET due = $1, is_parked = FALSE
            FROM locked l WHERE d.id = l.id
          RETURNING d.id, d.generation, d.attempts, d.subscription_id",
     )

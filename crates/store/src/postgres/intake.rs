@@ -12,14 +12,12 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable};
 
 use super::Conn;
 use super::bulk::{given_deliveries, given_events};
-use super::queries::intake::{
-    self, NewEvent, by_key, chance_of, fan_out, first_attempts, new_event,
-};
-use super::queries::stored::part_of;
+use super::queries::intake::{self, NewEvent, by_key, fan_out, first_attempts, new_event};
+use super::queries::stored::part_at;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::fanout_index::FanoutIndex;
-use crate::records::{Bounds, Given, IncomingEvent, Passage};
+use crate::records::{Bounds, Given, IncomingEvent};
 
 /// So many events are few, if they make few deliveries.
 const EVENTS: usize = 32;
@@ -40,9 +38,7 @@ pub(crate) fn take_in(
     incoming: &[IncomingEvent],
     bounds: Bounds,
 ) -> Result<Option<Given>, StoreError> {
-    let passes_first = |one: &IncomingEvent| one.passage == Passage::First;
     if incoming.len() <= EVENTS
-        && incoming.iter().all(passes_first)
         && let Some(given) = at_once(conn, index, incoming, bounds)?
     {
         return Ok(Some(given));
@@ -55,14 +51,14 @@ fn at_once(
     conn: &mut Conn,
     index: &FanoutIndex,
     incoming: &[IncomingEvent],
-    Bounds { now, most, .. }: Bounds,
+    Bounds { now, most }: Bounds,
 ) -> Result<Option<Given>, StoreError> {
     let by_key = by_key(incoming);
     let (owed, version) = index.as_it_is(|index| fan_out(index, by_key.iter(), now));
     if owed.len() > DELIVERIES.min(most) {
         return Ok(None);
     }
-    let part = part_of(by_key.keys().next().map_or(0, chance_of));
+    let part = part_at(now);
     let events: Vec<NewEvent<'_>> = by_key
         .iter()
         .map(|(key, event)| new_event(*key, event, now))

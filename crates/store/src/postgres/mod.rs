@@ -24,7 +24,6 @@ pub(crate) mod days;
 mod given;
 pub(crate) mod intake;
 pub(crate) mod locks;
-pub(crate) mod overdue;
 pub(crate) mod partitions;
 #[path = "../queries/mod.rs"]
 pub(crate) mod queries;

@@ -1,7 +1,7 @@
 //! Taking events in: one transaction for the events and the deliveries that they make. What an
 //! inactive subscription misses is a delivery, too: a skipped one, which can be replayed.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::*;
 use hookline_core::delivery::{DeliveryState, Origin, OwedAttempt};
@@ -10,15 +10,14 @@ use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use super::super::{Conn, bulk};
-use super::ROWS;
-use super::stored::Change;
+use super::stored::{Change, part_at};
 use super::subscriptions::{find_row, news_since};
 use crate::columns::Key;
 use crate::error::StoreError;
 use crate::fanout_index::{FanoutIndex, News, Version};
-use crate::records::{Bounds, Given, IncomingEvent, Passage};
+use crate::records::{Bounds, Given, IncomingEvent};
 use crate::rows::StateColumns;
-use crate::schema::{deliveries, events};
+use crate::schema::events;
 
 #[derive(Insertable)]
 #[diesel(table_name = events, treat_none_as_default_value = false)]
@@ -47,10 +46,8 @@ pub(crate) struct NewDelivery<'a> {
     pub(crate) created_at: i64,
 }
 
-/// Takes events in, and answers with the first attempts to hand on. Of an event that was here
-/// before these are its unmade ones, if it passes again: whoever took it in may have died before
-/// handing on. A publisher's own repeat needs nothing, for the first one is on its way. Where there
-/// is a lease, the caller has the first attempts of new deliveries in hand until then.
+/// Takes events in, and answers with the first attempts of new deliveries. An event that was here before needs nothing:
+/// its deliveries are rows, and the owners of their partitions find them.
 ///
 /// None where several events would make more deliveries than `most`: nothing is written then, and the
 /// index knows better how many each of them makes.
@@ -60,7 +57,7 @@ pub(crate) fn take_in(
     incoming: &[IncomingEvent],
     bounds: Bounds,
 ) -> Result<Option<Given>, StoreError> {
-    let Bounds { now, lease, most } = bounds;
+    let Bounds { now, most } = bounds;
     let by_key = by_key(incoming);
     let taken_in = conn.transaction(|conn| {
         let (new, seen) = insert_events(conn, &by_key, now)?;
@@ -75,31 +72,14 @@ pub(crate) fn take_in(
         if rows.len() > most && by_key.len() > 1 {
             return Err(Undone::TooMany);
         }
-        let mut owed = first_attempts(&rows);
-        let again: BTreeSet<Key> = incoming
-            .iter()
-            .filter(|incoming| incoming.passage == Passage::Again)
-            .map(|incoming| incoming.event.key())
-            .filter(|key| !new.contains(key))
-            .map(|key| Key(key.0))
-            .collect();
-        let again: Vec<Key> = again.into_iter().collect();
-        owed.extend(unattempted(conn, &again)?);
         let mut stored = Change::default();
         for (_, event) in by_key.iter().filter(|(key, _)| new.contains(key)) {
             stored.add(event.event.organization.as_str(), size_of(event));
         }
-        let is_retry = incoming.iter().any(|one| one.passage == Passage::Again);
-        let chance = match is_retry {
-            // Another session may hold a lock on the part of the first try.
-            true => now.unix_micros().to_le_bytes()[0],
-            false => by_key.keys().next().map_or(0, chance_of),
-        };
-        let parts = stored.into_parts(chance);
-        bulk::insert_fan_out(conn, &rows, &parts, lease)?;
+        bulk::insert_fan_out(conn, &rows, &stored.into_parts(part_at(now)))?;
         Ok(Given {
             new_events: new.len(),
-            owed,
+            owed: first_attempts(&rows),
         })
     });
     match taken_in {
@@ -191,21 +171,6 @@ fn insert_events(
     Ok((new, seen))
 }
 
-/// The first attempts at deliveries of `events` that were never made.
-fn unattempted(conn: &mut Conn, events: &[Key]) -> Result<Vec<OwedAttempt>, StoreError> {
-    let mut found = Vec::new();
-    for chunk in events.chunks(ROWS) {
-        let rows: Vec<(Key, i64)> = deliveries::table
-            .filter(deliveries::event_key.eq_any(chunk))
-            .filter(deliveries::state.eq("pending"))
-            .filter(deliveries::generation.eq(0).and(deliveries::attempts.eq(0)))
-            .select((deliveries::id, deliveries::subscription_id))
-            .load(conn)?;
-        found.extend(rows.into_iter().map(|(id, to)| first_attempt(id, to)));
-    }
-    Ok(found)
-}
-
 /// Makes a test event and its delivery to one subscription; none when there is no such one.
 pub(crate) fn create_test(
     conn: &mut Conn,
@@ -233,18 +198,13 @@ pub(crate) fn create_test(
         let row = new_delivery(delivery, key, purpose, now);
         let mut stored = Change::default();
         stored.add(event.organization.as_str(), size_of(incoming));
-        bulk::insert_fan_out(conn, &[row], &stored.into_parts(chance_of(&key)), None)?;
+        bulk::insert_fan_out(conn, &[row], &stored.into_parts(part_at(now)))?;
         Ok(Some(first_attempt(Key(delivery.0), id.0)))
     })
 }
 
 fn size_of(event: &IncomingEvent) -> i64 {
     i64::try_from(event.event.body.len()).unwrap_or(i64::MAX)
-}
-
-/// Keys are hashes, so their bytes are as good as chance.
-pub(crate) fn chance_of(key: &EventKey) -> u8 {
-    key.0.as_bytes()[15]
 }
 
 pub(crate) fn new_event<'a>(

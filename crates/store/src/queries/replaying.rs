@@ -1,35 +1,34 @@
-//! Turns at replays. Any dispatcher takes the next one: it alone has it for some seconds, so one
-//! that freezes or dies holds nothing up for longer.
+//! Turns at replays. Any dispatcher takes the next one and alone has it for some seconds. A dispatcher that
+//! freezes or dies holds a replay up no longer than that.
 //!
-//! What a turn has started is committed together with how far the replay is and with the ids of
-//! what has to be handed on. Who takes the next turn and finds such ids hands those on first: a
-//! crash in between loses nothing, and a message too many does no harm.
+//! What a turn starts, how far the replay is and when its next turn comes are committed together. The started
+//! deliveries are due, so the owner of their partition finds them even if the dispatcher dies right after.
 //!
 //! A turn looks at a limited number of rows in the order in which they were made, whether they are
 //! wanted or not, so that it is short however few are.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use diesel::prelude::*;
 use hookline_core::delivery::{Cause, OwedAttempt};
 use hookline_core::event_type::{EventType, EventTypes};
-use hookline_core::ids::{DeliveryId, ReplayId, SubscriptionId};
+use hookline_core::ids::ReplayId;
 use hookline_core::timestamp::Timestamp;
-use uuid::Uuid;
 
 use super::super::{Conn, bulk};
 use super::again;
 use super::replays::{RUNNING, ReplayRow, end, span};
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::records::{ReplayEnded, ReplayStep, ReplayTurn, Restart};
+use crate::records::{ReplayEnded, ReplayTurn, Restart};
 use crate::schema::{deliveries, events, replays, subscriptions};
 
 /// How many rows a turn looks at.
 const ROWS_AT_ONCE: i64 = 1_000;
 
-/// The length of an id in [`replays::unconfirmed`].
-const ID: usize = 16;
+/// Turns of one replay in a second, at most.
+const TURNS: u32 = 4;
 
 /// Whether some replay's turn has come.
 pub(crate) fn is_due(conn: &mut Conn, now: Timestamp) -> Result<bool, StoreError> {
@@ -61,81 +60,25 @@ pub(crate) fn take_turn(
     })
 }
 
-/// Starts the next deliveries again, at most `limit`; or answers with those whose messages are
-/// not known to be handed on.
+/// Starts the next deliveries again, as many as one turn may at this rate, and ends the turn; nothing where the turn has
+/// passed or the replay has ended.
 pub(crate) fn step(
     conn: &mut Conn,
     turn: ReplayTurn,
-    limit: usize,
+    per_second: u32,
     now: Timestamp,
-) -> Result<ReplayStep, StoreError> {
+) -> Result<Vec<OwedAttempt>, StoreError> {
     conn.transaction(|conn| {
         // The row is locked by a change that is none.
         let row: Option<ReplayRow> = diesel::update(replays::table.find(Key(turn.replay.0)))
             .filter(replays::turn.eq(turn.number))
+            .filter(replays::state.eq(RUNNING))
             .set(replays::turn.eq(turn.number))
             .returning(ReplayRow::as_returning())
             .get_result(conn)
             .optional()?;
-        let Some(row) = row else {
-            return Ok(ReplayStep::Nothing);
-        };
-        if let Some(ids) = &row.unconfirmed {
-            let owed = still_owed(conn, ids)?;
-            if !owed.is_empty() {
-                return Ok(ReplayStep::HandOn(owed));
-            }
-        }
-        if row.state != RUNNING {
-            rest(conn, row.id, None)?;
-            return Ok(ReplayStep::Nothing);
-        }
-        advance(conn, &row, limit, now)
+        row.map_or(Ok(Vec::new()), |row| advance(conn, &row, per_second, now))
     })
-}
-
-/// The turn is over: what it started was handed on. The next one is at `next`.
-pub(crate) fn confirm(
-    conn: &mut Conn,
-    turn: ReplayTurn,
-    next: Timestamp,
-) -> Result<(), StoreError> {
-    diesel::update(replays::table.find(Key(turn.replay.0)))
-        .filter(replays::turn.eq(turn.number))
-        .set((
-            replays::unconfirmed.eq(None::<Vec<u8>>),
-            replays::next_turn.eq(next.unix_micros()),
-        ))
-        .execute(conn)?;
-    Ok(())
-}
-
-/// Of what was started, what nobody has made an attempt at.
-fn still_owed(conn: &mut Conn, ids: &[u8]) -> Result<Vec<OwedAttempt>, StoreError> {
-    let keys: Vec<Key> = ids
-        .chunks_exact(ID)
-        .filter_map(|id| Uuid::from_slice(id).ok().map(Key))
-        .collect();
-    let rows: Vec<(Key, i64, i32, i32)> = deliveries::table
-        .filter(deliveries::id.eq_any(keys))
-        .filter(deliveries::state.eq("pending"))
-        .filter(deliveries::attempts.eq(deliveries::attempts_before))
-        .select((
-            deliveries::id,
-            deliveries::subscription_id,
-            deliveries::generation,
-            deliveries::attempts,
-        ))
-        .load(conn)?;
-    let owed = rows
-        .into_iter()
-        .map(|(id, to, generation, made)| OwedAttempt {
-            delivery: DeliveryId(id.0),
-            generation: generation.unsigned_abs(),
-            attempt: made.unsigned_abs() + 1,
-            subscription: SubscriptionId(to),
-        });
-    Ok(owed.collect())
 }
 
 /// A delivery that a turn looks at.
@@ -152,9 +95,9 @@ struct Seen {
 fn advance(
     conn: &mut Conn,
     row: &ReplayRow,
-    limit: usize,
+    per_second: u32,
     now: Timestamp,
-) -> Result<ReplayStep, StoreError> {
+) -> Result<Vec<OwedAttempt>, StoreError> {
     let filter = row.filter()?;
     let (is_active, activation, deleted_at): (bool, i64, Option<i64>) = subscriptions::table
         .find(row.subscription_id)
@@ -175,8 +118,7 @@ fn advance(
     };
     let Some(last) = seen.last() else {
         end(conn, row.id, why, now)?;
-        rest(conn, row.id, None)?;
-        return Ok(ReplayStep::Nothing);
+        return Ok(Vec::new());
     };
     let restart = Restart {
         cause: Cause::Replay,
@@ -193,6 +135,7 @@ fn advance(
         let of_types = of_types(conn, keys, types)?;
         wanted.retain(|seen| of_types.contains(&seen.id));
     }
+    let limit = usize::try_from(per_second / TURNS).unwrap_or(1).max(1);
     let cursor = match wanted.len() > limit {
         true => wanted[limit - 1],
         false => last,
@@ -200,34 +143,17 @@ fn advance(
     let mut keys: Vec<Key> = wanted.iter().take(limit).map(|seen| seen.id).collect();
     keys.sort_unstable();
     let owed = again::restart_all(conn, &keys, restart)?;
-    let started: Vec<u8> = owed
-        .iter()
-        .flat_map(|owed| *owed.delivery.0.as_bytes())
-        .collect();
+    let started = u32::try_from(owed.len()).unwrap_or(u32::MAX);
+    let next = now.after(Duration::from_secs(1) * started / per_second.max(1));
     diesel::update(replays::table.find(row.id))
         .set((
             replays::cursor_at.eq(cursor.created_at),
             replays::cursor_id.eq(cursor.id),
-            replays::replayed.eq(replays::replayed + i64::try_from(owed.len()).unwrap_or(0)),
-            replays::unconfirmed.eq(Some(started).filter(|ids| !ids.is_empty())),
+            replays::replayed.eq(replays::replayed + i64::from(started)),
+            replays::next_turn.eq(next.unix_micros()),
         ))
         .execute(conn)?;
-    if owed.is_empty() {
-        rest(conn, row.id, Some(now))?;
-        return Ok(ReplayStep::Nothing);
-    }
-    Ok(ReplayStep::HandOn(owed))
-}
-
-/// The turn is over, and nothing has to be handed on.
-fn rest(conn: &mut Conn, id: Key, next: Option<Timestamp>) -> Result<(), StoreError> {
-    diesel::update(replays::table.find(id))
-        .set((
-            replays::unconfirmed.eq(None::<Vec<u8>>),
-            replays::next_turn.eq(next.map(Timestamp::unix_micros)),
-        ))
-        .execute(conn)?;
-    Ok(())
+    Ok(owed)
 }
 
 /// The next rows, oldest first.

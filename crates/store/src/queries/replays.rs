@@ -39,7 +39,6 @@ pub(crate) struct ReplayRow {
     pub(crate) replayed: i64,
     pub(crate) cursor_at: Option<i64>,
     pub(crate) cursor_id: Option<Key>,
-    pub(crate) unconfirmed: Option<Vec<u8>>,
     pub(crate) state: String,
     pub(crate) reason: Option<String>,
     pub(crate) created_at: i64,
@@ -215,8 +214,7 @@ pub(crate) fn find(
     row.map(Replay::try_from).transpose()
 }
 
-/// Ends a replay that is running; false when there is none of this id. Whoever has a turn at it
-/// hands on what was started, and nothing more is.
+/// Ends a replay that is running; false when there is none of this id. A turn that is under way starts nothing more.
 pub(crate) fn cancel(
     conn: &mut Conn,
     owner: &OrganizationId,
@@ -249,6 +247,7 @@ pub(crate) fn end(
             replays::state.eq(state),
             replays::reason.eq(why.map(ReplayEnded::as_str)),
             replays::finished_at.eq(now.unix_micros()),
+            replays::next_turn.eq(None::<i64>),
         ))
         .execute(conn)?;
     Ok(())
@@ -258,7 +257,6 @@ pub(crate) fn end(
 pub(crate) fn forget(conn: &mut Conn, cutoff: Timestamp) -> Result<(), StoreError> {
     diesel::delete(replays::table)
         .filter(replays::finished_at.lt(cutoff.unix_micros()))
-        .filter(replays::next_turn.is_null())
         .execute(conn)?;
     Ok(())
 }

@@ -7,6 +7,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 use hookline_core::ids::OrganizationId;
+use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
 use crate::error::StoreError;
@@ -34,23 +35,23 @@ impl<'a> Change<'a> {
         *self.bytes.entry(organization).or_default() += bytes;
     }
 
-    /// What is to be added, in the rows that `chance` chooses. Whoever adds it does it last: others
-    /// wait for it.
-    pub(crate) fn into_parts(self, chance: u8) -> Vec<Part<'a>> {
+    /// What is to be added to these rows. A transaction does so last, because others wait for them.
+    pub(crate) fn into_parts(self, part: i32) -> Vec<Part<'a>> {
         self.bytes
             .into_iter()
             .map(|(organization_id, bytes)| Part {
                 organization_id,
-                part: part_of(chance),
+                part,
                 bytes,
             })
             .collect()
     }
 }
 
-/// The row of an organization that `chance` chooses.
-pub(crate) fn part_of(chance: u8) -> i32 {
-    i32::from(chance % PARTS)
+/// The row of an organization to which a transaction of this moment adds: the fastest byte of a time is as good as
+/// chance, and a later try most likely chooses another row than one that is locked.
+pub(crate) fn part_at(now: Timestamp) -> i32 {
+    i32::from(now.unix_micros().to_le_bytes()[0] % PARTS)
 }
 
 /// How many bytes of events are kept of an organization.

@@ -1,4 +1,4 @@
-//! Trials of messages that processes may have died of: see `hookline_core::trial`.
+//! Trials of published events and deliveries of which processes may have died: see `hookline_core::trial`.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ struct NewTrial {
     begun_at: i64,
 }
 
-/// How often each was charged; who never was is not in the answer.
+/// How often each was charged; one that never was is not in the answer.
 pub(crate) fn charges(
     conn: &mut Conn,
     keys: &[TrialKey],
@@ -71,7 +71,7 @@ pub(crate) fn end(conn: &mut Conn, keys: &[TrialKey]) -> Result<(), StoreError> 
     Ok(())
 }
 
-/// Forgets trials begun before `cutoff`: whose process died after the message was dealt with.
+/// Forgets trials begun before `cutoff`: their process died after it had handled what was on trial.
 pub(crate) fn forget(conn: &mut Conn, cutoff: Timestamp) -> Result<(), StoreError> {
     diesel::delete(trials::table.filter(trials::begun_at.lt(cutoff.unix_micros())))
         .execute(conn)?;

@@ -6,7 +6,7 @@ use hookline_core::timestamp::Timestamp;
 /// What came of starting a delivery again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// This attempt is owed now, and is to be handed on.
+    /// This attempt is due now.
     Owed(OwedAttempt),
     /// There is no such delivery, or it is another organization's.
     Unknown,

@@ -12,17 +12,6 @@ pub struct IncomingEvent {
     pub event: Event,
     /// The publisher's trace.
     pub trace: Option<TraceParent>,
-    /// Whether it is on its way for the first time.
-    pub passage: Passage,
-}
-
-/// Whether an event is on its way for the first time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Passage {
-    /// As far as anybody knows.
-    First,
-    /// Somebody had it in hand, who may have died between taking it in and handing it on.
-    Again,
 }
 
 /// What was taken in.
@@ -30,7 +19,7 @@ pub enum Passage {
 pub struct Given {
     /// How many events had not been seen before.
     pub new_events: usize,
-    /// The first attempts to hand on: of new events, and of those that pass again.
+    /// The first attempts of new deliveries, which are due.
     pub owed: Vec<OwedAttempt>,
 }
 
@@ -38,7 +27,6 @@ pub struct Given {
 #[derive(Clone, Copy)]
 pub(crate) struct Bounds {
     pub(crate) now: Timestamp,
-    pub(crate) lease: Option<Timestamp>,
     /// How many deliveries one transaction makes, unless a single event makes more.
     pub(crate) most: usize,
 }

@@ -175,23 +175,3 @@ pub struct Source {
     /// The event's id. `None` where the event is no longer stored.
     pub event: Option<String>,
 }
-
-/// What a sweep found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Swept {
-    /// To hand on again.
-    pub again: Vec<OwedAttempt>,
-    /// Were handed on again as often as that is done, and nothing ever came of it: they have ended
-    /// as poison.
-    pub given_up: Vec<DeliveryId>,
-}
-
-/// How a reconciler sweeps.
-#[derive(Debug, Clone, Copy)]
-pub struct Sweep {
-    /// How long after it was due an attempt counts as overdue; twice as long each time that it was
-    /// handed on again.
-    pub grace: Duration,
-    /// How many at most.
-    pub limit: u32,
-}

@@ -1,6 +1,5 @@
 //! Replays: what was asked for, how far they are, and turns at them.
 
-use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::{OrganizationId, ReplayId, SubscriptionId};
 use hookline_core::replay::ReplayFilter;
 use hookline_core::timestamp::Timestamp;
@@ -120,13 +119,4 @@ pub struct ReplayTurn {
     pub replay: ReplayId,
     /// Which turn.
     pub(crate) number: i64,
-}
-
-/// What a turn has come to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReplayStep {
-    /// These are to be handed on; the turn is over when that is confirmed.
-    HandOn(Vec<OwedAttempt>),
-    /// Nothing had to be started; the turn is over.
-    Nothing,
 }

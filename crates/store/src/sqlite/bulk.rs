@@ -21,31 +21,6 @@ use crate::records::{Parked, Restart, Wait};
 use crate::rows::{NextAttempt, cause_name};
 use crate::schema::{attempt_counts, deliveries, events, replays};
 
-diesel::table! {
-    use diesel::sql_types::{BigInt, Integer, Nullable, Text};
-    use crate::columns::Uid;
-
-    /// Deliveries as entries of the queue, which they are in this home alone.
-    #[sql_name = "deliveries"]
-    entries (id) {
-        id -> Uid,
-        organization_id -> Text,
-        subscription_id -> BigInt,
-        event_key -> Uid,
-        origin -> Text,
-        activation -> BigInt,
-        generation -> Integer,
-        attempts -> Integer,
-        state -> Text,
-        due -> Nullable<BigInt>,
-        finished_at -> Nullable<BigInt>,
-        created_at -> BigInt,
-        visible_at -> Nullable<BigInt>,
-        takes -> Integer,
-        partition -> Integer,
-    }
-}
-
 /// One delivery at a time: a statement for many is another one for each number of them, so it is
 /// parsed each time, and looks each of them up by itself, too.
 pub(crate) fn deliveries_among(keys: &[Key]) -> impl Iterator<Item = Eq<deliveries::id, Key>> {
@@ -84,35 +59,30 @@ pub(crate) fn insert_events(
     Ok((new, None))
 }
 
-/// Inserts the deliveries that are not here yet, and adds to what is stored. With a lease, those that
-/// are pending are out of sight until then, as if they had been taken once.
+/// Inserts the deliveries that are not here yet, and adds to what is stored.
 pub(crate) fn insert_fan_out(
     conn: &mut Conn,
     rows: &[NewDelivery<'_>],
     stored: &[Part<'_>],
-    lease: Option<Timestamp>,
 ) -> Result<(), StoreError> {
     let partitions = queries::partitions::count(conn)?;
     for row in rows {
         let Partition(partition) = partitions.of(SubscriptionId(row.subscription_id));
-        let lease = lease.filter(|_| row.due.is_some());
-        diesel::insert_into(entries::table)
+        diesel::insert_into(deliveries::table)
             .values((
-                entries::id.eq(row.id),
-                entries::organization_id.eq(row.organization_id),
-                entries::subscription_id.eq(row.subscription_id),
-                entries::event_key.eq(row.event_key),
-                entries::origin.eq(row.origin),
-                entries::activation.eq(row.activation),
-                entries::generation.eq(row.generation),
-                entries::attempts.eq(row.attempts),
-                entries::state.eq(row.state),
-                entries::due.eq(row.due),
-                entries::finished_at.eq(row.finished_at),
-                entries::created_at.eq(row.created_at),
-                entries::visible_at.eq(lease.map(Timestamp::unix_micros)),
-                entries::takes.eq(i32::from(lease.is_some())),
-                entries::partition.eq(i32::from(partition)),
+                deliveries::id.eq(row.id),
+                deliveries::organization_id.eq(row.organization_id),
+                deliveries::subscription_id.eq(row.subscription_id),
+                deliveries::event_key.eq(row.event_key),
+                deliveries::origin.eq(row.origin),
+                deliveries::activation.eq(row.activation),
+                deliveries::generation.eq(row.generation),
+                deliveries::attempts.eq(row.attempts),
+                deliveries::state.eq(row.state),
+                deliveries::due.eq(row.due),
+                deliveries::finished_at.eq(row.finished_at),
+                deliveries::created_at.eq(row.created_at),
+                deliveries::partition.eq(i32::from(partition)),
             ))
             .on_conflict_do_nothing()
             .execute(conn)?;
@@ -137,17 +107,14 @@ pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), Stor
     Ok(())
 }
 
-/// Moves what deliveries wait for, where they are pending and nobody has put it off for longer,
-/// and makes their entries in the queue visible again as if they had not been taken: however often
-/// one is put off, it does not end with the dead letters.
+/// Moves the moment at which deliveries are due, where they are pending and not put off for longer already.
 pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), StoreError> {
     conn.transaction(|conn| {
         for one in parked {
             let until = one.until.unix_micros().into_sql::<BigInt>();
             kept(
                 "UPDATE deliveries
-                    SET due = max(due, ?), is_parked = iif(? > due, ?, is_parked),
-                        visible_at = NULL, takes = max(takes - 1, 0)
+                    SET due = max(due, ?), is_parked = iif(? > due, ?, is_parked)
                   WHERE id = ? AND state = 'pending'",
                 &[
                     &until,
@@ -162,8 +129,7 @@ pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), 
     })
 }
 
-/// Starts deliveries again where they stand as they have to, with new entries in the queue;
-/// answers with what is owed then.
+/// Starts deliveries again where they stand as they have to; answers with what is owed then.
 pub(crate) fn start_again(
     conn: &mut Conn,
     keys: &[Key],
@@ -176,7 +142,7 @@ pub(crate) fn start_again(
             "UPDATE deliveries
                 SET generation = generation + 1, attempts_before = attempts, cause = ?,
                     activation = ?, state = 'pending', due = ?, finished_at = NULL, gave_up = NULL,
-                    is_parked = FALSE, visible_at = NULL, takes = 0,
+                    is_parked = FALSE,
                     partition = subscription_id % (SELECT count FROM partitioning WHERE id = 1)
               WHERE id = ?
                 AND (instr(?, state)
@@ -267,7 +233,7 @@ pub(crate) fn forget_attempts(
     Ok(removed)
 }
 
-/// See `queries::progress`. What is in somebody's hands has a lease and is due already.
+/// See `queries::progress`.
 pub(crate) fn call_back(
     conn: &mut Conn,
     subscription: SubscriptionId,
@@ -275,7 +241,7 @@ pub(crate) fn call_back(
     now: Timestamp,
 ) -> Result<Vec<OwedAttempt>, StoreError> {
     let found: Vec<NextAttempt> = diesel::sql_query(
-        "UPDATE deliveries SET due = ?, is_parked = FALSE, visible_at = NULL
+        "UPDATE deliveries SET due = ?, is_parked = FALSE
           WHERE id IN (SELECT id FROM deliveries
                         WHERE subscription_id = ? AND is_parked AND due > ?
                         ORDER BY due LIMIT ?)

@@ -16,8 +16,7 @@ use crate::rows::AttemptRow;
 use crate::schema::attempts;
 
 /// Moves each delivery to its attempt where it is pending at the one before, logs the attempts of
-/// those that moved and adds them to the totals; answers with those deliveries, whose entries in the
-/// queue are visible again.
+/// those that moved and adds them to the totals; answers with those deliveries.
 pub(crate) fn record(
     conn: &mut Conn,
     made: &[Made],
@@ -34,7 +33,7 @@ pub(crate) fn record(
         let rows = kept(
             "UPDATE deliveries
                 SET attempts = ?, state = ?, due = ?, finished_at = ?, gave_up = ?,
-                    is_parked = FALSE, visible_at = NULL, takes = 0
+                    is_parked = FALSE
               WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ?",
             &[
                 &row.attempt.into_sql::<Integer>(),

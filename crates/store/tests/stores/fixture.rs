@@ -17,7 +17,7 @@ use hookline_core::subscription::{NewSubscription, Subscription};
 use hookline_core::target::{TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{
-    AttemptRecord, Created, FanoutIndex, Follow, Given, IncomingEvent, Parked, Passage, Plans,
+    AttemptRecord, Created, FanoutIndex, Follow, Given, IncomingEvent, Parked, Plans,
     PostgresSettings, Store, Wait,
 };
 use serde_json::json;
@@ -249,11 +249,7 @@ pub(crate) fn event(owner: &str, id: &str) -> IncomingEvent {
         "timestamp": "2025-12-21T10:30:00Z", "data": {},
     });
     let event = Event::from_json(json.to_string().as_bytes(), MissingId::Refused).unwrap();
-    IncomingEvent {
-        event,
-        trace: None,
-        passage: Passage::First,
-    }
+    IncomingEvent { event, trace: None }
 }
 
 /// An attempt with this status.

@@ -14,7 +14,6 @@ mod fixture;
 mod intake;
 mod log;
 mod lost_commits;
-mod overdue;
 mod partitions;
 mod progress;
 mod put_aside;

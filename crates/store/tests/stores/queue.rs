@@ -1,11 +1,10 @@
-//! The embedded queue, which only one of the backends has.
+//! The embedded queue of published events, which only one of the backends has.
 
-use hookline_core::delivery::{DeliveryState, GaveUp};
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{EmbeddedQueue, FanoutIndex, Follow, NewEvents, Store, StoreError};
+use hookline_store::{EmbeddedQueue, FanoutIndex, NewEvents, Store, StoreError};
 use tempfile::TempDir;
 
-use crate::fixture::{Fixture, NOW, at, attempted, event, keys, now};
+use crate::fixture::{NOW, at, event, now};
 
 const SECOND: i64 = 1_000_000;
 
@@ -20,53 +19,20 @@ fn events(body: Vec<u8>) -> NewEvents {
     }
 }
 
-async fn open() -> (Fixture, EmbeddedQueue, TempDir) {
+fn open() -> (EmbeddedQueue, TempDir) {
     let folder = tempfile::tempdir().unwrap();
-    let (store, queue) = Store::embedded(folder.path()).unwrap();
-    let store = store.unlock(&keys("a")).await.unwrap();
-    (Fixture::of(store), queue, folder)
-}
-
-#[tokio::test]
-async fn a_delivery_waits_until_it_is_due_and_is_out_of_sight_while_somebody_has_it() {
-    let (fixture, queue, _folder) = open().await;
-    let to = fixture.subscribe("a").await.id;
-    let owed = fixture.owed("a", "1").await;
-    let take = async |now| queue.take_attempts(10, now, later(100)).await.unwrap();
-
-    assert_eq!(take(now()).await.len(), 1);
-    assert_eq!(take(later(99)).await.len(), 0, "it is leased");
-    let again = take(later(100)).await;
-    assert_eq!(
-        (again.len(), again[0].takes),
-        (1, 2),
-        "the lease has run out"
-    );
-
-    let follow = Follow::Again { due: later(500) };
-    fixture
-        .record(vec![attempted(owed, to, &event("a", "1"), follow)])
-        .await;
-    assert_eq!(queue.next_due().await.unwrap(), Some(later(500)));
-    assert_eq!(take(later(499)).await.len(), 0);
-    let second = take(later(500)).await;
-    assert_eq!((second[0].owed.attempt, second[0].takes), (2, 1));
+    let (_, queue) = Store::embedded(folder.path()).unwrap();
+    (queue, folder)
 }
 
 #[tokio::test]
 async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
-    let (fixture, queue, _folder) = open().await;
-    fixture.subscribe("a").await;
-    fixture.owed("a", "1").await;
+    let (queue, _folder) = open();
     queue
         .push_events(events(b"{}".to_vec()), None)
         .await
         .unwrap();
     for _ in 0..60 {
-        let attempts = queue.take_attempts(10, now(), later(300)).await.unwrap();
-        assert_eq!((attempts.len(), attempts[0].takes), (1, 1));
-        let ids = attempts.iter().map(|taken| taken.owed.delivery).collect();
-        queue.put_back_attempts(ids).await.unwrap();
         let events = queue.take_events(10, now(), later(300)).await.unwrap();
         assert_eq!((events.len(), events[0].takes), (1, 1));
         let ids = events.iter().map(|taken| taken.id).collect();
@@ -76,7 +42,7 @@ async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
 
 #[tokio::test]
 async fn events_that_are_put_off_are_out_of_sight_until_their_turn_and_count_as_never_taken() {
-    let (_fixture, queue, _folder) = open().await;
+    let (queue, _folder) = open();
     for body in [b"1", b"2"] {
         queue
             .push_events(events(body.to_vec()), None)
@@ -107,21 +73,11 @@ async fn events_that_are_put_off_are_out_of_sight_until_their_turn_and_count_as_
 
 #[tokio::test]
 async fn what_an_earlier_process_had_in_hand_comes_again_at_once() {
-    let (fixture, queue, folder) = open().await;
-    fixture.subscribe("a").await;
-    fixture.owed("a", "1").await;
+    let (queue, folder) = open();
     queue
         .push_events(events(b"{}".to_vec()), None)
         .await
         .unwrap();
-    assert_eq!(
-        queue
-            .take_attempts(10, now(), later(300))
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
     assert_eq!(
         queue
             .take_events(10, now(), later(300))
@@ -130,13 +86,11 @@ async fn what_an_earlier_process_had_in_hand_comes_again_at_once() {
             .len(),
         1
     );
-    drop((fixture, queue));
+    drop(queue);
 
     let (store, queue) = reopened(&folder).await;
     queue.void_leases().await.unwrap();
-    let attempts = queue.take_attempts(10, now(), later(300)).await.unwrap();
     let events = queue.take_events(10, now(), later(300)).await.unwrap();
-    assert_eq!((attempts.len(), attempts[0].takes), (1, 2));
     assert_eq!((events.len(), events[0].takes), (1, 2));
     drop(store);
 }
@@ -153,7 +107,7 @@ async fn reopened(folder: &TempDir) -> (Store, EmbeddedQueue) {
 
 #[tokio::test]
 async fn events_are_taken_oldest_first_acked_released_and_buried() {
-    let (_fixture, queue, _folder) = open().await;
+    let (queue, _folder) = open();
     for body in [b"1", b"2", b"3"] {
         queue
             .push_events(events(body.to_vec()), None)
@@ -184,7 +138,7 @@ async fn events_are_taken_oldest_first_acked_released_and_buried() {
 
 #[tokio::test]
 async fn a_take_is_bounded_in_bytes_and_a_larger_message_comes_alone() {
-    let (_fixture, queue, _folder) = open().await;
+    let (queue, _folder) = open();
     for mebibytes in [9, 9, 1, 20] {
         queue
             .push_events(events(vec![b' '; mebibytes * 1024 * 1024]), None)
@@ -205,39 +159,21 @@ async fn a_take_is_bounded_in_bytes_and_a_larger_message_comes_alone() {
 
 #[tokio::test]
 async fn what_is_taken_fifty_times_and_never_dealt_with_is_buried() {
-    let (fixture, queue, _folder) = open().await;
-    fixture.subscribe("a").await;
-    let owed = fixture.owed("a", "1").await;
+    let (queue, _folder) = open();
     queue
         .push_events(events(b"{}".to_vec()), None)
         .await
         .unwrap();
     for _ in 0..50 {
-        assert_eq!(
-            queue.take_attempts(10, now(), now()).await.unwrap().len(),
-            1
-        );
         assert_eq!(queue.take_events(10, now(), now()).await.unwrap().len(), 1);
     }
-    assert_eq!(
-        queue.take_attempts(10, now(), now()).await.unwrap().len(),
-        0
-    );
     assert_eq!(queue.take_events(10, now(), now()).await.unwrap().len(), 0);
-    let loaded = fixture.store.owed(vec![owed.delivery]).await.unwrap();
-    let state = loaded[&owed.delivery].state;
-    assert_eq!(
-        state,
-        DeliveryState::Exhausted {
-            at: now(),
-            why: GaveUp::Poison
-        }
-    );
+    assert_eq!(queue.dead_letters().await.unwrap(), [1, 0]);
 }
 
 #[tokio::test]
 async fn a_second_process_cannot_deliver_from_the_same_folder() {
-    let (_fixture, _queue, folder) = open().await;
+    let (_queue, folder) = open();
     assert!(matches!(
         Store::embedded(folder.path()),
         Err(StoreError::Refused(_))
@@ -255,43 +191,13 @@ async fn a_second_process_cannot_deliver_from_the_same_folder() {
 }
 
 #[tokio::test]
-async fn what_is_parked_a_hundred_times_is_not_buried() {
-    let (fixture, queue, _folder) = open().await;
-    let to = fixture.subscribe("a").await.id;
-    let owed = fixture.owed("a", "1").await;
-    for second in 0..100 {
-        let taken = queue
-            .take_attempts(10, later(second), later(1_000))
-            .await
-            .unwrap();
-        assert_eq!((taken.len(), taken[0].takes), (1, 1));
-        assert_eq!(taken[0].owed.subscription, to);
-        fixture.park([owed.delivery], later(second + 1)).await;
-        assert_eq!(queue.next_due().await.unwrap(), Some(later(second + 1)));
-    }
-}
-
-#[tokio::test]
 async fn what_is_written_as_taken_is_out_of_sight_until_its_lease_is_over() {
-    let (_, queue, folder) = open().await;
-    drop(queue);
-    let (store, queue) = Store::embedded(folder.path()).unwrap();
-    let store = store.handing_on().unlock(&keys("a")).await.unwrap();
-    let fixture = Fixture::of(store);
-    fixture.subscribe("a").await;
-    let owed = fixture.owed("a", "1").await;
+    let (queue, _folder) = open();
     let id = queue
         .push_events(events(b"{}".to_vec()), Some(later(300)))
         .await
         .unwrap();
     for (when, found) in [(later(299), 0), (later(300), 1)] {
-        let attempts = queue.take_attempts(10, when, later(900)).await.unwrap();
-        assert_eq!(attempts.len(), found);
-        assert!(
-            attempts
-                .iter()
-                .all(|taken| (taken.owed, taken.takes) == (owed, 2))
-        );
         let events = queue.take_events(10, when, later(900)).await.unwrap();
         assert_eq!(events.len(), found);
         assert!(
@@ -302,14 +208,6 @@ async fn what_is_written_as_taken_is_out_of_sight_until_its_lease_is_over() {
     }
     // The next process begins with what this one had in hand.
     queue.void_leases().await.unwrap();
-    assert_eq!(
-        queue
-            .take_attempts(10, now(), later(900))
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
     assert_eq!(
         queue
             .take_events(10, now(), later(900))

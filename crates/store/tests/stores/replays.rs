@@ -9,7 +9,8 @@ use hookline_core::replay::{ReplayFilter, Wanted};
 use hookline_core::subscription::{Status, SubscriptionPatch};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{
-    Follow, NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayStep, Replayable, Store,
+    Follow, Look, LookInto, NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, Replayable,
+    Store,
 };
 use uuid::Uuid;
 
@@ -19,8 +20,10 @@ on_both![
     a_replay_starts_what_the_receiver_does_not_have_and_nothing_else,
     a_replay_is_narrowed_by_time_type_and_status,
     dispatchers_side_by_side_replay_each_delivery_once,
-    who_takes_over_hands_on_what_a_dead_one_started,
-    a_cancelled_replay_starts_no_more_and_still_hands_on_what_it_has_started,
+    a_turn_that_passed_is_taken_over_and_starts_nothing_any_more,
+    a_replay_keeps_its_rate,
+    what_a_turn_starts_is_due_at_once,
+    a_cancelled_replay_starts_no_more,
     a_replay_ends_when_its_subscription_does,
     an_organization_has_so_many_running_and_no_more,
     an_ended_replay_is_forgotten_with_the_retention,
@@ -65,26 +68,22 @@ async fn shown(fixture: &Fixture, id: ReplayId) -> Replay {
     found.unwrap()
 }
 
-/// Takes one turn at `when` and leaves it open.
-async fn turn(store: &Store, when: i64, limit: usize) -> Option<ReplayStep> {
+/// A turn starts two deliveries at this rate, and the next one comes a quarter of a second later.
+const PER_SECOND: u32 = 8;
+
+/// Takes one turn at `when`.
+async fn turn(store: &Store, when: i64) -> Option<Vec<OwedAttempt>> {
     let (when, until) = (at(NOW + when), at(NOW + when + 5 * SECOND));
     let turn = store.take_replay_turn(when, until).await.unwrap()?;
-    Some(store.replay_step(turn, limit, when).await.unwrap())
+    Some(store.replay_step(turn, PER_SECOND, when).await.unwrap())
 }
 
-/// Takes turns until there are none.
+/// Takes turns until no replay is running. Each counts as made at once.
 async fn finish(store: &Store) -> Vec<OwedAttempt> {
     let mut all = Vec::new();
-    while let Some(turn) = store
-        .take_replay_turn(later(), at(NOW + 9 * SECOND))
-        .await
-        .unwrap()
-    {
-        let step = store.replay_step(turn, 2, later()).await.unwrap();
-        if let ReplayStep::HandOn(owed) = step {
-            all.extend(owed);
-            store.end_replay_turn(turn, later()).await.unwrap();
-        }
+    let far = at(NOW + 60 * SECOND);
+    while let Some(turn) = store.take_replay_turn(far, far).await.unwrap() {
+        all.extend(store.replay_step(turn, PER_SECOND, later()).await.unwrap());
     }
     all
 }
@@ -235,48 +234,70 @@ async fn dispatchers_side_by_side_replay_each_delivery_once(fixture: Fixture) {
     assert_eq!(replayed, names.len() as u64);
 }
 
-async fn who_takes_over_hands_on_what_a_dead_one_started(fixture: Fixture) {
+async fn a_turn_that_passed_is_taken_over_and_starts_nothing_any_more(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     exhausted(&fixture, to, &["1", "2", "3"]).await;
     let id = start(&fixture, to, ReplayFilter::default()).await;
     let store = &fixture.store;
     let frozen = store.take_replay_turn(later(), at(NOW + 6 * SECOND)).await;
     let frozen = frozen.unwrap().unwrap();
-    let step = store.replay_step(frozen, 2, later()).await.unwrap();
-    let ReplayStep::HandOn(started) = step else {
-        panic!("nothing was started")
-    };
+    assert_eq!(turn(store, 5 * SECOND).await, None, "a turn has one taker");
+    let started = turn(store, 6 * SECOND).await.unwrap();
     assert_eq!(started.len(), 2);
-    assert_eq!(
-        turn(store, 5 * SECOND, 2).await,
-        None,
-        "a turn has one taker"
-    );
 
-    // The first taker says nothing more. One of the two was attempted all the same.
-    let made = attempted(started[0], to, &event("a", "1"), Follow::Delivered);
-    assert_eq!(fixture.record(vec![made]).await.len(), 1);
-    let again = turn(store, 7 * SECOND, 2).await.unwrap();
-    assert_eq!(again, ReplayStep::HandOn(vec![started[1]]));
+    let late = at(NOW + 7 * SECOND);
+    let nothing = store.replay_step(frozen, PER_SECOND, late).await.unwrap();
+    assert_eq!(nothing, []);
     assert_eq!(shown(&fixture, id).await.replayed, 2);
-
-    // It wakes up, and its turn is over: it says nothing for those of the other.
-    store.end_replay_turn(frozen, later()).await.unwrap();
-    let nothing = store.replay_step(frozen, 2, later()).await.unwrap();
-    assert_eq!(nothing, ReplayStep::Nothing);
-    let again = turn(store, 14 * SECOND, 2).await.unwrap();
-    assert_eq!(again, ReplayStep::HandOn(vec![started[1]]));
-    assert_eq!(shown(&fixture, id).await.replayed, 2);
+    assert_eq!(turn(store, 7 * SECOND).await.unwrap().len(), 1);
+    assert_eq!(shown(&fixture, id).await.replayed, 3);
 }
 
-async fn a_cancelled_replay_starts_no_more_and_still_hands_on_what_it_has_started(
-    fixture: Fixture,
-) {
+async fn a_replay_keeps_its_rate(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    exhausted(&fixture, to, &["1", "2", "3"]).await;
+    start(&fixture, to, ReplayFilter::default()).await;
+    let store = &fixture.store;
+    assert_eq!(turn(store, SECOND).await.unwrap().len(), 2);
+    assert_eq!(turn(store, SECOND * 5 / 4 - 1).await, None);
+    assert_eq!(turn(store, SECOND * 5 / 4).await.unwrap().len(), 1);
+    assert_eq!(turn(store, SECOND * 11 / 8 - 1).await, None);
+    assert_eq!(turn(store, SECOND * 11 / 8).await.unwrap(), []);
+    assert_eq!(turn(store, 99 * SECOND).await, None, "it has ended");
+}
+
+async fn what_a_turn_starts_is_due_at_once(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    exhausted(&fixture, to, &["1"]).await;
+    start(&fixture, to, ReplayFilter::default()).await;
+    let store = &fixture.store;
+    assert_eq!(store.count_due(later(), 10).await.unwrap(), 0);
+    let started = turn(store, SECOND).await.unwrap();
+    let into = LookInto {
+        partition: store.partitions().await.unwrap().of(to),
+        floor: now(),
+        limit: 10,
+    };
+    let look = Look {
+        partitions: vec![into],
+        until: later(),
+    };
+    let found = store.look(look).await.unwrap();
+    let due: Vec<OwedAttempt> = found.iter().map(|due| due.owed).collect();
+    assert_eq!(due, started);
+    assert_eq!(due.len(), 1);
+}
+
+async fn a_cancelled_replay_starts_no_more(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     exhausted(&fixture, to, &["1", "2", "3"]).await;
     let id = start(&fixture, to, ReplayFilter::default()).await;
     let store = &fixture.store;
-    let started = turn(store, SECOND, 2).await.unwrap();
+    turn(store, SECOND).await.unwrap();
+    let taken = store
+        .take_replay_turn(at(NOW + 2 * SECOND), at(NOW + 9 * SECOND))
+        .await;
+    let taken = taken.unwrap().unwrap();
     let cancel = async |owner| {
         store
             .cancel_replay(organization(owner), id, at(NOW + 9))
@@ -290,15 +311,10 @@ async fn a_cancelled_replay_starts_no_more_and_still_hands_on_what_it_has_starte
         why,
     };
     assert_eq!(shown(&fixture, id).await.state, cancelled);
-    // Whoever had the turn died.
-    assert_eq!(turn(store, 9 * SECOND, 2).await.unwrap(), started);
-    let taken = store
-        .take_replay_turn(at(NOW + 20 * SECOND), at(NOW + 25 * SECOND))
-        .await;
-    let taken = taken.unwrap().unwrap();
-    store.end_replay_turn(taken, later()).await.unwrap();
-    assert_eq!(turn(store, 21 * SECOND, 2).await, Some(ReplayStep::Nothing));
-    assert_eq!(turn(store, 99 * SECOND, 2).await, None);
+    let late = at(NOW + 3 * SECOND);
+    let nothing = store.replay_step(taken, PER_SECOND, late).await.unwrap();
+    assert_eq!(nothing, []);
+    assert_eq!(turn(store, 99 * SECOND).await, None);
     assert_eq!(shown(&fixture, id).await.replayed, 2);
     assert!(cancel("a").await.unwrap());
     assert_eq!(shown(&fixture, id).await.state, cancelled);

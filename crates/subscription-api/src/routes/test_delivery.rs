@@ -10,7 +10,7 @@ use hookline_core::event::{Event, InvalidEvent, MissingId};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{IncomingEvent, Passage};
+use hookline_store::IncomingEvent;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
@@ -76,7 +76,6 @@ pub(crate) async fn send(
     let incoming = IncomingEvent {
         event,
         trace: trace_of(&request),
-        passage: Passage::First,
     };
     let answer = move |owed: &OwedAttempt| {
         let sent = TestSent {

@@ -1,7 +1,7 @@
 //! Deliveries and events, as their owner reads them.
 
 use hookline_core::event::{Event, MissingId};
-use hookline_store::{FanoutIndex, IncomingEvent, Passage};
+use hookline_store::{FanoutIndex, IncomingEvent};
 
 use super::*;
 
@@ -20,11 +20,7 @@ impl World {
     pub(super) async fn take_in(&self, id: &str) -> usize {
         let json = event(id).to_string();
         let event = Event::from_json(json.as_bytes(), MissingId::Refused).unwrap();
-        let incoming = IncomingEvent {
-            event,
-            trace: None,
-            passage: Passage::First,
-        };
+        let incoming = IncomingEvent { event, trace: None };
         let store = &self.service.api.store;
         let index = FanoutIndex::default();
         let given = store.take_in(&index, vec![incoming].into(), now()).await;

@@ -182,3 +182,39 @@ fn the_migration_files_what_is_pending_and_rewrites_no_table() {
     assert_eq!(number(&mut conn, file), before);
     assert_eq!(number(&mut conn, misplaced), 0);
 }
+
+#[test]
+fn rows_become_the_queue_without_a_rewrite_of_the_table() {
+    const UP: &str =
+        include_str!("../../../migrations/postgres/2026-11-30-000160_rows_are_the_queue/up.sql");
+    const DOWN: &str =
+        include_str!("../../../migrations/postgres/2026-11-30-000160_rows_are_the_queue/down.sql");
+    let mut conn = migrated();
+    let columns = "SELECT count(*) AS count FROM pg_attribute
+                    WHERE attrelid IN ('deliveries'::regclass, 'replays'::regclass) AND attnum > 0 AND NOT attisdropped";
+    let file = "SELECT relfilenode::bigint AS count FROM pg_class WHERE relname = 'deliveries'";
+    let number = |conn: &mut Conn, sql| -> i64 {
+        let found: Count = diesel::sql_query(sql).get_result(conn).unwrap();
+        found.count
+    };
+    let before = (number(&mut conn, columns), number(&mut conn, file));
+    conn.transaction(|conn| conn.batch_execute(DOWN)).unwrap();
+    assert_eq!(number(&mut conn, columns), before.0 + 3);
+    conn.batch_execute(
+        "INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
+                                 attempts, state, due, created_at, partition, republished, republish_after)
+         VALUES (gen_random_uuid(), 'a', 1, gen_random_uuid(), 'event', 0, 0, 0, 'pending', 5, 5, 1, 3, 300000005);
+         INSERT INTO replays (id, organization_id, subscription_id, wanted, expected, replayed, unconfirmed, turn,
+                              next_turn, state, reason, created_at, finished_at)
+         VALUES (gen_random_uuid(), 'a', 1, 'undelivered', 1, 1, '', 1, 5, 'cancelled', 'requested', 1, 5)",
+    )
+    .unwrap();
+    conn.transaction(|conn| conn.batch_execute(UP)).unwrap();
+    assert_eq!(
+        (number(&mut conn, columns), number(&mut conn, file)),
+        before
+    );
+    let now = Timestamp::from_unix_micros(5);
+    assert_eq!(count_due(&mut conn, now, 10).unwrap(), 1);
+    assert!(!super::super::queries::replaying::is_due(&mut conn, now).unwrap());
+}

@@ -50,6 +50,12 @@ pub struct QueuedEvents {
 }
 
 #[derive(QueryableByName)]
+struct Next {
+    #[diesel(sql_type = Nullable<BigInt>)]
+    visible_at: Option<i64>,
+}
+
+#[derive(QueryableByName)]
 struct Entry {
     #[diesel(sql_type = BigInt)]
     id: i64,
@@ -196,8 +202,14 @@ impl EmbeddedQueue {
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
     pub async fn next_events(&self) -> Result<Option<Timestamp>, StoreError> {
-        let next = self.number("SELECT min(visible_at) AS value FROM event_queue");
-        Ok(next.await?.map(Timestamp::from_unix_micros))
+        let next: Next = self
+            .home
+            .read(|conn| {
+                let next = "SELECT min(visible_at) AS visible_at FROM event_queue";
+                Ok(diesel::sql_query(next).get_result(conn)?)
+            })
+            .await?;
+        Ok(next.visible_at.map(Timestamp::from_unix_micros))
     }
 
     /// Moves events to the dead letters.

@@ -1,9 +1,5 @@
-//! The embedded queue: durable, with leases, delays and dead letters, in the same file as the rest.
-//!
-//! A delivery's row is its entry in the queue: it waits until it is due, is out of sight while
-//! somebody has it, and leaves by being moved on. So there is nothing to publish that could be
-//! lost between a commit and a queue. Published events have a table of their own until they are
-//! taken in.
+//! The embedded queue of published events: durable, with leases, delays and dead letters, in the same file as the rest.
+//! Events are in it until they are taken in; after that their deliveries are rows that are due.
 
 use std::time::Duration;
 
@@ -13,20 +9,14 @@ use diesel::sql_types::BigInt;
 use super::Sqlite;
 use crate::error::StoreError;
 
-mod attempts;
 mod dead;
 mod events;
 
-pub use attempts::TakenAttempt;
 pub use dead::{DeadLetter, DeadLetters};
 pub use events::{NewEvents, QueuedEvents};
 
-/// Who was taken this often and never dealt with goes to the dead letters, as on the broker.
+/// An entry that was taken so often and never settled becomes a dead letter, as at the broker.
 const TAKES: i32 = 50;
-
-/// How long a message may be in somebody's hands. It only counts for what was taken and dropped
-/// in this very process: an earlier one's leases are void from the start.
-pub const LEASE: Duration = Duration::from_secs(300);
 
 /// A queue beside the tables of a SQLite home.
 #[derive(Clone)]
@@ -46,9 +36,10 @@ impl EmbeddedQueue {
     pub async fn void_leases(&self) -> Result<(), StoreError> {
         self.home
             .write(|conn| {
-                diesel::sql_query("UPDATE deliveries SET visible_at = NULL WHERE state = 'pending' AND visible_at IS NOT NULL")
-                    .execute(conn)?;
-                diesel::sql_query("UPDATE event_queue SET visible_at = coalesce(turn, 0) WHERE visible_at > 0").execute(conn)?;
+                diesel::sql_query(
+                    "UPDATE event_queue SET visible_at = coalesce(turn, 0) WHERE visible_at > 0",
+                )
+                .execute(conn)?;
                 Ok(())
             })
             .await
