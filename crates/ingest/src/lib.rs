@@ -16,7 +16,7 @@ mod trials;
 mod turns;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hookline_broker::contract::{Coming, EventSource, PublishedEvents, Publisher, Taken};
@@ -49,6 +49,9 @@ const IN_HAND: usize = 1_024;
 
 /// How long intake rests before it looks again whether dispatchers have caught up.
 const REST: Duration = Duration::from_secs(1);
+
+/// More deliveries than all replicas of ingest store in a second.
+const STORED_PER_SECOND: u64 = 20_000;
 
 /// What comes this much before its turn is not sent away again: clocks differ.
 const EARLY: Duration = Duration::from_millis(500);
@@ -97,7 +100,7 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
         turns: Mutex::new(Turns::new(ingest.events_of_organization)),
         full: Full::new(ingest.max_stored_bytes),
         permits: Arc::new(Semaphore::new(TRANSACTIONS)),
-        looked: Mutex::default(),
+        count_again: Mutex::default(),
         taken_in: meter.u64_counter("hookline.events.taken_in").build(),
         early,
         rejected: meter.u64_counter("hookline.events.rejected").build(),
@@ -132,8 +135,8 @@ struct Intake {
     turns: Mutex<Turns>,
     full: Full,
     permits: Arc<Semaphore>,
-    /// When it was last seen how far dispatchers are behind.
-    looked: Mutex<Option<Instant>>,
+    /// When due deliveries are counted again.
+    count_again: Mutex<Option<Instant>>,
     taken_in: Counter<u64>,
     /// What is to come again, on its way out; prefetch bounds it.
     early: mpsc::UnboundedSender<InHand>,
@@ -496,18 +499,25 @@ impl Intake {
         }
     }
 
-    /// Where nobody can say it is not so: what cannot be handed on is held later.
+    /// False where the store does not answer: then nothing is taken in anyway. The count reads an entry of an index for
+    /// each due delivery, so it is repeated no sooner than the limit can be reached.
     async fn is_far_ahead(&self) -> bool {
-        {
-            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-            if looked.is_some_and(|looked| looked.elapsed() < REST) {
-                return false;
-            }
-            *looked = Some(Instant::now());
-        }
         let most = self.ingest.max_waiting;
+        let again = *self.count_again();
+        if again.is_some_and(|again| Instant::now() < again) {
+            return false;
+        }
         let due = self.ingest.store.count_due(hookline_clock::now(), most + 1);
-        due.await.is_ok_and(|due| due > most)
+        let due = due.await.unwrap_or_default();
+        let rest = Duration::from_secs(most.saturating_sub(due) / STORED_PER_SECOND).max(REST);
+        *self.count_again() = Some(Instant::now() + rest);
+        due > most
+    }
+
+    fn count_again(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.count_again
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Learns which subscriptions there are: the first events are taken in with slices that fit them. Where
