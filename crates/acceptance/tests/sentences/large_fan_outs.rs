@@ -82,7 +82,7 @@ async fn a_large_fan_out_holds_up_no_other_organization(kind: Kind) -> anyhow::R
 }
 
 async fn each_delivery_of_a_large_fan_out_is_made_once(kind: Kind) -> anyhow::Result<()> {
-    const EVENTS: usize = 120;
+    const EVENTS: usize = 40;
     let home = Home::start(kind).await?;
     let receiver = Receiver::healthy()?;
     let large = large(&home, &receiver).await?;
