@@ -2,6 +2,7 @@
 """Shows what Hookline delivers to this machine: python3 receiver.py PORT SECRET"""
 
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from verify import verify
@@ -9,6 +10,7 @@ from verify import verify
 if len(sys.argv) != 3 or not sys.argv[1].isdecimal():
     sys.exit("usage: python3 receiver.py PORT SECRET")
 port, secret = int(sys.argv[1]), sys.argv[2]
+printing = threading.Lock()
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -17,7 +19,9 @@ class Receiver(BaseHTTPRequestHandler):
         genuine = verify(secret, self.headers, body)
         self.send_response(204 if genuine else 401)
         self.end_headers()
-        print("genuine" if genuine else "forged", self.headers["webhook-id"], body.decode(), flush=True)
+        # Each request has a thread, and their lines must not mix.
+        with printing:
+            print("genuine" if genuine else "forged", self.headers["webhook-id"], body.decode(), flush=True)
 
     def log_message(self, *_):
         pass

@@ -17,7 +17,7 @@ pub mod pooler;
 pub mod process;
 pub mod proxy;
 pub mod publishing;
-pub mod put_aside;
+mod queue_depth;
 pub mod raw;
 pub mod receiver;
 pub mod rejected;

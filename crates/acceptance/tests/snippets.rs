@@ -44,6 +44,37 @@ const answers = JSON.parse(readFileSync(0)).map(({ secret, headers, body, now })
 console.log(JSON.stringify(answers));
 ";
 
+/// Sends requests side by side, and writes how many lines came of them and how many of these were whole.
+const AT_ONCE: &str = "
+import http.client, subprocess, sys, threading
+receiver, port = sys.argv[1], int(sys.argv[2])
+body = 'a' * 3000
+
+def send():
+    connection = http.client.HTTPConnection('127.0.0.1', port, timeout=20)
+    connection.request('POST', '/', body, {'webhook-id': 'id'})
+    connection.getresponse().read()
+    connection.close()
+
+def begin():
+    while True:
+        try:
+            return send()
+        except ConnectionRefusedError:
+            assert process.poll() is None
+
+process = subprocess.Popen([sys.executable, '-B', receiver, str(port), 'hush'], stdout=subprocess.PIPE, text=True)
+begin()
+senders = [threading.Thread(target=lambda: [send() for _ in range(50)]) for _ in range(8)]
+for sender in senders:
+    sender.start()
+lines = [process.stdout.readline() for _ in range(401)]
+for sender in senders:
+    sender.join()
+process.kill()
+print(lines.count(f'forged id {body}\\n'))
+";
+
 const PYTHON_LIBRARY: &str = "
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -198,6 +229,18 @@ fn the_receiver_of_the_readme_says_in_one_line_why_it_does_not_start() -> anyhow
             "{said}"
         );
     }
+    Ok(())
+}
+
+#[test]
+fn the_receiver_of_the_readme_prints_whole_lines_of_requests_at_once() -> anyhow::Result<()> {
+    let output = Command::new("timeout")
+        .args(["60", "python3", "-B", "-c", AT_ONCE])
+        .arg(examples().join("receiver.py"))
+        .arg(free_port()?.to_string())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.stdout == b"401\n", "{:?} {said}", output.stdout);
     Ok(())
 }
 

@@ -101,11 +101,7 @@ mod tests {
 
     #[test]
     fn the_attempt_that_is_owed_is_made() {
-        let task = decide(
-            owed(2),
-            Some(found(1, pending(0), Standing::Active)),
-            now(),
-        );
+        let task = decide(owed(2), Some(found(1, pending(0), Standing::Active)), now());
         assert!(matches!(task, Task::Attempt(_)));
     }
 

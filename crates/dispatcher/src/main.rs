@@ -19,8 +19,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         store,
         rabbit,
         publisher,
-    } =
-        distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
+    } = distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
     let settings = &context.settings;
     let dispatcher = Dispatcher {
         store: store.clone(),
@@ -30,10 +29,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         policy: Arc::new(Policy::from(&**settings)),
         trial: Arc::default(),
     };
-    let wake_ups = dispatcher.wake_ups.clone();
-    context
-        .readiness
-        .register("wake_ups", move || wake_ups.is_ready());
+    distributed::begin_listening(&*dispatcher.wake_ups).await?;
     let upkeep = maintenance::keep_up(store.clone(), settings.retention.age());
     tokio::spawn(panics::fatal("upkeep", upkeep));
     let replayer = Replayer {

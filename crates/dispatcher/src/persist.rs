@@ -55,11 +55,7 @@ pub(crate) trait Writing: Clone + Send + Sync + 'static {
         rows: &[Self::Row],
     ) -> impl Future<Output = Result<Self::Done, StoreError>> + Send;
 
-    fn settle(
-        &self,
-        rows: Vec<Self::Row>,
-        outcome: Outcome<Self::Done>,
-    );
+    fn settle(&self, rows: Vec<Self::Row>, outcome: Outcome<Self::Done>);
 }
 
 /// When rows of one kind were last written: any, and those of the subscriptions that are watched.

@@ -67,9 +67,7 @@ impl Recorder {
     /// Waits while many wait already, so that a slow store slows the dispatcher down.
     pub(crate) async fn send(&self, finished: Finished) {
         if self.finished.send(finished).await.is_err() {
-            tracing::error!(
-                "the recorder has ended early; the delivery stays due"
-            );
+            tracing::error!("the recorder has ended early; the delivery stays due");
         }
     }
 }

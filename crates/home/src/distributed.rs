@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_broker::contract::{Publisher, Source};
+use hookline_broker::contract::{Publisher, Source, WakeUps};
 use hookline_broker::rabbit::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_core::partition::Partitions;
 use hookline_runtime::service::Context;
@@ -91,11 +91,7 @@ fn name_of(part: &str) -> String {
 ///
 /// # Errors
 /// When the settings do not name them, when one stays away, or when the schema is not migrated.
-pub async fn connect(
-    context: &Context,
-    service: &str,
-    plans: Plans,
-) -> anyhow::Result<Peers> {
+pub async fn connect(context: &Context, service: &str, plans: Plans) -> anyhow::Result<Peers> {
     let store = store_with(&context.settings, service, plans)?;
     let broker = RabbitSettings {
         url: broker_url(&context.settings)?,
@@ -208,7 +204,15 @@ pub async fn begin<M: Send + 'static>(source: &(impl Source<M> + ?Sized)) -> any
     source.begin().await.context(REFUSED)
 }
 
-/// The same with the keys to what is sealed in the store, for a service that signs requests or
+/// Checks the rights to listen to wake-ups, so that a service without them stops at its start.
+///
+/// # Errors
+/// When a right is missing.
+pub async fn begin_listening(wake_ups: &dyn WakeUps) -> anyhow::Result<()> {
+    wake_ups.begin().await.context(REFUSED)
+}
+
+/// [`connect`] with the keys to what is sealed in the store, for a service that signs requests or
 /// changes what signs them.
 ///
 /// # Errors

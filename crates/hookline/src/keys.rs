@@ -19,7 +19,7 @@ use crate::place::{Place, Purpose, now};
 pub(crate) enum Keys {
     /// Create a key and show it, this once
     Create(Create),
-    /// List the keys: id, organization, scopes, state, end, last use and name
+    /// List the keys: id, organizations (the default one first), scopes, state, end, last use and name
     List {
         #[command(flatten)]
         place: Place,
@@ -134,14 +134,11 @@ fn line(key: &KeyInfo, now: Timestamp) -> String {
         _ => "active".to_owned(),
     };
     let or = |at: Option<Timestamp>, none: &str| at.map_or(none.to_owned(), |at| at.to_string());
-    let KeyInfo {
-        id,
-        name,
-        default_organization,
-        ..
-    } = key;
+    let organizations: Vec<&str> = key.organizations.iter().map(|id| id.as_str()).collect();
+    let KeyInfo { id, name, .. } = key;
     format!(
-        "{id}\t{default_organization}\t{}\t{state}\t{}\t{}\t{name}",
+        "{id}\t{}\t{}\t{state}\t{}\t{}\t{name}",
+        organizations.join(","),
         scopes.join(","),
         or(key.expires_at, "no end"),
         or(key.last_used_at, "not used"),

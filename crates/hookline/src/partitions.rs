@@ -85,13 +85,20 @@ async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut table = Table::new();
-    table
-        .load_style(TableStyle::new())
-        .set_header(["partition", "owner", "epoch", "beat", "due", "pending"]);
+    table.load_style(TableStyle::new()).set_header([
+        "partition",
+        "owner",
+        "epoch",
+        "beat",
+        "due",
+        "pending",
+    ]);
     for (holding, owner, totals) in rows {
         table.add_row([
             holding.partition.0.to_string(),
-            holding.owner.map_or("none".to_owned(), |id| id.0.to_string()),
+            holding
+                .owner
+                .map_or("none".to_owned(), |id| id.0.to_string()),
             holding.epoch.to_string(),
             owner.map_or("-".to_owned(), |owner| owner.beat.to_string()),
             totals.map_or("-".to_owned(), |totals| capped(totals.due)),

@@ -76,8 +76,10 @@ impl Place {
         Ok(store)
     }
 
-    /// Finds the place. A command that reads says on standard error which one it is: an operator who has forgotten a
-    /// variable sees it there. One that changes something says what it did and nothing else, for scripts read that. A folder that is not there is made by [`Purpose::Begin`] alone, where it is named.
+    /// The place that the arguments and the settings name. A command that reads says on standard error which one it
+    /// is: an operator who has forgotten a variable sees it there. A command that changes something says what it did
+    /// and nothing else, because scripts read that. A folder that is named and not there is made by
+    /// [`Purpose::Begin`] alone.
     pub(crate) fn whereabouts(&self, purpose: Purpose) -> anyhow::Result<Whereabouts> {
         let folder = match &self.data_dir {
             Some(folder) => {

@@ -5,12 +5,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 
-use actix_web::body::BoxBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::ContentType;
-use actix_web::middleware::{Next, from_fn};
+use actix_web::middleware::from_fn;
 use actix_web::web::{self, Data};
-use actix_web::{App, Error, HttpResponse};
+use actix_web::{App, HttpResponse};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
@@ -88,29 +86,11 @@ pub async fn serve(
             .route("/healthz", web::get().to(healthz))
             .route("/readyz", web::get().to(readyz))
             .route("/metrics", web::get().to(render))
-            .wrap(from_fn(move |request, next| answer(hosts, request, next)))
+            .wrap(from_fn(move |request, next| hosts.check(request, next)))
             .wrap(from_fn(http::exchange))
     })?;
     server.await
 }
-
-/// A request that names another machine gets 421 (RFC 9110, 15.5.20) as a problem (RFC 9457).
-async fn answer(
-    hosts: Hosts,
-    request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse, Error> {
-    match hosts.allow(&request) {
-        true => next.call(request).await,
-        false => Ok(request.into_response(
-            HttpResponse::MisdirectedRequest()
-                .content_type("application/problem+json")
-                .body(MISDIRECTED),
-        )),
-    }
-}
-
-const MISDIRECTED: &str = r#"{"type":"urn:hookline:problem:misdirected","title":"Misdirected Request","status":421,"detail":"the Host header must name 127.0.0.1, localhost or [::1]"}"#;
 
 async fn healthz() -> HttpResponse {
     HttpResponse::Ok()

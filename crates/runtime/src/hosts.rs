@@ -3,8 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use actix_web::dev::ServiceRequest;
-use actix_web::http::header::HOST;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, HOST};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpResponse, ResponseError};
+use serde_json::{Value, json};
 
 /// Which names in `Host` a listener answers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -16,7 +21,53 @@ pub enum Hosts {
     Loopback(IpAddr),
 }
 
+/// The refusal of a request for another host (RFC 9110, 15.5.20).
+#[derive(Debug, thiserror::Error)]
+#[error("the Host header must name 127.0.0.1, localhost or [::1]")]
+pub struct Misdirected;
+
+impl Misdirected {
+    /// The body of the answer (RFC 9457).
+    pub fn problem(&self) -> Value {
+        json!({
+            "type": "urn:hookline:problem:misdirected",
+            "title": "Misdirected Request",
+            "status": self.status_code().as_u16(),
+            "detail": self.to_string(),
+        })
+    }
+}
+
+impl ResponseError for Misdirected {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::MISDIRECTED_REQUEST
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        HttpResponse::build(self.status_code())
+            .insert_header((CACHE_CONTROL, "no-store"))
+            .content_type("application/problem+json")
+            .body(self.problem().to_string())
+    }
+}
+
 impl Hosts {
+    /// The middleware of a listener: a request that names another machine is answered with [`Misdirected`], on every
+    /// path.
+    ///
+    /// # Errors
+    /// Those of the application.
+    pub async fn check(
+        self,
+        request: ServiceRequest,
+        next: Next<BoxBody>,
+    ) -> Result<ServiceResponse, Error> {
+        match self.allow(&request) {
+            true => next.call(request).await,
+            false => Ok(request.error_response(Misdirected)),
+        }
+    }
+
     /// Whether a request names this machine.
     pub fn allow(self, request: &ServiceRequest) -> bool {
         let Self::Loopback(listening) = self else {

@@ -6,21 +6,31 @@
 //! | the connection | is closed after |
 //! |---|---|
 //! | owes the rest of its first head | [`Clocks::head`], with 408, by actix |
-//! | sends bytes after an answer that begin no request (a slow second head, the rest of a refused body) | [`Clocks::head`] since the first of them |
+//! | owes the rest of another head, or of a body that was answered early | [`Clocks::head`] since the first byte or since the answer, whichever is later |
 //! | sends nothing after an answer | [`Clocks::idle`] |
 //! | takes too little of an answer | [`Clocks::writing`] in which it took less than 32 KiB; an answer that makes progress may be as long as it likes |
 //!
+//! `Stream` also reads what the client sends, and gives actix one request at a time: its head once it
+//! is whole, its body while the handler waits for it, and the next head once the answer is written
+//! (`docs/decisions/0009-one-request-at-a-time.md`). actix keeps one state for a connection, and would
+//! give an answer the form of the last request that it has read. A client that reads nothing is not
+//! worked for, and a connection holds one answer at most.
+//!
 //! A request is under way from the moment that [`exchange`] sees it until the body of its answer is
-//! dropped; its time is the handler's to bound. A pipelined request waits until the answers before it
-//! are written, so a connection holds at most one answer, and a client that reads nothing is not
-//! worked for.
+//! dropped; its time is the handler's to bound.
 //!
 //! Connections are accepted without a limit, and `Places` closes one for each that is too many: the
 //! one that has waited longest without a good key, then the one with a good key that has been idle
-//! longest. So connections that say nothing keep out no client with a key. Heads that are larger than
-//! 8 KiB and not whole yet share 32 MiB; the first of them is closed when they take more.
+//! longest. So connections that say nothing keep out no client with a key. Heads that are not whole
+//! share 32 MiB; the first of them that was larger than 1 KiB is closed when they take more. An idle
+//! connection keeps two buffers of 8 KiB: a head that takes more ends its connection, and an answer is
+//! written in pieces.
 
 mod connection;
+mod demanded;
+mod exchange;
+mod framing;
+mod intake;
 mod places;
 mod stream;
 #[cfg(test)]
@@ -44,7 +54,8 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-pub use connection::{Connection, exchange};
+pub use connection::Connection;
+pub use exchange::exchange;
 
 use places::Places;
 use stream::Stream;
@@ -59,6 +70,9 @@ const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 /// What the system keeps of an answer for a client that does not read (Linux doubles it). Without a
 /// bound it is some MiB, in memory that counts as the container's.
 const SEND_BUFFER: usize = 128 * 1024;
+
+/// An answer is written when there is as much of it; pieces of it come on top.
+const WRITE_BUFFER: usize = 1024;
 
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
@@ -136,6 +150,7 @@ where
             let stopping = stopping.clone();
             let http = HttpService::build()
                 .keep_alive(KeepAlive::Os)
+                .h1_write_buffer_size(WRITE_BUFFER)
                 .client_request_timeout(bounds.clocks.head)
                 .client_disconnect_timeout(CLOSE_DEADLINE)
                 .local_addr(address)

@@ -18,6 +18,7 @@ mod access;
 mod intake;
 mod partitions;
 mod progress;
+mod put_aside;
 mod reading;
 mod repeats;
 mod replays;

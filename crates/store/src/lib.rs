@@ -45,7 +45,7 @@ pub use records::{
     DeliveryQuery, DeliveryStatus, DeliveryStory, Digest, Due, EventStory, Excerpt, Fate, FatePage,
     Follow, Given, HandOver, Holding, IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing,
     Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, Look, LookInto, Making, NewKey,
-    NewReplay, Once, Owed, PageStart, Parked, PartitionClaim, PartitionTotals,
+    NewReplay, Once, Owed, PageStart, Parked, PartitionClaim, PartitionTotals, PutAside,
     RegisteredDispatcher, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayTurn, Replayable,
     RequestDigests, Resealed, Roster, Rotated, Rotation, Source, Standing, SubscriptionFate, Wait,
     Window,

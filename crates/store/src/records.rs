@@ -11,6 +11,7 @@ mod keys;
 mod log;
 mod partitions;
 mod progress;
+mod put_aside;
 mod repeats;
 mod replays;
 mod secrets;
@@ -31,6 +32,7 @@ pub use partitions::{
 };
 pub(crate) use progress::Standings;
 pub use progress::{AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Wait};
+pub use put_aside::PutAside;
 pub use repeats::{AnswerOf, Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
 pub use replays::{
     NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayTurn, Replayable,

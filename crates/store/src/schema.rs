@@ -267,6 +267,17 @@ table! {
 }
 
 table! {
+    use diesel::sql_types::*;
+    use crate::columns::Uid;
+
+    put_aside (delivery_id) {
+        delivery_id -> Uid,
+        reason -> Text,
+        at -> BigInt,
+    }
+}
+
+table! {
     keyed_requests (id) {
         id -> Binary,
         fingerprint -> Binary,
@@ -278,7 +289,7 @@ table! {
 }
 
 /// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
-pub(crate) const TABLES: [&str; 22] = [
+pub(crate) const TABLES: [&str; 23] = [
     "organizations",
     "api_keys",
     "api_key_organizations",
@@ -300,6 +311,7 @@ pub(crate) const TABLES: [&str; 22] = [
     "attempt_counts",
     "stored_bytes",
     "trials",
+    "put_aside",
     "keyed_requests",
 ];
 

@@ -1,6 +1,6 @@
-//! The one place that chooses a status.
+//! The one place that chooses a status, but for 421, which `hookline_runtime::hosts` answers on both listeners.
 //!
-//! What a caller reads is written here and nowhere else: the words of a store or a broker name
+//! This file alone writes the words of an error that a caller reads: the words of a store or a broker name
 //! tables and addresses, so they go to the log and never into an answer.
 
 use std::time::Duration;
@@ -92,10 +92,10 @@ pub(crate) enum ApiError {
     Full,
     #[error("the request came from Hookline itself; it does not call itself in a circle")]
     Circle,
-    #[error("the Host header must name 127.0.0.1, localhost or [::1]")]
-    Misdirected,
     #[error("a part of the service is not available; try again shortly")]
     Unavailable(String),
+    #[error("the body did not come in time, and the request has had no effect; send it again")]
+    SlowBody,
     #[error("the request took too long; try again shortly")]
     DeadlinePassed,
     #[error(
@@ -138,6 +138,11 @@ impl ApiError {
                 StatusCode::NOT_FOUND,
                 "urn:hookline:problem:not-found",
                 "Not Found",
+            ),
+            Self::SlowBody => (
+                StatusCode::REQUEST_TIMEOUT,
+                "urn:hookline:problem:request-timeout",
+                "Request Timeout",
             ),
             Self::Conflict(_) => (
                 StatusCode::CONFLICT,
@@ -187,11 +192,6 @@ impl ApiError {
                 "urn:hookline:problem:loop",
                 "Loop Detected",
             ),
-            Self::Misdirected => (
-                StatusCode::MISDIRECTED_REQUEST,
-                "urn:hookline:problem:misdirected",
-                "Misdirected Request",
-            ),
             Self::Unavailable(_)
             | Self::DeadlinePassed
             | Self::OutcomeUnknown(_)
@@ -208,7 +208,7 @@ impl ApiError {
         }
     }
 
-    /// What only the log may know.
+    /// The cause, for the log alone.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::Unavailable(cause) | Self::OutcomeUnknown(cause) | Self::Internal(cause) => {
@@ -250,7 +250,7 @@ impl ApiError {
         }
     }
 
-    /// What the answer bears besides.
+    /// A further header of the answer.
     pub(crate) fn header(&self) -> Option<(header::HeaderName, HeaderValue)> {
         match self {
             Self::Unauthorized => Some((
@@ -268,7 +268,7 @@ impl ApiError {
             | Self::TooManyTests { wait }
             | Self::TooManyRetries { wait }
             | Self::TooManyEvents { wait } => {
-                // Rounded up: who comes back then gets in.
+                // Rounded up: a client that comes back then is answered.
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 Some((header::RETRY_AFTER, seconds.max(1).into()))
             }

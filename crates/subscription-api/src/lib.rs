@@ -4,13 +4,13 @@
 //! A request passes, from the outside in:
 //!
 //! 1. `hookline_runtime::http`: the clocks and the places of connections;
-//! 2. `observe`: the metric, the log line, the headers that every answer bears;
+//! 2. `observe`: the metric, the log line, the headers that every answer bears (`request_id`);
 //! 3. `answers`: bytes of answers that wait to be read are bounded, by key and in all;
-//! 4. `hosts`: a request for another host is turned away (421) where the API is on loopback;
+//! 4. `hookline_runtime::hosts`: a request for another host is turned away (421) where the API is on loopback;
 //! 5. `circle`: a request that Hookline itself sent is turned away (508);
 //! 6. `deadline`: an answer in time whatever hangs, and also after a panic;
 //! 7. `auth`: the key, the organization and the scope, before a byte of the body is read and
-//!    before the path is looked at; a key also has a limited number of requests in flight;
+//!    before an id in the path is looked at; a key also has a limited number of requests in flight;
 //! 8. a handler of `routes`, which alone speaks to the store and the publisher.
 //!
 //! Handlers return an `error::ApiError`; which status that is stands in `error.rs` alone. An
@@ -23,7 +23,6 @@ mod byte_room;
 mod circle;
 mod deadline;
 mod error;
-mod hosts;
 mod idempotency;
 mod in_flight;
 mod last_use;
@@ -34,6 +33,7 @@ mod problem;
 mod proxies;
 mod published;
 mod query;
+mod request_id;
 mod routes;
 mod server;
 mod strict_json;

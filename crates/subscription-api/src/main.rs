@@ -19,9 +19,8 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         store,
         rabbit,
         publisher,
-    } =
-        hookline_home::distributed::connect_unlocked(&context, "subscription-api", Plans::OfEach)
-            .await?;
+    } = hookline_home::distributed::connect_unlocked(&context, "subscription-api", Plans::OfEach)
+        .await?;
     let api = Api {
         store,
         publisher,

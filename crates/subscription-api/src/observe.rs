@@ -1,5 +1,4 @@
-//! What is seen of a request from outside its handler: a metric, a log line, the headers that
-//! every answer bears. A failure of ours is logged here, once, with the cause that no answer tells.
+//! The outside of a request: a metric, a log line, the headers that every answer bears. A failure of ours is logged here, once, with the cause that no answer tells.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use opentelemetry::metrics::Histogram;
 use opentelemetry::{KeyValue, global};
 
 use crate::error::ApiError;
+use crate::request_id::{RequestId, X_REQUEST_ID};
 
 /// The metric of OpenTelemetry's conventions for HTTP servers.
 #[derive(Debug, Clone)]
@@ -34,6 +34,7 @@ impl Default for Durations {
 
 /// A request as it came: by its route and never by its path, which would be a metric for each id.
 struct Asked {
+    id: RequestId,
     method: Method,
     route: Option<String>,
     at: Instant,
@@ -46,6 +47,7 @@ pub(crate) async fn request(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, Error> {
     let asked = Asked {
+        id: RequestId::of(request.headers()),
         method: request.method().clone(),
         route: request.match_pattern(),
         at: Instant::now(),
@@ -57,6 +59,9 @@ pub(crate) async fn request(
                 header::X_CONTENT_TYPE_OPTIONS,
                 HeaderValue::from_static("nosniff"),
             );
+            if let Some(id) = asked.id.header() {
+                response.headers_mut().insert(X_REQUEST_ID, id);
+            }
             (response.status(), response.response().error())
         }
         Err(error) => (error.as_response_error().status_code(), Some(&*error)),
@@ -72,6 +77,7 @@ impl Asked {
     fn record(&self, durations: &Durations, status: StatusCode) {
         let duration = self.at.elapsed();
         tracing::debug!(
+            request.id = self.id.as_str(),
             http.method = %self.method,
             http.route = self.route.as_deref().unwrap_or_default(),
             http.status = status.as_u16(),
@@ -100,6 +106,7 @@ impl Asked {
             None => failure.map(Error::to_string).unwrap_or_default(),
         };
         tracing::warn!(
+            request.id = self.id.as_str(),
             http.method = %self.method,
             http.route = self.route.as_deref().unwrap_or_default(),
             http.status = status.as_u16(),
@@ -114,7 +121,7 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Anybody can make up a method, and each would be a metric of its own.
+/// A client can make up methods, and each would be a metric of its own.
 fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -125,5 +132,54 @@ fn known(method: &Method) -> &'static str {
         Method::DELETE => "DELETE",
         Method::OPTIONS => "OPTIONS",
         _ => "_OTHER",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use actix_web::middleware::from_fn;
+    use actix_web::test::{TestRequest, call_service, init_service};
+    use actix_web::{App, HttpResponse, web};
+    use tracing::subscriber::set_default;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[actix_web::test]
+    async fn a_log_line_names_the_request_as_its_answer_does() {
+        let log = Log::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt().with_writer(move || writer.clone());
+        let lines = lines.with_max_level(tracing::Level::DEBUG).with_ansi(false);
+        let _lines = set_default(lines.finish());
+        let fails =
+            || async { Err::<HttpResponse, _>(ApiError::Unavailable("it is away".to_owned())) };
+        let durations = Durations::default();
+        let observe = move |asked, next| request(durations.clone(), asked, next);
+        let app = App::new().route("/", web::get().to(fails));
+        let app = init_service(app.wrap(from_fn(observe))).await;
+        let asked = TestRequest::default().insert_header((X_REQUEST_ID, "req-7"));
+        let answer = call_service(&app, asked.to_request()).await;
+        assert_eq!(answer.headers().get(X_REQUEST_ID).unwrap(), "req-7");
+        let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        for message in ["answered a request", "a request failed"] {
+            let line = log.lines().find(|line| line.contains(message)).unwrap();
+            assert!(line.contains("request.id=\"req-7\""), "{line}");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The OpenAPI document, made from the handlers and the types that they answer with.
 //!
-//! What is the same for every call is added here by rule and not by hand: whoever adds a call
-//! cannot forget to document that it needs a key.
+//! Rules add here the parts that all calls share, so a new call is documented with its key and its
+//! errors.
 
 mod forms;
 mod links;
@@ -22,8 +22,9 @@ use crate::routes::{
 };
 
 pub(crate) use forms::{
-    AttemptParameters, DeliveryParameters, EventDeliveryParameters, EventsBody, LogParameters,
-    NewSubscriptionBody, NoFieldsBody, ReplayBody, SecretRotationBody, SubscriptionPatchBody,
+    AttemptParameters, DeliveryParameters, EventDeliveryParameters, EventsBody,
+    IdempotencyParameter, LogParameters, NewSubscriptionBody, NoFieldsBody, ReplayBody,
+    SecretRotationBody, SubscriptionParameters, SubscriptionPatchBody,
 };
 
 /// The document as it is served.
@@ -41,7 +42,10 @@ pub(crate) fn document() -> &'static str {
             Every call needs an API key: `Authorization: Bearer <api key>`. A key belongs to one \
             or more organizations; `X-Org-Id` names the one that a request is about, else it is \
             the key's default one. Errors are `application/problem+json` (RFC 9457), and name \
-            every bad field at once (at most 100). Times are RFC 3339 in UTC.",
+            every bad field at once (at most 100). A query parameter or a field that a call does not \
+            know is refused with 422. Times are RFC 3339 in UTC. Every answer has an `X-Request-Id`, \
+            which names the request in the log: the request's own where it is 1 to 128 visible ASCII \
+            characters, else a new one.",
     ),
     servers(
         (url = "/v1", description = "This version"),
@@ -65,7 +69,7 @@ pub(crate) fn document() -> &'static str {
 )]
 struct Document;
 
-/// What every call with a key has in common.
+/// The parts that all calls share.
 struct SameForAll;
 
 impl Modify for SameForAll {
@@ -76,7 +80,8 @@ impl Modify for SameForAll {
             .description(Some("An API key"))
             .build();
         components.add_security_scheme("api_key", SecurityScheme::Http(key));
-        for problem in problems::all() {
+        for mut problem in problems::all() {
+            problems::name_request(&mut problem.response);
             components
                 .responses
                 .insert(problem.name.to_owned(), RefOr::T(problem.response));
@@ -91,8 +96,12 @@ impl Modify for SameForAll {
             for operation in operations.into_iter().flatten() {
                 match operation.security {
                     Some(_) => complete(operation),
-                    // No key is needed, and the document says so.
-                    None => operation.security = Some(Vec::new()),
+                    None => complete_open(operation),
+                }
+                for response in operation.responses.responses.values_mut() {
+                    if let RefOr::T(response) = response {
+                        problems::name_request(response);
+                    }
                 }
             }
         }
@@ -109,7 +118,7 @@ fn complete(operation: &mut Operation) {
             |parameter| matches!(parameter, RefOr::T(parameter) if parameter.parameter_in == place),
         )
     };
-    let (in_path, in_query) = (has(ParameterIn::Path), has(ParameterIn::Query));
+    let in_path = has(ParameterIn::Path);
     let organization = ParameterBuilder::new()
         .name("X-Org-Id")
         .parameter_in(ParameterIn::Header)
@@ -127,15 +136,12 @@ fn complete(operation: &mut Operation) {
         body.required = Some(Required::False);
     }
 
-    let mut statuses = vec![401, 403, 429, 500, 503, 508];
+    let mut statuses = vec![401, 403, 421, 422, 429, 500, 503, 508];
     if in_path {
         statuses.push(404);
     }
-    if in_query || operation.request_body.is_some() {
-        statuses.push(422);
-    }
     if operation.request_body.is_some() {
-        statuses.extend([400, 413, 415]);
+        statuses.extend([400, 408, 413, 415]);
     }
     let answers = &mut operation.responses.responses;
     // Not every call has it; which one does says so, and is given its form here.
@@ -144,6 +150,22 @@ fn complete(operation: &mut Operation) {
             statuses.push(status);
         }
     }
+    refuse(operation, &statuses);
+}
+
+/// Says that no key is needed, and adds the answers of such a call.
+fn complete_open(operation: &mut Operation) {
+    operation.security = Some(Vec::new());
+    let id = operation.operation_id.as_deref();
+    match id.is_some_and(|id| ["healthz", "readyz"].contains(&id)) {
+        true => refuse(operation, &[421, 422, 500, 503]),
+        false => refuse(operation, &[421, 422, 429, 500, 503, 508]),
+    }
+}
+
+/// Adds the problems of these statuses that the call itself does not describe.
+fn refuse(operation: &mut Operation, statuses: &[u16]) {
+    let answers = &mut operation.responses.responses;
     for problem in problems::all() {
         if statuses.contains(&problem.status) {
             answers
@@ -185,27 +207,27 @@ mod tests {
             })
             .collect();
         insta::assert_snapshot!(calls.join("\n"), @r"
-        get /deliveries/{id}: 200 401 403 404 422 429 500 503 508
-        post /deliveries/{id}/retry: 202 400 401 403 404 409 413 415 422 429 500 503 508
-        get /docs: 200
-        post /events: 202 400 401 403 413 415 422 429 500 503 508
-        get /events/{event_id}: 200 401 403 404 422 429 500 503 508
-        get /healthz: 200
-        get /openapi.json: 200
-        get /readyz: 200 503
-        delete /replays/{id}: 204 401 403 404 429 500 503 508
-        get /replays/{id}: 200 401 403 404 429 500 503 508
-        get /webhooks: 200 401 403 422 429 500 503 508
-        post /webhooks: 201 400 401 403 409 413 415 422 429 500 503 508
-        get /webhooks/logs/all: 200 401 403 422 429 500 503 508
-        delete /webhooks/{id}: 204 401 403 404 412 429 500 503 508
-        get /webhooks/{id}: 200 304 401 403 404 412 429 500 503 508
-        patch /webhooks/{id}: 200 400 401 403 404 412 413 415 422 429 500 503 508
-        get /webhooks/{id}/deliveries: 200 401 403 404 422 429 500 503 508
-        get /webhooks/{id}/logs: 200 401 403 404 422 429 500 503 508
-        post /webhooks/{id}/replay: 200 202 400 401 403 404 409 413 415 422 429 500 503 508
-        post /webhooks/{id}/secret/rotate: 200 400 401 403 404 409 412 413 415 422 429 500 503 508
-        post /webhooks/{id}/test: 202 400 401 403 404 409 413 415 422 429 500 503 508
+        get /deliveries/{id}: 200 401 403 404 421 422 429 500 503 508
+        post /deliveries/{id}/retry: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
+        get /docs: 200 421 422 429 500 503 508
+        post /events: 202 400 401 403 408 413 415 421 422 429 500 503 508
+        get /events/{event_id}: 200 401 403 404 421 422 429 500 503 508
+        get /healthz: 200 421 422 500 503
+        get /openapi.json: 200 421 422 429 500 503 508
+        get /readyz: 200 421 422 500 503
+        delete /replays/{id}: 204 401 403 404 421 422 429 500 503 508
+        get /replays/{id}: 200 401 403 404 421 422 429 500 503 508
+        get /webhooks: 200 401 403 421 422 429 500 503 508
+        post /webhooks: 201 400 401 403 408 409 413 415 421 422 429 500 503 508
+        get /webhooks/logs/all: 200 401 403 421 422 429 500 503 508
+        delete /webhooks/{id}: 204 401 403 404 412 421 422 429 500 503 508
+        get /webhooks/{id}: 200 304 401 403 404 412 421 422 429 500 503 508
+        patch /webhooks/{id}: 200 400 401 403 404 408 412 413 415 421 422 429 500 503 508
+        get /webhooks/{id}/deliveries: 200 401 403 404 421 422 429 500 503 508
+        get /webhooks/{id}/logs: 200 401 403 404 421 422 429 500 503 508
+        post /webhooks/{id}/replay: 200 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
+        post /webhooks/{id}/secret/rotate: 200 400 401 403 404 408 409 412 413 415 421 422 429 500 503 508
+        post /webhooks/{id}/test: 202 400 401 403 404 408 409 413 415 421 422 429 500 503 508
         ");
     }
 
@@ -220,10 +242,15 @@ mod tests {
         for route in registered.split("at(\"").skip(1) {
             let (path, handlers) = route.split_once('"').unwrap();
             for method in ["get", "post", "put", "patch", "delete"] {
-                if handlers.contains(&format!(".{method}(")) {
+                let reads = method == "get" && handlers.contains(".get_with_query(");
+                if reads || handlers.contains(&format!(".{method}(")) {
                     calls += 1;
                     let documented = &document["paths"][path][method];
                     assert!(documented.is_object(), "{method} {path}");
+                    let parameters = documented["parameters"].as_array();
+                    let in_query =
+                        parameters.is_some_and(|all| all.iter().any(|one| one["in"] == "query"));
+                    assert_eq!(in_query, reads, "{method} {path}");
                     let open = handlers.contains(".open(");
                     let keyless = documented["security"] == Value::Array(Vec::new());
                     assert_eq!(keyless, open, "{method} {path}");

@@ -44,7 +44,7 @@ impl Proxies {
             .map(|line| String::from_utf8_lossy(line.as_bytes()))
             .collect();
         for line in lines.into_iter().rev() {
-            for address in self.addresses(&line).into_iter().rev() {
+            for address in self.addresses(&line) {
                 let Some(address) = address else {
                     return caller;
                 };
@@ -57,17 +57,14 @@ impl Proxies {
         caller
     }
 
-    /// The addresses of a line; None for a part that names none.
+    /// The addresses of a line from right to left; None for a part that names none.
     fn addresses(&self, line: &str) -> Vec<Option<IpAddr>> {
         match self.header {
-            ForwardedHeader::XForwardedFor => line.split(',').map(address).collect(),
-            ForwardedHeader::Forwarded => match forwarded::nodes(line) {
-                Some(nodes) => nodes
-                    .into_iter()
-                    .map(|node| node.and_then(|node| address(&node)))
-                    .collect(),
-                None => vec![None],
-            },
+            ForwardedHeader::XForwardedFor => line.rsplit(',').map(address).collect(),
+            ForwardedHeader::Forwarded => forwarded::nodes(line)
+                .into_iter()
+                .map(|node| address(&node?))
+                .collect(),
         }
     }
 
@@ -175,7 +172,9 @@ mod tests {
             ("for=192.0.2.1, for=_hidden", "10.0.0.1"),
             ("for=192.0.2.1, for=unknown, for=10.0.0.2", "10.0.0.2"),
             ("for=192.0.2.1, proto=https", "10.0.0.1"),
-            ("for=\"192.0.2.1, for=10.0.0.2", "10.0.0.1"),
+            ("for=\"192.0.2.1, for=10.0.0.2", "10.0.0.2"),
+            ("for=a b, for=192.0.2.1, for=10.0.0.2", "192.0.2.1"),
+            ("for=192.0.2.1, for=[::1, for=\"[fd00::2]:1\"", "fd00::2"),
         ] {
             let lines = [("forwarded", line)];
             assert_eq!(caller(&forwarded, "10.0.0.1", &lines), expected, "{line}");

@@ -3,8 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
+use actix_web::Error;
+use actix_web::body::BoxBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::middleware::Next;
 use hookline_core::violations::Violations;
 use url::form_urlencoded;
+
+use crate::error::ApiError;
 
 /// The most rows of a page.
 const MAX_LIMIT: u32 = 100;
@@ -12,11 +18,11 @@ const MAX_LIMIT: u32 = 100;
 /// Where a page begins at most: a store reads all rows in front of it.
 const MAX_OFFSET: u64 = 10_000;
 
-/// The parameters that nobody has taken yet.
+/// The parameters that the reader has not taken yet.
 #[derive(Debug)]
 pub(crate) struct Query {
     rest: BTreeMap<String, String>,
-    /// What was wrong so far; the reader adds what it finds.
+    /// The violations so far; the reader adds its own.
     pub(crate) violations: Violations,
 }
 
@@ -62,16 +68,27 @@ impl Query {
         })
     }
 
-    /// All that is wrong, what nobody took included.
+    /// All violations, with one for each parameter that was not taken.
     ///
     /// # Errors
-    /// When anything is.
+    /// When there is one.
     pub(crate) fn finish(mut self) -> Result<(), Violations> {
         for unknown in self.rest.keys() {
             self.violations
                 .add(unknown, "is not a parameter of this call");
         }
         self.violations.into_result(Some(()))
+    }
+}
+
+/// Refuses every parameter, for a call that has none.
+pub(crate) async fn refuse(
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, Error> {
+    match Query::read(request.query_string()).finish() {
+        Ok(()) => next.call(request).await,
+        Err(violations) => Ok(request.error_response(ApiError::from(violations))),
     }
 }
 

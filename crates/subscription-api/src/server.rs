@@ -23,7 +23,7 @@ use crate::per_minute::PerMinute;
 use crate::published::Published;
 use crate::tries::Tries;
 use crate::underway::Underway;
-use crate::{Api, answers, circle, hosts, routes};
+use crate::{Api, answers, circle, routes};
 
 /// Once the service is to stop, the requests under way may take as long as ever, and this for their
 /// answers to reach a slow client.
@@ -54,7 +54,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A service that nobody has asked anything yet.
+    /// A service before its first request.
     pub(crate) fn new(api: Api, stopping: CancellationToken) -> Self {
         Self {
             underway: Underway::until(stopping),
@@ -73,7 +73,7 @@ impl Service {
     }
 }
 
-/// Serves the API on `listener` until `shutdown`; then nobody can connect any more, and the requests
+/// Serves the API on `listener` until `shutdown`; then it accepts no connection, and the requests
 /// under way end.
 ///
 /// # Errors
@@ -122,9 +122,7 @@ pub(crate) fn app(
         .configure(move |config| routes::configure(&routed, config))
         .default_service(web::to(routes::nowhere))
         .wrap(from_fn(circle::refuse))
-        .wrap(from_fn(move |request, next| {
-            hosts::check(names, request, next)
-        }))
+        .wrap(from_fn(move |request, next| names.check(request, next)))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
                 answers::count(room.clone(), request, next)

@@ -3,7 +3,7 @@
 //!
 //! In the end every event whose publish was confirmed has been delivered to every subscription
 //! that wanted it; nothing was delivered that was not owed; whatever came twice bears the same
-//! `webhook-id`. 
+//! `webhook-id`.
 
 use std::time::{Duration, Instant};
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::ledger::{Counts, Ledger};
 use super::stage::{Stage, Tenant};
-use crate::put_aside::depth;
+use crate::queue_depth::depth;
 
 /// How long it may take until nothing is owed any more.
 const PATIENCE: Duration = Duration::from_secs(90);

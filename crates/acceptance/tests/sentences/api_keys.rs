@@ -99,7 +99,7 @@ async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()
     ensure!(
         listed[1..]
             == [
-                org,
+                &format!("{org},{}", other.organization),
                 "read,publish",
                 "active",
                 "no end",
@@ -148,7 +148,7 @@ async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()
     Ok(())
 }
 
-/// The fields of a key in `hookline key list`: id, organization, scopes, state, name.
+/// The fields of a key in `hookline key list`: id, organizations, scopes, state, name.
 pub(crate) async fn key_line(
     home: &Home,
     organization: &str,
@@ -158,8 +158,10 @@ pub(crate) async fn key_line(
     let lines = listed
         .lines()
         .map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());
-    let mut ours = lines
-        .filter(|line| line[1] == organization && line.last().is_some_and(|last| last == name));
+    let mut ours = lines.filter(|line| {
+        line[1].split(',').next() == Some(organization)
+            && line.last().is_some_and(|last| last == name)
+    });
     ours.next()
         .with_context(|| format!("no key {name} in:\n{listed}"))
 }

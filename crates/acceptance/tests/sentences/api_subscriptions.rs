@@ -115,7 +115,7 @@ async fn a_deleted_subscription_is_gone_and_its_id_never_comes_back(
     }
     let listed = client.get("/webhooks").await?.expect(200)?.json;
     ensure!(
-        listed == json!({"webhooks": [], "total": 0, "limit": 0, "offset": 0}),
+        listed == json!({"webhooks": [], "total": 0, "limit": 0, "offset": 0, "next_cursor": null}),
         "{listed}"
     );
     Ok(())

@@ -101,7 +101,7 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
         ensure!(letter["reason"] == reason, "{letter}");
         let about = match letter["kind"].as_str() {
             Some("event") => letter["event_id"] == bad_event_id,
-            _ => letter["delivery_id"] == bad_delivery.to_string(),
+            _ => letter["id"] == bad_delivery.to_string(),
         };
         ensure!(about, "another one is dead: {letter}");
     }

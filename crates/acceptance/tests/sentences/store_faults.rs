@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::database_faults::{Database, Fault};
 use hookline_acceptance::home::{Home, Kind, Part};
-use hookline_acceptance::put_aside::PutAside;
 use hookline_acceptance::receiver::{Receiver, Reply};
 use hookline_acceptance::sentences;
 use hookline_acceptance::suite::Alone;
@@ -266,8 +265,8 @@ impl<'a> Witness<'a> {
             let ended = self.total(status).await?;
             ensure!(ended == 0, "{ended} deliveries are {status}");
         }
-        let put_aside = PutAside::of(&self.tenant.home.peers()?.amqp).await?;
-        ensure!(put_aside == PutAside::default(), "{put_aside:?}");
+        let dead = self.tenant.home.dead_letters().await?;
+        ensure!(dead.is_empty(), "{dead:?}");
         Ok(())
     }
 

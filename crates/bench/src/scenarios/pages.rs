@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::Kind;
-use hookline_core::cursor::{Cursor, List};
+use hookline_core::cursor::{self, Cursor};
+use hookline_core::ids::OrganizationId;
 use hookline_core::timestamp::Timestamp;
 use rand::RngExt as _;
 use reqwest::Method;
@@ -145,10 +146,11 @@ impl Log {
     /// Asks for pages from anywhere in the log.
     async fn p99(&self, path: &str, total: u64) -> anyhow::Result<f64> {
         let mut millis = Vec::with_capacity(REQUESTS);
+        let list = self.list_of(path)?;
         for number in 0..REQUESTS {
             let path = match number {
                 0 => path.to_owned(),
-                _ => format!("{path}&cursor={}", self.somewhere()),
+                _ => format!("{path}&cursor={}", list.text(self.somewhere())),
             };
             let request = self.stage.client.request(Method::GET, &path);
             let begun = Instant::now();
@@ -164,12 +166,20 @@ impl Log {
         Ok(millis[REQUESTS * 99 / 100])
     }
 
-    /// What a page that ended there would have given.
+    /// The list that a path shows, for its cursors.
+    fn list_of(&self, path: &str) -> anyhow::Result<cursor::List> {
+        let one = path
+            .strip_prefix("/webhooks/")
+            .and_then(|rest| rest.split_once("/logs?"));
+        let organization = OrganizationId::parse(self.rows.organization.as_str())?;
+        Ok(cursor::Rows::Attempts.of(&organization, one.map_or("", |(id, _)| id)))
+    }
+
+    /// The place where a page may have ended.
     fn somewhere(&self) -> Cursor {
         let micros =
             rand::rng().random_range(0..DAYS * DAY_MICROS) + self.rows.first_day * DAY_MICROS;
         Cursor {
-            list: List::Log,
             created_at: Timestamp::from_unix_micros(i64::try_from(micros).unwrap_or(i64::MAX)),
             id: Uuid::new_v4(),
         }

@@ -27,7 +27,6 @@ impl RabbitPublisher {
             waker,
         }
     }
-
 }
 
 #[async_trait]

@@ -22,9 +22,14 @@ pub(super) struct View {
 
 impl View {
     pub(super) fn new(me: Beat, liveness: &Liveness, roster: &Roster, all: &[&Holding]) -> Self {
-        let owned = |id| all.iter().filter(|each| each.owner == Some(id)).count();
+        let owners = || all.iter().filter_map(|each| each.owner);
+        let mut owned = Counts::new();
+        for owner in owners() {
+            *owned.entry(owner).or_default() += 1;
+        }
         let counts = |ids: Vec<DispatcherId>| -> Counts {
-            ids.into_iter().map(|id| (id, owned(id))).collect()
+            let count = |id| (id, owned.get(&id).copied().unwrap_or(0));
+            ids.into_iter().map(count).collect()
         };
         let takers = takers(me, liveness, roster);
         let established = takers.iter().copied();
@@ -42,9 +47,8 @@ impl View {
         }
         let leaver =
             |id: &DispatcherId| *id < me.id && !takers.contains(id) && !liveness.is_dead(*id);
-        let owners = all.iter().filter_map(|each| each.owner);
         Self {
-            left_before: owners.filter(leaver).count(),
+            left_before: owners().filter(leaver).count(),
             takes: takers.contains(&me.id),
             takers: Balance::new(all.len(), counts(takers)),
             established: Balance::new(all.len(), counts(established)),

@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 
 use super::BATCH;
 use crate::Dispatcher;
-use crate::due::InHand;
 use crate::decision::{Task, decide};
+use crate::due::InHand;
 use crate::lanes::Excess;
 use crate::loads::Loads;
 use crate::recorder::{Finished, Recorder, Result};
@@ -114,10 +114,7 @@ impl Clerk {
     /// Asks the store what has become of them, and puts off what is still owed.
     async fn put_off(self, mut excess: Vec<Excess<InHand>>) -> Vec<InHand> {
         excess.retain(|one| one.message.is_owned());
-        let ids: Vec<DeliveryId> = excess
-            .iter()
-            .map(|one| one.message.owed.delivery)
-            .collect();
+        let ids: Vec<DeliveryId> = excess.iter().map(|one| one.message.owed.delivery).collect();
         let store = &self.dispatcher.store;
         let loaded = self
             .loads

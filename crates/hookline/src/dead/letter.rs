@@ -5,12 +5,9 @@ use std::fmt::Write as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use comfy_table::{Table, TableStyle};
-use hookline_core::delivery::DeliveryState;
 use hookline_core::event::Event;
-use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::wire;
-use hookline_store::Store;
 use serde_json::{Map, Value, json};
 
 use crate::dead::Kind;
@@ -26,7 +23,8 @@ pub(super) struct Letter {
     pub(super) kind: Kind,
     pub(super) reason: String,
     pub(super) since: Option<Timestamp>,
-    pub(super) size: u64,
+    /// Bytes of an event. A delivery has its event's.
+    pub(super) size: Option<u64>,
     /// What it is about, as far as that can be read: names and values.
     pub(super) about: Vec<(&'static str, String)>,
 }
@@ -38,7 +36,7 @@ pub(super) struct Exhibit {
     pub(super) content_type: Option<String>,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    /// What the store says: names and values.
+    /// What the store says of a delivery: names and values.
     pub(super) store: Vec<(&'static str, String)>,
 }
 
@@ -84,7 +82,7 @@ pub(super) fn table(letters: &[Letter]) -> String {
             safe(&letter.id),
             letter.kind.as_str().to_owned(),
             since,
-            letter.size.to_string(),
+            letter.size.map_or("-".to_owned(), |size| size.to_string()),
             letter.about(),
             reason,
         ]);
@@ -141,13 +139,13 @@ impl Exhibit {
         for (name, value) in &self.headers {
             line(&format!("header: {name}"), value);
         }
-        line("bytes", &letter.size.to_string());
+        line("bytes", &self.body.len().to_string());
         match std::str::from_utf8(&self.body) {
-            Ok(body) if letter.kind == Kind::Event => {
+            Ok(body) => {
                 text.push_str(safe_lines(body).trim_end());
                 text.push('\n');
             }
-            _ => text.push_str(&hex(&self.body)),
+            Err(_) => text.push_str(&hex(&self.body)),
         }
         text
     }
@@ -188,44 +186,4 @@ pub(super) fn about_events(content_type: Option<&str>, body: &[u8]) -> Vec<(&'st
         }
     }
     about
-}
-
-/// What the store says of a delivery.
-pub(super) async fn of_store(store: &Store, id: DeliveryId) -> Vec<(&'static str, String)> {
-    let found = match store.owed(vec![id]).await {
-        Ok(mut found) => found.remove(&id),
-        Err(why) => return vec![("error", why.to_string())],
-    };
-    let Some(owed) = found else {
-        return vec![(
-            "state",
-            "unknown: the retention has forgotten it".to_owned(),
-        )];
-    };
-    let mut said = vec![
-        ("organization", owed.organization.to_string()),
-        ("subscription", owed.subscription.to_string()),
-        ("state", state_of(owed.state)),
-        ("attempts_made", owed.attempts.to_string()),
-    ];
-    match store.delivery(owed.organization, id, 1, None).await {
-        Ok(Some(story)) => {
-            said.push(("event_id", story.delivery.event_id.to_string()));
-            said.push(("event_type", owed.event_type.as_str().to_owned()));
-        }
-        Ok(None) => {}
-        Err(why) => said.push(("error", why.to_string())),
-    }
-    said
-}
-
-/// Where a delivery stands, in words.
-pub(super) fn state_of(state: DeliveryState) -> String {
-    match state {
-        DeliveryState::Pending { due } => format!("pending, due {due}"),
-        DeliveryState::Delivered { at } => format!("delivered {at}"),
-        DeliveryState::Exhausted { at, why } => format!("exhausted {at} ({})", why.as_str()),
-        DeliveryState::Skipped { at } => format!("skipped {at}"),
-        DeliveryState::Cancelled { at } => format!("cancelled {at}"),
-    }
 }

@@ -3,7 +3,7 @@
 //! Whatever is removed here is durable elsewhere first, so a command that dies half-way repeats
 //! work and loses nothing.
 
-mod again;
+mod deliveries;
 mod folder;
 mod letter;
 mod safe;
@@ -14,8 +14,11 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand, ValueEnum};
+use hookline_home::distributed;
+use hookline_store::{DeadLetters, Store};
 use serde_json::json;
 
+use crate::dead::deliveries::Deliveries;
 use crate::dead::folder::Folder;
 use crate::dead::letter::{Exhibit, Letter, table};
 use crate::dead::safe::safe;
@@ -108,10 +111,10 @@ struct Which {
     depth: Depth,
 }
 
-/// How far a broker's queue is searched for an id: it knows no other way.
+/// How far a broker's queue is searched for the id of an event: it knows no other way.
 #[derive(Debug, Clone, Copy, Args)]
 struct Depth {
-    /// How many dead letters of each kind to look through for the id
+    /// How many events in RabbitMQ to look through for the id
     #[arg(long = "limit", value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     depth: u32,
 }
@@ -126,7 +129,8 @@ enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Event, Self::Delivery];
+    /// Deliveries come first: the store finds an id at once, and a broker's queue has to be searched for it.
+    const ALL: [Self; 2] = [Self::Delivery, Self::Event];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -139,8 +143,8 @@ impl Kind {
     fn of(only: Option<Self>) -> &'static [Self] {
         match only {
             None => &Self::ALL,
-            Some(Self::Event) => &Self::ALL[..1],
-            Some(Self::Delivery) => &Self::ALL[1..],
+            Some(Self::Delivery) => &Self::ALL[..1],
+            Some(Self::Event) => &Self::ALL[1..],
         }
     }
 }
@@ -186,6 +190,10 @@ struct Done {
 }
 
 impl Done {
+    fn is_nothing(&self) -> bool {
+        self.acted + self.left == 0
+    }
+
     fn tell(&mut self, act: Act, id: &str, kind: Kind) {
         self.acted += 1;
         let (act, note) = match (act, kind) {
@@ -209,47 +217,55 @@ struct Listed {
     more: u64,
 }
 
-/// Where dead letters are.
+/// Where dead letters of one kind are.
 enum Home {
+    Deliveries(Deliveries),
     Folder(Folder),
-    Servers(Box<Servers>),
+    Servers(Servers),
 }
 
 impl Home {
-    async fn of(place: &Place, purpose: Purpose) -> anyhow::Result<Self> {
-        Ok(match place.whereabouts(purpose)? {
-            Whereabouts::Folder(folder) => Self::Folder(Folder::open(&folder)?),
-            Whereabouts::Servers(settings) => {
+    async fn of(kind: Kind, whereabouts: &Whereabouts, purpose: Purpose) -> anyhow::Result<Self> {
+        Ok(match (kind, whereabouts) {
+            (Kind::Delivery, Whereabouts::Folder(folder)) => Self::Deliveries(Deliveries {
+                store: Store::in_existing_folder(folder)?,
+            }),
+            (Kind::Delivery, Whereabouts::Servers(settings)) => {
+                let store = distributed::store(settings)?;
+                store.check().await?;
+                Self::Deliveries(Deliveries { store })
+            }
+            (Kind::Event, Whereabouts::Folder(folder)) => Self::Folder(Folder {
+                letters: DeadLetters::beside_embedded(folder)?,
+            }),
+            (Kind::Event, Whereabouts::Servers(settings)) => {
                 purpose.say("broker", &settings.broker.required_url()?);
-                Self::Servers(Box::new(Servers::connect(&settings).await?))
+                Self::Servers(Servers::connect(settings).await?)
             }
         })
     }
 
-    async fn list(&self, kind: Kind, limit: u32) -> anyhow::Result<Listed> {
+    async fn list(self, limit: u32) -> anyhow::Result<Listed> {
         match self {
-            Self::Folder(folder) => folder.list(kind, limit).await,
-            Self::Servers(servers) => servers.list(kind, limit).await,
+            Self::Deliveries(deliveries) => deliveries.list(limit).await,
+            Self::Folder(folder) => folder.list(limit).await,
+            Self::Servers(servers) => servers.list(limit).await,
         }
     }
 
-    async fn find(&self, aim: &Aim, depth: u32) -> anyhow::Result<Option<Exhibit>> {
+    async fn find(self, aim: &Aim, depth: u32) -> anyhow::Result<Option<Exhibit>> {
         match self {
+            Self::Deliveries(deliveries) => deliveries.find(aim).await,
             Self::Folder(folder) => folder.find(aim).await,
             Self::Servers(servers) => servers.find(aim, depth).await,
         }
     }
 
-    async fn act(&self, act: Act, aim: &Aim, depth: u32) -> anyhow::Result<Done> {
+    async fn act(self, act: Act, aim: &Aim, depth: u32) -> anyhow::Result<Done> {
         match self {
+            Self::Deliveries(deliveries) => deliveries.act(act, aim).await,
             Self::Folder(folder) => folder.act(act, aim).await,
             Self::Servers(servers) => servers.act(act, aim, depth).await,
-        }
-    }
-
-    async fn close(self) {
-        if let Self::Servers(servers) = self {
-            servers.close().await;
         }
     }
 }
@@ -273,14 +289,14 @@ impl Dead {
 
 impl List {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let home = Home::of(&self.place, Purpose::Read).await?;
+        let whereabouts = self.place.whereabouts(Purpose::Read)?;
         let mut all = Listed::default();
         for kind in Kind::of(self.kind) {
-            let listed = home.list(*kind, self.limit).await?;
+            let home = Home::of(*kind, &whereabouts, Purpose::Read).await?;
+            let listed = home.list(self.limit).await?;
             all.letters.extend(listed.letters);
             all.more += listed.more;
         }
-        home.close().await;
         if self.json {
             let letters: Vec<_> = all.letters.iter().map(Letter::json).collect();
             say(&format!(
@@ -301,38 +317,45 @@ impl List {
 
 impl Show {
     async fn run(self) -> anyhow::Result<ExitCode> {
-        let home = Home::of(&self.place, Purpose::Read).await?;
-        let found = home
-            .find(&Aim::One(self.id.clone()), self.depth.depth)
-            .await;
-        home.close().await;
-        let Some(exhibit) = found? else {
-            return Ok(missing(&self.id));
-        };
-        say(&match self.json {
-            true => format!("{}\n", exhibit.json()),
-            false => exhibit.text(),
-        });
-        Ok(ExitCode::SUCCESS)
+        let whereabouts = self.place.whereabouts(Purpose::Read)?;
+        let aim = Aim::One(self.id.clone());
+        for kind in aim.kinds() {
+            let home = Home::of(*kind, &whereabouts, Purpose::Read).await?;
+            if let Some(exhibit) = home.find(&aim, self.depth.depth).await? {
+                say(&match self.json {
+                    true => format!("{}\n", exhibit.json()),
+                    false => exhibit.text(),
+                });
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        Ok(missing(&self.id))
     }
 }
 
 impl Which {
     async fn act(self, act: Act, place: &Place) -> anyhow::Result<ExitCode> {
-        let home = Home::of(place, Purpose::Change).await?;
+        let whereabouts = place.whereabouts(Purpose::Change)?;
         let aim = match self.id {
             Some(id) => Aim::One(id),
             None => Aim::All(self.kind),
         };
-        let done = home.act(act, &aim, self.depth.depth).await;
-        home.close().await;
-        let done = done?;
+        let mut all = Done::default();
+        for kind in aim.kinds() {
+            let home = Home::of(*kind, &whereabouts, Purpose::Change).await?;
+            let done = home.act(act, &aim, self.depth.depth).await?;
+            all.acted += done.acted;
+            all.left += done.left;
+            if matches!(aim, Aim::One(_)) && !all.is_nothing() {
+                break;
+            }
+        }
         match &aim {
-            Aim::One(id) if done.acted + done.left == 0 => return Ok(missing(id)),
-            Aim::All(_) if done.acted + done.left == 0 => say("there are no dead letters\n"),
+            Aim::One(id) if all.is_nothing() => return Ok(missing(id)),
+            Aim::All(_) if all.is_nothing() => say("there are no dead letters\n"),
             _ => {}
         }
-        Ok(match done.left {
+        Ok(match all.left {
             0 => ExitCode::SUCCESS,
             _ => ExitCode::FAILURE,
         })

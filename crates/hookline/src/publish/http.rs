@@ -262,7 +262,7 @@ impl Unsent {
     fn passes(&self) -> bool {
         match self {
             Self::Unreachable(why) => !why.is_builder(),
-            Self::Refused { status, .. } => matches!(status.as_u16(), 429 | 502..=504),
+            Self::Refused { status, .. } => matches!(status.as_u16(), 408 | 429 | 502..=504),
         }
     }
 

@@ -2,26 +2,19 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::error::Error as StdError;
 use std::fmt;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::io;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 
-use actix_web::Error;
-use actix_web::body::{BodySize, BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::{ConnectionType, Version};
-use actix_web::middleware::Next;
-use actix_web::web::Bytes;
 use tokio::time::Instant;
 
 use super::Clocks;
+use super::framing::Framing;
 use super::places::Place;
 
-/// A pipelined request begins while no more than this of earlier answers waits to be written.
-const MAX_UNWRITTEN: usize = 32 * 1024;
+/// actix keeps its buffer for the next request, and has to make it larger for a larger head than this.
+const KEPT_HEAD: usize = 7 * 1024;
 
 /// A connection, as its requests see it: `request.conn_data::<Connection>()`.
 #[derive(Clone)]
@@ -30,16 +23,24 @@ pub struct Connection(Rc<State>);
 struct State {
     place: Place,
     phase: Cell<Phase>,
-    /// Bytes of bodies that actix was given since it had written everything.
-    unwritten: Cell<usize>,
+    /// Of the last request.
+    framing: Cell<Framing>,
+    has_large_head: Cell<bool>,
+    /// The handler has asked for more of the body than has come.
+    waits_for_body: Cell<bool>,
+    /// actix writes `100 Continue` next.
+    expects_interim: Cell<bool>,
     held: RefCell<Vec<Box<dyn Any>>>,
-    waiting: Cell<Option<Waker>>,
+    /// The task that reads, where it does not wait for the socket alone.
+    parked: Cell<Option<Waker>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
     /// The first head is owed.
     First,
+    /// actix has a head, and begins its request or refuses it.
+    Head,
     /// A request is under way, until its answer's body is dropped.
     Request,
     /// actix has dropped the request without an answer.
@@ -49,6 +50,19 @@ enum Phase {
         since: Instant,
         first_byte: Option<Instant>,
     },
+}
+
+/// What actix may have of the bytes that have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// The next head, once it is whole.
+    Head,
+    Body,
+    /// So many bytes of the body, once all of them are there: a small body that has come whole costs
+    /// its connection nothing where its handler does not read it.
+    WholeBody(u64),
+    /// Nothing before the request under way goes on.
+    Nothing,
 }
 
 impl fmt::Debug for Connection {
@@ -64,9 +78,12 @@ impl Connection {
         Self(Rc::new(State {
             place,
             phase: Cell::new(Phase::First),
-            unwritten: Cell::default(),
+            framing: Cell::new(Framing::Whole),
+            has_large_head: Cell::default(),
+            waits_for_body: Cell::default(),
+            expects_interim: Cell::default(),
             held: RefCell::default(),
-            waiting: Cell::default(),
+            parked: Cell::default(),
         }))
     }
 
@@ -80,6 +97,11 @@ impl Connection {
         self.0.held.borrow_mut().push(Box::new(held));
     }
 
+    /// Whether the handler waits for more of the request's body.
+    pub fn is_owed_a_body(&self) -> bool {
+        self.0.waits_for_body.get()
+    }
+
     pub(super) fn is_given_up(&self, task: &Waker) -> bool {
         self.0.place.is_given_up(task)
     }
@@ -87,7 +109,7 @@ impl Connection {
     /// Until when the client must send, if it must.
     pub(super) fn deadline(&self, clocks: &Clocks) -> Option<Instant> {
         match self.0.phase.get() {
-            Phase::First | Phase::Request | Phase::Dropped => None,
+            Phase::First | Phase::Head | Phase::Request | Phase::Dropped => None,
             Phase::Between {
                 first_byte: Some(first),
                 ..
@@ -96,11 +118,30 @@ impl Connection {
         }
     }
 
-    /// So many bytes came from the client.
-    pub(super) fn has_read(&self, bytes: usize) {
-        if let Phase::First | Phase::Between { .. } = self.0.phase.get() {
-            self.0.place.owes(bytes);
+    pub(super) fn turn(&self) -> Turn {
+        let is_whole = self.0.framing.get() == Framing::Whole;
+        match self.0.phase.get() {
+            Phase::First => Turn::Head,
+            Phase::Between { .. } if is_whole => Turn::Head,
+            // Nothing reads the rest of it, and actix passes it over.
+            Phase::Between { .. } => Turn::Body,
+            Phase::Request if self.is_owed_a_body() => Turn::Body,
+            Phase::Request => match self.0.framing.get() {
+                Framing::Bytes(left) => Turn::WholeBody(left),
+                _ => Turn::Nothing,
+            },
+            Phase::Head | Phase::Dropped => Turn::Nothing,
         }
+    }
+
+    /// So many bytes of a head have come, and it is not whole.
+    pub(super) fn owes_a_head(&self, bytes: usize) {
+        self.has_bytes();
+        self.0.place.owes(bytes);
+    }
+
+    /// Bytes have come while no request is under way.
+    fn has_bytes(&self) {
         if let Phase::Between {
             since,
             first_byte: None,
@@ -113,7 +154,28 @@ impl Connection {
         }
     }
 
-    /// Writing has held up the client: it has its time from now on.
+    /// actix gets a head of so many bytes.
+    pub(super) fn gives_head(&self, bytes: usize) {
+        self.0.has_large_head.set(bytes > KEPT_HEAD);
+        self.0.phase.set(Phase::Head);
+    }
+
+    /// The number of `bytes` that belong to the body of the request.
+    ///
+    /// # Errors
+    /// When the chunks are malformed.
+    pub(super) fn advance_body(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.has_bytes();
+        let mut framing = self.0.framing.get();
+        let taken = framing.advance(bytes)?;
+        self.0.framing.set(framing);
+        if framing == Framing::Whole {
+            self.restart_clock();
+        }
+        Ok(taken)
+    }
+
+    /// Writing has held up the client, or the rest of a body has come: it has its time from now on.
     pub(super) fn restart_clock(&self) {
         if let Phase::Between { .. } = self.0.phase.get() {
             self.0.phase.set(Phase::between());
@@ -122,33 +184,56 @@ impl Connection {
 
     /// Nothing of what actix was given waits to be written.
     pub(super) fn has_written_all(&self) {
-        self.0.unwritten.set(0);
         if let Phase::Between { .. } = self.0.phase.get() {
             self.0.held.borrow_mut().clear();
         }
-        if let Some(waiting) = self.0.waiting.take() {
-            waiting.wake();
+    }
+
+    /// The task reads on once something has changed here.
+    pub(super) fn park(&self, task: &Waker) {
+        self.0.parked.set(Some(task.clone()));
+    }
+
+    pub(super) fn unpark(&self) {
+        if let Some(task) = self.0.parked.take() {
+            task.wake();
         }
     }
 
-    async fn written(&self) {
-        poll_fn(|cx| match self.0.unwritten.get() {
-            0..=MAX_UNWRITTEN => Poll::Ready(()),
-            _ => {
-                self.0.waiting.set(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-        })
-        .await;
+    /// The handler has been told that more of the body must come first, or has got some of it.
+    pub(super) fn waits_for_body(&self, waits: bool) {
+        if waits && !self.0.waits_for_body.replace(waits) {
+            self.unpark();
+        }
+        self.0.waits_for_body.set(waits);
     }
 
-    fn begin(&self) -> Underway {
+    /// Whether actix writes `100 Continue` now; said once.
+    pub(super) fn takes_interim(&self) -> bool {
+        self.0.expects_interim.take()
+    }
+
+    pub(super) fn begin(&self, framing: Framing, expects_interim: bool) {
         self.0.phase.set(Phase::Request);
+        self.0.framing.set(framing);
+        self.0.waits_for_body.set(false);
+        self.0.expects_interim.set(expects_interim);
         self.0.place.begin();
-        Underway {
-            connection: self.clone(),
-            is_answered: false,
-        }
+        self.unpark();
+    }
+
+    pub(super) fn end(&self, is_answered: bool) {
+        self.0.phase.set(match is_answered {
+            true => Phase::between(),
+            false => Phase::Dropped,
+        });
+        self.0.place.end();
+        self.unpark();
+    }
+
+    /// The buffers of the connection have grown with its request.
+    pub(super) fn has_large_head(&self) -> bool {
+        self.0.has_large_head.get()
     }
 
     /// Whether a request of it was dropped without an answer.
@@ -163,79 +248,5 @@ impl Phase {
             since: Instant::now(),
             first_byte: None,
         }
-    }
-}
-
-/// A request under way, and then its answer.
-struct Underway {
-    connection: Connection,
-    is_answered: bool,
-}
-
-impl Drop for Underway {
-    fn drop(&mut self) {
-        let Connection(state) = &self.connection;
-        state.phase.set(match self.is_answered {
-            true => Phase::between(),
-            false => Phase::Dropped,
-        });
-        state.place.end();
-    }
-}
-
-/// The outermost middleware: it tells the connection when a request begins and when its answer ends.
-///
-/// # Errors
-/// What `next` fails with.
-pub async fn exchange(
-    request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(connection) = request.conn_data::<Connection>().cloned() else {
-        return next.call(request).await;
-    };
-    connection.written().await;
-    let mut underway = connection.begin();
-    let asks_for_upgrade = request.head().upgrade();
-    let knows_chunks = request.version() >= Version::HTTP_11;
-    let answered = next.call(request).await;
-    underway.is_answered = true;
-    Ok(answered?.map_body(|head, body| {
-        if asks_for_upgrade {
-            // There is nothing to upgrade to, and actix does not read on after such a request.
-            head.set_connection_type(ConnectionType::Close);
-        }
-        if body.size() == BodySize::Stream && !knows_chunks {
-            // The end of the connection is the end of the answer (RFC 9112, 6.1 and 6.3).
-            head.no_chunking(true);
-            head.set_connection_type(ConnectionType::Close);
-        }
-        BoxBody::new(Answer { body, underway })
-    }))
-}
-
-/// The body of an answer, which counts what actix takes of it.
-struct Answer {
-    body: BoxBody,
-    underway: Underway,
-}
-
-impl MessageBody for Answer {
-    type Error = Box<dyn StdError>;
-
-    fn size(&self) -> BodySize {
-        self.body.size()
-    }
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        let next = Pin::new(&mut self.body).poll_next(cx);
-        if let Poll::Ready(Some(Ok(bytes))) = &next {
-            let unwritten = &self.underway.connection.0.unwritten;
-            unwritten.set(unwritten.get() + bytes.len());
-        }
-        next
     }
 }

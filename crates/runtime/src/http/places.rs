@@ -9,13 +9,13 @@ use std::task::Waker;
 
 use futures::task::AtomicWaker;
 
-/// A head up to this size is not counted: each connection has a buffer as large.
-const SMALL_HEAD: usize = 8 * 1024;
+/// A head that is not whole is not counted up to this size.
+const SMALL_HEAD: usize = 1024;
 
-/// actix holds no more of a head.
-const LARGEST_HEAD: usize = 128 * 1024;
+/// actix refuses a head that is not whole then.
+pub(super) const LARGEST_HEAD: usize = 128 * 1024;
 
-/// What the larger heads of all connections may take together.
+/// What the larger ones of all connections may take together.
 const MOST_OF_HEADS: usize = 32 * 1024 * 1024;
 
 /// All places of a server.
@@ -49,7 +49,7 @@ pub(super) struct Place {
     places: Places,
     closing: Arc<Closing>,
     standing: Cell<Standing>,
-    /// Bytes since the last request began.
+    /// Bytes of a head that is not whole.
     owed: Cell<usize>,
     /// The number of its head among the large ones.
     head: Cell<Option<u64>>,
@@ -136,11 +136,11 @@ impl Place {
             || self.closing.is_too_large.load(Ordering::Acquire)
     }
 
-    /// Bytes came while no request was under way. Where the heads of all are too large together, the one
-    /// that was large first is closed.
+    /// So many bytes of a head have come, and it is not whole. Where the heads of all are too large
+    /// together, the one that was large first is closed.
     pub(super) fn owes(&self, bytes: usize) {
         let before = self.owed.get().max(SMALL_HEAD);
-        let owed = (self.owed.get() + bytes).min(LARGEST_HEAD);
+        let owed = bytes.min(LARGEST_HEAD);
         self.owed.set(owed);
         if owed <= before {
             return;
@@ -280,8 +280,8 @@ mod tests {
         let mut large = Vec::new();
         for _ in 0..MOST_OF_HEADS / part {
             large.push(places.take().unwrap());
-            for _ in 0..20 {
-                large.last().unwrap().owes(SMALL_HEAD);
+            for bytes in 1..=20 {
+                large.last().unwrap().owes(bytes * 10 * 1024);
             }
         }
         assert!(!large.iter().any(given_up));

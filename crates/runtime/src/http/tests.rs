@@ -13,6 +13,8 @@ use tokio::time::{sleep, timeout};
 
 use super::*;
 
+mod one_at_a_time;
+
 /// More than the buffers of both sockets take.
 const LARGE: usize = 16 * 1024 * 1024;
 
@@ -86,6 +88,24 @@ async fn slow(mut body: web::Payload) -> HttpResponse {
     HttpResponse::Ok().finish()
 }
 
+async fn echo(body: Bytes) -> Bytes {
+    body
+}
+
+async fn never(_body: web::Payload) -> HttpResponse {
+    std::future::pending().await
+}
+
+async fn later() -> &'static str {
+    sleep(SOON).await;
+    "later"
+}
+
+async fn pieces() -> HttpResponse {
+    let piece = || Ok::<_, actix_web::Error>(Bytes::from_static(b"piece"));
+    HttpResponse::Ok().streaming(stream::iter([piece(), piece()]))
+}
+
 async fn quiet() -> HttpResponse {
     let pieces = stream::unfold(0, |piece| async move {
         sleep(2 * SOON).await;
@@ -116,6 +136,11 @@ impl Running {
             App::new()
                 .app_data(shared.clone())
                 .route("/small", web::get().to(small))
+                .route("/small", web::head().to(small))
+                .route("/echo", web::to(echo))
+                .route("/pieces", web::to(pieces))
+                .route("/never", web::to(never))
+                .route("/later", web::to(later))
                 .route("/large", web::get().to(large))
                 .route("/trusted", web::get().to(trusted))
                 .route("/refuse", web::post().to(refuse))

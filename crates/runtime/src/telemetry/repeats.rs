@@ -1,7 +1,7 @@
 //! A rate limit of log lines: one line a second for each cause, with a count.
 //!
 //! Two warnings or errors are repeats of each other when they come from the same place with the same fields, numbers
-//! left aside: how long a retry waits says nothing of its cause. The first line goes out at once. Repeats are counted,
+//! and ids of requests left aside: how long a retry waits says nothing of its cause. The first line goes out at once. Repeats are counted,
 //! and a line says once a second how many there were, until a second passes without any. So a line of which there is
 //! only one is never held back, and every repeat is in a count.
 
@@ -175,6 +175,8 @@ impl Visit for Line {
         // Writing into a string does not fail.
         let _ = match field.name() {
             "message" => write!(self.0, " {value:?}"),
+            // The id of one request says nothing of the cause.
+            "request.id" => Ok(()),
             name => write!(self.0, " {name}={value:?}"),
         };
     }

@@ -114,10 +114,3 @@ impl Store {
         ))
     }
 }
-// STUB
-impl Store {
-    pub async fn put_aside(&self, owed: hookline_core::delivery::OwedAttempt, _: String, now: Timestamp) -> Result<(), StoreError> {
-        self.end_alone(owed, hookline_core::delivery::DeliveryState::Exhausted { at: now, why: hookline_core::delivery::GaveUp::Poison }).await
-    }
-    pub async fn count_put_aside(&self) -> Result<u64, StoreError> { Ok(0) }
-}

@@ -64,13 +64,13 @@ impl Store {
     /// Ends deliveries without an attempt, where they are still pending and nobody has started
     /// them again since.
     pub async fn end(&self, owed: Vec<OwedAttempt>, end: DeliveryState) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::progress::end(conn, &owed, end))
+        run!(self, write, |conn, q| q::progress::end(conn, &owed, end)).map(drop)
     }
 
     /// The same for one delivery whose own row may be at fault: a failure says nothing of the store or of
     /// its other connections.
     pub async fn end_alone(&self, owed: OwedAttempt, end: DeliveryState) -> Result<(), StoreError> {
-        match &self.home {
+        let ended = match &self.home {
             Home::Postgres(home) => {
                 home.run_unobserved(move |conn| {
                     postgres::queries::progress::end(conn, &[owed], end)
@@ -81,7 +81,8 @@ impl Store {
                 home.write(move |conn| sqlite::queries::progress::end(conn, &[owed], end))
                     .await
             }
-        }
+        };
+        ended.map(drop)
     }
 
     /// Waits until no other session locks a row that a record of an attempt of this delivery writes or refers to. An

@@ -1,6 +1,6 @@
-//! The log, deliveries and events, for whoever asks what became of them.
+//! The log, deliveries and events, as the API reads them.
 
-use hookline_core::cursor::{Cursor, List};
+use hookline_core::cursor::Cursor;
 use hookline_core::ids::{DeliveryId, EventId, OrganizationId};
 
 use super::searching::{COUNT_STEPS, count, search};
@@ -31,7 +31,7 @@ impl Store {
             let query = query.clone();
             run!(self, read, |conn, q| q::log::page(conn, &query, reach))
         };
-        let (rows, searched) = search(List::Log, query.start, query.limit, step).await?;
+        let (rows, searched) = search(query.start, query.limit, step).await?;
         let room = query.body_bytes;
         let rows = run!(self, read, |conn, q| q::log::entries(conn, rows, room))?;
         Ok(Listing {
@@ -68,7 +68,7 @@ impl Store {
             true => COUNT_STEPS,
             false => usize::MAX,
         };
-        let total = count(List::Deliveries, steps, async |after| {
+        let total = count(steps, async |after| {
             let query = query.clone();
             run!(self, read, |conn, q| q::deliveries::count(
                 conn, &query, after
@@ -81,7 +81,7 @@ impl Store {
                 conn, &query, reach
             ))
         };
-        let (rows, searched) = search(List::Deliveries, query.start, query.limit, step).await?;
+        let (rows, searched) = search(query.start, query.limit, step).await?;
         Ok(Listing {
             rows,
             total,

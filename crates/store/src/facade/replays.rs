@@ -1,6 +1,5 @@
-//! Replays, for whoever asks for them and for whoever makes them.
+//! Replays, for the API that starts them and the dispatchers that make them.
 
-use hookline_core::cursor::List;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::{OrganizationId, ReplayId};
 use hookline_core::timestamp::Timestamp;
@@ -35,7 +34,7 @@ impl Store {
             let Some(end) = end else {
                 return Ok(Replayable::Deliveries(total));
             };
-            after = Some(cursor(List::Deliveries, end));
+            after = Some(cursor(end));
         }
     }
 
@@ -74,8 +73,8 @@ impl Store {
         ))
     }
 
-    /// Takes the turn at a replay that has waited longest, if one is due. Until `until` nobody
-    /// else takes it.
+    /// Takes the turn at a replay that has waited longest, if one is due. Until `until` no
+    /// other dispatcher takes it.
     pub async fn take_replay_turn(
         &self,
         now: Timestamp,

@@ -1,7 +1,7 @@
 //! Long lists, in short steps: each is a query that looks at a bounded number of rows, and takes a turn of its own at a
 //! connection. So a search through many rows holds no other caller up.
 
-use hookline_core::cursor::{Cursor, List};
+use hookline_core::cursor::Cursor;
 use hookline_core::timestamp::Timestamp;
 
 use crate::error::StoreError;
@@ -14,9 +14,8 @@ const STEPS: usize = 10;
 /// How many steps a count with a filter takes at most.
 pub(super) const COUNT_STEPS: usize = 20;
 
-pub(super) fn cursor(list: List, (at, id): Place) -> Cursor {
+pub(super) fn cursor((at, id): Place) -> Cursor {
     Cursor {
-        list,
         created_at: Timestamp::from_unix_micros(at),
         id: id.0,
     }
@@ -24,7 +23,6 @@ pub(super) fn cursor(list: List, (at, id): Place) -> Cursor {
 
 /// Looks for `limit` rows; also says where the search ended early.
 pub(super) async fn search<T>(
-    list: List,
     start: PageStart,
     limit: u32,
     mut step: impl AsyncFnMut(Reach) -> Result<Step<T>, StoreError>,
@@ -48,14 +46,13 @@ pub(super) async fn search<T>(
             return Ok((rows, None));
         };
         skip -= found.passed;
-        after = Some(cursor(list, end));
+        after = Some(cursor(end));
     }
     Ok((rows, after))
 }
 
 /// Counts in so many steps at most; none where these do not suffice.
 pub(super) async fn count(
-    list: List,
     steps: usize,
     mut step: impl AsyncFnMut(Option<Cursor>) -> Result<Counted, StoreError>,
 ) -> Result<Option<u64>, StoreError> {
@@ -66,7 +63,7 @@ pub(super) async fn count(
         let Some(end) = counted.end else {
             return Ok(Some(total));
         };
-        after = Some(cursor(list, end));
+        after = Some(cursor(end));
     }
     Ok(None)
 }
@@ -95,7 +92,7 @@ mod tests {
     }
 
     async fn found(all: i64, start: PageStart, limit: u32) -> (Vec<i64>, Option<Cursor>) {
-        let search = search(List::Log, start, limit, async |reach| Ok(step(all, reach)));
+        let search = search(start, limit, async |reach| Ok(step(all, reach)));
         search.await.unwrap()
     }
 
@@ -116,7 +113,7 @@ mod tests {
     async fn a_count_is_exact_or_none() {
         let counted = async |windows: i64, steps| {
             let mut left = windows;
-            let count = count(List::Log, steps, async |_| {
+            let count = count(steps, async |_| {
                 left -= 1;
                 Ok(Counted {
                     matching: 3,

@@ -252,34 +252,38 @@ pub(crate) fn count_due(conn: &mut Conn, now: Timestamp, most: u64) -> Result<u6
     Ok(counted.count.unsigned_abs())
 }
 
-/// Without the inner order, the planner may read all that is due in a partition before it stops.
+/// Without the inner order, the planner may read all that is due in a partition before it stops. Without the lower bound,
+/// statistics of quiet times make it read every index of pending deliveries.
 fn counting(now: Timestamp, most: u64) -> Statement<'static> {
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     Given::default()
+        .column::<BigInt, _>("since", [i64::MIN])
         .column::<BigInt, _>("now", [now.unix_micros()])
         .column::<BigInt, _>("most", [most])
         .in_statement(
             "SELECT count(*) AS count FROM (
                  SELECT FROM given g CROSS JOIN partitions p CROSS JOIN LATERAL (
                      SELECT FROM deliveries d
-                      WHERE d.partition = p.partition AND d.due <= g.now
+                      WHERE d.partition = p.partition AND d.due BETWEEN g.since AND g.now
                       ORDER BY d.due LIMIT g.most
                  ) due LIMIT (SELECT most FROM given)
              ) counted",
         )
 }
 
-/// What is due comes first, so one search counts both.
+/// What is due comes first, so one search counts both. Its bounds are for the planner, as in [`counting`].
 pub(crate) fn totals(conn: &mut Conn, now: Timestamp) -> Result<Vec<PartitionTotals>, StoreError> {
     let most = i64::try_from(PartitionTotals::MOST).unwrap_or(i64::MAX);
     let totals: Vec<TotalsRow> = Given::default()
+        .column::<BigInt, _>("since", [i64::MIN])
+        .column::<BigInt, _>("until", [i64::MAX])
         .column::<BigInt, _>("now", [now.unix_micros()])
         .column::<BigInt, _>("most", [most])
         .in_statement(
             "SELECT p.partition, counted.* FROM given g CROSS JOIN partitions p CROSS JOIN LATERAL (
                  SELECT count(*) FILTER (WHERE pending.due <= g.now) AS due, count(*) AS pending
                    FROM (SELECT d.due FROM deliveries d
-                          WHERE d.partition = p.partition AND d.due IS NOT NULL
+                          WHERE d.partition = p.partition AND d.due BETWEEN g.since AND g.until
                           ORDER BY d.due LIMIT g.most) pending
              ) counted ORDER BY p.partition",
         )

@@ -1,5 +1,6 @@
 //! Organizations and the keys that reach them.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -104,13 +105,27 @@ pub(crate) fn keys(conn: &mut Conn) -> Result<Vec<KeyInfo>, StoreError> {
         .order(api_keys::id)
         .select(KeyRow::as_select())
         .load(conn)?;
+    let members: Vec<(i64, String)> = api_key_organizations::table
+        .order(api_key_organizations::organization_id)
+        .select((
+            api_key_organizations::key_id,
+            api_key_organizations::organization_id,
+        ))
+        .load(conn)?;
+    let mut further: HashMap<i64, Vec<String>> = HashMap::new();
+    for (key, member) in members {
+        further.entry(key).or_default().push(member);
+    }
     rows.into_iter()
         .map(|row| {
+            let further = further.remove(&row.id).unwrap_or_default();
+            let further = further.iter().filter(|id| **id != row.organization_id);
+            let all = [&row.organization_id].into_iter().chain(further);
             Ok(KeyInfo {
                 id: KeyId(row.id),
                 name: row.name,
                 scopes: read_scopes(&row.scopes)?,
-                default_organization: organization(&row.organization_id)?,
+                organizations: all.map(|id| organization(id)).collect::<Result<_, _>>()?,
                 created_at: Timestamp::from_unix_micros(row.created_at),
                 revoked_at: row.revoked_at.map(Timestamp::from_unix_micros),
                 expires_at: row.expires_at.map(Timestamp::from_unix_micros),
@@ -171,7 +186,7 @@ pub(crate) fn access_of(
     }))
 }
 
-/// Notes that a key was used, unless somebody did in the minute before.
+/// Notes that a key was used, unless that was noted in the minute before.
 pub(crate) fn note_key_use(conn: &mut Conn, id: KeyId, now: Timestamp) -> Result<(), StoreError> {
     let before = now.before(Duration::from_secs(60)).unix_micros();
     diesel::update(api_keys::table.find(id.0))

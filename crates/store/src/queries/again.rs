@@ -2,11 +2,12 @@
 //! replays, or puts a dead letter back.
 
 use diesel::prelude::*;
-use hookline_core::delivery::Cause;
+use hookline_core::delivery::{Cause, OwedAttempt};
 use hookline_core::ids::{DeliveryId, OrganizationId};
 use hookline_core::timestamp::Timestamp;
 
 use super::super::{Conn, bulk};
+use super::put_aside;
 use crate::columns::Key;
 use crate::error::StoreError;
 use crate::records::{Again, Restart, Standing, Standings};
@@ -64,10 +65,23 @@ pub(crate) fn start(
             from: FINISHED,
             now,
         };
-        let started = bulk::start_again(conn, &[Key(id.0)], restart)?;
+        let started = restart_all(conn, &[Key(id.0)], restart)?;
         Ok(started
             .into_iter()
             .next()
             .map_or(Again::Pending, Again::Owed))
     })
+}
+
+/// Starts deliveries again where they stand as they have to; answers with what is owed then. None of these is put
+/// aside any more.
+pub(crate) fn restart_all(
+    conn: &mut Conn,
+    keys: &[Key],
+    restart: Restart,
+) -> Result<Vec<OwedAttempt>, StoreError> {
+    let started = bulk::start_again(conn, keys, restart)?;
+    let keys: Vec<Key> = started.iter().map(|owed| Key(owed.delivery.0)).collect();
+    put_aside::remove(conn, &keys)?;
+    Ok(started)
 }

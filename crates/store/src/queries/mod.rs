@@ -14,6 +14,7 @@ pub(crate) mod master_keys;
 pub(crate) mod operations;
 pub(crate) mod partitions;
 pub(crate) mod progress;
+pub(crate) mod put_aside;
 pub(crate) mod recording;
 pub(crate) mod repeats;
 pub(crate) mod replaying;

@@ -142,15 +142,17 @@ pub(crate) fn roster(conn: &mut Conn) -> Result<Roster, StoreError> {
         ))
         .load(conn)?;
     let registered = registered.into_iter();
-    let held = held.into_iter().map(|(partition, owner, epoch, deaths, note)| {
-        Holding::try_from(HoldingRow {
-            partition,
-            owner,
-            epoch,
-            deaths,
-            note,
-        })
-    });
+    let held = held
+        .into_iter()
+        .map(|(partition, owner, epoch, deaths, note)| {
+            Holding::try_from(HoldingRow {
+                partition,
+                owner,
+                epoch,
+                deaths,
+                note,
+            })
+        });
     Ok(Roster {
         dispatchers: registered
             .map(|(id, beat, draining, able)| RegisteredDispatcher {

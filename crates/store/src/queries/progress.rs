@@ -213,20 +213,22 @@ pub(crate) fn sources(
     let mut found = HashMap::with_capacity(ids.len());
     let keys: Vec<Key> = ids.iter().map(|id| Key(id.0)).collect();
     for among in bulk::deliveries_among(&keys) {
-        let rows: Vec<(Key, String, Option<String>)> = deliveries::table
+        let rows: Vec<(Key, String, i64, Option<String>)> = deliveries::table
             .left_join(events::table)
             .filter(among)
             .select((
                 deliveries::id,
                 deliveries::organization_id,
+                deliveries::subscription_id,
                 events::event_id.nullable(),
             ))
             .load(conn)?;
-        for (id, organization, event) in rows {
+        for (id, organization, subscription, event) in rows {
             found.insert(
                 DeliveryId(id.0),
                 Source {
                     organization,
+                    subscription: SubscriptionId(subscription),
                     event,
                 },
             );
@@ -236,12 +238,12 @@ pub(crate) fn sources(
 }
 
 /// Ends deliveries without an attempt, where they are still pending and nobody has started them
-/// again since.
+/// again since; answers with how many it ended.
 pub(crate) fn end(
     conn: &mut Conn,
     owed: &[OwedAttempt],
     end: DeliveryState,
-) -> Result<(), StoreError> {
+) -> Result<usize, StoreError> {
     let mut by_generation: BTreeMap<i32, Vec<Key>> = BTreeMap::new();
     for one in owed {
         let keys = by_generation.entry(signed(one.generation)).or_default();
@@ -253,9 +255,10 @@ pub(crate) fn end(
         finished_at,
         gave_up,
     } = end.into();
+    let mut ended = 0;
     for (generation, keys) in by_generation {
         for chunk in keys.chunks(ROWS) {
-            diesel::update(deliveries::table)
+            ended += diesel::update(deliveries::table)
                 .filter(deliveries::id.eq_any(chunk))
                 .filter(deliveries::state.eq("pending"))
                 .filter(deliveries::generation.eq(generation))
@@ -268,7 +271,7 @@ pub(crate) fn end(
                 .execute(conn)?;
         }
     }
-    Ok(())
+    Ok(ended)
 }
 
 /// Makes some deliveries due that were put off for want of room: others wait because of a schedule,

@@ -17,6 +17,7 @@ use hookline_core::ids::ReplayId;
 use hookline_core::timestamp::Timestamp;
 
 use super::super::{Conn, bulk};
+use super::again;
 use super::replays::{RUNNING, ReplayRow, end, span};
 use crate::columns::Key;
 use crate::error::StoreError;
@@ -141,7 +142,7 @@ fn advance(
     };
     let mut keys: Vec<Key> = wanted.iter().take(limit).map(|seen| seen.id).collect();
     keys.sort_unstable();
-    let owed = bulk::start_again(conn, &keys, restart)?;
+    let owed = again::restart_all(conn, &keys, restart)?;
     let started = u32::try_from(owed.len()).unwrap_or(u32::MAX);
     let next = now.after(Duration::from_secs(1) * started / per_second.max(1));
     diesel::update(replays::table.find(row.id))

@@ -8,6 +8,7 @@ use hookline_core::retention::TrustedTime;
 use hookline_core::timestamp::Timestamp;
 
 use super::super::{Conn, bulk};
+use super::put_aside;
 use super::stored::Change;
 use crate::columns::Key;
 use crate::error::StoreError;
@@ -99,12 +100,15 @@ pub(crate) fn forget_events(conn: &mut Conn, cutoff: Timestamp) -> Result<usize,
             .limit(limit())
             .select(deliveries::id)
             .load(conn)?;
-        let removed = diesel::delete(
+        let forgotten: Vec<Key> = diesel::delete(
             deliveries::table
                 .filter(deliveries::id.eq_any(&ended))
                 .filter(deliveries::state.ne("pending")),
         )
-        .execute(conn)?;
+        .returning(deliveries::id)
+        .get_results(conn)?;
+        put_aside::remove(conn, &forgotten)?;
+        let removed = forgotten.len();
         if ended.len() == SLICE {
             // Others of these events may be left: the events go with the last of them.
             return Ok(removed);

@@ -1,6 +1,6 @@
 //! What became of events: deliveries as their owner sees them.
 
-use hookline_core::cursor::{Cursor, List};
+use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{GaveUp, Origin};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
@@ -110,7 +110,6 @@ impl Delivery {
     /// Its place in the list.
     pub fn cursor(&self) -> Cursor {
         Cursor {
-            list: List::Deliveries,
             created_at: self.created_at,
             id: self.id.0,
         }

@@ -53,11 +53,11 @@ pub struct KeyInfo {
     pub name: String,
     /// What it may be used for.
     pub scopes: Vec<Scope>,
-    /// The organization of a request that names none.
-    pub default_organization: OrganizationId,
+    /// All organizations that it belongs to; a request that names none is for the first one.
+    pub organizations: Vec<OrganizationId>,
     /// Since when there is one.
     pub created_at: Timestamp,
-    /// Since when it no longer works, because somebody ended it.
+    /// Since when it no longer works, because an operator ended it.
     pub revoked_at: Option<Timestamp>,
     /// From when on it no longer works by itself.
     pub expires_at: Option<Timestamp>,

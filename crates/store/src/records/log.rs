@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hookline_core::cursor::{Cursor, List};
+use hookline_core::cursor::Cursor;
 use hookline_core::delivery::Trigger;
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
@@ -113,7 +113,6 @@ impl LoggedAttempt {
     /// Its place in the log.
     pub fn cursor(&self) -> Cursor {
         Cursor {
-            list: List::Log,
             created_at: self.created_at,
             id: self.id.0,
         }

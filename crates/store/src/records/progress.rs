@@ -170,6 +170,8 @@ pub enum Follow {
 pub struct Source {
     /// The organization's id.
     pub organization: String,
+    /// The subscription's id.
+    pub subscription: SubscriptionId,
     /// The event's id. `None` where the event is no longer stored.
     pub event: Option<String>,
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use diesel::connection::{InstrumentationEvent, SimpleConnection as _};
 use diesel::prelude::*;
 use diesel::sql_types::Text;
-use hookline_core::cursor::{Cursor, List};
+use hookline_core::cursor::Cursor;
 use hookline_core::delivery::Cause;
 use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::ids::{
@@ -166,14 +166,13 @@ fn now() -> Timestamp {
     Timestamp::from_unix_micros(1_000_000)
 }
 
-fn reaches(list: List) -> [Reach; 3] {
+fn reaches() -> [Reach; 3] {
     let reach = |after, skip| Reach {
         after,
         skip,
         limit: 51,
     };
     let middle = Cursor {
-        list,
         created_at: Timestamp::from_unix_micros(ROWS - 20),
         id: Uuid::nil(),
     };
@@ -272,7 +271,7 @@ fn no_route_reads_a_table_to_its_end() {
         check("GET /webhooks/{id}/logs, /webhooks/logs/all", &|conn| {
             let (_, end) = log_totals::sum(conn, &query, None)?;
             log_totals::sum(conn, &query, end.as_ref())?;
-            for reach in reaches(List::Log) {
+            for reach in reaches() {
                 let step = log::page(conn, &query, reach)?;
                 log::entries(conn, step.rows, 1_000)?;
             }
@@ -283,13 +282,13 @@ fn no_route_reads_a_table_to_its_end() {
         check("GET /webhooks/{id}/deliveries", &|conn| {
             let counted = deliveries::count(conn, &query, None)?;
             assert!(counted.end.is_some());
-            for reach in reaches(List::Deliveries) {
+            for reach in reaches() {
                 deliveries::page(conn, &query, reach)?;
             }
             Ok(())
         });
     }
-    for reach in reaches(List::Log) {
+    for reach in reaches() {
         check("GET /deliveries/{id}", &|conn| {
             delivery_story::find(conn, &owner(), DeliveryId(Uuid::nil()), 51, reach.after).map(drop)
         });

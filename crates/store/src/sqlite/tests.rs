@@ -1,7 +1,8 @@
+use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
 
-use crate::Store;
 use crate::error::StoreError;
+use crate::{PutAside, Store};
 
 use super::*;
 
@@ -75,4 +76,57 @@ async fn a_database_of_another_program_is_not_written_to_by_a_command_that_reads
     let why = refusal(Store::in_existing_folder(folder.path()));
     assert!(why.contains("is no database of Hookline"), "{why}");
     assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+#[test]
+fn dead_letters_of_deliveries_become_deliveries_that_were_put_aside() {
+    const FOLDER: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/migrations/sqlite/2026-11-30-000150_put_aside"
+    );
+    let migration = |name: &str| std::fs::read_to_string(format!("{FOLDER}/{name}.sql")).unwrap();
+    let mut conn = Conn::establish(":memory:").unwrap();
+    migrate(&mut conn).unwrap();
+    conn.batch_execute(&migration("down")).unwrap();
+    let delivery = |id: char, state: &str, gave_up: &str| {
+        format!(
+            "INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
+                                     attempts, state, gave_up, created_at)
+             VALUES (x'{}', 'a', 1, x'00', 'event', 0, 0, 0, '{state}', {gave_up}, 0);",
+            id.to_string().repeat(32),
+        )
+    };
+    let letter = |queue: &str, id: char, reason: &str, at: i64| {
+        format!(
+            "INSERT INTO dead_letters (queue, reason, body, created_at)
+             VALUES ('{queue}', '{reason}', x'{}', {at});",
+            id.to_string().repeat(32),
+        )
+    };
+    let before = [
+        delivery('1', "exhausted", "'poison'"),
+        delivery('2', "delivered", "NULL"),
+        letter("deliveries", '1', "first", 5),
+        letter("deliveries", '1', "second", 7),
+        letter("deliveries", '2', "started again since", 5),
+        letter("deliveries", '3', "forgotten since", 5),
+        letter("events", '4', "no event", 5),
+    ];
+    conn.batch_execute(&before.concat()).unwrap();
+    conn.batch_execute(&migration("up")).unwrap();
+
+    let one = DeliveryId(uuid::Uuid::from_bytes([0x11; 16]));
+    let found = queries::put_aside::page(&mut conn, None, 10).unwrap();
+    let expected = PutAside {
+        delivery: one,
+        reason: "second".to_owned(),
+        since: Timestamp::from_unix_micros(7),
+    };
+    assert_eq!(found, [expected]);
+    let left = diesel::dsl::sql::<Text>("SELECT group_concat(reason) FROM dead_letters");
+    assert_eq!(left.get_result(&mut conn), Ok("no event".to_owned()));
+
+    conn.batch_execute(&migration("down")).unwrap();
+    let back = diesel::dsl::sql::<Text>("SELECT group_concat(reason) FROM dead_letters");
+    assert_eq!(back.get_result(&mut conn), Ok("no event,second".to_owned()));
 }

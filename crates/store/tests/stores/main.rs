@@ -16,6 +16,7 @@ mod log;
 mod lost_commits;
 mod partitions;
 mod progress;
+mod put_aside;
 mod queue;
 mod repeats;
 mod replays;

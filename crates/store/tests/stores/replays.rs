@@ -27,6 +27,7 @@ on_both![
     a_replay_ends_when_its_subscription_does,
     an_organization_has_so_many_running_and_no_more,
     an_ended_replay_is_forgotten_with_the_retention,
+    what_a_replay_starts_is_no_longer_put_aside,
 ];
 
 const SECOND: i64 = 1_000_000;
@@ -392,4 +393,17 @@ async fn an_ended_replay_is_forgotten_with_the_retention(fixture: Fixture) {
         .unwrap();
     assert!(known(ended).await.is_none());
     assert!(known(running).await.is_some());
+}
+
+async fn what_a_replay_starts_is_no_longer_put_aside(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    for id in ["1", "2", "3"] {
+        let owed = fixture.owed("a", id).await;
+        let put = fixture.store.put_aside(owed, "bad".to_owned(), now());
+        put.await.unwrap();
+    }
+    assert_eq!(fixture.store.count_put_aside().await.unwrap(), 3);
+    start(&fixture, to, ReplayFilter::default()).await;
+    assert_eq!(finish(&fixture.store).await.len(), 3);
+    assert_eq!(fixture.store.count_put_aside().await.unwrap(), 0);
 }

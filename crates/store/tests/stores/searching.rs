@@ -9,24 +9,31 @@ use hookline_store::{
 
 use crate::fixture::{Fixture, NOW, at, event, on_both, organization};
 
-on_both![rows_that_match_seldom_are_found_window_by_window];
+on_both![
+    rows_that_match_seldom_are_found_window_by_window,
+    a_filtered_total_is_unknown_above_100_000_deliveries_and_cursors_go_on,
+];
 
 /// Three windows, of which each has one row that matches: the oldest one of its thousands.
 const ROWS: i64 = 12_000;
 const EACH: i64 = 4_000;
 
-fn fill(fixture: &Fixture, to: SubscriptionId) {
-    let SubscriptionId(to) = to;
-    let (numbers, id) = match fixture.is_postgres() {
-        true => (format!("generate_series(1, {ROWS}) AS n"), "gen_random_uuid()"),
+/// How a database writes so many numbers `n`, and makes an id.
+fn numbers(fixture: &Fixture, rows: i64) -> (String, &'static str) {
+    match fixture.is_postgres() {
+        true => (format!("generate_series(1, {rows}) AS n"), "gen_random_uuid()"),
         false => (
             format!(
-                "(WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT {ROWS})
+                "(WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT {rows})
                   SELECT n FROM numbers)"
             ),
             "randomblob(16)",
         ),
-    };
+    }
+}
+
+fn fill_deliveries(fixture: &Fixture, SubscriptionId(to): SubscriptionId, rows: i64) {
+    let (numbers, id) = numbers(fixture, rows);
     let seldom = format!("n % {EACH} = 1");
     fixture.sql(&format!(
         "DELETE FROM deliveries;
@@ -34,8 +41,15 @@ fn fill(fixture: &Fixture, to: SubscriptionId) {
              attempts, state, finished_at, gave_up, created_at, partition)
          SELECT {id}, 'a', {to}, key, 'event', 0, 0, 1, CASE WHEN {seldom} THEN 'exhausted' ELSE 'delivered' END, n,
                 CASE WHEN {seldom} THEN 'out_of_attempts' END, {NOW} + n, 0
-           FROM {numbers} CROSS JOIN events;
-         INSERT INTO attempts (id, delivery_id, organization_id, subscription_id, event_key, event_type, attempt,
+           FROM {numbers} CROSS JOIN events"
+    ));
+}
+
+fn fill_log(fixture: &Fixture, SubscriptionId(to): SubscriptionId, rows: i64) {
+    let (numbers, id) = numbers(fixture, rows);
+    let seldom = format!("n % {EACH} = 1");
+    fixture.sql(&format!(
+        "INSERT INTO attempts (id, delivery_id, organization_id, subscription_id, event_key, event_type, attempt,
              trigger, status, url, duration_ms, created_at)
          SELECT {id}, {id}, 'a', {to}, key,
                 CASE WHEN {seldom} THEN 'workflow.started' ELSE 'workflow.failed' END, 1, 'event', 'success', '', 1,
@@ -52,7 +66,8 @@ const MATCHING: [i64; 3] = [2 * EACH + 1, EACH + 1, 1];
 async fn rows_that_match_seldom_are_found_window_by_window(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     fixture.take_in(vec![event("a", "1")]).await;
-    fill(&fixture, to);
+    fill_deliveries(&fixture, to, ROWS);
+    fill_log(&fixture, to, ROWS);
     let store = &fixture.store;
 
     let exhausted = |start, limit| DeliveryQuery {
@@ -131,4 +146,36 @@ async fn rows_that_match_seldom_are_found_window_by_window(fixture: Fixture) {
         let counted = store.count_replay(scope, at(NOW + ROWS + 1)).await;
         assert_eq!(counted.unwrap(), Replayable::Deliveries(count));
     }
+}
+
+async fn a_filtered_total_is_unknown_above_100_000_deliveries_and_cursors_go_on(fixture: Fixture) {
+    const MANY: i64 = 100_100;
+    let to = fixture.subscribe("a").await.id;
+    fixture.take_in(vec![event("a", "1")]).await;
+    fill_deliveries(&fixture, to, MANY);
+    let query = |status, since: i64, start| DeliveryQuery {
+        organization: organization("a"),
+        subscription: to,
+        status,
+        event_type: None,
+        since: Some(at(NOW + since)),
+        until: None,
+        limit: 2,
+        start,
+    };
+    let first = PageStart::Offset(0);
+    let delivered = Some(DeliveryStatus::Delivered);
+    let found = async |query| fixture.store.deliveries(query).await.unwrap();
+    let counted = async |status, since| found(query(status, since, first)).await.total;
+    assert_eq!(counted(None, 0).await, Some(MANY.unsigned_abs()));
+    assert_eq!(counted(delivered, 0).await, None);
+    // The count looks at no more than 100,000 of the time that is asked for.
+    assert_eq!(counted(delivered, MANY - 10).await, Some(11));
+
+    let page = found(query(delivered, 0, first)).await;
+    let behind = PageStart::Cursor(page.rows[1].cursor());
+    let next = found(query(delivered, 0, behind)).await;
+    let made = [page.rows, next.rows].concat();
+    let made: Vec<_> = made.iter().map(|row| row.created_at).collect();
+    assert_eq!(made, [0, 1, 2, 3].map(|n| at(NOW + MANY - n)));
 }

@@ -282,6 +282,45 @@ pub(crate) struct ReplayBody {
     dry_run: Option<bool>,
 }
 
+/// The header of a call that creates something.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the route reads the header itself"
+)]
+pub(crate) struct IdempotencyParameter {
+    /// 1 to 255 visible ASCII characters. A repeat within 24 hours has the effect and the answer of the first request
+    /// alone; with another body it is 422.
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[!-~]+$",
+        nullable = false
+    )]
+    key: Option<String>,
+}
+
+/// The parameters of a page of subscriptions.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "the document's form; the route reads its query itself"
+)]
+pub(crate) struct SubscriptionParameters {
+    /// How many at most; without it, all of them, or 50 with a cursor.
+    #[param(minimum = 1, maximum = 100, nullable = false)]
+    limit: Option<u32>,
+    /// How many to leave out; slower the further it goes.
+    #[param(minimum = 0, maximum = 10_000, nullable = false)]
+    offset: Option<u64>,
+    /// A `next_cursor` of an earlier answer; not together with `offset`.
+    #[param(nullable = false, pattern = "^A[w-z0-9_-][A-Za-z0-9_-]{38}$")]
+    cursor: Option<String>,
+}
+
 /// The parameters of a page of deliveries.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -309,7 +348,7 @@ pub(crate) struct DeliveryParameters {
     #[param(minimum = 0, maximum = 10_000, default = 0, nullable = false)]
     offset: Option<u64>,
     /// A `next_cursor` of an earlier answer; not together with `offset`.
-    #[param(nullable = false, pattern = "^A[Q-Za-f][A-Za-z0-9_-]{30}$")]
+    #[param(nullable = false, pattern = "^A[Q-Za-f][A-Za-z0-9_-]{38}$")]
     cursor: Option<String>,
 }
 
@@ -325,7 +364,7 @@ pub(crate) struct AttemptParameters {
     #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
     attempts_limit: Option<u32>,
     /// A `next_attempts_cursor` of an earlier answer.
-    #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{30}$")]
+    #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{38}$")]
     attempts_cursor: Option<String>,
 }
 
@@ -341,7 +380,7 @@ pub(crate) struct EventDeliveryParameters {
     #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
     deliveries_limit: Option<u32>,
     /// A `next_deliveries_cursor` of an earlier answer.
-    #[param(nullable = false, pattern = "^A[g-v][A-Za-z0-9_-]{30}$")]
+    #[param(nullable = false, pattern = "^A[g-v][A-Za-z0-9_-]{38}$")]
     deliveries_cursor: Option<String>,
 }
 
@@ -366,6 +405,6 @@ pub(crate) struct LogParameters {
     #[param(minimum = 0, maximum = 10_000, default = 0, nullable = false)]
     offset: Option<u64>,
     /// A `next_cursor` of an earlier answer; not together with `offset`.
-    #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{30}$")]
+    #[param(nullable = false, pattern = "^A[A-P][A-Za-z0-9_-]{38}$")]
     cursor: Option<String>,
 }

@@ -3,9 +3,11 @@
 use actix_web::ResponseError as _;
 use hookline_core::access::{Forbidden, Scope};
 use hookline_core::violations::Violations;
+use hookline_runtime::hosts::Misdirected;
+use serde_json::Value;
 use utoipa::ToSchema as _;
-use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::{ContentBuilder, Object, Ref, Response, ResponseBuilder, Type};
+use utoipa::openapi::header::{Header, HeaderBuilder};
+use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type};
 
 use crate::body::SUBSCRIPTION;
 use crate::error::ApiError;
@@ -29,6 +31,7 @@ pub(super) fn all() -> Vec<Documented> {
         ("Unauthorized", ApiError::Unauthorized),
         ("Forbidden", Forbidden::Scope(Scope::Write).into()),
         ("NotFound", ApiError::NotFound),
+        ("SlowBody", ApiError::SlowBody),
         (
             "Conflict",
             ApiError::Conflict("the subscription is inactive"),
@@ -42,28 +45,56 @@ pub(super) fn all() -> Vec<Documented> {
         ("Unavailable", ApiError::DeadlinePassed),
         ("Loop", ApiError::Circle),
     ];
+    let misdirected = documented(
+        "Misdirected",
+        Misdirected.status_code().as_u16(),
+        Some(Misdirected.problem()),
+    );
     errors
         .into_iter()
-        .map(|(name, error)| documented(name, &error))
+        .map(|(name, error)| {
+            let problem = serde_json::to_value(error.problem()).ok();
+            let mut documented = documented(name, error.status_code().as_u16(), problem);
+            if let Some((header, _)) = error.header() {
+                let headers = &mut documented.response.headers;
+                headers.insert(header.to_string(), RefOr::T(text("")));
+            }
+            documented
+        })
+        .chain([misdirected])
         .collect()
 }
 
-fn documented(name: &'static str, error: &ApiError) -> Documented {
-    let problem = error.problem();
+fn documented(name: &'static str, status: u16, problem: Option<Value>) -> Documented {
+    let title = problem
+        .as_ref()
+        .and_then(|problem| problem["title"].as_str());
+    let title = title.unwrap_or_default().to_owned();
     let content = ContentBuilder::new()
         .schema(Some(Ref::from_schema_name(Problem::name())))
-        .example(serde_json::to_value(&problem).ok())
+        .example(problem)
         .build();
-    let mut response = ResponseBuilder::new()
-        .description(problem.title)
+    let response = ResponseBuilder::new()
+        .description(title)
         .content(PROBLEM_JSON, content);
-    if let Some((header, _)) = error.header() {
-        let text = HeaderBuilder::new().schema(Some(Object::with_type(Type::String)));
-        response = response.header(header.as_str(), text.build());
-    }
     Documented {
         name,
-        status: error.status_code().as_u16(),
+        status,
         response: response.build(),
     }
+}
+
+/// Adds the header that every answer has.
+pub(super) fn name_request(response: &mut Response) {
+    let id =
+        text("The request's own, where it is 1 to 128 visible ASCII characters, else a new one");
+    response
+        .headers
+        .insert("X-Request-Id".to_owned(), RefOr::T(id));
+}
+
+fn text(description: &str) -> Header {
+    let header = HeaderBuilder::new().schema(Some(Object::with_type(Type::String)));
+    let description = (!description.is_empty()).then_some(description);
+    header.description(description).build()
 }

@@ -1,27 +1,49 @@
 //! The grammar of `Forwarded` (RFC 7239, 4).
 
-/// What `for` says in each element of a line: None in an element without it. None in all where the line
-/// breaks the grammar.
-pub(super) fn nodes(line: &str) -> Option<Vec<Option<String>>> {
-    let mut rest = line;
+/// The `for` of each element of a line, from right to left: None for an element without it, and for one that
+/// breaks the grammar. Each proxy adds its element at the right, so what a caller writes spoils no element of a proxy.
+pub(super) fn nodes(line: &str) -> Vec<Option<String>> {
     let mut nodes = Vec::new();
-    loop {
-        let node;
-        (node, rest) = element(rest)?;
-        nodes.push(node);
-        match rest.strip_prefix(',') {
-            Some(next) => rest = next,
-            None => return rest.is_empty().then_some(nodes),
-        }
+    let mut rest = Some(line);
+    while let Some(text) = rest {
+        let last;
+        (rest, last) = split_last(text);
+        nodes.push(element(last).flatten());
     }
+    nodes
 }
 
-/// One element, `for=…;by=…`, and what stands after it.
-fn element(text: &str) -> Option<(Option<String>, &str)> {
+/// The last element, and the text before its comma. A comma in a quoted string ends no element.
+fn split_last(text: &str) -> (Option<&str>, &str) {
+    let mut is_quoted = false;
+    for (at, char) in text.char_indices().rev() {
+        match char {
+            '"' if !is_quoted => is_quoted = true,
+            '"' => is_quoted = is_escaped(&text[..at]),
+            ',' if !is_quoted => return (Some(&text[..at]), &text[at + 1..]),
+            _ => {}
+        }
+    }
+    (None, text)
+}
+
+/// Whether the character after this text is escaped in a quoted string.
+fn is_escaped(before: &str) -> bool {
+    before
+        .bytes()
+        .rev()
+        .take_while(|byte| *byte == b'\\')
+        .count()
+        % 2
+        == 1
+}
+
+/// The `for` of one element, `for=…;by=…`; None where the element breaks the grammar.
+fn element(text: &str) -> Option<Option<String>> {
     let mut rest = skip_space(text);
     let mut node = None;
     loop {
-        if !rest.starts_with([';', ',']) && !rest.is_empty() {
+        if !rest.starts_with(';') && !rest.is_empty() {
             let (name, value, after) = pair(rest)?;
             if name.eq_ignore_ascii_case("for") && node.replace(value).is_some() {
                 return None; // Each parameter stands once in an element.
@@ -31,7 +53,7 @@ fn element(text: &str) -> Option<(Option<String>, &str)> {
         rest = skip_space(rest);
         match rest.strip_prefix(';') {
             Some(next) => rest = skip_space(next),
-            None => return Some((node, rest)),
+            None => return rest.is_empty().then_some(node),
         }
     }
 }
@@ -83,9 +105,8 @@ mod tests {
     use super::*;
 
     fn shown(line: &str) -> String {
-        let Some(nodes) = nodes(line) else {
-            return "invalid".to_owned();
-        };
+        let mut nodes = nodes(line);
+        nodes.reverse();
         let shown: Vec<_> = nodes
             .into_iter()
             .map(|node| node.unwrap_or_else(|| "-".to_owned()))
@@ -120,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_breaks_the_grammar_is_invalid() {
+    fn an_element_that_breaks_the_grammar_has_no_node() {
         for bad in [
             "for",
             "for=",
@@ -133,14 +154,35 @@ mod tests {
             "for=a;for=b",
             "for=\"a\"b",
         ] {
-            assert_eq!(shown(bad), "invalid", "{bad}");
+            assert_eq!(shown(bad), "-", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_broken_element_spoils_none_of_those_to_its_right() {
+        for (broken, expected) in [
+            ("for=a b", "-"),
+            ("for=\"a", "-"),
+            ("for=\"a\\", "-"),
+            ("\"", "-"),
+            ("for=c, =,", "c - -"),
+            ("for=\"a, for=b", "- b"),
+        ] {
+            for (written, read) in [
+                ("for=192.0.2.1", "192.0.2.1"),
+                ("for=\"[2001:db8::1]:4711\";by=x", "[2001:db8::1]:4711"),
+                ("by=\"\\\",\\\\\";for=d, for=e", "d e"),
+            ] {
+                let line = format!("{broken}, {written}");
+                assert_eq!(shown(&line), format!("{expected} {read}"), "{line}");
+            }
         }
     }
 
     proptest! {
         #[test]
-        fn any_line_is_read_or_invalid(line: String, near in r#"[for=\\",; a:\[\]]{0,40}"#) {
-            let _ = (nodes(&line), nodes(&near));
+        fn any_line_is_read(line: String, near in r#"[for=\\",; a:\[\]]{0,40}"#) {
+            prop_assert!(!nodes(&line).is_empty() && !nodes(&near).is_empty());
         }
     }
 }

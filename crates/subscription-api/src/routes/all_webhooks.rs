@@ -17,7 +17,7 @@ use hookline_store::{Window, of_key};
 
 use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::routes::webhooks::SubscriptionAnswer;
+use crate::routes::webhooks::ListedSubscription;
 use crate::server::Service;
 
 /// How many subscriptions are read at once.
@@ -99,7 +99,7 @@ async fn step(mut writing: Writing) -> Result<Option<(Bytes, Writing)>, ApiError
         if writing.written > 0 {
             json.push(b',');
         }
-        serde_json::to_writer(&mut json, &SubscriptionAnswer::from(subscription))
+        serde_json::to_writer(&mut json, &ListedSubscription::from(subscription))
             .map_err(|why| ApiError::Internal(why.to_string()))?;
         writing.written += 1;
     }
@@ -107,7 +107,9 @@ async fn step(mut writing: Writing) -> Result<Option<(Bytes, Writing)>, ApiError
         Some(last) if page.len() >= AT_ONCE as usize => Next::ReadBefore(last.id),
         _ => {
             let (total, offset) = (writing.offset + writing.written, writing.offset);
-            let end = format!("],\"total\":{total},\"limit\":{total},\"offset\":{offset}}}");
+            let end = format!(
+                "],\"total\":{total},\"limit\":{total},\"offset\":{offset},\"next_cursor\":null}}"
+            );
             json.extend_from_slice(end.as_bytes());
             Next::End
         }
@@ -188,7 +190,7 @@ mod tests {
     #[test]
     fn a_list_that_the_store_cuts_off_has_no_last_chunk() {
         let whole = received(0);
-        assert!(whole.contains(r#"],"total":250,"limit":250,"offset":0}"#));
+        assert!(whole.contains(r#"],"total":250,"limit":250,"offset":0,"next_cursor":null}"#));
         assert!(whole.ends_with("\r\n0\r\n\r\n"));
         let cut_off = received(100);
         assert!(cut_off.starts_with("HTTP/1.1 200 OK"), "{cut_off}");

@@ -1,7 +1,7 @@
 //! Deliveries: where each event stands on its way to a subscription.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::cursor::{Cursor, List};
+use hookline_core::cursor::Rows;
 use hookline_core::event_type::EventType;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Delivery, DeliveryQuery, DeliveryStatus, LoggedAttempt};
@@ -86,7 +86,7 @@ pub(crate) struct Deliveries {
     /// request looks at no more than 50,000 deliveries.
     deliveries: Vec<DeliveryAnswer>,
     /// How many there are in all; null where a filter of `status` or `event_type` would have more than 100,000
-    /// deliveries looked at.
+    /// deliveries looked at. Pages by `cursor` go on all the same.
     #[schema(required = true)]
     total: Option<u64>,
     /// The given one, or 50.
@@ -122,7 +122,10 @@ pub(crate) async fn of_subscription(
     if since.zip(until).is_some_and(|(since, until)| since > until) {
         query.violations.add("until", "must not be before since");
     }
-    let page = Page::take(&mut query, List::Deliveries);
+    let page = Page::take(
+        &mut query,
+        Rows::Deliveries.of(&caller.organization, &id.to_string()),
+    );
     query.finish()?;
     let store = &service.api.store;
     let organization = caller.organization;
@@ -183,9 +186,10 @@ pub(crate) async fn show(
     PathDelivery(id): PathDelivery,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
+    let list = Rows::Attempts.of(&caller.organization, &id.to_string());
     let mut query = Query::read(request.query_string());
     let limit = query.limit("attempts_limit").unwrap_or(DEFAULT_LIMIT);
-    let after = query.take("attempts_cursor", |text| Cursor::parse(text, List::Log));
+    let after = query.take("attempts_cursor", |text| list.parse(text));
     query.finish()?;
     let store = &service.api.store;
     // One more tells whether there are others.
@@ -200,6 +204,6 @@ pub(crate) async fn show(
         delivery: story.delivery.into(),
         request_body: story.request_body,
         attempts,
-        next_attempts_cursor: filled.or(last).map(|at| at.to_string()),
+        next_attempts_cursor: filled.or(last).map(|at| list.text(at)),
     }))
 }

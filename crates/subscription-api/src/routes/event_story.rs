@@ -1,7 +1,7 @@
 //! What became of an event, and why, for each subscription.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::cursor::{Cursor, List};
+use hookline_core::cursor::{Cursor, Rows};
 use hookline_core::delivery::GaveUp;
 use hookline_core::event_type::EventType;
 use hookline_core::timestamp::Timestamp;
@@ -94,9 +94,10 @@ pub(crate) async fn show(
     PathEvent(id): PathEvent,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
+    let list = Rows::Fates.of(&caller.organization, id.as_str());
     let mut query = Query::read(request.query_string());
     let limit = query.limit("deliveries_limit").unwrap_or(DEFAULT_LIMIT);
-    let after = query.take("deliveries_cursor", |text| Cursor::parse(text, List::Event));
+    let after = query.take("deliveries_cursor", |text| list.parse(text));
     query.finish()?;
     let page = FatePage {
         // One more tells whether there are others.
@@ -117,7 +118,7 @@ pub(crate) async fn show(
         received_at: story.received_at.to_string(),
         body: story.body,
         subscriptions,
-        next_deliveries_cursor: filled.or(last).map(|at| at.to_string()),
+        next_deliveries_cursor: filled.or(last).map(|at| list.text(at)),
     }))
 }
 

@@ -47,8 +47,7 @@ pub(crate) struct Accepted {
     params(
         ("traceparent" = Option<String>, Header,
             description = "W3C trace context; the trace goes on to the receivers"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-            description = "1 to 255 visible ASCII characters; gives events without an `event_id` the same ids again; 422 with another body within 24 hours")
+        crate::openapi::IdempotencyParameter,
     ),
     responses((status = 202, description = "They are durable", body = Accepted)),
     security(("api_key" = ["publish"]))

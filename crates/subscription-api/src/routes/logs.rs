@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::cursor::List;
+use hookline_core::cursor::{List, Rows};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::SubscriptionId;
-use hookline_store::{AttemptStatus, LogEntry, LogQuery, LoggedAttempt, PageStart};
+use hookline_store::{AttemptStatus, LogEntry, LogQuery, LoggedAttempt};
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -17,7 +17,7 @@ use crate::error::ApiError;
 use crate::query::Query;
 use crate::routes::page::Page;
 use crate::routes::path_id::PathId;
-use crate::routes::room::{MAX_BYTES, Room, Shorten, beginning};
+use crate::routes::room::{MAX_BYTES, Shorten, beginning};
 use crate::server::Service;
 
 /// One attempt.
@@ -194,7 +194,8 @@ pub(crate) async fn of_subscription(
     PathId(id): PathId,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let wanted = Wanted::read(&request)?;
+    let list = Rows::Attempts.of(&caller.organization, &id.to_string());
+    let wanted = Wanted::read(&request, list)?;
     let known = service
         .api
         .store
@@ -218,10 +219,13 @@ pub(crate) async fn of_organization(
     service: web::Data<Service>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    Wanted::read(&request)?.answer(&service, caller, None).await
+    let list = Rows::Attempts.of(&caller.organization, "");
+    Wanted::read(&request, list)?
+        .answer(&service, caller, None)
+        .await
 }
 
-/// What a request for a page asks for.
+/// The rows that a request asks for.
 struct Wanted {
     event_type: Option<EventType>,
     status: Option<AttemptStatus>,
@@ -229,13 +233,13 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn read(request: &HttpRequest) -> Result<Self, ApiError> {
+    fn read(request: &HttpRequest, list: List) -> Result<Self, ApiError> {
         let mut query = Query::read(request.query_string());
         let event_type = query.take("event_type", EventType::parse);
         let status = query.take("status", |name| {
             AttemptStatus::parse(name).ok_or("must be success or failed")
         });
-        let page = Page::take(&mut query, List::Log);
+        let page = Page::take(&mut query, list);
         query.finish()?;
         Ok(Self {
             event_type,
@@ -265,18 +269,10 @@ impl Wanted {
             })
             .await?;
         let place = |entry: &LogEntry| entry.attempt.cursor();
-        let mut next_cursor = page.cut(&mut found, place);
-        let mut room = Room::default();
-        let logs = match page.start {
-            PageStart::Offset(_) => room.shorten(found.rows.into_iter().map(LogAnswer::from)),
-            PageStart::Cursor(_) => {
-                let rows = found.rows.into_iter();
-                let (logs, last) =
-                    room.fill(rows.map(|entry| (place(&entry), LogAnswer::from(entry))));
-                next_cursor = last.map(|at| at.to_string()).or(next_cursor);
-                logs
-            }
-        };
+        let next_cursor = page.cut(&mut found, place);
+        let rows = found.rows.into_iter();
+        let rows = rows.map(|entry| (place(&entry), LogAnswer::from(entry)));
+        let (logs, next_cursor) = page.show(rows, next_cursor);
         Ok(HttpResponse::Ok().json(Logs {
             logs,
             total: found.total,

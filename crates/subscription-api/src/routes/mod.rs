@@ -1,5 +1,6 @@
 //! Which path answers what. A path is registered with [`Route::needs`] or [`Route::open`]; there
-//! is no third way, so none is open by oversight.
+//! is no third way, so none is open by oversight. A call refuses every query parameter, but for those of
+//! [`Route::get_with_query`], whose handlers read a [`Query`](crate::query::Query) to its end.
 
 pub(crate) mod all_webhooks;
 pub(crate) mod deliveries;
@@ -28,7 +29,7 @@ use hookline_core::access::Scope;
 
 use crate::error::ApiError;
 use crate::server::Service;
-use crate::{auth, deadline};
+use crate::{auth, deadline, query};
 
 /// Registers every route, under `/v1` and without a prefix.
 pub(crate) fn configure(service: &Service, config: &mut web::ServiceConfig) {
@@ -40,11 +41,11 @@ pub(crate) fn configure(service: &Service, config: &mut web::ServiceConfig) {
 fn register(service: &Service, config: &mut web::ServiceConfig) {
     let at = |path| Route::at(path, service);
     at("/webhooks")
-        .get(webhooks::list)
+        .get_with_query(webhooks::list)
         .post(webhooks::create)
         .needs(Scope::Write, config);
     at("/webhooks/logs/all")
-        .get(logs::of_organization)
+        .get_with_query(logs::of_organization)
         .needs(Scope::Write, config);
     at("/webhooks/{id}")
         .get(webhooks::show)
@@ -52,13 +53,13 @@ fn register(service: &Service, config: &mut web::ServiceConfig) {
         .delete(webhooks::delete)
         .needs(Scope::Write, config);
     at("/webhooks/{id}/logs")
-        .get(logs::of_subscription)
+        .get_with_query(logs::of_subscription)
         .needs(Scope::Write, config);
     at("/webhooks/{id}/deliveries")
-        .get(deliveries::of_subscription)
+        .get_with_query(deliveries::of_subscription)
         .needs(Scope::Write, config);
     at("/deliveries/{id}")
-        .get(deliveries::show)
+        .get_with_query(deliveries::show)
         .needs(Scope::Write, config);
     at("/deliveries/{id}/retry")
         .post(retry::start)
@@ -80,7 +81,7 @@ fn register(service: &Service, config: &mut web::ServiceConfig) {
         .post(events::publish)
         .needs(Scope::Publish, config);
     at("/events/{event_id}")
-        .get(event_story::show)
+        .get_with_query(event_story::show)
         .needs(Scope::Publish, config);
     at("/healthz").get(health::alive).open(config);
     at("/readyz").get(health::ready).open(config);
@@ -88,7 +89,7 @@ fn register(service: &Service, config: &mut web::ServiceConfig) {
     at("/docs").get(docs::page).open(config);
 }
 
-/// Whatever is not registered.
+/// The answer for a path that is not registered.
 pub(crate) async fn nowhere() -> Result<HttpResponse, ApiError> {
     Err(ApiError::NoSuchPath)
 }
@@ -111,18 +112,30 @@ impl Route {
         }
     }
 
-    /// Where there is a GET there is a HEAD (RFC 9110, 9.1); the server leaves its body out.
-    fn get<F, Args>(mut self, handler: F) -> Self
+    /// For a handler that reads its query, and refuses the parameters that it does not know.
+    fn get_with_query<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
+        self.reading(web::route().to(handler))
+    }
+
+    fn get<F, Args>(self, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        self.reading(web::route().to(handler).wrap(from_fn(query::refuse)))
+    }
+
+    /// Where there is a GET there is a HEAD (RFC 9110, 9.1); the server leaves its body out.
+    fn reading(mut self, route: actix_web::Route) -> Self {
         self.allow.extend(["GET", "HEAD"]);
         let get_or_head = guard::Any(guard::Get()).or(guard::Head());
-        self.resource = self
-            .resource
-            .route(web::route().guard(get_or_head).to(handler));
+        self.resource = self.resource.route(route.guard(get_or_head));
         self
     }
 
@@ -155,6 +168,7 @@ impl Route {
 
     fn answering(mut self, method: &'static str, route: actix_web::Route) -> Self {
         self.allow.push(method);
+        let route = route.wrap(from_fn(query::refuse));
         self.resource = self.resource.route(route);
         self
     }
@@ -169,7 +183,7 @@ impl Route {
         config.service(self.complete().wrap(from_fn(enter)).wrap(from_fn(within)));
     }
 
-    /// Registers it for anybody.
+    /// Registers it for every caller.
     fn open(self, config: &mut web::ServiceConfig) {
         let within = self.within();
         config.service(self.complete().wrap(from_fn(within)));

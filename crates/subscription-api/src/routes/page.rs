@@ -2,8 +2,10 @@
 
 use hookline_core::cursor::{Cursor, List};
 use hookline_store::{Listing, PageStart};
+use serde_json::value::RawValue;
 
 use crate::query::Query;
+use crate::routes::room::{Room, Shorten};
 
 /// How many rows a page has unless it is said.
 pub(crate) const DEFAULT_LIMIT: u32 = 50;
@@ -15,20 +17,28 @@ pub(crate) struct Page {
     pub(crate) limit: u32,
     /// Where it begins.
     pub(crate) start: PageStart,
+    /// The list that it is of.
+    pub(crate) list: List,
 }
 
 impl Page {
     /// Takes `limit`, `offset` and `cursor`, which must be of this list.
     pub(crate) fn take(query: &mut Query, list: List) -> Self {
         let limit = query.limit("limit").unwrap_or(DEFAULT_LIMIT);
+        Self::of(limit, query, list)
+    }
+
+    /// Takes `offset` and `cursor` alone.
+    pub(crate) fn of(limit: u32, query: &mut Query, list: List) -> Self {
         let offset = query.offset("; cursor reaches the rows beyond");
-        let cursor = query.take("cursor", |text| Cursor::parse(text, list));
+        let cursor = query.take("cursor", |text| list.parse(text));
         if cursor.is_some() && offset.is_some() {
             query.violations.add("cursor", "cannot go with offset");
         }
         Self {
             limit,
             start: cursor.map_or(PageStart::Offset(offset.unwrap_or(0)), PageStart::Cursor),
+            list,
         }
     }
 
@@ -37,6 +47,24 @@ impl Page {
         match self.start {
             PageStart::Offset(offset) => offset,
             PageStart::Cursor(_) => 0,
+        }
+    }
+
+    /// The rows as an answer shows them, in at most 1 MiB. With an offset no row is left out, and long ones are
+    /// shortened. With a cursor there may be fewer, and then the next page begins after the last one shown.
+    pub(crate) fn show<T: Shorten>(
+        self,
+        rows: impl Iterator<Item = (Cursor, T)>,
+        next_cursor: Option<String>,
+    ) -> (Vec<Box<RawValue>>, Option<String>) {
+        let mut room = Room::default();
+        match self.start {
+            PageStart::Offset(_) => (room.shorten(rows.map(|(_, row)| row)), next_cursor),
+            PageStart::Cursor(_) => {
+                let (shown, last) = room.fill(rows);
+                let last = last.map(|at| self.list.text(at));
+                (shown, last.or(next_cursor))
+            }
         }
     }
 
@@ -52,7 +80,7 @@ impl Page {
         place: impl Fn(&T) -> Cursor,
     ) -> Option<String> {
         let last = cut(&mut found.rows, self.limit, place);
-        last.or(found.searched).map(|last| last.to_string())
+        last.or(found.searched).map(|last| self.list.text(last))
     }
 }
 

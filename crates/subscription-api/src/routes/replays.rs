@@ -48,8 +48,7 @@ pub(crate) struct ReplayStarted {
     post, path = "/webhooks/{id}/replay", tag = "Logs", operation_id = "replayWebhook",
     params(
         ("id" = i64, Path, description = "The subscription"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-            description = "1 to 255 visible ASCII characters. A repeat within 24 hours creates nothing and has the first answer; 409 while the first runs, 422 with another body"),
+        crate::openapi::IdempotencyParameter,
     ),
     request_body = crate::openapi::ReplayBody,
     responses(

@@ -23,7 +23,7 @@ pub(crate) fn beginning(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// What is left.
+/// The bytes that are left.
 #[derive(Debug)]
 pub(crate) struct Room(usize);
 
@@ -99,7 +99,7 @@ fn size(json: &RawValue) -> usize {
     json.get().len() + 1
 }
 
-fn json(value: &impl Serialize) -> Box<RawValue> {
+pub(crate) fn json(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).unwrap_or_else(|_| RawValue::NULL.to_owned())
 }
 

@@ -37,15 +37,15 @@ pub(crate) struct SecretRotated {
 /// `overlap_seconds` both sign: `webhook-signature` has the new one's signature and then the old
 /// one's, `X-Webhook-Signature` is the new one's and `X-Webhook-Signature-Previous` the old one's.
 /// Another rotation meanwhile ends the older of the two; a change or removal of the secret ends
-/// the overlap.
+/// the overlap. A repeat with the same `Idempotency-Key` shows the secret again while the
+/// subscription is as the first request left it.
 #[utoipa::path(
     post, path = "/webhooks/{id}/secret/rotate", tag = "Subscriptions",
     operation_id = "rotateWebhookSecret",
     params(
         ("id" = i64, Path, description = "The subscription"),
         ("If-Match" = Option<String>, Header, description = "Entity tags of the subscription; 412 if it is at none of them"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-            description = "1 to 255 visible ASCII characters. A repeat within 24 hours rotates nothing and has the first answer, while the subscription is as the first left it; 409 while the first runs, 422 with another body"),
+        crate::openapi::IdempotencyParameter,
     ),
     request_body(content = crate::openapi::SecretRotationBody, content_type = "application/json"),
     responses(

@@ -44,8 +44,7 @@ pub(crate) struct TestSent {
     post, path = "/webhooks/{id}/test", tag = "Subscriptions", operation_id = "testWebhook",
     params(
         ("id" = i64, Path, description = "The subscription"),
-        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-            description = "1 to 255 visible ASCII characters. A repeat within 24 hours creates nothing and has the first answer; 409 while the first runs, 422 with another body"),
+        crate::openapi::IdempotencyParameter,
     ),
     request_body(content = crate::openapi::NoFieldsBody, content_type = "application/json"),
     responses(

@@ -1,12 +1,16 @@
 //! Subscriptions: what a customer registers. The paths say `webhooks`, as the public API does.
 
+use std::ops::Not;
+
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
+use hookline_core::cursor::{Cursor, Rows};
 use hookline_core::subscription::{NewSubscription, Status, Subscription, SubscriptionPatch};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::violations::Violations;
-use hookline_store::{Created, Window};
+use hookline_store::{Created, PageStart, Window};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::auth::Caller;
@@ -16,7 +20,9 @@ use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
 use crate::query::Query;
 use crate::routes::all_webhooks::{self, AT_ONCE};
 use crate::routes::etag::{self, Conditions};
+use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
 use crate::routes::path_id::PathId;
+use crate::routes::room::{Shorten, json};
 use crate::server::Service;
 
 /// A subscription as its owner sees it: neither its secret nor a header's value.
@@ -75,17 +81,60 @@ impl From<&Subscription> for SubscriptionAnswer {
     }
 }
 
+/// A subscription in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct ListedSubscription {
+    #[serde(flatten)]
+    subscription: SubscriptionAnswer,
+    /// True where only some of the `header_names` are shown, because the page would exceed 1 MiB; else it is absent.
+    /// `GET /webhooks/{id}` has all of them.
+    #[serde(skip_serializing_if = "Not::not")]
+    #[schema(required = false)]
+    truncated: bool,
+}
+
+impl From<&Subscription> for ListedSubscription {
+    fn from(subscription: &Subscription) -> Self {
+        Self {
+            subscription: subscription.into(),
+            truncated: false,
+        }
+    }
+}
+
+impl Shorten for ListedSubscription {
+    fn is_short(&self) -> bool {
+        self.truncated
+    }
+
+    /// A page of 100 has room for the longest names and URLs, in characters of four bytes.
+    fn shorten(&mut self, bytes: usize) {
+        self.truncated = true;
+        let mut room = bytes;
+        self.subscription.header_names.retain(|name| {
+            let rest = room.checked_sub(name.len());
+            room = rest.unwrap_or_default();
+            rest.is_some()
+        });
+    }
+}
+
 /// A page of subscriptions.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Subscriptions {
-    /// Newest first.
-    webhooks: Vec<SubscriptionAnswer>,
+    /// Newest first. With a cursor there may be fewer than `limit`: a page is at most 1 MiB. Without `limit` the answer
+    /// is as long as the list.
+    #[schema(value_type = Vec<ListedSubscription>)]
+    webhooks: Vec<Box<RawValue>>,
     /// How many there are in all.
     total: u64,
-    /// The given one; without it, `total`.
+    /// The given one; without it, `total`, or 50 with a cursor.
     limit: u64,
-    /// The given one.
+    /// The given one; 0 with a cursor.
     offset: u64,
+    /// Asks for the next page; null on the last one.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
 }
 
 /// Register a subscription.
@@ -93,8 +142,7 @@ pub(crate) struct Subscriptions {
 /// The next event that is published after the answer finds it.
 #[utoipa::path(
     post, path = "/webhooks", tag = "Subscriptions", operation_id = "createWebhook",
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255, pattern = "^[!-~]+$",
-            description = "1 to 255 visible ASCII characters. A repeat within 24 hours creates nothing and has the first answer; 409 while the first runs, 422 with another body")),
+    params(crate::openapi::IdempotencyParameter),
     request_body(content = crate::openapi::NewSubscriptionBody, content_type = "application/json"),
     responses(
         (status = 201, description = "The subscription", body = SubscriptionAnswer,
@@ -148,12 +196,7 @@ fn created(path: &str, subscription: &Subscription) -> KeptAnswer {
 /// List the subscriptions, newest first.
 #[utoipa::path(
     get, path = "/webhooks", tag = "Subscriptions", operation_id = "listWebhooks",
-    params(
-        ("limit" = Option<u32>, Query, description = "How many at most; without it, all of them",
-            minimum = 1, maximum = 100),
-        ("offset" = Option<u64>, Query, description = "How many to leave out", minimum = 0,
-            maximum = 10_000),
-    ),
+    params(crate::openapi::SubscriptionParameters),
     responses((status = 200, description = "A page", body = Subscriptions)),
     security(("api_key" = ["read"]))
 )]
@@ -162,26 +205,43 @@ pub(crate) async fn list(
     service: web::Data<Service>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
+    let list = Rows::Subscriptions.of(&caller.organization, "");
     let mut query = Query::read(request.query_string());
-    let (limit, offset) = (query.limit("limit"), query.offset("").unwrap_or(0));
+    let limit = query.limit("limit");
+    let page = Page::of(limit.unwrap_or(DEFAULT_LIMIT), &mut query, list);
     query.finish()?;
+    let before = match page.start {
+        PageStart::Offset(_) => None,
+        PageStart::Cursor(cursor) => Some(cursor.subscription()),
+    };
+    let all = limit.is_none() && before.is_none();
     let window = Window {
-        limit: limit.unwrap_or(AT_ONCE),
-        offset,
-        before: None,
+        limit: if all { AT_ONCE } else { page.to_read() },
+        offset: page.offset(),
+        before,
     };
     let store = &service.api.store;
     let rows = store.subscriptions(caller.organization.clone(), window);
-    let rows = rows.await?;
-    if limit.is_none() && rows.len() >= AT_ONCE as usize {
-        return Ok(all_webhooks::answer(&service, caller, rows, offset));
+    let mut rows = rows.await?;
+    if all && rows.len() >= AT_ONCE as usize {
+        return Ok(all_webhooks::answer(&service, caller, rows, page.offset()));
     }
     let total = store.subscription_count(caller.organization).await?;
+    let place = |row: &Subscription| Cursor::of_subscription(row.id);
+    let (webhooks, next_cursor) = if all {
+        let rows = rows.iter().map(ListedSubscription::from);
+        (rows.map(|row| json(&row)).collect(), None)
+    } else {
+        let last = cut(&mut rows, page.limit, place).map(|last| list.text(last));
+        let rows = rows.iter().map(|row| (place(row), row.into()));
+        page.show::<ListedSubscription>(rows, last)
+    };
     Ok(HttpResponse::Ok().json(Subscriptions {
-        webhooks: rows.iter().map(SubscriptionAnswer::from).collect(),
+        webhooks,
         total,
-        limit: limit.map_or(total, u64::from),
-        offset,
+        limit: if all { total } else { page.limit.into() },
+        offset: page.offset(),
+        next_cursor,
     }))
 }
 

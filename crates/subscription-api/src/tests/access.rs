@@ -1,4 +1,4 @@
-//! Who gets in.
+//! Access by keys.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::ServiceRequest;
@@ -35,6 +35,10 @@ async fn without_a_good_key_nothing_is_told() {
             assert!(answer.header("www-authenticate").starts_with("Bearer"));
         }
     }
+    // A path that is no route is 404 for every caller.
+    let nowhere = world.send(TestRequest::get().uri("/v1/nope")).await;
+    nowhere.is_problem(404);
+    assert_eq!(nowhere.json(), world.get("/v1/nope").await.json());
 }
 
 #[actix_web::test]

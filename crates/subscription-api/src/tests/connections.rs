@@ -143,10 +143,117 @@ async fn chunks_that_cannot_be_read_are_400_before_and_after_the_key_is_known() 
         "POST /webhooks HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\n\
          content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
     );
-    for chunks in ["no\r\n", "1\r\n{no", "ffffffffffffffffffff\r\n"] {
+    for chunks in [
+        "no\r\n",
+        "1\r\n{no",
+        "ffffffffffffffffffff\r\n",
+        "2\r\n{}\r\n0\r\nno colon\r\n\r\n",
+    ] {
         let mut at_once = served.sent(format!("{head}{chunks}")).await;
         let answer = all(&mut at_once).await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{chunks:?}: {answer}");
         assert!(answer.contains("application/problem+json"), "{answer}");
     }
+}
+
+/// A `POST` with a key and these headers besides, and this body or the beginning of it.
+fn post(path: &str, key: &str, headers: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\n{headers}\r\n{body}"
+    )
+}
+
+#[actix_web::test]
+async fn a_body_that_comes_too_slowly_is_408_and_the_request_has_no_effect() {
+    let world = World::with(ApiSettings {
+        request_deadline: Duration::from_secs(1),
+        ..ApiSettings::default()
+    })
+    .await;
+    let id = world.subscribe("n").await;
+    let test = format!("/webhooks/{id}/test");
+    let mut late = Vec::new();
+    for path in ["/webhooks", "/events", &test] {
+        for (headers, part) in [
+            ("content-length: 1000\r\n", "{"),
+            ("content-length: 1000\r\nexpect: 100-continue\r\n", ""),
+            ("content-length: 1000\r\nupgrade: websocket\r\n", "{"),
+            ("transfer-encoding: chunked\r\n", "1\r\n{\r\n"),
+        ] {
+            late.push((path, headers, post(path, KEY, headers, part)));
+        }
+    }
+    let served = Served::by(&world);
+    let mut clients = Vec::new();
+    for (path, headers, request) in &late {
+        clients.push((path, headers, served.sent(request).await));
+    }
+    for (path, headers, client) in &mut clients {
+        let mut bytes = [0; 4096];
+        let mut answer = String::new();
+        while !answer.ends_with('}') {
+            let read = timeout(PATIENCE, client.read(&mut bytes)).await;
+            let read = read.expect("an answer").unwrap();
+            assert_ne!(read, 0, "{path} {headers}: {answer}");
+            answer.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        }
+        let interim = "HTTP/1.1 100 Continue\r\n\r\n";
+        assert_eq!(answer.starts_with(interim), headers.contains("expect"));
+        let answer = answer.trim_start_matches(interim);
+        assert!(
+            answer.starts_with("HTTP/1.1 408 "),
+            "{path} {headers}: {answer}"
+        );
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(answer.contains("has had no effect"), "{answer}");
+    }
+    let listed = world.get("/webhooks").await.json();
+    assert_eq!(listed["total"], 1);
+    assert!(world.publisher.events.lock().unwrap().is_empty());
+}
+
+#[actix_web::test]
+async fn a_change_that_asks_for_an_upgrade_is_made_as_any_other() {
+    let world = World::new().await;
+    let served = Served::by(&world);
+    let body = subscription("upgraded").to_string();
+    let headers = format!(
+        "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: {}\r\n",
+        body.len()
+    );
+    let mut client = served.sent(post("/webhooks", KEY, &headers, &body)).await;
+    let answer = all(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    assert!(answer.contains("\"name\":\"upgraded\""), "{answer}");
+}
+
+#[actix_web::test]
+async fn a_request_without_a_good_key_is_not_told_to_send_its_body() {
+    let world = World::new().await;
+    let served = Served::by(&world);
+    let headers = "content-length: 1000\r\nexpect: 100-continue\r\n";
+    for path in ["/webhooks", "/events", "/nowhere"] {
+        let mut client = served.sent(post(path, "wrong", headers, "")).await;
+        let answer = all(&mut client).await;
+        let refused = ["HTTP/1.1 401 ", "HTTP/1.1 404 "];
+        assert!(
+            refused.iter().any(|status| answer.starts_with(status)),
+            "{answer}"
+        );
+    }
+}
+
+#[actix_web::test]
+async fn an_answer_before_a_head_request_has_its_body() {
+    let world = World::new().await;
+    let id = world.subscribe("n").await;
+    let served = Served::by(&world);
+    let one = format!("/webhooks/{id}");
+    let first = get(&one, KEY, "keep-alive");
+    let head = get(&one, KEY, "close").replacen("GET", "HEAD", 1);
+    let mut client = served.sent(first + &head).await;
+    let answers = all(&mut client).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+    assert_eq!(answers.matches("\"name\":\"n\"").count(), 1, "{answers}");
 }

@@ -1,4 +1,4 @@
-//! What became of it.
+//! The log.
 
 use hookline_core::outcome::{Answer as Received, Outcome};
 use hookline_store::{AttemptRecord, Follow};
@@ -7,7 +7,7 @@ use super::*;
 
 impl World {
     /// Sends a test and records that the receiver answered it with `status`.
-    async fn attempt(&self, subscription: i64, status: u16) {
+    pub(super) async fn attempt(&self, subscription: i64, status: u16) {
         let path = format!("/webhooks/{subscription}/test");
         assert_eq!(self.post(&path, json!({})).await.status, 202);
         let scheduled = *self.publisher.attempts.lock().unwrap().last().unwrap();
@@ -188,7 +188,11 @@ async fn every_bad_parameter_is_named_at_once() {
         answer.bad_fields(),
         "event_type status limit offset cursor since"
     );
-    let cursor = "A".repeat(32);
+    let id = world.subscribe("n").await;
+    world.attempt(id, 200).await;
+    world.attempt(id, 200).await;
+    let page = world.get("/webhooks/logs/all?limit=1").await.json();
+    let cursor = page["next_cursor"].as_str().unwrap();
     let both = world
         .get(&format!("/webhooks/logs/all?cursor={cursor}&offset=0"))
         .await;

@@ -2,10 +2,13 @@
 
 mod access;
 mod connections;
+mod cursors;
 mod deliveries;
 mod idempotency;
 mod limits;
 mod logs;
+mod pages;
+mod parameters;
 mod publishing;
 mod replays;
 mod served;
@@ -98,7 +101,7 @@ struct World {
     _folder: tempfile::TempDir,
 }
 
-/// What came back.
+/// An answer.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -134,6 +137,7 @@ impl Answer {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), "application/problem+json");
         assert_eq!(self.header("x-content-type-options"), "nosniff");
+        assert!(!self.header("x-request-id").is_empty());
         let problem = self.json();
         assert_eq!(problem["status"], status);
         for member in ["type", "title", "detail"] {

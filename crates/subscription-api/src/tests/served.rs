@@ -28,6 +28,22 @@ async fn health_docs_and_the_document_need_no_key() {
 }
 
 #[actix_web::test]
+async fn every_answer_names_its_request() {
+    let world = World::new().await;
+    for path in ["/healthz", "/docs", "/", "/webhooks", "/v1/nope", "/events"] {
+        let get = || TestRequest::get().uri(path);
+        let given = keyed(get()).insert_header(("X-Request-Id", "req-7"));
+        assert_eq!(world.send(given).await.header("x-request-id"), "req-7");
+        let [one, other] = [world.send(get()).await, world.send(get()).await];
+        assert_eq!(one.header("x-request-id").len(), 36);
+        assert_ne!(one.header("x-request-id"), other.header("x-request-id"));
+    }
+    let made = keyed(TestRequest::post().uri("/webhooks")).set_json(subscription("n"));
+    let made = made.insert_header(("X-Request-Id", "bad id"));
+    assert_eq!(world.send(made).await.header("x-request-id").len(), 36);
+}
+
+#[actix_web::test]
 async fn a_part_that_is_not_ready_is_named() {
     let world = World::new().await;
     world.service.api.readiness.register("broker", || false);
@@ -72,7 +88,7 @@ async fn the_server_answers_on_its_listener_until_it_is_told_to_stop() {
     let listed = exchange(format!("GET /v1/webhooks {head}\r\n")).await;
     assert!(listed.starts_with("HTTP/1.1 200 OK\r\n"), "{listed}");
     assert!(
-        listed.ends_with(r#"{"webhooks":[],"total":0,"limit":0,"offset":0}"#),
+        listed.ends_with(r#"{"webhooks":[],"total":0,"limit":0,"offset":0,"next_cursor":null}"#),
         "{listed}"
     );
 

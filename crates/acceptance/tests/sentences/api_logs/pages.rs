@@ -89,26 +89,15 @@ pub(super) async fn a_cursor_goes_on_where_it_stopped_while_entries_come(
     ensure!(entries(&rest)? == before[4..] && rest.json["total"] == 12 && rest.json["offset"] == 0);
     ensure!(rest.json["next_cursor"].is_null());
 
-    // A cursor is a place and no permission: elsewhere it shows what is older there.
-    let of_both = client
-        .get(&format!("/webhooks/{both}/logs?cursor={cursor}"))
-        .await?
-        .expect(200)?;
-    ensure!(
-        entries(&of_both)?
-            .iter()
-            .all(|entry| entry["subscription_id"] == both && before[4..].contains(entry))
-    );
-    let others = other
-        .client
-        .get(&format!("/webhooks/logs/all?cursor={cursor}"))
-        .await?
-        .expect(200)?;
-    ensure!(
-        entries(&others)?.is_empty() && others.json["total"] == 0,
-        "{}",
-        others.json
-    );
+    // It belongs to its list.
+    let of_both = format!("/webhooks/{both}/logs?cursor={cursor}");
+    let of_other = format!("/webhooks/logs/all?cursor={cursor}");
+    for refused in [
+        client.get(&of_both).await?,
+        other.client.get(&of_other).await?,
+    ] {
+        ensure!(refused.problem(422)?.bad_fields() == ["cursor"]);
+    }
     Ok(())
 }
 
@@ -165,10 +154,6 @@ pub(super) async fn a_page_has_1_to_100_entries(home: Arc<Home>) -> anyhow::Resu
             ),
             ("cursor=z", vec!["cursor"]),
             ("cursor=", vec!["cursor"]),
-            (
-                "cursor=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA&offset=0",
-                vec!["cursor"],
-            ),
             (
                 "status=ok&event_type=workflow&page=1",
                 vec!["event_type", "status", "page"],

@@ -66,7 +66,7 @@ pub(super) async fn a_row_that_fails_alone_for_a_minute_is_put_aside_in_one_line
     );
     ensure!(
         dead.iter()
-            .any(|letter| letter["delivery_id"] == delivery.to_string())
+            .any(|letter| letter["id"] == delivery.to_string())
     );
     for event in [&refused, &unrecorded] {
         one_line(&home, &tenant, id_of(event)?).await?;

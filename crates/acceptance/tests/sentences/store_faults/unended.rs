@@ -1,6 +1,5 @@
-//! A delivery that cannot be handled is ended in the database first, and then it is a dead letter. While
-//! the database does not let it end, it is held: a dead letter of a pending delivery would be delivered
-//! all the same, once its row is found.
+//! A delivery that cannot be handled ends in the database in the transaction that makes it a dead letter. While
+//! the database does not let it end, it is held and is no dead letter.
 
 use std::time::{Duration, Instant};
 
@@ -114,7 +113,7 @@ async fn others_go_on(
 
 fn is_the_only_one(dead: &[Value], delivery: &DeliveryId) -> anyhow::Result<()> {
     ensure!(dead.len() == 1, "{dead:?}");
-    let id = dead[0]["delivery_id"].as_str().context("an id")?;
+    let id = dead[0]["id"].as_str().context("an id")?;
     ensure!(id == delivery.to_string(), "{dead:?}");
     Ok(())
 }

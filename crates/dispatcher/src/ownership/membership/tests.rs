@@ -117,19 +117,22 @@ proptest! {
 
 #[test]
 fn seventy_dispatchers_share_sixty_four_partitions() {
-    let mut cluster = Cluster::settled(70, 64, 1);
+    let mut cluster = Cluster::new(70, 64);
+    cluster.start();
+    cluster.run(SECOND);
     (1..70).for_each(|_| cluster.start());
     cluster.run(SETTLES);
     cluster.assert_settled();
     let owners = cluster.owners();
-    cluster.run(SECOND * 10);
+    cluster.run(SECOND * 3);
     assert_eq!(cluster.owners(), owners);
     for stops in 0..10 {
         cluster.stop(stops);
     }
-    let longest = cluster.run_and_watch(SECOND * 5);
+    let longest = cluster.run_and_watch(SECOND * 3);
+    // A successor may be stopping as well.
     assert!(longest < SECOND * 2, "{longest:?}");
-    cluster.run(SETTLES);
+    cluster.run(SECOND * 5);
     cluster.assert_settled();
 }
 

@@ -77,6 +77,22 @@ fn repeats_of_a_line_are_counted_and_told_once_a_second() {
 }
 
 #[test]
+fn the_id_of_a_request_makes_no_other_cause() {
+    limited(|_, written| {
+        for id in ["a", "b", "c"] {
+            tracing::warn!(
+                request.id = id,
+                error = "the store is away",
+                "a request failed"
+            );
+        }
+        let lines = written.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(lines[0].contains("request.id=\"a\""), "{lines:?}");
+    });
+}
+
+#[test]
 fn a_line_of_which_there_is_one_goes_out_at_once_and_is_not_told_again() {
     limited(|repeats, written| {
         for number in 0..2 * MAX_CAUSES {

@@ -59,8 +59,9 @@ fn plan_of_look(conn: &mut Conn, since: i64) -> String {
 /// Of a count of what is due, up to 1,000.
 fn plan_of_count(conn: &mut Conn) -> String {
     let end = Timestamp::from_unix_micros(i64::MAX);
-    let values = format!("'{{{}}}', '{{1000}}'", end.unix_micros());
-    plan(conn, &counting(end, 1_000), "bigint[], bigint[]", &values)
+    let values = format!("'{{0}}', '{{{}}}', '{{1000}}'", end.unix_micros());
+    let types = "bigint[], bigint[], bigint[]";
+    plan(conn, &counting(end, 1_000), types, &values)
 }
 
 fn assert_searches(plan: &str, expected: &[&str]) {

@@ -1,33 +1,24 @@
-//! What could not be dealt with, until somebody looks at it.
+//! Published events that could not be handled, until an operator looks at them.
 
 use std::path::Path;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Nullable, Text};
-use hookline_core::ids::DeliveryId;
 use hookline_core::timestamp::Timestamp;
-use uuid::Uuid;
 
 use super::super::{Conn, Sharing, Sqlite};
 use super::{EmbeddedQueue, as_limit};
 use crate::error::StoreError;
-use crate::facade::Store;
-
-/// The queue of events, in a row.
-const EVENTS: &str = "events";
 
 /// How much of a body a list shows: all of an event.
 const SHOWN: i64 = 256 * 1024;
 
-/// A dead letter of a folder.
+/// Events of a folder that were put aside.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
 pub struct DeadLetter {
     /// Its number.
     #[diesel(sql_type = BigInt)]
     pub id: i64,
-    /// Where it was: `events` or `deliveries`.
-    #[diesel(sql_type = Text)]
-    pub queue: String,
     /// Why it is here.
     #[diesel(sql_type = Text)]
     pub reason: String,
@@ -37,7 +28,7 @@ pub struct DeadLetter {
     /// The publisher's trace, as `traceparent`.
     #[diesel(sql_type = Nullable<Text>)]
     pub traceparent: Option<String>,
-    /// Events as they were published, or the id of a delivery.
+    /// As it was published.
     #[diesel(sql_type = Binary)]
     pub body: Vec<u8>,
     /// How many bytes the body has, of which a list shows the beginning alone.
@@ -58,15 +49,9 @@ impl DeadLetter {
     pub fn size(&self) -> u64 {
         self.size.unsigned_abs()
     }
-
-    /// The delivery, unless it is one of events.
-    pub fn delivery(&self) -> Option<DeliveryId> {
-        let id = Uuid::from_slice(&self.body).ok()?;
-        (self.queue != EVENTS).then_some(DeliveryId(id))
-    }
 }
 
-/// The dead letters of a folder that another process may be delivering from.
+/// The rejected events of a folder that another process may be delivering from.
 #[derive(Clone)]
 pub struct DeadLetters {
     home: Sqlite,
@@ -79,13 +64,14 @@ struct Count {
 }
 
 impl DeadLetters {
-    /// Those of a folder, and what it remembers besides.
+    /// Those of a folder.
     ///
     /// # Errors
     /// [`StoreError`] when the folder cannot be used.
-    pub fn beside_embedded(folder: &Path) -> Result<(Store, Self), StoreError> {
-        let home = Sqlite::open(folder, Sharing::Existing)?;
-        Ok((Store::sqlite(home.clone()), Self { home }))
+    pub fn beside_embedded(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            home: Sqlite::open(folder, Sharing::Existing)?,
+        })
     }
 
     /// Some after the one of this number, oldest first, each with the first 256 KiB of its body.
@@ -96,9 +82,9 @@ impl DeadLetters {
         self.home
             .read(move |conn| {
                 Ok(diesel::sql_query(
-                    "SELECT id, queue, reason, content_type, traceparent, created_at,
+                    "SELECT id, reason, content_type, traceparent, created_at,
                             substr(body, 1, ?) AS body, length(body) AS size
-                       FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+                       FROM dead_letters WHERE queue = 'events' AND id > ? ORDER BY id LIMIT ?",
                 )
                 .bind::<BigInt, _>(SHOWN)
                 .bind::<BigInt, _>(after)
@@ -116,36 +102,30 @@ impl DeadLetters {
         self.home.read(move |conn| find(conn, id)).await
     }
 
-    /// How many there are of events and of deliveries.
+    /// How many there are.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read.
-    pub async fn count(&self) -> Result<[u64; 2], StoreError> {
-        self.home.read(count).await
+    pub async fn count(&self) -> Result<u64, StoreError> {
+        let [events, _] = self.home.read(count).await?;
+        Ok(events)
     }
 
     /// Puts events back into their queue, in one step; false when there is no such letter.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
-    pub async fn redrive_events(&self, id: i64) -> Result<bool, StoreError> {
+    pub async fn redrive(&self, id: i64) -> Result<bool, StoreError> {
         self.home
             .write(move |conn| {
                 diesel::sql_query(
                     "INSERT INTO event_queue (content_type, traceparent, body, visible_at)
                      SELECT content_type, traceparent, body, 0 FROM dead_letters
-                      WHERE id = ? AND queue = ?",
+                      WHERE id = ? AND queue = 'events'",
                 )
                 .bind::<BigInt, _>(id)
-                .bind::<Text, _>(EVENTS)
                 .execute(conn)?;
-                Ok(
-                    diesel::sql_query("DELETE FROM dead_letters WHERE id = ? AND queue = ?")
-                        .bind::<BigInt, _>(id)
-                        .bind::<Text, _>(EVENTS)
-                        .execute(conn)?
-                        == 1,
-                )
+                delete(conn, id)
             })
             .await
     }
@@ -171,8 +151,8 @@ impl EmbeddedQueue {
 
 fn find(conn: &mut Conn, id: i64) -> Result<Option<DeadLetter>, StoreError> {
     Ok(diesel::sql_query(
-        "SELECT id, queue, reason, content_type, traceparent, created_at, body, length(body) AS size
-           FROM dead_letters WHERE id = ?",
+        "SELECT id, reason, content_type, traceparent, created_at, body, length(body) AS size
+           FROM dead_letters WHERE id = ? AND queue = 'events'",
     )
     .bind::<BigInt, _>(id)
     .get_result(conn)
@@ -191,7 +171,7 @@ fn count(conn: &mut Conn) -> Result<[u64; 2], StoreError> {
 }
 
 fn delete(conn: &mut Conn, id: i64) -> Result<bool, StoreError> {
-    let deleted = diesel::sql_query("DELETE FROM dead_letters WHERE id = ?")
+    let deleted = diesel::sql_query("DELETE FROM dead_letters WHERE id = ? AND queue = 'events'")
         .bind::<BigInt, _>(id)
         .execute(conn)?;
     Ok(deleted == 1)

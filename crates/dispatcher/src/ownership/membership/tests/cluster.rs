@@ -149,6 +149,15 @@ impl Cluster {
             process.cut_until = self.now;
             process.able = true;
         }
+        // What waited for the end of a freeze happens now.
+        let (now, events) = (self.now, std::mem::take(&mut self.events));
+        self.events = events
+            .into_iter()
+            .map(|((at, due, turn), event)| {
+                let at = if at > due { now } else { at };
+                ((at, due, turn), event)
+            })
+            .collect();
     }
 
     pub(super) fn living(&self) -> Vec<Number> {
@@ -235,14 +244,14 @@ impl Cluster {
     }
 
     fn assert_exclusive(&self, number: Number) {
-        let process = &self.processes[number];
+        let held: Vec<_> = self.held(&self.processes[number]).collect();
+        let now = self.began + self.now;
         for (other, rival) in self.processes.iter().enumerate() {
-            if other != number && rival.alive {
-                let theirs: BTreeSet<_> = self.held(rival).collect();
-                for partition in self.held(process) {
-                    let both = theirs.contains(&partition);
-                    assert!(!both, "{number} and {other} act for {partition:?}");
-                }
+            let until = rival.membership.valid_until();
+            if other != number && rival.alive && until.is_some_and(|until| now < until) {
+                let theirs = rival.membership.held();
+                let both = held.iter().find(|partition| theirs.contains_key(partition));
+                assert_eq!(both, None, "{number} and {other} act for it");
             }
         }
     }

@@ -1,0 +1,54 @@
+//! The body of a request, which is read from the client only while the handler waits for it.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::web::Bytes;
+use futures::Stream;
+
+use super::connection::Connection;
+use super::framing::Framing;
+
+/// A body that tells the connection when the handler waits for it.
+struct Demanded {
+    payload: Payload,
+    connection: Connection,
+    /// Where the length is known. actix reads a body with `Upgrade: websocket` to the end of the
+    /// connection.
+    left: Option<u64>,
+}
+
+/// `payload` as far as `framing` says.
+pub(super) fn demanded(payload: Payload, framing: Framing, connection: Connection) -> Payload {
+    let left = match framing {
+        Framing::Whole => return Payload::None,
+        Framing::Bytes(length) => Some(length),
+        Framing::Size | Framing::Chunk(_) | Framing::Trailers => None,
+    };
+    Payload::Stream {
+        payload: Box::pin(Demanded {
+            payload,
+            connection,
+            left,
+        }),
+    }
+}
+
+impl Stream for Demanded {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.left == Some(0) {
+            return Poll::Ready(None);
+        }
+        let next = Pin::new(&mut self.payload).poll_next(cx);
+        self.connection.waits_for_body(next.is_pending());
+        let next = ready!(next);
+        if let (Some(left), Some(Ok(bytes))) = (&mut self.left, &next) {
+            *left = left.saturating_sub(bytes.len() as u64);
+        }
+        Poll::Ready(next)
+    }
+}

@@ -1,0 +1,107 @@
+//! A request and its answer, as the connection must know of them.
+
+use std::error::Error as StdError;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{RequestHead, ServiceRequest, ServiceResponse};
+use actix_web::http::{ConnectionType, Method, Version, header};
+use actix_web::middleware::Next;
+use actix_web::web::Bytes;
+use actix_web::{Error, HttpMessage as _};
+
+use super::connection::Connection;
+use super::demanded::demanded;
+use super::framing::Framing;
+
+/// So much of an answer is written at a time: with the head, it fits into the first buffer of actix,
+/// which an idle connection keeps.
+const PIECE: usize = 6 * 1024;
+
+/// A request under way, and then its answer.
+struct Underway {
+    connection: Connection,
+    is_answered: bool,
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.connection.end(self.is_answered);
+    }
+}
+
+/// The outermost middleware: it tells the connection when a request begins and when its answer ends.
+///
+/// # Errors
+/// What `next` fails with.
+pub async fn exchange(
+    mut request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(connection) = request.conn_data::<Connection>().cloned() else {
+        return next.call(request).await;
+    };
+    let head = request.head();
+    let framing = Framing::of(head);
+    connection.begin(framing, head.expect());
+    let mut underway = Underway {
+        connection: connection.clone(),
+        is_answered: false,
+    };
+    let leaves_http = leaves_http(head);
+    let knows_chunks = request.version() >= Version::HTTP_11 && !leaves_http;
+    let payload = request.take_payload();
+    request.set_payload(demanded(payload, framing, connection));
+    let answered = next.call(request).await;
+    underway.is_answered = true;
+    Ok(answered?.map_body(|head, body| {
+        if leaves_http || underway.connection.has_large_head() {
+            head.set_connection_type(ConnectionType::Close);
+        }
+        if body.size() == BodySize::Stream && !knows_chunks {
+            // The end of the connection is the end of the answer (RFC 9112, 6.1 and 6.3).
+            head.no_chunking(true);
+            head.set_connection_type(ConnectionType::Close);
+        }
+        BoxBody::new(Answer {
+            body,
+            rest: Bytes::new(),
+            _underway: underway,
+        })
+    }))
+}
+
+/// There is nothing to upgrade to, and actix takes all that follows for the body of such a request.
+fn leaves_http(head: &RequestHead) -> bool {
+    head.upgrade() || head.headers().contains_key(header::UPGRADE) || head.method == Method::CONNECT
+}
+
+/// The body of an answer, in pieces.
+struct Answer {
+    body: BoxBody,
+    rest: Bytes,
+    _underway: Underway,
+}
+
+impl MessageBody for Answer {
+    type Error = Box<dyn StdError>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        if self.rest.is_empty() {
+            match ready!(Pin::new(&mut self.body).poll_next(cx)) {
+                Some(Ok(bytes)) => self.rest = bytes,
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let piece = self.rest.len().min(PIECE);
+        Poll::Ready(Some(Ok(self.rest.split_to(piece))))
+    }
+}
