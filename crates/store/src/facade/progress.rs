@@ -67,24 +67,6 @@ impl Store {
         run!(self, write, |conn, q| q::progress::end(conn, &owed, end)).map(drop)
     }
 
-    /// The same for one delivery whose own row may be at fault: a failure says nothing of the store or of
-    /// its other connections.
-    pub async fn end_alone(&self, owed: OwedAttempt, end: DeliveryState) -> Result<(), StoreError> {
-        let ended = match &self.home {
-            Home::Postgres(home) => {
-                home.run_unobserved(move |conn| {
-                    postgres::queries::progress::end(conn, &[owed], end)
-                })
-                .await
-            }
-            Home::Sqlite(home) => {
-                home.write(move |conn| sqlite::queries::progress::end(conn, &[owed], end))
-                    .await
-            }
-        };
-        ended.map(drop)
-    }
-
     /// Waits until no other session locks a row that a record of an attempt of this delivery writes or refers to. An
     /// error says nothing about the store: a session may hold its lock for long. An embedded store has no locks of rows.
     pub async fn wait_for_lock(&self, delivery: DeliveryId) -> Result<(), StoreError> {
