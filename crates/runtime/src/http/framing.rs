@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     /// What is left of `bytes` after the body, if it ends in them.
-    fn rest<'a>(mut framing: Framing, bytes: &'a [u8]) -> io::Result<Option<&'a [u8]>> {
+    fn rest(mut framing: Framing, bytes: &[u8]) -> io::Result<Option<&[u8]>> {
         let taken = framing.advance(bytes)?;
         Ok((framing == Framing::Whole).then(|| &bytes[taken..]))
     }
