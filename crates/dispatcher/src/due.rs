@@ -366,3 +366,6 @@ impl Message for InHand {
 fn is_suspicious(deaths: u32) -> bool {
     deaths >= SUSPECT_AFTER
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+use hookline_core::partition::Partitions;
+use hookline_store::Holding;
+use uuid::Uuid;
+
+use super::*;
+
+const NOW: i64 = 1_766_313_000_000_000;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_unix_micros(NOW + seconds * 1_000_000)
+}
+
+fn owed(number: u128, attempt: u32, subscription: i64) -> OwedAttempt {
+    OwedAttempt {
+        delivery: DeliveryId(Uuid::from_u128(number)),
+        generation: 0,
+        attempt,
+        subscription: SubscriptionId(subscription),
+    }
+}
+
+fn holding(partition: u16, deaths: u32) -> Holding {
+    Holding {
+        partition: Partition(partition),
+        owner: None,
+        epoch: 7,
+        deaths,
+        note: String::new(),
+    }
+}
+
+/// Of four partitions, 0 and 1 are owned and were looked into.
+fn rows() -> DueRows {
+    let partitions = Partitions::new(4).unwrap();
+    let holdings = [holding(0, 0), holding(1, 2)];
+    let rows = DueRows::new(Arc::default(), Owned::all(&holdings, partitions, at(0)));
+    for partition in [0, 1] {
+        rows.state().read.insert(Partition(partition), 7);
+    }
+    rows
+}
+
+fn row(number: u128, subscription: i64, due: Timestamp) -> Due {
+    let owed = owed(number, 1, subscription);
+    let partition = Partitions::new(4).unwrap().of(owed.subscription);
+    Due {
+        owed,
+        partition,
+        due,
+    }
+}
+
+fn attempts(taken: &[InHand]) -> Vec<(u128, u32)> {
+    let named = |one: &InHand| (one.owed.delivery.0.as_u128(), one.owed.attempt);
+    taken.iter().map(named).collect()
+}
+
+#[test]
+fn a_delivery_waits_or_is_in_hand_once() {
+    let rows = rows();
+    rows.wake(vec![owed(1, 1, 4), owed(1, 1, 4)]);
+    let in_hand = rows.take_now(9);
+    assert_eq!(attempts(&in_hand), [(1, 1)]);
+    rows.wake(vec![owed(1, 1, 4)]);
+    rows.add_looked_up(&[row(1, 4, at(0))], &HashMap::new());
+    assert!(rows.take_now(9).is_empty());
+    drop(in_hand);
+    assert!(rows.take_now(9).is_empty());
+    assert!(rows.state().entries.is_empty() && rows.state().of_partition.is_empty());
+}
+
+#[test]
+fn a_wake_up_for_the_next_attempt_waits_until_the_delivery_is_let_go() {
+    let rows = rows();
+    rows.wake(vec![owed(1, 1, 4)]);
+    let in_hand = rows.take_now(9);
+    rows.wake(vec![owed(1, 2, 4)]);
+    assert!(rows.take_now(9).is_empty());
+    drop(in_hand);
+    assert_eq!(attempts(&rows.take_now(9)), [(1, 2)]);
+}
+
+#[test]
+fn a_delivery_that_was_let_go_during_a_look_is_not_found_by_it() {
+    let rows = rows();
+    rows.wake(vec![owed(1, 1, 4)]);
+    let in_hand = rows.take_now(9);
+    rows.state().let_go = Some(HashSet::new());
+    drop(in_hand);
+    rows.add_looked_up(&[row(1, 4, at(0)), row(2, 4, at(0))], &HashMap::new());
+    assert_eq!(attempts(&rows.take_now(9)), [(2, 1)]);
+}
+
+#[test]
+fn a_delivery_that_comes_again_is_in_hand_once_more() {
+    let rows = rows();
+    rows.wake(vec![owed(1, 1, 4)]);
+    for in_hand in rows.take_now(9) {
+        in_hand.come_again();
+    }
+    assert_eq!(attempts(&rows.take_now(9)), [(1, 1)]);
+}
+
+#[test]
+fn wake_ups_of_other_partitions_and_before_the_first_look_are_dropped() {
+    let rows = rows();
+    rows.state().read.remove(&Partition(0));
+    rows.wake(vec![owed(1, 1, 4), owed(2, 1, 2), owed(3, 1, 5)]);
+    assert_eq!(attempts(&rows.take_now(9)), [(3, 1)]);
+}
+
+#[test]
+fn rows_that_were_due_when_a_dying_partition_was_taken_are_suspects() {
+    let rows = rows();
+    let suspects = HashMap::from([(Partition(1), at(0))]);
+    let found = [row(1, 1, at(-1)), row(2, 5, at(1)), row(3, 4, at(-1))];
+    rows.add_looked_up(&found, &suspects);
+    let mut taken: Vec<_> = rows
+        .take_now(9)
+        .iter()
+        .map(|one| (one.owed.delivery.0.as_u128(), one.is_suspect))
+        .collect();
+    taken.sort_unstable();
+    assert_eq!(taken, [(1, true), (2, false), (3, false)]);
+}
+
+#[test]
+fn requests_in_flight_are_named_by_partition() {
+    let rows = rows();
+    rows.wake(vec![owed(1, 1, 4), owed(2, 1, 8), owed(3, 1, 5)]);
+    let in_hand = rows.take_now(9);
+    for one in &in_hand {
+        if one.owed.delivery.0.as_u128() != 2 {
+            one.begin_request(at(30));
+        }
+    }
+    let known = &rows.shared.known;
+    assert_eq!(known.of(Partition(0)), [(SubscriptionId(4), at(30))]);
+    assert_eq!(known.of(Partition(1)), [(SubscriptionId(5), at(30))]);
+    drop(in_hand);
+    assert!(known.of(Partition(0)).is_empty());
+}
