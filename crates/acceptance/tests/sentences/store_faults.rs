@@ -270,11 +270,15 @@ impl<'a> Witness<'a> {
         Ok(())
     }
 
+    /// A session that was killed while it was idle costs a request that finds it: that one is asked to come again.
     async fn total(&self, status: &str) -> anyhow::Result<u64> {
         let id = self.subscription;
         let path = format!("/webhooks/{id}/deliveries?status={status}&limit=1");
-        let page = self.tenant.client.get(&path).await?.expect(200)?;
-        page.json["total"]
+        let page = until("a page of deliveries", async || {
+            let answer = self.tenant.client.get(&path).await?;
+            Ok((answer.status != 503).then_some(answer))
+        });
+        page.await?.expect(200)?.json["total"]
             .as_u64()
             .context("a page without a total")
     }

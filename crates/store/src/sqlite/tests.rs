@@ -16,6 +16,8 @@ async fn a_folder_of_a_newer_version_is_refused() {
     drop(Store::embedded(folder.path()).unwrap());
     let file = folder.path().join("hookline.db");
     let mut conn = Conn::establish(file.to_str().unwrap()).unwrap();
+    // The threads of the store that was dropped may close their connections a moment later.
+    conn.batch_execute("PRAGMA busy_timeout = 10000").unwrap();
     conn.batch_execute("INSERT INTO __diesel_schema_migrations (version) VALUES (99990101000000)")
         .unwrap();
     for why in [
