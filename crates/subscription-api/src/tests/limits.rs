@@ -212,13 +212,12 @@ async fn whatever_hangs_or_is_down_is_503_and_tells_nothing() {
     let id = world.subscribe("n").await;
     for mood in [Mood::Hanging, Mood::Down] {
         world.is(mood);
-        for answer in [
-            world.post("/events", event("e")).await,
-            world.post(&format!("/webhooks/{id}/test"), json!({})).await,
-        ] {
-            answer.is_problem(503);
-            assert!(!answer.text.contains("10.0.0.7"), "{answer:?}");
-        }
+        let answer = world.post("/events", event("e")).await;
+        answer.is_problem(503);
+        assert!(!answer.text.contains("10.0.0.7"), "{answer:?}");
+        // A test is a row, and its owner finds it without the broker.
+        let test = format!("/webhooks/{id}/test");
+        assert_eq!(world.post(&test, json!({})).await.status, 202);
     }
 }
 
