@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, TableStyle};
 use hookline_core::partition::Partitions as Count;
 use hookline_store::{Holding, PartitionTotals, RegisteredDispatcher};
 use serde_json::{Value, json};
 
-use crate::place::{Place, Purpose, now};
+use crate::place::{Place, Purpose, Whereabouts, now};
 
 /// How many rows a statement moves to their partition.
 const AT_ONCE: u32 = 1_000;
@@ -54,6 +54,9 @@ impl Partitions {
 /// Rows that are due later keep their old partition until they are moved. Their owner finds them meanwhile, unless
 /// their partition is no more.
 async fn set(count: u16, place: &Place) -> anyhow::Result<()> {
+    if let Whereabouts::Folder(_) = place.whereabouts(Purpose::Change)? {
+        bail!("a folder has one partition, for one process delivers from it");
+    }
     let store = place.store(Purpose::Change).await?;
     let count = Count::new(count).context("the number of partitions is from 1 to 1024")?;
     store.resize_partitions(count).await?;
