@@ -1,7 +1,7 @@
 //! The queue contract that both homes serve: durable messages of events, and wake-ups.
 //!
-//! A message of events is owed until it is acked. A message that was given back, or whose process died, comes again
-//! with [`Taken::redelivered`] set, because only then may the step after it be missing. A delivery is owed by its row
+//! A message of events is owed until it is acked. A message that was given back comes again with
+//! [`Taken::redelivered`] set, and so does one of a process that died, because only then may the step after it be missing. A delivery is owed by its row
 //! in the store, and has no message here but wake-ups, which may be lost.
 
 use std::collections::BTreeSet;

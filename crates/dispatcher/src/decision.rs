@@ -1,4 +1,4 @@
-//! What a due delivery needs now, decided from its row alone: a wake-up may be late, early or out of date.
+//! The next step of a due delivery, decided from its row alone: a wake-up may be late, early or out of date.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::recorder::Result;
 /// From where on an attempt counts as early. Delays are whole seconds, and clocks differ a little.
 const EARLY: Duration = Duration::from_secs(1);
 
-/// What is done with a due delivery.
+/// The next step of a due delivery.
 pub(crate) enum Task {
     Attempt(Box<Owed>),
     /// No attempt, but this.

@@ -69,7 +69,7 @@ struct State {
     waiting: Waiting,
     /// How many are known of each partition.
     of_partition: HashMap<Partition, usize>,
-    /// Partitions whose due rows were read since they were taken, with the epoch of that.
+    /// Partitions that a look has read since they were taken, with the epoch of the taking.
     read: HashMap<Partition, i64>,
     /// Those that were let go since the present look was sent; none where no look is under way.
     let_go: Option<HashSet<DeliveryId>>,
@@ -79,7 +79,7 @@ struct State {
 struct Delivery {
     partition: Partition,
     owed: OwedAttempt,
-    /// What a wake-up said while the delivery was in hand, or the delivery itself where it shall come again.
+    /// A later attempt that a wake-up named while the delivery was in hand, or the delivery itself if it is to come again.
     next: Option<Found>,
     /// Until when its request has ended at the latest; none where none has begun.
     request_until: Option<Timestamp>,

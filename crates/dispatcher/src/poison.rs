@@ -86,7 +86,7 @@ impl PuttingAside {
     }
 
     /// Ends the delivery as exhausted, in as many tries as that takes. False where the process stops or its
-    /// partition has another owner, who finds it due.
+    /// partition has another owner, which finds it due.
     async fn exhaust(&self, in_hand: &InHand, reason: &str) -> bool {
         let store = &self.dispatcher.store;
         let mut wait = FIRST_WAIT;

@@ -40,7 +40,7 @@ pub(crate) struct Finished {
     pub(crate) result: Result,
 }
 
-/// What came of a due delivery.
+/// The outcome of a due delivery.
 pub(crate) enum Result {
     /// Its attempt was made.
     Attempted(Box<AttemptRecord>),

@@ -149,7 +149,7 @@ impl Court {
         Ok(())
     }
 
-    /// So many wait no longer.
+    /// Subtracts suspects that wait no longer.
     fn left(&self, count: usize) {
         self.waiting.fetch_sub(count, Ordering::Relaxed);
     }

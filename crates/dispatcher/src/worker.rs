@@ -38,7 +38,8 @@ use slot::{Over, Slot};
 
 pub(crate) use slot::Overs;
 
-/// The longest time between two turns of the scheduler, whose owner gives up its partitions when it has hung for 5 s.
+/// The longest time between two turns of the scheduler. A dispatcher with a scheduler that hangs for 5 s loses its
+/// partitions.
 const TURN: Duration = Duration::from_secs(1);
 
 /// How many deliveries are asked about at once.
@@ -65,7 +66,7 @@ pub(crate) struct Worker {
     over: mpsc::UnboundedSender<Over>,
 }
 
-/// A delivery whose request may start.
+/// A delivery that holds a slot, so that its request may start.
 type Turn = (InHand, Slot);
 
 impl Worker {
@@ -173,7 +174,7 @@ impl Worker {
                 self.start(turns).await;
             }
         }
-        // What waits stays due, and its next owner finds it.
+        // Deliveries that wait stay due, and their next owner finds them.
         drop((lanes, trials));
         putting_off.end().await;
         let requests = self.in_flight.len();

@@ -23,7 +23,7 @@ const BEAT_WITHIN: Duration = Duration::from_secs(1);
 
 const REFUSED: &str = "RabbitMQ refuses this program";
 
-/// What a service works with.
+/// The store, the broker and the publisher of a service.
 pub struct Peers {
     /// Where everything is kept.
     pub store: Store,

@@ -36,7 +36,7 @@ pub struct Embedded {
     life: Life,
 }
 
-/// What a process hands on to itself.
+/// The queues of a process that hands work on to itself.
 pub struct Queues {
     queue: EmbeddedQueue,
     events: Events,

@@ -195,7 +195,7 @@ async fn the_broker_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
     ];
     let calls = calls.iter().cycle().take(12).cloned().collect();
     ensure_unavailable(&tenant.client, calls).await?;
-    // What needs no broker goes on: the API, the retry and a test, whose rows are found without a wake-up.
+    // The API, the retry and a test need no broker: looks find their rows without a wake-up.
     tenant.client.get("/webhooks").await?.expect(200)?;
     let test = format!("/webhooks/{subscription}/test");
     tenant.client.post(&test, &json!({})).await?.expect(202)?;

@@ -37,7 +37,7 @@ const BELOW: Duration = Duration::from_secs(60);
 /// How many rows of a partition a look reads at least besides those that are known.
 const FEW: usize = 8;
 
-/// What is known of a partition from earlier looks.
+/// The result of earlier looks at a partition.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     epoch: i64,

@@ -29,7 +29,7 @@ fn holding(partition: u16, deaths: u32) -> Holding {
     }
 }
 
-/// Of four partitions, 0 and 1 are owned and were looked into.
+/// Partitions 0 and 1 of four are owned and were looked into.
 fn rows() -> DueRows {
     let partitions = Partitions::new(4).unwrap();
     let holdings = [holding(0, 0), holding(1, 2)];
