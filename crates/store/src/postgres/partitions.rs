@@ -48,6 +48,13 @@ macro_rules! locked {
     };
 }
 
+/// All partitions, in order.
+pub(crate) const HOLDINGS: &str = concat!(
+    "SELECT p.partition, p.owner, p.epoch, ",
+    deaths!(),
+    " AS deaths, p.note FROM partitions p ORDER BY p.partition"
+);
+
 /// The database's clock in microseconds since 1970.
 pub(crate) const CLOCK: &str = clock!();
 

@@ -9,7 +9,7 @@ use hookline_core::partition::{DispatcherId, Partition, Partitions};
 
 use super::super::Conn;
 pub(crate) use super::super::partitions::{
-    CLOCK, beat, count_due, hand_over, look, refile_deliveries, take, totals,
+    CLOCK, HOLDINGS, beat, count_due, hand_over, look, refile_deliveries, take, totals,
 };
 use super::ROWS;
 use crate::columns::{Key, Uid};
@@ -121,7 +121,7 @@ pub(crate) fn unregister(conn: &mut Conn, id: DispatcherId) -> Result<(), StoreE
     Ok(())
 }
 
-/// What a beat answers, without one.
+/// All dispatchers and partitions.
 pub(crate) fn roster(conn: &mut Conn) -> Result<Roster, StoreError> {
     let registered: Vec<(Key, i64, bool, bool)> = dispatchers::table
         .select((
@@ -131,28 +131,9 @@ pub(crate) fn roster(conn: &mut Conn) -> Result<Roster, StoreError> {
             dispatchers::able,
         ))
         .load(conn)?;
-    let held: Vec<(i32, Option<Key>, i64, i32, String)> = partitions::table
-        .order(partitions::partition)
-        .select((
-            partitions::partition,
-            partitions::owner,
-            partitions::epoch,
-            partitions::deaths,
-            partitions::note,
-        ))
-        .load(conn)?;
+    let held: Vec<HoldingRow> = diesel::sql_query(HOLDINGS).load(conn)?;
     let registered = registered.into_iter();
-    let held = held
-        .into_iter()
-        .map(|(partition, owner, epoch, deaths, note)| {
-            Holding::try_from(HoldingRow {
-                partition,
-                owner,
-                epoch,
-                deaths,
-                note,
-            })
-        });
+    let held = held.into_iter().map(Holding::try_from);
     Ok(Roster {
         dispatchers: registered
             .map(|(id, beat, draining, able)| RegisteredDispatcher {

@@ -9,15 +9,12 @@ use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
 use super::kept::kept;
-use super::queries::partitions::{HoldingRow, TotalsRow, count};
+use super::queries::partitions::{HoldingRow, TotalsRow, count, roster};
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
-use crate::records::{
-    Beat, Due, HandOver, Holding, Look, PartitionClaim, PartitionTotals, RegisteredDispatcher,
-    Roster,
-};
+use crate::records::{Beat, Due, HandOver, Holding, Look, PartitionClaim, PartitionTotals, Roster};
 use crate::rows::NextAttempt;
-use crate::schema::{deliveries, dispatchers};
+use crate::schema::deliveries;
 
 macro_rules! clock {
     () => {
@@ -31,6 +28,13 @@ macro_rules! deaths {
         concat!("iif(died_at > ", clock!(), " - 600000000, deaths, 0)")
     };
 }
+
+/// All partitions, in order.
+pub(crate) const HOLDINGS: &str = concat!(
+    "SELECT partition, owner, epoch, ",
+    deaths!(),
+    " AS deaths, note FROM partitions ORDER BY partition"
+);
 
 /// This machine's clock in microseconds since 1970.
 pub(crate) const CLOCK: &str = clock!();
@@ -61,39 +65,7 @@ pub(crate) fn beat(
     if raised == 0 {
         return Ok(None);
     }
-    let dispatchers: Vec<(Key, i64, bool, bool)> = dispatchers::table
-        .select((
-            dispatchers::id,
-            dispatchers::beat,
-            dispatchers::draining,
-            dispatchers::able,
-        ))
-        .load(conn)?;
-    let holdings: Vec<HoldingRow> = kept(
-        concat!(
-            "SELECT partition, owner, epoch, ",
-            deaths!(),
-            " AS deaths, note FROM partitions ORDER BY partition"
-        ),
-        &[],
-    )
-    .load(conn)?;
-    let dispatchers = dispatchers.into_iter();
-    let roster = Roster {
-        dispatchers: dispatchers
-            .map(|(id, beat, draining, able)| RegisteredDispatcher {
-                id: DispatcherId(id.0),
-                beat,
-                draining,
-                able,
-            })
-            .collect(),
-        partitions: holdings
-            .into_iter()
-            .map(Holding::try_from)
-            .collect::<Result<_, _>>()?,
-    };
-    Ok(Some((roster, count(conn)?)))
+    Ok(Some((roster(conn)?, count(conn)?)))
 }
 
 /// Answers with those that moved.
