@@ -14,7 +14,7 @@ const ILL: std::ops::Range<usize> = 5..25;
 
 const LOAD: Load = Load {
     healthy: 0.6,
-    slow: 0.05,
+    slow: 5.0,
     hanging: 2.0,
     tenant: 1.0,
     dead: 0.05,
@@ -67,12 +67,10 @@ fn without_lanes_the_same_bad_endpoints_stall_the_healthy_ones() {
 }
 
 #[test]
-fn no_dispatcher_puts_off_more_than_its_share_in_any_second() {
+fn no_message_is_marked_more_than_once_on_average() {
     let run = with_bad();
-    let most = run.most(0..run.seconds.len(), |second| second.put_off_by_one);
-    assert!(most <= 100, "{most} by one");
-    let mean = run.mean(ILL, |second| second.put_off) / DISPATCHERS as f64;
-    assert!(mean > 0.0 && mean <= 10.0, "{mean:.1} a second by each");
+    let marked: u32 = run.seconds.iter().map(|second| second.marked).sum();
+    assert!(marked > 0 && (marked as usize) < run.published, "{marked}");
 }
 
 #[test]

@@ -102,14 +102,11 @@ impl<K: Eq + Hash> Rates<K> {
         (turn - now).saturating_sub(room)
     }
 
-    /// Gives `key` the next moment that nobody else has, from `first` on; they are one interval
-    /// apart.
-    pub fn book(&mut self, key: K, first: Instant) -> Instant {
-        self.forget_the_idle(first);
-        let until = self.used_until.entry(key).or_insert(first);
-        let booked = (*until).max(first);
-        *until = booked + self.rate.interval;
-        booked
+    /// How long until the rate of `key` has room for one more.
+    pub fn wait(&self, key: &K, now: Instant) -> Duration {
+        let used = self.used_until.get(key);
+        let used = used.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        used.saturating_sub(self.rate.room_for(1))
     }
 
     fn forget_the_idle(&mut self, now: Instant) {
@@ -226,13 +223,16 @@ mod tests {
     }
 
     #[test]
-    fn bookings_follow_one_another() {
+    fn a_wait_is_that_of_the_next_that_would_be_taken() {
         let mut rates = Rates::new(Rate::new(4, SECOND));
         let start = Instant::now();
-        let booked = [(); 3].map(|()| rates.book("a", start));
-        assert_eq!(booked, [start, start + SECOND / 4, start + SECOND / 2]);
-        let later = start + 60 * SECOND;
-        assert_eq!(rates.book("a", later), later);
+        for _ in 0..4 {
+            assert_eq!(rates.wait(&"a", start), Duration::ZERO);
+            rates.take("a", start).unwrap();
+        }
+        assert_eq!(rates.wait(&"a", start), SECOND / 4);
+        assert_eq!(rates.take("a", start), Err(SECOND / 4));
+        assert_eq!(rates.wait(&"a", start + SECOND / 4), Duration::ZERO);
     }
 
     #[test]

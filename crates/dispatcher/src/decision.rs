@@ -75,7 +75,7 @@ mod tests {
             run: Run::default(),
             state,
             origin: Origin::Event,
-            was_parked: false,
+            backlog: None,
             event: EventKey(Default::default()),
             event_type: EventType::StepFailed,
             organization: OrganizationId::parse("o").unwrap(),

@@ -6,13 +6,14 @@
 //! a delivery waits or is in hand once. [`InHand`] is the right to handle one; when it is dropped the row is
 //! found again, unless its record has moved it on. No message is acknowledged, returned or published again.
 
+mod listing;
 mod looking;
 mod waiting;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hookline_broker::Timer;
 use hookline_broker::contract::{Scheduled, WakeUps};
@@ -22,7 +23,7 @@ use hookline_core::partition::Partition;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trial::SUSPECT_AFTER;
 use hookline_runtime::panics;
-use hookline_store::Due;
+use hookline_store::{BacklogClass, BacklogRow, Due};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +57,8 @@ struct Shared {
     arrived: Notify,
     /// Fewer rows wait.
     taken: Notify,
+    /// There is news of backlogs.
+    listed: Notify,
 }
 
 /// The deliveries that wait and those in hand.
@@ -73,6 +76,18 @@ struct State {
     read: HashMap<Partition, i64>,
     /// Those that were let go since the present look was sent; none where no look is under way.
     let_go: Option<HashSet<DeliveryId>>,
+    /// News of backlogs for the worker.
+    listed: Listed,
+}
+
+/// News of backlogs, for lanes.
+#[derive(Default)]
+pub(crate) struct Listed {
+    /// Subscriptions of partitions that were just taken, with backlog or with a circuit breaker that is not closed, and
+    /// its wait.
+    pub(crate) taken: Vec<(SubscriptionId, Option<Duration>)>,
+    /// Subscriptions with backlog.
+    pub(crate) backlog: Vec<(SubscriptionId, BacklogClass)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -92,12 +107,15 @@ pub(crate) struct Found {
     partition: Partition,
     /// Its owner may have died of it.
     is_suspect: bool,
+    /// Its class where it was read from the backlog.
+    backlog: Option<BacklogClass>,
 }
 
 /// A due delivery that this dispatcher handles.
 pub(crate) struct InHand {
     pub(crate) owed: OwedAttempt,
     pub(crate) is_suspect: bool,
+    pub(crate) backlog: Option<BacklogClass>,
     partition: Partition,
     epoch: i64,
     /// Lasts as long as the delivery is in hand.
@@ -145,6 +163,7 @@ impl DueRows {
                 timer: Timer::default(),
                 arrived: Notify::new(),
                 taken: Notify::new(),
+                listed: Notify::new(),
             }),
         }
     }
@@ -170,6 +189,7 @@ impl DueRows {
                 owed,
                 partition,
                 is_suspect: false,
+                backlog: None,
             });
         }
         drop(state);
@@ -205,10 +225,66 @@ impl DueRows {
         taken
     }
 
+    /// The partition of a subscription if its backlog may be read now: this dispatcher owns it, and no request of an
+    /// earlier owner may be in flight to it.
+    pub(crate) fn readable(&self, subscription: SubscriptionId) -> Option<Partition> {
+        let partition = self.shared.owned.partition_of(subscription)?;
+        let held = self.shared.owned.epoch_of(partition)?;
+        (!held.blocks(subscription, hookline_clock::now())).then_some(partition)
+    }
+
+    /// Whether this dispatcher owns the partition of a subscription.
+    pub(crate) fn owns(&self, subscription: SubscriptionId) -> bool {
+        let partition = self.shared.owned.partition_of(subscription);
+        partition.is_some_and(|partition| self.shared.owned.epoch_of(partition).is_some())
+    }
+
+    /// Takes rows that were read from a backlog, those that are not known yet.
+    pub(crate) fn take_read(&self, rows: &[BacklogRow]) -> Vec<InHand> {
+        let mut state = self.state();
+        let mut taken = Vec::new();
+        for row in rows {
+            let partition = self.shared.owned.partition_of(row.owed.subscription);
+            let held = partition.and_then(|partition| self.shared.owned.epoch_of(partition));
+            let Some(held) = held else {
+                continue;
+            };
+            let found = Found {
+                owed: row.owed,
+                partition: held.partition,
+                is_suspect: is_suspicious(held.deaths) && row.due <= held.taken_at,
+                backlog: Some(row.class),
+            };
+            if state.know(found) {
+                taken.push(self.in_hand(found, held.epoch));
+            }
+        }
+        taken
+    }
+
+    /// Waits for news of backlogs. Cancel safe.
+    pub(crate) async fn listed(&self) {
+        self.shared.listed.notified().await;
+    }
+
+    fn add_listed(&self, listed: Listed) {
+        let mut state = self.state();
+        state.listed.taken.extend(listed.taken);
+        state.listed.backlog.extend(listed.backlog);
+        drop(state);
+        self.shared.listed.notify_one();
+    }
+
+    /// News of backlogs since the last call. What a list of a partition says comes before the rows of that partition.
+    pub(crate) fn take_listed(&self) -> Listed {
+        std::mem::take(&mut self.state().listed)
+    }
+
     fn in_hand(&self, found: Found, epoch: i64) -> InHand {
         InHand {
             owed: found.owed,
             is_suspect: found.is_suspect,
+            backlog: found.backlog,
             partition: found.partition,
             epoch,
             trial: None,
@@ -229,6 +305,7 @@ impl DueRows {
                 owed: row.owed,
                 partition: row.partition,
                 is_suspect: since.is_some_and(|taken_at| row.due <= *taken_at),
+                backlog: None,
             });
         }
         drop(state);
@@ -264,17 +341,26 @@ impl State {
                 }
             }
             Entry::Vacant(_) if self.waiting.is_full_for(found.owed.subscription) => {}
-            Entry::Vacant(place) => {
-                place.insert(Delivery {
-                    partition: found.partition,
-                    owed: found.owed,
-                    next: None,
-                    request_until: None,
-                });
-                *self.of_partition.entry(found.partition).or_default() += 1;
+            Entry::Vacant(_) => {
+                self.know(found);
                 self.waiting.push(found);
             }
         }
+    }
+
+    /// Notes a delivery that is not known; false for one that is.
+    fn know(&mut self, found: Found) -> bool {
+        let Entry::Vacant(place) = self.entries.entry(found.owed.delivery) else {
+            return false;
+        };
+        place.insert(Delivery {
+            partition: found.partition,
+            owed: found.owed,
+            next: None,
+            request_until: None,
+        });
+        *self.of_partition.entry(found.partition).or_default() += 1;
+        true
     }
 
     /// Answers with what a wake-up has said of it meanwhile.
@@ -345,6 +431,7 @@ impl InHand {
                 owed: self.owed,
                 partition: self.partition,
                 is_suspect: false,
+                backlog: self.backlog,
             });
         }
     }
@@ -359,6 +446,10 @@ impl Drop for InHand {
 impl Message for InHand {
     fn attempt(&self) -> u32 {
         self.owed.attempt
+    }
+
+    fn backlog(&self) -> Option<BacklogClass> {
+        self.backlog
     }
 }
 

@@ -7,32 +7,34 @@
 //! others for the rest however many receivers hang. A receiver that fails again and again is left
 //! alone by its `breaker`, but for one request now and then.
 //!
-//! What waits is bounded for each lane. The excess is handed back, to be put off for a while
-//! (`parking`): behind it in the queue are messages of others.
+//! What waits is bounded for each lane. The excess is handed back, to be marked as backlog in the store, and a lane that
+//! has room again asks for what to read from there (`backlog`).
 //!
 //! There is neither a clock nor a task in here: time is an argument.
 
+mod backlog;
 mod breaker;
 mod flights;
 mod lane;
-mod parking;
-mod probe;
+mod message;
 mod shares;
 mod turns;
 mod unanswered;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
+use hookline_core::rate::Rate;
+use hookline_store::{BacklogClass, BreakerChange};
 
+pub use backlog::{Read, ReadResult};
+use breaker::Breaker;
 pub use breaker::Verdict;
-use breaker::{Admits, Role};
 pub use flights::Ticket;
 use flights::{Age, Flight, Flights};
 use lane::{Lane, SLOW};
-use parking::{ASKS_EVERY, Crowd};
-pub use probe::Message;
+pub use message::Message;
 use shares::Shares;
 pub(crate) use shares::Totals;
 pub use shares::{Group, Kin};
@@ -41,9 +43,14 @@ use turns::Turns;
 /// How many lanes are remembered while nothing of them is here.
 const REMEMBERED: usize = 4_096;
 
-/// What a slow lane has too much of comes back no sooner than its turn could come, and no later
-/// than this while there is little of it.
-const SOON: Duration = Duration::from_secs(10);
+/// Breakers whose time has come within it let probes start together, so that one query serves them all.
+const PROBES_EVERY: Duration = Duration::from_millis(250);
+
+/// How many rows a search of a backlog reads at most.
+const MOST_READ: usize = 512;
+
+/// How many backlogs are searched at once.
+const READS: usize = 256;
 
 /// How many slots there are, and for how many messages there is a place.
 #[derive(Debug, Clone, Copy)]
@@ -54,15 +61,8 @@ pub struct Limits {
     pub room: usize,
     /// Failures in a row that open a breaker.
     pub breaker_failures: u32,
-}
-
-/// A message that has to wait elsewhere.
-#[derive(Debug)]
-pub struct Excess<M> {
-    /// What was to wait here.
-    pub message: M,
-    /// For how long, in whole seconds; longer the more of its lane were put off.
-    pub delay: Duration,
+    /// How often an origin is called at most.
+    pub origin_rate: Option<Rate>,
 }
 
 /// What came of a request.
@@ -72,8 +72,6 @@ pub struct Finish {
     pub took: Duration,
     /// What that says about it.
     pub verdict: Verdict,
-    /// Whether it had been put off and came by itself, so that there may be more of its kind.
-    pub was_parked: bool,
 }
 
 /// All lanes of a dispatcher.
@@ -83,10 +81,13 @@ pub struct Lanes<M> {
     flights: Flights,
     shares: Shares,
     turns: Turns,
-    excess: Vec<Excess<M>>,
-    called_back: Vec<(SubscriptionId, u32)>,
-    /// Which lanes are to ask for what was put off, and when; the first first.
-    asking: VecDeque<(Instant, SubscriptionId)>,
+    excess: Vec<M>,
+    /// When which breakers let a probe start.
+    probes: BTreeSet<(Instant, SubscriptionId)>,
+    probes_started: Option<Instant>,
+    breaker_changes: HashMap<SubscriptionId, Option<Duration>>,
+    /// Lanes with backlog that may have room for more of it.
+    hungry: BTreeSet<SubscriptionId>,
 }
 
 impl<M: Message> Lanes<M> {
@@ -96,11 +97,13 @@ impl<M: Message> Lanes<M> {
             breaker_failures: limits.breaker_failures,
             lanes: HashMap::new(),
             flights: Flights::new(),
-            shares: Shares::new(limits.slots, limits.room),
+            shares: Shares::new(limits.slots, limits.room, limits.origin_rate),
             turns: Turns::new(),
             excess: Vec::new(),
-            called_back: Vec::new(),
-            asking: VecDeque::new(),
+            probes: BTreeSet::new(),
+            probes_started: None,
+            breaker_changes: HashMap::new(),
+            hungry: BTreeSet::new(),
         }
     }
 
@@ -114,43 +117,64 @@ impl<M: Message> Lanes<M> {
         self.shares.all
     }
 
-    /// Puts a message at the end of its lane; it may come out as excess at once.
+    /// Puts a message at the end of its lane; it may come out as excess at once. A new one goes behind the backlog.
     pub fn push(&mut self, to: SubscriptionId, kin: Kin, message: M, now: Instant) {
-        self.change(to, kin, now, |lane| {
+        let is_new = message.backlog().is_none();
+        let goes_behind = |lane: &Lane<M>| lane.breaker.is_closed() && lane.has_live_backlog();
+        if is_new && self.lanes.get(&to).is_some_and(goes_behind) {
+            return self.put_out(to, kin, message, now);
+        }
+        self.change(to, kin, |lane| {
             lane.kin = kin;
-            lane.waiting.push_back(message);
+            lane.push(message);
         });
         self.trim(to, now);
         if self.shares.is_room_exceeded() {
-            self.put_off_last(to, now);
+            self.put_out_last(to, now);
         }
     }
 
-    /// Puts a message that somebody waits for before all others of its lane, even if its breaker is
-    /// open.
-    ///
-    /// # Errors
-    /// The message, if another one has this place.
-    pub(crate) fn push_first(
-        &mut self,
-        to: SubscriptionId,
-        kin: Kin,
-        message: M,
-        now: Instant,
-    ) -> Result<(), M> {
-        self.change(to, kin, now, |lane| match lane.first {
-            Some(_) => Err(message),
-            None => {
-                lane.first = Some(message);
-                Ok(())
-            }
-        })
+    /// Puts a message that somebody waits for before all others of its lane, even if its breaker is open.
+    pub fn push_first(&mut self, to: SubscriptionId, kin: Kin, message: M) {
+        self.change(to, kin, |lane| lane.first.push_back(message));
+    }
+
+    /// Starts nothing more of a lane before `until`, for a reason that is not its receiver's. The message goes to the
+    /// backlog.
+    pub fn hold(&mut self, to: SubscriptionId, message: M, until: Instant, now: Instant) {
+        let kin = self.lanes.get(&to).map(|lane| lane.kin).unwrap_or_default();
+        self.change(to, kin, |lane| lane.breaker = Breaker::Held { until });
+        self.put_out(to, kin, message, now);
+        self.trim(to, now);
+    }
+
+    /// A lane of which nothing is known here was another dispatcher's. If deliveries wait or its breaker was not closed,
+    /// the next request finds out whether its receiver is well.
+    pub fn take_over(&mut self, to: SubscriptionId, wait: Option<Duration>) {
+        if !self.lanes.contains_key(&to) {
+            let breaker = Breaker::taken_over(wait);
+            self.change(to, Kin::default(), |lane| lane.breaker = breaker);
+        }
+    }
+
+    /// Gives up the lanes that are not this dispatcher's any more, but for what is in flight.
+    pub fn retain(&mut self, is_owned: impl Fn(SubscriptionId) -> bool) {
+        let lost = self.lanes.keys().copied().filter(|lane| !is_owned(*lane));
+        for subscription in lost.collect::<Vec<_>>() {
+            self.change_known(subscription, |lane| {
+                while lane.pop().is_some() {}
+                lane.forget_backlog();
+                lane.breaker = Breaker::NEW;
+                lane.last_took = None;
+            });
+        }
     }
 
     /// The next message whose request may start, which holds a slot from now on.
     pub fn next(&mut self, now: Instant) -> Option<(Ticket, M)> {
         self.grow_older(now);
-        self.ask(now);
+        self.let_probes_start(now);
+        self.shares.forget_passed_over();
         let (pace, subscription) = self.turns.paces().into_iter().find_map(|pace| {
             if !self.shares.may_any_start(pace) {
                 return None;
@@ -158,14 +182,11 @@ impl<M: Message> Lanes<M> {
             let found = self.turns.find(pace, |one| self.may_start(one, now))?;
             Some((pace, found))
         })?;
-        let (message, kin, role) = self.change_known(subscription, now, |lane| {
+        let (message, kin, role) = self.change_known(subscription, |lane| {
             let message = lane.pop()?;
             lane.in_flight += 1;
             lane.unanswered.start(now);
             let role = lane.breaker.started();
-            if role == Role::Probe {
-                lane.reservation = None;
-            }
             Some((message, lane.kin, role))
         })??;
         self.shares.started(kin, now);
@@ -189,163 +210,218 @@ impl<M: Message> Lanes<M> {
         let limit = self.breaker_failures;
         let took = finish.map(|finish| finish.took);
         self.shares.over(flight.kin, took);
-        let called_back = self.change_known(flight.subscription, now, |lane| {
+        let change = self.change_known(flight.subscription, |lane| {
             lane.in_flight -= 1;
-            let was_well = !lane.is_slow();
             lane.old -= usize::from(age == Age::Old);
             let verdict = finish.map(|finish| finish.verdict);
+            let before = lane.breaker.wait();
             lane.breaker.over(flight.role, verdict, limit, now);
             lane.unanswered.over(took);
             lane.last_took = took.or(lane.last_took);
-            if let Some(finish) = finish {
-                if finish.was_parked {
-                    lane.calendar.learn_of_more();
-                }
-                match finish.verdict {
-                    Verdict::Well if was_well && !finish.was_parked => lane.calendar.delivered(),
-                    Verdict::Well => lane.calendar.delivered_after_all(),
-                    _ => lane.calendar.failed(),
-                }
-            }
-            let has_place = lane.waiting.is_empty() && lane.breaker.is_closed();
-            has_place.then(|| lane.calendar.call_back(now)).flatten()
+            let after = lane.breaker.wait();
+            (before != after).then_some(after)
         });
-        if let Some(Some(count)) = called_back {
-            self.called_back.push((flight.subscription, count));
+        if let Some(Some(wait)) = change {
+            self.breaker_changes.insert(flight.subscription, wait);
         }
-        self.plan_to_ask(flight.subscription, now);
         self.trim(flight.subscription, now);
     }
 
-    /// Lanes that are well again, and how many of their messages that were put off may come now.
-    pub fn take_called_back(&mut self) -> Vec<(SubscriptionId, u32)> {
-        std::mem::take(&mut self.called_back)
+    /// Breakers that have opened, wait longer or have closed since the last call.
+    pub fn take_breaker_changes(&mut self) -> Vec<BreakerChange> {
+        let changes = self.breaker_changes.drain();
+        let changes = changes.map(|(subscription, wait)| BreakerChange { subscription, wait });
+        changes.collect()
     }
 
-    /// Nothing of this lane was found that is put off.
-    pub fn all_are_back(&mut self, subscription: SubscriptionId, now: Instant) {
-        self.change_known(subscription, now, |lane| lane.calendar.close(now));
-    }
-
-    /// What has no place here any more.
-    pub fn take_excess(&mut self) -> Vec<Excess<M>> {
+    /// What has no place here any more: what was read from the backlog is there still, the rest is to be marked.
+    pub fn take_excess(&mut self) -> Vec<M> {
         std::mem::take(&mut self.excess)
     }
 
-    /// When a lane may become slow, if that matters to what waits, or asks for what was put off.
+    /// There is backlog of this class.
+    pub fn note_backlog(
+        &mut self,
+        subscription: SubscriptionId,
+        class: BacklogClass,
+        now: Instant,
+    ) {
+        let kin = self.lanes.get(&subscription).map(|lane| lane.kin);
+        self.change(subscription, kin.unwrap_or_default(), |lane| {
+            lane.note_backlog(class, now).grew();
+        });
+    }
+
+    /// Whether a lane may have room for more of its backlog.
+    pub fn may_read(&self) -> bool {
+        !self.hungry.is_empty()
+    }
+
+    /// What to read from backlogs now. Each is ended by [`Lanes::read`] or [`Lanes::read_failed`].
+    pub fn take_reads(&mut self, now: Instant) -> Vec<Read> {
+        let mut reads = Vec::new();
+        let mut planned = 0;
+        for subscription in self.hungry.iter().copied().collect::<Vec<_>>() {
+            if reads.len() >= READS {
+                break;
+            }
+            let Some(lane) = self.lanes.get_mut(&subscription) else {
+                self.hungry.remove(&subscription);
+                continue;
+            };
+            if !lane.may_read() || self.shares.is_full(lane) {
+                // It is hungry again when something of it starts.
+                self.hungry.remove(&subscription);
+                continue;
+            }
+            let room = self.shares.backlog_room(lane, now);
+            for class in [BacklogClass::Live, BacklogClass::Replay] {
+                let limit = self.shares.backlog_limit(lane, class);
+                let limit = match lane.breaker.is_closed() {
+                    true => limit.min(room.saturating_sub(planned)).min(MOST_READ),
+                    false => limit,
+                };
+                if limit == 0 {
+                    continue;
+                }
+                let Some(after) = lane.backlog(class).as_mut().and_then(|one| one.begin(now))
+                else {
+                    continue;
+                };
+                planned += limit;
+                reads.push(Read {
+                    subscription,
+                    class,
+                    after,
+                    limit,
+                });
+            }
+        }
+        reads
+    }
+
+    /// A search has ended, and its rows were pushed; answers whether the subscription has no live backlog any more.
+    pub fn read(&mut self, read: Read, result: ReadResult) -> bool {
+        let is_over = self.change_known(read.subscription, |lane| {
+            let backlog = lane.backlog(read.class);
+            let is_over = backlog.as_mut().is_some_and(|one| one.end(read, result));
+            if is_over {
+                *backlog = None;
+            }
+            is_over
+        });
+        is_over.unwrap_or(false) && read.class == BacklogClass::Live
+    }
+
+    /// A search has failed; another one follows.
+    pub fn read_failed(&mut self, read: Read, now: Instant) {
+        self.change_known(read.subscription, |lane| {
+            if let Some(backlog) = lane.backlog(read.class) {
+                backlog.fail(now);
+            }
+        });
+    }
+
+    /// When something may start that may not now: a probe, what an origin's rate has passed over, or others because a lane
+    /// becomes slow.
     pub fn next_change(&self) -> Option<Instant> {
         let young = self.flights.oldest_young();
         let young = young.filter(|_| self.shares.all.waiting > 0);
         let slow = young.map(|(_, flight)| flight.started + SLOW + Duration::from_millis(1));
-        let asks = self.asking.front().map(|(at, _)| *at);
-        slow.into_iter().chain(asks).min()
+        let probe = self.probes.first().map(|(at, _)| *at);
+        let probe = probe.map(|at| self.probes_start_from().map_or(at, |from| at.max(from)));
+        let passed_over = self.shares.passed_over();
+        [slow, probe, passed_over].into_iter().flatten().min()
+    }
+
+    fn probes_start_from(&self) -> Option<Instant> {
+        self.probes_started.map(|at| at + PROBES_EVERY)
+    }
+
+    fn let_probes_start(&mut self, now: Instant) {
+        let is_early = self.probes_start_from().is_some_and(|from| now < from);
+        if is_early || self.probes.first().is_none_or(|(at, _)| *at > now) {
+            return;
+        }
+        self.probes_started = Some(now);
+        while let Some((at, subscription)) = self.probes.first().copied()
+            && at <= now
+        {
+            self.change_known(subscription, |lane| lane.breaker.let_one_start());
+        }
     }
 
     /// Notices the requests that take long.
     fn grow_older(&mut self, now: Instant) {
         while let Some(subscription) = self.flights.next_old(now) {
-            self.change_known(subscription, now, |lane| lane.old += 1);
+            self.change_known(subscription, |lane| lane.old += 1);
             self.trim(subscription, now);
-        }
-    }
-
-    fn plan_to_ask(&mut self, subscription: SubscriptionId, now: Instant) {
-        let lane = self.lanes.get_mut(&subscription);
-        if lane.is_some_and(|lane| lane.begins_to_ask(now)) {
-            self.asking.push_back((now + ASKS_EVERY, subscription));
-        }
-    }
-
-    /// Calls back for lanes that have nothing to do.
-    fn ask(&mut self, now: Instant) {
-        while let Some((_, subscription)) = self.asking.pop_front_if(|(at, _)| *at <= now) {
-            let asked = self.change_known(subscription, now, |lane| lane.ask(now));
-            if let Some(Some(count)) = asked {
-                self.called_back.push((subscription, count));
-            }
-            self.plan_to_ask(subscription, now);
         }
     }
 
     fn may_start(&self, subscription: SubscriptionId, now: Instant) -> bool {
         let lane = self.lanes.get(&subscription);
-        lane.is_some_and(|lane| lane.is_admitted(now) && self.shares.may_start(lane))
+        lane.is_some_and(|lane| self.shares.may_start(lane, now))
     }
 
-    /// Takes out what a lane has too much of, the newest first; if its breaker is open, those with
-    /// the fewest attempts.
+    /// Takes out what a lane has too much of.
     fn trim(&mut self, subscription: SubscriptionId, now: Instant) {
-        if let Some(lane) = self.lanes.get_mut(&subscription)
-            && !lane.breaker.is_closed()
-        {
-            lane.sort_for_probe();
-        }
         while let Some(lane) = self.lanes.get(&subscription)
-            && !lane.waiting.is_empty()
-            && (lane.waiting.len() > self.limit(lane, now)
-                || lane.is_slow() && self.shares.is_slow_room_exceeded()
-                || self.shares.is_room_of_origin_exceeded(lane.kin, now))
+            && lane.queued() > 0
+            && (lane.queued() > self.shares.limit(lane)
+                || lane.breaker.is_closed()
+                    && (lane.is_slow() && self.shares.is_slow_room_exceeded()
+                        || self.shares.is_room_of_origin_exceeded(lane.kin, now)))
         {
-            self.put_off_last(subscription, now);
+            self.put_out_last(subscription, now);
         }
     }
 
-    fn limit(&self, lane: &Lane<M>, now: Instant) -> usize {
-        match lane.breaker.admits(now) {
-            Admits::All => self.shares.limit(lane),
-            Admits::One => usize::from(lane.has_probe(now)),
-            Admits::Nobody => 0,
+    fn put_out_last(&mut self, subscription: SubscriptionId, now: Instant) {
+        let last = self.change_known(subscription, |lane| Some((lane.kin, lane.pop_last()?)));
+        if let Some((kin, last)) = last.flatten() {
+            self.put_out(subscription, kin, last, now);
         }
     }
 
-    fn put_off_last(&mut self, subscription: SubscriptionId, now: Instant) {
-        let Some(lane) = self.lanes.get(&subscription) else {
-            return;
-        };
-        let crowd = match lane.is_slow() || self.shares.hangs(lane.kin, now) {
-            true => Crowd::Slow(self.shares.crowd(lane.kin)),
-            false => Crowd::Fast,
-        };
-        let last = self.change_known(subscription, now, |lane| {
-            let message = lane.waiting.pop_back()?;
-            let delay = lane.reserve_probe(&message, now).unwrap_or_else(|| {
-                let from = comes_back(lane, crowd, now);
-                lane.calendar.put_off(from, crowd, now)
-            });
-            Some(Excess { message, delay })
+    fn put_out(&mut self, subscription: SubscriptionId, kin: Kin, message: M, now: Instant) {
+        let class = message.backlog();
+        self.change(subscription, kin, |lane| {
+            let backlog = lane.note_backlog(class.unwrap_or(BacklogClass::Live), now);
+            if class.is_some() {
+                backlog.gave_back();
+            }
         });
-        self.excess.extend(last.flatten());
+        self.excess.push(message);
     }
 
     fn change_known<R>(
         &mut self,
         subscription: SubscriptionId,
-        now: Instant,
         change: impl FnOnce(&mut Lane<M>) -> R,
     ) -> Option<R> {
         let kin = self.lanes.get(&subscription)?.kin;
-        Some(self.change(subscription, kin, now, change))
+        Some(self.change(subscription, kin, change))
     }
 
-    /// Changes a lane and with it all that is said about lanes. One of which nothing is here and
-    /// nothing is worth remembering takes no place.
+    /// Changes a lane and with it all that is said about lanes. One of which nothing is here and nothing is worth
+    /// remembering takes no place.
     fn change<R>(
         &mut self,
         subscription: SubscriptionId,
         kin: Kin,
-        now: Instant,
         change: impl FnOnce(&mut Lane<M>) -> R,
     ) -> R {
         let lane = self
             .lanes
             .entry(subscription)
             .or_insert_with(|| Lane::new(kin));
-        let had_turn = lane.turn();
+        let (had_turn, probe_before) = (lane.turn(), lane.breaker.lets_one_start_at());
         let (kin_before, before) = (lane.kin, lane.totals());
         let result = change(lane);
-        let has_turn = lane.turn();
+        let (has_turn, probe) = (lane.turn(), lane.breaker.lets_one_start_at());
         let (kin, after) = (lane.kin, lane.totals());
-        let is_forgettable = lane.is_forgettable(now);
+        let (may_read, is_forgettable) = (lane.may_read(), lane.is_forgettable());
         self.shares.add(kin, after);
         self.shares.subtract(kin_before, before);
         if (had_turn, kin_before.organization) != (has_turn, kin.organization) {
@@ -357,25 +433,21 @@ impl<M: Message> Lanes<M> {
                 self.turns.join(pace, kin.organization, subscription);
             }
         }
+        if probe_before != probe {
+            probe_before.map(|at| self.probes.remove(&(at, subscription)));
+            probe.map(|at| self.probes.insert((at, subscription)));
+        }
+        if may_read {
+            self.hungry.insert(subscription);
+        }
         if is_forgettable {
             self.lanes.remove(&subscription);
         } else if self.lanes.len() > self.shares.all.active + REMEMBERED {
-            for (_, lane) in self.lanes.extract_if(|_, lane| !lane.is_active()) {
+            for (_, lane) in self.lanes.extract_if(|_, lane| lane.is_idle()) {
                 self.shares.subtract(lane.kin, lane.totals());
             }
         }
         result
-    }
-}
-
-/// Before when it is of no use that a message comes again.
-fn comes_back<M>(lane: &Lane<M>, crowd: Crowd, now: Instant) -> Instant {
-    if let Some(opens_again) = lane.breaker.opens_again(now) {
-        return opens_again;
-    }
-    match crowd {
-        Crowd::Slow(_) => now + (4 * lane.last_took.unwrap_or(SLOW).max(SLOW)).min(SOON),
-        Crowd::Fast => now,
     }
 }
 

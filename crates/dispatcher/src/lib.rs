@@ -7,7 +7,6 @@
 //! so a crash repeats an attempt and never loses one.
 
 pub mod attempt;
-mod caller;
 mod client;
 pub mod dead_letters;
 mod decision;
@@ -18,7 +17,6 @@ mod loads;
 pub mod maintenance;
 mod names;
 mod operations;
-mod origins;
 mod ownership;
 mod persist;
 mod poison;
@@ -140,6 +138,7 @@ impl From<&Policy> for Limits {
             slots: policy.slots,
             room: policy.may_wait,
             breaker_failures: policy.breaker_failures,
+            origin_rate: policy.origin_rate,
         }
     }
 }

@@ -12,7 +12,7 @@ use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::ids::DeliveryId;
 use hookline_runtime::fault;
 use hookline_runtime::panics;
-use hookline_store::{AttemptRecord, Follow, Parked, StoreError, Wait};
+use hookline_store::{AttemptRecord, Follow, StoreError};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
 use tokio::sync::mpsc;
@@ -46,13 +46,6 @@ pub(crate) enum Result {
     Attempted(Box<AttemptRecord>),
     /// Its delivery ends without an attempt.
     Ended(DeliveryState),
-    /// It has to wait, and uses up no attempt.
-    Parked {
-        /// For how long.
-        delay: Duration,
-        /// What for.
-        wait: Wait,
-    },
     /// Nothing is owed now; a later attempt may be.
     Repeat(Option<Scheduled>),
 }
@@ -95,7 +88,6 @@ pub(crate) fn start(
     let recording = Recording {
         attempting: persist(),
         ending: persist(),
-        parking: persist(),
         shared: Arc::new(Shared {
             dispatcher,
             due,
@@ -106,8 +98,6 @@ pub(crate) fn start(
                 .f64_histogram("hookline.attempt.duration")
                 .with_unit("s")
                 .build(),
-            parked: meter.u64_counter("hookline.parked").build(),
-            park_statements: meter.u64_counter("hookline.park.statements").build(),
         }),
     };
     let task = tokio::spawn(panics::fatal("recorder", async move {
@@ -131,7 +121,6 @@ pub(crate) fn start(
 struct Recording {
     attempting: Persist,
     ending: Persist,
-    parking: Persist,
     shared: Arc<Shared>,
 }
 
@@ -142,21 +131,17 @@ struct Shared {
     operations: Operations,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
-    parked: Counter<u64>,
-    park_statements: Counter<u64>,
 }
 
 impl Recording {
     async fn record(&self, finished: Vec<Finished>) {
         let mut attempted = Vec::new();
         let mut ended = Vec::new();
-        let mut parked = Vec::new();
         let mut early = Vec::new();
         for Finished { in_hand, result } in finished {
             match result {
                 Result::Attempted(record) => attempted.push((in_hand, *record)),
                 Result::Ended(end) => ended.push((in_hand, end)),
-                Result::Parked { delay, wait } => parked.push(self.to_park(in_hand, delay, wait)),
                 Result::Repeat(again) => early.extend(again),
             }
         }
@@ -164,8 +149,6 @@ impl Recording {
         self.end(ended).await;
         let attempts = Attempts(Arc::clone(&self.shared));
         self.attempting.write(&attempts, attempted).await;
-        let parking = Parking(Arc::clone(&self.shared));
-        self.parking.write(&parking, parked).await;
     }
 
     /// Those of one batch end alike and at one moment: one statement serves them together.
@@ -177,19 +160,6 @@ impl Recording {
             let shared = Arc::clone(&self.shared);
             let alike = alike.into_iter().map(|(in_hand, _)| in_hand).collect();
             self.ending.write(&Ends { shared, end }, alike).await;
-        }
-    }
-
-    fn to_park(&self, in_hand: InHand, delay: Duration, wait: Wait) -> ToPark {
-        let owed = in_hand.owed;
-        ToPark {
-            in_hand,
-            parked: Parked {
-                delivery: owed.delivery,
-                until: hookline_clock::now().after(delay),
-                wait,
-            },
-            next: Scheduled { owed, delay },
         }
     }
 }
@@ -249,49 +219,6 @@ impl Writing for Ends {
 
     fn settle(&self, rows: Vec<InHand>, outcome: Outcome<()>) {
         self.shared.end_unwritten(rows, outcome);
-    }
-}
-
-/// A delivery that is put off.
-struct ToPark {
-    in_hand: InHand,
-    parked: Parked,
-    next: Scheduled,
-}
-
-/// Deliveries that are put off: the store moves the moment at which they are due. It uses up no attempt.
-#[derive(Clone)]
-struct Parking(Arc<Shared>);
-
-impl Writing for Parking {
-    type Row = ToPark;
-    type Done = ();
-    const WHAT: &'static str = "put deliveries off";
-
-    fn owed(row: &ToPark) -> OwedAttempt {
-        row.in_hand.owed
-    }
-
-    async fn write(&self, rows: &[ToPark]) -> std::result::Result<(), StoreError> {
-        self.0.park_statements.add(1, &[]);
-        let parked = rows.iter().map(|row| row.parked);
-        self.0.dispatcher.store.park(parked.collect()).await
-    }
-
-    fn settle(&self, rows: Vec<ToPark>, outcome: Outcome<()>) {
-        match outcome {
-            Outcome::Written(()) => {
-                let count = u64::try_from(rows.len()).unwrap_or(u64::MAX);
-                self.0.parked.add(count, &[]);
-                tracing::debug!(deliveries = rows.len(), "put deliveries off");
-                let next: Vec<Scheduled> = rows.iter().map(|row| row.next).collect();
-                self.0.due.remind(&next);
-            }
-            outcome => {
-                let rows = rows.into_iter().map(|row| row.in_hand).collect();
-                self.0.end_unwritten(rows, outcome);
-            }
-        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! Makes replays, some deliveries at a time, at a bounded rate: a replay of a month must not push
 //! aside what happens now, nor flood the receiver.
 //!
-//! Any dispatcher takes the next turn at any replay. A turn starts deliveries again in one transaction of the store, so
-//! they are due; the wake-up for their owners is a hint. A dispatcher that dies before it wakes them loses nothing.
+//! Any dispatcher takes the next turn at any replay. A turn starts deliveries again in one transaction of the store: they
+//! are backlog then, which the subscription's owner reads beside what happens now. The wake-up for the owner is a hint. A
+//! dispatcher that dies before it wakes the owner loses nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +18,8 @@ use crate::TRY_AGAIN_AFTER;
 /// How long no other dispatcher takes a turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// How long it rests when no replay's turn has come, or when there is enough to do without.
+/// How long it rests when no replay's turn has come.
 const REST: Duration = Duration::from_millis(250);
-
-/// While more deliveries are due than this, replays wait for them: what happens now comes first.
-const ENOUGH: u64 = 2_000;
 
 /// What replays are made with.
 #[derive(Clone)]
@@ -65,16 +63,18 @@ impl Replayer {
         let Some(turn) = store.take_replay_turn(now, now.after(TURN)).await? else {
             return Ok(Found::Nothing);
         };
-        if store.count_due(now, ENOUGH).await? >= ENOUGH {
-            // The turn is left to pass.
-            return Ok(Found::Nothing);
-        }
         let started = store.replay_step(turn, self.per_second, now).await?;
         fault::point("replay::committed");
-        let due: Vec<Scheduled> = started.into_iter().map(Scheduled::at_once).collect();
-        self.publisher.wake(&due);
+        // Its row tells the owner that there is more in the backlog.
+        let first: Vec<Scheduled> = started
+            .first()
+            .copied()
+            .map(Scheduled::at_once)
+            .into_iter()
+            .collect();
+        self.publisher.wake(&first);
         fault::point("replay::published");
-        tracing::debug!(replay.id = %turn.replay, deliveries = due.len(), "replayed");
+        tracing::debug!(replay.id = %turn.replay, deliveries = started.len(), "replayed");
         Ok(Found::Work)
     }
 }

@@ -1,17 +1,18 @@
 //! Takes due deliveries into lanes, asks the store what they mean when their turn comes, and starts an
 //! attempt for each that is owed.
 
+mod backlog;
 mod loading;
 mod making;
-mod putting_off;
 mod slot;
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::EventKey;
 use hookline_runtime::patience::Ended;
 use hookline_runtime::shutdown::Shutdown;
-use hookline_store::{Body, Loaded, Wait};
+use hookline_store::{BacklogClass, BacklogRow, Body, Loaded};
 use moka::future::Cache;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -19,21 +20,19 @@ use tokio_util::task::TaskTracker;
 
 use crate::Dispatcher;
 use crate::attempt::Requester;
-use crate::caller::Caller;
 use crate::decision::{Task, decide};
 use crate::due::{DueRows, InHand};
 use crate::gauges::Gauges;
-use crate::lanes::{Lanes, Limits};
+use crate::lanes::{Lanes, Limits, Read, ReadResult};
 use crate::loads::Loads;
-use crate::origins::Origins;
 use crate::ownership::{Part, Progress};
 use crate::poison::PuttingAside;
-use crate::recorder::{Finished, Recorder, Result};
+use crate::recorder::{Finished, Recorder};
 use crate::trials::Trials;
 use crate::whereabouts::Whereabouts;
 
+use backlog::{Backlog, Step, is_void};
 use making::Unready;
-use putting_off::PuttingOff;
 use slot::{Over, Slot};
 
 pub(crate) use slot::Overs;
@@ -48,8 +47,11 @@ const BATCH: usize = 1_024;
 /// What a cached body takes besides its bytes, about.
 const ENTRY: usize = 400;
 
-/// For how long a test waits when another one of its subscription is about to be sent.
-const BEHIND_ANOTHER_TEST: Duration = Duration::from_secs(1);
+/// How long nothing is sent for a subscription whose master key this process does not have.
+const WITHOUT_KEY: Duration = Duration::from_secs(60);
+
+/// The time between two looks at which lanes are of partitions that were given up.
+const RETAINING: Duration = Duration::from_secs(5);
 
 pub(crate) struct Worker {
     dispatcher: Dispatcher,
@@ -60,7 +62,6 @@ pub(crate) struct Worker {
     loads: Loads,
     bodies: Cache<EventKey, Body>,
     whereabouts: Whereabouts,
-    origins: Option<Origins>,
     in_flight: TaskTracker,
     late: CancellationToken,
     over: mpsc::UnboundedSender<Over>,
@@ -82,7 +83,6 @@ impl Worker {
             .max_capacity(dispatcher.policy.body_cache_bytes)
             .weigher(|_, body: &Body| u32::try_from(body.bytes.len() + ENTRY).unwrap_or(u32::MAX))
             .build();
-        let origins = dispatcher.policy.origin_rate.map(Origins::new);
         let (over, overs) = mpsc::unbounded_channel();
         let in_flight = TaskTracker::new();
         let worker = Self {
@@ -94,7 +94,6 @@ impl Worker {
             recorder,
             bodies,
             whereabouts: Whereabouts::default(),
-            origins,
             in_flight,
             late,
             over,
@@ -111,90 +110,164 @@ impl Worker {
     ) {
         let mut lanes = Lanes::new(Limits::from(&*self.dispatcher.policy));
         let mut gauges = Gauges::new();
-        let (come, mut all_back) = mpsc::unbounded_channel();
-        let mut putting_off = PuttingOff::new(
+        let mut backlog = Backlog::new(
             self.dispatcher.clone(),
+            self.due.clone(),
             self.recorder.clone(),
             self.loads.clone(),
         );
-        let caller = Caller::new(&self.dispatcher, come);
         let due = self.due.clone();
         let mut turns = tokio::time::interval(TURN);
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut retained = Instant::now();
         while !shutdown.is_cancelled() {
             progress.finished(Part::Scheduler, Instant::now());
             let room = lanes.room().saturating_sub(trials.waiting());
-            let takes = room > 0 && !putting_off.is_full();
+            let takes = room > 0 && !backlog.is_full();
             let change = lanes.next_change().map(tokio::time::Instant::from_std);
-            let (mut tried, mut tests) = (Vec::new(), Vec::new());
+            let (mut tried, mut step) = (Vec::new(), Step::Done);
             let taken = tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(over) = overs.0.recv() => {
                     lanes.finished(over.ticket, over.finish, Instant::now());
                     Vec::new()
                 }
-                Some(subscription) = all_back.recv() => {
-                    lanes.all_are_back(subscription, Instant::now());
-                    Vec::new()
-                }
                 group = trials.group() => {
                     tried = group;
                     Vec::new()
                 }
-                found = putting_off.proceed() => {
-                    tests = found;
+                next = backlog.next(lanes.may_read()) => {
+                    step = next;
                     Vec::new()
                 }
                 taken = due.take(room.min(BATCH)), if takes => taken,
+                () = due.listed() => Vec::new(),
                 _ = turns.tick() => Vec::new(),
                 () = at(change) => Vec::new(),
             };
             while let Ok(over) = overs.0.try_recv() {
                 lanes.finished(over.ticket, over.finish, Instant::now());
             }
+            let now = Instant::now();
+            // What a list says of a partition comes before the rows of that partition.
+            let listed = due.take_listed();
+            for (subscription, wait) in listed.taken {
+                lanes.take_over(subscription, wait);
+            }
+            for (subscription, class) in listed.backlog {
+                lanes.note_backlog(subscription, class, now);
+            }
+            if now >= retained + RETAINING {
+                retained = now;
+                lanes.retain(|subscription| due.owns(subscription));
+            }
             let mut in_hand = trials.sort_out(taken);
             in_hand.extend(tried);
-            for (in_hand, kin) in self.sort(in_hand).await {
-                let to = in_hand.owed.subscription;
-                lanes.push(to, kin, in_hand, Instant::now());
-            }
-            for test in tests {
-                self.put_first(&mut lanes, test).await;
+            self.push(&mut lanes, in_hand).await;
+            match step {
+                Step::Begin => backlog.begin(|| lanes.take_reads(now)),
+                Step::Marked(subscriptions, tests) => {
+                    for subscription in subscriptions {
+                        lanes.note_backlog(subscription, BacklogClass::Live, now);
+                    }
+                    for test in tests {
+                        self.put_first(&mut lanes, test);
+                    }
+                }
+                Step::Read {
+                    ended,
+                    rows,
+                    failed,
+                } => {
+                    for read in failed {
+                        lanes.read_failed(read, now);
+                    }
+                    let given_back = self
+                        .end_reads(&mut lanes, &mut backlog, &trials, ended, &rows)
+                        .await;
+                    self.push(&mut lanes, given_back).await;
+                }
+                Step::Unwritten(_) | Step::Settled(_) | Step::Done => {}
             }
             while !shutdown.is_cancelled() {
                 let turns = self.turns(&mut lanes);
-                putting_off.gather(lanes.take_excess());
-                for (subscription, count) in lanes.take_called_back() {
-                    caller.call_back(subscription, count);
+                let is_over = turns.is_empty();
+                if !is_over {
+                    self.start(turns, &mut lanes, &mut backlog).await;
                 }
+                backlog.gather(lanes.take_excess());
+                backlog.write(lanes.take_breaker_changes());
                 gauges.show(lanes.totals());
-                if turns.is_empty() {
+                if is_over {
                     break;
                 }
-                self.start(turns).await;
             }
         }
         // Deliveries that wait stay due, and their next owner finds them.
         drop((lanes, trials));
-        putting_off.end().await;
+        backlog.end().await;
         let requests = self.in_flight.len();
         tracing::info!(requests, "stopped; what is in flight is finished");
         self.in_flight.close();
         self.in_flight.wait().await;
     }
 
-    /// A test is sent once and somebody waits for what comes of it: it is put off only behind
-    /// another test.
-    async fn put_first(&self, lanes: &mut Lanes<InHand>, test: InHand) {
+    /// Puts deliveries into their lanes.
+    async fn push(&mut self, lanes: &mut Lanes<InHand>, in_hand: Vec<InHand>) {
+        if in_hand.is_empty() {
+            return;
+        }
+        for (in_hand, kin) in self.sort(in_hand).await {
+            let to = in_hand.owed.subscription;
+            lanes.push(to, kin, in_hand, Instant::now());
+        }
+    }
+
+    /// Puts what was read from backlogs into lanes. Answers with those that were to be marked in a backlog that has ended.
+    async fn end_reads(
+        &mut self,
+        lanes: &mut Lanes<InHand>,
+        backlog: &mut Backlog,
+        trials: &Trials,
+        reads: Vec<Read>,
+        rows: &[BacklogRow],
+    ) -> Vec<InHand> {
+        let mut results: Vec<ReadResult> = vec![ReadResult::default(); reads.len()];
+        let at: HashMap<_, usize> = reads
+            .iter()
+            .enumerate()
+            .map(|(at, read)| ((read.subscription, read.class), at))
+            .collect();
+        let result_of = |row: &BacklogRow| at.get(&(row.owed.subscription, row.class)).copied();
+        for row in rows {
+            if let Some(at) = result_of(row) {
+                results[at].found += 1;
+                results[at].last = Some(row.position());
+            }
+        }
+        let taken = self.due.take_read(rows);
+        for in_hand in &taken {
+            let class = in_hand.backlog.unwrap_or(BacklogClass::Live);
+            if let Some(at) = at.get(&(in_hand.owed.subscription, class)) {
+                results[*at].new += 1;
+            }
+        }
+        let in_hand = trials.sort_out(taken);
+        self.push(lanes, in_hand).await;
+        let mut given_back = Vec::new();
+        for (read, result) in reads.into_iter().zip(results) {
+            if lanes.read(read, result) {
+                given_back.extend(backlog.give_back(read.subscription));
+            }
+        }
+        given_back
+    }
+
+    /// A test is sent once and somebody waits for what comes of it: it goes before all others.
+    fn put_first(&self, lanes: &mut Lanes<InHand>, test: InHand) {
         let to = test.owed.subscription;
         let kin = self.whereabouts.of(to).unwrap_or_default();
-        if let Err(in_hand) = lanes.push_first(to, kin, test, Instant::now()) {
-            let result = Result::Parked {
-                delay: BEHIND_ANOTHER_TEST,
-                wait: Wait::Time,
-            };
-            self.recorder.send(Finished { in_hand, result }).await;
-        }
+        lanes.push_first(to, kin, test);
     }
 
     /// Those that may start now.
@@ -215,7 +288,12 @@ impl Worker {
     }
 
     /// Starts what is still owed, as the store says; the recorder gets the others.
-    async fn start(&mut self, mut turns: Vec<Turn>) {
+    async fn start(
+        &mut self,
+        mut turns: Vec<Turn>,
+        lanes: &mut Lanes<InHand>,
+        backlog: &mut Backlog,
+    ) {
         let now = Instant::now();
         turns.retain(|(in_hand, _)| in_hand.may_start(now));
         if turns.is_empty() {
@@ -232,24 +310,28 @@ impl Worker {
         let now = hookline_clock::now();
         let mut attempts = Vec::new();
         for (in_hand, slot) in turns {
+            let subscription = in_hand.owed.subscription;
             let found = owed.remove(&in_hand.owed.delivery);
             let result = match decide(in_hand.owed, found, now) {
-                Task::Attempt(owed) => match self.ready(owed) {
-                    Ok(ready) => {
-                        attempts.push((in_hand, ready, slot));
-                        continue;
+                Task::Attempt(owed) => {
+                    if let Some(class) = owed.backlog.filter(|_| in_hand.backlog.is_none()) {
+                        lanes.note_backlog(subscription, class, Instant::now());
                     }
-                    Err(Unready::Until(delay)) => Result::Parked {
-                        delay,
-                        wait: Wait::Time,
-                    },
-                    Err(Unready::Ever(reason)) => {
-                        self.aside.begin(in_hand, reason);
-                        continue;
+                    match self.ready(owed) {
+                        Ok(ready) => attempts.push((in_hand, ready, slot)),
+                        Err(Unready::NoKey) => {
+                            let now = Instant::now();
+                            lanes.hold(subscription, in_hand, now + WITHOUT_KEY, now);
+                        }
+                        Err(Unready::Ever(reason)) => self.aside.begin(in_hand, reason),
                     }
-                },
+                    continue;
+                }
                 Task::Settle(result) => result,
             };
+            if is_void(&result) {
+                backlog.settle(subscription);
+            }
             self.recorder.send(Finished { in_hand, result }).await;
         }
         self.attempt_all(attempts, bodies).await;

@@ -94,7 +94,8 @@ async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
         "epoch",
         "beat",
         "due",
-        "pending",
+        "backlog",
+        "later",
     ]);
     for (holding, owner, totals) in rows {
         table.add_row([
@@ -105,7 +106,8 @@ async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
             holding.epoch.to_string(),
             owner.map_or("-".to_owned(), |owner| owner.beat.to_string()),
             totals.map_or("-".to_owned(), |totals| capped(totals.due)),
-            totals.map_or("-".to_owned(), |totals| capped(totals.pending)),
+            totals.map_or("-".to_owned(), |totals| capped(totals.backlog)),
+            totals.map_or("-".to_owned(), |totals| capped(totals.later)),
         ]);
     }
     println!("{table}");
@@ -126,7 +128,8 @@ fn as_value((holding, owner, totals): Row<'_>) -> Value {
         "beat": owner.map(|owner| owner.beat),
         "draining": owner.map(|owner| owner.draining),
         "due": totals.map(|totals| totals.due),
-        "pending": totals.map(|totals| totals.pending),
+        "backlog": totals.map(|totals| totals.backlog),
+        "later": totals.map(|totals| totals.later),
     })
 }
 

@@ -18,7 +18,9 @@ use uuid::Uuid;
 pub struct Uid;
 
 /// A value of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow)]
+#[derive(
+    Debug, Default, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow,
+)]
 #[diesel(sql_type = Uid)]
 pub(crate) struct Key(pub(crate) Uuid);
 

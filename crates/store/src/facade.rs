@@ -15,6 +15,7 @@ use crate::sqlite::queue::EmbeddedQueue;
 use crate::sqlite::{Sharing, Sqlite};
 
 mod access;
+mod backlog;
 mod intake;
 mod partitions;
 mod progress;

@@ -41,14 +41,15 @@ pub use fanout_index::FanoutIndex;
 pub use folder::owner_only;
 pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
 pub use records::{
-    Again, AnswerOf, AttemptRecord, AttemptStatus, Beat, Body, Claim, Claimed, Created, Delivery,
+    Again, AnswerOf, AttemptRecord, AttemptStatus, BacklogClass, BacklogPosition, BacklogRead,
+    BacklogRow, Backlogged, Beat, Body, BreakerChange, Claim, Claimed, Created, Delivery,
     DeliveryQuery, DeliveryStatus, DeliveryStory, Digest, Due, EventStory, Excerpt, Fate, FatePage,
     Follow, Given, HandOver, Holding, IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing,
     Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, Look, LookInto, Making, NewKey,
-    NewReplay, Once, Owed, PageStart, Parked, PartitionClaim, PartitionTotals, PutAside,
+    NewReplay, Once, Owed, PageStart, PartitionClaim, PartitionTotals, PutAside,
     RegisteredDispatcher, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayTurn, Replayable,
-    RequestDigests, Resealed, Roster, Rotated, Rotation, Source, Standing, SubscriptionFate, Wait,
-    Window,
+    RequestDigests, Resealed, Roster, Rotated, Rotation, Source, Standing, SubscriptionFate,
+    WaitingFor, Window,
 };
 pub use sealed::Unopened;
 pub use sqlite::queue::{DeadLetter, DeadLetters, EmbeddedQueue, NewEvents, QueuedEvents};

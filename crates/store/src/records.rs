@@ -5,6 +5,7 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::Subscription;
 
 mod again;
+mod backlog;
 mod deliveries;
 mod intake;
 mod keys;
@@ -18,9 +19,12 @@ mod secrets;
 
 pub use again::Again;
 pub(crate) use again::Restart;
+pub use backlog::{
+    BacklogClass, BacklogPosition, BacklogRead, BacklogRow, Backlogged, BreakerChange,
+};
 pub use deliveries::{
     Delivery, DeliveryQuery, DeliveryStatus, DeliveryStory, EventStory, Fate, FatePage,
-    SubscriptionFate,
+    SubscriptionFate, WaitingFor,
 };
 pub(crate) use intake::Bounds;
 pub use intake::{Given, IncomingEvent};
@@ -31,7 +35,7 @@ pub use partitions::{
     RegisteredDispatcher, Roster,
 };
 pub(crate) use progress::Standings;
-pub use progress::{AttemptRecord, Body, Follow, Loaded, Owed, Parked, Source, Standing, Wait};
+pub use progress::{AttemptRecord, Body, Follow, Loaded, Owed, Source, Standing};
 pub use put_aside::PutAside;
 pub use repeats::{AnswerOf, Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
 pub use replays::{

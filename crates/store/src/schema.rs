@@ -145,8 +145,16 @@ table! {
         created_at -> BigInt,
         attempts_before -> Integer,
         cause -> Text,
-        is_parked -> Bool,
+        backlog -> Nullable<SmallInt>,
         partition -> Integer,
+    }
+}
+
+table! {
+    circuit_breakers (subscription_id) {
+        subscription_id -> BigInt,
+        opened_at -> BigInt,
+        wait_seconds -> Integer,
     }
 }
 
@@ -289,7 +297,7 @@ table! {
 }
 
 /// The tables of both backends, for which a service needs SELECT, INSERT, UPDATE and DELETE.
-pub(crate) const TABLES: [&str; 23] = [
+pub(crate) const TABLES: [&str; 24] = [
     "organizations",
     "api_keys",
     "api_key_organizations",
@@ -306,6 +314,7 @@ pub(crate) const TABLES: [&str; 23] = [
     "partitioning",
     "partitions",
     "dispatchers",
+    "circuit_breakers",
     "replays",
     "attempts",
     "attempt_counts",
@@ -318,5 +327,11 @@ pub(crate) const TABLES: [&str; 23] = [
 joinable!(deliveries -> subscriptions (subscription_id));
 joinable!(deliveries -> events (event_key));
 joinable!(attempts -> events (event_key));
-allow_tables_to_appear_in_same_query!(deliveries, subscriptions, events, attempts);
+allow_tables_to_appear_in_same_query!(
+    deliveries,
+    subscriptions,
+    events,
+    attempts,
+    circuit_breakers
+);
 allow_tables_to_appear_in_same_query!(failing, subscriptions);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use hookline_core::ids::SubscriptionId;
 use hookline_dispatcher::lanes::Message;
+use hookline_store::BacklogClass;
 
 use super::desk::Held;
 
@@ -14,6 +15,8 @@ pub(super) struct Owed {
     pub(super) delivery: u32,
     pub(super) endpoint: u16,
     pub(super) attempt: u8,
+    /// It was read from the backlog.
+    pub(super) is_marked: bool,
 }
 
 impl Owed {
@@ -26,6 +29,10 @@ impl Owed {
 impl Message for Owed {
     fn attempt(&self) -> u32 {
         u32::from(self.attempt)
+    }
+
+    fn backlog(&self) -> Option<BacklogClass> {
+        self.is_marked.then_some(BacklogClass::Live)
     }
 }
 
@@ -48,7 +55,7 @@ pub(super) enum Event {
         answer: Answer,
         took: u16,
     },
-    /// A lane of a dispatcher may have become slow.
+    /// A lane of a dispatcher may have become slow, or its backlogs are searched.
     Look { dispatcher: u16 },
 }
 

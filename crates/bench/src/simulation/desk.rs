@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use hookline_core::ids::SubscriptionId;
-use hookline_dispatcher::lanes::{Excess, Finish, Kin, Lanes, Limits, Ticket};
+use hookline_dispatcher::lanes::{Finish, Kin, Lanes, Limits, Read, ReadResult, Ticket};
 
 use super::agenda::Owed;
 use super::scene::{Order, Scene};
@@ -35,6 +34,7 @@ impl Desk {
                 slots,
                 room,
                 breaker_failures: BREAKER_FAILURES,
+                origin_rate: None,
             }))),
             Order::OneQueue => Desk::OneQueue {
                 waiting: VecDeque::new(),
@@ -81,23 +81,30 @@ impl Desk {
         }
     }
 
-    pub(super) fn take_excess(&mut self) -> Vec<Excess<Owed>> {
+    pub(super) fn take_excess(&mut self) -> Vec<Owed> {
         match self {
             Desk::Lanes(lanes) => lanes.take_excess(),
             Desk::OneQueue { .. } => Vec::new(),
         }
     }
 
-    pub(super) fn take_called_back(&mut self) -> Vec<(SubscriptionId, u32)> {
+    pub(super) fn may_read(&self) -> bool {
         match self {
-            Desk::Lanes(lanes) => lanes.take_called_back(),
+            Desk::Lanes(lanes) => lanes.may_read(),
+            Desk::OneQueue { .. } => false,
+        }
+    }
+
+    pub(super) fn take_reads(&mut self, now: Instant) -> Vec<Read> {
+        match self {
+            Desk::Lanes(lanes) => lanes.take_reads(now),
             Desk::OneQueue { .. } => Vec::new(),
         }
     }
 
-    pub(super) fn all_are_back(&mut self, subscription: SubscriptionId, now: Instant) {
+    pub(super) fn read(&mut self, read: Read, result: ReadResult) {
         if let Desk::Lanes(lanes) = self {
-            lanes.all_are_back(subscription, now);
+            lanes.read(read, result);
         }
     }
 

@@ -10,16 +10,16 @@ pub struct Second {
     pub healthy_waits: Vec<u32>,
     /// The same for the honest endpoint of 500 ms.
     pub slow_waits: Vec<u32>,
-    /// Messages that were put off.
-    pub put_off: u32,
-    /// Of these, by the dispatcher that put off most.
-    pub put_off_by_one: u32,
+    /// Messages that were marked as backlog.
+    pub marked: u32,
+    /// Of these, by the dispatcher that marked most.
+    pub marked_by_one: u32,
     /// Requests that began to the endpoint that refuses.
     pub to_dead: u32,
-    /// Looks into the store for what may be called back.
-    pub calls: u32,
+    /// Searches of a backlog.
+    pub searches: u32,
     /// Messages that these found.
-    pub called_back: u32,
+    pub found: u32,
     /// Deliveries to bad endpoints that ended.
     pub bad_ended: u32,
     /// Requests in flight to bad endpoints, of all dispatchers.
@@ -30,7 +30,7 @@ pub struct Second {
     pub to_tenant: u32,
     /// Messages in all dispatchers.
     pub in_memory: u32,
-    /// Messages in the queue that they share.
+    /// Due messages that no dispatcher has room for.
     pub queued: u32,
 }
 

@@ -39,7 +39,7 @@ pub(super) fn draw(runs: &Runs<'_>, to: &Path) -> anyhow::Result<()> {
     let root = root.titled(runs.title, (FONT, 20))?;
     let (upper, lower) = root.split_vertically(SIZE.1 / 2 - 10);
     draw_waits(runs, &upper)?;
-    draw_put_off(runs, &lower)?;
+    draw_marked(runs, &lower)?;
     root.present()?;
     Ok(())
 }
@@ -98,15 +98,15 @@ fn draw_waits(runs: &Runs<'_>, half: &Half<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn draw_put_off(runs: &Runs<'_>, half: &Half<'_>) -> anyhow::Result<()> {
-    let with_bad = put_off(runs.with_bad, runs.seconds);
+fn draw_marked(runs: &Runs<'_>, half: &Half<'_>) -> anyhow::Result<()> {
+    let with_bad = marked(runs.with_bad, runs.seconds);
     let most = with_bad.iter().map(|(_, count)| *count).fold(1.0, f64::max);
     let (low, high) = (-0.03 * most, 1.1 * most);
     let mut chart = ChartBuilder::on(half)
         .margin(12)
         .margin_right(32)
         .caption(
-            "messages put off a second, by all dispatchers together",
+            "messages marked as backlog a second, by all dispatchers together",
             (FONT, 15),
         )
         .x_label_area_size(34)
@@ -122,7 +122,7 @@ fn draw_put_off(runs: &Runs<'_>, half: &Half<'_>) -> anyhow::Result<()> {
         .label_style((FONT, 13))
         .draw()?;
     chart.draw_series([shade(&runs.ill, low, high)])?;
-    let without_bad = put_off(runs.without_bad, runs.seconds);
+    let without_bad = marked(runs.without_bad, runs.seconds);
     chart.draw_series(LineSeries::new(without_bad, BLUE.stroke_width(6)))?;
     chart.draw_series(LineSeries::new(with_bad, RED.stroke_width(2)))?;
     Ok(())
@@ -140,9 +140,9 @@ fn p99(run: &Run, seconds: usize) -> Points {
         .collect()
 }
 
-fn put_off(run: &Run, seconds: usize) -> Points {
+fn marked(run: &Run, seconds: usize) -> Points {
     let all = run.seconds.iter().take(seconds).enumerate();
-    all.map(|(at, second)| (at as f64, f64::from(second.put_off)))
+    all.map(|(at, second)| (at as f64, f64::from(second.marked)))
         .collect()
 }
 

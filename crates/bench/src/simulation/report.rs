@@ -21,7 +21,7 @@ pub(super) const SLOTS: usize = 256;
 /// The bad ones want 1.4 times the slots that there are.
 const LOAD: Load = Load {
     healthy: 12.0,
-    slow: 0.5,
+    slow: 5.0,
     hanging: 16.0,
     tenant: 8.0,
     dead: 0.2,

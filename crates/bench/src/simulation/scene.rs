@@ -49,12 +49,12 @@ pub enum Order {
     OneQueue,
 }
 
-/// Messages a second, for each dispatcher.
+/// Messages a second, for each dispatcher unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
     /// To some thousand endpoints that answer in 2 to 8 ms.
     pub healthy: f64,
-    /// To an honest one that answers in 500 ms.
+    /// To an honest one that answers in 500 ms, for all dispatchers together: a subscription is bounded by its owner.
     pub slow: f64,
     /// To those of their own that hang while they are ill.
     pub hanging: f64,
@@ -79,7 +79,7 @@ impl Load {
     pub fn times(self, factor: f64) -> Self {
         Self {
             healthy: self.healthy * factor,
-            slow: self.slow * factor,
+            slow: self.slow,
             hanging: self.hanging * factor,
             tenant: self.tenant * factor,
             dead: self.dead * factor,
@@ -137,14 +137,15 @@ impl Kind {
         }
     }
 
-    /// Messages a second for each dispatcher.
-    pub(super) fn rate(self, load: Load) -> f64 {
+    /// Messages a second, for so many dispatchers.
+    pub(super) fn rate(self, load: Load, dispatchers: usize) -> f64 {
+        let count = dispatchers as f64;
         match self {
-            Kind::Healthy => load.healthy,
+            Kind::Healthy => load.healthy * count,
             Kind::Slow => load.slow,
-            Kind::Hanging => load.hanging,
-            Kind::Tenant => load.tenant,
-            Kind::Dead => load.dead,
+            Kind::Hanging => load.hanging * count,
+            Kind::Tenant => load.tenant * count,
+            Kind::Dead => load.dead * count,
         }
     }
 }

@@ -17,13 +17,13 @@ impl Fairness {
             "dispatchers",
             "healthy wait p50 / p99 / max, ms",
             "500 ms endpoint, p99",
-            "put off /s, mean / most",
+            "marked /s, mean / most",
             "by one, most",
             "slots of bad ones",
             "open to one host",
             "to one endpoint",
             "held by each",
-            "found by a look",
+            "found by a search",
             "99 % / all drained, s",
         ]))
     }
@@ -35,10 +35,10 @@ impl Fairness {
         let slots = (dispatchers * SLOTS) as f64;
         let of_bad = f64::from(most(|second| second.bad_in_flight)) / slots;
         let held = f64::from(most(|second| second.in_memory)) / dispatchers as f64;
-        let put_off = run.mean(ILL, |second| second.put_off);
-        let looks = mean(|second| second.calls);
-        let found = match looks > 0.0 {
-            true => format!("{:.1}", mean(|second| second.called_back) / looks),
+        let marked = run.mean(ILL, |second| second.marked);
+        let searches = mean(|second| second.searches);
+        let found = match searches > 0.0 {
+            true => format!("{:.1}", mean(|second| second.found) / searches),
             false => "–".to_owned(),
         };
         let drained = |share| run.drained(share).saturating_sub(ILL.end);
@@ -46,8 +46,8 @@ impl Fairness {
             name.to_owned(),
             format!("{} / {} / {}", healthy.p50, healthy.p99, healthy.max),
             slow.p99.to_string(),
-            format!("{put_off:.0} / {}", most(|second| second.put_off)),
-            most(|second| second.put_off_by_one).to_string(),
+            format!("{marked:.0} / {}", most(|second| second.marked)),
+            most(|second| second.marked_by_one).to_string(),
             format!("{:.0} %", 100.0 * of_bad),
             most(|second| second.to_tenant).to_string(),
             most(|second| second.to_one_hanging).to_string(),
@@ -74,7 +74,7 @@ impl Dead {
             "published /s",
             "requests /s in the 1st minute",
             "in the 10th",
-            "put off /s in the 10th",
+            "marked /s in the 10th",
         ]))
     }
 
@@ -85,7 +85,7 @@ impl Dead {
             format!("{:.1}", TO_DEAD * dispatchers as f64),
             format!("{:.2}", run.mean(first, |second| second.to_dead)),
             format!("{:.2}", run.mean(tenth.clone(), |second| second.to_dead)),
-            format!("{:.0}", run.mean(tenth, |second| second.put_off)),
+            format!("{:.0}", run.mean(tenth, |second| second.marked)),
         ]);
     }
 }

@@ -12,8 +12,8 @@ pub(super) struct Tally {
     kinds: Vec<Kind>,
     /// Messages in all dispatchers.
     held: u32,
-    /// What each dispatcher has put off in this second.
-    put_off: Vec<u32>,
+    /// What each dispatcher has marked in this second.
+    marked: Vec<u32>,
     second: usize,
 }
 
@@ -25,7 +25,7 @@ impl Tally {
             in_flight: vec![0; kinds.len()],
             kinds,
             held: 0,
-            put_off: vec![0; dispatchers],
+            marked: vec![0; dispatchers],
             second: 0,
         }
     }
@@ -39,14 +39,14 @@ impl Tally {
             let to_one_hanging = of(Kind::Hanging).iter().max().copied().unwrap_or_default();
             let hanging: u32 = of(Kind::Hanging).iter().chain(of(Kind::Dead)).sum();
             let in_memory = self.held;
-            let put_off_by_one = self.put_off.iter().max().copied().unwrap_or_default();
-            self.put_off.fill(0);
+            let marked_by_one = self.marked.iter().max().copied().unwrap_or_default();
+            self.marked.fill(0);
             let now = self.now();
             now.bad_in_flight = hanging + to_tenant;
             now.to_tenant = to_tenant;
             now.to_one_hanging = to_one_hanging;
             now.in_memory = in_memory;
-            now.put_off_by_one = put_off_by_one;
+            now.marked_by_one = marked_by_one;
             now.queued = u32::try_from(queued).unwrap_or(u32::MAX);
         }
         self.second = (to / 1_000) as usize;
@@ -101,15 +101,15 @@ impl Tally {
         self.run.twice += 1;
     }
 
-    pub(super) fn put_off(&mut self, dispatcher: usize) {
-        self.put_off[dispatcher] += 1;
-        self.now().put_off += 1;
+    pub(super) fn marked(&mut self, dispatcher: usize) {
+        self.marked[dispatcher] += 1;
+        self.now().marked += 1;
     }
 
-    pub(super) fn called_back(&mut self, found: usize) {
+    pub(super) fn searched(&mut self, found: usize) {
         let now = self.now();
-        now.calls += 1;
-        now.called_back += u32::try_from(found).unwrap_or(u32::MAX);
+        now.searches += 1;
+        now.found += u32::try_from(found).unwrap_or(u32::MAX);
     }
 
     fn now(&mut self) -> &mut Second {

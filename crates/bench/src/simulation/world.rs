@@ -1,18 +1,18 @@
-//! The broker, the store and the dispatchers, and time that passes from event to event.
+//! The store and the dispatchers, and time that passes from event to event.
 //!
-//! A message in the shared queue goes to a random dispatcher that has room, as a broker's consumers
-//! get theirs; what comes out of a delay goes to the end of that queue.
+//! There are four partitions for each dispatcher, and each partition has an owner. What is due waits for the owner of its
+//! subscription's partition.
 
 mod store;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
 use hookline_core::retry::RetrySchedule;
 use hookline_dispatcher::lanes::Finish;
+use rand::SeedableRng as _;
 use rand::rngs::ChaCha8Rng;
-use rand::{RngExt as _, SeedableRng as _};
 
 use super::agenda::{Agenda, Event, Owed};
 use super::desk::Desk;
@@ -28,7 +28,6 @@ struct Delivery {
     state: State,
     published: u32,
     due: u32,
-    is_parked: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,15 +46,20 @@ pub(super) struct World<'a> {
     begin: Instant,
     now: u32,
     agenda: Agenda,
-    queue: VecDeque<Owed>,
+    /// What is due, by the dispatcher that owns its partition.
+    queues: Vec<VecDeque<Owed>>,
     desks: Vec<Desk>,
+    /// When each dispatcher may search backlogs again.
+    reads_from: Vec<u32>,
     /// When each dispatcher looks again by itself.
     looks: Vec<Option<u32>>,
     /// Those at which something has happened.
     touched: Vec<usize>,
     deliveries: Vec<Delivery>,
-    /// What was put off, of each subscription by when it is due.
-    resting: HashMap<SubscriptionId, BTreeMap<(u32, u32), Owed>>,
+    /// The backlog of each subscription, by due time and delivery.
+    backlog: HashMap<SubscriptionId, BTreeMap<(u32, u32), Owed>>,
+    /// Deliveries of backlogs that a dispatcher has in hand.
+    in_hand: HashSet<u32>,
     tally: Tally,
 }
 
@@ -63,7 +67,7 @@ impl<'a> World<'a> {
     pub(super) fn new(scene: &'a Scene) -> Self {
         let count = scene.dispatchers;
         let traffic = Kind::ALL.into_iter().filter_map(|kind| {
-            let rate = kind.rate(scene.load) * count as f64;
+            let rate = kind.rate(scene.load, count);
             Traffic::new(kind.used(scene), rate, scene.seed)
         });
         Self {
@@ -75,12 +79,14 @@ impl<'a> World<'a> {
             begin: Instant::now(),
             now: 0,
             agenda: Agenda::default(),
-            queue: VecDeque::new(),
+            queues: vec![VecDeque::new(); count],
             desks: (0..count).map(|_| Desk::new(scene)).collect(),
+            reads_from: vec![0; count],
             looks: vec![None; count],
             touched: Vec::new(),
             deliveries: Vec::new(),
-            resting: HashMap::new(),
+            backlog: HashMap::new(),
+            in_hand: HashSet::new(),
             tally: Tally::new(count),
         }
     }
@@ -88,7 +94,8 @@ impl<'a> World<'a> {
     /// Lets time pass until nothing is left to do.
     pub(super) fn run(mut self) -> Run {
         while let Some(next) = self.next() {
-            self.tally.pass(self.now, next, self.queue.len());
+            let queued = self.queues.iter().map(VecDeque::len).sum();
+            self.tally.pass(self.now, next, queued);
             self.now = next;
             for event in self.agenda.take(next) {
                 self.happen(event);
@@ -119,18 +126,20 @@ impl<'a> World<'a> {
             while let Some(burst) = traffic.take(now) {
                 for _ in 0..burst.messages {
                     let endpoint = u16::try_from(burst.endpoint).unwrap_or(u16::MAX);
-                    self.queue.push_back(Owed {
+                    let owner = owner(endpoint, self.desks.len());
+                    self.queues[owner].push_back(Owed {
                         delivery: u32::try_from(self.deliveries.len()).unwrap_or(u32::MAX),
                         endpoint,
                         attempt: 1,
+                        is_marked: false,
                     });
+                    self.touched.push(owner);
                     self.deliveries.push(Delivery {
                         endpoint,
                         attempts: 0,
                         state: State::Untried,
                         published: now,
                         due: now,
-                        is_parked: false,
                     });
                 }
             }
@@ -139,7 +148,11 @@ impl<'a> World<'a> {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Back(owed) => self.queue.push_back(owed),
+            Event::Back(owed) => {
+                let owner = owner(owed.endpoint, self.desks.len());
+                self.queues[owner].push_back(owed);
+                self.touched.push(owner);
+            }
             Event::Look { dispatcher } => {
                 let dispatcher = usize::from(dispatcher);
                 self.looks[dispatcher] = None;
@@ -157,7 +170,6 @@ impl<'a> World<'a> {
                 let finish = Finish {
                     took,
                     verdict: (&outcome).into(),
-                    was_parked: self.deliveries[owed.delivery as usize].is_parked,
                 };
                 let (dispatcher, now) = (usize::from(dispatcher), self.instant());
                 self.desks[dispatcher].finished(held, Some(finish), now);
@@ -168,70 +180,65 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Gives what is queued to dispatchers, which do with it what they can.
+    /// Lets dispatchers at which something has happened do what they can.
     fn hand_out(&mut self) {
-        loop {
-            while let Some(owed) = self.queue.front().copied()
-                && let Some(dispatcher) = self.choose()
-            {
-                self.queue.pop_front();
-                let (kin, now) = (
-                    self.endpoints[usize::from(owed.endpoint)].kin,
-                    self.instant(),
-                );
-                self.desks[dispatcher].push(kin, owed, now);
-                self.tally.came();
-                self.touched.push(dispatcher);
-            }
-            let mut touched = std::mem::take(&mut self.touched);
-            if touched.is_empty() {
-                return;
-            }
-            touched.sort_unstable();
-            touched.dedup();
-            for dispatcher in touched {
-                self.work(dispatcher);
-            }
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable();
+        touched.dedup();
+        for dispatcher in touched {
+            self.work(dispatcher);
         }
-    }
-
-    /// A random one that has room.
-    fn choose(&mut self) -> Option<usize> {
-        let count = self.desks.len();
-        let first = self.chance.random_range(0..count);
-        let all = (0..count).map(|step| (first + step) % count);
-        all.into_iter().find(|one| self.desks[*one].has_room())
     }
 
     fn work(&mut self, dispatcher: usize) {
         let now = self.instant();
         loop {
             let mut idle = true;
+            while self.desks[dispatcher].has_room()
+                && let Some(owed) = self.queues[dispatcher].pop_front()
+            {
+                let kin = self.endpoints[usize::from(owed.endpoint)].kin;
+                self.desks[dispatcher].push(kin, owed, now);
+                self.tally.came();
+                idle = false;
+            }
             while let Some((held, owed)) = self.desks[dispatcher].next(now) {
                 self.take_turn(dispatcher, held, owed);
                 idle = false;
             }
-            for excess in self.desks[dispatcher].take_excess() {
+            for owed in self.desks[dispatcher].take_excess() {
                 self.tally.left();
-                self.put_off(dispatcher, excess.message, excess.delay);
+                self.mark(dispatcher, owed);
+                idle = false;
+            }
+            if self.reads_from[dispatcher] <= self.now && self.read(dispatcher) {
                 idle = false;
             }
             if idle {
                 break;
             }
         }
-        for (subscription, count) in self.desks[dispatcher].take_called_back() {
-            self.call_back(dispatcher, subscription, count);
+        if self.desks[dispatcher].may_read() {
+            let at = self.reads_from[dispatcher].max(self.now + 1);
+            self.look_at(dispatcher, at);
         }
         if let Some(wait) = self.desks[dispatcher].looks_again_in(now) {
-            let at = self.now + millis(wait).max(1);
-            if self.looks[dispatcher].is_none_or(|planned| planned > at) {
-                self.looks[dispatcher] = Some(at);
-                let dispatcher = number(dispatcher);
-                self.agenda.enter(at, Event::Look { dispatcher });
-            }
+            self.look_at(dispatcher, self.now + millis(wait).max(1));
         }
     }
+
+    fn look_at(&mut self, dispatcher: usize, at: u32) {
+        if self.looks[dispatcher].is_none_or(|planned| planned > at) {
+            self.looks[dispatcher] = Some(at);
+            let dispatcher = number(dispatcher);
+            self.agenda.enter(at, Event::Look { dispatcher });
+        }
+    }
+}
+
+/// The dispatcher that owns the partition of an endpoint's subscription.
+fn owner(endpoint: u16, dispatchers: usize) -> usize {
+    usize::from(endpoint) % (4 * dispatchers) % dispatchers
 }
 
 fn millis(time: Duration) -> u32 {

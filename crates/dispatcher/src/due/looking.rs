@@ -16,6 +16,7 @@ use hookline_core::timestamp::Timestamp;
 use hookline_store::{Due, Look, LookInto, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
+use super::listing::Listing;
 use super::{DueRows, MOST_LOOKED_UP, is_suspicious};
 use crate::ownership::{Held, Part, Progress};
 
@@ -59,6 +60,7 @@ pub(super) async fn keep_looking(
     let mut seen: HashMap<Partition, Seen> = HashMap::new();
     let mut every = tokio::time::interval(EVERY);
     let mut owned = rows.shared.owned.clone();
+    let mut listing = Listing::new(rows.clone(), store.clone());
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !shutdown.is_cancelled() {
         let is_eager = seen.values().any(|seen| seen.has_more);
@@ -74,7 +76,18 @@ pub(super) async fn keep_looking(
                 .iter()
                 .any(|held| (held.partition, held.epoch) == (*partition, seen.epoch))
         });
-        if let Err(why) = rows.look(&store, &all_owned, &mut seen, all).await {
+        let is_new = |held: &&Held| !seen.contains_key(&held.partition);
+        let new: Vec<Partition> = all_owned
+            .iter()
+            .filter(is_new)
+            .map(|held| held.partition)
+            .collect();
+        let looked = async {
+            // Backlog first: what a look finds goes behind it.
+            listing.list(&new, Instant::now()).await?;
+            rows.look(&store, &all_owned, &mut seen, all).await
+        };
+        if let Err(why) = looked.await {
             tracing::warn!(error = %why, "could not look for due deliveries, trying again");
         }
         progress.finished(Part::Look, Instant::now());

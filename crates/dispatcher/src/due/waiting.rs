@@ -74,6 +74,7 @@ mod tests {
             },
             partition: Partition(0),
             is_suspect: false,
+            backlog: None,
         }
     }
 

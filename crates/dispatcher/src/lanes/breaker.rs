@@ -57,10 +57,14 @@ impl From<&Outcome> for Verdict {
 pub(crate) enum Breaker {
     /// They may; so many have failed in a row.
     Closed { failures: u32 },
-    /// None before `until`; then one.
+    /// None before `until`.
     Open { until: Instant, wait: Duration },
+    /// One may.
+    Due { wait: Duration },
     /// One is on its way and decides.
     HalfOpen { wait: Duration },
+    /// None before `until`, for a reason that is not the receiver's.
+    Held { until: Instant },
 }
 
 /// How many may start.
@@ -86,32 +90,59 @@ impl Breaker {
         matches!(self, Breaker::Closed { .. })
     }
 
-    pub(crate) fn admits(self, now: Instant) -> Admits {
+    pub(crate) fn admits(self) -> Admits {
         match self {
             Breaker::Closed { .. } => Admits::All,
-            Breaker::Open { until, .. } if until <= now => Admits::One,
-            Breaker::Open { .. } | Breaker::HalfOpen { .. } => Admits::Nobody,
+            Breaker::Due { .. } => Admits::One,
+            Breaker::Open { .. } | Breaker::HalfOpen { .. } | Breaker::Held { .. } => {
+                Admits::Nobody
+            }
         }
     }
 
-    /// Before when it is of no use to come again; none when it may be at once.
-    pub(crate) fn opens_again(self, now: Instant) -> Option<Instant> {
+    /// One that an earlier owner opened, or of whose receiver nothing is known but that deliveries wait.
+    pub(crate) fn taken_over(wait: Option<Duration>) -> Self {
+        let wait = wait.unwrap_or(FIRST_WAIT);
+        Breaker::Due { wait }
+    }
+
+    /// When it lets one start, where that is a matter of time.
+    pub(crate) fn lets_one_start_at(self) -> Option<Instant> {
         match self {
-            Breaker::Closed { .. } => None,
-            Breaker::Open { until, .. } => Some(until.max(now)),
-            // If the probe succeeds this is late, if it fails it is early.
-            Breaker::HalfOpen { wait } => Some(now + wait),
+            Breaker::Open { until, .. } | Breaker::Held { until } => Some(until),
+            Breaker::Closed { .. } | Breaker::Due { .. } | Breaker::HalfOpen { .. } => None,
+        }
+    }
+
+    /// That moment has come.
+    pub(crate) fn let_one_start(&mut self) {
+        *self = match *self {
+            Breaker::Open { wait, .. } => Breaker::Due { wait },
+            Breaker::Held { .. } => Breaker::Due { wait: FIRST_WAIT },
+            same => same,
+        };
+    }
+
+    /// Its wait, for the next owner; none where it is closed.
+    pub(crate) fn wait(self) -> Option<Duration> {
+        match self {
+            Breaker::Closed { .. } | Breaker::Held { .. } => None,
+            Breaker::Open { wait, .. } | Breaker::Due { wait } | Breaker::HalfOpen { wait } => {
+                Some(wait)
+            }
         }
     }
 
     /// A request starts.
     pub(crate) fn started(&mut self) -> Role {
         match *self {
-            Breaker::Open { wait, .. } => {
+            Breaker::Open { wait, .. } | Breaker::Due { wait } => {
                 *self = Breaker::HalfOpen { wait };
                 Role::Probe
             }
-            Breaker::Closed { .. } | Breaker::HalfOpen { .. } => Role::Ordinary,
+            Breaker::Closed { .. } | Breaker::HalfOpen { .. } | Breaker::Held { .. } => {
+                Role::Ordinary
+            }
         }
     }
 
@@ -123,7 +154,7 @@ impl Breaker {
             (Breaker::HalfOpen { wait }, Role::Probe, Some(Verdict::Ill { asked_for })) => {
                 Self::open(2 * wait, asked_for, now)
             }
-            (Breaker::HalfOpen { wait }, Role::Probe, None) => Breaker::Open { until: now, wait },
+            (Breaker::HalfOpen { wait }, Role::Probe, None) => Breaker::Due { wait },
             (Breaker::Closed { failures }, _, Some(Verdict::Ill { asked_for })) => {
                 match failures + 1 {
                     failures if failures < limit => Breaker::Closed { failures },
@@ -153,7 +184,7 @@ mod tests {
     fn opened(now: Instant) -> Breaker {
         let mut breaker = Breaker::NEW;
         for _ in 0..3 {
-            assert_eq!(breaker.admits(now), Admits::All);
+            assert_eq!(breaker.admits(), Admits::All);
             let role = breaker.started();
             breaker.over(role, ILL, 3, now);
         }
@@ -210,7 +241,7 @@ mod tests {
         assert_eq!(breaker, Breaker::Closed { failures: 2 });
         breaker.over(Role::Ordinary, Some(Verdict::Neither), 3, now);
         breaker.over(Role::Ordinary, ILL, 3, now);
-        assert_eq!(breaker.admits(now), Admits::Nobody);
+        assert_eq!(breaker.admits(), Admits::Nobody);
     }
 
     #[test]
@@ -218,10 +249,12 @@ mod tests {
         let now = Instant::now();
         let mut breaker = opened(now);
         let later = now + FIRST_WAIT;
-        assert_eq!(breaker.admits(later), Admits::One);
+        assert_eq!(breaker.lets_one_start_at(), Some(later));
+        breaker.let_one_start();
+        assert_eq!(breaker.admits(), Admits::One);
         let role = breaker.started();
         assert_eq!(role, Role::Probe);
-        assert_eq!(breaker.admits(later + LONGEST_WAIT), Admits::Nobody);
+        assert_eq!(breaker.admits(), Admits::Nobody);
         breaker.over(role, Some(Verdict::Well), 3, later);
         assert_eq!(breaker, Breaker::NEW);
     }
@@ -232,7 +265,8 @@ mod tests {
         let mut breaker = opened(now);
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             let wait = Duration::from_secs(seconds);
-            assert_eq!(breaker.opens_again(now), Some(now + wait));
+            assert_eq!(breaker.lets_one_start_at(), Some(now + wait));
+            assert_eq!(breaker.wait(), Some(wait));
             now += wait;
             let role = breaker.started();
             breaker.over(role, ILL, 3, now);
@@ -258,7 +292,7 @@ mod tests {
             let mut breaker = Breaker::NEW;
             breaker.over(Role::Ordinary, Some(Verdict::Ill { asked_for }), 1, now);
             let until = now + Duration::from_secs(given);
-            assert_eq!(breaker.opens_again(now), Some(until));
+            assert_eq!(breaker.lets_one_start_at(), Some(until));
         }
     }
 
@@ -269,6 +303,6 @@ mod tests {
         let later = now + FIRST_WAIT;
         let role = breaker.started();
         breaker.over(role, None, 3, later);
-        assert_eq!(breaker.admits(later), Admits::One);
+        assert_eq!(breaker.admits(), Admits::One);
     }
 }

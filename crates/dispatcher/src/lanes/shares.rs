@@ -9,10 +9,15 @@
 //! start more than a sixteenth of the slots, and all lanes to one origin an eighth, without any
 //! answer in time (`unanswered`): a receiver that answers is not held up by that, whatever its rate,
 //! and one that begins to hang gets few slots before it is known as slow. All slow lanes together hold half of the slots at most, and share that half in the same way.
-//! A limit of its own for an origin or an organization belongs here, into [`Shares::may_start`].
+//! An origin may have a rate, too: nobody proves that a target is theirs, so nobody may point our whole strength at it,
+//! with one subscription or with a thousand.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
+
+use hookline_core::rate::{Rate, Rates};
+use hookline_store::BacklogClass;
 
 use super::lane::{Lane, Pace};
 use super::unanswered::Unanswered;
@@ -42,6 +47,8 @@ pub(crate) struct Totals {
     pub(crate) waiting: usize,
     /// Of these, those in slow lanes.
     pub(crate) slow_waiting: usize,
+    /// Messages that wait and were read from the backlog.
+    pub(crate) from_backlog: usize,
     /// Requests in flight.
     pub(crate) in_flight: usize,
     /// Of these, those of slow lanes.
@@ -63,10 +70,14 @@ pub(super) struct Shares {
     organizations: HashMap<Group, Totals>,
     /// Of each origin, where there are any.
     unanswered: HashMap<Group, Unanswered>,
+    /// How often each origin may be called.
+    rates: Option<Rates<Group>>,
+    /// When an origin may be called again for which a lane was passed over.
+    passed_over_until: Cell<Option<Instant>>,
 }
 
 impl Shares {
-    pub(super) fn new(slots: usize, room: usize) -> Self {
+    pub(super) fn new(slots: usize, room: usize, origin_rate: Option<Rate>) -> Self {
         Self {
             slots,
             room,
@@ -74,12 +85,33 @@ impl Shares {
             origins: HashMap::new(),
             organizations: HashMap::new(),
             unanswered: HashMap::new(),
+            rates: origin_rate.map(Rates::new),
+            passed_over_until: Cell::new(None),
         }
     }
 
     /// A request of a lane among these starts.
     pub(super) fn started(&mut self, kin: Kin, now: Instant) {
         self.unanswered.entry(kin.origin).or_default().start(now);
+        if let Some(rates) = &mut self.rates {
+            // It was asked whether there is room for it.
+            let _ = rates.take(kin.origin, now);
+        }
+    }
+
+    /// How long until the origin may be called once more.
+    fn rate_wait(&self, kin: Kin, now: Instant) -> Duration {
+        let rates = self.rates.as_ref();
+        rates.map_or(Duration::ZERO, |rates| rates.wait(&kin.origin, now))
+    }
+
+    /// When a lane may start that was passed over because of its origin's rate.
+    pub(super) fn passed_over(&self) -> Option<Instant> {
+        self.passed_over_until.get()
+    }
+
+    pub(super) fn forget_passed_over(&self) {
+        self.passed_over_until.set(None);
     }
 
     /// It is over.
@@ -124,7 +156,20 @@ impl Shares {
         self.free() > 0 && (pace == Pace::Fast || self.slow_free() > 0)
     }
 
-    pub(super) fn may_start<M>(&self, lane: &Lane<M>) -> bool {
+    pub(super) fn may_start<M>(&self, lane: &Lane<M>, now: Instant) -> bool {
+        if !self.has_slots_for(lane) {
+            return false;
+        }
+        let wait = self.rate_wait(lane.kin, now);
+        if wait > Duration::ZERO {
+            let until = self.passed_over_until.get();
+            let until = until.map_or(now + wait, |until| until.min(now + wait));
+            self.passed_over_until.set(Some(until));
+        }
+        wait.is_zero()
+    }
+
+    fn has_slots_for<M>(&self, lane: &Lane<M>) -> bool {
         let (origin, organization) = self.groups(lane.kin);
         let free = self.free();
         let spares_others = leaves(lane.in_flight, free * OF_LANE)
@@ -167,11 +212,6 @@ impl Shares {
         unanswered.is_some_and(|unanswered| unanswered.count >= 2 * self.leap())
     }
 
-    /// Whether an origin has not answered for a while, and others want slots.
-    pub(super) fn hangs(&self, kin: Kin, now: Instant) -> bool {
-        self.has_company(kin) && self.is_silent(kin, now)
-    }
-
     fn has_company(&self, kin: Kin) -> bool {
         self.groups(kin).0.active < self.all.active
     }
@@ -181,24 +221,22 @@ impl Shares {
         self.waits_for_answer(kin) && unanswered.is_some_and(|unanswered| unanswered.is_old(now))
     }
 
-    /// Whether more waits for an origin that is silent than comes to its turn in a while. One that
-    /// nobody is beside keeps half of the room: with all of it taken, nobody could come.
+    /// Whether more waits for an origin that is silent, or has had its rate, than comes to its turn in a while. One
+    /// that nobody is beside keeps half of the room: with all of it taken, nobody could come.
     pub(super) fn is_room_of_origin_exceeded(&self, kin: Kin, now: Instant) -> bool {
         let most = match self.has_company(kin) {
             true => 8 * self.leap(),
             false => self.room.div_ceil(2),
         };
-        self.groups(kin).0.waiting > most && self.is_silent(kin, now)
+        let is_held_up = || self.is_silent(kin, now) || !self.rate_wait(kin, now).is_zero();
+        self.groups(kin).0.waiting > most && is_held_up()
     }
 
-    /// How many lanes share what may come back in a second with one that hangs.
-    pub(super) fn crowd(&self, kin: Kin) -> usize {
-        self.all.slow.max(self.groups(kin).0.active)
-    }
-
-    /// How many messages may wait in a lane whose breaker is closed.
+    /// How many messages may wait in a lane. One whose breaker is not closed keeps the next probe.
     pub(super) fn limit<M>(&self, lane: &Lane<M>) -> usize {
-        if lane.is_slow() {
+        if !lane.breaker.is_closed() {
+            1
+        } else if lane.is_slow() {
             4 * self.slow_share(lane)
         } else if lane.is_quick() {
             self.room
@@ -206,18 +244,50 @@ impl Shares {
             // Its receiver is unknown or takes its time: some place is left for others.
             self.room.div_ceil(2)
         } else if lane.last_took.is_none() {
-            // Within a second it is known. Until then nothing is put off for others that may come.
+            // Within a second it is known. Until then nothing is marked for others that may come.
             self.room
         } else {
-            // With all of the room taken, messages for others could not come out of the queue.
+            // With all of the room taken, messages for others could not come.
             self.room - self.room / 8
         }
+    }
+
+    /// Whether a lane has no use for more of its backlog before half of what waits has started.
+    pub(super) fn is_full<M>(&self, lane: &Lane<M>) -> bool {
+        2 * lane.queued() > self.limit(lane)
+    }
+
+    /// How many messages of its backlog a lane has a use for. Those of replays take a quarter of what waits.
+    pub(super) fn backlog_limit<M>(&self, lane: &Lane<M>, class: BacklogClass) -> usize {
+        let limit = self.limit(lane);
+        match class {
+            BacklogClass::Live => limit.saturating_sub(lane.queued()),
+            BacklogClass::Replay => limit.div_ceil(4).saturating_sub(lane.replayed()),
+        }
+    }
+
+    /// How many messages of the backlog a lane with a closed breaker has room for. All backlogs have half of the room:
+    /// the other half is for what has just become due.
+    pub(super) fn backlog_room<M>(&self, lane: &Lane<M>, now: Instant) -> usize {
+        if self.is_room_of_origin_exceeded(lane.kin, now) {
+            return 0;
+        }
+        let slow_room = match lane.is_slow() {
+            true => self.slow_room().saturating_sub(self.all.slow_waiting),
+            false => usize::MAX,
+        };
+        let half = self.room.div_ceil(2).saturating_sub(self.all.from_backlog);
+        self.room().min(half).min(slow_room)
     }
 
     /// Whether less is to wait in slow lanes: no more than come to their turn in a while, and never
     /// so many that the others have no place.
     pub(super) fn is_slow_room_exceeded(&self) -> bool {
-        self.all.slow_waiting > self.room.div_ceil(2).min(4 * self.half())
+        self.all.slow_waiting > self.slow_room()
+    }
+
+    fn slow_room(&self) -> usize {
+        self.room.div_ceil(2).min(4 * self.half())
     }
 
     pub(super) fn is_room_exceeded(&self) -> bool {
@@ -271,6 +341,7 @@ impl Totals {
         let Self {
             waiting,
             slow_waiting,
+            from_backlog,
             in_flight,
             slow_in_flight,
             active,
@@ -279,6 +350,7 @@ impl Totals {
         } = other;
         change(&mut self.waiting, waiting);
         change(&mut self.slow_waiting, slow_waiting);
+        change(&mut self.from_backlog, from_backlog);
         change(&mut self.in_flight, in_flight);
         change(&mut self.slow_in_flight, slow_in_flight);
         change(&mut self.active, active);

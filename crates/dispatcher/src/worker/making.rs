@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::EventKey;
 use hookline_core::retry::{Made, Next, after};
-use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_runtime::fault;
@@ -25,9 +24,6 @@ use crate::due::InHand;
 use crate::lanes::{Finish, Verdict};
 use crate::recorder::{Finished, Result};
 
-/// How long a delivery is put off whose master key this process does not have.
-const WITHOUT_KEY: Duration = Duration::from_secs(60);
-
 /// What a request needs but for its body.
 pub(super) struct Ready {
     owed: Box<Owed>,
@@ -36,16 +32,15 @@ pub(super) struct Ready {
 
 /// Why a request that is owed is not made.
 pub(super) enum Unready {
-    /// It has to wait that long.
-    Until(Duration),
+    /// This process does not have its master key.
+    NoKey,
     /// It can never be made; and what is wrong.
     Ever(String),
 }
 
 impl Worker {
     /// What its request needs; if it cannot be made now, why not.
-    pub(super) fn ready(&mut self, owed: Box<Owed>) -> std::result::Result<Ready, Unready> {
-        self.begin(&owed.url).map_err(Unready::Until)?;
+    pub(super) fn ready(&self, owed: Box<Owed>) -> std::result::Result<Ready, Unready> {
         match self.dispatcher.store.open(&owed.sealed) {
             Ok(credentials) => Ok(Ready { owed, credentials }),
             // Another start of this service may have the key. It uses up no attempt.
@@ -55,19 +50,11 @@ impl Worker {
                     error = %why,
                     "put off a delivery whose secret or headers cannot be opened"
                 );
-                Err(Unready::Until(WITHOUT_KEY))
+                Err(Unready::NoKey)
             }
             Err(why @ Unopened::Broken) => Err(Unready::Ever(format!(
                 "its secret or a header cannot be opened: {why}"
             ))),
-        }
-    }
-
-    /// Whether the target's origin may be called once more now; if not, for how long to wait.
-    fn begin(&mut self, url: &TargetUrl) -> std::result::Result<(), Duration> {
-        match &mut self.origins {
-            Some(origins) => origins.begin(url, Instant::now()),
-            None => Ok(()),
         }
     }
 
@@ -101,7 +88,6 @@ impl Worker {
             self.in_flight.spawn(panics::fatal("attempt", async move {
                 let asked = in_hand.owed;
                 fault::point_of("dispatcher::attempt", asked.delivery);
-                let was_parked = ready.owed.was_parked;
                 let record = tokio::select! {
                     record = attempt(&requester, &policy, asked, ready, body) => record,
                     () = late.cancelled() => return abandon(&in_hand),
@@ -111,7 +97,6 @@ impl Worker {
                 slot.finish = Some(Finish {
                     took: record.took,
                     verdict: Verdict::from(&record.outcome),
-                    was_parked,
                 });
                 drop(slot);
                 let result = Result::Attempted(Box::new(record));

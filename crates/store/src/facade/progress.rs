@@ -4,12 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use hookline_core::delivery::{Cause, DeliveryState, OwedAttempt};
-use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
-use hookline_core::timestamp::Timestamp;
+use hookline_core::ids::{DeliveryId, EventKey, OrganizationId};
 
 use super::{Home, Store, run};
 use crate::error::StoreError;
-use crate::records::{Again, AttemptRecord, Body, Loaded, Making, Owed, Parked, Source};
+use crate::records::{Again, AttemptRecord, Body, Loaded, Making, Owed, Source};
 use crate::{postgres, sqlite};
 
 #[expect(
@@ -93,27 +92,6 @@ impl Store {
             conn,
             once,
             |conn| { q::again::start(conn, owner.as_ref(), id, cause, now) }
-        ))
-    }
-
-    /// Puts deliveries off, each until then, where they are still pending; it uses up no attempt.
-    pub async fn park(&self, parked: Vec<Parked>) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::progress::park(conn, parked))
-    }
-
-    /// Makes some deliveries of a subscription due that were put off for want of room, the next ones,
-    /// and returns what is owed.
-    pub async fn call_back(
-        &self,
-        subscription: SubscriptionId,
-        count: u32,
-        now: Timestamp,
-    ) -> Result<Vec<OwedAttempt>, StoreError> {
-        run!(self, write, |conn, q| q::progress::call_back(
-            conn,
-            subscription,
-            count,
-            now
         ))
     }
 }

@@ -2,9 +2,8 @@
 
 use diesel::dsl::EqAny;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Binary, Bool, Integer, Nullable, SmallInt, Text};
 use hookline_core::delivery::OwedAttempt;
-use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
 
 use super::Conn;
@@ -16,7 +15,7 @@ pub(crate) use super::recording::record;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::fanout_index::Version;
-use crate::records::{Parked, Restart, Wait};
+use crate::records::Restart;
 use crate::rows::{NextAttempt, cause_name};
 use crate::schema::{deliveries, events};
 
@@ -176,27 +175,6 @@ fn adding_stored<'a>(parts: &'a [Part<'_>]) -> Statement<'a> {
         )
 }
 
-/// Moves the moment at which deliveries are due, where they are pending and not put off for longer already.
-pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), StoreError> {
-    // Locked in the order of their ids, as in `recording`.
-    Given::default()
-        .column::<Uid, _>("id", parked.iter().map(|one| Key(one.delivery.0)))
-        .column::<BigInt, _>("until", parked.iter().map(|one| one.until.unix_micros()))
-        .column::<Bool, _>("is_parked", parked.iter().map(|one| one.wait == Wait::Room))
-        .in_statement(
-            ", locked AS (
-                 SELECT g.* FROM given g JOIN deliveries d ON d.id = g.id
-                  WHERE d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE OF d
-             )
-             UPDATE deliveries d
-                SET due = greatest(d.due, p.until),
-                    is_parked = CASE WHEN p.until > d.due THEN p.is_parked ELSE d.is_parked END
-               FROM locked p WHERE d.id = p.id",
-        )
-        .execute(conn)?;
-    Ok(())
-}
-
 /// Starts deliveries again where they stand as they have to; answers with what is owed then.
 pub(crate) fn start_again(
     conn: &mut Conn,
@@ -211,7 +189,7 @@ pub(crate) fn start_again(
          UPDATE deliveries d
             SET generation = d.generation + 1, attempts_before = d.attempts, cause = $2,
                 activation = $3, state = 'pending', due = $4, finished_at = NULL, gave_up = NULL,
-                is_parked = FALSE,
+                backlog = $7,
                 partition = d.subscription_id % (SELECT count FROM partitioning WHERE id = 1)
            FROM locked l
           WHERE d.id = l.id
@@ -225,6 +203,7 @@ pub(crate) fn start_again(
     .bind::<BigInt, _>(restart.now.unix_micros())
     .bind::<Array<Text>, _>(restart.from)
     .bind::<Bool, _>(restart.takes_void())
+    .bind::<Nullable<SmallInt>, _>(restart.backlog())
     .load(conn)?;
     Ok(started.into_iter().map(OwedAttempt::from).collect())
 }
@@ -248,29 +227,4 @@ pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<Key>,
     .get_result(conn)
     .optional()?;
     Ok(due.map(|due| due.id))
-}
-
-/// See `queries::progress`. What somebody else has in hand is left to him. Who is due is pending.
-pub(crate) fn call_back(
-    conn: &mut Conn,
-    subscription: SubscriptionId,
-    count: u32,
-    now: Timestamp,
-) -> Result<Vec<OwedAttempt>, StoreError> {
-    let found: Vec<NextAttempt> = diesel::sql_query(
-        "WITH locked AS (
-             SELECT id FROM deliveries
-              WHERE subscription_id = $2 AND is_parked AND due > $1
-              ORDER BY due LIMIT $3
-                FOR NO KEY UPDATE SKIP LOCKED
-         )
-         UPDATE deliveries d SET due = $1, is_parked = FALSE
-           FROM locked l WHERE d.id = l.id
-         RETURNING d.id, d.generation, d.attempts, d.subscription_id",
-    )
-    .bind::<BigInt, _>(now.unix_micros())
-    .bind::<BigInt, _>(subscription.0)
-    .bind::<BigInt, _>(i64::from(count))
-    .load(conn)?;
-    Ok(found.into_iter().map(OwedAttempt::from).collect())
 }

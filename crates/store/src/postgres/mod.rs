@@ -16,6 +16,7 @@ use crate::error::StoreError;
 use crate::health::{Health, Observed};
 use crate::turns::{Share, Turns};
 
+pub(crate) mod backlog;
 pub(crate) mod bulk;
 mod connections;
 #[cfg(test)]

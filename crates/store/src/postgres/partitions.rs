@@ -249,6 +249,7 @@ fn looking(look: &Look) -> Statement<'static> {
                  SELECT d.id, d.subscription_id, d.generation, d.attempts, d.partition, d.due
                    FROM deliveries d
                   WHERE d.partition = given.partition AND d.due BETWEEN given.since AND given.until
+                    AND d.backlog IS NULL
                   ORDER BY d.due LIMIT given.most
              ) found",
         )
@@ -272,13 +273,15 @@ fn counting(now: Timestamp, most: u64) -> Statement<'static> {
                  SELECT FROM given g CROSS JOIN partitions p CROSS JOIN LATERAL (
                      SELECT FROM deliveries d
                       WHERE d.partition = p.partition AND d.due BETWEEN g.since AND g.now
+                        AND d.backlog IS NULL
                       ORDER BY d.due LIMIT g.most
                  ) due LIMIT (SELECT most FROM given)
              ) counted",
         )
 }
 
-/// What is due comes first, so one search counts both. Its bounds are for the planner, as in [`counting`].
+/// What is due comes first, so one search counts what is due now and later. Its bounds are for the planner, as in
+/// [`counting`].
 pub(crate) fn totals(conn: &mut Conn, now: Timestamp) -> Result<Vec<PartitionTotals>, StoreError> {
     let most = i64::try_from(PartitionTotals::MOST).unwrap_or(i64::MAX);
     let totals: Vec<TotalsRow> = Given::default()
@@ -287,12 +290,19 @@ pub(crate) fn totals(conn: &mut Conn, now: Timestamp) -> Result<Vec<PartitionTot
         .column::<BigInt, _>("now", [now.unix_micros()])
         .column::<BigInt, _>("most", [most])
         .in_statement(
-            "SELECT p.partition, counted.* FROM given g CROSS JOIN partitions p CROSS JOIN LATERAL (
-                 SELECT count(*) FILTER (WHERE pending.due <= g.now) AS due, count(*) AS pending
+            "SELECT p.partition, counted.*, waiting.* FROM given g CROSS JOIN partitions p CROSS JOIN LATERAL (
+                 SELECT count(*) FILTER (WHERE pending.due <= g.now) AS due,
+                        count(*) FILTER (WHERE pending.due > g.now) AS later
                    FROM (SELECT d.due FROM deliveries d
                           WHERE d.partition = p.partition AND d.due BETWEEN g.since AND g.until
+                            AND d.backlog IS NULL
                           ORDER BY d.due LIMIT g.most) pending
-             ) counted ORDER BY p.partition",
+             ) counted CROSS JOIN LATERAL (
+                 SELECT count(*) AS backlog
+                   FROM (SELECT FROM deliveries d
+                          WHERE d.partition = p.partition AND d.backlog IS NOT NULL AND d.due IS NOT NULL
+                          ORDER BY d.subscription_id LIMIT g.most) marked
+             ) waiting ORDER BY p.partition",
         )
         .load(conn)?;
     totals.into_iter().map(PartitionTotals::try_from).collect()

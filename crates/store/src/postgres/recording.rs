@@ -87,7 +87,7 @@ pub(crate) fn record(
              ), moved AS (
                  UPDATE deliveries d
                     SET attempts = m.attempt, state = m.state, due = m.due,
-                        finished_at = m.finished_at, gave_up = m.gave_up, is_parked = FALSE
+                        finished_at = m.finished_at, gave_up = m.gave_up, backlog = NULL
                    FROM locked m
                   WHERE d.id = m.delivery_id AND d.state = 'pending'
                     AND d.generation = m.generation AND d.attempts = m.attempt - 1

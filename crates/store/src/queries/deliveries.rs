@@ -1,6 +1,7 @@
 //! Deliveries as their owner sees them: a pending delivery that its subscription will no
 //! longer get reads as what it will be noted as when its turn comes.
 
+use diesel::dsl::{auto_type, exists};
 use diesel::prelude::*;
 use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{DeliveryState, Origin};
@@ -10,9 +11,9 @@ use hookline_core::timestamp::Timestamp;
 use super::super::Conn;
 use crate::columns::Key;
 use crate::error::StoreError;
-use crate::records::{Delivery, DeliveryQuery, DeliveryStatus, Standing, Standings};
+use crate::records::{Delivery, DeliveryQuery, DeliveryStatus, Standing, Standings, WaitingFor};
 use crate::rows::{corrupt, read_event_type, read_origin, read_state};
-use crate::schema::{deliveries, events, subscriptions};
+use crate::schema::{circuit_breakers, deliveries, events, subscriptions};
 use crate::windows::{COUNTED, Counted, Place, Reach, Step, Stretch, WINDOW, stretched};
 
 #[derive(Queryable, Selectable)]
@@ -23,11 +24,13 @@ pub(super) struct DeliveryColumns {
     origin: String,
     activation: i64,
     attempts: i32,
+    attempts_before: i32,
     state: String,
     due: Option<i64>,
     finished_at: Option<i64>,
     gave_up: Option<String>,
     created_at: i64,
+    backlog: Option<i16>,
 }
 
 #[derive(Clone, Queryable, Selectable)]
@@ -37,6 +40,17 @@ pub(super) struct SubscriptionColumns {
     is_active: bool,
     activation: i64,
     deleted_at: Option<i64>,
+    #[diesel(select_expression = has_breaker())]
+    #[diesel(select_expression_type = has_breaker)]
+    has_breaker: bool,
+}
+
+/// Whether the circuit breaker of a subscription is not closed.
+#[auto_type]
+fn has_breaker() -> _ {
+    let breaker =
+        circuit_breakers::table.filter(circuit_breakers::subscription_id.eq(subscriptions::id));
+    exists(breaker)
 }
 
 #[derive(Queryable, Selectable)]
@@ -263,6 +277,14 @@ pub(super) fn read((delivery, subscription, event): Row) -> Result<Delivery, Sto
         | DeliveryState::Skipped { at }
         | DeliveryState::Cancelled { at } => (None, Some(at), None),
     };
+    let waiting_for = match next_attempt_at {
+        None => None,
+        Some(_) if delivery.backlog.is_some() => Some(match subscription.has_breaker {
+            true => WaitingFor::Breaker,
+            false => WaitingFor::Concurrency,
+        }),
+        Some(_) => (delivery.attempts > delivery.attempts_before).then_some(WaitingFor::Retry),
+    };
     Ok(Delivery {
         id: DeliveryId(delivery.id.0),
         subscription: SubscriptionId(delivery.subscription_id),
@@ -272,6 +294,7 @@ pub(super) fn read((delivery, subscription, event): Row) -> Result<Delivery, Sto
         status,
         attempts_made: delivery.attempts.unsigned_abs(),
         next_attempt_at,
+        waiting_for,
         created_at: Timestamp::from_unix_micros(delivery.created_at),
         finished_at,
         gave_up,

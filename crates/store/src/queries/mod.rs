@@ -3,6 +3,7 @@
 
 pub(crate) mod access;
 pub(crate) mod again;
+pub(crate) mod backlog;
 pub(crate) mod deliveries;
 pub(crate) mod delivery_story;
 pub(crate) mod event_story;

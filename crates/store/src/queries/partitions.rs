@@ -56,7 +56,9 @@ pub(crate) struct TotalsRow {
     #[diesel(sql_type = BigInt)]
     due: i64,
     #[diesel(sql_type = BigInt)]
-    pending: i64,
+    backlog: i64,
+    #[diesel(sql_type = BigInt)]
+    later: i64,
 }
 
 impl TryFrom<TotalsRow> for PartitionTotals {
@@ -66,7 +68,8 @@ impl TryFrom<TotalsRow> for PartitionTotals {
         Ok(Self {
             partition: read_partition(row.partition)?,
             due: row.due.unsigned_abs(),
-            pending: row.pending.unsigned_abs(),
+            backlog: row.backlog.unsigned_abs(),
+            later: row.later.unsigned_abs(),
         })
     }
 }
@@ -192,13 +195,25 @@ pub(crate) fn refile(conn: &mut Conn, limit: u32) -> Result<usize, StoreError> {
         let first = i32::from(count(conn)?.count());
         let mut found: Vec<DeliveryId> = Vec::new();
         for (from, to) in [(first, i32::MAX), (i32::MIN, -1)] {
-            let room = i64::from(limit).saturating_sub(i64::try_from(found.len()).unwrap_or(0));
-            let keys: Vec<Key> = deliveries::table
+            // One index has the backlog, another one what else is due.
+            let waiting = deliveries::table
                 .filter(deliveries::partition.between(from, to))
-                .filter(deliveries::due.is_not_null())
+                .filter(deliveries::due.is_not_null());
+            let room = |found: &[DeliveryId]| {
+                i64::from(limit).saturating_sub(i64::try_from(found.len()).unwrap_or(0))
+            };
+            let keys: Vec<Key> = waiting
+                .filter(deliveries::backlog.is_null())
                 .order((deliveries::partition, deliveries::due))
                 .select(deliveries::id)
-                .limit(room)
+                .limit(room(&found))
+                .load(conn)?;
+            found.extend(keys.into_iter().map(|key| DeliveryId(key.0)));
+            let keys: Vec<Key> = waiting
+                .filter(deliveries::backlog.is_not_null())
+                .order((deliveries::partition, deliveries::subscription_id))
+                .select(deliveries::id)
+                .limit(room(&found))
                 .load(conn)?;
             found.extend(keys.into_iter().map(|key| DeliveryId(key.0)));
         }

@@ -8,7 +8,6 @@ use diesel::sql_types::Bool;
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
 use hookline_core::target::TargetUrl;
-use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 
 use super::super::{Conn, bulk};
@@ -16,7 +15,7 @@ use super::ROWS;
 use crate::columns::Key;
 use crate::credentials::SealedCredentials;
 use crate::error::StoreError;
-use crate::records::{Body, Loaded, Owed, Parked, Source, Standings};
+use crate::records::{BacklogClass, Body, Loaded, Owed, Source, Standings};
 use crate::rows::{StateColumns, organization, read_event_type, read_origin, read_run, read_state};
 use crate::schema::{deliveries, events, subscriptions};
 
@@ -33,7 +32,7 @@ struct OwedRow {
     attempts: i32,
     attempts_before: i32,
     cause: String,
-    is_parked: bool,
+    backlog: Option<i16>,
     state: String,
     due: Option<i64>,
     finished_at: Option<i64>,
@@ -99,7 +98,7 @@ fn load_and(conn: &mut Conn, ids: &[DeliveryId], bodies: Bodies) -> Result<Loade
                     deliveries::attempts,
                     deliveries::attempts_before,
                     deliveries::cause,
-                    deliveries::is_parked,
+                    deliveries::backlog,
                     deliveries::state,
                     deliveries::due,
                     deliveries::finished_at,
@@ -150,7 +149,7 @@ impl TryFrom<OwedRow> for Owed {
             run: read_run(&row.cause, row.attempts_before)?,
             state: read_state(&row.state, row.due, row.finished_at, row.gave_up.as_deref())?,
             origin,
-            was_parked: row.is_parked,
+            backlog: row.backlog.map(BacklogClass::try_from).transpose()?,
             event: EventKey(row.event_key.0),
             event_type: read_event_type(&row.event_type)?,
             organization: organization(&row.organization_id)?,
@@ -274,23 +273,6 @@ pub(crate) fn end(
     Ok(ended)
 }
 
-/// Makes some deliveries due that were put off for want of room: others wait because of a schedule,
-/// or because their receiver asked for it.
-pub(crate) fn call_back(
-    conn: &mut Conn,
-    subscription: SubscriptionId,
-    count: u32,
-    now: Timestamp,
-) -> Result<Vec<OwedAttempt>, StoreError> {
-    bulk::call_back(conn, subscription, count, now)
-}
-
-/// Puts deliveries that are still pending off, each until then, which uses up no attempt.
-pub(crate) fn park(conn: &mut Conn, mut parked: Vec<Parked>) -> Result<(), StoreError> {
-    parked.sort_unstable_by_key(|one| one.delivery);
-    bulk::park_deliveries(conn, &parked)
-}
-
-pub(super) fn signed(number: u32) -> i32 {
+pub(in super::super) fn signed(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }

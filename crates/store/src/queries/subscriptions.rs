@@ -24,7 +24,8 @@ use crate::fanout_index::{News, Version};
 use crate::records::{Created, Rotated, Rotation, Window};
 use crate::rows::{SubscriptionRow, event_types_text, known_event_types, organization};
 use crate::schema::{
-    failing, subscription_counts, subscription_marks, subscription_version, subscriptions,
+    circuit_breakers, failing, subscription_counts, subscription_marks, subscription_version,
+    subscriptions,
 };
 use crate::sealed::{Keyring, Place};
 
@@ -387,6 +388,7 @@ pub(crate) fn delete(
                 subscriptions::version.eq(version),
             ))
             .execute(conn)?;
+        diesel::delete(circuit_breakers::table.find(to.id.0)).execute(conn)?;
         Ok(deleted == 1)
     })
 }

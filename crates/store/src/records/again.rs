@@ -3,6 +3,8 @@
 use hookline_core::delivery::{Cause, OwedAttempt};
 use hookline_core::timestamp::Timestamp;
 
+use super::BacklogClass;
+
 /// What came of starting a delivery again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
@@ -38,5 +40,10 @@ impl Restart {
     /// Whether pending deliveries of an earlier activation are meant, too.
     pub(crate) fn takes_void(&self) -> bool {
         self.from.contains(&Self::VOID)
+    }
+
+    /// The class in the backlog that a started delivery gets: nothing waits behind a replay.
+    pub(crate) fn backlog(&self) -> Option<i16> {
+        (self.cause == Cause::Replay).then(|| BacklogClass::Replay.number())
     }
 }

@@ -51,6 +51,28 @@ impl DeliveryStatus {
     }
 }
 
+/// What a pending delivery waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitingFor {
+    /// The moment of its next attempt.
+    Retry,
+    /// Its receiver has failed again and again, and gets one request now and then until one succeeds.
+    Breaker,
+    /// A request to its receiver has to end first.
+    Concurrency,
+}
+
+impl WaitingFor {
+    /// The name in answers.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            WaitingFor::Retry => "retry",
+            WaitingFor::Breaker => "breaker",
+            WaitingFor::Concurrency => "concurrency",
+        }
+    }
+}
+
 /// Which of a subscription's deliveries.
 #[derive(Debug, Clone)]
 pub struct DeliveryQuery {
@@ -98,6 +120,8 @@ pub struct Delivery {
     pub attempts_made: u32,
     /// When the next one is due.
     pub next_attempt_at: Option<Timestamp>,
+    /// What a pending delivery waits for; none where its attempt is about to be made.
+    pub waiting_for: Option<WaitingFor>,
     /// Since when there is one.
     pub created_at: Timestamp,
     /// Since when there is no more to do; none also while the store has yet to note it.

@@ -95,14 +95,16 @@ pub struct Due {
     pub due: Timestamp,
 }
 
-/// What waits in a partition. Both counts stop at [`PartitionTotals::MOST`].
+/// What waits in a partition. Each count stops at [`PartitionTotals::MOST`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PartitionTotals {
     pub partition: Partition,
-    /// Deliveries that are due now.
+    /// Deliveries that are due now and not in the backlog.
     pub due: u64,
-    /// Deliveries that are pending.
-    pub pending: u64,
+    /// Due deliveries that wait for their subscription's turn.
+    pub backlog: u64,
+    /// Deliveries that are due later.
+    pub later: u64,
 }
 
 impl PartitionTotals {

@@ -12,6 +12,7 @@ use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 
+use super::BacklogClass;
 use crate::credentials::SealedCredentials;
 
 /// A delivery with all that an attempt needs but the body.
@@ -27,8 +28,8 @@ pub struct Owed {
     pub state: DeliveryState,
     /// Why it exists.
     pub origin: Origin,
-    /// Whether it was put off for want of room, and comes by itself.
-    pub was_parked: bool,
+    /// Its class where it is in the backlog.
+    pub backlog: Option<BacklogClass>,
     /// Where its body is.
     pub event: EventKey,
     /// Its event's type.
@@ -97,26 +98,6 @@ pub struct Loaded {
     pub owed: HashMap<DeliveryId, Owed>,
     /// The bodies that were asked for.
     pub bodies: HashMap<EventKey, Body>,
-}
-
-/// A delivery that is put off, which uses up no attempt.
-#[derive(Debug, Clone, Copy)]
-pub struct Parked {
-    /// Which one.
-    pub delivery: DeliveryId,
-    /// When it comes by itself.
-    pub until: Timestamp,
-    /// What it waits for.
-    pub wait: Wait,
-}
-
-/// What a delivery that is put off waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// Room before its receiver: once there is some, it may be called back.
-    Room,
-    /// That moment.
-    Time,
 }
 
 /// An attempt that was made, and what follows.

@@ -2,7 +2,7 @@
 
 use diesel::dsl::Eq;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, Text};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::Partition;
@@ -17,7 +17,7 @@ pub(crate) use super::recording::record;
 use crate::columns::{Key, Uid};
 use crate::error::StoreError;
 use crate::fanout_index::Version;
-use crate::records::{Parked, Restart, Wait};
+use crate::records::Restart;
 use crate::rows::{NextAttempt, cause_name};
 use crate::schema::{attempt_counts, deliveries, events, replays};
 
@@ -107,28 +107,6 @@ pub(crate) fn add_stored(conn: &mut Conn, parts: &[Part<'_>]) -> Result<(), Stor
     Ok(())
 }
 
-/// Moves the moment at which deliveries are due, where they are pending and not put off for longer already.
-pub(crate) fn park_deliveries(conn: &mut Conn, parked: &[Parked]) -> Result<(), StoreError> {
-    conn.transaction(|conn| {
-        for one in parked {
-            let until = one.until.unix_micros().into_sql::<BigInt>();
-            kept(
-                "UPDATE deliveries
-                    SET due = max(due, ?), is_parked = iif(? > due, ?, is_parked)
-                  WHERE id = ? AND state = 'pending'",
-                &[
-                    &until,
-                    &until,
-                    &(one.wait == Wait::Room).into_sql::<Bool>(),
-                    &Key(one.delivery.0).into_sql::<Uid>(),
-                ],
-            )
-            .execute(conn)?;
-        }
-        Ok(())
-    })
-}
-
 /// Starts deliveries again where they stand as they have to; answers with what is owed then.
 pub(crate) fn start_again(
     conn: &mut Conn,
@@ -142,7 +120,7 @@ pub(crate) fn start_again(
             "UPDATE deliveries
                 SET generation = generation + 1, attempts_before = attempts, cause = ?,
                     activation = ?, state = 'pending', due = ?, finished_at = NULL, gave_up = NULL,
-                    is_parked = FALSE,
+                    backlog = ?,
                     partition = subscription_id % (SELECT count FROM partitioning WHERE id = 1)
               WHERE id = ?
                 AND (instr(?, state)
@@ -152,6 +130,7 @@ pub(crate) fn start_again(
                 &cause_name(restart.cause).into_sql::<Text>(),
                 &activation,
                 &restart.now.unix_micros().into_sql::<BigInt>(),
+                &restart.backlog().into_sql::<Nullable<SmallInt>>(),
                 &key.into_sql::<Uid>(),
                 &restart.from.join(" ").into_sql::<Text>(),
                 &restart.takes_void().into_sql::<Bool>(),
@@ -231,26 +210,4 @@ pub(crate) fn forget_attempts(
         )?;
     }
     Ok(removed)
-}
-
-/// See `queries::progress`.
-pub(crate) fn call_back(
-    conn: &mut Conn,
-    subscription: SubscriptionId,
-    count: u32,
-    now: Timestamp,
-) -> Result<Vec<OwedAttempt>, StoreError> {
-    let found: Vec<NextAttempt> = diesel::sql_query(
-        "UPDATE deliveries SET due = ?, is_parked = FALSE
-          WHERE id IN (SELECT id FROM deliveries
-                        WHERE subscription_id = ? AND is_parked AND due > ?
-                        ORDER BY due LIMIT ?)
-         RETURNING id, generation, attempts, subscription_id",
-    )
-    .bind::<BigInt, _>(now.unix_micros())
-    .bind::<BigInt, _>(subscription.0)
-    .bind::<BigInt, _>(now.unix_micros())
-    .bind::<BigInt, _>(i64::from(count))
-    .load(conn)?;
-    Ok(found.into_iter().map(OwedAttempt::from).collect())
 }

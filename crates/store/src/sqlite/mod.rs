@@ -18,6 +18,7 @@ use crate::folder::{self, owner_only, unusable};
 use crate::schema_versions::refuse_newer;
 use crate::turns::Turns;
 
+pub(crate) mod backlog;
 pub(crate) mod bulk;
 mod kept;
 pub(crate) mod partitions;

@@ -142,6 +142,7 @@ pub(crate) fn look(conn: &mut Conn, look: &Look) -> Result<Vec<Due>, StoreError>
             .filter(deliveries::partition.eq(i32::from(into.partition.0)))
             .filter(deliveries::due.ge(into.floor.unix_micros()))
             .filter(deliveries::due.le(look.until.unix_micros()))
+            .filter(deliveries::backlog.is_null())
             .order(deliveries::due)
             .limit(i64::from(into.limit))
             .select((
@@ -175,7 +176,7 @@ pub(crate) fn count_due(conn: &mut Conn, now: Timestamp, most: u64) -> Result<u6
     let counted: Count = kept(
         "SELECT count(*) AS count FROM (
              SELECT 1 FROM partitions p CROSS JOIN deliveries d
-              WHERE d.partition = p.partition AND d.due <= ? LIMIT ?)",
+              WHERE d.partition = p.partition AND d.due <= ? AND d.backlog IS NULL LIMIT ?)",
         &[
             &now.unix_micros().into_sql::<BigInt>(),
             &i64::try_from(most).unwrap_or(i64::MAX).into_sql::<BigInt>(),
@@ -185,18 +186,27 @@ pub(crate) fn count_due(conn: &mut Conn, now: Timestamp, most: u64) -> Result<u6
     Ok(counted.count.unsigned_abs())
 }
 
-/// What is due comes first, so one search counts both.
+/// What is due comes first, so one search counts what is due now and later.
 pub(crate) fn totals(conn: &mut Conn, now: Timestamp) -> Result<Vec<PartitionTotals>, StoreError> {
     let most = i64::try_from(PartitionTotals::MOST).unwrap_or(i64::MAX);
     let mut totals = Vec::new();
     for Partition(number) in count(conn)?.all() {
+        let (partition, now) = (i32::from(number), now.unix_micros());
         let counted: TotalsRow = kept(
-            "SELECT ? AS partition, count(*) FILTER (WHERE due <= ?) AS due, count(*) AS pending
-               FROM (SELECT due FROM deliveries WHERE partition = ? AND due IS NOT NULL ORDER BY due LIMIT ?)",
+            "SELECT ? AS partition, count(*) FILTER (WHERE due <= ?) AS due,
+                    count(*) FILTER (WHERE due > ?) AS later,
+                    (SELECT count(*) FROM (SELECT 1 FROM deliveries
+                                            WHERE partition = ? AND due IS NOT NULL AND backlog IS NOT NULL
+                                            LIMIT ?)) AS backlog
+               FROM (SELECT due FROM deliveries
+                      WHERE partition = ? AND due IS NOT NULL AND backlog IS NULL ORDER BY due LIMIT ?)",
             &[
-                &i32::from(number).into_sql::<Integer>(),
-                &now.unix_micros().into_sql::<BigInt>(),
-                &i32::from(number).into_sql::<Integer>(),
+                &partition.into_sql::<Integer>(),
+                &now.into_sql::<BigInt>(),
+                &now.into_sql::<BigInt>(),
+                &partition.into_sql::<Integer>(),
+                &most.into_sql::<BigInt>(),
+                &partition.into_sql::<Integer>(),
                 &most.into_sql::<BigInt>(),
             ],
         )

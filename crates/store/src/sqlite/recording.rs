@@ -33,7 +33,7 @@ pub(crate) fn record(
         let rows = kept(
             "UPDATE deliveries
                 SET attempts = ?, state = ?, due = ?, finished_at = ?, gave_up = ?,
-                    is_parked = FALSE
+                    backlog = NULL
               WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ?",
             &[
                 &row.attempt.into_sql::<Integer>(),

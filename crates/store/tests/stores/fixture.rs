@@ -17,8 +17,8 @@ use hookline_core::subscription::{NewSubscription, Subscription};
 use hookline_core::target::{TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{
-    AttemptRecord, Created, FanoutIndex, Follow, Given, IncomingEvent, Parked, Plans,
-    PostgresSettings, Store, Wait,
+    AttemptRecord, Created, FanoutIndex, Follow, Given, IncomingEvent, Plans, PostgresSettings,
+    Store,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -221,21 +221,6 @@ impl Fixture {
 
     pub(crate) async fn record(&self, records: Vec<AttemptRecord>) -> HashSet<DeliveryId> {
         self.store.record(Arc::from(records)).await.unwrap()
-    }
-
-    /// Puts deliveries off for want of room.
-    pub(crate) async fn park(
-        &self,
-        deliveries: impl IntoIterator<Item = DeliveryId>,
-        until: Timestamp,
-    ) {
-        let parked = |delivery| Parked {
-            delivery,
-            until,
-            wait: Wait::Room,
-        };
-        let parked = deliveries.into_iter().map(parked).collect();
-        self.store.park(parked).await.unwrap();
     }
 }
 

@@ -7,6 +7,7 @@
 )]
 
 mod again;
+mod backlog;
 mod dead;
 mod deliveries;
 mod failing;

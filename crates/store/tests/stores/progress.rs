@@ -1,9 +1,8 @@
 use std::sync::Arc;
 
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
-use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::{DisabledReason, Status, SubscriptionPatch};
-use hookline_store::{Follow, Parked, Standing, Wait};
+use hookline_store::{Follow, Standing};
 
 use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
 
@@ -14,10 +13,6 @@ on_both![
     a_gone_receiver_disables_its_subscription,
     a_delivery_made_before_its_subscription_was_switched_off_stays_void,
     a_finished_delivery_is_not_ended_again,
-    a_parked_delivery_is_owed_later_and_has_used_up_no_attempt,
-    what_was_put_off_for_want_of_room_can_be_called_back,
-    what_was_parked_and_tried_since_waits_for_its_schedule,
-    what_is_called_back_is_found_however_much_is_put_off_of_others,
 ];
 
 fn next(owed: OwedAttempt) -> OwedAttempt {
@@ -189,112 +184,4 @@ async fn a_finished_delivery_is_not_ended_again(fixture: Fixture) {
         loaded[&owed.delivery].state,
         DeliveryState::Delivered { .. }
     ));
-}
-
-async fn a_parked_delivery_is_owed_later_and_has_used_up_no_attempt(fixture: Fixture) {
-    let to = fixture.subscribe("a").await.id;
-    let parked = fixture.owed("a", "1").await;
-    let delivered = fixture.owed("a", "2").await;
-    assert_eq!((parked.subscription, delivered.subscription), (to, to));
-    fixture
-        .record(vec![attempted(
-            delivered,
-            to,
-            &event("a", "2"),
-            Follow::Delivered,
-        )])
-        .await;
-    let until = at(NOW + 8_000_000);
-    let ids = vec![delivered.delivery, parked.delivery];
-    let park = async |until| fixture.park(ids.iter().copied(), until).await;
-    let found = async || fixture.store.owed(ids.clone()).await.unwrap();
-
-    park(until).await;
-    let after = found().await;
-    let state = |owed: &OwedAttempt| after[&owed.delivery].state;
-    assert_eq!(state(&parked), DeliveryState::Pending { due: until });
-    assert_eq!(after[&parked.delivery].attempts, 0);
-    assert!(matches!(state(&delivered), DeliveryState::Delivered { .. }));
-    park(now()).await;
-    assert_eq!(
-        found().await[&parked.delivery].state,
-        DeliveryState::Pending { due: until },
-        "it was put off for longer"
-    );
-}
-
-async fn what_is_called_back_is_found_however_much_is_put_off_of_others(fixture: Fixture) {
-    let to = fixture.subscribe("a").await.id;
-    fixture.subscribe("b").await;
-    let parked = fixture.owed("a", "1").await;
-    let later = at(NOW + 600_000_000);
-    fixture.park([parked.delivery], later).await;
-    let sooner = at(NOW + 300_000_000);
-    for thousand in 0..6 {
-        let events = (0..1_000).map(|number| event("b", &format!("{thousand}-{number}")));
-        let owed = fixture.take_in(events.collect()).await.owed;
-        let others = owed.iter().map(|owed| owed.delivery);
-        fixture.park(others, sooner).await;
-    }
-    assert_eq!(
-        fixture.store.call_back(to, 9, now()).await.unwrap(),
-        [parked]
-    );
-}
-
-async fn what_was_put_off_for_want_of_room_can_be_called_back(fixture: Fixture) {
-    let to = fixture.subscribe("a").await.id;
-    let untried = fixture.owed("a", "1").await;
-    let retried = fixture.owed("a", "2").await;
-    let by_schedule = fixture.owed("a", "3").await;
-    let by_rate = fixture.owed("a", "4").await;
-    let later = at(NOW + 600_000_000);
-    for (owed, id, due) in [(retried, "2", now()), (by_schedule, "3", later)] {
-        let record = attempted(owed, to, &event("a", id), Follow::Again { due });
-        fixture.record(vec![record]).await;
-    }
-    let put_off = [untried.delivery, retried.delivery];
-    fixture.park(put_off, later).await;
-    let until_its_turn = Parked {
-        delivery: by_rate.delivery,
-        until: later,
-        wait: Wait::Time,
-    };
-    fixture.store.park(vec![until_its_turn]).await.unwrap();
-    let found = async |owed: OwedAttempt| {
-        let ids = vec![owed.delivery];
-        fixture.store.owed(ids).await.unwrap()[&owed.delivery].clone()
-    };
-    assert!(found(untried).await.was_parked && found(retried).await.was_parked);
-
-    let call_back = async |to, count| fixture.store.call_back(to, count, now()).await.unwrap();
-    assert_eq!(call_back(SubscriptionId(to.0 + 1), 9).await, []);
-    let one = call_back(to, 1).await;
-    let rest = call_back(to, 9).await;
-    assert_eq!((one.len(), rest.len()), (1, 1));
-    for owed in [untried, next(retried)] {
-        assert!(one.contains(&owed) || rest.contains(&owed));
-        assert_eq!(
-            found(owed).await.state,
-            DeliveryState::Pending { due: now() }
-        );
-        assert!(!found(owed).await.was_parked);
-    }
-    assert_eq!(call_back(to, 9).await, [], "they are due now");
-    for owed in [by_schedule, by_rate] {
-        assert_eq!(
-            found(owed).await.state,
-            DeliveryState::Pending { due: later }
-        );
-    }
-}
-
-async fn what_was_parked_and_tried_since_waits_for_its_schedule(fixture: Fixture) {
-    let to = fixture.subscribe("a").await.id;
-    let parked = fixture.owed("a", "1").await;
-    fixture.park([parked.delivery], at(NOW + 1_000_000)).await;
-    let due = at(NOW + 600_000_000);
-    let record = attempted(parked, to, &event("a", "1"), Follow::Again { due });
-    fixture.record(vec![record]).await;
-    assert_eq!(fixture.store.call_back(to, 9, now()).await.unwrap(), []);
 }

@@ -9,8 +9,8 @@ use hookline_core::replay::{ReplayFilter, Wanted};
 use hookline_core::subscription::{Status, SubscriptionPatch};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{
-    Follow, Look, LookInto, NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState, Replayable,
-    Store,
+    BacklogClass, BacklogRead, Follow, NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState,
+    Replayable, Store,
 };
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ on_both![
     dispatchers_side_by_side_replay_each_delivery_once,
     a_turn_that_passed_is_taken_over_and_starts_nothing_any_more,
     a_replay_keeps_its_rate,
-    what_a_turn_starts_is_due_at_once,
+    what_a_turn_starts_is_backlog_that_is_due_at_once,
     a_cancelled_replay_starts_no_more,
     a_replay_ends_when_its_subscription_does,
     an_organization_has_so_many_running_and_no_more,
@@ -266,23 +266,21 @@ async fn a_replay_keeps_its_rate(fixture: Fixture) {
     assert_eq!(turn(store, 99 * SECOND).await, None, "it has ended");
 }
 
-async fn what_a_turn_starts_is_due_at_once(fixture: Fixture) {
+async fn what_a_turn_starts_is_backlog_that_is_due_at_once(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     exhausted(&fixture, to, &["1"]).await;
     start(&fixture, to, ReplayFilter::default()).await;
     let store = &fixture.store;
     assert_eq!(store.count_due(later(), 10).await.unwrap(), 0);
     let started = turn(store, SECOND).await.unwrap();
-    let into = LookInto {
+    let read = BacklogRead {
         partition: store.partitions().await.unwrap().of(to),
-        floor: now(),
+        subscription: to,
+        class: BacklogClass::Replay,
+        after: None,
         limit: 10,
     };
-    let look = Look {
-        partitions: vec![into],
-        until: later(),
-    };
-    let found = store.look(look).await.unwrap();
+    let found = store.read_backlog(vec![read], later()).await.unwrap();
     let due: Vec<OwedAttempt> = found.iter().map(|due| due.owed).collect();
     assert_eq!(due, started);
     assert_eq!(due.len(), 1);

@@ -18,6 +18,16 @@ const FATES: &[&str] = &[
     "changed_since",
 ];
 const GAVE_UP: &[&str] = &["out_of_attempts", "gone", "poison"];
+/// With the reasons that later versions may give, so that a client knows them.
+const WAITING_FOR: &[&str] = &[
+    "retry",
+    "breaker",
+    "concurrency",
+    "rate",
+    "order",
+    "origin",
+    "paused",
+];
 const ERROR_KINDS: &[&str] = &[
     "timeout",
     "dns",
@@ -34,6 +44,7 @@ const SETS: &[(&str, &str, &[&str])] = &[
     ("Attempt", "status", &["success", "failed"]),
     ("Delivery", "origin", &["event", "test"]),
     ("Delivery", "status", OUTCOMES),
+    ("Delivery", "waiting_for", WAITING_FOR),
     ("Delivery", "gave_up", GAVE_UP),
     ("SubscriptionFate", "outcome", FATES),
     ("SubscriptionFate", "gave_up", GAVE_UP),

@@ -48,6 +48,11 @@ pub(crate) struct DeliveryAnswer {
     /// When the next one is due, while it is pending.
     #[schema(format = DateTime, required = true, example = "2025-12-21T10:35:00Z")]
     next_attempt_at: Option<String>,
+    /// What a pending delivery waits for: `retry` (the moment of its next attempt), `breaker` (its receiver has failed
+    /// again and again, and gets one request now and then until one succeeds) or `concurrency` (a request to its receiver
+    /// has to end first). Null where its attempt is about to be made. Other values may be added.
+    #[schema(required = true, example = "retry")]
+    waiting_for: Option<&'static str>,
     /// Since when there is one.
     #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
     created_at: String,
@@ -72,6 +77,7 @@ impl From<Delivery> for DeliveryAnswer {
             status: delivery.status.as_str(),
             attempts_made: delivery.attempts_made,
             next_attempt_at: delivery.next_attempt_at.map(text),
+            waiting_for: delivery.waiting_for.map(|what| what.as_str()),
             created_at: text(delivery.created_at),
             finished_at: delivery.finished_at.map(text),
             gave_up: delivery.gave_up.map(|why| why.as_str()),

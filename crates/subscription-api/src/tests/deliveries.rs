@@ -69,7 +69,8 @@ async fn a_delivery_shows_all_that_is_known_of_it() {
       "gave_up": null,
       "origin": "test",
       "status": "pending",
-      "subscription_id": 1
+      "subscription_id": 1,
+      "waiting_for": null
     }
     "#);
 }

@@ -1,14 +1,19 @@
 //! What the store says of deliveries, and what follows from it. What a message means when its turn
-//! comes is decided as `hookline_dispatcher` does: it is attempted if it is owed and due, put off
-//! for what is left of its delay if it is early, and dropped if another one has done it.
+//! comes is decided as `hookline_dispatcher` does: it is attempted if it is owed and due, delayed
+//! for what is left if it is early, and dropped if another one has done it.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use hookline_core::delivery::Origin;
-use hookline_core::ids::SubscriptionId;
+use hookline_core::ids::DeliveryId;
 use hookline_core::outcome::{self, Failure, FailureKind, Outcome};
 use hookline_core::retry::{Made, Next, after};
+use hookline_core::timestamp::Timestamp;
+use hookline_dispatcher::lanes::ReadResult;
+use hookline_store::BacklogPosition;
 use rand::RngExt as _;
+use uuid::Uuid;
 
 use super::{State, World, millis, number};
 use crate::simulation::agenda::{Answer, Event, Owed, rest};
@@ -17,6 +22,9 @@ use crate::simulation::scene::{DEADLINE, Kind};
 
 /// From where on a message is early, in milliseconds.
 const EARLY: u32 = 1_000;
+
+/// Between two searches of backlogs by a dispatcher, in milliseconds.
+const PAUSE: u32 = 50;
 
 impl World<'_> {
     /// How long it is still to wait, if it is owed; none if another message has done it.
@@ -78,14 +86,22 @@ impl World<'_> {
             origin: Origin::Event,
         };
         let jitter = self.chance.random_range(-1.0..=1.0);
+        self.unmark(owed);
         let delivery = &mut self.deliveries[owed.delivery as usize];
         delivery.attempts += 1;
-        delivery.is_parked = false;
         match after(made, &self.schedule, jitter) {
             Next::Again(wait) => {
                 delivery.due = self.now + millis(wait);
                 let attempt = owed.attempt + 1;
-                self.back_in(Owed { attempt, ..owed }, wait);
+                let is_marked = false;
+                self.back_in(
+                    Owed {
+                        attempt,
+                        is_marked,
+                        ..owed
+                    },
+                    wait,
+                );
             }
             next => {
                 delivery.state = State::Ended;
@@ -94,65 +110,89 @@ impl World<'_> {
         }
     }
 
-    pub(super) fn put_off(&mut self, dispatcher: usize, owed: Owed, delay: Duration) {
+    /// What was read from the backlog is there still.
+    pub(super) fn mark(&mut self, dispatcher: usize, owed: Owed) {
+        self.in_hand.remove(&owed.delivery);
         match self.early(owed) {
-            None => {}
             Some(early) if early >= EARLY => {
                 self.back_in(owed, Duration::from_millis(early.into()));
             }
-            Some(_) => {
-                let due = self.now + millis(delay);
-                let delivery = &mut self.deliveries[owed.delivery as usize];
-                delivery.due = due;
-                delivery.is_parked = true;
-                let rest = self.resting.entry(owed.subscription()).or_default();
-                rest.insert((due, owed.delivery), owed);
-                self.tally.put_off(dispatcher);
-                self.back_in(owed, delay);
+            Some(_) if !owed.is_marked => {
+                let due = self.deliveries[owed.delivery as usize].due;
+                let backlog = self.backlog.entry(owed.subscription()).or_default();
+                backlog.insert((due, owed.delivery), owed);
+                self.tally.marked(dispatcher);
             }
+            _ => {}
         }
+    }
+
+    fn unmark(&mut self, owed: Owed) {
+        self.in_hand.remove(&owed.delivery);
+        let due = self.deliveries[owed.delivery as usize].due;
+        if let Some(backlog) = self.backlog.get_mut(&owed.subscription()) {
+            backlog.remove(&(due, owed.delivery));
+        }
+    }
+
+    /// Answers the searches of a dispatcher; whether there were any.
+    pub(super) fn read(&mut self, dispatcher: usize) -> bool {
+        let now = self.instant();
+        let reads = self.desks[dispatcher].take_reads(now);
+        if !reads.is_empty() {
+            self.reads_from[dispatcher] = self.now + PAUSE;
+        }
+        for read in &reads {
+            let after = read.after.map_or((0, 0), key_of);
+            let from = match read.after {
+                Some(_) => Bound::Excluded(after),
+                None => Bound::Unbounded,
+            };
+            let backlog = self.backlog.get(&read.subscription);
+            let rows: Vec<_> = backlog
+                .map(|rows| rows.range((from, Bound::Unbounded)).take(read.limit))
+                .into_iter()
+                .flatten()
+                .map(|(key, owed)| (*key, *owed))
+                .collect();
+            let mut result = ReadResult {
+                found: rows.len(),
+                new: 0,
+                last: rows.last().map(|(key, _)| position(*key)),
+            };
+            for (_, owed) in rows {
+                if !self.in_hand.insert(owed.delivery) {
+                    continue;
+                }
+                result.new += 1;
+                let is_marked = true;
+                let kin = self.endpoints[usize::from(owed.endpoint)].kin;
+                self.desks[dispatcher].push(kin, Owed { is_marked, ..owed }, now);
+                self.tally.came();
+            }
+            self.tally.searched(result.new);
+            self.desks[dispatcher].read(*read, result);
+        }
+        !reads.is_empty()
     }
 
     fn back_in(&mut self, owed: Owed, delay: Duration) {
         let at = self.now + rest(delay).max(1);
         self.agenda.enter(at, Event::Back(owed));
     }
+}
 
-    /// What is called back leaves its message in the delays, which finds nothing to do.
-    pub(super) fn call_back(
-        &mut self,
-        dispatcher: usize,
-        subscription: SubscriptionId,
-        count: u32,
-    ) {
-        let mut found = Vec::new();
-        if let Some(mut resting) = self.resting.remove(&subscription) {
-            // What is due by now comes by itself, or has come.
-            resting = resting.split_off(&(self.now + 1, 0));
-            while found.len() < count as usize
-                && let Some((_, owed)) = resting.pop_first()
-            {
-                // What was put off again since stands there once more, and what was attempted waits
-                // for its schedule.
-                let is_parked = self.deliveries[owed.delivery as usize].is_parked;
-                if is_parked && self.early(owed).is_some_and(|early| early > 0) {
-                    found.push(owed);
-                }
-            }
-            self.resting.insert(subscription, resting);
-        }
-        self.tally.called_back(found.len());
-        if found.is_empty() {
-            let now = self.instant();
-            self.desks[dispatcher].all_are_back(subscription, now);
-        }
-        for owed in found {
-            let delivery = &mut self.deliveries[owed.delivery as usize];
-            delivery.due = self.now;
-            delivery.is_parked = false;
-            self.queue.push_back(owed);
-        }
+fn position((due, delivery): (u32, u32)) -> BacklogPosition {
+    BacklogPosition {
+        due: Timestamp::from_unix_micros(due.into()),
+        delivery: DeliveryId(Uuid::from_u128(delivery.into())),
     }
+}
+
+fn key_of(position: BacklogPosition) -> (u32, u32) {
+    let number = |wide: u128| u32::try_from(wide).unwrap_or(u32::MAX);
+    let due = u128::try_from(position.due.unix_micros()).unwrap_or_default();
+    (number(due), number(position.delivery.0.as_u128()))
 }
 
 pub(super) fn outcome_of(answer: Answer) -> Outcome {

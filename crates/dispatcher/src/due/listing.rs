@@ -1,0 +1,98 @@
+//! Which subscriptions have backlog.
+//!
+//! The owner of a partition learns it when it takes the partition, before the first look, and keeps it in memory from then
+//! on. A list every few seconds finds what a replay has put there, and what a statement has marked whose answer was lost.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use hookline_core::ids::SubscriptionId;
+use hookline_core::partition::Partition;
+use hookline_store::{Backlogged, Store, StoreError};
+
+use super::{DueRows, Listed};
+
+/// The time between two lists.
+const EVERY: Duration = Duration::from_secs(5);
+
+/// A list of many subscriptions is repeated after this many times as long as it took.
+const REST: u32 = 20;
+
+pub(super) struct Listing {
+    rows: DueRows,
+    store: Store,
+    next: Option<Instant>,
+}
+
+impl Listing {
+    pub(super) fn new(rows: DueRows, store: Store) -> Self {
+        Self {
+            rows,
+            store,
+            next: None,
+        }
+    }
+
+    /// Lists all backlog of this dispatcher when it is time, or where partitions were just taken.
+    pub(super) async fn list(&mut self, new: &[Partition], now: Instant) -> Result<(), StoreError> {
+        if new.is_empty() && self.next.is_some_and(|next| now < next) {
+            return Ok(());
+        }
+        let breakers = match new {
+            [] => HashMap::new(),
+            _ => self.breakers(new).await?,
+        };
+        let mut listed = Listed::default();
+        let mut page = self.store.list_backlog(None).await?;
+        while let Some(last) = page.last().copied() {
+            for one in page {
+                self.add(&mut listed, one, new, &breakers).await?;
+            }
+            page = self.store.list_backlog(Some(last)).await?;
+        }
+        listed.taken.extend(breakers);
+        self.rows.add_listed(listed);
+        self.next = Some(now + EVERY.max(REST * now.elapsed()));
+        Ok(())
+    }
+
+    async fn add(
+        &self,
+        listed: &mut Listed,
+        one: Backlogged,
+        new: &[Partition],
+        breakers: &HashMap<SubscriptionId, Option<Duration>>,
+    ) -> Result<(), StoreError> {
+        let Backlogged {
+            partition,
+            subscription,
+            class,
+        } = one;
+        if !self.rows.owns(subscription) {
+            return Ok(());
+        }
+        if self.rows.shared.owned.partition_of(subscription) != Some(partition) {
+            // Written before the number of partitions changed.
+            while self.store.refile_backlog(one).await? > 0 {}
+        }
+        if new.contains(&partition) && !breakers.contains_key(&subscription) {
+            listed.taken.push((subscription, None));
+        }
+        listed.backlog.push((subscription, class));
+        Ok(())
+    }
+
+    /// The circuit breakers in these partitions, with their waits.
+    async fn breakers(
+        &self,
+        new: &[Partition],
+    ) -> Result<HashMap<SubscriptionId, Option<Duration>>, StoreError> {
+        let is_new = |subscription| {
+            let partition = self.rows.shared.owned.partition_of(subscription);
+            partition.is_some_and(|partition| new.contains(&partition))
+        };
+        let breakers = self.store.breakers().await?;
+        let breakers = breakers.iter().filter(|one| is_new(one.subscription));
+        Ok(breakers.map(|one| (one.subscription, one.wait)).collect())
+    }
+}

@@ -1,0 +1,82 @@
+//! A backlog as the store keeps it.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use hookline_core::ids::DeliveryId;
+use hookline_core::timestamp::Timestamp;
+use hookline_store::BacklogPosition;
+use uuid::Uuid;
+
+use super::*;
+
+#[derive(Default)]
+pub(super) struct Shelf {
+    rows: BTreeMap<SubscriptionId, BTreeSet<u32>>,
+    in_hand: HashSet<(SubscriptionId, u32)>,
+}
+
+fn position(number: u32) -> BacklogPosition {
+    BacklogPosition {
+        due: Timestamp::from_unix_micros(i64::from(number)),
+        delivery: DeliveryId(Uuid::nil()),
+    }
+}
+
+impl Shelf {
+    /// Marks what is not marked yet.
+    pub(super) fn put(&mut self, excess: Vec<Numbered>) -> usize {
+        let mut marked = 0;
+        for (to, number) in excess {
+            let number = number & !MARKED;
+            self.in_hand.remove(&(to, number));
+            marked += usize::from(self.rows.entry(to).or_default().insert(number));
+        }
+        marked
+    }
+
+    /// Answers all searches that are wanted now.
+    pub(super) fn serve(
+        &mut self,
+        clocked: &mut Clocked,
+        kin_of: impl Fn(SubscriptionId) -> Kin,
+    ) -> Vec<Read> {
+        let reads = clocked.lanes.take_reads(clocked.now);
+        for read in &reads {
+            let to = read.subscription;
+            let rows = self.rows.get(&to).cloned().unwrap_or_default();
+            let mut result = ReadResult::default();
+            let behind = |number: &u32| read.after.is_none_or(|after| position(*number) > after);
+            // What a replay has written is not here.
+            let of_class = rows
+                .into_iter()
+                .filter(|_| read.class == BacklogClass::Live);
+            for number in of_class.filter(behind).take(read.limit) {
+                result.found += 1;
+                result.last = Some(position(number));
+                if self.in_hand.insert((to, number)) {
+                    result.new += 1;
+                    let message = (to, number | MARKED);
+                    clocked.lanes.push(to, kin_of(to), message, clocked.now);
+                }
+            }
+            self.put(clocked.lanes.take_excess());
+            clocked.lanes.read(*read, result);
+        }
+        reads
+    }
+
+    /// A delivery has ended.
+    pub(super) fn done(&mut self, (to, number): Numbered) {
+        let number = number & !MARKED;
+        self.in_hand.remove(&(to, number));
+        if let Some(rows) = self.rows.get_mut(&to) {
+            rows.remove(&number);
+        }
+    }
+
+    /// How many rows are in the backlog and not in hand.
+    pub(super) fn waiting(&self) -> u32 {
+        let rows: usize = self.rows.values().map(BTreeSet::len).sum();
+        u32::try_from(rows - self.in_hand.len()).unwrap()
+    }
+}

@@ -1,0 +1,310 @@
+//! Backlog: marks, searches, lists, and circuit breakers.
+
+use std::time::Duration;
+
+use hookline_core::delivery::{Cause, DeliveryState, OwedAttempt};
+use hookline_core::ids::SubscriptionId;
+use hookline_core::partition::Partitions;
+use hookline_core::timestamp::Timestamp;
+use hookline_store::{
+    Again, BacklogClass, BacklogPosition, BacklogRead, Backlogged, BreakerChange, Follow, Look,
+    LookInto, WaitingFor,
+};
+
+use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both};
+
+on_both![
+    what_is_marked_is_found_by_a_search_and_not_by_a_look,
+    a_mark_goes_with_the_next_attempt_and_with_a_start_anew,
+    only_what_is_owed_as_it_was_known_and_due_is_marked,
+    a_search_goes_on_behind_a_place_in_the_order_of_due,
+    searches_of_many_backlogs_are_one_query,
+    a_list_has_each_subscription_with_backlog_once,
+    backlog_moves_to_its_partition_after_a_change_of_the_number,
+    a_pending_delivery_says_what_it_waits_for,
+    circuit_breakers_are_kept_until_they_close_or_their_subscription_is_deleted,
+];
+
+async fn mark(fixture: &Fixture, owed: &[OwedAttempt]) -> usize {
+    let marked = fixture.store.mark_backlog(owed.to_vec(), now()).await;
+    marked.unwrap().len()
+}
+
+async fn partitions(fixture: &Fixture) -> Partitions {
+    fixture.store.partitions().await.unwrap()
+}
+
+async fn search(
+    fixture: &Fixture,
+    subscription: SubscriptionId,
+    after: Option<BacklogPosition>,
+    limit: u32,
+) -> Vec<(OwedAttempt, Timestamp)> {
+    let read = BacklogRead {
+        partition: partitions(fixture).await.of(subscription),
+        subscription,
+        class: BacklogClass::Live,
+        after,
+        limit,
+    };
+    let found = fixture.store.read_backlog(vec![read], now()).await.unwrap();
+    found.iter().map(|row| (row.owed, row.due)).collect()
+}
+
+async fn look(fixture: &Fixture, subscription: SubscriptionId) -> usize {
+    let into = LookInto {
+        partition: partitions(fixture).await.of(subscription),
+        floor: at(0),
+        limit: 1_000,
+    };
+    let look = Look {
+        partitions: vec![into],
+        until: at(NOW + 1_000_000_000),
+    };
+    fixture.store.look(look).await.unwrap().len()
+}
+
+/// Deliveries to one subscription, each due a microsecond after the one before.
+async fn owed(fixture: &Fixture, owner: &str, count: i64) -> Vec<OwedAttempt> {
+    let mut owed = Vec::new();
+    for number in 0..count {
+        let first = fixture.owed(owner, &number.to_string()).await;
+        let follow = Follow::Again {
+            due: at(NOW - count + number),
+        };
+        let event = event(owner, &number.to_string());
+        fixture
+            .record(vec![attempted(first, first.subscription, &event, follow)])
+            .await;
+        owed.push(OwedAttempt {
+            attempt: 2,
+            ..first
+        });
+    }
+    owed
+}
+
+async fn what_is_marked_is_found_by_a_search_and_not_by_a_look(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let owed = owed(&fixture, "a", 3).await;
+    assert_eq!(look(&fixture, to).await, 3);
+    assert_eq!(search(&fixture, to, None, 9).await, []);
+    assert_eq!(mark(&fixture, &owed[1..]).await, 2);
+    assert_eq!(
+        mark(&fixture, &owed[1..]).await,
+        2,
+        "they are marked already"
+    );
+    assert_eq!(look(&fixture, to).await, 1);
+    let found = search(&fixture, to, None, 9).await;
+    assert_eq!(found, [(owed[1], at(NOW - 2)), (owed[2], at(NOW - 1))]);
+    let now = at(NOW);
+    assert_eq!(fixture.store.count_due(now, 9).await.unwrap(), 1);
+    let totals = fixture.store.partition_totals(now).await.unwrap();
+    let mine = partitions(&fixture).await.of(to);
+    let mine = totals.iter().find(|one| one.partition == mine).unwrap();
+    assert_eq!((mine.due, mine.backlog, mine.later), (1, 2, 0));
+}
+
+async fn a_mark_goes_with_the_next_attempt_and_with_a_start_anew(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let owed = owed(&fixture, "a", 2).await;
+    mark(&fixture, &owed).await;
+    let due = at(NOW + 9);
+    let record = attempted(owed[0], to, &event("a", "0"), Follow::Again { due });
+    fixture.record(vec![record]).await;
+    let record = attempted(owed[1], to, &event("a", "1"), Follow::Delivered);
+    fixture.record(vec![record]).await;
+    assert_eq!(search(&fixture, to, None, 9).await, []);
+    assert_eq!(look(&fixture, to).await, 1);
+    let again = fixture
+        .store
+        .start_again(None, owed[1].delivery, Cause::Retry, now());
+    assert!(matches!(again.await.unwrap(), Again::Owed(_)));
+    assert_eq!(look(&fixture, to).await, 2, "a retry by hand is no backlog");
+    assert_eq!(search(&fixture, to, None, 9).await, []);
+}
+
+async fn only_what_is_owed_as_it_was_known_and_due_is_marked(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let owed = owed(&fixture, "a", 4).await;
+    let record = attempted(owed[0], to, &event("a", "0"), Follow::Delivered);
+    fixture.record(vec![record]).await;
+    let due = at(NOW + 1);
+    let record = attempted(owed[1], to, &event("a", "1"), Follow::Again { due });
+    fixture.record(vec![record]).await;
+    let early = OwedAttempt {
+        attempt: 3,
+        ..owed[1]
+    };
+    let of_another_run = OwedAttempt {
+        generation: 1,
+        ..owed[2]
+    };
+    let not_owed = [owed[0], owed[1], early, of_another_run];
+    assert_eq!(mark(&fixture, &not_owed).await, 0);
+    assert_eq!(search(&fixture, to, None, 9).await, []);
+    assert_eq!(mark(&fixture, &owed[3..]).await, 1);
+    let found = fixture.store.owed(vec![owed[3].delivery]).await.unwrap();
+    let found = &found[&owed[3].delivery];
+    assert_eq!(found.backlog, Some(BacklogClass::Live));
+    assert_eq!(found.state, DeliveryState::Pending { due: at(NOW - 1) });
+}
+
+async fn a_search_goes_on_behind_a_place_in_the_order_of_due(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let owed = owed(&fixture, "a", 10).await;
+    mark(&fixture, &owed).await;
+    let mut found = Vec::new();
+    let mut after = None;
+    loop {
+        let page = search(&fixture, to, after, 3).await;
+        let Some((last, due)) = page.last().copied() else {
+            break;
+        };
+        after = Some(BacklogPosition {
+            due,
+            delivery: last.delivery,
+        });
+        found.extend(page.into_iter().map(|(owed, _)| owed));
+    }
+    assert_eq!(found, owed);
+}
+
+async fn searches_of_many_backlogs_are_one_query(fixture: Fixture) {
+    let mut reads = Vec::new();
+    let mut expected = Vec::new();
+    for owner in ["a", "b", "c"] {
+        let to = fixture.subscribe(owner).await.id;
+        let owed = owed(&fixture, owner, 3).await;
+        mark(&fixture, &owed).await;
+        expected.extend(owed[..2].iter().map(|one| one.delivery));
+        reads.push(BacklogRead {
+            partition: partitions(&fixture).await.of(to),
+            subscription: to,
+            class: BacklogClass::Live,
+            after: None,
+            limit: 2,
+        });
+    }
+    let found = fixture.store.read_backlog(reads, now()).await.unwrap();
+    let mut found: Vec<_> = found.iter().map(|row| row.owed.delivery).collect();
+    expected.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    let nothing = fixture.store.read_backlog(Vec::new(), now()).await.unwrap();
+    assert_eq!(nothing, []);
+}
+
+async fn a_list_has_each_subscription_with_backlog_once(fixture: Fixture) {
+    let mut expected = Vec::new();
+    for number in 0..5 {
+        let owner = format!("o{number}");
+        let to = fixture.subscribe(&owner).await.id;
+        let owed = owed(&fixture, &owner, 3).await;
+        if number % 2 == 0 {
+            mark(&fixture, &owed).await;
+            expected.push(Backlogged {
+                partition: partitions(&fixture).await.of(to),
+                subscription: to,
+                class: BacklogClass::Live,
+            });
+        }
+    }
+    expected.sort_unstable();
+    let listed = fixture.store.list_backlog(None).await.unwrap();
+    assert_eq!(listed, expected);
+    let behind = fixture.store.list_backlog(Some(expected[0])).await.unwrap();
+    assert_eq!(behind, expected[1..]);
+    let last = expected.last().copied();
+    assert_eq!(fixture.store.list_backlog(last).await.unwrap(), []);
+}
+
+async fn backlog_moves_to_its_partition_after_a_change_of_the_number(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let owed = owed(&fixture, "a", 3).await;
+    mark(&fixture, &owed).await;
+    let count = partitions(&fixture).await.count();
+    let fewer = Partitions::new(if count == 1 { 7 } else { 1 }).unwrap();
+    fixture.store.resize_partitions(fewer).await.unwrap();
+    let mut moved = fixture.store.refile(10).await.unwrap();
+    for listed in fixture.store.list_backlog(None).await.unwrap() {
+        if listed.partition != fewer.of(to) {
+            moved += fixture.store.refile_backlog(listed).await.unwrap();
+        }
+    }
+    let stays = usize::from(count == 1 && fewer.of(to).0 == 0);
+    assert_eq!(moved, 3 * (1 - stays));
+    assert_eq!(search(&fixture, to, None, 9).await.len(), 3);
+    assert_eq!(fixture.store.refile(10).await.unwrap(), 0);
+}
+
+async fn a_pending_delivery_says_what_it_waits_for(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let first = fixture.owed("a", "1").await;
+    let organization = crate::fixture::organization("a");
+    let waiting = async || {
+        let page = fixture
+            .store
+            .delivery(organization.clone(), first.delivery, 1, None)
+            .await
+            .unwrap()
+            .unwrap();
+        page.delivery.waiting_for
+    };
+    assert_eq!(waiting().await, None);
+    mark(&fixture, &[first]).await;
+    assert_eq!(waiting().await, Some(WaitingFor::Concurrency));
+    let open = BreakerChange {
+        subscription: to,
+        wait: Some(Duration::from_secs(4)),
+    };
+    fixture
+        .store
+        .write_breakers(vec![open], now())
+        .await
+        .unwrap();
+    assert_eq!(waiting().await, Some(WaitingFor::Breaker));
+    let due = at(NOW + 9);
+    let record = attempted(first, to, &event("a", "1"), Follow::Again { due });
+    fixture.record(vec![record]).await;
+    assert_eq!(waiting().await, Some(WaitingFor::Retry));
+    let second = OwedAttempt {
+        attempt: 2,
+        ..first
+    };
+    let record = attempted(second, to, &event("a", "1"), Follow::Delivered);
+    fixture.record(vec![record]).await;
+    assert_eq!(waiting().await, None);
+}
+
+async fn circuit_breakers_are_kept_until_they_close_or_their_subscription_is_deleted(
+    fixture: Fixture,
+) {
+    let deleted = fixture.subscribe("a").await.id;
+    let other = fixture.subscribe("b").await.id;
+    let change = |subscription, wait: Option<u64>| BreakerChange {
+        subscription,
+        wait: wait.map(Duration::from_secs),
+    };
+    let write = async |changes| fixture.store.write_breakers(changes, now()).await.unwrap();
+    let breakers = async || {
+        let mut found = fixture.store.breakers().await.unwrap();
+        found.sort_unstable_by_key(|one| one.subscription);
+        found
+    };
+    write(vec![change(other, Some(1)), change(deleted, Some(1))]).await;
+    write(vec![change(other, Some(2))]).await;
+    assert_eq!(
+        breakers().await,
+        [change(deleted, Some(1)), change(other, Some(2))]
+    );
+    let delete =
+        fixture
+            .store
+            .delete_subscription(crate::fixture::organization("a"), deleted, now());
+    assert!(delete.await.unwrap());
+    assert_eq!(breakers().await, [change(other, Some(2))]);
+    write(vec![change(other, None)]).await;
+    assert_eq!(breakers().await, []);
+}
