@@ -10,12 +10,12 @@ use crate::home::{Home, Part};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Figures {
     pub(super) at: Instant,
-    /// Messages that were put off.
-    pub(super) parked: f64,
-    /// Statements that put deliveries off in the store.
+    /// Deliveries that were marked as backlog.
+    pub(super) marked: f64,
+    /// Statements for the backlog.
     pub(super) statements: f64,
-    /// Messages that were called back.
-    pub(super) called_back: f64,
+    /// Deliveries that were read from the backlog.
+    pub(super) read: f64,
     /// Breakers that are not closed.
     pub(super) open: f64,
     /// The most memory that one process had until now, in MiB.
@@ -27,9 +27,9 @@ impl Figures {
         let at = Instant::now();
         let mut figures = Self {
             at,
-            parked: 0.0,
+            marked: 0.0,
             statements: 0.0,
-            called_back: 0.0,
+            read: 0.0,
             open: 0.0,
             memory: 0,
         };
@@ -42,9 +42,9 @@ impl Figures {
                 let of = |line: &str| line.strip_prefix(name)?.trim().parse::<f64>().ok();
                 metrics.lines().find_map(of).unwrap_or_default()
             };
-            figures.parked += value("hookline_parked_total");
-            figures.statements += value("hookline_park_statements_total");
-            figures.called_back += value("hookline_parked_called_back_total");
+            figures.marked += value("hookline_backlog_marked_total");
+            figures.statements += value("hookline_backlog_statements_total");
+            figures.read += value("hookline_backlog_read_total");
             figures.open += value("hookline_breakers_open");
             figures.memory = figures.memory.max(most_memory(process)?);
         }

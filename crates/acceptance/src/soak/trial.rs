@@ -65,10 +65,10 @@ pub struct Verdict {
     pub passed: bool,
 }
 
-/// No more than these many messages are put off in a second by one dispatcher, after the second's
+/// No more than these many deliveries are marked as backlog in a second by one dispatcher, after the second's
 /// events: 50 come back, each twice, for a delay of more than a minute is made of two; and a backlog
 /// that reaches beyond the longest delay is laid over itself.
-const MOST_PARKED: f64 = 200.0;
+const MOST_MARKED: f64 = 200.0;
 
 /// The memory of one process, in MiB.
 const MOST_MEMORY: u64 = 256;
@@ -181,7 +181,7 @@ impl Trial {
                 .pour(TYPES[0], BACKLOG..BACKLOG + count)
                 .await?;
             owed.extend((BACKLOG..BACKLOG + count).map(|number| (0, number)));
-            self.wait_until_parked(home, count).await?;
+            self.wait_until_marked(home, count).await?;
             println!(
                 "  a backlog of {count} was there after {:.0?}",
                 begun.elapsed()
@@ -215,10 +215,10 @@ impl Trial {
         let lost = self.wait_for(&street, owed.clone()).await?;
         let recovered = Figures::of(home).await?;
         println!(
-            "  the bad ones recover: {} owed, {} arrived, {lost} lost, {:.0} called back, after {:.0?}: {}",
+            "  the bad ones recover: {} owed, {} arrived, {lost} lost, {:.0} read from the backlog, after {:.0?}: {}",
             owed.len(),
             owed.len() - lost,
-            recovered.called_back - after.called_back,
+            recovered.read - after.read,
             after.at.elapsed(),
             said(lost == 0)
         );
@@ -266,13 +266,10 @@ impl Trial {
     }
 
     /// Every delivery of the backlog has been in a dispatcher's hands once.
-    async fn wait_until_parked(&self, home: &Home, count: u64) -> anyhow::Result<()> {
+    async fn wait_until_marked(&self, home: &Home, count: u64) -> anyhow::Result<()> {
         let begun = Instant::now();
-        while Figures::of(home).await?.parked < 0.95 * count as f64 {
-            ensure!(
-                begun.elapsed() < self.patience,
-                "the backlog is not put off"
-            );
+        while Figures::of(home).await?.marked < 0.95 * count as f64 {
+            ensure!(begun.elapsed() < self.patience, "the backlog is not marked");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         Ok(())
@@ -280,13 +277,13 @@ impl Trial {
 
     fn is_bounded(&self, before: &Figures, after: &Figures) -> bool {
         let seconds = (after.at - before.at).as_secs_f64();
-        let parked = (after.parked - before.parked) / seconds;
+        let marked = (after.marked - before.marked) / seconds;
         let statements = (after.statements - before.statements) / seconds;
         let arriving = self.deliveries_per_second();
-        let most = arriving + MOST_PARKED * self.cast.dispatchers as f64;
-        let bounded = parked <= most && after.memory <= MOST_MEMORY;
+        let most = arriving + MOST_MARKED * self.cast.dispatchers as f64;
+        let bounded = marked <= most && after.memory <= MOST_MEMORY;
         println!(
-            "  put off: {parked:.0} messages/s in {statements:.1} statements/s, {:.0} breakers open, \
+            "  marked: {marked:.0} messages/s in {statements:.1} statements/s, {:.0} breakers open, \
              at most {} MiB of memory: {}",
             after.open,
             after.memory,

@@ -90,6 +90,8 @@ struct Queries {
     recorder: Recorder,
     loads: Loads,
     marked: Counter<u64>,
+    read: Counter<u64>,
+    statements: Counter<u64>,
 }
 
 impl Backlog {
@@ -108,6 +110,8 @@ impl Backlog {
                 recorder,
                 loads,
                 marked: meter.u64_counter("hookline.backlog.marked").build(),
+                read: meter.u64_counter("hookline.backlog.read").build(),
+                statements: meter.u64_counter("hookline.backlog.statements").build(),
             },
             gathered: Vec::new(),
             since: now,
@@ -281,6 +285,7 @@ impl Queries {
         let owed: Vec<OwedAttempt> = in_hand.iter().map(|one| one.owed).collect();
         let now = hookline_clock::now();
         let store = &self.dispatcher.store;
+        self.statements.add(1, &[]);
         let marked = self
             .loads
             .keep_on("mark backlog", || store.mark_backlog(owed.clone(), now));
@@ -292,6 +297,7 @@ impl Queries {
             }
         };
         fault::point("dispatcher::marked");
+        tracing::debug!(deliveries = marked.len(), "marked deliveries as backlog");
         self.marked
             .add(u64::try_from(marked.len()).unwrap_or(u64::MAX), &[]);
         let (marked, others): (Vec<_>, Vec<_>) = in_hand
@@ -382,7 +388,10 @@ impl Queries {
         searches: Vec<BacklogRead>,
     ) -> std::result::Result<Vec<BacklogRow>, StoreError> {
         let now = hookline_clock::now();
+        self.statements.add(1, &[]);
         let rows = self.dispatcher.store.read_backlog(searches, now).await?;
+        self.read
+            .add(u64::try_from(rows.len()).unwrap_or(u64::MAX), &[]);
         fault::point("dispatcher::read_backlog");
         Ok(rows)
     }
@@ -390,6 +399,7 @@ impl Queries {
     async fn write(self, changes: Vec<BreakerChange>) -> Step {
         let now = hookline_clock::now();
         let store = &self.dispatcher.store;
+        self.statements.add(1, &[]);
         match store.write_breakers(changes.clone(), now).await {
             Ok(()) => Step::Done,
             Err(why) => {

@@ -24,7 +24,6 @@ pub(super) struct DeliveryColumns {
     origin: String,
     activation: i64,
     attempts: i32,
-    attempts_before: i32,
     state: String,
     due: Option<i64>,
     finished_at: Option<i64>,
@@ -255,6 +254,21 @@ fn status_of(state: DeliveryState, standing: Standing) -> DeliveryStatus {
     }
 }
 
+/// Of a delivery that is due there is a breaker to wait for, or others of its subscription.
+fn waiting_for(
+    delivery: &DeliveryColumns,
+    subscription: &SubscriptionColumns,
+    due: Timestamp,
+) -> Option<WaitingFor> {
+    if due > hookline_clock::now() {
+        Some(WaitingFor::Retry)
+    } else if subscription.has_breaker {
+        Some(WaitingFor::Breaker)
+    } else {
+        delivery.backlog.map(|_| WaitingFor::Concurrency)
+    }
+}
+
 pub(super) fn read((delivery, subscription, event): Row) -> Result<Delivery, StoreError> {
     let origin = read_origin(&delivery.origin)?;
     let gave_up = delivery.gave_up.as_deref();
@@ -277,14 +291,7 @@ pub(super) fn read((delivery, subscription, event): Row) -> Result<Delivery, Sto
         | DeliveryState::Skipped { at }
         | DeliveryState::Cancelled { at } => (None, Some(at), None),
     };
-    let waiting_for = match next_attempt_at {
-        None => None,
-        Some(_) if delivery.backlog.is_some() => Some(match subscription.has_breaker {
-            true => WaitingFor::Breaker,
-            false => WaitingFor::Concurrency,
-        }),
-        Some(_) => (delivery.attempts > delivery.attempts_before).then_some(WaitingFor::Retry),
-    };
+    let waiting_for = next_attempt_at.and_then(|due| waiting_for(&delivery, &subscription, due));
     Ok(Delivery {
         id: DeliveryId(delivery.id.0),
         subscription: SubscriptionId(delivery.subscription_id),

@@ -265,7 +265,7 @@ async fn a_pending_delivery_says_what_it_waits_for(fixture: Fixture) {
         .await
         .unwrap();
     assert_eq!(waiting().await, Some(WaitingFor::Breaker));
-    let due = at(NOW + 9);
+    let due = hookline_clock::now().after(Duration::from_secs(60));
     let record = attempted(first, to, &event("a", "1"), Follow::Again { due });
     fixture.record(vec![record]).await;
     assert_eq!(waiting().await, Some(WaitingFor::Retry));
