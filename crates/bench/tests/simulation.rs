@@ -1,34 +1,35 @@
-//! A thousand dispatchers in virtual time: what endpoints that hang cost those that do not.
+//! Hundreds of dispatchers in virtual time: what endpoints that hang cost those that do not.
 //!
-//! A scene with an eighth of the usual slots, and less traffic in the same measure: the bad ones
-//! want 1.4 times all slots, and an eighth as many of them hang.
+//! A scene with half of the usual slots, and less traffic in the same measure: the bad ones want
+//! 1.4 times all slots, and each dispatcher owns two of those that hang.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use hookline_bench::simulation::{Load, Order, Run, Scene, play};
 
-const DISPATCHERS: usize = 1_000;
+const DISPATCHERS: usize = 250;
+const SLOTS: usize = 128;
 const PUBLISHED: std::ops::Range<usize> = 0..28;
 const ILL: std::ops::Range<usize> = 5..25;
 
 const LOAD: Load = Load {
-    healthy: 0.6,
+    healthy: 6.0,
     slow: 5.0,
-    hanging: 2.0,
-    tenant: 1.0,
-    dead: 0.05,
+    hanging: 8.0,
+    tenant: 4.0,
+    dead: 0.2,
 };
 
 fn scene(load: Load, order: Order) -> Scene {
     let seconds = |count: usize| Duration::from_secs(count as u64);
     Scene {
         dispatchers: DISPATCHERS,
-        slots: 32,
-        room: 96,
+        slots: SLOTS,
+        room: 3 * SLOTS,
         order,
         load,
-        hanging: 25,
+        hanging: 2 * DISPATCHERS,
         published_for: seconds(PUBLISHED.end),
         ill: seconds(ILL.start)..seconds(ILL.end),
         seed: 7,
@@ -41,19 +42,22 @@ fn with_bad() -> &'static Run {
 }
 
 #[test]
-fn bad_endpoints_cost_the_healthy_ones_no_wait_at_a_thousand_dispatchers() {
-    let without_bad = play(&scene(LOAD.without_bad(), Order::Lanes));
-    for (with, without) in [
-        (
-            with_bad().healthy(PUBLISHED),
-            without_bad.healthy(PUBLISHED),
-        ),
-        (with_bad().slow(PUBLISHED), without_bad.slow(PUBLISHED)),
+fn bad_endpoints_cost_the_healthy_ones_no_wait_at_hundreds_of_dispatchers() {
+    // The same endpoints, and none of them is ever ill: what others share a dispatcher with counts in both.
+    let all_well = play(&Scene {
+        ill: Duration::ZERO..Duration::ZERO,
+        ..scene(LOAD, Order::Lanes)
+    });
+    // Beside others a sixteenth of the slots starts with each answer: a burst of a hundred, the longest one, waits for
+    // twelve answers of 8 ms at most.
+    let burst = 100;
+    for (with, well) in [
+        (with_bad().healthy(PUBLISHED), all_well.healthy(PUBLISHED)),
+        (with_bad().slow(PUBLISHED), all_well.slow(PUBLISHED)),
     ] {
-        let limit = (without.p99 * 3 / 2).max(without.p99 + 5);
         assert!(
-            with.p99 <= limit,
-            "{with:?}, without the bad ones {without:?}"
+            with.p99 <= well.p99 + burst,
+            "{with:?}, where all are well {well:?}"
         );
     }
 }
@@ -77,7 +81,7 @@ fn no_message_is_marked_more_than_once_on_average() {
 fn bad_endpoints_leave_half_of_the_slots_and_no_memory_grows() {
     let run = with_bad();
     let all = 0..run.seconds.len();
-    let slots = 32 * DISPATCHERS as u32;
+    let slots = (SLOTS * DISPATCHERS) as u32;
     let held = run.most(all.clone(), |second| second.bad_in_flight);
     assert!(held <= slots * 3 / 4, "{held} of {slots} slots");
     let in_memory = run.most(all, |second| second.in_memory);

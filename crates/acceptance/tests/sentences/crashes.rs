@@ -1,12 +1,16 @@
 //! The process ends between two steps; what was in its hands is delivered all the same.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::{Home, Kind, Part};
 use hookline_acceptance::receiver::{Receiver, Reply};
 use hookline_acceptance::sentences;
 use hookline_acceptance::suite::Alone;
+use hookline_acceptance::waiting::until;
+use serde_json::Value;
 
 pub(crate) fn alone() -> Vec<Alone> {
     sentences![
@@ -17,6 +21,8 @@ pub(crate) fn alone() -> Vec<Alone> {
         the_dispatcher_dies_after_its_commit,
         the_dispatcher_dies_after_handing_on,
         the_dispatcher_dies_after_the_ack,
+        the_dispatcher_dies_after_it_has_marked_backlog,
+        the_dispatcher_dies_after_it_has_read_backlog,
         a_panic_in_a_task_of_ingest_ends_the_process,
         a_panic_in_a_task_of_the_dispatcher_ends_the_process,
     ]
@@ -66,6 +72,63 @@ async fn the_dispatcher_dies_after_handing_on(kind: Kind) -> anyhow::Result<()> 
 
 async fn the_dispatcher_dies_after_the_ack(kind: Kind) -> anyhow::Result<()> {
     dies_at(kind, Part::Dispatcher, "dispatcher::acked", Repeats::None).await
+}
+
+async fn the_dispatcher_dies_after_it_has_marked_backlog(kind: Kind) -> anyhow::Result<()> {
+    dies_with_backlog(kind, "dispatcher::marked=return").await
+}
+
+async fn the_dispatcher_dies_after_it_has_read_backlog(kind: Kind) -> anyhow::Result<()> {
+    dies_with_backlog(kind, "dispatcher::read_backlog=return").await
+}
+
+/// The receiver fails, so its deliveries become backlog. The dispatcher dies with that, and the next one delivers all once
+/// the receiver is well.
+async fn dies_with_backlog(kind: Kind, fault: &str) -> anyhow::Result<()> {
+    const EVENTS: usize = 20;
+    let settings = [("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "1")];
+    let home = Home::start_with(kind, &settings).await?;
+    let tenant = home.tenant().await?;
+    let is_well = Arc::new(AtomicBool::new(false));
+    let well = Arc::clone(&is_well);
+    let receiver = Receiver::that(move |_, _| match well.load(Ordering::Relaxed) {
+        true => Reply::status(200),
+        false => Reply::status(503),
+    })?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    tenant.publish_one("workflow.failed").await?;
+    tenant.client.wait_for_log(subscription, 1).await?;
+
+    home.stop(Part::Dispatcher).await?;
+    home.start_part(Part::Dispatcher, &[("FAILPOINTS", fault)])
+        .await?;
+    home.wait_ready().await?;
+    for _ in 0..EVENTS {
+        // In the embedded home the process may have ended.
+        let published = tenant.publish_one("workflow.failed").await;
+        if kind == Kind::Distributed {
+            published?;
+        } else if published.is_err() {
+            break;
+        }
+    }
+    home.wait_for_end(Part::Dispatcher)
+        .await
+        .context("the fault point was not reached")?;
+    is_well.store(true, Ordering::Relaxed);
+    home.start_part(Part::Dispatcher, &[]).await?;
+    home.wait_ready().await?;
+
+    let deliveries = format!("/webhooks/{subscription}/deliveries?limit=100");
+    until("every delivery is delivered", async || {
+        let page = tenant.client.get(&deliveries).await?.expect(200)?.json;
+        let found = page["deliveries"].as_array().context("a list")?;
+        let is_delivered = |one: &Value| one["status"] == "delivered";
+        let is_whole = kind == Kind::Embedded || found.len() == EVENTS + 1;
+        Ok((is_whole && found.iter().all(is_delivered)).then_some(()))
+    })
+    .await?;
+    home.end().await
 }
 
 async fn a_panic_in_a_task_of_ingest_ends_the_process(kind: Kind) -> anyhow::Result<()> {

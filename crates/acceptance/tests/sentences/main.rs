@@ -14,6 +14,7 @@ mod api_logs;
 mod api_subscriptions;
 mod api_test_calls;
 mod api_wire;
+mod backlog;
 mod clocks;
 mod connecting;
 mod crashes;
@@ -56,6 +57,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_subscriptions::shared(),
             api_test_calls::shared(),
             api_wire::shared(),
+            backlog::shared(),
             connecting::shared(),
             delivering::shared(),
             hostile::shared(),
@@ -71,6 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_document_holds::alone(),
             api_limits::alone(),
             api_wire::alone(),
+            backlog::alone(),
             clocks::alone(),
             connecting::alone(),
             crashes::alone(),

@@ -104,7 +104,7 @@ pub(super) fn reading(reads: &[BacklogRead], now: Timestamp) -> Statement<'_> {
 }
 
 /// The index has an entry for each delivery; this skips from subscription to subscription.
-const LIST: &str = "
+pub(super) const LIST: &str = "
     WITH RECURSIVE found AS (
         (SELECT d.partition, d.subscription_id, d.backlog FROM deliveries d
           WHERE d.due IS NOT NULL AND d.backlog IS NOT NULL

@@ -83,6 +83,8 @@ struct Stage {
     reached: Arc<AtomicUsize>,
     /// Ports outside with TLS: what is shown there, and the kind of error that this is.
     certificates: Vec<(u16, Option<&'static str>)>,
+    /// The dispatcher reads it at its start, which may come after the home is ready.
+    _trusted: NamedTempFile,
 }
 
 pub(super) async fn names_and_certificates_are_judged_where_they_are_dialled(
@@ -167,6 +169,7 @@ impl Stage {
             port,
             reached,
             certificates,
+            _trusted: trusted,
         })
     }
 

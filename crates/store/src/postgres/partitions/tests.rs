@@ -4,9 +4,12 @@ use std::io::Write as _;
 
 use diesel::connection::SimpleConnection as _;
 
+use hookline_core::ids::SubscriptionId;
+
+use super::super::backlog::reading;
 use super::super::constraints::migrated;
 use super::*;
-use crate::records::LookInto;
+use crate::records::{BacklogClass, BacklogRead, LookInto};
 
 const BACKLOG: usize = 100_000;
 
@@ -142,6 +145,98 @@ fn due_deliveries_are_found_by_their_index_however_many_there_are() {
         assert_searches(&look, &LOOK);
     }
     show(&format!("{beside}, count"), &plan_of_count(&mut conn));
+}
+
+/// Of a search of 300 backlogs for 10 rows each, behind the place at which a delivery is due at `after`.
+fn plan_of_reading(conn: &mut Conn, after: usize) -> String {
+    let reads: Vec<BacklogRead> = (0..300)
+        .map(|number| BacklogRead {
+            partition: Partition(number % 64),
+            subscription: SubscriptionId(number.into()),
+            class: BacklogClass::Live,
+            after: None,
+            limit: 10,
+        })
+        .collect();
+    let all = |of: fn(u32) -> u32| -> String {
+        let all: Vec<String> = (0..300).map(|number| of(number).to_string()).collect();
+        format!("'{{{}}}'", all.join(","))
+    };
+    let same = |value: &str, kind: &str| format!("array_fill({value}::{kind}, '{{300}}')");
+    let end = i64::MAX.to_string();
+    let values = [
+        all(|number| number % 64),
+        all(|number| number),
+        same("1", "smallint"),
+        same(&after.to_string(), "bigint"),
+        same("'00000000-0000-0000-0000-000000000000'", "uuid"),
+        same(&end, "bigint"),
+        same("10", "bigint"),
+    ];
+    let now = Timestamp::from_unix_micros(i64::MAX);
+    plan(
+        conn,
+        &reading(&reads, now),
+        "int[], bigint[], smallint[], bigint[], uuid[], bigint[], bigint[]",
+        &values.join(", "),
+    )
+}
+
+#[test]
+fn backlog_is_read_and_listed_by_its_index_however_much_there_is() {
+    let mut conn = migrated();
+    conn.batch_execute(
+        "ALTER TABLE deliveries SET UNLOGGED; ALTER TABLE deliveries SET (autovacuum_enabled = false);
+         SET jit = off; SET plan_cache_mode = force_generic_plan",
+    )
+    .unwrap();
+    // Statistics of quiet times: there is no backlog.
+    insert(&mut conn, 10_000, "delivered", "NULL");
+    conn.batch_execute("ANALYZE deliveries").unwrap();
+    // Of 300 subscriptions the last one has nearly all.
+    conn.batch_execute(&format!(
+        "INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
+                                 attempts, state, due, created_at, partition, backlog)
+         SELECT gen_random_uuid(), 'a', s, gen_random_uuid(), 'event', 0, 0, 0, 'pending', n, n, s % 64, 1
+           FROM (SELECT n, CASE WHEN n < 5000 THEN n % 300 ELSE 299 END s FROM generate_series(1, {BACKLOG}) n) rows"
+    ))
+    .unwrap();
+    for what in ["of quiet times", "of the backlog"] {
+        for after in [0, BACKLOG / 2] {
+            let plan = plan_of_reading(&mut conn, after);
+            show(
+                &format!("statistics {what}, 300 backlogs read after {after}"),
+                &plan,
+            );
+            assert_searches(
+                &plan,
+                &[
+                    "Index Scan using deliveries_backlog",
+                    "ROW(d.due, d.id) > ROW(",
+                    "loops=300",
+                ],
+            );
+        }
+        let listed = crate::postgres::backlog::list(&mut conn, None).unwrap();
+        assert_eq!(listed.len(), 300);
+        let explain = format!(
+            "EXPLAIN (ANALYZE, BUFFERS, COSTS OFF) {}",
+            crate::postgres::backlog::LIST
+                .replace("$1", "-1")
+                .replace("$2", "0")
+                .replace("$3", "0::smallint")
+                .replace("$4", "1000")
+        );
+        let lines: Vec<Line> = diesel::sql_query(explain).load(&mut conn).unwrap();
+        let lines: Vec<String> = lines.into_iter().map(|line| line.text).collect();
+        let plan = lines.join("\n");
+        show(&format!("statistics {what}, list"), &plan);
+        assert_searches(
+            &plan,
+            &["Index Only Scan using deliveries_backlog", "loops=300"],
+        );
+        conn.batch_execute("ANALYZE deliveries").unwrap();
+    }
 }
 
 /// Another session of the same database.

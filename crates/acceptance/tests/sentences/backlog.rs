@@ -1,0 +1,197 @@
+//! What a receiver does not take waits in order, and goes out as fast as the receiver takes it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hookline_acceptance::home::{Home, Kind};
+use hookline_acceptance::receiver::{Receiver, Reply};
+use hookline_acceptance::sentences;
+use hookline_acceptance::suite::{Alone, Shared};
+use hookline_acceptance::tenant::Tenant;
+use hookline_acceptance::waiting::until;
+use serde_json::{Value, json};
+
+pub(crate) fn shared() -> Vec<Shared> {
+    sentences![
+        a_backlog_is_skipped_at_once_when_its_subscription_is_switched_off,
+        a_replay_to_a_slow_receiver_holds_up_no_new_event,
+    ]
+}
+
+pub(crate) fn alone() -> Vec<Alone> {
+    sentences![a_backlog_is_delivered_in_order_and_new_events_come_behind_it]
+}
+
+/// A receiver that refuses until it is switched on.
+fn refusing() -> anyhow::Result<(Receiver, Arc<AtomicBool>)> {
+    let is_well = Arc::new(AtomicBool::new(false));
+    let well = Arc::clone(&is_well);
+    let receiver = Receiver::that(move |_, _| match well.load(Ordering::Relaxed) {
+        true => Reply::status(200),
+        false => Reply::status(503),
+    })?;
+    Ok((receiver, is_well))
+}
+
+/// Publishes events and waits until they are deliveries.
+async fn publish(
+    tenant: &Tenant<'_>,
+    subscription: i64,
+    count: usize,
+) -> anyhow::Result<Vec<String>> {
+    let events: Vec<Value> = (0..count)
+        .map(|_| tenant.event("workflow.failed"))
+        .collect();
+    let ids = events.iter().map(|event| event["event_id"].as_str());
+    let ids: Option<Vec<String>> = ids.map(|id| id.map(str::to_owned)).collect();
+    let before = total(tenant, subscription, "").await?;
+    tenant.publish(&events).await?;
+    until("the deliveries", async || {
+        let now = total(tenant, subscription, "").await?;
+        Ok((now == before + count as u64).then_some(()))
+    })
+    .await?;
+    ids.context("events have ids")
+}
+
+async fn total(tenant: &Tenant<'_>, subscription: i64, filter: &str) -> anyhow::Result<u64> {
+    let path = format!("/webhooks/{subscription}/deliveries?limit=1{filter}");
+    let page = tenant.client.get(&path).await?.expect(200)?.json;
+    page["total"].as_u64().context("a total")
+}
+
+async fn a_backlog_is_delivered_in_order_and_new_events_come_behind_it(
+    kind: Kind,
+) -> anyhow::Result<()> {
+    // One request to a receiver at a time, and few deliveries in memory.
+    let settings = [
+        ("HOOKLINE__DISPATCHER__SLOTS", "2"),
+        ("HOOKLINE__DISPATCHER__PREFETCH", "34"),
+        ("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "1"),
+    ];
+    let home = Home::start_with(kind, &settings).await?;
+    let tenant = home.tenant().await?;
+    let (receiver, is_well) = refusing()?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    let first = publish(&tenant, subscription, 1).await?;
+    tenant.client.wait_for_log(subscription, 1).await?;
+    let mut order = Vec::new();
+    for _ in 0..4 {
+        order.extend(publish(&tenant, subscription, 50).await?);
+    }
+    let waiting = format!("/webhooks/{subscription}/deliveries?limit=100");
+    until("all that is due to wait for the breaker", async || {
+        let page = tenant.client.get(&waiting).await?.expect(200)?.json;
+        let mut waits = page["deliveries"].as_array().context("a list")?.iter();
+        Ok(waits
+            .all(|one| one["waiting_for"] == "breaker")
+            .then_some(()))
+    })
+    .await?;
+    is_well.store(true, Ordering::Relaxed);
+    receiver.wait_for(20).await?;
+    order.extend(publish(&tenant, subscription, 10).await?);
+    until("every delivery", async || {
+        let delivered = total(&tenant, subscription, "&status=delivered").await?;
+        Ok((delivered == order.len() as u64 + 1).then_some(()))
+    })
+    .await?;
+    // The probes of the breaker are retried when their schedule says so.
+    let path = format!("/webhooks/{subscription}/logs?status=failed&limit=100");
+    let log = tenant.client.get(&path).await?.expect(200)?.json;
+    let failed: Vec<String> = log["logs"]
+        .as_array()
+        .context("a log")?
+        .iter()
+        .filter_map(|entry| entry["event_id"].as_str().map(str::to_owned))
+        .collect();
+    ensure!(failed.contains(&first[0]), "the first one failed");
+    let mut came = Vec::new();
+    for request in receiver.received() {
+        let body: Value = serde_json::from_slice(&request.body)?;
+        let id = body["event_id"].as_str().context("an id")?.to_owned();
+        if !failed.contains(&id) {
+            came.push(id);
+        }
+    }
+    // Those that were published together have no order. Two requests are under way at once where nobody else wants a slot.
+    let published_in = |id: &String| Some(order.iter().position(|other| other == id)? / 50);
+    let batches: Option<Vec<usize>> = came.iter().map(published_in).collect();
+    let batches = batches.context("each was published")?;
+    let turned_round = batches.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    ensure!(turned_round <= 4, "{batches:?}");
+    home.end().await
+}
+
+async fn a_backlog_is_skipped_at_once_when_its_subscription_is_switched_off(
+    home: Arc<Home>,
+) -> anyhow::Result<()> {
+    let tenant = home.tenant().await?;
+    let (receiver, _) = refusing()?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    // Ten failures open the breaker.
+    let events = 300;
+    for _ in 0..3 {
+        publish(&tenant, subscription, events / 3).await?;
+    }
+    receiver.wait_for(10).await?;
+    let path = format!("/webhooks/{subscription}");
+    tenant
+        .client
+        .patch(&path, &json!({"is_active": false}))
+        .await?
+        .expect(200)?;
+    let begun = Instant::now();
+    // What has had an attempt waits for its retry, and is noted then.
+    until("what waited to be noted as skipped", async || {
+        let path = format!("/webhooks/{subscription}/deliveries?limit=100&status=skipped");
+        let page = tenant.client.get(&path).await?.expect(200)?.json;
+        let skipped = page["deliveries"].as_array().context("a list")?;
+        let untried = skipped.iter().filter(|one| one["attempts_made"] == 0);
+        let noted = |one: &&Value| one["finished_at"].is_string();
+        let all = untried.clone().count();
+        Ok((all > 50 && untried.filter(noted).count() == all).then_some(()))
+    })
+    .await?;
+    let took = begun.elapsed();
+    ensure!(took < Duration::from_secs(70), "it took {took:?}");
+    Ok(())
+}
+
+async fn a_replay_to_a_slow_receiver_holds_up_no_new_event(home: Arc<Home>) -> anyhow::Result<()> {
+    let tenant = home.tenant().await?;
+    let receiver = Receiver::that(|_, _| Reply::status(200).after(Duration::from_millis(200)))?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    let path = format!("/webhooks/{subscription}");
+    let switch = async |is_active: bool| {
+        let body = json!({"is_active": is_active});
+        tenant.client.patch(&path, &body).await?.expect(200)
+    };
+    switch(false).await?;
+    publish(&tenant, subscription, 600).await?;
+    switch(true).await?;
+    let replay = format!("{path}/replay");
+    let answer = tenant
+        .client
+        .post(&replay, &json!({"status": "skipped"}))
+        .await?
+        .expect(202)?;
+    ensure!(answer.json["count"] == 600, "{:?}", answer.json);
+    receiver.wait_for(20).await?;
+    for _ in 0..5 {
+        let at = Instant::now();
+        let event = tenant.publish_one("workflow.failed").await?;
+        until("the new event", async || {
+            let received = receiver.received();
+            let mut bodies = received.iter().map(|request| &request.body);
+            let is_it = |body: &[u8]| String::from_utf8_lossy(body).contains(&event);
+            Ok(bodies.any(|body| is_it(body)).then_some(()))
+        })
+        .await?;
+        let took = at.elapsed();
+        ensure!(took < Duration::from_secs(4), "a new event took {took:?}");
+    }
+    Ok(())
+}
