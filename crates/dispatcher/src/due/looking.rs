@@ -7,10 +7,15 @@
 //! half of the room is free. The search begins at a floor, for the entries of rows that are due no more stay in
 //! the index while an old transaction is open, and a look would read all of them each second. A full look without
 //! the floor finds what a slow transaction has committed below it.
+//!
+//! After a change of the number of partitions, rows stand in a partition that is not their subscription's any more. Two
+//! owners would act for such a row: this one finds it, and wake-ups go to the other one. So a look starts none of them. It
+//! moves those that are not in hand here, and the other owner's look finds them.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use hookline_core::ids::DeliveryId;
 use hookline_core::partition::Partition;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Due, Look, LookInto, Store, StoreError};
@@ -143,14 +148,45 @@ impl DueRows {
         let suspects = suspects
             .map(|held| (held.partition, held.taken_at))
             .collect();
-        self.add_looked_up(&found, &suspects);
+        let (own, misfiled) = self.sort_out(&found, hookline_clock::now());
+        self.add_looked_up(&own, &suspects);
+        self.mark_as_read(owned);
+        note(owned, seen, &limits, &found, (until, instant));
+        if !misfiled.is_empty() {
+            let moved = store.refile_deliveries(misfiled).await?;
+            tracing::info!(
+                deliveries = moved,
+                "moved deliveries to the partitions of their subscriptions"
+            );
+        }
+        Ok(())
+    }
+
+    fn mark_as_read(&self, owned: &[&Held]) {
         let mut state = self.state();
         for held in owned {
             state.read.insert(held.partition, held.epoch);
         }
-        drop(state);
-        note(owned, seen, &limits, &found, (until, instant));
-        Ok(())
+    }
+
+    /// The rows that stand in the partition of their subscription, and those that are to be moved there. Others stay:
+    /// they are in hand here, or may be in hand at an earlier owner.
+    fn sort_out(&self, found: &[Due], now: Timestamp) -> (Vec<Due>, Vec<DeliveryId>) {
+        let owned = &self.shared.owned;
+        let is_own = |row: &&Due| {
+            let partition = owned.partition_of(row.owed.subscription);
+            partition.is_none_or(|partition| partition == row.partition)
+        };
+        let (own, misfiled): (Vec<&Due>, Vec<&Due>) = found.iter().partition(is_own);
+        let state = self.state();
+        let is_free = |row: &&Due| {
+            let held = owned.epoch_of(row.partition);
+            held.is_some_and(|held| !held.blocks(row.owed.subscription, now))
+                && !state.entries.contains_key(&row.owed.delivery)
+        };
+        let free = misfiled.into_iter().filter(is_free);
+        let misfiled = free.map(|row| row.owed.delivery).collect();
+        (own.into_iter().copied().collect(), misfiled)
     }
 
     /// From where and how many rows of each partition are read.
@@ -213,3 +249,6 @@ fn note(
         seen.insert(held.partition, now_seen);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,17 @@ impl Shared {
         Ok(question(&mut self.model.lock().unwrap()))
     }
 
+    fn announce_change(&self) {
+        let announcement = Holding {
+            partition: Partition::CHANGE,
+            owner: None,
+            epoch: 0,
+            deaths: 0,
+            note: String::new(),
+        };
+        self.model.lock().unwrap().holdings.push(announcement);
+    }
+
     fn roster(&self) -> Roster {
         self.model.lock().unwrap().roster()
     }
@@ -256,6 +267,29 @@ async fn two_dispatchers_share_the_partitions() {
     one.owns(8).await;
     let deaths = one.owned.list().iter().map(|held| held.deaths).sum::<u32>();
     assert_eq!(deaths, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_number_of_partitions_changes_no_subscription_has_one_for_20_seconds_at_most() {
+    let store = Shared::new(2);
+    let mut one = Running::start(&store);
+    one.owns(2).await;
+    let partition = || one.owned.partition_of(SubscriptionId(5));
+    assert_eq!(partition(), Some(Partition(1)));
+    store.announce_change();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(partition(), None);
+    assert!(one.acts_for(0) && one.acts_for(1));
+    // It was made.
+    store.model.lock().unwrap().holdings.pop();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(partition(), Some(Partition(1)));
+    // It was announced and not made.
+    store.announce_change();
+    tokio::time::sleep(SECOND * 19).await;
+    assert_eq!(partition(), None);
+    tokio::time::sleep(SECOND * 3).await;
+    assert_eq!(partition(), Some(Partition(1)));
 }
 
 #[tokio::test]
