@@ -1,8 +1,8 @@
 //! Looks: queries for due rows of the owned partitions.
 //!
 //! Every second a look reads what has been due for more than a second, so that a wake-up has had its chance. A
-//! partition that was just taken is looked into at once, and again a second later: a wake-up of that moment may
-//! have gone to the earlier owner. Of each partition a look reads the rows that are known here and some more;
+//! partition that was just taken is looked into at once, again a fifth of a second later, and with the next look of all: a
+//! wake-up of that moment may have gone to the earlier owner. Of each partition a look reads the rows that are known here and some more;
 //! where it finds all of these, there is more than fits, and the next look at that partition starts as soon as
 //! half of the room is free. The search begins at a floor, for the entries of rows that are due no more stay in
 //! the index while an old transaction is open, and a look would read all of them each second. A full look without
@@ -30,6 +30,12 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a row was due before a look finds it.
 const AFTER: Duration = Duration::from_secs(1);
 
+/// The time from the first look at a partition that was just taken to another one.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
+
+/// How long looks at a partition that was just taken find what is due at that moment.
+const NEW_FOR: Duration = Duration::from_millis(1_500);
+
 /// The time between two looks at a partition in which more is due than there is room for.
 const EAGERLY_EVERY: Duration = Duration::from_millis(20);
 
@@ -46,8 +52,7 @@ const FEW: usize = 8;
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     epoch: i64,
-    /// How many looks there were.
-    looks: u64,
+    first_at: Instant,
     floor: Option<Timestamp>,
     full_at: Instant,
     /// The last look did not find all that is due.
@@ -65,12 +70,20 @@ pub(super) async fn keep_looking(
     let mut every = tokio::time::interval(EVERY);
     let mut owned = rows.shared.owned.clone();
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut again_at = None;
     while !shutdown.is_cancelled() {
         let is_eager = seen.values().any(|seen| seen.has_more);
         let all = tokio::select! {
             () = shutdown.cancelled() => return,
             _ = every.tick() => true,
-            () = owned.changed() => true,
+            () = owned.changed() => {
+                again_at = Some(tokio::time::Instant::now() + AGAIN_AFTER);
+                true
+            }
+            () = until(again_at), if again_at.is_some() => {
+                again_at = None;
+                true
+            }
             () = rows.has_room(), if is_eager => false,
         };
         let all_owned = owned.list();
@@ -83,6 +96,12 @@ pub(super) async fn keep_looking(
             tracing::warn!(error = %why, "could not look for due deliveries, trying again");
         }
         progress.finished(Part::Look, Instant::now());
+    }
+}
+
+async fn until(at: Option<tokio::time::Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
     }
 }
 
@@ -105,7 +124,8 @@ impl DueRows {
     ) -> Result<(), StoreError> {
         let (now, instant) = (hookline_clock::now(), Instant::now());
         let is_new = |seen: &HashMap<_, Seen>, held: &Held| {
-            seen.get(&held.partition).is_none_or(|seen| seen.looks < 2)
+            let seen = seen.get(&held.partition);
+            seen.is_none_or(|seen| instant.saturating_duration_since(seen.first_at) < NEW_FOR)
         };
         // A partition that was just taken is looked into up to this moment, by itself.
         let (new, old): (Vec<&Held>, Vec<&Held>) =
@@ -241,7 +261,7 @@ fn note(
         let limit = limits.get(&held.partition).copied().unwrap_or_default();
         let now_seen = Seen {
             epoch: held.epoch,
-            looks: before.map_or(0, |seen| seen.looks) + 1,
+            first_at: before.map_or(instant, |seen| seen.first_at),
             floor,
             full_at,
             has_more: found.is_some_and(|(_, count)| *count >= limit),

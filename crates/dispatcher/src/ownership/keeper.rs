@@ -23,6 +23,9 @@ use super::{BEAT_EVERY, BEFORE_HAND_OVER, Owned, PATIENCE, note};
 /// How often the owner looks whether noted requests are over.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 
+/// The time to the next beat while another dispatcher is about to hand partitions over.
+const BEAT_SOON: Duration = Duration::from_millis(150);
+
 /// How long an announced change of the number of partitions is waited for.
 const CHANGE_AT_MOST: Duration = Duration::from_secs(20);
 
@@ -60,6 +63,7 @@ pub(crate) fn keep<R: Registry, F: InFlight>(
         fails: false,
         hangs: false,
         stands_by: false,
+        expects_partitions: false,
         hand_overs: JoinSet::new(),
         notes: JoinSet::new(),
     };
@@ -97,6 +101,8 @@ struct Keeper<R, F> {
     fails: bool,
     hangs: bool,
     stands_by: bool,
+    /// Another dispatcher stops and has not handed over all of its partitions.
+    expects_partitions: bool,
     hand_overs: JoinSet<HandedOver>,
     notes: JoinSet<()>,
 }
@@ -119,6 +125,9 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
                 _ = ticks.tick() => {}
             }
             let answered = self.turn().await;
+            if self.expects_partitions {
+                ticks.reset_after(BEAT_SOON);
+            }
             if self.draining && answered && self.has_ended() {
                 break;
             }
@@ -186,6 +195,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
             Some(Some(found)) => self.follow(beat, found, Read { sent, answered }).await,
             Some(None) => self.start_anew(),
             None => {
+                self.expects_partitions = false;
                 self.membership.missed();
                 return false;
             }
@@ -196,6 +206,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
     async fn follow(&mut self, beat: Beat, found: (Roster, Partitions), read: Read) {
         let before = self.held();
         let (roster, partitions) = found;
+        self.expects_partitions = !self.draining && is_left(&roster);
         self.partitions = Some(partitions).filter(|_| !self.changes(&roster, read.answered));
         let answered = Answered {
             roster: &roster,
@@ -360,6 +371,13 @@ async fn empty_notes<R: Registry, F: InFlight>(registry: &R, in_flight: &F, mut 
             }
         }
     }
+}
+
+/// A dispatcher that stops owns partitions.
+fn is_left(roster: &Roster) -> bool {
+    let stopping = roster.dispatchers.iter().filter(|each| each.draining);
+    let owns = |id| roster.partitions.iter().any(|each| each.owner == Some(id));
+    stopping.map(|each| each.id).any(owns)
 }
 
 fn log(took: usize, lost: usize) {

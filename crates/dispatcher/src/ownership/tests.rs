@@ -220,6 +220,21 @@ async fn a_successor_is_told_what_is_in_flight_until_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_partitions_of_a_dispatcher_that_stops_have_an_owner_half_a_second_later() {
+    for phase in 0..10 {
+        let store = Shared::new(8);
+        let (one, mut two) = (Running::start(&store), Running::start(&store));
+        two.owns(4).await;
+        tokio::time::sleep(SECOND + SECOND / 20 * phase).await;
+        let asked = now();
+        let stopping = tokio::spawn(one.stop());
+        two.owns(8).await;
+        assert!(now() - asked <= SECOND / 2, "{phase}: {:?}", now() - asked);
+        stopping.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_part_that_hangs_ends_the_ownership() {
     let store = Shared::new(1);
     let mut one = Running::start(&store);
