@@ -308,7 +308,6 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
     };
     let restarting = async {
         receiver.wait_for(200).await?;
-        let began = Instant::now();
         for _ in 0..dispatchers {
             home.stop_oldest(Part::Dispatcher).await?;
             home.start_part(Part::Dispatcher, &[]).await?;
@@ -317,35 +316,30 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
         let before = receiver.received().len();
         receiver.wait_for(before + 100).await?;
         over.store(true, Ordering::Relaxed);
-        anyhow::Ok(began)
+        anyhow::Ok(())
     };
-    let (published, began) = tokio::try_join!(publishing, restarting)?;
+    let (published, ()) = tokio::try_join!(publishing, restarting)?;
     let received = receiver.wait_for(2 * published.len()).await?;
     once_each(&received, 2 * published.len())?;
     let mut waits = Vec::new();
-    // A machine that has much to do holds up events without a restart, too.
-    let mut longest_before = Duration::ZERO;
     for request in &received {
         let event: Value = serde_json::from_slice(&request.body)?;
         let id = event["event_id"].as_str().context("event_id")?;
         let at = published.get(id).context("an event of this organization")?;
-        let wait = request.at.saturating_duration_since(*at);
-        waits.push(wait);
-        if request.at < began {
-            longest_before = longest_before.max(wait);
-        }
+        waits.push(request.at.saturating_duration_since(*at));
     }
     waits.sort_unstable();
     let longest = waits.last().copied().unwrap_or_default();
+    let median = waits[waits.len() / 2];
     println!(
-        "{dispatchers} dispatchers restarted in turn: {} events, p50 {:?}, p99 {:?}, longest {longest:?}, {longest_before:?} before",
+        "{dispatchers} dispatchers restarted in turn: {} events, p50 {median:?}, p99 {:?}, longest {longest:?}",
         published.len(),
-        waits[waits.len() / 2],
         waits[waits.len() * 99 / 100],
     );
+    // Half of the events wait for no restart: the median says how much the machine has to do besides.
     ensure!(
-        longest < longest_before + AT_MOST,
-        "an event waited for {longest:?}, and before for {longest_before:?}"
+        longest < AT_MOST + 10 * median,
+        "an event waited for {longest:?}, and half of them for less than {median:?}"
     );
     home.end().await
 }
