@@ -273,9 +273,10 @@ fn once_each(received: &[Received], deliveries: usize) -> anyhow::Result<()> {
 async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyhow::Result<()> {
     // By hand also with 8, as in the variable.
     const DISPATCHERS: usize = 4;
-    const EVERY: Duration = Duration::from_millis(20);
-    // The pause before a hand-over and the successor's next beat are 0.75 s.
+    // The pause before a hand-over and the successor's next beat are half a second.
     const AT_MOST: Duration = Duration::from_secs(1);
+    // A machine that has much to do holds up all events now and then, with and without a restart.
+    const ROUNDS: usize = 3;
     let dispatchers = match std::env::var("HOOKLINE_TEST_DISPATCHERS") {
         Ok(number) => number.parse()?,
         Err(_) => DISPATCHERS,
@@ -287,15 +288,44 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
     home.wait_ready().await?;
     let tenant = home.tenant().await?;
     let receiver = Receiver::healthy()?;
-    for event_type in TYPES.iter().cycle().take(2 * TYPES.len()) {
+    for event_type in TYPES
+        .iter()
+        .cycle()
+        .take(SUBSCRIPTIONS_OF_A_TYPE * TYPES.len())
+    {
         tenant.subscribe(&receiver, &[event_type]).await?;
     }
     settled(&home, dispatchers).await?;
+    for round in 1..=ROUNDS {
+        let (longest, median) = restart_in_turn(&tenant, &receiver, dispatchers).await?;
+        if longest < AT_MOST {
+            break;
+        }
+        ensure!(
+            round < ROUNDS,
+            "an event waited for {longest:?}, and half of them for less than {median:?}"
+        );
+    }
+    home.end().await
+}
 
+const SUBSCRIPTIONS_OF_A_TYPE: usize = 2;
+
+/// Restarts all dispatchers while 50 events are published each second. Answers with the longest wait of an event and with
+/// the median.
+async fn restart_in_turn(
+    tenant: &Tenant<'_>,
+    receiver: &Receiver,
+    dispatchers: usize,
+) -> anyhow::Result<(Duration, Duration)> {
+    const EVERY: Duration = Duration::from_millis(20);
+    let home = tenant.home;
+    let before = receiver.received().len();
     let over = AtomicBool::new(false);
     let publishing = async {
         let mut published: HashMap<String, Instant> = HashMap::new();
         let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         for event_type in TYPES.iter().cycle() {
             if over.load(Ordering::Relaxed) {
                 break;
@@ -307,25 +337,26 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
         anyhow::Ok(published)
     };
     let restarting = async {
-        receiver.wait_for(200).await?;
+        receiver.wait_for(before + 100).await?;
         for _ in 0..dispatchers {
             home.stop_oldest(Part::Dispatcher).await?;
             home.start_part(Part::Dispatcher, &[]).await?;
             home.wait_ready().await?;
         }
-        let before = receiver.received().len();
-        receiver.wait_for(before + 100).await?;
+        receiver.wait_for(receiver.received().len() + 100).await?;
         over.store(true, Ordering::Relaxed);
         anyhow::Ok(())
     };
     let (published, ()) = tokio::try_join!(publishing, restarting)?;
-    let received = receiver.wait_for(2 * published.len()).await?;
-    once_each(&received, 2 * published.len())?;
+    let deliveries = SUBSCRIPTIONS_OF_A_TYPE * published.len();
+    let mut received = receiver.wait_for(before + deliveries).await?;
+    received.drain(..before);
+    once_each(&received, deliveries)?;
     let mut waits = Vec::new();
     for request in &received {
         let event: Value = serde_json::from_slice(&request.body)?;
         let id = event["event_id"].as_str().context("event_id")?;
-        let at = published.get(id).context("an event of this organization")?;
+        let at = published.get(id).context("an event of an earlier round")?;
         waits.push(request.at.saturating_duration_since(*at));
     }
     waits.sort_unstable();
@@ -336,12 +367,7 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
         published.len(),
         waits[waits.len() * 99 / 100],
     );
-    // Half of the events wait for no restart: the median says how much the machine has to do besides.
-    ensure!(
-        longest < AT_MOST + 10 * median,
-        "an event waited for {longest:?}, and half of them for less than {median:?}"
-    );
-    home.end().await
+    Ok((longest, median))
 }
 
 async fn a_folder_has_one_partition(kind: Kind) -> anyhow::Result<()> {
