@@ -1,8 +1,8 @@
 //! Looks: queries for due rows of the owned partitions.
 //!
 //! Every second a look reads what has been due for more than a second, so that a wake-up has had its chance. A
-//! partition that was just taken is looked into at once, again a fifth of a second later, and with the next look of all: a
-//! wake-up of that moment may have gone to the earlier owner. Of each partition a look reads the rows that are known here and some more;
+//! partition that was just taken is looked into at once, and every fifth of a second for a while, up to the present moment: a
+//! wake-up may have gone to the earlier owner. Of each partition a look reads the rows that are known here and some more;
 //! where it finds all of these, there is more than fits, and the next look at that partition starts as soon as
 //! half of the room is free. The search begins at a floor, for the entries of rows that are due no more stay in
 //! the index while an old transaction is open, and a look would read all of them each second. A full look without
@@ -30,10 +30,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a row was due before a look finds it.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// The time from the first look at a partition that was just taken to another one.
-const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// The time between two looks at a partition that was just taken.
+const NEW_EVERY: Duration = Duration::from_millis(200);
 
-/// How long looks at a partition that was just taken find what is due at that moment.
+/// How long they go on. The broker takes a moment to send wake-ups to the new owner.
 const NEW_FOR: Duration = Duration::from_millis(1_500);
 
 /// The time between two looks at a partition in which more is due than there is room for.
@@ -70,20 +70,14 @@ pub(super) async fn keep_looking(
     let mut every = tokio::time::interval(EVERY);
     let mut owned = rows.shared.owned.clone();
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut again_at = None;
     while !shutdown.is_cancelled() {
         let is_eager = seen.values().any(|seen| seen.has_more);
+        let has_new = seen.values().any(|seen| seen.is_new(Instant::now()));
         let all = tokio::select! {
             () = shutdown.cancelled() => return,
             _ = every.tick() => true,
-            () = owned.changed() => {
-                again_at = Some(tokio::time::Instant::now() + AGAIN_AFTER);
-                true
-            }
-            () = until(again_at), if again_at.is_some() => {
-                again_at = None;
-                true
-            }
+            () = owned.changed() => true,
+            () = tokio::time::sleep(NEW_EVERY), if has_new => true,
             () = rows.has_room(), if is_eager => false,
         };
         let all_owned = owned.list();
@@ -99,9 +93,9 @@ pub(super) async fn keep_looking(
     }
 }
 
-async fn until(at: Option<tokio::time::Instant>) {
-    if let Some(at) = at {
-        tokio::time::sleep_until(at).await;
+impl Seen {
+    fn is_new(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.first_at) < NEW_FOR
     }
 }
 
@@ -125,7 +119,7 @@ impl DueRows {
         let (now, instant) = (hookline_clock::now(), Instant::now());
         let is_new = |seen: &HashMap<_, Seen>, held: &Held| {
             let seen = seen.get(&held.partition);
-            seen.is_none_or(|seen| instant.saturating_duration_since(seen.first_at) < NEW_FOR)
+            seen.is_none_or(|seen| seen.is_new(instant))
         };
         // A partition that was just taken is looked into up to this moment, by itself.
         let (new, old): (Vec<&Held>, Vec<&Held>) =
