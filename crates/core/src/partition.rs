@@ -11,6 +11,11 @@ use crate::ids::SubscriptionId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Partition(pub u16);
 
+impl Partition {
+    /// No partition. A row of this number says that the number of partitions is about to change.
+    pub const CHANGE: Self = Self(u16::MAX);
+}
+
 /// How many partitions the subscriptions are divided into: one number for the whole store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Partitions(NonZeroU16);

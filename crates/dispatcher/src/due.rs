@@ -239,6 +239,14 @@ impl DueRows {
         partition.is_some_and(|partition| self.shared.owned.epoch_of(partition).is_some())
     }
 
+    /// Whether this dispatcher owns a partition and has nothing of the subscription in hand.
+    fn may_refile(&self, partition: Partition, subscription: SubscriptionId) -> bool {
+        let owns = self.shared.owned.epoch_of(partition).is_some();
+        let state = self.state();
+        let is_of = |known: &Delivery| known.owed.subscription == subscription;
+        owns && !state.entries.values().any(is_of)
+    }
+
     /// Takes rows that were read from a backlog, those that are not known yet.
     pub(crate) fn take_read(&self, rows: &[BacklogRow]) -> Vec<InHand> {
         let mut state = self.state();

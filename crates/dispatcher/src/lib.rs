@@ -21,6 +21,7 @@ mod ownership;
 mod persist;
 mod poison;
 mod recorder;
+mod refiling;
 pub mod replayer;
 mod resolver;
 mod trials;
@@ -156,6 +157,12 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
     let progress = Progress::new(Instant::now());
     let in_hand = Arc::default();
     let (owned, owning) = own(&dispatcher, Arc::clone(&in_hand), &progress, &shutdown).await?;
+    let refiling = refiling::keep_refiling(
+        owned.clone(),
+        dispatcher.store.clone(),
+        shutdown.asked.clone(),
+    );
+    tokio::spawn(panics::fatal("deliveries in no partition", refiling));
     let due = DueRows::new(in_hand, owned);
     due::start(&due, &dispatcher, &progress, &shutdown.asked);
     let (recorder, recording) = recorder::start(

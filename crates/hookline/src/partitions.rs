@@ -1,11 +1,13 @@
 //! `hookline partitions`.
 
+use std::collections::HashMap;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, TableStyle};
-use hookline_core::partition::Partitions as Count;
+use hookline_core::partition::{DispatcherId, Partition, Partitions as Count};
 use hookline_store::{Holding, PartitionTotals, RegisteredDispatcher};
 use serde_json::{Value, json};
 
@@ -13,6 +15,15 @@ use crate::place::{Place, Purpose, Whereabouts, now};
 
 /// How many rows a statement moves to their partition.
 const AT_ONCE: u32 = 1_000;
+
+/// Later, each dispatcher knows of a change, or its beats are not answered and it starts nothing.
+const UNTIL_ALL_KNOW: Duration = Duration::from_secs(3);
+
+/// The time to record the last requests.
+const TO_RECORD: Duration = Duration::from_secs(1);
+
+/// A dispatcher without a sign of life for so long has died or is frozen, or the database was away.
+const SILENT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -30,7 +41,7 @@ pub(crate) struct Partitions {
 
 #[derive(Debug, Subcommand)]
 enum Change {
-    /// Divide the subscriptions into another number of partitions; dispatchers take it over within a second
+    /// Divide the subscriptions into another number of partitions, while all services run
     Set {
         /// At least the number of dispatchers, better four times as many (1 to 1024)
         #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
@@ -51,15 +62,29 @@ impl Partitions {
     }
 }
 
-/// Rows that are due later keep their old partition until they are moved. Their owner finds them meanwhile, unless
-/// their partition is no more.
+/// Deliveries of partitions that do not exist any more are moved when no dispatcher has one of them in hand. Those of other
+/// partitions are moved by their owners when they are due.
 async fn set(count: u16, place: &Place) -> anyhow::Result<()> {
-    if let Whereabouts::Folder(_) = place.whereabouts(Purpose::Change)? {
-        bail!("a folder has one partition, for one process delivers from it");
-    }
+    let settings = match place.whereabouts(Purpose::Change)? {
+        Whereabouts::Servers(settings) => settings,
+        Whereabouts::Folder(_) => {
+            bail!("a folder has one partition, for one process delivers from it")
+        }
+    };
     let store = place.store(Purpose::Change).await?;
     let count = Count::new(count).context("the number of partitions is from 1 to 1024")?;
+    let before = store.partitions().await?;
+    store.announce_resize().await?;
+    tokio::time::sleep(UNTIL_ALL_KNOW).await;
     store.resize_partitions(count).await?;
+    if before.count() > count.count() {
+        let wait = UNTIL_ALL_KNOW + settings.dispatcher.deadline + TO_RECORD;
+        eprintln!(
+            "waiting {} s for requests of the partitions that are no more",
+            wait.as_secs()
+        );
+        tokio::time::sleep(wait).await;
+    }
     let mut moved = 0;
     loop {
         match store.refile(AT_ONCE).await? {
@@ -73,7 +98,11 @@ async fn set(count: u16, place: &Place) -> anyhow::Result<()> {
 
 async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
     let store = place.store(Purpose::Read).await?;
-    let roster = store.roster().await?;
+    let mut roster = store.roster().await?;
+    roster
+        .partitions
+        .retain(|holding| holding.partition != Partition::CHANGE);
+    let silences: HashMap<DispatcherId, Duration> = store.silences().await?.into_iter().collect();
     let now = store.clock().await.unwrap_or_else(now);
     let totals = store.partition_totals(now).await?;
     let rows = roster.partitions.iter().map(|holding| {
@@ -82,9 +111,22 @@ async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
         let totals = totals.iter().find(of).copied();
         (holding, roster.dispatchers.iter().find(by), totals)
     });
+    let dispatchers = roster.dispatchers.iter().map(|dispatcher| Member {
+        dispatcher,
+        partitions: roster
+            .partitions
+            .iter()
+            .filter(|holding| holding.owner == Some(dispatcher.id))
+            .count(),
+        silence: silences.get(&dispatcher.id).copied(),
+    });
     if as_json {
         let partitions: Vec<Value> = rows.map(as_value).collect();
-        println!("{}", json!({ "partitions": partitions }));
+        let dispatchers: Vec<Value> = dispatchers.map(|one| one.as_value()).collect();
+        println!(
+            "{}",
+            json!({ "partitions": partitions, "dispatchers": dispatchers })
+        );
         return Ok(());
     }
     let mut table = Table::new();
@@ -111,7 +153,48 @@ async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
         ]);
     }
     println!("{table}");
+    let mut table = Table::new();
+    table
+        .load_style(TableStyle::new())
+        .set_header(["dispatcher", "state", "partitions", "beat"]);
+    for one in dispatchers {
+        table.add_row([
+            one.dispatcher.id.0.to_string(),
+            one.state().to_owned(),
+            one.partitions.to_string(),
+            one.dispatcher.beat.to_string(),
+        ]);
+    }
+    println!("{table}");
     Ok(())
+}
+
+/// A dispatcher as the command shows it.
+struct Member<'a> {
+    dispatcher: &'a RegisteredDispatcher,
+    partitions: usize,
+    /// None in a folder.
+    silence: Option<Duration>,
+}
+
+impl Member<'_> {
+    fn state(&self) -> &'static str {
+        match self.partitions {
+            _ if self.silence.is_some_and(|silence| silence >= SILENT) => "silent",
+            _ if self.dispatcher.draining => "stops",
+            0 => "stands by",
+            _ => "owns",
+        }
+    }
+
+    fn as_value(&self) -> Value {
+        json!({
+            "dispatcher": self.dispatcher.id.0,
+            "state": self.state(),
+            "partitions": self.partitions,
+            "beat": self.dispatcher.beat,
+        })
+    }
 }
 
 type Row<'a> = (

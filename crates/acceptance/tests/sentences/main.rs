@@ -25,6 +25,7 @@ mod fairness;
 mod hostile;
 mod large_fan_outs;
 mod outages;
+mod partitions;
 mod poison;
 mod publishing;
 mod receiving;
@@ -92,12 +93,13 @@ fn main() -> anyhow::Result<ExitCode> {
         .concat(),
         shared_distributed: publishing::distributed(),
         quiet: [restarting::quiet(), tenants::quiet()].concat(),
-        quiet_distributed: store_faults::quiet(),
+        quiet_distributed: [partitions::quiet_distributed(), store_faults::quiet()].concat(),
         distributed: [
             clocks::distributed(),
             delivering::distributed(),
             large_fan_outs::distributed(),
             outages::distributed(),
+            partitions::distributed(),
             publishing::hostile(),
             recovery::distributed(),
             restarting::distributed(),
@@ -113,6 +115,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_clients::embedded(),
             clocks::embedded(),
             embedded_queue::embedded(),
+            partitions::embedded(),
             starting::embedded(),
         ]
         .concat(),

@@ -68,12 +68,15 @@ impl Listing {
             subscription,
             class,
         } = one;
-        if !self.rows.owns(subscription) {
+        if self.rows.shared.owned.partition_of(subscription) != Some(partition) {
+            // Written before the number of partitions changed. Its owner moves it, for it knows what is in hand.
+            if self.rows.may_refile(partition, subscription) {
+                while self.store.refile_backlog(one).await? > 0 {}
+            }
             return Ok(());
         }
-        if self.rows.shared.owned.partition_of(subscription) != Some(partition) {
-            // Written before the number of partitions changed.
-            while self.store.refile_backlog(one).await? > 0 {}
+        if !self.rows.owns(subscription) {
+            return Ok(());
         }
         if new.contains(&partition) && !breakers.contains_key(&subscription) {
             listed.taken.push((subscription, None));

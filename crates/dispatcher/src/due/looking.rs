@@ -1,16 +1,21 @@
 //! Looks: queries for due rows of the owned partitions.
 //!
 //! Every second a look reads what has been due for more than a second, so that a wake-up has had its chance. A
-//! partition that was just taken is looked into at once, and again a second later: a wake-up of that moment may
-//! have gone to the earlier owner. Of each partition a look reads the rows that are known here and some more;
+//! partition that was just taken is looked into at once, and every fifth of a second for a while, up to the present moment: a
+//! wake-up may have gone to the earlier owner. Of each partition a look reads the rows that are known here and some more;
 //! where it finds all of these, there is more than fits, and the next look at that partition starts as soon as
 //! half of the room is free. The search begins at a floor, for the entries of rows that are due no more stay in
 //! the index while an old transaction is open, and a look would read all of them each second. A full look without
 //! the floor finds what a slow transaction has committed below it.
+//!
+//! After a change of the number of partitions, rows stand in a partition that is not their subscription's any more. Two
+//! owners would act for such a row: this one finds it, and wake-ups go to the other one. So a look starts none of them. It
+//! moves those that are not in hand here, and the other owner's look finds them.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use hookline_core::ids::DeliveryId;
 use hookline_core::partition::Partition;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Due, Look, LookInto, Store, StoreError};
@@ -25,6 +30,12 @@ const EVERY: Duration = Duration::from_secs(1);
 
 /// How long a row was due before a look finds it.
 const AFTER: Duration = Duration::from_secs(1);
+
+/// The time between two looks at a partition that was just taken.
+const NEW_EVERY: Duration = Duration::from_millis(200);
+
+/// How long they go on. The broker takes a moment to send wake-ups to the new owner.
+const NEW_FOR: Duration = Duration::from_millis(1_500);
 
 /// The time between two looks at a partition in which more is due than there is room for.
 const EAGERLY_EVERY: Duration = Duration::from_millis(20);
@@ -42,8 +53,7 @@ const FEW: usize = 8;
 #[derive(Debug, Clone, Copy)]
 struct Seen {
     epoch: i64,
-    /// How many looks there were.
-    looks: u64,
+    first_at: Instant,
     floor: Option<Timestamp>,
     full_at: Instant,
     /// The last look did not find all that is due.
@@ -64,10 +74,12 @@ pub(super) async fn keep_looking(
     every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !shutdown.is_cancelled() {
         let is_eager = seen.values().any(|seen| seen.has_more);
+        let has_new = seen.values().any(|seen| seen.is_new(Instant::now()));
         let all = tokio::select! {
             () = shutdown.cancelled() => return,
             _ = every.tick() => true,
             () = owned.changed() => true,
+            () = tokio::time::sleep(NEW_EVERY), if has_new => true,
             () = rows.has_room(), if is_eager => false,
         };
         let all_owned = owned.list();
@@ -94,6 +106,12 @@ pub(super) async fn keep_looking(
     }
 }
 
+impl Seen {
+    fn is_new(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.first_at) < NEW_FOR
+    }
+}
+
 impl DueRows {
     /// Waits until a look that found too much can go on.
     async fn has_room(&self) {
@@ -113,7 +131,8 @@ impl DueRows {
     ) -> Result<(), StoreError> {
         let (now, instant) = (hookline_clock::now(), Instant::now());
         let is_new = |seen: &HashMap<_, Seen>, held: &Held| {
-            seen.get(&held.partition).is_none_or(|seen| seen.looks < 2)
+            let seen = seen.get(&held.partition);
+            seen.is_none_or(|seen| seen.is_new(instant))
         };
         // A partition that was just taken is looked into up to this moment, by itself.
         let (new, old): (Vec<&Held>, Vec<&Held>) =
@@ -156,14 +175,45 @@ impl DueRows {
         let suspects = suspects
             .map(|held| (held.partition, held.taken_at))
             .collect();
-        self.add_looked_up(&found, &suspects);
+        let (own, misfiled) = self.sort_out(&found, hookline_clock::now());
+        self.add_looked_up(&own, &suspects);
+        self.mark_as_read(owned);
+        note(owned, seen, &limits, &found, (until, instant));
+        if !misfiled.is_empty() {
+            let moved = store.refile_deliveries(misfiled).await?;
+            tracing::info!(
+                deliveries = moved,
+                "moved deliveries to the partitions of their subscriptions"
+            );
+        }
+        Ok(())
+    }
+
+    fn mark_as_read(&self, owned: &[&Held]) {
         let mut state = self.state();
         for held in owned {
             state.read.insert(held.partition, held.epoch);
         }
-        drop(state);
-        note(owned, seen, &limits, &found, (until, instant));
-        Ok(())
+    }
+
+    /// The rows that stand in the partition of their subscription, and those that are to be moved there. Others stay:
+    /// they are in hand here, or may be in hand at an earlier owner.
+    fn sort_out(&self, found: &[Due], now: Timestamp) -> (Vec<Due>, Vec<DeliveryId>) {
+        let owned = &self.shared.owned;
+        let is_own = |row: &&Due| {
+            let partition = owned.partition_of(row.owed.subscription);
+            partition.is_none_or(|partition| partition == row.partition)
+        };
+        let (own, misfiled): (Vec<&Due>, Vec<&Due>) = found.iter().partition(is_own);
+        let state = self.state();
+        let is_free = |row: &&Due| {
+            let held = owned.epoch_of(row.partition);
+            held.is_some_and(|held| !held.blocks(row.owed.subscription, now))
+                && !state.entries.contains_key(&row.owed.delivery)
+        };
+        let free = misfiled.into_iter().filter(is_free);
+        let misfiled = free.map(|row| row.owed.delivery).collect();
+        (own.into_iter().copied().collect(), misfiled)
     }
 
     /// From where and how many rows of each partition are read.
@@ -218,7 +268,7 @@ fn note(
         let limit = limits.get(&held.partition).copied().unwrap_or_default();
         let now_seen = Seen {
             epoch: held.epoch,
-            looks: before.map_or(0, |seen| seen.looks) + 1,
+            first_at: before.map_or(instant, |seen| seen.first_at),
             floor,
             full_at,
             has_more: found.is_some_and(|(_, count)| *count >= limit),
@@ -226,3 +276,6 @@ fn note(
         seen.insert(held.partition, now_seen);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,11 @@ impl Balance {
         missing.skip(before).take(self.surplus(id)).collect()
     }
 
+    /// There are more dispatchers than partitions, and this one should own none.
+    pub(super) fn has_none_for(&self, id: DispatcherId) -> bool {
+        self.quotas.get(&id) == Some(&0)
+    }
+
     fn surplus(&self, id: DispatcherId) -> usize {
         let quota = self.quotas.get(&id).copied().unwrap_or(0);
         let owned = self.owned.get(&id).copied().unwrap_or(0);
@@ -109,6 +114,8 @@ mod tests {
         let balance = Balance::new(2, counts(&[1, 1, 0]));
         assert_eq!(balance.missing(), []);
         assert_eq!(balance.quotas, counts(&[1, 1, 0]));
+        let standing_by = [0, 1, 2, 3].map(|each| balance.has_none_for(id(each)));
+        assert_eq!(standing_by, [false, false, true, false]);
     }
 
     #[test]

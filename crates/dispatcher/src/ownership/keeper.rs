@@ -8,7 +8,7 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::shutdown::Shutdown;
-use hookline_store::{Beat, HandOver, Roster, StoreError};
+use hookline_store::{Beat, HandOver, Holding, Roster, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
@@ -22,6 +22,12 @@ use super::{BEAT_EVERY, BEFORE_HAND_OVER, Owned, PATIENCE, note};
 
 /// How often the owner looks whether noted requests are over.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
+
+/// The time to the next beat while another dispatcher is about to hand partitions over.
+const BEAT_SOON: Duration = Duration::from_millis(150);
+
+/// How long an announced change of the number of partitions is waited for.
+const CHANGE_AT_MOST: Duration = Duration::from_secs(20);
 
 /// The requests of this process.
 pub(crate) trait InFlight: Send + Sync + 'static {
@@ -50,11 +56,14 @@ pub(crate) fn keep<R: Registry, F: InFlight>(
         keeping,
         publisher,
         membership: Membership::new(new_id()),
-        partitions: Partitions::DEFAULT,
+        partitions: None,
+        change_since: None,
         registered: false,
         draining: false,
         fails: false,
         hangs: false,
+        stands_by: false,
+        expects_partitions: false,
         hand_overs: JoinSet::new(),
         notes: JoinSet::new(),
     };
@@ -83,12 +92,17 @@ struct Keeper<R, F> {
     keeping: Keeping<R, F>,
     publisher: Publisher,
     membership: Membership,
-    partitions: Partitions,
+    /// None while it changes.
+    partitions: Option<Partitions>,
+    change_since: Option<Instant>,
     registered: bool,
     draining: bool,
     /// The last call of the store failed.
     fails: bool,
     hangs: bool,
+    stands_by: bool,
+    /// Another dispatcher stops and has not handed over all of its partitions.
+    expects_partitions: bool,
     hand_overs: JoinSet<HandedOver>,
     notes: JoinSet<()>,
 }
@@ -111,6 +125,9 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
                 _ = ticks.tick() => {}
             }
             let answered = self.turn().await;
+            if self.expects_partitions {
+                ticks.reset_after(BEAT_SOON);
+            }
             if self.draining && answered && self.has_ended() {
                 break;
             }
@@ -178,6 +195,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
             Some(Some(found)) => self.follow(beat, found, Read { sent, answered }).await,
             Some(None) => self.start_anew(),
             None => {
+                self.expects_partitions = false;
                 self.membership.missed();
                 return false;
             }
@@ -188,7 +206,8 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
     async fn follow(&mut self, beat: Beat, found: (Roster, Partitions), read: Read) {
         let before = self.held();
         let (roster, partitions) = found;
-        self.partitions = partitions;
+        self.expects_partitions = !self.draining && is_left(&roster);
+        self.partitions = Some(partitions).filter(|_| !self.changes(&roster, read.answered));
         let answered = Answered {
             roster: &roster,
             partitions,
@@ -213,6 +232,28 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
             .difference(&after)
             .filter(|each| !left.contains(each));
         log(after.difference(&before).count(), lost.count());
+        let stands_by = self.membership.stands_by();
+        if stands_by && !self.stands_by {
+            let partitions = partitions.count();
+            tracing::info!(
+                partitions,
+                "stands by: other dispatchers own all partitions, one each at most"
+            );
+        }
+        self.stands_by = stands_by;
+    }
+
+    /// The number of partitions is about to change. A dispatcher that knows the old number and one that knows the new one
+    /// would both start a delivery, one because of a wake-up and one because of a look. So looks alone count until
+    /// the change is made. An announcement that stays is of a command that was interrupted.
+    fn changes(&mut self, roster: &Roster, now: Instant) -> bool {
+        let announced = |holding: &Holding| holding.partition == Partition::CHANGE;
+        if !roster.partitions.iter().any(announced) {
+            self.change_since = None;
+            return false;
+        }
+        let since = *self.change_since.get_or_insert(now);
+        now.saturating_duration_since(since) < CHANGE_AT_MOST
     }
 
     fn held(&self) -> BTreeSet<Partition> {
@@ -330,6 +371,13 @@ async fn empty_notes<R: Registry, F: InFlight>(registry: &R, in_flight: &F, mut 
             }
         }
     }
+}
+
+/// A dispatcher that stops owns partitions.
+fn is_left(roster: &Roster) -> bool {
+    let stopping = roster.dispatchers.iter().filter(|each| each.draining);
+    let owns = |id| roster.partitions.iter().any(|each| each.owner == Some(id));
+    stopping.map(|each| each.id).any(owns)
 }
 
 fn log(took: usize, lost: usize) {

@@ -85,6 +85,7 @@ pub(super) struct Membership {
     unconfirmed: BTreeMap<Partition, i64>,
     leaving: BTreeMap<Partition, Leaving>,
     moved: Option<Instant>,
+    stands_by: bool,
 }
 
 impl Membership {
@@ -97,6 +98,7 @@ impl Membership {
             unconfirmed: BTreeMap::new(),
             leaving: BTreeMap::new(),
             moved: None,
+            stands_by: false,
         }
     }
 
@@ -116,6 +118,11 @@ impl Membership {
     /// It owns nothing, also not what it is about to hand over.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty() && self.unconfirmed.is_empty() && self.leaving.is_empty()
+    }
+
+    /// It owns nothing, for there are more dispatchers than partitions.
+    pub(super) fn stands_by(&self) -> bool {
+        self.stands_by && self.is_empty()
     }
 
     /// A beat failed, or was answered too late.
@@ -159,6 +166,7 @@ impl Membership {
             .collect();
         self.adopt(&all, lapsed);
         let view = View::new(me, &self.liveness, roster, &all);
+        self.stands_by = view.takers.has_none_for(self.id);
         let leaves = self.leaves(me, &view, read);
         let claims = self.claims(&view, &all);
         Steps {

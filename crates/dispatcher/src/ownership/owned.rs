@@ -38,7 +38,7 @@ struct State {
     held: BTreeMap<Partition, Held>,
     /// None: without end.
     valid_until: Option<Instant>,
-    /// None before the first beat.
+    /// None before the first beat, and while it changes.
     partitions: Option<Partitions>,
 }
 
@@ -59,7 +59,7 @@ impl Owned {
     pub(crate) fn all(holdings: &[Holding], partitions: Partitions, taken_at: Timestamp) -> Self {
         let (owned, publisher) = Self::new();
         let holdings = holdings.iter().map(|each| (each.partition, each.clone()));
-        publisher.publish(&holdings.collect(), None, partitions, taken_at);
+        publisher.publish(&holdings.collect(), None, Some(partitions), taken_at);
         owned
     }
 
@@ -76,7 +76,8 @@ impl Owned {
             && state.valid_until.is_none_or(|until| now < until)
     }
 
-    /// The partition of a subscription; none before anything is known of the store.
+    /// The partition of a subscription; none before anything is known of the store, and while the number of partitions
+    /// changes.
     pub(crate) fn partition_of(&self, subscription: SubscriptionId) -> Option<Partition> {
         let partitions = self.state.borrow().partitions?;
         Some(partitions.of(subscription))
@@ -106,7 +107,7 @@ impl Publisher {
         &self,
         holdings: &BTreeMap<Partition, Holding>,
         valid_until: Option<Instant>,
-        partitions: Partitions,
+        partitions: Option<Partitions>,
         now: Timestamp,
     ) {
         self.state.send_if_modified(|state| {
@@ -123,7 +124,7 @@ impl Publisher {
             };
             let held: BTreeMap<_, _> = holdings.iter().map(|(at, it)| (*at, held(it))).collect();
             state.valid_until = valid_until;
-            state.partitions = Some(partitions);
+            state.partitions = partitions;
             let changed = held != state.held;
             state.held = held;
             changed

@@ -36,6 +36,17 @@ impl Shared {
         Ok(question(&mut self.model.lock().unwrap()))
     }
 
+    fn announce_change(&self) {
+        let announcement = Holding {
+            partition: Partition::CHANGE,
+            owner: None,
+            epoch: 0,
+            deaths: 0,
+            note: String::new(),
+        };
+        self.model.lock().unwrap().holdings.push(announcement);
+    }
+
     fn roster(&self) -> Roster {
         self.model.lock().unwrap().roster()
     }
@@ -209,6 +220,21 @@ async fn a_successor_is_told_what_is_in_flight_until_it_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_partitions_of_a_dispatcher_that_stops_have_an_owner_half_a_second_later() {
+    for phase in 0..10 {
+        let store = Shared::new(8);
+        let (one, mut two) = (Running::start(&store), Running::start(&store));
+        two.owns(4).await;
+        tokio::time::sleep(SECOND + SECOND / 20 * phase).await;
+        let asked = now();
+        let stopping = tokio::spawn(one.stop());
+        two.owns(8).await;
+        assert!(now() - asked <= SECOND / 2, "{phase}: {:?}", now() - asked);
+        stopping.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_part_that_hangs_ends_the_ownership() {
     let store = Shared::new(1);
     let mut one = Running::start(&store);
@@ -256,6 +282,29 @@ async fn two_dispatchers_share_the_partitions() {
     one.owns(8).await;
     let deaths = one.owned.list().iter().map(|held| held.deaths).sum::<u32>();
     assert_eq!(deaths, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_number_of_partitions_changes_no_subscription_has_one_for_20_seconds_at_most() {
+    let store = Shared::new(2);
+    let mut one = Running::start(&store);
+    one.owns(2).await;
+    let partition = || one.owned.partition_of(SubscriptionId(5));
+    assert_eq!(partition(), Some(Partition(1)));
+    store.announce_change();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(partition(), None);
+    assert!(one.acts_for(0) && one.acts_for(1));
+    // It was made.
+    store.model.lock().unwrap().holdings.pop();
+    tokio::time::sleep(SECOND).await;
+    assert_eq!(partition(), Some(Partition(1)));
+    // It was announced and not made.
+    store.announce_change();
+    tokio::time::sleep(SECOND * 19).await;
+    assert_eq!(partition(), None);
+    tokio::time::sleep(SECOND * 3).await;
+    assert_eq!(partition(), Some(Partition(1)));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Partitions: dispatchers, the partitions that each of them owns, and the deliveries that are due in them.
 
+use std::time::Duration;
+
 use hookline_core::ids::DeliveryId;
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use hookline_core::timestamp::Timestamp;
@@ -32,6 +34,15 @@ impl Store {
     /// All dispatchers and partitions, for a command.
     pub async fn roster(&self) -> Result<Roster, StoreError> {
         run!(self, read, |conn, q| q::partitions::roster(conn))
+    }
+
+    /// How long ago each dispatcher gave its last sign of life, for a command. Empty in a folder, whose dispatcher gives
+    /// none after its start.
+    pub async fn silences(&self) -> Result<Vec<(DispatcherId, Duration)>, StoreError> {
+        if matches!(self.home, Home::Sqlite(_)) {
+            return Ok(Vec::new());
+        }
+        run!(self, read, |conn, q| q::partitions::silences(conn))
     }
 
     /// Takes partitions where owner and epoch are still as they were observed, and answers with those. An owner that is
@@ -93,6 +104,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<Vec<PartitionTotals>, StoreError> {
         run!(self, read, |conn, q| q::partitions::totals(conn, now))
+    }
+
+    /// Announces a change of the number: dispatchers start nothing because of a wake-up until it is made.
+    pub async fn announce_resize(&self) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::partitions::announce_resize(conn))
     }
 
     /// Changes the number of partitions. Pending deliveries stay in their partitions until [`Store::refile`] and

@@ -1,6 +1,8 @@
 //! Owners of partitions. A partition is taken and given up by compare-and-set on its owner and epoch. All times are
 //! the store's clock.
 
+use std::time::Duration;
+
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -150,6 +152,19 @@ pub(crate) fn roster(conn: &mut Conn) -> Result<Roster, StoreError> {
     })
 }
 
+/// How long ago each dispatcher gave its last sign of life.
+pub(crate) fn silences(conn: &mut Conn) -> Result<Vec<(DispatcherId, Duration)>, StoreError> {
+    let now = clock(conn)?;
+    let seen: Vec<(Key, i64)> = dispatchers::table
+        .select((dispatchers::id, dispatchers::seen_at))
+        .load(conn)?;
+    let since = |at: i64| Duration::from_micros(u64::try_from(now - at).unwrap_or_default());
+    let seen = seen.into_iter();
+    Ok(seen
+        .map(|(id, at)| (DispatcherId(id.0), since(at)))
+        .collect())
+}
+
 /// False where the partition has another epoch.
 pub(crate) fn note(
     conn: &mut Conn,
@@ -166,7 +181,20 @@ pub(crate) fn note(
     Ok(noted == 1)
 }
 
-/// A partition that is made starts with an epoch that none of that number has had before.
+/// Shows each dispatcher with its next beat that the number is about to change.
+pub(crate) fn announce_resize(conn: &mut Conn) -> Result<(), StoreError> {
+    let announcement = NewPartition {
+        partition: i32::from(Partition::CHANGE.0),
+        epoch: 0,
+    };
+    diesel::insert_into(partitions::table)
+        .values(announcement)
+        .on_conflict_do_nothing()
+        .execute(conn)?;
+    Ok(())
+}
+
+/// Ends the announcement, too. A partition that is made starts with an epoch that none of that number has had before.
 pub(crate) fn resize(conn: &mut Conn, count: Partitions) -> Result<(), StoreError> {
     conn.transaction(|conn| {
         let number = i32::from(count.count());

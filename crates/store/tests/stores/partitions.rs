@@ -25,6 +25,7 @@ on_both!(
     a_look_finds_what_was_started_again_and_not_what_is_due_later,
     due_deliveries_are_counted_up_to_a_limit,
     pending_deliveries_move_to_their_partitions_after_a_change_of_the_number,
+    a_change_of_the_number_is_announced_until_it_is_made,
 );
 
 fn of(count: u16) -> Partitions {
@@ -479,4 +480,40 @@ async fn pending_deliveries_move_to_their_partitions_after_a_change_of_the_numbe
     let (seen, _) = roster(&fixture, me).await;
     assert_eq!(seen.partitions[3].owner, None);
     assert!(seen.partitions[3].epoch > of_three.epoch);
+}
+
+async fn a_change_of_the_number_is_announced_until_it_is_made(fixture: Fixture) {
+    let store = &fixture.store;
+    store.resize_partitions(of(3)).await.unwrap();
+    let me = dispatcher(&fixture).await;
+    let numbers = async || {
+        let (seen, count) = roster(&fixture, me).await;
+        let numbers = seen.partitions.iter().map(|each| each.partition);
+        (numbers.collect::<Vec<_>>(), count)
+    };
+    let (before, _) = numbers().await;
+    for _ in 0..2 {
+        store.announce_resize().await.unwrap();
+        let announced = [&before[..], &[Partition::CHANGE]].concat();
+        assert_eq!(numbers().await, (announced, of(3)));
+    }
+    store.resize_partitions(of(4)).await.unwrap();
+    assert_eq!(numbers().await, (of(4).all().collect(), of(4)));
+}
+
+#[tokio::test]
+async fn the_time_since_the_last_beat_of_each_dispatcher_is_told() {
+    let fixture = Fixture::postgres().await;
+    let silent = dispatcher(&fixture).await;
+    fixture.sql("UPDATE dispatchers SET seen_at = seen_at - 7000000");
+    let living = dispatcher(&fixture).await;
+    roster(&fixture, living).await;
+    let silences = fixture.store.silences().await.unwrap();
+    let seconds = |id| {
+        let mut all = silences.iter();
+        let (_, silence) = all.find(|(one, _)| *one == id).unwrap();
+        silence.as_secs()
+    };
+    assert_eq!(silences.len(), 2);
+    assert!(seconds(silent) >= 7 && seconds(living) < 7);
 }

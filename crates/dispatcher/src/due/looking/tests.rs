@@ -1,0 +1,60 @@
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::SubscriptionId;
+use hookline_core::partition::Partitions;
+use hookline_store::Holding;
+use uuid::Uuid;
+
+use super::*;
+use crate::ownership::Owned;
+
+fn at() -> Timestamp {
+    Timestamp::from_unix_micros(1_766_313_000_000_000)
+}
+
+fn row(number: u128, subscription: i64, partition: u16) -> Due {
+    Due {
+        owed: OwedAttempt {
+            delivery: DeliveryId(Uuid::from_u128(number)),
+            generation: 0,
+            attempt: 1,
+            subscription: SubscriptionId(subscription),
+        },
+        partition: Partition(partition),
+        due: at(),
+    }
+}
+
+#[test]
+fn a_row_of_another_partition_is_moved_and_not_started_and_one_in_hand_stays() {
+    // The earlier owner has a request to subscription 7 in flight.
+    let until = at().after(Duration::from_secs(9)).unix_micros();
+    let in_flight = format!(r#"[{{"subscription":7,"until":{until}}}]"#);
+    let holding = |partition| Holding {
+        partition: Partition(partition),
+        owner: None,
+        epoch: 7,
+        deaths: 0,
+        note: in_flight.clone(),
+    };
+    let four = Partitions::new(4).unwrap();
+    let owned = Owned::all(&[holding(0), holding(1)], four, at());
+    let rows = DueRows::new(Default::default(), owned);
+    // Of two partitions, subscription 2 was in 0 and subscription 3 in 1.
+    let in_hand = row(1, 3, 1);
+    rows.add_looked_up(&[in_hand], &HashMap::new());
+    let taken = rows.take_now(1);
+    assert_eq!(taken.len(), 1);
+    let found = [
+        in_hand,
+        row(2, 3, 1),
+        row(3, 5, 1),
+        row(4, 2, 0),
+        row(5, 7, 1),
+    ];
+    let (own, misfiled) = rows.sort_out(&found, at());
+    assert_eq!(own, [row(3, 5, 1)]);
+    let numbers: Vec<_> = misfiled.iter().map(|id| id.0.as_u128()).collect();
+    assert_eq!(numbers, [2, 4]);
+    drop(taken);
+    assert_eq!(rows.sort_out(&found, at()).1.len(), 3);
+}
