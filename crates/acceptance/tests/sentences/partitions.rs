@@ -375,7 +375,10 @@ async fn a_folder_has_one_partition(kind: Kind) -> anyhow::Result<()> {
     let refused = home.hookline(&["partitions", "set", "2"]).await;
     let why = refused.err().context("the number was changed")?.to_string();
     ensure!(why.contains("a folder has one partition"), "{why}");
-    let shown = Shown::of(&home).await?;
-    ensure!(shown.owned == [1] && shown.states == ["owns"], "{shown:?}");
+    until("the process to own it", async || {
+        let shown = Shown::of(&home).await?;
+        Ok((shown.owned == [1] && shown.states == ["owns"]).then_some(()))
+    })
+    .await?;
     home.end().await
 }

@@ -212,7 +212,7 @@ fn backlog_is_read_and_listed_by_its_index_however_much_there_is() {
                 &plan,
                 &[
                     "Index Scan using deliveries_backlog",
-                    "ROW(d.due, d.id) > ROW(",
+                    "ROW(due, id) > ROW(",
                     "loops=300",
                 ],
             );
