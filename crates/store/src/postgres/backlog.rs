@@ -19,7 +19,7 @@ struct Moved {
     id: Key,
 }
 
-/// Answers with those that bear a mark then.
+/// Answers with those that bear a mark then. Rows that another session has locked are passed over: they stay due.
 pub(crate) fn mark(
     conn: &mut Conn,
     owed: &[OwedAttempt],
@@ -35,7 +35,7 @@ pub(crate) fn mark(
         .in_statement(
             ", locked AS (
                  SELECT g.* FROM given g JOIN deliveries d ON d.id = g.id
-                  WHERE d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE OF d
+                  WHERE d.state = 'pending' ORDER BY d.id FOR NO KEY UPDATE OF d SKIP LOCKED
              )
              UPDATE deliveries d SET backlog = coalesce(d.backlog, l.class)
                FROM locked l

@@ -308,3 +308,33 @@ async fn circuit_breakers_are_kept_until_they_close_or_their_subscription_is_del
     write(vec![change(other, None)]).await;
     assert_eq!(breakers().await, []);
 }
+
+#[tokio::test]
+async fn rows_that_another_session_has_locked_are_passed_over() {
+    let fixture = Fixture::postgres().await;
+    let to = fixture.subscribe("a").await.id;
+    let owed = owed(&fixture, "a", 2).await;
+    let lock = format!(
+        "BEGIN; SELECT id FROM deliveries WHERE id = '{}' FOR UPDATE; SELECT pg_sleep(30)",
+        owed[0].delivery.0
+    );
+    let mut session = std::process::Command::new("psql")
+        .args([fixture.url(), "-Xqc", &lock])
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND wait_event = 'PgSleep'
+                  AND datname = current_database()";
+    while fixture.number(sleeps) == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let marked = fixture.store.mark_backlog(owed.clone(), now()).await;
+    assert_eq!(marked.unwrap(), [owed[1].delivery].into());
+    fixture.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE query LIKE '%pg_sleep(30)%' AND wait_event = 'PgSleep' AND datname = current_database()",
+    );
+    session.wait().unwrap();
+    assert_eq!(mark(&fixture, &owed).await, 2);
+    assert_eq!(search(&fixture, to, None, 9).await.len(), 2);
+}
