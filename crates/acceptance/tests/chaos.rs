@@ -23,6 +23,10 @@ fn main() -> ExitCode {
             "distributed::nothing_is_lost_whatever_dies",
         ),
         (
+            Scene::Cluster,
+            "distributed::nothing_is_lost_whichever_node_of_a_cluster_dies",
+        ),
+        (
             Scene::Embedded,
             "embedded::nothing_is_lost_whenever_it_dies",
         ),
@@ -44,9 +48,9 @@ fn play(scene: Scene) -> Result<(), Failed> {
     }
     let plan = Plan {
         seed: u64::from(rand::random::<u16>()),
-        scene,
         length: LENGTH,
         rate: RATE,
+        ..Plan::of(scene)
     };
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime
@@ -55,6 +59,6 @@ fn play(scene: Scene) -> Result<(), Failed> {
     println!("{}", report.line());
     match report.is_good() {
         true => Ok(()),
-        false => Err(report.problems.join("\n").into()),
+        false => Err(report.all_problems().join("\n").into()),
     }
 }
