@@ -23,6 +23,10 @@ use super::{BEAT_EVERY, BEFORE_HAND_OVER, Owned, PATIENCE, note};
 /// How often the owner looks whether noted requests are over.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 
+/// For how long answered beats find that this process cannot write before it gives partitions up for that. After an outage
+/// of the store one process writes again earlier than another.
+const UNABLE_FOR: Duration = Duration::from_secs(3);
+
 /// The requests of this process.
 pub(crate) trait InFlight: Send + Sync + 'static {
     /// The subscriptions of a partition with requests in flight, and until when at the latest, in service time.
@@ -55,6 +59,7 @@ pub(crate) fn keep<R: Registry, F: InFlight>(
         draining: false,
         fails: false,
         hangs: false,
+        unable_since: None,
         hand_overs: JoinSet::new(),
         notes: JoinSet::new(),
     };
@@ -89,6 +94,8 @@ struct Keeper<R, F> {
     /// The last call of the store failed.
     fails: bool,
     hangs: bool,
+    /// The first of the answered beats in a row at which this process could not write.
+    unable_since: Option<Instant>,
     hand_overs: JoinSet<HandedOver>,
     notes: JoinSet<()>,
 }
@@ -166,12 +173,12 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
     }
 
     async fn beat(&mut self) -> bool {
+        let sent = now();
         let beat = Beat {
             id: self.membership.id(),
             draining: self.draining,
-            able: (self.keeping.able)(),
+            able: self.is_able(sent),
         };
-        let sent = now();
         let answer = in_time(self.keeping.registry.beat(beat)).await;
         let answered = now();
         match self.noted(answer) {
@@ -179,10 +186,20 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
             Some(None) => self.start_anew(),
             None => {
                 self.membership.missed();
+                self.unable_since = None;
                 return false;
             }
         }
         true
+    }
+
+    fn is_able(&mut self, now: Instant) -> bool {
+        if (self.keeping.able)() {
+            self.unable_since = None;
+            return true;
+        }
+        let since = *self.unable_since.get_or_insert(now);
+        now.saturating_duration_since(since) < UNABLE_FOR
     }
 
     async fn follow(&mut self, beat: Beat, found: (Roster, Partitions), read: Read) {

@@ -100,6 +100,7 @@ struct Running {
     owned: Owned,
     flights: Arc<Flights>,
     turns: Progress,
+    able: Arc<AtomicBool>,
     shutdown: Shutdown,
     task: JoinHandle<()>,
     /// Finishes turns of all parts.
@@ -110,11 +111,13 @@ impl Running {
     fn start(store: &Arc<Shared>) -> Self {
         let flights = Arc::new(Flights::default());
         let turns = Progress::new(now());
+        let able = Arc::new(AtomicBool::new(true));
+        let is_able = Arc::clone(&able);
         let shutdown = Shutdown::default();
         let (owned, task) = keep(Keeping {
             registry: Arc::clone(store),
             in_flight: Arc::clone(&flights),
-            able: Box::new(|| true),
+            able: Box::new(move || is_able.load(Ordering::Relaxed)),
             turns: turns.clone(),
             shutdown: shutdown.clone(),
         });
@@ -123,6 +126,7 @@ impl Running {
             owned,
             flights,
             turns,
+            able,
             shutdown,
             task: tokio::spawn(task),
             working: tokio::spawn(async move {
@@ -256,6 +260,26 @@ async fn two_dispatchers_share_the_partitions() {
     one.owns(8).await;
     let deaths = one.owned.list().iter().map(|held| held.deaths).sum::<u32>();
     assert_eq!(deaths, 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dispatcher_that_writes_again_a_little_later_after_an_outage_keeps_its_partitions() {
+    let store = Shared::new(8);
+    let (mut one, mut two) = (Running::start(&store), Running::start(&store));
+    one.owns(4).await;
+    two.owns(4).await;
+    let before = store.owners();
+    store.away.store(true, Ordering::Relaxed);
+    two.able.store(false, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 10).await;
+    store.away.store(false, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 2).await;
+    two.able.store(true, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(store.owners(), before);
+    two.able.store(false, Ordering::Relaxed);
+    one.owns(8).await;
+    assert!(two.owned.list().is_empty());
 }
 
 #[tokio::test]
