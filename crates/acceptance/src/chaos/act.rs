@@ -44,7 +44,7 @@ impl Target {
     /// How long it may take to come up, so that acts do not follow one another too closely.
     pub(super) fn coming_up(self) -> Duration {
         Duration::from_secs(match self {
-            Target::RabbitMq | Target::Node(_) => 8,
+            Target::RabbitMq => 8,
             Target::Postgres => 3,
             _ => 1,
         })
@@ -131,12 +131,11 @@ pub enum Blow {
 }
 
 impl Blow {
-    /// Of how many requests in flight one such act on a process may lose the record, in slots of a dispatcher. One that
-    /// is cut from the database, or hangs, goes on for some seconds, and others make all of these requests again.
-    pub(super) fn slots_lost(self) -> usize {
+    /// The requests that one such act on a process may repeat, in slots of a dispatcher. One that is cut from the database,
+    /// or hangs, goes on for some seconds, and others make all of these requests again.
+    fn slots_repeated(self) -> usize {
         match self {
             Blow::Kill | Blow::Freeze | Blow::LongFreeze | Blow::Fill | Blow::Clock(_) => 1,
-            Blow::ComeAndGo => COME_AND_GO.kills(),
             Blow::Cut(Peer::Database) | Blow::Silence(Peer::Database) | Blow::Hang => 4,
             _ => 0,
         }
@@ -231,13 +230,15 @@ pub struct Act {
 }
 
 impl Act {
-    /// In slots of a dispatcher, as [`Blow::slots_lost`]. A stop loses nothing while there is a database to record in.
-    pub(super) fn slots_lost(&self) -> usize {
+    /// The requests that it may repeat, in slots of a dispatcher. A stop repeats none while there is a database to record
+    /// in. Another number of partitions moves subscriptions without a word about their requests in flight.
+    pub(super) fn slots_repeated(&self) -> usize {
         let delivering = self.targets.iter().filter(|target| target.delivers());
         match self.blow {
-            Blow::ComeAndGo => self.blow.slots_lost(),
+            Blow::ComeAndGo => COME_AND_GO.kills(),
+            Blow::Divide(_) => 1,
             Blow::Stop if self.targets.len() > 1 => delivering.count(),
-            blow => blow.slots_lost() * delivering.count(),
+            blow => blow.slots_repeated() * delivering.count(),
         }
     }
 }

@@ -37,10 +37,15 @@ impl Owners {
         counts.len() == dispatchers.min(self.0.len()) && differ <= 1
     }
 
-    /// How many partitions have another owner, or had one meanwhile.
+    /// How many partitions have another owner, or had one meanwhile. An owner whose lease has expired claims each of its
+    /// partitions anew, in the next epoch.
     pub(super) fn changed(&self, later: &Self) -> usize {
-        let same = |(number, owner)| later.0.get(number) == Some(owner);
-        self.0.iter().filter(|each| !same(*each)).count()
+        let same = |number: &u64, (owner, epoch): &(String, i64)| {
+            let later = later.0.get(number);
+            later.is_some_and(|(after, then)| after == owner && then - epoch <= 1)
+        };
+        let all = self.0.iter();
+        all.filter(|(number, owner)| !same(number, owner)).count()
     }
 }
 
@@ -48,12 +53,12 @@ impl Owners {
 mod tests {
     use super::*;
 
-    fn of(owners: &[Option<&str>]) -> Option<Owners> {
+    fn of(epoch: i64, owners: &[Option<&str>]) -> Option<Owners> {
         let rows: Vec<Value> = owners
             .iter()
             .enumerate()
             .map(|(number, owner)| {
-                serde_json::json!({"partition": number, "owner": owner, "epoch": 1, "beat": owner.map(|_| 7)})
+                serde_json::json!({"partition": number, "owner": owner, "epoch": epoch, "beat": owner.map(|_| 7)})
             })
             .collect();
         Owners::read(&serde_json::json!({ "partitions": rows }).to_string()).unwrap()
@@ -61,11 +66,17 @@ mod tests {
 
     #[test]
     fn owners_are_compared_once_each_partition_has_one() {
-        assert_eq!(of(&[Some("a"), None]), None);
-        let three = of(&[Some("a"), Some("b"), Some("a")]).unwrap();
+        assert_eq!(of(1, &[Some("a"), None]), None);
+        let owners = [Some("a"), Some("b"), Some("a")];
+        let three = of(1, &owners).unwrap();
         assert!(three.are_even(2) && !three.are_even(3));
-        assert!(!of(&[Some("a"); 3]).unwrap().are_even(2));
-        let other = of(&[Some("a"), Some("a"), Some("a")]).unwrap();
-        assert_eq!((three.changed(&three), three.changed(&other)), (0, 1));
+        assert!(!of(1, &[Some("a"); 3]).unwrap().are_even(2));
+        for (changed, later) in [
+            (0, of(2, &owners)),
+            (3, of(3, &owners)),
+            (1, of(2, &[Some("a"); 3])),
+        ] {
+            assert_eq!(three.changed(&later.unwrap()), changed);
+        }
     }
 }

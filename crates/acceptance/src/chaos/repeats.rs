@@ -48,7 +48,7 @@ pub struct Repeats {
 impl Repeats {
     /// Sorts the repeats of all deliveries: of each, those that were taken.
     pub(super) fn of(deliveries: &[Vec<Taken>], performed: &[Performed]) -> Self {
-        let slots: usize = performed.iter().map(|done| done.act.slots_lost()).sum();
+        let slots: usize = performed.iter().map(|done| done.act.slots_repeated()).sum();
         let windows = windows(performed);
         let mut repeats = Self {
             bound: slots * SLOTS,
@@ -84,7 +84,7 @@ impl Repeats {
 fn windows(performed: &[Performed]) -> Vec<(Instant, Instant)> {
     let mut windows = Vec::new();
     for (index, done) in performed.iter().enumerate() {
-        if done.act.slots_lost() == 0 {
+        if done.act.slots_repeated() == 0 {
             continue;
         }
         let mut from = done.hit - RECORDED_WITHIN;

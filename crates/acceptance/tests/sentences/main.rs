@@ -24,6 +24,7 @@ mod fairness;
 mod hostile;
 mod large_fan_outs;
 mod outages;
+mod owners;
 mod poison;
 mod publishing;
 mod receiving;
@@ -77,6 +78,7 @@ fn main() -> anyhow::Result<ExitCode> {
             failing::alone(),
             fairness::alone(),
             replays::alone(),
+            owners::alone(),
             poison::alone(),
             secrets::alone(),
             hostile::alone(),
@@ -89,7 +91,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .concat(),
         shared_distributed: publishing::distributed(),
         quiet: [restarting::quiet(), tenants::quiet()].concat(),
-        quiet_distributed: store_faults::quiet(),
+        quiet_distributed: [owners::quiet(), store_faults::quiet()].concat(),
         distributed: [
             clocks::distributed(),
             delivering::distributed(),
