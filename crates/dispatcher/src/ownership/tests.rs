@@ -282,6 +282,30 @@ async fn a_dispatcher_that_writes_again_a_little_later_after_an_outage_keeps_its
     assert!(two.owned.list().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_dead_dispatcher_is_given_nothing_after_an_outage() {
+    let store = Shared::new(9);
+    let (mut one, mut two, mut three) = (
+        Running::start(&store),
+        Running::start(&store),
+        Running::start(&store),
+    );
+    one.owns(3).await;
+    two.owns(3).await;
+    three.owns(3).await;
+    three.task.abort();
+    tokio::time::sleep(SECOND * 10).await;
+    let before = store.owners();
+    assert_eq!(one.owned.list().len() + two.owned.list().len(), 9);
+    store.away.store(true, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 10).await;
+    store.away.store(false, Ordering::Relaxed);
+    for _ in 0..20 {
+        tokio::time::sleep(SECOND / 2).await;
+        assert_eq!(store.owners(), before);
+    }
+}
+
 #[tokio::test]
 async fn the_dispatcher_of_a_folder_takes_all_without_waiting() {
     let store = Shared::new(2);
