@@ -233,7 +233,7 @@ impl Chance {
                 (blow, vec![dispatcher], self.millis(3_000..10_000))
             }
             Choice::Divide => {
-                let blow = Blow::Divide(self.one_of(&[1, 5, 16, 64, 100]));
+                let blow = Blow::Divide(self.one_of(&[1, 5, 16, 32, 100]));
                 (blow, Vec::new(), self.millis(1_000..3_000))
             }
             Choice::Hang => (Blow::Hang, vec![dispatcher], self.millis(10_000..14_000)),
