@@ -37,8 +37,14 @@ fn suffix(node: usize) -> String {
     }
 }
 
-/// Prints the queues that would be without a majority, had they one member less.
-const WITHOUT_SPARE: &str = "rabbit_quorum_queue:list_with_minimum_quorum().";
+/// Prints how many other nodes run, and the members of quorum queues that do not. A node that has just booted recovers its
+/// members one after the other.
+const MEMBERS: &str = "
+Queues = [element(1, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue],
+State = fun(Q, Known) -> case lists:keyfind(Q, 1, Known) of false -> none; Found -> element(2, Found) end end,
+{length(nodes()), [{N, Q} || N <- [node() | nodes()],
+  Known <- [try erpc:call(N, ets, tab2list, [ra_state], 2000) catch _:_ -> [] end],
+  Q <- Queues, not lists:member(State(Q, Known), [leader, follower])]}.";
 
 /// A killed process that nobody asks about stays on the list for a while.
 const ZOMBIE: [&str; 2] = ["Z", "X"];
@@ -124,15 +130,16 @@ impl Servers {
         self.nodes().map(Server::RabbitMq).chain([Server::Postgres])
     }
 
-    /// Waits until each quorum queue has a member more than it needs.
+    /// Waits until each member of each quorum queue runs.
     pub(crate) async fn wait_for_members(&self) -> anyhow::Result<()> {
         until("a cluster that is whole", async || {
             let asked = Command::new(self.value("HOOKLINE_TEST_RABBITMQ_EVAL")?)
-                .arg(WITHOUT_SPARE)
+                .arg(MEMBERS.replace('\n', " "))
                 .output()
                 .await?;
             let said = String::from_utf8_lossy(&asked.stdout);
-            Ok((asked.status.success() && said.trim() == "[]").then_some(()))
+            let whole = format!("{{{}, []}}", NODES - 1);
+            Ok((asked.status.success() && said.trim() == whole).then_some(()))
         })
         .await
     }

@@ -267,8 +267,8 @@ impl Stage {
 
     /// No process has ended that nobody has ended.
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
-        let all = self.actors.iter_mut().chain(&mut self.coming);
-        all.map(Actor::ensure_running).collect()
+        let mut all = self.actors.iter_mut().chain(&mut self.coming);
+        all.try_for_each(Actor::ensure_running)
     }
 
     /// Runs a command of `hookline` on this home.
