@@ -112,10 +112,6 @@ const FIRST: Duration = Duration::from_secs(4);
 /// How much later than the load an act may end.
 const LATER: Duration = Duration::from_secs(8);
 
-/// After a node of a cluster was frozen. RabbitMQ takes a silence for a failure by the heartbeats that it has seen before, and
-/// a node that was frozen itself has seen a long pause.
-const REST: Duration = Duration::from_secs(25);
-
 const LONG_FREEZE: Duration = Duration::from_secs(20);
 
 /// The acts of a run.
@@ -156,9 +152,6 @@ pub fn schedule(plan: &Plan) -> Vec<Act> {
         ) {
             let coming_up = act.targets.iter().map(|target| target.coming_up()).max();
             at += coming_up.unwrap_or_default();
-        }
-        if act.blow == Blow::Freeze && plan.scene == Scene::Cluster {
-            at += REST;
         }
         acts.push(act);
     }
