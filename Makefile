@@ -25,8 +25,8 @@ bench: ## how fast it is; ON=distributed, embedded or both, SCENARIO=a,b,c, ARGS
 check: ## format, lints, documentation, layering, licences, unused dependencies, scripts
 	@deploy/check
 
-chaos: ## kill, freeze and stop every part under load; SEED=7 DURATION=10m ARGS="--report FILE"
-	@deploy/chaos $(if $(SEED),--seed $(SEED)) --duration $(or $(DURATION),60s) $(ARGS)
+chaos: ## kill, freeze, cut off every part under load; ON=distributed, cluster, embedded or full-disk, SEED=7 DURATION=10m ARGS="--report FILE"
+	@deploy/chaos $(if $(ON),--scene $(ON)) $(if $(SEED),--seed $(SEED)) --duration $(or $(DURATION),60s) $(ARGS)
 
 fuzz: ## bytes that nobody would write, to each reader of outside bytes; TARGET=name DURATION=30s
 	@deploy/fuzz

@@ -97,10 +97,26 @@ postgres_start() {
     -c listen_addresses=127.0.0.1 -c unix_socket_directories="$sockets"
     -c max_connections=300 -c shared_buffers=128MB -c fsync="${HOOKLINE_SERVICES_FSYNC:-on}" -c synchronous_commit=on
     -c timezone=UTC -c log_timezone=UTC -c logging_collector=off)
+  if [[ -n $(postgres_clock) ]]; then
+    # A new folder has the true time. Timeouts are true in any case: they go by the monotonic clock.
+    if [[ ! -s $(postgres_clock) ]]; then echo "+0" >"$(postgres_clock)"; fi
+    chmod 644 "$(postgres_clock)"
+    # For PostgreSQL alone: what another user has run under libfaketime leaves semaphores that it cannot open.
+    run=(env LD_PRELOAD="$(faketime_library)" FAKETIME_TIMESTAMP_FILE="$(postgres_clock)" FAKETIME_NO_CACHE=1
+      DONT_FAKE_MONOTONIC=1 "${run[@]}")
+  fi
   if ((EUID == 0)); then
     run=(setpriv --reuid="$(postgres_user)" --regid="$(id -g "$(postgres_user)")" --init-groups -- "${run[@]}")
   fi
   daemon "$dir/postgres.pid" "$dir/log/postgres.log" env -i PATH="$PATH" LANG=C "${run[@]}"
+}
+
+# postgres_clock: the file with the seconds that its clock is ahead, such as -3600, where HOOKLINE_SERVICES_CLOCK=file asks
+# for one and libfaketime is installed. It may be changed while PostgreSQL runs.
+postgres_clock() {
+  if [[ ${HOOKLINE_SERVICES_CLOCK-} == file ]] && faketime_library >/dev/null; then
+    echo "$(postgres_data)/clock"
+  fi
 }
 
 postgres_answers() {

@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # deploy/services sets what is not set here
-# RabbitMQ for one folder. Uses $here, $dir, $node, $amqp_port, $amqp_password, $dist_port and $epmd_port.
+# RabbitMQ for one folder: a node, or a cluster of three. Uses $here, $dir, $node, $amqp_port, $amqp_password, $dist_port
+# and $epmd_port; of the other nodes of a cluster $amqp_port_2, $dist_port_2 and so on.
 
 # The package's own scripts. The ones in the PATH switch to the system's user and settings. The answer is a path
 # inside the root folder that HOOKLINE_SERVICES_RABBITMQ names, if it is set.
@@ -29,7 +30,7 @@ rabbitmq_environment() {
   environment=(
     PATH="$PATH" LANG=C.UTF-8 HOME="$home" # the home holds the cookie that lets rabbitmqctl in
     ERL_EPMD_PORT="$epmd_port" ERL_EPMD_ADDRESS=127.0.0.1
-    RABBITMQ_NODENAME="$node" RABBITMQ_CONF_ENV_FILE=/dev/null
+    RABBITMQ_NODENAME="$(rabbitmq_node "${1-}")" RABBITMQ_CONF_ENV_FILE=/dev/null
     RABBITMQ_MNESIA_BASE="$home/mnesia" RABBITMQ_LOG_BASE="$home/log"
     RABBITMQ_ENABLED_PLUGINS_FILE="$home/enabled_plugins"
     RABBITMQ_CTL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}'
@@ -47,12 +48,24 @@ rabbitmq_write_files() {
     chmod 400 "$home/.erlang.cookie" # Erlang refuses any other mode
   fi
   # The user is made at the first boot: quicker than rabbitmqctl, which takes a second or two for each call.
+  # Another node of a cluster gets all of this from the first one, which it joins at its first boot.
   cat >"$home/rabbitmq.conf" <<CONF
 default_user = hookline
 default_pass = $amqp_password
 default_user_tags.administrator = true
 disk_free_limit.absolute = 50MB
 CONF
+  cat >"$home/joining.conf" <<CONF
+disk_free_limit.absolute = 50MB
+cluster_formation.peer_discovery_backend = classic_config
+cluster_formation.classic_config.nodes.1 = $node
+CONF
+  if ((${#others[@]} > 0)); then
+    # While a node is frozen and not yet taken for dead, the others cannot write down which node leads a queue, and
+    # whoever connects meanwhile publishes to the frozen one. RabbitMQ's default is 60 s.
+    printf '%s\n' "net_ticktime = 6" "cluster_partition_handling = pause_minority" |
+      tee -a "$home/rabbitmq.conf" >>"$home/joining.conf"
+  fi
   {
     echo '#!/bin/sh'
     printf 'exec env -i'
@@ -83,13 +96,27 @@ rabbitmq_start() {
     keep_or_move epmd_port
     daemon "$dir/epmd.pid" "$dir/log/epmd.log" env -i PATH="$PATH" epmd -address 127.0.0.1 -port "$epmd_port"
   fi
-  gone "$dir/rabbitmq.pid" || return 0
-  keep_or_move amqp_port
-  keep_or_move dist_port
-  rabbitmq_environment
-  rabbitmq_within
-  (rabbitmq_write_files)
-  rm -f "$home/pid"
+  rabbitmq_start_node ""
+}
+
+# rabbitmq_node [SUFFIX]: the name of a node. The suffix of the first one is empty, and of the others -2 and -3.
+rabbitmq_node() { echo "${node/@/${1-}@}"; }
+
+rabbitmq_start_node() { # SUFFIX
+  local home=$dir/rabbitmq conf=rabbitmq
+  local amqp=amqp_port${1/-/_} dist=dist_port${1/-/_}
+  gone "$dir/rabbitmq$1.pid" || return 0
+  keep_or_move "$amqp"
+  keep_or_move "$dist"
+  if [[ -n $1 ]]; then
+    rabbitmq_environment "$1"
+    conf=joining
+  else
+    rabbitmq_environment
+    rabbitmq_within
+    (rabbitmq_write_files)
+  fi
+  rm -f "$home/pid$1"
   # RabbitMQ has no setting for this. Another root folder has no such library.
   local -a careless=()
   if [[ ${HOOKLINE_SERVICES_FSYNC-} == off && -z ${HOOKLINE_SERVICES_RABBITMQ-} ]]; then
@@ -97,28 +124,44 @@ rabbitmq_start() {
   fi
   # RUNNING_UNDER_SYSTEMD makes the script become the Erlang VM instead of waiting for it as its parent.
   # Schedulers stay unbound: bound ones suit a machine that runs nothing else.
-  daemon "$dir/rabbitmq.pid" "$dir/log/rabbitmq.log" env -i "${environment[@]}" "${careless[@]}" \
-    RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="$amqp_port" RABBITMQ_DIST_PORT="$dist_port" \
+  daemon "$dir/rabbitmq$1.pid" "$dir/log/rabbitmq$1.log" env -i "${environment[@]}" "${careless[@]}" \
+    RABBITMQ_NODE_IP_ADDRESS=127.0.0.1 RABBITMQ_NODE_PORT="${!amqp}" RABBITMQ_DIST_PORT="${!dist}" \
     RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1}' \
-    RABBITMQ_CONFIG_FILE="$home/rabbitmq.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$home/advanced.config" \
-    RABBITMQ_SCHEDULER_BIND_TYPE=u RABBITMQ_PID_FILE="$home/pid" RABBITMQ_LOGS=- RUNNING_UNDER_SYSTEMD=true \
+    RABBITMQ_CONFIG_FILE="$home/$conf.conf" RABBITMQ_ADVANCED_CONFIG_FILE="$home/advanced.config" \
+    RABBITMQ_SCHEDULER_BIND_TYPE=u RABBITMQ_PID_FILE="$home/pid$1" RABBITMQ_LOGS=- RUNNING_UNDER_SYSTEMD=true \
     "${within_root[@]}" "$sbin/rabbitmq-server"
 }
 
+# The other nodes join the first one, one after the other, once it has booted.
+rabbitmq_start_others() {
+  local sbin suffix
+  local -a environment within_root
+  sbin=$(rabbitmq_sbin)
+  rabbitmq_within
+  for suffix in "${others[@]}"; do
+    rabbitmq_start_node "$suffix"
+  done
+}
+
 # An AMQP header is answered with a frame of type 1 (connection.start).
-rabbitmq_answers() {
+rabbitmq_answers() { amqp_answers "$amqp_port"; }
+rabbitmq-2_answers() { amqp_answers "$amqp_port_2"; }
+rabbitmq-3_answers() { amqp_answers "$amqp_port_3"; }
+
+amqp_answers() { # PORT
   local first
   # shellcheck disable=SC2016 # the inner shell expands its own arguments
   first=$(timeout 3 bash -c 'exec 3<>"/dev/tcp/127.0.0.1/$1" && printf "AMQP\0\0\11\1" >&3 && head -c 1 <&3 | od -An -tx1' \
-    - "$amqp_port" 2>/dev/null) || return 1
+    - "$1" 2>/dev/null) || return 1
   [[ ${first// /} == 01 ]]
 }
 
 # RabbitMQ's word for its pid: a package whose script stays as the VM's parent is then no problem.
-rabbitmq_note_pid() {
-  local pid
-  pid=$(<"$dir/rabbitmq/pid")
-  record "$pid" "$dir/rabbitmq.pid"
+rabbitmq_note_pids() {
+  local suffix
+  for suffix in "" "${others[@]}"; do
+    record "$(<"$dir/rabbitmq/pid$suffix")" "$dir/rabbitmq$suffix.pid"
+  done
 }
 
 # RabbitMQ and rabbitmqctl start another name server when ours has died. Its environment names our folder.
@@ -135,9 +178,14 @@ rabbitmq_adopt_epmd() {
 
 rabbitmq_stop() {
   # One that has not come up has nothing to write, and may be deaf to SIGTERM until it has.
-  local seconds=5
-  if ! gone "$dir/rabbitmq.pid" && rabbitmq_answers; then seconds=30; fi
-  end "$dir/rabbitmq.pid" TERM "$seconds"
+  local seconds suffix waiting=()
+  for suffix in "" "${others[@]}"; do
+    seconds=5
+    if ! gone "$dir/rabbitmq$suffix.pid" && "rabbitmq${suffix}_answers"; then seconds=30; fi
+    end "$dir/rabbitmq$suffix.pid" TERM "$seconds" &
+    waiting+=($!)
+  done
+  wait "${waiting[@]}"
   rabbitmq_adopt_epmd
   end "$dir/epmd.pid" TERM 5
 }

@@ -206,7 +206,7 @@ async fn remove_vhost(name: &str) -> anyhow::Result<()> {
     .await
 }
 
-fn address(url: &str) -> anyhow::Result<SocketAddr> {
+pub(crate) fn address(url: &str) -> anyhow::Result<SocketAddr> {
     let url: reqwest::Url = url.parse()?;
     let host = (
         url.host_str().context("no host")?,
@@ -221,7 +221,7 @@ fn with_path(url: &str, path: &str) -> anyhow::Result<String> {
     Ok(url.to_string())
 }
 
-fn through(url: &str, proxy: SocketAddr) -> anyhow::Result<String> {
+pub(crate) fn through(url: &str, proxy: SocketAddr) -> anyhow::Result<String> {
     let mut url: reqwest::Url = url.parse()?;
     url.set_port(Some(proxy.port())).ok().context("no port")?;
     Ok(url.to_string())

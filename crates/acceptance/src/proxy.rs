@@ -21,6 +21,8 @@ pub enum Wire {
     /// Bytes pass until somebody says these ones. They reach the peer, whose answer is the end of
     /// that connection and is lost; from then on the wire is whole.
     Losing(&'static [u8]),
+    /// Bytes pass until a client says these ones. They reach the peer; from then on the wire is silent.
+    SilentAfter(&'static [u8]),
 }
 
 /// A proxy before a peer.
@@ -86,6 +88,7 @@ async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
         if is_last_word(wire, bytes) {
             doomed.store(true, Ordering::Relaxed);
         }
+        fall_silent(wire, bytes);
         ControlFlow::Continue(())
     });
     let back = pass(far_in, near_out, wire.subscribe(), |_| {
@@ -109,6 +112,16 @@ fn is_last_word(wire: &watch::Sender<Wire>, bytes: &[u8]) -> bool {
         }
         _ => false,
     })
+}
+
+fn fall_silent(wire: &watch::Sender<Wire>, bytes: &[u8]) {
+    wire.send_if_modified(|wire| match *wire {
+        Wire::SilentAfter(word) if bytes.windows(word.len()).any(|part| part == word) => {
+            *wire = Wire::Silent;
+            true
+        }
+        _ => false,
+    });
 }
 
 async fn pass(

@@ -2,6 +2,7 @@
 //! `make chaos SEED=… DURATION=30s`.
 
 use std::process::ExitCode;
+use std::sync::RwLock;
 use std::time::Duration;
 
 use hookline_acceptance::chaos::schedule::Scene;
@@ -9,6 +10,11 @@ use hookline_acceptance::chaos::{Plan, disk, run};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 const LENGTH: Duration = Duration::from_secs(30);
+
+/// Time for a kill of a node, and a freeze that outlasts what may stand still.
+const LENGTH_ON_A_CLUSTER: Duration = Duration::from_secs(25);
+
+static QUIET: RwLock<()> = RwLock::new(());
 
 /// Little, because all of them run side by side.
 const RATE: u32 = 20;
@@ -27,10 +33,26 @@ fn main() -> ExitCode {
             "embedded::nothing_is_lost_whenever_it_dies",
         ),
         (Scene::FullDisk, "embedded::a_full_disk_loses_nothing"),
+        (
+            Scene::Cluster,
+            "distributed::nothing_is_lost_whichever_node_of_a_cluster_dies",
+        ),
     ];
     let trials = trials
         .into_iter()
-        .map(|(scene, name)| Trial::test(name, move || play(scene)))
+        .map(|(scene, name)| {
+            Trial::test(name, move || match scene {
+                // It is timed, so nothing runs beside it.
+                Scene::Cluster => {
+                    let _alone = QUIET.write();
+                    play(scene)
+                }
+                _ => {
+                    let _beside_others = QUIET.read();
+                    play(scene)
+                }
+            })
+        })
         .collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -44,9 +66,12 @@ fn play(scene: Scene) -> Result<(), Failed> {
     }
     let plan = Plan {
         seed: u64::from(rand::random::<u16>()),
-        scene,
-        length: LENGTH,
+        length: match scene {
+            Scene::Cluster => LENGTH_ON_A_CLUSTER,
+            _ => LENGTH,
+        },
         rate: RATE,
+        ..Plan::of(scene)
     };
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime
@@ -55,6 +80,6 @@ fn play(scene: Scene) -> Result<(), Failed> {
     println!("{}", report.line());
     match report.is_good() {
         true => Ok(()),
-        false => Err(report.problems.join("\n").into()),
+        false => Err(report.all_problems().join("\n").into()),
     }
 }

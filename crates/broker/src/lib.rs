@@ -5,6 +5,7 @@
 //! it where everything runs in one process. Only this crate knows lapin.
 
 pub mod contract;
+mod fault;
 pub mod rabbit;
 mod timer;
 

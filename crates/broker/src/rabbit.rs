@@ -24,6 +24,7 @@ mod ledger;
 mod letter;
 mod link;
 mod old_deliveries;
+mod opening;
 mod outbox;
 mod publisher;
 mod refusal;

@@ -11,6 +11,7 @@ use hookline_core::partition::Partition;
 use tokio::sync::Notify;
 
 use crate::contract::{Scheduled, WakeUps};
+use crate::fault;
 
 /// How many wake-ups are kept, about 5 MiB. A look finds the rows of the others.
 const MOST: usize = 65_536;
@@ -35,6 +36,9 @@ impl Timer {
         for Scheduled { owed, delay } in due {
             if coming.len() >= MOST {
                 break;
+            }
+            if fault::drops_a_wake_up() {
+                continue;
             }
             let number = self.added.fetch_add(1, Ordering::Relaxed);
             coming.insert((now + *delay, number), *owed);

@@ -1,15 +1,56 @@
-//! Places where a test may end a process, between two steps that a crash could come between.
+//! Places where a test may end a process, between two steps that a crash could come between, or hold it up.
 //!
 //! Without the feature `fault-points` they are nothing. With it, `FAILPOINTS="NAME=return"` aborts
 //! the process at the first pass, `FAILPOINTS="NAME=3*off->return"` at the fourth, and
-//! `FAILPOINTS="NAME=panic"` panics there.
+//! `FAILPOINTS="NAME=panic"` panics there. `FAILPOINTS_FILE` names a file with the same text, which
+//! a test may change while the process runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How soon a change of the file is seen.
+const READ_EVERY: Duration = Duration::from_millis(100);
 
 /// Reads which points are armed. Called once, at the start.
 pub fn arm() {
     if fail::has_failpoints() {
         // The scenario lasts as long as the process.
         std::mem::forget(fail::FailScenario::setup());
+        if let Some(file) = std::env::var_os("FAILPOINTS_FILE").map(PathBuf::from) {
+            let mut armed = BTreeMap::new();
+            follow(&mut armed, &file);
+            std::thread::spawn(move || {
+                loop {
+                    std::thread::sleep(READ_EVERY);
+                    follow(&mut armed, &file);
+                }
+            });
+        }
     }
+}
+
+/// Arms what the file has anew, and disarms what it had before.
+fn follow(armed: &mut BTreeMap<String, String>, file: &Path) {
+    let Ok(text) = std::fs::read_to_string(file) else {
+        return;
+    };
+    let points: BTreeMap<String, String> = text
+        .split(';')
+        .filter_map(|point| point.trim().split_once('='))
+        .map(|(name, actions)| (name.to_owned(), actions.to_owned()))
+        .collect();
+    for name in armed.keys().filter(|name| !points.contains_key(*name)) {
+        fail::remove(name);
+    }
+    for (name, actions) in &points {
+        if armed.get(name) != Some(actions)
+            && let Err(why) = fail::cfg(name, actions)
+        {
+            tracing::error!(name, actions, why, "cannot arm a fault point");
+        }
+    }
+    *armed = points;
 }
 
 /// Ends the process here, where a test has armed this point for this very thing: as

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use hookline_acceptance::chaos::report::Report;
-use hookline_acceptance::chaos::schedule::Scene;
+use hookline_acceptance::chaos::schedule::{Choice, Scene};
 use hookline_acceptance::chaos::{Plan, disk, run};
 
 /// Kills, freezes and stops the parts of a home under load, and says whether anything was lost.
@@ -28,6 +28,18 @@ struct Arguments {
     #[arg(long, default_value_t = 40)]
     rate: u32,
 
+    /// Dispatchers of a distributed home
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=8))]
+    dispatchers: u16,
+
+    /// Of N wake-ups of each process drop one, all the time; 1 drops all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
+    drop_wake_ups: Option<u8>,
+
+    /// Acts of this kind alone, on a distributed or an embedded home
+    #[arg(long, value_enum)]
+    acts: Option<Choice>,
+
     /// Write a report to FILE, as Markdown
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -37,6 +49,8 @@ struct Arguments {
 enum Which {
     /// Three services with PostgreSQL and RabbitMQ
     Distributed,
+    /// The same with a RabbitMQ of three nodes
+    Cluster,
     /// `hookline serve`
     Embedded,
     /// `hookline serve` on a disk that fills up
@@ -61,9 +75,15 @@ impl Which {
     fn scenes(self) -> &'static [Scene] {
         match self {
             Which::Distributed => &[Scene::Distributed],
+            Which::Cluster => &[Scene::Cluster],
             Which::Embedded => &[Scene::Embedded],
             Which::FullDisk => &[Scene::FullDisk],
-            Which::All => &[Scene::Distributed, Scene::Embedded, Scene::FullDisk],
+            Which::All => &[
+                Scene::Distributed,
+                Scene::Cluster,
+                Scene::Embedded,
+                Scene::FullDisk,
+            ],
         }
     }
 }
@@ -92,12 +112,15 @@ async fn main() -> anyhow::Result<ExitCode> {
             scene,
             length: match scene {
                 Scene::FullDisk => arguments.duration.min(UNTIL_REALLY_FULL),
-                Scene::Distributed | Scene::Embedded => arguments.duration,
+                _ => arguments.duration,
             },
             rate: arguments.rate,
+            dispatchers: arguments.dispatchers.into(),
+            drop_wake_ups: arguments.drop_wake_ups,
+            acts: arguments.acts,
         })
         .await?;
-        for problem in &report.problems {
+        for problem in &report.all_problems() {
             eprintln!("chaos: {problem}");
         }
         println!("{}", report.line());

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use tokio::time::timeout;
 
-use super::schedule::{Blow, Target};
+use super::act::{Blow, Target};
+use super::wires::{Faults, WallClock};
 use crate::process::Process;
 use crate::waiting::until;
 
@@ -18,13 +19,24 @@ pub(super) struct Actor {
     pub(super) variables: Vec<(String, String)>,
     pub(super) logs: PathBuf,
     pub(super) admin: u16,
+    pub(super) faults: Faults,
+    /// Its wall clock, when it is started with one.
+    pub(super) clock: WallClock,
     pub(super) process: Option<Process>,
 }
 
 impl Actor {
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
+        self.start_with(&[])
+    }
+
+    /// Starts it with variables besides.
+    pub(super) fn start_with(&mut self, besides: &[(String, String)]) -> anyhow::Result<()> {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        let process = Process::start(self.program, &args, &self.variables, &self.logs)?;
+        let mut variables = self.variables.clone();
+        variables.push(self.faults.variable());
+        variables.extend_from_slice(besides);
+        let process = Process::start(self.program, &args, &variables, &self.logs)?;
         self.process = Some(process);
         Ok(())
     }
@@ -54,10 +66,8 @@ impl Actor {
         let (target, admin) = (self.target, self.admin);
         let process = self.process()?;
         match blow {
-            Blow::Kill | Blow::Fill => process.kill().await?,
-            Blow::Raise(_) => bail!("{target} is no database"),
-            Blow::Abuse(_) => bail!("{target} is abused by clients"),
-            Blow::Freeze => return process.signal("STOP").await,
+            Blow::Kill | Blow::Fill | Blow::Clock(_) => process.kill().await?,
+            Blow::Freeze | Blow::LongFreeze => return process.signal("STOP").await,
             Blow::Stop => {
                 // One that has not come so far as to listen to signals ends at once and badly.
                 until(&format!("an answer of {target}"), async || {
@@ -72,6 +82,7 @@ impl Actor {
                     end_of(&process.said())
                 );
             }
+            _ => bail!("{blow} {target} is not done to a process"),
         }
         self.process = None;
         Ok(())

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::repeats::Taken;
 use crate::receiver::Received;
 
 /// How many things that went wrong are told; one cause makes many.
@@ -39,6 +40,7 @@ struct Book {
     verified: usize,
     refused: usize,
     deliveries: Vec<Instant>,
+    confirms: Vec<Instant>,
     wrong: Vec<String>,
     wrongs: usize,
 }
@@ -69,8 +71,8 @@ impl Hook {
 #[derive(Default)]
 struct Came {
     webhook_id: String,
-    /// How many requests were answered with 2xx.
-    taken: usize,
+    /// The requests that were answered with 2xx.
+    taken: Vec<Taken>,
 }
 
 /// How a run has ended so far.
@@ -133,8 +135,11 @@ impl Ledger {
 
     /// It was confirmed.
     pub(crate) fn confirmed(&self, name: &EventName) {
-        if let Some(event) = self.book().events.get_mut(name) {
+        let mut book = self.book();
+        let book = &mut *book;
+        if let Some(event) = book.events.get_mut(name) {
             event.confirmed = true;
+            book.confirms.push(Instant::now());
         }
     }
 
@@ -160,8 +165,24 @@ impl Ledger {
     pub(crate) fn taken(&self, number: HookNumber, request: &Received) {
         let mut book = self.book();
         let Some(name) = name_in(request) else { return };
-        book.deliveries.push(Instant::now());
-        book.came.entry((name, number)).or_default().taken += 1;
+        let answered = Instant::now();
+        book.deliveries.push(answered);
+        let came = book.came.entry((name, number)).or_default();
+        came.taken.push(Taken {
+            came: request.at,
+            answered,
+        });
+    }
+
+    /// When publishes were confirmed, in order.
+    pub(crate) fn confirms(&self) -> Vec<Instant> {
+        self.book().confirms.clone()
+    }
+
+    /// The requests of each delivery that were answered with 2xx.
+    pub(super) fn taken_requests(&self) -> Vec<Vec<Taken>> {
+        let book = self.book();
+        book.came.values().map(|came| came.taken.clone()).collect()
     }
 
     /// When requests were answered with 2xx, in order.
@@ -189,7 +210,7 @@ impl Ledger {
         let book = self.book();
         book.came
             .iter()
-            .filter(|((_, hook), came)| *hook == number && came.taken > 0)
+            .filter(|((_, hook), came)| *hook == number && !came.taken.is_empty())
             .count()
     }
 
@@ -198,7 +219,7 @@ impl Ledger {
         let book = self.book();
         let owed = book.owed();
         let delivered = owed.iter().filter(|owed| book.was_taken(owed)).count();
-        let taken = book.came.values().filter(|came| came.taken > 0);
+        let taken = book.came.values().filter(|came| !came.taken.is_empty());
         let confirmed = book.events.values().filter(|event| event.confirmed).count();
         Counts {
             confirmed,
@@ -207,7 +228,7 @@ impl Ledger {
             delivered,
             lost: owed.len() - delivered,
             besides: taken.clone().count() - delivered,
-            duplicates: taken.map(|came| came.taken - 1).sum(),
+            duplicates: taken.map(|came| came.taken.len() - 1).sum(),
             requests: book.requests,
             verified: book.verified,
             refused: book.refused,
@@ -245,7 +266,7 @@ impl Book {
             .map_err(|why| why.to_string())?;
         if self.requests.is_multiple_of(SAMPLE) {
             request
-                .verify(&hook.secret)
+                .verify_at_any_time(&hook.secret)
                 .map_err(|why| format!("the signature of {id} does not hold: {why:#}"))?;
             self.verified += 1;
         }
@@ -281,7 +302,9 @@ impl Book {
     }
 
     fn was_taken(&self, owed: &(EventName, HookNumber)) -> bool {
-        self.came.get(owed).is_some_and(|came| came.taken > 0)
+        self.came
+            .get(owed)
+            .is_some_and(|came| !came.taken.is_empty())
     }
 }
 

@@ -63,7 +63,8 @@ struct Script {
     organizations: Vec<(&'static str, Client)>,
     /// Where receivers listen.
     receiver: String,
-    amqp: Option<String>,
+    /// The nodes of the broker; none in an embedded home.
+    amqp: Vec<String>,
     numbers: Arc<AtomicU64>,
     over: watch::Receiver<bool>,
 }
@@ -77,8 +78,8 @@ impl Load {
         receiver: String,
     ) -> anyhow::Result<Self> {
         let amqp = match &stage.servers {
-            Some(servers) => Some(servers.amqp()?.to_owned()),
-            None => None,
+            Some(servers) => servers.amqp()?,
+            None => Vec::new(),
         };
         let (over, listening) = watch::channel(false);
         let script = Script {
@@ -108,8 +109,8 @@ impl Load {
         let mut players = JoinSet::new();
         for number in 0..PUBLISHERS {
             players.spawn(script.clone().publish_by_http(number));
-            if let Some(amqp) = script.amqp.clone() {
-                players.spawn(script.clone().publish_on_broker(number, amqp));
+            if !script.amqp.is_empty() {
+                players.spawn(script.clone().publish_on_broker(number));
             }
         }
         players.spawn(script.subscribe_now_and_then());
@@ -241,7 +242,10 @@ impl Script {
         }
     }
 
-    async fn publish_on_broker(self, number: u32, amqp: String) {
+    /// A publisher begins with a node, and goes on with the next one after a failure.
+    async fn publish_on_broker(self, number: u32) {
+        let mut nodes = self.amqp.iter().cycle().skip(number as usize);
+        let Some(mut amqp) = nodes.next() else { return };
         let mut chance = self.chance("amqp", number);
         let mut ticks = self.ticks();
         let mut line = None;
@@ -252,13 +256,14 @@ impl Script {
             };
             let draft = self.draft(&mut chance, organization);
             loop {
-                let published = timeout(PATIENCE, publish(&mut line, &amqp, &draft)).await;
+                let published = timeout(PATIENCE, publish(&mut line, amqp, &draft)).await;
                 if matches!(published, Ok(Ok(true))) {
                     self.ledger.confirmed(&draft.name);
                     break;
                 }
                 // A confirm that is still to come must not be taken for that of the next one.
                 line = None;
+                amqp = nodes.next().unwrap_or(amqp);
                 if !self.tries_again(&mut chance).await {
                     break;
                 }

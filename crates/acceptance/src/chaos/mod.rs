@@ -12,21 +12,26 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub mod abuse;
+pub mod act;
 mod actor;
 pub mod disk;
 mod ledger;
 mod load;
+mod owners;
 mod receivers;
+pub mod repeats;
 pub mod report;
 mod run;
 pub mod schedule;
 mod servers;
 mod settling;
 mod stage;
+mod wires;
 
+use act::Act;
 pub use ledger::Counts;
 use report::Report;
-use schedule::{Act, Scene};
+use schedule::{Choice, Scene};
 
 /// What is to be tried.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +44,27 @@ pub struct Plan {
     pub length: Duration,
     /// How many events are published each second in each way that the home has.
     pub rate: u32,
+    /// Dispatchers of a distributed home.
+    pub dispatchers: usize,
+    /// Of how many wake-ups one is dropped, by each process all the time.
+    pub drop_wake_ups: Option<u8>,
+    /// What is done, where it is one kind of act alone.
+    pub acts: Option<Choice>,
+}
+
+impl Plan {
+    /// A minute of this scene as it is played where nothing else is asked for.
+    pub fn of(scene: Scene) -> Self {
+        Self {
+            seed: 0,
+            scene,
+            length: Duration::from_secs(60),
+            rate: 40,
+            dispatchers: 2,
+            drop_wake_ups: None,
+            acts: None,
+        }
+    }
 }
 
 /// An act that was done.

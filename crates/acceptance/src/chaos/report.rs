@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
+use super::act::{Blow, COME_AND_GO, Target};
 use super::ledger::longest_gap;
-use super::schedule::{Blow, Target};
+use super::repeats::Repeats;
 use super::{Counts, Performed, Plan};
+use crate::home::Kind;
 
 /// What a run has come to.
 #[derive(Debug, Clone)]
@@ -17,8 +19,12 @@ pub struct Report {
     pub versions: Vec<String>,
     /// Everything in numbers.
     pub counts: Counts,
+    /// Requests for what had been taken before, by cause.
+    pub repeats: Repeats,
     /// When requests were answered with 2xx.
     pub deliveries: Vec<Instant>,
+    /// When publishes were confirmed.
+    pub confirms: Vec<Instant>,
     /// The acts that were done.
     pub performed: Vec<Performed>,
     /// When the load ended.
@@ -33,12 +39,19 @@ pub struct Report {
 
 const ANY: fn(Target) -> bool = |_| true;
 
+/// How long deliveries, and publishes, may stand still after a node of a cluster was killed.
+const AFTER_A_KILL: Duration = Duration::from_secs(5);
+
+/// The same after it was frozen: the others find that out by its silence.
+const AFTER_A_FREEZE: Duration = Duration::from_secs(15);
+
 /// How long deliveries stood still after acts of one kind.
 #[derive(Debug, Clone, Copy, Default)]
 struct Still {
     times: usize,
     longest: Duration,
     together: Duration,
+    longest_publishing: Duration,
 }
 
 impl Report {
@@ -47,7 +60,50 @@ impl Report {
         self.counts.lost == 0
             && self.put_aside == 0
             && self.counts.confirmed > 0
+            && self.repeats.are_allowed()
             && self.problems.is_empty()
+            && self.too_long().is_empty()
+    }
+
+    /// Everything that went wrong, in words.
+    pub fn all_problems(&self) -> Vec<String> {
+        let mut all = self.problems.clone();
+        let Repeats {
+            explained,
+            unexplained,
+            bound,
+            ..
+        } = self.repeats;
+        if !self.repeats.are_allowed() {
+            all.push(format!(
+                "requests were repeated: {unexplained} without an act that explains it, {explained} of {bound} with one"
+            ));
+        }
+        all.extend(self.too_long());
+        all
+    }
+
+    /// Acts on a node of a cluster after which deliveries, or publishes, stood still for too long.
+    fn too_long(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for (done, until) in self.with_ends() {
+            let most = match (done.act.blow, &done.act.targets[..]) {
+                (Blow::Kill, [Target::Node(_)]) => AFTER_A_KILL,
+                (Blow::Freeze, [Target::Node(_)]) => AFTER_A_FREEZE,
+                _ => continue,
+            };
+            for (what, times) in [
+                ("delivered", &self.deliveries),
+                ("confirmed", &self.confirms),
+            ] {
+                let gap = longest_gap(times, done.hit, until);
+                if gap > most {
+                    let (gap, act) = (gap.as_secs_f64(), &done.act);
+                    all.push(format!("nothing was {what} for {gap:.1} s after: {act}"));
+                }
+            }
+        }
+        all
     }
 
     /// The last line of a run.
@@ -60,22 +116,57 @@ impl Report {
             duplicates,
             ..
         } = self.counts;
+        let comings = self.performed_as(|blow| blow == Blow::ComeAndGo);
         let kills =
             self.hits(Blow::Kill, ANY) + self.hits(Blow::Fill, |target| target != Target::Disk);
         format!(
             "chaos: confirmed={confirmed} owed={owed} delivered={delivered} lost={lost} \
-             put_aside={} duplicates={duplicates} kills={kills} freezes={} stops={} fills={} faults={} abuses={} \
-             ({}, seed {}, {} s)",
+             put_aside={} duplicates={duplicates} after_late_answers={} unexplained={} bound={} \
+             kills={} freezes={} stops={} fills={} faults={} abuses={} wake_ups_dropped={} \
+             joins={} outages={} cuts={} clocks={} resizes={} hangs={} \
+             ({}, seed {}, {} s{})",
             self.put_aside,
-            self.hits(Blow::Freeze, ANY),
-            self.hits(Blow::Stop, ANY),
+            self.repeats.after_late_answers,
+            self.repeats.unexplained,
+            self.repeats.bound,
+            kills + comings * COME_AND_GO.kills(),
+            self.hits(Blow::Freeze, ANY) + self.hits(Blow::LongFreeze, ANY),
+            self.hits(Blow::Stop, ANY) + comings * COME_AND_GO.stops(),
             self.hits(Blow::Fill, |target| target == Target::Disk),
             self.performed_as(|blow| matches!(blow, Blow::Raise(_))),
             self.performed_as(|blow| matches!(blow, Blow::Abuse(_))),
+            self.performed_as(|blow| matches!(blow, Blow::DropWakeUps(_))),
+            comings * (COME_AND_GO.kills() + COME_AND_GO.stops()),
+            self.performed_as(|blow| matches!(blow, Blow::Outage(_))),
+            self.performed_as(|blow| matches!(blow, Blow::Cut(_) | Blow::Silence(_))),
+            self.performed_as(|blow| matches!(blow, Blow::Clock(_))),
+            self.performed_as(|blow| matches!(blow, Blow::Divide(_))),
+            self.performed_as(|blow| matches!(blow, Blow::Hang)),
             self.name(),
             self.plan.seed,
             self.plan.length.as_secs(),
+            self.conditions(),
         )
+    }
+
+    /// What was otherwise than in a run of which nothing was said.
+    fn conditions(&self) -> String {
+        let Plan {
+            scene,
+            dispatchers,
+            drop_wake_ups,
+            ..
+        } = self.plan;
+        let mut conditions = String::new();
+        if scene.kind() == Kind::Distributed {
+            conditions.push_str(&format!(", {dispatchers} dispatchers"));
+        }
+        match drop_wake_ups {
+            Some(1) => conditions.push_str(", without wake-ups"),
+            Some(every) => conditions.push_str(&format!(", without one of {every} wake-ups")),
+            None => {}
+        }
+        conditions
     }
 
     /// The same for people, as Markdown.
@@ -131,25 +222,34 @@ impl Report {
                 "requests for what had been taken before, same `webhook-id`",
                 duplicates,
             ),
+            (
+                "of these after an answer that came too late",
+                self.repeats.after_late_answers,
+            ),
+            ("of these explained by an act", self.repeats.explained),
+            ("at most, by the acts that were done", self.repeats.bound),
             ("signatures verified", verified),
         ] {
             writeln!(page, "| {what} | {count} |")?;
         }
         writeln!(
             page,
-            "\n| act | times | no delivery for, on average | at most |\n|---|--:|--:|--:|"
+            "\n| act | times | no delivery for, on average | at most | no publish confirmed for at most |\n\
+             |---|--:|--:|--:|--:|"
         )?;
         for (act, still) in self.standstills() {
             let average = still.together.as_secs_f64() / still.times as f64;
             let (times, longest) = (still.times, still.longest.as_secs_f64());
+            let publishing = still.longest_publishing.as_secs_f64();
             writeln!(
                 page,
-                "| {act} | {times} | {average:.1} s | {longest:.1} s |"
+                "| {act} | {times} | {average:.1} s | {longest:.1} s | {publishing:.1} s |"
             )?;
         }
-        if !self.problems.is_empty() {
+        let problems = self.all_problems();
+        if !problems.is_empty() {
             writeln!(page, "\nProblems:\n")?;
-            for problem in &self.problems {
+            for problem in &problems {
                 writeln!(page, "- {problem}")?;
             }
         }
@@ -175,20 +275,27 @@ impl Report {
     }
 
     /// An act's time reaches to the next one.
-    fn standstills(&self) -> BTreeMap<String, Still> {
-        let mut all: BTreeMap<String, Still> = BTreeMap::new();
-        for (index, done) in self.performed.iter().enumerate() {
+    fn with_ends(&self) -> impl Iterator<Item = (&Performed, Instant)> {
+        self.performed.iter().enumerate().map(|(index, done)| {
             let next = self.performed.get(index + 1);
             let until = next.map_or(self.load_ended, |next| next.hit).max(done.hit);
+            (done, until)
+        })
+    }
+
+    fn standstills(&self) -> BTreeMap<String, Still> {
+        let mut all: BTreeMap<String, Still> = BTreeMap::new();
+        for (done, until) in self.with_ends() {
             let gap = longest_gap(&self.deliveries, done.hit, until);
+            let publishing = longest_gap(&self.confirms, done.hit, until);
             let mut parts: Vec<&str> = done.act.targets.iter().copied().map(Target::part).collect();
             parts.sort_unstable();
-            let still = all
-                .entry(format!("{} {}", done.act.blow, parts.join(" and ")))
-                .or_default();
+            let act = format!("{} {}", done.act.blow.kind(), parts.join(" and "));
+            let still = all.entry(act.trim().to_owned()).or_default();
             still.times += 1;
             still.together += gap;
             still.longest = still.longest.max(gap);
+            still.longest_publishing = still.longest_publishing.max(publishing);
         }
         all
     }

@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::act::Act;
 use super::ledger::Ledger;
 use super::load::Load;
+use super::repeats::Repeats;
 use super::report::Report;
-use super::schedule::{Act, schedule};
+use super::schedule::schedule;
 use super::settling::{Settled, settle};
 use super::stage::Stage;
 use super::{Performed, Plan, receivers};
@@ -19,7 +21,7 @@ pub(super) async fn perform(plan: Plan, folder: &Path) -> anyhow::Result<Report>
         ..
     } = plan;
     let name = scene.name();
-    let acts = schedule(seed, scene, length);
+    let acts = schedule(&plan);
     let mut lines = format!("chaos {name}: seed {seed}, {} s\n", length.as_secs());
     for act in &acts {
         lines.push_str(&format!("chaos {name}: {act}\n"));
@@ -75,11 +77,15 @@ async fn play(
         problems.push(format!("{wrongs} things went wrong; the first were:"));
     }
     problems.extend(wrong);
+    problems.append(&mut stage.problems);
+    let repeats = Repeats::of(&ledger.taken_requests(), &performed);
     Ok(Report {
         plan,
         versions,
         counts: ledger.counts(),
+        repeats,
         deliveries: ledger.deliveries(),
+        confirms: ledger.confirms(),
         performed,
         load_ended,
         settled_after: took,
@@ -90,11 +96,13 @@ async fn play(
 
 async fn do_act(stage: &mut Stage, act: Act, began: Instant) -> anyhow::Result<Performed> {
     pause_until(began + act.at).await;
+    stage.prepare(&act).await?;
     let hit = Instant::now();
-    stage.hit(act.blow, &act.targets).await?;
-    tokio::time::sleep(act.away).await;
-    stage.bring_back(act.blow, &act.targets).await?;
+    stage.hit(&act).await?;
+    pause_until(hit + act.away).await;
+    stage.bring_back(&act).await?;
     let back = Instant::now();
+    stage.judge().await?;
     Ok(Performed { act, hit, back })
 }
 

@@ -1,5 +1,5 @@
-//! A PostgreSQL and a RabbitMQ that may be killed: `deploy/services` starts them in a folder of
-//! their own, and again on the same data and ports.
+//! A PostgreSQL and a RabbitMQ that may be killed, the latter a node or a cluster of three: `deploy/services` starts
+//! them in a folder of their own, and again on the same data and ports.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -8,12 +8,16 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
+use super::schedule::{NODES, Scene};
+use super::wires::WallClock;
 use crate::database_faults::Database;
+use crate::peers::address;
 use crate::waiting::until;
 
 /// Running servers. When this is dropped they end and their data goes.
 pub(crate) struct Servers {
     folder: PathBuf,
+    scene: Scene,
     env: HashMap<String, String>,
 }
 
@@ -21,8 +25,26 @@ pub(crate) struct Servers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Server {
     Postgres,
-    RabbitMq,
+    /// A node of it; the first one where there is one.
+    RabbitMq(usize),
 }
+
+/// What the name of a variable ends with that is about a node.
+fn suffix(node: usize) -> String {
+    match node {
+        0 => String::new(),
+        _ => format!("_{}", node + 1),
+    }
+}
+
+/// Prints how many other nodes run, and the members of quorum queues that do not. A node that has just booted recovers its
+/// members one after the other.
+const MEMBERS: &str = "
+Queues = [element(1, amqqueue:get_pid(Q)) || Q <- rabbit_amqqueue:list(), amqqueue:get_type(Q) =:= rabbit_quorum_queue],
+State = fun(Q, Known) -> case lists:keyfind(Q, 1, Known) of false -> none; Found -> element(2, Found) end end,
+{length(nodes()), [{N, Q} || N <- [node() | nodes()],
+  Known <- [try erpc:call(N, ets, tab2list, [ra_state], 2000) catch _:_ -> [] end],
+  Q <- Queues, not lists:member(State(Q, Known), [leader, follower])]}.";
 
 /// A killed process that nobody asks about stays on the list for a while.
 const ZOMBIE: [&str; 2] = ["Z", "X"];
@@ -32,20 +54,31 @@ fn script() -> PathBuf {
 }
 
 impl Servers {
-    pub(crate) async fn start(folder: &Path) -> anyhow::Result<Self> {
+    pub(crate) async fn start(folder: &Path, scene: Scene) -> anyhow::Result<Self> {
         let mut servers = Self {
             folder: folder.to_owned(),
+            scene,
             env: HashMap::new(),
         };
-        servers.run("start").await?;
+        servers.run(servers.how()).await?;
         servers.env = servers.read_env()?;
+        if scene == Scene::Distributed && servers.postgres_clock().is_none() {
+            println!("chaos: clocks that are set were NOT TRIED: libfaketime is not installed");
+        }
         Ok(servers)
+    }
+
+    fn how(&self) -> &'static str {
+        match self.scene {
+            Scene::Cluster => "cluster",
+            _ => "start",
+        }
     }
 
     /// Starts what does not run.
     pub(crate) async fn start_again(&mut self) -> anyhow::Result<()> {
-        let (postgres, amqp) = (self.postgres()?.to_owned(), self.amqp()?.to_owned());
-        self.run("start").await?;
+        let (postgres, amqp) = (self.postgres()?.to_owned(), self.amqp()?);
+        self.run(self.how()).await?;
         self.env = self.read_env()?;
         ensure!(
             self.postgres()? == postgres && self.amqp()? == amqp,
@@ -63,8 +96,64 @@ impl Servers {
         Database::new(self.value("HOOKLINE_TEST_POSTGRES_ADMIN")?, "hookline")
     }
 
-    pub(crate) fn amqp(&self) -> anyhow::Result<&str> {
-        self.value("HOOKLINE_TEST_AMQP")
+    /// The URL of each node.
+    pub(crate) fn amqp(&self) -> anyhow::Result<Vec<String>> {
+        self.nodes()
+            .map(|node| {
+                Ok(self
+                    .value(&format!("HOOKLINE_TEST_AMQP{}", suffix(node)))?
+                    .to_owned())
+            })
+            .collect()
+    }
+
+    /// The URL with all nodes, as a service is given it.
+    pub(crate) fn broker(&self) -> anyhow::Result<String> {
+        let urls = self.amqp()?;
+        let (first, others) = urls.split_first().context("no broker")?;
+        let mut hosts = address(first)?.to_string();
+        let url = first.replacen(&hosts, "HOSTS", 1);
+        for other in others {
+            hosts.push_str(&format!(",{}", address(other)?));
+        }
+        Ok(url.replacen("HOSTS", &hosts, 1))
+    }
+
+    fn nodes(&self) -> std::ops::Range<usize> {
+        match self.scene {
+            Scene::Cluster => 0..NODES,
+            _ => 0..1,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Server> {
+        self.nodes().map(Server::RabbitMq).chain([Server::Postgres])
+    }
+
+    /// Waits until each member of each quorum queue runs.
+    pub(crate) async fn wait_for_members(&self) -> anyhow::Result<()> {
+        until("a cluster that is whole", async || {
+            let asked = Command::new(self.value("HOOKLINE_TEST_RABBITMQ_EVAL")?)
+                .arg(MEMBERS.replace('\n', " "))
+                .output()
+                .await?;
+            let said = String::from_utf8_lossy(&asked.stdout);
+            let whole = format!("{{{}, []}}", NODES - 1);
+            Ok((asked.status.success() && said.trim() == whole).then_some(()))
+        })
+        .await
+    }
+
+    /// The library that shifts a process's wall clock, where it is installed.
+    pub(crate) fn faketime(&self) -> Option<String> {
+        let library = self.value("HOOKLINE_TEST_FAKETIME").ok()?;
+        (!library.is_empty()).then(|| library.to_owned())
+    }
+
+    /// The clock of PostgreSQL, where that library is installed.
+    pub(crate) fn postgres_clock(&self) -> Option<WallClock> {
+        let file = self.value("HOOKLINE_TEST_POSTGRES_CLOCK").ok()?;
+        (!file.is_empty()).then(|| WallClock::new(file.into()))
     }
 
     /// Their names and versions.
@@ -103,7 +192,7 @@ impl Servers {
     pub(crate) async fn stop(&self, server: Server) -> anyhow::Result<()> {
         let (id, name) = match server {
             Server::Postgres => (self.id(server)?, "-INT"),
-            Server::RabbitMq => (self.id(server)?, "-TERM"),
+            Server::RabbitMq(_) => (self.id(server)?, "-TERM"),
         };
         let sent = Command::new("kill")
             .args([name, &id.to_string()])
@@ -123,7 +212,7 @@ impl Servers {
 
     /// Ends them and removes their data, which nobody needs any more: no good end is waited for.
     pub(crate) async fn clean(&mut self) -> anyhow::Result<()> {
-        for server in [Server::Postgres, Server::RabbitMq] {
+        for server in self.all() {
             self.signal(server, "KILL").await?;
         }
         self.env.clear();
@@ -132,10 +221,10 @@ impl Servers {
 
     fn id(&self, server: Server) -> anyhow::Result<u32> {
         let name = match server {
-            Server::Postgres => "HOOKLINE_TEST_POSTGRES_PID",
-            Server::RabbitMq => "HOOKLINE_TEST_RABBITMQ_PID",
+            Server::Postgres => "HOOKLINE_TEST_POSTGRES_PID".to_owned(),
+            Server::RabbitMq(node) => format!("HOOKLINE_TEST_RABBITMQ_PID{}", suffix(node)),
         };
-        Ok(self.value(name)?.parse()?)
+        Ok(self.value(&name)?.parse()?)
     }
 
     /// PostgreSQL serves each connection in a process of its own.
@@ -167,10 +256,19 @@ impl Servers {
             .collect())
     }
 
+    /// Whether the clock of PostgreSQL is a file.
+    fn clock(&self) -> &'static str {
+        match self.scene {
+            Scene::Distributed => "file",
+            _ => "",
+        }
+    }
+
     async fn run(&self, what: &str) -> anyhow::Result<()> {
         let run = Command::new(script())
             .arg(what)
             .arg(&self.folder)
+            .env("HOOKLINE_SERVICES_CLOCK", self.clock())
             .stdin(std::process::Stdio::null())
             .output();
         let output = tokio::time::timeout(Duration::from_secs(180), run)
@@ -191,7 +289,7 @@ impl Drop for Servers {
             return;
         }
         // What was frozen when a run failed could not end.
-        for server in [Server::Postgres, Server::RabbitMq] {
+        for server in self.all() {
             let ids = self.processes(server).unwrap_or_default();
             let ids = ids.iter().map(u32::to_string);
             let _gone = std::process::Command::new("kill")

@@ -80,7 +80,8 @@ async fn left(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Option<String>> 
         return Ok(Some(format!("are {lost} deliveries that have not come")));
     }
     if let Some(servers) = &stage.servers {
-        let events = depth(servers.amqp()?, "hookline.events").await?;
+        let urls = servers.amqp()?;
+        let events = depth(urls.first().context("no broker")?, "hookline.events").await?;
         if events > 0 {
             return Ok(Some(format!("are {events} events that were not taken in")));
         }

@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use super::Plan;
 use super::abuse::{self, Victim};
+use super::act::{Act, Away, Blow, COME_AND_GO, Shift, Target};
 use super::actor::Actor;
 use super::disk::{Mebibytes, SMALL, SmallDisk, obstacle};
+use super::owners::Owners;
 use super::receivers::DEADLINE;
-use super::schedule::{Blow, Scene, Target};
+use super::repeats::SLOTS;
+use super::schedule::Scene;
 use super::servers::{Server, Servers};
+use super::wires::{Faults, WallClock, Wires};
 use crate::client::Client;
 use crate::database_faults::{Fault, Ongoing};
 use crate::home::{Kind, MASTER_KEY};
 use crate::process::{free_port, hookline};
+use crate::proxy::Wire;
 use crate::small_tablespace::SmallTablespace;
 use crate::waiting::until;
 use anyhow::Context as _;
@@ -37,6 +42,17 @@ const SETTINGS: [(&str, &str); 7] = [
     ("HOOKLINE__LOG__LEVEL", "info"),
 ];
 
+/// The fault point that drops wake-ups.
+const WAKE_UPS: &str = "broker::wake";
+
+/// The one at which the scheduler of a dispatcher hangs.
+const SCHEDULER: &str = "dispatcher::turn::scheduler";
+
+const HOUR: i64 = 60 * 60;
+
+/// How long a dispatcher that is able to takes to find an owner dead, and more.
+const OWNERS_WOULD_HAVE_CHANGED: Duration = Duration::from_secs(6);
+
 /// An organization and a client with its key.
 pub(crate) struct Tenant {
     pub(crate) organization: &'static str,
@@ -47,9 +63,22 @@ pub(crate) struct Tenant {
 pub(crate) struct Stage {
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) servers: Option<Servers>,
+    /// What is not as it should be, besides what a ledger knows.
+    pub(crate) problems: Vec<String>,
+    plan: Plan,
     actors: Vec<Actor>,
+    /// Further dispatchers, in the order in which they started.
+    coming: Vec<Actor>,
+    come: usize,
+    /// Of each dispatcher.
+    wires: Vec<Wires>,
     commands: Commands,
+    logs: std::path::PathBuf,
     ongoing: Option<Ongoing>,
+    /// Before an outage.
+    owners: Option<Owners>,
+    /// How far the database's clock is ahead for good.
+    ahead: i64,
     victim: Victim,
     abusers: JoinSet<()>,
     // After the actors and the servers: they write there.
@@ -113,59 +142,43 @@ impl Stage {
         set("HOOKLINE__API__LISTEN", format!("127.0.0.1:{api}"));
         let seconds = DEADLINE.as_secs().to_string();
         set("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", seconds);
+        set("HOOKLINE__DISPATCHER__SLOTS", SLOTS.to_string());
         let data = data.to_str().context("a folder that is UTF-8")?;
         let mut place = vec!["--data-dir", data];
         let servers = match kind {
             Kind::Embedded => None,
             Kind::Distributed => {
                 place.clear();
-                let servers = Servers::start(&folder.join("servers")).await?;
+                let servers = Servers::start(&folder.join("servers"), scene).await?;
                 set("HOOKLINE__STORE__URL", servers.postgres()?.to_owned());
-                set("HOOKLINE__BROKER__URL", servers.amqp()?.to_owned());
-                disk = disk_of_database(&servers, length).await?;
+                set("HOOKLINE__BROKER__URL", servers.broker()?);
+                if scene == Scene::Distributed {
+                    disk = disk_of_database(&servers, length).await?;
+                }
                 Some(servers)
             }
         };
         let commands = Commands {
-            variables: variables.clone(),
+            variables,
             place: place.iter().map(|arg| (*arg).to_owned()).collect(),
         };
         if kind == Kind::Distributed {
             commands.run(&["migrate"]).await?;
         }
-        let mut actors = Vec::new();
-        for &target in Target::all(kind) {
-            let program = match target {
-                Target::RabbitMq | Target::Postgres | Target::Disk => continue,
-                Target::Serve => "hookline",
-                _ => target.part(),
-            };
-            let args = match target {
-                Target::Serve => [&["serve"], &place[..]].concat(),
-                _ => Vec::new(),
-            };
-            let admin = free_port()?;
-            let mut variables = variables.clone();
-            variables.push((
-                "HOOKLINE__ADMIN__LISTEN".to_owned(),
-                format!("127.0.0.1:{admin}"),
-            ));
-            actors.push(Actor {
-                target,
-                program,
-                args: args.into_iter().map(str::to_owned).collect(),
-                variables,
-                logs: folder.to_owned(),
-                admin,
-                process: None,
-            });
-        }
         let mut stage = Self {
             tenants: Vec::new(),
             servers,
-            actors,
+            problems: Vec::new(),
+            plan,
+            actors: Vec::new(),
+            coming: Vec::new(),
+            come: 0,
+            wires: Vec::new(),
             commands,
+            logs: folder.to_owned(),
             ongoing: None,
+            owners: None,
+            ahead: 0,
             victim: Victim {
                 port: api,
                 key: String::new(),
@@ -173,8 +186,13 @@ impl Stage {
             abusers: JoinSet::new(),
             disk,
         };
-        for actor in &mut stage.actors {
-            actor.start()?;
+        for target in scene.targets(plan.dispatchers) {
+            if server_of(target).is_none() {
+                let mut actor = stage.make_actor(target)?;
+                stage.wire(&mut actor).await?;
+                actor.start()?;
+                stage.actors.push(actor);
+            }
         }
         stage.wait_ready().await?;
         for organization in ORGANIZATIONS {
@@ -189,6 +207,48 @@ impl Stage {
         }
         stage.victim.key = stage.commands.key_of(ORGANIZATIONS[0]).await?;
         Ok(stage)
+    }
+
+    fn make_actor(&self, target: Target) -> anyhow::Result<Actor> {
+        let Commands { variables, place } = &self.commands;
+        let (program, args) = match target {
+            Target::Serve => ("hookline", [&["serve".to_owned()], &place[..]].concat()),
+            _ => (target.part(), Vec::new()),
+        };
+        let admin = free_port()?;
+        let mut variables = variables.clone();
+        variables.push((
+            "HOOKLINE__ADMIN__LISTEN".to_owned(),
+            format!("127.0.0.1:{admin}"),
+        ));
+        let mut faults = Faults::new(self.logs.join(format!("{target}.faults")))?;
+        if let Some(every) = self.plan.drop_wake_ups {
+            faults.arm(WAKE_UPS, format!("return({every})"))?;
+        }
+        Ok(Actor {
+            target,
+            program,
+            args,
+            variables,
+            logs: self.logs.clone(),
+            admin,
+            faults,
+            clock: WallClock::new(self.logs.join(format!("{target}.clock"))),
+            process: None,
+        })
+    }
+
+    /// A dispatcher has wires of its own to its servers. The nodes of a cluster are hit themselves.
+    async fn wire(&mut self, actor: &mut Actor) -> anyhow::Result<()> {
+        if let (Target::Dispatcher(_), Scene::Distributed, Some(servers)) =
+            (actor.target, self.plan.scene, &self.servers)
+        {
+            let (database, broker) = (servers.postgres()?, servers.broker()?);
+            let wires = Wires::before(database, &broker).await?;
+            actor.variables.extend(wires.variables(database, &broker)?);
+            self.wires.push(wires);
+        }
+        Ok(())
     }
 
     /// Waits until every process is ready.
@@ -207,7 +267,8 @@ impl Stage {
 
     /// No process has ended that nobody has ended.
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
-        self.actors.iter_mut().try_for_each(Actor::ensure_running)
+        let mut all = self.actors.iter_mut().chain(&mut self.coming);
+        all.try_for_each(Actor::ensure_running)
     }
 
     /// Runs a command of `hookline` on this home.
@@ -215,80 +276,237 @@ impl Stage {
         self.commands.run(args).await
     }
 
-    pub(crate) async fn hit(&mut self, blow: Blow, targets: &[Target]) -> anyhow::Result<()> {
+    /// What an act needs before it begins.
+    pub(crate) async fn prepare(&mut self, act: &Act) -> anyhow::Result<()> {
         self.ensure_running()?;
-        match blow {
-            Blow::Fill => return self.fill(targets).await,
+        match act.blow {
+            // A service that starts while a right is missing ends with an error. The act is about services that run.
+            Blow::Raise(Fault::Revoke) => self.wait_ready().await,
+            Blow::Outage(_) => {
+                self.wait_ready().await?;
+                self.owners = Some(self.even_owners().await?);
+                Ok(())
+            }
+            // A cluster without a node bears no second loss.
+            _ if matches!(act.targets[..], [Target::Node(_)]) => {
+                self.servers()?.wait_for_members().await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins an act.
+    pub(crate) async fn hit(&mut self, act: &Act) -> anyhow::Result<()> {
+        let Act { blow, targets, .. } = act;
+        match *blow {
+            Blow::Fill => self.fill(targets).await,
             Blow::Raise(fault) => {
-                // A service that starts while a right is missing ends with an error. The act is about services that run.
-                if matches!(fault, Fault::Revoke) {
-                    self.wait_ready().await?;
-                }
                 let database = self.servers()?.database()?;
                 self.ongoing = Some(database.begin(fault).await?);
-                return Ok(());
+                Ok(())
             }
             Blow::Abuse(abuse) => {
                 self.abusers = abuse::begin(abuse, &self.victim);
-                return Ok(());
+                Ok(())
             }
-            Blow::Kill | Blow::Freeze | Blow::Stop => {}
+            Blow::DropWakeUps(every) => {
+                self.each(|actor| actor.faults.arm(WAKE_UPS, format!("return({every})")))
+            }
+            Blow::ComeAndGo => self.come_and_go().await,
+            Blow::Outage(Away::Killed) => self.hit_server(Blow::Kill, Server::Postgres).await,
+            Blow::Outage(Away::Frozen) => self.hit_server(Blow::Freeze, Server::Postgres).await,
+            Blow::Cut(peer) => self.each_wire(targets, |wires| wires.set(peer, Wire::Cut)),
+            Blow::Silence(peer) => self.each_wire(targets, |wires| wires.set(peer, Wire::Silent)),
+            Blow::Clock(shift) => self.set_clock(shift, targets).await,
+            Blow::Divide(count) => {
+                let count = count.to_string();
+                self.hookline(&["partitions", "set", &count]).await?;
+                Ok(())
+            }
+            Blow::Hang => {
+                let actions = format!("1*sleep({})", act.away.as_millis());
+                self.each_of(targets, |actor| {
+                    actor.faults.arm(SCHEDULER, actions.clone())
+                })
+            }
+            Blow::Kill | Blow::Freeze | Blow::LongFreeze | Blow::Stop => {
+                for &target in targets {
+                    let what = || format!("{blow} {target}");
+                    match server_of(target) {
+                        Some(server) => self.hit_server(*blow, server).await.with_context(what)?,
+                        None => self.actor(target)?.hit(*blow).await.with_context(what)?,
+                    }
+                }
+                Ok(())
+            }
         }
+    }
+
+    /// Ends an act.
+    pub(crate) async fn bring_back(&mut self, act: &Act) -> anyhow::Result<()> {
+        let Act { blow, targets, .. } = act;
+        match *blow {
+            Blow::Fill => self.free(targets).await,
+            Blow::Raise(_) => {
+                if let Some(ongoing) = self.ongoing.take() {
+                    ongoing.end().await?;
+                }
+                self.wait_ready().await
+            }
+            Blow::Abuse(_) => {
+                self.abusers = JoinSet::new();
+                self.wait_ready().await
+            }
+            Blow::DropWakeUps(_) => {
+                let always = self.plan.drop_wake_ups;
+                self.each(|actor| match always {
+                    Some(every) => actor.faults.arm(WAKE_UPS, format!("return({every})")),
+                    None => actor.faults.disarm(WAKE_UPS),
+                })
+            }
+            Blow::ComeAndGo | Blow::Divide(_) => Ok(()),
+            Blow::Outage(Away::Killed) => self.servers()?.start_again().await,
+            Blow::Outage(Away::Frozen) => self.servers()?.signal(Server::Postgres, "CONT").await,
+            Blow::Cut(peer) | Blow::Silence(peer) => {
+                self.each_wire(targets, |wires| wires.set(peer, Wire::Whole))
+            }
+            Blow::Clock(shift) => self.end_of_clock(shift, targets),
+            Blow::Hang => self.each_of(targets, |actor| actor.faults.disarm(SCHEDULER)),
+            Blow::Freeze | Blow::LongFreeze => {
+                // Services first: they wait for their servers.
+                for &target in targets
+                    .iter()
+                    .filter(|target| server_of(**target).is_none())
+                {
+                    self.actor(target)?.process()?.signal("CONT").await?;
+                }
+                for server in targets.iter().filter_map(|&target| server_of(target)) {
+                    self.servers()?.signal(server, "CONT").await?;
+                }
+                Ok(())
+            }
+            Blow::Kill | Blow::Stop => {
+                for &target in targets
+                    .iter()
+                    .filter(|target| server_of(**target).is_none())
+                {
+                    self.actor(target)?.start()?;
+                }
+                match targets.iter().any(|&target| server_of(target).is_some()) {
+                    true => self.servers()?.start_again().await,
+                    false => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// What is to be seen after an act, once everything is back.
+    pub(crate) async fn judge(&mut self) -> anyhow::Result<()> {
+        let Some(before) = self.owners.take() else {
+            return Ok(());
+        };
+        self.wait_ready().await?;
+        tokio::time::sleep(OWNERS_WOULD_HAVE_CHANGED).await;
+        let after = self.read_owners().await?;
+        let changed = after.map_or(usize::MAX, |after| before.changed(&after));
+        if changed > 0 {
+            self.problems.push(format!(
+                "{changed} partitions changed their owner in an outage of the database"
+            ));
+        }
+        Ok(())
+    }
+
+    async fn read_owners(&self) -> anyhow::Result<Option<Owners>> {
+        Owners::read(&self.hookline(&["partitions", "--json"]).await?)
+    }
+
+    /// Waits until the dispatchers share the partitions evenly: none is on the move then.
+    async fn even_owners(&self) -> anyhow::Result<Owners> {
+        let dispatchers = self.plan.dispatchers;
+        until("even shares of partitions", async || {
+            let owners = self.read_owners().await?;
+            Ok(owners.filter(|owners| owners.are_even(dispatchers)))
+        })
+        .await
+    }
+
+    /// Further dispatchers beside those that stay.
+    async fn come_and_go(&mut self) -> anyhow::Result<()> {
+        let mut ended = 0;
+        for step in 0..COME_AND_GO.at_once + COME_AND_GO.replaced {
+            if step >= COME_AND_GO.at_once {
+                self.end_oldest(ended).await?;
+                ended += 1;
+            }
+            self.come += 1;
+            let mut actor =
+                self.make_actor(Target::Dispatcher(self.plan.dispatchers + self.come))?;
+            actor.start()?;
+            self.coming.push(actor);
+            tokio::time::sleep(COME_AND_GO.every).await;
+            self.ensure_running()?;
+        }
+        while !self.coming.is_empty() {
+            self.end_oldest(ended).await?;
+            ended += 1;
+        }
+        Ok(())
+    }
+
+    async fn end_oldest(&mut self, ended: usize) -> anyhow::Result<()> {
+        let blow = match ended % 2 {
+            0 => Blow::Kill,
+            _ => Blow::Stop,
+        };
+        self.coming.remove(0).hit(blow).await
+    }
+
+    async fn set_clock(&mut self, shift: Shift, targets: &[Target]) -> anyhow::Result<()> {
+        let seconds = match shift {
+            Shift::Ahead => HOUR,
+            Shift::Back => -HOUR,
+        };
+        let library = self.servers()?.faketime();
         for &target in targets {
-            let what = || format!("{blow} {target}");
-            match server_of(target) {
-                Some(server) => self.hit_server(blow, server).await.with_context(what)?,
-                None => self.actor(target)?.hit(blow).await.with_context(what)?,
+            match target {
+                Target::Postgres => {
+                    let ahead = self.ahead;
+                    if let Some(clock) = self.servers()?.postgres_clock() {
+                        clock.set(ahead + seconds)?;
+                    }
+                }
+                _ => {
+                    let actor = self.actor(target)?;
+                    actor.hit(Blow::Clock(shift)).await?;
+                    actor.clock.set(seconds)?;
+                    let library = library.as_deref();
+                    let variables = library.map(|library| actor.clock.variables(library));
+                    actor.start_with(variables.as_ref().map_or(&[], |some| &some[..]))?;
+                }
             }
         }
         Ok(())
     }
 
-    pub(crate) async fn bring_back(
-        &mut self,
-        blow: Blow,
-        targets: &[Target],
-    ) -> anyhow::Result<()> {
-        if blow == Blow::Fill {
-            return self.free(targets).await;
-        }
-        if let Some(ongoing) = self.ongoing.take() {
-            ongoing.end().await?;
-            return self.wait_ready().await;
-        }
-        if matches!(blow, Blow::Abuse(_)) {
-            self.abusers = JoinSet::new();
-            return self.wait_ready().await;
-        }
-        // Services first: they wait for their servers.
-        for &target in targets
-            .iter()
-            .filter(|target| server_of(**target).is_none())
-        {
-            let actor = self.actor(target)?;
-            match blow {
-                Blow::Freeze => actor.process()?.signal("CONT").await?,
-                Blow::Kill | Blow::Stop | Blow::Fill | Blow::Raise(_) | Blow::Abuse(_) => {
-                    actor.start()?;
+    /// A clock is right again, but for a database's that was set ahead: what had become due an hour later than it
+    /// should would come an hour late.
+    fn end_of_clock(&mut self, shift: Shift, targets: &[Target]) -> anyhow::Result<()> {
+        for &target in targets {
+            match target {
+                Target::Postgres => {
+                    if shift == Shift::Ahead {
+                        self.ahead += HOUR;
+                    }
+                    let ahead = self.ahead;
+                    if let Some(clock) = self.servers()?.postgres_clock() {
+                        clock.set(ahead)?;
+                    }
                 }
+                _ => self.actor(target)?.clock.set(0)?,
             }
         }
-        let servers: Vec<Server> = targets.iter().filter_map(|&one| server_of(one)).collect();
-        if servers.is_empty() {
-            return Ok(());
-        }
-        let running = self.servers()?;
-        match blow {
-            Blow::Freeze => {
-                for server in servers {
-                    running.signal(server, "CONT").await?;
-                }
-                Ok(())
-            }
-            Blow::Kill | Blow::Stop | Blow::Fill | Blow::Raise(_) | Blow::Abuse(_) => {
-                running.start_again().await
-            }
-        }
+        Ok(())
     }
 
     /// A home whose disk is full must say that it is not ready.
@@ -329,6 +547,7 @@ impl Stage {
     /// Ends everything and removes the servers' data.
     pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         self.actors.clear();
+        self.coming.clear();
         match &mut self.servers {
             Some(servers) => servers.clean().await,
             None => Ok(()),
@@ -338,12 +557,12 @@ impl Stage {
     async fn hit_server(&mut self, blow: Blow, server: Server) -> anyhow::Result<()> {
         let servers = self.servers()?;
         match blow {
-            Blow::Kill | Blow::Fill | Blow::Raise(_) | Blow::Abuse(_) => {
+            Blow::Freeze | Blow::LongFreeze => servers.signal(server, "STOP").await,
+            Blow::Stop => servers.stop(server).await,
+            _ => {
                 servers.signal(server, "KILL").await?;
                 servers.wait_for_end(server).await
             }
-            Blow::Freeze => servers.signal(server, "STOP").await,
-            Blow::Stop => servers.stop(server).await,
         }
     }
 
@@ -356,6 +575,31 @@ impl Stage {
             .iter_mut()
             .find(|actor| actor.target == target)
             .with_context(|| format!("there is no {target}"))
+    }
+
+    fn each(&mut self, change: impl Fn(&mut Actor) -> anyhow::Result<()>) -> anyhow::Result<()> {
+        self.actors.iter_mut().try_for_each(change)
+    }
+
+    fn each_of(
+        &mut self,
+        targets: &[Target],
+        change: impl Fn(&mut Actor) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        for &target in targets {
+            change(self.actor(target)?)?;
+        }
+        Ok(())
+    }
+
+    fn each_wire(&self, targets: &[Target], change: impl Fn(&Wires)) -> anyhow::Result<()> {
+        for target in targets {
+            let Target::Dispatcher(number) = *target else {
+                anyhow::bail!("{target} has no wires");
+            };
+            change(self.wires.get(number).context("no such dispatcher")?);
+        }
+        Ok(())
     }
 }
 
@@ -375,7 +619,8 @@ async fn disk_of_database(servers: &Servers, length: Duration) -> anyhow::Result
 
 fn server_of(target: Target) -> Option<Server> {
     match target {
-        Target::RabbitMq => Some(Server::RabbitMq),
+        Target::RabbitMq => Some(Server::RabbitMq(0)),
+        Target::Node(number) => Some(Server::RabbitMq(number)),
         Target::Postgres => Some(Server::Postgres),
         _ => None,
     }

@@ -25,6 +25,7 @@ mod fairness;
 mod hostile;
 mod large_fan_outs;
 mod outages;
+mod owners;
 mod partitions;
 mod poison;
 mod publishing;
@@ -81,6 +82,7 @@ fn main() -> anyhow::Result<ExitCode> {
             failing::alone(),
             fairness::alone(),
             replays::alone(),
+            owners::alone(),
             poison::alone(),
             secrets::alone(),
             hostile::alone(),
@@ -93,7 +95,12 @@ fn main() -> anyhow::Result<ExitCode> {
         .concat(),
         shared_distributed: publishing::distributed(),
         quiet: [restarting::quiet(), tenants::quiet()].concat(),
-        quiet_distributed: [partitions::quiet_distributed(), store_faults::quiet()].concat(),
+        quiet_distributed: [
+            owners::quiet(),
+            partitions::quiet_distributed(),
+            store_faults::quiet(),
+        ]
+        .concat(),
         distributed: [
             clocks::distributed(),
             delivering::distributed(),

@@ -4,6 +4,7 @@
 mod alarm;
 mod hosts;
 mod losing;
+mod silent;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub(crate) fn distributed() -> Vec<Alone> {
     all.extend(losing::distributed());
     all.extend(alarm::distributed());
     all.extend(hosts::distributed());
+    all.extend(silent::distributed());
     all
 }
 

@@ -24,6 +24,9 @@ const DECLARE_TIMEOUT: Duration = Duration::from_secs(60);
 /// What is missing is declared on a connection that has answered before.
 const DECLARE_AGAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long the broker may take to say what is there.
+const FIND_TIMEOUT: Duration = Duration::from_secs(5);
+
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a session is careful: prefetching nothing, only a message that cannot even be read is
@@ -112,8 +115,10 @@ impl Session {
                 .then(|| Instant::now() + CAREFUL_FOR),
             idle: Mutex::default(),
         };
-        // The other connections of the process declare it.
-        if purpose != Purpose::Wake {
+        // The other connections of the process declare it. After a loss it is there, as a rule.
+        let is_known =
+            purpose == Purpose::Wake || predecessor.is_some() && session.is_whole().await;
+        if !is_known {
             session.declared = tokio::time::timeout(DECLARE_TIMEOUT, session.declare_topology())
                 .await
                 .map_err(|_| HostFault::NoAnswer(DECLARE_TIMEOUT))??;
@@ -142,8 +147,21 @@ impl Session {
         }
     }
 
+    /// Whether the exchanges are there, and the queue for events. To bind what is bound takes a lock of all nodes of a cluster,
+    /// so while one of them is frozen a declaration does not end, and this does.
+    async fn is_whole(&self) -> bool {
+        if self.purpose == Purpose::PublishEvents {
+            return false;
+        }
+        let found = topology::find_main(&self.connection);
+        matches!(tokio::time::timeout(FIND_TIMEOUT, found).await, Ok(Ok(())))
+    }
+
     /// Declares what an operator may have deleted. If this fails, the caller's next try fails, too.
     pub(super) async fn declare_again(&self) {
+        if self.is_whole().await {
+            return;
+        }
         match tokio::time::timeout(DECLARE_AGAIN_TIMEOUT, self.declare_topology()).await {
             Ok(Ok(_)) => {}
             failed => tracing::debug!(?failed, "cannot declare the queues"),

@@ -11,6 +11,7 @@ use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 
 use crate::rabbit::ledger::{Ack, Ledger};
+use crate::rabbit::opening::Opening;
 use crate::rabbit::session::Session;
 use crate::rabbit::topology::EVENTS;
 
@@ -29,6 +30,7 @@ impl Subscription {
         prefetch: u16,
     ) -> lapin::Result<(Self, Consumer)> {
         let channel = session.channel().await?;
+        let opening = Opening::of(&channel);
         channel
             .basic_qos(prefetch, BasicQosOptions::default())
             .await?;
@@ -40,6 +42,7 @@ impl Subscription {
                 FieldTable::default(),
             )
             .await?;
+        opening.ended_well();
         let subscription = Self {
             number,
             channel,

@@ -139,15 +139,32 @@ async fn declare_topic(connection: &Connection, arguments: FieldTable) -> lapin:
 /// # Errors
 /// Also when one is missing.
 pub(super) async fn find(connection: &Connection) -> lapin::Result<()> {
+    find_exchanges(connection).await?;
+    let names = queues().into_iter().map(|(name, _)| name);
+    find_queues(connection, names.collect()).await
+}
+
+/// The same without the queues of delays: the broker asks the leader of each queue, and waits for one that is frozen.
+pub(super) async fn find_main(connection: &Connection) -> lapin::Result<()> {
+    find_exchanges(connection).await?;
+    find_queues(connection, vec![EVENTS.to_owned()]).await
+}
+
+async fn find_exchanges(connection: &Connection) -> lapin::Result<()> {
     find_published(connection).await?;
     let channel = &connection.create_channel().await?;
     let names = [UNROUTED, DEAD, DUE, OPERATIONS, WAKE].map(str::to_owned);
     let exchanges = names.into_iter().chain(levels());
     try_join_all(exchanges.map(|name| find_exchange(channel, name))).await?;
+    Ok(())
+}
+
+async fn find_queues(connection: &Connection, names: Vec<String>) -> lapin::Result<()> {
+    let channel = &connection.create_channel().await?;
     try_join_all(
-        queues()
+        names
             .into_iter()
-            .map(|(name, _)| channel.queue_declare(name.into(), passive(), FieldTable::default())),
+            .map(|name| channel.queue_declare(name.into(), passive(), FieldTable::default())),
     )
     .await?;
     Ok(())

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use crate::rabbit::arguments::{arguments, text};
 use crate::rabbit::delay::Address;
+use crate::rabbit::opening::Opening;
 use crate::rabbit::session::Session;
 use crate::rabbit::topology::WAKE;
 
@@ -53,6 +54,7 @@ impl WakeQueue {
     pub(super) async fn open(session: &Session) -> Result<Self, Lost> {
         within(async {
             let channel = session.channel().await?;
+            let opening = Opening::of(&channel);
             let name = format!("hookline.wake.dispatcher.{}", Uuid::new_v4());
             let declaring = QueueDeclareOptions {
                 exclusive: true,
@@ -76,6 +78,7 @@ impl WakeQueue {
             let consumer = channel
                 .basic_consume(queue, tag, consuming, FieldTable::default())
                 .await?;
+            opening.ended_well();
             Ok(Self {
                 channel,
                 name,

@@ -16,6 +16,7 @@ use lapin::{BasicProperties, Channel};
 use tokio::sync::{mpsc, watch};
 
 use crate::contract::Scheduled;
+use crate::fault;
 use crate::rabbit::delay::{Address, Delay};
 use crate::rabbit::dropped::{Dropped, Reason};
 use crate::rabbit::link::{Link, backoff};
@@ -99,6 +100,9 @@ impl Waker {
         let partitions = *self.partitions.borrow();
         for hint in hints(due, partitions) {
             let deliveries = hint.wake_up.0.len();
+            if fault::drops_a_wake_up() {
+                continue;
+            }
             if self.queue.try_send(hint).is_err() {
                 self.dropped.count(deliveries, Reason::QueueFull);
             }

@@ -28,6 +28,9 @@ const BEAT_SOON: Duration = Duration::from_millis(150);
 
 /// How long an announced change of the number of partitions is waited for.
 const CHANGE_AT_MOST: Duration = Duration::from_secs(20);
+/// For how long answered beats find that this process cannot write before it gives partitions up for that. After an outage
+/// of the store one process writes again earlier than another.
+const UNABLE_FOR: Duration = Duration::from_secs(3);
 
 /// The requests of this process.
 pub(crate) trait InFlight: Send + Sync + 'static {
@@ -64,6 +67,7 @@ pub(crate) fn keep<R: Registry, F: InFlight>(
         hangs: false,
         stands_by: false,
         expects_partitions: false,
+        unable_since: None,
         hand_overs: JoinSet::new(),
         notes: JoinSet::new(),
     };
@@ -103,6 +107,8 @@ struct Keeper<R, F> {
     stands_by: bool,
     /// Another dispatcher stops and has not handed over all of its partitions.
     expects_partitions: bool,
+    /// The first of the answered beats in a row at which this process could not write.
+    unable_since: Option<Instant>,
     hand_overs: JoinSet<HandedOver>,
     notes: JoinSet<()>,
 }
@@ -183,12 +189,12 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
     }
 
     async fn beat(&mut self) -> bool {
+        let sent = now();
         let beat = Beat {
             id: self.membership.id(),
             draining: self.draining,
-            able: (self.keeping.able)(),
+            able: self.is_able(sent),
         };
-        let sent = now();
         let answer = in_time(self.keeping.registry.beat(beat)).await;
         let answered = now();
         match self.noted(answer) {
@@ -197,10 +203,20 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
             None => {
                 self.expects_partitions = false;
                 self.membership.missed();
+                self.unable_since = None;
                 return false;
             }
         }
         true
+    }
+
+    fn is_able(&mut self, now: Instant) -> bool {
+        if (self.keeping.able)() {
+            self.unable_since = None;
+            return true;
+        }
+        let since = *self.unable_since.get_or_insert(now);
+        now.saturating_duration_since(since) < UNABLE_FOR
     }
 
     async fn follow(&mut self, beat: Beat, found: (Roster, Partitions), read: Read) {

@@ -39,7 +39,10 @@ struct Sight {
     since: Instant,
     /// The reads in a row that showed this beat.
     reads: u32,
+    /// The same with those before a pause.
+    all_reads: u32,
     moved: bool,
+    /// Until its beat moves: no pause brings an owner back whose silence was observed.
     dead: bool,
     /// The end of its probation.
     counts_from: Instant,
@@ -76,6 +79,7 @@ impl Liveness {
                 beat,
                 since: read.answered,
                 reads: 0,
+                all_reads: 0,
                 moved: false,
                 dead: false,
                 counts_from: read.answered + probation,
@@ -106,7 +110,7 @@ impl Liveness {
     pub(super) fn is_fresh(&self, id: DispatcherId) -> bool {
         self.seen
             .get(&id)
-            .is_some_and(|sight| sight.moved && sight.reads <= FRESH_READS)
+            .is_some_and(|sight| sight.moved && sight.all_reads <= FRESH_READS)
     }
 }
 
@@ -114,15 +118,18 @@ impl Sight {
     fn see(&mut self, beat: Option<i64>, unbroken: bool, read: Read) {
         if self.beat != beat {
             self.moved = true;
+            self.all_reads = 0;
             if self.dead {
                 self.counts_from = read.answered + PROBATION;
             }
+            self.dead = false;
         }
         if self.beat != beat || !unbroken {
             (self.beat, self.since, self.reads) = (beat, read.answered, 0);
         }
         self.reads += 1;
+        self.all_reads += 1;
         let silence = read.sent.saturating_duration_since(self.since);
-        self.dead = self.reads >= READS && silence >= SILENCE;
+        self.dead |= self.reads >= READS && silence >= SILENCE;
     }
 }

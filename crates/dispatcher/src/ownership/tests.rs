@@ -111,6 +111,7 @@ struct Running {
     owned: Owned,
     flights: Arc<Flights>,
     turns: Progress,
+    able: Arc<AtomicBool>,
     shutdown: Shutdown,
     task: JoinHandle<()>,
     /// Finishes turns of all parts.
@@ -121,11 +122,13 @@ impl Running {
     fn start(store: &Arc<Shared>) -> Self {
         let flights = Arc::new(Flights::default());
         let turns = Progress::new(now());
+        let able = Arc::new(AtomicBool::new(true));
+        let is_able = Arc::clone(&able);
         let shutdown = Shutdown::default();
         let (owned, task) = keep(Keeping {
             registry: Arc::clone(store),
             in_flight: Arc::clone(&flights),
-            able: Box::new(|| true),
+            able: Box::new(move || is_able.load(Ordering::Relaxed)),
             turns: turns.clone(),
             shutdown: shutdown.clone(),
         });
@@ -134,6 +137,7 @@ impl Running {
             owned,
             flights,
             turns,
+            able,
             shutdown,
             task: tokio::spawn(task),
             working: tokio::spawn(async move {
@@ -305,6 +309,50 @@ async fn while_the_number_of_partitions_changes_no_subscription_has_one_for_20_s
     assert_eq!(partition(), None);
     tokio::time::sleep(SECOND * 3).await;
     assert_eq!(partition(), Some(Partition(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dispatcher_that_writes_again_a_little_later_after_an_outage_keeps_its_partitions() {
+    let store = Shared::new(8);
+    let (mut one, mut two) = (Running::start(&store), Running::start(&store));
+    one.owns(4).await;
+    two.owns(4).await;
+    let before = store.owners();
+    store.away.store(true, Ordering::Relaxed);
+    two.able.store(false, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 10).await;
+    store.away.store(false, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 2).await;
+    two.able.store(true, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 10).await;
+    assert_eq!(store.owners(), before);
+    two.able.store(false, Ordering::Relaxed);
+    one.owns(8).await;
+    assert!(two.owned.list().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_dispatcher_is_given_nothing_after_an_outage() {
+    let store = Shared::new(9);
+    let (mut one, mut two, mut three) = (
+        Running::start(&store),
+        Running::start(&store),
+        Running::start(&store),
+    );
+    one.owns(3).await;
+    two.owns(3).await;
+    three.owns(3).await;
+    three.task.abort();
+    tokio::time::sleep(SECOND * 10).await;
+    let before = store.owners();
+    assert_eq!(one.owned.list().len() + two.owned.list().len(), 9);
+    store.away.store(true, Ordering::Relaxed);
+    tokio::time::sleep(SECOND * 10).await;
+    store.away.store(false, Ordering::Relaxed);
+    for _ in 0..20 {
+        tokio::time::sleep(SECOND / 2).await;
+        assert_eq!(store.owners(), before);
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,168 @@
+//! Repeated requests: which are allowed, and how many.
+//!
+//! A request that was answered with 2xx is made again where its record is lost: it was in flight, or answered and not
+//! yet recorded, when its process was killed, frozen or cut off. So each repeat must have such an act to explain it,
+//! and of one act there are at most so many as a dispatcher has slots. An answer that comes after the deadline is no
+//! answer: its repeat is the receiver's doing.
+
+use std::time::{Duration, Instant};
+
+use super::Performed;
+use super::receivers::DEADLINE;
+
+/// The setting `dispatcher.slots` of a run.
+pub(super) const SLOTS: usize = 64;
+
+/// What a dispatcher's own work may add to an answer, as its deadline sees it.
+const NEARLY: Duration = Duration::from_millis(300);
+
+/// Within this time an answer is recorded, while the database takes records.
+const RECORDED_WITHIN: Duration = Duration::from_secs(2);
+
+/// A request that was answered with 2xx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Taken {
+    pub(super) came: Instant,
+    pub(super) answered: Instant,
+}
+
+impl Taken {
+    fn is_late(&self) -> bool {
+        self.answered.saturating_duration_since(self.came) + NEARLY >= DEADLINE
+    }
+}
+
+/// How often requests were repeated.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repeats {
+    /// After an answer that came too late.
+    pub after_late_answers: usize,
+    /// Explained by an act.
+    pub explained: usize,
+    /// By nothing that was done.
+    pub unexplained: usize,
+    /// How many the acts of the run may explain.
+    pub bound: usize,
+}
+
+impl Repeats {
+    /// Sorts the repeats of all deliveries: of each, those that were taken.
+    pub(super) fn of(deliveries: &[Vec<Taken>], performed: &[Performed]) -> Self {
+        let slots: usize = performed.iter().map(|done| done.act.slots_repeated()).sum();
+        let windows = windows(performed);
+        let mut repeats = Self {
+            bound: slots * SLOTS,
+            ..Self::default()
+        };
+        for delivery in deliveries {
+            let (late, mut in_time): (Vec<Taken>, Vec<Taken>) =
+                delivery.iter().partition(|taken| taken.is_late());
+            repeats.after_late_answers += late.len().min(delivery.len().saturating_sub(1));
+            in_time.sort_by_key(|taken| taken.answered);
+            // The last one was not made again.
+            in_time.pop();
+            for taken in in_time {
+                let explains = |(from, until): &(Instant, Instant)| {
+                    taken.answered >= *from && taken.came <= *until
+                };
+                match windows.iter().any(explains) {
+                    true => repeats.explained += 1,
+                    false => repeats.unexplained += 1,
+                }
+            }
+        }
+        repeats
+    }
+
+    pub(super) fn are_allowed(&self) -> bool {
+        self.unexplained == 0 && self.explained <= self.bound
+    }
+}
+
+/// When a record may have been lost: while an act on a dispatcher lasts, and shortly before. Where acts before it held up
+/// the records, from their beginning.
+fn windows(performed: &[Performed]) -> Vec<(Instant, Instant)> {
+    let mut windows = Vec::new();
+    for (index, done) in performed.iter().enumerate() {
+        if done.act.slots_repeated() == 0 {
+            continue;
+        }
+        let mut from = done.hit - RECORDED_WITHIN;
+        for before in performed[..index].iter().rev() {
+            if before.back < from {
+                break;
+            }
+            from = before.hit - RECORDED_WITHIN;
+        }
+        windows.push((from, done.back));
+    }
+    windows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::act::{Act, Blow, Target};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn done(began: Instant, from: u32, until: u32, target: Target) -> Performed {
+        Performed {
+            act: Act {
+                at: from * SECOND,
+                blow: Blow::Kill,
+                targets: vec![target],
+                away: SECOND,
+            },
+            hit: began + from * SECOND,
+            back: began + until * SECOND,
+        }
+    }
+
+    fn taken(began: Instant, came: f64, answered: f64) -> Taken {
+        Taken {
+            came: began + Duration::from_secs_f64(came),
+            answered: began + Duration::from_secs_f64(answered),
+        }
+    }
+
+    #[test]
+    fn a_repeat_needs_an_act_that_lost_the_record() {
+        let began = Instant::now() + 60 * SECOND;
+        let performed = [
+            done(began, 10, 12, Target::Dispatcher(0)),
+            done(began, 30, 34, Target::Postgres),
+            done(began, 35, 36, Target::Serve),
+        ];
+        let again = taken(began, 50.0, 50.1);
+        let of = |first| Repeats::of(&[vec![again, first]], &performed);
+        for (came, answered, explained) in [
+            (5.0, 5.1, 0),
+            (9.0, 9.1, 1),
+            (9.9, 11.0, 1),
+            (13.0, 13.1, 0),
+            // Not recorded while the database was away, and then killed.
+            (29.0, 29.5, 1),
+        ] {
+            let repeats = of(taken(began, came, answered));
+            assert_eq!(
+                (repeats.explained, repeats.unexplained),
+                (explained, 1 - explained),
+                "{came}"
+            );
+        }
+        assert_eq!(of(taken(began, 5.0, 9.0)).after_late_answers, 1);
+        assert_eq!(of(again).bound, 2 * SLOTS);
+    }
+
+    #[test]
+    fn what_came_once_is_no_repeat() {
+        let began = Instant::now();
+        let once = [
+            vec![taken(began, 0.0, 0.1)],
+            vec![taken(began, 0.0, 4.0)],
+            vec![],
+        ];
+        assert_eq!(Repeats::of(&once, &[]), Repeats::default());
+    }
+}
