@@ -62,7 +62,7 @@ cluster_formation.classic_config.nodes.1 = $node
 CONF
   if ((${#others[@]} > 0)); then
     # While a node is frozen and not yet taken for dead, the others cannot write down which node leads a queue, and
-    # whoever connects meanwhile publishes to the frozen one. RabbitMQ's default is 60 s.
+    # a publisher that connects meanwhile gets no confirm. RabbitMQ's default is 60 s.
     printf '%s\n' "net_ticktime = 6" "cluster_partition_handling = pause_minority" |
       tee -a "$home/rabbitmq.conf" >>"$home/joining.conf"
   fi
