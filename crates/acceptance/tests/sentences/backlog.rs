@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::home::{Home, Kind};
+use hookline_acceptance::home::{Home, Kind, Part};
 use hookline_acceptance::receiver::{Receiver, Reply};
 use hookline_acceptance::sentences;
 use hookline_acceptance::suite::{Alone, Shared};
@@ -21,7 +21,10 @@ pub(crate) fn shared() -> Vec<Shared> {
 }
 
 pub(crate) fn alone() -> Vec<Alone> {
-    sentences![a_backlog_is_delivered_in_order_and_new_events_come_behind_it]
+    sentences![
+        a_backlog_is_delivered_in_order_and_new_events_come_behind_it,
+        a_circuit_breaker_outlives_its_dispatcher,
+    ]
 }
 
 /// A receiver that refuses until it is switched on.
@@ -122,6 +125,43 @@ async fn a_backlog_is_delivered_in_order_and_new_events_come_behind_it(
     let batches = batches.context("each was published")?;
     let turned_round = batches.windows(2).filter(|pair| pair[0] > pair[1]).count();
     ensure!(turned_round <= 4, "{batches:?}");
+    home.end().await
+}
+
+/// A dispatcher that starts goes on at the pace of the one before, with one request at a time.
+async fn a_circuit_breaker_outlives_its_dispatcher(kind: Kind) -> anyhow::Result<()> {
+    const FAILURES: usize = 8;
+    let settings = [("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "8")];
+    let home = Home::start_with(kind, &settings).await?;
+    let tenant = home.tenant().await?;
+    let (receiver, is_well) = refusing()?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    publish(&tenant, subscription, 100).await?;
+    receiver.wait_for(FAILURES).await?;
+    until("the circuit breaker to be open", async || {
+        let path = format!("/webhooks/{subscription}/deliveries?limit=100");
+        let page = tenant.client.get(&path).await?.expect(200)?.json;
+        let mut deliveries = page["deliveries"].as_array().context("a list")?.iter();
+        Ok(deliveries
+            .any(|one| one["waiting_for"] == "breaker")
+            .then_some(()))
+    })
+    .await?;
+    home.stop(Part::Dispatcher).await?;
+    let before = receiver.received().len();
+    home.start_part(Part::Dispatcher, &[]).await?;
+    home.wait_ready().await?;
+    receiver.wait_for(before + 1).await?;
+    // One at a time, and the wait doubles.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let more = receiver.received().len() - before;
+    ensure!(more <= 4, "{more} requests after a restart");
+    is_well.store(true, Ordering::Relaxed);
+    until("every delivery that was not tried", async || {
+        let delivered = total(&tenant, subscription, "&status=delivered").await?;
+        Ok((delivered >= 50).then_some(()))
+    })
+    .await?;
     home.end().await
 }
 
