@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -87,6 +88,20 @@ impl Receiver {
     /// When there is no port.
     pub fn healthy() -> anyhow::Result<Self> {
         Self::that(|_, _| Reply::status(200))
+    }
+
+    /// One that answers 503 until it is switched on, and 200 from then on.
+    ///
+    /// # Errors
+    /// When there is no port.
+    pub fn refusing() -> anyhow::Result<(Self, Arc<AtomicBool>)> {
+        let is_well = Arc::new(AtomicBool::new(false));
+        let well = Arc::clone(&is_well);
+        let receiver = Self::that(move |_, _| match well.load(Ordering::Relaxed) {
+            true => Reply::status(200),
+            false => Reply::status(503),
+        })?;
+        Ok((receiver, is_well))
     }
 
     /// One that answers with `replies` in turn to each delivery, and with the last for ever.

@@ -228,15 +228,13 @@ impl DueRows {
     /// The partition of a subscription if its backlog may be read now: this dispatcher owns it, and no request of an
     /// earlier owner may be in flight to it.
     pub(crate) fn readable(&self, subscription: SubscriptionId) -> Option<Partition> {
-        let partition = self.shared.owned.partition_of(subscription)?;
-        let held = self.shared.owned.epoch_of(partition)?;
-        (!held.blocks(subscription, hookline_clock::now())).then_some(partition)
+        let held = self.shared.owned.held_for(subscription)?;
+        (!held.blocks(subscription, hookline_clock::now())).then_some(held.partition)
     }
 
     /// Whether this dispatcher owns the partition of a subscription.
     pub(crate) fn owns(&self, subscription: SubscriptionId) -> bool {
-        let partition = self.shared.owned.partition_of(subscription);
-        partition.is_some_and(|partition| self.shared.owned.epoch_of(partition).is_some())
+        self.shared.owned.held_for(subscription).is_some()
     }
 
     /// Whether this dispatcher owns a partition and has nothing of the subscription in hand.
@@ -252,9 +250,7 @@ impl DueRows {
         let mut state = self.state();
         let mut taken = Vec::new();
         for row in rows {
-            let partition = self.shared.owned.partition_of(row.owed.subscription);
-            let held = partition.and_then(|partition| self.shared.owned.epoch_of(partition));
-            let Some(held) = held else {
+            let Some(held) = self.shared.owned.held_for(row.owed.subscription) else {
                 continue;
             };
             let found = Found {

@@ -43,7 +43,8 @@ use turns::Turns;
 /// How many lanes are remembered while nothing of them is here.
 const REMEMBERED: usize = 4_096;
 
-/// Breakers whose time has come within it let probes start together, so that one query serves them all.
+/// The time between two releases of probes. Circuit breakers whose wait ends within it release theirs together, so that one
+/// query serves them all.
 const PROBES_EVERY: Duration = Duration::from_millis(250);
 
 /// How many rows a search of a backlog reads at most.
@@ -85,7 +86,7 @@ pub struct Lanes<M> {
     /// When which breakers let a probe start.
     probes: BTreeSet<(Instant, SubscriptionId)>,
     probes_started: Option<Instant>,
-    breaker_changes: HashMap<SubscriptionId, Option<Duration>>,
+    breaker_changes: Vec<BreakerChange>,
     /// Lanes with backlog that may have room for more of it.
     hungry: BTreeSet<SubscriptionId>,
 }
@@ -102,7 +103,7 @@ impl<M: Message> Lanes<M> {
             excess: Vec::new(),
             probes: BTreeSet::new(),
             probes_started: None,
-            breaker_changes: HashMap::new(),
+            breaker_changes: Vec::new(),
             hungry: BTreeSet::new(),
         }
     }
@@ -134,7 +135,7 @@ impl<M: Message> Lanes<M> {
         }
     }
 
-    /// Puts a message that somebody waits for before all others of its lane, even if its breaker is open.
+    /// Puts a test before all other messages of its lane, even if the circuit breaker is open: a caller of the API waits for it.
     pub fn push_first(&mut self, to: SubscriptionId, kin: Kin, message: M) {
         self.change(to, kin, |lane| lane.first.push_back(message));
     }
@@ -222,16 +223,17 @@ impl<M: Message> Lanes<M> {
             (before != after).then_some(after)
         });
         if let Some(Some(wait)) = change {
-            self.breaker_changes.insert(flight.subscription, wait);
+            self.breaker_changes.push(BreakerChange {
+                subscription: flight.subscription,
+                wait,
+            });
         }
         self.trim(flight.subscription, now);
     }
 
-    /// Breakers that have opened, wait longer or have closed since the last call.
+    /// Circuit breakers that have opened, wait longer or have closed since the last call, in this order.
     pub fn take_breaker_changes(&mut self) -> Vec<BreakerChange> {
-        let changes = self.breaker_changes.drain();
-        let changes = changes.map(|(subscription, wait)| BreakerChange { subscription, wait });
-        changes.collect()
+        std::mem::take(&mut self.breaker_changes)
     }
 
     /// What has no place here any more: what was read from the backlog is there still, the rest is to be marked.

@@ -16,9 +16,6 @@ use crate::ownership::Owned;
 
 const EVERY: Duration = Duration::from_secs(60);
 
-/// How many rows a statement moves.
-const AT_ONCE: u32 = 1_000;
-
 /// Moves them until `shutdown`.
 pub(crate) async fn keep_refiling(owned: Owned, store: Store, shutdown: CancellationToken) {
     let mut turns = tokio::time::interval(EVERY);
@@ -50,13 +47,7 @@ async fn refile(
     if !is_for_all || known != Some(partitions) {
         return Ok(partitions);
     }
-    let mut moved = 0;
-    loop {
-        match store.refile(AT_ONCE).await? {
-            0 => break,
-            rows => moved += rows,
-        }
-    }
+    let moved = store.refile_all().await?;
     if moved > 0 {
         tracing::info!(
             deliveries = moved,

@@ -13,9 +13,6 @@ use serde_json::{Value, json};
 
 use crate::place::{Place, Purpose, Whereabouts, now};
 
-/// How many rows a statement moves to their partition.
-const AT_ONCE: u32 = 1_000;
-
 /// Later, each dispatcher knows of a change, or its beats are not answered and it starts nothing.
 const UNTIL_ALL_KNOW: Duration = Duration::from_secs(3);
 
@@ -85,13 +82,7 @@ async fn set(count: u16, place: &Place) -> anyhow::Result<()> {
         );
         tokio::time::sleep(wait).await;
     }
-    let mut moved = 0;
-    loop {
-        match store.refile(AT_ONCE).await? {
-            0 => break,
-            rows => moved += rows,
-        }
-    }
+    let moved = store.refile_all().await?;
     println!("{} partitions; moved {moved} deliveries", count.count());
     Ok(())
 }

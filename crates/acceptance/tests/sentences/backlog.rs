@@ -1,7 +1,7 @@
 //! What a receiver does not take waits in order, and goes out as fast as the receiver takes it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -25,17 +25,6 @@ pub(crate) fn alone() -> Vec<Alone> {
         a_backlog_is_delivered_in_order_and_new_events_come_behind_it,
         a_circuit_breaker_outlives_its_dispatcher,
     ]
-}
-
-/// A receiver that refuses until it is switched on.
-fn refusing() -> anyhow::Result<(Receiver, Arc<AtomicBool>)> {
-    let is_well = Arc::new(AtomicBool::new(false));
-    let well = Arc::clone(&is_well);
-    let receiver = Receiver::that(move |_, _| match well.load(Ordering::Relaxed) {
-        true => Reply::status(200),
-        false => Reply::status(503),
-    })?;
-    Ok((receiver, is_well))
 }
 
 /// Publishes events and waits until they are deliveries.
@@ -76,7 +65,7 @@ async fn a_backlog_is_delivered_in_order_and_new_events_come_behind_it(
     ];
     let home = Home::start_with(kind, &settings).await?;
     let tenant = home.tenant().await?;
-    let (receiver, is_well) = refusing()?;
+    let (receiver, is_well) = Receiver::refusing()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let first = publish(&tenant, subscription, 1).await?;
     tenant.client.wait_for_log(subscription, 1).await?;
@@ -119,7 +108,8 @@ async fn a_backlog_is_delivered_in_order_and_new_events_come_behind_it(
             came.push(id);
         }
     }
-    // Those that were published together have no order. Two requests are under way at once where nobody else wants a slot.
+    // Events that were published together have no order. Where no other subscription wants a slot, two requests are in
+    // flight at once.
     let published_in = |id: &String| Some(order.iter().position(|other| other == id)? / 50);
     let batches: Option<Vec<usize>> = came.iter().map(published_in).collect();
     let batches = batches.context("each was published")?;
@@ -134,7 +124,7 @@ async fn a_circuit_breaker_outlives_its_dispatcher(kind: Kind) -> anyhow::Result
     let settings = [("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "8")];
     let home = Home::start_with(kind, &settings).await?;
     let tenant = home.tenant().await?;
-    let (receiver, is_well) = refusing()?;
+    let (receiver, is_well) = Receiver::refusing()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     publish(&tenant, subscription, 100).await?;
     receiver.wait_for(FAILURES).await?;
@@ -169,7 +159,7 @@ async fn a_backlog_is_skipped_at_once_when_its_subscription_is_switched_off(
     home: Arc<Home>,
 ) -> anyhow::Result<()> {
     let tenant = home.tenant().await?;
-    let (receiver, _) = refusing()?;
+    let (receiver, _) = Receiver::refusing()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     // Ten failures open the breaker.
     let events = 300;

@@ -1,8 +1,7 @@
 //! The process ends between two steps; what was in its hands is delivered all the same.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::{Home, Kind, Part};
@@ -89,12 +88,7 @@ async fn dies_with_backlog(kind: Kind, fault: &str) -> anyhow::Result<()> {
     let settings = [("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "1")];
     let home = Home::start_with(kind, &settings).await?;
     let tenant = home.tenant().await?;
-    let is_well = Arc::new(AtomicBool::new(false));
-    let well = Arc::clone(&is_well);
-    let receiver = Receiver::that(move |_, _| match well.load(Ordering::Relaxed) {
-        true => Reply::status(200),
-        false => Reply::status(503),
-    })?;
+    let (receiver, is_well) = Receiver::refusing()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
     tenant.client.wait_for_log(subscription, 1).await?;

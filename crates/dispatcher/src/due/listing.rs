@@ -1,7 +1,8 @@
 //! Which subscriptions have backlog.
 //!
 //! The owner of a partition learns it when it takes the partition, before the first look, and keeps it in memory from then
-//! on. A list every few seconds finds what a replay has put there, and what a statement has marked whose answer was lost.
+//! on. A list every few seconds finds the deliveries that a replay has started, and those that a statement has marked whose
+//! answer was lost.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

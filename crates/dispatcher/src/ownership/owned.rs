@@ -83,6 +83,11 @@ impl Owned {
         Some(partitions.of(subscription))
     }
 
+    /// The partition of a subscription, where this dispatcher owns it.
+    pub(crate) fn held_for(&self, subscription: SubscriptionId) -> Option<Held> {
+        self.epoch_of(self.partition_of(subscription)?)
+    }
+
     /// In the order of partitions.
     pub(crate) fn list(&self) -> Vec<Held> {
         self.state.borrow().held.values().cloned().collect()

@@ -11,6 +11,9 @@ use crate::error::StoreError;
 use crate::records::{Beat, Due, HandOver, Holding, Look, PartitionClaim, PartitionTotals, Roster};
 use crate::{postgres, sqlite};
 
+/// How many deliveries a statement moves to another partition.
+const REFILED_AT_ONCE: u32 = 1_000;
+
 #[expect(
     clippy::missing_errors_doc,
     reason = "all fail alike: the store is unavailable, or refuses"
@@ -120,6 +123,17 @@ impl Store {
     /// Moves pending deliveries, `limit` at most, of partitions that do not exist; answers with how many moved.
     pub async fn refile(&self, limit: u32) -> Result<usize, StoreError> {
         run!(self, write, |conn, q| q::partitions::refile(conn, limit))
+    }
+
+    /// Moves all pending deliveries of partitions that do not exist; answers with how many moved.
+    pub async fn refile_all(&self) -> Result<usize, StoreError> {
+        let mut moved = 0;
+        loop {
+            match self.refile(REFILED_AT_ONCE).await? {
+                0 => return Ok(moved),
+                rows => moved += rows,
+            }
+        }
     }
 
     /// Moves these deliveries to the partitions of their subscriptions, where they are pending; answers with how many
