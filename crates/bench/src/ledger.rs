@@ -32,6 +32,8 @@ pub struct Report {
 pub(crate) struct Ledger {
     seen: HashMap<u32, Bits>,
     pub(crate) report: Report,
+    /// Whether receivers that were down answer again.
+    pub(crate) has_recovered: bool,
 }
 
 impl Ledger {

@@ -1,7 +1,8 @@
 //! The receiver: a process of its own that takes deliveries and keeps a ledger of them.
 //!
-//! How it answers is in the path: `/ok/SUBSCRIPTION`, `/late/MS/SUBSCRIPTION`, `/hangs/SUBSCRIPTION`
-//! and `/flaky/SUBSCRIPTION`, which refuses the first attempt of one delivery in twenty.
+//! How it answers is in the path: `/ok/SUBSCRIPTION`, `/late/MS/SUBSCRIPTION`, `/hangs/SUBSCRIPTION`,
+//! `/flaky/SUBSCRIPTION`, which refuses the first attempt of one delivery in twenty, and
+//! `/down/SUBSCRIPTION`, which refuses every request until `/recover` is called.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -55,6 +56,7 @@ impl Receive {
                 .route("/report", web::get().to(report))
                 .route("/taken", web::get().to(taken))
                 .route("/reset", web::post().to(reset))
+                .route("/recover", web::post().to(recover))
                 .route("/{manner}/{rest:.*}", web::post().to(take))
         };
         actix_web::rt::System::new().block_on(async move {
@@ -106,6 +108,11 @@ async fn taken(kept: Kept) -> HttpResponse {
 
 async fn reset(kept: Kept) -> HttpResponse {
     lock(&kept).reset();
+    HttpResponse::Ok().finish()
+}
+
+async fn recover(kept: Kept) -> HttpResponse {
+    lock(&kept).has_recovered = true;
     HttpResponse::Ok().finish()
 }
 
@@ -162,7 +169,12 @@ fn note(
             .get("x-webhook-attempt")
             .is_some_and(|value| value == "1")
     };
-    if manner == "flaky" && event % FLAKY == 0 && is_first() {
+    let refuses = match manner {
+        "flaky" => event % FLAKY == 0 && is_first(),
+        "down" => !ledger.has_recovered,
+        _ => false,
+    };
+    if refuses {
         ledger.report.refused += 1;
         return Err(Refused);
     }

@@ -185,6 +185,16 @@ impl Receiver {
         Ok(())
     }
 
+    /// Ends the outage of the subscriptions that are down.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn recover(&self) -> anyhow::Result<()> {
+        let answer = self.http.post(self.url("recover")).send().await?;
+        answer.error_for_status()?;
+        Ok(())
+    }
+
     /// What it has got.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! The workloads.
 
+mod backlog;
 mod drain;
 mod large;
 mod latency;
@@ -39,6 +40,8 @@ pub enum Scenario {
     I,
     /// A request of 60 or 1,000 events for 1,000 subscriptions, and another organization beside it
     J,
+    /// 1,000,000 deliveries owed to 1,000 subscriptions that are down, and 100,000 to one that recovers (distributed)
+    K,
     /// As a, with receivers that speak TLS
     Tls,
 }
@@ -68,6 +71,7 @@ impl Scenario {
             Self::H => "h",
             Self::I => "i",
             Self::J => "j",
+            Self::K => "k",
             Self::Tls => "a-tls",
         }
     }
@@ -75,7 +79,7 @@ impl Scenario {
     /// Whether there is such a thing in this home: one process has no part that can be left out
     /// or started twice.
     pub fn is_of(self, kind: Kind) -> bool {
-        kind == Kind::Distributed || !matches!(self, Self::D | Self::G)
+        kind == Kind::Distributed || !matches!(self, Self::D | Self::G | Self::K)
     }
 
     /// Runs it once.
@@ -99,6 +103,7 @@ impl Scenario {
             Self::H => many::run(figures, kind, size).await,
             Self::I => pages::run(figures, kind, size).await,
             Self::J => large::run(figures, kind, size).await,
+            Self::K => backlog::run(figures, size).await,
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figu
     )])
 }
 
-async fn wait_until_taken_in(stage: &Stage, events: u64) -> anyhow::Result<()> {
+pub(super) async fn wait_until_taken_in(stage: &Stage, events: u64) -> anyhow::Result<()> {
     let metrics = format!("{}/metrics", stage.home.admin(Part::Ingest).await?);
     let begun = Instant::now();
     loop {
