@@ -1,6 +1,7 @@
 //! Runs sentences in both homes and reports like any test runner.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::sync::OnceCell;
@@ -26,6 +27,9 @@ macro_rules! sentences {
 
 /// How many sentences are tried at once: they wait more than they work.
 const AT_ONCE: usize = 6;
+
+/// How many trials the list of the slowest has.
+const LISTED: usize = 25;
 
 const HOMES: [(Kind, &str); 2] = [
     (Kind::Embedded, "embedded"),
@@ -70,6 +74,54 @@ impl Homes {
     }
 }
 
+/// Which trials may run at the same time as one.
+#[derive(Debug, Clone, Copy)]
+enum Beside {
+    Others,
+    Nothing,
+}
+
+/// Keeps trials that measure time apart from all others, and notes how long each trial takes.
+#[derive(Default)]
+struct Schedule {
+    quiet: RwLock<()>,
+    times: Mutex<Vec<(Duration, String)>>,
+}
+
+impl Schedule {
+    fn run(&self, name: String, beside: Beside, work: Work) -> anyhow::Result<()> {
+        let timed = || {
+            let begun = Instant::now();
+            let done = work();
+            self.times().push((begun.elapsed(), name));
+            done
+        };
+        match beside {
+            Beside::Others => {
+                let _others = self.quiet.read();
+                timed()
+            }
+            Beside::Nothing => {
+                let _alone = self.quiet.write();
+                timed()
+            }
+        }
+    }
+
+    fn print_slowest(&self) {
+        let mut times = self.times();
+        times.sort_by(|one, other| other.cmp(one));
+        println!("slowest:");
+        for (time, name) in times.iter().take(LISTED) {
+            println!("{:7.1} s  {name}", time.as_secs_f64());
+        }
+    }
+
+    fn times(&self) -> MutexGuard<'_, Vec<(Duration, String)>> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Tries the sentences that the command line chooses.
 ///
 /// # Errors
@@ -85,7 +137,7 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
             .build()?,
     );
     let homes = Arc::new(Homes::default());
-    let quiet = Arc::default();
+    let schedule = Arc::new(Schedule::default());
     let mut trials = Vec::new();
     for (kind, name) in HOMES {
         let (sharing, lonely, quiet_ones) = match kind {
@@ -96,27 +148,27 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
                 &suite.quiet_distributed[..],
             ),
         };
+        let add = |beside, sentence, run| trial(name, sentence, &schedule, beside, run);
         // Those that start homes are the long ones: whoever comes last should be short.
-        for &sentence in suite.alone.iter().chain(lonely) {
+        let started = suite.alone.iter().chain(lonely);
+        let started = started.map(|of| (Beside::Others, of));
+        let quiet_ones = suite.quiet.iter().chain(quiet_ones);
+        let quiet_ones = quiet_ones.map(|of| (Beside::Nothing, of));
+        for (beside, &(sentence, told)) in started.chain(quiet_ones) {
             let runtime = Arc::clone(&runtime);
-            trials.push(trial(name, sentence.0, &quiet, move |quiet| {
-                let _beside_others = quiet.read();
-                runtime.block_on(sentence.1(kind))
-            }));
-        }
-        for &(sentence, told) in suite.quiet.iter().chain(quiet_ones) {
-            let runtime = Arc::clone(&runtime);
-            trials.push(trial(name, sentence, &quiet, move |quiet| {
-                let _alone = quiet.write();
-                runtime.block_on(told(kind))
-            }));
+            trials.push(add(
+                beside,
+                sentence,
+                Box::new(move || runtime.block_on(told(kind))),
+            ));
         }
         for &(sentence, told) in suite.shared.iter().chain(sharing) {
             let (runtime, homes) = (Arc::clone(&runtime), Arc::clone(&homes));
-            trials.push(trial(name, sentence, &quiet, move |quiet| {
-                let _beside_others = quiet.read();
-                runtime.block_on(shared(&homes, kind, told))
-            }));
+            trials.push(add(
+                Beside::Others,
+                sentence,
+                Box::new(move || runtime.block_on(shared(&homes, kind, told))),
+            ));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -130,6 +182,7 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
             }
         }
     });
+    schedule.print_slowest();
     Ok(conclusion.exit_code())
 }
 
@@ -138,17 +191,22 @@ async fn shared(homes: &Homes, kind: Kind, told: fn(Arc<Home>) -> Told) -> anyho
     told(home).await
 }
 
+/// The work of a trial.
+type Work = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
+
 fn trial(
     home: &str,
     sentence: &str,
-    quiet: &Arc<RwLock<()>>,
-    run: impl FnOnce(&RwLock<()>) -> anyhow::Result<()> + Send + 'static,
+    schedule: &Arc<Schedule>,
+    beside: Beside,
+    work: Work,
 ) -> Trial {
     // The first name is that of this program.
     let told = sentence.split_once("::").map_or(sentence, |(_, told)| told);
     let name = format!("{home}::{}", told.replace(' ', ""));
-    let quiet = Arc::clone(quiet);
-    Trial::test(name, move || {
-        run(&quiet).map_err(|why| Failed::from(format!("{why:#}")))
+    let schedule = Arc::clone(schedule);
+    Trial::test(name.clone(), move || {
+        let done = schedule.run(name, beside, work);
+        done.map_err(|why| Failed::from(format!("{why:#}")))
     })
 }

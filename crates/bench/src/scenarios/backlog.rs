@@ -119,6 +119,8 @@ async fn open(organizations: usize) -> anyhow::Result<Stage> {
     let setting = Setting {
         organizations,
         later: vec![Part::Dispatcher],
+        // Else ingest waits for a dispatcher that does not run yet.
+        besides: vec![("HOOKLINE__INGEST__MAX_WAITING", "100000000")],
         ..Setting::default()
     };
     Stage::open(Kind::Distributed, setting).await
@@ -126,9 +128,7 @@ async fn open(organizations: usize) -> anyhow::Result<Stage> {
 
 async fn memory(stage: &Stage) -> anyhow::Result<f64> {
     let all = stage.memory().await?;
-    all.get("dispatcher")
-        .copied()
-        .context("no dispatcher runs")
+    all.get("dispatcher").copied().context("no dispatcher runs")
 }
 
 /// Waits until no owed delivery is without a mark but for those in hand.
@@ -142,10 +142,7 @@ async fn wait_until_marked(stage: &Stage, begun: Instant) -> anyhow::Result<Dura
         if unmarked.trim().parse::<u64>()? < 2_000 {
             return Ok(begun.elapsed());
         }
-        ensure!(
-            begun.elapsed() < 10 * PATIENCE,
-            "the backlog is not marked"
-        );
+        ensure!(begun.elapsed() < 10 * PATIENCE, "the backlog is not marked");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }

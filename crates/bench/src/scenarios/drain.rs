@@ -34,25 +34,27 @@ pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figu
     )])
 }
 
+/// Waits until ingest has stored so many events, as long as it goes on.
 pub(super) async fn wait_until_taken_in(stage: &Stage, events: u64) -> anyhow::Result<()> {
     let metrics = format!("{}/metrics", stage.home.admin(Part::Ingest).await?);
-    let begun = Instant::now();
-    loop {
+    let (mut stored, mut since) = (0.0, Instant::now());
+    while stored < events as f64 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
         let text = reqwest::get(&metrics).await?.text().await?;
-        let taken = text.lines().find_map(|line| {
+        let now = text.lines().find_map(|line| {
             line.strip_prefix("hookline_events_taken_in_total")?
                 .rsplit(' ')
                 .next()?
                 .parse::<f64>()
                 .ok()
         });
-        if taken.is_some_and(|taken| taken >= events as f64) {
-            return Ok(());
+        if let Some(now) = now.filter(|now| *now > stored) {
+            (stored, since) = (now, Instant::now());
         }
         ensure!(
-            begun.elapsed() < PATIENCE,
-            "ingest has taken in {taken:?} of {events} events"
+            since.elapsed() < PATIENCE,
+            "ingest has stored {stored} of {events} events, and then none"
         );
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    Ok(())
 }
