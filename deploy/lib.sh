@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What services, up and down share: finding ports, starting daemons that hold nothing of the caller's,
-# and ending only processes that we started.
+# Shared by services, up and down: finds ports, starts daemons without the caller's open files, and stops only
+# processes of its own.
 
 say() { printf '%s\n' "$*" >&2; }
 die() {
@@ -23,7 +23,7 @@ secret() { head -c 20 /dev/urandom | od -An -v -tx1 | tr -d ' \n'; }
 # As the setting secrets.keys takes it.
 master_key() { echo "k1:$(head -c 32 /dev/urandom | base64 | tr -d '\n')"; }
 
-# python_tools FOLDER PACKAGE==VERSION…: the same versions for everybody, whatever is installed.
+# python_tools FOLDER PACKAGE==VERSION…: installs fixed versions, whatever the machine has.
 python_tools() {
   local folder=$1
   shift
@@ -54,9 +54,9 @@ node_tools() {
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 unused() { ! listening "$1"; }
 
-# free_port: one that nobody listens on, below the range from which the kernel serves outgoing connections.
-# A port is ours only once a daemon listens on it, so each one handed out stays claimed for two minutes:
-# else two starts at once could draw the same.
+# free_port: an unused port, below the range of the kernel's outgoing connections.
+# A port is reserved only once a daemon listens on it, so each result stays claimed for two minutes:
+# otherwise two concurrent starts could draw the same port.
 free_port() {
   local claims=${TMPDIR:-/tmp}/hookline-ports-$EUID port
   (umask 077 && mkdir -p "$claims")
@@ -72,14 +72,14 @@ free_port() {
 }
 
 # ---- processes ----
-# A pid file holds the pid and the kernel's start time of that process: a pid that another program has
-# been given since is never taken for ours.
+# A pid file holds the pid and the kernel's start time of the process: a reused pid of another program
+# does not match.
 
 started_at() {
   local stat fields
   { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
   read -ra fields <<<"${stat##*) }" # what stands before is the pid and a name that may hold anything
-  # Dead, and its parent has not asked yet; unless threads of it still run (and hold its ports).
+  # A zombie counts as dead, unless threads of it still run (and hold its ports).
   if [[ ${fields[0]} == [ZX] ]] && ((fields[17] <= 1)); then return 1; fi
   echo "${fields[19]}"
 }
@@ -98,8 +98,8 @@ alive() {
 }
 gone() { ! alive "$1" >/dev/null; }
 
-# daemon PIDFILE LOG COMMAND…: starts it in a session of its own, without any of our open files:
-# a lock that a caller holds on a descriptor would otherwise live as long as the daemon.
+# daemon PIDFILE LOG COMMAND…: starts it in a session of its own, without the caller's open files:
+# the daemon would otherwise keep a caller's lock on a descriptor.
 daemon() {
   local file=$1 log=$2 fd
   shift 2
@@ -131,7 +131,7 @@ end() {
 }
 
 # http_ok PORT PATH [HEADER]: whether 127.0.0.1 answers a GET with 200, without needing curl. The header goes in
-# through a pipe: it may be a key, and arguments can be read by everybody on the machine.
+# through a pipe: it may be a key, and every user of the machine can read arguments.
 http_ok() {
   local status
   # shellcheck disable=SC2016 # the inner shell expands its own arguments
@@ -141,7 +141,7 @@ http_ok() {
   [[ $status == HTTP/1.?" 200 "* ]]
 }
 
-# show_log FILE: its end, indented, for the person who has to find out why something did not start.
+# show_log FILE: its last lines, indented, after a failed start.
 show_log() {
   say "the end of $1:"
   tail -n 25 "$1" 2>/dev/null | sed 's/^/    /' >&2 || true
@@ -154,7 +154,7 @@ programs=(subscription-api ingest dispatcher)
 stop_programs() { # FOLDER OF PID FILES
   local name waiting=()
   for name in "${programs[@]}"; do
-    # A delivery under way may take 15 s, and then its outcome is recorded.
+    # A request in flight may take 15 s, and then its attempt is recorded.
     end "$1/$name.pid" TERM 30 &
     waiting+=($!)
   done

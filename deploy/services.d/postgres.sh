@@ -87,7 +87,7 @@ postgres_start() {
     [[ -x $bin/postgres ]] || die "the data in $dir is PostgreSQL $version's, which is not installed; deploy/services clean removes it"
   fi
   within 15 postgres_no_orphans "$home/data" || die "processes of an earlier PostgreSQL still use $home/data"
-  # With nobody in its folder the lock files are a dead server's, whatever their pid belongs to by now.
+  # Without a process in its folder the lock files are a dead server's, whatever process has their pid now.
   rm -f "$home/data/postmaster.pid" "$home"/.s.PGSQL.*
   keep_or_move postgres_port
   sockets=$home # a socket's whole path may be 107 bytes long

@@ -61,7 +61,7 @@ cluster_formation.peer_discovery_backend = classic_config
 cluster_formation.classic_config.nodes.1 = $node
 CONF
   if ((${#others[@]} > 0)); then
-    # While a node is frozen and not yet taken for dead, the others cannot write down which node leads a queue, and
+    # While a frozen node does not yet count as dead, the others cannot record the new leader of a queue, and
     # a publisher that connects meanwhile gets no confirm. RabbitMQ's default is 60 s.
     printf '%s\n' "net_ticktime = 6" "cluster_partition_handling = pause_minority" |
       tee -a "$home/rabbitmq.conf" >>"$home/joining.conf"
@@ -156,7 +156,7 @@ amqp_answers() { # PORT
   [[ ${first// /} == 01 ]]
 }
 
-# RabbitMQ's word for its pid: a package whose script stays as the VM's parent is then no problem.
+# RabbitMQ's own report of its pid: in some packages the start script stays as the VM's parent.
 rabbitmq_note_pids() {
   local suffix
   for suffix in "" "${others[@]}"; do

@@ -1,6 +1,6 @@
-//! What a receiver does: the README shows the files of `examples/verify` letter for letter, and
-//! each of them accepts what Hookline signs and nothing else; `docs/receivers.md` shows
-//! `examples/repeats`, which drops repeats.
+//! The code of the documents. The README and `docs/receivers.md` show the files of `examples/verify`
+//! letter for letter, and each file accepts Hookline's signatures and nothing else.
+//! `docs/receivers.md` also shows `examples/repeats`, which drops repeats.
 
 #[path = "../../../examples/verify/verify.rs"]
 #[expect(unreachable_pub, reason = "written for a receiver's own crate")]
@@ -264,9 +264,10 @@ fn a_receiver_that_keeps_ids_works_once_for_each_whatever_comes_twice_at_once_or
 #[test]
 fn the_documents_show_the_snippets_as_they_are() -> anyhow::Result<()> {
     for (document, file, language) in [
-        ("README.md", "examples/verify/verify.rs", "rust"),
-        ("README.md", "examples/verify/verify.py", "python"),
-        ("README.md", "examples/verify/verify.mjs", "js"),
+        ("README.md", "examples/verify/library.py", "python"),
+        ("docs/receivers.md", "examples/verify/verify.rs", "rust"),
+        ("docs/receivers.md", "examples/verify/verify.py", "python"),
+        ("docs/receivers.md", "examples/verify/verify.mjs", "js"),
         ("docs/receivers.md", "examples/verify/library.py", "python"),
         ("docs/receivers.md", "examples/verify/library.mjs", "js"),
         ("docs/receivers.md", "examples/repeats/once.py", "python"),

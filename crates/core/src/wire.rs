@@ -17,10 +17,6 @@ use crate::timestamp::Timestamp;
 use crate::violations::Violations;
 
 /// The messages of `hookline.v1` as prost generates them.
-#[expect(
-    missing_docs,
-    reason = "generated; the schemas carry the documentation"
-)]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/hookline.v1.rs"));
 }

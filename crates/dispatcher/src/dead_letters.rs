@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_broker::contract::Publisher;
+use hookline_queue::Publisher;
 use hookline_store::Store;
 use opentelemetry::KeyValue;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use hookline_broker::contract::Scheduled;
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::timestamp::Timestamp;
+use hookline_queue::Scheduled;
 use hookline_store::{Owed, Standing};
 
 use crate::recorder::Result;

@@ -15,13 +15,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hookline_broker::Timer;
-use hookline_broker::contract::{Scheduled, WakeUps};
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_core::partition::Partition;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trial::SUSPECT_AFTER;
+use hookline_queue::Timer;
+use hookline_queue::{Scheduled, WakeUps};
 use hookline_runtime::panics;
 use hookline_store::{BacklogClass, BacklogRow, Due};
 use tokio::sync::Notify;

@@ -35,10 +35,10 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use hookline_broker::contract::{Publisher, WakeUps};
 use hookline_core::rate::Rate;
 use hookline_core::retry::RetrySchedule;
 use hookline_core::target::TargetRules;
+use hookline_queue::{Publisher, WakeUps};
 use hookline_runtime::panics;
 use hookline_runtime::settings::Settings;
 use hookline_runtime::shutdown::Shutdown;

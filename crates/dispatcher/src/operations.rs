@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_broker::contract::QueueError;
+use hookline_queue::QueueError;
 use hookline_runtime::fault;
 use hookline_runtime::panics;
 use hookline_store::StoreError;

@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookline_broker::contract::Scheduled;
 use hookline_core::delivery::{DeliveryState, OwedAttempt};
 use hookline_core::ids::DeliveryId;
+use hookline_queue::Scheduled;
 use hookline_runtime::fault;
 use hookline_runtime::panics;
 use hookline_store::{AttemptRecord, Follow, StoreError};

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_broker::contract::{Publisher, Scheduled};
+use hookline_queue::{Publisher, Scheduled};
 use hookline_runtime::fault;
 use hookline_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;

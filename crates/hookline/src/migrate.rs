@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hookline_broker::rabbit::Declared;
-use hookline_home::distributed;
+use hookline_bootstrap::distributed;
+use hookline_queue_rabbitmq::Declared;
 use hookline_runtime::peers;
 use hookline_store::StoreError;
 

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use directories::ProjectDirs;
+use hookline_bootstrap::distributed;
 use hookline_core::timestamp::Timestamp;
-use hookline_home::distributed;
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
 
@@ -58,7 +58,8 @@ impl Place {
             (None, Some(file)) => secrets.of_file(&file)?,
             (None, None) => secrets.required()?,
         };
-        hookline_home::unlock_to_rekey(self.store(Purpose::Change).await?, &keys).await
+        hookline_bootstrap::master_keys::unlock_to_rekey(self.store(Purpose::Change).await?, &keys)
+            .await
     }
 
     pub(crate) async fn store(&self, purpose: Purpose) -> anyhow::Result<Store> {

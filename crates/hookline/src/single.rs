@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use hookline_core::master_key::MasterKeys;
 use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
-use hookline_home::embedded::Embedded;
 use hookline_ingest::Ingest;
+use hookline_queue_embedded::Embedded;
 use hookline_runtime::panics;
 use hookline_runtime::service::Context;
 use hookline_store::Store;
@@ -39,7 +39,7 @@ impl Single {
         let (store, queues) = (embedded.store.clone(), embedded.queues.clone());
         // From here on the folder is ours alone.
         let keys = self.keys.map_or_else(|| key_of_folder(&self.folder), Ok)?;
-        let store = hookline_home::unlock(store, &keys).await?;
+        let store = hookline_bootstrap::master_keys::unlock(store, &keys).await?;
         prepare(&store).await?;
         let settings = context.settings.clone();
         let watched = store.clone();

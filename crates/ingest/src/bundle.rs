@@ -10,10 +10,10 @@ use std::collections::HashMap;
 use std::io::Write as _;
 
 use bytes::Bytes;
-use hookline_broker::contract::{Coming, PublishedEvents, Writer};
 use hookline_core::ids::OrganizationId;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::{JSON, JSON_BATCH, JSON_BUNDLE};
+use hookline_queue::{Coming, PublishedEvents, Writer};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -143,8 +143,8 @@ pub(crate) fn singles(message: &PublishedEvents, returns: u32) -> Option<Vec<Com
 
 #[cfg(test)]
 mod tests {
-    use hookline_broker::contract::{Receipt, Taken};
     use hookline_core::timestamp::Timestamp;
+    use hookline_queue::{Receipt, Taken};
     use tracing::Span;
 
     use super::*;

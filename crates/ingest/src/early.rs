@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_broker::contract::{EventSource, Taken};
+use hookline_queue::{EventSource, Taken};
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_runtime::shutdown::Shutdown;
 use opentelemetry::metrics::Counter;

@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 
-use hookline_broker::contract::{PublishedEvents, Taken};
 use hookline_core::ids::{EventId, OrganizationId};
+use hookline_queue::{PublishedEvents, Taken};
 use tracing::Span;
 
 /// What became of an event.
@@ -167,7 +167,7 @@ impl Hand {
 
 #[cfg(test)]
 mod tests {
-    use hookline_broker::contract::{Receipt, Writer};
+    use hookline_queue::{Receipt, Writer};
 
     use super::*;
 

@@ -19,11 +19,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hookline_broker::contract::{Coming, EventSource, PublishedEvents, Publisher, Taken};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
 use hookline_core::rate::Rate;
 use hookline_core::trial::SUSPECT_AFTER;
+use hookline_queue::{Coming, EventSource, PublishedEvents, Publisher, Taken};
 use hookline_runtime::fault;
 use hookline_runtime::panics;
 use hookline_runtime::shutdown::Shutdown;

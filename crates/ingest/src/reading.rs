@@ -4,11 +4,11 @@
 //! alone. A message is measured before a byte of it is parsed, and of an array no more elements are
 //! kept than it may have: what a message takes is bounded by its length.
 
-use hookline_broker::contract::{PublishedEvents, Writer};
 use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire::{self, AtMost, MAX_BATCH_BYTES, MAX_EVENTS};
+use hookline_queue::{PublishedEvents, Writer};
 use hookline_runtime::fault;
 use hookline_store::IncomingEvent;
 use serde::Deserialize;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use hookline_broker::contract::Scheduled;
 use hookline_core::ids::OrganizationId;
+use hookline_queue::Scheduled;
 use hookline_runtime::fault;
 use hookline_store::{Given, IncomingEvent, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};

@@ -4,9 +4,9 @@
 
 use std::sync::Arc;
 
-use hookline_broker::contract::{PublishedEvents, Taken};
 use hookline_core::ids::TrialKey;
 use hookline_core::trial::next;
+use hookline_queue::{PublishedEvents, Taken};
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
 

@@ -36,7 +36,6 @@ pub use targets::TargetSettings;
 /// All settings, by section of the file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(missing_docs, reason = "the types and the default file say it")]
 pub struct Settings {
     pub store: StoreSettings,
     pub broker: BrokerSettings,

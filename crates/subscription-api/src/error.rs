@@ -9,10 +9,10 @@ use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
-use hookline_broker::contract::QueueError;
 use hookline_core::access::Forbidden;
 use hookline_core::ids::OrganizationId;
 use hookline_core::violations::Violations;
+use hookline_queue::QueueError;
 use hookline_store::StoreError;
 
 use crate::problem::{FieldError, PROBLEM_JSON, Problem};

@@ -45,9 +45,9 @@ mod underway;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_broker::contract::Publisher;
 use hookline_core::rate::Rate;
 use hookline_core::target::TargetRules;
+use hookline_queue::Publisher;
 use hookline_runtime::hosts::Hosts;
 use hookline_runtime::http::Clocks;
 use hookline_runtime::readiness::Readiness;

@@ -203,31 +203,31 @@ impl Report {
         )?;
         writeln!(page, "| | |\n|---|--:|")?;
         for (what, count) in [
-            ("events whose publish was confirmed", confirmed),
-            ("events whose publish failed and was given up", unknown),
+            ("confirmed events", confirmed),
+            ("events given up after a failed publish", unknown),
             ("deliveries owed for the confirmed ones", owed),
             ("of these delivered", delivered),
             ("of these lost", lost),
             (
-                "put aside as dead letters",
+                "dead letters",
                 usize::try_from(self.put_aside).unwrap_or(usize::MAX),
             ),
             (
-                "delivered besides (publish or subscription not confirmed)",
+                "also delivered (publish or subscription not confirmed)",
                 besides,
             ),
             ("publishes answered with 503 or 429", refused),
             ("requests", requests),
             (
-                "requests for what had been taken before, same `webhook-id`",
+                "requests for deliveries with an earlier 2xx, same `webhook-id`",
                 duplicates,
             ),
             (
-                "of these after an answer that came too late",
+                "of these after a late response",
                 self.repeats.after_late_answers,
             ),
             ("of these explained by an act", self.repeats.explained),
-            ("at most, by the acts that were done", self.repeats.bound),
+            ("maximum, by the acts", self.repeats.bound),
             ("signatures verified", verified),
         ] {
             writeln!(page, "| {what} | {count} |")?;

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::ensure;
 use clap::{Args, Subcommand, ValueEnum};
-use hookline_home::distributed;
+use hookline_bootstrap::distributed;
 use hookline_store::{DeadLetters, Store};
 use serde_json::json;
 

@@ -1,8 +1,8 @@
 //! Rejected events of RabbitMQ.
 
 use anyhow::Context as _;
-use hookline_broker::rabbit::{DeadLetter, Rabbit, RabbitSettings};
 use hookline_core::timestamp::Timestamp;
+use hookline_queue_rabbitmq::{DeadLetter, Rabbit, RabbitSettings};
 use hookline_runtime::settings::Settings;
 
 use crate::dead::letter::{Exhibit, Letter, about_events};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use backon::{ExponentialBuilder, Retryable as _};
-use hookline_broker::contract::QueueError;
-use hookline_broker::rabbit::{EventPublisher, RabbitSettings};
+use hookline_queue::QueueError;
+use hookline_queue_rabbitmq::{EventPublisher, RabbitSettings};
 use hookline_runtime::settings::SecretUrl;
 
 use crate::publish::Numbered;

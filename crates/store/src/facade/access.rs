@@ -9,10 +9,6 @@ use crate::error::StoreError;
 use crate::records::{KeyHash, KeyInfo, NewKey};
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// Makes an organization; false when there is one of this id.
     pub async fn create_organization(

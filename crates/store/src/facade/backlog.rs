@@ -11,10 +11,6 @@ use crate::error::StoreError;
 use crate::records::{BacklogRead, BacklogRow, Backlogged, BreakerChange};
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// Marks deliveries as backlog where they are still owed, due by `now` and no test; answers with those that are in
     /// the backlog then. The mark does not change when they are due, and their next attempt removes it.

@@ -13,10 +13,6 @@ use crate::fanout_index::FanoutIndex;
 use crate::records::{Bounds, Given, IncomingEvent, Making};
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// Makes a test event and its delivery to one subscription; none when there is no such one in
     /// the event's organization.

@@ -14,10 +14,6 @@ use crate::{postgres, sqlite};
 /// How many deliveries a statement moves to another partition.
 const REFILED_AT_ONCE: u32 = 1_000;
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// How many partitions there are.
     pub async fn partitions(&self) -> Result<Partitions, StoreError> {

@@ -11,10 +11,6 @@ use crate::error::StoreError;
 use crate::records::{Again, AttemptRecord, Body, Loaded, Making, Owed, Source};
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// What is known of these deliveries; one that is not there is not in the answer.
     pub async fn owed(

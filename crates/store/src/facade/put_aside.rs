@@ -10,10 +10,6 @@ use crate::error::StoreError;
 use crate::records::PutAside;
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// Ends a delivery that cannot be handled as exhausted by poison and keeps the reason, in one transaction, where
     /// the delivery is still pending in that generation. Its own row may be at fault, so a failure says nothing of

@@ -11,10 +11,6 @@ use crate::records::{
 };
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// A part of the log.
     pub async fn log(&self, query: LogQuery) -> Result<Listing<LogEntry, u64>, StoreError> {

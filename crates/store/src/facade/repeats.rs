@@ -7,10 +7,6 @@ use crate::error::StoreError;
 use crate::records::{Claim, Claimed, KeyedRequest};
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// Claims a request, or says what has become of the first one.
     pub async fn claim(

@@ -10,10 +10,6 @@ use crate::error::StoreError;
 use crate::records::{Making, NewReplay, Replay, ReplayScope, ReplayTurn, Replayable};
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// How many deliveries a replay would start again that is made now.
     pub async fn count_replay(

@@ -7,10 +7,6 @@ use super::{Home, Store, run};
 use crate::error::StoreError;
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// Moves retention's own clock on, by which everything here is forgotten.
     pub async fn advance_retention(&self, now: Timestamp) -> Result<TrustedTime, StoreError> {

@@ -13,10 +13,6 @@ use crate::error::StoreError;
 use crate::records::{Created, Making, Rotated, Rotation, Window};
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// Makes a subscription, unless its organization has `limit` already.
     pub async fn create_subscription(

@@ -9,10 +9,6 @@ use super::{Home, Store, run};
 use crate::error::StoreError;
 use crate::{postgres, sqlite};
 
-#[expect(
-    clippy::missing_errors_doc,
-    reason = "all fail alike: the store is unavailable, or refuses"
-)]
 impl Store {
     /// How often each was charged with the end of a process; one that never was is not in the answer.
     pub async fn charges(&self, keys: Vec<TrialKey>) -> Result<HashMap<TrialKey, u32>, StoreError> {

@@ -1,10 +1,5 @@
 //! Backlog: due deliveries that wait for their subscription's turn, and circuit breakers that are not closed.
 
-#![expect(
-    missing_docs,
-    reason = "a field has a comment where its name does not say all"
-)]
-
 use std::time::Duration;
 
 use hookline_core::delivery::OwedAttempt;

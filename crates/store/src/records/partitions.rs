@@ -1,10 +1,5 @@
 //! Owners of partitions, and the deliveries that are due in them.
 
-#![expect(
-    missing_docs,
-    reason = "a field has a comment where its name does not say all"
-)]
-
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::partition::{DispatcherId, Partition};
 use hookline_core::timestamp::Timestamp;

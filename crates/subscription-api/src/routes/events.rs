@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
-use hookline_broker::contract::{PublishedEvents, Writer};
 use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::ids::{EventId, OrganizationId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire::{self, AtMost, MAX_EVENTS};
+use hookline_queue::{PublishedEvents, Writer};
 use hookline_store::Digest;
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use hookline_broker::contract::Scheduled;
 use hookline_core::delivery::{Cause, OwedAttempt};
+use hookline_queue::Scheduled;
 use hookline_store::Again;
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_broker::contract::Scheduled;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::event::{Event, InvalidEvent, MissingId};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
 use hookline_core::timestamp::Timestamp;
+use hookline_queue::Scheduled;
 use hookline_store::IncomingEvent;
 use serde::Serialize;
 use serde_json::json;

@@ -1,0 +1,49 @@
+//! The service `dispatcher`, on PostgreSQL and RabbitMQ.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hookline_bootstrap::distributed::{self, Peers};
+use hookline_dispatcher::replayer::Replayer;
+use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
+use hookline_runtime::panics;
+use hookline_runtime::service::{Context, run};
+use hookline_store::Plans;
+
+fn main() -> ExitCode {
+    run("dispatcher", serve)
+}
+
+async fn serve(context: Context) -> anyhow::Result<()> {
+    let Peers {
+        store,
+        rabbit,
+        publisher,
+    } = distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
+    let settings = &context.settings;
+    let dispatcher = Dispatcher {
+        store: store.clone(),
+        ownership: Ownership::Shared(distributed::store_for_beats(settings)?),
+        wake_ups: rabbit.wake_ups(),
+        publisher: publisher.clone(),
+        policy: Arc::new(Policy::from(&**settings)),
+        trial: Arc::default(),
+    };
+    distributed::begin_listening(&*dispatcher.wake_ups).await?;
+    let upkeep = maintenance::keep_up(store.clone(), settings.retention.age());
+    tokio::spawn(panics::fatal("upkeep", upkeep));
+    let replayer = Replayer {
+        store: store.clone(),
+        publisher: publisher.clone(),
+        per_second: settings.replay.per_second,
+    };
+    let replaying = replayer.run(context.shutdown.asked.clone());
+    tokio::spawn(panics::fatal("replays", replaying));
+    let counting = dead_letters::keep_counting(store, publisher);
+    tokio::spawn(panics::fatal("dead letters", counting));
+    let purging = rabbit.clone().keep_old_deliveries_purged();
+    tokio::spawn(panics::fatal("old deliveries", purging));
+    hookline_dispatcher::run(dispatcher, context.shutdown).await?;
+    rabbit.close().await;
+    Ok(())
+}

@@ -1,0 +1,39 @@
+//! The service `subscription-api`, on PostgreSQL and RabbitMQ.
+
+use std::process::ExitCode;
+
+use hookline_bootstrap::distributed::Peers;
+use hookline_runtime::admin;
+use hookline_runtime::service::{Context, run};
+use hookline_store::Plans;
+use hookline_subscription_api::Api;
+
+fn main() -> ExitCode {
+    run("subscription-api", serve)
+}
+
+async fn serve(context: Context) -> anyhow::Result<()> {
+    let settings = context.settings.clone();
+    let listener = admin::listen("api.listen", settings.api.listen)?;
+    let Peers {
+        store,
+        rabbit,
+        publisher,
+    } = hookline_bootstrap::distributed::connect_unlocked(
+        &context,
+        "subscription-api",
+        Plans::OfEach,
+    )
+    .await?;
+    let api = Api {
+        store,
+        publisher,
+        rules: settings.targets.rules(),
+        settings: settings.as_ref().into(),
+        proxies: (&settings.api).into(),
+        readiness: context.readiness,
+    };
+    hookline_subscription_api::run(listener, api, context.shutdown.asked).await?;
+    rabbit.close().await;
+    Ok(())
+}

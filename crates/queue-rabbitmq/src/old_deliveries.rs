@@ -1,0 +1,66 @@
+//! The queue of a version before, in which each delivery was a durable message.
+//!
+//! A broker that this version was declared beside keeps the queue and its binding, and messages come out of the delays
+//! for as long as the longest one takes: 34 hours. No process consumes them, for rows say what is owed. Without the
+//! queue they could not leave the delays, and would hold up the events there. So the queue stays and is purged; an
+//! operator deletes it once no more can come.
+
+use std::time::Duration;
+
+use lapin::options::QueuePurgeOptions;
+use lapin::types::FieldTable;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::connection::refusal;
+use crate::rabbit::{Rabbit, prompt};
+use crate::topology::passive;
+use hookline_queue::QueueError;
+
+const QUEUE: &str = "hookline.deliveries";
+
+const EVERY: Duration = Duration::from_secs(600);
+
+impl Rabbit {
+    /// Purges the queue of an earlier version at once and then every 10 minutes, where it exists. Never returns.
+    pub async fn keep_old_deliveries_purged(self) {
+        let mut turns = interval(EVERY);
+        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            turns.tick().await;
+            match self.purge_old_deliveries().await {
+                Ok(0) => {}
+                Ok(messages) => {
+                    tracing::info!(
+                        queue = QUEUE,
+                        messages,
+                        "purged a queue of an earlier version"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(queue = QUEUE, %error, "cannot purge a queue of an earlier version");
+                }
+            }
+        }
+    }
+
+    /// Returns how many messages were purged; 0 where the queue does not exist, and the broker closes the channel then.
+    ///
+    /// # Errors
+    /// [`QueueError`] when the broker does not answer, or refuses it.
+    pub async fn purge_old_deliveries(&self) -> Result<u32, QueueError> {
+        prompt(async {
+            let session = self.consuming.session().await;
+            let channel = session.channel().await?;
+            let found = channel.queue_declare(QUEUE.into(), passive(), FieldTable::default());
+            match found.await {
+                Err(error) if refusal::is_not_found(&error) => return Ok(0),
+                found => found?,
+            };
+            let purging = channel.queue_purge(QUEUE.into(), QueuePurgeOptions::default());
+            let purged = purging.await?;
+            channel.close(200, "purged".into()).await?;
+            Ok(purged)
+        })
+        .await
+    }
+}

@@ -1,0 +1,175 @@
+//! [`WakeUps`] on RabbitMQ: a task that keeps a [`WakeQueue`] and reads it into a buffer.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::partition::Partition;
+use hookline_core::wire::WakeUp;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::connection::refusal;
+use crate::connection::session::Session;
+use crate::connection::supervisor::{Link, backoff};
+use crate::wake_ups::buffer::WakeBuffer;
+use crate::wake_ups::dropped::{Dropped, Reason};
+use crate::wake_ups::queue::{Lost, WakeQueue};
+use hookline_queue::{QueueError, WakeUps};
+
+/// The broker does not tell a consumer that an exchange was deleted with its bindings.
+const BIND_AGAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// The partitions that the queue is bound to; none without a queue.
+#[derive(Debug, Clone, Default)]
+struct Bound(Arc<Mutex<Option<BTreeSet<Partition>>>>);
+
+impl Bound {
+    fn set(&self, partitions: Option<BTreeSet<Partition>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
+    }
+
+    fn is(&self, partitions: &BTreeSet<Partition>) -> bool {
+        let bound = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.as_ref() == Some(partitions)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct RabbitWakeUps {
+    _task: DropGuard,
+    link: Link,
+    wanted: watch::Sender<BTreeSet<Partition>>,
+    bound: Bound,
+    buffer: Arc<WakeBuffer>,
+}
+
+impl RabbitWakeUps {
+    pub(crate) fn start(link: Link) -> Self {
+        let (wanted, wishes) = watch::channel(BTreeSet::new());
+        let (bound, buffer) = (Bound::default(), Arc::<WakeBuffer>::default());
+        let ending = CancellationToken::new();
+        let listener = Listener {
+            link: link.clone(),
+            wanted: wishes,
+            bound: bound.clone(),
+            buffer: Arc::clone(&buffer),
+            dropped: Dropped::new(),
+        };
+        tokio::spawn(ending.clone().run_until_cancelled_owned(listener.run()));
+        Self {
+            _task: ending.drop_guard(),
+            link,
+            wanted,
+            bound,
+            buffer,
+        }
+    }
+}
+
+#[async_trait]
+impl WakeUps for RabbitWakeUps {
+    async fn begin(&self) -> Result<(), QueueError> {
+        let session = self.link.session().await;
+        match check_rights(&session).await {
+            Err(Lost::Broken(error)) => match refusal::missing_right(&error) {
+                Some(why) => Err(QueueError::Refused(why)),
+                None => Ok(()),
+            },
+            Ok(()) | Err(Lost::Ended | Lost::Silent) => Ok(()),
+        }
+    }
+
+    fn listen(&self, partitions: BTreeSet<Partition>) {
+        self.wanted.send_replace(partitions);
+    }
+
+    async fn next(&self) -> Vec<OwedAttempt> {
+        self.buffer.next().await
+    }
+
+    fn is_ready(&self) -> bool {
+        self.link.is_ready() && self.bound.is(&self.wanted.borrow())
+    }
+}
+
+/// Declares, consumes and binds once.
+async fn check_rights(session: &Session) -> Result<(), Lost> {
+    let mut queue = WakeQueue::open(session).await?;
+    queue.follow(&BTreeSet::from([Partition(0)])).await?;
+    queue.close().await
+}
+
+struct Listener {
+    link: Link,
+    wanted: watch::Receiver<BTreeSet<Partition>>,
+    bound: Bound,
+    buffer: Arc<WakeBuffer>,
+    dropped: Dropped,
+}
+
+impl Listener {
+    async fn run(mut self) {
+        let mut waits = backoff();
+        loop {
+            let session = self.link.session().await;
+            let error = match WakeQueue::open(&session).await {
+                Ok(queue) => {
+                    waits = backoff();
+                    self.hear(queue).await
+                }
+                Err(error) => error,
+            };
+            self.bound.set(None);
+            // The end of the connection has been logged.
+            if session.is_connected() {
+                tracing::warn!(%error, "lost the queue for wake-ups; deliveries start up to a second late");
+                session.declare_again().await;
+            }
+            tokio::time::sleep(waits.next().unwrap_or_default()).await;
+        }
+    }
+
+    /// Returns why nothing more comes.
+    async fn hear(&mut self, mut queue: WakeQueue) -> Lost {
+        self.wanted.mark_changed();
+        let mut again = interval_at(Instant::now() + BIND_AGAIN_EVERY, BIND_AGAIN_EVERY);
+        again.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let kept = tokio::select! {
+                next = queue.next() => next.map(|delivery| self.take(&delivery.data)),
+                changed = self.wanted.changed() => match changed {
+                    Ok(()) => self.follow(&mut queue).await,
+                    Err(_) => Err(Lost::Ended),
+                },
+                _ = again.tick() => queue.bind_again().await,
+            };
+            if let Err(error) = kept {
+                return error;
+            }
+        }
+    }
+
+    async fn follow(&mut self, queue: &mut WakeQueue) -> Result<(), Lost> {
+        let wanted = self.wanted.borrow_and_update().clone();
+        queue.follow(&wanted).await?;
+        self.bound.set(Some(wanted));
+        Ok(())
+    }
+
+    fn take(&self, body: &[u8]) {
+        match WakeUp::from_wire(body) {
+            Ok(WakeUp(deliveries)) => {
+                let dropped = self.buffer.push(deliveries);
+                self.dropped.count(dropped, Reason::BufferFull);
+            }
+            Err(error) => {
+                tracing::warn!("dropped a wake-up: the message {error}");
+                self.dropped.count(1, Reason::Unreadable);
+            }
+        }
+    }
+}

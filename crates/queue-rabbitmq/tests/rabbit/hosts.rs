@@ -1,0 +1,88 @@
+//! Clusters: a URL with several hosts.
+
+use std::sync::Arc;
+
+use hookline_queue::{EventSource, PublishedEvents, Taken};
+use hookline_queue_rabbitmq::{Rabbit, RabbitError, RabbitSettings};
+use tokio::net::TcpListener;
+use url::Url;
+
+use crate::broker::{CONFIRM_TIMEOUT, Vhost, eventually, number_of, numbered, take_one};
+use crate::proxy::{Network, Proxy};
+
+/// Nothing listens there.
+async fn dead_host() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+/// The URL with these hosts in place of its own.
+fn with_hosts(url: &Url, hosts: &[String]) -> String {
+    let own = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
+    url.as_str().replacen(&own, &hosts.join(","), 1)
+}
+
+fn host_of(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
+}
+
+async fn connect(url: String) -> Result<Rabbit, RabbitError> {
+    Rabbit::connect(RabbitSettings {
+        url,
+        name: "test".into(),
+        confirm_timeout: CONFIRM_TIMEOUT,
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_host_is_passed_over_at_the_start_and_after_a_loss() {
+    let vhost = Vhost::create();
+    let first = Proxy::to(&vhost.url()).await;
+    let second = Proxy::to(&vhost.url()).await;
+    let hosts = [&first, &second].map(|proxy| host_of(&proxy.url(&vhost.url())));
+    let all = [dead_host().await, hosts[0].clone(), hosts[1].clone()];
+    let rabbit = connect(with_hosts(&vhost.url(), &all)).await.unwrap();
+    let (publisher, source) = (rabbit.publisher(), rabbit.events(10));
+    for (number, dies) in [(1, &first), (2, &second)] {
+        dies.set(Network::Cut);
+        eventually(async || {
+            publisher.publish_events(numbered(number)).await.is_ok() && rabbit.is_ready()
+        })
+        .await;
+        // The first try may have arrived although its connection died.
+        let taken = eventually_taken(&source, number).await;
+        source.ack(vec![taken]).await;
+        dies.set(Network::Passing);
+    }
+}
+
+async fn eventually_taken(source: &Arc<dyn EventSource>, number: u32) -> Taken<PublishedEvents> {
+    loop {
+        let taken = take_one(source).await;
+        if number_of(&taken) == number {
+            return taken;
+        }
+        source.ack(vec![taken]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_every_host_fails_each_is_named_and_the_password_is_not() {
+    let vhost = Vhost::create();
+    let (first, second) = (dead_host().await, dead_host().await);
+    let mut url = vhost.url();
+    url.set_password(Some("hunter2")).unwrap();
+    let refusing = host_of(&url);
+    let all = [first.clone(), second.clone(), refusing.clone()];
+    let error = connect(with_hosts(&url, &all)).await.unwrap_err();
+    let said = format!("{error} {error:?}");
+    for host in all {
+        assert!(
+            said.contains(&format!("{host}: ")),
+            "{host} is not in {said}"
+        );
+    }
+    assert!(said.contains("ACCESS_REFUSED"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+}
