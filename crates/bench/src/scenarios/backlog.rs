@@ -46,8 +46,13 @@ async fn million(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
         ..stage.steadily(LIVE, seconds, &[HEALTHY])
     };
 
+    // As much at once as the dispatcher does at any time, so that what follows is the cost of the backlog alone.
     stage.home.start_part(Part::Dispatcher, &[]).await?;
-    let warm = fresh(0, 10);
+    let warm = Publish {
+        count: 20_000,
+        rate: None,
+        ..fresh(0, 1)
+    };
     stage.deliver(&warm, warm.count).await?;
     let empty = memory(&stage).await?;
     stage.home.stop(Part::Dispatcher).await?;
@@ -55,11 +60,17 @@ async fn million(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
     let owed = size.of(1_000_000);
     role::publish(&stage.many(10_000_000, owed)).await?;
     wait_until_taken_in(&stage, owed + warm.count).await?;
+    // One second before the take-over, and a minute from then on.
     stage.receiver.reset().await?;
-
+    let gap = fresh(30_000, 1);
+    role::publish(&gap).await?;
+    wait_until_taken_in(&stage, owed + warm.count + gap.count).await?;
     stage.home.start_part(Part::Dispatcher, &[]).await?;
     let begun = Instant::now();
-    let live = fresh(20_000, size.of(60));
+    stage.receiver.wait_for(gap.count, PATIENCE).await?;
+    let after_gap = begun.elapsed();
+    stage.receiver.reset().await?;
+    let live = fresh(40_000, size.of(60));
     let (_, report) = stage.deliver(&live, live.count).await?;
     let unmarked = wait_until_marked(&stage, begun).await?;
     let full = memory(&stage).await?;
@@ -69,6 +80,11 @@ async fn million(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
     let without = transactions(&stage, LIVE, &[TYPE]).await?;
     stage.close().await?;
     Ok(vec![
+        figures.of(
+            "from the start of the dispatcher until 1 s of fresh events is delivered",
+            after_gap.as_secs_f64(),
+            "s",
+        ),
         figures.to_reach(
             format!("slowest fresh event beside {owed} owed"),
             millis(&report.latencies, 100),

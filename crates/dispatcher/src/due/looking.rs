@@ -49,6 +49,10 @@ const BELOW: Duration = Duration::from_secs(60);
 /// How many rows of a partition a look reads at least besides those that are known.
 const FEW: usize = 8;
 
+/// How many of the newest rows a look reads in a partition in which more may be due than there is room for. A million old
+/// rows of receivers that are down do not hide a fresh row whose wake-up was lost.
+const NEWEST: u32 = 8;
+
 /// The result of earlier looks at a partition.
 #[derive(Debug, Clone, Copy)]
 struct Seen {
@@ -237,6 +241,7 @@ impl DueRows {
                     .filter(|_| !is_full)
                     .unwrap_or(Timestamp::from_unix_micros(0)),
                 limit: u32::try_from(known.unwrap_or_default() + share).unwrap_or(u32::MAX),
+                newest: seen.filter(|seen| !seen.has_more).map_or(NEWEST, |_| 0),
             }
         });
         into.collect()

@@ -228,7 +228,8 @@ pub(crate) fn look(conn: &mut Conn, look: &Look) -> Result<Vec<Due>, StoreError>
         .into_iter()
         .map(read)
         .collect::<Result<Vec<_>, StoreError>>()?;
-    found.sort_by_key(|one| one.due);
+    found.sort_by_key(|one| (one.due, one.owed.delivery));
+    found.dedup_by_key(|one| one.owed.delivery);
     Ok(found)
 }
 
@@ -244,13 +245,20 @@ fn looking(look: &Look) -> Statement<'static> {
         .column::<BigInt, _>("since", into.iter().map(|one| one.floor.unix_micros()))
         .column::<BigInt, _>("until", into.iter().map(|_| until))
         .column::<BigInt, _>("most", into.iter().map(|one| i64::from(one.limit)))
+        .column::<BigInt, _>("newest", into.iter().map(|one| i64::from(one.newest)))
         .in_statement(
             "SELECT found.* FROM given CROSS JOIN LATERAL (
-                 SELECT d.id, d.subscription_id, d.generation, d.attempts, d.partition, d.due
-                   FROM deliveries d
-                  WHERE d.partition = given.partition AND d.due BETWEEN given.since AND given.until
-                    AND d.backlog IS NULL
-                  ORDER BY d.due LIMIT given.most
+                 (SELECT d.id, d.subscription_id, d.generation, d.attempts, d.partition, d.due
+                    FROM deliveries d
+                   WHERE d.partition = given.partition AND d.due BETWEEN given.since AND given.until
+                     AND d.backlog IS NULL
+                   ORDER BY d.due LIMIT given.most)
+                 UNION ALL
+                 (SELECT d.id, d.subscription_id, d.generation, d.attempts, d.partition, d.due
+                    FROM deliveries d
+                   WHERE d.partition = given.partition AND d.due BETWEEN given.since AND given.until
+                     AND d.backlog IS NULL
+                   ORDER BY d.due DESC LIMIT given.newest)
              ) found",
         )
 }

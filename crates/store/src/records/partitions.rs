@@ -79,6 +79,8 @@ pub struct LookInto {
     pub floor: Timestamp,
     /// Rows at most, those that have been due for longest first.
     pub limit: u32,
+    /// And so many of those that have been due for the shortest time.
+    pub newest: u32,
 }
 
 /// A delivery that is due.

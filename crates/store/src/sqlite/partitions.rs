@@ -138,21 +138,30 @@ pub(crate) fn hand_over(
 pub(crate) fn look(conn: &mut Conn, look: &Look) -> Result<Vec<Due>, StoreError> {
     let mut found = Vec::new();
     for into in &look.partitions {
-        let rows: Vec<(Key, i64, i32, i32, Option<i64>)> = deliveries::table
-            .filter(deliveries::partition.eq(i32::from(into.partition.0)))
-            .filter(deliveries::due.ge(into.floor.unix_micros()))
-            .filter(deliveries::due.le(look.until.unix_micros()))
-            .filter(deliveries::backlog.is_null())
+        let due = || {
+            deliveries::table
+                .filter(deliveries::partition.eq(i32::from(into.partition.0)))
+                .filter(deliveries::due.ge(into.floor.unix_micros()))
+                .filter(deliveries::due.le(look.until.unix_micros()))
+                .filter(deliveries::backlog.is_null())
+                .select((
+                    deliveries::id,
+                    deliveries::subscription_id,
+                    deliveries::generation,
+                    deliveries::attempts,
+                    deliveries::due,
+                ))
+        };
+        let mut rows: Vec<(Key, i64, i32, i32, Option<i64>)> = due()
             .order(deliveries::due)
             .limit(i64::from(into.limit))
-            .select((
-                deliveries::id,
-                deliveries::subscription_id,
-                deliveries::generation,
-                deliveries::attempts,
-                deliveries::due,
-            ))
             .load(conn)?;
+        if into.newest > 0 {
+            let newest = due()
+                .order(deliveries::due.desc())
+                .limit(i64::from(into.newest));
+            rows.extend(newest.load::<(Key, i64, i32, i32, Option<i64>)>(conn)?);
+        }
         let due = |(id, subscription_id, generation, attempts, due): (_, _, _, _, Option<i64>)| {
             let next = NextAttempt {
                 id,
@@ -168,7 +177,8 @@ pub(crate) fn look(conn: &mut Conn, look: &Look) -> Result<Vec<Due>, StoreError>
         };
         found.extend(rows.into_iter().map(due));
     }
-    found.sort_by_key(|one| one.due);
+    found.sort_by_key(|one| (one.due, one.owed.delivery));
+    found.dedup_by_key(|one| one.owed.delivery);
     Ok(found)
 }
 

@@ -326,6 +326,7 @@ fn no_route_reads_a_table_to_its_end() {
             partition: Partition(0),
             floor: now(),
             limit: 100,
+            newest: 8,
         };
         let look = Look {
             partitions: vec![into],

@@ -56,6 +56,7 @@ async fn look(fixture: &Fixture, subscription: SubscriptionId) -> usize {
         partition: partitions(fixture).await.of(subscription),
         floor: at(0),
         limit: 1_000,
+        newest: 0,
     };
     let look = Look {
         partitions: vec![into],

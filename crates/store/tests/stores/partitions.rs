@@ -22,6 +22,7 @@ on_both!(
     a_beat_tells_all_dispatchers_and_partitions,
     a_dispatcher_that_is_not_registered_has_no_beat,
     a_look_finds_what_is_due_from_the_floor_on_up_to_its_limit,
+    a_look_finds_the_newest_rows_behind_many_old_ones,
     a_look_finds_what_was_started_again_and_not_what_is_due_later,
     due_deliveries_are_counted_up_to_a_limit,
     pending_deliveries_move_to_their_partitions_after_a_change_of_the_number,
@@ -67,6 +68,7 @@ async fn look(fixture: &Fixture, floor: i64, until: i64, limit: u32) -> Vec<Due>
         partition,
         floor: at(floor),
         limit,
+        newest: 0,
     };
     let look = Look {
         partitions: partitions.all().map(into).collect(),
@@ -360,6 +362,34 @@ async fn a_look_finds_what_is_due_from_the_floor_on_up_to_its_limit(fixture: Fix
         until: at(NOW + 10_000_000),
     };
     assert_eq!(fixture.store.look(nothing).await.unwrap(), []);
+}
+
+async fn a_look_finds_the_newest_rows_behind_many_old_ones(fixture: Fixture) {
+    deliveries(&fixture).await;
+    fixture.store.resize_partitions(of(1)).await.unwrap();
+    fixture.sql("UPDATE deliveries SET partition = 0");
+    let seconds = async |limit, newest| {
+        let into = LookInto {
+            partition: Partition(0),
+            floor: at(0),
+            limit,
+            newest,
+        };
+        let look = Look {
+            partitions: vec![into],
+            until: at(NOW + 1_999_999),
+        };
+        let found = fixture.store.look(look).await.unwrap();
+        let seconds = found
+            .iter()
+            .map(|one| (one.due.unix_micros() - NOW) / 1_000_000);
+        seconds.collect::<Vec<_>>()
+    };
+    assert_eq!(seconds(1, 1).await, [0, 1]);
+    assert_eq!(seconds(1, 2).await, [0, 1, 1]);
+    // A row that both searches find is in the answer once.
+    assert_eq!(seconds(3, 3).await, [0, 0, 1, 1]);
+    assert_eq!(seconds(10, 10).await, [0, 0, 1, 1]);
 }
 
 async fn a_look_finds_what_was_started_again_and_not_what_is_due_later(fixture: Fixture) {

@@ -38,6 +38,7 @@ fn plan_of_look(conn: &mut Conn, since: i64) -> String {
         partition,
         floor: Timestamp::from_unix_micros(since),
         limit: 100,
+        newest: 8,
     };
     let look = Look {
         partitions: Partitions::DEFAULT.all().map(into).collect(),
@@ -50,11 +51,12 @@ fn plan_of_look(conn: &mut Conn, since: i64) -> String {
         same(since),
         same(end.unix_micros()),
         same(100),
+        same(8),
     ];
     plan(
         conn,
         &looking(&look),
-        "int[], bigint[], bigint[], bigint[]",
+        "int[], bigint[], bigint[], bigint[], bigint[]",
         &values.join(", "),
     )
 }
