@@ -3,6 +3,8 @@
 //! This file alone writes the words of an error that a caller reads: the words of a store or a broker name
 //! tables and addresses, so they go to the log and never into an answer.
 
+pub(crate) mod problem;
+
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
@@ -15,7 +17,7 @@ use hookline_core::violations::Violations;
 use hookline_queue::QueueError;
 use hookline_store::StoreError;
 
-use crate::problem::{FieldError, PROBLEM_JSON, Problem};
+use problem::{FieldError, PROBLEM_JSON, Problem};
 
 /// The most bytes of violations that one answer lists, as JSON: a control character takes six.
 const MAX_LISTED_BYTES: usize = 60 * 1024;

@@ -3,10 +3,9 @@
 //! Rules add here the parts that all calls share, so a new call is documented with its key and its
 //! errors.
 
-mod forms;
+mod enums;
 mod links;
 mod problems;
-mod sets;
 
 use std::sync::LazyLock;
 
@@ -15,16 +14,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Object, Ref, RefOr, Required, Type};
 use utoipa::{Modify, OpenApi};
 
-use crate::problem::Problem;
+use crate::error::problem::Problem;
 use crate::routes::{
-    deliveries, docs, event_story, events, health, logs, replays, retry, secrets, test_delivery,
+    deliveries, docs, event_details, events, health, logs, replays, retry, secrets, test_delivery,
     webhooks,
-};
-
-pub(crate) use forms::{
-    AttemptParameters, DeliveryParameters, EventDeliveryParameters, EventsBody,
-    IdempotencyParameter, LogParameters, NewSubscriptionBody, NoFieldsBody, ReplayBody,
-    SecretRotationBody, SubscriptionParameters, SubscriptionPatchBody,
 };
 
 /// The document as it is served.
@@ -61,7 +54,7 @@ pub(crate) fn document() -> &'static str {
         webhooks::create, webhooks::list, webhooks::show, webhooks::change, webhooks::delete,
         secrets::rotate, test_delivery::send, retry::start, replays::start, replays::show, replays::cancel,
         logs::of_subscription, logs::of_organization, deliveries::of_subscription,
-        deliveries::show, events::publish, event_story::show,
+        deliveries::show, events::publish, event_details::show,
         health::alive, health::ready, docs::openapi, docs::page,
     ),
     components(schemas(Problem)),
@@ -106,7 +99,7 @@ impl Modify for SameForAll {
             }
         }
         links::add(document);
-        sets::add(document);
+        enums::add(document);
     }
 }
 
@@ -235,7 +228,7 @@ mod tests {
     #[test]
     fn every_route_that_is_registered_is_documented() {
         let document = parsed();
-        let routes = include_str!("routes/mod.rs");
+        let routes = include_str!("routes.rs");
         let (_, registered) = routes.split_once("fn register(").unwrap();
         let (registered, _) = registered.split_once("\n}").unwrap();
         let mut calls = 0;

@@ -9,9 +9,9 @@ use utoipa::ToSchema as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type};
 
-use crate::body::SUBSCRIPTION;
 use crate::error::ApiError;
-use crate::problem::{PROBLEM_JSON, Problem};
+use crate::error::problem::{PROBLEM_JSON, Problem};
+use crate::extract::body::SUBSCRIPTION;
 
 /// An error under the name that calls refer to it by.
 pub(super) struct Documented {

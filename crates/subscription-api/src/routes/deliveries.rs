@@ -10,14 +10,14 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::query::Query;
+use crate::extract::caller::Caller;
+use crate::extract::path_id::{PathDelivery, PathId};
+use crate::extract::query::Query;
 use crate::routes::logs::AttemptAnswer;
 use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
-use crate::routes::path_id::{PathDelivery, PathId};
-use crate::routes::room::Room;
-use crate::server::Service;
+use crate::routes::response_size::Room;
+use crate::state::AppState;
 
 /// One event on its way to one subscription.
 #[derive(Debug, Serialize, ToSchema)]
@@ -107,13 +107,13 @@ pub(crate) struct Deliveries {
 /// List the deliveries of a subscription, tests included.
 #[utoipa::path(
     get, path = "/webhooks/{id}/deliveries", tag = "Logs", operation_id = "listWebhookDeliveries",
-    params(("id" = i64, Path, description = "The subscription"), crate::openapi::DeliveryParameters),
+    params(("id" = i64, Path, description = "The subscription"), crate::schemas::DeliveryParameters),
     responses((status = 200, description = "A page", body = Deliveries)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn of_subscription(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathId(id): PathId,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
@@ -181,14 +181,14 @@ pub(crate) struct DeliveryWithAttempts {
     get, path = "/deliveries/{id}", tag = "Logs", operation_id = "getDelivery",
     params(
         ("id" = String, Path, description = "The delivery", format = "uuid"),
-        crate::openapi::AttemptParameters,
+        crate::schemas::AttemptParameters,
     ),
     responses((status = 200, description = "The delivery", body = DeliveryWithAttempts)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn show(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathDelivery(id): PathDelivery,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {

@@ -1,12 +1,13 @@
 //! The API's own description, for programs and for people.
 
-use actix_web::HttpResponse;
 use actix_web::http::header;
+use actix_web::{HttpResponse, web};
 
-use crate::openapi;
+/// The OpenAPI document. `server` provides it, because the document is built from these routes.
+pub(crate) struct OpenApiDocument(pub(crate) &'static str);
 
 /// Reads `openapi.json` next to it and shows it.
-const PAGE: &str = include_str!("../docs.html");
+const PAGE: &str = include_str!("docs.html");
 
 /// The page loads nothing from elsewhere and calls nobody but us.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
@@ -19,10 +20,10 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json",
         body = serde_json::Value))
 )]
-pub(crate) async fn openapi() -> HttpResponse {
+pub(crate) async fn openapi(document: web::Data<OpenApiDocument>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
-        .body(openapi::document())
+        .body(document.0)
 }
 
 /// The same as a page.

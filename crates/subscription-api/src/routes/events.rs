@@ -19,11 +19,11 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
-use crate::body::{Body, EVENTS};
 use crate::error::ApiError;
-use crate::idempotency::IdempotencyKey;
-use crate::server::Service;
+use crate::extract::body::{Body, EVENTS};
+use crate::extract::caller::Caller;
+use crate::extract::idempotency::IdempotencyKey;
+use crate::state::AppState;
 
 /// The events that are durable now.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,18 +43,18 @@ pub(crate) struct Accepted {
 /// request's events is taken.
 #[utoipa::path(
     post, path = "/events", tag = "Events", operation_id = "publishEvents",
-    request_body(content = crate::openapi::EventsBody, content_type = "application/json"),
+    request_body(content = crate::schemas::EventsBody, content_type = "application/json"),
     params(
         ("traceparent" = Option<String>, Header,
             description = "W3C trace context; the trace goes on to the receivers"),
-        crate::openapi::IdempotencyParameter,
+        crate::schemas::IdempotencyParameter,
     ),
     responses((status = 202, description = "They are durable", body = Accepted)),
     security(("api_key" = ["publish"]))
 )]
 pub(crate) async fn publish(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     key: IdempotencyKey,
     request: HttpRequest,
     body: Body<EVENTS>,

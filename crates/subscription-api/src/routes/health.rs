@@ -4,7 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use crate::error::ApiError;
-use crate::server::Service;
+use crate::state::AppState;
 
 /// Says that the process lives.
 #[utoipa::path(
@@ -25,10 +25,10 @@ pub(crate) async fn alive() -> HttpResponse {
         (status = 200, description = "It can work", content_type = "application/json",
             body = serde_json::Value, example = json!({"status": "ready"})),
         (status = 503, description = "A part is missing", content_type = "application/problem+json",
-            body = crate::problem::Problem),
+            body = crate::error::problem::Problem),
     )
 )]
-pub(crate) async fn ready(service: web::Data<Service>) -> Result<HttpResponse, ApiError> {
+pub(crate) async fn ready(service: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
     let report = service.api.readiness.report();
     if report.is_ready() {
         return Ok(HttpResponse::Ok().json(json!({"status": "ready"})));

@@ -12,13 +12,13 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::query::Query;
+use crate::extract::caller::Caller;
+use crate::extract::path_id::PathId;
+use crate::extract::query::Query;
 use crate::routes::page::Page;
-use crate::routes::path_id::PathId;
-use crate::routes::room::{MAX_BYTES, Shorten, beginning};
-use crate::server::Service;
+use crate::routes::response_size::{MAX_BYTES, Shorten, beginning};
+use crate::state::AppState;
 
 /// One attempt.
 #[derive(Debug, Serialize, ToSchema)]
@@ -184,13 +184,13 @@ pub(crate) struct Logs {
 /// List the attempts of a subscription.
 #[utoipa::path(
     get, path = "/webhooks/{id}/logs", tag = "Logs", operation_id = "listWebhookLogs",
-    params(("id" = i64, Path, description = "The subscription"), crate::openapi::LogParameters),
+    params(("id" = i64, Path, description = "The subscription"), crate::schemas::LogParameters),
     responses((status = 200, description = "A page", body = Logs)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn of_subscription(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathId(id): PathId,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
@@ -210,13 +210,13 @@ pub(crate) async fn of_subscription(
 /// List the attempts of an organization, those of deleted subscriptions included.
 #[utoipa::path(
     get, path = "/webhooks/logs/all", tag = "Logs", operation_id = "listAllLogs",
-    params(crate::openapi::LogParameters),
+    params(crate::schemas::LogParameters),
     responses((status = 200, description = "A page", body = Logs)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn of_organization(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let list = Rows::Attempts.of(&caller.organization, "");
@@ -250,7 +250,7 @@ impl Wanted {
 
     async fn answer(
         self,
-        service: &Service,
+        service: &AppState,
         caller: Caller,
         subscription: Option<SubscriptionId>,
     ) -> Result<HttpResponse, ApiError> {

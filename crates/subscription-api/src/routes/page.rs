@@ -4,8 +4,8 @@ use hookline_core::cursor::{Cursor, List};
 use hookline_store::{Listing, PageStart};
 use serde_json::value::RawValue;
 
-use crate::query::Query;
-use crate::routes::room::{Room, Shorten};
+use crate::extract::query::Query;
+use crate::routes::response_size::{Room, Shorten};
 
 /// How many rows a page has unless it is said.
 pub(crate) const DEFAULT_LIMIT: u32 = 50;

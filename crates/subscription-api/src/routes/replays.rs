@@ -11,12 +11,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
-use crate::body::{Body, SUBSCRIPTION};
 use crate::error::ApiError;
-use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, give_back, making};
-use crate::routes::path_id::{PathId, PathReplay};
-use crate::server::Service;
+use crate::extract::body::{Body, SUBSCRIPTION};
+use crate::extract::caller::Caller;
+use crate::extract::idempotency::{IdempotencyKey, KeptAnswer, Turn, give_back, making};
+use crate::extract::path_id::{PathId, PathReplay};
+use crate::state::AppState;
 
 /// What would be replayed.
 #[derive(Debug, Serialize, ToSchema)]
@@ -48,9 +48,9 @@ pub(crate) struct ReplayStarted {
     post, path = "/webhooks/{id}/replay", tag = "Logs", operation_id = "replayWebhook",
     params(
         ("id" = i64, Path, description = "The subscription"),
-        crate::openapi::IdempotencyParameter,
+        crate::schemas::IdempotencyParameter,
     ),
-    request_body = crate::openapi::ReplayBody,
+    request_body = crate::schemas::ReplayBody,
     responses(
         (status = 202, description = "It has begun", body = ReplayStarted),
         (status = 200, description = "With `dry_run`", body = ReplayCount),
@@ -60,7 +60,7 @@ pub(crate) struct ReplayStarted {
 )]
 pub(crate) async fn start(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathId(subscription): PathId,
     key: IdempotencyKey,
     body: Body<SUBSCRIPTION>,
@@ -217,7 +217,7 @@ impl From<Replay> for ReplayAnswer {
 )]
 pub(crate) async fn show(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathReplay(id): PathReplay,
 ) -> Result<HttpResponse, ApiError> {
     let replay = service.api.store.replay(caller.organization, id).await?;
@@ -237,7 +237,7 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn cancel(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathReplay(id): PathReplay,
 ) -> Result<HttpResponse, ApiError> {
     let now = hookline_clock::now();

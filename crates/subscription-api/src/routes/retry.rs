@@ -11,12 +11,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
-use crate::body::NoFields;
 use crate::error::ApiError;
-use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
-use crate::routes::path_id::PathDelivery;
-use crate::server::Service;
+use crate::extract::body::NoFields;
+use crate::extract::caller::Caller;
+use crate::extract::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
+use crate::extract::path_id::PathDelivery;
+use crate::state::AppState;
 
 /// What is on its way.
 #[derive(Debug, Serialize, ToSchema)]
@@ -40,9 +40,9 @@ pub(crate) struct RetryStarted {
     post, path = "/deliveries/{id}/retry", tag = "Logs", operation_id = "retryDelivery",
     params(
         ("id" = String, Path, description = "The delivery", format = "uuid"),
-        crate::openapi::IdempotencyParameter,
+        crate::schemas::IdempotencyParameter,
     ),
-    request_body(content = crate::openapi::NoFieldsBody, content_type = "application/json"),
+    request_body(content = crate::schemas::NoFieldsBody, content_type = "application/json"),
     responses(
         (status = 202, description = "It is on its way", body = RetryStarted),
         (status = 409, description = "Not in its present state, or the first request with this key still runs"),
@@ -51,7 +51,7 @@ pub(crate) struct RetryStarted {
 )]
 pub(crate) async fn start(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathDelivery(id): PathDelivery,
     key: IdempotencyKey,
     _: NoFields,

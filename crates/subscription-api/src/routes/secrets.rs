@@ -9,13 +9,13 @@ use hookline_store::{Rotated, Rotation, StoreError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::auth::Caller;
-use crate::body::{Body, SUBSCRIPTION};
 use crate::error::ApiError;
-use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, give_back, making};
-use crate::routes::etag::Conditions;
-use crate::routes::path_id::PathId;
-use crate::server::Service;
+use crate::extract::body::{Body, SUBSCRIPTION};
+use crate::extract::caller::Caller;
+use crate::extract::conditions::Conditions;
+use crate::extract::idempotency::{IdempotencyKey, KeptAnswer, Turn, give_back, making};
+use crate::extract::path_id::PathId;
+use crate::state::AppState;
 
 /// What signs from now on.
 #[derive(Serialize, ToSchema)]
@@ -45,9 +45,9 @@ pub(crate) struct SecretRotated {
     params(
         ("id" = i64, Path, description = "The subscription"),
         ("If-Match" = Option<String>, Header, description = "Entity tags of the subscription; 412 if it is at none of them"),
-        crate::openapi::IdempotencyParameter,
+        crate::schemas::IdempotencyParameter,
     ),
-    request_body(content = crate::openapi::SecretRotationBody, content_type = "application/json"),
+    request_body(content = crate::schemas::SecretRotationBody, content_type = "application/json"),
     responses(
         (status = 200, description = "It is done", body = SecretRotated),
         (status = 409, description = "The first request with this key still runs, or its secret is not shown any more"),
@@ -57,7 +57,7 @@ pub(crate) struct SecretRotated {
 )]
 pub(crate) async fn rotate(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathId(id): PathId,
     conditions: Conditions,
     key: IdempotencyKey,
@@ -124,7 +124,7 @@ impl KeptRotation {
 
 /// The answer of the first request once more. A later revision may have another secret.
 async fn again(
-    service: &Service,
+    service: &AppState,
     owner: OrganizationId,
     id: SubscriptionId,
     kept: KeptAnswer,

@@ -16,13 +16,13 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
-use crate::body::NoFields;
 use crate::error::ApiError;
-use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
+use crate::extract::body::NoFields;
+use crate::extract::caller::Caller;
+use crate::extract::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
+use crate::extract::path_id::PathId;
 use crate::routes::events::trace_of;
-use crate::routes::path_id::PathId;
-use crate::server::Service;
+use crate::state::AppState;
 
 /// What was sent; both ids stand in the log entry.
 #[derive(Debug, Serialize, ToSchema)]
@@ -44,9 +44,9 @@ pub(crate) struct TestSent {
     post, path = "/webhooks/{id}/test", tag = "Subscriptions", operation_id = "testWebhook",
     params(
         ("id" = i64, Path, description = "The subscription"),
-        crate::openapi::IdempotencyParameter,
+        crate::schemas::IdempotencyParameter,
     ),
-    request_body(content = crate::openapi::NoFieldsBody, content_type = "application/json"),
+    request_body(content = crate::schemas::NoFieldsBody, content_type = "application/json"),
     responses(
         (status = 202, description = "It is on its way", body = TestSent),
         (status = 409, description = "The first request with this key still runs"),
@@ -55,7 +55,7 @@ pub(crate) struct TestSent {
 )]
 pub(crate) async fn send(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathId(id): PathId,
     key: IdempotencyKey,
     request: HttpRequest,

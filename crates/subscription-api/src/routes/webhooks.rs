@@ -13,17 +13,17 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::auth::Caller;
-use crate::body::{Body, SUBSCRIPTION};
 use crate::error::ApiError;
-use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
-use crate::query::Query;
-use crate::routes::all_webhooks::{self, AT_ONCE};
-use crate::routes::etag::{self, Conditions};
+use crate::extract::body::{Body, SUBSCRIPTION};
+use crate::extract::caller::Caller;
+use crate::extract::conditions::{self, Conditions};
+use crate::extract::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
+use crate::extract::path_id::PathId;
+use crate::extract::query::Query;
 use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
-use crate::routes::path_id::PathId;
-use crate::routes::room::{Shorten, json};
-use crate::server::Service;
+use crate::routes::response_size::{Shorten, json};
+use crate::routes::webhook_stream::{self, AT_ONCE};
+use crate::state::AppState;
 
 /// A subscription as its owner sees it: neither its secret nor a header's value.
 #[derive(Debug, Serialize, ToSchema)]
@@ -142,8 +142,8 @@ pub(crate) struct Subscriptions {
 /// The next event that is published after the answer finds it.
 #[utoipa::path(
     post, path = "/webhooks", tag = "Subscriptions", operation_id = "createWebhook",
-    params(crate::openapi::IdempotencyParameter),
-    request_body(content = crate::openapi::NewSubscriptionBody, content_type = "application/json"),
+    params(crate::schemas::IdempotencyParameter),
+    request_body(content = crate::schemas::NewSubscriptionBody, content_type = "application/json"),
     responses(
         (status = 201, description = "The subscription", body = SubscriptionAnswer,
             headers(("Location" = String, description = "Its path"),
@@ -154,7 +154,7 @@ pub(crate) struct Subscriptions {
 )]
 pub(crate) async fn create(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     key: IdempotencyKey,
     request: HttpRequest,
     body: Body<SUBSCRIPTION>,
@@ -190,19 +190,19 @@ fn created(path: &str, subscription: &Subscription) -> KeptAnswer {
     let location = format!("{path}/{}", subscription.id);
     KeptAnswer::new(StatusCode::CREATED, &SubscriptionAnswer::from(subscription))
         .with(header::LOCATION, location)
-        .with(header::ETAG, etag::of(subscription))
+        .with(header::ETAG, conditions::etag_of(subscription))
 }
 
 /// List the subscriptions, newest first.
 #[utoipa::path(
     get, path = "/webhooks", tag = "Subscriptions", operation_id = "listWebhooks",
-    params(crate::openapi::SubscriptionParameters),
+    params(crate::schemas::SubscriptionParameters),
     responses((status = 200, description = "A page", body = Subscriptions)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn list(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let list = Rows::Subscriptions.of(&caller.organization, "");
@@ -224,7 +224,12 @@ pub(crate) async fn list(
     let rows = store.subscriptions(caller.organization.clone(), window);
     let mut rows = rows.await?;
     if all && rows.len() >= AT_ONCE as usize {
-        return Ok(all_webhooks::answer(&service, caller, rows, page.offset()));
+        return Ok(webhook_stream::answer(
+            &service,
+            caller,
+            rows,
+            page.offset(),
+        ));
     }
     let total = store.subscription_count(caller.organization).await?;
     let place = |row: &Subscription| Cursor::of_subscription(row.id);
@@ -265,7 +270,7 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn show(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathId(id): PathId,
     conditions: Conditions,
 ) -> Result<HttpResponse, ApiError> {
@@ -274,7 +279,7 @@ pub(crate) async fn show(
     if !conditions.allow(&subscription) {
         return Err(ApiError::PreconditionFailed);
     }
-    let tag = (header::ETAG, etag::of(&subscription));
+    let tag = (header::ETAG, conditions::etag_of(&subscription));
     if conditions.is_known(&subscription) {
         return Ok(HttpResponse::NotModified().insert_header(tag).finish());
     }
@@ -292,7 +297,7 @@ pub(crate) async fn show(
         ("id" = i64, Path, description = "The subscription"),
         ("If-Match" = Option<String>, Header, description = "Entity tags; 412 if it is at none of them"),
     ),
-    request_body(content = crate::openapi::SubscriptionPatchBody, content_type = "application/json"),
+    request_body(content = crate::schemas::SubscriptionPatchBody, content_type = "application/json"),
     responses(
         (status = 200, description = "The subscription as it is now", body = SubscriptionAnswer,
             headers(("ETag" = String, description = "Its revision"))),
@@ -302,7 +307,7 @@ pub(crate) async fn show(
 )]
 pub(crate) async fn change(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathId(id): PathId,
     conditions: Conditions,
     body: Body<SUBSCRIPTION>,
@@ -315,7 +320,7 @@ pub(crate) async fn change(
         .await?
         .ok_or(ApiError::NotFound)?;
     Ok(HttpResponse::Ok()
-        .insert_header((header::ETAG, etag::of(&changed)))
+        .insert_header((header::ETAG, conditions::etag_of(&changed)))
         .json(SubscriptionAnswer::from(&changed)))
 }
 
@@ -337,7 +342,7 @@ pub(crate) async fn change(
 )]
 pub(crate) async fn delete(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathId(id): PathId,
     conditions: Conditions,
 ) -> Result<HttpResponse, ApiError> {

@@ -8,7 +8,7 @@ use hookline_core::rate::Rate;
 use hookline_store::key_of_task;
 
 use super::*;
-use crate::auth;
+use crate::middleware::auth;
 
 #[actix_web::test]
 async fn without_a_good_key_nothing_is_told() {
@@ -157,7 +157,7 @@ async fn a_key_that_asks_too_much_at_once_is_told_to_wait() {
 async fn a_handler_works_in_the_share_of_its_key() {
     let world = World::new().await;
     world.add_key("other", &["org_c"], &Scope::ALL).await;
-    let service = world.service.clone();
+    let service = world.server.state.clone();
     let tell = || async { format!("{:?}", key_of_task().map(|key| key.0)) };
     let enter = move |request: ServiceRequest, next: Next<BoxBody>| {
         auth::enter(service.clone(), Scope::Write, request, next)

@@ -23,7 +23,7 @@ impl Served {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let api = Api::clone(&world.service.api);
+        let api = Api::clone(&world.server.state.api);
         actix_web::rt::spawn(crate::run(listener, api, stop.clone()));
         Self {
             address,
@@ -90,7 +90,7 @@ async fn a_key_whose_answers_are_not_read_is_told_to_wait_and_another_is_not() {
     settings.clocks.writing = Duration::from_secs(600);
     let world = World::with(settings).await;
     world.add_key("other", &["org_a"], &Scope::ALL).await;
-    let app = init_service(app(&world.service)).await;
+    let app = init_service(app(&world.server)).await;
     for number in 0..100 {
         let mut body = subscription(&format!("{number:0>255}"));
         body["url"] = format!("https://example.com/{}", "u".repeat(2_000)).into();

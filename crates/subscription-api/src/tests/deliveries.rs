@@ -21,7 +21,7 @@ impl World {
         let json = event(id).to_string();
         let event = Event::from_json(json.as_bytes(), MissingId::Refused).unwrap();
         let incoming = IncomingEvent { event, trace: None };
-        let store = &self.service.api.store;
+        let store = &self.server.state.api.store;
         let index = FanoutIndex::default();
         let given = store.take_in(&index, vec![incoming].into(), now()).await;
         given.unwrap().owed.len()

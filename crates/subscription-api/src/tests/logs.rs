@@ -11,7 +11,7 @@ impl World {
         let path = format!("/webhooks/{subscription}/test");
         assert_eq!(self.post(&path, json!({})).await.status, 202);
         let scheduled = *self.publisher.attempts.lock().unwrap().last().unwrap();
-        let store = &self.service.api.store;
+        let store = &self.server.state.api.store;
         let delivery = scheduled.owed.delivery;
         let owed = store
             .owed(vec![delivery])

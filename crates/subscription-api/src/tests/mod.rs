@@ -33,7 +33,7 @@ use hookline_store::{KeyHash, NewKey, Store};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Service, app};
+use crate::server::{Server, app};
 use crate::{Api, ApiSettings, Proxies};
 
 /// Belongs to `org_a`, its default one, and `org_b`, with every scope.
@@ -96,7 +96,7 @@ impl Publisher for Recorder {
 
 /// The API on a store of its own.
 struct World {
-    service: Service,
+    server: Server,
     publisher: Arc<Recorder>,
     _folder: tempfile::TempDir,
 }
@@ -181,7 +181,7 @@ impl World {
         let readiness = Readiness::default();
         readiness.register("store", || true);
         let world = Self {
-            service: Service::new(
+            server: Server::new(
                 Api {
                     store,
                     publisher: publisher.clone(),
@@ -212,7 +212,7 @@ impl World {
                 .collect(),
             expires_at: None,
         };
-        let store = &self.service.api.store;
+        let store = &self.server.state.api.store;
         store.create_key(key, now()).await.unwrap().unwrap();
     }
 
@@ -222,7 +222,7 @@ impl World {
 
     /// Sends a request as it is.
     async fn send(&self, request: TestRequest) -> Answer {
-        let app = init_service(app(&self.service)).await;
+        let app = init_service(app(&self.server)).await;
         let response = call_service(&app, request.to_request()).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = String::from_utf8(read_body(response).await.to_vec()).unwrap();

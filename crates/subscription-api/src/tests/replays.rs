@@ -21,7 +21,7 @@ impl World {
             at: now(),
             why: GaveUp::OutOfAttempts,
         };
-        let store = &self.service.api.store;
+        let store = &self.server.state.api.store;
         store.end(vec![owed], end).await.unwrap();
         owed.delivery.to_string()
     }

@@ -46,7 +46,12 @@ async fn every_answer_names_its_request() {
 #[actix_web::test]
 async fn a_part_that_is_not_ready_is_named() {
     let world = World::new().await;
-    world.service.api.readiness.register("broker", || false);
+    world
+        .server
+        .state
+        .api
+        .readiness
+        .register("broker", || false);
     let answer = world.send(TestRequest::get().uri("/readyz")).await;
     answer.is_problem(503);
     assert_eq!(
@@ -72,7 +77,7 @@ async fn the_server_answers_on_its_listener_until_it_is_told_to_stop() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let api = Api::clone(&world.service.api);
+    let api = Api::clone(&world.server.state.api);
     let server = actix_web::rt::spawn(crate::run(listener, api, stop.clone()));
 
     let exchange = async |request: String| {

@@ -3,14 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use actix_web::Error;
-use actix_web::body::BoxBody;
-use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::middleware::Next;
 use hookline_core::violations::Violations;
 use url::form_urlencoded;
-
-use crate::error::ApiError;
 
 /// The most rows of a page.
 const MAX_LIMIT: u32 = 100;
@@ -78,17 +72,6 @@ impl Query {
                 .add(unknown, "is not a parameter of this call");
         }
         self.violations.into_result(Some(()))
-    }
-}
-
-/// Refuses every parameter, for a call that has none.
-pub(crate) async fn refuse(
-    request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse, Error> {
-    match Query::read(request.query_string()).finish() {
-        Ok(()) => next.call(request).await,
-        Err(violations) => Ok(request.error_response(ApiError::from(violations))),
     }
 }
 

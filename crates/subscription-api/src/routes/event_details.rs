@@ -11,13 +11,13 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::query::Query;
+use crate::extract::caller::Caller;
+use crate::extract::path_id::PathEvent;
+use crate::extract::query::Query;
 use crate::routes::page::{DEFAULT_LIMIT, cut};
-use crate::routes::path_id::PathEvent;
-use crate::routes::room::{Room, Shorten};
-use crate::server::Service;
+use crate::routes::response_size::{Room, Shorten};
+use crate::state::AppState;
 
 /// An event, and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -83,14 +83,14 @@ pub(crate) struct FateAnswer {
     get, path = "/events/{event_id}", tag = "Events", operation_id = "getEvent",
     params(
         ("event_id" = String, Path, description = "The event, percent-encoded"),
-        crate::openapi::EventDeliveryParameters,
+        crate::schemas::EventDeliveryParameters,
     ),
     responses((status = 200, description = "The event", body = EventAnswer)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn show(
     caller: Caller,
-    service: web::Data<Service>,
+    service: web::Data<AppState>,
     PathEvent(id): PathEvent,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {

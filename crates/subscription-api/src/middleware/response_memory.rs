@@ -7,9 +7,9 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _};
 use hookline_runtime::http::Connection;
 
-use crate::auth::Caller;
-use crate::byte_room::{ByteRoom, NoRoom};
 use crate::error::ApiError;
+use crate::extract::caller::Caller;
+use crate::limits::memory::{ByteRoom, NoRoom};
 
 /// An answer of up to this size is not counted: each connection has a buffer as large.
 const SMALL: u64 = 8 * 1024;

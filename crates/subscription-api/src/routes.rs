@@ -1,22 +1,20 @@
 //! Which path answers what. A path is registered with [`Route::needs`] or [`Route::open`]; there
 //! is no third way, so none is open by oversight. A call refuses every query parameter, but for those of
-//! [`Route::get_with_query`], whose handlers read a [`Query`](crate::query::Query) to its end.
+//! [`Route::get_with_query`], whose handlers read a [`Query`](crate::extract::query::Query) to its end.
 
-pub(crate) mod all_webhooks;
 pub(crate) mod deliveries;
 pub(crate) mod docs;
-pub(crate) mod etag;
-pub(crate) mod event_story;
+pub(crate) mod event_details;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod logs;
 pub(crate) mod page;
-pub(crate) mod path_id;
 pub(crate) mod replays;
+pub(crate) mod response_size;
 pub(crate) mod retry;
-pub(crate) mod room;
 pub(crate) mod secrets;
 pub(crate) mod test_delivery;
+pub(crate) mod webhook_stream;
 pub(crate) mod webhooks;
 
 use actix_web::body::BoxBody;
@@ -28,17 +26,17 @@ use futures::future::LocalBoxFuture;
 use hookline_core::access::Scope;
 
 use crate::error::ApiError;
-use crate::server::Service;
-use crate::{auth, deadline, query};
+use crate::middleware::{auth, deadline, no_query};
+use crate::state::AppState;
 
 /// Registers every route, under `/v1` and without a prefix.
-pub(crate) fn configure(service: &Service, config: &mut web::ServiceConfig) {
+pub(crate) fn configure(service: &AppState, config: &mut web::ServiceConfig) {
     config.service(web::scope("/v1").configure(|config| register(service, config)));
     register(service, config);
     Route::at("/", service).get(docs::home).open(config);
 }
 
-fn register(service: &Service, config: &mut web::ServiceConfig) {
+fn register(service: &AppState, config: &mut web::ServiceConfig) {
     let at = |path| Route::at(path, service);
     at("/webhooks")
         .get_with_query(webhooks::list)
@@ -81,7 +79,7 @@ fn register(service: &Service, config: &mut web::ServiceConfig) {
         .post(events::publish)
         .needs(Scope::Publish, config);
     at("/events/{event_id}")
-        .get_with_query(event_story::show)
+        .get_with_query(event_details::show)
         .needs(Scope::Publish, config);
     at("/healthz").get(health::alive).open(config);
     at("/readyz").get(health::ready).open(config);
@@ -100,11 +98,11 @@ type Answered = Result<ServiceResponse, Error>;
 struct Route {
     resource: Resource,
     allow: Vec<&'static str>,
-    service: Service,
+    service: AppState,
 }
 
 impl Route {
-    fn at(path: &str, service: &Service) -> Self {
+    fn at(path: &str, service: &AppState) -> Self {
         Self {
             resource: web::resource(path),
             allow: Vec::new(),
@@ -128,7 +126,7 @@ impl Route {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.reading(web::route().to(handler).wrap(from_fn(query::refuse)))
+        self.reading(web::route().to(handler).wrap(from_fn(no_query::refuse)))
     }
 
     /// Where there is a GET there is a HEAD (RFC 9110, 9.1); the server leaves its body out.
@@ -168,7 +166,7 @@ impl Route {
 
     fn answering(mut self, method: &'static str, route: actix_web::Route) -> Self {
         self.allow.push(method);
-        let route = route.wrap(from_fn(query::refuse));
+        let route = route.wrap(from_fn(no_query::refuse));
         self.resource = self.resource.route(route);
         self
     }

@@ -9,12 +9,12 @@ use futures::future::LocalBoxFuture;
 use hookline_core::violations::Violations;
 use serde_json::Value;
 
-use crate::auth::Caller;
-use crate::byte_room::{Held, NoRoom};
 use crate::error::ApiError;
-use crate::query::Query;
-use crate::server::Service;
-use crate::strict_json;
+use crate::extract::caller::Caller;
+use crate::extract::query::Query;
+use crate::extract::strict_json;
+use crate::limits::memory::{Held, NoRoom};
+use crate::state::AppState;
 
 /// The largest body about a subscription.
 pub(crate) const SUBSCRIPTION: usize = 64 * 1024;
@@ -153,7 +153,7 @@ fn refusal(full: NoRoom) -> ApiError {
 
 /// The room of whoever asks; none of it is taken yet.
 fn room(request: &HttpRequest) -> Result<Held, ApiError> {
-    let service = request.app_data::<web::Data<Service>>();
+    let service = request.app_data::<web::Data<AppState>>();
     let extensions = request.extensions();
     service
         .zip(extensions.get::<Caller>())

@@ -15,10 +15,10 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::Subscription;
 use hookline_store::{Window, of_key};
 
-use crate::auth::Caller;
 use crate::error::ApiError;
+use crate::extract::caller::Caller;
 use crate::routes::webhooks::ListedSubscription;
-use crate::server::Service;
+use crate::state::AppState;
 
 /// How many subscriptions are read at once.
 pub(crate) const AT_ONCE: u32 = 100;
@@ -42,7 +42,7 @@ enum Next {
 }
 
 /// The answer whose first page was read after `offset` subscriptions.
-pub(crate) fn answer(service: &Service, caller: Caller, first: Page, offset: u64) -> HttpResponse {
+pub(crate) fn answer(service: &AppState, caller: Caller, first: Page, offset: u64) -> HttpResponse {
     let (api, deadline) = (service.api.clone(), service.api.settings.request_deadline);
     let read = move |before| {
         let window = Window {

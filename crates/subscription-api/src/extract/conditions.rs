@@ -10,7 +10,7 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::{Addressed, Precondition, Revision, Subscription};
 
 /// The value of `ETag`.
-pub(crate) fn of(subscription: &Subscription) -> String {
+pub(crate) fn etag_of(subscription: &Subscription) -> String {
     format!("\"{}\"", subscription.revision())
 }
 

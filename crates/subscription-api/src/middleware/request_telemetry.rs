@@ -12,7 +12,7 @@ use opentelemetry::metrics::Histogram;
 use opentelemetry::{KeyValue, global};
 
 use crate::error::ApiError;
-use crate::request_id::{RequestId, X_REQUEST_ID};
+use crate::middleware::request_id::{RequestId, X_REQUEST_ID};
 
 /// The metric of OpenTelemetry's conventions for HTTP servers.
 #[derive(Debug, Clone)]

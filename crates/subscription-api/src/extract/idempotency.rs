@@ -16,9 +16,9 @@ use hookline_core::violations::Violations;
 use hookline_store::{Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{Caller, bearer};
 use crate::error::ApiError;
-use crate::server::Service;
+use crate::extract::caller::{Caller, bearer};
+use crate::state::AppState;
 
 /// The most characters of a key.
 const MAX_KEY: usize = 255;
@@ -49,7 +49,7 @@ pub(crate) struct KeptAnswer {
 
 impl IdempotencyKey {
     /// Begins a request, whose body is one of the things that a key is bound to.
-    pub(crate) async fn begin(&self, service: &Service, body: &[u8]) -> Result<Turn, ApiError> {
+    pub(crate) async fn begin(&self, service: &AppState, body: &[u8]) -> Result<Turn, ApiError> {
         let Some(keyed) = &self.0 else {
             return Ok(Turn::First(None));
         };
@@ -67,7 +67,7 @@ impl IdempotencyKey {
     }
 
     /// The same for a request that may be done again, because it creates the same things again.
-    pub(crate) async fn check(&self, service: &Service, body: &[u8]) -> Result<(), ApiError> {
+    pub(crate) async fn check(&self, service: &AppState, body: &[u8]) -> Result<(), ApiError> {
         let Some(keyed) = &self.0 else {
             return Ok(());
         };
@@ -148,7 +148,7 @@ fn key_in(headers: &HeaderMap) -> Result<Option<&str>, Violations> {
 }
 
 /// For a request that is refused before the store makes anything.
-pub(crate) async fn give_back(service: &Service, claim: Option<Claim>) -> Result<(), ApiError> {
+pub(crate) async fn give_back(service: &AppState, claim: Option<Claim>) -> Result<(), ApiError> {
     match claim {
         Some(claim) => Ok(service.api.store.give_back(claim).await?),
         None => Ok(()),
