@@ -80,7 +80,7 @@ impl Single {
             store: store.clone(),
             publisher: queues,
             rules: settings.targets.rules(),
-            settings: settings.as_ref().into(),
+            config: settings.as_ref().into(),
             proxies: (&settings.api).into(),
             readiness: context.readiness,
         };

@@ -13,10 +13,11 @@
 //!    read and before the id in the path is parsed;
 //! 9. a handler of `routes`. Only handlers call the store and the publisher, except that `auth` looks keys up.
 //!
-//! Modules import in one direction: `error` and `limits`, `state`, `extract`, `middleware`, `routes`, `openapi`,
+//! Modules import in one direction: `config` and `error`, `limits`, `state`, `extract`, `middleware`, `routes`, `openapi`,
 //! `server`. `schemas` has the documented forms of requests. Only `error` chooses a status. Only `extract::caller`
 //! gives an organization to a handler, so a handler cannot forget authentication.
 
+mod config;
 mod error;
 mod extract;
 mod limits;
@@ -29,6 +30,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub use limits::trusted_proxies::Proxies;
+pub use config::ApiConfig;
+pub use limits::trusted_proxies::TrustedProxies;
 pub use server::run;
-pub use state::{Api, ApiSettings};
+pub use state::Api;

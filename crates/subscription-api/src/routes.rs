@@ -1,20 +1,22 @@
-//! Which path answers what. A path is registered with [`Route::needs`] or [`Route::open`]; there
-//! is no third way, so none is open by oversight. A call refuses every query parameter, but for those of
-//! [`Route::get_with_query`], whose handlers read a [`Query`](crate::extract::query::Query) to its end.
+//! The routes. A path is registered with [`Route::authenticated`] or [`Route::public`] and in no other way, so no path is
+//! public by mistake. A call rejects all query parameters, except on routes of [`Route::get_with_query`], whose handlers
+//! parse a [`Query`](crate::extract::query::Query).
 
 pub(crate) mod deliveries;
 pub(crate) mod docs;
+mod event_batch;
 pub(crate) mod event_details;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod logs;
-pub(crate) mod page;
+mod page;
 pub(crate) mod replays;
-pub(crate) mod response_size;
+mod response_size;
 pub(crate) mod retry;
 pub(crate) mod secrets;
+mod subscription_response;
 pub(crate) mod test_delivery;
-pub(crate) mod webhook_stream;
+mod webhook_stream;
 pub(crate) mod webhooks;
 
 use actix_web::body::BoxBody;
@@ -30,94 +32,94 @@ use crate::middleware::{auth, deadline, no_query};
 use crate::state::AppState;
 
 /// Registers every route, under `/v1` and without a prefix.
-pub(crate) fn configure(service: &AppState, config: &mut web::ServiceConfig) {
-    config.service(web::scope("/v1").configure(|config| register(service, config)));
-    register(service, config);
-    Route::at("/", service).get(docs::home).open(config);
+pub(crate) fn configure(state: &AppState, config: &mut web::ServiceConfig) {
+    config.service(web::scope("/v1").configure(|config| register(state, config)));
+    register(state, config);
+    Route::at("/", state).get(docs::home).public(config);
 }
 
-fn register(service: &AppState, config: &mut web::ServiceConfig) {
-    let at = |path| Route::at(path, service);
+fn register(state: &AppState, config: &mut web::ServiceConfig) {
+    let at = |path| Route::at(path, state);
     at("/webhooks")
         .get_with_query(webhooks::list)
         .post(webhooks::create)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/webhooks/logs/all")
         .get_with_query(logs::of_organization)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/webhooks/{id}")
         .get(webhooks::show)
         .patch(webhooks::change)
         .delete(webhooks::delete)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/webhooks/{id}/logs")
         .get_with_query(logs::of_subscription)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/webhooks/{id}/deliveries")
         .get_with_query(deliveries::of_subscription)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/deliveries/{id}")
         .get_with_query(deliveries::show)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/deliveries/{id}/retry")
         .post(retry::start)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/webhooks/{id}/replay")
         .post(replays::start)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/replays/{id}")
         .get(replays::show)
         .delete(replays::cancel)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/webhooks/{id}/test")
         .post(test_delivery::send)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/webhooks/{id}/secret/rotate")
         .post(secrets::rotate)
-        .needs(Scope::Write, config);
+        .authenticated(Scope::Write, config);
     at("/events")
         .post(events::publish)
-        .needs(Scope::Publish, config);
+        .authenticated(Scope::Publish, config);
     at("/events/{event_id}")
         .get_with_query(event_details::show)
-        .needs(Scope::Publish, config);
-    at("/healthz").get(health::alive).open(config);
-    at("/readyz").get(health::ready).open(config);
-    at("/openapi.json").get(docs::openapi).open(config);
-    at("/docs").get(docs::page).open(config);
+        .authenticated(Scope::Publish, config);
+    at("/healthz").get(health::alive).public(config);
+    at("/readyz").get(health::ready).public(config);
+    at("/openapi.json").get(docs::openapi).public(config);
+    at("/docs").get(docs::page).public(config);
 }
 
-/// The answer for a path that is not registered.
-pub(crate) async fn nowhere() -> Result<HttpResponse, ApiError> {
+/// The response for an unknown path.
+pub(crate) async fn not_found() -> Result<HttpResponse, ApiError> {
     Err(ApiError::NoSuchPath)
 }
 
 type Answered = Result<ServiceResponse, Error>;
 
-/// A path and what it answers.
+/// A path and its handlers.
 struct Route {
     resource: Resource,
     allow: Vec<&'static str>,
-    service: AppState,
+    state: AppState,
 }
 
 impl Route {
-    fn at(path: &str, service: &AppState) -> Self {
+    fn at(path: &str, state: &AppState) -> Self {
         Self {
             resource: web::resource(path),
             allow: Vec::new(),
-            service: service.clone(),
+            state: state.clone(),
         }
     }
 
-    /// For a handler that reads its query, and refuses the parameters that it does not know.
+    /// For a handler that parses the query and rejects unknown parameters.
     fn get_with_query<F, Args>(self, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.reading(web::route().to(handler))
+        self.read(web::route().to(handler))
     }
 
     fn get<F, Args>(self, handler: F) -> Self
@@ -126,11 +128,11 @@ impl Route {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.reading(web::route().to(handler).wrap(from_fn(no_query::refuse)))
+        self.read(web::route().to(handler).wrap(from_fn(no_query::reject)))
     }
 
-    /// Where there is a GET there is a HEAD (RFC 9110, 9.1); the server leaves its body out.
-    fn reading(mut self, route: actix_web::Route) -> Self {
+    /// GET implies HEAD (RFC 9110, 9.1); the server omits the body.
+    fn read(mut self, route: actix_web::Route) -> Self {
         self.allow.extend(["GET", "HEAD"]);
         let get_or_head = guard::Any(guard::Get()).or(guard::Head());
         self.resource = self.resource.route(route.guard(get_or_head));
@@ -143,7 +145,7 @@ impl Route {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.answering("POST", web::post().to(handler))
+        self.write("POST", web::post().to(handler))
     }
 
     fn patch<F, Args>(self, handler: F) -> Self
@@ -152,7 +154,7 @@ impl Route {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.answering("PATCH", web::patch().to(handler))
+        self.write("PATCH", web::patch().to(handler))
     }
 
     fn delete<F, Args>(self, handler: F) -> Self
@@ -161,28 +163,32 @@ impl Route {
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.answering("DELETE", web::delete().to(handler))
+        self.write("DELETE", web::delete().to(handler))
     }
 
-    fn answering(mut self, method: &'static str, route: actix_web::Route) -> Self {
+    fn write(mut self, method: &'static str, route: actix_web::Route) -> Self {
         self.allow.push(method);
-        let route = route.wrap(from_fn(no_query::refuse));
+        let route = route.wrap(from_fn(no_query::reject));
         self.resource = self.resource.route(route);
         self
     }
 
-    /// Registers it for keys that have the scope `changing`; to read, [`Scope::Read`] is enough.
-    fn needs(self, changing: Scope, config: &mut web::ServiceConfig) {
-        let service = self.service.clone();
+    /// Registers it for keys with the scope `write_scope`, or [`Scope::Read`] for GET and HEAD.
+    fn authenticated(self, write_scope: Scope, config: &mut web::ServiceConfig) {
+        let state = self.state.clone();
         let within = self.within();
-        let enter = move |request: ServiceRequest, next: Next<BoxBody>| {
-            auth::enter(service.clone(), changing, request, next)
+        let authenticate = move |request: ServiceRequest, next: Next<BoxBody>| {
+            auth::authenticate(state.clone(), write_scope, request, next)
         };
-        config.service(self.complete().wrap(from_fn(enter)).wrap(from_fn(within)));
+        config.service(
+            self.complete()
+                .wrap(from_fn(authenticate))
+                .wrap(from_fn(within)),
+        );
     }
 
-    /// Registers it for every caller.
-    fn open(self, config: &mut web::ServiceConfig) {
+    /// Registers it for requests without a key, too.
+    fn public(self, config: &mut web::ServiceConfig) {
         let within = self.within();
         config.service(self.complete().wrap(from_fn(within)));
     }
@@ -190,15 +196,15 @@ impl Route {
     fn within(
         &self,
     ) -> impl Fn(ServiceRequest, Next<BoxBody>) -> LocalBoxFuture<'static, Answered> + 'static {
-        let deadline = self.service.api.settings.request_deadline;
+        let deadline = self.state.api.config.request_deadline;
         move |request, next| Box::pin(deadline::within(deadline, request, next))
     }
 
     fn complete(self) -> Resource {
         let allow = self.allow.join(", ");
         self.resource.default_service(web::to(move || {
-            let refusal = ApiError::MethodNotAllowed(allow.clone());
-            async move { Err::<HttpResponse, ApiError>(refusal) }
+            let error = ApiError::MethodNotAllowed(allow.clone());
+            async move { Err::<HttpResponse, ApiError>(error) }
         }))
     }
 }

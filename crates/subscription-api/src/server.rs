@@ -1,4 +1,4 @@
-//! The HTTP server, with the limits that a client cannot argue with.
+//! The HTTP server and the middleware around every route.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -12,66 +12,65 @@ use hookline_runtime::descriptors;
 use hookline_runtime::http::{self, Bounds};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::memory::ByteRoom;
-use crate::middleware::graceful_shutdown::Underway;
-use crate::middleware::request_telemetry::{self, Durations};
+use crate::limits::memory::MemoryBudget;
+use crate::middleware::graceful_shutdown::GracefulShutdown;
+use crate::middleware::request_telemetry::{self, RequestDuration};
 use crate::middleware::{loop_detection, response_memory};
 use crate::routes::docs::OpenApiDocument;
 use crate::state::{Api, AppState};
 use crate::{openapi, routes};
 
-/// Once the service is to stop, the requests under way may take as long as ever, and this for their
-/// answers to reach a slow client.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// The time that slow clients have to read the last responses, after the request deadline, while the service stops.
+const LAST_RESPONSES: Duration = Duration::from_secs(2);
 
-/// The application of all workers: the state of handlers, and the state of the middleware around every route.
+/// The state of all workers: of handlers, and of the middleware around every route.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) state: AppState,
-    responses: ByteRoom,
-    durations: Durations,
-    shutdown: Underway,
+    response_memory: MemoryBudget,
+    durations: RequestDuration,
+    shutdown: GracefulShutdown,
 }
 
 impl Server {
     pub(crate) fn new(api: Api, stopping: CancellationToken) -> Self {
         Self {
             state: AppState::new(api),
-            responses: ByteRoom::for_answers(),
-            durations: Durations::default(),
-            shutdown: Underway::until(stopping),
+            response_memory: MemoryBudget::for_responses(),
+            durations: RequestDuration::default(),
+            shutdown: GracefulShutdown::new(stopping),
         }
     }
 }
 
-/// Serves the API on `listener` until `shutdown`; then it accepts no connection, and the requests
-/// under way end.
+/// Serves the API on `listener` until `shutdown`. Then it accepts no connection, and returns once active requests have
+/// ended.
 ///
 /// # Errors
-/// When the listener cannot be used or the server dies.
+/// When the listener cannot be used or the server stops by itself.
 pub async fn run(
     listener: TcpListener,
     api: Api,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let settings = api.settings;
+    let config = api.config;
     let bounds = Bounds {
-        workers: settings.workers.max(1),
-        connections: descriptors::connections("api.max_connections", settings.max_connections),
-        clocks: settings.clocks,
-        last_answers: settings.request_deadline + LAST_ANSWERS,
+        workers: config.workers.max(1),
+        connections: descriptors::connections("api.max_connections", config.max_connections),
+        clocks: config.clocks,
+        last_answers: config.request_deadline + LAST_RESPONSES,
     };
     let server = Server::new(api, shutdown.clone());
     let requests = server.shutdown.clone();
     let serving = http::serve(listener, bounds, shutdown, move || app(&server))
         .context("cannot serve the API on its listener")?;
     tokio::select! {
-        ended = serving => ended.context("the API's server died"),
-        () = requests.over() => Ok(()),
+        ended = serving => ended.context("the API server stopped"),
+        () = requests.drained() => Ok(()),
     }
 }
 
-/// The application as each worker runs it.
+/// The application of one worker.
 pub(crate) fn app(
     server: &Server,
 ) -> App<
@@ -85,32 +84,32 @@ pub(crate) fn app(
 > {
     let Server {
         state,
-        responses,
+        response_memory: memory,
         durations,
         shutdown,
     } = server.clone();
-    let hosts = state.api.settings.hosts;
+    let hosts = state.api.config.hosts;
     let routed = state.clone();
     App::new()
         .app_data(web::Data::new(state))
         .app_data(web::Data::new(OpenApiDocument(openapi::document())))
         .configure(move |config| routes::configure(&routed, config))
-        .default_service(web::to(routes::nowhere))
-        .wrap(from_fn(loop_detection::refuse))
+        .default_service(web::to(routes::not_found))
+        .wrap(from_fn(loop_detection::reject))
         .wrap(from_fn(move |request, next| hosts.check(request, next)))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
-                response_memory::count(responses.clone(), request, next)
+                response_memory::limit(memory.clone(), request, next)
             },
         ))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
-                request_telemetry::request(durations.clone(), request, next)
+                request_telemetry::observe(durations.clone(), request, next)
             },
         ))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
-                shutdown.clone().count(request, next)
+                shutdown.clone().track(request, next)
             },
         ))
         .wrap(from_fn(http::exchange))

@@ -29,7 +29,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         store,
         publisher,
         rules: settings.targets.rules(),
-        settings: settings.as_ref().into(),
+        config: settings.as_ref().into(),
         proxies: (&settings.api).into(),
         readiness: context.readiness,
     };

@@ -1,38 +1,37 @@
-//! An error as a caller reads it.
+//! The body of an error response (RFC 9457).
 
 use hookline_core::violations::Violation;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The media type of every error (RFC 9457).
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An error as a caller reads it (RFC 9457).
+/// An error (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// Names the kind of problem, for programs.
+    /// The kind of problem, for programs. It stays the same in later versions.
     #[serde(rename = "type")]
     #[schema(example = "urn:hookline:problem:validation")]
-    pub(crate) kind: &'static str,
-    /// The kind in words.
+    pub(crate) kind: String,
+    /// The reason phrase of the status.
     pub(crate) title: &'static str,
     /// The HTTP status.
     #[schema(example = 422)]
     pub(crate) status: u16,
-    /// This very problem in words.
+    /// What is wrong with this request, and how to correct it.
     pub(crate) detail: String,
-    /// Every bad field, or the first ones: at most 100 and 64 KiB. There only when the status is 422.
+    /// The invalid fields: at most the first 100, and at most 64 KiB. Only with status 422.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) errors: Vec<FieldError>,
 }
 
-/// One bad field.
+/// An invalid field.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct FieldError {
-    /// Its path; empty for the whole body.
+    /// The path of the field, such as `events[1]`. Empty for the whole body.
     #[schema(example = "events[1]")]
     field: String,
-    /// What is wrong, and what would be right.
+    /// The rule that the value breaks.
     message: String,
 }
 

@@ -1,4 +1,4 @@
-//! The bodies of requests: JSON, of a limited size.
+//! Bodies of requests: JSON of a limited size.
 
 use actix_web::dev::Payload;
 use actix_web::http::header::{self, HeaderMap};
@@ -13,14 +13,14 @@ use crate::error::ApiError;
 use crate::extract::caller::Caller;
 use crate::extract::query::Query;
 use crate::extract::strict_json;
-use crate::limits::memory::{Held, NoRoom};
+use crate::limits::memory::{BudgetExceeded, Reservation};
 use crate::state::AppState;
 
-/// The largest body about a subscription.
-pub(crate) const SUBSCRIPTION: usize = 64 * 1024;
+/// Bytes of a body, except of `POST /events`.
+pub(crate) const MAX_BODY: usize = 64 * 1024;
 
-/// The largest body of `POST /events`.
-pub(crate) const EVENTS: usize = 8 * 1024 * 1024;
+/// Bytes of a body of `POST /events`.
+pub(crate) const MAX_EVENTS_BODY: usize = 8 * 1024 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
@@ -28,19 +28,15 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug)]
 pub(crate) struct Body<const LIMIT: usize> {
     bytes: Bytes,
-    _room: Held,
+    _memory: Reservation,
 }
 
 impl<const LIMIT: usize> Body<LIMIT> {
-    /// The bytes as they came.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The same where the body must not be left out.
-    ///
-    /// # Errors
-    /// When there is nothing but white space.
+    /// The bytes; an error where the body is missing or only white space.
     pub(crate) fn required(&self) -> Result<&[u8], ApiError> {
         match self.bytes.trim_ascii().is_empty() {
             true => Err(ApiError::EmptyBody),
@@ -48,10 +44,7 @@ impl<const LIMIT: usize> Body<LIMIT> {
         }
     }
 
-    /// Reads the body with `parse`; what stands in it twice is a violation too.
-    ///
-    /// # Errors
-    /// When it is no JSON, or not what `parse` takes.
+    /// Parses the body with `parse`. A repeated name is a violation, too.
     pub(crate) fn parse<T>(
         &self,
         parse: impl FnOnce(Value) -> Result<T, Violations>,
@@ -62,11 +55,8 @@ impl<const LIMIT: usize> Body<LIMIT> {
         Ok(violations.into_result(parsed.ok())?)
     }
 
-    /// The same where the body may be left out.
-    ///
-    /// # Errors
-    /// As [`Body::parse`].
-    pub(crate) fn parse_if_any<T: Default>(
+    /// As [`Body::parse`], for a body that may be left out.
+    pub(crate) fn parse_optional<T: Default>(
         &self,
         parse: impl FnOnce(Value) -> Result<T, Violations>,
     ) -> Result<T, ApiError> {
@@ -77,8 +67,7 @@ impl<const LIMIT: usize> Body<LIMIT> {
     }
 }
 
-/// The body of a call that takes no fields: none at all, or an object without members. What the call
-/// would ignore is refused.
+/// The body of a call without fields: no body, or an object without members. A field would be ignored, so it is an error.
 pub(crate) struct NoFields;
 
 impl FromRequest for NoFields {
@@ -87,10 +76,10 @@ impl FromRequest for NoFields {
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let query = Query::read(request.query_string()).finish();
-        let body = Body::<SUBSCRIPTION>::from_request(request, payload);
+        let body = Body::<MAX_BODY>::from_request(request, payload);
         Box::pin(async move {
             query?;
-            body.await?.parse_if_any(no_fields)?;
+            body.await?.parse_optional(no_fields)?;
             Ok(Self)
         })
     }
@@ -112,17 +101,17 @@ impl<const LIMIT: usize> FromRequest for Body<LIMIT> {
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let checked = check_type(request.headers())
-            .and_then(|()| announced(request.headers(), LIMIT))
-            .and_then(|()| room(request));
+        let reservation = check_type(request.headers())
+            .and_then(|()| check_length(request.headers(), LIMIT))
+            .and_then(|()| reservation(request));
         let payload = payload.take();
-        Box::pin(async move { read(payload, checked?).await })
+        Box::pin(async move { read(payload, reservation?).await })
     }
 }
 
 async fn read<const LIMIT: usize>(
     mut payload: Payload,
-    mut held: Held,
+    mut reservation: Reservation,
 ) -> Result<Body<LIMIT>, ApiError> {
     let mut bytes = BytesMut::new();
     while let Some(chunk) = payload.next().await {
@@ -130,7 +119,7 @@ async fn read<const LIMIT: usize>(
         if bytes.len() + chunk.len() > LIMIT {
             return Err(ApiError::TooLarge(LIMIT));
         }
-        held.grow(chunk.len()).map_err(refusal)?;
+        reservation.try_grow(chunk.len()).map_err(rejection)?;
         bytes.extend_from_slice(&chunk);
     }
     if bytes.starts_with(BYTE_ORDER_MARK) {
@@ -140,29 +129,31 @@ async fn read<const LIMIT: usize>(
     }
     Ok(Body {
         bytes: bytes.freeze(),
-        _room: held,
+        _memory: reservation,
     })
 }
 
-fn refusal(full: NoRoom) -> ApiError {
-    match full {
-        NoRoom::OfTheKey => ApiError::TooManyBytes,
-        NoRoom::AtAll => ApiError::Unavailable("no room for another body".to_owned()),
+fn rejection(exceeded: BudgetExceeded) -> ApiError {
+    match exceeded {
+        BudgetExceeded::Key => ApiError::BodyMemoryExceeded,
+        BudgetExceeded::Total => {
+            ApiError::Unavailable("the memory budget of bodies is used up".to_owned())
+        }
     }
 }
 
-/// The room of whoever asks; none of it is taken yet.
-fn room(request: &HttpRequest) -> Result<Held, ApiError> {
-    let service = request.app_data::<web::Data<AppState>>();
+/// The memory of this request, of which nothing is reserved yet.
+fn reservation(request: &HttpRequest) -> Result<Reservation, ApiError> {
+    let state = request.app_data::<web::Data<AppState>>();
     let extensions = request.extensions();
-    service
+    state
         .zip(extensions.get::<Caller>())
-        .map(|(service, caller)| service.bodies.of(Some(caller.key)))
-        .ok_or_else(|| ApiError::Internal("a body on a route that asks for no key".to_owned()))
+        .map(|(state, caller)| state.body_memory.reservation(Some(caller.key)))
+        .ok_or_else(|| ApiError::Internal("a route without authentication reads a body".to_owned()))
 }
 
-/// `application/json`, with parameters or without. No body at all has no type, and its reader says
-/// whether there must be one.
+/// Requires `application/json`, with or without parameters. A missing body needs no type; its reader decides whether it
+/// may be missing.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || headers
@@ -177,16 +168,16 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     if encoded {
         return Err(ApiError::EncodedBody);
     }
-    let named = headers.get(header::CONTENT_TYPE).ok_or(ApiError::NoType)?;
-    let essence = named.to_str().unwrap_or_default().split(';').next();
+    let media_type = headers.get(header::CONTENT_TYPE).ok_or(ApiError::NoType)?;
+    let essence = media_type.to_str().unwrap_or_default().split(';').next();
     match essence.unwrap_or_default().trim() {
         json if json.eq_ignore_ascii_case("application/json") => Ok(()),
         _ => Err(ApiError::NotJson),
     }
 }
 
-/// A body that says that it is too large is not read at all.
-fn announced(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
+/// Rejects a body by its `Content-Length` before it is read.
+fn check_length(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
     let length = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -213,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_application_json_with_parameters_or_without() {
+    fn a_body_is_application_json_with_or_without_parameters() {
         for good in [
             "application/json",
             "Application/JSON",
@@ -234,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_no_type_or_in_an_encoding_is_refused() {
+    fn a_body_without_a_type_or_with_an_encoding_is_rejected() {
         assert!(accepted(&[]));
         let form = (header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         assert!(accepted(&[(header::CONTENT_LENGTH, "0"), form]));

@@ -30,7 +30,7 @@ impl FromRequest for Caller {
     }
 }
 
-/// The key of `Authorization: Bearer <key>`; the scheme's case does not matter (RFC 9110, 11.1).
+/// The key of `Authorization: Bearer <key>`. The scheme is case-insensitive (RFC 9110, 11.1).
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut all = headers.get_all(header::AUTHORIZATION);
     let (Some(only), None) = (all.next(), all.next()) else {
@@ -57,14 +57,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_comes_after_bearer_in_any_case() {
+    fn a_key_follows_bearer_in_any_case() {
         for good in ["Bearer k", "bearer k", "BEARER   k", "Bearer k "] {
             assert_eq!(key_in(&[good]).as_deref(), Some("k"), "{good}");
         }
     }
 
     #[test]
-    fn what_is_no_single_bearer_key_is_none() {
+    fn anything_but_one_bearer_key_is_none() {
         for bad in [
             "",
             "k",

@@ -1,4 +1,5 @@
-//! Entity tags of a subscription (RFC 9110, 8.8.3 and 13.1): strong, the revision in quotes.
+//! Conditional requests: entity tags of subscriptions, `If-Match` and `If-None-Match` (RFC 9110, 8.8.3 and 13.1). Tags are
+//! strong: the revision in quotes.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -9,12 +10,11 @@ use actix_web::{FromRequest, HttpRequest};
 use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::{Addressed, Precondition, Revision, Subscription};
 
-/// The value of `ETag`.
 pub(crate) fn etag_of(subscription: &Subscription) -> String {
     format!("\"{}\"", subscription.revision())
 }
 
-/// `If-Match` and `If-None-Match` of a request. A text that is no tag of ours matches nothing.
+/// The conditions of a request. A tag in another form matches nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Conditions {
     if_match: Precondition,
@@ -29,7 +29,7 @@ impl Conditions {
         }
     }
 
-    /// The subscription of this id, as the request wants to find it.
+    /// The subscription with this id, if it matches `If-Match`.
     pub(crate) fn on(self, id: SubscriptionId) -> Addressed {
         Addressed {
             id,
@@ -41,7 +41,7 @@ impl Conditions {
         self.if_match.holds(subscription.revision())
     }
 
-    /// Whether the client has this revision already.
+    /// Whether the client has this revision: 304.
     pub(crate) fn is_known(&self, subscription: &Subscription) -> bool {
         let known = self.if_none_match.as_ref();
         known.is_some_and(|known| known.holds(subscription.revision()))
@@ -57,7 +57,7 @@ impl FromRequest for Conditions {
     }
 }
 
-/// The list of a header, which may stand in several lines; None without the header.
+/// Parses a list of tags, which may span several header lines; None without the header.
 fn tags(
     headers: &HeaderMap,
     name: HeaderName,
@@ -73,18 +73,18 @@ fn tags(
     if lines == ["*"] {
         return Some(Precondition::Any);
     }
-    // A comma inside of a tag cuts it into two texts that are no tags of ours.
+    // A comma in a tag splits it into two texts, which match nothing.
     let texts = lines.iter().flat_map(|line| line.split(','));
     Some(Precondition::OneOf(texts.filter_map(read).collect()))
 }
 
-/// The strong comparison, in which a weak tag never matches (RFC 9110, 13.1.1).
+/// For the strong comparison, in which a weak tag never matches (RFC 9110, 13.1.1).
 fn strong(text: &str) -> Option<Revision> {
     let quoted = text.trim().strip_prefix('"')?.strip_suffix('"')?;
     quoted.parse().ok()
 }
 
-/// The weak comparison (RFC 9110, 13.1.2).
+/// For the weak comparison (RFC 9110, 13.1.2).
 fn weak(text: &str) -> Option<Revision> {
     let text = text.trim();
     strong(text.strip_prefix("W/").unwrap_or(text))
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn one_strong_tag_of_a_list_matches() {
+    fn a_list_with_the_strong_tag_matches() {
         assert!(matching(&[]));
         for good in [
             &["\"7-8\""][..],
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_weak_tag_or_another_text_matches_nothing() {
+    fn a_weak_tag_or_another_text_does_not_match() {
         for bad in [
             &["W/\"7-8\""][..],
             &["\"7-9\""],

@@ -1,9 +1,9 @@
-//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a request that creates something, sent
-//! again, creates it once and has the same answer, for 24 hours.
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a repeated request creates nothing and gets the response
+//! of the first request, for 24 hours.
 //!
-//! A key is bound to the API key, the organization, the method and the path. The first request claims
-//! the key's row in the store, and the transaction that creates something also keeps the answer there.
-//! A request that is refused gives the key back. No kept answer has a secret.
+//! A key is bound to the API key, the organization, the method and the path. The first request claims the key's row in
+//! the store. The transaction that creates something also stores the response there. A rejected request releases the
+//! claim. No stored response contains a secret.
 
 use std::future::{Ready, ready};
 
@@ -20,12 +20,12 @@ use crate::error::ApiError;
 use crate::extract::caller::{Caller, bearer};
 use crate::state::AppState;
 
-/// The most characters of a key.
+/// Characters of a key.
 const MAX_KEY: usize = 255;
 
 const HEADER: &str = "Idempotency-Key";
 
-/// The key of a request, if it has one.
+/// The key of a request, which may have none.
 pub(crate) struct IdempotencyKey(Option<Keyed>);
 
 struct Keyed {
@@ -33,53 +33,57 @@ struct Keyed {
     id: Digest,
 }
 
-/// Whether a request is the first one with its key; one without a key always is.
-pub(crate) enum Turn {
+/// Whether a request is the first with its key. A request without a key always is.
+pub(crate) enum Idempotency {
     First(Option<Claim>),
-    Repeat(KeptAnswer),
+    Repeat(StoredResponse),
 }
 
-/// An answer as the store keeps it: at most some 20 KiB, those of a subscription.
+/// A response as the store keeps it: at most some 20 KiB, for a subscription.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct KeptAnswer {
+pub(crate) struct StoredResponse {
     status: u16,
     headers: Vec<(String, String)>,
     pub(crate) body: String,
 }
 
 impl IdempotencyKey {
-    /// Begins a request, whose body is one of the things that a key is bound to.
-    pub(crate) async fn begin(&self, service: &AppState, body: &[u8]) -> Result<Turn, ApiError> {
+    /// Claims the key for a request with this body.
+    pub(crate) async fn begin(
+        &self,
+        state: &AppState,
+        body: &[u8],
+    ) -> Result<Idempotency, ApiError> {
         let Some(keyed) = &self.0 else {
-            return Ok(Turn::First(None));
+            return Ok(Idempotency::First(None));
         };
         let now = hookline_clock::now();
-        let until = now.after(service.api.settings.request_deadline);
-        let claimed = service.api.store.claim(keyed.request(body, until), now);
+        let until = now.after(state.api.config.request_deadline);
+        let claimed = state.api.store.claim(keyed.request(body, until), now);
         match claimed.await? {
-            Claimed::First(claim) => Ok(Turn::First(Some(claim))),
-            Claimed::Repeat(kept) => Ok(Turn::Repeat(KeptAnswer::read(&kept)?)),
+            Claimed::First(claim) => Ok(Idempotency::First(Some(claim))),
+            Claimed::Repeat(stored) => Ok(Idempotency::Repeat(StoredResponse::read(&stored)?)),
             Claimed::Running => Err(ApiError::Conflict(
-                "the first request with this Idempotency-Key is still running; send it again shortly",
+                "the first request with this Idempotency-Key is still running; try again shortly",
             )),
             Claimed::OtherBody => Err(other_body()),
         }
     }
 
-    /// The same for a request that may be done again, because it creates the same things again.
-    pub(crate) async fn check(&self, service: &AppState, body: &[u8]) -> Result<(), ApiError> {
+    /// Checks the key of a request that may run again, because it creates the same things again.
+    pub(crate) async fn check(&self, state: &AppState, body: &[u8]) -> Result<(), ApiError> {
         let Some(keyed) = &self.0 else {
             return Ok(());
         };
         let now = hookline_clock::now();
-        let claimed = service.api.store.claim(keyed.request(body, now), now);
+        let claimed = state.api.store.claim(keyed.request(body, now), now);
         match claimed.await? {
             Claimed::OtherBody => Err(other_body()),
             Claimed::First(_) | Claimed::Running | Claimed::Repeat(_) => Ok(()),
         }
     }
 
-    /// Names the request; another one has another digest.
+    /// The digest of the request: different for each request, the same for a repeat.
     pub(crate) fn digest(&self) -> Option<&Digest> {
         self.0.as_ref().map(|keyed| &keyed.id)
     }
@@ -91,7 +95,7 @@ impl IdempotencyKey {
         let extensions = request.extensions();
         let caller = extensions.get::<Caller>().zip(bearer(request.headers()));
         let Some((caller, api_key)) = caller else {
-            let why = "an idempotency key on a route that asks for no key";
+            let why = "a route without authentication reads an idempotency key";
             return Err(ApiError::Internal(why.to_owned()));
         };
         let path = request.path();
@@ -117,7 +121,7 @@ impl Keyed {
 }
 
 fn other_body() -> ApiError {
-    let rule = "is that of a request with another body; a key is for one request, for 24 hours";
+    let rule = "was used for a request with another body; a key is for one request, for 24 hours";
     Violations::one(HEADER, rule).into()
 }
 
@@ -147,29 +151,29 @@ fn key_in(headers: &HeaderMap) -> Result<Option<&str>, Violations> {
     }
 }
 
-/// For a request that is refused before the store makes anything.
-pub(crate) async fn give_back(service: &AppState, claim: Option<Claim>) -> Result<(), ApiError> {
+/// Releases the claim of a request that is rejected before the store creates anything.
+pub(crate) async fn release(state: &AppState, claim: Option<Claim>) -> Result<(), ApiError> {
     match claim {
-        Some(claim) => Ok(service.api.store.give_back(claim).await?),
+        Some(claim) => Ok(state.api.store.give_back(claim).await?),
         None => Ok(()),
     }
 }
 
-/// What the store needs to make something now, once where there is a claim. `answer` says how the
-/// answer is made of it; None where it is refused.
-pub(crate) fn making<T: 'static>(
+/// The instruction to the store to create something now, and only once where there is a claim. `response` makes the
+/// response from the result; None where the request is rejected.
+pub(crate) fn create_once<T: 'static>(
     claim: Option<Claim>,
     now: Timestamp,
-    answer: impl FnOnce(&T) -> Option<KeptAnswer> + Send + 'static,
+    response: impl FnOnce(&T) -> Option<StoredResponse> + Send + 'static,
 ) -> Making<T> {
     let once = claim.map(|claim| Once {
         claim,
-        answer: Box::new(move |made| serde_json::to_string(&answer(made)?).ok()),
+        answer: Box::new(move |made| serde_json::to_string(&response(made)?).ok()),
     });
     Making { now, once }
 }
 
-impl KeptAnswer {
+impl StoredResponse {
     pub(crate) fn new(status: StatusCode, body: &impl Serialize) -> Self {
         Self {
             status: status.as_u16(),
@@ -183,19 +187,19 @@ impl KeptAnswer {
         self
     }
 
-    fn read(kept: &str) -> Result<Self, ApiError> {
-        serde_json::from_str(kept).map_err(|why| ApiError::Internal(why.to_string()))
+    fn read(stored: &str) -> Result<Self, ApiError> {
+        serde_json::from_str(stored).map_err(|why| ApiError::Internal(why.to_string()))
     }
 }
 
-impl From<KeptAnswer> for HttpResponse {
-    fn from(kept: KeptAnswer) -> Self {
-        let status = StatusCode::from_u16(kept.status).unwrap_or(StatusCode::OK);
+impl From<StoredResponse> for HttpResponse {
+    fn from(stored: StoredResponse) -> Self {
+        let status = StatusCode::from_u16(stored.status).unwrap_or(StatusCode::OK);
         let mut response = HttpResponse::build(status);
-        for header in kept.headers {
+        for header in stored.headers {
             response.insert_header(header);
         }
-        response.content_type("application/json").body(kept.body)
+        response.content_type("application/json").body(stored.body)
     }
 }
 

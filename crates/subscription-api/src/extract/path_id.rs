@@ -1,5 +1,4 @@
-//! The id in a path. What cannot be an id names nothing, so it is 404 like any other that names
-//! nothing, and not a bad request.
+//! Ids in the path. An invalid id is 404 like an unknown one, not 400.
 
 use std::future::{Ready, ready};
 
@@ -10,55 +9,36 @@ use uuid::Uuid;
 
 use crate::error::ApiError;
 
-/// `{id}` of a subscription's path.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PathId(pub(crate) SubscriptionId);
+/// An extractor of `{id}` from the path.
+macro_rules! path_id {
+    ($name:ident($id:ty), $parse:expr) => {
+        #[derive(Debug, Clone, Copy)]
+        pub(crate) struct $name(pub(crate) $id);
 
-impl FromRequest for PathId {
-    type Error = ApiError;
-    type Future = Ready<Result<Self, ApiError>>;
+        impl FromRequest for $name {
+            type Error = ApiError;
+            type Future = Ready<Result<Self, ApiError>>;
 
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let id = request.match_info().get("id").and_then(parse);
-        ready(id.map(PathId).ok_or(ApiError::NotFound))
-    }
+            fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+                let id = request.match_info().get("id").and_then($parse);
+                ready(id.map(Self).ok_or(ApiError::NotFound))
+            }
+        }
+    };
 }
 
-/// `{id}` of a delivery's path.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PathDelivery(pub(crate) DeliveryId);
+path_id!(PathSubscription(SubscriptionId), parse_subscription);
+path_id!(PathDelivery(DeliveryId), |text| parse_uuid(text)
+    .map(DeliveryId));
+path_id!(PathReplay(ReplayId), |text| parse_uuid(text).map(ReplayId));
 
-impl FromRequest for PathDelivery {
-    type Error = ApiError;
-    type Future = Ready<Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let id = request.match_info().get("id").and_then(parse_uuid);
-        ready(id.map(|id| Self(DeliveryId(id))).ok_or(ApiError::NotFound))
-    }
-}
-
-/// `{id}` of a replay's path.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct PathReplay(pub(crate) ReplayId);
-
-impl FromRequest for PathReplay {
-    type Error = ApiError;
-    type Future = Ready<Result<Self, ApiError>>;
-
-    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let id = request.match_info().get("id").and_then(parse_uuid);
-        ready(id.map(|id| Self(ReplayId(id))).ok_or(ApiError::NotFound))
-    }
-}
-
-/// As we write it, and not in any of the other forms that a UUID may have.
+/// Parses the form with hyphens only, which is the form that responses have.
 fn parse_uuid(text: &str) -> Option<Uuid> {
     let hyphenated = text.len() == uuid::fmt::Hyphenated::LENGTH;
     Uuid::try_parse(text).ok().filter(|_| hyphenated)
 }
 
-/// `{event_id}` of an event's path: any text, percent-encoded.
+/// `{event_id}` of the path: any text, percent-encoded.
 #[derive(Debug, Clone)]
 pub(crate) struct PathEvent(pub(crate) EventId);
 
@@ -67,7 +47,7 @@ impl FromRequest for PathEvent {
     type Future = Ready<Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        // The router leaves some characters encoded, the extractor none.
+        // The router leaves some characters encoded; this extractor decodes all.
         let text = web::Path::<String>::from_request(request, payload).into_inner();
         let id = text
             .ok()
@@ -76,7 +56,7 @@ impl FromRequest for PathEvent {
     }
 }
 
-fn parse(text: &str) -> Option<SubscriptionId> {
+fn parse_subscription(text: &str) -> Option<SubscriptionId> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let id = text.parse().ok().filter(|id| digits && *id > 0)?;
     Some(SubscriptionId(id))
@@ -87,15 +67,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_a_whole_number_above_0_that_the_store_can_hold() {
-        assert_eq!(parse("7"), Some(SubscriptionId(7)));
-        assert_eq!(parse("9223372036854775807"), Some(SubscriptionId(i64::MAX)));
+    fn a_subscription_id_is_an_i64_above_0() {
+        assert_eq!(parse_subscription("7"), Some(SubscriptionId(7)));
+        assert_eq!(
+            parse_subscription("9223372036854775807"),
+            Some(SubscriptionId(i64::MAX))
+        );
         for bad in ["", "0", "-1", "+1", "1.0", "x", "9223372036854775808", "1 "] {
-            assert_eq!(parse(bad), None, "{bad:?}");
+            assert_eq!(parse_subscription(bad), None, "{bad:?}");
         }
     }
+
     #[test]
-    fn the_id_of_a_delivery_is_a_uuid_as_we_write_it() {
+    fn a_delivery_id_is_a_uuid_with_hyphens() {
         let text = "67e55044-10b1-426f-9247-bb680e5fe0c8";
         assert_eq!(parse_uuid(text).unwrap().to_string(), text);
         let simple = text.replace('-', "");

@@ -1,4 +1,4 @@
-//! The parameters after the `?`: each known, each once, and all that is wrong named at once.
+//! Query parameters. Unknown, repeated and invalid parameters are errors, which are all reported at once.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -6,22 +6,21 @@ use std::fmt::Display;
 use hookline_core::violations::Violations;
 use url::form_urlencoded;
 
-/// The most rows of a page.
+/// Rows of a page.
 const MAX_LIMIT: u32 = 100;
 
-/// Where a page begins at most: a store reads all rows in front of it.
+/// The largest `offset`: the store reads all rows before it.
 const MAX_OFFSET: u64 = 10_000;
 
-/// The parameters that the reader has not taken yet.
+/// The parameters that the handler has not taken yet.
 #[derive(Debug)]
 pub(crate) struct Query {
     rest: BTreeMap<String, String>,
-    /// The violations so far; the reader adds its own.
+    /// The violations so far; the handler adds its own.
     pub(crate) violations: Violations,
 }
 
 impl Query {
-    /// Reads the text after the `?`.
     pub(crate) fn read(text: &str) -> Self {
         let mut rest = BTreeMap::new();
         let mut violations = Violations::default();
@@ -35,7 +34,7 @@ impl Query {
         Self { rest, violations }
     }
 
-    /// Takes a parameter, if it is there and `parse` takes it.
+    /// Takes a parameter, if it is present and valid.
     pub(crate) fn take<T, E: Display>(
         &mut self,
         name: &str,
@@ -45,27 +44,24 @@ impl Query {
         self.violations.check(name, parse(&value))
     }
 
-    /// Takes `limit`, or another number of rows.
+    /// Takes `limit` or another number of rows.
     pub(crate) fn limit(&mut self, name: &str) -> Option<u32> {
-        self.take(name, |text| match whole(text) {
+        self.take(name, |text| match digits(text) {
             Some(limit @ 1..=100) => Ok(limit as u32),
             _ => Err(format!("must be a whole number from 1 to {MAX_LIMIT}")),
         })
     }
 
-    /// Takes `offset`. `beyond` says how the rows beyond the largest one are reached.
+    /// Takes `offset`. `beyond` is the end of the error text: how to read the rows after the largest offset.
     pub(crate) fn offset(&mut self, beyond: &str) -> Option<u64> {
         self.take("offset", |text| {
-            whole(text)
+            digits(text)
                 .filter(|offset| *offset <= MAX_OFFSET)
                 .ok_or_else(|| format!("must be a whole number from 0 to {MAX_OFFSET}{beyond}"))
         })
     }
 
-    /// All violations, with one for each parameter that was not taken.
-    ///
-    /// # Errors
-    /// When there is one.
+    /// Returns all violations, with one for each unknown parameter.
     pub(crate) fn finish(mut self) -> Result<(), Violations> {
         for unknown in self.rest.keys() {
             self.violations
@@ -75,8 +71,8 @@ impl Query {
     }
 }
 
-/// Digits and nothing else; Rust's own reader would also take a sign.
-fn whole(text: &str) -> Option<u64> {
+/// Parses digits only; `u64::from_str` would accept a sign.
+fn digits(text: &str) -> Option<u64> {
     text.bytes()
         .all(|byte| byte.is_ascii_digit())
         .then(|| text.parse().ok())?
@@ -111,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_parameter_is_named_at_once() {
+    fn every_invalid_parameter_is_reported_at_once() {
         insta::assert_snapshot!(page("limit=0&offset=x&limit=3&page=2").unwrap_err(), @"limit: is there twice; limit: must be a whole number from 1 to 100; offset: must be a whole number from 0 to 10000; page: is not a parameter of this call");
     }
 

@@ -1,5 +1,5 @@
-//! JSON in which a name stands once. serde_json keeps the last of two members with one name, so
-//! one reader of a body could see another subscription than the next; here both are refused.
+//! JSON without repeated names. serde_json keeps the last of two members with one name, and other parsers keep the first,
+//! so two readers of a body could see two different subscriptions. Here a repeated name is a violation.
 
 use std::fmt;
 
@@ -7,10 +7,7 @@ use hookline_core::violations::Violations;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-/// Reads a body; what stands twice is named by its path.
-///
-/// # Errors
-/// When it is no JSON, or nested deeper than serde_json's limit of 128.
+/// Parses a body. The violations name repeated members by their paths. Nesting is limited to 128 by serde_json.
 pub(crate) fn read(body: &[u8]) -> Result<(Value, Violations), serde_json::Error> {
     let Strict { value, repeated } = serde_json::from_slice(body)?;
     Ok((value, repeated))
@@ -108,14 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_twice_is_named_by_its_path() {
+    fn a_repeated_name_is_reported_by_its_path() {
         let body = br#"{"a":1,"h":{"x":1,"x":2,"X":3},"l":[{},{"k":1,"k":1}],"a":2}"#;
         let (_, repeated) = read(body).unwrap();
         insta::assert_snapshot!(repeated, @"h.x: is there twice; l[1].k: is there twice; a: is there twice");
     }
 
     #[test]
-    fn deep_nesting_and_trailing_text_are_no_json() {
+    fn deep_nesting_and_trailing_text_are_not_json() {
         assert!(read("[".repeat(100_000).as_bytes()).is_err());
         assert!(read(br#"{"a":"#.repeat(100_000).as_slice()).is_err());
         assert!(read(b"{} {}").is_err());
@@ -125,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_serde_reads_is_read_the_same(text in r#"[\[\]{}",:0-9a-e. -]{0,40}"#) {
+        fn the_result_is_that_of_serde_json(text in r#"[\[\]{}",:0-9a-e. -]{0,40}"#) {
             let ours = read(text.as_bytes());
             let theirs: Result<Value, _> = serde_json::from_str(&text);
             match (ours, theirs) {

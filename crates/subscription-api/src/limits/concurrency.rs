@@ -1,45 +1,56 @@
-//! How many requests of one key are under way. One key that sends faster than it is served takes
-//! up its own share of the store's connections and not everybody's.
+//! The limit of requests that one API key may have at the same time. A key that sends faster than it is served uses its
+//! own share of the store's connections, and leaves the rest to others.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use hookline_core::ids::KeyId;
+use parking_lot::Mutex;
 
-/// The requests under way, by key. A key without any takes no room.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct InFlight(Arc<Mutex<HashMap<KeyId, u32>>>);
+/// The number of active requests by key. A key without active requests uses no memory.
+#[derive(Debug, Clone)]
+pub(crate) struct ConcurrencyLimit {
+    limit: u32,
+    active: Arc<Mutex<HashMap<KeyId, u32>>>,
+}
 
-/// A request under way; it ends when this is dropped.
+/// An active request. It ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Underway {
-    all: InFlight,
+pub(crate) struct ConcurrencyGuard {
+    all: ConcurrencyLimit,
     key: KeyId,
 }
 
-impl InFlight {
-    /// Begins a request of `key`, unless `limit` of them are under way.
-    pub(crate) fn begin(&self, key: KeyId, limit: u32) -> Option<Underway> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key).or_default();
-        if *count >= limit {
+impl ConcurrencyLimit {
+    pub(crate) fn new(limit: u32) -> Self {
+        Self {
+            limit,
+            active: Arc::default(),
+        }
+    }
+
+    /// Starts a request of `key`, unless the key is at its limit.
+    pub(crate) fn try_acquire(&self, key: KeyId) -> Option<ConcurrencyGuard> {
+        let mut active = self.active.lock();
+        let count = active.entry(key).or_default();
+        if *count >= self.limit {
             return None;
         }
         *count += 1;
-        Some(Underway {
+        Some(ConcurrencyGuard {
             all: self.clone(),
             key,
         })
     }
 }
 
-impl Drop for Underway {
+impl Drop for ConcurrencyGuard {
     fn drop(&mut self) {
-        let mut counts = self.all.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.key) {
+        let mut active = self.all.active.lock();
+        if let Some(count) = active.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.key);
+                active.remove(&self.key);
             }
         }
     }
@@ -50,16 +61,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_so_many_requests_at_a_time_and_costs_no_other_key() {
-        let in_flight = InFlight::default();
-        let first = in_flight.begin(KeyId(1), 2);
-        let second = in_flight.begin(KeyId(1), 2);
+    fn requests_of_a_key_at_the_same_time_are_limited_and_other_keys_are_not_affected() {
+        let limit = ConcurrencyLimit::new(2);
+        let first = limit.try_acquire(KeyId(1));
+        let second = limit.try_acquire(KeyId(1));
         assert!(first.is_some() && second.is_some());
-        assert!(in_flight.begin(KeyId(1), 2).is_none());
-        assert!(in_flight.begin(KeyId(2), 2).is_some());
+        assert!(limit.try_acquire(KeyId(1)).is_none());
+        assert!(limit.try_acquire(KeyId(2)).is_some());
         drop(first);
-        assert!(in_flight.begin(KeyId(1), 2).is_some());
+        assert!(limit.try_acquire(KeyId(1)).is_some());
         drop(second);
-        assert!(in_flight.0.lock().unwrap().is_empty());
+        assert!(limit.active.lock().is_empty());
     }
 }

@@ -1,121 +1,116 @@
-//! Wrong keys. A key that this process has not seen to be good waits for one of few lookups, of its
-//! address and in all: a flood of wrong keys has a small share of the store, and a good key among them
-//! waits for its turn and gets its answer. An address that has sent too many wrong keys is told to
-//! wait, in the answer to a wrong key alone.
+//! The limit of failed authentication. A key that was not valid in this process before waits for one of a few store
+//! lookups, per address and in total. A flood of wrong keys gets a small share of the store, and a valid key waits for
+//! its lookup. An address that exceeds the rate of wrong keys gets 429 for wrong keys only.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use hookline_core::rate::{Rate, SharedRates};
 use hookline_store::KeyHash;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The most keys that are known to have been good.
-const MAX_GOOD: usize = 10_000;
+/// Valid keys that are remembered at most; beyond that all are forgotten.
+const MAX_VALID_KEYS: usize = 10_000;
 
-/// Lookups of unknown keys at a time, in all and of one address.
+/// Lookups of unknown keys at the same time, in total and of one address.
 const LOOKUPS: usize = 4;
-const LOOKUPS_OF_ADDRESS: usize = 2;
+const LOOKUPS_PER_ADDRESS: usize = 2;
 
-/// Addresses that are kept without a look at those whose lookups are over.
-const FEW: usize = 1_000;
+/// From this number of addresses on, those without a lookup are removed.
+const CLEANUP_AT: usize = 1_000;
 
-/// The wrong keys lately, and the lookups under way.
 #[derive(Debug)]
-pub(crate) struct Tries {
-    failed: SharedRates<IpAddr>,
-    good: Mutex<HashSet<KeyHash>>,
-    all: Arc<Semaphore>,
+pub(crate) struct FailedAuthLimit {
+    failures: SharedRates<IpAddr>,
+    valid: Mutex<HashSet<KeyHash>>,
+    total: Arc<Semaphore>,
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
 }
 
-/// One request's key and where it came from; nowhere in tests alone.
+/// The key of a request and the client's address, which only tests leave out.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Try {
-    pub(crate) key: KeyHash,
-    pub(crate) from: Option<IpAddr>,
+pub(crate) struct PresentedKey {
+    pub(crate) hash: KeyHash,
+    pub(crate) address: Option<IpAddr>,
 }
 
-/// The right to look a key up, until it is dropped. A key that was good needs no permit.
+/// The permission to look a key up in the store, until this is dropped. A key that was valid before needs no permit.
 #[derive(Debug)]
-pub(crate) struct Lookup {
+pub(crate) struct LookupPermit {
     _permits: Option<[OwnedSemaphorePermit; 2]>,
 }
 
-impl Tries {
+impl FailedAuthLimit {
     pub(crate) fn new(rate: Rate) -> Self {
         Self {
-            failed: SharedRates::new(rate),
-            good: Mutex::default(),
-            all: Arc::new(Semaphore::new(LOOKUPS)),
+            failures: SharedRates::new(rate),
+            valid: Mutex::default(),
+            total: Arc::new(Semaphore::new(LOOKUPS)),
             by_address: Mutex::default(),
         }
     }
 
-    /// Waits for the turn of a key. Those of an address wait first among themselves, so that an address
-    /// with many of them has no more than two in the line of all.
-    pub(crate) async fn turn(&self, presented: Try) -> Lookup {
+    /// Waits for a lookup. Keys of one address first wait for each other, so that an address with many keys has at most
+    /// two in the queue of all addresses.
+    pub(crate) async fn acquire_lookup(&self, presented: PresentedKey) -> LookupPermit {
         let unknown = presented
-            .from
-            .filter(|_| !lock(&self.good).contains(&presented.key));
+            .address
+            .filter(|_| !self.valid.lock().contains(&presented.hash));
         let _permits = match unknown {
             None => None,
-            Some(from) => {
-                let of_address = acquire(self.of_address(network(from))).await;
-                let of_all = acquire(Arc::clone(&self.all)).await;
-                of_address.zip(of_all).map(|(one, other)| [one, other])
+            Some(address) => {
+                let per_address = acquire(self.lookups_of(network(address))).await;
+                let total = acquire(Arc::clone(&self.total)).await;
+                per_address.zip(total).map(|(one, other)| [one, other])
             }
         };
-        Lookup { _permits }
+        LookupPermit { _permits }
     }
 
-    fn of_address(&self, network: IpAddr) -> Arc<Semaphore> {
-        let mut by_address = lock(&self.by_address);
-        if let Some(there) = by_address.get(&network).and_then(Weak::upgrade) {
-            return there;
+    fn lookups_of(&self, network: IpAddr) -> Arc<Semaphore> {
+        let mut by_address = self.by_address.lock();
+        if let Some(semaphore) = by_address.get(&network).and_then(Weak::upgrade) {
+            return semaphore;
         }
-        if by_address.len() >= FEW {
+        if by_address.len() >= CLEANUP_AT {
             by_address.retain(|_, semaphore| semaphore.strong_count() > 0);
         }
-        let new = Arc::new(Semaphore::new(LOOKUPS_OF_ADDRESS));
+        let new = Arc::new(Semaphore::new(LOOKUPS_PER_ADDRESS));
         by_address.insert(network, Arc::downgrade(&new));
         new
     }
 
-    /// The key was wrong.
-    ///
-    /// # Errors
-    /// How long its address is to wait, where it has sent too many.
-    pub(crate) fn failed(&self, presented: Try, now: Instant) -> Result<(), Duration> {
-        lock(&self.good).remove(&presented.key);
-        match presented.from {
-            Some(from) => self.failed.take(network(from), now),
+    /// Records a wrong key. The error is how long the address has to wait, where it has sent too many.
+    pub(crate) fn record_failure(
+        &self,
+        presented: PresentedKey,
+        now: Instant,
+    ) -> Result<(), Duration> {
+        self.valid.lock().remove(&presented.hash);
+        match presented.address {
+            Some(address) => self.failures.take(network(address), now),
             None => Ok(()),
         }
     }
 
-    /// The key was good.
-    pub(crate) fn succeeded(&self, presented: Try) {
-        let mut good = lock(&self.good);
-        if good.len() >= MAX_GOOD && !good.contains(&presented.key) {
-            good.clear();
+    pub(crate) fn record_success(&self, presented: PresentedKey) {
+        let mut valid = self.valid.lock();
+        if valid.len() >= MAX_VALID_KEYS && !valid.contains(&presented.hash) {
+            valid.clear();
         }
-        good.insert(presented.key);
+        valid.insert(presented.hash);
     }
 }
 
-/// None once the semaphore is closed, which none of these is.
+/// None where the semaphore is closed, which never happens here.
 async fn acquire(semaphore: Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     semaphore.acquire_owned().await.ok()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A customer has 2^64 addresses of IPv6 at least.
+/// The /64 network of an IPv6 address: one customer has at least 2^64 addresses.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -131,75 +126,102 @@ mod tests {
 
     use super::*;
 
-    fn of(key: &str, from: &str) -> Try {
-        Try {
-            key: KeyHash::of(key),
-            from: Some(from.parse().unwrap()),
+    fn presented(key: &str, from: &str) -> PresentedKey {
+        PresentedKey {
+            hash: KeyHash::of(key),
+            address: Some(from.parse().unwrap()),
         }
     }
 
-    fn turn(tries: &Tries, key: &str, from: &str) -> Option<Lookup> {
-        tries.turn(of(key, from)).now_or_never()
+    fn lookup(limit: &FailedAuthLimit, key: &str, from: &str) -> Option<LookupPermit> {
+        limit.acquire_lookup(presented(key, from)).now_or_never()
     }
 
     #[test]
-    fn an_address_that_tries_too_often_is_told_to_wait_and_others_are_not() {
-        let tries = Tries::new(Rate::new(3, Duration::from_secs(60)));
+    fn an_address_that_exceeds_the_rate_of_wrong_keys_has_to_wait_and_others_do_not() {
+        let limit = FailedAuthLimit::new(Rate::new(3, Duration::from_secs(60)));
         let now = Instant::now();
         for guess in ["a", "b", "c"] {
-            assert_eq!(tries.failed(of(guess, "192.0.2.1"), now), Ok(()));
+            assert_eq!(
+                limit.record_failure(presented(guess, "192.0.2.1"), now),
+                Ok(())
+            );
         }
         let wait = Duration::from_secs(20);
-        assert_eq!(tries.failed(of("d", "192.0.2.1"), now), Err(wait));
-        assert_eq!(tries.failed(of("d", "::ffff:192.0.2.1"), now), Err(wait));
-        assert_eq!(tries.failed(of("d", "192.0.2.2"), now), Ok(()));
-        assert_eq!(tries.failed(of("d", "192.0.2.1"), now + wait), Ok(()));
+        assert_eq!(
+            limit.record_failure(presented("d", "192.0.2.1"), now),
+            Err(wait)
+        );
+        assert_eq!(
+            limit.record_failure(presented("d", "::ffff:192.0.2.1"), now),
+            Err(wait)
+        );
+        assert_eq!(
+            limit.record_failure(presented("d", "192.0.2.2"), now),
+            Ok(())
+        );
+        assert_eq!(
+            limit.record_failure(presented("d", "192.0.2.1"), now + wait),
+            Ok(())
+        );
     }
 
     #[test]
-    fn a_network_of_ipv6_is_one_address() {
-        let tries = Tries::new(Rate::new(1, Duration::from_secs(60)));
+    fn an_ipv6_network_counts_as_one_address() {
+        let limit = FailedAuthLimit::new(Rate::new(1, Duration::from_secs(60)));
         let now = Instant::now();
-        assert!(tries.failed(of("a", "2001:db8::1"), now).is_ok());
-        assert!(tries.failed(of("b", "2001:db8::2"), now).is_err());
-        assert!(tries.failed(of("b", "2001:db8:0:1::2"), now).is_ok());
+        assert!(
+            limit
+                .record_failure(presented("a", "2001:db8::1"), now)
+                .is_ok()
+        );
+        assert!(
+            limit
+                .record_failure(presented("b", "2001:db8::2"), now)
+                .is_err()
+        );
+        assert!(
+            limit
+                .record_failure(presented("b", "2001:db8:0:1::2"), now)
+                .is_ok()
+        );
     }
 
     #[test]
-    fn an_address_has_two_lookups_at_a_time_and_all_have_four() {
-        let tries = Tries::new(Rate::new(1, Duration::from_secs(60)));
-        let first = turn(&tries, "a", "192.0.2.1");
-        let second = turn(&tries, "b", "192.0.2.1");
+    fn an_address_has_two_lookups_at_the_same_time_and_all_addresses_have_four() {
+        let limit = FailedAuthLimit::new(Rate::new(1, Duration::from_secs(60)));
+        let first = lookup(&limit, "a", "192.0.2.1");
+        let second = lookup(&limit, "b", "192.0.2.1");
         assert!(first.is_some() && second.is_some());
-        assert!(turn(&tries, "c", "192.0.2.1").is_none());
-        let third = turn(&tries, "d", "192.0.2.2");
-        let fourth = turn(&tries, "e", "192.0.2.3");
+        assert!(lookup(&limit, "c", "192.0.2.1").is_none());
+        let third = lookup(&limit, "d", "192.0.2.2");
+        let fourth = lookup(&limit, "e", "192.0.2.3");
         assert!(third.is_some() && fourth.is_some());
-        assert!(turn(&tries, "f", "192.0.2.4").is_none());
+        assert!(lookup(&limit, "f", "192.0.2.4").is_none());
         drop(first);
-        assert!(turn(&tries, "f", "192.0.2.4").is_some());
-        assert!(turn(&tries, "c", "192.0.2.1").is_some());
+        assert!(lookup(&limit, "f", "192.0.2.4").is_some());
+        assert!(lookup(&limit, "c", "192.0.2.1").is_some());
     }
 
     #[test]
-    fn a_key_that_was_good_waits_for_no_lookup_until_it_is_good_no_more() {
-        let tries = Tries::new(Rate::new(1, Duration::from_secs(60)));
-        let good = of("good", "192.0.2.1");
-        tries.succeeded(good);
-        let _first = turn(&tries, "a", "192.0.2.1");
-        let _second = turn(&tries, "b", "192.0.2.1");
-        assert!(turn(&tries, "good", "192.0.2.1").is_some());
-        assert!(tries.failed(good, Instant::now()).is_ok());
-        assert!(turn(&tries, "good", "192.0.2.1").is_none());
+    fn a_key_that_was_valid_waits_for_no_lookup_until_it_is_no_longer_valid() {
+        let limit = FailedAuthLimit::new(Rate::new(1, Duration::from_secs(60)));
+        let valid = presented("good", "192.0.2.1");
+        limit.record_success(valid);
+        let _first = lookup(&limit, "a", "192.0.2.1");
+        let _second = lookup(&limit, "b", "192.0.2.1");
+        assert!(lookup(&limit, "good", "192.0.2.1").is_some());
+        assert!(limit.record_failure(valid, Instant::now()).is_ok());
+        assert!(lookup(&limit, "good", "192.0.2.1").is_none());
     }
 
     #[test]
-    fn addresses_without_a_lookup_are_forgotten() {
-        let tries = Tries::new(Rate::new(1, Duration::from_secs(60)));
+    fn addresses_without_a_lookup_are_removed() {
+        let limit = FailedAuthLimit::new(Rate::new(1, Duration::from_secs(60)));
         for host in 0..10_000_u32 {
             let from = std::net::Ipv4Addr::from_bits(host).to_string();
-            assert!(turn(&tries, "a", &from).is_some());
+            assert!(lookup(&limit, "a", &from).is_some());
         }
-        assert!(lock(&tries.by_address).len() <= FEW);
+        assert!(limit.by_address.lock().len() <= CLEANUP_AT);
     }
 }

@@ -1,121 +1,112 @@
-//! So many bytes at a time, of all requests together and of one key's: of bodies that come, and of
-//! answers that wait to be read. Without the first, as many clients as there are connections could
-//! each make the process hold a largest one; without the second, one key that sends or reads slowly
-//! could use up the room of all.
+//! A memory budget, in total and for each API key: for bodies of requests, and for responses that wait to be read.
+//! Without the total, each connection could make the process hold one of the largest bodies. Without the limit of a key,
+//! one slow client could use the memory of all.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use hookline_core::ids::KeyId;
+use parking_lot::Mutex;
 
 const MIB: usize = 1024 * 1024;
 
-/// Room for bytes. A key that holds nothing takes no memory.
+/// The budget and what is reserved of it. A key without a reservation uses no memory.
 #[derive(Debug, Clone)]
-pub(crate) struct ByteRoom {
-    all: usize,
-    of_a_key: usize,
-    taken: Arc<Mutex<Taken>>,
+pub(crate) struct MemoryBudget {
+    total: usize,
+    per_key: usize,
+    reserved: Arc<Mutex<Reserved>>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
-    all: usize,
+struct Reserved {
+    total: usize,
     by_key: HashMap<Option<KeyId>, usize>,
 }
 
-/// Why there is no room.
+/// Which limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NoRoom {
-    /// The key has as much as a key may.
-    OfTheKey,
-    /// All requests together have.
-    AtAll,
+pub(crate) enum BudgetExceeded {
+    Key,
+    Total,
 }
 
-/// The part of one request; it is given back when this is dropped.
+/// The memory of one request, which dropping this frees.
 #[derive(Debug)]
-pub(crate) struct Held {
-    room: ByteRoom,
+pub(crate) struct Reservation {
+    budget: MemoryBudget,
     key: Option<KeyId>,
     bytes: usize,
 }
 
-impl ByteRoom {
-    /// For bodies: two of the largest for a key, and four times as much in all.
+impl MemoryBudget {
+    /// For bodies: two of the largest for a key, and four times as much in total.
     pub(crate) fn for_bodies() -> Self {
         Self::new(64 * MIB, 16 * MIB)
     }
 
-    /// For answers: 16 of the largest for a key, and three times as much in all.
-    pub(crate) fn for_answers() -> Self {
+    /// For responses: 16 of the largest for a key, and three times as much in total.
+    pub(crate) fn for_responses() -> Self {
         Self::new(48 * MIB, 16 * MIB)
     }
 
-    fn new(all: usize, of_a_key: usize) -> Self {
+    fn new(total: usize, per_key: usize) -> Self {
         Self {
-            all,
-            of_a_key,
-            taken: Arc::default(),
+            total,
+            per_key,
+            reserved: Arc::default(),
         }
     }
 
-    /// A request with this key, which holds nothing yet. Requests without a key share the room of one.
-    pub(crate) fn of(&self, key: Option<KeyId>) -> Held {
-        Held {
-            room: self.clone(),
+    /// An empty reservation. All requests without a key share the limit of one key.
+    pub(crate) fn reservation(&self, key: Option<KeyId>) -> Reservation {
+        Reservation {
+            budget: self.clone(),
             key,
             bytes: 0,
         }
     }
-
-    fn taken(&self) -> MutexGuard<'_, Taken> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Held {
-    /// Takes so many bytes more.
-    ///
-    /// # Errors
-    /// When there is no room for them.
-    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
-        let mut taken = self.room.taken();
-        let of_key = taken.by_key.get(&self.key).copied().unwrap_or_default();
-        if of_key + bytes > self.room.of_a_key {
-            return Err(NoRoom::OfTheKey);
+impl Reservation {
+    /// Reserves this many more bytes, or none where a limit would be exceeded.
+    pub(crate) fn try_grow(&mut self, bytes: usize) -> Result<(), BudgetExceeded> {
+        let mut reserved = self.budget.reserved.lock();
+        let key_bytes = reserved.by_key.get(&self.key).copied().unwrap_or_default();
+        if key_bytes + bytes > self.budget.per_key {
+            return Err(BudgetExceeded::Key);
         }
-        if taken.all + bytes > self.room.all {
-            return Err(NoRoom::AtAll);
+        if reserved.total + bytes > self.budget.total {
+            return Err(BudgetExceeded::Total);
         }
-        taken.add(self.key, bytes);
-        drop(taken);
+        reserved.add(self.key, bytes);
+        drop(reserved);
         self.bytes += bytes;
         Ok(())
     }
 
-    /// Takes so many bytes more, room or not.
-    pub(crate) fn grow_anyway(&mut self, bytes: usize) {
-        self.room.taken().add(self.key, bytes);
+    /// Reserves this many more bytes without a check of the limits.
+    pub(crate) fn grow_unchecked(&mut self, bytes: usize) {
+        self.budget.reserved.lock().add(self.key, bytes);
         self.bytes += bytes;
     }
 }
 
-impl Taken {
+impl Reserved {
     fn add(&mut self, key: Option<KeyId>, bytes: usize) {
-        self.all += bytes;
+        self.total += bytes;
         *self.by_key.entry(key).or_default() += bytes;
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        let mut taken = self.room.taken();
-        taken.all -= self.bytes;
-        if let Some(of_key) = taken.by_key.get_mut(&self.key) {
-            *of_key -= self.bytes;
-            if *of_key == 0 {
-                taken.by_key.remove(&self.key);
+        let mut reserved = self.budget.reserved.lock();
+        reserved.total -= self.bytes;
+        if let Some(key_bytes) = reserved.by_key.get_mut(&self.key) {
+            *key_bytes -= self.bytes;
+            if *key_bytes == 0 {
+                reserved.by_key.remove(&self.key);
             }
         }
     }
@@ -126,36 +117,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_has_its_part_and_all_together_have_so_much() {
-        let room = ByteRoom::for_bodies();
+    fn a_key_and_all_keys_together_have_a_limit() {
+        let budget = MemoryBudget::for_bodies();
         let full = |key| {
-            let mut held = room.of(Some(KeyId(key)));
-            held.grow(16 * MIB).unwrap();
-            held
+            let mut reservation = budget.reservation(Some(KeyId(key)));
+            reservation.try_grow(16 * MIB).unwrap();
+            reservation
         };
         let first = full(1);
-        let more = room.of(Some(KeyId(1))).grow(1);
-        assert_eq!(more, Err(NoRoom::OfTheKey));
+        let more = budget.reservation(Some(KeyId(1))).try_grow(1);
+        assert_eq!(more, Err(BudgetExceeded::Key));
         let others = [2, 3, 4].map(full);
-        for without_room in [None, Some(KeyId(5))] {
-            assert_eq!(room.of(without_room).grow(1), Err(NoRoom::AtAll));
+        for key in [None, Some(KeyId(5))] {
+            assert_eq!(
+                budget.reservation(key).try_grow(1),
+                Err(BudgetExceeded::Total)
+            );
         }
         drop(first);
-        assert!(room.of(None).grow(1).is_ok());
-        assert!(room.of(Some(KeyId(1))).grow(1).is_ok());
+        assert!(budget.reservation(None).try_grow(1).is_ok());
+        assert!(budget.reservation(Some(KeyId(1))).try_grow(1).is_ok());
         drop(others);
-        assert_eq!(room.taken().all, 0);
-        assert!(room.taken().by_key.is_empty());
+        assert_eq!(budget.reserved.lock().total, 0);
+        assert!(budget.reserved.lock().by_key.is_empty());
     }
 
     #[test]
-    fn bytes_that_are_there_all_the_same_count_against_the_next() {
-        let room = ByteRoom::for_answers();
-        let mut held = room.of(Some(KeyId(1)));
-        held.grow_anyway(17 * MIB);
-        let more = room.of(Some(KeyId(1))).grow(1);
-        assert_eq!(more, Err(NoRoom::OfTheKey));
-        drop(held);
-        assert!(room.taken().by_key.is_empty());
+    fn bytes_that_are_reserved_without_a_check_count_for_the_next_reservation() {
+        let budget = MemoryBudget::for_responses();
+        let mut reservation = budget.reservation(Some(KeyId(1)));
+        reservation.grow_unchecked(17 * MIB);
+        let more = budget.reservation(Some(KeyId(1))).try_grow(1);
+        assert_eq!(more, Err(BudgetExceeded::Key));
+        drop(reservation);
+        assert!(budget.reserved.lock().by_key.is_empty());
     }
 }

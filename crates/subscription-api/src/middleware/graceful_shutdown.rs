@@ -1,5 +1,5 @@
-//! The requests under way, so that a server that stops knows when the last of them is over. Without
-//! it, it would wait for connections that clients keep open and say nothing on.
+//! Graceful shutdown: counts active requests, so that a server that stops knows when the last one has ended. The server
+//! itself would wait for idle connections that clients keep open.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,63 +12,61 @@ use actix_web::http::ConnectionType;
 use actix_web::middleware::Next;
 use tokio_util::sync::CancellationToken;
 
-/// An answer is on its way to the client for so long after its handler has made it.
+/// The time to write a response to its client, after the handler has returned it.
 const WRITING: Duration = Duration::from_millis(500);
 
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// The requests under way; and whether the server stops.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Underway {
-    count: Arc<AtomicUsize>,
+pub(crate) struct GracefulShutdown {
+    active: Arc<AtomicUsize>,
     stopping: CancellationToken,
 }
 
-/// One request.
-struct Counted(Arc<AtomicUsize>);
+/// An active request, until this is dropped.
+struct ActiveRequest(Arc<AtomicUsize>);
 
-impl Drop for Counted {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Underway {
-    /// None yet, until the server stops.
-    pub(crate) fn until(stopping: CancellationToken) -> Self {
+impl GracefulShutdown {
+    pub(crate) fn new(stopping: CancellationToken) -> Self {
         Self {
-            count: Arc::default(),
+            active: Arc::default(),
             stopping,
         }
     }
 
-    /// Counts a request. While the server stops, its answer is the last on its connection.
-    pub(crate) async fn count(
+    /// Counts a request. While the server stops, the response closes its connection.
+    pub(crate) async fn track(
         self,
         request: ServiceRequest,
         next: Next<BoxBody>,
     ) -> Result<ServiceResponse, Error> {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let _counted = Counted(Arc::clone(&self.count));
-        let mut answered = next.call(request).await;
-        if let Ok(response) = &mut answered
+        self.active.fetch_add(1, Ordering::Relaxed);
+        let _active = ActiveRequest(Arc::clone(&self.active));
+        let mut result = next.call(request).await;
+        if let Ok(response) = &mut result
             && self.stopping.is_cancelled()
         {
-            // actix writes `Connection` from the head's type alone, and leaves a header out.
+            // actix writes `Connection` from the connection type and ignores the header.
             let head = response.response_mut().head_mut();
             head.set_connection_type(ConnectionType::Close);
         }
-        answered
+        result
     }
 
-    /// Returns once the server stops and no request has been under way for a while.
-    pub(crate) async fn over(&self) {
+    /// Returns once the server stops and no request has been active for [`WRITING`].
+    pub(crate) async fn drained(&self) {
         self.stopping.cancelled().await;
-        let mut quiet = Duration::ZERO;
-        while quiet < WRITING {
-            tokio::time::sleep(LOOK_EVERY).await;
-            quiet = match self.count.load(Ordering::Relaxed) {
-                0 => quiet + LOOK_EVERY,
+        let mut idle = Duration::ZERO;
+        while idle < WRITING {
+            tokio::time::sleep(POLL_INTERVAL).await;
+            idle = match self.active.load(Ordering::Relaxed) {
+                0 => idle + POLL_INTERVAL,
                 _ => Duration::ZERO,
             };
         }

@@ -1,5 +1,5 @@
-//! Hookline never calls itself round in a circle: a subscription that points at this API would
-//! turn each event into the next. Everything that Hookline sends bears `webhook-id`.
+//! Loop detection: 508 for a request that Hookline itself sent, which has `webhook-id`. A subscription whose URL is this
+//! API would turn each event into the next one.
 
 use actix_web::Error;
 use actix_web::body::BoxBody;
@@ -8,15 +8,15 @@ use actix_web::middleware::Next;
 
 use crate::error::ApiError;
 
-/// Turns such a request away; a probe of health or readiness is answered to anybody.
-pub(crate) async fn refuse(
+/// Rejects requests of Hookline, except for the health checks.
+pub(crate) async fn reject(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, Error> {
     let path = request.path();
-    let probe = path.ends_with("/healthz") || path.ends_with("/readyz");
-    if request.headers().contains_key("webhook-id") && !probe {
-        return Ok(request.error_response(ApiError::Circle));
+    let is_health_check = path.ends_with("/healthz") || path.ends_with("/readyz");
+    if request.headers().contains_key("webhook-id") && !is_health_check {
+        return Ok(request.error_response(ApiError::LoopDetected));
     }
     next.call(request).await
 }

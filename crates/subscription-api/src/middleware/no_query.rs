@@ -8,7 +8,7 @@ use actix_web::middleware::Next;
 use crate::error::ApiError;
 use crate::extract::query::Query;
 
-pub(crate) async fn refuse(
+pub(crate) async fn reject(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, Error> {

@@ -1,4 +1,5 @@
-//! The outside of a request: a metric, a log line, the headers that every answer bears. A failure of ours is logged here, once, with the cause that no answer tells.
+//! Telemetry of requests: a metric, a log line, and the headers of every response. A server error is logged here, once,
+//! with the cause that the response leaves out.
 
 use std::time::{Duration, Instant};
 
@@ -14,16 +15,16 @@ use opentelemetry::{KeyValue, global};
 use crate::error::ApiError;
 use crate::middleware::request_id::{RequestId, X_REQUEST_ID};
 
-/// The metric of OpenTelemetry's conventions for HTTP servers.
+/// The metric that the OpenTelemetry conventions define for HTTP servers.
 #[derive(Debug, Clone)]
-pub(crate) struct Durations(Histogram<f64>);
+pub(crate) struct RequestDuration(Histogram<f64>);
 
-impl Default for Durations {
+impl Default for RequestDuration {
     fn default() -> Self {
         let histogram = global::meter("hookline.api")
             .f64_histogram("http.server.request.duration")
             .with_unit("s")
-            .with_description("How long a request took until its answer began")
+            .with_description("Time from a request to the start of its response")
             .with_boundaries(vec![
                 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
             ])
@@ -32,60 +33,59 @@ impl Default for Durations {
     }
 }
 
-/// A request as it came: by its route and never by its path, which would be a metric for each id.
-struct Asked {
+/// The labels of a request. The route, not the path: each id in a path would be a metric of its own.
+struct Observed {
     id: RequestId,
     method: Method,
     route: Option<String>,
-    at: Instant,
+    started: Instant,
 }
 
-/// Watches a request.
-pub(crate) async fn request(
-    durations: Durations,
+pub(crate) async fn observe(
+    durations: RequestDuration,
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, Error> {
-    let asked = Asked {
-        id: RequestId::of(request.headers()),
+    let observed = Observed {
+        id: RequestId::new(request.headers()),
         method: request.method().clone(),
         route: request.match_pattern(),
-        at: Instant::now(),
+        started: Instant::now(),
     };
-    let mut answered = next.call(request).await;
-    let (status, failure) = match &mut answered {
+    let mut result = next.call(request).await;
+    let (status, failure) = match &mut result {
         Ok(response) => {
             response.headers_mut().insert(
                 header::X_CONTENT_TYPE_OPTIONS,
                 HeaderValue::from_static("nosniff"),
             );
-            if let Some(id) = asked.id.header() {
+            if let Some(id) = observed.id.header() {
                 response.headers_mut().insert(X_REQUEST_ID, id);
             }
             (response.status(), response.response().error())
         }
         Err(error) => (error.as_response_error().status_code(), Some(&*error)),
     };
-    asked.record(&durations, status);
+    observed.record(&durations, status);
     if status.is_server_error() {
-        asked.log_failure(status, failure);
+        observed.log_failure(status, failure);
     }
-    answered
+    result
 }
 
-impl Asked {
-    fn record(&self, durations: &Durations, status: StatusCode) {
-        let duration = self.at.elapsed();
+impl Observed {
+    fn record(&self, durations: &RequestDuration, status: StatusCode) {
+        let duration = self.started.elapsed();
         tracing::debug!(
             request.id = self.id.as_str(),
             http.method = %self.method,
             http.route = self.route.as_deref().unwrap_or_default(),
             http.status = status.as_u16(),
             duration_ms = millis(duration),
-            "answered a request"
+            "answered request"
         );
         let mut labels = vec![
-            KeyValue::new("http.request.method", known(&self.method)),
+            KeyValue::new("http.request.method", method_label(&self.method)),
             KeyValue::new("http.response.status_code", i64::from(status.as_u16())),
         ];
         if let Some(route) = &self.route {
@@ -96,7 +96,7 @@ impl Asked {
 
     fn log_failure(&self, status: StatusCode, failure: Option<&Error>) {
         let error = failure.and_then(Error::as_error::<ApiError>);
-        if matches!(error, Some(ApiError::Circle | ApiError::NotReady(_))) {
+        if matches!(error, Some(ApiError::LoopDetected | ApiError::NotReady(_))) {
             return;
         }
         let cause = match error {
@@ -110,9 +110,9 @@ impl Asked {
             http.method = %self.method,
             http.route = self.route.as_deref().unwrap_or_default(),
             http.status = status.as_u16(),
-            duration_ms = millis(self.at.elapsed()),
+            duration_ms = millis(self.started.elapsed()),
             error = cause,
-            "a request failed"
+            "failed request"
         );
     }
 }
@@ -121,8 +121,8 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A client can make up methods, and each would be a metric of its own.
-fn known(method: &Method) -> &'static str {
+/// A client can invent methods, and each would be a metric of its own.
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[actix_web::test]
-    async fn a_log_line_names_the_request_as_its_answer_does() {
+    async fn a_log_line_has_the_request_id_of_the_response() {
         let log = Log::default();
         let writer = log.clone();
         let lines = tracing_subscriber::fmt().with_writer(move || writer.clone());
@@ -169,15 +169,15 @@ mod tests {
         let _lines = set_default(lines.finish());
         let fails =
             || async { Err::<HttpResponse, _>(ApiError::Unavailable("it is away".to_owned())) };
-        let durations = Durations::default();
-        let observe = move |asked, next| request(durations.clone(), asked, next);
+        let durations = RequestDuration::default();
+        let middleware = move |asked, next| observe(durations.clone(), asked, next);
         let app = App::new().route("/", web::get().to(fails));
-        let app = init_service(app.wrap(from_fn(observe))).await;
+        let app = init_service(app.wrap(from_fn(middleware))).await;
         let asked = TestRequest::default().insert_header((X_REQUEST_ID, "req-7"));
         let answer = call_service(&app, asked.to_request()).await;
         assert_eq!(answer.headers().get(X_REQUEST_ID).unwrap(), "req-7");
         let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        for message in ["answered a request", "a request failed"] {
+        for message in ["answered request", "failed request"] {
             let line = log.lines().find(|line| line.contains(message)).unwrap();
             assert!(line.contains("request.id=\"req-7\""), "{line}");
         }

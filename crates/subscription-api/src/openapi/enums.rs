@@ -1,13 +1,13 @@
-//! The closed sets of answers as enums. An answer has its words as text; the document says which.
+//! Enums of responses. The types of responses have strings; here the document gets their values.
 
 use hookline_core::event_type::EventType;
 use serde_json::Value;
 use utoipa::openapi::schema::{ArrayItems, Schema, SchemaType, Type};
 use utoipa::openapi::{OpenApi, Ref, RefOr};
 
-const OUTCOMES: &[&str] = &["pending", "delivered", "exhausted", "skipped", "cancelled"];
-/// Of a subscription that has no delivery of an event, also why not.
-const FATES: &[&str] = &[
+const DELIVERY_STATUSES: &[&str] = &["pending", "delivered", "exhausted", "skipped", "cancelled"];
+/// The status of the delivery, or the reason why there is none.
+const SUBSCRIPTION_OUTCOMES: &[&str] = &[
     "pending",
     "delivered",
     "exhausted",
@@ -18,7 +18,7 @@ const FATES: &[&str] = &[
     "changed_since",
 ];
 const GAVE_UP: &[&str] = &["out_of_attempts", "gone", "poison"];
-/// With the reasons that later versions may give, so that a client knows them.
+/// With values of later versions, so that clients accept them.
 const WAITING_FOR: &[&str] = &[
     "retry",
     "breaker",
@@ -38,15 +38,15 @@ const ERROR_KINDS: &[&str] = &[
     "response",
 ];
 
-/// By schema and property.
-const SETS: &[(&str, &str, &[&str])] = &[
+/// The values by schema and property.
+const ENUMS: &[(&str, &str, &[&str])] = &[
     ("Attempt", "trigger", &["event", "retry", "test", "replay"]),
     ("Attempt", "status", &["success", "failed"]),
     ("Delivery", "origin", &["event", "test"]),
-    ("Delivery", "status", OUTCOMES),
+    ("Delivery", "status", DELIVERY_STATUSES),
     ("Delivery", "waiting_for", WAITING_FOR),
     ("Delivery", "gave_up", GAVE_UP),
-    ("SubscriptionFate", "outcome", FATES),
+    ("SubscriptionFate", "outcome", SUBSCRIPTION_OUTCOMES),
     ("SubscriptionFate", "gave_up", GAVE_UP),
     ("LogError", "kind", ERROR_KINDS),
     ("Replay", "status", &["running", "finished", "cancelled"]),
@@ -63,7 +63,7 @@ const SETS: &[(&str, &str, &[&str])] = &[
     ("Subscription", "disabled_reason", &["gone", "failing"]),
 ];
 
-/// Properties with the name of an event type, or with a list of them.
+/// Properties that are an event type or a list of event types.
 const EVENT_TYPES: &[(&str, &str)] = &[
     ("Attempt", "event_type"),
     ("Delivery", "event_type"),
@@ -72,18 +72,17 @@ const EVENT_TYPES: &[(&str, &str)] = &[
     ("Subscription", "events"),
 ];
 
-/// Adds them to the document.
 pub(super) fn add(document: &mut OpenApi) {
-    for (schema, property, words) in SETS {
-        close(find(document, schema, property), words);
+    for (schema, property, words) in ENUMS {
+        restrict(find(document, schema, property), words);
     }
     let types = EventType::ALL.map(EventType::as_str);
     for (schema, property) in EVENT_TYPES {
-        close(find(document, schema, property), &types);
+        restrict(find(document, schema, property), &types);
     }
 }
 
-/// A schema that extends another one has its own properties in one of its parts.
+/// A schema that extends another has its properties in one of its parts.
 fn find<'a>(document: &'a mut OpenApi, schema: &str, property: &str) -> Option<&'a mut Schema> {
     let components = document.components.as_mut()?;
     match components.schemas.get_mut(schema)? {
@@ -106,14 +105,14 @@ fn property_of<'a>(schema: &'a mut Schema, property: &str) -> Option<&'a mut Sch
     }
 }
 
-fn close(schema: Option<&mut Schema>, words: &[&str]) {
+fn restrict(schema: Option<&mut Schema>, words: &[&str]) {
     let Some(schema) = schema else {
         return;
     };
     match schema {
         Schema::Object(text) => {
             let mut values: Vec<Value> = words.iter().map(|word| Value::from(*word)).collect();
-            // An enum that leaves null out allows none (JSON Schema, validation, 6.1.2).
+            // A nullable enum must list null (JSON Schema, validation, 6.1.2).
             if matches!(&text.schema_type, SchemaType::Array(types) if types.contains(&Type::Null))
             {
                 values.push(Value::Null);
@@ -150,8 +149,8 @@ mod tests {
     }
 
     #[test]
-    fn every_closed_set_is_an_enum() {
-        for (schema, name, words) in SETS {
+    fn every_enum_is_documented() {
+        for (schema, name, words) in ENUMS {
             let shown = property(schema, name);
             let values = shown["enum"]
                 .as_array()
@@ -163,8 +162,8 @@ mod tests {
         }
         for (schema, name) in EVENT_TYPES {
             let shown = property(schema, name);
-            let closed = shown["enum"].is_array() || shown["items"]["$ref"].is_string();
-            assert!(closed, "{schema}.{name}: {shown}");
+            let restricted = shown["enum"].is_array() || shown["items"]["$ref"].is_string();
+            assert!(restricted, "{schema}.{name}: {shown}");
         }
         let status = property("NewReplay", "status");
         assert_eq!(
@@ -174,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_words_are_those_of_the_types() {
+    fn the_values_are_those_of_the_types() {
         for kind in ERROR_KINDS {
             assert!(FailureKind::parse(kind).is_some(), "{kind}");
         }

@@ -1,4 +1,4 @@
-//! What became of an event, and why, for each subscription.
+//! An event and its outcome for each subscription.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::cursor::{Cursor, Rows};
@@ -16,81 +16,77 @@ use crate::extract::caller::Caller;
 use crate::extract::path_id::PathEvent;
 use crate::extract::query::Query;
 use crate::routes::page::{DEFAULT_LIMIT, cut};
-use crate::routes::response_size::{Room, Shorten};
+use crate::routes::response_size::{ResponseBudget, Truncate};
 use crate::state::AppState;
 
-/// An event, and what became of it.
+/// An event and its outcome for each subscription.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = EventStory)]
-pub(crate) struct EventAnswer {
-    /// The event.
+pub(crate) struct EventResponse {
     #[schema(example = "evt_abc123")]
     event_id: String,
-    /// What happened.
     #[schema(example = "workflow.completed")]
     event_type: &'static str,
-    /// When it was taken in.
+    /// When Hookline stored it.
     #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
     received_at: String,
-    /// The bytes that receivers get.
+    /// The body that receivers get.
     body: String,
-    /// The present subscriptions, and deleted ones that have a delivery, in the order of their ids: at most
-    /// `deliveries_limit`, and fewer where the answer would exceed 1 MiB. Of a test, the one that it is for.
-    #[schema(value_type = Vec<FateAnswer>)]
+    /// All subscriptions, and deleted subscriptions with a delivery of the event, by ascending id: at most
+    /// `deliveries_limit`, and fewer if the response would exceed 1 MiB. For a test event, only its subscription.
+    #[schema(value_type = Vec<SubscriptionOutcome>)]
     subscriptions: Vec<Box<RawValue>>,
-    /// Asks for the subscriptions after these; null where there are none.
+    /// The `deliveries_cursor` of the next subscriptions; null if there are none.
     #[schema(required = true)]
     next_deliveries_cursor: Option<String>,
 }
 
-/// What became of an event for one subscription.
+/// The outcome of an event for one subscription.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = SubscriptionFate)]
-pub(crate) struct FateAnswer {
-    /// The subscription.
+pub(crate) struct SubscriptionOutcome {
     #[schema(example = 7)]
     subscription_id: i64,
-    /// What its owner calls it.
+    /// The name of the subscription.
     #[schema(example = "Billing")]
     name: String,
-    /// The status of its delivery: `pending`, `delivered`, `exhausted`, `skipped` or `cancelled`.
-    /// Without one: `created_later`, `filtered` (it does not want this type) or `changed_since` (it
-    /// wants such events now, and did not then).
+    /// The status of the delivery: `pending`, `delivered`, `exhausted`, `skipped` or `cancelled`. Without a delivery:
+    /// `created_later`, `filtered` (not one of its event types) or `changed_since` (its event types or `is_active` changed
+    /// after the event).
     #[schema(example = "delivered")]
     outcome: &'static str,
-    /// The same in words.
+    /// A description of the outcome.
     #[schema(example = "attempt 1 succeeded")]
     reason: String,
-    /// Its delivery.
     #[schema(value_type = Option<String>, format = "uuid", required = true)]
     delivery_id: Option<Uuid>,
-    /// How many attempts were made.
+    /// The number of attempts so far.
     #[schema(required = true, example = 1)]
     attempts_made: Option<u32>,
-    /// When the next one is due.
+    /// The time of the next attempt.
     #[schema(format = DateTime, required = true, example = json!(null))]
     next_attempt_at: Option<String>,
-    /// When it was delivered or given up.
+    /// The end of the delivery.
     #[schema(format = DateTime, required = true, example = "2025-12-21T10:30:00Z")]
     finished_at: Option<String>,
-    /// Why it is exhausted.
+    /// Why it is exhausted: `out_of_attempts`, `gone` or `poison`.
     #[schema(required = true, example = json!(null))]
     gave_up: Option<&'static str>,
 }
 
-/// Show an event and what became of it for each subscription.
+/// Show an event and its outcome for each subscription.
 #[utoipa::path(
     get, path = "/events/{event_id}", tag = "Events", operation_id = "getEvent",
     params(
-        ("event_id" = String, Path, description = "The event, percent-encoded"),
-        crate::schemas::EventDeliveryParameters,
+        ("event_id" = String, Path, description = "The id of the event, percent-encoded"),
+        crate::schemas::parameters::EventDeliveryParameters,
     ),
-    responses((status = 200, description = "The event", body = EventAnswer)),
+    responses((status = 200, description = "The event", body = EventResponse)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn show(
     caller: Caller,
-    service: web::Data<AppState>,
+    state: web::Data<AppState>,
     PathEvent(id): PathEvent,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
@@ -100,40 +96,41 @@ pub(crate) async fn show(
     let after = query.take("deliveries_cursor", |text| list.parse(text));
     query.finish()?;
     let page = FatePage {
-        // One more tells whether there are others.
+        // One more row shows whether there is a next page.
         limit: limit + 1,
         after: after.map(Cursor::subscription),
     };
-    let found = service.api.store.event(caller.organization, id, page);
-    let mut story = found.await?.ok_or(ApiError::NotFound)?;
-    let last = cut(&mut story.subscriptions, limit, SubscriptionFate::cursor);
-    let mut room = Room::default();
-    room.take(&story.body);
-    let fates = story.subscriptions.iter();
-    let fates = fates.map(|fate| (fate.cursor(), fate_answer(fate, story.event_type)));
-    let (subscriptions, filled) = room.fill(fates);
-    Ok(HttpResponse::Ok().json(EventAnswer {
-        event_id: story.event_id.as_str().to_owned(),
-        event_type: story.event_type.as_str(),
-        received_at: story.received_at.to_string(),
-        body: story.body,
+    let found = state.api.store.event(caller.organization, id, page);
+    let mut event = found.await?.ok_or(ApiError::NotFound)?;
+    let last = cut(&mut event.subscriptions, limit, SubscriptionFate::cursor);
+    let mut budget = ResponseBudget::default();
+    budget.reserve(&event.body);
+    let outcomes = event.subscriptions.iter();
+    let outcomes =
+        outcomes.map(|fate| (fate.cursor(), subscription_outcome(fate, event.event_type)));
+    let (subscriptions, filled) = budget.fill(outcomes);
+    Ok(HttpResponse::Ok().json(EventResponse {
+        event_id: event.event_id.as_str().to_owned(),
+        event_type: event.event_type.as_str(),
+        received_at: event.received_at.to_string(),
+        body: event.body,
         subscriptions,
         next_deliveries_cursor: filled.or(last).map(|at| list.text(at)),
     }))
 }
 
-/// It has no body.
-impl Shorten for FateAnswer {
-    fn is_short(&self) -> bool {
+/// It has no body to truncate.
+impl Truncate for SubscriptionOutcome {
+    fn is_truncated(&self) -> bool {
         false
     }
 
-    fn shorten(&mut self, _: usize) {}
+    fn truncate(&mut self, _: usize) {}
 }
 
-fn fate_answer(fate: &SubscriptionFate, event_type: EventType) -> FateAnswer {
+fn subscription_outcome(fate: &SubscriptionFate, event_type: EventType) -> SubscriptionOutcome {
     let (outcome, reason) = match &fate.fate {
-        Fate::Delivery(delivery) => (delivery.status.as_str(), course(delivery)),
+        Fate::Delivery(delivery) => (delivery.status.as_str(), delivery_reason(delivery)),
         Fate::CreatedLater => (
             "created_later",
             "the subscription was created after the event had been received".to_owned(),
@@ -152,7 +149,7 @@ fn fate_answer(fate: &SubscriptionFate, event_type: EventType) -> FateAnswer {
         _ => None,
     };
     let text = |time: Timestamp| time.to_string();
-    FateAnswer {
+    SubscriptionOutcome {
         subscription_id: fate.subscription.0,
         name: fate.name.as_str().to_owned(),
         outcome,
@@ -165,8 +162,7 @@ fn fate_answer(fate: &SubscriptionFate, event_type: EventType) -> FateAnswer {
     }
 }
 
-/// A delivery's course so far, in words.
-fn course(delivery: &Delivery) -> String {
+fn delivery_reason(delivery: &Delivery) -> String {
     let made = delivery.attempts_made;
     match (delivery.status, delivery.gave_up) {
         (DeliveryStatus::Pending, _) => match delivery.next_attempt_at {

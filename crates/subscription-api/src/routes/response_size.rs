@@ -1,80 +1,78 @@
-//! The room that the rows of an answer have: bodies are large, and an answer is at most 1 MiB.
+//! The size limit of a page: rows with large bodies are left for the next page or cut, so that a page is at most 1 MiB.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-/// The most bytes of all rows of an answer, as JSON. What stands around them has the rest of the 1 MiB.
+/// JSON bytes of all rows of a page. The rest of the 1 MiB is for the fields around the rows.
 pub(crate) const MAX_BYTES: usize = 1024 * 1024 - 4 * 1024;
 
-/// How many bytes of a body are shown where it does not fit, or none: without bodies a hundred rows have room,
-/// whatever stands in their other fields.
-const BEGINNINGS: [usize; 2] = [256, 0];
+/// Bytes that are left of a cut body: 256 if the page then fits, otherwise none. 100 rows without bodies always fit.
+const PREFIX_BYTES: [usize; 2] = [256, 0];
 
-/// A row that can be shown without most of its bodies.
-pub(crate) trait Shorten: Serialize {
-    fn is_short(&self) -> bool;
+/// A row whose bodies can be cut.
+pub(crate) trait Truncate: Serialize {
+    fn is_truncated(&self) -> bool;
 
-    /// Leaves so many bytes of each body.
-    fn shorten(&mut self, bytes: usize);
+    /// Cuts each body to this many bytes.
+    fn truncate(&mut self, bytes: usize);
 }
 
-/// The beginning of a body, in whole characters.
-pub(crate) fn beginning(text: &str, bytes: usize) -> &str {
+/// The first bytes of a body, in whole characters.
+pub(crate) fn prefix(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }
 
-/// The bytes that are left.
+/// The bytes that are left of a page.
 #[derive(Debug)]
-pub(crate) struct Room(usize);
+pub(crate) struct ResponseBudget(usize);
 
-impl Default for Room {
+impl Default for ResponseBudget {
     fn default() -> Self {
         Self(MAX_BYTES)
     }
 }
 
-impl Room {
-    /// Takes room for something that is shown in any case.
-    pub(crate) fn take(&mut self, value: &impl Serialize) {
+impl ResponseBudget {
+    /// Reserves bytes for a value that is always shown.
+    pub(crate) fn reserve(&mut self, value: &impl Serialize) {
         self.0 = self.0.saturating_sub(json(value).get().len());
     }
 
-    /// The first rows, as many as there is room for and at least one; and the place of the last one, if others are
-    /// left out.
-    pub(crate) fn fill<T: Shorten, P>(
+    /// The first rows that fit, at least one. If rows are left out, also the position of the last row shown.
+    pub(crate) fn fill<T: Truncate, P>(
         &mut self,
         rows: impl Iterator<Item = (P, T)>,
     ) -> (Vec<Box<RawValue>>, Option<P>) {
         let mut shown = Vec::new();
         let mut last = None;
-        for (place, row) in rows {
+        for (position, row) in rows {
             let row_json = json(&row);
             let rest = self
                 .0
                 .checked_sub(size(&row_json))
-                .filter(|_| !row.is_short());
+                .filter(|_| !row.is_truncated());
             if rest.is_none() && !shown.is_empty() {
                 return (shown, last);
             }
             self.0 = rest.unwrap_or_default();
             shown.push(row_json);
-            last = Some(place);
+            last = Some(position);
         }
         (shown, None)
     }
 
-    /// All rows. Those that do not fit are shortened.
-    pub(crate) fn shorten<T: Shorten>(
+    /// All rows. The bodies of rows that do not fit are cut.
+    pub(crate) fn truncate<T: Truncate>(
         &mut self,
         rows: impl Iterator<Item = T>,
     ) -> Vec<Box<RawValue>> {
-        let whole = |row: &T| (!row.is_short()).then(|| json(row));
+        let whole = |row: &T| (!row.is_truncated()).then(|| json(row));
         let (whole, mut rows): (Vec<_>, Vec<T>) = rows.map(|row| (whole(&row), row)).unzip();
-        let (mut shortened, mut least) = (Vec::new(), 0);
-        for bytes in BEGINNINGS {
-            rows.iter_mut().for_each(|row| row.shorten(bytes));
-            shortened = rows.iter().map(json).collect();
-            least = shortened.iter().map(|row| size(row)).sum();
+        let (mut cut, mut least) = (Vec::new(), 0);
+        for bytes in PREFIX_BYTES {
+            rows.iter_mut().for_each(|row| row.truncate(bytes));
+            cut = rows.iter().map(json).collect();
+            least = cut.iter().map(|row| size(row)).sum();
             if least <= self.0 {
                 break;
             }
@@ -90,11 +88,11 @@ impl Room {
                 None => short,
             }
         };
-        whole.into_iter().zip(shortened).map(fits).collect()
+        whole.into_iter().zip(cut).map(fits).collect()
     }
 }
 
-/// With the comma behind it.
+/// With the comma that follows.
 fn size(json: &RawValue) -> usize {
     json.get().len() + 1
 }
@@ -113,13 +111,13 @@ mod tests {
         short: bool,
     }
 
-    impl Shorten for Row {
-        fn is_short(&self) -> bool {
+    impl Truncate for Row {
+        fn is_truncated(&self) -> bool {
             self.short
         }
 
-        fn shorten(&mut self, bytes: usize) {
-            self.body.truncate(beginning(&self.body, bytes).len());
+        fn truncate(&mut self, bytes: usize) {
+            self.body.truncate(prefix(&self.body, bytes).len());
             self.short = true;
         }
     }
@@ -137,30 +135,31 @@ mod tests {
 
     #[test]
     fn rows_that_do_not_fit_are_left_for_the_next_page() {
-        let rows = || (0..100).map(|place| (place, row(300_000)));
-        let (shown, last) = Room::default().fill(rows());
+        let rows = || (0..100).map(|position| (position, row(300_000)));
+        let (shown, last) = ResponseBudget::default().fill(rows());
         assert_eq!((shown.len(), last), (3, Some(2)));
         assert!(total(&shown) <= MAX_BYTES);
-        let (shown, last) = Room::default().fill(rows().take(2));
+        let (shown, last) = ResponseBudget::default().fill(rows().take(2));
         assert_eq!((shown.len(), last), (2, None));
-        // One is shown in any case.
-        let (shown, last) = Room::default().fill([(0, row(2_000_000)), (1, row(0))].into_iter());
+        // At least one row is shown.
+        let (shown, last) =
+            ResponseBudget::default().fill([(0, row(2_000_000)), (1, row(0))].into_iter());
         assert_eq!((shown.len(), last), (1, Some(0)));
     }
 
     #[test]
-    fn no_row_is_left_out_where_bodies_are_cut() {
+    fn no_row_is_left_out_if_bodies_are_cut() {
         let sizes = [300_000, 300_000, 600_000, 300_000, 300_000, 10];
-        let shown = Room::default().shorten(sizes.into_iter().map(row));
+        let shown = ResponseBudget::default().truncate(sizes.into_iter().map(row));
         let short: Vec<bool> = shown
             .iter()
             .map(|row| row.get().contains("\"short\":true"))
             .collect();
         assert_eq!(short, [false, false, true, false, true, false]);
         assert!(total(&shown) <= MAX_BYTES);
-        // Also where their beginnings do not fit.
+        // Also if the rows do not fit with 256 bytes of each body.
         for rows in [100, 1_000] {
-            let shown = Room::default().shorten((0..rows).map(|_| row(1_000_000)));
+            let shown = ResponseBudget::default().truncate((0..rows).map(|_| row(1_000_000)));
             assert_eq!(shown.len(), rows);
             assert!(total(&shown) <= MAX_BYTES);
         }

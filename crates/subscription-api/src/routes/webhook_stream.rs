@@ -1,8 +1,8 @@
-//! All subscriptions of an organization as one answer. It may list a million of them, so it reads page after page
-//! while it writes, and holds one page in memory.
+//! All subscriptions of an organization in one streamed response. There may be a million, so it reads and writes page after
+//! page, and holds one page in memory.
 //!
-//! The status is sent before the last page is read. An error in between ends the connection without the last chunk
-//! (RFC 9112, 8), so an incomplete answer never looks like a complete one.
+//! The status is sent before the last page is read. An error after that closes the connection without the last chunk
+//! (RFC 9112, 8), so a client can tell that the response is incomplete.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ use hookline_store::{Window, of_key};
 
 use crate::error::ApiError;
 use crate::extract::caller::Caller;
-use crate::routes::webhooks::ListedSubscription;
+use crate::routes::subscription_response::ListedSubscription;
 use crate::state::AppState;
 
-/// How many subscriptions are read at once.
-pub(crate) const AT_ONCE: u32 = 100;
+/// Subscriptions of one read.
+pub(crate) const BATCH_SIZE: u32 = 100;
 
-/// Reads the page of subscriptions older than the given one.
+/// Reads the page of subscriptions that are older than the given one.
 type Read = Box<dyn Fn(SubscriptionId) -> LocalBoxFuture<'static, Result<Page, ApiError>>>;
 type Page = Vec<Subscription>;
 
-/// An answer that is being written.
-struct Writing {
+/// The state of a streamed response.
+struct StreamState {
     read: Read,
     offset: u64,
     written: u64,
@@ -41,12 +41,12 @@ enum Next {
     End,
 }
 
-/// The answer whose first page was read after `offset` subscriptions.
-pub(crate) fn answer(service: &AppState, caller: Caller, first: Page, offset: u64) -> HttpResponse {
-    let (api, deadline) = (service.api.clone(), service.api.settings.request_deadline);
+/// A response that starts with a page read at `offset`.
+pub(crate) fn respond(state: &AppState, caller: Caller, first: Page, offset: u64) -> HttpResponse {
+    let (api, deadline) = (state.api.clone(), state.api.config.request_deadline);
     let read = move |before| {
         let window = Window {
-            limit: AT_ONCE,
+            limit: BATCH_SIZE,
             offset: 0,
             before: Some(before),
         };
@@ -66,7 +66,7 @@ async fn in_time(
 }
 
 fn streamed(read: Read, first: Page, offset: u64) -> HttpResponse {
-    let writing = Writing {
+    let stream = StreamState {
         read,
         offset,
         written: 0,
@@ -74,39 +74,35 @@ fn streamed(read: Read, first: Page, offset: u64) -> HttpResponse {
     };
     HttpResponse::Ok()
         .content_type("application/json")
-        .streaming(try_unfold(writing, step))
+        .streaming(try_unfold(stream, step))
 }
 
-/// The next bytes. `total` is known at the end: it is what was written.
-async fn step(mut writing: Writing) -> Result<Option<(Bytes, Writing)>, ApiError> {
-    let page = match writing.next {
+/// The next bytes. `total` is at the end, because it counts the written rows.
+async fn step(mut stream: StreamState) -> Result<Option<(Bytes, StreamState)>, ApiError> {
+    let page = match stream.next {
         Next::Write(page) => page,
-        Next::ReadBefore(id) => (writing.read)(id).await.inspect_err(|why| {
+        Next::ReadBefore(id) => (stream.read)(id).await.inspect_err(|why| {
             let error = why.cause().unwrap_or("the deadline has passed");
-            tracing::warn!(
-                error,
-                written = writing.written,
-                "cut off a list of subscriptions"
-            );
+            tracing::warn!(error, written = stream.written, "aborted subscription list");
         })?,
         Next::End => return Ok(None),
     };
-    let mut json = match writing.written {
+    let mut json = match stream.written {
         0 => b"{\"webhooks\":[".to_vec(),
         _ => Vec::new(),
     };
     for subscription in &page {
-        if writing.written > 0 {
+        if stream.written > 0 {
             json.push(b',');
         }
         serde_json::to_writer(&mut json, &ListedSubscription::from(subscription))
             .map_err(|why| ApiError::Internal(why.to_string()))?;
-        writing.written += 1;
+        stream.written += 1;
     }
-    writing.next = match page.last() {
-        Some(last) if page.len() >= AT_ONCE as usize => Next::ReadBefore(last.id),
+    stream.next = match page.last() {
+        Some(last) if page.len() >= BATCH_SIZE as usize => Next::ReadBefore(last.id),
         _ => {
-            let (total, offset) = (writing.offset + writing.written, writing.offset);
+            let (total, offset) = (stream.offset + stream.written, stream.offset);
             let end = format!(
                 "],\"total\":{total},\"limit\":{total},\"offset\":{offset},\"next_cursor\":null}}"
             );
@@ -114,7 +110,7 @@ async fn step(mut writing: Writing) -> Result<Option<(Bytes, Writing)>, ApiError
             Next::End
         }
     };
-    Ok(Some((json.into(), writing)))
+    Ok(Some((json.into(), stream)))
 }
 
 #[cfg(test)]
@@ -131,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// A page that ends before this id.
+    /// The page before this id.
     fn page(before: i64) -> Page {
         let subscription = |id| Subscription {
             id: SubscriptionId(id),
@@ -146,11 +142,11 @@ mod tests {
             updated_at: Timestamp::from_unix_micros(0),
             version: id,
         };
-        let first = (before - i64::from(AT_ONCE)).max(1);
+        let first = (before - i64::from(BATCH_SIZE)).max(1);
         (first..before).rev().map(subscription).collect()
     }
 
-    /// What a client gets of 250 subscriptions, where the store fails below the given id.
+    /// The response of 250 subscriptions, where the store fails below the given id.
     fn received(fails_below: i64) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -177,7 +173,7 @@ mod tests {
                 let head = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
                 stream.write_all(head).unwrap();
                 let mut received = Vec::new();
-                // A connection that is cut off may end with a reset.
+                // An aborted connection may end with a reset.
                 let _ = stream.read_to_end(&mut received);
                 String::from_utf8(received).unwrap()
             });
@@ -188,14 +184,14 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_the_store_cuts_off_has_no_last_chunk() {
+    fn a_list_that_a_store_error_aborts_has_no_last_chunk() {
         let whole = received(0);
         assert!(whole.contains(r#"],"total":250,"limit":250,"offset":0,"next_cursor":null}"#));
         assert!(whole.ends_with("\r\n0\r\n\r\n"));
-        let cut_off = received(100);
-        assert!(cut_off.starts_with("HTTP/1.1 200 OK"), "{cut_off}");
-        assert!(cut_off.contains(r#""id":151,"#), "the first page was sent");
-        assert!(!cut_off.ends_with("0\r\n\r\n"), "it looks complete");
-        assert!(!cut_off.contains("total"));
+        let aborted = received(100);
+        assert!(aborted.starts_with("HTTP/1.1 200 OK"), "{aborted}");
+        assert!(aborted.contains(r#""id":151,"#), "the first page was sent");
+        assert!(!aborted.ends_with("0\r\n\r\n"), "it looks complete");
+        assert!(!aborted.contains("total"));
     }
 }

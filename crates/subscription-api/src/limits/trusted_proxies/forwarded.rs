@@ -1,7 +1,7 @@
 //! The grammar of `Forwarded` (RFC 7239, 4).
 
-/// The `for` of each element of a line, from right to left: None for an element without it, and for one that
-/// breaks the grammar. Each proxy adds its element at the right, so what a caller writes spoils no element of a proxy.
+/// The `for` of each element of a line, from right to left; None for an element without it, and for one that breaks the
+/// grammar. Each proxy appends its element, so text of the client makes no element of a proxy invalid.
 pub(super) fn nodes(line: &str) -> Vec<Option<String>> {
     let mut nodes = Vec::new();
     let mut rest = Some(line);
@@ -46,7 +46,7 @@ fn element(text: &str) -> Option<Option<String>> {
         if !rest.starts_with(';') && !rest.is_empty() {
             let (name, value, after) = pair(rest)?;
             if name.eq_ignore_ascii_case("for") && node.replace(value).is_some() {
-                return None; // Each parameter stands once in an element.
+                return None; // An element has each parameter at most once.
             }
             rest = after;
         }
@@ -80,7 +80,7 @@ fn token(text: &str) -> Option<(&str, &str)> {
     (end > 0).then(|| text.split_at(end))
 }
 
-/// The text before the closing quote, and what stands after it.
+/// The text before the closing quote, and the rest.
 fn unquote(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_element_spoils_none_of_those_to_its_right() {
+    fn an_invalid_element_does_not_affect_the_elements_to_its_right() {
         for (broken, expected) in [
             ("for=a b", "-"),
             ("for=\"a", "-"),
@@ -181,7 +181,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_line_is_read(line: String, near in r#"[for=\\",; a:\[\]]{0,40}"#) {
+        fn any_line_has_a_result(line: String, near in r#"[for=\\",; a:\[\]]{0,40}"#) {
             prop_assert!(!nodes(&line).is_empty() && !nodes(&near).is_empty());
         }
     }
