@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hookline_core::partition::Partitions;
-use hookline_queue::{EventSource, Publisher, WakeUps};
+use hookline_queue::{EventConsumer, Publisher, WakeUps};
 use hookline_queue_rabbitmq::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
@@ -180,7 +180,7 @@ pub async fn declare(settings: &Settings) -> anyhow::Result<Declared> {
 /// The URL of the broker, checked: waiting does not mend what is wrong with it.
 fn broker_url(settings: &Settings) -> Result<String, SettingsError> {
     let url = settings.broker.required_url()?.expose().to_owned();
-    hookline_queue_rabbitmq::check(&url).map_err(|why| SettingsError::Unusable {
+    hookline_queue_rabbitmq::check_url(&url).map_err(|why| SettingsError::Unusable {
         name: "broker.url",
         why: format!("{:#}", anyhow::Error::from(why)),
     })?;
@@ -200,7 +200,7 @@ fn passing<T>(result: Result<T, RabbitError>) -> Result<anyhow::Result<T>, Strin
 ///
 /// # Errors
 /// When the right is missing.
-pub async fn begin(events: &dyn EventSource) -> anyhow::Result<()> {
+pub async fn begin(events: &dyn EventConsumer) -> anyhow::Result<()> {
     events.begin().await.context(REFUSED)
 }
 

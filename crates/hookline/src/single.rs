@@ -36,7 +36,7 @@ impl Single {
         announce: impl FnOnce(SocketAddr),
     ) -> anyhow::Result<()> {
         let embedded = Embedded::open(&self.folder).await?;
-        let (store, queues) = (embedded.store.clone(), embedded.queues.clone());
+        let (store, publisher) = (embedded.store.clone(), embedded.publisher.clone());
         // From here on the folder is ours alone.
         let keys = self.keys.map_or_else(|| key_of_folder(&self.folder), Ok)?;
         let store = hookline_bootstrap::master_keys::unlock(store, &keys).await?;
@@ -54,7 +54,7 @@ impl Single {
         let ingest = Ingest {
             store: store.clone(),
             events: embedded.events.clone(),
-            publisher: queues.clone(),
+            publisher: publisher.clone(),
             batch: settings.ingest.batch,
             prefetch: settings.ingest.prefetch.into(),
             max_waiting: settings.ingest.max_waiting,
@@ -67,18 +67,18 @@ impl Single {
             store: store.clone(),
             ownership: Ownership::Sole,
             wake_ups: embedded.wake_ups.clone(),
-            publisher: queues.clone(),
+            publisher: publisher.clone(),
             policy: Arc::new(Policy::from(&*settings)),
             trial: Arc::clone(&ingest.trial),
         };
         let replayer = Replayer {
             store: store.clone(),
-            publisher: queues.clone(),
+            publisher: publisher.clone(),
             per_second: settings.replay.per_second,
         };
         let api = Api {
             store: store.clone(),
-            publisher: queues,
+            publisher,
             rules: settings.targets.rules(),
             config: settings.as_ref().into(),
             proxies: (&settings.api).into(),

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hookline_core::ids::OrganizationId;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::{JSON, JSON_BATCH, JSON_BUNDLE};
-use hookline_queue::{Coming, PublishedEvents, Writer};
+use hookline_queue::{Author, Deferred, PublishedEvents};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -41,7 +41,7 @@ impl Entry<'_> {
 }
 
 /// What comes in place of messages that are early.
-pub(crate) fn bundled(early: &[InHand]) -> Vec<Coming> {
+pub(crate) fn bundled(early: &[InHand]) -> Vec<Deferred> {
     let mut coming = Vec::new();
     let mut bundles: HashMap<_, Vec<&InHand>> = HashMap::new();
     for in_hand in early {
@@ -67,18 +67,18 @@ fn bundle_of(in_hand: &InHand) -> Option<(&OrganizationId, i64)> {
         return None;
     };
     let small = one.event.body.len() <= SMALL;
-    let turn = message.message.turn?.unix_seconds();
-    (small && message.held_before() == 0).then_some((&one.event.organization, turn))
+    let due = message.message.due?.unix_seconds();
+    (small && message.count_to_carry() == 0).then_some((&one.event.organization, due))
 }
 
-fn alone(in_hand: &InHand) -> Coming {
-    Coming {
+fn alone(in_hand: &InHand) -> Deferred {
+    Deferred {
         message: in_hand.message.message.clone(),
-        returns: in_hand.message.held_before(),
+        delivery_count: in_hand.message.count_to_carry(),
     }
 }
 
-fn together(some: &[&InHand]) -> Coming {
+fn together(some: &[&InHand]) -> Deferred {
     let mut body = Vec::new();
     for in_hand in some {
         body.push(if body.is_empty() { b'[' } else { b',' });
@@ -94,49 +94,49 @@ fn together(some: &[&InHand]) -> Coming {
         body.push(b'}');
     }
     body.push(b']');
-    let turns = some.iter().filter_map(|one| one.message.message.turn);
-    Coming {
+    let turns = some.iter().filter_map(|one| one.message.message.due);
+    Deferred {
         message: PublishedEvents {
             body: body.into(),
             content_type: Some(JSON_BUNDLE.to_owned()),
-            writer: Writer::Hookline,
+            author: Author::Hookline,
             trace: None,
-            turn: turns.max(),
+            due: turns.max(),
         },
-        returns: 0,
+        delivery_count: 0,
     }
 }
 
 /// The messages that a bundle stands for; none where it is no bundle of ours. Their events are not
 /// read: that may be what went wrong.
-pub(crate) fn apart(message: &PublishedEvents, returns: u32) -> Option<Vec<Coming>> {
-    let single = |entry: Entry<'_>| Coming {
+pub(crate) fn apart(message: &PublishedEvents, delivery_count: u32) -> Option<Vec<Deferred>> {
+    let single = |entry: Entry<'_>| Deferred {
         message: PublishedEvents {
             body: Bytes::copy_from_slice(entry.event.get().as_bytes()),
             content_type: Some(JSON.to_owned()),
-            writer: message.writer,
+            author: message.author,
             trace: entry.trace(),
-            turn: message.turn,
+            due: message.due,
         },
-        returns,
+        delivery_count,
     };
     let entries = reading::entries(message)?;
     Some(entries.into_iter().map(single).collect())
 }
 
 /// The same also for a batch, which is one message only until its events are durable.
-pub(crate) fn singles(message: &PublishedEvents, returns: u32) -> Option<Vec<Coming>> {
+pub(crate) fn singles(message: &PublishedEvents, delivery_count: u32) -> Option<Vec<Deferred>> {
     if message.content_type.as_deref() != Some(JSON_BATCH) {
-        return apart(message, returns);
+        return apart(message, delivery_count);
     }
     let entries: Vec<&RawValue> = serde_json::from_slice(&message.body).ok()?;
-    let single = |event: &RawValue| Coming {
+    let single = |event: &RawValue| Deferred {
         message: PublishedEvents {
             body: Bytes::copy_from_slice(event.get().as_bytes()),
             content_type: Some(JSON.to_owned()),
             ..message.clone()
         },
-        returns,
+        delivery_count,
     };
     (entries.len() > 1).then(|| entries.into_iter().map(single).collect())
 }
@@ -144,37 +144,37 @@ pub(crate) fn singles(message: &PublishedEvents, returns: u32) -> Option<Vec<Com
 #[cfg(test)]
 mod tests {
     use hookline_core::timestamp::Timestamp;
-    use hookline_queue::{Receipt, Taken};
+    use hookline_queue::{Receipt, Received};
     use tracing::Span;
 
     use super::*;
 
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    fn early(number: usize, organization: &str, turn: i64) -> InHand {
+    fn early(number: usize, organization: &str, due: i64) -> InHand {
         let body = format!(
             r#"{{"event_id":"e{number}","event_type":"workflow.failed","workflow_id":"w","organization_id":"{organization}","timestamp":"2025-12-21T10:30:00Z","data":{{"é":[{number}]}}}}"#
         );
         let message = PublishedEvents {
             body: body.into(),
             content_type: Some(JSON.to_owned()),
-            writer: Writer::Publisher,
+            author: Author::Publisher,
             trace: TraceParent::parse(TRACE).map(|trace| trace.child(number as u64)),
-            turn: Some(Timestamp::from_unix_micros(turn)),
+            due: Some(Timestamp::from_unix_micros(due)),
         };
         InHand {
             events: reading::events(&message, message.trace).unwrap(),
-            message: Taken {
+            message: Received {
                 message,
                 redelivered: false,
-                returns: 0,
+                delivery_count: 0,
                 receipt: Receipt { session: 0, tag: 0 },
             },
             _span: Span::none(),
         }
     }
 
-    fn ids(coming: &[Coming]) -> Vec<Vec<String>> {
+    fn ids(coming: &[Deferred]) -> Vec<Vec<String>> {
         let mut all: Vec<Vec<String>> = coming
             .iter()
             .map(|one| {
@@ -202,11 +202,11 @@ mod tests {
             ids(&coming),
             [vec!["e0", "e1", "e5"], vec!["e2"], vec!["e3"], vec!["e4"]]
         );
-        let returns: u32 = coming.iter().map(|one| one.returns).sum();
-        assert_eq!(returns, 1);
+        let delivery_count: u32 = coming.iter().map(|one| one.delivery_count).sum();
+        assert_eq!(delivery_count, 1);
         let bundle = coming.iter().find(|one| one.message.trace.is_none());
-        let turn = bundle.unwrap().message.turn;
-        assert_eq!(turn.map(Timestamp::unix_micros), Some(1_999_999));
+        let due = bundle.unwrap().message.due;
+        assert_eq!(due.map(Timestamp::unix_micros), Some(1_999_999));
     }
 
     #[test]
@@ -231,8 +231,8 @@ mod tests {
             assert_eq!(read.trace, was.message.message.trace);
             assert_eq!(apart.message.body, was.message.message.body);
             assert_eq!(apart.message.trace, was.message.message.trace);
-            assert_eq!(apart.message.turn, was.message.message.turn);
-            assert_eq!(apart.returns, 3);
+            assert_eq!(apart.message.due, was.message.message.due);
+            assert_eq!(apart.delivery_count, 3);
         }
     }
 
@@ -241,13 +241,13 @@ mod tests {
         assert!(apart(&early(1, "a", 7).message.message, 0).is_none());
         let broken = PublishedEvents {
             content_type: Some(JSON_BUNDLE.to_owned()),
-            writer: Writer::Hookline,
+            author: Author::Hookline,
             ..early(1, "a", 7).message.message
         };
         assert!(apart(&broken, 0).is_none());
         let forged = PublishedEvents {
             body: r#"[{"event":0},{"event":0}]"#.into(),
-            writer: Writer::Publisher,
+            author: Author::Publisher,
             ..broken
         };
         assert!(apart(&forged, 0).is_none());

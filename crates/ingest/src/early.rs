@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_queue::{EventSource, Taken};
+use hookline_queue::{EventConsumer, Received};
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_runtime::shutdown::Shutdown;
 use opentelemetry::metrics::Counter;
@@ -21,7 +21,7 @@ const GATHER: Duration = Duration::from_millis(50);
 
 /// Puts off what is handed to it, until nobody is there any more who could.
 pub(crate) struct Usher {
-    pub(crate) events: Arc<dyn EventSource>,
+    pub(crate) events: Arc<dyn EventConsumer>,
     pub(crate) early: mpsc::UnboundedReceiver<InHand>,
     /// So many wait for no more.
     pub(crate) enough: usize,
@@ -56,17 +56,17 @@ impl Usher {
     /// They come again when it is their turn, or are handed back when the process is late.
     async fn see_off(&self, mut early: Vec<InHand>) {
         // What came on a connection that has died is somebody else's by now, or comes again.
-        early.retain(|one| self.events.holds(&one.message));
+        early.retain(|one| self.events.is_owned(&one.message));
         let coming = bundled(&early);
-        let taken: Vec<Taken<_>> = early.into_iter().map(|one| one.message).collect();
+        let taken: Vec<Received<_>> = early.into_iter().map(|one| one.message).collect();
         let sent = keep_on(
             &self.shutdown.late,
             "put events off",
             |_| true,
-            || self.events.put_off(&taken, &coming),
+            || self.events.defer(&taken, &coming),
         );
         let Ended::Done(()) = sent.await else {
-            return self.events.put_back(taken).await;
+            return self.events.requeue_uncounted(taken).await;
         };
         self.put_off.add(taken.len() as u64, &[]);
         tracing::debug!(

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use hookline_core::ids::{EventId, OrganizationId};
-use hookline_queue::{PublishedEvents, Taken};
+use hookline_queue::{PublishedEvents, Received};
 use tracing::Span;
 
 /// What became of an event.
@@ -28,7 +28,7 @@ pub(crate) struct Fault {
 }
 
 /// Messages that leave, and how.
-pub(crate) type Settled = Vec<(Taken<PublishedEvents>, Way)>;
+pub(crate) type Settled = Vec<(Received<PublishedEvents>, Way)>;
 
 /// How a message leaves.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub(crate) enum Way {
 
 #[derive(Debug)]
 struct Held {
-    message: Taken<PublishedEvents>,
+    message: Received<PublishedEvents>,
     /// Lasts as long as the message is in hand.
     _span: Span,
     /// Events that are not stored.
@@ -70,7 +70,7 @@ impl Hand {
     /// Takes a message with so many events; answers with its number.
     pub(crate) fn take(
         &mut self,
-        message: Taken<PublishedEvents>,
+        message: Received<PublishedEvents>,
         span: Span,
         events: usize,
     ) -> u64 {
@@ -107,7 +107,7 @@ impl Hand {
         &mut self,
         number: u64,
         fate: Fate,
-    ) -> Option<(Taken<PublishedEvents>, Way)> {
+    ) -> Option<(Received<PublishedEvents>, Way)> {
         let held = self.messages.get_mut(&number)?;
         held.under_way -= 1;
         match fate {
@@ -130,7 +130,11 @@ impl Hand {
 
     /// Nothing more of a message is begun, for it leaves in this way. Answers with it once nothing of it is
     /// under way.
-    pub(crate) fn leave(&mut self, number: u64, way: Way) -> Option<(Taken<PublishedEvents>, Way)> {
+    pub(crate) fn leave(
+        &mut self,
+        number: u64,
+        way: Way,
+    ) -> Option<(Received<PublishedEvents>, Way)> {
         let held = self.messages.get_mut(&number)?;
         if matches!(held.way, Way::Ack) {
             held.way = way;
@@ -139,7 +143,7 @@ impl Hand {
     }
 
     /// Nothing more of any message is begun; answers with those that can go at once.
-    pub(crate) fn stop(&mut self) -> Vec<(Taken<PublishedEvents>, Way)> {
+    pub(crate) fn stop(&mut self) -> Vec<(Received<PublishedEvents>, Way)> {
         for held in self.messages.values_mut() {
             if held.left > held.under_way && matches!(held.way, Way::Ack) {
                 held.way = match held.was_tried {
@@ -154,7 +158,7 @@ impl Hand {
     }
 
     /// A message that leaves, once nothing of it is under way.
-    pub(crate) fn settled(&mut self, number: u64) -> Option<(Taken<PublishedEvents>, Way)> {
+    pub(crate) fn settled(&mut self, number: u64) -> Option<(Received<PublishedEvents>, Way)> {
         let held = self.messages.get(&number)?;
         let waits = matches!(held.way, Way::Ack) && held.left > 0;
         if waits || held.under_way > 0 {
@@ -167,21 +171,21 @@ impl Hand {
 
 #[cfg(test)]
 mod tests {
-    use hookline_queue::{Receipt, Writer};
+    use hookline_queue::{Author, Receipt};
 
     use super::*;
 
     fn take(hand: &mut Hand, events: usize) -> u64 {
-        let message = Taken {
+        let message = Received {
             message: PublishedEvents {
-                writer: Writer::Hookline,
+                author: Author::Hookline,
                 body: "[]".into(),
                 content_type: None,
                 trace: None,
-                turn: None,
+                due: None,
             },
             redelivered: false,
-            returns: 0,
+            delivery_count: 0,
             receipt: Receipt { session: 0, tag: 0 },
         };
         hand.take(message, Span::none(), events)

@@ -23,7 +23,7 @@ use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
 use hookline_core::rate::Rate;
 use hookline_core::trial::SUSPECT_AFTER;
-use hookline_queue::{Coming, EventSource, PublishedEvents, Publisher, Taken};
+use hookline_queue::{Deferred, EventConsumer, PublishedEvents, Publisher, Received};
 use hookline_runtime::fault;
 use hookline_runtime::panics;
 use hookline_runtime::shutdown::Shutdown;
@@ -62,7 +62,7 @@ pub struct Ingest {
     /// Where events and deliveries are kept.
     pub store: Store,
     /// Where events come from.
-    pub events: Arc<dyn EventSource>,
+    pub events: Arc<dyn EventConsumer>,
     /// Wakes the owners of deliveries.
     pub publisher: Arc<dyn Publisher>,
     /// How many messages make a batch at most.
@@ -148,7 +148,7 @@ struct Stopped;
 
 /// A message that was read, until it is acked.
 struct InHand {
-    message: Taken<PublishedEvents>,
+    message: Received<PublishedEvents>,
     events: Vec<IncomingEvent>,
     /// Lasts as long as the message is in hand.
     _span: Span,
@@ -163,7 +163,7 @@ type FanOut = HashMap<(OrganizationId, EventType), usize>;
 struct Come {
     batch: Batch,
     fan_out: FanOut,
-    suspects: Vec<Taken<PublishedEvents>>,
+    suspects: Vec<Received<PublishedEvents>>,
 }
 
 /// The messages in hand, and whose turn it is among them.
@@ -251,7 +251,7 @@ impl Desk {
         for mut in_hand in batch {
             let mut owners = in_hand.events.iter().map(|one| &one.event.organization);
             if let Some(wait) = owners.find_map(|owner| self.backlog.crowded_for(owner)) {
-                in_hand.message.message.turn = Some(now.after(wait));
+                in_hand.message.message.due = Some(now.after(wait));
                 self.intake.put_off(in_hand);
                 continue;
             }
@@ -443,7 +443,7 @@ impl Intake {
     async fn take(&self) -> Option<Come> {
         self.wait_for_dispatchers().await;
         let events = &self.ingest.events;
-        let taken = events.take(self.ingest.batch).await;
+        let taken = events.receive(self.ingest.batch).await;
         // Nothing comes any more once the source was stopped.
         if taken.is_empty() {
             return None;
@@ -454,13 +454,13 @@ impl Intake {
             suspects: Vec::new(),
         };
         if self.shutdown.asked.is_cancelled() {
-            events.put_back(taken).await;
+            events.requeue_uncounted(taken).await;
             return Some(come);
         }
         let others;
         (come.suspects, others) = taken
             .into_iter()
-            .partition(|message| message.returns >= SUSPECT_AFTER);
+            .partition(|message| message.delivery_count >= SUSPECT_AFTER);
         let batch = self.read(others).await;
         let full = self.full.now(&self.ingest.store).await;
         let early;
@@ -478,9 +478,9 @@ impl Intake {
     }
 
     /// It was in a transaction that failed, and the process lives: what comes again was in hand once.
-    fn put_off_tried(&self, mut message: Taken<PublishedEvents>) {
-        message.message.turn = Some(hookline_clock::now().after(PUT_OFF));
-        message.returns = 1;
+    fn put_off_tried(&self, mut message: Received<PublishedEvents>) {
+        message.message.due = Some(hookline_clock::now().after(PUT_OFF));
+        message.delivery_count = 1;
         self.put_off(InHand {
             message,
             events: Vec::new(),
@@ -550,7 +550,7 @@ impl Intake {
     }
 
     /// What is no valid event goes to the rejected ones, and holds nobody up.
-    async fn read(&self, taken: Vec<Taken<PublishedEvents>>) -> Batch {
+    async fn read(&self, taken: Vec<Received<PublishedEvents>>) -> Batch {
         let mut batch = Vec::with_capacity(taken.len());
         for message in taken {
             let span = span_of(&message.message);
@@ -581,30 +581,30 @@ impl Intake {
         let mut early = Vec::new();
         let mut present = Vec::with_capacity(batch.len());
         for mut in_hand in batch {
-            let turn = &mut in_hand.message.message.turn;
+            let due = &mut in_hand.message.message.due;
             let mut owners = in_hand.events.iter().map(|one| &one.event.organization);
             if owners.clone().any(|owner| full.contains(owner)) {
-                *turn = Some(now.after(full::WAIT));
+                *due = Some(now.after(full::WAIT));
                 early.push(in_hand);
                 continue;
             }
-            let wait = match *turn {
-                Some(turn) => turn.remaining(now).saturating_sub(EARLY),
+            let wait = match *due {
+                Some(due) => due.remaining(now).saturating_sub(EARLY),
                 None => turns.wait_of(&mut owners, instant),
             };
             if wait.is_zero() {
                 present.push(in_hand);
                 continue;
             }
-            turn.get_or_insert_with(|| now.after(wait));
+            due.get_or_insert_with(|| now.after(wait));
             early.push(in_hand);
         }
         (present, early)
     }
 
     /// A bundle is taken apart instead: what is wrong with one of its events is found with that one.
-    async fn reject(&self, message: Taken<PublishedEvents>, reason: &str) {
-        let apart = bundle::apart(&message.message, message.held_before());
+    async fn reject(&self, message: Received<PublishedEvents>, reason: &str) {
+        let apart = bundle::apart(&message.message, message.count_to_carry());
         let Some(message) = self.take_apart(message, apart, reason).await else {
             return;
         };
@@ -614,9 +614,9 @@ impl Intake {
 
     /// Puts the message of an event aside that the store does not take; if it has others, these are
     /// parted from it first.
-    async fn put_aside(&self, message: Taken<PublishedEvents>, fault: Fault) {
+    async fn put_aside(&self, message: Received<PublishedEvents>, fault: Fault) {
         let reason = &fault.reason;
-        let apart = bundle::singles(&message.message, message.held_before());
+        let apart = bundle::singles(&message.message, message.count_to_carry());
         let Some(message) = self.take_apart(message, apart, reason).await else {
             return;
         };
@@ -632,26 +632,26 @@ impl Intake {
     /// Messages take the place of one, if it stands for several; else it is answered.
     async fn take_apart(
         &self,
-        message: Taken<PublishedEvents>,
-        apart: Option<Vec<Coming>>,
+        message: Received<PublishedEvents>,
+        apart: Option<Vec<Deferred>>,
         reason: &str,
-    ) -> Option<Taken<PublishedEvents>> {
+    ) -> Option<Received<PublishedEvents>> {
         let Some(apart) = apart else {
             return Some(message);
         };
         let events = &self.ingest.events;
         tracing::info!(reason, "took events apart that came together");
         let message = [message];
-        if let Err(why) = events.put_off(&message, &apart).await {
+        if let Err(why) = events.defer(&message, &apart).await {
             tracing::warn!(error = %why, "could not take events apart; they come again");
-            events.release(message.into()).await;
+            events.requeue(message.into()).await;
         }
         None
     }
 
-    async fn bury(&self, message: Taken<PublishedEvents>, reason: &str) {
+    async fn bury(&self, message: Received<PublishedEvents>, reason: &str) {
         self.rejected.add(1, &[]);
-        if let Err(why) = self.ingest.events.bury(message, reason).await {
+        if let Err(why) = self.ingest.events.dead_letter(message, reason).await {
             tracing::warn!(error = %why, "could not put a message to the rejected ones; it comes again");
         }
     }
@@ -674,10 +674,10 @@ impl Intake {
             fault::point("ingest::acked");
         }
         if !untouched.is_empty() {
-            events.put_back(untouched).await;
+            events.requeue_uncounted(untouched).await;
         }
         if !unfinished.is_empty() {
-            events.release(unfinished).await;
+            events.requeue(unfinished).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire::{self, AtMost, MAX_BATCH_BYTES, MAX_EVENTS};
-use hookline_queue::{PublishedEvents, Writer};
+use hookline_queue::{Author, PublishedEvents};
 use hookline_runtime::fault;
 use hookline_store::IncomingEvent;
 use serde::Deserialize;
@@ -55,7 +55,7 @@ impl Format {
         match content_type.trim().to_ascii_lowercase().as_str() {
             wire::JSON => Some(Self::Json),
             wire::PROTOBUF => Some(Self::Protobuf),
-            _ if message.writer == Writer::Publisher => None,
+            _ if message.author == Author::Publisher => None,
             wire::JSON_BATCH => Some(Self::Batch),
             wire::JSON_BUNDLE => Some(Self::Bundle),
             _ => None,
@@ -159,26 +159,26 @@ mod tests {
 
     const EVENT: &str = r#"{"event_id":"e","event_type":"workflow.failed","workflow_id":"w","organization_id":"o","timestamp":"2025-12-21T10:30:00Z","data":{}}"#;
 
-    fn message(writer: Writer, content_type: Option<&str>, body: String) -> PublishedEvents {
+    fn message(author: Author, content_type: Option<&str>, body: String) -> PublishedEvents {
         PublishedEvents {
             body: body.into(),
             content_type: content_type.map(str::to_owned),
-            writer,
+            author,
             trace: None,
-            turn: None,
+            due: None,
         }
     }
 
-    fn read(writer: Writer, content_type: &str, body: String) -> Result<usize, String> {
-        events(&message(writer, Some(content_type), body), None)
+    fn read(author: Author, content_type: &str, body: String) -> Result<usize, String> {
+        events(&message(author, Some(content_type), body), None)
             .map(|events| events.len())
             .map_err(|why| why.to_string())
     }
 
     #[test]
     fn the_content_type_says_how_a_message_is_read() {
-        for writer in [Writer::Publisher, Writer::Hookline] {
-            let read = |content_type: &str| read(writer, content_type, EVENT.to_owned());
+        for author in [Author::Publisher, Author::Hookline] {
+            let read = |content_type: &str| read(author, content_type, EVENT.to_owned());
             assert_eq!(read("application/json"), Ok(1));
             assert_eq!(read("Application/JSON; charset=utf-8"), Ok(1));
             insta::allow_duplicates! {
@@ -187,7 +187,7 @@ mod tests {
                     @r#"content-type Some("text/plain") is none of application/json, application/x-protobuf"#
                 );
             }
-            let nameless = message(writer, None, EVENT.to_owned());
+            let nameless = message(author, None, EVENT.to_owned());
             assert!(events(&nameless, None).is_err());
         }
     }
@@ -197,12 +197,12 @@ mod tests {
         let entry = format!(r#"{{"event":{EVENT}}}"#);
         for (content_type, element) in [(wire::JSON_BATCH, EVENT), (wire::JSON_BUNDLE, &entry)] {
             let body = format!("[{element},{element}]");
-            assert_eq!(read(Writer::Hookline, content_type, body.clone()), Ok(2));
+            assert_eq!(read(Author::Hookline, content_type, body.clone()), Ok(2));
             let loud = content_type.to_ascii_uppercase();
             for spelled in [content_type, &loud, &format!("{content_type};x=1")] {
-                let why = read(Writer::Publisher, spelled, body.clone()).unwrap_err();
+                let why = read(Author::Publisher, spelled, body.clone()).unwrap_err();
                 assert!(why.contains("is none of application/json"), "{why}");
-                let forged = message(Writer::Publisher, Some(spelled), body.clone());
+                let forged = message(Author::Publisher, Some(spelled), body.clone());
                 assert!(entries(&forged).is_none(), "{spelled}");
             }
         }
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_batch_with_one_bad_event_is_no_batch() {
         let body = format!(r#"[{EVENT},{{"event_id":""}}]"#);
-        let why = read(Writer::Hookline, wire::JSON_BATCH, body).unwrap_err();
+        let why = read(Author::Hookline, wire::JSON_BATCH, body).unwrap_err();
         assert!(why.contains("[1].event_id: must not be empty"), "{why}");
         assert!(why.contains("[1].event_type: is missing"), "{why}");
     }
@@ -225,7 +225,7 @@ mod tests {
             (wire::JSON_BATCH, MAX_BATCH_BYTES),
             (wire::JSON_BUNDLE, MAX_BATCH_BYTES),
         ] {
-            let of_size = |size| read(Writer::Hookline, content_type, "?".repeat(size));
+            let of_size = |size| read(Author::Hookline, content_type, "?".repeat(size));
             let at_limit = of_size(limit).unwrap_err();
             assert!(at_limit.contains("is not valid"), "{at_limit}");
             let size = limit + 1;
@@ -242,7 +242,7 @@ mod tests {
             (wire::JSON_BATCH, "[[[]]]"),
             (wire::JSON_BUNDLE, r#"{"event":0}"#),
         ] {
-            let why = read(Writer::Hookline, content_type, many(element)).unwrap_err();
+            let why = read(Author::Hookline, content_type, many(element)).unwrap_err();
             assert_eq!(why, "must be at most 1000 events");
         }
     }

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use hookline_core::ids::TrialKey;
 use hookline_core::trial::next;
-use hookline_queue::{PublishedEvents, Taken};
+use hookline_queue::{PublishedEvents, Received};
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
 
 use crate::{Desk, Intake, Stopped};
 
-type Suspects = Vec<Taken<PublishedEvents>>;
+type Suspects = Vec<Received<PublishedEvents>>;
 
 impl Intake {
     /// Deals with all of them, or puts them back.
@@ -21,13 +21,13 @@ impl Intake {
             let _alone = tokio::select! {
                 biased;
                 () = self.shutdown.asked.cancelled() => {
-                    self.ingest.events.put_back(suspects).await;
+                    self.ingest.events.requeue_uncounted(suspects).await;
                     return Ok(());
                 }
                 alone = self.ingest.trial.lock() => alone,
             };
             if let Err(Stopped) = self.try_some(&mut suspects).await {
-                self.ingest.events.put_back(suspects).await;
+                self.ingest.events.requeue_uncounted(suspects).await;
                 return Err(Stopped);
             }
         }
@@ -101,6 +101,6 @@ impl Intake {
     }
 }
 
-fn key_of(message: &Taken<PublishedEvents>) -> TrialKey {
+fn key_of(message: &Received<PublishedEvents>) -> TrialKey {
     TrialKey::of_events(&message.message.body)
 }

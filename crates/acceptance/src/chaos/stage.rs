@@ -43,7 +43,7 @@ const SETTINGS: [(&str, &str); 7] = [
 ];
 
 /// The fault point that drops wake-ups.
-const WAKE_UPS: &str = "broker::wake";
+const WAKE_UPS: &str = "queue::wake";
 
 /// The one at which the scheduler of a dispatcher hangs.
 const SCHEDULER: &str = "dispatcher::turn::scheduler";

@@ -24,7 +24,7 @@ async fn buried_event(queue: &EmbeddedQueue, body: &[u8]) {
     queue.push_events(events, None).await.unwrap();
     let taken = queue.take_events(1, now(), at(NOW + 1)).await.unwrap();
     queue
-        .bury_events(taken[0].id, "bad".to_owned(), now())
+        .dead_letter_events(taken[0].id, "bad".to_owned(), now())
         .await
         .unwrap();
 }

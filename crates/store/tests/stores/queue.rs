@@ -36,7 +36,7 @@ async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
         let events = queue.take_events(10, now(), later(300)).await.unwrap();
         assert_eq!((events.len(), events[0].takes), (1, 1));
         let ids = events.iter().map(|taken| taken.id).collect();
-        queue.put_back_events(ids).await.unwrap();
+        queue.requeue_events_uncounted(ids).await.unwrap();
     }
 }
 
@@ -56,7 +56,7 @@ async fn events_that_are_put_off_are_out_of_sight_until_their_turn_and_count_as_
         turn: Some(later(60)),
         ..events(b"1".to_vec())
     };
-    let put_off = queue.put_off_events(vec![first[0].id], vec![(coming, 0)]);
+    let put_off = queue.defer_events(vec![first[0].id], vec![(coming, 0)]);
     put_off.await.unwrap();
     // A restart lets nobody push in.
     queue.void_leases().await.unwrap();
@@ -122,10 +122,10 @@ async fn events_are_taken_oldest_first_acked_released_and_buried() {
     );
     queue.ack_events(vec![taken[0].id]).await.unwrap();
     queue
-        .bury_events(taken[1].id, "bad".to_owned(), now())
+        .dead_letter_events(taken[1].id, "bad".to_owned(), now())
         .await
         .unwrap();
-    queue.release_events(vec![taken[2].id]).await.unwrap();
+    queue.requeue_events(vec![taken[2].id]).await.unwrap();
     let again = take().await;
     assert_eq!(
         again

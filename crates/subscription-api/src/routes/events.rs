@@ -8,7 +8,7 @@ use hookline_core::event::Event;
 use hookline_core::ids::OrganizationId;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire;
-use hookline_queue::{PublishedEvents, Writer};
+use hookline_queue::{Author, PublishedEvents};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -78,10 +78,10 @@ pub(crate) async fn publish(
     let message = PublishedEvents {
         body: batch(&events),
         content_type: Some(wire::JSON_BATCH.to_owned()),
-        writer: Writer::Hookline,
+        author: Author::Hookline,
         trace: trace_of(&request),
         // The rate limit above has counted them, so ingest does not.
-        turn: Some(hookline_clock::now()),
+        due: Some(hookline_clock::now()),
     };
     state.api.publisher.publish_events(message).await?;
     Ok(HttpResponse::Accepted().json(Accepted { accepted }))

@@ -85,7 +85,7 @@ impl Publisher for RecordingPublisher {
         self.simulate().await
     }
 
-    async fn rejected_waiting(&self) -> Result<u64, QueueError> {
+    async fn rejected_count(&self) -> Result<u64, QueueError> {
         Ok(0)
     }
 

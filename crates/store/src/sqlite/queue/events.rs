@@ -139,7 +139,7 @@ impl EmbeddedQueue {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
-    pub async fn release_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+    pub async fn requeue_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         self.home
             .write(move |conn| {
                 for id in ids {
@@ -158,7 +158,7 @@ impl EmbeddedQueue {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
-    pub async fn put_back_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+    pub async fn requeue_events_uncounted(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         self.home
             .write(move |conn| {
                 for id in ids {
@@ -178,7 +178,7 @@ impl EmbeddedQueue {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
-    pub async fn put_off_events(
+    pub async fn defer_events(
         &self,
         ids: Vec<i64>,
         coming: Vec<(NewEvents, i32)>,
@@ -216,7 +216,7 @@ impl EmbeddedQueue {
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be written.
-    pub async fn bury_events(
+    pub async fn dead_letter_events(
         &self,
         id: i64,
         reason: String,

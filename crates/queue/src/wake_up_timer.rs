@@ -10,48 +10,47 @@ use hookline_core::delivery::OwedAttempt;
 use hookline_core::partition::Partition;
 use tokio::sync::Notify;
 
-use crate::contract::{Scheduled, WakeUps};
-use crate::failpoint;
+use crate::{Scheduled, WakeUps, failpoint};
 
-/// How many wake-ups are kept, about 5 MiB. A look finds the rows of the others.
-const MOST: usize = 65_536;
+/// Wake-ups, about 5 MiB. A look finds the rows of the others.
+const CAPACITY: usize = 65_536;
 
-/// How many are given out at once.
-const AT_ONCE: usize = 1_024;
+/// Wake-ups that one call returns.
+const MAX_BATCH: usize = 1_024;
 
-/// Keeps wake-ups until they are due, and gives them to the same process.
+/// Keeps wake-ups until they are due, and returns them to the same process.
 #[derive(Debug, Default)]
-pub struct Timer {
-    /// In the order of their moments, then of their arrival.
-    coming: Mutex<BTreeMap<(Instant, u64), OwedAttempt>>,
+pub struct WakeUpTimer {
+    /// By due time, then by arrival.
+    scheduled: Mutex<BTreeMap<(Instant, u64), OwedAttempt>>,
     added: AtomicU64,
     changed: Notify,
 }
 
-impl Timer {
-    /// Keeps wake-ups until their moment; drops those that find no room.
+impl WakeUpTimer {
+    /// Drops the wake-ups that find no room.
     pub fn add(&self, due: &[Scheduled]) {
         let now = Instant::now();
-        let mut coming = self.coming();
+        let mut scheduled = self.scheduled();
         for Scheduled { owed, delay } in due {
-            if coming.len() >= MOST {
+            if scheduled.len() >= CAPACITY {
                 break;
             }
             if failpoint::drops_a_wake_up() {
                 continue;
             }
             let number = self.added.fetch_add(1, Ordering::Relaxed);
-            coming.insert((now + *delay, number), *owed);
+            scheduled.insert((now + *delay, number), *owed);
         }
-        drop(coming);
+        drop(scheduled);
         self.changed.notify_one();
     }
 
     fn take(&self, now: Instant) -> Vec<OwedAttempt> {
-        let mut coming = self.coming();
+        let mut scheduled = self.scheduled();
         let mut due = Vec::new();
-        while due.len() < AT_ONCE
-            && let Some(first) = coming.first_entry()
+        while due.len() < MAX_BATCH
+            && let Some(first) = scheduled.first_entry()
             && first.key().0 <= now
         {
             due.push(first.remove());
@@ -59,17 +58,19 @@ impl Timer {
         due
     }
 
-    fn next_moment(&self) -> Option<Instant> {
-        self.coming().first_key_value().map(|((at, _), _)| *at)
+    fn next_due(&self) -> Option<Instant> {
+        self.scheduled().first_key_value().map(|((at, _), _)| *at)
     }
 
-    fn coming(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), OwedAttempt>> {
-        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    fn scheduled(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), OwedAttempt>> {
+        self.scheduled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[async_trait]
-impl WakeUps for Timer {
+impl WakeUps for WakeUpTimer {
     /// One process owns all partitions.
     fn listen(&self, _: BTreeSet<Partition>) {}
 
@@ -79,7 +80,7 @@ impl WakeUps for Timer {
             if !due.is_empty() {
                 return due;
             }
-            let wait = self.next_moment().map_or(Duration::MAX, |at| {
+            let wait = self.next_due().map_or(Duration::MAX, |at| {
                 at.saturating_duration_since(Instant::now())
             });
             tokio::select! {
@@ -112,29 +113,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wake_ups_come_in_the_order_of_their_moments() {
-        let timer = Timer::default();
+    async fn wake_ups_are_returned_in_the_order_of_their_due_times() {
+        let timer = WakeUpTimer::default();
         let began = Instant::now();
         let soon = Duration::from_millis(50);
         timer.add(&[wake_up(3, soon), wake_up(1, Duration::ZERO)]);
         timer.add(&[wake_up(2, Duration::ZERO)]);
-        let mut come = Vec::new();
-        while come.len() < 3 {
-            come.extend(timer.next().await);
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            received.extend(timer.next().await);
         }
-        let order: Vec<u128> = come.iter().map(|one| one.delivery.0.as_u128()).collect();
+        let order: Vec<u128> = received
+            .iter()
+            .map(|one| one.delivery.0.as_u128())
+            .collect();
         assert_eq!(order, [1, 2, 3]);
         assert!(began.elapsed() >= soon);
     }
 
     #[test]
-    fn what_finds_no_room_is_dropped() {
-        let timer = Timer::default();
-        let all: Vec<Scheduled> = (0..=MOST as u128)
+    fn wake_ups_above_the_capacity_are_dropped() {
+        let timer = WakeUpTimer::default();
+        let all: Vec<Scheduled> = (0..=CAPACITY as u128)
             .map(|number| wake_up(number, Duration::ZERO))
             .collect();
         timer.add(&all);
         timer.add(&all[..1]);
-        assert_eq!(timer.coming().len(), MOST);
+        assert_eq!(timer.scheduled().len(), CAPACITY);
     }
 }

@@ -1,4 +1,4 @@
-//! Wake-ups that have arrived and wait to be read. The newest are dropped above a bound.
+//! Wake-ups that have arrived and wait to be read. Above the capacity the newest are dropped.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use hookline_core::delivery::OwedAttempt;
 use tokio::sync::Notify;
 
 /// Deliveries.
-const ROOM: usize = 65_536;
+const CAPACITY: usize = 65_536;
 
-/// The most that one call returns.
-const AT_ONCE: usize = 1_024;
+/// Deliveries that one call returns.
+const MAX_BATCH: usize = 1_024;
 
 #[derive(Debug, Default)]
 pub(crate) struct WakeBuffer {
@@ -19,10 +19,10 @@ pub(crate) struct WakeBuffer {
 }
 
 impl WakeBuffer {
-    /// Returns how many found no room.
+    /// Returns how many deliveries were dropped.
     pub(crate) fn push(&self, deliveries: Vec<OwedAttempt>) -> usize {
         let mut waiting = self.waiting();
-        let room = ROOM.saturating_sub(waiting.len());
+        let room = CAPACITY.saturating_sub(waiting.len());
         let dropped = deliveries.len().saturating_sub(room);
         waiting.extend(deliveries.into_iter().take(room));
         drop(waiting);
@@ -30,13 +30,13 @@ impl WakeBuffer {
         dropped
     }
 
-    /// Waits until something is there. Nothing is lost when the future is dropped.
+    /// Waits for deliveries. Cancel-safe: dropping the future loses none.
     pub(crate) async fn next(&self) -> Vec<OwedAttempt> {
         loop {
             {
                 let mut waiting = self.waiting();
                 if !waiting.is_empty() {
-                    let count = AT_ONCE.min(waiting.len());
+                    let count = MAX_BATCH.min(waiting.len());
                     return waiting.drain(..count).collect();
                 }
             }
@@ -68,18 +68,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_arrived_is_read_in_order_and_in_parts() {
+    async fn deliveries_are_read_in_the_order_of_arrival_and_in_batches() {
         let buffer = WakeBuffer::default();
         assert_eq!(buffer.next().now_or_never(), None);
         assert_eq!(buffer.push(deliveries(1_500)), 0);
         let mut read = buffer.next().await;
-        assert_eq!(read.len(), AT_ONCE);
+        assert_eq!(read.len(), MAX_BATCH);
         read.extend(buffer.next().await);
         assert_eq!(read, deliveries(1_500));
     }
 
     #[test]
-    fn the_newest_are_dropped_above_the_bound() {
+    fn the_newest_are_dropped_above_the_capacity() {
         let buffer = WakeBuffer::default();
         assert_eq!(buffer.push(deliveries(65_535)), 0);
         assert_eq!(buffer.push(deliveries(256)), 255);

@@ -1,12 +1,11 @@
-//! Publishing what must not be lost.
+//! Publishing with confirms, for messages that must not be lost.
 //!
-//! A call has a channel to itself while it lasts. So it can send everything and only then wait for
-//! the confirms, and a message that the broker returns as unroutable is one of its own: lapin
-//! attaches a return to whichever confirm completes next, which on a shared channel may be
-//! somebody else's.
+//! Each call has a channel to itself. So it can send all messages before it waits for the confirms. A message that the
+//! broker returns as unroutable is then one of the call: lapin attaches a return to the confirm that completes next, which
+//! on a shared channel may belong to another call.
 //!
-//! The work runs in a task: a caller who gives up leaves it to end by itself, because frames that
-//! are still queued on a channel that is being closed would take the whole connection with them.
+//! The work runs in a task, which goes on when the caller is dropped: closing a channel that still has queued frames would
+//! end the whole connection.
 
 use std::fmt;
 use std::future::Future;
@@ -14,25 +13,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use hookline_queue::QueueError;
 use lapin::options::BasicPublishOptions;
 use lapin::{Channel, Confirmation};
 use tokio::sync::Semaphore;
 
 use crate::connection::refusal;
-use crate::connection::session::{Session, publish_to_no_queue};
-use crate::connection::supervisor::Link;
+use crate::connection::session::{Session, publish_probe};
+use crate::connection::supervisor::SupervisedConnection;
 use crate::delay::TOP_LEVEL;
-use crate::outgoing::{Audience, Post};
+use crate::outgoing::{Mandatory, Outgoing};
 use crate::topology::{DELAYS, WAKE, WAKES, passive};
-use hookline_queue::QueueError;
 
-/// Calls that publish at the same time; the others wait for their turn.
-const LANES: usize = 8;
+/// Calls that publish at the same time; further calls wait.
+const MAX_CONCURRENT: usize = 8;
 
-/// Messages that are handed to lapin at once. Each takes a kilobyte until it is on its way.
-const TOGETHER: usize = 256;
+/// Messages that are given to lapin at once. Each takes a kilobyte until it is sent.
+const MAX_BATCH: usize = 256;
 
-/// How long the broker may take to say that a right is missing.
+/// How long the broker may take to refuse a right.
 const CHECK_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why the broker does not have a message.
@@ -56,62 +55,62 @@ impl From<Unsent> for QueueError {
     }
 }
 
-/// Sends posts and returns once the broker has them safely.
+/// Clones share the connection and the limit of concurrent calls.
 #[derive(Clone)]
-pub(crate) struct Outbox {
-    publishing: Link,
-    lanes: Arc<Semaphore>,
+pub(crate) struct ConfirmedPublisher {
+    connection: SupervisedConnection,
+    permits: Arc<Semaphore>,
     timeout: Duration,
 }
 
-impl Outbox {
-    pub(crate) fn new(publishing: Link, timeout: Duration) -> Self {
-        let lanes = Arc::new(Semaphore::new(LANES));
+impl ConfirmedPublisher {
+    pub(crate) fn new(connection: SupervisedConnection, timeout: Duration) -> Self {
+        let permits = Arc::new(Semaphore::new(MAX_CONCURRENT));
         Self {
-            publishing,
-            lanes,
+            connection,
+            permits,
             timeout,
         }
     }
 
-    pub(crate) fn publishing(&self) -> &Link {
-        &self.publishing
+    pub(crate) fn connection(&self) -> &SupervisedConnection {
+        &self.connection
     }
 
-    /// Returns once all of them are durable.
-    pub(crate) async fn send(&self, posts: Vec<Post>) -> Result<(), QueueError> {
-        if posts.is_empty() {
+    /// Returns once all messages are durable.
+    pub(crate) async fn send(&self, messages: Vec<Outgoing>) -> Result<(), QueueError> {
+        if messages.is_empty() {
             return Ok(());
         }
-        let work = async move |channel: Channel| publish(&channel, posts).await;
-        self.with_channel(&self.publishing, work).await
+        let work = async move |channel: Channel| publish(&channel, messages).await;
+        self.with_channel(&self.connection, work).await
     }
 
-    /// Writes to each kind of exchange that is published through, without a queue that takes it.
+    /// Checks the right to write to each kind of exchange, by probes that no queue takes.
     pub(crate) async fn check_rights(&self) -> Result<(), QueueError> {
         let work = async move |channel: Channel| {
             let cascades = [DELAYS, WAKES].map(|cascade| cascade.level(TOP_LEVEL));
             for exchange in cascades.into_iter().chain([WAKE.to_owned(), String::new()]) {
-                publish_to_no_queue(&channel, exchange).await?;
+                publish_probe(&channel, exchange).await?;
             }
             Ok::<(), Unsent>(())
         };
-        // Blocked by an alarm, the broker confirms nothing: that passes, and readiness shows it.
-        let checking = self.with_channel(&self.publishing, work);
+        // Blocked by an alarm, the broker confirms nothing. That is transient, and readiness shows it.
+        let checking = self.with_channel(&self.connection, work);
         match tokio::time::timeout(CHECK_WITHIN, checking).await {
             Ok(Err(refused @ QueueError::Refused(_))) => Err(refused),
             Ok(Ok(()) | Err(QueueError::Unavailable(_))) | Err(_) => Ok(()),
         }
     }
 
-    /// How many messages wait in a queue. That is no publishing, so another link answers while the
-    /// broker blocks ours.
+    /// How many messages wait in a queue. `connection` should be one that never publishes, because the broker may block
+    /// this one.
     pub(crate) async fn waiting(
         &self,
-        link: &Link,
+        connection: &SupervisedConnection,
         queue: &'static str,
     ) -> Result<u64, QueueError> {
-        self.with_channel(link, async move |channel: Channel| {
+        self.with_channel(connection, async move |channel: Channel| {
             let queue = channel
                 .queue_declare(queue.into(), passive(), Default::default())
                 .await?;
@@ -122,21 +121,21 @@ impl Outbox {
 
     async fn with_channel<T, F>(
         &self,
-        link: &Link,
+        connection: &SupervisedConnection,
         work: impl FnOnce(Channel) -> F + Send + 'static,
     ) -> Result<T, QueueError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Unsent>> + Send,
     {
-        let lanes = Arc::clone(&self.lanes);
+        let permits = Arc::clone(&self.permits);
         let done = async move {
-            // While the broker blocks, calls that it did not read keep their lanes.
-            usable(link)?;
-            let lane = lanes.acquire_owned().await;
-            let session = usable(link)?;
+            // Before waiting for a permit: while the broker blocks, calls that it did not read keep theirs.
+            usable(connection)?;
+            let permit = permits.acquire_owned().await;
+            let session = usable(connection)?;
             let working = tokio::spawn(async move {
-                let _lane = lane;
+                let _permit = permit;
                 let channel = session.confirming_channel().await?;
                 let result = work(channel.clone()).await;
                 match &result {
@@ -167,26 +166,28 @@ impl Outbox {
     }
 }
 
-fn usable(link: &Link) -> Result<Arc<Session>, QueueError> {
-    link.usable().ok_or_else(|| match link.blocked() {
-        Some(reason) => unavailable(format_args!("the broker blocks publishing: {reason}")),
-        None => unavailable("there is no connection to the broker"),
-    })
+fn usable(connection: &SupervisedConnection) -> Result<Arc<Session>, QueueError> {
+    connection
+        .usable()
+        .ok_or_else(|| match connection.blocked() {
+            Some(reason) => unavailable(format_args!("the broker blocks publishing: {reason}")),
+            None => unavailable("there is no connection to the broker"),
+        })
 }
 
-async fn publish(channel: &Channel, posts: Vec<Post>) -> Result<(), Unsent> {
-    let mut confirms = Vec::with_capacity(posts.len());
-    for posts in posts.chunks(TOGETHER) {
-        let sending = posts.iter().map(|post| {
+async fn publish(channel: &Channel, messages: Vec<Outgoing>) -> Result<(), Unsent> {
+    let mut confirms = Vec::with_capacity(messages.len());
+    for some in messages.chunks(MAX_BATCH) {
+        let sending = some.iter().map(|message| {
             channel.basic_publish(
-                post.exchange.as_str().into(),
-                post.routing_key.as_str().into(),
+                message.exchange.as_str().into(),
+                message.routing_key.as_str().into(),
                 BasicPublishOptions {
-                    mandatory: post.audience == Audience::Ours,
+                    mandatory: message.mandatory == Mandatory::Yes,
                     immediate: false,
                 },
-                &post.body,
-                post.properties.clone(),
+                &message.body,
+                message.properties.clone(),
             )
         });
         confirms.extend(try_join_all(sending).await?);
@@ -209,9 +210,9 @@ fn unavailable(why: impl fmt::Display) -> QueueError {
     QueueError::Unavailable(why.to_string())
 }
 
-impl fmt::Debug for Outbox {
+impl fmt::Debug for ConfirmedPublisher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox")
+        f.debug_struct("ConfirmedPublisher")
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

@@ -1,4 +1,4 @@
-//! A channel that messages arrive on, until it ends.
+//! A channel that consumes `hookline.events`, until it ends.
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,27 +10,27 @@ use lapin::options::{
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer};
 
-use crate::connection::opening::Opening;
+use crate::connection::opening_guard::OpeningGuard;
 use crate::connection::session::Session;
-use crate::consumer::ack_tracker::{Ack, Ledger};
+use crate::consumer::ack_tracker::{Ack, AckTracker};
 use crate::topology::EVENTS;
 
-/// What settles the messages of one channel.
-pub(crate) struct Subscription {
-    /// Tells the tags of this channel from those of another.
+/// Settles the messages that came on it.
+pub(crate) struct ConsumerChannel {
+    /// Distinguishes the tags of this channel from those of another.
     pub(crate) number: u64,
     channel: Channel,
-    ledger: Mutex<Ledger>,
+    tracker: Mutex<AckTracker>,
 }
 
-impl Subscription {
+impl ConsumerChannel {
     pub(crate) async fn open(
         number: u64,
         session: &Session,
         prefetch: u16,
     ) -> lapin::Result<(Self, Consumer)> {
         let channel = session.channel().await?;
-        let opening = Opening::of(&channel);
+        let guard = OpeningGuard::of(&channel);
         channel
             .basic_qos(prefetch, BasicQosOptions::default())
             .await?;
@@ -42,66 +42,66 @@ impl Subscription {
                 FieldTable::default(),
             )
             .await?;
-        opening.ended_well();
-        let subscription = Self {
+        guard.keep();
+        let this = Self {
             number,
             channel,
-            ledger: Mutex::default(),
+            tracker: Mutex::default(),
         };
-        Ok((subscription, consumer))
+        Ok((this, consumer))
     }
 
     pub(crate) fn is_open(&self) -> bool {
         self.channel.status().connected()
     }
 
-    /// No more messages come; those that came can still be settled.
+    /// No more messages come; those that arrived can still be settled.
     pub(crate) async fn cancel(&self, consumer: ShortString) {
         let cancelling = self
             .channel
             .basic_cancel(consumer, BasicCancelOptions::default());
         if let Err(error) = cancelling.await {
-            tracing::debug!(%error, "the subscription has ended already");
+            tracing::debug!(%error, "the consumer had ended already");
         }
     }
 
-    /// Whether everything up to this tag is dealt with.
+    /// Whether every message up to this tag is settled.
     pub(crate) fn has_settled(&self, tag: u64) -> bool {
-        self.ledger().has_settled_through(tag)
+        self.tracker().has_settled_through(tag)
     }
 
-    // lapin queues a frame when its future is first polled, so acks need no waiting, keep their
-    // order under the lock, and are not lost with a dropped caller. If the channel is gone, there
-    // is nothing to settle: the messages come again.
+    // lapin queues a frame when its future is first polled. So acks need not be awaited, keep their order under the lock,
+    // and are not lost when the caller is dropped. On a channel that is gone there is nothing to settle: the messages
+    // come again.
 
     pub(crate) fn ack(&self, tags: impl IntoIterator<Item = u64>) {
-        let mut ledger = self.ledger();
-        for Ack { tag, multiple } in ledger.ack(tags) {
+        let mut tracker = self.tracker();
+        for Ack { tag, multiple } in tracker.ack(tags) {
             self.channel
                 .basic_ack(tag, BasicAckOptions { multiple })
                 .now_or_never();
         }
     }
 
-    pub(crate) fn give_back(&self, tags: impl IntoIterator<Item = u64>) {
+    pub(crate) fn requeue(&self, tags: impl IntoIterator<Item = u64>) {
         let options = BasicNackOptions {
             multiple: false,
             requeue: true,
         };
-        let mut ledger = self.ledger();
-        for tag in ledger.settle(tags) {
+        let mut tracker = self.tracker();
+        for tag in tracker.settle(tags) {
             self.channel.basic_nack(tag, options).now_or_never();
         }
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    fn tracker(&self) -> MutexGuard<'_, AckTracker> {
+        self.tracker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Subscription {
+impl fmt::Debug for ConsumerChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription")
+        f.debug_struct("ConsumerChannel")
             .field("number", &self.number)
             .finish_non_exhaustive()
     }

@@ -1,8 +1,8 @@
-//! The queue that wake-ups of a dispatcher arrive in.
+//! The queue in which a dispatcher receives wake-ups.
 //!
 //! It is bound with the patterns of the partitions that the dispatcher owns, and exists as long as its channel. It is
-//! classic, exclusive and bounded in length and time: a dispatcher that stalls costs the broker little, and finds
-//! rows instead. Each has a new name, because the broker may still hold that of a lost connection.
+//! classic, exclusive and bounded in length and time: a dispatcher that stalls costs the broker little, and finds the rows
+//! by looks. Each queue has a new name, because the broker may still keep the queue of a lost connection.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,23 +18,23 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::arguments::{arguments, text};
-use crate::connection::opening::Opening;
+use crate::connection::opening_guard::OpeningGuard;
 use crate::connection::session::Session;
-use crate::delay::Address;
+use crate::delay::DelayTarget;
 use crate::topology::WAKE;
 
-/// Messages; the oldest leave first.
+/// Messages; above it the oldest are dropped.
 const MAX_LENGTH: i32 = 2_000;
 
-/// Milliseconds. The dispatcher finds the row of a delivery by then.
-const MAX_AGE: i32 = 2_000;
+/// Milliseconds. By then a look finds the row of the delivery.
+const MESSAGE_TTL: i32 = 2_000;
 
 /// How long the broker may take to declare or to bind.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
-/// Why no wake-ups arrive any more.
+/// Why wake-ups no longer arrive.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Lost {
+pub(crate) enum WakeQueueError {
     #[error("{0}")]
     Broken(#[from] lapin::Error),
     #[error("the broker ended the consumer")]
@@ -51,10 +51,10 @@ pub(crate) struct WakeQueue {
 }
 
 impl WakeQueue {
-    pub(crate) async fn open(session: &Session) -> Result<Self, Lost> {
+    pub(crate) async fn open(session: &Session) -> Result<Self, WakeQueueError> {
         within(async {
             let channel = session.channel().await?;
-            let opening = Opening::of(&channel);
+            let guard = OpeningGuard::of(&channel);
             let name = format!("hookline.wake.dispatcher.{}", Uuid::new_v4());
             let declaring = QueueDeclareOptions {
                 exclusive: true,
@@ -65,7 +65,7 @@ impl WakeQueue {
                 ("x-queue-type", text("classic")),
                 ("x-max-length", AMQPValue::LongInt(MAX_LENGTH)),
                 ("x-overflow", text("drop-head")),
-                ("x-message-ttl", AMQPValue::LongInt(MAX_AGE)),
+                ("x-message-ttl", AMQPValue::LongInt(MESSAGE_TTL)),
             ]);
             channel
                 .queue_declare(name.as_str().into(), declaring, bounds)
@@ -78,7 +78,7 @@ impl WakeQueue {
             let consumer = channel
                 .basic_consume(queue, tag, consuming, FieldTable::default())
                 .await?;
-            opening.ended_well();
+            guard.keep();
             Ok(Self {
                 channel,
                 name,
@@ -89,17 +89,20 @@ impl WakeQueue {
         .await
     }
 
-    /// Waits for a message. Dropping the future loses none.
-    pub(crate) async fn next(&mut self) -> Result<Delivery, Lost> {
+    /// Waits for a message. Cancel-safe: dropping the future loses none.
+    pub(crate) async fn next(&mut self) -> Result<Delivery, WakeQueueError> {
         self.consumer
             .next()
             .await
-            .ok_or(Lost::Ended)?
-            .map_err(Lost::Broken)
+            .ok_or(WakeQueueError::Ended)?
+            .map_err(WakeQueueError::Broken)
     }
 
-    /// Binds what is wanted and not bound, and unbinds the rest.
-    pub(crate) async fn follow(&mut self, wanted: &BTreeSet<Partition>) -> Result<(), Lost> {
+    /// Binds exactly these partitions.
+    pub(crate) async fn follow(
+        &mut self,
+        wanted: &BTreeSet<Partition>,
+    ) -> Result<(), WakeQueueError> {
         self.bind(wanted.difference(&self.bound)).await?;
         let ended = self.bound.difference(wanted).map(|partition| {
             let (queue, key) = (self.name.as_str().into(), pattern(*partition).into());
@@ -111,12 +114,15 @@ impl WakeQueue {
         Ok(())
     }
 
-    /// Binds everything once more, in case that an exchange was deleted with its bindings.
-    pub(crate) async fn bind_again(&self) -> Result<(), Lost> {
+    /// Repeats all bindings, in case the exchange was deleted and declared again.
+    pub(crate) async fn bind_again(&self) -> Result<(), WakeQueueError> {
         self.bind(self.bound.iter()).await
     }
 
-    async fn bind(&self, partitions: impl Iterator<Item = &Partition>) -> Result<(), Lost> {
+    async fn bind(
+        &self,
+        partitions: impl Iterator<Item = &Partition>,
+    ) -> Result<(), WakeQueueError> {
         let bindings = partitions.map(|partition| {
             let (queue, key) = (self.name.as_str().into(), pattern(*partition).into());
             let options = QueueBindOptions::default();
@@ -126,18 +132,19 @@ impl WakeQueue {
         within(async { Ok(try_join_all(bindings).await.map(drop)?) }).await
     }
 
-    /// Ends the queue.
-    pub(crate) async fn close(self) -> Result<(), Lost> {
+    pub(crate) async fn close(self) -> Result<(), WakeQueueError> {
         within(async { Ok(self.channel.close(200, "closing".into()).await?) }).await
     }
 }
 
 fn pattern(partition: Partition) -> String {
-    Address::Owner(partition).pattern()
+    DelayTarget::Owner(partition).pattern()
 }
 
-async fn within<T>(work: impl Future<Output = Result<T, Lost>>) -> Result<T, Lost> {
+async fn within<T>(
+    work: impl Future<Output = Result<T, WakeQueueError>>,
+) -> Result<T, WakeQueueError> {
     timeout(ANSWER_WITHIN, work)
         .await
-        .unwrap_or(Err(Lost::Silent))
+        .unwrap_or(Err(WakeQueueError::Silent))
 }
