@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hookline_bootstrap::distributed::{self, Peers};
+use hookline_bootstrap::distributed::{self, Dependencies};
 use hookline_ingest::Ingest;
 use hookline_runtime::service::{Context, run};
 use hookline_store::Plans;
@@ -13,7 +13,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(context: Context) -> anyhow::Result<()> {
-    let Peers {
+    let Dependencies {
         store,
         rabbit,
         publisher,
@@ -31,11 +31,11 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         give_up_after: context.settings.poison.give_up_after,
         trial: Arc::default(),
     };
-    distributed::begin(&*ingest.events).await?;
-    let source = ingest.events.clone();
+    distributed::begin_consuming(&*ingest.events).await?;
+    let consumer = ingest.events.clone();
     context
         .readiness
-        .register("events", move || source.is_ready());
+        .register("events", move || consumer.is_ready());
     hookline_ingest::run(ingest, context.shutdown).await;
     rabbit.close().await;
     Ok(())
