@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use hookline_core::master_key::MasterKeys;
 use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
-use hookline_ingest::Ingest;
+use hookline_ingest::{Ingest, IngestPolicy};
 use hookline_queue_embedded::Embedded;
 use hookline_runtime::panics;
 use hookline_runtime::service::Context;
@@ -55,12 +55,7 @@ impl Single {
             store: store.clone(),
             events: embedded.events.clone(),
             publisher: publisher.clone(),
-            batch: settings.ingest.batch,
-            prefetch: settings.ingest.prefetch.into(),
-            max_waiting: settings.ingest.max_waiting,
-            events_of_organization: settings.limits.event_rate(),
-            max_stored_bytes: settings.limits.stored_bytes(),
-            give_up_after: settings.poison.give_up_after,
+            policy: IngestPolicy::from(&*settings),
             trial: Arc::default(),
         };
         let dispatcher = Dispatcher {

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use hookline_bootstrap::distributed::{self, Dependencies};
-use hookline_ingest::Ingest;
+use hookline_ingest::{Ingest, IngestPolicy};
 use hookline_runtime::service::{Context, run};
 use hookline_store::Plans;
 
@@ -18,17 +18,11 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         rabbit,
         publisher,
     } = distributed::connect(&context, "ingest", Plans::OnceForAll).await?;
-    let settings = &context.settings.ingest;
     let ingest = Ingest {
         store,
-        events: rabbit.events(settings.prefetch),
+        events: rabbit.events(context.settings.ingest.prefetch),
         publisher,
-        batch: settings.batch,
-        prefetch: settings.prefetch.into(),
-        max_waiting: settings.max_waiting,
-        events_of_organization: context.settings.limits.event_rate(),
-        max_stored_bytes: context.settings.limits.stored_bytes(),
-        give_up_after: context.settings.poison.give_up_after,
+        policy: IngestPolicy::from(&*context.settings),
         trial: Arc::default(),
     };
     distributed::begin_consuming(&*ingest.events).await?;

@@ -1,6 +1,6 @@
-//! Messages that came back more than once: this process may die of one of them. A group at a time
-//! is charged in the store, dealt with from its first byte on, and cleared. If we die, the charges
-//! stay. See `hookline_core::trial`.
+//! Quarantine of suspects: messages that came back more than once, one of which may crash the process. A group at a time is
+//! charged in the store, decoded and stored, and cleared. If the process crashes, the charges stay. See
+//! `hookline_core::trial`.
 
 use std::sync::Arc;
 
@@ -10,13 +10,17 @@ use hookline_queue::{PublishedEvents, Received};
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
 
-use crate::{Desk, Intake, Stopped};
+use crate::intake::{Intake, Stopped};
+use crate::intake_loop::IntakeLoop;
 
-type Suspects = Vec<Received<PublishedEvents>>;
+type Messages = Vec<Received<PublishedEvents>>;
 
 impl Intake {
-    /// Deals with all of them, or puts them back.
-    pub(crate) async fn try_all(self: Arc<Self>, mut suspects: Suspects) -> Result<(), Stopped> {
+    /// Tries all suspects, or requeues those that it cannot try.
+    pub(crate) async fn try_suspects(
+        self: Arc<Self>,
+        mut suspects: Messages,
+    ) -> Result<(), Stopped> {
         while !suspects.is_empty() {
             let _alone = tokio::select! {
                 biased;
@@ -34,8 +38,8 @@ impl Intake {
         Ok(())
     }
 
-    /// Gives up whom it must, tries a group, and leaves the rest.
-    async fn try_some(self: &Arc<Self>, suspects: &mut Suspects) -> Result<(), Stopped> {
+    /// Dead-letters suspects above the limit, tries one group, and keeps the rest.
+    async fn try_some(self: &Arc<Self>, suspects: &mut Messages) -> Result<(), Stopped> {
         let keys: Vec<TrialKey> = suspects.iter().map(key_of).collect();
         let store = &self.ingest.store;
         let charges = self
@@ -45,12 +49,12 @@ impl Intake {
             let charges = charges.get(&key_of(&message)).copied().unwrap_or(0);
             (message, charges)
         });
-        let limit = self.ingest.give_up_after;
+        let limit = self.ingest.policy.give_up_after;
         let docket = next(charged.collect(), limit);
         suspects.extend(docket.rest.into_iter().map(|(message, _)| message));
         for message in docket.given_up {
             let reason = format!("the process ended {limit} times while it was handled");
-            // Its charges stay, for it may come again: the burial can fail.
+            // Its charges stay, because it comes again if this fails.
             self.reject(message, &reason).await;
         }
         if !docket.group.is_empty() {
@@ -61,8 +65,8 @@ impl Intake {
 
     async fn try_group(
         self: &Arc<Self>,
-        group: Suspects,
-        rest: &mut Suspects,
+        group: Messages,
+        rest: &mut Messages,
     ) -> Result<(), Stopped> {
         let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
         let store = &self.ingest.store;
@@ -74,9 +78,9 @@ impl Intake {
             return Err(Stopped);
         }
         tracing::debug!(messages = group.len(), "trying suspect messages");
-        let batch = self.read(group).await;
-        Desk::new(Arc::clone(self)).try_once(batch).await;
-        // Also when the process stops: an orderly end is nobody's fault.
+        let batch = self.decode(group).await;
+        IntakeLoop::new(Arc::clone(self)).try_once(batch).await;
+        // Also when the process stops: a clean shutdown is no crash.
         self.clear(keys).await;
         match self.shutdown.late.is_cancelled() {
             true => Err(Stopped),
@@ -96,7 +100,7 @@ impl Intake {
 
     async fn clear(&self, keys: Vec<TrialKey>) {
         if let Err(why) = self.ingest.store.end_trials(keys).await {
-            tracing::warn!(error = %why, "could not take charges back; they are one too many");
+            tracing::warn!(error = %why, "cannot clear charges; they stay one too high");
         }
     }
 }

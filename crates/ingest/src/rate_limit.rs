@@ -1,9 +1,9 @@
-//! Whose turn it is among published events.
+//! The rate limit of published events per organization.
 //!
-//! All organizations publish to one queue, and a queue keeps its order: who pours into it without
-//! end is before everybody else. So intake counts, and what is beyond its organization's rate goes
-//! back with the moment at which its turn will be. It is counted this once: when it comes again it
-//! has its turn, however much has been published since. Events of others pass meanwhile.
+//! All organizations publish to one queue, which keeps its order: an organization that floods it would delay all others. So
+//! intake counts events, and defers a message above the rate with the time at which the limit admits it. The message is
+//! counted once: when it comes again it is admitted, regardless of what was published since. Events of others pass
+//! meanwhile.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -11,19 +11,18 @@ use std::time::{Duration, Instant};
 use hookline_core::ids::OrganizationId;
 use hookline_core::rate::{Rate, Rates};
 
-/// What organizations have published lately.
 #[derive(Debug)]
-pub(crate) struct Turns(Option<Rates<OrganizationId>>);
+pub(crate) struct OrganizationRateLimit(Option<Rates<OrganizationId>>);
 
-impl Turns {
-    /// Nothing yet; without a rate it is everybody's turn.
+impl OrganizationRateLimit {
+    /// Without a rate there is no limit.
     pub(crate) fn new(rate: Option<Rate>) -> Self {
         Self(rate.map(Rates::new))
     }
 
-    /// Counts the events of a message, each for its organization, and says how long they are to
-    /// wait: all as long as the last of them, for a message is taken in as one.
-    pub(crate) fn wait_of<'a>(
+    /// Counts the events of a message, each for its organization, and returns after which delay the limit admits the last of
+    /// them: a message is admitted as a whole.
+    pub(crate) fn delay_of<'a>(
         &mut self,
         owners: impl Iterator<Item = &'a OrganizationId>,
         now: Instant,
@@ -35,14 +34,13 @@ impl Turns {
         for owner in owners {
             *counts.entry(owner).or_default() += 1;
         }
-        let waits = counts
+        let delays = counts
             .into_iter()
             .map(|(owner, count)| rates.queue(owner.clone(), count, now));
-        waits.max().unwrap_or_default()
+        delays.max().unwrap_or_default()
     }
 
-    /// Whether there is a limit at all.
-    pub(crate) fn are_taken(&self) -> bool {
+    pub(crate) fn is_limited(&self) -> bool {
         self.0.is_some()
     }
 }
@@ -57,26 +55,26 @@ mod tests {
         OrganizationId::parse(name).unwrap()
     }
 
-    fn turns() -> Turns {
-        Turns::new(Some(Rate::new(10, SECOND).with_burst(20)))
+    fn limit() -> OrganizationRateLimit {
+        OrganizationRateLimit::new(Some(Rate::new(10, SECOND).with_burst(20)))
     }
 
     #[test]
-    fn who_publishes_fifty_times_too_much_waits_and_others_do_not() {
+    fn an_organization_above_its_rate_is_delayed_and_others_are_not() {
         let (greedy, modest) = (organization("greedy"), organization("modest"));
-        let mut turns = turns();
+        let mut limit = limit();
         let start = Instant::now();
         let mut moments = Vec::new();
         for millisecond in 0..8_000_u32 {
             let now = start + millisecond * SECOND / 1_000;
             if millisecond % 2 == 0 {
-                moments.push(now + turns.wait_of([&greedy].into_iter(), now));
+                moments.push(now + limit.delay_of([&greedy].into_iter(), now));
             }
             if millisecond % 100 == 0 {
-                assert_eq!(turns.wait_of([&modest].into_iter(), now), Duration::ZERO);
+                assert_eq!(limit.delay_of([&modest].into_iter(), now), Duration::ZERO);
             }
         }
-        // Nothing is lost, and from the burst on they come at the rate.
+        // All are admitted, and after the burst at the rate.
         let last = *moments.last().unwrap() - start;
         assert_eq!(moments.len(), 4_000);
         assert!((397 * SECOND..=399 * SECOND).contains(&last), "{last:?}");
@@ -94,30 +92,30 @@ mod tests {
     }
 
     #[test]
-    fn a_message_with_many_events_waits_as_one_and_counts_for_each() {
+    fn a_message_with_many_events_is_delayed_as_one_and_counts_each_event() {
         let (a, b) = (organization("a"), organization("b"));
-        let mut turns = turns();
+        let mut limit = limit();
         let start = Instant::now();
         let many = |owner, count| std::iter::repeat_n(owner, count);
-        assert_eq!(turns.wait_of(many(&a, 15), start), Duration::ZERO);
-        assert_eq!(turns.wait_of(many(&a, 15), start), SECOND);
+        assert_eq!(limit.delay_of(many(&a, 15), start), Duration::ZERO);
+        assert_eq!(limit.delay_of(many(&a, 15), start), SECOND);
         let both = many(&b, 5).chain(many(&a, 1));
-        assert_eq!(turns.wait_of(both, start), 11 * SECOND / 10);
-        assert_eq!(turns.wait_of(many(&b, 15), start), Duration::ZERO);
-        // More than a burst has its turn, too.
+        assert_eq!(limit.delay_of(both, start), 11 * SECOND / 10);
+        assert_eq!(limit.delay_of(many(&b, 15), start), Duration::ZERO);
+        // A message of more than a burst is admitted, too.
         let later = start + 60 * SECOND;
-        assert_eq!(turns.wait_of(many(&a, 1_000), later), Duration::ZERO);
-        assert!(turns.wait_of(many(&a, 1), later) > 90 * SECOND);
+        assert_eq!(limit.delay_of(many(&a, 1_000), later), Duration::ZERO);
+        assert!(limit.delay_of(many(&a, 1), later) > 90 * SECOND);
     }
 
     #[test]
-    fn without_a_rate_nobody_waits() {
-        let mut turns = Turns::new(None);
+    fn without_a_rate_no_event_is_delayed() {
+        let mut limit = OrganizationRateLimit::new(None);
         let owner = organization("a");
         let now = Instant::now();
         for _ in 0..10_000 {
-            assert_eq!(turns.wait_of([&owner].into_iter(), now), Duration::ZERO);
+            assert_eq!(limit.delay_of([&owner].into_iter(), now), Duration::ZERO);
         }
-        assert!(!turns.are_taken());
+        assert!(!limit.is_limited());
     }
 }

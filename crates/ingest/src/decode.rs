@@ -1,52 +1,64 @@
-//! What a message on `hookline.events` says, by its content type and by the side that wrote it.
+//! Decoding messages on `hookline.events`, by content type and author.
 //!
-//! A publisher sends one event in a format of the contract. Arrays and bundles are read from Hookline
-//! alone. A message is measured before a byte of it is parsed, and of an array no more elements are
-//! kept than it may have: what a message takes is bounded by its length.
+//! A publisher sends one event in a format of the contract. Arrays and deferred batches are read only from Hookline itself.
+//! The length of a message is checked before it is parsed, and no more elements of an array are kept than it may have, so
+//! the memory for a message is bounded by its length.
 
 use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire::{self, AtMost, MAX_BATCH_BYTES, MAX_EVENTS};
-use hookline_queue::{Author, PublishedEvents};
+use hookline_queue::{Author, PublishedEvents, Received};
 use hookline_runtime::fault;
 use hookline_store::IncomingEvent;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use tracing::Span;
 
-use crate::bundle::Entry;
+/// A received message with its events.
+pub(crate) struct Decoded {
+    pub(crate) message: Received<PublishedEvents>,
+    pub(crate) events: Vec<IncomingEvent>,
+    /// Lasts until the message is settled.
+    pub(crate) _span: Span,
+}
 
-/// Why a message holds no events.
+/// An event of a deferred batch.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Entry<'a> {
+    /// The publisher's `traceparent`.
+    trace: Option<String>,
+    #[serde(borrow)]
+    pub(crate) event: &'a RawValue,
+}
+
+impl Entry<'_> {
+    pub(crate) fn trace(&self) -> Option<TraceParent> {
+        self.trace.as_deref().and_then(TraceParent::parse)
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unreadable {
-    /// A format that we do not read, or not from a publisher.
+pub(crate) enum DecodeError {
+    /// A format that is unknown, or is not read from a publisher.
     #[error("content-type {0:?} is none of {JSON}, {PROTOBUF}", JSON = wire::JSON, PROTOBUF = wire::PROTOBUF)]
     ContentType(Option<String>),
-    /// More bytes than its format may have.
     #[error("must have at most {limit} bytes, not {size}")]
-    TooLarge {
-        /// The message's length.
-        size: usize,
-        /// What it may be.
-        limit: usize,
-    },
-    /// An array with more elements than a message may have.
+    TooLarge { size: usize, limit: usize },
     #[error("must be at most {MAX_EVENTS} events")]
     TooMany,
-    /// A format that we read, with something wrong in it.
     #[error("{0}")]
     Invalid(#[from] InvalidEvent),
 }
 
-/// How a message is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Format {
     Json,
     Protobuf,
     /// Several events of one request.
-    Batch,
-    /// Events that waited together.
-    Bundle,
+    Array,
+    /// Events that were deferred together.
+    DeferredBatch,
 }
 
 impl Format {
@@ -56,8 +68,8 @@ impl Format {
             wire::JSON => Some(Self::Json),
             wire::PROTOBUF => Some(Self::Protobuf),
             _ if message.author == Author::Publisher => None,
-            wire::JSON_BATCH => Some(Self::Batch),
-            wire::JSON_BUNDLE => Some(Self::Bundle),
+            wire::JSON_BATCH => Some(Self::Array),
+            wire::JSON_BUNDLE => Some(Self::DeferredBatch),
             _ => None,
         }
     }
@@ -65,28 +77,28 @@ impl Format {
     fn max_bytes(self) -> usize {
         match self {
             Self::Json | Self::Protobuf => MAX_EVENT_BYTES,
-            Self::Batch | Self::Bundle => MAX_BATCH_BYTES,
+            Self::Array | Self::DeferredBatch => MAX_BATCH_BYTES,
         }
     }
 }
 
-/// The events of a message: one, or all of a batch or none, as it was published. Their attempts go
-/// on with `trace`, unless they waited together and have brought their own.
+/// One event, or all of an array. Their attempts continue `trace`, unless they were deferred together and have traces of
+/// their own.
 pub(crate) fn events(
     message: &PublishedEvents,
     trace: Option<TraceParent>,
-) -> Result<Vec<IncomingEvent>, Unreadable> {
-    let format =
-        Format::of(message).ok_or_else(|| Unreadable::ContentType(message.content_type.clone()))?;
+) -> Result<Vec<IncomingEvent>, DecodeError> {
+    let format = Format::of(message)
+        .ok_or_else(|| DecodeError::ContentType(message.content_type.clone()))?;
     let (size, limit) = (message.body.len(), format.max_bytes());
     if size > limit {
-        return Err(Unreadable::TooLarge { size, limit });
+        return Err(DecodeError::TooLarge { size, limit });
     }
     let events = match format {
         Format::Json => vec![(Event::from_json(&message.body, MissingId::Refused)?, None)],
         Format::Protobuf => vec![(Event::from_protobuf(message.body.clone())?, None)],
-        Format::Batch => batch(&message.body)?,
-        Format::Bundle => bundle(&message.body)?,
+        Format::Array => array(&message.body)?,
+        Format::DeferredBatch => deferred_batch(&message.body)?,
     };
     for (event, _) in &events {
         fault::point_of("ingest::read", &event.id);
@@ -98,34 +110,34 @@ pub(crate) fn events(
     Ok(events.into_iter().map(incoming).collect())
 }
 
-/// The entries of a bundle, whatever their events are; none where the message is no bundle of ours.
+/// The entries of a deferred batch, whose events are not parsed. None for another message.
 pub(crate) fn entries(message: &PublishedEvents) -> Option<Vec<Entry<'_>>> {
-    let is_bundle = Format::of(message) == Some(Format::Bundle);
+    let is_batch = Format::of(message) == Some(Format::DeferredBatch);
     let fits = message.body.len() <= MAX_BATCH_BYTES;
-    match is_bundle && fits {
-        true => array(&message.body).ok(),
+    match is_batch && fits {
+        true => elements(&message.body).ok(),
         false => None,
     }
 }
 
-/// Those of a bundle have traces of their own.
-type Read = Vec<(Event, Option<TraceParent>)>;
+/// Events of a deferred batch have traces of their own.
+type Events = Vec<(Event, Option<TraceParent>)>;
 
-fn batch(body: &[u8]) -> Result<Read, Unreadable> {
-    let entries: Vec<&RawValue> = array(body)?;
+fn array(body: &[u8]) -> Result<Events, DecodeError> {
+    let entries: Vec<&RawValue> = elements(body)?;
     Ok(each(entries.into_iter().map(|event| (event, None)))?)
 }
 
-fn bundle(body: &[u8]) -> Result<Read, Unreadable> {
-    let entries: Vec<Entry<'_>> = array(body)?;
+fn deferred_batch(body: &[u8]) -> Result<Events, DecodeError> {
+    let entries: Vec<Entry<'_>> = elements(body)?;
     let events = entries.iter().map(|entry| (entry.event, entry.trace()));
     Ok(each(events)?)
 }
 
-fn array<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Vec<T>, Unreadable> {
+fn elements<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<Vec<T>, DecodeError> {
     let array: AtMost<MAX_EVENTS, T> = serde_json::from_slice(body).map_err(malformed)?;
     match array.more {
-        true => Err(Unreadable::TooMany),
+        true => Err(DecodeError::TooMany),
         false => Ok(array.items),
     }
 }
@@ -137,10 +149,10 @@ fn malformed(error: serde_json::Error) -> InvalidEvent {
     }
 }
 
-/// All of them, or what is wrong with any.
+/// All events, or the violations of all.
 fn each<'a>(
     entries: impl Iterator<Item = (&'a RawValue, Option<TraceParent>)>,
-) -> Result<Read, InvalidEvent> {
+) -> Result<Events, InvalidEvent> {
     let mut violations = Violations::default();
     let mut events = Vec::new();
     for (index, (entry, trace)) in entries.enumerate() {
@@ -193,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_of_our_own_are_read_from_ourselves_alone() {
+    fn hookline_s_own_formats_are_not_read_from_a_publisher() {
         let entry = format!(r#"{{"event":{EVENT}}}"#);
         for (content_type, element) in [(wire::JSON_BATCH, EVENT), (wire::JSON_BUNDLE, &entry)] {
             let body = format!("[{element},{element}]");
@@ -209,16 +221,15 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_with_one_bad_event_is_no_batch() {
+    fn an_array_with_one_invalid_event_is_rejected() {
         let body = format!(r#"[{EVENT},{{"event_id":""}}]"#);
         let why = read(Author::Hookline, wire::JSON_BATCH, body).unwrap_err();
         assert!(why.contains("[1].event_id: must not be empty"), "{why}");
         assert!(why.contains("[1].event_type: is missing"), "{why}");
     }
 
-    /// Were these parsed, the reason would be another.
     #[test]
-    fn a_message_that_is_too_long_is_measured_and_not_parsed() {
+    fn a_message_that_is_too_long_is_not_parsed() {
         for (content_type, limit) in [
             (wire::JSON, MAX_EVENT_BYTES),
             (wire::PROTOBUF, MAX_EVENT_BYTES),
@@ -235,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_of_very_many_small_elements_is_refused_by_its_count() {
+    fn an_array_with_too_many_small_elements_is_rejected_by_its_count() {
         let many = |element: &str| format!("[{}]", vec![element; MAX_EVENTS + 1].join(","));
         for (content_type, element) in [
             (wire::JSON_BATCH, "0"),
