@@ -76,8 +76,8 @@ fn name_of(part: &str) -> String {
     format!("hookline {part}")
 }
 
-/// Connects to the store, whose schema must be that of this version, and to the broker, whose topology it declares. Both are
-/// registered as parts of the service's readiness.
+/// Connects to the store, checks its schema, connects to the broker and declares the topology. Both are registered as parts
+/// of the service's readiness.
 ///
 /// # Errors
 /// When a setting is missing, when one of them stays unreachable, or when the schema is not migrated.

@@ -1,7 +1,7 @@
 //! Decoded events that wait to be stored, by organization.
 //!
 //! Organizations take turns (round robin), and a turn is a slice: bounded by the deliveries and bytes that its transaction
-//! writes, not by the number of messages. An organization whose events make many deliveries is *broad* while they wait. It
+//! writes, not by the number of messages. An organization with many waiting deliveries is *broad*. It
 //! has its slices to itself, so that no event of another organization shares a transaction with them. An organization that
 //! is failing (`failing_organization`) has its slices to itself, too.
 

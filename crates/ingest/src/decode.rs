@@ -110,7 +110,7 @@ pub(crate) fn events(
     Ok(events.into_iter().map(incoming).collect())
 }
 
-/// The entries of a deferred batch, whose events are not parsed. None for another message.
+/// The entries of a deferred batch. Their events are not parsed. None for another message.
 pub(crate) fn entries(message: &PublishedEvents) -> Option<Vec<Entry<'_>>> {
     let is_batch = Format::of(message) == Some(Format::DeferredBatch);
     let fits = message.body.len() <= MAX_BATCH_BYTES;

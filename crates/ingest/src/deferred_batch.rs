@@ -1,7 +1,7 @@
 //! Deferred events of one organization in one message.
 //!
 //! An organization far above its rate has thousands of deferred events. A message for each would cost the broker as much as
-//! their publishing did, and slow down all others. So small events of one organization that are due in the same second are
+//! their publishing did, and slow down all others. Small events of one organization that are due in the same second are
 //! deferred in one message and stored together. A message that came back before is deferred alone. A batch that would be
 //! rejected is split, so that an invalid event rejects no others.
 
@@ -10,7 +10,6 @@ use std::io::Write as _;
 
 use bytes::Bytes;
 use hookline_core::ids::OrganizationId;
-use hookline_core::trace::TraceParent;
 use hookline_core::wire::{JSON, JSON_BATCH, JSON_BUNDLE};
 use hookline_queue::{Author, Deferred, PublishedEvents};
 use serde_json::value::RawValue;
@@ -105,7 +104,7 @@ pub(crate) fn split(message: &PublishedEvents, delivery_count: u32) -> Option<Ve
     Some(entries.into_iter().map(single).collect())
 }
 
-/// [`split`] also for an array of one request, whose events may be stored one by one.
+/// [`split`] also for an array of one request. Its events may be stored one by one.
 pub(crate) fn split_array(message: &PublishedEvents, delivery_count: u32) -> Option<Vec<Deferred>> {
     if message.content_type.as_deref() != Some(JSON_BATCH) {
         return split(message, delivery_count);
@@ -125,6 +124,7 @@ pub(crate) fn split_array(message: &PublishedEvents, delivery_count: u32) -> Opt
 #[cfg(test)]
 mod tests {
     use hookline_core::timestamp::Timestamp;
+    use hookline_core::trace::TraceParent;
     use hookline_queue::{Receipt, Received};
     use tracing::Span;
 

@@ -181,7 +181,7 @@ impl IntakeLoop {
         self.intake.settle(settlements).await;
     }
 
-    /// The events of a failed transaction wait again, except those whose message leaves. Returns the messages that can be
+    /// The events of a failed transaction wait again, except those of settled messages. Returns the messages that can be
     /// settled now.
     fn failed(
         &mut self,

@@ -1,7 +1,7 @@
 //! The rate limit of published events per organization.
 //!
-//! All organizations publish to one queue, which keeps its order: an organization that floods it would delay all others. So
-//! intake counts events, and defers a message above the rate with the time at which the limit admits it. The message is
+//! All organizations publish to one queue, which keeps its order: an organization that floods it would delay all others.
+//! Intake counts events, and defers a message above the rate with the time at which the limit admits it. The message is
 //! counted once: when it comes again it is admitted, regardless of what was published since. Events of others pass
 //! meanwhile.
 

@@ -14,7 +14,7 @@ use crate::backlog::slice::{MAX_DELIVERIES, Slice, SliceFailure, WaitingEvent, W
 use crate::intake::Intake;
 use crate::unacked::EventOutcome;
 
-/// What a slice reports to the intake loop.
+/// The reports of a slice to the intake loop.
 #[derive(Debug)]
 pub(crate) enum SliceReport {
     /// A transaction was committed.

@@ -50,7 +50,7 @@ struct UnackedMessage {
     _span: Span,
     /// Events that are not stored.
     remaining: usize,
-    /// Of these, events in a transaction.
+    /// Those of the remaining events that are in a transaction.
     in_flight: usize,
     /// An event of it was in a transaction that failed, and may be stored all the same.
     was_tried: bool,

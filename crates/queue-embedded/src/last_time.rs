@@ -1,7 +1,7 @@
 //! The service time of the last process with a folder.
 //!
 //! A folder's clock is the machine's, which may be set back between two processes, or during one: then service time goes on
-//! and ends with that process. The due times of the next process would all be late by that much. So a process writes the
+//! and ends with that process. The due times of the next process would all be late by that much. Each process writes the
 //! time into the folder, and the next one moves due times back by the difference.
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! Events that were given to intake before they were written.
 //!
-//! To write events into the queue only to take them out at once costs a commit and half of the writer's work. So intake
+//! To write events into the queue only to take them out at once costs a commit and half of the writer's work. Intake
 //! gets them in memory while it keeps up, and their publisher waits until intake has stored them, which is as durable.
 //! Events that intake does not store soon, defers or requeues are written into the queue.
 

@@ -16,7 +16,7 @@ pub(crate) struct Cascade {
     pub(crate) overflow: Overflow,
 }
 
-/// What a level does with more messages than it can hold.
+/// The limit of a level.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Overflow {
     /// A level holds any number and dead-letters at least once.

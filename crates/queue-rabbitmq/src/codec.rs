@@ -119,7 +119,7 @@ fn to_queue(queue: &str, body: Bytes, properties: BasicProperties) -> Outgoing {
     }
 }
 
-/// The same message after a delay. It enters the cascade at the highest level whose bit is 1.
+/// The same message after a delay. It enters the cascade at the level of its highest 1.
 pub(crate) fn later(message: Outgoing, delay: Delay, target: DelayTarget) -> Outgoing {
     match delay.entry_level() {
         None => message,

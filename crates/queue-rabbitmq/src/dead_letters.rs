@@ -1,8 +1,8 @@
 //! Inspecting the dead letters in `hookline.events.rejected`.
 //!
 //! AMQP cannot browse a queue: an inspection takes messages and requeues them when it ends. Until then no other consumer
-//! sees them. The messages of a killed command return by themselves. So an inspection loses nothing, and two at once each
-//! see the messages that the other does not hold.
+//! sees them. The messages of a killed command return by themselves: an inspection loses none. Two inspections at once
+//! each see the messages that the other does not hold.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! A message without its body: exchange, properties and redelivery.
 //!
-//! A publisher can write any header, and the broker adds its own. So a header counts only if the side that may write it did
-//! so. For our own headers the exchange tells: the broker itself records the exchange that a message was last
+//! A publisher can write any header, and the broker adds its own. A header counts only if the side that may write it wrote
+//! it. For our own headers the exchange tells: the broker itself records the exchange that a message was last
 //! published or dead-lettered to. Publishers have `workflow.events`. Messages that are requeued, deferred or published by
 //! the API come by the default exchange or through the delays, which a publisher with the rights that SECURITY.md
 //! recommends cannot reach.
@@ -39,7 +39,7 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// Of a message that is not redelivered.
+    /// For a message that is not redelivered.
     pub(crate) fn from_parts(exchange: &'a str, properties: &'a BasicProperties) -> Self {
         Self {
             exchange,

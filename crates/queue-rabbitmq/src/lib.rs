@@ -4,8 +4,8 @@
 //! blocks connections that publish, and the backlog that raised it must drain meanwhile. Wake-ups may be lost, and so must
 //! not delay events.
 //!
-//! A connection ends now and then, and no caller may keep the dead one. So a `session` is one connection with its channels;
-//! a `supervisor` replaces it, and each caller asks the supervisor for the present one. Without a session a publisher fails
+//! A connection ends now and then, and no caller may keep the dead one. A `session` is one connection with its channels; a
+//! `supervisor` replaces it, and each caller asks the supervisor for the present one. Without a session a publisher fails
 //! at once, and a consumer waits.
 //!
 //! Only `topology` knows the exchanges and queues, only `delay` the route of a delayed message.

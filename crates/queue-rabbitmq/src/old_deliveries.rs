@@ -2,7 +2,7 @@
 //!
 //! A broker that was used by that version keeps the queue and its binding. Its messages come out of the delays for as long
 //! as the longest delay: 34 hours. No process consumes them, because rows say what is owed. Without the queue they could
-//! not leave the delays, and would delay the events there. So the queue stays and is purged; an operator deletes it after
+//! not leave the delays, and would delay the events there. The queue therefore stays and is purged; an operator deletes it after
 //! that time.
 
 use std::time::Duration;

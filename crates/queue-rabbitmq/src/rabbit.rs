@@ -65,7 +65,7 @@ impl Rabbit {
         self.publishing.check_rights().await
     }
 
-    /// A publisher whose [`Publisher::wake`] does nothing.
+    /// Its [`Publisher::wake`] does nothing.
     pub fn publisher(&self) -> Arc<dyn Publisher> {
         self.publisher_with(None)
     }

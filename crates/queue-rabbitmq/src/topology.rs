@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Every exchange and queue is durable, every queue a quorum queue. Dead-lettering is at-least-once, which RabbitMQ silently
-//! drops unless the queue also has `reject-publish`. No queue has a maximal length: a delay whose target refuses would
+//! drops unless the queue also has `reject-publish`. No queue has a maximal length: a delay with a refusing target would
 //! delay all messages behind it.
 //!
 //! Wake-ups are the exception: they may be lost and delay nothing (`cascade`).

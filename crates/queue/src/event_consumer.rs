@@ -67,8 +67,8 @@ pub trait EventConsumer: Send + Sync {
     /// The messages are done.
     async fn ack(&self, received: Vec<Received<PublishedEvents>>);
 
-    /// Returns messages whose work may have begun. They are handed out again soon, marked as redelivered, with a delivery
-    /// count that is one higher.
+    /// Returns messages on which work may have begun. They are handed out again soon, marked as redelivered, with a
+    /// delivery count that is one higher.
     async fn requeue(&self, received: Vec<Received<PublishedEvents>>);
 
     /// [`EventConsumer::requeue`] for messages on which no work has begun: their delivery counts stay the same.

@@ -1,8 +1,8 @@
-//! An organization whose transactions fail while those of other organizations succeed.
+//! A failing organization: its transactions fail while those of other organizations succeed.
 //!
 //! It has slices of its own, one in flight at a time: one event first, then more with each success. An event that fails
 //! alone is held and retried. An organization of which nothing is written for a while is *stuck*: all of its rows may be
-//! affected, for example by a lock of another session. So it is tried more and more rarely, and most of its events are
+//! affected, for example by a lock of another session. It is tried more and more rarely, and most of its events are
 //! deferred. That says nothing about a single event, so none is dead-lettered for it: only time counts in which other events
 //! of the same organization are written.
 

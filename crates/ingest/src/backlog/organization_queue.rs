@@ -18,7 +18,7 @@ pub(crate) struct OrganizationQueue {
     pub(crate) failing: Option<FailingOrganization>,
 }
 
-/// What a slice can still take.
+/// The remaining limits of a slice.
 pub(crate) struct SliceRoom {
     pub(crate) events: usize,
     pub(crate) weight: usize,

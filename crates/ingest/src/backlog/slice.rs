@@ -57,7 +57,7 @@ impl WaitingEvent {
     }
 }
 
-/// What a transaction writes. Rows of deliveries may fail while rows of events do not.
+/// The rows of a transaction. Rows of deliveries may fail while rows of events do not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WriteKind {
     EventsOnly,

@@ -1,5 +1,5 @@
-//! The broker's URL. A parameter that this build would silently ignore is refused. So would be an IPv6 host, which lapin's
-//! own parser turns into `localhost`: it is parsed here.
+//! The broker's URL. A parameter that this build would silently ignore is refused. The host is parsed here, because lapin's
+//! own parser turns an IPv6 host into `localhost`.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,8 +1,8 @@
 //! One attempt to connect.
 //!
 //! lapin runs a connection on a thread of its own that waits for the handshake without a limit. An abandoned attempt would
-//! hold its socket until a frozen broker wakes, and attempts are repeated. So a duplicate of the socket is kept, through
-//! which the attempt is shut down.
+//! hold its socket until a frozen broker wakes, and attempts are repeated. A duplicate of the socket is kept to shut the
+//! attempt down.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};

@@ -1,4 +1,4 @@
-//! A channel whose opening may be abandoned.
+//! Closes a channel if its opening is abandoned.
 
 use futures::FutureExt;
 use lapin::Channel;

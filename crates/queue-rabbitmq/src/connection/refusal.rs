@@ -50,7 +50,7 @@ pub(crate) fn of_publisher(missing: lapin::Error) -> HostFault {
     }
 }
 
-/// What an operator does about a right that the user lacks; none for another error.
+/// The remedy if the user lacks a right; none for another error.
 pub(crate) fn missing_right(error: &lapin::Error) -> Option<String> {
     let (_, why) = protocol_error(error).filter(|(id, _)| *id == ACCESS_REFUSED)?;
     Some(format!(

@@ -46,7 +46,7 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// A routing key that no queue is bound with and that no queue has as its name.
 const TO_NO_QUEUE: &str = "probe";
 
-/// What a connection is for. An alarm of the broker blocks each connection that publishes, so the others never publish.
+/// The use of a connection. An alarm of the broker blocks each connection that publishes, so the others never publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Publish,
@@ -84,7 +84,7 @@ pub(crate) enum Ending {
     Unreadable,
 }
 
-/// A connection whose topology has been declared.
+/// A connection with a declared topology.
 pub(crate) struct Session {
     connection: Connection,
     purpose: Purpose,
@@ -255,8 +255,8 @@ impl Session {
         }
     }
 
-    /// RabbitMQ reports an alarm only to connections that publish, and a service may publish nothing for long. So a probe
-    /// is published now and then, which no queue takes. Never returns.
+    /// RabbitMQ reports an alarm only to connections that publish, and a service may publish nothing for long. This
+    /// publishes a probe now and then, which no queue takes. Never returns.
     async fn keep_probing(&self, alarm: &Alarm) {
         if self.purpose != Purpose::Publish {
             return std::future::pending().await;

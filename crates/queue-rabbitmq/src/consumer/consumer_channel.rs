@@ -70,7 +70,7 @@ impl ConsumerChannel {
         self.tracker().has_settled_through(tag)
     }
 
-    // lapin queues a frame when its future is first polled. So acks need not be awaited, keep their order under the lock,
+    // lapin queues a frame when its future is first polled. Acks therefore need no await, keep their order under the lock,
     // and are not lost when the caller is dropped. On a channel that is gone there is nothing to settle: the messages
     // come again.
 

@@ -1,8 +1,8 @@
 //! [`EventConsumer`] on `hookline.events`.
 //!
 //! It subscribes on the first [`EventConsumer::receive`], and again whenever its channel has ended. A consumer that ended
-//! looks like an empty queue, and the broker does not always say so: 3.10 is silent when a quorum queue is deleted. So
-//! a quiet channel is replaced before its silence is believed.
+//! looks like an empty queue, and the broker does not always say so: 3.10 is silent when a quorum queue is
+//! deleted. A quiet channel is therefore replaced.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -181,7 +181,7 @@ impl EventConsumer for RabbitConsumer {
     }
 
     /// The broker counts a nack, and also a message that returns with its channel; the count would make it a suspect of
-    /// a crash. So a new message at the end of the queue replaces the old one.
+    /// a crash. A new message at the end of the queue replaces the old one instead.
     async fn requeue_uncounted(&self, received: Vec<Received<PublishedEvents>>) {
         let Some(channel) = self.channel().clone() else {
             return;

@@ -1,6 +1,6 @@
 //! Publishing with confirms, for messages that must not be lost.
 //!
-//! Each call has a channel to itself. So it can send all messages before it waits for the confirms. A message that the
+//! Each call has a channel to itself, and can send all messages before it waits for the confirms. A message that the
 //! broker returns as unroutable is then one of the call: lapin attaches a return to the confirm that completes next, which
 //! on a shared channel may belong to another call.
 //!

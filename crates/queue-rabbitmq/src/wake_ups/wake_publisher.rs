@@ -238,7 +238,10 @@ mod tests {
     fn a_message_has_at_most_256_deliveries() {
         let due = vec![due(1, 0); 600];
         let lengths = messages(&due, Partitions::ONE);
-        let lengths: Vec<_> = lengths.iter().map(|hint| message.wake_up.0.len()).collect();
+        let lengths: Vec<_> = lengths
+            .iter()
+            .map(|message| message.wake_up.0.len())
+            .collect();
         assert_eq!(lengths, [256, 256, 88]);
     }
 }

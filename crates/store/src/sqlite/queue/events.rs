@@ -107,7 +107,7 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// Deletes entries whose events are stored.
+    /// Deletes entries after their events were stored.
     pub async fn ack_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         self.home
             .write(move |conn| {
