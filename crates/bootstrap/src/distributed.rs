@@ -1,11 +1,11 @@
-//! A service's peers, as its settings name them.
+//! The distributed deployment mode: a service's store and broker, as its settings name them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hookline_core::partition::Partitions;
-use hookline_queue::{EventSource, Publisher, WakeUps};
+use hookline_queue::{EventConsumer, Publisher, WakeUps};
 use hookline_queue_rabbitmq::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
@@ -18,25 +18,18 @@ use crate::master_keys::unlock_once_reached;
 /// The time between two reads of the number of partitions.
 const REREAD_EVERY: Duration = Duration::from_secs(10);
 
-/// How long a sign of life of a dispatcher may take.
+/// How long a beat of a dispatcher may take.
 const BEAT_WITHIN: Duration = Duration::from_secs(1);
 
 const REFUSED: &str = "RabbitMQ refuses this program";
 
-/// The store, the broker and the publisher of a service.
-pub struct Peers {
-    /// Where everything is kept.
+pub struct Dependencies {
     pub store: Store,
-    /// Where its messages come from.
     pub rabbit: Rabbit,
-    /// Where its messages go.
     pub publisher: Arc<dyn Publisher>,
 }
 
-/// The store of the settings, for a command. Nothing is dialled yet.
-///
-/// # Errors
-/// When the settings name none, or one that cannot be reached as they say.
+/// The store of the settings, for a command. It connects with the first query.
 pub fn store(settings: &Settings) -> Result<Store, SettingsError> {
     store_with(settings, "command", Plans::OfEach)
 }
@@ -68,10 +61,7 @@ fn opened(postgres: &PostgresSettings) -> Result<Store, SettingsError> {
     })
 }
 
-/// A store with one connection, for the signs of life of a dispatcher: a statement may take a second at most.
-///
-/// # Errors
-/// When the settings name none, or one that cannot be reached as they say.
+/// A store with one connection, for the beats of a dispatcher: a statement may take a second at most.
 pub fn store_for_beats(settings: &Settings) -> Result<Store, SettingsError> {
     opened(&PostgresSettings {
         connections: 1,
@@ -81,24 +71,28 @@ pub fn store_for_beats(settings: &Settings) -> Result<Store, SettingsError> {
     })
 }
 
-/// What the servers show of our connections.
+/// The name of a connection in the servers' views.
 fn name_of(part: &str) -> String {
     format!("hookline {part}")
 }
 
-/// The store, reached and with this version's schema, and the broker, reached and declared. Both
-/// are registered as parts of the service's readiness.
+/// Connects to the store, checks its schema, connects to the broker and declares the topology. Both are registered as parts
+/// of the service's readiness.
 ///
 /// # Errors
-/// When the settings do not name them, when one stays away, or when the schema is not migrated.
-pub async fn connect(context: &Context, service: &str, plans: Plans) -> anyhow::Result<Peers> {
+/// When a setting is missing, when one of them stays unreachable, or when the schema is not migrated.
+pub async fn connect(
+    context: &Context,
+    service: &str,
+    plans: Plans,
+) -> anyhow::Result<Dependencies> {
     let store = store_with(&context.settings, service, plans)?;
     let broker = RabbitSettings {
         url: broker_url(&context.settings)?,
         name: name_of(service),
         confirm_timeout: context.settings.broker.confirm_timeout,
     };
-    // A database that an operator has to change does not become suitable by waiting.
+    // A database that only an operator can change is refused at once: waiting does not help.
     let checked = context
         .wait_for("PostgreSQL", async || {
             match store.check().await.map_err(StoreError::at_first_start) {
@@ -111,7 +105,7 @@ pub async fn connect(context: &Context, service: &str, plans: Plans) -> anyhow::
     store.set_clock().await;
     let rabbit = context
         .wait_for("RabbitMQ", async || {
-            passing(Rabbit::connect(broker.clone()).await)
+            transient_or_refused(Rabbit::connect(broker.clone()).await)
         })
         .await??;
     rabbit.check_publishing().await.context(REFUSED)?;
@@ -127,7 +121,7 @@ pub async fn connect(context: &Context, service: &str, plans: Plans) -> anyhow::
     context
         .readiness
         .register("broker", move || for_broker.is_ready());
-    // Short of memory or disk, the broker is there and takes no messages.
+    // Short of memory or disk, the broker is reachable and takes no messages.
     let (for_readiness, for_gauge) = (rabbit.clone(), rabbit.clone());
     context.readiness.register("broker_not_blocked", move || {
         for_readiness.blocked().is_none()
@@ -139,14 +133,14 @@ pub async fn connect(context: &Context, service: &str, plans: Plans) -> anyhow::
     );
     let partitions = keep_up_with_partitions(store.clone()).await?;
     let publisher = rabbit.waking_publisher(partitions);
-    Ok(Peers {
+    Ok(Dependencies {
         store,
         rabbit,
         publisher,
     })
 }
 
-/// The number of partitions as the store has it; a wake-up by an old number is lost, which costs a second.
+/// Follows the number of partitions in the store. A wake-up by an old number is lost, which costs a second.
 async fn keep_up_with_partitions(store: Store) -> anyhow::Result<watch::Receiver<Partitions>> {
     let (sender, receiver) = watch::channel(store.partitions().await?);
     tokio::spawn(panics::fatal("partitions", async move {
@@ -160,10 +154,7 @@ async fn keep_up_with_partitions(store: Store) -> anyhow::Result<watch::Receiver
     Ok(receiver)
 }
 
-/// Declares the exchanges and queues of the settings' broker, for a command.
-///
-/// # Errors
-/// When the settings name no broker, or when it stays away or refuses.
+/// Declares the exchanges and queues on the broker of the settings, for a command.
 pub async fn declare(settings: &Settings) -> anyhow::Result<Declared> {
     let broker = RabbitSettings {
         url: broker_url(settings)?,
@@ -172,23 +163,23 @@ pub async fn declare(settings: &Settings) -> anyhow::Result<Declared> {
     };
     let limit = settings.start.wait_for_peers;
     peers::wait_for("RabbitMQ", limit, async || {
-        passing(Rabbit::declare(broker.clone()).await)
+        transient_or_refused(Rabbit::declare(broker.clone()).await)
     })
     .await?
 }
 
-/// The URL of the broker, checked: waiting does not mend what is wrong with it.
+/// The URL of the broker, checked before the first attempt: waiting does not mend it.
 fn broker_url(settings: &Settings) -> Result<String, SettingsError> {
     let url = settings.broker.required_url()?.expose().to_owned();
-    hookline_queue_rabbitmq::check(&url).map_err(|why| SettingsError::Unusable {
+    hookline_queue_rabbitmq::check_url(&url).map_err(|why| SettingsError::Unusable {
         name: "broker.url",
         why: format!("{:#}", anyhow::Error::from(why)),
     })?;
     Ok(url)
 }
 
-/// Sorts out what an operator has to change: that does not pass by waiting, and is the inner error.
-fn passing<T>(result: Result<T, RabbitError>) -> Result<anyhow::Result<T>, String> {
+/// A refusal is the inner error, because waiting does not end it.
+fn transient_or_refused<T>(result: Result<T, RabbitError>) -> Result<anyhow::Result<T>, String> {
     match result {
         Ok(connected) => Ok(Ok(connected)),
         Err(why) if why.is_refusal() => Ok(Err(anyhow::Error::from(why).context(REFUSED))),
@@ -197,34 +188,30 @@ fn passing<T>(result: Result<T, RabbitError>) -> Result<anyhow::Result<T>, Strin
 }
 
 /// Subscribes ahead of the first message, so that a service without the right to read stops at its start.
-///
-/// # Errors
-/// When the right is missing.
-pub async fn begin(events: &dyn EventSource) -> anyhow::Result<()> {
+pub async fn begin_consuming(events: &dyn EventConsumer) -> anyhow::Result<()> {
     events.begin().await.context(REFUSED)
 }
 
-/// Checks the rights to listen to wake-ups, so that a service without them stops at its start.
-///
-/// # Errors
-/// When a right is missing.
+/// Checks the rights to receive wake-ups, so that a service without them stops at its start.
 pub async fn begin_listening(wake_ups: &dyn WakeUps) -> anyhow::Result<()> {
     wake_ups.begin().await.context(REFUSED)
 }
 
-/// [`connect`] with the keys to what is sealed in the store, for a service that signs requests or
-/// changes what signs them.
+/// [`connect`] with the master keys, for a service that reads or writes encrypted columns.
 ///
 /// # Errors
-/// As [`connect`], and when the settings have no keys, or not the store's.
+/// As [`connect`], and when the settings lack a master key that the store uses.
 pub async fn connect_unlocked(
     context: &Context,
     service: &str,
     plans: Plans,
-) -> anyhow::Result<Peers> {
-    // Before anybody is waited for: a start without keys is a mistake that no peer mends.
+) -> anyhow::Result<Dependencies> {
+    // Before the connections: waiting does not mend missing keys.
     let keys = context.settings.secrets.required()?;
-    let peers = connect(context, service, plans).await?;
-    let store = unlock_once_reached(context, peers.store, &keys).await?;
-    Ok(Peers { store, ..peers })
+    let dependencies = connect(context, service, plans).await?;
+    let store = unlock_once_reached(context, dependencies.store, &keys).await?;
+    Ok(Dependencies {
+        store,
+        ..dependencies
+    })
 }

@@ -5,18 +5,13 @@ use hookline_runtime::service::Context;
 use hookline_runtime::settings::SettingsError;
 use hookline_store::{Store, StoreError, UnlockError};
 
-/// The store with the keys to what is sealed in it.
-///
 /// # Errors
-/// When the keys are not the store's, which is a mistake in the settings, or when it fails.
+/// When the keys are not the store's, which is a mistake in the settings.
 pub async fn unlock(store: Store, keys: &MasterKeys) -> anyhow::Result<Store> {
     store.unlock(keys).await.map_err(refused)
 }
 
-/// The same for a service: it waits for a database that is away at the moment.
-///
-/// # Errors
-/// As [`unlock`], and when the database stays away.
+/// [`unlock`] for a service, which waits for an unreachable database.
 pub(crate) async fn unlock_once_reached(
     context: &Context,
     store: Store,
@@ -31,10 +26,7 @@ pub(crate) async fn unlock_once_reached(
     unlocked.await?.map_err(refused)
 }
 
-/// The same for whoever seals everything anew, also what an earlier version left open.
-///
-/// # Errors
-/// As [`unlock`].
+/// [`unlock`] for a rekey, which also encrypts values that an earlier version stored in plain text.
 pub async fn unlock_to_rekey(store: Store, keys: &MasterKeys) -> anyhow::Result<Store> {
     store.unlock_to_rekey(keys).await.map_err(refused)
 }

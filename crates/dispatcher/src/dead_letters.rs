@@ -20,7 +20,7 @@ pub async fn keep_counting(store: Store, publisher: Arc<dyn Publisher>) {
     loop {
         turns.tick().await;
         // Readiness says when the queues cannot be reached.
-        if let Ok(events) = publisher.rejected_waiting().await {
+        if let Ok(events) = publisher.rejected_count().await {
             waiting.record(events, &[KeyValue::new("kind", "event")]);
         }
         if let Ok(deliveries) = store.count_put_aside().await {

@@ -20,7 +20,7 @@ use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_core::partition::Partition;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trial::SUSPECT_AFTER;
-use hookline_queue::Timer;
+use hookline_queue::WakeUpTimer;
 use hookline_queue::{Scheduled, WakeUps};
 use hookline_runtime::panics;
 use hookline_store::{BacklogClass, BacklogRow, Due};
@@ -52,7 +52,7 @@ struct Shared {
     known: Arc<Known>,
     owned: Owned,
     /// Deliveries of these partitions that are due later, as this dispatcher itself has decided.
-    timer: Timer,
+    timer: WakeUpTimer,
     /// Rows wait.
     arrived: Notify,
     /// Fewer rows wait.
@@ -160,7 +160,7 @@ impl DueRows {
             shared: Arc::new(Shared {
                 known,
                 owned,
-                timer: Timer::default(),
+                timer: WakeUpTimer::default(),
                 arrived: Notify::new(),
                 taken: Notify::new(),
                 listed: Notify::new(),

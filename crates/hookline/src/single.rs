@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use hookline_core::master_key::MasterKeys;
 use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
-use hookline_ingest::Ingest;
+use hookline_ingest::{Ingest, IngestPolicy};
 use hookline_queue_embedded::Embedded;
 use hookline_runtime::panics;
 use hookline_runtime::service::Context;
@@ -36,7 +36,7 @@ impl Single {
         announce: impl FnOnce(SocketAddr),
     ) -> anyhow::Result<()> {
         let embedded = Embedded::open(&self.folder).await?;
-        let (store, queues) = (embedded.store.clone(), embedded.queues.clone());
+        let (store, publisher) = (embedded.store.clone(), embedded.publisher.clone());
         // From here on the folder is ours alone.
         let keys = self.keys.map_or_else(|| key_of_folder(&self.folder), Ok)?;
         let store = hookline_bootstrap::master_keys::unlock(store, &keys).await?;
@@ -54,33 +54,28 @@ impl Single {
         let ingest = Ingest {
             store: store.clone(),
             events: embedded.events.clone(),
-            publisher: queues.clone(),
-            batch: settings.ingest.batch,
-            prefetch: settings.ingest.prefetch.into(),
-            max_waiting: settings.ingest.max_waiting,
-            events_of_organization: settings.limits.event_rate(),
-            max_stored_bytes: settings.limits.stored_bytes(),
-            give_up_after: settings.poison.give_up_after,
+            publisher: publisher.clone(),
+            policy: IngestPolicy::from(&*settings),
             trial: Arc::default(),
         };
         let dispatcher = Dispatcher {
             store: store.clone(),
             ownership: Ownership::Sole,
             wake_ups: embedded.wake_ups.clone(),
-            publisher: queues.clone(),
+            publisher: publisher.clone(),
             policy: Arc::new(Policy::from(&*settings)),
             trial: Arc::clone(&ingest.trial),
         };
         let replayer = Replayer {
             store: store.clone(),
-            publisher: queues.clone(),
+            publisher: publisher.clone(),
             per_second: settings.replay.per_second,
         };
         let api = Api {
             store: store.clone(),
-            publisher: queues,
+            publisher,
             rules: settings.targets.rules(),
-            settings: settings.as_ref().into(),
+            config: settings.as_ref().into(),
             proxies: (&settings.api).into(),
             readiness: context.readiness,
         };

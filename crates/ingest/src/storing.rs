@@ -1,4 +1,5 @@
-//! One slice: taken in by the store, then the owners of its deliveries are woken. What the store does not take goes back to the backlog.
+//! Storing a slice: one transaction, after which the owners of its deliveries are woken. Events of a failed transaction go
+//! back to the backlog.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,43 +10,42 @@ use hookline_runtime::fault;
 use hookline_store::{Given, IncomingEvent, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use crate::Intake;
-use crate::backlog::{DELIVERIES, Failure, Kind, Slice, Waiting};
-use crate::hand::Fate;
+use crate::backlog::slice::{MAX_DELIVERIES, Slice, SliceFailure, WaitingEvent, WriteKind};
+use crate::intake::Intake;
+use crate::unacked::EventOutcome;
 
-/// What a slice tells the intake that began it.
+/// The reports of a slice to the intake loop.
 #[derive(Debug)]
-pub(crate) enum News {
-    /// A transaction was committed, and has written this.
-    TakenIn {
+pub(crate) enum SliceReport {
+    /// A transaction was committed.
+    Committed {
         organizations: Vec<OrganizationId>,
         is_slow: bool,
-        written: Option<Kind>,
+        written: Option<WriteKind>,
     },
     /// A transaction failed.
-    NotTaken {
-        events: Vec<Waiting>,
-        failure: Failure,
+    Failed {
+        events: Vec<WaitingEvent>,
+        failure: SliceFailure,
         why: StoreError,
     },
-    /// What became of an event of this message.
-    Event { message: u64, fate: Fate },
-    /// These organizations may begin another slice.
-    Over(Vec<OrganizationId>),
+    /// The outcome of an event of this message.
+    Event { message: u64, outcome: EventOutcome },
+    /// The slice has ended: its organizations may begin another.
+    Ended(Vec<OrganizationId>),
 }
 
 impl Intake {
-    /// Tries a slice once: of each of its events it is told what became of it. `permit` is held while the
-    /// slice uses the store.
-    pub(crate) async fn work(
+    /// Tries a slice once and reports the outcome of each event. `permit` is held while the slice uses the store.
+    pub(crate) async fn store_slice(
         &self,
         slice: Slice,
         permit: OwnedSemaphorePermit,
-        news: mpsc::UnboundedSender<News>,
+        reports: mpsc::UnboundedSender<SliceReport>,
     ) {
         let mut permit = Some(permit);
-        // Until the last slice is over the intake listens.
-        let tell = |told| drop(news.send(told));
+        // The intake loop receives until the last slice has ended.
+        let report = |one| drop(reports.send(one));
         let Slice {
             events,
             organizations,
@@ -58,36 +58,36 @@ impl Intake {
                 permit = Arc::clone(&self.permits).acquire_owned().await.ok();
             }
             let began = Instant::now();
-            match self.take_in(&piece).await {
+            match self.store_events(&piece).await {
                 Ok(Some(given)) => {
-                    tell(News::TakenIn {
+                    report(SliceReport::Committed {
                         organizations: organizations.clone(),
                         is_slow,
                         written: written(&given),
                     });
                     self.wake(given);
                     for one in piece {
-                        tell(News::Event {
+                        report(SliceReport::Event {
                             message: one.message,
-                            fate: Fate::Stored,
+                            outcome: EventOutcome::Stored,
                         });
                     }
                 }
                 Ok(None) => {
-                    // More than was known when the slice was cut.
+                    // The events make more deliveries than was known when the slice was cut.
                     let rest = piece.split_off(piece.len() / 2);
                     pieces.extend([rest, piece].into_iter().filter(|half| !half.is_empty()));
                 }
                 Err(why) => {
                     permit = None;
-                    let failure = Failure {
+                    let failure = SliceFailure {
                         began,
                         ended: Instant::now(),
                         is_transient: why.is_transient(),
                         can_be_written: self.ingest.store.can_be_written(),
                         is_slow,
                     };
-                    tell(News::NotTaken {
+                    report(SliceReport::Failed {
                         events: piece,
                         failure,
                         why,
@@ -95,19 +95,19 @@ impl Intake {
                 }
             }
         }
-        tell(News::Over(organizations));
+        report(SliceReport::Ended(organizations));
     }
 
-    /// None where they make too many deliveries for one transaction.
-    async fn take_in(&self, piece: &[Waiting]) -> Result<Option<Given>, StoreError> {
+    /// None if they make too many deliveries for one transaction.
+    async fn store_events(&self, piece: &[WaitingEvent]) -> Result<Option<Given>, StoreError> {
         let events: Arc<[IncomingEvent]> = piece.iter().map(|one| one.event.clone()).collect();
         let now = hookline_clock::now();
         let store = &self.ingest.store;
-        let given = store.take_in_at_most(&self.index, events, DELIVERIES, now);
+        let given = store.take_in_at_most(&self.index, events, MAX_DELIVERIES, now);
         let given = given.await;
         fault::point("ingest::committed");
         if let Ok(Some(given)) = &given {
-            self.taken_in.add(given.new_events as u64, &[]);
+            self.stored.add(given.new_events as u64, &[]);
         }
         given
     }
@@ -115,16 +115,16 @@ impl Intake {
     fn wake(&self, given: Given) {
         let due: Vec<Scheduled> = given.owed.into_iter().map(Scheduled::at_once).collect();
         self.ingest.publisher.wake(&due);
-        tracing::debug!(deliveries = due.len(), "took events in");
+        tracing::debug!(deliveries = due.len(), "stored events");
         fault::point("ingest::published");
     }
 }
 
-/// Events that were known already show nothing about writing.
-fn written(given: &Given) -> Option<Kind> {
+/// None for events that were stored before: they show nothing about writing.
+fn written(given: &Given) -> Option<WriteKind> {
     match (given.new_events, given.owed.is_empty()) {
         (0, _) => None,
-        (_, true) => Some(Kind::EventsAlone),
-        (_, false) => Some(Kind::WithDeliveries),
+        (_, true) => Some(WriteKind::EventsOnly),
+        (_, false) => Some(WriteKind::WithDeliveries),
     }
 }

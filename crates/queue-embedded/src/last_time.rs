@@ -1,9 +1,8 @@
-//! Service time as the last process with a folder had it.
+//! The service time of the last process with a folder.
 //!
-//! A folder's clock is this machine's, which may be set back while no process runs, or jump back
-//! while one does: then service time goes on in that process and ends with it. The next one would
-//! hold up for as long what is due by the time before. So a process writes down what time it is, and
-//! the next one moves what is due by as much as the time went back.
+//! A folder's clock is the machine's, which may be set back between two processes, or during one: then service time goes on
+//! and ends with that process. The due times of the next process would all be late by that much. Each process writes the
+//! time into the folder, and the next one moves due times back by the difference.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,32 +13,31 @@ use hookline_store::owner_only;
 
 const FILE: &str = "time";
 
-/// How often the time is written down. A wait gets longer by as much.
-const EVERY: Duration = Duration::from_secs(2);
+/// Due times may be late by this much.
+const WRITE_EVERY: Duration = Duration::from_secs(2);
 
-pub(super) struct LastTime(PathBuf);
+pub(crate) struct LastTime(PathBuf);
 
 impl LastTime {
-    pub(super) fn of(folder: &Path) -> Self {
+    pub(crate) fn of(folder: &Path) -> Self {
         Self(folder.join(FILE))
     }
 
-    /// How far the time went back since it was last written down. Zero where nothing can be read,
-    /// as after a crash of the machine.
-    pub(super) fn went_back(&self, now: Timestamp) -> Duration {
+    /// How far the time went back since it was last written. Zero if nothing can be read, as after a crash of the machine.
+    pub(crate) fn went_back(&self, now: Timestamp) -> Duration {
         let text = fs::read_to_string(&self.0).unwrap_or_default();
         let last = text.trim().parse().map(Timestamp::from_unix_micros);
         last.map_or(Duration::ZERO, |last| last.remaining(now))
     }
 
-    /// Writes it down for as long as the process lives.
-    pub(super) async fn keep_writing(self) {
-        let mut turns = tokio::time::interval(EVERY);
+    /// Never reticks.
+    pub(crate) async fn keep_writing(self) {
+        let mut ticks = tokio::time::interval(WRITE_EVERY);
         let mut fails = false;
-        // What is made here stays for its owner alone; a failure shows itself with the first write.
+        // Creates the file for its owner only. A failure shows itself at the first write.
         let _ = owner_only().create(true).truncate(false).open(&self.0);
         loop {
-            turns.tick().await;
+            ticks.tick().await;
             let now = hookline_clock::now().unix_micros().to_string();
             match tokio::fs::write(&self.0, now).await {
                 Ok(()) => fails = false,
@@ -58,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_time_went_back_is_known_from_what_was_written_down() {
+    fn the_time_went_back_by_the_difference_to_the_written_time() {
         let folder = tempfile::tempdir().unwrap();
         let time = LastTime::of(folder.path());
         let now = hookline_clock::now();

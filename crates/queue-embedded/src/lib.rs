@@ -1,68 +1,67 @@
-//! A folder in place of a database server and a broker.
+//! The queue of the standalone deployment mode: a folder in place of a database server and a broker.
+//!
+//! Published events go from the publisher to intake in memory. An event that intake does not take in at once is written
+//! into the queue of the store (`hookline_store::EmbeddedQueue`), which lies in the same SQLite file as the rows.
 
-mod desk;
-mod events;
+mod consumer;
+mod event_queue;
+mod handoff_queue;
 mod last_time;
-mod life;
-mod unwritten;
+mod pending_publishes;
+mod shutdown_marker;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use hookline_core::operations::WebhookDisabled;
-use hookline_core::timestamp::Timestamp;
-use hookline_queue::Timer;
-use hookline_queue::{EventSource, PublishedEvents, Publisher, QueueError, Scheduled, WakeUps};
+use hookline_queue::{
+    EventConsumer, PublishedEvents, Publisher, QueueError, Scheduled, WakeUpTimer, WakeUps,
+};
 use hookline_runtime::panics;
 use hookline_store::{CLOCK_TOLERANCE, EmbeddedQueue, Store, StoreError};
 
-use self::events::Events;
-use self::last_time::LastTime;
-use self::life::Life;
+use crate::event_queue::{EventQueue, unavailable};
+use crate::last_time::LastTime;
+use crate::shutdown_marker::ShutdownMarker;
 
-/// A folder that this process alone delivers from.
+/// A folder that this process has locked.
 pub struct Embedded {
-    /// What it remembers.
     pub store: Store,
-    /// Where published events come from.
-    pub events: Arc<dyn EventSource>,
-    /// Where everything is published.
-    pub queues: Arc<Queues>,
-    /// Where wake-ups come from.
+    pub events: Arc<dyn EventConsumer>,
+    pub publisher: Arc<EmbeddedPublisher>,
     pub wake_ups: Arc<dyn WakeUps>,
-    life: Life,
+    marker: ShutdownMarker,
 }
 
-/// The queues of a process that hands work on to itself.
-pub struct Queues {
+/// Publishes to the same process.
+pub struct EmbeddedPublisher {
     queue: EmbeddedQueue,
-    events: Events,
-    wake_ups: Arc<Timer>,
+    events: EventQueue,
+    wake_ups: Arc<WakeUpTimer>,
 }
 
 impl Embedded {
-    /// Opens a folder, makes it where there is none, and takes back what an earlier process had
-    /// in its hands.
+    /// Opens a folder, creates it if it is missing, and makes the messages visible that an earlier process had received.
     ///
     /// # Errors
-    /// [`StoreError`] when the folder cannot be used or another process delivers from it.
+    /// When the folder cannot be used or another process has locked it.
     pub async fn open(folder: &Path) -> Result<Self, StoreError> {
         let (store, queue) = Store::embedded(folder)?;
         queue.void_leases().await?;
         let last_time = LastTime::of(folder);
-        let back = last_time.went_back(now());
+        let back = last_time.went_back(hookline_clock::now());
         if back >= CLOCK_TOLERANCE {
             tracing::warn!(
                 ?back,
-                "the clock was set back since the last process: moved what is due"
+                "the clock was set back since the last process: moved due times"
             );
             queue.move_due_times(back).await?;
         }
         tokio::spawn(panics::fatal("clock", last_time.keep_writing()));
-        let (life, last) = Life::begin(folder);
-        let events = Events::new(queue.clone(), last);
-        let queues = Queues {
+        let (marker, last) = ShutdownMarker::create(folder);
+        let events = EventQueue::new(queue.clone(), last);
+        let publisher = EmbeddedPublisher {
             queue,
             events: events.clone(),
             wake_ups: Arc::default(),
@@ -70,20 +69,20 @@ impl Embedded {
         Ok(Self {
             store,
             events: Arc::new(events),
-            wake_ups: queues.wake_ups.clone(),
-            queues: Arc::new(queues),
-            life,
+            wake_ups: publisher.wake_ups.clone(),
+            publisher: Arc::new(publisher),
+            marker,
         })
     }
 
-    /// The process comes to a good end: nothing is in anybody's hands any more.
+    /// Marks the shutdown as clean: every received message is settled.
     pub fn end(self) {
-        self.life.end();
+        self.marker.remove();
     }
 }
 
 #[async_trait]
-impl Publisher for Queues {
+impl Publisher for EmbeddedPublisher {
     async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError> {
         self.events.publish(events).await
     }
@@ -92,12 +91,12 @@ impl Publisher for Queues {
         self.wake_ups.add(due);
     }
 
-    /// There is no exchange that anybody could listen to: the log says it, as in every home.
+    /// A folder has no exchange for operational events. The log has them in both deployment modes.
     async fn announce(&self, _: &[WebhookDisabled]) -> Result<(), QueueError> {
         Ok(())
     }
 
-    async fn rejected_waiting(&self) -> Result<u64, QueueError> {
+    async fn rejected_count(&self) -> Result<u64, QueueError> {
         let [events, _] = self.queue.dead_letters().await.map_err(unavailable)?;
         Ok(events)
     }
@@ -105,17 +104,4 @@ impl Publisher for Queues {
     fn is_ready(&self) -> bool {
         self.queue.is_ready()
     }
-}
-
-/// This time does not count.
-fn returns(takes: i32) -> u32 {
-    u32::try_from(takes - 1).unwrap_or(0)
-}
-
-fn now() -> Timestamp {
-    hookline_clock::now()
-}
-
-fn unavailable(why: StoreError) -> QueueError {
-    QueueError::Unavailable(why.to_string())
 }

@@ -1,7 +1,7 @@
 //! A cascade of delays: for each level an exchange and a queue of the same name.
 //!
-//! A message rests at a level until its TTL ends; then RabbitMQ dead-letters it to the level below (`delay`
-//! computes the route).
+//! A message stays at a level until its TTL ends; then RabbitMQ dead-letters it to the level below. `delay` computes the
+//! route.
 
 use lapin::types::{AMQPValue, FieldTable};
 
@@ -9,37 +9,36 @@ use crate::arguments::{arguments, text};
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cascade {
-    /// The names of its levels begin with it.
+    /// The prefix of the names of its levels.
     pub(crate) name: &'static str,
     /// The exchange below level 0.
     pub(crate) end: &'static str,
     pub(crate) overflow: Overflow,
 }
 
-/// What happens to messages when a level holds too many.
+/// The limit of a level.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Overflow {
-    /// A level holds any number, and dead-letters at least once.
+    /// A level holds any number and dead-letters at least once.
     Never,
-    /// A level refuses further messages above this number, and dead-letters at most once: a target that is
-    /// missing or full loses messages and holds nothing up. RabbitMQ would dead-letter what `drop-head`
-    /// removes, too: it would come early, be published again for the rest of its delay, and push out another.
+    /// A level refuses messages above this number and dead-letters at most once: a target that is missing or full loses
+    /// messages and delays no others. `drop-head` would not do: RabbitMQ dead-letters the messages that it removes. They
+    /// would come early, be published again for the rest of their delay, and push out others.
     Above(i32),
 }
 
 impl Cascade {
-    /// The name of the exchange and of the queue of a level.
+    /// The name of the exchange and of the queue.
     pub(crate) fn level(self, level: u32) -> String {
         format!("{}.{level}", self.name)
     }
 
-    /// The exchange that a message goes to when its time at this level is over.
+    /// The exchange that expired messages of this level go to.
     pub(crate) fn below(self, level: u32) -> String {
         let below = level.checked_sub(1);
         below.map_or_else(|| self.end.to_owned(), |below| self.level(below))
     }
 
-    /// The name and the arguments of the queue of a level.
     pub(crate) fn queue(self, level: u32) -> (String, FieldTable) {
         let mut queue = arguments([
             ("x-queue-type", text("quorum")),

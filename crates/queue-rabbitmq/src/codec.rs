@@ -1,16 +1,16 @@
-//! How our messages look on the broker.
+//! The format of Hookline's messages on the broker.
 //!
-//! All that is read of a message, and the side that may write it:
+//! Each part of a message that is read, and the side that may write it:
 //!
 //! | | written by |
 //! |---|---|
-//! | the body, `content-type`, `traceparent` | a publisher, or us: [`Writer`] |
-//! | `x-hookline-turn`, `x-hookline-delivery-count`, `x-hookline-writer` | us: read where [`Envelope::sender`] is us |
+//! | the body, `content-type`, `traceparent` | a publisher, or us: [`Author`] |
+//! | `x-hookline-turn`, `x-hookline-delivery-count`, `x-hookline-writer` | us: read if [`Envelope::sender`] is Hookline |
 //! | `x-delivery-count`, `x-acquired-count` | the broker, on what it redelivers |
-//! | `x-hookline-reason`, `x-hookline-buried-at` | us: read of dead letters that we have buried (`dead`) |
+//! | `x-hookline-reason`, `x-hookline-buried-at` | us: read from messages that Hookline dead-lettered (`dead_letters`) |
 //!
-//! A message is written anew from [`PublishedEvents`] whenever it is put back, put off or buried, so no
-//! other header of a publisher's gets any further.
+//! A message is encoded again from [`PublishedEvents`] when it is republished, deferred or dead-lettered, so no other header
+//! of a publisher is passed on.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -19,123 +19,121 @@ use hookline_core::operations::{WEBHOOK_DISABLED, WebhookDisabled};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::JSON;
+use hookline_queue::{Author, PublishedEvents};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use uuid::Uuid;
 
-use crate::delay::{Address, Delay};
+use crate::delay::{Delay, DelayTarget};
 use crate::envelope::{COUNT_BEFORE, Envelope};
-use crate::outgoing::{Audience, Post};
+use crate::outgoing::{Mandatory, Outgoing};
 use crate::topology::{DELAYS, EVENTS, EVENTS_REJECTED, OPERATIONS};
-use hookline_queue::{PublishedEvents, Writer};
 
 const TRACEPARENT: &str = "traceparent";
 pub(crate) const REASON: &str = "x-hookline-reason";
-/// Set by us on events whose turn was decided: microseconds since 1970.
-const TURN: &str = "x-hookline-turn";
-/// Set by us on what a publisher wrote, where we send it on in the publisher's place.
-const WRITER: &str = "x-hookline-writer";
+/// When the rate limit admits the message, in microseconds since 1970.
+const DUE: &str = "x-hookline-turn";
+/// Marks a publisher's message that Hookline published again.
+const AUTHOR: &str = "x-hookline-writer";
 const PUBLISHER: &str = "publisher";
 
-/// All headers of a message must fit into one frame, whatever somebody's complaint is about.
+/// All headers of a message must fit into one frame.
 const MAX_REASON_BYTES: usize = 4096;
 
 const PERSISTENT: u8 = 2;
 
-/// Reads any message: whether the bytes are events shows later.
+/// Does not read the body.
 pub(crate) fn decode(body: Bytes, envelope: Envelope<'_>) -> PublishedEvents {
     let trace = envelope
         .header(TRACEPARENT)
         .and_then(text_of)
         .and_then(TraceParent::parse);
-    let writer = match envelope.own_header(WRITER).and_then(text_of) {
-        Some(PUBLISHER) => Writer::Publisher,
+    let author = match envelope.own_header(AUTHOR).and_then(text_of) {
+        Some(PUBLISHER) => Author::Publisher,
         _ => envelope.sender(),
     };
-    let turn = match envelope.own_header(TURN) {
+    let due = match envelope.own_header(DUE) {
         Some(AMQPValue::LongLongInt(micros)) => Some(Timestamp::from_unix_micros(*micros)),
         _ => None,
     };
     PublishedEvents {
         body,
         content_type: envelope.content_type(),
-        writer,
+        author,
         trace,
-        turn,
+        due,
     }
 }
 
 /// A message for `hookline.events`.
-pub(crate) fn queued(events: &PublishedEvents) -> Post {
+pub(crate) fn queued(events: &PublishedEvents) -> Outgoing {
     let (body, properties) = encode(events);
     to_queue(EVENTS, body, properties)
 }
 
-/// The same as a new message, whose count of returns begins anew: so what it counted so far goes with it.
-pub(crate) fn republished(events: &PublishedEvents, delivery_count: u32) -> Post {
-    let mut post = queued(events);
+/// [`queued`] for a message that replaces another, with the delivery count of the other: the broker counts anew.
+pub(crate) fn republished(events: &PublishedEvents, delivery_count: u32) -> Outgoing {
+    let mut message = queued(events);
     if delivery_count > 0 {
         let count = AMQPValue::LongLongInt(delivery_count.into());
-        post.properties = with_header(post.properties, COUNT_BEFORE, count);
+        message.properties = with_header(message.properties, COUNT_BEFORE, count);
     }
-    post
+    message
 }
 
-/// The same for the dead letters.
-pub(crate) fn dead_letter(events: &PublishedEvents, reason: &str) -> Post {
+/// A message for `hookline.events.rejected`.
+pub(crate) fn dead_letter(events: &PublishedEvents, reason: &str) -> Outgoing {
     let (body, properties) = encode(events);
     to_queue(EVENTS_REJECTED, body, with_reason(properties, reason))
 }
 
 fn encode(events: &PublishedEvents) -> (Bytes, BasicProperties) {
     let mut properties = persistent();
-    // What is longer than AMQP allows cannot have come from a broker, and names no format.
+    // A content type that is longer than AMQP allows cannot have come from a broker, and names no format.
     let content_type = events.content_type.as_deref().map(ShortString::try_new);
     if let Some(Ok(content_type)) = content_type {
         properties = properties.with_content_type(content_type);
     }
-    if events.writer == Writer::Publisher {
+    if events.author == Author::Publisher {
         let publisher = AMQPValue::LongString(PUBLISHER.into());
-        properties = with_header(properties, WRITER, publisher);
+        properties = with_header(properties, AUTHOR, publisher);
     }
     if let Some(trace) = events.trace {
         let trace = AMQPValue::LongString(trace.to_string().into());
         properties = with_header(properties, TRACEPARENT, trace);
     }
-    if let Some(turn) = events.turn {
-        let turn = AMQPValue::LongLongInt(turn.unix_micros());
-        properties = with_header(properties, TURN, turn);
+    if let Some(due) = events.due {
+        let due = AMQPValue::LongLongInt(due.unix_micros());
+        properties = with_header(properties, DUE, due);
     }
     (events.body.clone(), properties)
 }
 
-/// Straight into a queue.
-fn to_queue(queue: &str, body: Bytes, properties: BasicProperties) -> Post {
-    Post {
+fn to_queue(queue: &str, body: Bytes, properties: BasicProperties) -> Outgoing {
+    Outgoing {
         exchange: String::new(),
         routing_key: queue.to_owned(),
         body,
         properties,
-        audience: Audience::Ours,
+        mandatory: Mandatory::Yes,
     }
 }
 
-/// The same after a delay. It enters the cascade at the highest level where it has to rest; nothing
-/// happens above.
-pub(crate) fn later(post: Post, delay: Delay, address: Address) -> Post {
+/// The same message after a delay. It enters the cascade at the level of its highest 1.
+pub(crate) fn later(message: Outgoing, delay: Delay, target: DelayTarget) -> Outgoing {
     match delay.entry_level() {
-        None => post,
-        Some(level) => Post {
+        None => message,
+        Some(level) => Outgoing {
             exchange: DELAYS.level(level),
-            routing_key: delay.routing_key(address),
-            ..post
+            routing_key: delay.routing_key(target),
+            ..message
         },
     }
 }
 
-/// For operators. The id is the same when it is told again, so they can tell.
-pub(crate) fn announcement(event: &WebhookDisabled) -> Post {
-    Post {
+/// An operational event. A repetition has the same id.
+pub(crate) fn announcement(event: &WebhookDisabled) -> Outgoing {
+    Outgoing {
         exchange: OPERATIONS.to_owned(),
         routing_key: WEBHOOK_DISABLED.to_owned(),
         body: event.to_json().into(),
@@ -143,11 +141,11 @@ pub(crate) fn announcement(event: &WebhookDisabled) -> Post {
             .with_content_type(JSON.into())
             .with_message_id(event.id.to_string().into())
             .with_type(WEBHOOK_DISABLED.into()),
-        audience: Audience::Anybody,
+        mandatory: Mandatory::No,
     }
 }
 
-/// What a workflow service sends: an event in JSON.
+/// An event as a workflow service publishes it: in JSON.
 pub(crate) fn workflow_event(body: Bytes) -> (Bytes, BasicProperties) {
     (body, persistent().with_content_type(JSON.into()))
 }
@@ -156,16 +154,15 @@ fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(PERSISTENT)
 }
 
-/// The header that says since when a letter is dead. A publisher's own `timestamp` says something
-/// else.
-pub(crate) const NOTED_AT: &str = "x-hookline-buried-at";
+/// When the message was dead-lettered. A publisher's own `timestamp` means something else.
+pub(crate) const DEAD_LETTERED_AT: &str = "x-hookline-buried-at";
 
-/// What makes a message a dead letter of ours: an id to call it by, unless it has one, and the time.
-fn certified(properties: BasicProperties) -> BasicProperties {
+/// Adds the time, and a message id unless there is one.
+fn stamped(properties: BasicProperties) -> BasicProperties {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     let mut headers = properties.headers().clone().unwrap_or_default();
     let seconds = now.unwrap_or_default().as_secs();
-    headers.insert(NOTED_AT.into(), AMQPValue::Timestamp(seconds));
+    headers.insert(DEAD_LETTERED_AT.into(), AMQPValue::Timestamp(seconds));
     let properties = properties.with_headers(headers);
     match properties.message_id() {
         Some(_) => properties,
@@ -184,7 +181,7 @@ fn text_of(value: &AMQPValue) -> Option<&str> {
 fn with_reason(properties: BasicProperties, reason: &str) -> BasicProperties {
     let end = reason.floor_char_boundary(MAX_REASON_BYTES);
     let reason = AMQPValue::LongString(reason[..end].into());
-    certified(with_header(properties, REASON, reason))
+    stamped(with_header(properties, REASON, reason))
 }
 
 fn with_header(properties: BasicProperties, name: &str, value: AMQPValue) -> BasicProperties {

@@ -3,7 +3,7 @@
 pub(crate) mod alarm;
 pub(crate) mod broker_url;
 pub(crate) mod dial;
-pub(crate) mod opening;
+pub(crate) mod opening_guard;
 pub(crate) mod refusal;
 pub(crate) mod session;
 pub(crate) mod supervisor;

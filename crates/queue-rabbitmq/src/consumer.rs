@@ -2,5 +2,5 @@
 
 pub(crate) mod ack_tracker;
 pub(crate) mod batch_consumer;
-pub(crate) mod channel;
-pub(crate) mod event_consumer;
+pub(crate) mod consumer_channel;
+pub(crate) mod rabbit_consumer;

@@ -1,54 +1,48 @@
-//! Looking at the events that were rejected.
+//! Inspecting the dead letters in `hookline.events.rejected`.
 //!
-//! AMQP knows no looking: a message is taken, and given back. What an inspection has taken is out
-//! of everybody else's sight until it ends, however it ends: a killed command leaves its messages
-//! to the broker, which puts them back. So nothing is lost by looking, and two who look at once
-//! each see what the other does not have.
+//! AMQP cannot browse a queue: an inspection takes messages and requeues them when it ends. Until then no other consumer
+//! sees them. The messages of a killed command return by themselves: an inspection loses none. Two inspections at once
+//! each see the messages that the other does not hold.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use bytes::Bytes;
+use hookline_queue::{PublishedEvents, QueueError};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel};
 use uuid::Uuid;
 
-use crate::codec::{NOTED_AT, REASON, decode};
+use crate::codec::{DEAD_LETTERED_AT, REASON, decode};
 use crate::envelope::Envelope;
-use crate::rabbit::{Rabbit, prompt};
+use crate::rabbit::{Rabbit, with_timeout};
 use crate::topology::{EVENTS_REJECTED, passive};
-use hookline_queue::{PublishedEvents, QueueError};
 
-/// Names a message that has no id by its bytes, whoever looks.
-const NAMELESS: Uuid = Uuid::from_u128(0x6f6b_6c69_6e65_4000_8000_686f_6f6b_0002);
+/// The namespace of ids for messages without one.
+const WITHOUT_ID: Uuid = Uuid::from_u128(0x6f6b_6c69_6e65_4000_8000_686f_6f6b_0002);
 
-/// A dead letter as the broker has it.
 #[derive(Debug)]
 pub struct DeadLetter {
     tag: u64,
-    /// Ours where we buried it; else the headers are as the publisher wrote them.
+    /// One of ours if Hookline dead-lettered it. Else the publisher wrote the headers.
     exchange: ShortString,
     properties: BasicProperties,
     body: Bytes,
 }
 
-/// Dead letters in somebody's hands. They go back when this ends or is dropped.
+/// Takes dead letters. They are requeued when it ends or is dropped.
 pub struct Inspection {
     channel: Channel,
     waiting: u32,
-    /// The tags of what has neither been removed nor given back.
+    /// The tags of messages that were neither removed nor requeued.
     held: BTreeSet<u64>,
 }
 
 impl Rabbit {
-    /// Begins to look at dead letters.
-    ///
-    /// # Errors
-    /// [`QueueError`] when the broker cannot be reached.
     pub async fn inspect(&self) -> Result<Inspection, QueueError> {
-        let opened = prompt(async {
+        let opened = with_timeout(async {
             let session = self.consuming.session().await;
             let channel = session.channel().await?;
             let found = channel
@@ -66,17 +60,14 @@ impl Rabbit {
 }
 
 impl Inspection {
-    /// How many waited when it began; those in others' hands do not count.
+    /// How many messages the queue had when the inspection began, without those that other inspections hold.
     pub fn waiting(&self) -> u64 {
         self.waiting.into()
     }
 
     /// The next one, oldest first; none when there are no more.
-    ///
-    /// # Errors
-    /// [`QueueError`] when the broker does not answer.
     pub async fn next(&mut self) -> Result<Option<DeadLetter>, QueueError> {
-        let got = prompt(
+        let got = with_timeout(
             self.channel
                 .basic_get(EVENTS_REJECTED.into(), BasicGetOptions::default()),
         );
@@ -100,45 +91,39 @@ impl Inspection {
         }))
     }
 
-    /// Removes one for good. What this says is certain once the inspection has ended well.
-    ///
-    /// # Errors
-    /// [`QueueError`] when the broker cannot be told.
+    /// Deletes one. This is certain only once [`Inspection::end`] has succeeded.
     pub async fn remove(&mut self, letter: &DeadLetter) -> Result<(), QueueError> {
         let options = BasicAckOptions { multiple: false };
-        prompt(self.channel.basic_ack(letter.tag, options)).await?;
+        with_timeout(self.channel.basic_ack(letter.tag, options)).await?;
         self.held.remove(&letter.tag);
         Ok(())
     }
 
-    /// Gives the others back, one by one: of many at once RabbitMQ 3.10 keeps no order, and
-    /// so it keeps some.
+    /// Requeues the others, one by one: RabbitMQ 3.10 loses the order of many at once.
     ///
     /// # Errors
-    /// [`QueueError`] when the broker does not say that it has heard everything; then it may not
-    /// know of some that were removed, and they are back, too.
+    /// When the broker does not confirm the end. Some messages that were removed may be back then.
     pub async fn end(self) -> Result<(), QueueError> {
         let options = BasicNackOptions {
             multiple: false,
             requeue: true,
         };
         for tag in self.held {
-            prompt(self.channel.basic_nack(tag, options)).await?;
+            with_timeout(self.channel.basic_nack(tag, options)).await?;
         }
-        prompt(self.channel.close(200, "looked".into())).await
+        with_timeout(self.channel.close(200, "inspected".into())).await
     }
 }
 
 impl DeadLetter {
-    /// Its `message-id`, or one made of its bytes: the same ones have the same.
+    /// Its `message-id`, or a UUIDv5 of its bytes.
     pub fn id(&self) -> String {
         match self.properties.message_id() {
             Some(id) => id.to_string(),
-            None => Uuid::new_v5(&NAMELESS, &self.body).to_string(),
+            None => Uuid::new_v5(&WITHOUT_ID, &self.body).to_string(),
         }
     }
 
-    /// Why it is here.
     pub fn reason(&self) -> String {
         let envelope = self.envelope();
         envelope
@@ -148,18 +133,22 @@ impl DeadLetter {
                 envelope
                     .header("x-first-death-reason")
                     .map(shown)
-                    .map(|why| format!("the broker gave it up: {why}, after too many returns"))
+                    .map(|why| {
+                        format!("dead-lettered by the broker: {why}, after too many returns")
+                    })
             })
-            .unwrap_or_else(|| "unknown: it came without a reason".to_owned())
+            .unwrap_or_else(|| "unknown: the message has no reason".to_owned())
     }
 
-    /// Since when it is here, in seconds since 1970, as far as anybody noted it.
+    /// When it was dead-lettered, in seconds since 1970, if that was recorded.
     pub fn since(&self) -> Option<u64> {
         let envelope = self.envelope();
-        let noted = envelope.own_header(NOTED_AT).and_then(|value| match value {
-            AMQPValue::Timestamp(seconds) => Some(*seconds),
-            _ => None,
-        });
+        let noted = envelope
+            .own_header(DEAD_LETTERED_AT)
+            .and_then(|value| match value {
+                AMQPValue::Timestamp(seconds) => Some(*seconds),
+                _ => None,
+            });
         noted.or_else(|| match envelope.header("x-death")? {
             AMQPValue::FieldArray(deaths) => match deaths.as_slice().first()? {
                 AMQPValue::FieldTable(death) => match death.inner().get("time")? {
@@ -172,7 +161,6 @@ impl DeadLetter {
         })
     }
 
-    /// The format of its bytes.
     pub fn content_type(&self) -> Option<&str> {
         self.properties
             .content_type()
@@ -180,7 +168,6 @@ impl DeadLetter {
             .map(|text| text.as_str())
     }
 
-    /// Its headers, as text.
     pub fn headers(&self) -> Vec<(String, String)> {
         let headers = self.properties.headers().as_ref();
         let pairs = headers.into_iter().flat_map(|headers| headers.inner());
@@ -193,12 +180,11 @@ impl DeadLetter {
         Envelope::from_parts(self.exchange.as_str(), &self.properties)
     }
 
-    /// Its bytes.
     pub fn body(&self) -> &Bytes {
         &self.body
     }
 
-    /// The events that it carries, to be published again.
+    /// Its events, to be published again.
     pub fn events(&self) -> PublishedEvents {
         decode(self.body.clone(), self.envelope())
     }

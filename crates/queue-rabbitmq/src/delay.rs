@@ -1,33 +1,32 @@
-//! A delay becomes a route.
+//! The route of a delayed message through a cascade.
 //!
-//! Level n of the cascade holds a message for 2^n seconds. The routing key is the delay's bits,
-//! highest first, and then the address; a message rests at the levels of its ones and passes the
-//! others. Each rest is a dead-lettering, so of delays above a minute only the four highest bits
-//! count: at most four rests. Whoever takes the message then finds it early by less than an
-//! eighth, and delays it by what is left.
+//! Level n of the cascade holds a message for 2^n seconds. The routing key is the delay's bits, highest first, and then the
+//! target. A message stays at the levels of its ones and passes the others. Each stay costs a dead-lettering, so delays above
+//! a minute are rounded down to their four highest bits. Such a message comes early by less than an eighth, and the consumer
+//! delays it by the rest.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use hookline_core::partition::Partition;
 
-/// The levels are 0 to this one.
+/// The lowest level is 0.
 pub(crate) const TOP_LEVEL: u32 = 16;
 
-/// Where a message goes when its delay is over; the last word of its routing key.
+/// Where a message goes after its delay: the last word of its routing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Address {
-    /// Back to the published events.
+pub(crate) enum DelayTarget {
+    /// The queue of events.
     Events,
-    /// To the dispatcher that owns the partition.
+    /// The dispatcher that owns the partition.
     Owner(Partition),
 }
 
-impl Address {
+impl DelayTarget {
     fn word(self) -> Cow<'static, str> {
         match self {
-            Address::Events => "events".into(),
-            Address::Owner(Partition(number)) => number.to_string().into(),
+            DelayTarget::Events => "events".into(),
+            DelayTarget::Owner(Partition(number)) => number.to_string().into(),
         }
     }
 
@@ -36,7 +35,7 @@ impl Address {
         self.word().into_owned()
     }
 
-    /// The topic pattern of messages whose delay is over.
+    /// The topic pattern of messages after their delay.
     pub(crate) fn pattern(self) -> String {
         format!("#.{}", self.word())
     }
@@ -45,19 +44,19 @@ impl Address {
 const EXACT_UP_TO: u64 = 60;
 const SIGNIFICANT_BITS: u32 = 4;
 
-/// Four ones and zeros below: 34 hours.
+/// Seconds, about 34 hours: the largest delay with four significant bits.
 const LONGEST: u64 = 0b1111 << (TOP_LEVEL + 1 - SIGNIFICANT_BITS);
 
-/// A delay that the cascade can give.
+/// A delay that the cascade can realize.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Delay {
     seconds: u32,
 }
 
 impl Delay {
-    /// The delay towards `wanted`: up to a minute never shorter, above it never longer.
+    /// Up to a minute at least `wanted`, above it at most.
     pub(crate) fn towards(wanted: Duration) -> Self {
-        let seconds = whole_seconds(wanted);
+        let seconds = rounded_up(wanted);
         Self::of(seconds - seconds % step(seconds))
     }
 
@@ -67,14 +66,14 @@ impl Delay {
         }
     }
 
-    /// The level at which a message enters the cascade; none when there is nothing to wait for.
+    /// The level at which a message enters the cascade; none without a delay.
     pub(crate) fn entry_level(self) -> Option<u32> {
         self.seconds.checked_ilog2()
     }
 
-    pub(crate) fn routing_key(self, address: Address) -> String {
-        let address = address.word();
-        let mut key = String::with_capacity(2 * TOP_LEVEL as usize + 2 + address.len());
+    pub(crate) fn routing_key(self, target: DelayTarget) -> String {
+        let target = target.word();
+        let mut key = String::with_capacity(2 * TOP_LEVEL as usize + 2 + target.len());
         for level in (0..=TOP_LEVEL).rev() {
             key.push_str(if self.seconds >> level & 1 == 1 {
                 "1."
@@ -82,18 +81,18 @@ impl Delay {
                 "0."
             });
         }
-        key.push_str(&address);
+        key.push_str(&target);
         key
     }
 }
 
-/// Rounded up, and no longer than the cascade can give.
-fn whole_seconds(wanted: Duration) -> u64 {
-    let begun = u64::from(wanted.subsec_nanos() > 0);
-    wanted.as_secs().saturating_add(begun).min(LONGEST)
+/// At most [`LONGEST`].
+fn rounded_up(wanted: Duration) -> u64 {
+    let started = u64::from(wanted.subsec_nanos() > 0);
+    wanted.as_secs().saturating_add(started).min(LONGEST)
 }
 
-/// What a delay of about so many seconds is a multiple of.
+/// Delays of about this length are multiples of the step.
 fn step(seconds: u64) -> u64 {
     if seconds <= EXACT_UP_TO {
         return 1;
@@ -118,18 +117,18 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_bits_highest_first_and_then_the_address() {
+    fn the_key_is_the_bits_highest_first_and_then_the_target() {
         let delay = Delay::towards(Duration::from_secs(5));
         assert_eq!(
-            delay.routing_key(Address::Events),
+            delay.routing_key(DelayTarget::Events),
             "0.0.0.0.0.0.0.0.0.0.0.0.0.0.1.0.1.events"
         );
         assert_eq!(delay.entry_level(), Some(2));
     }
 
     #[test]
-    fn a_partition_is_addressed_by_its_number() {
-        let owner = Address::Owner(Partition(17));
+    fn the_target_of_a_partition_is_its_number() {
+        let owner = DelayTarget::Owner(Partition(17));
         assert_eq!(owner.pattern(), "#.17");
         assert_eq!(owner.at_once(), "17");
         let key = Delay::towards(Duration::from_secs(1)).routing_key(owner);
@@ -137,18 +136,18 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_looks_at_the_bit_of_its_level() {
+    fn a_pattern_matches_the_bit_of_its_level() {
         assert_eq!(pattern(TOP_LEVEL, '1'), "1.#");
         assert_eq!(pattern(TOP_LEVEL - 2, '0'), "*.*.0.#");
     }
 
     #[test]
-    fn no_delay_is_no_detour() {
+    fn a_message_without_a_delay_does_not_enter_the_cascade() {
         assert_eq!(Delay::towards(Duration::ZERO).entry_level(), None);
     }
 
     #[test]
-    fn a_delay_is_rounded_up_to_whole_seconds() {
+    fn a_delay_is_rounded_up_to_rounded_up() {
         assert_eq!(Delay::towards(Duration::from_nanos(1)).seconds, 1);
         assert_eq!(Delay::towards(Duration::from_millis(4001)).seconds, 5);
     }
@@ -175,7 +174,7 @@ mod tests {
         }
 
         #[test]
-        fn a_longer_one_is_early_by_less_than_an_eighth_and_rests_four_times_at_most(
+        fn above_a_minute_a_delay_is_early_by_less_than_an_eighth_and_stays_at_four_levels_at_most(
             seconds in EXACT_UP_TO + 1..=LONGEST,
         ) {
             let given = towards(seconds);
@@ -186,16 +185,16 @@ mod tests {
         }
 
         #[test]
-        fn a_longer_wish_never_gives_a_shorter_delay(seconds in 0..2 * LONGEST) {
+        fn a_longer_wanted_delay_never_gives_a_shorter_one(seconds in 0..2 * LONGEST) {
             prop_assert!(towards(seconds) <= towards(seconds + 1));
         }
 
         #[test]
-        fn the_key_says_how_long_each_level_holds_it(seconds in 0..=LONGEST) {
+        fn the_key_has_the_bits_of_the_delay_and_the_target(seconds in 0..=LONGEST) {
             let delay = Delay::towards(Duration::from_secs(seconds));
-            let key = delay.routing_key(Address::Events);
-            let (bits, address) = key.rsplit_once('.').unwrap();
-            prop_assert_eq!(address, "events");
+            let key = delay.routing_key(DelayTarget::Events);
+            let (bits, target) = key.rsplit_once('.').unwrap();
+            prop_assert_eq!(target, "events");
             prop_assert_eq!(u32::from_str_radix(&bits.replace('.', ""), 2), Ok(delay.seconds));
             prop_assert_eq!(bits.split('.').count() as u32, TOP_LEVEL + 1);
         }

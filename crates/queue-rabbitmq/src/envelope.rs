@@ -1,29 +1,28 @@
-//! What the broker says about a message beside its body.
+//! A message without its body: exchange, properties and redelivery.
 //!
-//! A publisher can write any header, and the broker adds its own to them. So a header counts by the
-//! side that alone can have written it. Of our own headers the exchange tells: the broker itself
-//! writes down the one that a message was last published or dead-lettered to. Publishers have
-//! `workflow.events`; what we put back, put off or publish for the API comes by the default exchange
-//! or through the delays. A publisher with the rights that SECURITY.md recommends cannot reach these.
+//! A publisher can write any header, and the broker adds its own. A header counts only if the side that may write it wrote
+//! it. For our own headers the exchange tells: the broker itself records the exchange that a message was last
+//! published or dead-lettered to. Publishers have `workflow.events`. Messages that are requeued, deferred or published by
+//! the API come by the default exchange or through the delays, which a publisher with the rights that SECURITY.md
+//! recommends cannot reach.
 
+use hookline_queue::Author;
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 
 use crate::topology::is_own_exchange;
-use hookline_queue::Writer;
 
-/// How often the message came back, for whatever reason: until RabbitMQ 4.2 all of it, from 4.3 on
-/// after a lost connection or a `basic.reject` alone. The broker's delivery limit counts this one.
+/// How often the message came back. Until RabbitMQ 4.2 it counts every return, from 4.3 on only a lost connection or a
+/// `basic.reject`. The broker's delivery limit uses this count.
 const DELIVERY_COUNT: &str = "x-delivery-count";
 
-/// From RabbitMQ 4.3 on, how often the message was handed out before; a nack raises this one alone.
+/// From RabbitMQ 4.3 on, how often the message was delivered before. A nack raises only this count.
 const ACQUIRED_COUNT: &str = "x-acquired-count";
 
-/// Set by us on a message that was put back as a new one: what it counted before.
+/// Set by us on a new message that replaces another: the delivery count of the other.
 pub(crate) const COUNT_BEFORE: &str = "x-hookline-delivery-count";
 
-/// A message without its body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Envelope<'a> {
     exchange: &'a str,
@@ -40,7 +39,7 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// The same from its parts.
+    /// For a message that is not redelivered.
     pub(crate) fn from_parts(exchange: &'a str, properties: &'a BasicProperties) -> Self {
         Self {
             exchange,
@@ -49,11 +48,11 @@ impl<'a> Envelope<'a> {
         }
     }
 
-    /// The side that sent it to where it lies.
-    pub(crate) fn sender(self) -> Writer {
+    /// The side that published it to its exchange.
+    pub(crate) fn sender(self) -> Author {
         match is_own_exchange(self.exchange) {
-            true => Writer::Hookline,
-            false => Writer::Publisher,
+            true => Author::Hookline,
+            false => Author::Publisher,
         }
     }
 
@@ -67,24 +66,23 @@ impl<'a> Envelope<'a> {
         self.properties.headers().as_ref()?.inner().get(name)
     }
 
-    /// A header that we alone write.
+    /// A header that only we write.
     pub(crate) fn own_header(self, name: &str) -> Option<&'a AMQPValue> {
         match self.sender() {
-            Writer::Hookline => self.header(name),
-            Writer::Publisher => None,
+            Author::Hookline => self.header(name),
+            Author::Publisher => None,
         }
     }
 
-    /// How often the message came back before, for whatever reason: its process died, lost its
-    /// connection, or gave it back. All of these are meant, because a process that hands back what it
-    /// cannot handle loops as much as one that dies of it. The two counts of the broker overlap: the
-    /// larger one has all returns in every version. What it counted as an earlier message is added.
+    /// How often the message came back before: its process died, lost its connection, or requeued it. All three count,
+    /// because a process that requeues a message without end loops as much as one that dies of it. The two counts of the
+    /// broker overlap: the larger one has all returns in every version. The count of the message that it replaced is added.
     ///
-    /// A broker before 4.3 leaves a publisher's own `x-acquired-count` as it is: it then counts against
-    /// that one message, once the message has come back.
-    pub(crate) fn returns(self) -> u32 {
+    /// A broker before 4.3 does not overwrite a publisher's own `x-acquired-count`: it then counts against that one message,
+    /// once the message has come back.
+    pub(crate) fn delivery_count(self) -> u32 {
         let of_broker = match self.redelivered {
-            // On a first delivery the broker writes neither, so a publisher did.
+            // On a first delivery the broker writes neither count, so a publisher did.
             false => 0,
             true => [DELIVERY_COUNT, ACQUIRED_COUNT]
                 .into_iter()
@@ -123,32 +121,36 @@ mod tests {
         BasicProperties::default().with_headers(table)
     }
 
-    fn returns(redelivered: bool, headers: &[(&str, AMQPValue)]) -> u32 {
+    fn delivery_count(redelivered: bool, headers: &[(&str, AMQPValue)]) -> u32 {
         let properties = properties(headers);
         let envelope = Envelope {
             redelivered,
             ..Envelope::from_parts("", &properties)
         };
-        envelope.returns()
+        envelope.delivery_count()
     }
 
     #[test]
-    fn a_message_counts_its_returns_whichever_header_the_version_of_the_broker_raises() {
+    fn the_delivery_count_is_the_larger_count_of_the_broker_in_every_version() {
         let delivery = |count| (DELIVERY_COUNT, AMQPValue::LongLongInt(count));
         let acquired = |count| (ACQUIRED_COUNT, AMQPValue::LongLongInt(count));
-        assert_eq!(returns(false, &[]), 0);
-        assert_eq!(returns(true, &[]), 1, "a classic queue counts nothing");
+        assert_eq!(delivery_count(false, &[]), 0);
+        assert_eq!(
+            delivery_count(true, &[]),
+            1,
+            "a classic queue counts nothing"
+        );
         // Until 4.2: a nack and a lost connection alike.
-        assert_eq!(returns(true, &[delivery(3)]), 3);
+        assert_eq!(delivery_count(true, &[delivery(3)]), 3);
         // 4.3 after three nacks, after three lost connections, and after two of each.
-        assert_eq!(returns(true, &[acquired(3)]), 3);
-        assert_eq!(returns(true, &[delivery(0), acquired(3)]), 3);
-        assert_eq!(returns(true, &[delivery(3), acquired(3)]), 3);
-        assert_eq!(returns(true, &[delivery(2), acquired(4)]), 4);
-        // Put back as a new message before, which had counted.
+        assert_eq!(delivery_count(true, &[acquired(3)]), 3);
+        assert_eq!(delivery_count(true, &[delivery(0), acquired(3)]), 3);
+        assert_eq!(delivery_count(true, &[delivery(3), acquired(3)]), 3);
+        assert_eq!(delivery_count(true, &[delivery(2), acquired(4)]), 4);
+        // It replaced a message that had counted 5.
         let before = (COUNT_BEFORE, AMQPValue::LongLongInt(5));
-        assert_eq!(returns(false, std::slice::from_ref(&before)), 5);
-        assert_eq!(returns(true, &[before, acquired(2)]), 7);
+        assert_eq!(delivery_count(false, std::slice::from_ref(&before)), 5);
+        assert_eq!(delivery_count(true, &[before, acquired(2)]), 7);
     }
 
     #[test]
@@ -162,41 +164,41 @@ mod tests {
             AMQPValue::LongUInt(7),
             AMQPValue::LongLongInt(7),
         ] {
-            assert_eq!(returns(true, &[(ACQUIRED_COUNT, value)]), 7);
+            assert_eq!(delivery_count(true, &[(ACQUIRED_COUNT, value)]), 7);
         }
         let many = |name| (name, AMQPValue::LongLongInt(i64::MAX));
         assert_eq!(
-            returns(true, &[many(COUNT_BEFORE), many(DELIVERY_COUNT)]),
+            delivery_count(true, &[many(COUNT_BEFORE), many(DELIVERY_COUNT)]),
             u32::MAX
         );
         let negative = (DELIVERY_COUNT, AMQPValue::LongLongInt(-1));
-        assert_eq!(returns(true, &[negative]), 1);
+        assert_eq!(delivery_count(true, &[negative]), 1);
     }
 
     #[test]
-    fn a_publisher_writes_no_count_of_returns() {
+    fn a_publisher_cannot_write_a_delivery_count() {
         let forged = properties(&[
             (DELIVERY_COUNT, AMQPValue::LongLongInt(99)),
             (ACQUIRED_COUNT, AMQPValue::LongLongInt(99)),
             (COUNT_BEFORE, AMQPValue::LongLongInt(99)),
         ]);
         let envelope = Envelope::from_parts("workflow.events", &forged);
-        assert_eq!(envelope.returns(), 0);
+        assert_eq!(envelope.delivery_count(), 0);
     }
 
     #[test]
-    fn the_exchange_tells_who_sent_a_message() {
+    fn the_exchange_tells_which_side_published_a_message() {
         for (exchange, sender) in [
-            ("", Writer::Hookline),
-            ("hookline.due", Writer::Hookline),
-            ("hookline.delay.0", Writer::Hookline),
-            ("hookline.delay.16", Writer::Hookline),
-            ("workflow.events", Writer::Publisher),
-            ("hookline.unrouted", Writer::Publisher),
-            ("hookline.dead", Writer::Publisher),
-            ("hookline.delay.17", Writer::Publisher),
-            ("hookline.delay.", Writer::Publisher),
-            ("another", Writer::Publisher),
+            ("", Author::Hookline),
+            ("hookline.due", Author::Hookline),
+            ("hookline.delay.0", Author::Hookline),
+            ("hookline.delay.16", Author::Hookline),
+            ("workflow.events", Author::Publisher),
+            ("hookline.unrouted", Author::Publisher),
+            ("hookline.dead", Author::Publisher),
+            ("hookline.delay.17", Author::Publisher),
+            ("hookline.delay.", Author::Publisher),
+            ("another", Author::Publisher),
         ] {
             let properties = BasicProperties::default();
             let envelope = Envelope::from_parts(exchange, &properties);

@@ -1,36 +1,35 @@
-//! Why a connection could not be opened.
+//! Errors of connecting.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Why there is no connection. No text of it shows the URL, which holds a password.
+/// No text of it shows the URL, which contains a password.
 #[derive(Debug, thiserror::Error)]
 pub enum RabbitError {
-    /// The URL is wrong, or asks for what this build cannot do.
+    /// The URL is invalid, or needs a feature that this build does not have.
     #[error("the broker URL {0}")]
-    Address(&'static str),
-    /// Nobody to vouch for the broker can be read.
+    Url(&'static str),
     #[error("the broker URL's cacertfile cannot be read")]
     Roots(#[source] std::io::Error),
-    /// No host let us in.
+    /// No host accepted the connection.
     #[error("cannot connect to the broker: {0}")]
     Unreachable(HostFailures),
 }
 
 impl RabbitError {
-    /// Whether a host refused what only an operator changes. The hosts of a cluster share users and rights, so one of
-    /// them speaks for all.
+    /// Whether a host refused the connection for a reason that only an operator changes. The hosts of a cluster share users
+    /// and rights, so one refusal speaks for all.
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Unreachable(HostFailures(failures)) => failures
                 .iter()
                 .any(|failure| matches!(failure.why, HostFault::Refused(_))),
-            Self::Address(_) | Self::Roots(_) => false,
+            Self::Url(_) | Self::Roots(_) => false,
         }
     }
 }
 
-/// How each host failed, in the order in which they were tried.
+/// The failure of each host, in the order of the attempts.
 #[derive(Debug)]
 pub struct HostFailures(pub(crate) Vec<HostFailure>);
 
@@ -50,19 +49,17 @@ impl fmt::Display for HostFailures {
     }
 }
 
-/// What is wrong with one host.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HostFault {
-    /// Nothing there answered as a broker does.
     #[error("no answer within {0:?}")]
     NoAnswer(Duration),
-    /// It could not be reached, or did not let us in.
+    /// The host cannot be reached or did not accept the connection.
     #[error("{0}")]
     Connect(lapin::Error),
-    /// It refuses the user, the vhost or a right. The text says what an operator does about it.
+    /// The host refuses the user, the vhost or a right. The text says what an operator does about it.
     #[error("{0}")]
     Refused(String),
-    /// It has exchanges or queues of our names that differ from ours.
+    /// The host has exchanges or queues of the same names with other arguments.
     #[error("cannot declare the exchanges and queues: {0}")]
     Topology(lapin::Error),
 }

@@ -1,13 +1,14 @@
-//! RabbitMQ.
+//! The queue on RabbitMQ. Only this crate knows lapin.
 //!
-//! Three connections carry everything: one what is published, one what is consumed, because an alarm of the broker
-//! stops connections that publish, and one the wake-ups, which may be lost and hold nothing up. A connection dies now
-//! and then; what then counts is that no caller holds on to the dead one. So a connection with what belongs to it is a `session`,
-//! each caller asks the `link` for the present one, and a task of ours replaces it. A publisher without a
-//! session says so at once, a source waits for the next.
+//! Each process has three connections: one publishes events, one consumes, one publishes wake-ups. An alarm of the broker
+//! blocks connections that publish, and the backlog that raised it must drain meanwhile. Wake-ups may be lost, and so must
+//! not delay events.
 //!
-//! Only `topology` knows which queues there are and how they hang together, only `delay` how a
-//! delay becomes a route through them.
+//! A connection ends now and then, and no caller may keep the dead one. A `session` is one connection with its channels; a
+//! `supervisor` replaces it, and each caller asks the supervisor for the present one. Without a session a publisher fails
+//! at once, and a consumer waits.
+//!
+//! Only `topology` knows the exchanges and queues, only `delay` the route of a delayed message.
 
 mod arguments;
 mod cascade;
@@ -26,7 +27,7 @@ mod settings;
 mod topology;
 mod wake_ups;
 
-pub use connection::broker_url::check;
+pub use connection::broker_url::check_url;
 pub use connection::session::Declared;
 pub use dead_letters::{DeadLetter, Inspection};
 pub use error::{HostFailures, RabbitError};

@@ -1,32 +1,32 @@
-//! The queue of a version before, in which each delivery was a durable message.
+//! The queue of an earlier version, in which each delivery was a durable message.
 //!
-//! A broker that this version was declared beside keeps the queue and its binding, and messages come out of the delays
-//! for as long as the longest one takes: 34 hours. No process consumes them, for rows say what is owed. Without the
-//! queue they could not leave the delays, and would hold up the events there. So the queue stays and is purged; an
-//! operator deletes it once no more can come.
+//! A broker that was used by that version keeps the queue and its binding. Its messages come out of the delays for as long
+//! as the longest delay: 34 hours. No process consumes them, because rows say what is owed. Without the queue they could
+//! not leave the delays, and would delay the events there. The queue therefore stays and is purged; an operator deletes it after
+//! that time.
 
 use std::time::Duration;
 
+use hookline_queue::QueueError;
 use lapin::options::QueuePurgeOptions;
 use lapin::types::FieldTable;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::connection::refusal;
-use crate::rabbit::{Rabbit, prompt};
+use crate::rabbit::{Rabbit, with_timeout};
 use crate::topology::passive;
-use hookline_queue::QueueError;
 
 const QUEUE: &str = "hookline.deliveries";
 
-const EVERY: Duration = Duration::from_secs(600);
+const PURGE_EVERY: Duration = Duration::from_secs(600);
 
 impl Rabbit {
-    /// Purges the queue of an earlier version at once and then every 10 minutes, where it exists. Never returns.
+    /// Purges the queue of an earlier version at once and then every 10 minutes, where it exists. Never reticks.
     pub async fn keep_old_deliveries_purged(self) {
-        let mut turns = interval(EVERY);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(PURGE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            turns.tick().await;
+            ticks.tick().await;
             match self.purge_old_deliveries().await {
                 Ok(0) => {}
                 Ok(messages) => {
@@ -43,12 +43,12 @@ impl Rabbit {
         }
     }
 
-    /// Returns how many messages were purged; 0 where the queue does not exist, and the broker closes the channel then.
+    /// Reticks how many messages were purged; 0 where the queue does not exist, and the broker closes the channel then.
     ///
     /// # Errors
     /// [`QueueError`] when the broker does not answer, or refuses it.
     pub async fn purge_old_deliveries(&self) -> Result<u32, QueueError> {
-        prompt(async {
+        with_timeout(async {
             let session = self.consuming.session().await;
             let channel = session.channel().await?;
             let found = channel.queue_declare(QUEUE.into(), passive(), FieldTable::default());

@@ -3,21 +3,19 @@
 use bytes::Bytes;
 use lapin::BasicProperties;
 
-/// A message and where it goes.
 #[derive(Debug)]
-pub(crate) struct Post {
+pub(crate) struct Outgoing {
     pub(crate) exchange: String,
     pub(crate) routing_key: String,
     pub(crate) body: Bytes,
     pub(crate) properties: BasicProperties,
-    pub(crate) audience: Audience,
+    pub(crate) mandatory: Mandatory,
 }
 
-/// Who a message is for.
+/// Whether a message must reach a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Audience {
-    /// One of our queues: it must arrive.
-    Ours,
-    /// Whoever has bound a queue, which may be nobody.
-    Anybody,
+pub(crate) enum Mandatory {
+    Yes,
+    /// The exchange may have no queue.
+    No,
 }

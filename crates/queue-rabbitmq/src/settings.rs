@@ -1,19 +1,15 @@
-//! How to reach the broker.
-
 use std::fmt;
 use std::time::Duration;
 
-/// Which broker, and how patient we are with it.
 #[derive(Clone)]
 pub struct RabbitSettings {
-    /// `amqp://` or `amqps://`, with user, password and vhost, and the hosts of a cluster with a comma
-    /// between, which are tried in turn. Its only parameters are `heartbeat`
-    /// (seconds), `connection_timeout` (milliseconds) and, with `amqps`, `cacertfile`: a file of
-    /// certificates (PEM) that vouch for the broker (<https://www.rabbitmq.com/docs/uri-query-parameters>).
+    /// `amqp://` or `amqps://`, with user, password and vhost. The hosts of a cluster have a comma between and are tried in
+    /// turn. Its only parameters are `heartbeat` (seconds), `connection_timeout` (milliseconds) and, with `amqps`,
+    /// `cacertfile`: a file of CA certificates in PEM (<https://www.rabbitmq.com/docs/uri-query-parameters>).
     pub url: String,
-    /// What the broker's operator sees the connection as.
+    /// The name of the connection in the broker's management.
     pub name: String,
-    /// How long a message may take to be durable.
+    /// How long a confirm may take.
     pub confirm_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Which exchanges and queues there are.
+//! The exchanges and queues.
 //!
 //! ```text
 //! workflow.events ──#──▶ [hookline.events] ────── given up ──▶ [hookline.events.rejected]
@@ -7,21 +7,21 @@
 //! hookline.delay.16 ─1─▶ [hookline.delay.16] ─ expired ─┐
 //!        └─0─▶ hookline.delay.15 ◀──────────────────────┘
 //!                  ⋮
-//!              hookline.due ──▶ [hookline.events]: what was put off
+//!              hookline.due ──▶ [hookline.events]: deferred messages
 //!
-//! hookline.operations ──▶ whoever binds a queue of their own
+//! hookline.operations ──▶ queues that operators bind
 //!
 //! hookline.wake.16 … hookline.wake.0 (as hookline.delay.n) ──▶ hookline.wake
 //!     hookline.wake ──#.partition──▶ a queue of the dispatcher that owns the partition (`wake_ups`)
 //! ```
 //!
-//! Everything is durable, every queue a quorum queue. Dead-lettering is at-least-once, which
-//! RabbitMQ silently gives up unless the queue also has `reject-publish`. No queue has a maximal
-//! length: a delay whose target refuses would hold up all delays behind it.
+//! Every exchange and queue is durable, every queue a quorum queue. Dead-lettering is at-least-once, which RabbitMQ silently
+//! drops unless the queue also has `reject-publish`. No queue has a maximal length: a delay with a refusing target would
+//! delay all messages behind it.
 //!
-//! Wake-ups are the exception: they may be lost, and hold nothing up (`cascade`).
+//! Wake-ups are the exception: they may be lost and delay nothing (`cascade`).
 //!
-//! Arguments are part of a queue's identity: changing one here means a new queue name.
+//! Arguments are part of a queue's identity: a changed argument needs a new queue name.
 
 use futures::future::try_join_all;
 use lapin::options::{
@@ -32,23 +32,23 @@ use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
 
 use crate::arguments::{arguments, text};
 use crate::cascade::{Cascade, Overflow};
-use crate::delay::{Address, TOP_LEVEL, pattern};
+use crate::delay::{DelayTarget, TOP_LEVEL, pattern};
 
 /// Where workflow services publish.
 pub(crate) const PUBLISHED: &str = "workflow.events";
 pub(crate) const EVENTS: &str = "hookline.events";
 pub(crate) const EVENTS_REJECTED: &str = "hookline.events.rejected";
-/// Where operators hear of what the system has done.
+/// Operational events, for operators.
 pub(crate) const OPERATIONS: &str = "hookline.operations";
 const UNROUTED: &str = "hookline.unrouted";
-/// Routes what a queue gave up by the name of its dead queue.
+/// Routes dead letters by the name of the dead-letter queue.
 const DEAD: &str = "hookline.dead";
 /// Below the lowest level of the cascade.
 const DUE: &str = "hookline.due";
-/// Where the dispatchers' queues are bound, each with the patterns of its partitions.
+/// The dispatchers' queues are bound to it, each with the patterns of its partitions.
 pub(crate) const WAKE: &str = "hookline.wake";
 
-/// Delays of messages that must arrive.
+/// Delays of events.
 pub(crate) const DELAYS: Cascade = Cascade {
     name: "hookline.delay",
     end: DUE,
@@ -64,24 +64,23 @@ pub(crate) const WAKES: Cascade = Cascade {
 
 const CASCADES: [Cascade; 2] = [DELAYS, WAKES];
 
-/// How often a message may be taken without being settled, by the broker's count. Always positive: RabbitMQ 3.10 takes
-/// -1 for 0.
+/// How often a message may come back, by the broker's count. Always positive: RabbitMQ 3.10 takes -1 for 0.
 const DELIVERY_LIMIT: i32 = 50;
 
-/// The same by our own count, one return before the broker's: it also bounds a loop of nacks, which
-/// RabbitMQ 4.3 does not limit any more, and keeps what we know of the message.
-pub(crate) const RETURN_LIMIT: u32 = DELIVERY_LIMIT.unsigned_abs();
+/// The same by our own count. It takes effect one return before the broker's, and so keeps the reason. It also bounds a loop
+/// of nacks, which RabbitMQ 4.3 no longer limits.
+pub(crate) const OWN_DELIVERY_LIMIT: u32 = DELIVERY_LIMIT.unsigned_abs();
 
-/// Looking into a dead queue and putting back counts as taking; from 4.0 on there is a limit of 20
-/// where none is set, beyond which a message without a further dead-letter target is lost.
+/// For the dead-letter queue: an inspection counts as a delivery. From 4.0 on the default limit is 20, above which a message
+/// without a further dead-letter target is lost.
 const NO_DELIVERY_LIMIT: i32 = 1_000_000;
 
-/// Whether Hookline alone publishes to an exchange; the default one has no name.
+/// Whether only Hookline publishes to an exchange. The default exchange has the empty name.
 pub(crate) fn is_own_exchange(name: &str) -> bool {
     name.is_empty() || name == DUE || (0..=TOP_LEVEL).any(|level| name == DELAYS.level(level))
 }
 
-/// Declares everything; what is there already stays as it is.
+/// Existing exchanges and queues stay as they are.
 pub(crate) async fn declare(connection: &Connection) -> lapin::Result<()> {
     declare_published(connection).await?;
     let channel = &connection.create_channel().await?;
@@ -108,8 +107,8 @@ pub(crate) async fn declare(connection: &Connection) -> lapin::Result<()> {
     bind(channel).await
 }
 
-/// Publishers may have declared it before us, as the plain exchange that the contract names. Then
-/// it stays without the alternate exchange, which only matters while our queue is missing.
+/// A publisher may have declared it before, as the plain exchange that the contract names. Then it stays without the
+/// alternate exchange, which only matters while `hookline.events` is missing.
 async fn declare_published(connection: &Connection) -> lapin::Result<()> {
     let alternate = arguments([("alternate-exchange", text(UNROUTED))]);
     let declared = declare_topic(connection, alternate).await;
@@ -117,7 +116,7 @@ async fn declare_published(connection: &Connection) -> lapin::Result<()> {
         Err(error) if is_precondition_failed(&error) => {
             tracing::warn!(
                 exchange = PUBLISHED,
-                "somebody else declared the exchange without an alternate exchange"
+                "the exchange was declared by another user without an alternate exchange"
             );
             declare_topic(connection, FieldTable::default()).await
         }
@@ -133,8 +132,8 @@ async fn declare_topic(connection: &Connection, arguments: FieldTable) -> lapin:
         .await
 }
 
-/// Looks for each exchange and queue, which needs no right (RabbitMQ, "Access Control", operations).
-/// Bindings cannot be looked for.
+/// Checks that each exchange and queue exists, which needs no right (RabbitMQ, "Access Control", operations). Bindings cannot
+/// be checked.
 ///
 /// # Errors
 /// Also when one is missing.
@@ -144,7 +143,7 @@ pub(crate) async fn find(connection: &Connection) -> lapin::Result<()> {
     find_queues(connection, names.collect()).await
 }
 
-/// The same without the queues of delays: the broker asks the leader of each queue, and waits for one that is frozen.
+/// [`find`] without the queues of delays: the broker asks the leader of each queue, and waits for a frozen one.
 pub(crate) async fn find_main(connection: &Connection) -> lapin::Result<()> {
     find_exchanges(connection).await?;
     find_queues(connection, vec![EVENTS.to_owned()]).await
@@ -170,7 +169,7 @@ async fn find_queues(connection: &Connection, names: Vec<String>) -> lapin::Resu
     Ok(())
 }
 
-/// Looks for the exchange for events alone.
+/// [`find`] for the exchange for events only.
 pub(crate) async fn find_published(connection: &Connection) -> lapin::Result<()> {
     let channel = connection.create_channel().await?;
     find_exchange(&channel, PUBLISHED.to_owned()).await
@@ -196,7 +195,7 @@ fn is_precondition_failed(error: &lapin::Error) -> bool {
 }
 
 fn queues() -> Vec<(String, FieldTable)> {
-    let working = |name: &str, dead: &str| {
+    let work = |name: &str, dead: &str| {
         let arguments = arguments([
             ("x-queue-type", text("quorum")),
             ("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT)),
@@ -214,14 +213,14 @@ fn queues() -> Vec<(String, FieldTable)> {
         ]);
         (name.to_owned(), arguments)
     };
-    let mut queues = vec![working(EVENTS, EVENTS_REJECTED), dead(EVENTS_REJECTED)];
+    let mut queues = vec![work(EVENTS, EVENTS_REJECTED), dead(EVENTS_REJECTED)];
     for cascade in CASCADES {
         queues.extend((0..=TOP_LEVEL).map(|level| cascade.queue(level)));
     }
     queues
 }
 
-/// The exchanges of all levels; their queues have the same names.
+/// The names of the exchanges of all levels, which are those of the queues, too.
 fn levels() -> impl Iterator<Item = String> {
     let of = |cascade: Cascade| (0..=TOP_LEVEL).map(move |level| cascade.level(level));
     CASCADES.into_iter().flat_map(of)
@@ -236,13 +235,13 @@ async fn bind(channel: &Channel) -> lapin::Result<()> {
         (EVENTS.to_owned(), PUBLISHED.to_owned(), "#".to_owned()),
         (EVENTS_REJECTED.to_owned(), UNROUTED.to_owned(), "".into()),
         dead_binding(EVENTS_REJECTED),
-        (EVENTS.into(), DUE.into(), Address::Events.pattern()),
+        (EVENTS.into(), DUE.into(), DelayTarget::Events.pattern()),
     ];
-    let rests = every_level().map(|(cascade, level)| {
+    let ones = every_level().map(|(cascade, level)| {
         let name = cascade.level(level);
         (name.clone(), name, pattern(level, '1'))
     });
-    let queues = fixed.into_iter().chain(rests).map(|(queue, from, key)| {
+    let queues = fixed.into_iter().chain(ones).map(|(queue, from, key)| {
         let options = QueueBindOptions::default();
         channel.queue_bind(
             queue.into(),
@@ -254,7 +253,7 @@ async fn bind(channel: &Channel) -> lapin::Result<()> {
     });
     try_join_all(queues).await?;
 
-    let passes = every_level().map(|(cascade, level)| {
+    let zeros = every_level().map(|(cascade, level)| {
         channel.exchange_bind(
             cascade.below(level).into(),
             cascade.level(level).into(),
@@ -263,7 +262,7 @@ async fn bind(channel: &Channel) -> lapin::Result<()> {
             FieldTable::default(),
         )
     });
-    try_join_all(passes).await?;
+    try_join_all(zeros).await?;
     Ok(())
 }
 
@@ -278,7 +277,7 @@ fn durable_exchange() -> ExchangeDeclareOptions {
     }
 }
 
-/// Looks for a queue and counts its messages, without declaring it.
+/// Checks that a queue exists and counts its messages, without declaring it.
 pub(crate) fn passive() -> QueueDeclareOptions {
     QueueDeclareOptions {
         passive: true,

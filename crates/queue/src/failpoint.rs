@@ -1,16 +1,16 @@
-//! Wake-ups that a test drops, to show that nothing depends on them.
+//! Wake-ups that a test drops, to show that no delivery depends on them.
 //!
-//! In a build with the feature `fault-points`, `FAILPOINTS="broker::wake=return(3)"` drops every third one of a
-//! process and `return(1)` all of them.
+//! In a build with the feature `fault-points`, `FAILPOINTS="queue::wake=return(3)"` drops every third one of a process
+//! and `return(1)` all of them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static PASSED: AtomicU64 = AtomicU64::new(0);
 
-/// Whether the next wake-up is not to be published.
+/// Whether the next wake-up is dropped.
 pub fn drops_a_wake_up() -> bool {
     let passed = &PASSED;
-    fail::fail_point!("broker::wake", |every: Option<String>| {
+    fail::fail_point!("queue::wake", |every: Option<String>| {
         let every = every.and_then(|every| every.parse().ok()).unwrap_or(1);
         (passed.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(every)
     });

@@ -52,5 +52,7 @@ pub use records::{
     WaitingFor, Window,
 };
 pub use sealed::Unopened;
-pub use sqlite::queue::{DeadLetter, DeadLetters, EmbeddedQueue, NewEvents, QueuedEvents};
+pub use sqlite::queue::{
+    EmbeddedDeadLetter, EmbeddedDeadLetters, EmbeddedQueue, NewEvents, QueuedEvents,
+};
 pub use turns::{key_of_task, of_key};

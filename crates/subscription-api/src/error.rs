@@ -1,7 +1,9 @@
-//! The one place that chooses a status, but for 421, which `hookline_runtime::hosts` answers on both listeners.
+//! Errors, and the only place that chooses their status. Only 421 is chosen elsewhere: `hookline_runtime::hosts` answers
+//! it on both listeners.
 //!
-//! This file alone writes the words of an error that a caller reads: the words of a store or a broker name
-//! tables and addresses, so they go to the log and never into an answer.
+//! Errors of the store or the broker name tables and addresses. Their text goes to the log and never into a response.
+
+pub(crate) mod problem;
 
 use std::time::Duration;
 
@@ -15,12 +17,12 @@ use hookline_core::violations::Violations;
 use hookline_queue::QueueError;
 use hookline_store::StoreError;
 
-use crate::problem::{FieldError, PROBLEM_JSON, Problem};
+use problem::{FieldError, PROBLEM_JSON, Problem};
 
-/// The most bytes of violations that one answer lists, as JSON: a control character takes six.
+/// Bytes of JSON of the violations in a response; a control character takes six.
 const MAX_LISTED_BYTES: usize = 60 * 1024;
 
-/// Why a request was not done.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
     #[error("the body is not valid JSON: {0}")]
@@ -43,14 +45,14 @@ pub(crate) enum ApiError {
         of_request: OrganizationId,
     },
     #[error(
-        "the organization has nothing of this id; the header X-Org-Id chooses another organization of the API key"
+        "the organization has nothing with this id; the header X-Org-Id selects another organization of the API key"
     )]
     NotFound,
-    #[error("there is no such path; GET /docs lists those that there are")]
+    #[error("there is no such path; GET /docs lists all paths")]
     NoSuchPath,
     #[error("{0}")]
     Conflict(&'static str),
-    #[error("the subscription is not as If-Match says: read it and its ETag again")]
+    #[error("the subscription does not match If-Match: read it and its ETag again")]
     PreconditionFailed,
     #[error("this path answers {0}")]
     MethodNotAllowed(String),
@@ -60,53 +62,56 @@ pub(crate) enum ApiError {
     NotJson,
     #[error("the header Content-Type is missing; send `Content-Type: application/json`")]
     NoType,
-    #[error("the body must be sent as it is, without the header Content-Encoding")]
+    #[error("the body must be sent without the header Content-Encoding")]
     EncodedBody,
     #[error("{}", validation_detail(.0))]
     Invalid(Violations),
-    #[error("the API key has too many requests under way; try again shortly")]
-    TooManyRequests,
+    #[error("the API key has too many active requests; try again shortly")]
+    TooManyConcurrent,
     #[error(
-        "the bodies of the API key's requests under way are too large together; try again shortly"
+        "the bodies of the API key's active requests are too large together; try again shortly"
     )]
-    TooManyBytes,
+    BodyMemoryExceeded,
+    #[error("the API key's unread responses are too large together; read them and try again")]
+    ResponseMemoryExceeded,
+    #[error("{0}; try again later")]
+    RateLimited(RateLimit, Duration),
     #[error(
-        "answers to the API key wait to be read and are too large together; read them and try again"
+        "the organization's stored events have reached its storage quota; retention removes old events in time"
     )]
-    TooManyUnread,
-    #[error("the API key has been used too often; try again later")]
-    TooFast { wait: Duration },
-    #[error(
-        "the API key is not valid, and this address has sent too many such keys; try again later"
-    )]
-    TooManyTries { wait: Duration },
-    #[error("the organization has sent too many test events; try again later")]
-    TooManyTests { wait: Duration },
-    #[error("the organization has retried too many deliveries by hand; try again later")]
-    TooManyRetries { wait: Duration },
-    #[error("the organization has published too many events; try again later")]
-    TooManyEvents { wait: Duration },
-    #[error(
-        "as much is stored of the organization's events as may be; older ones are forgotten in time"
-    )]
-    Full,
-    #[error("the request came from Hookline itself; it does not call itself in a circle")]
-    Circle,
+    StorageQuotaExceeded,
+    #[error("Hookline sent this request; it does not call itself in a loop")]
+    LoopDetected,
     #[error("a part of the service is not available; try again shortly")]
     Unavailable(String),
-    #[error("the body did not come in time, and the request has had no effect; send it again")]
+    #[error("the body did not arrive in time, and the request has had no effect; send it again")]
     SlowBody,
     #[error("the request took too long; try again shortly")]
     DeadlinePassed,
     #[error(
-        "a part of the service did not answer, and the request may have taken effect all the same: \
-         check before it is sent again; events with the same event_id or Idempotency-Key are safe to repeat"
+        "a part of the service did not answer, and the request may have had an effect: check before sending it \
+         again; events with the same event_id or Idempotency-Key are safe to repeat"
     )]
     OutcomeUnknown(String),
     #[error("not ready yet; waiting for: {}", .0.join(", "))]
     NotReady(Vec<&'static str>),
-    #[error("something went wrong here; it was logged")]
+    #[error("internal error; the log has the cause")]
     Internal(String),
+}
+
+/// A rate limit that a client can exceed.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+pub(crate) enum RateLimit {
+    #[error("the API key has sent too many requests")]
+    Requests,
+    #[error("the API key is not valid, and this address has sent too many invalid keys")]
+    FailedAuth,
+    #[error("the organization has sent too many test events")]
+    TestEvents,
+    #[error("the organization has retried too many deliveries manually")]
+    Retries,
+    #[error("the organization has published too many events")]
+    Events,
 }
 
 fn validation_detail(violations: &Violations) -> String {
@@ -117,98 +122,45 @@ fn validation_detail(violations: &Violations) -> String {
 }
 
 impl ApiError {
-    fn choose(&self) -> (StatusCode, &'static str, &'static str) {
+    /// The status, the end of `type`, and the title: the reason phrase of RFC 9110.
+    #[rustfmt::skip]
+    fn kind(&self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Malformed(_) | Self::EmptyBody | Self::BrokenBody(_) => (
-                StatusCode::BAD_REQUEST,
-                "urn:hookline:problem:malformed",
-                "Bad Request",
-            ),
-            Self::Unauthorized => (
-                StatusCode::UNAUTHORIZED,
-                "urn:hookline:problem:unauthorized",
-                "Unauthorized",
-            ),
-            Self::Forbidden(_) | Self::OtherOrganization { .. } => (
-                StatusCode::FORBIDDEN,
-                "urn:hookline:problem:forbidden",
-                "Forbidden",
-            ),
-            Self::NotFound | Self::NoSuchPath => (
-                StatusCode::NOT_FOUND,
-                "urn:hookline:problem:not-found",
-                "Not Found",
-            ),
-            Self::SlowBody => (
-                StatusCode::REQUEST_TIMEOUT,
-                "urn:hookline:problem:request-timeout",
-                "Request Timeout",
-            ),
-            Self::Conflict(_) => (
-                StatusCode::CONFLICT,
-                "urn:hookline:problem:conflict",
-                "Conflict",
-            ),
-            Self::PreconditionFailed => (
-                StatusCode::PRECONDITION_FAILED,
-                "urn:hookline:problem:precondition-failed",
-                "Precondition Failed",
-            ),
-            Self::MethodNotAllowed(_) => (
-                StatusCode::METHOD_NOT_ALLOWED,
-                "urn:hookline:problem:method-not-allowed",
-                "Method Not Allowed",
-            ),
-            Self::TooLarge(_) => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "urn:hookline:problem:too-large",
-                "Content Too Large",
-            ),
-            Self::NotJson | Self::NoType | Self::EncodedBody => (
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "urn:hookline:problem:unsupported-media-type",
-                "Unsupported Media Type",
-            ),
-            Self::Invalid(_) => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                "urn:hookline:problem:validation",
-                "Unprocessable Content",
-            ),
-            Self::TooManyRequests
-            | Self::TooManyBytes
-            | Self::TooManyUnread
-            | Self::TooFast { .. }
-            | Self::TooManyTries { .. }
-            | Self::TooManyTests { .. }
-            | Self::TooManyRetries { .. }
-            | Self::TooManyEvents { .. }
-            | Self::Full => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "urn:hookline:problem:too-many-requests",
-                "Too Many Requests",
-            ),
-            Self::Circle => (
-                StatusCode::LOOP_DETECTED,
-                "urn:hookline:problem:loop",
-                "Loop Detected",
-            ),
-            Self::Unavailable(_)
-            | Self::DeadlinePassed
-            | Self::OutcomeUnknown(_)
-            | Self::NotReady(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "urn:hookline:problem:unavailable",
-                "Service Unavailable",
-            ),
-            Self::Internal(_) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "urn:hookline:problem:internal",
-                "Internal Server Error",
-            ),
+            Self::Malformed(_) | Self::EmptyBody | Self::BrokenBody(_) =>
+                (StatusCode::BAD_REQUEST, "malformed", "Bad Request"),
+            Self::Unauthorized =>
+                (StatusCode::UNAUTHORIZED, "unauthorized", "Unauthorized"),
+            Self::Forbidden(_) | Self::OtherOrganization { .. } =>
+                (StatusCode::FORBIDDEN, "forbidden", "Forbidden"),
+            Self::NotFound | Self::NoSuchPath =>
+                (StatusCode::NOT_FOUND, "not-found", "Not Found"),
+            Self::MethodNotAllowed(_) =>
+                (StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method Not Allowed"),
+            Self::SlowBody =>
+                (StatusCode::REQUEST_TIMEOUT, "request-timeout", "Request Timeout"),
+            Self::Conflict(_) =>
+                (StatusCode::CONFLICT, "conflict", "Conflict"),
+            Self::PreconditionFailed =>
+                (StatusCode::PRECONDITION_FAILED, "precondition-failed", "Precondition Failed"),
+            Self::TooLarge(_) =>
+                (StatusCode::PAYLOAD_TOO_LARGE, "too-large", "Content Too Large"),
+            Self::NotJson | Self::NoType | Self::EncodedBody =>
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "Unsupported Media Type"),
+            Self::Invalid(_) =>
+                (StatusCode::UNPROCESSABLE_ENTITY, "validation", "Unprocessable Content"),
+            Self::TooManyConcurrent | Self::BodyMemoryExceeded | Self::ResponseMemoryExceeded
+            | Self::RateLimited(..) | Self::StorageQuotaExceeded =>
+                (StatusCode::TOO_MANY_REQUESTS, "too-many-requests", "Too Many Requests"),
+            Self::LoopDetected =>
+                (StatusCode::LOOP_DETECTED, "loop", "Loop Detected"),
+            Self::Unavailable(_) | Self::DeadlinePassed | Self::OutcomeUnknown(_) | Self::NotReady(_) =>
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "Service Unavailable"),
+            Self::Internal(_) =>
+                (StatusCode::INTERNAL_SERVER_ERROR, "internal", "Internal Server Error"),
         }
     }
 
-    /// The cause, for the log alone.
+    /// The cause, which only the log shows.
     pub(crate) fn cause(&self) -> Option<&str> {
         match self {
             Self::Unavailable(cause) | Self::OutcomeUnknown(cause) | Self::Internal(cause) => {
@@ -218,9 +170,9 @@ impl ApiError {
         }
     }
 
-    /// The error for a request that changes something: a lost answer does not say whether the store
-    /// or the broker took it.
-    pub(crate) fn of_a_change(&self) -> Option<Self> {
+    /// The error for a request that changes something, if its outcome is unknown: without a response, the store or the
+    /// broker may have made the change.
+    pub(crate) fn after_a_change(&self) -> Option<Self> {
         match self {
             Self::Unavailable(cause) => Some(Self::OutcomeUnknown(cause.clone())),
             Self::DeadlinePassed => Some(Self::OutcomeUnknown(self.to_string())),
@@ -228,9 +180,8 @@ impl ApiError {
         }
     }
 
-    /// The body of the answer.
     pub(crate) fn problem(&self) -> Problem {
-        let (status, kind, title) = self.choose();
+        let (status, kind, title) = self.kind();
         let errors = match self {
             Self::Invalid(violations) => listed(violations),
             _ => Vec::new(),
@@ -242,7 +193,7 @@ impl ApiError {
             detail.push_str(&format!("; errors lists the first {}", errors.len()));
         }
         Problem {
-            kind,
+            kind: format!("urn:hookline:problem:{kind}"),
             title,
             status: status.as_u16(),
             detail,
@@ -250,7 +201,7 @@ impl ApiError {
         }
     }
 
-    /// A further header of the answer.
+    /// A header of the response, besides those that all problems have.
     pub(crate) fn header(&self) -> Option<(header::HeaderName, HeaderValue)> {
         match self {
             Self::Unauthorized => Some((
@@ -260,20 +211,17 @@ impl ApiError {
             Self::MethodNotAllowed(allow) => {
                 Some((header::ALLOW, HeaderValue::from_str(allow).ok()?))
             }
-            Self::TooManyRequests | Self::TooManyBytes | Self::TooManyUnread => {
+            Self::TooManyConcurrent | Self::BodyMemoryExceeded | Self::ResponseMemoryExceeded => {
                 Some((header::RETRY_AFTER, HeaderValue::from_static("1")))
             }
-            Self::TooFast { wait }
-            | Self::TooManyTries { wait }
-            | Self::TooManyTests { wait }
-            | Self::TooManyRetries { wait }
-            | Self::TooManyEvents { wait } => {
-                // Rounded up: a client that comes back then is answered.
+            Self::RateLimited(_, wait) => {
+                // Rounded up, so that the limit has room when the client comes back.
                 let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
                 Some((header::RETRY_AFTER, seconds.max(1).into()))
             }
-            // Nothing is wrong with the request, and the same one is taken once there is room.
-            Self::Full => Some((header::RETRY_AFTER, HeaderValue::from_static("60"))),
+            Self::StorageQuotaExceeded => {
+                Some((header::RETRY_AFTER, HeaderValue::from_static("60")))
+            }
             Self::Unavailable(_)
             | Self::DeadlinePassed
             | Self::OutcomeUnknown(_)
@@ -283,7 +231,7 @@ impl ApiError {
     }
 }
 
-/// As many as there is room for.
+/// As many violations as fit.
 fn listed(violations: &Violations) -> Vec<FieldError> {
     let mut room = MAX_LISTED_BYTES;
     let mut errors = Vec::new();
@@ -300,7 +248,7 @@ fn listed(violations: &Violations) -> Vec<FieldError> {
 
 impl ResponseError for ApiError {
     fn status_code(&self) -> StatusCode {
-        self.choose().0
+        self.kind().0
     }
 
     fn error_response(&self) -> HttpResponse<BoxBody> {
@@ -371,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_store_or_broker_says_stays_inside() {
+    fn texts_of_the_store_and_the_broker_are_not_in_the_response() {
         let leaks = "select * from api_keys at 10.0.0.7";
         for error in [
             ApiError::Unavailable(leaks.to_owned()),
@@ -391,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_is_away_is_503_and_one_that_refuses_is_500() {
+    fn an_unavailable_store_is_503_and_a_permanent_error_is_500() {
         let status = |error: StoreError| ApiError::from(error).status_code().as_u16();
         assert_eq!(status(StoreError::Unavailable(String::new())), 503);
         assert_eq!(status(StoreError::NotMigrated), 503);
@@ -400,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_lists_a_hundred_violations_and_counts_all() {
+    fn a_response_lists_100_violations_and_counts_all() {
         let mut violations = Violations::default();
         for index in 0..10_001 {
             violations.add(format!("[{index}]"), "is bad");
@@ -414,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_at_most_64_kib_whatever_the_names_are() {
+    fn a_response_is_at_most_64_kib_although_names_are_long() {
         let mut violations = Violations::default();
         for _ in 0..10_001 {
             violations.add("\u{1}".repeat(65_536), "is bad");

@@ -1,153 +1,36 @@
-//! The REST API: where customers register subscriptions, read what became of their events, and
-//! where publishers without a broker client hand events in.
+//! The REST API: customers manage subscriptions and read logs; publishers without a broker client publish events.
 //!
-//! A request passes, from the outside in:
+//! A request passes through these layers, from the outside in:
 //!
-//! 1. `hookline_runtime::http`: the clocks and the places of connections;
-//! 2. `observe`: the metric, the log line, the headers that every answer bears (`request_id`);
-//! 3. `answers`: bytes of answers that wait to be read are bounded, by key and in all;
-//! 4. `hookline_runtime::hosts`: a request for another host is turned away (421) where the API is on loopback;
-//! 5. `circle`: a request that Hookline itself sent is turned away (508);
-//! 6. `deadline`: an answer in time whatever hangs, and also after a panic;
-//! 7. `auth`: the key, the organization and the scope, before a byte of the body is read and
-//!    before an id in the path is looked at; a key also has a limited number of requests in flight;
-//! 8. a handler of `routes`, which alone speaks to the store and the publisher.
+//! 1. `hookline_runtime::http`: time limits and the number of connections;
+//! 2. `middleware::graceful_shutdown`: counts requests, so that a stop waits for them;
+//! 3. `middleware::request_telemetry`: the metric, the log line and the headers of every response;
+//! 4. `middleware::response_memory`: the memory limit of responses that wait to be read, per key and in total;
+//! 5. `hookline_runtime::hosts`: 421 for another host, where the API listens on loopback;
+//! 6. `middleware::loop_detection`: 508 for a request that Hookline itself sent;
+//! 7. `middleware::deadline`: a response in time although the store or the broker hangs, and after a panic;
+//! 8. `middleware::auth`: the key, the organization, the scope and the limits of the key. It runs before the body is
+//!    read and before the id in the path is parsed;
+//! 9. a handler of `routes`. Only handlers call the store and the publisher, except that `auth` looks keys up.
 //!
-//! Handlers return an `error::ApiError`; which status that is stands in `error.rs` alone. An
-//! organization is only to be had from `auth::Caller`, so a handler cannot forget to ask for it.
+//! Modules import in one direction: `config` and `error`, `limits`, `state`, `extract`, `middleware`, `routes`, `openapi`,
+//! `server`. `schemas` has the documented forms of requests. Only `error` chooses a status. Only `extract::caller`
+//! gives an organization to a handler, so a handler cannot forget authentication.
 
-mod answers;
-mod auth;
-mod body;
-mod byte_room;
-mod circle;
-mod deadline;
+mod config;
 mod error;
-mod idempotency;
-mod in_flight;
-mod last_use;
-mod observe;
+mod extract;
+mod limits;
+mod middleware;
 mod openapi;
-mod per_minute;
-mod problem;
-mod proxies;
-mod published;
-mod query;
-mod request_id;
 mod routes;
+mod schemas;
 mod server;
-mod strict_json;
+mod state;
 #[cfg(test)]
 mod tests;
-mod tries;
-mod underway;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use hookline_core::rate::Rate;
-use hookline_core::target::TargetRules;
-use hookline_queue::Publisher;
-use hookline_runtime::hosts::Hosts;
-use hookline_runtime::http::Clocks;
-use hookline_runtime::readiness::Readiness;
-use hookline_runtime::settings::Settings;
-use hookline_store::Store;
-
-pub use proxies::Proxies;
+pub use config::ApiConfig;
+pub use limits::trusted_proxies::TrustedProxies;
 pub use server::run;
-
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-
-/// What the API is made of.
-#[derive(Clone)]
-pub struct Api {
-    /// Where subscriptions, keys and logs are.
-    pub store: Store,
-    /// Where events and tests go.
-    pub publisher: Arc<dyn Publisher>,
-    /// Where a subscription may point.
-    pub rules: TargetRules,
-    /// The limits.
-    pub settings: ApiSettings,
-    /// The proxies that name their callers.
-    pub proxies: Proxies,
-    /// What `/readyz` says.
-    pub readiness: Readiness,
-}
-
-/// The limits of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ApiSettings {
-    /// How long a request may take until it is answered with 503.
-    pub request_deadline: Duration,
-    /// The most subscriptions of an organization.
-    pub max_subscriptions: u32,
-    /// The most test events of an organization within a minute; beyond that it is answered with 429.
-    pub max_tests_per_minute: u32,
-    /// The most retries by hand of an organization within a minute; beyond that it is answered with 429.
-    pub max_retries_per_minute: u32,
-    /// The most requests of one API key at the same time; beyond that it is answered with 429.
-    pub max_requests_per_key: u32,
-    /// The most replays that an organization may have running.
-    pub max_running_replays: u32,
-    /// How often one API key may ask; beyond that it is answered with 429.
-    pub requests_of_key: Rate,
-    /// How often one address may come with a wrong key; beyond that a wrong key is answered with 429.
-    pub failed_tries: Rate,
-    /// How many events an organization may publish; beyond that it is answered with 429.
-    pub events_of_organization: Option<hookline_core::rate::Rate>,
-    /// How many bytes of an organization's events are kept; beyond that it is answered with 429.
-    pub max_stored_bytes: Option<u64>,
-    /// The most connections; for one more, the one that has waited longest without a good key is closed.
-    pub max_connections: usize,
-    /// How long a connection may take for what it owes.
-    pub clocks: Clocks,
-    /// How many threads serve requests.
-    pub workers: usize,
-    /// Which names in `Host` are answered.
-    pub hosts: Hosts,
-}
-
-impl Default for ApiSettings {
-    fn default() -> Self {
-        Self {
-            request_deadline: Duration::from_secs(5),
-            max_subscriptions: 1_000,
-            max_tests_per_minute: 60,
-            max_retries_per_minute: 600,
-            max_requests_per_key: 256,
-            max_running_replays: 5,
-            requests_of_key: Rate::new(5_000, SECOND).with_burst(10_000),
-            failed_tries: Rate::new(60, MINUTE),
-            max_connections: 4_000,
-            clocks: Clocks::default(),
-            events_of_organization: None,
-            max_stored_bytes: None,
-            workers: 2,
-            hosts: Hosts::Any,
-        }
-    }
-}
-
-impl From<&Settings> for ApiSettings {
-    fn from(settings: &Settings) -> Self {
-        Self {
-            request_deadline: settings.api.request_deadline,
-            max_subscriptions: settings.api.max_subscriptions,
-            max_running_replays: settings.replay.max_running,
-            requests_of_key: Rate::new(settings.api.requests_per_second_per_key, SECOND)
-                .with_burst(settings.api.burst_per_key),
-            failed_tries: Rate::new(settings.api.failed_tries_per_minute, MINUTE),
-            max_tests_per_minute: settings.api.max_tests_per_minute,
-            max_retries_per_minute: settings.api.max_retries_per_minute,
-            events_of_organization: settings.limits.event_rate(),
-            max_stored_bytes: settings.limits.stored_bytes(),
-            max_connections: settings.api.max_connections,
-            workers: settings.api.workers,
-            hosts: settings.hosts,
-            ..Self::default()
-        }
-    }
-}
+pub use state::Api;

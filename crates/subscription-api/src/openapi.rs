@@ -1,12 +1,9 @@
-//! The OpenAPI document, made from the handlers and the types that they answer with.
-//!
-//! Rules add here the parts that all calls share, so a new call is documented with its key and its
-//! errors.
+//! The OpenAPI document, generated from the handlers and their types. The parts that all calls share are added here: the
+//! key, the errors and common headers.
 
-mod forms;
+mod enums;
 mod links;
 mod problems;
-mod sets;
 
 use std::sync::LazyLock;
 
@@ -15,19 +12,12 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Object, Ref, RefOr, Required, Type};
 use utoipa::{Modify, OpenApi};
 
-use crate::problem::Problem;
+use crate::error::problem::Problem;
 use crate::routes::{
-    deliveries, docs, event_story, events, health, logs, replays, retry, secrets, test_delivery,
+    deliveries, docs, event_details, events, health, logs, replays, retry, secrets, test_delivery,
     webhooks,
 };
 
-pub(crate) use forms::{
-    AttemptParameters, DeliveryParameters, EventDeliveryParameters, EventsBody,
-    IdempotencyParameter, LogParameters, NewSubscriptionBody, NoFieldsBody, ReplayBody,
-    SecretRotationBody, SubscriptionParameters, SubscriptionPatchBody,
-};
-
-/// The document as it is served.
 pub(crate) fn document() -> &'static str {
     static DOCUMENT: LazyLock<String> =
         LazyLock::new(|| Document::openapi().to_json().unwrap_or_default());
@@ -38,41 +28,43 @@ pub(crate) fn document() -> &'static str {
 #[openapi(
     info(
         title = "Hookline",
-        description = "Turns workflow events into signed webhook deliveries.\n\n\
-            Every call needs an API key: `Authorization: Bearer <api key>`. A key belongs to one \
-            or more organizations; `X-Org-Id` names the one that a request is about, else it is \
-            the key's default one. Errors are `application/problem+json` (RFC 9457), and name \
-            every bad field at once (at most 100). A query parameter or a field that a call does not \
-            know is refused with 422. Times are RFC 3339 in UTC. Every answer has an `X-Request-Id`, \
-            which names the request in the log: the request's own where it is 1 to 128 visible ASCII \
-            characters, else a new one.",
+        description = "Hookline turns workflow events into signed webhook deliveries.\n\n\
+            Every call needs an API key: `Authorization: Bearer <api key>`. A key belongs to one or more \
+            organizations. `X-Org-Id` selects the organization of a request; without it, it is the key's \
+            default organization. Times are RFC 3339 in UTC.\n\n\
+            Errors are `application/problem+json` (RFC 9457) and name all invalid fields, at most 100. An \
+            unknown query parameter or field is 422. 429 with `Retry-After`: beyond a rate limit or a limit of \
+            simultaneous requests. 413: a body of more than 64 KiB, or 8 MiB for `POST /events`. 408: the body \
+            did not arrive within 5 seconds, and the request has had no effect. 503 with `Retry-After`: the \
+            service is unavailable, or the request took longer than 5 seconds.\n\n\
+            Every response has an `X-Request-Id`, which is also in the log. It is the `X-Request-Id` of the \
+            request, if that is 1 to 128 visible ASCII characters, and otherwise a new one.",
     ),
     servers(
         (url = "/v1", description = "This version"),
-        (url = "/", description = "The same without a prefix"),
+        (url = "/", description = "This version, without a prefix"),
     ),
     tags(
-        (name = "Subscriptions", description = "Where events go"),
-        (name = "Logs", description = "What became of them"),
+        (name = "Subscriptions", description = "The targets of events"),
+        (name = "Logs", description = "Deliveries, attempts and replays"),
         (name = "Events", description = "Publishing without a broker client"),
-        (name = "Operation", description = "For operators and programs; no key needed"),
+        (name = "Operation", description = "Health checks and documentation, without a key"),
     ),
     paths(
         webhooks::create, webhooks::list, webhooks::show, webhooks::change, webhooks::delete,
         secrets::rotate, test_delivery::send, retry::start, replays::start, replays::show, replays::cancel,
         logs::of_subscription, logs::of_organization, deliveries::of_subscription,
-        deliveries::show, events::publish, event_story::show,
+        deliveries::show, events::publish, event_details::show,
         health::alive, health::ready, docs::openapi, docs::page,
     ),
     components(schemas(Problem)),
-    modifiers(&SameForAll),
+    modifiers(&SharedParts),
 )]
 struct Document;
 
-/// The parts that all calls share.
-struct SameForAll;
+struct SharedParts;
 
-impl Modify for SameForAll {
+impl Modify for SharedParts {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
         let key = HttpBuilder::new()
@@ -81,7 +73,7 @@ impl Modify for SameForAll {
             .build();
         components.add_security_scheme("api_key", SecurityScheme::Http(key));
         for mut problem in problems::all() {
-            problems::name_request(&mut problem.response);
+            problems::add_request_id(&mut problem.response);
             components
                 .responses
                 .insert(problem.name.to_owned(), RefOr::T(problem.response));
@@ -95,23 +87,23 @@ impl Modify for SameForAll {
             ];
             for operation in operations.into_iter().flatten() {
                 match operation.security {
-                    Some(_) => complete(operation),
-                    None => complete_open(operation),
+                    Some(_) => complete_authenticated(operation),
+                    None => complete_public(operation),
                 }
                 for response in operation.responses.responses.values_mut() {
                     if let RefOr::T(response) = response {
-                        problems::name_request(response);
+                        problems::add_request_id(response);
                     }
                 }
             }
         }
         links::add(document);
-        sets::add(document);
+        enums::add(document);
     }
 }
 
-/// Adds the header and the answers of a call with a key.
-fn complete(operation: &mut Operation) {
+/// Adds the header and the responses of a call with a key.
+fn complete_authenticated(operation: &mut Operation) {
     let parameters = operation.parameters.get_or_insert_default();
     let has = |place: ParameterIn| {
         parameters.iter().any(
@@ -123,13 +115,15 @@ fn complete(operation: &mut Operation) {
         .name("X-Org-Id")
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
-        .description(Some("The organization; without it, the key's default one"))
+        .description(Some(
+            "The organization; by default, the key's default organization",
+        ))
         .schema(Some(Object::with_type(Type::String)))
         .example(Some("org_123".into()))
         .build();
     parameters.push(RefOr::T(organization));
 
-    // Nothing else says that a body may be left out.
+    // utoipa cannot express an optional body.
     let id = operation.operation_id.as_deref().unwrap_or_default();
     let optional = ["rotateWebhookSecret", "testWebhook", "retryDelivery"].contains(&id);
     if let Some(RefOr::T(body)) = operation.request_body.as_mut().filter(|_| optional) {
@@ -143,32 +137,32 @@ fn complete(operation: &mut Operation) {
     if operation.request_body.is_some() {
         statuses.extend([400, 408, 413, 415]);
     }
-    let answers = &mut operation.responses.responses;
-    // Not every call has it; which one does says so, and is given its form here.
+    let responses = &mut operation.responses.responses;
+    // A call that can answer these lists them; the shared form replaces its own.
     for status in [409, 412] {
-        if answers.remove(&status.to_string()).is_some() {
+        if responses.remove(&status.to_string()).is_some() {
             statuses.push(status);
         }
     }
-    refuse(operation, &statuses);
+    add_problems(operation, &statuses);
 }
 
-/// Says that no key is needed, and adds the answers of such a call.
-fn complete_open(operation: &mut Operation) {
+/// Documents that no key is needed, and adds the responses of such a call.
+fn complete_public(operation: &mut Operation) {
     operation.security = Some(Vec::new());
     let id = operation.operation_id.as_deref();
     match id.is_some_and(|id| ["healthz", "readyz"].contains(&id)) {
-        true => refuse(operation, &[421, 422, 500, 503]),
-        false => refuse(operation, &[421, 422, 429, 500, 503, 508]),
+        true => add_problems(operation, &[421, 422, 500, 503]),
+        false => add_problems(operation, &[421, 422, 429, 500, 503, 508]),
     }
 }
 
-/// Adds the problems of these statuses that the call itself does not describe.
-fn refuse(operation: &mut Operation, statuses: &[u16]) {
-    let answers = &mut operation.responses.responses;
+/// Adds the problems with these statuses, except those that the call describes itself.
+fn add_problems(operation: &mut Operation, statuses: &[u16]) {
+    let responses = &mut operation.responses.responses;
     for problem in problems::all() {
         if statuses.contains(&problem.status) {
-            answers
+            responses
                 .entry(problem.status.to_string())
                 .or_insert_with(|| RefOr::Ref(Ref::from_response_name(problem.name)));
         }
@@ -186,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_openapi_3_1_and_names_every_call() {
+    fn the_document_is_openapi_3_1_and_has_every_call() {
         let document = parsed();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
         let calls: Vec<String> = document["paths"]
@@ -231,11 +225,11 @@ mod tests {
         ");
     }
 
-    /// The walk over the document tries every call: so none may be missing there.
+    /// Scenarios test every call of the document, so a missing call would not be tested.
     #[test]
-    fn every_route_that_is_registered_is_documented() {
+    fn every_registered_route_is_documented() {
         let document = parsed();
-        let routes = include_str!("routes/mod.rs");
+        let routes = include_str!("routes.rs");
         let (_, registered) = routes.split_once("fn register(").unwrap();
         let (registered, _) = registered.split_once("\n}").unwrap();
         let mut calls = 0;
@@ -251,9 +245,9 @@ mod tests {
                     let in_query =
                         parameters.is_some_and(|all| all.iter().any(|one| one["in"] == "query"));
                     assert_eq!(in_query, reads, "{method} {path}");
-                    let open = handlers.contains(".open(");
+                    let public = handlers.contains(".public(");
                     let keyless = documented["security"] == Value::Array(Vec::new());
-                    assert_eq!(keyless, open, "{method} {path}");
+                    assert_eq!(keyless, public, "{method} {path}");
                 }
             }
         }
@@ -261,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reference_leads_somewhere() {
+    fn every_reference_has_a_target() {
         fn check(document: &Value, value: &Value) {
             match value {
                 Value::Object(members) => {

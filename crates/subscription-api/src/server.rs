@@ -1,7 +1,6 @@
-//! The HTTP server, with the limits that a client cannot argue with.
+//! The HTTP server and the middleware around every route.
 
 use std::net::TcpListener;
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::body::BoxBody;
@@ -9,100 +8,71 @@ use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, Error, web};
 use anyhow::Context as _;
-use hookline_core::ids::KeyId;
-use hookline_core::rate::SharedRates;
 use hookline_runtime::descriptors;
 use hookline_runtime::http::{self, Bounds};
 use tokio_util::sync::CancellationToken;
 
-use crate::byte_room::ByteRoom;
-use crate::in_flight::InFlight;
-use crate::last_use::LastUse;
-use crate::observe::{self, Durations};
-use crate::per_minute::PerMinute;
-use crate::published::Published;
-use crate::tries::Tries;
-use crate::underway::Underway;
-use crate::{Api, answers, circle, routes};
+use crate::limits::memory::MemoryBudget;
+use crate::middleware::graceful_shutdown::GracefulShutdown;
+use crate::middleware::request_telemetry::{self, RequestDuration};
+use crate::middleware::{loop_detection, response_memory};
+use crate::routes::docs::OpenApiDocument;
+use crate::state::{Api, AppState};
+use crate::{openapi, routes};
 
-/// Once the service is to stop, the requests under way may take as long as ever, and this for their
-/// answers to reach a slow client.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// The time that slow clients have to read the last responses, after the request deadline, while the service stops.
+const LAST_RESPONSES: Duration = Duration::from_secs(2);
 
-/// What handlers work with; all workers share it.
+/// The state of all workers: of handlers, and of the middleware around every route.
 #[derive(Clone)]
-pub(crate) struct Service {
-    /// The parts of the API.
-    pub(crate) api: Arc<Api>,
-    /// The requests under way, by key.
-    pub(crate) in_flight: InFlight,
-    /// How often each key has asked.
-    pub(crate) requests: Arc<SharedRates<KeyId>>,
-    /// How often each address has come with a wrong key.
-    pub(crate) tries: Arc<Tries>,
-    /// When each key was used.
-    pub(crate) last_use: LastUse,
-    /// The test calls lately, by organization.
-    pub(crate) test_calls: PerMinute,
-    pub(crate) retries: PerMinute,
-    /// The events lately, by organization.
-    pub(crate) published: Published,
-    pub(crate) bodies: ByteRoom,
-    answers: ByteRoom,
-    durations: Durations,
-    underway: Underway,
+pub(crate) struct Server {
+    pub(crate) state: AppState,
+    response_memory: MemoryBudget,
+    durations: RequestDuration,
+    shutdown: GracefulShutdown,
 }
 
-impl Service {
-    /// A service before its first request.
+impl Server {
     pub(crate) fn new(api: Api, stopping: CancellationToken) -> Self {
         Self {
-            underway: Underway::until(stopping),
-            requests: Arc::new(SharedRates::new(api.settings.requests_of_key)),
-            tries: Arc::new(Tries::new(api.settings.failed_tries)),
-            last_use: LastUse::default(),
-            test_calls: PerMinute::new(api.settings.max_tests_per_minute),
-            retries: PerMinute::new(api.settings.max_retries_per_minute),
-            published: Published::new(api.settings.events_of_organization),
-            api: Arc::new(api),
-            in_flight: InFlight::default(),
-            bodies: ByteRoom::for_bodies(),
-            answers: ByteRoom::for_answers(),
-            durations: Durations::default(),
+            state: AppState::new(api),
+            response_memory: MemoryBudget::for_responses(),
+            durations: RequestDuration::default(),
+            shutdown: GracefulShutdown::new(stopping),
         }
     }
 }
 
-/// Serves the API on `listener` until `shutdown`; then it accepts no connection, and the requests
-/// under way end.
+/// Serves the API on `listener` until `shutdown`. Then it accepts no connection, and returns once active requests have
+/// ended.
 ///
 /// # Errors
-/// When the listener cannot be used or the server dies.
+/// When the listener cannot be used or the server stops by itself.
 pub async fn run(
     listener: TcpListener,
     api: Api,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let settings = api.settings;
+    let config = api.config;
     let bounds = Bounds {
-        workers: settings.workers.max(1),
-        connections: descriptors::connections("api.max_connections", settings.max_connections),
-        clocks: settings.clocks,
-        last_answers: settings.request_deadline + LAST_ANSWERS,
+        workers: config.workers.max(1),
+        connections: descriptors::connections("api.max_connections", config.max_connections),
+        clocks: config.clocks,
+        last_answers: config.request_deadline + LAST_RESPONSES,
     };
-    let service = Service::new(api, shutdown.clone());
-    let underway = service.underway.clone();
-    let server = http::serve(listener, bounds, shutdown, move || app(&service))
+    let server = Server::new(api, shutdown.clone());
+    let requests = server.shutdown.clone();
+    let serving = http::serve(listener, bounds, shutdown, move || app(&server))
         .context("cannot serve the API on its listener")?;
     tokio::select! {
-        ended = server => ended.context("the API's server died"),
-        () = underway.over() => Ok(()),
+        ended = serving => ended.context("the API server stopped"),
+        () = requests.drained() => Ok(()),
     }
 }
 
-/// The application as each worker runs it.
+/// The application of one worker.
 pub(crate) fn app(
-    service: &Service,
+    server: &Server,
 ) -> App<
     impl ServiceFactory<
         ServiceRequest,
@@ -112,30 +82,34 @@ pub(crate) fn app(
         InitError = (),
     > + use<>,
 > {
-    let durations = service.durations.clone();
-    let routed = service.clone();
-    let underway = service.underway.clone();
-    let room = service.answers.clone();
-    let names = service.api.settings.hosts;
+    let Server {
+        state,
+        response_memory: memory,
+        durations,
+        shutdown,
+    } = server.clone();
+    let hosts = state.api.config.hosts;
+    let routed = state.clone();
     App::new()
-        .app_data(web::Data::new(service.clone()))
+        .app_data(web::Data::new(state))
+        .app_data(web::Data::new(OpenApiDocument(openapi::document())))
         .configure(move |config| routes::configure(&routed, config))
-        .default_service(web::to(routes::nowhere))
-        .wrap(from_fn(circle::refuse))
-        .wrap(from_fn(move |request, next| names.check(request, next)))
+        .default_service(web::to(routes::not_found))
+        .wrap(from_fn(loop_detection::reject))
+        .wrap(from_fn(move |request, next| hosts.check(request, next)))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
-                answers::count(room.clone(), request, next)
+                response_memory::limit(memory.clone(), request, next)
             },
         ))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
-                observe::request(durations.clone(), request, next)
+                request_telemetry::observe(durations.clone(), request, next)
             },
         ))
         .wrap(from_fn(
             move |request: ServiceRequest, next: Next<BoxBody>| {
-                underway.clone().count(request, next)
+                shutdown.clone().track(request, next)
             },
         ))
         .wrap(from_fn(http::exchange))

@@ -85,6 +85,26 @@ pub enum Away {
     Frozen,
 }
 
+/// A fault point of the dispatcher at which backlog is in its hands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BacklogPoint {
+    /// The rows are marked, and nothing in memory knows it.
+    Marked,
+    /// The rows are read, and none of them has begun.
+    Read,
+}
+
+impl BacklogPoint {
+    pub(super) const ALL: [Self; 2] = [Self::Marked, Self::Read];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            BacklogPoint::Marked => "dispatcher::marked",
+            BacklogPoint::Read => "dispatcher::read_backlog",
+        }
+    }
+}
+
 /// Where a clock is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Shift {
@@ -128,6 +148,10 @@ pub enum Blow {
     Divide(u16),
     /// The scheduler hangs while its process lives.
     Hang,
+    /// The database goes on from a copy of its data that is about a second old.
+    FailOver,
+    /// Receivers refuse everything, so that there is backlog, and a process ends at this point.
+    EndAt(BacklogPoint),
 }
 
 impl Blow {
@@ -135,7 +159,12 @@ impl Blow {
     /// or hangs, goes on for some seconds, and others make all of these requests again.
     fn slots_repeated(self) -> usize {
         match self {
-            Blow::Kill | Blow::Freeze | Blow::LongFreeze | Blow::Fill | Blow::Clock(_) => 1,
+            Blow::Kill
+            | Blow::Freeze
+            | Blow::LongFreeze
+            | Blow::Fill
+            | Blow::Clock(_)
+            | Blow::EndAt(_) => 1,
             Blow::Cut(Peer::Database) | Blow::Silence(Peer::Database) | Blow::Hang => 4,
             _ => 0,
         }
@@ -181,6 +210,8 @@ impl fmt::Display for Blow {
             Blow::Clock(Shift::Back) => "an hour back: the clock of",
             Blow::Divide(count) => return write!(f, "divide into {count} partitions"),
             Blow::Hang => "hang the scheduler of",
+            Blow::FailOver => "fail over to an old copy of",
+            Blow::EndAt(point) => return write!(f, "end at {} in", point.name()),
         })
     }
 }

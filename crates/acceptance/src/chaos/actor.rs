@@ -58,6 +58,13 @@ impl Actor {
         Ok(())
     }
 
+    /// Whether it was started and has ended by itself since.
+    pub(super) fn has_ended(&mut self) -> bool {
+        self.process
+            .as_mut()
+            .is_some_and(|process| !process.is_running())
+    }
+
     pub(super) async fn readiness(&self) -> u16 {
         readiness(self.admin).await
     }

@@ -5,7 +5,7 @@
 //! have been published, to an organization and with a type that the subscription wants, byte for
 //! byte, and always under the same `webhook-id`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,9 @@ struct Published {
     event_type: &'static str,
     body: String,
     began: Instant,
-    confirmed: bool,
+    confirmed: Option<Instant>,
+    /// Its row went with the commits that a failover lost.
+    gone: bool,
 }
 
 /// A subscription that was asked for.
@@ -60,12 +62,32 @@ pub(crate) struct Hook {
     pub(crate) secret: String,
     /// Its id, and since when it is owed: from the answer on.
     pub(crate) created: Option<(i64, Instant)>,
+    /// Its row went with the commits that a failover lost.
+    pub(crate) gone: bool,
 }
 
 impl Hook {
     fn wants(&self, (organization, _): &EventName, event_type: &str) -> bool {
         self.organization == *organization && self.events.contains(&event_type)
     }
+}
+
+/// The time whose commits a failover may have lost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lost {
+    /// Everything that was confirmed before was in the copy.
+    pub(crate) from: Instant,
+    /// The database that had them was killed.
+    pub(crate) until: Instant,
+    /// The copy took over.
+    pub(crate) back: Instant,
+}
+
+/// What the database has in the end.
+pub(crate) struct Stored {
+    pub(crate) events: HashSet<EventName>,
+    /// Ids and URLs of the subscriptions.
+    pub(crate) subscriptions: HashSet<(i64, String)>,
 }
 
 #[derive(Default)]
@@ -88,6 +110,10 @@ pub struct Counts {
     pub delivered: usize,
     /// Those of them that did not.
     pub lost: usize,
+    /// Confirmed events whose rows went with the commits that failovers lost. Nothing is owed for them.
+    pub gone: usize,
+    /// Subscriptions likewise.
+    pub subscriptions_gone: usize,
     /// Deliveries of events whose publish failed, and to subscriptions that were just being made.
     pub besides: usize,
     /// Requests for what had been taken before.
@@ -128,7 +154,8 @@ impl Ledger {
             event_type,
             body: body.to_owned(),
             began: Instant::now(),
-            confirmed: false,
+            confirmed: None,
+            gone: false,
         };
         self.book().events.insert(name.clone(), published);
     }
@@ -138,8 +165,48 @@ impl Ledger {
         let mut book = self.book();
         let book = &mut *book;
         if let Some(event) = book.events.get_mut(name) {
-            event.confirmed = true;
-            book.confirms.push(Instant::now());
+            let now = Instant::now();
+            event.confirmed = Some(now);
+            book.confirms.push(now);
+        }
+    }
+
+    /// The events whose publish has been confirmed.
+    pub(crate) fn confirmed_events(&self) -> Vec<EventName> {
+        let book = self.book();
+        let confirmed = book
+            .events
+            .iter()
+            .filter(|(_, event)| event.confirmed.is_some());
+        confirmed.map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn is_gone(&self, name: &EventName) -> bool {
+        self.book().is_gone(name)
+    }
+
+    /// Marks what went with the commits that failovers lost: it is not stored, and was written while they could be lost.
+    /// What is stored meanwhile is unmarked.
+    pub(crate) fn mark_gone(&self, lost: &[Lost], stored: &Stored) {
+        let mut book = self.book();
+        let book = &mut *book;
+        for (name, event) in &mut book.events {
+            // A publish without an answer may have been taken at any time after its beginning.
+            let taken = event.confirmed.map_or(true, |at| {
+                lost.iter()
+                    .any(|lost| at >= lost.from && event.began <= lost.until)
+            });
+            let began_before = lost.iter().any(|lost| event.began <= lost.until);
+            event.gone = taken && began_before && !stored.events.contains(name);
+        }
+        for (number, hook) in book.hooks.iter_mut().enumerate() {
+            if let Some((id, at)) = hook.created {
+                let in_time = lost.iter().any(|lost| at >= lost.from && at <= lost.back);
+                let is_it = |(stored, url): &(i64, String)| {
+                    *stored == id && url.ends_with(&format!("/{number}"))
+                };
+                hook.gone = in_time && !stored.subscriptions.iter().any(is_it);
+            }
         }
     }
 
@@ -210,7 +277,9 @@ impl Ledger {
         let book = self.book();
         book.came
             .iter()
-            .filter(|((_, hook), came)| *hook == number && !came.taken.is_empty())
+            .filter(|((event, hook), came)| {
+                *hook == number && !came.taken.is_empty() && !book.is_gone(event)
+            })
             .count()
     }
 
@@ -220,14 +289,25 @@ impl Ledger {
         let owed = book.owed();
         let delivered = owed.iter().filter(|owed| book.was_taken(owed)).count();
         let taken = book.came.values().filter(|came| !came.taken.is_empty());
-        let confirmed = book.events.values().filter(|event| event.confirmed).count();
+        let stored = book
+            .came
+            .iter()
+            .filter(|((event, _), came)| !came.taken.is_empty() && !book.is_gone(event));
+        let confirmed = book
+            .events
+            .values()
+            .filter(|event| event.confirmed.is_some());
+        let gone = confirmed.clone().filter(|event| event.gone).count();
+        let confirmed = confirmed.count();
         Counts {
             confirmed,
             unknown: book.events.len() - confirmed,
             owed: owed.len(),
             delivered,
             lost: owed.len() - delivered,
-            besides: taken.clone().count() - delivered,
+            gone,
+            subscriptions_gone: book.hooks.iter().filter(|hook| hook.gone).count(),
+            besides: stored.count() - delivered,
             duplicates: taken.map(|came| came.taken.len() - 1).sum(),
             requests: book.requests,
             verified: book.verified,
@@ -290,8 +370,9 @@ impl Book {
 
     fn owed(&self) -> Vec<(EventName, HookNumber)> {
         let mut owed = Vec::new();
-        for (name, event) in self.events.iter().filter(|(_, event)| event.confirmed) {
-            for (number, hook) in self.hooks.iter().enumerate() {
+        let stored = |event: &Published| event.confirmed.is_some() && !event.gone;
+        for (name, event) in self.events.iter().filter(|(_, event)| stored(event)) {
+            for (number, hook) in self.hooks.iter().enumerate().filter(|(_, hook)| !hook.gone) {
                 let was_there = hook.created.is_some_and(|(_, since)| since <= event.began);
                 if was_there && hook.wants(name, event.event_type) {
                     owed.push((name.clone(), number));
@@ -299,6 +380,10 @@ impl Book {
             }
         }
         owed
+    }
+
+    fn is_gone(&self, event: &EventName) -> bool {
+        self.events.get(event).is_some_and(|event| event.gone)
     }
 
     fn was_taken(&self, owed: &(EventName, HookNumber)) -> bool {

@@ -303,6 +303,7 @@ impl Script {
             events: events.to_vec(),
             secret: "hush".to_owned(),
             created: None,
+            gone: false,
         });
         let body: Value = json!({
             "name": format!("hook {number}"), "url": format!("{}/{number}", self.receiver),

@@ -3,6 +3,8 @@
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -18,6 +20,20 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
 /// From this attempt on every request is taken.
 const IN_THE_END: u32 = 4;
+
+/// While it is on, receivers take nothing. Clones are the same switch.
+#[derive(Clone, Default)]
+pub(crate) struct Refusal(Arc<AtomicBool>);
+
+impl Refusal {
+    pub(crate) fn set(&self, on: bool) {
+        self.0.store(on, Ordering::Relaxed);
+    }
+
+    fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// What is done with a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +91,16 @@ impl Manner {
 ///
 /// # Errors
 /// When there is no port.
-pub(crate) async fn start(ledger: &Ledger, seed: u64) -> anyhow::Result<RawReceiver> {
-    let ledger = ledger.clone();
+pub(crate) async fn start(
+    ledger: &Ledger,
+    refusal: &Refusal,
+    seed: u64,
+) -> anyhow::Result<RawReceiver> {
+    let (ledger, refusal) = (ledger.clone(), refusal.clone());
     RawReceiver::that(move |mut connection| {
-        let ledger = ledger.clone();
+        let (ledger, refusal) = (ledger.clone(), refusal.clone());
         async move {
-            while answer_one(&mut connection, &ledger, seed).await? {}
+            while answer_one(&mut connection, &ledger, &refusal, seed).await? {}
             Ok(())
         }
     })
@@ -91,6 +111,7 @@ pub(crate) async fn start(ledger: &Ledger, seed: u64) -> anyhow::Result<RawRecei
 async fn answer_one(
     connection: &mut TcpStream,
     ledger: &Ledger,
+    refusal: &Refusal,
     seed: u64,
 ) -> anyhow::Result<bool> {
     let request = parse(&read_request(connection).await?)?;
@@ -101,7 +122,10 @@ async fn answer_one(
         .context("no subscription's path")?;
     ledger.came(number, &request);
     let attempt = request.header("x-webhook-attempt")?.parse()?;
-    let manner = Manner::of(seed, request.header("webhook-id")?, attempt);
+    let manner = match refusal.is_on() {
+        true => Manner::Fails,
+        false => Manner::of(seed, request.header("webhook-id")?, attempt),
+    };
     match manner {
         Manner::Takes(after) => tokio::time::sleep(after).await,
         Manner::TakesTooLate => tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await,

@@ -4,10 +4,14 @@
 //! yet recorded, when its process was killed, frozen or cut off. So each repeat must have such an act to explain it,
 //! and of one act there are at most so many as a dispatcher has slots. An answer that comes after the deadline is no
 //! answer: its repeat is the receiver's doing.
+//!
+//! A failover takes committed records back. So it explains a repeat of whatever was answered in its window, and its bound is
+//! their number.
 
 use std::time::{Duration, Instant};
 
 use super::Performed;
+use super::act::Blow;
 use super::receivers::DEADLINE;
 
 /// The setting `dispatcher.slots` of a run.
@@ -18,6 +22,10 @@ const NEARLY: Duration = Duration::from_millis(300);
 
 /// Within this time an answer is recorded, while the database takes records.
 const RECORDED_WITHIN: Duration = Duration::from_secs(2);
+
+/// For how long after a failover an owner may act that the table of partitions does not name any more: a beat is valid for
+/// 2.5 s.
+const OWNERS_AGREE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request that was answered with 2xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +58,15 @@ impl Repeats {
     pub(super) fn of(deliveries: &[Vec<Taken>], performed: &[Performed]) -> Self {
         let slots: usize = performed.iter().map(|done| done.act.slots_repeated()).sum();
         let windows = windows(performed);
+        let fail_overs: Vec<Window> = windows
+            .iter()
+            .copied()
+            .filter(|one| one.fails_over)
+            .collect();
+        let taken = deliveries.iter().flatten();
+        let in_fail_overs = taken.filter(|taken| fail_overs.iter().any(|one| one.explains(taken)));
         let mut repeats = Self {
-            bound: slots * SLOTS,
+            bound: slots * SLOTS + in_fail_overs.count(),
             ..Self::default()
         };
         for delivery in deliveries {
@@ -62,10 +77,7 @@ impl Repeats {
             // The last one was not made again.
             in_time.pop();
             for taken in in_time {
-                let explains = |(from, until): &(Instant, Instant)| {
-                    taken.answered >= *from && taken.came <= *until
-                };
-                match windows.iter().any(explains) {
+                match windows.iter().any(|window| window.explains(&taken)) {
                     true => repeats.explained += 1,
                     false => repeats.unexplained += 1,
                 }
@@ -79,12 +91,27 @@ impl Repeats {
     }
 }
 
-/// When a record may have been lost: while an act on a dispatcher lasts, and shortly before. Where acts before it held up
-/// the records, from their beginning.
-fn windows(performed: &[Performed]) -> Vec<(Instant, Instant)> {
+/// When a record may have been lost.
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    from: Instant,
+    until: Instant,
+    fails_over: bool,
+}
+
+impl Window {
+    fn explains(&self, taken: &Taken) -> bool {
+        taken.answered >= self.from && taken.came <= self.until
+    }
+}
+
+/// While an act on a dispatcher, or a failover, lasts, and shortly before. Where acts before it held up the records, from
+/// their beginning.
+fn windows(performed: &[Performed]) -> Vec<Window> {
     let mut windows = Vec::new();
     for (index, done) in performed.iter().enumerate() {
-        if done.act.slots_repeated() == 0 {
+        let fails_over = done.act.blow == Blow::FailOver;
+        if done.act.slots_repeated() == 0 && !fails_over {
             continue;
         }
         let mut from = done.hit - RECORDED_WITHIN;
@@ -94,7 +121,15 @@ fn windows(performed: &[Performed]) -> Vec<(Instant, Instant)> {
             }
             from = before.hit - RECORDED_WITHIN;
         }
-        windows.push((from, done.back));
+        let until = match fails_over {
+            true => done.back + OWNERS_AGREE_WITHIN,
+            false => done.back,
+        };
+        windows.push(Window {
+            from,
+            until,
+            fails_over,
+        });
     }
     windows
 }
@@ -102,7 +137,7 @@ fn windows(performed: &[Performed]) -> Vec<(Instant, Instant)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::act::{Act, Blow, Target};
+    use crate::chaos::act::{Act, Target};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -153,6 +188,20 @@ mod tests {
         }
         assert_eq!(of(taken(began, 5.0, 9.0)).after_late_answers, 1);
         assert_eq!(of(again).bound, 2 * SLOTS);
+    }
+
+    #[test]
+    fn a_failover_repeats_what_was_answered_in_its_window_at_most() {
+        let began = Instant::now() + 60 * SECOND;
+        let mut fail_over = done(began, 10, 12, Target::Postgres);
+        fail_over.act.blow = Blow::FailOver;
+        let again = taken(began, 20.0, 20.1);
+        let deliveries: Vec<Vec<Taken>> = [5.0, 9.0, 11.0, 14.0, 16.0]
+            .map(|came| vec![again, taken(began, came, came + 0.1)])
+            .to_vec();
+        let repeats = Repeats::of(&deliveries, &[fail_over]);
+        assert_eq!((repeats.explained, repeats.unexplained), (3, 2));
+        assert_eq!(repeats.bound, 3);
     }
 
     #[test]

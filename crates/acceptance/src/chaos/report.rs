@@ -114,16 +114,18 @@ impl Report {
             delivered,
             lost,
             duplicates,
+            gone,
             ..
         } = self.counts;
         let comings = self.performed_as(|blow| blow == Blow::ComeAndGo);
         let kills =
             self.hits(Blow::Kill, ANY) + self.hits(Blow::Fill, |target| target != Target::Disk);
         format!(
-            "chaos: confirmed={confirmed} owed={owed} delivered={delivered} lost={lost} \
+            "chaos: confirmed={confirmed} gone={gone} owed={owed} delivered={delivered} lost={lost} \
              put_aside={} duplicates={duplicates} after_late_answers={} unexplained={} bound={} \
              kills={} freezes={} stops={} fills={} faults={} abuses={} wake_ups_dropped={} \
              joins={} outages={} cuts={} clocks={} resizes={} hangs={} \
+             failovers={} ends_at_points={} \
              ({}, seed {}, {} s{})",
             self.put_aside,
             self.repeats.after_late_answers,
@@ -142,6 +144,8 @@ impl Report {
             self.performed_as(|blow| matches!(blow, Blow::Clock(_))),
             self.performed_as(|blow| matches!(blow, Blow::Divide(_))),
             self.performed_as(|blow| matches!(blow, Blow::Hang)),
+            self.performed_as(|blow| matches!(blow, Blow::FailOver)),
+            self.performed_as(|blow| matches!(blow, Blow::EndAt(_))),
             self.name(),
             self.plan.seed,
             self.plan.length.as_secs(),
@@ -181,6 +185,8 @@ impl Report {
         let Counts {
             confirmed,
             unknown,
+            gone,
+            subscriptions_gone,
             owed,
             delivered,
             lost,
@@ -205,7 +211,9 @@ impl Report {
         for (what, count) in [
             ("confirmed events", confirmed),
             ("events given up after a failed publish", unknown),
-            ("deliveries owed for the confirmed ones", owed),
+            ("confirmed events that failovers lost", gone),
+            ("subscriptions that failovers lost", subscriptions_gone),
+            ("deliveries owed for the other confirmed ones", owed),
             ("of these delivered", delivered),
             ("of these lost", lost),
             (

@@ -51,7 +51,7 @@ async fn play(
     if let Some(servers) = &stage.servers {
         versions.extend(servers.versions().await?);
     }
-    let receiver = receivers::start(ledger, seed).await?;
+    let receiver = receivers::start(ledger, &stage.refusal, seed).await?;
     let receiver = format!("http://127.0.0.1:{}", receiver.port());
     let load = Load::start(plan, ledger, stage, receiver).await?;
     let began = Instant::now();
@@ -60,7 +60,7 @@ async fn play(
         if began.elapsed() >= length {
             break;
         }
-        performed.push(do_act(stage, act, began).await?);
+        performed.push(do_act(stage, ledger, act, began).await?);
     }
     pause_until(began + length).await;
     load.end().await;
@@ -94,15 +94,20 @@ async fn play(
     })
 }
 
-async fn do_act(stage: &mut Stage, act: Act, began: Instant) -> anyhow::Result<Performed> {
+async fn do_act(
+    stage: &mut Stage,
+    ledger: &Ledger,
+    act: Act,
+    began: Instant,
+) -> anyhow::Result<Performed> {
     pause_until(began + act.at).await;
-    stage.prepare(&act).await?;
+    stage.prepare(&act, ledger).await?;
     let hit = Instant::now();
     stage.hit(&act).await?;
     pause_until(hit + act.away).await;
     stage.bring_back(&act).await?;
     let back = Instant::now();
-    stage.judge().await?;
+    stage.judge(&act).await?;
     Ok(Performed { act, hit, back })
 }
 

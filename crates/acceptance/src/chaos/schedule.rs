@@ -9,7 +9,7 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::Plan;
 use super::abuse::Abuse;
-use super::act::{Act, Away, Blow, COME_AND_GO, Peer, Shift, Target};
+use super::act::{Act, Away, BacklogPoint, Blow, COME_AND_GO, Peer, Shift, Target};
 use crate::database_faults::Fault;
 use crate::home::Kind;
 
@@ -90,10 +90,14 @@ pub enum Choice {
     Divide,
     /// A scheduler that hangs while its process lives
     Hang,
+    /// A database that loses about a second of commits
+    FailOver,
+    /// Processes that end when they have marked or read backlog
+    Backlog,
 }
 
 /// What takes turns with the others, so that a run of some minutes has each.
-const DISTRIBUTED: [Choice; 8] = [
+const DISTRIBUTED: [Choice; 10] = [
     Choice::WakeUps,
     Choice::LongFreeze,
     Choice::ComeAndGo,
@@ -102,9 +106,11 @@ const DISTRIBUTED: [Choice; 8] = [
     Choice::Cut,
     Choice::Divide,
     Choice::Hang,
+    Choice::FailOver,
+    Choice::Backlog,
 ];
 
-const EMBEDDED: [Choice; 2] = [Choice::WakeUps, Choice::LongFreeze];
+const EMBEDDED: [Choice; 3] = [Choice::WakeUps, Choice::LongFreeze, Choice::Backlog];
 
 /// Before it, queues are young: RabbitMQ 3.10 can lose one that is killed right after it was made.
 const FIRST: Duration = Duration::from_secs(4);
@@ -148,7 +154,13 @@ pub fn schedule(plan: &Plan) -> Vec<Act> {
         at += act.away + gap;
         if matches!(
             act.blow,
-            Blow::Kill | Blow::Stop | Blow::Fill | Blow::Outage(Away::Killed) | Blow::Clock(_)
+            Blow::Kill
+                | Blow::Stop
+                | Blow::Fill
+                | Blow::Outage(Away::Killed)
+                | Blow::Clock(_)
+                | Blow::FailOver
+                | Blow::EndAt(_)
         ) {
             let coming_up = act.targets.iter().map(|target| target.coming_up()).max();
             at += coming_up.unwrap_or_default();
@@ -237,6 +249,21 @@ impl Chance {
                 (blow, Vec::new(), self.millis(1_000..3_000))
             }
             Choice::Hang => (Blow::Hang, vec![dispatcher], self.millis(10_000..14_000)),
+            Choice::FailOver => {
+                let target = vec![Target::Postgres];
+                (Blow::FailOver, target, self.millis(800..1_500))
+            }
+            Choice::Backlog => {
+                let blow = Blow::EndAt(self.one_of(&BacklogPoint::ALL));
+                // The first one that has backlog ends there.
+                let all = match kind {
+                    Kind::Embedded => vec![dispatcher],
+                    Kind::Distributed => {
+                        (0..self.plan.dispatchers).map(Target::Dispatcher).collect()
+                    }
+                };
+                (blow, all, self.millis(2_000..4_000))
+            }
         };
         Act {
             at,

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
@@ -188,6 +188,49 @@ impl Servers {
         Ok(())
     }
 
+    /// Copies the data of PostgreSQL while none of its processes runs: what a crash at this moment would leave.
+    pub(crate) async fn copy_postgres(&self, tables: Option<&Path>) -> anyhow::Result<()> {
+        let server = Server::Postgres;
+        self.signal(server, "STOP").await?;
+        // A child that was made meanwhile is known once its parent is frozen.
+        self.signal(server, "STOP").await?;
+        until("a frozen PostgreSQL", async || {
+            let all = self.processes(server)?;
+            Ok(all.into_iter().all(is_frozen).then_some(()))
+        })
+        .await?;
+        for (data, copy) in self.data_of_postgres(tables)? {
+            shell("rm -rf \"$2\" && cp -a \"$1\" \"$2\"", &data, &copy).await?;
+        }
+        self.signal(server, "CONT").await
+    }
+
+    /// Kills PostgreSQL and puts the copy in the place of its data. Answers with when it had ended.
+    pub(crate) async fn fall_back_to_copy(&self, tables: Option<&Path>) -> anyhow::Result<Instant> {
+        let all = self.processes(Server::Postgres)?;
+        self.signal(Server::Postgres, "KILL").await?;
+        until("the end of PostgreSQL", async || {
+            Ok(all.iter().all(|id| parent_of(*id).is_none()).then_some(()))
+        })
+        .await?;
+        let killed = Instant::now();
+        for (data, copy) in self.data_of_postgres(tables)? {
+            // The folder itself may be a disk's, so what is in it is replaced.
+            let replace =
+                "find \"$1\" -mindepth 1 -delete && cp -a \"$2/.\" \"$1\" && rm -rf \"$2\"";
+            shell(replace, &data, &copy).await?;
+        }
+        Ok(killed)
+    }
+
+    /// Its folders, and where their copies are.
+    fn data_of_postgres(&self, tables: Option<&Path>) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+        let data = self.folder.join("postgres/data").canonicalize()?;
+        let copy = data.with_extension("copy");
+        let tables = tables.map(|tables| (tables.to_owned(), self.folder.join("tables.copy")));
+        Ok([(data, copy)].into_iter().chain(tables).collect())
+    }
+
     /// Asks it to end well, and waits.
     pub(crate) async fn stop(&self, server: Server) -> anyhow::Result<()> {
         let (id, name) = match server {
@@ -307,14 +350,35 @@ impl Drop for Servers {
 
 /// The parent of a process that lives.
 fn parent_of(id: u32) -> Option<u32> {
+    let (state, parent) = stat_of(id)?;
+    (!ZOMBIE.contains(&&*state)).then_some(parent)
+}
+
+/// Whether a process does nothing, or has ended.
+fn is_frozen(id: u32) -> bool {
+    stat_of(id).is_none_or(|(state, _)| state == "T" || ZOMBIE.contains(&&*state))
+}
+
+/// The state and the parent of a process.
+fn stat_of(id: u32) -> Option<(String, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // What stands before is a name that may hold anything.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
-    let state = fields.next()?;
-    let parent = fields.next()?.parse().ok();
-    match ZOMBIE.contains(&state) {
-        true => None,
-        false => parent,
-    }
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
+}
+
+/// Runs a script whose arguments are two folders.
+async fn shell(script: &str, first: &Path, second: &Path) -> anyhow::Result<()> {
+    let run = Command::new("sh")
+        .args(["-euc", script, "sh"])
+        .args([first, second])
+        .output()
+        .await?;
+    ensure!(
+        run.status.success(),
+        "{script}: {}",
+        String::from_utf8_lossy(&run.stderr)
+    );
+    Ok(())
 }

@@ -75,6 +75,9 @@ async fn dead_letters(stage: &Stage) -> anyhow::Result<DeadLetters> {
 
 /// What is still to be waited for.
 async fn left(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Option<String>> {
+    if !stage.lost.is_empty() {
+        ledger.mark_gone(&stage.lost, &stage.stored().await?);
+    }
     let Counts { lost, .. } = ledger.counts();
     if lost > 0 {
         return Ok(Some(format!("are {lost} deliveries that have not come")));
@@ -126,7 +129,7 @@ async fn stories_of_missing(stage: &Stage, ledger: &Ledger) -> Vec<String> {
 async fn differences(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Vec<String>> {
     let mut differences = Vec::new();
     for (number, hook) in ledger.hooks().into_iter().enumerate() {
-        let Some((id, _)) = hook.created else {
+        let Some((id, _)) = hook.created.filter(|_| !hook.gone) else {
             continue;
         };
         let tenant = stage

@@ -1,15 +1,17 @@
 //! What a run is played on: a home whose processes, and servers, are hit and come back.
 
-use std::path::Path;
-use std::time::Duration;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::Plan;
 use super::abuse::{self, Victim};
-use super::act::{Act, Away, Blow, COME_AND_GO, Shift, Target};
+use super::act::{Act, Away, BacklogPoint, Blow, COME_AND_GO, Shift, Target};
 use super::actor::Actor;
 use super::disk::{Mebibytes, SMALL, SmallDisk, obstacle};
+use super::ledger::{EventName, Ledger, Lost, Stored};
 use super::owners::Owners;
-use super::receivers::DEADLINE;
+use super::receivers::{DEADLINE, Refusal};
 use super::repeats::SLOTS;
 use super::schedule::Scene;
 use super::servers::{Server, Servers};
@@ -22,6 +24,7 @@ use crate::proxy::Wire;
 use crate::small_tablespace::SmallTablespace;
 use crate::waiting::until;
 use anyhow::Context as _;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 /// Two organizations, so that what belongs to one is seen not to reach the other.
@@ -43,10 +46,13 @@ const SETTINGS: [(&str, &str); 7] = [
 ];
 
 /// The fault point that drops wake-ups.
-const WAKE_UPS: &str = "broker::wake";
+const WAKE_UPS: &str = "queue::wake";
 
 /// The one at which the scheduler of a dispatcher hangs.
 const SCHEDULER: &str = "dispatcher::turn::scheduler";
+
+/// Within this time a process has read its file of fault points, twice.
+const DISARMED_WITHIN: Duration = Duration::from_millis(300);
 
 const HOUR: i64 = 60 * 60;
 
@@ -65,6 +71,10 @@ pub(crate) struct Stage {
     pub(crate) servers: Option<Servers>,
     /// What is not as it should be, besides what a ledger knows.
     pub(crate) problems: Vec<String>,
+    /// Of the receivers.
+    pub(crate) refusal: Refusal,
+    /// The commits that failovers have lost.
+    pub(crate) lost: Vec<Lost>,
     plan: Plan,
     actors: Vec<Actor>,
     /// Further dispatchers, in the order in which they started.
@@ -73,16 +83,25 @@ pub(crate) struct Stage {
     /// Of each dispatcher.
     wires: Vec<Wires>,
     commands: Commands,
-    logs: std::path::PathBuf,
+    logs: PathBuf,
     ongoing: Option<Ongoing>,
     /// Before an outage.
     owners: Option<Owners>,
+    /// Before a failover.
+    copied: Option<Copied>,
     /// How far the database's clock is ahead for good.
     ahead: i64,
     victim: Victim,
     abusers: JoinSet<()>,
     // After the actors and the servers: they write there.
     disk: Option<Disk>,
+}
+
+/// The database before it was copied.
+struct Copied {
+    /// Everything that was confirmed before is in the copy.
+    confirmed_until: Instant,
+    events: HashSet<EventName>,
 }
 
 /// What can be filled.
@@ -169,6 +188,8 @@ impl Stage {
             tenants: Vec::new(),
             servers,
             problems: Vec::new(),
+            refusal: Refusal::default(),
+            lost: Vec::new(),
             plan,
             actors: Vec::new(),
             coming: Vec::new(),
@@ -178,6 +199,7 @@ impl Stage {
             logs: folder.to_owned(),
             ongoing: None,
             owners: None,
+            copied: None,
             ahead: 0,
             victim: Victim {
                 port: api,
@@ -277,7 +299,7 @@ impl Stage {
     }
 
     /// What an act needs before it begins.
-    pub(crate) async fn prepare(&mut self, act: &Act) -> anyhow::Result<()> {
+    pub(crate) async fn prepare(&mut self, act: &Act, ledger: &Ledger) -> anyhow::Result<()> {
         self.ensure_running()?;
         match act.blow {
             // A service that starts while a right is missing ends with an error. The act is about services that run.
@@ -285,6 +307,11 @@ impl Stage {
             Blow::Outage(_) => {
                 self.wait_ready().await?;
                 self.owners = Some(self.even_owners().await?);
+                Ok(())
+            }
+            Blow::FailOver => {
+                self.wait_ready().await?;
+                self.copied = Some(self.know_events(ledger).await?);
                 Ok(())
             }
             // A cluster without a node bears no second loss.
@@ -329,6 +356,14 @@ impl Stage {
                     actor.faults.arm(SCHEDULER, actions.clone())
                 })
             }
+            Blow::FailOver => {
+                let tables = self.tables();
+                self.servers()?.copy_postgres(tables.as_deref()).await?;
+                // What is committed from now on is lost.
+                tokio::time::sleep(act.away).await;
+                Ok(())
+            }
+            Blow::EndAt(point) => self.end_at(point, targets).await,
             Blow::Kill | Blow::Freeze | Blow::LongFreeze | Blow::Stop => {
                 for &target in targets {
                     let what = || format!("{blow} {target}");
@@ -372,6 +407,8 @@ impl Stage {
             }
             Blow::Clock(shift) => self.end_of_clock(shift, targets),
             Blow::Hang => self.each_of(targets, |actor| actor.faults.disarm(SCHEDULER)),
+            Blow::FailOver => self.fail_over().await,
+            Blow::EndAt(point) => self.go_on_after(point, targets).await,
             Blow::Freeze | Blow::LongFreeze => {
                 // Services first: they wait for their servers.
                 for &target in targets
@@ -400,8 +437,132 @@ impl Stage {
         }
     }
 
+    /// Waits until everything is in the database that has been confirmed so far, and answers with what is there.
+    async fn know_events(&self, ledger: &Ledger) -> anyhow::Result<Copied> {
+        let confirmed_until = Instant::now();
+        let confirmed = ledger.confirmed_events();
+        let events = until("the confirmed events in the database", async || {
+            let stored = self.stored().await?;
+            ledger.mark_gone(&self.lost, &stored);
+            let is_there = |name| stored.events.contains(name) || ledger.is_gone(name);
+            Ok(confirmed.iter().all(is_there).then_some(stored.events))
+        })
+        .await?;
+        Ok(Copied {
+            confirmed_until,
+            events,
+        })
+    }
+
+    /// The database goes on from its copy.
+    async fn fail_over(&mut self) -> anyhow::Result<()> {
+        let copied = self.copied.take().context("nothing was copied")?;
+        let tables = self.tables();
+        // What is published later is committed to the copy.
+        let killed = self.servers()?.fall_back_to_copy(tables.as_deref()).await?;
+        self.servers()?.start_again().await?;
+        let back = Instant::now();
+        let stored = self.stored().await?.events;
+        let missing = copied.events.difference(&stored).count();
+        if missing > 0 {
+            self.problems.push(format!(
+                "a failover lost {missing} events that were committed before its copy was made"
+            ));
+        }
+        self.lost.push(Lost {
+            from: copied.confirmed_until,
+            until: killed,
+            back,
+        });
+        Ok(())
+    }
+
+    /// Where the tables are that a disk can be too small for.
+    fn tables(&self) -> Option<PathBuf> {
+        match &self.disk {
+            Some(Disk::OfDatabase(tablespace)) => Some(tablespace.disk().folder().join("tables")),
+            _ => None,
+        }
+    }
+
+    /// What the database of a distributed home has.
+    pub(crate) async fn stored(&self) -> anyhow::Result<Stored> {
+        let servers = self.servers.as_ref().context("no database")?;
+        let database = servers.database()?;
+        let events = "SELECT organization_id || ' ' || event_id FROM events";
+        let subscriptions = "SELECT id || ' ' || url FROM subscriptions WHERE deleted_at IS NULL";
+        let events = database.sql(events).await?;
+        let subscriptions = database.sql(subscriptions).await?;
+        let pairs = |text: String| -> Vec<(String, String)> {
+            let pairs = text.lines().filter_map(|line| line.split_once(' '));
+            pairs
+                .map(|(one, other)| (one.to_owned(), other.to_owned()))
+                .collect()
+        };
+        let subscriptions = pairs(subscriptions).into_iter();
+        Ok(Stored {
+            events: pairs(events).into_iter().collect(),
+            subscriptions: subscriptions
+                .map(|(id, url)| Ok((id.parse()?, url)))
+                .collect::<anyhow::Result<_>>()?,
+        })
+    }
+
+    /// Waits until receivers that refuse everything have made backlog, and a process has ended at this point.
+    async fn end_at(&mut self, point: BacklogPoint, targets: &[Target]) -> anyhow::Result<()> {
+        self.refusal.set(true);
+        if point == BacklogPoint::Read {
+            until("backlog", async || {
+                Ok((self.count_backlog().await? > 0).then_some(()))
+            })
+            .await?;
+        }
+        self.each_of(targets, |actor| {
+            actor.faults.arm(point.name(), "return".to_owned())
+        })?;
+        if point == BacklogPoint::Read {
+            // It is read when its receivers take it.
+            self.refusal.set(false);
+        }
+        let name = point.name();
+        until(&format!("the end of a process at {name}"), async || {
+            let mut actors = self.actors.iter_mut();
+            let ended = actors.any(|actor| targets.contains(&actor.target) && actor.has_ended());
+            Ok(ended.then_some(()))
+        })
+        .await
+    }
+
+    async fn go_on_after(&mut self, point: BacklogPoint, targets: &[Target]) -> anyhow::Result<()> {
+        self.refusal.set(false);
+        self.each_of(targets, |actor| actor.faults.disarm(point.name()))?;
+        // One that has not read this yet may end still.
+        tokio::time::sleep(DISARMED_WITHIN).await;
+        self.each_of(targets, |actor| match actor.has_ended() {
+            true => actor.start(),
+            false => Ok(()),
+        })
+    }
+
+    /// How much backlog all partitions have.
+    async fn count_backlog(&self) -> anyhow::Result<u64> {
+        let printed: Value =
+            serde_json::from_str(&self.hookline(&["partitions", "--json"]).await?)?;
+        let partitions = printed["partitions"].as_array().context("no partitions")?;
+        Ok(partitions
+            .iter()
+            .filter_map(|one| one["backlog"].as_u64())
+            .sum())
+    }
+
     /// What is to be seen after an act, once everything is back.
-    pub(crate) async fn judge(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn judge(&mut self, act: &Act) -> anyhow::Result<()> {
+        if act.blow == Blow::FailOver {
+            // No process was started anew.
+            self.wait_ready().await?;
+            self.even_owners().await?;
+            return Ok(());
+        }
         let Some(before) = self.owners.take() else {
             return Ok(());
         };

@@ -30,7 +30,7 @@ const SUBSCRIPTIONS: usize = 64;
 const BY_A_LOOK: Duration = Duration::from_secs(4);
 
 async fn without_wake_ups_looks_find_deliveries_and_retries(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start_with(kind, &[("FAILPOINTS", "broker::wake=return(1)")]).await?;
+    let home = Home::start_with(kind, &[("FAILPOINTS", "queue::wake=return(1)")]).await?;
     let tenant = home.tenant().await?;
     let receiver = Receiver::answering(vec![Reply::status(500), Reply::status(200)])?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;

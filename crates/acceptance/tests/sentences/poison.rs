@@ -1,7 +1,8 @@
 //! What ends a process each time does not end it for ever, and takes nobody else along.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::home::{Home, Kind, Part};
@@ -15,7 +16,10 @@ use lapin::BasicProperties;
 use serde_json::Value;
 
 pub(crate) fn alone() -> Vec<Alone> {
-    sentences![what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_does]
+    sentences![
+        what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_does,
+        a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it,
+    ]
 }
 
 const OTHERS: usize = 50;
@@ -123,6 +127,79 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
     if kind == Kind::Distributed {
         hostile(&home).await?;
     }
+    home.end().await
+}
+
+async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it(
+    kind: Kind,
+) -> anyhow::Result<()> {
+    let charges = CHARGES.to_string();
+    let settings = [
+        ("HOOKLINE__POISON__GIVE_UP_AFTER", charges.as_str()),
+        ("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "1"),
+        (
+            "HOOKLINE__RETRY__SCHEDULE_SECONDS",
+            "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]",
+        ),
+    ];
+    let home = Home::start_with(kind, &settings).await?;
+    let tenant = home.tenant().await?;
+    let (receiver, is_well) = Receiver::refusing()?;
+    let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
+    tenant.publish_one("workflow.failed").await?;
+    tenant.client.wait_for_log(subscription, 1).await?;
+    let events: Vec<Value> = (0..OTHERS)
+        .map(|_| tenant.event("workflow.failed"))
+        .collect();
+    tenant.publish(&events).await?;
+    let bad = delivery_of(&tenant, &events[OTHERS / 2], subscription)?;
+    let path = format!("/deliveries/{bad}");
+    until("the delivery in the backlog", async || {
+        let told = tenant.client.get(&path).await?;
+        Ok((told.status == 200 && told.json["waiting_for"] == "breaker").then_some(()))
+    })
+    .await?;
+
+    let points = format!("dispatcher::attempt::{bad}=return");
+    let armed = [("FAILPOINTS", points.as_str())];
+    home.stop(Part::Dispatcher).await?;
+    is_well.store(true, Ordering::Relaxed);
+    home.start_part(Part::Dispatcher, &armed).await?;
+    let mut deaths = 0;
+    let dead = until("the delivery to be a dead letter", async || {
+        deaths += home.restart_ended(&armed).await?;
+        Ok(home
+            .dead_letters()
+            .await
+            .ok()
+            .filter(|dead| !dead.is_empty()))
+    })
+    .await?;
+    println!("{kind:?}: a delivery in the backlog was put aside after {deaths} deaths");
+    // Twice before it was suspect, then with the others of its trials.
+    ensure!((CHARGES..=2 + CHARGES).contains(&deaths), "{deaths} deaths");
+    ensure!(
+        dead.len() == 1 && dead[0]["id"] == bad.to_string(),
+        "{dead:?}"
+    );
+    let told = tenant.client.get(&path).await?.expect(200)?.json;
+    ensure!(
+        told["status"] == "exhausted" && told["gave_up"] == "poison",
+        "{told}"
+    );
+    let path = format!("/webhooks/{subscription}/deliveries?status=delivered&limit=1");
+    until("the rest of the backlog", async || {
+        let page = tenant.client.get(&path).await?.expect(200)?.json;
+        Ok((page["total"] == OTHERS).then_some(()))
+    })
+    .await?;
+    ensure!(home.restart_ended(&armed).await? == 0, "it died once more");
+    let ids: HashSet<String> = receiver
+        .received()
+        .iter()
+        .filter_map(|request| request.header("webhook-id").ok().map(str::to_owned))
+        .collect();
+    ensure!(ids.len() == OTHERS && !ids.contains(&bad.to_string()));
     home.end().await
 }
 

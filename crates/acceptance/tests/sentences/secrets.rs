@@ -3,6 +3,7 @@
 
 mod leaks;
 mod master_keys;
+mod missing_key;
 mod rotation;
 
 use hookline_acceptance::sentences;
@@ -25,5 +26,8 @@ pub(crate) fn alone() -> Vec<Alone> {
 }
 
 pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![master_keys::a_secret_that_does_not_open_costs_its_own_subscription]
+    sentences![
+        master_keys::a_secret_that_does_not_open_costs_its_own_subscription,
+        missing_key::deliveries_without_a_master_key_cost_others_nothing_and_come_with_the_key,
+    ]
 }

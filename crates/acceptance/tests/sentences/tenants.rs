@@ -102,7 +102,7 @@ async fn who_publishes_too_much_over_http_is_told_to_wait(kind: Kind) -> anyhow:
     let received = receiver.wait_for(2 * RATE).await?;
     ensure!(received.len() == 2 * RATE, "{} came", received.len());
     let said = home.said().await;
-    ensure!(!said.contains("put events off"), "it was counted twice");
+    ensure!(!said.contains("deferred events"), "it was counted twice");
     home.end().await
 }
 
@@ -130,7 +130,7 @@ async fn who_has_filled_its_room_waits_alone(kind: Kind) -> anyhow::Result<()> {
                 full.publish_one("workflow.completed").await?;
                 let said = home.said().await;
                 Ok(said
-                    .contains("events wait: as much is stored")
+                    .contains("deferred events: their organization is at its storage quota")
                     .then_some(()))
             })
             .await?;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use hookline_bootstrap::distributed::{self, Peers};
+use hookline_bootstrap::distributed::{self, Dependencies};
 use hookline_dispatcher::replayer::Replayer;
 use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
 use hookline_runtime::panics;
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
 }
 
 async fn serve(context: Context) -> anyhow::Result<()> {
-    let Peers {
+    let Dependencies {
         store,
         rabbit,
         publisher,

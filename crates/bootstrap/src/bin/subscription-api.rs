@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use hookline_bootstrap::distributed::Peers;
+use hookline_bootstrap::distributed::Dependencies;
 use hookline_runtime::admin;
 use hookline_runtime::service::{Context, run};
 use hookline_store::Plans;
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
 async fn serve(context: Context) -> anyhow::Result<()> {
     let settings = context.settings.clone();
     let listener = admin::listen("api.listen", settings.api.listen)?;
-    let Peers {
+    let Dependencies {
         store,
         rabbit,
         publisher,
@@ -29,7 +29,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         store,
         publisher,
         rules: settings.targets.rules(),
-        settings: settings.as_ref().into(),
+        config: settings.as_ref().into(),
         proxies: (&settings.api).into(),
         readiness: context.readiness,
     };

@@ -1,6 +1,6 @@
 //! Rejected events of a folder, beside the process that delivers from it.
 
-use hookline_store::{DeadLetter, DeadLetters};
+use hookline_store::{EmbeddedDeadLetter, EmbeddedDeadLetters};
 
 use crate::dead::letter::{Exhibit, Letter, about_events};
 use crate::dead::{Act, Aim, Done, Kind, Listed};
@@ -9,7 +9,7 @@ use crate::dead::{Act, Aim, Done, Kind, Listed};
 const PAGE: usize = 100;
 
 pub(super) struct Folder {
-    pub(super) letters: DeadLetters,
+    pub(super) letters: EmbeddedDeadLetters,
 }
 
 impl Folder {
@@ -62,7 +62,7 @@ impl Folder {
         Ok(done)
     }
 
-    async fn aimed_at(&self, aim: &Aim) -> anyhow::Result<Option<DeadLetter>> {
+    async fn aimed_at(&self, aim: &Aim) -> anyhow::Result<Option<EmbeddedDeadLetter>> {
         let Aim::One(id) = aim else { return Ok(None) };
         match id.parse() {
             Ok(number) => Ok(self.letters.find(number).await?),
@@ -71,7 +71,11 @@ impl Folder {
     }
 
     /// Visits the oldest ones, at most so many.
-    async fn each(&self, max: usize, mut visit: impl FnMut(DeadLetter)) -> anyhow::Result<()> {
+    async fn each(
+        &self,
+        max: usize,
+        mut visit: impl FnMut(EmbeddedDeadLetter),
+    ) -> anyhow::Result<()> {
         let (mut after, mut left) = (0, max);
         loop {
             let page = self.letters.page(after, PAGE.min(left)).await?;
@@ -84,7 +88,7 @@ impl Folder {
     }
 }
 
-fn summary(letter: &DeadLetter) -> Letter {
+fn summary(letter: &EmbeddedDeadLetter) -> Letter {
     Letter {
         id: letter.id.to_string(),
         kind: Kind::Event,

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use anyhow::ensure;
 use clap::{Args, Subcommand, ValueEnum};
 use hookline_bootstrap::distributed;
-use hookline_store::{DeadLetters, Store};
+use hookline_store::{EmbeddedDeadLetters, Store};
 use serde_json::json;
 
 use crate::dead::deliveries::Deliveries;
@@ -236,7 +236,7 @@ impl Home {
                 Self::Deliveries(Deliveries { store })
             }
             (Kind::Event, Whereabouts::Folder(folder)) => Self::Folder(Folder {
-                letters: DeadLetters::beside_embedded(folder)?,
+                letters: EmbeddedDeadLetters::beside_embedded(folder)?,
             }),
             (Kind::Event, Whereabouts::Servers(settings)) => {
                 purpose.say("broker", &settings.broker.required_url()?);

@@ -2,8 +2,9 @@ use hookline_core::event::{Event, MissingId};
 use proptest::prelude::*;
 
 use super::*;
+use hookline_store::IncomingEvent;
 
-fn waiting(message: u64, owner: &str, deliveries: usize) -> Waiting {
+fn waiting(message: u64, owner: &str, deliveries: usize) -> WaitingEvent {
     let json = format!(
         r#"{{"event_id":"e{message}","event_type":"workflow.failed","workflow_id":"w","organization_id":"{owner}","timestamp":"2025-12-21T10:30:00Z","data":{{}}}}"#
     );
@@ -11,7 +12,7 @@ fn waiting(message: u64, owner: &str, deliveries: usize) -> Waiting {
         event: Event::from_json(json.as_bytes(), MissingId::Refused).unwrap(),
         trace: None,
     };
-    Waiting::new(message, event, deliveries)
+    WaitingEvent::new(message, event, deliveries)
 }
 
 fn messages(slice: &Slice) -> Vec<u64> {
@@ -23,39 +24,42 @@ fn owner(name: &str) -> OrganizationId {
 }
 
 #[test]
-fn another_organization_comes_between_the_slices_of_a_large_fan_out() {
-    let mut backlog = Backlog::new(1_024);
+fn another_organization_gets_a_slice_between_those_of_a_large_fan_out() {
+    let mut backlog = EventBacklog::new(1_024);
     for _ in 0..60 {
         backlog.push(waiting(1, "large", 1_000), Instant::now());
     }
     let first = backlog.next(256, Instant::now()).unwrap();
-    assert_eq!((first.events.len(), first.size), (1, Size::Broad));
+    assert_eq!((first.events.len(), first.size), (1, FanOutSize::Broad));
     backlog.push(waiting(2, "other", 1), Instant::now());
     let second = backlog.next(256, Instant::now()).unwrap();
-    assert_eq!((messages(&second), second.size), (vec![2], Size::Small));
-    // One is under way, and the others wait for it.
+    assert_eq!(
+        (messages(&second), second.size),
+        (vec![2], FanOutSize::Small)
+    );
+    // One slice is in flight, and the others wait for it.
     assert!(!backlog.has_turn(Instant::now()));
     assert!(backlog.next(256, Instant::now()).is_none());
-    backlog.over(&first.organizations);
+    backlog.slice_ended(&first.organizations);
     assert_eq!(messages(&backlog.next(256, Instant::now()).unwrap()), [1]);
 }
 
 #[test]
-fn an_organization_that_is_alone_has_two_slices_under_way() {
-    let mut backlog = Backlog::new(1_024);
+fn an_organization_that_is_alone_has_two_slices_in_flight() {
+    let mut backlog = EventBacklog::new(1_024);
     for _ in 0..3 {
         backlog.push(waiting(1, "large", 1_000), Instant::now());
     }
     let first = backlog.next(256, Instant::now()).unwrap();
     assert_eq!(messages(&backlog.next(256, Instant::now()).unwrap()), [1]);
     assert!(!backlog.has_turn(Instant::now()));
-    backlog.over(&first.organizations);
+    backlog.slice_ended(&first.organizations);
     assert_eq!(messages(&backlog.next(256, Instant::now()).unwrap()), [1]);
 }
 
 #[test]
 fn two_large_fan_outs_take_turns() {
-    let mut backlog = Backlog::new(1_024);
+    let mut backlog = EventBacklog::new(1_024);
     for _ in 0..3 {
         backlog.push(waiting(1, "a", 600), Instant::now());
     }
@@ -64,7 +68,7 @@ fn two_large_fan_outs_take_turns() {
     }
     let mut order = Vec::new();
     while let Some(slice) = backlog.next(256, Instant::now()) {
-        backlog.over(&slice.organizations);
+        backlog.slice_ended(&slice.organizations);
         order.extend(messages(&slice));
     }
     assert_eq!(order, [1, 2, 1, 2, 1, 2]);
@@ -72,8 +76,8 @@ fn two_large_fan_outs_take_turns() {
 }
 
 #[test]
-fn small_ones_of_many_organizations_share_a_slice() {
-    let mut backlog = Backlog::new(1_024);
+fn small_events_of_many_organizations_share_a_slice() {
+    let mut backlog = EventBacklog::new(1_024);
     for number in 0..300 {
         backlog.push(
             waiting(number, &format!("o{}", number % 100), 2),
@@ -86,22 +90,22 @@ fn small_ones_of_many_organizations_share_a_slice() {
 }
 
 #[test]
-fn an_organization_with_too_much_in_hand_is_crowded() {
-    let mut backlog = Backlog::new(1_024);
-    assert_eq!(backlog.crowded_for(&owner("a")), None);
+fn an_organization_with_too_many_waiting_deliveries_is_crowded() {
+    let mut backlog = EventBacklog::new(1_024);
+    assert_eq!(backlog.delay_if_crowded(&owner("a")), None);
     backlog.push(waiting(1, "a", 19_000), Instant::now());
-    assert_eq!(backlog.crowded_for(&owner("a")), None);
+    assert_eq!(backlog.delay_if_crowded(&owner("a")), None);
     backlog.push(waiting(2, "a", 1_000), Instant::now());
     assert_eq!(
-        backlog.crowded_for(&owner("a")),
+        backlog.delay_if_crowded(&owner("a")),
         Some(Duration::from_secs(4))
     );
-    assert_eq!(backlog.crowded_for(&owner("b")), None);
+    assert_eq!(backlog.delay_if_crowded(&owner("b")), None);
 }
 
 #[test]
-fn what_waits_of_a_message_is_forgotten() {
-    let mut backlog = Backlog::new(1_024);
+fn forget_removes_the_waiting_events_of_a_message() {
+    let mut backlog = EventBacklog::new(1_024);
     backlog.push(waiting(1, "a", 1), Instant::now());
     backlog.push(waiting(2, "a", 1), Instant::now());
     backlog.push(waiting(1, "b", 1), Instant::now());
@@ -113,35 +117,33 @@ fn what_waits_of_a_message_is_forgotten() {
     assert!(!backlog.has_turn(Instant::now()));
 }
 
-/// A store that takes what it is told to, one slice at a time, and the time that passes with it.
-struct Store {
+/// Writes one slice at a time and lets time pass.
+struct FakeStore {
     now: Instant,
-    takes: fn(&Waiting) -> bool,
-    /// How long a transaction that fails takes.
+    takes: fn(&WaitingEvent) -> bool,
+    /// The duration of a failing transaction.
     fails_after: Duration,
     can_be_written: bool,
-    /// Messages that left, with how.
     taken: Vec<u64>,
-    at_fault: Vec<u64>,
-    put_off: Vec<u64>,
+    faulty: Vec<u64>,
+    deferred: Vec<u64>,
 }
 
-impl Store {
-    fn that(takes: fn(&Waiting) -> bool) -> Self {
+impl FakeStore {
+    fn that(takes: fn(&WaitingEvent) -> bool) -> Self {
         Self {
             now: Instant::now(),
             takes,
             fails_after: Duration::from_millis(5),
             can_be_written: true,
             taken: Vec::new(),
-            at_fault: Vec::new(),
-            put_off: Vec::new(),
+            faulty: Vec::new(),
+            deferred: Vec::new(),
         }
     }
 
-    /// One turn of the backlog. Where nothing can be begun, time passes until something can; none where
-    /// nothing waits.
-    fn turn(&mut self, backlog: &mut Backlog) -> Option<()> {
+    /// One slice, or the wait until one can begin. None if no event waits.
+    fn turn(&mut self, backlog: &mut EventBacklog) -> Option<()> {
         let Some(slice) = backlog.next(256, self.now) else {
             assert!(!backlog.has_turn(self.now));
             self.now = backlog.due(self.now)?;
@@ -152,45 +154,45 @@ impl Store {
         if slice.events.iter().all(self.takes) {
             self.now += Duration::from_millis(1);
             self.taken.extend(messages(&slice));
-            let written = Some(Kind::WithDeliveries);
-            backlog.taken_in(&organizations, slice.is_slow, written, self.now);
+            let written = Some(WriteKind::WithDeliveries);
+            backlog.committed(&organizations, slice.is_slow, written, self.now);
         } else {
             self.now += self.fails_after;
-            let failure = Failure {
+            let failure = SliceFailure {
                 began,
                 ended: self.now,
                 is_transient: true,
                 can_be_written: self.can_be_written,
                 is_slow: slice.is_slow,
             };
-            let refusal = backlog.not_taken(slice.events, failure);
-            self.at_fault
-                .extend(refusal.at_fault.map(|one| one.message));
-            backlog.forget(&refusal.put_off);
-            self.put_off.extend(refusal.put_off);
+            let consequence = backlog.failed(slice.events, failure);
+            self.faulty
+                .extend(consequence.faulty.map(|one| one.message));
+            backlog.forget(&consequence.deferred);
+            self.deferred.extend(consequence.deferred);
         }
-        backlog.over(&organizations);
+        backlog.slice_ended(&organizations);
         Some(())
     }
 
-    fn turns(&mut self, backlog: &mut Backlog, until: impl Fn(&Self) -> bool) {
+    fn turns(&mut self, backlog: &mut EventBacklog, until: impl Fn(&Self) -> bool) {
         for _ in 0..10_000 {
             if until(self) || self.turn(backlog).is_none() {
                 return;
             }
         }
-        panic!("{:?} taken, {:?} put off", self.taken, self.put_off);
+        panic!("{:?} taken, {:?} put off", self.taken, self.deferred);
     }
 }
 
-fn is_bad(one: &Waiting) -> bool {
+fn is_bad(one: &WaitingEvent) -> bool {
     one.message >= 1_000
 }
 
 #[test]
-fn while_nothing_can_be_written_nothing_is_parted_and_it_goes_on_soon_afterwards() {
-    let mut backlog = Backlog::new(1_024);
-    let mut store = Store::that(|_| false);
+fn while_nothing_can_be_written_slices_stay_whole_and_go_on_soon_afterwards() {
+    let mut backlog = EventBacklog::new(1_024);
+    let mut store = FakeStore::that(|_| false);
     store.can_be_written = false;
     for number in 0..20 {
         backlog.push(waiting(number, &format!("o{}", number % 4), 1), store.now);
@@ -199,29 +201,29 @@ fn while_nothing_can_be_written_nothing_is_parted_and_it_goes_on_soon_afterwards
     store.turns(&mut backlog, |store| {
         store.now > begun + Duration::from_secs(120)
     });
-    // It can be written again, and connections that are not new fail for a moment.
+    // It can be written again, and old connections fail for a moment.
     store.can_be_written = true;
     let back = store.now;
     for _ in 0..2 {
         store.turn(&mut backlog).unwrap();
     }
-    assert!(store.put_off.is_empty() && store.at_fault.is_empty());
+    assert!(store.deferred.is_empty() && store.faulty.is_empty());
     store.takes = |_| true;
     store.turns(&mut backlog, |_| false);
     store.taken.sort_unstable();
     assert_eq!(store.taken, (0..20).collect::<Vec<_>>());
-    assert!(store.now - back <= 4 * LONGEST_PAUSE);
+    assert!(store.now - back <= 4 * MAX_PAUSE);
     assert!(backlog.organizations.is_empty());
 }
 
 #[test]
-fn an_event_that_fails_by_itself_is_held_and_put_aside_after_a_minute_of_others() {
-    let mut backlog = Backlog::new(1_024);
-    let mut store = Store::that(|one| !is_bad(one));
+fn an_event_that_fails_alone_is_held_and_dead_lettered_after_a_minute_of_others() {
+    let mut backlog = EventBacklog::new(1_024);
+    let mut store = FakeStore::that(|one| !is_bad(one));
     let begun = store.now;
     backlog.push(waiting(1_000, "a", 1), store.now);
     let mut number = 0;
-    while store.at_fault.is_empty() {
+    while store.faulty.is_empty() {
         number += 1;
         backlog.push(waiting(number, "a", 1), store.now);
         let pushed = store.now;
@@ -230,15 +232,15 @@ fn an_event_that_fails_by_itself_is_held_and_put_aside_after_a_minute_of_others(
         store.now += Duration::from_secs(1);
         assert!(number < 120);
     }
-    assert_eq!(store.at_fault, [1_000]);
+    assert_eq!(store.faulty, [1_000]);
     assert!(store.now - begun >= Duration::from_secs(60));
-    assert!(store.put_off.is_empty());
+    assert!(store.deferred.is_empty());
 }
 
 #[test]
-fn one_event_at_fault_among_many_is_found_soon() {
-    let mut backlog = Backlog::new(1_024);
-    let mut store = Store::that(|one| !is_bad(one));
+fn one_faulty_event_among_many_is_found_soon() {
+    let mut backlog = EventBacklog::new(1_024);
+    let mut store = FakeStore::that(|one| !is_bad(one));
     for number in 0..256 {
         let message = if number == 100 { 1_000 } else { number };
         backlog.push(waiting(message, "a", 1), store.now);
@@ -246,14 +248,14 @@ fn one_event_at_fault_among_many_is_found_soon() {
     let begun = store.now;
     store.turns(&mut backlog, |store| store.taken.len() == 255);
     assert!(store.now - begun < Duration::from_secs(5));
-    assert!(store.put_off.is_empty() && store.at_fault.is_empty());
+    assert!(store.deferred.is_empty() && store.faulty.is_empty());
 }
 
 #[test]
-fn an_organization_whose_rows_are_locked_holds_up_no_other_and_loses_nothing() {
-    let mut backlog = Backlog::new(100);
-    let mut store = Store::that(|one| !is_bad(one));
-    // Each try lasts until the store gives up.
+fn an_organization_with_locked_rows_delays_no_other_and_loses_no_event() {
+    let mut backlog = EventBacklog::new(100);
+    let mut store = FakeStore::that(|one| !is_bad(one));
+    // Each attempt lasts until the store's timeout.
     store.fails_after = Duration::from_secs(4);
     for number in 1_000..1_090 {
         backlog.push(waiting(number, "locked", 1), store.now);
@@ -263,7 +265,7 @@ fn an_organization_whose_rows_are_locked_holds_up_no_other_and_loses_nothing() {
     }
     let begun = store.now;
     store.turns(&mut backlog, |store| store.taken.len() == 10);
-    // One try with the others and one without them.
+    // One attempt with the others and one without them.
     assert!(store.now - begun <= Duration::from_secs(9));
     for number in 10..60 {
         backlog.push(waiting(number, "o", 1), store.now);
@@ -272,16 +274,16 @@ fn an_organization_whose_rows_are_locked_holds_up_no_other_and_loses_nothing() {
         assert!(store.now - pushed <= Duration::from_secs(5), "{number}");
         store.now += Duration::from_secs(2);
     }
-    // Others were written for minutes, and none of its own.
-    assert!(store.at_fault.is_empty());
+    // Other organizations were written for minutes, and none of its rows.
+    assert!(store.faulty.is_empty());
     assert!(store.now - begun > Duration::from_secs(100));
-    // Some of it stays, and what comes meanwhile is put off, but for a few.
-    assert_eq!(store.put_off.len(), 90 - 1);
+    // Some events stay, and most of those that come meanwhile are deferred.
+    assert_eq!(store.deferred.len(), 90 - 1);
     let locked = owner("locked");
-    assert_eq!(backlog.crowded_for(&locked), None);
+    assert_eq!(backlog.delay_if_crowded(&locked), None);
     backlog.push(waiting(1_100, "locked", 1), store.now);
-    let wait = backlog.crowded_for(&locked).unwrap();
-    assert_eq!(wait, PUT_OFF);
+    let wait = backlog.delay_if_crowded(&locked).unwrap();
+    assert_eq!(wait, DEFER_FOR);
 
     store.takes = |_| true;
     let unlocked = store.now;
@@ -293,9 +295,9 @@ fn an_organization_whose_rows_are_locked_holds_up_no_other_and_loses_nothing() {
 }
 
 #[test]
-fn many_organizations_whose_rows_are_locked_have_one_transaction_at_a_time() {
-    let mut backlog = Backlog::new(64);
-    let mut store = Store::that(|one| !is_bad(one));
+fn organizations_with_locked_rows_share_one_transaction_at_a_time() {
+    let mut backlog = EventBacklog::new(64);
+    let mut store = FakeStore::that(|one| !is_bad(one));
     store.fails_after = Duration::from_secs(4);
     for number in 0..200 {
         backlog.push(
@@ -307,11 +309,14 @@ fn many_organizations_whose_rows_are_locked_have_one_transaction_at_a_time() {
     store.turns(&mut backlog, |store| {
         store.now > begun + Duration::from_secs(1_000)
     });
-    let held: usize = backlog.organizations.values().map(Queue::held).sum();
+    let held: usize = backlog
+        .organizations
+        .values()
+        .map(OrganizationQueue::held)
+        .sum();
     assert!(held <= 16, "{held}");
-    assert!(store.put_off.len() >= 150, "{:?}", store.put_off);
-    // While a slice of one of them is in the store, those of the others wait, and an organization that is not
-    // failing does not.
+    assert!(store.deferred.len() >= 150, "{:?}", store.deferred);
+    // While a slice of one of them is in the store, those of the others wait, and those of healthy organizations do not.
     while backlog.next(256, store.now).is_none() {
         store.now = backlog.due(store.now).unwrap();
     }
@@ -321,38 +326,38 @@ fn many_organizations_whose_rows_are_locked_have_one_transaction_at_a_time() {
 }
 
 #[test]
-fn an_organization_of_which_everything_was_put_off_is_still_failing_when_it_comes_again() {
-    let mut backlog = Backlog::new(1_024);
-    let mut store = Store::that(|one| !is_bad(one));
+fn an_organization_whose_events_were_all_deferred_is_still_failing_when_they_come_again() {
+    let mut backlog = EventBacklog::new(1_024);
+    let mut store = FakeStore::that(|one| !is_bad(one));
     store.fails_after = Duration::from_secs(4);
-    let push = |backlog: &mut Backlog, now| {
+    let push = |backlog: &mut EventBacklog, now| {
         // One message with many events.
         for _ in 0..100 {
             backlog.push(waiting(1_000, "locked", 1), now);
         }
     };
     push(&mut backlog, store.now);
-    store.turns(&mut backlog, |store| !store.put_off.is_empty());
+    store.turns(&mut backlog, |store| !store.deferred.is_empty());
     assert!(backlog.organizations.is_empty());
     store.now += Duration::from_secs(30);
     push(&mut backlog, store.now);
     let slice = backlog.next(256, store.now).unwrap();
     assert_eq!((slice.events.len(), slice.is_slow), (1, true));
     assert!(backlog.away.is_empty());
-    backlog.taken_in(
+    backlog.committed(
         &slice.organizations,
         true,
-        Some(Kind::WithDeliveries),
+        Some(WriteKind::WithDeliveries),
         store.now,
     );
-    backlog.over(&slice.organizations);
+    backlog.slice_ended(&slice.organizations);
     assert_eq!(backlog.next(256, store.now).unwrap().events.len(), 4);
 
-    // That is not remembered for ever, say because another replica has taken what was put off.
-    let mut backlog = Backlog::new(1_024);
+    // It is forgotten after a while: another replica may have received the deferred messages.
+    let mut backlog = EventBacklog::new(1_024);
     push(&mut backlog, store.now);
-    store.put_off.clear();
-    store.turns(&mut backlog, |store| !store.put_off.is_empty());
+    store.deferred.clear();
+    store.turns(&mut backlog, |store| !store.deferred.is_empty());
     store.now += Duration::from_secs(120);
     push(&mut backlog, store.now);
     assert_eq!(backlog.next(256, store.now).unwrap().events.len(), 100);
@@ -364,18 +369,18 @@ proptest! {
         events in proptest::collection::vec((0..4_u8, 0..2_500_usize), 1..80),
         most in 1..300_usize,
     ) {
-        let mut backlog = Backlog::new(1_024);
+        let mut backlog = EventBacklog::new(1_024);
         for (number, (owner, deliveries)) in events.iter().enumerate() {
             backlog.push(waiting(number as u64, &owner.to_string(), *deliveries), Instant::now());
         }
         let mut seen = Vec::new();
         while let Some(slice) = backlog.next(most, Instant::now()) {
-            let weight: usize = slice.events.iter().map(Waiting::weight).sum();
-            prop_assert!(weight <= DELIVERIES || slice.events.len() == 1);
+            let weight: usize = slice.events.iter().map(WaitingEvent::weight).sum();
+            prop_assert!(weight <= MAX_DELIVERIES || slice.events.len() == 1);
             prop_assert!(slice.events.len() <= most);
-            prop_assert!(slice.size == Size::Small || slice.organizations.len() == 1);
+            prop_assert!(slice.size == FanOutSize::Small || slice.organizations.len() == 1);
             seen.extend(messages(&slice));
-            backlog.over(&slice.organizations);
+            backlog.slice_ended(&slice.organizations);
         }
         seen.sort_unstable();
         prop_assert_eq!(seen, (0..events.len() as u64).collect::<Vec<_>>());

@@ -13,18 +13,18 @@ fn traced(value: AMQPValue) -> Option<TraceParent> {
     read("workflow.events", &properties).trace
 }
 
-fn events(writer: Writer) -> PublishedEvents {
+fn events(author: Author) -> PublishedEvents {
     PublishedEvents {
         body: Bytes::from_static(b"[]"),
         content_type: Some("application/json".into()),
-        writer,
+        author,
         trace: TraceParent::parse(TRACE),
-        turn: Some(Timestamp::from_unix_micros(1_766_313_000_000_001)),
+        due: Some(Timestamp::from_unix_micros(1_766_313_000_000_001)),
     }
 }
 
-fn returns(post: &Post) -> u32 {
-    Envelope::from_parts("", &post.properties).returns()
+fn delivery_count(message: &Outgoing) -> u32 {
+    Envelope::from_parts("", &message.properties).delivery_count()
 }
 
 #[test]
@@ -38,44 +38,44 @@ fn a_trace_is_read_from_either_kind_of_string() {
 
 #[test]
 fn events_read_back_as_they_were_written() {
-    for writer in [Writer::Publisher, Writer::Hookline] {
-        let events = events(writer);
+    for author in [Author::Publisher, Author::Hookline] {
+        let events = events(author);
         let (body, properties) = encode(&events);
         let back = read("hookline.due", &properties);
-        assert_eq!((&back.body, back.writer), (&body, writer));
+        assert_eq!((&back.body, back.author), (&body, author));
         assert_eq!(back.content_type, events.content_type);
         assert_eq!(back.trace, events.trace);
-        assert_eq!(back.turn, events.turn);
+        assert_eq!(back.due, events.due);
     }
 }
 
 #[test]
-fn a_publisher_writes_no_header_of_ours() {
-    let (_, properties) = encode(&events(Writer::Hookline));
+fn headers_of_ours_are_not_read_from_a_publisher() {
+    let (_, properties) = encode(&events(Author::Hookline));
     let own = AMQPValue::LongString("hookline".into());
-    let properties = with_header(properties, WRITER, own);
+    let properties = with_header(properties, AUTHOR, own);
     let seen = read("workflow.events", &properties);
-    assert_eq!((seen.writer, seen.turn), (Writer::Publisher, None));
-    // What a publisher wrote stays so when it is put back, put off and buried.
+    assert_eq!((seen.author, seen.due), (Author::Publisher, None));
+    // A republished or dead-lettered message keeps its author.
     let again = [republished(&seen, 0), dead_letter(&seen, "why")];
-    for post in again {
-        assert_eq!(read("", &post.properties).writer, Writer::Publisher);
+    for message in again {
+        assert_eq!(read("", &message.properties).author, Author::Publisher);
     }
 }
 
 #[test]
-fn what_a_message_counted_outlives_a_new_beginning() {
-    let events = events(Writer::Publisher);
-    assert_eq!(returns(&republished(&events, 0)), 0);
-    assert_eq!(returns(&republished(&events, 3)), 3);
+fn a_republished_message_keeps_its_delivery_count() {
+    let events = events(Author::Publisher);
+    assert_eq!(delivery_count(&republished(&events, 0)), 0);
+    assert_eq!(delivery_count(&republished(&events, 3)), 3);
 }
 
 #[test]
 fn a_long_reason_is_cut_between_characters() {
     let long = format!("x{}", "é".repeat(MAX_REASON_BYTES));
-    let post = dead_letter(&events(Writer::Publisher), &long);
-    assert_eq!(post.routing_key, EVENTS_REJECTED);
-    let envelope = Envelope::from_parts("", &post.properties);
+    let message = dead_letter(&events(Author::Publisher), &long);
+    assert_eq!(message.routing_key, EVENTS_REJECTED);
+    let envelope = Envelope::from_parts("", &message.properties);
     let Some(AMQPValue::LongString(cut)) = envelope.header(REASON) else {
         panic!("no reason")
     };

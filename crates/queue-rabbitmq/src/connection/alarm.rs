@@ -1,13 +1,13 @@
-//! The broker's resource alarm, as a publishing connection hears of it.
+//! The broker's resource alarm, as a publishing connection sees it.
 //!
-//! Short of memory or disk, RabbitMQ stops reading from connections that publish, and tells each of
-//! them (`connection.blocked`) when it publishes the next time. Connections that only consume and ack
-//! go on, so that the backlog can drain: <https://www.rabbitmq.com/docs/connection-blocked>.
+//! Short of memory or disk, RabbitMQ stops reading from connections that publish, and tells each of them
+//! (`connection.blocked`) when it publishes the next time. Connections that only consume and ack go on, so that the
+//! backlog can drain: <https://www.rabbitmq.com/docs/connection-blocked>.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Whether the broker takes messages, and if not, why not. Clones are the same alarm, which outlives
-/// a connection: only a confirmed message ends it.
+/// Why the broker takes no messages; none while it does. Clones share the alarm. It outlives a connection, because only a
+/// confirmed message ends it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Alarm(Arc<Mutex<Option<String>>>);
 
@@ -17,7 +17,7 @@ impl Alarm {
         if raised.is_none() {
             tracing::warn!(
                 reason,
-                "the broker blocks publishing; what is to be handed on waits, deliveries go on"
+                "the broker blocks publishing; events wait, deliveries go on"
             );
             *raised = Some(reason.to_owned());
         }
@@ -29,7 +29,6 @@ impl Alarm {
         }
     }
 
-    /// Why the broker takes no messages; none while it does.
     pub(crate) fn reason(&self) -> Option<String> {
         self.raised().clone()
     }

@@ -1,5 +1,5 @@
-//! The broker's URL. What it asks for and this build would silently leave out is refused: a
-//! parameter, or an IPv6 host, which lapin's own reader turns into `localhost`.
+//! The broker's URL. A parameter that this build would silently ignore is refused. The host is parsed here, because lapin's
+//! own parser turns an IPv6 host into `localhost`.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use url::{Host, Url};
 
 use crate::error::RabbitError;
 
-/// Seconds; a peer that was silent for twice as long is dead, however alive its socket looks.
+/// Seconds. A peer that is silent for twice as long counts as dead, even if its socket is open.
 const HEARTBEAT: u16 = 5;
 
-/// What was dialled before a host came back may get no answer for long; the next attempt does.
+/// A connection that was dialled before a host came back may get no answer for long; the next attempt does.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Where the broker is and how we introduce ourselves.
+/// The hosts of the broker, and the name of the connection.
 #[derive(Clone)]
-pub(crate) struct Address {
-    /// The nodes of a cluster, which differ in host and port alone; at least one.
+pub(crate) struct BrokerUrl {
+    /// The nodes of a cluster, which differ in host and port only; at least one.
     pub(crate) hosts: Vec<AMQPUri>,
     pub(crate) name: String,
     pub(crate) connect_timeout: Duration,
@@ -27,10 +27,10 @@ pub(crate) struct Address {
     pub(crate) roots: Option<String>,
 }
 
-impl Address {
-    /// Reads a URL of one host, or of several with a comma between.
+impl BrokerUrl {
+    /// Parses a URL of one host, or of several with a comma between.
     pub(crate) fn parse(url: &str, name: String) -> Result<Self, RabbitError> {
-        let refused = RabbitError::Address;
+        let refused = RabbitError::Url;
         let urls = each_host(url);
         let hosts: Vec<AMQPUri> = urls.iter().map(|one| host(one)).collect::<Result<_, _>>()?;
         let (Some(first), Some(uri)) = (urls.first(), hosts.first()) else {
@@ -54,12 +54,12 @@ impl Address {
 ///
 /// # Errors
 /// [`RabbitError`] that trying again does not mend.
-pub fn check(url: &str) -> Result<(), RabbitError> {
-    Address::parse(url, String::new()).map(drop)
+pub fn check_url(url: &str) -> Result<(), RabbitError> {
+    BrokerUrl::parse(url, String::new()).map(drop)
 }
 
-/// What errors and log lines call a host.
-pub(crate) fn name_of(uri: &AMQPUri) -> String {
+/// The name of a host in errors and log lines.
+pub(crate) fn host_and_port(uri: &AMQPUri) -> String {
     let (host, port) = (&uri.authority.host, uri.authority.port);
     match host.contains(':') {
         true => format!("[{host}]:{port}"),
@@ -68,7 +68,7 @@ pub(crate) fn name_of(uri: &AMQPUri) -> String {
 }
 
 fn host(url: &str) -> Result<AMQPUri, RabbitError> {
-    let refused = RabbitError::Address;
+    let refused = RabbitError::Url;
     let parsed = Url::parse(url).map_err(|_| refused("is not a URL"))?;
     if !matches!(parsed.scheme(), "amqp" | "amqps") {
         return Err(refused("must begin with amqp:// or amqps://"));
@@ -82,7 +82,7 @@ fn host(url: &str) -> Result<AMQPUri, RabbitError> {
     if parsed.fragment().is_some() {
         return Err(refused("must have no fragment"));
     }
-    // Part of the password would be taken for a host, and shown.
+    // Else a part of the password would be taken for a host, and shown.
     if parsed.path().contains('@') {
         return Err(refused("must have what is special in its password escaped"));
     }
@@ -99,9 +99,9 @@ fn host(url: &str) -> Result<AMQPUri, RabbitError> {
     Ok(uri)
 }
 
-/// Refuses those that we do not know, and reads the file of certificates.
+/// Refuses unknown parameters, and reads the file of certificates.
 fn parameters(url: &Url) -> Result<Option<String>, RabbitError> {
-    let refused = RabbitError::Address;
+    let refused = RabbitError::Url;
     let mut roots = None;
     for (parameter, value) in url.query_pairs() {
         match &*parameter {
@@ -121,10 +121,10 @@ fn parameters(url: &Url) -> Result<Option<String>, RabbitError> {
     Ok(roots)
 }
 
-impl fmt::Debug for Address {
+impl fmt::Debug for BrokerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let hosts: Vec<String> = self.hosts.iter().map(name_of).collect();
-        f.debug_struct("Address")
+        let hosts: Vec<String> = self.hosts.iter().map(host_and_port).collect();
+        f.debug_struct("BrokerUrl")
             .field("hosts", &hosts)
             .finish_non_exhaustive()
     }
@@ -134,12 +134,12 @@ impl fmt::Debug for Address {
 mod tests {
     use super::*;
 
-    fn parse(url: &str) -> Result<Address, RabbitError> {
-        Address::parse(url, "test".into())
+    fn parse(url: &str) -> Result<BrokerUrl, RabbitError> {
+        BrokerUrl::parse(url, "test".into())
     }
 
     #[test]
-    fn a_broker_is_found_by_name_and_by_either_kind_of_address() {
+    fn a_host_is_a_name_or_an_address_of_either_kind() {
         for (url, host, port) in [
             ("amqp://u:p@broker.example/%2f", "broker.example", 5672),
             ("amqp://u:p@127.0.0.1:1234", "127.0.0.1", 1234),
@@ -151,10 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn a_url_may_have_several_hosts_that_differ_in_nothing_else() {
+    fn a_url_may_have_several_hosts_that_share_the_rest() {
         let url = "amqp://u:p,q@a.example:1234,b.example,[::1]:9/%2f?heartbeat=7";
         let hosts = parse(url).unwrap().hosts;
-        let names: Vec<String> = hosts.iter().map(name_of).collect();
+        let names: Vec<String> = hosts.iter().map(host_and_port).collect();
         assert_eq!(names, ["a.example:1234", "b.example:5672", "[::1]:9"]);
         for host in hosts {
             assert_eq!(host.authority.userinfo.password, "p,q");
@@ -165,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_broker_is_noticed_unless_the_url_names_another_heartbeat() {
+    fn the_heartbeat_is_five_seconds_unless_the_url_names_another() {
         let heartbeat = |url| parse(url).unwrap().hosts[0].query.heartbeat;
         assert_eq!(heartbeat("amqp://h"), Some(HEARTBEAT));
         assert_eq!(heartbeat("amqp://h?heartbeat=30"), Some(30));
     }
 
     #[test]
-    fn what_the_build_cannot_honour_is_refused_without_showing_the_password() {
+    fn a_url_that_the_build_cannot_honour_is_refused_without_showing_the_password() {
         for bad in [
             "",
             "hunter2",
@@ -192,7 +192,7 @@ mod tests {
         ] {
             let error = parse(bad).unwrap_err();
             let shown = format!("{error} {error:?}");
-            assert!(matches!(error, RabbitError::Address(_)), "{bad}: {shown}");
+            assert!(matches!(error, RabbitError::Url(_)), "{bad}: {shown}");
             assert!(!shown.contains("hunter2"), "{shown}");
         }
     }

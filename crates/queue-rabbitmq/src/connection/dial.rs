@@ -1,8 +1,8 @@
 //! One attempt to connect.
 //!
-//! lapin runs a connection on a thread of its own that waits for the handshake for ever: given up
-//! on, it would hold its socket until a frozen broker wakes, and we try again and again. So we
-//! keep a hand on the socket and hang up.
+//! lapin runs a connection on a thread of its own that waits for the handshake without a limit. An abandoned attempt would
+//! hold its socket until a frozen broker wakes, and attempts are repeated. A duplicate of the socket is kept to shut the
+//! attempt down.
 
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -12,21 +12,21 @@ use lapin::tcp::{AMQPUriTcpExt, AsyncTcpStream, OwnedTLSConfig, TLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Connection, ConnectionProperties};
 
-use crate::connection::broker_url::Address;
+use crate::connection::broker_url::BrokerUrl;
 use crate::connection::refusal;
 use crate::error::HostFault;
 
-/// `name` is what the broker's operator sees.
+/// `name` is the name of the connection in the broker's management.
 pub(crate) async fn dial(
-    address: &Address,
+    url: &BrokerUrl,
     host: &AMQPUri,
     name: &str,
 ) -> Result<Connection, HostFault> {
     let runtime = lapin::runtime::default_runtime().map_err(HostFault::Connect)?;
-    let line = Arc::new(Line::default());
-    let kept = Arc::clone(&line);
+    let socket = Arc::new(DialSocket::default());
+    let kept = Arc::clone(&socket);
     let tls = OwnedTLSConfig {
-        cert_chain: address.roots.clone(),
+        cert_chain: url.roots.clone(),
         ..OwnedTLSConfig::default()
     };
     let properties = ConnectionProperties::default().with_connection_name(name.into());
@@ -42,7 +42,7 @@ pub(crate) async fn dial(
                 .connect_with_config_async(TLSConfig::default(), &runtime)
                 .await?;
             if let AsyncTcpStream::Plain(socket) = &stream {
-                kept.hold(duplicate(socket.get_ref())?)?;
+                kept.keep(duplicate(socket.get_ref())?)?;
             }
             Ok(match uri.scheme {
                 AMQPScheme::AMQP => stream,
@@ -51,14 +51,14 @@ pub(crate) async fn dial(
         },
         properties,
     );
-    match tokio::time::timeout(address.connect_timeout, connecting).await {
+    match tokio::time::timeout(url.connect_timeout, connecting).await {
         Ok(connected) => {
-            line.let_go();
+            socket.release();
             connected.map_err(refusal::of_connection)
         }
         Err(_) => {
-            line.hang_up();
-            Err(HostFault::NoAnswer(address.connect_timeout))
+            socket.shut_down();
+            Err(HostFault::NoAnswer(url.connect_timeout))
         }
     }
 }
@@ -74,35 +74,35 @@ fn duplicate(_: &tokio::net::TcpStream) -> io::Result<Option<TcpStream>> {
     Ok(None)
 }
 
-/// The socket of an attempt, once it has one.
+/// The socket of an attempt, once it is open.
 #[derive(Default)]
-struct Line(Mutex<Attempt>);
+struct DialSocket(Mutex<Attempt>);
 
 #[derive(Default)]
 struct Attempt {
     socket: Option<TcpStream>,
-    given_up: bool,
+    abandoned: bool,
 }
 
-impl Line {
-    fn hold(&self, socket: Option<TcpStream>) -> io::Result<()> {
+impl DialSocket {
+    fn keep(&self, socket: Option<TcpStream>) -> io::Result<()> {
         let mut attempt = self.attempt();
-        if attempt.given_up {
+        if attempt.abandoned {
             return Err(io::ErrorKind::TimedOut.into());
         }
         attempt.socket = socket;
         Ok(())
     }
 
-    fn let_go(&self) {
+    fn release(&self) {
         self.attempt().socket = None;
     }
 
-    fn hang_up(&self) {
+    fn shut_down(&self) {
         let mut attempt = self.attempt();
-        attempt.given_up = true;
+        attempt.abandoned = true;
         if let Some(socket) = attempt.socket.take() {
-            // It fails when the other side was quicker, which is as good.
+            // An error means that the other side closed it first.
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
@@ -119,18 +119,18 @@ mod tests {
 
     use super::*;
 
-    async fn listen(scheme: &str) -> (TcpListener, Address) {
+    async fn listen(scheme: &str) -> (TcpListener, BrokerUrl) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let url = format!("{scheme}://u:p@127.0.0.1:{port}/%2f?connection_timeout=300");
-        (listener, Address::parse(&url, "test".into()).unwrap())
+        (listener, BrokerUrl::parse(&url, "test".into()).unwrap())
     }
 
     #[tokio::test]
     async fn amqps_begins_with_a_tls_handshake() {
-        let (listener, address) = listen("amqps").await;
+        let (listener, url) = listen("amqps").await;
         let dialling =
-            tokio::spawn(async move { dial(&address, &address.hosts[0], "test").await.is_err() });
+            tokio::spawn(async move { dial(&url, &url.hosts[0], "test").await.is_err() });
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut first = [0; 2];
         socket.read_exact(&mut first).await.unwrap();
@@ -140,9 +140,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broker_that_does_not_answer_is_given_up_on_and_hung_up_on() {
-        let (listener, address) = listen("amqp").await;
-        let dialling = tokio::spawn(async move { dial(&address, &address.hosts[0], "test").await });
+    async fn an_attempt_without_an_answer_ends_and_its_socket_is_closed() {
+        let (listener, url) = listen("amqp").await;
+        let dialling = tokio::spawn(async move { dial(&url, &url.hosts[0], "test").await });
         let (mut socket, _) = listener.accept().await.unwrap();
         let mut said = Vec::new();
         socket.read_to_end(&mut said).await.unwrap();

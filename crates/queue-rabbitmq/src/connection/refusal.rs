@@ -1,4 +1,4 @@
-//! Refusals that an operator ends and waiting does not: a wrong user, password or vhost, or a missing right.
+//! Permanent refusals, which an operator ends and a retry does not: a wrong user, password or vhost, or a missing right.
 //!
 //! RabbitMQ names the resource and the user in its text, never the password.
 
@@ -11,7 +11,6 @@ const ACCESS_REFUSED: u16 = 403;
 const NOT_ALLOWED: u16 = 530;
 const NOT_FOUND: u16 = 404;
 
-/// What the services need, user by user.
 const TABLE: &str = "docs/rights.md lists the rights";
 
 /// A connection that could not be opened.
@@ -41,7 +40,7 @@ pub(crate) fn of_declaration(refused: &lapin::Error, missing: lapin::Error) -> H
     }
 }
 
-/// The publisher's exchange does not exist.
+/// The exchange that publishers use does not exist.
 pub(crate) fn of_publisher(missing: lapin::Error) -> HostFault {
     match protocol_error(&missing) {
         Some((NOT_FOUND, why)) => HostFault::Refused(format!(
@@ -51,7 +50,7 @@ pub(crate) fn of_publisher(missing: lapin::Error) -> HostFault {
     }
 }
 
-/// The text of a right that the user lacks for this; none for another error.
+/// The remedy if the user lacks a right; none for another error.
 pub(crate) fn missing_right(error: &lapin::Error) -> Option<String> {
     let (_, why) = protocol_error(error).filter(|(id, _)| *id == ACCESS_REFUSED)?;
     Some(format!(

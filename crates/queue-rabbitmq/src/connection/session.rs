@@ -1,4 +1,4 @@
-//! One life of the connection and the channels that belong to it.
+//! One connection to the broker, and its channels.
 
 use std::fmt;
 use std::pin::pin;
@@ -12,47 +12,47 @@ use lapin::{BasicProperties, Channel, Connection, ErrorKind, Event};
 use tokio::time::Instant;
 
 use crate::connection::alarm::Alarm;
-use crate::connection::broker_url::{Address, name_of};
+use crate::connection::broker_url::{BrokerUrl, host_and_port};
 use crate::connection::dial::dial;
 use crate::connection::refusal;
 use crate::delay::TOP_LEVEL;
 use crate::error::HostFault;
 use crate::topology;
 
-/// Declaring asks a cold cluster to elect some twenty leaders.
+/// A declaration makes a cold cluster elect some twenty leaders.
 const DECLARE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is missing is declared on a connection that has answered before.
+/// For missing queues, on a connection that has answered before.
 const DECLARE_AGAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the broker may take to say what is there.
+/// For a passive declaration of the exchanges and the main queue.
 const FIND_TIMEOUT: Duration = Duration::from_secs(5);
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a session is careful: prefetching nothing, only a message that cannot even be read is
-/// charged with the next crash, and the broker soon has enough of it.
-const CAREFUL_FOR: Duration = Duration::from_secs(10);
+/// How long a session reads messages one by one. With a prefetch of one, the broker counts the next loss of the connection
+/// against the unreadable message only, and soon dead-letters it.
+const ONE_BY_ONE_FOR: Duration = Duration::from_secs(10);
 
-/// lapin tells us of errors; what it forgets to tell is seen within this time.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// lapin reports errors as events. A change that it does not report is seen within this time.
+const POLL_EVERY: Duration = Duration::from_secs(1);
 
-const LAST_WORD: Duration = Duration::from_millis(100);
+/// How long lapin may take to report why a connection ended.
+const REPORT_WITHIN: Duration = Duration::from_millis(100);
 
-/// How often a session that publishes asks whether the broker takes messages.
-const ASK_EVERY: Duration = Duration::from_secs(5);
+/// How often a publishing session sends a probe.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// A routing key that no queue is bound with, and that no queue has as its name.
+/// A routing key that no queue is bound with and that no queue has as its name.
 const TO_NO_QUEUE: &str = "probe";
 
-/// What a connection is for. An alarm of the broker stops connections that publish, whatever else
-/// they do; so the others never publish.
+/// The use of a connection. An alarm of the broker blocks each connection that publishes, so the others never publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     Publish,
-    /// As [`Purpose::Publish`], by a user that may write to the exchange for events alone.
+    /// As [`Purpose::Publish`], for a user that may write to the exchange for events only.
     PublishEvents,
-    /// Hints that may be lost, so that neither an alarm nor a full socket holds up what must arrive.
+    /// Wake-ups, which may be lost. They have a connection of their own, so that a full socket never delays events.
     Wake,
     Consume,
 }
@@ -67,7 +67,7 @@ impl Purpose {
     }
 }
 
-/// What became of the topology.
+/// How the topology came to be there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Declared {
     /// Declared by this user.
@@ -79,46 +79,44 @@ pub enum Declared {
 /// How a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// As connections do.
     Lost,
-    /// By bytes that are not what lapin takes for AMQP, such as a content type that is not UTF-8.
-    /// The message that they belong to comes again.
+    /// By bytes that lapin cannot parse, such as a content type that is not UTF-8. Their message comes again.
     Unreadable,
 }
 
-/// A connection whose topology has been declared.
+/// A connection with a declared topology.
 pub(crate) struct Session {
     connection: Connection,
     purpose: Purpose,
-    /// The host and port that it leads to.
+    /// Host and port.
     host: String,
     declared: Declared,
-    careful_until: Option<Instant>,
-    /// Channels with confirms on and nothing under way.
+    one_by_one_until: Option<Instant>,
+    /// Channels in confirm mode without an unconfirmed message.
     idle: Mutex<Vec<Channel>>,
 }
 
 impl Session {
     pub(crate) async fn open(
-        address: &Address,
+        url: &BrokerUrl,
         host: &AMQPUri,
         purpose: Purpose,
         predecessor: Option<Ending>,
     ) -> Result<Self, HostFault> {
-        let name = format!("{} ({})", address.name, purpose.as_str());
-        let connection = dial(address, host, &name).await?;
+        let name = format!("{} ({})", url.name, purpose.as_str());
+        let connection = dial(url, host, &name).await?;
         let mut session = Self {
             connection,
             purpose,
-            host: name_of(host),
+            host: host_and_port(host),
             declared: Declared::Found,
-            careful_until: (predecessor == Some(Ending::Unreadable))
-                .then(|| Instant::now() + CAREFUL_FOR),
+            one_by_one_until: (predecessor == Some(Ending::Unreadable))
+                .then(|| Instant::now() + ONE_BY_ONE_FOR),
             idle: Mutex::default(),
         };
-        // The other connections of the process declare it. After a loss it is there, as a rule.
+        // The other connections of the process declare it for wake-ups. After a loss it is usually still there.
         let is_known =
-            purpose == Purpose::Wake || predecessor.is_some() && session.is_whole().await;
+            purpose == Purpose::Wake || predecessor.is_some() && session.has_topology().await;
         if !is_known {
             session.declared = tokio::time::timeout(DECLARE_TIMEOUT, session.declare_topology())
                 .await
@@ -148,9 +146,9 @@ impl Session {
         }
     }
 
-    /// Whether the exchanges are there, and the queue for events. To bind what is bound takes a lock of all nodes of a cluster,
-    /// so while one of them is frozen a declaration does not end, and this does.
-    async fn is_whole(&self) -> bool {
+    /// Whether the exchanges and the queue for events exist. Unlike a declaration, this ends while a node of the cluster is
+    /// frozen: to repeat a binding takes a lock of all nodes.
+    async fn has_topology(&self) -> bool {
         if self.purpose == Purpose::PublishEvents {
             return false;
         }
@@ -158,9 +156,9 @@ impl Session {
         matches!(tokio::time::timeout(FIND_TIMEOUT, found).await, Ok(Ok(())))
     }
 
-    /// Declares what an operator may have deleted. If this fails, the caller's next try fails, too.
+    /// Declares exchanges and queues that were deleted. If this fails, the caller's next try fails, too.
     pub(crate) async fn declare_again(&self) {
-        if self.is_whole().await {
+        if self.has_topology().await {
             return;
         }
         match tokio::time::timeout(DECLARE_AGAIN_TIMEOUT, self.declare_topology()).await {
@@ -177,7 +175,7 @@ impl Session {
         &self.host
     }
 
-    /// Not while the broker, short of memory or disk, does not read what it is sent.
+    /// False while the broker, short of memory or disk, does not read from the connection.
     pub(crate) fn is_usable(&self) -> bool {
         self.connection.status().connected() && !self.connection.status().blocked()
     }
@@ -186,16 +184,17 @@ impl Session {
         self.connection.status().connected()
     }
 
-    /// Until when messages are to be taken one by one.
-    pub(crate) fn careful_until(&self) -> Option<Instant> {
-        self.careful_until.filter(|until| Instant::now() < *until)
+    /// Until when messages are read one by one, if that is in the future.
+    pub(crate) fn one_by_one_until(&self) -> Option<Instant> {
+        self.one_by_one_until
+            .filter(|until| Instant::now() < *until)
     }
 
     pub(crate) async fn channel(&self) -> lapin::Result<Channel> {
         self.connection.create_channel().await
     }
 
-    /// A channel with confirms on that nobody else uses.
+    /// A channel in confirm mode for the caller alone.
     pub(crate) async fn confirming_channel(&self) -> lapin::Result<Channel> {
         loop {
             let Some(channel) = self.idle().pop() else {
@@ -212,17 +211,17 @@ impl Session {
         Ok(channel)
     }
 
-    /// Only for a channel on which everything has been confirmed.
+    /// Every message on the channel must be confirmed.
     pub(crate) fn reuse(&self, channel: Channel) {
         self.idle().push(channel);
     }
 
-    /// Returns when the connection is no more, with what lapin says of it. Notes in `alarm` whether the
-    /// broker takes messages meanwhile, where a caller wants to know.
+    /// Returns when the connection has ended, with lapin's reason. Until then, keeps `alarm` up to date for a connection
+    /// that publishes events.
     pub(crate) async fn ended(&self, alarm: &Alarm) -> (Ending, Option<String>) {
         let mut events = pin!(self.connection.events_listener());
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        let mut asking = pin!(self.keep_asking(alarm));
+        let mut poll = tokio::time::interval(POLL_EVERY);
+        let mut probing = pin!(self.keep_probing(alarm));
         while self.is_connected() {
             tokio::select! {
                 Some(event) = events.next() => match event {
@@ -238,16 +237,16 @@ impl Session {
                     }
                     _ => {}
                 },
-                () = &mut asking => {}
-                _ = look.tick() => {
+                () = &mut probing => {}
+                _ = poll.tick() => {
                     if self.is_connected() && !self.is_usable() && self.purpose != Purpose::Wake {
-                        alarm.raise("not told");
+                        alarm.raise("unknown");
                     }
                 }
             }
         }
-        // The state changes a moment before we are told why.
-        match tokio::time::timeout(LAST_WORD, events.next()).await {
+        // The state changes a moment before lapin reports why.
+        match tokio::time::timeout(REPORT_WITHIN, events.next()).await {
             Ok(Some(Event::Error(error))) if is_unreadable(&error) => {
                 (Ending::Unreadable, Some(error.to_string()))
             }
@@ -256,44 +255,44 @@ impl Session {
         }
     }
 
-    /// RabbitMQ tells of an alarm only those that publish, and a service may have nothing to publish for
-    /// long. So a message that no queue takes goes out now and then. Never returns.
-    async fn keep_asking(&self, alarm: &Alarm) {
+    /// RabbitMQ reports an alarm only to connections that publish, and a service may publish nothing for long. This
+    /// publishes a probe now and then, which no queue takes. Never returns.
+    async fn keep_probing(&self, alarm: &Alarm) {
         if self.purpose != Purpose::Publish {
             return std::future::pending().await;
         }
         loop {
-            match self.ask().await {
+            match self.probe().await {
                 Ok(()) if self.is_usable() => alarm.end(),
                 Ok(()) => {}
                 Err(error) if refusal::is_access_refused(&error) => {
                     alarm.raise(&error.to_string());
                 }
                 Err(error) => {
-                    tracing::debug!(%error, "cannot ask whether the broker takes messages");
+                    tracing::debug!(%error, "cannot probe whether the broker takes messages");
                 }
             }
-            tokio::time::sleep(ASK_EVERY).await;
+            tokio::time::sleep(PROBE_EVERY).await;
         }
     }
 
-    async fn ask(&self) -> lapin::Result<()> {
+    async fn probe(&self) -> lapin::Result<()> {
         let channel = self.confirming_channel().await?;
-        publish_to_no_queue(&channel, topology::DELAYS.level(TOP_LEVEL)).await?;
+        publish_probe(&channel, topology::DELAYS.level(TOP_LEVEL)).await?;
         self.reuse(channel);
         Ok(())
     }
 
     pub(crate) async fn close(&self) {
         if self.connection.status().blocked() {
-            // The broker would not read it.
+            // The broker would not read the close.
             return;
         }
         let closing = self.connection.close(200, "closing".into());
         match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(%error, "the connection was closed already"),
-            Err(_) => tracing::warn!("the broker did not confirm that the connection is closed"),
+            Err(_) => tracing::warn!("the broker did not confirm the end of the connection"),
         }
     }
 
@@ -302,8 +301,8 @@ impl Session {
     }
 }
 
-/// Returns when the broker has confirmed it. The broker checks the right to write first.
-pub(crate) async fn publish_to_no_queue(channel: &Channel, exchange: String) -> lapin::Result<()> {
+/// Publishes a probe and waits for its confirm. The broker checks the right to write first.
+pub(crate) async fn publish_probe(channel: &Channel, exchange: String) -> lapin::Result<()> {
     let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
     let key = TO_NO_QUEUE.into();
     let sent = channel.basic_publish(exchange.into(), key, options, &[], properties);

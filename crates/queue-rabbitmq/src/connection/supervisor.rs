@@ -1,4 +1,4 @@
-//! The present session, and the task that replaces it.
+//! A connection that is replaced when it ends: a task, the supervisor, owns its present session.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,15 +9,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::connection::alarm::Alarm;
-use crate::connection::broker_url::{Address, name_of};
+use crate::connection::broker_url::{BrokerUrl, host_and_port};
 use crate::connection::session::{Ending, Purpose, Session};
 use crate::error::{HostFailure, HostFailures, RabbitError};
 
-/// A session that lived for less did not prove that all is well again, so the backoff goes on.
-const PROVEN_AFTER: Duration = Duration::from_secs(30);
+/// After a session that was shorter than this, the backoff goes on.
+const HEALTHY_AFTER: Duration = Duration::from_secs(30);
 
-/// Waits between attempts: jittered, so that all replicas do not come back in one moment, and at
-/// most twice the longest, so that work goes on soon after the broker is back.
+/// Waits between attempts. Jitter spreads the replicas and at most doubles a wait, so no wait is longer than 2 s: work goes
+/// on soon after the broker is back.
 pub(crate) fn backoff() -> ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
@@ -27,22 +27,22 @@ pub(crate) fn backoff() -> ExponentialBackoff {
         .build()
 }
 
-/// A session that nothing replaces.
-pub(crate) async fn open(address: Address, purpose: Purpose) -> Result<Session, RabbitError> {
-    Dialler::new(address, purpose).open(None).await
+/// A session without a supervisor.
+pub(crate) async fn open(url: BrokerUrl, purpose: Purpose) -> Result<Session, RabbitError> {
+    Dialler::new(url, purpose).open(None).await
 }
 
-/// What everybody asks for the present session.
+/// Gives access to the present session. Clones share the supervisor, which ends with the last of them.
 #[derive(Debug, Clone)]
-pub(crate) struct Link {
+pub(crate) struct SupervisedConnection {
     sessions: watch::Receiver<Option<Arc<Session>>>,
     alarm: Alarm,
     closing: CancellationToken,
 }
 
-impl Link {
-    pub(crate) async fn establish(address: Address, purpose: Purpose) -> Result<Self, RabbitError> {
-        let mut dialler = Dialler::new(address, purpose);
+impl SupervisedConnection {
+    pub(crate) async fn establish(url: BrokerUrl, purpose: Purpose) -> Result<Self, RabbitError> {
+        let mut dialler = Dialler::new(url, purpose);
         let session = Arc::new(dialler.open(None).await?);
         tracing::info!(
             broker.host = session.host(),
@@ -51,13 +51,13 @@ impl Link {
         );
         let (sender, sessions) = watch::channel(Some(Arc::clone(&session)));
         let (alarm, closing) = (Alarm::default(), CancellationToken::new());
-        let keeper = Keeper {
+        let supervisor = Supervisor {
             dialler,
             sessions: sender,
             alarm: alarm.clone(),
             closing: closing.clone(),
         };
-        tokio::spawn(keeper.keep(session));
+        tokio::spawn(supervisor.run(session));
         Ok(Self {
             sessions,
             alarm,
@@ -65,9 +65,9 @@ impl Link {
         })
     }
 
-    /// The session, if there is one that can be used now.
+    /// The session, if there is one and the broker does not block it.
     pub(crate) fn usable(&self) -> Option<Arc<Session>> {
-        // Without its keeper the session has no successor: the link must not look ready.
+        // Without a supervisor the session has no successor: the connection must not look ready.
         self.sessions.has_changed().ok()?;
         self.sessions
             .borrow()
@@ -79,7 +79,7 @@ impl Link {
         self.usable().is_some()
     }
 
-    /// Whether there is a connection, though the broker may block it.
+    /// True also while the broker blocks the connection.
     pub(crate) fn is_connected(&self) -> bool {
         let session = self.sessions.borrow();
         session.as_ref().is_some_and(|one| one.is_connected())
@@ -90,7 +90,7 @@ impl Link {
         self.alarm.reason()
     }
 
-    /// Waits for a session; for ever once the link is closed.
+    /// Waits for a session; without end once the connection is closed.
     pub(crate) async fn session(&self) -> Arc<Session> {
         let mut sessions = self.sessions.clone();
         let waited = sessions.wait_for(Option::is_some).await;
@@ -107,38 +107,36 @@ impl Link {
     }
 }
 
-/// Tries the hosts in turn. A process begins with any of them, so that those of a fleet spread over the
-/// nodes; after a loss it goes on with the next one.
+/// Tries the hosts in turn. It begins with a random one, so that the processes of a fleet spread over the nodes; after a
+/// loss it goes on with the next one.
 struct Dialler {
-    address: Address,
+    url: BrokerUrl,
     purpose: Purpose,
     next: usize,
 }
 
 impl Dialler {
-    fn new(address: Address, purpose: Purpose) -> Self {
-        let any = Uuid::new_v4().as_u128() % (address.hosts.len() as u128).max(1);
+    fn new(url: BrokerUrl, purpose: Purpose) -> Self {
+        let random = Uuid::new_v4().as_u128() % (url.hosts.len() as u128).max(1);
         Self {
-            address,
+            url,
             purpose,
-            next: usize::try_from(any).unwrap_or_default(),
+            next: usize::try_from(random).unwrap_or_default(),
         }
     }
 
-    /// A session with the first host that lets us in.
+    /// A session with the first host that accepts the connection.
     async fn open(&mut self, predecessor: Option<Ending>) -> Result<Session, RabbitError> {
-        let Self {
-            address, purpose, ..
-        } = self;
-        let count = address.hosts.len();
+        let Self { url, purpose, .. } = self;
+        let count = url.hosts.len();
         let mut failures = Vec::new();
         for _ in 0..count {
-            let host = &address.hosts[self.next % count];
+            let host = &url.hosts[self.next % count];
             self.next = (self.next + 1) % count;
-            match Session::open(address, host, *purpose, predecessor).await {
+            match Session::open(url, host, *purpose, predecessor).await {
                 Ok(session) => return Ok(session),
                 Err(why) => failures.push(HostFailure {
-                    host: name_of(host),
+                    host: host_and_port(host),
                     why,
                 }),
             }
@@ -147,16 +145,16 @@ impl Dialler {
     }
 }
 
-/// Owns the sender: as long as it lives, there may be another session.
-struct Keeper {
+/// Owns the sender: while it lives, there may be another session.
+struct Supervisor {
     dialler: Dialler,
     sessions: watch::Sender<Option<Arc<Session>>>,
     alarm: Alarm,
     closing: CancellationToken,
 }
 
-impl Keeper {
-    async fn keep(mut self, mut session: Arc<Session>) {
+impl Supervisor {
+    async fn run(mut self, mut session: Arc<Session>) {
         let connection = self.dialler.purpose.as_str();
         let (sessions, closing) = (self.sessions.clone(), self.closing.clone());
         let mut waits = backoff();
@@ -164,7 +162,7 @@ impl Keeper {
             let since = Instant::now();
             let (ending, cause) = tokio::select! {
                 ended = session.ended(&self.alarm) => ended,
-                () = no_longer_wanted(&closing, &sessions) => break,
+                () = cancelled(&closing, &sessions) => break,
             };
             self.sessions.send_replace(None);
             let broker = session.host();
@@ -181,16 +179,16 @@ impl Keeper {
                     broker.host = broker,
                     connection,
                     cause,
-                    "lost the connection to the broker over a message that cannot be read; \
-                     messages are taken one by one for a while"
+                    "lost the connection to the broker over a message that cannot be parsed; \
+                     messages are read one by one for 10 s"
                 ),
             }
-            if ending == Ending::Unreadable || since.elapsed() >= PROVEN_AFTER {
+            if ending == Ending::Unreadable || since.elapsed() >= HEALTHY_AFTER {
                 waits = backoff();
             }
             tokio::select! {
                 next = self.next_session(ending, &mut waits) => session = next,
-                () = no_longer_wanted(&closing, &sessions) => break,
+                () = cancelled(&closing, &sessions) => break,
             }
             tracing::info!(
                 broker.host = session.host(),
@@ -217,10 +215,7 @@ impl Keeper {
     }
 }
 
-async fn no_longer_wanted(
-    closing: &CancellationToken,
-    sessions: &watch::Sender<Option<Arc<Session>>>,
-) {
+async fn cancelled(closing: &CancellationToken, sessions: &watch::Sender<Option<Arc<Session>>>) {
     tokio::select! {
         () = closing.cancelled() => {}
         () = sessions.closed() => {}

@@ -1,17 +1,16 @@
-//! Which messages of a channel are dealt with, so that few acks say it.
+//! Which messages of a channel are settled, so that few frames ack many messages.
 //!
-//! The broker numbers the messages of a channel from 1 without gaps. An ack of `multiple` covers
-//! everything up to its tag, so it is only right where all below is settled, and its tag must be
-//! one that the broker still waits for: it closes the channel over any other.
+//! The broker numbers the messages of a channel from 1 without gaps. An ack with `multiple` covers every message up to its
+//! tag, so all messages below must be settled. Its tag must be one that the broker still waits for: the broker closes
+//! the channel over any other.
 
 use std::collections::BTreeSet;
 
-/// What has been settled on one channel.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
-    /// Everything up to here is settled.
+pub(crate) struct AckTracker {
+    /// Every tag up to here is settled.
     through: u64,
-    /// Settled beyond a gap.
+    /// Settled tags above a gap.
     ahead: BTreeSet<u64>,
 }
 
@@ -22,8 +21,8 @@ pub(crate) struct Ack {
     pub(crate) multiple: bool,
 }
 
-impl Ledger {
-    /// Notes that these are dealt with and says which acks tell the broker.
+impl AckTracker {
+    /// Settles these tags and returns the acks that tell the broker.
     pub(crate) fn ack(&mut self, tags: impl IntoIterator<Item = u64>) -> Vec<Ack> {
         let new = self.settle(tags);
         let (covered, beyond): (Vec<u64>, Vec<u64>) =
@@ -42,7 +41,7 @@ impl Ledger {
             .collect()
     }
 
-    /// Notes that the broker has these back, or is about to; returns those that are news.
+    /// Settles tags that are requeued, and returns those that were not settled before.
     pub(crate) fn settle(&mut self, tags: impl IntoIterator<Item = u64>) -> Vec<u64> {
         let new: Vec<u64> = tags
             .into_iter()
@@ -82,42 +81,42 @@ mod tests {
 
     #[test]
     fn a_batch_in_order_is_one_ack() {
-        let mut ledger = Ledger::default();
-        assert_eq!(ledger.ack(1..=100), [multiple(100)]);
-        assert_eq!(ledger.ack(101..=200), [multiple(200)]);
+        let mut tracker = AckTracker::default();
+        assert_eq!(tracker.ack(1..=100), [multiple(100)]);
+        assert_eq!(tracker.ack(101..=200), [multiple(200)]);
     }
 
     #[test]
-    fn what_lies_beyond_a_gap_is_acked_one_by_one() {
-        let mut ledger = Ledger::default();
+    fn tags_above_a_gap_are_acked_one_by_one() {
+        let mut tracker = AckTracker::default();
         assert_eq!(
-            ledger.ack([1, 2, 4, 5]),
+            tracker.ack([1, 2, 4, 5]),
             [multiple(2), single(4), single(5)]
         );
-        assert_eq!(ledger.ack([3]), [single(3)]);
-        assert_eq!(ledger.ack([7, 6]), [multiple(7)]);
+        assert_eq!(tracker.ack([3]), [single(3)]);
+        assert_eq!(tracker.ack([7, 6]), [multiple(7)]);
     }
 
     #[test]
-    fn what_went_back_closes_a_gap_and_is_not_acked() {
-        let mut ledger = Ledger::default();
-        assert_eq!(ledger.settle([1, 2]), [1, 2]);
-        assert_eq!(ledger.ack([3]), [single(3)]);
-        assert_eq!(ledger.settle([5]), [5]);
-        assert_eq!(ledger.ack([4]), [single(4)]);
+    fn a_requeued_tag_closes_a_gap_and_is_not_acked() {
+        let mut tracker = AckTracker::default();
+        assert_eq!(tracker.settle([1, 2]), [1, 2]);
+        assert_eq!(tracker.ack([3]), [single(3)]);
+        assert_eq!(tracker.settle([5]), [5]);
+        assert_eq!(tracker.ack([4]), [single(4)]);
     }
 
     #[test]
     fn a_tag_is_never_named_twice() {
-        let mut ledger = Ledger::default();
-        assert_eq!(ledger.ack([2]), [single(2)]);
-        assert_eq!(ledger.ack([2]), []);
-        assert!(ledger.settle([2]).is_empty());
+        let mut tracker = AckTracker::default();
+        assert_eq!(tracker.ack([2]), [single(2)]);
+        assert_eq!(tracker.ack([2]), []);
+        assert!(tracker.settle([2]).is_empty());
     }
 
     proptest! {
         #[test]
-        fn the_broker_never_hears_of_an_unsettled_or_unknown_tag(
+        fn no_ack_names_an_unsettled_or_unknown_tag(
             (order, cuts) in (1..200u64)
                 .prop_flat_map(|count| Just((1..=count).collect::<Vec<_>>()).prop_shuffle())
                 .prop_flat_map(|order| {
@@ -126,18 +125,18 @@ mod tests {
                 }),
         ) {
             let mut waiting: BTreeSet<u64> = order.iter().copied().collect();
-            let mut ledger = Ledger::default();
+            let mut tracker = AckTracker::default();
             let mut rest = order.as_slice();
-            for (size, give_back) in cuts {
+            for (size, requeue) in cuts {
                 let (call, later) = rest.split_at(size.min(rest.len()));
                 rest = later;
-                if give_back {
-                    for tag in ledger.settle(call.iter().copied()) {
+                if requeue {
+                    for tag in tracker.settle(call.iter().copied()) {
                         prop_assert!(waiting.remove(&tag));
                     }
                     continue;
                 }
-                for Ack { tag, multiple } in ledger.ack(call.iter().copied()) {
+                for Ack { tag, multiple } in tracker.ack(call.iter().copied()) {
                     prop_assert!(waiting.remove(&tag), "{} is not waited for", tag);
                     if multiple {
                         waiting.retain(|waiting| *waiting > tag);

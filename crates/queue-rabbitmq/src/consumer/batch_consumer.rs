@@ -1,175 +1,182 @@
-//! Batches from one subscription.
+//! Batches of events from one [`ConsumerChannel`].
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
+use hookline_queue::{PublishedEvents, Receipt, Received};
 use lapin::message::Delivery;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::codec::{dead_letter, decode};
 use crate::connection::session::Session;
-use crate::consumer::channel::Subscription;
+use crate::consumer::consumer_channel::ConsumerChannel;
 use crate::envelope::Envelope;
-use crate::outgoing::Post;
-use crate::publisher::confirmed::Outbox;
-use crate::topology::{EVENTS, RETURN_LIMIT};
-use hookline_queue::{PublishedEvents, Receipt, Taken};
+use crate::outgoing::Outgoing;
+use crate::publisher::confirmed_publisher::ConfirmedPublisher;
+use crate::topology::{EVENTS, OWN_DELIVERY_LIMIT};
 
-/// After this time without a message and with nothing in anybody's hands, a new subscription.
+/// After this time without a message, and with every message settled, the channel is replaced.
 const QUIET_FOR: Duration = Duration::from_secs(5);
 
-/// Until what could be neither read nor buried is tried again.
-const BURY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Until a message that could not be dead-lettered is requeued.
+const REQUEUE_AFTER: Duration = Duration::from_secs(5);
 
-/// How long the broker may take to end a subscription.
+/// How long the broker may take to cancel the consumer.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
 
-/// A subscription and what has come of it.
-pub(crate) struct Intake {
-    outbox: Outbox,
-    subscription: Arc<Subscription>,
-    consumer: lapin::Consumer,
-    /// The last message that came, and when; or when somebody last doubted that any would.
+pub(crate) struct BatchConsumer {
+    publisher: ConfirmedPublisher,
+    channel: Arc<ConsumerChannel>,
+    deliveries: lapin::Consumer,
     last_tag: u64,
-    heard: Instant,
-    /// Takes messages one by one until then.
-    careful_until: Option<Instant>,
+    /// When the last message arrived, or when its absence was last checked.
+    last_activity: Instant,
+    /// The prefetch is one message until then.
+    one_by_one_until: Option<Instant>,
 }
 
-/// Why a subscription gives no more.
-pub(crate) enum Over {
-    /// With what the broker or lapin says of it.
-    Ended(Option<String>),
-    /// It has been careful for long enough; or it is quiet, and perhaps there is nothing, perhaps
-    /// nobody told us that it has ended.
+/// Why a channel delivers no more messages.
+pub(crate) enum Ended {
+    /// The consumer or its channel ended, with the text of the broker or of lapin.
+    Lost(Option<String>),
+    /// It has read one by one for long enough. Or it is quiet: the queue may be empty, or the broker may not have said
+    /// that the consumer ended.
     Replaceable,
 }
 
-impl Intake {
+impl BatchConsumer {
     pub(crate) async fn open(
         number: u64,
         session: &Session,
         prefetch: u16,
-        outbox: Outbox,
+        publisher: ConfirmedPublisher,
     ) -> lapin::Result<Self> {
-        let careful_until = session.careful_until();
-        let prefetch = careful_until.map_or(prefetch, |_| 1);
-        let (subscription, consumer) = Subscription::open(number, session, prefetch).await?;
+        let one_by_one_until = session.one_by_one_until();
+        let prefetch = one_by_one_until.map_or(prefetch, |_| 1);
+        let (channel, deliveries) = ConsumerChannel::open(number, session, prefetch).await?;
         Ok(Self {
-            outbox,
-            subscription: Arc::new(subscription),
-            consumer,
+            publisher,
+            channel: Arc::new(channel),
+            deliveries,
             last_tag: 0,
-            heard: Instant::now(),
-            careful_until,
+            last_activity: Instant::now(),
+            one_by_one_until,
         })
     }
 
-    pub(crate) fn subscription(&self) -> Arc<Subscription> {
-        Arc::clone(&self.subscription)
+    pub(crate) fn channel(&self) -> Arc<ConsumerChannel> {
+        Arc::clone(&self.channel)
     }
 
-    /// A batch, or why there will be none. Between the first message and the return nothing waits,
-    /// so a dropped future has no message in its hands.
-    pub(crate) async fn gather(&mut self, max: usize) -> Result<Vec<Taken<PublishedEvents>>, Over> {
-        if !self.subscription.is_open() {
-            return Err(Over::Ended(None));
+    /// The next batch. Cancel-safe: nothing is awaited between the first message and the return, so a dropped future
+    /// holds no message.
+    pub(crate) async fn next_batch(
+        &mut self,
+        max: usize,
+    ) -> Result<Vec<Received<PublishedEvents>>, Ended> {
+        if !self.channel.is_open() {
+            return Err(Ended::Lost(None));
         }
         if self
-            .careful_until
+            .one_by_one_until
             .is_some_and(|until| until < Instant::now())
-            && self.subscription.has_settled(self.last_tag)
+            && self.channel.has_settled(self.last_tag)
         {
-            return Err(Over::Replaceable);
+            return Err(Ended::Replaceable);
         }
         let mut batch = Vec::new();
         while batch.is_empty() {
-            let next = timeout_at(self.heard + QUIET_FOR, self.consumer.next()).await;
+            let next = timeout_at(self.last_activity + QUIET_FOR, self.deliveries.next()).await;
             let delivery = match next {
                 Ok(Some(Ok(delivery))) => delivery,
-                Ok(Some(Err(error))) => return Err(Over::Ended(Some(error.to_string()))),
-                Ok(None) => return Err(Over::Ended(None)),
-                Err(_) if self.subscription.has_settled(self.last_tag) => {
-                    return Err(Over::Replaceable);
+                Ok(Some(Err(error))) => return Err(Ended::Lost(Some(error.to_string()))),
+                Ok(None) => return Err(Ended::Lost(None)),
+                Err(_) if self.channel.has_settled(self.last_tag) => {
+                    return Err(Ended::Replaceable);
                 }
                 Err(_) => {
-                    self.heard = Instant::now();
+                    self.last_activity = Instant::now();
                     continue;
                 }
             };
             batch.extend(self.admit(delivery));
         }
         while batch.len() < max
-            && let Some(Some(Ok(delivery))) = self.consumer.next().now_or_never()
+            && let Some(Some(Ok(delivery))) = self.deliveries.next().now_or_never()
         {
             batch.extend(self.admit(delivery));
         }
         Ok(batch)
     }
 
-    /// Ends the consumer, and returns what had come and nobody has taken.
-    pub(crate) async fn stop(&mut self) -> Vec<Taken<PublishedEvents>> {
-        let tag = self.consumer.tag();
-        let mut ahead = Vec::new();
-        // Its end is behind all that came; without an answer the connection is as good as dead.
+    /// Cancels the consumer and returns the messages that had arrived.
+    pub(crate) async fn stop(&mut self) -> Vec<Received<PublishedEvents>> {
+        let tag = self.deliveries.tag();
+        let mut arrived = Vec::new();
+        // The broker's answer comes after all messages; without it the connection is as good as dead.
         let ended = timeout(STOP_WITHIN, async {
-            self.subscription.cancel(tag).await;
-            while let Some(Ok(delivery)) = self.consumer.next().await {
-                ahead.extend(self.admit(delivery));
+            self.channel.cancel(tag).await;
+            while let Some(Ok(delivery)) = self.deliveries.next().await {
+                arrived.extend(self.admit(delivery));
             }
         });
         if ended.await.is_err() {
-            tracing::warn!(queue = EVENTS, "the broker does not end the subscription");
+            tracing::warn!(queue = EVENTS, "the broker did not cancel the consumer");
         }
-        ahead
+        arrived
     }
 
-    /// A message that came back too often is none, and on its way to the dead letters.
-    fn admit(&mut self, mut delivery: Delivery) -> Option<Taken<PublishedEvents>> {
-        self.last_tag = delivery.delivery_tag;
-        self.heard = Instant::now();
+    /// None for a message that came back too often: it goes to the dead letters.
+    fn admit(&mut self, mut delivery: Delivery) -> Option<Received<PublishedEvents>> {
         let tag = delivery.delivery_tag;
+        self.last_tag = tag;
+        self.last_activity = Instant::now();
         let body = Bytes::from(std::mem::take(&mut delivery.data));
         let envelope = Envelope::of(&delivery);
-        let returns = envelope.returns();
+        let delivery_count = envelope.delivery_count();
         let message = decode(body, envelope);
-        if returns < RETURN_LIMIT {
-            return Some(Taken {
+        if delivery_count < OWN_DELIVERY_LIMIT {
+            return Some(Received {
                 message,
-                redelivered: returns > 0,
-                returns,
+                redelivered: delivery_count > 0,
+                delivery_count,
                 receipt: Receipt {
-                    session: self.subscription.number,
+                    session: self.channel.number,
                     tag,
                 },
             });
         }
         tracing::error!(
             queue = EVENTS,
-            returns,
-            "gave up a message that came back too often"
+            delivery_count,
+            "dead-lettered a message that came back too often"
         );
-        let reason = format!("it came back {returns} times and nobody could settle it");
-        tokio::spawn(bury(
-            self.outbox.clone(),
+        let reason = format!("the message came back {delivery_count} times and was never settled");
+        tokio::spawn(move_to_dead_letters(
+            self.publisher.clone(),
             dead_letter(&message, &reason),
-            Arc::clone(&self.subscription),
+            Arc::clone(&self.channel),
             tag,
         ));
         None
     }
 }
 
-async fn bury(outbox: Outbox, post: Post, subscription: Arc<Subscription>, tag: u64) {
-    let queue = post.routing_key.clone();
-    match outbox.send(vec![post]).await {
-        Ok(()) => subscription.ack([tag]),
+async fn move_to_dead_letters(
+    publisher: ConfirmedPublisher,
+    message: Outgoing,
+    channel: Arc<ConsumerChannel>,
+    tag: u64,
+) {
+    let queue = message.routing_key.clone();
+    match publisher.send(vec![message]).await {
+        Ok(()) => channel.ack([tag]),
         Err(error) => {
-            tracing::warn!(queue, %error, "cannot bury the message yet");
-            tokio::time::sleep(BURY_AGAIN_AFTER).await;
-            subscription.give_back([tag]);
+            tracing::warn!(queue, %error, "cannot dead-letter the message yet");
+            tokio::time::sleep(REQUEUE_AFTER).await;
+            channel.requeue([tag]);
         }
     }
 }

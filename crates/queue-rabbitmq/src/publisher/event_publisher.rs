@@ -1,63 +1,61 @@
-//! Publishing as a workflow service does: through the exchange that the contract names, and with the right to write to
-//! it alone.
+//! Publishing as a workflow service does: to the exchange that the contract names, with the right to write to that exchange
+//! only.
 
 use hookline_core::event::Event;
-
-use crate::codec::workflow_event;
-use crate::connection::broker_url::Address;
-use crate::connection::session::Purpose;
-use crate::connection::supervisor::Link;
-use crate::error::RabbitError;
-use crate::outgoing::{Audience, Post};
-use crate::publisher::confirmed::Outbox;
-use crate::settings::RabbitSettings;
-use crate::topology::PUBLISHED;
 use hookline_queue::QueueError;
 
-/// A connection that publishes events and declares nothing.
+use crate::codec::workflow_event;
+use crate::connection::broker_url::BrokerUrl;
+use crate::connection::session::Purpose;
+use crate::connection::supervisor::SupervisedConnection;
+use crate::error::RabbitError;
+use crate::outgoing::{Mandatory, Outgoing};
+use crate::publisher::confirmed_publisher::ConfirmedPublisher;
+use crate::settings::RabbitSettings;
+use crate::topology::PUBLISHED;
+
+/// It declares nothing.
 #[derive(Debug)]
 pub struct EventPublisher {
-    outbox: Outbox,
+    confirmed: ConfirmedPublisher,
 }
 
 impl EventPublisher {
-    /// Connects, and finds the exchange for events.
+    /// Connects and checks that the exchange for events exists.
     ///
     /// # Errors
-    /// [`RabbitError`], also when there is no such exchange.
+    /// [`RabbitError`], also when the exchange does not exist.
     pub async fn connect(settings: RabbitSettings) -> Result<Self, RabbitError> {
-        let address = Address::parse(&settings.url, settings.name)?;
-        let link = Link::establish(address, Purpose::PublishEvents).await?;
-        let outbox = Outbox::new(link, settings.confirm_timeout);
-        Ok(Self { outbox })
+        let url = BrokerUrl::parse(&settings.url, settings.name)?;
+        let connection = SupervisedConnection::establish(url, Purpose::PublishEvents).await?;
+        let confirmed = ConfirmedPublisher::new(connection, settings.confirm_timeout);
+        Ok(Self { confirmed })
     }
 
-    /// Returns once all of the events are durable. Some may be when it fails; one that is
-    /// published again is the same event.
+    /// Returns once all events are durable.
     ///
     /// # Errors
-    /// [`QueueError`] when the broker does not have all of them.
+    /// When not all are durable. Some may be; an event that is published again is the same event.
     pub async fn publish(
         &self,
         events: impl IntoIterator<Item = &Event>,
     ) -> Result<(), QueueError> {
-        let posts = events.into_iter().map(post).collect();
-        self.outbox.send(posts).await
+        let messages = events.into_iter().map(outgoing).collect();
+        self.confirmed.send(messages).await
     }
 
-    /// Closes the connection.
     pub async fn close(&self) {
-        self.outbox.publishing().close().await;
+        self.confirmed.connection().close().await;
     }
 }
 
-fn post(event: &Event) -> Post {
+fn outgoing(event: &Event) -> Outgoing {
     let (body, properties) = workflow_event(event.body.clone());
-    Post {
+    Outgoing {
         exchange: PUBLISHED.to_owned(),
         routing_key: event.event_type.as_str().to_owned(),
         body,
         properties,
-        audience: Audience::Ours,
+        mandatory: Mandatory::Yes,
     }
 }

@@ -1,38 +1,38 @@
-//! Counts wake-ups that were dropped. The owner of a delivery finds its row within a second all the same.
+//! Counts dropped wake-ups. The owner of a delivery finds its row within a second all the same.
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Counter;
 
-/// Why wake-ups were dropped; the metric's label `reason`.
+/// The metric's label `reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// The process publishes more than the broker reads.
+pub(crate) enum DropReason {
+    /// The process publishes faster than the broker reads.
     QueueFull,
-    /// An alarm of the broker.
+    /// An alarm of the broker blocks the connection.
     Blocked,
     Disconnected,
-    /// The dispatcher reads less than arrives.
+    /// The dispatcher reads more slowly than wake-ups arrive.
     BufferFull,
-    /// The message is none of Hookline's. It counts as one delivery.
+    /// The message is not in Hookline's format. It counts as one delivery.
     Unreadable,
 }
 
-impl Reason {
+impl DropReason {
     fn as_str(self) -> &'static str {
         match self {
-            Reason::QueueFull => "queue_full",
-            Reason::Blocked => "blocked",
-            Reason::Disconnected => "disconnected",
-            Reason::BufferFull => "buffer_full",
-            Reason::Unreadable => "unreadable",
+            DropReason::QueueFull => "queue_full",
+            DropReason::Blocked => "blocked",
+            DropReason::Disconnected => "disconnected",
+            DropReason::BufferFull => "buffer_full",
+            DropReason::Unreadable => "unreadable",
         }
     }
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Dropped(Counter<u64>);
+pub(crate) struct DroppedWakeUps(Counter<u64>);
 
-impl Dropped {
+impl DroppedWakeUps {
     pub(crate) fn new() -> Self {
         let meter = opentelemetry::global::meter("hookline-broker");
         let counter = meter
@@ -42,7 +42,7 @@ impl Dropped {
         Self(counter)
     }
 
-    pub(crate) fn count(&self, deliveries: usize, reason: Reason) {
+    pub(crate) fn count(&self, deliveries: usize, reason: DropReason) {
         if deliveries > 0 {
             let labels = [KeyValue::new("reason", reason.as_str())];
             self.0.add(deliveries as u64, &labels);

@@ -1,4 +1,4 @@
-//! [`WakeUps`] on RabbitMQ: a task that keeps a [`WakeQueue`] and reads it into a buffer.
+//! [`WakeUps`] on RabbitMQ: a task that keeps a [`WakeQueue`] open and reads it into a [`WakeBuffer`].
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,26 +8,26 @@ use async_trait::async_trait;
 use hookline_core::delivery::OwedAttempt;
 use hookline_core::partition::Partition;
 use hookline_core::wire::WakeUp;
+use hookline_queue::{QueueError, WakeUps};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::connection::refusal;
 use crate::connection::session::Session;
-use crate::connection::supervisor::{Link, backoff};
-use crate::wake_ups::buffer::WakeBuffer;
-use crate::wake_ups::dropped::{Dropped, Reason};
-use crate::wake_ups::queue::{Lost, WakeQueue};
-use hookline_queue::{QueueError, WakeUps};
+use crate::connection::supervisor::{SupervisedConnection, backoff};
+use crate::wake_ups::dropped::{DropReason, DroppedWakeUps};
+use crate::wake_ups::wake_buffer::WakeBuffer;
+use crate::wake_ups::wake_queue::{WakeQueue, WakeQueueError};
 
 /// The broker does not tell a consumer that an exchange was deleted with its bindings.
 const BIND_AGAIN_EVERY: Duration = Duration::from_secs(30);
 
-/// The partitions that the queue is bound to; none without a queue.
+/// The partitions that the queue is bound with; none without a queue.
 #[derive(Debug, Clone, Default)]
-struct Bound(Arc<Mutex<Option<BTreeSet<Partition>>>>);
+struct BoundPartitions(Arc<Mutex<Option<BTreeSet<Partition>>>>);
 
-impl Bound {
+impl BoundPartitions {
     fn set(&self, partitions: Option<BTreeSet<Partition>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = partitions;
     }
@@ -41,28 +41,28 @@ impl Bound {
 #[derive(Debug)]
 pub(crate) struct RabbitWakeUps {
     _task: DropGuard,
-    link: Link,
+    connection: SupervisedConnection,
     wanted: watch::Sender<BTreeSet<Partition>>,
-    bound: Bound,
+    bound: BoundPartitions,
     buffer: Arc<WakeBuffer>,
 }
 
 impl RabbitWakeUps {
-    pub(crate) fn start(link: Link) -> Self {
-        let (wanted, wishes) = watch::channel(BTreeSet::new());
-        let (bound, buffer) = (Bound::default(), Arc::<WakeBuffer>::default());
+    pub(crate) fn start(connection: SupervisedConnection) -> Self {
+        let (wanted, changes) = watch::channel(BTreeSet::new());
+        let (bound, buffer) = (BoundPartitions::default(), Arc::<WakeBuffer>::default());
         let ending = CancellationToken::new();
-        let listener = Listener {
-            link: link.clone(),
-            wanted: wishes,
+        let task = ListenTask {
+            connection: connection.clone(),
+            wanted: changes,
             bound: bound.clone(),
             buffer: Arc::clone(&buffer),
-            dropped: Dropped::new(),
+            dropped: DroppedWakeUps::new(),
         };
-        tokio::spawn(ending.clone().run_until_cancelled_owned(listener.run()));
+        tokio::spawn(ending.clone().run_until_cancelled_owned(task.run()));
         Self {
             _task: ending.drop_guard(),
-            link,
+            connection,
             wanted,
             bound,
             buffer,
@@ -73,13 +73,13 @@ impl RabbitWakeUps {
 #[async_trait]
 impl WakeUps for RabbitWakeUps {
     async fn begin(&self) -> Result<(), QueueError> {
-        let session = self.link.session().await;
+        let session = self.connection.session().await;
         match check_rights(&session).await {
-            Err(Lost::Broken(error)) => match refusal::missing_right(&error) {
+            Err(WakeQueueError::Broken(error)) => match refusal::missing_right(&error) {
                 Some(why) => Err(QueueError::Refused(why)),
                 None => Ok(()),
             },
-            Ok(()) | Err(Lost::Ended | Lost::Silent) => Ok(()),
+            Ok(()) | Err(WakeQueueError::Ended | WakeQueueError::Silent) => Ok(()),
         }
     }
 
@@ -92,58 +92,58 @@ impl WakeUps for RabbitWakeUps {
     }
 
     fn is_ready(&self) -> bool {
-        self.link.is_ready() && self.bound.is(&self.wanted.borrow())
+        self.connection.is_ready() && self.bound.is(&self.wanted.borrow())
     }
 }
 
 /// Declares, consumes and binds once.
-async fn check_rights(session: &Session) -> Result<(), Lost> {
+async fn check_rights(session: &Session) -> Result<(), WakeQueueError> {
     let mut queue = WakeQueue::open(session).await?;
     queue.follow(&BTreeSet::from([Partition(0)])).await?;
     queue.close().await
 }
 
-struct Listener {
-    link: Link,
+struct ListenTask {
+    connection: SupervisedConnection,
     wanted: watch::Receiver<BTreeSet<Partition>>,
-    bound: Bound,
+    bound: BoundPartitions,
     buffer: Arc<WakeBuffer>,
-    dropped: Dropped,
+    dropped: DroppedWakeUps,
 }
 
-impl Listener {
+impl ListenTask {
     async fn run(mut self) {
         let mut waits = backoff();
         loop {
-            let session = self.link.session().await;
+            let session = self.connection.session().await;
             let error = match WakeQueue::open(&session).await {
                 Ok(queue) => {
                     waits = backoff();
-                    self.hear(queue).await
+                    self.read(queue).await
                 }
                 Err(error) => error,
             };
             self.bound.set(None);
             // The end of the connection has been logged.
             if session.is_connected() {
-                tracing::warn!(%error, "lost the queue for wake-ups; deliveries start up to a second late");
+                tracing::warn!(%error, "lost the queue of wake-ups; deliveries start up to a second late");
                 session.declare_again().await;
             }
             tokio::time::sleep(waits.next().unwrap_or_default()).await;
         }
     }
 
-    /// Returns why nothing more comes.
-    async fn hear(&mut self, mut queue: WakeQueue) -> Lost {
+    /// Reads until the queue fails.
+    async fn read(&mut self, mut queue: WakeQueue) -> WakeQueueError {
         self.wanted.mark_changed();
         let mut again = interval_at(Instant::now() + BIND_AGAIN_EVERY, BIND_AGAIN_EVERY);
         again.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let kept = tokio::select! {
-                next = queue.next() => next.map(|delivery| self.take(&delivery.data)),
+                next = queue.next() => next.map(|delivery| self.buffer(&delivery.data)),
                 changed = self.wanted.changed() => match changed {
                     Ok(()) => self.follow(&mut queue).await,
-                    Err(_) => Err(Lost::Ended),
+                    Err(_) => Err(WakeQueueError::Ended),
                 },
                 _ = again.tick() => queue.bind_again().await,
             };
@@ -153,22 +153,22 @@ impl Listener {
         }
     }
 
-    async fn follow(&mut self, queue: &mut WakeQueue) -> Result<(), Lost> {
+    async fn follow(&mut self, queue: &mut WakeQueue) -> Result<(), WakeQueueError> {
         let wanted = self.wanted.borrow_and_update().clone();
         queue.follow(&wanted).await?;
         self.bound.set(Some(wanted));
         Ok(())
     }
 
-    fn take(&self, body: &[u8]) {
+    fn buffer(&self, body: &[u8]) {
         match WakeUp::from_wire(body) {
             Ok(WakeUp(deliveries)) => {
                 let dropped = self.buffer.push(deliveries);
-                self.dropped.count(dropped, Reason::BufferFull);
+                self.dropped.count(dropped, DropReason::BufferFull);
             }
             Err(error) => {
                 tracing::warn!("dropped a wake-up: the message {error}");
-                self.dropped.count(1, Reason::Unreadable);
+                self.dropped.count(1, DropReason::Unreadable);
             }
         }
     }

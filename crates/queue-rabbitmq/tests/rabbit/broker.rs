@@ -1,4 +1,4 @@
-//! A vhost of a test's own, and a look behind Hookline's back.
+//! A vhost for each test, and a client that bypasses Hookline.
 
 use std::ops::Range;
 use std::process::Command;
@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use hookline_core::timestamp::Timestamp;
-use hookline_queue::{Coming, EventSource, PublishedEvents, Publisher, QueueError, Taken, Writer};
+use hookline_queue::{
+    Author, Deferred, EventConsumer, PublishedEvents, Publisher, QueueError, Received,
+};
 use hookline_queue_rabbitmq::{Rabbit, RabbitSettings};
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
@@ -18,7 +20,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use url::Url;
 use uuid::Uuid;
 
-/// Far above what anything here takes.
+/// Far longer than any step takes.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// For tests of a broker that does not answer.
@@ -128,13 +130,13 @@ impl Vhost {
         .expect("an alarm");
     }
 
-    /// A channel of somebody else.
+    /// A channel outside of Hookline.
     pub(crate) async fn stranger(&self) -> Stranger {
         Stranger::at(&self.url()).await
     }
 }
 
-/// A user of a test's own.
+/// A user for one test.
 pub(crate) struct VhostUser {
     name: String,
     pub(crate) url: Url,
@@ -160,7 +162,7 @@ impl Drop for Vhost {
     }
 }
 
-/// Waits for a confirmation as long as for anything else: a broker on a slow disk is no fault.
+/// The confirm timeout is as long as that of any other step, for a broker on a slow disk.
 pub(crate) async fn connect(url: &Url) -> Rabbit {
     connect_with(url, PATIENCE).await
 }
@@ -207,13 +209,13 @@ pub(crate) fn evaluate(expression: &str) -> Result<String, String> {
     }
 }
 
-/// Somebody with a client of their own.
+/// A client that does not belong to Hookline.
 pub(crate) struct Stranger {
     pub(crate) channel: Channel,
     _connection: Connection,
 }
 
-/// A message as a stranger sees it.
+/// A message as another client sees it.
 pub(crate) struct Seen {
     pub(crate) body: Vec<u8>,
     pub(crate) properties: BasicProperties,
@@ -250,7 +252,7 @@ impl Stranger {
         within_patience(published).await.expect("confirm");
     }
 
-    /// Messages in a queue that are in no consumer's hands; none where it does not exist, and the channel is closed
+    /// Messages in a queue that no consumer holds; none where it does not exist, and the channel is closed
     /// then.
     pub(crate) async fn count(&self, queue: &str) -> Option<u32> {
         let passive = QueueDeclareOptions {
@@ -297,27 +299,27 @@ pub(crate) async fn within_patience<T>(work: impl Future<Output = T>) -> T {
         .expect("it takes too long")
 }
 
-/// Takes until there are `count` messages.
-pub(crate) async fn take_all(
-    source: &Arc<dyn EventSource>,
+/// Receives `count` messages.
+pub(crate) async fn receive_all(
+    consumer: &Arc<dyn EventConsumer>,
     count: usize,
-) -> Vec<Taken<PublishedEvents>> {
+) -> Vec<Received<PublishedEvents>> {
     let mut all = Vec::new();
     within_patience(async {
         while all.len() < count {
-            all.extend(source.take(count).await);
+            all.extend(consumer.receive(count).await);
         }
     })
     .await;
     all
 }
 
-pub(crate) async fn take_one(source: &Arc<dyn EventSource>) -> Taken<PublishedEvents> {
-    let mut batch = within_patience(source.take(1)).await;
+pub(crate) async fn receive_one(consumer: &Arc<dyn EventConsumer>) -> Received<PublishedEvents> {
+    let mut batch = within_patience(consumer.receive(1)).await;
     batch.pop().expect("a message")
 }
 
-/// Waits until something holds.
+/// Waits until the condition holds.
 pub(crate) async fn eventually(holds: impl AsyncFn() -> bool) {
     within_patience(async {
         while !holds().await {
@@ -327,19 +329,19 @@ pub(crate) async fn eventually(holds: impl AsyncFn() -> bool) {
     .await;
 }
 
-/// A message that is told from others by its number.
+/// A message that is identified by its number.
 pub(crate) fn numbered(number: u32) -> PublishedEvents {
     PublishedEvents {
         body: number.to_string().into(),
         content_type: Some("application/json".into()),
-        writer: Writer::Hookline,
+        author: Author::Hookline,
         trace: None,
-        turn: None,
+        due: None,
     }
 }
 
-pub(crate) fn number_of(taken: &Taken<PublishedEvents>) -> u32 {
-    let body = std::str::from_utf8(&taken.message.body).expect("text");
+pub(crate) fn number_of(received: &Received<PublishedEvents>) -> u32 {
+    let body = std::str::from_utf8(&received.message.body).expect("text");
     body.parse().expect("a number")
 }
 
@@ -352,16 +354,16 @@ pub(crate) async fn publish(
     try_join_all(publishing).await.map(drop)
 }
 
-/// A message that comes after a delay.
-pub(crate) fn after(delay: Duration, number: u32) -> Coming {
-    let turn = Timestamp::from(SystemTime::now()).after(delay);
+/// A message that is due after a delay.
+pub(crate) fn after(delay: Duration, number: u32) -> Deferred {
+    let due = Timestamp::from(SystemTime::now()).after(delay);
     let message = PublishedEvents {
-        turn: Some(turn),
+        due: Some(due),
         ..numbered(number)
     };
-    Coming {
+    Deferred {
         message,
-        returns: 0,
+        delivery_count: 0,
     }
 }
 

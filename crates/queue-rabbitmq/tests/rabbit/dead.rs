@@ -1,10 +1,10 @@
-//! Looking at dead letters, and putting them back.
+//! Inspecting dead letters, and publishing them again.
 
 use hookline_queue_rabbitmq::{DeadLetter, Rabbit};
 use lapin::BasicProperties;
 use lapin::options::{BasicGetOptions, BasicRejectOptions};
 
-use crate::broker::{Vhost, eventually, number_of, publish, take_all};
+use crate::broker::{Vhost, eventually, number_of, publish, receive_all};
 
 const QUEUE: &str = "hookline.events.rejected";
 
@@ -36,11 +36,11 @@ fn numbers(letters: &[DeadLetter]) -> Vec<u16> {
 
 async fn all_there(rabbit: &Rabbit, count: u64) {
     let publisher = rabbit.publisher();
-    eventually(async || publisher.rejected_waiting().await.unwrap() == count).await;
+    eventually(async || publisher.rejected_count().await.unwrap() == count).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn looking_at_dead_letters_thousands_of_times_loses_none() {
+async fn thousands_of_inspections_lose_no_dead_letter() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     dead_events(&vhost, 60).await;
@@ -54,13 +54,13 @@ async fn looking_at_dead_letters_thousands_of_times_loses_none() {
     let first = ids().await;
     for _ in 0..50 {
         all_there(&rabbit, 60).await;
-        // The oldest stays the first; behind it, RabbitMQ 3.10 turns the order of some.
-        assert_eq!(ids().await, first, "an id is the same whoever looks");
+        // The oldest stays the first; RabbitMQ 3.10 changes the order of some others.
+        assert_eq!(ids().await, first, "an id is the same in each inspection");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_looks_at_the_same_time_sees_the_others_and_a_killed_command_leaves_all() {
+async fn two_inspections_see_different_dead_letters_and_a_killed_command_leaves_all() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     dead_events(&vhost, 3).await;
@@ -82,7 +82,7 @@ async fn who_looks_at_the_same_time_sees_the_others_and_a_killed_command_leaves_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_removed_is_gone_and_the_rest_stays() {
+async fn a_removed_dead_letter_is_gone_and_the_others_stay() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     dead_events(&vhost, 3).await;
@@ -97,20 +97,23 @@ async fn what_is_removed_is_gone_and_the_rest_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_says_why_and_since_when_whoever_buried_it() {
+async fn a_dead_letter_has_reason_and_time_whether_hookline_or_the_broker_moved_it() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.events(10);
+    let consumer = rabbit.events(10);
     publish(&rabbit.publisher(), 1..3).await.unwrap();
-    let mut taken = take_all(&source, 2).await;
-    taken.sort_unstable_by_key(number_of);
-    source.bury(taken.remove(1), "we did").await.unwrap();
-    source.release(taken).await;
-    source.stop();
-    let ahead = source.take(10).await;
-    source.release(ahead).await;
+    let mut received = receive_all(&consumer, 2).await;
+    received.sort_unstable_by_key(number_of);
+    consumer
+        .dead_letter(received.remove(1), "we did")
+        .await
+        .unwrap();
+    consumer.requeue(received).await;
+    consumer.stop();
+    let ahead = consumer.receive(10).await;
+    consumer.requeue(ahead).await;
     rabbit.close().await;
-    // The broker gives it up after 50 returns; nobody of us saw to it.
+    // The broker dead-letters it after 50 returns, without our own count.
     let stranger = vhost.stranger().await;
     let rabbit = vhost.connect().await;
     let publisher = rabbit.publisher();
@@ -126,7 +129,7 @@ async fn a_dead_letter_says_why_and_since_when_whoever_buried_it() {
             let tag = message.delivery.delivery_tag;
             stranger.channel.basic_reject(tag, requeue).await.unwrap();
         }
-        publisher.rejected_waiting().await.unwrap() == 2
+        publisher.rejected_count().await.unwrap() == 2
     })
     .await;
     let mut inspection = rabbit.inspect().await.unwrap();
@@ -137,7 +140,7 @@ async fn a_dead_letter_says_why_and_since_when_whoever_buried_it() {
     }
     inspection.end().await.unwrap();
     reasons.sort_unstable();
-    let by_broker = "the broker gave it up: delivery_limit, after too many returns";
+    let by_broker = "dead-lettered by the broker: delivery_limit, after too many returns";
     assert_eq!(
         reasons,
         [

@@ -1,14 +1,14 @@
-//! What a publisher writes of what only Hookline, or the broker, may write.
+//! Headers and formats that only Hookline or the broker may write, forged by a publisher.
 
 use std::time::{Duration, SystemTime};
 
 use hookline_core::timestamp::Timestamp;
 use hookline_core::wire::JSON_BUNDLE;
-use hookline_queue::{Coming, PublishedEvents, Writer};
+use hookline_queue::{Author, Deferred, PublishedEvents};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 
-use crate::broker::{Vhost, publish, take_one};
+use crate::broker::{Vhost, publish, receive_one};
 
 fn forged() -> BasicProperties {
     let mut headers = FieldTable::default();
@@ -28,7 +28,8 @@ fn forged() -> BasicProperties {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_publisher_forges_is_not_believed_now_nor_after_any_way_back() {
+async fn headers_that_a_publisher_forges_are_ignored_also_after_a_requeue_a_deferral_and_a_dead_letter()
+ {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     vhost
@@ -36,31 +37,31 @@ async fn what_a_publisher_forges_is_not_believed_now_nor_after_any_way_back() {
         .await
         .publish("workflow.events", "workflow.started", b"[]", forged())
         .await;
-    let source = rabbit.events(10);
-    let taken = take_one(&source).await;
-    assert_eq!(taken.message.writer, Writer::Publisher);
-    assert_eq!(taken.message.turn, None);
-    assert_eq!((taken.redelivered, taken.returns), (false, 0));
-    source.release(vec![taken]).await;
+    let consumer = rabbit.events(10);
+    let received = receive_one(&consumer).await;
+    assert_eq!(received.message.author, Author::Publisher);
+    assert_eq!(received.message.due, None);
+    assert_eq!((received.redelivered, received.delivery_count), (false, 0));
+    consumer.requeue(vec![received]).await;
 
-    let back = take_one(&source).await;
-    assert_eq!(back.message.writer, Writer::Publisher);
-    source.put_back(vec![back]).await;
-    let mut put_back = take_one(&source).await;
-    assert_eq!(put_back.message.writer, Writer::Publisher);
-    let turn = Timestamp::from(SystemTime::now()).after(Duration::from_secs(1));
-    put_back.message.turn = Some(turn);
-    let coming = Coming {
-        message: put_back.message.clone(),
-        returns: 0,
+    let back = receive_one(&consumer).await;
+    assert_eq!(back.message.author, Author::Publisher);
+    consumer.requeue_uncounted(vec![back]).await;
+    let mut requeued = receive_one(&consumer).await;
+    assert_eq!(requeued.message.author, Author::Publisher);
+    let due = Timestamp::from(SystemTime::now()).after(Duration::from_secs(1));
+    requeued.message.due = Some(due);
+    let deferred = Deferred {
+        message: requeued.message.clone(),
+        delivery_count: 0,
     };
-    source.put_off(&[put_back], &[coming]).await.unwrap();
+    consumer.defer(&[requeued], &[deferred]).await.unwrap();
 
-    let put_off = take_one(&source).await;
-    assert_eq!(put_off.message.writer, Writer::Publisher);
-    assert_eq!(put_off.message.turn, Some(turn), "this one is ours");
-    source
-        .bury(put_off, "a bundle of a publisher")
+    let after_deferral = receive_one(&consumer).await;
+    assert_eq!(after_deferral.message.author, Author::Publisher);
+    assert_eq!(after_deferral.message.due, Some(due), "this one is ours");
+    consumer
+        .dead_letter(after_deferral, "a bundle of a publisher")
         .await
         .unwrap();
 
@@ -71,59 +72,62 @@ async fn what_a_publisher_forges_is_not_believed_now_nor_after_any_way_back() {
     inspection.remove(&letter).await.unwrap();
     inspection.end().await.unwrap();
     rabbit.publisher().publish_events(events).await.unwrap();
-    let redriven = take_one(&source).await;
-    assert_eq!(redriven.message.writer, Writer::Publisher);
+    let redriven = receive_one(&consumer).await;
+    assert_eq!(redriven.message.author, Author::Publisher);
     assert_eq!(redriven.message.content_type.as_deref(), Some(JSON_BUNDLE));
-    source.ack(vec![redriven]).await;
+    consumer.ack(vec![redriven]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_hookline_wrote_is_known_after_every_way_back() {
+async fn a_message_of_hookline_keeps_its_author_after_a_requeue_and_a_deferral() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.events(10);
-    let turn = Timestamp::from(SystemTime::now()).after(Duration::from_secs(1));
+    let consumer = rabbit.events(10);
+    let due = Timestamp::from(SystemTime::now()).after(Duration::from_secs(1));
     let events = PublishedEvents {
         body: "[]".into(),
         content_type: Some(JSON_BUNDLE.into()),
-        writer: Writer::Hookline,
+        author: Author::Hookline,
         trace: None,
-        turn: Some(turn),
+        due: Some(due),
     };
     rabbit.publisher().publish_events(events).await.unwrap();
-    let taken = take_one(&source).await;
-    assert_eq!(taken.message.writer, Writer::Hookline);
-    source.put_back(vec![taken]).await;
-    let put_back = take_one(&source).await;
-    let coming = Coming {
-        message: put_back.message.clone(),
-        returns: 3,
+    let received = receive_one(&consumer).await;
+    assert_eq!(received.message.author, Author::Hookline);
+    consumer.requeue_uncounted(vec![received]).await;
+    let requeued = receive_one(&consumer).await;
+    let deferred = Deferred {
+        message: requeued.message.clone(),
+        delivery_count: 3,
     };
-    source.put_off(&[put_back], &[coming]).await.unwrap();
-    let put_off = take_one(&source).await;
-    assert_eq!(put_off.message.writer, Writer::Hookline);
-    assert_eq!((put_off.message.turn, put_off.returns), (Some(turn), 3));
-    source.ack(vec![put_off]).await;
+    consumer.defer(&[requeued], &[deferred]).await.unwrap();
+    let after_deferral = receive_one(&consumer).await;
+    assert_eq!(after_deferral.message.author, Author::Hookline);
+    assert_eq!(
+        (after_deferral.message.due, after_deferral.delivery_count),
+        (Some(due), 3)
+    );
+    consumer.ack(vec![after_deferral]).await;
 }
 
-/// In RabbitMQ 3.10 the broker's own limit would end it one return later, in 4.3 nothing would.
+/// In RabbitMQ 3.10 the broker's own limit would end the loop one return later; in 4.3 nothing would end it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loop_of_nacks_ends_by_our_own_count() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.events(1);
+    let consumer = rabbit.events(1);
     publish(&rabbit.publisher(), 1..2).await.unwrap();
     let looping = tokio::spawn(async move {
         loop {
-            let batch = source.take(1).await;
-            source.release(batch).await;
+            let batch = consumer.receive(1).await;
+            consumer.requeue(batch).await;
         }
     });
     let seen = vhost.stranger().await.get("hookline.events.rejected").await;
     assert_eq!(seen.body, b"1");
     assert_eq!(
         seen.header("x-hookline-reason").as_deref(),
-        Some("it came back 50 times and nobody could settle it")
+        Some("the message came back 50 times and was never settled")
     );
     looping.abort();
 }

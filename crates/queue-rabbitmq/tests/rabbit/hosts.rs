@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use hookline_queue::{EventSource, PublishedEvents, Taken};
+use hookline_queue::{EventConsumer, PublishedEvents, Received};
 use hookline_queue_rabbitmq::{Rabbit, RabbitError, RabbitSettings};
 use tokio::net::TcpListener;
 use url::Url;
 
-use crate::broker::{CONFIRM_TIMEOUT, Vhost, eventually, number_of, numbered, take_one};
+use crate::broker::{CONFIRM_TIMEOUT, Vhost, eventually, number_of, numbered, receive_one};
 use crate::proxy::{Network, Proxy};
 
 /// Nothing listens there.
@@ -16,7 +16,7 @@ async fn dead_host() -> String {
     listener.local_addr().unwrap().to_string()
 }
 
-/// The URL with these hosts in place of its own.
+/// The URL with other hosts.
 fn with_hosts(url: &Url, hosts: &[String]) -> String {
     let own = format!("{}:{}", url.host_str().unwrap(), url.port().unwrap());
     url.as_str().replacen(&own, &hosts.join(","), 1)
@@ -36,39 +36,42 @@ async fn connect(url: String) -> Result<Rabbit, RabbitError> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_host_is_passed_over_at_the_start_and_after_a_loss() {
+async fn a_dead_host_is_skipped_at_the_start_and_after_a_lost_connection() {
     let vhost = Vhost::create();
     let first = Proxy::to(&vhost.url()).await;
     let second = Proxy::to(&vhost.url()).await;
     let hosts = [&first, &second].map(|proxy| host_of(&proxy.url(&vhost.url())));
     let all = [dead_host().await, hosts[0].clone(), hosts[1].clone()];
     let rabbit = connect(with_hosts(&vhost.url(), &all)).await.unwrap();
-    let (publisher, source) = (rabbit.publisher(), rabbit.events(10));
+    let (publisher, consumer) = (rabbit.publisher(), rabbit.events(10));
     for (number, dies) in [(1, &first), (2, &second)] {
         dies.set(Network::Cut);
         eventually(async || {
             publisher.publish_events(numbered(number)).await.is_ok() && rabbit.is_ready()
         })
         .await;
-        // The first try may have arrived although its connection died.
-        let taken = eventually_taken(&source, number).await;
-        source.ack(vec![taken]).await;
+        // The first attempt may have succeeded although its connection ended.
+        let received = eventually_received(&consumer, number).await;
+        consumer.ack(vec![received]).await;
         dies.set(Network::Passing);
     }
 }
 
-async fn eventually_taken(source: &Arc<dyn EventSource>, number: u32) -> Taken<PublishedEvents> {
+async fn eventually_received(
+    consumer: &Arc<dyn EventConsumer>,
+    number: u32,
+) -> Received<PublishedEvents> {
     loop {
-        let taken = take_one(source).await;
-        if number_of(&taken) == number {
-            return taken;
+        let received = receive_one(consumer).await;
+        if number_of(&received) == number {
+            return received;
         }
-        source.ack(vec![taken]).await;
+        consumer.ack(vec![received]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn where_every_host_fails_each_is_named_and_the_password_is_not() {
+async fn an_error_names_each_failed_host_and_not_the_password() {
     let vhost = Vhost::create();
     let (first, second) = (dead_host().await, dead_host().await);
     let mut url = vhost.url();

@@ -1,12 +1,9 @@
-//! Sentences about the queue contract on a real RabbitMQ.
+//! The queue traits on a real RabbitMQ.
 //!
 //! They need `HOOKLINE_TEST_AMQP`, `HOOKLINE_TEST_RABBITMQCTL` and `HOOKLINE_TEST_RABBITMQ_EVAL`, which
 //! `deploy/services start DIR` writes to `DIR/env`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test says what it expects by failing there and then"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails at the first wrong value")]
 
 mod alarm;
 mod broker;
@@ -27,7 +24,7 @@ use bytes::Bytes;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::JSON_BATCH;
-use hookline_queue::{Coming, PublishedEvents, QueueError, Taken, Writer};
+use hookline_queue::{Author, Deferred, PublishedEvents, QueueError, Received};
 use lapin::BasicProperties;
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeleteOptions};
@@ -35,7 +32,7 @@ use lapin::types::{AMQPValue, FieldTable};
 
 use crate::broker::{
     CONFIRM_TIMEOUT, Stranger, Vhost, after, connect, connect_with, eventually, json, number_of,
-    numbered, publish, take_all, take_one, within_patience,
+    numbered, publish, receive_all, receive_one, within_patience,
 };
 use crate::proxy::{GARBLED, Network, Proxy};
 
@@ -56,12 +53,12 @@ async fn published_messages_arrive_once_and_are_gone_when_acked() {
     let stranger = vhost.stranger().await;
     eventually(async || stranger.count("hookline.events").await == Some(100)).await;
 
-    let source = rabbit.events(200);
-    let taken = take_all(&source, 100).await;
-    assert!(taken.iter().all(|taken| !taken.redelivered));
-    let arrived: HashSet<_> = taken.iter().map(number_of).collect();
+    let consumer = rabbit.events(200);
+    let received = receive_all(&consumer, 100).await;
+    assert!(received.iter().all(|received| !received.redelivered));
+    let arrived: HashSet<_> = received.iter().map(number_of).collect();
     assert_eq!(arrived, (0..100).collect());
-    source.ack(taken).await;
+    consumer.ack(received).await;
     rabbit.close().await;
     assert!(!rabbit.is_ready());
     assert_eq!(stranger.count("hookline.events").await, Some(0));
@@ -74,19 +71,19 @@ async fn published_events_arrive_as_they_were_published() {
     let events = PublishedEvents {
         body: Bytes::from_static(b"[{}, {}]"),
         content_type: Some(JSON_BATCH.into()),
-        writer: Writer::Hookline,
+        author: Author::Hookline,
         trace: TraceParent::parse(TRACE),
-        turn: None,
+        due: None,
     };
     rabbit.publisher().publish_events(events).await.unwrap();
-    let taken = take_one(&rabbit.events(10)).await;
-    assert_eq!(taken.message.body, "[{}, {}]");
-    assert_eq!(taken.message.content_type.as_deref(), Some(JSON_BATCH));
-    assert_eq!(taken.message.trace, TraceParent::parse(TRACE));
+    let received = receive_one(&rabbit.events(10)).await;
+    assert_eq!(received.message.body, "[{}, {}]");
+    assert_eq!(received.message.content_type.as_deref(), Some(JSON_BATCH));
+    assert_eq!(received.message.trace, TraceParent::parse(TRACE));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_with_an_unknown_routing_key_arrives_all_the_same() {
+async fn an_event_with_an_unknown_routing_key_arrives() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let (body, properties) = json("{}");
@@ -95,13 +92,13 @@ async fn an_event_with_an_unknown_routing_key_arrives_all_the_same() {
         .await
         .publish("workflow.events", "no.such.type", &body, properties)
         .await;
-    let taken = take_one(&rabbit.events(10)).await;
-    assert_eq!(taken.message.body, "{}");
-    assert_eq!(taken.message.trace, None);
+    let received = receive_one(&rabbit.events(10)).await;
+    assert_eq!(received.message.body, "{}");
+    assert_eq!(received.message.trace, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publisher_may_declare_the_exchange_before_us() {
+async fn a_publisher_may_declare_the_exchange_first() {
     let vhost = Vhost::create();
     let durable = ExchangeDeclareOptions {
         durable: true,
@@ -123,11 +120,11 @@ async fn a_publisher_may_declare_the_exchange_before_us() {
     stranger
         .publish("workflow.events", "workflow.started", &body, properties)
         .await;
-    assert_eq!(take_one(&rabbit.events(10)).await.message.body, "{}");
+    assert_eq!(receive_one(&rabbit.events(10)).await.message.body, "{}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_no_queue_takes_is_not_lost() {
+async fn an_event_that_no_queue_takes_goes_to_the_rejected_events() {
     let vhost = Vhost::create();
     let _rabbit = vhost.connect().await;
     let stranger = vhost.stranger().await;
@@ -145,26 +142,26 @@ async fn an_event_that_no_queue_takes_is_not_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delay_is_never_cut_short_and_at_most_a_second_late() {
+async fn a_delay_is_never_too_short_and_at_most_a_second_too_long() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.events(10);
+    let consumer = rabbit.events(10);
     let published = Instant::now();
-    let coming = [5, 3, 1, 2].map(|number| {
+    let deferred = [5, 3, 1, 2].map(|number| {
         let delay = Duration::from_secs(u64::from(number));
         after(delay, number)
     });
-    source.put_off(&[], &coming).await.unwrap();
+    consumer.defer(&[], &deferred).await.unwrap();
     let confirmed = Instant::now();
     for number in [1, 2, 3, 5] {
-        let taken = take_one(&source).await;
+        let received = receive_one(&consumer).await;
         let delay = Duration::from_secs(u64::from(number));
-        assert_eq!(number_of(&taken), number);
-        assert!(!taken.redelivered);
+        assert_eq!(number_of(&received), number);
+        assert!(!received.redelivered);
         assert!(published.elapsed() >= delay, "{number} s came early");
         let late = confirmed.elapsed().saturating_sub(delay);
         assert!(late <= Duration::from_secs(1), "{number} s: {late:?} late");
-        source.ack(vec![taken]).await;
+        consumer.ack(vec![received]).await;
     }
 }
 
@@ -173,155 +170,169 @@ async fn two_thousand_delayed_messages_all_arrive() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let delay = Duration::from_secs(3);
-    let coming: Vec<_> = (0..2000).map(|number| after(delay, number)).collect();
-    let source = rabbit.events(500);
-    source.put_off(&[], &coming).await.unwrap();
+    let deferred: Vec<_> = (0..2000).map(|number| after(delay, number)).collect();
+    let consumer = rabbit.events(500);
+    consumer.defer(&[], &deferred).await.unwrap();
     let mut arrived = HashSet::new();
     within_patience(async {
         while arrived.len() < 2000 {
-            let batch = source.take(500).await;
+            let batch = consumer.receive(500).await;
             arrived.extend(batch.iter().map(number_of));
-            source.ack(batch).await;
+            consumer.ack(batch).await;
         }
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_connection_brings_the_message_again_and_needs_no_restart() {
+async fn after_a_lost_connection_the_message_comes_again_without_a_restart() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.events(10));
+    let (publisher, consumer) = (rabbit.publisher(), rabbit.events(10));
     publisher.publish_events(numbered(1)).await.unwrap();
-    let held = take_one(&source).await;
+    let held = receive_one(&consumer).await;
     assert!(!held.redelivered);
 
     vhost.close_all_connections();
-    let again = take_one(&source).await;
+    let again = receive_one(&consumer).await;
     assert_eq!(number_of(&again), 1);
     assert!(again.redelivered);
-    source.ack(vec![held]).await;
-    source.ack(vec![again]).await;
+    consumer.ack(vec![held]).await;
+    consumer.ack(vec![again]).await;
 
-    eventually(async || publisher.is_ready() && source.is_ready()).await;
+    eventually(async || publisher.is_ready() && consumer.is_ready()).await;
     publisher.publish_events(numbered(2)).await.unwrap();
-    assert_eq!(number_of(&take_one(&source).await), 2);
+    assert_eq!(number_of(&receive_one(&consumer).await), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_survives_the_deletion_of_its_queue() {
+async fn a_consumer_survives_the_deletion_of_its_queue() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.events(10));
+    let (publisher, consumer) = (rabbit.publisher(), rabbit.events(10));
     publisher.publish_events(numbered(1)).await.unwrap();
-    let taken = take_one(&source).await;
-    source.ack(vec![taken]).await;
+    let received = receive_one(&consumer).await;
+    consumer.ack(vec![received]).await;
     vhost.ctl("delete_queue", &["hookline.events"]);
 
-    let waiting = tokio::spawn(async move { number_of(&take_one(&source).await) });
+    let waiting = tokio::spawn(async move { number_of(&receive_one(&consumer).await) });
     eventually(async || publisher.publish_events(numbered(2)).await.is_ok()).await;
     assert_eq!(waiting.await.unwrap(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_released_message_comes_again_marked_as_redelivered() {
+async fn a_requeued_message_comes_again_marked_as_redelivered() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.events(10);
+    let consumer = rabbit.events(10);
     publish(&rabbit.publisher(), 1..2).await.unwrap();
-    let first = take_one(&source).await;
-    source.release(vec![first]).await;
-    let second = take_one(&source).await;
+    let first = receive_one(&consumer).await;
+    consumer.requeue(vec![first]).await;
+    let second = receive_one(&consumer).await;
     assert_eq!(number_of(&second), 1);
     assert!(second.redelivered);
 }
 
-/// A nack would count, and a message that rests in a process's memory through enough rolling
-/// restarts would end among the dead though nobody ever did anything with it.
+/// A nack would count: after enough rolling restarts, a message that always waited in memory would be dead-lettered
+/// although no work on it ever began.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
+async fn requeue_uncounted_never_raises_the_delivery_count() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     publish(&rabbit.publisher(), 0..20).await.unwrap();
-    // One of them has been given back half done.
-    let source = rabbit.events(100);
-    let mut taken = take_all(&source, 20).await;
-    source.release(vec![taken.remove(0)]).await;
-    source.put_back(taken).await;
-    source.stop();
-    source.put_back(source.take(100).await).await;
+    // One message is requeued after work on it began.
+    let consumer = rabbit.events(100);
+    let mut received = receive_all(&consumer, 20).await;
+    consumer.requeue(vec![received.remove(0)]).await;
+    consumer.requeue_uncounted(received).await;
+    consumer.stop();
+    consumer
+        .requeue_uncounted(consumer.receive(100).await)
+        .await;
     for _ in 0..12 {
-        let source = rabbit.events(100);
-        let taken = take_all(&source, 20).await;
-        source.put_back(taken).await;
-        source.stop();
-        let ahead = source.take(100).await;
-        source.put_back(ahead).await;
-        assert!(source.take(100).await.is_empty());
+        let consumer = rabbit.events(100);
+        let received = receive_all(&consumer, 20).await;
+        consumer.requeue_uncounted(received).await;
+        consumer.stop();
+        let ahead = consumer.receive(100).await;
+        consumer.requeue_uncounted(ahead).await;
+        assert!(consumer.receive(100).await.is_empty());
     }
-    let taken = take_all(&rabbit.events(100), 20).await;
-    let returns: Vec<u32> = taken.iter().map(|taken| taken.returns).collect();
-    // RabbitMQ returns a message by itself when it was on its way to a consumer that is cancelled, and counts that:
-    // seldom, and hardly ever twice the same message. A nack would have counted each message 14 times.
-    assert!(returns.iter().all(|returns| *returns <= 3), "{returns:?}");
-    // What was given back half done has kept its count.
-    assert!(taken.iter().any(|taken| taken.redelivered), "{returns:?}");
-    assert!(returns.iter().sum::<u32>() >= 1, "{returns:?}");
+    let received = receive_all(&rabbit.events(100), 20).await;
+    let counts: Vec<u32> = received
+        .iter()
+        .map(|received| received.delivery_count)
+        .collect();
+    // RabbitMQ itself requeues a message that was on its way to a cancelled consumer, and counts that: seldom, and hardly
+    // ever twice for one message. A nack would have counted each message 14 times.
+    assert!(counts.iter().all(|count| *count <= 3), "{counts:?}");
+    // That message has kept its count.
+    assert!(
+        received.iter().any(|received| received.redelivered),
+        "{counts:?}"
+    );
+    assert!(counts.iter().sum::<u32>() >= 1, "{counts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_source_has_ahead_goes_to_others_when_it_stops_and_what_was_taken_can_be_acked() {
+async fn prefetched_messages_of_a_stopped_consumer_go_to_others_and_received_ones_can_be_acked() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let publisher = rabbit.publisher();
     publish(&publisher, 0..20).await.unwrap();
     let (stopping, other) = (rabbit.events(100), rabbit.events(100));
-    let first = take_one(&stopping).await;
-    // A take that waits does not wait for ever.
+    let first = receive_one(&stopping).await;
+    // A waiting `receive` returns.
     stopping.stop();
-    let ahead = within_patience(stopping.take(1)).await;
-    stopping.put_back(ahead).await;
-    assert!(within_patience(stopping.take(1)).await.is_empty());
-    assert!(stopping.holds(&first));
+    let ahead = within_patience(stopping.receive(1)).await;
+    stopping.requeue_uncounted(ahead).await;
+    assert!(within_patience(stopping.receive(1)).await.is_empty());
+    assert!(stopping.is_owned(&first));
     stopping.ack(vec![first]).await;
-    let taken = take_all(&other, 19).await;
-    // But for a message that was on its way to the cancelled consumer: RabbitMQ returns it by itself.
-    let redelivered = taken.iter().filter(|taken| taken.redelivered).count();
+    let received = receive_all(&other, 19).await;
+    // RabbitMQ itself requeues a message that was on its way to the cancelled consumer.
+    let redelivered = received
+        .iter()
+        .filter(|received| received.redelivered)
+        .count();
     assert!(redelivered <= 3, "{redelivered}");
-    other.ack(taken).await;
+    other.ack(received).await;
     rabbit.close().await;
     let waiting = vhost.stranger().await.count("hookline.events").await;
     assert_eq!(waiting, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_came_on_a_lost_connection_is_no_longer_held() {
+async fn a_message_of_a_lost_connection_is_no_longer_owned() {
     let vhost = Vhost::create();
     let proxy = Proxy::to(&vhost.url()).await;
     let rabbit = connect(&proxy.url(&vhost.url())).await;
-    let source = rabbit.events(10);
+    let consumer = rabbit.events(10);
     publish(&rabbit.publisher(), 1..2).await.unwrap();
-    let taken = take_one(&source).await;
-    assert!(source.holds(&taken));
+    let received = receive_one(&consumer).await;
+    assert!(consumer.is_owned(&received));
     proxy.set(Network::Cut);
-    eventually(async || !source.holds(&taken)).await;
+    eventually(async || !consumer.is_owned(&received)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_says_how_often_it_came_back() {
+async fn the_delivery_count_rises_with_each_requeue() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.events(100));
+    let (publisher, consumer) = (rabbit.publisher(), rabbit.events(100));
     publisher.publish_events(numbered(1)).await.unwrap();
-    for returns in 0..5 {
-        let taken = take_one(&source).await;
-        assert_eq!((taken.returns, taken.redelivered), (returns, returns > 0));
-        source.release(vec![taken]).await;
+    for delivery_count in 0..5 {
+        let received = receive_one(&consumer).await;
+        assert_eq!(
+            (received.delivery_count, received.redelivered),
+            (delivery_count, delivery_count > 0)
+        );
+        consumer.requeue(vec![received]).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn events_that_are_put_off_come_again_at_their_turn_and_let_others_pass() {
+async fn a_deferred_message_comes_when_it_is_due_and_lets_others_pass() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let stranger = vhost.stranger().await;
@@ -330,46 +341,53 @@ async fn events_that_are_put_off_come_again_at_their_turn_and_let_others_pass() 
             .publish("workflow.events", "workflow.started", body, traced())
             .await;
     }
-    let source = rabbit.events(1);
-    let mut first = take_one(&source).await;
-    assert_eq!(first.message.turn, None);
-    let turn = Timestamp::from(SystemTime::now()).after(Duration::from_secs(2));
-    first.message.turn = Some(turn);
-    let put_off = async |taken: Taken<PublishedEvents>| {
-        let coming = Coming {
-            message: taken.message.clone(),
-            returns: taken.held_before(),
+    let consumer = rabbit.events(1);
+    let mut first = receive_one(&consumer).await;
+    assert_eq!(first.message.due, None);
+    let due = Timestamp::from(SystemTime::now()).after(Duration::from_secs(2));
+    first.message.due = Some(due);
+    let defer = async |received: Received<PublishedEvents>| {
+        let deferred = Deferred {
+            message: received.message.clone(),
+            delivery_count: received.count_to_carry(),
         };
-        source.put_off(&[taken], &[coming]).await.unwrap();
+        consumer.defer(&[received], &[deferred]).await.unwrap();
     };
-    put_off(first).await;
+    defer(first).await;
 
-    let second = take_one(&source).await;
+    let second = receive_one(&consumer).await;
     assert_eq!(second.message.body, "{2}");
-    source.ack(vec![second]).await;
+    consumer.ack(vec![second]).await;
     for tried in 0..2 {
-        let again = take_one(&source).await;
+        let again = receive_one(&consumer).await;
         assert_eq!(again.message.body, "{1}");
-        assert_eq!(again.message.turn, Some(turn));
+        assert_eq!(again.message.due, Some(due));
         assert_eq!(again.message.trace, TraceParent::parse(TRACE));
-        assert_eq!((again.redelivered, again.returns), (false, 0), "{tried}");
-        assert!(turn <= SystemTime::now().into(), "it came early");
-        put_off(again).await;
+        assert_eq!(
+            (again.redelivered, again.delivery_count),
+            (false, 0),
+            "{tried}"
+        );
+        assert!(due <= SystemTime::now().into(), "it came early");
+        defer(again).await;
     }
     rabbit.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_buried_event_is_in_the_rejected_queue_with_the_reason_and_its_trace() {
+async fn a_dead_lettered_event_is_in_the_rejected_queue_with_reason_and_trace() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let stranger = vhost.stranger().await;
     stranger
         .publish("workflow.events", "workflow.started", b"{]", traced())
         .await;
-    let source = rabbit.events(10);
-    let taken = take_one(&source).await;
-    source.bury(taken, "is not valid JSON: é").await.unwrap();
+    let consumer = rabbit.events(10);
+    let received = receive_one(&consumer).await;
+    consumer
+        .dead_letter(received, "is not valid JSON: é")
+        .await
+        .unwrap();
 
     let seen = stranger.get("hookline.events.rejected").await;
     assert_eq!(seen.body, b"{]");
@@ -389,7 +407,7 @@ async fn a_buried_event_is_in_the_rejected_queue_with_the_reason_and_its_trace()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_breaks_every_connection_ends_among_the_dead_and_takes_nobody_along() {
+async fn a_message_that_breaks_every_connection_is_dead_lettered_and_no_other() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let proxy = Proxy::to(&vhost.url()).await;
@@ -400,11 +418,11 @@ async fn a_message_that_breaks_every_connection_ends_among_the_dead_and_takes_no
             .publish("workflow.events", "workflow.started", b"{}", properties)
             .await;
     }
-    let source = rabbit.events(100);
+    let consumer = rabbit.events(100);
     let settling = tokio::spawn(async move {
         loop {
-            let batch = source.take(10).await;
-            source.ack(batch).await;
+            let batch = consumer.receive(10).await;
+            consumer.ack(batch).await;
         }
     });
     let rejected = async || stranger.count("hookline.events.rejected").await;
@@ -416,16 +434,16 @@ async fn a_message_that_breaks_every_connection_ends_among_the_dead_and_takes_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn batches_form_under_load_and_stay_within_their_limit() {
+async fn batches_form_under_load_within_their_limit() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.events(500));
+    let (publisher, consumer) = (rabbit.publisher(), rabbit.events(500));
     publish(&publisher, 0..1000).await.unwrap();
-    let _first = take_one(&source).await;
+    let _first = receive_one(&consumer).await;
     let stranger = vhost.stranger().await;
     eventually(async || stranger.count("hookline.events").await == Some(500)).await;
     eventually(async || {
-        let batch = source.take(64).await;
+        let batch = consumer.receive(64).await;
         assert!(batch.len() <= 64);
         batch.len() == 64
     })
@@ -433,34 +451,34 @@ async fn batches_form_under_load_and_stay_within_their_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dropped_take_loses_no_message() {
+async fn a_dropped_receive_loses_no_message() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.events(10);
-    let nothing = tokio::time::timeout(Duration::from_millis(200), source.take(1)).await;
+    let consumer = rabbit.events(10);
+    let nothing = tokio::time::timeout(Duration::from_millis(200), consumer.receive(1)).await;
     assert!(nothing.is_err());
     publish(&rabbit.publisher(), 1..2).await.unwrap();
-    assert_eq!(number_of(&take_one(&source).await), 1);
+    assert_eq!(number_of(&receive_one(&consumer).await), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_out_of_reach_is_unavailable_at_once_and_back_without_a_restart() {
+async fn an_unreachable_broker_is_unavailable_at_once_and_back_without_a_restart() {
     let vhost = Vhost::create();
     let proxy = Proxy::to(&vhost.url()).await;
     let rabbit = connect_with(&proxy.url(&vhost.url()), CONFIRM_TIMEOUT).await;
-    let (publisher, source) = (rabbit.publisher(), rabbit.events(10));
+    let (publisher, consumer) = (rabbit.publisher(), rabbit.events(10));
 
     proxy.set(Network::Cut);
     let asked = Instant::now();
     let refused = publisher.publish_events(numbered(1)).await;
     assert!(matches!(refused, Err(QueueError::Unavailable(_))));
     assert!(asked.elapsed() <= CONFIRM_TIMEOUT + Duration::from_secs(1));
-    eventually(async || !publisher.is_ready() && !source.is_ready()).await;
+    eventually(async || !publisher.is_ready() && !consumer.is_ready()).await;
 
     proxy.set(Network::Passing);
     eventually(async || publisher.is_ready()).await;
     publisher.publish_events(numbered(2)).await.unwrap();
-    assert_eq!(number_of(&take_one(&source).await), 2);
+    assert_eq!(number_of(&receive_one(&consumer).await), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,7 +7,7 @@ use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 
-use crate::broker::{Stranger, Vhost, after, connect, eventually, number_of, take_one};
+use crate::broker::{Stranger, Vhost, after, connect, eventually, number_of, receive_one};
 
 const QUEUE: &str = "hookline.deliveries";
 
@@ -51,7 +51,7 @@ async fn publish(stranger: &Stranger, is_delayed: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn old_deliveries_are_purged_and_hold_up_no_delayed_event() {
+async fn old_deliveries_are_purged_and_delay_no_event() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let stranger = Arc::new(vhost.stranger().await);
@@ -59,10 +59,10 @@ async fn old_deliveries_are_purged_and_hold_up_no_delayed_event() {
     for number in 0..200 {
         publish(&stranger, number % 2 == 0).await;
     }
-    let source = rabbit.events(1);
+    let consumer = rabbit.events(1);
     let behind = after(Duration::from_secs(1), 7);
-    source.put_off(&[], &[behind]).await.unwrap();
-    assert_eq!(number_of(&take_one(&source).await), 7);
+    consumer.defer(&[], &[behind]).await.unwrap();
+    assert_eq!(number_of(&receive_one(&consumer).await), 7);
     eventually(async || stranger.count(QUEUE).await == Some(200)).await;
 
     // The rights of a dispatcher.
@@ -75,21 +75,21 @@ async fn old_deliveries_are_purged_and_hold_up_no_delayed_event() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_broker_has_no_queue_of_deliveries_and_its_absence_closes_no_connection() {
+async fn on_a_new_broker_the_missing_queue_of_deliveries_closes_no_connection() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let source = rabbit.events(1);
-    source.begin().await.unwrap();
+    let consumer = rabbit.events(1);
+    consumer.begin().await.unwrap();
     for queue in [QUEUE, "hookline.deliveries.dead"] {
         assert_eq!(vhost.stranger().await.count(queue).await, None);
     }
     crate::broker::publish(&rabbit.publisher(), 1..2)
         .await
         .unwrap();
-    let taken = take_one(&source).await;
+    let received = receive_one(&consumer).await;
     for _ in 0..2 {
         assert_eq!(rabbit.purge_old_deliveries().await.unwrap(), 0);
     }
-    assert!(source.holds(&taken) && rabbit.is_ready());
+    assert!(consumer.is_owned(&received) && rabbit.is_ready());
     assert_eq!(vhost.stranger().await.count(QUEUE).await, None);
 }

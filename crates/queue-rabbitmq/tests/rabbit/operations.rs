@@ -1,4 +1,4 @@
-//! What operators hear of.
+//! Operational events.
 
 use hookline_core::ids::{OperationId, OrganizationId, SubscriptionId};
 use hookline_core::operations::WebhookDisabled;
@@ -21,7 +21,7 @@ fn disabled() -> WebhookDisabled {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_binds_a_queue_hears_by_type_and_that_nobody_does_is_no_error() {
+async fn operational_events_reach_queues_by_type_and_no_bound_queue_is_no_error() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let publisher = rabbit.publisher();

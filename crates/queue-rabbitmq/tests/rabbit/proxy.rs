@@ -1,4 +1,4 @@
-//! The network between us and the broker, which a test can cut or freeze.
+//! The network between Hookline and the broker, which a test can cut or freeze.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,7 +9,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use url::Url;
 
-/// What the network does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Network {
     Passing,
@@ -19,7 +18,7 @@ pub(crate) enum Network {
     Cut,
 }
 
-/// What a client sends of this arrives as bytes that are no UTF-8, which lapin would not send.
+/// The proxy replaces this text by bytes that are not UTF-8, which lapin would not send.
 pub(crate) const GARBLED: &str = "to-be-garbled";
 
 pub(crate) struct Proxy {

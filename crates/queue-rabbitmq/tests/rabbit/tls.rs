@@ -1,4 +1,4 @@
-//! `amqps`, to a TLS listener that the broker opens for the test, with a certificate of the test's.
+//! `amqps`, to a TLS listener that the broker opens for the test, with a certificate of the test.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -8,17 +8,17 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use url::Url;
 
 use crate::broker::{
-    CONFIRM_TIMEOUT, Vhost, evaluate, eventually, number_of, numbered, take_one, within_patience,
+    CONFIRM_TIMEOUT, Vhost, evaluate, eventually, number_of, numbered, receive_one, within_patience,
 };
 
-/// A broker behind TLS, and who vouches for it.
+/// A broker behind TLS, and its CA.
 struct Listener {
     port: u16,
     folder: tempfile::TempDir,
 }
 
 impl Listener {
-    /// The broker is `localhost` and nobody else.
+    /// The certificate is for `localhost` only.
     fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::default();
@@ -76,7 +76,7 @@ impl Drop for Listener {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_is_reached_through_tls_when_a_known_authority_vouches_for_its_name() {
+async fn a_broker_is_reached_through_tls_with_a_certificate_of_a_known_ca_for_its_name() {
     let vhost = Vhost::create();
     let listener = Listener::open();
     let rabbit = listener
@@ -85,20 +85,20 @@ async fn a_broker_is_reached_through_tls_when_a_known_authority_vouches_for_its_
         .unwrap();
     let publisher = rabbit.publisher();
     publisher.publish_events(numbered(7)).await.unwrap();
-    let source = rabbit.events(1);
-    let taken = take_one(&source).await;
-    assert_eq!(number_of(&taken), 7);
-    source.ack(vec![taken]).await;
+    let consumer = rabbit.events(1);
+    let received = receive_one(&consumer).await;
+    assert_eq!(number_of(&received), 7);
+    consumer.ack(vec![received]).await;
 
-    // It mends itself through TLS, too.
+    // A lost connection is replaced through TLS, too.
     vhost.close_all_connections();
     eventually(async || publisher.publish_events(numbered(8)).await.is_ok()).await;
-    assert_eq!(number_of(&take_one(&source).await), 8);
+    assert_eq!(number_of(&receive_one(&consumer).await), 8);
     rabbit.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_nobody_known_vouches_for_is_told_nothing() {
+async fn a_broker_without_a_certificate_of_a_known_ca_is_sent_nothing() {
     let vhost = Vhost::create();
     let listener = Listener::open();
     for (host, roots) in [("localhost", "another.pem"), ("127.0.0.1", "ca.pem")] {

@@ -23,7 +23,7 @@ fn four() -> watch::Receiver<Partitions> {
     watch::channel(Partitions::new(4).unwrap()).1
 }
 
-/// A delivery of this subscription, told from its others by the number.
+/// A delivery of this subscription, identified by the number.
 fn due(subscription: i64, number: u32, delay: Duration) -> Scheduled {
     let owed = OwedAttempt {
         delivery: DeliveryId(Uuid::from_u128(u128::from(number))),
@@ -39,7 +39,7 @@ async fn listen(wake_ups: &Arc<dyn WakeUps>, partitions: &[u16]) {
     eventually(async || wake_ups.is_ready()).await;
 }
 
-/// What arrives up to this delivery.
+/// The wake-ups that arrive up to this delivery.
 async fn heard_up_to(wake_ups: &Arc<dyn WakeUps>, last: OwedAttempt) -> HashSet<OwedAttempt> {
     let mut heard = HashSet::new();
     within_patience(async {
@@ -52,7 +52,7 @@ async fn heard_up_to(wake_ups: &Arc<dyn WakeUps>, last: OwedAttempt) -> HashSet<
     heard
 }
 
-/// Wakes again and again until a wake-up arrives.
+/// Publishes wake-ups until one arrives.
 async fn eventually_heard(publisher: &Arc<dyn Publisher>, wake_ups: &Arc<dyn WakeUps>) {
     let expected = due(0, Uuid::new_v4().as_fields().0, NOW);
     eventually(async || {
@@ -64,7 +64,7 @@ async fn eventually_heard(publisher: &Arc<dyn Publisher>, wake_ups: &Arc<dyn Wak
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wake_up_arrives_at_the_owner_of_its_partition_and_at_no_other() {
+async fn a_wake_up_arrives_only_at_the_owner_of_its_partition() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let (even, odd) = (rabbit.wake_ups(), vhost.connect().await.wake_ups());
@@ -111,7 +111,7 @@ async fn wake_ups_follow_a_partition_to_its_next_owner_and_a_new_number_of_parti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_delayed_wake_up_comes_after_its_delay_and_waits_for_no_absent_owner() {
+async fn a_delayed_wake_up_comes_after_its_delay_also_beside_one_without_an_owner() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let wake_ups = rabbit.wake_ups();
@@ -139,7 +139,7 @@ async fn a_delayed_wake_up_comes_after_its_delay_and_waits_for_no_absent_owner()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publisher_of_wake_ups_waits_for_no_broker() {
+async fn publishing_wake_ups_never_waits_for_the_broker() {
     let vhost = Vhost::create();
     let proxy = Proxy::to(&vhost.url()).await;
     let mut url = proxy.url(&vhost.url());
@@ -167,7 +167,7 @@ async fn a_publisher_of_wake_ups_waits_for_no_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_alarm_stops_wake_ups_and_no_caller() {
+async fn an_alarm_stops_wake_ups_and_blocks_no_caller() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let publisher = rabbit.waking_publisher(four());
@@ -191,7 +191,7 @@ async fn an_alarm_stops_wake_ups_and_no_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_hears_again_after_a_lost_connection_and_a_deleted_queue() {
+async fn wake_ups_arrive_again_after_a_lost_connection_and_a_deleted_queue() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let (publisher, wake_ups) = (rabbit.waking_publisher(four()), rabbit.wake_ups());
@@ -216,7 +216,7 @@ async fn a_publisher_declares_the_exchange_of_wake_ups_again() {
         .channel
         .exchange_delete("hookline.wake".into(), options);
     deleted.await.unwrap();
-    // The bindings are gone with the exchange, so the listener comes afterwards.
+    // The bindings are gone with the exchange, so the listener starts afterwards.
     eventually(async || {
         publisher.wake(&[due(0, 1, NOW)]);
         let options = lapin::options::ExchangeDeclareOptions {
@@ -237,7 +237,7 @@ async fn a_publisher_declares_the_exchange_of_wake_ups_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn garbage_among_the_wake_ups_is_dropped_and_the_next_one_arrives() {
+async fn an_unreadable_wake_up_is_dropped_and_the_next_one_arrives() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let (publisher, wake_ups) = (rabbit.waking_publisher(four()), rabbit.wake_ups());
@@ -269,9 +269,9 @@ async fn a_publisher_of_events_cannot_forge_a_wake_up() {
     assert!(refused.to_string().contains("ACCESS_REFUSED"), "{refused}");
 }
 
-/// What the broker holds for a process that does not read: its socket is full.
+/// The process does not read, so its socket is full.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listener_that_does_not_read_keeps_at_most_2000_messages_in_the_broker() {
+async fn the_broker_holds_at_most_2000_messages_for_a_listener_that_does_not_read() {
     let vhost = Vhost::create();
     let proxy = Proxy::to(&vhost.url()).await;
     let rabbit = connect(&proxy.url(&vhost.url())).await;
@@ -279,7 +279,7 @@ async fn a_listener_that_does_not_read_keeps_at_most_2000_messages_in_the_broker
     listen(&wake_ups, &[0]).await;
     proxy.set(Network::Frozen);
     let stranger = vhost.stranger().await;
-    // More than what sockets hold. Garbage, so that what is read later takes no time.
+    // More than the sockets hold. Garbage, so that reading it later takes no time.
     let large = [0; 16 * 1024];
     for _ in 0..3_000 {
         let (exchange, key) = ("hookline.wake".into(), "0".into());
@@ -293,12 +293,12 @@ async fn a_listener_that_does_not_read_keeps_at_most_2000_messages_in_the_broker
     let waiting = vhost.waiting_wake_ups();
     println!("{waiting} messages wait");
     assert!(waiting <= 2_000, "{waiting}");
-    // Nor do they wait for long.
+    // They expire soon.
     eventually(async || vhost.waiting_wake_ups() == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn missing_rights_to_wake_and_to_listen_are_known_at_the_start() {
+async fn missing_rights_to_publish_and_to_consume_wake_ups_are_known_at_the_start() {
     let vhost = Vhost::create();
     let _declared = vhost.connect().await;
     let written = r"^(amq\\.default|hookline\\.delay\\.\\d+|hookline\\.wake(\\..+)?)$";

@@ -1,4 +1,4 @@
-//! What `hookline publish` does in a workflow service's place.
+//! `hookline publish`, which publishes as a workflow service does.
 
 use hookline_core::event::{Event, MissingId};
 use hookline_queue::QueueError;
@@ -6,7 +6,7 @@ use hookline_queue_rabbitmq::{EventPublisher, RabbitSettings};
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeclareOptions};
 
-use crate::broker::{CONFIRM_TIMEOUT, Vhost, take_all, take_one};
+use crate::broker::{CONFIRM_TIMEOUT, Vhost, receive_all, receive_one};
 
 fn event(id: u32, event_type: &str) -> Event {
     let json = format!(
@@ -26,7 +26,7 @@ async fn publisher(vhost: &Vhost) -> EventPublisher {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_publisher_declares_nothing_and_says_that_the_exchange_is_missing() {
+async fn a_publisher_declares_nothing_and_reports_a_missing_exchange() {
     let vhost = Vhost::create();
     let refused = EventPublisher::connect(RabbitSettings {
         url: vhost.url().to_string(),
@@ -43,19 +43,22 @@ async fn a_publisher_declares_nothing_and_says_that_the_exchange_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_window_of_events_is_confirmed_together_and_arrives_in_order() {
+async fn events_of_one_call_are_confirmed_together_and_arrive_in_order() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let events: Vec<_> = (0..500).map(|id| event(id, "workflow.started")).collect();
     publisher(&vhost).await.publish(&events).await.unwrap();
-    let taken = take_all(&rabbit.events(500), 500).await;
-    let arrived: Vec<_> = taken.iter().map(|taken| &taken.message.body).collect();
+    let received = receive_all(&rabbit.events(500), 500).await;
+    let arrived: Vec<_> = received
+        .iter()
+        .map(|received| &received.message.body)
+        .collect();
     let sent: Vec<_> = events.iter().map(|event| &event.body).collect();
     assert_eq!(arrived, sent);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn others_on_the_exchange_get_the_events_by_type_as_persistent_json() {
+async fn other_queues_on_the_exchange_get_events_by_type_as_persistent_json() {
     let vhost = Vhost::create();
     let _declared = vhost.connect().await;
     let stranger = vhost.stranger().await;
@@ -83,7 +86,7 @@ async fn others_on_the_exchange_get_the_events_by_type_as_persistent_json() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_that_no_queue_takes_is_not_taken_for_published() {
+async fn publishing_an_event_that_no_queue_takes_fails() {
     let vhost = Vhost::create();
     let durable = ExchangeDeclareOptions {
         durable: true,
@@ -104,11 +107,11 @@ async fn an_event_that_no_queue_takes_is_not_taken_for_published() {
     let refused = publisher.publish(&events).await;
     assert!(matches!(refused, Err(QueueError::Unavailable(_))));
 
-    // What declares the queue again is a service, never the publisher.
+    // A service declares the queue again, never the publisher.
     vhost.connect().await.close().await;
     publisher.publish(&events).await.unwrap();
     assert_eq!(
-        take_one(&rabbit.events(1)).await.message.body,
+        receive_one(&rabbit.events(1)).await.message.body,
         events[0].body
     );
 }

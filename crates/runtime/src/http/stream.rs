@@ -23,7 +23,7 @@ pub(super) const LEAST_PROGRESS: usize = 32 * 1024;
 
 /// The answer to a request with malformed chunks, where actix ends the connection without
 /// a word: it does so when a chunk is malformed before the handler has asked for it.
-const MALFORMED: &str = r#"{"type":"urn:hookline:problem:malformed","title":"The body cannot be read","status":400,"detail":"the chunks of the body are malformed (RFC 9112, 7.1)"}"#;
+const MALFORMED: &str = r#"{"type":"urn:hookline:problem:malformed","title":"Bad Request","status":400,"detail":"the chunks of the body are malformed (RFC 9112, 7.1)"}"#;
 
 /// What actix writes before it calls the handler.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

@@ -1,20 +1,20 @@
 //! Rejected events of a folder, beside the process that delivers from it.
 
-use hookline_store::{DeadLetters, EmbeddedQueue, NewEvents, Store};
+use hookline_store::{EmbeddedDeadLetters, EmbeddedQueue, NewEvents, Store};
 use tempfile::TempDir;
 
 use crate::fixture::{NOW, at, now};
 
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-fn open() -> (EmbeddedQueue, DeadLetters, TempDir) {
+fn open() -> (EmbeddedQueue, EmbeddedDeadLetters, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let (_, queue) = Store::embedded(folder.path()).unwrap();
-    let dead = DeadLetters::beside_embedded(folder.path()).unwrap();
+    let dead = EmbeddedDeadLetters::beside_embedded(folder.path()).unwrap();
     (queue, dead, folder)
 }
 
-async fn buried_event(queue: &EmbeddedQueue, body: &[u8]) {
+async fn dead_lettered_event(queue: &EmbeddedQueue, body: &[u8]) {
     let events = NewEvents {
         body: body.to_vec().into(),
         content_type: Some("text/plain".to_owned()),
@@ -24,7 +24,7 @@ async fn buried_event(queue: &EmbeddedQueue, body: &[u8]) {
     queue.push_events(events, None).await.unwrap();
     let taken = queue.take_events(1, now(), at(NOW + 1)).await.unwrap();
     queue
-        .bury_events(taken[0].id, "bad".to_owned(), now())
+        .dead_letter_events(taken[0].id, "bad".to_owned(), now())
         .await
         .unwrap();
 }
@@ -32,7 +32,7 @@ async fn buried_event(queue: &EmbeddedQueue, body: &[u8]) {
 #[tokio::test]
 async fn an_event_that_is_put_back_is_the_same_message() {
     let (queue, dead, _folder) = open();
-    buried_event(&queue, b"one").await;
+    dead_lettered_event(&queue, b"one").await;
     let listed = dead.page(0, 10).await.unwrap();
     assert_eq!((listed.len(), listed[0].reason.as_str()), (1, "bad"));
     assert_eq!((listed[0].size(), listed[0].since()), (3, now()));
@@ -51,7 +51,7 @@ async fn an_event_that_is_put_back_is_the_same_message() {
 async fn letters_are_paged_oldest_first_and_dropped() {
     let (queue, dead, _folder) = open();
     for number in 0..5_u8 {
-        buried_event(&queue, &[number]).await;
+        dead_lettered_event(&queue, &[number]).await;
     }
     let first = dead.page(0, 3).await.unwrap();
     let rest = dead.page(first[2].id, 3).await.unwrap();

@@ -26,7 +26,7 @@ fn open() -> (EmbeddedQueue, TempDir) {
 }
 
 #[tokio::test]
-async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
+async fn requeue_uncounted_never_raises_the_number_of_takes() {
     let (queue, _folder) = open();
     queue
         .push_events(events(b"{}".to_vec()), None)
@@ -36,12 +36,12 @@ async fn what_is_put_back_untouched_counts_as_never_taken_however_often() {
         let events = queue.take_events(10, now(), later(300)).await.unwrap();
         assert_eq!((events.len(), events[0].takes), (1, 1));
         let ids = events.iter().map(|taken| taken.id).collect();
-        queue.put_back_events(ids).await.unwrap();
+        queue.requeue_events_uncounted(ids).await.unwrap();
     }
 }
 
 #[tokio::test]
-async fn events_that_are_put_off_are_out_of_sight_until_their_turn_and_count_as_never_taken() {
+async fn deferred_events_are_invisible_until_they_are_due_and_count_as_never_taken() {
     let (queue, _folder) = open();
     for body in [b"1", b"2"] {
         queue
@@ -52,13 +52,13 @@ async fn events_that_are_put_off_are_out_of_sight_until_their_turn_and_count_as_
     let take = async |now| queue.take_events(1, now, later(1_000)).await.unwrap();
     let first = take(now()).await;
     assert_eq!((first[0].body.as_slice(), first[0].turn), (&b"1"[..], None));
-    let coming = NewEvents {
+    let deferred = NewEvents {
         turn: Some(later(60)),
         ..events(b"1".to_vec())
     };
-    let put_off = queue.put_off_events(vec![first[0].id], vec![(coming, 0)]);
-    put_off.await.unwrap();
-    // A restart lets nobody push in.
+    let deferring = queue.defer_events(vec![first[0].id], vec![(deferred, 0)]);
+    deferring.await.unwrap();
+    // A restart makes no deferred event visible.
     queue.void_leases().await.unwrap();
 
     let second = take(now()).await;
@@ -72,7 +72,7 @@ async fn events_that_are_put_off_are_out_of_sight_until_their_turn_and_count_as_
 }
 
 #[tokio::test]
-async fn what_an_earlier_process_had_in_hand_comes_again_at_once() {
+async fn entries_of_an_earlier_process_come_again_at_once() {
     let (queue, folder) = open();
     queue
         .push_events(events(b"{}".to_vec()), None)
@@ -106,7 +106,7 @@ async fn reopened(folder: &TempDir) -> (Store, EmbeddedQueue) {
 }
 
 #[tokio::test]
-async fn events_are_taken_oldest_first_acked_released_and_buried() {
+async fn entries_are_taken_oldest_first_acked_requeued_and_dead_lettered() {
     let (queue, _folder) = open();
     for body in [b"1", b"2", b"3"] {
         queue
@@ -122,10 +122,10 @@ async fn events_are_taken_oldest_first_acked_released_and_buried() {
     );
     queue.ack_events(vec![taken[0].id]).await.unwrap();
     queue
-        .bury_events(taken[1].id, "bad".to_owned(), now())
+        .dead_letter_events(taken[1].id, "bad".to_owned(), now())
         .await
         .unwrap();
-    queue.release_events(vec![taken[2].id]).await.unwrap();
+    queue.requeue_events(vec![taken[2].id]).await.unwrap();
     let again = take().await;
     assert_eq!(
         again
@@ -158,7 +158,7 @@ async fn a_take_is_bounded_in_bytes_and_a_larger_message_comes_alone() {
 }
 
 #[tokio::test]
-async fn what_is_taken_fifty_times_and_never_dealt_with_is_buried() {
+async fn an_entry_that_was_taken_fifty_times_is_dead_lettered() {
     let (queue, _folder) = open();
     queue
         .push_events(events(b"{}".to_vec()), None)
@@ -191,7 +191,7 @@ async fn a_second_process_cannot_deliver_from_the_same_folder() {
 }
 
 #[tokio::test]
-async fn what_is_written_as_taken_is_out_of_sight_until_its_lease_is_over() {
+async fn an_entry_with_a_lease_is_invisible_until_the_lease_ends() {
     let (queue, _folder) = open();
     let id = queue
         .push_events(events(b"{}".to_vec()), Some(later(300)))

@@ -1,23 +1,22 @@
-//! Where one can go from an answer: the ids in it are what other calls ask for. Programs that walk
-//! the document, testers among them, get to real deliveries by these.
+//! Links: ids of a response that are parameters of other calls. With them, tools that test the API find existing ids.
 
 use utoipa::openapi::link::Link;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{OpenApi, RefOr};
 
-/// From the answer of one call to others.
-struct Way {
+/// Links from the response of one call to other calls.
+struct Links {
     from: &'static str,
     status: &'static str,
-    /// Where the answer has the id.
+    /// The position of the id in the response.
     id: &'static str,
-    /// What the calls name it.
+    /// The name of the parameter.
     parameter: &'static str,
     to: &'static [&'static str],
 }
 
-const WAYS: [Way; 6] = [
-    Way {
+const LINKS: [Links; 6] = [
+    Links {
         from: "createWebhook",
         status: "201",
         id: "$response.body#/id",
@@ -33,35 +32,35 @@ const WAYS: [Way; 6] = [
             "rotateWebhookSecret",
         ],
     },
-    Way {
+    Links {
         from: "testWebhook",
         status: "202",
         id: "$response.body#/delivery_id",
         parameter: "id",
         to: &["getDelivery", "retryDelivery"],
     },
-    Way {
+    Links {
         from: "testWebhook",
         status: "202",
         id: "$response.body#/event_id",
         parameter: "event_id",
         to: &["getEvent"],
     },
-    Way {
+    Links {
         from: "retryDelivery",
         status: "202",
         id: "$response.body#/delivery_id",
         parameter: "id",
         to: &["getDelivery"],
     },
-    Way {
+    Links {
         from: "replayWebhook",
         status: "202",
         id: "$response.body#/replay_id",
         parameter: "id",
         to: &["getReplay", "cancelReplay"],
     },
-    Way {
+    Links {
         from: "publishEvents",
         status: "202",
         id: "$response.body#/accepted/0",
@@ -70,30 +69,29 @@ const WAYS: [Way; 6] = [
     },
 ];
 
-/// Adds them to the document.
 pub(super) fn add(document: &mut OpenApi) {
     for item in document.paths.paths.values_mut() {
         let operations = [&mut item.get, &mut item.post, &mut item.patch];
         for operation in operations.into_iter().flatten() {
             let id = operation.operation_id.clone().unwrap_or_default();
-            for way in WAYS.iter().filter(|way| way.from == id) {
-                lead(operation, way);
+            for links in LINKS.iter().filter(|links| links.from == id) {
+                add_links(operation, links);
             }
         }
     }
 }
 
-fn lead(operation: &mut Operation, way: &Way) {
-    let answers = &mut operation.responses.responses;
-    let Some(RefOr::T(answer)) = answers.get_mut(way.status) else {
+fn add_links(operation: &mut Operation, links: &Links) {
+    let responses = &mut operation.responses.responses;
+    let Some(RefOr::T(response)) = responses.get_mut(links.status) else {
         return;
     };
-    for to in way.to {
+    for to in links.to {
         let link = Link::builder()
             .operation_id(*to)
-            .parameter(way.parameter, way.id)
+            .parameter(links.parameter, links.id)
             .build();
-        answer.links.insert((*to).to_owned(), RefOr::T(link));
+        response.links.insert((*to).to_owned(), RefOr::T(link));
     }
 }
 
@@ -104,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_way_begins_at_an_answer_and_leads_to_a_call_with_that_parameter() {
+    fn every_link_has_a_response_and_a_call_with_its_parameter() {
         let document: Value = serde_json::from_str(crate::openapi::document()).unwrap();
         let operations: Vec<&Value> = document["paths"]
             .as_object()
@@ -118,15 +116,15 @@ mod tests {
                 .find(|operation| operation["operationId"] == id);
             found.unwrap_or_else(|| panic!("no operation is called {id}"))
         };
-        for way in &WAYS {
-            for to in way.to {
-                let links = &find(way.from)["responses"][way.status]["links"];
-                assert_eq!(links[to]["parameters"][way.parameter], way.id);
+        for links in &LINKS {
+            for to in links.to {
+                let documented = &find(links.from)["responses"][links.status]["links"];
+                assert_eq!(documented[to]["parameters"][links.parameter], links.id);
                 let parameters = find(to)["parameters"].as_array().unwrap();
                 assert!(
                     parameters
                         .iter()
-                        .any(|parameter| parameter["name"] == way.parameter)
+                        .any(|parameter| parameter["name"] == links.parameter)
                 );
             }
         }

@@ -1,4 +1,6 @@
-//! Every error that a call with a key can answer with, shown as it really looks.
+//! The documented error responses, with a real error as the example.
+
+use std::time::Duration;
 
 use actix_web::ResponseError as _;
 use hookline_core::access::{Forbidden, Scope};
@@ -9,21 +11,17 @@ use utoipa::ToSchema as _;
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::{ContentBuilder, Object, Ref, RefOr, Response, ResponseBuilder, Type};
 
-use crate::body::SUBSCRIPTION;
-use crate::error::ApiError;
-use crate::problem::{PROBLEM_JSON, Problem};
+use crate::error::problem::{PROBLEM_JSON, Problem};
+use crate::error::{ApiError, RateLimit};
+use crate::extract::body::MAX_BODY;
 
-/// An error under the name that calls refer to it by.
+/// An error response and its name in the document.
 pub(super) struct Documented {
-    /// The name.
     pub(super) name: &'static str,
-    /// The status.
     pub(super) status: u16,
-    /// The answer.
     pub(super) response: Response,
 }
 
-/// All of them.
 pub(super) fn all() -> Vec<Documented> {
     let violation = Violations::one("events[1]", "is there twice");
     let errors = [
@@ -37,13 +35,16 @@ pub(super) fn all() -> Vec<Documented> {
             ApiError::Conflict("the subscription is inactive"),
         ),
         ("PreconditionFailed", ApiError::PreconditionFailed),
-        ("TooLarge", ApiError::TooLarge(SUBSCRIPTION)),
+        ("TooLarge", ApiError::TooLarge(MAX_BODY)),
         ("NotJson", ApiError::NotJson),
         ("Invalid", violation.into()),
-        ("TooManyRequests", ApiError::TooManyRequests),
+        (
+            "TooManyRequests",
+            ApiError::RateLimited(RateLimit::Requests, Duration::ZERO),
+        ),
         ("Internal", ApiError::Internal(String::new())),
         ("Unavailable", ApiError::DeadlinePassed),
-        ("Loop", ApiError::Circle),
+        ("Loop", ApiError::LoopDetected),
     ];
     let misdirected = documented(
         "Misdirected",
@@ -84,10 +85,11 @@ fn documented(name: &'static str, status: u16, problem: Option<Value>) -> Docume
     }
 }
 
-/// Adds the header that every answer has.
-pub(super) fn name_request(response: &mut Response) {
-    let id =
-        text("The request's own, where it is 1 to 128 visible ASCII characters, else a new one");
+/// Adds the header that every response has.
+pub(super) fn add_request_id(response: &mut Response) {
+    let id = text(
+        "The `X-Request-Id` of the request, if it is 1 to 128 visible ASCII characters; otherwise a new one",
+    );
     response
         .headers
         .insert("X-Request-Id".to_owned(), RefOr::T(id));

@@ -1,4 +1,4 @@
-//! Deliveries: where each event stands on its way to a subscription.
+//! Deliveries: the progress of each event to each subscription.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::cursor::Rows;
@@ -10,62 +10,58 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::query::Query;
-use crate::routes::logs::AttemptAnswer;
+use crate::extract::caller::Caller;
+use crate::extract::path_id::{PathDelivery, PathSubscription};
+use crate::extract::query::Query;
+use crate::routes::logs::AttemptResponse;
 use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
-use crate::routes::path_id::{PathDelivery, PathId};
-use crate::routes::room::Room;
-use crate::server::Service;
+use crate::routes::response_size::ResponseBudget;
+use crate::state::AppState;
 
-/// One event on its way to one subscription.
+/// The delivery of one event to one subscription.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Delivery)]
-pub(crate) struct DeliveryAnswer {
-    /// The delivery; the receiver sees it as `webhook-id`.
+pub(crate) struct DeliveryResponse {
+    /// The receiver gets it as the header `webhook-id`.
     #[schema(value_type = String, format = "uuid")]
     id: Uuid,
-    /// The subscription.
     #[schema(example = 7)]
     subscription_id: i64,
-    /// The event.
     #[schema(example = "evt_abc123")]
     event_id: String,
-    /// What happened.
     #[schema(example = "workflow.completed")]
     event_type: &'static str,
-    /// Why it exists: `event` or `test`.
+    /// `event` or `test`.
     #[schema(example = "event")]
     origin: &'static str,
-    /// `pending`, `delivered`, `exhausted` (no further attempt is made), `skipped` (the
-    /// subscription was inactive) or `cancelled` (it was deleted).
+    /// `pending`, `delivered`, `exhausted` (no more attempts), `skipped` (the subscription was inactive) or `cancelled`
+    /// (the subscription was deleted).
     #[schema(example = "pending")]
     status: &'static str,
-    /// How many attempts were made.
+    /// The number of attempts so far.
     #[schema(example = 2)]
     attempts_made: u32,
-    /// When the next one is due, while it is pending.
+    /// The time of the next attempt, while the delivery is pending.
     #[schema(format = DateTime, required = true, example = "2025-12-21T10:35:00Z")]
     next_attempt_at: Option<String>,
-    /// What a pending delivery waits for: `retry` (the moment of its next attempt), `breaker` (its receiver has failed
-    /// again and again, and gets one request now and then until one succeeds) or `concurrency` (a request to its receiver
-    /// has to end first). Null where its attempt is about to be made. Other values may be added.
+    /// What a pending delivery waits for: `retry` (the time of its next attempt), `breaker` (the circuit breaker is open
+    /// after repeated failures, and lets single requests through until one succeeds) or `concurrency` (the limit of
+    /// simultaneous requests to the receiver). Null if the attempt is about to start. Later versions may add values.
     #[schema(required = true, example = "retry")]
     waiting_for: Option<&'static str>,
-    /// Since when there is one.
     #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
     created_at: String,
-    /// When it was delivered or given up. What is void because of its subscription is noted only
-    /// when its turn would have come.
+    /// The end of the delivery. A skipped or cancelled delivery may end only when its next attempt would have been due.
     #[schema(format = DateTime, required = true, example = json!(null))]
     finished_at: Option<String>,
-    /// Why it is exhausted: `out_of_attempts`, `gone` (the receiver answered 410) or `poison`.
+    /// Why it is exhausted: `out_of_attempts`, `gone` (the receiver answered 410) or `poison` (the attempt crashed the
+    /// service repeatedly).
     #[schema(required = true, example = json!(null))]
     gave_up: Option<&'static str>,
 }
 
-impl From<Delivery> for DeliveryAnswer {
+impl From<Delivery> for DeliveryResponse {
     fn from(delivery: Delivery) -> Self {
         let text = |time: Timestamp| time.to_string();
         Self {
@@ -88,18 +84,18 @@ impl From<Delivery> for DeliveryAnswer {
 /// A page of deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Deliveries {
-    /// Newest first. With `status` or `event_type` there may be fewer than `limit`, also none, and a `next_cursor`: a
-    /// request looks at no more than 50,000 deliveries.
-    deliveries: Vec<DeliveryAnswer>,
-    /// How many there are in all; null where a filter of `status` or `event_type` would have more than 100,000
-    /// deliveries looked at. Pages by `cursor` go on all the same.
+    /// Newest first. With `status` or `event_type`, a page may have fewer rows than `limit`, or none, and a `next_cursor`:
+    /// a request searches at most 50,000 deliveries.
+    deliveries: Vec<DeliveryResponse>,
+    /// Rows of all pages. Null if a count with `status` or `event_type` would search more than 100,000 deliveries; the
+    /// pages are complete nevertheless.
     #[schema(required = true)]
     total: Option<u64>,
-    /// The given one, or 50.
+    /// Rows of a page: the given value, or 50.
     limit: u32,
-    /// The given one; 0 with a cursor.
+    /// The given value; 0 with a cursor.
     offset: u64,
-    /// Asks for the next page; null on the last one.
+    /// The `cursor` of the next page; null on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
 }
@@ -107,14 +103,14 @@ pub(crate) struct Deliveries {
 /// List the deliveries of a subscription, tests included.
 #[utoipa::path(
     get, path = "/webhooks/{id}/deliveries", tag = "Logs", operation_id = "listWebhookDeliveries",
-    params(("id" = i64, Path, description = "The subscription"), crate::openapi::DeliveryParameters),
-    responses((status = 200, description = "A page", body = Deliveries)),
+    params(("id" = i64, Path, description = "The subscription"), crate::schemas::parameters::DeliveryParameters),
+    responses((status = 200, description = "A page of deliveries", body = Deliveries)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn of_subscription(
     caller: Caller,
-    service: web::Data<Service>,
-    PathId(id): PathId,
+    state: web::Data<AppState>,
+    PathSubscription(id): PathSubscription,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let mut query = Query::read(request.query_string());
@@ -128,12 +124,12 @@ pub(crate) async fn of_subscription(
     if since.zip(until).is_some_and(|(since, until)| since > until) {
         query.violations.add("until", "must not be before since");
     }
-    let page = Page::take(
+    let page = Page::parse(
         &mut query,
         Rows::Deliveries.of(&caller.organization, &id.to_string()),
     );
     query.finish()?;
-    let store = &service.api.store;
+    let store = &state.api.store;
     let organization = caller.organization;
     let known = store.subscription(organization.clone(), id).await?;
     if known.is_none() {
@@ -152,7 +148,7 @@ pub(crate) async fn of_subscription(
     let mut found = store.deliveries(query).await?;
     let next_cursor = page.cut(&mut found, Delivery::cursor);
     Ok(HttpResponse::Ok().json(Deliveries {
-        deliveries: found.rows.into_iter().map(DeliveryAnswer::from).collect(),
+        deliveries: found.rows.into_iter().map(DeliveryResponse::from).collect(),
         total: found.total,
         limit: page.limit,
         offset: page.offset(),
@@ -164,14 +160,14 @@ pub(crate) async fn of_subscription(
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeliveryWithAttempts {
     #[serde(flatten)]
-    delivery: DeliveryAnswer,
+    delivery: DeliveryResponse,
     /// The bytes that are signed and sent with each attempt.
     request_body: String,
-    /// Its part of the log, newest first: at most `attempts_limit`, and fewer where the answer would exceed 1 MiB.
-    /// Retention may have taken the oldest ones.
-    #[schema(value_type = Vec<AttemptAnswer>)]
+    /// Newest first: at most `attempts_limit`, and fewer if the response would exceed 1 MiB. Retention may have deleted the
+    /// oldest ones.
+    #[schema(value_type = Vec<AttemptResponse>)]
     attempts: Vec<Box<RawValue>>,
-    /// Asks for the attempts before these; null where there are none.
+    /// The `attempts_cursor` of the next older attempts; null if there are none.
     #[schema(required = true)]
     next_attempts_cursor: Option<String>,
 }
@@ -181,14 +177,14 @@ pub(crate) struct DeliveryWithAttempts {
     get, path = "/deliveries/{id}", tag = "Logs", operation_id = "getDelivery",
     params(
         ("id" = String, Path, description = "The delivery", format = "uuid"),
-        crate::openapi::AttemptParameters,
+        crate::schemas::parameters::AttemptParameters,
     ),
     responses((status = 200, description = "The delivery", body = DeliveryWithAttempts)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn show(
     caller: Caller,
-    service: web::Data<Service>,
+    state: web::Data<AppState>,
     PathDelivery(id): PathDelivery,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
@@ -197,18 +193,19 @@ pub(crate) async fn show(
     let limit = query.limit("attempts_limit").unwrap_or(DEFAULT_LIMIT);
     let after = query.take("attempts_cursor", |text| list.parse(text));
     query.finish()?;
-    let store = &service.api.store;
-    // One more tells whether there are others.
+    let store = &state.api.store;
+    // One more row shows whether there is a next page.
     let found = store.delivery(caller.organization, id, limit + 1, after);
-    let mut story = found.await?.ok_or(ApiError::NotFound)?;
-    let last = cut(&mut story.attempts, limit, LoggedAttempt::cursor);
-    let mut room = Room::default();
-    room.take(&story.request_body);
-    let made = story.attempts.into_iter();
-    let (attempts, filled) = room.fill(made.map(|one| (one.cursor(), AttemptAnswer::from(one))));
+    let mut found = found.await?.ok_or(ApiError::NotFound)?;
+    let last = cut(&mut found.attempts, limit, LoggedAttempt::cursor);
+    let mut budget = ResponseBudget::default();
+    budget.reserve(&found.request_body);
+    let made = found.attempts.into_iter();
+    let (attempts, filled) =
+        budget.fill(made.map(|one| (one.cursor(), AttemptResponse::from(one))));
     Ok(HttpResponse::Ok().json(DeliveryWithAttempts {
-        delivery: story.delivery.into(),
-        request_body: story.request_body,
+        delivery: found.delivery.into(),
+        request_body: found.request_body,
         attempts,
         next_attempts_cursor: filled.or(last).map(|at| list.text(at)),
     }))

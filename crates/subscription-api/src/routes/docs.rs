@@ -1,14 +1,15 @@
-//! The API's own description, for programs and for people.
+//! The OpenAPI document and the documentation page.
 
-use actix_web::HttpResponse;
 use actix_web::http::header;
+use actix_web::{HttpResponse, web};
 
-use crate::openapi;
+/// The OpenAPI document. `server` provides it, because the document is built from these routes.
+pub(crate) struct OpenApiDocument(pub(crate) &'static str);
 
-/// Reads `openapi.json` next to it and shows it.
-const PAGE: &str = include_str!("../docs.html");
+/// It loads and shows `openapi.json` from the same path.
+const PAGE: &str = include_str!("docs.html");
 
-/// The page loads nothing from elsewhere and calls nobody but us.
+/// The page loads nothing from other origins.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; \
                       connect-src 'self'; base-uri 'none'; form-action 'none'; \
                       frame-ancestors 'none'";
@@ -19,16 +20,16 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json",
         body = serde_json::Value))
 )]
-pub(crate) async fn openapi() -> HttpResponse {
+pub(crate) async fn openapi(document: web::Data<OpenApiDocument>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/json")
-        .body(openapi::document())
+        .body(document.0)
 }
 
-/// The same as a page.
+/// The documentation as a page.
 #[utoipa::path(
     get, path = "/docs", tag = "Operation", operation_id = "docs",
-    responses((status = 200, description = "A page", content_type = "text/html", body = String))
+    responses((status = 200, description = "An HTML page", content_type = "text/html", body = String))
 )]
 pub(crate) async fn page() -> HttpResponse {
     HttpResponse::Ok()
@@ -37,7 +38,7 @@ pub(crate) async fn page() -> HttpResponse {
         .body(PAGE)
 }
 
-/// Leads a browser from the bare address to the documentation.
+/// Redirects a browser from `/` to the documentation.
 pub(crate) async fn home() -> HttpResponse {
     HttpResponse::SeeOther()
         .insert_header((header::LOCATION, "/docs"))
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn every_text_of_the_page_has_the_contrast_of_wcag_aa_in_both_themes() {
+    fn the_page_has_the_contrast_of_wcag_aa_in_both_themes() {
         assert!((contrast("#fff", "#000") - 21.0).abs() < 0.01);
         for theme in [0, 1] {
             for text in ["ink", "soft", "accent", "get", "post", "patch", "delete"] {
@@ -89,7 +90,7 @@ mod tests {
                 }
             }
         }
-        // The text of a badge has the colour of the paper.
+        // The text of a badge has the background colour of the page.
         let [light, dark] = colours("paper");
         assert!(PAGE.contains(&format!(
             "header .method {{ color: light-dark({light}, {dark});"

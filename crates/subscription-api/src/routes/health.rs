@@ -1,35 +1,35 @@
-//! Whether the process lives, and whether it can work.
+//! Health checks: liveness and readiness.
 
 use actix_web::{HttpResponse, web};
 use serde_json::json;
 
 use crate::error::ApiError;
-use crate::server::Service;
+use crate::state::AppState;
 
-/// Says that the process lives.
+/// Check that the process is running.
 #[utoipa::path(
     get, path = "/healthz", tag = "Operation", operation_id = "healthz",
-    responses((status = 200, description = "It lives", content_type = "application/json",
+    responses((status = 200, description = "The process is running", content_type = "application/json",
         body = serde_json::Value, example = json!({"status": "ok"})))
 )]
 pub(crate) async fn alive() -> HttpResponse {
     HttpResponse::Ok().json(json!({"status": "ok"}))
 }
 
-/// Says whether the service can do what it is for.
+/// Check that the service is ready.
 ///
-/// An answer of 503 names the parts that it waits for.
+/// 503 names the parts that are not ready, such as the store.
 #[utoipa::path(
     get, path = "/readyz", tag = "Operation", operation_id = "readyz",
     responses(
-        (status = 200, description = "It can work", content_type = "application/json",
+        (status = 200, description = "The service is ready", content_type = "application/json",
             body = serde_json::Value, example = json!({"status": "ready"})),
-        (status = 503, description = "A part is missing", content_type = "application/problem+json",
-            body = crate::problem::Problem),
+        (status = 503, description = "A part is not ready", content_type = "application/problem+json",
+            body = crate::error::problem::Problem),
     )
 )]
-pub(crate) async fn ready(service: web::Data<Service>) -> Result<HttpResponse, ApiError> {
-    let report = service.api.readiness.report();
+pub(crate) async fn ready(state: web::Data<AppState>) -> Result<HttpResponse, ApiError> {
+    let report = state.api.readiness.report();
     if report.is_ready() {
         return Ok(HttpResponse::Ok().json(json!({"status": "ready"})));
     }

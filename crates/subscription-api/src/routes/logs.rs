@@ -1,4 +1,4 @@
-//! The log: every attempt, retries and tests included, newest first.
+//! The log of attempts, with retries and tests, newest first.
 
 use std::sync::Arc;
 
@@ -12,94 +12,88 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
 use crate::error::ApiError;
-use crate::query::Query;
+use crate::extract::caller::Caller;
+use crate::extract::path_id::PathSubscription;
+use crate::extract::query::Query;
 use crate::routes::page::Page;
-use crate::routes::path_id::PathId;
-use crate::routes::room::{MAX_BYTES, Shorten, beginning};
-use crate::server::Service;
+use crate::routes::response_size::{MAX_BYTES, Truncate, prefix};
+use crate::state::AppState;
 
-/// One attempt.
+/// An attempt to send an event to a receiver.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Attempt)]
-pub(crate) struct AttemptAnswer {
-    /// The attempt.
+pub(crate) struct AttemptResponse {
     #[schema(value_type = String, format = "uuid")]
     id: Uuid,
-    /// The delivery that it belongs to; the receiver sees it as `webhook-id`.
+    /// The receiver gets it as the header `webhook-id`.
     #[schema(value_type = String, format = "uuid")]
     delivery_id: Uuid,
-    /// The subscription.
     subscription_id: i64,
-    /// The event.
     #[schema(example = "evt_abc123")]
     event_id: String,
-    /// What happened.
     #[schema(example = "workflow.completed")]
     event_type: &'static str,
     /// The number of the attempt, from 1.
     #[schema(minimum = 1)]
     attempt: u32,
-    /// Why it was made: `event`, `retry`, `test` or `replay`.
+    /// The reason for the attempt: `event`, `retry`, `test` or `replay`.
     #[schema(value_type = String, example = "event")]
     trigger: hookline_core::delivery::Trigger,
     /// `success` or `failed`.
     #[schema(example = "success")]
     status: &'static str,
-    /// Where it was sent.
+    /// The URL of the request.
     url: String,
-    /// The HTTP status of the receiver, where one came.
+    /// The status of the receiver's response; null without a response.
     #[schema(required = true)]
     response_status: Option<u16>,
-    /// The first 16 KiB of the receiver's answer.
+    /// The first 16 KiB of the receiver's response. Bytes that are not UTF-8, and NUL, are shown as U+FFFD.
     #[schema(required = true)]
     response_body: Option<String>,
-    /// Why it failed.
+    /// The error; null for a success.
     #[schema(required = true)]
     error: Option<LogError>,
-    /// How long it took.
+    /// The duration in milliseconds.
     duration_ms: u64,
-    /// When it was made.
     #[schema(format = DateTime)]
     created_at: String,
-    /// When the next one is due, if there is one.
+    /// The time of the next attempt, if there is one.
     #[schema(format = DateTime, required = true)]
     next_attempt_at: Option<String>,
 }
 
-/// One attempt and what it sent.
+/// An attempt and the body of its request.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = LogEntry)]
-pub(crate) struct LogAnswer {
+pub(crate) struct LogResponse {
     #[serde(flatten)]
-    attempt: AttemptAnswer,
-    /// The bytes that were signed and sent, or their beginning where `truncated` is true.
+    attempt: AttemptResponse,
+    /// The body that was signed and sent. If `truncated` is true, only its prefix.
     #[serde(serialize_with = "text")]
     #[schema(value_type = String)]
     request_body: Arc<str>,
-    /// Whether only the beginnings of `request_body` and `response_body` are shown, because the page would exceed
-    /// 1 MiB. `GET /deliveries/{id}` has them whole.
+    /// True if `request_body` and `response_body` are cut, because the page would exceed 1 MiB. `GET /deliveries/{id}` has
+    /// the whole bodies.
     truncated: bool,
 }
 
 /// Why an attempt failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct LogError {
-    /// For programs: `timeout`, `dns`, `connect`, `tls`, `blocked_address`, `http_status` or
-    /// `response`.
+    /// `timeout`, `dns`, `connect`, `tls`, `blocked_address`, `http_status` or `response`.
     #[schema(value_type = String, example = "timeout")]
     kind: hookline_core::outcome::FailureKind,
-    /// The same in words.
+    /// A description of the error.
     message: String,
 }
 
-/// Many attempts may be of one event.
+/// The text is shared by all attempts of one event.
 fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
 }
 
-impl From<LoggedAttempt> for AttemptAnswer {
+impl From<LoggedAttempt> for AttemptResponse {
     fn from(entry: LoggedAttempt) -> Self {
         Self {
             id: entry.id.0,
@@ -124,7 +118,7 @@ impl From<LoggedAttempt> for AttemptAnswer {
     }
 }
 
-impl From<LogEntry> for LogAnswer {
+impl From<LogEntry> for LogResponse {
     fn from(
         LogEntry {
             attempt,
@@ -139,44 +133,44 @@ impl From<LogEntry> for LogAnswer {
     }
 }
 
-impl Shorten for AttemptAnswer {
-    fn is_short(&self) -> bool {
+impl Truncate for AttemptResponse {
+    fn is_truncated(&self) -> bool {
         false
     }
 
-    fn shorten(&mut self, bytes: usize) {
+    fn truncate(&mut self, bytes: usize) {
         if let Some(body) = &mut self.response_body {
-            body.truncate(beginning(body, bytes).len());
+            body.truncate(prefix(body, bytes).len());
         }
     }
 }
 
-impl Shorten for LogAnswer {
-    fn is_short(&self) -> bool {
+impl Truncate for LogResponse {
+    fn is_truncated(&self) -> bool {
         self.truncated
     }
 
-    fn shorten(&mut self, bytes: usize) {
+    fn truncate(&mut self, bytes: usize) {
         self.truncated = true;
-        self.request_body = beginning(&self.request_body, bytes).into();
-        self.attempt.shorten(bytes);
+        self.request_body = prefix(&self.request_body, bytes).into();
+        self.attempt.truncate(bytes);
     }
 }
 
 /// A page of the log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Logs {
-    /// Newest first. With a cursor there may be fewer than `limit`: a page is at most 1 MiB. With several filters, or
-    /// with `status=success`, also without one: a request looks at no more than 50,000 attempts.
-    #[schema(value_type = Vec<LogAnswer>)]
+    /// Newest first. With a cursor, a page may have fewer rows than `limit`, because it is at most 1 MiB. With several
+    /// filters or `status=success`, it may have fewer rows in any case: a request searches at most 50,000 attempts.
+    #[schema(value_type = Vec<LogResponse>)]
     logs: Vec<Box<RawValue>>,
-    /// How many there are in all.
+    /// Rows of all pages.
     total: u64,
-    /// The given one, or 50.
+    /// Rows of a page: the given value, or 50.
     limit: u32,
-    /// The given one; 0 with a cursor.
+    /// The given value; 0 with a cursor.
     offset: u64,
-    /// Asks for the next page; null on the last one.
+    /// The `cursor` of the next page; null on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
 }
@@ -184,19 +178,19 @@ pub(crate) struct Logs {
 /// List the attempts of a subscription.
 #[utoipa::path(
     get, path = "/webhooks/{id}/logs", tag = "Logs", operation_id = "listWebhookLogs",
-    params(("id" = i64, Path, description = "The subscription"), crate::openapi::LogParameters),
-    responses((status = 200, description = "A page", body = Logs)),
+    params(("id" = i64, Path, description = "The subscription"), crate::schemas::parameters::LogParameters),
+    responses((status = 200, description = "A page of attempts", body = Logs)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn of_subscription(
     caller: Caller,
-    service: web::Data<Service>,
-    PathId(id): PathId,
+    state: web::Data<AppState>,
+    PathSubscription(id): PathSubscription,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let list = Rows::Attempts.of(&caller.organization, &id.to_string());
-    let wanted = Wanted::read(&request, list)?;
-    let known = service
+    let log = LogRequest::parse(&request, list)?;
+    let known = state
         .api
         .store
         .subscription(caller.organization.clone(), id)
@@ -204,42 +198,42 @@ pub(crate) async fn of_subscription(
     if known.is_none() {
         return Err(ApiError::NotFound);
     }
-    wanted.answer(&service, caller, Some(id)).await
+    log.respond(&state, caller, Some(id)).await
 }
 
-/// List the attempts of an organization, those of deleted subscriptions included.
+/// List the attempts of an organization, with those of deleted subscriptions.
 #[utoipa::path(
     get, path = "/webhooks/logs/all", tag = "Logs", operation_id = "listAllLogs",
-    params(crate::openapi::LogParameters),
-    responses((status = 200, description = "A page", body = Logs)),
+    params(crate::schemas::parameters::LogParameters),
+    responses((status = 200, description = "A page of attempts", body = Logs)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn of_organization(
     caller: Caller,
-    service: web::Data<Service>,
+    state: web::Data<AppState>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
     let list = Rows::Attempts.of(&caller.organization, "");
-    Wanted::read(&request, list)?
-        .answer(&service, caller, None)
+    LogRequest::parse(&request, list)?
+        .respond(&state, caller, None)
         .await
 }
 
-/// The rows that a request asks for.
-struct Wanted {
+/// The filter and the page of a request.
+struct LogRequest {
     event_type: Option<EventType>,
     status: Option<AttemptStatus>,
     page: Page,
 }
 
-impl Wanted {
-    fn read(request: &HttpRequest, list: List) -> Result<Self, ApiError> {
+impl LogRequest {
+    fn parse(request: &HttpRequest, list: List) -> Result<Self, ApiError> {
         let mut query = Query::read(request.query_string());
         let event_type = query.take("event_type", EventType::parse);
         let status = query.take("status", |name| {
             AttemptStatus::parse(name).ok_or("must be success or failed")
         });
-        let page = Page::take(&mut query, list);
+        let page = Page::parse(&mut query, list);
         query.finish()?;
         Ok(Self {
             event_type,
@@ -248,14 +242,14 @@ impl Wanted {
         })
     }
 
-    async fn answer(
+    async fn respond(
         self,
-        service: &Service,
+        state: &AppState,
         caller: Caller,
         subscription: Option<SubscriptionId>,
     ) -> Result<HttpResponse, ApiError> {
         let page = self.page;
-        let mut found = service
+        let mut found = state
             .api
             .store
             .log(LogQuery {
@@ -268,10 +262,10 @@ impl Wanted {
                 body_bytes: MAX_BYTES,
             })
             .await?;
-        let place = |entry: &LogEntry| entry.attempt.cursor();
-        let next_cursor = page.cut(&mut found, place);
+        let cursor = |entry: &LogEntry| entry.attempt.cursor();
+        let next_cursor = page.cut(&mut found, cursor);
         let rows = found.rows.into_iter();
-        let rows = rows.map(|entry| (place(&entry), LogAnswer::from(entry)));
+        let rows = rows.map(|entry| (cursor(&entry), LogResponse::from(entry)));
         let (logs, next_cursor) = page.show(rows, next_cursor);
         Ok(HttpResponse::Ok().json(Logs {
             logs,

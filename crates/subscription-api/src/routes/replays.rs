@@ -1,4 +1,4 @@
-//! Replays: many finished deliveries of a subscription once more.
+//! Replays: restart many ended deliveries of a subscription.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -11,59 +11,60 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
-use crate::body::{Body, SUBSCRIPTION};
 use crate::error::ApiError;
-use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, give_back, making};
-use crate::routes::path_id::{PathId, PathReplay};
-use crate::server::Service;
+use crate::extract::body::{Body, MAX_BODY};
+use crate::extract::caller::Caller;
+use crate::extract::idempotency::{
+    Idempotency, IdempotencyKey, StoredResponse, create_once, release,
+};
+use crate::extract::path_id::{PathReplay, PathSubscription};
+use crate::state::AppState;
 
-/// What would be replayed.
+/// The size of a replay with `dry_run`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayCount {
-    /// How many deliveries.
+    /// Deliveries that the replay would restart.
     #[schema(example = 1_250)]
     count: u64,
 }
 
-/// What is replayed.
+/// A replay that has started.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ReplayStarted {
-    /// Under this id there is progress to be read.
+    /// The id for `GET /replays/{id}`.
     #[schema(value_type = String, format = "uuid")]
     replay_id: Uuid,
-    /// How many deliveries there are now.
+    /// Deliveries that match now.
     #[schema(example = 1_250)]
     count: u64,
 }
 
 /// Replay deliveries of a subscription that have ended.
 ///
-/// They are started again in the background, oldest first and so many in a second, with the
-/// subscription as it is then; each begins the retry schedule anew. Each keeps its `webhook-id`, so
-/// a receiver that drops repeats by it drops replays of what it has, too. Tests are left out. 409
-/// while the subscription is inactive, and while the organization has as many replays running as
-/// it may.
+/// They restart in the background, oldest first, at a limited rate (by default 100 a second), and use the subscription as
+/// it is at that time. Each starts the retry schedule again. The `webhook-id` stays the same, so a receiver that ignores
+/// duplicates ignores replays of deliveries that it has. Test events are not replayed. 409 while the subscription is
+/// inactive, and beyond the limit of running replays of an organization (by default 5).
 #[utoipa::path(
     post, path = "/webhooks/{id}/replay", tag = "Logs", operation_id = "replayWebhook",
     params(
         ("id" = i64, Path, description = "The subscription"),
-        crate::openapi::IdempotencyParameter,
+        crate::schemas::parameters::IdempotencyParameter,
     ),
-    request_body = crate::openapi::ReplayBody,
+    request_body = crate::schemas::bodies::ReplayBody,
     responses(
-        (status = 202, description = "It has begun", body = ReplayStarted),
-        (status = 200, description = "With `dry_run`", body = ReplayCount),
-        (status = 409, description = "Not in its present state, or the first request with this key still runs"),
+        (status = 202, description = "The replay has started", body = ReplayStarted),
+        (status = 200, description = "The count, with `dry_run`", body = ReplayCount),
+        (status = 409, description = "Not possible in its current state, or the first request with this Idempotency-Key is still running"),
     ),
     security(("api_key" = ["write"]))
 )]
 pub(crate) async fn start(
     caller: Caller,
-    service: web::Data<Service>,
-    PathId(subscription): PathId,
+    state: web::Data<AppState>,
+    PathSubscription(subscription): PathSubscription,
     key: IdempotencyKey,
-    body: Body<SUBSCRIPTION>,
+    body: Body<MAX_BODY>,
 ) -> Result<HttpResponse, ApiError> {
     let request = body.parse(ReplayRequest::from_json)?;
     let now = hookline_clock::now();
@@ -72,19 +73,19 @@ pub(crate) async fn start(
         subscription,
         filter: request.filter,
     };
-    let store = &service.api.store;
+    let store = &state.api.store;
     if request.mode == Mode::Dry {
-        let count = deliveries(store.count_replay(scope, now).await?)?;
+        let count = count_of(store.count_replay(scope, now).await?)?;
         return Ok(HttpResponse::Ok().json(ReplayCount { count }));
     }
-    let claim = match key.begin(&service, body.bytes()).await? {
-        Turn::First(claim) => claim,
-        Turn::Repeat(kept) => return Ok(kept.into()),
+    let claim = match key.begin(&state, body.bytes()).await? {
+        Idempotency::First(claim) => claim,
+        Idempotency::Repeat(stored) => return Ok(stored.into()),
     };
-    let count = match deliveries(store.count_replay(scope.clone(), now).await?) {
+    let count = match count_of(store.count_replay(scope.clone(), now).await?) {
         Ok(count) => count,
         Err(refused) => {
-            give_back(&service, claim).await?;
+            release(&state, claim).await?;
             return Err(refused);
         }
     };
@@ -93,87 +94,83 @@ pub(crate) async fn start(
         id,
         scope,
         expected: count,
-        max_running: service.api.settings.max_running_replays,
+        max_running: state.api.config.max_running_replays,
     };
-    let making = making(claim, now, move |made: &Replayable| match made {
+    let making = create_once(claim, now, move |made: &Replayable| match made {
         Replayable::Deliveries(count) => Some(started(id, *count)),
         _ => None,
     });
-    let count = deliveries(store.start_replay(new, making).await?)?;
+    let count = count_of(store.start_replay(new, making).await?)?;
     Ok(started(id, count).into())
 }
 
-fn started(id: ReplayId, count: u64) -> KeptAnswer {
+fn started(id: ReplayId, count: u64) -> StoredResponse {
     let started = ReplayStarted {
         replay_id: id.0,
         count,
     };
-    KeptAnswer::new(StatusCode::ACCEPTED, &started)
+    StoredResponse::new(StatusCode::ACCEPTED, &started)
 }
 
-fn deliveries(answer: Replayable) -> Result<u64, ApiError> {
-    match answer {
+fn count_of(result: Replayable) -> Result<u64, ApiError> {
+    match result {
         Replayable::Deliveries(count) => Ok(count),
         Replayable::Unknown => Err(ApiError::NotFound),
         Replayable::Inactive => Err(ApiError::Conflict("the subscription is inactive")),
         Replayable::TooMany => Err(ApiError::Conflict(
-            "the organization has as many replays running as it may; wait for one or cancel it",
+            "the organization has reached its limit of running replays; wait until one ends, or cancel one",
         )),
     }
 }
 
-/// A replay, and how far it is.
+/// A replay and its progress.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Replay)]
-pub(crate) struct ReplayAnswer {
-    /// The replay.
+pub(crate) struct ReplayResponse {
     #[schema(value_type = String, format = "uuid")]
     id: Uuid,
-    /// The subscription.
     #[schema(example = 7)]
     subscription_id: i64,
     /// `running`, `finished` or `cancelled`.
     #[schema(example = "running")]
     status: &'static str,
-    /// Why it is cancelled: `requested`, `subscription_inactive` or `subscription_deleted`.
+    /// Why it was cancelled: `requested`, `subscription_inactive` or `subscription_deleted`.
     #[schema(required = true, example = json!(null))]
     cancelled_because: Option<&'static str>,
-    /// How many deliveries there were when it was made.
+    /// Deliveries that matched when it was created.
     #[schema(example = 1_250)]
     count: u64,
-    /// How many of them have been started again. When it is finished this may be less: some may
-    /// have been retried by hand meanwhile.
+    /// Deliveries restarted so far. A finished replay may have fewer than `count`, if some were retried manually
+    /// meanwhile.
     #[schema(example = 300)]
     replayed: u64,
-    /// What was asked for.
-    filter: ReplayFilterAnswer,
-    /// When it was made.
+    /// The filter of the request.
+    filter: ReplayFilterResponse,
     #[schema(format = DateTime, example = "2025-12-21T10:30:00Z")]
     created_at: String,
-    /// When it was finished or cancelled.
     #[schema(format = DateTime, required = true, example = json!(null))]
     finished_at: Option<String>,
 }
 
-/// What a replay was asked for.
+/// The filter of a replay.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = ReplayFilter)]
-pub(crate) struct ReplayFilterAnswer {
-    /// Made then or later.
+pub(crate) struct ReplayFilterResponse {
+    /// Only deliveries created at this time or later.
     #[schema(format = DateTime, required = true, example = "2025-12-21T10:30:00Z")]
     since: Option<String>,
-    /// Made before then.
+    /// Only deliveries created before this time.
     #[schema(format = DateTime, required = true, example = json!(null))]
     until: Option<String>,
-    /// Of this status alone; null for `exhausted` and `skipped`.
+    /// Only this status; null for `exhausted` and `skipped`.
     #[schema(required = true, example = "exhausted")]
     status: Option<&'static str>,
-    /// Of these types alone.
+    /// Only these event types; null for all.
     #[schema(required = true, example = json!(null))]
     event_types: Option<Vec<&'static str>>,
 }
 
-impl From<Replay> for ReplayAnswer {
+impl From<Replay> for ReplayResponse {
     fn from(replay: Replay) -> Self {
         let text = |time: Timestamp| time.to_string();
         let (status, cancelled_because, finished) = match replay.state {
@@ -189,7 +186,7 @@ impl From<Replay> for ReplayAnswer {
             cancelled_because,
             count: replay.expected,
             replayed: replay.replayed,
-            filter: ReplayFilterAnswer {
+            filter: ReplayFilterResponse {
                 since: filter.since.map(text),
                 until: filter.until.map(text),
                 status: match filter.wanted {
@@ -206,42 +203,41 @@ impl From<Replay> for ReplayAnswer {
     }
 }
 
-/// Show how far a replay is.
+/// Show a replay and its progress.
 ///
-/// For as long as events are kept.
+/// Replays are kept as long as events.
 #[utoipa::path(
     get, path = "/replays/{id}", tag = "Logs", operation_id = "getReplay",
     params(("id" = String, Path, description = "The replay", format = "uuid")),
-    responses((status = 200, description = "The replay", body = ReplayAnswer)),
+    responses((status = 200, description = "The replay", body = ReplayResponse)),
     security(("api_key" = ["read"]))
 )]
 pub(crate) async fn show(
     caller: Caller,
-    service: web::Data<Service>,
+    state: web::Data<AppState>,
     PathReplay(id): PathReplay,
 ) -> Result<HttpResponse, ApiError> {
-    let replay = service.api.store.replay(caller.organization, id).await?;
+    let replay = state.api.store.replay(caller.organization, id).await?;
     let replay = replay.ok_or(ApiError::NotFound)?;
-    Ok(HttpResponse::Ok().json(ReplayAnswer::from(replay)))
+    Ok(HttpResponse::Ok().json(ReplayResponse::from(replay)))
 }
 
 /// Cancel a replay.
 ///
-/// No further delivery is started; those that were go on. Of one that has ended already nothing
-/// changes.
+/// No more deliveries restart; those that have restarted continue. A replay that has ended does not change.
 #[utoipa::path(
     delete, path = "/replays/{id}", tag = "Logs", operation_id = "cancelReplay",
     params(("id" = String, Path, description = "The replay", format = "uuid")),
-    responses((status = 204, description = "It does not run any more")),
+    responses((status = 204, description = "The replay is not running")),
     security(("api_key" = ["write"]))
 )]
 pub(crate) async fn cancel(
     caller: Caller,
-    service: web::Data<Service>,
+    state: web::Data<AppState>,
     PathReplay(id): PathReplay,
 ) -> Result<HttpResponse, ApiError> {
     let now = hookline_clock::now();
-    let store = &service.api.store;
+    let store = &state.api.store;
     match store.cancel_replay(caller.organization, id, now).await? {
         true => Ok(HttpResponse::NoContent().finish()),
         false => Err(ApiError::NotFound),

@@ -1,4 +1,4 @@
-//! A finished delivery once more, by hand.
+//! The manual retry of a delivery.
 
 use std::time::{Duration, Instant};
 
@@ -11,71 +11,71 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
-use crate::body::NoFields;
-use crate::error::ApiError;
-use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
-use crate::routes::path_id::PathDelivery;
-use crate::server::Service;
+use crate::error::{ApiError, RateLimit};
+use crate::extract::body::NoFields;
+use crate::extract::caller::Caller;
+use crate::extract::idempotency::{Idempotency, IdempotencyKey, StoredResponse, create_once};
+use crate::extract::path_id::PathDelivery;
+use crate::state::AppState;
 
-/// What is on its way.
+/// The attempt that a retry starts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct RetryStarted {
-    /// The delivery: the same, and so is its `webhook-id`.
+    /// The same delivery, with the same `webhook-id`.
     #[schema(value_type = String, format = "uuid")]
     delivery_id: Uuid,
-    /// The attempt that is made now. It goes on counting.
+    /// The number of the attempt. Retries continue the count.
     #[schema(example = 10)]
     attempt: u32,
 }
 
 /// Retry a delivery that has ended.
 ///
-/// At once, with the subscription as it is now; if that fails, the retry schedule begins anew. Also
-/// of a delivery that arrived. It keeps its `webhook-id`, so a receiver that drops repeats by it
-/// drops this one, too. A test is sent once more and not retried. 409 while an attempt is owed
-/// anyway, or when nothing would be sent because the subscription is inactive or deleted. At most 600 a minute for
-/// each organization unless the operator says otherwise, then 429.
+/// The attempt starts at once and uses the current subscription. If it fails, the retry schedule starts again. A
+/// successful delivery can be retried, too. The `webhook-id` stays the same, so a receiver that ignores duplicates ignores
+/// the retry of a delivery that it has. A test is sent once and not retried. 409 while the delivery is pending, or if the
+/// subscription is inactive or deleted. 429 beyond the limit of an organization, by default 600 a minute.
 #[utoipa::path(
     post, path = "/deliveries/{id}/retry", tag = "Logs", operation_id = "retryDelivery",
     params(
         ("id" = String, Path, description = "The delivery", format = "uuid"),
-        crate::openapi::IdempotencyParameter,
+        crate::schemas::parameters::IdempotencyParameter,
     ),
-    request_body(content = crate::openapi::NoFieldsBody, content_type = "application/json"),
+    request_body(content = crate::schemas::bodies::NoFieldsBody, content_type = "application/json"),
     responses(
-        (status = 202, description = "It is on its way", body = RetryStarted),
-        (status = 409, description = "Not in its present state, or the first request with this key still runs"),
+        (status = 202, description = "The attempt starts", body = RetryStarted),
+        (status = 409, description = "Not possible in its current state, or the first request with this Idempotency-Key is still running"),
     ),
     security(("api_key" = ["write"]))
 )]
 pub(crate) async fn start(
     caller: Caller,
-    service: web::Data<Service>,
+    state: web::Data<AppState>,
     PathDelivery(id): PathDelivery,
     key: IdempotencyKey,
     _: NoFields,
 ) -> Result<HttpResponse, ApiError> {
-    service
+    state
+        .rate_limits
         .retries
-        .take(&caller.organization, Instant::now())
-        .map_err(|wait| ApiError::TooManyRetries { wait })?;
-    let claim = match key.begin(&service, b"").await? {
-        Turn::First(claim) => claim,
-        Turn::Repeat(kept) => return Ok(kept.into()),
+        .take(caller.organization.clone(), Instant::now())
+        .map_err(|wait| ApiError::RateLimited(RateLimit::Retries, wait))?;
+    let claim = match key.begin(&state, b"").await? {
+        Idempotency::First(claim) => claim,
+        Idempotency::Repeat(stored) => return Ok(stored.into()),
     };
-    let making = making(claim, hookline_clock::now(), |again: &Again| match again {
+    let making = create_once(claim, hookline_clock::now(), |again: &Again| match again {
         Again::Owed(owed) => Some(started(owed)),
         _ => None,
     });
     let owner = Some(caller.organization);
-    let store = &service.api.store;
+    let store = &state.api.store;
     let owed = match store.start_again(owner, id, Cause::Retry, making).await? {
         Again::Owed(owed) => owed,
         Again::Unknown => return Err(ApiError::NotFound),
         Again::Pending => {
             return Err(ApiError::Conflict(
-                "an attempt of the delivery is owed anyway; `next_attempt_at` says when",
+                "the delivery is pending; `next_attempt_at` is the time of its next attempt",
             ));
         }
         Again::Inactive => return Err(ApiError::Conflict("the subscription is inactive")),
@@ -85,14 +85,14 @@ pub(crate) async fn start(
         owed,
         delay: Duration::ZERO,
     };
-    service.api.publisher.wake(&[scheduled]);
+    state.api.publisher.wake(&[scheduled]);
     Ok(started(&owed).into())
 }
 
-fn started(owed: &OwedAttempt) -> KeptAnswer {
+fn started(owed: &OwedAttempt) -> StoredResponse {
     let started = RetryStarted {
         delivery_id: owed.delivery.0,
         attempt: owed.attempt,
     };
-    KeptAnswer::new(StatusCode::ACCEPTED, &started)
+    StoredResponse::new(StatusCode::ACCEPTED, &started)
 }

@@ -1,4 +1,4 @@
-//! A subscription's next secret. The one answer that ever shows a secret, and only one of ours.
+//! The rotation of a subscription's secret. Its response is the only one that shows a secret, and only a generated one.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -9,65 +9,66 @@ use hookline_store::{Rotated, Rotation, StoreError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::auth::Caller;
-use crate::body::{Body, SUBSCRIPTION};
 use crate::error::ApiError;
-use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, give_back, making};
-use crate::routes::etag::Conditions;
-use crate::routes::path_id::PathId;
-use crate::server::Service;
+use crate::extract::body::{Body, MAX_BODY};
+use crate::extract::caller::Caller;
+use crate::extract::conditions::Conditions;
+use crate::extract::idempotency::{
+    Idempotency, IdempotencyKey, StoredResponse, create_once, release,
+};
+use crate::extract::path_id::PathSubscription;
+use crate::state::AppState;
 
-/// What signs from now on.
+/// The result of a rotation.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct SecretRotated {
-    /// The new secret, shown this once; null when it was given.
+    /// The generated secret, shown only once; null if the request had a secret.
     #[schema(
         required = true,
         example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
     )]
     secret: Option<String>,
-    /// Until when the old secret signs, too; null when there was none, or no overlap.
+    /// The end of the overlap, until which the old secret signs, too. Null without an old secret or an overlap.
     #[schema(required = true, format = DateTime, example = "2025-12-22T10:30:00Z")]
     previous_valid_until: Option<String>,
 }
 
 /// Rotate the secret of a subscription.
 ///
-/// Without `secret`, a new one of 32 random bytes is made and shown, this once. For
-/// `overlap_seconds` both sign: `webhook-signature` has the new one's signature and then the old
-/// one's, `X-Webhook-Signature` is the new one's and `X-Webhook-Signature-Previous` the old one's.
-/// Another rotation meanwhile ends the older of the two; a change or removal of the secret ends
-/// the overlap. A repeat with the same `Idempotency-Key` shows the secret again while the
-/// subscription is as the first request left it.
+/// Without `secret`, Hookline generates a secret of 32 random bytes and shows it only in this response. During
+/// `overlap_seconds` both secrets sign: `webhook-signature` has the signature of the new secret and then of the old one,
+/// `X-Webhook-Signature` is that of the new one, and `X-Webhook-Signature-Previous` that of the old one. A second rotation
+/// ends the older of the two secrets. A change or removal of the secret ends the overlap. A repeat with the same
+/// `Idempotency-Key` shows the secret again, until the subscription changes.
 #[utoipa::path(
     post, path = "/webhooks/{id}/secret/rotate", tag = "Subscriptions",
     operation_id = "rotateWebhookSecret",
     params(
         ("id" = i64, Path, description = "The subscription"),
-        ("If-Match" = Option<String>, Header, description = "Entity tags of the subscription; 412 if it is at none of them"),
-        crate::openapi::IdempotencyParameter,
+        ("If-Match" = Option<String>, Header, description = "Entity tags; 412 if the subscription matches none of them"),
+        crate::schemas::parameters::IdempotencyParameter,
     ),
-    request_body(content = crate::openapi::SecretRotationBody, content_type = "application/json"),
+    request_body(content = crate::schemas::bodies::SecretRotationBody, content_type = "application/json"),
     responses(
-        (status = 200, description = "It is done", body = SecretRotated),
-        (status = 409, description = "The first request with this key still runs, or its secret is not shown any more"),
-        (status = 412, description = "The subscription is not as If-Match says"),
+        (status = 200, description = "The secret was rotated", body = SecretRotated),
+        (status = 409, description = "The first request with this Idempotency-Key is still running, or its secret can no longer be shown"),
+        (status = 412, description = "The subscription does not match If-Match"),
     ),
     security(("api_key" = ["write"]))
 )]
 pub(crate) async fn rotate(
     caller: Caller,
-    service: web::Data<Service>,
-    PathId(id): PathId,
+    state: web::Data<AppState>,
+    PathSubscription(id): PathSubscription,
     conditions: Conditions,
     key: IdempotencyKey,
-    body: Body<SUBSCRIPTION>,
+    body: Body<MAX_BODY>,
 ) -> Result<HttpResponse, ApiError> {
-    let SecretRotation { secret, overlap } = body.parse_if_any(SecretRotation::from_json)?;
+    let SecretRotation { secret, overlap } = body.parse_optional(SecretRotation::from_json)?;
     let owner = caller.organization;
-    let claim = match key.begin(&service, body.bytes()).await? {
-        Turn::First(claim) => claim,
-        Turn::Repeat(kept) => return again(&service, owner, id, kept).await,
+    let claim = match key.begin(&state, body.bytes()).await? {
+        Idempotency::First(claim) => claim,
+        Idempotency::Repeat(stored) => return repeat(&state, owner, id, stored).await,
     };
     let (secret, shown) = match secret {
         Some(given) => (given, None),
@@ -79,20 +80,20 @@ pub(crate) async fn rotate(
     };
     let rotation = Rotation { secret, overlap };
     let is_shown = shown.is_some();
-    let making = making(
+    let making = create_once(
         claim,
         hookline_clock::now(),
         move |rotated: &Option<Rotated>| {
-            let kept = KeptRotation::of(rotated.as_ref()?, is_shown);
-            Some(KeptAnswer::new(StatusCode::OK, &kept))
+            let stored = StoredRotation::of(rotated.as_ref()?, is_shown);
+            Some(StoredResponse::new(StatusCode::OK, &stored))
         },
     );
-    let store = &service.api.store;
+    let store = &state.api.store;
     let rotated = store.rotate_secret(owner.clone(), conditions.on(id), rotation, making);
     let rotated = match rotated.await {
-        // The key is as good as new: nothing was done.
+        // Nothing was changed, so the key may be used again.
         Err(StoreError::Stale) => {
-            give_back(&service, claim).await?;
+            release(&state, claim).await?;
             return Err(ApiError::PreconditionFailed);
         }
         rotated => rotated?.ok_or(ApiError::NotFound)?,
@@ -104,15 +105,15 @@ pub(crate) async fn rotate(
     }))
 }
 
-/// The answer of a rotation without its secret, which stands sealed in the subscription.
+/// The response of a rotation without the secret, which the subscription has encrypted.
 #[derive(Serialize, Deserialize)]
-struct KeptRotation {
+struct StoredRotation {
     previous_valid_until: Option<String>,
-    /// Where the secret is ours, the revision that has it.
+    /// For a generated secret, the revision that has it.
     shown_at: Option<String>,
 }
 
-impl KeptRotation {
+impl StoredRotation {
     fn of(rotated: &Rotated, is_shown: bool) -> Self {
         let until = rotated.previous_valid_until;
         Self {
@@ -122,31 +123,31 @@ impl KeptRotation {
     }
 }
 
-/// The answer of the first request once more. A later revision may have another secret.
-async fn again(
-    service: &Service,
+/// The response of the first request again. A later revision may have another secret.
+async fn repeat(
+    state: &AppState,
     owner: OrganizationId,
     id: SubscriptionId,
-    kept: KeptAnswer,
+    stored: StoredResponse,
 ) -> Result<HttpResponse, ApiError> {
     let internal = |why: String| ApiError::Internal(why);
-    let kept: KeptRotation =
-        serde_json::from_str(&kept.body).map_err(|why| internal(why.to_string()))?;
-    let secret = match kept.shown_at {
+    let stored: StoredRotation =
+        serde_json::from_str(&stored.body).map_err(|why| internal(why.to_string()))?;
+    let secret = match stored.shown_at {
         None => None,
         Some(revision) => {
             let revision = revision
                 .parse::<Revision>()
                 .map_err(|_| internal(revision.clone()))?;
             let precondition = Precondition::OneOf(vec![revision]);
-            let secret = service
+            let secret = state
                 .api
                 .store
                 .secret(owner, Addressed { id, precondition });
             match secret.await {
                 Err(StoreError::Stale) => {
                     return Err(ApiError::Conflict(
-                        "the secret was rotated, and the subscription has changed since; the secret is not shown any more",
+                        "the secret was rotated, but the subscription has changed since; the secret can no longer be shown",
                     ));
                 }
                 secret => Some(secret?.ok_or(ApiError::NotFound)?),
@@ -155,6 +156,6 @@ async fn again(
     };
     Ok(HttpResponse::Ok().json(SecretRotated {
         secret: secret.map(|secret| secret.expose().to_owned()),
-        previous_valid_until: kept.previous_valid_until,
+        previous_valid_until: stored.previous_valid_until,
     }))
 }

@@ -1,4 +1,4 @@
-//! A test: one event to one subscription, whatever it wants, also while it is inactive, sent once.
+//! Test events: one event to one subscription, whatever its event types, also while it is inactive, without retries.
 
 use std::time::{Duration, Instant};
 
@@ -16,58 +16,57 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::auth::Caller;
-use crate::body::NoFields;
-use crate::error::ApiError;
-use crate::idempotency::{IdempotencyKey, KeptAnswer, Turn, making};
+use crate::error::{ApiError, RateLimit};
+use crate::extract::body::NoFields;
+use crate::extract::caller::Caller;
+use crate::extract::idempotency::{Idempotency, IdempotencyKey, StoredResponse, create_once};
+use crate::extract::path_id::PathSubscription;
 use crate::routes::events::trace_of;
-use crate::routes::path_id::PathId;
-use crate::server::Service;
+use crate::state::AppState;
 
-/// What was sent; both ids stand in the log entry.
+/// The test event and its delivery. The log entry has both ids.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct TestSent {
-    /// The event.
     #[schema(example = "evt_test_67e5504410b1426f9247bb680e5fe0c8")]
     event_id: String,
-    /// The delivery.
     #[schema(value_type = String, format = "uuid")]
     delivery_id: Uuid,
 }
 
 /// Send a test event to a subscription.
 ///
-/// A `workflow.completed` event to this subscription alone, whatever its `events`, also while it
-/// is inactive. It is not retried and appears in the subscription's logs. An organization may send
-/// so many within a minute, by default 60; then it is answered with 429 and `Retry-After`.
+/// A `workflow.completed` event for this subscription only, whatever its `events`, also while it is inactive. It is not
+/// retried, and appears in the subscription's logs. 429 with `Retry-After` beyond the limit of an organization, by default
+/// 60 a minute.
 #[utoipa::path(
     post, path = "/webhooks/{id}/test", tag = "Subscriptions", operation_id = "testWebhook",
     params(
         ("id" = i64, Path, description = "The subscription"),
-        crate::openapi::IdempotencyParameter,
+        crate::schemas::parameters::IdempotencyParameter,
     ),
-    request_body(content = crate::openapi::NoFieldsBody, content_type = "application/json"),
+    request_body(content = crate::schemas::bodies::NoFieldsBody, content_type = "application/json"),
     responses(
-        (status = 202, description = "It is on its way", body = TestSent),
-        (status = 409, description = "The first request with this key still runs"),
+        (status = 202, description = "The attempt starts", body = TestSent),
+        (status = 409, description = "The first request with this Idempotency-Key is still running"),
     ),
     security(("api_key" = ["write"]))
 )]
 pub(crate) async fn send(
     caller: Caller,
-    service: web::Data<Service>,
-    PathId(id): PathId,
+    state: web::Data<AppState>,
+    PathSubscription(id): PathSubscription,
     key: IdempotencyKey,
     request: HttpRequest,
     _: NoFields,
 ) -> Result<HttpResponse, ApiError> {
-    service
-        .test_calls
-        .take(&caller.organization, Instant::now())
-        .map_err(|wait| ApiError::TooManyTests { wait })?;
-    let claim = match key.begin(&service, b"").await? {
-        Turn::First(claim) => claim,
-        Turn::Repeat(kept) => return Ok(kept.into()),
+    state
+        .rate_limits
+        .test_events
+        .take(caller.organization.clone(), Instant::now())
+        .map_err(|wait| ApiError::RateLimited(RateLimit::TestEvents, wait))?;
+    let claim = match key.begin(&state, b"").await? {
+        Idempotency::First(claim) => claim,
+        Idempotency::Repeat(stored) => return Ok(stored.into()),
     };
     let now = hookline_clock::now();
     let event = test_event(&caller.organization, Uuid::new_v4(), now)
@@ -77,23 +76,23 @@ pub(crate) async fn send(
         event,
         trace: trace_of(&request),
     };
-    let answer = move |owed: &OwedAttempt| {
+    let response = move |owed: &OwedAttempt| {
         let sent = TestSent {
             event_id,
             delivery_id: owed.delivery.0,
         };
-        KeptAnswer::new(StatusCode::ACCEPTED, &sent)
+        StoredResponse::new(StatusCode::ACCEPTED, &sent)
     };
-    let kept = answer.clone();
-    let making = making(claim, now, |owed: &Option<_>| owed.as_ref().map(kept));
-    let owed = service.api.store.create_test(id, incoming, making).await?;
+    let stored = response.clone();
+    let making = create_once(claim, now, |owed: &Option<_>| owed.as_ref().map(stored));
+    let owed = state.api.store.create_test(id, incoming, making).await?;
     let owed = owed.ok_or(ApiError::NotFound)?;
     let scheduled = Scheduled {
         owed,
         delay: Duration::ZERO,
     };
-    service.api.publisher.wake(&[scheduled]);
-    Ok(answer(&owed).into())
+    state.api.publisher.wake(&[scheduled]);
+    Ok(response(&owed).into())
 }
 
 fn test_event(
@@ -117,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_test_event_is_an_event_like_any_other() {
+    fn a_test_event_is_a_valid_event() {
         let organization = OrganizationId::parse("org \"1\"").unwrap();
         let now = Timestamp::parse("2025-12-21T10:30:00Z").unwrap();
         let event = test_event(&organization, Uuid::nil(), now).unwrap();

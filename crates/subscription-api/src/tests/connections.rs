@@ -1,4 +1,4 @@
-//! The server's connections, over real sockets.
+//! Connections, over real sockets.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -10,20 +10,20 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The server on an address of its own, until this is dropped.
-struct Served {
+/// A server with its own address, until this is dropped.
+struct RunningServer {
     address: SocketAddr,
     _stop: DropGuard,
 }
 
-impl Served {
-    fn by(world: &World) -> Self {
+impl RunningServer {
+    fn start(api: &TestApi) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let api = Api::clone(&world.service.api);
+        let api = Api::clone(&api.server.state.api);
         actix_web::rt::spawn(crate::run(listener, api, stop.clone()));
         Self {
             address,
@@ -35,7 +35,6 @@ impl Served {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// A connection on which this was sent.
     async fn sent(&self, bytes: impl AsRef<[u8]>) -> TcpStream {
         let mut stream = self.connect().await;
         stream.write_all(bytes.as_ref()).await.unwrap();
@@ -43,54 +42,54 @@ impl Served {
     }
 }
 
-/// A request with a key, and then the end of the connection or not.
+/// A request with a key and a `Connection` header.
 fn get(path: &str, key: &str, connection: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\nconnection: {connection}\r\n\r\n"
     )
 }
 
-/// All that comes until the connection ends.
-async fn all(stream: &mut TcpStream) -> String {
-    let mut answer = Vec::new();
-    let read = timeout(PATIENCE, stream.read_to_end(&mut answer)).await;
+/// Reads until the connection ends.
+async fn read_all(stream: &mut TcpStream) -> String {
+    let mut response = Vec::new();
+    let read = timeout(TIMEOUT, stream.read_to_end(&mut response)).await;
     let read = read.expect("the server ends the connection");
     if let Err(error) = read {
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}");
     }
-    String::from_utf8(answer).unwrap()
+    String::from_utf8(response).unwrap()
 }
 
 #[actix_web::test]
-async fn a_stranger_on_every_connection_keeps_out_no_key() {
-    let world = World::with(ApiSettings {
+async fn connections_without_a_key_do_not_block_valid_keys() {
+    let api = TestApi::with(ApiConfig {
         max_connections: 20,
-        ..ApiSettings::default()
+        ..ApiConfig::default()
     })
     .await;
-    let served = Served::by(&world);
+    let served = RunningServer::start(&api);
     let mut with_a_key = served.sent(get("/webhooks", KEY, "keep-alive")).await;
-    let read = timeout(PATIENCE, with_a_key.read(&mut [0; 4096])).await;
+    let read = timeout(TIMEOUT, with_a_key.read(&mut [0; 4096])).await;
     assert!(read.unwrap().unwrap() > 0);
     let mut silent = Vec::new();
     for _ in 0..100 {
         silent.push(served.sent("GET /webhooks HTTP/1.1\r\n").await);
     }
-    assert_eq!(all(&mut silent[0]).await, "");
+    assert_eq!(read_all(&mut silent[0]).await, "");
     let mut other = served.sent(get("/webhooks", KEY, "close")).await;
-    assert!(all(&mut other).await.starts_with("HTTP/1.1 200 "));
+    assert!(read_all(&mut other).await.starts_with("HTTP/1.1 200 "));
     let last = get("/webhooks", KEY, "close");
     with_a_key.write_all(last.as_bytes()).await.unwrap();
-    assert!(all(&mut with_a_key).await.contains("HTTP/1.1 200 "));
+    assert!(read_all(&mut with_a_key).await.contains("HTTP/1.1 200 "));
 }
 
 #[actix_web::test]
-async fn a_key_whose_answers_are_not_read_is_told_to_wait_and_another_is_not() {
-    let mut settings = ApiSettings::default();
+async fn unread_responses_of_a_key_are_limited_and_other_keys_are_not_affected() {
+    let mut settings = ApiConfig::default();
     settings.clocks.writing = Duration::from_secs(600);
-    let world = World::with(settings).await;
-    world.add_key("other", &["org_a"], &Scope::ALL).await;
-    let app = init_service(app(&world.service)).await;
+    let api = TestApi::with(settings).await;
+    api.add_key("other", &["org_a"], &Scope::ALL).await;
+    let app = init_service(app(&api.server)).await;
     for number in 0..100 {
         let mut body = subscription(&format!("{number:0>255}"));
         body["url"] = format!("https://example.com/{}", "u".repeat(2_000)).into();
@@ -98,47 +97,47 @@ async fn a_key_whose_answers_are_not_read_is_told_to_wait_and_another_is_not() {
         let created = call_service(&app, request.to_request()).await;
         assert_eq!(created.status(), 201);
     }
-    let served = Served::by(&world);
+    let served = RunningServer::start(&api);
     let page = "/webhooks?limit=100";
-    // The system's buffers take the first of them; of the next, the server holds one each.
+    // The system's buffers take the first responses; the server holds one of the next for each connection.
     let many = get(page, KEY, "keep-alive").repeat(40);
     let mut clients = Vec::new();
-    let refused = loop {
+    let rejected = loop {
         clients.push(served.sent(&many).await);
         let mut client = served.sent(get(page, KEY, "close")).await;
-        let answer = all(&mut client).await;
-        if !answer.starts_with("HTTP/1.1 200 ") {
-            break answer;
+        let response = read_all(&mut client).await;
+        if !response.starts_with("HTTP/1.1 200 ") {
+            break response;
         }
-        assert!(clients.len() < 500, "nothing is refused");
+        assert!(clients.len() < 500, "nothing is rejected");
     };
-    assert!(refused.starts_with("HTTP/1.1 429 "), "{refused}");
-    assert!(refused.contains("\r\nretry-after: 1\r\n"), "{refused}");
+    assert!(rejected.starts_with("HTTP/1.1 429 "), "{rejected}");
+    assert!(rejected.contains("\r\nretry-after: 1\r\n"), "{rejected}");
     let mut other = served.sent(get(page, "other", "close")).await;
-    assert!(all(&mut other).await.starts_with("HTTP/1.1 200 "));
-    // The answer to a change says what was done.
+    assert!(read_all(&mut other).await.starts_with("HTTP/1.1 200 "));
+    // The response to a change is never replaced.
     let mut change = served
         .sent(format!(
             "DELETE /webhooks/1 HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\nconnection: close\r\n\r\n"
         ))
         .await;
-    assert!(all(&mut change).await.starts_with("HTTP/1.1 204 "));
+    assert!(read_all(&mut change).await.starts_with("HTTP/1.1 204 "));
     drop(clients);
     let again = async {
         loop {
             let mut client = served.sent(get(page, KEY, "close")).await;
-            if all(&mut client).await.starts_with("HTTP/1.1 200 ") {
+            if read_all(&mut client).await.starts_with("HTTP/1.1 200 ") {
                 return;
             }
         }
     };
-    timeout(PATIENCE, again).await.expect("room again");
+    timeout(TIMEOUT, again).await.expect("memory is free again");
 }
 
 #[actix_web::test]
-async fn chunks_that_cannot_be_read_are_400_before_and_after_the_key_is_known() {
-    let world = World::new().await;
-    let served = Served::by(&world);
+async fn invalid_chunks_are_400_before_and_after_authentication() {
+    let api = TestApi::new().await;
+    let served = RunningServer::start(&api);
     let head = format!(
         "POST /webhooks HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {KEY}\r\n\
          content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -150,13 +149,16 @@ async fn chunks_that_cannot_be_read_are_400_before_and_after_the_key_is_known() 
         "2\r\n{}\r\n0\r\nno colon\r\n\r\n",
     ] {
         let mut at_once = served.sent(format!("{head}{chunks}")).await;
-        let answer = all(&mut at_once).await;
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{chunks:?}: {answer}");
-        assert!(answer.contains("application/problem+json"), "{answer}");
+        let response = read_all(&mut at_once).await;
+        assert!(
+            response.starts_with("HTTP/1.1 400 "),
+            "{chunks:?}: {response}"
+        );
+        assert!(response.contains("application/problem+json"), "{response}");
     }
 }
 
-/// A `POST` with a key and these headers besides, and this body or the beginning of it.
+/// A `POST` with a key, further headers, and a body or its beginning.
 fn post(path: &str, key: &str, headers: &str, body: &str) -> String {
     format!(
         "POST {path} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n\
@@ -165,13 +167,13 @@ fn post(path: &str, key: &str, headers: &str, body: &str) -> String {
 }
 
 #[actix_web::test]
-async fn a_body_that_comes_too_slowly_is_408_and_the_request_has_no_effect() {
-    let world = World::with(ApiSettings {
+async fn a_slow_body_is_408_and_the_request_has_no_effect() {
+    let api = TestApi::with(ApiConfig {
         request_deadline: Duration::from_secs(1),
-        ..ApiSettings::default()
+        ..ApiConfig::default()
     })
     .await;
-    let id = world.subscribe("n").await;
+    let id = api.subscribe("n").await;
     let test = format!("/webhooks/{id}/test");
     let mut late = Vec::new();
     for path in ["/webhooks", "/events", &test] {
@@ -184,76 +186,84 @@ async fn a_body_that_comes_too_slowly_is_408_and_the_request_has_no_effect() {
             late.push((path, headers, post(path, KEY, headers, part)));
         }
     }
-    let served = Served::by(&world);
+    let served = RunningServer::start(&api);
     let mut clients = Vec::new();
     for (path, headers, request) in &late {
         clients.push((path, headers, served.sent(request).await));
     }
     for (path, headers, client) in &mut clients {
         let mut bytes = [0; 4096];
-        let mut answer = String::new();
-        while !answer.ends_with('}') {
-            let read = timeout(PATIENCE, client.read(&mut bytes)).await;
-            let read = read.expect("an answer").unwrap();
-            assert_ne!(read, 0, "{path} {headers}: {answer}");
-            answer.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
+        let mut response = String::new();
+        while !response.ends_with('}') {
+            let read = timeout(TIMEOUT, client.read(&mut bytes)).await;
+            let read = read.expect("a response").unwrap();
+            assert_ne!(read, 0, "{path} {headers}: {response}");
+            response.push_str(std::str::from_utf8(&bytes[..read]).unwrap());
         }
         let interim = "HTTP/1.1 100 Continue\r\n\r\n";
-        assert_eq!(answer.starts_with(interim), headers.contains("expect"));
-        let answer = answer.trim_start_matches(interim);
+        assert_eq!(response.starts_with(interim), headers.contains("expect"));
+        let response = response.trim_start_matches(interim);
         assert!(
-            answer.starts_with("HTTP/1.1 408 "),
-            "{path} {headers}: {answer}"
+            response.starts_with("HTTP/1.1 408 "),
+            "{path} {headers}: {response}"
         );
-        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
-        assert!(answer.contains("has had no effect"), "{answer}");
+        assert!(response.contains("\r\nconnection: close\r\n"), "{response}");
+        assert!(response.contains("has had no effect"), "{response}");
     }
-    let listed = world.get("/webhooks").await.json();
+    let listed = api.get("/webhooks").await.json();
     assert_eq!(listed["total"], 1);
-    assert!(world.publisher.events.lock().unwrap().is_empty());
+    assert!(api.publisher.events.lock().unwrap().is_empty());
 }
 
 #[actix_web::test]
-async fn a_change_that_asks_for_an_upgrade_is_made_as_any_other() {
-    let world = World::new().await;
-    let served = Served::by(&world);
+async fn a_change_with_an_upgrade_header_is_made() {
+    let api = TestApi::new().await;
+    let served = RunningServer::start(&api);
     let body = subscription("upgraded").to_string();
     let headers = format!(
         "connection: upgrade\r\nupgrade: websocket\r\ncontent-length: {}\r\n",
         body.len()
     );
     let mut client = served.sent(post("/webhooks", KEY, &headers, &body)).await;
-    let answer = all(&mut client).await;
-    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
-    assert!(answer.contains("\"name\":\"upgraded\""), "{answer}");
+    let response = read_all(&mut client).await;
+    assert!(response.starts_with("HTTP/1.1 201 "), "{response}");
+    assert!(response.contains("\"name\":\"upgraded\""), "{response}");
 }
 
 #[actix_web::test]
-async fn a_request_without_a_good_key_is_not_told_to_send_its_body() {
-    let world = World::new().await;
-    let served = Served::by(&world);
+async fn a_request_without_a_valid_key_gets_no_100_continue() {
+    let api = TestApi::new().await;
+    let served = RunningServer::start(&api);
     let headers = "content-length: 1000\r\nexpect: 100-continue\r\n";
-    for path in ["/webhooks", "/events", "/nowhere"] {
+    for path in ["/webhooks", "/events", "/unknown"] {
         let mut client = served.sent(post(path, "wrong", headers, "")).await;
-        let answer = all(&mut client).await;
-        let refused = ["HTTP/1.1 401 ", "HTTP/1.1 404 "];
+        let response = read_all(&mut client).await;
+        let rejected = ["HTTP/1.1 401 ", "HTTP/1.1 404 "];
         assert!(
-            refused.iter().any(|status| answer.starts_with(status)),
-            "{answer}"
+            rejected.iter().any(|status| response.starts_with(status)),
+            "{response}"
         );
     }
 }
 
 #[actix_web::test]
-async fn an_answer_before_a_head_request_has_its_body() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    let served = Served::by(&world);
+async fn a_response_before_a_head_request_has_its_body() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let served = RunningServer::start(&api);
     let one = format!("/webhooks/{id}");
     let first = get(&one, KEY, "keep-alive");
     let head = get(&one, KEY, "close").replacen("GET", "HEAD", 1);
     let mut client = served.sent(first + &head).await;
-    let answers = all(&mut client).await;
-    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
-    assert_eq!(answers.matches("\"name\":\"n\"").count(), 1, "{answers}");
+    let responses = read_all(&mut client).await;
+    assert_eq!(
+        responses.matches("HTTP/1.1 200 OK").count(),
+        2,
+        "{responses}"
+    );
+    assert_eq!(
+        responses.matches("\"name\":\"n\"").count(),
+        1,
+        "{responses}"
+    );
 }

@@ -1,8 +1,8 @@
-//! A cursor belongs to the list that gave it.
+//! A cursor is valid only for its list.
 
 use super::*;
 
-/// A list, and what its parameters and its cursor are called.
+/// A list and the names of its parameters.
 struct List {
     path: String,
     limit: &'static str,
@@ -28,7 +28,7 @@ fn of_event(id: &str) -> List {
     }
 }
 
-impl World {
+impl TestApi {
     async fn first_cursor(&self, list: &List) -> String {
         let page = self.get(&format!("{}?{}=1", list.path, list.limit)).await;
         let page = page.json();
@@ -40,15 +40,15 @@ impl World {
 }
 
 #[actix_web::test]
-async fn a_cursor_is_taken_by_its_own_list_alone() {
-    let world = World::new().await;
-    let [one, other] = [world.subscribe("1").await, world.subscribe("2").await];
+async fn a_cursor_is_valid_only_for_its_list() {
+    let api = TestApi::new().await;
+    let [one, other] = [api.subscribe("1").await, api.subscribe("2").await];
     for _ in 0..2 {
-        world.attempt(one, 200).await;
-        world.attempt(other, 200).await;
+        api.attempt(one, 200).await;
+        api.attempt(other, 200).await;
     }
     for id in ["evt_1", "evt_2"] {
-        assert_eq!(world.take_in(id).await, 2);
+        assert_eq!(api.store_event(id).await, 2);
     }
     let lists = [
         list("/webhooks"),
@@ -61,36 +61,41 @@ async fn a_cursor_is_taken_by_its_own_list_alone() {
         of_event("evt_2"),
     ];
     for from in &lists {
-        let cursor = world.first_cursor(from).await;
+        let cursor = api.first_cursor(from).await;
         for to in &lists {
             let path = format!("{}?{}={cursor}", to.path, to.cursor);
-            let answer = world.get(&path).await;
+            let response = api.get(&path).await;
             if to.path == from.path {
-                assert_eq!(answer.status, 200, "{answer:?}");
-                assert_eq!(world.get(&format!("/v1{path}")).await.status, 200);
+                assert_eq!(response.status, 200, "{response:?}");
+                assert_eq!(api.get(&format!("/v1{path}")).await.status, 200);
             } else {
-                assert_eq!(answer.bad_fields(), to.cursor, "{} to {path}", from.path);
+                assert_eq!(
+                    response.invalid_fields(),
+                    to.cursor,
+                    "{} to {path}",
+                    from.path
+                );
             }
         }
     }
 }
 
 #[actix_web::test]
-async fn a_cursor_is_of_one_organization_and_no_attempts_cursor_of_a_delivery() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    world.attempt(id, 200).await;
-    world.attempt(id, 500).await;
+async fn a_cursor_of_the_log_is_invalid_for_another_organization_and_for_a_delivery() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    api.attempt(id, 200).await;
+    api.attempt(id, 500).await;
     let all = list("/webhooks/logs/all");
-    let cursor = world.first_cursor(&all).await;
+    let cursor = api.first_cursor(&all).await;
     let path = format!("{}?cursor={cursor}", all.path);
-    assert_eq!(world.get(&path).await.status, 200);
+    assert_eq!(api.get(&path).await.status, 200);
     let filtered = format!("{path}&status=failed&limit=1");
-    assert_eq!(world.get(&filtered).await.status, 200);
+    assert_eq!(api.get(&filtered).await.status, 200);
     let of_b = keyed(TestRequest::get().uri(&path)).insert_header(("X-Org-Id", "org_b"));
-    assert_eq!(world.send(of_b).await.bad_fields(), "cursor");
-    let page = world.get("/webhooks/logs/all").await.json();
+    assert_eq!(api.send(of_b).await.invalid_fields(), "cursor");
+    let page = api.get("/webhooks/logs/all").await.json();
     let delivery = page["logs"][0]["delivery_id"].as_str().unwrap();
     let attempts = format!("/deliveries/{delivery}?attempts_cursor={cursor}");
-    assert_eq!(world.get(&attempts).await.bad_fields(), "attempts_cursor");
+    assert_eq!(api.get(&attempts).await.invalid_fields(), "attempts_cursor");
 }

@@ -1,34 +1,34 @@
-//! Deliveries and events, as their owner reads them.
+//! Deliveries and events.
 
 use hookline_core::event::{Event, MissingId};
 use hookline_store::{FanoutIndex, IncomingEvent};
 
 use super::*;
 
-impl World {
-    /// Sends a test, which waits in the store, and returns what was said of it.
+impl TestApi {
+    /// Sends a test event, which stays pending, and returns the response.
     async fn waiting(&self, subscription: i64) -> Value {
         let path = format!("/webhooks/{subscription}/test");
-        let answer = self.post(&path, json!({})).await;
-        assert_eq!(answer.status, 202);
-        answer.json()
+        let response = self.post(&path, json!({})).await;
+        assert_eq!(response.status, 202);
+        response.json()
     }
 }
 
-impl World {
-    /// Takes an event in as ingest does, and returns how many deliveries it makes.
-    pub(super) async fn take_in(&self, id: &str) -> usize {
+impl TestApi {
+    /// Stores an event as ingest does, and returns the number of its deliveries.
+    pub(super) async fn store_event(&self, id: &str) -> usize {
         let json = event(id).to_string();
         let event = Event::from_json(json.as_bytes(), MissingId::Refused).unwrap();
         let incoming = IncomingEvent { event, trace: None };
-        let store = &self.service.api.store;
+        let store = &self.server.state.api.store;
         let index = FanoutIndex::default();
         let given = store.take_in(&index, vec![incoming].into(), now()).await;
         given.unwrap().owed.len()
     }
 }
 
-/// Takes what differs from run to run, once it was seen to be a text.
+/// Removes values that differ in each run, after a check that they are strings.
 fn take_texts(value: &mut Value, names: &[&str]) {
     for name in names {
         assert!(value[name].is_string(), "{name}: {value}");
@@ -37,12 +37,12 @@ fn take_texts(value: &mut Value, names: &[&str]) {
 }
 
 #[actix_web::test]
-async fn a_delivery_shows_all_that_is_known_of_it() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    let sent = world.waiting(id).await;
+async fn a_delivery_has_all_its_fields() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let sent = api.waiting(id).await;
     let path = format!("/v1/webhooks/{id}/deliveries?status=pending");
-    let page = world.get(&path).await.json();
+    let page = api.get(&path).await.json();
     assert_eq!(
         (&page["total"], &page["limit"], &page["offset"]),
         (&json!(1), &json!(50), &json!(0))
@@ -51,7 +51,7 @@ async fn a_delivery_shows_all_that_is_known_of_it() {
     assert_eq!(delivery["id"], sent["delivery_id"]);
     assert_eq!(delivery["event_id"], sent["event_id"]);
     let shown = format!("/v1/deliveries/{}", delivery["id"].as_str().unwrap());
-    let mut shown = world.get(&shown).await.json();
+    let mut shown = api.get(&shown).await.json();
     let body = shown.as_object_mut().unwrap().remove("request_body");
     let body: Value = serde_json::from_str(body.unwrap().as_str().unwrap()).unwrap();
     assert_eq!(body["event_id"], delivery["event_id"]);
@@ -76,18 +76,18 @@ async fn a_delivery_shows_all_that_is_known_of_it() {
 }
 
 #[actix_web::test]
-async fn an_event_shows_its_body_and_its_fates() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    let sent = world.waiting(id).await;
+async fn an_event_has_its_body_and_an_outcome_for_each_subscription() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let sent = api.waiting(id).await;
     let path = format!("/v1/events/{}", sent["event_id"].as_str().unwrap());
-    let story = world.get(&path).await.json();
-    let body: Value = serde_json::from_str(story["body"].as_str().unwrap()).unwrap();
-    assert_eq!(body["event_id"], story["event_id"]);
-    let mut fate = story["subscriptions"][0].clone();
+    let event = api.get(&path).await.json();
+    let body: Value = serde_json::from_str(event["body"].as_str().unwrap()).unwrap();
+    assert_eq!(body["event_id"], event["event_id"]);
+    let mut outcome = event["subscriptions"][0].clone();
     let varying = ["delivery_id", "next_attempt_at", "reason"];
-    take_texts(&mut fate, &varying);
-    insta::assert_json_snapshot!(fate, @r#"
+    take_texts(&mut outcome, &varying);
+    insta::assert_json_snapshot!(outcome, @r#"
     {
       "attempts_made": 0,
       "finished_at": null,
@@ -100,24 +100,24 @@ async fn an_event_shows_its_body_and_its_fates() {
 }
 
 #[actix_web::test]
-async fn an_event_shows_its_body_and_so_many_subscriptions_on_a_page() {
-    let world = World::new().await;
+async fn an_event_has_its_body_and_pages_of_subscriptions() {
+    let api = TestApi::new().await;
     let mut ids = Vec::new();
     for _ in 0..5 {
-        ids.push(world.subscribe("n").await);
+        ids.push(api.subscribe("n").await);
     }
-    let sent = world.take_in("evt_1").await;
+    let sent = api.store_event("evt_1").await;
     assert_eq!(sent, 5);
     let (mut seen, mut query) = (Vec::new(), "deliveries_limit=2".to_owned());
     loop {
-        let page = world.get(&format!("/events/evt_1?{query}")).await.json();
+        let page = api.get(&format!("/events/evt_1?{query}")).await.json();
         assert!(page["body"].is_string());
-        let fates = page["subscriptions"].as_array().unwrap();
-        assert!(fates.len() <= 2, "{page}");
+        let outcomes = page["subscriptions"].as_array().unwrap();
+        assert!(outcomes.len() <= 2, "{page}");
         seen.extend(
-            fates
+            outcomes
                 .iter()
-                .map(|fate| fate["subscription_id"].as_i64().unwrap()),
+                .map(|outcome| outcome["subscription_id"].as_i64().unwrap()),
         );
         match page["next_deliveries_cursor"].as_str() {
             Some(cursor) => query = format!("deliveries_limit=2&deliveries_cursor={cursor}"),
@@ -126,25 +126,24 @@ async fn an_event_shows_its_body_and_so_many_subscriptions_on_a_page() {
     }
     assert_eq!(seen, ids);
     for bad in ["deliveries_limit=101", "deliveries_cursor=A", "limit=1"] {
-        world
-            .get(&format!("/events/evt_1?{bad}"))
+        api.get(&format!("/events/evt_1?{bad}"))
             .await
             .is_problem(422);
     }
 }
 
 #[actix_web::test]
-async fn what_is_unknown_malformed_or_of_others_is_not_found() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    let sent = world.waiting(id).await;
+async fn unknown_malformed_and_foreign_ids_are_not_found() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let sent = api.waiting(id).await;
     let delivery = format!("/deliveries/{}", sent["delivery_id"].as_str().unwrap());
     let event = format!("/events/{}", sent["event_id"].as_str().unwrap());
     let list = format!("/webhooks/{id}/deliveries");
     for path in [&delivery, &event, &list] {
-        assert_eq!(world.get(path).await.status, 200);
+        assert_eq!(api.get(path).await.status, 200);
         let of_b = keyed(TestRequest::get().uri(path)).insert_header(("X-Org-Id", "org_b"));
-        world.send(of_b).await.is_problem(404);
+        api.send(of_b).await.is_problem(404);
     }
     for path in [
         "/deliveries/1",
@@ -153,16 +152,16 @@ async fn what_is_unknown_malformed_or_of_others_is_not_found() {
         "/events/%00",
         "/webhooks/99/deliveries",
     ] {
-        world.get(path).await.is_problem(404);
+        api.get(path).await.is_problem(404);
     }
 }
 
 #[actix_web::test]
-async fn every_bad_parameter_is_named_at_once() {
-    let world = World::new().await;
+async fn every_invalid_parameter_is_reported_at_once() {
+    let api = TestApi::new().await;
     let bad = "status=x&event_type=y&limit=0&offset=-1&cursor=z&since=now&until=&page=1";
-    let answer = world.get(&format!("/webhooks/1/deliveries?{bad}")).await;
-    let fields = answer.bad_fields();
+    let response = api.get(&format!("/webhooks/1/deliveries?{bad}")).await;
+    let fields = response.invalid_fields();
     let mut named: Vec<_> = fields.split(' ').collect();
     named.sort_unstable();
     assert_eq!(

@@ -2,9 +2,9 @@
 
 use super::*;
 
-impl World {
+impl TestApi {
     /// Posts with an idempotency key.
-    async fn post_as(&self, idempotency_key: &str, path: &str, body: &Value) -> Answer {
+    async fn post_as(&self, idempotency_key: &str, path: &str, body: &Value) -> TestResponse {
         let request = keyed(TestRequest::post().uri(path)).set_json(body);
         self.send(request.insert_header(("Idempotency-Key", idempotency_key)))
             .await
@@ -18,40 +18,40 @@ impl World {
 }
 
 #[actix_web::test]
-async fn a_repeated_creation_makes_one_subscription_and_has_the_first_answer() {
-    let world = World::new().await;
+async fn a_repeated_creation_creates_one_subscription_and_gets_the_first_response() {
+    let api = TestApi::new().await;
     let body = subscription("n");
-    let first = world.post_as("k", "/v1/webhooks", &body).await;
+    let first = api.post_as("k", "/v1/webhooks", &body).await;
     assert_eq!(first.status, 201);
-    // What becomes of the subscription meanwhile changes nothing.
+    // A change in between does not change the stored response.
     let path = first.header("location").to_owned();
-    world.patch(&path, json!({"name": "m"})).await;
+    api.patch(&path, json!({"name": "m"})).await;
     for same in ["/v1/webhooks", "/webhooks"] {
-        let again = world.post_as("k", same, &body).await;
+        let again = api.post_as("k", same, &body).await;
         assert_eq!((again.status, &again.text), (201, &first.text));
         for header in ["location", "etag", "content-type", "cache-control"] {
             assert_eq!(again.header(header), first.header(header));
         }
     }
-    assert_eq!(world.subscriptions().await, 1);
-    assert_eq!(world.post_as("l", "/webhooks", &body).await.status, 201);
-    assert_eq!(world.subscriptions().await, 2);
+    assert_eq!(api.subscriptions().await, 1);
+    assert_eq!(api.post_as("l", "/webhooks", &body).await.status, 201);
+    assert_eq!(api.subscriptions().await, 2);
 }
 
 #[actix_web::test]
-async fn a_key_is_for_one_body_and_bound_to_organization_api_key_and_path() {
-    let world = World::new().await;
-    let id = world
+async fn an_idempotency_key_is_bound_to_body_organization_api_key_and_path() {
+    let api = TestApi::new().await;
+    let id = api
         .post_as("k", "/webhooks", &subscription("n"))
         .await
         .json()["id"]
         .clone();
-    let other = world.post_as("k", "/webhooks", &subscription("m")).await;
-    assert_eq!(other.bad_fields(), "Idempotency-Key");
-    assert_eq!(world.subscriptions().await, 1);
+    let other = api.post_as("k", "/webhooks", &subscription("m")).await;
+    assert_eq!(other.invalid_fields(), "Idempotency-Key");
+    assert_eq!(api.subscriptions().await, 1);
 
     let test = format!("/webhooks/{id}/test");
-    assert_eq!(world.post_as("k", &test, &json!({})).await.status, 202);
+    assert_eq!(api.post_as("k", &test, &json!({})).await.status, 202);
     let create = |api_key: &str, organization: &str| {
         TestRequest::post()
             .uri("/webhooks")
@@ -60,131 +60,125 @@ async fn a_key_is_for_one_body_and_bound_to_organization_api_key_and_path() {
             .insert_header(("idempotency-key", "k"))
             .set_json(subscription("m"))
     };
-    world.add_key("another", &["org_a"], &Scope::ALL).await;
-    assert_eq!(world.send(create("another", "org_a")).await.status, 201);
-    assert_eq!(world.send(create(KEY, "org_b")).await.status, 201);
+    api.add_key("another", &["org_a"], &Scope::ALL).await;
+    assert_eq!(api.send(create("another", "org_a")).await.status, 201);
+    assert_eq!(api.send(create(KEY, "org_b")).await.status, 201);
     let get = keyed(TestRequest::get().uri("/webhooks")).insert_header(("idempotency-key", "k"));
-    assert_eq!(world.send(get).await.status, 200);
+    assert_eq!(api.send(get).await.status, 200);
 }
 
 #[actix_web::test]
-async fn a_refused_request_does_not_use_its_key_up() {
-    let world = World::with(ApiSettings {
+async fn a_rejected_request_releases_its_idempotency_key() {
+    let api = TestApi::with(ApiConfig {
         max_subscriptions: 1,
-        ..ApiSettings::default()
+        ..ApiConfig::default()
     })
     .await;
-    let first = world.subscribe("first").await;
-    let invalid = world.post_as("k", "/webhooks", &json!({})).await;
+    let first = api.subscribe("first").await;
+    let invalid = api.post_as("k", "/webhooks", &json!({})).await;
     invalid.is_problem(422);
-    let full = world.post_as("k", "/webhooks", &subscription("n")).await;
+    let full = api.post_as("k", "/webhooks", &subscription("n")).await;
     full.is_problem(422);
     assert!(full.text.contains("at most 1"), "{full:?}");
-    world.delete(&format!("/webhooks/{first}")).await;
-    let made = world
+    api.delete(&format!("/webhooks/{first}")).await;
+    let made = api
         .post_as("k", "/webhooks", &subscription("another"))
         .await;
     assert_eq!(made.status, 201);
     let path = format!("/webhooks/{}", made.json()["id"]);
 
-    // Refused before the store makes anything.
-    world.patch(&path, json!({"is_active": false})).await;
+    // Rejected before the store creates anything.
+    api.patch(&path, json!({"is_active": false})).await;
     let replay = format!("{path}/replay");
-    world
-        .post_as("r", &replay, &json!({}))
-        .await
-        .is_problem(409);
-    world.patch(&path, json!({"is_active": true})).await;
-    let started = world
+    api.post_as("r", &replay, &json!({})).await.is_problem(409);
+    api.patch(&path, json!({"is_active": true})).await;
+    let started = api
         .post_as("r", &replay, &json!({"status": "skipped"}))
         .await;
     assert_eq!(started.status, 202, "{started:?}");
 }
 
 #[actix_web::test]
-async fn of_requests_with_one_key_at_once_one_creates() {
-    let world = World::new().await;
+async fn simultaneous_requests_with_one_idempotency_key_create_once() {
+    let api = TestApi::new().await;
     let body = subscription("n");
-    let answers = futures::future::join_all((0..8).map(|_| world.post_as("k", "/webhooks", &body)));
-    for answer in answers.await {
-        assert!(matches!(answer.status, 201 | 409), "{answer:?}");
+    let responses = futures::future::join_all((0..8).map(|_| api.post_as("k", "/webhooks", &body)));
+    for response in responses.await {
+        assert!(matches!(response.status, 201 | 409), "{response:?}");
     }
-    assert_eq!(world.subscriptions().await, 1);
-    assert_eq!(world.post_as("k", "/webhooks", &body).await.status, 201);
+    assert_eq!(api.subscriptions().await, 1);
+    assert_eq!(api.post_as("k", "/webhooks", &body).await.status, 201);
 }
 
 #[actix_web::test]
-async fn a_repeated_test_retry_or_replay_does_nothing_more() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    let delivery = world.exhausted(id, "e").await;
+async fn a_repeated_test_retry_or_replay_has_no_further_effect() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let delivery = api.exhausted(id, "e").await;
     for path in [
         format!("/webhooks/{id}/replay"),
         format!("/deliveries/{delivery}/retry"),
         format!("/webhooks/{id}/test"),
     ] {
-        let first = world.post_as("k", &path, &json!({})).await;
+        let first = api.post_as("k", &path, &json!({})).await;
         assert_eq!(first.status, 202, "{path}: {first:?}");
-        let published = world.published();
-        let again = world.post_as("k", &path, &json!({})).await;
+        let published = api.published();
+        let again = api.post_as("k", &path, &json!({})).await;
         assert_eq!((again.status, &again.text), (202, &first.text));
-        assert_eq!(world.published(), published, "{path}");
+        assert_eq!(api.published(), published, "{path}");
     }
 }
 
 #[actix_web::test]
-async fn a_repeated_rotation_shows_the_same_secret_while_nothing_has_changed() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
+async fn a_repeated_rotation_shows_the_same_secret_until_a_change() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
     let path = format!("/webhooks/{id}/secret/rotate");
-    let first = world.post_as("k", &path, &json!({})).await;
+    let first = api.post_as("k", &path, &json!({})).await;
     assert!(first.text.contains("whsec_"), "{first:?}");
-    assert_eq!(world.post_as("k", &path, &json!({})).await.text, first.text);
-    world
-        .patch(&format!("/webhooks/{id}"), json!({"name": "m"}))
+    assert_eq!(api.post_as("k", &path, &json!({})).await.text, first.text);
+    api.patch(&format!("/webhooks/{id}"), json!({"name": "m"}))
         .await;
-    let late = world.post_as("k", &path, &json!({})).await;
+    let late = api.post_as("k", &path, &json!({})).await;
     late.is_problem(409);
     assert!(!late.text.contains("whsec_"));
 
     let own = json!({"secret": "hush"});
-    let first = world.post_as("own", &path, &own).await;
+    let first = api.post_as("own", &path, &own).await;
     assert_eq!(first.json()["secret"], Value::Null);
-    world
-        .patch(&format!("/webhooks/{id}"), json!({"name": "o"}))
+    api.patch(&format!("/webhooks/{id}"), json!({"name": "o"}))
         .await;
-    assert_eq!(world.post_as("own", &path, &own).await.text, first.text);
+    assert_eq!(api.post_as("own", &path, &own).await.text, first.text);
 }
 
 #[actix_web::test]
-async fn a_rotation_that_if_match_refuses_does_not_use_its_key_up() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
+async fn a_rotation_that_if_match_rejects_releases_its_idempotency_key() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
     let rotate = |tag: &str| {
         keyed(TestRequest::post().uri(&format!("/webhooks/{id}/secret/rotate")))
             .insert_header(("if-match", tag))
             .insert_header(("idempotency-key", "k"))
             .set_json(json!({}))
     };
-    world.send(rotate("\"1-1\"")).await.is_problem(412);
-    assert_eq!(world.send(rotate("*")).await.status, 200);
+    api.send(rotate("\"1-1\"")).await.is_problem(412);
+    assert_eq!(api.send(rotate("*")).await.status, 200);
 }
 
 #[actix_web::test]
-async fn events_under_one_key_are_those_of_one_body() {
-    let world = World::new().await;
-    let first = world.post_as("k", "/events", &event("a")).await;
+async fn events_with_one_idempotency_key_must_have_one_body() {
+    let api = TestApi::new().await;
+    let first = api.post_as("k", "/events", &event("a")).await;
     assert_eq!(first.status, 202);
-    let again = world.post_as("k", "/v1/events", &event("a")).await;
+    let again = api.post_as("k", "/v1/events", &event("a")).await;
     assert_eq!((again.status, &again.text), (202, &first.text));
-    let other = world.post_as("k", "/events", &event("b")).await;
-    assert_eq!(other.bad_fields(), "Idempotency-Key");
-    // The publisher's outage says nothing of the request.
-    world.is(Mood::Down);
-    world
-        .post_as("l", "/events", &event("c"))
+    let other = api.post_as("k", "/events", &event("b")).await;
+    assert_eq!(other.invalid_fields(), "Idempotency-Key");
+    // An outage of the publisher does not use the key up.
+    api.set_publisher(PublisherMode::Down);
+    api.post_as("l", "/events", &event("c"))
         .await
         .is_problem(503);
-    world.is(Mood::Fine);
-    assert_eq!(world.post_as("l", "/events", &event("c")).await.status, 202);
+    api.set_publisher(PublisherMode::Up);
+    assert_eq!(api.post_as("l", "/events", &event("c")).await.status, 202);
 }

@@ -5,13 +5,13 @@ use hookline_store::{AttemptRecord, Follow};
 
 use super::*;
 
-impl World {
+impl TestApi {
     /// Sends a test and records that the receiver answered it with `status`.
     pub(super) async fn attempt(&self, subscription: i64, status: u16) {
         let path = format!("/webhooks/{subscription}/test");
         assert_eq!(self.post(&path, json!({})).await.status, 202);
         let scheduled = *self.publisher.attempts.lock().unwrap().last().unwrap();
-        let store = &self.service.api.store;
+        let store = &self.server.state.api.store;
         let delivery = scheduled.owed.delivery;
         let owed = store
             .owed(vec![delivery])
@@ -51,11 +51,11 @@ fn ids(page: &Value) -> Vec<String> {
 }
 
 #[actix_web::test]
-async fn an_attempt_shows_all_that_was_said() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    world.attempt(id, 500).await;
-    let page = world.get(&format!("/v1/webhooks/{id}/logs")).await.json();
+async fn an_attempt_has_all_its_fields() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    api.attempt(id, 500).await;
+    let page = api.get(&format!("/v1/webhooks/{id}/logs")).await.json();
     assert_eq!(
         (&page["total"], &page["limit"], &page["offset"]),
         (&json!(1), &json!(50), &json!(0))
@@ -97,19 +97,18 @@ async fn an_attempt_shows_all_that_was_said() {
 
 #[actix_web::test]
 async fn pages_by_offset_and_by_cursor_show_the_same_rows_in_the_same_order() {
-    let world = World::new().await;
-    let (first, second) = (world.subscribe("1").await, world.subscribe("2").await);
+    let api = TestApi::new().await;
+    let (first, second) = (api.subscribe("1").await, api.subscribe("2").await);
     for index in 0..7 {
-        world
-            .attempt(if index % 2 == 0 { first } else { second }, 200)
+        api.attempt(if index % 2 == 0 { first } else { second }, 200)
             .await;
     }
-    let all = ids(&world.get("/webhooks/logs/all").await.json());
+    let all = ids(&api.get("/webhooks/logs/all").await.json());
     assert_eq!(all.len(), 7);
 
     let (mut by_cursor, mut query) = (Vec::new(), "limit=3".to_owned());
     loop {
-        let page = world
+        let page = api
             .get(&format!("/v1/webhooks/logs/all?{query}"))
             .await
             .json();
@@ -122,15 +121,12 @@ async fn pages_by_offset_and_by_cursor_show_the_same_rows_in_the_same_order() {
     }
     assert_eq!(by_cursor, all);
 
-    let page = world
-        .get("/webhooks/logs/all?limit=3&offset=4")
-        .await
-        .json();
+    let page = api.get("/webhooks/logs/all?limit=3&offset=4").await.json();
     assert_eq!(
         (ids(&page), &page["next_cursor"]),
         (all[4..].to_vec(), &Value::Null)
     );
-    let page = world
+    let page = api
         .get(&format!("/webhooks/{first}/logs?limit=4"))
         .await
         .json();
@@ -141,17 +137,17 @@ async fn pages_by_offset_and_by_cursor_show_the_same_rows_in_the_same_order() {
 }
 
 #[actix_web::test]
-async fn a_page_can_be_of_one_status_and_one_type() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    world.attempt(id, 200).await;
-    world.attempt(id, 404).await;
+async fn a_page_can_be_filtered_by_status_and_type() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    api.attempt(id, 200).await;
+    api.attempt(id, 404).await;
     for (query, total) in [
         ("status=failed", 1),
         ("status=success&event_type=workflow.completed", 1),
         ("event_type=workflow.failed", 0),
     ] {
-        let page = world
+        let page = api
             .get(&format!("/webhooks/{id}/logs?{query}"))
             .await
             .json();
@@ -165,36 +161,35 @@ async fn a_page_can_be_of_one_status_and_one_type() {
 
 #[actix_web::test]
 async fn logs_of_a_deleted_subscription_stay_under_all() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    world.attempt(id, 200).await;
-    world.delete(&format!("/webhooks/{id}")).await;
-    world
-        .get(&format!("/webhooks/{id}/logs"))
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    api.attempt(id, 200).await;
+    api.delete(&format!("/webhooks/{id}")).await;
+    api.get(&format!("/webhooks/{id}/logs"))
         .await
         .is_problem(404);
-    assert_eq!(world.get("/webhooks/logs/all").await.json()["total"], 1);
+    assert_eq!(api.get("/webhooks/logs/all").await.json()["total"], 1);
     let of_b =
         keyed(TestRequest::get().uri("/webhooks/logs/all")).insert_header(("X-Org-Id", "org_b"));
-    assert_eq!(world.send(of_b).await.json()["total"], 0);
+    assert_eq!(api.send(of_b).await.json()["total"], 0);
 }
 
 #[actix_web::test]
-async fn every_bad_parameter_is_named_at_once() {
-    let world = World::new().await;
+async fn every_invalid_parameter_is_reported_at_once() {
+    let api = TestApi::new().await;
     let bad = "status=x&event_type=y&limit=0&offset=-1&cursor=z&since=now";
-    let answer = world.get(&format!("/webhooks/logs/all?{bad}")).await;
+    let response = api.get(&format!("/webhooks/logs/all?{bad}")).await;
     assert_eq!(
-        answer.bad_fields(),
+        response.invalid_fields(),
         "event_type status limit offset cursor since"
     );
-    let id = world.subscribe("n").await;
-    world.attempt(id, 200).await;
-    world.attempt(id, 200).await;
-    let page = world.get("/webhooks/logs/all?limit=1").await.json();
+    let id = api.subscribe("n").await;
+    api.attempt(id, 200).await;
+    api.attempt(id, 200).await;
+    let page = api.get("/webhooks/logs/all?limit=1").await.json();
     let cursor = page["next_cursor"].as_str().unwrap();
-    let both = world
+    let both = api
         .get(&format!("/webhooks/logs/all?cursor={cursor}&offset=0"))
         .await;
-    assert_eq!(both.bad_fields(), "cursor");
+    assert_eq!(both.invalid_fields(), "cursor");
 }

@@ -1,4 +1,4 @@
-//! The API as a client sees it, on a real store and a publisher that only takes notes.
+//! The API as a client sees it, with an embedded store and a publisher that records what it publishes.
 
 mod access;
 mod connections;
@@ -33,46 +33,46 @@ use hookline_store::{KeyHash, NewKey, Store};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::{Service, app};
-use crate::{Api, ApiSettings, Proxies};
+use crate::server::{Server, app};
+use crate::{Api, ApiConfig, TrustedProxies};
 
-/// Belongs to `org_a`, its default one, and `org_b`, with every scope.
+/// A key of `org_a` (its default organization) and `org_b`, with every scope.
 const KEY: &str = "key-of-a-and-b";
 
-/// What the publisher does when it is asked to publish.
+/// The behaviour of the publisher.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[repr(u8)]
-enum Mood {
-    Fine,
+enum PublisherMode {
+    Up,
     Down,
     Hanging,
     Panicking,
 }
 
-/// Takes notes.
-struct Recorder {
-    mood: AtomicU8,
+/// Records events and attempts.
+struct RecordingPublisher {
+    mode: AtomicU8,
     events: Mutex<Vec<PublishedEvents>>,
     attempts: Mutex<Vec<Scheduled>>,
 }
 
-impl Recorder {
-    async fn mood(&self) -> Result<(), QueueError> {
-        match self.mood.load(Ordering::Relaxed) {
-            mood if mood == Mood::Fine as u8 => Ok(()),
-            mood if mood == Mood::Down as u8 => {
+impl RecordingPublisher {
+    async fn simulate(&self) -> Result<(), QueueError> {
+        match self.mode.load(Ordering::Relaxed) {
+            mode if mode == PublisherMode::Up as u8 => Ok(()),
+            mode if mode == PublisherMode::Down as u8 => {
                 Err(QueueError::Unavailable("amqp://10.0.0.7".to_owned()))
             }
-            mood if mood == Mood::Hanging as u8 => std::future::pending().await,
-            _ => panic!("at the disco"),
+            mode if mode == PublisherMode::Hanging as u8 => std::future::pending().await,
+            _ => panic!("publisher panic"),
         }
     }
 }
 
 #[async_trait]
-impl Publisher for Recorder {
+impl Publisher for RecordingPublisher {
     async fn publish_events(&self, events: PublishedEvents) -> Result<(), QueueError> {
-        self.mood().await?;
+        self.simulate().await?;
         self.events.lock().unwrap().push(events);
         Ok(())
     }
@@ -82,10 +82,10 @@ impl Publisher for Recorder {
     }
 
     async fn announce(&self, _: &[WebhookDisabled]) -> Result<(), QueueError> {
-        self.mood().await
+        self.simulate().await
     }
 
-    async fn rejected_waiting(&self) -> Result<u64, QueueError> {
+    async fn rejected_count(&self) -> Result<u64, QueueError> {
         Ok(0)
     }
 
@@ -94,22 +94,21 @@ impl Publisher for Recorder {
     }
 }
 
-/// The API on a store of its own.
-struct World {
-    service: Service,
-    publisher: Arc<Recorder>,
+/// The API with its own store.
+struct TestApi {
+    server: Server,
+    publisher: Arc<RecordingPublisher>,
     _folder: tempfile::TempDir,
 }
 
-/// An answer.
 #[derive(Debug)]
-struct Answer {
+struct TestResponse {
     status: u16,
     headers: HeaderMap,
     text: String,
 }
 
-impl Answer {
+impl TestResponse {
     fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -120,8 +119,8 @@ impl Answer {
             .map_or("", |value| value.to_str().unwrap())
     }
 
-    /// The fields of a validation problem, with a space between.
-    fn bad_fields(&self) -> String {
+    /// The fields of a validation problem, separated by spaces.
+    fn invalid_fields(&self) -> String {
         assert_eq!(self.status, 422, "{self:?}");
         let errors = &self.json()["errors"];
         let fields = errors.as_array().unwrap().iter();
@@ -131,7 +130,7 @@ impl Answer {
         names.join(" ")
     }
 
-    /// Asserts that it is a problem of this status, in the form that all of them have.
+    /// Asserts that it is a problem with this status and with the common members and headers.
     #[track_caller]
     fn is_problem(&self, status: u16) {
         assert_eq!(self.status, status, "{self:?}");
@@ -156,12 +155,12 @@ fn organization(name: &str) -> OrganizationId {
     OrganizationId::parse(name).unwrap()
 }
 
-impl World {
+impl TestApi {
     async fn new() -> Self {
-        Self::with(ApiSettings::default()).await
+        Self::with(ApiConfig::default()).await
     }
 
-    async fn with(settings: ApiSettings) -> Self {
+    async fn with(config: ApiConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (store, _queue) = Store::embedded(folder.path()).unwrap();
         let key = MasterKey::new(MasterKeyId::parse("k1").unwrap(), [7; 32]);
@@ -173,21 +172,21 @@ impl World {
                 .await
                 .unwrap();
         }
-        let publisher = Arc::new(Recorder {
-            mood: AtomicU8::new(Mood::Fine as u8),
+        let publisher = Arc::new(RecordingPublisher {
+            mode: AtomicU8::new(PublisherMode::Up as u8),
             events: Mutex::default(),
             attempts: Mutex::default(),
         });
         let readiness = Readiness::default();
         readiness.register("store", || true);
-        let world = Self {
-            service: Service::new(
+        let api = Self {
+            server: Server::new(
                 Api {
                     store,
                     publisher: publisher.clone(),
                     rules: TargetRules::default(),
-                    settings,
-                    proxies: Proxies::default(),
+                    config,
+                    proxies: TrustedProxies::default(),
                     readiness,
                 },
                 CancellationToken::new(),
@@ -195,11 +194,11 @@ impl World {
             publisher,
             _folder: folder,
         };
-        world.add_key(KEY, &["org_a", "org_b"], &Scope::ALL).await;
-        world
+        api.add_key(KEY, &["org_a", "org_b"], &Scope::ALL).await;
+        api
     }
 
-    /// Adds a key; the first organization is its default one.
+    /// Adds a key. The first organization is its default.
     async fn add_key(&self, key: &str, organizations: &[&str], scopes: &[Scope]) {
         let key = NewKey {
             hash: KeyHash::of(key),
@@ -212,50 +211,50 @@ impl World {
                 .collect(),
             expires_at: None,
         };
-        let store = &self.service.api.store;
+        let store = &self.server.state.api.store;
         store.create_key(key, now()).await.unwrap().unwrap();
     }
 
-    fn is(&self, mood: Mood) {
-        self.publisher.mood.store(mood as u8, Ordering::Relaxed);
+    fn set_publisher(&self, mode: PublisherMode) {
+        self.publisher.mode.store(mode as u8, Ordering::Relaxed);
     }
 
-    /// Sends a request as it is.
-    async fn send(&self, request: TestRequest) -> Answer {
-        let app = init_service(app(&self.service)).await;
+    /// Sends a request without a key.
+    async fn send(&self, request: TestRequest) -> TestResponse {
+        let app = init_service(app(&self.server)).await;
         let response = call_service(&app, request.to_request()).await;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = String::from_utf8(read_body(response).await.to_vec()).unwrap();
-        Answer {
+        TestResponse {
             status,
             headers,
             text,
         }
     }
 
-    async fn get(&self, path: &str) -> Answer {
+    async fn get(&self, path: &str) -> TestResponse {
         self.send(keyed(TestRequest::get().uri(path))).await
     }
 
-    async fn post(&self, path: &str, body: Value) -> Answer {
+    async fn post(&self, path: &str, body: Value) -> TestResponse {
         self.send(keyed(TestRequest::post().uri(path)).set_json(body))
             .await
     }
 
-    async fn patch(&self, path: &str, body: Value) -> Answer {
+    async fn patch(&self, path: &str, body: Value) -> TestResponse {
         self.send(keyed(TestRequest::patch().uri(path)).set_json(body))
             .await
     }
 
-    async fn delete(&self, path: &str) -> Answer {
+    async fn delete(&self, path: &str) -> TestResponse {
         self.send(keyed(TestRequest::delete().uri(path))).await
     }
 
-    /// Makes a subscription and returns its id.
+    /// Creates a subscription and returns its id.
     async fn subscribe(&self, name: &str) -> i64 {
-        let answer = self.post("/v1/webhooks", subscription(name)).await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        answer.json()["id"].as_i64().unwrap()
+        let response = self.post("/v1/webhooks", subscription(name)).await;
+        assert_eq!(response.status, 201, "{response:?}");
+        response.json()["id"].as_i64().unwrap()
     }
 }
 
@@ -263,7 +262,7 @@ fn keyed(request: TestRequest) -> TestRequest {
     request.insert_header(("authorization", format!("Bearer {KEY}")))
 }
 
-/// A body as it was written, said to be JSON.
+/// A request with this body as `application/json`.
 fn raw(request: TestRequest, body: impl Into<String>) -> TestRequest {
     keyed(request)
         .insert_header(("content-type", "application/json"))
@@ -281,9 +280,9 @@ fn event(id: &str) -> Value {
     })
 }
 
-fn impatient() -> ApiSettings {
-    ApiSettings {
+fn impatient() -> ApiConfig {
+    ApiConfig {
         request_deadline: Duration::from_millis(50),
-        ..ApiSettings::default()
+        ..ApiConfig::default()
     }
 }

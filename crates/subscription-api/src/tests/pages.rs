@@ -4,7 +4,7 @@ use super::*;
 
 const MEBIBYTE: usize = 1024 * 1024;
 
-/// As long as a subscription may be, in characters of four bytes where they are allowed.
+/// The longest subscription, with characters of four bytes where they are allowed.
 fn longest() -> Value {
     let host = "https://example.com/";
     let headers = (0..20).map(|n| (format!("x-{n}-{}", "h".repeat(395)), json!("v")));
@@ -23,14 +23,14 @@ fn ids(page: &Value) -> Vec<i64> {
 
 #[actix_web::test]
 async fn a_page_of_subscriptions_is_at_most_a_mebibyte_and_leaves_no_row_out() {
-    let world = World::new().await;
+    let api = TestApi::new().await;
     let mut all = Vec::new();
     for _ in 0..100 {
-        let made = world.post("/webhooks", longest()).await;
+        let made = api.post("/webhooks", longest()).await;
         assert_eq!(made.status, 201, "{made:?}");
         all.insert(0, made.json()["id"].as_i64().unwrap());
     }
-    let by_offset = world.get("/webhooks?limit=100").await;
+    let by_offset = api.get("/webhooks?limit=100").await;
     assert!(by_offset.text.len() <= MEBIBYTE, "{}", by_offset.text.len());
     let page = by_offset.json();
     assert_eq!(ids(&page), all);
@@ -44,16 +44,16 @@ async fn a_page_of_subscriptions_is_at_most_a_mebibyte_and_leaves_no_row_out() {
         assert_eq!(row["truncated"] == true, names(row) < 20);
     }
     assert_eq!((names(&rows[0]), names(&rows[99])), (20, 0));
-    let last = world.get(&format!("/webhooks/{}", all[99])).await.json();
+    let last = api.get(&format!("/webhooks/{}", all[99])).await.json();
     assert_eq!(names(&last), 20);
 
-    let first = world.get("/webhooks?limit=1").await.json();
+    let first = api.get("/webhooks?limit=1").await.json();
     let (mut by_cursor, mut next) = (ids(&first), first["next_cursor"].clone());
     while let Some(cursor) = next.as_str() {
         let path = format!("/webhooks?limit=100&cursor={cursor}");
-        let answer = world.get(&path).await;
-        assert!(answer.text.len() <= MEBIBYTE, "{}", answer.text.len());
-        let page = answer.json();
+        let response = api.get(&path).await;
+        assert!(response.text.len() <= MEBIBYTE, "{}", response.text.len());
+        let page = response.json();
         let rows = page["webhooks"].as_array().unwrap();
         assert!(rows.iter().all(|row| row["truncated"].is_null()));
         assert!((1..99).contains(&rows.len()));
@@ -63,8 +63,8 @@ async fn a_page_of_subscriptions_is_at_most_a_mebibyte_and_leaves_no_row_out() {
     }
     assert_eq!(by_cursor, all);
 
-    // The one answer that has no bound.
-    let whole = world.get("/webhooks").await;
+    // The only response without a size limit.
+    let whole = api.get("/webhooks").await;
     assert!(whole.text.len() > MEBIBYTE);
     let page = whole.json();
     assert_eq!(ids(&page), all);

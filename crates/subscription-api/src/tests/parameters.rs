@@ -1,13 +1,13 @@
-//! No query parameter is ignored in silence.
+//! Unknown query parameters are errors.
 
 use actix_web::http::Method;
 
 use super::*;
 
 #[actix_web::test]
-async fn every_route_refuses_a_parameter_that_it_does_not_know() {
-    let world = World::new().await;
-    let document = world.get("/openapi.json").await.json();
+async fn every_route_rejects_an_unknown_parameter() {
+    let api = TestApi::new().await;
+    let document = api.get("/openapi.json").await.json();
     let mut calls = vec![("/".to_owned(), Method::GET)];
     for (path, item) in document["paths"].as_object().unwrap() {
         let id = match path.starts_with("/webhooks/") {
@@ -25,27 +25,31 @@ async fn every_route_refuses_a_parameter_that_it_does_not_know() {
     for (path, method) in calls {
         let uri = format!("{path}?nope&dry_run=true&nope=1");
         let request = TestRequest::default().uri(&uri).method(method.clone());
-        let refused = world.send(keyed(request).set_json(json!({}))).await;
-        refused.is_problem(422);
-        assert_eq!(refused.bad_fields(), "nope dry_run nope", "{method} {path}");
+        let rejected = api.send(keyed(request).set_json(json!({}))).await;
+        rejected.is_problem(422);
+        assert_eq!(
+            rejected.invalid_fields(),
+            "nope dry_run nope",
+            "{method} {path}"
+        );
         if method == Method::GET {
             let head = TestRequest::default().uri(&uri).method(Method::HEAD);
-            assert_eq!(world.send(keyed(head)).await.status, 422, "HEAD {path}");
+            assert_eq!(api.send(keyed(head)).await.status, 422, "HEAD {path}");
         }
     }
 }
 
 #[actix_web::test]
 async fn a_replay_with_dry_run_in_its_query_starts_nothing() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    world.exhausted(id, "e").await;
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    api.exhausted(id, "e").await;
     let path = format!("/webhooks/{id}/replay?dry_run=true");
-    let refused = world.post(&path, json!({})).await;
-    assert_eq!(refused.bad_fields(), "dry_run");
-    let stranger = world.send(TestRequest::post().uri(&path)).await;
-    stranger.is_problem(401);
+    let rejected = api.post(&path, json!({})).await;
+    assert_eq!(rejected.invalid_fields(), "dry_run");
+    let without_key = api.send(TestRequest::post().uri(&path)).await;
+    without_key.is_problem(401);
     let counted = json!({"dry_run": true});
-    let counted = world.post(&format!("/webhooks/{id}/replay"), counted).await;
+    let counted = api.post(&format!("/webhooks/{id}/replay"), counted).await;
     assert_eq!(counted.json(), json!({"count": 1}));
 }

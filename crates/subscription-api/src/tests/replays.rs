@@ -1,14 +1,14 @@
-//! Retries by hand and replays.
+//! Manual retries and replays.
 
 use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 
 use super::*;
 
-impl World {
+impl TestApi {
     /// An event of `org_a` whose delivery is exhausted.
     pub(super) async fn exhausted(&self, subscription: i64, id: &str) -> String {
-        self.take_in(id).await;
+        self.store_event(id).await;
         let subscription = SubscriptionId(subscription);
         let event = EventId::parse(id).unwrap();
         let owed = OwedAttempt {
@@ -21,7 +21,7 @@ impl World {
             at: now(),
             why: GaveUp::OutOfAttempts,
         };
-        let store = &self.service.api.store;
+        let store = &self.server.state.api.store;
         store.end(vec![owed], end).await.unwrap();
         owed.delivery.to_string()
     }
@@ -32,64 +32,64 @@ impl World {
 }
 
 #[actix_web::test]
-async fn a_retry_is_stored_and_handed_on() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    let delivery = world.exhausted(id, "e").await;
+async fn a_retry_is_stored_and_published() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let delivery = api.exhausted(id, "e").await;
     let path = format!("/v1/deliveries/{delivery}/retry");
     let of_b = keyed(TestRequest::post().uri(&path)).insert_header(("X-Org-Id", "org_b"));
-    world.send(of_b).await.is_problem(404);
-    let answer = world.post(&path, json!({})).await;
-    assert_eq!(answer.status, 202);
+    api.send(of_b).await.is_problem(404);
+    let response = api.post(&path, json!({})).await;
+    assert_eq!(response.status, 202);
     assert_eq!(
-        answer.json(),
+        response.json(),
         json!({"delivery_id": delivery, "attempt": 1})
     );
-    let handed_on = *world.publisher.attempts.lock().unwrap().last().unwrap();
-    assert_eq!(handed_on.owed.delivery.to_string(), delivery);
-    assert_eq!((handed_on.owed.generation, handed_on.owed.attempt), (1, 1));
-    assert_eq!(handed_on.delay, Duration::ZERO);
-    let refused = world.post(&path, json!({})).await;
-    refused.is_problem(409);
-    insta::assert_json_snapshot!(refused.json(), @r#"
+    let published = *api.publisher.attempts.lock().unwrap().last().unwrap();
+    assert_eq!(published.owed.delivery.to_string(), delivery);
+    assert_eq!((published.owed.generation, published.owed.attempt), (1, 1));
+    assert_eq!(published.delay, Duration::ZERO);
+    let rejected = api.post(&path, json!({})).await;
+    rejected.is_problem(409);
+    insta::assert_json_snapshot!(rejected.json(), @r#"
     {
-      "detail": "an attempt of the delivery is owed anyway; `next_attempt_at` says when",
+      "detail": "the delivery is pending; `next_attempt_at` is the time of its next attempt",
       "status": 409,
       "title": "Conflict",
       "type": "urn:hookline:problem:conflict"
     }
     "#);
-    assert_eq!(world.published(), 1);
+    assert_eq!(api.published(), 1);
 }
 
 #[actix_web::test]
 async fn a_retry_needs_no_broker() {
-    let world = World::with(impatient()).await;
-    let id = world.subscribe("n").await;
-    for mood in [Mood::Down, Mood::Hanging] {
-        let delivery = world.exhausted(id, &format!("{mood:?}")).await;
-        world.is(mood);
+    let api = TestApi::with(impatient()).await;
+    let id = api.subscribe("n").await;
+    for mode in [PublisherMode::Down, PublisherMode::Hanging] {
+        let delivery = api.exhausted(id, &format!("{mode:?}")).await;
+        api.set_publisher(mode);
         let path = format!("/deliveries/{delivery}/retry");
-        assert_eq!(world.post(&path, json!({})).await.status, 202);
-        let shown = world.get(&format!("/deliveries/{delivery}")).await.json();
+        assert_eq!(api.post(&path, json!({})).await.status, 202);
+        let shown = api.get(&format!("/deliveries/{delivery}")).await.json();
         assert_eq!(shown["status"], "pending");
-        world.post(&path, json!({})).await.is_problem(409);
+        api.post(&path, json!({})).await.is_problem(409);
     }
 }
 
 #[actix_web::test]
-async fn a_replay_is_counted_made_shown_and_cancelled() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    world.exhausted(id, "e").await;
+async fn a_replay_is_counted_created_shown_and_cancelled() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    api.exhausted(id, "e").await;
     let path = format!("/v1/webhooks/{id}/replay");
-    let counted = world.post(&path, json!({"dry_run": true})).await;
+    let counted = api.post(&path, json!({"dry_run": true})).await;
     assert_eq!((counted.status, counted.json()), (200, json!({"count": 1})));
     let body = json!({"since": "2025-12-21T10:30:00Z", "status": "exhausted"});
-    let made = world.post(&path, body).await;
+    let made = api.post(&path, body).await;
     assert_eq!((made.status, &made.json()["count"]), (202, &json!(1)));
     let replay = format!("/v1/replays/{}", made.json()["replay_id"].as_str().unwrap());
-    let mut shown = world.get(&replay).await.json();
+    let mut shown = api.get(&replay).await.json();
     assert_eq!(shown["id"], made.json()["replay_id"]);
     for name in ["id", "created_at"] {
         assert!(shown[name].is_string());
@@ -112,44 +112,44 @@ async fn a_replay_is_counted_made_shown_and_cancelled() {
     }
     "#);
     let of_b = keyed(TestRequest::delete().uri(&replay)).insert_header(("X-Org-Id", "org_b"));
-    world.send(of_b).await.is_problem(404);
+    api.send(of_b).await.is_problem(404);
     for _ in 0..2 {
-        assert_eq!(world.delete(&replay).await.status, 204);
+        assert_eq!(api.delete(&replay).await.status, 204);
     }
-    let shown = world.get(&replay).await.json();
+    let shown = api.get(&replay).await.json();
     assert_eq!(shown["status"], "cancelled");
     assert_eq!(shown["cancelled_because"], "requested");
-    // Dispatchers hand on; the API only says that they are to.
-    assert_eq!(world.published(), 0);
+    // The dispatcher restarts deliveries, not the API.
+    assert_eq!(api.published(), 0);
 }
 
 #[actix_web::test]
-async fn an_organization_has_so_many_replays_running() {
-    let world = World::with(ApiSettings {
+async fn the_number_of_running_replays_of_an_organization_is_limited() {
+    let api = TestApi::with(ApiConfig {
         max_running_replays: 2,
-        ..ApiSettings::default()
+        ..ApiConfig::default()
     })
     .await;
-    let id = world.subscribe("n").await;
+    let id = api.subscribe("n").await;
     let path = format!("/webhooks/{id}/replay");
-    let made = world.post(&path, json!({})).await;
-    assert_eq!(world.post(&path, json!({})).await.status, 202);
-    world.post(&path, json!({})).await.is_problem(409);
+    let made = api.post(&path, json!({})).await;
+    assert_eq!(api.post(&path, json!({})).await.status, 202);
+    api.post(&path, json!({})).await.is_problem(409);
     let replay = format!("/replays/{}", made.json()["replay_id"].as_str().unwrap());
-    assert_eq!(world.delete(&replay).await.status, 204);
-    assert_eq!(world.post(&path, json!({})).await.status, 202);
+    assert_eq!(api.delete(&replay).await.status, 204);
+    assert_eq!(api.post(&path, json!({})).await.status, 202);
 }
 
 #[actix_web::test]
-async fn a_bad_replay_names_every_field() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
+async fn every_invalid_field_of_a_replay_is_reported() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
     let path = format!("/webhooks/{id}/replay");
     let bad = json!({
         "since": "2025-12-22T00:00:00Z", "until": "2025-12-21T00:00:00Z", "status": "pending",
         "event_types": ["workflow.failed", "x"], "dry_run": "yes", "limit": 5,
     });
-    let fields = world.post(&path, bad).await.bad_fields();
+    let fields = api.post(&path, bad).await.invalid_fields();
     let mut fields: Vec<&str> = fields.split(' ').collect();
     fields.sort_unstable();
     assert_eq!(
@@ -160,18 +160,17 @@ async fn a_bad_replay_names_every_field() {
         TestRequest::post().uri(&path),
         r#"{"status":"skipped","status":"skipped"}"#,
     );
-    assert_eq!(world.send(twice).await.bad_fields(), "status");
+    assert_eq!(api.send(twice).await.invalid_fields(), "status");
     let none = raw(TestRequest::post().uri(&path), "");
-    world.send(none).await.is_problem(400);
-    world
-        .post("/webhooks/99/replay", json!({}))
+    api.send(none).await.is_problem(400);
+    api.post("/webhooks/99/replay", json!({}))
         .await
         .is_problem(404);
     for path in [
         "/replays/1",
         "/replays/00000000-0000-0000-0000-000000000000",
     ] {
-        world.get(path).await.is_problem(404);
-        world.delete(path).await.is_problem(404);
+        api.get(path).await.is_problem(404);
+        api.delete(path).await.is_problem(404);
     }
 }

@@ -1,4 +1,4 @@
-//! What needs no key, and the server as a whole.
+//! Public routes, and the running server.
 
 use std::net::TcpListener;
 
@@ -9,7 +9,7 @@ use super::*;
 
 #[actix_web::test]
 async fn health_docs_and_the_document_need_no_key() {
-    let world = World::new().await;
+    let api = TestApi::new().await;
     for prefix in ["", "/v1"] {
         for (path, content_type) in [
             ("/healthz", "application/json"),
@@ -17,48 +17,48 @@ async fn health_docs_and_the_document_need_no_key() {
             ("/openapi.json", "application/json"),
             ("/docs", "text/html; charset=utf-8"),
         ] {
-            let answer = world
+            let response = api
                 .send(TestRequest::get().uri(&format!("{prefix}{path}")))
                 .await;
-            assert_eq!(answer.status, 200);
-            assert_eq!(answer.header("content-type"), content_type);
-            assert_eq!(answer.header("x-content-type-options"), "nosniff");
+            assert_eq!(response.status, 200);
+            assert_eq!(response.header("content-type"), content_type);
+            assert_eq!(response.header("x-content-type-options"), "nosniff");
         }
     }
 }
 
 #[actix_web::test]
-async fn every_answer_names_its_request() {
-    let world = World::new().await;
+async fn every_response_has_a_request_id() {
+    let api = TestApi::new().await;
     for path in ["/healthz", "/docs", "/", "/webhooks", "/v1/nope", "/events"] {
         let get = || TestRequest::get().uri(path);
         let given = keyed(get()).insert_header(("X-Request-Id", "req-7"));
-        assert_eq!(world.send(given).await.header("x-request-id"), "req-7");
-        let [one, other] = [world.send(get()).await, world.send(get()).await];
+        assert_eq!(api.send(given).await.header("x-request-id"), "req-7");
+        let [one, other] = [api.send(get()).await, api.send(get()).await];
         assert_eq!(one.header("x-request-id").len(), 36);
         assert_ne!(one.header("x-request-id"), other.header("x-request-id"));
     }
     let made = keyed(TestRequest::post().uri("/webhooks")).set_json(subscription("n"));
     let made = made.insert_header(("X-Request-Id", "bad id"));
-    assert_eq!(world.send(made).await.header("x-request-id").len(), 36);
+    assert_eq!(api.send(made).await.header("x-request-id").len(), 36);
 }
 
 #[actix_web::test]
 async fn a_part_that_is_not_ready_is_named() {
-    let world = World::new().await;
-    world.service.api.readiness.register("broker", || false);
-    let answer = world.send(TestRequest::get().uri("/readyz")).await;
-    answer.is_problem(503);
+    let api = TestApi::new().await;
+    api.server.state.api.readiness.register("broker", || false);
+    let response = api.send(TestRequest::get().uri("/readyz")).await;
+    response.is_problem(503);
     assert_eq!(
-        answer.json()["detail"],
+        response.json()["detail"],
         "not ready yet; waiting for: broker"
     );
 }
 
 #[actix_web::test]
-async fn the_page_loads_nothing_from_elsewhere() {
-    let world = World::new().await;
-    let page = world.send(TestRequest::get().uri("/docs")).await;
+async fn the_page_loads_nothing_from_other_origins() {
+    let api = TestApi::new().await;
+    let page = api.send(TestRequest::get().uri("/docs")).await;
     assert!(!page.text.contains("http://") && !page.text.contains("https://"));
     assert!(
         page.header("content-security-policy")
@@ -67,20 +67,20 @@ async fn the_page_loads_nothing_from_elsewhere() {
 }
 
 #[actix_web::test]
-async fn the_server_answers_on_its_listener_until_it_is_told_to_stop() {
-    let world = World::new().await;
+async fn the_server_answers_until_it_is_stopped() {
+    let api = TestApi::new().await;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let api = Api::clone(&world.service.api);
+    let api = Api::clone(&api.server.state.api);
     let server = actix_web::rt::spawn(crate::run(listener, api, stop.clone()));
 
     let exchange = async |request: String| {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await.unwrap();
-        String::from_utf8(answer).unwrap()
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await.unwrap();
+        String::from_utf8(response).unwrap()
     };
     let head =
         format!("HTTP/1.1\r\nhost: a\r\nconnection: close\r\nauthorization: Bearer {KEY}\r\n");
@@ -100,12 +100,12 @@ async fn the_server_answers_on_its_listener_until_it_is_told_to_stop() {
 
     let large = "x".repeat(9 * 1024 * 1024);
     let length = large.len();
-    let refused = exchange(format!(
+    let rejected = exchange(format!(
         "POST /events {head}content-type: application/json\r\ncontent-length: {length}\r\n\r\n{large}"
     ))
     .await;
-    assert!(refused.starts_with("HTTP/1.1 413 "), "{refused}");
-    assert!(refused.contains("application/problem+json"), "{refused}");
+    assert!(rejected.starts_with("HTTP/1.1 413 "), "{rejected}");
+    assert!(rejected.contains("application/problem+json"), "{rejected}");
 
     stop.cancel();
     server.await.unwrap().unwrap();
@@ -141,11 +141,11 @@ fn example(document: &Value, schema: &Value) -> Value {
 }
 
 #[actix_web::test]
-async fn every_example_of_the_document_is_taken() {
-    let world = World::new().await;
-    let id = world.subscribe("n").await;
-    let delivery = world.exhausted(id, "e").await;
-    let document = world.get("/openapi.json").await.json();
+async fn every_example_of_the_document_is_accepted() {
+    let api = TestApi::new().await;
+    let id = api.subscribe("n").await;
+    let delivery = api.exhausted(id, "e").await;
+    let document = api.get("/openapi.json").await.json();
     let mut tried = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
@@ -162,11 +162,14 @@ async fn every_example_of_the_document_is_taken() {
                 false => id.to_string(),
             };
             let path = path.replace("{id}", &id);
-            let answer = match method.as_str() {
-                "patch" => world.patch(&path, body.clone()).await,
-                _ => world.post(&path, body.clone()).await,
+            let response = match method.as_str() {
+                "patch" => api.patch(&path, body.clone()).await,
+                _ => api.post(&path, body.clone()).await,
             };
-            assert!(answer.status < 300, "{method} {path} {body}: {answer:?}");
+            assert!(
+                response.status < 300,
+                "{method} {path} {body}: {response:?}"
+            );
             tried += 1;
         }
     }
@@ -174,31 +177,46 @@ async fn every_example_of_the_document_is_taken() {
 }
 
 #[actix_web::test]
-async fn the_document_names_the_default_limits() {
+async fn the_document_has_the_default_limits() {
     let settings = hookline_runtime::settings::Settings::read(None, []).unwrap();
-    let world = World::new().await;
-    let document = world.get("/openapi.json").await.json();
-    let said = |path: &str| {
-        let text = document["paths"][path]["post"]["description"].as_str();
-        text.unwrap().replace([',', '\n'], "")
-    };
-    let limits = settings.limits;
-    let events = said("/events");
-    assert!(
-        events.contains(&format!(" {}", limits.events_per_second)),
-        "{events}"
-    );
-    assert!(
-        events.contains(&format!(" {} at once", limits.events_burst)),
-        "{events}"
-    );
-    let tests = said("/webhooks/{id}/test");
-    let limit = settings.api.max_tests_per_minute;
-    assert!(tests.contains(&format!("by default {limit};")), "{tests}");
-    let retries = said("/deliveries/{id}/retry");
-    let limit = settings.api.max_retries_per_minute;
-    assert!(
-        retries.contains(&format!("At most {limit} a minute")),
-        "{retries}"
-    );
+    let api = TestApi::new().await;
+    let document = api.get("/openapi.json").await.json();
+    let (limits, replay) = (settings.limits, settings.replay);
+    let deadline = settings.api.request_deadline.as_secs();
+    let paths = &document["paths"];
+    for (text, expected) in [
+        (
+            &paths["/events"]["post"],
+            format!("default {} events a second", limits.events_per_second),
+        ),
+        (
+            &paths["/events"]["post"],
+            format!("{} at once", limits.events_burst),
+        ),
+        (
+            &paths["/webhooks"]["post"],
+            format!("(by default {})", settings.api.max_subscriptions),
+        ),
+        (
+            &paths["/webhooks/{id}/test"]["post"],
+            format!("default {} a minute", settings.api.max_tests_per_minute),
+        ),
+        (
+            &paths["/deliveries/{id}/retry"]["post"],
+            format!("default {} a minute", settings.api.max_retries_per_minute),
+        ),
+        (
+            &paths["/webhooks/{id}/replay"]["post"],
+            format!("(by default {} a second)", replay.per_second),
+        ),
+        (
+            &paths["/webhooks/{id}/replay"]["post"],
+            format!("(by default {})", replay.max_running),
+        ),
+        (&document["info"], format!("longer than {deadline} seconds")),
+    ] {
+        let text = text["description"].as_str().unwrap();
+        let text = text.replace(',', "").replace('\n', " ");
+        assert!(text.contains(&expected), "{expected}: {text}");
+    }
 }

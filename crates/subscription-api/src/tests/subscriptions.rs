@@ -1,24 +1,24 @@
-//! What a customer registers.
+//! Subscriptions.
 
 use super::*;
 
 #[actix_web::test]
-async fn a_subscription_is_created_where_location_says() {
-    let world = World::new().await;
+async fn a_created_subscription_is_at_its_location() {
+    let api = TestApi::new().await;
     for prefix in ["/v1", ""] {
         let body = json!({
             "name": "Billing", "url": "https://example.com/h", "events": ["workflow.failed"],
             "secret": "hush", "headers": {"X-Team": "quiet"},
         });
-        let answer = world.post(&format!("{prefix}/webhooks"), body).await;
-        assert_eq!(answer.status, 201);
-        assert!(!answer.text.contains("hush") && !answer.text.contains("quiet"));
-        let mut created = answer.json();
+        let response = api.post(&format!("{prefix}/webhooks"), body).await;
+        assert_eq!(response.status, 201);
+        assert!(!response.text.contains("hush") && !response.text.contains("quiet"));
+        let mut created = response.json();
         let location = format!("{prefix}/webhooks/{}", created["id"]);
-        assert_eq!(answer.header("location"), location);
-        assert_eq!(answer.header("cache-control"), "no-store");
-        assert_eq!(answer.header("x-content-type-options"), "nosniff");
-        assert_eq!(world.get(&location).await.json(), created);
+        assert_eq!(response.header("location"), location);
+        assert_eq!(response.header("cache-control"), "no-store");
+        assert_eq!(response.header("x-content-type-options"), "nosniff");
+        assert_eq!(api.get(&location).await.json(), created);
 
         let at = created["created_at"].as_str().unwrap();
         assert!(at.ends_with('Z') && Timestamp::parse(at).is_ok());
@@ -50,14 +50,14 @@ async fn a_subscription_is_created_where_location_says() {
 }
 
 #[actix_web::test]
-async fn all_subscriptions_are_one_answer_however_many_there_are() {
-    let world = World::new().await;
+async fn all_subscriptions_are_one_response_without_a_limit() {
+    let api = TestApi::new().await;
     let mut ids = Vec::new();
     for count in [99, 100, 250] {
         while ids.len() < count {
-            ids.push(world.subscribe("n").await);
+            ids.push(api.subscribe("n").await);
         }
-        let all = world.get("/v1/webhooks").await;
+        let all = api.get("/v1/webhooks").await;
         assert_eq!(all.header("content-type"), "application/json");
         let all = all.json();
         let listed = all["webhooks"].as_array().unwrap();
@@ -70,7 +70,7 @@ async fn all_subscriptions_are_one_answer_however_many_there_are() {
         assert_eq!(shape, (&json!(count), &json!(count), &json!(0)));
     }
     for (query, length, limit) in [("offset=20", 230, 250), ("limit=7&offset=248", 2, 7)] {
-        let part = world.get(&format!("/webhooks?{query}")).await.json();
+        let part = api.get(&format!("/webhooks?{query}")).await.json();
         assert_eq!(part["webhooks"].as_array().unwrap().len(), length);
         assert_eq!(
             (&part["total"], &part["limit"]),
@@ -81,39 +81,39 @@ async fn all_subscriptions_are_one_answer_however_many_there_are() {
 
 #[actix_web::test]
 async fn every_bad_field_is_named_at_once() {
-    let world = World::new().await;
+    let api = TestApi::new().await;
     let body = r#"{"name":"","url":"http://example.com","events":["workflow.failed","x"],
                    "is_active":1,"id":7,"headers":{"A":"1","A":"2"},"name":"n"}"#;
-    let answer = world
+    let response = api
         .send(raw(TestRequest::post().uri("/webhooks"), body))
         .await;
-    answer.is_problem(422);
+    response.is_problem(422);
     assert_eq!(
-        answer.bad_fields(),
+        response.invalid_fields(),
         "headers.A name name url events[1] is_active id"
     );
 }
 
 #[actix_web::test]
-async fn an_organization_has_so_many_subscriptions_and_no_more() {
-    let world = World::with(ApiSettings {
+async fn the_number_of_subscriptions_of_an_organization_is_limited() {
+    let api = TestApi::with(ApiConfig {
         max_subscriptions: 1,
-        ..ApiSettings::default()
+        ..ApiConfig::default()
     })
     .await;
-    let first = world.subscribe("first").await;
-    let answer = world.post("/webhooks", subscription("second")).await;
-    answer.is_problem(422);
-    assert!(answer.text.contains("at most 1 subscription"));
-    world.delete(&format!("/webhooks/{first}")).await;
-    assert_ne!(world.subscribe("again").await, first);
+    let first = api.subscribe("first").await;
+    let response = api.post("/webhooks", subscription("second")).await;
+    response.is_problem(422);
+    assert!(response.text.contains("at most 1 subscription"));
+    api.delete(&format!("/webhooks/{first}")).await;
+    assert_ne!(api.subscribe("again").await, first);
 }
 
 #[actix_web::test]
-async fn the_list_is_newest_first_and_whole_unless_a_page_is_asked_for() {
-    let world = World::new().await;
+async fn the_list_is_newest_first_and_complete_without_a_limit() {
+    let api = TestApi::new().await;
     for name in ["first", "second", "third"] {
-        world.subscribe(name).await;
+        api.subscribe(name).await;
     }
     let listed = |page: Value| {
         let names: Vec<_> = page["webhooks"]
@@ -135,26 +135,26 @@ async fn the_list_is_newest_first_and_whole_unless_a_page_is_asked_for() {
         ("?offset=1", "second first of 3, limit 3, offset 1"),
         ("?offset=10000", " of 3, limit 3, offset 10000"),
     ] {
-        let answer = world.get(&format!("/v1/webhooks{query}")).await;
-        assert_eq!(listed(answer.json()), expected, "{query}");
+        let response = api.get(&format!("/v1/webhooks{query}")).await;
+        assert_eq!(listed(response.json()), expected, "{query}");
     }
-    let bad = world
+    let bad = api
         .get("/webhooks?limit=101&offset=10001&page=2&limit=1")
         .await;
-    assert_eq!(bad.bad_fields(), "limit limit offset page");
+    assert_eq!(bad.invalid_fields(), "limit limit offset page");
 }
 
 #[actix_web::test]
-async fn a_patch_changes_what_it_names() {
-    let world = World::new().await;
+async fn a_patch_changes_only_its_fields() {
+    let api = TestApi::new().await;
     let mut body = subscription("before");
     body["secret"] = json!("hush");
-    let before = world.post("/webhooks", body).await.json();
+    let before = api.post("/webhooks", body).await.json();
     let path = format!("/webhooks/{}", before["id"]);
 
-    assert_eq!(world.patch(&path, json!({})).await.json(), before);
+    assert_eq!(api.patch(&path, json!({})).await.json(), before);
 
-    let after = world
+    let after = api
         .patch(
             &path,
             json!({"name": "after", "is_active": false, "secret": null}),
@@ -167,77 +167,77 @@ async fn a_patch_changes_what_it_names() {
     assert_eq!(after["disabled_reason"], Value::Null);
     assert_eq!(after["url"], before["url"]);
     assert_ne!(after["updated_at"], before["updated_at"]);
-    assert_eq!(world.get(&path).await.json(), after);
+    assert_eq!(api.get(&path).await.json(), after);
 
-    let bad = world
+    let bad = api
         .patch(&path, json!({"name": null, "events": [], "x": 1}))
         .await;
-    assert_eq!(bad.bad_fields(), "name events x");
+    assert_eq!(bad.invalid_fields(), "name events x");
 }
 
 #[actix_web::test]
 async fn a_deleted_subscription_is_gone() {
-    let world = World::new().await;
-    let path = format!("/webhooks/{}", world.subscribe("n").await);
-    let answer = world.delete(&path).await;
-    assert_eq!((answer.status, answer.text.as_str()), (204, ""));
-    world.get(&path).await.is_problem(404);
-    world.delete(&path).await.is_problem(404);
-    world.patch(&path, json!({})).await.is_problem(404);
-    assert_eq!(world.get("/webhooks").await.json()["total"], 0);
+    let api = TestApi::new().await;
+    let path = format!("/webhooks/{}", api.subscribe("n").await);
+    let response = api.delete(&path).await;
+    assert_eq!((response.status, response.text.as_str()), (204, ""));
+    api.get(&path).await.is_problem(404);
+    api.delete(&path).await.is_problem(404);
+    api.patch(&path, json!({})).await.is_problem(404);
+    assert_eq!(api.get("/webhooks").await.json()["total"], 0);
 }
 
 /// Sends a change with `If-Match`.
-async fn change_if(world: &World, path: &str, tag: &str) -> Answer {
+async fn change_if(api: &TestApi, path: &str, tag: &str) -> TestResponse {
     let request = raw(TestRequest::patch().uri(path), r#"{"secret":"another"}"#);
-    world.send(request.insert_header(("If-Match", tag))).await
+    api.send(request.insert_header(("If-Match", tag))).await
 }
 
 #[actix_web::test]
-async fn a_change_that_is_meant_for_another_revision_is_412_and_changes_nothing() {
-    let world = World::new().await;
-    let created = world.post("/webhooks", subscription("n")).await;
+async fn a_change_of_another_revision_is_412_and_changes_nothing() {
+    let api = TestApi::new().await;
+    let created = api.post("/webhooks", subscription("n")).await;
     let path = format!("/webhooks/{}", created.json()["id"]);
     let first = created.header("etag").to_owned();
     assert!(first.starts_with('"') && first.ends_with('"'), "{first}");
-    assert_eq!(world.get(&path).await.header("etag"), first);
+    assert_eq!(api.get(&path).await.header("etag"), first);
 
-    // A secret is never shown, and changes the revision all the same.
-    let changed = change_if(&world, &path, &first).await;
+    // A change of the secret is a new revision, too.
+    let changed = change_if(&api, &path, &first).await;
     assert_eq!(changed.status, 200);
     let second = changed.header("etag").to_owned();
     assert_ne!(second, first);
     for stale in [first.as_str(), "\"no such\"", &format!("W/{second}")] {
-        change_if(&world, &path, stale).await.is_problem(412);
+        change_if(&api, &path, stale).await.is_problem(412);
         let delete = keyed(TestRequest::delete().uri(&path)).insert_header(("If-Match", stale));
-        world.send(delete).await.is_problem(412);
+        api.send(delete).await.is_problem(412);
         let get = keyed(TestRequest::get().uri(&path)).insert_header(("If-Match", stale));
-        world.send(get).await.is_problem(412);
+        api.send(get).await.is_problem(412);
         let rotate = raw(
             TestRequest::post().uri(&format!("{path}/secret/rotate")),
             "{}",
         );
         let rotate = rotate.insert_header(("If-Match", stale));
-        world.send(rotate).await.is_problem(412);
+        api.send(rotate).await.is_problem(412);
     }
-    assert_eq!(world.get(&path).await.header("etag"), second);
+    assert_eq!(api.get(&path).await.header("etag"), second);
     let listed = format!("{first}, {second}");
     let delete = keyed(TestRequest::delete().uri(&path)).insert_header(("If-Match", listed));
-    assert_eq!(world.send(delete).await.status, 204);
-    change_if(&world, &path, "*").await.is_problem(404);
+    assert_eq!(api.send(delete).await.status, 204);
+    change_if(&api, &path, "*").await.is_problem(404);
 }
 
 #[actix_web::test]
-async fn a_client_that_has_the_revision_is_told_so() {
-    let world = World::new().await;
-    let created = world.post("/webhooks", subscription("n")).await;
+async fn a_client_that_has_the_current_revision_gets_304() {
+    let api = TestApi::new().await;
+    let created = api.post("/webhooks", subscription("n")).await;
     let path = format!("/webhooks/{}", created.json()["id"]);
     let tag = created.header("etag").to_owned();
     let ask = keyed(TestRequest::get().uri(&path)).insert_header(("If-None-Match", tag.as_str()));
-    let answer = world.send(ask).await;
-    assert_eq!((answer.status, answer.text.as_str()), (304, ""));
-    assert_eq!(answer.header("etag"), tag);
-    world.patch(&path, json!({"name": "m"})).await;
+    let response = api.send(ask).await;
+    assert_eq!((response.status, response.text.as_str()), (304, ""));
+    assert_eq!(response.header("etag"), tag);
+    api.patch(&path, json!({"name": "m"})).await;
     let ask = keyed(TestRequest::get().uri(&path)).insert_header(("If-None-Match", tag.as_str()));
-    assert_eq!(world.send(ask).await.status, 200);
+    assert_eq!(api.send(ask).await.status, 200);
 }

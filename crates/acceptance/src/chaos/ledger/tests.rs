@@ -6,6 +6,7 @@ fn hook(events: &[&'static str]) -> Hook {
         events: events.to_vec(),
         secret: "hush".to_owned(),
         created: None,
+        gone: false,
     }
 }
 
@@ -72,6 +73,36 @@ fn what_is_not_owed_or_not_the_same_is_wrong() {
         "other bytes"
     );
     assert_eq!(wrongs(9, BODY, "1"), 5, "nobody");
+}
+
+#[test]
+fn what_a_failover_lost_is_owed_no_more_unless_it_was_confirmed_before() {
+    let ledger = Ledger::default();
+    let number = ledger.asks_for(hook(&["workflow.failed"]));
+    ledger.created(number, 1);
+    let before = Instant::now();
+    let name = published(&ledger);
+    ledger.confirmed(&name);
+    let now = Instant::now();
+    let stored = |events: &[&EventName]| Stored {
+        events: events.iter().copied().cloned().collect(),
+        subscriptions: HashSet::from([(1, "http://receiver/0".to_owned())]),
+    };
+    let lost = |from| Lost {
+        from,
+        until: now,
+        back: now,
+    };
+    for (from, events, gone) in [
+        (before, &[][..], 1),
+        (before, &[&name], 0),
+        // It was confirmed before: then it was in the copy.
+        (now + Duration::from_secs(1), &[], 0),
+    ] {
+        ledger.mark_gone(&[lost(from)], &stored(events));
+        let counts = ledger.counts();
+        assert_eq!((counts.gone, counts.owed), (gone, 1 - gone));
+    }
 }
 
 #[test]

@@ -67,6 +67,7 @@ fn everything_is_hit_in_every_way_within_two_hours() {
         Blow::Clock(Shift::Ahead),
         Blow::Clock(Shift::Back),
         Blow::Hang,
+        Blow::FailOver,
     ];
     for blow in Abuse::ALL
         .map(Blow::Abuse)
@@ -74,6 +75,7 @@ fn everything_is_hit_in_every_way_within_two_hours() {
         .chain(Fault::ALL.map(Blow::Raise))
         .chain(peers.map(Blow::Cut))
         .chain(peers.map(Blow::Silence))
+        .chain(BacklogPoint::ALL.map(Blow::EndAt))
         .chain(others)
     {
         assert!(acts.iter().any(|act| act.blow == blow), "no {blow}");
@@ -90,7 +92,12 @@ fn four_minutes_have_each_act_of_the_deck() {
     for seed in 0..20 {
         let acts = schedule(&plan(seed, Scene::Distributed, 4 * MINUTE));
         let kinds: HashSet<_> = acts.iter().map(|act| discriminant(&act.blow)).collect();
-        for blow in [Blow::ComeAndGo, Blow::LongFreeze, Blow::Hang] {
+        for blow in [
+            Blow::ComeAndGo,
+            Blow::LongFreeze,
+            Blow::Hang,
+            Blow::FailOver,
+        ] {
             assert!(
                 kinds.contains(&discriminant(&blow)),
                 "seed {seed}: no {blow}"

@@ -33,7 +33,7 @@ async fn get(url: &str) -> anyhow::Result<String> {
 /// How many deliveries ingest has stored.
 fn stored(said: &str) -> usize {
     said.lines()
-        .filter_map(|line| line.split_once("took events in deliveries="))
+        .filter_map(|line| line.split_once("stored events deliveries="))
         .filter_map(|(_, deliveries)| deliveries.trim().parse::<usize>().ok())
         .sum()
 }

@@ -35,7 +35,7 @@ async fn a_subscription_that_was_given_up_keeps_no_messages(kind: Kind) -> anyho
     peers.rabbitmq.set(Wire::SilentAfter(CONSUME));
     until("a subscription that is given up", async || {
         let said = home.said().await;
-        Ok(said.contains("cannot subscribe to the queue").then_some(()))
+        Ok(said.contains("cannot consume the queue").then_some(()))
     })
     .await?;
     peers.rabbitmq.set(Wire::Whole);

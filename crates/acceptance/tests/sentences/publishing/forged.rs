@@ -100,7 +100,7 @@ pub(crate) async fn what_hookline_alone_may_write_makes_nothing_more_when_a_publ
         "more were made of them"
     );
     ensure!(distinct(&receiver)? == 1);
-    ensure!(!home.said().await.contains("took events apart"));
+    ensure!(!home.said().await.contains("split a batch of events"));
     home.end().await
 }
 

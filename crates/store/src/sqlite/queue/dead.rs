@@ -1,4 +1,4 @@
-//! Published events that could not be handled, until an operator looks at them.
+//! The dead letters of the folder: published events that could not be handled.
 
 use std::path::Path;
 
@@ -10,50 +10,45 @@ use super::super::{Conn, Sharing, Sqlite};
 use super::{EmbeddedQueue, as_limit};
 use crate::error::StoreError;
 
-/// How much of a body a list shows: all of an event.
-const SHOWN: i64 = 256 * 1024;
+/// Bytes of a body in a list: an event fits in.
+const MAX_SHOWN: i64 = 256 * 1024;
 
-/// Events of a folder that were put aside.
 #[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
-pub struct DeadLetter {
-    /// Its number.
+pub struct EmbeddedDeadLetter {
     #[diesel(sql_type = BigInt)]
     pub id: i64,
-    /// Why it is here.
     #[diesel(sql_type = Text)]
     pub reason: String,
-    /// The format of events.
     #[diesel(sql_type = Nullable<Text>)]
     pub content_type: Option<String>,
     /// The publisher's trace, as `traceparent`.
     #[diesel(sql_type = Nullable<Text>)]
     pub traceparent: Option<String>,
-    /// As it was published.
     #[diesel(sql_type = Binary)]
     pub body: Vec<u8>,
-    /// How many bytes the body has, of which a list shows the beginning alone.
+    /// Bytes of the whole body, of which a list shows only the beginning.
     #[diesel(sql_type = BigInt)]
     size: i64,
-    /// Since when, in microseconds since 1970.
+    /// Microseconds since 1970.
     #[diesel(sql_type = BigInt)]
     created_at: i64,
 }
 
-impl DeadLetter {
-    /// Since when it is here.
+impl EmbeddedDeadLetter {
+    /// When it was dead-lettered.
     pub fn since(&self) -> Timestamp {
         Timestamp::from_unix_micros(self.created_at)
     }
 
-    /// How many bytes its body has.
+    /// Bytes of the whole body.
     pub fn size(&self) -> u64 {
         self.size.unsigned_abs()
     }
 }
 
-/// The rejected events of a folder that another process may be delivering from.
+/// The dead letters of a folder that another process may have locked.
 #[derive(Clone)]
-pub struct DeadLetters {
+pub struct EmbeddedDeadLetters {
     home: Sqlite,
 }
 
@@ -63,22 +58,19 @@ struct Count {
     value: i64,
 }
 
-impl DeadLetters {
-    /// Those of a folder.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the folder cannot be used.
+impl EmbeddedDeadLetters {
     pub fn beside_embedded(folder: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             home: Sqlite::open(folder, Sharing::Existing)?,
         })
     }
 
-    /// Some after the one of this number, oldest first, each with the first 256 KiB of its body.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be read.
-    pub async fn page(&self, after: i64, max: usize) -> Result<Vec<DeadLetter>, StoreError> {
+    /// Dead letters after this id, oldest first, each with the first 256 KiB of its body.
+    pub async fn page(
+        &self,
+        after: i64,
+        max: usize,
+    ) -> Result<Vec<EmbeddedDeadLetter>, StoreError> {
         self.home
             .read(move |conn| {
                 Ok(diesel::sql_query(
@@ -86,7 +78,7 @@ impl DeadLetters {
                             substr(body, 1, ?) AS body, length(body) AS size
                        FROM dead_letters WHERE queue = 'events' AND id > ? ORDER BY id LIMIT ?",
                 )
-                .bind::<BigInt, _>(SHOWN)
+                .bind::<BigInt, _>(MAX_SHOWN)
                 .bind::<BigInt, _>(after)
                 .bind::<BigInt, _>(as_limit(max))
                 .load(conn)?)
@@ -94,27 +86,16 @@ impl DeadLetters {
             .await
     }
 
-    /// One of them.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be read.
-    pub async fn find(&self, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+    pub async fn find(&self, id: i64) -> Result<Option<EmbeddedDeadLetter>, StoreError> {
         self.home.read(move |conn| find(conn, id)).await
     }
 
-    /// How many there are.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be read.
     pub async fn count(&self) -> Result<u64, StoreError> {
         let [events, _] = self.home.read(count).await?;
         Ok(events)
     }
 
-    /// Puts events back into their queue, in one step; false when there is no such letter.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
+    /// Moves a dead letter back into the queue, in one transaction. False if it does not exist.
     pub async fn redrive(&self, id: i64) -> Result<bool, StoreError> {
         self.home
             .write(move |conn| {
@@ -130,26 +111,20 @@ impl DeadLetters {
             .await
     }
 
-    /// Drops one; false when there is none.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
+    /// False if it does not exist.
     pub async fn drop(&self, id: i64) -> Result<bool, StoreError> {
         self.home.write(move |conn| delete(conn, id)).await
     }
 }
 
 impl EmbeddedQueue {
-    /// How many dead letters there are of events and of deliveries.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be read.
+    /// The numbers of dead letters of events and of deliveries.
     pub async fn dead_letters(&self) -> Result<[u64; 2], StoreError> {
         self.home.read(count).await
     }
 }
 
-fn find(conn: &mut Conn, id: i64) -> Result<Option<DeadLetter>, StoreError> {
+fn find(conn: &mut Conn, id: i64) -> Result<Option<EmbeddedDeadLetter>, StoreError> {
     Ok(diesel::sql_query(
         "SELECT id, reason, content_type, traceparent, created_at, body, length(body) AS size
            FROM dead_letters WHERE id = ? AND queue = 'events'",

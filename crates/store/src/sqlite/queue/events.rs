@@ -1,4 +1,4 @@
-//! Published events, until they are taken in.
+//! Published events, until intake has stored them.
 
 use bytes::Bytes;
 use diesel::prelude::*;
@@ -7,44 +7,38 @@ use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
 use super::super::kept::kept;
-use super::{EmbeddedQueue, TAKES, as_limit};
+use super::{EmbeddedQueue, MAX_TAKES, as_limit};
 use crate::error::StoreError;
 
-/// How many bytes of events are taken at once; one message may be larger and comes alone.
-const TAKE_BYTES: i64 = 16 * 1024 * 1024;
+/// Bytes of events in one take. A larger message is taken alone.
+const MAX_TAKE_BYTES: i64 = 16 * 1024 * 1024;
 
-/// Published events that are new.
 #[derive(Debug, Clone, Default)]
 pub struct NewEvents {
-    /// The bytes as they were published.
     pub body: Bytes,
-    /// Their format.
     pub content_type: Option<String>,
     /// The publisher's trace, as `traceparent`.
     pub traceparent: Option<String>,
-    /// When its turn is, where that was decided.
+    /// When the rate limit admits the message, if it was counted.
     pub turn: Option<Timestamp>,
 }
 
-/// Published events in somebody's hands.
+/// An entry that was taken.
 #[derive(Debug, Clone, QueryableByName)]
 pub struct QueuedEvents {
-    /// The entry.
     #[diesel(sql_type = BigInt)]
     pub id: i64,
-    /// How often it was taken, this time included.
+    /// This time included.
     #[diesel(sql_type = Integer)]
     pub takes: i32,
-    /// The bytes as they were published.
     #[diesel(sql_type = Binary)]
     pub body: Vec<u8>,
-    /// Their format.
     #[diesel(sql_type = Nullable<Text>)]
     pub content_type: Option<String>,
     /// The publisher's trace, as `traceparent`.
     #[diesel(sql_type = Nullable<Text>)]
     pub traceparent: Option<String>,
-    /// When its turn is, in microseconds since 1970, where that was decided.
+    /// When the rate limit admits the message, in microseconds since 1970, if it was counted.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub turn: Option<i64>,
 }
@@ -62,11 +56,7 @@ struct Entry {
 }
 
 impl EmbeddedQueue {
-    /// Puts published events in; durable on return, which is with the entry. With a lease the caller
-    /// has them in hand until then, as if they had been taken once.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
+    /// Returns the id of the durable entry. With a lease, the entry counts as taken once by the caller.
     pub async fn push_events(
         &self,
         events: NewEvents,
@@ -80,10 +70,7 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// Takes events, oldest first, out of others' sight until `lease`.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
+    /// Takes the oldest visible entries and hides them until `lease`.
     pub async fn take_events(
         &self,
         max: usize,
@@ -107,23 +94,20 @@ impl EmbeddedQueue {
                 .bind::<BigInt, _>(lease.unix_micros())
                 .bind::<BigInt, _>(now.unix_micros())
                 .bind::<BigInt, _>(as_limit(max))
-                .bind::<BigInt, _>(TAKE_BYTES)
+                .bind::<BigInt, _>(MAX_TAKE_BYTES)
                 .load(conn)?;
                 taken.sort_unstable_by_key(|entry| entry.id);
                 let (spent, taken): (Vec<_>, Vec<_>) =
-                    taken.into_iter().partition(|entry| entry.takes > TAKES);
+                    taken.into_iter().partition(|entry| entry.takes > MAX_TAKES);
                 for entry in spent {
-                    bury_entry(conn, entry.id, "taken too often", now)?;
+                    dead_letter_entry(conn, entry.id, "taken too often", now)?;
                 }
                 Ok(taken)
             })
             .await
     }
 
-    /// Removes events that were taken in.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
+    /// Deletes entries after their events were stored.
     pub async fn ack_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         self.home
             .write(move |conn| {
@@ -135,11 +119,8 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// Makes events visible again.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
-    pub async fn release_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+    /// Makes entries visible again.
+    pub async fn requeue_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         self.home
             .write(move |conn| {
                 for id in ids {
@@ -154,11 +135,8 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// Makes events visible again as if they had not been taken.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
-    pub async fn put_back_events(&self, ids: Vec<i64>) -> Result<(), StoreError> {
+    /// Makes entries visible again as if they had not been taken.
+    pub async fn requeue_events_uncounted(&self, ids: Vec<i64>) -> Result<(), StoreError> {
         self.home
             .write(move |conn| {
                 for id in ids {
@@ -173,22 +151,18 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// Puts events in the place of others. They are visible when it is their turn, and count as
-    /// taken so often.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
-    pub async fn put_off_events(
+    /// Replaces entries by new ones, each with a number of takes. They become visible at their turn.
+    pub async fn defer_events(
         &self,
         ids: Vec<i64>,
-        coming: Vec<(NewEvents, i32)>,
+        deferred: Vec<(NewEvents, i32)>,
     ) -> Result<(), StoreError> {
         self.home
             .write(move |conn| {
                 for id in ids {
                     delete_entry(conn, id)?;
                 }
-                for (events, takes) in coming {
+                for (events, takes) in deferred {
                     let visible_at = events.turn.map_or(0, Timestamp::unix_micros);
                     insert_entry(conn, events, visible_at, takes)?;
                 }
@@ -197,10 +171,7 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// When the next events are visible, those in somebody's hands included.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be read.
+    /// When the next entry becomes visible, taken ones included.
     pub async fn next_events(&self) -> Result<Option<Timestamp>, StoreError> {
         let next: Next = self
             .home
@@ -212,18 +183,15 @@ impl EmbeddedQueue {
         Ok(next.visible_at.map(Timestamp::from_unix_micros))
     }
 
-    /// Moves events to the dead letters.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
-    pub async fn bury_events(
+    /// Moves an entry to the dead letters.
+    pub async fn dead_letter_events(
         &self,
         id: i64,
         reason: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         self.home
-            .write(move |conn| bury_entry(conn, id, &reason, now))
+            .write(move |conn| dead_letter_entry(conn, id, &reason, now))
             .await
     }
 }
@@ -251,7 +219,12 @@ fn insert_entry(
     Ok(inserted.id)
 }
 
-fn bury_entry(conn: &mut Conn, id: i64, reason: &str, now: Timestamp) -> Result<(), StoreError> {
+fn dead_letter_entry(
+    conn: &mut Conn,
+    id: i64,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
     diesel::sql_query(
         "INSERT INTO dead_letters (queue, reason, content_type, traceparent, body, created_at)
          SELECT 'events', ?, content_type, traceparent, body, ? FROM event_queue WHERE id = ?",

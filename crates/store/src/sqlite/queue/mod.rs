@@ -1,5 +1,5 @@
-//! The embedded queue of published events: durable, with leases, delays and dead letters, in the same file as the rest.
-//! Events are in it until they are taken in; after that their deliveries are rows that are due.
+//! The queue of the standalone mode: published events, durable, with leases, delays and dead letters, in the same file as
+//! the tables. An event leaves it when intake has stored it; from then on its deliveries are due rows.
 
 use std::time::Duration;
 
@@ -12,13 +12,12 @@ use crate::error::StoreError;
 mod dead;
 mod events;
 
-pub use dead::{DeadLetter, DeadLetters};
+pub use dead::{EmbeddedDeadLetter, EmbeddedDeadLetters};
 pub use events::{NewEvents, QueuedEvents};
 
-/// An entry that was taken so often and never settled becomes a dead letter, as at the broker.
-const TAKES: i32 = 50;
+/// Above this many takes an entry becomes a dead letter, as on the broker.
+const MAX_TAKES: i32 = 50;
 
-/// A queue beside the tables of a SQLite home.
 #[derive(Clone)]
 pub struct EmbeddedQueue {
     home: Sqlite,
@@ -29,10 +28,7 @@ impl EmbeddedQueue {
         Self { home }
     }
 
-    /// Makes visible what an earlier process had in its hands.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
+    /// Makes the entries visible that an earlier process had received.
     pub async fn void_leases(&self) -> Result<(), StoreError> {
         self.home
             .write(|conn| {
@@ -45,10 +41,7 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// Moves what is due, and whose turn it is, to that much earlier: the clock went back by it.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the store cannot be written.
+    /// Moves all due times back, because the clock went back by this much.
     pub async fn move_due_times(&self, back: Duration) -> Result<(), StoreError> {
         let back = i64::try_from(back.as_micros()).unwrap_or(i64::MAX);
         self.home
@@ -68,7 +61,6 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// Whether the queue can be used.
     pub fn is_ready(&self) -> bool {
         self.home.is_ready()
     }

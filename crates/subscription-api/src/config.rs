@@ -1,0 +1,85 @@
+//! The configuration of the API.
+
+use std::time::Duration;
+
+use hookline_core::rate::Rate;
+use hookline_runtime::hosts::Hosts;
+use hookline_runtime::http::Clocks;
+use hookline_runtime::settings::Settings;
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Limits and time limits. A request beyond a limit gets 429, unless a field says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ApiConfig {
+    /// The time until a request gets 503.
+    pub request_deadline: Duration,
+    /// Subscriptions of an organization. One more gets 422.
+    pub max_subscriptions: u32,
+    /// Test events of an organization.
+    pub max_tests_per_minute: u32,
+    /// Manual retries of an organization.
+    pub max_retries_per_minute: u32,
+    /// Requests of an API key at the same time.
+    pub max_requests_per_key: u32,
+    /// Running replays of an organization. One more gets 409.
+    pub max_running_replays: u32,
+    /// Requests of an API key.
+    pub key_request_rate: Rate,
+    /// Wrong keys from one address. Valid keys from it are not affected.
+    pub failed_auth_rate: Rate,
+    /// Events that an organization publishes over HTTP; None without a limit.
+    pub event_rate: Option<Rate>,
+    /// Stored bytes of an organization's events; None without a limit.
+    pub max_stored_bytes: Option<u64>,
+    /// For one more, the server closes the connection that has been idle longest without a valid key.
+    pub max_connections: usize,
+    pub clocks: Clocks,
+    /// Threads that serve requests.
+    pub workers: usize,
+    /// The names in `Host` that are served; others get 421.
+    pub hosts: Hosts,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        Self {
+            request_deadline: Duration::from_secs(5),
+            max_subscriptions: 1_000,
+            max_tests_per_minute: 60,
+            max_retries_per_minute: 600,
+            max_requests_per_key: 256,
+            max_running_replays: 5,
+            key_request_rate: Rate::new(5_000, SECOND).with_burst(10_000),
+            failed_auth_rate: Rate::new(60, MINUTE),
+            max_connections: 4_000,
+            clocks: Clocks::default(),
+            event_rate: None,
+            max_stored_bytes: None,
+            workers: 2,
+            hosts: Hosts::Any,
+        }
+    }
+}
+
+impl From<&Settings> for ApiConfig {
+    fn from(settings: &Settings) -> Self {
+        Self {
+            request_deadline: settings.api.request_deadline,
+            max_subscriptions: settings.api.max_subscriptions,
+            max_running_replays: settings.replay.max_running,
+            key_request_rate: Rate::new(settings.api.requests_per_second_per_key, SECOND)
+                .with_burst(settings.api.burst_per_key),
+            failed_auth_rate: Rate::new(settings.api.failed_tries_per_minute, MINUTE),
+            max_tests_per_minute: settings.api.max_tests_per_minute,
+            max_retries_per_minute: settings.api.max_retries_per_minute,
+            event_rate: settings.limits.event_rate(),
+            max_stored_bytes: settings.limits.stored_bytes(),
+            max_connections: settings.api.max_connections,
+            workers: settings.api.workers,
+            hosts: settings.hosts,
+            ..Self::default()
+        }
+    }
+}

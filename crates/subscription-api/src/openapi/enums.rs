@@ -1,0 +1,184 @@
+//! Enums of responses. The types of responses have strings; here the document gets their values.
+
+use hookline_core::event_type::EventType;
+use serde_json::Value;
+use utoipa::openapi::schema::{ArrayItems, Schema, SchemaType, Type};
+use utoipa::openapi::{OpenApi, Ref, RefOr};
+
+const DELIVERY_STATUSES: &[&str] = &["pending", "delivered", "exhausted", "skipped", "cancelled"];
+/// The status of the delivery, or the reason why there is none.
+const SUBSCRIPTION_OUTCOMES: &[&str] = &[
+    "pending",
+    "delivered",
+    "exhausted",
+    "skipped",
+    "cancelled",
+    "created_later",
+    "filtered",
+    "changed_since",
+];
+const GAVE_UP: &[&str] = &["out_of_attempts", "gone", "poison"];
+/// With values of later versions, so that clients accept them.
+const WAITING_FOR: &[&str] = &[
+    "retry",
+    "breaker",
+    "concurrency",
+    "rate",
+    "order",
+    "origin",
+    "paused",
+];
+const ERROR_KINDS: &[&str] = &[
+    "timeout",
+    "dns",
+    "connect",
+    "tls",
+    "blocked_address",
+    "http_status",
+    "response",
+];
+
+/// The values by schema and property.
+const ENUMS: &[(&str, &str, &[&str])] = &[
+    ("Attempt", "trigger", &["event", "retry", "test", "replay"]),
+    ("Attempt", "status", &["success", "failed"]),
+    ("Delivery", "origin", &["event", "test"]),
+    ("Delivery", "status", DELIVERY_STATUSES),
+    ("Delivery", "waiting_for", WAITING_FOR),
+    ("Delivery", "gave_up", GAVE_UP),
+    ("SubscriptionFate", "outcome", SUBSCRIPTION_OUTCOMES),
+    ("SubscriptionFate", "gave_up", GAVE_UP),
+    ("LogError", "kind", ERROR_KINDS),
+    ("Replay", "status", &["running", "finished", "cancelled"]),
+    (
+        "Replay",
+        "cancelled_because",
+        &["requested", "subscription_inactive", "subscription_deleted"],
+    ),
+    (
+        "ReplayFilter",
+        "status",
+        &["delivered", "exhausted", "skipped"],
+    ),
+    ("Subscription", "disabled_reason", &["gone", "failing"]),
+];
+
+/// Properties that are an event type or a list of event types.
+const EVENT_TYPES: &[(&str, &str)] = &[
+    ("Attempt", "event_type"),
+    ("Delivery", "event_type"),
+    ("EventStory", "event_type"),
+    ("ReplayFilter", "event_types"),
+    ("Subscription", "events"),
+];
+
+pub(super) fn add(document: &mut OpenApi) {
+    for (schema, property, words) in ENUMS {
+        restrict(find(document, schema, property), words);
+    }
+    let types = EventType::ALL.map(EventType::as_str);
+    for (schema, property) in EVENT_TYPES {
+        restrict(find(document, schema, property), &types);
+    }
+}
+
+/// A schema that extends another has its properties in one of its parts.
+fn find<'a>(document: &'a mut OpenApi, schema: &str, property: &str) -> Option<&'a mut Schema> {
+    let components = document.components.as_mut()?;
+    match components.schemas.get_mut(schema)? {
+        RefOr::T(schema) => property_of(schema, property),
+        RefOr::Ref(_) => None,
+    }
+}
+
+fn property_of<'a>(schema: &'a mut Schema, property: &str) -> Option<&'a mut Schema> {
+    match schema {
+        Schema::Object(object) => match object.properties.get_mut(property)? {
+            RefOr::T(schema) => Some(schema),
+            RefOr::Ref(_) => None,
+        },
+        Schema::AllOf(all) => all.items.iter_mut().find_map(|part| match part {
+            RefOr::T(part) => property_of(part, property),
+            RefOr::Ref(_) => None,
+        }),
+        _ => None,
+    }
+}
+
+fn restrict(schema: Option<&mut Schema>, words: &[&str]) {
+    let Some(schema) = schema else {
+        return;
+    };
+    match schema {
+        Schema::Object(text) => {
+            let mut values: Vec<Value> = words.iter().map(|word| Value::from(*word)).collect();
+            // A nullable enum must list null (JSON Schema, validation, 6.1.2).
+            if matches!(&text.schema_type, SchemaType::Array(types) if types.contains(&Type::Null))
+            {
+                values.push(Value::Null);
+            }
+            text.enum_values = Some(values);
+        }
+        Schema::Array(list) => {
+            let item = Ref::from_schema_name("EventType");
+            list.items = ArrayItems::RefOrSchema(Box::new(item.into()));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_core::outcome::FailureKind;
+    use hookline_core::subscription::DisabledReason;
+
+    use super::*;
+
+    fn property(schema: &str, property: &str) -> Value {
+        fn search(schema: &Value, property: &str) -> Option<Value> {
+            let own = &schema["properties"][property];
+            if !own.is_null() {
+                return Some(own.clone());
+            }
+            let parts = schema["allOf"].as_array()?;
+            parts.iter().find_map(|part| search(part, property))
+        }
+        let document: Value = serde_json::from_str(crate::openapi::document()).unwrap();
+        let found = search(&document["components"]["schemas"][schema], property);
+        found.unwrap_or_else(|| panic!("{schema} has no {property}"))
+    }
+
+    #[test]
+    fn every_enum_is_documented() {
+        for (schema, name, words) in ENUMS {
+            let shown = property(schema, name);
+            let values = shown["enum"]
+                .as_array()
+                .unwrap_or_else(|| panic!("{schema}.{name}"));
+            let texts: Vec<&str> = values.iter().filter_map(Value::as_str).collect();
+            assert_eq!(texts, *words);
+            let nullable = shown["type"].is_array();
+            assert_eq!(values.contains(&Value::Null), nullable, "{schema}.{name}");
+        }
+        for (schema, name) in EVENT_TYPES {
+            let shown = property(schema, name);
+            let restricted = shown["enum"].is_array() || shown["items"]["$ref"].is_string();
+            assert!(restricted, "{schema}.{name}: {shown}");
+        }
+        let status = property("NewReplay", "status");
+        assert_eq!(
+            status["enum"],
+            serde_json::json!(["delivered", "exhausted", "skipped"])
+        );
+    }
+
+    #[test]
+    fn the_values_are_those_of_the_types() {
+        for kind in ERROR_KINDS {
+            assert!(FailureKind::parse(kind).is_some(), "{kind}");
+        }
+        for reason in ["gone", "failing"] {
+            assert!(DisabledReason::parse(reason).is_some());
+        }
+    }
+}
