@@ -27,14 +27,14 @@ use hookline_store::{BacklogClass, BacklogRow, Due};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::lanes::Message;
 use crate::ownership::{InFlight, Owned, Progress};
-use crate::trials::OnTrial;
+use crate::pipeline::quarantine::OnTrial;
+use crate::scheduler::Message;
 
 use looking::keep_looking;
 use waiting::Waiting;
 
-use crate::Dispatcher;
+use crate::context::Dispatcher;
 
 /// How many deliveries wait at most, about 5 MiB. A wake-up beyond is dropped: a look finds its row.
 const MOST_WAITING: usize = 32_768;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use hookline_core::master_key::MasterKeys;
-use hookline_dispatcher::replayer::Replayer;
-use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
+use hookline_dispatcher::jobs::replayer::Replayer;
+use hookline_dispatcher::jobs::{dead_letter_metrics, retention};
+use hookline_dispatcher::{Dispatcher, Ownership, Policy};
 use hookline_ingest::{Ingest, IngestPolicy};
 use hookline_queue_embedded::Embedded;
 use hookline_runtime::panics;
@@ -86,9 +87,9 @@ impl Single {
         let shutdown = context.shutdown;
         let stop = &shutdown.asked;
         tokio::spawn(panics::fatal("replays", replayer.run(stop.clone())));
-        let counting = dead_letters::keep_counting(store.clone(), ingest.publisher.clone());
+        let counting = dead_letter_metrics::keep_counting(store.clone(), ingest.publisher.clone());
         tokio::spawn(panics::fatal("dead letters", counting));
-        let upkeep = maintenance::keep_up(store, settings.retention.age());
+        let upkeep = retention::keep_up(store, settings.retention.age());
         tokio::spawn(panics::fatal("upkeep", upkeep));
         let ingesting = ends_all(stop, async {
             hookline_ingest::run(ingest, shutdown.clone()).await;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hookline_core::ids::SubscriptionId;
-use hookline_dispatcher::lanes::Message;
+use hookline_dispatcher::scheduler::Message;
 use hookline_store::BacklogClass;
 
 use super::desk::Held;

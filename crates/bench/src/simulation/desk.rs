@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use hookline_dispatcher::lanes::{Finish, Kin, Lanes, Limits, Read, ReadResult, Ticket};
+use hookline_dispatcher::scheduler::{Finish, Kin, Lanes, Limits, Read, ReadResult, Ticket};
 
 use super::agenda::Owed;
 use super::scene::{Order, Scene};

@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use hookline_dispatcher::lanes::{Group, Kin};
+use hookline_dispatcher::scheduler::{Group, Kin};
 
 const HEALTHY: usize = 4_748;
 const HANGING: usize = 2_000;

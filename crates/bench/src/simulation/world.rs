@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
 use hookline_core::retry::RetrySchedule;
-use hookline_dispatcher::lanes::Finish;
+use hookline_dispatcher::scheduler::Finish;
 use rand::SeedableRng as _;
 use rand::rngs::ChaCha8Rng;
 

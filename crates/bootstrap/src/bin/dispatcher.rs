@@ -4,8 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use hookline_bootstrap::distributed::{self, Dependencies};
-use hookline_dispatcher::replayer::Replayer;
-use hookline_dispatcher::{Dispatcher, Ownership, Policy, dead_letters, maintenance};
+use hookline_dispatcher::jobs::replayer::Replayer;
+use hookline_dispatcher::jobs::{dead_letter_metrics, retention};
+use hookline_dispatcher::{Dispatcher, Ownership, Policy};
 use hookline_runtime::panics;
 use hookline_runtime::service::{Context, run};
 use hookline_store::Plans;
@@ -30,7 +31,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         trial: Arc::default(),
     };
     distributed::begin_listening(&*dispatcher.wake_ups).await?;
-    let upkeep = maintenance::keep_up(store.clone(), settings.retention.age());
+    let upkeep = retention::keep_up(store.clone(), settings.retention.age());
     tokio::spawn(panics::fatal("upkeep", upkeep));
     let replayer = Replayer {
         store: store.clone(),
@@ -39,7 +40,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     };
     let replaying = replayer.run(context.shutdown.asked.clone());
     tokio::spawn(panics::fatal("replays", replaying));
-    let counting = dead_letters::keep_counting(store, publisher);
+    let counting = dead_letter_metrics::keep_counting(store, publisher);
     tokio::spawn(panics::fatal("dead letters", counting));
     let purging = rabbit.clone().keep_old_deliveries_purged();
     tokio::spawn(panics::fatal("old deliveries", purging));

@@ -10,7 +10,7 @@ use hookline_core::ids::DeliveryId;
 use hookline_core::outcome::{self, Failure, FailureKind, Outcome};
 use hookline_core::retry::{Made, Next, after};
 use hookline_core::timestamp::Timestamp;
-use hookline_dispatcher::lanes::ReadResult;
+use hookline_dispatcher::scheduler::ReadResult;
 use hookline_store::BacklogPosition;
 use rand::RngExt as _;
 use uuid::Uuid;

@@ -1,0 +1,107 @@
+//! A failed request in words: what happened, and what the owner of the receiver has to do. No message names an
+//! address: with one a subscriber could map our network.
+
+use std::error::Error;
+use std::io;
+
+use hookline_core::outcome::{Failure, FailureKind};
+
+use crate::http::client::{self, AnswerStart, MAX_HEAD, MAX_HEADERS, NoConnection};
+use crate::http::ssrf_resolver::NotAllowed;
+
+/// How hyper calls a head of too many headers or bytes.
+const TOO_LARGE: &str = "message head is too large";
+
+pub(super) fn of(error: &client::Error) -> Failure {
+    let no_connection = chain(error).find_map(|cause| cause.downcast_ref::<NoConnection>());
+    let tls = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
+    let (kind, message) = match (no_connection, tls) {
+        (Some(NoConnection::NotAllowed(why @ NotAllowed)), _) => (FailureKind::Dns, why.to_string()),
+        (Some(why @ NoConnection::Late(_)), _) => (FailureKind::Timeout, why.to_string()),
+        (_, Some(tls)) => (FailureKind::Tls, client::tls_failure(tls)),
+        (Some(NoConnection::Tls(_)), _) => (
+            FailureKind::Tls,
+            "no TLS session: the receiver closed the connection during the handshake; either this port does not serve \
+             TLS, or its TLS settings refuse Hookline (TLS 1.2 and 1.3, HTTP/1.1)"
+                .to_owned(),
+        ),
+        (Some(NoConnection::Tcp(why)), _) => {
+            let message = match why.kind() {
+                io::ErrorKind::ConnectionRefused => "the connection was refused",
+                _ => "no connection",
+            };
+            (FailureKind::Connect, message.to_owned())
+        }
+        (None, None) => (FailureKind::Response, of_head(error)),
+    };
+    Failure {
+        kind,
+        message,
+        status: None,
+    }
+}
+
+/// Why an answer has no head that can be read.
+fn of_head(error: &client::Error) -> String {
+    let start = client::answer_start(error);
+    match start {
+        AnswerStart::Http2 => {
+            return "the receiver speaks only HTTP/2 on this port; Hookline sends HTTP/1.1: let the receiver accept \
+                    HTTP/1.1, too"
+                .to_owned();
+        }
+        AnswerStart::Tls => {
+            return "the receiver speaks TLS on this port: the subscription's URL must begin with https://".to_owned();
+        }
+        AnswerStart::Nothing | AnswerStart::Other => {}
+    }
+    let http = chain(error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
+    match http {
+        // hyper asks servers alone for the kind of this error.
+        Some(why) if why.is_parse() && why.to_string().starts_with(TOO_LARGE) => format!(
+            "the head of the answer is too large: more than {MAX_HEADERS} headers or {} KiB",
+            MAX_HEAD / 1024
+        ),
+        Some(why) if why.is_parse() => {
+            "the answer is not valid HTTP/1.1: its status line or a header cannot be read"
+                .to_owned()
+        }
+        _ if start == AnswerStart::Nothing => {
+            "the receiver closed the connection without an answer".to_owned()
+        }
+        _ => {
+            "the receiver closed the connection in the middle of the head of its answer".to_owned()
+        }
+    }
+}
+
+/// Why an answer's body is not whole.
+pub(super) fn of_body(error: &hyper::Error) -> &'static str {
+    let is_malformed = chain(error)
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|why| {
+            matches!(
+                why.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
+            )
+        });
+    match is_malformed {
+        true => "the body of the answer is not valid HTTP/1.1: its chunks cannot be read",
+        false => {
+            "the answer broke off: the receiver closed the connection in the middle of the body"
+        }
+    }
+}
+
+/// The error and all that is inside it; an `io::Error` does not name what it wraps as its source.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&cause| {
+        let wrapped = cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner),
+            None => cause.source(),
+        }
+    })
+}

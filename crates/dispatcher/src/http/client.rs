@@ -1,0 +1,117 @@
+//! Requests over kept connections, and over a fresh one where a kept one had ended.
+//!
+//! A receiver may close an idle connection at the moment at which a request is written to it. Such a
+//! request says nothing about the receiver, so it is made once more, at once, and the receiver knows
+//! it by its `webhook-id`. That holds only for a connection that was kept from before, and only
+//! when no byte of an answer came: a receiver that takes a request on a fresh connection and hangs
+//! up has failed.
+
+mod connecting;
+mod connection;
+mod dialing;
+mod tls;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::client::legacy;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
+
+use crate::context::Policy;
+use crate::http::ssrf_resolver::AllowedAddresses;
+use connecting::Connector;
+use connection::Traffic;
+
+pub(crate) use connecting::NoConnection;
+pub(crate) use connection::AnswerStart;
+pub(crate) use legacy::Error;
+pub(crate) use tls::failure as tls_failure;
+
+/// How long an idle connection to a receiver is kept. As many are kept as there were requests at
+/// once: fewer would be made anew under load, which costs both sides more than the requests.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// The most headers of an answer.
+pub(crate) const MAX_HEADERS: usize = 100;
+
+/// The most bytes of the head of an answer, and of what is read at once.
+pub(crate) const MAX_HEAD: usize = 64 * 1024;
+
+type Pooled = legacy::Client<Connector, Full<Bytes>>;
+
+/// An HTTP/1.1 client. It asks for no compression and undoes none, and has neither redirects nor a
+/// proxy.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    kept: Pooled,
+    /// Keeps no connection, so that each request gets one of its own.
+    fresh: Pooled,
+}
+
+impl Client {
+    /// A client that dials `addresses`.
+    ///
+    /// # Errors
+    /// When the certificates cannot be read, or TLS cannot be set up.
+    pub(crate) fn new(addresses: AllowedAddresses, policy: &Policy) -> anyhow::Result<Self> {
+        let tls = tls::config(policy.extra_ca_file.as_deref())?;
+        let connector = Connector::new(addresses, tls, policy.deadline);
+        Ok(Self {
+            kept: pooled(connector.clone(), policy.slots),
+            fresh: pooled(connector, 0),
+        })
+    }
+
+    /// Sends a request, and once more if the connection that was kept for it had ended.
+    ///
+    /// # Errors
+    /// When no answer came.
+    pub(crate) async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, Error> {
+        let began = Instant::now();
+        match self.kept.request(request.clone()).await {
+            Err(error) if had_ended(&error, began) => {
+                tracing::debug!(%error, "repeated a request whose kept connection had ended");
+                self.fresh.request(request).await
+            }
+            result => result,
+        }
+    }
+}
+
+fn pooled(connector: Connector, kept: usize) -> Pooled {
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(kept)
+        // A client replaces a folded header by spaces, and removes a space before the colon (RFC 9112, 5.1 and 5.2).
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_max_headers(MAX_HEADERS)
+        .http1_max_buf_size(MAX_HEAD)
+        .build(connector)
+}
+
+/// Whether a request failed because of a connection that was there before it began, and no byte
+/// of an answer came.
+fn had_ended(error: &Error, began: Instant) -> bool {
+    traffic(error).is_some_and(|traffic| traffic.is_unanswered_on_kept(began))
+}
+
+/// How the answer to a request that failed had begun.
+pub(crate) fn answer_start(error: &Error) -> AnswerStart {
+    traffic(error).map_or(AnswerStart::Nothing, |traffic| traffic.answer_start())
+}
+
+fn traffic(error: &Error) -> Option<Traffic> {
+    let mut extras = http::Extensions::new();
+    error.connect_info()?.get_extras(&mut extras);
+    extras.remove()
+}

@@ -1,0 +1,96 @@
+//! From a URL to a connection: its addresses, TCP, TLS.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use http::Uri;
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tower_service::Service;
+
+use super::connection::Watched;
+use super::dialing::dial;
+use crate::http::ssrf_resolver::{AllowedAddresses, NotAllowed};
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoConnection {
+    #[error(transparent)]
+    NotAllowed(#[from] NotAllowed),
+    #[error("no connection within {} s", .0.as_secs())]
+    Late(Duration),
+    #[error("no connection")]
+    Tcp(#[source] io::Error),
+    #[error("no TLS session")]
+    Tls(#[source] io::Error),
+}
+
+#[derive(Clone)]
+pub(super) struct Connector {
+    addresses: AllowedAddresses,
+    tls: TlsConnector,
+    /// How long all of it may take. A request whose turn came on another connection does not wait
+    /// for this one any more.
+    limit: Duration,
+}
+
+impl Connector {
+    pub(super) fn new(
+        addresses: AllowedAddresses,
+        tls: Arc<ClientConfig>,
+        limit: Duration,
+    ) -> Self {
+        let tls = tls.into();
+        Self {
+            addresses,
+            tls,
+            limit,
+        }
+    }
+
+    async fn connect_in_time(self, to: Uri) -> Result<TokioIo<Watched>, NoConnection> {
+        let limit = self.limit;
+        let late = |_| NoConnection::Late(limit);
+        timeout(limit, self.connect(to)).await.map_err(late)?
+    }
+
+    async fn connect(self, to: Uri) -> Result<TokioIo<Watched>, NoConnection> {
+        let host = to.host().ok_or(NotAllowed)?;
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let is_encrypted = to.scheme_str() == Some("https");
+        let port = to.port_u16().unwrap_or(match is_encrypted {
+            true => 443,
+            false => 80,
+        });
+        let stream = dial(self.addresses.of(host).await, port).await?;
+        if !is_encrypted {
+            return Ok(TokioIo::new(Watched::new(stream)));
+        }
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|why| NoConnection::Tls(io::Error::other(why)))?;
+        let session = self.tls.connect(name, stream).await;
+        let session = session.map_err(NoConnection::Tls)?;
+        Ok(TokioIo::new(Watched::new(session)))
+    }
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Watched>;
+    type Error = NoConnection;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        self.clone().connect_in_time(to).boxed()
+    }
+}

@@ -1,0 +1,88 @@
+//! One TCP connection to a host with several addresses (RFC 8305): the next address is tried 250 ms
+//! after the one before, or at once when that one has failed, and the first that connects wins.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::connecting::NoConnection;
+use crate::http::ssrf_resolver::{Addresses, NotAllowed};
+
+/// How long an address has for itself before the next one is tried beside it.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long an address may take to connect: two SYNs may get lost on the way.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many addresses are tried: a name with hundreds of dead ones is no way to have Hookline flood
+/// them.
+const MOST: usize = 8;
+
+/// How often a silent connection is tested, and for how long what is sent may stay unacknowledged.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+
+/// Dials the addresses of a host.
+///
+/// # Errors
+/// The first failure, when none of them connects.
+pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStream, NoConnection> {
+    let mut dialling = FuturesUnordered::new();
+    let mut left = MOST;
+    let mut next_at = Instant::now();
+    let mut failed = None;
+    loop {
+        let waits = !dialling.is_empty() && Instant::now() < next_at;
+        tokio::select! {
+            biased;
+            Some(result) = dialling.next(), if !dialling.is_empty() => match result {
+                Ok(stream) => {
+                    // One may have been heard of meanwhile that spoils this one.
+                    addresses.judge_all()?;
+                    return Ok(stream);
+                }
+                Err(why) => {
+                    failed.get_or_insert(why);
+                    next_at = Instant::now();
+                }
+            },
+            next = addresses.next(), if !waits && left > 0 => match next? {
+                Some(address) => {
+                    left -= 1;
+                    next_at = Instant::now() + HEAD_START;
+                    dialling.push(connect((address, port).into()));
+                }
+                None => left = 0,
+            },
+            () = sleep_until(next_at), if waits && left > 0 => {}
+        }
+        if left == 0 && dialling.is_empty() {
+            return Err(failed.unwrap_or_else(|| NotAllowed.into()));
+        }
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream, NoConnection> {
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+        .await
+        .map_err(|_| NoConnection::Late(CONNECT_TIMEOUT))?
+        .map_err(NoConnection::Tcp)?;
+    set_up(&stream).map_err(NoConnection::Tcp)?;
+    Ok(stream)
+}
+
+fn set_up(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE);
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(2 * KEEPALIVE))?;
+    Ok(())
+}

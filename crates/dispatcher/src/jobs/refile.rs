@@ -1,0 +1,58 @@
+//! Deliveries in partitions that do not exist, which no look finds.
+//!
+//! `hookline partitions set` moves them. This task finds the rest each minute: a transaction that read the number before a
+//! change and committed after the command had ended, and a command that was interrupted. The owner of partition 0 does it
+//! for all. For a minute after a change of the number, it leaves these rows alone: the earlier owner of one may have it in
+//! hand.
+
+use std::time::Duration;
+
+use hookline_core::partition::{Partition, Partitions};
+use hookline_store::{Store, StoreError};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::TRY_AGAIN_AFTER;
+use crate::ownership::Owned;
+
+const EVERY: Duration = Duration::from_secs(60);
+
+/// Moves them until `shutdown`.
+pub(crate) async fn keep_refiling(owned: Owned, store: Store, shutdown: CancellationToken) {
+    let mut turns = tokio::time::interval(EVERY);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut known = None;
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = turns.tick() => {}
+        }
+        let is_for_all = owned.epoch_of(Partition(0)).is_some();
+        match refile(&store, known, is_for_all).await {
+            Ok(partitions) => known = Some(partitions),
+            Err(why) => {
+                tracing::warn!(error = %why, "could not move deliveries to existing partitions, trying again");
+                turns.reset_after(TRY_AGAIN_AFTER);
+            }
+        }
+    }
+}
+
+/// Answers with the present number of partitions.
+async fn refile(
+    store: &Store,
+    known: Option<Partitions>,
+    is_for_all: bool,
+) -> Result<Partitions, StoreError> {
+    let partitions = store.partitions().await?;
+    if !is_for_all || known != Some(partitions) {
+        return Ok(partitions);
+    }
+    let moved = store.refile_all().await?;
+    if moved > 0 {
+        tracing::info!(
+            deliveries = moved,
+            "moved deliveries to existing partitions"
+        );
+    }
+    Ok(partitions)
+}

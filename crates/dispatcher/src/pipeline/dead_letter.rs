@@ -1,0 +1,116 @@
+//! Puts deliveries aside that cannot be handled, say because what the store holds of them cannot be read.
+//!
+//! A delivery ends as exhausted in the store, with the reason `poison`. While the store cannot end it, it stays in
+//! hand. This happens in the background, so a delivery that cannot be ended holds no slot, no trial and none of
+//! the loops of the dispatcher.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_core::ids::DeliveryId;
+use hookline_runtime::panics;
+use hookline_store::Store;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::context::Dispatcher;
+use crate::due::InHand;
+
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Counts deliveries that have ended as poison, and says of each where it came from. The store may not
+/// be able to tell: then the line has the delivery's id alone.
+pub(crate) async fn report(store: &Store, deliveries: &[DeliveryId], reason: &str) {
+    opentelemetry::global::meter("hookline-dispatcher")
+        .u64_counter("hookline.deliveries.given_up")
+        .build()
+        .add(deliveries.len() as u64, &[]);
+    let sources = store.sources(deliveries.to_vec()).await.unwrap_or_default();
+    for delivery in deliveries {
+        let source = sources.get(delivery);
+        tracing::warn!(
+            delivery.id = %delivery,
+            event.id = source.and_then(|source| source.event.as_deref()),
+            organization.id = source.map(|source| source.organization.as_str()),
+            reason,
+            "put a delivery aside that cannot be handled"
+        );
+    }
+}
+
+/// The deliveries that are being put aside.
+#[derive(Clone)]
+pub(crate) struct PuttingAside {
+    dispatcher: Dispatcher,
+    shutdown: CancellationToken,
+    /// Bounded by the room for due rows, which these are part of.
+    background: TaskTracker,
+    /// One delivery is tried at a time, and its wait after a failure is part of its turn. A failed try
+    /// costs a connection to the store, and a thousand deliveries may fail alike.
+    turn: Arc<Mutex<()>>,
+}
+
+impl PuttingAside {
+    pub(crate) fn new(dispatcher: Dispatcher, shutdown: CancellationToken) -> Self {
+        Self {
+            dispatcher,
+            shutdown,
+            background: TaskTracker::new(),
+            turn: Arc::default(),
+        }
+    }
+
+    /// Begins to put a delivery aside. It is in hand until that is done.
+    pub(crate) fn begin(&self, in_hand: InHand, reason: String) {
+        let this = self.clone();
+        self.background
+            .spawn(panics::fatal("putting aside", async move {
+                this.put_aside(in_hand, &reason).await
+            }));
+    }
+
+    /// Waits for those that have begun. They stay due where the process is asked to stop.
+    pub(crate) async fn end(&self) {
+        self.background.close();
+        self.background.wait().await;
+    }
+
+    async fn put_aside(&self, mut in_hand: InHand, reason: &str) {
+        // This process is alive, so it has not died of this delivery.
+        in_hand.end_trial();
+        if self.exhaust(&in_hand, reason).await {
+            report(&self.dispatcher.store, &[in_hand.owed.delivery], reason).await;
+        }
+    }
+
+    /// Ends the delivery as exhausted, in as many tries as that takes. False where the process stops or its
+    /// partition has another owner, which finds it due.
+    async fn exhaust(&self, in_hand: &InHand, reason: &str) -> bool {
+        let store = &self.dispatcher.store;
+        let mut wait = FIRST_WAIT;
+        while in_hand.is_owned() {
+            let _turn = self.turn.lock().await;
+            if self.shutdown.is_cancelled() {
+                return false;
+            }
+            let now = hookline_clock::now();
+            let Err(why) = store.put_aside(in_hand.owed, reason.to_owned(), now).await else {
+                return true;
+            };
+            tracing::warn!(
+                delivery.id = %in_hand.owed.delivery,
+                error = %why,
+                wait_ms = wait.as_millis(),
+                "could not end a delivery that is put aside, trying again"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+        false
+    }
+}

@@ -1,0 +1,163 @@
+//! The next step of a due delivery, decided from its row alone: a wake-up may be late, early or out of date.
+
+use std::time::Duration;
+
+use hookline_core::delivery::{DeliveryState, OwedAttempt};
+use hookline_core::timestamp::Timestamp;
+use hookline_queue::Scheduled;
+use hookline_store::{Owed, Standing};
+
+use crate::pipeline::record::Result;
+
+/// From where on an attempt counts as early. Delays are whole seconds, and clocks differ a little.
+const EARLY: Duration = Duration::from_secs(1);
+
+/// The next step of a due delivery.
+pub(crate) enum Task {
+    Attempt(Box<Owed>),
+    /// No attempt, but this.
+    Settle(Result),
+}
+
+/// It was dealt with.
+const NOTHING: Task = Task::Settle(Result::Repeat(None));
+
+/// Of a delivery that is not `found` nothing is owed: the retention has forgotten it.
+pub(crate) fn decide(asked: OwedAttempt, found: Option<Owed>, now: Timestamp) -> Task {
+    let Some(found) = found else {
+        return NOTHING;
+    };
+    let DeliveryState::Pending { due } = found.state else {
+        return NOTHING;
+    };
+    let next = OwedAttempt {
+        delivery: asked.delivery,
+        generation: found.generation,
+        attempt: found.attempts + 1,
+        subscription: found.subscription,
+    };
+    let is_next = (next.generation, next.attempt) == (asked.generation, asked.attempt);
+    match found.standing {
+        Standing::Deleted => Task::Settle(Result::Ended(DeliveryState::Cancelled { at: now })),
+        Standing::Inactive => Task::Settle(Result::Ended(DeliveryState::Skipped { at: now })),
+        // A long delay ends early, for few bits of it count: the rest is waited for.
+        Standing::Active if is_next && due.remaining(now) >= EARLY => {
+            let delay = due.remaining(now);
+            Task::Settle(Result::Repeat(Some(Scheduled { owed: next, delay })))
+        }
+        Standing::Active if is_next => Task::Attempt(Box::new(found)),
+        Standing::Active => NOTHING,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hookline_core::delivery::{Origin, Run};
+    use hookline_core::event_type::EventType;
+    use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
+    use hookline_core::target::TargetUrl;
+
+    use super::*;
+
+    fn owed(attempt: u32) -> OwedAttempt {
+        OwedAttempt {
+            delivery: DeliveryId(Default::default()),
+            generation: 0,
+            attempt,
+            subscription: SubscriptionId(1),
+        }
+    }
+
+    fn found(attempts: u32, state: DeliveryState, standing: Standing) -> Owed {
+        Owed {
+            generation: 0,
+            attempts,
+            run: Run::default(),
+            state,
+            origin: Origin::Event,
+            backlog: None,
+            event: EventKey(Default::default()),
+            event_type: EventType::StepFailed,
+            organization: OrganizationId::parse("o").unwrap(),
+            subscription: SubscriptionId(1),
+            standing,
+            activation: 0,
+            url: TargetUrl::from_store("https://example.com"),
+            sealed: Default::default(),
+        }
+    }
+
+    const NOW: i64 = 1_766_313_000_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_unix_micros(NOW)
+    }
+
+    fn pending(seconds: i64) -> DeliveryState {
+        DeliveryState::Pending {
+            due: Timestamp::from_unix_micros(NOW + seconds * 1_000_000),
+        }
+    }
+
+    #[test]
+    fn the_attempt_that_is_owed_is_made() {
+        let task = decide(owed(2), Some(found(1, pending(0), Standing::Active)), now());
+        assert!(matches!(task, Task::Attempt(_)));
+    }
+
+    #[test]
+    fn an_attempt_that_comes_early_waits_for_the_rest() {
+        let early = decide(
+            owed(2),
+            Some(found(1, pending(90), Standing::Active)),
+            now(),
+        );
+        let Task::Settle(Result::Repeat(Some(next))) = early else {
+            panic!("not delayed")
+        };
+        assert_eq!((next.owed.attempt, next.delay.as_secs()), (2, 90));
+    }
+
+    #[test]
+    fn a_wake_up_for_an_attempt_that_was_made_needs_nothing() {
+        let made = Some(found(2, pending(3), Standing::Active));
+        let task = decide(owed(2), made, now());
+        assert!(matches!(task, Task::Settle(Result::Repeat(None))));
+    }
+
+    #[test]
+    fn a_finished_or_unknown_delivery_needs_nothing() {
+        let delivered = DeliveryState::Delivered { at: now() };
+        let finished = Some(found(1, delivered, Standing::Active));
+        assert!(matches!(
+            decide(owed(1), finished, now()),
+            Task::Settle(Result::Repeat(None))
+        ));
+        assert!(matches!(
+            decide(owed(1), None, now()),
+            Task::Settle(Result::Repeat(None))
+        ));
+    }
+
+    #[test]
+    fn an_inactive_subscription_skips_and_a_deleted_one_cancels() {
+        let skipped = decide(
+            owed(1),
+            Some(found(0, pending(0), Standing::Inactive)),
+            now(),
+        );
+        assert!(matches!(
+            skipped,
+            Task::Settle(Result::Ended(DeliveryState::Skipped { .. }))
+        ));
+        let cancelled = decide(
+            owed(1),
+            Some(found(0, pending(0), Standing::Deleted)),
+            now(),
+        );
+        assert!(matches!(
+            cancelled,
+            Task::Settle(Result::Ended(DeliveryState::Cancelled { .. }))
+        ));
+    }
+}

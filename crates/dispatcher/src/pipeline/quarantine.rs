@@ -1,0 +1,211 @@
+//! Suspects: due deliveries of which an earlier owner of their partition may have died.
+//!
+//! They do not go to the lanes with the others. A group at a time is charged in the store, tried, and cleared when
+//! all of it is dealt with; meanwhile the others are handled as ever. If the process dies, the charges stay. See
+//! `hookline_core::trial`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use hookline_core::ids::TrialKey;
+use hookline_core::trial::next;
+use hookline_runtime::panics;
+use hookline_runtime::patience::{Ended, keep_on};
+use hookline_store::StoreError;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Dispatcher;
+use crate::due::InHand;
+use crate::pipeline::dead_letter::PuttingAside;
+
+/// A part of a trial, which lasts until the last part is dropped.
+pub(crate) type OnTrial = mpsc::Sender<Infallible>;
+
+/// Where suspects wait for their trial.
+pub(crate) struct Trials {
+    suspects: mpsc::UnboundedSender<InHand>,
+    tried: mpsc::UnboundedReceiver<Vec<InHand>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Trials {
+    /// Keeps the suspects, and returns the others.
+    pub(crate) fn sort_out(&self, taken: Vec<InHand>) -> Vec<InHand> {
+        let (suspects, others): (Vec<_>, Vec<_>) =
+            taken.into_iter().partition(|in_hand| in_hand.is_suspect);
+        self.waiting.fetch_add(suspects.len(), Ordering::Relaxed);
+        for suspect in suspects {
+            // Somebody listens for as long as this is there.
+            let _ = self.suspects.send(suspect);
+        }
+        others
+    }
+
+    /// How many wait, apart from those on trial.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The next group; for ever, when trials have ended.
+    pub(crate) async fn group(&mut self) -> Vec<InHand> {
+        match self.tried.recv().await {
+            Some(group) => group,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// Starts trying. It ends once [`Trials`] is dropped and what is on trial is dealt with; nothing is tried after
+/// `shutdown`.
+pub(crate) fn start(
+    dispatcher: Dispatcher,
+    aside: PuttingAside,
+    shutdown: CancellationToken,
+) -> (Trials, JoinHandle<()>) {
+    let (suspects, arriving) = mpsc::unbounded_channel();
+    let (trying, tried) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let trials = Trials {
+        suspects,
+        tried,
+        waiting: Arc::clone(&waiting),
+    };
+    let court = Court {
+        dispatcher,
+        aside,
+        shutdown,
+        arriving,
+        trying,
+        waiting,
+    };
+    (trials, tokio::spawn(panics::fatal("trials", court.sit())))
+}
+
+struct Court {
+    dispatcher: Dispatcher,
+    aside: PuttingAside,
+    shutdown: CancellationToken,
+    arriving: mpsc::UnboundedReceiver<InHand>,
+    trying: mpsc::UnboundedSender<Vec<InHand>>,
+    waiting: Arc<AtomicUsize>,
+}
+
+type Suspects = Vec<InHand>;
+
+/// The process stops.
+struct Stopped;
+
+impl Court {
+    async fn sit(mut self) {
+        let mut suspects = Suspects::new();
+        loop {
+            if suspects.is_empty() {
+                match self.arriving.recv().await {
+                    Some(first) => suspects.push(first),
+                    None => return,
+                }
+            }
+            while let Ok(another) = self.arriving.try_recv() {
+                suspects.push(another);
+            }
+            if let Err(Stopped) = self.try_some(&mut suspects).await {
+                return;
+            }
+        }
+    }
+
+    /// Gives up whom it must, tries a group, and leaves the rest.
+    async fn try_some(&mut self, suspects: &mut Suspects) -> Result<(), Stopped> {
+        if self.shutdown.is_cancelled() {
+            return Err(Stopped);
+        }
+        let keys: Vec<TrialKey> = suspects.iter().map(key_of).collect();
+        let store = &self.dispatcher.store;
+        let charges = self
+            .keep_on("look up charges", || store.charges(keys.clone()))
+            .await?;
+        let all = suspects.len();
+        suspects.retain(InHand::is_owned);
+        self.left(all - suspects.len());
+        let charged = std::mem::take(suspects).into_iter().map(|suspect| {
+            let charges = charges.get(&key_of(&suspect)).copied().unwrap_or(0);
+            (suspect, charges)
+        });
+        let limit = self.dispatcher.policy.give_up_after;
+        let docket = next(charged.collect(), limit);
+        suspects.extend(docket.rest.into_iter().map(|(message, _)| message));
+        self.left(docket.given_up.len() + docket.group.len());
+        for suspect in docket.given_up {
+            let reason = format!("the process ended {limit} times while it was handled");
+            // Its charges stay: it comes again where it cannot be put aside before the process stops.
+            self.aside.begin(suspect, reason);
+        }
+        if !docket.group.is_empty() {
+            self.try_group(docket.group, suspects).await?;
+        }
+        Ok(())
+    }
+
+    /// Subtracts suspects that wait no longer.
+    fn left(&self, count: usize) {
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
+    }
+
+    async fn try_group(&mut self, group: Suspects, rest: &mut Suspects) -> Result<(), Stopped> {
+        let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
+        let trial = Arc::clone(&self.dispatcher.trial);
+        let _alone = tokio::select! {
+            alone = trial.lock() => alone,
+            () = self.shutdown.cancelled() => return Err(Stopped),
+        };
+        let store = &self.dispatcher.store;
+        let begun = self.keep_on("begin a trial", || {
+            store.begin_trials(keys.clone(), hookline_clock::now())
+        });
+        begun.await?;
+        tracing::debug!(deliveries = group.len(), "trying suspects");
+        let (on_trial, mut over) = mpsc::channel(1);
+        let tried = group
+            .into_iter()
+            .map(|suspect| suspect.on_trial(on_trial.clone()))
+            .collect();
+        drop(on_trial);
+        // The receiver is gone when the process stops: then the group stays due.
+        let tried = self.trying.send(tried).map_err(|_| Stopped);
+        // Nothing is ever sent: this is the end of the last part.
+        tokio::select! {
+            _ = over.recv() => {}
+            () = self.shutdown.cancelled() => {
+                // The group may take its time; those that wait for it go to the next owner now.
+                rest.clear();
+                let _ = over.recv().await;
+            }
+        }
+        self.clear(keys).await;
+        tried
+    }
+
+    async fn keep_on<T, F>(&self, what: &str, work: impl FnMut() -> F) -> Result<T, Stopped>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        match keep_on(&self.shutdown, what, |_| true, work).await {
+            Ended::Done(done) => Ok(done),
+            Ended::Stopped | Ended::Failed(_) => Err(Stopped),
+        }
+    }
+
+    /// Also while the process stops: an orderly end is nobody's fault.
+    async fn clear(&self, keys: Vec<TrialKey>) {
+        if let Err(why) = self.dispatcher.store.end_trials(keys).await {
+            tracing::warn!(error = %why, "could not take charges back; they are one too many");
+        }
+    }
+}
+
+fn key_of(suspect: &InHand) -> TrialKey {
+    suspect.owed.delivery.into()
+}

@@ -1,0 +1,476 @@
+//! Marks what waits too long here as backlog, reads it again when there is room, and settles what became void there.
+//!
+//! One query at a time, so a search never runs beside a mark: one that finds nothing new shows that the backlog has ended.
+//! Nobody waits for what is marked, so marks are gathered for a moment, and beside requests they take no more than one
+//! connection of the store.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use hookline_core::delivery::{DeliveryState, Origin, OwedAttempt};
+use hookline_core::ids::{DeliveryId, SubscriptionId};
+use hookline_runtime::fault;
+use hookline_runtime::panics;
+use hookline_runtime::patience::Ended;
+use hookline_store::{
+    BacklogClass, BacklogPosition, BacklogRead, BacklogRow, BreakerChange, StoreError,
+};
+use opentelemetry::metrics::Counter;
+use tokio::task::JoinHandle;
+
+use super::BATCH;
+use crate::context::Dispatcher;
+use crate::due::{DueRows, InHand};
+use crate::pipeline::decide::{Task, decide};
+use crate::pipeline::load_retry::Loads;
+use crate::pipeline::record::{Finished, Recorder, Result};
+use crate::scheduler::Read;
+
+/// How long what is to be marked is gathered, unless it becomes much.
+const GATHERING: Duration = Duration::from_millis(100);
+
+/// So many are marked at once.
+const MANY: usize = 128;
+
+/// The time between two queries of the backlog that need not be at once.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// How many void deliveries are settled at once.
+const VOID: u32 = 1_000;
+
+/// The backlogs of one dispatcher.
+pub(super) struct Backlog {
+    queries: Queries,
+    /// To be marked, in the order in which they came.
+    gathered: Vec<InHand>,
+    since: Instant,
+    breakers: HashMap<SubscriptionId, Option<Duration>>,
+    /// Backlogs in which a delivery was void, and up to where they are settled.
+    void: VecDeque<(SubscriptionId, BacklogClass, Option<BacklogPosition>)>,
+    under_way: Option<JoinHandle<Step>>,
+    /// When each kind of query may begin.
+    reads_from: Instant,
+    writes_from: Instant,
+    /// The kinds, the one whose turn it is first.
+    turns: [Kind; 4],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Mark,
+    Settle,
+    Write,
+}
+
+/// The next thing to do.
+pub(super) enum Step {
+    /// It is time to call [`Backlog::begin`].
+    Begin,
+    /// These subscriptions have rows that were marked, and these are tests, which are not marked.
+    Marked(Vec<SubscriptionId>, Vec<InHand>),
+    /// Searches have ended, with these rows; others have failed.
+    Read {
+        ended: Vec<Read>,
+        rows: Vec<BacklogRow>,
+        failed: Vec<Read>,
+    },
+    /// Nothing that concerns the lanes.
+    Done,
+    /// These changes were not written.
+    Unwritten(Vec<BreakerChange>),
+    /// A slice of void rows was settled; up to there, where there may be more.
+    Settled(Option<(SubscriptionId, BacklogClass, BacklogPosition)>),
+}
+
+#[derive(Clone)]
+struct Queries {
+    dispatcher: Dispatcher,
+    due: DueRows,
+    recorder: Recorder,
+    loads: Loads,
+    marked: Counter<u64>,
+    read: Counter<u64>,
+    statements: Counter<u64>,
+}
+
+impl Backlog {
+    pub(super) fn new(
+        dispatcher: Dispatcher,
+        due: DueRows,
+        recorder: Recorder,
+        loads: Loads,
+    ) -> Self {
+        let meter = opentelemetry::global::meter("hookline-dispatcher");
+        let now = Instant::now();
+        Self {
+            queries: Queries {
+                dispatcher,
+                due,
+                recorder,
+                loads,
+                marked: meter.u64_counter("hookline.backlog.marked").build(),
+                read: meter.u64_counter("hookline.backlog.read").build(),
+                statements: meter.u64_counter("hookline.backlog.statements").build(),
+            },
+            gathered: Vec::new(),
+            since: now,
+            breakers: HashMap::new(),
+            void: VecDeque::new(),
+            under_way: None,
+            reads_from: now,
+            writes_from: now,
+            turns: [Kind::Read, Kind::Mark, Kind::Settle, Kind::Write],
+        }
+    }
+
+    /// To be marked soon. What was read from the backlog is there still.
+    pub(super) fn gather(&mut self, excess: Vec<InHand>) {
+        if self.gathered.is_empty() {
+            self.since = Instant::now();
+        }
+        let is_marked = |in_hand: &InHand| in_hand.backlog.is_some();
+        self.gathered
+            .extend(excess.into_iter().filter(|one| !is_marked(one)));
+    }
+
+    /// Those of a subscription that were gathered and not marked.
+    pub(super) fn give_back(&mut self, subscription: SubscriptionId) -> Vec<InHand> {
+        let is_of = |in_hand: &mut InHand| in_hand.owed.subscription == subscription;
+        self.gathered.extract_if(.., is_of).collect()
+    }
+
+    /// To be written soon; the last change of a subscription counts.
+    pub(super) fn write(&mut self, changes: Vec<BreakerChange>) {
+        for BreakerChange { subscription, wait } in changes {
+            self.breakers.insert(subscription, wait);
+        }
+    }
+
+    /// To be written again, where nothing newer is.
+    fn write_again(&mut self, changes: Vec<BreakerChange>) {
+        for BreakerChange { subscription, wait } in changes {
+            self.breakers.entry(subscription).or_insert(wait);
+        }
+    }
+
+    /// A delivery of this subscription was void: its backlog is settled.
+    pub(super) fn settle(&mut self, subscription: SubscriptionId) {
+        if self.void.iter().all(|(known, ..)| *known != subscription) {
+            for class in [BacklogClass::Live, BacklogClass::Replay] {
+                self.void.push_back((subscription, class, None));
+            }
+        }
+    }
+
+    /// Whether it gathers faster than it is marked.
+    pub(super) fn is_full(&self) -> bool {
+        self.gathered.len() >= BATCH
+    }
+
+    /// Waits for the next step. `may_read` says whether a search may be wanted. Cancel safe.
+    pub(super) async fn next(&mut self, may_read: bool) -> Step {
+        if let Some(under_way) = &mut self.under_way {
+            let step = under_way.await;
+            self.under_way = None;
+            return match step.unwrap_or(Step::Done) {
+                Step::Unwritten(changes) => {
+                    self.write_again(changes);
+                    Step::Done
+                }
+                Step::Settled(Some((subscription, class, last))) => {
+                    self.void.push_back((subscription, class, Some(last)));
+                    Step::Done
+                }
+                step => step,
+            };
+        }
+        let moments = [
+            may_read.then_some(self.reads_from),
+            self.marks_from(),
+            (!self.void.is_empty()).then_some(self.since),
+            (!self.breakers.is_empty()).then_some(self.writes_from),
+        ];
+        match moments.into_iter().flatten().min() {
+            Some(at) => tokio::time::sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+        Step::Begin
+    }
+
+    fn marks_from(&self) -> Option<Instant> {
+        match self.gathered.len() {
+            0 => None,
+            MANY.. => Some(self.since),
+            _ => Some(self.since + GATHERING),
+        }
+    }
+
+    /// Begins the next query; kinds of queries take turns. `reads` answers with the searches that are wanted now.
+    pub(super) fn begin(&mut self, mut reads: impl FnMut() -> Vec<Read>) {
+        let now = Instant::now();
+        for at in 0..self.turns.len() {
+            if self.begin_one(self.turns[at], &mut reads, now) {
+                self.turns[at..].rotate_left(1);
+                return;
+            }
+        }
+    }
+
+    /// Whether there was one of this kind to begin.
+    fn begin_one(
+        &mut self,
+        kind: Kind,
+        reads: &mut impl FnMut() -> Vec<Read>,
+        now: Instant,
+    ) -> bool {
+        match kind {
+            Kind::Read if now >= self.reads_from => {
+                let reads = reads();
+                // Room for more than the pause would let through is filled at once.
+                let is_large = reads.iter().any(|read| read.limit >= MANY);
+                self.reads_from = if is_large { now } else { now + PAUSE };
+                if reads.is_empty() {
+                    return false;
+                }
+                self.run(self.queries.clone().read(reads));
+            }
+            Kind::Mark if self.marks_from().is_some_and(|from| now >= from) => {
+                let count = self.gathered.len().min(BATCH);
+                let some = self.gathered.drain(..count).collect();
+                self.since = now;
+                self.run(self.queries.clone().mark(some));
+            }
+            Kind::Settle => {
+                let Some((subscription, class, after)) = self.void.pop_front() else {
+                    return false;
+                };
+                self.run(self.queries.clone().settle(subscription, class, after));
+            }
+            Kind::Write if now >= self.writes_from && !self.breakers.is_empty() => {
+                self.writes_from = now + GATHERING;
+                let changes = take_changes(&mut self.breakers);
+                self.run(self.queries.clone().write(changes));
+            }
+            Kind::Read | Kind::Mark | Kind::Write => return false,
+        }
+        true
+    }
+
+    fn run(&mut self, step: impl Future<Output = Step> + Send + 'static) {
+        self.under_way = Some(tokio::spawn(panics::fatal("backlog", step)));
+    }
+
+    /// What was gathered stays due. What is being marked is marked, and what is known of circuit breakers is written.
+    pub(super) async fn end(self) {
+        if let Some(under_way) = self.under_way {
+            let _ = under_way.await;
+        }
+        let mut breakers = self.breakers;
+        if !breakers.is_empty() {
+            self.queries.write(take_changes(&mut breakers)).await;
+        }
+    }
+}
+
+fn take_changes(breakers: &mut HashMap<SubscriptionId, Option<Duration>>) -> Vec<BreakerChange> {
+    let changes = breakers.drain();
+    let changes = changes.map(|(subscription, wait)| BreakerChange { subscription, wait });
+    changes.collect()
+}
+
+impl Queries {
+    async fn mark(self, mut in_hand: Vec<InHand>) -> Step {
+        in_hand.retain(InHand::is_owned);
+        let owed: Vec<OwedAttempt> = in_hand.iter().map(|one| one.owed).collect();
+        let now = hookline_clock::now();
+        let store = &self.dispatcher.store;
+        self.statements.add(1, &[]);
+        let marked = self
+            .loads
+            .keep_on("mark backlog", || store.mark_backlog(owed.clone(), now));
+        let marked = match marked.await {
+            Ended::Done(marked) => marked,
+            ended => {
+                self.loads.apart(in_hand, &ended);
+                return Step::Done;
+            }
+        };
+        fault::point("dispatcher::marked");
+        tracing::debug!(deliveries = marked.len(), "marked deliveries as backlog");
+        self.marked
+            .add(u64::try_from(marked.len()).unwrap_or(u64::MAX), &[]);
+        let (marked, others): (Vec<_>, Vec<_>) = in_hand
+            .into_iter()
+            .partition(|one| marked.contains(&one.owed.delivery));
+        let mut subscriptions: Vec<SubscriptionId> =
+            marked.iter().map(|one| one.owed.subscription).collect();
+        subscriptions.sort_unstable();
+        subscriptions.dedup();
+        drop(marked);
+        let tests = self.tests_among(others).await;
+        Step::Marked(subscriptions, tests)
+    }
+
+    /// What is not marked is a test, is early, or was moved on meanwhile.
+    async fn tests_among(&self, in_hand: Vec<InHand>) -> Vec<InHand> {
+        let mut tests = Vec::new();
+        if in_hand.is_empty() {
+            return tests;
+        }
+        let ids: Vec<DeliveryId> = in_hand.iter().map(|one| one.owed.delivery).collect();
+        let store = &self.dispatcher.store;
+        let loaded = self
+            .loads
+            .keep_on("load deliveries", || store.owed(ids.clone()));
+        let mut owed = match loaded.await {
+            Ended::Done(owed) => owed,
+            ended => {
+                self.loads.apart(in_hand, &ended);
+                return tests;
+            }
+        };
+        let now = hookline_clock::now();
+        for one in in_hand {
+            let found = owed.remove(&one.owed.delivery);
+            match decide(one.owed, found, now) {
+                Task::Attempt(owed) if owed.origin == Origin::Test => tests.push(one),
+                // It stays due, and a look finds it.
+                Task::Attempt(_) => {}
+                Task::Settle(result) => {
+                    self.recorder
+                        .send(Finished {
+                            in_hand: one,
+                            result,
+                        })
+                        .await
+                }
+            }
+        }
+        tests
+    }
+
+    async fn read(self, reads: Vec<Read>) -> Step {
+        let (mut ended, mut failed) = (Vec::new(), Vec::new());
+        let mut searches = Vec::new();
+        for read in reads {
+            let Some(partition) = self.due.readable(read.subscription) else {
+                failed.push(read);
+                continue;
+            };
+            searches.push(BacklogRead {
+                partition,
+                subscription: read.subscription,
+                class: read.class,
+                after: read.after,
+                limit: u32::try_from(read.limit).unwrap_or(u32::MAX),
+            });
+            ended.push(read);
+        }
+        let rows = match self.search(searches).await {
+            Ok(rows) => rows,
+            Err(why) => {
+                tracing::warn!(error = %why, "could not read backlog, trying again");
+                tokio::time::sleep(crate::context::TRY_AGAIN_AFTER).await;
+                failed.append(&mut ended);
+                Vec::new()
+            }
+        };
+        Step::Read {
+            ended,
+            rows,
+            failed,
+        }
+    }
+
+    async fn search(
+        &self,
+        searches: Vec<BacklogRead>,
+    ) -> std::result::Result<Vec<BacklogRow>, StoreError> {
+        let now = hookline_clock::now();
+        self.statements.add(1, &[]);
+        let rows = self.dispatcher.store.read_backlog(searches, now).await?;
+        self.read
+            .add(u64::try_from(rows.len()).unwrap_or(u64::MAX), &[]);
+        fault::point("dispatcher::read_backlog");
+        Ok(rows)
+    }
+
+    async fn write(self, changes: Vec<BreakerChange>) -> Step {
+        let now = hookline_clock::now();
+        let store = &self.dispatcher.store;
+        self.statements.add(1, &[]);
+        match store.write_breakers(changes.clone(), now).await {
+            Ok(()) => Step::Done,
+            Err(why) => {
+                tracing::warn!(error = %why, "could not write circuit breakers, trying again");
+                tokio::time::sleep(crate::context::TRY_AGAIN_AFTER).await;
+                Step::Unwritten(changes)
+            }
+        }
+    }
+
+    /// Ends the void deliveries of a slice; goes on while there are any.
+    async fn settle(
+        self,
+        subscription: SubscriptionId,
+        class: BacklogClass,
+        after: Option<BacklogPosition>,
+    ) -> Step {
+        let Some(partition) = self.due.readable(subscription) else {
+            return Step::Done;
+        };
+        let search = BacklogRead {
+            partition,
+            subscription,
+            class,
+            after,
+            limit: VOID,
+        };
+        let rows = match self.search(vec![search]).await {
+            Ok(rows) => rows,
+            Err(why) => {
+                tracing::warn!(error = %why, "could not read void deliveries, leaving them to their turn");
+                return Step::Done;
+            }
+        };
+        let Some(last) = rows.last().map(BacklogRow::position) else {
+            return Step::Done;
+        };
+        let in_hand = self.due.take_read(&rows);
+        let ids: Vec<DeliveryId> = in_hand.iter().map(|one| one.owed.delivery).collect();
+        let mut owed = match self.dispatcher.store.owed(ids).await {
+            Ok(owed) => owed,
+            Err(why) => {
+                tracing::warn!(error = %why, "could not load void deliveries, leaving them to their turn");
+                return Step::Done;
+            }
+        };
+        let now = hookline_clock::now();
+        let mut ended = 0;
+        for one in in_hand {
+            let found = owed.remove(&one.owed.delivery);
+            if let Task::Settle(result @ Result::Ended(_)) = decide(one.owed, found, now) {
+                ended += 1;
+                self.recorder
+                    .send(Finished {
+                        in_hand: one,
+                        result,
+                    })
+                    .await;
+            }
+        }
+        Step::Settled((ended > 0).then_some((subscription, class, last)))
+    }
+}
+
+/// Whether a delivery ends because its subscription is off or gone, so that others of it do, too.
+pub(super) fn is_void(result: &Result) -> bool {
+    let Result::Ended(end) = result else {
+        return false;
+    };
+    matches!(
+        end,
+        DeliveryState::Skipped { .. } | DeliveryState::Cancelled { .. }
+    )
+}

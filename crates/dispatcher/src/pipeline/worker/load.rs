@@ -1,0 +1,100 @@
+//! What the store is asked: what deliveries are owed, bodies, which deliveries of one event share,
+//! and where the subscriptions point that nobody here has heard of.
+
+use std::collections::{BTreeSet, HashMap};
+
+use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
+use hookline_runtime::patience::Ended;
+use hookline_store::{Body, Loaded, StoreError};
+
+use super::{Turn, Worker};
+use crate::due::InHand;
+use crate::scheduler::Kin;
+
+impl Worker {
+    /// Finds out with whom each message shares. The store is asked about subscriptions that are
+    /// not known yet; should it refuse, they share with one another.
+    pub(super) async fn sort(&mut self, messages: Vec<InHand>) -> Vec<(InHand, Kin)> {
+        let unknown: HashMap<SubscriptionId, DeliveryId> = messages
+            .iter()
+            .map(|in_hand| in_hand.owed)
+            .filter(|owed| self.whereabouts.of(owed.subscription).is_none())
+            .map(|owed| (owed.subscription, owed.delivery))
+            .collect();
+        if !unknown.is_empty() {
+            let ids: Vec<DeliveryId> = unknown.into_values().collect();
+            let store = &self.dispatcher.store;
+            let found = self
+                .loads
+                .keep_on("load targets", || store.owed(ids.clone()));
+            if let Ended::Done(found) = found.await {
+                found.values().for_each(|owed| self.whereabouts.learn(owed));
+            }
+        }
+        let of = |in_hand: &InHand| self.whereabouts.of(in_hand.owed.subscription);
+        messages
+            .into_iter()
+            .map(|in_hand| {
+                let kin = of(&in_hand).unwrap_or_default();
+                (in_hand, kin)
+            })
+            .collect()
+    }
+
+    /// What the store knows of these deliveries, and the bodies that are not at hand here.
+    pub(super) async fn load(&self, turns: &[Turn]) -> Ended<Loaded, StoreError> {
+        let ids: Vec<DeliveryId> = turns
+            .iter()
+            .map(|(in_hand, _)| in_hand.owed.delivery)
+            .collect();
+        let store = &self.dispatcher.store;
+        let loaded = self.loads.keep_on("load deliveries", || {
+            let known = self.bodies.clone();
+            store.owed_with_bodies(ids.clone(), move |owed| !known.contains_key(&owed.event))
+        });
+        let loaded = loaded.await;
+        if let Ended::Done(loaded) = &loaded {
+            self.keep(&loaded.bodies).await;
+        }
+        loaded
+    }
+
+    /// The bodies of these events. What was known when they were loaded may be forgotten by now.
+    pub(super) async fn bodies(
+        &self,
+        keys: Vec<EventKey>,
+        mut bodies: HashMap<EventKey, Body>,
+    ) -> Ended<HashMap<EventKey, Body>, StoreError> {
+        let mut missing = BTreeSet::new();
+        for key in keys {
+            if bodies.contains_key(&key) {
+                continue;
+            }
+            match self.bodies.get(&key).await {
+                Some(body) => drop(bodies.insert(key, body)),
+                None => drop(missing.insert(key)),
+            }
+        }
+        if missing.is_empty() {
+            return Ended::Done(bodies);
+        }
+        let store = &self.dispatcher.store;
+        let found = self.loads.keep_on("load bodies", || {
+            store.bodies(missing.iter().copied().collect())
+        });
+        match found.await {
+            Ended::Done(found) => {
+                self.keep(&found).await;
+                bodies.extend(found);
+                Ended::Done(bodies)
+            }
+            ended => ended,
+        }
+    }
+
+    async fn keep(&self, bodies: &HashMap<EventKey, Body>) {
+        for (key, body) in bodies {
+            self.bodies.insert(*key, body.clone()).await;
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One attempt, from what it needs to what came of it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hookline_core::delivery::OwedAttempt;
+use hookline_core::ids::EventKey;
+use hookline_core::retry::{Made, Next, after};
+use hookline_core::timestamp::Timestamp;
+use hookline_core::trace::TraceParent;
+use hookline_runtime::fault;
+use hookline_runtime::panics;
+use hookline_runtime::patience::Ended;
+use hookline_runtime::telemetry::{continue_trace, trace_of};
+use hookline_store::{AttemptRecord, Body, Credentials, Follow, Owed, Unopened};
+use tracing::Instrument as _;
+
+use super::Worker;
+use super::slot::Slot;
+use crate::context::Policy;
+use crate::due::InHand;
+use crate::http::attempt::{Request, Requester};
+use crate::pipeline::record::{Finished, Result};
+use crate::scheduler::{Finish, Verdict};
+
+/// What a request needs but for its body.
+pub(super) struct Ready {
+    owed: Box<Owed>,
+    credentials: Credentials,
+}
+
+/// Why a request that is owed is not made.
+pub(super) enum Unready {
+    /// This process does not have its master key.
+    NoKey,
+    /// It can never be made; and what is wrong.
+    Ever(String),
+}
+
+impl Worker {
+    /// What its request needs; if it cannot be made now, why not.
+    pub(super) fn ready(&self, owed: Box<Owed>) -> std::result::Result<Ready, Unready> {
+        match self.dispatcher.store.open(&owed.sealed) {
+            Ok(credentials) => Ok(Ready { owed, credentials }),
+            // Another start of this service may have the key. It uses up no attempt.
+            Err(why @ Unopened::UnknownKey(_)) => {
+                tracing::error!(
+                    subscription.id = %owed.subscription,
+                    error = %why,
+                    "put off a delivery whose secret or headers cannot be opened"
+                );
+                Err(Unready::NoKey)
+            }
+            Err(why @ Unopened::Broken) => Err(Unready::Ever(format!(
+                "its secret or a header cannot be opened: {why}"
+            ))),
+        }
+    }
+
+    /// Makes these attempts, side by side; each ends with the recorder. Bodies that are at hand come
+    /// along.
+    pub(super) async fn attempt_all(
+        &self,
+        attempts: Vec<(InHand, Ready, Slot)>,
+        at_hand: HashMap<EventKey, Body>,
+    ) {
+        let keys = attempts
+            .iter()
+            .map(|(_, ready, _)| ready.owed.event)
+            .collect();
+        let bodies = match self.bodies(keys, at_hand).await {
+            Ended::Done(bodies) => bodies,
+            ended => {
+                let deliveries = attempts.into_iter().map(|(in_hand, ..)| in_hand).collect();
+                return self.loads.apart(deliveries, &ended);
+            }
+        };
+        for (in_hand, ready, mut slot) in attempts {
+            let Some(body) = bodies.get(&ready.owed.event).cloned() else {
+                self.aside.begin(in_hand, "its event is gone".to_owned());
+                continue;
+            };
+            let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
+            let policy = Arc::clone(&self.dispatcher.policy);
+            let late = self.late.clone();
+            in_hand.begin_request(hookline_clock::now().after(policy.deadline));
+            self.in_flight.spawn(panics::fatal("attempt", async move {
+                let asked = in_hand.owed;
+                fault::point_of("dispatcher::attempt", asked.delivery);
+                let record = tokio::select! {
+                    record = attempt(&requester, &policy, asked, ready, body) => record,
+                    () = late.cancelled() => return abandon(&in_hand),
+                };
+                fault::point("dispatcher::requested");
+                // A slot is free once its request is over; recording has bounds of its own.
+                slot.finish = Some(Finish {
+                    took: record.took,
+                    verdict: Verdict::from(&record.outcome),
+                });
+                drop(slot);
+                let result = Result::Attempted(Box::new(record));
+                recorder.send(Finished { in_hand, result }).await;
+            }));
+        }
+    }
+}
+
+/// The process ends before the receiver has answered. Whether the receiver got the request is not known, so the
+/// delivery stays due and the next owner makes the request again.
+fn abandon(in_hand: &InHand) {
+    let asked = in_hand.owed;
+    tracing::warn!(
+        delivery.id = %asked.delivery,
+        attempt.number = asked.attempt,
+        subscription.id = %asked.subscription,
+        "gave up a request whose receiver had not answered in time; it is made again"
+    );
+}
+
+async fn attempt(
+    requester: &Requester,
+    policy: &Policy,
+    owed: OwedAttempt,
+    ready: Ready,
+    body: Body,
+) -> AttemptRecord {
+    let Ready {
+        owed: found,
+        credentials,
+    } = ready;
+    let span = tracing::info_span!(
+        "attempt",
+        delivery.id = %owed.delivery,
+        attempt.number = owed.attempt,
+        subscription.id = %found.subscription,
+    );
+    if let Some(trace) = body.trace {
+        continue_trace(&span, trace);
+    }
+    let started = hookline_clock::now();
+    let clock = tokio::time::Instant::now();
+    let outcome = requester
+        .send(Request {
+            delivery: owed.delivery,
+            attempt: owed.attempt,
+            event_type: found.event_type,
+            url: &found.url,
+            credentials: &credentials,
+            trace: trace_of(&span).unwrap_or_else(|| uncollected(body.trace)),
+            // Receivers compare it with the true time, whatever the store's clock says.
+            now: Timestamp::from(SystemTime::now()),
+            body: body.bytes,
+        })
+        .instrument(span.clone())
+        .await;
+    let took = clock.elapsed();
+    let (origin, run) = (found.origin, found.run);
+    let made = Made {
+        outcome: &outcome,
+        step: run.step(owed.attempt),
+        origin,
+    };
+    let follow = match after(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
+        Next::Delivered => Follow::Delivered,
+        Next::Again(wait) => Follow::Again {
+            due: started.after(took).after(wait),
+        },
+        Next::Exhausted(why) => Follow::Exhausted(why),
+    };
+    AttemptRecord {
+        owed,
+        origin,
+        run,
+        organization: found.organization,
+        subscription: found.subscription,
+        event: found.event,
+        event_type: found.event_type,
+        url: found.url,
+        activation: found.activation,
+        outcome,
+        started,
+        took,
+        follow,
+    }
+}
+
+/// Where nobody collects: the publisher's trace in a span of our own, or a trace of our own.
+fn uncollected(trace: Option<TraceParent>) -> TraceParent {
+    let span_id = rand::random();
+    match trace {
+        Some(trace) => trace.child(span_id),
+        None => TraceParent {
+            trace_id: rand::random::<u128>().max(1),
+            span_id: span_id.max(1),
+            flags: 0,
+        },
+    }
+}

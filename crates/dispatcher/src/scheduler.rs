@@ -1,0 +1,457 @@
+//! Whose turn it is: a receiver that hangs must not take everybody's slots.
+//!
+//! Messages wait in one lane for each subscription, and lanes start requests in `turns`. How many
+//! slots a lane may hold is a matter of `shares`: always so few that there is one for a lane that
+//! has none. What hangs shows only after a while, so lanes whose requests take more than a second
+//! are *slow* and get much less: all of them together at most half of the slots, which leaves the
+//! others for the rest however many receivers hang. A receiver that fails again and again is left
+//! alone by its `breaker`, but for one request now and then.
+//!
+//! What waits is bounded for each lane. The excess is handed back, to be marked as backlog in the store, and a lane that
+//! has room again asks for what to read from there (`backlog`).
+//!
+//! There is neither a clock nor a task in here: time is an argument.
+
+mod backlog;
+mod bulkhead;
+mod circuit_breaker;
+mod in_flight;
+mod message;
+mod round_robin;
+mod slow_start;
+mod subscription_queue;
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use hookline_core::ids::SubscriptionId;
+use hookline_core::rate::Rate;
+use hookline_store::{BacklogClass, BreakerChange};
+
+pub use backlog::{Read, ReadResult};
+use bulkhead::Shares;
+pub(crate) use bulkhead::Totals;
+pub use bulkhead::{Group, Kin};
+use circuit_breaker::Breaker;
+pub use circuit_breaker::Verdict;
+pub use in_flight::Ticket;
+use in_flight::{Age, Flight, Flights};
+pub use message::Message;
+use round_robin::Turns;
+use subscription_queue::{Lane, SLOW};
+
+/// How many lanes are remembered while nothing of them is here.
+const REMEMBERED: usize = 4_096;
+
+/// The time between two releases of probes. Circuit breakers whose wait ends within it release theirs together, so that one
+/// query serves them all.
+const PROBES_EVERY: Duration = Duration::from_millis(250);
+
+/// How many rows a search of a backlog reads at most.
+const MOST_READ: usize = 512;
+
+/// How many backlogs are searched at once.
+const READS: usize = 256;
+
+/// How many slots there are, and for how many messages there is a place.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests in flight at once.
+    pub slots: usize,
+    /// Messages that may wait here.
+    pub room: usize,
+    /// Failures in a row that open a breaker.
+    pub breaker_failures: u32,
+    /// How often an origin is called at most.
+    pub origin_rate: Option<Rate>,
+}
+
+/// What came of a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Finish {
+    /// How long the receiver took.
+    pub took: Duration,
+    /// What that says about it.
+    pub verdict: Verdict,
+}
+
+/// All lanes of a dispatcher.
+pub struct Lanes<M> {
+    breaker_failures: u32,
+    lanes: HashMap<SubscriptionId, Lane<M>>,
+    flights: Flights,
+    shares: Shares,
+    turns: Turns,
+    excess: Vec<M>,
+    /// When which breakers let a probe start.
+    probes: BTreeSet<(Instant, SubscriptionId)>,
+    probes_started: Option<Instant>,
+    breaker_changes: Vec<BreakerChange>,
+    /// Lanes with backlog that may have room for more of it.
+    hungry: BTreeSet<SubscriptionId>,
+}
+
+impl<M: Message> Lanes<M> {
+    /// Nothing is here and nothing is known of anybody.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            breaker_failures: limits.breaker_failures,
+            lanes: HashMap::new(),
+            flights: Flights::new(),
+            shares: Shares::new(limits.slots, limits.room, limits.origin_rate),
+            turns: Turns::new(),
+            excess: Vec::new(),
+            probes: BTreeSet::new(),
+            probes_started: None,
+            breaker_changes: Vec::new(),
+            hungry: BTreeSet::new(),
+        }
+    }
+
+    /// How many more messages may come.
+    pub fn room(&self) -> usize {
+        self.shares.room()
+    }
+
+    /// How it stands, over all lanes.
+    pub(crate) fn totals(&self) -> Totals {
+        self.shares.all
+    }
+
+    /// Puts a message at the end of its lane; it may come out as excess at once. A new one goes behind the backlog.
+    pub fn push(&mut self, to: SubscriptionId, kin: Kin, message: M, now: Instant) {
+        let is_new = message.backlog().is_none();
+        let goes_behind = |lane: &Lane<M>| lane.breaker.is_closed() && lane.has_live_backlog();
+        if is_new && self.lanes.get(&to).is_some_and(goes_behind) {
+            return self.put_out(to, kin, message, now);
+        }
+        self.change(to, kin, |lane| {
+            lane.kin = kin;
+            lane.push(message);
+        });
+        self.trim(to, now);
+        if self.shares.is_room_exceeded() {
+            self.put_out_last(to, now);
+        }
+    }
+
+    /// Puts a test before all other messages of its lane, even if the circuit breaker is open: a caller of the API waits for it.
+    pub fn push_first(&mut self, to: SubscriptionId, kin: Kin, message: M) {
+        self.change(to, kin, |lane| lane.first.push_back(message));
+    }
+
+    /// Starts nothing more of a lane before `until`, for a reason that is not its receiver's. The message goes to the
+    /// backlog.
+    pub fn hold(&mut self, to: SubscriptionId, message: M, until: Instant, now: Instant) {
+        let kin = self.lanes.get(&to).map(|lane| lane.kin).unwrap_or_default();
+        self.change(to, kin, |lane| lane.breaker = Breaker::Held { until });
+        self.put_out(to, kin, message, now);
+        self.trim(to, now);
+    }
+
+    /// A lane of which nothing is known here was another dispatcher's. If deliveries wait or its breaker was not closed,
+    /// the next request finds out whether its receiver is well.
+    pub fn take_over(&mut self, to: SubscriptionId, wait: Option<Duration>) {
+        if !self.lanes.contains_key(&to) {
+            let breaker = Breaker::taken_over(wait);
+            self.change(to, Kin::default(), |lane| lane.breaker = breaker);
+        }
+    }
+
+    /// Gives up the lanes that are not this dispatcher's any more, but for what is in flight.
+    pub fn retain(&mut self, is_owned: impl Fn(SubscriptionId) -> bool) {
+        let lost = self.lanes.keys().copied().filter(|lane| !is_owned(*lane));
+        for subscription in lost.collect::<Vec<_>>() {
+            self.change_known(subscription, |lane| {
+                while lane.pop().is_some() {}
+                lane.forget_backlog();
+                lane.breaker = Breaker::NEW;
+                lane.last_took = None;
+            });
+        }
+    }
+
+    /// The next message whose request may start, which holds a slot from now on.
+    pub fn next(&mut self, now: Instant) -> Option<(Ticket, M)> {
+        self.grow_older(now);
+        self.let_probes_start(now);
+        self.shares.forget_passed_over();
+        let (pace, subscription) = self.turns.paces().into_iter().find_map(|pace| {
+            if !self.shares.may_any_start(pace) {
+                return None;
+            }
+            let found = self.turns.find(pace, |one| self.may_start(one, now))?;
+            Some((pace, found))
+        })?;
+        let (message, kin, role) = self.change_known(subscription, |lane| {
+            let message = lane.pop()?;
+            lane.in_flight += 1;
+            lane.unanswered.start(now);
+            let role = lane.breaker.started();
+            Some((message, lane.kin, role))
+        })??;
+        self.shares.started(kin, now);
+        self.turns.took(pace, kin.organization, subscription);
+        // A breaker that lets one through lets no other follow.
+        self.trim(subscription, now);
+        let ticket = self.flights.start(Flight {
+            subscription,
+            kin,
+            started: now,
+            role,
+        });
+        Some((ticket, message))
+    }
+
+    /// Gives the slot back; none when no request was made.
+    pub fn finished(&mut self, ticket: Ticket, finish: Option<Finish>, now: Instant) {
+        let Some((flight, age)) = self.flights.end(ticket) else {
+            return;
+        };
+        let limit = self.breaker_failures;
+        let took = finish.map(|finish| finish.took);
+        self.shares.over(flight.kin, took);
+        let change = self.change_known(flight.subscription, |lane| {
+            lane.in_flight -= 1;
+            lane.old -= usize::from(age == Age::Old);
+            let verdict = finish.map(|finish| finish.verdict);
+            let before = lane.breaker.wait();
+            lane.breaker.over(flight.role, verdict, limit, now);
+            lane.unanswered.over(took);
+            lane.last_took = took.or(lane.last_took);
+            let after = lane.breaker.wait();
+            (before != after).then_some(after)
+        });
+        if let Some(Some(wait)) = change {
+            self.breaker_changes.push(BreakerChange {
+                subscription: flight.subscription,
+                wait,
+            });
+        }
+        self.trim(flight.subscription, now);
+    }
+
+    /// Circuit breakers that have opened, wait longer or have closed since the last call, in this order.
+    pub fn take_breaker_changes(&mut self) -> Vec<BreakerChange> {
+        std::mem::take(&mut self.breaker_changes)
+    }
+
+    /// What has no place here any more: what was read from the backlog is there still, the rest is to be marked.
+    pub fn take_excess(&mut self) -> Vec<M> {
+        std::mem::take(&mut self.excess)
+    }
+
+    /// There is backlog of this class.
+    pub fn note_backlog(
+        &mut self,
+        subscription: SubscriptionId,
+        class: BacklogClass,
+        now: Instant,
+    ) {
+        let kin = self.lanes.get(&subscription).map(|lane| lane.kin);
+        self.change(subscription, kin.unwrap_or_default(), |lane| {
+            lane.note_backlog(class, now).grew();
+        });
+    }
+
+    /// Whether a lane may have room for more of its backlog.
+    pub fn may_read(&self) -> bool {
+        !self.hungry.is_empty()
+    }
+
+    /// What to read from backlogs now. Each is ended by [`Lanes::read`] or [`Lanes::read_failed`].
+    pub fn take_reads(&mut self, now: Instant) -> Vec<Read> {
+        let mut reads = Vec::new();
+        let mut planned = 0;
+        for subscription in self.hungry.iter().copied().collect::<Vec<_>>() {
+            if reads.len() >= READS {
+                break;
+            }
+            let Some(lane) = self.lanes.get_mut(&subscription) else {
+                self.hungry.remove(&subscription);
+                continue;
+            };
+            if !lane.may_read() || self.shares.is_full(lane) {
+                // It is hungry again when something of it starts.
+                self.hungry.remove(&subscription);
+                continue;
+            }
+            let room = self.shares.backlog_room(lane, now);
+            for class in [BacklogClass::Live, BacklogClass::Replay] {
+                let limit = self.shares.backlog_limit(lane, class);
+                let limit = match lane.breaker.is_closed() {
+                    true => limit.min(room.saturating_sub(planned)).min(MOST_READ),
+                    false => limit,
+                };
+                if limit == 0 {
+                    continue;
+                }
+                let Some(after) = lane.backlog(class).as_mut().and_then(|one| one.begin(now))
+                else {
+                    continue;
+                };
+                planned += limit;
+                reads.push(Read {
+                    subscription,
+                    class,
+                    after,
+                    limit,
+                });
+            }
+        }
+        reads
+    }
+
+    /// A search has ended, and its rows were pushed; answers whether the subscription has no live backlog any more.
+    pub fn read(&mut self, read: Read, result: ReadResult) -> bool {
+        let is_over = self.change_known(read.subscription, |lane| {
+            let backlog = lane.backlog(read.class);
+            let is_over = backlog.as_mut().is_some_and(|one| one.end(read, result));
+            if is_over {
+                *backlog = None;
+            }
+            is_over
+        });
+        is_over.unwrap_or(false) && read.class == BacklogClass::Live
+    }
+
+    /// A search has failed; another one follows.
+    pub fn read_failed(&mut self, read: Read, now: Instant) {
+        self.change_known(read.subscription, |lane| {
+            if let Some(backlog) = lane.backlog(read.class) {
+                backlog.fail(now);
+            }
+        });
+    }
+
+    /// When something may start that may not now: a probe, what an origin's rate has passed over, or others because a lane
+    /// becomes slow.
+    pub fn next_change(&self) -> Option<Instant> {
+        let young = self.flights.oldest_young();
+        let young = young.filter(|_| self.shares.all.waiting > 0);
+        let slow = young.map(|(_, flight)| flight.started + SLOW + Duration::from_millis(1));
+        let probe = self.probes.first().map(|(at, _)| *at);
+        let probe = probe.map(|at| self.probes_start_from().map_or(at, |from| at.max(from)));
+        let passed_over = self.shares.passed_over();
+        [slow, probe, passed_over].into_iter().flatten().min()
+    }
+
+    fn probes_start_from(&self) -> Option<Instant> {
+        self.probes_started.map(|at| at + PROBES_EVERY)
+    }
+
+    fn let_probes_start(&mut self, now: Instant) {
+        let is_early = self.probes_start_from().is_some_and(|from| now < from);
+        if is_early || self.probes.first().is_none_or(|(at, _)| *at > now) {
+            return;
+        }
+        self.probes_started = Some(now);
+        while let Some((at, subscription)) = self.probes.first().copied()
+            && at <= now
+        {
+            self.change_known(subscription, |lane| lane.breaker.let_one_start());
+        }
+    }
+
+    /// Notices the requests that take long.
+    fn grow_older(&mut self, now: Instant) {
+        while let Some(subscription) = self.flights.next_old(now) {
+            self.change_known(subscription, |lane| lane.old += 1);
+            self.trim(subscription, now);
+        }
+    }
+
+    fn may_start(&self, subscription: SubscriptionId, now: Instant) -> bool {
+        let lane = self.lanes.get(&subscription);
+        lane.is_some_and(|lane| self.shares.may_start(lane, now))
+    }
+
+    /// Takes out what a lane has too much of.
+    fn trim(&mut self, subscription: SubscriptionId, now: Instant) {
+        while let Some(lane) = self.lanes.get(&subscription)
+            && lane.queued() > 0
+            && (lane.queued() > self.shares.limit(lane)
+                || lane.breaker.is_closed()
+                    && (lane.is_slow() && self.shares.is_slow_room_exceeded()
+                        || self.shares.is_room_of_origin_exceeded(lane.kin, now)))
+        {
+            self.put_out_last(subscription, now);
+        }
+    }
+
+    fn put_out_last(&mut self, subscription: SubscriptionId, now: Instant) {
+        let last = self.change_known(subscription, |lane| Some((lane.kin, lane.pop_last()?)));
+        if let Some((kin, last)) = last.flatten() {
+            self.put_out(subscription, kin, last, now);
+        }
+    }
+
+    fn put_out(&mut self, subscription: SubscriptionId, kin: Kin, message: M, now: Instant) {
+        let class = message.backlog();
+        self.change(subscription, kin, |lane| {
+            let backlog = lane.note_backlog(class.unwrap_or(BacklogClass::Live), now);
+            if class.is_some() {
+                backlog.gave_back();
+            }
+        });
+        self.excess.push(message);
+    }
+
+    fn change_known<R>(
+        &mut self,
+        subscription: SubscriptionId,
+        change: impl FnOnce(&mut Lane<M>) -> R,
+    ) -> Option<R> {
+        let kin = self.lanes.get(&subscription)?.kin;
+        Some(self.change(subscription, kin, change))
+    }
+
+    /// Changes a lane and with it all that is said about lanes. One of which nothing is here and nothing is worth
+    /// remembering takes no place.
+    fn change<R>(
+        &mut self,
+        subscription: SubscriptionId,
+        kin: Kin,
+        change: impl FnOnce(&mut Lane<M>) -> R,
+    ) -> R {
+        let lane = self
+            .lanes
+            .entry(subscription)
+            .or_insert_with(|| Lane::new(kin));
+        let (had_turn, probe_before) = (lane.turn(), lane.breaker.lets_one_start_at());
+        let (kin_before, before) = (lane.kin, lane.totals());
+        let result = change(lane);
+        let (has_turn, probe) = (lane.turn(), lane.breaker.lets_one_start_at());
+        let (kin, after) = (lane.kin, lane.totals());
+        let (may_read, is_forgettable) = (lane.may_read(), lane.is_forgettable());
+        self.shares.add(kin, after);
+        self.shares.subtract(kin_before, before);
+        if (had_turn, kin_before.organization) != (has_turn, kin.organization) {
+            if let Some(pace) = had_turn {
+                self.turns
+                    .leave(pace, kin_before.organization, subscription);
+            }
+            if let Some(pace) = has_turn {
+                self.turns.join(pace, kin.organization, subscription);
+            }
+        }
+        if probe_before != probe {
+            probe_before.map(|at| self.probes.remove(&(at, subscription)));
+            probe.map(|at| self.probes.insert((at, subscription)));
+        }
+        if may_read {
+            self.hungry.insert(subscription);
+        }
+        if is_forgettable {
+            self.lanes.remove(&subscription);
+        } else if self.lanes.len() > self.shares.all.active + REMEMBERED {
+            for (_, lane) in self.lanes.extract_if(|_, lane| lane.is_idle()) {
+                self.shares.subtract(lane.kin, lane.totals());
+            }
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Requests in flight, in the order of their starts: which of them take long shows by looking at
+//! the first alone.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use hookline_core::ids::SubscriptionId;
+
+use super::bulkhead::Kin;
+use super::circuit_breaker::Role;
+use super::subscription_queue::SLOW;
+
+/// A request in flight. They are numbered in the order of their starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(u64);
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Flight {
+    pub(super) subscription: SubscriptionId,
+    /// With whom it shared when it started.
+    pub(super) kin: Kin,
+    pub(super) started: Instant,
+    pub(super) role: Role,
+}
+
+/// How old a request became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Age {
+    Young,
+    Old,
+}
+
+pub(super) struct Flights {
+    flights: BTreeMap<Ticket, Flight>,
+    next: Ticket,
+    /// Requests before this one have been noticed to take longer than [`SLOW`].
+    first_young: Ticket,
+}
+
+impl Flights {
+    pub(super) fn new() -> Self {
+        Self {
+            flights: BTreeMap::new(),
+            next: Ticket(0),
+            first_young: Ticket(0),
+        }
+    }
+
+    pub(super) fn start(&mut self, flight: Flight) -> Ticket {
+        let ticket = self.next;
+        self.next = Ticket(ticket.0 + 1);
+        self.flights.insert(ticket, flight);
+        ticket
+    }
+
+    pub(super) fn end(&mut self, ticket: Ticket) -> Option<(Flight, Age)> {
+        let age = match ticket < self.first_young {
+            true => Age::Old,
+            false => Age::Young,
+        };
+        Some((self.flights.remove(&ticket)?, age))
+    }
+
+    /// The next request that takes longer than [`SLOW`], each once.
+    pub(super) fn next_old(&mut self, now: Instant) -> Option<SubscriptionId> {
+        let (ticket, flight) = self.oldest_young()?;
+        if now.saturating_duration_since(flight.started) <= SLOW {
+            return None;
+        }
+        self.first_young = Ticket(ticket.0 + 1);
+        Some(flight.subscription)
+    }
+
+    pub(super) fn oldest_young(&self) -> Option<(Ticket, Flight)> {
+        let (ticket, flight) = self.flights.range(self.first_young..).next()?;
+        Some((*ticket, *flight))
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.flights.len()
+    }
+}
