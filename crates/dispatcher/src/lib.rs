@@ -35,7 +35,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use hookline_core::rate::Rate;
+use hookline_core::rate_limit::Rate;
 use hookline_core::retry::RetrySchedule;
 use hookline_core::target::TargetRules;
 use hookline_queue::{Publisher, WakeUps};
