@@ -10,7 +10,7 @@ use hookline_queue_rabbitmq::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
 use hookline_runtime::{panics, peers};
-use hookline_store::{Plans, PostgresSettings, Store, StoreError};
+use hookline_store::{PlanCacheMode, PostgresSettings, Store, StoreError};
 use tokio::sync::watch;
 
 use crate::master_keys::unlock_once_reached;
@@ -31,17 +31,21 @@ pub struct Dependencies {
 
 /// The store of the settings, for a command. It connects with the first query.
 pub fn store(settings: &Settings) -> Result<Store, SettingsError> {
-    store_with(settings, "command", Plans::OfEach)
+    store_with(settings, "command", PlanCacheMode::Auto)
 }
 
-fn store_with(settings: &Settings, part: &str, plans: Plans) -> Result<Store, SettingsError> {
+fn store_with(
+    settings: &Settings,
+    part: &str,
+    plans: PlanCacheMode,
+) -> Result<Store, SettingsError> {
     opened(&postgres(settings, part, plans)?)
 }
 
 fn postgres(
     settings: &Settings,
     part: &str,
-    plans: Plans,
+    plans: PlanCacheMode,
 ) -> Result<PostgresSettings, SettingsError> {
     let store = &settings.store;
     Ok(PostgresSettings {
@@ -67,7 +71,7 @@ pub fn store_for_beats(settings: &Settings) -> Result<Store, SettingsError> {
         connections: 1,
         wait: BEAT_WITHIN,
         statement_timeout: BEAT_WITHIN,
-        ..postgres(settings, "dispatcher beat", Plans::OnceForAll)?
+        ..postgres(settings, "dispatcher beat", PlanCacheMode::ForceGeneric)?
     })
 }
 
@@ -84,7 +88,7 @@ fn name_of(part: &str) -> String {
 pub async fn connect(
     context: &Context,
     service: &str,
-    plans: Plans,
+    plans: PlanCacheMode,
 ) -> anyhow::Result<Dependencies> {
     let store = store_with(&context.settings, service, plans)?;
     let broker = RabbitSettings {
@@ -204,7 +208,7 @@ pub async fn begin_listening(wake_ups: &dyn WakeUps) -> anyhow::Result<()> {
 pub async fn connect_unlocked(
     context: &Context,
     service: &str,
-    plans: Plans,
+    plans: PlanCacheMode,
 ) -> anyhow::Result<Dependencies> {
     // Before the connections: waiting does not mend missing keys.
     let keys = context.settings.secrets.required()?;

@@ -1,8 +1,7 @@
-//! Where a page of a long list ended, as an opaque text: the next one begins right after it, however
-//! many rows have come in front since, and finding it costs the same at row ten as at row ten
-//! million.
+//! Keyset pagination. A cursor is the end of a page as an opaque text: the next page begins right after it, also when
+//! rows were added in front, and costs the same at row ten as at row ten million.
 //!
-//! The text also has the mark of its list. A cursor of one subscription's log is no cursor of another's.
+//! The text has a hash of its list, so a cursor of one subscription's log is not valid for another's.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,21 +13,20 @@ use crate::timestamp::Timestamp;
 
 /// The kind of a list's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rows {
+pub enum CursorKind {
     /// The log, newest first.
     Attempts = 0,
-    /// Newest first, too.
     Deliveries = 1,
     /// The subscriptions of an event's story, in the order of their ids.
-    Fates = 2,
+    EventSubscriptions = 2,
     /// An organization's subscriptions, newest first.
     Subscriptions = 3,
 }
 
-/// One list: the rows of one kind below one path of one organization. A place in it says nothing about another.
+/// The rows of one kind below one path of one organization. A cursor of it is not valid for another list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct List {
-    rows: Rows,
+pub struct CursorScope {
+    rows: CursorKind,
     mark: [u8; MARK],
 }
 
@@ -39,38 +37,36 @@ const MARK: usize = 6;
 /// A row's place in a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// When the row was made.
     pub created_at: Timestamp,
-    /// Which one of that moment.
+    /// Orders rows of the same time.
     pub id: Uuid,
 }
 
-/// A text that is no cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a cursor of an earlier answer of the same list")]
 pub struct InvalidCursor;
 
-/// The times of rows in microseconds: from 1970 until long after us. The first byte of each is 0, and has the
-/// number of [`Rows`] in a cursor; so the API's document can say what one looks like.
+/// The times of rows in microseconds since 1970. The first byte of each is 0, and is the number of [`CursorKind`] in a
+/// cursor: so the first character of a cursor tells its kind, and the OpenAPI document can give its pattern.
 const TIMES: std::ops::Range<i64> = 0..1 << 56;
 
-impl Rows {
+impl CursorKind {
     /// The list of an organization, below the id in its path; `""` for the list of all.
-    pub fn of(self, organization: &OrganizationId, id: &str) -> List {
+    pub fn of(self, organization: &OrganizationId, id: &str) -> CursorScope {
         // No id has a control character.
         let name = format!("{}\0{id}", organization.as_str());
         let digest = digest::digest(&digest::SHA256, name.as_bytes());
         let mut mark = [0; MARK];
         mark.copy_from_slice(&digest.as_ref()[..MARK]);
-        List { rows: self, mark }
+        CursorScope { rows: self, mark }
     }
 }
 
-impl List {
+impl CursorScope {
     /// Reads the text form of a cursor of this list.
     ///
     /// # Errors
-    /// [`InvalidCursor`] for a text that is never written, or only for another list.
+    /// [`InvalidCursor`] for any other text, and for a cursor of another list.
     pub fn parse(self, text: &str) -> Result<Cursor, InvalidCursor> {
         let mut bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| InvalidCursor)?;
         match bytes.first_mut() {
@@ -101,7 +97,7 @@ impl List {
 }
 
 impl Cursor {
-    /// The place of a subscription in a list that is sorted by ids and not by age: the time is 0.
+    /// A cursor of a list that is sorted by subscription id: its time is 0.
     pub fn of_subscription(id: SubscriptionId) -> Self {
         Self {
             created_at: Timestamp::from_unix_micros(0),
@@ -109,7 +105,7 @@ impl Cursor {
         }
     }
 
-    /// The subscription of such a place. An id that is none is beyond the end of the list.
+    /// The subscription of such a cursor. An invalid id is beyond the end of the list.
     pub fn subscription(self) -> SubscriptionId {
         SubscriptionId(i64::try_from(self.id.as_u128()).unwrap_or(i64::MAX))
     }
@@ -121,14 +117,14 @@ mod tests {
 
     use super::*;
 
-    fn list(rows: Rows, organization: &str, id: &str) -> List {
+    fn list(rows: CursorKind, organization: &str, id: &str) -> CursorScope {
         rows.of(&OrganizationId::parse(organization).unwrap(), id)
     }
 
     proptest! {
         #[test]
         fn a_cursor_reads_back_for_its_list_alone(micros in TIMES, id: u128) {
-            let its_list = list(Rows::Attempts, "a", "7");
+            let its_list = list(CursorKind::Attempts, "a", "7");
             let cursor = Cursor {
                 created_at: Timestamp::from_unix_micros(micros),
                 id: Uuid::from_u128(id),
@@ -137,11 +133,11 @@ mod tests {
             prop_assert_eq!(text.len(), 40);
             prop_assert_eq!(its_list.parse(&text), Ok(cursor));
             for other in [
-                list(Rows::Deliveries, "a", "7"),
-                list(Rows::Attempts, "b", "7"),
-                list(Rows::Attempts, "a", "8"),
-                list(Rows::Attempts, "a", ""),
-                list(Rows::Attempts, "a7", ""),
+                list(CursorKind::Deliveries, "a", "7"),
+                list(CursorKind::Attempts, "b", "7"),
+                list(CursorKind::Attempts, "a", "8"),
+                list(CursorKind::Attempts, "a", ""),
+                list(CursorKind::Attempts, "a7", ""),
             ] {
                 prop_assert_eq!(other.parse(&text), Err(InvalidCursor));
             }
@@ -149,7 +145,7 @@ mod tests {
 
         #[test]
         fn a_cursor_names_the_subscription_where_a_page_ended(id in 1..i64::MAX) {
-            let fates = list(Rows::Fates, "a", "e");
+            let fates = list(CursorKind::EventSubscriptions, "a", "e");
             let text = fates.text(Cursor::of_subscription(SubscriptionId(id)));
             let cursor = fates.parse(&text).unwrap();
             prop_assert_eq!(cursor.subscription(), SubscriptionId(id));
@@ -157,7 +153,7 @@ mod tests {
 
         #[test]
         fn any_text_is_a_cursor_or_an_error(text: String, bytes: Vec<u8>) {
-            let log = list(Rows::Attempts, "a", "");
+            let log = list(CursorKind::Attempts, "a", "");
             let _ = log.parse(&text);
             let text = URL_SAFE_NO_PAD.encode(&bytes);
             if let Ok(cursor) = log.parse(&text) {

@@ -1,152 +1,144 @@
 //! A delivery: one event on its way to one subscription.
 //!
-//! At least once, with no lease: whoever makes attempt n asks the store to move the delivery from
-//! n-1 to n, and only one can. What a loser or a restarted process then finds in the store tells
-//! it what is still owed.
+//! Delivery is at least once, without a lease. A dispatcher that has made attempt n asks the store to move the
+//! delivery from n-1 to n, and one of several succeeds. The others, and a restarted process, read in the store
+//! which attempt comes next.
 
 use serde::Serialize;
 
 use crate::ids::{DeliveryId, SubscriptionId};
 use crate::timestamp::Timestamp;
 
-/// What a message between our own processes names: the attempt that is owed.
+/// The next attempt of a delivery, as messages between our own processes name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct OwedAttempt {
-    /// The delivery.
+pub struct AttemptTask {
     pub delivery: DeliveryId,
     /// 0 for the first run through the schedule; each replay starts the next.
     pub generation: u32,
-    /// The attempt to make, from 1.
+    /// From 1.
     pub attempt: u32,
-    /// Whose delivery it is, so that messages can be sorted by receiver without asking the store;
-    /// it tells no attempts apart.
+    /// Lets a dispatcher sort messages by receiver without a query; not part of the identity.
     pub subscription: SubscriptionId,
 }
 
 /// Why a delivery exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum Origin {
     /// An event that its subscription wants.
     Event,
-    /// Somebody asked for a test: sent once, whatever the subscription wants.
+    /// A test that a user asked for: sent once, whatever the subscription wants.
     Test,
 }
 
 impl Origin {
     /// The name in answers and in the store.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Origin::Event => "event",
-            Origin::Test => "test",
-        }
+        self.into()
     }
 }
 
-/// A run through the retry schedule: the first one, or one that somebody has begun again.
+/// A run through the retry schedule: the first one, or one that a user started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Run {
-    /// Who began it.
-    pub cause: Cause,
-    /// How many attempts were made in the runs before.
+pub struct RetryRun {
+    pub started_by: StartedBy,
+    /// Attempts of earlier runs.
     pub attempts_before: u32,
 }
 
-impl Run {
+impl StartedBy {
+    /// The name in the store.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+impl RetryRun {
     /// The place in this run of the delivery's `attempt`th attempt, from 1.
     pub fn step(self, attempt: u32) -> u32 {
         attempt.saturating_sub(self.attempts_before)
     }
 }
 
-/// Who began a run through the retry schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Cause {
-    /// Nobody but the event or test itself.
+/// The start of a run through the retry schedule.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, strum::IntoStaticStr, strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum StartedBy {
+    /// The event or test itself.
     #[default]
     First,
-    /// Somebody asked for this delivery once more.
+    /// A user asked for this delivery again.
     Retry,
-    /// It is part of a replay.
     Replay,
 }
 
 /// Why an attempt was made: the contract's `trigger`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::IntoStaticStr, strum::EnumString,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Trigger {
     /// The first one for an event.
     Event,
-    /// A later one, by the schedule or because somebody asked for it.
+    /// A later one, by the schedule or because a user asked for it.
     Retry,
-    /// A test.
     Test,
     /// The first one of a replay.
     Replay,
 }
 
 impl Trigger {
+    /// The name in answers and in the store.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
     /// The trigger of the `attempt`th request of a delivery of this origin, made in this run.
-    pub fn of(origin: Origin, run: Run, attempt: u32) -> Self {
-        match (run.cause, origin, run.step(attempt)) {
-            (Cause::First, Origin::Test, _) => Trigger::Test,
-            (Cause::First, Origin::Event, 1) => Trigger::Event,
-            (Cause::Replay, _, 1) => Trigger::Replay,
+    pub fn of(origin: Origin, run: RetryRun, attempt: u32) -> Self {
+        match (run.started_by, origin, run.step(attempt)) {
+            (StartedBy::First, Origin::Test, _) => Trigger::Test,
+            (StartedBy::First, Origin::Event, 1) => Trigger::Event,
+            (StartedBy::Replay, _, 1) => Trigger::Replay,
             _ => Trigger::Retry,
         }
     }
 }
 
-/// Where a delivery stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryState {
-    /// The next attempt is owed at `due`.
-    Pending {
-        /// When.
-        due: Timestamp,
-    },
+    /// The next attempt is due at `due`.
+    Pending { due: Timestamp },
     /// The receiver has it.
-    Delivered {
-        /// Since when.
-        at: Timestamp,
-    },
+    Delivered { at: Timestamp },
     /// No further attempt is made.
     Exhausted {
-        /// Since when.
         at: Timestamp,
-        /// Why.
-        why: GaveUp,
+        reason: ExhaustedReason,
     },
     /// The subscription was inactive.
-    Skipped {
-        /// Since when.
-        at: Timestamp,
-    },
+    Skipped { at: Timestamp },
     /// The subscription was deleted.
-    Cancelled {
-        /// Since when.
-        at: Timestamp,
-    },
+    Cancelled { at: Timestamp },
 }
 
-/// Why no further attempt is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GaveUp {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+pub enum ExhaustedReason {
     /// The retry schedule has ended.
     OutOfAttempts,
     /// The receiver answered 410.
     Gone,
-    /// A message of it could not be handled again and again.
+    /// No process could handle it: see [`crate::quarantine`] and [`crate::row_failures`].
     Poison,
 }
 
-impl GaveUp {
+impl ExhaustedReason {
     /// The name in answers and in the store.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            GaveUp::OutOfAttempts => "out_of_attempts",
-            GaveUp::Gone => "gone",
-            GaveUp::Poison => "poison",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -154,24 +146,24 @@ impl GaveUp {
 mod tests {
     use super::*;
 
-    fn triggers(origin: Origin, cause: Cause, attempts_before: u32) -> [Trigger; 2] {
-        let run = Run {
-            cause,
+    fn triggers(origin: Origin, started_by: StartedBy, attempts_before: u32) -> [Trigger; 2] {
+        let run = RetryRun {
+            started_by,
             attempts_before,
         };
         [1, 2].map(|step| Trigger::of(origin, run, attempts_before + step))
     }
 
     #[test]
-    fn the_first_attempt_of_a_run_tells_who_began_it() {
+    fn the_first_attempt_of_a_run_has_the_trigger_of_its_start() {
         use Trigger::{Event, Replay, Retry, Test};
-        let of_event = |cause, before| triggers(Origin::Event, cause, before);
-        assert_eq!(of_event(Cause::First, 0), [Event, Retry]);
-        assert_eq!(of_event(Cause::Retry, 9), [Retry, Retry]);
-        assert_eq!(of_event(Cause::Replay, 9), [Replay, Retry]);
-        // A delivery that was skipped had no attempt before its replay.
-        assert_eq!(of_event(Cause::Replay, 0), [Replay, Retry]);
-        assert_eq!(triggers(Origin::Test, Cause::First, 0), [Test, Test]);
-        assert_eq!(triggers(Origin::Test, Cause::Retry, 1), [Retry, Retry]);
+        let of_event = |started_by, before| triggers(Origin::Event, started_by, before);
+        assert_eq!(of_event(StartedBy::First, 0), [Event, Retry]);
+        assert_eq!(of_event(StartedBy::Retry, 9), [Retry, Retry]);
+        assert_eq!(of_event(StartedBy::Replay, 9), [Replay, Retry]);
+        // A skipped delivery had no attempt before its replay.
+        assert_eq!(of_event(StartedBy::Replay, 0), [Replay, Retry]);
+        assert_eq!(triggers(Origin::Test, StartedBy::First, 0), [Test, Test]);
+        assert_eq!(triggers(Origin::Test, StartedBy::Retry, 1), [Retry, Retry]);
     }
 }

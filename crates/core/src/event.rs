@@ -1,4 +1,4 @@
-//! An event as a publisher wrote it, and the bytes that every receiver gets of it.
+//! An event as a publisher wrote it, and the request body that receivers get.
 //!
 //! The envelope is written once, in the contract's order and without white space; `data` passes
 //! byte for byte. Receivers verify a signature over these bytes, so nothing here may reformat them.
@@ -22,17 +22,14 @@ pub const MAX_EVENT_BYTES: usize = 256 * 1024;
 /// A valid event.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The publisher's id.
     pub id: EventId,
-    /// What happened.
     pub event_type: EventType,
-    /// Whose event it is.
     pub organization: OrganizationId,
     /// The bytes that are signed and sent.
     pub body: Bytes,
 }
 
-/// A body is its customer's: it does not show itself.
+/// The body belongs to a customer, so Debug omits it.
 impl fmt::Debug for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
@@ -43,28 +40,25 @@ impl fmt::Debug for Event {
     }
 }
 
-/// Why bytes are no event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEvent {
-    /// They are not of their format at all.
+    /// The bytes are not valid JSON or Protobuf.
     #[error("is not valid {format}: {why}")]
     Malformed {
         /// `JSON` or `Protobuf`.
         format: &'static str,
-        /// The reader's words.
         why: String,
     },
-    /// They are, and these fields are wrong.
     #[error("{0}")]
     Fields(#[from] Violations),
 }
 
-/// What to do with an event that has no `event_id`.
+/// The rule for an event without an `event_id`.
 #[derive(Debug, Clone)]
 pub enum MissingId {
-    /// A publisher on the broker must give one: without it a repeat could not be told.
+    /// Events from the broker need one: without it a repeat is not recognized.
     Refused,
-    /// Over HTTP an event without an id is given this one.
+    /// Over HTTP such an event gets this id.
     Given(EventId),
 }
 
@@ -98,7 +92,7 @@ pub(crate) fn too_large() -> Violations {
     )
 }
 
-/// The fields of an event before the envelope is written, from whichever format.
+/// The fields of an event, from JSON or Protobuf, before the envelope is written.
 pub(crate) struct Draft<'a> {
     pub(crate) event_id: Option<EventId>,
     pub(crate) event_type: Option<EventType>,
@@ -110,7 +104,7 @@ pub(crate) struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// The event, once every field is there and right.
+    /// The event, if all fields are valid.
     pub(crate) fn into_event(mut self) -> Result<Event, Violations> {
         if self.data.is_some_and(|data| !data.get().starts_with('{')) {
             self.violations.add("data", "must be a JSON object");
@@ -150,8 +144,8 @@ fn envelope(
     .into()
 }
 
-/// The members of the top-level object as they stand, duplicates included: serde's own structs
-/// would stop at the first bad one, and its maps would keep the last of two.
+/// The members of the top-level object in order, duplicates included. Serde's structs would stop at the first bad
+/// member, and its maps would keep the last of two.
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {

@@ -1,27 +1,19 @@
-//! The six things that a workflow service tells of.
+//! Event types.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What happened in a workflow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EventType {
-    /// A run began.
     WorkflowStarted,
-    /// A run ended well.
     WorkflowCompleted,
-    /// A run ended badly.
     WorkflowFailed,
-    /// A step of a run began.
     StepStarted,
-    /// A step of a run ended well.
     StepCompleted,
-    /// A step of a run ended badly.
     StepFailed,
 }
 
-/// A text that is none of the event types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "must be one of workflow.started, workflow.completed, workflow.failed, \
@@ -40,7 +32,7 @@ impl EventType {
         EventType::StepFailed,
     ];
 
-    /// The name on the wire, which is also the routing key.
+    /// The name in messages and in the store; also the routing key.
     pub fn as_str(self) -> &'static str {
         match self {
             EventType::WorkflowStarted => "workflow.started",
@@ -52,10 +44,7 @@ impl EventType {
         }
     }
 
-    /// Reads a name.
-    ///
-    /// # Errors
-    /// [`UnknownEventType`] for any other text; case matters.
+    /// Case matters.
     pub fn parse(name: &str) -> Result<Self, UnknownEventType> {
         Self::ALL
             .into_iter()
@@ -85,10 +74,8 @@ impl Serialize for EventType {
 #[serde(transparent)]
 pub struct EventTypes(Vec<EventType>);
 
-/// Why a list is no selection of event types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEventTypes {
-    /// It is empty.
     #[error("must name at least one event type")]
     Empty,
     /// The entry at this index stands earlier in the list too.
@@ -97,10 +84,6 @@ pub enum InvalidEventTypes {
 }
 
 impl EventTypes {
-    /// Takes a list as it was given.
-    ///
-    /// # Errors
-    /// [`InvalidEventTypes`] when it is empty or names a type twice.
     pub fn new(types: Vec<EventType>) -> Result<Self, InvalidEventTypes> {
         if types.is_empty() {
             return Err(InvalidEventTypes::Empty);
@@ -118,7 +101,6 @@ impl EventTypes {
         self.0.iter().copied()
     }
 
-    /// The same as a set, for fan-out.
     pub fn to_set(&self) -> EventTypeSet {
         self.iter().collect()
     }

@@ -1,8 +1,7 @@
-//! Which subscriptions want an event.
+//! Fan-out: the subscriptions that want an event.
 //!
-//! An index in memory, by organization. It is brought up to date from the store by applying what
-//! changed, in the order of the changes' versions, so a reload costs what changed and not what
-//! there is.
+//! The index is in memory, by organization. The store applies changes to it in the order of their versions, so
+//! a reload costs the number of changes and not the number of subscriptions.
 
 use std::collections::HashMap;
 
@@ -11,59 +10,46 @@ use crate::ids::{OrganizationId, SubscriptionId};
 
 /// A subscription as fan-out sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listener {
-    /// The subscription.
+pub struct Subscriber {
     pub subscription: SubscriptionId,
-    /// What it wants.
     pub wants: EventTypeSet,
-    /// How often it was switched off before; a delivery of an earlier count is void.
+    /// How often the subscription was switched off before. A delivery of an earlier activation is void.
     pub activation: i64,
-    /// Whether it gets what it wants.
-    pub ear: Ear,
-}
-
-/// Whether a subscription gets the events that it wants, or only a note of what it missed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ear {
-    /// It is active.
-    Open,
-    /// It is inactive: its deliveries are skipped, and can be replayed.
-    Closed,
+    /// Deliveries of an inactive subscription are skipped, and can be replayed.
+    pub is_active: bool,
 }
 
 /// A subscription after a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionChange {
-    /// Whose it is.
     pub organization: OrganizationId,
-    /// Which one it is.
     pub subscription: SubscriptionId,
-    /// How it listens now; none when it is deleted.
-    pub listener: Option<Listener>,
+    /// None when it is deleted.
+    pub subscriber: Option<Subscriber>,
 }
 
-/// Every subscription, inactive ones too: what they miss is noted.
+/// Every subscription, inactive ones included: fan-out makes skipped deliveries for these.
 #[derive(Debug, Default)]
 pub struct SubscriptionIndex {
-    by_organization: HashMap<OrganizationId, Vec<Listener>>,
+    by_organization: HashMap<OrganizationId, Vec<Subscriber>>,
 }
 
 impl SubscriptionIndex {
-    /// Takes in a change; taking it in twice is harmless.
+    /// Idempotent.
     pub fn apply(&mut self, change: SubscriptionChange) {
-        let listeners = self
+        let subscribers = self
             .by_organization
             .entry(change.organization.clone())
             .or_default();
         let place =
-            listeners.binary_search_by_key(&change.subscription, |known| known.subscription);
-        match (place, change.listener) {
-            (Ok(index), Some(listener)) => listeners[index] = listener,
-            (Ok(index), None) => drop(listeners.remove(index)),
-            (Err(index), Some(listener)) => listeners.insert(index, listener),
+            subscribers.binary_search_by_key(&change.subscription, |known| known.subscription);
+        match (place, change.subscriber) {
+            (Ok(index), Some(subscriber)) => subscribers[index] = subscriber,
+            (Ok(index), None) => drop(subscribers.remove(index)),
+            (Err(index), Some(subscriber)) => subscribers.insert(index, subscriber),
             (Err(_), None) => {}
         }
-        if listeners.is_empty() {
+        if subscribers.is_empty() {
             self.by_organization.remove(&change.organization);
         }
     }
@@ -73,12 +59,12 @@ impl SubscriptionIndex {
         &self,
         organization: &OrganizationId,
         event_type: EventType,
-    ) -> impl Iterator<Item = &Listener> {
+    ) -> impl Iterator<Item = &Subscriber> {
         self.by_organization
             .get(organization)
             .into_iter()
             .flatten()
-            .filter(move |listener| listener.wants.contains(event_type))
+            .filter(move |subscriber| subscriber.wants.contains(event_type))
     }
 }
 
@@ -92,11 +78,11 @@ mod tests {
         SubscriptionChange {
             organization: OrganizationId::parse(organization).unwrap(),
             subscription,
-            listener: wants.map(|event_type| Listener {
+            subscriber: wants.map(|event_type| Subscriber {
                 subscription,
                 wants: EventTypes::new(vec![event_type]).unwrap().to_set(),
                 activation: 0,
-                ear: Ear::Open,
+                is_active: true,
             }),
         }
     }
@@ -104,7 +90,7 @@ mod tests {
     fn wanting(index: &SubscriptionIndex, organization: &str, event_type: EventType) -> Vec<i64> {
         index
             .wanting(&OrganizationId::parse(organization).unwrap(), event_type)
-            .map(|listener| listener.subscription.0)
+            .map(|subscriber| subscriber.subscription.0)
             .collect()
     }
 

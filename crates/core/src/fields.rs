@@ -1,4 +1,4 @@
-//! The bodies of requests, field by field, so that every bad one is named at once.
+//! Request bodies, field by field: an error names every bad field at once.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 use crate::event_type::{EventType, EventTypes, InvalidEventTypes};
 use crate::violations::Violations;
 
-/// A JSON object whose fields are taken one by one, while what is wrong with them is gathered.
+/// The fields of a JSON object, taken one by one; violations are collected.
 pub(crate) struct Fields {
     of: &'static str,
     rest: Map<String, Value>,
-    /// What was wrong so far; the reader adds what it finds.
+    /// The reader of the fields adds its own.
     pub(crate) violations: Violations,
 }
 
@@ -59,12 +59,11 @@ impl Fields {
     }
 }
 
-/// What is wrong with a field as a whole.
+/// A violation of the field itself, not of a nested one.
 pub(crate) fn invalid(why: impl fmt::Display) -> Violations {
     Violations::one("", why)
 }
 
-/// A string.
 pub(crate) fn text(value: Value) -> Result<String, Violations> {
     match value {
         Value::String(text) => Ok(text),
@@ -72,7 +71,6 @@ pub(crate) fn text(value: Value) -> Result<String, Violations> {
     }
 }
 
-/// An array of event types.
 pub(crate) fn event_types(value: Value) -> Result<EventTypes, Violations> {
     let Value::Array(names) = value else {
         return Err(invalid("must be an array of event types"));

@@ -1,4 +1,4 @@
-//! A subscription's custom headers: what a receiver wants to see besides our own.
+//! Custom headers of a subscription's requests.
 
 use std::fmt;
 
@@ -30,10 +30,9 @@ const RESERVED_PREFIXES: [&str; 4] = ["content-", "proxy-", "x-webhook-", "webho
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct CustomHeaders(Vec<(String, String)>);
 
-/// Why headers are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHeader {
-    /// No token of RFC 9110, section 5.6.2.
+    /// Not a token of RFC 9110, section 5.6.2.
     #[error("is not a valid header name")]
     Name,
     /// Hookline sets it, or it would change how the request is framed.
@@ -48,8 +47,6 @@ pub enum InvalidHeader {
 }
 
 impl CustomHeaders {
-    /// Adds a header.
-    ///
     /// # Errors
     /// [`InvalidHeader`], and the set stays as it was.
     pub fn add(&mut self, name: &str, value: &str) -> Result<(), InvalidHeader> {
@@ -197,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn values_do_not_show_themselves() {
+    fn debug_does_not_show_values() {
         let mut headers = CustomHeaders::default();
         headers.add("Authorization", "Bearer hush").unwrap();
         assert_eq!(format!("{headers:?}"), r#"["Authorization"]"#);

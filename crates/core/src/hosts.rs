@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_host_has_all_that_stands_around_them() {
+    fn each_host_gets_the_rest_of_the_url() {
         for (url, all) in [
             ("amqp://h/v", vec!["amqp://h/v"]),
             (

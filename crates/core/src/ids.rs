@@ -1,5 +1,5 @@
-//! Every id has its own type, and the ids of a delivery and of an attempt are derived from what
-//! they stand for. So whoever repeats a piece of work arrives at the same row instead of a new one.
+//! Typed ids. The ids of an event, a delivery and an attempt are derived from their parts, so that repeated work is
+//! idempotent: it finds the same row instead of making a new one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,16 +12,12 @@ pub const MAX_TEXT_ID: usize = 255;
 /// Hookline's own namespace for UUIDv5 (RFC 9562, section 5.5).
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f6b_6c69_6e65_4000_8000_686f_6f6b_0001);
 
-/// Why a text is no id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidId {
-    /// It is empty.
     #[error("must not be empty")]
     Empty,
-    /// It has more than [`MAX_TEXT_ID`] characters.
     #[error("must have at most {MAX_TEXT_ID} characters")]
     TooLong,
-    /// It has a control character.
     #[error("must not have control characters")]
     ControlCharacter,
 }
@@ -56,7 +52,6 @@ macro_rules! text_id {
                 Ok(Self(text))
             }
 
-            /// The id as it was given.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -71,11 +66,11 @@ macro_rules! text_id {
 }
 
 text_id! {
-    /// What a publisher calls an event; unique in its organization.
+    /// A publisher's id of an event; unique in its organization.
     EventId
 }
 text_id! {
-    /// The workflow run that an event tells of.
+    /// The workflow run of an event.
     WorkflowId
 }
 
@@ -98,7 +93,6 @@ impl OrganizationId {
         Ok(Self(text.as_ref().into()))
     }
 
-    /// The id as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -130,7 +124,7 @@ number_id! {
     SubscriptionId
 }
 number_id! {
-    /// An API key's number, which names it without giving it away.
+    /// The number of an API key, which is not secret.
     KeyId
 }
 
@@ -150,7 +144,7 @@ macro_rules! uuid_id {
 }
 
 uuid_id! {
-    /// One event of one organization: what its row is found by.
+    /// One event of one organization: the primary key of its row.
     EventKey
 }
 uuid_id! {
@@ -162,34 +156,31 @@ uuid_id! {
     AttemptId
 }
 uuid_id! {
-    /// One thing that the system did by itself, which operators are told of.
-    OperationId
+    OperationalEventId
 }
 uuid_id! {
-    /// One replay; given at random, for each time that somebody asks for one is another.
+    /// Random: each request starts another replay.
     ReplayId
 }
 
 uuid_id! {
-    /// A message that may have ended a process, whoever takes it and however often it comes.
-    TrialKey
+    /// A message that may have ended a process; the same for every process and each redelivery.
+    QuarantineKey
 }
 
-impl TrialKey {
-    /// The key of published events with these bytes.
+impl QuarantineKey {
     pub fn of_events(body: &[u8]) -> Self {
         Self(derived(b"trial", &[body]))
     }
 }
 
-impl From<DeliveryId> for TrialKey {
+impl From<DeliveryId> for QuarantineKey {
     fn from(delivery: DeliveryId) -> Self {
         Self(delivery.0)
     }
 }
 
 impl EventKey {
-    /// The key of `event` in `organization`.
     pub fn of(organization: &OrganizationId, event: &EventId) -> Self {
         Self(derived(
             b"event",
@@ -209,7 +200,6 @@ impl EventId {
 }
 
 impl DeliveryId {
-    /// The delivery of `event` to `subscription`, whoever works it out and however often.
     pub fn of(
         organization: &OrganizationId,
         event: &EventId,
@@ -240,8 +230,8 @@ impl AttemptId {
     }
 }
 
-impl OperationId {
-    /// That a subscription's `activation`th time of being active came to its end.
+impl OperationalEventId {
+    /// The event that a subscription was switched off in this activation.
     pub fn of_disabling(
         organization: &OrganizationId,
         subscription: SubscriptionId,

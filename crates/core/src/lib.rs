@@ -1,11 +1,11 @@
 //! The rules of Hookline, without input or output.
 //!
-//! An **event** is what a workflow service publishes; a **subscription** is what a customer
-//! registers; fan-out pairs the two into **deliveries**; a delivery is one or more **attempts**,
-//! spaced by the retry schedule, until it is delivered or ends as exhausted.
+//! A workflow service publishes **events**; a customer registers **subscriptions**. Fan-out pairs the two into
+//! **deliveries**. A delivery is one or more **attempts**, spaced by the retry schedule, until it is delivered or
+//! exhausted.
 //!
-//! Nothing in here knows tokio, diesel, an HTTP library, the clock or chance: times and random
-//! numbers come in as arguments, so every rule can be tried with any of them.
+//! No module here uses tokio, diesel, an HTTP library, the clock or chance: times and random numbers are arguments,
+//! so tests can try every rule with any of them.
 
 pub mod access;
 pub mod cursor;
@@ -18,20 +18,20 @@ pub mod headers;
 pub mod hosts;
 pub mod ids;
 pub mod master_key;
-pub mod operations;
+pub mod operational_events;
 pub mod outcome;
 pub mod partition;
 pub mod quarantine;
-pub mod rate;
+pub mod rate_limit;
 pub mod replay;
 pub mod retention;
 pub mod retry;
+pub mod row_failures;
 pub mod secret;
 pub mod signing;
 pub mod subscription;
 pub mod target;
 pub mod timestamp;
 pub mod trace;
-pub mod trial;
 pub mod violations;
 pub mod wire;

@@ -1,7 +1,7 @@
-//! The master keys: what secrets and header values are sealed under in the database.
+//! Master keys, which encrypt (seal) secrets and header values in the database.
 //!
-//! There may be several, each with an id, so that one can take the place of another while services
-//! run: the primary one seals, and all of them open. A key never shows itself, nor does an error.
+//! There may be several, each with an id, so that keys can be rotated while services run: the primary key seals, and
+//! all of them open. Neither Debug nor an error shows a key.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 /// The longest id of a master key, in characters.
 pub const MAX_ID: usize = 32;
 
-/// What a key's bytes are: AES-256.
+/// AES-256.
 pub const KEY_BYTES: usize = 32;
 
-/// A key's name, which every value sealed under it bears.
+/// The name of a key. Every value that is sealed under the key has it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct MasterKeyId(Box<str>);
 
@@ -25,32 +25,28 @@ pub struct MasterKey {
     bytes: [u8; KEY_BYTES],
 }
 
-/// One or more keys of different ids, of which one seals.
+/// One or more keys with different ids.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MasterKeys {
     primary: MasterKey,
     others: Vec<MasterKey>,
 }
 
-/// Why a text names no master keys. It never repeats the text.
+/// An error never repeats the text, which may hold keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMasterKeys {
-    /// There is none.
     #[error("must have at least one key")]
     None,
     /// An entry without a colon.
     #[error("must be ID:KEY, several with a comma between")]
     NoColon,
-    /// An id that cannot be one.
     #[error("must have ids of 1 to {MAX_ID} letters, digits, - and _")]
     Id,
     /// Not base64, or of another length.
     #[error("must have keys of {KEY_BYTES} bytes in base64")]
     Key,
-    /// Two keys of one id.
     #[error("must not have an id twice")]
     Duplicate,
-    /// They are given in two ways.
     #[error("must not be set together with secrets.keys")]
     Both,
     /// The primary id is not among them.
@@ -59,10 +55,6 @@ pub enum InvalidMasterKeys {
 }
 
 impl MasterKeyId {
-    /// Takes an id as it was written.
-    ///
-    /// # Errors
-    /// [`InvalidMasterKeys::Id`].
     pub fn parse(text: &str) -> Result<Self, InvalidMasterKeys> {
         let fits = (1..=MAX_ID).contains(&text.len());
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
@@ -72,7 +64,6 @@ impl MasterKeyId {
         }
     }
 
-    /// The id as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -84,17 +75,15 @@ impl MasterKey {
         Self { id, bytes }
     }
 
-    /// Its id.
     pub fn id(&self) -> &MasterKeyId {
         &self.id
     }
 
-    /// Its bytes, for sealing alone.
     pub fn expose(&self) -> &[u8; KEY_BYTES] {
         &self.bytes
     }
 
-    /// `ID:KEY` as [`MasterKeys::parse`] reads it, for whoever has just made the key.
+    /// `ID:KEY` as [`MasterKeys::parse`] reads it, for the command that generates a key.
     pub fn expose_text(&self) -> String {
         format!("{}:{}", self.id.0, STANDARD.encode(self.bytes))
     }
@@ -112,11 +101,8 @@ impl MasterKey {
 }
 
 impl MasterKeys {
-    /// Reads `ID:KEY` entries with commas or line ends between. The one that `primary` names seals,
-    /// or the first.
-    ///
-    /// # Errors
-    /// [`InvalidMasterKeys`].
+    /// Reads `ID:KEY` entries, separated by commas or line ends. `primary` is the id of the primary key; the default is
+    /// the first.
     pub fn parse(text: &str, primary: Option<&str>) -> Result<Self, InvalidMasterKeys> {
         let mut keys: Vec<MasterKey> = Vec::new();
         for entry in text.split([',', '\n']).map(str::trim) {
@@ -145,12 +131,12 @@ impl MasterKeys {
         })
     }
 
-    /// The one that seals.
+    /// The key that seals.
     pub fn primary(&self) -> &MasterKey {
         &self.primary
     }
 
-    /// All of them, the primary one first.
+    /// The primary key first.
     pub fn iter(&self) -> impl Iterator<Item = &MasterKey> {
         std::iter::once(&self.primary).chain(&self.others)
     }

@@ -1,37 +1,33 @@
-//! What came of one request to a receiver.
+//! The outcome of one request to a receiver.
 
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// How much of a receiver's answer is read and kept, in bytes.
+/// The bytes of a response body that are read and kept.
 pub const MAX_RESPONSE_BYTES: usize = 16 * 1024;
 
 /// One finished request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The receiver answered.
-    Answered(Answer),
-    /// No whole answer came.
-    Failed(Failure),
+pub enum AttemptOutcome {
+    Answered(ReceiverResponse),
+    /// No complete response came.
+    Failed(RequestFailure),
 }
 
-/// A receiver's answer.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// The HTTP status.
+pub struct ReceiverResponse {
     pub status: u16,
     /// The first [`MAX_RESPONSE_BYTES`] of the body; what is not UTF-8, and NUL, is U+FFFD.
     pub body: String,
     /// The wait that a 429 or 503 asks for.
     pub retry_after: Option<Duration>,
-    /// The target of a redirect, in a form that the log may show; none where the answer names none.
+    /// The target of a redirect, in a form that the log may show.
     pub location: Option<String>,
 }
 
-impl Answer {
-    /// The error of an answer that is no success.
+impl ReceiverResponse {
     fn complaint(&self) -> String {
         let status = self.status;
         match (status, &self.location) {
@@ -47,20 +43,19 @@ impl Answer {
     }
 }
 
-/// What a receiver says is between it and its owner: it does not show itself.
-impl fmt::Debug for Answer {
+/// The body is private to the receiver's owner, so Debug omits it.
+impl fmt::Debug for ReceiverResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
+        f.debug_struct("ReceiverResponse")
             .field("status", &self.status)
             .field("retry_after", &self.retry_after)
             .finish_non_exhaustive()
     }
 }
 
-/// Why there is no answer, or not a whole one.
+/// A request without a complete response.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The kind, for programs.
+pub struct RequestFailure {
     pub kind: FailureKind,
     /// The same in words. Never a resolved address: a subscriber could map our network with it.
     pub message: String,
@@ -69,8 +64,11 @@ pub struct Failure {
 }
 
 /// The contract's `error.kind`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, strum::IntoStaticStr, strum::EnumString,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum FailureKind {
     /// The deadline passed: connect, answer and body together.
     Timeout,
@@ -78,84 +76,65 @@ pub enum FailureKind {
     Dns,
     /// No connection.
     Connect,
-    /// No TLS session, or a certificate that does not hold.
+    /// No TLS session, or an invalid certificate.
     Tls,
     /// The URL names an address that must not be called.
     BlockedAddress,
-    /// A whole answer with a status that is no 2xx.
+    /// A complete response with a status other than 2xx.
     HttpStatus,
-    /// The answer broke off or is no HTTP.
+    /// The response broke off or is not HTTP.
     Response,
 }
 
 impl FailureKind {
-    const ALL: [FailureKind; 7] = [
-        FailureKind::Timeout,
-        FailureKind::Dns,
-        FailureKind::Connect,
-        FailureKind::Tls,
-        FailureKind::BlockedAddress,
-        FailureKind::HttpStatus,
-        FailureKind::Response,
-    ];
-
     /// The name in logs and in the store.
     pub fn as_str(self) -> &'static str {
-        match self {
-            FailureKind::Timeout => "timeout",
-            FailureKind::Dns => "dns",
-            FailureKind::Connect => "connect",
-            FailureKind::Tls => "tls",
-            FailureKind::BlockedAddress => "blocked_address",
-            FailureKind::HttpStatus => "http_status",
-            FailureKind::Response => "response",
-        }
+        self.into()
     }
 
     /// The kind of this name, if it is one.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+        name.parse().ok()
     }
 }
 
-impl Outcome {
-    /// Whether the receiver has it: a 2xx, whole or as far as it is read.
+impl AttemptOutcome {
+    /// A 2xx, with the body complete or read up to the limit.
     pub fn is_success(&self) -> bool {
-        matches!(self, Outcome::Answered(answer) if (200..300).contains(&answer.status))
+        matches!(self, AttemptOutcome::Answered(answer) if (200..300).contains(&answer.status))
     }
 
-    /// The receiver says that it is gone for good (410, RFC 9110 section 15.5.11).
+    /// 410: the receiver is gone for good (RFC 9110, section 15.5.11).
     pub fn is_gone(&self) -> bool {
-        matches!(self, Outcome::Answered(answer) if answer.status == 410)
+        matches!(self, AttemptOutcome::Answered(answer) if answer.status == 410)
     }
 
     /// The error of the log entry; none for a success.
     pub fn error(&self) -> Option<(FailureKind, String)> {
         match self {
-            Outcome::Answered(_) if self.is_success() => None,
-            Outcome::Answered(answer) => Some((FailureKind::HttpStatus, answer.complaint())),
-            Outcome::Failed(failure) => Some((failure.kind, failure.message.clone())),
+            AttemptOutcome::Answered(_) if self.is_success() => None,
+            AttemptOutcome::Answered(answer) => Some((FailureKind::HttpStatus, answer.complaint())),
+            AttemptOutcome::Failed(failure) => Some((failure.kind, failure.message.clone())),
         }
     }
 
-    /// The body, where the receiver answered.
     pub fn body(&self) -> Option<&str> {
         match self {
-            Outcome::Answered(answer) => Some(&answer.body),
-            Outcome::Failed(_) => None,
+            AttemptOutcome::Answered(answer) => Some(&answer.body),
+            AttemptOutcome::Failed(_) => None,
         }
     }
 
     /// The status, where one came.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Outcome::Answered(answer) => Some(answer.status),
-            Outcome::Failed(failure) => failure.status,
+            AttemptOutcome::Answered(answer) => Some(answer.status),
+            AttemptOutcome::Failed(failure) => failure.status,
         }
     }
 }
 
-/// A body's text as the log keeps it: neither PostgreSQL's text nor a terminal takes NUL.
+/// A body as the log keeps it. Neither PostgreSQL's text nor a terminal accepts NUL.
 pub fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).replace('\0', "\u{fffd}")
 }
@@ -165,7 +144,7 @@ mod tests {
     use super::*;
 
     fn error_of(status: u16, location: Option<&str>) -> Option<String> {
-        let answer = Outcome::Answered(Answer {
+        let answer = AttemptOutcome::Answered(ReceiverResponse {
             status,
             body: String::new(),
             retry_after: None,

@@ -1,5 +1,5 @@
-//! Partitions of the subscriptions. One dispatcher owns a partition at a time and decides for each of its
-//! subscriptions: concurrency, rate, circuit breaker, backlog.
+//! Partitions of the subscriptions. One dispatcher at a time owns a partition, and with it the concurrency limit, rate
+//! limit, circuit breaker and backlog of its subscriptions.
 
 use std::num::NonZeroU16;
 
@@ -55,7 +55,7 @@ impl Partitions {
     }
 }
 
-/// One life of a dispatcher process: a process that lost its registration takes a new id.
+/// One registration of a dispatcher process. A process that lost its registration takes a new id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DispatcherId(pub Uuid);
 

@@ -1,122 +1,111 @@
-//! When a row that cannot be written is put aside.
+//! Quarantine of poison messages: which of many messages ends the process?
 //!
-//! An error of the store says little about the row: a full disk, a lost connection and a missing right
-//! fail every row alike, and pass; a lock may fail all rows of one organization. A row is at fault only
-//! where it fails by itself, again and again, while rows of its kind and of the same owner (its organization or
-//! subscription) are written. [`LoneFailures`] measures that time. The caller tries each row in
-//! a transaction of its own before it counts a failure, and puts the row into quarantine (the rejected
-//! events, the dead deliveries) once the verdict is [`Verdict::PutAside`].
+//! A process that dies takes all its messages along, and the queue only knows that each of them came back. To dead-letter
+//! all of them would lose good messages; to handle each alone would be slow. A message that came back before is
+//! therefore *in quarantine*: its crash count is raised in the store before it is handled, and removed afterwards.
+//! A count that stays is a crash. The more crashes, the fewer messages are handled together, down to one.
+//! Only a message that ends a process by itself reaches a high count.
 
-use std::time::{Duration, Instant};
+/// How often a message comes back before it goes to quarantine: two processes that held it may have died of it.
+/// Once is as likely an ordinary restart.
+pub const SUSPECT_AFTER: u32 = 2;
 
-/// How long a row fails by itself, while others are written, before it is put aside.
-pub const PUT_ASIDE_AFTER: Duration = Duration::from_secs(60);
+/// The size of a group that is handled together, by crash count. Beyond it is 1.
+const GROUP_SIZES: [usize; 2] = [256, 16];
 
-/// The most that one interval between two failures counts. A process that was suspended between two tries
-/// has not seen the row fail meanwhile. It exceeds the longest backoff of a retry, which is 5 s.
-const LONGEST_INTERVAL: Duration = Duration::from_secs(10);
+/// A message in quarantine and its crash count.
+pub type Suspect<T> = (T, u32);
 
-/// What becomes of a row that has failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The fault may be of the moment: hold the row and retry it after a backoff.
-    Hold,
-    /// The fault is the row's own.
-    PutAside,
+/// The next step of a quarantine, in this order.
+#[derive(Debug, PartialEq, Eq)]
+pub struct QuarantinePlan<T> {
+    /// Their crash count has reached the limit.
+    pub dead_letter: Vec<T>,
+    /// Handled now, together and with no other message.
+    pub group: Vec<T>,
+    pub rest: Vec<Suspect<T>>,
 }
 
-/// The failures of one row in transactions of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct LoneFailures {
-    last: Option<Instant>,
-    alone_for: Duration,
-}
-
-impl LoneFailures {
-    /// Counts a failure at `now`. `others_written` is when a transaction with other rows of the same
-    /// kind was last committed. Only an interval between two failures in which that happened counts:
-    /// while nothing can be written, no row is put aside, however long that lasts.
-    pub fn failed(&mut self, now: Instant, others_written: Option<Instant>) -> Verdict {
-        let before = self.last.replace(now);
-        if let (Some(before), Some(written)) = (before, others_written)
-            && written > before
-            && written <= now
-        {
-            self.alone_for += now.duration_since(before).min(LONGEST_INTERVAL);
-        }
-        match self.alone_for >= PUT_ASIDE_AFTER {
-            true => Verdict::PutAside,
-            false => Verdict::Hold,
-        }
+/// The messages with the fewest crashes come first: these are most likely harmless.
+pub fn plan<T>(mut suspects: Vec<Suspect<T>>, limit: u32) -> QuarantinePlan<T> {
+    suspects.sort_by_key(|(_, crashes)| *crashes);
+    let end = suspects.partition_point(|(_, crashes)| *crashes < limit);
+    let dead_letter = suspects.split_off(end).into_iter().map(|(one, _)| one);
+    let dead_letter = dead_letter.collect();
+    let Some(&(_, least)) = suspects.first() else {
+        return QuarantinePlan {
+            dead_letter,
+            group: Vec::new(),
+            rest: suspects,
+        };
+    };
+    let size = usize::try_from(least)
+        .ok()
+        .and_then(|crashes| GROUP_SIZES.get(crashes).copied())
+        .unwrap_or(1);
+    let alike = suspects.partition_point(|(_, crashes)| *crashes == least);
+    let rest = suspects.split_off(alike.min(size));
+    QuarantinePlan {
+        dead_letter,
+        group: suspects.into_iter().map(|(one, _)| one).collect(),
+        rest,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    const STEP: Duration = Duration::from_secs(5);
-
-    /// How many failures, [`STEP`] apart, until the row is put aside.
-    fn failures_until_put_aside(written: impl Fn(u32, Instant) -> Option<Instant>) -> Option<u32> {
-        let start = Instant::now();
-        let mut row = LoneFailures::default();
-        (0..10_000).find(|number| {
-            let now = start + STEP * *number;
-            row.failed(now, written(*number, now)) == Verdict::PutAside
-        })
-    }
-
     #[test]
-    fn a_row_that_fails_for_a_minute_while_others_are_written_is_put_aside() {
-        let just_before = |_, now| Some(now - STEP / 2);
-        assert_eq!(failures_until_put_aside(just_before), Some(12));
-    }
-
-    #[test]
-    fn while_nothing_is_written_no_row_is_put_aside() {
-        assert_eq!(failures_until_put_aside(|_, _| None), None);
-        let long_before = Instant::now() - Duration::from_secs(1);
-        assert_eq!(failures_until_put_aside(|_, _| Some(long_before)), None);
-    }
-
-    #[test]
-    fn only_the_time_in_which_others_are_written_counts() {
-        // The store is away for nine of ten intervals.
-        let sometimes = |number, now| (number % 10 == 0).then(|| now - STEP / 2);
-        assert_eq!(failures_until_put_aside(sometimes), Some(120));
-    }
-
-    #[test]
-    fn a_process_that_was_suspended_does_not_put_a_row_aside_at_once() {
-        let start = Instant::now();
-        let mut row = LoneFailures::default();
-        assert_eq!(row.failed(start, None), Verdict::Hold);
-        let later = start + Duration::from_secs(3_600);
-        assert_eq!(row.failed(later, Some(later)), Verdict::Hold);
+    fn fewest_crashes_come_first_and_more_crashes_mean_smaller_groups() {
+        let plan = plan(vec![('a', 2), ('b', 0), ('c', 5), ('d', 0)], 5);
+        assert_eq!(plan.dead_letter, ['c']);
+        assert_eq!(plan.group, ['b', 'd']);
+        assert_eq!(plan.rest, [('a', 2)]);
+        let sizes =
+            [0, 1, 2, 3].map(|crashes| super::plan(vec![((), crashes); 1_000], 5).group.len());
+        assert_eq!(sizes, [256, 16, 1, 1]);
     }
 
     proptest! {
+        /// One process for each crash: it handles group after group until it meets a poison message.
         #[test]
-        fn no_row_is_put_aside_before_its_minute(
-            waits in proptest::collection::vec(1..20_000_u64, 1..200),
-            written in proptest::collection::vec(any::<bool>(), 200),
+        fn only_poison_messages_are_dead_lettered_within_the_limit(
+            count in 1..600_usize, poison in proptest::collection::btree_set(0..600_usize, 0..4), limit in 3..20_u32,
         ) {
-            let mut now = Instant::now();
-            let mut row = LoneFailures::default();
-            let mut while_others = Duration::ZERO;
-            for (index, (wait, written)) in waits.into_iter().zip(written).enumerate() {
-                let wait = Duration::from_millis(wait);
-                now += wait;
-                if written && index > 0 {
-                    while_others += wait;
-                }
-                if row.failed(now, written.then_some(now)) == Verdict::PutAside {
-                    prop_assert!(while_others >= PUT_ASIDE_AFTER);
+            let mut crashes = HashMap::new();
+            let mut left: Vec<usize> = (0..count).collect();
+            let poison: Vec<usize> = poison.into_iter().filter(|one| *one < count).collect();
+            let mut deaths = 0;
+            let mut dead_letter = Vec::new();
+            'process: while !left.is_empty() {
+                let mut suspects: Vec<Suspect<usize>> =
+                    left.iter().map(|one| (*one, crashes.get(one).copied().unwrap_or(0))).collect();
+                loop {
+                    let plan = plan(suspects, limit);
+                    left.retain(|one| !plan.dead_letter.contains(one));
+                    dead_letter.extend(plan.dead_letter);
+                    if plan.group.is_empty() {
+                        break;
+                    }
+                    if plan.group.iter().any(|one| poison.contains(one)) {
+                        for one in plan.group {
+                            *crashes.entry(one).or_default() += 1;
+                        }
+                        deaths += 1;
+                        continue 'process;
+                    }
+                    left.retain(|one| !plan.group.contains(one));
+                    suspects = plan.rest;
                 }
             }
+            dead_letter.sort_unstable();
+            prop_assert_eq!(&dead_letter, &poison);
+            prop_assert!(deaths <= limit as usize * poison.len());
         }
     }
 }

@@ -1,7 +1,6 @@
-//! A replay: finished deliveries of one subscription are to be started again.
+//! Replays: finished deliveries of one subscription start again.
 //!
-//! A replay keeps each delivery and its id, which is what a receiver knows repeats by: whoever
-//! drops what it has seen before drops replays, too.
+//! A replay keeps each delivery's id. A receiver that deduplicates by `webhook-id` therefore drops replays, too.
 
 use serde_json::Value;
 
@@ -10,22 +9,19 @@ use crate::fields::{Fields, event_types, invalid, text};
 use crate::timestamp::Timestamp;
 use crate::violations::Violations;
 
-/// Which deliveries of a subscription; tests are never among them.
+/// Deliveries of a subscription to replay. Tests are never among them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReplayFilter {
-    /// Those that stand so.
-    pub wanted: Wanted,
-    /// Of these types alone.
+    pub wanted: ReplayStatus,
     pub event_types: Option<EventTypes>,
-    /// Made then or later.
     pub since: Option<Timestamp>,
-    /// Made before then.
     pub until: Option<Timestamp>,
 }
 
-/// How a delivery must stand to be replayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Wanted {
+/// The state of deliveries to replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
+pub enum ReplayStatus {
     /// Exhausted or skipped: the receiver does not have it.
     #[default]
     Undelivered,
@@ -37,55 +33,37 @@ pub enum Wanted {
     Skipped,
 }
 
-impl Wanted {
-    const ALL: [Self; 4] = [
-        Self::Undelivered,
-        Self::Delivered,
-        Self::Exhausted,
-        Self::Skipped,
-    ];
-
+impl ReplayStatus {
     /// The name in the store; but for the first, also of the one state that it means.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Wanted::Undelivered => "undelivered",
-            Wanted::Delivered => "delivered",
-            Wanted::Exhausted => "exhausted",
-            Wanted::Skipped => "skipped",
-        }
+        self.into()
     }
 
-    /// What has this name, if anything.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|wanted| wanted.as_str() == name)
+        name.parse().ok()
     }
 
     /// The names of the states that it means.
     pub fn states(self) -> &'static [&'static str] {
         match self {
-            Wanted::Undelivered => &["exhausted", "skipped"],
-            Wanted::Delivered => &["delivered"],
-            Wanted::Exhausted => &["exhausted"],
-            Wanted::Skipped => &["skipped"],
+            ReplayStatus::Undelivered => &["exhausted", "skipped"],
+            ReplayStatus::Delivered => &["delivered"],
+            ReplayStatus::Exhausted => &["exhausted"],
+            ReplayStatus::Skipped => &["skipped"],
         }
     }
 }
 
-/// Whether a replay is made or only counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// It is made.
     Real,
-    /// Nothing happens; the answer says how many deliveries it would be.
+    /// Nothing changes; the answer has the number of deliveries.
     Dry,
 }
 
-/// What somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayRequest {
-    /// Which deliveries.
     pub filter: ReplayFilter,
-    /// Whether really.
     pub mode: Mode,
 }
 
@@ -124,9 +102,9 @@ fn timestamp(value: Value) -> Result<Timestamp, Violations> {
     Timestamp::parse(&text(value)?).map_err(invalid)
 }
 
-fn wanted(value: Value) -> Result<Wanted, Violations> {
-    Wanted::parse(&text(value)?)
-        .filter(|wanted| *wanted != Wanted::Undelivered)
+fn wanted(value: Value) -> Result<ReplayStatus, Violations> {
+    ReplayStatus::parse(&text(value)?)
+        .filter(|wanted| *wanted != ReplayStatus::Undelivered)
         .ok_or_else(|| invalid("must be delivered, exhausted or skipped"))
 }
 
@@ -145,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_word_it_is_what_the_receiver_does_not_have() {
+    fn the_default_filter_selects_undelivered_deliveries() {
         let request = ReplayRequest::from_json(json!({})).unwrap();
         assert_eq!(request.filter, ReplayFilter::default());
         assert_eq!(request.filter.wanted.states(), ["exhausted", "skipped"]);
@@ -160,7 +138,7 @@ mod tests {
         }))
         .unwrap();
         let filter = request.filter;
-        assert_eq!(filter.wanted, Wanted::Delivered);
+        assert_eq!(filter.wanted, ReplayStatus::Delivered);
         assert!(filter.since < filter.until);
         assert_eq!(filter.event_types.unwrap().iter().count(), 1);
         assert_eq!(request.mode, Mode::Dry);

@@ -1,31 +1,30 @@
-//! How far retention trusts the clock.
+//! Retention's trusted clock.
 //!
-//! Forgetting cannot be undone, and one clock that is 40 days ahead would forget everything. So what
-//! retention goes by is a clock of its own, kept with the data: it follows the database's clock, but
-//! never faster than at twice its pace, and stands still over a jump. After a month in which nothing
-//! ran it takes a month to catch up: what is too old is forgotten later, and no operator is asked.
+//! Deletion cannot be undone, and a database clock that is 40 days ahead would delete everything. Retention therefore
+//! has a clock of its own, stored with the data. It follows the database's clock at twice its pace at most, and stands
+//! still over a jump. After a month in which no dispatcher ran, it takes a month to catch up: rows are deleted later,
+//! without an operator's help.
 
 use std::time::Duration;
 
 use crate::timestamp::Timestamp;
 
-/// Between two runs no more than this passes while a dispatcher runs; more is taken for a jump.
+/// The longest time between two runs while a dispatcher runs. A longer one counts as a jump of the clock.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long the answer of a request with an idempotency key is kept.
 pub const REPEATS_KEPT: Duration = DAY;
 
-/// Retention's own clock, as it is kept between two runs.
+/// Retention's own clock, as stored between two runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrustedTime {
-    /// What it says.
     pub at: Timestamp,
-    /// What the database's clock said when it was last moved.
+    /// The database's clock at the last advance.
     pub seen: Timestamp,
 }
 
 impl TrustedTime {
-    /// Moves it to where it may be when the database's clock says `now`.
+    /// Advances it as far as the database's clock `now` allows.
     #[must_use]
     pub fn advanced(self, now: Timestamp) -> Self {
         let passed = now.remaining(self.seen);
@@ -40,7 +39,7 @@ impl TrustedTime {
         }
     }
 
-    /// How far it is behind the database's clock.
+    /// The distance behind the database's clock.
     pub fn lag(self) -> Duration {
         self.seen.remaining(self.at)
     }
@@ -63,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_on_is_followed() {
+    fn a_steady_clock_is_followed() {
         let mut time = in_step(start());
         for hour in 1..100 {
             time = time.advanced(start().after(hour * HOUR));
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_month_in_which_nothing_ran_it_catches_up_within_a_month() {
+    fn after_a_month_without_a_run_it_catches_up_within_a_month() {
         let mut time = in_step(start());
         let back = start().after(30 * DAY);
         for hour in 0..=30 * 24 {
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_back_takes_it_along() {
+    fn it_is_set_back_with_the_clock() {
         let time = in_step(start()).advanced(start().before(HOUR));
         assert_eq!(time, in_step(start().before(HOUR)));
     }

@@ -1,12 +1,12 @@
-//! When a delivery is tried again, decided from what came of an attempt and nothing else.
+//! Retry schedule: the decision after an attempt, from its outcome alone.
 
 use std::time::Duration;
 
-use crate::delivery::{GaveUp, Origin};
-use crate::outcome::Outcome;
+use crate::delivery::{ExhaustedReason, Origin};
+use crate::outcome::AttemptOutcome;
 use crate::timestamp::Timestamp;
 
-/// The longest wait that a receiver can ask for, and the longest of a schedule before its jitter.
+/// The longest wait of a schedule before jitter, and the longest that a receiver can request.
 pub const MAX_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How far the jitter moves a wait, as a share of it.
@@ -16,10 +16,8 @@ pub const JITTER: f64 = 0.1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetrySchedule(Vec<u32>);
 
-/// Why a list of seconds is no schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSchedule {
-    /// More than 30 waits.
     #[error("must have at most 30 waits")]
     TooMany,
     /// A wait of 0 s would be a loop; one over a day is more than the delay queues hold.
@@ -28,7 +26,7 @@ pub enum InvalidSchedule {
 }
 
 impl RetrySchedule {
-    /// A schedule of these waits; none at all means a single attempt.
+    /// No wait at all means a single attempt.
     ///
     /// # Errors
     /// [`InvalidSchedule`] for too many waits or one out of range.
@@ -67,42 +65,40 @@ impl Default for RetrySchedule {
     }
 }
 
-/// What follows an attempt.
+/// The decision after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum RetryDecision {
     /// The receiver has it.
     Delivered,
-    /// Another attempt, this much later; whole seconds.
-    Again(Duration),
-    /// No further attempt.
-    Exhausted(GaveUp),
+    /// Another attempt after this time, in whole seconds.
+    Retry(Duration),
+    Exhausted(ExhaustedReason),
 }
 
-/// An attempt that was made.
 #[derive(Debug, Clone, Copy)]
-pub struct Made<'a> {
-    /// What came of it.
-    pub outcome: &'a Outcome,
-    /// Its place in its run through the schedule, from 1.
+pub struct FinishedAttempt<'a> {
+    pub outcome: &'a AttemptOutcome,
+    /// The place in its run through the schedule, from 1.
     pub step: u32,
-    /// Why its delivery exists.
     pub origin: Origin,
 }
 
-/// Decides what follows. `jitter` is a random number from -1 to 1.
-pub fn after(made: Made<'_>, schedule: &RetrySchedule, jitter: f64) -> Next {
+/// `jitter` is a random number from -1 to 1.
+pub fn decide(made: FinishedAttempt<'_>, schedule: &RetrySchedule, jitter: f64) -> RetryDecision {
     if made.outcome.is_success() {
-        return Next::Delivered;
+        return RetryDecision::Delivered;
     }
     if made.outcome.is_gone() {
-        return Next::Exhausted(GaveUp::Gone);
+        return RetryDecision::Exhausted(ExhaustedReason::Gone);
     }
     match (made.origin, schedule.wait_after(made.step)) {
         (Origin::Event, Some(seconds)) => {
             let asked_for = asked_for(made.outcome).unwrap_or_default();
-            Next::Again(jittered(seconds, jitter).max(asked_for))
+            RetryDecision::Retry(jittered(seconds, jitter).max(asked_for))
         }
-        (Origin::Test, _) | (Origin::Event, None) => Next::Exhausted(GaveUp::OutOfAttempts),
+        (Origin::Test, _) | (Origin::Event, None) => {
+            RetryDecision::Exhausted(ExhaustedReason::OutOfAttempts)
+        }
     }
 }
 
@@ -112,9 +108,9 @@ fn jittered(seconds: u32, jitter: f64) -> Duration {
 }
 
 /// `Retry-After` counts on 429 (RFC 6585) and 503 (RFC 9110), and is rounded up to whole seconds.
-fn asked_for(outcome: &Outcome) -> Option<Duration> {
+fn asked_for(outcome: &AttemptOutcome) -> Option<Duration> {
     match outcome {
-        Outcome::Answered(answer) if matches!(answer.status, 429 | 503) => {
+        AttemptOutcome::Answered(answer) if matches!(answer.status, 429 | 503) => {
             let wait = answer.retry_after?;
             let part = u64::from(wait.subsec_nanos() > 0);
             Some(Duration::from_secs(wait.as_secs().saturating_add(part)).min(MAX_WAIT))
@@ -143,10 +139,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::outcome::{Answer, Failure, FailureKind};
+    use crate::outcome::{FailureKind, ReceiverResponse, RequestFailure};
 
-    fn answered(status: u16, retry_after: Option<u64>) -> Outcome {
-        Outcome::Answered(Answer {
+    fn answered(status: u16, retry_after: Option<u64>) -> AttemptOutcome {
+        AttemptOutcome::Answered(ReceiverResponse {
             status,
             body: String::new(),
             retry_after: retry_after.map(Duration::from_secs),
@@ -154,17 +150,17 @@ mod tests {
         })
     }
 
-    fn next(outcome: &Outcome, attempt: u32) -> Next {
-        let made = Made {
+    fn next(outcome: &AttemptOutcome, attempt: u32) -> RetryDecision {
+        let made = FinishedAttempt {
             outcome,
             step: attempt,
             origin: Origin::Event,
         };
-        after(made, &RetrySchedule::default(), 0.0)
+        decide(made, &RetrySchedule::default(), 0.0)
     }
 
-    fn again(seconds: u64) -> Next {
-        Next::Again(Duration::from_secs(seconds))
+    fn again(seconds: u64) -> RetryDecision {
+        RetryDecision::Retry(Duration::from_secs(seconds))
     }
 
     #[test]
@@ -175,14 +171,14 @@ mod tests {
         let mut expected = [5, 30, 120, 900, 3_600, 14_400, 43_200, 86_400]
             .map(again)
             .to_vec();
-        expected.push(Next::Exhausted(GaveUp::OutOfAttempts));
+        expected.push(RetryDecision::Exhausted(ExhaustedReason::OutOfAttempts));
         assert_eq!(waits, expected);
     }
 
     #[test]
     fn any_2xx_is_delivered_and_a_redirect_is_a_failure() {
-        assert_eq!(next(&answered(200, None), 1), Next::Delivered);
-        assert_eq!(next(&answered(299, None), 9), Next::Delivered);
+        assert_eq!(next(&answered(200, None), 1), RetryDecision::Delivered);
+        assert_eq!(next(&answered(299, None), 9), RetryDecision::Delivered);
         for status in [100, 199, 300, 301, 307, 400, 404, 500] {
             assert_eq!(next(&answered(status, None), 1), again(5), "{status}");
         }
@@ -190,19 +186,19 @@ mod tests {
 
     #[test]
     fn a_failure_without_an_answer_is_retried() {
-        let failure = Failure {
+        let failure = RequestFailure {
             kind: FailureKind::Timeout,
             message: String::new(),
             status: Some(200),
         };
-        assert_eq!(next(&Outcome::Failed(failure), 1), again(5));
+        assert_eq!(next(&AttemptOutcome::Failed(failure), 1), again(5));
     }
 
     #[test]
     fn a_gone_endpoint_is_never_retried() {
         assert_eq!(
             next(&answered(410, Some(1)), 1),
-            Next::Exhausted(GaveUp::Gone)
+            RetryDecision::Exhausted(ExhaustedReason::Gone)
         );
     }
 
@@ -213,23 +209,26 @@ mod tests {
         assert_eq!(next(&answered(500, Some(60)), 1), again(5));
         assert_eq!(
             next(&answered(503, Some(u64::MAX)), 1),
-            Next::Again(MAX_WAIT)
+            RetryDecision::Retry(MAX_WAIT)
         );
         assert_eq!(
             next(&answered(503, Some(60)), 9),
-            Next::Exhausted(GaveUp::OutOfAttempts)
+            RetryDecision::Exhausted(ExhaustedReason::OutOfAttempts)
         );
     }
 
     #[test]
     fn a_test_is_sent_once() {
-        let made = Made {
+        let made = FinishedAttempt {
             outcome: &answered(500, None),
             step: 1,
             origin: Origin::Test,
         };
-        let next = after(made, &RetrySchedule::default(), 0.0);
-        assert_eq!(next, Next::Exhausted(GaveUp::OutOfAttempts));
+        let next = decide(made, &RetrySchedule::default(), 0.0);
+        assert_eq!(
+            next,
+            RetryDecision::Exhausted(ExhaustedReason::OutOfAttempts)
+        );
     }
 
     #[test]
@@ -272,9 +271,9 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_is_whole_seconds_within_a_tenth_of_the_schedules(seconds in 1u32..=86_400, jitter: f64) {
-            let made = Made { outcome: &answered(500, None), step: 1, origin: Origin::Event };
+            let made = FinishedAttempt { outcome: &answered(500, None), step: 1, origin: Origin::Event };
             let schedule = RetrySchedule::new(vec![seconds]).unwrap();
-            let Next::Again(wait) = after(made, &schedule, jitter) else { panic!("not retried") };
+            let RetryDecision::Retry(wait) = decide(made, &schedule, jitter) else { panic!("not retried") };
             prop_assert_eq!(wait.subsec_nanos(), 0);
             prop_assert!(wait >= Duration::from_secs(1));
             let off = wait.as_secs_f64() - f64::from(seconds);

@@ -1,4 +1,4 @@
-//! A subscription's signing secret. It never shows itself: not in Debug, not in an answer.
+//! A subscription's signing secret. Neither Debug nor an API answer shows it.
 
 use std::fmt;
 
@@ -11,17 +11,15 @@ pub const MAX_SECRET: usize = 255;
 
 const STANDARD_WEBHOOKS_PREFIX: &str = "whsec_";
 
-/// What a receiver and Hookline share.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
 
-/// Why a text is no secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSecret {
     /// It has 0 or more than [`MAX_SECRET`] characters.
     #[error("must have 1 to {MAX_SECRET} characters")]
     Length,
-    /// It begins with `whsec_` and does not go on as Standard Webhooks wants it.
+    /// It begins with `whsec_`, and the rest is not as Standard Webhooks requires.
     #[error("must have base64 of at least one byte after whsec_")]
     Base64,
     /// It begins with `v1,whsec_`, as some services show it: libraries of Standard Webhooks would find another key.
@@ -30,8 +28,6 @@ pub enum InvalidSecret {
 }
 
 impl Secret {
-    /// Takes a secret as its owner wrote it.
-    ///
     /// # Errors
     /// [`InvalidSecret`] for a wrong length, or for bad base64 after `whsec_`.
     pub fn parse(text: impl Into<Box<str>>) -> Result<Self, InvalidSecret> {
@@ -49,13 +45,13 @@ impl Secret {
         }
     }
 
-    /// A secret of our own making, from 32 random bytes.
+    /// A generated secret, from 32 random bytes.
     pub fn from_random(bytes: [u8; 32]) -> Self {
         let text = format!("{STANDARD_WEBHOOKS_PREFIX}{}", STANDARD.encode(bytes));
         Self(text.into())
     }
 
-    /// The text, for the store, and for its owner when we made it.
+    /// The text, for the store and for the answer of a request that generated it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -108,14 +104,14 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_our_own_is_one_of_standard_webhooks() {
+    fn a_generated_secret_is_a_standard_webhooks_secret() {
         let secret = Secret::from_random([7; 32]);
         assert_eq!(Secret::parse(secret.expose()), Ok(secret.clone()));
         assert_eq!(decoded(secret.expose()), Some(Ok(vec![7; 32])));
     }
 
     #[test]
-    fn a_secret_does_not_show_itself() {
+    fn debug_does_not_show_a_secret() {
         assert_eq!(format!("{:?}", Secret::parse("hush").unwrap()), "Secret(…)");
     }
 }

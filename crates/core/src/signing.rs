@@ -1,5 +1,5 @@
-//! Two signatures over the same bytes: `X-Webhook-Signature`, which receivers of the older API
-//! verify, and `webhook-signature` of Standard Webhooks, which also covers id and time.
+//! Two signatures of each request: `X-Webhook-Signature` over the body, for receivers of the older API, and
+//! `webhook-signature` of Standard Webhooks, which also covers id and time.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,32 +8,27 @@ use ring::hmac;
 use crate::secret::Secret;
 use crate::timestamp::Timestamp;
 
-/// The secrets of a subscription: one, and for a while after a rotation the one before.
+/// The secrets of a subscription: the current one and, for a while after a rotation, the previous one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SigningSecrets {
-    /// The present one.
     pub current: Secret,
-    /// The one before it.
     pub previous: Option<PreviousSecret>,
 }
 
-/// A secret that another one has taken the place of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviousSecret {
-    /// The secret.
     pub secret: Secret,
-    /// Until when it signs, too.
     pub valid_until: Timestamp,
 }
 
-/// A secret made ready to sign: the key schedule of HMAC is worked out once, not once a request.
+/// A secret with its HMAC key schedule, which is computed once and not for each request.
 #[derive(Debug, Clone)]
 pub struct SigningKey {
     plain: hmac::Key,
     standard: hmac::Key,
 }
 
-/// What one request bears.
+/// The signature headers of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signatures {
     /// `X-Webhook-Signature`: lowercase hex of HMAC-SHA256 over the body (RFC 2104).
@@ -45,20 +40,17 @@ pub struct Signatures {
     pub standard: String,
 }
 
-/// What is signed.
 #[derive(Debug, Clone, Copy)]
-pub struct Message<'a> {
+pub struct SignatureInput<'a> {
     /// `webhook-id`.
     pub id: &'a str,
-    /// When it is sent.
     pub sent: Timestamp,
-    /// The bytes of its body.
     pub body: &'a [u8],
 }
 
 impl SigningSecrets {
-    /// Signs with the present secret, and with the one before if that is valid when it is sent.
-    pub fn sign(&self, message: Message<'_>) -> Signatures {
+    /// Signs with the current secret, and with the previous one if that is still valid when the request is sent.
+    pub fn sign(&self, message: SignatureInput<'_>) -> Signatures {
         let timestamp = message.sent.unix_seconds();
         let sign =
             |secret: &Secret| SigningKey::from(secret).sign(message.id, timestamp, message.body);
@@ -122,7 +114,7 @@ mod tests {
 
     #[test]
     fn both_secrets_sign_until_the_old_one_ends() {
-        let message = Message {
+        let message = SignatureInput {
             id: "msg_1",
             sent: Timestamp::from_unix_micros(5_000_000),
             body: b"{}",

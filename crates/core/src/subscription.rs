@@ -1,4 +1,4 @@
-//! What a customer registers.
+//! Subscriptions: the webhooks that customers register.
 
 mod draft;
 mod revision;
@@ -16,35 +16,25 @@ pub use rotation::{MAX_OVERLAP, SecretRotation};
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 255;
 
-/// A subscription as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscription {
-    /// Its id.
     pub id: SubscriptionId,
-    /// Whose it is.
     pub organization: OrganizationId,
-    /// What its owner calls it.
     pub name: SubscriptionName,
-    /// Where its events go.
     pub url: TargetUrl,
-    /// Which events it wants.
     pub events: EventTypes,
-    /// Whether its requests are signed. With what, only whoever signs them learns.
+    /// Whether its requests are signed. Only the signer reads the secret itself.
     pub has_secret: bool,
-    /// The names of what its requests bear besides, in the order given.
+    /// Names of custom headers, in the order given.
     pub header_names: Vec<String>,
-    /// Whether it gets anything.
-    pub status: Status,
-    /// Since when there is one.
+    pub status: SubscriptionStatus,
     pub created_at: Timestamp,
-    /// When it was changed last.
     pub updated_at: Timestamp,
-    /// The number of its last change.
+    /// Of its last change; counts the changes of all subscriptions.
     pub version: i64,
 }
 
 impl Subscription {
-    /// The revision of its last change.
     pub fn revision(&self) -> Revision {
         Revision {
             version: self.version,
@@ -55,36 +45,30 @@ impl Subscription {
 
 /// Whether a subscription gets events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// It does.
+pub enum SubscriptionStatus {
     Active,
-    /// It does not; by the system for this reason, else by its owner.
+    /// Switched off by the system for this reason, or by its owner.
     Inactive(Option<DisabledReason>),
 }
 
-/// Why the system switched a subscription off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The reason of the system for switching a subscription off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "snake_case")]
 pub enum DisabledReason {
     /// Its receiver answered 410.
     Gone,
-    /// Its receiver took nothing for as long as the operator bears that.
+    /// All attempts failed for the configured time.
     Failing,
 }
 
 impl DisabledReason {
     /// The name in answers and in the store.
     pub fn as_str(self) -> &'static str {
-        match self {
-            DisabledReason::Gone => "gone",
-            DisabledReason::Failing => "failing",
-        }
+        self.into()
     }
 
-    /// The reason of this name, if it is one.
     pub fn parse(name: &str) -> Option<Self> {
-        [DisabledReason::Gone, DisabledReason::Failing]
-            .into_iter()
-            .find(|reason| reason.as_str() == name)
+        name.parse().ok()
     }
 }
 
@@ -92,22 +76,16 @@ impl DisabledReason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubscriptionName(Box<str>);
 
-/// Why a text is no name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidName {
     /// 0 or more than [`MAX_NAME`] characters.
     #[error("must have 1 to {MAX_NAME} characters")]
     Length,
-    /// A control character.
     #[error("must not have control characters")]
     ControlCharacter,
 }
 
 impl SubscriptionName {
-    /// Takes a name as it was given.
-    ///
-    /// # Errors
-    /// [`InvalidName`] for a wrong length or a control character.
     pub fn parse(text: impl Into<Box<str>>) -> Result<Self, InvalidName> {
         let text = text.into();
         if !(1..=MAX_NAME).contains(&text.chars().count()) {

@@ -1,9 +1,8 @@
-//! Where a subscription may point: rules for the URL as it is written, and for the addresses that
-//! it leads to.
+//! SSRF protection: rules for a target URL as it is written, and for the addresses that its name resolves to.
 //!
-//! A resolver is never asked for a literal, so a literal is judged here, in every spelling that
-//! the URL standard knows (`127.1`, `0x7f000001`, `[::ffff:127.0.0.1]`). Of a name it is judged here whether it
-//! can lead anywhere; the dispatcher judges its addresses when it has resolved the name.
+//! A literal address is never resolved, so its check is here, in every spelling of the URL standard (`127.1`,
+//! `0x7f000001`, `[::ffff:127.0.0.1]`). A name is only checked for whether it can be public. The dispatcher checks the
+//! addresses of a name after it has resolved it.
 
 mod address;
 mod name;
@@ -24,33 +23,28 @@ pub use ipnet::IpNet;
 /// The longest URL, in characters.
 pub const MAX_URL: usize = 2048;
 
-/// Which targets are allowed.
+/// The targets that are allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TargetRules {
-    /// Which schemes.
     pub schemes: Schemes,
-    /// Which networks.
     pub networks: Networks,
-    /// Which ports.
     pub ports: Ports,
 }
 
-/// Which schemes a target may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Schemes {
     /// `https` alone.
     #[default]
     HttpsOnly,
-    /// `http` too, for trying things out.
+    /// `http` too, for development.
     HttpToo,
 }
 
-/// Which addresses a target may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Networks {
-    /// Global unicast, and these besides: for those who deliver inside.
+    /// Global unicast, and these networks, for targets inside one's own network.
     PublicAnd(Arc<[IpNet]>),
-    /// Any, for trying things out.
+    /// For development.
     Any,
 }
 
@@ -60,12 +54,11 @@ impl Default for Networks {
     }
 }
 
-/// Which ports a target may have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ports {
     /// These; and 80 for `http`, where that is allowed.
     These(Arc<[u16]>),
-    /// Any, for trying things out.
+    /// For development.
     Any,
 }
 
@@ -75,16 +68,13 @@ impl Default for Ports {
     }
 }
 
-/// What the rules have against a URL. The addresses of names are judged when they have been resolved.
+/// The rule that a URL breaks. The addresses of names are checked after resolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Blocked {
-    /// Its scheme.
     #[error("the URL has a scheme that must not be called")]
     Scheme,
-    /// Its port.
     #[error("the URL has a port that must not be called")]
     Port,
-    /// Its literal address.
     #[error("the URL names an address that must not be called")]
     Address,
     /// Its host, to which no request can be made.
@@ -96,7 +86,7 @@ pub enum Blocked {
 }
 
 impl TargetRules {
-    /// What `hookline dev` allows: receivers on one's own machine.
+    /// The rules of `hookline dev`: receivers on the same machine.
     pub const DEV: TargetRules = TargetRules {
         schemes: Schemes::HttpToo,
         networks: Networks::Any,
@@ -113,11 +103,11 @@ impl TargetRules {
         }
     }
 
-    /// Judges a URL before it is stored, and again before it is called: the rules may have changed.
+    /// Checks a URL before it is stored, and again before each request, because the rules may have changed.
     ///
     /// # Errors
-    /// [`Blocked`], the first rule that it breaks.
-    pub fn judge(&self, url: &Url) -> Result<(), Blocked> {
+    /// The first rule that it breaks.
+    pub fn check(&self, url: &Url) -> Result<(), Blocked> {
         let (allowed_scheme, usual_port) = match url.scheme() {
             "https" => (true, 443),
             "http" => (self.schemes == Schemes::HttpToo, 80),
@@ -130,7 +120,7 @@ impl TargetRules {
             Some(Host::Ipv4(address)) => self.allow(address.into()),
             Some(Host::Ipv6(address)) => self.allow(address.into()),
             Some(Host::Domain(name)) => {
-                name::judge(name, &self.networks)?;
+                name::check(name, &self.networks)?;
                 true
             }
             None => false,
@@ -154,7 +144,7 @@ impl TargetRules {
 #[derive(Clone, PartialEq, Eq)]
 pub struct TargetUrl(Box<str>);
 
-/// Path and query may hold a token of the receiver's: only the origin shows itself.
+/// Path and query may hold a token of the receiver, so Debug shows only the origin.
 impl fmt::Debug for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let origin = Url::parse(&self.0).map(|url| url.origin().ascii_serialization());
@@ -162,19 +152,15 @@ impl fmt::Debug for TargetUrl {
     }
 }
 
-/// Why a text is no target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTarget {
-    /// More than [`MAX_URL`] characters.
     #[error("must have at most {MAX_URL} characters")]
     TooLong,
     /// No absolute URL with a host.
     #[error("must be an absolute URL such as https://example.com/hooks")]
     NotAbsolute,
-    /// A scheme that is not allowed.
     #[error("must begin with https://")]
     Scheme,
-    /// A user name or password.
     #[error("must not have a user name or password; use a custom header")]
     Credentials,
     /// A fragment.
@@ -183,7 +169,6 @@ pub enum InvalidTarget {
     /// A literal address that must not be called.
     #[error("must not point to a private, local or reserved address")]
     BlockedAddress,
-    /// A port that is not allowed.
     #[error("must have a port that is allowed here, such as 443")]
     Port,
     /// A host to which no request can be made.
@@ -212,7 +197,7 @@ impl TargetUrl {
     /// Takes a URL under `rules`.
     ///
     /// # Errors
-    /// [`InvalidTarget`], the first rule that it breaks.
+    /// The first rule that it breaks.
     pub fn parse(text: &str, rules: &TargetRules) -> Result<Self, InvalidTarget> {
         if text.chars().count() > MAX_URL {
             return Err(InvalidTarget::TooLong);
@@ -224,7 +209,7 @@ impl TargetUrl {
             ParseError::IdnaError | ParseError::InvalidDomainCharacter => InvalidTarget::Host,
             _ => InvalidTarget::NotAbsolute,
         })?;
-        let verdict = rules.judge(&url);
+        let verdict = rules.check(&url);
         if verdict == Err(Blocked::Scheme) {
             return Err(InvalidTarget::Scheme);
         }

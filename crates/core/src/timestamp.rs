@@ -1,4 +1,4 @@
-//! A moment in UTC with microseconds: what the stores keep and what the contract shows.
+//! A moment in UTC with microseconds, as the store keeps and the contract shows it.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -13,7 +13,6 @@ mod rfc3339;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
-/// A text that is no time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be an RFC 3339 time such as 2025-12-21T10:30:00Z")]
 pub struct InvalidTimestamp;
@@ -86,14 +85,12 @@ impl Timestamp {
         self.unix_seconds().div_euclid(86_400)
     }
 
-    /// The moment `wait` later.
     #[must_use]
     pub fn after(self, wait: Duration) -> Self {
         let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
         Self::from_unix_micros(self.0.saturating_add(micros))
     }
 
-    /// The moment `wait` earlier.
     #[must_use]
     pub fn before(self, wait: Duration) -> Self {
         let micros = i64::try_from(wait.as_micros()).unwrap_or(i64::MAX);
@@ -160,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_that_utc_has_in_no_year_of_four_digits_is_refused() {
+    fn a_time_outside_of_the_years_0_to_9999_in_utc_is_refused() {
         for bad in [
             "0000-01-01T00:59:59+01:00",
             "9999-12-31T23:00:00-01:00",
@@ -196,7 +193,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back_the_same(micros in EARLIEST..=LATEST) {
+        fn a_displayed_time_parses_to_the_same_time(micros in EARLIEST..=LATEST) {
             let time = Timestamp::from_unix_micros(micros);
             prop_assert_eq!(Timestamp::parse(&time.to_string()).unwrap(), time);
         }

@@ -5,7 +5,6 @@ use std::fmt;
 /// The `traceparent` of a span: <https://www.w3.org/TR/trace-context/#traceparent-header>.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TraceParent {
-    /// The trace; never 0.
     pub trace_id: u128,
     /// The span; never 0.
     pub span_id: u64,
@@ -14,8 +13,7 @@ pub struct TraceParent {
 }
 
 impl TraceParent {
-    /// Reads a header's value. What is no valid `traceparent` is none, as the specification
-    /// wants it: a bad context is dropped and never refused.
+    /// Reads a header's value. An invalid `traceparent` is dropped and never an error, as the specification requires.
     pub fn parse(text: &str) -> Option<Self> {
         let (version, rest) = text.split_once('-')?;
         let (trace_id, rest) = rest.split_once('-')?;
@@ -76,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_traceparent_is_dropped() {
+    fn an_invalid_traceparent_is_dropped() {
         for bad in [
             "",
             "00",

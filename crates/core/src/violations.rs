@@ -1,13 +1,13 @@
-//! What is wrong with somebody's input, every bad field named at once.
+//! Validation errors of a user's input, which name every bad field at once.
 //!
-//! Bounded, because the input is not: names of fields come from it, and each is repeated in the path of all
-//! that is nested below it.
+//! The list is bounded, because the input is not: field names come from it, and each is part of the path of every
+//! nested field.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// How many violations are listed; of the others only the number is known.
+/// Violations in the list. The others are only counted.
 pub const MAX_LISTED: usize = 100;
 
 /// The longest field and message (bytes). What is longer is cut.
@@ -18,7 +18,7 @@ const MAX_BYTES: usize = 256;
 pub struct Violation {
     /// The path of the field, such as `events[1]`; empty for the whole input.
     pub field: String,
-    /// What is wrong and what would be right, in words for the person who sent it.
+    /// The rule, for the sender of the input.
     pub message: String,
 }
 
@@ -40,7 +40,6 @@ impl Violations {
         violations
     }
 
-    /// Notes that `field` is wrong.
     pub fn add(&mut self, field: impl Into<String>, message: impl fmt::Display) {
         self.count += 1;
         if self.listed.len() < MAX_LISTED {
@@ -68,27 +67,23 @@ impl Violations {
         self.append(inner);
     }
 
-    /// Adds all of `inner`.
     pub fn append(&mut self, inner: Violations) {
         let room = MAX_LISTED.saturating_sub(self.listed.len());
         self.listed.extend(inner.listed.into_iter().take(room));
         self.count += inner.count;
     }
 
-    /// True while nothing was noted.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// How many there are, those that are not listed included.
+    /// Includes violations beyond the list.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// The value when nothing was noted, else the violations.
-    ///
     /// # Errors
-    /// All that was noted; also when `value` is missing although nothing was noted for it.
+    /// The violations, if there are any or `value` is missing.
     pub fn into_result<T>(self, value: Option<T>) -> Result<T, Violations> {
         match value {
             Some(value) if self.is_empty() => Ok(value),

@@ -1,4 +1,4 @@
-//! What passes through the broker: the schemas of `proto-schemas/` and how they become our types.
+//! Messages of the broker: the schemas of `proto-schemas/` and their conversion to our types.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -9,7 +9,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::delivery::OwedAttempt;
+use crate::delivery::AttemptTask;
 use crate::event::{Draft, Event, InvalidEvent, MAX_EVENT_BYTES, too_large};
 use crate::event_type::EventType;
 use crate::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId, WorkflowId};
@@ -27,8 +27,8 @@ pub const JSON: &str = "application/json";
 /// The `content-type` of an event in Protobuf.
 pub const PROTOBUF: &str = "application/x-protobuf";
 
-/// The `content-type` of a JSON array of events: one message, so that all of them are durable or
-/// none is. Our own API publishes it.
+/// The `content-type` of a JSON array of events, which our API publishes. It is one message, so all events are
+/// durable or none is.
 pub const JSON_BATCH: &str = "application/vnd.hookline.events+json";
 
 /// The `content-type` of events that wait together for their turn, each with its publisher's trace.
@@ -46,9 +46,7 @@ pub const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024 + MAX_EVENTS * 64;
 /// many small elements takes no memory for them.
 #[derive(Debug)]
 pub struct AtMost<const MAX: usize, T> {
-    /// The first `MAX`.
     pub items: Vec<T>,
-    /// Whether there were more.
     pub more: bool,
 }
 
@@ -123,8 +121,8 @@ impl Event {
     }
 }
 
-impl From<OwedAttempt> for v1::DueDelivery {
-    fn from(owed: OwedAttempt) -> Self {
+impl From<AttemptTask> for v1::DueDelivery {
+    fn from(owed: AttemptTask) -> Self {
         Self {
             delivery_id: Bytes::copy_from_slice(owed.delivery.0.as_bytes()),
             generation: owed.generation,
@@ -134,7 +132,7 @@ impl From<OwedAttempt> for v1::DueDelivery {
     }
 }
 
-impl TryFrom<v1::DueDelivery> for OwedAttempt {
+impl TryFrom<v1::DueDelivery> for AttemptTask {
     type Error = InvalidWakeUp;
 
     fn try_from(message: v1::DueDelivery) -> Result<Self, InvalidWakeUp> {
@@ -153,9 +151,8 @@ impl TryFrom<v1::DueDelivery> for OwedAttempt {
 
 /// Deliveries of one partition that are due: `hookline.v1.WakeUp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WakeUp(pub Vec<OwedAttempt>);
+pub struct WakeUp(pub Vec<AttemptTask>);
 
-/// Bytes that are no wake-up, or one with too many deliveries.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("is not a hookline.v1.WakeUp of at most {max} deliveries", max = WakeUp::MOST_READ)]
 pub struct InvalidWakeUp;
@@ -171,7 +168,6 @@ impl WakeUp {
     /// memory for each element, also for an empty one.
     const MAX_BYTES: usize = 64 * Self::MOST_READ;
 
-    /// The body of the message.
     pub fn to_wire(&self) -> Vec<u8> {
         let deliveries = self.0.iter().copied().map(Into::into).collect();
         v1::WakeUp { deliveries }.encode_to_vec()
@@ -189,7 +185,7 @@ impl WakeUp {
         if message.deliveries.len() > Self::MOST_READ {
             return Err(InvalidWakeUp);
         }
-        let deliveries = message.deliveries.into_iter().map(OwedAttempt::try_from);
+        let deliveries = message.deliveries.into_iter().map(AttemptTask::try_from);
         deliveries.collect::<Result<_, _>>().map(Self)
     }
 }
@@ -244,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_array_only_so_many_elements_are_kept() {
+    fn a_long_array_keeps_a_bounded_number_of_elements() {
         fn read(text: &str) -> serde_json::Result<AtMost<3, &RawValue>> {
             serde_json::from_str(text)
         }
@@ -272,7 +268,7 @@ mod tests {
         fn a_wake_up_reads_back(id: u128, generation: u32, attempt in 1u32.., subscription: i64) {
             let delivery = DeliveryId(Uuid::from_u128(id));
             let subscription = SubscriptionId(subscription);
-            let wake_up = WakeUp(vec![OwedAttempt { delivery, generation, attempt, subscription }]);
+            let wake_up = WakeUp(vec![AttemptTask { delivery, generation, attempt, subscription }]);
             prop_assert_eq!(WakeUp::from_wire(&wake_up.to_wire()), Ok(wake_up));
         }
 
@@ -283,7 +279,7 @@ mod tests {
     }
 
     fn wake_up(count: usize) -> WakeUp {
-        let owed = |number: usize| OwedAttempt {
+        let owed = |number: usize| AttemptTask {
             delivery: DeliveryId(Uuid::from_u128(number as u128)),
             generation: u32::MAX,
             attempt: u32::MAX,

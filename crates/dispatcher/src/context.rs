@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_core::rate::Rate;
+use hookline_core::rate_limit::Rate;
 use hookline_core::retry::RetrySchedule;
 use hookline_core::target::TargetRules;
 use hookline_queue::{Publisher, WakeUps};

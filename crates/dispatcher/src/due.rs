@@ -15,15 +15,15 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_core::partition::Partition;
+use hookline_core::quarantine::SUSPECT_AFTER;
 use hookline_core::timestamp::Timestamp;
-use hookline_core::trial::SUSPECT_AFTER;
 use hookline_queue::WakeUpTimer;
 use hookline_queue::{Scheduled, WakeUps};
 use hookline_runtime::panics;
-use hookline_store::{BacklogClass, BacklogRow, Due};
+use hookline_store::{BacklogClass, BacklogRow, DueAttempt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -93,7 +93,7 @@ pub(crate) struct Listed {
 #[derive(Debug, Clone, Copy)]
 struct Delivery {
     partition: Partition,
-    owed: OwedAttempt,
+    owed: AttemptTask,
     /// A later attempt that a wake-up named while the delivery was in hand, or the delivery itself if it is to come again.
     next: Option<Found>,
     /// Until when its request has ended at the latest; none where none has begun.
@@ -103,7 +103,7 @@ struct Delivery {
 /// A due delivery on the waiting list.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Found {
-    owed: OwedAttempt,
+    owed: AttemptTask,
     partition: Partition,
     /// Its owner may have died of it.
     is_suspect: bool,
@@ -113,7 +113,7 @@ pub(crate) struct Found {
 
 /// A due delivery that this dispatcher handles.
 pub(crate) struct InHand {
-    pub(crate) owed: OwedAttempt,
+    pub(crate) owed: AttemptTask,
     pub(crate) is_suspect: bool,
     pub(crate) backlog: Option<BacklogClass>,
     partition: Partition,
@@ -174,7 +174,7 @@ impl DueRows {
     }
 
     /// Adds the deliveries that wake-ups have named, those of this dispatcher's partitions.
-    fn wake(&self, due: Vec<OwedAttempt>) {
+    fn wake(&self, due: Vec<AttemptTask>) {
         let mut state = self.state();
         for owed in due {
             let Some(partition) = self.shared.owned.partition_of(owed.subscription) else {
@@ -297,7 +297,7 @@ impl DueRows {
     }
 
     /// Adds the rows that a look has found, but for those that were handled meanwhile.
-    fn add_looked_up(&self, rows: &[Due], suspects: &HashMap<Partition, Timestamp>) {
+    fn add_looked_up(&self, rows: &[DueAttempt], suspects: &HashMap<Partition, Timestamp>) {
         let mut state = self.state();
         let let_go = state.let_go.take().unwrap_or_default();
         for row in rows {

@@ -25,7 +25,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
-use hookline_core::rate::Rate;
+use hookline_core::rate_limit::Rate;
 use hookline_store::{BacklogClass, BreakerChange};
 
 pub use backlog::{Read, ReadResult};

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, TableStyle};
 use hookline_core::partition::{DispatcherId, Partition, Partitions as Count};
-use hookline_store::{Holding, PartitionTotals, RegisteredDispatcher};
+use hookline_store::{PartitionCounts, PartitionOwner, RegisteredDispatcher};
 use serde_json::{Value, json};
 
 use crate::place::{Place, Purpose, Whereabouts, now};
@@ -82,22 +82,23 @@ async fn set(count: u16, place: &Place) -> anyhow::Result<()> {
         );
         tokio::time::sleep(wait).await;
     }
-    let moved = store.refile_all().await?;
+    let moved = store.repartition_all().await?;
     println!("{} partitions; moved {moved} deliveries", count.count());
     Ok(())
 }
 
 async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
     let store = place.store(Purpose::Read).await?;
-    let mut roster = store.roster().await?;
+    let mut roster = store.cluster_state().await?;
     roster
         .partitions
         .retain(|holding| holding.partition != Partition::CHANGE);
-    let silences: HashMap<DispatcherId, Duration> = store.silences().await?.into_iter().collect();
+    let heartbeat_ages: HashMap<DispatcherId, Duration> =
+        store.heartbeat_ages().await?.into_iter().collect();
     let now = store.clock().await.unwrap_or_else(now);
-    let totals = store.partition_totals(now).await?;
+    let totals = store.partition_counts(now).await?;
     let rows = roster.partitions.iter().map(|holding| {
-        let of = |totals: &&PartitionTotals| totals.partition == holding.partition;
+        let of = |totals: &&PartitionCounts| totals.partition == holding.partition;
         let by = |one: &&RegisteredDispatcher| Some(one.id) == holding.owner;
         let totals = totals.iter().find(of).copied();
         (holding, roster.dispatchers.iter().find(by), totals)
@@ -109,7 +110,7 @@ async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
             .iter()
             .filter(|holding| holding.owner == Some(dispatcher.id))
             .count(),
-        silence: silences.get(&dispatcher.id).copied(),
+        silence: heartbeat_ages.get(&dispatcher.id).copied(),
     });
     if as_json {
         let partitions: Vec<Value> = rows.map(as_value).collect();
@@ -189,9 +190,9 @@ impl Member<'_> {
 }
 
 type Row<'a> = (
-    &'a Holding,
+    &'a PartitionOwner,
     Option<&'a RegisteredDispatcher>,
-    Option<PartitionTotals>,
+    Option<PartitionCounts>,
 );
 
 fn as_value((holding, owner, totals): Row<'_>) -> Value {
@@ -207,10 +208,10 @@ fn as_value((holding, owner, totals): Row<'_>) -> Value {
     })
 }
 
-/// A count that stops at [`PartitionTotals::MOST`].
+/// A count that stops at [`PartitionCounts::MOST`].
 fn capped(count: u64) -> String {
     match count {
-        PartitionTotals::MOST.. => format!("{}+", PartitionTotals::MOST),
+        PartitionCounts::MOST.. => format!("{}+", PartitionCounts::MOST),
         count => count.to_string(),
     }
 }

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::OrganizationId;
-use hookline_core::quarantine::Verdict;
+use hookline_core::row_failures::RowVerdict;
 
 pub(crate) use self::failing_organization::DEFER_FOR;
 use self::failing_organization::{FailingOrganization, MAX_WAIT, backoff};
@@ -306,7 +306,7 @@ impl EventBacklog {
             return consequence;
         };
         let verdict = one.alone.failed(now, failing.written(one.kind()));
-        if !failure.is_transient || verdict == Verdict::PutAside {
+        if !failure.is_transient || verdict == RowVerdict::DeadLetter {
             consequence.faulty = Some(one);
             return consequence;
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hookline_core::rate::Rate;
+use hookline_core::rate_limit::Rate;
 use hookline_queue::{EventConsumer, Publisher};
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
-use hookline_core::trial::SUSPECT_AFTER;
+use hookline_core::quarantine::SUSPECT_AFTER;
 use hookline_queue::{Deferred, PublishedEvents, Received};
 use hookline_runtime::fault;
 use hookline_runtime::shutdown::Shutdown;
@@ -183,7 +183,7 @@ impl Intake {
     /// too many deliveries are cut later.
     pub(crate) async fn load_fan_out(&self) {
         let now = hookline_clock::now();
-        let nothing = self.ingest.store.take_in(&self.index, Arc::default(), now);
+        let nothing = self.ingest.store.intake(&self.index, Arc::default(), now);
         if let Err(why) = nothing.await {
             tracing::debug!(error = %why, "cannot load the subscriptions");
         }

@@ -1,11 +1,11 @@
 //! Quarantine of suspects: messages that came back more than once, one of which may crash the process. A group at a time is
 //! charged in the store, decoded and stored, and cleared. If the process crashes, the charges stay. See
-//! `hookline_core::trial`.
+//! `hookline_core::quarantine`.
 
 use std::sync::Arc;
 
-use hookline_core::ids::TrialKey;
-use hookline_core::trial::next;
+use hookline_core::ids::QuarantineKey;
+use hookline_core::quarantine::plan;
 use hookline_queue::{PublishedEvents, Received};
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
@@ -40,25 +40,25 @@ impl Intake {
 
     /// Dead-letters suspects above the limit, tries one group, and keeps the rest.
     async fn try_some(self: &Arc<Self>, suspects: &mut Messages) -> Result<(), Stopped> {
-        let keys: Vec<TrialKey> = suspects.iter().map(key_of).collect();
+        let keys: Vec<QuarantineKey> = suspects.iter().map(key_of).collect();
         let store = &self.ingest.store;
-        let charges = self
-            .keep_on("look up charges", || store.charges(keys.clone()))
+        let crashes = self
+            .keep_on("read crash counts", || store.crash_counts(keys.clone()))
             .await?;
-        let charged = std::mem::take(suspects).into_iter().map(|message| {
-            let charges = charges.get(&key_of(&message)).copied().unwrap_or(0);
-            (message, charges)
+        let counted = std::mem::take(suspects).into_iter().map(|message| {
+            let crashes = crashes.get(&key_of(&message)).copied().unwrap_or(0);
+            (message, crashes)
         });
         let limit = self.ingest.policy.give_up_after;
-        let docket = next(charged.collect(), limit);
-        suspects.extend(docket.rest.into_iter().map(|(message, _)| message));
-        for message in docket.given_up {
+        let plan = plan(counted.collect(), limit);
+        suspects.extend(plan.rest.into_iter().map(|(message, _)| message));
+        for message in plan.dead_letter {
             let reason = format!("the process ended {limit} times while it was handled");
             // Its charges stay, because it comes again if this fails.
             self.reject(message, &reason).await;
         }
-        if !docket.group.is_empty() {
-            self.try_group(docket.group, suspects).await?;
+        if !plan.group.is_empty() {
+            self.try_group(plan.group, suspects).await?;
         }
         Ok(())
     }
@@ -68,10 +68,10 @@ impl Intake {
         group: Messages,
         rest: &mut Messages,
     ) -> Result<(), Stopped> {
-        let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
+        let keys: Vec<QuarantineKey> = group.iter().map(key_of).collect();
         let store = &self.ingest.store;
-        let begun = self.keep_on("begin a trial", || {
-            store.begin_trials(keys.clone(), hookline_clock::now())
+        let begun = self.keep_on("raise crash counts", || {
+            store.raise_crash_counts(keys.clone(), hookline_clock::now())
         });
         if let Err(Stopped) = begun.await {
             rest.extend(group);
@@ -98,13 +98,13 @@ impl Intake {
         }
     }
 
-    async fn clear(&self, keys: Vec<TrialKey>) {
-        if let Err(why) = self.ingest.store.end_trials(keys).await {
+    async fn clear(&self, keys: Vec<QuarantineKey>) {
+        if let Err(why) = self.ingest.store.clear_crash_counts(keys).await {
             tracing::warn!(error = %why, "cannot clear charges; they stay one too high");
         }
     }
 }
 
-fn key_of(message: &Received<PublishedEvents>) -> TrialKey {
-    TrialKey::of_events(&message.message.body)
+fn key_of(message: &Received<PublishedEvents>) -> QuarantineKey {
+    QuarantineKey::of_events(&message.message.body)
 }

@@ -9,15 +9,15 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::OrganizationId;
-use hookline_core::rate::{Rate, Rates};
+use hookline_core::rate_limit::{Rate, RateLimiter};
 
 #[derive(Debug)]
-pub(crate) struct OrganizationRateLimit(Option<Rates<OrganizationId>>);
+pub(crate) struct OrganizationRateLimit(Option<RateLimiter<OrganizationId>>);
 
 impl OrganizationRateLimit {
     /// Without a rate there is no limit.
     pub(crate) fn new(rate: Option<Rate>) -> Self {
-        Self(rate.map(Rates::new))
+        Self(rate.map(RateLimiter::new))
     }
 
     /// Counts the events of a message, each for its organization, and returns after which delay the limit admits the last of
@@ -36,7 +36,7 @@ impl OrganizationRateLimit {
         }
         let delays = counts
             .into_iter()
-            .map(|(owner, count)| rates.queue(owner.clone(), count, now));
+            .map(|(owner, count)| rates.reserve(owner.clone(), count, now));
         delays.max().unwrap_or_default()
     }
 

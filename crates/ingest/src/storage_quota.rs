@@ -44,7 +44,7 @@ impl StorageQuota {
         };
         let mut cache = self.cache.lock().await;
         if cache.read.is_none_or(|at| at.elapsed() >= CACHED_FOR) {
-            cache.full = match store.stored_at_least(limit).await {
+            cache.full = match store.organizations_over_quota(limit).await {
                 Ok(full) => Arc::new(full),
                 Err(why) => {
                     tracing::debug!(error = %why, "cannot read the storage usage");

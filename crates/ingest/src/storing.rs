@@ -7,7 +7,7 @@ use std::time::Instant;
 use hookline_core::ids::OrganizationId;
 use hookline_queue::Scheduled;
 use hookline_runtime::fault;
-use hookline_store::{Given, IncomingEvent, StoreError};
+use hookline_store::{IncomingEvent, IntakeResult, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::backlog::slice::{MAX_DELIVERIES, Slice, SliceFailure, WaitingEvent, WriteKind};
@@ -99,11 +99,14 @@ impl Intake {
     }
 
     /// None if they make too many deliveries for one transaction.
-    async fn store_events(&self, piece: &[WaitingEvent]) -> Result<Option<Given>, StoreError> {
+    async fn store_events(
+        &self,
+        piece: &[WaitingEvent],
+    ) -> Result<Option<IntakeResult>, StoreError> {
         let events: Arc<[IncomingEvent]> = piece.iter().map(|one| one.event.clone()).collect();
         let now = hookline_clock::now();
         let store = &self.ingest.store;
-        let given = store.take_in_at_most(&self.index, events, MAX_DELIVERIES, now);
+        let given = store.intake_at_most(&self.index, events, MAX_DELIVERIES, now);
         let given = given.await;
         fault::point("ingest::committed");
         if let Ok(Some(given)) = &given {
@@ -112,7 +115,7 @@ impl Intake {
         given
     }
 
-    fn wake(&self, given: Given) {
+    fn wake(&self, given: IntakeResult) {
         let due: Vec<Scheduled> = given.owed.into_iter().map(Scheduled::at_once).collect();
         self.ingest.publisher.wake(&due);
         tracing::debug!(deliveries = due.len(), "stored events");
@@ -121,7 +124,7 @@ impl Intake {
 }
 
 /// None for events that were stored before: they show nothing about writing.
-fn written(given: &Given) -> Option<WriteKind> {
+fn written(given: &IntakeResult) -> Option<WriteKind> {
     match (given.new_events, given.owed.is_empty()) {
         (0, _) => None,
         (_, true) => Some(WriteKind::EventsOnly),

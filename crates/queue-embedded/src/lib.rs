@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use hookline_core::operations::WebhookDisabled;
+use hookline_core::operational_events::WebhookDisabled;
 use hookline_queue::{
     EventConsumer, PublishedEvents, Publisher, QueueError, Scheduled, WakeUpTimer, WakeUps,
 };

@@ -15,7 +15,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use hookline_core::operations::{WEBHOOK_DISABLED, WebhookDisabled};
+use hookline_core::operational_events::{WEBHOOK_DISABLED, WebhookDisabled};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::JSON;

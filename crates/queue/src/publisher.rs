@@ -1,5 +1,5 @@
 use async_trait::async_trait;
-use hookline_core::operations::WebhookDisabled;
+use hookline_core::operational_events::WebhookDisabled;
 
 use crate::{PublishedEvents, QueueError, Scheduled};
 

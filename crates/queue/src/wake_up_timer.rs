@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::partition::Partition;
 use tokio::sync::Notify;
 
@@ -22,7 +22,7 @@ const MAX_BATCH: usize = 1_024;
 #[derive(Debug, Default)]
 pub struct WakeUpTimer {
     /// By due time, then by arrival.
-    scheduled: Mutex<BTreeMap<(Instant, u64), OwedAttempt>>,
+    scheduled: Mutex<BTreeMap<(Instant, u64), AttemptTask>>,
     added: AtomicU64,
     changed: Notify,
 }
@@ -46,7 +46,7 @@ impl WakeUpTimer {
         self.changed.notify_one();
     }
 
-    fn take(&self, now: Instant) -> Vec<OwedAttempt> {
+    fn take(&self, now: Instant) -> Vec<AttemptTask> {
         let mut scheduled = self.scheduled();
         let mut due = Vec::new();
         while due.len() < MAX_BATCH
@@ -62,7 +62,7 @@ impl WakeUpTimer {
         self.scheduled().first_key_value().map(|((at, _), _)| *at)
     }
 
-    fn scheduled(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), OwedAttempt>> {
+    fn scheduled(&self) -> MutexGuard<'_, BTreeMap<(Instant, u64), AttemptTask>> {
         self.scheduled
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -74,7 +74,7 @@ impl WakeUps for WakeUpTimer {
     /// One process owns all partitions.
     fn listen(&self, _: BTreeSet<Partition>) {}
 
-    async fn next(&self) -> Vec<OwedAttempt> {
+    async fn next(&self) -> Vec<AttemptTask> {
         loop {
             let due = self.take(Instant::now());
             if !due.is_empty() {
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn wake_up(number: u128, delay: Duration) -> Scheduled {
-        let owed = OwedAttempt {
+        let owed = AttemptTask {
             delivery: DeliveryId(Uuid::from_u128(number)),
             generation: 0,
             attempt: 1,

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::partition::Partition;
 
 use crate::QueueError;
@@ -10,7 +10,7 @@ use crate::QueueError;
 /// An attempt that a wake-up names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scheduled {
-    pub owed: OwedAttempt,
+    pub owed: AttemptTask,
     /// From now, rounded up to whole seconds. A delay above a minute may end early by an eighth: the row in the store
     /// says when the attempt is due.
     pub delay: Duration,
@@ -18,7 +18,7 @@ pub struct Scheduled {
 
 impl Scheduled {
     /// An attempt without a delay.
-    pub fn at_once(owed: OwedAttempt) -> Self {
+    pub fn at_once(owed: AttemptTask) -> Self {
         Self {
             owed,
             delay: Duration::ZERO,
@@ -45,7 +45,7 @@ pub trait WakeUps: Send + Sync {
 
     /// Waits for wake-ups and returns those that have arrived, in the order of arrival. Cancel-safe: dropping the
     /// future loses no wake-up.
-    async fn next(&self) -> Vec<OwedAttempt>;
+    async fn next(&self) -> Vec<AttemptTask>;
 
     /// Whether wake-ups arrive at this moment. Without them deliveries start up to a second late.
     fn is_ready(&self) -> bool;

@@ -12,9 +12,8 @@ use std::fmt;
 
 use diesel::result::{DatabaseErrorInformation, DatabaseErrorKind, Error as DieselError};
 
-use crate::sealed::Unsealable;
+use crate::crypto::encryption::EncryptError;
 
-/// Why a call of the store failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// A transient error: the same call may succeed later. A write may have been committed, because
@@ -44,9 +43,9 @@ impl StoreError {
         Self::Unavailable(one_line(&why))
     }
 
-    /// The same for a program that starts and has never reached the database: a refused login is a mistake in the URL or
-    /// in the server's users, and does not pass by waiting. libpq tells no code of it, so this alone goes by the
-    /// text. In a language that is not English the program waits as for any other error.
+    /// The same for a program that has never reached the database: a refused login is a mistake in the URL or in the
+    /// server's users, and waiting does not help. libpq gives no code for it, so this alone matches the text. In a language
+    /// other than English the program waits as for any other error.
     #[must_use]
     pub fn at_first_start(self) -> Self {
         match self {
@@ -64,8 +63,8 @@ impl StoreError {
     }
 }
 
-impl From<Unsealable> for StoreError {
-    fn from(_: Unsealable) -> Self {
+impl From<EncryptError> for StoreError {
+    fn from(_: EncryptError) -> Self {
         StoreError::Refused("a value could not be sealed".to_owned())
     }
 }
@@ -101,15 +100,15 @@ fn is_refused_login(text: &str) -> bool {
         || is_missing("FATAL:  role \"")
 }
 
-/// The text of an error in one line, as a log entry is: libpq has a line for each address that it tried.
+/// The text of an error in one line, for a log entry: libpq has a line for each address that it tried.
 fn one_line(why: &impl fmt::Display) -> String {
     let text = why.to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join("; ")
 }
 
-/// A column that must not be null is not among them: no query leaves out one of ours, and a violation
-/// names a column that an operator or a newer version added.
+/// NOT NULL is not among them: no query leaves out a column of ours, so a violation names a column that an operator or a
+/// newer version added.
 fn is_violation(kind: &DatabaseErrorKind) -> bool {
     matches!(
         kind,
@@ -132,7 +131,7 @@ pub(crate) const CONSTRAINTS: [&str; 7] = [
 
 /// Whether a violation names a constraint that our migrations make. An operator can add constraints,
 /// triggers and tables, and a row without a partition is a check violation without a constraint. Only
-/// PostgreSQL tells these names: a violation in SQLite, where no query of ours causes one, is transient.
+/// PostgreSQL gives these names. A violation in SQLite, which no query of ours causes, is transient.
 fn is_of_our_constraint(about: &dyn DatabaseErrorInformation) -> bool {
     let (Some(table), Some(constraint)) = (about.table_name(), about.constraint_name()) else {
         return false;
@@ -146,13 +145,13 @@ mod tests {
     use super::*;
 
     /// What PostgreSQL tells of a violation, with these names.
-    struct Violation {
+    struct ViolationInfo {
         table: Option<&'static str>,
         column: Option<&'static str>,
         constraint: Option<&'static str>,
     }
 
-    impl DatabaseErrorInformation for Violation {
+    impl DatabaseErrorInformation for ViolationInfo {
         fn message(&self) -> &str {
             "doppelter Schlüsselwert verletzt Unique-Constraint"
         }
@@ -176,7 +175,7 @@ mod tests {
         }
     }
 
-    fn is_transient(kind: DatabaseErrorKind, about: Violation) -> bool {
+    fn is_transient(kind: DatabaseErrorKind, about: ViolationInfo) -> bool {
         StoreError::from(DieselError::DatabaseError(kind, Box::new(about))).is_transient()
     }
 
@@ -191,14 +190,14 @@ mod tests {
     #[test]
     fn a_violation_of_our_own_constraint_is_permanent() {
         for kind in VIOLATIONS() {
-            let about = Violation {
+            let about = ViolationInfo {
                 table: Some("events"),
                 column: None,
                 constraint: Some("events_pkey"),
             };
             assert!(!is_transient(kind, about));
         }
-        let about = Violation {
+        let about = ViolationInfo {
             table: Some("api_keys"),
             column: None,
             constraint: Some("api_keys_organization_id_fkey"),
@@ -211,7 +210,7 @@ mod tests {
         for constraint in ["ops_freeze", "audit_pkey", "attempts_archive_pkey"] {
             for table in ["events", "attempts", "attempts_archive", "attempts_d20421"] {
                 for kind in VIOLATIONS() {
-                    let about = Violation {
+                    let about = ViolationInfo {
                         table: Some(table),
                         column: None,
                         constraint: Some(constraint),
@@ -220,7 +219,7 @@ mod tests {
                 }
             }
         }
-        let about = Violation {
+        let about = ViolationInfo {
             table: Some("events"),
             column: Some("region"),
             constraint: None,
@@ -230,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_violation_that_names_nothing_of_ours_is_transient() {
-        let named = |table, constraint| Violation {
+        let named = |table, constraint| ViolationInfo {
             table,
             column: None,
             constraint,
@@ -298,7 +297,7 @@ mod tests {
             DatabaseErrorKind::ExclusionViolation,
             DatabaseErrorKind::RestrictViolation,
         ] {
-            let about = Violation {
+            let about = ViolationInfo {
                 table: Some("events"),
                 column: None,
                 constraint: Some("events_pkey"),

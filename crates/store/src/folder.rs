@@ -1,5 +1,5 @@
-//! A data folder is its owner's alone: what is in it are bodies of events, and a process of another
-//! user could hold its lock, for which a file that can be opened to be read is enough.
+//! Permissions of a data folder: only its owner has access. It holds bodies of events, and a process of another user that
+//! can open its lock file for reading could hold the lock.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io;
@@ -11,7 +11,7 @@ use crate::error::StoreError;
 /// The database; beside it SQLite makes `-wal` and `-shm` with the same permissions.
 pub(crate) const DATABASE: &str = "hookline.db";
 
-/// What earlier versions may have made for others to read, too.
+/// Files that earlier versions may have made readable for others.
 const FILES: [&str; 6] = [
     DATABASE,
     "hookline.db-wal",
@@ -24,15 +24,14 @@ const FILES: [&str; 6] = [
 const OTHERS: u32 = 0o077;
 const ALL_MAY_WRITE: u32 = 0o002;
 
-/// Options that write a file and make it, where it is made, for its owner alone.
+/// Options that write a file, and create it for its owner alone.
 pub fn owner_only() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.write(true).mode(0o600);
     options
 }
 
-/// Makes the folder and the database's file where they are missing, and takes away what others may do
-/// with them.
+/// Creates the folder and the database file where they are missing, and removes access of others.
 pub(crate) fn prepare(folder: &Path) -> Result<(), StoreError> {
     let unusable = |why: io::Error| unusable(folder, why);
     let make = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -57,7 +56,7 @@ pub(crate) fn prepare(folder: &Path) -> Result<(), StoreError> {
     database.map(drop).map_err(unusable)
 }
 
-/// Only a folder that is Hookline's own: another one, such as /tmp, has other users.
+/// Refuses a folder that others write to, such as /tmp.
 fn close_to_others(folder: &Path, mode: u32) -> Result<(), StoreError> {
     let refuse = |why: &str| {
         Err(StoreError::Refused(format!(
@@ -80,7 +79,6 @@ fn close_to_others(folder: &Path, mode: u32) -> Result<(), StoreError> {
     }
 }
 
-/// Whether a process has kept its data in this folder.
 pub(crate) fn is_there(folder: &Path) -> bool {
     folder.join(DATABASE).is_file()
 }

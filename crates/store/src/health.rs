@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 
 use crate::error::StoreError;
 
-/// A kind of call that failed is forgotten after this time in which no call of it runs, so that a process
-/// without work is ready soon after an outage. Callers try again within a second, so a call that still
-/// fails is not forgotten. A call that runs may take as long as a statement may, and counts until then.
+/// A failing kind of call is forgotten after this time without a running call of it, so that an idle process is ready soon
+/// after an outage. Callers retry within a second, so a kind that still fails is not forgotten. A running call counts
+/// until it ends.
 const FORGOTTEN_AFTER: Duration = Duration::from_millis(1_500);
 
-/// What the calls of a store have shown so far.
+/// The outcomes of a store's calls.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
     /// Whether the last write probe succeeded.
@@ -26,30 +26,30 @@ pub(crate) struct Health {
     /// Whether `failing` has an entry: a success is then the only call that takes the lock.
     any_failing: AtomicBool,
     /// The kinds of calls whose last outcome was a transient error.
-    failing: Mutex<HashMap<TypeId, Failing>>,
+    failing: Mutex<HashMap<TypeId, FailingCall>>,
 }
 
 #[derive(Debug)]
-struct Failing {
+struct FailingCall {
     last: Instant,
-    running: Running,
+    running: RunningCall,
 }
 
 /// Held for as long as a call of a failing kind runs.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Running(Arc<()>);
+pub(crate) struct RunningCall(Arc<()>);
 
-impl Failing {
+impl FailingCall {
     fn counts(&self, now: Instant) -> bool {
         let is_running = Arc::strong_count(&self.running.0) > 1;
         is_running || now.saturating_duration_since(self.last) < FORGOTTEN_AFTER
     }
 }
 
-/// How an outcome compares with the one before it of the same kind of call.
+/// An outcome compared with the one before of the same kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Observed {
-    /// The store did what was asked, or refused it for a permanent reason.
+    /// Success, or a permanent error.
     Well,
     /// A transient error after a success.
     Failed,
@@ -58,9 +58,8 @@ pub(crate) enum Observed {
 }
 
 impl Health {
-    /// Notes that a call of the kind `Call` begins, where that kind fails. To be kept until the call is
-    /// over: its outcome is not known before.
-    pub(crate) fn begin<Call: 'static>(&self) -> Option<Running> {
+    /// Begins a call of the kind `Call`, if that kind is failing. The caller keeps the guard until the call has ended.
+    pub(crate) fn begin<Call: 'static>(&self) -> Option<RunningCall> {
         if !self.any_failing.load(Ordering::Acquire) {
             return None;
         }
@@ -69,7 +68,7 @@ impl Health {
         of_kind.map(|failing| failing.running.clone())
     }
 
-    /// Notes the outcome of a call of the kind `Call`, the type of its closure.
+    /// The kind of a call is the type of its closure.
     pub(crate) fn observe<Call: 'static, T>(
         &self,
         result: &Result<T, StoreError>,
@@ -84,9 +83,9 @@ impl Health {
         let observed = match is_transient {
             true => match failing.entry(call) {
                 Entry::Vacant(entry) => {
-                    entry.insert(Failing {
+                    entry.insert(FailingCall {
                         last: now,
-                        running: Running::default(),
+                        running: RunningCall::default(),
                     });
                     Observed::Failed
                 }
@@ -105,7 +104,6 @@ impl Health {
         observed
     }
 
-    /// Notes the outcome of the write probe.
     pub(crate) fn probed(&self, can_write: bool) {
         self.can_write.store(can_write, Ordering::Relaxed);
     }
@@ -136,7 +134,7 @@ impl Health {
 mod tests {
     use super::*;
 
-    struct Read;
+    struct ReadCall;
     struct Write;
 
     fn lost() -> Result<(), StoreError> {
@@ -153,7 +151,7 @@ mod tests {
     fn a_store_is_not_ready_before_its_first_write() {
         let health = Health::default();
         assert!(!health.is_ready(Instant::now()));
-        health.observe::<Read, _>(&Ok(()), Instant::now());
+        health.observe::<ReadCall, _>(&Ok(()), Instant::now());
         assert!(!health.is_ready(Instant::now()), "a read is no write");
         health.probed(true);
         assert!(health.is_ready(Instant::now()));
@@ -163,7 +161,7 @@ mod tests {
     fn a_success_of_another_kind_of_call_does_not_hide_a_failure() {
         let (health, now) = probed();
         assert_eq!(health.observe::<Write, _>(&lost(), now), Observed::Failed);
-        health.observe::<Read, _>(&Ok(()), now);
+        health.observe::<ReadCall, _>(&Ok(()), now);
         assert!(!health.is_ready(now));
         let again = health.observe::<Write, _>(&lost(), now);
         assert_eq!(again, Observed::FailedAgain);
@@ -193,7 +191,7 @@ mod tests {
         assert!(health.begin::<Write>().is_none());
         health.observe::<Write, _>(&lost(), now);
         let running = health.begin::<Write>();
-        assert!(health.begin::<Read>().is_none());
+        assert!(health.begin::<ReadCall>().is_none());
         let later = now + 10 * FORGOTTEN_AFTER;
         assert!(!health.is_ready(later));
         health.observe::<Write, _>(&lost(), later);

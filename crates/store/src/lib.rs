@@ -1,58 +1,81 @@
-//! What Hookline remembers: organizations, keys, subscriptions, events, deliveries and the log of
-//! every attempt, in PostgreSQL or in SQLite. Only this crate knows diesel.
+//! The store: organizations, API keys, subscriptions, events, deliveries and the log of every attempt, in PostgreSQL or
+//! in SQLite. Only this crate uses diesel.
 //!
-//! The queries of `queries/` are written once and compiled twice, as `postgres::queries` and as
-//! `sqlite::queries`: diesel checks each against its backend, and neither home can do what the
-//! other cannot. What must be said differently stands in the two files named `bulk.rs`.
+//! A folder for each domain: `mod.rs` has its types and the async methods of [`Store`], `sql.rs` its queries. The macro
+//! `backends!` compiles each query for both backends, so diesel checks it against both. SQL that differs is in
+//! `backend/postgres` and `backend/sqlite`.
 //!
-//! Ids of events, deliveries and attempts are derived by the caller, so a repeat finds its row.
-//! One statement moves a delivery from attempt n-1 to n while it is pending; whoever did not move
-//! it writes nothing.
+//! Callers derive the ids of events, deliveries and attempts, so a repeated call finds its row. One statement moves a
+//! delivery from attempt n-1 to n while it is pending; a caller that did not move it writes nothing.
 //!
-//! Secrets and the values of headers are sealed under a master key (`sealed`), which a store is
-//! given by [`Store::unlock`]. Without it everything works that neither signs nor changes them.
+//! Secrets and header values are encrypted under a master key (`crypto`), which [`Store::unlock`] takes. Without it,
+//! every method works that neither signs nor changes them.
 
-#![expect(
-    clippy::duplicate_mod,
-    reason = "the queries are compiled once for each backend, on purpose"
-)]
-
+mod api_keys;
+mod attempts;
+mod auto_disable;
+mod backend;
+mod backlog;
 mod columns;
-mod credentials;
+mod crypto;
+mod dead_deliveries;
+mod deliveries;
 mod error;
-mod facade;
-mod fanout_index;
+mod events;
+mod fair_connections;
 mod folder;
 mod health;
-mod postgres;
-mod records;
+mod idempotency;
+mod outbox;
+mod paging;
+mod partitions;
+mod quarantine;
+mod queries;
+mod replays;
+mod retention;
 mod rows;
 mod schema;
 mod schema_versions;
-mod sealed;
-mod sqlite;
-mod turns;
-mod windows;
+mod store;
+mod subscriptions;
+mod usage;
 
-pub use credentials::{Credentials, SealedCredentials};
-pub use error::StoreError;
-pub use facade::{CLOCK_TOLERANCE, Store, UnlockError, are_apart};
-pub use fanout_index::FanoutIndex;
-pub use folder::owner_only;
-pub use postgres::{InvalidDatabaseUrl, Plans, PostgresSettings};
-pub use records::{
-    Again, AnswerOf, AttemptRecord, AttemptStatus, BacklogClass, BacklogPosition, BacklogRead,
-    BacklogRow, Backlogged, Beat, Body, BreakerChange, Claim, Claimed, Created, Delivery,
-    DeliveryQuery, DeliveryStatus, DeliveryStory, Digest, Due, EventStory, Excerpt, Fate, FatePage,
-    Follow, Given, HandOver, Holding, IncomingEvent, KeyHash, KeyInfo, KeyedRequest, Listing,
-    Loaded, LogEntry, LogQuery, LoggedAttempt, LoggedError, Look, LookInto, Making, NewKey,
-    NewReplay, Once, Owed, PageStart, PartitionClaim, PartitionTotals, PutAside,
-    RegisteredDispatcher, Replay, ReplayEnded, ReplayScope, ReplayState, ReplayTurn, Replayable,
-    RequestDigests, Resealed, Roster, Rotated, Rotation, Source, Standing, SubscriptionFate,
-    WaitingFor, Window,
-};
-pub use sealed::Unopened;
-pub use sqlite::queue::{
+pub use api_keys::{KeyHash, KeyInfo, NewKey};
+pub use attempts::recording::{AttemptRecord, NextStep};
+pub use attempts::{AttemptStatus, Excerpt, LogEntry, LogQuery, LoggedAttempt, LoggedError};
+pub use backend::postgres::{InvalidDatabaseUrl, PlanCacheMode, PostgresSettings};
+pub use backend::sqlite::queue::{
     EmbeddedDeadLetter, EmbeddedDeadLetters, EmbeddedQueue, NewEvents, QueuedEvents,
 };
-pub use turns::{key_of_task, of_key};
+pub use backlog::{
+    BacklogClass, BacklogPosition, BacklogRead, BacklogRow, BacklogSubscription, BreakerChange,
+};
+pub use crypto::credentials::{Credentials, SealedCredentials};
+pub use crypto::encryption::DecryptError;
+pub use crypto::master_keys::{ResealResult, UnlockError};
+pub use dead_deliveries::DeadDelivery;
+pub use deliveries::details::DeliveryDetails;
+pub use deliveries::due::{
+    DeliverySource, DueDelivery, Eligibility, EventPayload, LoadedDeliveries,
+};
+pub use deliveries::{Delivery, DeliveryQuery, DeliveryStatus, RestartResult, WaitingFor};
+pub use error::StoreError;
+pub use events::details::{EventDetails, EventSubscription, EventSubscriptionsPage, FanoutResult};
+pub use events::fanout_index::FanoutIndex;
+pub use events::{IncomingEvent, IntakeResult};
+pub use fair_connections::{current_key, with_key};
+pub use folder::owner_only;
+pub use idempotency::{
+    AnswerOf, AnswerOnce, ClaimResult, Creation, KeyedRequest, RequestClaim, RequestDigest,
+    RequestDigests,
+};
+pub use paging::{PageStart, ResultPage};
+pub use partitions::{
+    ClusterState, DueAttempt, DueQuery, HandOver, Heartbeat, PartitionClaim, PartitionCounts,
+    PartitionOwner, PartitionRange, RegisteredDispatcher,
+};
+pub use replays::{
+    NewReplay, Replay, ReplayEndReason, ReplayLease, ReplayOutcome, ReplayScope, ReplayState,
+};
+pub use store::{CLOCK_TOLERANCE, Store, clocks_differ};
+pub use subscriptions::{CreateResult, Rotation, RotationResult, SubscriptionWindow};

@@ -1,24 +1,21 @@
-//! How our types stand in rows. A value that cannot be read is `Corrupt`, never a panic: a later
-//! version, or a person with a SQL prompt, may have written it.
+//! Conversion between rows and our types. An invalid value is [`StoreError::Corrupt`], never a panic: a later version, or an
+//! operator with SQL, may have written it.
 
-use std::str::FromStr as _;
+use std::str::FromStr;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer};
 use hookline_core::access::Scope;
-use hookline_core::delivery::{Cause, DeliveryState, GaveUp, Origin, OwedAttempt, Run, Trigger};
+use hookline_core::delivery::{AttemptTask, DeliveryState, RetryRun};
 use hookline_core::event_type::{EventType, EventTypeSet, EventTypes};
 use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
-use hookline_core::outcome::FailureKind;
-use hookline_core::subscription::{
-    DisabledReason, Revision, Status, Subscription, SubscriptionName,
-};
+use hookline_core::subscription::{Revision, Subscription, SubscriptionName, SubscriptionStatus};
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 
-use crate::columns::{Key, Uid};
+use crate::attempts::{LoggedAttempt, LoggedError};
+use crate::columns::{UuidColumn, UuidKey};
 use crate::error::StoreError;
-use crate::records::{AttemptStatus, LoggedAttempt, LoggedError};
 use crate::schema::{attempts, subscriptions};
 
 /// A row of `subscriptions`.
@@ -56,12 +53,11 @@ impl TryFrom<SubscriptionRow> for Subscription {
 
     fn try_from(row: SubscriptionRow) -> Result<Self, StoreError> {
         let status = match (row.is_active, row.disabled_reason) {
-            (true, _) => Status::Active,
-            (false, None) => Status::Inactive(None),
-            (false, Some(reason)) => Status::Inactive(Some(
-                DisabledReason::parse(&reason)
-                    .ok_or_else(|| corrupt("disabled_reason", &reason))?,
-            )),
+            (true, _) => SubscriptionStatus::Active,
+            (false, None) => SubscriptionStatus::Inactive(None),
+            (false, Some(reason)) => {
+                SubscriptionStatus::Inactive(Some(read_name("disabled_reason", &reason)?))
+            }
         };
         Ok(Subscription {
             id: SubscriptionId(row.id),
@@ -84,11 +80,11 @@ impl TryFrom<SubscriptionRow> for Subscription {
 #[derive(Debug, Clone, Queryable, Selectable, Insertable)]
 #[diesel(table_name = attempts, treat_none_as_default_value = false)]
 pub(crate) struct AttemptRow {
-    pub(crate) id: Key,
-    pub(crate) delivery_id: Key,
+    pub(crate) id: UuidKey,
+    pub(crate) delivery_id: UuidKey,
     pub(crate) organization_id: String,
     pub(crate) subscription_id: i64,
-    pub(crate) event_key: Key,
+    pub(crate) event_key: UuidKey,
     pub(crate) event_type: String,
     pub(crate) attempt: i32,
     pub(crate) trigger: String,
@@ -104,11 +100,10 @@ pub(crate) struct AttemptRow {
 }
 
 impl AttemptRow {
-    /// The attempt, of an event with this id.
     pub(crate) fn into_attempt(self, event_id: String) -> Result<LoggedAttempt, StoreError> {
         let error = match (self.error_kind, self.error_message) {
             (Some(kind), message) => Some(LoggedError {
-                kind: FailureKind::parse(&kind).ok_or_else(|| corrupt("error_kind", &kind))?,
+                kind: read_name("error_kind", &kind)?,
                 message: message.unwrap_or_default(),
             }),
             (None, _) => None,
@@ -120,9 +115,8 @@ impl AttemptRow {
             event_id: EventId::parse(event_id).map_err(|why| corrupt("event_id", why))?,
             event_type: read_event_type(&self.event_type)?,
             number: u32::try_from(self.attempt).map_err(|why| corrupt("attempt", why))?,
-            trigger: read_trigger(&self.trigger)?,
-            status: AttemptStatus::parse(&self.status)
-                .ok_or_else(|| corrupt("status", &self.status))?,
+            trigger: read_name("trigger", &self.trigger)?,
+            status: read_name("status", &self.status)?,
             url: self.url,
             response_status: self
                 .response_status
@@ -138,11 +132,11 @@ impl AttemptRow {
     }
 }
 
-/// What says which attempt a pending delivery is owed, in a statement of a backend's own words.
+/// The next attempt of a pending delivery, as a raw SQL statement returns it.
 #[derive(QueryableByName)]
 pub(crate) struct NextAttempt {
-    #[diesel(sql_type = Uid)]
-    pub(crate) id: Key,
+    #[diesel(sql_type = UuidColumn)]
+    pub(crate) id: UuidKey,
     #[diesel(sql_type = BigInt)]
     pub(crate) subscription_id: i64,
     #[diesel(sql_type = Integer)]
@@ -151,7 +145,7 @@ pub(crate) struct NextAttempt {
     pub(crate) attempts: i32,
 }
 
-impl From<NextAttempt> for OwedAttempt {
+impl From<NextAttempt> for AttemptTask {
     fn from(row: NextAttempt) -> Self {
         Self {
             delivery: DeliveryId(row.id.0),
@@ -175,8 +169,8 @@ impl From<DeliveryState> for StateColumns {
         let (name, due, finished, gave_up) = match state {
             DeliveryState::Pending { due } => ("pending", Some(due), None, None),
             DeliveryState::Delivered { at } => ("delivered", None, Some(at), None),
-            DeliveryState::Exhausted { at, why } => {
-                ("exhausted", None, Some(at), Some(why.as_str()))
+            DeliveryState::Exhausted { at, reason } => {
+                ("exhausted", None, Some(at), Some(reason.as_str()))
             }
             DeliveryState::Skipped { at } => ("skipped", None, Some(at), None),
             DeliveryState::Cancelled { at } => ("cancelled", None, Some(at), None),
@@ -209,61 +203,17 @@ pub(crate) fn read_state(
         "cancelled" => DeliveryState::Cancelled { at: at()? },
         "exhausted" => DeliveryState::Exhausted {
             at: at()?,
-            why: match gave_up {
-                Some("out_of_attempts") => GaveUp::OutOfAttempts,
-                Some("gone") => GaveUp::Gone,
-                Some("poison") => GaveUp::Poison,
-                other => return Err(corrupt("gave_up", other.unwrap_or("null"))),
-            },
+            reason: read_name("gave_up", gave_up.unwrap_or("null"))?,
         },
         other => return Err(corrupt("state", other)),
     })
 }
 
-pub(crate) fn read_origin(name: &str) -> Result<Origin, StoreError> {
-    match name {
-        "event" => Ok(Origin::Event),
-        "test" => Ok(Origin::Test),
-        other => Err(corrupt("origin", other)),
-    }
-}
-
-pub(crate) fn cause_name(cause: Cause) -> &'static str {
-    match cause {
-        Cause::First => "first",
-        Cause::Retry => "retry",
-        Cause::Replay => "replay",
-    }
-}
-
-pub(crate) fn read_run(cause: &str, attempts_before: i32) -> Result<Run, StoreError> {
-    let cause = [Cause::First, Cause::Retry, Cause::Replay]
-        .into_iter()
-        .find(|known| cause_name(*known) == cause)
-        .ok_or_else(|| corrupt("cause", cause))?;
-    Ok(Run {
-        cause,
+pub(crate) fn read_run(cause: &str, attempts_before: i32) -> Result<RetryRun, StoreError> {
+    Ok(RetryRun {
+        started_by: read_name("cause", cause)?,
         attempts_before: attempts_before.unsigned_abs(),
     })
-}
-
-pub(crate) fn trigger_name(trigger: Trigger) -> &'static str {
-    match trigger {
-        Trigger::Event => "event",
-        Trigger::Retry => "retry",
-        Trigger::Test => "test",
-        Trigger::Replay => "replay",
-    }
-}
-
-fn read_trigger(name: &str) -> Result<Trigger, StoreError> {
-    match name {
-        "event" => Ok(Trigger::Event),
-        "retry" => Ok(Trigger::Retry),
-        "test" => Ok(Trigger::Test),
-        "replay" => Ok(Trigger::Replay),
-        other => Err(corrupt("trigger", other)),
-    }
 }
 
 pub(crate) fn organization(text: &str) -> Result<OrganizationId, StoreError> {
@@ -290,8 +240,8 @@ pub(crate) fn read_event_types(text: &str) -> Result<EventTypes, StoreError> {
     EventTypes::new(types).map_err(|why| corrupt("events", why))
 }
 
-/// The event types of a subscription that this version knows. A newer version may have stored others:
-/// this version takes in no event of such a type, so the subscription misses nothing.
+/// The event types of a subscription that this version knows. A newer version may have stored others; this version
+/// accepts no event of such a type, so the subscription misses nothing.
 pub(crate) fn known_event_types(text: &str) -> EventTypeSet {
     text.split(' ')
         .filter_map(|name| EventType::parse(name).ok())
@@ -308,12 +258,28 @@ pub(crate) fn scopes_text(scopes: &[Scope]) -> String {
 
 pub(crate) fn read_scopes(text: &str) -> Result<Vec<Scope>, StoreError> {
     text.split_whitespace()
-        .map(|name| Scope::from_str(name).map_err(|_| corrupt("scopes", name)))
+        .map(|name| read_name("scopes", name))
         .collect()
+}
+
+/// Reads the name of a variant.
+pub(crate) fn read_name<T: FromStr>(column: &str, name: &str) -> Result<T, StoreError> {
+    name.parse().map_err(|_| corrupt(column, name))
 }
 
 pub(crate) fn corrupt(column: &str, value: impl std::fmt::Display) -> StoreError {
     StoreError::Corrupt(format!("{column}: {value}"))
+}
+
+pub(crate) fn signed(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+/// An attempt, and the new state of its delivery.
+pub(crate) struct AttemptUpdate {
+    pub(crate) row: AttemptRow,
+    pub(crate) generation: i32,
+    pub(crate) to: StateColumns,
 }
 
 #[cfg(test)]

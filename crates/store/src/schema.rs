@@ -1,4 +1,4 @@
-//! The tables, the same in both homes. What only one home has is named in its own SQL.
+//! The tables of both backends. Tables of one backend only are named in its own SQL.
 
 use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 
@@ -98,10 +98,10 @@ table! {
 
 table! {
     use diesel::sql_types::*;
-    use crate::columns::Uid;
+    use crate::columns::UuidColumn;
 
     operational_events (id) {
-        id -> Uid,
+        id -> UuidColumn,
         organization_id -> Text,
         subscription_id -> BigInt,
         name -> Text,
@@ -112,10 +112,10 @@ table! {
 
 table! {
     use diesel::sql_types::*;
-    use crate::columns::Uid;
+    use crate::columns::UuidColumn;
 
     events (key) {
-        key -> Uid,
+        key -> UuidColumn,
         organization_id -> Text,
         event_id -> Text,
         event_type -> Text,
@@ -127,13 +127,13 @@ table! {
 
 table! {
     use diesel::sql_types::*;
-    use crate::columns::Uid;
+    use crate::columns::UuidColumn;
 
     deliveries (id) {
-        id -> Uid,
+        id -> UuidColumn,
         organization_id -> Text,
         subscription_id -> BigInt,
-        event_key -> Uid,
+        event_key -> UuidColumn,
         origin -> Text,
         activation -> BigInt,
         generation -> Integer,
@@ -167,11 +167,11 @@ table! {
 
 table! {
     use diesel::sql_types::*;
-    use crate::columns::Uid;
+    use crate::columns::UuidColumn;
 
     partitions (partition) {
         partition -> Integer,
-        owner -> Nullable<Uid>,
+        owner -> Nullable<UuidColumn>,
         epoch -> BigInt,
         deaths -> Integer,
         died_at -> Nullable<BigInt>,
@@ -181,10 +181,10 @@ table! {
 
 table! {
     use diesel::sql_types::*;
-    use crate::columns::Uid;
+    use crate::columns::UuidColumn;
 
     dispatchers (id) {
-        id -> Uid,
+        id -> UuidColumn,
         beat -> BigInt,
         draining -> Bool,
         able -> Bool,
@@ -194,10 +194,10 @@ table! {
 
 table! {
     use diesel::sql_types::*;
-    use crate::columns::Uid;
+    use crate::columns::UuidColumn;
 
     replays (id) {
-        id -> Uid,
+        id -> UuidColumn,
         organization_id -> Text,
         subscription_id -> BigInt,
         wanted -> Text,
@@ -207,7 +207,7 @@ table! {
         expected -> BigInt,
         replayed -> BigInt,
         cursor_at -> Nullable<BigInt>,
-        cursor_id -> Nullable<Uid>,
+        cursor_id -> Nullable<UuidColumn>,
         turn -> BigInt,
         next_turn -> Nullable<BigInt>,
         state -> Text,
@@ -219,14 +219,14 @@ table! {
 
 table! {
     use diesel::sql_types::*;
-    use crate::columns::Uid;
+    use crate::columns::UuidColumn;
 
     attempts (created_at, id) {
-        id -> Uid,
-        delivery_id -> Uid,
+        id -> UuidColumn,
+        delivery_id -> UuidColumn,
         organization_id -> Text,
         subscription_id -> BigInt,
-        event_key -> Uid,
+        event_key -> UuidColumn,
         event_type -> Text,
         attempt -> Integer,
         trigger -> Text,
@@ -265,10 +265,10 @@ table! {
 
 table! {
     use diesel::sql_types::*;
-    use crate::columns::Uid;
+    use crate::columns::UuidColumn;
 
     trials (key) {
-        key -> Uid,
+        key -> UuidColumn,
         charges -> Integer,
         begun_at -> BigInt,
     }
@@ -276,10 +276,10 @@ table! {
 
 table! {
     use diesel::sql_types::*;
-    use crate::columns::Uid;
+    use crate::columns::UuidColumn;
 
     put_aside (delivery_id) {
-        delivery_id -> Uid,
+        delivery_id -> UuidColumn,
         reason -> Text,
         at -> BigInt,
     }

@@ -2,10 +2,7 @@
 
 use crate::error::StoreError;
 
-/// Refuses a schema with a migration that this program does not know; `place` is what has the schema.
-///
-/// # Errors
-/// [`StoreError::Unsuitable`].
+/// Refuses a schema with a migration that this program does not know.
 pub(crate) fn refuse_newer(
     place: &str,
     applied: &[String],

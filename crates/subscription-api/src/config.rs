@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookline_core::rate::Rate;
+use hookline_core::rate_limit::Rate;
 use hookline_runtime::hosts::Hosts;
 use hookline_runtime::http::Clocks;
 use hookline_runtime::settings::Settings;

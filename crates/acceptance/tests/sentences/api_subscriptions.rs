@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 pub(crate) fn shared() -> Vec<Shared> {
     sentences![
         a_subscription_is_shown_under_both_prefixes_without_its_secrets,
-        changing::a_patch_tells_absent_from_null,
+        changing::a_patch_distinguishes_absent_from_null,
         changing::the_next_request_shows_what_a_patch_changed,
         changing::switching_on_clears_the_reason_of_the_system,
         a_deleted_subscription_is_gone_and_its_id_never_comes_back,

@@ -167,12 +167,12 @@ impl Log {
     }
 
     /// The list that a path shows, for its cursors.
-    fn list_of(&self, path: &str) -> anyhow::Result<cursor::List> {
+    fn list_of(&self, path: &str) -> anyhow::Result<cursor::CursorScope> {
         let one = path
             .strip_prefix("/webhooks/")
             .and_then(|rest| rest.split_once("/logs?"));
         let organization = OrganizationId::parse(self.rows.organization.as_str())?;
-        Ok(cursor::Rows::Attempts.of(&organization, one.map_or("", |(id, _)| id)))
+        Ok(cursor::CursorKind::Attempts.of(&organization, one.map_or("", |(id, _)| id)))
     }
 
     /// The place where a page may have ended.

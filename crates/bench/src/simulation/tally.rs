@@ -1,6 +1,6 @@
 //! Counts while time passes, so that nobody has to go through a thousand dispatchers.
 
-use hookline_core::retry::Next;
+use hookline_core::retry::RetryDecision;
 
 use super::measured::{Run, Second};
 use super::scene::{Kind, endpoints};
@@ -87,10 +87,10 @@ impl Tally {
         self.held -= 1;
     }
 
-    pub(super) fn ended(&mut self, endpoint: usize, next: Next) {
+    pub(super) fn ended(&mut self, endpoint: usize, next: RetryDecision) {
         match next {
-            Next::Delivered => self.run.delivered += 1,
-            Next::Exhausted(_) | Next::Again(_) => self.run.exhausted += 1,
+            RetryDecision::Delivered => self.run.delivered += 1,
+            RetryDecision::Exhausted(_) | RetryDecision::Retry(_) => self.run.exhausted += 1,
         }
         if self.kinds[endpoint].is_bad() {
             self.now().bad_ended += 1;

@@ -9,7 +9,7 @@ use hookline_dispatcher::jobs::{dead_letter_metrics, retention};
 use hookline_dispatcher::{Dispatcher, Ownership, Policy};
 use hookline_runtime::panics;
 use hookline_runtime::service::{Context, run};
-use hookline_store::Plans;
+use hookline_store::PlanCacheMode;
 
 fn main() -> ExitCode {
     run("dispatcher", serve)
@@ -20,7 +20,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         store,
         rabbit,
         publisher,
-    } = distributed::connect_unlocked(&context, "dispatcher", Plans::OnceForAll).await?;
+    } = distributed::connect_unlocked(&context, "dispatcher", PlanCacheMode::ForceGeneric).await?;
     let settings = &context.settings;
     let dispatcher = Dispatcher {
         store: store.clone(),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hookline_bootstrap::distributed::{self, Dependencies};
 use hookline_ingest::{Ingest, IngestPolicy};
 use hookline_runtime::service::{Context, run};
-use hookline_store::Plans;
+use hookline_store::PlanCacheMode;
 
 fn main() -> ExitCode {
     run("ingest", serve)
@@ -17,7 +17,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         store,
         rabbit,
         publisher,
-    } = distributed::connect(&context, "ingest", Plans::OnceForAll).await?;
+    } = distributed::connect(&context, "ingest", PlanCacheMode::ForceGeneric).await?;
     let ingest = Ingest {
         store,
         events: rabbit.events(context.settings.ingest.prefetch),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use hookline_bootstrap::distributed::Dependencies;
 use hookline_runtime::admin;
 use hookline_runtime::service::{Context, run};
-use hookline_store::Plans;
+use hookline_store::PlanCacheMode;
 use hookline_subscription_api::Api;
 
 fn main() -> ExitCode {
@@ -22,7 +22,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
     } = hookline_bootstrap::distributed::connect_unlocked(
         &context,
         "subscription-api",
-        Plans::OfEach,
+        PlanCacheMode::Auto,
     )
     .await?;
     let api = Api {

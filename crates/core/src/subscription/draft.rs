@@ -1,9 +1,8 @@
-//! The bodies from which a subscription is made and changed, read field by field so that every bad
-//! one is named at once.
+//! Request bodies that create and change a subscription. An error names every bad field at once.
 
 use serde_json::Value;
 
-use super::{Status, SubscriptionName};
+use super::{SubscriptionName, SubscriptionStatus};
 use crate::event_type::EventTypes;
 use crate::fields::{Fields, event_types, invalid, text};
 use crate::headers::CustomHeaders;
@@ -11,38 +10,28 @@ use crate::secret::Secret;
 use crate::target::{TargetRules, TargetUrl};
 use crate::violations::Violations;
 
-/// A subscription that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSubscription {
-    /// What its owner calls it.
     pub name: SubscriptionName,
-    /// Where its events go.
     pub url: TargetUrl,
-    /// Which events it wants.
     pub events: EventTypes,
-    /// What its requests are signed with.
     pub secret: Option<Secret>,
-    /// What its requests bear besides.
     pub headers: CustomHeaders,
-    /// Whether it begins active.
-    pub status: Status,
+    pub status: SubscriptionStatus,
 }
 
-/// What is to be changed; what is absent stays.
+/// A change of a subscription. Absent fields stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SubscriptionPatch {
-    /// A new name.
     pub name: Option<SubscriptionName>,
-    /// A new target.
     pub url: Option<TargetUrl>,
-    /// A new selection.
     pub events: Option<EventTypes>,
-    /// A new secret, or none from now on.
+    /// `Some(None)` removes the secret.
     pub secret: Option<Option<Secret>>,
-    /// A new set of headers in place of the old one.
+    /// Replaces all headers.
     pub headers: Option<CustomHeaders>,
-    /// Switched on, which clears the reason why the system switched it off, or off by its owner.
-    pub status: Option<Status>,
+    /// `Active` also clears the reason of the system for switching it off.
+    pub status: Option<SubscriptionStatus>,
 }
 
 impl NewSubscription {
@@ -65,7 +54,7 @@ impl NewSubscription {
                 events: events?,
                 secret,
                 headers: headers.unwrap_or_default(),
-                status: status.unwrap_or(Status::Active),
+                status: status.unwrap_or(SubscriptionStatus::Active),
             })
         })
     }
@@ -105,10 +94,10 @@ pub(super) fn secret(value: Value) -> Result<Secret, Violations> {
     Secret::parse(text(value)?).map_err(invalid)
 }
 
-fn status(value: Value) -> Result<Status, Violations> {
+fn status(value: Value) -> Result<SubscriptionStatus, Violations> {
     match value {
-        Value::Bool(true) => Ok(Status::Active),
-        Value::Bool(false) => Ok(Status::Inactive(None)),
+        Value::Bool(true) => Ok(SubscriptionStatus::Active),
+        Value::Bool(false) => Ok(SubscriptionStatus::Inactive(None)),
         _ => Err(invalid("must be true or false")),
     }
 }
@@ -151,7 +140,7 @@ mod tests {
             "name": "n", "url": "https://example.com", "events": ["workflow.failed"],
         }))
         .unwrap();
-        assert_eq!((new.secret, new.status), (None, Status::Active));
+        assert_eq!((new.secret, new.status), (None, SubscriptionStatus::Active));
     }
 
     #[test]
@@ -211,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_tells_absent_from_null() {
+    fn a_patch_distinguishes_absent_from_null() {
         assert_eq!(patch(json!({})).unwrap(), SubscriptionPatch::default());
         assert_eq!(patch(json!({"secret": null})).unwrap().secret, Some(None));
         for field in ["name", "url", "events", "headers", "is_active"] {
@@ -221,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn a_body_that_is_not_an_object_is_refused() {
         for body in [json!([]), json!("a"), json!(null), json!(1)] {
             assert!(create(body.clone()).is_err() && patch(body).is_err());
         }

@@ -1,5 +1,5 @@
-//! Optimistic locking of a subscription: each change makes a new revision, and a change may name the
-//! revisions that it is meant for.
+//! Optimistic locking of a subscription: each change makes a new revision, and a change may require certain
+//! revisions (`If-Match`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,17 +7,15 @@ use std::str::FromStr;
 use crate::ids::SubscriptionId;
 use crate::timestamp::Timestamp;
 
-/// Another one after every change, also of what is never shown. A database that lost its last commits
-/// gives their version numbers out again, so the time of the change belongs to it.
+/// Different after every change, also of hidden fields. A database that lost its last commits issues their version
+/// numbers again, so the time of the change is part of the revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Revision {
-    /// The number of the change, among those of all subscriptions.
+    /// Counts the changes of all subscriptions.
     pub version: i64,
-    /// The time of the change.
     pub changed_at: Timestamp,
 }
 
-/// A text that is no revision of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("is no revision")]
 pub struct InvalidRevision;
@@ -31,7 +29,7 @@ impl fmt::Display for Revision {
 impl FromStr for Revision {
     type Err = InvalidRevision;
 
-    /// Takes what [`Revision`] is shown as, and no other form of the same numbers.
+    /// Reads what [`Revision`] displays, and no other form of the same numbers.
     fn from_str(text: &str) -> Result<Self, InvalidRevision> {
         let number = |part: &str| part.parse().map_err(|_| InvalidRevision);
         let (version, changed_at) = text.split_once('-').ok_or(InvalidRevision)?;
@@ -46,18 +44,15 @@ impl FromStr for Revision {
     }
 }
 
-/// Which revisions a change is meant for.
+/// The revisions that a change requires.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Precondition {
-    /// All of them.
     #[default]
     Any,
-    /// These alone.
     OneOf(Vec<Revision>),
 }
 
 impl Precondition {
-    /// Whether the change is meant for this one.
     pub fn holds(&self, revision: Revision) -> bool {
         match self {
             Precondition::Any => true,
@@ -66,12 +61,10 @@ impl Precondition {
     }
 }
 
-/// The subscription that a change is for, and the revisions of it.
+/// The subscription of a change, with its precondition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addressed {
-    /// The subscription.
     pub id: SubscriptionId,
-    /// The revisions of it.
     pub precondition: Precondition,
 }
 
@@ -91,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_revision_as_we_write_it_is_refused() {
+    fn any_other_text_than_a_displayed_revision_is_refused() {
         for bad in [
             "", "1", "-", "1-", "-1", "01-2", "1-+2", "1-2 ", "a-b", "1-2-3",
         ] {

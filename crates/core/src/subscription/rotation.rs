@@ -1,5 +1,4 @@
-//! The change from one secret to the next: for a while both sign, so that a receiver never gets a
-//! request that it cannot verify, whichever of them it knows.
+//! Rotation of a secret: for a while both secrets sign, so a receiver that knows one of them verifies every request.
 
 use std::time::Duration;
 
@@ -10,17 +9,16 @@ use crate::fields::{Fields, invalid};
 use crate::secret::Secret;
 use crate::violations::Violations;
 
-/// The longest time that two secrets sign.
+/// The longest time in which both secrets sign.
 pub const MAX_OVERLAP: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 const DEFAULT_OVERLAP: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A rotation that is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretRotation {
-    /// The next secret; one of our own making without it.
+    /// None generates one.
     pub secret: Option<Secret>,
-    /// How long the present one signs, too.
+    /// How long the present secret also signs.
     pub overlap: Duration,
 }
 

@@ -1,14 +1,12 @@
-//! Which addresses are somebody's on the internet: what the IANA special-purpose registries
-//! (RFC 6890) give to other uses is not, nor is any IPv6 address that carries an IPv4 address
-//! inside, for it leads where that does.
+//! Public addresses. Addresses of the IANA special-purpose registries (RFC 6890) are not public, nor is an IPv6
+//! address that embeds an IPv4 address, because it leads to that one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The one address among the public ones behind which every machine of a cloud (Azure) finds its
-/// keeper: credentials and settings, without a question.
+/// Azure's metadata service: a public address from which every machine of that cloud reads credentials and settings.
 const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
-/// Whether an address is global unicast and leads where it says.
+/// Whether an address is global unicast and embeds no other.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

@@ -21,15 +21,14 @@ const NEVER_PUBLIC: [&str; 9] = [
     "internal",
 ];
 
-/// The rule in words.
 pub(super) const NEVER: &str = "not a single word, nor localhost or one below it, nor one that ends in .test, .example, \
      .invalid, .local, .onion, .alt, .home.arpa or .internal";
 
-/// Of these the names that no resolver inside has either.
+/// The names among these that no internal resolver knows either.
 const NOWHERE: [&str; 3] = ["example", "invalid", "onion"];
 
-/// Judges a name as the URL standard writes it: in lower case, and in ASCII.
-pub(super) fn judge(name: &str, networks: &Networks) -> Result<(), Blocked> {
+/// Checks a name as the URL standard writes it: in lower case, and in ASCII.
+pub(super) fn check(name: &str, networks: &Networks) -> Result<(), Blocked> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.len() > 253 || !name.split('.').all(is_label) {
         return Err(Blocked::Host);

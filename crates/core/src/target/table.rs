@@ -1,9 +1,8 @@
-//! Targets and what `hookline serve` says to them, a row for each rule or spelling. Hosts stand
-//! alone and are put into `https://HOST/`; whole URLs follow below.
+//! Targets and the answer of `hookline serve`, a row for each rule or spelling. Hosts come first and are put into
+//! `https://HOST/`; whole URLs follow.
 
 use super::InvalidTarget::{self, BlockedAddress, Host, Name, Port, Scheme};
 
-/// What a row says: taken, or refused for this reason.
 pub(super) type Verdict = Result<(), InvalidTarget>;
 
 const INSIDE: Verdict = Err(BlockedAddress);
@@ -11,7 +10,7 @@ const OUTSIDE: Verdict = Ok(());
 const NAME: Verdict = Err(Name);
 const HOST: Verdict = Err(Host);
 
-/// What the hosts are, the verdict on each of them, the hosts.
+/// A description, the verdict, and the hosts that it is true of.
 #[rustfmt::skip]
 pub(super) const HOSTS: &[(&str, Verdict, &[&str])] = &[
     ("this network, RFC 791",           INSIDE,  &["0.0.0.0", "0.0.0.1", "0.255.255.255"]),
@@ -77,7 +76,7 @@ pub(super) const HOSTS: &[(&str, Verdict, &[&str])] = &[
     ("hosts of no request",             HOST,    &["{{host}}", "a..com", "-a.com", "*.example.com"]),
 ];
 
-/// What the URLs are, the verdict on each of them, the URLs.
+/// A description, the verdict, and the URLs that it is true of.
 #[rustfmt::skip]
 pub(super) const URLS: &[(&str, Verdict, &[&str])] = &[
     ("the port that it has anyway",     Ok(()),         &["https://8.8.8.8:443/", "https://example.com:443", "https://[2600::1]:443/"]),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::Partition;
-use hookline_store::{Backlogged, Store, StoreError};
+use hookline_store::{BacklogSubscription, Store, StoreError};
 
 use super::{DueRows, Listed};
 
@@ -60,11 +60,11 @@ impl Listing {
     async fn add(
         &self,
         listed: &mut Listed,
-        one: Backlogged,
+        one: BacklogSubscription,
         new: &[Partition],
         breakers: &HashMap<SubscriptionId, Option<Duration>>,
     ) -> Result<(), StoreError> {
-        let Backlogged {
+        let BacklogSubscription {
             partition,
             subscription,
             class,
@@ -72,7 +72,7 @@ impl Listing {
         if self.rows.shared.owned.partition_of(subscription) != Some(partition) {
             // Written before the number of partitions changed. Its owner moves it, for it knows what is in hand.
             if self.rows.may_refile(partition, subscription) {
-                while self.store.refile_backlog(one).await? > 0 {}
+                while self.store.repartition_backlog(one).await? > 0 {}
             }
             return Ok(());
         }

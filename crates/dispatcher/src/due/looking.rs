@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use hookline_core::ids::DeliveryId;
 use hookline_core::partition::Partition;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{Due, Look, LookInto, Store, StoreError};
+use hookline_store::{DueAttempt, DueQuery, PartitionRange, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
 use super::listing::Listing;
@@ -167,7 +167,7 @@ impl DueRows {
             .map(|into| (into.partition, into.limit))
             .collect();
         self.state().let_go = Some(Default::default());
-        let found = store.look(Look { partitions, until }).await;
+        let found = store.look(DueQuery { partitions, until }).await;
         let found = match found {
             Ok(found) => found,
             Err(why) => {
@@ -184,7 +184,7 @@ impl DueRows {
         self.mark_as_read(owned);
         note(owned, seen, &limits, &found, (until, instant));
         if !misfiled.is_empty() {
-            let moved = store.refile_deliveries(misfiled).await?;
+            let moved = store.repartition_deliveries(misfiled).await?;
             tracing::info!(
                 deliveries = moved,
                 "moved deliveries to the partitions of their subscriptions"
@@ -202,15 +202,15 @@ impl DueRows {
 
     /// The rows that stand in the partition of their subscription, and those that are to be moved there. Others stay:
     /// they are in hand here, or may be in hand at an earlier owner.
-    fn sort_out(&self, found: &[Due], now: Timestamp) -> (Vec<Due>, Vec<DeliveryId>) {
+    fn sort_out(&self, found: &[DueAttempt], now: Timestamp) -> (Vec<DueAttempt>, Vec<DeliveryId>) {
         let owned = &self.shared.owned;
-        let is_own = |row: &&Due| {
+        let is_own = |row: &&DueAttempt| {
             let partition = owned.partition_of(row.owed.subscription);
             partition.is_none_or(|partition| partition == row.partition)
         };
-        let (own, misfiled): (Vec<&Due>, Vec<&Due>) = found.iter().partition(is_own);
+        let (own, misfiled): (Vec<&DueAttempt>, Vec<&DueAttempt>) = found.iter().partition(is_own);
         let state = self.state();
-        let is_free = |row: &&Due| {
+        let is_free = |row: &&DueAttempt| {
             let held = owned.epoch_of(row.partition);
             held.is_some_and(|held| !held.blocks(row.owed.subscription, now))
                 && !state.entries.contains_key(&row.owed.delivery)
@@ -226,7 +226,7 @@ impl DueRows {
         owned: &[&Held],
         seen: &HashMap<Partition, Seen>,
         instant: Instant,
-    ) -> Vec<LookInto> {
+    ) -> Vec<PartitionRange> {
         let state = self.state();
         let room = MOST_LOOKED_UP.saturating_sub(state.waiting.len());
         let share = (room / owned.len()).max(FEW);
@@ -234,7 +234,7 @@ impl DueRows {
             let seen = seen.get(&held.partition);
             let is_full = seen.is_none_or(|seen| instant >= seen.full_at);
             let known = state.of_partition.get(&held.partition).copied();
-            LookInto {
+            PartitionRange {
                 partition: held.partition,
                 floor: seen
                     .and_then(|seen| seen.floor)
@@ -252,7 +252,7 @@ fn note(
     owned: &[&Held],
     seen: &mut HashMap<Partition, Seen>,
     limits: &HashMap<Partition, u32>,
-    found: &[Due],
+    found: &[DueAttempt],
     (until, instant): (Timestamp, Instant),
 ) {
     let mut first: HashMap<Partition, (Timestamp, u32)> = HashMap::new();

@@ -1,5 +1,5 @@
 use hookline_core::partition::Partitions;
-use hookline_store::Holding;
+use hookline_store::PartitionOwner;
 use uuid::Uuid;
 
 use super::*;
@@ -10,8 +10,8 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros(NOW + seconds * 1_000_000)
 }
 
-fn owed(number: u128, attempt: u32, subscription: i64) -> OwedAttempt {
-    OwedAttempt {
+fn owed(number: u128, attempt: u32, subscription: i64) -> AttemptTask {
+    AttemptTask {
         delivery: DeliveryId(Uuid::from_u128(number)),
         generation: 0,
         attempt,
@@ -19,8 +19,8 @@ fn owed(number: u128, attempt: u32, subscription: i64) -> OwedAttempt {
     }
 }
 
-fn holding(partition: u16, deaths: u32) -> Holding {
-    Holding {
+fn holding(partition: u16, deaths: u32) -> PartitionOwner {
+    PartitionOwner {
         partition: Partition(partition),
         owner: None,
         epoch: 7,
@@ -40,10 +40,10 @@ fn rows() -> DueRows {
     rows
 }
 
-fn row(number: u128, subscription: i64, due: Timestamp) -> Due {
+fn row(number: u128, subscription: i64, due: Timestamp) -> DueAttempt {
     let owed = owed(number, 1, subscription);
     let partition = Partitions::new(4).unwrap().of(owed.subscription);
-    Due {
+    DueAttempt {
         owed,
         partition,
         due,

@@ -57,7 +57,7 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use hookline_core::delivery::OwedAttempt;
+    use hookline_core::delivery::AttemptTask;
     use hookline_core::ids::DeliveryId;
     use hookline_core::partition::Partition;
     use uuid::Uuid;
@@ -66,7 +66,7 @@ mod tests {
 
     fn found(number: u128, subscription: i64) -> Found {
         Found {
-            owed: OwedAttempt {
+            owed: AttemptTask {
                 delivery: DeliveryId(Uuid::from_u128(number)),
                 generation: 0,
                 attempt: 1,

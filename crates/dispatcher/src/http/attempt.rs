@@ -11,10 +11,10 @@ use bytes::Bytes;
 use hookline_core::event_type::EventType;
 use hookline_core::ids::DeliveryId;
 use hookline_core::outcome::{
-    Answer, Failure, FailureKind, MAX_RESPONSE_BYTES, Outcome, printable,
+    AttemptOutcome, FailureKind, MAX_RESPONSE_BYTES, ReceiverResponse, RequestFailure, printable,
 };
 use hookline_core::retry::retry_after;
-use hookline_core::signing::Message;
+use hookline_core::signing::SignatureInput;
 use hookline_core::target::{TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
@@ -87,14 +87,14 @@ impl Requester {
     }
 
     /// Sends the request and reads as much of the answer as counts.
-    pub(crate) async fn send(&self, request: Request<'_>) -> Outcome {
+    pub(crate) async fn send(&self, request: Request<'_>) -> AttemptOutcome {
         let until = Instant::now() + self.deadline;
         let url = Url::parse(request.url.as_str()).ok();
         let target = url.and_then(|url| Some((Uri::try_from(url.as_str()).ok()?, url)));
         let Some((uri, url)) = target else {
             return failed(FailureKind::BlockedAddress, "the URL cannot be called");
         };
-        if let Err(why) = self.rules.judge(&url) {
+        if let Err(why) = self.rules.check(&url) {
             return failed(FailureKind::BlockedAddress, why.to_string());
         }
         let headers = headers(&request);
@@ -115,12 +115,17 @@ impl Requester {
         };
         match sent {
             Err(_) => self.timed_out(None),
-            Ok(Err(error)) => Outcome::Failed(failure::of(&error)),
+            Ok(Err(error)) => AttemptOutcome::Failed(failure::of(&error)),
             Ok(Ok(response)) => self.answer(response, &url, until).await,
         }
     }
 
-    async fn answer(&self, response: Response<Incoming>, url: &Url, until: Instant) -> Outcome {
+    async fn answer(
+        &self,
+        response: Response<Incoming>,
+        url: &Url,
+        until: Instant,
+    ) -> AttemptOutcome {
         let (head, mut stream) = response.into_parts();
         let status = head.status.as_u16();
         let header = |name: HeaderName| head.headers.get(name)?.to_str().ok();
@@ -139,7 +144,7 @@ impl Requester {
                 Ok(None) => break,
                 Err(_) => return self.timed_out(Some(status)),
                 Ok(Some(Err(error))) => {
-                    return Outcome::Failed(Failure {
+                    return AttemptOutcome::Failed(RequestFailure {
                         kind: FailureKind::Response,
                         message: failure::of_body(&error).to_owned(),
                         status: Some(status),
@@ -148,7 +153,7 @@ impl Requester {
             }
         }
         body.truncate(MAX_RESPONSE_BYTES);
-        Outcome::Answered(Answer {
+        AttemptOutcome::Answered(ReceiverResponse {
             status,
             body: printable(&body),
             retry_after,
@@ -156,9 +161,9 @@ impl Requester {
         })
     }
 
-    fn timed_out(&self, status: Option<u16>) -> Outcome {
+    fn timed_out(&self, status: Option<u16>) -> AttemptOutcome {
         let message = format!("no whole answer within {} s", self.deadline.as_secs());
-        Outcome::Failed(Failure {
+        AttemptOutcome::Failed(RequestFailure {
             kind: FailureKind::Timeout,
             message,
             status,
@@ -199,7 +204,7 @@ fn headers(request: &Request<'_>) -> HeaderMap {
     ours("x-webhook-attempt", &request.attempt.to_string());
     ours("traceparent", &request.trace.to_string());
     if let Some(secrets) = &request.credentials.secrets {
-        let signatures = secrets.sign(Message {
+        let signatures = secrets.sign(SignatureInput {
             id: &id,
             sent: request.now,
             body: &request.body,
@@ -219,8 +224,8 @@ fn headers(request: &Request<'_>) -> HeaderMap {
     headers
 }
 
-fn failed(kind: FailureKind, message: impl Into<String>) -> Outcome {
-    Outcome::Failed(Failure {
+fn failed(kind: FailureKind, message: impl Into<String>) -> AttemptOutcome {
+    AttemptOutcome::Failed(RequestFailure {
         kind,
         message: message.into(),
         status: None,

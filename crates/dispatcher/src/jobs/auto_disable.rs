@@ -81,14 +81,14 @@ async fn look(dispatcher: &Dispatcher) -> Result<(), Failed> {
         while store.disable_failing(failing_for, now()).await? > 0 {}
     }
     loop {
-        let untold = store.untold().await?;
-        if untold.is_empty() {
+        let events = store.unpublished_operational_events().await?;
+        if events.is_empty() {
             return Ok(());
         }
         fault::point("operations::disabled");
-        publisher.announce(&untold).await?;
+        publisher.announce(&events).await?;
         fault::point("operations::announced");
-        for event in &untold {
+        for event in &events {
             tracing::warn!(
                 subscription.id = %event.subscription,
                 organization.id = %event.organization,
@@ -97,7 +97,7 @@ async fn look(dispatcher: &Dispatcher) -> Result<(), Failed> {
                 "switched a subscription off"
             );
         }
-        let told = untold.iter().map(|event| event.id).collect();
-        store.told(told).await?;
+        let told = events.iter().map(|event| event.id).collect();
+        store.mark_published(told).await?;
     }
 }

@@ -23,7 +23,7 @@ pub async fn keep_counting(store: Store, publisher: Arc<dyn Publisher>) {
         if let Ok(events) = publisher.rejected_count().await {
             waiting.record(events, &[KeyValue::new("kind", "event")]);
         }
-        if let Ok(deliveries) = store.count_put_aside().await {
+        if let Ok(deliveries) = store.count_dead_deliveries().await {
             waiting.record(deliveries, &[KeyValue::new("kind", "delivery")]);
         }
     }

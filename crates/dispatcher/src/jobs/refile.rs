@@ -47,7 +47,7 @@ async fn refile(
     if !is_for_all || known != Some(partitions) {
         return Ok(partitions);
     }
-    let moved = store.refile_all().await?;
+    let moved = store.repartition_all().await?;
     if moved > 0 {
         tracing::info!(
             deliveries = moved,

@@ -60,7 +60,7 @@ impl Replayer {
     async fn turn(&self) -> Result<Found, StoreError> {
         let now = hookline_clock::now();
         let store = &self.store;
-        let Some(turn) = store.take_replay_turn(now, now.after(TURN)).await? else {
+        let Some(turn) = store.lease_replay(now, now.after(TURN)).await? else {
             return Ok(Found::Nothing);
         };
         let started = store.replay_step(turn, self.per_second, now).await?;

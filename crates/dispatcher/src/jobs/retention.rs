@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hookline_core::retention::REPEATS_KEPT;
 use hookline_core::retry::MAX_WAIT;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{Store, StoreError, are_apart};
+use hookline_store::{Store, StoreError, clocks_differ};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::Gauge;
 
@@ -109,9 +109,12 @@ impl Upkeep {
         let cutoff = now.before(self.retention + MAX_WAIT * 2 + DAY);
         let secrets = store.forget_previous_secrets(now).await;
         let secrets = self.note("previous_secrets", secrets);
-        let trials = self.note("trials", store.forget_trials(now.before(DAY * 7)).await);
+        let trials = self.note(
+            "trials",
+            store.forget_crash_counts(now.before(DAY * 7)).await,
+        );
         let replays = self.note("replays", store.forget_replays(cutoff).await);
-        let requests = in_slices(|| store.forget_repeats(now.before(REPEATS_KEPT))).await;
+        let requests = in_slices(|| store.forget_requests(now.before(REPEATS_KEPT))).await;
         let requests = self.note("keyed_requests", requests);
         let attempts = in_slices(|| store.forget_attempts(day)).await;
         let attempts = self.note("attempts", attempts);
@@ -135,7 +138,7 @@ impl Upkeep {
     async fn trusted_time(&self) -> Result<Timestamp, Failed> {
         let theirs = self.database_time().await?;
         let ours = Timestamp::from(SystemTime::now());
-        if are_apart(ours, theirs) {
+        if clocks_differ(ours, theirs) {
             return Err(Failed::ClocksDiffer { ours, theirs });
         }
         let trusted = self.store.advance_retention(theirs).await?;

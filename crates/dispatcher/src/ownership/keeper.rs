@@ -8,7 +8,7 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::shutdown::Shutdown;
-use hookline_store::{Beat, HandOver, Holding, Roster, StoreError};
+use hookline_store::{ClusterState, HandOver, Heartbeat, PartitionOwner, StoreError};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
@@ -190,7 +190,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
 
     async fn beat(&mut self) -> bool {
         let sent = now();
-        let beat = Beat {
+        let beat = Heartbeat {
             id: self.membership.id(),
             draining: self.draining,
             able: self.is_able(sent),
@@ -219,7 +219,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
         now.saturating_duration_since(since) < UNABLE_FOR
     }
 
-    async fn follow(&mut self, beat: Beat, found: (Roster, Partitions), read: Read) {
+    async fn follow(&mut self, beat: Heartbeat, found: (ClusterState, Partitions), read: Read) {
         let before = self.held();
         let (roster, partitions) = found;
         self.expects_partitions = !self.draining && is_left(&roster);
@@ -237,7 +237,10 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
         }
         self.begin_hand_over(steps.leaves);
         if !steps.claims.is_empty() {
-            let taken = self.keeping.registry.take_partitions(beat.id, steps.claims);
+            let taken = self
+                .keeping
+                .registry
+                .claim_partitions(beat.id, steps.claims);
             if let Some(taken) = self.noted(in_time(taken).await) {
                 self.membership.took(taken);
             }
@@ -262,8 +265,8 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
     /// The number of partitions is about to change. A dispatcher that knows the old number and one that knows the new one
     /// would both start a delivery, one because of a wake-up and one because of a look. So looks alone count until
     /// the change is made. An announcement that stays is of a command that was interrupted.
-    fn changes(&mut self, roster: &Roster, now: Instant) -> bool {
-        let announced = |holding: &Holding| holding.partition == Partition::CHANGE;
+    fn changes(&mut self, roster: &ClusterState, now: Instant) -> bool {
+        let announced = |holding: &PartitionOwner| holding.partition == Partition::CHANGE;
         if !roster.partitions.iter().any(announced) {
             self.change_since = None;
             return false;
@@ -390,7 +393,7 @@ async fn empty_notes<R: Registry, F: InFlight>(registry: &R, in_flight: &F, mut 
 }
 
 /// A dispatcher that stops owns partitions.
-fn is_left(roster: &Roster) -> bool {
+fn is_left(roster: &ClusterState) -> bool {
     let stopping = roster.dispatchers.iter().filter(|each| each.draining);
     let owns = |id| roster.partitions.iter().any(|each| each.owner == Some(id));
     stopping.map(|each| each.id).any(owns)

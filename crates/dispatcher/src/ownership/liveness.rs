@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hookline_core::partition::DispatcherId;
-use hookline_store::Roster;
+use hookline_store::ClusterState;
 
 /// So many reads in a row show the same beat of a dead dispatcher.
 const READS: u32 = 7;
@@ -57,7 +57,7 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    pub(super) fn observe(&mut self, roster: &Roster, read: Read) {
+    pub(super) fn observe(&mut self, roster: &ClusterState, read: Read) {
         let first = self.seen.is_empty();
         let unbroken = self
             .last

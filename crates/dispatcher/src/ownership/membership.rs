@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
-use hookline_store::{Beat, Holding, PartitionClaim, Roster};
+use hookline_store::{ClusterState, Heartbeat, PartitionClaim, PartitionOwner};
 
 use super::balance::spread;
 use super::liveness::{Liveness, Read};
@@ -44,7 +44,7 @@ const FEW: usize = 4;
 /// A beat that was answered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Answered<'a> {
-    pub(super) roster: &'a Roster,
+    pub(super) roster: &'a ClusterState,
     pub(super) partitions: Partitions,
     pub(super) read: Read,
 }
@@ -80,7 +80,7 @@ pub(super) struct Membership {
     id: DispatcherId,
     liveness: Liveness,
     valid_until: Option<Instant>,
-    held: BTreeMap<Partition, Holding>,
+    held: BTreeMap<Partition, PartitionOwner>,
     /// Its own since a lapse, with the epoch: not held before they are claimed.
     unconfirmed: BTreeMap<Partition, i64>,
     leaving: BTreeMap<Partition, Leaving>,
@@ -107,7 +107,7 @@ impl Membership {
     }
 
     /// The partitions that this dispatcher acts for before [`Membership::valid_until`].
-    pub(super) fn held(&self) -> &BTreeMap<Partition, Holding> {
+    pub(super) fn held(&self) -> &BTreeMap<Partition, PartitionOwner> {
         &self.held
     }
 
@@ -131,7 +131,7 @@ impl Membership {
     }
 
     /// The store answered [`Steps::claims`].
-    pub(super) fn took(&mut self, taken: Vec<Holding>) {
+    pub(super) fn took(&mut self, taken: Vec<PartitionOwner>) {
         for holding in taken {
             self.unconfirmed.remove(&holding.partition);
             self.held.insert(holding.partition, holding);
@@ -150,7 +150,7 @@ impl Membership {
     }
 
     /// A beat was answered, which said of this dispatcher what `me` says.
-    pub(super) fn answered(&mut self, me: Beat, answered: Answered<'_>) -> Steps {
+    pub(super) fn answered(&mut self, me: Heartbeat, answered: Answered<'_>) -> Steps {
         let Answered {
             roster,
             partitions,
@@ -177,7 +177,7 @@ impl Membership {
     }
 
     /// Takes over from the roster what this dispatcher owns.
-    fn adopt(&mut self, all: &[&Holding], lapsed: bool) {
+    fn adopt(&mut self, all: &[&PartitionOwner], lapsed: bool) {
         let own = all.iter().filter(|each| each.owner == Some(self.id));
         let own: BTreeMap<_, _> = own.map(|each| (each.partition, *each)).collect();
         let epoch = |partition: &Partition| own.get(partition).map(|holding| holding.epoch);
@@ -196,7 +196,7 @@ impl Membership {
     }
 
     /// What is handed over now: all, or a part of the surplus; and once more what the last try has not moved.
-    fn leaves(&mut self, me: Beat, view: &View, read: Read) -> Vec<Leave> {
+    fn leaves(&mut self, me: Heartbeat, view: &View, read: Read) -> Vec<Leave> {
         let mut leaves = self.again(view, read);
         let gives_all = me.draining || !view.takes && !view.receivers.is_empty();
         if gives_all {
@@ -254,8 +254,8 @@ impl Membership {
     }
 
     /// Its own after a lapse, and its share of what has no living owner.
-    fn claims(&self, view: &View, all: &[&Holding]) -> Vec<PartitionClaim> {
-        let ownerless = |holding: &&&Holding| match holding.owner {
+    fn claims(&self, view: &View, all: &[&PartitionOwner]) -> Vec<PartitionClaim> {
+        let ownerless = |holding: &&&PartitionOwner| match holding.owner {
             Some(owner) => owner != self.id && self.liveness.is_dead(owner),
             None => true,
         };

@@ -3,18 +3,20 @@
 use std::collections::BTreeMap;
 
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
-use hookline_store::{Beat, HandOver, Holding, PartitionClaim, RegisteredDispatcher, Roster};
+use hookline_store::{
+    ClusterState, HandOver, Heartbeat, PartitionClaim, PartitionOwner, RegisteredDispatcher,
+};
 
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) partitions: Partitions,
-    pub(super) holdings: Vec<Holding>,
+    pub(super) holdings: Vec<PartitionOwner>,
     pub(super) dispatchers: BTreeMap<DispatcherId, RegisteredDispatcher>,
 }
 
 impl Model {
     pub(super) fn new(partitions: Partitions) -> Self {
-        let free = |partition| Holding {
+        let free = |partition| PartitionOwner {
             partition,
             owner: None,
             epoch: 0,
@@ -42,15 +44,15 @@ impl Model {
         self.dispatchers.remove(&id);
     }
 
-    pub(super) fn roster(&self) -> Roster {
-        Roster {
+    pub(super) fn roster(&self) -> ClusterState {
+        ClusterState {
             dispatchers: self.dispatchers.values().copied().collect(),
             partitions: self.holdings.clone(),
         }
     }
 
     /// False where the dispatcher is not registered.
-    pub(super) fn raise(&mut self, beat: Beat) -> bool {
+    pub(super) fn raise(&mut self, beat: Heartbeat) -> bool {
         let Some(row) = self.dispatchers.get_mut(&beat.id) else {
             return false;
         };
@@ -59,7 +61,11 @@ impl Model {
         true
     }
 
-    pub(super) fn take(&mut self, id: DispatcherId, claims: &[PartitionClaim]) -> Vec<Holding> {
+    pub(super) fn take(
+        &mut self,
+        id: DispatcherId,
+        claims: &[PartitionClaim],
+    ) -> Vec<PartitionOwner> {
         let mut taken = Vec::new();
         for claim in claims {
             let holding = self.holding(claim.partition);
@@ -95,7 +101,7 @@ impl Model {
         }
     }
 
-    fn holding(&mut self, partition: Partition) -> &mut Holding {
+    fn holding(&mut self, partition: Partition) -> &mut PartitionOwner {
         &mut self.holdings[usize::from(partition.0)]
     }
 }

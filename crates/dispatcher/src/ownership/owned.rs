@@ -8,7 +8,7 @@ use std::time::Instant;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::{Partition, Partitions};
 use hookline_core::timestamp::Timestamp;
-use hookline_store::Holding;
+use hookline_store::PartitionOwner;
 use tokio::sync::watch;
 
 use super::note::{self, Blocked};
@@ -56,7 +56,11 @@ impl Owned {
     }
 
     /// These partitions, for as long as the process lives.
-    pub(crate) fn all(holdings: &[Holding], partitions: Partitions, taken_at: Timestamp) -> Self {
+    pub(crate) fn all(
+        holdings: &[PartitionOwner],
+        partitions: Partitions,
+        taken_at: Timestamp,
+    ) -> Self {
         let (owned, publisher) = Self::new();
         let holdings = holdings.iter().map(|each| (each.partition, each.clone()));
         publisher.publish(&holdings.collect(), None, Some(partitions), taken_at);
@@ -110,17 +114,17 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn publish(
         &self,
-        holdings: &BTreeMap<Partition, Holding>,
+        holdings: &BTreeMap<Partition, PartitionOwner>,
         valid_until: Option<Instant>,
         partitions: Option<Partitions>,
         now: Timestamp,
     ) {
         self.state.send_if_modified(|state| {
-            let taken_at = |holding: &Holding| match state.held.get(&holding.partition) {
+            let taken_at = |holding: &PartitionOwner| match state.held.get(&holding.partition) {
                 Some(held) if held.epoch == holding.epoch => held.taken_at,
                 _ => now,
             };
-            let held = |holding: &Holding| Held {
+            let held = |holding: &PartitionOwner| Held {
                 partition: holding.partition,
                 epoch: holding.epoch,
                 deaths: holding.deaths,

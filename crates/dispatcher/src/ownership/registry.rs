@@ -1,7 +1,9 @@
 //! The statements of the store that ownership consists of.
 
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
-use hookline_store::{Beat, HandOver, Holding, PartitionClaim, Roster, Store, StoreError};
+use hookline_store::{
+    ClusterState, HandOver, Heartbeat, PartitionClaim, PartitionOwner, Store, StoreError,
+};
 
 type Answer<T> = Result<T, StoreError>;
 
@@ -10,15 +12,17 @@ pub(crate) trait Registry: Send + Sync + 'static {
     fn register_dispatcher(&self, id: DispatcherId) -> impl Future<Output = Answer<()>> + Send;
 
     /// None where the dispatcher is not registered.
-    fn beat(&self, beat: Beat)
-    -> impl Future<Output = Answer<Option<(Roster, Partitions)>>> + Send;
+    fn beat(
+        &self,
+        beat: Heartbeat,
+    ) -> impl Future<Output = Answer<Option<(ClusterState, Partitions)>>> + Send;
 
     /// Those of the claimed partitions that are as they were observed, with their new epoch.
-    fn take_partitions(
+    fn claim_partitions(
         &self,
         id: DispatcherId,
         claims: Vec<PartitionClaim>,
-    ) -> impl Future<Output = Answer<Vec<Holding>>> + Send;
+    ) -> impl Future<Output = Answer<Vec<PartitionOwner>>> + Send;
 
     /// Those of the partitions that the dispatcher still owned in their epoch.
     fn hand_over(
@@ -43,16 +47,16 @@ impl Registry for Store {
         Self::register_dispatcher(self, id).await
     }
 
-    async fn beat(&self, beat: Beat) -> Answer<Option<(Roster, Partitions)>> {
+    async fn beat(&self, beat: Heartbeat) -> Answer<Option<(ClusterState, Partitions)>> {
         Self::beat(self, beat).await
     }
 
-    async fn take_partitions(
+    async fn claim_partitions(
         &self,
         id: DispatcherId,
         claims: Vec<PartitionClaim>,
-    ) -> Answer<Vec<Holding>> {
-        Self::take_partitions(self, id, claims).await
+    ) -> Answer<Vec<PartitionOwner>> {
+        Self::claim_partitions(self, id, claims).await
     }
 
     async fn hand_over(

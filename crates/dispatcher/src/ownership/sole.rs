@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hookline_core::partition::DispatcherId;
-use hookline_store::{Beat, HandOver, Holding, PartitionClaim, StoreError};
+use hookline_store::{HandOver, Heartbeat, PartitionClaim, PartitionOwner, StoreError};
 
 use super::Owned;
 use super::keeper::new_id;
@@ -13,7 +13,7 @@ use super::registry::Registry;
 pub(crate) struct Sole<R> {
     registry: Arc<R>,
     id: DispatcherId,
-    holdings: Vec<Holding>,
+    holdings: Vec<PartitionOwner>,
 }
 
 /// Takes all partitions at once, also those of a process that died.
@@ -25,19 +25,19 @@ pub(crate) async fn take_all<R: Registry>(
 ) -> Result<(Owned, Sole<R>), StoreError> {
     let id = new_id();
     registry.register_dispatcher(id).await?;
-    let beat = Beat {
+    let beat = Heartbeat {
         id,
         draining: false,
         able: true,
     };
     let (roster, partitions) = registry.beat(beat).await?.ok_or(StoreError::Stale)?;
-    let claim = |holding: &Holding| PartitionClaim {
+    let claim = |holding: &PartitionOwner| PartitionClaim {
         partition: holding.partition,
         owner: holding.owner,
         epoch: holding.epoch,
     };
     let claims = roster.partitions.iter().map(claim).collect();
-    let holdings = registry.take_partitions(id, claims).await?;
+    let holdings = registry.claim_partitions(id, claims).await?;
     if holdings.len() < usize::from(partitions.count()) {
         return Err(StoreError::Stale);
     }
@@ -56,7 +56,7 @@ impl<R: Registry> Sole<R> {
     /// # Errors
     /// Where the store fails.
     pub(crate) async fn release_all(self) -> Result<(), StoreError> {
-        let hand_over = |holding: Holding| HandOver {
+        let hand_over = |holding: PartitionOwner| HandOver {
             partition: holding.partition,
             epoch: holding.epoch,
             to: None,

@@ -6,7 +6,9 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::shutdown::Shutdown;
-use hookline_store::{Beat, HandOver, Holding, PartitionClaim, Roster, StoreError};
+use hookline_store::{
+    ClusterState, HandOver, Heartbeat, PartitionClaim, PartitionOwner, StoreError,
+};
 use tokio::task::JoinHandle;
 
 use super::model::Model;
@@ -37,7 +39,7 @@ impl Shared {
     }
 
     fn announce_change(&self) {
-        let announcement = Holding {
+        let announcement = PartitionOwner {
             partition: Partition::CHANGE,
             owner: None,
             epoch: 0,
@@ -47,7 +49,7 @@ impl Shared {
         self.model.lock().unwrap().holdings.push(announcement);
     }
 
-    fn roster(&self) -> Roster {
+    fn roster(&self) -> ClusterState {
         self.model.lock().unwrap().roster()
     }
 
@@ -62,18 +64,21 @@ impl Registry for Shared {
         self.ask(|model| model.register(id))
     }
 
-    async fn beat(&self, beat: Beat) -> Result<Option<(Roster, Partitions)>, StoreError> {
+    async fn beat(
+        &self,
+        beat: Heartbeat,
+    ) -> Result<Option<(ClusterState, Partitions)>, StoreError> {
         self.ask(|model| {
             let registered = model.raise(beat);
             registered.then(|| (model.roster(), model.partitions))
         })
     }
 
-    async fn take_partitions(
+    async fn claim_partitions(
         &self,
         id: DispatcherId,
         claims: Vec<PartitionClaim>,
-    ) -> Result<Vec<Holding>, StoreError> {
+    ) -> Result<Vec<PartitionOwner>, StoreError> {
         self.ask(|model| model.take(id, &claims))
     }
 

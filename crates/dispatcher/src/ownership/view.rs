@@ -1,7 +1,7 @@
 //! The dispatchers of one roster, as one of them sees them.
 
 use hookline_core::partition::DispatcherId;
-use hookline_store::{Beat, Holding, RegisteredDispatcher, Roster};
+use hookline_store::{ClusterState, Heartbeat, PartitionOwner, RegisteredDispatcher};
 
 use super::balance::{Balance, Counts};
 use super::liveness::Liveness;
@@ -21,7 +21,12 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(me: Beat, liveness: &Liveness, roster: &Roster, all: &[&Holding]) -> Self {
+    pub(super) fn new(
+        me: Heartbeat,
+        liveness: &Liveness,
+        roster: &ClusterState,
+        all: &[&PartitionOwner],
+    ) -> Self {
         let owners = || all.iter().filter_map(|each| each.owner);
         let mut owned = Counts::new();
         for owner in owners() {
@@ -57,7 +62,7 @@ impl View {
     }
 }
 
-fn takers(me: Beat, liveness: &Liveness, roster: &Roster) -> Vec<DispatcherId> {
+fn takers(me: Heartbeat, liveness: &Liveness, roster: &ClusterState) -> Vec<DispatcherId> {
     // The row of this dispatcher may be as it was before the beat.
     let as_told = |each: &RegisteredDispatcher| match each.id == me.id {
         true => (me.id, me.draining, me.able),

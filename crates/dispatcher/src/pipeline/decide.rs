@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use hookline_core::delivery::{DeliveryState, OwedAttempt};
+use hookline_core::delivery::{AttemptTask, DeliveryState};
 use hookline_core::timestamp::Timestamp;
 use hookline_queue::Scheduled;
-use hookline_store::{Owed, Standing};
+use hookline_store::{DueDelivery, Eligibility};
 
 use crate::pipeline::record::Result;
 
@@ -14,7 +14,7 @@ const EARLY: Duration = Duration::from_secs(1);
 
 /// The next step of a due delivery.
 pub(crate) enum Task {
-    Attempt(Box<Owed>),
+    Attempt(Box<DueDelivery>),
     /// No attempt, but this.
     Settle(Result),
 }
@@ -23,14 +23,14 @@ pub(crate) enum Task {
 const NOTHING: Task = Task::Settle(Result::Repeat(None));
 
 /// Of a delivery that is not `found` nothing is owed: the retention has forgotten it.
-pub(crate) fn decide(asked: OwedAttempt, found: Option<Owed>, now: Timestamp) -> Task {
+pub(crate) fn decide(asked: AttemptTask, found: Option<DueDelivery>, now: Timestamp) -> Task {
     let Some(found) = found else {
         return NOTHING;
     };
     let DeliveryState::Pending { due } = found.state else {
         return NOTHING;
     };
-    let next = OwedAttempt {
+    let next = AttemptTask {
         delivery: asked.delivery,
         generation: found.generation,
         attempt: found.attempts + 1,
@@ -38,29 +38,29 @@ pub(crate) fn decide(asked: OwedAttempt, found: Option<Owed>, now: Timestamp) ->
     };
     let is_next = (next.generation, next.attempt) == (asked.generation, asked.attempt);
     match found.standing {
-        Standing::Deleted => Task::Settle(Result::Ended(DeliveryState::Cancelled { at: now })),
-        Standing::Inactive => Task::Settle(Result::Ended(DeliveryState::Skipped { at: now })),
+        Eligibility::Deleted => Task::Settle(Result::Ended(DeliveryState::Cancelled { at: now })),
+        Eligibility::Inactive => Task::Settle(Result::Ended(DeliveryState::Skipped { at: now })),
         // A long delay ends early, for few bits of it count: the rest is waited for.
-        Standing::Active if is_next && due.remaining(now) >= EARLY => {
+        Eligibility::Active if is_next && due.remaining(now) >= EARLY => {
             let delay = due.remaining(now);
             Task::Settle(Result::Repeat(Some(Scheduled { owed: next, delay })))
         }
-        Standing::Active if is_next => Task::Attempt(Box::new(found)),
-        Standing::Active => NOTHING,
+        Eligibility::Active if is_next => Task::Attempt(Box::new(found)),
+        Eligibility::Active => NOTHING,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hookline_core::delivery::{Origin, Run};
+    use hookline_core::delivery::{Origin, RetryRun};
     use hookline_core::event_type::EventType;
     use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
     use hookline_core::target::TargetUrl;
 
     use super::*;
 
-    fn owed(attempt: u32) -> OwedAttempt {
-        OwedAttempt {
+    fn owed(attempt: u32) -> AttemptTask {
+        AttemptTask {
             delivery: DeliveryId(Default::default()),
             generation: 0,
             attempt,
@@ -68,11 +68,11 @@ mod tests {
         }
     }
 
-    fn found(attempts: u32, state: DeliveryState, standing: Standing) -> Owed {
-        Owed {
+    fn found(attempts: u32, state: DeliveryState, standing: Eligibility) -> DueDelivery {
+        DueDelivery {
             generation: 0,
             attempts,
-            run: Run::default(),
+            run: RetryRun::default(),
             state,
             origin: Origin::Event,
             backlog: None,
@@ -101,7 +101,11 @@ mod tests {
 
     #[test]
     fn the_attempt_that_is_owed_is_made() {
-        let task = decide(owed(2), Some(found(1, pending(0), Standing::Active)), now());
+        let task = decide(
+            owed(2),
+            Some(found(1, pending(0), Eligibility::Active)),
+            now(),
+        );
         assert!(matches!(task, Task::Attempt(_)));
     }
 
@@ -109,7 +113,7 @@ mod tests {
     fn an_attempt_that_comes_early_waits_for_the_rest() {
         let early = decide(
             owed(2),
-            Some(found(1, pending(90), Standing::Active)),
+            Some(found(1, pending(90), Eligibility::Active)),
             now(),
         );
         let Task::Settle(Result::Repeat(Some(next))) = early else {
@@ -120,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_wake_up_for_an_attempt_that_was_made_needs_nothing() {
-        let made = Some(found(2, pending(3), Standing::Active));
+        let made = Some(found(2, pending(3), Eligibility::Active));
         let task = decide(owed(2), made, now());
         assert!(matches!(task, Task::Settle(Result::Repeat(None))));
     }
@@ -128,7 +132,7 @@ mod tests {
     #[test]
     fn a_finished_or_unknown_delivery_needs_nothing() {
         let delivered = DeliveryState::Delivered { at: now() };
-        let finished = Some(found(1, delivered, Standing::Active));
+        let finished = Some(found(1, delivered, Eligibility::Active));
         assert!(matches!(
             decide(owed(1), finished, now()),
             Task::Settle(Result::Repeat(None))
@@ -143,7 +147,7 @@ mod tests {
     fn an_inactive_subscription_skips_and_a_deleted_one_cancels() {
         let skipped = decide(
             owed(1),
-            Some(found(0, pending(0), Standing::Inactive)),
+            Some(found(0, pending(0), Eligibility::Inactive)),
             now(),
         );
         assert!(matches!(
@@ -152,7 +156,7 @@ mod tests {
         ));
         let cancelled = decide(
             owed(1),
-            Some(found(0, pending(0), Standing::Deleted)),
+            Some(found(0, pending(0), Eligibility::Deleted)),
             now(),
         );
         assert!(matches!(

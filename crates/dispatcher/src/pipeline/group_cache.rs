@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 
 use hookline_core::ids::SubscriptionId;
-use hookline_store::Owed;
+use hookline_store::DueDelivery;
 use url::Url;
 
 use crate::scheduler::{Group, Kin};
@@ -36,7 +36,7 @@ impl Whereabouts {
     }
 
     /// Notes where a delivery's subscription points now.
-    pub(crate) fn learn(&mut self, owed: &Owed) {
+    pub(crate) fn learn(&mut self, owed: &DueDelivery) {
         let url = self.hasher.hash_one(owed.url.as_str());
         let known = self.known.get(&owed.subscription);
         if known.is_some_and(|known| known.url == url) {

@@ -7,7 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use hookline_core::quarantine::{LoneFailures, Verdict};
+use hookline_core::row_failures::{RowFailures, RowVerdict};
 use hookline_runtime::panics;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
@@ -105,11 +105,14 @@ impl Loads {
 
     async fn read_alone(&self, in_hand: InHand) {
         let delivery = in_hand.owed.delivery;
-        let mut failures = LoneFailures::default();
+        let mut failures = RowFailures::default();
         let mut failed_before = Instant::now();
         while !self.shutdown.is_cancelled() && in_hand.is_owned() {
             let store = &self.dispatcher.store;
-            let why = match store.owed_with_bodies(vec![delivery], |_| true).await {
+            let why = match store
+                .due_deliveries_with_bodies(vec![delivery], |_| true)
+                .await
+            {
                 Ok(_) => {
                     self.succeeded.note(Instant::now());
                     return in_hand.come_again();
@@ -123,7 +126,7 @@ impl Loads {
                 false => COMMON_WAIT,
             };
             failed_before = now;
-            if !why.is_transient() || verdict == Verdict::PutAside {
+            if !why.is_transient() || verdict == RowVerdict::DeadLetter {
                 return self.aside.begin(in_hand, why.to_string());
             }
             tracing::debug!(delivery.id = %delivery, error = %why, "held a delivery that cannot be read");

@@ -2,14 +2,14 @@
 //!
 //! They do not go to the lanes with the others. A group at a time is charged in the store, tried, and cleared when
 //! all of it is dealt with; meanwhile the others are handled as ever. If the process dies, the charges stay. See
-//! `hookline_core::trial`.
+//! `hookline_core::quarantine`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hookline_core::ids::TrialKey;
-use hookline_core::trial::next;
+use hookline_core::ids::QuarantineKey;
+use hookline_core::quarantine::plan;
 use hookline_runtime::panics;
 use hookline_runtime::patience::{Ended, keep_on};
 use hookline_store::StoreError;
@@ -117,34 +117,34 @@ impl Court {
         }
     }
 
-    /// Gives up whom it must, tries a group, and leaves the rest.
+    /// Dead-letters messages over the limit, handles one group, keeps the rest.
     async fn try_some(&mut self, suspects: &mut Suspects) -> Result<(), Stopped> {
         if self.shutdown.is_cancelled() {
             return Err(Stopped);
         }
-        let keys: Vec<TrialKey> = suspects.iter().map(key_of).collect();
+        let keys: Vec<QuarantineKey> = suspects.iter().map(key_of).collect();
         let store = &self.dispatcher.store;
-        let charges = self
-            .keep_on("look up charges", || store.charges(keys.clone()))
+        let crashes = self
+            .keep_on("read crash counts", || store.crash_counts(keys.clone()))
             .await?;
         let all = suspects.len();
         suspects.retain(InHand::is_owned);
         self.left(all - suspects.len());
-        let charged = std::mem::take(suspects).into_iter().map(|suspect| {
-            let charges = charges.get(&key_of(&suspect)).copied().unwrap_or(0);
-            (suspect, charges)
+        let counted = std::mem::take(suspects).into_iter().map(|suspect| {
+            let crashes = crashes.get(&key_of(&suspect)).copied().unwrap_or(0);
+            (suspect, crashes)
         });
         let limit = self.dispatcher.policy.give_up_after;
-        let docket = next(charged.collect(), limit);
-        suspects.extend(docket.rest.into_iter().map(|(message, _)| message));
-        self.left(docket.given_up.len() + docket.group.len());
-        for suspect in docket.given_up {
+        let plan = plan(counted.collect(), limit);
+        suspects.extend(plan.rest.into_iter().map(|(message, _)| message));
+        self.left(plan.dead_letter.len() + plan.group.len());
+        for suspect in plan.dead_letter {
             let reason = format!("the process ended {limit} times while it was handled");
-            // Its charges stay: it comes again where it cannot be put aside before the process stops.
+            // Its crash count stays: the delivery comes again where the process stops before it is dead-lettered.
             self.aside.begin(suspect, reason);
         }
-        if !docket.group.is_empty() {
-            self.try_group(docket.group, suspects).await?;
+        if !plan.group.is_empty() {
+            self.try_group(plan.group, suspects).await?;
         }
         Ok(())
     }
@@ -155,15 +155,15 @@ impl Court {
     }
 
     async fn try_group(&mut self, group: Suspects, rest: &mut Suspects) -> Result<(), Stopped> {
-        let keys: Vec<TrialKey> = group.iter().map(key_of).collect();
+        let keys: Vec<QuarantineKey> = group.iter().map(key_of).collect();
         let trial = Arc::clone(&self.dispatcher.trial);
         let _alone = tokio::select! {
             alone = trial.lock() => alone,
             () = self.shutdown.cancelled() => return Err(Stopped),
         };
         let store = &self.dispatcher.store;
-        let begun = self.keep_on("begin a trial", || {
-            store.begin_trials(keys.clone(), hookline_clock::now())
+        let begun = self.keep_on("raise crash counts", || {
+            store.raise_crash_counts(keys.clone(), hookline_clock::now())
         });
         begun.await?;
         tracing::debug!(deliveries = group.len(), "trying suspects");
@@ -199,13 +199,13 @@ impl Court {
     }
 
     /// Also while the process stops: an orderly end is nobody's fault.
-    async fn clear(&self, keys: Vec<TrialKey>) {
-        if let Err(why) = self.dispatcher.store.end_trials(keys).await {
-            tracing::warn!(error = %why, "could not take charges back; they are one too many");
+    async fn clear(&self, keys: Vec<QuarantineKey>) {
+        if let Err(why) = self.dispatcher.store.clear_crash_counts(keys).await {
+            tracing::warn!(error = %why, "could not clear crash counts; they stay one too high");
         }
     }
 }
 
-fn key_of(suspect: &InHand) -> TrialKey {
+fn key_of(suspect: &InHand) -> QuarantineKey {
     suspect.owed.delivery.into()
 }

@@ -7,12 +7,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookline_core::delivery::{DeliveryState, OwedAttempt};
+use hookline_core::delivery::{AttemptTask, DeliveryState};
 use hookline_core::ids::DeliveryId;
 use hookline_queue::Scheduled;
 use hookline_runtime::fault;
 use hookline_runtime::panics;
-use hookline_store::{AttemptRecord, Follow, StoreError};
+use hookline_store::{AttemptRecord, NextStep, StoreError};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
 use tokio::sync::mpsc;
@@ -173,7 +173,7 @@ impl Writing for Attempts {
     type Done = HashSet<DeliveryId>;
     const WHAT: &'static str = "record attempts";
 
-    fn owed((in_hand, _): &Self::Row) -> OwedAttempt {
+    fn owed((in_hand, _): &Self::Row) -> AttemptTask {
         in_hand.owed
     }
 
@@ -207,7 +207,7 @@ impl Writing for Ends {
     type Done = ();
     const WHAT: &'static str = "end deliveries";
 
-    fn owed(row: &InHand) -> OwedAttempt {
+    fn owed(row: &InHand) -> AttemptTask {
         row.owed
     }
 
@@ -237,7 +237,7 @@ impl Shared {
     /// the row says when its next attempt is due, and a look finds it.
     fn follow_up(&self, rows: Vec<(InHand, AttemptRecord)>, moved: &HashSet<DeliveryId>) {
         let is_exhausted =
-            |(_, record): &(InHand, AttemptRecord)| matches!(record.follow, Follow::Exhausted(_));
+            |(_, record): &(InHand, AttemptRecord)| matches!(record.follow, NextStep::Exhausted(_));
         if rows.iter().any(is_exhausted) {
             self.operations.look();
         }
@@ -274,10 +274,10 @@ impl Shared {
 }
 
 fn next_of(record: &AttemptRecord) -> Option<Scheduled> {
-    let Follow::Again { due } = record.follow else {
+    let NextStep::Retry { due } = record.follow else {
         return None;
     };
-    let owed = OwedAttempt {
+    let owed = AttemptTask {
         attempt: record.owed.attempt + 1,
         ..record.owed
     };

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use hookline_core::ids::EventKey;
 use hookline_runtime::patience::Ended;
 use hookline_runtime::shutdown::Shutdown;
-use hookline_store::{BacklogClass, BacklogRow, Body, Loaded};
+use hookline_store::{BacklogClass, BacklogRow, EventPayload, LoadedDeliveries};
 use moka::future::Cache;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -60,7 +60,7 @@ pub(crate) struct Worker {
     requester: Requester,
     recorder: Recorder,
     loads: Loads,
-    bodies: Cache<EventKey, Body>,
+    bodies: Cache<EventKey, EventPayload>,
     whereabouts: Whereabouts,
     in_flight: TaskTracker,
     late: CancellationToken,
@@ -81,7 +81,9 @@ impl Worker {
     ) -> (Self, Overs) {
         let bodies = Cache::builder()
             .max_capacity(dispatcher.policy.body_cache_bytes)
-            .weigher(|_, body: &Body| u32::try_from(body.bytes.len() + ENTRY).unwrap_or(u32::MAX))
+            .weigher(|_, body: &EventPayload| {
+                u32::try_from(body.bytes.len() + ENTRY).unwrap_or(u32::MAX)
+            })
             .build();
         let (over, overs) = mpsc::unbounded_channel();
         let in_flight = TaskTracker::new();
@@ -299,7 +301,7 @@ impl Worker {
         if turns.is_empty() {
             return;
         }
-        let Loaded { mut owed, bodies } = match self.load(&turns).await {
+        let LoadedDeliveries { mut owed, bodies } = match self.load(&turns).await {
             Ended::Done(loaded) => loaded,
             ended => {
                 let deliveries = turns.into_iter().map(|(in_hand, _)| in_hand).collect();

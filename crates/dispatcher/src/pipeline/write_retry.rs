@@ -12,9 +12,9 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::ids::SubscriptionId;
-use hookline_core::quarantine::{LoneFailures, Verdict};
+use hookline_core::row_failures::{RowFailures, RowVerdict};
 use hookline_runtime::panics;
 use hookline_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ pub(crate) trait Writing: Clone + Send + Sync + 'static {
     /// What a log line calls it, such as `record attempts`.
     const WHAT: &'static str;
 
-    fn owed(row: &Self::Row) -> OwedAttempt;
+    fn owed(row: &Self::Row) -> AttemptTask;
 
     fn write(
         &self,
@@ -141,7 +141,7 @@ struct Piece<R> {
     tries: u32,
     failing_since: Option<Instant>,
     not_before: Option<Instant>,
-    alone: LoneFailures,
+    alone: RowFailures,
     /// Of the subscription of a row that has failed alone.
     watch: Option<Watch>,
 }
@@ -161,7 +161,7 @@ impl<R> Piece<R> {
             tries: 0,
             failing_since: None,
             not_before: None,
-            alone: LoneFailures::default(),
+            alone: RowFailures::default(),
             watch: None,
         }
     }
@@ -188,7 +188,7 @@ impl<R> Piece<R> {
         match is_alone {
             true => {
                 let verdict = self.alone.failed(now, of_subscription);
-                if !is_transient || verdict == Verdict::PutAside {
+                if !is_transient || verdict == RowVerdict::DeadLetter {
                     return Next::GiveUp;
                 }
             }

@@ -16,7 +16,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use hookline_core::rate::{Rate, Rates};
+use hookline_core::rate_limit::{Rate, RateLimiter};
 use hookline_store::BacklogClass;
 
 use super::slow_start::Unanswered;
@@ -71,7 +71,7 @@ pub(super) struct Shares {
     /// Of each origin, where there are any.
     unanswered: HashMap<Group, Unanswered>,
     /// How often each origin may be called.
-    rates: Option<Rates<Group>>,
+    rates: Option<RateLimiter<Group>>,
     /// When an origin may be called again for which a lane was passed over.
     passed_over_until: Cell<Option<Instant>>,
 }
@@ -85,7 +85,7 @@ impl Shares {
             origins: HashMap::new(),
             organizations: HashMap::new(),
             unanswered: HashMap::new(),
-            rates: origin_rate.map(Rates::new),
+            rates: origin_rate.map(RateLimiter::new),
             passed_over_until: Cell::new(None),
         }
     }
@@ -95,14 +95,14 @@ impl Shares {
         self.unanswered.entry(kin.origin).or_default().start(now);
         if let Some(rates) = &mut self.rates {
             // It was asked whether there is room for it.
-            let _ = rates.take(kin.origin, now);
+            let _ = rates.try_acquire(kin.origin, now);
         }
     }
 
     /// How long until the origin may be called once more.
     fn rate_wait(&self, kin: Kin, now: Instant) -> Duration {
         let rates = self.rates.as_ref();
-        rates.map_or(Duration::ZERO, |rates| rates.wait(&kin.origin, now))
+        rates.map_or(Duration::ZERO, |rates| rates.peek(&kin.origin, now))
     }
 
     /// When a lane may start that was passed over because of its origin's rate.

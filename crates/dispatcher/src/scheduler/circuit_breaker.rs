@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use hookline_core::outcome::{FailureKind, Outcome};
+use hookline_core::outcome::{AttemptOutcome, FailureKind};
 
 /// The first wait for a probe; it doubles with each that fails.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -30,17 +30,17 @@ pub enum Verdict {
     Neither,
 }
 
-impl From<&Outcome> for Verdict {
-    fn from(outcome: &Outcome) -> Self {
+impl From<&AttemptOutcome> for Verdict {
+    fn from(outcome: &AttemptOutcome) -> Self {
         match outcome {
             _ if outcome.is_success() => Verdict::Well,
-            Outcome::Answered(answer) if answer.status >= 500 || answer.status == 429 => {
+            AttemptOutcome::Answered(answer) if answer.status >= 500 || answer.status == 429 => {
                 Verdict::Ill {
                     asked_for: answer.retry_after,
                 }
             }
-            Outcome::Answered(_) => Verdict::Neither,
-            Outcome::Failed(failure) => match failure.kind {
+            AttemptOutcome::Answered(_) => Verdict::Neither,
+            AttemptOutcome::Failed(failure) => match failure.kind {
                 FailureKind::BlockedAddress | FailureKind::HttpStatus => Verdict::Neither,
                 FailureKind::Timeout
                 | FailureKind::Dns
@@ -175,7 +175,7 @@ impl Breaker {
 
 #[cfg(test)]
 mod tests {
-    use hookline_core::outcome::{Answer, Failure};
+    use hookline_core::outcome::{ReceiverResponse, RequestFailure};
 
     use super::*;
 
@@ -193,7 +193,7 @@ mod tests {
 
     fn answered(status: u16, retry_after: Option<u64>) -> Verdict {
         let retry_after = retry_after.map(Duration::from_secs);
-        (&Outcome::Answered(Answer {
+        (&AttemptOutcome::Answered(ReceiverResponse {
             status,
             body: String::new(),
             retry_after,
@@ -221,7 +221,7 @@ mod tests {
             (FailureKind::BlockedAddress, false),
         ] {
             let (message, status) = (String::new(), Some(200));
-            let failed = Outcome::Failed(Failure {
+            let failed = AttemptOutcome::Failed(RequestFailure {
                 kind,
                 message,
                 status,

@@ -1,8 +1,8 @@
 //! Deliveries that were put aside: rows of the store, on servers and in a folder alike.
 
-use hookline_core::delivery::Cause;
+use hookline_core::delivery::StartedBy;
 use hookline_core::ids::DeliveryId;
-use hookline_store::{Again, PutAside, Store};
+use hookline_store::{DeadDelivery, RestartResult, Store};
 
 use crate::dead::letter::{Exhibit, Letter};
 use crate::dead::{Act, Aim, Done, Kind, Listed};
@@ -17,7 +17,7 @@ pub(super) struct Deliveries {
 
 impl Deliveries {
     pub(super) async fn list(&self, limit: u32) -> anyhow::Result<Listed> {
-        let count = self.store.count_put_aside().await?;
+        let count = self.store.count_dead_deliveries().await?;
         let rows = self.oldest(limit).await?;
         let ids = rows.iter().map(|row| row.delivery).collect();
         let mut sources = self.store.sources(ids).await?;
@@ -89,15 +89,15 @@ impl Deliveries {
             Aim::One(_) => Vec::from_iter(self.aimed_at(aim).await?),
             Aim::All(_) => self.oldest(u32::MAX).await?,
         };
-        for PutAside { delivery, .. } in rows {
+        for DeadDelivery { delivery, .. } in rows {
             let id = delivery.to_string();
             match act {
-                Act::Redrive => match self.start_again(delivery).await? {
+                Act::Redrive => match self.restart(delivery).await? {
                     Ok(()) => done.tell(act, &id, Kind::Delivery),
                     Err(why) => done.leave(&id, why),
                 },
                 // The answer is false where another command was faster.
-                Act::Drop if self.store.drop_put_aside(delivery).await? => {
+                Act::Drop if self.store.drop_dead_delivery(delivery).await? => {
                     done.tell(act, &id, Kind::Delivery);
                 }
                 Act::Drop => {}
@@ -108,35 +108,35 @@ impl Deliveries {
 
     /// Starts a delivery again as a retry by hand does, or says why it stays. Charges are taken back first: without
     /// that its next trial would be its last.
-    async fn start_again(&self, id: DeliveryId) -> anyhow::Result<Result<(), &'static str>> {
-        self.store.end_trials(vec![id.into()]).await?;
+    async fn restart(&self, id: DeliveryId) -> anyhow::Result<Result<(), &'static str>> {
+        self.store.clear_crash_counts(vec![id.into()]).await?;
         // It is due by the clock of the dispatchers.
         let due = self.store.clock().await.unwrap_or_else(now);
-        let again = self.store.start_again(None, id, Cause::Retry, due).await?;
+        let again = self.store.restart(None, id, StartedBy::Retry, due).await?;
         Ok(match again {
-            Again::Owed(_) => Ok(()),
-            Again::Unknown => Err("the retention has forgotten it"),
-            Again::Pending => Err("it was started again just now"),
-            Again::Inactive => Err("its subscription is inactive"),
-            Again::Deleted => Err("its subscription was deleted"),
+            RestartResult::Started(_) => Ok(()),
+            RestartResult::Unknown => Err("the retention has forgotten it"),
+            RestartResult::Pending => Err("it was started again just now"),
+            RestartResult::Inactive => Err("its subscription is inactive"),
+            RestartResult::Deleted => Err("its subscription was deleted"),
         })
     }
 
-    async fn aimed_at(&self, aim: &Aim) -> anyhow::Result<Option<PutAside>> {
+    async fn aimed_at(&self, aim: &Aim) -> anyhow::Result<Option<DeadDelivery>> {
         let Aim::One(id) = aim else { return Ok(None) };
         match id.parse() {
-            Ok(id) => Ok(self.store.find_put_aside(DeliveryId(id)).await?),
+            Ok(id) => Ok(self.store.find_dead_delivery(DeliveryId(id)).await?),
             Err(_) => Ok(None),
         }
     }
 
     /// The oldest ones, at most so many.
-    async fn oldest(&self, limit: u32) -> anyhow::Result<Vec<PutAside>> {
+    async fn oldest(&self, limit: u32) -> anyhow::Result<Vec<DeadDelivery>> {
         let limit = limit as usize;
-        let mut rows: Vec<PutAside> = Vec::new();
+        let mut rows: Vec<DeadDelivery> = Vec::new();
         while rows.len() < limit {
             let after = rows.last().map(|last| (last.since, last.delivery));
-            let page = self.store.put_aside_deliveries(after, PAGE).await?;
+            let page = self.store.dead_deliveries(after, PAGE).await?;
             if page.is_empty() {
                 break;
             }
@@ -147,7 +147,7 @@ impl Deliveries {
     }
 }
 
-fn summary(row: &PutAside) -> Letter {
+fn summary(row: &DeadDelivery) -> Letter {
     Letter {
         id: row.delivery.to_string(),
         kind: Kind::Delivery,

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use anyhow::ensure;
-use hookline_store::{Resealed, Store};
+use hookline_store::{ResealResult, Store};
 use indicatif::ProgressBar;
 
 /// How many subscriptions are sealed in one transaction.
@@ -42,7 +42,7 @@ pub(super) async fn run(store: &Store) -> anyhow::Result<ExitCode> {
 }
 
 /// Looks at every subscription once; answers with those that did not open, and why.
-async fn pass(store: &Store, mut each: impl FnMut(&Resealed)) -> anyhow::Result<Vec<String>> {
+async fn pass(store: &Store, mut each: impl FnMut(&ResealResult)) -> anyhow::Result<Vec<String>> {
     let mut unopened = Vec::new();
     let mut after = None;
     loop {

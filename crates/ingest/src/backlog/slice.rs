@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::OrganizationId;
-use hookline_core::quarantine::LoneFailures;
+use hookline_core::row_failures::RowFailures;
 use hookline_store::IncomingEvent;
 
 /// Deliveries of one transaction, unless a single event makes more.
@@ -21,7 +21,7 @@ pub(crate) struct WaitingEvent {
     /// As far as the index of subscriptions knew.
     pub(crate) deliveries: usize,
     /// Its failures in transactions without other events.
-    pub(crate) alone: LoneFailures,
+    pub(crate) alone: RowFailures,
     pub(crate) attempts_alone: u32,
 }
 
@@ -31,7 +31,7 @@ impl WaitingEvent {
             message,
             event,
             deliveries,
-            alone: LoneFailures::default(),
+            alone: RowFailures::default(),
             attempts_alone: 0,
         }
     }

@@ -1,7 +1,7 @@
 //! [`Publisher`] on RabbitMQ.
 
 use async_trait::async_trait;
-use hookline_core::operations::WebhookDisabled;
+use hookline_core::operational_events::WebhookDisabled;
 use hookline_queue::{PublishedEvents, Publisher, QueueError, Scheduled};
 
 use crate::codec::{announcement, queued};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::partition::Partition;
 use hookline_core::wire::WakeUp;
 use hookline_queue::{QueueError, WakeUps};
@@ -87,7 +87,7 @@ impl WakeUps for RabbitWakeUps {
         self.wanted.send_replace(partitions);
     }
 
-    async fn next(&self) -> Vec<OwedAttempt> {
+    async fn next(&self) -> Vec<AttemptTask> {
         self.buffer.next().await
     }
 

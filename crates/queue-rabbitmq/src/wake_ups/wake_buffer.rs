@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use tokio::sync::Notify;
 
 /// Deliveries.
@@ -14,13 +14,13 @@ const MAX_BATCH: usize = 1_024;
 
 #[derive(Debug, Default)]
 pub(crate) struct WakeBuffer {
-    waiting: Mutex<VecDeque<OwedAttempt>>,
+    waiting: Mutex<VecDeque<AttemptTask>>,
     arrived: Notify,
 }
 
 impl WakeBuffer {
     /// Returns how many deliveries were dropped.
-    pub(crate) fn push(&self, deliveries: Vec<OwedAttempt>) -> usize {
+    pub(crate) fn push(&self, deliveries: Vec<AttemptTask>) -> usize {
         let mut waiting = self.waiting();
         let room = CAPACITY.saturating_sub(waiting.len());
         let dropped = deliveries.len().saturating_sub(room);
@@ -31,7 +31,7 @@ impl WakeBuffer {
     }
 
     /// Waits for deliveries. Cancel-safe: dropping the future loses none.
-    pub(crate) async fn next(&self) -> Vec<OwedAttempt> {
+    pub(crate) async fn next(&self) -> Vec<AttemptTask> {
         loop {
             {
                 let mut waiting = self.waiting();
@@ -44,7 +44,7 @@ impl WakeBuffer {
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<OwedAttempt>> {
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<AttemptTask>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -57,8 +57,8 @@ mod tests {
 
     use super::*;
 
-    fn deliveries(count: u32) -> Vec<OwedAttempt> {
-        let owed = |attempt| OwedAttempt {
+    fn deliveries(count: u32) -> Vec<AttemptTask> {
+        let owed = |attempt| AttemptTask {
             delivery: DeliveryId(Uuid::nil()),
             generation: 0,
             attempt,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::partition::Partitions;
 use hookline_core::wire::{PROTOBUF, WakeUp};
 use hookline_queue::Scheduled;
@@ -40,7 +40,7 @@ struct Outgoing {
 
 /// Groups deliveries by partition and delay.
 fn messages(due: &[Scheduled], partitions: Partitions) -> Vec<Outgoing> {
-    let mut groups: BTreeMap<_, Vec<OwedAttempt>> = BTreeMap::new();
+    let mut groups: BTreeMap<_, Vec<AttemptTask>> = BTreeMap::new();
     for Scheduled { owed, delay } in due {
         let group = (Delay::towards(*delay), partitions.of(owed.subscription));
         groups.entry(group).or_default().push(*owed);
@@ -199,7 +199,7 @@ mod tests {
 
     fn due(subscription: i64, delay: u64) -> Scheduled {
         Scheduled {
-            owed: OwedAttempt {
+            owed: AttemptTask {
                 delivery: DeliveryId(Uuid::nil()),
                 generation: 0,
                 attempt: 1,

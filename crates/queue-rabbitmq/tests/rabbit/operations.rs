@@ -1,7 +1,7 @@
 //! Operational events.
 
-use hookline_core::ids::{OperationId, OrganizationId, SubscriptionId};
-use hookline_core::operations::WebhookDisabled;
+use hookline_core::ids::{OperationalEventId, OrganizationId, SubscriptionId};
+use hookline_core::operational_events::WebhookDisabled;
 use hookline_core::subscription::{DisabledReason, SubscriptionName};
 use hookline_core::timestamp::Timestamp;
 use lapin::options::QueueDeclareOptions;
@@ -11,7 +11,7 @@ use crate::broker::Vhost;
 
 fn disabled() -> WebhookDisabled {
     WebhookDisabled {
-        id: OperationId(Uuid::from_u128(7)),
+        id: OperationalEventId(Uuid::from_u128(7)),
         organization: OrganizationId::parse("o").expect("an id"),
         subscription: SubscriptionId(1),
         name: SubscriptionName::parse("n").expect("a name"),

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_core::partition::{Partition, Partitions};
 use hookline_core::wire::WakeUp;
@@ -25,7 +25,7 @@ fn four() -> watch::Receiver<Partitions> {
 
 /// A delivery of this subscription, identified by the number.
 fn due(subscription: i64, number: u32, delay: Duration) -> Scheduled {
-    let owed = OwedAttempt {
+    let owed = AttemptTask {
         delivery: DeliveryId(Uuid::from_u128(u128::from(number))),
         generation: 0,
         attempt: 1,
@@ -40,7 +40,7 @@ async fn listen(wake_ups: &Arc<dyn WakeUps>, partitions: &[u16]) {
 }
 
 /// The wake-ups that arrive up to this delivery.
-async fn heard_up_to(wake_ups: &Arc<dyn WakeUps>, last: OwedAttempt) -> HashSet<OwedAttempt> {
+async fn heard_up_to(wake_ups: &Arc<dyn WakeUps>, last: AttemptTask) -> HashSet<AttemptTask> {
     let mut heard = HashSet::new();
     within_patience(async {
         while !heard.contains(&last) {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use hookline_core::rate::Rate;
+use hookline_core::rate_limit::Rate;
 use serde::Deserialize;
 
 use super::allowed;

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_core::rate::Rate;
+use hookline_core::rate_limit::Rate;
 use hookline_core::target::{IpNet, Networks, Ports, Schemes, TargetRules};
 use serde::Deserialize;
 

@@ -2,30 +2,30 @@
 
 use std::time::Duration;
 
-use hookline_core::delivery::{Cause, DeliveryState, OwedAttempt};
+use hookline_core::delivery::{AttemptTask, DeliveryState, StartedBy};
 use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::Partitions;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{
-    Again, BacklogClass, BacklogPosition, BacklogRead, Backlogged, BreakerChange, Follow, Look,
-    LookInto, WaitingFor,
+    BacklogClass, BacklogPosition, BacklogRead, BacklogSubscription, BreakerChange, DueQuery,
+    NextStep, PartitionRange, RestartResult, WaitingFor,
 };
 
 use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both};
 
 on_both![
-    what_is_marked_is_found_by_a_search_and_not_by_a_look,
-    a_mark_goes_with_the_next_attempt_and_with_a_start_anew,
-    only_what_is_owed_as_it_was_known_and_due_is_marked,
-    a_search_goes_on_behind_a_place_in_the_order_of_due,
-    searches_of_many_backlogs_are_one_query,
+    a_marked_delivery_is_read_as_backlog_and_not_by_a_due_query,
+    the_next_attempt_and_a_restart_remove_a_mark,
+    only_due_deliveries_in_the_expected_state_are_marked,
+    a_read_continues_after_a_position_in_the_order_of_due,
+    reads_of_many_backlogs_are_one_query,
     a_list_has_each_subscription_with_backlog_once,
     backlog_moves_to_its_partition_after_a_change_of_the_number,
-    a_pending_delivery_says_what_it_waits_for,
+    a_pending_delivery_shows_the_reason_for_its_wait,
     circuit_breakers_are_kept_until_they_close_or_their_subscription_is_deleted,
 ];
 
-async fn mark(fixture: &Fixture, owed: &[OwedAttempt]) -> usize {
+async fn mark(fixture: &Fixture, owed: &[AttemptTask]) -> usize {
     let marked = fixture.store.mark_backlog(owed.to_vec(), now()).await;
     marked.unwrap().len()
 }
@@ -39,7 +39,7 @@ async fn search(
     subscription: SubscriptionId,
     after: Option<BacklogPosition>,
     limit: u32,
-) -> Vec<(OwedAttempt, Timestamp)> {
+) -> Vec<(AttemptTask, Timestamp)> {
     let read = BacklogRead {
         partition: partitions(fixture).await.of(subscription),
         subscription,
@@ -52,13 +52,13 @@ async fn search(
 }
 
 async fn look(fixture: &Fixture, subscription: SubscriptionId) -> usize {
-    let into = LookInto {
+    let into = PartitionRange {
         partition: partitions(fixture).await.of(subscription),
         floor: at(0),
         limit: 1_000,
         newest: 0,
     };
-    let look = Look {
+    let look = DueQuery {
         partitions: vec![into],
         until: at(NOW + 1_000_000_000),
     };
@@ -66,18 +66,18 @@ async fn look(fixture: &Fixture, subscription: SubscriptionId) -> usize {
 }
 
 /// Deliveries to one subscription, each due a microsecond after the one before.
-async fn owed(fixture: &Fixture, owner: &str, count: i64) -> Vec<OwedAttempt> {
+async fn owed(fixture: &Fixture, owner: &str, count: i64) -> Vec<AttemptTask> {
     let mut owed = Vec::new();
     for number in 0..count {
         let first = fixture.owed(owner, &number.to_string()).await;
-        let follow = Follow::Again {
+        let follow = NextStep::Retry {
             due: at(NOW - count + number),
         };
         let event = event(owner, &number.to_string());
         fixture
             .record(vec![attempted(first, first.subscription, &event, follow)])
             .await;
-        owed.push(OwedAttempt {
+        owed.push(AttemptTask {
             attempt: 2,
             ..first
         });
@@ -85,7 +85,7 @@ async fn owed(fixture: &Fixture, owner: &str, count: i64) -> Vec<OwedAttempt> {
     owed
 }
 
-async fn what_is_marked_is_found_by_a_search_and_not_by_a_look(fixture: Fixture) {
+async fn a_marked_delivery_is_read_as_backlog_and_not_by_a_due_query(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let owed = owed(&fixture, "a", 3).await;
     assert_eq!(look(&fixture, to).await, 3);
@@ -101,44 +101,44 @@ async fn what_is_marked_is_found_by_a_search_and_not_by_a_look(fixture: Fixture)
     assert_eq!(found, [(owed[1], at(NOW - 2)), (owed[2], at(NOW - 1))]);
     let now = at(NOW);
     assert_eq!(fixture.store.count_due(now, 9).await.unwrap(), 1);
-    let totals = fixture.store.partition_totals(now).await.unwrap();
+    let totals = fixture.store.partition_counts(now).await.unwrap();
     let mine = partitions(&fixture).await.of(to);
     let mine = totals.iter().find(|one| one.partition == mine).unwrap();
     assert_eq!((mine.due, mine.backlog, mine.later), (1, 2, 0));
 }
 
-async fn a_mark_goes_with_the_next_attempt_and_with_a_start_anew(fixture: Fixture) {
+async fn the_next_attempt_and_a_restart_remove_a_mark(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let owed = owed(&fixture, "a", 2).await;
     mark(&fixture, &owed).await;
     let due = at(NOW + 9);
-    let record = attempted(owed[0], to, &event("a", "0"), Follow::Again { due });
+    let record = attempted(owed[0], to, &event("a", "0"), NextStep::Retry { due });
     fixture.record(vec![record]).await;
-    let record = attempted(owed[1], to, &event("a", "1"), Follow::Delivered);
+    let record = attempted(owed[1], to, &event("a", "1"), NextStep::Delivered);
     fixture.record(vec![record]).await;
     assert_eq!(search(&fixture, to, None, 9).await, []);
     assert_eq!(look(&fixture, to).await, 1);
     let again = fixture
         .store
-        .start_again(None, owed[1].delivery, Cause::Retry, now());
-    assert!(matches!(again.await.unwrap(), Again::Owed(_)));
+        .restart(None, owed[1].delivery, StartedBy::Retry, now());
+    assert!(matches!(again.await.unwrap(), RestartResult::Started(_)));
     assert_eq!(look(&fixture, to).await, 2, "a retry by hand is no backlog");
     assert_eq!(search(&fixture, to, None, 9).await, []);
 }
 
-async fn only_what_is_owed_as_it_was_known_and_due_is_marked(fixture: Fixture) {
+async fn only_due_deliveries_in_the_expected_state_are_marked(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let owed = owed(&fixture, "a", 4).await;
-    let record = attempted(owed[0], to, &event("a", "0"), Follow::Delivered);
+    let record = attempted(owed[0], to, &event("a", "0"), NextStep::Delivered);
     fixture.record(vec![record]).await;
     let due = at(NOW + 1);
-    let record = attempted(owed[1], to, &event("a", "1"), Follow::Again { due });
+    let record = attempted(owed[1], to, &event("a", "1"), NextStep::Retry { due });
     fixture.record(vec![record]).await;
-    let early = OwedAttempt {
+    let early = AttemptTask {
         attempt: 3,
         ..owed[1]
     };
-    let of_another_run = OwedAttempt {
+    let of_another_run = AttemptTask {
         generation: 1,
         ..owed[2]
     };
@@ -152,7 +152,7 @@ async fn only_what_is_owed_as_it_was_known_and_due_is_marked(fixture: Fixture) {
     assert_eq!(found.state, DeliveryState::Pending { due: at(NOW - 1) });
 }
 
-async fn a_search_goes_on_behind_a_place_in_the_order_of_due(fixture: Fixture) {
+async fn a_read_continues_after_a_position_in_the_order_of_due(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let owed = owed(&fixture, "a", 10).await;
     mark(&fixture, &owed).await;
@@ -172,7 +172,7 @@ async fn a_search_goes_on_behind_a_place_in_the_order_of_due(fixture: Fixture) {
     assert_eq!(found, owed);
 }
 
-async fn searches_of_many_backlogs_are_one_query(fixture: Fixture) {
+async fn reads_of_many_backlogs_are_one_query(fixture: Fixture) {
     let mut reads = Vec::new();
     let mut expected = Vec::new();
     for owner in ["a", "b", "c"] {
@@ -205,7 +205,7 @@ async fn a_list_has_each_subscription_with_backlog_once(fixture: Fixture) {
         let owed = owed(&fixture, &owner, 3).await;
         if number % 2 == 0 {
             mark(&fixture, &owed).await;
-            expected.push(Backlogged {
+            expected.push(BacklogSubscription {
                 partition: partitions(&fixture).await.of(to),
                 subscription: to,
                 class: BacklogClass::Live,
@@ -231,7 +231,7 @@ async fn backlog_moves_to_its_partition_after_a_change_of_the_number(fixture: Fi
     let mut moved = fixture.store.refile(10).await.unwrap();
     for listed in fixture.store.list_backlog(None).await.unwrap() {
         if listed.partition != fewer.of(to) {
-            moved += fixture.store.refile_backlog(listed).await.unwrap();
+            moved += fixture.store.repartition_backlog(listed).await.unwrap();
         }
     }
     let stays = usize::from(count == 1 && fewer.of(to).0 == 0);
@@ -240,7 +240,7 @@ async fn backlog_moves_to_its_partition_after_a_change_of_the_number(fixture: Fi
     assert_eq!(fixture.store.refile(10).await.unwrap(), 0);
 }
 
-async fn a_pending_delivery_says_what_it_waits_for(fixture: Fixture) {
+async fn a_pending_delivery_shows_the_reason_for_its_wait(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let first = fixture.owed("a", "1").await;
     let organization = crate::fixture::organization("a");
@@ -267,14 +267,14 @@ async fn a_pending_delivery_says_what_it_waits_for(fixture: Fixture) {
         .unwrap();
     assert_eq!(waiting().await, Some(WaitingFor::Breaker));
     let due = hookline_clock::now().after(Duration::from_secs(60));
-    let record = attempted(first, to, &event("a", "1"), Follow::Again { due });
+    let record = attempted(first, to, &event("a", "1"), NextStep::Retry { due });
     fixture.record(vec![record]).await;
     assert_eq!(waiting().await, Some(WaitingFor::Retry));
-    let second = OwedAttempt {
+    let second = AttemptTask {
         attempt: 2,
         ..first
     };
-    let record = attempted(second, to, &event("a", "1"), Follow::Delivered);
+    let record = attempted(second, to, &event("a", "1"), NextStep::Delivered);
     fixture.record(vec![record]).await;
     assert_eq!(waiting().await, None);
 }
@@ -311,7 +311,7 @@ async fn circuit_breakers_are_kept_until_they_close_or_their_subscription_is_del
 }
 
 #[tokio::test]
-async fn rows_that_another_session_has_locked_are_passed_over() {
+async fn rows_that_another_session_has_locked_are_skipped() {
     let fixture = Fixture::postgres().await;
     let to = fixture.subscribe("a").await.id;
     let owed = owed(&fixture, "a", 2).await;

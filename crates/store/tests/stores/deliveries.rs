@@ -1,21 +1,22 @@
 //! What an owner is told of deliveries and events.
 
-use hookline_core::delivery::{DeliveryState, GaveUp, Origin, OwedAttempt};
+use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason, Origin};
 use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
-use hookline_core::subscription::{Status, SubscriptionPatch};
+use hookline_core::subscription::{SubscriptionPatch, SubscriptionStatus};
 use hookline_store::{
-    Delivery, DeliveryQuery, DeliveryStatus, EventStory, Fate, FatePage, Follow, PageStart,
+    Delivery, DeliveryQuery, DeliveryStatus, EventDetails, EventSubscriptionsPage, FanoutResult,
+    NextStep, PageStart,
 };
 
 use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
 
 on_both![
-    a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_filter,
+    a_pending_delivery_of_an_inactive_subscription_is_shown_and_filtered_as_skipped,
     every_delivery_is_on_one_page_and_totals_are_exact,
-    a_delivery_tells_its_attempts_newest_first,
-    an_event_tells_what_became_of_it_for_each_subscription,
-    an_event_tells_its_subscriptions_page_by_page,
+    a_delivery_lists_its_attempts_newest_first,
+    an_event_lists_a_delivery_or_a_reason_for_each_subscription,
+    an_event_lists_its_subscriptions_in_pages,
 ];
 
 const STATUSES: [DeliveryStatus; 5] = [
@@ -70,7 +71,7 @@ async fn statuses(fixture: &Fixture, to: SubscriptionId, ids: &[DeliveryId]) -> 
     ids.iter().map(|id| status(*id)).collect()
 }
 
-async fn switch(fixture: &Fixture, id: SubscriptionId, status: Status) {
+async fn switch(fixture: &Fixture, id: SubscriptionId, status: SubscriptionStatus) {
     let patch = SubscriptionPatch {
         status: Some(status),
         ..Default::default()
@@ -81,16 +82,19 @@ async fn switch(fixture: &Fixture, id: SubscriptionId, status: Status) {
     changed.await.unwrap().unwrap();
 }
 
-async fn a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_filter(
+async fn a_pending_delivery_of_an_inactive_subscription_is_shown_and_filtered_as_skipped(
     fixture: Fixture,
 ) {
     let to = fixture.subscribe("a").await.id;
     let mut ids = Vec::new();
     for (id, follow) in [
         ("pending", None),
-        ("again", Some(Follow::Again { due: at(NOW + 7) })),
-        ("delivered", Some(Follow::Delivered)),
-        ("exhausted", Some(Follow::Exhausted(GaveUp::OutOfAttempts))),
+        ("again", Some(NextStep::Retry { due: at(NOW + 7) })),
+        ("delivered", Some(NextStep::Delivered)),
+        (
+            "exhausted",
+            Some(NextStep::Exhausted(ExhaustedReason::OutOfAttempts)),
+        ),
     ] {
         let owed = fixture.owed("a", id).await;
         if let Some(follow) = follow {
@@ -113,7 +117,10 @@ async fn a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_fil
     assert_eq!(again.next_attempt_at, Some(at(NOW + 7)));
     assert_eq!((again.attempts_made, again.finished_at), (1, None));
 
-    for status in [Status::Inactive(None), Status::Active] {
+    for status in [
+        SubscriptionStatus::Inactive(None),
+        SubscriptionStatus::Active,
+    ] {
         switch(&fixture, to, status).await;
         assert_eq!(
             statuses(&fixture, to, &ids).await,
@@ -128,7 +135,7 @@ async fn a_pending_delivery_reads_as_its_subscription_stands_and_so_says_the_fil
     assert_eq!((again.next_attempt_at, again.finished_at), (None, None));
 
     let skipped = DeliveryState::Skipped { at: at(NOW + 9) };
-    let first = OwedAttempt {
+    let first = AttemptTask {
         delivery: ids[0],
         generation: 0,
         attempt: 1,
@@ -167,7 +174,7 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
             .collect();
         let given = fixture
             .store
-            .take_in(&fixture.index, events.into(), at(NOW + moment));
+            .intake(&fixture.index, events.into(), at(NOW + moment));
         assert_eq!(given.await.unwrap().owed.len(), 10);
     }
     let (mut seen, mut start) = (Vec::new(), PageStart::Offset(0));
@@ -220,14 +227,14 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
     assert!(listed(&fixture, of_b).await.is_empty());
 }
 
-async fn a_delivery_tells_its_attempts_newest_first(fixture: Fixture) {
+async fn a_delivery_lists_its_attempts_newest_first(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let mut owed = fixture.owed("a", "1").await;
     for attempt in 1..=3 {
         owed.attempt = attempt;
         let follow = match attempt {
-            3 => Follow::Exhausted(GaveUp::OutOfAttempts),
-            _ => Follow::Again { due: now() },
+            3 => NextStep::Exhausted(ExhaustedReason::OutOfAttempts),
+            _ => NextStep::Retry { due: now() },
         };
         let mut record = attempted(owed, to, &event("a", "1"), follow);
         record.started = at(NOW + i64::from(attempt));
@@ -242,7 +249,7 @@ async fn a_delivery_tells_its_attempts_newest_first(fixture: Fixture) {
     assert_eq!(story.request_body.as_bytes(), event("a", "1").event.body);
     let delivery = story.delivery;
     assert_eq!(delivery.attempts_made, 3);
-    assert_eq!(delivery.gave_up, Some(GaveUp::OutOfAttempts));
+    assert_eq!(delivery.gave_up, Some(ExhaustedReason::OutOfAttempts));
     assert!(delivery.finished_at.is_some());
     assert_eq!(
         (delivery.subscription, delivery.origin),
@@ -254,9 +261,9 @@ async fn a_delivery_tells_its_attempts_newest_first(fixture: Fixture) {
     assert_eq!(foreign.await.unwrap(), None);
 }
 
-async fn story(fixture: &Fixture, owner: &str, id: &str) -> Option<EventStory> {
+async fn story(fixture: &Fixture, owner: &str, id: &str) -> Option<EventDetails> {
     let id = EventId::parse(id).unwrap();
-    let page = FatePage {
+    let page = EventSubscriptionsPage {
         limit: 100,
         after: None,
     };
@@ -264,18 +271,18 @@ async fn story(fixture: &Fixture, owner: &str, id: &str) -> Option<EventStory> {
     story.unwrap()
 }
 
-async fn an_event_tells_its_subscriptions_page_by_page(fixture: Fixture) {
+async fn an_event_lists_its_subscriptions_in_pages(fixture: Fixture) {
     let mut expected = Vec::new();
     for number in 0..7 {
         let id = fixture.subscribe("a").await.id;
         expected.push((id, "pending"));
         if number % 3 == 1 {
-            switch(&fixture, id, Status::Inactive(None)).await;
+            switch(&fixture, id, SubscriptionStatus::Inactive(None)).await;
             expected[number].1 = "skipped";
         }
     }
     let event = event("a", "1");
-    fixture.take_in(vec![event.clone()]).await;
+    fixture.intake(vec![event.clone()]).await;
     for number in [2, 5] {
         let deleted =
             fixture
@@ -290,7 +297,7 @@ async fn an_event_tells_its_subscriptions_page_by_page(fixture: Fixture) {
     }
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let page = FatePage { limit: 3, after };
+        let page = EventSubscriptionsPage { limit: 3, after };
         let told = fixture
             .store
             .event(organization("a"), event.event.id.clone(), page);
@@ -306,12 +313,12 @@ async fn an_event_tells_its_subscriptions_page_by_page(fixture: Fixture) {
 }
 
 /// What became of an event, by subscription.
-fn fates(story: &EventStory) -> Vec<(SubscriptionId, &'static str)> {
-    let outcome = |fate: &Fate| match fate {
-        Fate::Delivery(delivery) => delivery.status.as_str(),
-        Fate::CreatedLater => "created_later",
-        Fate::Filtered => "filtered",
-        Fate::ChangedSince => "changed_since",
+fn fates(story: &EventDetails) -> Vec<(SubscriptionId, &'static str)> {
+    let outcome = |fate: &FanoutResult| match fate {
+        FanoutResult::Delivery(delivery) => delivery.status.as_str(),
+        FanoutResult::CreatedLater => "created_later",
+        FanoutResult::Filtered => "filtered",
+        FanoutResult::ChangedSince => "changed_since",
     };
     let fates = story.subscriptions.iter();
     fates
@@ -319,7 +326,7 @@ fn fates(story: &EventStory) -> Vec<(SubscriptionId, &'static str)> {
         .collect()
 }
 
-async fn an_event_tells_what_became_of_it_for_each_subscription(fixture: Fixture) {
+async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fixture) {
     let [gets, off, on_again, deleted, gone_before, filters] = [
         fixture.subscribe("a").await.id,
         fixture.subscribe("a").await.id,
@@ -330,7 +337,7 @@ async fn an_event_tells_what_became_of_it_for_each_subscription(fixture: Fixture
     ];
     fixture.subscribe("b").await;
     for id in [off, on_again] {
-        switch(&fixture, id, Status::Inactive(None)).await;
+        switch(&fixture, id, SubscriptionStatus::Inactive(None)).await;
     }
     let delete = async |id| {
         let deleted = fixture
@@ -355,9 +362,9 @@ async fn an_event_tells_what_became_of_it_for_each_subscription(fixture: Fixture
     let before = at(NOW + 1);
     let given = fixture
         .store
-        .take_in(&fixture.index, vec![sent.clone()].into(), before);
+        .intake(&fixture.index, vec![sent.clone()].into(), before);
     assert_eq!(given.await.unwrap().owed.len(), 2);
-    switch(&fixture, on_again, Status::Active).await;
+    switch(&fixture, on_again, SubscriptionStatus::Active).await;
     delete(deleted).await;
 
     let told = story(&fixture, "a", "1").await.unwrap();
@@ -379,7 +386,7 @@ async fn an_event_tells_what_became_of_it_for_each_subscription(fixture: Fixture
     // Whoever came later is told so, whatever it wants.
     let given = fixture
         .store
-        .take_in(&fixture.index, vec![event("a", "0")].into(), at(NOW - 1));
+        .intake(&fixture.index, vec![event("a", "0")].into(), at(NOW - 1));
     given.await.unwrap();
     let told = story(&fixture, "a", "0").await.unwrap();
     assert!(fates(&told).contains(&(filters, "created_later")));

@@ -8,17 +8,17 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::BigInt;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection};
-use hookline_core::delivery::{Origin, OwedAttempt, Run};
+use hookline_core::delivery::{AttemptTask, Origin, RetryRun};
 use hookline_core::event::{Event, MissingId};
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::master_key::{MasterKey, MasterKeyId, MasterKeys};
-use hookline_core::outcome::{Answer, Outcome};
+use hookline_core::outcome::{AttemptOutcome, ReceiverResponse};
 use hookline_core::subscription::{NewSubscription, Subscription};
 use hookline_core::target::{TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{
-    AttemptRecord, Created, FanoutIndex, Follow, Given, IncomingEvent, Plans, PostgresSettings,
-    Store,
+    AttemptRecord, CreateResult, FanoutIndex, IncomingEvent, IntakeResult, NextStep, PlanCacheMode,
+    PostgresSettings, Store,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -55,7 +55,7 @@ pub(crate) fn settings(url: &str) -> PostgresSettings {
         wait: Duration::from_secs(10),
         statement_timeout: Duration::from_secs(10),
         application_name: "hookline test".to_owned(),
-        plans: Plans::OnceForAll,
+        plans: PlanCacheMode::ForceGeneric,
     }
 }
 
@@ -201,21 +201,21 @@ impl Fixture {
             .await
             .unwrap()
         {
-            Created::Subscription(subscription) => subscription,
-            Created::LimitReached => panic!("the limit is reached"),
+            CreateResult::Subscription(subscription) => subscription,
+            CreateResult::LimitReached => panic!("the limit is reached"),
         }
     }
 
-    pub(crate) async fn take_in(&self, events: Vec<IncomingEvent>) -> Given {
+    pub(crate) async fn intake(&self, events: Vec<IncomingEvent>) -> IntakeResult {
         self.store
-            .take_in(&self.index, events.into(), now())
+            .intake(&self.index, events.into(), now())
             .await
             .unwrap()
     }
 
     /// One event to one subscription: its delivery's first attempt.
-    pub(crate) async fn owed(&self, owner: &str, event_id: &str) -> OwedAttempt {
-        let given = self.take_in(vec![event(owner, event_id)]).await;
+    pub(crate) async fn owed(&self, owner: &str, event_id: &str) -> AttemptTask {
+        let given = self.intake(vec![event(owner, event_id)]).await;
         given.owed[0]
     }
 
@@ -239,12 +239,12 @@ pub(crate) fn event(owner: &str, id: &str) -> IncomingEvent {
 
 /// An attempt with this status.
 pub(crate) fn attempted(
-    owed: OwedAttempt,
+    owed: AttemptTask,
     subscription: SubscriptionId,
     event: &IncomingEvent,
-    follow: Follow,
+    follow: NextStep,
 ) -> AttemptRecord {
-    let status = if follow == Follow::Delivered {
+    let status = if follow == NextStep::Delivered {
         200
     } else {
         500
@@ -252,14 +252,14 @@ pub(crate) fn attempted(
     AttemptRecord {
         owed,
         origin: Origin::Event,
-        run: Run::default(),
+        run: RetryRun::default(),
         organization: event.event.organization.clone(),
         subscription,
         event: EventKey::of(&event.event.organization, &event.event.id),
         event_type: event.event.event_type,
         url: TargetUrl::from_store("https://example.com"),
         activation: 0,
-        outcome: Outcome::Answered(Answer {
+        outcome: AttemptOutcome::Answered(ReceiverResponse {
             status,
             body: "ok".to_owned(),
             retry_after: None,

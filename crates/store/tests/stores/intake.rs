@@ -1,18 +1,18 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use hookline_core::subscription::{Status, SubscriptionPatch};
+use hookline_core::subscription::{SubscriptionPatch, SubscriptionStatus};
 use hookline_store::{FanoutIndex, IncomingEvent};
 
 use crate::fixture::{Fixture, event, now, on_both, organization};
 
 on_both![
     an_event_makes_a_delivery_for_each_subscription_that_wants_it,
-    a_repeat_is_one_event_and_owes_nothing_more,
-    replicas_that_take_the_same_events_in_at_once_make_each_delivery_once,
+    a_repeated_event_is_stored_once_and_makes_no_delivery,
+    simultaneous_intakes_of_the_same_events_make_each_delivery_once,
     a_change_is_seen_by_the_next_event_in_every_replica,
-    events_that_make_too_many_deliveries_for_a_transaction_are_taken_in_fewer_at_a_time,
-    a_repeat_completes_what_was_taken_in_in_part,
+    events_with_too_many_deliveries_for_a_transaction_are_refused_until_they_are_split,
+    a_repeat_completes_a_partial_intake,
 ];
 
 async fn an_event_makes_a_delivery_for_each_subscription_that_wants_it(fixture: Fixture) {
@@ -20,7 +20,7 @@ async fn an_event_makes_a_delivery_for_each_subscription_that_wants_it(fixture: 
     fixture.subscribe("a").await;
     fixture.subscribe("b").await;
     let given = fixture
-        .take_in(vec![event("a", "1"), event("b", "1"), event("c", "1")])
+        .intake(vec![event("a", "1"), event("b", "1"), event("c", "1")])
         .await;
     assert_eq!((given.new_events, given.owed.len()), (3, 3));
     let loaded = fixture
@@ -31,26 +31,22 @@ async fn an_event_makes_a_delivery_for_each_subscription_that_wants_it(fixture: 
     assert_eq!(loaded.len(), 3);
 }
 
-async fn a_repeat_is_one_event_and_owes_nothing_more(fixture: Fixture) {
+async fn a_repeated_event_is_stored_once_and_makes_no_delivery(fixture: Fixture) {
     fixture.subscribe("a").await;
-    let first = fixture
-        .take_in(vec![event("a", "1"), event("a", "1")])
-        .await;
+    let first = fixture.intake(vec![event("a", "1"), event("a", "1")]).await;
     assert_eq!((first.new_events, first.owed.len()), (1, 1));
-    let repeat = fixture.take_in(vec![event("a", "1")]).await;
+    let repeat = fixture.intake(vec![event("a", "1")]).await;
     assert_eq!((repeat.new_events, repeat.owed.len()), (0, 0));
     let due = fixture.store.count_due(now(), 10).await.unwrap();
     assert_eq!(due, 1, "what is owed is a row from the first time on");
-    let beside = fixture
-        .take_in(vec![event("a", "1"), event("a", "2")])
-        .await;
+    let beside = fixture.intake(vec![event("a", "1"), event("a", "2")]).await;
     assert_eq!((beside.new_events, beside.owed.len()), (1, 1));
     let stored = fixture.store.stored_bytes(organization("a")).await.unwrap();
     let bytes = |id| event("a", id).event.body.len();
     assert_eq!(stored, (bytes("1") + bytes("2")) as u64);
 }
 
-async fn replicas_that_take_the_same_events_in_at_once_make_each_delivery_once(fixture: Fixture) {
+async fn simultaneous_intakes_of_the_same_events_make_each_delivery_once(fixture: Fixture) {
     fixture.subscribe("a").await;
     // Many, of which the replicas know nothing, and a few after that.
     let indexes: Vec<FanoutIndex> = (0..6).map(|_| FanoutIndex::default()).collect();
@@ -71,7 +67,7 @@ async fn replicas_take(fixture: &Fixture, indexes: &[FanoutIndex], numbers: Rang
             events.reverse();
         }
         let (store, index) = (fixture.store.clone(), index.clone());
-        replicas.spawn(async move { store.take_in(&index, events.into(), now()).await });
+        replicas.spawn(async move { store.intake(&index, events.into(), now()).await });
     }
     let given: Vec<_> = replicas
         .join_all()
@@ -92,7 +88,11 @@ async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {
     let subscription = fixture.subscribe("a").await;
     let replicas = [FanoutIndex::default(), FanoutIndex::default()];
     let mut number = 0;
-    for status in [Status::Active, Status::Inactive(None), Status::Active] {
+    for status in [
+        SubscriptionStatus::Active,
+        SubscriptionStatus::Inactive(None),
+        SubscriptionStatus::Active,
+    ] {
         let patch = SubscriptionPatch {
             status: Some(status),
             ..Default::default()
@@ -107,12 +107,12 @@ async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {
             let events = vec![event("a", &number.to_string())];
             let given = fixture
                 .store
-                .take_in(index, events.into(), now())
+                .intake(index, events.into(), now())
                 .await
                 .unwrap();
             assert_eq!(
                 given.owed.len(),
-                usize::from(status == Status::Active),
+                usize::from(status == SubscriptionStatus::Active),
                 "{status:?}"
             );
         }
@@ -130,7 +130,7 @@ async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {
         assert!(
             fixture
                 .store
-                .take_in(index, events.into(), now())
+                .intake(index, events.into(), now())
                 .await
                 .unwrap()
                 .owed
@@ -139,7 +139,7 @@ async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {
     }
 }
 
-async fn events_that_make_too_many_deliveries_for_a_transaction_are_taken_in_fewer_at_a_time(
+async fn events_with_too_many_deliveries_for_a_transaction_are_refused_until_they_are_split(
     fixture: Fixture,
 ) {
     for _ in 0..3 {
@@ -152,7 +152,7 @@ async fn events_that_make_too_many_deliveries_for_a_transaction_are_taken_in_few
         let events: Vec<IncomingEvent> = ids.iter().map(|id| event("a", id)).collect();
         let given = fixture
             .store
-            .take_in_at_most(&index, events.into(), most, now());
+            .intake_at_most(&index, events.into(), most, now());
         given.await.unwrap()
     };
     let wanted = event("a", "1").event.event_type;
@@ -169,17 +169,17 @@ async fn events_that_make_too_many_deliveries_for_a_transaction_are_taken_in_few
     assert_eq!((given.new_events, given.owed.len()), (1, 3));
 }
 
-async fn a_repeat_completes_what_was_taken_in_in_part(fixture: Fixture) {
+async fn a_repeat_completes_a_partial_intake(fixture: Fixture) {
     for _ in 0..3 {
         fixture.subscribe("a").await;
     }
     let ids = ["1", "2", "3", "4"];
     let first = ids[..2].iter().map(|id| event("a", id)).collect();
-    let first = fixture.take_in(first).await;
+    let first = fixture.intake(first).await;
     assert_eq!((first.new_events, first.owed.len()), (2, 6));
     // The process ended before the message was acked, so it comes again.
     let repeat = ids.iter().map(|id| event("a", id)).collect();
-    let repeat = fixture.take_in(repeat).await;
+    let repeat = fixture.intake(repeat).await;
     assert_eq!((repeat.new_events, repeat.owed.len()), (2, 6));
     let owed = first.owed.iter().chain(&repeat.owed);
     let deliveries: HashSet<_> = owed.map(|owed| owed.delivery).collect();

@@ -5,10 +5,10 @@ use hookline_core::ids::SubscriptionId;
 use crate::fixture::{Fixture, event, on_both};
 
 on_both![
-    a_version_that_went_back_makes_no_subscription_deaf,
-    a_version_that_was_given_out_again_makes_no_subscription_deaf,
-    versions_that_went_back_and_moved_past_what_is_known_make_no_subscription_deaf,
-    an_index_that_is_far_behind_learns_everything,
+    a_version_that_went_back_loses_no_subscription,
+    a_version_that_was_issued_again_loses_no_subscription,
+    versions_that_went_back_and_passed_the_known_one_lose_no_subscription,
+    an_index_that_is_far_behind_loads_everything,
 ];
 
 /// What a database is without the commits that made these subscriptions.
@@ -33,20 +33,20 @@ async fn subscribe(fixture: &Fixture, count: usize) -> Vec<SubscriptionId> {
 
 /// The subscriptions that hear a new event.
 async fn hear(fixture: &Fixture, id: &str) -> Vec<SubscriptionId> {
-    let given = fixture.take_in(vec![event("a", id)]).await;
+    let given = fixture.intake(vec![event("a", id)]).await;
     let mut heard: Vec<SubscriptionId> = given.owed.iter().map(|owed| owed.subscription).collect();
     heard.sort_unstable_by_key(|id| id.0);
     heard
 }
 
-async fn a_version_that_went_back_makes_no_subscription_deaf(fixture: Fixture) {
+async fn a_version_that_went_back_loses_no_subscription(fixture: Fixture) {
     let made = subscribe(&fixture, 3).await;
     assert_eq!(hear(&fixture, "1").await, made);
     lose(&fixture, &made[1..]);
     assert_eq!(hear(&fixture, "2").await, made[..1]);
 }
 
-async fn a_version_that_was_given_out_again_makes_no_subscription_deaf(fixture: Fixture) {
+async fn a_version_that_was_issued_again_loses_no_subscription(fixture: Fixture) {
     let mut made = subscribe(&fixture, 3).await;
     assert_eq!(hear(&fixture, "1").await, made);
     lose(&fixture, &made.split_off(1));
@@ -54,9 +54,7 @@ async fn a_version_that_was_given_out_again_makes_no_subscription_deaf(fixture: 
     assert_eq!(hear(&fixture, "2").await, made);
 }
 
-async fn versions_that_went_back_and_moved_past_what_is_known_make_no_subscription_deaf(
-    fixture: Fixture,
-) {
+async fn versions_that_went_back_and_passed_the_known_one_lose_no_subscription(fixture: Fixture) {
     let mut made = subscribe(&fixture, 3).await;
     assert_eq!(hear(&fixture, "1").await, made);
     lose(&fixture, &made.split_off(1));
@@ -67,7 +65,7 @@ async fn versions_that_went_back_and_moved_past_what_is_known_make_no_subscripti
     assert_eq!(hear(&fixture, "4").await, made);
 }
 
-async fn an_index_that_is_far_behind_learns_everything(fixture: Fixture) {
+async fn an_index_that_is_far_behind_loads_everything(fixture: Fixture) {
     let mut made = subscribe(&fixture, 1).await;
     assert_eq!(hear(&fixture, "1").await, made);
     made.extend(subscribe(&fixture, 2).await);

@@ -1,29 +1,29 @@
-//! The store on both backends: each sentence is a generic test, run on a folder and on a database
-//! of its own in the PostgreSQL that `make test` starts.
+//! Tests of the store on both backends: each scenario runs on a folder, and on a database of its own in the PostgreSQL that
+//! `make test` starts.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a test says what it expects by failing there and then"
 )]
 
-mod again;
+mod attempt_log;
+mod auto_disable;
 mod backlog;
-mod dead;
+mod dead_deliveries;
 mod deliveries;
-mod failing;
+mod embedded_dead_letters;
+mod embedded_queue;
+mod encryption;
 mod fixture;
+mod idempotency;
 mod intake;
-mod log;
 mod lost_commits;
+mod paging;
 mod partitions;
-mod progress;
-mod put_aside;
-mod queue;
-mod repeats;
+mod quarantine;
+mod recording;
 mod replays;
+mod restart;
 mod retention;
-mod sealed;
-mod searching;
 mod subscriptions;
 mod tls;
-mod trials;

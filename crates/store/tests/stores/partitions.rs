@@ -2,12 +2,12 @@
 
 use std::process::Command;
 
-use hookline_core::delivery::{Cause, OwedAttempt};
+use hookline_core::delivery::{AttemptTask, StartedBy};
 use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use hookline_store::{
-    Again, Beat, Due, Follow, HandOver, Holding, Look, LookInto, PartitionClaim, PartitionTotals,
-    Roster,
+    ClusterState, DueAttempt, DueQuery, HandOver, Heartbeat, NextStep, PartitionClaim,
+    PartitionCounts, PartitionOwner, PartitionRange, RestartResult,
 };
 use uuid::Uuid;
 
@@ -15,15 +15,15 @@ use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both};
 
 on_both!(
     a_delivery_that_becomes_pending_is_in_the_partition_of_its_subscription,
-    of_two_takers_that_observed_the_same_one_takes_the_partition,
+    of_two_claims_with_the_same_observation_one_succeeds,
     an_owner_that_did_not_release_counts_as_dead_for_ten_minutes,
     a_partition_is_handed_over_to_a_registered_successor_alone,
     a_note_is_written_in_its_epoch_alone,
-    a_beat_tells_all_dispatchers_and_partitions,
-    a_dispatcher_that_is_not_registered_has_no_beat,
-    a_look_finds_what_is_due_from_the_floor_on_up_to_its_limit,
-    a_look_finds_the_newest_rows_behind_many_old_ones,
-    a_look_finds_what_was_started_again_and_not_what_is_due_later,
+    a_heartbeat_returns_all_dispatchers_and_partitions,
+    a_dispatcher_that_is_not_registered_has_no_heartbeat,
+    a_due_query_finds_rows_from_its_floor_up_to_its_limit,
+    a_due_query_finds_the_newest_rows_behind_many_old_ones,
+    a_due_query_finds_restarted_deliveries_and_none_that_are_due_later,
     due_deliveries_are_counted_up_to_a_limit,
     pending_deliveries_move_to_their_partitions_after_a_change_of_the_number,
     a_change_of_the_number_is_announced_until_it_is_made,
@@ -39,8 +39,8 @@ async fn dispatcher(fixture: &Fixture) -> DispatcherId {
     id
 }
 
-async fn roster(fixture: &Fixture, id: DispatcherId) -> (Roster, Partitions) {
-    let beat = Beat {
+async fn roster(fixture: &Fixture, id: DispatcherId) -> (ClusterState, Partitions) {
+    let beat = Heartbeat {
         id,
         draining: false,
         able: true,
@@ -48,7 +48,7 @@ async fn roster(fixture: &Fixture, id: DispatcherId) -> (Roster, Partitions) {
     fixture.store.beat(beat).await.unwrap().unwrap()
 }
 
-fn claim(holding: &Holding) -> PartitionClaim {
+fn claim(holding: &PartitionOwner) -> PartitionClaim {
     PartitionClaim {
         partition: holding.partition,
         owner: holding.owner,
@@ -57,20 +57,24 @@ fn claim(holding: &Holding) -> PartitionClaim {
 }
 
 /// Takes partition 0 as `seen`; None where another was faster.
-async fn take(fixture: &Fixture, me: DispatcherId, seen: &Holding) -> Option<Holding> {
-    let taken = fixture.store.take_partitions(me, vec![claim(seen)]);
+async fn take(
+    fixture: &Fixture,
+    me: DispatcherId,
+    seen: &PartitionOwner,
+) -> Option<PartitionOwner> {
+    let taken = fixture.store.claim_partitions(me, vec![claim(seen)]);
     taken.await.unwrap().pop()
 }
 
-async fn look(fixture: &Fixture, floor: i64, until: i64, limit: u32) -> Vec<Due> {
+async fn look(fixture: &Fixture, floor: i64, until: i64, limit: u32) -> Vec<DueAttempt> {
     let partitions = fixture.store.partitions().await.unwrap();
-    let into = |partition| LookInto {
+    let into = |partition| PartitionRange {
         partition,
         floor: at(floor),
         limit,
         newest: 0,
     };
-    let look = Look {
+    let look = DueQuery {
         partitions: partitions.all().map(into).collect(),
         until: at(until),
     };
@@ -92,7 +96,7 @@ async fn a_delivery_that_becomes_pending_is_in_the_partition_of_its_subscription
     // Few events are another statement than many, on PostgreSQL.
     let owed = fixture.owed("a", "few").await;
     let many = (0..40).map(|number| event("a", &number.to_string()));
-    fixture.take_in(many.collect()).await;
+    fixture.intake(many.collect()).await;
     let test = fixture.store.create_test(to, event("a", "test"), now());
     test.await.unwrap().unwrap();
     assert_eq!(misplaced(&fixture, 5), 0);
@@ -105,13 +109,13 @@ async fn a_delivery_that_becomes_pending_is_in_the_partition_of_its_subscription
         owed,
         owed.subscription,
         &event("a", "few"),
-        Follow::Delivered,
+        NextStep::Delivered,
     );
     fixture.record(vec![record]).await;
     let again = fixture
         .store
-        .start_again(None, owed.delivery, Cause::Retry, now());
-    assert!(matches!(again.await.unwrap(), Again::Owed(_)));
+        .restart(None, owed.delivery, StartedBy::Retry, now());
+    assert!(matches!(again.await.unwrap(), RestartResult::Started(_)));
     let started = format!(
         "SELECT partition FROM deliveries WHERE generation = 1 AND subscription_id = {}",
         owed.subscription.0
@@ -134,7 +138,7 @@ async fn a_program_of_an_older_version_inserts_no_delivery() {
     assert!(why.contains("partition"), "{why}");
 }
 
-async fn of_two_takers_that_observed_the_same_one_takes_the_partition(fixture: Fixture) {
+async fn of_two_claims_with_the_same_observation_one_succeeds(fixture: Fixture) {
     let [one, other] = [dispatcher(&fixture).await, dispatcher(&fixture).await];
     let (seen, _) = roster(&fixture, one).await;
     let free = &seen.partitions[0];
@@ -151,7 +155,7 @@ async fn of_two_takers_that_observed_the_same_one_takes_the_partition(fixture: F
 
     // The same owner in another epoch, or the same epoch of another owner, is another observation.
     for (owner, epoch) in [(taken.owner, free.epoch), (None, taken.epoch)] {
-        let seen = Holding {
+        let seen = PartitionOwner {
             owner,
             epoch,
             ..taken.clone()
@@ -227,7 +231,7 @@ async fn a_partition_is_handed_over_to_a_registered_successor_alone(fixture: Fix
     let moved = store.hand_over(me, vec![to(Some(next), mine.epoch)]);
     assert_eq!(moved.await.unwrap(), [Partition(0)]);
     let (seen, _) = roster(&fixture, next).await;
-    let theirs = Holding {
+    let theirs = PartitionOwner {
         owner: Some(next),
         epoch: mine.epoch + 1,
         note: "in flight".to_owned(),
@@ -257,7 +261,7 @@ async fn a_note_is_written_in_its_epoch_alone(fixture: Fixture) {
     assert_eq!(roster(&fixture, me).await.0.partitions[0].note, "mine");
 }
 
-async fn a_beat_tells_all_dispatchers_and_partitions(fixture: Fixture) {
+async fn a_heartbeat_returns_all_dispatchers_and_partitions(fixture: Fixture) {
     let store = &fixture.store;
     let count = store.partitions().await.unwrap();
     let expected = match fixture.is_postgres() {
@@ -266,7 +270,7 @@ async fn a_beat_tells_all_dispatchers_and_partitions(fixture: Fixture) {
     };
     assert_eq!(count, expected);
     let [one, other] = [dispatcher(&fixture).await, dispatcher(&fixture).await];
-    let beat = Beat {
+    let beat = Heartbeat {
         id: one,
         draining: true,
         able: false,
@@ -286,13 +290,13 @@ async fn a_beat_tells_all_dispatchers_and_partitions(fixture: Fixture) {
     assert_eq!(roster(&fixture, other).await.0.dispatchers.len(), 2);
 }
 
-async fn a_dispatcher_that_is_not_registered_has_no_beat(fixture: Fixture) {
+async fn a_dispatcher_that_is_not_registered_has_no_heartbeat(fixture: Fixture) {
     let store = &fixture.store;
     let [one, other] = [dispatcher(&fixture).await, dispatcher(&fixture).await];
     // A registration whose answer was lost comes again.
     store.register_dispatcher(one).await.unwrap();
     let beat = |id| {
-        store.beat(Beat {
+        store.beat(Heartbeat {
             id,
             draining: false,
             able: true,
@@ -310,13 +314,13 @@ async fn a_dispatcher_that_is_not_registered_has_no_beat(fixture: Fixture) {
 }
 
 /// Two subscriptions, and three deliveries to each, due a second after one another from [`NOW`] on.
-async fn deliveries(fixture: &Fixture) -> Vec<OwedAttempt> {
+async fn deliveries(fixture: &Fixture) -> Vec<AttemptTask> {
     let mut all = Vec::new();
     fixture.subscribe("a").await;
     fixture.subscribe("a").await;
     for second in 0..3 {
         let event = event("a", &second.to_string());
-        let given = fixture.store.take_in(
+        let given = fixture.store.intake(
             &fixture.index,
             vec![event].into(),
             at(NOW + second * 1_000_000),
@@ -326,12 +330,12 @@ async fn deliveries(fixture: &Fixture) -> Vec<OwedAttempt> {
     all
 }
 
-async fn a_look_finds_what_is_due_from_the_floor_on_up_to_its_limit(fixture: Fixture) {
+async fn a_due_query_finds_rows_from_its_floor_up_to_its_limit(fixture: Fixture) {
     let all = deliveries(&fixture).await;
     for count in [1, 7] {
         fixture.store.resize_partitions(of(count)).await.unwrap();
         let ids = all.iter().map(|owed| owed.delivery).collect();
-        fixture.store.refile_deliveries(ids).await.unwrap();
+        fixture.store.repartition_deliveries(ids).await.unwrap();
         let seconds = async |floor: i64, until: i64, limit| {
             let found = look(&fixture, NOW + floor, NOW + until, limit).await;
             assert!(found.iter().all(|one| all.contains(&one.owed)));
@@ -357,25 +361,25 @@ async fn a_look_finds_what_is_due_from_the_floor_on_up_to_its_limit(fixture: Fix
         assert_eq!(seconds(0, 2_000_000, 3).await, limited);
         assert_eq!(seconds(0, 2_000_000, 0).await, [0; 0]);
     }
-    let nothing = Look {
+    let nothing = DueQuery {
         partitions: Vec::new(),
         until: at(NOW + 10_000_000),
     };
     assert_eq!(fixture.store.look(nothing).await.unwrap(), []);
 }
 
-async fn a_look_finds_the_newest_rows_behind_many_old_ones(fixture: Fixture) {
+async fn a_due_query_finds_the_newest_rows_behind_many_old_ones(fixture: Fixture) {
     deliveries(&fixture).await;
     fixture.store.resize_partitions(of(1)).await.unwrap();
     fixture.sql("UPDATE deliveries SET partition = 0");
     let seconds = async |limit, newest| {
-        let into = LookInto {
+        let into = PartitionRange {
             partition: Partition(0),
             floor: at(0),
             limit,
             newest,
         };
-        let look = Look {
+        let look = DueQuery {
             partitions: vec![into],
             until: at(NOW + 1_999_999),
         };
@@ -392,7 +396,7 @@ async fn a_look_finds_the_newest_rows_behind_many_old_ones(fixture: Fixture) {
     assert_eq!(seconds(10, 10).await, [0, 0, 1, 1]);
 }
 
-async fn a_look_finds_what_was_started_again_and_not_what_is_due_later(fixture: Fixture) {
+async fn a_due_query_finds_restarted_deliveries_and_none_that_are_due_later(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let owed = fixture.owed("a", "1").await;
     let until = async |micros| {
@@ -405,21 +409,21 @@ async fn a_look_finds_what_was_started_again_and_not_what_is_due_later(fixture: 
     assert_eq!(until(-1).await, []);
     assert_eq!(until(0).await, [(owed, now())]);
 
-    let follow = Follow::Again { due: at(NOW + 9) };
+    let follow = NextStep::Retry { due: at(NOW + 9) };
     fixture
         .record(vec![attempted(owed, to, &event("a", "1"), follow)])
         .await;
-    let second = OwedAttempt { attempt: 2, ..owed };
+    let second = AttemptTask { attempt: 2, ..owed };
     assert_eq!(until(8).await, []);
     assert_eq!(until(9).await, [(second, at(NOW + 9))]);
-    let record = attempted(second, to, &event("a", "1"), Follow::Delivered);
+    let record = attempted(second, to, &event("a", "1"), NextStep::Delivered);
     fixture.record(vec![record]).await;
     assert_eq!(until(1_000).await, []);
 
     let again = fixture
         .store
-        .start_again(None, owed.delivery, Cause::Retry, at(NOW + 20));
-    let Again::Owed(third) = again.await.unwrap() else {
+        .restart(None, owed.delivery, StartedBy::Retry, at(NOW + 20));
+    let RestartResult::Started(third) = again.await.unwrap() else {
         panic!("it is owed");
     };
     assert_eq!((third.generation, third.attempt), (1, 3));
@@ -438,14 +442,14 @@ async fn due_deliveries_are_counted_up_to_a_limit(fixture: Fixture) {
     assert_eq!(counted(2, 10).await, 6);
     assert_eq!(counted(2, 5).await, 5);
 
-    let totals = store.partition_totals(at(NOW + 1_000_000)).await.unwrap();
+    let totals = store.partition_counts(at(NOW + 1_000_000)).await.unwrap();
     let partitions = store.partitions().await.unwrap();
     let of_partition = |partition| {
         let pending = all
             .iter()
             .filter(|owed| partitions.of(owed.subscription) == partition);
         let pending = pending.count() as u64;
-        PartitionTotals {
+        PartitionCounts {
             partition,
             due: pending * 2 / 3,
             backlog: 0,
@@ -465,7 +469,7 @@ async fn pending_deliveries_move_to_their_partitions_after_a_change_of_the_numbe
         fixture.subscribe("a").await;
     }
     let first = fixture.owed("a", "1").await;
-    let given = fixture.take_in(vec![event("a", "2")]).await;
+    let given = fixture.intake(vec![event("a", "2")]).await;
     let me = dispatcher(&fixture).await;
     let (seen, _) = roster(&fixture, me).await;
     let of_three = take(&fixture, me, &seen.partitions[3]).await.unwrap();
@@ -476,7 +480,7 @@ async fn pending_deliveries_move_to_their_partitions_after_a_change_of_the_numbe
         first,
         first.subscription,
         &event("a", "1"),
-        Follow::Delivered,
+        NextStep::Delivered,
     );
     fixture.record(vec![record]).await;
     fixture.sql(&format!(
@@ -501,8 +505,8 @@ async fn pending_deliveries_move_to_their_partitions_after_a_change_of_the_numbe
     store.resize_partitions(of(5)).await.unwrap();
     assert_eq!(store.refile(10).await.unwrap(), 0);
     let ids: Vec<_> = given.owed.iter().map(|owed| owed.delivery).collect();
-    assert!(store.refile_deliveries(ids.clone()).await.unwrap() > 0);
-    assert_eq!(store.refile_deliveries(ids).await.unwrap(), 0);
+    assert!(store.repartition_deliveries(ids.clone()).await.unwrap() > 0);
+    assert_eq!(store.repartition_deliveries(ids).await.unwrap(), 0);
     let moved = "SELECT count(*) FROM deliveries d WHERE due IS NOT NULL AND partition <> subscription_id % 5
                     AND event_key = (SELECT key FROM events WHERE event_id = '2')";
     assert_eq!(fixture.number(moved), 0);
@@ -532,18 +536,18 @@ async fn a_change_of_the_number_is_announced_until_it_is_made(fixture: Fixture) 
 }
 
 #[tokio::test]
-async fn the_time_since_the_last_beat_of_each_dispatcher_is_told() {
+async fn the_time_since_the_last_heartbeat_of_each_dispatcher_is_known() {
     let fixture = Fixture::postgres().await;
     let silent = dispatcher(&fixture).await;
     fixture.sql("UPDATE dispatchers SET seen_at = seen_at - 7000000");
     let living = dispatcher(&fixture).await;
     roster(&fixture, living).await;
-    let silences = fixture.store.silences().await.unwrap();
+    let heartbeat_ages = fixture.store.heartbeat_ages().await.unwrap();
     let seconds = |id| {
-        let mut all = silences.iter();
+        let mut all = heartbeat_ages.iter();
         let (_, silence) = all.find(|(one, _)| *one == id).unwrap();
         silence.as_secs()
     };
-    assert_eq!(silences.len(), 2);
+    assert_eq!(heartbeat_ages.len(), 2);
     assert!(seconds(silent) >= 7 && seconds(living) < 7);
 }

@@ -1,33 +1,33 @@
-//! Replays: which deliveries, each once, whoever takes the turns and whoever dies.
+//! Replays: the right deliveries, each once, with several dispatchers and after a death.
 
 use std::collections::BTreeMap;
 
-use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
+use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason};
 use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::ids::{DeliveryId, EventId, ReplayId, SubscriptionId};
-use hookline_core::replay::{ReplayFilter, Wanted};
-use hookline_core::subscription::{Status, SubscriptionPatch};
+use hookline_core::replay::{ReplayFilter, ReplayStatus};
+use hookline_core::subscription::{SubscriptionPatch, SubscriptionStatus};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{
-    BacklogClass, BacklogRead, Follow, NewReplay, Replay, ReplayEnded, ReplayScope, ReplayState,
-    Replayable, Store,
+    BacklogClass, BacklogRead, NewReplay, NextStep, Replay, ReplayEndReason, ReplayOutcome,
+    ReplayScope, ReplayState, Store,
 };
 use uuid::Uuid;
 
 use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
 
 on_both![
-    a_replay_starts_what_the_receiver_does_not_have_and_nothing_else,
+    a_replay_restarts_only_undelivered_deliveries,
     a_replay_is_narrowed_by_time_type_and_status,
     dispatchers_side_by_side_replay_each_delivery_once,
     a_turn_that_passed_is_taken_over_and_starts_nothing_any_more,
     a_replay_keeps_its_rate,
-    what_a_turn_starts_is_backlog_that_is_due_at_once,
+    deliveries_restarted_by_a_step_are_backlog_that_is_due_at_once,
     a_cancelled_replay_starts_no_more,
     a_replay_ends_when_its_subscription_does,
     an_organization_has_so_many_running_and_no_more,
     an_ended_replay_is_forgotten_with_the_retention,
-    what_a_replay_starts_is_no_longer_put_aside,
+    a_delivery_that_a_replay_restarts_is_no_longer_dead,
 ];
 
 const SECOND: i64 = 1_000_000;
@@ -45,7 +45,7 @@ fn scope(to: SubscriptionId, filter: ReplayFilter) -> ReplayScope {
     }
 }
 
-async fn count(fixture: &Fixture, to: SubscriptionId, filter: ReplayFilter) -> Replayable {
+async fn count(fixture: &Fixture, to: SubscriptionId, filter: ReplayFilter) -> ReplayOutcome {
     let counted = fixture.store.count_replay(scope(to, filter), later());
     counted.await.unwrap()
 }
@@ -59,7 +59,7 @@ async fn start(fixture: &Fixture, to: SubscriptionId, filter: ReplayFilter) -> R
         max_running: 5,
     };
     let started = fixture.store.start_replay(new, later()).await.unwrap();
-    assert_eq!(started, Replayable::Deliveries(1));
+    assert_eq!(started, ReplayOutcome::Deliveries(1));
     id
 }
 
@@ -72,23 +72,23 @@ async fn shown(fixture: &Fixture, id: ReplayId) -> Replay {
 const PER_SECOND: u32 = 8;
 
 /// Takes one turn at `when`.
-async fn turn(store: &Store, when: i64) -> Option<Vec<OwedAttempt>> {
+async fn turn(store: &Store, when: i64) -> Option<Vec<AttemptTask>> {
     let (when, until) = (at(NOW + when), at(NOW + when + 5 * SECOND));
-    let turn = store.take_replay_turn(when, until).await.unwrap()?;
+    let turn = store.lease_replay(when, until).await.unwrap()?;
     Some(store.replay_step(turn, PER_SECOND, when).await.unwrap())
 }
 
 /// Takes turns until no replay is running. Each counts as made at once.
-async fn finish(store: &Store) -> Vec<OwedAttempt> {
+async fn finish(store: &Store) -> Vec<AttemptTask> {
     let mut all = Vec::new();
     let far = at(NOW + 60 * SECOND);
-    while let Some(turn) = store.take_replay_turn(far, far).await.unwrap() {
+    while let Some(turn) = store.lease_replay(far, far).await.unwrap() {
         all.extend(store.replay_step(turn, PER_SECOND, later()).await.unwrap());
     }
     all
 }
 
-fn ids(owed: &[OwedAttempt]) -> Vec<DeliveryId> {
+fn ids(owed: &[AttemptTask]) -> Vec<DeliveryId> {
     let mut ids: Vec<_> = owed.iter().map(|owed| owed.delivery).collect();
     ids.sort_unstable();
     ids
@@ -104,7 +104,7 @@ fn sorted(to: SubscriptionId, names: &[&str]) -> Vec<DeliveryId> {
     ids
 }
 
-async fn switch(fixture: &Fixture, id: SubscriptionId, status: Status) {
+async fn switch(fixture: &Fixture, id: SubscriptionId, status: SubscriptionStatus) {
     let patch = SubscriptionPatch {
         status: Some(status),
         ..Default::default()
@@ -115,7 +115,7 @@ async fn switch(fixture: &Fixture, id: SubscriptionId, status: Status) {
     changed.await.unwrap().unwrap();
 }
 
-async fn ended(fixture: &Fixture, to: SubscriptionId, id: &str, follow: Follow) {
+async fn ended(fixture: &Fixture, to: SubscriptionId, id: &str, follow: NextStep) {
     let owed = fixture.owed("a", id).await;
     let record = attempted(owed, to, &event("a", id), follow);
     assert_eq!(fixture.record(vec![record]).await.len(), 1);
@@ -123,37 +123,43 @@ async fn ended(fixture: &Fixture, to: SubscriptionId, id: &str, follow: Follow) 
 
 async fn exhausted(fixture: &Fixture, to: SubscriptionId, names: &[&str]) {
     for name in names {
-        ended(fixture, to, name, Follow::Exhausted(GaveUp::OutOfAttempts)).await;
+        ended(
+            fixture,
+            to,
+            name,
+            NextStep::Exhausted(ExhaustedReason::OutOfAttempts),
+        )
+        .await;
     }
 }
 
-async fn a_replay_starts_what_the_receiver_does_not_have_and_nothing_else(fixture: Fixture) {
+async fn a_replay_restarts_only_undelivered_deliveries(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     exhausted(&fixture, to, &["exhausted"]).await;
-    ended(&fixture, to, "delivered", Follow::Delivered).await;
+    ended(&fixture, to, "delivered", NextStep::Delivered).await;
     // Void: it was pending when the subscription was switched off, and missed one while it was.
     fixture.owed("a", "void").await;
-    switch(&fixture, to, Status::Inactive(None)).await;
-    fixture.take_in(vec![event("a", "missed")]).await;
+    switch(&fixture, to, SubscriptionStatus::Inactive(None)).await;
+    fixture.intake(vec![event("a", "missed")]).await;
     let refused = count(&fixture, to, ReplayFilter::default()).await;
-    assert_eq!(refused, Replayable::Inactive);
-    switch(&fixture, to, Status::Active).await;
+    assert_eq!(refused, ReplayOutcome::Inactive);
+    switch(&fixture, to, SubscriptionStatus::Active).await;
     fixture.owed("a", "pending").await;
     let test = fixture.store.create_test(to, event("a", "test"), now());
     let test = test.await.unwrap().unwrap();
-    let exhausts = Follow::Exhausted(GaveUp::OutOfAttempts);
+    let exhausts = NextStep::Exhausted(ExhaustedReason::OutOfAttempts);
     let mut record = attempted(test, to, &event("a", "test"), exhausts);
     record.origin = hookline_core::delivery::Origin::Test;
     fixture.record(vec![record]).await;
 
     let counted = count(&fixture, to, ReplayFilter::default()).await;
-    assert_eq!(counted, Replayable::Deliveries(3));
+    assert_eq!(counted, ReplayOutcome::Deliveries(3));
     let id = start(&fixture, to, ReplayFilter::default()).await;
     assert_eq!(shown(&fixture, id).await.state, ReplayState::Running);
     // What comes after the replay was made is not its business.
     let after = fixture
         .store
-        .take_in(&fixture.index, vec![event("a", "after")].into(), later());
+        .intake(&fixture.index, vec![event("a", "after")].into(), later());
     after.await.unwrap();
 
     let owed = finish(&fixture.store).await;
@@ -164,13 +170,13 @@ async fn a_replay_starts_what_the_receiver_does_not_have_and_nothing_else(fixtur
     assert_eq!(replay.replayed, 3);
     assert_eq!(replay.state, ReplayState::Finished { at: later() });
     let counted = count(&fixture, to, ReplayFilter::default()).await;
-    assert_eq!(counted, Replayable::Deliveries(0));
+    assert_eq!(counted, ReplayOutcome::Deliveries(0));
 }
 
 async fn a_replay_is_narrowed_by_time_type_and_status(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     exhausted(&fixture, to, &["1", "2"]).await;
-    ended(&fixture, to, "3", Follow::Delivered).await;
+    ended(&fixture, to, "3", NextStep::Delivered).await;
     let only = |wanted| ReplayFilter {
         wanted,
         ..Default::default()
@@ -186,18 +192,18 @@ async fn a_replay_is_narrowed_by_time_type_and_status(fixture: Fixture) {
     };
     let before = Some(at(NOW - 1));
     for (filter, expected) in [
-        (only(Wanted::Skipped), vec![]),
+        (only(ReplayStatus::Skipped), vec![]),
         (of_type(EventType::WorkflowStarted), vec![]),
         (span(None, Some(now())), vec![]),
         (span(before, Some(now())), vec![]),
         (span(Some(at(NOW + 1)), None), vec![]),
-        (only(Wanted::Delivered), vec!["3"]),
+        (only(ReplayStatus::Delivered), vec!["3"]),
         (span(Some(now()), Some(at(NOW + 1))), vec!["1", "2"]),
     ] {
         let counted = count(&fixture, to, filter.clone()).await;
         assert_eq!(
             counted,
-            Replayable::Deliveries(expected.len() as u64),
+            ReplayOutcome::Deliveries(expected.len() as u64),
             "{filter:?}"
         );
         let id = start(&fixture, to, filter.clone()).await;
@@ -205,9 +211,12 @@ async fn a_replay_is_narrowed_by_time_type_and_status(fixture: Fixture) {
         assert_eq!(ids(&owed), sorted(to, &expected), "{filter:?}");
         assert_eq!(shown(&fixture, id).await.filter, filter);
     }
-    // Both of the last are pending now, and so nobody else's.
+    // The last two are pending now, so no other replay restarts them.
     let failed = of_type(EventType::WorkflowFailed);
-    assert_eq!(count(&fixture, to, failed).await, Replayable::Deliveries(0));
+    assert_eq!(
+        count(&fixture, to, failed).await,
+        ReplayOutcome::Deliveries(0)
+    );
 }
 
 async fn dispatchers_side_by_side_replay_each_delivery_once(fixture: Fixture) {
@@ -222,7 +231,7 @@ async fn dispatchers_side_by_side_replay_each_delivery_once(fixture: Fixture) {
         let store = fixture.store.clone();
         dispatchers.spawn(async move { finish(&store).await });
     }
-    let owed: Vec<OwedAttempt> = dispatchers.join_all().await.into_iter().flatten().collect();
+    let owed: Vec<AttemptTask> = dispatchers.join_all().await.into_iter().flatten().collect();
     // A dispatcher ends when it finds no turn that is due; another may have had the last one.
     let mut times: BTreeMap<DeliveryId, usize> = BTreeMap::new();
     for one in owed.into_iter().chain(finish(&fixture.store).await) {
@@ -239,7 +248,7 @@ async fn a_turn_that_passed_is_taken_over_and_starts_nothing_any_more(fixture: F
     exhausted(&fixture, to, &["1", "2", "3"]).await;
     let id = start(&fixture, to, ReplayFilter::default()).await;
     let store = &fixture.store;
-    let frozen = store.take_replay_turn(later(), at(NOW + 6 * SECOND)).await;
+    let frozen = store.lease_replay(later(), at(NOW + 6 * SECOND)).await;
     let frozen = frozen.unwrap().unwrap();
     assert_eq!(turn(store, 5 * SECOND).await, None, "a turn has one taker");
     let started = turn(store, 6 * SECOND).await.unwrap();
@@ -266,7 +275,7 @@ async fn a_replay_keeps_its_rate(fixture: Fixture) {
     assert_eq!(turn(store, 99 * SECOND).await, None, "it has ended");
 }
 
-async fn what_a_turn_starts_is_backlog_that_is_due_at_once(fixture: Fixture) {
+async fn deliveries_restarted_by_a_step_are_backlog_that_is_due_at_once(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     exhausted(&fixture, to, &["1"]).await;
     start(&fixture, to, ReplayFilter::default()).await;
@@ -281,7 +290,7 @@ async fn what_a_turn_starts_is_backlog_that_is_due_at_once(fixture: Fixture) {
         limit: 10,
     };
     let found = store.read_backlog(vec![read], later()).await.unwrap();
-    let due: Vec<OwedAttempt> = found.iter().map(|due| due.owed).collect();
+    let due: Vec<AttemptTask> = found.iter().map(|due| due.owed).collect();
     assert_eq!(due, started);
     assert_eq!(due.len(), 1);
 }
@@ -293,7 +302,7 @@ async fn a_cancelled_replay_starts_no_more(fixture: Fixture) {
     let store = &fixture.store;
     turn(store, SECOND).await.unwrap();
     let taken = store
-        .take_replay_turn(at(NOW + 2 * SECOND), at(NOW + 9 * SECOND))
+        .lease_replay(at(NOW + 2 * SECOND), at(NOW + 9 * SECOND))
         .await;
     let taken = taken.unwrap().unwrap();
     let cancel = async |owner| {
@@ -303,7 +312,7 @@ async fn a_cancelled_replay_starts_no_more(fixture: Fixture) {
     };
     assert!(!cancel("b").await.unwrap());
     assert!(cancel("a").await.unwrap());
-    let why = ReplayEnded::Requested;
+    let why = ReplayEndReason::Requested;
     let cancelled = ReplayState::Cancelled {
         at: at(NOW + 9),
         why,
@@ -320,8 +329,8 @@ async fn a_cancelled_replay_starts_no_more(fixture: Fixture) {
 
 async fn a_replay_ends_when_its_subscription_does(fixture: Fixture) {
     for (index, why) in [
-        ReplayEnded::SubscriptionInactive,
-        ReplayEnded::SubscriptionDeleted,
+        ReplayEndReason::SubscriptionInactive,
+        ReplayEndReason::SubscriptionDeleted,
     ]
     .into_iter()
     .enumerate()
@@ -331,15 +340,15 @@ async fn a_replay_ends_when_its_subscription_does(fixture: Fixture) {
         exhausted(&fixture, to, &[&name]).await;
         let id = start(&fixture, to, ReplayFilter::default()).await;
         match why {
-            ReplayEnded::SubscriptionDeleted => {
+            ReplayEndReason::SubscriptionDeleted => {
                 let deleted = fixture
                     .store
                     .delete_subscription(organization("a"), to, now());
                 assert!(deleted.await.unwrap());
                 let unknown = count(&fixture, to, ReplayFilter::default()).await;
-                assert_eq!(unknown, Replayable::Unknown);
+                assert_eq!(unknown, ReplayOutcome::Unknown);
             }
-            _ => switch(&fixture, to, Status::Inactive(None)).await,
+            _ => switch(&fixture, to, SubscriptionStatus::Inactive(None)).await,
         }
         assert_eq!(finish(&fixture.store).await, []);
         let at = later();
@@ -369,11 +378,11 @@ async fn an_organization_has_so_many_running_and_no_more(fixture: Fixture) {
     let answers = [a, b, c, d];
     let started = answers
         .iter()
-        .filter(|answer| **answer == Replayable::Deliveries(0));
+        .filter(|answer| **answer == ReplayOutcome::Deliveries(0));
     assert_eq!(started.count(), 2, "{answers:?}");
-    assert!(answers.contains(&Replayable::TooMany));
+    assert!(answers.contains(&ReplayOutcome::TooMany));
     finish(&fixture.store).await;
-    assert_eq!(start().await, Replayable::Deliveries(0));
+    assert_eq!(start().await, ReplayOutcome::Deliveries(0));
 }
 
 async fn an_ended_replay_is_forgotten_with_the_retention(fixture: Fixture) {
@@ -393,15 +402,15 @@ async fn an_ended_replay_is_forgotten_with_the_retention(fixture: Fixture) {
     assert!(known(running).await.is_some());
 }
 
-async fn what_a_replay_starts_is_no_longer_put_aside(fixture: Fixture) {
+async fn a_delivery_that_a_replay_restarts_is_no_longer_dead(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     for id in ["1", "2", "3"] {
         let owed = fixture.owed("a", id).await;
         let put = fixture.store.put_aside(owed, "bad".to_owned(), now());
         put.await.unwrap();
     }
-    assert_eq!(fixture.store.count_put_aside().await.unwrap(), 3);
+    assert_eq!(fixture.store.count_dead_deliveries().await.unwrap(), 3);
     start(&fixture, to, ReplayFilter::default()).await;
     assert_eq!(finish(&fixture.store).await.len(), 3);
-    assert_eq!(fixture.store.count_put_aside().await.unwrap(), 0);
+    assert_eq!(fixture.store.count_dead_deliveries().await.unwrap(), 0);
 }

@@ -1,14 +1,14 @@
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{Follow, IncomingEvent, LogQuery, PageStart};
+use hookline_store::{IncomingEvent, LogQuery, NextStep, PageStart};
 
 use crate::fixture::{DAY, Fixture, NOW, at, attempted, event, now, on_both, organization};
 
 mod rights;
 
 on_both![
-    what_is_older_than_the_retention_is_forgotten_with_its_totals,
-    events_that_three_dispatchers_forget_at_once_are_subtracted_once,
-    an_event_with_many_deliveries_is_forgotten_in_slices,
+    attempts_older_than_the_retention_are_deleted_with_their_totals,
+    events_that_three_dispatchers_delete_at_once_are_subtracted_once,
+    an_event_with_many_deliveries_is_deleted_in_slices,
     many_attempts_are_forgotten_in_slices,
     retention_does_not_follow_a_jump_of_the_clock,
 ];
@@ -29,11 +29,11 @@ async fn delivered(fixture: &Fixture, ids: std::ops::Range<usize>) {
         let events: Vec<IncomingEvent> = ids.iter().map(|id| event("a", id)).collect();
         let given = fixture
             .store
-            .take_in(&fixture.index, events.clone().into(), long_ago())
+            .intake(&fixture.index, events.clone().into(), long_ago())
             .await
             .unwrap();
         let records = given.owed.iter().zip(&events).map(|(owed, event)| {
-            let mut record = attempted(*owed, to, event, Follow::Delivered);
+            let mut record = attempted(*owed, to, event, NextStep::Delivered);
             record.started = long_ago();
             record
         });
@@ -41,9 +41,9 @@ async fn delivered(fixture: &Fixture, ids: std::ops::Range<usize>) {
     }
 }
 
-async fn events_that_three_dispatchers_forget_at_once_are_subtracted_once(fixture: Fixture) {
+async fn events_that_three_dispatchers_delete_at_once_are_subtracted_once(fixture: Fixture) {
     delivered(&fixture, 0..1_200).await;
-    fixture.take_in(vec![event("a", "new")]).await;
+    fixture.intake(vec![event("a", "new")]).await;
     let mut dispatchers = tokio::task::JoinSet::new();
     for _ in 0..3 {
         let store = fixture.store.clone();
@@ -58,14 +58,14 @@ async fn events_that_three_dispatchers_forget_at_once_are_subtracted_once(fixtur
     assert_eq!(stored, event("a", "new").event.body.len() as u64);
 }
 
-async fn an_event_with_many_deliveries_is_forgotten_in_slices(fixture: Fixture) {
+async fn an_event_with_many_deliveries_is_deleted_in_slices(fixture: Fixture) {
     const SUBSCRIPTIONS: usize = 1_000;
     for _ in 0..SUBSCRIPTIONS {
         fixture.subscribe("a").await;
     }
     let store = &fixture.store;
     for id in ["1", "2", "3"] {
-        let taken_in = store.take_in(&fixture.index, vec![event("a", id)].into(), long_ago());
+        let taken_in = store.intake(&fixture.index, vec![event("a", id)].into(), long_ago());
         assert_eq!(taken_in.await.unwrap().owed.len(), SUBSCRIPTIONS);
     }
     fixture.sql("UPDATE deliveries SET state = 'delivered', due = NULL");
@@ -128,7 +128,7 @@ fn newest() -> LogQuery {
     }
 }
 
-async fn what_is_older_than_the_retention_is_forgotten_with_its_totals(fixture: Fixture) {
+async fn attempts_older_than_the_retention_are_deleted_with_their_totals(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     for (id, days_ago) in [("old", 40), ("new", 0)] {
         let then = at(NOW - days_ago * DAY);
@@ -136,11 +136,11 @@ async fn what_is_older_than_the_retention_is_forgotten_with_its_totals(fixture: 
         fixture.store.prepare_days(then).await.unwrap();
         let owed = fixture
             .store
-            .take_in(&fixture.index, vec![event.clone()].into(), then)
+            .intake(&fixture.index, vec![event.clone()].into(), then)
             .await
             .unwrap()
             .owed[0];
-        let mut record = attempted(owed, to, &event, Follow::Delivered);
+        let mut record = attempted(owed, to, &event, NextStep::Delivered);
         record.started = then;
         fixture.record(vec![record]).await;
     }
@@ -150,14 +150,14 @@ async fn what_is_older_than_the_retention_is_forgotten_with_its_totals(fixture: 
         store.stored_bytes(organization("a")).await.unwrap()
     };
     assert_eq!(stored().await, sizes[0] + sizes[1]);
-    fixture.take_in(vec![event("a", "new")]).await;
+    fixture.intake(vec![event("a", "new")]).await;
     assert_eq!(stored().await, sizes[0] + sizes[1], "it is stored once");
     // Still owed: it is kept however old it is.
     let pending = event("a", "pending");
     let old = at(NOW - 40 * DAY);
     let pending = fixture
         .store
-        .take_in(&fixture.index, vec![pending].into(), old)
+        .intake(&fixture.index, vec![pending].into(), old)
         .await
         .unwrap()
         .owed[0];
@@ -172,7 +172,7 @@ async fn what_is_older_than_the_retention_is_forgotten_with_its_totals(fixture: 
 
     let kept = sizes[1] + sizes[2];
     assert_eq!(stored().await, kept);
-    let full = async |bytes| fixture.store.stored_at_least(bytes).await.unwrap();
+    let full = async |bytes| fixture.store.organizations_over_quota(bytes).await.unwrap();
     assert!(full(kept).await.contains(&organization("a")));
     assert!(full(kept + 1).await.is_empty());
 

@@ -1,17 +1,17 @@
 use hookline_core::ids::{EventId, SubscriptionId};
-use hookline_core::subscription::{NewSubscription, Status, SubscriptionPatch};
+use hookline_core::subscription::{NewSubscription, SubscriptionPatch, SubscriptionStatus};
 use hookline_core::target::TargetRules;
-use hookline_store::{Created, FatePage, Window};
+use hookline_store::{CreateResult, EventSubscriptionsPage, SubscriptionWindow};
 use serde_json::json;
 
 use crate::fixture::{Fixture, NOW, at, event, now, on_both, organization};
 
 on_both![
     an_id_is_never_used_again,
-    a_limit_holds_when_many_create_at_once,
-    a_count_follows_every_change_and_each_page_begins_where_the_last_one_ended,
+    a_limit_holds_for_simultaneous_creations,
+    the_count_follows_every_change_and_each_page_starts_after_the_last_one,
     an_empty_patch_changes_nothing_and_null_removes_the_secret,
-    a_deleted_subscription_keeps_no_url_and_its_name_for_the_retention_alone,
+    a_deleted_subscription_loses_its_url_and_after_the_retention_its_name,
 ];
 
 async fn an_id_is_never_used_again(fixture: Fixture) {
@@ -42,7 +42,7 @@ async fn an_id_is_never_used_again(fixture: Fixture) {
     );
 }
 
-async fn a_limit_holds_when_many_create_at_once(fixture: Fixture) {
+async fn a_limit_holds_for_simultaneous_creations(fixture: Fixture) {
     let body = json!({"name": "n", "url": "https://example.com", "events": ["workflow.failed"]});
     let new = NewSubscription::from_json(body, &TargetRules::default()).unwrap();
     let mut creating = tokio::task::JoinSet::new();
@@ -57,10 +57,10 @@ async fn a_limit_holds_when_many_create_at_once(fixture: Fixture) {
     let created = creating.join_all().await;
     let made = created
         .iter()
-        .filter(|made| matches!(made, Ok(Created::Subscription(_))))
+        .filter(|made| matches!(made, Ok(CreateResult::Subscription(_))))
         .count();
     assert_eq!(made, 5);
-    let window = Window {
+    let window = SubscriptionWindow {
         limit: 2,
         offset: 1,
         before: None,
@@ -73,9 +73,7 @@ async fn a_limit_holds_when_many_create_at_once(fixture: Fixture) {
     assert_eq!(count.await.unwrap(), 5);
 }
 
-async fn a_count_follows_every_change_and_each_page_begins_where_the_last_one_ended(
-    fixture: Fixture,
-) {
+async fn the_count_follows_every_change_and_each_page_starts_after_the_last_one(fixture: Fixture) {
     let mut ids = Vec::new();
     for _ in 0..7 {
         ids.push(fixture.subscribe("a").await.id);
@@ -83,7 +81,7 @@ async fn a_count_follows_every_change_and_each_page_begins_where_the_last_one_en
     fixture.subscribe("b").await;
     let store = &fixture.store;
     let off = SubscriptionPatch {
-        status: Some(Status::Inactive(None)),
+        status: Some(SubscriptionStatus::Inactive(None)),
         ..Default::default()
     };
     let changed = store.change_subscription(organization("a"), ids[0], off, now());
@@ -100,7 +98,7 @@ async fn a_count_follows_every_change_and_each_page_begins_where_the_last_one_en
     ids.reverse();
     let (mut seen, mut before) = (Vec::new(), None);
     loop {
-        let window = Window {
+        let window = SubscriptionWindow {
             limit: 4,
             offset: 0,
             before,
@@ -116,15 +114,13 @@ async fn a_count_follows_every_change_and_each_page_begins_where_the_last_one_en
     assert_eq!(seen, ids);
 }
 
-async fn a_deleted_subscription_keeps_no_url_and_its_name_for_the_retention_alone(
-    fixture: Fixture,
-) {
+async fn a_deleted_subscription_loses_its_url_and_after_the_retention_its_name(fixture: Fixture) {
     let store = &fixture.store;
     let (kept, gone) = (
         fixture.subscribe("a").await.id,
         fixture.subscribe("a").await.id,
     );
-    fixture.take_in(vec![event("a", "1")]).await;
+    fixture.intake(vec![event("a", "1")]).await;
     assert!(
         store
             .delete_subscription(organization("a"), gone, now())
@@ -144,7 +140,7 @@ async fn a_deleted_subscription_keeps_no_url_and_its_name_for_the_retention_alon
         gone,
         "name = 'n' AND url = '' AND secret IS NULL AND length(headers) = 0 AND header_names = '[]'",
     );
-    let page = FatePage {
+    let page = EventSubscriptionsPage {
         limit: 10,
         after: None,
     };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use hookline_store::{Plans, PostgresSettings, Store, StoreError};
+use hookline_store::{PlanCacheMode, PostgresSettings, Store, StoreError};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -54,7 +54,7 @@ impl Server {
     }
 
     /// Makes it `localhost`, for which an authority of ours vouches. The server itself writes its
-    /// files: it takes a key that is its own and that nobody else can read.
+    /// files: it takes a key that it owns and that no other user can read.
     async fn speak_tls(&self) {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -109,7 +109,7 @@ impl Server {
             wait: Duration::from_secs(5),
             statement_timeout: Duration::from_secs(10),
             application_name: "hookline test".to_owned(),
-            plans: Plans::OfEach,
+            plans: PlanCacheMode::Auto,
         })
         .unwrap()
     }
@@ -139,7 +139,7 @@ async fn a_database_is_reached_through_tls_when_a_known_authority_vouches_for_it
         server.sql(&through)
     );
 
-    // Cut off, it comes back by itself, also while everybody goes on asking.
+    // After a cut it recovers, also while callers continue.
     server.sql(&format!(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
         server.database

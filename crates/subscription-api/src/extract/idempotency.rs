@@ -13,7 +13,9 @@ use actix_web::http::header::HeaderMap;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::violations::Violations;
-use hookline_store::{Claim, Claimed, Digest, KeyedRequest, Making, Once, RequestDigests};
+use hookline_store::{
+    AnswerOnce, ClaimResult, Creation, KeyedRequest, RequestClaim, RequestDigest, RequestDigests,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::error::ApiError;
@@ -30,12 +32,12 @@ pub(crate) struct IdempotencyKey(Option<Keyed>);
 
 struct Keyed {
     digests: RequestDigests,
-    id: Digest,
+    id: RequestDigest,
 }
 
 /// Whether a request is the first with its key. A request without a key always is.
 pub(crate) enum Idempotency {
-    First(Option<Claim>),
+    First(Option<RequestClaim>),
     Repeat(StoredResponse),
 }
 
@@ -61,12 +63,12 @@ impl IdempotencyKey {
         let until = now.after(state.api.config.request_deadline);
         let claimed = state.api.store.claim(keyed.request(body, until), now);
         match claimed.await? {
-            Claimed::First(claim) => Ok(Idempotency::First(Some(claim))),
-            Claimed::Repeat(stored) => Ok(Idempotency::Repeat(StoredResponse::read(&stored)?)),
-            Claimed::Running => Err(ApiError::Conflict(
+            ClaimResult::First(claim) => Ok(Idempotency::First(Some(claim))),
+            ClaimResult::Repeat(stored) => Ok(Idempotency::Repeat(StoredResponse::read(&stored)?)),
+            ClaimResult::Running => Err(ApiError::Conflict(
                 "the first request with this Idempotency-Key is still running; try again shortly",
             )),
-            Claimed::OtherBody => Err(other_body()),
+            ClaimResult::OtherBody => Err(other_body()),
         }
     }
 
@@ -78,13 +80,13 @@ impl IdempotencyKey {
         let now = hookline_clock::now();
         let claimed = state.api.store.claim(keyed.request(body, now), now);
         match claimed.await? {
-            Claimed::OtherBody => Err(other_body()),
-            Claimed::First(_) | Claimed::Running | Claimed::Repeat(_) => Ok(()),
+            ClaimResult::OtherBody => Err(other_body()),
+            ClaimResult::First(_) | ClaimResult::Running | ClaimResult::Repeat(_) => Ok(()),
         }
     }
 
     /// The digest of the request: different for each request, the same for a repeat.
-    pub(crate) fn digest(&self) -> Option<&Digest> {
+    pub(crate) fn digest(&self) -> Option<&RequestDigest> {
         self.0.as_ref().map(|keyed| &keyed.id)
     }
 
@@ -152,7 +154,7 @@ fn key_in(headers: &HeaderMap) -> Result<Option<&str>, Violations> {
 }
 
 /// Releases the claim of a request that is rejected before the store creates anything.
-pub(crate) async fn release(state: &AppState, claim: Option<Claim>) -> Result<(), ApiError> {
+pub(crate) async fn release(state: &AppState, claim: Option<RequestClaim>) -> Result<(), ApiError> {
     match claim {
         Some(claim) => Ok(state.api.store.give_back(claim).await?),
         None => Ok(()),
@@ -162,15 +164,15 @@ pub(crate) async fn release(state: &AppState, claim: Option<Claim>) -> Result<()
 /// The instruction to the store to create something now, and only once where there is a claim. `response` makes the
 /// response from the result; None where the request is rejected.
 pub(crate) fn create_once<T: 'static>(
-    claim: Option<Claim>,
+    claim: Option<RequestClaim>,
     now: Timestamp,
     response: impl FnOnce(&T) -> Option<StoredResponse> + Send + 'static,
-) -> Making<T> {
-    let once = claim.map(|claim| Once {
+) -> Creation<T> {
+    let once = claim.map(|claim| AnswerOnce {
         claim,
         answer: Box::new(move |made| serde_json::to_string(&response(made)?).ok()),
     });
-    Making { now, once }
+    Creation { now, once }
 }
 
 impl StoredResponse {

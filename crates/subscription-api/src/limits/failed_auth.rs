@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use hookline_core::rate::{Rate, SharedRates};
+use hookline_core::rate_limit::{Rate, SharedRateLimiter};
 use hookline_store::KeyHash;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,7 +24,7 @@ const CLEANUP_AT: usize = 1_000;
 
 #[derive(Debug)]
 pub(crate) struct FailedAuthLimit {
-    failures: SharedRates<IpAddr>,
+    failures: SharedRateLimiter<IpAddr>,
     valid: Mutex<HashSet<KeyHash>>,
     total: Arc<Semaphore>,
     by_address: Mutex<HashMap<IpAddr, Weak<Semaphore>>>,
@@ -46,7 +46,7 @@ pub(crate) struct LookupPermit {
 impl FailedAuthLimit {
     pub(crate) fn new(rate: Rate) -> Self {
         Self {
-            failures: SharedRates::new(rate),
+            failures: SharedRateLimiter::new(rate),
             valid: Mutex::default(),
             total: Arc::new(Semaphore::new(LOOKUPS)),
             by_address: Mutex::default(),
@@ -91,7 +91,7 @@ impl FailedAuthLimit {
     ) -> Result<(), Duration> {
         self.valid.lock().remove(&presented.hash);
         match presented.address {
-            Some(address) => self.failures.take(network(address), now),
+            Some(address) => self.failures.try_acquire(network(address), now),
             None => Ok(()),
         }
     }

@@ -15,7 +15,7 @@ use hookline_core::access::{Forbidden, Scope};
 use hookline_core::ids::KeyId;
 use hookline_core::timestamp::Timestamp;
 use hookline_runtime::http::Connection;
-use hookline_store::{KeyHash, Store, of_key};
+use hookline_store::{KeyHash, Store, with_key};
 
 use crate::error::{ApiError, RateLimit};
 use crate::extract::caller::{Caller, bearer};
@@ -43,7 +43,7 @@ pub(crate) async fn authenticate(
     };
     let key = caller.key;
     request.extensions_mut().insert(caller);
-    let mut response = of_key(key, next.call(request)).await?;
+    let mut response = with_key(key, next.call(request)).await?;
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -87,9 +87,13 @@ async fn check(
     }
     rate_limits
         .requests
-        .take(access.key, clock)
+        .try_acquire(access.key, clock)
         .map_err(|wait| ApiError::RateLimited(RateLimit::Requests, wait))?;
-    if rate_limits.key_use_writes.take(access.key, clock).is_ok() {
+    if rate_limits
+        .key_use_writes
+        .try_acquire(access.key, clock)
+        .is_ok()
+    {
         write_key_use(api.store.clone(), access.key, now);
     }
     let organization = access.enter(named_organization(headers)?, scope)?.clone();

@@ -1,7 +1,7 @@
 //! Deliveries: the progress of each event to each subscription.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::cursor::Rows;
+use hookline_core::cursor::CursorKind;
 use hookline_core::event_type::EventType;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{Delivery, DeliveryQuery, DeliveryStatus, LoggedAttempt};
@@ -126,7 +126,7 @@ pub(crate) async fn of_subscription(
     }
     let page = Page::parse(
         &mut query,
-        Rows::Deliveries.of(&caller.organization, &id.to_string()),
+        CursorKind::Deliveries.of(&caller.organization, &id.to_string()),
     );
     query.finish()?;
     let store = &state.api.store;
@@ -188,7 +188,7 @@ pub(crate) async fn show(
     PathDelivery(id): PathDelivery,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let list = Rows::Attempts.of(&caller.organization, &id.to_string());
+    let list = CursorKind::Attempts.of(&caller.organization, &id.to_string());
     let mut query = Query::read(request.query_string());
     let limit = query.limit("attempts_limit").unwrap_or(DEFAULT_LIMIT);
     let after = query.take("attempts_cursor", |text| list.parse(text));

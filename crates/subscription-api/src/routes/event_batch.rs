@@ -8,7 +8,7 @@ use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::ids::{EventId, OrganizationId};
 use hookline_core::violations::Violations;
 use hookline_core::wire::{AtMost, MAX_EVENTS};
-use hookline_store::Digest;
+use hookline_store::RequestDigest;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
@@ -23,7 +23,7 @@ pub(super) fn is_array(body: &[u8]) -> bool {
 pub(super) enum GeneratedIds<'a> {
     Random,
     /// From the digest of the request, the index and the text of the event.
-    Derived(&'a Digest),
+    Derived(&'a RequestDigest),
 }
 
 impl GeneratedIds<'_> {

@@ -1,11 +1,13 @@
 //! An event and its outcome for each subscription.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::cursor::{Cursor, Rows};
-use hookline_core::delivery::GaveUp;
+use hookline_core::cursor::{Cursor, CursorKind};
+use hookline_core::delivery::ExhaustedReason;
 use hookline_core::event_type::EventType;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{Delivery, DeliveryStatus, Fate, FatePage, SubscriptionFate};
+use hookline_store::{
+    Delivery, DeliveryStatus, EventSubscription, EventSubscriptionsPage, FanoutResult,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -43,7 +45,7 @@ pub(crate) struct EventResponse {
 
 /// The outcome of an event for one subscription.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = SubscriptionFate)]
+#[schema(as = EventSubscription)]
 pub(crate) struct SubscriptionOutcome {
     #[schema(example = 7)]
     subscription_id: i64,
@@ -90,19 +92,19 @@ pub(crate) async fn show(
     PathEvent(id): PathEvent,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let list = Rows::Fates.of(&caller.organization, id.as_str());
+    let list = CursorKind::EventSubscriptions.of(&caller.organization, id.as_str());
     let mut query = Query::read(request.query_string());
     let limit = query.limit("deliveries_limit").unwrap_or(DEFAULT_LIMIT);
     let after = query.take("deliveries_cursor", |text| list.parse(text));
     query.finish()?;
-    let page = FatePage {
+    let page = EventSubscriptionsPage {
         // One more row shows whether there is a next page.
         limit: limit + 1,
         after: after.map(Cursor::subscription),
     };
     let found = state.api.store.event(caller.organization, id, page);
     let mut event = found.await?.ok_or(ApiError::NotFound)?;
-    let last = cut(&mut event.subscriptions, limit, SubscriptionFate::cursor);
+    let last = cut(&mut event.subscriptions, limit, EventSubscription::cursor);
     let mut budget = ResponseBudget::default();
     budget.reserve(&event.body);
     let outcomes = event.subscriptions.iter();
@@ -128,24 +130,24 @@ impl Truncate for SubscriptionOutcome {
     fn truncate(&mut self, _: usize) {}
 }
 
-fn subscription_outcome(fate: &SubscriptionFate, event_type: EventType) -> SubscriptionOutcome {
+fn subscription_outcome(fate: &EventSubscription, event_type: EventType) -> SubscriptionOutcome {
     let (outcome, reason) = match &fate.fate {
-        Fate::Delivery(delivery) => (delivery.status.as_str(), delivery_reason(delivery)),
-        Fate::CreatedLater => (
+        FanoutResult::Delivery(delivery) => (delivery.status.as_str(), delivery_reason(delivery)),
+        FanoutResult::CreatedLater => (
             "created_later",
             "the subscription was created after the event had been received".to_owned(),
         ),
-        Fate::Filtered => (
+        FanoutResult::Filtered => (
             "filtered",
             format!("its events do not include {event_type}"),
         ),
-        Fate::ChangedSince => (
+        FanoutResult::ChangedSince => (
             "changed_since",
             "the subscription was changed after the event had been received".to_owned(),
         ),
     };
     let delivery = match &fate.fate {
-        Fate::Delivery(delivery) => Some(delivery),
+        FanoutResult::Delivery(delivery) => Some(delivery),
         _ => None,
     };
     let text = |time: Timestamp| time.to_string();
@@ -170,10 +172,10 @@ fn delivery_reason(delivery: &Delivery) -> String {
             None => format!("attempt {} is due", made + 1),
         },
         (DeliveryStatus::Delivered, _) => format!("attempt {made} succeeded"),
-        (DeliveryStatus::Exhausted, Some(GaveUp::Gone)) => {
+        (DeliveryStatus::Exhausted, Some(ExhaustedReason::Gone)) => {
             format!("the receiver answered 410 to attempt {made}")
         }
-        (DeliveryStatus::Exhausted, Some(GaveUp::Poison)) => {
+        (DeliveryStatus::Exhausted, Some(ExhaustedReason::Poison)) => {
             format!("attempt {} could not be made, again and again", made + 1)
         }
         (DeliveryStatus::Exhausted, _) => format!("attempt {made}, the last one, failed"),

@@ -61,7 +61,7 @@ pub(crate) async fn publish(
     if let Some(limit) = &state.rate_limits.events {
         let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
         limit
-            .take_all(caller.organization.clone(), count, Instant::now())
+            .try_acquire_many(caller.organization.clone(), count, Instant::now())
             .map_err(|wait| ApiError::RateLimited(RateLimit::Events, wait))?;
     }
     if let Some(limit) = state.api.config.max_stored_bytes {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::cursor::{List, Rows};
+use hookline_core::cursor::{CursorKind, CursorScope};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::SubscriptionId;
 use hookline_store::{AttemptStatus, LogEntry, LogQuery, LoggedAttempt};
@@ -188,7 +188,7 @@ pub(crate) async fn of_subscription(
     PathSubscription(id): PathSubscription,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let list = Rows::Attempts.of(&caller.organization, &id.to_string());
+    let list = CursorKind::Attempts.of(&caller.organization, &id.to_string());
     let log = LogRequest::parse(&request, list)?;
     let known = state
         .api
@@ -213,7 +213,7 @@ pub(crate) async fn of_organization(
     state: web::Data<AppState>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let list = Rows::Attempts.of(&caller.organization, "");
+    let list = CursorKind::Attempts.of(&caller.organization, "");
     LogRequest::parse(&request, list)?
         .respond(&state, caller, None)
         .await
@@ -227,7 +227,7 @@ struct LogRequest {
 }
 
 impl LogRequest {
-    fn parse(request: &HttpRequest, list: List) -> Result<Self, ApiError> {
+    fn parse(request: &HttpRequest, list: CursorScope) -> Result<Self, ApiError> {
         let mut query = Query::read(request.query_string());
         let event_type = query.take("event_type", EventType::parse);
         let status = query.take("status", |name| {

@@ -1,7 +1,7 @@
 //! Pagination: the page that a request asks for, and the cursor of the next page.
 
-use hookline_core::cursor::{Cursor, List};
-use hookline_store::{Listing, PageStart};
+use hookline_core::cursor::{Cursor, CursorScope};
+use hookline_store::{PageStart, ResultPage};
 use serde_json::value::RawValue;
 
 use crate::extract::query::Query;
@@ -16,18 +16,18 @@ pub(crate) struct Page {
     /// Rows at most.
     pub(crate) limit: u32,
     pub(crate) start: PageStart,
-    pub(crate) list: List,
+    pub(crate) list: CursorScope,
 }
 
 impl Page {
     /// Takes `limit`, `offset` and `cursor` from the query. The cursor must be one of this list.
-    pub(crate) fn parse(query: &mut Query, list: List) -> Self {
+    pub(crate) fn parse(query: &mut Query, list: CursorScope) -> Self {
         let limit = query.limit("limit").unwrap_or(DEFAULT_LIMIT);
         Self::with_limit(limit, query, list)
     }
 
     /// Takes `offset` and `cursor` from the query.
-    pub(crate) fn with_limit(limit: u32, query: &mut Query, list: List) -> Self {
+    pub(crate) fn with_limit(limit: u32, query: &mut Query, list: CursorScope) -> Self {
         let offset = query.offset("; use cursor for the rows after that");
         let cursor = query.take("cursor", |text| list.parse(text));
         if cursor.is_some() && offset.is_some() {
@@ -74,7 +74,7 @@ impl Page {
     /// Keeps `limit` rows. The result is the cursor of the next page, if there are more rows or the search ended early.
     pub(crate) fn cut<T, Total>(
         self,
-        found: &mut Listing<T, Total>,
+        found: &mut ResultPage<T, Total>,
         cursor: impl Fn(&T) -> Cursor,
     ) -> Option<String> {
         let last = cut(&mut found.rows, self.limit, cursor);

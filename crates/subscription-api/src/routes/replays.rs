@@ -4,9 +4,9 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::ReplayId;
-use hookline_core::replay::{Mode, ReplayRequest, Wanted};
+use hookline_core::replay::{Mode, ReplayRequest, ReplayStatus};
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{NewReplay, Replay, ReplayScope, ReplayState, Replayable};
+use hookline_store::{NewReplay, Replay, ReplayOutcome, ReplayScope, ReplayState};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -96,8 +96,8 @@ pub(crate) async fn start(
         expected: count,
         max_running: state.api.config.max_running_replays,
     };
-    let making = create_once(claim, now, move |made: &Replayable| match made {
-        Replayable::Deliveries(count) => Some(started(id, *count)),
+    let making = create_once(claim, now, move |made: &ReplayOutcome| match made {
+        ReplayOutcome::Deliveries(count) => Some(started(id, *count)),
         _ => None,
     });
     let count = count_of(store.start_replay(new, making).await?)?;
@@ -112,12 +112,12 @@ fn started(id: ReplayId, count: u64) -> StoredResponse {
     StoredResponse::new(StatusCode::ACCEPTED, &started)
 }
 
-fn count_of(result: Replayable) -> Result<u64, ApiError> {
+fn count_of(result: ReplayOutcome) -> Result<u64, ApiError> {
     match result {
-        Replayable::Deliveries(count) => Ok(count),
-        Replayable::Unknown => Err(ApiError::NotFound),
-        Replayable::Inactive => Err(ApiError::Conflict("the subscription is inactive")),
-        Replayable::TooMany => Err(ApiError::Conflict(
+        ReplayOutcome::Deliveries(count) => Ok(count),
+        ReplayOutcome::Unknown => Err(ApiError::NotFound),
+        ReplayOutcome::Inactive => Err(ApiError::Conflict("the subscription is inactive")),
+        ReplayOutcome::TooMany => Err(ApiError::Conflict(
             "the organization has reached its limit of running replays; wait until one ends, or cancel one",
         )),
     }
@@ -190,7 +190,7 @@ impl From<Replay> for ReplayResponse {
                 since: filter.since.map(text),
                 until: filter.until.map(text),
                 status: match filter.wanted {
-                    Wanted::Undelivered => None,
+                    ReplayStatus::Undelivered => None,
                     wanted => Some(wanted.as_str()),
                 },
                 event_types: filter

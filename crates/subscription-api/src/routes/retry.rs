@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
-use hookline_core::delivery::{Cause, OwedAttempt};
+use hookline_core::delivery::{AttemptTask, StartedBy};
 use hookline_queue::Scheduled;
-use hookline_store::Again;
+use hookline_store::RestartResult;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -58,28 +58,32 @@ pub(crate) async fn start(
     state
         .rate_limits
         .retries
-        .take(caller.organization.clone(), Instant::now())
+        .try_acquire(caller.organization.clone(), Instant::now())
         .map_err(|wait| ApiError::RateLimited(RateLimit::Retries, wait))?;
     let claim = match key.begin(&state, b"").await? {
         Idempotency::First(claim) => claim,
         Idempotency::Repeat(stored) => return Ok(stored.into()),
     };
-    let making = create_once(claim, hookline_clock::now(), |again: &Again| match again {
-        Again::Owed(owed) => Some(started(owed)),
-        _ => None,
-    });
+    let making = create_once(
+        claim,
+        hookline_clock::now(),
+        |again: &RestartResult| match again {
+            RestartResult::Started(owed) => Some(started(owed)),
+            _ => None,
+        },
+    );
     let owner = Some(caller.organization);
     let store = &state.api.store;
-    let owed = match store.start_again(owner, id, Cause::Retry, making).await? {
-        Again::Owed(owed) => owed,
-        Again::Unknown => return Err(ApiError::NotFound),
-        Again::Pending => {
+    let owed = match store.restart(owner, id, StartedBy::Retry, making).await? {
+        RestartResult::Started(owed) => owed,
+        RestartResult::Unknown => return Err(ApiError::NotFound),
+        RestartResult::Pending => {
             return Err(ApiError::Conflict(
                 "the delivery is pending; `next_attempt_at` is the time of its next attempt",
             ));
         }
-        Again::Inactive => return Err(ApiError::Conflict("the subscription is inactive")),
-        Again::Deleted => return Err(ApiError::Conflict("the subscription was deleted")),
+        RestartResult::Inactive => return Err(ApiError::Conflict("the subscription is inactive")),
+        RestartResult::Deleted => return Err(ApiError::Conflict("the subscription was deleted")),
     };
     let scheduled = Scheduled {
         owed,
@@ -89,7 +93,7 @@ pub(crate) async fn start(
     Ok(started(&owed).into())
 }
 
-fn started(owed: &OwedAttempt) -> StoredResponse {
+fn started(owed: &AttemptTask) -> StoredResponse {
     let started = RetryStarted {
         delivery_id: owed.delivery.0,
         attempt: owed.attempt,

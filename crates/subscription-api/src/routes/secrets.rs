@@ -5,7 +5,7 @@ use actix_web::{HttpResponse, web};
 use hookline_core::ids::{OrganizationId, SubscriptionId};
 use hookline_core::secret::Secret;
 use hookline_core::subscription::{Addressed, Precondition, Revision, SecretRotation};
-use hookline_store::{Rotated, Rotation, StoreError};
+use hookline_store::{Rotation, RotationResult, StoreError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -83,7 +83,7 @@ pub(crate) async fn rotate(
     let making = create_once(
         claim,
         hookline_clock::now(),
-        move |rotated: &Option<Rotated>| {
+        move |rotated: &Option<RotationResult>| {
             let stored = StoredRotation::of(rotated.as_ref()?, is_shown);
             Some(StoredResponse::new(StatusCode::OK, &stored))
         },
@@ -114,7 +114,7 @@ struct StoredRotation {
 }
 
 impl StoredRotation {
-    fn of(rotated: &Rotated, is_shown: bool) -> Self {
+    fn of(rotated: &RotationResult, is_shown: bool) -> Self {
         let until = rotated.previous_valid_until;
         Self {
             previous_valid_until: until.map(|until| until.to_string()),

@@ -2,7 +2,7 @@
 
 use std::ops::Not;
 
-use hookline_core::subscription::{Status, Subscription};
+use hookline_core::subscription::{Subscription, SubscriptionStatus};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -44,15 +44,15 @@ pub(crate) struct SubscriptionResponse {
 impl From<&Subscription> for SubscriptionResponse {
     fn from(subscription: &Subscription) -> Self {
         let disabled_reason = match subscription.status {
-            Status::Active => None,
-            Status::Inactive(reason) => reason.map(|reason| reason.as_str()),
+            SubscriptionStatus::Active => None,
+            SubscriptionStatus::Inactive(reason) => reason.map(|reason| reason.as_str()),
         };
         Self {
             id: subscription.id.0,
             name: subscription.name.as_str().to_owned(),
             url: subscription.url.as_str().to_owned(),
             events: subscription.events.iter().map(|e| e.as_str()).collect(),
-            is_active: subscription.status == Status::Active,
+            is_active: subscription.status == SubscriptionStatus::Active,
             created_at: subscription.created_at.to_string(),
             updated_at: subscription.updated_at.to_string(),
             has_secret: subscription.has_secret,

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::event::{Event, InvalidEvent, MissingId};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
@@ -62,7 +62,7 @@ pub(crate) async fn send(
     state
         .rate_limits
         .test_events
-        .take(caller.organization.clone(), Instant::now())
+        .try_acquire(caller.organization.clone(), Instant::now())
         .map_err(|wait| ApiError::RateLimited(RateLimit::TestEvents, wait))?;
     let claim = match key.begin(&state, b"").await? {
         Idempotency::First(claim) => claim,
@@ -76,7 +76,7 @@ pub(crate) async fn send(
         event,
         trace: trace_of(&request),
     };
-    let response = move |owed: &OwedAttempt| {
+    let response = move |owed: &AttemptTask| {
         let sent = TestSent {
             event_id,
             delivery_id: owed.delivery.0,

@@ -13,7 +13,7 @@ use futures::future::LocalBoxFuture;
 use futures::stream::try_unfold;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::Subscription;
-use hookline_store::{Window, of_key};
+use hookline_store::{SubscriptionWindow, with_key};
 
 use crate::error::ApiError;
 use crate::extract::caller::Caller;
@@ -45,14 +45,14 @@ enum Next {
 pub(crate) fn respond(state: &AppState, caller: Caller, first: Page, offset: u64) -> HttpResponse {
     let (api, deadline) = (state.api.clone(), state.api.config.request_deadline);
     let read = move |before| {
-        let window = Window {
+        let window = SubscriptionWindow {
             limit: BATCH_SIZE,
             offset: 0,
             before: Some(before),
         };
         let (store, organization) = (api.store.clone(), caller.organization.clone());
         let page = async move { store.subscriptions(organization, window).await };
-        in_time(deadline, of_key(caller.key, page)).boxed_local()
+        in_time(deadline, with_key(caller.key, page)).boxed_local()
     };
     streamed(Box::new(read), first, offset)
 }
@@ -121,7 +121,7 @@ mod tests {
     use actix_web::{App, HttpServer, web};
     use hookline_core::event_type::{EventType, EventTypes};
     use hookline_core::ids::OrganizationId;
-    use hookline_core::subscription::{Status, SubscriptionName};
+    use hookline_core::subscription::{SubscriptionName, SubscriptionStatus};
     use hookline_core::target::TargetUrl;
     use hookline_core::timestamp::Timestamp;
 
@@ -137,7 +137,7 @@ mod tests {
             events: EventTypes::new(vec![EventType::WorkflowFailed]).unwrap(),
             has_secret: false,
             header_names: Vec::new(),
-            status: Status::Active,
+            status: SubscriptionStatus::Active,
             created_at: Timestamp::from_unix_micros(0),
             updated_at: Timestamp::from_unix_micros(0),
             version: id,

@@ -2,10 +2,10 @@
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::cursor::{Cursor, Rows};
+use hookline_core::cursor::{Cursor, CursorKind};
 use hookline_core::subscription::{NewSubscription, Subscription, SubscriptionPatch};
 use hookline_core::violations::Violations;
-use hookline_store::{Created, PageStart, Window};
+use hookline_store::{CreateResult, PageStart, SubscriptionWindow};
 
 use crate::error::ApiError;
 use crate::extract::body::{Body, MAX_BODY};
@@ -53,9 +53,9 @@ pub(crate) async fn create(
     };
     let limit = api.config.max_subscriptions;
     let path = request.path().to_owned();
-    let response = move |made: &Created| match made {
-        Created::Subscription(subscription) => Some(created(&path, subscription)),
-        Created::LimitReached => None,
+    let response = move |made: &CreateResult| match made {
+        CreateResult::Subscription(subscription) => Some(created(&path, subscription)),
+        CreateResult::LimitReached => None,
     };
     let made = api.store.create_subscription(
         caller.organization,
@@ -94,7 +94,7 @@ pub(crate) async fn list(
     state: web::Data<AppState>,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let list = Rows::Subscriptions.of(&caller.organization, "");
+    let list = CursorKind::Subscriptions.of(&caller.organization, "");
     let mut query = Query::read(request.query_string());
     let limit = query.limit("limit");
     let page = Page::with_limit(limit.unwrap_or(DEFAULT_LIMIT), &mut query, list);
@@ -104,7 +104,7 @@ pub(crate) async fn list(
         PageStart::Cursor(cursor) => Some(cursor.subscription()),
     };
     let all = limit.is_none() && before.is_none();
-    let window = Window {
+    let window = SubscriptionWindow {
         limit: if all { BATCH_SIZE } else { page.to_read() },
         offset: page.offset(),
         before,

@@ -4,8 +4,8 @@ use actix_web::body::BoxBody;
 use actix_web::dev::ServiceRequest;
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{App, web};
-use hookline_core::rate::Rate;
-use hookline_store::key_of_task;
+use hookline_core::rate_limit::Rate;
+use hookline_store::current_key;
 
 use super::*;
 use crate::middleware::auth;
@@ -158,7 +158,7 @@ async fn a_handler_uses_the_store_connections_of_its_key() {
     let api = TestApi::new().await;
     api.add_key("other", &["org_c"], &Scope::ALL).await;
     let service = api.server.state.clone();
-    let tell = || async { format!("{:?}", key_of_task().map(|key| key.0)) };
+    let tell = || async { format!("{:?}", current_key().map(|key| key.0)) };
     let enter = move |request: ServiceRequest, next: Next<BoxBody>| {
         auth::authenticate(service.clone(), Scope::Write, request, next)
     };
@@ -172,7 +172,7 @@ async fn a_handler_uses_the_store_connections_of_its_key() {
         told.push(read_body(call_service(&app, request.to_request()).await).await);
     }
     assert_eq!(told, ["Some(1)", "Some(2)"]);
-    assert_eq!(key_of_task(), None);
+    assert_eq!(current_key(), None);
 }
 
 #[actix_web::test]

@@ -23,7 +23,7 @@ impl TestApi {
         let incoming = IncomingEvent { event, trace: None };
         let store = &self.server.state.api.store;
         let index = FanoutIndex::default();
-        let given = store.take_in(&index, vec![incoming].into(), now()).await;
+        let given = store.intake(&index, vec![incoming].into(), now()).await;
         given.unwrap().owed.len()
     }
 }

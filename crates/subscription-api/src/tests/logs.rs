@@ -1,7 +1,7 @@
 //! The log.
 
-use hookline_core::outcome::{Answer as Received, Outcome};
-use hookline_store::{AttemptRecord, Follow};
+use hookline_core::outcome::{AttemptOutcome, ReceiverResponse};
+use hookline_store::{AttemptRecord, NextStep};
 
 use super::*;
 
@@ -29,7 +29,7 @@ impl TestApi {
             event_type: owed.event_type,
             url: owed.url,
             activation: owed.activation,
-            outcome: Outcome::Answered(Received {
+            outcome: AttemptOutcome::Answered(ReceiverResponse {
                 status,
                 body: "thanks".to_owned(),
                 retry_after: None,
@@ -37,7 +37,7 @@ impl TestApi {
             }),
             started: now(),
             took: Duration::from_millis(12),
-            follow: Follow::Delivered,
+            follow: NextStep::Delivered,
         };
         assert_eq!(store.record(Arc::new([record])).await.unwrap().len(), 1);
     }

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use hookline_core::access::Scope;
 use hookline_core::ids::OrganizationId;
 use hookline_core::master_key::{MasterKey, MasterKeyId};
-use hookline_core::operations::WebhookDisabled;
+use hookline_core::operational_events::WebhookDisabled;
 use hookline_core::target::TargetRules;
 use hookline_core::timestamp::Timestamp;
 use hookline_queue::{PublishedEvents, Publisher, QueueError, Scheduled};

@@ -1,6 +1,6 @@
 //! Publishing over HTTP, and test events.
 
-use hookline_core::rate::Rate;
+use hookline_core::rate_limit::Rate;
 
 use super::*;
 

@@ -1,6 +1,6 @@
 //! Manual retries and replays.
 
-use hookline_core::delivery::{DeliveryState, GaveUp, OwedAttempt};
+use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason};
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 
 use super::*;
@@ -11,7 +11,7 @@ impl TestApi {
         self.store_event(id).await;
         let subscription = SubscriptionId(subscription);
         let event = EventId::parse(id).unwrap();
-        let owed = OwedAttempt {
+        let owed = AttemptTask {
             delivery: DeliveryId::of(&organization("org_a"), &event, subscription),
             generation: 0,
             attempt: 1,
@@ -19,7 +19,7 @@ impl TestApi {
         };
         let end = DeliveryState::Exhausted {
             at: now(),
-            why: GaveUp::OutOfAttempts,
+            reason: ExhaustedReason::OutOfAttempts,
         };
         let store = &self.server.state.api.store;
         store.end(vec![owed], end).await.unwrap();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::moment;
 
-pub(super) async fn a_patch_tells_absent_from_null(home: Arc<Home>) -> anyhow::Result<()> {
+pub(super) async fn a_patch_distinguishes_absent_from_null(home: Arc<Home>) -> anyhow::Result<()> {
     let tenant = home.tenant().await?;
     let client = &tenant.client;
     let id = client

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use hookline_core::delivery::Origin;
 use hookline_core::ids::DeliveryId;
-use hookline_core::outcome::{self, Failure, FailureKind, Outcome};
-use hookline_core::retry::{Made, Next, after};
+use hookline_core::outcome::{self, AttemptOutcome, FailureKind, RequestFailure};
+use hookline_core::retry::{FinishedAttempt, RetryDecision, decide};
 use hookline_core::timestamp::Timestamp;
 use hookline_dispatcher::scheduler::ReadResult;
 use hookline_store::BacklogPosition;
@@ -75,12 +75,12 @@ impl World<'_> {
     }
 
     /// Writes down what came of a request, and hands on what follows.
-    pub(super) fn record(&mut self, owed: Owed, outcome: &Outcome) {
+    pub(super) fn record(&mut self, owed: Owed, outcome: &AttemptOutcome) {
         if self.early(owed).is_none() {
             self.tally.twice();
             return;
         }
-        let made = Made {
+        let made = FinishedAttempt {
             outcome,
             step: owed.attempt.into(),
             origin: Origin::Event,
@@ -89,8 +89,8 @@ impl World<'_> {
         self.unmark(owed);
         let delivery = &mut self.deliveries[owed.delivery as usize];
         delivery.attempts += 1;
-        match after(made, &self.schedule, jitter) {
-            Next::Again(wait) => {
+        match decide(made, &self.schedule, jitter) {
+            RetryDecision::Retry(wait) => {
                 delivery.due = self.now + millis(wait);
                 let attempt = owed.attempt + 1;
                 let is_marked = false;
@@ -195,10 +195,10 @@ fn key_of(position: BacklogPosition) -> (u32, u32) {
     (number(due), number(position.delivery.0.as_u128()))
 }
 
-pub(super) fn outcome_of(answer: Answer) -> Outcome {
+pub(super) fn outcome_of(answer: Answer) -> AttemptOutcome {
     let kind = match answer {
         Answer::Well => {
-            return Outcome::Answered(outcome::Answer {
+            return AttemptOutcome::Answered(outcome::ReceiverResponse {
                 status: 204,
                 body: String::new(),
                 retry_after: None,
@@ -208,7 +208,7 @@ pub(super) fn outcome_of(answer: Answer) -> Outcome {
         Answer::TimedOut => FailureKind::Timeout,
         Answer::Refused => FailureKind::Connect,
     };
-    Outcome::Failed(Failure {
+    AttemptOutcome::Failed(RequestFailure {
         kind,
         message: String::new(),
         status: None,

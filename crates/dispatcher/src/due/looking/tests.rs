@@ -1,7 +1,7 @@
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::Partitions;
-use hookline_store::Holding;
+use hookline_store::PartitionOwner;
 use uuid::Uuid;
 
 use super::*;
@@ -11,9 +11,9 @@ fn at() -> Timestamp {
     Timestamp::from_unix_micros(1_766_313_000_000_000)
 }
 
-fn row(number: u128, subscription: i64, partition: u16) -> Due {
-    Due {
-        owed: OwedAttempt {
+fn row(number: u128, subscription: i64, partition: u16) -> DueAttempt {
+    DueAttempt {
+        owed: AttemptTask {
             delivery: DeliveryId(Uuid::from_u128(number)),
             generation: 0,
             attempt: 1,
@@ -29,7 +29,7 @@ fn a_row_of_another_partition_is_moved_and_not_started_and_one_in_hand_stays() {
     // The earlier owner has a request to subscription 7 in flight.
     let until = at().after(Duration::from_secs(9)).unix_micros();
     let in_flight = format!(r#"[{{"subscription":7,"until":{until}}}]"#);
-    let holding = |partition| Holding {
+    let holding = |partition| PartitionOwner {
         partition: Partition(partition),
         owner: None,
         epoch: 7,

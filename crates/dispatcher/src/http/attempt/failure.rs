@@ -4,7 +4,7 @@
 use std::error::Error;
 use std::io;
 
-use hookline_core::outcome::{Failure, FailureKind};
+use hookline_core::outcome::{FailureKind, RequestFailure};
 
 use crate::http::client::{self, AnswerStart, MAX_HEAD, MAX_HEADERS, NoConnection};
 use crate::http::ssrf_resolver::NotAllowed;
@@ -12,7 +12,7 @@ use crate::http::ssrf_resolver::NotAllowed;
 /// How hyper calls a head of too many headers or bytes.
 const TOO_LARGE: &str = "message head is too large";
 
-pub(super) fn of(error: &client::Error) -> Failure {
+pub(super) fn of(error: &client::Error) -> RequestFailure {
     let no_connection = chain(error).find_map(|cause| cause.downcast_ref::<NoConnection>());
     let tls = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
     let (kind, message) = match (no_connection, tls) {
@@ -34,7 +34,7 @@ pub(super) fn of(error: &client::Error) -> Failure {
         }
         (None, None) => (FailureKind::Response, of_head(error)),
     };
-    Failure {
+    RequestFailure {
         kind,
         message,
         status: None,

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use hookline_core::outcome::{Failure, FailureKind, Outcome};
+use hookline_core::outcome::{AttemptOutcome, FailureKind, RequestFailure};
 use hookline_core::target::{Networks, Ports, Schemes, TargetRules, TargetUrl};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
@@ -41,7 +41,7 @@ fn requester(extra_ca_file: Option<PathBuf>) -> Requester {
     .unwrap()
 }
 
-async fn attempt(requester: &Requester, url: &str) -> Outcome {
+async fn attempt(requester: &Requester, url: &str) -> AttemptOutcome {
     let credentials = Credentials {
         secrets: None,
         headers: Default::default(),
@@ -100,8 +100,8 @@ async fn read_request(connection: &mut (impl AsyncRead + Unpin)) {
 }
 
 /// The kind and the message of a failure without an answer.
-fn failure(outcome: Outcome) -> (FailureKind, String) {
-    let Outcome::Failed(Failure { kind, message, .. }) = outcome else {
+fn failure(outcome: AttemptOutcome) -> (FailureKind, String) {
+    let AttemptOutcome::Failed(RequestFailure { kind, message, .. }) = outcome else {
         panic!("{outcome:?}");
     };
     assert!(message.len() <= 500 && message.is_ascii(), "{message}");

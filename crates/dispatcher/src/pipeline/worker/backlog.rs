@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use hookline_core::delivery::{DeliveryState, Origin, OwedAttempt};
+use hookline_core::delivery::{AttemptTask, DeliveryState, Origin};
 use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_runtime::fault;
 use hookline_runtime::panics;
@@ -282,7 +282,7 @@ fn take_changes(breakers: &mut HashMap<SubscriptionId, Option<Duration>>) -> Vec
 impl Queries {
     async fn mark(self, mut in_hand: Vec<InHand>) -> Step {
         in_hand.retain(InHand::is_owned);
-        let owed: Vec<OwedAttempt> = in_hand.iter().map(|one| one.owed).collect();
+        let owed: Vec<AttemptTask> = in_hand.iter().map(|one| one.owed).collect();
         let now = hookline_clock::now();
         let store = &self.dispatcher.store;
         self.statements.add(1, &[]);

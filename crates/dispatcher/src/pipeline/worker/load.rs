@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
 use hookline_runtime::patience::Ended;
-use hookline_store::{Body, Loaded, StoreError};
+use hookline_store::{EventPayload, LoadedDeliveries, StoreError};
 
 use super::{Turn, Worker};
 use crate::due::InHand;
@@ -42,7 +42,7 @@ impl Worker {
     }
 
     /// What the store knows of these deliveries, and the bodies that are not at hand here.
-    pub(super) async fn load(&self, turns: &[Turn]) -> Ended<Loaded, StoreError> {
+    pub(super) async fn load(&self, turns: &[Turn]) -> Ended<LoadedDeliveries, StoreError> {
         let ids: Vec<DeliveryId> = turns
             .iter()
             .map(|(in_hand, _)| in_hand.owed.delivery)
@@ -50,7 +50,9 @@ impl Worker {
         let store = &self.dispatcher.store;
         let loaded = self.loads.keep_on("load deliveries", || {
             let known = self.bodies.clone();
-            store.owed_with_bodies(ids.clone(), move |owed| !known.contains_key(&owed.event))
+            store.due_deliveries_with_bodies(ids.clone(), move |owed| {
+                !known.contains_key(&owed.event)
+            })
         });
         let loaded = loaded.await;
         if let Ended::Done(loaded) = &loaded {
@@ -63,8 +65,8 @@ impl Worker {
     pub(super) async fn bodies(
         &self,
         keys: Vec<EventKey>,
-        mut bodies: HashMap<EventKey, Body>,
-    ) -> Ended<HashMap<EventKey, Body>, StoreError> {
+        mut bodies: HashMap<EventKey, EventPayload>,
+    ) -> Ended<HashMap<EventKey, EventPayload>, StoreError> {
         let mut missing = BTreeSet::new();
         for key in keys {
             if bodies.contains_key(&key) {
@@ -92,7 +94,7 @@ impl Worker {
         }
     }
 
-    async fn keep(&self, bodies: &HashMap<EventKey, Body>) {
+    async fn keep(&self, bodies: &HashMap<EventKey, EventPayload>) {
         for (key, body) in bodies {
             self.bodies.insert(*key, body.clone()).await;
         }

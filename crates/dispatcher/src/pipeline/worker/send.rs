@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hookline_core::delivery::OwedAttempt;
+use hookline_core::delivery::AttemptTask;
 use hookline_core::ids::EventKey;
-use hookline_core::retry::{Made, Next, after};
+use hookline_core::retry::{FinishedAttempt, RetryDecision, decide};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_runtime::fault;
 use hookline_runtime::panics;
 use hookline_runtime::patience::Ended;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
-use hookline_store::{AttemptRecord, Body, Credentials, Follow, Owed, Unopened};
+use hookline_store::{
+    AttemptRecord, Credentials, DecryptError, DueDelivery, EventPayload, NextStep,
+};
 use tracing::Instrument as _;
 
 use super::Worker;
@@ -26,7 +28,7 @@ use crate::scheduler::{Finish, Verdict};
 
 /// What a request needs but for its body.
 pub(super) struct Ready {
-    owed: Box<Owed>,
+    owed: Box<DueDelivery>,
     credentials: Credentials,
 }
 
@@ -40,11 +42,11 @@ pub(super) enum Unready {
 
 impl Worker {
     /// What its request needs; if it cannot be made now, why not.
-    pub(super) fn ready(&self, owed: Box<Owed>) -> std::result::Result<Ready, Unready> {
+    pub(super) fn ready(&self, owed: Box<DueDelivery>) -> std::result::Result<Ready, Unready> {
         match self.dispatcher.store.open(&owed.sealed) {
             Ok(credentials) => Ok(Ready { owed, credentials }),
             // Another start of this service may have the key. It uses up no attempt.
-            Err(why @ Unopened::UnknownKey(_)) => {
+            Err(why @ DecryptError::UnknownKey(_)) => {
                 tracing::error!(
                     subscription.id = %owed.subscription,
                     error = %why,
@@ -52,7 +54,7 @@ impl Worker {
                 );
                 Err(Unready::NoKey)
             }
-            Err(why @ Unopened::Broken) => Err(Unready::Ever(format!(
+            Err(why @ DecryptError::Broken) => Err(Unready::Ever(format!(
                 "its secret or a header cannot be opened: {why}"
             ))),
         }
@@ -63,7 +65,7 @@ impl Worker {
     pub(super) async fn attempt_all(
         &self,
         attempts: Vec<(InHand, Ready, Slot)>,
-        at_hand: HashMap<EventKey, Body>,
+        at_hand: HashMap<EventKey, EventPayload>,
     ) {
         let keys = attempts
             .iter()
@@ -121,9 +123,9 @@ fn abandon(in_hand: &InHand) {
 async fn attempt(
     requester: &Requester,
     policy: &Policy,
-    owed: OwedAttempt,
+    owed: AttemptTask,
     ready: Ready,
-    body: Body,
+    body: EventPayload,
 ) -> AttemptRecord {
     let Ready {
         owed: found,
@@ -156,17 +158,17 @@ async fn attempt(
         .await;
     let took = clock.elapsed();
     let (origin, run) = (found.origin, found.run);
-    let made = Made {
+    let made = FinishedAttempt {
         outcome: &outcome,
         step: run.step(owed.attempt),
         origin,
     };
-    let follow = match after(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
-        Next::Delivered => Follow::Delivered,
-        Next::Again(wait) => Follow::Again {
+    let follow = match decide(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
+        RetryDecision::Delivered => NextStep::Delivered,
+        RetryDecision::Retry(wait) => NextStep::Retry {
             due: started.after(took).after(wait),
         },
-        Next::Exhausted(why) => Follow::Exhausted(why),
+        RetryDecision::Exhausted(why) => NextStep::Exhausted(why),
     };
     AttemptRecord {
         owed,

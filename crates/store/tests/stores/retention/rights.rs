@@ -84,7 +84,7 @@ async fn a_partition_is_dropped_only_for_a_role_that_may_delete_and_only_when_it
 }
 
 #[tokio::test]
-async fn an_attempt_that_no_partition_takes_is_counted() {
+async fn an_attempt_without_a_partition_is_counted() {
     let fixture = Fixture::postgres().await;
     delivered(&fixture, 0..3).await;
     for (most, counted) in [(100, 3), (2, 2)] {

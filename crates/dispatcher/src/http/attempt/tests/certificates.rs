@@ -77,7 +77,7 @@ fn self_signed(is_ca: IsCa) -> (Identity, String) {
 }
 
 /// An attempt at a receiver with this identity, by a requester that trusts these certificates.
-async fn shown(identity: Identity, trusted: &str) -> Outcome {
+async fn shown(identity: Identity, trusted: &str) -> AttemptOutcome {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), trusted).unwrap();
     let requester = requester(Some(file.path().to_owned()));

@@ -1,7 +1,7 @@
 use super::*;
 use crate::http::client::MAX_HEADERS;
 
-async fn answered(answer: impl Into<Bytes>) -> Outcome {
+async fn answered(answer: impl Into<Bytes>) -> AttemptOutcome {
     let port = saying(answer).await;
     attempt(&requester(None), &format!("http://127.0.0.1:{port}/hooks")).await
 }

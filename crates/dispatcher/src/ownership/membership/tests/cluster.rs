@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
-use hookline_store::{Beat, HandOver, Holding, PartitionClaim, Roster};
+use hookline_store::{ClusterState, HandOver, Heartbeat, PartitionClaim, PartitionOwner};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
@@ -35,14 +35,14 @@ pub(super) struct Process {
 }
 
 enum Request {
-    Beat(Beat),
+    Beat(Heartbeat),
     Take(DispatcherId, Vec<PartitionClaim>),
     HandOver(DispatcherId, Vec<Leave>),
 }
 
 enum Reply {
-    Beat(Beat, Instant, Option<(Roster, Partitions)>),
-    Took(Vec<Holding>),
+    Beat(Heartbeat, Instant, Option<(ClusterState, Partitions)>),
+    Took(Vec<PartitionOwner>),
     HandedOver,
 }
 
@@ -50,7 +50,7 @@ enum Event {
     Tick,
     Arrived(u64, Duration, Request),
     /// The snapshot of a beat is older than its commit.
-    Beaten(u64, Duration, Beat, Roster),
+    Beaten(u64, Duration, Heartbeat, ClusterState),
     Answered(u64, Reply),
     TimedOut(u64),
     Left(Vec<Leave>),
@@ -328,7 +328,7 @@ impl Cluster {
         match event {
             Event::Tick => {
                 process.last_tick = self.now;
-                let beat = Beat {
+                let beat = Heartbeat {
                     id: process.membership.id(),
                     draining: process.draining,
                     able: process.able,

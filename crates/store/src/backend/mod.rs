@@ -1,0 +1,29 @@
+//! The two backends, and the macros that write a query once for both.
+
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+
+/// Rows in one statement: PostgreSQL takes 65,535 values, SQLite 32,766.
+pub(crate) const ROWS: usize = 1_000;
+
+/// Compiles queries twice, as the modules `postgres` and `sqlite`, so that diesel checks each against both backends.
+/// Within, `backend` is [`postgres`] or [`sqlite`]: its `Conn`, its own SQL, and as `backend::sql` the queries of other
+/// domains for the same backend.
+macro_rules! backends {
+    ($($item:item)*) => {
+        pub(crate) mod postgres {
+            use super::*;
+            use crate::backend::postgres as backend;
+
+            $($item)*
+        }
+
+        pub(crate) mod sqlite {
+            use super::*;
+            use crate::backend::sqlite as backend;
+
+            $($item)*
+        }
+    };
+}
+pub(crate) use backends;

@@ -1,0 +1,71 @@
+//! The queue of the standalone mode: published events, durable, with leases, delays and dead letters, in the same file as
+//! the tables. An event leaves it when intake has stored it; from then on its deliveries are due rows.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+use super::Sqlite;
+use crate::error::StoreError;
+
+mod dead;
+mod events;
+
+pub use dead::{EmbeddedDeadLetter, EmbeddedDeadLetters};
+pub use events::{NewEvents, QueuedEvents};
+
+/// Above this many takes an entry becomes a dead letter, as on the broker.
+const MAX_TAKES: i32 = 50;
+
+#[derive(Clone)]
+pub struct EmbeddedQueue {
+    sqlite: Sqlite,
+}
+
+impl EmbeddedQueue {
+    pub(crate) fn new(sqlite: Sqlite) -> Self {
+        Self { sqlite }
+    }
+
+    /// Makes the entries visible that an earlier process had received.
+    pub async fn void_leases(&self) -> Result<(), StoreError> {
+        self.sqlite
+            .write(|conn| {
+                diesel::sql_query(
+                    "UPDATE event_queue SET visible_at = coalesce(turn, 0) WHERE visible_at > 0",
+                )
+                .execute(conn)?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Moves all due times back, because the clock went back by this much.
+    pub async fn move_due_times(&self, back: Duration) -> Result<(), StoreError> {
+        let back = i64::try_from(back.as_micros()).unwrap_or(i64::MAX);
+        self.sqlite
+            .write(move |conn| {
+                for statement in [
+                    "UPDATE deliveries SET due = due - ? WHERE state = 'pending'",
+                    "UPDATE event_queue SET visible_at = visible_at - ? WHERE visible_at > 0",
+                    "UPDATE event_queue SET turn = turn - ? WHERE turn IS NOT NULL",
+                    "UPDATE replays SET next_turn = next_turn - ? WHERE next_turn IS NOT NULL",
+                ] {
+                    diesel::sql_query(statement)
+                        .bind::<BigInt, _>(back)
+                        .execute(conn)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.sqlite.is_ready()
+    }
+}
+
+fn as_limit(max: usize) -> i64 {
+    i64::try_from(max).unwrap_or(i64::MAX)
+}

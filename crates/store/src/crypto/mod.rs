@@ -1,0 +1,5 @@
+//! Encryption of secrets and header values under the master keys.
+
+pub(crate) mod credentials;
+pub(crate) mod encryption;
+pub(crate) mod master_keys;

@@ -1,0 +1,422 @@
+//! Due deliveries, as a dispatcher loads and ends them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use diesel::dsl::case_when;
+use diesel::prelude::*;
+use diesel::sql_types::Bool;
+use hookline_core::delivery::{AttemptTask, DeliveryState, Origin, RetryRun};
+use hookline_core::event_type::EventType;
+use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
+use hookline_core::target::TargetUrl;
+use hookline_core::trace::TraceParent;
+
+use crate::backend::{ROWS, backends};
+use crate::backlog::BacklogClass;
+use crate::columns::UuidKey;
+use crate::crypto::credentials::SealedCredentials;
+use crate::error::StoreError;
+use crate::rows::{
+    StateColumns, organization, read_event_type, read_name, read_run, read_state, signed,
+};
+use crate::schema::{deliveries, events, subscriptions};
+use crate::store::{Backend, Store, run};
+
+/// A delivery with the data for an attempt, except the body.
+#[derive(Debug, Clone)]
+pub struct DueDelivery {
+    pub generation: u32,
+    pub attempts: u32,
+    pub run: RetryRun,
+    pub state: DeliveryState,
+    pub origin: Origin,
+    /// None where it is not in the backlog.
+    pub backlog: Option<BacklogClass>,
+    pub event: EventKey,
+    pub event_type: EventType,
+    pub organization: OrganizationId,
+    pub subscription: SubscriptionId,
+    pub standing: Eligibility,
+    /// The subscription's, as it is now.
+    pub activation: i64,
+    /// The subscription's, as it is now.
+    pub url: TargetUrl,
+    /// Secrets and headers, for [`Store::open`](crate::Store::open).
+    pub sealed: SealedCredentials,
+}
+
+/// Whether a subscription still receives a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Eligibility {
+    Active,
+    /// The subscription is inactive, or was since the delivery was made.
+    Inactive,
+    Deleted,
+}
+
+/// The input of [`Eligibility`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EligibilityFacts {
+    pub(crate) origin: Origin,
+    /// The subscription's, when the delivery was made.
+    pub(crate) made_in: i64,
+    /// The subscription's, now.
+    pub(crate) activation: i64,
+    pub(crate) is_active: bool,
+    pub(crate) is_deleted: bool,
+}
+
+impl From<EligibilityFacts> for Eligibility {
+    fn from(now: EligibilityFacts) -> Self {
+        match now.origin {
+            _ if now.is_deleted => Eligibility::Deleted,
+            Origin::Test => Eligibility::Active,
+            Origin::Event if now.is_active && now.activation == now.made_in => Eligibility::Active,
+            Origin::Event => Eligibility::Inactive,
+        }
+    }
+}
+
+/// The body of every request of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventPayload {
+    /// The bytes that are signed and sent.
+    pub bytes: Bytes,
+    pub trace: Option<TraceParent>,
+}
+
+/// Deliveries, and the bodies of some of their events.
+#[derive(Debug, Default)]
+pub struct LoadedDeliveries {
+    pub owed: HashMap<DeliveryId, DueDelivery>,
+    pub bodies: HashMap<EventKey, EventPayload>,
+}
+
+/// The event of a delivery for a log line, as stored and not validated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliverySource {
+    pub organization: String,
+    pub subscription: SubscriptionId,
+    /// None where the event was deleted.
+    pub event: Option<String>,
+}
+
+impl Store {
+    /// A delivery that does not exist is not in the answer.
+    pub async fn owed(
+        &self,
+        ids: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, DueDelivery>, StoreError> {
+        run!(self, read, |conn, q| q::due_deliveries::load(conn, &ids))
+    }
+
+    /// The same, with the bodies of events of deliveries for which `wants_body` is true.
+    pub async fn due_deliveries_with_bodies(
+        &self,
+        ids: Vec<DeliveryId>,
+        wants_body: impl Fn(&DueDelivery) -> bool + Send + 'static,
+    ) -> Result<LoadedDeliveries, StoreError> {
+        run!(self, read, |conn, q| q::due_deliveries::load_with_bodies(
+            conn, &ids, wants_body
+        ))
+    }
+
+    pub async fn bodies(
+        &self,
+        keys: Vec<EventKey>,
+    ) -> Result<HashMap<EventKey, EventPayload>, StoreError> {
+        run!(self, read, |conn, q| q::due_deliveries::bodies(conn, &keys))
+    }
+
+    /// A delivery that does not exist is not in the answer.
+    pub async fn sources(
+        &self,
+        ids: Vec<DeliveryId>,
+    ) -> Result<HashMap<DeliveryId, DeliverySource>, StoreError> {
+        run!(self, read, |conn, q| q::due_deliveries::sources(conn, &ids))
+    }
+
+    /// Ends deliveries without an attempt, where they are pending in that generation.
+    pub async fn end(&self, owed: Vec<AttemptTask>, end: DeliveryState) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::due_deliveries::end(
+            conn, &owed, end
+        ))
+        .map(drop)
+    }
+
+    /// Waits until no other session locks a row that `record` writes or refers to. An error says nothing about the store: a
+    /// session may hold its lock for long. SQLite has no row locks.
+    pub async fn wait_for_lock(&self, delivery: DeliveryId) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Postgres(backend) => {
+                backend
+                    .run_unobserved(move |conn| {
+                        crate::backend::postgres::locks::wait_for(conn, delivery)
+                    })
+                    .await
+            }
+            Backend::Sqlite(_) => Ok(()),
+        }
+    }
+}
+
+#[derive(Queryable)]
+struct DueDeliveryRow {
+    id: UuidKey,
+    organization_id: String,
+    subscription_id: i64,
+    event_key: UuidKey,
+    event_type: String,
+    origin: String,
+    made_in: i64,
+    generation: i32,
+    attempts: i32,
+    attempts_before: i32,
+    cause: String,
+    backlog: Option<i16>,
+    state: String,
+    due: Option<i64>,
+    finished_at: Option<i64>,
+    gave_up: Option<String>,
+    url: String,
+    secret: Option<Vec<u8>>,
+    previous_secret: Option<Vec<u8>>,
+    previous_until: Option<i64>,
+    headers: Vec<u8>,
+    is_active: bool,
+    activation: i64,
+    deleted_at: Option<i64>,
+}
+
+/// Up to this number, deliveries are loaded with their bodies in one query, even if some bodies are cached.
+const FEW: usize = 8;
+
+#[derive(Clone, Copy)]
+enum Bodies {
+    ComeAlong,
+    StayBehind,
+}
+
+/// A body, if it was asked for, and the publisher's trace.
+type BodyRow = (Option<Vec<u8>>, Option<String>);
+
+fn body(bytes: Vec<u8>, traceparent: Option<&str>) -> EventPayload {
+    EventPayload {
+        bytes: bytes.into(),
+        trace: traceparent.and_then(TraceParent::parse),
+    }
+}
+
+impl TryFrom<DueDeliveryRow> for DueDelivery {
+    type Error = StoreError;
+
+    fn try_from(row: DueDeliveryRow) -> Result<Self, StoreError> {
+        let origin = read_name("origin", &row.origin)?;
+        let standings = EligibilityFacts {
+            origin,
+            made_in: row.made_in,
+            activation: row.activation,
+            is_active: row.is_active,
+            is_deleted: row.deleted_at.is_some(),
+        };
+        Ok(DueDelivery {
+            generation: row.generation.unsigned_abs(),
+            attempts: row.attempts.unsigned_abs(),
+            run: read_run(&row.cause, row.attempts_before)?,
+            state: read_state(&row.state, row.due, row.finished_at, row.gave_up.as_deref())?,
+            origin,
+            backlog: row.backlog.map(BacklogClass::try_from).transpose()?,
+            event: EventKey(row.event_key.0),
+            event_type: read_event_type(&row.event_type)?,
+            organization: organization(&row.organization_id)?,
+            subscription: SubscriptionId(row.subscription_id),
+            standing: standings.into(),
+            activation: row.activation,
+            url: TargetUrl::from_store(row.url),
+            sealed: SealedCredentials {
+                subscription: row.subscription_id,
+                secret: row.secret,
+                previous: row.previous_secret.zip(row.previous_until),
+                headers: row.headers,
+            },
+        })
+    }
+}
+
+backends!(
+    use backend::{Conn, bulk};
+
+    pub(crate) fn load(
+        conn: &mut Conn,
+        ids: &[DeliveryId],
+    ) -> Result<HashMap<DeliveryId, DueDelivery>, StoreError> {
+        Ok(load_and(conn, ids, Bodies::StayBehind)?.owed)
+    }
+
+    fn load_and(
+        conn: &mut Conn,
+        ids: &[DeliveryId],
+        bodies: Bodies,
+    ) -> Result<LoadedDeliveries, StoreError> {
+        let come_along = matches!(bodies, Bodies::ComeAlong);
+        let mut loaded = LoadedDeliveries {
+            owed: HashMap::with_capacity(ids.len()),
+            bodies: HashMap::new(),
+        };
+        let keys: Vec<UuidKey> = ids.iter().map(|id| UuidKey(id.0)).collect();
+        for among in bulk::deliveries_among(&keys) {
+            let rows: Vec<(DueDeliveryRow, BodyRow)> = deliveries::table
+                .inner_join(subscriptions::table)
+                .inner_join(events::table)
+                .filter(among)
+                .select((
+                    (
+                        deliveries::id,
+                        deliveries::organization_id,
+                        deliveries::subscription_id,
+                        deliveries::event_key,
+                        events::event_type,
+                        deliveries::origin,
+                        deliveries::activation,
+                        deliveries::generation,
+                        deliveries::attempts,
+                        deliveries::attempts_before,
+                        deliveries::cause,
+                        deliveries::backlog,
+                        deliveries::state,
+                        deliveries::due,
+                        deliveries::finished_at,
+                        deliveries::gave_up,
+                        subscriptions::url,
+                        subscriptions::secret,
+                        subscriptions::previous_secret,
+                        subscriptions::previous_until,
+                        subscriptions::headers,
+                        subscriptions::is_active,
+                        subscriptions::activation,
+                        subscriptions::deleted_at,
+                    ),
+                    (
+                        case_when(come_along.into_sql::<Bool>(), events::body),
+                        events::traceparent,
+                    ),
+                ))
+                .load(conn)?;
+            for (row, (bytes, traceparent)) in rows {
+                if let Some(bytes) = bytes {
+                    let event = EventKey(row.event_key.0);
+                    loaded
+                        .bodies
+                        .insert(event, body(bytes, traceparent.as_deref()));
+                }
+                loaded.owed.insert(DeliveryId(row.id.0), row.try_into()?);
+            }
+        }
+        Ok(loaded)
+    }
+
+    pub(crate) fn load_with_bodies(
+        conn: &mut Conn,
+        ids: &[DeliveryId],
+        wants_body: impl Fn(&DueDelivery) -> bool,
+    ) -> Result<LoadedDeliveries, StoreError> {
+        if ids.len() <= FEW {
+            return load_and(conn, ids, Bodies::ComeAlong);
+        }
+        bulk::in_one_view(conn, |conn| {
+            let owed = load(conn, ids)?;
+            let wanted = owed.values().filter(|owed| wants_body(owed));
+            let mut events: Vec<EventKey> = wanted.map(|owed| owed.event).collect();
+            events.sort_unstable();
+            events.dedup();
+            let bodies = bodies(conn, &events)?;
+            Ok(LoadedDeliveries { owed, bodies })
+        })
+    }
+
+    pub(crate) fn bodies(
+        conn: &mut Conn,
+        keys: &[EventKey],
+    ) -> Result<HashMap<EventKey, EventPayload>, StoreError> {
+        let mut found = HashMap::with_capacity(keys.len());
+        let keys: Vec<UuidKey> = keys.iter().map(|key| UuidKey(key.0)).collect();
+        for among in bulk::events_among(&keys) {
+            let rows: Vec<(UuidKey, Vec<u8>, Option<String>)> = events::table
+                .filter(among)
+                .select((events::key, events::body, events::traceparent))
+                .load(conn)?;
+            for (key, bytes, traceparent) in rows {
+                found.insert(EventKey(key.0), body(bytes, traceparent.as_deref()));
+            }
+        }
+        Ok(found)
+    }
+
+    pub(crate) fn sources(
+        conn: &mut Conn,
+        ids: &[DeliveryId],
+    ) -> Result<HashMap<DeliveryId, DeliverySource>, StoreError> {
+        let mut found = HashMap::with_capacity(ids.len());
+        let keys: Vec<UuidKey> = ids.iter().map(|id| UuidKey(id.0)).collect();
+        for among in bulk::deliveries_among(&keys) {
+            let rows: Vec<(UuidKey, String, i64, Option<String>)> = deliveries::table
+                .left_join(events::table)
+                .filter(among)
+                .select((
+                    deliveries::id,
+                    deliveries::organization_id,
+                    deliveries::subscription_id,
+                    events::event_id.nullable(),
+                ))
+                .load(conn)?;
+            for (id, organization, subscription, event) in rows {
+                found.insert(
+                    DeliveryId(id.0),
+                    DeliverySource {
+                        organization,
+                        subscription: SubscriptionId(subscription),
+                        event,
+                    },
+                );
+            }
+        }
+        Ok(found)
+    }
+
+    /// Answers with the number that it ended.
+    pub(crate) fn end(
+        conn: &mut Conn,
+        owed: &[AttemptTask],
+        end: DeliveryState,
+    ) -> Result<usize, StoreError> {
+        let mut by_generation: BTreeMap<i32, Vec<UuidKey>> = BTreeMap::new();
+        for one in owed {
+            let keys = by_generation.entry(signed(one.generation)).or_default();
+            keys.push(UuidKey(one.delivery.0));
+        }
+        let StateColumns {
+            state,
+            due,
+            finished_at,
+            gave_up,
+        } = end.into();
+        let mut ended = 0;
+        for (generation, keys) in by_generation {
+            for chunk in keys.chunks(ROWS) {
+                ended += diesel::update(deliveries::table)
+                    .filter(deliveries::id.eq_any(chunk))
+                    .filter(deliveries::state.eq("pending"))
+                    .filter(deliveries::generation.eq(generation))
+                    .set((
+                        deliveries::state.eq(state),
+                        deliveries::due.eq(due),
+                        deliveries::finished_at.eq(finished_at),
+                        deliveries::gave_up.eq(gave_up),
+                    ))
+                    .execute(conn)?;
+            }
+        }
+        Ok(ended)
+    }
+);

@@ -1,0 +1,194 @@
+//! Deliveries as their owner sees them.
+
+use hookline_core::cursor::Cursor;
+use hookline_core::delivery::{AttemptTask, ExhaustedReason, Origin, StartedBy};
+use hookline_core::event_type::EventType;
+use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
+use hookline_core::timestamp::Timestamp;
+
+use crate::backlog::BacklogClass;
+use crate::error::StoreError;
+use crate::paging::{COUNT_STEPS, PageStart, ResultPage, count, search};
+use crate::store::{Store, run};
+
+pub(crate) mod details;
+pub(crate) mod due;
+pub(crate) mod restart;
+pub(crate) mod sql;
+
+/// The state of a delivery for its owner. The store marks a void delivery only when its turn comes; its owner sees that
+/// at once.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::IntoStaticStr,
+    strum::EnumString,
+)]
+#[strum(serialize_all = "snake_case")]
+pub enum DeliveryStatus {
+    Pending,
+    /// The receiver has it.
+    Delivered,
+    /// No further attempt is made.
+    Exhausted,
+    /// Its subscription was inactive, or was switched off before the attempt.
+    Skipped,
+    /// Its subscription was deleted before the attempt.
+    Cancelled,
+}
+
+impl DeliveryStatus {
+    /// The name in answers and in the store.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        name.parse().ok()
+    }
+}
+
+/// The reason why a pending delivery waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+pub enum WaitingFor {
+    /// The due time of the next attempt.
+    Retry,
+    /// The circuit breaker of the subscription is open.
+    Breaker,
+    /// All slots of the subscription are in use.
+    Concurrency,
+}
+
+impl WaitingFor {
+    /// The name in answers.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// A search for deliveries of a subscription.
+#[derive(Debug, Clone)]
+pub struct DeliveryQuery {
+    pub organization: OrganizationId,
+    pub subscription: SubscriptionId,
+    pub status: Option<DeliveryStatus>,
+    pub event_type: Option<EventType>,
+    pub since: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+    pub limit: u32,
+    pub start: PageStart,
+}
+
+impl DeliveryQuery {
+    /// Whether it filters by more than the age, which is all that the index answers.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.status.is_some() || self.event_type.is_some()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    pub id: DeliveryId,
+    pub subscription: SubscriptionId,
+    pub event_id: EventId,
+    pub event_type: EventType,
+    pub origin: Origin,
+    pub status: DeliveryStatus,
+    pub attempts_made: u32,
+    pub next_attempt_at: Option<Timestamp>,
+    /// None where the attempt is about to be made.
+    pub waiting_for: Option<WaitingFor>,
+    pub created_at: Timestamp,
+    /// None also while the store has not yet marked a void delivery.
+    pub finished_at: Option<Timestamp>,
+    pub gave_up: Option<ExhaustedReason>,
+}
+
+impl Delivery {
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            created_at: self.created_at,
+            id: self.id.0,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestartResult {
+    /// This attempt is due now.
+    Started(AttemptTask),
+    /// The organization has no such delivery.
+    Unknown,
+    /// It is pending anyway.
+    Pending,
+    /// Its subscription is inactive, so nothing would be sent.
+    Inactive,
+    Deleted,
+}
+
+/// A restart of deliveries of one subscription: the next generation of each. Attempt numbers continue, and the retry
+/// schedule starts from the beginning.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Restart {
+    pub(crate) cause: StartedBy,
+    /// The subscription's, now.
+    pub(crate) activation: i64,
+    /// The states to restart from. [`Restart::VOID`] includes pending deliveries from before the subscription was switched
+    /// off, which would be skipped.
+    pub(crate) from: &'static [&'static str],
+    pub(crate) now: Timestamp,
+}
+
+impl Restart {
+    /// The state of a delivery that its subscription no longer receives.
+    pub(crate) const VOID: &'static str = "skipped";
+
+    /// Whether it includes pending deliveries of an earlier activation.
+    pub(crate) fn takes_void(&self) -> bool {
+        self.from.contains(&Self::VOID)
+    }
+
+    /// The backlog class of a restarted delivery: no other delivery queues behind a replay.
+    pub(crate) fn backlog(&self) -> Option<i16> {
+        (self.cause == StartedBy::Replay).then(|| BacklogClass::Replay.number())
+    }
+}
+
+impl Store {
+    /// Newest first. The total is none where a filter by status or type would look at more than 100,000 deliveries.
+    pub async fn deliveries(
+        &self,
+        query: DeliveryQuery,
+    ) -> Result<ResultPage<Delivery, Option<u64>>, StoreError> {
+        let steps = match query.is_filtered() {
+            true => COUNT_STEPS,
+            false => usize::MAX,
+        };
+        let total = count(steps, async |after| {
+            let query = query.clone();
+            run!(self, read, |conn, q| q::deliveries::count(
+                conn, &query, after
+            ))
+        });
+        let total = total.await?;
+        let step = async |reach| {
+            let query = query.clone();
+            run!(self, read, |conn, q| q::deliveries::page(
+                conn, &query, reach
+            ))
+        };
+        let (rows, searched) = search(query.start, query.limit, step).await?;
+        Ok(ResultPage {
+            rows,
+            total,
+            searched,
+        })
+    }
+}

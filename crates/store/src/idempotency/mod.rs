@@ -1,0 +1,145 @@
+//! Idempotency keys of API requests. The first request claims the row of its key. The transaction that does its work also
+//! writes the answer into that row, if the claim is still valid.
+
+use hookline_core::timestamp::Timestamp;
+use ring::{digest, hmac};
+
+use crate::error::StoreError;
+use crate::store::{Store, run};
+
+pub(crate) mod sql;
+
+/// Digests keyed by the API key, which the store never holds. A reader of the database can therefore not guess a weak
+/// secret in a body by its digest.
+pub struct RequestDigests(hmac::Key);
+
+/// HMAC-SHA256.
+pub type RequestDigest = [u8; 32];
+
+impl RequestDigests {
+    pub fn of(api_key: &str) -> Self {
+        // Not the input of KeyHash: HMAC would replace a long key by that very hash, which the store has.
+        let mut bytes = b"hookline idempotency key\0".to_vec();
+        bytes.extend_from_slice(api_key.as_bytes());
+        let key = digest::digest(&digest::SHA256, &bytes);
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
+    }
+
+    /// One digest of all parts, each prefixed by its length.
+    pub fn digest(&self, parts: &[&[u8]]) -> RequestDigest {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        let mut digest = [0; 32];
+        digest.copy_from_slice(context.sign().as_ref());
+        digest
+    }
+}
+
+/// A request with an idempotency key.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyedRequest {
+    /// Of the API key, the organization, the method, the path and the idempotency key.
+    pub id: RequestDigest,
+    pub fingerprint: RequestDigest,
+    /// Until then the claim is valid, also if its request has died.
+    pub claimed_until: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestClaim {
+    pub(crate) id: RequestDigest,
+    /// Differs for each claim of a row.
+    pub(crate) number: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClaimResult {
+    /// The caller does the work and answers.
+    First(RequestClaim),
+    /// A repeat; this is the stored answer.
+    Repeat(String),
+    /// A repeat of a request that is not answered yet.
+    Running,
+    /// The key was used for another body.
+    OtherBody,
+}
+
+/// Makes the stored answer from the result of the work.
+pub type AnswerOf<T> = Box<dyn FnOnce(&T) -> Option<String> + Send>;
+
+/// A claim, and the function that makes the stored answer. None stores no answer and releases the claim.
+pub struct AnswerOnce<T> {
+    pub claim: RequestClaim,
+    pub answer: AnswerOf<T>,
+}
+
+/// The time of a write, and the claim of its request.
+pub struct Creation<T> {
+    pub now: Timestamp,
+    /// None for a request without an idempotency key.
+    pub once: Option<AnswerOnce<T>>,
+}
+
+impl<T> From<Timestamp> for Creation<T> {
+    fn from(now: Timestamp) -> Self {
+        Self { now, once: None }
+    }
+}
+
+impl Store {
+    pub async fn claim(
+        &self,
+        request: KeyedRequest,
+        now: Timestamp,
+    ) -> Result<ClaimResult, StoreError> {
+        run!(self, write, |conn, q| q::idempotency::claim(
+            conn, &request, now
+        ))
+    }
+
+    /// Releases the claim of a refused request.
+    pub async fn give_back(&self, claim: RequestClaim) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| q::idempotency::give_back(
+            conn, claim
+        ))
+    }
+
+    /// Deletes some requests from before `cutoff`. Answers with the number; 0 means that there are no more.
+    pub async fn forget_requests(&self, cutoff: Timestamp) -> Result<usize, StoreError> {
+        run!(self, write, |conn, q| q::idempotency::forget(conn, cutoff))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api_keys::KeyHash;
+
+    #[test]
+    fn a_digest_needs_the_api_key_and_depends_on_every_part() {
+        let digests = RequestDigests::of("k");
+        let digest = digests.digest(&[b"a", b"bc"]);
+        assert_eq!(digest, RequestDigests::of("k").digest(&[b"a", b"bc"]));
+        for other in [
+            RequestDigests::of("l").digest(&[b"a", b"bc"]),
+            digests.digest(&[b"ab", b"c"]),
+            digests.digest(&[b"abc"]),
+        ] {
+            assert_ne!(digest, other);
+        }
+    }
+
+    #[test]
+    fn the_hash_of_a_long_api_key_makes_no_digest() {
+        let long = "k".repeat(100);
+        let stored = hmac::Key::new(hmac::HMAC_SHA256, &KeyHash::of(&long).0);
+        let mut made = hmac::Context::with_key(&stored);
+        made.update(&1_u64.to_be_bytes());
+        made.update(b"a");
+        let digest = RequestDigests::of(&long).digest(&[b"a"]);
+        assert_ne!(made.sign().as_ref(), digest);
+    }
+}

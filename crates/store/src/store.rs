@@ -1,0 +1,213 @@
+//! The store of a service: async methods over PostgreSQL or SQLite.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hookline_core::timestamp::Timestamp;
+
+use crate::backend::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
+use crate::backend::sqlite::queue::EmbeddedQueue;
+use crate::backend::sqlite::{Sharing, Sqlite};
+use crate::crypto::encryption::Keyring;
+use crate::error::StoreError;
+use crate::folder;
+
+/// The difference of two clocks from which services warn.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+
+/// The shards of a counter of a day, subscription, type and status: processes write to different rows.
+const WRITERS: i32 = 8;
+
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) backend: Backend,
+    pub(crate) writer: i32,
+    /// None until it is unlocked: a caller that neither signs nor changes a secret needs no key.
+    pub(crate) keyring: Option<Arc<Keyring>>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Backend {
+    Postgres(Postgres),
+    Sqlite(Sqlite),
+}
+
+/// Runs a query on the backend of the store. `write` and `read` choose the connection of SQLite.
+macro_rules! run {
+    ($store:expr, $access:ident, |$conn:ident, $q:ident| $query:expr) => {
+        match &$store.backend {
+            $crate::store::Backend::Postgres(backend) => {
+                backend
+                    .run(move |$conn| {
+                        use $crate::backend::postgres::sql as $q;
+                        $query
+                    })
+                    .await
+            }
+            $crate::store::Backend::Sqlite(backend) => {
+                backend
+                    .$access(move |$conn| {
+                        use $crate::backend::sqlite::sql as $q;
+                        $query
+                    })
+                    .await
+            }
+        }
+    };
+}
+
+pub(crate) use run;
+
+impl Store {
+    /// Connects with the first call, not here. Both need a tokio runtime.
+    ///
+    /// # Errors
+    /// When the URL has an unsupported parameter.
+    pub fn postgres(settings: &PostgresSettings) -> Result<Self, InvalidDatabaseUrl> {
+        Ok(Self::of(Backend::Postgres(Postgres::new(settings)?)))
+    }
+
+    /// A folder that this process alone delivers from, and its queue.
+    pub fn embedded(folder: &Path) -> Result<(Self, EmbeddedQueue), StoreError> {
+        let sqlite = Sqlite::open(folder, Sharing::Exclusive)?;
+        Ok((
+            Self::of(Backend::Sqlite(sqlite.clone())),
+            EmbeddedQueue::new(sqlite),
+        ))
+    }
+
+    /// The tables of a folder that another process may be delivering from.
+    pub fn beside_embedded(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self::sqlite(Sqlite::open(folder, Sharing::Shared)?))
+    }
+
+    /// The same for an existing folder: it neither creates nor migrates anything.
+    pub fn in_existing_folder(folder: &Path) -> Result<Self, StoreError> {
+        Ok(Self::sqlite(Sqlite::open(folder, Sharing::Existing)?))
+    }
+
+    pub fn is_in_folder(folder: &Path) -> bool {
+        folder::is_there(folder)
+    }
+
+    pub(crate) fn sqlite(sqlite: Sqlite) -> Self {
+        Self::of(Backend::Sqlite(sqlite))
+    }
+
+    fn of(backend: Backend) -> Self {
+        let spread = uuid::Uuid::new_v4().as_u128() % u128::from(WRITERS.unsigned_abs());
+        Self {
+            backend,
+            writer: i32::try_from(spread).unwrap_or_default(),
+            keyring: None,
+        }
+    }
+
+    /// Brings the schema up to date. SQLite does so whenever it is opened.
+    pub async fn migrate(&self, now: Timestamp) -> Result<(), StoreError> {
+        if let Backend::Postgres(backend) = &self.backend {
+            backend.migrate().await?;
+        }
+        self.prepare_days(now).await
+    }
+
+    /// Whether this version can work with the store: its schema, its encoding, the rights of the
+    /// role, and the way there.
+    ///
+    /// # Errors
+    /// [`StoreError::NotMigrated`] and [`StoreError::Unsuitable`] where an operator has to act.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.check().await,
+            Backend::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// Creates the partitions of the log for today and the next days.
+    pub async fn prepare_days(&self, now: Timestamp) -> Result<(), StoreError> {
+        match &self.backend {
+            Backend::Postgres(backend) => {
+                backend
+                    .run(move |conn| postgres::days::prepare_days(conn, now))
+                    .await
+            }
+            Backend::Sqlite(_) => Ok(()),
+        }
+    }
+
+    /// The clock of the database, which answers the write probe with it; in a folder, of this machine. None when the database
+    /// cannot be written.
+    pub async fn clock(&self) -> Option<Timestamp> {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.probe().await.map(Timestamp::from_unix_micros),
+            Backend::Sqlite(backend) => {
+                backend.probe().await;
+                Some(SystemTime::now().into())
+            }
+        }
+    }
+
+    /// Sets service time by the store's clock. Call it before the first write.
+    pub async fn set_clock(&self) {
+        if let Some(theirs) = self.clock().await {
+            hookline_clock::follow(theirs);
+        }
+    }
+
+    /// Sends the write probe once a second, so that [`Store::is_ready`] is up to date and service time follows the store's
+    /// clock. Warns when that clock differs from ours by [`CLOCK_TOLERANCE`], because receivers check `webhook-timestamp`,
+    /// and when it was set back. Never returns.
+    pub async fn keep_watch(&self) {
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut off, mut back) = (false, false);
+        loop {
+            second.tick().await;
+            let Some(theirs) = self.clock().await else {
+                continue;
+            };
+            tracing::trace!(%theirs, "read the store's clock");
+            hookline_clock::follow(theirs);
+            let ours = Timestamp::from(SystemTime::now());
+            if changed(&mut off, clocks_differ(ours, theirs)) && off {
+                tracing::warn!(%ours, %theirs, "this machine's clock and the database's differ");
+            }
+            let steady = hookline_clock::now();
+            if changed(&mut back, clocks_differ(steady, theirs)) && back {
+                tracing::warn!(
+                    %theirs,
+                    %steady,
+                    "the store's clock was set back: what is due is kept by the time before"
+                );
+            }
+        }
+    }
+
+    /// Whether the last write probe succeeded. If so, a failing call may fail because of its own rows.
+    pub fn can_be_written(&self) -> bool {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.can_be_written(),
+            Backend::Sqlite(backend) => backend.is_ready(),
+        }
+    }
+
+    /// Whether the store can be written, and no kind of call fails.
+    pub fn is_ready(&self) -> bool {
+        match &self.backend {
+            Backend::Postgres(backend) => backend.is_ready(),
+            Backend::Sqlite(backend) => backend.is_ready(),
+        }
+    }
+}
+
+/// Whether two clocks are [`CLOCK_TOLERANCE`] or more apart.
+pub fn clocks_differ(one: Timestamp, other: Timestamp) -> bool {
+    one.remaining(other).max(other.remaining(one)) >= CLOCK_TOLERANCE
+}
+
+/// Stores the new value; true when it differs.
+fn changed(value: &mut bool, new: bool) -> bool {
+    std::mem::replace(value, new) != new
+}

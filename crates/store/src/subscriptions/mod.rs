@@ -1,0 +1,188 @@
+//! Subscriptions: created, read, changed and deleted by their owners.
+
+use std::time::Duration;
+
+use hookline_core::ids::{OrganizationId, SubscriptionId};
+use hookline_core::secret::Secret;
+use hookline_core::subscription::{
+    Addressed, NewSubscription, Revision, Subscription, SubscriptionPatch,
+};
+use hookline_core::timestamp::Timestamp;
+
+use crate::crypto::encryption::Keyring;
+use crate::error::StoreError;
+use crate::idempotency::Creation;
+use crate::store::{Store, run};
+
+pub(crate) mod disabling;
+pub(crate) mod sql;
+pub(crate) mod version;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CreateResult {
+    Subscription(Subscription),
+    /// The organization is at its limit of subscriptions.
+    LimitReached,
+}
+
+/// A page of an organization's subscriptions, newest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SubscriptionWindow {
+    pub limit: u32,
+    pub offset: u64,
+    /// Only subscriptions that are older than this one.
+    pub before: Option<SubscriptionId>,
+}
+
+/// Replaces the current secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    pub secret: Secret,
+    /// How long the current secret also signs.
+    pub overlap: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RotationResult {
+    /// None without a previous secret or an overlap.
+    pub previous_valid_until: Option<Timestamp>,
+    /// The subscription's, after the rotation.
+    pub revision: Revision,
+}
+
+/// The owner, keys and time of a change.
+#[derive(Clone, Copy)]
+pub(crate) struct Edit<'a> {
+    pub(crate) owner: &'a OrganizationId,
+    pub(crate) keyring: &'a Keyring,
+    pub(crate) now: Timestamp,
+}
+
+impl Store {
+    /// `limit` is the most subscriptions of an organization.
+    pub async fn create_subscription(
+        &self,
+        owner: OrganizationId,
+        new: NewSubscription,
+        limit: u32,
+        making: impl Into<Creation<CreateResult>>,
+    ) -> Result<CreateResult, StoreError> {
+        let keyring = self.keyring()?;
+        let Creation { now, once } = making.into();
+        run!(self, write, |conn, q| {
+            let edit = Edit {
+                owner: &owner,
+                keyring: &keyring,
+                now,
+            };
+            q::idempotency::once(conn, once, |conn| {
+                q::subscriptions::create(conn, edit, &new, limit)
+            })
+        })
+    }
+
+    /// Newest first.
+    pub async fn subscriptions(
+        &self,
+        owner: OrganizationId,
+        window: SubscriptionWindow,
+    ) -> Result<Vec<Subscription>, StoreError> {
+        run!(self, read, |conn, q| q::subscriptions::list(
+            conn, &owner, window
+        ))
+    }
+
+    pub async fn subscription_count(&self, owner: OrganizationId) -> Result<u64, StoreError> {
+        let count = run!(self, read, |conn, q| q::subscriptions::count(conn, &owner))?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    pub async fn subscription(
+        &self,
+        owner: OrganizationId,
+        id: SubscriptionId,
+    ) -> Result<Option<Subscription>, StoreError> {
+        run!(self, read, |conn, q| q::subscriptions::find(
+            conn, &owner, id
+        ))
+    }
+
+    /// The transaction of the change compares the revision: [`StoreError::Stale`] where the precondition fails.
+    pub async fn change_subscription(
+        &self,
+        owner: OrganizationId,
+        to: impl Into<Addressed>,
+        patch: SubscriptionPatch,
+        now: Timestamp,
+    ) -> Result<Option<Subscription>, StoreError> {
+        let to = to.into();
+        let keyring = self.keyring()?;
+        run!(self, write, |conn, q| {
+            let edit = Edit {
+                owner: &owner,
+                keyring: &keyring,
+                now,
+            };
+            q::subscriptions::change(conn, edit, &to, patch)
+        })
+    }
+
+    /// Replaces the secret; the current one also signs for a while. None when the organization has no such subscription.
+    pub async fn rotate_secret(
+        &self,
+        owner: OrganizationId,
+        to: impl Into<Addressed>,
+        rotation: Rotation,
+        making: impl Into<Creation<Option<RotationResult>>>,
+    ) -> Result<Option<RotationResult>, StoreError> {
+        let Creation { now, once } = making.into();
+        let to = to.into();
+        let keyring = self.keyring()?;
+        run!(self, write, |conn, q| {
+            let edit = Edit {
+                owner: &owner,
+                keyring: &keyring,
+                now,
+            };
+            q::idempotency::once(conn, once, |conn| {
+                q::subscriptions::rotate(conn, edit, &to, &rotation)
+            })
+        })
+    }
+
+    /// The decrypted secret; none when there is no such subscription or secret. [`StoreError::Stale`] where the
+    /// precondition fails.
+    pub async fn secret(
+        &self,
+        owner: OrganizationId,
+        of: Addressed,
+    ) -> Result<Option<Secret>, StoreError> {
+        let keyring = self.keyring()?;
+        let sealed = run!(self, read, |conn, q| q::subscriptions::sealed_secret(
+            conn, &owner, &of
+        ))?;
+        let opened = sealed.map(|sealed| sealed.open(&keyring)).transpose();
+        let opened = opened.map_err(|why| StoreError::Corrupt(why.to_string()))?;
+        Ok(opened.and_then(|opened| Some(opened.secrets?.current)))
+    }
+
+    /// Deletes previous secrets after their overlap.
+    pub async fn forget_previous_secrets(&self, now: Timestamp) -> Result<(), StoreError> {
+        run!(self, write, |conn, q| {
+            q::subscriptions::forget_previous_secrets(conn, now)
+        })
+    }
+
+    /// False when the organization has no such subscription.
+    pub async fn delete_subscription(
+        &self,
+        owner: OrganizationId,
+        to: impl Into<Addressed>,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let to = to.into();
+        run!(self, write, |conn, q| q::subscriptions::delete(
+            conn, &owner, &to, now
+        ))
+    }
+}

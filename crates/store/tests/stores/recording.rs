@@ -1,0 +1,193 @@
+use std::sync::Arc;
+
+use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason};
+use hookline_core::subscription::{DisabledReason, SubscriptionPatch, SubscriptionStatus};
+use hookline_store::{Eligibility, NextStep};
+
+use crate::fixture::{Fixture, NOW, at, attempted, event, now, on_both, organization};
+
+on_both![
+    an_attempt_is_recorded_once_by_any_number_of_dispatchers,
+    a_delivery_moves_from_attempt_to_attempt_and_ends,
+    two_dispatchers_that_record_the_same_attempts_never_deadlock,
+    a_gone_receiver_disables_its_subscription,
+    a_delivery_made_before_its_subscription_was_switched_off_stays_void,
+    a_finished_delivery_is_not_ended_again,
+];
+
+fn next(owed: AttemptTask) -> AttemptTask {
+    AttemptTask {
+        attempt: owed.attempt + 1,
+        ..owed
+    }
+}
+
+async fn an_attempt_is_recorded_once_by_any_number_of_dispatchers(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let owed = fixture.owed("a", "1").await;
+    let record = || attempted(owed, to, &event("a", "1"), NextStep::Retry { due: now() });
+    assert_eq!(fixture.record(vec![record()]).await.len(), 1);
+    assert_eq!(fixture.record(vec![record()]).await.len(), 0);
+}
+
+async fn a_delivery_moves_from_attempt_to_attempt_and_ends(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let first = fixture.owed("a", "1").await;
+    let later = at(NOW + 5_000_000);
+    let record = |owed, follow| vec![attempted(owed, to, &event("a", "1"), follow)];
+    let state =
+        async || fixture.store.owed(vec![first.delivery]).await.unwrap()[&first.delivery].clone();
+
+    let too_early = record(next(first), NextStep::Delivered);
+    assert_eq!(
+        fixture.record(too_early).await.len(),
+        0,
+        "attempt 2 before attempt 1"
+    );
+    fixture
+        .record(record(first, NextStep::Retry { due: later }))
+        .await;
+    assert_eq!(state().await.state, DeliveryState::Pending { due: later });
+    assert_eq!(state().await.attempts, 1);
+    fixture
+        .record(record(
+            next(first),
+            NextStep::Exhausted(ExhaustedReason::OutOfAttempts),
+        ))
+        .await;
+    let DeliveryState::Exhausted { reason, .. } = state().await.state else {
+        panic!("not exhausted")
+    };
+    assert_eq!(reason, ExhaustedReason::OutOfAttempts);
+    assert_eq!(
+        fixture
+            .record(record(next(next(first)), NextStep::Delivered))
+            .await
+            .len(),
+        0
+    );
+}
+
+async fn two_dispatchers_that_record_the_same_attempts_never_deadlock(fixture: Fixture) {
+    let mut subscriptions = Vec::new();
+    for _ in 0..10 {
+        subscriptions.push(fixture.subscribe("a").await.id);
+    }
+    let events: Vec<_> = (0..20).map(|id| event("a", &id.to_string())).collect();
+    fixture.intake(events.clone()).await;
+    let mut records = Vec::new();
+    for event in &events {
+        for &to in &subscriptions {
+            let delivery =
+                hookline_core::ids::DeliveryId::of(&organization("a"), &event.event.id, to);
+            let owed = AttemptTask {
+                delivery,
+                generation: 0,
+                attempt: 1,
+                subscription: to,
+            };
+            records.push(attempted(
+                owed,
+                to,
+                event,
+                NextStep::Exhausted(ExhaustedReason::Gone),
+            ));
+        }
+    }
+    let mut dispatchers = tokio::task::JoinSet::new();
+    for dispatcher in 0..6 {
+        let mut records = records.clone();
+        records.rotate_left(dispatcher * 37);
+        if dispatcher % 2 == 0 {
+            records.reverse();
+        }
+        let store = fixture.store.clone();
+        dispatchers.spawn(async move { store.record(Arc::from(records)).await });
+    }
+    let moved: usize = dispatchers
+        .join_all()
+        .await
+        .into_iter()
+        .map(|moved| moved.unwrap().len())
+        .sum();
+    assert_eq!(moved, 200);
+}
+
+async fn a_gone_receiver_disables_its_subscription(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let owed = fixture.owed("a", "1").await;
+    fixture
+        .record(vec![attempted(
+            owed,
+            to,
+            &event("a", "1"),
+            NextStep::Exhausted(ExhaustedReason::Gone),
+        )])
+        .await;
+    let subscription = fixture
+        .store
+        .subscription(organization("a"), to)
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        subscription.status,
+        SubscriptionStatus::Inactive(Some(DisabledReason::Gone))
+    );
+    assert!(fixture.intake(vec![event("a", "2")]).await.owed.is_empty());
+}
+
+async fn a_delivery_made_before_its_subscription_was_switched_off_stays_void(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let before = fixture.owed("a", "1").await;
+    let standing = async |owed: AttemptTask| {
+        fixture.store.owed(vec![owed.delivery]).await.unwrap()[&owed.delivery].standing
+    };
+    assert_eq!(standing(before).await, Eligibility::Active);
+    for status in [
+        SubscriptionStatus::Inactive(None),
+        SubscriptionStatus::Active,
+    ] {
+        let patch = SubscriptionPatch {
+            status: Some(status),
+            ..Default::default()
+        };
+        fixture
+            .store
+            .change_subscription(organization("a"), to, patch, now())
+            .await
+            .unwrap();
+        assert_eq!(standing(before).await, Eligibility::Inactive);
+    }
+    let after = fixture.owed("a", "2").await;
+    assert_eq!(standing(after).await, Eligibility::Active);
+    fixture
+        .store
+        .delete_subscription(organization("a"), to, now())
+        .await
+        .unwrap();
+    assert_eq!(standing(after).await, Eligibility::Deleted);
+}
+
+async fn a_finished_delivery_is_not_ended_again(fixture: Fixture) {
+    let to = fixture.subscribe("a").await.id;
+    let owed = fixture.owed("a", "1").await;
+    fixture
+        .record(vec![attempted(
+            owed,
+            to,
+            &event("a", "1"),
+            NextStep::Delivered,
+        )])
+        .await;
+    fixture
+        .store
+        .end(vec![owed], DeliveryState::Skipped { at: now() })
+        .await
+        .unwrap();
+    let loaded = fixture.store.owed(vec![owed.delivery]).await.unwrap();
+    assert!(matches!(
+        loaded[&owed.delivery].state,
+        DeliveryState::Delivered { .. }
+    ));
+}
