@@ -38,7 +38,7 @@ fn scene(load: Load, order: Order) -> Scene {
 
 fn with_bad() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
-    RUN.get_or_init(|| play(&scene(LOAD, Order::Lanes)))
+    RUN.get_or_init(|| play(&scene(LOAD, Order::Scheduler)))
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn bad_endpoints_cost_the_healthy_ones_no_wait_at_hundreds_of_dispatchers() {
     // The same endpoints, and none of them is ever ill: what others share a dispatcher with counts in both.
     let all_well = play(&Scene {
         ill: Duration::ZERO..Duration::ZERO,
-        ..scene(LOAD, Order::Lanes)
+        ..scene(LOAD, Order::Scheduler)
     });
     // Beside others a sixteenth of the slots starts with each answer. So a burst of a hundred, the longest one, waits for
     // twelve answers of 8 ms at most, and the endpoint of 500 ms for one of its own.
@@ -104,7 +104,7 @@ fn the_same_scene_happens_twice_in_the_same_way_and_another_seed_differs() {
         play(&Scene {
             dispatchers: 20,
             seed,
-            ..scene(LOAD, Order::Lanes)
+            ..scene(LOAD, Order::Scheduler)
         })
     };
     assert_eq!(few(1), few(1));

@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::ownership::{InFlight, Owned, Progress};
-use crate::pipeline::quarantine::OnTrial;
+use crate::pipeline::quarantine::QuarantineGuard;
 use crate::scheduler::Message;
 
 use looking::keep_looking;
@@ -77,12 +77,12 @@ struct State {
     /// Those that were let go since the present look was sent; none where no look is under way.
     let_go: Option<HashSet<DeliveryId>>,
     /// News of backlogs for the worker.
-    listed: Listed,
+    listed: BacklogNews,
 }
 
 /// News of backlogs, for lanes.
 #[derive(Default)]
-pub(crate) struct Listed {
+pub(crate) struct BacklogNews {
     /// Subscriptions of partitions that were just taken, with backlog or with a circuit breaker that is not closed, and
     /// its wait.
     pub(crate) taken: Vec<(SubscriptionId, Option<Duration>)>,
@@ -119,7 +119,7 @@ pub(crate) struct InHand {
     partition: Partition,
     epoch: i64,
     /// Lasts as long as the delivery is in hand.
-    trial: Option<OnTrial>,
+    trial: Option<QuarantineGuard>,
     rows: DueRows,
 }
 
@@ -271,7 +271,7 @@ impl DueRows {
         self.shared.listed.notified().await;
     }
 
-    fn add_listed(&self, listed: Listed) {
+    fn add_listed(&self, listed: BacklogNews) {
         let mut state = self.state();
         state.listed.taken.extend(listed.taken);
         state.listed.backlog.extend(listed.backlog);
@@ -280,7 +280,7 @@ impl DueRows {
     }
 
     /// News of backlogs since the last call. What a list of a partition says comes before the rows of that partition.
-    pub(crate) fn take_listed(&self) -> Listed {
+    pub(crate) fn take_listed(&self) -> BacklogNews {
         std::mem::take(&mut self.state().listed)
     }
 
@@ -418,7 +418,7 @@ impl InHand {
     }
 
     /// It is part of a trial, which lasts as long as it is in hand.
-    pub(crate) fn on_trial(mut self, trial: OnTrial) -> Self {
+    pub(crate) fn on_trial(mut self, trial: QuarantineGuard) -> Self {
         self.trial = Some(trial);
         self
     }

@@ -26,7 +26,7 @@ use crate::due::DueRows;
 use crate::http::attempt::Requester;
 use crate::jobs::{auto_disable, refile};
 use crate::ownership::{Keeping, Owned, Progress, keep, take_all};
-use crate::pipeline::dead_letter::PuttingAside;
+use crate::pipeline::dead_letter::DeadLettering;
 use crate::pipeline::worker::Worker;
 use crate::pipeline::{quarantine, record};
 
@@ -41,7 +41,7 @@ pub use context::{Dispatcher, Ownership, Policy};
 pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<()> {
     let requester = Requester::new(&dispatcher.policy)?;
     let operations = auto_disable::start(dispatcher.clone(), shutdown.late.clone());
-    let aside = PuttingAside::new(dispatcher.clone(), shutdown.asked.clone());
+    let aside = DeadLettering::new(dispatcher.clone(), shutdown.asked.clone());
     let progress = Progress::new(Instant::now());
     let in_hand = Arc::default();
     let (owned, owning) = own(&dispatcher, Arc::clone(&in_hand), &progress, &shutdown).await?;

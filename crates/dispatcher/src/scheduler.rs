@@ -29,16 +29,16 @@ use hookline_core::rate_limit::Rate;
 use hookline_store::{BacklogClass, BreakerChange};
 
 pub use backlog::{Read, ReadResult};
-use bulkhead::Shares;
+use bulkhead::Bulkhead;
 pub(crate) use bulkhead::Totals;
-pub use bulkhead::{Group, Kin};
-use circuit_breaker::Breaker;
-pub use circuit_breaker::Verdict;
-pub use in_flight::Ticket;
-use in_flight::{Age, Flight, Flights};
+pub use bulkhead::{ShareGroup, ShareGroups};
+use circuit_breaker::CircuitBreaker;
+pub use circuit_breaker::Health;
+pub use in_flight::Permit;
+use in_flight::{Age, InFlightRequest, InFlightRequests};
 pub use message::Message;
-use round_robin::Turns;
-use subscription_queue::{Lane, SLOW};
+use round_robin::RoundRobin;
+use subscription_queue::{SLOW, SubscriptionQueue};
 
 /// How many lanes are remembered while nothing of them is here.
 const REMEMBERED: usize = 4_096;
@@ -72,16 +72,16 @@ pub struct Finish {
     /// How long the receiver took.
     pub took: Duration,
     /// What that says about it.
-    pub verdict: Verdict,
+    pub verdict: Health,
 }
 
 /// All lanes of a dispatcher.
-pub struct Lanes<M> {
+pub struct Scheduler<M> {
     breaker_failures: u32,
-    lanes: HashMap<SubscriptionId, Lane<M>>,
-    flights: Flights,
-    shares: Shares,
-    turns: Turns,
+    lanes: HashMap<SubscriptionId, SubscriptionQueue<M>>,
+    flights: InFlightRequests,
+    shares: Bulkhead,
+    turns: RoundRobin,
     excess: Vec<M>,
     /// When which breakers let a probe start.
     probes: BTreeSet<(Instant, SubscriptionId)>,
@@ -91,15 +91,15 @@ pub struct Lanes<M> {
     hungry: BTreeSet<SubscriptionId>,
 }
 
-impl<M: Message> Lanes<M> {
+impl<M: Message> Scheduler<M> {
     /// Nothing is here and nothing is known of anybody.
     pub fn new(limits: Limits) -> Self {
         Self {
             breaker_failures: limits.breaker_failures,
             lanes: HashMap::new(),
-            flights: Flights::new(),
-            shares: Shares::new(limits.slots, limits.room, limits.origin_rate),
-            turns: Turns::new(),
+            flights: InFlightRequests::new(),
+            shares: Bulkhead::new(limits.slots, limits.room, limits.origin_rate),
+            turns: RoundRobin::new(),
             excess: Vec::new(),
             probes: BTreeSet::new(),
             probes_started: None,
@@ -119,9 +119,10 @@ impl<M: Message> Lanes<M> {
     }
 
     /// Puts a message at the end of its lane; it may come out as excess at once. A new one goes behind the backlog.
-    pub fn push(&mut self, to: SubscriptionId, kin: Kin, message: M, now: Instant) {
+    pub fn push(&mut self, to: SubscriptionId, kin: ShareGroups, message: M, now: Instant) {
         let is_new = message.backlog().is_none();
-        let goes_behind = |lane: &Lane<M>| lane.breaker.is_closed() && lane.has_live_backlog();
+        let goes_behind =
+            |lane: &SubscriptionQueue<M>| lane.breaker.is_closed() && lane.has_live_backlog();
         if is_new && self.lanes.get(&to).is_some_and(goes_behind) {
             return self.put_out(to, kin, message, now);
         }
@@ -136,7 +137,7 @@ impl<M: Message> Lanes<M> {
     }
 
     /// Puts a test before all other messages of its lane, even if the circuit breaker is open: a caller of the API waits for it.
-    pub fn push_first(&mut self, to: SubscriptionId, kin: Kin, message: M) {
+    pub fn push_first(&mut self, to: SubscriptionId, kin: ShareGroups, message: M) {
         self.change(to, kin, |lane| lane.first.push_back(message));
     }
 
@@ -144,7 +145,9 @@ impl<M: Message> Lanes<M> {
     /// backlog.
     pub fn hold(&mut self, to: SubscriptionId, message: M, until: Instant, now: Instant) {
         let kin = self.lanes.get(&to).map(|lane| lane.kin).unwrap_or_default();
-        self.change(to, kin, |lane| lane.breaker = Breaker::Held { until });
+        self.change(to, kin, |lane| {
+            lane.breaker = CircuitBreaker::Held { until }
+        });
         self.put_out(to, kin, message, now);
         self.trim(to, now);
     }
@@ -153,8 +156,8 @@ impl<M: Message> Lanes<M> {
     /// the next request finds out whether its receiver is well.
     pub fn take_over(&mut self, to: SubscriptionId, wait: Option<Duration>) {
         if !self.lanes.contains_key(&to) {
-            let breaker = Breaker::taken_over(wait);
-            self.change(to, Kin::default(), |lane| lane.breaker = breaker);
+            let breaker = CircuitBreaker::taken_over(wait);
+            self.change(to, ShareGroups::default(), |lane| lane.breaker = breaker);
         }
     }
 
@@ -165,14 +168,14 @@ impl<M: Message> Lanes<M> {
             self.change_known(subscription, |lane| {
                 while lane.pop().is_some() {}
                 lane.forget_backlog();
-                lane.breaker = Breaker::NEW;
+                lane.breaker = CircuitBreaker::NEW;
                 lane.last_took = None;
             });
         }
     }
 
     /// The next message whose request may start, which holds a slot from now on.
-    pub fn next(&mut self, now: Instant) -> Option<(Ticket, M)> {
+    pub fn next(&mut self, now: Instant) -> Option<(Permit, M)> {
         self.grow_older(now);
         self.let_probes_start(now);
         self.shares.forget_passed_over();
@@ -194,7 +197,7 @@ impl<M: Message> Lanes<M> {
         self.turns.took(pace, kin.organization, subscription);
         // A breaker that lets one through lets no other follow.
         self.trim(subscription, now);
-        let ticket = self.flights.start(Flight {
+        let ticket = self.flights.start(InFlightRequest {
             subscription,
             kin,
             started: now,
@@ -204,7 +207,7 @@ impl<M: Message> Lanes<M> {
     }
 
     /// Gives the slot back; none when no request was made.
-    pub fn finished(&mut self, ticket: Ticket, finish: Option<Finish>, now: Instant) {
+    pub fn finished(&mut self, ticket: Permit, finish: Option<Finish>, now: Instant) {
         let Some((flight, age)) = self.flights.end(ticket) else {
             return;
         };
@@ -259,7 +262,7 @@ impl<M: Message> Lanes<M> {
         !self.hungry.is_empty()
     }
 
-    /// What to read from backlogs now. Each is ended by [`Lanes::read`] or [`Lanes::read_failed`].
+    /// What to read from backlogs now. Each is ended by [`Scheduler::read`] or [`Scheduler::read_failed`].
     pub fn take_reads(&mut self, now: Instant) -> Vec<Read> {
         let mut reads = Vec::new();
         let mut planned = 0;
@@ -386,7 +389,13 @@ impl<M: Message> Lanes<M> {
         }
     }
 
-    fn put_out(&mut self, subscription: SubscriptionId, kin: Kin, message: M, now: Instant) {
+    fn put_out(
+        &mut self,
+        subscription: SubscriptionId,
+        kin: ShareGroups,
+        message: M,
+        now: Instant,
+    ) {
         let class = message.backlog();
         self.change(subscription, kin, |lane| {
             let backlog = lane.note_backlog(class.unwrap_or(BacklogClass::Live), now);
@@ -400,7 +409,7 @@ impl<M: Message> Lanes<M> {
     fn change_known<R>(
         &mut self,
         subscription: SubscriptionId,
-        change: impl FnOnce(&mut Lane<M>) -> R,
+        change: impl FnOnce(&mut SubscriptionQueue<M>) -> R,
     ) -> Option<R> {
         let kin = self.lanes.get(&subscription)?.kin;
         Some(self.change(subscription, kin, change))
@@ -411,13 +420,13 @@ impl<M: Message> Lanes<M> {
     fn change<R>(
         &mut self,
         subscription: SubscriptionId,
-        kin: Kin,
-        change: impl FnOnce(&mut Lane<M>) -> R,
+        kin: ShareGroups,
+        change: impl FnOnce(&mut SubscriptionQueue<M>) -> R,
     ) -> R {
         let lane = self
             .lanes
             .entry(subscription)
-            .or_insert_with(|| Lane::new(kin));
+            .or_insert_with(|| SubscriptionQueue::new(kin));
         let (had_turn, probe_before) = (lane.turn(), lane.breaker.lets_one_start_at());
         let (kin_before, before) = (lane.kin, lane.totals());
         let result = change(lane);

@@ -39,7 +39,7 @@ impl Message for Owed {
 /// What came of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
-    Well,
+    Healthy,
     TimedOut,
     Refused,
 }

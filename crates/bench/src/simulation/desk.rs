@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use hookline_dispatcher::scheduler::{Finish, Kin, Lanes, Limits, Read, ReadResult, Ticket};
+use hookline_dispatcher::scheduler::{
+    Finish, Limits, Permit, Read, ReadResult, Scheduler, ShareGroups,
+};
 
 use super::agenda::Owed;
 use super::scene::{Order, Scene};
@@ -13,12 +15,12 @@ const BREAKER_FAILURES: u32 = 10;
 
 /// The right to make a request.
 pub(super) enum Held {
-    Lane(Ticket),
+    Lane(Permit),
     Slot,
 }
 
 pub(super) enum Desk {
-    Lanes(Box<Lanes<Owed>>),
+    Scheduler(Box<Scheduler<Owed>>),
     OneQueue {
         waiting: VecDeque<Owed>,
         room: usize,
@@ -30,7 +32,7 @@ impl Desk {
     pub(super) fn new(scene: &Scene) -> Self {
         let (slots, room) = (scene.slots, scene.room);
         match scene.order {
-            Order::Lanes => Desk::Lanes(Box::new(Lanes::new(Limits {
+            Order::Scheduler => Desk::Scheduler(Box::new(Scheduler::new(Limits {
                 slots,
                 room,
                 breaker_failures: BREAKER_FAILURES,
@@ -46,21 +48,21 @@ impl Desk {
 
     pub(super) fn has_room(&self) -> bool {
         match self {
-            Desk::Lanes(lanes) => lanes.room() > 0,
+            Desk::Scheduler(lanes) => lanes.room() > 0,
             Desk::OneQueue { waiting, room, .. } => waiting.len() < *room,
         }
     }
 
-    pub(super) fn push(&mut self, kin: Kin, owed: Owed, now: Instant) {
+    pub(super) fn push(&mut self, kin: ShareGroups, owed: Owed, now: Instant) {
         match self {
-            Desk::Lanes(lanes) => lanes.push(owed.subscription(), kin, owed, now),
+            Desk::Scheduler(lanes) => lanes.push(owed.subscription(), kin, owed, now),
             Desk::OneQueue { waiting, .. } => waiting.push_back(owed),
         }
     }
 
     pub(super) fn next(&mut self, now: Instant) -> Option<(Held, Owed)> {
         match self {
-            Desk::Lanes(lanes) => {
+            Desk::Scheduler(lanes) => {
                 let (ticket, owed) = lanes.next(now)?;
                 Some((Held::Lane(ticket), owed))
             }
@@ -75,42 +77,42 @@ impl Desk {
 
     pub(super) fn finished(&mut self, held: Held, finish: Option<Finish>, now: Instant) {
         match (self, held) {
-            (Desk::Lanes(lanes), Held::Lane(ticket)) => lanes.finished(ticket, finish, now),
+            (Desk::Scheduler(lanes), Held::Lane(ticket)) => lanes.finished(ticket, finish, now),
             (Desk::OneQueue { free, .. }, _) => *free += 1,
-            (Desk::Lanes(_), Held::Slot) => {}
+            (Desk::Scheduler(_), Held::Slot) => {}
         }
     }
 
     pub(super) fn take_excess(&mut self) -> Vec<Owed> {
         match self {
-            Desk::Lanes(lanes) => lanes.take_excess(),
+            Desk::Scheduler(lanes) => lanes.take_excess(),
             Desk::OneQueue { .. } => Vec::new(),
         }
     }
 
     pub(super) fn may_read(&self) -> bool {
         match self {
-            Desk::Lanes(lanes) => lanes.may_read(),
+            Desk::Scheduler(lanes) => lanes.may_read(),
             Desk::OneQueue { .. } => false,
         }
     }
 
     pub(super) fn take_reads(&mut self, now: Instant) -> Vec<Read> {
         match self {
-            Desk::Lanes(lanes) => lanes.take_reads(now),
+            Desk::Scheduler(lanes) => lanes.take_reads(now),
             Desk::OneQueue { .. } => Vec::new(),
         }
     }
 
     pub(super) fn read(&mut self, read: Read, result: ReadResult) {
-        if let Desk::Lanes(lanes) = self {
+        if let Desk::Scheduler(lanes) = self {
             lanes.read(read, result);
         }
     }
 
     /// How long it is until it should look again, if nothing else happens.
     pub(super) fn looks_again_in(&self, now: Instant) -> Option<Duration> {
-        let Desk::Lanes(lanes) = self else {
+        let Desk::Scheduler(lanes) = self else {
             return None;
         };
         Some(lanes.next_change()?.saturating_duration_since(now))

@@ -125,7 +125,7 @@ fn scene(dispatchers: usize, load: Load) -> Scene {
         dispatchers,
         slots: SLOTS,
         room: 768,
-        order: Order::Lanes,
+        order: Order::Scheduler,
         load,
         hanging: 200,
         published_for: seconds(PUBLISHED),

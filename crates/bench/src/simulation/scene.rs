@@ -7,7 +7,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use hookline_dispatcher::scheduler::{Group, Kin};
+use hookline_dispatcher::scheduler::{ShareGroup, ShareGroups};
 
 const HEALTHY: usize = 4_748;
 const HANGING: usize = 2_000;
@@ -44,7 +44,7 @@ pub struct Scene {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Whose turn it is, as in a real one.
-    Lanes,
+    Scheduler,
     /// Whoever came first: what it would be without fairness.
     OneQueue,
 }
@@ -154,7 +154,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Endpoint {
     pub(super) kind: Kind,
-    pub(super) kin: Kin,
+    pub(super) kin: ShareGroups,
     /// How long it takes when it is well.
     pub(super) takes: Duration,
 }
@@ -177,9 +177,9 @@ fn endpoint(index: usize) -> Endpoint {
     };
     Endpoint {
         kind,
-        kin: Kin {
-            origin: Group(origin as u64),
-            organization: Group(organization as u64),
+        kin: ShareGroups {
+            origin: ShareGroup(origin as u64),
+            organization: ShareGroup(organization as u64),
         },
         takes: Duration::from_millis(takes),
     }

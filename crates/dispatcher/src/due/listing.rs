@@ -11,7 +11,7 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::Partition;
 use hookline_store::{BacklogSubscription, Store, StoreError};
 
-use super::{DueRows, Listed};
+use super::{BacklogNews, DueRows};
 
 /// The time between two lists.
 const EVERY: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Listing {
             [] => HashMap::new(),
             _ => self.breakers(new).await?,
         };
-        let mut listed = Listed::default();
+        let mut listed = BacklogNews::default();
         let mut page = self.store.list_backlog(None).await?;
         while let Some(last) = page.last().copied() {
             for one in page {
@@ -59,7 +59,7 @@ impl Listing {
 
     async fn add(
         &self,
-        listed: &mut Listed,
+        listed: &mut BacklogNews,
         one: BacklogSubscription,
         new: &[Partition],
         breakers: &HashMap<SubscriptionId, Option<Duration>>,

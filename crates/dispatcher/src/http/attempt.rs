@@ -31,7 +31,7 @@ use url::Url;
 
 use crate::context::Policy;
 use crate::http::client::Client;
-use crate::http::dns::Names;
+use crate::http::dns::DnsResolver;
 use crate::http::ssrf_resolver::AllowedAddresses;
 
 /// How many interim answers may come before an answer.
@@ -76,7 +76,7 @@ impl Requester {
     pub(crate) fn new(policy: &Policy) -> anyhow::Result<Self> {
         let deadline = policy.deadline;
         let rules = policy.rules.clone();
-        let names = Names::new(policy.name_servers.clone(), deadline)
+        let names = DnsResolver::new(policy.name_servers.clone(), deadline)
             .context("cannot set up the resolution of names")?;
         let addresses = AllowedAddresses::new(rules.clone(), names);
         Ok(Self {

@@ -61,7 +61,7 @@ pub(crate) struct Found {
 }
 
 /// The name servers, and the hosts file before them.
-pub(crate) struct Names {
+pub(crate) struct DnsResolver {
     servers: Vec<SocketAddr>,
     patience: Duration,
     current: Mutex<Current>,
@@ -76,7 +76,7 @@ struct Current {
 /// When each of [`FILES`] changed last.
 type Changed = [Option<SystemTime>; 2];
 
-impl Names {
+impl DnsResolver {
     /// Asks `servers`, or those of the system where there are none. An answer takes no more than
     /// three quarters of `deadline`, so that a request with a slow name does not end as one with a
     /// slow receiver.

@@ -13,7 +13,7 @@ use moka::future::Cache;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::http::dns::{Family, Found, Names};
+use crate::http::dns::{DnsResolver, Family, Found};
 
 /// How many names are remembered.
 const NAMES: u64 = 10_000;
@@ -31,7 +31,7 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(crate) struct AllowedAddresses {
     rules: TargetRules,
-    names: Arc<Names>,
+    names: Arc<DnsResolver>,
     /// Those who want the same name at the same time ask once.
     asked: Cache<String, watch::Receiver<Heard>>,
 }
@@ -43,7 +43,7 @@ pub(crate) struct AllowedAddresses {
 pub(crate) struct NotAllowed;
 
 impl AllowedAddresses {
-    pub(crate) fn new(rules: TargetRules, names: Names) -> Self {
+    pub(crate) fn new(rules: TargetRules, names: DnsResolver) -> Self {
         Self {
             rules,
             names: Arc::new(names),
@@ -79,8 +79,8 @@ impl AllowedAddresses {
     }
 }
 
-/// Asks for both families. The task ends with the patience of [`Names`] at the latest.
-fn ask(names: Arc<Names>, name: String) -> watch::Receiver<Heard> {
+/// Asks for both families. The task ends with the patience of [`DnsResolver`] at the latest.
+fn ask(names: Arc<DnsResolver>, name: String) -> watch::Receiver<Heard> {
     let (saying, heard) = watch::channel(Heard::default());
     tokio::spawn(async move {
         let ask = async |family| {

@@ -34,11 +34,11 @@ enum Failed {
 
 /// Where whoever records attempts says that there may be something.
 #[derive(Clone)]
-pub(crate) struct Operations {
+pub(crate) struct AutoDisable {
     asked: Arc<Notify>,
 }
 
-impl Operations {
+impl AutoDisable {
     /// Soon. Costs nothing, however often it is said.
     pub(crate) fn look(&self) {
         self.asked.notify_one();
@@ -46,9 +46,9 @@ impl Operations {
 }
 
 /// Looks until `shutdown`; what is left then is told after the next start.
-pub(crate) fn start(dispatcher: Dispatcher, shutdown: CancellationToken) -> Operations {
+pub(crate) fn start(dispatcher: Dispatcher, shutdown: CancellationToken) -> AutoDisable {
     let asked = Arc::new(Notify::new());
-    let operations = Operations {
+    let operations = AutoDisable {
         asked: Arc::clone(&asked),
     };
     tokio::spawn(panics::fatal("operations", async move {

@@ -101,9 +101,9 @@ impl Registry for Shared {
 
 /// The requests in flight in partition 0.
 #[derive(Default)]
-struct Flights(Mutex<Vec<(SubscriptionId, Timestamp)>>);
+struct InFlightRequests(Mutex<Vec<(SubscriptionId, Timestamp)>>);
 
-impl InFlight for Flights {
+impl InFlight for InFlightRequests {
     fn of(&self, partition: Partition) -> Vec<(SubscriptionId, Timestamp)> {
         match partition {
             Partition(0) => self.0.lock().unwrap().clone(),
@@ -114,7 +114,7 @@ impl InFlight for Flights {
 
 struct Running {
     owned: Owned,
-    flights: Arc<Flights>,
+    flights: Arc<InFlightRequests>,
     turns: Progress,
     able: Arc<AtomicBool>,
     shutdown: Shutdown,
@@ -125,7 +125,7 @@ struct Running {
 
 impl Running {
     fn start(store: &Arc<Shared>) -> Self {
-        let flights = Arc::new(Flights::default());
+        let flights = Arc::new(InFlightRequests::default());
         let turns = Progress::new(now());
         let able = Arc::new(AtomicBool::new(true));
         let is_able = Arc::clone(&able);

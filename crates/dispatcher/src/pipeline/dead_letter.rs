@@ -42,7 +42,7 @@ pub(crate) async fn report(store: &Store, deliveries: &[DeliveryId], reason: &st
 
 /// The deliveries that are being put aside.
 #[derive(Clone)]
-pub(crate) struct PuttingAside {
+pub(crate) struct DeadLettering {
     dispatcher: Dispatcher,
     shutdown: CancellationToken,
     /// Bounded by the room for due rows, which these are part of.
@@ -52,7 +52,7 @@ pub(crate) struct PuttingAside {
     turn: Arc<Mutex<()>>,
 }
 
-impl PuttingAside {
+impl DeadLettering {
     pub(crate) fn new(dispatcher: Dispatcher, shutdown: CancellationToken) -> Self {
         Self {
             dispatcher,

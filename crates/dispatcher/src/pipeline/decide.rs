@@ -7,7 +7,7 @@ use hookline_core::timestamp::Timestamp;
 use hookline_queue::Scheduled;
 use hookline_store::{DueDelivery, Eligibility};
 
-use crate::pipeline::record::Result;
+use crate::pipeline::record::Disposition;
 
 /// From where on an attempt counts as early. Delays are whole seconds, and clocks differ a little.
 const EARLY: Duration = Duration::from_secs(1);
@@ -16,11 +16,11 @@ const EARLY: Duration = Duration::from_secs(1);
 pub(crate) enum Task {
     Attempt(Box<DueDelivery>),
     /// No attempt, but this.
-    Settle(Result),
+    Settle(Disposition),
 }
 
 /// It was dealt with.
-const NOTHING: Task = Task::Settle(Result::Repeat(None));
+const NOTHING: Task = Task::Settle(Disposition::Repeat(None));
 
 /// Of a delivery that is not `found` nothing is owed: the retention has forgotten it.
 pub(crate) fn decide(asked: AttemptTask, found: Option<DueDelivery>, now: Timestamp) -> Task {
@@ -38,12 +38,16 @@ pub(crate) fn decide(asked: AttemptTask, found: Option<DueDelivery>, now: Timest
     };
     let is_next = (next.generation, next.attempt) == (asked.generation, asked.attempt);
     match found.standing {
-        Eligibility::Deleted => Task::Settle(Result::Ended(DeliveryState::Cancelled { at: now })),
-        Eligibility::Inactive => Task::Settle(Result::Ended(DeliveryState::Skipped { at: now })),
+        Eligibility::Deleted => {
+            Task::Settle(Disposition::Ended(DeliveryState::Cancelled { at: now }))
+        }
+        Eligibility::Inactive => {
+            Task::Settle(Disposition::Ended(DeliveryState::Skipped { at: now }))
+        }
         // A long delay ends early, for few bits of it count: the rest is waited for.
         Eligibility::Active if is_next && due.remaining(now) >= EARLY => {
             let delay = due.remaining(now);
-            Task::Settle(Result::Repeat(Some(Scheduled { owed: next, delay })))
+            Task::Settle(Disposition::Repeat(Some(Scheduled { owed: next, delay })))
         }
         Eligibility::Active if is_next => Task::Attempt(Box::new(found)),
         Eligibility::Active => NOTHING,
@@ -116,7 +120,7 @@ mod tests {
             Some(found(1, pending(90), Eligibility::Active)),
             now(),
         );
-        let Task::Settle(Result::Repeat(Some(next))) = early else {
+        let Task::Settle(Disposition::Repeat(Some(next))) = early else {
             panic!("not delayed")
         };
         assert_eq!((next.owed.attempt, next.delay.as_secs()), (2, 90));
@@ -126,7 +130,7 @@ mod tests {
     fn a_wake_up_for_an_attempt_that_was_made_needs_nothing() {
         let made = Some(found(2, pending(3), Eligibility::Active));
         let task = decide(owed(2), made, now());
-        assert!(matches!(task, Task::Settle(Result::Repeat(None))));
+        assert!(matches!(task, Task::Settle(Disposition::Repeat(None))));
     }
 
     #[test]
@@ -135,11 +139,11 @@ mod tests {
         let finished = Some(found(1, delivered, Eligibility::Active));
         assert!(matches!(
             decide(owed(1), finished, now()),
-            Task::Settle(Result::Repeat(None))
+            Task::Settle(Disposition::Repeat(None))
         ));
         assert!(matches!(
             decide(owed(1), None, now()),
-            Task::Settle(Result::Repeat(None))
+            Task::Settle(Disposition::Repeat(None))
         ));
     }
 
@@ -152,7 +156,7 @@ mod tests {
         );
         assert!(matches!(
             skipped,
-            Task::Settle(Result::Ended(DeliveryState::Skipped { .. }))
+            Task::Settle(Disposition::Ended(DeliveryState::Skipped { .. }))
         ));
         let cancelled = decide(
             owed(1),
@@ -161,7 +165,7 @@ mod tests {
         );
         assert!(matches!(
             cancelled,
-            Task::Settle(Result::Ended(DeliveryState::Cancelled { .. }))
+            Task::Settle(Disposition::Ended(DeliveryState::Cancelled { .. }))
         ));
     }
 }

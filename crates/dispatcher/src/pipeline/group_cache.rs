@@ -12,13 +12,13 @@ use hookline_core::ids::SubscriptionId;
 use hookline_store::DueDelivery;
 use url::Url;
 
-use crate::scheduler::{Group, Kin};
+use crate::scheduler::{ShareGroup, ShareGroups};
 
 /// How many subscriptions are known. When they become more, all are learned anew.
 const KNOWN: usize = 65_536;
 
 #[derive(Default)]
-pub(crate) struct Whereabouts {
+pub(crate) struct GroupCache {
     known: HashMap<SubscriptionId, Known>,
     /// Its keys are chance: nobody outside can find names that collide.
     hasher: RandomState,
@@ -26,12 +26,12 @@ pub(crate) struct Whereabouts {
 
 struct Known {
     url: u64,
-    kin: Kin,
+    kin: ShareGroups,
 }
 
-impl Whereabouts {
+impl GroupCache {
     /// With whom a subscription shares; none while nothing is known of it.
-    pub(crate) fn of(&self, subscription: SubscriptionId) -> Option<Kin> {
+    pub(crate) fn of(&self, subscription: SubscriptionId) -> Option<ShareGroups> {
         self.known.get(&subscription).map(|known| known.kin)
     }
 
@@ -45,9 +45,9 @@ impl Whereabouts {
         if self.known.len() >= KNOWN {
             self.known.clear();
         }
-        let kin = Kin {
-            origin: Group(self.origin(owed.url.as_str())),
-            organization: Group(self.hasher.hash_one(owed.organization.as_str())),
+        let kin = ShareGroups {
+            origin: ShareGroup(self.origin(owed.url.as_str())),
+            organization: ShareGroup(self.hasher.hash_one(owed.organization.as_str())),
         };
         self.known.insert(owed.subscription, Known { url, kin });
     }
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn an_origin_is_scheme_host_and_port() {
-        let whereabouts = Whereabouts::default();
+        let whereabouts = GroupCache::default();
         let origin = |url| whereabouts.origin(url);
         let hooks = origin("https://example.com/hooks?a=b");
         assert_eq!(hooks, origin("HTTPS://Example.com:443/other"));

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::Dispatcher;
 use crate::due::InHand;
-use crate::pipeline::dead_letter::PuttingAside;
+use crate::pipeline::dead_letter::DeadLettering;
 
 /// A read that fails for this long while the store can be written is taken apart.
 const APART_AFTER: Duration = Duration::from_secs(2);
@@ -43,18 +43,18 @@ impl LastSuccess {
 
 /// The reads of one dispatcher.
 #[derive(Clone)]
-pub(crate) struct Loads {
+pub(crate) struct LoadRetry {
     dispatcher: Dispatcher,
-    aside: PuttingAside,
+    aside: DeadLettering,
     shutdown: CancellationToken,
     background: TaskTracker,
     succeeded: LastSuccess,
 }
 
-impl Loads {
+impl LoadRetry {
     pub(crate) fn new(
         dispatcher: Dispatcher,
-        aside: PuttingAside,
+        aside: DeadLettering,
         shutdown: CancellationToken,
         background: TaskTracker,
     ) -> Self {

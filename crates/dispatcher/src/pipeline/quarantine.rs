@@ -19,19 +19,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::Dispatcher;
 use crate::due::InHand;
-use crate::pipeline::dead_letter::PuttingAside;
+use crate::pipeline::dead_letter::DeadLettering;
 
 /// A part of a trial, which lasts until the last part is dropped.
-pub(crate) type OnTrial = mpsc::Sender<Infallible>;
+pub(crate) type QuarantineGuard = mpsc::Sender<Infallible>;
 
 /// Where suspects wait for their trial.
-pub(crate) struct Trials {
+pub(crate) struct Quarantine {
     suspects: mpsc::UnboundedSender<InHand>,
     tried: mpsc::UnboundedReceiver<Vec<InHand>>,
     waiting: Arc<AtomicUsize>,
 }
 
-impl Trials {
+impl Quarantine {
     /// Keeps the suspects, and returns the others.
     pub(crate) fn sort_out(&self, taken: Vec<InHand>) -> Vec<InHand> {
         let (suspects, others): (Vec<_>, Vec<_>) =
@@ -58,17 +58,17 @@ impl Trials {
     }
 }
 
-/// Starts trying. It ends once [`Trials`] is dropped and what is on trial is dealt with; nothing is tried after
+/// Starts trying. It ends once [`Quarantine`] is dropped and what is on trial is dealt with; nothing is tried after
 /// `shutdown`.
 pub(crate) fn start(
     dispatcher: Dispatcher,
-    aside: PuttingAside,
+    aside: DeadLettering,
     shutdown: CancellationToken,
-) -> (Trials, JoinHandle<()>) {
+) -> (Quarantine, JoinHandle<()>) {
     let (suspects, arriving) = mpsc::unbounded_channel();
     let (trying, tried) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    let trials = Trials {
+    let trials = Quarantine {
         suspects,
         tried,
         waiting: Arc::clone(&waiting),
@@ -86,7 +86,7 @@ pub(crate) fn start(
 
 struct Court {
     dispatcher: Dispatcher,
-    aside: PuttingAside,
+    aside: DeadLettering,
     shutdown: CancellationToken,
     arriving: mpsc::UnboundedReceiver<InHand>,
     trying: mpsc::UnboundedSender<Vec<InHand>>,

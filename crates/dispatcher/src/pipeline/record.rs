@@ -23,10 +23,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::context::Dispatcher;
 use crate::due::{DueRows, InHand};
-use crate::jobs::auto_disable::Operations;
+use crate::jobs::auto_disable::AutoDisable;
 use crate::ownership::{Part, Progress};
-use crate::pipeline::dead_letter::PuttingAside;
-use crate::pipeline::write_retry::{Outcome, Persist, Writing, Written};
+use crate::pipeline::dead_letter::DeadLettering;
+use crate::pipeline::write_retry::{Outcome, WriteRetry, Writing, Written};
 
 /// The longest time between two turns of the recorder.
 const TURN: Duration = Duration::from_secs(1);
@@ -37,11 +37,11 @@ const BATCH: usize = 1_024;
 /// A due delivery with what came of it. It is in hand until that is recorded.
 pub(crate) struct Finished {
     pub(crate) in_hand: InHand,
-    pub(crate) result: Result,
+    pub(crate) result: Disposition,
 }
 
 /// The outcome of a due delivery.
-pub(crate) enum Result {
+pub(crate) enum Disposition {
     /// Its attempt was made.
     Attempted(Box<AttemptRecord>),
     /// Its delivery ends without an attempt.
@@ -70,8 +70,8 @@ impl Recorder {
 pub(crate) fn start(
     dispatcher: Dispatcher,
     due: DueRows,
-    aside: PuttingAside,
-    operations: Operations,
+    aside: DeadLettering,
+    operations: AutoDisable,
     progress: Progress,
     late: CancellationToken,
 ) -> (Recorder, JoinHandle<()>) {
@@ -79,7 +79,7 @@ pub(crate) fn start(
     let entrance = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
     let background = TaskTracker::new();
-    let persist = || Persist {
+    let persist = || WriteRetry {
         store: dispatcher.store.clone(),
         late: late.clone(),
         background: background.clone(),
@@ -119,16 +119,16 @@ pub(crate) fn start(
 
 /// The rows of each kind, and what all kinds share.
 struct Recording {
-    attempting: Persist,
-    ending: Persist,
+    attempting: WriteRetry,
+    ending: WriteRetry,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     dispatcher: Dispatcher,
     due: DueRows,
-    aside: PuttingAside,
-    operations: Operations,
+    aside: DeadLettering,
+    operations: AutoDisable,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
 }
@@ -140,9 +140,9 @@ impl Recording {
         let mut early = Vec::new();
         for Finished { in_hand, result } in finished {
             match result {
-                Result::Attempted(record) => attempted.push((in_hand, *record)),
-                Result::Ended(end) => ended.push((in_hand, end)),
-                Result::Repeat(again) => early.extend(again),
+                Disposition::Attempted(record) => attempted.push((in_hand, *record)),
+                Disposition::Ended(end) => ended.push((in_hand, end)),
+                Disposition::Repeat(again) => early.extend(again),
             }
         }
         self.shared.due.remind(&early);
@@ -177,7 +177,7 @@ impl Writing for Attempts {
         in_hand.owed
     }
 
-    async fn write(&self, rows: &[Self::Row]) -> std::result::Result<Self::Done, StoreError> {
+    async fn write(&self, rows: &[Self::Row]) -> Result<Self::Done, StoreError> {
         let records: Arc<[AttemptRecord]> = rows.iter().map(|(_, record)| record.clone()).collect();
         let moved = self.0.dispatcher.store.record(records).await?;
         fault::point("dispatcher::committed");
@@ -211,7 +211,7 @@ impl Writing for Ends {
         row.owed
     }
 
-    async fn write(&self, rows: &[InHand]) -> std::result::Result<(), StoreError> {
+    async fn write(&self, rows: &[InHand]) -> Result<(), StoreError> {
         let owed = rows.iter().map(|in_hand| in_hand.owed);
         let store = &self.shared.dispatcher.store;
         store.end(owed.collect(), self.end).await

@@ -22,20 +22,20 @@ use crate::context::Dispatcher;
 use crate::due::{DueRows, InHand};
 use crate::http::attempt::Requester;
 use crate::ownership::{Part, Progress};
-use crate::pipeline::dead_letter::PuttingAside;
+use crate::pipeline::dead_letter::DeadLettering;
 use crate::pipeline::decide::{Task, decide};
-use crate::pipeline::group_cache::Whereabouts;
-use crate::pipeline::load_retry::Loads;
+use crate::pipeline::group_cache::GroupCache;
+use crate::pipeline::load_retry::LoadRetry;
 use crate::pipeline::metrics::Gauges;
-use crate::pipeline::quarantine::Trials;
+use crate::pipeline::quarantine::Quarantine;
 use crate::pipeline::record::{Finished, Recorder};
-use crate::scheduler::{Lanes, Limits, Read, ReadResult};
+use crate::scheduler::{Limits, Read, ReadResult, Scheduler};
 
 use backlog::{Backlog, Step, is_void};
 use send::Unready;
-use slot::{Over, Slot};
+use slot::{ReleasedSlot, Slot};
 
-pub(crate) use slot::Overs;
+pub(crate) use slot::ReleasedSlots;
 
 /// The longest time between two turns of the scheduler. A dispatcher with a scheduler that hangs for 5 s loses its
 /// partitions.
@@ -56,15 +56,15 @@ const RETAINING: Duration = Duration::from_secs(5);
 pub(crate) struct Worker {
     dispatcher: Dispatcher,
     due: DueRows,
-    aside: PuttingAside,
+    aside: DeadLettering,
     requester: Requester,
     recorder: Recorder,
-    loads: Loads,
+    loads: LoadRetry,
     bodies: Cache<EventKey, EventPayload>,
-    whereabouts: Whereabouts,
+    whereabouts: GroupCache,
     in_flight: TaskTracker,
     late: CancellationToken,
-    over: mpsc::UnboundedSender<Over>,
+    over: mpsc::UnboundedSender<ReleasedSlot>,
 }
 
 /// A delivery that holds a slot, so that its request may start.
@@ -74,11 +74,11 @@ impl Worker {
     pub(crate) fn new(
         dispatcher: Dispatcher,
         due: DueRows,
-        aside: PuttingAside,
+        aside: DeadLettering,
         requester: Requester,
         recorder: Recorder,
         Shutdown { asked, late }: Shutdown,
-    ) -> (Self, Overs) {
+    ) -> (Self, ReleasedSlots) {
         let bodies = Cache::builder()
             .max_capacity(dispatcher.policy.body_cache_bytes)
             .weigher(|_, body: &EventPayload| {
@@ -88,29 +88,29 @@ impl Worker {
         let (over, overs) = mpsc::unbounded_channel();
         let in_flight = TaskTracker::new();
         let worker = Self {
-            loads: Loads::new(dispatcher.clone(), aside.clone(), asked, in_flight.clone()),
+            loads: LoadRetry::new(dispatcher.clone(), aside.clone(), asked, in_flight.clone()),
             dispatcher,
             due,
             aside,
             requester,
             recorder,
             bodies,
-            whereabouts: Whereabouts::default(),
+            whereabouts: GroupCache::default(),
             in_flight,
             late,
             over,
         };
-        (worker, Overs(overs))
+        (worker, ReleasedSlots(overs))
     }
 
     pub(crate) async fn run(
         mut self,
-        mut overs: Overs,
-        mut trials: Trials,
+        mut overs: ReleasedSlots,
+        mut trials: Quarantine,
         progress: Progress,
         shutdown: CancellationToken,
     ) {
-        let mut lanes = Lanes::new(Limits::from(&*self.dispatcher.policy));
+        let mut lanes = Scheduler::new(Limits::from(&*self.dispatcher.policy));
         let mut gauges = Gauges::new();
         let mut backlog = Backlog::new(
             self.dispatcher.clone(),
@@ -215,7 +215,7 @@ impl Worker {
     }
 
     /// Puts deliveries into their lanes.
-    async fn push(&mut self, lanes: &mut Lanes<InHand>, in_hand: Vec<InHand>) {
+    async fn push(&mut self, lanes: &mut Scheduler<InHand>, in_hand: Vec<InHand>) {
         if in_hand.is_empty() {
             return;
         }
@@ -228,9 +228,9 @@ impl Worker {
     /// Puts what was read from backlogs into lanes. Answers with those that were to be marked in a backlog that has ended.
     async fn end_reads(
         &mut self,
-        lanes: &mut Lanes<InHand>,
+        lanes: &mut Scheduler<InHand>,
         backlog: &mut Backlog,
-        trials: &Trials,
+        trials: &Quarantine,
         reads: Vec<Read>,
         rows: &[BacklogRow],
     ) -> Vec<InHand> {
@@ -266,14 +266,14 @@ impl Worker {
     }
 
     /// A test is sent once and somebody waits for what comes of it: it goes before all others.
-    fn put_first(&self, lanes: &mut Lanes<InHand>, test: InHand) {
+    fn put_first(&self, lanes: &mut Scheduler<InHand>, test: InHand) {
         let to = test.owed.subscription;
         let kin = self.whereabouts.of(to).unwrap_or_default();
         lanes.push_first(to, kin, test);
     }
 
     /// Those that may start now.
-    fn turns(&self, lanes: &mut Lanes<InHand>) -> Vec<Turn> {
+    fn turns(&self, lanes: &mut Scheduler<InHand>) -> Vec<Turn> {
         let now = Instant::now();
         std::iter::from_fn(|| lanes.next(now))
             .take(BATCH)
@@ -293,7 +293,7 @@ impl Worker {
     async fn start(
         &mut self,
         mut turns: Vec<Turn>,
-        lanes: &mut Lanes<InHand>,
+        lanes: &mut Scheduler<InHand>,
         backlog: &mut Backlog,
     ) {
         let now = Instant::now();

@@ -128,7 +128,7 @@ impl Drop for Watch {
 
 /// Rows of one kind on their way to the store.
 #[derive(Clone)]
-pub(crate) struct Persist {
+pub(crate) struct WriteRetry {
     pub(crate) store: Store,
     pub(crate) late: CancellationToken,
     pub(crate) background: TaskTracker,
@@ -214,7 +214,7 @@ impl<R> Piece<R> {
     }
 }
 
-impl Persist {
+impl WriteRetry {
     /// Writes these rows in one transaction. Returns when that is done, or has failed once: then the
     /// rows are retried in the background.
     pub(crate) async fn write<W: Writing>(&self, writing: &W, rows: Vec<W::Row>) {

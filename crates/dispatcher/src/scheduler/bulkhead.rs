@@ -19,20 +19,20 @@ use std::time::{Duration, Instant};
 use hookline_core::rate_limit::{Rate, RateLimiter};
 use hookline_store::BacklogClass;
 
-use super::slow_start::Unanswered;
-use super::subscription_queue::{Lane, Pace};
+use super::slow_start::SlowStart;
+use super::subscription_queue::{Pace, SubscriptionQueue};
 
 /// Lanes that have something in common. It is a hash: two that collide share as if they were one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Group(pub u64);
+pub struct ShareGroup(pub u64);
 
 /// With whom a lane shares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Kin {
+pub struct ShareGroups {
     /// Those to the same scheme, host and port.
-    pub origin: Group,
+    pub origin: ShareGroup,
     /// Those of the same organization.
-    pub organization: Group,
+    pub organization: ShareGroup,
 }
 
 /// How often what it leaves free a lane, an origin and an organization may hold.
@@ -62,21 +62,21 @@ pub(crate) struct Totals {
 }
 
 /// The totals of all lanes, of each origin and of each organization that has a lane.
-pub(super) struct Shares {
+pub(super) struct Bulkhead {
     slots: usize,
     room: usize,
     pub(super) all: Totals,
-    origins: HashMap<Group, Totals>,
-    organizations: HashMap<Group, Totals>,
+    origins: HashMap<ShareGroup, Totals>,
+    organizations: HashMap<ShareGroup, Totals>,
     /// Of each origin, where there are any.
-    unanswered: HashMap<Group, Unanswered>,
+    unanswered: HashMap<ShareGroup, SlowStart>,
     /// How often each origin may be called.
-    rates: Option<RateLimiter<Group>>,
+    rates: Option<RateLimiter<ShareGroup>>,
     /// When an origin may be called again for which a lane was passed over.
     passed_over_until: Cell<Option<Instant>>,
 }
 
-impl Shares {
+impl Bulkhead {
     pub(super) fn new(slots: usize, room: usize, origin_rate: Option<Rate>) -> Self {
         Self {
             slots,
@@ -91,7 +91,7 @@ impl Shares {
     }
 
     /// A request of a lane among these starts.
-    pub(super) fn started(&mut self, kin: Kin, now: Instant) {
+    pub(super) fn started(&mut self, kin: ShareGroups, now: Instant) {
         self.unanswered.entry(kin.origin).or_default().start(now);
         if let Some(rates) = &mut self.rates {
             // It was asked whether there is room for it.
@@ -100,7 +100,7 @@ impl Shares {
     }
 
     /// How long until the origin may be called once more.
-    fn rate_wait(&self, kin: Kin, now: Instant) -> Duration {
+    fn rate_wait(&self, kin: ShareGroups, now: Instant) -> Duration {
         let rates = self.rates.as_ref();
         rates.map_or(Duration::ZERO, |rates| rates.peek(&kin.origin, now))
     }
@@ -115,7 +115,7 @@ impl Shares {
     }
 
     /// It is over.
-    pub(super) fn over(&mut self, kin: Kin, took: Option<Duration>) {
+    pub(super) fn over(&mut self, kin: ShareGroups, took: Option<Duration>) {
         if let Some(unanswered) = self.unanswered.get_mut(&kin.origin) {
             unanswered.over(took);
             if unanswered.count == 0 {
@@ -125,18 +125,18 @@ impl Shares {
     }
 
     /// A lane with these totals is there from now on.
-    pub(super) fn add(&mut self, kin: Kin, of: Totals) {
+    pub(super) fn add(&mut self, kin: ShareGroups, of: Totals) {
         self.each(kin, |sum| sum.add(of));
     }
 
     /// It is not there any more.
-    pub(super) fn subtract(&mut self, kin: Kin, of: Totals) {
+    pub(super) fn subtract(&mut self, kin: ShareGroups, of: Totals) {
         self.each(kin, |sum| sum.subtract(of));
         remove_if_empty(&mut self.origins, kin.origin);
         remove_if_empty(&mut self.organizations, kin.organization);
     }
 
-    fn each(&mut self, kin: Kin, change: impl Fn(&mut Totals)) {
+    fn each(&mut self, kin: ShareGroups, change: impl Fn(&mut Totals)) {
         change(&mut self.all);
         change(self.origins.entry(kin.origin).or_default());
         change(self.organizations.entry(kin.organization).or_default());
@@ -156,7 +156,7 @@ impl Shares {
         self.free() > 0 && (pace == Pace::Fast || self.slow_free() > 0)
     }
 
-    pub(super) fn may_start<M>(&self, lane: &Lane<M>, now: Instant) -> bool {
+    pub(super) fn may_start<M>(&self, lane: &SubscriptionQueue<M>, now: Instant) -> bool {
         if !self.has_slots_for(lane) {
             return false;
         }
@@ -169,7 +169,7 @@ impl Shares {
         wait.is_zero()
     }
 
-    fn has_slots_for<M>(&self, lane: &Lane<M>) -> bool {
+    fn has_slots_for<M>(&self, lane: &SubscriptionQueue<M>) -> bool {
         let (origin, organization) = self.groups(lane.kin);
         let free = self.free();
         let spares_others = leaves(lane.in_flight, free * OF_LANE)
@@ -191,14 +191,14 @@ impl Shares {
     }
 
     /// How many slots a slow lane may hold: few, unless nobody else wants any.
-    pub(super) fn slow_share<M>(&self, lane: &Lane<M>) -> usize {
+    pub(super) fn slow_share<M>(&self, lane: &SubscriptionQueue<M>) -> usize {
         match self.is_only(lane) {
             true => self.half(),
             false => self.leap(),
         }
     }
 
-    fn is_only<M>(&self, lane: &Lane<M>) -> bool {
+    fn is_only<M>(&self, lane: &SubscriptionQueue<M>) -> bool {
         self.all.active == usize::from(lane.is_active())
     }
 
@@ -207,23 +207,23 @@ impl Shares {
         (self.slots / 16).max(1)
     }
 
-    fn waits_for_answer(&self, kin: Kin) -> bool {
+    fn waits_for_answer(&self, kin: ShareGroups) -> bool {
         let unanswered = self.unanswered.get(&kin.origin);
         unanswered.is_some_and(|unanswered| unanswered.count >= 2 * self.leap())
     }
 
-    fn has_company(&self, kin: Kin) -> bool {
+    fn has_company(&self, kin: ShareGroups) -> bool {
         self.groups(kin).0.active < self.all.active
     }
 
-    fn is_silent(&self, kin: Kin, now: Instant) -> bool {
+    fn is_silent(&self, kin: ShareGroups, now: Instant) -> bool {
         let unanswered = self.unanswered.get(&kin.origin);
         self.waits_for_answer(kin) && unanswered.is_some_and(|unanswered| unanswered.is_old(now))
     }
 
     /// Whether more waits for an origin that is silent, or has had its rate, than comes to its turn in a while. One
     /// that nobody is beside keeps half of the room: with all of it taken, nobody could come.
-    pub(super) fn is_room_of_origin_exceeded(&self, kin: Kin, now: Instant) -> bool {
+    pub(super) fn is_room_of_origin_exceeded(&self, kin: ShareGroups, now: Instant) -> bool {
         let most = match self.has_company(kin) {
             true => 8 * self.leap(),
             false => self.room.div_ceil(2),
@@ -233,7 +233,7 @@ impl Shares {
     }
 
     /// How many messages may wait in a lane. One whose breaker is not closed keeps the next probe.
-    pub(super) fn limit<M>(&self, lane: &Lane<M>) -> usize {
+    pub(super) fn limit<M>(&self, lane: &SubscriptionQueue<M>) -> usize {
         if !lane.breaker.is_closed() {
             1
         } else if lane.is_slow() {
@@ -253,12 +253,16 @@ impl Shares {
     }
 
     /// Whether a lane has no use for more of its backlog before half of what waits has started.
-    pub(super) fn is_full<M>(&self, lane: &Lane<M>) -> bool {
+    pub(super) fn is_full<M>(&self, lane: &SubscriptionQueue<M>) -> bool {
         2 * lane.queued() > self.limit(lane)
     }
 
     /// How many messages of its backlog a lane has a use for. Those of replays take a quarter of what waits.
-    pub(super) fn backlog_limit<M>(&self, lane: &Lane<M>, class: BacklogClass) -> usize {
+    pub(super) fn backlog_limit<M>(
+        &self,
+        lane: &SubscriptionQueue<M>,
+        class: BacklogClass,
+    ) -> usize {
         let limit = self.limit(lane);
         match class {
             BacklogClass::Live => limit.saturating_sub(lane.queued()),
@@ -268,7 +272,7 @@ impl Shares {
 
     /// How many messages of the backlog a lane with a closed breaker has room for. All backlogs have half of the room:
     /// the other half is for what has just become due.
-    pub(super) fn backlog_room<M>(&self, lane: &Lane<M>, now: Instant) -> usize {
+    pub(super) fn backlog_room<M>(&self, lane: &SubscriptionQueue<M>, now: Instant) -> usize {
         if self.is_room_of_origin_exceeded(lane.kin, now) {
             return 0;
         }
@@ -303,8 +307,8 @@ impl Shares {
         self.half().saturating_sub(self.all.slow_in_flight)
     }
 
-    fn groups(&self, kin: Kin) -> (Totals, Totals) {
-        let of = |groups: &HashMap<Group, Totals>, group| groups.get(&group).copied();
+    fn groups(&self, kin: ShareGroups) -> (Totals, Totals) {
+        let of = |groups: &HashMap<ShareGroup, Totals>, group| groups.get(&group).copied();
         (
             of(&self.origins, kin.origin).unwrap_or_default(),
             of(&self.organizations, kin.organization).unwrap_or_default(),
@@ -322,7 +326,7 @@ fn leaves(held: usize, free: usize) -> bool {
     held == 0 || held < free
 }
 
-fn remove_if_empty(groups: &mut HashMap<Group, Totals>, group: Group) {
+fn remove_if_empty(groups: &mut HashMap<ShareGroup, Totals>, group: ShareGroup) {
     if groups.get(&group) == Some(&Totals::default()) {
         groups.remove(&group);
     }

@@ -18,35 +18,35 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// What an outcome says about the receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Health {
     /// It works.
-    Well,
+    Healthy,
     /// It does not, and may have said for how long.
-    Ill {
+    Unhealthy {
         /// None when it did not; more than a minute counts as a minute.
         asked_for: Option<Duration>,
     },
     /// Nothing: the answer is about the event, or nobody was called.
-    Neither,
+    Unknown,
 }
 
-impl From<&AttemptOutcome> for Verdict {
+impl From<&AttemptOutcome> for Health {
     fn from(outcome: &AttemptOutcome) -> Self {
         match outcome {
-            _ if outcome.is_success() => Verdict::Well,
+            _ if outcome.is_success() => Health::Healthy,
             AttemptOutcome::Answered(answer) if answer.status >= 500 || answer.status == 429 => {
-                Verdict::Ill {
+                Health::Unhealthy {
                     asked_for: answer.retry_after,
                 }
             }
-            AttemptOutcome::Answered(_) => Verdict::Neither,
+            AttemptOutcome::Answered(_) => Health::Unknown,
             AttemptOutcome::Failed(failure) => match failure.kind {
-                FailureKind::BlockedAddress | FailureKind::HttpStatus => Verdict::Neither,
+                FailureKind::BlockedAddress | FailureKind::HttpStatus => Health::Unknown,
                 FailureKind::Timeout
                 | FailureKind::Dns
                 | FailureKind::Connect
                 | FailureKind::Tls
-                | FailureKind::Response => Verdict::Ill { asked_for: None },
+                | FailureKind::Response => Health::Unhealthy { asked_for: None },
             },
         }
     }
@@ -54,7 +54,7 @@ impl From<&AttemptOutcome> for Verdict {
 
 /// Whether requests may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Breaker {
+pub(crate) enum CircuitBreaker {
     /// They may; so many have failed in a row.
     Closed { failures: u32 },
     /// None before `until`.
@@ -82,43 +82,45 @@ pub(crate) enum Role {
     Probe,
 }
 
-impl Breaker {
+impl CircuitBreaker {
     /// Nothing is known.
-    pub(crate) const NEW: Self = Breaker::Closed { failures: 0 };
+    pub(crate) const NEW: Self = CircuitBreaker::Closed { failures: 0 };
 
     pub(crate) fn is_closed(self) -> bool {
-        matches!(self, Breaker::Closed { .. })
+        matches!(self, CircuitBreaker::Closed { .. })
     }
 
     pub(crate) fn admits(self) -> Admits {
         match self {
-            Breaker::Closed { .. } => Admits::All,
-            Breaker::Due { .. } => Admits::One,
-            Breaker::Open { .. } | Breaker::HalfOpen { .. } | Breaker::Held { .. } => {
-                Admits::Nobody
-            }
+            CircuitBreaker::Closed { .. } => Admits::All,
+            CircuitBreaker::Due { .. } => Admits::One,
+            CircuitBreaker::Open { .. }
+            | CircuitBreaker::HalfOpen { .. }
+            | CircuitBreaker::Held { .. } => Admits::Nobody,
         }
     }
 
     /// One that an earlier owner opened, or of whose receiver nothing is known but that deliveries wait.
     pub(crate) fn taken_over(wait: Option<Duration>) -> Self {
         let wait = wait.unwrap_or(FIRST_WAIT);
-        Breaker::Due { wait }
+        CircuitBreaker::Due { wait }
     }
 
     /// When it lets one start, where that is a matter of time.
     pub(crate) fn lets_one_start_at(self) -> Option<Instant> {
         match self {
-            Breaker::Open { until, .. } | Breaker::Held { until } => Some(until),
-            Breaker::Closed { .. } | Breaker::Due { .. } | Breaker::HalfOpen { .. } => None,
+            CircuitBreaker::Open { until, .. } | CircuitBreaker::Held { until } => Some(until),
+            CircuitBreaker::Closed { .. }
+            | CircuitBreaker::Due { .. }
+            | CircuitBreaker::HalfOpen { .. } => None,
         }
     }
 
     /// That moment has come.
     pub(crate) fn let_one_start(&mut self) {
         *self = match *self {
-            Breaker::Open { wait, .. } => Breaker::Due { wait },
-            Breaker::Held { .. } => Breaker::Due { wait: FIRST_WAIT },
+            CircuitBreaker::Open { wait, .. } => CircuitBreaker::Due { wait },
+            CircuitBreaker::Held { .. } => CircuitBreaker::Due { wait: FIRST_WAIT },
             same => same,
         };
     }
@@ -126,38 +128,42 @@ impl Breaker {
     /// Its wait, for the next owner; none where it is closed.
     pub(crate) fn wait(self) -> Option<Duration> {
         match self {
-            Breaker::Closed { .. } | Breaker::Held { .. } => None,
-            Breaker::Open { wait, .. } | Breaker::Due { wait } | Breaker::HalfOpen { wait } => {
-                Some(wait)
-            }
+            CircuitBreaker::Closed { .. } | CircuitBreaker::Held { .. } => None,
+            CircuitBreaker::Open { wait, .. }
+            | CircuitBreaker::Due { wait }
+            | CircuitBreaker::HalfOpen { wait } => Some(wait),
         }
     }
 
     /// A request starts.
     pub(crate) fn started(&mut self) -> Role {
         match *self {
-            Breaker::Open { wait, .. } | Breaker::Due { wait } => {
-                *self = Breaker::HalfOpen { wait };
+            CircuitBreaker::Open { wait, .. } | CircuitBreaker::Due { wait } => {
+                *self = CircuitBreaker::HalfOpen { wait };
                 Role::Probe
             }
-            Breaker::Closed { .. } | Breaker::HalfOpen { .. } | Breaker::Held { .. } => {
-                Role::Ordinary
-            }
+            CircuitBreaker::Closed { .. }
+            | CircuitBreaker::HalfOpen { .. }
+            | CircuitBreaker::Held { .. } => Role::Ordinary,
         }
     }
 
     /// A request is over; none when it was never made. The breaker opens at `limit` failures.
-    pub(crate) fn over(&mut self, role: Role, verdict: Option<Verdict>, limit: u32, now: Instant) {
+    pub(crate) fn over(&mut self, role: Role, verdict: Option<Health>, limit: u32, now: Instant) {
         *self = match (*self, role, verdict) {
-            (_, _, Some(Verdict::Well)) => Breaker::NEW,
-            (Breaker::HalfOpen { .. }, Role::Probe, Some(Verdict::Neither)) => Breaker::NEW,
-            (Breaker::HalfOpen { wait }, Role::Probe, Some(Verdict::Ill { asked_for })) => {
-                Self::open(2 * wait, asked_for, now)
+            (_, _, Some(Health::Healthy)) => CircuitBreaker::NEW,
+            (CircuitBreaker::HalfOpen { .. }, Role::Probe, Some(Health::Unknown)) => {
+                CircuitBreaker::NEW
             }
-            (Breaker::HalfOpen { wait }, Role::Probe, None) => Breaker::Due { wait },
-            (Breaker::Closed { failures }, _, Some(Verdict::Ill { asked_for })) => {
+            (
+                CircuitBreaker::HalfOpen { wait },
+                Role::Probe,
+                Some(Health::Unhealthy { asked_for }),
+            ) => Self::open(2 * wait, asked_for, now),
+            (CircuitBreaker::HalfOpen { wait }, Role::Probe, None) => CircuitBreaker::Due { wait },
+            (CircuitBreaker::Closed { failures }, _, Some(Health::Unhealthy { asked_for })) => {
                 match failures + 1 {
-                    failures if failures < limit => Breaker::Closed { failures },
+                    failures if failures < limit => CircuitBreaker::Closed { failures },
                     _ => Self::open(FIRST_WAIT, asked_for, now),
                 }
             }
@@ -169,7 +175,7 @@ impl Breaker {
     fn open(wait: Duration, asked_for: Option<Duration>, now: Instant) -> Self {
         let wait = wait.min(LONGEST_WAIT);
         let until = now + wait.max(asked_for.unwrap_or_default().min(LONGEST_WAIT));
-        Breaker::Open { until, wait }
+        CircuitBreaker::Open { until, wait }
     }
 }
 
@@ -179,10 +185,10 @@ mod tests {
 
     use super::*;
 
-    const ILL: Option<Verdict> = Some(Verdict::Ill { asked_for: None });
+    const ILL: Option<Health> = Some(Health::Unhealthy { asked_for: None });
 
-    fn opened(now: Instant) -> Breaker {
-        let mut breaker = Breaker::NEW;
+    fn opened(now: Instant) -> CircuitBreaker {
+        let mut breaker = CircuitBreaker::NEW;
         for _ in 0..3 {
             assert_eq!(breaker.admits(), Admits::All);
             let role = breaker.started();
@@ -191,7 +197,7 @@ mod tests {
         breaker
     }
 
-    fn answered(status: u16, retry_after: Option<u64>) -> Verdict {
+    fn answered(status: u16, retry_after: Option<u64>) -> Health {
         let retry_after = retry_after.map(Duration::from_secs);
         (&AttemptOutcome::Answered(ReceiverResponse {
             status,
@@ -204,13 +210,13 @@ mod tests {
 
     #[test]
     fn an_answer_about_the_event_says_nothing_about_the_receiver() {
-        assert_eq!(answered(204, None), Verdict::Well);
+        assert_eq!(answered(204, None), Health::Healthy);
         for status in [301, 400, 401, 404, 410, 422] {
-            assert_eq!(answered(status, None), Verdict::Neither, "{status}");
+            assert_eq!(answered(status, None), Health::Unknown, "{status}");
         }
         for status in [429, 500, 503] {
             let asked_for = Some(Duration::from_secs(9));
-            assert_eq!(answered(status, Some(9)), Verdict::Ill { asked_for });
+            assert_eq!(answered(status, Some(9)), Health::Unhealthy { asked_for });
         }
         for (kind, says_something) in [
             (FailureKind::Timeout, true),
@@ -226,7 +232,7 @@ mod tests {
                 message,
                 status,
             });
-            let is_ill = Verdict::from(&failed) != Verdict::Neither;
+            let is_ill = Health::from(&failed) != Health::Unknown;
             assert_eq!(is_ill, says_something, "{kind:?}");
         }
     }
@@ -234,12 +240,12 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_and_a_success_between_them_does_not_count_as_one() {
         let now = Instant::now();
-        let mut breaker = Breaker::NEW;
-        for verdict in [ILL, ILL, Some(Verdict::Well), ILL, ILL] {
+        let mut breaker = CircuitBreaker::NEW;
+        for verdict in [ILL, ILL, Some(Health::Healthy), ILL, ILL] {
             breaker.over(Role::Ordinary, verdict, 3, now);
         }
-        assert_eq!(breaker, Breaker::Closed { failures: 2 });
-        breaker.over(Role::Ordinary, Some(Verdict::Neither), 3, now);
+        assert_eq!(breaker, CircuitBreaker::Closed { failures: 2 });
+        breaker.over(Role::Ordinary, Some(Health::Unknown), 3, now);
         breaker.over(Role::Ordinary, ILL, 3, now);
         assert_eq!(breaker.admits(), Admits::Nobody);
     }
@@ -255,8 +261,8 @@ mod tests {
         let role = breaker.started();
         assert_eq!(role, Role::Probe);
         assert_eq!(breaker.admits(), Admits::Nobody);
-        breaker.over(role, Some(Verdict::Well), 3, later);
-        assert_eq!(breaker, Breaker::NEW);
+        breaker.over(role, Some(Health::Healthy), 3, later);
+        assert_eq!(breaker, CircuitBreaker::NEW);
     }
 
     #[test]
@@ -280,8 +286,8 @@ mod tests {
         let open = breaker;
         breaker.over(Role::Ordinary, ILL, 3, now);
         assert_eq!(breaker, open);
-        breaker.over(Role::Ordinary, Some(Verdict::Well), 3, now);
-        assert_eq!(breaker, Breaker::NEW);
+        breaker.over(Role::Ordinary, Some(Health::Healthy), 3, now);
+        assert_eq!(breaker, CircuitBreaker::NEW);
     }
 
     #[test]
@@ -289,8 +295,13 @@ mod tests {
         let now = Instant::now();
         for (asked, given) in [(30, 30), (3_600, 60)] {
             let asked_for = Some(Duration::from_secs(asked));
-            let mut breaker = Breaker::NEW;
-            breaker.over(Role::Ordinary, Some(Verdict::Ill { asked_for }), 1, now);
+            let mut breaker = CircuitBreaker::NEW;
+            breaker.over(
+                Role::Ordinary,
+                Some(Health::Unhealthy { asked_for }),
+                1,
+                now,
+            );
             let until = now + Duration::from_secs(given);
             assert_eq!(breaker.lets_one_start_at(), Some(until));
         }

@@ -6,19 +6,19 @@ use std::time::Instant;
 
 use hookline_core::ids::SubscriptionId;
 
-use super::bulkhead::Kin;
+use super::bulkhead::ShareGroups;
 use super::circuit_breaker::Role;
 use super::subscription_queue::SLOW;
 
 /// A request in flight. They are numbered in the order of their starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Ticket(u64);
+pub struct Permit(u64);
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Flight {
+pub(super) struct InFlightRequest {
     pub(super) subscription: SubscriptionId,
     /// With whom it shared when it started.
-    pub(super) kin: Kin,
+    pub(super) kin: ShareGroups,
     pub(super) started: Instant,
     pub(super) role: Role,
 }
@@ -30,30 +30,30 @@ pub(super) enum Age {
     Old,
 }
 
-pub(super) struct Flights {
-    flights: BTreeMap<Ticket, Flight>,
-    next: Ticket,
+pub(super) struct InFlightRequests {
+    flights: BTreeMap<Permit, InFlightRequest>,
+    next: Permit,
     /// Requests before this one have been noticed to take longer than [`SLOW`].
-    first_young: Ticket,
+    first_young: Permit,
 }
 
-impl Flights {
+impl InFlightRequests {
     pub(super) fn new() -> Self {
         Self {
             flights: BTreeMap::new(),
-            next: Ticket(0),
-            first_young: Ticket(0),
+            next: Permit(0),
+            first_young: Permit(0),
         }
     }
 
-    pub(super) fn start(&mut self, flight: Flight) -> Ticket {
+    pub(super) fn start(&mut self, flight: InFlightRequest) -> Permit {
         let ticket = self.next;
-        self.next = Ticket(ticket.0 + 1);
+        self.next = Permit(ticket.0 + 1);
         self.flights.insert(ticket, flight);
         ticket
     }
 
-    pub(super) fn end(&mut self, ticket: Ticket) -> Option<(Flight, Age)> {
+    pub(super) fn end(&mut self, ticket: Permit) -> Option<(InFlightRequest, Age)> {
         let age = match ticket < self.first_young {
             true => Age::Old,
             false => Age::Young,
@@ -67,11 +67,11 @@ impl Flights {
         if now.saturating_duration_since(flight.started) <= SLOW {
             return None;
         }
-        self.first_young = Ticket(ticket.0 + 1);
+        self.first_young = Permit(ticket.0 + 1);
         Some(flight.subscription)
     }
 
-    pub(super) fn oldest_young(&self) -> Option<(Ticket, Flight)> {
+    pub(super) fn oldest_young(&self) -> Option<(Permit, InFlightRequest)> {
         let (ticket, flight) = self.flights.range(self.first_young..).next()?;
         Some((*ticket, *flight))
     }

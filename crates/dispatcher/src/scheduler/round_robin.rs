@@ -6,11 +6,11 @@ use std::collections::{HashMap, VecDeque};
 
 use hookline_core::ids::SubscriptionId;
 
-use super::bulkhead::Group;
+use super::bulkhead::ShareGroup;
 use super::subscription_queue::Pace;
 
 /// Lanes in which something waits.
-pub(super) struct Turns {
+pub(super) struct RoundRobin {
     fast: Order,
     slow: Order,
     next: Pace,
@@ -20,11 +20,11 @@ pub(super) struct Turns {
 #[derive(Default)]
 struct Order {
     /// Those that have lanes, the one whose turn it is first.
-    organizations: VecDeque<Group>,
-    lanes: HashMap<Group, VecDeque<SubscriptionId>>,
+    organizations: VecDeque<ShareGroup>,
+    lanes: HashMap<ShareGroup, VecDeque<SubscriptionId>>,
 }
 
-impl Turns {
+impl RoundRobin {
     pub(super) fn new() -> Self {
         Self {
             fast: Order::default(),
@@ -56,7 +56,7 @@ impl Turns {
 
     /// A lane of this pace and organization has started. If more waits in it, all others of its
     /// organization come before that, and before those the other organizations.
-    pub(super) fn took(&mut self, pace: Pace, organization: Group, lane: SubscriptionId) {
+    pub(super) fn took(&mut self, pace: Pace, organization: ShareGroup, lane: SubscriptionId) {
         self.next = pace.other();
         let order = self.of_mut(pace);
         to_the_end(&mut order.organizations, organization);
@@ -65,7 +65,7 @@ impl Turns {
         }
     }
 
-    pub(super) fn join(&mut self, pace: Pace, organization: Group, lane: SubscriptionId) {
+    pub(super) fn join(&mut self, pace: Pace, organization: ShareGroup, lane: SubscriptionId) {
         let order = self.of_mut(pace);
         let lanes = order.lanes.entry(organization).or_default();
         if lanes.is_empty() {
@@ -75,7 +75,7 @@ impl Turns {
     }
 
     /// Usually it is its turn; a lane that becomes slow or fast leaves from anywhere.
-    pub(super) fn leave(&mut self, pace: Pace, organization: Group, lane: SubscriptionId) {
+    pub(super) fn leave(&mut self, pace: Pace, organization: ShareGroup, lane: SubscriptionId) {
         let order = self.of_mut(pace);
         let Some(lanes) = order.lanes.get_mut(&organization) else {
             return;
@@ -132,8 +132,8 @@ mod tests {
 
     #[test]
     fn an_organization_with_many_lanes_has_no_more_turns_than_one_with_a_single_lane() {
-        let mut turns = Turns::new();
-        let (many, single) = (Group(1), Group(2));
+        let mut turns = RoundRobin::new();
+        let (many, single) = (ShareGroup(1), ShareGroup(2));
         for lane in 0..1_000 {
             turns.join(Pace::Fast, many, SubscriptionId(lane));
         }

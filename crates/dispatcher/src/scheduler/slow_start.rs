@@ -7,12 +7,12 @@ use super::subscription_queue::SLOW;
 
 /// Requests started since one was answered in time. They never exceed those in flight.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Unanswered {
+pub(super) struct SlowStart {
     pub(super) count: usize,
     since: Option<Instant>,
 }
 
-impl Unanswered {
+impl SlowStart {
     pub(super) fn start(&mut self, now: Instant) {
         self.count += 1;
         self.since.get_or_insert(now);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use hookline_store::BacklogClass;
 
 use super::backlog::Backlog;
-use super::bulkhead::{Kin, Totals};
-use super::circuit_breaker::{Admits, Breaker};
+use super::bulkhead::{ShareGroups, Totals};
+use super::circuit_breaker::{Admits, CircuitBreaker};
 use super::message::Message;
-use super::slow_start::Unanswered;
+use super::slow_start::SlowStart;
 
 /// A lane is slow while a request of it takes longer, and until one has been faster.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
@@ -21,8 +21,8 @@ const QUICK: Duration = Duration::from_millis(100);
 /// So many others start between two of a replay, where both wait.
 const BETWEEN_REPLAYED: u32 = 3;
 
-pub(super) struct Lane<M> {
-    pub(super) kin: Kin,
+pub(super) struct SubscriptionQueue<M> {
+    pub(super) kin: ShareGroups,
     /// What somebody waits for, before all others.
     pub(super) first: VecDeque<M>,
     waiting: VecDeque<M>,
@@ -35,8 +35,8 @@ pub(super) struct Lane<M> {
     /// How many of these have been in flight for longer than [`SLOW`].
     pub(super) old: usize,
     pub(super) last_took: Option<Duration>,
-    pub(super) unanswered: Unanswered,
-    pub(super) breaker: Breaker,
+    pub(super) unanswered: SlowStart,
+    pub(super) breaker: CircuitBreaker,
     live: Option<Backlog>,
     replay: Option<Backlog>,
 }
@@ -57,8 +57,8 @@ impl Pace {
     }
 }
 
-impl<M> Lane<M> {
-    pub(super) fn new(kin: Kin) -> Self {
+impl<M> SubscriptionQueue<M> {
+    pub(super) fn new(kin: ShareGroups) -> Self {
         Self {
             kin,
             first: VecDeque::new(),
@@ -69,8 +69,8 @@ impl<M> Lane<M> {
             in_flight: 0,
             old: 0,
             last_took: None,
-            unanswered: Unanswered::default(),
-            breaker: Breaker::NEW,
+            unanswered: SlowStart::default(),
+            breaker: CircuitBreaker::NEW,
             live: None,
             replay: None,
         }
@@ -92,7 +92,7 @@ impl<M> Lane<M> {
 
     /// Whether there is nothing about it that is worth a place in memory.
     pub(super) fn is_forgettable(&self) -> bool {
-        !self.is_slow() && self.breaker == Breaker::NEW && self.is_idle()
+        !self.is_slow() && self.breaker == CircuitBreaker::NEW && self.is_idle()
     }
 
     /// Whether nothing of it is here, in memory or in the backlog, and its breaker is closed.
@@ -121,7 +121,7 @@ impl<M> Lane<M> {
     fn startable(&self) -> usize {
         match (self.breaker.admits(), self.breaker) {
             (Admits::All | Admits::One, _) => self.waiting(),
-            (Admits::Nobody, Breaker::Open { .. }) => self.first.len(),
+            (Admits::Nobody, CircuitBreaker::Open { .. }) => self.first.len(),
             (Admits::Nobody, _) => 0,
         }
     }
@@ -177,7 +177,7 @@ impl<M> Lane<M> {
     }
 }
 
-impl<M: Message> Lane<M> {
+impl<M: Message> SubscriptionQueue<M> {
     pub(super) fn push(&mut self, message: M) {
         self.from_backlog += usize::from(message.backlog().is_some());
         match message.backlog() {

@@ -2,7 +2,7 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use super::circuit_breaker::Breaker;
+use super::circuit_breaker::CircuitBreaker;
 use super::*;
 
 mod backlogs;
@@ -37,16 +37,16 @@ const HANGING: SubscriptionId = SubscriptionId(1);
 const HEALTHY: SubscriptionId = SubscriptionId(2);
 
 /// A lane that shares with nobody.
-fn alone(subscription: SubscriptionId) -> Kin {
-    let group = Group(subscription.0.unsigned_abs());
-    Kin {
+fn alone(subscription: SubscriptionId) -> ShareGroups {
+    let group = ShareGroup(subscription.0.unsigned_abs());
+    ShareGroups {
         origin: group,
         organization: group,
     }
 }
 
 struct Clocked {
-    lanes: Lanes<Numbered>,
+    lanes: Scheduler<Numbered>,
     now: Instant,
 }
 
@@ -60,7 +60,7 @@ impl Clocked {
             origin_rate: None,
         };
         Self {
-            lanes: Lanes::new(limits),
+            lanes: Scheduler::new(limits),
             now: Instant::now(),
         }
     }
@@ -69,7 +69,7 @@ impl Clocked {
         self.push_among(to, alone(to), numbers);
     }
 
-    fn push_among(&mut self, to: SubscriptionId, kin: Kin, numbers: std::ops::Range<u32>) {
+    fn push_among(&mut self, to: SubscriptionId, kin: ShareGroups, numbers: std::ops::Range<u32>) {
         for number in numbers {
             self.lanes.push(to, kin, (to, number), self.now);
         }
@@ -79,19 +79,19 @@ impl Clocked {
         self.now += Duration::from_millis(millis);
     }
 
-    fn start_all(&mut self) -> Vec<(Ticket, Numbered)> {
+    fn start_all(&mut self) -> Vec<(Permit, Numbered)> {
         std::iter::from_fn(|| self.lanes.next(self.now)).collect()
     }
 
-    fn finish(&mut self, started: Vec<(Ticket, Numbered)>, millis: u64) {
-        self.finish_with(started, millis, Verdict::Well);
+    fn finish(&mut self, started: Vec<(Permit, Numbered)>, millis: u64) {
+        self.finish_with(started, millis, Health::Healthy);
     }
 
-    fn fail(&mut self, started: Vec<(Ticket, Numbered)>, millis: u64) {
-        self.finish_with(started, millis, Verdict::Ill { asked_for: None });
+    fn fail(&mut self, started: Vec<(Permit, Numbered)>, millis: u64) {
+        self.finish_with(started, millis, Health::Unhealthy { asked_for: None });
     }
 
-    fn finish_with(&mut self, started: Vec<(Ticket, Numbered)>, millis: u64, verdict: Verdict) {
+    fn finish_with(&mut self, started: Vec<(Permit, Numbered)>, millis: u64, verdict: Health) {
         let finish = Finish {
             took: Duration::from_millis(millis),
             verdict,
@@ -99,7 +99,7 @@ impl Clocked {
         self.finish_all(started, finish);
     }
 
-    fn finish_all(&mut self, started: Vec<(Ticket, Numbered)>, finish: Finish) {
+    fn finish_all(&mut self, started: Vec<(Permit, Numbered)>, finish: Finish) {
         for (ticket, _) in started {
             self.lanes.finished(ticket, Some(finish), self.now);
         }
@@ -277,10 +277,10 @@ fn a_lane_of_which_nothing_is_here_takes_no_place_and_slow_ones_a_bounded_one() 
 }
 
 /// Fifty lanes to one host, whose first request hangs.
-fn fifty_behind_one_host(clocked: &mut Clocked, organization: u64) -> Vec<(Ticket, Numbered)> {
-    let kin = Kin {
-        origin: Group(1),
-        organization: Group(organization),
+fn fifty_behind_one_host(clocked: &mut Clocked, organization: u64) -> Vec<(Permit, Numbered)> {
+    let kin = ShareGroups {
+        origin: ShareGroup(1),
+        organization: ShareGroup(organization),
     };
     for hanging in 100..150 {
         clocked.push_among(SubscriptionId(hanging), kin, 0..4);
@@ -293,9 +293,9 @@ fn fifty_lanes_to_one_host_leave_a_third_of_the_slots_before_anybody_knows_that_
     let mut clocked = Clocked::new(64, 512);
     let hanging = fifty_behind_one_host(&mut clocked, 1);
     assert_eq!(hanging.len(), 43, "it is alone");
-    let sibling = Kin {
-        origin: Group(2),
-        organization: Group(1),
+    let sibling = ShareGroups {
+        origin: ShareGroup(2),
+        organization: ShareGroup(1),
     };
     clocked.push_among(HEALTHY, sibling, 0..4);
     assert_eq!(clocked.start_all().len(), 4, "of the same organization");
@@ -325,7 +325,7 @@ fn a_host_that_hangs_takes_no_more_once_that_is_known() {
         most = most.max(clocked.lanes.totals().in_flight);
         clocked.push(HEALTHY, 0..4);
         let healthy = clocked.start_all();
-        let is_healthy = |one: &&(Ticket, Numbered)| one.1.0 == HEALTHY;
+        let is_healthy = |one: &&(Permit, Numbered)| one.1.0 == HEALTHY;
         assert_eq!(healthy.iter().filter(is_healthy).count(), 4);
         let (healthy, more): (Vec<_>, Vec<_>) =
             healthy.into_iter().partition(|one| is_healthy(&one));
@@ -339,9 +339,9 @@ fn a_host_that_hangs_takes_no_more_once_that_is_known() {
 fn an_organization_leaves_an_eighth_of_the_slots_whatever_it_calls() {
     let mut clocked = Clocked::new(64, 512);
     for hanging in 100..200 {
-        let kin = Kin {
-            origin: Group(u64::try_from(hanging).unwrap()),
-            organization: Group(1),
+        let kin = ShareGroups {
+            origin: ShareGroup(u64::try_from(hanging).unwrap()),
+            organization: ShareGroup(1),
         };
         clocked.push_among(SubscriptionId(hanging), kin, 0..2);
     }
@@ -441,10 +441,10 @@ fn an_origin_is_called_no_more_often_than_its_rate() {
         breaker_failures: 1_000,
         origin_rate: Some(Rate::new(10, Duration::from_secs(1))),
     };
-    clocked.lanes = Lanes::new(limits);
-    let kin = |organization| Kin {
-        origin: Group(1),
-        organization: Group(organization),
+    clocked.lanes = Scheduler::new(limits);
+    let kin = |organization| ShareGroups {
+        origin: ShareGroup(1),
+        organization: ShareGroup(organization),
     };
     for number in 0..40 {
         let to = SubscriptionId(100 + i64::from(number));
@@ -472,16 +472,16 @@ enum Step {
     Push(i64),
     PushFirst(i64),
     Start,
-    Finish(usize, u64, Verdict),
+    Finish(usize, u64, Health),
     Pass(u64),
     Read,
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let verdict = prop_oneof![
-        2 => Just(Verdict::Well),
-        2 => Just(Verdict::Ill { asked_for: None }),
-        1 => Just(Verdict::Neither),
+        2 => Just(Health::Healthy),
+        2 => Just(Health::Unhealthy { asked_for: None }),
+        1 => Just(Health::Unknown),
     ];
     prop_oneof![
         8 => (0..12i64).prop_map(Step::Push),
@@ -495,11 +495,11 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 /// Twelve lanes to three hosts, of two organizations.
-fn among(to: i64) -> Kin {
+fn among(to: i64) -> ShareGroups {
     let to = to.unsigned_abs();
-    Kin {
-        origin: Group(to % 3),
-        organization: Group(to % 2),
+    ShareGroups {
+        origin: ShareGroup(to % 3),
+        organization: ShareGroup(to % 2),
     }
 }
 
@@ -512,7 +512,7 @@ proptest! {
     ) {
         let mut clocked = Clocked::new(slots, room);
         clocked.lanes.breaker_failures = 3;
-        let mut flying: Vec<(Ticket, Numbered)> = Vec::new();
+        let mut flying: Vec<(Permit, Numbered)> = Vec::new();
         let (mut pushed, mut started) = (0u32, 0u32);
         let mut shelf = Shelf::default();
         let mut firsts = HashSet::new();
@@ -547,7 +547,7 @@ proptest! {
                     if lanes.lanes[&to].is_slow() {
                         prop_assert!(lanes.shares.all.slow_in_flight <= lanes.shares.half());
                     }
-                    if matches!(lanes.lanes[&to].breaker, Breaker::Open { .. }) {
+                    if matches!(lanes.lanes[&to].breaker, CircuitBreaker::Open { .. }) {
                         prop_assert!(false, "an open breaker let one through");
                     }
                 }
@@ -559,10 +559,10 @@ proptest! {
             let first: usize = lanes.lanes.values().map(|lane| lane.first.len()).sum();
             // The probe that a breaker keeps takes room from the moment at which it may start.
             prop_assert!(lanes.shares.all.waiting <= room + first + lanes.lanes.len());
-            let waiting: usize = lanes.lanes.values().map(Lane::waiting).sum();
+            let waiting: usize = lanes.lanes.values().map(SubscriptionQueue::waiting).sum();
             let waiting = u32::try_from(waiting).unwrap();
             prop_assert_eq!(pushed, started + shelf.waiting() + waiting);
-            let mut recounted = Shares::new(slots, room, None);
+            let mut recounted = Bulkhead::new(slots, room, None);
             for lane in lanes.lanes.values() {
                 recounted.add(lane.kin, lane.totals());
             }
@@ -578,7 +578,7 @@ proptest! {
             }
             shelf.put(clocked.lanes.take_excess());
             shelf.serve(&mut clocked, |to| among(to.0));
-            let is_empty = |lane: &Lane<_>| lane.waiting() == 0 && !lane.has_live_backlog();
+            let is_empty = |lane: &SubscriptionQueue<_>| lane.waiting() == 0 && !lane.has_live_backlog();
             let is_over = shelf.waiting() == 0 && clocked.lanes.lanes.values().all(is_empty);
             if is_over {
                 return Ok(());

@@ -70,7 +70,7 @@ impl World<'_> {
         match endpoint.kind {
             Kind::Hanging | Kind::Tenant if is_ill => (Answer::TimedOut, DEADLINE),
             Kind::Dead if is_ill => (Answer::Refused, endpoint.takes),
-            _ => (Answer::Well, endpoint.takes),
+            _ => (Answer::Healthy, endpoint.takes),
         }
     }
 
@@ -197,7 +197,7 @@ fn key_of(position: BacklogPosition) -> (u32, u32) {
 
 pub(super) fn outcome_of(answer: Answer) -> AttemptOutcome {
     let kind = match answer {
-        Answer::Well => {
+        Answer::Healthy => {
             return AttemptOutcome::Answered(outcome::ReceiverResponse {
                 status: 204,
                 body: String::new(),

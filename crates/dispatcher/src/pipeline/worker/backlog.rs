@@ -22,8 +22,8 @@ use super::BATCH;
 use crate::context::Dispatcher;
 use crate::due::{DueRows, InHand};
 use crate::pipeline::decide::{Task, decide};
-use crate::pipeline::load_retry::Loads;
-use crate::pipeline::record::{Finished, Recorder, Result};
+use crate::pipeline::load_retry::LoadRetry;
+use crate::pipeline::record::{Disposition, Finished, Recorder};
 use crate::scheduler::Read;
 
 /// How long what is to be marked is gathered, unless it becomes much.
@@ -88,7 +88,7 @@ struct Queries {
     dispatcher: Dispatcher,
     due: DueRows,
     recorder: Recorder,
-    loads: Loads,
+    loads: LoadRetry,
     marked: Counter<u64>,
     read: Counter<u64>,
     statements: Counter<u64>,
@@ -99,7 +99,7 @@ impl Backlog {
         dispatcher: Dispatcher,
         due: DueRows,
         recorder: Recorder,
-        loads: Loads,
+        loads: LoadRetry,
     ) -> Self {
         let meter = opentelemetry::global::meter("hookline-dispatcher");
         let now = Instant::now();
@@ -383,10 +383,7 @@ impl Queries {
         }
     }
 
-    async fn search(
-        &self,
-        searches: Vec<BacklogRead>,
-    ) -> std::result::Result<Vec<BacklogRow>, StoreError> {
+    async fn search(&self, searches: Vec<BacklogRead>) -> Result<Vec<BacklogRow>, StoreError> {
         let now = hookline_clock::now();
         self.statements.add(1, &[]);
         let rows = self.dispatcher.store.read_backlog(searches, now).await?;
@@ -450,7 +447,7 @@ impl Queries {
         let mut ended = 0;
         for one in in_hand {
             let found = owed.remove(&one.owed.delivery);
-            if let Task::Settle(result @ Result::Ended(_)) = decide(one.owed, found, now) {
+            if let Task::Settle(result @ Disposition::Ended(_)) = decide(one.owed, found, now) {
                 ended += 1;
                 self.recorder
                     .send(Finished {
@@ -465,8 +462,8 @@ impl Queries {
 }
 
 /// Whether a delivery ends because its subscription is off or gone, so that others of it do, too.
-pub(super) fn is_void(result: &Result) -> bool {
-    let Result::Ended(end) = result else {
+pub(super) fn is_void(result: &Disposition) -> bool {
+    let Disposition::Ended(end) = result else {
         return false;
     };
     matches!(

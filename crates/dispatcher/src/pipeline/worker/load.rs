@@ -9,12 +9,12 @@ use hookline_store::{EventPayload, LoadedDeliveries, StoreError};
 
 use super::{Turn, Worker};
 use crate::due::InHand;
-use crate::scheduler::Kin;
+use crate::scheduler::ShareGroups;
 
 impl Worker {
     /// Finds out with whom each message shares. The store is asked about subscriptions that are
     /// not known yet; should it refuse, they share with one another.
-    pub(super) async fn sort(&mut self, messages: Vec<InHand>) -> Vec<(InHand, Kin)> {
+    pub(super) async fn sort(&mut self, messages: Vec<InHand>) -> Vec<(InHand, ShareGroups)> {
         let unknown: HashMap<SubscriptionId, DeliveryId> = messages
             .iter()
             .map(|in_hand| in_hand.owed)

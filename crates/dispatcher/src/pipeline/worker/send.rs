@@ -23,8 +23,8 @@ use super::slot::Slot;
 use crate::context::Policy;
 use crate::due::InHand;
 use crate::http::attempt::{Request, Requester};
-use crate::pipeline::record::{Finished, Result};
-use crate::scheduler::{Finish, Verdict};
+use crate::pipeline::record::{Disposition, Finished};
+use crate::scheduler::{Finish, Health};
 
 /// What a request needs but for its body.
 pub(super) struct Ready {
@@ -42,7 +42,7 @@ pub(super) enum Unready {
 
 impl Worker {
     /// What its request needs; if it cannot be made now, why not.
-    pub(super) fn ready(&self, owed: Box<DueDelivery>) -> std::result::Result<Ready, Unready> {
+    pub(super) fn ready(&self, owed: Box<DueDelivery>) -> Result<Ready, Unready> {
         match self.dispatcher.store.open(&owed.sealed) {
             Ok(credentials) => Ok(Ready { owed, credentials }),
             // Another start of this service may have the key. It uses up no attempt.
@@ -98,10 +98,10 @@ impl Worker {
                 // A slot is free once its request is over; recording has bounds of its own.
                 slot.finish = Some(Finish {
                     took: record.took,
-                    verdict: Verdict::from(&record.outcome),
+                    verdict: Health::from(&record.outcome),
                 });
                 drop(slot);
-                let result = Result::Attempted(Box::new(record));
+                let result = Disposition::Attempted(Box::new(record));
                 recorder.send(Finished { in_hand, result }).await;
             }));
         }

@@ -2,18 +2,18 @@
 
 use tokio::sync::mpsc;
 
-use crate::scheduler::{Finish, Ticket};
+use crate::scheduler::{Finish, Permit};
 
 /// A request is over; or there was none.
-pub(super) struct Over {
-    pub(super) ticket: Ticket,
+pub(super) struct ReleasedSlot {
+    pub(super) ticket: Permit,
     pub(super) finish: Option<Finish>,
 }
 
 /// A slot, which is given back when this is dropped.
 pub(super) struct Slot {
-    pub(super) over: mpsc::UnboundedSender<Over>,
-    pub(super) ticket: Ticket,
+    pub(super) over: mpsc::UnboundedSender<ReleasedSlot>,
+    pub(super) ticket: Permit,
     /// Nothing yet, or how it went.
     pub(super) finish: Option<Finish>,
 }
@@ -22,9 +22,9 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let Self { ticket, finish, .. } = *self;
         // Nobody listens any more when the process stops.
-        let _ = self.over.send(Over { ticket, finish });
+        let _ = self.over.send(ReleasedSlot { ticket, finish });
     }
 }
 
 /// Where requests say that they are over.
-pub(crate) struct Overs(pub(super) mpsc::UnboundedReceiver<Over>);
+pub(crate) struct ReleasedSlots(pub(super) mpsc::UnboundedReceiver<ReleasedSlot>);

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn alone_each(to: SubscriptionId) -> Kin {
+fn alone_each(to: SubscriptionId) -> ShareGroups {
     alone(to)
 }
 

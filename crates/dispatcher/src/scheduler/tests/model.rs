@@ -12,32 +12,32 @@ const MOST: usize = 100 + 3 * 50;
 /// A receiver, and what is published for it.
 #[derive(Clone, Copy)]
 struct Endpoint {
-    kin: Kin,
+    kin: ShareGroups,
     /// Milliseconds between its messages.
     every: u64,
     /// How long it holds a request.
     takes: u64,
-    verdict: Verdict,
+    verdict: Health,
 }
 
 impl Endpoint {
     fn healthy(number: u64) -> Self {
-        let kin = Kin {
-            origin: Group(number),
-            organization: Group(number % 2),
+        let kin = ShareGroups {
+            origin: ShareGroup(number),
+            organization: ShareGroup(number % 2),
         };
         Self {
             kin,
             every: 50,
             takes: 3,
-            verdict: Verdict::Well,
+            verdict: Health::Healthy,
         }
     }
 
     fn bad(number: u64, takes: u64) -> Self {
         Self {
             takes,
-            verdict: Verdict::Ill { asked_for: None },
+            verdict: Health::Unhealthy { asked_for: None },
             ..Self::healthy(number)
         }
     }
@@ -73,7 +73,7 @@ fn run(slots: usize, seconds: u64, endpoints: &[Endpoint]) -> Run {
             arriving.insert((at, number()), (index, at));
         }
     }
-    let mut ending: Agenda<(Ticket, Numbered, usize)> = Agenda::new();
+    let mut ending: Agenda<(Permit, Numbered, usize)> = Agenda::new();
     let mut published = HashMap::new();
     let (mut waits, mut marked) = (Vec::new(), BTreeMap::<u64, usize>::new());
     let mut shelf = Shelf::default();
@@ -106,7 +106,7 @@ fn run(slots: usize, seconds: u64, endpoints: &[Endpoint]) -> Run {
         for (ticket, message) in clocked.start_all() {
             let id = message.1 & !MARKED;
             let (index, at) = published[&u64::from(id)];
-            if endpoints[index].verdict == Verdict::Well {
+            if endpoints[index].verdict == Health::Healthy {
                 waits.push(now - at);
             }
             ending.insert(

@@ -38,7 +38,7 @@ impl Shelf {
     pub(super) fn serve(
         &mut self,
         clocked: &mut Clocked,
-        kin_of: impl Fn(SubscriptionId) -> Kin,
+        kin_of: impl Fn(SubscriptionId) -> ShareGroups,
     ) -> Vec<Read> {
         let reads = clocked.lanes.take_reads(clocked.now);
         for read in &reads {
