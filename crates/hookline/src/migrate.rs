@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use hookline_bootstrap::distributed;
 use hookline_queue_rabbitmq::Declared;
-use hookline_runtime::peers;
+use hookline_bootstrap::distributed;
+use hookline_runtime::dependencies;
 use hookline_store::StoreError;
 
 use crate::place::{now, settings};
@@ -24,18 +24,19 @@ impl Migrate {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let settings = settings(self.config.as_deref())?;
         let store = distributed::store(&settings)?;
-        let migrated = peers::wait_for("PostgreSQL", settings.start.wait_for_peers, async || {
-            let clock = store.clock().await.unwrap_or_else(now);
-            match store
-                .migrate(clock)
-                .await
-                .map_err(StoreError::at_first_start)
-            {
-                Err(passing @ StoreError::Unavailable(_)) => Err(passing),
-                migrated => Ok(migrated),
-            }
-        })
-        .await?;
+        let migrated =
+            dependencies::wait_for("PostgreSQL", settings.start.wait_for_peers, async || {
+                let clock = store.clock().await.unwrap_or_else(now);
+                match store
+                    .migrate(clock)
+                    .await
+                    .map_err(StoreError::at_first_start)
+                {
+                    Err(passing @ StoreError::Unavailable(_)) => Err(passing),
+                    migrated => Ok(migrated),
+                }
+            })
+            .await?;
         migrated?;
         println!("the schema of {} is up to date", settings.store.url);
         if settings.broker.url.is_set() {

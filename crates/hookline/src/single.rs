@@ -84,7 +84,7 @@ impl Single {
             .local_addr()
             .context("the API's address is not known")?;
         let shutdown = context.shutdown;
-        let stop = &shutdown.asked;
+        let stop = &shutdown.draining;
         tokio::spawn(panics::fatal("replays", replayer.run(stop.clone())));
         let counting = dead_letters::keep_counting(store.clone(), ingest.publisher.clone());
         tokio::spawn(panics::fatal("dead letters", counting));

@@ -60,7 +60,7 @@ async fn main() -> ExitCode {
 
 /// Whatever happens in between, the system is stopped at the end.
 async fn demo() -> anyhow::Result<Account> {
-    let interrupted = shutdown::within(STOP_WITHIN)?.asked;
+    let interrupted = shutdown::within(STOP_WITHIN)?.draining;
     let events = events()?;
     cast::title(&events);
     let (system, mut process) = System::start().await?;

@@ -115,7 +115,7 @@ fn an_address_in_use_is_named_with_its_setting() {
     let line = format!("{error:#}").replace(&address.port().to_string(), "PORT");
     insta::assert_snapshot!(
         line,
-        @"setting admin.listen = 127.0.0.1:PORT: nothing can listen there: Address already in use (os error 98)"
+        @"setting admin.listen = 127.0.0.1:PORT: cannot listen on this address: Address already in use (os error 98)"
     );
 }
 
