@@ -130,7 +130,7 @@ pub async fn connect(
     context.readiness.register("broker_not_blocked", move || {
         for_readiness.blocked().is_none()
     });
-    context.metrics.show(
+    context.metrics.gauge(
         "hookline.broker.blocked",
         "Whether the broker takes no messages (1): it is short of memory or disk, or a right is missing",
         move || for_gauge.blocked().is_some().into(),

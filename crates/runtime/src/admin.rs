@@ -13,7 +13,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
 use crate::hosts::Hosts;
-use crate::http::{self, Bounds, Clocks};
+use crate::http::{self, Bounds, Timeouts};
 use crate::readiness::Readiness;
 use crate::telemetry::Metrics;
 
@@ -66,7 +66,7 @@ pub async fn serve(
     let bounds = Bounds {
         workers: 1,
         connections: MAX_CONNECTIONS,
-        clocks: Clocks::default(),
+        timeouts: Timeouts::default(),
         last_answers: Duration::from_secs(1),
     };
     let server = http::serve(listener, bounds, shutdown, move || {

@@ -1,5 +1,4 @@
-//! A service is a process: these tests start their own executable again as one, which runs the
-//! single ignored test below.
+//! These tests start their own executable as a service, which runs the single ignored test below.
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -133,7 +132,7 @@ fn a_failure_is_json_where_the_log_is() {
 }
 
 #[test]
-fn what_is_hardly_meant_is_warned_of_at_the_start() {
+fn suspicious_settings_cause_a_warning_at_the_start() {
     let variables = [
         ("HOOKLINE_STORE_URL", "postgres://u:hush@h/d"),
         ("HOOKLINE__STOP__GRACE_SECONDS", "10"),
@@ -147,7 +146,7 @@ fn what_is_hardly_meant_is_warned_of_at_the_start() {
 }
 
 #[test]
-fn a_signal_stops_it_and_what_is_done_is_status_0() {
+fn a_signal_stops_the_service_with_status_0() {
     for signal in ["-TERM", "-INT"] {
         let probe = Probe::start(&[]).has_logged("serving health and metrics");
         let (status, _, errors) = probe.signal(signal).end();
@@ -156,7 +155,7 @@ fn a_signal_stops_it_and_what_is_done_is_status_0() {
 }
 
 #[test]
-fn the_second_signal_ends_it_at_once() {
+fn the_second_signal_ends_the_process_at_once() {
     for (signal, expected) in [("-TERM", 143), ("-INT", 130)] {
         let (status, _, _) = Probe::start(&[("WORK", "never stop")])
             .has_logged("serving health and metrics")

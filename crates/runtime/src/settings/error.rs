@@ -2,10 +2,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-use config::ValueKind;
 use hookline_core::master_key::InvalidMasterKeys;
-
-use super::secret_url::SecretUrl;
 
 /// The prefix of the variables that are settings.
 pub(super) const PREFIX: &str = "HOOKLINE__";
@@ -95,26 +92,4 @@ impl fmt::Display for InvalidSetting {
 /// The environment variable of a setting.
 pub(super) fn variable(name: &str) -> String {
     format!("{PREFIX}{}", name.replace('.', "__").to_ascii_uppercase())
-}
-
-/// A value without its secrets.
-pub(super) fn shown(name: &str, value: &ValueKind) -> String {
-    let is_url = name.ends_with(".url") || name.ends_with("_endpoint");
-    match value {
-        ValueKind::String(text) if is_url => {
-            format!("{:?}", SecretUrl::new(text.as_str()).to_string())
-        }
-        _ if is_url || name == "secrets.keys" => "***".to_owned(),
-        ValueKind::String(text) => format!("{text:?}"),
-        ValueKind::Float(number) => format!("{number:?}"),
-        ValueKind::Array(values) => {
-            let values: Vec<_> = values
-                .iter()
-                .map(|value| shown(name, &value.kind))
-                .collect();
-            format!("[{}]", values.join(", "))
-        }
-        ValueKind::Table(_) => "{…}".to_owned(),
-        plain => plain.to_string(),
-    }
 }

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use config::{Config, ConfigError};
+use config::{Config, ConfigError, Value, ValueKind};
 
-use super::error::{InvalidSetting, Problem, SettingsError, shown};
+use super::error::{InvalidSetting, Problem, SettingsError};
 use super::schema::{DEFAULT_FILE, Schema, Values, parse};
+use super::secret_url::SecretUrl;
 use super::sections::Settings;
 use super::validators::LogFormat;
 
@@ -149,7 +150,7 @@ fn name_and_allowed(error: ConfigError) -> (String, String) {
 fn not_allowed(
     schema: &Schema,
     name: &str,
-    given: Option<config::Value>,
+    given: Option<Value>,
     allowed: String,
 ) -> InvalidSetting {
     let origin = given.as_ref().and_then(|value| value.origin());
@@ -160,6 +161,28 @@ fn not_allowed(
         name: name.to_owned(),
         origin,
         problem: Problem::NotAllowed { value, allowed },
+    }
+}
+
+/// A value without its secrets.
+fn shown(name: &str, value: &ValueKind) -> String {
+    let is_url = name.ends_with(".url") || name.ends_with("_endpoint");
+    match value {
+        ValueKind::String(text) if is_url => {
+            format!("{:?}", SecretUrl::new(text.as_str()).to_string())
+        }
+        _ if is_url || name == "secrets.keys" => "***".to_owned(),
+        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::Float(number) => format!("{number:?}"),
+        ValueKind::Array(values) => {
+            let values: Vec<_> = values
+                .iter()
+                .map(|value| shown(name, &value.kind))
+                .collect();
+            format!("[{}]", values.join(", "))
+        }
+        ValueKind::Table(_) => "{…}".to_owned(),
+        plain => plain.to_string(),
     }
 }
 

@@ -100,7 +100,7 @@ impl Schema {
         values
     }
 
-    /// A setting whose default is a text takes the variable as it is, so that a password of digits stays a text.
+    /// Where the default is a text, the variable is taken as it is, so that a password of digits stays a text.
     fn read_variable(
         &self,
         variable: &str,
