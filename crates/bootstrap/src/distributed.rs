@@ -9,7 +9,7 @@ use hookline_queue::{EventConsumer, Publisher, WakeUps};
 use hookline_queue_rabbitmq::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
-use hookline_runtime::{panics, dependencies};
+use hookline_runtime::{dependencies, panics};
 use hookline_store::{PlanCacheMode, PostgresSettings, Store, StoreError};
 use tokio::sync::watch;
 

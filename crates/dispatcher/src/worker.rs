@@ -88,7 +88,12 @@ impl Worker {
         let (over, overs) = mpsc::unbounded_channel();
         let in_flight = TaskTracker::new();
         let worker = Self {
-            loads: Loads::new(dispatcher.clone(), aside.clone(), draining, in_flight.clone()),
+            loads: Loads::new(
+                dispatcher.clone(),
+                aside.clone(),
+                draining,
+                in_flight.clone(),
+            ),
             dispatcher,
             due,
             aside,
