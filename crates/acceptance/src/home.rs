@@ -520,13 +520,13 @@ impl Home {
         publisher.publish(routing_key, body, properties).await
     }
 
-    /// What `hookline dead list` shows.
+    /// What `hookline dead-letters list` shows.
     ///
     /// # Errors
     /// When it shows nothing.
     pub async fn dead_letters(&self) -> anyhow::Result<Vec<Value>> {
         let listed: Value =
-            serde_json::from_str(&self.hookline(&["dead", "list", "--json"]).await?)?;
+            serde_json::from_str(&self.hookline(&["dead-letters", "list", "--json"]).await?)?;
         let letters = listed["dead_letters"].as_array();
         letters.cloned().context("no dead_letters")
     }

@@ -9,7 +9,7 @@ use hookline_queue::{EventConsumer, Publisher, WakeUps};
 use hookline_queue_rabbitmq::{Declared, Rabbit, RabbitError, RabbitSettings};
 use hookline_runtime::service::Context;
 use hookline_runtime::settings::{Settings, SettingsError};
-use hookline_runtime::{panics, peers};
+use hookline_runtime::{dependencies, panics};
 use hookline_store::{PlanCacheMode, PostgresSettings, Store, StoreError};
 use tokio::sync::watch;
 
@@ -130,7 +130,7 @@ pub async fn connect(
     context.readiness.register("broker_not_blocked", move || {
         for_readiness.blocked().is_none()
     });
-    context.metrics.show(
+    context.metrics.gauge(
         "hookline.broker.blocked",
         "Whether the broker takes no messages (1): it is short of memory or disk, or a right is missing",
         move || for_gauge.blocked().is_some().into(),
@@ -166,7 +166,7 @@ pub async fn declare(settings: &Settings) -> anyhow::Result<Declared> {
         confirm_timeout: settings.broker.confirm_timeout,
     };
     let limit = settings.start.wait_for_peers;
-    peers::wait_for("RabbitMQ", limit, async || {
+    dependencies::wait_for("RabbitMQ", limit, async || {
         transient_or_refused(Rabbit::declare(broker.clone()).await)
     })
     .await?

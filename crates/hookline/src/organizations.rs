@@ -6,38 +6,38 @@ use clap::Subcommand;
 use hookline_core::ids::OrganizationId;
 
 use crate::dev::organization;
-use crate::place::{Place, Purpose, now};
+use crate::target_store::{Purpose, StoreArgs, now};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Organizations {
-    /// Create an organization, or several
+    /// Create one or more organizations
     Create {
-        /// What it is called in events, at most 255 characters
+        /// The organization_id of its events, at most 255 characters
         #[arg(value_name = "ID", required = true, value_parser = organization)]
         ids: Vec<OrganizationId>,
         #[command(flatten)]
-        place: Place,
+        store: StoreArgs,
     },
-    /// List the organizations: a line each, with the time of creation
+    /// List the organizations, each with the time of its creation
     List {
         #[command(flatten)]
-        place: Place,
+        store: StoreArgs,
     },
 }
 
 impl Organizations {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Create { ids, place } => {
-                let store = place.store(Purpose::Begin).await?;
+            Self::Create { ids, store } => {
+                let store = store.open(Purpose::Create).await?;
                 for id in ids {
                     let created = store.create_organization(id.clone(), now()).await?;
-                    anyhow::ensure!(created, "there is an organization {id} already");
+                    anyhow::ensure!(created, "organization {id} exists already");
                     println!("{id}");
                 }
             }
-            Self::List { place } => {
-                let store = place.store(Purpose::Read).await?;
+            Self::List { store } => {
+                let store = store.open(Purpose::Read).await?;
                 for (id, created_at) in store.organizations().await? {
                     println!("{id}\t{created_at}");
                 }

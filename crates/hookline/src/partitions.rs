@@ -11,15 +11,15 @@ use hookline_core::partition::{DispatcherId, Partition, Partitions as Count};
 use hookline_store::{PartitionCounts, PartitionOwner, RegisteredDispatcher};
 use serde_json::{Value, json};
 
-use crate::place::{Place, Purpose, Whereabouts, now};
+use crate::target_store::{Purpose, StoreArgs, TargetStore, now};
 
-/// Later, each dispatcher knows of a change, or its beats are not answered and it starts nothing.
-const UNTIL_ALL_KNOW: Duration = Duration::from_secs(3);
+/// After this time, each dispatcher has read the change, or its heartbeats fail and it starts no request.
+const PROPAGATION: Duration = Duration::from_secs(3);
 
-/// The time to record the last requests.
-const TO_RECORD: Duration = Duration::from_secs(1);
+/// Time to record the last requests.
+const RECORDING: Duration = Duration::from_secs(1);
 
-/// A dispatcher without a sign of life for so long has died or is frozen, or the database was away.
+/// A dispatcher without a heartbeat for this time has died or hangs, or the database was unavailable.
 const SILENT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
@@ -33,51 +33,51 @@ pub(crate) struct Partitions {
     json: bool,
 
     #[command(flatten)]
-    place: Place,
+    store: StoreArgs,
 }
 
 #[derive(Debug, Subcommand)]
 enum Change {
-    /// Divide the subscriptions into another number of partitions, while all services run
+    /// Change the number of partitions, while all services run
     Set {
-        /// At least the number of dispatchers, better four times as many (1 to 1024)
+        /// The number of partitions (1 to 1024): at least that of dispatchers, better four times as many
         #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1_024))]
         count: u16,
 
         #[command(flatten)]
-        place: Place,
+        store: StoreArgs,
     },
 }
 
 impl Partitions {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self.change {
-            Some(Change::Set { count, place }) => set(count, &place).await?,
-            None => show(&self.place, self.json).await?,
+            Some(Change::Set { count, store }) => set(count, &store).await?,
+            None => show(&self.store, self.json).await?,
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Deliveries of partitions that do not exist any more are moved when no dispatcher has one of them in hand. Those of other
-/// partitions are moved by their owners when they are due.
-async fn set(count: u16, place: &Place) -> anyhow::Result<()> {
-    let settings = match place.whereabouts(Purpose::Change)? {
-        Whereabouts::Servers(settings) => settings,
-        Whereabouts::Folder(_) => {
-            bail!("a folder has one partition, for one process delivers from it")
+/// Deliveries of removed partitions are moved when no dispatcher works on them any more. Other deliveries that change
+/// their partition are moved by its owner when they are due.
+async fn set(count: u16, store: &StoreArgs) -> anyhow::Result<()> {
+    let settings = match store.target(Purpose::Change)? {
+        TargetStore::Servers(settings) => settings,
+        TargetStore::Folder(_) => {
+            bail!("a folder has one partition, because one process delivers from it")
         }
     };
-    let store = place.store(Purpose::Change).await?;
+    let store = store.open(Purpose::Change).await?;
     let count = Count::new(count).context("the number of partitions is from 1 to 1024")?;
     let before = store.partitions().await?;
     store.announce_resize().await?;
-    tokio::time::sleep(UNTIL_ALL_KNOW).await;
+    tokio::time::sleep(PROPAGATION).await;
     store.resize_partitions(count).await?;
     if before.count() > count.count() {
-        let wait = UNTIL_ALL_KNOW + settings.dispatcher.deadline + TO_RECORD;
+        let wait = PROPAGATION + settings.dispatcher.deadline + RECORDING;
         eprintln!(
-            "waiting {} s for requests of the partitions that are no more",
+            "waiting {} s for requests of the removed partitions",
             wait.as_secs()
         );
         tokio::time::sleep(wait).await;
@@ -87,8 +87,8 @@ async fn set(count: u16, place: &Place) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
-    let store = place.store(Purpose::Read).await?;
+async fn show(store: &StoreArgs, as_json: bool) -> anyhow::Result<()> {
+    let store = store.open(Purpose::Read).await?;
     let mut roster = store.cluster_state().await?;
     roster
         .partitions
@@ -161,7 +161,6 @@ async fn show(place: &Place, as_json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A dispatcher as the command shows it.
 struct Member<'a> {
     dispatcher: &'a RegisteredDispatcher,
     partitions: usize,

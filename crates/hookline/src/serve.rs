@@ -1,4 +1,4 @@
-//! `hookline serve`: everything in one process, for production on one machine.
+//! `hookline serve`: standalone mode for production on one machine.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -8,17 +8,17 @@ use hookline_runtime::admin;
 use hookline_runtime::service::host;
 use hookline_runtime::settings::Settings;
 
-use crate::place::{listen_address, users_folder};
-use crate::single::Single;
+use crate::standalone::Standalone;
+use crate::target_store::{default_folder, listen_address};
 
-/// Keys are made with `hookline key create`; there is none from the start.
+/// Create the first API key with `hookline key create`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Where the API listens, such as 0.0.0.0:8080 or localhost:8080 [default: the setting api.listen]
+    /// The address of the API, such as 0.0.0.0:8080 or localhost:8080 [default: the setting api.listen]
     #[arg(long, value_name = "ADDRESS", value_parser = listen_address)]
     listen: Option<SocketAddr>,
 
-    /// Where everything is kept [default: a folder of the user's data directory]
+    /// The folder of all data [default: a folder of the user's data directory]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
@@ -35,15 +35,15 @@ impl Serve {
             Some(address) => admin::listen("--listen", address)?,
             None => admin::listen("api.listen", settings.api.listen)?,
         };
-        let folder = self.data_dir.map_or_else(|| users_folder("serve"), Ok)?;
+        let folder = self.data_dir.map_or_else(|| default_folder("serve"), Ok)?;
         host("hookline serve", settings, async |context| {
             let announce = |address| println!("API:  http://{address}\nready");
-            let single = Single {
+            let standalone = Standalone {
                 folder,
                 keys,
                 listener,
             };
-            single.run(context, async |_| Ok(()), announce).await
+            standalone.run(context, async |_| Ok(()), announce).await
         })
     }
 }

@@ -9,7 +9,7 @@ use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire::{self, AtMost, MAX_BATCH_BYTES, MAX_EVENTS};
 use hookline_queue::{Author, PublishedEvents, Received};
-use hookline_runtime::fault;
+use hookline_runtime::failpoint;
 use hookline_store::IncomingEvent;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -101,7 +101,7 @@ pub(crate) fn events(
         Format::DeferredBatch => deferred_batch(&message.body)?,
     };
     for (event, _) in &events {
-        fault::point_of("ingest::read", &event.id);
+        failpoint::point_of("ingest::read", &event.id);
     }
     let incoming = |(event, own): (Event, Option<TraceParent>)| IncomingEvent {
         event,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_queue::{EventConsumer, Received};
-use hookline_runtime::patience::{Ended, keep_on};
+use hookline_runtime::retry::{RetryOutcome, retry_until};
 use hookline_runtime::shutdown::Shutdown;
 use opentelemetry::metrics::Counter;
 use tokio::sync::mpsc;
@@ -59,13 +59,13 @@ impl Deferrer {
         messages.retain(|one| self.events.is_owned(&one.message));
         let deferred = batched(&messages);
         let received: Vec<Received<_>> = messages.into_iter().map(|one| one.message).collect();
-        let sent = keep_on(
-            &self.shutdown.late,
+        let sent = retry_until(
+            &self.shutdown.deadline,
             "defer events",
             |_| true,
             || self.events.defer(&received, &deferred),
         );
-        let Ended::Done(()) = sent.await else {
+        let RetryOutcome::Done(()) = sent.await else {
             return self.events.requeue_uncounted(received).await;
         };
         self.deferred.add(received.len() as u64, &[]);

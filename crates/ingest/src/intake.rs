@@ -8,7 +8,7 @@ use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
 use hookline_core::quarantine::SUSPECT_AFTER;
 use hookline_queue::{Deferred, PublishedEvents, Received};
-use hookline_runtime::fault;
+use hookline_runtime::failpoint;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::FanoutIndex;
@@ -112,7 +112,7 @@ impl Intake {
             fan_out: FanOut::new(),
             suspects: Vec::new(),
         };
-        if self.shutdown.asked.is_cancelled() {
+        if self.shutdown.draining.is_cancelled() {
             events.requeue_uncounted(received).await;
             return Some(arrivals);
         }
@@ -150,10 +150,10 @@ impl Intake {
     /// Backpressure: while dispatchers are far behind, events stay on the broker, which stores them better than a table of
     /// due deliveries that grows without bound.
     async fn wait_for_dispatchers(&self) {
-        while !self.shutdown.asked.is_cancelled() && self.is_far_ahead().await {
+        while !self.shutdown.draining.is_cancelled() && self.is_far_ahead().await {
             tokio::select! {
                 () = tokio::time::sleep(PAUSE) => {}
-                () = self.shutdown.asked.cancelled() => {}
+                () = self.shutdown.draining.cancelled() => {}
             }
         }
     }
@@ -331,7 +331,7 @@ impl Intake {
         }
         if !done.is_empty() {
             events.ack(done).await;
-            fault::point("ingest::acked");
+            failpoint::point("ingest::acked");
         }
         if !untouched.is_empty() {
             events.requeue_uncounted(untouched).await;

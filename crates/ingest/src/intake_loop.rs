@@ -47,7 +47,7 @@ impl IntakeLoop {
     /// Returns after the shutdown, when no message can come and every slice has ended.
     pub(crate) async fn run(mut self) {
         let intake = Arc::clone(&self.intake);
-        let asked = &intake.shutdown.asked;
+        let asked = &intake.shutdown.draining;
         // Each future is created once and polled in each iteration.
         let (mut receiving, mut permit) = (None, None);
         let mut nothing_comes = false;
@@ -263,7 +263,7 @@ impl IntakeLoop {
             self.push(decoded, &fan_out);
         }
         let intake = Arc::clone(&self.intake);
-        while !intake.shutdown.late.is_cancelled()
+        while !intake.shutdown.deadline.is_cancelled()
             && let Some(slice) = self.next_slice()
             && let Ok(permit) = Arc::clone(&intake.permits).acquire_owned().await
         {

@@ -44,7 +44,7 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
     };
     let intake = Arc::new(Intake::new(ingest, shutdown.clone(), deferring));
     let stopping = async {
-        shutdown.asked.cancelled().await;
+        shutdown.draining.cancelled().await;
         intake.ingest.events.stop();
         std::future::pending::<()>().await;
     };

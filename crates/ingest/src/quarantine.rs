@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hookline_core::ids::QuarantineKey;
 use hookline_core::quarantine::plan;
 use hookline_queue::{PublishedEvents, Received};
-use hookline_runtime::patience::{Ended, keep_on};
+use hookline_runtime::retry::{RetryOutcome, retry_until};
 use hookline_store::StoreError;
 
 use crate::intake::{Intake, Stopped};
@@ -24,7 +24,7 @@ impl Intake {
         while !suspects.is_empty() {
             let _alone = tokio::select! {
                 biased;
-                () = self.shutdown.asked.cancelled() => {
+                () = self.shutdown.draining.cancelled() => {
                     self.ingest.events.requeue_uncounted(suspects).await;
                     return Ok(());
                 }
@@ -82,7 +82,7 @@ impl Intake {
         IntakeLoop::new(Arc::clone(self)).try_once(batch).await;
         // Also when the process stops: a clean shutdown is no crash.
         self.clear(keys).await;
-        match self.shutdown.late.is_cancelled() {
+        match self.shutdown.deadline.is_cancelled() {
             true => Err(Stopped),
             false => Ok(()),
         }
@@ -92,9 +92,9 @@ impl Intake {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        match keep_on(&self.shutdown.late, what, |_| true, work).await {
-            Ended::Done(done) => Ok(done),
-            Ended::Stopped | Ended::Failed(_) => Err(Stopped),
+        match retry_until(&self.shutdown.deadline, what, |_| true, work).await {
+            RetryOutcome::Done(done) => Ok(done),
+            RetryOutcome::Stopped | RetryOutcome::Failed(_) => Err(Stopped),
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use hookline_core::ids::OrganizationId;
 use hookline_queue::Scheduled;
-use hookline_runtime::fault;
+use hookline_runtime::failpoint;
 use hookline_store::{IncomingEvent, IntakeResult, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
@@ -108,7 +108,7 @@ impl Intake {
         let store = &self.ingest.store;
         let given = store.intake_at_most(&self.index, events, MAX_DELIVERIES, now);
         let given = given.await;
-        fault::point("ingest::committed");
+        failpoint::point("ingest::committed");
         if let Ok(Some(given)) = &given {
             self.stored.add(given.new_events as u64, &[]);
         }
@@ -119,7 +119,7 @@ impl Intake {
         let due: Vec<Scheduled> = given.owed.into_iter().map(Scheduled::at_once).collect();
         self.ingest.publisher.wake(&due);
         tracing::debug!(deliveries = due.len(), "stored events");
-        fault::point("ingest::published");
+        failpoint::point("ingest::published");
     }
 }
 

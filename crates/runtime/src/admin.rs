@@ -1,5 +1,5 @@
-//! The admin listener has a port of its own, so that the metrics are never open to the world, and
-//! a thread of its own, so that a busy service still says that it lives.
+//! The admin listener. Its own port keeps the metrics off the public network. Its own thread lets a busy service
+//! still answer health checks.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -13,33 +13,26 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
 use crate::hosts::Hosts;
-use crate::http::{self, Bounds, Clocks};
+use crate::http::{self, Bounds, Timeouts};
 use crate::readiness::Readiness;
 use crate::telemetry::Metrics;
 
-/// Connections of the admin listener at the same time: probes and scrapers are few.
+/// Probes and scrapers are few.
 const MAX_CONNECTIONS: usize = 64;
 
-/// Connections that wait for the server to accept them. With the 128 of the standard library a burst
-/// loses connections, and each client tries again after a second. The system may allow less.
+/// Connections that wait to be accepted. With the 128 of the standard library a burst loses connections, and each
+/// client tries again after a second. The system may allow fewer.
 const BACKLOG: i32 = 4_096;
 
-/// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("setting {setting} = {address}: nothing can listen there")]
+#[error("setting {setting} = {address}: cannot listen on this address")]
 pub struct CannotListen {
-    /// The setting that has the address.
     pub setting: &'static str,
-    /// The address.
     pub address: SocketAddr,
-    /// Why.
     pub source: io::Error,
 }
 
-/// Takes an address, so that one in use is found at the start and named with its setting.
-///
-/// # Errors
-/// [`CannotListen`].
+/// Binds an address at the start, so that an error for one in use names its setting.
 pub fn listen(setting: &'static str, address: SocketAddr) -> Result<TcpListener, CannotListen> {
     bind(address).map_err(|source| CannotListen {
         setting,
@@ -60,10 +53,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` to these `hosts` until `shutdown` is cancelled.
-///
-/// # Errors
-/// When the listener cannot be served.
+/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown` is cancelled.
 pub async fn serve(
     listener: TcpListener,
     hosts: Hosts,
@@ -76,7 +66,7 @@ pub async fn serve(
     let bounds = Bounds {
         workers: 1,
         connections: MAX_CONNECTIONS,
-        clocks: Clocks::default(),
+        timeouts: Timeouts::default(),
         last_answers: Duration::from_secs(1),
     };
     let server = http::serve(listener, bounds, shutdown, move || {

@@ -1,14 +1,14 @@
-//! The command line of a service. All else is a setting.
+//! The command line of a service.
 
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
-/// What the three services take.
+/// The arguments of the three services.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Parser)]
 #[command(version)]
 pub struct ServiceArgs {
-    /// Read settings from FILE, over the defaults; variables HOOKLINE__SECTION__KEY go over both
+    /// Read settings from FILE. It overrides the defaults; variables HOOKLINE__SECTION__KEY override both
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
@@ -18,7 +18,7 @@ pub struct ServiceArgs {
 }
 
 impl ServiceArgs {
-    /// The arguments of this process; bad ones, `--help` and `--version` end it.
+    /// Bad arguments, `--help` and `--version` end the process.
     pub fn of_process(service: &'static str) -> Self {
         let matches = Self::command().name(service).get_matches();
         Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())

@@ -1,12 +1,12 @@
-//! File descriptors. Each connection needs one, and the limit that a shell or a service manager sets
-//! (often 1,024) is lower than what the process may ask for.
+//! The limit of open files. Each connection needs a file descriptor. A shell or a service manager often sets a soft
+//! limit of 1,024, which the process may raise to the hard limit.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is kept for connections to receivers, the store and the broker, and for files.
-const FOR_THE_REST: u64 = 1_000;
+/// Descriptors for connections to receivers, the store and the broker, and for files.
+const RESERVED: u64 = 1_000;
 
-/// Raises the limit of open files as far as the process may.
+/// Raises the soft limit to the hard limit.
 pub fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -14,32 +14,32 @@ pub fn raise_limit() {
         ..limit
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files could not be raised");
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 
-/// How many of the `wanted` connections that `setting` allows the limit of open files leaves room for;
-/// where it is fewer, a WARN says so.
+/// The number of connections for which the limit of open files has room, at most `wanted`. A warning names `setting`
+/// where they are fewer.
 pub fn connections(setting: &str, wanted: usize) -> usize {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
         return wanted;
     };
-    let possible = beside_the_rest(limit);
+    let possible = without_reserved(limit);
     if possible < wanted {
         tracing::warn!(
             setting,
             wanted,
             possible,
             open_files = limit,
-            "the limit of open files leaves room for fewer connections: raise it (`ulimit -n`, \
+            "the limit of open files has room for fewer connections: raise it (`ulimit -n`, \
              LimitNOFILE=, --ulimit nofile=) or lower the setting"
         );
     }
     possible.min(wanted)
 }
 
-fn beside_the_rest(limit: u64) -> usize {
-    let left = limit - FOR_THE_REST.min(limit / 2);
+fn without_reserved(limit: u64) -> usize {
+    let left = limit - RESERVED.min(limit / 2);
     usize::try_from(left).unwrap_or(usize::MAX)
 }
 
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_limit_of_open_files_is_raised_as_far_as_it_may() {
+    fn the_limit_of_open_files_is_raised_to_the_hard_limit() {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         let lower = maximum.unwrap_or(u64::MAX).min(4_096);
         let low = Rlimit {
@@ -61,9 +61,9 @@ mod tests {
     }
 
     #[test]
-    fn connections_leave_descriptors_for_the_rest() {
-        assert_eq!(beside_the_rest(1_024), 512);
-        assert_eq!(beside_the_rest(20_000), 19_000);
+    fn connections_leave_descriptors_for_other_uses() {
+        assert_eq!(without_reserved(1_024), 512);
+        assert_eq!(without_reserved(20_000), 19_000);
         assert_eq!(connections("api.max_connections", 10), 10);
     }
 }

@@ -1,5 +1,5 @@
-//! DNS rebinding protection. A page of another origin lets its own name resolve to loopback, and makes a
-//! browser send its requests to this machine. They have that name as their `Host`.
+//! DNS rebinding protection. A page of another origin can resolve its own name to loopback and make a browser send
+//! requests to this machine. Their `Host` header has that name.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,23 +11,23 @@ use actix_web::middleware::Next;
 use actix_web::{Error, HttpResponse, ResponseError};
 use serde_json::{Value, json};
 
-/// Which names in `Host` a listener answers to.
+/// The values of `Host` that a listener answers to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Hosts {
-    /// Any: behind a proxy, names are the proxy's to choose.
+    /// Behind a proxy, the proxy checks the host.
     #[default]
     Any,
-    /// 127.0.0.1, localhost, \[::1\] and the address that is listened on, with any port.
+    /// 127.0.0.1, localhost, \[::1\] and the given listening address, with any port.
     Loopback(IpAddr),
 }
 
-/// The refusal of a request for another host (RFC 9110, 15.5.20).
+/// A request for another host (RFC 9110, 15.5.20).
 #[derive(Debug, thiserror::Error)]
 #[error("the Host header must name 127.0.0.1, localhost or [::1]")]
 pub struct Misdirected;
 
 impl Misdirected {
-    /// The body of the answer (RFC 9457).
+    /// The body of the response (RFC 9457).
     pub fn problem(&self) -> Value {
         json!({
             "type": "urn:hookline:problem:misdirected",
@@ -52,11 +52,7 @@ impl ResponseError for Misdirected {
 }
 
 impl Hosts {
-    /// The middleware of a listener: a request that names another machine is answered with [`Misdirected`], on every
-    /// path.
-    ///
-    /// # Errors
-    /// Those of the application.
+    /// Middleware that answers a request for another host with [`Misdirected`], on every path.
     pub async fn check(
         self,
         request: ServiceRequest,
@@ -68,14 +64,13 @@ impl Hosts {
         }
     }
 
-    /// Whether a request names this machine.
     pub fn allow(self, request: &ServiceRequest) -> bool {
         let Self::Loopback(listening) = self else {
             return true;
         };
         let mut names = request.headers().get_all(HOST);
         let in_target = request.uri().authority().map(|target| target.as_str());
-        // A browser always names a host, so a request without one is no browser's.
+        // Every browser sends a host, so a request without one comes from another client.
         names.all(|name| name.to_str().is_ok_and(|name| is_loopback(name, listening)))
             && in_target.is_none_or(|name| is_loopback(name, listening))
     }
@@ -118,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn only_names_of_this_machine_are_answered() {
+    fn only_requests_for_this_machine_are_answered() {
         let dev = Hosts::Loopback(Ipv4Addr::new(127, 0, 0, 2).into());
         for name in [
             "127.0.0.1",

@@ -1,40 +1,36 @@
-//! The HTTP server below the API and the admin listener, with bounds that a client cannot argue with.
+//! The HTTP server of the API and the admin listener, with timeouts and memory limits for every connection.
 //!
-//! actix keeps a clock for the first head of a connection and for nothing else. `Stream` sits
-//! between actix and the socket and keeps the others:
+//! actix has a timeout for the first head of a connection only. `Stream`, between actix and the socket, has the others:
 //!
-//! | the connection | is closed after |
+//! | the client | closed after |
 //! |---|---|
-//! | owes the rest of its first head | [`Clocks::head`], with 408, by actix |
-//! | owes the rest of another head, or of a body that was answered early | [`Clocks::head`] since the first byte or since the answer, whichever is later |
-//! | sends nothing after an answer | [`Clocks::idle`] |
-//! | takes too little of an answer | [`Clocks::writing`] in which it took less than 32 KiB; an answer that makes progress may be as long as it likes |
+//! | does not finish its first head | [`Timeouts::head`], with 408, by actix |
+//! | does not finish another head, or a body that was answered early | [`Timeouts::head`] since the first byte or since the answer, whichever is later |
+//! | sends nothing after an answer | [`Timeouts::idle`] |
+//! | reads an answer too slowly | [`Timeouts::writing`] in which it read less than 32 KiB; an answer with progress has no limit |
 //!
-//! `Stream` also reads what the client sends, and gives actix one request at a time: its head once it
-//! is whole, its body while the handler waits for it, and the next head once the answer is written
-//! (`docs/decisions/0009-one-request-at-a-time.md`). actix keeps one state for a connection, and would
-//! give an answer the form of the last request that it has read. A client that reads nothing is not
-//! worked for, and a connection holds one answer at most.
+//! `Stream` also gives actix one request at a time: a whole head, the body while the handler waits for it, and the next
+//! head after the answer is written (`docs/decisions/0009-one-request-at-a-time.md`). actix keeps one state for a
+//! connection, and would format an answer by the last request that it has read. A client that does not read causes no
+//! work, and a connection holds at most one answer.
 //!
-//! A request is under way from the moment that [`exchange`] sees it until the body of its answer is
-//! dropped; its time is the handler's to bound.
+//! A request is active from [`exchange`] until the body of its answer is dropped. Its handler limits that time.
 //!
-//! Connections are accepted without a limit, and `Places` closes one for each that is too many: the
-//! one that has waited longest without a good key, then the one with a good key that has been idle
-//! longest. So connections that say nothing keep out no client with a key. Heads that are not whole
-//! share 32 MiB; the first of them that was larger than 1 KiB is closed when they take more. An idle
-//! connection keeps two buffers of 8 KiB: a head that takes more ends its connection, and an answer is
-//! written in pieces.
+//! Connections are accepted without a limit. For each one over the limit, `ConnectionSlots` closes the oldest connection
+//! that has sent no valid key, or the longest idle one with a valid key. Silent connections therefore keep out no client
+//! with a key. Incomplete heads share 32 MiB; beyond that, the oldest head of more than 1 KiB is closed. An idle connection
+//! keeps two buffers of 8 KiB: a larger head ends its connection, and an answer is written in pieces.
 
 mod connection;
-mod demanded;
+mod connection_slots;
+mod demanded_body;
 mod exchange;
 mod framing;
-mod intake;
-mod places;
+mod read_buffer;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 
 use std::fmt::Debug;
 use std::io;
@@ -56,63 +52,36 @@ use tokio_util::sync::CancellationToken;
 
 pub use connection::Connection;
 pub use exchange::exchange;
+pub use timeouts::Timeouts;
 
-use places::Places;
+use connection_slots::ConnectionSlots;
 use stream::Stream;
 
-/// Connections that a worker may hold beyond the limit: those that were told to close and have not
-/// had their turn yet.
+/// Connections beyond the limit of a worker: those that must close and have not run since.
 const CLOSING: usize = 256;
 
-/// How long a client may take to read the end of a connection.
+/// The time for a client to read the end of a connection.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// What the system keeps of an answer for a client that does not read (Linux doubles it). Without a
-/// bound it is some MiB, in memory that counts as the container's.
+/// Bytes of an answer that the kernel holds for a client that does not read; Linux doubles them. Without a limit it holds
+/// some MiB, which count as memory of the container.
 const SEND_BUFFER: usize = 128 * 1024;
 
-/// An answer is written when there is as much of it; pieces of it come on top.
+/// actix writes an answer when its buffer has this many bytes. A piece of the body may exceed it.
 const WRITE_BUFFER: usize = 1024;
 
-/// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Threads that serve requests.
+    /// Threads.
     pub workers: usize,
-    /// Connections of all workers together.
+    /// Connections of all workers.
     pub connections: usize,
-    /// How long a connection may take.
-    pub clocks: Clocks,
-    /// How long the requests under way may take once the server is to stop.
+    pub timeouts: Timeouts,
+    /// Time for active requests when the server stops.
     pub last_answers: Duration,
 }
 
-/// How long a connection may take for what it owes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Clocks {
-    /// A head, from its first byte on; the first one from the accept on.
-    pub head: Duration,
-    /// The next request after an answer, while no byte of it has come.
-    pub idle: Duration,
-    /// 32 KiB of an answer, or the rest of it.
-    pub writing: Duration,
-}
-
-impl Default for Clocks {
-    fn default() -> Self {
-        Self {
-            head: Duration::from_secs(5),
-            idle: Duration::from_secs(75),
-            // The system tells of progress when a third of its buffer is free, some 85 KiB.
-            writing: Duration::from_secs(30),
-        }
-    }
-}
-
 /// Serves `app` on `listener` until `shutdown`. The outermost middleware of `app` must be [`exchange`].
-///
-/// # Errors
-/// When the listener cannot be used.
 pub fn serve<F, I, S>(
     listener: TcpListener,
     bounds: Bounds,
@@ -133,10 +102,10 @@ where
     <S::Service as Service<Request>>::Future: 'static,
 {
     let address = listener.local_addr()?;
-    // The connections inherit it.
+    // Connections inherit the size of the buffer.
     SockRef::from(&listener).set_send_buffer_size(SEND_BUFFER)?;
-    let places = Places::new(bounds.connections);
-    let told = shutdown.clone();
+    let slots = ConnectionSlots::new(bounds.connections);
+    let draining = shutdown.clone();
     let builder = ServerBuilder::new();
     let stopping = builder.graceful_shutdown_signal();
     let server = builder
@@ -145,13 +114,13 @@ where
         .shutdown_timeout(bounds.last_answers.as_secs().max(1))
         .shutdown_signal(shutdown.cancelled_owned())
         .listen("http", listener, move || {
-            let places = places.clone();
-            let told = told.clone();
+            let slots = slots.clone();
+            let draining = draining.clone();
             let stopping = stopping.clone();
             let http = HttpService::build()
                 .keep_alive(KeepAlive::Os)
                 .h1_write_buffer_size(WRITE_BUFFER)
-                .client_request_timeout(bounds.clocks.head)
+                .client_request_timeout(bounds.timeouts.head)
                 .client_disconnect_timeout(CLOSE_DEADLINE)
                 .local_addr(address)
                 .graceful_shutdown_signal(move || {
@@ -163,14 +132,14 @@ where
                 })
                 .finish(map_config(app(), |()| AppConfig::default()));
             fn_service(move |socket: TcpStream| {
-                let place = places.take();
-                let told = told.clone();
+                let slot = slots.take();
+                let draining = draining.clone();
                 async move {
-                    let place = place.ok_or_else(|| {
+                    let slot = slot.ok_or_else(|| {
                         DispatchError::Io(io::ErrorKind::ConnectionRefused.into())
                     })?;
                     let peer = socket.peer_addr().ok();
-                    let stream = Stream::new(socket, place, bounds.clocks, told);
+                    let stream = Stream::new(socket, slot, bounds.timeouts, draining);
                     Ok((stream, Protocol::Http1, peer))
                 }
             })

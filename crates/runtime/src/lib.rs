@@ -1,32 +1,31 @@
-//! What every Hookline process needs, so that a service's main says only what is its own.
+//! The runtime of every Hookline process.
 //!
-//! [`service::run`] puts the rest together: [`args`] name a file, [`settings`] are read from it
-//! once and refused if bad, [`telemetry`] starts, the [`admin`] listener answers from
-//! [`readiness`] and the metrics, and [`shutdown`] tells everybody when to stop. [`peers`] waits
-//! for a database or a broker that starts later than we do.
+//! [`service::run`] combines the other modules. It reads [`args`] and [`settings`], starts [`telemetry`] and the
+//! [`admin`] listener with [`readiness`] and metrics, and stops the service by [`shutdown`]. [`dependencies`] waits for a
+//! database or a broker that starts later.
 //!
-//! [`http`] serves the API and the admin listener, and bounds their connections; [`descriptors`] makes
-//! room for them.
+//! [`http`] serves the API and the admin listener, and limits their connections. [`descriptors`] raises the limit of open
+//! files for them.
 //!
-//! Nothing in here knows an event, a store or a broker.
+//! This crate knows no event, no store and no broker.
 
 pub mod admin;
 pub mod args;
+pub mod dependencies;
 pub mod descriptors;
-pub mod fault;
+pub mod failpoint;
 pub mod hosts;
 pub mod http;
 pub mod panics;
-pub mod patience;
-pub mod peers;
 pub mod readiness;
+pub mod retry;
 pub mod service;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
 pub mod tls;
 
-/// Every process of ours allocates for each request and each message, on one thread and frees on
-/// another: with the system's allocator that is a fifth of a dispatcher's time.
+/// Each request and each message allocates on one thread and frees on another. With the system's allocator that takes a
+/// fifth of a dispatcher's time.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

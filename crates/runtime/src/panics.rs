@@ -1,15 +1,15 @@
 //! Panics end the process.
 //!
-//! tokio keeps a panic to its task. A process that has lost one looks healthy, and the messages that the task held
-//! do not come again while the connection lives. So the process ends as in a crash: the queue gives the messages to
-//! another process, and a message that ends processes is found by its trial (`docs/operating.md`).
+//! tokio ends only the task that panics. The process would look healthy, and the messages of the task would not be
+//! redelivered while the connection lives. Ending the process makes the queue give them to another process. A message
+//! that crashes processes is found in quarantine (`docs/operating.md`).
 
 use std::panic::AssertUnwindSafe;
 use std::process;
 
 use futures::FutureExt as _;
 
-/// Runs `work`; a panic in it ends the process. The log names the `part`; the panic's own text is on standard error.
+/// Runs `work`. A panic in it ends the process. The log names `part`; the text of the panic is on standard error.
 pub async fn fatal<T>(part: &'static str, work: impl Future<Output = T>) -> T {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(done) => done,

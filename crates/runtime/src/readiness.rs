@@ -1,5 +1,4 @@
-//! Whether a process can do its work now, asked anew each time: a connection that died shows at
-//! once, and nobody has to remember to say so.
+//! Readiness. Each request to `/readyz` asks all parts again, so a lost connection shows at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 type Probe = Arc<dyn Fn() -> bool + Send + Sync>;
 
-/// The parts of a process that must all be ready. Clones are the same list.
+/// The parts of a process that must all be ready. Clones share the list.
 #[derive(Clone, Default)]
 pub struct Readiness {
     stopping: CancellationToken,
@@ -20,28 +19,24 @@ pub struct Readiness {
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
-    /// All parts together.
     pub status: Status,
-    /// Each part, and whether it is ready.
     pub parts: BTreeMap<&'static str, bool>,
 }
 
-/// Whether a process can do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Status {
-    /// It can.
     #[serde(rename = "ready")]
     Ready,
-    /// Some part cannot, or the process is still at its start.
+    /// A part is not ready, or the process is still starting.
     #[serde(rename = "not ready")]
     NotReady,
-    /// It finishes what it has, and wants no more.
+    /// The process finishes its work and takes no more.
     #[serde(rename = "stopping")]
     Stopping,
 }
 
 impl Readiness {
-    /// No part yet; and never ready any more once `stopping` is cancelled.
+    /// Without parts. The process is not ready from the time when `stopping` is cancelled.
     pub fn until(stopping: CancellationToken) -> Self {
         Self {
             stopping,
@@ -49,7 +44,7 @@ impl Readiness {
         }
     }
 
-    /// Adds a part. `is_ready` is asked on every request, so it must answer without waiting.
+    /// Adds a part. Each request calls `is_ready`, which must not wait.
     pub fn register(
         &self,
         part: &'static str,
@@ -59,7 +54,7 @@ impl Readiness {
         parts.insert(part, Arc::new(is_ready));
     }
 
-    /// Asks every part. A process that has registered none yet is not ready.
+    /// A process without parts is not ready.
     pub fn report(&self) -> Report {
         let probes = self
             .parts
@@ -81,7 +76,6 @@ impl Readiness {
 }
 
 impl Report {
-    /// Whether every part is ready.
     pub fn is_ready(&self) -> bool {
         self.status == Status::Ready
     }
@@ -125,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_stops_is_not_ready_however_well_its_parts_are() {
+    fn a_process_that_stops_is_not_ready_even_if_its_parts_are() {
         let stopping = CancellationToken::new();
         let readiness = Readiness::until(stopping.clone());
         readiness.register("store", || true);

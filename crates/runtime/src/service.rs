@@ -1,7 +1,7 @@
-//! The main of a service: what comes before its work and after it.
+//! The main function of a service: its start and its end.
 //!
-//! Whatever goes wrong is one line on standard error. The exit status says whose fault it was: 2
-//! for bad arguments and settings, which a restart does not mend, and 1 for anything else.
+//! A failure is one line on standard error. The exit status is 2 for bad arguments and settings, where a restart does
+//! not help, and 1 for all other failures.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -19,32 +19,29 @@ use crate::readiness::Readiness;
 use crate::settings::{LogFormat, Settings, SettingsError};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Telemetry};
-use crate::{admin, descriptors, fault, peers, shutdown, tls};
+use crate::{admin, dependencies, descriptors, failpoint, shutdown, tls};
 
-/// Blocking calls wait for the database, and there are never many connections to it.
+/// Blocking calls wait for the database, which has few connections.
 const MAX_BLOCKING_THREADS: usize = 64;
 
-/// How long blocking calls may hold up the end.
+/// The most time that blocking calls may delay the end.
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
-/// What a service works with.
+/// The runtime of a service.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// All settings.
     pub settings: Arc<Settings>,
-    /// When the service shall stop: it takes no more work, finishes and returns.
     pub shutdown: Shutdown,
-    /// Where the service registers its parts, all of them once they can be asked.
+    /// The service registers its parts here when they can answer.
     pub readiness: Readiness,
-    /// What `/metrics` shows.
     pub metrics: Metrics,
 }
 
 impl Context {
-    /// Connects to a peer as [`peers::wait_for`] does, for as long as the settings say.
+    /// Calls [`dependencies::wait_for`] with the limit of the settings.
     ///
     /// # Errors
-    /// When the peer stays away, or when the service was told to stop meanwhile.
+    /// When the limit is over, or when the service is stopped meanwhile.
     pub async fn wait_for<T, E: std::fmt::Display>(
         &self,
         name: &str,
@@ -52,18 +49,17 @@ impl Context {
     ) -> anyhow::Result<T> {
         let limit = self.settings.start.wait_for_peers;
         tokio::select! {
-            found = peers::wait_for(name, limit, connect) => found,
-            () = self.shutdown.asked.cancelled() => Err(Stopped(name.to_owned()).into()),
+            found = dependencies::wait_for(name, limit, connect) => found,
+            () = self.shutdown.draining.cancelled() => Err(Stopped(name.to_owned()).into()),
         }
     }
 }
 
-/// A service that was told to stop before it had begun, which is no failure.
+/// The service was stopped while it waited for a dependency, which is no failure.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped while waiting for {0}")]
 struct Stopped(String);
 
-/// Runs a service from its arguments to its exit status.
 pub fn run<F, Fut>(name: &'static str, serve: F) -> ExitCode
 where
     F: FnOnce(Context) -> Fut,
@@ -88,7 +84,7 @@ where
     ended.map_or_else(|error| failed(name, &error), |()| 0)
 }
 
-/// Says in one line why a program ends, in the format of its log, and returns its exit status.
+/// Writes one line with the error, in the format of the log, and returns the exit status.
 pub fn failed(name: &str, error: &anyhow::Error) -> u8 {
     let message = format!("{name}: {error:#}").replace(['\n', '\r'], " ");
     let line = match Settings::format_of_process() {
@@ -101,25 +97,21 @@ pub fn failed(name: &str, error: &anyhow::Error) -> u8 {
         })
         .to_string(),
     };
-    // Nobody is left to tell when standard error is closed.
-    let _unheard = writeln!(io::stderr(), "{line}");
+    // A closed standard error leaves no place to report it.
+    let _closed = writeln!(io::stderr(), "{line}");
     match error.chain().any(|cause| cause.is::<SettingsError>()) {
         true => 2,
         false => 1,
     }
 }
 
-/// Runs a service with these settings until it ends, with its telemetry, its admin listener and
-/// the signals that stop it.
-///
-/// # Errors
-/// Whatever stopped the start, or the service.
+/// Runs a service with telemetry, an admin listener and graceful shutdown, until it ends.
 pub fn host<F, Fut>(name: &'static str, settings: Settings, serve: F) -> anyhow::Result<()>
 where
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
-    fault::arm();
+    failpoint::arm();
     tls::use_ring();
     let runtime = runtime(name)?;
     let guard = runtime.enter();
@@ -128,11 +120,10 @@ where
     for warning in settings.warnings() {
         tracing::warn!("{warning}");
     }
-    let shutdown =
-        shutdown::within(settings.stop.grace).context("signals cannot be listened to")?;
+    let shutdown = shutdown::within(settings.stop.grace).context("cannot listen to signals")?;
     let context = Context {
         settings: Arc::new(settings),
-        readiness: Readiness::until(shutdown.asked.clone()),
+        readiness: Readiness::until(shutdown.draining.clone()),
         shutdown,
         metrics: telemetry.metrics().clone(),
     };
@@ -149,15 +140,15 @@ where
     }
 }
 
-/// The admin listener is there before the service's own start, so that a service that waits for
-/// its database is seen to live and not to be ready.
+/// The admin listener starts before the service, so that a service that waits for its database answers as alive and not
+/// ready.
 async fn beside_admin<F, Fut>(context: Context, serve: F) -> anyhow::Result<()>
 where
     F: FnOnce(Context) -> Fut,
     Fut: Future<Output = anyhow::Result<()>>,
 {
     let listener = admin::listen("admin.listen", context.settings.admin.listen)?;
-    tracing::info!(address = %listener.local_addr()?, "health and metrics are served");
+    tracing::info!(address = %listener.local_addr()?, "serving health and metrics");
     let stop = CancellationToken::new();
     let answering = tokio::spawn(admin::serve(
         listener,
@@ -168,7 +159,7 @@ where
     ));
     let ended = serve(context).await;
     stop.cancel();
-    let answered = answering.await.context("the admin listener died")?;
+    let answered = answering.await.context("the admin listener panicked")?;
     ended.and(answered.context("the admin listener failed"))
 }
 

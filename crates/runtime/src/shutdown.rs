@@ -1,7 +1,6 @@
-//! A process stops in steps: it takes no more work and finishes what is under way; when that takes
-//! too long, the rest goes back to where it came from; and if even that hangs, the process ends all
-//! the same, before whoever asked for the end kills it. The second signal is for whoever does not
-//! want to wait at all.
+//! Graceful shutdown. The first signal starts draining: the process takes no more work and finishes the work in hand.
+//! At the deadline, unfinished work goes back to the queue. If that hangs, too, the process exits at the end of the
+//! grace period, before a service manager kills it. A second signal ends the process at once.
 
 use std::io;
 use std::process;
@@ -11,23 +10,20 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How much of the grace is kept for handing back what was given up, and at most a fifth of it.
-const FOR_HANDING_BACK: Duration = Duration::from_secs(5);
+/// The part of the grace period in which unfinished work goes back to the queue; at most a fifth of it.
+const FOR_REQUEUEING: Duration = Duration::from_secs(5);
 
-/// What everybody who works holds.
+/// Every task that does work holds a clone.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
-    /// Cancelled when no more work is to be taken. What is under way is finished.
-    pub asked: CancellationToken,
-    /// Cancelled when what is still under way is to be given up.
-    pub late: CancellationToken,
+    /// Cancelled when no more work is to be taken. Work in hand is finished.
+    pub draining: CancellationToken,
+    /// Cancelled when unfinished work is to be requeued.
+    pub deadline: CancellationToken,
 }
 
-/// A shutdown that SIGTERM or SIGINT asks for, and that is over within `grace`: with status 0, or
-/// 1 when it was not a signal that asked. The second signal ends the process there and then.
-///
-/// # Errors
-/// When the signals cannot be listened to.
+/// Starts a shutdown at SIGTERM or SIGINT, which ends within `grace` with status 0. When a part of the process cancels
+/// `draining` instead, the status is 1. A second signal ends the process at once.
 ///
 /// # Panics
 /// Outside a tokio runtime.
@@ -37,40 +33,40 @@ pub fn within(grace: Duration) -> io::Result<Shutdown> {
         interrupt: signal(SignalKind::interrupt())?,
     };
     let shutdown = Shutdown::default();
-    let Shutdown { asked, late } = shutdown.clone();
+    let Shutdown { draining, deadline } = shutdown.clone();
     tokio::spawn(async move {
         let status = tokio::select! {
             first = signals.next() => {
                 tracing::info!(
                     signal = first.name(),
                     grace_seconds = grace.as_secs(),
-                    "stopping: what is under way is finished"
+                    "stopping: finishing the work in hand"
                 );
-                asked.cancel();
+                draining.cancel();
                 0
             }
             // A part of the process has failed and the others follow.
-            () = asked.cancelled() => 1,
+            () = draining.cancelled() => 1,
         };
         thread::spawn(move || end_after(grace, status));
         tokio::select! {
             second = signals.next() => process::exit(second.exit_status()),
-            () = tokio::time::sleep(working(grace)) => late.cancel(),
+            () = tokio::time::sleep(working(grace)) => deadline.cancel(),
         }
         process::exit(signals.next().await.exit_status());
     });
     Ok(shutdown)
 }
 
-/// How much of the grace what is under way may take, before the rest is handed back.
+/// The part of the grace period in which work in hand may finish.
 pub(crate) fn working(grace: Duration) -> Duration {
-    grace - FOR_HANDING_BACK.min(grace / 5)
+    grace - FOR_REQUEUEING.min(grace / 5)
 }
 
-/// On a thread of its own, because whatever hangs may hold up the runtime's.
+/// Runs on its own thread, because a task that hangs may block the threads of the runtime.
 fn end_after(grace: Duration, status: i32) {
     thread::sleep(grace);
-    tracing::error!("could not finish in time; what is still in hand comes again");
+    tracing::error!("could not stop in time; unfinished work is redelivered");
     process::exit(status);
 }
 
@@ -102,7 +98,7 @@ impl Stop {
         }
     }
 
-    /// 128 and the signal's number, as a shell would report it.
+    /// 128 plus the signal's number, as a shell reports it.
     fn exit_status(self) -> i32 {
         match self {
             Stop::Terminate => 128 + 15,

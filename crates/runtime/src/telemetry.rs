@@ -1,5 +1,4 @@
-//! Logs go to standard error, metrics wait to be fetched, and traces are sent to a collector where
-//! one is set.
+//! Logs on standard error, metrics for Prometheus, and traces for an OpenTelemetry collector.
 
 mod logs;
 mod metrics;
@@ -22,9 +21,8 @@ use repeats::Repeats;
 pub use metrics::Metrics;
 pub use propagation::{continue_trace, trace_of};
 
-/// The telemetry of a process, which has it once.
 #[derive(Debug)]
-#[must_use = "the last traces are sent by `shutdown`"]
+#[must_use = "`shutdown` sends the last traces"]
 pub struct Telemetry {
     metrics: Metrics,
     traces: Option<SdkTracerProvider>,
@@ -35,10 +33,10 @@ impl Telemetry {
     /// Starts logs, metrics and traces for the whole process.
     ///
     /// # Errors
-    /// When a collector is set that cannot be used, or when the process has its telemetry already.
+    /// For a collector that cannot be used, and when telemetry has been started before.
     ///
     /// # Panics
-    /// Outside a tokio runtime, where a collector is set.
+    /// With a collector, outside a tokio runtime.
     pub fn start(service: &'static str, settings: &Settings) -> anyhow::Result<Self> {
         let resource = Resource::builder()
             .with_service_name(service)
@@ -54,7 +52,7 @@ impl Telemetry {
             .with(logs::layer(&settings.log, repeats.clone())?)
             .with(traces.as_ref().map(traces::layer))
             .try_init()?;
-        repeats.keep_telling()?;
+        repeats.start_reporting()?;
         let metrics = Metrics::new(resource)?;
         global::set_meter_provider(metrics.provider());
         Ok(Self {
@@ -64,22 +62,21 @@ impl Telemetry {
         })
     }
 
-    /// The metrics; clones show the same.
     pub fn metrics(&self) -> &Metrics {
         &self.metrics
     }
 
-    /// All metrics in the text format of Prometheus.
+    /// The text format of Prometheus.
     pub fn render_metrics(&self) -> String {
         self.metrics.render()
     }
 
-    /// Writes the last counts of repeated lines, and sends what is left, for 5 s at most. Waits, so it must not be called on a runtime's thread,
-    /// and the runtime must still be there.
+    /// Writes the last counts of repeated lines, and sends the last traces within 5 s. It blocks, so it must not run on a
+    /// thread of the runtime, and it needs the runtime.
     pub fn shutdown(self) {
-        self.repeats.tell(Instant::now() + Duration::from_secs(1));
+        self.repeats.report(Instant::now() + Duration::from_secs(1));
         if let Some(Err(error)) = self.traces.map(|traces| traces.shutdown()) {
-            tracing::warn!(error = %error, "the last traces are lost");
+            tracing::warn!(error = %error, "cannot send the last traces");
         }
     }
 }

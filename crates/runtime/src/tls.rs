@@ -1,7 +1,6 @@
-//! One cryptography for the whole process. An HTTP client asks for it when it is built, and panics
-//! where nobody chose.
+//! The cryptography of TLS for the whole process. Building an HTTP client without it panics.
 
-/// Everything in this process that speaks TLS does so with ring, unless somebody chose before.
+/// Makes ring the default of rustls, unless another provider is installed already.
 pub fn use_ring() {
-    let _chosen_before = rustls::crypto::ring::default_provider().install_default();
+    let _installed_before = rustls::crypto::ring::default_provider().install_default();
 }

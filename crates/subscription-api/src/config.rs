@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hookline_core::rate_limit::Rate;
 use hookline_runtime::hosts::Hosts;
-use hookline_runtime::http::Clocks;
+use hookline_runtime::http::Timeouts;
 use hookline_runtime::settings::Settings;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -35,7 +35,7 @@ pub struct ApiConfig {
     pub max_stored_bytes: Option<u64>,
     /// For one more, the server closes the connection that has been idle longest without a valid key.
     pub max_connections: usize,
-    pub clocks: Clocks,
+    pub timeouts: Timeouts,
     /// Threads that serve requests.
     pub workers: usize,
     /// The names in `Host` that are served; others get 421.
@@ -54,7 +54,7 @@ impl Default for ApiConfig {
             key_request_rate: Rate::new(5_000, SECOND).with_burst(10_000),
             failed_auth_rate: Rate::new(60, MINUTE),
             max_connections: 4_000,
-            clocks: Clocks::default(),
+            timeouts: Timeouts::default(),
             event_rate: None,
             max_stored_bytes: None,
             workers: 2,

@@ -57,7 +57,7 @@ pub async fn run(
     let bounds = Bounds {
         workers: config.workers.max(1),
         connections: descriptors::connections("api.max_connections", config.max_connections),
-        clocks: config.clocks,
+        timeouts: config.timeouts,
         last_answers: config.request_deadline + LAST_RESPONSES,
     };
     let server = Server::new(api, shutdown.clone());

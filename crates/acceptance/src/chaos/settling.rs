@@ -61,7 +61,7 @@ struct DeadLetters {
 
 /// Events and deliveries that were put aside: nothing in a run deserves it.
 async fn dead_letters(stage: &Stage) -> anyhow::Result<DeadLetters> {
-    let listed = stage.hookline(&["dead", "list", "--json"]).await?;
+    let listed = stage.hookline(&["dead-letters", "list", "--json"]).await?;
     let listed: Value = serde_json::from_str(&listed)?;
     let letters = listed["dead_letters"]
         .as_array()

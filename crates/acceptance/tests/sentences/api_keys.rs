@@ -36,7 +36,7 @@ async fn a_revoked_key_ends_at_once(home: Arc<Home>) -> anyhow::Result<()> {
     tenant.client.get("/webhooks").await?.expect(200)?;
     let listed = key_line(&home, org, "short-lived").await?;
     ensure!(
-        listed[3].starts_with("ended 20") && listed[3].ends_with('Z'),
+        listed[3].starts_with("revoked 20") && listed[3].ends_with('Z'),
         "{listed:?}"
     );
     for none in [listed[0].as_str(), "999999999"] {
@@ -102,8 +102,8 @@ async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()
                 &format!("{org},{}", other.organization),
                 "read,publish",
                 "active",
-                "no end",
-                "not used",
+                "no expiry",
+                "never used",
                 "for lists"
             ],
         "{listed:?}"

@@ -223,17 +223,17 @@ fn id_of<'a>(dead: &'a [Value], kind: &str) -> anyhow::Result<&'a str> {
 
 async fn look_closer(home: &Home, dead: &[Value], delivery: &str) -> anyhow::Result<()> {
     let event = id_of(dead, "event")?;
-    let shown = home.hookline(&["dead", "show", event]).await?;
+    let shown = home.hookline(&["dead-letters", "show", event]).await?;
     ensure!(shown.contains("\"workflow_id\":\"wf_1\""), "{shown}");
     let shown = home
-        .hookline(&["dead", "show", id_of(dead, "delivery")?])
+        .hookline(&["dead-letters", "show", id_of(dead, "delivery")?])
         .await?;
     ensure!(shown.contains(delivery), "{shown}");
     ensure!(shown.contains("store: state: exhausted"), "{shown}");
     for wrong in [
-        &["dead", "show", "nobody"][..],
-        &["dead", "drop", "nobody"],
-        &["dead", "redrive", "nobody"],
+        &["dead-letters", "show", "nobody"][..],
+        &["dead-letters", "drop", "nobody"],
+        &["dead-letters", "redrive", "nobody"],
     ] {
         let why = home.hookline(wrong).await.err().context("it is there")?;
         ensure!(
@@ -241,10 +241,15 @@ async fn look_closer(home: &Home, dead: &[Value], delivery: &str) -> anyhow::Res
             "{why}"
         );
     }
-    let why = home.hookline(&["dead", "drop", "--all"]).await.err();
+    let why = home
+        .hookline(&["dead-letters", "drop", "--all"])
+        .await
+        .err();
     let why = why.context("it dropped all")?.to_string();
     ensure!(why.contains("--yes"), "{why}");
-    let listed = home.hookline(&["dead", "list", "--kind", "event"]).await?;
+    let listed = home
+        .hookline(&["dead-letters", "list", "--kind", "event"])
+        .await?;
     ensure!(
         listed.contains(event) && !listed.contains(delivery),
         "{listed}"
@@ -260,7 +265,7 @@ async fn put_back(
 ) -> anyhow::Result<()> {
     let before = receiver.received().len();
     let id = id_of(dead, "delivery")?;
-    home.hookline(&["dead", "redrive", id]).await?;
+    home.hookline(&["dead-letters", "redrive", id]).await?;
     // Others may be repeated: not every attempt was recorded when the process died for the last time.
     let request = until("the delivery that was dead", async || {
         let mut received = receiver.received().into_iter();
@@ -268,7 +273,7 @@ async fn put_back(
     })
     .await?;
     ensure!(request.header("x-webhook-attempt")? == "1");
-    home.hookline(&["dead", "redrive", "--all"]).await?;
+    home.hookline(&["dead-letters", "redrive", "--all"]).await?;
     receiver.wait_for(before + 2).await?;
     ensure!(home.dead_letters().await?.is_empty());
     Ok(())
@@ -288,19 +293,22 @@ async fn hostile(home: &Home) -> anyhow::Result<()> {
         .await
     };
     let id = letter().await?["id"].as_str().context("an id")?.to_owned();
-    let shown =
-        home.hookline(&["dead", "show", &id]).await? + &home.hookline(&["dead", "list"]).await?;
+    // `dead` is the old name of the command.
+    let listed = home.hookline(&["dead", "list"]).await?;
+    let shown = home.hookline(&["dead-letters", "show", &id]).await? + &listed;
     ensure!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
     ensure!(shown.contains("1b5b33316dff"), "{shown}");
-    let said = home.hookline(&["dead", "redrive", &id]).await?;
+    let said = home.hookline(&["dead-letters", "redrive", &id]).await?;
     ensure!(
-        said.contains("if it is still not valid, it returns"),
+        said.contains("if it is still not valid, it is rejected again"),
         "{said}"
     );
     let id = letter().await?["id"].as_str().context("an id")?.to_owned();
-    home.hookline(&["dead", "drop", &id]).await?;
+    home.hookline(&["dead-letters", "drop", &id]).await?;
     ensure!(home.dead_letters().await?.is_empty());
-    let said = home.hookline(&["dead", "drop", "--all", "--yes"]).await?;
+    let said = home
+        .hookline(&["dead-letters", "drop", "--all", "--yes"])
+        .await?;
     ensure!(said == "there are no dead letters\n", "{said}");
     let metrics = format!("{}/metrics", home.admin(Part::Dispatcher).await?);
     let metrics = reqwest::get(metrics).await?.text().await?;

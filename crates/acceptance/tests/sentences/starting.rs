@@ -191,23 +191,20 @@ async fn commands_that_read_make_nothing_and_say_where_they_look(kind: Kind) -> 
     for command in [
         &["key", "list"][..],
         &["org", "list"],
-        &["dead", "list"],
-        &["dead", "show", "7"],
+        &["dead-letters", "list"],
+        &["dead-letters", "show", "7"],
     ] {
         let start = Start::of("hookline", command)
             .with("HOME", &user)
             .with("XDG_DATA_HOME", &user);
         let nowhere = [
-            "hookline: say where: ",
+            "hookline: name a store: ",
             "--data-dir",
             "HOOKLINE__STORE__URL",
             &user,
         ];
         cases.add(start.clone(), 1, &nowhere);
-        let missing = [
-            "hookline: there is no data of Hookline in the folder ",
-            &absent,
-        ];
+        let missing = ["hookline: the folder ", &absent, " has no data of Hookline"];
         cases.add(start.arg("--data-dir").arg(&absent), 1, &missing);
         let (_, said) = start.arg("--data-dir").arg(&there).end().await?;
         ensure!(

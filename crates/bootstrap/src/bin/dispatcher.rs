@@ -38,7 +38,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         publisher: publisher.clone(),
         per_second: settings.replay.per_second,
     };
-    let replaying = replayer.run(context.shutdown.asked.clone());
+    let replaying = replayer.run(context.shutdown.draining.clone());
     tokio::spawn(panics::fatal("replays", replaying));
     let counting = dead_letter_metrics::keep_counting(store, publisher);
     tokio::spawn(panics::fatal("dead letters", counting));

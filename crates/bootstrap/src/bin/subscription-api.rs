@@ -33,7 +33,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         proxies: (&settings.api).into(),
         readiness: context.readiness,
     };
-    hookline_subscription_api::run(listener, api, context.shutdown.asked).await?;
+    hookline_subscription_api::run(listener, api, context.shutdown.draining).await?;
     rabbit.close().await;
     Ok(())
 }

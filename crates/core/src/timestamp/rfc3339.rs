@@ -1,11 +1,7 @@
 //! The grammar of RFC 3339, 5.6. A library that reads ISO 8601 takes more than that, and changes some of
 //! it: hours of offsets above 23, `:60` as `:59`, no more than nine digits of a fraction.
 
-use jiff::civil::{Date, DateTime};
-
-use super::EPOCH;
-
-const DAY: i64 = 86_400;
+use time::{Date, Month, Time, UtcDateTime};
 
 /// Microseconds since 1970; None for what is no RFC 3339 time.
 pub(super) fn micros(text: &str) -> Option<i64> {
@@ -16,14 +12,15 @@ pub(super) fn micros(text: &str) -> Option<i64> {
 
     let [year, month, day] = three(date, '-', 4)?;
     let [hour, minute, second] = three(time, ':', 2)?;
-    let date = Date::new(year, month.try_into().ok()?, day.try_into().ok()?).ok()?;
+    let month = Month::try_from(u8::try_from(month).ok()?).ok()?;
+    let date = Date::from_calendar_date(year.into(), month, day.try_into().ok()?).ok()?;
     let is_leap = second == 60;
     if hour > 23 || minute > 59 || (second > 59 && !is_leap) {
         return None;
     }
-    let days = DateTime::from(date).duration_since(EPOCH).as_secs();
+    let midnight = UtcDateTime::new(date, Time::MIDNIGHT).unix_timestamp();
     let clock = i64::from(hour) * 3_600 + i64::from(minute) * 60 + i64::from(second);
-    let seconds = days + clock - offset(rest)?;
+    let seconds = midnight + clock - offset(rest)?;
     if is_leap && !begins_a_month(seconds) {
         return None;
     }
@@ -77,10 +74,9 @@ fn offset(text: &str) -> Option<i64> {
 /// A leap second is the last one of a month in UTC (RFC 3339, 5.7, and ITU-R TF.460), so the moment
 /// after it is the first one of the next.
 fn begins_a_month(seconds: i64) -> bool {
-    let day = jiff::SignedDuration::from_secs(seconds);
-    let first = EPOCH.checked_add(day).is_ok_and(|day| day.day() == 1);
-    // The year 9999 ends without a next one; the caller refuses what is beyond it.
-    first && seconds.rem_euclid(DAY) == 0
+    // The year 9999 ends without a next one: beyond it there is no date.
+    let day = UtcDateTime::from_unix_timestamp(seconds);
+    day.is_ok_and(|day| day.day() == 1 && day.time() == Time::MIDNIGHT)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_queue::QueueError;
-use hookline_runtime::fault;
+use hookline_runtime::failpoint;
 use hookline_runtime::panics;
 use hookline_store::StoreError;
 use tokio::sync::Notify;
@@ -85,9 +85,9 @@ async fn look(dispatcher: &Dispatcher) -> Result<(), Failed> {
         if events.is_empty() {
             return Ok(());
         }
-        fault::point("operations::disabled");
+        failpoint::point("operations::disabled");
         publisher.announce(&events).await?;
-        fault::point("operations::announced");
+        failpoint::point("operations::announced");
         for event in &events {
             tracing::warn!(
                 subscription.id = %event.subscription,

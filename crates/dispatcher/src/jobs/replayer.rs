@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_queue::{Publisher, Scheduled};
-use hookline_runtime::fault;
+use hookline_runtime::failpoint;
 use hookline_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +64,7 @@ impl Replayer {
             return Ok(Found::Nothing);
         };
         let started = store.replay_step(turn, self.per_second, now).await?;
-        fault::point("replay::committed");
+        failpoint::point("replay::committed");
         // Its row tells the owner that there is more in the backlog.
         let first: Vec<Scheduled> = started
             .first()
@@ -73,7 +73,7 @@ impl Replayer {
             .into_iter()
             .collect();
         self.publisher.wake(&first);
-        fault::point("replay::published");
+        failpoint::point("replay::published");
         tracing::debug!(replay.id = %turn.replay, deliveries = started.len(), "replayed");
         Ok(Found::Work)
     }

@@ -49,8 +49,8 @@ pub(crate) struct Keeping<R, F> {
     pub(crate) shutdown: Shutdown,
 }
 
-/// Starts the task. It ends after `shutdown.asked`, when the store says that nothing is owned and what was in flight
-/// is over, and at `shutdown.late` at the latest.
+/// Starts the task. It ends after `shutdown.draining`, when the store says that nothing is owned and what was in flight
+/// is over, and at `shutdown.deadline` at the latest.
 pub(crate) fn keep<R: Registry, F: InFlight>(
     keeping: Keeping<R, F>,
 ) -> (Owned, impl Future<Output = ()> + Send) {
@@ -115,13 +115,13 @@ struct Keeper<R, F> {
 
 impl<R: Registry, F: InFlight> Keeper<R, F> {
     async fn run(mut self) {
-        let Shutdown { asked, late } = self.keeping.shutdown.clone();
+        let Shutdown { draining, deadline } = self.keeping.shutdown.clone();
         let mut ticks = tokio::time::interval(BEAT_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = late.cancelled() => break,
-                () = asked.cancelled(), if !self.draining => self.draining = true,
+                () = deadline.cancelled() => break,
+                () = draining.cancelled(), if !self.draining => self.draining = true,
                 Some(handed_over) = self.hand_overs.join_next() => {
                     self.handed_over(handed_over.ok());
                     if !self.draining {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use hookline_runtime::fault;
+use hookline_runtime::failpoint;
 
 /// A turn that takes longer hangs. An idle part finishes turns as well.
 const LONGEST_TURN: Duration = Duration::from_secs(5);
@@ -51,7 +51,7 @@ impl Progress {
     ///
     /// `dispatcher::turn::PART` is a fault point: one that sleeps there is a part that hangs in a process that lives.
     pub(crate) fn finished(&self, part: Part, now: Instant) {
-        fault::point_of("dispatcher::turn", part.name());
+        failpoint::point_of("dispatcher::turn", part.name());
         let millis = now.saturating_duration_since(self.began).as_millis();
         let millis = u64::try_from(millis).unwrap_or(u64::MAX);
         self.finished[part as usize].fetch_max(millis, Ordering::Relaxed);

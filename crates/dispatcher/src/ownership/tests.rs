@@ -169,7 +169,7 @@ impl Running {
     }
 
     async fn stop(self) {
-        self.shutdown.asked.cancel();
+        self.shutdown.draining.cancel();
         self.task.await.unwrap();
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hookline_core::row_failures::{RowFailures, RowVerdict};
 use hookline_runtime::panics;
-use hookline_runtime::patience::{Ended, keep_on};
+use hookline_runtime::retry::{RetryOutcome, retry_until};
 use hookline_store::StoreError;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -73,7 +73,7 @@ impl LoadRetry {
         &self,
         what: &str,
         read: impl FnMut() -> F,
-    ) -> Ended<T, StoreError>
+    ) -> RetryOutcome<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
@@ -83,16 +83,16 @@ impl LoadRetry {
             let is_of_the_rows = store.can_be_written() && began.elapsed() >= APART_AFTER;
             why.is_transient() && !is_of_the_rows
         };
-        let ended = keep_on(&self.shutdown, what, passes, read).await;
-        if matches!(ended, Ended::Done(_)) {
+        let ended = retry_until(&self.shutdown, what, passes, read).await;
+        if matches!(ended, RetryOutcome::Done(_)) {
             self.succeeded.note(Instant::now());
         }
         ended
     }
 
     /// Reads each of them alone, unless the process stops: then they are let go, and stay due.
-    pub(crate) fn apart<T>(&self, deliveries: Vec<InHand>, ended: &Ended<T, StoreError>) {
-        if !matches!(ended, Ended::Failed(_)) {
+    pub(crate) fn apart<T>(&self, deliveries: Vec<InHand>, ended: &RetryOutcome<T, StoreError>) {
+        if !matches!(ended, RetryOutcome::Failed(_)) {
             return;
         }
         for in_hand in deliveries {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hookline_core::ids::QuarantineKey;
 use hookline_core::quarantine::plan;
 use hookline_runtime::panics;
-use hookline_runtime::patience::{Ended, keep_on};
+use hookline_runtime::retry::{RetryOutcome, retry_until};
 use hookline_store::StoreError;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -192,9 +192,9 @@ impl Court {
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        match keep_on(&self.shutdown, what, |_| true, work).await {
-            Ended::Done(done) => Ok(done),
-            Ended::Stopped | Ended::Failed(_) => Err(Stopped),
+        match retry_until(&self.shutdown, what, |_| true, work).await {
+            RetryOutcome::Done(done) => Ok(done),
+            RetryOutcome::Stopped | RetryOutcome::Failed(_) => Err(Stopped),
         }
     }
 

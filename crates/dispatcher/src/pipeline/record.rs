@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use hookline_core::delivery::{AttemptTask, DeliveryState};
 use hookline_core::ids::DeliveryId;
 use hookline_queue::Scheduled;
-use hookline_runtime::fault;
+use hookline_runtime::failpoint;
 use hookline_runtime::panics;
 use hookline_store::{AttemptRecord, NextStep, StoreError};
 use opentelemetry::KeyValue;
@@ -180,7 +180,7 @@ impl Writing for Attempts {
     async fn write(&self, rows: &[Self::Row]) -> Result<Self::Done, StoreError> {
         let records: Arc<[AttemptRecord]> = rows.iter().map(|(_, record)| record.clone()).collect();
         let moved = self.0.dispatcher.store.record(records).await?;
-        fault::point("dispatcher::committed");
+        failpoint::point("dispatcher::committed");
         Ok(moved)
     }
 
@@ -249,9 +249,9 @@ impl Shared {
             }
         }
         self.dispatcher.publisher.wake(&next);
-        fault::point("dispatcher::published");
+        failpoint::point("dispatcher::published");
         drop(rows);
-        fault::point("dispatcher::acked");
+        failpoint::point("dispatcher::acked");
     }
 
     fn measure(&self, record: &AttemptRecord) {

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::EventKey;
-use hookline_runtime::patience::Ended;
+use hookline_runtime::retry::RetryOutcome;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_store::{BacklogClass, BacklogRow, EventPayload, LoadedDeliveries};
 use moka::future::Cache;
@@ -77,7 +77,7 @@ impl Worker {
         aside: DeadLettering,
         requester: Requester,
         recorder: Recorder,
-        Shutdown { asked, late }: Shutdown,
+        Shutdown { draining, deadline }: Shutdown,
     ) -> (Self, ReleasedSlots) {
         let bodies = Cache::builder()
             .max_capacity(dispatcher.policy.body_cache_bytes)
@@ -88,7 +88,12 @@ impl Worker {
         let (over, overs) = mpsc::unbounded_channel();
         let in_flight = TaskTracker::new();
         let worker = Self {
-            loads: LoadRetry::new(dispatcher.clone(), aside.clone(), asked, in_flight.clone()),
+            loads: LoadRetry::new(
+                dispatcher.clone(),
+                aside.clone(),
+                draining,
+                in_flight.clone(),
+            ),
             dispatcher,
             due,
             aside,
@@ -97,7 +102,7 @@ impl Worker {
             bodies,
             whereabouts: GroupCache::default(),
             in_flight,
-            late,
+            late: deadline,
             over,
         };
         (worker, ReleasedSlots(overs))
@@ -302,7 +307,7 @@ impl Worker {
             return;
         }
         let LoadedDeliveries { mut owed, bodies } = match self.load(&turns).await {
-            Ended::Done(loaded) => loaded,
+            RetryOutcome::Done(loaded) => loaded,
             ended => {
                 let deliveries = turns.into_iter().map(|(in_hand, _)| in_hand).collect();
                 return self.loads.apart(deliveries, &ended);

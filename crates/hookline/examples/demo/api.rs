@@ -1,21 +1,21 @@
-//! Hookline's REST API, as any client would use it.
+//! A client of the REST API.
 
 use anyhow::{Context as _, bail, ensure};
 use hookline_core::event::Event;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::Value;
 
-/// The most that a page may have.
+/// Entries of a page. The API allows no more.
 const PAGE: usize = 100;
 
-/// The API and an organization's key.
+/// The API with the key of one organization.
 pub(crate) struct Api {
     client: Client,
     url: String,
     key: String,
 }
 
-/// An attempt, as the log has it.
+/// An attempt in the log.
 #[derive(Debug, Clone)]
 pub(crate) struct LogEntry {
     pub(crate) delivery_id: String,
@@ -28,7 +28,7 @@ pub(crate) struct LogEntry {
     pub(crate) next_attempt_at: Option<String>,
 }
 
-/// What the API says of a subscription.
+/// The state of a subscription.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) is_active: bool,
@@ -44,7 +44,7 @@ impl Api {
         })
     }
 
-    /// Creates a subscription and returns its id.
+    /// Returns the id of the new subscription.
     pub(crate) async fn subscribe(&self, subscription: &Value) -> anyhow::Result<i64> {
         let body = subscription.to_string();
         let created = self.ask(Method::POST, "/webhooks", body).await?;
@@ -53,7 +53,7 @@ impl Api {
             .context("a subscription without an id")
     }
 
-    /// Returns once all of them are durable.
+    /// Returns when all events are durable.
     pub(crate) async fn publish(&self, events: &[&Event]) -> anyhow::Result<()> {
         let bodies: Vec<&str> = events
             .iter()
@@ -89,7 +89,7 @@ impl Api {
         self.log("/webhooks/logs/all").await
     }
 
-    /// Page by page: each names the next with a cursor.
+    /// Reads all pages. Each page has the cursor of the next one.
     async fn log(&self, path: &str) -> anyhow::Result<Vec<LogEntry>> {
         let mut entries = Vec::new();
         let mut next = String::new();

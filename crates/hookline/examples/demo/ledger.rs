@@ -1,4 +1,4 @@
-//! What is owed and what came of it, by `webhook-id`: the receivers' own books.
+//! Expected deliveries and received requests, by `webhook-id`.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,30 +8,30 @@ use actix_web::http::StatusCode;
 use hookline_core::event::Event;
 use reqwest::header::HeaderMap;
 
-use crate::receivers::Manner;
+use crate::behaviour::Behaviour;
 use crate::subscriptions::Subscription;
 use crate::verify::{Verifier, header};
 
-/// Shared by the receivers and the story.
+/// Clones share the entries.
 #[derive(Clone, Default)]
-pub(crate) struct Ledger(Arc<Mutex<Book>>);
+pub(crate) struct Ledger(Arc<Mutex<Entries>>);
 
 #[derive(Default)]
-struct Book {
-    desks: Vec<(Subscription, Verifier)>,
+struct Entries {
+    subscriptions: Vec<(Subscription, Verifier)>,
     deliveries: HashMap<String, Delivery>,
-    complaints: Vec<String>,
+    problems: Vec<String>,
 }
 
-/// An event that is owed to a subscription.
+/// An event that a subscription must receive.
 struct Delivery {
-    /// The subscription's place among all.
+    /// The index of the subscription.
     subscription: usize,
     event: Event,
     requests: u32,
-    /// Answered with 200.
+    /// Requests that were answered with 200.
     accepted: u32,
-    /// Requests that it took until the first of them.
+    /// Requests up to the first accepted one.
     needed: u32,
     proof: Option<Proof>,
 }
@@ -44,7 +44,7 @@ pub(crate) struct Proof {
     pub(crate) headers: [String; 4],
 }
 
-/// What a delivery is recognized and verified by.
+/// The headers that identify and verify a delivery.
 pub(crate) const SHOWN: [&str; 4] = [
     "webhook-id",
     "webhook-timestamp",
@@ -52,27 +52,27 @@ pub(crate) const SHOWN: [&str; 4] = [
     "X-Webhook-Signature",
 ];
 
-/// The sums of one subscription.
+/// The counts of one subscription.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Events that it wants.
+    /// Events that match the subscription.
     pub(crate) owed: usize,
-    /// Of these, those that its receiver accepted.
+    /// Deliveries that the receiver accepted.
     pub(crate) delivered: usize,
-    /// Of these, those that took more than one request.
+    /// Accepted after more than one request.
     pub(crate) retried: usize,
-    /// Requests that came, however they were answered.
+    /// All requests, with any answer.
     pub(crate) requests: usize,
-    /// Deliveries that were tried and not accepted.
+    /// Deliveries with requests, of which none was accepted.
     pub(crate) refused: usize,
-    /// Accepted again after they were accepted.
+    /// Requests that were accepted after the first accepted one.
     pub(crate) duplicates: usize,
 }
 
 impl Ledger {
-    /// Works out what is owed: every event to every subscription that wants it.
+    /// Computes the expected deliveries: every event to every matching subscription.
     pub(crate) fn open(&self, subscriptions: &[Subscription], events: &[Event]) {
-        let mut book = self.book();
+        let mut entries = self.entries();
         for (index, subscription) in subscriptions.iter().enumerate() {
             for event in events.iter().filter(|event| subscription.wants(event)) {
                 let delivery = Delivery {
@@ -84,26 +84,28 @@ impl Ledger {
                     proof: None,
                 };
                 let id = subscription.delivery_of(event);
-                book.deliveries.insert(id, delivery);
+                entries.deliveries.insert(id, delivery);
             }
-            let desk = (subscription.clone(), Verifier::of(subscription));
-            book.desks.push(desk);
+            let verified = (subscription.clone(), Verifier::of(subscription));
+            entries.subscriptions.push(verified);
         }
     }
 
-    /// Enters a request and says how to answer it.
+    /// Records a request and returns the status of its answer.
     pub(crate) fn enter(
         &self,
-        manner: Manner,
+        behaviour: Behaviour,
         organization: &str,
         headers: &HeaderMap,
         body: &[u8],
     ) -> StatusCode {
-        let mut book = self.book();
-        book.enter(manner, organization, headers, body)
+        let mut entries = self.entries();
+        entries
+            .enter(behaviour, organization, headers, body)
             .unwrap_or_else(|why| {
-                let name = manner.name();
-                book.complaints
+                let name = behaviour.name();
+                entries
+                    .problems
                     .push(format!("to {name} of {organization}: {why}"));
                 StatusCode::BAD_REQUEST
             })
@@ -111,16 +113,16 @@ impl Ledger {
 
     /// The last request of a delivery, once it has been accepted.
     pub(crate) fn proof(&self, delivery: &str) -> Option<Proof> {
-        let book = self.book();
-        let found = book.deliveries.get(delivery)?;
+        let entries = self.entries();
+        let found = entries.deliveries.get(delivery)?;
         found.proof.clone().filter(|_| found.accepted > 0)
     }
 
-    /// The sums, by subscription.
+    /// The counts of each subscription.
     pub(crate) fn tallies(&self) -> Vec<Tally> {
-        let book = self.book();
-        let mut tallies = vec![Tally::default(); book.desks.len()];
-        for delivery in book.deliveries.values() {
+        let entries = self.entries();
+        let mut tallies = vec![Tally::default(); entries.subscriptions.len()];
+        for delivery in entries.deliveries.values() {
             let tally = &mut tallies[delivery.subscription];
             let was_accepted = delivery.accepted > 0;
             tally.owed += 1;
@@ -133,45 +135,45 @@ impl Ledger {
         tallies
     }
 
-    /// The ids of what a subscription's receiver accepted.
+    /// The ids of accepted deliveries.
     pub(crate) fn accepted(&self, subscription: usize) -> BTreeSet<String> {
-        let book = self.book();
-        let accepted = book
+        let entries = self.entries();
+        let accepted = entries
             .deliveries
             .iter()
             .filter(|(_, delivery)| delivery.subscription == subscription && delivery.accepted > 0);
         accepted.map(|(id, _)| id.clone()).collect()
     }
 
-    /// What was wrong with requests: none should be here.
-    pub(crate) fn complaints(&self) -> Vec<String> {
-        self.book().complaints.clone()
+    /// Requests that were not as expected.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.entries().problems.clone()
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
+impl Entries {
     fn enter(
         &mut self,
-        manner: Manner,
+        behaviour: Behaviour,
         organization: &str,
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<StatusCode, String> {
-        let desk = self.desks.iter().position(|(subscription, _)| {
-            subscription.manner == manner && subscription.organization == organization
+        let index = self.subscriptions.iter().position(|(subscription, _)| {
+            subscription.behaviour == behaviour && subscription.organization == organization
         });
-        let desk = desk.ok_or("nobody subscribed")?;
-        self.desks[desk].1.check(headers, body)?;
+        let index = index.ok_or("no subscription")?;
+        self.subscriptions[index].1.check(headers, body)?;
 
         let id = header(headers, "webhook-id")?;
         let delivery = self.deliveries.get_mut(id);
         let delivery = delivery
-            .filter(|delivery| delivery.subscription == desk)
-            .ok_or_else(|| format!("{id} is not owed"))?;
+            .filter(|delivery| delivery.subscription == index)
+            .ok_or_else(|| format!("{id} is not expected"))?;
         if delivery.event.body != body {
             return Err(format!("the body of {id} is not what was published"));
         }
@@ -180,7 +182,7 @@ impl Book {
         }
 
         delivery.requests += 1;
-        let status = manner.answer(delivery.requests);
+        let status = behaviour.answer(delivery.requests);
         if status.is_success() {
             delivery.accepted += 1;
             if delivery.accepted == 1 {

@@ -1,23 +1,22 @@
-//! `make demo`: the embedded system with real receivers, from an event that goes in to the signed
-//! requests that come out.
+//! `make demo`: publishes events to standalone mode and shows the signed requests at real receivers.
 //!
-//! The demo works out by itself what is owed, from the events and the subscriptions, and compares
-//! it with what the receivers got and with what the API's log says. So its account is a check
-//! and not a claim: it fails when anything was lost or a signature did not verify.
+//! The demo computes the expected deliveries from the events and the subscriptions. It compares them with the requests of
+//! the receivers and with the log of the API, and fails where a delivery is missing or a signature does not verify.
 
-mod account;
 mod api;
-mod cast;
-mod ink;
+mod behaviour;
+mod bulk_run;
+mod colour;
+mod intro;
 mod ledger;
-mod motion;
 mod process;
 mod receivers;
-mod settle;
-mod story;
 mod subscriptions;
+mod summary;
 mod system;
 mod verify;
+mod wait_idle;
+mod walkthrough;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -26,19 +25,19 @@ use anyhow::{Context as _, anyhow};
 use hookline_core::event::{Event, MissingId};
 use hookline_runtime::{shutdown, tls};
 
-use crate::account::Account;
 use crate::ledger::Ledger;
 use crate::receivers::Receivers;
-use crate::story::Story;
 use crate::subscriptions::Subscription;
+use crate::summary::Summary;
 use crate::system::System;
+use crate::walkthrough::Walkthrough;
 
-/// More than the system that it has started takes to stop.
+/// Longer than `hookline dev` takes to stop.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 const EVENTS: &str = include_str!("../../../../examples/events.jsonl");
 
-/// What to do after the demo, which leaves nothing running.
+/// The demo leaves nothing running.
 const NEXT: &str = "
 What next:
   cargo run --locked -p hookline -- dev   the same system to try out; it prints a first command
@@ -49,7 +48,7 @@ What next:
 async fn main() -> ExitCode {
     tls::use_ring();
     match demo().await {
-        Ok(account) if account.is_balanced() => ExitCode::SUCCESS,
+        Ok(summary) if summary.has_passed() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(why) => {
             eprintln!("\ndemo: failed: {why:#}");
@@ -58,49 +57,50 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whatever happens in between, the system is stopped at the end.
-async fn demo() -> anyhow::Result<Account> {
-    let interrupted = shutdown::within(STOP_WITHIN)?.asked;
+/// Stops the system at the end, also after a failure.
+async fn demo() -> anyhow::Result<Summary> {
+    let interrupted = shutdown::within(STOP_WITHIN)?.draining;
     let events = events()?;
-    cast::title(&events);
+    intro::title(&events);
     let (system, mut process) = System::start().await?;
-    let told = tokio::select! {
-        told = tell(&system, &events) => told,
+    let result = tokio::select! {
+        result = run(&system, &events) => result,
         ended = process.ended() => Err(ended),
         () = interrupted.cancelled() => Err(anyhow!("interrupted")),
     };
     let stopped = process.stop().await;
-    let account = told.inspect_err(|_| {
+    let summary = result.inspect_err(|_| {
         if !interrupted.is_cancelled() {
             process.show_log();
         }
     })?;
     stopped?;
-    account.show();
-    if account.is_balanced() {
+    summary.show();
+    if summary.has_passed() {
         println!("{NEXT}");
     }
-    Ok(account)
+    Ok(summary)
 }
 
-async fn tell(system: &System, events: &[Event]) -> anyhow::Result<Account> {
-    cast::system(system);
+async fn run(system: &System, events: &[Event]) -> anyhow::Result<Summary> {
+    intro::system(system);
     let ledger = Ledger::default();
     let receivers = Receivers::start(&ledger)?;
-    cast::receivers(&receivers);
-    let subscriptions = Subscription::create_all(system, &receivers).await?;
-    cast::subscriptions(&subscriptions);
+    intro::receivers(&receivers);
+    let subscriptions =
+        Subscription::create_all(system, |behaviour| receivers.url(behaviour)).await?;
+    intro::subscriptions(&subscriptions);
     ledger.open(&subscriptions, events);
 
-    let mut story = Story::new(system, &ledger, &subscriptions, events);
-    story.one_event().await?;
-    story.one_failure().await?;
-    let rest = story.rest();
-    motion::publish_and_watch(system, &ledger, &subscriptions, &rest).await?;
-    let states = settle::until_settled(system, &ledger, &subscriptions).await?;
-    let account = Account::draw_up(&ledger, &subscriptions, states, events.len());
+    let mut walkthrough = Walkthrough::new(system, &ledger, &subscriptions, events);
+    walkthrough.one_event().await?;
+    walkthrough.one_failure().await?;
+    let rest = walkthrough.rest();
+    bulk_run::publish_and_watch(system, &ledger, &subscriptions, &rest).await?;
+    let views = wait_idle::until_idle(system, &ledger, &subscriptions).await?;
+    let summary = Summary::of(&ledger, &subscriptions, views, events.len());
     receivers.stop().await;
-    Ok(account)
+    Ok(summary)
 }
 
 fn events() -> anyhow::Result<Vec<Event>> {

@@ -1,4 +1,4 @@
-//! The binary beside this example, as processes of their own in a folder of their own.
+//! Runs the `hookline` binary as processes with their own folder.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 use tokio::time::timeout;
 
-use crate::ink::dim;
+use crate::colour::dim;
 
 const START: Duration = Duration::from_secs(30);
 const STOP: Duration = Duration::from_secs(15);
 
-/// How much of the log is shown when something went wrong.
+/// Lines of the log that are shown after a failure.
 const LOG_LINES: usize = 20;
 
-/// What the processes share: the system's data, and its log.
+/// The data and the log of the processes.
 pub(crate) struct Folder(TempDir);
 
-/// `hookline dev`, running. It is killed when it is dropped without having been stopped.
+/// A running `hookline dev`. Dropping it kills the process.
 pub(crate) struct Process {
     child: Child,
-    /// What it says on standard output: it could say nothing more if nobody held this.
-    said: Lines<BufReader<ChildStdout>>,
+    /// Standard output. Closing it would make the process fail.
+    output: Lines<BufReader<ChildStdout>>,
     folder: Folder,
 }
 
@@ -36,20 +36,17 @@ impl Folder {
         Ok(Self(folder))
     }
 
-    /// Runs a command on the folder and returns the last line that it says.
+    /// Runs a command on the folder and returns its last line.
     pub(crate) async fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let ran = self.hookline(arguments)?.output().await?;
-        let complaint = String::from_utf8_lossy(&ran.stderr);
+        let error = String::from_utf8_lossy(&ran.stderr);
         let command = arguments.join(" ");
-        ensure!(
-            ran.status.success(),
-            "`hookline {command}` failed: {complaint}"
-        );
-        let said = String::from_utf8(ran.stdout)?;
-        Ok(said.lines().last().unwrap_or_default().to_owned())
+        ensure!(ran.status.success(), "`hookline {command}` failed: {error}");
+        let output = String::from_utf8(ran.stdout)?;
+        Ok(output.lines().last().unwrap_or_default().to_owned())
     }
 
-    /// Settings of whoever runs the demo do not reach it.
+    /// Removes the variables of Hookline from the environment.
     fn hookline(&self, arguments: &[&str]) -> anyhow::Result<Command> {
         let example = std::env::current_exe()?;
         let profile = example.parent().and_then(Path::parent);
@@ -89,7 +86,7 @@ impl Folder {
 }
 
 impl Process {
-    /// Starts it and returns its URL once it serves.
+    /// Returns the URL of the API when it serves.
     pub(crate) async fn start(
         folder: Folder,
         arguments: &[&str],
@@ -105,7 +102,7 @@ impl Process {
         let out = child.stdout.take().context("no standard output")?;
         let mut process = Self {
             child,
-            said: BufReader::new(out).lines(),
+            output: BufReader::new(out).lines(),
             folder,
         };
         let ready = timeout(START, process.until_ready()).await;
@@ -119,23 +116,23 @@ impl Process {
         &self.folder
     }
 
-    /// Returns when it is over, which it should not be.
+    /// Waits for an early end.
     pub(crate) async fn ended(&mut self) -> anyhow::Error {
         match self.child.wait().await {
             Ok(ended) => anyhow!("`hookline dev` ended early: {ended}"),
-            Err(why) => anyhow!(why).context("`hookline dev` cannot be watched"),
+            Err(why) => anyhow!(why).context("cannot wait for `hookline dev`"),
         }
     }
 
-    /// Asks it to stop as an operator would, and waits until it has.
+    /// Sends SIGTERM and waits for the end.
     pub(crate) async fn stop(&mut self) -> anyhow::Result<()> {
         let Some(id) = self.child.id() else {
             bail!("`hookline dev` had ended before it was stopped");
         };
-        let asked = std::process::Command::new("kill")
+        let killed = std::process::Command::new("kill")
             .args(["-TERM", &id.to_string()])
             .status();
-        if asked.is_ok_and(|kill| kill.success())
+        if killed.is_ok_and(|kill| kill.success())
             && let Ok(ended) = timeout(STOP, self.child.wait()).await
         {
             let ended = ended?;
@@ -146,16 +143,16 @@ impl Process {
         bail!("`hookline dev` did not stop within {STOP:?} and was killed")
     }
 
-    /// The end of its log, for whoever wonders.
+    /// Shows the last lines of the log.
     pub(crate) fn show_log(&self) {
         self.folder.show_log();
     }
 
     async fn until_ready(&mut self) -> anyhow::Result<String> {
         let mut url = None;
-        while let Some(line) = self.said.next_line().await? {
+        while let Some(line) = self.output.next_line().await? {
             if line == "ready" {
-                return url.context("`hookline dev` did not say where its API is");
+                return url.context("`hookline dev` did not print the address of its API");
             }
             if let Some(address) = line.strip_prefix("API:") {
                 url = Some(address.trim().to_owned());

@@ -1,78 +1,40 @@
-//! Three HTTP servers on this machine, as customers have them: one well, one with a fault that
-//! passes, one that has been taken out of service.
+//! Three HTTP servers on this machine: a healthy one, one with a temporary fault, and one that is gone.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use actix_web::dev::ServerHandle;
-use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, Path};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use anyhow::Context as _;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::behaviour::Behaviour;
 use crate::ledger::Ledger;
 
-/// How a receiver answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Manner {
-    /// It takes everything.
-    Healthy,
-    /// It fails [`FAILURES`] times for each delivery and then takes it.
-    Flaky,
-    /// It says that it is gone for good.
-    Leaving,
-}
-
-/// How often a flaky receiver fails for each delivery.
-pub(crate) const FAILURES: u32 = 2;
-
-impl Manner {
-    pub(crate) const ALL: [Self; 3] = [Self::Healthy, Self::Flaky, Self::Leaving];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Healthy => "healthy",
-            Self::Flaky => "flaky",
-            Self::Leaving => "leaving",
-        }
-    }
-
-    /// The status for the `request`th request of a delivery, from 1.
-    pub(crate) fn answer(self, request: u32) -> StatusCode {
-        match self {
-            Self::Flaky if request <= FAILURES => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Healthy | Self::Flaky => StatusCode::OK,
-            Self::Leaving => StatusCode::GONE,
-        }
-    }
-}
-
-/// The running servers.
 pub(crate) struct Receivers(Vec<Receiver>);
 
 struct Receiver {
-    manner: Manner,
+    behaviour: Behaviour,
     address: SocketAddr,
     handle: ServerHandle,
 }
 
-/// What a server works with.
 #[derive(Clone)]
-struct Desk {
-    manner: Manner,
+struct ReceiverState {
+    behaviour: Behaviour,
     ledger: Ledger,
 }
 
 impl Receivers {
     pub(crate) fn start(ledger: &Ledger) -> anyhow::Result<Self> {
-        let started = Manner::ALL.map(|manner| {
-            let desk = Desk {
-                manner,
+        let started = Behaviour::ALL.map(|behaviour| {
+            let state = ReceiverState {
+                behaviour,
                 ledger: ledger.clone(),
             };
             let server = HttpServer::new(move || {
                 App::new()
-                    .app_data(Data::new(desk.clone()))
+                    .app_data(Data::new(state.clone()))
                     .route("/{organization}", web::post().to(receive))
             })
             .workers(1)
@@ -87,7 +49,7 @@ impl Receivers {
             let handle = running.handle();
             tokio::spawn(running);
             Ok(Receiver {
-                manner,
+                behaviour,
                 address,
                 handle,
             })
@@ -95,8 +57,11 @@ impl Receivers {
         Ok(Self(started.into_iter().collect::<anyhow::Result<_>>()?))
     }
 
-    pub(crate) fn url(&self, manner: Manner) -> String {
-        let receiver = self.0.iter().find(|receiver| receiver.manner == manner);
+    pub(crate) fn url(&self, behaviour: Behaviour) -> String {
+        let receiver = self
+            .0
+            .iter()
+            .find(|receiver| receiver.behaviour == behaviour);
         receiver.map_or_else(String::new, |receiver| {
             format!("http://{}", receiver.address)
         })
@@ -110,20 +75,20 @@ impl Receivers {
 }
 
 async fn receive(
-    desk: Data<Desk>,
+    state: Data<ReceiverState>,
     organization: Path<String>,
     request: HttpRequest,
     body: Bytes,
 ) -> HttpResponse {
-    let headers = as_reqwest_has_them(request.headers());
-    let status = desk
+    let headers = to_reqwest_headers(request.headers());
+    let status = state
         .ledger
-        .enter(desk.manner, &organization, &headers, &body);
+        .enter(state.behaviour, &organization, &headers, &body);
     HttpResponse::build(status).body(status.canonical_reason().unwrap_or_default())
 }
 
-/// The servers here and the library of Standard Webhooks know different versions of `http`.
-fn as_reqwest_has_them(headers: &actix_web::http::header::HeaderMap) -> HeaderMap {
+/// actix and the library of Standard Webhooks use different versions of `http`.
+fn to_reqwest_headers(headers: &actix_web::http::header::HeaderMap) -> HeaderMap {
     let pairs = headers.iter().filter_map(|(name, value)| {
         let name = HeaderName::from_bytes(name.as_ref()).ok()?;
         Some((name, HeaderValue::from_bytes(value.as_bytes()).ok()?))

@@ -1,4 +1,4 @@
-//! What the two organizations subscribe to: each of them once with every receiver.
+//! The subscriptions: each organization subscribes once with every receiver.
 
 use hookline_core::event::Event;
 use hookline_core::event_type::EventType;
@@ -6,18 +6,17 @@ use hookline_core::ids::{DeliveryId, SubscriptionId};
 use rand::distr::{Alphanumeric, SampleString as _};
 use serde_json::{Value, json};
 
-use crate::receivers::{Manner, Receivers};
+use crate::behaviour::Behaviour;
 use crate::system::{ORGANIZATIONS, System};
 
-/// A header of the subscriber's own, by name and value.
+/// The name and value of a custom header.
 pub(crate) const TEAM: (&str, &str) = ("X-Team", "on-call");
 
-/// A subscription that the API has made.
 #[derive(Debug, Clone)]
 pub(crate) struct Subscription {
     pub(crate) id: i64,
     pub(crate) organization: &'static str,
-    pub(crate) manner: Manner,
+    pub(crate) behaviour: Behaviour,
     pub(crate) events: Vec<EventType>,
     pub(crate) secret: String,
     pub(crate) has_team_header: bool,
@@ -28,13 +27,13 @@ impl Subscription {
     /// Creates them through the API.
     pub(crate) async fn create_all(
         system: &System,
-        receivers: &Receivers,
+        receiver_url: impl Fn(Behaviour) -> String,
     ) -> anyhow::Result<Vec<Self>> {
         let mut all = Vec::new();
         for organization in ORGANIZATIONS {
-            for manner in Manner::ALL {
-                let url = format!("{}/{organization}", receivers.url(manner));
-                let mut subscription = Self::planned(organization, manner, url);
+            for behaviour in Behaviour::ALL {
+                let url = format!("{}/{organization}", receiver_url(behaviour));
+                let mut subscription = Self::planned(organization, behaviour, url);
                 let api = system.api(organization)?;
                 subscription.id = api.subscribe(&subscription.to_json()).await?;
                 all.push(subscription);
@@ -43,20 +42,20 @@ impl Subscription {
         Ok(all)
     }
 
-    fn planned(organization: &'static str, manner: Manner, url: String) -> Self {
+    fn planned(organization: &'static str, behaviour: Behaviour, url: String) -> Self {
         use EventType::{StepFailed, WorkflowFailed, WorkflowStarted};
-        let events = match manner {
-            Manner::Healthy => EventType::ALL.to_vec(),
-            Manner::Flaky => vec![WorkflowFailed, StepFailed],
-            Manner::Leaving => vec![WorkflowStarted],
+        let events = match behaviour {
+            Behaviour::Healthy => EventType::ALL.to_vec(),
+            Behaviour::Flaky => vec![WorkflowFailed, StepFailed],
+            Behaviour::Leaving => vec![WorkflowStarted],
         };
-        // 32 letters and digits are base64 of 24 bytes, which Standard Webhooks wants after whsec_.
+        // 32 letters and digits are base64 of 24 bytes, which Standard Webhooks requires after whsec_.
         let secret = Alphanumeric.sample_string(&mut rand::rng(), 32);
-        let has_plain_secret = manner == Manner::Flaky;
+        let has_plain_secret = behaviour == Behaviour::Flaky;
         Self {
             id: 0,
             organization,
-            manner,
+            behaviour,
             events,
             secret: if has_plain_secret {
                 secret
@@ -71,7 +70,7 @@ impl Subscription {
     fn to_json(&self) -> Value {
         let events: Vec<&str> = self.events.iter().map(|event| event.as_str()).collect();
         let mut body = json!({
-            "name": self.manner.name(),
+            "name": self.behaviour.name(),
             "url": self.url,
             "events": events,
             "secret": self.secret,
@@ -82,12 +81,11 @@ impl Subscription {
         body
     }
 
-    /// Whether an event is to be delivered here.
     pub(crate) fn wants(&self, event: &Event) -> bool {
         event.organization.as_str() == self.organization && self.events.contains(&event.event_type)
     }
 
-    /// What the receiver will see as `webhook-id`.
+    /// The `webhook-id` of an event's delivery.
     pub(crate) fn delivery_of(&self, event: &Event) -> String {
         DeliveryId::of(&event.organization, &event.id, SubscriptionId(self.id)).to_string()
     }

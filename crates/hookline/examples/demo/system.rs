@@ -1,4 +1,4 @@
-//! The system, `hookline dev`, as its two customers reach it.
+//! The system: `hookline dev` with two organizations.
 
 use anyhow::Context as _;
 use rand::distr::{Alphanumeric, SampleString as _};
@@ -6,20 +6,20 @@ use rand::distr::{Alphanumeric, SampleString as _};
 use crate::api::Api;
 use crate::process::{Folder, Process};
 
-/// Whose events the file has.
+/// The organizations of the events in the file.
 pub(crate) const ORGANIZATIONS: [&str; 2] = ["org_acme", "org_globex"];
 
-/// The waits between attempts: short, so that the demo is.
+/// Short waits between attempts keep the demo short.
 pub(crate) const RETRY_SECONDS: [u64; 3] = [1, 1, 2];
 
-/// The running system's API, for each organization.
+/// The API with a key for each organization.
 pub(crate) struct System {
     pub(crate) url: String,
     apis: Vec<(&'static str, Api)>,
 }
 
 impl System {
-    /// Starts it in an empty folder and returns once it serves both organizations.
+    /// Starts `hookline dev` in an empty folder and creates both organizations.
     pub(crate) async fn start() -> anyhow::Result<(Self, Process)> {
         let key = format!("hk_{}", Alphanumeric.sample_string(&mut rand::rng(), 32));
         let [first, others @ ..] = ORGANIZATIONS;
@@ -46,7 +46,6 @@ impl System {
         Ok((Self { url, apis }, process))
     }
 
-    /// The API as an organization's key opens it.
     pub(crate) fn api(&self, organization: &str) -> anyhow::Result<&Api> {
         let found = self.apis.iter().find(|(known, _)| *known == organization);
         let (_, api) = found.with_context(|| format!("there is no {organization}"))?;

@@ -1,6 +1,5 @@
-//! What a careful receiver does before it believes a request: it verifies the signatures over the
-//! raw body. The first with the library of Standard Webhooks, the other by hand, so that neither
-//! is checked with the code that made it.
+//! Signature verification over the raw body, as a receiver does it. The library of Standard Webhooks verifies the first
+//! signature, and own code the other. Neither uses the code that signs.
 
 use reqwest::header::HeaderMap;
 use ring::hmac;
@@ -8,7 +7,7 @@ use standardwebhooks::Webhook;
 
 use crate::subscriptions::{Subscription, TEAM};
 
-/// Verifies what comes to one subscription.
+/// Verifies the requests of one subscription.
 pub(crate) struct Verifier {
     standard: Result<Webhook, String>,
     plain: hmac::Key,
@@ -29,7 +28,6 @@ impl Verifier {
         }
     }
 
-    /// Says what is wrong with a request.
     pub(crate) fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), String> {
         let standard = self.standard.as_ref().map_err(String::clone)?;
         standard
@@ -51,7 +49,7 @@ impl Verifier {
     }
 }
 
-/// A header that must be there.
+/// A required header.
 pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, String> {
     let value = headers.get(name).and_then(|value| value.to_str().ok());
     value.ok_or_else(|| format!("{name} is missing"))

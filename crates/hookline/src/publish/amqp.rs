@@ -1,4 +1,4 @@
-//! Publishing to RabbitMQ, as a workflow service does.
+//! Publishing to RabbitMQ.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -9,24 +9,23 @@ use hookline_queue::QueueError;
 use hookline_queue_rabbitmq::{EventPublisher, RabbitSettings};
 use hookline_runtime::settings::SecretUrl;
 
-use crate::publish::Numbered;
+use crate::publish::lines::Numbered;
 use crate::publish::progress::Progress;
 
-/// Events that await their confirms together.
+/// Events that wait for publisher confirms together.
 pub(super) const WINDOW: usize = 500;
 
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);
 
 const TRIES: usize = 5;
 
-/// A broker that is connected.
 #[derive(Debug)]
 pub(super) struct Broker {
     publisher: EventPublisher,
 }
 
 impl Broker {
-    /// `name` is the flag or the variable that the URL came from.
+    /// `name` is the flag or the variable of the URL.
     pub(super) async fn connect(name: &str, url: &str) -> anyhow::Result<Self> {
         let url = SecretUrl::of_broker(url).map_err(|why| anyhow::anyhow!("{name} {why}"))?;
         let settings = RabbitSettings {
@@ -38,15 +37,15 @@ impl Broker {
             EventPublisher::connect(settings)
                 .await
                 .map_err(|why| match why.source() {
-                    // The causes behind it say the same again.
+                    // Its own causes repeat the text.
                     Some(cause) => anyhow::anyhow!("{why}: {cause}"),
                     None => why.into(),
                 })?;
         Ok(Self { publisher })
     }
 
-    /// Returns once the broker has confirmed all of them. A lost connection mends itself meanwhile,
-    /// and an event that goes in twice is one event.
+    /// Returns when the broker has confirmed all events. The publisher reconnects, and an event that is published twice
+    /// is one event.
     pub(super) async fn publish(
         &self,
         events: &[Numbered<'_>],
@@ -64,10 +63,10 @@ impl Broker {
             .when(|why| matches!(why, QueueError::Unavailable(_)))
             .notify(|why: &QueueError, wait| {
                 let seconds = wait.as_secs_f64();
-                progress.say(&format!("{why}; trying again in {seconds:.1} s"));
+                progress.print(&format!("{why}; trying again in {seconds:.1} s"));
             })
             .await
-            .context("the broker did not take the events")
+            .context("the broker did not accept the events")
     }
 
     pub(super) async fn close(self) {

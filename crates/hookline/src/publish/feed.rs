@@ -1,8 +1,8 @@
-//! Reading and publishing side by side.
+//! Reads the input while events are published.
 //!
-//! The input is read by a thread of its own: a read of standard input cannot be called off, and
-//! the process must be able to end while one waits. Batches form by themselves: while one is being
-//! published the next gathers, so a slow input is passed on at once and a fast one in full batches.
+//! A thread reads the input, because a read of standard input cannot be cancelled and the process must be able to end.
+//! While one batch is published, the next one fills. Events of a slow input go out at once, and those of a fast input in
+//! full batches.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -17,33 +17,32 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::publish::lines::{Line, Lines, Rules};
 
-/// Bytes of events that are held at a time: those that are being published, as a JSON array of
-/// less than the 8 MiB that a request may have, and those that were read meanwhile.
+/// Bytes of events in memory: those in publication and those that were read meanwhile. A JSON array of so many bytes
+/// fits into the 8 MiB of a request.
 const ROOM: usize = 7 * 1024 * 1024;
 
-/// What an event counts for besides its own bytes: the comma of the array, and what it takes here.
+/// Bytes that an event takes besides its body: the comma of the array, and its fields here.
 const OVERHEAD: usize = 256;
 
-/// Lines that wait between the thread and the publisher at most.
+/// Lines between the thread and the publisher.
 const AHEAD: usize = 1_000;
 
 const BUFFER: usize = 256 * 1024;
 
-/// What is read.
 pub(super) struct Feed {
     waiting: mpsc::Receiver<io::Result<(Line, OwnedSemaphorePermit)>>,
-    /// The input's size, where it has one.
+    /// The size of the input, where it is a file.
     pub(super) bytes: Option<u64>,
 }
 
-/// Lines to deal with. Their room is given back when it is dropped.
+/// Dropping a batch frees its memory for further lines.
 pub(super) struct Batch {
     pub(super) lines: Vec<Line>,
     _room: Vec<OwnedSemaphorePermit>,
 }
 
 impl Feed {
-    /// Begins to read `path`, or standard input for `-`.
+    /// Starts to read `path`, or standard input for `-`.
     pub(super) fn open(path: &Path, rules: Rules) -> anyhow::Result<Self> {
         if path.as_os_str() == "-" {
             return Self::start(io::stdin(), None, rules);
@@ -80,19 +79,19 @@ impl Feed {
         thread::Builder::new()
             .name("input".to_owned())
             .spawn(work)
-            .context("cannot start to read")?;
+            .context("cannot start a thread")?;
         Ok(Self { waiting, bytes })
     }
 
-    /// Waits for a line and returns it with what else is there, at most `max`; none at the end.
+    /// Waits for a line and returns it with further lines that are there, at most `max`. None at the end.
     pub(super) async fn next(&mut self, max: usize) -> anyhow::Result<Option<Batch>> {
-        let mut there = Vec::with_capacity(max);
-        if self.waiting.recv_many(&mut there, max).await == 0 {
+        let mut ready = Vec::with_capacity(max);
+        if self.waiting.recv_many(&mut ready, max).await == 0 {
             return Ok(None);
         }
         let (mut lines, mut room) = (Vec::new(), Vec::new());
-        for line in there {
-            let (line, taken) = line.context("cannot read the input to its end")?;
+        for line in ready {
+            let (line, taken) = line.context("cannot read the whole input")?;
             lines.push(line);
             room.push(taken);
         }
@@ -100,7 +99,7 @@ impl Feed {
     }
 }
 
-/// Never more than there is room.
+/// At most [`ROOM`].
 fn weight(line: &Line) -> u32 {
     let body = line.event.as_ref().map_or(0, |event| event.body.len());
     u32::try_from(body.min(2 * MAX_EVENT_BYTES) + OVERHEAD).unwrap_or(u32::MAX)
@@ -118,7 +117,7 @@ mod tests {
 
     const EVENT: &str = r#"{"event_id":"e","event_type":"workflow.failed","workflow_id":"w","organization_id":"o","timestamp":"2025-12-21T10:30:00Z","data":{}}"#;
 
-    /// An input that never ends and counts what was taken of it.
+    /// An input that never ends and counts the bytes that were read.
     struct Endless {
         line: Vec<u8>,
         taken: Arc<std::sync::atomic::AtomicUsize>,
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn an_endless_input_of_large_events_is_held_within_the_room() {
+    async fn an_endless_input_of_large_events_takes_bounded_memory() {
         let padding = "x".repeat(200_000);
         let line = EVENT.replace("{}", &format!(r#"{{"a":"{padding}"}}"#)) + "\n";
         let taken = Arc::default();
@@ -176,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_and_a_missing_file_are_said_so() {
+    async fn a_folder_and_a_missing_file_are_named() {
         let complaint = |path: &str| {
             Feed::open(Path::new(path), RULES)
                 .err()

@@ -14,10 +14,10 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde_json::Value;
 
-use crate::publish::Numbered;
+use crate::publish::lines::Numbered;
 use crate::publish::progress::Progress;
 
-/// The most events of one request.
+/// Events in one request.
 pub(super) const WINDOW: usize = 1_000;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,18 +26,15 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const TRIES: usize = 8;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
-/// However long the API asks for.
+/// The limit of a `Retry-After` header.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// How much of a refusal is read.
 const MAX_PROBLEM_BYTES: usize = 64 * 1024;
 
-/// How many of a refusal's bad fields are shown.
 const FIELDS_SHOWN: usize = 3;
 
 const ORGANIZATION: HeaderName = HeaderName::from_static("x-org-id");
 
-/// An API and a key for it.
 #[derive(Debug)]
 pub(super) struct Api {
     client: Client,
@@ -45,16 +42,15 @@ pub(super) struct Api {
     key: HeaderValue,
 }
 
-/// Events that go in one request: those of one organization.
+/// Events of one organization, sent in one request.
 #[derive(Debug)]
 pub(super) struct Request<'a> {
     organization: &'a OrganizationId,
     events: Vec<Numbered<'a>>,
 }
 
-/// Why the API does not have the events.
 #[derive(Debug)]
-enum Unsent {
+enum SendError {
     Unreachable(reqwest::Error),
     Refused {
         status: StatusCode,
@@ -92,8 +88,8 @@ impl Api {
         })
     }
 
-    /// Returns once the events are durable, all of them. Every event has an id, so that one that
-    /// went in although no answer came is the same event when it is sent again.
+    /// Returns when all events are durable. Every event has an id, so sending it again after a lost response is
+    /// idempotent.
     pub(super) async fn publish(
         &self,
         request: &Request<'_>,
@@ -106,10 +102,10 @@ impl Api {
             .with_jitter();
         let sent = (|| self.send(request))
             .retry(waits)
-            .when(Unsent::passes)
-            .adjust(|why, wait| Some(wait?.max(why.asked_wait())))
+            .when(SendError::is_transient)
+            .adjust(|why, wait| Some(wait?.max(why.requested_wait())))
             .notify(|why, wait| {
-                progress.say(&format!(
+                progress.print(&format!(
                     "{why}; trying again in {:.1} s",
                     wait.as_secs_f64()
                 ));
@@ -121,25 +117,25 @@ impl Api {
         })
     }
 
-    async fn send(&self, request: &Request<'_>) -> Result<(), Unsent> {
+    async fn send(&self, request: &Request<'_>) -> Result<(), SendError> {
         let mut post = self
             .client
             .post(self.events.clone())
             .header(AUTHORIZATION, self.key.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(request.json());
-        // An id always goes into a header: it has no control characters.
+        // An id has no control characters, so it is a valid header value.
         if let Ok(id) = HeaderValue::from_bytes(request.organization.as_str().as_bytes()) {
             post = post.header(ORGANIZATION, id);
         }
-        let mut answer = post.send().await.map_err(Unsent::Unreachable)?;
+        let mut answer = post.send().await.map_err(SendError::Unreachable)?;
         if answer.status() == StatusCode::ACCEPTED {
             return Ok(());
         }
         let header = |name: HeaderName| answer.headers().get(name)?.to_str().ok();
         let came = Timestamp::from(SystemTime::now());
         let wait = header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), came));
-        Err(Unsent::Refused {
+        Err(SendError::Refused {
             status: answer.status(),
             wait,
             detail: request.detail(&beginning(&mut answer).await),
@@ -159,9 +155,9 @@ async fn beginning(answer: &mut Response) -> Vec<u8> {
 }
 
 impl<'a> Request<'a> {
-    /// Splits events by organization, because the API takes those of one at a time, and where an id comes again:
-    /// the API refuses two bodies under one id in a request, and of two requests the first body counts.
-    pub(super) fn all_of(events: &[Numbered<'a>]) -> Vec<Self> {
+    /// Splits events by organization, because a request has events of one organization. Splits also where an id comes
+    /// again: the API refuses a request with two bodies under one id, and over two requests the first body counts.
+    pub(super) fn split(events: &[Numbered<'a>]) -> Vec<Self> {
         let mut by_organization: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for numbered in events {
             let organization = &numbered.event.organization;
@@ -205,7 +201,7 @@ impl<'a> Request<'a> {
         array
     }
 
-    /// What a problem (RFC 9457) says, with our line numbers for its indices.
+    /// The text of a problem (RFC 9457), with line numbers of the input for its indices.
     fn detail(&self, body: &[u8]) -> String {
         let Ok(problem) = serde_json::from_slice::<Value>(body) else {
             return String::new();
@@ -226,7 +222,7 @@ impl<'a> Request<'a> {
         detail
     }
 
-    /// `[3].data` is `line 17: data`.
+    /// Turns `[3].data` into `line 17: data`.
     fn on_a_line(&self, field: &str) -> String {
         let line = field.strip_prefix('[').and_then(|rest| {
             let (index, rest) = rest.split_once(']')?;
@@ -257,16 +253,15 @@ impl fmt::Display for Request<'_> {
     }
 }
 
-impl Unsent {
-    /// Whether it may well be otherwise in a moment.
-    fn passes(&self) -> bool {
+impl SendError {
+    fn is_transient(&self) -> bool {
         match self {
             Self::Unreachable(why) => !why.is_builder(),
             Self::Refused { status, .. } => matches!(status.as_u16(), 408 | 429 | 502..=504),
         }
     }
 
-    fn asked_wait(&self) -> Duration {
+    fn requested_wait(&self) -> Duration {
         match self {
             Self::Refused {
                 wait: Some(wait), ..
@@ -276,18 +271,18 @@ impl Unsent {
     }
 }
 
-impl fmt::Display for Unsent {
+impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unreachable(why) if why.is_timeout() => {
                 f.write_str("the API did not answer in time")
             }
             Self::Unreachable(why) => {
-                // The last cause is the one that says something: "Connection refused".
+                // The last cause is the specific one: "Connection refused".
                 let causes = std::iter::successors(why.source(), |&cause| cause.source());
                 match causes.last() {
-                    Some(cause) => write!(f, "the API cannot be reached: {cause}"),
-                    None => write!(f, "the API cannot be reached: {why}"),
+                    Some(cause) => write!(f, "cannot reach the API: {cause}"),
+                    None => write!(f, "cannot reach the API: {why}"),
                 }
             }
             Self::Refused { status, detail, .. } if detail.is_empty() => {

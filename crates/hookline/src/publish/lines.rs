@@ -1,46 +1,50 @@
-//! JSON Lines as events, one at a time. A line that is too long is not kept: a file without line
-//! breaks would otherwise fill the memory before anybody could say what is wrong with it.
+//! Reads JSON Lines as events, one at a time. A line that is too long is not kept, because a file without line breaks
+//! would fill the memory.
 
 use std::io::{self, BufRead};
 
 use hookline_core::event::{Event, MAX_EVENT_BYTES, MissingId};
 use hookline_core::ids::{EventId, OrganizationId};
 
-/// A line may end in `\r`, and the first byte that is too many must be seen.
+/// A line may end in `\r`, and one byte more shows that a line is too long.
 const KEPT: usize = MAX_EVENT_BYTES + 2;
 
-/// Who gives an event its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ids {
-    /// Its author alone.
+    /// An event without an id is refused.
     Required,
-    /// We do where its author did not: from then on a repeat is the same event.
+    /// An event without an id gets a random one, so that sending it again is idempotent.
     Given,
 }
 
-/// How lines become events.
 #[derive(Debug, Clone)]
 pub(super) struct Rules {
     pub(super) ids: Ids,
-    /// The organization that every event is given; None leaves each its own.
+    /// Replaces the organization of every event.
     pub(super) organization: Option<OrganizationId>,
 }
 
-/// U+FEFF, which some editors write at the beginning of a file.
+/// U+FEFF, which some editors write at the start of a file.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A line that is not blank.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// Counted from 1, blank ones included.
+    /// Counted from 1, with blank lines.
     pub(super) number: u64,
-    /// How far in the input it ends, in bytes.
+    /// The offset in the input after the line, in bytes.
     pub(super) end: u64,
-    /// The event, or what is wrong with it.
+    /// The event, or the reason why the line is none.
     pub(super) event: Result<Event, String>,
 }
 
-/// Reads an input line by line.
+/// An event and the number of its line.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Numbered<'a> {
+    pub(super) line: u64,
+    pub(super) event: &'a Event,
+}
+
 #[derive(Debug)]
 pub(super) struct Lines<R> {
     input: R,
@@ -61,7 +65,7 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The next line; none at the end.
+    /// None at the end.
     pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
         while self.read()? {
             let kept = self.kept.strip_suffix(b"\r").unwrap_or(&self.kept);
@@ -81,7 +85,7 @@ impl<R: BufRead> Lines<R> {
         Ok(None)
     }
 
-    /// Keeps the beginning of the next line, without its break. False at the end.
+    /// Keeps the start of the next line, without its line break. False at the end.
     fn read(&mut self) -> io::Result<bool> {
         self.kept.clear();
         let begin = self.end;
@@ -119,7 +123,7 @@ fn event(line: &[u8], rules: &Rules) -> Result<Event, String> {
         }
     };
     let event = Event::from_json(line, missing).map_err(|why| {
-        // A line of the input is the first line of its JSON.
+        // The JSON of a line has one line.
         why.to_string().replace("at line 1 column", "at column")
     })?;
     match &rules.organization {
@@ -128,8 +132,8 @@ fn event(line: &[u8], rules: &Rules) -> Result<Event, String> {
     }
 }
 
-/// The same event in another organization. Its body has each name of the envelope once outside of
-/// strings, in which a quote is escaped.
+/// The same event in another organization. Outside of strings, where quotes are escaped, the body has each name of the
+/// envelope once.
 fn moved(event: &Event, to: &OrganizationId) -> Result<Event, String> {
     let body = std::str::from_utf8(&event.body).map_err(|why| why.to_string())?;
     let (before, rest) = body
@@ -158,7 +162,7 @@ mod tests {
     }
 
     fn read(input: &[u8], ids: Ids) -> Vec<Line> {
-        // As small a buffer as a pipe may give.
+        // A pipe may give as few bytes at a time.
         let mut lines = Lines::new(io::BufReader::with_capacity(7, input), rules(ids));
         std::iter::from_fn(|| lines.next().unwrap()).collect()
     }
@@ -171,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn blank_lines_are_counted_and_left_out_and_the_last_break_may_be_missing() {
+    fn blank_lines_are_counted_and_skipped_and_the_last_line_break_may_be_missing() {
         let input = format!("\n{EVENT}\r\n \t\r\n{EVENT}");
         let lines = read(input.as_bytes(), Ids::Required);
         assert_eq!(numbers(&lines), [(2, true), (4, true)]);
@@ -181,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_line_says_why_and_does_not_stop_the_others() {
+    fn a_bad_line_has_a_reason_and_does_not_stop_the_others() {
         let lines = read(format!("{{]\n{EVENT}\n").as_bytes(), Ids::Required);
         assert_eq!(numbers(&lines), [(1, false), (2, true)]);
         assert_eq!(
@@ -223,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_skipped_where_a_file_begins_and_named_elsewhere() {
+    fn a_byte_order_mark_is_skipped_at_the_start_of_a_file_and_refused_elsewhere() {
         let input = format!("\u{feff}{EVENT}\r\n\u{feff}{EVENT}\n{EVENT}");
         let lines = read(input.as_bytes(), Ids::Required);
         assert_eq!(numbers(&lines), [(1, true), (2, false), (3, true)]);
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_moved_to_another_organization_and_stays_the_same_otherwise() {
+    fn only_the_organization_of_an_event_is_replaced() {
         let tricky = EVENT.replace(
             r#""workflow_id":"w""#,
             r#""workflow_id":"a\",\"organization_id\":\"b""#,

@@ -1,7 +1,7 @@
-//! `hookline publish`: events from JSON Lines, as a workflow service publishes them or over HTTP.
+//! `hookline publish`: publishes events from JSON Lines, over AMQP as a workflow service does, or over HTTP.
 //!
-//! What is no event is named with its line and left out; the others are published. Whoever runs
-//! it again after a failure publishes no event twice, as long as the events have their ids.
+//! A line that is no event is reported and skipped. Publishing again after a failure is idempotent where the events
+//! have ids.
 
 mod amqp;
 mod feed;
@@ -22,21 +22,20 @@ use crate::dev::organization;
 use crate::publish::amqp::Broker;
 use crate::publish::feed::{Batch, Feed};
 use crate::publish::http::{Api, Request};
-use crate::publish::lines::{Ids, Rules};
+use crate::publish::lines::{Ids, Numbered, Rules};
 use crate::publish::progress::Progress;
 use crate::publish::refusals::Refusals;
 
-/// Where from, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
-    /// JSON Lines: an event on each line; `-` is standard input
+    /// JSON Lines, one event on each line; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
     #[command(flatten)]
     to: To,
 
-    /// The API key to publish with; as a variable it is in no list of processes
+    /// The API key. The variable keeps it out of process lists
     #[arg(
         long,
         value_name = "KEY",
@@ -45,12 +44,12 @@ pub(crate) struct Publish {
     )]
     api_key: Option<String>,
 
-    /// Publish the events of this organization and refuse others; without it, over HTTP each event
-    /// goes to its own organization
+    /// Publish only events of this organization and refuse others [default: publish each event to its own
+    /// organization]
     #[arg(long, value_name = "ID", value_parser = organization)]
     org: Option<OrganizationId>,
 
-    /// Publish every event as one of this organization, whatever its organization_id says
+    /// Replace the organization_id of every event
     #[arg(long, value_name = "ID", value_parser = organization, conflicts_with = "org")]
     as_org: Option<OrganizationId>,
 }
@@ -58,8 +57,8 @@ pub(crate) struct Publish {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct To {
-    /// Publish to RabbitMQ, such as amqp://user:password@127.0.0.1:5672/%2f; as the variable
-    /// HOOKLINE_AMQP_URL, which counts without --http, it is in no list of processes
+    /// Publish to RabbitMQ, such as amqp://user:password@127.0.0.1:5672/%2f. Without --http, the variable
+    /// HOOKLINE_AMQP_URL does the same and keeps the URL out of process lists
     #[arg(long, value_name = "URL")]
     amqp: Option<String>,
 
@@ -68,15 +67,8 @@ struct To {
     http: Option<String>,
 }
 
-/// The broker's URL where no flag says where to.
+/// The variable with the broker's URL, read where no flag names a destination.
 const AMQP_URL: &str = "HOOKLINE_AMQP_URL";
-
-/// An event and its line in the input.
-#[derive(Debug, Clone, Copy)]
-struct Numbered<'a> {
-    line: u64,
-    event: &'a Event,
-}
 
 enum Destination {
     Broker(Broker),
@@ -84,7 +76,7 @@ enum Destination {
 }
 
 impl Publish {
-    /// Ends with 0 once every event is durable.
+    /// The exit status is 0 where every line was published and is durable.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let destination = self.to.destination(self.api_key).await?;
         let rules = Rules {
@@ -131,7 +123,7 @@ impl To {
             _ => match from_environment() {
                 Some(url) => Destination::Broker(Broker::connect(AMQP_URL, &url).await?),
                 None => bail!(
-                    "say where to: --http URL with the key in HOOKLINE_API_KEY, or the broker's URL in \
+                    "name a destination: --http URL with the key in HOOKLINE_API_KEY, or the broker's URL in \
                      {AMQP_URL}"
                 ),
             },
@@ -165,14 +157,14 @@ struct Publishing {
 impl Publishing {
     async fn all(&mut self, mut feed: Feed, destination: &Destination) -> anyhow::Result<()> {
         while let Some(batch) = feed.next(destination.window()).await? {
-            let events = self.sort_out(&batch);
+            let events = self.accepted(&batch);
             match destination {
                 Destination::Broker(broker) => {
                     broker.publish(&events, &self.progress).await?;
                     self.published += events.len() as u64;
                 }
                 Destination::Api(api) => {
-                    for request in Request::all_of(&events) {
+                    for request in Request::split(&events) {
                         api.publish(&request, &self.progress).await?;
                         self.published += request.len() as u64;
                     }
@@ -184,8 +176,8 @@ impl Publishing {
         Ok(())
     }
 
-    /// The events of a batch; what is none is said and counted.
-    fn sort_out<'a>(&mut self, batch: &'a Batch) -> Vec<Numbered<'a>> {
+    /// The events of a batch. Refused lines are counted, and the first ones are shown.
+    fn accepted<'a>(&mut self, batch: &'a Batch) -> Vec<Numbered<'a>> {
         let mut events = Vec::with_capacity(batch.lines.len());
         for line in &batch.lines {
             let wanted = line.event.as_ref().map_err(String::clone);
@@ -195,8 +187,8 @@ impl Publishing {
                     event,
                 }),
                 Err(why) => {
-                    if let Some(said) = self.refused.add(line.number, &why) {
-                        self.progress.say(&said);
+                    if let Some(shown) = self.refused.add(line.number, &why) {
+                        self.progress.print(&shown);
                     }
                 }
             }

@@ -1,5 +1,5 @@
-//! How far it is: a bar on a terminal, else a line about every second. On standard error, so that
-//! the result on standard output stays alone.
+//! A progress bar on a terminal, otherwise a line every second. It is on standard error, so that standard output has only
+//! the result.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -9,19 +9,18 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 const EVERY: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(100);
 
-/// With the input's size, and without.
+/// With and without the size of the input.
 const BAR: &str = "{spinner:.cyan} [{bar:32.cyan/dim}] {percent:>3} %  {msg}";
 const SPINNER: &str = "{spinner:.cyan} {elapsed_precise}  {msg}";
 
-/// What a person sees while it goes on.
 pub(super) struct Progress {
     bar: Option<ProgressBar>,
     began: Instant,
-    said: Instant,
+    printed: Instant,
 }
 
 impl Progress {
-    /// Begins, with the size of the input where it is known.
+    /// `bytes` is the size of the input, where it is known.
     pub(super) fn begin(bytes: Option<u64>) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let (bar, template) = match bytes {
@@ -38,11 +37,11 @@ impl Progress {
         Self {
             bar,
             began,
-            said: began,
+            printed: began,
         }
     }
 
-    /// Shows that `published` events are durable and `bytes` of the input are dealt with.
+    /// Shows the number of published events, and the bytes of the input that are finished.
     pub(super) fn show(&mut self, published: u64, bytes: u64) {
         let seconds = self.began.elapsed().as_secs_f64().max(0.001);
         let text = format!(
@@ -55,16 +54,16 @@ impl Progress {
                 bar.set_position(bytes);
                 bar.set_message(text);
             }
-            None if self.said.elapsed() >= EVERY => {
-                self.said = Instant::now();
+            None if self.printed.elapsed() >= EVERY => {
+                self.printed = Instant::now();
                 eprintln!("{text}");
             }
             None => {}
         }
     }
 
-    /// Says something in between.
-    pub(super) fn say(&self, text: &str) {
+    /// Prints a line above the bar.
+    pub(super) fn print(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{text}")),
             None => eprintln!("{text}"),

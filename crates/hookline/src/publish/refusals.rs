@@ -1,11 +1,10 @@
-//! Lines that are no events: the first ones are shown each, the others counted by reason, so that a wrong
-//! file of a million lines says what is wrong with it and not a million times.
+//! Lines that are no events. The first ones are shown, and the others are counted by reason: a bad file of a million
+//! lines does not print a million errors.
 
 use std::collections::BTreeMap;
 
-/// How many are shown each.
 const SHOWN: u64 = 20;
-/// How many different reasons are counted by themselves.
+/// Reasons with their own count.
 const REASONS: usize = 20;
 const OTHERS: &str = "other reasons";
 
@@ -16,13 +15,13 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Counts one; what to say of it, where it is among the first.
+    /// Counts a line. Returns a text for one of the first lines.
     pub(super) fn add(&mut self, line: u64, why: &str) -> Option<String> {
         self.count += 1;
         if self.count <= SHOWN {
             return Some(format!("refused {}: line {line}: {why}", self.count));
         }
-        // Where in the line it is tells two lines apart and not two reasons.
+        // The column differs between two lines with the same reason.
         let reason = why.split(" at column ").next().unwrap_or(why);
         let reason = match self.counted.contains_key(reason) || self.counted.len() < REASONS {
             true => reason,
@@ -32,7 +31,7 @@ impl Refusals {
         None
     }
 
-    /// What to say at the end, a line for each reason.
+    /// A text for each reason at the end.
     pub(super) fn rest(&self) -> Vec<String> {
         if self.counted.is_empty() {
             return Vec::new();
@@ -57,17 +56,17 @@ mod tests {
     #[test]
     fn twenty_lines_are_shown_and_the_others_counted_by_reason() {
         let mut refusals = Refusals::default();
-        let mut said = Vec::new();
+        let mut shown = Vec::new();
         for line in 1..=1_000 {
             let why = match line % 4 {
                 0 => "data: is missing".to_owned(),
                 _ => format!("is not valid JSON: expected value at column {line}"),
             };
-            said.extend(refusals.add(line, &why));
+            shown.extend(refusals.add(line, &why));
         }
-        assert_eq!(said.len(), 20);
+        assert_eq!(shown.len(), 20);
         assert_eq!(
-            said[0],
+            shown[0],
             "refused 1: line 1: is not valid JSON: expected value at column 1"
         );
         assert_eq!(
@@ -82,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_without_end_are_counted_together() {
+    fn further_reasons_are_counted_together() {
         let mut refusals = Refusals::default();
         for line in 1..=10_000 {
             refusals.add(line, &format!("organization_id: is org_{line}"));

@@ -52,7 +52,7 @@ fn answer(status: &str, body: &str) -> (String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn a_process_that_is_not_ready_says_which_part_is_not() {
+async fn an_unready_process_names_the_unready_part() {
     let broker = Arc::new(AtomicBool::new(false));
     let readiness = Readiness::default();
     let admin = serving(readiness.clone(), metrics());
@@ -99,7 +99,7 @@ async fn metrics_are_served_as_prometheus_text() {
 }
 
 #[tokio::test]
-async fn it_stops_when_it_is_told_to() {
+async fn the_admin_listener_stops_at_shutdown() {
     let admin = serving(Readiness::default(), metrics());
     assert_eq!(admin.get("/nothing").await.0, "404");
     admin.shutdown.cancel();
@@ -115,7 +115,7 @@ fn an_address_in_use_is_named_with_its_setting() {
     let line = format!("{error:#}").replace(&address.port().to_string(), "PORT");
     insta::assert_snapshot!(
         line,
-        @"setting admin.listen = 127.0.0.1:PORT: nothing can listen there: Address already in use (os error 98)"
+        @"setting admin.listen = 127.0.0.1:PORT: cannot listen on this address: Address already in use (os error 98)"
     );
 }
 

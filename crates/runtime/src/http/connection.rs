@@ -1,4 +1,4 @@
-//! What a connection and the requests on it know of one another. All of it lives on one worker.
+//! State that a connection shares with its requests, on one worker thread.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -9,59 +9,59 @@ use std::task::Waker;
 
 use tokio::time::Instant;
 
-use super::Clocks;
+use super::connection_slots::ConnectionSlot;
 use super::framing::Framing;
-use super::places::Place;
+use super::timeouts::Timeouts;
 
-/// actix keeps its buffer for the next request, and has to make it larger for a larger head than this.
+/// A larger head makes actix grow its buffer, which it keeps for the next request.
 const KEPT_HEAD: usize = 7 * 1024;
 
-/// A connection, as its requests see it: `request.conn_data::<Connection>()`.
+/// A handler gets it by `request.conn_data::<Connection>()`.
 #[derive(Clone)]
 pub struct Connection(Rc<State>);
 
 struct State {
-    place: Place,
+    slot: ConnectionSlot,
     phase: Cell<Phase>,
-    /// Of the last request.
+    /// The framing of the last request.
     framing: Cell<Framing>,
     has_large_head: Cell<bool>,
-    /// The handler has asked for more of the body than has come.
+    /// The handler waits for more of the body.
     waits_for_body: Cell<bool>,
     /// actix writes `100 Continue` next.
     expects_interim: Cell<bool>,
     held: RefCell<Vec<Box<dyn Any>>>,
-    /// The task that reads, where it does not wait for the socket alone.
+    /// The task that reads, where it waits for more than the socket.
     parked: Cell<Option<Waker>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Phase {
-    /// The first head is owed.
+    /// The first head is not complete.
     First,
-    /// actix has a head, and begins its request or refuses it.
+    /// actix has a head, and starts its request or refuses it.
     Head,
-    /// A request is under way, until its answer's body is dropped.
+    /// A request is active, until the body of its answer is dropped.
     Request,
     /// actix has dropped the request without an answer.
     Dropped,
-    /// No request is under way.
+    /// No request is active.
     Between {
         since: Instant,
         first_byte: Option<Instant>,
     },
 }
 
-/// What actix may have of the bytes that have come.
+/// The received bytes that actix may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// The next head, once it is whole.
+pub(super) enum Allowed {
+    /// The next head when it is complete.
     Head,
     Body,
-    /// So many bytes of the body, once all of them are there: a small body that has come whole costs
-    /// its connection nothing where its handler does not read it.
+    /// The rest of the body, of this many bytes, when all of it is there. The connection then stays open even if the
+    /// handler does not read the body.
     WholeBody(u64),
-    /// Nothing before the request under way goes on.
+    /// Nothing until the active request goes on.
     Nothing,
 }
 
@@ -74,9 +74,9 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(super) fn new(place: Place) -> Self {
+    pub(super) fn new(slot: ConnectionSlot) -> Self {
         Self(Rc::new(State {
-            place,
+            slot,
             phase: Cell::new(Phase::First),
             framing: Cell::new(Framing::Whole),
             has_large_head: Cell::default(),
@@ -87,60 +87,60 @@ impl Connection {
         }))
     }
 
-    /// The request under way came with a good key: connections without one are closed before this.
+    /// The active request has a valid key. Connections without one are closed first.
     pub fn trust(&self) {
-        self.0.place.trust();
+        self.0.slot.trust();
     }
 
-    /// Keeps `held` until the answer of the request under way is written, or the connection ends.
+    /// Keeps `held` until the answer of the active request is written, or the connection ends.
     pub fn keep_until_written(&self, held: impl Any) {
         self.0.held.borrow_mut().push(Box::new(held));
     }
 
-    /// Whether the handler waits for more of the request's body.
+    /// Whether the handler waits for more of the body.
     pub fn is_owed_a_body(&self) -> bool {
         self.0.waits_for_body.get()
     }
 
-    pub(super) fn is_given_up(&self, task: &Waker) -> bool {
-        self.0.place.is_given_up(task)
+    pub(super) fn must_close(&self, task: &Waker) -> bool {
+        self.0.slot.must_close(task)
     }
 
-    /// Until when the client must send, if it must.
-    pub(super) fn deadline(&self, clocks: &Clocks) -> Option<Instant> {
+    /// The time by which the client must send, if it must.
+    pub(super) fn deadline(&self, timeouts: &Timeouts) -> Option<Instant> {
         match self.0.phase.get() {
             Phase::First | Phase::Head | Phase::Request | Phase::Dropped => None,
             Phase::Between {
                 first_byte: Some(first),
                 ..
-            } => Some(first + clocks.head),
-            Phase::Between { since, .. } => Some(since + clocks.idle),
+            } => Some(first + timeouts.head),
+            Phase::Between { since, .. } => Some(since + timeouts.idle),
         }
     }
 
-    pub(super) fn turn(&self) -> Turn {
+    pub(super) fn allowed(&self) -> Allowed {
         let is_whole = self.0.framing.get() == Framing::Whole;
         match self.0.phase.get() {
-            Phase::First => Turn::Head,
-            Phase::Between { .. } if is_whole => Turn::Head,
-            // Nothing reads the rest of it, and actix passes it over.
-            Phase::Between { .. } => Turn::Body,
-            Phase::Request if self.is_owed_a_body() => Turn::Body,
+            Phase::First => Allowed::Head,
+            Phase::Between { .. } if is_whole => Allowed::Head,
+            // Nothing reads the rest of the body, and actix skips it.
+            Phase::Between { .. } => Allowed::Body,
+            Phase::Request if self.is_owed_a_body() => Allowed::Body,
             Phase::Request => match self.0.framing.get() {
-                Framing::Bytes(left) => Turn::WholeBody(left),
-                _ => Turn::Nothing,
+                Framing::Bytes(left) => Allowed::WholeBody(left),
+                _ => Allowed::Nothing,
             },
-            Phase::Head | Phase::Dropped => Turn::Nothing,
+            Phase::Head | Phase::Dropped => Allowed::Nothing,
         }
     }
 
-    /// So many bytes of a head have come, and it is not whole.
-    pub(super) fn owes_a_head(&self, bytes: usize) {
+    /// Records the size of an incomplete head.
+    pub(super) fn has_partial_head(&self, bytes: usize) {
         self.has_bytes();
-        self.0.place.owes(bytes);
+        self.0.slot.has_partial_head(bytes);
     }
 
-    /// Bytes have come while no request is under way.
+    /// Records the first byte while no request is active.
     fn has_bytes(&self) {
         if let Phase::Between {
             since,
@@ -154,7 +154,7 @@ impl Connection {
         }
     }
 
-    /// actix gets a head of so many bytes.
+    /// actix gets a head of this size.
     pub(super) fn gives_head(&self, bytes: usize) {
         self.0.has_large_head.set(bytes > KEPT_HEAD);
         self.0.phase.set(Phase::Head);
@@ -170,26 +170,26 @@ impl Connection {
         let taken = framing.advance(bytes)?;
         self.0.framing.set(framing);
         if framing == Framing::Whole {
-            self.restart_clock();
+            self.restart_timeout();
         }
         Ok(taken)
     }
 
-    /// Writing has held up the client, or the rest of a body has come: it has its time from now on.
-    pub(super) fn restart_clock(&self) {
+    /// Restarts the timeout of the client, because writing delayed it or because the rest of a body has come.
+    pub(super) fn restart_timeout(&self) {
         if let Phase::Between { .. } = self.0.phase.get() {
             self.0.phase.set(Phase::between());
         }
     }
 
-    /// Nothing of what actix was given waits to be written.
+    /// All bytes of the answer are written.
     pub(super) fn has_written_all(&self) {
         if let Phase::Between { .. } = self.0.phase.get() {
             self.0.held.borrow_mut().clear();
         }
     }
 
-    /// The task reads on once something has changed here.
+    /// The task continues to read after a change of this state.
     pub(super) fn park(&self, task: &Waker) {
         self.0.parked.set(Some(task.clone()));
     }
@@ -200,7 +200,7 @@ impl Connection {
         }
     }
 
-    /// The handler has been told that more of the body must come first, or has got some of it.
+    /// The handler waits for more of the body, or has received some.
     pub(super) fn waits_for_body(&self, waits: bool) {
         if waits && !self.0.waits_for_body.replace(waits) {
             self.unpark();
@@ -208,7 +208,7 @@ impl Connection {
         self.0.waits_for_body.set(waits);
     }
 
-    /// Whether actix writes `100 Continue` now; said once.
+    /// Whether actix writes `100 Continue` now. True once.
     pub(super) fn takes_interim(&self) -> bool {
         self.0.expects_interim.take()
     }
@@ -218,7 +218,7 @@ impl Connection {
         self.0.framing.set(framing);
         self.0.waits_for_body.set(false);
         self.0.expects_interim.set(expects_interim);
-        self.0.place.begin();
+        self.0.slot.begin();
         self.unpark();
     }
 
@@ -227,16 +227,16 @@ impl Connection {
             true => Phase::between(),
             false => Phase::Dropped,
         });
-        self.0.place.end();
+        self.0.slot.end();
         self.unpark();
     }
 
-    /// The buffers of the connection have grown with its request.
+    /// The request has grown the buffers of the connection.
     pub(super) fn has_large_head(&self) -> bool {
         self.0.has_large_head.get()
     }
 
-    /// Whether a request of it was dropped without an answer.
+    /// Whether a request was dropped without an answer.
     pub(super) fn owes_an_answer(&self) -> bool {
         matches!(self.0.phase.get(), Phase::Dropped)
     }

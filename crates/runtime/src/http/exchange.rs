@@ -1,4 +1,4 @@
-//! A request and its answer, as the connection must know of them.
+//! Tells the connection about its requests and their answers.
 
 use std::error::Error as StdError;
 use std::pin::Pin;
@@ -12,29 +12,26 @@ use actix_web::web::Bytes;
 use actix_web::{Error, HttpMessage as _};
 
 use super::connection::Connection;
-use super::demanded::demanded;
+use super::demanded_body::demanded_body;
 use super::framing::Framing;
 
-/// So much of an answer is written at a time: with the head, it fits into the first buffer of actix,
-/// which an idle connection keeps.
+/// Bytes of an answer that are written at a time. With the head they fit into the first buffer of actix, which an idle
+/// connection keeps.
 const PIECE: usize = 6 * 1024;
 
-/// A request under way, and then its answer.
-struct Underway {
+/// Exists until the answer is written or dropped.
+struct ActiveRequest {
     connection: Connection,
     is_answered: bool,
 }
 
-impl Drop for Underway {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.connection.end(self.is_answered);
     }
 }
 
-/// The outermost middleware: it tells the connection when a request begins and when its answer ends.
-///
-/// # Errors
-/// What `next` fails with.
+/// The outermost middleware.
 pub async fn exchange(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
@@ -45,43 +42,43 @@ pub async fn exchange(
     let head = request.head();
     let framing = Framing::of(head);
     connection.begin(framing, head.expect());
-    let mut underway = Underway {
+    let mut active = ActiveRequest {
         connection: connection.clone(),
         is_answered: false,
     };
     let leaves_http = leaves_http(head);
     let knows_chunks = request.version() >= Version::HTTP_11 && !leaves_http;
     let payload = request.take_payload();
-    request.set_payload(demanded(payload, framing, connection));
+    request.set_payload(demanded_body(payload, framing, connection));
     let answered = next.call(request).await;
-    underway.is_answered = true;
+    active.is_answered = true;
     Ok(answered?.map_body(|head, body| {
-        if leaves_http || underway.connection.has_large_head() {
+        if leaves_http || active.connection.has_large_head() {
             head.set_connection_type(ConnectionType::Close);
         }
         if body.size() == BodySize::Stream && !knows_chunks {
-            // The end of the connection is the end of the answer (RFC 9112, 6.1 and 6.3).
+            // The answer ends with the connection (RFC 9112, 6.1 and 6.3).
             head.no_chunking(true);
             head.set_connection_type(ConnectionType::Close);
         }
         BoxBody::new(Answer {
             body,
             rest: Bytes::new(),
-            _underway: underway,
+            _active: active,
         })
     }))
 }
 
-/// There is nothing to upgrade to, and actix takes all that follows for the body of such a request.
+/// The server supports no upgrade, and actix reads all that follows as the body of such a request.
 fn leaves_http(head: &RequestHead) -> bool {
     head.upgrade() || head.headers().contains_key(header::UPGRADE) || head.method == Method::CONNECT
 }
 
-/// The body of an answer, in pieces.
+/// A body in pieces.
 struct Answer {
     body: BoxBody,
     rest: Bytes,
-    _underway: Underway,
+    _active: ActiveRequest,
 }
 
 impl MessageBody for Answer {

@@ -1,16 +1,16 @@
-//! Where the body of a request ends. The bytes after it belong to the next request.
+//! Finds the end of a request's body. The bytes after it belong to the next request.
 
 use std::io;
 
 use actix_web::dev::RequestHead;
 use actix_web::http::header;
 
-use super::intake::{MOST_HEADERS, PIECE};
+use super::read_buffer::{MAX_HEADERS, PIECE};
 
 /// The CRLF after the data of a chunk.
 const END_OF_CHUNK: u64 = 2;
 
-/// What is still to come of a body.
+/// The rest of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
     Whole,
@@ -35,7 +35,7 @@ impl Framing {
         }
     }
 
-    /// The number of `bytes` that belong to the body and need no byte after them to be understood.
+    /// The number of `bytes` that belong to the body and can be parsed without further bytes.
     ///
     /// # Errors
     /// When the chunks are malformed.
@@ -81,9 +81,9 @@ impl Framing {
     }
 
     fn trailers(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         match httparse::parse_headers(bytes, &mut headers) {
-            // actix ends a line with CRLF and nothing else.
+            // actix accepts only CRLF as a line end.
             Ok(httparse::Status::Complete((length, _))) if !has_bare_lf(&bytes[..length]) => {
                 *self = Self::Whole;
                 Ok(length)
@@ -99,7 +99,7 @@ fn has_bare_lf(bytes: &[u8]) -> bool {
     ends != bytes.windows(2).filter(|pair| pair == b"\r\n").count()
 }
 
-/// A line of a chunk and the trailers are at most a piece long.
+/// The line of a chunk and the trailers are limited to [`PIECE`].
 fn incomplete(bytes: &[u8]) -> io::Result<usize> {
     match bytes.len() {
         0..PIECE => Ok(0),
@@ -117,7 +117,7 @@ mod tests {
 
     use super::*;
 
-    /// What is left of `bytes` after the body, if it ends in them.
+    /// The bytes after the body, if it ends.
     fn rest(mut framing: Framing, bytes: &[u8]) -> io::Result<Option<&[u8]>> {
         let taken = framing.advance(bytes)?;
         Ok((framing == Framing::Whole).then(|| &bytes[taken..]))
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_are_malformed_are_refused() {
+    fn malformed_chunks_are_refused() {
         for bad in [
             "no\r\n",
             "1\n",
@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_body_ends_at_the_same_byte_in_whatever_pieces_it_comes(
+        fn a_body_ends_at_the_same_byte_in_any_pieces(
             chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..40), 0..5),
             piece in 1..20_usize,
         ) {

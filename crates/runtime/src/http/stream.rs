@@ -1,5 +1,5 @@
-//! The socket of a connection. It gives actix one request at a time, and fails once the connection is
-//! late or has lost its place. actix drops a connection that fails.
+//! The socket of a connection. It gives actix one request at a time, and fails after a timeout or when the connection has
+//! lost its slot. actix drops a connection that fails.
 
 use std::io;
 use std::mem;
@@ -12,38 +12,36 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::Clocks;
-use super::connection::{Connection, Turn};
-use super::intake::{Intake, PIECE};
-use super::places::{LARGEST_HEAD, Place};
+use super::connection::{Allowed, Connection};
+use super::connection_slots::{ConnectionSlot, LARGEST_HEAD};
+use super::read_buffer::{PIECE, ReadBuffer};
+use super::timeouts::Timeouts;
 
-/// What a client must take of an answer within [`Clocks::writing`], as long as there is as much. A
-/// mebibyte then takes it 5 min at most.
-pub(super) const LEAST_PROGRESS: usize = 32 * 1024;
+/// Bytes of an answer that a client must read within [`Timeouts::writing`].
+pub(super) const MIN_PROGRESS: usize = 32 * 1024;
 
-/// The answer to a request with malformed chunks, where actix ends the connection without
-/// a word: it does so when a chunk is malformed before the handler has asked for it.
+/// The answer to a request with malformed chunks. actix closes the connection without an answer where a chunk is malformed
+/// before the handler reads it.
 const MALFORMED: &str = r#"{"type":"urn:hookline:problem:malformed","title":"Bad Request","status":400,"detail":"the chunks of the body are malformed (RFC 9112, 7.1)"}"#;
 
-/// What actix writes before it calls the handler.
+/// actix writes this before it calls the handler.
 const INTERIM: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// The socket of a connection.
 #[derive(Debug)]
 pub(super) struct Stream {
     socket: TcpStream,
-    intake: Intake,
-    /// actix has a piece of a body, and works on it before it gets the next.
+    read_buffer: ReadBuffer,
+    /// actix handles one piece of a body before it gets the next.
     has_given_a_piece: bool,
-    /// [`INTERIM`] is written once the handler waits for the body.
+    /// [`INTERIM`] must be written when the handler waits for the body.
     owes_interim: bool,
-    /// The client has not gone, and the connection has not been ended for a reason of ours.
+    /// Neither side has closed the connection.
     is_open: bool,
     stopping: CancellationToken,
     connection: Connection,
-    clocks: Clocks,
+    timeouts: Timeouts,
     writing: Option<Writing>,
-    /// It is set late rather than often: when it fires too early, it is set anew.
+    /// A later deadline does not reset it. When it fires too early, it is reset.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -51,6 +49,7 @@ pub(super) struct Stream {
 #[derive(Debug)]
 struct Writing {
     since: Instant,
+    /// Bytes that the client has read since then.
     taken: usize,
 }
 
@@ -66,19 +65,19 @@ impl Writing {
 impl Stream {
     pub(super) fn new(
         socket: TcpStream,
-        place: Place,
-        clocks: Clocks,
+        slot: ConnectionSlot,
+        timeouts: Timeouts,
         stopping: CancellationToken,
     ) -> Self {
         Self {
             socket,
-            intake: Intake::default(),
+            read_buffer: ReadBuffer::default(),
             has_given_a_piece: false,
             owes_interim: false,
             is_open: true,
             stopping,
-            connection: Connection::new(place),
-            clocks,
+            connection: Connection::new(slot),
+            timeouts,
             writing: None,
             timer: None,
         }
@@ -88,11 +87,11 @@ impl Stream {
         self.connection.clone()
     }
 
-    /// `taken` of `bytes` were written.
+    /// Records that `taken` of `bytes` were written.
     fn wrote(&mut self, taken: usize, bytes: usize) {
         if taken == bytes {
             if self.writing.take().is_some() {
-                self.connection.restart_clock();
+                self.connection.restart_timeout();
                 self.connection.unpark();
             }
             self.connection.has_written_all();
@@ -100,19 +99,19 @@ impl Stream {
         }
         let writing = self.writing.get_or_insert_with(Writing::begin);
         writing.taken += taken;
-        if writing.taken >= LEAST_PROGRESS {
+        if writing.taken >= MIN_PROGRESS {
             *writing = Writing::begin();
         }
     }
 
     fn deadline(&self) -> Option<Instant> {
         match &self.writing {
-            Some(writing) => Some(writing.since + self.clocks.writing),
-            None => self.connection.deadline(&self.clocks),
+            Some(writing) => Some(writing.since + self.timeouts.writing),
+            None => self.connection.deadline(&self.timeouts),
         }
     }
 
-    /// Fails where the connection is late or has lost its place; else the task is woken in time.
+    /// Fails after a timeout or without a slot. Otherwise the task is woken at the deadline.
     fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let in_time = self.is_in_time(cx);
         self.is_open &= in_time.is_ok();
@@ -120,7 +119,7 @@ impl Stream {
     }
 
     fn is_in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.connection.is_given_up(cx.waker()) {
+        if self.connection.must_close(cx.waker()) {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         let Some(deadline) = self.deadline() else {
@@ -149,25 +148,25 @@ impl Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.intake.is_free() && mem::take(&mut self.has_given_a_piece) {
+        if !self.read_buffer.is_free() && mem::take(&mut self.has_given_a_piece) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
         loop {
             self.write_interim()?;
-            if self.intake.is_free() || self.frees_bytes()? {
-                self.intake.give(buffer);
+            if self.read_buffer.is_free() || self.frees_bytes()? {
+                self.read_buffer.give(buffer);
                 return Poll::Ready(Ok(()));
             }
-            if self.intake.has_ended() && !self.holds_back() {
+            if self.read_buffer.has_ended() && !self.holds_back() {
                 return Poll::Ready(Ok(()));
             }
-            let most = match self.next_turn() {
-                Turn::Head => LARGEST_HEAD,
-                Turn::Body | Turn::WholeBody(_) | Turn::Nothing => PIECE,
+            let max = match self.allowed() {
+                Allowed::Head => LARGEST_HEAD,
+                Allowed::Body | Allowed::WholeBody(_) | Allowed::Nothing => PIECE,
             };
-            match self.intake.poll_fill(&mut self.socket, most, cx) {
-                Poll::Ready(Ok(())) => self.is_open &= !self.intake.has_ended(),
+            match self.read_buffer.poll_fill(&mut self.socket, max, cx) {
+                Poll::Ready(Ok(())) => self.is_open &= !self.read_buffer.has_ended(),
                 Poll::Ready(Err(error)) => {
                     self.is_open = false;
                     return Poll::Ready(Err(error));
@@ -182,60 +181,61 @@ impl Stream {
         }
     }
 
-    /// A head waits until the answers before it are written, so a connection holds one answer at most.
-    fn next_turn(&self) -> Turn {
-        match self.connection.turn() {
-            Turn::Head if self.writing.is_some() => Turn::Nothing,
+    /// A head waits until the answers before it are written, so a connection holds at most one answer.
+    fn allowed(&self) -> Allowed {
+        match self.connection.allowed() {
+            Allowed::Head if self.writing.is_some() => Allowed::Nothing,
             turn => turn,
         }
     }
 
-    /// Whether bytes have come that actix may not have yet.
+    /// Whether there are bytes that actix may not get yet.
     fn holds_back(&self) -> bool {
-        let waits = matches!(self.next_turn(), Turn::Nothing | Turn::WholeBody(_));
-        waits && !self.intake.bytes().is_empty()
+        let waits = matches!(self.allowed(), Allowed::Nothing | Allowed::WholeBody(_));
+        waits && !self.read_buffer.bytes().is_empty()
     }
 
-    /// Whether actix may have some of the bytes that have come.
+    /// Whether actix may get some of the bytes.
     fn frees_bytes(&mut self) -> io::Result<bool> {
-        if self.intake.bytes().is_empty() {
+        if self.read_buffer.bytes().is_empty() {
             return Ok(false);
         }
-        let free = match self.next_turn() {
-            Turn::Nothing => 0,
-            Turn::WholeBody(left) if left > self.intake.bytes().len() as u64 => 0,
-            Turn::Head => match self.intake.end_of_head() {
+        let free = match self.allowed() {
+            Allowed::Nothing => 0,
+            Allowed::WholeBody(left) if left > self.read_buffer.bytes().len() as u64 => 0,
+            Allowed::Head => match self.read_buffer.end_of_head() {
                 Some(end) => {
                     self.connection.gives_head(end);
                     end
                 }
                 None => {
-                    self.connection.owes_a_head(self.intake.bytes().len());
+                    self.connection
+                        .has_partial_head(self.read_buffer.bytes().len());
                     0
                 }
             },
-            Turn::Body | Turn::WholeBody(_) => {
-                let piece = self.connection.advance_body(self.intake.bytes())?;
+            Allowed::Body | Allowed::WholeBody(_) => {
+                let piece = self.connection.advance_body(self.read_buffer.bytes())?;
                 self.has_given_a_piece = piece > 0;
                 piece
             }
         };
-        self.intake.free(free);
+        self.read_buffer.free(free);
         Ok(free > 0)
     }
 
-    /// The handler waits for a body of which nothing has come, so the client may wait for this.
+    /// The handler waits for a body without any bytes, so the client may wait for `100 Continue`.
     fn write_interim(&mut self) -> io::Result<()> {
         if !self.owes_interim || !self.connection.is_owed_a_body() {
             return Ok(());
         }
         self.owes_interim = false;
-        if !self.intake.bytes().is_empty() {
+        if !self.read_buffer.bytes().is_empty() {
             return Ok(());
         }
         match self.socket.try_write(INTERIM) {
             Ok(written) if written < INTERIM.len() => Err(io::ErrorKind::WriteZero.into()),
-            // A client sends the body after a while all the same (RFC 9110, 10.1.1).
+            // A client sends the body after a while without it (RFC 9110, 10.1.1).
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             written => written.map(|_| ()),
         }
@@ -276,7 +276,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // actix flushes when its buffer is empty: also when the body of an answer ends without a byte.
+        // actix flushes when its buffer is empty, also where an answer has no body.
         self.connection.has_written_all();
         self.in_time(cx)?;
         Pin::new(&mut self.socket).poll_flush(cx)
@@ -299,9 +299,9 @@ impl Drop for Stream {
              cache-control: no-store\r\nx-content-type-options: nosniff\r\n\r\n{MALFORMED}",
             MALFORMED.len()
         );
-        // A client that cannot be told is gone.
-        let _told = self.socket.try_write(answer.as_bytes());
-        // The system resets a connection with unread bytes, and the answer would be lost.
-        let _passed_over = self.socket.try_read(&mut [0; 16 * 1024]);
+        // A failed write means that the client has gone.
+        let _written = self.socket.try_write(answer.as_bytes());
+        // The kernel resets a connection with unread bytes, and the answer would be lost.
+        let _skipped = self.socket.try_read(&mut [0; 16 * 1024]);
     }
 }

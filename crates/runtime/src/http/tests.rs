@@ -15,34 +15,33 @@ use super::*;
 
 mod one_at_a_time;
 
-/// More than the buffers of both sockets take.
+/// More bytes than the buffers of both sockets hold.
 const LARGE: usize = 16 * 1024 * 1024;
 
 const FOR_EVER: Duration = Duration::from_secs(600);
 
-/// A clock of a test that waits for it, and does nothing else meanwhile.
+/// The timeout of a test that waits for it.
 const SOON: Duration = Duration::from_millis(300);
 
-/// A clock of a test that must do something within it.
+/// The timeout of a test that must act within it.
 const IN_A_WHILE: Duration = Duration::from_secs(2);
 
-/// A busy machine takes long; a test that fails takes longer.
+/// The time limit of each test, long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const NEVER: Clocks = Clocks {
+const NEVER: Timeouts = Timeouts {
     head: FOR_EVER,
     idle: FOR_EVER,
     writing: FOR_EVER,
 };
 
-/// What the handlers have seen.
 #[derive(Debug, Default)]
 struct Seen {
     small: AtomicUsize,
     released: Notify,
 }
 
-/// Tells when what an answer held is released.
+/// Records when a value that an answer held is dropped.
 struct Held(Data<Seen>);
 
 impl Drop for Held {
@@ -77,7 +76,7 @@ async fn refuse() -> HttpResponse {
     HttpResponse::PayloadTooLarge().body("refused")
 }
 
-/// Asks for the body late, as a handler behind a look-up of the key does.
+/// Reads the body late, as a handler after a lookup of the key does.
 async fn slow(mut body: web::Payload) -> HttpResponse {
     sleep(SOON / 10).await;
     while let Some(chunk) = body.next().await {
@@ -120,7 +119,7 @@ async fn quiet() -> HttpResponse {
 }
 
 impl Running {
-    fn with(connections: usize, clocks: Clocks) -> Self {
+    fn with(connections: usize, timeouts: Timeouts) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Data::from(Arc::new(Seen::default()));
@@ -128,7 +127,7 @@ impl Running {
         let bounds = Bounds {
             workers: 2,
             connections,
-            clocks,
+            timeouts,
             last_answers: Duration::from_secs(1),
         };
         let stop = CancellationToken::new();
@@ -166,7 +165,7 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n")
 }
 
-/// Sends `request` and reads the head of the answer and its body, which ends with `end`.
+/// Sends `request` and reads the head of the answer and its body up to `end`.
 async fn ask(stream: &mut TcpStream, request: &str, end: &str) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
@@ -180,7 +179,7 @@ async fn ask(stream: &mut TcpStream, request: &str, end: &str) -> String {
     answer
 }
 
-/// Sends `piece` again and again until the server closes the connection.
+/// Repeats `piece` until the server closes the connection.
 async fn dribble(mut stream: TcpStream, piece: &str) {
     let dribbled = async {
         let mut bytes = [0; 1024];
@@ -210,7 +209,7 @@ async fn is_closed(stream: &mut TcpStream) {
 #[tokio::test]
 async fn a_first_and_a_second_head_that_dribble_are_cut_off() {
     let head = IN_A_WHILE;
-    let server = Running::with(10, Clocks { head, ..NEVER });
+    let server = Running::with(10, Timeouts { head, ..NEVER });
     dribble(server.connect().await, "x").await;
     let mut stream = server.connect().await;
     ask(&mut stream, &get("/small"), "small").await;
@@ -220,7 +219,7 @@ async fn a_first_and_a_second_head_that_dribble_are_cut_off() {
 #[tokio::test]
 async fn chunks_that_dribble_after_an_early_answer_are_cut_off() {
     let head = IN_A_WHILE;
-    let server = Running::with(10, Clocks { head, ..NEVER });
+    let server = Running::with(10, Timeouts { head, ..NEVER });
     let mut stream = server.connect().await;
     let request =
         "POST /refuse HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
@@ -232,7 +231,7 @@ async fn chunks_that_dribble_after_an_early_answer_are_cut_off() {
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
     let idle = IN_A_WHILE;
-    let server = Running::with(10, Clocks { idle, ..NEVER });
+    let server = Running::with(10, Timeouts { idle, ..NEVER });
     let mut stream = server.connect().await;
     for _ in 0..2 {
         ask(&mut stream, &get("/small"), "small").await;
@@ -243,7 +242,7 @@ async fn an_idle_connection_is_closed() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_closed_and_its_next_request_never_begins() {
     let writing = SOON;
-    let server = Running::with(10, Clocks { writing, ..NEVER });
+    let server = Running::with(10, Timeouts { writing, ..NEVER });
     let mut stream = server.connect().await;
     let both = get("/large") + &get("/small");
     stream.write_all(both.as_bytes()).await.unwrap();
@@ -255,7 +254,7 @@ async fn a_client_that_reads_nothing_is_closed_and_its_next_request_never_begins
 #[tokio::test]
 async fn an_answer_that_is_read_slowly_is_written_whole_and_the_next_after_it() {
     let writing = Duration::from_secs(3);
-    let server = Running::with(10, Clocks { writing, ..NEVER });
+    let server = Running::with(10, Timeouts { writing, ..NEVER });
     let mut stream = server.connect().await;
     let both = get("/large") + &get("/small");
     stream.write_all(both.as_bytes()).await.unwrap();
@@ -271,13 +270,13 @@ async fn an_answer_that_is_read_slowly_is_written_whole_and_the_next_after_it() 
 }
 
 #[tokio::test]
-async fn a_stream_that_says_nothing_for_a_while_goes_on() {
-    let clocks = Clocks {
+async fn a_streamed_answer_may_pause() {
+    let timeouts = Timeouts {
         head: FOR_EVER,
         idle: SOON,
         writing: SOON,
     };
-    let server = Running::with(10, clocks);
+    let server = Running::with(10, timeouts);
     let mut stream = server.connect().await;
     let answer = ask(&mut stream, &get("/quiet"), "\r\n0\r\n\r\n").await;
     assert_eq!(answer.matches("piece").count(), 3, "{answer}");

@@ -1,5 +1,4 @@
-//! A service is a process: these tests start their own executable again as one, which runs the
-//! single ignored test below.
+//! These tests start their own executable as a service, which runs the single ignored test below.
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Read as _};
@@ -31,7 +30,7 @@ fn a_service_for_the_other_tests() {
                 .map(drop)
                 .map_err(Into::into),
             _ => {
-                context.shutdown.asked.cancelled().await;
+                context.shutdown.draining.cancelled().await;
                 Ok(())
             }
         }
@@ -133,7 +132,7 @@ fn a_failure_is_json_where_the_log_is() {
 }
 
 #[test]
-fn what_is_hardly_meant_is_warned_of_at_the_start() {
+fn suspicious_settings_cause_a_warning_at_the_start() {
     let variables = [
         ("HOOKLINE_STORE_URL", "postgres://u:hush@h/d"),
         ("HOOKLINE__STOP__GRACE_SECONDS", "10"),
@@ -141,25 +140,25 @@ fn what_is_hardly_meant_is_warned_of_at_the_start() {
     let probe = Probe::start(&variables)
         .has_logged("HOOKLINE_STORE_URL is not read: the setting's name is HOOKLINE__STORE__URL")
         .has_logged("stop.grace_seconds = 10 leaves a stop 8 s")
-        .has_logged("health and metrics are served");
+        .has_logged("serving health and metrics");
     let (status, _, errors) = probe.signal("-TERM").end();
     assert_eq!(status, 0, "{errors}");
 }
 
 #[test]
-fn a_signal_stops_it_and_what_is_done_is_status_0() {
+fn a_signal_stops_the_service_with_status_0() {
     for signal in ["-TERM", "-INT"] {
-        let probe = Probe::start(&[]).has_logged("health and metrics are served");
+        let probe = Probe::start(&[]).has_logged("serving health and metrics");
         let (status, _, errors) = probe.signal(signal).end();
         assert_eq!(status, 0, "{errors}");
     }
 }
 
 #[test]
-fn the_second_signal_ends_it_at_once() {
+fn the_second_signal_ends_the_process_at_once() {
     for (signal, expected) in [("-TERM", 143), ("-INT", 130)] {
         let (status, _, _) = Probe::start(&[("WORK", "never stop")])
-            .has_logged("health and metrics are served")
+            .has_logged("serving health and metrics")
             .signal("-TERM")
             .has_logged("stopping")
             .signal(signal)
@@ -188,11 +187,11 @@ fn a_service_that_does_not_finish_is_ended_within_its_grace() {
         ("WORK", "never stop"),
         ("HOOKLINE__STOP__GRACE_SECONDS", "1"),
     ])
-    .has_logged("health and metrics are served");
+    .has_logged("serving health and metrics");
     let asked = std::time::Instant::now();
     let (status, _, errors) = probe.signal("-TERM").end();
     assert_eq!(status, 0, "{errors}");
-    assert!(errors.contains("could not finish in time"), "{errors}");
+    assert!(errors.contains("could not stop in time"), "{errors}");
     assert!(asked.elapsed() < Duration::from_secs(3));
 }
 

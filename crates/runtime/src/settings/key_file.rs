@@ -1,12 +1,12 @@
-//! Files that hold a key: one that other users can write may hold a key of theirs, and one that they can read
-//! is no secret.
+//! Files that hold a key. A file that other users can write is refused, because the key may be theirs. A file that
+//! they can read is no secret, and causes a warning.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::SettingsError;
+use super::error::SettingsError;
 
 const OTHERS_WRITE: u32 = 0o022;
 const OTHERS_READ: u32 = 0o004;
@@ -14,14 +14,14 @@ const OTHERS_READ: u32 = 0o004;
 /// Reads a file that only its owner may write.
 ///
 /// # Errors
-/// [`SettingsError`] where it cannot be read, or where others could have written it.
+/// [`SettingsError`] for a file that cannot be read, or that others can write.
 pub fn read_key_file(path: &Path) -> Result<String, SettingsError> {
     let unreadable = |source: io::Error| SettingsError::UnreadableFile {
         path: path.to_owned(),
         source,
     };
     let mut file = File::open(path).map_err(unreadable)?;
-    // Of what was opened, so that another file cannot take its place in between.
+    // The permissions of the open file: another file cannot take its place in between.
     let mode = file.metadata().map_err(unreadable)?.permissions().mode();
     if mode & OTHERS_WRITE != 0 {
         return Err(SettingsError::WritableFile {
@@ -34,7 +34,7 @@ pub fn read_key_file(path: &Path) -> Result<String, SettingsError> {
     Ok(text)
 }
 
-/// What to warn of where every user can read the file.
+/// A warning where every user can read the file.
 pub fn warn_of_key_file(path: &Path) -> Option<String> {
     let mode = fs::metadata(path).ok()?.permissions().mode() & 0o777;
     (mode & OTHERS_READ != 0).then(|| {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_file_that_others_can_write_is_refused_and_one_that_they_can_read_is_warned_of() {
+    fn a_key_file_that_others_can_write_is_refused_and_a_readable_one_causes_a_warning() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "hush").unwrap();
         for (mode, is_read, is_warned_of) in [

@@ -1,23 +1,18 @@
-//! Three layers, each over the one before: the default file, the file of `--config`, and the
-//! environment.
+//! Three layers: an environment variable overrides the file of `--config`, which overrides the default file.
 
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use figment::providers::{Format as _, Serialized, Toml};
-use figment::value::{Dict, Map, Value};
-use figment::{Error, Figment, Metadata, Profile, Provider};
+use config::{Config, ConfigError, Value, ValueKind};
 
-use super::refused::{Refused, SettingsError, Why, allowed, shown, variable};
-use super::{LogFormat, Settings, known};
-
-const DEFAULT_FILE: &str = include_str!("default.toml");
+use super::error::{InvalidSetting, Problem, SettingsError};
+use super::schema::{DEFAULT_FILE, Schema, Values, parse};
+use super::secret_url::SecretUrl;
+use super::sections::Settings;
+use super::validators::LogFormat;
 
 static FORMAT: OnceLock<LogFormat> = OnceLock::new();
-
-/// The origin of what came from variables.
-const ENVIRONMENT: &str = "the environment";
 
 impl Settings {
     /// The commented default file.
@@ -28,7 +23,7 @@ impl Settings {
     /// Reads the settings of this process.
     ///
     /// # Errors
-    /// [`SettingsError`] for a file that cannot be read and for every setting that is bad.
+    /// [`SettingsError`] for a file that cannot be read, and for every bad setting at once.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
         let loaded = Self::load_with(file, std::env::vars_os());
         let format = match &loaded {
@@ -40,12 +35,12 @@ impl Settings {
         loaded
     }
 
-    /// How the line looks that says why the process ends: as its log, also where the settings are bad.
+    /// The format of the line that says why the process ends. It is the log's, also where settings are bad.
     pub(crate) fn format_of_process() -> LogFormat {
         FORMAT.get().copied().unwrap_or(LogFormat::Text)
     }
 
-    /// The same with an environment of one's own.
+    /// Reads a file and the given variables.
     ///
     /// # Errors
     /// As [`Settings::load`].
@@ -53,49 +48,41 @@ impl Settings {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingsError> {
-        let file = match file {
-            None => None,
-            Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|source| {
-                    let path = path.to_owned();
-                    SettingsError::Unreadable { path, source }
-                })?;
-                Some((path.display().to_string(), text))
-            }
+        let Some(path) = file else {
+            return Self::read(None, environment);
         };
-        let file = file.as_ref().map(|(name, text)| (&**name, &**text));
-        Self::read(file, environment)
+        let text = std::fs::read_to_string(path).map_err(|source| {
+            let path = path.to_owned();
+            SettingsError::Unreadable { path, source }
+        })?;
+        Self::read(Some((&path.display().to_string(), &text)), environment)
     }
 
-    /// The same from a file's name and text.
+    /// Reads a file that is given by its name and its text, and the given variables.
     ///
     /// # Errors
-    /// [`SettingsError`] for every setting that is bad.
+    /// [`SettingsError`] for every bad setting at once.
     pub fn read(
         file: Option<(&str, &str)>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, SettingsError> {
-        let defaults = defaults()?;
-        let mut refused = Vec::new();
-        let mut layers = Figment::from(Layer::new("the default file", defaults.clone()));
-        if let Some((origin, text)) = file {
-            let settings = parse(origin, text)?;
-            let known = known::of_file(settings, &defaults, origin, &mut refused);
-            layers = layers.merge(Layer::new(origin, known));
-        }
-        let known = known::of_environment(environment, &defaults, &mut refused);
-        layers = layers.merge(Layer::new(ENVIRONMENT, known));
-        extract(layers, &defaults, refused)
+        let schema = Schema::compiled_in()?;
+        let mut invalid = Vec::new();
+        let mut given = match file {
+            Some((name, text)) => schema.read_file(name, text, &mut invalid)?,
+            None => Values::new(),
+        };
+        given.extend(schema.read_environment(environment, &mut invalid));
+        extract(&schema, given, invalid)
     }
 }
 
 /// The log's format where other settings are bad.
 fn wanted_format(file: Option<&Path>, variable: Option<&str>) -> LogFormat {
-    let in_file = || -> Option<String> {
+    let in_file = || {
         let text = std::fs::read_to_string(file?).ok()?;
-        let settings: Dict = Toml::from_str(&text).ok()?;
-        let format = Value::from(settings).find("log.format")?;
-        Some(format.as_str()?.to_owned())
+        let log = parse("", &text).ok()?.remove("log")?;
+        log.into_table().ok()?.remove("format")?.into_string().ok()
     };
     match variable.map(str::to_owned).or_else(in_file).as_deref() {
         Some("json") => LogFormat::Json,
@@ -103,112 +90,114 @@ fn wanted_format(file: Option<&Path>, variable: Option<&str>) -> LogFormat {
     }
 }
 
-/// Puts the default in place of each bad value, so that all of them are found at once.
+/// Deserialization stops at the first bad value. That value is taken out, its default takes its place, and it is
+/// tried again, until all bad values are found.
 fn extract(
-    mut layers: Figment,
-    defaults: &Dict,
-    mut refused: Vec<Refused>,
+    schema: &Schema,
+    mut given: Values,
+    mut invalid: Vec<InvalidSetting>,
 ) -> Result<Settings, SettingsError> {
-    loop {
-        let error = match layers.extract::<Settings>() {
-            Ok(settings) => {
-                refused.extend(contradiction(&settings, &layers));
-                return match refused.is_empty() {
-                    true => Ok(settings),
-                    false => Err(SettingsError::Refused(refused)),
-                };
-            }
-            Err(error) => error,
+    let settings = loop {
+        let merged = merge(schema, &given);
+        let (name, allowed) = match merged.and_then(Config::try_deserialize) {
+            Ok(settings) => break settings,
+            Err(error) => name_and_allowed(error),
         };
-        let name = error
-            .path
-            .iter()
-            .take(2)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(".");
-        let origin = origin(&layers, &name);
-        let value = layers.find_value(&name).ok();
-        let default = Value::from(defaults.clone()).find(&name);
-        let seen = refused.iter().any(|refused| refused.name == name);
-        refused.push(Refused {
-            why: Why::NotAllowed {
-                value: value.map_or_else(|| "nothing".to_owned(), |value| shown(&name, &value)),
-                allowed: allowed(&error.kind),
-            },
-            origin,
-            name: name.clone(),
-        });
-        match default {
-            Some(default) if !seen => layers = layers.merge(Serialized::default(&name, default)),
-            _ => return Err(SettingsError::Refused(refused)),
+        let bad = given.remove(&name);
+        let is_given = bad.is_some();
+        invalid.push(not_allowed(schema, &name, bad, allowed));
+        if !is_given {
+            return Err(SettingsError::Invalid(invalid));
         }
+    };
+    invalid.extend(contradiction(&settings, schema, &given));
+    invalid.sort_by(|a, b| a.name.cmp(&b.name));
+    match invalid.is_empty() {
+        true => Ok(settings),
+        false => Err(SettingsError::Invalid(invalid)),
     }
 }
 
-fn origin(layers: &Figment, name: &str) -> String {
-    match layers.find_metadata(name) {
-        Some(metadata) if metadata.name == ENVIRONMENT => variable(name),
-        Some(metadata) => metadata.name.to_string(),
-        None => "nowhere".to_owned(),
+fn merge(schema: &Schema, given: &Values) -> Result<Config, ConfigError> {
+    let mut builder = Config::builder();
+    for (name, value) in &schema.defaults {
+        builder = builder.set_default(name, value.clone())?;
+    }
+    for (name, value) in given {
+        builder = builder.set_override(name, value.clone())?;
+    }
+    builder.build()
+}
+
+/// The bad setting of an error, and its allowed values.
+fn name_and_allowed(error: ConfigError) -> (String, String) {
+    match error {
+        ConfigError::At { error, key, .. } => {
+            let message = error.to_string();
+            let allowed = match message.starts_with("must ") {
+                true => format!("it {message}"),
+                false => message,
+            };
+            (key.unwrap_or_default(), allowed)
+        }
+        ConfigError::Type { key, expected, .. } => {
+            (key.unwrap_or_default(), format!("it must be {expected}"))
+        }
+        other => (String::new(), other.to_string()),
     }
 }
 
-/// What is taken ahead waits by receiver: without any, one that hangs would hold up all.
-fn contradiction(settings: &Settings, layers: &Figment) -> Option<Refused> {
+fn not_allowed(
+    schema: &Schema,
+    name: &str,
+    given: Option<Value>,
+    allowed: String,
+) -> InvalidSetting {
+    let origin = given.as_ref().and_then(|value| value.origin());
+    let origin = origin.unwrap_or("the default file").to_owned();
+    let value = given.as_ref().or_else(|| schema.defaults.get(name));
+    let value = value.map_or_else(|| "nothing".to_owned(), |value| shown(name, &value.kind));
+    InvalidSetting {
+        name: name.to_owned(),
+        origin,
+        problem: Problem::NotAllowed { value, allowed },
+    }
+}
+
+/// A value without its secrets.
+fn shown(name: &str, value: &ValueKind) -> String {
+    let is_url = name.ends_with(".url") || name.ends_with("_endpoint");
+    match value {
+        ValueKind::String(text) if is_url => {
+            format!("{:?}", SecretUrl::new(text.as_str()).to_string())
+        }
+        _ if is_url || name == "secrets.keys" => "***".to_owned(),
+        ValueKind::String(text) => format!("{text:?}"),
+        ValueKind::Float(number) => format!("{number:?}"),
+        ValueKind::Array(values) => {
+            let values: Vec<_> = values
+                .iter()
+                .map(|value| shown(name, &value.kind))
+                .collect();
+            format!("[{}]", values.join(", "))
+        }
+        ValueKind::Table(_) => "{…}".to_owned(),
+        plain => plain.to_string(),
+    }
+}
+
+/// Prefetched deliveries wait in a queue of their subscription. With no more of them than slots, one receiver that
+/// hangs would hold up all others.
+fn contradiction(settings: &Settings, schema: &Schema, given: &Values) -> Option<InvalidSetting> {
     const NAME: &str = "dispatcher.prefetch";
     let dispatcher = &settings.dispatcher;
-    (usize::from(dispatcher.prefetch) <= dispatcher.slots).then(|| Refused {
-        name: NAME.to_owned(),
-        origin: origin(layers, NAME),
-        why: Why::NotAllowed {
-            value: dispatcher.prefetch.to_string(),
-            allowed: format!(
-                "it must be more than dispatcher.slots, which is {}",
-                dispatcher.slots
-            ),
-        },
+    (usize::from(dispatcher.prefetch) <= dispatcher.slots).then(|| {
+        let allowed = format!(
+            "it must be more than dispatcher.slots, which is {}",
+            dispatcher.slots
+        );
+        not_allowed(schema, NAME, given.get(NAME).cloned(), allowed)
     })
-}
-
-/// The settings of the default file.
-pub(super) fn defaults() -> Result<Dict, SettingsError> {
-    parse("compiled in", DEFAULT_FILE)
-}
-
-fn parse(origin: &str, text: &str) -> Result<Dict, SettingsError> {
-    Toml::from_str(text).map_err(|error| {
-        let before = error.span().and_then(|span| text.get(..span.start));
-        SettingsError::NotToml {
-            file: origin.to_owned(),
-            line: before.unwrap_or_default().matches('\n').count() + 1,
-            message: error.message().replace('\n', " "),
-        }
-    })
-}
-
-struct Layer {
-    origin: String,
-    settings: Dict,
-}
-
-impl Layer {
-    fn new(origin: impl Into<String>, settings: Dict) -> Self {
-        Self {
-            origin: origin.into(),
-            settings,
-        }
-    }
-}
-
-impl Provider for Layer {
-    fn metadata(&self) -> Metadata {
-        Metadata::named(self.origin.clone())
-    }
-
-    fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        Ok(Profile::Default.collect(self.settings.clone()))
-    }
 }
 
 #[cfg(test)]

@@ -3,35 +3,33 @@ use std::fmt;
 use hookline_core::hosts::each_host;
 use url::Url;
 
-use super::SettingsError;
-use super::refused::variable;
+use super::error::SettingsError;
 use super::server_url::{Server, check};
 
-/// A URL that may hold a password and so never shows it.
+/// A URL that may hold a password. `Display` and `Debug` hide it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SecretUrl(Box<str>);
 
 impl SecretUrl {
-    /// A URL as it was written; an empty one stands for none.
+    /// An empty text means no URL.
     pub fn new(text: impl Into<Box<str>>) -> Self {
         Self(text.into())
     }
 
-    /// The URL of a broker, from outside the settings.
+    /// A broker URL that is no setting.
     ///
     /// # Errors
-    /// What it must be, without any part of it.
+    /// The rule that the URL breaks, without any part of the URL.
     pub fn of_broker(text: &str) -> Result<Self, &'static str> {
         check(Server::Broker, text)?;
         Ok(Self::new(text))
     }
 
-    /// The URL with its password, for whoever connects.
+    /// The URL with its password.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether there is one.
     pub fn is_set(&self) -> bool {
         !self.0.is_empty()
     }
@@ -43,17 +41,13 @@ impl SecretUrl {
     ) -> Result<&Self, SettingsError> {
         match self.is_set() {
             true => Ok(self),
-            false => Err(SettingsError::NotSet {
-                name,
-                variable: variable(name),
-                example,
-            }),
+            false => Err(SettingsError::NotSet { name, example }),
         }
     }
 }
 
-/// Shows what is surely no secret: scheme, user, host, port and path. A password with an unescaped
-/// `/`, `?`, `#` or `@` moves into the parts behind it, so a URL that has such parts is hidden.
+/// Shows scheme, user, host, port and path. Part of a password with an unescaped `/`, `?`, `#` or `@` would be read as
+/// one of these, so a URL that may have such a password is hidden whole.
 impl fmt::Display for SecretUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.is_set() {

@@ -1,18 +1,15 @@
-//! What is wrong with the URL of a server, by part: the whole is a secret and cannot be shown.
+//! Checks of server URLs. An error names the bad part: the URL may hold a password and is not shown.
 
 use std::net::Ipv6Addr;
 
 use hookline_core::hosts::each_host;
 use url::Url;
 
-/// Which server a URL names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Server {
-    /// PostgreSQL: libpq also takes a socket, so the host may be missing.
+    /// PostgreSQL. The host may be missing: libpq also connects to a socket.
     Database,
-    /// RabbitMQ.
     Broker,
-    /// An OpenTelemetry collector.
     Collector,
 }
 
@@ -26,7 +23,7 @@ impl Server {
         }
     }
 
-    /// What is wrong with a text that is no URL of such a server.
+    /// The error for a text that is no URL of such a server.
     pub(super) fn no_url(self) -> &'static str {
         match self {
             Self::Database => "must be a URL that begins with postgres://",
@@ -36,7 +33,7 @@ impl Server {
     }
 }
 
-/// A sentence that says at its end how a password is written.
+/// A sentence that ends with the escapes of a password.
 macro_rules! encoded {
     ($sentence:literal) => {
         concat!(
@@ -63,9 +60,9 @@ const BRACKETS: &str = "must have an IPv6 address in brackets, such as [::1]:567
 const VHOST: &str = "must have one virtual host behind the slash; a / in its name is written %2F";
 const HOST: &str = "must have hosts that are names or IP addresses";
 
-/// Checks a URL of one host, or of several with a comma between. What passes has its password between
-/// the first colon and the one @: no part of it is taken for a host, a path or a parameter, which
-/// libraries show in their errors.
+/// Checks a URL of one host, or of several with a comma between. In a URL that passes, the password stands between
+/// the first colon and the only @. No library then reads part of it as a host, path or parameter, which libraries
+/// show in their errors.
 pub(super) fn check(server: Server, text: &str) -> Result<(), &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or(server.no_url())?;
     if !server.has_scheme(scheme) {
@@ -74,7 +71,7 @@ pub(super) fn check(server: Server, text: &str) -> Result<(), &'static str> {
     if text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
         return Err(SPACE);
     }
-    // In http:// a \ is a slash.
+    // In http:// URLs, a \ is read as a slash.
     let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
     let (authority, behind) = rest.split_at(end);
     let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));

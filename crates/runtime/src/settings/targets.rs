@@ -7,35 +7,33 @@ use hookline_core::rate_limit::Rate;
 use hookline_core::target::{IpNet, Networks, Ports, Schemes, TargetRules};
 use serde::Deserialize;
 
-use super::allowed;
+use super::validators;
 
-/// `[targets]`: where subscriptions may point.
+/// Rules for the URLs of subscriptions.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetSettings {
-    /// Whether `http://` will do.
+    #[serde(deserialize_with = "validators::boolean")]
     pub allow_http: bool,
-    /// Whether private, local and reserved addresses will do, and any port.
+    /// Private, local and reserved addresses, and any port.
+    #[serde(deserialize_with = "validators::boolean")]
     pub allow_private_networks: bool,
-    /// Networks that will do although they are private.
-    #[serde(deserialize_with = "allowed::networks")]
+    #[serde(deserialize_with = "validators::networks")]
     pub allow_networks: Arc<[IpNet]>,
-    /// Ports that will do.
-    #[serde(deserialize_with = "allowed::ports")]
+    #[serde(deserialize_with = "validators::ports")]
     pub ports: Arc<[u16]>,
-    /// Who is asked for the addresses of names; nobody stands for the system's name servers.
-    #[serde(deserialize_with = "allowed::name_servers")]
+    /// DNS servers. Empty means those of the system.
+    #[serde(deserialize_with = "validators::name_servers")]
     pub name_servers: Vec<SocketAddr>,
-    /// Certificates that are trusted besides the system's, as PEM.
-    #[serde(deserialize_with = "allowed::path")]
+    /// PEM certificates that are trusted in addition to the system's.
+    #[serde(deserialize_with = "validators::path")]
     pub extra_ca_file: Option<PathBuf>,
-    /// Requests that one origin gets in a second at most; 0 stands for no limit.
-    #[serde(deserialize_with = "allowed::number::<0, 1_000_000, _, _>")]
+    /// 0 means no limit.
+    #[serde(deserialize_with = "validators::number::<0, 1_000_000, _, _>")]
     pub max_per_second_per_origin: u32,
 }
 
 impl TargetSettings {
-    /// The rules that they stand for.
     pub fn rules(&self) -> TargetRules {
         TargetRules {
             schemes: match self.allow_http {
@@ -53,7 +51,6 @@ impl TargetSettings {
         }
     }
 
-    /// How often one origin is called at most.
     pub fn origin_rate(&self) -> Option<Rate> {
         let count = self.max_per_second_per_origin;
         (count > 0).then(|| Rate::new(count, Duration::from_secs(1)))

@@ -1,28 +1,27 @@
-//! What is allowed and hardly meant: a start warns of it and goes on.
+//! Settings that are allowed and probably a mistake: a start warns of them and goes on.
 
 use std::ffi::OsString;
 
-use figment::value::{Dict, Value};
-
 use super::key_file::warn_of_key_file;
-use super::refused::variable;
-use super::{Settings, load};
+use super::schema::Schema;
+use super::sections::Settings;
 use crate::shutdown;
 
 impl Settings {
-    /// A sentence for each thing in these settings and in this process's environment that an operator
-    /// should look at.
+    /// One sentence for each suspicious setting, and for each variable of this process that looks like a setting and
+    /// is not read.
     pub fn warnings(&self) -> Vec<String> {
         self.warnings_with(std::env::vars_os().map(|(name, _)| name))
     }
 
-    /// The same with the names of an environment of one's own.
+    /// The same with the names of the given variables.
     pub fn warnings_with(&self, names: impl IntoIterator<Item = OsString>) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Ok(defaults) = load::defaults() {
+        if let Ok(schema) = Schema::compiled_in() {
             for name in names {
                 let Some(name) = name.to_str() else { continue };
-                if let Some(meant) = meant(name, &defaults).filter(|meant| meant != name) {
+                let meant = schema.variable_like(name);
+                if let Some(meant) = meant.filter(|meant| meant != name) {
                     warnings.push(format!(
                         "the variable {name} is not read: the setting's name is {meant}, with two \
                          underscores before the section and before the key"
@@ -31,7 +30,8 @@ impl Settings {
             }
         }
         warnings.extend(self.grace());
-        warnings.extend(warn_of_key_file(&self.secrets.key_file));
+        let key_file = self.secrets.key_file.as_deref();
+        warnings.extend(key_file.and_then(warn_of_key_file));
         warnings
     }
 
@@ -48,27 +48,6 @@ impl Settings {
             )
         })
     }
-}
-
-/// The variable of the setting that a name stands for, however it writes underscores and case.
-pub(super) fn meant(name: &str, defaults: &Dict) -> Option<String> {
-    let squeezed = |name: &str| name.replace('_', "").to_ascii_uppercase();
-    let wanted = squeezed(name);
-    if !wanted.starts_with("HOOKLINE") {
-        return None;
-    }
-    let of_section = |(section, value): (&String, &Value)| {
-        let Value::Dict(_, settings) = value else {
-            return None;
-        };
-        let variables = settings
-            .keys()
-            .map(|key| variable(&format!("{section}.{key}")));
-        variables
-            .into_iter()
-            .find(|variable| squeezed(variable) == wanted)
-    };
-    defaults.iter().find_map(of_section)
 }
 
 #[cfg(test)]

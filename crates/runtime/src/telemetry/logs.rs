@@ -8,19 +8,17 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 use super::repeats::{Limited, Repeats};
 use crate::settings::{LogFormat, LogSettings};
 
-/// What says nothing of ours, or too much. lapin and r2d2 also log each error that they return, and we
-/// log it again where it is handled, with what it means; what they do not return, such as a panic of
-/// lapin's thread, is still theirs to say. The settings come after and can say otherwise, by module:
-/// `lapin::io_loop=error`.
+/// Libraries that log too much. lapin and r2d2 log each error that they return, which is logged again with its meaning
+/// where it is handled. Errors that they do not return, such as a panic of lapin's thread, are still logged. The settings
+/// override it by module: `lapin::io_loop=error`.
 const QUIETER: &str = "actix_server=warn,opentelemetry=warn,opentelemetry_sdk=warn,\
     lapin::channel=off,lapin::consumer=off,lapin::heartbeat=off,lapin::io_loop=off,r2d2=off";
 
-/// The crates whose log lines are written with care for secrets: ours.
+/// Our crates. Their log lines show no secrets.
 const OURS: [&str; 4] = ["hookline", "subscription_api", "ingest", "dispatcher"];
 
-/// What no setting can change. Libraries log the bytes that they send and receive (lapin a password and
-/// every body, as decimal numbers), so below `info` they say nothing. lapin logs a returned message with its body at
-/// any level.
+/// A limit that no setting can change. Below `info`, libraries log the bytes that they send and receive: lapin logs a
+/// password and every body, as decimal numbers. lapin also logs a returned message with its body at any level.
 fn cap() -> Targets {
     Targets::new()
         .with_default(LevelFilter::INFO)
@@ -60,9 +58,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_library_says_nothing_below_info_whatever_the_level_is() {
+    fn a_library_logs_nothing_below_info_at_any_level() {
         let cap = cap();
-        for (target, level, is_said) in [
+        for (target, level, is_logged) in [
             ("hookline_dispatcher::worker", Level::TRACE, true),
             ("subscription_api", Level::TRACE, true),
             ("lapin::io_loop", Level::TRACE, false),
@@ -71,12 +69,12 @@ mod tests {
             ("amq_protocol::frame", Level::DEBUG, false),
             ("rustls::client::hs", Level::DEBUG, false),
             ("hyper::proto::h1::io", Level::TRACE, false),
-            ("a_library_of_tomorrow", Level::DEBUG, false),
-            ("a_library_of_tomorrow", Level::INFO, true),
+            ("an_unknown_library", Level::DEBUG, false),
+            ("an_unknown_library", Level::INFO, true),
         ] {
             assert_eq!(
                 cap.would_enable(target, &level),
-                is_said,
+                is_logged,
                 "{target} {level}"
             );
         }

@@ -6,13 +6,13 @@ use opentelemetry_sdk::metrics::{
 };
 use prometheus::{Registry, TextEncoder};
 
-/// OpenTelemetry's own boundaries are meant for milliseconds; these are seconds, up to twice the
-/// default deadline of a request to a receiver.
+/// Bucket boundaries in seconds, up to twice the default deadline of a request to a receiver. The defaults of
+/// OpenTelemetry are for milliseconds.
 const SECONDS: [f64; 14] = [
     0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
-/// The metrics of a process. Clones are the same metrics.
+/// Clones share the metrics.
 #[derive(Debug, Clone)]
 pub struct Metrics {
     registry: Registry,
@@ -34,31 +34,31 @@ impl Metrics {
         Ok(Self { registry, provider })
     }
 
-    /// Where instruments are made; [`super::Telemetry::start`] makes it the global one, too.
+    /// Creates instruments. [`super::Telemetry::start`] makes it the global provider.
     pub fn provider(&self) -> SdkMeterProvider {
         self.provider.clone()
     }
 
-    /// Shows what `now` says whenever it is asked for. It must answer without waiting.
-    pub fn show(
+    /// Registers a gauge. Each scrape calls `value`, which must not wait.
+    pub fn gauge(
         &self,
         name: &'static str,
         description: &'static str,
-        now: impl Fn() -> u64 + Send + Sync + 'static,
+        value: impl Fn() -> u64 + Send + Sync + 'static,
     ) {
         let meter = self.provider.meter("hookline");
         meter
             .u64_observable_gauge(name)
             .with_description(description)
-            .with_callback(move |gauge| gauge.observe(now(), &[]))
+            .with_callback(move |gauge| gauge.observe(value(), &[]))
             .build();
     }
 
-    /// All metrics in the text format of Prometheus.
+    /// The text format of Prometheus.
     pub fn render(&self) -> String {
         let rendered = TextEncoder::new().encode_to_string(&self.registry.gather());
         rendered.unwrap_or_else(|error| {
-            tracing::warn!(error = %error, "the metrics cannot be written");
+            tracing::warn!(error = %error, "cannot render the metrics");
             String::new()
         })
     }
@@ -85,7 +85,7 @@ mod tests {
         waits.record(0.003, &[]);
         let events = meter.u64_counter("hookline.events").build();
         events.add(2, &[]);
-        metrics.show("hookline.state", "a state", || 7);
+        metrics.gauge("hookline.state", "a state", || 7);
         let text = metrics.render();
         for line in [
             r#"hookline_wait_seconds_bucket{le="0.002"} 0"#,

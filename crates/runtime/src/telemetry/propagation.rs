@@ -1,5 +1,4 @@
-//! A trace crosses a queue as a `traceparent`. Between the two forms stands this file, so that
-//! nobody else knows OpenTelemetry's.
+//! Trace propagation. A trace crosses a queue as a `traceparent`. Only this file converts it to and from OpenTelemetry.
 
 use hookline_core::trace::TraceParent;
 use opentelemetry::Context;
@@ -9,7 +8,7 @@ use opentelemetry::trace::{
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// Makes `span`, which nobody has entered yet, part of a trace that began elsewhere.
+/// Makes `span` a child of a remote span. The span must not have been entered yet.
 pub fn continue_trace(span: &Span, parent: TraceParent) {
     let remote = SpanContext::new(
         TraceId::from_bytes(parent.trace_id.to_be_bytes()),
@@ -18,11 +17,11 @@ pub fn continue_trace(span: &Span, parent: TraceParent) {
         true,
         TraceState::NONE,
     );
-    // Fails where no collector is set: there is no trace to go on with then.
+    // Fails without a collector, because there is no trace then.
     let _untraced = span.set_parent(Context::new().with_remote_span_context(remote));
 }
 
-/// The trace that `span` is part of, to hand on; none where no collector is set.
+/// The trace of `span`. None without a collector.
 pub fn trace_of(span: &Span) -> Option<TraceParent> {
     let context = span.context();
     let current = context.span().span_context().clone();
@@ -44,7 +43,7 @@ mod tests {
     const PUBLISHERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
-    fn a_trace_goes_on_in_our_span() {
+    fn a_span_continues_a_remote_trace() {
         let provider = SdkTracerProvider::builder().build();
         let subscriber = tracing_subscriber::registry().with(traces::layer(&provider));
         tracing::subscriber::with_default(subscriber, || {
@@ -59,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_collector_there_is_no_trace_and_no_harm() {
+    fn without_a_collector_there_is_no_trace_and_no_error() {
         let span = tracing::info_span!("deliver");
         continue_trace(&span, TraceParent::parse(PUBLISHERS).unwrap());
         assert_eq!(trace_of(&span), None);

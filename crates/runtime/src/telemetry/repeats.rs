@@ -1,9 +1,9 @@
-//! A rate limit of log lines: one line a second for each cause, with a count.
+//! Rate limit of log lines: one line a second for each cause, with a count.
 //!
-//! Two warnings or errors are repeats of each other when they come from the same place with the same fields, numbers
-//! and ids of requests left aside: how long a retry waits says nothing of its cause. The first line goes out at once. Repeats are counted,
-//! and a line says once a second how many there were, until a second passes without any. So a line of which there is
-//! only one is never held back, and every repeat is in a count.
+//! Two warnings or errors repeat each other when they have the same source and the same fields. Numbers and request ids do
+//! not count: the wait of a retry is not part of its cause. The first line is written at once. Repeats are counted, and one
+//! line a second has their number, until a second passes without a repeat. A single line is never delayed, and every
+//! repeat is counted.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -19,10 +19,10 @@ use tracing_subscriber::registry::LookupSpan;
 
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How many causes are told apart. Lines of further causes are not limited.
+/// Lines of further causes are not limited.
 const MAX_CAUSES: usize = 1_000;
 
-/// Counts repeats. Clones count together.
+/// Clones share the counts.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Repeats(Arc<Mutex<Counts>>);
 
@@ -38,7 +38,6 @@ struct Cause {
     is_error: bool,
 }
 
-/// How often a line came again.
 #[derive(Debug, PartialEq, Eq)]
 struct Count {
     line: String,
@@ -47,23 +46,23 @@ struct Count {
 }
 
 impl Repeats {
-    /// Writes the counts of each second, for as long as the process lives.
-    pub(super) fn keep_telling(&self) -> std::io::Result<()> {
+    /// Starts a thread that writes the counts of each second.
+    pub(super) fn start_reporting(&self) -> std::io::Result<()> {
         let repeats = self.clone();
         thread::Builder::new()
             .name("log repeats".to_owned())
             .spawn(move || {
                 loop {
                     thread::sleep(EVERY);
-                    repeats.tell(Instant::now());
+                    repeats.report(Instant::now());
                 }
             })
             .map(drop)
     }
 
-    /// Writes how often each line came again until `now`.
-    pub(super) fn tell(&self, now: Instant) {
-        // Its lines come back here, so the lock is not held meanwhile.
+    /// Writes the counts until `now`.
+    pub(super) fn report(&self, now: Instant) {
+        // The lines below are counted here, too, so the lock must not be held.
         let due = self.counts().due(now);
         for Count {
             line,
@@ -84,7 +83,7 @@ impl Repeats {
 }
 
 impl Counts {
-    /// Whether a line goes out: the first of its cause.
+    /// Whether a line is written: the first of its cause.
     fn admit(&mut self, line: String, level: Level, now: Instant) -> bool {
         if let Some(cause) = self.causes.get_mut(&line) {
             cause.repeats += 1;
@@ -101,7 +100,7 @@ impl Counts {
         true
     }
 
-    /// The counts of causes that have not been told for a second. A cause without a repeat is forgotten then.
+    /// The counts of causes that were last reported a second ago. A cause without a repeat is removed.
     fn due(&mut self, now: Instant) -> Vec<Count> {
         let mut due = Vec::new();
         self.causes.retain(|line, cause| {
@@ -123,8 +122,8 @@ impl Counts {
     }
 }
 
-/// Writes events in a format, but for repeats. It is no filter of `tracing_subscriber`: one that looks at the fields of an
-/// event and refuses it leaves a mark on the thread that can suppress the next event.
+/// Formats events except repeats. A filter of `tracing_subscriber` would not do: one that reads the fields of an event and
+/// refuses it leaves a mark on the thread that can suppress the next event.
 pub(super) struct Limited<F> {
     format: F,
     repeats: Repeats,
@@ -137,7 +136,7 @@ impl<F> Limited<F> {
 
     fn admits(&self, event: &Event<'_>) -> bool {
         let metadata = event.metadata();
-        // What this module writes goes out as it is.
+        // Lines of this module are not limited.
         if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
             return true;
         }
@@ -175,7 +174,7 @@ impl Visit for Line {
         // Writing into a string does not fail.
         let _ = match field.name() {
             "message" => write!(self.0, " {value:?}"),
-            // The id of one request says nothing of the cause.
+            // A request id is not part of the cause.
             "request.id" => Ok(()),
             name => write!(self.0, " {name}={value:?}"),
         };

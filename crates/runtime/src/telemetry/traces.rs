@@ -1,5 +1,5 @@
-//! Spans leave in batches from a thread of the SDK that knows no tokio, while the HTTP client needs
-//! it: requests are handed to the process's own runtime.
+//! The exporter of traces. A thread of the SDK sends spans in batches. The HTTP client needs tokio, so its requests run on
+//! the runtime of the process.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ pub(super) fn provider(
     endpoint: &SecretUrl,
     resource: Resource,
 ) -> anyhow::Result<SdkTracerProvider> {
-    // The client takes the process's TLS provider even where no TLS is spoken.
+    // The client needs a TLS provider also without TLS.
     tls::use_ring();
     let collector = Collector::of(endpoint)?;
     let http = reqwest::Client::builder()
@@ -61,22 +61,22 @@ where
         .with_filter(filter_fn(is_ours))
 }
 
-/// Only our own spans: those of the HTTP client would make a trace of sending traces.
+/// Only our own spans. Those of the HTTP client would trace the sending of traces.
 fn is_ours(metadata: &Metadata<'_>) -> bool {
     *metadata.level() <= Level::INFO && metadata.target().starts_with("hookline")
 }
 
-/// Where traces are sent, and what the collector is told besides.
+/// The collector's URL, and its credentials as headers.
 struct Collector {
     url: String,
     credentials: HeaderMap,
 }
 
 impl Collector {
-    /// User and password leave the URL, which libraries show in their errors.
+    /// Removes user and password from the URL, because libraries show it in errors.
     fn of(endpoint: &SecretUrl) -> anyhow::Result<Self> {
         let mut url =
-            Url::parse(endpoint.expose()).context("the collector's URL cannot be read")?;
+            Url::parse(endpoint.expose()).context("cannot parse the URL of the collector")?;
         let mut credentials = HeaderMap::new();
         if !url.username().is_empty() || url.password().is_some() {
             let part = |text: &str| percent_decode_str(text).collect::<Vec<u8>>();
@@ -89,7 +89,7 @@ impl Collector {
             let moved = url.set_username("").and(url.set_password(None));
             anyhow::ensure!(moved.is_ok(), "the collector's URL has a user and no host");
         }
-        // The address is written without the path, as OTEL_EXPORTER_OTLP_ENDPOINT is.
+        // The setting may omit the path, as OTEL_EXPORTER_OTLP_ENDPOINT does.
         let base = url.path().trim_end_matches('/');
         if !base.ends_with(PATH) {
             let path = format!("{base}{PATH}");
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_collector_that_is_away_is_told_of_without_its_url() {
+    async fn the_error_of_an_unreachable_collector_does_not_show_its_url() {
         tls::use_ring();
         let client = OnRuntime {
             runtime: Handle::current(),

@@ -86,7 +86,7 @@ async fn connections_without_a_key_do_not_block_valid_keys() {
 #[actix_web::test]
 async fn unread_responses_of_a_key_are_limited_and_other_keys_are_not_affected() {
     let mut settings = ApiConfig::default();
-    settings.clocks.writing = Duration::from_secs(600);
+    settings.timeouts.writing = Duration::from_secs(600);
     let api = TestApi::with(settings).await;
     api.add_key("other", &["org_a"], &Scope::ALL).await;
     let app = init_service(app(&api.server)).await;

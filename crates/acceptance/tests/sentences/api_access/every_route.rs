@@ -261,7 +261,7 @@ pub(super) async fn a_key_expires_and_tells_when_it_was_used(
     let before = key_line(&home, org, "for a day").await?;
     ensure!(before[3] == "active", "{before:?}");
     ensure!(
-        before[4].starts_with("20") && before[5] == "not used",
+        before[4].starts_with("20") && before[5] == "never used",
         "{before:?}"
     );
     let client = tenant.client.with_key(Some(&key));
@@ -279,7 +279,7 @@ pub(super) async fn a_key_expires_and_tells_when_it_was_used(
     })
     .await?;
     let forever = key_line(&home, org, "").await?;
-    ensure!(forever[4] == "no end", "{forever:?}");
+    ensure!(forever[4] == "no expiry", "{forever:?}");
     for bad in ["0d", "1w", "soon"] {
         let made = home.key(&["--org", org, "--expires", bad]).await;
         ensure!(made.is_err(), "--expires {bad} went through");

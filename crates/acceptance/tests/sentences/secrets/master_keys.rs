@@ -58,7 +58,7 @@ pub(super) async fn everything_is_signed_right_while_the_master_key_changes(
     let (events, said) = (events?, said?);
     ensure!(
         said.contains(&format!(
-            "{SUBSCRIPTIONS} subscriptions encrypted anew; 0 left"
+            "{SUBSCRIPTIONS} subscriptions encrypted again; 0 left"
         )),
         "{said}"
     );
@@ -74,7 +74,7 @@ pub(super) async fn everything_is_signed_right_while_the_master_key_changes(
     let again = home
         .hookline_with(&["secrets", "rekey"], &[(KEYS, NEW)])
         .await?;
-    ensure!(again.contains("0 subscriptions encrypted anew"), "{again}");
+    ensure!(again.contains("0 subscriptions encrypted again"), "{again}");
     home.end().await
 }
 

@@ -118,17 +118,17 @@ async fn the_rights_of_the_document_are_enough(kind: Kind) -> anyhow::Result<()>
     let successes = log.iter().filter(|entry| entry["status"] == "success");
     ensure!(successes.count() == 2, "{log:#?}");
 
-    // What is no event is put aside by `ingest`, and shown and put back by `hookline dead`.
+    // What is no event is put aside by `ingest`, and shown and put back by `hookline dead-letters`.
     home.publish_amqp("workflow.completed", b"no event", Default::default())
         .await?;
-    let dead = user(&home, "`hookline dead`").await?;
+    let dead = user(&home, "`hookline dead-letters`").await?;
     let besides = [
         ("HOOKLINE__BROKER__URL", dead.url()),
         ("HOOKLINE__STORE__URL", store.as_str()),
     ];
     until("the dead letter", async || {
         let listed = home
-            .hookline_with(&["dead", "list", "--json"], &besides)
+            .hookline_with(&["dead-letters", "list", "--json"], &besides)
             .await?;
         let listed: Value = serde_json::from_str(&listed)?;
         let letters = listed["dead_letters"].as_array().context("a list")?;

@@ -159,7 +159,7 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
             &[
                 &begin("setting admin.listen = "),
                 &taken,
-                ": nothing can listen there: Address already in use",
+                ": cannot listen on this address: Address already in use",
             ],
         );
         cases.add(
@@ -202,7 +202,7 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
                 &[
                     &begin("setting api.listen = "),
                     &taken,
-                    ": nothing can listen there: Address already in use",
+                    ": cannot listen on this address: Address already in use",
                 ],
             );
         }
@@ -249,7 +249,7 @@ async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> 
     let data = data.to_string_lossy();
     let owned = format!("another process delivers from the folder {data}");
     cases.add(start.arg(&data), 1, &["hookline: ", &owned]);
-    let occupied = "nothing can listen there: Address already in use";
+    let occupied = "cannot listen on this address: Address already in use";
     cases.add(
         Start::of(
             "hookline",

@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use hookline_core::delivery::{AttemptTask, DeliveryState, Origin};
 use hookline_core::ids::{DeliveryId, SubscriptionId};
-use hookline_runtime::fault;
+use hookline_runtime::failpoint;
 use hookline_runtime::panics;
-use hookline_runtime::patience::Ended;
+use hookline_runtime::retry::RetryOutcome;
 use hookline_store::{
     BacklogClass, BacklogPosition, BacklogRead, BacklogRow, BreakerChange, StoreError,
 };
@@ -290,13 +290,13 @@ impl Queries {
             .loads
             .keep_on("mark backlog", || store.mark_backlog(owed.clone(), now));
         let marked = match marked.await {
-            Ended::Done(marked) => marked,
+            RetryOutcome::Done(marked) => marked,
             ended => {
                 self.loads.apart(in_hand, &ended);
                 return Step::Done;
             }
         };
-        fault::point("dispatcher::marked");
+        failpoint::point("dispatcher::marked");
         tracing::debug!(deliveries = marked.len(), "marked deliveries as backlog");
         self.marked
             .add(u64::try_from(marked.len()).unwrap_or(u64::MAX), &[]);
@@ -324,7 +324,7 @@ impl Queries {
             .loads
             .keep_on("load deliveries", || store.owed(ids.clone()));
         let mut owed = match loaded.await {
-            Ended::Done(owed) => owed,
+            RetryOutcome::Done(owed) => owed,
             ended => {
                 self.loads.apart(in_hand, &ended);
                 return tests;
@@ -389,7 +389,7 @@ impl Queries {
         let rows = self.dispatcher.store.read_backlog(searches, now).await?;
         self.read
             .add(u64::try_from(rows.len()).unwrap_or(u64::MAX), &[]);
-        fault::point("dispatcher::read_backlog");
+        failpoint::point("dispatcher::read_backlog");
         Ok(rows)
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
-use hookline_runtime::patience::Ended;
+use hookline_runtime::retry::RetryOutcome;
 use hookline_store::{EventPayload, LoadedDeliveries, StoreError};
 
 use super::{Turn, Worker};
@@ -27,7 +27,7 @@ impl Worker {
             let found = self
                 .loads
                 .keep_on("load targets", || store.owed(ids.clone()));
-            if let Ended::Done(found) = found.await {
+            if let RetryOutcome::Done(found) = found.await {
                 found.values().for_each(|owed| self.whereabouts.learn(owed));
             }
         }
@@ -42,7 +42,7 @@ impl Worker {
     }
 
     /// What the store knows of these deliveries, and the bodies that are not at hand here.
-    pub(super) async fn load(&self, turns: &[Turn]) -> Ended<LoadedDeliveries, StoreError> {
+    pub(super) async fn load(&self, turns: &[Turn]) -> RetryOutcome<LoadedDeliveries, StoreError> {
         let ids: Vec<DeliveryId> = turns
             .iter()
             .map(|(in_hand, _)| in_hand.owed.delivery)
@@ -55,7 +55,7 @@ impl Worker {
             })
         });
         let loaded = loaded.await;
-        if let Ended::Done(loaded) = &loaded {
+        if let RetryOutcome::Done(loaded) = &loaded {
             self.keep(&loaded.bodies).await;
         }
         loaded
@@ -66,7 +66,7 @@ impl Worker {
         &self,
         keys: Vec<EventKey>,
         mut bodies: HashMap<EventKey, EventPayload>,
-    ) -> Ended<HashMap<EventKey, EventPayload>, StoreError> {
+    ) -> RetryOutcome<HashMap<EventKey, EventPayload>, StoreError> {
         let mut missing = BTreeSet::new();
         for key in keys {
             if bodies.contains_key(&key) {
@@ -78,17 +78,17 @@ impl Worker {
             }
         }
         if missing.is_empty() {
-            return Ended::Done(bodies);
+            return RetryOutcome::Done(bodies);
         }
         let store = &self.dispatcher.store;
         let found = self.loads.keep_on("load bodies", || {
             store.bodies(missing.iter().copied().collect())
         });
         match found.await {
-            Ended::Done(found) => {
+            RetryOutcome::Done(found) => {
                 self.keep(&found).await;
                 bodies.extend(found);
-                Ended::Done(bodies)
+                RetryOutcome::Done(bodies)
             }
             ended => ended,
         }

@@ -9,9 +9,9 @@ use hookline_core::ids::EventKey;
 use hookline_core::retry::{FinishedAttempt, RetryDecision, decide};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
-use hookline_runtime::fault;
+use hookline_runtime::failpoint;
 use hookline_runtime::panics;
-use hookline_runtime::patience::Ended;
+use hookline_runtime::retry::RetryOutcome;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::{
     AttemptRecord, Credentials, DecryptError, DueDelivery, EventPayload, NextStep,
@@ -72,7 +72,7 @@ impl Worker {
             .map(|(_, ready, _)| ready.owed.event)
             .collect();
         let bodies = match self.bodies(keys, at_hand).await {
-            Ended::Done(bodies) => bodies,
+            RetryOutcome::Done(bodies) => bodies,
             ended => {
                 let deliveries = attempts.into_iter().map(|(in_hand, ..)| in_hand).collect();
                 return self.loads.apart(deliveries, &ended);
@@ -89,12 +89,12 @@ impl Worker {
             in_hand.begin_request(hookline_clock::now().after(policy.deadline));
             self.in_flight.spawn(panics::fatal("attempt", async move {
                 let asked = in_hand.owed;
-                fault::point_of("dispatcher::attempt", asked.delivery);
+                failpoint::point_of("dispatcher::attempt", asked.delivery);
                 let record = tokio::select! {
                     record = attempt(&requester, &policy, asked, ready, body) => record,
                     () = late.cancelled() => return abandon(&in_hand),
                 };
-                fault::point("dispatcher::requested");
+                failpoint::point("dispatcher::requested");
                 // A slot is free once its request is over; recording has bounds of its own.
                 slot.finish = Some(Finish {
                     took: record.took,

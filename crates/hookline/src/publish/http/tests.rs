@@ -1,4 +1,4 @@
-//! Against an API that answers as it is told.
+//! Tests against a stub of the API.
 
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -14,20 +14,20 @@ use super::*;
 type Seen = (String, String, String);
 
 #[derive(Clone)]
-struct Told {
+struct StubApi {
     answer: fn(usize) -> HttpResponse,
     seen: Arc<Mutex<Vec<Seen>>>,
 }
 
-impl Told {
-    /// An API whose answer depends on how many requests came before.
+impl StubApi {
+    /// An API with an answer that depends on the number of earlier requests.
     async fn serve(answer: fn(usize) -> HttpResponse) -> (Self, Api) {
         hookline_runtime::tls::use_ring();
-        let told = Self {
+        let stub = Self {
             answer,
             seen: Arc::default(),
         };
-        let data = told.clone();
+        let data = stub.clone();
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(Data::new(data.clone()))
@@ -39,7 +39,7 @@ impl Told {
         .unwrap();
         let url = format!("http://{}/", server.addrs()[0]);
         tokio::spawn(server.run());
-        (told, Api::new(&url, "key").unwrap())
+        (stub, Api::new(&url, "key").unwrap())
     }
 
     fn seen(&self) -> Vec<Seen> {
@@ -47,15 +47,15 @@ impl Told {
     }
 }
 
-async fn take(told: Data<Told>, request: HttpRequest, body: Bytes) -> HttpResponse {
+async fn take(stub: Data<StubApi>, request: HttpRequest, body: Bytes) -> HttpResponse {
     let header = |name: &str| {
         let value = request.headers().get(name).unwrap();
         value.to_str().unwrap().to_owned()
     };
     let body = String::from_utf8(body.to_vec()).unwrap();
-    let mut seen = told.seen.lock().unwrap();
+    let mut seen = stub.seen.lock().unwrap();
     seen.push((header("x-org-id"), header("authorization"), body));
-    (told.answer)(seen.len() - 1)
+    (stub.answer)(seen.len() - 1)
 }
 
 fn answer(status: u16) -> HttpResponseBuilder {
@@ -79,7 +79,7 @@ fn numbered(events: &[Event]) -> Vec<Numbered<'_>> {
 
 async fn publish(api: &Api, events: &[Event]) -> Result<(), String> {
     let progress = Progress::begin(None);
-    for request in Request::all_of(&numbered(events)) {
+    for request in Request::split(&numbered(events)) {
         let published = api.publish(&request, &progress).await;
         published.map_err(|why| format!("{why:#}").replace(api.events.as_str(), "API"))?;
     }
@@ -88,7 +88,7 @@ async fn publish(api: &Api, events: &[Event]) -> Result<(), String> {
 
 #[tokio::test]
 async fn an_id_that_comes_again_begins_another_request() {
-    let (told, api) = Told::serve(|_| answer(202).body("{}")).await;
+    let (stub, api) = StubApi::serve(|_| answer(202).body("{}")).await;
     let events = [
         event("1", "a"),
         event("2", "a"),
@@ -97,7 +97,7 @@ async fn an_id_that_comes_again_begins_another_request() {
     ];
     publish(&api, &events).await.unwrap();
     let body = |index: usize| std::str::from_utf8(&events[index].body).unwrap();
-    let bodies: Vec<String> = told.seen().into_iter().map(|(_, _, body)| body).collect();
+    let bodies: Vec<String> = stub.seen().into_iter().map(|(_, _, body)| body).collect();
     assert_eq!(
         bodies,
         [
@@ -108,8 +108,8 @@ async fn an_id_that_comes_again_begins_another_request() {
 }
 
 #[tokio::test]
-async fn each_organization_has_a_request_of_its_own_with_the_bytes_of_its_events() {
-    let (told, api) = Told::serve(|_| answer(202).body("{}")).await;
+async fn each_organization_has_its_own_request_with_the_bytes_of_its_events() {
+    let (stub, api) = StubApi::serve(|_| answer(202).body("{}")).await;
     let events = [event("1", "b"), event("2", "a"), event("3", "b")];
     publish(&api, &events).await.unwrap();
     let body = |index: usize| std::str::from_utf8(&events[index].body).unwrap();
@@ -118,7 +118,7 @@ async fn each_organization_has_a_request_of_its_own_with_the_bytes_of_its_events
         (organization.to_owned(), key, body)
     };
     assert_eq!(
-        told.seen(),
+        stub.seen(),
         [
             seen("a", format!("[{}]", body(1))),
             seen("b", format!("[{},{}]", body(0), body(2))),
@@ -127,8 +127,8 @@ async fn each_organization_has_a_request_of_its_own_with_the_bytes_of_its_events
 }
 
 #[tokio::test]
-async fn a_busy_api_is_asked_again_after_the_time_that_it_names() {
-    let (told, api) = Told::serve(|before| match before {
+async fn a_request_is_repeated_after_the_time_that_the_api_names() {
+    let (stub, api) = StubApi::serve(|before| match before {
         0 => answer(429).insert_header(("retry-after", "1")).finish(),
         1 => answer(503).finish(),
         _ => answer(202).body("{}"),
@@ -137,14 +137,14 @@ async fn a_busy_api_is_asked_again_after_the_time_that_it_names() {
     let began = Instant::now();
     publish(&api, &[event("1", "a")]).await.unwrap();
     assert!(began.elapsed() >= Duration::from_secs(1));
-    let seen = told.seen();
+    let seen = stub.seen();
     assert_eq!(seen.len(), 3);
     assert!(seen.iter().all(|one| *one == seen[0]));
 }
 
 #[tokio::test]
 async fn a_refusal_is_final_and_names_the_lines_of_the_input() {
-    let (told, api) = Told::serve(|_| {
+    let (stub, api) = StubApi::serve(|_| {
         answer(422).body(r#"{"detail":"2 fields are not valid","errors":[{"field":"[1].data","message":"is odd"},{"field":"","message":"is too much"}]}"#)
     })
     .await;
@@ -154,12 +154,12 @@ async fn a_refusal_is_final_and_names_the_lines_of_the_input() {
         "could not publish the 2 events of a on lines 10 to 20 to API: the API answered \
          422 Unprocessable Entity: 2 fields are not valid; line 20: data: is odd; is too much"
     );
-    assert_eq!(told.seen().len(), 1);
+    assert_eq!(stub.seen().len(), 1);
 }
 
 #[tokio::test]
 async fn an_answer_that_is_no_problem_is_shown_by_its_status() {
-    let (_told, api) = Told::serve(|_| answer(404).body("<html>")).await;
+    let (_told, api) = StubApi::serve(|_| answer(404).body("<html>")).await;
     let refused = publish(&api, &[event("1", "a")]).await;
     assert_eq!(
         refused.unwrap_err(),
@@ -168,7 +168,7 @@ async fn an_answer_that_is_no_problem_is_shown_by_its_status() {
 }
 
 #[test]
-fn only_an_http_url_and_a_printable_key_are_taken() {
+fn only_an_http_url_and_a_printable_key_are_accepted() {
     hookline_runtime::tls::use_ring();
     for (url, key) in [
         ("", "k"),

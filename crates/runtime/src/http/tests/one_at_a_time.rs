@@ -1,4 +1,4 @@
-//! Requests that come in one go, or in pieces.
+//! Requests that arrive together, or in pieces.
 
 use super::*;
 
@@ -38,7 +38,7 @@ const ORDER: [(&str, &str); 8] = [
     ),
 ];
 
-/// All that comes until the end of the connection, without the headers that are of no matter here.
+/// All bytes until the end of the connection, without headers that do not matter here.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut answers = String::new();
     let read = timeout(PATIENCE, stream.read_to_string(&mut answers)).await;
@@ -95,7 +95,7 @@ async fn a_small_body_that_nothing_reads_does_not_end_its_connection() {
 async fn a_next_head_in_the_packet_of_a_request_has_the_time_of_a_head() {
     let server = Running::with(
         10,
-        Clocks {
+        Timeouts {
             head: IN_A_WHILE,
             ..NEVER
         },
@@ -127,7 +127,7 @@ async fn a_request_with_a_large_head_is_the_last_of_its_connection() {
 }
 
 #[tokio::test]
-async fn a_client_is_told_to_go_on_where_the_body_is_read_and_nowhere_else() {
+async fn a_client_gets_100_continue_only_where_the_body_is_read() {
     let server = Running::with(10, NEVER);
     let post = |path: &str| {
         format!(

@@ -10,7 +10,6 @@ use hookline_core::retry::RetrySchedule;
 use hookline_core::target::IpNet;
 
 use super::*;
-use crate::settings::LogFormat;
 
 fn environment(variables: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     let owned = |(name, value): &(&str, &str)| (name.into(), value.into());
@@ -35,7 +34,7 @@ fn from_file(text: &str) -> Result<Settings, SettingsError> {
     Settings::load_with(Some(file(text).path()), [])
 }
 
-/// The one line that a refused variable ends in.
+/// The error of a bad variable: one line.
 fn refused(variable: &str, value: &str) -> String {
     let line = from_environment(&[(variable, value)])
         .unwrap_err()
@@ -44,7 +43,7 @@ fn refused(variable: &str, value: &str) -> String {
     line
 }
 
-/// The one line that a refused file ends in.
+/// The error of a bad file: one line.
 fn refused_file(text: &str) -> String {
     let file = file(text);
     let error = Settings::load_with(Some(file.path()), []).unwrap_err();
@@ -66,7 +65,7 @@ fn the_default_file_is_complete_and_allowed() {
 }
 
 #[test]
-fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
+fn the_environment_overrides_the_file_and_the_file_the_defaults() {
     let file = file("[dispatcher]\nslots = 8\nprefetch = 32\n");
     let variables = environment(&[("HOOKLINE__DISPATCHER__SLOTS", "9"), ("PATH", "/bin")]);
     let settings = Settings::load_with(Some(file.path()), variables).unwrap();
@@ -76,7 +75,7 @@ fn the_environment_goes_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
-fn a_variable_is_read_as_its_setting_is() {
+fn a_variable_is_read_by_the_type_of_its_setting() {
     let settings = from_environment(&[
         ("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1, 2,3]"),
         ("HOOKLINE__TARGETS__ALLOW_HTTP", "true"),
@@ -161,7 +160,7 @@ fn a_bad_value_is_named_with_its_origin_and_what_is_allowed() {
     assert_snapshot!(lines.join("\n"), @r#"
     setting dispatcher.slots = 0 (from HOOKLINE__DISPATCHER__SLOTS) is not allowed: it must be from 1 to 10000
     setting dispatcher.slots = -1 (from HOOKLINE__DISPATCHER__SLOTS) is not allowed: it must be from 1 to 10000
-    setting dispatcher.slots = 1.5 (from HOOKLINE__DISPATCHER__SLOTS) is not allowed: it must be a whole number from 1 to 10000
+    setting dispatcher.slots = "1.5" (from HOOKLINE__DISPATCHER__SLOTS) is not allowed: it must be a whole number from 1 to 10000
     setting dispatcher.slots = "" (from HOOKLINE__DISPATCHER__SLOTS) is not allowed: it must be a whole number from 1 to 10000
     setting ingest.prefetch = 65536 (from HOOKLINE__INGEST__PREFETCH) is not allowed: it must be from 1 to 65535
     setting ingest.max_waiting = "99999999999999999999999" (from HOOKLINE__INGEST__MAX_WAITING) is not allowed: it must be a whole number from 1 to 100000000
@@ -197,9 +196,9 @@ fn all_bad_settings_are_named_at_once() {
     let error = Settings::load_with(Some(file.path()), variables).unwrap_err();
     let path = file.path().display().to_string();
     assert_snapshot!(error.to_string().replace(&path, "FILE").replace("; ", ";\n"), @r#"
-    setting api.speed (from FILE) is unknown: [api] has burst_per_key, failed_tries_per_minute, forwarded_header, listen, max_connections, max_retries_per_minute, max_subscriptions, max_tests_per_minute, request_deadline_ms, requests_per_second_per_key, trusted_proxies, workers;
-    setting admin.port (from HOOKLINE__ADMIN__PORT) is unknown: [admin] has listen;
     setting admin.listen = "here" (from HOOKLINE__ADMIN__LISTEN) is not allowed: it must be an IP address and a port such as 127.0.0.1:8080;
+    setting admin.port (from HOOKLINE__ADMIN__PORT) is unknown: [admin] has listen;
+    setting api.speed (from FILE) is unknown: [api] has burst_per_key, failed_tries_per_minute, forwarded_header, listen, max_connections, max_retries_per_minute, max_subscriptions, max_tests_per_minute, request_deadline_ms, requests_per_second_per_key, trusted_proxies, workers;
     setting api.workers = 0 (from FILE) is not allowed: it must be from 1 to 256
     "#);
 }
@@ -305,8 +304,8 @@ fn a_password_is_never_shown() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever stands around it: what is refused does not show it, and what is taken has it as the
-    /// password, where no library looks for a host or a parameter.
+    /// With any text around it, a refused URL does not show the password. An accepted URL has it as its password,
+    /// where no library looks for a host or a parameter.
     #[test]
     fn no_password_breaks_its_url_and_is_shown(
         before in r"[a1@/?#:,;%=&\\ü \[\]+!$*()'.|<>^{}~-]{0,6}",
@@ -332,7 +331,7 @@ proptest! {
 }
 
 #[test]
-fn a_bad_start_is_told_in_the_format_of_the_log() {
+fn an_error_of_the_settings_has_the_format_of_the_log() {
     let json = file("[log]\nformat = \"json\"\n[api]\nworkers = 0\n");
     assert_eq!(wanted_format(Some(json.path()), None), LogFormat::Json);
     assert_eq!(
@@ -344,7 +343,7 @@ fn a_bad_start_is_told_in_the_format_of_the_log() {
 }
 
 #[test]
-fn a_url_that_a_service_needs_is_asked_for_by_name() {
+fn a_missing_url_is_asked_for_by_name() {
     let settings = from_environment(&[]).unwrap();
     let lines = [
         settings.store.required_url().unwrap_err().to_string(),
@@ -372,7 +371,7 @@ fn a_file_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn what_is_taken_ahead_must_exceed_what_is_in_flight() {
+fn prefetch_must_exceed_slots() {
     let line = refused("HOOKLINE__DISPATCHER__PREFETCH", "256");
     assert_snapshot!(line, @"setting dispatcher.prefetch = 256 (from HOOKLINE__DISPATCHER__PREFETCH) is not allowed: it must be more than dispatcher.slots, which is 256");
     let both = [

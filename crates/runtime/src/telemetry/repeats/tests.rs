@@ -27,7 +27,7 @@ impl Written {
     }
 }
 
-/// What is written, by a subscriber that limits repeats.
+/// Runs `work` with a subscriber that limits repeats.
 fn limited(work: impl FnOnce(&Repeats, &Written)) {
     let (repeats, written) = (Repeats::default(), Written::default());
     let writer = written.clone();
@@ -45,19 +45,19 @@ fn outage(error: &str, wait_ms: u64) {
         what = "record attempts",
         error,
         wait_ms,
-        "could not go on, trying again"
+        "failed, trying again"
     );
 }
 
 #[test]
-fn repeats_of_a_line_are_counted_and_told_once_a_second() {
+fn repeats_of_a_line_are_counted_and_reported_once_a_second() {
     limited(|repeats, written| {
         for wait in 0..10_000 {
             outage("connection refused", wait);
         }
         assert_eq!(written.lines().len(), 1);
         let now = Instant::now();
-        repeats.tell(now + EVERY);
+        repeats.report(now + EVERY);
         let told = written.lines();
         assert_eq!(told.len(), 1, "{told:?}");
         for part in [
@@ -71,13 +71,13 @@ fn repeats_of_a_line_are_counted_and_told_once_a_second() {
         }
         outage("connection refused", 0);
         assert_eq!(written.lines().len(), 0, "it goes on");
-        repeats.tell(now + 2 * EVERY);
+        repeats.report(now + 2 * EVERY);
         assert!(written.lines()[0].contains("repeats=1 "));
     });
 }
 
 #[test]
-fn the_id_of_a_request_makes_no_other_cause() {
+fn a_request_id_is_not_part_of_the_cause() {
     limited(|_, written| {
         for id in ["a", "b", "c"] {
             tracing::warn!(
@@ -93,13 +93,13 @@ fn the_id_of_a_request_makes_no_other_cause() {
 }
 
 #[test]
-fn a_line_of_which_there_is_one_goes_out_at_once_and_is_not_told_again() {
+fn a_single_line_is_written_at_once_and_not_reported_again() {
     limited(|repeats, written| {
         for number in 0..2 * MAX_CAUSES {
             tracing::error!(event.id = %format!("evt_{number}"), "put an event aside");
         }
         assert_eq!(written.lines().len(), 2 * MAX_CAUSES);
-        repeats.tell(Instant::now() + EVERY);
+        repeats.report(Instant::now() + EVERY);
         assert_eq!(written.lines(), [""; 0]);
     });
 }
@@ -115,10 +115,10 @@ fn another_cause_is_another_line() {
 }
 
 #[test]
-fn after_a_second_without_a_repeat_a_line_goes_out_again() {
+fn after_a_second_without_a_repeat_a_line_is_written_again() {
     limited(|repeats, written| {
         outage("connection refused", 1);
-        repeats.tell(Instant::now() + EVERY);
+        repeats.report(Instant::now() + EVERY);
         outage("connection refused", 1);
         assert_eq!(written.lines().len(), 2);
     });

@@ -5,18 +5,19 @@ use hookline_core::timestamp::Timestamp;
 use hookline_queue_rabbitmq::{DeadLetter, Rabbit, RabbitSettings};
 use hookline_runtime::settings::Settings;
 
-use crate::dead::letter::{Exhibit, Letter, about_events};
-use crate::dead::{Act, Aim, Done, Kind, Listed};
+use crate::dead_letters::letter::{Letter, LetterDetails, Listed, about_events};
+use crate::dead_letters::outcome::Outcome;
+use crate::dead_letters::selection::{Action, Kind, Selection};
 
-pub(super) struct Servers {
+pub(super) struct RabbitLetters {
     rabbit: Rabbit,
 }
 
-impl Servers {
+impl RabbitLetters {
     pub(super) async fn connect(settings: &Settings) -> anyhow::Result<Self> {
         let rabbit = Rabbit::connect(RabbitSettings {
             url: settings.broker.required_url()?.expose().to_owned(),
-            name: "hookline dead".to_owned(),
+            name: "hookline dead-letters".to_owned(),
             confirm_timeout: settings.broker.confirm_timeout,
         })
         .await?;
@@ -38,12 +39,16 @@ impl Servers {
         Ok(listed)
     }
 
-    pub(super) async fn find(self, aim: &Aim, depth: u32) -> anyhow::Result<Option<Exhibit>> {
+    pub(super) async fn find(
+        self,
+        selection: &Selection,
+        search_limit: u32,
+    ) -> anyhow::Result<Option<LetterDetails>> {
         let mut inspection = self.rabbit.inspect().await?;
         let mut found = None;
-        for _ in 0..depth {
+        for _ in 0..search_limit {
             match inspection.next().await? {
-                Some(letter) if aim.is_at(&letter.id()) => found = Some(letter),
+                Some(letter) if selection.has(&letter.id()) => found = Some(letter),
                 Some(_) => continue,
                 None => {}
             }
@@ -51,7 +56,7 @@ impl Servers {
         }
         inspection.end().await?;
         self.rabbit.close().await;
-        Ok(found.map(|letter| Exhibit {
+        Ok(found.map(|letter| LetterDetails {
             letter: summary(&letter),
             content_type: letter.content_type().map(str::to_owned),
             headers: letter.headers(),
@@ -60,36 +65,41 @@ impl Servers {
         }))
     }
 
-    /// Only what was there at the beginning: a letter that comes back at once is not met again.
-    pub(super) async fn act(self, act: Act, aim: &Aim, depth: u32) -> anyhow::Result<Done> {
-        let mut done = Done::default();
+    /// Only letters that were there at the beginning. One that is rejected again at once is not handled twice.
+    pub(super) async fn act(
+        self,
+        action: Action,
+        selection: &Selection,
+        search_limit: u32,
+    ) -> anyhow::Result<Outcome> {
+        let mut outcome = Outcome::default();
         let mut inspection = self.rabbit.inspect().await?;
-        let there = match aim {
-            Aim::One(_) => inspection.waiting().min(depth.into()),
-            Aim::All(_) => inspection.waiting(),
+        let count = match selection {
+            Selection::One(_) => inspection.waiting().min(search_limit.into()),
+            Selection::All(_) => inspection.waiting(),
         };
-        for _ in 0..there {
+        for _ in 0..count {
             let Some(letter) = inspection.next().await? else {
                 break;
             };
             let id = letter.id();
-            if !aim.is_at(&id) {
+            if !selection.has(&id) {
                 continue;
             }
-            if act == Act::Redrive {
-                // It is durable where it came from before it is removed here.
+            if action == Action::Redrive {
+                // The event is durable in its old queue before it is removed here.
                 let events = letter.events();
                 self.rabbit.publisher().publish_events(events).await?;
             }
             inspection.remove(&letter).await?;
-            done.tell(act, &id, Kind::Event);
+            outcome.done(action, &id, Kind::Event);
         }
         inspection
             .end()
             .await
-            .context("the broker may not have heard which ones are to be removed")?;
+            .context("the broker may not have removed all of them")?;
         self.rabbit.close().await;
-        Ok(done)
+        Ok(outcome)
     }
 }
 

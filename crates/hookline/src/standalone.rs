@@ -1,4 +1,4 @@
-//! The three services in one process, on a folder.
+//! Standalone mode: the three services in one process, with their data in a folder.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -17,19 +17,18 @@ use hookline_store::Store;
 use hookline_subscription_api::Api;
 use tokio_util::sync::CancellationToken;
 
-use crate::secrets::key_of_folder;
+use crate::folder_key;
 
-/// Which folder, which keys and which address.
-pub(crate) struct Single {
+pub(crate) struct Standalone {
     pub(crate) folder: PathBuf,
-    /// None for the folder's own.
+    /// None means the key of the folder.
     pub(crate) keys: Option<MasterKeys>,
     pub(crate) listener: TcpListener,
 }
 
-impl Single {
-    /// Runs until the process is to stop or a part fails, which stops the others. `prepare` has
-    /// the store before anybody is served and `announce` the address once everybody is.
+impl Standalone {
+    /// Runs until the process stops or a service fails, which stops the others. `prepare` runs before the services start,
+    /// and `announce` when they serve.
     pub(crate) async fn run(
         self,
         context: Context,
@@ -38,8 +37,10 @@ impl Single {
     ) -> anyhow::Result<()> {
         let embedded = Embedded::open(&self.folder).await?;
         let (store, publisher) = (embedded.store.clone(), embedded.publisher.clone());
-        // From here on the folder is ours alone.
-        let keys = self.keys.map_or_else(|| key_of_folder(&self.folder), Ok)?;
+        // From here on, this process holds the lock of the folder.
+        let keys = self
+            .keys
+            .map_or_else(|| folder_key::read_or_make(&self.folder), Ok)?;
         let store = hookline_bootstrap::master_keys::unlock(store, &keys).await?;
         prepare(&store).await?;
         let settings = context.settings.clone();
@@ -83,9 +84,9 @@ impl Single {
         let address = self
             .listener
             .local_addr()
-            .context("the API's address is not known")?;
+            .context("cannot read the address of the API")?;
         let shutdown = context.shutdown;
-        let stop = &shutdown.asked;
+        let stop = &shutdown.draining;
         tokio::spawn(panics::fatal("replays", replayer.run(stop.clone())));
         let counting = dead_letter_metrics::keep_counting(store.clone(), ingest.publisher.clone());
         tokio::spawn(panics::fatal("dead letters", counting));
@@ -100,7 +101,7 @@ impl Single {
             stop,
             hookline_subscription_api::run(self.listener, api, stop.clone()),
         );
-        // The listener has been taking connections since it was bound.
+        // The listener accepts connections since it was bound.
         announce(address);
         let (ingested, dispatched, served) = tokio::join!(ingesting, dispatching, serving);
         embedded.end();
@@ -108,7 +109,7 @@ impl Single {
     }
 }
 
-/// Runs a part whose end is the end of the others.
+/// Stops all services when one of them ends.
 async fn ends_all(
     stop: &CancellationToken,
     part: impl Future<Output = anyhow::Result<()>>,

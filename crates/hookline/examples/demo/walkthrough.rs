@@ -1,5 +1,4 @@
-//! What happens, told by single events: one that arrives, one that is tried again. The rest is
-//! for [`motion`].
+//! Shows two events in detail: one that is delivered, and one that is retried. [`bulk_run`] publishes the others.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,31 +8,30 @@ use hookline_core::event::Event;
 use hookline_core::event_type::EventType;
 
 use crate::api::LogEntry;
-use crate::cast::step;
-use crate::ink::{cyan, dim, green, red, yellow};
+use crate::behaviour::Behaviour;
+use crate::bulk_run;
+use crate::colour::{cyan, dim, green, red, yellow};
+use crate::intro::step;
 use crate::ledger::{Ledger, Proof, SHOWN};
-use crate::motion;
-use crate::receivers::Manner;
 use crate::subscriptions::Subscription;
 use crate::system::System;
 
-/// How long one delivery may take, its retries included.
-const PATIENCE: Duration = Duration::from_secs(20);
-const LOOK: Duration = Duration::from_millis(20);
+/// The time limit of one delivery with its retries.
+const TIMEOUT: Duration = Duration::from_secs(20);
+const POLL_EVERY: Duration = Duration::from_millis(20);
 
-/// How much of a body fits on a line, and of a signature beside its name.
+/// Characters of a body on a line, and of a header beside its name.
 const BODY: usize = 76;
 const VALUE: usize = 36;
 
-/// Tells of some events one by one and leaves the rest.
-pub(crate) struct Story<'a> {
+pub(crate) struct Walkthrough<'a> {
     system: &'a System,
     ledger: &'a Ledger,
     subscriptions: &'a [Subscription],
     events: Vec<&'a Event>,
 }
 
-impl<'a> Story<'a> {
+impl<'a> Walkthrough<'a> {
     pub(crate) fn new(
         system: &'a System,
         ledger: &'a Ledger,
@@ -49,22 +47,22 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// One event goes in, and its delivery is looked at closely.
+    /// Publishes one event and shows its signed request.
     pub(crate) async fn one_event(&mut self) -> anyhow::Result<()> {
-        let (event, subscription) = self.take(EventType::WorkflowCompleted, Manner::Healthy)?;
-        step(4, "POST /v1/events: an event goes in");
+        let (event, subscription) = self.take(EventType::WorkflowCompleted, Behaviour::Healthy)?;
+        step(4, "POST /v1/events: publish an event");
         let body = std::str::from_utf8(&event.body)?;
         println!("   {}", cyan(&shortened(body, BODY)));
         let published = Instant::now();
         self.publish(subscription, event).await?;
         let proof = self.proof(&subscription.delivery_of(event)).await?;
         let took = proof.arrived.saturating_duration_since(published);
-        let took = format!("{} ms later a signed request is at", took.as_millis());
+        let took = format!("{} ms later a signed request arrives at", took.as_millis());
         println!("   {took} {}", cyan(&subscription.url));
 
         let verified = green("✔ verified");
         let notes = [
-            dim("same on each retry"),
+            dim("the same for each retry"),
             dim("of this attempt"),
             verified.clone(),
             verified,
@@ -81,23 +79,20 @@ impl<'a> Story<'a> {
         Ok(())
     }
 
-    /// One event goes to the flaky receiver, and the log says what becomes of it.
+    /// Publishes one event for the flaky receiver and shows its attempts.
     pub(crate) async fn one_failure(&mut self) -> anyhow::Result<()> {
-        let (event, subscription) = self.take(EventType::WorkflowFailed, Manner::Flaky)?;
-        step(
-            5,
-            "What fails is tried again: a workflow.failed for the flaky receiver",
-        );
+        let (event, subscription) = self.take(EventType::WorkflowFailed, Behaviour::Flaky)?;
+        step(5, "Retries: a workflow.failed for the flaky receiver");
         self.publish(subscription, event).await?;
         let path = format!("GET /v1/webhooks/{}/logs", subscription.id);
         println!("   {}", dim(&path));
-        self.tell_log(subscription, &subscription.delivery_of(event))
+        self.show_log(subscription, &subscription.delivery_of(event))
             .await
     }
 
-    /// What has not been published yet.
+    /// The events that are not published yet.
     pub(crate) fn rest(self) -> Vec<&'a Event> {
-        let requests = motion::batches(&self.events).len();
+        let requests = bulk_run::batches(&self.events).len();
         let count = self.events.len();
         step(
             6,
@@ -106,22 +101,24 @@ impl<'a> Story<'a> {
         self.events
     }
 
-    /// The first event of this type that goes to a receiver of this manner, and the subscription.
+    /// Takes the first event of this type with a subscription of this behaviour.
     fn take(
         &mut self,
         event_type: EventType,
-        manner: Manner,
+        behaviour: Behaviour,
     ) -> anyhow::Result<(&'a Event, &'a Subscription)> {
         let wanting = |event: &Event| {
             let mut all = self.subscriptions.iter();
-            all.find(|subscription| subscription.manner == manner && subscription.wants(event))
+            all.find(|subscription| {
+                subscription.behaviour == behaviour && subscription.wants(event)
+            })
         };
         let mut events = self.events.iter().enumerate();
         let found = events.find_map(|(index, event)| {
             let is_it = event.event_type == event_type;
             Some((index, wanting(event).filter(|_| is_it)?))
         });
-        let (index, subscription) = found.context("no event for the story")?;
+        let (index, subscription) = found.context("no event for the walkthrough")?;
         Ok((self.events.remove(index), subscription))
     }
 
@@ -141,15 +138,15 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Tells each attempt of a delivery once it is in the log, up to the successful one.
-    async fn tell_log(&self, subscription: &Subscription, delivery: &str) -> anyhow::Result<()> {
+    /// Shows each attempt of a delivery when it is in the log, up to the successful one.
+    async fn show_log(&self, subscription: &Subscription, delivery: &str) -> anyhow::Result<()> {
         let api = self.system.api(subscription.organization)?;
         let began = Instant::now();
-        let mut told = BTreeSet::new();
+        let mut shown = BTreeSet::new();
         loop {
             let log = api.log_of(subscription.id).await?;
             for entry in log.iter().filter(|entry| entry.delivery_id == delivery) {
-                if told.insert(entry.attempt) {
+                if shown.insert(entry.attempt) {
                     println!("   {}", line(entry));
                 }
                 if entry.is_success {
@@ -161,13 +158,13 @@ impl<'a> Story<'a> {
     }
 
     async fn keep_waiting(&self, since: Instant, delivery: &str) -> anyhow::Result<()> {
-        if let Some(complaint) = self.ledger.complaints().first() {
-            bail!("a request was not as it should be: {complaint}");
+        if let Some(problem) = self.ledger.problems().first() {
+            bail!("a request was not as expected: {problem}");
         }
-        if since.elapsed() > PATIENCE {
-            bail!("delivery {delivery} was not made within {PATIENCE:?}");
+        if since.elapsed() > TIMEOUT {
+            bail!("delivery {delivery} was not made within {TIMEOUT:?}");
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_EVERY).await;
         Ok(())
     }
 }
@@ -178,7 +175,7 @@ fn line(entry: &LogEntry) -> String {
     let (status, next) = match (entry.is_success, &entry.next_attempt_at) {
         (true, _) => (green("success"), String::new()),
         (false, Some(next)) => (yellow("failed"), format!("next at {}", time_of(next))),
-        (false, None) => (red("failed"), "given up".to_owned()),
+        (false, None) => (red("failed"), "no more retries".to_owned()),
     };
     let LogEntry {
         attempt,

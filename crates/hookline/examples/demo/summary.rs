@@ -1,81 +1,77 @@
-//! The account at the end, and whether it balances.
+//! The summary at the end, and whether the demo has passed.
 
 use comfy_table::{Cell, CellAlignment, Color, LineStyle, Table, TableStyle};
 
-use crate::ink::{bold, green, red};
+use crate::behaviour::Behaviour;
+use crate::colour::{bold, green, red};
 use crate::ledger::{Ledger, Tally};
-use crate::receivers::Manner;
-use crate::settle::Settled;
 use crate::subscriptions::Subscription;
+use crate::wait_idle::ApiView;
 
-/// How many complaints are shown.
+/// Problems that are shown.
 const SHOWN: usize = 10;
 
-/// Everything that was to happen and everything that did.
-pub(crate) struct Account {
+pub(crate) struct Summary {
     events: usize,
     lines: Vec<Line>,
-    complaints: Vec<String>,
+    problems: Vec<String>,
 }
 
-/// One subscription.
 struct Line {
     subscription: Subscription,
     tally: Tally,
-    settled: Settled,
+    view: ApiView,
 }
 
-/// The numbers of the account's last line.
+/// The numbers of the last line.
 struct Sums {
     /// Pairs of an event and a subscription that wants it.
     deliveries: usize,
-    /// Of these, those that a receiver accepted, each counted once however often it came.
+    /// Deliveries that a receiver accepted. A duplicate does not count.
     delivered: usize,
-    /// Of the delivered, those that took more than one attempt.
+    /// Delivered after more than one attempt.
     retried: usize,
-    /// Those that nobody wants any more: their receiver said 410, so their subscription is
-    /// switched off.
+    /// Not delivered because their receiver answered 410, which disables the subscription.
     gone: usize,
-    /// What is neither: deliveries - delivered - gone.
+    /// deliveries - delivered - gone.
     lost: usize,
 }
 
-impl Account {
-    pub(crate) fn draw_up(
+impl Summary {
+    pub(crate) fn of(
         ledger: &Ledger,
         subscriptions: &[Subscription],
-        settled: Vec<Settled>,
+        views: Vec<ApiView>,
         events: usize,
     ) -> Self {
-        let mut complaints = ledger.complaints();
+        let mut problems = ledger.problems();
         let mut lines = Vec::new();
-        let tallies = ledger.tallies().into_iter().zip(settled);
-        for (index, (subscription, (tally, settled))) in
-            subscriptions.iter().zip(tallies).enumerate()
+        let tallies = ledger.tallies().into_iter().zip(views);
+        for (index, (subscription, (tally, view))) in subscriptions.iter().zip(tallies).enumerate()
         {
             let line = Line {
                 subscription: subscription.clone(),
                 tally,
-                settled,
+                view,
             };
-            if line.settled.delivered != ledger.accepted(index) {
-                complaints.push(line.says("the log differs from what the receiver accepted"));
+            if line.view.delivered != ledger.accepted(index) {
+                problems.push(line.problem("the log differs from the accepted requests"));
             }
-            if line.has_left() != line.settled.is_gone() {
-                complaints.push(line.says("it should be switched off, and only after a 410"));
+            if line.has_left() != line.view.is_gone() {
+                problems.push(line.problem("it must be disabled after a 410, and only then"));
             }
             lines.push(line);
         }
         Self {
             events,
             lines,
-            complaints,
+            problems,
         }
     }
 
-    /// Nothing lost, every signature and body as it should be, and the log says the same.
-    pub(crate) fn is_balanced(&self) -> bool {
-        self.complaints.is_empty() && self.sums().lost == 0
+    /// No delivery is lost, every signature and body is right, and the log of the API agrees.
+    pub(crate) fn has_passed(&self) -> bool {
+        self.problems.is_empty() && self.sums().lost == 0
     }
 
     fn sums(&self) -> Sums {
@@ -91,11 +87,11 @@ impl Account {
 
     pub(crate) fn show(&self) {
         println!("\n{}\n", self.table());
-        if self.complaints.is_empty() {
+        if self.problems.is_empty() {
             let sum = |of: fn(&Line) -> usize| -> usize { self.lines.iter().map(of).sum() };
             let requests = sum(|line| line.tally.requests);
             let twice = sum(|line| line.tally.duplicates);
-            let logged = sum(|line| line.settled.attempts);
+            let logged = sum(|line| line.view.attempts);
             let tick = green("✔");
             println!(
                 "{tick} {requests} requests came: signatures verified, bodies as published, {twice} duplicates"
@@ -104,10 +100,10 @@ impl Account {
                 "{tick} {logged} attempts are in the API's log, which agrees on every delivery"
             );
         }
-        for complaint in self.complaints.iter().take(SHOWN) {
-            println!("{} {complaint}", red("✘"));
+        for problem in self.problems.iter().take(SHOWN) {
+            println!("{} {problem}", red("✘"));
         }
-        if let Some(more @ 1..) = self.complaints.len().checked_sub(SHOWN) {
+        if let Some(more @ 1..) = self.problems.len().checked_sub(SHOWN) {
             println!("{} and {more} more", red("✘"));
         }
         let Sums {
@@ -154,11 +150,11 @@ impl Account {
 
 impl Line {
     fn has_left(&self) -> bool {
-        self.subscription.manner == Manner::Leaving && self.tally.refused > 0
+        self.subscription.behaviour == Behaviour::Leaving && self.tally.refused > 0
     }
 
     fn gone(&self) -> usize {
-        match self.settled.is_gone() {
+        match self.view.is_gone() {
             true => self.tally.owed - self.tally.delivered,
             false => 0,
         }
@@ -173,11 +169,11 @@ impl Line {
         format!(
             "{} {}",
             subscription.organization,
-            subscription.manner.name()
+            subscription.behaviour.name()
         )
     }
 
-    fn says(&self, what: &str) -> String {
+    fn problem(&self, what: &str) -> String {
         format!("{}: {what}", self.name())
     }
 
@@ -193,7 +189,7 @@ impl Line {
             requests,
             ..
         } = self.tally;
-        let state = match &self.settled.state.disabled_reason {
+        let state = match &self.view.state.disabled_reason {
             Some(reason) => Cell::new(format!("off: {reason}")).fg(Color::Red),
             None => Cell::new("active").fg(Color::Green),
         };

@@ -1,5 +1,5 @@
-//! Publishing in batches while the deliveries come in: a bar for each subscription on a terminal,
-//! else a line about every second.
+//! Publishes all other events in batches and shows the progress of their deliveries: a bar for each subscription on a
+//! terminal, otherwise a line every second.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
@@ -7,23 +7,23 @@ use std::time::{Duration, Instant};
 use hookline_core::event::Event;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::ink::dim;
+use crate::behaviour::Behaviour;
+use crate::colour::dim;
 use crate::ledger::{Ledger, Tally};
-use crate::receivers::Manner;
 use crate::subscriptions::Subscription;
 use crate::system::{ORGANIZATIONS, System};
 
-/// Small and spread out, so that there is something to see.
+/// Small batches with pauses show progress.
 const BATCH: usize = 24;
 const PAUSE: Duration = Duration::from_millis(150);
 
-/// How long the deliveries may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The time limit of all deliveries.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-const LOOK: Duration = Duration::from_millis(50);
-const SAY: Duration = Duration::from_secs(1);
+const POLL_EVERY: Duration = Duration::from_millis(50);
+const PRINT_EVERY: Duration = Duration::from_secs(1);
 
-/// How many requests `events` make in batches of their organizations.
+/// Splits events into batches, each of one organization.
 pub(crate) fn batches<'a>(events: &[&'a Event]) -> Vec<(&'static str, Vec<&'a Event>)> {
     let mut batches = Vec::new();
     for chunk in events.chunks(BATCH) {
@@ -38,7 +38,7 @@ pub(crate) fn batches<'a>(events: &[&'a Event]) -> Vec<(&'static str, Vec<&'a Ev
     batches
 }
 
-/// Returns once everything is settled as far as the receivers know, or when it takes too long.
+/// Returns when every delivery is accepted or gone, or after [`TIMEOUT`].
 pub(crate) async fn publish_and_watch(
     system: &System,
     ledger: &Ledger,
@@ -65,12 +65,12 @@ async fn watch(ledger: &Ledger, subscriptions: &[Subscription]) {
     let mut screen = Screen::new(subscriptions, &ledger.tallies());
     loop {
         let tallies = ledger.tallies();
-        let ended = is_settled(subscriptions, &tallies) || began.elapsed() > PATIENCE;
+        let ended = is_settled(subscriptions, &tallies) || began.elapsed() > TIMEOUT;
         screen.show(&tallies, began.elapsed(), ended);
         if ended {
             return;
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_EVERY).await;
     }
 }
 
@@ -79,10 +79,10 @@ fn is_settled(subscriptions: &[Subscription], tallies: &[Tally]) -> bool {
     each.all(|(subscription, tally)| settled(subscription, tally) == tally.owed)
 }
 
-/// After one 410 nothing more is sent there.
+/// After one 410 the subscription receives no more requests.
 fn settled(subscription: &Subscription, tally: &Tally) -> usize {
-    match subscription.manner {
-        Manner::Leaving if tally.refused > 0 => tally.owed,
+    match subscription.behaviour {
+        Behaviour::Leaving if tally.refused > 0 => tally.owed,
         _ => tally.delivered,
     }
 }
@@ -91,7 +91,7 @@ enum Screen<'a> {
     Bars(Vec<(&'a Subscription, ProgressBar)>),
     Lines {
         subscriptions: &'a [Subscription],
-        said: Option<Duration>,
+        printed: Option<Duration>,
     },
 }
 
@@ -100,16 +100,16 @@ impl<'a> Screen<'a> {
         if !std::io::stderr().is_terminal() {
             return Self::Lines {
                 subscriptions,
-                said: None,
+                printed: None,
             };
         }
         let all = MultiProgress::new();
         let bar = |(subscription, tally): (&'a Subscription, &Tally)| {
             let bar = all.add(ProgressBar::new(tally.owed as u64));
-            let colour = match subscription.manner {
-                Manner::Healthy => "green",
-                Manner::Flaky => "yellow",
-                Manner::Leaving => "red",
+            let colour = match subscription.behaviour {
+                Behaviour::Healthy => "green",
+                Behaviour::Flaky => "yellow",
+                Behaviour::Leaving => "red",
             };
             let template =
                 format!("   {{prefix:18}} {{bar:24.{colour}/dim}} {{pos:>3}}/{{len:<3}} {{msg}}");
@@ -119,7 +119,7 @@ impl<'a> Screen<'a> {
             bar.set_prefix(format!(
                 "{:<10} {}",
                 subscription.organization,
-                subscription.manner.name()
+                subscription.behaviour.name()
             ));
             (subscription, bar)
         };
@@ -143,12 +143,12 @@ impl<'a> Screen<'a> {
             }
             Self::Lines {
                 subscriptions,
-                said,
+                printed,
             } => {
-                if !is_last && said.is_some_and(|said| since < said + SAY) {
+                if !is_last && printed.is_some_and(|last| since < last + PRINT_EVERY) {
                     return;
                 }
-                *said = Some(since);
+                *printed = Some(since);
                 println!("{}", line(subscriptions, tallies, since));
             }
         }
@@ -156,10 +156,10 @@ impl<'a> Screen<'a> {
 }
 
 fn state(subscription: &Subscription, tally: &Tally) -> String {
-    match (subscription.manner, tally.refused) {
+    match (subscription.behaviour, tally.refused) {
         (_, 0) => String::new(),
-        (Manner::Leaving, _) => "410, so switched off".to_owned(),
-        (_, waiting) => format!("{waiting} to be tried again"),
+        (Behaviour::Leaving, _) => "410: disabled".to_owned(),
+        (_, waiting) => format!("{waiting} to be retried"),
     }
 }
 
@@ -168,13 +168,13 @@ fn line(subscriptions: &[Subscription], tallies: &[Tally], since: Duration) -> S
     for (subscription, tally) in subscriptions.iter().zip(tallies) {
         owed += tally.owed;
         delivered += tally.delivered;
-        match subscription.manner {
-            Manner::Leaving => gone += settled(subscription, tally),
+        match subscription.behaviour {
+            Behaviour::Leaving => gone += settled(subscription, tally),
             _ => again += tally.refused,
         }
     }
     format!(
-        "   {:>4.1} s  {:>3}/{owed} settled: {delivered} delivered, {again} to be tried again, {gone} gone",
+        "   {:>4.1} s  {:>3}/{owed} settled: {delivered} delivered, {again} to be retried, {gone} gone",
         since.as_secs_f64(),
         delivered + gone,
     )

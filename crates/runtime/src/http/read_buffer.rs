@@ -1,4 +1,4 @@
-//! What has come from the client and has not been given to actix yet.
+//! Bytes from the client that actix has not got yet.
 
 use std::io;
 use std::pin::Pin;
@@ -9,32 +9,33 @@ use tokio::net::TcpStream;
 use tokio_util::bytes::{Buf as _, BufMut as _, BytesMut};
 use tokio_util::io::poll_read_buf;
 
-use super::places::LARGEST_HEAD;
+use super::connection_slots::LARGEST_HEAD;
 
-/// So much is read at a time, and is read ahead while a request is under way.
+/// Bytes that are read at a time, and that are read ahead during an active request.
 pub(super) const PIECE: usize = 8 * 1024;
 
-/// actix takes no head with more headers.
-pub(super) const MOST_HEADERS: usize = 96;
+/// actix refuses a head with more headers.
+pub(super) const MAX_HEADERS: usize = 96;
 
-/// Bytes in their order. It has no buffer while it is empty.
+/// An empty one holds no memory.
 #[derive(Debug, Default)]
-pub(super) struct Intake {
+pub(super) struct ReadBuffer {
     bytes: BytesMut,
-    /// So many of the first bytes may be given to actix.
+    /// The number of first bytes that actix may get.
     free: usize,
-    /// Of a head that is not whole: so many bytes have been searched for an empty line, and parsed.
+    /// Bytes of an incomplete head that have been searched for an empty line.
     searched: usize,
+    /// Bytes of an incomplete head that have been parsed.
     parsed: usize,
     has_ended: bool,
 }
 
-impl Intake {
+impl ReadBuffer {
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether nothing more can come.
+    /// The client has ended its side.
     pub(super) fn has_ended(&self) -> bool {
         self.has_ended
     }
@@ -50,7 +51,7 @@ impl Intake {
         }
     }
 
-    /// The end of the first head, if it is whole. Bytes that actix refuses are a head to their end.
+    /// The end of the first head, if it is complete. Bytes that actix refuses count as a complete head.
     pub(super) fn end_of_head(&mut self) -> Option<usize> {
         while self.bytes.starts_with(b"\r\n") {
             self.bytes.advance(2);
@@ -59,7 +60,7 @@ impl Intake {
             return None;
         }
         self.parsed = self.bytes.len();
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         match httparse::Request::new(&mut headers).parse(&self.bytes) {
             Ok(httparse::Status::Complete(end)) => Some(end),
             Ok(httparse::Status::Partial) if self.bytes.len() < LARGEST_HEAD => None,
@@ -67,8 +68,8 @@ impl Intake {
         }
     }
 
-    /// Whether an empty line has come, or as much as has been parsed: a head that comes byte by byte
-    /// is not parsed for each.
+    /// True with an empty line, or with twice the parsed bytes. A head that arrives byte by byte is not parsed for each
+    /// byte.
     fn may_be_a_head(&mut self) -> bool {
         let new = &self.bytes[self.searched..];
         let has_empty_line = new.windows(2).any(|pair| pair == b"\n\n")
@@ -77,7 +78,7 @@ impl Intake {
         has_empty_line || self.bytes.len() >= 2 * self.parsed || self.bytes.len() >= LARGEST_HEAD
     }
 
-    /// Gives actix as much of what is free as `buffer` takes.
+    /// Moves as many free bytes to `buffer` as it can hold.
     pub(super) fn give(&mut self, buffer: &mut ReadBuf<'_>) {
         let given = self.free.min(buffer.remaining());
         buffer.put_slice(&self.bytes[..given]);
@@ -86,14 +87,14 @@ impl Intake {
         self.release();
     }
 
-    /// Reads from `socket` until there are `most` bytes; `Pending` where there are as many.
+    /// Reads from `socket` up to `max` bytes. `Pending` where it has as many.
     pub(super) fn poll_fill(
         &mut self,
         socket: &mut TcpStream,
-        most: usize,
+        max: usize,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        let room = most.saturating_sub(self.bytes.len()).min(PIECE);
+        let room = max.saturating_sub(self.bytes.len()).min(PIECE);
         if room == 0 || self.has_ended {
             return Poll::Pending;
         }

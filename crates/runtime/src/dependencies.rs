@@ -1,5 +1,5 @@
-//! A service is often started together with its database and its broker, and is ready first. It
-//! waits for them rather than being restarted until they are there.
+//! Waiting for dependencies. A service is often started together with its database and its broker, and is ready
+//! first. It waits for them, so that no service manager has to restart it.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use tokio::time::{Instant, sleep, timeout_at};
 
-/// With its jitter a pause is up to twice as long: 100 ms at first, 3 s at the most.
+/// Jitter makes a pause up to twice as long: at first up to 200 ms, at most 3 s.
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_jitter()
     .with_min_delay(Duration::from_millis(100))
     .with_max_delay(Duration::from_millis(1_500))
     .without_max_times();
 
-/// Calls `connect` until it succeeds, for `limit` at most; at least once. A call that hangs is
-/// given up with the rest. A URL must not get into the error: it is logged.
+/// Calls `connect` until it succeeds or `limit` is over, at least once. A call that hangs ends at the limit, too. The
+/// error of `connect` must not show a URL: it is logged.
 ///
 /// # Errors
-/// One line that names the peer and the last failure.
+/// One line with `name` and the last failure.
 pub async fn wait_for<T, E: Display>(
     name: &str,
     limit: Duration,
@@ -29,12 +29,12 @@ pub async fn wait_for<T, E: Display>(
     let mut last = "no answer".to_owned();
     loop {
         match attempt(deadline, limit, &mut connect).await {
-            Some(Ok(peer)) => return Ok(peer),
+            Some(Ok(connected)) => return Ok(connected),
             Some(Err(failure)) => last = failure,
-            // The time is over; what an earlier call said tells more.
+            // The time is over. An earlier failure says more than "no answer".
             None => {}
         }
-        tracing::warn!(peer = name, error = %last, "cannot connect yet");
+        tracing::warn!(dependency = name, error = %last, "cannot connect yet");
         let pause = pauses.next().unwrap_or_default();
         if Instant::now() + pause >= deadline {
             anyhow::bail!(
@@ -46,13 +46,13 @@ pub async fn wait_for<T, E: Display>(
     }
 }
 
-/// None when the time was over before there was an answer.
+/// None where the time was over before the answer.
 async fn attempt<T, E: Display>(
     deadline: Instant,
     limit: Duration,
     connect: &mut impl AsyncFnMut() -> Result<T, E>,
 ) -> Option<Result<T, String>> {
-    // Without a limit there is one call, and nothing but its own deadline ends it.
+    // With a limit of zero there is one call, and only its own deadline ends it.
     let answer = match limit.is_zero() {
         true => connect().await,
         false => timeout_at(deadline, connect()).await.ok()?,
@@ -69,7 +69,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_starts_later_is_waited_for() {
+    async fn a_server_that_starts_later_is_waited_for() {
         let start = Instant::now();
         let mut calls = 0;
         let found = wait_for("PostgreSQL", LIMIT, async || {
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_stays_away_is_named_with_the_last_failure() {
+    async fn a_server_that_never_starts_is_named_with_the_last_failure() {
         let start = Instant::now();
         let found = wait_for("PostgreSQL", LIMIT, async || {
             Err::<(), _>(match start.elapsed() {
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_never_answers_is_given_up() {
+    async fn waiting_for_a_server_that_never_answers_ends_at_the_limit() {
         let start = Instant::now();
         let found = wait_for("RabbitMQ", LIMIT, async || {
             pending::<Result<(), &str>>().await
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_last_call_without_an_answer_does_not_hide_what_the_one_before_said() {
+    async fn a_last_call_without_an_answer_does_not_hide_the_earlier_failure() {
         let found = wait_for("PostgreSQL", LIMIT, async || {
             sleep(Duration::from_secs(25)).await;
             Err::<(), _>("connection refused")
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_limit_it_is_tried_once() {
+    async fn with_a_limit_of_zero_there_is_one_call() {
         let mut calls = 0;
         let found = wait_for("RabbitMQ", Duration::ZERO, async || {
             calls += 1;

@@ -1,14 +1,14 @@
-//! Deliveries that were put aside: rows of the store, on servers and in a folder alike.
+//! Dead-lettered deliveries: rows of the store, in PostgreSQL and in a folder alike.
 
 use hookline_core::delivery::StartedBy;
 use hookline_core::ids::DeliveryId;
 use hookline_store::{DeadDelivery, RestartResult, Store};
 
-use crate::dead::letter::{Exhibit, Letter};
-use crate::dead::{Act, Aim, Done, Kind, Listed};
-use crate::place::now;
+use crate::dead_letters::letter::{Letter, LetterDetails, Listed};
+use crate::dead_letters::outcome::Outcome;
+use crate::dead_letters::selection::{Action, Kind, Selection};
+use crate::target_store::now;
 
-/// How many are read at once.
 const PAGE: u32 = 1_000;
 
 pub(super) struct Deliveries {
@@ -39,15 +39,18 @@ impl Deliveries {
         Ok(Listed { letters, more })
     }
 
-    pub(super) async fn find(&self, aim: &Aim) -> anyhow::Result<Option<Exhibit>> {
-        let Some(row) = self.aimed_at(aim).await? else {
+    pub(super) async fn find(
+        &self,
+        selection: &Selection,
+    ) -> anyhow::Result<Option<LetterDetails>> {
+        let Some(row) = self.selected(selection).await? else {
             return Ok(None);
         };
         let (mut store, mut body) = (Vec::new(), Vec::new());
-        if let Err(why) = self.look(row.delivery, &mut store, &mut body).await {
+        if let Err(why) = self.load(row.delivery, &mut store, &mut body).await {
             store.push(("error", why.to_string()));
         }
-        Ok(Some(Exhibit {
+        Ok(Some(LetterDetails {
             letter: summary(&row),
             content_type: None,
             headers: Vec::new(),
@@ -56,17 +59,17 @@ impl Deliveries {
         }))
     }
 
-    /// What the store says of a delivery, as far as it can be read, and what is to be sent.
-    async fn look(
+    /// The delivery's data in the store, as far as it can be read, and the body of its requests.
+    async fn load(
         &self,
         id: DeliveryId,
-        said: &mut Vec<(&'static str, String)>,
+        data: &mut Vec<(&'static str, String)>,
         body: &mut Vec<u8>,
     ) -> anyhow::Result<()> {
         let Some(owed) = self.store.owed(vec![id]).await?.remove(&id) else {
             return Ok(());
         };
-        said.extend([
+        data.extend([
             ("organization", owed.organization.to_string()),
             ("subscription", owed.subscription.to_string()),
             ("attempts_made", owed.attempts.to_string()),
@@ -75,62 +78,67 @@ impl Deliveries {
         let story = self.store.delivery(owed.organization, id, 1, None).await?;
         if let Some(story) = story {
             let delivery = story.delivery;
-            said.push(("state", delivery.status.as_str().to_owned()));
-            said.push(("event_id", delivery.event_id.to_string()));
+            data.push(("state", delivery.status.as_str().to_owned()));
+            data.push(("event_id", delivery.event_id.to_string()));
             *body = story.request_body.into_bytes();
         }
         Ok(())
     }
 
-    /// Only what was there at the beginning: a delivery that is put aside again meanwhile stays.
-    pub(super) async fn act(&self, act: Act, aim: &Aim) -> anyhow::Result<Done> {
-        let mut done = Done::default();
-        let rows = match aim {
-            Aim::One(_) => Vec::from_iter(self.aimed_at(aim).await?),
-            Aim::All(_) => self.oldest(u32::MAX).await?,
+    /// Only deliveries that were there at the beginning. One that is dead-lettered again meanwhile stays.
+    pub(super) async fn act(
+        &self,
+        action: Action,
+        selection: &Selection,
+    ) -> anyhow::Result<Outcome> {
+        let mut outcome = Outcome::default();
+        let rows = match selection {
+            Selection::One(_) => Vec::from_iter(self.selected(selection).await?),
+            Selection::All(_) => self.oldest(u32::MAX).await?,
         };
         for DeadDelivery { delivery, .. } in rows {
             let id = delivery.to_string();
-            match act {
-                Act::Redrive => match self.restart(delivery).await? {
-                    Ok(()) => done.tell(act, &id, Kind::Delivery),
-                    Err(why) => done.leave(&id, why),
+            match action {
+                Action::Redrive => match self.restart(delivery).await? {
+                    Ok(()) => outcome.done(action, &id, Kind::Delivery),
+                    Err(why) => outcome.kept(&id, why),
                 },
-                // The answer is false where another command was faster.
-                Act::Drop if self.store.drop_dead_delivery(delivery).await? => {
-                    done.tell(act, &id, Kind::Delivery);
+                // The result is false where another command was faster.
+                Action::Drop if self.store.drop_dead_delivery(delivery).await? => {
+                    outcome.done(action, &id, Kind::Delivery);
                 }
-                Act::Drop => {}
+                Action::Drop => {}
             }
         }
-        Ok(done)
+        Ok(outcome)
     }
 
-    /// Starts a delivery again as a retry by hand does, or says why it stays. Charges are taken back first: without
-    /// that its next trial would be its last.
+    /// Starts a delivery again as a manual retry does, or returns why it stays. Its crash count is reset first, or the
+    /// next attempt in quarantine would be its last.
     async fn restart(&self, id: DeliveryId) -> anyhow::Result<Result<(), &'static str>> {
         self.store.clear_crash_counts(vec![id.into()]).await?;
-        // It is due by the clock of the dispatchers.
+        // Dispatchers compare due times with the clock of the database.
         let due = self.store.clock().await.unwrap_or_else(now);
         let again = self.store.restart(None, id, StartedBy::Retry, due).await?;
         Ok(match again {
             RestartResult::Started(_) => Ok(()),
-            RestartResult::Unknown => Err("the retention has forgotten it"),
+            RestartResult::Unknown => Err("its data has passed the retention period"),
             RestartResult::Pending => Err("it was started again just now"),
             RestartResult::Inactive => Err("its subscription is inactive"),
             RestartResult::Deleted => Err("its subscription was deleted"),
         })
     }
 
-    async fn aimed_at(&self, aim: &Aim) -> anyhow::Result<Option<DeadDelivery>> {
-        let Aim::One(id) = aim else { return Ok(None) };
+    async fn selected(&self, selection: &Selection) -> anyhow::Result<Option<DeadDelivery>> {
+        let Selection::One(id) = selection else {
+            return Ok(None);
+        };
         match id.parse() {
             Ok(id) => Ok(self.store.find_dead_delivery(DeliveryId(id)).await?),
             Err(_) => Ok(None),
         }
     }
 
-    /// The oldest ones, at most so many.
     async fn oldest(&self, limit: u32) -> anyhow::Result<Vec<DeadDelivery>> {
         let limit = limit as usize;
         let mut rows: Vec<DeadDelivery> = Vec::new();

@@ -1,18 +1,17 @@
-//! Places where a test may end a process, between two steps that a crash could come between, or hold it up.
+//! Fail points: places between two steps where a test crashes a process or delays it.
 //!
-//! Without the feature `fault-points` they are nothing. With it, `FAILPOINTS="NAME=return"` aborts
+//! Without the feature `fault-points` they do nothing. With it, `FAILPOINTS="NAME=return"` aborts
 //! the process at the first pass, `FAILPOINTS="NAME=3*off->return"` at the fourth, and
-//! `FAILPOINTS="NAME=panic"` panics there. `FAILPOINTS_FILE` names a file with the same text, which
+//! `FAILPOINTS="NAME=panic"` panics. `FAILPOINTS_FILE` names a file with the same text, which
 //! a test may change while the process runs.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How soon a change of the file is seen.
 const READ_EVERY: Duration = Duration::from_millis(100);
 
-/// Reads which points are armed. Called once, at the start.
+/// Arms the points of the environment. Called once, at the start.
 pub fn arm() {
     if fail::has_failpoints() {
         // The scenario lasts as long as the process.
@@ -30,7 +29,7 @@ pub fn arm() {
     }
 }
 
-/// Arms what the file has anew, and disarms what it had before.
+/// Arms the points that the file has now, and disarms those that it had before.
 fn follow(armed: &mut BTreeMap<String, String>, file: &Path) {
     let Ok(text) = std::fs::read_to_string(file) else {
         return;
@@ -47,21 +46,20 @@ fn follow(armed: &mut BTreeMap<String, String>, file: &Path) {
         if armed.get(name) != Some(actions)
             && let Err(why) = fail::cfg(name, actions)
         {
-            tracing::error!(name, actions, why, "cannot arm a fault point");
+            tracing::error!(name, actions, why, "cannot arm a fail point");
         }
     }
     *armed = points;
 }
 
-/// Ends the process here, where a test has armed this point for this very thing: as
-/// `NAME::MARK=return`.
+/// Ends the process where a test has armed this point for one event or delivery, as `NAME::MARK=return`.
 pub fn point_of(name: &str, mark: impl std::fmt::Display) {
     if fail::has_failpoints() {
         point(&format!("{name}::{mark}"));
     }
 }
 
-/// Ends the process here, where a test has armed this point.
+/// Ends the process where a test has armed this point.
 pub fn point(name: &str) {
     fail::fail_point!(name, |_| std::process::abort());
     let _ = name;

@@ -1,4 +1,4 @@
-//! How a dead letter looks to an operator.
+//! Dead letters as text and JSON for an operator.
 
 use std::fmt::Write as _;
 
@@ -10,58 +10,61 @@ use hookline_core::timestamp::Timestamp;
 use hookline_core::wire;
 use serde_json::{Map, Value, json};
 
-use crate::dead::Kind;
-use crate::dead::safe::{hex, safe, safe_lines};
+use crate::dead_letters::selection::Kind;
+use crate::dead_letters::terminal_escape::{escaped, escaped_lines, hex_dump};
 
-/// How much of a reason stands in a table.
+/// Characters of a reason in a table.
 const REASON: usize = 100;
 
-/// A dead letter in a list.
 #[derive(Debug)]
 pub(super) struct Letter {
     pub(super) id: String,
     pub(super) kind: Kind,
     pub(super) reason: String,
     pub(super) since: Option<Timestamp>,
-    /// Bytes of an event. A delivery has its event's.
+    /// Bytes of an event. None for a delivery.
     pub(super) size: Option<u64>,
-    /// What it is about, as far as that can be read: names and values.
+    /// Ids and types, as far as they can be read.
     pub(super) about: Vec<(&'static str, String)>,
 }
 
-/// A dead letter whole.
+/// A page of the letters, and the number of all others.
+#[derive(Debug, Default)]
+pub(super) struct Listed {
+    pub(super) letters: Vec<Letter>,
+    pub(super) more: u64,
+}
+
 #[derive(Debug)]
-pub(super) struct Exhibit {
+pub(super) struct LetterDetails {
     pub(super) letter: Letter,
     pub(super) content_type: Option<String>,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
-    /// What the store says of a delivery: names and values.
+    /// Data of a delivery in the store.
     pub(super) store: Vec<(&'static str, String)>,
 }
 
 impl Letter {
     pub(super) fn json(&self) -> Value {
-        let mut object = Map::new();
-        object.insert("id".into(), json!(self.id));
-        object.insert("kind".into(), json!(self.kind.as_str()));
-        object.insert("reason".into(), json!(self.reason));
-        object.insert(
-            "since".into(),
-            json!(self.since.map(|since| since.to_string())),
-        );
-        object.insert("size".into(), json!(self.size));
+        let mut object = json!({
+            "id": self.id,
+            "kind": self.kind.as_str(),
+            "reason": self.reason,
+            "since": self.since.map(|since| since.to_string()),
+            "size": self.size,
+        });
         for (name, value) in &self.about {
-            object.insert((*name).into(), json!(value));
+            object[*name] = json!(value);
         }
-        object.into()
+        object
     }
 
     fn about(&self) -> String {
         let about: Vec<String> = self
             .about
             .iter()
-            .map(|(name, value)| format!("{name}={}", safe(value)))
+            .map(|(name, value)| format!("{name}={}", escaped(value)))
             .collect();
         about.join(" ")
     }
@@ -74,12 +77,12 @@ pub(super) fn table(letters: &[Letter]) -> String {
         .set_header(["id", "kind", "since", "bytes", "about", "reason"]);
     for letter in letters {
         let since = letter.since.map_or("-".to_owned(), |at| at.to_string());
-        let mut reason = safe(&letter.reason);
+        let mut reason = escaped(&letter.reason);
         if let Some((end, _)) = reason.char_indices().nth(REASON) {
             reason.replace_range(end.., "…");
         }
         table.add_row([
-            safe(&letter.id),
+            escaped(&letter.id),
             letter.kind.as_str().to_owned(),
             since,
             letter.size.map_or("-".to_owned(), |size| size.to_string()),
@@ -95,7 +98,7 @@ pub(super) fn table(letters: &[Letter]) -> String {
     lines.join("\n") + "\n"
 }
 
-impl Exhibit {
+impl LetterDetails {
     pub(super) fn json(&self) -> Value {
         let mut object = self.letter.json();
         let pairs = |pairs: Vec<(&str, &str)>| -> Value {
@@ -119,7 +122,7 @@ impl Exhibit {
         let letter = &self.letter;
         let mut text = String::new();
         let mut line = |name: &str, value: &str| {
-            let _ = writeln!(text, "{}: {}", safe(name), safe(value));
+            let _ = writeln!(text, "{}: {}", escaped(name), escaped(value));
         };
         line("id", &letter.id);
         line("kind", letter.kind.as_str());
@@ -142,16 +145,16 @@ impl Exhibit {
         line("bytes", &self.body.len().to_string());
         match std::str::from_utf8(&self.body) {
             Ok(body) => {
-                text.push_str(safe_lines(body).trim_end());
+                text.push_str(escaped_lines(body).trim_end());
                 text.push('\n');
             }
-            Err(_) => text.push_str(&hex(&self.body)),
+            Err(_) => text.push_str(&hex_dump(&self.body)),
         }
         text
     }
 }
 
-/// What events are about. Their bytes may be anything.
+/// Ids and types of events. The bytes may be invalid.
 pub(super) fn about_events(content_type: Option<&str>, body: &[u8]) -> Vec<(&'static str, String)> {
     const FIELDS: [(&str, &str); 3] = [
         ("event_id", "event_id"),

@@ -1,29 +1,57 @@
-//! What each setting may be. An error begins with `must`, or says what is expected as it reads
-//! after `it must be`.
+//! The allowed values of each setting. A message that begins with `must` reads on after `it`.
 
-use std::fmt;
-use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use config::{Value, ValueKind};
 use hookline_core::retry::{InvalidSchedule, RetrySchedule};
 use hookline_core::target::IpNet;
-use serde::Deserialize;
-use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::Deserialize as _;
+use serde::de::{Deserializer, Error};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
+use super::secret_url::SecretUrl;
 use super::server_url::{self, Server};
-use super::{ForwardedHeader, LogFormat, SecretUrl};
+
+/// The header in which a trusted proxy names the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`: addresses alone.
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// `config` would read `yes` as true, `"5"` as a number and 5 as a text; the validators take no such value.
+fn kind<'de, D: Deserializer<'de>>(from: D) -> Result<ValueKind, D::Error> {
+    Value::deserialize(from).map(|value| value.kind)
+}
 
 pub(super) fn number<'de, const MIN: u64, const MAX: u64, T, D>(from: D) -> Result<T, D::Error>
 where
     T: TryFrom<u64>,
     D: Deserializer<'de>,
 {
-    from.deserialize_any(Range::<MIN, MAX, T>(PhantomData))
+    let ValueKind::I64(number) = kind(from)? else {
+        let allowed = format!("must be a whole number from {MIN} to {MAX}");
+        return Err(D::Error::custom(allowed));
+    };
+    let within = u64::try_from(number)
+        .ok()
+        .filter(|number| (MIN..=MAX).contains(number));
+    let fitting = within.and_then(|number| T::try_from(number).ok());
+    fitting.ok_or_else(|| D::Error::custom(format!("must be from {MIN} to {MAX}")))
 }
 
 pub(super) fn milliseconds<'de, const MIN: u64, const MAX: u64, D>(
@@ -42,38 +70,24 @@ where
     number::<MIN, MAX, u64, D>(from).map(Duration::from_secs)
 }
 
-struct Range<const MIN: u64, const MAX: u64, T>(PhantomData<T>);
-
-impl<const MIN: u64, const MAX: u64, T: TryFrom<u64>> Visitor<'_> for Range<MIN, MAX, T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a whole number from {MIN} to {MAX}")
-    }
-
-    fn visit_u64<E: Error>(self, value: u64) -> Result<T, E> {
-        let within = (MIN..=MAX).contains(&value);
-        let fitting = within.then(|| T::try_from(value).ok()).flatten();
-        fitting.ok_or_else(|| {
-            let range = format!("from {MIN} to {MAX}");
-            E::invalid_value(Unexpected::Unsigned(value), &range.as_str())
-        })
-    }
-
-    fn visit_i64<E: Error>(self, value: i64) -> Result<T, E> {
-        // A negative number is as far out of range as 2^64 - 1.
-        self.visit_u64(u64::try_from(value).unwrap_or(u64::MAX))
+pub(super) fn boolean<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
+    match kind(from)? {
+        ValueKind::Boolean(value) => Ok(value),
+        _ => Err(D::Error::custom("must be true or false")),
     }
 }
 
-/// A text that `read` can make something of; `allowed` says which ones.
+/// A text that `read` accepts.
 fn text<'de, T, D: Deserializer<'de>>(
     from: D,
     allowed: &str,
     read: impl FnOnce(String) -> Option<T>,
 ) -> Result<T, D::Error> {
-    let text = String::deserialize(from).ok();
-    text.and_then(read).ok_or_else(|| D::Error::custom(allowed))
+    match kind(from)? {
+        ValueKind::String(text) => read(text),
+        _ => None,
+    }
+    .ok_or_else(|| D::Error::custom(allowed))
 }
 
 pub(super) fn listen_address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
@@ -93,21 +107,48 @@ pub(super) fn http_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, 
     url(from, Server::Collector)
 }
 
-/// It may have a password, so an error says which part is wrong and never shows that part.
+/// A URL may hold a password, so the error names the bad part and never shows it.
 fn url<'de, D: Deserializer<'de>>(from: D, server: Server) -> Result<SecretUrl, D::Error> {
-    let text = String::deserialize(from).map_err(|_| D::Error::custom(server.no_url()))?;
+    let text = text(from, server.no_url(), Some)?;
     if !text.is_empty() {
         server_url::check(server, &text).map_err(D::Error::custom)?;
     }
     Ok(SecretUrl::new(text))
 }
 
+/// A list of which `read` accepts every item.
+fn list<'de, T, D: Deserializer<'de>>(
+    from: D,
+    allowed: &str,
+    read: impl Fn(ValueKind) -> Option<T>,
+) -> Result<Vec<T>, D::Error> {
+    match kind(from)? {
+        ValueKind::Array(items) => items.into_iter().map(|item| read(item.kind)).collect(),
+        _ => None,
+    }
+    .ok_or_else(|| D::Error::custom(allowed))
+}
+
+fn integer(value: ValueKind) -> Option<i64> {
+    match value {
+        ValueKind::I64(number) => Some(number),
+        _ => None,
+    }
+}
+
+/// A text that stands for a `T`.
+fn parsed<T: std::str::FromStr>(value: &ValueKind) -> Option<T> {
+    match value {
+        ValueKind::String(text) => text.parse().ok(),
+        _ => None,
+    }
+}
+
 pub(super) fn retry_schedule<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<RetrySchedule, D::Error> {
-    let waits = Vec::<i64>::deserialize(from)
-        .map_err(|_| D::Error::custom("must be a list of whole seconds such as [5, 30, 120]"))?;
-    waits
+    let allowed = "must be a list of whole seconds such as [5, 30, 120]";
+    list(from, allowed, integer)?
         .into_iter()
         .map(|wait| u32::try_from(wait).map_err(|_| InvalidSchedule::OutOfRange))
         .collect::<Result<Vec<_>, _>>()
@@ -115,38 +156,22 @@ pub(super) fn retry_schedule<'de, D: Deserializer<'de>>(
         .map_err(D::Error::custom)
 }
 
-/// A list whose every item `read` can make something of.
-fn list<'de, I: Deserialize<'de>, T, D: Deserializer<'de>>(
-    from: D,
-    allowed: &str,
-    read: impl Fn(I) -> Option<T>,
-) -> Result<Vec<T>, D::Error> {
-    let items = Vec::<I>::deserialize(from).ok();
-    let read_all = |items: Vec<I>| items.into_iter().map(read).collect();
-    items
-        .and_then(read_all)
-        .ok_or_else(|| D::Error::custom(allowed))
-}
-
 pub(super) fn ports<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[u16]>, D::Error> {
     let allowed = "must be a list of ports from 1 to 65535 such as [443, 8443]";
-    let ports = list(from, allowed, |port: i64| {
-        u16::try_from(port).ok().filter(|port| *port > 0)
-    })?;
+    let port = |value| integer(value).and_then(|port| u16::try_from(port).ok());
+    let ports = list(from, allowed, |value| port(value).filter(|port| *port > 0))?;
     match ports.is_empty() {
         true => Err(D::Error::custom(allowed)),
         false => Ok(ports.into()),
     }
 }
 
-/// A network whose address goes on behind its prefix is a typing error, and one that lets in more
-/// than was meant.
+/// A network with bits set behind its prefix is a typing error, and one that allows more than was meant.
 pub(super) fn networks<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<[IpNet]>, D::Error> {
     let allowed = "must be a list of networks such as [\"10.20.0.0/16\", \"fd12:3456::/32\"], with zeros behind \
          the prefix";
-    let networks = list(from, allowed, |text: String| {
-        let network: IpNet = text.parse().ok()?;
-        (network.trunc() == network).then_some(network)
+    let networks = list(from, allowed, |value| {
+        parsed(&value).filter(|network: &IpNet| network.trunc() == *network)
     });
     networks.map(Into::into)
 }
@@ -157,14 +182,14 @@ pub(super) fn name_servers<'de, D: Deserializer<'de>>(
     const PORT: u16 = 53;
     let allowed =
         "must be a list of IP addresses, with or without a port, such as [\"10.0.0.2:53\"]";
-    list(from, allowed, |text: String| {
-        let address = text.parse::<IpAddr>();
-        let with_port = address.map(|address| SocketAddr::new(address, PORT));
-        with_port.or_else(|_| text.parse()).ok()
+    list(from, allowed, |value| {
+        let without_port = parsed::<IpAddr>(&value);
+        let address = without_port.map(|address| SocketAddr::new(address, PORT));
+        address.or_else(|| parsed(&value))
     })
 }
 
-/// A file that is read later; no text stands for none.
+/// A file that is read later; an empty text means none.
 pub(super) fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<PathBuf>, D::Error> {
     text(from, "must be the path of a file", |text| {
         Some((!text.is_empty()).then(|| PathBuf::from(text)))
@@ -183,17 +208,16 @@ pub(super) fn forwarded_header<'de, D: Deserializer<'de>>(
 }
 
 pub(super) fn log_format<'de, D: Deserializer<'de>>(from: D) -> Result<LogFormat, D::Error> {
-    text(from, "must be \"text\" or \"json\"", |text| {
-        match text.as_str() {
-            "text" => Some(LogFormat::Text),
-            "json" => Some(LogFormat::Json),
-            _ => None,
-        }
+    let allowed = "must be \"text\" or \"json\"";
+    text(from, allowed, |text| match text.as_str() {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
     })
 }
 
 /// `EnvFilter` takes a mistyped level for the name of a module and then logs nothing, so a word
-/// that stands alone has to be a level.
+/// that stands alone must be a level.
 pub(super) fn log_level<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     let allowed = "must be error, warn, info, debug, trace or off, also by module: \
                    info,hookline_dispatcher=debug";

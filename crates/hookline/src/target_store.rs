@@ -1,4 +1,4 @@
-//! Which store a command works on: a folder, or the database of the settings.
+//! The store that a command works on: a folder, or the database of the settings.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -13,13 +13,12 @@ use hookline_core::timestamp::Timestamp;
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
 
-use crate::secrets::KEY_FILE;
+use crate::folder_key::KEY_FILE;
 
-/// Where everything is.
 #[derive(Debug, Args)]
-pub(crate) struct Place {
-    /// The folder of `hookline serve` or `hookline dev`; else the database of the setting store.url
-    /// (HOOKLINE__STORE__URL), else the folder of `hookline serve`
+pub(crate) struct StoreArgs {
+    /// The folder of `hookline serve` or `hookline dev` [default: the database of the setting store.url
+    /// (HOOKLINE__STORE__URL), or the folder of `hookline serve` without that setting]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
@@ -28,29 +27,28 @@ pub(crate) struct Place {
     config: Option<PathBuf>,
 }
 
-/// What a command does with its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// It reads, and makes nothing.
+    /// Read an existing store.
     Read,
-    /// It changes what is there.
+    /// Change an existing store.
     Change,
-    /// It may come first, in a folder that its caller names.
-    Begin,
+    /// Change a store, and create it in a folder that `--data-dir` names.
+    Create,
 }
 
 impl Purpose {
-    /// Says where a command that reads looks.
-    pub(crate) fn say(self, what: &str, place: &impl fmt::Display) {
+    /// Prints the source of a command that reads.
+    pub(crate) fn announce(self, what: &str, source: &impl fmt::Display) {
         if self == Self::Read {
-            eprintln!("{what}: {place}");
+            eprintln!("{what}: {source}");
         }
     }
 }
 
-impl Place {
-    /// The store with the keys of the settings, else the folder's own, to seal everything anew.
-    pub(crate) async fn store_to_rekey(&self) -> anyhow::Result<Store> {
+impl StoreArgs {
+    /// Opens the store with the keys of the settings, or with the key of the folder.
+    pub(crate) async fn open_for_rekey(&self) -> anyhow::Result<Store> {
         let secrets = settings(self.config.as_deref())?.secrets;
         let own = self.data_dir.as_deref().map(|folder| folder.join(KEY_FILE));
         let keys = match (secrets.given()?, own.filter(|file| file.exists())) {
@@ -58,17 +56,17 @@ impl Place {
             (None, Some(file)) => secrets.of_file(&file)?,
             (None, None) => secrets.required()?,
         };
-        hookline_bootstrap::master_keys::unlock_to_rekey(self.store(Purpose::Change).await?, &keys)
+        hookline_bootstrap::master_keys::unlock_to_rekey(self.open(Purpose::Change).await?, &keys)
             .await
     }
 
-    pub(crate) async fn store(&self, purpose: Purpose) -> anyhow::Result<Store> {
-        let settings = match (self.whereabouts(purpose)?, purpose) {
-            (Whereabouts::Servers(settings), _) => settings,
-            (Whereabouts::Folder(folder), Purpose::Read) => {
+    pub(crate) async fn open(&self, purpose: Purpose) -> anyhow::Result<Store> {
+        let settings = match (self.target(purpose)?, purpose) {
+            (TargetStore::Servers(settings), _) => settings,
+            (TargetStore::Folder(folder), Purpose::Read) => {
                 return Ok(Store::in_existing_folder(&folder)?);
             }
-            (Whereabouts::Folder(folder), Purpose::Change | Purpose::Begin) => {
+            (TargetStore::Folder(folder), Purpose::Change | Purpose::Create) => {
                 return Ok(Store::beside_embedded(&folder)?);
             }
         };
@@ -77,17 +75,16 @@ impl Place {
         Ok(store)
     }
 
-    /// The place that the arguments and the settings name. A command that reads says on standard error which one it
-    /// is: an operator who has forgotten a variable sees it there. A command that changes something says what it did
-    /// and nothing else, because scripts read that. A folder that is named and not there is made by
-    /// [`Purpose::Begin`] alone.
-    pub(crate) fn whereabouts(&self, purpose: Purpose) -> anyhow::Result<Whereabouts> {
+    /// The store that the arguments and the settings name. A command that reads names it on standard error, which shows
+    /// an operator a missing variable. A command that changes something prints only its result, because scripts read
+    /// that.
+    pub(crate) fn target(&self, purpose: Purpose) -> anyhow::Result<TargetStore> {
         let folder = match &self.data_dir {
             Some(folder) => {
                 ensure!(
-                    purpose == Purpose::Begin || Store::is_in_folder(folder),
-                    "there is no data of Hookline in the folder {}: `hookline dev` and `hookline serve` \
-                     make one with --data-dir",
+                    purpose == Purpose::Create || Store::is_in_folder(folder),
+                    "the folder {} has no data of Hookline: `hookline dev` and `hookline serve` create one with \
+                     --data-dir",
                     folder.display()
                 );
                 folder.clone()
@@ -95,25 +92,25 @@ impl Place {
             None => {
                 let settings = settings(self.config.as_deref())?;
                 if settings.store.url.is_set() {
-                    purpose.say("database", &settings.store.url);
-                    return Ok(Whereabouts::Servers(Box::new(settings)));
+                    purpose.announce("database", &settings.store.url);
+                    return Ok(TargetStore::Servers(Box::new(settings)));
                 }
-                let folder = users_folder("serve")?;
+                let folder = default_folder("serve")?;
                 ensure!(
                     Store::is_in_folder(&folder),
-                    "say where: no --data-dir is given, the setting store.url (HOOKLINE__STORE__URL) is not \
-                     set, and `hookline serve` has made no folder {}",
+                    "name a store: no --data-dir is given, the setting store.url (HOOKLINE__STORE__URL) is not \
+                     set, and `hookline serve` has created no folder {}",
                     folder.display()
                 );
                 folder
             }
         };
-        purpose.say("folder", &folder.display());
-        Ok(Whereabouts::Folder(folder))
+        purpose.announce("folder", &folder.display());
+        Ok(TargetStore::Folder(folder))
     }
 }
 
-/// The settings of a command, which says on standard error what a service logs as a warning.
+/// The settings of a command. Warnings go to standard error; a service logs them.
 pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<Settings> {
     let settings = Settings::load(file)?;
     for warning in settings.warnings() {
@@ -122,27 +119,26 @@ pub(crate) fn settings(file: Option<&Path>) -> anyhow::Result<Settings> {
     Ok(settings)
 }
 
-/// Which home that is.
-pub(crate) enum Whereabouts {
+pub(crate) enum TargetStore {
     /// A folder of `hookline serve` or `hookline dev`.
     Folder(PathBuf),
-    /// The servers that these settings name.
+    /// PostgreSQL and RabbitMQ, as the settings name them.
     Servers(Box<Settings>),
 }
 
-/// A fixed folder of the user's data directory.
-pub(crate) fn users_folder(home: &str) -> anyhow::Result<PathBuf> {
+/// The default folder of `command`, in the user's data directory.
+pub(crate) fn default_folder(command: &str) -> anyhow::Result<PathBuf> {
     let user = ProjectDirs::from("", "", "hookline")
-        .context("the user has no data directory: say where with --data-dir")?;
-    Ok(user.data_dir().join(home))
+        .context("the user has no data directory: name a folder with --data-dir")?;
+    Ok(user.data_dir().join(command))
 }
 
 pub(crate) fn now() -> Timestamp {
     Timestamp::from(SystemTime::now())
 }
 
-/// An address to listen on: an IP address or a name, and a port. A name such as `localhost` stands for its
-/// first IPv4 address, else for its first one.
+/// Parses an IP address or a name, and a port. A name such as `localhost` stands for its first IPv4 address, or for its
+/// first address.
 pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse() {
         return Ok(address);
@@ -161,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_of_this_machine_is_an_address_to_listen_on() {
+    fn a_name_of_this_machine_is_a_listen_address() {
         for (text, address) in [
             ("127.0.0.1:8080", "127.0.0.1:8080"),
             ("[::1]:1", "[::1]:1"),

@@ -1,4 +1,4 @@
-//! Bold, dim and coloured text on a terminal, plain text anywhere else.
+//! Bold, dim and coloured text on a terminal. Other outputs get plain text.
 
 use std::env;
 use std::io::{self, IsTerminal as _};

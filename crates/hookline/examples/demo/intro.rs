@@ -1,9 +1,10 @@
-//! Who is there: the first thing that a newcomer reads.
+//! The introduction: the system, its receivers and their subscriptions.
 
 use hookline_core::event::Event;
 
-use crate::ink::{bold, dim};
-use crate::receivers::{FAILURES, Manner, Receivers};
+use crate::behaviour::{Behaviour, FAILURES};
+use crate::colour::{bold, dim};
+use crate::receivers::Receivers;
 use crate::subscriptions::{Subscription, TEAM};
 use crate::system::{ORGANIZATIONS, RETRY_SECONDS, System};
 
@@ -31,26 +32,29 @@ pub(crate) fn system(system: &System) {
 }
 
 pub(crate) fn receivers(receivers: &Receivers) {
-    step(2, "Three receivers: HTTP servers, as customers have them");
-    for manner in Manner::ALL {
-        let does = match manner {
-            Manner::Healthy => "answers 200 to everything".to_owned(),
-            Manner::Flaky => {
+    step(2, "Three receivers: HTTP servers of customers");
+    for behaviour in Behaviour::ALL {
+        let does = match behaviour {
+            Behaviour::Healthy => "answers 200 to everything".to_owned(),
+            Behaviour::Flaky => {
                 format!("answers 500 to the first {FAILURES} tries, then 200")
             }
-            Manner::Leaving => "answers 410: gone for good".to_owned(),
+            Behaviour::Leaving => "answers 410 Gone".to_owned(),
         };
-        fact(manner.name(), &format!("{}  {does}", receivers.url(manner)));
+        fact(
+            behaviour.name(),
+            &format!("{}  {does}", receivers.url(behaviour)),
+        );
     }
 }
 
-/// Those of one organization: the others are the same.
+/// Shows the subscriptions of one organization. The others are the same.
 pub(crate) fn subscriptions(subscriptions: &[Subscription]) {
     step(
         3,
-        "POST /v1/webhooks: each organization subscribes with each of them",
+        "POST /v1/webhooks: each organization subscribes with each receiver",
     );
-    for subscription in subscriptions.iter().take(Manner::ALL.len()) {
+    for subscription in subscriptions.iter().take(Behaviour::ALL.len()) {
         let events: Vec<&str> = subscription
             .events
             .iter()
@@ -64,7 +68,10 @@ pub(crate) fn subscriptions(subscriptions: &[Subscription]) {
             true => format!("plain secret, header {}", TEAM.0),
             false => "secret whsec_… (Standard Webhooks)".to_owned(),
         };
-        fact(subscription.manner.name(), &format!("{events}; {secret}"));
+        fact(
+            subscription.behaviour.name(),
+            &format!("{events}; {secret}"),
+        );
     }
 }
 

@@ -1,18 +1,18 @@
-//! Rejected events of a folder, beside the process that delivers from it.
+//! Rejected events of a folder, read beside the process that serves the folder.
 
 use hookline_store::{EmbeddedDeadLetter, EmbeddedDeadLetters};
 
-use crate::dead::letter::{Exhibit, Letter, about_events};
-use crate::dead::{Act, Aim, Done, Kind, Listed};
+use crate::dead_letters::letter::{Letter, LetterDetails, Listed, about_events};
+use crate::dead_letters::outcome::Outcome;
+use crate::dead_letters::selection::{Action, Kind, Selection};
 
-/// How many are read at once.
 const PAGE: usize = 100;
 
-pub(super) struct Folder {
+pub(super) struct FolderLetters {
     pub(super) letters: EmbeddedDeadLetters,
 }
 
-impl Folder {
+impl FolderLetters {
     pub(super) async fn list(&self, limit: u32) -> anyhow::Result<Listed> {
         let count = self.letters.count().await?;
         let mut letters = Vec::new();
@@ -22,12 +22,15 @@ impl Folder {
         Ok(Listed { letters, more })
     }
 
-    pub(super) async fn find(&self, aim: &Aim) -> anyhow::Result<Option<Exhibit>> {
-        let Some(letter) = self.aimed_at(aim).await? else {
+    pub(super) async fn find(
+        &self,
+        selection: &Selection,
+    ) -> anyhow::Result<Option<LetterDetails>> {
+        let Some(letter) = self.selected(selection).await? else {
             return Ok(None);
         };
         let trace = letter.traceparent.clone();
-        Ok(Some(Exhibit {
+        Ok(Some(LetterDetails {
             letter: summary(&letter),
             content_type: letter.content_type,
             headers: trace
@@ -39,38 +42,43 @@ impl Folder {
         }))
     }
 
-    pub(super) async fn act(&self, act: Act, aim: &Aim) -> anyhow::Result<Done> {
-        let mut done = Done::default();
-        let mut aimed = Vec::new();
-        match aim {
-            Aim::One(_) => aimed.extend(self.aimed_at(aim).await?.map(|one| one.id)),
-            Aim::All(_) => {
-                self.each(usize::MAX, |letter| aimed.push(letter.id))
-                    .await?;
+    pub(super) async fn act(
+        &self,
+        action: Action,
+        selection: &Selection,
+    ) -> anyhow::Result<Outcome> {
+        let mut outcome = Outcome::default();
+        let mut ids = Vec::new();
+        match selection {
+            Selection::One(_) => ids.extend(self.selected(selection).await?.map(|one| one.id)),
+            Selection::All(_) => {
+                self.each(usize::MAX, |letter| ids.push(letter.id)).await?;
             }
         }
-        for id in aimed {
-            let is_done = match act {
-                Act::Drop => self.letters.drop(id).await?,
-                Act::Redrive => self.letters.redrive(id).await?,
+        for id in ids {
+            let is_done = match action {
+                Action::Drop => self.letters.drop(id).await?,
+                Action::Redrive => self.letters.redrive(id).await?,
             };
-            // Else another command was faster.
+            // Otherwise another command was faster.
             if is_done {
-                done.tell(act, &id.to_string(), Kind::Event);
+                outcome.done(action, &id.to_string(), Kind::Event);
             }
         }
-        Ok(done)
+        Ok(outcome)
     }
 
-    async fn aimed_at(&self, aim: &Aim) -> anyhow::Result<Option<EmbeddedDeadLetter>> {
-        let Aim::One(id) = aim else { return Ok(None) };
+    async fn selected(&self, selection: &Selection) -> anyhow::Result<Option<EmbeddedDeadLetter>> {
+        let Selection::One(id) = selection else {
+            return Ok(None);
+        };
         match id.parse() {
             Ok(number) => Ok(self.letters.find(number).await?),
             Err(_) => Ok(None),
         }
     }
 
-    /// Visits the oldest ones, at most so many.
+    /// Visits the oldest letters, at most `max`.
     async fn each(
         &self,
         max: usize,

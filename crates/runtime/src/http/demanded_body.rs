@@ -1,4 +1,4 @@
-//! The body of a request, which is read from the client only while the handler waits for it.
+//! The body of a request. It is read from the client only while the handler waits for it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -11,24 +11,23 @@ use futures::Stream;
 use super::connection::Connection;
 use super::framing::Framing;
 
-/// A body that tells the connection when the handler waits for it.
-struct Demanded {
+struct DemandedBody {
     payload: Payload,
     connection: Connection,
-    /// Where the length is known. actix reads a body with `Upgrade: websocket` to the end of the
+    /// Bytes left, where the length is known. With `Upgrade: websocket`, actix alone would read to the end of the
     /// connection.
     left: Option<u64>,
 }
 
-/// `payload` as far as `framing` says.
-pub(super) fn demanded(payload: Payload, framing: Framing, connection: Connection) -> Payload {
+/// Limits `payload` to the body that `framing` describes.
+pub(super) fn demanded_body(payload: Payload, framing: Framing, connection: Connection) -> Payload {
     let left = match framing {
         Framing::Whole => return Payload::None,
         Framing::Bytes(length) => Some(length),
         Framing::Size | Framing::Chunk(_) | Framing::Trailers => None,
     };
     Payload::Stream {
-        payload: Box::pin(Demanded {
+        payload: Box::pin(DemandedBody {
             payload,
             connection,
             left,
@@ -36,7 +35,7 @@ pub(super) fn demanded(payload: Payload, framing: Framing, connection: Connectio
     }
 }
 
-impl Stream for Demanded {
+impl Stream for DemandedBody {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
