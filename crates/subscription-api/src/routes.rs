@@ -1,5 +1,5 @@
 //! The routes. A path is registered with [`Route::authenticated`] or [`Route::public`] and in no other way, so no path is
-//! public by mistake. A call rejects all query parameters, except on routes of [`Route::get_with_query`], whose handlers
+//! public by mistake. A call rejects all query parameters, except on routes of [`Route::get_with_query`]: their handlers
 //! parse a [`Query`](crate::extract::query::Query).
 
 pub(crate) mod deliveries;

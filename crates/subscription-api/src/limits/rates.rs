@@ -16,7 +16,7 @@ pub(crate) struct RateLimits {
     /// Events published over HTTP, if they are limited. All organizations share the queue and the database, so one
     /// that publishes without a limit would slow down the others.
     pub(crate) events: Option<SharedRateLimiter<OrganizationId>>,
-    /// A test event is a request to a target whose owner is not verified.
+    /// A test event is a request to a target, and Hookline does not verify that the organization owns it.
     pub(crate) test_events: SharedRateLimiter<OrganizationId>,
     /// A manual retry makes an attempt, which the log keeps.
     pub(crate) retries: SharedRateLimiter<OrganizationId>,

@@ -26,7 +26,7 @@ use crate::state::AppState;
 /// The header that names the organization of a request.
 const ORGANIZATION: HeaderName = HeaderName::from_static("x-org-id");
 
-/// Accepts a request whose key has the scope `write_scope`, or [`Scope::Read`] for GET and HEAD.
+/// Accepts a request if its key has the scope `write_scope`, or [`Scope::Read`] for GET and HEAD.
 pub(crate) async fn authenticate(
     state: AppState,
     write_scope: Scope,

@@ -1,5 +1,5 @@
-//! Loop detection: 508 for a request that Hookline itself sent, which has `webhook-id`. A subscription whose URL is this
-//! API would turn each event into the next one.
+//! Loop detection: 508 for a request that Hookline itself sent, which has `webhook-id`. A subscription with
+//! the URL of this API would turn each event into the next one.
 
 use actix_web::Error;
 use actix_web::body::BoxBody;

@@ -1,4 +1,4 @@
-//! The size limit of a page: rows with large bodies are left for the next page or cut, so that a page is at most 1 MiB.
+//! The size limit of a page, 1 MiB. Rows that do not fit are left for the next page, or their bodies are cut.
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -9,7 +9,7 @@ pub(crate) const MAX_BYTES: usize = 1024 * 1024 - 4 * 1024;
 /// Bytes that are left of a cut body: 256 if the page then fits, otherwise none. 100 rows without bodies always fit.
 const PREFIX_BYTES: [usize; 2] = [256, 0];
 
-/// A row whose bodies can be cut.
+/// A row with bodies that can be cut.
 pub(crate) trait Truncate: Serialize {
     fn is_truncated(&self) -> bool;
 

@@ -24,8 +24,8 @@ use crate::state::AppState;
 pub(crate) const BATCH_SIZE: u32 = 100;
 
 /// Reads the page of subscriptions that are older than the given one.
-type Read = Box<dyn Fn(SubscriptionId) -> LocalBoxFuture<'static, Result<Page, ApiError>>>;
-type Page = Vec<Subscription>;
+type Read = Box<dyn Fn(SubscriptionId) -> LocalBoxFuture<'static, Result<Batch, ApiError>>>;
+type Batch = Vec<Subscription>;
 
 /// The state of a streamed response.
 struct StreamState {
@@ -36,13 +36,13 @@ struct StreamState {
 }
 
 enum Next {
-    Write(Page),
+    Write(Batch),
     ReadBefore(SubscriptionId),
     End,
 }
 
 /// A response that starts with a page read at `offset`.
-pub(crate) fn respond(state: &AppState, caller: Caller, first: Page, offset: u64) -> HttpResponse {
+pub(crate) fn respond(state: &AppState, caller: Caller, first: Batch, offset: u64) -> HttpResponse {
     let (api, deadline) = (state.api.clone(), state.api.config.request_deadline);
     let read = move |before| {
         let window = SubscriptionWindow {
@@ -59,13 +59,13 @@ pub(crate) fn respond(state: &AppState, caller: Caller, first: Page, offset: u64
 
 async fn in_time(
     deadline: Duration,
-    page: impl Future<Output = Result<Page, hookline_store::StoreError>>,
-) -> Result<Page, ApiError> {
+    page: impl Future<Output = Result<Batch, hookline_store::StoreError>>,
+) -> Result<Batch, ApiError> {
     let page = tokio::time::timeout(deadline, page).await;
     Ok(page.map_err(|_| ApiError::DeadlinePassed)??)
 }
 
-fn streamed(read: Read, first: Page, offset: u64) -> HttpResponse {
+fn streamed(read: Read, first: Batch, offset: u64) -> HttpResponse {
     let stream = StreamState {
         read,
         offset,
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     /// The page before this id.
-    fn page(before: i64) -> Page {
+    fn page(before: i64) -> Batch {
         let subscription = |id| Subscription {
             id: SubscriptionId(id),
             organization: OrganizationId::parse("a").unwrap(),

@@ -6,7 +6,7 @@ use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use super::*;
 
 impl TestApi {
-    /// An event of `org_a` whose delivery is exhausted.
+    /// An event of `org_a` with an exhausted delivery.
     pub(super) async fn exhausted(&self, subscription: i64, id: &str) -> String {
         self.store_event(id).await;
         let subscription = SubscriptionId(subscription);
