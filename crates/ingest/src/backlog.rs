@@ -17,7 +17,7 @@ use hookline_core::ids::OrganizationId;
 use hookline_core::row_failures::RowVerdict;
 
 pub(crate) use self::failing_organization::DEFER_FOR;
-use self::failing_organization::{FailingOrganization, MAX_WAIT, backoff};
+use self::failing_organization::{FailingOrganization, MAX_WAIT, RowFailure, backoff};
 use self::organization_queue::{OrganizationQueue, SliceRoom};
 use self::slice::{
     FailureConsequence, FanOutSize, MAX_BYTES, MAX_DELIVERIES, Slice, SliceFailure, WaitingEvent,
@@ -255,8 +255,12 @@ impl EventBacklog {
         let unwritable = self.unwritable;
         for owner in &owners {
             if let Some(failing) = self.failing(owner) {
-                let lasts = failing.lasts_for(failure, unwritable);
-                failing.failed(owners.len() == 1, is_retry, lasts, failure.ended);
+                let row_failure = RowFailure {
+                    is_of_one_organization: owners.len() == 1,
+                    is_retry,
+                    lasts: failing.lasts_for(failure, unwritable),
+                };
+                failing.failed(row_failure, failure.ended);
             }
         }
         let mut consequence = match <[WaitingEvent; 1]>::try_from(events) {

@@ -25,14 +25,14 @@ pub(crate) struct Decoded {
 
 /// An event of a deferred batch.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct BatchEntry<'a> {
     /// The publisher's `traceparent`.
     trace: Option<String>,
     #[serde(borrow)]
     pub(crate) event: &'a RawValue,
 }
 
-impl Entry<'_> {
+impl BatchEntry<'_> {
     pub(crate) fn trace(&self) -> Option<TraceParent> {
         self.trace.as_deref().and_then(TraceParent::parse)
     }
@@ -111,7 +111,7 @@ pub(crate) fn events(
 }
 
 /// The entries of a deferred batch. Their events are not parsed. None for another message.
-pub(crate) fn entries(message: &PublishedEvents) -> Option<Vec<Entry<'_>>> {
+pub(crate) fn entries(message: &PublishedEvents) -> Option<Vec<BatchEntry<'_>>> {
     let is_batch = Format::of(message) == Some(Format::DeferredBatch);
     let fits = message.body.len() <= MAX_BATCH_BYTES;
     match is_batch && fits {
@@ -129,7 +129,7 @@ fn array(body: &[u8]) -> Result<Events, DecodeError> {
 }
 
 fn deferred_batch(body: &[u8]) -> Result<Events, DecodeError> {
-    let entries: Vec<Entry<'_>> = elements(body)?;
+    let entries: Vec<BatchEntry<'_>> = elements(body)?;
     let events = entries.iter().map(|entry| (entry.event, entry.trace()));
     Ok(each(events)?)
 }

@@ -14,7 +14,7 @@ use hookline_core::wire::{JSON, JSON_BATCH, JSON_BUNDLE};
 use hookline_queue::{Author, Deferred, PublishedEvents};
 use serde_json::value::RawValue;
 
-use crate::decode::{self, Decoded, Entry};
+use crate::decode::{self, BatchEntry, Decoded};
 
 /// Bytes. Larger events are deferred alone.
 const MAX_EVENT_BYTES: usize = 16 * 1024;
@@ -90,7 +90,7 @@ fn together(some: &[&Decoded]) -> Deferred {
 
 /// The messages of a deferred batch; none for another message. Their events are not parsed, because one may be invalid.
 pub(crate) fn split(message: &PublishedEvents, delivery_count: u32) -> Option<Vec<Deferred>> {
-    let single = |entry: Entry<'_>| Deferred {
+    let single = |entry: BatchEntry<'_>| Deferred {
         message: PublishedEvents {
             body: Bytes::copy_from_slice(entry.event.get().as_bytes()),
             content_type: Some(JSON.to_owned()),

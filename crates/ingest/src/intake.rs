@@ -56,16 +56,16 @@ pub(crate) struct Intake {
 }
 
 /// The process stopped before a batch was settled.
-pub(crate) struct Stopped;
+pub(crate) struct Interrupted;
 
-pub(crate) type Batch = Vec<Decoded>;
+pub(crate) type DecodedBatch = Vec<Decoded>;
 
 /// How many deliveries an event of this organization and type makes.
 pub(crate) type FanOut = HashMap<(OrganizationId, EventType), usize>;
 
 /// Received messages that are to be stored or tried.
 pub(crate) struct Arrivals {
-    pub(crate) batch: Batch,
+    pub(crate) batch: DecodedBatch,
     pub(crate) fan_out: FanOut,
     pub(crate) suspects: Vec<Received<PublishedEvents>>,
 }
@@ -191,7 +191,7 @@ impl Intake {
 
     /// How many deliveries the events of a batch make, as far as the index knows. The index may be locked during a query, so
     /// this blocks a thread.
-    pub(crate) async fn fan_out(&self, batch: &Batch) -> FanOut {
+    pub(crate) async fn fan_out(&self, batch: &DecodedBatch) -> FanOut {
         let kinds: HashSet<_> = batch
             .iter()
             .flat_map(|decoded| &decoded.events)
@@ -209,7 +209,7 @@ impl Intake {
     }
 
     /// Dead-letters messages without valid events.
-    pub(crate) async fn decode(&self, received: Vec<Received<PublishedEvents>>) -> Batch {
+    pub(crate) async fn decode(&self, received: Vec<Received<PublishedEvents>>) -> DecodedBatch {
         let mut batch = Vec::with_capacity(received.len());
         for message in received {
             let span = span_of(&message.message);
@@ -231,7 +231,11 @@ impl Intake {
     }
 
     /// The messages that are admitted now, and the others, each with the time at which it is due.
-    fn split_by_rate_limit(&self, batch: Batch, full: &HashSet<OrganizationId>) -> (Batch, Batch) {
+    fn split_by_rate_limit(
+        &self,
+        batch: DecodedBatch,
+        full: &HashSet<OrganizationId>,
+    ) -> (DecodedBatch, DecodedBatch) {
         let (now, instant) = (hookline_clock::now(), Instant::now());
         let mut limit = self
             .rate_limit

@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use crate::backlog::EventBacklog;
 use crate::backlog::slice::{Slice, SliceFailure, WaitingEvent};
 use crate::decode::Decoded;
-use crate::intake::{Arrivals, Batch, FanOut, Intake};
+use crate::intake::{Arrivals, DecodedBatch, FanOut, Intake};
 use crate::storing::SliceReport;
 use crate::unacked::{Disposition, EventOutcome, FaultyEvent, Settlements, UnackedMessages};
 
@@ -256,7 +256,7 @@ impl IntakeLoop {
 
     /// Tries a batch of suspects alone and each event at most once. The process survives it or not, and a failing event must
     /// not delay the other suspects.
-    pub(crate) async fn try_once(mut self, batch: Batch) {
+    pub(crate) async fn try_once(mut self, batch: DecodedBatch) {
         self.is_trial = true;
         let fan_out = self.intake.fan_out(&batch).await;
         for decoded in batch {

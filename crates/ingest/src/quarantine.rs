@@ -1,5 +1,5 @@
 //! Quarantine of suspects: messages that came back more than once, one of which may crash the process. A group at a time is
-//! charged in the store, decoded and stored, and cleared. If the process crashes, the charges stay. See
+//! counted in the store, decoded and stored, and cleared. If the process crashes, the counts stay. See
 //! `hookline_core::quarantine`.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use hookline_queue::{PublishedEvents, Received};
 use hookline_runtime::retry::{RetryOutcome, retry_until};
 use hookline_store::StoreError;
 
-use crate::intake::{Intake, Stopped};
+use crate::intake::{Intake, Interrupted};
 use crate::intake_loop::IntakeLoop;
 
 type Messages = Vec<Received<PublishedEvents>>;
@@ -20,7 +20,7 @@ impl Intake {
     pub(crate) async fn try_suspects(
         self: Arc<Self>,
         mut suspects: Messages,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), Interrupted> {
         while !suspects.is_empty() {
             let _alone = tokio::select! {
                 biased;
@@ -30,16 +30,16 @@ impl Intake {
                 }
                 alone = self.ingest.trial.lock() => alone,
             };
-            if let Err(Stopped) = self.try_some(&mut suspects).await {
+            if let Err(Interrupted) = self.try_some(&mut suspects).await {
                 self.ingest.events.requeue_uncounted(suspects).await;
-                return Err(Stopped);
+                return Err(Interrupted);
             }
         }
         Ok(())
     }
 
     /// Dead-letters suspects above the limit, tries one group, and keeps the rest.
-    async fn try_some(self: &Arc<Self>, suspects: &mut Messages) -> Result<(), Stopped> {
+    async fn try_some(self: &Arc<Self>, suspects: &mut Messages) -> Result<(), Interrupted> {
         let keys: Vec<QuarantineKey> = suspects.iter().map(key_of).collect();
         let store = &self.ingest.store;
         let crashes = self
@@ -54,7 +54,7 @@ impl Intake {
         suspects.extend(plan.rest.into_iter().map(|(message, _)| message));
         for message in plan.dead_letter {
             let reason = format!("the process ended {limit} times while it was handled");
-            // Its charges stay, because it comes again if this fails.
+            // Its crash count stays, because it comes again if this fails.
             self.reject(message, &reason).await;
         }
         if !plan.group.is_empty() {
@@ -67,15 +67,15 @@ impl Intake {
         self: &Arc<Self>,
         group: Messages,
         rest: &mut Messages,
-    ) -> Result<(), Stopped> {
+    ) -> Result<(), Interrupted> {
         let keys: Vec<QuarantineKey> = group.iter().map(key_of).collect();
         let store = &self.ingest.store;
         let begun = self.keep_on("raise crash counts", || {
             store.raise_crash_counts(keys.clone(), hookline_clock::now())
         });
-        if let Err(Stopped) = begun.await {
+        if let Err(Interrupted) = begun.await {
             rest.extend(group);
-            return Err(Stopped);
+            return Err(Interrupted);
         }
         tracing::debug!(messages = group.len(), "trying suspect messages");
         let batch = self.decode(group).await;
@@ -83,24 +83,24 @@ impl Intake {
         // Also when the process stops: a clean shutdown is no crash.
         self.clear(keys).await;
         match self.shutdown.deadline.is_cancelled() {
-            true => Err(Stopped),
+            true => Err(Interrupted),
             false => Ok(()),
         }
     }
 
-    async fn keep_on<T, F>(&self, what: &str, work: impl FnMut() -> F) -> Result<T, Stopped>
+    async fn keep_on<T, F>(&self, what: &str, work: impl FnMut() -> F) -> Result<T, Interrupted>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
         match retry_until(&self.shutdown.deadline, what, |_| true, work).await {
             RetryOutcome::Done(done) => Ok(done),
-            RetryOutcome::Stopped | RetryOutcome::Failed(_) => Err(Stopped),
+            RetryOutcome::Stopped | RetryOutcome::Failed(_) => Err(Interrupted),
         }
     }
 
     async fn clear(&self, keys: Vec<QuarantineKey>) {
         if let Err(why) = self.ingest.store.clear_crash_counts(keys).await {
-            tracing::warn!(error = %why, "cannot clear charges; they stay one too high");
+            tracing::warn!(error = %why, "cannot clear crash counts; they stay one too high");
         }
     }
 }

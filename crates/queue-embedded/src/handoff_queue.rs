@@ -31,7 +31,7 @@ pub(crate) enum Poll<M> {
 }
 
 pub(crate) struct HandoffQueue<M> {
-    state: Mutex<State<M>>,
+    state: Mutex<HandoffState<M>>,
     /// In the unit of `weigh`.
     capacity: usize,
     weigh: fn(&M) -> usize,
@@ -40,7 +40,7 @@ pub(crate) struct HandoffQueue<M> {
     stopped: CancellationToken,
 }
 
-struct State<M> {
+struct HandoffState<M> {
     messages: VecDeque<Received<M>>,
     weight: usize,
     /// When the queue in the store may have a visible message.
@@ -50,7 +50,7 @@ struct State<M> {
 impl<M> HandoffQueue<M> {
     pub(crate) fn new(capacity: usize, weigh: fn(&M) -> usize) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(HandoffState {
                 messages: VecDeque::new(),
                 weight: 0,
                 poll_at: now(),
@@ -191,7 +191,7 @@ impl<M> HandoffQueue<M> {
         self.stopped.is_cancelled()
     }
 
-    fn state(&self) -> MutexGuard<'_, State<M>> {
+    fn state(&self) -> MutexGuard<'_, HandoffState<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

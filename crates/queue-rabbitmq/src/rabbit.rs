@@ -8,7 +8,7 @@ use hookline_queue::{EventConsumer, Publisher, QueueError, WakeUps};
 use tokio::sync::watch;
 
 use crate::connection::broker_url::BrokerUrl;
-use crate::connection::session::{Declared, Purpose};
+use crate::connection::session::{ConnectionPurpose, Declared};
 use crate::connection::supervisor::{SupervisedConnection, open};
 use crate::consumer::rabbit_consumer::RabbitConsumer;
 use crate::error::RabbitError;
@@ -34,9 +34,11 @@ impl Rabbit {
     /// The first attempt is not repeated.
     pub async fn connect(settings: RabbitSettings) -> Result<Self, RabbitError> {
         let url = BrokerUrl::parse(&settings.url, settings.name)?;
-        let publishing = SupervisedConnection::establish(url.clone(), Purpose::Publish).await?;
-        let consuming = SupervisedConnection::establish(url.clone(), Purpose::Consume).await?;
-        let waking = SupervisedConnection::establish(url, Purpose::Wake).await?;
+        let publishing =
+            SupervisedConnection::establish(url.clone(), ConnectionPurpose::Publish).await?;
+        let consuming =
+            SupervisedConnection::establish(url.clone(), ConnectionPurpose::Consume).await?;
+        let waking = SupervisedConnection::establish(url, ConnectionPurpose::Wake).await?;
         let publishing = ConfirmedPublisher::new(publishing, settings.confirm_timeout);
         Ok(Self {
             consuming,
@@ -51,7 +53,7 @@ impl Rabbit {
     /// As [`Rabbit::connect`].
     pub async fn declare(settings: RabbitSettings) -> Result<Declared, RabbitError> {
         let url = BrokerUrl::parse(&settings.url, settings.name)?;
-        let session = open(url, Purpose::Consume).await?;
+        let session = open(url, ConnectionPurpose::Consume).await?;
         session.close().await;
         Ok(session.declared())
     }

@@ -9,7 +9,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::{SliceFailure, WaitingEvent, WriteKind};
+use super::slice::{SliceFailure, WaitingEvent, WriteKind};
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
@@ -38,6 +38,16 @@ const GROWTH: usize = 4;
 /// Exponential in the number of failures.
 pub(crate) fn backoff(failures: u32, longest: Duration) -> Duration {
     (FIRST_WAIT * (1 << failures.min(10))).min(longest)
+}
+
+/// A failed transaction that is the fault of its rows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RowFailure {
+    pub(crate) is_of_one_organization: bool,
+    /// Of a held event.
+    pub(crate) is_retry: bool,
+    /// How long the transactions of the organization have failed.
+    pub(crate) lasts: Duration,
 }
 
 #[derive(Debug)]
@@ -117,17 +127,15 @@ impl FailingOrganization {
         last.ended.saturating_duration_since(since)
     }
 
-    /// Records a failure that is the fault of the rows. `is_alone` means that all events were of this organization; `lasts` is
-    /// how long its transactions have failed.
-    pub(crate) fn failed(&mut self, is_alone: bool, is_retry: bool, lasts: Duration, now: Instant) {
+    pub(crate) fn failed(&mut self, failure: RowFailure, now: Instant) {
         self.is_apart = true;
-        if is_alone {
+        if failure.is_of_one_organization {
             self.limit = 1;
         }
-        if !is_retry {
+        if !failure.is_retry {
             self.consecutive_failures += 1;
         }
-        if self.consecutive_failures > 1 && lasts >= STUCK_AFTER {
+        if self.consecutive_failures > 1 && failure.lasts >= STUCK_AFTER {
             self.stuck_since.get_or_insert(now);
             self.not_before = Some(now + backoff(self.consecutive_failures, MAX_WAIT));
         }

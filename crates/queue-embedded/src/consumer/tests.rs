@@ -4,15 +4,15 @@ use tempfile::TempDir;
 use super::*;
 use crate::shutdown_marker::LastShutdown;
 
-struct Folder {
+struct TestFolder {
     events: EventQueue,
     _folder: TempDir,
 }
 
-async fn after(last: LastShutdown) -> Folder {
+async fn after(last: LastShutdown) -> TestFolder {
     let folder = tempfile::tempdir().unwrap();
     let (_, queue) = Store::embedded(folder.path()).unwrap();
-    let folder = Folder {
+    let folder = TestFolder {
         events: EventQueue::new(queue, last),
         _folder: folder,
     };
@@ -21,7 +21,7 @@ async fn after(last: LastShutdown) -> Folder {
     folder
 }
 
-impl Folder {
+impl TestFolder {
     fn publish(&self) -> tokio::task::JoinHandle<Result<(), QueueError>> {
         let events = self.events.clone();
         tokio::spawn(async move {

@@ -48,21 +48,21 @@ const TO_NO_QUEUE: &str = "probe";
 
 /// The use of a connection. An alarm of the broker blocks each connection that publishes, so the others never publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
+pub(crate) enum ConnectionPurpose {
     Publish,
-    /// As [`Purpose::Publish`], for a user that may write to the exchange for events only.
+    /// As [`ConnectionPurpose::Publish`], for a user that may write to the exchange for events only.
     PublishEvents,
     /// Wake-ups, which may be lost. They have a connection of their own, so that a full socket never delays events.
     Wake,
     Consume,
 }
 
-impl Purpose {
+impl ConnectionPurpose {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
-            Purpose::Publish | Purpose::PublishEvents => "publishing",
-            Purpose::Wake => "waking",
-            Purpose::Consume => "consuming",
+            ConnectionPurpose::Publish | ConnectionPurpose::PublishEvents => "publishing",
+            ConnectionPurpose::Wake => "waking",
+            ConnectionPurpose::Consume => "consuming",
         }
     }
 }
@@ -87,7 +87,7 @@ pub(crate) enum Ending {
 /// A connection with a declared topology.
 pub(crate) struct Session {
     connection: Connection,
-    purpose: Purpose,
+    purpose: ConnectionPurpose,
     /// Host and port.
     host: String,
     declared: Declared,
@@ -100,7 +100,7 @@ impl Session {
     pub(crate) async fn open(
         url: &BrokerUrl,
         host: &AMQPUri,
-        purpose: Purpose,
+        purpose: ConnectionPurpose,
         predecessor: Option<Ending>,
     ) -> Result<Self, HostFault> {
         let name = format!("{} ({})", url.name, purpose.as_str());
@@ -115,8 +115,8 @@ impl Session {
             idle: Mutex::default(),
         };
         // The other connections of the process declare it for wake-ups. After a loss it is usually still there.
-        let is_known =
-            purpose == Purpose::Wake || predecessor.is_some() && session.has_topology().await;
+        let is_known = purpose == ConnectionPurpose::Wake
+            || predecessor.is_some() && session.has_topology().await;
         if !is_known {
             session.declared = tokio::time::timeout(DECLARE_TIMEOUT, session.declare_topology())
                 .await
@@ -128,7 +128,7 @@ impl Session {
     /// Declares the topology, or finds all of it where the user may not declare.
     pub(crate) async fn declare_topology(&self) -> Result<Declared, HostFault> {
         let connection = &self.connection;
-        if self.purpose == Purpose::PublishEvents {
+        if self.purpose == ConnectionPurpose::PublishEvents {
             let found = topology::find_published(connection).await;
             return found
                 .map(|()| Declared::Found)
@@ -149,7 +149,7 @@ impl Session {
     /// Whether the exchanges and the queue for events exist. Unlike a declaration, this ends while a node of the cluster is
     /// frozen: to repeat a binding takes a lock of all nodes.
     async fn has_topology(&self) -> bool {
-        if self.purpose == Purpose::PublishEvents {
+        if self.purpose == ConnectionPurpose::PublishEvents {
             return false;
         }
         let found = topology::find_main(&self.connection);
@@ -225,7 +225,7 @@ impl Session {
         while self.is_connected() {
             tokio::select! {
                 Some(event) = events.next() => match event {
-                    Event::ConnectionBlocked(reason) if self.purpose != Purpose::Wake => {
+                    Event::ConnectionBlocked(reason) if self.purpose != ConnectionPurpose::Wake => {
                         alarm.raise(&reason);
                     }
                     Event::ConnectionUnblocked => alarm.end(),
@@ -239,7 +239,7 @@ impl Session {
                 },
                 () = &mut probing => {}
                 _ = poll.tick() => {
-                    if self.is_connected() && !self.is_usable() && self.purpose != Purpose::Wake {
+                    if self.is_connected() && !self.is_usable() && self.purpose != ConnectionPurpose::Wake {
                         alarm.raise("unknown");
                     }
                 }
@@ -258,7 +258,7 @@ impl Session {
     /// RabbitMQ reports an alarm only to connections that publish, and a service may publish nothing for long. This
     /// publishes a probe now and then, which no queue takes. Never returns.
     async fn keep_probing(&self, alarm: &Alarm) {
-        if self.purpose != Purpose::Publish {
+        if self.purpose != ConnectionPurpose::Publish {
             return std::future::pending().await;
         }
         loop {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::connection::alarm::Alarm;
 use crate::connection::broker_url::{BrokerUrl, host_and_port};
-use crate::connection::session::{Ending, Purpose, Session};
+use crate::connection::session::{ConnectionPurpose, Ending, Session};
 use crate::error::{HostFailure, HostFailures, RabbitError};
 
 /// After a session that was shorter than this, the backoff goes on.
@@ -28,7 +28,10 @@ pub(crate) fn backoff() -> ExponentialBackoff {
 }
 
 /// A session without a supervisor.
-pub(crate) async fn open(url: BrokerUrl, purpose: Purpose) -> Result<Session, RabbitError> {
+pub(crate) async fn open(
+    url: BrokerUrl,
+    purpose: ConnectionPurpose,
+) -> Result<Session, RabbitError> {
     Dialler::new(url, purpose).open(None).await
 }
 
@@ -41,7 +44,10 @@ pub(crate) struct SupervisedConnection {
 }
 
 impl SupervisedConnection {
-    pub(crate) async fn establish(url: BrokerUrl, purpose: Purpose) -> Result<Self, RabbitError> {
+    pub(crate) async fn establish(
+        url: BrokerUrl,
+        purpose: ConnectionPurpose,
+    ) -> Result<Self, RabbitError> {
         let mut dialler = Dialler::new(url, purpose);
         let session = Arc::new(dialler.open(None).await?);
         tracing::info!(
@@ -111,12 +117,12 @@ impl SupervisedConnection {
 /// loss it goes on with the next one.
 struct Dialler {
     url: BrokerUrl,
-    purpose: Purpose,
+    purpose: ConnectionPurpose,
     next: usize,
 }
 
 impl Dialler {
-    fn new(url: BrokerUrl, purpose: Purpose) -> Self {
+    fn new(url: BrokerUrl, purpose: ConnectionPurpose) -> Self {
         let random = Uuid::new_v4().as_u128() % (url.hosts.len() as u128).max(1);
         Self {
             url,

@@ -38,7 +38,7 @@ pub(crate) struct BatchConsumer {
 }
 
 /// Why a channel delivers no more messages.
-pub(crate) enum Ended {
+pub(crate) enum ChannelEnd {
     /// The consumer or its channel ended, with the text of the broker or of lapin.
     Lost(Option<String>),
     /// It has read one by one for long enough. Or it is quiet: the queue may be empty, or the broker may not have said
@@ -75,26 +75,26 @@ impl BatchConsumer {
     pub(crate) async fn next_batch(
         &mut self,
         max: usize,
-    ) -> Result<Vec<Received<PublishedEvents>>, Ended> {
+    ) -> Result<Vec<Received<PublishedEvents>>, ChannelEnd> {
         if !self.channel.is_open() {
-            return Err(Ended::Lost(None));
+            return Err(ChannelEnd::Lost(None));
         }
         if self
             .one_by_one_until
             .is_some_and(|until| until < Instant::now())
             && self.channel.has_settled(self.last_tag)
         {
-            return Err(Ended::Replaceable);
+            return Err(ChannelEnd::Replaceable);
         }
         let mut batch = Vec::new();
         while batch.is_empty() {
             let next = timeout_at(self.last_activity + QUIET_FOR, self.deliveries.next()).await;
             let delivery = match next {
                 Ok(Some(Ok(delivery))) => delivery,
-                Ok(Some(Err(error))) => return Err(Ended::Lost(Some(error.to_string()))),
-                Ok(None) => return Err(Ended::Lost(None)),
+                Ok(Some(Err(error))) => return Err(ChannelEnd::Lost(Some(error.to_string()))),
+                Ok(None) => return Err(ChannelEnd::Lost(None)),
                 Err(_) if self.channel.has_settled(self.last_tag) => {
-                    return Err(Ended::Replaceable);
+                    return Err(ChannelEnd::Replaceable);
                 }
                 Err(_) => {
                     self.last_activity = Instant::now();

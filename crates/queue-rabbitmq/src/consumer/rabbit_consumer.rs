@@ -17,7 +17,7 @@ use crate::codec::{dead_letter, later, republished};
 use crate::connection::refusal;
 use crate::connection::session::Session;
 use crate::connection::supervisor::{SupervisedConnection, backoff};
-use crate::consumer::batch_consumer::{BatchConsumer, Ended};
+use crate::consumer::batch_consumer::{BatchConsumer, ChannelEnd};
 use crate::consumer::consumer_channel::ConsumerChannel;
 use crate::delay::{Delay, DelayTarget};
 use crate::outgoing::Outgoing;
@@ -154,8 +154,8 @@ impl EventConsumer for RabbitConsumer {
             };
             match batch {
                 Ok(batch) => return batch,
-                Err(Ended::Replaceable) => {}
-                Err(Ended::Lost(cause)) => {
+                Err(ChannelEnd::Replaceable) => {}
+                Err(ChannelEnd::Lost(cause)) => {
                     self.subscribed.store(false, Ordering::Relaxed);
                     tracing::warn!(queue = EVENTS, cause, "lost the consumer of the queue");
                 }

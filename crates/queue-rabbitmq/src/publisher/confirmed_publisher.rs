@@ -36,7 +36,7 @@ const CHECK_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why the broker does not have a message.
 #[derive(Debug, thiserror::Error)]
-enum Unsent {
+enum PublishError {
     #[error("{0}")]
     Broken(#[from] lapin::Error),
     #[error("the broker refused a message")]
@@ -45,13 +45,13 @@ enum Unsent {
     Unroutable(String),
 }
 
-impl From<Unsent> for QueueError {
-    fn from(unsent: Unsent) -> Self {
-        let missing_right = match &unsent {
-            Unsent::Broken(error) => refusal::missing_right(error),
-            Unsent::Refused | Unsent::Unroutable(_) => None,
+impl From<PublishError> for QueueError {
+    fn from(error: PublishError) -> Self {
+        let missing_right = match &error {
+            PublishError::Broken(broken) => refusal::missing_right(broken),
+            PublishError::Refused | PublishError::Unroutable(_) => None,
         };
-        missing_right.map_or_else(|| unavailable(unsent), QueueError::Refused)
+        missing_right.map_or_else(|| unavailable(error), QueueError::Refused)
     }
 }
 
@@ -93,7 +93,7 @@ impl ConfirmedPublisher {
             for exchange in cascades.into_iter().chain([WAKE.to_owned(), String::new()]) {
                 publish_probe(&channel, exchange).await?;
             }
-            Ok::<(), Unsent>(())
+            Ok::<(), PublishError>(())
         };
         // Blocked by an alarm, the broker confirms nothing. That is transient, and readiness shows it.
         let checking = self.with_channel(&self.connection, work);
@@ -126,7 +126,7 @@ impl ConfirmedPublisher {
     ) -> Result<T, QueueError>
     where
         T: Send + 'static,
-        F: Future<Output = Result<T, Unsent>> + Send,
+        F: Future<Output = Result<T, PublishError>> + Send,
     {
         let permits = Arc::clone(&self.permits);
         let done = async move {
@@ -140,7 +140,7 @@ impl ConfirmedPublisher {
                 let result = work(channel.clone()).await;
                 match &result {
                     Ok(_) => session.reuse(channel),
-                    Err(Unsent::Unroutable(_)) => {
+                    Err(PublishError::Unroutable(_)) => {
                         // A queue was deleted. If this fails, too, the next call finds it missing again.
                         if let Err(error) = session.declare_topology().await {
                             tracing::debug!(%error, "cannot declare the queues");
@@ -175,7 +175,7 @@ fn usable(connection: &SupervisedConnection) -> Result<Arc<Session>, QueueError>
         })
 }
 
-async fn publish(channel: &Channel, messages: Vec<Outgoing>) -> Result<(), Unsent> {
+async fn publish(channel: &Channel, messages: Vec<Outgoing>) -> Result<(), PublishError> {
     let mut confirms = Vec::with_capacity(messages.len());
     for some in messages.chunks(MAX_BATCH) {
         let sending = some.iter().map(|message| {
@@ -198,9 +198,13 @@ async fn publish(channel: &Channel, messages: Vec<Outgoing>) -> Result<(), Unsen
             Confirmation::Ack(Some(returned)) | Confirmation::Nack(Some(returned)) => {
                 let exchange = &returned.delivery.exchange;
                 let key = &returned.delivery.routing_key;
-                return Err(Unsent::Unroutable(format!("{exchange:?} with {key:?}")));
+                return Err(PublishError::Unroutable(format!(
+                    "{exchange:?} with {key:?}"
+                )));
             }
-            Confirmation::Nack(None) | Confirmation::NotRequested => return Err(Unsent::Refused),
+            Confirmation::Nack(None) | Confirmation::NotRequested => {
+                return Err(PublishError::Refused);
+            }
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use hookline_queue::QueueError;
 
 use crate::codec::workflow_event;
 use crate::connection::broker_url::BrokerUrl;
-use crate::connection::session::Purpose;
+use crate::connection::session::ConnectionPurpose;
 use crate::connection::supervisor::SupervisedConnection;
 use crate::error::RabbitError;
 use crate::outgoing::{Mandatory, Outgoing};
@@ -27,7 +27,8 @@ impl EventPublisher {
     /// [`RabbitError`], also when the exchange does not exist.
     pub async fn connect(settings: RabbitSettings) -> Result<Self, RabbitError> {
         let url = BrokerUrl::parse(&settings.url, settings.name)?;
-        let connection = SupervisedConnection::establish(url, Purpose::PublishEvents).await?;
+        let connection =
+            SupervisedConnection::establish(url, ConnectionPurpose::PublishEvents).await?;
         let confirmed = ConfirmedPublisher::new(connection, settings.confirm_timeout);
         Ok(Self { confirmed })
     }

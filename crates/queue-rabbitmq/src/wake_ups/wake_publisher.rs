@@ -32,14 +32,14 @@ const MAX_BATCH: usize = 64;
 const TRANSIENT: u8 = 1;
 
 #[derive(Debug, PartialEq, Eq)]
-struct Outgoing {
+struct OutgoingWakeUp {
     exchange: String,
     routing_key: String,
     wake_up: WakeUp,
 }
 
 /// Groups deliveries by partition and delay.
-fn messages(due: &[Scheduled], partitions: Partitions) -> Vec<Outgoing> {
+fn messages(due: &[Scheduled], partitions: Partitions) -> Vec<OutgoingWakeUp> {
     let mut groups: BTreeMap<_, Vec<AttemptTask>> = BTreeMap::new();
     for Scheduled { owed, delay } in due {
         let group = (Delay::towards(*delay), partitions.of(owed.subscription));
@@ -52,11 +52,14 @@ fn messages(due: &[Scheduled], partitions: Partitions) -> Vec<Outgoing> {
             None => (WAKE.to_owned(), owner.at_once()),
             Some(level) => (WAKES.level(level), delay.routing_key(owner)),
         };
-        messages.extend(owed.chunks(WakeUp::MOST_WRITTEN).map(|some| Outgoing {
-            exchange: exchange.clone(),
-            routing_key: routing_key.clone(),
-            wake_up: WakeUp(some.to_vec()),
-        }));
+        messages.extend(
+            owed.chunks(WakeUp::MOST_WRITTEN)
+                .map(|some| OutgoingWakeUp {
+                    exchange: exchange.clone(),
+                    routing_key: routing_key.clone(),
+                    wake_up: WakeUp(some.to_vec()),
+                }),
+        );
     }
     messages
 }
@@ -66,7 +69,7 @@ fn messages(due: &[Scheduled], partitions: Partitions) -> Vec<Outgoing> {
 pub(crate) struct WakePublisher {
     connection: SupervisedConnection,
     partitions: watch::Receiver<Partitions>,
-    queue: mpsc::Sender<Outgoing>,
+    queue: mpsc::Sender<OutgoingWakeUp>,
     dropped: DroppedWakeUps,
 }
 
@@ -123,7 +126,7 @@ fn usable(connection: &SupervisedConnection) -> Result<Arc<Session>, DropReason>
 
 struct PublishTask {
     connection: SupervisedConnection,
-    waiting: mpsc::Receiver<Outgoing>,
+    waiting: mpsc::Receiver<OutgoingWakeUp>,
     channel: Option<(Arc<Session>, Channel)>,
     dropped: DroppedWakeUps,
 }
@@ -160,7 +163,7 @@ impl PublishTask {
     async fn publish(
         &mut self,
         session: &Arc<Session>,
-        messages: &[Outgoing],
+        messages: &[OutgoingWakeUp],
     ) -> lapin::Result<()> {
         let channel = match &self.channel {
             Some((of, channel)) if Arc::ptr_eq(of, session) => channel.clone(),
