@@ -192,7 +192,7 @@ impl Ledger {
         let book = &mut *book;
         for (name, event) in &mut book.events {
             // A publish without an answer may have been taken at any time after its beginning.
-            let taken = event.confirmed.map_or(true, |at| {
+            let taken = event.confirmed.is_none_or(|at| {
                 lost.iter()
                     .any(|lost| at >= lost.from && event.began <= lost.until)
             });
