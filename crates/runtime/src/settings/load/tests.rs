@@ -362,8 +362,8 @@ fn a_file_that_cannot_be_read_is_named() {
         refused_file("[api]\nworkers = 1\nworkers = 2\n"),
     ];
     assert_snapshot!(lines.join("\n"), @r#"
-    the settings file FILE is not TOML: line 1: invalid table header expected `.`, `]`
-    the settings file FILE is not TOML: line 3: duplicate key `workers` in table `api`
+    the settings file FILE is not TOML: line 1: unclosed table, expected `]`
+    the settings file FILE is not TOML: line 3: duplicate key
     "#);
     let absent = Settings::load_with(Some(Path::new("absent.toml")), []).unwrap_err();
     assert_snapshot!(format!("{:#}", anyhow::Error::from(absent)), @"the settings file absent.toml cannot be read: No such file or directory (os error 2)");

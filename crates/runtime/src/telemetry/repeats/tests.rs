@@ -63,7 +63,7 @@ fn repeats_of_a_line_are_counted_and_reported_once_a_second() {
         for part in [
             "WARN",
             "repeats=9999",
-            "could not go on",
+            "failed, trying again",
             "connection refused",
             "record attempts",
         ] {
