@@ -45,7 +45,7 @@ pub(crate) struct EventResponse {
 
 /// The outcome of an event for one subscription.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = EventSubscription)]
+#[schema(as = SubscriptionFate)]
 pub(crate) struct SubscriptionOutcome {
     #[schema(example = 7)]
     subscription_id: i64,
