@@ -1,4 +1,4 @@
-//! The parts and the rules that a dispatcher works with.
+//! The components and the rules of a dispatcher.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,65 +14,60 @@ use hookline_store::Store;
 
 use crate::scheduler::Limits;
 
-/// When a periodic task calls a peer again that failed. Readiness forgets a failure that is not repeated
-/// (`hookline_store`), and a periodic task may be all that an idle process does.
+/// The time until a periodic task calls a failed peer again. Readiness forgets a failure that is not repeated
+/// (`hookline_store`). A periodic task may be all that an idle process does.
 pub(crate) const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// What a dispatcher works with.
+/// The components of a dispatcher.
 #[derive(Clone)]
 pub struct Dispatcher {
-    /// Where deliveries are kept.
     pub store: Store,
-    /// How the partitions of the store are owned.
     pub ownership: Ownership,
     /// Wake-ups for the partitions that this dispatcher owns.
     pub wake_ups: Arc<dyn WakeUps>,
-    /// Wakes the owners of the next attempts, and tells operators.
+    /// Wakes the owners of the next attempts, and publishes operational events.
     pub publisher: Arc<dyn Publisher>,
-    /// How it goes about it.
     pub policy: Arc<Policy>,
-    /// Held during a trial. Ingest and dispatcher share it in one process: a message is charged when the process
-    /// ends during its trial, also where the message of the other trial has ended the process.
+    /// Held while a quarantine group is open. In one process, ingest and dispatcher share it. A message is charged when
+    /// the process ends while its group is open. This includes a crash by a message of another group.
     pub trial: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How the partitions of a store are owned.
 #[derive(Clone)]
 pub enum Ownership {
-    /// Dispatchers share them. This store has a connection of its own, so that no slow query holds up the signs of
-    /// life.
+    /// Dispatchers share them. This store has a connection of its own, so that no slow query delays the beats.
     Shared(Store),
     /// This process is the only dispatcher.
     Sole,
 }
 
-/// How a dispatcher goes about it.
+/// The rules and limits of a dispatcher.
 #[derive(Debug, Clone)]
 pub struct Policy {
-    /// When failed deliveries are tried again.
+    /// The waits after failed attempts.
     pub schedule: RetrySchedule,
-    /// Where requests may go.
+    /// The allowed targets of requests.
     pub rules: TargetRules,
-    /// Who is asked for the addresses of names; nobody stands for the system's name servers.
+    /// The name servers to query; empty: those of the system.
     pub name_servers: Vec<SocketAddr>,
     /// A file of certificates that are trusted besides the system's.
     pub extra_ca_file: Option<PathBuf>,
-    /// How often one origin is called at most.
+    /// The rate limit per origin.
     pub origin_rate: Option<Rate>,
-    /// How long a request may take, from the connection to the last byte that counts.
+    /// The longest time of a request, from the connection to the last byte that counts.
     pub deadline: Duration,
-    /// How many requests are made at once.
+    /// The most requests in flight.
     pub slots: usize,
-    /// How many due deliveries may wait for a slot here, sorted by receiver.
+    /// The most due deliveries that wait for a slot in memory, in subscription queues.
     pub may_wait: usize,
-    /// How often a message may be charged with the end of a process before it is given up.
+    /// The crash count at which a message is dead-lettered.
     pub give_up_after: u32,
-    /// How many attempts in a row fail before a receiver is left alone for a while.
+    /// The consecutive failed attempts that open a circuit breaker.
     pub breaker_failures: u32,
-    /// How many bytes of bodies are kept for the next subscription of the same event.
+    /// The bytes of bodies that are cached for the next subscription of the same event.
     pub body_cache_bytes: u64,
-    /// How long a receiver may take nothing before its subscription is switched off; none: for
-    /// ever.
+    /// The time without a successful attempt after which a subscription is switched off; none: never.
     pub failing_after: Option<Duration>,
 }
 

@@ -1,10 +1,10 @@
 //! Deliveries that are due in the partitions of this dispatcher, and those that it has in hand.
 //!
-//! A pending row with `due` is owed, and nothing else says so. A wake-up names a row as soon as it is due; a look
-//! ([`looking`]), a query each second, finds the rows that no wake-up has named. Both only fill the waiting list
-//! from which the worker takes, so a hint that is lost costs a second, and one that comes twice is dropped here:
-//! a delivery waits or is in hand once. [`InHand`] is the right to handle one; when it is dropped the row is
-//! found again, unless its record has moved it on. No message is acknowledged, returned or published again.
+//! A pending row with `due` is owed, and nothing else says so. A wake-up names a row as soon as it is due. A look
+//! ([`looking`]), a query each second, finds the rows that no wake-up has named. Both only fill the waiting list from
+//! which the worker takes. A lost hint therefore costs a second. A repeated hint is dropped here: a delivery waits or
+//! is in hand once. [`InHand`] is the right to handle one delivery. After its drop a look finds the row again, unless a
+//! record has moved the row on. No message is acknowledged, returned or published again.
 
 mod listing;
 mod looking;
@@ -36,10 +36,10 @@ use waiting::Waiting;
 
 use crate::context::Dispatcher;
 
-/// How many deliveries wait at most, about 5 MiB. A wake-up beyond is dropped: a look finds its row.
+/// The most deliveries that wait, about 5 MiB. A wake-up beyond is dropped: a look finds its row.
 const MOST_WAITING: usize = 32_768;
 
-/// A look adds no more rows than fit below this number, so that what it found is taken before it is out of date.
+/// A look adds no more rows than fit below this number. The worker then takes them before they are out of date.
 const MOST_LOOKED_UP: usize = 2_048;
 
 /// The due rows of one dispatcher. Cheap to clone.
@@ -51,13 +51,13 @@ pub(crate) struct DueRows {
 struct Shared {
     known: Arc<Known>,
     owned: Owned,
-    /// Deliveries of these partitions that are due later, as this dispatcher itself has decided.
+    /// Deliveries of these partitions with a later due time, as this dispatcher itself has decided.
     timer: WakeUpTimer,
-    /// Rows wait.
+    /// Signals that rows wait.
     arrived: Notify,
-    /// Fewer rows wait.
+    /// Signals that fewer rows wait.
     taken: Notify,
-    /// There is news of backlogs.
+    /// Signals news of backlogs.
     listed: Notify,
 }
 
@@ -67,24 +67,24 @@ pub(crate) struct Known(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// Those that wait and those in hand.
+    /// The deliveries that wait and those in hand.
     entries: HashMap<DeliveryId, Delivery>,
     waiting: Waiting,
-    /// How many are known of each partition.
+    /// The number of known deliveries of each partition.
     of_partition: HashMap<Partition, usize>,
-    /// Partitions that a look has read since they were taken, with the epoch of the taking.
+    /// Partitions that a look has read since they were taken, with the epoch at that time.
     read: HashMap<Partition, i64>,
-    /// Those that were let go since the present look was sent; none where no look is under way.
+    /// Deliveries that were let go since the present look was sent; none without a look in flight.
     let_go: Option<HashSet<DeliveryId>>,
     /// News of backlogs for the worker.
     listed: BacklogNews,
 }
 
-/// News of backlogs, for lanes.
+/// News of backlogs, for subscription queues.
 #[derive(Default)]
 pub(crate) struct BacklogNews {
-    /// Subscriptions of partitions that were just taken, with backlog or with a circuit breaker that is not closed, and
-    /// its wait.
+    /// Subscriptions of partitions that were just taken, with backlog or with a circuit breaker that is not closed. The
+    /// duration is the wait of that circuit breaker.
     pub(crate) taken: Vec<(SubscriptionId, Option<Duration>)>,
     /// Subscriptions with backlog.
     pub(crate) backlog: Vec<(SubscriptionId, BacklogClass)>,
@@ -94,9 +94,10 @@ pub(crate) struct BacklogNews {
 struct Delivery {
     partition: Partition,
     owed: AttemptTask,
-    /// A later attempt that a wake-up named while the delivery was in hand, or the delivery itself if it is to come again.
+    /// A later attempt that a wake-up named while the delivery was in hand. It is the delivery itself where it comes
+    /// again.
     next: Option<Found>,
-    /// Until when its request has ended at the latest; none where none has begun.
+    /// The latest end of its request; none where no request has begun.
     request_until: Option<Timestamp>,
 }
 
@@ -105,9 +106,9 @@ struct Delivery {
 pub(crate) struct Found {
     owed: AttemptTask,
     partition: Partition,
-    /// Its owner may have died of it.
+    /// The delivery may have ended the process of an earlier owner.
     is_suspect: bool,
-    /// Its class where it was read from the backlog.
+    /// The class of the backlog from which the row was read; none for another row.
     backlog: Option<BacklogClass>,
 }
 
@@ -118,12 +119,12 @@ pub(crate) struct InHand {
     pub(crate) backlog: Option<BacklogClass>,
     partition: Partition,
     epoch: i64,
-    /// Lasts as long as the delivery is in hand.
+    /// Keeps the quarantine of its group open while the delivery is in hand.
     trial: Option<QuarantineGuard>,
     rows: DueRows,
 }
 
-/// Begins to look for due rows and to listen to wake-ups, until `shutdown`.
+/// Starts the looks for due rows and the consumer of wake-ups, until `shutdown`.
 pub(crate) fn start(
     due: &DueRows,
     dispatcher: &Dispatcher,
@@ -168,12 +169,12 @@ impl DueRows {
         }
     }
 
-    /// Wakes this dispatcher itself when they are due: it owns their partitions.
+    /// Schedules wake-ups of this dispatcher itself: it owns the partitions of these deliveries.
     pub(crate) fn remind(&self, due: &[Scheduled]) {
         self.shared.timer.add(due);
     }
 
-    /// Adds the deliveries that wake-ups have named, those of this dispatcher's partitions.
+    /// Adds the deliveries that wake-ups have named, as far as they are in partitions of this dispatcher.
     fn wake(&self, due: Vec<AttemptTask>) {
         let mut state = self.state();
         for owed in due {
@@ -181,7 +182,7 @@ impl DueRows {
                 continue;
             };
             let epoch = self.shared.owned.epoch_of(partition).map(|held| held.epoch);
-            // Until the first look at a partition has ended, its rows are that look's.
+            // Until the first look at a partition has ended, that look alone adds its rows.
             if epoch.is_none() || state.read.get(&partition).copied() != epoch {
                 continue;
             }
@@ -196,7 +197,7 @@ impl DueRows {
         self.shared.arrived.notify_one();
     }
 
-    /// Waits for due rows and takes at most `max`; subscriptions take turns. Dropping the future loses none.
+    /// Waits for due rows and takes at most `max`, in round robin over subscriptions. Dropping the future loses none.
     pub(crate) async fn take(&self, max: usize) -> Vec<InHand> {
         loop {
             let taken = self.take_now(max);
@@ -225,8 +226,8 @@ impl DueRows {
         taken
     }
 
-    /// The partition of a subscription if its backlog may be read now: this dispatcher owns it, and no request of an
-    /// earlier owner may be in flight to it.
+    /// The partition of a subscription if its backlog may be read now. This dispatcher must own the partition. No
+    /// request of an earlier owner may be in flight to the subscription.
     pub(crate) fn readable(&self, subscription: SubscriptionId) -> Option<Partition> {
         let held = self.shared.owned.held_for(subscription)?;
         (!held.blocks(subscription, hookline_clock::now())).then_some(held.partition)
@@ -245,7 +246,7 @@ impl DueRows {
         owns && !state.entries.values().any(is_of)
     }
 
-    /// Takes rows that were read from a backlog, those that are not known yet.
+    /// Takes the rows of a backlog that are not known yet.
     pub(crate) fn take_read(&self, rows: &[BacklogRow]) -> Vec<InHand> {
         let mut state = self.state();
         let mut taken = Vec::new();
@@ -279,7 +280,7 @@ impl DueRows {
         self.shared.listed.notify_one();
     }
 
-    /// News of backlogs since the last call. What a list of a partition says comes before the rows of that partition.
+    /// News of backlogs since the last call. The list of a partition comes before the rows of that partition.
     pub(crate) fn take_listed(&self) -> BacklogNews {
         std::mem::take(&mut self.state().listed)
     }
@@ -296,7 +297,7 @@ impl DueRows {
         }
     }
 
-    /// Adds the rows that a look has found, but for those that were handled meanwhile.
+    /// Adds the rows that a look has found, except those that were handled meanwhile.
     fn add_looked_up(&self, rows: &[DueAttempt], suspects: &HashMap<Partition, Timestamp>) {
         let mut state = self.state();
         let let_go = state.let_go.take().unwrap_or_default();
@@ -352,7 +353,7 @@ impl State {
         }
     }
 
-    /// Notes a delivery that is not known; false for one that is.
+    /// Notes a delivery. Returns false if it was known.
     fn know(&mut self, found: Found) -> bool {
         let Entry::Vacant(place) = self.entries.entry(found.owed.delivery) else {
             return false;
@@ -367,7 +368,7 @@ impl State {
         true
     }
 
-    /// Answers with what a wake-up has said of it meanwhile.
+    /// Removes a delivery. Returns the later attempt that a wake-up has named meanwhile.
     fn forget(&mut self, delivery: DeliveryId) -> Option<Found> {
         let known = self.entries.remove(&delivery)?;
         if let Entry::Occupied(mut count) = self.of_partition.entry(known.partition) {
@@ -398,37 +399,37 @@ impl InFlight for Known {
 }
 
 impl InHand {
-    /// Whether this dispatcher still owns its partition, so that a request may begin.
+    /// Whether this dispatcher still owns the partition, so that a request may begin.
     pub(crate) fn may_start(&self, now: Instant) -> bool {
         let owned = &self.rows.shared.owned;
         owned.may_start(self.partition, self.epoch, now)
     }
 
-    /// Whether its partition has not been given up or taken since.
+    /// Whether the partition still has the owner and the epoch from the time of the take.
     pub(crate) fn is_owned(&self) -> bool {
         let held = self.rows.shared.owned.epoch_of(self.partition);
         held.is_some_and(|held| held.epoch == self.epoch)
     }
 
-    /// Its request begins, and has ended by then.
+    /// Notes a request that begins and ends at `until` at the latest.
     pub(crate) fn begin_request(&self, until: Timestamp) {
         if let Some(known) = self.rows.state().entries.get_mut(&self.owed.delivery) {
             known.request_until = Some(until);
         }
     }
 
-    /// It is part of a trial, which lasts as long as it is in hand.
+    /// Adds the delivery to a quarantine group, until it is let go.
     pub(crate) fn on_trial(mut self, trial: QuarantineGuard) -> Self {
         self.trial = Some(trial);
         self
     }
 
-    /// Ends the trial: the process has not died of this delivery.
+    /// Removes the delivery from its quarantine group: the process has survived it.
     pub(crate) fn end_trial(&mut self) {
         self.trial = None;
     }
 
-    /// Puts it back on the waiting list, as no suspect.
+    /// Puts the delivery back on the waiting list, not as a suspect.
     pub(crate) fn come_again(self) {
         if let Some(known) = self.rows.state().entries.get_mut(&self.owed.delivery) {
             known.next = Some(Found {
@@ -457,7 +458,7 @@ impl Message for InHand {
     }
 }
 
-/// Whether an owner of this partition has died so often that a due row may be the reason.
+/// Whether owners of this partition have died so often that a due row may be the reason.
 fn is_suspicious(deaths: u32) -> bool {
     deaths >= SUSPECT_AFTER
 }

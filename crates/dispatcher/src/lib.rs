@@ -1,10 +1,10 @@
-//! From due deliveries to signed requests.
+//! Makes signed requests from due deliveries.
 //!
-//! A dispatcher owns some partitions of the subscriptions (`ownership`) and finds the deliveries that are due in
-//! them (`due`). Each waits in the queue of its subscription (`scheduler`), so that a receiver that hangs
-//! delays its own deliveries only. When its turn comes, the `pipeline` reads the row again, decides, sends one request
-//! (`http`) and records the outcome in a batch. The record moves the row on, so a crash repeats an attempt and never
-//! loses one. `jobs` run beside it: retention, replays, automatic disabling.
+//! A dispatcher owns some partitions of the subscriptions (`ownership`) and finds the deliveries that are due in them
+//! (`due`). Each delivery waits in the queue of its subscription (`scheduler`). A receiver that hangs thus delays its
+//! own deliveries only. At the delivery's turn, the `pipeline` reads the row again and decides. It sends one request
+//! (`http`) and records the outcome in a batch. The record moves the row on: a crash repeats an attempt and never loses
+//! one. `jobs` run beside it: retention, replays, automatic disabling.
 
 mod context;
 mod due;
@@ -32,11 +32,11 @@ use crate::pipeline::{quarantine, record};
 
 pub use context::{Dispatcher, Ownership, Policy};
 
-/// Dispatches until it is asked to stop. Then it begins nothing more and gives its partitions up at once; requests in
-/// flight are finished and recorded, or given up when it is late.
+/// Dispatches until a request to stop. Then it begins nothing more and gives its partitions up at once. Requests in
+/// flight are finished and recorded, or abandoned when it is late.
 ///
 /// # Errors
-/// When no HTTP client can be made, say because a file of certificates cannot be read, or when the only dispatcher
+/// When no HTTP client can be made, for example because a file of certificates cannot be read. When the only dispatcher
 /// of a store cannot take its partitions.
 pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<()> {
     let requester = Requester::new(&dispatcher.policy)?;
@@ -71,9 +71,10 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
         recorder,
         shutdown.clone(),
     );
-    // A task of its own: the thread that waits for the whole service would have to be woken for every delivery.
+    // The worker has a task of its own. Otherwise every delivery would wake the thread that waits for the whole
+    // service.
     tokio::spawn(worker.run(overs, trials, progress, shutdown.draining)).await?;
-    // The worker's end has closed the recorder's entrance: it ends when it has recorded the rest.
+    // The end of the worker has closed the recorder's channel. The recorder ends when it has recorded the rest.
     recording.await?;
     trying.await?;
     aside.end().await;
@@ -81,8 +82,8 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
     Ok(())
 }
 
-/// Begins to own partitions. The future gives them up and ends when nothing is in flight any more; for the only
-/// dispatcher it is to be awaited then.
+/// Begins to own partitions. The future gives them up and ends when no request is in flight any more. For the only
+/// dispatcher of a store, the caller must await it only then.
 async fn own(
     dispatcher: &Dispatcher,
     in_hand: Arc<due::Known>,
@@ -109,7 +110,7 @@ async fn own(
                 shutdown: shutdown.clone(),
             });
             let keeping = tokio::spawn(panics::fatal("ownership", keeping));
-            // A panic in it is logged where it happens.
+            // A panic in the task is logged where it happens.
             Ok((owned, keeping.map(drop).boxed()))
         }
     }

@@ -1,7 +1,7 @@
 //! Partitions and their owners. [`keep`] holds a share of the partitions beside other dispatchers, [`take_all`] holds
-//! all of them in a folder. Both say in [`Owned`] which partitions this process acts for.
+//! all of them in a folder. Both publish in [`Owned`] the partitions that this process acts for.
 //!
-//! No request is started without [`Owned::may_start`]. The rules are in [`membership`]; it alone decides.
+//! No request starts without [`Owned::may_start`]. The rules are in [`membership`]; it alone decides.
 
 use std::time::Duration;
 
@@ -25,11 +25,11 @@ pub(crate) use self::owned::{Held, Owned};
 pub(crate) use self::progress::{Part, Progress};
 pub(crate) use self::sole::take_all;
 
-/// How often a dispatcher beats.
+/// The time between two beats of a dispatcher.
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 
-/// How long an answer of the store is waited for.
+/// The longest wait for an answer of the store.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A partition is handed over when what was about to be sent has been passed to a connection.
+/// The wait before a hand-over. By then the requests that were about to be sent have passed to a connection.
 const BEFORE_HAND_OVER: Duration = Duration::from_millis(250);

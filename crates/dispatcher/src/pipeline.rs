@@ -1,4 +1,4 @@
-//! The way of one delivery: load, decide, send, record.
+//! The path of one delivery: load, decide, send, record.
 
 pub(crate) mod dead_letter;
 pub(crate) mod decide;

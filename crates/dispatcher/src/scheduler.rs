@@ -1,16 +1,15 @@
-//! Whose turn it is: a receiver that hangs must not take everybody's slots.
+//! Chooses the next request: a receiver that hangs must not take all slots.
 //!
-//! Messages wait in one lane for each subscription, and lanes start requests in `turns`. How many
-//! slots a lane may hold is a matter of `shares`: always so few that there is one for a lane that
-//! has none. What hangs shows only after a while, so lanes whose requests take more than a second
-//! are *slow* and get much less: all of them together at most half of the slots, which leaves the
-//! others for the rest however many receivers hang. A receiver that fails again and again is left
-//! alone by its `breaker`, but for one request now and then.
+//! Messages wait in one subscription queue for each subscription. The queues start requests in the order of
+//! `round_robin`. A `bulkhead` limits the slots of each queue, so that a queue without a slot still finds one. A
+//! hanging request shows only after a while. A queue with a request of more than a second is therefore *slow*. All slow
+//! queues together hold at most half of the slots. The other half stays free for the rest, however many receivers hang.
+//! A `circuit_breaker` stops the requests to a receiver after repeated failures, but for one probe at a time.
 //!
-//! What waits is bounded for each lane. The excess is handed back, to be marked as backlog in the store, and a lane that
-//! has room again asks for what to read from there (`backlog`).
+//! Each subscription queue has a bound. The scheduler hands the excess back, and the store marks it as backlog. A queue
+//! with room again asks for rows of its backlog (`backlog`).
 //!
-//! There is neither a clock nor a task in here: time is an argument.
+//! The scheduler has neither a clock nor a task: time is an argument.
 
 mod backlog;
 mod bulkhead;
@@ -40,42 +39,42 @@ pub use message::Message;
 use round_robin::RoundRobin;
 use subscription_queue::{SLOW, SubscriptionQueue};
 
-/// How many lanes are remembered while nothing of them is here.
+/// The most subscription queues that stay in memory without a message or a request.
 const REMEMBERED: usize = 4_096;
 
-/// The time between two releases of probes. Circuit breakers whose wait ends within it release theirs together, so that one
-/// query serves them all.
+/// The time between two releases of probes. Circuit breakers with a wait that ends within it release their probes
+/// together. One query then serves them all.
 const PROBES_EVERY: Duration = Duration::from_millis(250);
 
-/// How many rows a search of a backlog reads at most.
+/// The most rows that one search of a backlog reads.
 const MOST_READ: usize = 512;
 
-/// How many backlogs are searched at once.
+/// The most backlogs that are searched at once.
 const READS: usize = 256;
 
-/// How many slots there are, and for how many messages there is a place.
+/// The bounds on requests, waiting messages, failures and rates.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Requests in flight at once.
     pub slots: usize,
-    /// Messages that may wait here.
+    /// Messages that may wait in memory.
     pub room: usize,
-    /// Failures in a row that open a breaker.
+    /// Consecutive failures that open a circuit breaker.
     pub breaker_failures: u32,
-    /// How often an origin is called at most.
+    /// The rate limit per origin.
     pub origin_rate: Option<Rate>,
 }
 
-/// What came of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Finish {
-    /// How long the receiver took.
+    /// The response time of the receiver.
     pub took: Duration,
-    /// What that says about it.
+    /// The health of the receiver that the outcome shows.
     pub verdict: Health,
 }
 
-/// All lanes of a dispatcher.
+/// All subscription queues of a dispatcher.
 pub struct Scheduler<M> {
     breaker_failures: u32,
     lanes: HashMap<SubscriptionId, SubscriptionQueue<M>>,
@@ -83,16 +82,16 @@ pub struct Scheduler<M> {
     shares: Bulkhead,
     turns: RoundRobin,
     excess: Vec<M>,
-    /// When which breakers let a probe start.
+    /// The times at which circuit breakers let a probe start.
     probes: BTreeSet<(Instant, SubscriptionId)>,
     probes_started: Option<Instant>,
     breaker_changes: Vec<BreakerChange>,
-    /// Lanes with backlog that may have room for more of it.
+    /// Subscription queues with backlog that may have room for more of it.
     hungry: BTreeSet<SubscriptionId>,
 }
 
 impl<M: Message> Scheduler<M> {
-    /// Nothing is here and nothing is known of anybody.
+    /// A scheduler without messages and without knowledge of any receiver.
     pub fn new(limits: Limits) -> Self {
         Self {
             breaker_failures: limits.breaker_failures,
@@ -108,17 +107,18 @@ impl<M: Message> Scheduler<M> {
         }
     }
 
-    /// How many more messages may come.
+    /// How many more messages fit.
     pub fn room(&self) -> usize {
         self.shares.room()
     }
 
-    /// How it stands, over all lanes.
+    /// The totals over all subscription queues.
     pub(crate) fn totals(&self) -> Totals {
         self.shares.all
     }
 
-    /// Puts a message at the end of its lane; it may come out as excess at once. A new one goes behind the backlog.
+    /// Appends a message to its subscription queue; the message may become excess at once. A new message goes behind
+    /// the backlog.
     pub fn push(&mut self, to: SubscriptionId, kin: ShareGroups, message: M, now: Instant) {
         let is_new = message.backlog().is_none();
         let goes_behind =
@@ -136,13 +136,14 @@ impl<M: Message> Scheduler<M> {
         }
     }
 
-    /// Puts a test before all other messages of its lane, even if the circuit breaker is open: a caller of the API waits for it.
+    /// Puts a test before all other messages of its queue, even if the circuit breaker is open. A caller of the API
+    /// waits for the result.
     pub fn push_first(&mut self, to: SubscriptionId, kin: ShareGroups, message: M) {
         self.change(to, kin, |lane| lane.first.push_back(message));
     }
 
-    /// Starts nothing more of a lane before `until`, for a reason that is not its receiver's. The message goes to the
-    /// backlog.
+    /// Starts nothing more of a subscription queue before `until`, for a reason that lies outside its receiver. The
+    /// message goes to the backlog.
     pub fn hold(&mut self, to: SubscriptionId, message: M, until: Instant, now: Instant) {
         let kin = self.lanes.get(&to).map(|lane| lane.kin).unwrap_or_default();
         self.change(to, kin, |lane| {
@@ -152,8 +153,8 @@ impl<M: Message> Scheduler<M> {
         self.trim(to, now);
     }
 
-    /// A lane of which nothing is known here was another dispatcher's. If deliveries wait or its breaker was not closed,
-    /// the next request finds out whether its receiver is well.
+    /// Creates the queue of a subscription that another dispatcher handled before. With waiting deliveries or with a
+    /// circuit breaker that was not closed, the next request is a probe.
     pub fn take_over(&mut self, to: SubscriptionId, wait: Option<Duration>) {
         if !self.lanes.contains_key(&to) {
             let breaker = CircuitBreaker::taken_over(wait);
@@ -161,7 +162,7 @@ impl<M: Message> Scheduler<M> {
         }
     }
 
-    /// Gives up the lanes that are not this dispatcher's any more, but for what is in flight.
+    /// Empties the queues of subscriptions that this dispatcher does not own any more. Requests in flight stay.
     pub fn retain(&mut self, is_owned: impl Fn(SubscriptionId) -> bool) {
         let lost = self.lanes.keys().copied().filter(|lane| !is_owned(*lane));
         for subscription in lost.collect::<Vec<_>>() {
@@ -174,7 +175,7 @@ impl<M: Message> Scheduler<M> {
         }
     }
 
-    /// The next message whose request may start, which holds a slot from now on.
+    /// The next message with permission to start its request. It holds a slot from now on.
     pub fn next(&mut self, now: Instant) -> Option<(Permit, M)> {
         self.grow_older(now);
         self.let_probes_start(now);
@@ -195,7 +196,7 @@ impl<M: Message> Scheduler<M> {
         })??;
         self.shares.started(kin, now);
         self.turns.took(pace, kin.organization, subscription);
-        // A breaker that lets one through lets no other follow.
+        // A circuit breaker that admits one request admits no second one.
         self.trim(subscription, now);
         let ticket = self.flights.start(InFlightRequest {
             subscription,
@@ -206,7 +207,7 @@ impl<M: Message> Scheduler<M> {
         Some((ticket, message))
     }
 
-    /// Gives the slot back; none when no request was made.
+    /// Gives the slot back. `finish` is none where no request was made.
     pub fn finished(&mut self, ticket: Permit, finish: Option<Finish>, now: Instant) {
         let Some((flight, age)) = self.flights.end(ticket) else {
             return;
@@ -234,17 +235,18 @@ impl<M: Message> Scheduler<M> {
         self.trim(flight.subscription, now);
     }
 
-    /// Circuit breakers that have opened, wait longer or have closed since the last call, in this order.
+    /// Circuit breakers that have opened, closed or got a longer wait since the last call, in this order.
     pub fn take_breaker_changes(&mut self) -> Vec<BreakerChange> {
         std::mem::take(&mut self.breaker_changes)
     }
 
-    /// What has no place here any more: what was read from the backlog is there still, the rest is to be marked.
+    /// Messages without room. The rows that were read from the backlog are still in it; the store is to mark the
+    /// others.
     pub fn take_excess(&mut self) -> Vec<M> {
         std::mem::take(&mut self.excess)
     }
 
-    /// There is backlog of this class.
+    /// Notes that the subscription has backlog of this class.
     pub fn note_backlog(
         &mut self,
         subscription: SubscriptionId,
@@ -257,12 +259,12 @@ impl<M: Message> Scheduler<M> {
         });
     }
 
-    /// Whether a lane may have room for more of its backlog.
+    /// Whether a subscription queue may have room for more of its backlog.
     pub fn may_read(&self) -> bool {
         !self.hungry.is_empty()
     }
 
-    /// What to read from backlogs now. Each is ended by [`Scheduler::read`] or [`Scheduler::read_failed`].
+    /// The searches to make now. [`Scheduler::read`] or [`Scheduler::read_failed`] ends each of them.
     pub fn take_reads(&mut self, now: Instant) -> Vec<Read> {
         let mut reads = Vec::new();
         let mut planned = 0;
@@ -275,7 +277,7 @@ impl<M: Message> Scheduler<M> {
                 continue;
             };
             if !lane.may_read() || self.shares.is_full(lane) {
-                // It is hungry again when something of it starts.
+                // The queue becomes hungry again when one of its messages starts.
                 self.hungry.remove(&subscription);
                 continue;
             }
@@ -305,7 +307,7 @@ impl<M: Message> Scheduler<M> {
         reads
     }
 
-    /// A search has ended, and its rows were pushed; answers whether the subscription has no live backlog any more.
+    /// Ends a search after its rows were pushed. Returns whether the subscription has no live backlog any more.
     pub fn read(&mut self, read: Read, result: ReadResult) -> bool {
         let is_over = self.change_known(read.subscription, |lane| {
             let backlog = lane.backlog(read.class);
@@ -318,7 +320,7 @@ impl<M: Message> Scheduler<M> {
         is_over.unwrap_or(false) && read.class == BacklogClass::Live
     }
 
-    /// A search has failed; another one follows.
+    /// Notes a failed search; another one follows.
     pub fn read_failed(&mut self, read: Read, now: Instant) {
         self.change_known(read.subscription, |lane| {
             if let Some(backlog) = lane.backlog(read.class) {
@@ -327,8 +329,8 @@ impl<M: Message> Scheduler<M> {
         });
     }
 
-    /// When something may start that may not now: a probe, what an origin's rate has passed over, or others because a lane
-    /// becomes slow.
+    /// The next time at which more requests may start. The reason is a probe, the rate limit of an origin, or a queue
+    /// that becomes slow.
     pub fn next_change(&self) -> Option<Instant> {
         let young = self.flights.oldest_young();
         let young = young.filter(|_| self.shares.all.waiting > 0);
@@ -356,7 +358,7 @@ impl<M: Message> Scheduler<M> {
         }
     }
 
-    /// Notices the requests that take long.
+    /// Marks the requests that take long.
     fn grow_older(&mut self, now: Instant) {
         while let Some(subscription) = self.flights.next_old(now) {
             self.change_known(subscription, |lane| lane.old += 1);
@@ -369,7 +371,7 @@ impl<M: Message> Scheduler<M> {
         lane.is_some_and(|lane| self.shares.may_start(lane, now))
     }
 
-    /// Takes out what a lane has too much of.
+    /// Removes the messages beyond the limit of a subscription queue.
     fn trim(&mut self, subscription: SubscriptionId, now: Instant) {
         while let Some(lane) = self.lanes.get(&subscription)
             && lane.queued() > 0
@@ -415,8 +417,8 @@ impl<M: Message> Scheduler<M> {
         Some(self.change(subscription, kin, change))
     }
 
-    /// Changes a lane and with it all that is said about lanes. One of which nothing is here and nothing is worth
-    /// remembering takes no place.
+    /// Changes a subscription queue, and with it all totals, turns and probes. A queue without messages and without
+    /// knowledge to keep is removed.
     fn change<R>(
         &mut self,
         subscription: SubscriptionId,

@@ -1,8 +1,8 @@
-//! Which subscriptions have backlog.
+//! Lists the subscriptions with backlog.
 //!
-//! The owner of a partition learns it when it takes the partition, before the first look, and keeps it in memory from then
-//! on. A list every few seconds finds the deliveries that a replay has started, and those that a statement has marked whose
-//! answer was lost.
+//! The owner of a partition reads the list when it takes the partition, before the first look. It keeps the list in
+//! memory from then on. A list every few seconds finds the deliveries that a replay has started. It also finds the rows
+//! of a statement that marked them without an answer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use super::{BacklogNews, DueRows};
 /// The time between two lists.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// A list of many subscriptions is repeated after this many times as long as it took.
+/// The pause after a list of many subscriptions, in multiples of the time that the list took.
 const REST: u32 = 20;
 
 pub(super) struct Listing {
@@ -70,7 +70,8 @@ impl Listing {
             class,
         } = one;
         if self.rows.shared.owned.partition_of(subscription) != Some(partition) {
-            // Written before the number of partitions changed. Its owner moves it, for it knows what is in hand.
+            // The row was written before the number of partitions changed. Its owner moves it, for it knows its rows in
+            // hand.
             if self.rows.may_refile(partition, subscription) {
                 while self.store.repartition_backlog(one).await? > 0 {}
             }

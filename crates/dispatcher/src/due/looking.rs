@@ -1,16 +1,16 @@
 //! Looks: queries for due rows of the owned partitions.
 //!
-//! Every second a look reads what has been due for more than a second, so that a wake-up has had its chance. A
-//! partition that was just taken is looked into at once, and every fifth of a second for a while, up to the present moment: a
-//! wake-up may have gone to the earlier owner. Of each partition a look reads the rows that are known here and some more;
-//! where it finds all of these, there is more than fits, and the next look at that partition starts as soon as
-//! half of the room is free. The search begins at a floor, for the entries of rows that are due no more stay in
-//! the index while an old transaction is open, and a look would read all of them each second. A full look without
-//! the floor finds what a slow transaction has committed below it.
+//! Every second a look reads the rows that have been due for more than a second. By then a wake-up has had its chance.
+//! A partition that was just taken is read at once, up to the present moment. The look repeats every fifth of a second
+//! for a while. The reason is that a wake-up may have gone to the earlier owner. From each partition a look reads the
+//! rows that are known here and some more. If it finds all of these, there are more rows than fit. The next look at
+//! that partition then starts as soon as half of the room is free. The search begins at a floor. Entries of rows that
+//! are not due any more stay in the index while an old transaction is open. Without the floor, a look would read all of
+//! them each second. A full look without the floor finds rows that a slow transaction has committed below it.
 //!
-//! After a change of the number of partitions, rows stand in a partition that is not their subscription's any more. Two
-//! owners would act for such a row: this one finds it, and wake-ups go to the other one. So a look starts none of them. It
-//! moves those that are not in hand here, and the other owner's look finds them.
+//! After a change of the number of partitions, some rows stand in a partition that is not their subscription's. Two
+//! owners would act for such a row: this one finds it, and wake-ups go to the other one. A look therefore starts none
+//! of them. It moves the rows that are not in hand here, and a look of the other owner finds them.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -25,32 +25,32 @@ use super::listing::Listing;
 use super::{DueRows, MOST_LOOKED_UP, is_suspicious};
 use crate::ownership::{Held, Part, Progress};
 
-/// The time between two looks. A wake-up that is lost delays its delivery by this at most.
+/// The time between two looks, and the most by which a lost wake-up delays its delivery.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// How long a row was due before a look finds it.
+/// The time for which a row was due before a look finds it.
 const AFTER: Duration = Duration::from_secs(1);
 
 /// The time between two looks at a partition that was just taken.
 const NEW_EVERY: Duration = Duration::from_millis(200);
 
-/// How long they go on. The broker takes a moment to send wake-ups to the new owner.
+/// The time for which these looks go on. The broker takes a moment to send wake-ups to the new owner.
 const NEW_FOR: Duration = Duration::from_millis(1_500);
 
-/// The time between two looks at a partition in which more is due than there is room for.
+/// The time between two looks at a partition with more due rows than room.
 const EAGERLY_EVERY: Duration = Duration::from_millis(20);
 
 /// The time between two full looks at a partition.
 const FULL_EVERY: Duration = Duration::from_secs(30);
 
-/// How far below the lowest due row a look begins.
+/// The distance from the lowest due row down to the floor of a look.
 const BELOW: Duration = Duration::from_secs(60);
 
-/// How many rows of a partition a look reads at least besides those that are known.
+/// The least number of rows of a partition that a look reads besides the known ones.
 const FEW: usize = 8;
 
-/// How many of the newest rows a look reads in a partition in which more may be due than there is room for. A million old
-/// rows of receivers that are down do not hide a fresh row whose wake-up was lost.
+/// The number of the newest rows that a look reads in a partition with too many due rows. A million old rows of
+/// receivers that are down do not hide a fresh row with a lost wake-up.
 const NEWEST: u32 = 8;
 
 /// The result of earlier looks at a partition.
@@ -60,11 +60,11 @@ struct Seen {
     first_at: Instant,
     floor: Option<Timestamp>,
     full_at: Instant,
-    /// The last look did not find all that is due.
+    /// The last look did not find all due rows.
     has_more: bool,
 }
 
-/// Looks until `shutdown`. A failed look is repeated with the next one.
+/// Looks until `shutdown`. The next look repeats a failed one.
 pub(super) async fn keep_looking(
     rows: DueRows,
     store: Store,
@@ -99,7 +99,7 @@ pub(super) async fn keep_looking(
             .map(|held| held.partition)
             .collect();
         let looked = async {
-            // Backlog first: what a look finds goes behind it.
+            // Backlog first: the rows of a look go behind it.
             listing.list(&new, Instant::now()).await?;
             rows.look(&store, &all_owned, &mut seen, all).await
         };
@@ -125,7 +125,7 @@ impl DueRows {
         }
     }
 
-    /// Looks into all partitions, or into those alone in which more is due.
+    /// Reads all partitions, or only those with more due rows.
     async fn look(
         &self,
         store: &Store,
@@ -138,7 +138,7 @@ impl DueRows {
             let seen = seen.get(&held.partition);
             seen.is_none_or(|seen| seen.is_new(instant))
         };
-        // A partition that was just taken is looked into up to this moment, by itself.
+        // A partition that was just taken is read by itself, up to this moment.
         let (new, old): (Vec<&Held>, Vec<&Held>) =
             owned.iter().partition(|held| is_new(seen, held));
         let old = old.into_iter().filter(|held| {
@@ -200,8 +200,8 @@ impl DueRows {
         }
     }
 
-    /// The rows that stand in the partition of their subscription, and those that are to be moved there. Others stay:
-    /// they are in hand here, or may be in hand at an earlier owner.
+    /// The rows in the partition of their subscription, and the rows to be moved there. Other rows stay: they are in
+    /// hand here, or may be in hand at an earlier owner.
     fn sort_out(&self, found: &[DueAttempt], now: Timestamp) -> (Vec<DueAttempt>, Vec<DeliveryId>) {
         let owned = &self.shared.owned;
         let is_own = |row: &&DueAttempt| {
@@ -220,7 +220,7 @@ impl DueRows {
         (own.into_iter().copied().collect(), misfiled)
     }
 
-    /// From where and how many rows of each partition are read.
+    /// The floor and the number of rows for each partition.
     fn plan(
         &self,
         owned: &[&Held],

@@ -29,7 +29,7 @@ fn holding(partition: u16, deaths: u32) -> PartitionOwner {
     }
 }
 
-/// Partitions 0 and 1 of four are owned and were looked into.
+/// The due rows of a dispatcher that owns partitions 0 and 1 of four and has looked at both.
 fn rows() -> DueRows {
     let partitions = Partitions::new(4).unwrap();
     let holdings = [holding(0, 0), holding(1, 2)];

@@ -1,5 +1,5 @@
-//! The waiting list: one queue for each subscription, in round robin, so that a large fan-out to one of them is
-//! not in front of the others.
+//! The waiting list: one queue for each subscription, in round robin. A large fan-out to one of them does not stand in
+//! front of the others.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -20,8 +20,8 @@ impl Waiting {
         self.len
     }
 
-    /// Whether a further row of the subscription finds no room. When the list is full, a subscription with less
-    /// than its share still finds some.
+    /// Whether a further row of the subscription finds no room. In a full list, a subscription with less than its share
+    /// still finds some.
     pub(super) fn is_full_for(&self, subscription: SubscriptionId) -> bool {
         if self.len < MOST_WAITING {
             return false;

@@ -1,4 +1,4 @@
-//! One signed request, and what came of it.
+//! One signed request, and its outcome.
 
 mod failure;
 mod location;
@@ -34,27 +34,25 @@ use crate::http::client::Client;
 use crate::http::dns::DnsResolver;
 use crate::http::ssrf_resolver::AllowedAddresses;
 
-/// How many interim answers may come before an answer.
+/// The most interim responses before a response.
 const MAX_INTERIM: usize = 32;
 
 const AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
 
-/// What a request says.
+/// The content of a request.
 #[derive(Debug)]
 pub(crate) struct Request<'a> {
-    /// The delivery, which receivers see as `webhook-id`.
+    /// Receivers see it as `webhook-id`.
     pub delivery: DeliveryId,
-    /// The attempt's number, from 1.
+    /// From 1.
     pub attempt: u32,
-    /// What happened.
     pub event_type: EventType,
-    /// Where it goes.
     pub url: &'a TargetUrl,
-    /// What signs it and goes with it.
+    /// The secrets that sign the request, and its further headers.
     pub credentials: &'a Credentials,
     /// The span that the receiver continues.
     pub trace: TraceParent,
-    /// When the attempt begins.
+    /// The begin of the attempt, in true time.
     pub now: Timestamp,
     /// The bytes that are signed and sent.
     pub body: Bytes,
@@ -86,7 +84,7 @@ impl Requester {
         })
     }
 
-    /// Sends the request and reads as much of the answer as counts.
+    /// Sends the request and reads the part of the response that counts.
     pub(crate) async fn send(&self, request: Request<'_>) -> AttemptOutcome {
         let until = Instant::now() + self.deadline;
         let url = Url::parse(request.url.as_str()).ok();
@@ -108,7 +106,7 @@ impl Requester {
             () = too_many_interim.cancelled() => None,
             sent = timeout_at(until, self.client.send(message)) => Some(sent),
         };
-        // They may all come together with an answer.
+        // All of them may come together with a response.
         let Some(sent) = sending.filter(|_| !too_many_interim.is_cancelled()) else {
             let message = format!("more than {MAX_INTERIM} interim answers (1xx)");
             return failed(FailureKind::Response, message);
@@ -171,8 +169,8 @@ impl Requester {
     }
 }
 
-/// Is cancelled once more than [`MAX_INTERIM`] interim answers (RFC 9110, section 15.2) to this request have come. hyper
-/// reads them without end.
+/// A token that is cancelled after more than [`MAX_INTERIM`] interim responses (RFC 9110, section 15.2) to this
+/// request. hyper reads them without end.
 fn too_many_interim(request: &mut http::Request<Full<Bytes>>) -> CancellationToken {
     let too_many = CancellationToken::new();
     let (count, told) = (AtomicUsize::new(0), too_many.clone());
@@ -186,7 +184,7 @@ fn too_many_interim(request: &mut http::Request<Full<Bytes>>) -> CancellationTok
 
 fn headers(request: &Request<'_>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16);
-    // Both were checked when the subscription was made; what is stored and cannot be sent is left out.
+    // Both were checked at the creation of the subscription. A stored header that cannot be sent is left out.
     for (name, value) in request.credentials.headers.iter() {
         if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             headers.insert(name, value);

@@ -1,10 +1,9 @@
 //! Requests over kept connections, and over a fresh one where a kept one had ended.
 //!
-//! A receiver may close an idle connection at the moment at which a request is written to it. Such a
-//! request says nothing about the receiver, so it is made once more, at once, and the receiver knows
-//! it by its `webhook-id`. That holds only for a connection that was kept from before, and only
-//! when no byte of an answer came: a receiver that takes a request on a fresh connection and hangs
-//! up has failed.
+//! A receiver may close an idle connection at the moment at which a request is written to it. Such a failure says
+//! nothing about the receiver. The request is therefore made once more, at once, and the receiver knows it by its
+//! `webhook-id`. That holds only for a connection from before the request, and only without a byte of a response. A
+//! receiver that takes a request on a fresh connection and hangs up has failed.
 
 mod connecting;
 mod connection;
@@ -31,20 +30,19 @@ pub(crate) use connection::AnswerStart;
 pub(crate) use legacy::Error;
 pub(crate) use tls::failure as tls_failure;
 
-/// How long an idle connection to a receiver is kept. As many are kept as there were requests at
-/// once: fewer would be made anew under load, which costs both sides more than the requests.
+/// The time for which an idle connection to a receiver is kept. There are as many as there were concurrent requests.
+/// With fewer, new ones would be made under load, which costs both sides more than the requests.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// The most headers of an answer.
+/// The most headers of a response.
 pub(crate) const MAX_HEADERS: usize = 100;
 
-/// The most bytes of the head of an answer, and of what is read at once.
+/// The most bytes of the head of a response, and of one read.
 pub(crate) const MAX_HEAD: usize = 64 * 1024;
 
 type Pooled = legacy::Client<Connector, Full<Bytes>>;
 
-/// An HTTP/1.1 client. It asks for no compression and undoes none, and has neither redirects nor a
-/// proxy.
+/// An HTTP/1.1 client. It neither requests nor decodes compression, and has neither redirects nor a proxy.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     kept: Pooled,
@@ -69,7 +67,7 @@ impl Client {
     /// Sends a request, and once more if the connection that was kept for it had ended.
     ///
     /// # Errors
-    /// When no answer came.
+    /// When no response came.
     pub(crate) async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -99,13 +97,12 @@ fn pooled(connector: Connector, kept: usize) -> Pooled {
         .build(connector)
 }
 
-/// Whether a request failed because of a connection that was there before it began, and no byte
-/// of an answer came.
+/// Whether a request failed because of a connection from before it began, without a byte of a response.
 fn had_ended(error: &Error, began: Instant) -> bool {
     traffic(error).is_some_and(|traffic| traffic.is_unanswered_on_kept(began))
 }
 
-/// How the answer to a request that failed had begun.
+/// The first bytes of the response to a failed request.
 pub(crate) fn answer_start(error: &Error) -> AnswerStart {
     traffic(error).map_or(AnswerStart::Nothing, |traffic| traffic.answer_start())
 }

@@ -1,11 +1,8 @@
-//! The name servers that are asked for a name's addresses, for each family on its own: a server that
-//! answers only one of the two questions, or one of them late, holds up no request (RFC 8305, 3).
-//! A question is a message or two and a timer; the system's
-//! own resolver would need a thread for each, and names that are slow to resolve would hold up
-//! everybody's.
+//! DNS resolution, with a query of its own for each address family. A server may answer only one of the two queries, or
+//! one of them late. It then delays no request (RFC 8305, 3). A query is a message or two and a timer. The system's own
+//! resolver would need a thread for each. Names that are slow to resolve would then delay those of all customers.
 //!
-//! Names are taken as they stand: under a search domain, one that a subscriber wrote would become
-//! one of ours.
+//! Names are taken as they stand: under a search domain, a customer's name would become an internal one.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,25 +15,25 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 
-/// How long a question may take, however much time its request has.
+/// The longest time of a query, even if its request has more time.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// How many name servers are asked at once: all that a `resolv.conf` may have, so that those that
-/// are dead cost no time. Each gets the question up to three times, and an answer to any of them
-/// counts until the patience ends: a server that takes two seconds is slow and not dead.
+/// The number of name servers that are asked at once: all that a `resolv.conf` may have. Dead ones thus cost no time.
+/// Each gets the query up to three times. An answer to any of them counts until the patience ends. A server that takes
+/// two seconds is slow and not dead.
 const SERVERS: usize = 3;
 
-/// How many addresses of one family a name may have. An answer has room for four thousand, and ten thousand
-/// names are remembered.
+/// The most addresses of one family that a name may have. An answer has room for four thousand, and ten thousand names
+/// are cached.
 const MOST: usize = 64;
 
-/// How often we look whether the system's files have changed.
+/// The time between two checks whether the system's files have changed.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// What the system says of names; a laptop that changes networks changes it.
+/// The system's files for name resolution; a laptop that changes networks changes them.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
-/// A sort of addresses, which has a question of its own.
+/// An address family, which has a query of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     V4,
@@ -56,7 +53,7 @@ impl From<Family> for RecordType {
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) addresses: Arc<[IpAddr]>,
-    /// Until when its owner stands by them.
+    /// The end of their time to live.
     pub(crate) until: Instant,
 }
 
@@ -73,13 +70,12 @@ struct Current {
     looked: Instant,
 }
 
-/// When each of [`FILES`] changed last.
+/// The last change of each of [`FILES`].
 type Changed = [Option<SystemTime>; 2];
 
 impl DnsResolver {
-    /// Asks `servers`, or those of the system where there are none. An answer takes no more than
-    /// three quarters of `deadline`, so that a request with a slow name does not end as one with a
-    /// slow receiver.
+    /// Asks `servers`, or those of the system where there are none. An answer takes no more than three quarters of
+    /// `deadline`. A request with a slow name thus does not end as one with a slow receiver.
     ///
     /// # Errors
     /// When no resolver can be made.
@@ -158,7 +154,7 @@ fn resolver(servers: &[SocketAddr], patience: Duration) -> Result<TokioResolver,
     options.timeout = patience;
     options.num_concurrent_reqs = SERVERS;
     options.use_hosts_file = ResolveHosts::Always;
-    // Whoever asks remembers what was said.
+    // The caller has a cache of its own.
     options.cache_size = 0;
     builder.build()
 }

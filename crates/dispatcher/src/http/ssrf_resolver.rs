@@ -1,8 +1,8 @@
-//! Names become addresses here, and only those that may be dialled leave: what was checked is
-//! what is dialled, whatever the name says a moment later.
+//! SSRF protection: resolves names, and returns only addresses that may be dialled. Exactly the checked address is
+//! dialled, even if the name has another one a moment later.
 //!
-//! The two families are asked for side by side, and the first of them that has an address is used
-//! (RFC 8305, 3). What comes later is judged as well before any of it is dialled.
+//! Both address families are resolved concurrently, and the first one with an address is used (RFC 8305, 3). Addresses
+//! that arrive later are checked as well, before any of them is dialled.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,16 +15,16 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::http::dns::{DnsResolver, Family, Found};
 
-/// How many names are remembered.
+/// The most names in the cache.
 const NAMES: u64 = 10_000;
 
-/// How long at most, whatever their owners say: a receiver that moves is soon found.
+/// The longest time in the cache, whatever the time to live: a receiver that moves is soon found.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How long it is remembered that a name leads nowhere.
+/// The time for which a name without addresses is cached.
 const NOWHERE: Duration = Duration::from_secs(2);
 
-/// How long addresses of IPv4 wait for those of IPv6, which are preferred (RFC 8305, 3).
+/// The time for which IPv4 addresses wait for IPv6 addresses, which are preferred (RFC 8305, 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 
 /// The addresses of names that may be dialled.
@@ -32,12 +32,12 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 pub(crate) struct AllowedAddresses {
     rules: TargetRules,
     names: Arc<DnsResolver>,
-    /// Those who want the same name at the same time ask once.
+    /// Concurrent requests to the same name share one query.
     asked: Cache<String, watch::Receiver<Heard>>,
 }
 
-/// The one error, for a name that does not resolve and for one that resolves inside: a subscriber
-/// could tell our names from others by a difference.
+/// The one error for names that do not resolve and for names that resolve to an internal address. With two errors, a
+/// customer could tell internal names from others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the name does not resolve to an address that may be called")]
 pub(crate) struct NotAllowed;
@@ -54,7 +54,7 @@ impl AllowedAddresses {
         }
     }
 
-    /// The addresses of a host: of a name, or the one that it is itself.
+    /// The addresses of a host, which is a name or an address itself.
     pub(crate) async fn of(&self, host: &str) -> Addresses {
         let heard = match host.parse() {
             Ok(address) => watch::channel(Heard::literal(address)).1,
@@ -79,7 +79,7 @@ impl AllowedAddresses {
     }
 }
 
-/// Asks for both families. The task ends with the patience of [`DnsResolver`] at the latest.
+/// Queries both families. The task ends with the patience of [`DnsResolver`] at the latest.
 fn ask(names: Arc<DnsResolver>, name: String) -> watch::Receiver<Heard> {
     let (saying, heard) = watch::channel(Heard::default());
     tokio::spawn(async move {
@@ -101,12 +101,12 @@ enum Said {
     These(Found),
 }
 
-/// What name servers have said of a name until now.
+/// The answers of the name servers about one name until now.
 #[derive(Debug, Clone, Default)]
 struct Heard {
     v4: Said,
     v6: Said,
-    /// When they said the last of it.
+    /// The time of the last answer.
     at: Option<Instant>,
 }
 
@@ -160,7 +160,7 @@ impl Heard {
         !matches!(self.v4, Said::NotYet) && !matches!(self.v6, Said::NotYet)
     }
 
-    /// Whether a name that is wanted now has to be asked for anew.
+    /// Whether the name must be resolved again.
     fn is_over(&self, now: Instant) -> bool {
         let owner_stands_by = [&self.v4, &self.v6]
             .into_iter()
@@ -175,22 +175,21 @@ impl Heard {
     }
 }
 
-/// The addresses of one host in the order in which they are dialled: the families by turns.
+/// The addresses of one host in the order in which they are dialled: the families alternate.
 pub(crate) struct Addresses {
     rules: TargetRules,
     heard: watch::Receiver<Heard>,
-    /// How many of IPv4 and of IPv6 were given.
+    /// The number of IPv4 and of IPv6 addresses that were returned.
     given: [usize; 2],
     last: Option<Family>,
 }
 
 impl Addresses {
-    /// The next address, once it is known; none when there are no more. It may be dropped half-way.
+    /// The next address, once it is known; none when there are no more. Cancel safe.
     ///
     /// # Errors
-    /// [`NotAllowed`], when there is none at all, or as soon as one is heard of that may not be
-    /// dialled. That one spoils the others: an owner who mixes them means to be let through by
-    /// chance.
+    /// [`NotAllowed`], when there is no address, or as soon as any address may not be dialled. That address
+    /// disqualifies the others: an owner that mixes them hopes to pass by chance.
     pub(crate) async fn next(&mut self) -> Result<Option<IpAddr>, NotAllowed> {
         loop {
             let heard = self.heard.borrow_and_update().clone();
@@ -218,7 +217,7 @@ impl Addresses {
         }
     }
 
-    /// Whether all that was heard until now may be dialled.
+    /// Checks that all addresses known until now may be dialled.
     ///
     /// # Errors
     /// [`NotAllowed`], when an address may not.
@@ -233,7 +232,7 @@ impl Addresses {
         }
     }
 
-    /// Until when the first address of IPv4 waits for one of IPv6.
+    /// The end of the time for which the first IPv4 address waits for an IPv6 one.
     fn waits_until(&self, heard: &Heard) -> Option<Instant> {
         let waits = self.last.is_none() && matches!(heard.v6, Said::NotYet);
         heard.at.filter(|_| waits).map(|at| at + RESOLUTION_DELAY)

@@ -1,11 +1,10 @@
-//! What the system does to subscriptions by itself, and telling operators of it.
+//! Automatic disabling of subscriptions, and operational events about it.
 //!
-//! A subscription whose every attempt has failed for too long is switched off here; one whose
-//! receiver answers 410 was, with the attempt. Either way the same transaction writes down what
-//! operators are to be told, and it is forgotten only after they were. So they are told at least
-//! once, under the same id each time.
+//! This job switches off a subscription with nothing but failed attempts for too long. After a 410 of the receiver, the
+//! record of the attempt has switched it off. In both cases the same transaction writes the operational event. The
+//! event is deleted only after its publication. Operators are thus told at least once, under the same id each time.
 //!
-//! Any dispatcher does it for all. Two that do it at once switch off once and may tell twice.
+//! Any dispatcher does this for all subscriptions. Two that do it at once switch off once and may publish twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{Dispatcher, TRY_AGAIN_AFTER};
 
-/// How often somebody looks without being asked: what has failed for long enough by now, and what
-/// one who died could not tell.
+/// The time between two looks without a request. They find subscriptions that have failed for long enough by now. They
+/// also find events that a dispatcher left when it died.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Why a look came to nothing; the next one tries again.
+/// The reason why a look failed; the next one tries again.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
@@ -32,20 +31,20 @@ enum Failed {
     Queue(#[from] QueueError),
 }
 
-/// Where whoever records attempts says that there may be something.
+/// Requests a look. The recorder of attempts uses it when there may be a subscription to disable.
 #[derive(Clone)]
 pub(crate) struct AutoDisable {
     asked: Arc<Notify>,
 }
 
 impl AutoDisable {
-    /// Soon. Costs nothing, however often it is said.
+    /// Requests a look soon. A repeated request costs nothing.
     pub(crate) fn look(&self) {
         self.asked.notify_one();
     }
 }
 
-/// Looks until `shutdown`; what is left then is told after the next start.
+/// Looks until `shutdown`. Events that are left then are published after the next start.
 pub(crate) fn start(dispatcher: Dispatcher, shutdown: CancellationToken) -> AutoDisable {
     let asked = Arc::new(Notify::new());
     let operations = AutoDisable {

@@ -1,4 +1,4 @@
-//! Counts rejected events and deliveries that were put aside, for a gauge.
+//! Counts rejected events and dead deliveries, for a gauge.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use opentelemetry::KeyValue;
 
 const EVERY: Duration = Duration::from_secs(15);
 
-/// Shows how many dead letters wait, for ever. Every dispatcher shows the same number.
+/// Publishes the number of dead letters, for ever. Every dispatcher publishes the same number.
 pub async fn keep_counting(store: Store, publisher: Arc<dyn Publisher>) {
     let waiting = opentelemetry::global::meter("hookline-dispatcher")
         .u64_gauge("hookline.dead_letters.waiting")
@@ -19,7 +19,7 @@ pub async fn keep_counting(store: Store, publisher: Arc<dyn Publisher>) {
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         turns.tick().await;
-        // Readiness says when the queues cannot be reached.
+        // Readiness reports when the queues cannot be reached.
         if let Ok(events) = publisher.rejected_count().await {
             waiting.record(events, &[KeyValue::new("kind", "event")]);
         }

@@ -1,9 +1,9 @@
 //! Deliveries in partitions that do not exist, which no look finds.
 //!
-//! `hookline partitions set` moves them. This task finds the rest each minute: a transaction that read the number before a
-//! change and committed after the command had ended, and a command that was interrupted. The owner of partition 0 does it
-//! for all. For a minute after a change of the number, it leaves these rows alone: the earlier owner of one may have it in
-//! hand.
+//! `hookline partitions set` moves them. Each minute this task finds the rest. One source is a transaction that read
+//! the number before a change and committed after the command had ended. Another source is a command that was
+//! interrupted. The owner of partition 0 does this for all. For a minute after a change of the number, it leaves these
+//! rows alone. An earlier owner may have one of them in hand.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ pub(crate) async fn keep_refiling(owned: Owned, store: Store, shutdown: Cancella
     }
 }
 
-/// Answers with the present number of partitions.
+/// Returns the present number of partitions.
 async fn refile(
     store: &Store,
     known: Option<Partitions>,

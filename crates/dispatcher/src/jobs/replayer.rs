@@ -1,9 +1,9 @@
-//! Makes replays, some deliveries at a time, at a bounded rate: a replay of a month must not push
-//! aside what happens now, nor flood the receiver.
+//! Makes replays, some deliveries at a time, at a bounded rate. A replay of a month must neither delay live deliveries
+//! nor flood the receiver.
 //!
-//! Any dispatcher takes the next turn at any replay. A turn starts deliveries again in one transaction of the store: they
-//! are backlog then, which the subscription's owner reads beside what happens now. The wake-up for the owner is a hint. A
-//! dispatcher that dies before it wakes the owner loses nothing.
+//! Any dispatcher takes the next turn of any replay. A turn restarts deliveries in one transaction of the store. They
+//! are backlog then, and the subscription's owner reads it beside live deliveries. The wake-up for the owner is a hint.
+//! A dispatcher that dies before it wakes the owner loses nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,24 +15,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::TRY_AGAIN_AFTER;
 
-/// How long no other dispatcher takes a turn.
+/// The time for which no other dispatcher takes a turn.
 const TURN: Duration = Duration::from_secs(5);
 
-/// How long it rests when no replay's turn has come.
+/// The pause when no replay is due for a turn.
 const REST: Duration = Duration::from_millis(250);
 
-/// What replays are made with.
+/// The job that makes replays.
 #[derive(Clone)]
 pub struct Replayer {
-    /// Where they are kept.
     pub store: Store,
-    /// What wakes the owners of started deliveries.
+    /// Wakes the owners of started deliveries.
     pub publisher: Arc<dyn Publisher>,
-    /// How many deliveries of one replay are started in a second, from 1.
+    /// The deliveries of one replay that are started in a second, from 1.
     pub per_second: u32,
 }
 
-/// What there was to do.
+/// The result of a turn.
 enum Found {
     Work,
     Nothing,
@@ -65,7 +64,7 @@ impl Replayer {
         };
         let started = store.replay_step(turn, self.per_second, now).await?;
         failpoint::point("replay::committed");
-        // Its row tells the owner that there is more in the backlog.
+        // One wake-up is enough: its row tells the owner that there is more in the backlog.
         let first: Vec<Scheduled> = started
             .first()
             .copied()

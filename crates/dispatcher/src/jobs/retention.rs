@@ -1,9 +1,9 @@
-//! What has to be done now and then, by any dispatcher: partitions for the days to come, and
-//! forgetting what is older than the retention or signs no longer. Doing it twice is harmless.
+//! Periodic maintenance, by any dispatcher. It makes partitions for the days to come. It deletes data older than the
+//! retention and secrets that sign no longer. Doing it twice is harmless.
 //!
-//! Forgetting cannot be undone. It goes by the database's clock, not at all while this machine's
-//! differs from that, and no faster than the time before explains ([`TrustedTime`]). The steps are
-//! independent: one that fails is named by a warning and a gauge, and the others go on.
+//! Deletion cannot be undone. It follows the database's clock, and stops while this machine's clock differs from it. It
+//! advances no faster than the time before explains ([`TrustedTime`]). The steps are independent: a failed one is named
+//! by a warning and a gauge, and the others continue.
 //!
 //! [`TrustedTime`]: hookline_core::retention::TrustedTime
 
@@ -18,15 +18,15 @@ use opentelemetry::metrics::Gauge;
 
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
-/// When a turn begins anew of which a step failed.
+/// The pause after a turn with a failed step.
 const AGAIN: Duration = Duration::from_secs(60);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// So many attempts without a partition are counted, no more.
+/// The most attempts without a partition that are counted.
 const UNPARTITIONED: i64 = 100_000;
 
-/// Goes on for ever.
+/// Runs for ever.
 pub async fn keep_up(store: Store, retention: Duration) {
     let upkeep = Upkeep::new(store, retention);
     loop {
@@ -43,12 +43,12 @@ struct Upkeep {
     retention: Duration,
     /// 1 for a step that failed last time, by its name.
     failing: Gauge<u64>,
-    /// How many seconds retention is behind the clock.
+    /// The seconds by which retention is behind the clock.
     lag: Gauge<u64>,
     unpartitioned: Gauge<u64>,
 }
 
-/// How a turn went.
+/// The result of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Done,
@@ -64,7 +64,7 @@ impl Turn {
     }
 }
 
-/// Why a step failed.
+/// The reason why a step failed.
 #[derive(Debug, thiserror::Error)]
 enum Failed {
     #[error(transparent)]
@@ -101,8 +101,8 @@ impl Upkeep {
         partitions.and(unpartitioned).and(forgotten)
     }
 
-    /// An event outlives the log of its attempts, which shows its body: the longest default schedule
-    /// spans two days, and a day's log goes as a whole.
+    /// Deletes old rows. An event outlives the log of its attempts, which shows its body. The longest default schedule
+    /// spans two days, and a day's log is deleted as a whole.
     async fn forget(&self, now: Timestamp) -> Turn {
         let store = &self.store;
         let day = now.before(self.retention).unix_day();
@@ -134,7 +134,7 @@ impl Upkeep {
         Ok(self.store.prepare_days(self.database_time().await?).await?)
     }
 
-    /// The time by which something may be forgotten.
+    /// The time that deletion may rely on.
     async fn trusted_time(&self) -> Result<Timestamp, Failed> {
         let theirs = self.database_time().await?;
         let ours = Timestamp::from(SystemTime::now());
@@ -166,7 +166,7 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Says how a step went.
+    /// Logs and measures the result of a step.
     fn note(&self, step: &'static str, result: Result<(), impl Into<Failed>>) -> Turn {
         let (turn, failing) = match result.map_err(Into::into) {
             Ok(()) => (Turn::Done, 0),
@@ -180,7 +180,7 @@ impl Upkeep {
     }
 }
 
-/// Forgets until nothing is left. After each slice, others have the store for as long again.
+/// Deletes until nothing is left. After each slice, the store is free for other work for the same time.
 async fn in_slices<F>(forget: impl Fn() -> F) -> Result<(), StoreError>
 where
     F: Future<Output = Result<usize, StoreError>>,

@@ -1,14 +1,15 @@
-//! Load balancing: how many partitions each dispatcher should own. Each computes it alone, and the same from the
-//! same roster, so that two neither want the same partition nor fill up the same dispatcher.
+//! Load balancing: how many partitions each dispatcher should own. All dispatchers compute the same result from the
+//! same roster, each alone. No two therefore want the same partition or fill up the same dispatcher.
 
 use std::collections::BTreeMap;
 
 use hookline_core::partition::DispatcherId;
 
-/// How many partitions each of the dispatchers owns.
+/// The number of partitions of each dispatcher.
 pub(super) type Counts = BTreeMap<DispatcherId, usize>;
 
-/// An equal share for each. The remainder goes to those that own most, one each, so that nothing moves for its sake.
+/// An equal share for each. The remainder goes to the dispatchers that own most, one each, so that nothing moves for
+/// it.
 #[derive(Debug)]
 pub(super) struct Balance {
     owned: Counts,
@@ -29,7 +30,7 @@ impl Balance {
         Self { owned, quotas }
     }
 
-    /// One entry for each partition that is missing to a quota. The first ones are of the dispatcher with the fewest.
+    /// One entry for each partition missing to a quota. The first ones belong to the dispatcher with the fewest.
     pub(super) fn missing(&self) -> Vec<DispatcherId> {
         let mut missing: Vec<_> = self
             .owned
@@ -40,7 +41,7 @@ impl Balance {
         missing.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// The new owners of what `id` owns beyond its quota. Those of dispatchers with lower ids come before them in
+    /// The new owners of the surplus of `id`. The surplus of dispatchers with lower ids comes before it in
     /// [`Balance::missing`].
     pub(super) fn successors(&self, id: DispatcherId) -> Vec<DispatcherId> {
         let before = self
@@ -52,7 +53,7 @@ impl Balance {
         missing.skip(before).take(self.surplus(id)).collect()
     }
 
-    /// There are more dispatchers than partitions, and this one should own none.
+    /// Whether there are more dispatchers than partitions, and this one should own none.
     pub(super) fn has_none_for(&self, id: DispatcherId) -> bool {
         self.quotas.get(&id) == Some(&0)
     }
@@ -64,7 +65,7 @@ impl Balance {
     }
 }
 
-/// Spreads `count` partitions over dispatchers that own so many already: each goes to the one with the fewest.
+/// Spreads `count` partitions over dispatchers with these counts: each goes to the dispatcher with the fewest.
 pub(super) fn spread(count: usize, mut over: Counts) -> Vec<DispatcherId> {
     let fewest = |_| {
         let (id, owned) = over.iter_mut().min_by_key(|(id, owned)| (**owned, **id))?;

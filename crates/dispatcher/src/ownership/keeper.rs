@@ -1,4 +1,4 @@
-//! The task that beats, takes partitions and hands them over, as [`Membership`] says.
+//! The task that beats, takes partitions and hands them over, as [`Membership`] decides.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,27 +20,27 @@ use super::progress::Progress;
 use super::registry::Registry;
 use super::{BEAT_EVERY, BEFORE_HAND_OVER, Owned, PATIENCE, note};
 
-/// How often the owner looks whether noted requests are over.
+/// The time between two checks whether noted requests are over.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 
 /// The time to the next beat while another dispatcher is about to hand partitions over.
 const BEAT_SOON: Duration = Duration::from_millis(150);
 
-/// How long an announced change of the number of partitions is waited for.
+/// The longest wait for an announced change of the number of partitions.
 const CHANGE_AT_MOST: Duration = Duration::from_secs(20);
-/// For how long answered beats find that this process cannot write before it gives partitions up for that. After an outage
-/// of the store one process writes again earlier than another.
+/// A process gives its partitions up when answered beats find for this long that it cannot write. After an outage of
+/// the store, one process writes again earlier than another.
 const UNABLE_FOR: Duration = Duration::from_secs(3);
 
 /// The requests of this process.
 pub(crate) trait InFlight: Send + Sync + 'static {
-    /// The subscriptions of a partition with requests in flight, and until when at the latest, in service time.
+    /// The subscriptions of a partition with requests in flight, and the latest end of these, in service time.
     fn of(&self, partition: Partition) -> Vec<(SubscriptionId, Timestamp)>;
 }
 
-/// What the task works with.
+/// The parts that the task works with.
 pub(crate) struct Keeping<R, F> {
-    /// With a connection of its own, so that nothing delays a beat.
+    /// Has a connection of its own, so that nothing delays a beat.
     pub(crate) registry: Arc<R>,
     pub(crate) in_flight: Arc<F>,
     /// False while writes fail, or no receiver can be reached.
@@ -49,8 +49,8 @@ pub(crate) struct Keeping<R, F> {
     pub(crate) shutdown: Shutdown,
 }
 
-/// Starts the task. It ends after `shutdown.draining`, when the store says that nothing is owned and what was in flight
-/// is over, and at `shutdown.deadline` at the latest.
+/// Starts the task. It ends after `shutdown.draining`, when the store confirms that nothing is owned and no request is
+/// in flight. It ends at `shutdown.deadline` at the latest.
 pub(crate) fn keep<R: Registry, F: InFlight>(
     keeping: Keeping<R, F>,
 ) -> (Owned, impl Future<Output = ()> + Send) {
@@ -87,7 +87,7 @@ struct HandedOver {
 /// A note of this process in a partition of another one.
 struct Noted {
     partition: Partition,
-    /// The successor's.
+    /// The epoch of the successor.
     epoch: i64,
     until: Timestamp,
 }
@@ -96,7 +96,7 @@ struct Keeper<R, F> {
     keeping: Keeping<R, F>,
     publisher: Publisher,
     membership: Membership,
-    /// None while it changes.
+    /// None while the number changes.
     partitions: Option<Partitions>,
     change_since: Option<Instant>,
     registered: bool,
@@ -107,7 +107,7 @@ struct Keeper<R, F> {
     stands_by: bool,
     /// Another dispatcher stops and has not handed over all of its partitions.
     expects_partitions: bool,
-    /// The first of the answered beats in a row at which this process could not write.
+    /// The first in a row of answered beats at which this process could not write.
     unable_since: Option<Instant>,
     hand_overs: JoinSet<HandedOver>,
     notes: JoinSet<()>,
@@ -154,7 +154,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
         self.membership.is_empty() && self.hand_overs.is_empty() && self.notes.is_empty()
     }
 
-    /// True where the store answered a beat, or there is nothing to tell it.
+    /// Returns true where the store answered a beat, or there is nothing to tell it.
     async fn turn(&mut self) -> bool {
         let sent = now();
         let hanging = self.keeping.turns.hanging(sent);
@@ -231,7 +231,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
         };
         let steps = self.membership.answered(beat, answered);
         let left: BTreeSet<_> = steps.leaves.iter().map(|leave| leave.partition).collect();
-        // After a lapse, nothing is acted for before it is claimed.
+        // After a lapse, this dispatcher acts for no partition before it has claimed it.
         if !steps.lapsed {
             self.publish();
         }
@@ -262,9 +262,10 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
         self.stands_by = stands_by;
     }
 
-    /// The number of partitions is about to change. A dispatcher that knows the old number and one that knows the new one
-    /// would both start a delivery, one because of a wake-up and one because of a look. So looks alone count until
-    /// the change is made. An announcement that stays is of a command that was interrupted.
+    /// Whether the number of partitions is about to change. A dispatcher with the old number and one with the new
+    /// number would both start a delivery. One would do so because of a wake-up, the other because of a look. Until the
+    /// change is made, looks alone count therefore. An announcement that stays comes from a command that was
+    /// interrupted.
     fn changes(&mut self, roster: &ClusterState, now: Instant) -> bool {
         let announced = |holding: &PartitionOwner| holding.partition == Partition::CHANGE;
         if !roster.partitions.iter().any(announced) {
@@ -286,7 +287,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
             .publish(held, valid_until, self.partitions, hookline_clock::now());
     }
 
-    /// The row of this dispatcher is gone.
+    /// Starts with a new id, because the row of this dispatcher is gone.
     fn start_anew(&mut self) {
         let lost = self.membership.held().len();
         self.membership = Membership::new(new_id());
@@ -376,7 +377,7 @@ async fn hand_over<R: Registry, F: InFlight>(
     HandedOver { leaves, noted }
 }
 
-/// Empties each note when its requests are over. A failure leaves it: its times pass.
+/// Empties each note when its requests are over. After a failure the note stays until its times have passed.
 async fn empty_notes<R: Registry, F: InFlight>(registry: &R, in_flight: &F, mut noted: Vec<Noted>) {
     while !noted.is_empty() {
         tokio::time::sleep(NOTE_EVERY).await;
@@ -392,7 +393,7 @@ async fn empty_notes<R: Registry, F: InFlight>(registry: &R, in_flight: &F, mut 
     }
 }
 
-/// A dispatcher that stops owns partitions.
+/// Whether a dispatcher that stops still owns partitions.
 fn is_left(roster: &ClusterState) -> bool {
     let stopping = roster.dispatchers.iter().filter(|each| each.draining);
     let owns = |id| roster.partitions.iter().any(|each| each.owner == Some(id));

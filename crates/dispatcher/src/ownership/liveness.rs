@@ -1,6 +1,6 @@
-//! Failure detection: which dispatchers beat, as one dispatcher observes it. A silence is measured in reads
-//! that the store answered, each within a second after the one before: while the store is away, or this process is
-//! frozen, no silence is observed.
+//! Failure detection: the dispatchers that beat, as one dispatcher observes them. It measures a silence in reads that
+//! the store answered, each within a second after the one before. While the store is away, or this process is frozen,
+//! it observes no silence.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use std::time::{Duration, Instant};
 use hookline_core::partition::DispatcherId;
 use hookline_store::ClusterState;
 
-/// So many reads in a row show the same beat of a dead dispatcher.
+/// The number of reads in a row that show the same beat of a dead dispatcher.
 const READS: u32 = 7;
 
-/// An owner acts for 2.5 s after it sent its last beat ([`super::membership::VALID`]). From the answer to the first
-/// of the reads until the last one is sent, a little more than that passes, however they are delayed.
+/// An owner acts for 2.5 s after it sent its last beat ([`super::membership::VALID`]). A little more passes from the
+/// first answer until the last read is sent, whatever the delays.
 const SILENCE: Duration = Duration::from_millis(2_750);
 
-/// A longer pause between two answers starts the observation anew.
+/// A longer pause between two answers restarts the observation.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a newcomer beats before others give partitions up for it.
+/// The time for which a newcomer beats before others give partitions up for it.
 const PROBATION: Duration = Duration::from_secs(10);
 
-/// A successor is a dispatcher with a beat that is no older than so many reads.
+/// A successor is a dispatcher with a beat that is no older than this number of reads.
 const FRESH_READS: u32 = 3;
 
 /// When a read was sent, and when its answer came.
@@ -35,20 +35,20 @@ pub(super) struct Read {
 struct Sight {
     /// None for an owner without a row.
     beat: Option<i64>,
-    /// When the first read was answered that showed this beat.
+    /// The time of the answer to the first read that showed this beat.
     since: Instant,
     /// The reads in a row that showed this beat.
     reads: u32,
-    /// The same with those before a pause.
+    /// `reads` and those before a pause.
     all_reads: u32,
     moved: bool,
-    /// Until its beat moves: no pause brings an owner back whose silence was observed.
+    /// True until its beat moves: no pause brings an owner back after an observed silence.
     dead: bool,
     /// The end of its probation.
     counts_from: Instant,
 }
 
-/// The beats of all dispatchers, and of owners that are registered no longer.
+/// The beats of all dispatchers, and of owners that are not registered any more.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
     /// The last read; none where it failed.
@@ -72,7 +72,7 @@ impl Liveness {
                 .map(|each| (each.id, Some(each.beat))),
         );
         self.seen.retain(|id, _| beats.contains_key(id));
-        // Those that were here before are no newcomers.
+        // Dispatchers that were here before this one are no newcomers.
         let probation = if first { Duration::ZERO } else { PROBATION };
         for (id, beat) in beats {
             let sight = self.seen.entry(id).or_insert(Sight {
@@ -88,17 +88,17 @@ impl Liveness {
         }
     }
 
-    /// A read failed: what was observed proves no silence any more.
+    /// Notes a failed read: the reads before it prove no silence any more.
     pub(super) fn miss(&mut self) {
         self.last = None;
     }
 
-    /// Its silence has been observed: what it owned may be taken.
+    /// Whether its silence has been observed, so that its partitions may be taken.
     pub(super) fn is_dead(&self, id: DispatcherId) -> bool {
         self.seen.get(&id).is_some_and(|sight| sight.dead)
     }
 
-    /// Others give partitions up for it.
+    /// Whether others give partitions up for it.
     pub(super) fn counts(&self, id: DispatcherId) -> bool {
         let now = self.last.map(|last| last.answered);
         self.seen
@@ -106,7 +106,7 @@ impl Liveness {
             .is_some_and(|sight| sight.moved && !sight.dead && Some(sight.counts_from) <= now)
     }
 
-    /// It beat a moment ago, and so may be given partitions.
+    /// Whether it beat a moment ago, so that it may be given partitions.
     pub(super) fn is_fresh(&self, id: DispatcherId) -> bool {
         self.seen
             .get(&id)

@@ -1,22 +1,23 @@
-//! Which partitions one dispatcher owns, takes and gives up: a state machine of what its beats answer, without
-//! clock and without store. It is a lease for each partition, kept in the table of partitions. No leader decides.
+//! The partitions that one dispatcher owns, takes and gives up. This is a state machine over the answers to its beats,
+//! without clock and without store. Each partition has a lease, kept in the table of partitions. No leader decides.
 //!
-//! - Each dispatcher raises its own **beat** in the store every half second. The same statement returns all beats and
-//!   all partitions with owner and **epoch**, which each change of the owner raises.
-//! - An owner **acts** until 2.5 s after it sent its last beat that was answered. Another one takes a partition only
-//!   after it observed the owner's silence for longer than that ([`Liveness`]), by a compare-and-set on owner and
-//!   epoch. So no two act for one partition.
-//! - A beat that is answered after the 2.5 s is a **lapse**: a claim of another one may be on its way. The owner then
-//!   claims its own partitions, which raises the epoch. Of that claim and the other one, the first one wins.
-//! - An owner that **leaves** a partition stops to act for it at once. It never acts in that epoch again, also where
-//!   the store's answer to the hand-over is unknown: it hands over until the roster shows another epoch.
-//! - Each computes the same **quotas** from the same roster ([`super::balance`]). Partitions without a living owner are taken
-//!   up to the quota. Beyond it a quarter of the surplus is handed over each second, to those that miss some.
-//! - A **newcomer** takes what is free, and counts for the surplus of others after ten seconds. A dispatcher that
-//!   drains, or is not able to deliver while another one is, owns nothing.
+//! - Each dispatcher raises its own **beat** in the store every half second. The same statement returns all beats, and
+//!   all partitions with owner and **epoch**. Each change of the owner raises the epoch.
+//! - An owner **acts** until 2.5 s after it sent its last beat that was answered. Another dispatcher takes a partition
+//!   only after it observed the owner's silence for longer than that ([`Liveness`]). It takes it by a compare-and-set
+//!   on owner and epoch. No two dispatchers therefore act for one partition.
+//! - A beat that is answered after the 2.5 s is a **lapse**. A claim of another dispatcher may be in flight. The owner
+//!   then claims its own partitions, which raises the epoch. The first one of both claims wins.
+//! - An owner that **leaves** a partition stops to act for it at once. It never acts in that epoch again, even if the
+//!   store's answer to the hand-over is unknown. It repeats the hand-over until the roster shows another epoch.
+//! - All dispatchers compute the same **quotas** from the same roster ([`super::balance`]). A dispatcher takes
+//!   partitions without a living owner up to its quota. Beyond the quota, it hands over a quarter of the surplus each
+//!   second, to dispatchers below their quota.
+//! - A **newcomer** takes free partitions, and counts for the surplus of others after ten seconds. A dispatcher that
+//!   drains owns nothing. A dispatcher that is not able to deliver, while another one is, owns nothing either.
 //!
-//! The monotonic clock must not stop while other machines' run on: a machine that was suspended acts for what it has
-//! lost until its next beat is answered.
+//! The monotonic clock must not stop while the clocks of other machines run on. A machine that was suspended acts for
+//! lost partitions until its next beat is answered.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -31,13 +32,13 @@ use super::view::View;
 #[cfg(test)]
 mod tests;
 
-/// How long an owner acts after it sent a beat that was answered.
+/// The time for which an owner acts after it sent a beat that was answered.
 pub(super) const VALID: Duration = Duration::from_millis(2_500);
 
-/// Surplus is handed over with every second beat.
+/// The time between two hand-overs of surplus: with every second beat.
 const BETWEEN_MOVES: Duration = Duration::from_millis(750);
 
-/// A quarter of the surplus is handed over at once, and at least four partitions, so that all is settled within 25 s.
+/// A hand-over moves a quarter of the surplus, and at least four partitions. The cluster thus settles within 25 s.
 const PART_OF_SURPLUS: usize = 4;
 const FEW: usize = 4;
 
@@ -57,10 +58,10 @@ pub(super) struct Leave {
     pub(super) to: Option<DispatcherId>,
 }
 
-/// What follows from a beat.
+/// The calls that follow from a beat.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Steps {
-    /// Nothing is acted for before the store has answered the claims.
+    /// The dispatcher acts for no partition before the store has answered the claims.
     pub(super) lapsed: bool,
     pub(super) claims: Vec<PartitionClaim>,
     pub(super) leaves: Vec<Leave>,
@@ -70,7 +71,7 @@ pub(super) struct Steps {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Leaving {
     epoch: i64,
-    /// When the store answered or failed to; none before.
+    /// The time of the store's answer or failure; none before.
     tried: Option<Instant>,
 }
 
@@ -81,7 +82,7 @@ pub(super) struct Membership {
     liveness: Liveness,
     valid_until: Option<Instant>,
     held: BTreeMap<Partition, PartitionOwner>,
-    /// Its own since a lapse, with the epoch: not held before they are claimed.
+    /// Its own partitions since a lapse, with the epoch. They are not held before they are claimed.
     unconfirmed: BTreeMap<Partition, i64>,
     leaving: BTreeMap<Partition, Leaving>,
     moved: Option<Instant>,
@@ -115,22 +116,22 @@ impl Membership {
         self.valid_until
     }
 
-    /// It owns nothing, also not what it is about to hand over.
+    /// Whether this dispatcher owns nothing, not even partitions that it is about to hand over.
     pub(super) fn is_empty(&self) -> bool {
         self.held.is_empty() && self.unconfirmed.is_empty() && self.leaving.is_empty()
     }
 
-    /// It owns nothing, for there are more dispatchers than partitions.
+    /// Whether this dispatcher owns nothing because there are more dispatchers than partitions.
     pub(super) fn stands_by(&self) -> bool {
         self.stands_by && self.is_empty()
     }
 
-    /// A beat failed, or was answered too late.
+    /// Notes a beat that failed, or was answered too late.
     pub(super) fn missed(&mut self) {
         self.liveness.miss();
     }
 
-    /// The store answered [`Steps::claims`].
+    /// Notes the store's answer to [`Steps::claims`].
     pub(super) fn took(&mut self, taken: Vec<PartitionOwner>) {
         for holding in taken {
             self.unconfirmed.remove(&holding.partition);
@@ -138,7 +139,7 @@ impl Membership {
         }
     }
 
-    /// The store answered [`Steps::leaves`], or failed to. The next beats tell what came of it.
+    /// Notes an answer or a failure of [`Steps::leaves`]. The next beats show the result.
     pub(super) fn tried(&mut self, left: &[Leave], now: Instant) {
         for leave in left {
             if let Some(leaving) = self.leaving.get_mut(&leave.partition)
@@ -149,7 +150,7 @@ impl Membership {
         }
     }
 
-    /// A beat was answered, which said of this dispatcher what `me` says.
+    /// Notes an answered beat, which reported this dispatcher as in `me`.
     pub(super) fn answered(&mut self, me: Heartbeat, answered: Answered<'_>) -> Steps {
         let Answered {
             roster,
@@ -176,7 +177,7 @@ impl Membership {
         }
     }
 
-    /// Takes over from the roster what this dispatcher owns.
+    /// Adopts the partitions that this dispatcher owns by the roster.
     fn adopt(&mut self, all: &[&PartitionOwner], lapsed: bool) {
         let own = all.iter().filter(|each| each.owner == Some(self.id));
         let own: BTreeMap<_, _> = own.map(|each| (each.partition, *each)).collect();
@@ -195,7 +196,8 @@ impl Membership {
         self.held = acting.map(|(at, holding)| (at, holding.clone())).collect();
     }
 
-    /// What is handed over now: all, or a part of the surplus; and once more what the last try has not moved.
+    /// The partitions to hand over now: all, or a part of the surplus. Those that the last try has not moved come
+    /// again.
     fn leaves(&mut self, me: Heartbeat, view: &View, read: Read) -> Vec<Leave> {
         let mut leaves = self.again(view, read);
         let gives_all = me.draining || !view.takes && !view.receivers.is_empty();
@@ -253,7 +255,7 @@ impl Membership {
         leaves
     }
 
-    /// Its own after a lapse, and its share of what has no living owner.
+    /// Claims its own partitions after a lapse, and its share of those without a living owner.
     fn claims(&self, view: &View, all: &[&PartitionOwner]) -> Vec<PartitionClaim> {
         let ownerless = |holding: &&&PartitionOwner| match holding.owner {
             Some(owner) => owner != self.id && self.liveness.is_dead(owner),
@@ -276,7 +278,8 @@ impl Membership {
     }
 }
 
-/// Spreads partitions over the receivers, after those of others that leave all. They are free where there is none.
+/// Spreads partitions over the receivers, after those of dispatchers with lower ids that leave all. Without a receiver
+/// they become free.
 fn to_any(partitions: Vec<(Partition, i64)>, view: &View) -> Vec<Leave> {
     let all = spread(view.left_before + partitions.len(), view.receivers.clone());
     let mut to = all.into_iter().skip(view.left_before);

@@ -51,7 +51,7 @@ impl Model {
         }
     }
 
-    /// False where the dispatcher is not registered.
+    /// Returns false where the dispatcher is not registered.
     pub(super) fn raise(&mut self, beat: Heartbeat) -> bool {
         let Some(row) = self.dispatchers.get_mut(&beat.id) else {
             return false;

@@ -32,7 +32,7 @@ pub(super) fn write(in_flight: &[(SubscriptionId, Timestamp)]) -> String {
     serde_json::to_string(&entries).unwrap_or_default()
 }
 
-/// A note in another form blocks nothing: an attempt may be made twice at once, and none is lost.
+/// A note in another form blocks nothing. An attempt may then be made twice at once, and none is lost.
 pub(super) fn read(note: &str) -> Vec<Blocked> {
     if note.is_empty() {
         return Vec::new();

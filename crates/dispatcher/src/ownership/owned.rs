@@ -1,4 +1,4 @@
-//! The partitions of this dispatcher, as its other parts see them.
+//! The partitions of this dispatcher, as the other modules read them.
 
 use std::collections::BTreeMap;
 use std::future::pending;
@@ -18,9 +18,9 @@ use super::note::{self, Blocked};
 pub(crate) struct Held {
     pub(crate) partition: Partition,
     pub(crate) epoch: i64,
-    /// How many owners in a row died without release.
+    /// The number of owners in a row that died without release.
     pub(crate) deaths: u32,
-    /// Service time.
+    /// In service time.
     pub(crate) taken_at: Timestamp,
     pub(crate) blocked: Arc<[Blocked]>,
 }
@@ -38,7 +38,7 @@ struct State {
     held: BTreeMap<Partition, Held>,
     /// None: without end.
     valid_until: Option<Instant>,
-    /// None before the first beat, and while it changes.
+    /// None before the first beat, and while the number changes.
     partitions: Option<Partitions>,
 }
 
@@ -49,13 +49,13 @@ pub(crate) struct Owned {
 }
 
 impl Owned {
-    /// Nothing is owned before the publisher says so.
+    /// A value without partitions, and the publisher that changes it.
     pub(super) fn new() -> (Self, Publisher) {
         let (sender, state) = watch::channel(State::default());
         (Self { state }, Publisher { state: sender })
     }
 
-    /// These partitions, for as long as the process lives.
+    /// Owns these partitions for as long as the process lives.
     pub(crate) fn all(
         holdings: &[PartitionOwner],
         partitions: Partitions,
@@ -67,12 +67,12 @@ impl Owned {
         owned
     }
 
-    /// None where this dispatcher does not own it. [`Owned::may_start`] says whether it still acts for it.
+    /// None where this dispatcher does not own the partition. [`Owned::may_start`] tells whether it still acts for it.
     pub(crate) fn epoch_of(&self, partition: Partition) -> Option<Held> {
         self.state.borrow().held.get(&partition).cloned()
     }
 
-    /// A request may be started: the partition is still owned in this epoch.
+    /// Whether a request may start: the partition is still owned in this epoch.
     pub(crate) fn may_start(&self, partition: Partition, epoch: i64, now: Instant) -> bool {
         let state = self.state.borrow();
         let held = state.held.get(&partition);
@@ -80,7 +80,7 @@ impl Owned {
             && state.valid_until.is_none_or(|until| now < until)
     }
 
-    /// The partition of a subscription; none before anything is known of the store, and while the number of partitions
+    /// The partition of a subscription. None before the first answer of the store, and while the number of partitions
     /// changes.
     pub(crate) fn partition_of(&self, subscription: SubscriptionId) -> Option<Partition> {
         let partitions = self.state.borrow().partitions?;
@@ -105,7 +105,7 @@ impl Owned {
     }
 }
 
-/// Says what is owned.
+/// Publishes the owned partitions to all [`Owned`].
 #[derive(Debug)]
 pub(super) struct Publisher {
     state: watch::Sender<State>,

@@ -1,5 +1,5 @@
-//! A watchdog: a dispatcher beats only while each of its parts makes progress. Another one takes the partitions of a
-//! process that lives and delivers nothing.
+//! A watchdog: a dispatcher beats only while each of its parts makes progress. Another dispatcher then takes the
+//! partitions of a process that lives and delivers nothing.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,12 +34,12 @@ impl Part {
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     began: Instant,
-    /// Milliseconds since the beginning, in the order of [`Part::ALL`].
+    /// Milliseconds since `began`, in the order of [`Part::ALL`].
     finished: Arc<[AtomicU64; 3]>,
 }
 
 impl Progress {
-    /// As if each part had just finished a turn.
+    /// Begins as if each part had just finished a turn.
     pub(crate) fn new(now: Instant) -> Self {
         Self {
             began: now,
@@ -47,9 +47,9 @@ impl Progress {
         }
     }
 
-    /// A turn that ended with an error of the store is finished as well.
+    /// Notes a finished turn. A turn that ended with an error of the store is finished as well.
     ///
-    /// `dispatcher::turn::PART` is a fault point: one that sleeps there is a part that hangs in a process that lives.
+    /// `dispatcher::turn::PART` is a failpoint. A sleep there simulates a part that hangs in a process that lives.
     pub(crate) fn finished(&self, part: Part, now: Instant) {
         failpoint::point_of("dispatcher::turn", part.name());
         let millis = now.saturating_duration_since(self.began).as_millis();

@@ -1,4 +1,4 @@
-//! The statements of the store that ownership consists of.
+//! The statements of the store for ownership.
 
 use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use hookline_store::{
@@ -17,14 +17,14 @@ pub(crate) trait Registry: Send + Sync + 'static {
         beat: Heartbeat,
     ) -> impl Future<Output = Answer<Option<(ClusterState, Partitions)>>> + Send;
 
-    /// Those of the claimed partitions that are as they were observed, with their new epoch.
+    /// Returns the claimed partitions that are as they were observed, with their new epoch.
     fn claim_partitions(
         &self,
         id: DispatcherId,
         claims: Vec<PartitionClaim>,
     ) -> impl Future<Output = Answer<Vec<PartitionOwner>>> + Send;
 
-    /// Those of the partitions that the dispatcher still owned in their epoch.
+    /// Returns the partitions that the dispatcher still owned in their epoch.
     fn hand_over(
         &self,
         id: DispatcherId,

@@ -1,4 +1,4 @@
-//! The only dispatcher of a folder. The lock of the folder says that no other one lives.
+//! The only dispatcher of a folder. The lock of the folder guarantees that no other one lives.
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ pub(crate) async fn take_all<R: Registry>(
 }
 
 impl<R: Registry> Sole<R> {
-    /// Leaves all partitions free: at a clean end, which counts as no death.
+    /// Leaves all partitions free at a clean end, which counts as no death.
     ///
     /// # Errors
     /// Where the store fails.

@@ -304,11 +304,11 @@ async fn while_the_number_of_partitions_changes_no_subscription_has_one_for_20_s
     tokio::time::sleep(SECOND).await;
     assert_eq!(partition(), None);
     assert!(one.acts_for(0) && one.acts_for(1));
-    // It was made.
+    // The change was made.
     store.model.lock().unwrap().holdings.pop();
     tokio::time::sleep(SECOND).await;
     assert_eq!(partition(), Some(Partition(1)));
-    // It was announced and not made.
+    // The change was announced and not made.
     store.announce_change();
     tokio::time::sleep(SECOND * 19).await;
     assert_eq!(partition(), None);

@@ -8,15 +8,16 @@ use super::liveness::Liveness;
 
 #[derive(Debug)]
 pub(super) struct View {
-    /// The dispatchers that should own partitions: alive, not draining, and able where one is.
+    /// The dispatchers that should own partitions: alive, not draining, and able (where at least one is able).
     pub(super) takers: Balance,
-    /// The same without newcomers.
+    /// `takers` without newcomers.
     pub(super) established: Balance,
-    /// Those among them that may be given partitions now, and what they own. Newcomers if there are no others.
+    /// The established dispatchers that may be given partitions now, and their counts. Newcomers if there are no
+    /// others.
     pub(super) receivers: Counts,
-    /// This dispatcher should own partitions.
+    /// Whether this dispatcher should own partitions.
     pub(super) takes: bool,
-    /// How many partitions are owned by living dispatchers that should own none, and that have lower ids.
+    /// The partitions of living dispatchers with lower ids that should own none.
     pub(super) left_before: usize,
 }
 
@@ -63,7 +64,7 @@ impl View {
 }
 
 fn takers(me: Heartbeat, liveness: &Liveness, roster: &ClusterState) -> Vec<DispatcherId> {
-    // The row of this dispatcher may be as it was before the beat.
+    // The row of this dispatcher may still have the values from before the beat.
     let as_told = |each: &RegisteredDispatcher| match each.id == me.id {
         true => (me.id, me.draining, me.able),
         false => (each.id, each.draining, each.able),

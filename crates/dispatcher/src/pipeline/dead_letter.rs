@@ -1,8 +1,8 @@
-//! Puts deliveries aside that cannot be handled, say because what the store holds of them cannot be read.
+//! Dead-letters deliveries that cannot be handled, for example because the row in the store cannot be read.
 //!
 //! A delivery ends as exhausted in the store, with the reason `poison`. While the store cannot end it, it stays in
-//! hand. This happens in the background, so a delivery that cannot be ended holds no slot, no trial and none of
-//! the loops of the dispatcher.
+//! hand. All of this happens in the background. Such a delivery holds no slot, no quarantine and none of the loops of
+//! the dispatcher.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +20,8 @@ use crate::due::InHand;
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
-/// Counts deliveries that have ended as poison, and says of each where it came from. The store may not
-/// be able to tell: then the line has the delivery's id alone.
+/// Counts deliveries that have ended as poison, and logs the origin of each. Where the store cannot answer, the log
+/// line has the delivery's id alone.
 pub(crate) async fn report(store: &Store, deliveries: &[DeliveryId], reason: &str) {
     opentelemetry::global::meter("hookline-dispatcher")
         .u64_counter("hookline.deliveries.given_up")
@@ -40,15 +40,15 @@ pub(crate) async fn report(store: &Store, deliveries: &[DeliveryId], reason: &st
     }
 }
 
-/// The deliveries that are being put aside.
+/// The deliveries that are being dead-lettered.
 #[derive(Clone)]
 pub(crate) struct DeadLettering {
     dispatcher: Dispatcher,
     shutdown: CancellationToken,
-    /// Bounded by the room for due rows, which these are part of.
+    /// Bounded by the room for due rows, because these deliveries take a part of it.
     background: TaskTracker,
-    /// One delivery is tried at a time, and its wait after a failure is part of its turn. A failed try
-    /// costs a connection to the store, and a thousand deliveries may fail alike.
+    /// Allows one delivery at a time, including its wait after a failure. A failed try costs a connection to the store,
+    /// and a thousand deliveries may fail alike.
     turn: Arc<Mutex<()>>,
 }
 
@@ -62,7 +62,7 @@ impl DeadLettering {
         }
     }
 
-    /// Begins to put a delivery aside. It is in hand until that is done.
+    /// Begins to dead-letter a delivery. It is in hand until that is done.
     pub(crate) fn begin(&self, in_hand: InHand, reason: String) {
         let this = self.clone();
         self.background
@@ -71,22 +71,22 @@ impl DeadLettering {
             }));
     }
 
-    /// Waits for those that have begun. They stay due where the process is asked to stop.
+    /// Waits for those that have begun. Where the process is asked to stop, they stay due.
     pub(crate) async fn end(&self) {
         self.background.close();
         self.background.wait().await;
     }
 
     async fn put_aside(&self, mut in_hand: InHand, reason: &str) {
-        // This process is alive, so it has not died of this delivery.
+        // This process is alive: the delivery has not ended it.
         in_hand.end_trial();
         if self.exhaust(&in_hand, reason).await {
             report(&self.dispatcher.store, &[in_hand.owed.delivery], reason).await;
         }
     }
 
-    /// Ends the delivery as exhausted, in as many tries as that takes. False where the process stops or its
-    /// partition has another owner, which finds it due.
+    /// Ends the delivery as exhausted, with as many tries as this takes. Returns false where the process stops or its
+    /// partition has another owner. That owner finds the delivery due.
     async fn exhaust(&self, in_hand: &InHand, reason: &str) -> bool {
         let store = &self.dispatcher.store;
         let mut wait = FIRST_WAIT;

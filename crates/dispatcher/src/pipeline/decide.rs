@@ -9,20 +9,20 @@ use hookline_store::{DueDelivery, Eligibility};
 
 use crate::pipeline::record::Disposition;
 
-/// From where on an attempt counts as early. Delays are whole seconds, and clocks differ a little.
+/// The remaining time from which an attempt counts as early. Delays are whole seconds, and clocks differ a little.
 const EARLY: Duration = Duration::from_secs(1);
 
 /// The next step of a due delivery.
 pub(crate) enum Task {
     Attempt(Box<DueDelivery>),
-    /// No attempt, but this.
+    /// No attempt is made, and the delivery gets this outcome.
     Settle(Disposition),
 }
 
-/// It was dealt with.
+/// Nothing is owed.
 const NOTHING: Task = Task::Settle(Disposition::Repeat(None));
 
-/// Of a delivery that is not `found` nothing is owed: the retention has forgotten it.
+/// Decides the next step. Nothing is owed for a delivery that is not `found`: the retention has deleted it.
 pub(crate) fn decide(asked: AttemptTask, found: Option<DueDelivery>, now: Timestamp) -> Task {
     let Some(found) = found else {
         return NOTHING;
@@ -44,7 +44,7 @@ pub(crate) fn decide(asked: AttemptTask, found: Option<DueDelivery>, now: Timest
         Eligibility::Inactive => {
             Task::Settle(Disposition::Ended(DeliveryState::Skipped { at: now }))
         }
-        // A long delay ends early, for few bits of it count: the rest is waited for.
+        // A long delay ends early, because few bits of it count. The delivery waits for the rest.
         Eligibility::Active if is_next && due.remaining(now) >= EARLY => {
             let delay = due.remaining(now);
             Task::Settle(Disposition::Repeat(Some(Scheduled { owed: next, delay })))

@@ -1,9 +1,9 @@
-//! Where subscriptions point and whose they are, as far as shares need it: learned from what the
-//! store says of their deliveries.
+//! A cache of the origin and the organization of each subscription, as the bulkheads need them. Its source is the
+//! delivery rows in the store.
 //!
-//! A message could carry it, but it would be what was true when it was published; a subscription
-//! that moves to another host takes its backlog with it. It is learned before a message gets into
-//! its lane, with one more question to the store for each subscription that is new here.
+//! A message could carry both, but with the values from the time of publication. A subscription that moves to another
+//! host takes its backlog with it. The worker therefore learns them before a message gets into its subscription queue.
+//! This costs one more query for each subscription that is new here.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -14,13 +14,13 @@ use url::Url;
 
 use crate::scheduler::{ShareGroup, ShareGroups};
 
-/// How many subscriptions are known. When they become more, all are learned anew.
+/// The most subscriptions in the cache. When there are more, all are learned anew.
 const KNOWN: usize = 65_536;
 
 #[derive(Default)]
 pub(crate) struct GroupCache {
     known: HashMap<SubscriptionId, Known>,
-    /// Its keys are chance: nobody outside can find names that collide.
+    /// Its keys are random: no customer can find names that collide.
     hasher: RandomState,
 }
 
@@ -30,12 +30,12 @@ struct Known {
 }
 
 impl GroupCache {
-    /// With whom a subscription shares; none while nothing is known of it.
+    /// The groups in which a subscription shares slots; none while it is unknown.
     pub(crate) fn of(&self, subscription: SubscriptionId) -> Option<ShareGroups> {
         self.known.get(&subscription).map(|known| known.kin)
     }
 
-    /// Notes where a delivery's subscription points now.
+    /// Notes the present target of a delivery's subscription.
     pub(crate) fn learn(&mut self, owed: &DueDelivery) {
         let url = self.hasher.hash_one(owed.url.as_str());
         let known = self.known.get(&owed.subscription);
@@ -52,7 +52,7 @@ impl GroupCache {
         self.known.insert(owed.subscription, Known { url, kin });
     }
 
-    /// What cannot be called has no origin; all such share one.
+    /// A URL that cannot be called has no origin; all such URLs share one.
     fn origin(&self, url: &str) -> u64 {
         let url = Url::parse(url).ok();
         let origin = url

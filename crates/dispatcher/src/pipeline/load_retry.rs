@@ -1,8 +1,8 @@
-//! Reads what the store knows of deliveries, until it answers.
+//! Reads delivery rows from the store, until it answers.
 //!
-//! A read of several deliveries that keeps failing although the store can be written is taken apart:
-//! each delivery is read alone in the background. One that can be read comes again to the worker; one
-//! that cannot is held, and ends by the rule of `hookline_core::quarantine`.
+//! A read of several deliveries may keep failing although the store can be written. It is then taken apart: each
+//! delivery is read alone in the background. A delivery that can be read comes again to the worker. A delivery that
+//! cannot be read is held, and ends by the rule of `hookline_core::quarantine`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ use crate::pipeline::dead_letter::DeadLettering;
 /// A read that fails for this long while the store can be written is taken apart.
 const APART_AFTER: Duration = Duration::from_secs(2);
 
-/// The wait between two reads of a delivery that cannot be read, while others can.
+/// The wait between two reads of a delivery that cannot be read, while others can be read.
 const LONE_WAIT: Duration = Duration::from_secs(5);
 
-/// The same, while none can.
+/// The wait between two reads of a delivery, while no delivery can be read.
 const COMMON_WAIT: Duration = Duration::from_secs(1);
 
 /// When a read last succeeded.
@@ -67,8 +67,8 @@ impl LoadRetry {
         }
     }
 
-    /// Reads until the store answers. Fails where its answer is permanent, or where it can be written
-    /// and fails for [`APART_AFTER`] all the same.
+    /// Reads until the store answers. Fails on a permanent answer, and after [`APART_AFTER`] of failures while the
+    /// store can be written.
     pub(crate) async fn keep_on<T, F>(
         &self,
         what: &str,
@@ -90,7 +90,7 @@ impl LoadRetry {
         ended
     }
 
-    /// Reads each of them alone, unless the process stops: then they are let go, and stay due.
+    /// Reads each delivery alone. Where the process stops, it lets them go, and they stay due.
     pub(crate) fn apart<T>(&self, deliveries: Vec<InHand>, ended: &RetryOutcome<T, StoreError>) {
         if !matches!(ended, RetryOutcome::Failed(_)) {
             return;

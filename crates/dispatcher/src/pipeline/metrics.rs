@@ -1,4 +1,4 @@
-//! Lanes as numbers, over all of them: a label for each subscription would grow without bound.
+//! Gauges of the subscription queues, summed over all: a label for each subscription would grow without bound.
 
 use opentelemetry::metrics::Gauge;
 

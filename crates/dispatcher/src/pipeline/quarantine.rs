@@ -1,8 +1,8 @@
-//! Suspects: due deliveries of which an earlier owner of their partition may have died.
+//! Suspects: due deliveries that may have ended the process of an earlier owner of their partition.
 //!
-//! They do not go to the lanes with the others. A group at a time is charged in the store, tried, and cleared when
-//! all of it is dealt with; meanwhile the others are handled as ever. If the process dies, the charges stay. See
-//! `hookline_core::quarantine`.
+//! Suspects do not go to the subscription queues with the others. One group at a time is charged in the store, tried,
+//! and cleared when all of it is handled. Meanwhile the other deliveries are handled as usual. If the process dies, the
+//! charges stay. See `hookline_core::quarantine`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::context::Dispatcher;
 use crate::due::InHand;
 use crate::pipeline::dead_letter::DeadLettering;
 
-/// A part of a trial, which lasts until the last part is dropped.
+/// A part of a quarantine group, which is open until its last part is dropped.
 pub(crate) type QuarantineGuard = mpsc::Sender<Infallible>;
 
-/// Where suspects wait for their trial.
+/// The suspects that wait for their group.
 pub(crate) struct Quarantine {
     suspects: mpsc::UnboundedSender<InHand>,
     tried: mpsc::UnboundedReceiver<Vec<InHand>>,
@@ -32,24 +32,24 @@ pub(crate) struct Quarantine {
 }
 
 impl Quarantine {
-    /// Keeps the suspects, and returns the others.
+    /// Keeps the suspects, and returns the other deliveries.
     pub(crate) fn sort_out(&self, taken: Vec<InHand>) -> Vec<InHand> {
         let (suspects, others): (Vec<_>, Vec<_>) =
             taken.into_iter().partition(|in_hand| in_hand.is_suspect);
         self.waiting.fetch_add(suspects.len(), Ordering::Relaxed);
         for suspect in suspects {
-            // Somebody listens for as long as this is there.
+            // The task receives for as long as this value exists.
             let _ = self.suspects.send(suspect);
         }
         others
     }
 
-    /// How many wait, apart from those on trial.
+    /// The number of suspects that wait, without the present group.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// The next group; for ever, when trials have ended.
+    /// The next group. Pending for ever when the quarantine has ended.
     pub(crate) async fn group(&mut self) -> Vec<InHand> {
         match self.tried.recv().await {
             Some(group) => group,
@@ -58,8 +58,8 @@ impl Quarantine {
     }
 }
 
-/// Starts trying. It ends once [`Quarantine`] is dropped and what is on trial is dealt with; nothing is tried after
-/// `shutdown`.
+/// Starts the quarantine. It ends once [`Quarantine`] is dropped and the present group is handled. No group starts
+/// after `shutdown`.
 pub(crate) fn start(
     dispatcher: Dispatcher,
     aside: DeadLettering,
@@ -140,7 +140,7 @@ impl Court {
         self.left(plan.dead_letter.len() + plan.group.len());
         for suspect in plan.dead_letter {
             let reason = format!("the process ended {limit} times while it was handled");
-            // Its crash count stays: the delivery comes again where the process stops before it is dead-lettered.
+            // Its crash count stays. If the process stops before the dead-lettering is done, the delivery comes again.
             self.aside.begin(suspect, reason);
         }
         if !plan.group.is_empty() {
@@ -175,11 +175,11 @@ impl Court {
         drop(on_trial);
         // The receiver is gone when the process stops: then the group stays due.
         let tried = self.trying.send(tried).map_err(|_| Stopped);
-        // Nothing is ever sent: this is the end of the last part.
+        // No message is ever sent: this returns at the end of the last part.
         tokio::select! {
             _ = over.recv() => {}
             () = self.shutdown.cancelled() => {
-                // The group may take its time; those that wait for it go to the next owner now.
+                // The group may take its time; the suspects that wait behind it go to the next owner now.
                 rest.clear();
                 let _ = over.recv().await;
             }
@@ -198,7 +198,7 @@ impl Court {
         }
     }
 
-    /// Also while the process stops: an orderly end is nobody's fault.
+    /// Clears crash counts, also while the process stops: no delivery is at fault for a graceful shutdown.
     async fn clear(&self, keys: Vec<QuarantineKey>) {
         if let Err(why) = self.dispatcher.store.clear_crash_counts(keys).await {
             tracing::warn!(error = %why, "could not clear crash counts; they stay one too high");

@@ -1,7 +1,7 @@
 //! Records the outcomes of attempts, then wakes the owner of each next attempt, then lets go: in this order.
 //!
-//! Batches form by themselves: while one is being committed the next gathers. A batch that the store does not
-//! take does not hold up the others: see `persist`.
+//! Batches form by themselves: while one is being committed, the next gathers. A batch that the store does not take
+//! does not delay the others: see `write_retry`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ use crate::pipeline::write_retry::{Outcome, WriteRetry, Writing, Written};
 /// The longest time between two turns of the recorder.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How many deliveries one commit serves.
+/// The most deliveries in one commit.
 const BATCH: usize = 1_024;
 
-/// A due delivery with what came of it. It is in hand until that is recorded.
+/// A due delivery with its outcome. It is in hand until that is recorded.
 pub(crate) struct Finished {
     pub(crate) in_hand: InHand,
     pub(crate) result: Disposition,
@@ -42,22 +42,22 @@ pub(crate) struct Finished {
 
 /// The outcome of a due delivery.
 pub(crate) enum Disposition {
-    /// Its attempt was made.
+    /// The attempt was made.
     Attempted(Box<AttemptRecord>),
-    /// Its delivery ends without an attempt.
+    /// The delivery ends without an attempt.
     Ended(DeliveryState),
     /// Nothing is owed now; a later attempt may be.
     Repeat(Option<Scheduled>),
 }
 
-/// The entrance.
+/// The sender of outcomes to the recorder.
 #[derive(Clone)]
 pub(crate) struct Recorder {
     finished: mpsc::Sender<Finished>,
 }
 
 impl Recorder {
-    /// Waits while many wait already, so that a slow store slows the dispatcher down.
+    /// Waits while many outcomes wait already, so that a slow store slows the dispatcher down.
     pub(crate) async fn send(&self, finished: Finished) {
         if self.finished.send(finished).await.is_err() {
             tracing::error!("the recorder has ended early; the delivery stays due");
@@ -65,8 +65,8 @@ impl Recorder {
     }
 }
 
-/// Starts recording. It ends when every entrance is gone and the rest is recorded. A process that
-/// stops records on until it is `late`: what is not recorded was in vain.
+/// Starts the recorder. It ends when every [`Recorder`] is gone and the rest is recorded. A process that stops records
+/// on until it is `late`. An attempt without a record is made again.
 pub(crate) fn start(
     dispatcher: Dispatcher,
     due: DueRows,
@@ -107,7 +107,7 @@ pub(crate) fn start(
             match timeout(TURN, waiting.recv_many(&mut batch, BATCH)).await {
                 Ok(0) => break,
                 Ok(_) => recording.record(std::mem::take(&mut batch)).await,
-                // Nothing was recorded for a while: that is a turn, too.
+                // Nothing was recorded for a while: this counts as a turn, too.
                 Err(_) => {}
             }
         }
@@ -117,7 +117,7 @@ pub(crate) fn start(
     (entrance, task)
 }
 
-/// The rows of each kind, and what all kinds share.
+/// The writers of each kind of rows, and their shared state.
 struct Recording {
     attempting: WriteRetry,
     ending: WriteRetry,
@@ -151,7 +151,7 @@ impl Recording {
         self.attempting.write(&attempts, attempted).await;
     }
 
-    /// Those of one batch end alike and at one moment: one statement serves them together.
+    /// Ends deliveries. Those of one batch end alike and at one moment: one statement serves them together.
     async fn end(&self, mut ended: Vec<(InHand, DeliveryState)>) {
         while let Some(&(_, end)) = ended.first() {
             let (alike, others) = ended.into_iter().partition(|(_, other)| *other == end);
@@ -223,7 +223,7 @@ impl Writing for Ends {
 }
 
 impl Shared {
-    /// Puts a row aside that the store does not take. The others are let go: they stay due where they are not
+    /// Dead-letters a row that the store does not take. The other rows are let go: they stay due where they are not
     /// written.
     fn end_unwritten<T>(&self, rows: Vec<InHand>, outcome: Outcome<T>) {
         if let Outcome::AtFault(why) = outcome {
@@ -233,8 +233,8 @@ impl Shared {
         }
     }
 
-    /// Wakes the owners of what follows. A row that did not move was recorded before, by this process or another;
-    /// the row says when its next attempt is due, and a look finds it.
+    /// Wakes the owners of the next attempts. A row that did not move was recorded before, by this process or another
+    /// one. That row says when its next attempt is due, and a look finds it.
     fn follow_up(&self, rows: Vec<(InHand, AttemptRecord)>, moved: &HashSet<DeliveryId>) {
         let is_exhausted =
             |(_, record): &(InHand, AttemptRecord)| matches!(record.follow, NextStep::Exhausted(_));
@@ -288,8 +288,8 @@ fn next_of(record: &AttemptRecord) -> Option<Scheduled> {
     })
 }
 
-/// The wait was decided in whole seconds a moment ago; what has passed since must not be rounded
-/// up to another one.
+/// Rounds to whole seconds. The wait was decided in whole seconds a moment ago. The time since then must not round it
+/// up to another second.
 fn whole_seconds(remaining: Duration) -> Duration {
     Duration::from_secs_f64(remaining.as_secs_f64().round())
 }

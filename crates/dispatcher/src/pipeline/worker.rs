@@ -1,5 +1,4 @@
-//! Takes due deliveries into lanes, asks the store what they mean when their turn comes, and starts an
-//! attempt for each that is owed.
+//! Moves due deliveries into subscription queues, loads their rows when their turn comes, and starts each owed attempt.
 
 mod backlog;
 mod load;
@@ -41,16 +40,16 @@ pub(crate) use slot::ReleasedSlots;
 /// partitions.
 const TURN: Duration = Duration::from_secs(1);
 
-/// How many deliveries are asked about at once.
+/// The most deliveries that one query loads.
 const BATCH: usize = 1_024;
 
-/// What a cached body takes besides its bytes, about.
+/// The approximate size of a cached body besides its bytes.
 const ENTRY: usize = 400;
 
-/// How long nothing is sent for a subscription whose master key this process does not have.
+/// The time for which a subscription gets no request, because this process does not have its master key.
 const WITHOUT_KEY: Duration = Duration::from_secs(60);
 
-/// The time between two looks at which lanes are of partitions that were given up.
+/// The time between two checks for subscription queues of partitions that were given up.
 const RETAINING: Duration = Duration::from_secs(5);
 
 pub(crate) struct Worker {
@@ -156,7 +155,7 @@ impl Worker {
                 lanes.finished(over.ticket, over.finish, Instant::now());
             }
             let now = Instant::now();
-            // What a list says of a partition comes before the rows of that partition.
+            // The list of a partition comes before the rows of that partition.
             let listed = due.take_listed();
             for (subscription, wait) in listed.taken {
                 lanes.take_over(subscription, wait);
@@ -219,7 +218,7 @@ impl Worker {
         self.in_flight.wait().await;
     }
 
-    /// Puts deliveries into their lanes.
+    /// Puts deliveries into their subscription queues.
     async fn push(&mut self, lanes: &mut Scheduler<InHand>, in_hand: Vec<InHand>) {
         if in_hand.is_empty() {
             return;
@@ -230,7 +229,8 @@ impl Worker {
         }
     }
 
-    /// Puts what was read from backlogs into lanes. Answers with those that were to be marked in a backlog that has ended.
+    /// Puts rows of backlogs into subscription queues. Returns the deliveries that were to be marked in a backlog that
+    /// has ended.
     async fn end_reads(
         &mut self,
         lanes: &mut Scheduler<InHand>,
@@ -270,14 +270,14 @@ impl Worker {
         given_back
     }
 
-    /// A test is sent once and somebody waits for what comes of it: it goes before all others.
+    /// Puts a test before all other messages. It is sent once, and a caller of the API waits for the outcome.
     fn put_first(&self, lanes: &mut Scheduler<InHand>, test: InHand) {
         let to = test.owed.subscription;
         let kin = self.whereabouts.of(to).unwrap_or_default();
         lanes.push_first(to, kin, test);
     }
 
-    /// Those that may start now.
+    /// The deliveries that may start now.
     fn turns(&self, lanes: &mut Scheduler<InHand>) -> Vec<Turn> {
         let now = Instant::now();
         std::iter::from_fn(|| lanes.next(now))
@@ -294,7 +294,7 @@ impl Worker {
             .collect()
     }
 
-    /// Starts what is still owed, as the store says; the recorder gets the others.
+    /// Starts the deliveries that the store still lists as owed. The recorder gets the others.
     async fn start(
         &mut self,
         mut turns: Vec<Turn>,

@@ -1,11 +1,10 @@
 //! Writes rows to the store until it takes them.
 //!
-//! A transaction that fails is retried in the background, so that later ones go on. If it keeps failing
-//! while others of its kind are written, or while the store can be written, it is halved until the row
-//! at fault stands alone. A row that fails alone is held, and is put aside by the rule of
-//! `hookline_core::quarantine`, where the others are those of the same subscription: the rows of one
-//! organization may be locked. A row that another session has locked is not at fault, however long that lasts. While
-//! the store cannot be written, every row is held.
+//! A transaction that fails is retried in the background, so that later ones go on. It may keep failing while others of
+//! its kind are written, or while the store can be written. Then it is halved until the row at fault stands alone. A
+//! row that fails alone is held, and is dead-lettered by the rule of `hookline_core::quarantine`. That rule compares it
+//! with other rows of the same subscription: the rows of one organization may be locked. A row that another session has
+//! locked is not at fault, however long the lock lasts. While the store cannot be written, every row is held.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -22,7 +21,7 @@ use tokio_util::task::TaskTracker;
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// The longest wait of a transaction: work goes on soon after the store is back.
+/// The longest wait of a transaction: the work continues soon after the store is back.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The longest wait of a row that fails alone while others are written.
@@ -31,21 +30,21 @@ const LONGEST_LONE_WAIT: Duration = Duration::from_secs(5);
 /// A transaction that fails for this long while the store can be written is halved.
 const HALVED_AFTER: Duration = Duration::from_secs(2);
 
-/// What became of rows that were to be written.
+/// The result of a write.
 pub(crate) enum Outcome<T> {
-    /// They were written.
+    /// The rows were written.
     Written(T),
     /// The store does not take this one row.
     AtFault(StoreError),
-    /// The process ends; whether they were written is not known.
+    /// The process ends; whether the rows were written is not known.
     Stopped,
 }
 
-/// A kind of rows, and what is done with them.
+/// A kind of rows, and the functions that write and settle them.
 pub(crate) trait Writing: Clone + Send + Sync + 'static {
     type Row: Send + Sync + 'static;
     type Done: Send;
-    /// What a log line calls it, such as `record attempts`.
+    /// The name of the operation in log lines, such as `record attempts`.
     const WHAT: &'static str;
 
     fn owed(row: &Self::Row) -> AttemptTask;
@@ -58,14 +57,14 @@ pub(crate) trait Writing: Clone + Send + Sync + 'static {
     fn settle(&self, rows: Vec<Self::Row>, outcome: Outcome<Self::Done>);
 }
 
-/// When rows of one kind were last written: any, and those of the subscriptions that are watched.
+/// The time of the last write of one kind of rows: of any row, and of each watched subscription.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Written(Arc<Mutex<LastWritten>>);
 
 #[derive(Debug, Default)]
 struct LastWritten {
     any: Option<Instant>,
-    /// With the number of their watches.
+    /// Each watched subscription with its number of watches and its last write.
     watched: HashMap<SubscriptionId, (usize, Option<Instant>)>,
 }
 
@@ -100,7 +99,7 @@ impl Written {
     }
 }
 
-/// Notes when rows of a subscription are written, as long as it lasts.
+/// Notes when rows of a subscription are written, until it is dropped.
 #[derive(Debug)]
 struct Watch {
     written: Written,
@@ -126,7 +125,7 @@ impl Drop for Watch {
     }
 }
 
-/// Rows of one kind on their way to the store.
+/// Writes rows of one kind to the store.
 #[derive(Clone)]
 pub(crate) struct WriteRetry {
     pub(crate) store: Store,
@@ -142,11 +141,11 @@ struct Piece<R> {
     failing_since: Option<Instant>,
     not_before: Option<Instant>,
     alone: RowFailures,
-    /// Of the subscription of a row that has failed alone.
+    /// Watches the subscription of a row that has failed alone.
     watch: Option<Watch>,
 }
 
-/// What becomes of a piece that has failed.
+/// The next step for a piece that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Retry(Duration),
@@ -215,8 +214,8 @@ impl<R> Piece<R> {
 }
 
 impl WriteRetry {
-    /// Writes these rows in one transaction. Returns when that is done, or has failed once: then the
-    /// rows are retried in the background.
+    /// Writes these rows in one transaction. Returns when that is done, or has failed once. After a failure, the rows
+    /// are retried in the background.
     pub(crate) async fn write<W: Writing>(&self, writing: &W, rows: Vec<W::Row>) {
         if rows.is_empty() {
             return;
@@ -349,7 +348,7 @@ mod tests {
         assert_eq!(sizes, [(1, 1), (2, 1)]);
     }
 
-    /// After how many seconds a row of subscription 1 is given up, while rows of `others` are written.
+    /// The seconds after which a row of subscription 1 is given up, while rows of `others` are written.
     fn given_up_beside(others: SubscriptionId) -> Option<u32> {
         let (start, mut piece) = (Instant::now(), Piece::of(vec![1]));
         let written = Written::default();

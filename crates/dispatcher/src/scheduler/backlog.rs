@@ -1,28 +1,27 @@
-//! How far the backlog of a subscription was read.
+//! The read position in the backlog of a subscription.
 //!
-//! What does not fit into a lane is marked in the store, and read again in the order in which it is due. New deliveries
-//! go behind it: while a lane has backlog of the class `live`, they are marked, too. A search goes on behind the last
-//! row that it found. What was marked with an earlier `due` is found by a search from the start, and so the backlog ends
-//! only with a search from the start that finds nothing new.
+//! The store marks a message without room in its subscription queue. The owner reads it again in the order of due
+//! times. New deliveries go behind the backlog: while a subscription has backlog of the class `live`, they are marked,
+//! too. A search continues behind the last row that the search before it found. A row that was marked with an earlier
+//! `due` is found by a search from the start. The backlog therefore ends only with a search from the start that finds
+//! nothing new.
 
 use std::time::{Duration, Instant};
 
 use hookline_core::ids::SubscriptionId;
 use hookline_store::{BacklogClass, BacklogPosition};
 
-/// The time between two searches from the start, which pass over what is in hand.
+/// The time between two searches from the start. They pass over the rows in hand.
 const FROM_START_EVERY: Duration = Duration::from_millis(250);
 
-/// The next rows of a subscription's backlog that a lane has room for.
+/// A search for the next rows of a backlog, for which the subscription queue has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Read {
-    /// Whose backlog.
     pub subscription: SubscriptionId,
-    /// Which part of it.
     pub class: BacklogClass,
-    /// Where the search begins; none: at the start.
+    /// The position behind which the search begins; none: at the start.
     pub after: Option<BacklogPosition>,
-    /// Rows at most.
+    /// The most rows that the search returns.
     pub limit: usize,
 }
 
@@ -31,9 +30,9 @@ pub struct Read {
 pub struct ReadResult {
     /// Rows that were found.
     pub found: usize,
-    /// Of these, those that were not in hand.
+    /// The part of `found` that was not in hand.
     pub new: usize,
-    /// The place of the last one.
+    /// The position of the last row found.
     pub last: Option<BacklogPosition>,
 }
 
@@ -42,9 +41,9 @@ pub struct ReadResult {
 pub(super) struct Backlog {
     after: Option<BacklogPosition>,
     is_under_way: bool,
-    /// The last search found all that is behind `after`.
+    /// The last search found all rows behind `after`.
     is_at_end: bool,
-    /// When a search from the start may begin.
+    /// The earliest time of the next search from the start.
     from_start_at: Instant,
 }
 
@@ -58,12 +57,12 @@ impl Backlog {
         }
     }
 
-    /// Rows were marked, maybe behind the place up to which it was read.
+    /// Notes that rows were marked. They may stand behind the read position.
     pub(super) fn grew(&mut self) {
         self.is_at_end = false;
     }
 
-    /// A row that was read was let go.
+    /// Notes that a row was read and then let go.
     pub(super) fn gave_back(&mut self) {
         self.after = None;
         self.is_at_end = false;
@@ -73,7 +72,7 @@ impl Backlog {
         self.is_under_way
     }
 
-    /// Begins a search, and answers with where; none where it is too early.
+    /// Begins a search, and returns its position; none where it is too early for one.
     pub(super) fn begin(&mut self, now: Instant) -> Option<Option<BacklogPosition>> {
         if self.is_under_way || self.is_at_end && now < self.from_start_at {
             return None;
@@ -88,7 +87,7 @@ impl Backlog {
         Some(self.after)
     }
 
-    /// A search has ended; whether the backlog has, too.
+    /// Ends a search. Returns whether the backlog has ended, too.
     pub(super) fn end(&mut self, read: Read, result: ReadResult) -> bool {
         self.is_under_way = false;
         if result.found >= read.limit {
@@ -100,7 +99,7 @@ impl Backlog {
         read.after.is_none() && result.new == 0
     }
 
-    /// A search has failed.
+    /// Notes a failed search.
     pub(super) fn fail(&mut self, now: Instant) {
         self.is_under_way = false;
         self.is_at_end = true;

@@ -1,16 +1,18 @@
-//! Who may hold how many slots.
+//! Bulkheads: how many slots a subscription, an origin and an organization may hold.
 //!
-//! Everybody leaves something free for those beside it: a lane may hold half of the slots, all
-//! lanes to one origin (scheme, host and port) two thirds, all lanes of one organization seven
-//! eighths. Each is more than the one before, so a lane leaves some to the others of its host,
-//! and a host some to the others of its organization. Who has none gets one while one is free.
+//! Each holder leaves some slots free for others. A subscription queue may hold half of the slots. All queues to one
+//! origin (scheme, host and port) may hold two thirds. All queues of one organization may hold seven eighths. Each
+//! share is larger than the one before. A queue therefore leaves slots to the other queues of its origin. An origin
+//! leaves some to the others of its organization. A queue without a slot gets one while one is free.
 //!
-//! What hangs would hold these shares until it times out. So while others are there, a lane may not
-//! start more than a sixteenth of the slots, and all lanes to one origin an eighth, without any
-//! answer in time (`unanswered`): a receiver that answers is not held up by that, whatever its rate,
-//! and one that begins to hang gets few slots before it is known as slow. All slow lanes together hold half of the slots at most, and share that half in the same way.
-//! An origin may have a rate, too: nobody proves that a target is theirs, so nobody may point our whole strength at it,
-//! with one subscription or with a thousand.
+//! A hanging receiver would hold these shares until its requests time out. While other queues are active, slow start
+//! (`slow_start`) limits the requests without a timely response. A queue may start a sixteenth of the slots, and all
+//! queues to one origin an eighth. This does not delay a receiver that responds, whatever its rate. A receiver that
+//! begins to hang gets few slots before it counts as slow. All slow queues together hold at most half of the slots, and
+//! share that half in the same way.
+//!
+//! An origin may have a rate limit, too. A customer does not prove that a target is theirs. No customer may therefore
+//! point the full throughput at one, with one subscription or with a thousand.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -22,57 +24,57 @@ use hookline_store::BacklogClass;
 use super::slow_start::SlowStart;
 use super::subscription_queue::{Pace, SubscriptionQueue};
 
-/// Lanes that have something in common. It is a hash: two that collide share as if they were one.
+/// A group of subscription queues, as a hash. Two groups with the same hash share as if they were one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct ShareGroup(pub u64);
 
-/// With whom a lane shares.
+/// The groups in which a subscription queue shares slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ShareGroups {
-    /// Those to the same scheme, host and port.
+    /// The queues to the same scheme, host and port.
     pub origin: ShareGroup,
-    /// Those of the same organization.
+    /// The queues of the same organization.
     pub organization: ShareGroup,
 }
 
-/// How often what it leaves free a lane, an origin and an organization may hold.
+/// The weights of the free slots: a holder may hold up to this multiple of them.
 const OF_LANE: usize = 1;
 const OF_ORIGIN: usize = 2;
 const OF_ORGANIZATION: usize = 7;
 
-/// What is counted over lanes, so that nobody has to go through them.
+/// Sums over subscription queues, so that no caller iterates over the queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Totals {
     /// Messages that wait.
     pub(crate) waiting: usize,
-    /// Of these, those in slow lanes.
+    /// The part of `waiting` in slow queues.
     pub(crate) slow_waiting: usize,
-    /// Messages that wait and were read from the backlog.
+    /// The part of `waiting` that was read from the backlog.
     pub(crate) from_backlog: usize,
     /// Requests in flight.
     pub(crate) in_flight: usize,
-    /// Of these, those of slow lanes.
+    /// The part of `in_flight` that belongs to slow queues.
     pub(crate) slow_in_flight: usize,
-    /// Lanes with something waiting or in flight.
+    /// Queues with a message that waits or a request in flight.
     pub(crate) active: usize,
-    /// Lanes that are slow.
+    /// Slow queues.
     pub(crate) slow: usize,
-    /// Of these, those whose breaker is not closed.
+    /// Slow queues with a circuit breaker that is not closed.
     pub(crate) open: usize,
 }
 
-/// The totals of all lanes, of each origin and of each organization that has a lane.
+/// The totals of all subscription queues, and of each origin and organization that has a queue.
 pub(super) struct Bulkhead {
     slots: usize,
     room: usize,
     pub(super) all: Totals,
     origins: HashMap<ShareGroup, Totals>,
     organizations: HashMap<ShareGroup, Totals>,
-    /// Of each origin, where there are any.
+    /// The unanswered requests of each origin that has any.
     unanswered: HashMap<ShareGroup, SlowStart>,
-    /// How often each origin may be called.
+    /// The rate limits of the origins.
     rates: Option<RateLimiter<ShareGroup>>,
-    /// When an origin may be called again for which a lane was passed over.
+    /// When the rate limit admits the next request of a queue that was passed over.
     passed_over_until: Cell<Option<Instant>>,
 }
 
@@ -90,22 +92,22 @@ impl Bulkhead {
         }
     }
 
-    /// A request of a lane among these starts.
+    /// Counts a request that starts in these groups.
     pub(super) fn started(&mut self, kin: ShareGroups, now: Instant) {
         self.unanswered.entry(kin.origin).or_default().start(now);
         if let Some(rates) = &mut self.rates {
-            // It was asked whether there is room for it.
+            // The caller has asked before whether the rate limit has room for this request.
             let _ = rates.try_acquire(kin.origin, now);
         }
     }
 
-    /// How long until the origin may be called once more.
+    /// The wait until the rate limit of the origin admits one more request.
     fn rate_wait(&self, kin: ShareGroups, now: Instant) -> Duration {
         let rates = self.rates.as_ref();
         rates.map_or(Duration::ZERO, |rates| rates.peek(&kin.origin, now))
     }
 
-    /// When a lane may start that was passed over because of its origin's rate.
+    /// When a queue may start that was passed over because of its origin's rate limit.
     pub(super) fn passed_over(&self) -> Option<Instant> {
         self.passed_over_until.get()
     }
@@ -114,7 +116,7 @@ impl Bulkhead {
         self.passed_over_until.set(None);
     }
 
-    /// It is over.
+    /// Counts the end of a request. `took` is none where no request was made.
     pub(super) fn over(&mut self, kin: ShareGroups, took: Option<Duration>) {
         if let Some(unanswered) = self.unanswered.get_mut(&kin.origin) {
             unanswered.over(took);
@@ -124,12 +126,12 @@ impl Bulkhead {
         }
     }
 
-    /// A lane with these totals is there from now on.
+    /// Adds the totals of a subscription queue.
     pub(super) fn add(&mut self, kin: ShareGroups, of: Totals) {
         self.each(kin, |sum| sum.add(of));
     }
 
-    /// It is not there any more.
+    /// Subtracts the totals of a subscription queue.
     pub(super) fn subtract(&mut self, kin: ShareGroups, of: Totals) {
         self.each(kin, |sum| sum.subtract(of));
         remove_if_empty(&mut self.origins, kin.origin);
@@ -146,12 +148,12 @@ impl Bulkhead {
         self.slots.saturating_sub(self.all.in_flight)
     }
 
-    /// How many messages may come.
+    /// How many more messages fit.
     pub(super) fn room(&self) -> usize {
         self.room.saturating_sub(self.all.waiting)
     }
 
-    /// Whether any lane of this pace may start one.
+    /// Whether any subscription queue of this pace may start a request.
     pub(super) fn may_any_start(&self, pace: Pace) -> bool {
         self.free() > 0 && (pace == Pace::Fast || self.slow_free() > 0)
     }
@@ -190,7 +192,7 @@ impl Bulkhead {
                 || leaves(organization.slow_in_flight, free * OF_ORGANIZATION))
     }
 
-    /// How many slots a slow lane may hold: few, unless nobody else wants any.
+    /// How many slots a slow queue may hold: few, unless no other queue is active.
     pub(super) fn slow_share<M>(&self, lane: &SubscriptionQueue<M>) -> usize {
         match self.is_only(lane) {
             true => self.half(),
@@ -202,7 +204,7 @@ impl Bulkhead {
         self.all.active == usize::from(lane.is_active())
     }
 
-    /// How many requests are started without an answer.
+    /// How many requests a subscription queue may start without a response.
     fn leap(&self) -> usize {
         (self.slots / 16).max(1)
     }
@@ -221,8 +223,9 @@ impl Bulkhead {
         self.waits_for_answer(kin) && unanswered.is_some_and(|unanswered| unanswered.is_old(now))
     }
 
-    /// Whether more waits for an origin that is silent, or has had its rate, than comes to its turn in a while. One
-    /// that nobody is beside keeps half of the room: with all of it taken, nobody could come.
+    /// Whether too many messages wait for an origin that is silent or has reached its rate limit. The bound is the
+    /// number that gets slots within a short time. An origin without others beside it may take half of the room. If it
+    /// took all of it, messages of others would find none.
     pub(super) fn is_room_of_origin_exceeded(&self, kin: ShareGroups, now: Instant) -> bool {
         let most = match self.has_company(kin) {
             true => 8 * self.leap(),
@@ -232,7 +235,8 @@ impl Bulkhead {
         self.groups(kin).0.waiting > most && is_held_up()
     }
 
-    /// How many messages may wait in a lane. One whose breaker is not closed keeps the next probe.
+    /// How many messages may wait in a subscription queue. With a circuit breaker that is not closed, the queue keeps
+    /// the next probe.
     pub(super) fn limit<M>(&self, lane: &SubscriptionQueue<M>) -> usize {
         if !lane.breaker.is_closed() {
             1
@@ -241,10 +245,10 @@ impl Bulkhead {
         } else if lane.is_quick() {
             self.room
         } else if !self.is_only(lane) {
-            // Its receiver is unknown or takes its time: some place is left for others.
+            // The receiver is unknown or takes its time: part of the room stays free for others.
             self.room.div_ceil(2)
         } else if lane.last_took.is_none() {
-            // Within a second it is known. Until then nothing is marked for others that may come.
+            // Its first response is known within a second. Until then no message is marked to make room for others.
             self.room
         } else {
             // With all of the room taken, messages for others could not come.
@@ -252,12 +256,12 @@ impl Bulkhead {
         }
     }
 
-    /// Whether a lane has no use for more of its backlog before half of what waits has started.
+    /// Whether a subscription queue needs no more of its backlog before half of its waiting messages have started.
     pub(super) fn is_full<M>(&self, lane: &SubscriptionQueue<M>) -> bool {
         2 * lane.queued() > self.limit(lane)
     }
 
-    /// How many messages of its backlog a lane has a use for. Those of replays take a quarter of what waits.
+    /// How many more messages of its backlog a subscription queue can use. Replays get a quarter of the queue's limit.
     pub(super) fn backlog_limit<M>(
         &self,
         lane: &SubscriptionQueue<M>,
@@ -270,8 +274,8 @@ impl Bulkhead {
         }
     }
 
-    /// How many messages of the backlog a lane with a closed breaker has room for. All backlogs have half of the room:
-    /// the other half is for what has just become due.
+    /// The room for backlog of a subscription queue with a closed circuit breaker. All backlogs share half of the room:
+    /// the other half is for deliveries that have just become due.
     pub(super) fn backlog_room<M>(&self, lane: &SubscriptionQueue<M>, now: Instant) -> usize {
         if self.is_room_of_origin_exceeded(lane.kin, now) {
             return 0;
@@ -284,8 +288,8 @@ impl Bulkhead {
         self.room().min(half).min(slow_room)
     }
 
-    /// Whether less is to wait in slow lanes: no more than come to their turn in a while, and never
-    /// so many that the others have no place.
+    /// Whether too many messages wait in slow queues. The bound is the number that gets slots within a short time. It
+    /// is at most half of the room, so that fast queues have a place.
     pub(super) fn is_slow_room_exceeded(&self) -> bool {
         self.all.slow_waiting > self.slow_room()
     }
@@ -302,7 +306,7 @@ impl Bulkhead {
         (self.slots / 2).max(1)
     }
 
-    /// What slow lanes may still take.
+    /// The free slots of the slow half.
     fn slow_free(&self) -> usize {
         self.half().saturating_sub(self.all.slow_in_flight)
     }
@@ -321,7 +325,8 @@ impl Bulkhead {
     }
 }
 
-/// Whether one who holds `held` may take one more of what is free, weighed.
+/// Whether a holder of `held` slots may take one more. `free` is the number of free slots times the weight of the
+/// holder. The first slot is always allowed.
 fn leaves(held: usize, free: usize) -> bool {
     held == 0 || held < free
 }

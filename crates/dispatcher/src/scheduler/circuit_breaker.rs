@@ -1,32 +1,32 @@
-//! A breaker for each subscription: a receiver that failed again and again is not called any more,
-//! but for one request now and then that finds out whether it is back.
+//! A circuit breaker for each subscription: after repeated failures it stops the requests to a receiver. One probe at a
+//! time finds out whether the receiver works again.
 //!
-//! A 4xx counts neither way: whoever refuses an event is up, and it says nothing about the next
-//! one. So it neither opens the breaker nor makes failures forgotten; as a probe's answer it will
-//! do. Waits need no chance in them: receivers that fail together still open one by one, each after
-//! failures of its own.
+//! A 4xx counts neither way. A receiver that refuses an event is up, and the response says nothing about the next
+//! event. A 4xx neither opens the breaker nor resets the count of failures. As the response to a probe it closes the
+//! breaker. The waits have no jitter. Receivers that fail together still open one by one, each after failures of its
+//! own.
 
 use std::time::{Duration, Instant};
 
 use hookline_core::outcome::{AttemptOutcome, FailureKind};
 
-/// The first wait for a probe; it doubles with each that fails.
+/// The first wait for a probe; each failed probe doubles it.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// The longest wait for a probe, whatever the receiver asks for.
+/// The longest wait for a probe, also where the receiver asks for more.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// What an outcome says about the receiver.
+/// The health of the receiver that an outcome shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// It works.
+    /// The receiver works.
     Healthy,
-    /// It does not, and may have said for how long.
+    /// The receiver fails.
     Unhealthy {
-        /// None when it did not; more than a minute counts as a minute.
+        /// The `Retry-After` of the response, if any; more than a minute counts as a minute.
         asked_for: Option<Duration>,
     },
-    /// Nothing: the answer is about the event, or nobody was called.
+    /// The outcome shows nothing: the response is about the event, or no request was made.
     Unknown,
 }
 
@@ -55,19 +55,19 @@ impl From<&AttemptOutcome> for Health {
 /// Whether requests may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CircuitBreaker {
-    /// They may; so many have failed in a row.
+    /// All requests may start. `failures` counts the consecutive failures.
     Closed { failures: u32 },
-    /// None before `until`.
+    /// No request starts before `until`.
     Open { until: Instant, wait: Duration },
-    /// One may.
+    /// One probe may start.
     Due { wait: Duration },
-    /// One is on its way and decides.
+    /// A probe is in flight, and its outcome decides.
     HalfOpen { wait: Duration },
-    /// None before `until`, for a reason that is not the receiver's.
+    /// No request starts before `until`, for a reason that lies outside the receiver.
     Held { until: Instant },
 }
 
-/// How many may start.
+/// How many requests may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Admits {
     All,
@@ -75,7 +75,7 @@ pub(crate) enum Admits {
     Nobody,
 }
 
-/// What a request is to the breaker.
+/// The role of a request for the circuit breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Ordinary,
@@ -83,7 +83,7 @@ pub(crate) enum Role {
 }
 
 impl CircuitBreaker {
-    /// Nothing is known.
+    /// The state without any knowledge of the receiver.
     pub(crate) const NEW: Self = CircuitBreaker::Closed { failures: 0 };
 
     pub(crate) fn is_closed(self) -> bool {
@@ -100,13 +100,14 @@ impl CircuitBreaker {
         }
     }
 
-    /// One that an earlier owner opened, or of whose receiver nothing is known but that deliveries wait.
+    /// The breaker of a subscription that was taken over with waiting deliveries. The breaker was open at an earlier
+    /// owner, or the health of its receiver is unknown.
     pub(crate) fn taken_over(wait: Option<Duration>) -> Self {
         let wait = wait.unwrap_or(FIRST_WAIT);
         CircuitBreaker::Due { wait }
     }
 
-    /// When it lets one start, where that is a matter of time.
+    /// When the breaker lets a probe start, where this depends on the time alone.
     pub(crate) fn lets_one_start_at(self) -> Option<Instant> {
         match self {
             CircuitBreaker::Open { until, .. } | CircuitBreaker::Held { until } => Some(until),
@@ -116,7 +117,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// That moment has come.
+    /// Ends the wait: one probe may start.
     pub(crate) fn let_one_start(&mut self) {
         *self = match *self {
             CircuitBreaker::Open { wait, .. } => CircuitBreaker::Due { wait },
@@ -125,7 +126,7 @@ impl CircuitBreaker {
         };
     }
 
-    /// Its wait, for the next owner; none where it is closed.
+    /// The wait that the next owner continues; none for a closed breaker.
     pub(crate) fn wait(self) -> Option<Duration> {
         match self {
             CircuitBreaker::Closed { .. } | CircuitBreaker::Held { .. } => None,
@@ -135,7 +136,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// A request starts.
+    /// Counts the start of a request, and returns its role.
     pub(crate) fn started(&mut self) -> Role {
         match *self {
             CircuitBreaker::Open { wait, .. } | CircuitBreaker::Due { wait } => {
@@ -148,7 +149,7 @@ impl CircuitBreaker {
         }
     }
 
-    /// A request is over; none when it was never made. The breaker opens at `limit` failures.
+    /// Counts the end of a request; `verdict` is none where no request was made. The breaker opens at `limit` failures.
     pub(crate) fn over(&mut self, role: Role, verdict: Option<Health>, limit: u32, now: Instant) {
         *self = match (*self, role, verdict) {
             (_, _, Some(Health::Healthy)) => CircuitBreaker::NEW,
@@ -167,7 +168,7 @@ impl CircuitBreaker {
                     _ => Self::open(FIRST_WAIT, asked_for, now),
                 }
             }
-            // What was on its way when the breaker opened fails, too; that is no news.
+            // A request that was in flight when the breaker opened fails, too. Its failure is no news.
             (same, ..) => same,
         };
     }

@@ -1,5 +1,4 @@
-//! Requests in flight, in the order of their starts: which of them take long shows by looking at
-//! the first alone.
+//! Requests in flight, in the order of their starts. A look at the first one alone shows which of them take long.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -10,20 +9,20 @@ use super::bulkhead::ShareGroups;
 use super::circuit_breaker::Role;
 use super::subscription_queue::SLOW;
 
-/// A request in flight. They are numbered in the order of their starts.
+/// The permission for one request, numbered in the order of starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Permit(u64);
 
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InFlightRequest {
     pub(super) subscription: SubscriptionId,
-    /// With whom it shared when it started.
+    /// The groups of its subscription queue at the start.
     pub(super) kin: ShareGroups,
     pub(super) started: Instant,
     pub(super) role: Role,
 }
 
-/// How old a request became.
+/// Whether a request was noticed to take longer than [`SLOW`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Age {
     Young,
@@ -61,7 +60,7 @@ impl InFlightRequests {
         Some((self.flights.remove(&ticket)?, age))
     }
 
-    /// The next request that takes longer than [`SLOW`], each once.
+    /// The next request that takes longer than [`SLOW`]. Each request is returned once.
     pub(super) fn next_old(&mut self, now: Instant) -> Option<SubscriptionId> {
         let (ticket, flight) = self.oldest_young()?;
         if now.saturating_duration_since(flight.started) <= SLOW {

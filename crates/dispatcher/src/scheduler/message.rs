@@ -1,12 +1,12 @@
-//! What waits in lanes.
+//! The messages that wait in subscription queues.
 
 use hookline_store::BacklogClass;
 
-/// What waits in lanes.
+/// A due delivery, as the scheduler needs it.
 pub trait Message {
-    /// Which attempt it asks for.
+    /// The number of the attempt that is due.
     fn attempt(&self) -> u32;
 
-    /// Its class where it was read from the backlog.
+    /// The class of the backlog from which the message was read; none for a new one.
     fn backlog(&self) -> Option<BacklogClass>;
 }

@@ -1,6 +1,6 @@
-//! The order in which lanes start requests: round robin over organizations, and over the lanes of each; fast
-//! and slow ones in turns, too. An organization with a thousand lanes has no more turns than one with a single
-//! lane.
+//! Round robin: the order in which subscription queues start requests. It goes over organizations, then over the queues
+//! of each. Fast and slow queues alternate. An organization with a thousand queues has no more turns than one with a
+//! single queue.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -9,17 +9,17 @@ use hookline_core::ids::SubscriptionId;
 use super::bulkhead::ShareGroup;
 use super::subscription_queue::Pace;
 
-/// Lanes in which something waits.
+/// The subscription queues with waiting messages.
 pub(super) struct RoundRobin {
     fast: Order,
     slow: Order,
     next: Pace,
 }
 
-/// Those of one pace.
+/// The order within one pace.
 #[derive(Default)]
 struct Order {
-    /// Those that have lanes, the one whose turn it is first.
+    /// The organizations with subscription queues, the next one first.
     organizations: VecDeque<ShareGroup>,
     lanes: HashMap<ShareGroup, VecDeque<SubscriptionId>>,
 }
@@ -33,14 +33,14 @@ impl RoundRobin {
         }
     }
 
-    /// Both paces, the one whose turn it is first.
+    /// Both paces, the next one first.
     pub(super) fn paces(&self) -> [Pace; 2] {
         [self.next, self.next.other()]
     }
 
-    /// The first lane of this pace that may start, from the one whose turn it is. Those that may
-    /// not have some in flight, are slow, or share with one that holds much: they keep their
-    /// places, and there are no more of them than messages wait here.
+    /// The first subscription queue of this pace that may start, in the order of turns. A queue that may not start has
+    /// requests in flight, is slow, or shares with a large holder. Such queues keep their places. There are no more of
+    /// them than messages in memory.
     pub(super) fn find(
         &self,
         pace: Pace,
@@ -54,8 +54,7 @@ impl RoundRobin {
         lanes.flatten().copied().find(|lane| may_start(*lane))
     }
 
-    /// A lane of this pace and organization has started. If more waits in it, all others of its
-    /// organization come before that, and before those the other organizations.
+    /// Moves a subscription queue and its organization to the end of the order, after a start of a request.
     pub(super) fn took(&mut self, pace: Pace, organization: ShareGroup, lane: SubscriptionId) {
         self.next = pace.other();
         let order = self.of_mut(pace);
@@ -74,7 +73,8 @@ impl RoundRobin {
         lanes.push_back(lane);
     }
 
-    /// Usually it is its turn; a lane that becomes slow or fast leaves from anywhere.
+    /// Removes a subscription queue from the order. It is usually the first one; a queue that changes its pace may
+    /// stand anywhere.
     pub(super) fn leave(&mut self, pace: Pace, organization: ShareGroup, lane: SubscriptionId) {
         let order = self.of_mut(pace);
         let Some(lanes) = order.lanes.get_mut(&organization) else {
@@ -116,7 +116,7 @@ fn remove<T: PartialEq>(turns: &mut VecDeque<T>, one: T) {
     }
 }
 
-/// Nothing, where it is not there any more.
+/// Does nothing where `one` has left the order.
 fn to_the_end<T: PartialEq + Copy>(turns: &mut VecDeque<T>, one: T) {
     if turns.front() == Some(&one) {
         turns.rotate_left(1);

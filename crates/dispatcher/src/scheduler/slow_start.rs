@@ -1,11 +1,11 @@
-//! How many requests were started since the last answer: what a receiver that begins to hang can
-//! hold before anybody knows, without any limit for one that answers.
+//! Slow start: the count of requests since the last timely response. It bounds the slots that a receiver can hold
+//! before its hang is observed. A receiver that responds has no limit.
 
 use std::time::{Duration, Instant};
 
 use super::subscription_queue::SLOW;
 
-/// Requests started since one was answered in time. They never exceed those in flight.
+/// Requests started since the last response in time. They never exceed those in flight.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct SlowStart {
     pub(super) count: usize,
@@ -18,8 +18,8 @@ impl SlowStart {
         self.since.get_or_insert(now);
     }
 
-    /// A request is over; none when it was never made. An answer in time vouches for all that are
-    /// on their way, a late one or none for itself.
+    /// Counts the end of a request; `took` is none where no request was made. A response in time clears all requests in
+    /// flight; a late one, or none, clears its own request only.
     pub(super) fn over(&mut self, took: Option<Duration>) {
         match took {
             Some(took) if took <= SLOW => *self = Self::default(),
@@ -27,7 +27,7 @@ impl SlowStart {
         }
     }
 
-    /// Whether it has been so for longer than an answer in time takes.
+    /// Whether the first of these requests has waited for longer than a timely response takes.
     pub(super) fn is_old(&self, now: Instant) -> bool {
         self.since
             .is_some_and(|since| now.saturating_duration_since(since) > SLOW)

@@ -1,4 +1,4 @@
-//! One subscription's lane: what waits in it and what is known of its receiver.
+//! The queue of one subscription: its waiting messages and the observed health of its receiver.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;
@@ -12,27 +12,27 @@ use super::circuit_breaker::{Admits, CircuitBreaker};
 use super::message::Message;
 use super::slow_start::SlowStart;
 
-/// A lane is slow while a request of it takes longer, and until one has been faster.
+/// A queue is slow while one of its requests takes longer, and until a request has been faster.
 pub(super) const SLOW: Duration = Duration::from_secs(1);
 
-/// A lane this quick empties whatever waits in it before others notice.
+/// A queue with responses this quick empties before other queues notice its messages.
 const QUICK: Duration = Duration::from_millis(100);
 
-/// So many others start between two of a replay, where both wait.
+/// The number of other messages between two of a replay, where both wait.
 const BETWEEN_REPLAYED: u32 = 3;
 
 pub(super) struct SubscriptionQueue<M> {
     pub(super) kin: ShareGroups,
-    /// What somebody waits for, before all others.
+    /// Tests, before all other messages: a caller of the API waits for each of them.
     pub(super) first: VecDeque<M>,
     waiting: VecDeque<M>,
-    /// Those of replays: nothing waits behind them.
+    /// Messages of replays: they are not urgent.
     replayed: VecDeque<M>,
-    /// How many of both were read from the backlog.
+    /// The number of messages in `waiting` and `replayed` that were read from the backlog.
     from_backlog: usize,
     since_replayed: u32,
     pub(super) in_flight: usize,
-    /// How many of these have been in flight for longer than [`SLOW`].
+    /// The part of `in_flight` that has taken longer than [`SLOW`].
     pub(super) old: usize,
     pub(super) last_took: Option<Duration>,
     pub(super) unanswered: SlowStart,
@@ -41,7 +41,7 @@ pub(super) struct SubscriptionQueue<M> {
     replay: Option<Backlog>,
 }
 
-/// Which of the two sorts of turns a lane takes.
+/// The round robin in which a subscription queue takes its turns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
     Fast,
@@ -76,7 +76,7 @@ impl<M> SubscriptionQueue<M> {
         }
     }
 
-    /// One with an open breaker is as good as slow: what it is given waits for nothing.
+    /// A queue with an open circuit breaker counts as slow: a message in it would only wait.
     pub(super) fn is_slow(&self) -> bool {
         self.old > 0 || self.last_took.is_some_and(|took| took > SLOW) || !self.breaker.is_closed()
     }
@@ -85,39 +85,39 @@ impl<M> SubscriptionQueue<M> {
         !self.is_slow() && self.last_took.is_some_and(|took| took <= QUICK)
     }
 
-    /// Whether it holds a slot or something that may start.
+    /// Whether the queue holds a slot or a message that may start.
     pub(super) fn is_active(&self) -> bool {
         self.in_flight > 0 || self.startable() > 0
     }
 
-    /// Whether there is nothing about it that is worth a place in memory.
+    /// Whether the queue has no state that is worth memory.
     pub(super) fn is_forgettable(&self) -> bool {
         !self.is_slow() && self.breaker == CircuitBreaker::NEW && self.is_idle()
     }
 
-    /// Whether nothing of it is here, in memory or in the backlog, and its breaker is closed.
+    /// Whether the queue has no message in memory or backlog, no request in flight and a closed circuit breaker.
     pub(super) fn is_idle(&self) -> bool {
         let is_empty = self.in_flight == 0 && self.waiting() == 0;
         is_empty && self.breaker.is_closed() && self.live.is_none() && self.replay.is_none()
     }
 
-    /// How many wait, whether they may start or not.
+    /// The messages that wait, including those that may not start.
     pub(super) fn waiting(&self) -> usize {
         self.first.len() + self.queued()
     }
 
-    /// How many wait besides those that somebody waits for.
+    /// The messages that wait, without the tests.
     pub(super) fn queued(&self) -> usize {
         self.waiting.len() + self.replayed.len()
     }
 
-    /// How many of a replay wait.
+    /// The messages of replays that wait.
     pub(super) fn replayed(&self) -> usize {
         self.replayed.len()
     }
 
-    /// How many wait that the breaker may let start. An open one keeps the next probe, which takes nobody's room, and
-    /// lets start before its time what somebody waits for.
+    /// The messages that the circuit breaker may let start. An open breaker keeps the next probe, which takes no room
+    /// of other queues. It lets a test start before its wait ends.
     fn startable(&self) -> usize {
         match (self.breaker.admits(), self.breaker) {
             (Admits::All | Admits::One, _) => self.waiting(),
@@ -126,7 +126,7 @@ impl<M> SubscriptionQueue<M> {
         }
     }
 
-    /// None when nothing waits that may start.
+    /// None without a message that may start.
     pub(super) fn turn(&self) -> Option<Pace> {
         (self.startable() > 0).then(|| match self.is_slow() {
             true => Pace::Slow,
@@ -149,12 +149,12 @@ impl<M> SubscriptionQueue<M> {
         }
     }
 
-    /// Whether new deliveries go behind its backlog.
+    /// Whether new deliveries go behind the backlog.
     pub(super) fn has_live_backlog(&self) -> bool {
         self.live.is_some()
     }
 
-    /// Whether a search of its backlog could begin.
+    /// Whether a search of the backlog could begin.
     pub(super) fn may_read(&self) -> bool {
         let may = |backlog: Option<Backlog>| backlog.is_some_and(|one| !one.is_under_way());
         may(self.live) || may(self.replay)
@@ -167,7 +167,7 @@ impl<M> SubscriptionQueue<M> {
         }
     }
 
-    /// It has backlog of this class.
+    /// Notes that the subscription has backlog of this class.
     pub(super) fn note_backlog(&mut self, class: BacklogClass, now: Instant) -> &mut Backlog {
         self.backlog(class).get_or_insert_with(|| Backlog::new(now))
     }
@@ -205,9 +205,9 @@ impl<M: Message> SubscriptionQueue<M> {
         Some(message)
     }
 
-    /// Takes out the newest, of replays first; with a breaker that is not closed, the one with the fewest attempts. So
-    /// of a dead receiver's backlog one delivery at least gets to the end of its schedule, without which nobody would
-    /// know that the subscription fails.
+    /// Removes the newest message, those of replays first. With a circuit breaker that is not closed, it removes the
+    /// message with the fewest attempts. At least one delivery in the backlog of a dead receiver thus reaches the end
+    /// of its schedule. Without such an end, no operator would learn that the subscription fails.
     pub(super) fn pop_last(&mut self) -> Option<M> {
         if !self.breaker.is_closed() {
             let waiting = self.waiting.make_contiguous();

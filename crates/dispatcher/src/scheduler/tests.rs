@@ -12,10 +12,10 @@ mod shelf;
 
 use shelf::Shelf;
 
-/// With a number, whose highest byte counts the attempts before it.
+/// A message with a number. The highest byte of the number counts the earlier attempts.
 type Numbered = (SubscriptionId, u32);
 
-/// A bit of the number of those that were read from the backlog, and of these, those of replays.
+/// The bit of messages that were read from the backlog, and the bit of those of replays among them.
 const MARKED: u32 = 1 << 23;
 const REPLAYED: u32 = 1 << 22;
 
@@ -36,7 +36,7 @@ impl Message for Numbered {
 const HANGING: SubscriptionId = SubscriptionId(1);
 const HEALTHY: SubscriptionId = SubscriptionId(2);
 
-/// A lane that shares with nobody.
+/// The groups of a subscription queue that shares with no other.
 fn alone(subscription: SubscriptionId) -> ShareGroups {
     let group = ShareGroup(subscription.0.unsigned_abs());
     ShareGroups {
@@ -236,7 +236,7 @@ fn beside_others_a_lane_that_takes_its_time_has_half_of_the_room() {
 
 #[test]
 fn of_many_for_one_receiver_that_meet_a_cold_dispatcher_nothing_is_excess() {
-    // The slots and the room of the default settings.
+    // The default settings have these slots and this room.
     let mut clocked = Clocked::new(256, 768);
     for (backlog, takes) in [(400, 10), (768, 10), (400, 300)] {
         let mut left = backlog;
@@ -276,7 +276,7 @@ fn a_lane_of_which_nothing_is_here_takes_no_place_and_slow_ones_a_bounded_one() 
     assert!(clocked.lanes.shares.groups_known() <= 2 * (REMEMBERED + 1));
 }
 
-/// Fifty lanes to one host, whose first request hangs.
+/// Fifty subscription queues to one host. The first request to it hangs.
 fn fifty_behind_one_host(clocked: &mut Clocked, organization: u64) -> Vec<(Permit, Numbered)> {
     let kin = ShareGroups {
         origin: ShareGroup(1),
@@ -494,7 +494,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Twelve lanes to three hosts, of two organizations.
+/// Twelve subscription queues to three hosts, of two organizations.
 fn among(to: i64) -> ShareGroups {
     let to = to.unsigned_abs();
     ShareGroups {
@@ -569,7 +569,7 @@ proptest! {
             prop_assert_eq!(recounted.all, lanes.shares.all);
             prop_assert_eq!(lanes.turns.len(), lanes.lanes.values().filter(|lane| lane.turn().is_some()).count());
         }
-        // Everybody's turn comes once slots are given back, and each backlog ends.
+        // Each queue gets a turn once slots are given back, and each backlog ends.
         for _ in 0..3_000 {
             let more = clocked.start_all();
             for one in flying.drain(..).chain(more) {

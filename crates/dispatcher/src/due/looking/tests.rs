@@ -39,7 +39,7 @@ fn a_row_of_another_partition_is_moved_and_not_started_and_one_in_hand_stays() {
     let four = Partitions::new(4).unwrap();
     let owned = Owned::all(&[holding(0), holding(1)], four, at());
     let rows = DueRows::new(Default::default(), owned);
-    // Of two partitions, subscription 2 was in 0 and subscription 3 in 1.
+    // Subscription 2 was in partition 0 and subscription 3 in partition 1, of two partitions.
     let in_hand = row(1, 3, 1);
     rows.add_looked_up(&[in_hand], &HashMap::new());
     let taken = rows.take_now(1);

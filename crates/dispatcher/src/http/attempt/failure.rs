@@ -1,5 +1,5 @@
-//! A failed request in words: what happened, and what the owner of the receiver has to do. No message names an
-//! address: with one a subscriber could map our network.
+//! The message of a failed request: its cause, and the necessary action of the receiver's owner. No message names an
+//! address: with one, a customer could map the internal network.
 
 use std::error::Error;
 use std::io;
@@ -9,7 +9,7 @@ use hookline_core::outcome::{FailureKind, RequestFailure};
 use crate::http::client::{self, AnswerStart, MAX_HEAD, MAX_HEADERS, NoConnection};
 use crate::http::ssrf_resolver::NotAllowed;
 
-/// How hyper calls a head of too many headers or bytes.
+/// The text of hyper for a head with too many headers or bytes.
 const TOO_LARGE: &str = "message head is too large";
 
 pub(super) fn of(error: &client::Error) -> RequestFailure {
@@ -41,7 +41,7 @@ pub(super) fn of(error: &client::Error) -> RequestFailure {
     }
 }
 
-/// Why an answer has no head that can be read.
+/// The reason why a response has no readable head.
 fn of_head(error: &client::Error) -> String {
     let start = client::answer_start(error);
     match start {
@@ -57,7 +57,7 @@ fn of_head(error: &client::Error) -> String {
     }
     let http = chain(error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
     match http {
-        // hyper asks servers alone for the kind of this error.
+        // hyper reports the kind of this error to servers only.
         Some(why) if why.is_parse() && why.to_string().starts_with(TOO_LARGE) => format!(
             "the head of the answer is too large: more than {MAX_HEADERS} headers or {} KiB",
             MAX_HEAD / 1024
@@ -75,7 +75,7 @@ fn of_head(error: &client::Error) -> String {
     }
 }
 
-/// Why an answer's body is not whole.
+/// The reason why the body of a response is incomplete.
 pub(super) fn of_body(error: &hyper::Error) -> &'static str {
     let is_malformed = chain(error)
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
@@ -93,7 +93,7 @@ pub(super) fn of_body(error: &hyper::Error) -> &'static str {
     }
 }
 
-/// The error and all that is inside it; an `io::Error` does not name what it wraps as its source.
+/// The error and all errors inside it. An `io::Error` does not return the error that it wraps as its source.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&cause| {
         let wrapped = cause

@@ -1,4 +1,4 @@
-//! The target of a redirect, in a form that the log may show. A receiver writes what it likes into `Location`.
+//! The target of a redirect, in a form that the log may show. A receiver may write anything into `Location`.
 
 use http::header::{HeaderMap, LOCATION};
 use url::Url;
@@ -6,9 +6,9 @@ use url::Url;
 /// In characters, without the mark that something was cut off.
 const MAX_SHOWN: usize = 300;
 
-/// Where a redirect points: the path alone on the origin that was called, else the whole URL. Credentials, a query
-/// and a fragment are left out, because each may hold a secret. A URL holds no control character: the parser escapes
-/// or removes them.
+/// The target of a redirect: the path alone on the origin that was called, else the whole URL. Credentials, query and
+/// fragment are left out, because each may hold a secret. A URL holds no control character: the parser escapes or
+/// removes them.
 pub(super) fn shown(headers: &HeaderMap, called: &Url) -> Option<String> {
     let written = String::from_utf8_lossy(headers.get(LOCATION)?.as_bytes()).into_owned();
     let mut target = called.join(&written).ok()?;

@@ -1,4 +1,4 @@
-//! What the log says of receivers that are wrong in one way each, over real sockets.
+//! The log's messages about receivers with one fault each, over real sockets.
 
 mod certificates;
 mod http;
@@ -60,7 +60,7 @@ async fn attempt(requester: &Requester, url: &str) -> AttemptOutcome {
     requester.send(request).await
 }
 
-/// A port of loopback at which each connection is given to `behaviour`.
+/// A loopback port that gives each connection to `behaviour`.
 async fn receiver<F, Fut>(behaviour: F) -> u16
 where
     F: Fn(TcpStream) -> Fut + Send + 'static,
@@ -76,7 +76,7 @@ where
     port
 }
 
-/// Reads the request, answers these bytes and closes.
+/// Reads the request, writes these bytes and closes.
 async fn saying(answer: impl Into<Bytes>) -> u16 {
     let answer = answer.into();
     receiver(move |mut connection| {
@@ -99,7 +99,7 @@ async fn read_request(connection: &mut (impl AsyncRead + Unpin)) {
     }
 }
 
-/// The kind and the message of a failure without an answer.
+/// The kind and the message of a failure without a response.
 fn failure(outcome: AttemptOutcome) -> (FailureKind, String) {
     let AttemptOutcome::Failed(RequestFailure { kind, message, .. }) = outcome else {
         panic!("{outcome:?}");

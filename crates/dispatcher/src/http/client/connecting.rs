@@ -1,4 +1,4 @@
-//! From a URL to a connection: its addresses, TCP, TLS.
+//! Makes a connection for a URL: addresses, TCP, TLS.
 
 use std::io;
 use std::sync::Arc;
@@ -19,7 +19,6 @@ use super::connection::Watched;
 use super::dialing::dial;
 use crate::http::ssrf_resolver::{AllowedAddresses, NotAllowed};
 
-/// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoConnection {
     #[error(transparent)]
@@ -36,8 +35,8 @@ pub(crate) enum NoConnection {
 pub(super) struct Connector {
     addresses: AllowedAddresses,
     tls: TlsConnector,
-    /// How long all of it may take. A request whose turn came on another connection does not wait
-    /// for this one any more.
+    /// The longest time for all steps. A request that got another connection meanwhile does not wait for this one any
+    /// more.
     limit: Duration,
 }
 

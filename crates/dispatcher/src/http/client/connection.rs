@@ -1,4 +1,4 @@
-//! A connection to a receiver, which knows whether an answer to its last request has begun.
+//! A connection to a receiver that knows whether a response to its last request has begun.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -9,12 +9,12 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-/// What carries HTTP: TCP, or TLS over it.
+/// The transport of HTTP: TCP, or TLS over it.
 pub(super) trait Carrier: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Carrier for T {}
 
-/// A connection whose traffic is watched above TLS, so that a TLS message is no byte of an answer.
+/// A connection that observes its traffic above TLS. A TLS message therefore does not count as a byte of a response.
 pub(super) struct Watched {
     carrier: Box<dyn Carrier>,
     traffic: Traffic,
@@ -32,8 +32,8 @@ impl Watched {
     }
 }
 
-/// What has gone over a connection. HTTP/1.1 has requests and answers by turns, so what is written
-/// after an answer is the next request.
+/// The traffic on a connection. In HTTP/1.1, requests and responses alternate. Bytes written after a response are
+/// therefore the next request.
 #[derive(Debug, Clone)]
 pub(super) struct Traffic {
     made: Instant,
@@ -47,7 +47,7 @@ enum Last {
     NextRequest,
 }
 
-/// The first bytes of an answer.
+/// The first bytes of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AnswerStart {
     Nothing,
@@ -79,14 +79,14 @@ impl Traffic {
 
     fn has_written(&self) {
         let mut last = self.last();
-        // Only what follows an answer is a next request.
+        // Only bytes that follow a response are a next request.
         if matches!(*last, Last::Answer(AnswerStart::Other)) {
             *last = Last::NextRequest;
         }
     }
 
-    /// Whether no byte has come for a request that began then, on a connection that is older or has
-    /// carried another one before.
+    /// Whether no byte has come for a request that began at `began`, on a kept connection. Such a connection is older
+    /// than the request, or has carried another one before.
     pub(super) fn is_unanswered_on_kept(&self, began: Instant) -> bool {
         match *self.last() {
             Last::NothingCame => self.made < began,
@@ -94,7 +94,7 @@ impl Traffic {
         }
     }
 
-    /// How the answer to the last request begins.
+    /// The first bytes of the response to the last request.
     pub(super) fn answer_start(&self) -> AnswerStart {
         match *self.last() {
             Last::Answer(start) => start,

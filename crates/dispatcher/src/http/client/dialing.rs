@@ -1,5 +1,5 @@
-//! One TCP connection to a host with several addresses (RFC 8305): the next address is tried 250 ms
-//! after the one before, or at once when that one has failed, and the first that connects wins.
+//! One TCP connection to a host with several addresses (RFC 8305). The next address is tried 250 ms after the one
+//! before, or at once when that one has failed. The first address that connects wins.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,17 +13,16 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::connecting::NoConnection;
 use crate::http::ssrf_resolver::{Addresses, NotAllowed};
 
-/// How long an address has for itself before the next one is tried beside it.
+/// The time for which an address is tried alone, before the next one is tried beside it.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// How long an address may take to connect: two SYNs may get lost on the way.
+/// The longest time of a connection attempt: two SYNs may get lost on the way.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many addresses are tried: a name with hundreds of dead ones is no way to have Hookline flood
-/// them.
+/// The most addresses that are tried. A name with hundreds of dead addresses must not make Hookline flood them.
 const MOST: usize = 8;
 
-/// How often a silent connection is tested, and for how long what is sent may stay unacknowledged.
+/// The interval of probes on a silent connection, and the longest time for which sent bytes may stay unacknowledged.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// Dials the addresses of a host.
@@ -41,7 +40,7 @@ pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStrea
             biased;
             Some(result) = dialling.next(), if !dialling.is_empty() => match result {
                 Ok(stream) => {
-                    // One may have been heard of meanwhile that spoils this one.
+                    // An address that disqualifies this one may have arrived meanwhile.
                     addresses.judge_all()?;
                     return Ok(stream);
                 }

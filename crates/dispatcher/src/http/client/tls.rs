@@ -19,7 +19,7 @@ pub(crate) use words::failure;
 const TLS: &str = "cannot set up TLS";
 
 /// # Errors
-/// When the file's certificates cannot be read or used, or nothing is trusted at all.
+/// When the certificates of the file cannot be read or used, or when no certificate is trusted.
 pub(super) fn config(extra_ca_file: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
     let provider = Arc::new(ring::default_provider());
     let algorithms = &provider.signature_verification_algorithms;

@@ -9,10 +9,10 @@ mod steps;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// How long a change of the dispatchers may show.
+/// The longest time until the cluster has settled after a change of its dispatchers.
 const SETTLES: Duration = Duration::from_secs(25);
 
-/// Something goes wrong each second for a minute. The cluster checks that no two act for one partition.
+/// Causes a fault each second for a minute. The cluster checks that no two processes act for one partition.
 fn chaos(cluster: &mut Cluster) {
     for _ in 0..60 {
         let living = cluster.living();
@@ -106,7 +106,7 @@ proptest! {
     fn a_planned_stop_leaves_no_partition_without_an_owner(seed: u64, dispatchers in 2..=8_usize) {
         let mut cluster = Cluster::settled(seed, 16, dispatchers);
         cluster.stop(0);
-        // A beat, the wait before the hand-over, and the beat of the successor.
+        // The bound covers a beat, the wait before the hand-over, and the beat of the successor.
         let longest = cluster.run_and_watch(SECOND * 3);
         prop_assert!(longest < SECOND, "{longest:?}");
         prop_assert!(!cluster.processes[0].alive);

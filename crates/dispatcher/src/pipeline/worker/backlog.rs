@@ -1,8 +1,8 @@
-//! Marks what waits too long here as backlog, reads it again when there is room, and settles what became void there.
+//! Marks excess messages as backlog, reads them again when there is room, and settles void deliveries there.
 //!
-//! One query at a time, so a search never runs beside a mark: one that finds nothing new shows that the backlog has ended.
-//! Nobody waits for what is marked, so marks are gathered for a moment, and beside requests they take no more than one
-//! connection of the store.
+//! One query runs at a time, so that a search never runs beside a mark. A search that finds nothing new therefore shows
+//! that the backlog has ended. A marked delivery is not urgent, so marks are gathered for a moment. Beside requests
+//! they take no more than one connection of the store.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -26,32 +26,32 @@ use crate::pipeline::load_retry::LoadRetry;
 use crate::pipeline::record::{Disposition, Finished, Recorder};
 use crate::scheduler::Read;
 
-/// How long what is to be marked is gathered, unless it becomes much.
+/// The time for which rows to mark are gathered, unless there are [`MANY`].
 const GATHERING: Duration = Duration::from_millis(100);
 
-/// So many are marked at once.
+/// This number of gathered rows is marked at once.
 const MANY: usize = 128;
 
-/// The time between two queries of the backlog that need not be at once.
+/// The time between two queries of the backlog that are not urgent.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How many void deliveries are settled at once.
+/// The number of void deliveries that are settled at once.
 const VOID: u32 = 1_000;
 
 /// The backlogs of one dispatcher.
 pub(super) struct Backlog {
     queries: Queries,
-    /// To be marked, in the order in which they came.
+    /// Deliveries to mark, in the order of their arrival.
     gathered: Vec<InHand>,
     since: Instant,
     breakers: HashMap<SubscriptionId, Option<Duration>>,
-    /// Backlogs in which a delivery was void, and up to where they are settled.
+    /// Backlogs with a void delivery, and the position up to which each is settled.
     void: VecDeque<(SubscriptionId, BacklogClass, Option<BacklogPosition>)>,
     under_way: Option<JoinHandle<Step>>,
-    /// When each kind of query may begin.
+    /// The earliest time of each kind of query.
     reads_from: Instant,
     writes_from: Instant,
-    /// The kinds, the one whose turn it is first.
+    /// The kinds of queries, the next one first.
     turns: [Kind; 4],
 }
 
@@ -63,11 +63,10 @@ enum Kind {
     Write,
 }
 
-/// The next thing to do.
 pub(super) enum Step {
     /// It is time to call [`Backlog::begin`].
     Begin,
-    /// These subscriptions have rows that were marked, and these are tests, which are not marked.
+    /// Rows of these subscriptions were marked. The deliveries are tests, which are not marked.
     Marked(Vec<SubscriptionId>, Vec<InHand>),
     /// Searches have ended, with these rows; others have failed.
     Read {
@@ -75,11 +74,11 @@ pub(super) enum Step {
         rows: Vec<BacklogRow>,
         failed: Vec<Read>,
     },
-    /// Nothing that concerns the lanes.
+    /// The scheduler has nothing to do.
     Done,
     /// These changes were not written.
     Unwritten(Vec<BreakerChange>),
-    /// A slice of void rows was settled; up to there, where there may be more.
+    /// A slice of void rows was settled, up to this position. There may be more behind it.
     Settled(Option<(SubscriptionId, BacklogClass, BacklogPosition)>),
 }
 
@@ -124,7 +123,7 @@ impl Backlog {
         }
     }
 
-    /// To be marked soon. What was read from the backlog is there still.
+    /// Adds deliveries to mark soon. The rows that were read from the backlog are still in it.
     pub(super) fn gather(&mut self, excess: Vec<InHand>) {
         if self.gathered.is_empty() {
             self.since = Instant::now();
@@ -134,27 +133,27 @@ impl Backlog {
             .extend(excess.into_iter().filter(|one| !is_marked(one)));
     }
 
-    /// Those of a subscription that were gathered and not marked.
+    /// Returns the deliveries of a subscription that were gathered and not marked.
     pub(super) fn give_back(&mut self, subscription: SubscriptionId) -> Vec<InHand> {
         let is_of = |in_hand: &mut InHand| in_hand.owed.subscription == subscription;
         self.gathered.extract_if(.., is_of).collect()
     }
 
-    /// To be written soon; the last change of a subscription counts.
+    /// Adds changes to write soon. The last change of a subscription counts.
     pub(super) fn write(&mut self, changes: Vec<BreakerChange>) {
         for BreakerChange { subscription, wait } in changes {
             self.breakers.insert(subscription, wait);
         }
     }
 
-    /// To be written again, where nothing newer is.
+    /// Adds changes to write again, unless there is a newer one.
     fn write_again(&mut self, changes: Vec<BreakerChange>) {
         for BreakerChange { subscription, wait } in changes {
             self.breakers.entry(subscription).or_insert(wait);
         }
     }
 
-    /// A delivery of this subscription was void: its backlog is settled.
+    /// Notes a void delivery of this subscription: its backlog is to be settled.
     pub(super) fn settle(&mut self, subscription: SubscriptionId) {
         if self.void.iter().all(|(known, ..)| *known != subscription) {
             for class in [BacklogClass::Live, BacklogClass::Replay] {
@@ -163,7 +162,7 @@ impl Backlog {
         }
     }
 
-    /// Whether it gathers faster than it is marked.
+    /// Whether rows are gathered faster than they are marked.
     pub(super) fn is_full(&self) -> bool {
         self.gathered.len() >= BATCH
     }
@@ -206,7 +205,7 @@ impl Backlog {
         }
     }
 
-    /// Begins the next query; kinds of queries take turns. `reads` answers with the searches that are wanted now.
+    /// Begins the next query; kinds of queries take turns. `reads` returns the searches that are wanted now.
     pub(super) fn begin(&mut self, mut reads: impl FnMut() -> Vec<Read>) {
         let now = Instant::now();
         for at in 0..self.turns.len() {
@@ -217,7 +216,7 @@ impl Backlog {
         }
     }
 
-    /// Whether there was one of this kind to begin.
+    /// Begins a query of this kind. Returns whether there was one.
     fn begin_one(
         &mut self,
         kind: Kind,
@@ -227,7 +226,7 @@ impl Backlog {
         match kind {
             Kind::Read if now >= self.reads_from => {
                 let reads = reads();
-                // Room for more than the pause would let through is filled at once.
+                // A search for more rows than the pause would let through begins at once.
                 let is_large = reads.iter().any(|read| read.limit >= MANY);
                 self.reads_from = if is_large { now } else { now + PAUSE };
                 if reads.is_empty() {
@@ -261,7 +260,8 @@ impl Backlog {
         self.under_way = Some(tokio::spawn(panics::fatal("backlog", step)));
     }
 
-    /// What was gathered stays due. What is being marked is marked, and what is known of circuit breakers is written.
+    /// Ends the queries. Gathered rows stay due. A mark in flight is finished, and changes of circuit breakers are
+    /// written.
     pub(super) async fn end(self) {
         if let Some(under_way) = self.under_way {
             let _ = under_way.await;
@@ -312,7 +312,7 @@ impl Queries {
         Step::Marked(subscriptions, tests)
     }
 
-    /// What is not marked is a test, is early, or was moved on meanwhile.
+    /// Finds the tests among rows that were not marked. Other such rows are early or were moved on meanwhile.
     async fn tests_among(&self, in_hand: Vec<InHand>) -> Vec<InHand> {
         let mut tests = Vec::new();
         if in_hand.is_empty() {
@@ -407,7 +407,7 @@ impl Queries {
         }
     }
 
-    /// Ends the void deliveries of a slice; goes on while there are any.
+    /// Ends the void deliveries of a slice; continues while there are any.
     async fn settle(
         self,
         subscription: SubscriptionId,
@@ -461,7 +461,7 @@ impl Queries {
     }
 }
 
-/// Whether a delivery ends because its subscription is off or gone, so that others of it do, too.
+/// Whether a delivery ends because its subscription is off or gone. Others of that subscription then end, too.
 pub(super) fn is_void(result: &Disposition) -> bool {
     let Disposition::Ended(end) = result else {
         return false;

@@ -1,5 +1,4 @@
-//! What the store is asked: what deliveries are owed, bodies, which deliveries of one event share,
-//! and where the subscriptions point that nobody here has heard of.
+//! The queries of the worker: owed deliveries, bodies, deliveries that share an event, and targets of subscriptions.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,8 +11,8 @@ use crate::due::InHand;
 use crate::scheduler::ShareGroups;
 
 impl Worker {
-    /// Finds out with whom each message shares. The store is asked about subscriptions that are
-    /// not known yet; should it refuse, they share with one another.
+    /// Finds the groups of each message. The store is asked about subscriptions that are not known yet. If it fails,
+    /// they share one group.
     pub(super) async fn sort(&mut self, messages: Vec<InHand>) -> Vec<(InHand, ShareGroups)> {
         let unknown: HashMap<SubscriptionId, DeliveryId> = messages
             .iter()
@@ -41,7 +40,7 @@ impl Worker {
             .collect()
     }
 
-    /// What the store knows of these deliveries, and the bodies that are not at hand here.
+    /// The rows of these deliveries, and the bodies that are not in the cache.
     pub(super) async fn load(&self, turns: &[Turn]) -> RetryOutcome<LoadedDeliveries, StoreError> {
         let ids: Vec<DeliveryId> = turns
             .iter()
@@ -61,7 +60,7 @@ impl Worker {
         loaded
     }
 
-    /// The bodies of these events. What was known when they were loaded may be forgotten by now.
+    /// The bodies of these events. A body that was cached when the rows were loaded may be evicted by now.
     pub(super) async fn bodies(
         &self,
         keys: Vec<EventKey>,

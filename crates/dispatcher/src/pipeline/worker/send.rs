@@ -1,4 +1,4 @@
-//! One attempt, from what it needs to what came of it.
+//! One attempt, from its credentials to its outcome.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,26 +26,26 @@ use crate::http::attempt::{Request, Requester};
 use crate::pipeline::record::{Disposition, Finished};
 use crate::scheduler::{Finish, Health};
 
-/// What a request needs but for its body.
+/// All parts of a request except its body.
 pub(super) struct Ready {
     owed: Box<DueDelivery>,
     credentials: Credentials,
 }
 
-/// Why a request that is owed is not made.
+/// The reason why an owed request is not made.
 pub(super) enum Unready {
-    /// This process does not have its master key.
+    /// This process does not have the master key of the subscription.
     NoKey,
-    /// It can never be made; and what is wrong.
+    /// The request can never be made, for this reason.
     Ever(String),
 }
 
 impl Worker {
-    /// What its request needs; if it cannot be made now, why not.
+    /// Prepares a request, or returns why it cannot be made now.
     pub(super) fn ready(&self, owed: Box<DueDelivery>) -> Result<Ready, Unready> {
         match self.dispatcher.store.open(&owed.sealed) {
             Ok(credentials) => Ok(Ready { owed, credentials }),
-            // Another start of this service may have the key. It uses up no attempt.
+            // Another start of this service may have the key. The delivery uses up no attempt.
             Err(why @ DecryptError::UnknownKey(_)) => {
                 tracing::error!(
                     subscription.id = %owed.subscription,
@@ -60,8 +60,8 @@ impl Worker {
         }
     }
 
-    /// Makes these attempts, side by side; each ends with the recorder. Bodies that are at hand come
-    /// along.
+    /// Makes these attempts concurrently; each ends at the recorder. `at_hand` holds the bodies that are loaded
+    /// already.
     pub(super) async fn attempt_all(
         &self,
         attempts: Vec<(InHand, Ready, Slot)>,
@@ -95,7 +95,7 @@ impl Worker {
                     () = late.cancelled() => return abandon(&in_hand),
                 };
                 failpoint::point("dispatcher::requested");
-                // A slot is free once its request is over; recording has bounds of its own.
+                // A slot is free once its request is over; the recorder has bounds of its own.
                 slot.finish = Some(Finish {
                     took: record.took,
                     verdict: Health::from(&record.outcome),
@@ -108,8 +108,8 @@ impl Worker {
     }
 }
 
-/// The process ends before the receiver has answered. Whether the receiver got the request is not known, so the
-/// delivery stays due and the next owner makes the request again.
+/// Abandons a request: the process ends before the receiver has responded. Whether the receiver got the request is not
+/// known. The delivery stays due, and the next owner makes the request again.
 fn abandon(in_hand: &InHand) {
     let asked = in_hand.owed;
     tracing::warn!(
@@ -150,7 +150,7 @@ async fn attempt(
             url: &found.url,
             credentials: &credentials,
             trace: trace_of(&span).unwrap_or_else(|| uncollected(body.trace)),
-            // Receivers compare it with the true time, whatever the store's clock says.
+            // Receivers compare the timestamp with the true time, whatever the store's clock says.
             now: Timestamp::from(SystemTime::now()),
             body: body.bytes,
         })
@@ -187,7 +187,7 @@ async fn attempt(
     }
 }
 
-/// Where nobody collects: the publisher's trace in a span of our own, or a trace of our own.
+/// The trace without a collector: the publisher's trace in a new span, or a new trace.
 fn uncollected(trace: Option<TraceParent>) -> TraceParent {
     let span_id = rand::random();
     match trace {

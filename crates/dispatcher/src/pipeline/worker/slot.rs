@@ -1,10 +1,10 @@
-//! The right to make a request, and the news that it is over.
+//! The permission to make a request, and the message that the request is over.
 
 use tokio::sync::mpsc;
 
 use crate::scheduler::{Finish, Permit};
 
-/// A request is over; or there was none.
+/// A request is over, or was not made.
 pub(super) struct ReleasedSlot {
     pub(super) ticket: Permit,
     pub(super) finish: Option<Finish>,
@@ -14,17 +14,17 @@ pub(super) struct ReleasedSlot {
 pub(super) struct Slot {
     pub(super) over: mpsc::UnboundedSender<ReleasedSlot>,
     pub(super) ticket: Permit,
-    /// Nothing yet, or how it went.
+    /// None before the request has ended.
     pub(super) finish: Option<Finish>,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let Self { ticket, finish, .. } = *self;
-        // Nobody listens any more when the process stops.
+        // The receiver of the channel is gone when the process stops.
         let _ = self.over.send(ReleasedSlot { ticket, finish });
     }
 }
 
-/// Where requests say that they are over.
+/// Receives the slots that requests give back.
 pub(crate) struct ReleasedSlots(pub(super) mpsc::UnboundedReceiver<ReleasedSlot>);

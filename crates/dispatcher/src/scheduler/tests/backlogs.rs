@@ -1,4 +1,4 @@
-//! What lanes do with backlog.
+//! Subscription queues and their backlogs.
 
 use super::*;
 
@@ -6,7 +6,7 @@ fn alone_each(to: SubscriptionId) -> ShareGroups {
     alone(to)
 }
 
-/// A slow lane with a backlog of so many.
+/// A slow subscription queue with a backlog of `count` rows.
 fn with_backlog(count: u32) -> (Clocked, Shelf) {
     let mut clocked = Clocked::new(16, 512);
     let mut shelf = Shelf::default();

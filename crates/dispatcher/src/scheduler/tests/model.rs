@@ -1,21 +1,21 @@
-//! A dispatcher in a model: time passes in milliseconds, receivers take as long as they take, and
-//! what is marked as backlog is read again. It shows what lanes alone do to latency, on any machine.
+//! A model of a dispatcher. Time passes in milliseconds, each receiver has a fixed response time, and marked rows are
+//! read again. The model shows the effect of the scheduler alone on latency, on any machine.
 
 use std::collections::{BTreeMap, HashMap};
 
 use super::*;
 
-/// What is published for the bad ones in a second, and what waits when they become slow: so much at
-/// the most in the first seconds.
+/// The messages for bad receivers in a second, and those that wait when these become slow. In the first seconds, no
+/// more rows than these are marked.
 const MOST: usize = 100 + 3 * 50;
 
-/// A receiver, and what is published for it.
+/// A receiver, and the rate of its messages.
 #[derive(Clone, Copy)]
 struct Endpoint {
     kin: ShareGroups,
     /// Milliseconds between its messages.
     every: u64,
-    /// How long it holds a request.
+    /// Milliseconds for which it holds a request.
     takes: u64,
     verdict: Health,
 }
@@ -43,7 +43,7 @@ impl Endpoint {
     }
 }
 
-/// Due times with what is due then.
+/// Items by due time.
 type Agenda<T> = BTreeMap<(u64, u64), T>;
 
 struct Run {

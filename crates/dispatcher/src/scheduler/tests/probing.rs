@@ -1,10 +1,10 @@
-//! What an open breaker lets through.
+//! Probes of an open circuit breaker.
 
 use std::collections::BTreeMap;
 
 use super::*;
 
-/// A message that has so many attempts behind it.
+/// A message with this number of earlier attempts.
 fn tried(attempts: u32, id: u32) -> Numbered {
     (HANGING, (attempts << 24) + id)
 }
@@ -14,7 +14,7 @@ fn push(clocked: &mut Clocked, message: Numbered) {
     clocked.lanes.push(to, alone(to), message, now);
 }
 
-/// A lane whose breaker has just opened, for a second.
+/// A subscription queue with a circuit breaker that has just opened, for a second.
 fn opened() -> Clocked {
     let mut clocked = Clocked::new(16, 256);
     clocked.lanes.breaker_failures = 1;

@@ -23,7 +23,7 @@ fn position(number: u32) -> BacklogPosition {
 }
 
 impl Shelf {
-    /// Marks what is not marked yet.
+    /// Marks the messages that are not marked yet.
     pub(super) fn put(&mut self, excess: Vec<Numbered>) -> usize {
         let mut marked = 0;
         for (to, number) in excess {
@@ -46,7 +46,7 @@ impl Shelf {
             let rows = self.rows.get(&to).cloned().unwrap_or_default();
             let mut result = ReadResult::default();
             let behind = |number: &u32| read.after.is_none_or(|after| position(*number) > after);
-            // What a replay has written is not here.
+            // The rows of replays are not in this model.
             let of_class = rows
                 .into_iter()
                 .filter(|_| read.class == BacklogClass::Live);
@@ -65,7 +65,7 @@ impl Shelf {
         reads
     }
 
-    /// A delivery has ended.
+    /// Ends a delivery.
     pub(super) fn done(&mut self, (to, number): Numbered) {
         let number = number & !MARKED;
         self.in_hand.remove(&(to, number));
@@ -74,7 +74,7 @@ impl Shelf {
         }
     }
 
-    /// How many rows are in the backlog and not in hand.
+    /// The number of rows in the backlog that are not in hand.
     pub(super) fn waiting(&self) -> u32 {
         let rows: usize = self.rows.values().map(BTreeSet::len).sum();
         u32::try_from(rows - self.in_hand.len()).unwrap()

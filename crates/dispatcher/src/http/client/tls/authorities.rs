@@ -14,8 +14,8 @@ const SHORTEST_RSA: usize = 256;
 const RSA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01";
 
 /// # Errors
-/// The file cannot be read, holds no certificate, or holds a certificate with a key of an unsupported kind: such a
-/// certificate would be loaded and trusted in vain.
+/// When the file cannot be read, holds no certificate, or holds a key of an unsupported kind. Such a certificate would
+/// be loaded and trusted in vain.
 pub(super) fn read(
     file: &Path,
     algorithms: &WebPkiSupportedAlgorithms,

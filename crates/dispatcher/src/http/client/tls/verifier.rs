@@ -1,4 +1,4 @@
-//! The platform's verifier, with the difference between faults that it reports alike.
+//! The platform's verifier, which additionally distinguishes faults that it reports alike.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
-/// Why the issuer of a certificate is unknown.
+/// The reason why the issuer of a certificate is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Untrusted {
     #[error("self-signed certificate")]
@@ -86,7 +86,7 @@ mod tests {
     use super::super::failure;
     use super::*;
 
-    /// Made by OpenSSL: the CA has a key of P-256 and signs with ECDSA and SHA-512, which ring does not verify.
+    /// OpenSSL made it. The CA has a key of P-256 and signs with ECDSA and SHA-512, which ring does not verify.
     #[test]
     fn an_unsupported_signature_algorithm_is_named_as_such() {
         let certificate = |pem: &str| CertificateDer::from_pem_slice(pem.as_bytes()).unwrap();

@@ -1,4 +1,4 @@
-//! Why there is no TLS session, in one sentence for the owner of the receiver.
+//! The message of a failed TLS handshake: one sentence for the owner of the receiver.
 
 use hookline_core::timestamp::Timestamp;
 use rustls::pki_types::UnixTime;
@@ -9,7 +9,7 @@ use super::verifier::Untrusted;
 /// In characters. A certificate may hold thousands of names.
 const MAX_MESSAGE: usize = 500;
 
-/// How many names of a certificate are shown.
+/// The most names of a certificate in a message.
 const MAX_NAMES: usize = 4;
 
 const HTTP1_ONLY: &str = "the receiver does not offer HTTP/1.1 on this port, and Hookline sends HTTP/1.1 only: let the \
@@ -111,12 +111,12 @@ fn other_fault(error: &OtherError) -> &'static str {
             "the receiver's certificate, or one of its chain, is not of X.509 version 3: issue it anew"
         }
         Some(_) => "the receiver's certificate, or one of its chain, is not valid: issue it anew",
-        // The platform's verifier keeps the error of a wrong purpose to itself.
+        // The platform's verifier does not report the error of a wrong purpose.
         None => PURPOSE,
     }
 }
 
-/// `presented` is written by rustls as `DnsName("a.example")`.
+/// rustls writes `presented` as `DnsName("a.example")`.
 fn wrong_name(presented: &[String]) -> String {
     let names: Vec<String> = presented
         .iter()
@@ -143,7 +143,7 @@ fn wrong_name(presented: &[String]) -> String {
     )
 }
 
-/// The receiver ended the session, and said why (RFC 8446, section 6.2).
+/// The message for an alert: the receiver ended the session, and gave a reason (RFC 8446, section 6.2).
 fn received(alert: AlertDescription) -> String {
     use AlertDescription as A;
     match alert {

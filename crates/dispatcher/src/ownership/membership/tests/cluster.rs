@@ -1,5 +1,5 @@
-//! A cluster of dispatchers in simulated time: one store, requests that are slow or lost, processes that freeze, die,
-//! start and stop. At each step it checks that no two processes act for one partition.
+//! A cluster of dispatchers in simulated time, with one store. Requests are slow or lost, processes freeze, die, start
+//! and stop. At each step it checks that no two processes act for one partition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use crate::ownership::{BEAT_EVERY, BEFORE_HAND_OVER, PATIENCE};
 
 const MILLI: Duration = Duration::from_millis(1);
 
-/// A process, by its place in [`Cluster::processes`]. One that starts again is another process.
+/// A process, by its place in [`Cluster::processes`]. A process that starts again is another one.
 type Number = usize;
 
 pub(super) struct Process {
@@ -26,10 +26,10 @@ pub(super) struct Process {
     pub(super) draining: bool,
     pub(super) able: bool,
     frozen_until: Duration,
-    /// It is cut from the store.
+    /// The end of its network partition from the store.
     cut_until: Duration,
     last_tick: Duration,
-    /// The request whose answer it waits for.
+    /// The request without an answer yet.
     waits_for: Option<u64>,
     hands_over: BTreeMap<u64, Vec<Leave>>,
 }
@@ -56,12 +56,12 @@ enum Event {
     Left(Vec<Leave>),
 }
 
-/// What goes wrong with requests.
+/// The faults of requests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Network {
-    /// Requests in a thousand that do not arrive, and answers.
+    /// Requests and answers in a thousand that do not arrive.
     pub(super) lost: u32,
-    /// Those in a thousand that take up to a second and a half.
+    /// Requests and answers in a thousand that take up to a second and a half.
     pub(super) slow: u32,
 }
 
@@ -73,7 +73,7 @@ pub(super) struct Cluster {
     pub(super) now: Duration,
     away_until: Duration,
     began: Instant,
-    /// By time, then by the time at which it would have been without a freeze.
+    /// By time, then by the time without a freeze.
     events: BTreeMap<(Duration, Duration, u64), (Number, Event)>,
     numbers: u64,
 }
@@ -93,7 +93,7 @@ impl Cluster {
         }
     }
 
-    /// So many dispatchers that have shared the partitions evenly.
+    /// A cluster of this many dispatchers that have shared the partitions evenly.
     pub(super) fn settled(seed: u64, partitions: u16, dispatchers: usize) -> Self {
         let mut cluster = Self::new(seed, partitions);
         (0..dispatchers).for_each(|_| cluster.start());
@@ -140,7 +140,7 @@ impl Cluster {
         self.away_until = self.now + time;
     }
 
-    /// Ends all that is wrong.
+    /// Ends all faults.
     pub(super) fn heal(&mut self) {
         self.network = Network::default();
         self.away_until = self.now;
@@ -149,7 +149,7 @@ impl Cluster {
             process.cut_until = self.now;
             process.able = true;
         }
-        // What waited for the end of a freeze happens now.
+        // Events that waited for the end of a freeze happen now.
         let (now, events) = (self.now, std::mem::take(&mut self.events));
         self.events = events
             .into_iter()
@@ -185,7 +185,7 @@ impl Cluster {
         self.store.holdings.iter().map(|each| each.epoch).collect()
     }
 
-    /// All partitions are acted for by living dispatchers, by each as many or one more.
+    /// Asserts that living dispatchers act for all partitions. Their counts differ by at most one.
     pub(super) fn assert_settled(&self) {
         let counts = |number| self.held(&self.processes[number]).count();
         let counts: Vec<_> = self.living().into_iter().map(counts).collect();
@@ -216,7 +216,7 @@ impl Cluster {
         self.now = end;
     }
 
-    /// The longest time that a partition was not acted for.
+    /// Returns the longest time for which no process acted for a partition.
     pub(super) fn run_and_watch(&mut self, time: Duration) -> Duration {
         let step = 20 * MILLI;
         let mut since = BTreeMap::new();
