@@ -29,7 +29,7 @@ pub enum Validity {
 }
 
 impl Authority {
-    /// An authority that nobody knows yet.
+    /// An authority that no client trusts yet.
     ///
     /// # Errors
     /// When no key can be made.

@@ -34,7 +34,7 @@ pub enum Kind {
 pub enum Way {
     /// Through proxies that can be cut.
     Proxied,
-    /// Straight, for those who measure.
+    /// Without a proxy, for measurements.
     Straight,
 }
 
@@ -365,7 +365,7 @@ impl Home {
         taken
     }
 
-    /// What `/readyz` of a part's admin listener answers; 0 where nobody does.
+    /// The status of `/readyz` on a part's admin listener; 0 without an answer.
     pub async fn readiness(&self, part: Part) -> u16 {
         let part = self.process_of(part);
         let admin = self
@@ -473,7 +473,7 @@ impl Home {
         hookline(&args, &variables).await
     }
 
-    /// An organization that nobody else has, with a key that may do everything.
+    /// A new organization that no other sentence uses, with a key that may do everything.
     ///
     /// # Errors
     /// When it cannot be made.

@@ -45,8 +45,8 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Answers what `say` says of a name, which is told how many look-ups came before this one.
-    /// Nobody may remember the answer.
+    /// Answers with the result of `say` for a name and the number of earlier look-ups of it.
+    /// The answer may not be cached.
     ///
     /// # Errors
     /// When there is no port.

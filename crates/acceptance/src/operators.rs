@@ -11,7 +11,7 @@ use crate::waiting::until;
 const EXCHANGE: &str = "hookline.operations";
 const QUEUE: &str = "an operator's";
 
-/// Somebody who listens from now on.
+/// An operator that listens from now on.
 pub struct Operators<'a> {
     home: &'a Home,
     listening: Option<(Channel, Connection)>,

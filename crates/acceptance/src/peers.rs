@@ -59,7 +59,7 @@ impl Peers {
     }
 
     pub(crate) async fn remove(&self) -> anyhow::Result<()> {
-        // As the server's administrator: its own vacuum may be at work there, which nobody else may end.
+        // As the server's administrator: autovacuum may be at work there, and no other role may end it.
         psql(
             &variable("HOOKLINE_TEST_POSTGRES_ADMIN")?,
             &format!("DROP DATABASE {} WITH (FORCE)", self.name),
@@ -78,8 +78,8 @@ impl Peers {
         Ok(format!("{url}?heartbeat={seconds}"))
     }
 
-    /// Deletes a queue and all that is in it, and keeps its name: nobody else may use or declare it
-    /// before the connection ends, which takes the name away.
+    /// Deletes a queue with its messages, and occupies its name. No other connection may use or declare the queue
+    /// until the returned connection ends, which removes the name as well.
     ///
     /// # Errors
     /// When there is no connection, or when others are faster time after time.

@@ -51,7 +51,7 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
 /// between our look and the start of the process that is to listen there.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// A port of loopback that nobody has, and that this program has not given out before.
+/// A free port of loopback that this program has not given out before.
 ///
 /// # Errors
 /// When there is none.

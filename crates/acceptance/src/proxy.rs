@@ -18,8 +18,8 @@ pub enum Wire {
     Cut,
     /// Connections stay and say nothing.
     Silent,
-    /// Bytes pass until somebody says these ones. They reach the peer, whose answer is the end of
-    /// that connection and is lost; from then on the wire is whole.
+    /// Bytes pass until a client says these ones. They reach the peer. Its answer ends that connection and is lost;
+    /// from then on the wire is whole.
     Losing(&'static [u8]),
     /// Bytes pass until a client says these ones. They reach the peer; from then on the wire is silent.
     SilentAfter(&'static [u8]),
@@ -77,8 +77,8 @@ impl Proxy {
 /// Passes bytes both ways until one of them ends.
 async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
     for stream in [&near, &far] {
-        // Small messages wait for nobody, or every figure would be that of the proxy (RFC 896). If it
-        // fails, the stream does, too.
+        // Small messages must not wait for others (RFC 896), or every measured time would be the proxy's. If this call
+        // fails, the stream fails, too.
         let _ = stream.set_nodelay(true);
     }
     let (near_in, near_out) = near.into_split();

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A port of loopback that somebody misbehaves on.
+/// A receiver on a port of loopback that misbehaves.
 pub struct RawReceiver {
     port: u16,
 }

@@ -54,7 +54,7 @@ pub struct Suite {
     pub embedded: Vec<Alone>,
 }
 
-/// The shared homes, started by whoever needs them first.
+/// The shared homes. The first sentence that needs a home starts it.
 #[derive(Default)]
 struct Homes {
     embedded: OnceCell<Arc<Home>>,
@@ -129,7 +129,7 @@ impl Schedule {
 pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
-    // Both the product and this program speak HTTP; whoever comes first chooses ring.
+    // The product and this program both speak HTTP; the first of them to run chooses ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = Arc::new(
         tokio::runtime::Builder::new_multi_thread()
@@ -149,7 +149,7 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
             ),
         };
         let add = |beside, sentence, run| trial(name, sentence, &schedule, beside, run);
-        // Those that start homes are the long ones: whoever comes last should be short.
+        // Sentences that start homes are long. They come first, and the last ones to run are short.
         let started = suite.alone.iter().chain(lonely);
         let started = started.map(|of| (Beside::Others, of));
         let quiet_ones = suite.quiet.iter().chain(quiet_ones);

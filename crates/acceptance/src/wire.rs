@@ -40,8 +40,7 @@ impl Wire {
         })
     }
 
-    /// Sends bytes. Whoever reads them may have had enough before their end, so that they could not
-    /// all be sent is no failure.
+    /// Sends bytes. The server may stop reading before their end: an incomplete send is no failure.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
     }

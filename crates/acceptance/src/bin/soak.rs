@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ],
         other => bail!("no such home: {other}; there are distributed, two, embedded and all"),
     };
-    // Both the product and this program speak HTTP; whoever comes first chooses ring.
+    // The product and this program both speak HTTP; the first of them to run chooses ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -254,7 +254,7 @@ pub struct Act {
     pub at: Duration,
     /// What.
     pub blow: Blow,
-    /// To whom; two are hit at once and come back at once. None where all are.
+    /// Two targets are hit together and come back together. Empty if the blow hits all.
     pub targets: Vec<Target>,
     /// How long they are away, or frozen.
     pub away: Duration,

@@ -96,7 +96,7 @@ impl Actor {
     }
 }
 
-/// What `/readyz` answers on this port; 0 where nobody does.
+/// The status of `/readyz` on this port; 0 without an answer.
 async fn readiness(admin: u16) -> u16 {
     let asked = reqwest::get(format!("http://127.0.0.1:{admin}/readyz"));
     match timeout(Duration::from_secs(2), asked).await {

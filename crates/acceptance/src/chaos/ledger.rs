@@ -1,9 +1,8 @@
-//! What was published, what is owed for it, and what came: the judge of a run.
+//! The ledger of a run records published events, owed deliveries and received requests, and judges the run.
 //!
-//! An event whose publish was confirmed is owed to every subscription that was answered with 201
-//! before that publish began. An event whose publish failed may come or not. Whatever comes must
-//! have been published, to an organization and with a type that the subscription wants, byte for
-//! byte, and always under the same `webhook-id`.
+//! A confirmed event is owed to every subscription that was answered with 201 before the publish began.
+//! An event with a failed publish may be delivered or not. Every delivery must match a published event byte for byte.
+//! Its organization and type are ones that the subscription wants, and its `webhook-id` is always the same.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,7 +71,7 @@ impl Hook {
     }
 }
 
-/// The time whose commits a failover may have lost.
+/// The time span in which a failover may have lost commits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lost {
     /// Everything that was confirmed before was in the copy.
@@ -100,9 +99,9 @@ struct Came {
 /// How a run has ended so far.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// Events whose publish was confirmed.
+    /// Events with a confirmed publish.
     pub confirmed: usize,
-    /// Events whose publish failed, and may have been taken or not.
+    /// Events with a failed publish. Hookline may have accepted them or not.
     pub unknown: usize,
     /// Deliveries that are owed for the confirmed ones.
     pub owed: usize,
@@ -110,11 +109,11 @@ pub struct Counts {
     pub delivered: usize,
     /// Those of them that did not.
     pub lost: usize,
-    /// Confirmed events whose rows went with the commits that failovers lost. Nothing is owed for them.
+    /// Confirmed events that were lost with the commits of a failover. No delivery is owed for them.
     pub gone: usize,
     /// Subscriptions likewise.
     pub subscriptions_gone: usize,
-    /// Deliveries of events whose publish failed, and to subscriptions that were just being made.
+    /// Deliveries of events with a failed publish, and deliveries to subscriptions that were just being made.
     pub besides: usize,
     /// Requests for what had been taken before.
     pub duplicates: usize,
@@ -171,7 +170,7 @@ impl Ledger {
         }
     }
 
-    /// The events whose publish has been confirmed.
+    /// The events with a confirmed publish.
     pub(crate) fn confirmed_events(&self) -> Vec<EventName> {
         let book = self.book();
         let confirmed = book

@@ -1,7 +1,7 @@
-//! The load: publishers of both ways, and somebody who makes a subscription now and then.
+//! The load: publishers over HTTP and over the broker, and a caller that makes a subscription now and then.
 //!
-//! A publish that is not confirmed is often tried again under the same id, as a publisher should,
-//! and sometimes given up: such an event may be delivered or not.
+//! A publisher often repeats an unconfirmed publish under the same id, as publishers should. Sometimes it gives up,
+//! and the event may be delivered or not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// Before an event is tried again.
 const BREATH: Duration = Duration::from_millis(250);
 
-/// How often somebody makes a subscription.
+/// How often the load makes a subscription.
 const SUBSCRIBES: Duration = Duration::from_secs(3);
 
 /// No more subscriptions than this: each wants deliveries of its own.
@@ -53,7 +53,7 @@ pub(crate) struct Load {
     players: JoinSet<()>,
 }
 
-/// What all who make load know.
+/// The state that all tasks of the load share.
 #[derive(Clone)]
 struct Script {
     ledger: Ledger,

@@ -1,9 +1,8 @@
-//! Crash safety, tried out: a home under load whose processes and servers are killed, frozen and
-//! stopped by a seeded schedule, while receivers keep a ledger.
+//! Crash safety. A seeded schedule kills, freezes and stops the processes and servers of a home under load, while
+//! receivers keep a ledger.
 //!
-//! In the end every event whose publish was confirmed has been delivered to every subscription
-//! that wanted it; nothing was delivered that was not owed; whatever came twice bears the same
-//! `webhook-id`.
+//! In the end every confirmed event has been delivered to every subscription that wanted it. No delivery arrived that
+//! was not owed. A repeated delivery has the same `webhook-id`.
 
 use std::time::{Duration, Instant};
 

@@ -40,7 +40,7 @@ impl Refusal {
 enum Manner {
     /// 200 after so long.
     Takes(Duration),
-    /// 200 when nobody listens any more; unless who asked was frozen, and finds it in time.
+    /// 200 after the deadline of a request. A dispatcher that was frozen meanwhile may still find it in time.
     TakesTooLate,
     /// 500.
     Fails,
@@ -132,7 +132,7 @@ async fn answer_one(
         _ => {}
     }
     if matches!(manner, Manner::Takes(_) | Manner::TakesTooLate) {
-        // Before the answer: whoever hears it may ask the ledger at once.
+        // Before the answer: after it, the ledger may be asked at once.
         ledger.taken(number, &request);
     }
     connection.write_all(manner.answer()).await?;

@@ -46,7 +46,7 @@ State = fun(Q, Known) -> case lists:keyfind(Q, 1, Known) of false -> none; Found
   Known <- [try erpc:call(N, ets, tab2list, [ra_state], 2000) catch _:_ -> [] end],
   Q <- Queues, not lists:member(State(Q, Known), [leader, follower])]}.";
 
-/// A killed process that nobody asks about stays on the list for a while.
+/// A killed process stays in the process list until its parent asks for its status.
 const ZOMBIE: [&str; 2] = ["Z", "X"];
 
 fn script() -> PathBuf {
@@ -253,7 +253,7 @@ impl Servers {
         .await
     }
 
-    /// Ends them and removes their data, which nobody needs any more: no good end is waited for.
+    /// Kills the servers and removes their data. The data is of no more use: a graceful shutdown is not waited for.
     pub(crate) async fn clean(&mut self) -> anyhow::Result<()> {
         for server in self.all() {
             self.signal(server, "KILL").await?;
@@ -368,7 +368,7 @@ fn stat_of(id: u32) -> Option<(String, u32)> {
     Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
-/// Runs a script whose arguments are two folders.
+/// Runs a script with two folders as its arguments.
 async fn shell(script: &str, first: &Path, second: &Path) -> anyhow::Result<()> {
     let run = Command::new("sh")
         .args(["-euc", script, "sh"])

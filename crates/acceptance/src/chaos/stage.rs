@@ -1,4 +1,4 @@
-//! What a run is played on: a home whose processes, and servers, are hit and come back.
+//! The stage of a run: a home with processes and servers that are hit and come back.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ const SETTINGS: [(&str, &str); 7] = [
         "HOOKLINE__RETRY__SCHEDULE_SECONDS",
         "[1,1,2,2,3,3,5,5,8,8,10,10,10,10]",
     ),
-    // Who is killed every few seconds may have one request in hand each time, which is no poison.
+    // A process that is killed every few seconds may hold the same request each time. That request is no poison.
     ("HOOKLINE__POISON__GIVE_UP_AFTER", "20"),
     ("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "120"),
     ("HOOKLINE__LOG__LEVEL", "info"),
@@ -287,7 +287,7 @@ impl Stage {
         .await
     }
 
-    /// No process has ended that nobody has ended.
+    /// Fails if a process has ended by itself.
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
         let mut all = self.actors.iter_mut().chain(&mut self.coming);
         all.try_for_each(Actor::ensure_running)
@@ -670,7 +670,7 @@ impl Stage {
         Ok(())
     }
 
-    /// A home whose disk is full must say that it is not ready.
+    /// A home with a full disk must say that it is not ready.
     async fn fill(&mut self, targets: &[Target]) -> anyhow::Result<()> {
         let Some(disk) = &self.disk else {
             // Said when the home was made.

@@ -114,7 +114,7 @@ async fn limited_by(way: Way, kind: Kind, besides: &[(&str, &str)]) -> anyhow::R
     Home::start_by(way, kind, &[&limits[..], besides].concat()).await
 }
 
-/// For how many seconds who published too much is told to wait.
+/// The seconds that a publisher above its rate limit is told to wait.
 ///
 /// # Errors
 /// When it was told anything else.

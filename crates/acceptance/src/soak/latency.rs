@@ -73,7 +73,7 @@ pub enum Rule {
     /// p99 at most 1.5 times, or 5 ms longer.
     Strict,
     /// The usual p99 at most five times, or a second longer: on a machine that is busy with other
-    /// things. Who waits for slots that are held until a deadline waits for several.
+    /// things. A delivery that waits for slots that are held until a deadline waits for several.
     Rough,
 }
 

@@ -12,7 +12,7 @@ use super::load::{Intended, KINDS, Pace, Publisher, TYPES, publish_steadily};
 use super::street::{Manner, Street};
 use crate::home::{Home, Kind, Part, Way};
 
-/// Who misbehaves.
+/// The endpoints that misbehave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bad {
     /// Three of ten endpoints: one hangs, one answers 500 after 10 s, one trickles its body.
@@ -41,7 +41,7 @@ pub struct Cast {
 pub struct Trial {
     /// Where.
     pub cast: Cast,
-    /// Beside whom.
+    /// The endpoints that misbehave beside the healthy ones.
     pub bad: Bad,
     /// Events a second, for ten endpoints together.
     pub rate: u32,

@@ -1,4 +1,4 @@
-//! Who gets in, where to, and what they may do there.
+//! Access control: valid keys, their organizations and their scopes.
 
 mod every_route;
 mod rates;
@@ -62,7 +62,7 @@ async fn who_has_no_good_key_learns_nothing(home: Arc<Home>) -> anyhow::Result<(
         let client = nobody.at(&format!("{}{base}", home.api()));
         for (method, path, _) in CALLS {
             for (key, id) in keys.iter().zip([id, 999_999_999].into_iter().cycle()) {
-                // Who has no key is not told that a body is nonsense either.
+                // A caller without a key is not told that a body is nonsense either.
                 let mut request =
                     client.request(method.clone(), &path.replace("{id}", &id.to_string()));
                 request = request

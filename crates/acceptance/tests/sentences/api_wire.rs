@@ -43,7 +43,7 @@ async fn bearer(home: &Home, tenant: &Tenant<'_>) -> anyhow::Result<String> {
 /// A call of the document.
 struct Call {
     method: String,
-    /// With an id that nobody has.
+    /// With an id that does not exist.
     path: String,
     takes_a_body: bool,
 }

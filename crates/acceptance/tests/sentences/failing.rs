@@ -1,4 +1,4 @@
-//! The system switches subscriptions off whose receivers take nothing, and tells operators.
+//! Automatic switch-off: Hookline switches off subscriptions with receivers that take nothing, and tells operators.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -117,7 +117,7 @@ async fn operators_are_told_of_what_the_system_does_and_of_nothing_else(
     let off = json!({"is_active": false});
     tenant.client.patch(&path, &off).await?.expect(200)?;
     if kind == Kind::Distributed {
-        // Nobody listens yet, which holds nobody up.
+        // No operator listens yet, which holds nothing up.
         tenant.publish_one("workflow.failed").await?;
         until_off(&tenant, first, "gone").await?;
         let peers = home.peers()?;

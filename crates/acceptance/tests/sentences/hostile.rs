@@ -1,5 +1,5 @@
-//! Targets that lead inside, receivers that mean harm, and rows that a database would not take:
-//! each costs an attempt that is logged, and nobody else anything.
+//! Targets that lead inside, receivers that mean harm, and rows that a database would not take.
+//! Each costs one logged attempt, and other customers nothing.
 
 mod answers;
 mod circles;

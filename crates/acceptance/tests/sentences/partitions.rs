@@ -322,7 +322,7 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
     home.end().await
 }
 
-/// A subscription whose circuit breaker is open. From now on the table `opened` lists each time that one opens.
+/// A subscription with an open circuit breaker. From now on the table `opened` lists each time that one opens.
 async fn with_an_open_circuit_breaker(tenant: &Tenant<'_>) -> anyhow::Result<i64> {
     let peers = tenant.home.peers()?;
     let openings = "CREATE TABLE opened (subscription_id BIGINT);

@@ -1,4 +1,4 @@
-//! What ends a process each time does not end it for ever, and takes nobody else along.
+//! Poison messages: a message that ends a process each time does not end it for ever, and takes no other message along.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};

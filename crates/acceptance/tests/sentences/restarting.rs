@@ -1,4 +1,4 @@
-//! A process is killed or frozen. Who comes after it delivers all that it had in hand, and soon.
+//! A process is killed or frozen. Its successor soon delivers all that it had in hand.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -69,7 +69,7 @@ pub(super) async fn a_body_that_nobody_asked_for_is_passed_over(
             hidden.len(),
         ))
         .await;
-        // The second may be missing: who leaves a body unread may close.
+        // The second may be missing: a server that leaves a body unread may close the connection.
         let told = wire.statuses().await?;
         let fine = matches!(told[..], [200..=299 | 400..=499] | [200..=299 | 400..=499, 404]);
         ensure!(fine, "{} {}: {told:?}", call.method, call.path);

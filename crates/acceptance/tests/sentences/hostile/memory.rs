@@ -88,7 +88,7 @@ pub(super) async fn receivers_that_mean_harm_cost_little_memory(kind: Kind) -> a
         .collect();
     let subscriptions = subscribe_all(&tenant, &urls).await?;
     tenant.publish_one("workflow.completed").await?;
-    // Whoever means no harm is served meanwhile.
+    // The healthy receiver is served meanwhile.
     tenant.publish_one("workflow.started").await?;
     healthy.wait_for(2).await?;
     for (index, subscription) in subscriptions.into_iter().enumerate() {

@@ -1,6 +1,6 @@
-//! Production rules, with a name server and a certificate authority of our own. 127.0.0.2 stands
-//! for the world outside: the only network that the settings allow. 127.0.0.1 is inside, and
-//! whoever connects to it there has got through.
+//! SSRF protection: production rules, with a name server and a certificate authority of our own. 127.0.0.2 stands
+//! for the world outside: the only network that the settings allow. 127.0.0.1 is inside, and a connection to it
+//! there has got through.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -192,7 +192,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Nobody can tell from the log which of our names there are.
+    /// The log does not tell which of our names exist.
     async fn names_that_lead_inside_are_refused(&self) -> anyhow::Result<()> {
         let urls = REFUSED.map(|name| self.url(name));
         let entries = first_attempts(&self.home, &urls).await?;

@@ -22,8 +22,8 @@ pub(crate) fn distributed() -> Vec<Alone> {
     ]
 }
 
-/// The work was done and whoever did it never hears so: it is done again, or not, but what comes
-/// after it comes.
+/// A service did its work, and the answer that says so is lost. It does the work again, or not. Later events arrive
+/// all the same.
 async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<()> {
     let home = Home::start(kind).await?;
     let peers = home.peers()?;

@@ -27,7 +27,7 @@ enum Fate {
     Arrives(Vec<u8>),
     /// It is put aside, and the reason has these words.
     PutAside(String),
-    /// It is accepted, and nobody has subscribed to it.
+    /// It is accepted, and no subscription wants it.
     Unheard,
 }
 

@@ -121,7 +121,7 @@ pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
     home.end().await
 }
 
-/// Everything that a customer does and that may go wrong; answers that nobody may find a secret in.
+/// Does everything that a customer does and that may go wrong. No answer that it returns may hold a secret.
 async fn run(home: &Home, client: &Client, tenant: &Tenant<'_>) -> anyhow::Result<Said> {
     let good = Receiver::healthy()?;
     let failing = Receiver::that(|_, _| Reply::status(500).saying(ANSWER))?;
@@ -168,7 +168,7 @@ async fn run(home: &Home, client: &Client, tenant: &Tenant<'_>) -> anyhow::Resul
     tenant.publish(&[event.clone()]).await?;
     event["event_id"] = Value::Null;
     client.post("/events", &event).await?.problem(422)?;
-    // On the broker there is nobody to tell: it is put aside.
+    // The broker has no caller that could be told: the event is put aside.
     tenant.publish(&[event]).await.ok();
     good.wait_for(1).await?[0].verify(NEXT_SECRET)?;
     ensure!(good.received()[0].header("authorization")? == HEADER);

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::super::{json_properties, typed};
 use super::{Case, Fate, HOSTILE};
 
-/// An organization that nobody has made.
+/// An organization that does not exist.
 pub(super) const NOBODY: &str = "org_nobody";
 
 const LARGEST: usize = 256 * 1024;
