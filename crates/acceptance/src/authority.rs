@@ -48,7 +48,7 @@ impl Authority {
         self.certificate.pem()
     }
 
-    /// What a receiver of this name or address shows.
+    /// The certificate and key of a receiver with this name or address.
     ///
     /// # Errors
     /// When no key can be made.
@@ -64,7 +64,7 @@ impl Authority {
     }
 }
 
-/// What a receiver shows that has signed for itself.
+/// The self-signed certificate of a receiver, with its key.
 ///
 /// # Errors
 /// When no key can be made.

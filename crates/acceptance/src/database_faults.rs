@@ -41,7 +41,7 @@ pub struct Ongoing {
     session: Option<Child>,
 }
 
-/// What the sessions are called that raise faults.
+/// The name of the sessions that raise faults.
 const SESSION: &str = "hookline-fault";
 
 /// Each statement that writes takes two locks, in this order.
@@ -101,8 +101,8 @@ BEGIN
   RETURN NULL;
 END $$";
 
-/// What takes events in, and what records attempts. Each statement is a transaction of its own: one that
-/// locked both tables could end in a deadlock with the services.
+/// The faults hit the statements that take events in, and those that record attempts. Each statement is a transaction
+/// of its own: one that locked both tables could end in a deadlock with the services.
 const TRIGGERS: [&str; 2] = [
     "CREATE TRIGGER fault AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION fault()",
     "CREATE TRIGGER fault AFTER UPDATE ON deliveries FOR EACH STATEMENT EXECUTE FUNCTION fault()",

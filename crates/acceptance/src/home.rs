@@ -520,7 +520,7 @@ impl Home {
         publisher.publish(routing_key, body, properties).await
     }
 
-    /// What `hookline dead-letters list` shows.
+    /// The output of `hookline dead-letters list`.
     ///
     /// # Errors
     /// When it shows nothing.
@@ -531,7 +531,7 @@ impl Home {
         letters.cloned().context("no dead_letters")
     }
 
-    /// What all processes have said so far.
+    /// The output of all processes so far.
     pub async fn said(&self) -> String {
         let all = self.running.lock().await;
         all.iter()

@@ -1,4 +1,4 @@
-//! What operators are told: on the broker's exchange where there is one, else in the log.
+//! Messages to operators: on the broker's exchange where there is one, else in the log.
 
 use anyhow::Context as _;
 use lapin::options::{BasicGetOptions, QueueDeclareOptions};

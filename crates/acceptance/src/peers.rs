@@ -153,7 +153,7 @@ impl Peers {
     }
 }
 
-/// What `make test` has set.
+/// The value of an environment variable that `make test` sets.
 ///
 /// # Errors
 /// When it has not.

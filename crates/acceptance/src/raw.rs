@@ -40,7 +40,7 @@ impl RawReceiver {
         let behaviour = Arc::new(behaviour);
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                // What comes of it is seen at the other end.
+                // The other end sees the result.
                 tokio::spawn(behaviour(connection));
             }
         });

@@ -25,7 +25,7 @@ pub struct Received {
     pub path: String,
 }
 
-/// What the receiver answers.
+/// An answer of the receiver.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The status.

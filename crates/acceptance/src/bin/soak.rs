@@ -66,7 +66,7 @@ fn main() -> anyhow::Result<ExitCode> {
             passed &= runtime.block_on(trial.run())?.passed;
             println!();
         }
-        // What is published does not meet the dispatchers: one cast for each home.
+        // The rate limits of a flood act before the dispatchers: one cast for each home is enough.
         if matches!(&*beside, "flood" | "all") && dispatchers == 1 {
             passed &= runtime.block_on(flood(kind, duration))?;
             println!();

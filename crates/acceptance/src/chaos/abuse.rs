@@ -24,7 +24,7 @@ const UNREAD: usize = 20;
 /// Between two bytes of a slow sender.
 const DRIBBLE: Duration = Duration::from_millis(300);
 
-/// What they do.
+/// The ways in which clients abuse the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Abuse {
     /// They ask for large pages and read nothing.

@@ -28,7 +28,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// What it is, whichever replica.
+    /// The name of the part, the same for each replica.
     pub fn part(self) -> &'static str {
         match self {
             Target::Ingest(_) => "ingest",
@@ -114,7 +114,7 @@ pub enum Shift {
     Back,
 }
 
-/// What is done.
+/// The kinds of acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blow {
     /// SIGKILL.
@@ -252,7 +252,6 @@ impl Coming {
 pub struct Act {
     /// When, counted from the beginning. It waits for the end of the one before.
     pub at: Duration,
-    /// What.
     pub blow: Blow,
     /// Two targets are hit together and come back together. Empty if the blow hits all.
     pub targets: Vec<Target>,

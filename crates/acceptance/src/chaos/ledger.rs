@@ -16,7 +16,7 @@ use crate::receiver::Received;
 /// How many things that went wrong are told; one cause makes many.
 const TOLD: usize = 20;
 
-/// Of how many requests one signature is verified: each costs more than all the rest here.
+/// One request in this many has its signature verified: a verification costs more than all the rest here.
 const SAMPLE: usize = 8;
 
 /// An event by its organization and id.
@@ -25,7 +25,7 @@ pub(crate) type EventName = (String, String);
 /// A subscription, as we know it: by the number in its URL.
 pub(crate) type HookNumber = usize;
 
-/// What a run remembers. Clones are the same book.
+/// The record of a run. Clones share one book.
 #[derive(Clone, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Book>>);
 
@@ -82,7 +82,7 @@ pub(crate) struct Lost {
     pub(crate) back: Instant,
 }
 
-/// What the database has in the end.
+/// The content of the database in the end.
 pub(crate) struct Stored {
     pub(crate) events: HashSet<EventName>,
     /// Ids and URLs of the subscriptions.
@@ -184,8 +184,8 @@ impl Ledger {
         self.book().is_gone(name)
     }
 
-    /// Marks what went with the commits that failovers lost: it is not stored, and was written while they could be lost.
-    /// What is stored meanwhile is unmarked.
+    /// Marks the entries that were lost with the commits of failovers: they are not stored, and were written while
+    /// commits could be lost. Entries that are stored meanwhile are unmarked.
     pub(crate) fn mark_gone(&self, lost: &[Lost], stored: &Stored) {
         let mut book = self.book();
         let book = &mut *book;
@@ -256,13 +256,13 @@ impl Ledger {
         self.book().deliveries.clone()
     }
 
-    /// What went wrong, apart from what is missing: the first few, and how many in all.
+    /// The errors apart from missing deliveries: the first few, and how many in all.
     pub(crate) fn wrongs(&self) -> (Vec<String>, usize) {
         let book = self.book();
         (book.wrong.clone(), book.wrongs)
     }
 
-    /// What is owed and has not come.
+    /// The deliveries that are owed and have not come.
     pub(crate) fn missing(&self) -> Vec<(EventName, HookNumber)> {
         let book = self.book();
         book.owed()

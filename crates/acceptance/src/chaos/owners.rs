@@ -26,7 +26,7 @@ impl Owners {
         Ok(Some(Self(owners)))
     }
 
-    /// So many dispatchers share them evenly.
+    /// Whether this many dispatchers share the partitions evenly.
     pub(super) fn are_even(&self, dispatchers: usize) -> bool {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (owner, _) in self.0.values() {

@@ -35,7 +35,7 @@ impl Refusal {
     }
 }
 
-/// What is done with a request.
+/// How the receiver answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
     /// 200 after so long.

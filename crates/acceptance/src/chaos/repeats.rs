@@ -1,12 +1,12 @@
 //! Repeated requests: which are allowed, and how many.
 //!
-//! A request that was answered with 2xx is made again where its record is lost: it was in flight, or answered and not
-//! yet recorded, when its process was killed, frozen or cut off. So each repeat must have such an act to explain it,
-//! and of one act there are at most so many as a dispatcher has slots. An answer that comes after the deadline is no
-//! answer: its repeat is the receiver's doing.
+//! A dispatcher repeats a request that was answered with 2xx if the record of the answer is lost. The request was in
+//! flight, or answered and not yet recorded, when its process was killed, frozen or cut off. Each repeat needs such an
+//! act to explain it. One act explains at most as many repeats as a dispatcher has slots. An answer that comes after
+//! the deadline is no answer: its repeat is the receiver's doing.
 //!
-//! A failover takes committed records back. So it explains a repeat of whatever was answered in its window, and its bound is
-//! their number.
+//! A failover takes committed records back. It explains a repeat of every request that was answered in its window, and
+//! its bound is their number.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use super::receivers::DEADLINE;
 /// The setting `dispatcher.slots` of a run.
 pub(super) const SLOTS: usize = 64;
 
-/// What a dispatcher's own work may add to an answer, as its deadline sees it.
+/// The time that a dispatcher's own work may add to an answer, as its deadline sees it.
 const NEARLY: Duration = Duration::from_millis(300);
 
 /// Within this time an answer is recorded, while the database takes records.

@@ -1,4 +1,4 @@
-//! What is done to which part, and when: a function of the plan, so that a run can be made again.
+//! The schedule of a run: which act hits which part, and when. It is a function of the plan: a run can be made again.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Scene {
         }
     }
 
-    /// What a report calls it.
+    /// The name in a report.
     pub fn name(self) -> &'static str {
         match self {
             Scene::Distributed => "distributed",
@@ -96,7 +96,7 @@ pub enum Choice {
     Backlog,
 }
 
-/// What takes turns with the others, so that a run of some minutes has each.
+/// The acts that take turns with the others. A run of some minutes has each of them.
 const DISTRIBUTED: [Choice; 10] = [
     Choice::WakeUps,
     Choice::LongFreeze,

@@ -29,7 +29,7 @@ pub(crate) enum Server {
     RabbitMq(usize),
 }
 
-/// What the name of a variable ends with that is about a node.
+/// The suffix of a node's environment variables.
 fn suffix(node: usize) -> String {
     match node {
         0 => String::new(),
@@ -331,7 +331,7 @@ impl Drop for Servers {
         if self.env.is_empty() {
             return;
         }
-        // What was frozen when a run failed could not end.
+        // A server that was frozen when a run failed could not end.
         for server in self.all() {
             let ids = self.processes(server).unwrap_or_default();
             let ids = ids.iter().map(u32::to_string);
@@ -362,7 +362,7 @@ fn is_frozen(id: u32) -> bool {
 /// The state and the parent of a process.
 fn stat_of(id: u32) -> Option<(String, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // What stands before is a name that may hold anything.
+    // Before the bracket stands a name that may hold anything.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))

@@ -24,7 +24,7 @@ pub(super) struct Settled {
     pub(super) took: Duration,
     /// How many dead letters there are.
     pub(super) put_aside: u64,
-    /// What is not as it should be.
+    /// The failed checks.
     pub(super) problems: Vec<String>,
 }
 
@@ -73,7 +73,7 @@ async fn dead_letters(stage: &Stage) -> anyhow::Result<DeadLetters> {
     })
 }
 
-/// What is still to be waited for.
+/// The work that the run must still wait for.
 async fn left(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Option<String>> {
     if !stage.lost.is_empty() {
         ledger.mark_gone(&stage.lost, &stage.stored().await?);
@@ -125,7 +125,7 @@ async fn stories_of_missing(stage: &Stage, ledger: &Ledger) -> Vec<String> {
     told
 }
 
-/// What the store and the ledger do not agree about.
+/// The differences between the store and the ledger.
 async fn differences(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Vec<String>> {
     let mut differences = Vec::new();
     for (number, hook) in ledger.hooks().into_iter().enumerate() {

@@ -69,9 +69,9 @@ pub(crate) struct Tenant {
 pub(crate) struct Stage {
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) servers: Option<Servers>,
-    /// What is not as it should be, besides what a ledger knows.
+    /// The failed checks, besides those of the ledger.
     pub(crate) problems: Vec<String>,
-    /// Of the receivers.
+    /// Makes the receivers refuse requests while it is on.
     pub(crate) refusal: Refusal,
     /// The commits that failovers have lost.
     pub(crate) lost: Vec<Lost>,
@@ -80,7 +80,7 @@ pub(crate) struct Stage {
     /// Further dispatchers, in the order in which they started.
     coming: Vec<Actor>,
     come: usize,
-    /// Of each dispatcher.
+    /// One for each dispatcher.
     wires: Vec<Wires>,
     commands: Commands,
     logs: PathBuf,
@@ -104,7 +104,7 @@ struct Copied {
     events: HashSet<EventName>,
 }
 
-/// What can be filled.
+/// A disk that can be filled.
 enum Disk {
     OfFolder(SmallDisk),
     OfDatabase(SmallTablespace),
@@ -298,7 +298,7 @@ impl Stage {
         self.commands.run(args).await
     }
 
-    /// What an act needs before it begins.
+    /// Prepares an act before it begins.
     pub(crate) async fn prepare(&mut self, act: &Act, ledger: &Ledger) -> anyhow::Result<()> {
         self.ensure_running()?;
         match act.blow {
@@ -359,7 +359,7 @@ impl Stage {
             Blow::FailOver => {
                 let tables = self.tables();
                 self.servers()?.copy_postgres(tables.as_deref()).await?;
-                // What is committed from now on is lost.
+                // Commits from now on are lost.
                 tokio::time::sleep(act.away).await;
                 Ok(())
             }
@@ -458,7 +458,7 @@ impl Stage {
     async fn fail_over(&mut self) -> anyhow::Result<()> {
         let copied = self.copied.take().context("nothing was copied")?;
         let tables = self.tables();
-        // What is published later is committed to the copy.
+        // Later events are committed to the copy.
         let killed = self.servers()?.fall_back_to_copy(tables.as_deref()).await?;
         self.servers()?.start_again().await?;
         let back = Instant::now();
@@ -485,7 +485,7 @@ impl Stage {
         }
     }
 
-    /// What the database of a distributed home has.
+    /// The content of a distributed home's database.
     pub(crate) async fn stored(&self) -> anyhow::Result<Stored> {
         let servers = self.servers.as_ref().context("no database")?;
         let database = servers.database()?;
@@ -555,7 +555,7 @@ impl Stage {
             .sum())
     }
 
-    /// What is to be seen after an act, once everything is back.
+    /// Checks the effects of an act, once everything is back.
     pub(crate) async fn judge(&mut self, act: &Act) -> anyhow::Result<()> {
         if act.blow == Blow::FailOver {
             // No process was started anew.

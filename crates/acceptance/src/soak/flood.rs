@@ -16,13 +16,13 @@ use crate::publishing::Publisher;
 use crate::receiver::Receiver;
 use crate::tenant::Tenant;
 
-/// What an organization may publish in a second, and at once.
+/// The events that an organization may publish in a second, and at once.
 pub const RATE: usize = 25;
 
-/// What the modest one publishes in a second.
+/// The events that the modest organization publishes in a second.
 const MODEST: u32 = 20;
 
-/// How many times as much as it may the greedy one publishes.
+/// The greedy organization publishes this many times its rate limit.
 const EXCESS: u32 = 50;
 
 /// A home, a greedy organization and a modest one.
@@ -32,13 +32,13 @@ pub struct Flood {
     lasts: Duration,
 }
 
-/// What the modest one's deliveries took, and what came of the greedy one's events.
+/// The latencies of the modest organization's deliveries, and the fate of the greedy one's events.
 pub struct Flooded {
-    /// Of the modest one, alone.
+    /// The modest organization alone.
     pub without: Latencies,
-    /// Beside what another may.
+    /// The modest organization beside another that keeps its limit.
     pub allowed: Latencies,
-    /// Beside 50 times too much.
+    /// The modest organization beside another that publishes 50 times too much.
     pub with: Latencies,
     /// The greedy one's events that were taken.
     pub taken: usize,

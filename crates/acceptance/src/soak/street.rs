@@ -40,7 +40,7 @@ const LATE: Duration = Duration::from_secs(10);
 /// Longer than any deadline.
 const NEVER: Duration = Duration::from_secs(300);
 
-/// What was taken: by which subscription, which event.
+/// The times of accepted requests, by subscription and event.
 type Taken = HashMap<(usize, u64), Instant>;
 
 /// Receivers side by side.

@@ -29,7 +29,7 @@ pub(crate) fn alone() -> Vec<Alone> {
     sentences![rates::who_asks_too_often_is_told_to_wait]
 }
 
-/// What a call needs a key for.
+/// The calls of the API, with the scope that each needs.
 const CALLS: [(Method, &str, &str); 11] = [
     (Method::GET, "/webhooks", "read"),
     (Method::GET, "/webhooks/{id}", "read"),
@@ -264,7 +264,7 @@ async fn two_organizations_see_nothing_of_one_another(home: Arc<Home>) -> anyhow
     Ok(())
 }
 
-/// What a tenant is told of a subscription that is not its own, call by call: 404 each.
+/// The answers to calls for a subscription of another organization: each is 404.
 async fn at_foreign(tenant: &Tenant<'_>, id: i64) -> anyhow::Result<Vec<Value>> {
     let mut told = Vec::new();
     for (method, path, _) in CALLS {

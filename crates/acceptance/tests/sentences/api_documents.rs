@@ -1,4 +1,4 @@
-//! What is served without a key.
+//! The pages that are served without a key.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! What comes over the wire before it is a request: heads and bodies without end, clients that take
-//! their time, connections that stay, bytes that two readers might take for different requests.
+//! HTTP below the level of requests: heads and bodies without end, slow clients and connections that stay. Also request
+//! smuggling: bytes that two readers might take for different requests.
 
 mod bodies;
 mod connections;

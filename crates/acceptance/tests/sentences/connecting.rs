@@ -1,4 +1,4 @@
-//! One way of several to a receiver is enough: one address of a name, one family of two, and a fresh
+//! Connecting: one working path to a receiver is enough. It may be one address of a name, one family of two, or a fresh
 //! connection where a kept one has ended.
 
 mod addresses;

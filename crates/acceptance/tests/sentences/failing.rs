@@ -86,7 +86,7 @@ async fn a_receiver_that_takes_nothing_for_too_long_is_given_up_until_its_owner_
     .await?;
     ensure!(show(&tenant, witness).await?["is_active"] == true);
 
-    // What failed before does not count any more.
+    // Earlier failures do not count any more.
     broken.store(false, Ordering::Relaxed);
     let path = format!("/webhooks/{subscription}");
     let on = json!({"is_active": true});

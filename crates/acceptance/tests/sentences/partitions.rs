@@ -45,7 +45,7 @@ const TYPES: [&str; 6] = [
     "workflow.step.failed",
 ];
 
-/// What `hookline partitions` shows: how many partitions each owner has, and the states of the dispatchers.
+/// The output of `hookline partitions`: how many partitions each owner has, and the states of the dispatchers.
 #[derive(Debug)]
 struct Shown {
     owned: Vec<usize>,
@@ -253,7 +253,7 @@ async fn publish_until(tenant: &Tenant<'_>, over: &AtomicBool) -> anyhow::Result
     Ok(published)
 }
 
-/// So many deliveries came, and no attempt of them twice.
+/// Checks that this many deliveries came, and no attempt of them twice.
 fn once_each(received: &[Received], deliveries: usize) -> anyhow::Result<()> {
     let came = none_repeated(received)?;
     ensure!(came == deliveries, "{came} of {deliveries} deliveries");

@@ -1,4 +1,4 @@
-//! What publishers may do, and what becomes of what they should not.
+//! Publishing over the broker: the messages that publishers may send, and the fate of those that they may not.
 
 mod forged;
 mod hostile;

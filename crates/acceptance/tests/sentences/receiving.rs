@@ -1,4 +1,4 @@
-//! Receivers that misbehave cost an attempt, and the log says what they did and never where.
+//! A receiver that misbehaves costs an attempt. The log says what the receiver did, and never its address.
 
 use std::sync::Arc;
 use std::time::Duration;

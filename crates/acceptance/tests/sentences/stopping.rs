@@ -1,4 +1,4 @@
-//! SIGTERM: what is under way is finished, the rest goes back, and nothing is done twice because of
+//! Graceful shutdown on SIGTERM: work in flight is finished, the rest is requeued, and nothing is done twice because of
 //! it.
 
 use std::collections::HashMap;

@@ -154,7 +154,7 @@ async fn all_of(tenant: &Tenant<'_>, named: &Named) -> anyhow::Result<Vec<Value>
     Ok(all)
 }
 
-/// What of a foreign organization paths may name.
+/// The ids of a foreign organization that paths may name.
 struct Named {
     webhook: String,
     delivery: String,

@@ -158,7 +158,7 @@ pub(super) async fn one_key_cannot_hold_the_room_for_bodies(home: Arc<Home>) -> 
     let held = until("a refusal", async || {
         let (first, second) = tokio::join!(hold(), hold());
         let held = [first?, second?];
-        // What is sent is not read at once.
+        // The server does not read the sent bytes at once.
         for _ in 0..40 {
             let answer = client.post("/events", &event).await?;
             if answer.status.as_u16() == 429 {

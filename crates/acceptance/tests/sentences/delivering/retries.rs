@@ -1,4 +1,4 @@
-//! What follows a failure.
+//! Retries after a failure.
 
 use std::sync::Arc;
 use std::time::Duration;

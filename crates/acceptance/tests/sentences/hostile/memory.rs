@@ -11,11 +11,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::answers::bomb;
 use super::{subscribe_all, told};
 
-/// So many of each kind at once.
+/// This many receivers of each kind at once.
 const EACH: usize = 25;
 
-/// So much more than before they may take, in KiB. What a request holds at most is some 64 KiB
-/// of head: all of them together hold less than this.
+/// The memory that they may take on top, in KiB. A request holds at most some 64 KiB of head: all of them together
+/// hold less than this.
 const MORE: u64 = 96 * 1024;
 
 /// The deadline that the harness sets.

@@ -1,5 +1,5 @@
-//! What a publisher or a receiver says goes into a database that takes neither NUL nor half a
-//! character, in a batch with what others say.
+//! The texts of publishers and receivers go into a database that takes neither NUL nor half a character. Each text
+//! shares a batch with the texts of others.
 
 use std::sync::Arc;
 

@@ -22,7 +22,7 @@ use super::{first_attempts, subscribe_all, told};
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What our name server says; a name under `flip.test` changes with each look-up.
+/// The answers of our name server; a name under `flip.test` changes with each look-up.
 fn say(name: &str, before: usize) -> Said {
     let v6 = |text: &str| text.parse().map_or(INSIDE, IpAddr::V6);
     match name {

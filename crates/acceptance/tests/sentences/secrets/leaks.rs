@@ -23,7 +23,7 @@ const ANSWER: &str = "planted-answer-31c7";
 const TOKEN: &str = "planted-url-token-b8f0";
 const WRONG_KEY: &str = "hk_planted-wrong-key-6d3a";
 
-/// What a process has said, by where it said it.
+/// The output of processes, by the place where it appeared.
 type Said = Vec<(String, Vec<u8>)>;
 
 pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(

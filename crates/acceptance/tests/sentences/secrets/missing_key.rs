@@ -140,7 +140,7 @@ impl Counting {
     }
 }
 
-/// What another subscription's events take, and the database's work meanwhile.
+/// The latency of another subscription's events, and the database's work meanwhile.
 #[derive(Debug)]
 struct Load {
     median: Duration,

@@ -30,7 +30,7 @@ fn taken_port() -> anyhow::Result<(TcpListener, String)> {
 /// The exit status that tells a supervisor that a restart mends nothing.
 const BAD_SETTINGS: i32 = 2;
 
-/// What is wrong with settings is the same for every process; `name` begins its line.
+/// Errors in settings are the same for every process; `name` begins the line.
 fn add_bad_settings(
     cases: &mut Cases,
     name: &str,
