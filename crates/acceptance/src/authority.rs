@@ -1,4 +1,4 @@
-//! A certificate authority of our own, and receivers that show what it made, or worse.
+//! A certificate authority of our own, and receivers that show its certificates, or bad ones.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// Until when a certificate holds.
+/// Whether a certificate is still valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
     /// For long yet.
@@ -43,7 +43,7 @@ impl Authority {
         })
     }
 
-    /// Its certificate as a file has it.
+    /// The authority's certificate as PEM.
     pub fn pem(&self) -> String {
         self.certificate.pem()
     }
@@ -85,7 +85,7 @@ fn acceptor(certificate: &CertificateDer<'static>, key: &KeyPair) -> anyhow::Res
 /// Speaks TLS on a connection, reads a request and answers it with 200.
 ///
 /// # Errors
-/// When the other side does not like what it is shown.
+/// When the client rejects the certificate.
 pub async fn answer(shown: TlsAcceptor, connection: TcpStream) -> anyhow::Result<()> {
     let mut connection = shown.accept(connection).await?;
     read_request(&mut connection).await?;

@@ -1,5 +1,5 @@
-//! Faults of the moment that PostgreSQL raises itself, with its own codes and in its own words, for as
-//! long as a test wants them. None is a fault of the row that meets it.
+//! Transient faults that PostgreSQL raises itself, with its own codes and texts, for as long as a test wants them. None
+//! is a fault of the row that meets it.
 
 use std::process::Stdio;
 
@@ -70,7 +70,7 @@ BEGIN
   END LOOP;
 END $$";
 
-/// Statements are too quick to be met by chance: they wait for a lock, and are cancelled there.
+/// Statements are too quick to be cancelled by chance: they wait for a lock, and are cancelled there.
 const CANCELS: &str = "
 DO $$
 BEGIN
@@ -172,7 +172,7 @@ impl Database {
         command
             .args([&self.admin, "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql])
             .env("PGAPPNAME", SESSION)
-            // Also where the database is read-only for others.
+            // The superuser can write even while the database is read-only for others.
             .env("PGOPTIONS", "-c default_transaction_read_only=off")
             .stdin(Stdio::null())
             .kill_on_drop(true);
@@ -269,7 +269,7 @@ impl Database {
         Ok(child)
     }
 
-    /// Without the one that asks.
+    /// SQL that counts the sessions that raise faults, without the session that asks.
     fn sessions(&self) -> String {
         format!(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' \

@@ -1,5 +1,4 @@
-//! The servers of a distributed home: a database and a vhost of its own, behind proxies that can be
-//! cut.
+//! The servers of a distributed home: its own database and its own vhost, behind proxies that can be cut.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
@@ -43,7 +42,7 @@ impl Peers {
         })
     }
 
-    /// The settings that lead here.
+    /// The settings that point a service at these servers.
     pub(crate) fn settings(&self, way: Way) -> anyhow::Result<[(String, String); 2]> {
         let (database, broker) = match way {
             Way::Straight => (self.database.clone(), self.amqp.clone()),
@@ -111,9 +110,8 @@ impl Peers {
         add_vhost(&self.name).await
     }
 
-    /// Tells the broker's connections of this home, in the broker's own words, that memory is short or no
-    /// longer. An alarm of the whole broker would stop the other homes, too. A connection that is made
-    /// later is not told.
+    /// Raises or clears the broker's memory alarm for the connections of this home, with the broker's own message. An
+    /// alarm of the whole broker would stop the other homes, too. Later connections get no such message.
     ///
     /// # Errors
     /// When it cannot be done.
@@ -156,7 +154,7 @@ impl Peers {
 /// The value of an environment variable that `make test` sets.
 ///
 /// # Errors
-/// When it has not.
+/// When the variable is not set.
 pub fn variable(name: &str) -> anyhow::Result<String> {
     std::env::var(name)
         .with_context(|| format!("{name} is not set: run the tests with `make test`"))

@@ -1,4 +1,4 @@
-//! A wire to a peer that can be cut, or made silent, and mended.
+//! A TCP proxy before a peer. Its wire can be cut, made silent, and mended.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// How the wire is.
+/// The state of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     /// Bytes pass.
@@ -103,7 +103,7 @@ async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
     }
 }
 
-/// Whether these are the bytes that a wire is waiting for to lose; only one connection says so.
+/// Whether these bytes are the ones that a `Losing` wire waits for. It is true for one connection only.
 fn is_last_word(wire: &watch::Sender<Wire>, bytes: &[u8]) -> bool {
     wire.send_if_modified(|wire| match *wire {
         Wire::Losing(word) if bytes.windows(word.len()).any(|part| part == word) => {

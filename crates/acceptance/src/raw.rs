@@ -1,5 +1,4 @@
-//! A receiver below HTTP: it is handed each connection and does with it what no server library
-//! would.
+//! A receiver below HTTP: it takes each raw connection and behaves in ways that no server library would.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -14,7 +13,7 @@ pub struct RawReceiver {
 }
 
 impl RawReceiver {
-    /// Hands each connection to `behaviour`; it ends with the future.
+    /// Hands each connection to `behaviour`. The connection ends with the future.
     ///
     /// # Errors
     /// When there is no port.
@@ -47,7 +46,7 @@ impl RawReceiver {
         Ok(Self { port })
     }
 
-    /// Reads each request, says `bytes` whatever they are, and closes.
+    /// Reads each request, sends `bytes` unchecked, and closes the connection.
     ///
     /// # Errors
     /// When there is no port.

@@ -36,21 +36,21 @@ const HOMES: [(Kind, &str); 2] = [
     (Kind::Distributed, "distributed"),
 ];
 
-/// Everything that is tried.
+/// All sentences, by the homes that they need.
 pub struct Suite {
-    /// In both homes, side by side in one of each.
+    /// Sentences that run in both kinds of home, side by side in one shared home of each kind.
     pub shared: Vec<Shared>,
-    /// In the shared distributed home, because the embedded one has nothing of the kind.
+    /// Sentences for the shared distributed home: an embedded home does not have the feature.
     pub shared_distributed: Vec<Shared>,
-    /// In both homes, each in one of its own.
+    /// Sentences that run in both kinds of home, and start homes of their own.
     pub alone: Vec<Alone>,
-    /// The same, and nothing else at the same time: what they measure is time.
+    /// The same, with no other sentence at the same time, because they measure time.
     pub quiet: Vec<Alone>,
     /// The same in distributed homes alone.
     pub quiet_distributed: Vec<Alone>,
-    /// In distributed homes of their own.
+    /// Sentences that start distributed homes of their own.
     pub distributed: Vec<Alone>,
-    /// In embedded homes of their own, because the broker's side of it is not ours.
+    /// Sentences that start embedded homes of their own: in a distributed home the behaviour is the broker's, not ours.
     pub embedded: Vec<Alone>,
 }
 

@@ -1,4 +1,4 @@
-//! A client below HTTP: it sends bytes that no client library would, and reads what comes back.
+//! A client below HTTP: it sends bytes that no client library would send, and reads the answers.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends bytes one by one, so long apart, until an answer begins or the connection ends.
+    /// Sends bytes one by one at this interval, until an answer begins or the connection ends.
     ///
     /// # Errors
     /// When neither comes before the bytes are used up.

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::repeats::Taken;
 use crate::receiver::Received;
 
-/// How many things that went wrong are told; one cause makes many.
+/// How many errors the ledger shows; one cause makes many.
 const TOLD: usize = 20;
 
 /// One request in this many has its signature verified: a verification costs more than all the rest here.
@@ -105,17 +105,17 @@ pub struct Counts {
     pub unknown: usize,
     /// Deliveries that are owed for the confirmed ones.
     pub owed: usize,
-    /// Those of them that came.
+    /// The owed deliveries that came.
     pub delivered: usize,
-    /// Those of them that did not.
+    /// The owed deliveries that did not come.
     pub lost: usize,
     /// Confirmed events that were lost with the commits of a failover. No delivery is owed for them.
     pub gone: usize,
-    /// Subscriptions likewise.
+    /// Subscriptions that were lost in the same way.
     pub subscriptions_gone: usize,
     /// Deliveries of events with a failed publish, and deliveries to subscriptions that were just being made.
     pub besides: usize,
-    /// Requests for what had been taken before.
+    /// Requests for deliveries that had been taken before.
     pub duplicates: usize,
     /// Requests in all.
     pub requests: usize,

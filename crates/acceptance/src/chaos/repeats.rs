@@ -23,8 +23,8 @@ const NEARLY: Duration = Duration::from_millis(300);
 /// Within this time an answer is recorded, while the database takes records.
 const RECORDED_WITHIN: Duration = Duration::from_secs(2);
 
-/// For how long after a failover an owner may act that the table of partitions does not name any more: a beat is valid for
-/// 2.5 s.
+/// How long after a failover a former owner of a partition may still act. The table of partitions does not name it any
+/// more, but a beat is valid for 2.5 s.
 const OWNERS_AGREE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request that was answered with 2xx.
@@ -47,7 +47,7 @@ pub struct Repeats {
     pub after_late_answers: usize,
     /// Explained by an act.
     pub explained: usize,
-    /// By nothing that was done.
+    /// Explained by no act.
     pub unexplained: usize,
     /// How many the acts of the run may explain.
     pub bound: usize,
@@ -105,8 +105,8 @@ impl Window {
     }
 }
 
-/// While an act on a dispatcher, or a failover, lasts, and shortly before. Where acts before it held up the records, from
-/// their beginning.
+/// While an act on a dispatcher, or a failover, lasts, and shortly before. If earlier acts held up the records, it is
+/// from the beginning of those acts.
 fn windows(performed: &[Performed]) -> Vec<Window> {
     let mut windows = Vec::new();
     for (index, done) in performed.iter().enumerate() {

@@ -19,7 +19,7 @@ pub struct Report {
     pub versions: Vec<String>,
     /// Everything in numbers.
     pub counts: Counts,
-    /// Requests for what had been taken before, by cause.
+    /// Requests for deliveries that had been taken before, by cause.
     pub repeats: Repeats,
     /// When requests were answered with 2xx.
     pub deliveries: Vec<Instant>,

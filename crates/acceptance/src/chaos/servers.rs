@@ -1,5 +1,5 @@
-//! A PostgreSQL and a RabbitMQ that may be killed, the latter a node or a cluster of three: `deploy/services` starts
-//! them in a folder of their own, and again on the same data and ports.
+//! A PostgreSQL and a RabbitMQ that may be killed. RabbitMQ is one node or a cluster of three. `deploy/services` starts
+//! them in a folder of their own, and restarts them on the same data and ports.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -177,8 +177,8 @@ impl Servers {
 
     pub(crate) async fn signal(&self, server: Server, name: &str) -> anyhow::Result<()> {
         let ids: Vec<String> = self.processes(server)?.iter().map(u32::to_string).collect();
-        // The one that makes others comes first, so that no others come while we are at it. A
-        // child may end between our look and the signal.
+        // The parent comes first: it starts no further children meanwhile. A child may end between our look and the
+        // signal.
         Command::new("kill")
             .arg(format!("-{name}"))
             .args(ids)
@@ -188,7 +188,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Copies the data of PostgreSQL while none of its processes runs: what a crash at this moment would leave.
+    /// Copies the data of PostgreSQL while none of its processes runs. The copy is the state that a crash would leave.
     pub(crate) async fn copy_postgres(&self, tables: Option<&Path>) -> anyhow::Result<()> {
         let server = Server::Postgres;
         self.signal(server, "STOP").await?;
@@ -205,7 +205,7 @@ impl Servers {
         self.signal(server, "CONT").await
     }
 
-    /// Kills PostgreSQL and puts the copy in the place of its data. Answers with when it had ended.
+    /// Kills PostgreSQL and replaces its data by the copy. Returns the time at which it had ended.
     pub(crate) async fn fall_back_to_copy(&self, tables: Option<&Path>) -> anyhow::Result<Instant> {
         let all = self.processes(Server::Postgres)?;
         self.signal(Server::Postgres, "KILL").await?;
@@ -215,7 +215,7 @@ impl Servers {
         .await?;
         let killed = Instant::now();
         for (data, copy) in self.data_of_postgres(tables)? {
-            // The folder itself may be a disk's, so what is in it is replaced.
+            // The folder itself may be a mount point: only its content is replaced.
             let replace =
                 "find \"$1\" -mindepth 1 -delete && cp -a \"$2/.\" \"$1\" && rm -rf \"$2\"";
             shell(replace, &data, &copy).await?;

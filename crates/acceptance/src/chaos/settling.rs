@@ -1,5 +1,4 @@
-//! After the load: whatever is owed comes within a bounded time, and then the store and the ledger
-//! say the same.
+//! After the load: every owed delivery comes within a bounded time, and then the store and the ledger agree.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at the store.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How many of those that are missing are told.
+/// How many of the missing deliveries are shown.
 const TOLD: usize = 10;
 
 pub(super) struct Settled {
@@ -59,7 +58,7 @@ struct DeadLetters {
     told: Vec<String>,
 }
 
-/// Events and deliveries that were put aside: nothing in a run deserves it.
+/// Events and deliveries that were put aside: no message of a run is a reason for it.
 async fn dead_letters(stage: &Stage) -> anyhow::Result<DeadLetters> {
     let listed = stage.hookline(&["dead-letters", "list", "--json"]).await?;
     let listed: Value = serde_json::from_str(&listed)?;

@@ -48,7 +48,7 @@ const SETTINGS: [(&str, &str); 7] = [
 /// The fault point that drops wake-ups.
 const WAKE_UPS: &str = "queue::wake";
 
-/// The one at which the scheduler of a dispatcher hangs.
+/// The fault point at which the scheduler of a dispatcher hangs.
 const SCHEDULER: &str = "dispatcher::turn::scheduler";
 
 /// Within this time a process has read its file of fault points, twice.
@@ -56,7 +56,7 @@ const DISARMED_WITHIN: Duration = Duration::from_millis(300);
 
 const HOUR: i64 = 60 * 60;
 
-/// How long a dispatcher that is able to takes to find an owner dead, and more.
+/// Longer than a working dispatcher takes to find an owner dead.
 const OWNERS_WOULD_HAVE_CHANGED: Duration = Duration::from_secs(6);
 
 /// An organization and a client with its key.
@@ -85,9 +85,9 @@ pub(crate) struct Stage {
     commands: Commands,
     logs: PathBuf,
     ongoing: Option<Ongoing>,
-    /// Before an outage.
+    /// The owners of partitions before an outage.
     owners: Option<Owners>,
-    /// Before a failover.
+    /// The database's content before a failover.
     copied: Option<Copied>,
     /// How far the database's clock is ahead for good.
     ahead: i64,
@@ -437,7 +437,7 @@ impl Stage {
         }
     }
 
-    /// Waits until everything is in the database that has been confirmed so far, and answers with what is there.
+    /// Waits until all events confirmed so far are in the database, and returns the content of the database.
     async fn know_events(&self, ledger: &Ledger) -> anyhow::Result<Copied> {
         let confirmed_until = Instant::now();
         let confirmed = ledger.confirmed_events();
@@ -536,7 +536,7 @@ impl Stage {
     async fn go_on_after(&mut self, point: BacklogPoint, targets: &[Target]) -> anyhow::Result<()> {
         self.refusal.set(false);
         self.each_of(targets, |actor| actor.faults.disarm(point.name()))?;
-        // One that has not read this yet may end still.
+        // A process that has not read this yet may still end.
         tokio::time::sleep(DISARMED_WITHIN).await;
         self.each_of(targets, |actor| match actor.has_ended() {
             true => actor.start(),
@@ -650,8 +650,8 @@ impl Stage {
         Ok(())
     }
 
-    /// A clock is right again, but for a database's that was set ahead: what had become due an hour later than it
-    /// should would come an hour late.
+    /// Sets a clock right again, except a database's clock that was set ahead. If that clock went back,
+    /// deliveries with a due time from the wrong clock would come an hour late.
     fn end_of_clock(&mut self, shift: Shift, targets: &[Target]) -> anyhow::Result<()> {
         for &target in targets {
             match target {

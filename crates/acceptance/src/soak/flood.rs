@@ -1,4 +1,4 @@
-//! One organization that publishes far too much, and what that costs another.
+//! Flood: one organization publishes far too much, and the cost to another is measured.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -57,8 +57,8 @@ impl Flood {
         Ok(Self { home, lasts })
     }
 
-    /// Lets it come: nothing, then what it may, then 50 times as much. The greedy one gets what it
-    /// may have and no more.
+    /// Runs the flood. The greedy organization publishes nothing, then its rate limit, then 50 times as much. It gets
+    /// its limit and no more.
     ///
     /// # Errors
     /// When something is not taken, or too much comes.
@@ -117,7 +117,7 @@ async fn limited_by(way: Way, kind: Kind, besides: &[(&str, &str)]) -> anyhow::R
 /// The seconds that a publisher above its rate limit is told to wait.
 ///
 /// # Errors
-/// When it was told anything else.
+/// When the answer is not a 429 with a number of seconds.
 pub fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
     let refused = answer.problem(429)?;
     Ok(refused.header("retry-after").parse()?)
@@ -163,7 +163,7 @@ async fn steadily(
     Ok(latencies)
 }
 
-/// As many as it may have in a second, so often; says how many were taken.
+/// Publishes [`RATE`] events at once in each interval of `every`, for as long as `lasts`. Returns how many were taken.
 async fn pour(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow::Result<usize> {
     let publisher = match tenant.home.kind {
         Kind::Embedded => None,

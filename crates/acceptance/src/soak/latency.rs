@@ -31,7 +31,7 @@ impl Latencies {
         )
     }
 
-    /// The p99 of most windows of two seconds: what the machine does besides spoils some of them.
+    /// The p99 of most windows of two seconds: other work of the machine spoils some of them.
     pub fn usual_p99(&self) -> Duration {
         let mut windows: Vec<Vec<Duration>> = Vec::new();
         for (intended, latency) in &self.all {

@@ -1,4 +1,4 @@
-//! Events at fixed times, whatever becomes of those before.
+//! An open-loop load: events at fixed times, whatever the fate of earlier ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -19,11 +19,11 @@ pub enum Bad {
     ThreeOfTen,
     /// Fifty subscriptions to one host that hangs.
     FiftyBehindOneHost,
-    /// One endpoint hangs and has so many deliveries waiting for it.
+    /// One endpoint hangs, with this many deliveries waiting for it.
     Backlog(u64),
 }
 
-/// Where it is tried.
+/// The home and the dispatchers of a trial.
 #[derive(Debug, Clone, Copy)]
 pub struct Cast {
     /// Which home.
@@ -60,8 +60,8 @@ pub struct Verdict {
     pub without: Latencies,
     /// The healthy endpoints beside the bad ones.
     pub with: Latencies,
-    /// Whether the bad ones cost them no more than the rule says, all that was owed has arrived,
-    /// and what is to be bounded is.
+    /// Whether the bad endpoints cost the healthy ones no more than the rule says. All owed deliveries must have
+    /// arrived, and every bound must hold.
     pub passed: bool,
 }
 
@@ -104,7 +104,7 @@ impl Bad {
 }
 
 impl Trial {
-    /// Runs it, and prints what it finds.
+    /// Runs the trial and prints its results.
     ///
     /// # Errors
     /// When it cannot be run to its end.
@@ -298,7 +298,7 @@ impl Trial {
         events * self.bad.subscriptions() as f64
     }
 
-    /// How many slots they would hold if they could.
+    /// How many slots the bad endpoints would hold without a bound.
     fn demand(&self) -> f64 {
         let manners = self.bad.manners();
         let each = self.deliveries_per_second() / manners.len() as f64;
@@ -308,7 +308,7 @@ impl Trial {
         each * held.sum::<f64>()
     }
 
-    /// How many never came.
+    /// Waits while deliveries make progress, and returns how many never came.
     async fn wait_for(
         &self,
         street: &Street,
