@@ -11,8 +11,8 @@ use crate::waiting::until;
 /// A fault of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// Writers and another session lock the same two things in opposite orders, again and again, and
-    /// PostgreSQL always chooses the writer as the victim (40P01).
+    /// Writers and another session lock the same two things in opposite orders, again and again. PostgreSQL always
+    /// chooses the writer as the victim (40P01).
     Deadlock,
     /// `pg_cancel_backend` of each statement that writes (57014).
     Cancel,

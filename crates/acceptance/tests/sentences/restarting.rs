@@ -53,8 +53,8 @@ async fn what_a_killed_process_had_in_hand_is_delivered_soon_after_its_restart(
 
 async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
     let home = tenant.home;
-    // Slow enough that the process is killed in the midst of it, and fast enough that nothing is
-    // put off on a machine that has much to do.
+    // Slow enough that the process is killed in the midst of a request. Fast enough that no delivery is deferred on a
+    // busy machine.
     let slow = Arc::new(AtomicBool::new(true));
     let receiver = Receiver::that({
         let slow = Arc::clone(&slow);

@@ -130,7 +130,7 @@ pub(super) async fn a_receiver_that_closes_at_any_stage_is_logged(
 }
 
 /// A gzip file of 1 GiB of zeros. After one literal zero come copies of 258 bytes, 13 bits each
-/// (RFC 1951, 3.2.6), so that eight of them are 13 bytes that repeat.
+/// (RFC 1951, 3.2.6). Eight of them are 13 bytes that repeat.
 pub(super) fn bomb() -> Vec<u8> {
     const COPIES: usize = (1 << 30) / 258;
     let mut bits = Bits::default();

@@ -1,4 +1,4 @@
-//! However many receivers flood us at once, what a request may hold is bounded.
+//! Memory: the memory of a request is bounded, however many receivers flood us at once.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! SSRF protection: production rules, with a name server and a certificate authority of our own. 127.0.0.2 stands
-//! for the world outside: the only network that the settings allow. 127.0.0.1 is inside, and a connection to it
-//! there has got through.
+//! for the world outside: the only network that the settings allow. 127.0.0.1 is inside, and a connection that
+//! reaches it has got past the protection.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

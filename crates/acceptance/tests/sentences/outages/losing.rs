@@ -1,4 +1,4 @@
-//! A wire breaks in the midst of work, at the worst moments.
+//! A connection to a server breaks in the midst of work, at the worst moments.
 
 use std::collections::HashSet;
 use std::time::Duration;

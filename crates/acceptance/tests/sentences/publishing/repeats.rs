@@ -1,4 +1,4 @@
-//! The same event again, and as much as fits.
+//! Repeated events, and the largest event and request.
 
 use std::sync::Arc;
 

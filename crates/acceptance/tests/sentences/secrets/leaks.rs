@@ -1,5 +1,5 @@
-//! A full run with everything that can go wrong, at the loudest log level, and a search of all
-//! that came out of it.
+//! Leaks of secrets: a full run with everything that can go wrong, at the loudest log level. Then a search of all its
+//! output.
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
@@ -214,8 +214,8 @@ fn passwords(home: &Home) -> anyhow::Result<Vec<String>> {
     Ok(passwords)
 }
 
-/// A text as libraries log it: as it is, as the numbers of its bytes, and in base64, which depends on
-/// where the text begins in what is encoded.
+/// A text as libraries log it: as it is, as the numbers of its bytes, and in base64. The base64 depends on the text's
+/// offset in the encoded bytes.
 fn spellings(text: &str) -> Vec<String> {
     let bytes = text.as_bytes();
     let numbers = |write: fn(&u8) -> String, between: &str| {

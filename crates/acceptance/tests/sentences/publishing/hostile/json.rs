@@ -1,4 +1,4 @@
-//! JSON.
+//! Hostile events in JSON.
 
 use anyhow::ensure;
 use hookline_acceptance::tenant::Tenant;
