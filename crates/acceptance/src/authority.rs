@@ -1,4 +1,4 @@
-//! A certificate authority of our own, and receivers that show what it made, or worse.
+//! A certificate authority of our own, and receivers that show its certificates, or bad ones.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-/// Until when a certificate holds.
+/// Whether a certificate is still valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
     /// For long yet.
@@ -29,7 +29,7 @@ pub enum Validity {
 }
 
 impl Authority {
-    /// An authority that nobody knows yet.
+    /// An authority that no client trusts yet.
     ///
     /// # Errors
     /// When no key can be made.
@@ -43,12 +43,12 @@ impl Authority {
         })
     }
 
-    /// Its certificate as a file has it.
+    /// The authority's certificate as PEM.
     pub fn pem(&self) -> String {
         self.certificate.pem()
     }
 
-    /// What a receiver of this name or address shows.
+    /// The certificate and key of a receiver with this name or address.
     ///
     /// # Errors
     /// When no key can be made.
@@ -64,7 +64,7 @@ impl Authority {
     }
 }
 
-/// What a receiver shows that has signed for itself.
+/// The self-signed certificate of a receiver, with its key.
 ///
 /// # Errors
 /// When no key can be made.
@@ -85,7 +85,7 @@ fn acceptor(certificate: &CertificateDer<'static>, key: &KeyPair) -> anyhow::Res
 /// Speaks TLS on a connection, reads a request and answers it with 200.
 ///
 /// # Errors
-/// When the other side does not like what it is shown.
+/// When the client rejects the certificate.
 pub async fn answer(shown: TlsAcceptor, connection: TcpStream) -> anyhow::Result<()> {
     let mut connection = shown.accept(connection).await?;
     read_request(&mut connection).await?;

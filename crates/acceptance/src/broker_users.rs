@@ -14,7 +14,7 @@ pub struct BrokerUser {
     url: String,
 }
 
-/// What a user may do: three patterns of names.
+/// The rights of a broker user: three patterns of names.
 #[derive(Debug, Clone, Copy)]
 pub struct Rights<'a> {
     /// The right to declare.

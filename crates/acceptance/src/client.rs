@@ -40,10 +40,10 @@ impl Answer {
         Ok(self)
     }
 
-    /// The answer, if it is a problem of this status that says all that RFC 9457 asks for.
+    /// The answer, if it is a problem document of this status with all members that RFC 9457 asks for.
     ///
     /// # Errors
-    /// When it is none; the text shows the body.
+    /// When it is no such problem document; the text shows the body.
     pub fn problem(self, status: u16) -> anyhow::Result<Self> {
         let answer = self.expect(status)?;
         let content_type = answer.header("content-type");

@@ -1,5 +1,5 @@
-//! Faults of the moment that PostgreSQL raises itself, with its own codes and in its own words, for as
-//! long as a test wants them. None is a fault of the row that meets it.
+//! Transient faults that PostgreSQL raises itself, with its own codes and texts, for as long as a test wants them. None
+//! is a fault of the row that meets it.
 
 use std::process::Stdio;
 
@@ -11,8 +11,8 @@ use crate::waiting::until;
 /// A fault of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Fault {
-    /// Writers and another session lock the same two things in opposite orders, again and again, and
-    /// PostgreSQL always chooses the writer as the victim (40P01).
+    /// Writers and another session lock the same two things in opposite orders, again and again. PostgreSQL always
+    /// chooses the writer as the victim (40P01).
     Deadlock,
     /// `pg_cancel_backend` of each statement that writes (57014).
     Cancel,
@@ -41,7 +41,7 @@ pub struct Ongoing {
     session: Option<Child>,
 }
 
-/// What the sessions are called that raise faults.
+/// The name of the sessions that raise faults.
 const SESSION: &str = "hookline-fault";
 
 /// Each statement that writes takes two locks, in this order.
@@ -70,7 +70,7 @@ BEGIN
   END LOOP;
 END $$";
 
-/// Statements are too quick to be met by chance: they wait for a lock, and are cancelled there.
+/// Statements are too quick to be cancelled by chance: they wait for a lock, and are cancelled there.
 const CANCELS: &str = "
 DO $$
 BEGIN
@@ -101,8 +101,8 @@ BEGIN
   RETURN NULL;
 END $$";
 
-/// What takes events in, and what records attempts. Each statement is a transaction of its own: one that
-/// locked both tables could end in a deadlock with the services.
+/// The faults hit the statements that take events in, and those that record attempts. Each statement is a transaction
+/// of its own: one that locked both tables could end in a deadlock with the services.
 const TRIGGERS: [&str; 2] = [
     "CREATE TRIGGER fault AFTER INSERT ON events FOR EACH STATEMENT EXECUTE FUNCTION fault()",
     "CREATE TRIGGER fault AFTER UPDATE ON deliveries FOR EACH STATEMENT EXECUTE FUNCTION fault()",
@@ -172,7 +172,7 @@ impl Database {
         command
             .args([&self.admin, "-XAtq", "-v", "ON_ERROR_STOP=1", "-c", sql])
             .env("PGAPPNAME", SESSION)
-            // Also where the database is read-only for others.
+            // The superuser can write even while the database is read-only for others.
             .env("PGOPTIONS", "-c default_transaction_read_only=off")
             .stdin(Stdio::null())
             .kill_on_drop(true);
@@ -269,7 +269,7 @@ impl Database {
         Ok(child)
     }
 
-    /// Without the one that asks.
+    /// SQL that counts the sessions that raise faults, without the session that asks.
     fn sessions(&self) -> String {
         format!(
             "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' \

@@ -1,7 +1,7 @@
-//! A running Hookline, in either home, with real processes.
+//! A home: a running Hookline with real processes, embedded or distributed.
 //!
-//! The distributed home has a database and a vhost of its own on the servers that `make test`
-//! starts, so homes do not see one another.
+//! Each distributed home has its own database and its own vhost on the servers that `make test` starts. Homes do not
+//! see one another.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +20,7 @@ use crate::publishing::Publisher;
 use crate::tenant::Tenant;
 use crate::waiting::until;
 
-/// Which home.
+/// The kind of a home.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// One process on a folder.
@@ -29,12 +29,12 @@ pub enum Kind {
     Distributed,
 }
 
-/// How a home gets to its servers.
+/// How a home connects to its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
     /// Through proxies that can be cut.
     Proxied,
-    /// Straight, for those who measure.
+    /// Without a proxy, for measurements.
     Straight,
 }
 
@@ -90,7 +90,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1,1,2]"),
     ("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "3"),
     ("HOOKLINE__SECRETS__KEYS", MASTER_KEY),
-    // All sentences come from one address, and many with wrong keys.
+    // All sentences call from one address, and many of them with wrong keys.
     ("HOOKLINE__API__FAILED_TRIES_PER_MINUTE", "1000000"),
     ("HOOKLINE__LOG__LEVEL", "hookline=debug,info"),
 ];
@@ -185,7 +185,7 @@ impl Home {
         }
     }
 
-    /// Starts a part, or one more replica of it, with variables besides.
+    /// Starts a part, or one more replica of it, with additional variables.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -279,8 +279,7 @@ impl Home {
         Ok(())
     }
 
-    /// Stops the oldest process of a part with SIGTERM, waits for its good end, and says how long
-    /// that took.
+    /// Stops the oldest process of a part with SIGTERM and waits for its good end. Returns the time that it took.
     ///
     /// # Errors
     /// When there is none, or it ends badly.
@@ -314,7 +313,7 @@ impl Home {
         oldest.process.signal(name).await
     }
 
-    /// Waits until a part that was told to has ended well, and forgets it.
+    /// Waits until a part that was told to stop has ended well, and forgets it.
     ///
     /// # Errors
     /// When it does not end, or ends badly.
@@ -337,8 +336,7 @@ impl Home {
         Ok(())
     }
 
-    /// Starts every process again that has ended by itself, with variables besides; answers with
-    /// how many.
+    /// Restarts every process that has ended by itself, with additional variables. Returns the number of restarts.
     ///
     /// # Errors
     /// When one cannot be started.
@@ -365,7 +363,7 @@ impl Home {
         taken
     }
 
-    /// What `/readyz` of a part's admin listener answers; 0 where nobody does.
+    /// The status of `/readyz` on a part's admin listener; 0 without an answer.
     pub async fn readiness(&self, part: Part) -> u16 {
         let part = self.process_of(part);
         let admin = self
@@ -424,7 +422,7 @@ impl Home {
         format!("http://127.0.0.1:{}", self.api)
     }
 
-    /// Where the embedded home keeps everything.
+    /// The data folder of the embedded home.
     pub fn data_folder(&self) -> PathBuf {
         self.folder.path().join("data")
     }
@@ -447,7 +445,7 @@ impl Home {
         self.hookline_with(args, &[]).await
     }
 
-    /// The same with variables besides.
+    /// The same with additional variables.
     ///
     /// # Errors
     /// When it fails.
@@ -473,7 +471,7 @@ impl Home {
         hookline(&args, &variables).await
     }
 
-    /// An organization that nobody else has, with a key that may do everything.
+    /// A new organization that no other sentence uses, with a key that may do everything.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -520,7 +518,7 @@ impl Home {
         publisher.publish(routing_key, body, properties).await
     }
 
-    /// What `hookline dead-letters list` shows.
+    /// The output of `hookline dead-letters list`.
     ///
     /// # Errors
     /// When it shows nothing.
@@ -531,7 +529,7 @@ impl Home {
         letters.cloned().context("no dead_letters")
     }
 
-    /// What all processes have said so far.
+    /// The output of all processes so far.
     pub async fn said(&self) -> String {
         let all = self.running.lock().await;
         all.iter()
@@ -544,10 +542,10 @@ impl Home {
         self.running.lock().await.clear();
     }
 
-    /// Ends everything, and removes what it had on the servers.
+    /// Ends every process, and removes the home's data from the servers.
     ///
     /// # Errors
-    /// When something cannot be ended.
+    /// When a process cannot be ended, or data cannot be removed.
     pub async fn end(&self) -> anyhow::Result<()> {
         self.end_processes().await;
         match &self.peers {

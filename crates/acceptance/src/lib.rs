@@ -1,8 +1,8 @@
-//! What sentences about the whole system are tried with: both homes as real processes, receivers
-//! that answer as they are told and remember what they got, and a client of the API.
+//! The test harness for sentences about the whole system. It has both homes as real processes, receivers and a client
+//! of the API. The receivers answer as they are told and remember their requests.
 //!
-//! A sentence is a function that is given a home. It makes an organization of its own there, so
-//! that many run side by side; one that kills or cuts things starts a home of its own.
+//! A sentence is a function that takes a home. It makes its own organization there: many sentences run side by side in
+//! one home. A sentence that kills processes or cuts connections starts a home of its own.
 
 pub mod authority;
 pub mod broker_users;

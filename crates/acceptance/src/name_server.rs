@@ -10,7 +10,7 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
 
-/// What is said of a name.
+/// The answer for a name.
 #[derive(Debug, Clone)]
 pub enum Said {
     /// It has these addresses.
@@ -25,7 +25,7 @@ pub enum Said {
     Apart(Reply, Reply),
 }
 
-/// What is said to the question for one family of addresses.
+/// The answer to the question for one family of addresses.
 #[derive(Debug, Clone)]
 pub enum Reply {
     /// These addresses, after that long.
@@ -45,8 +45,8 @@ pub struct NameServer {
 }
 
 impl NameServer {
-    /// Answers what `say` says of a name, which is told how many look-ups came before this one.
-    /// Nobody may remember the answer.
+    /// Answers with the result of `say` for a name and the number of earlier look-ups of it.
+    /// The answer may not be cached.
     ///
     /// # Errors
     /// When there is no port.

@@ -1,4 +1,4 @@
-//! What operators are told: on the broker's exchange where there is one, else in the log.
+//! Messages to operators: on the broker's exchange where there is one, else in the log.
 
 use anyhow::Context as _;
 use lapin::options::{BasicGetOptions, QueueDeclareOptions};
@@ -11,7 +11,7 @@ use crate::waiting::until;
 const EXCHANGE: &str = "hookline.operations";
 const QUEUE: &str = "an operator's";
 
-/// Somebody who listens from now on.
+/// An operator that listens from now on.
 pub struct Operators<'a> {
     home: &'a Home,
     listening: Option<(Channel, Connection)>,

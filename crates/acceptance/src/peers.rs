@@ -1,5 +1,4 @@
-//! The servers of a distributed home: a database and a vhost of its own, behind proxies that can be
-//! cut.
+//! The servers of a distributed home: its own database and its own vhost, behind proxies that can be cut.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
@@ -43,7 +42,7 @@ impl Peers {
         })
     }
 
-    /// The settings that lead here.
+    /// The settings that point a service at these servers.
     pub(crate) fn settings(&self, way: Way) -> anyhow::Result<[(String, String); 2]> {
         let (database, broker) = match way {
             Way::Straight => (self.database.clone(), self.amqp.clone()),
@@ -59,7 +58,7 @@ impl Peers {
     }
 
     pub(crate) async fn remove(&self) -> anyhow::Result<()> {
-        // As the server's administrator: its own vacuum may be at work there, which nobody else may end.
+        // As the server's administrator: autovacuum may be at work there, and no other role may end it.
         psql(
             &variable("HOOKLINE_TEST_POSTGRES_ADMIN")?,
             &format!("DROP DATABASE {} WITH (FORCE)", self.name),
@@ -78,8 +77,8 @@ impl Peers {
         Ok(format!("{url}?heartbeat={seconds}"))
     }
 
-    /// Deletes a queue and all that is in it, and keeps its name: nobody else may use or declare it
-    /// before the connection ends, which takes the name away.
+    /// Deletes a queue with its messages, and occupies its name. No other connection may use or declare the queue
+    /// until the returned connection ends, which removes the name as well.
     ///
     /// # Errors
     /// When there is no connection, or when others are faster time after time.
@@ -111,9 +110,8 @@ impl Peers {
         add_vhost(&self.name).await
     }
 
-    /// Tells the broker's connections of this home, in the broker's own words, that memory is short or no
-    /// longer. An alarm of the whole broker would stop the other homes, too. A connection that is made
-    /// later is not told.
+    /// Raises or clears the broker's memory alarm for the connections of this home, with the broker's own message. An
+    /// alarm of the whole broker would stop the other homes, too. Later connections get no such message.
     ///
     /// # Errors
     /// When it cannot be done.
@@ -153,10 +151,10 @@ impl Peers {
     }
 }
 
-/// What `make test` has set.
+/// The value of an environment variable that `make test` sets.
 ///
 /// # Errors
-/// When it has not.
+/// When the variable is not set.
 pub fn variable(name: &str) -> anyhow::Result<String> {
     std::env::var(name)
         .with_context(|| format!("{name} is not set: run the tests with `make test`"))

@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use crate::process::free_port;
 use crate::waiting::until;
 
-/// When a client gives its connection to the server back.
+/// When a client returns its server connection to the pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PoolMode {
     /// When it disconnects.
@@ -87,7 +87,7 @@ async fn start(folder: &TempDir, port: u16) -> anyhow::Result<Child> {
     if std::fs::metadata("/proc/self")?.uid() == 0 {
         command.args(["-u", "nobody"]);
     }
-    // Debian has it where not every user's PATH leads.
+    // Debian installs it in a folder that is not in every user's PATH.
     let path = std::env::var("PATH").unwrap_or_default();
     let mut running = command
         .arg(folder.path().join("ini"))

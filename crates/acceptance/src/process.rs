@@ -1,5 +1,4 @@
-//! Our binaries as processes. One that is dropped is killed, and its output goes to a file that
-//! a failure can be read from.
+//! Our binaries as processes. A dropped process is killed. Its output goes to a file, which explains a failure.
 
 use std::fs::File;
 use std::net::{Ipv4Addr, TcpListener};
@@ -47,11 +46,11 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// Below the ports that the system gives to outgoing connections: one of those could be taken
-/// between our look and the start of the process that is to listen there.
+/// Below the ephemeral ports of outgoing connections. An ephemeral port could be taken between our check and the start
+/// of the process that listens there.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
-/// A port of loopback that nobody has, and that this program has not given out before.
+/// A free port of loopback that this program has not given out before.
 ///
 /// # Errors
 /// When there is none.
@@ -134,7 +133,7 @@ impl Process {
         )
     }
 
-    /// Its id; none when it has ended.
+    /// The process id; `None` after its end.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
@@ -162,7 +161,7 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// All that it has said.
+    /// All output of the process so far.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }

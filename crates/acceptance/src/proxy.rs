@@ -1,4 +1,4 @@
-//! A wire to a peer that can be cut, or made silent, and mended.
+//! A TCP proxy before a peer. Its wire can be cut, made silent, and mended.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// How the wire is.
+/// The state of the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     /// Bytes pass.
@@ -18,8 +18,8 @@ pub enum Wire {
     Cut,
     /// Connections stay and say nothing.
     Silent,
-    /// Bytes pass until somebody says these ones. They reach the peer, whose answer is the end of
-    /// that connection and is lost; from then on the wire is whole.
+    /// Bytes pass until a client says these ones. They reach the peer. Its answer ends that connection and is lost;
+    /// from then on the wire is whole.
     Losing(&'static [u8]),
     /// Bytes pass until a client says these ones. They reach the peer; from then on the wire is silent.
     SilentAfter(&'static [u8]),
@@ -77,8 +77,8 @@ impl Proxy {
 /// Passes bytes both ways until one of them ends.
 async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
     for stream in [&near, &far] {
-        // Small messages wait for nobody, or every figure would be that of the proxy (RFC 896). If it
-        // fails, the stream does, too.
+        // Small messages must not wait for others (RFC 896), or every measured time would be the proxy's. If this call
+        // fails, the stream fails, too.
         let _ = stream.set_nodelay(true);
     }
     let (near_in, near_out) = near.into_split();
@@ -103,7 +103,7 @@ async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
     }
 }
 
-/// Whether these are the bytes that a wire is waiting for to lose; only one connection says so.
+/// Whether these bytes are the ones that a `Losing` wire waits for. It is true for one connection only.
 fn is_last_word(wire: &watch::Sender<Wire>, bytes: &[u8]) -> bool {
     wire.send_if_modified(|wire| match *wire {
         Wire::Losing(word) if bytes.windows(word.len()).any(|part| part == word) => {

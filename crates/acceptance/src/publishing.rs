@@ -12,7 +12,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Of a service of its own: what others publish is not in front of what it publishes.
+    /// A connection of its own, as a separate service has it: messages of other publishers are not in front of its own.
     ///
     /// # Errors
     /// When the broker cannot be reached.

@@ -1,4 +1,4 @@
-//! How much waits in a queue of a broker.
+//! The number of messages that wait in a queue of the broker.
 
 use lapin::options::QueueDeclareOptions;
 use lapin::{Connection, ConnectionProperties};

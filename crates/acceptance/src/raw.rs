@@ -1,5 +1,4 @@
-//! A receiver below HTTP: it is handed each connection and does with it what no server library
-//! would.
+//! A receiver below HTTP: it takes each raw connection and behaves in ways that no server library would.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,13 +7,13 @@ use anyhow::Context as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A port of loopback that somebody misbehaves on.
+/// A receiver on a port of loopback that misbehaves.
 pub struct RawReceiver {
     port: u16,
 }
 
 impl RawReceiver {
-    /// Hands each connection to `behaviour`; it ends with the future.
+    /// Hands each connection to `behaviour`. The connection ends with the future.
     ///
     /// # Errors
     /// When there is no port.
@@ -40,14 +39,14 @@ impl RawReceiver {
         let behaviour = Arc::new(behaviour);
         tokio::spawn(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                // What comes of it is seen at the other end.
+                // The other end sees the result.
                 tokio::spawn(behaviour(connection));
             }
         });
         Ok(Self { port })
     }
 
-    /// Reads each request, says `bytes` whatever they are, and closes.
+    /// Reads each request, sends `bytes` unchecked, and closes the connection.
     ///
     /// # Errors
     /// When there is no port.

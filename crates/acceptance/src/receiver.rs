@@ -1,4 +1,4 @@
-//! A real HTTP receiver that answers as it is told and remembers all it got.
+//! A real HTTP receiver that answers as it is told and remembers all its requests.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -25,12 +25,12 @@ pub struct Received {
     pub path: String,
 }
 
-/// What the receiver answers.
+/// An answer of the receiver.
 #[derive(Debug, Clone)]
 pub struct Reply {
     /// The status.
     pub status: u16,
-    /// Headers besides.
+    /// Additional headers.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Vec<u8>,
@@ -49,7 +49,7 @@ impl Reply {
         }
     }
 
-    /// With a header besides.
+    /// With an additional header.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
@@ -63,7 +63,7 @@ impl Reply {
         self
     }
 
-    /// Later.
+    /// With a delay before the answer.
     #[must_use]
     pub fn after(mut self, wait: Duration) -> Self {
         self.after = wait;
@@ -71,7 +71,7 @@ impl Reply {
     }
 }
 
-/// Decides on an answer: the request, and how many of its `webhook-id` came before it.
+/// Decides on an answer. Takes the request, and the number of earlier requests with its `webhook-id`.
 type Behaviour = dyn Fn(&Received, usize) -> Reply + Send + Sync;
 
 /// A receiver on a port of loopback.
@@ -125,7 +125,7 @@ impl Receiver {
         let received = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&received);
         let behaviour: Arc<Behaviour> = Arc::new(behaviour);
-        // A thread and a system of its own: it must answer whatever the test is waiting for.
+        // A thread and a runtime of its own: the receiver must answer even while the test blocks.
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || {
@@ -247,7 +247,7 @@ impl Received {
         );
         Ok(())
     }
-    /// Verifies the signature, whatever the sender's clock was.
+    /// Verifies the signature without a check of the timestamp's age.
     ///
     /// # Errors
     /// When it does not hold.

@@ -1,4 +1,4 @@
-//! What ingest would not take, as the broker's operator sees it.
+//! Events that ingest rejected, as the broker's operator sees them.
 
 use anyhow::Context as _;
 use lapin::options::BasicGetOptions;

@@ -19,7 +19,7 @@ pub struct SmallTablespace {
 }
 
 impl SmallTablespace {
-    /// Moves a database to which nothing is connected; `server` is any other one of its server.
+    /// Moves a database without connections; `server` is any other database of its server.
     ///
     /// # Errors
     /// When no disk can be mounted, or the server cannot use it.

@@ -1,9 +1,9 @@
-//! Fairness under load: what bad receivers cost the good ones.
+//! Fairness under load: the cost of bad receivers to the good ones.
 //!
-//! A trial runs twice in one home, without the bad receivers and with them. Events come at fixed
-//! times, whether or not those before have arrived, and an event's latency counts from the time at
-//! which it was to be published: a system that stalls cannot make the load wait for it. Then the
-//! bad receivers recover, and every delivery that is owed to them has to arrive.
+//! A trial runs twice in one home, without the bad receivers and with them. Events come at fixed times, even if earlier
+//! events have not arrived. An event's latency counts from the time at which it was to be published: a system that
+//! stalls cannot make the load wait for it. Then the bad receivers recover, and every delivery that is owed to them has
+//! to arrive.
 
 mod figures;
 mod flood;

@@ -36,25 +36,25 @@ const HOMES: [(Kind, &str); 2] = [
     (Kind::Distributed, "distributed"),
 ];
 
-/// Everything that is tried.
+/// All sentences, by the homes that they need.
 pub struct Suite {
-    /// In both homes, side by side in one of each.
+    /// Sentences that run in both kinds of home, side by side in one shared home of each kind.
     pub shared: Vec<Shared>,
-    /// In the shared distributed home, because the embedded one has nothing of the kind.
+    /// Sentences for the shared distributed home: an embedded home does not have the feature.
     pub shared_distributed: Vec<Shared>,
-    /// In both homes, each in one of its own.
+    /// Sentences that run in both kinds of home, and start homes of their own.
     pub alone: Vec<Alone>,
-    /// The same, and nothing else at the same time: what they measure is time.
+    /// The same, with no other sentence at the same time, because they measure time.
     pub quiet: Vec<Alone>,
     /// The same in distributed homes alone.
     pub quiet_distributed: Vec<Alone>,
-    /// In distributed homes of their own.
+    /// Sentences that start distributed homes of their own.
     pub distributed: Vec<Alone>,
-    /// In embedded homes of their own, because the broker's side of it is not ours.
+    /// Sentences that start embedded homes of their own: in a distributed home the behaviour is the broker's, not ours.
     pub embedded: Vec<Alone>,
 }
 
-/// The shared homes, started by whoever needs them first.
+/// The shared homes. The first sentence that needs a home starts it.
 #[derive(Default)]
 struct Homes {
     embedded: OnceCell<Arc<Home>>,
@@ -129,7 +129,7 @@ impl Schedule {
 pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
-    // Both the product and this program speak HTTP; whoever comes first chooses ring.
+    // The product and this program both speak HTTP; the first of them to run chooses ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = Arc::new(
         tokio::runtime::Builder::new_multi_thread()
@@ -149,7 +149,7 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
             ),
         };
         let add = |beside, sentence, run| trial(name, sentence, &schedule, beside, run);
-        // Those that start homes are the long ones: whoever comes last should be short.
+        // Sentences that start homes are long. They come first, and the last ones to run are short.
         let started = suite.alone.iter().chain(lonely);
         let started = started.map(|of| (Beside::Others, of));
         let quiet_ones = suite.quiet.iter().chain(quiet_ones);

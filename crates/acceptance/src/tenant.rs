@@ -1,4 +1,4 @@
-//! An organization of a sentence's own.
+//! The organization that a sentence makes for itself.
 
 use anyhow::Context as _;
 use lapin::BasicProperties;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 /// How long anything may take on a busy machine before it is taken for hung. A service itself waits a minute
-/// for a broker that declares queues slowly. What is to be quick has a bound of its own.
+/// for a broker that declares queues slowly. Work that must be quick has a bound of its own.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Asks until there is an answer; `what` says what was waited for in vain.

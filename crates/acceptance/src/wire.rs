@@ -1,4 +1,4 @@
-//! A client below HTTP: it sends bytes that no client library would, and reads what comes back.
+//! A client below HTTP: it sends bytes that no client library would send, and reads the answers.
 
 use std::time::Duration;
 
@@ -40,8 +40,7 @@ impl Wire {
         })
     }
 
-    /// Sends bytes. Whoever reads them may have had enough before their end, so that they could not
-    /// all be sent is no failure.
+    /// Sends bytes. The server may stop reading before their end: an incomplete send is no failure.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
     }
@@ -57,7 +56,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Sends bytes one by one, so long apart, until an answer begins or the connection ends.
+    /// Sends bytes one by one at this interval, until an answer begins or the connection ends.
     ///
     /// # Errors
     /// When neither comes before the bytes are used up.

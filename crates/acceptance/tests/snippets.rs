@@ -429,7 +429,7 @@ fn vectors() -> anyhow::Result<Vec<Value>> {
     Ok(file["vectors"].as_array().context("vectors")?.clone())
 }
 
-/// What `webhook-signature` a vector has when it is sent at `timestamp`.
+/// The `webhook-signature` of a vector that is sent at `timestamp`.
 fn sign(vector: &Value, timestamp: i64) -> anyhow::Result<String> {
     let secret = text(&vector["secret"])?;
     let webhook = match secret.starts_with("whsec_") {

@@ -94,7 +94,7 @@ const UNTIL_REALLY_FULL: Duration = Duration::from_secs(120);
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
-    // Both the product and this program speak HTTP; whoever comes first chooses ring.
+    // The product and this program both speak HTTP; the first of them to run chooses ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let seed = arguments
         .seed

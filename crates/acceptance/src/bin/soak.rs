@@ -39,7 +39,7 @@ fn main() -> anyhow::Result<ExitCode> {
         ],
         other => bail!("no such home: {other}; there are distributed, two, embedded and all"),
     };
-    // Both the product and this program speak HTTP; whoever comes first chooses ring.
+    // The product and this program both speak HTTP; the first of them to run chooses ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -66,7 +66,7 @@ fn main() -> anyhow::Result<ExitCode> {
             passed &= runtime.block_on(trial.run())?.passed;
             println!();
         }
-        // What is published does not meet the dispatchers: one cast for each home.
+        // The rate limits of a flood act before the dispatchers: one cast for each home is enough.
         if matches!(&*beside, "flood" | "all") && dispatchers == 1 {
             passed &= runtime.block_on(flood(kind, duration))?;
             println!();

@@ -1,6 +1,6 @@
 //! Clients that mean harm: each act occupies the API with one kind of them while honest clients go on.
 //!
-//! They have a key of their own, so the limits of a key apply to them and not to the load.
+//! They have a key of their own: the rate limits of a key apply to them and not to the load.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -21,10 +21,10 @@ const FAST: usize = 20;
 /// Requests that a slow reader sends without reading an answer.
 const UNREAD: usize = 20;
 
-/// Between two bytes of a slow sender.
+/// The pause between two bytes of a slow sender.
 const DRIBBLE: Duration = Duration::from_millis(300);
 
-/// What they do.
+/// The ways in which clients abuse the API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Abuse {
     /// They ask for large pages and read nothing.
@@ -38,7 +38,7 @@ pub enum Abuse {
 }
 
 impl Abuse {
-    /// All of them.
+    /// Every kind of abuse.
     pub const ALL: [Self; 4] = [
         Self::SlowReaders,
         Self::SlowSenders,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::abuse::Abuse;
 use crate::database_faults::Fault;
 
-/// A process that can be hit; of some there are several.
+/// A process that can be hit. Some targets have several replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Target {
     /// `ingest`, one of its replicas.
@@ -28,7 +28,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// What it is, whichever replica.
+    /// The name of the part, the same for each replica.
     pub fn part(self) -> &'static str {
         match self {
             Target::Ingest(_) => "ingest",
@@ -50,7 +50,7 @@ impl Target {
         })
     }
 
-    /// It makes requests.
+    /// Whether the target makes requests to receivers.
     pub(super) fn delivers(self) -> bool {
         matches!(self, Target::Dispatcher(_) | Target::Serve)
     }
@@ -76,7 +76,7 @@ pub enum Peer {
     Database,
 }
 
-/// How a server is away.
+/// The kind of a server's outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Away {
     /// Killed, and started again in the end.
@@ -85,7 +85,7 @@ pub enum Away {
     Frozen,
 }
 
-/// A fault point of the dispatcher at which backlog is in its hands.
+/// A fault point at which the dispatcher holds backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum BacklogPoint {
     /// The rows are marked, and nothing in memory knows it.
@@ -114,7 +114,7 @@ pub enum Shift {
     Back,
 }
 
-/// What is done.
+/// The kinds of acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blow {
     /// SIGKILL.
@@ -123,16 +123,15 @@ pub enum Blow {
     Freeze,
     /// SIGSTOP for much longer than a lease.
     LongFreeze,
-    /// SIGTERM, and its good end.
+    /// SIGTERM, and a graceful shutdown.
     Stop,
-    /// Nothing is left of the disk; a process that is hit with it is killed then, and started when
-    /// there is room again.
+    /// The disk is full. A process that is hit with it is killed then, and started when there is room again.
     Fill,
-    /// The database raises errors that are about the moment.
+    /// The database raises transient errors.
     Raise(Fault),
     /// Clients that mean harm occupy the API.
     Abuse(Abuse),
-    /// One wake-up of so many is not published, by any process.
+    /// Each process drops one wake-up in this many.
     DropWakeUps(u8),
     /// Further dispatchers start, are killed and stopped, every three seconds.
     ComeAndGo,
@@ -150,13 +149,13 @@ pub enum Blow {
     Hang,
     /// The database goes on from a copy of its data that is about a second old.
     FailOver,
-    /// Receivers refuse everything, so that there is backlog, and a process ends at this point.
+    /// Receivers refuse everything, which makes backlog, and a process ends at this point.
     EndAt(BacklogPoint),
 }
 
 impl Blow {
-    /// The requests that one such act on a process may repeat, in slots of a dispatcher. One that is cut from the database,
-    /// or hangs, goes on for some seconds, and others make all of these requests again.
+    /// The requests that one such act on a process may repeat, in slots of a dispatcher. A dispatcher that is cut from
+    /// the database, or hangs, goes on for some seconds. Other dispatchers make all of these requests again.
     fn slots_repeated(self) -> usize {
         match self {
             Blow::Kill
@@ -252,17 +251,16 @@ impl Coming {
 pub struct Act {
     /// When, counted from the beginning. It waits for the end of the one before.
     pub at: Duration,
-    /// What.
     pub blow: Blow,
-    /// To whom; two are hit at once and come back at once. None where all are.
+    /// Two targets are hit together and come back together. Empty if the blow hits all.
     pub targets: Vec<Target>,
     /// How long they are away, or frozen.
     pub away: Duration,
 }
 
 impl Act {
-    /// The requests that it may repeat, in slots of a dispatcher. A stop repeats none while there is a database to record
-    /// in. Another number of partitions moves subscriptions without a word about their requests in flight.
+    /// The requests that the act may repeat, in slots of a dispatcher. A stop repeats none while the database can
+    /// record them. Another number of partitions moves subscriptions without regard for their requests in flight.
     pub(super) fn slots_repeated(&self) -> usize {
         let delivering = self.targets.iter().filter(|target| target.delivers());
         match self.blow {

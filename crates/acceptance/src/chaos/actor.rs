@@ -1,4 +1,4 @@
-//! One of our processes: it starts, is hit, and tells how it ended.
+//! One of our processes in a run: it starts, is hit by an act, and reports its end.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Actor {
         self.start_with(&[])
     }
 
-    /// Starts it with variables besides.
+    /// Starts the process with additional variables.
     pub(super) fn start_with(&mut self, besides: &[(String, String)]) -> anyhow::Result<()> {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         let mut variables = self.variables.clone();
@@ -76,7 +76,7 @@ impl Actor {
             Blow::Kill | Blow::Fill | Blow::Clock(_) => process.kill().await?,
             Blow::Freeze | Blow::LongFreeze => return process.signal("STOP").await,
             Blow::Stop => {
-                // One that has not come so far as to listen to signals ends at once and badly.
+                // A process that does not handle signals yet ends at once and badly.
                 until(&format!("an answer of {target}"), async || {
                     Ok((readiness(admin).await != 0).then_some(()))
                 })
@@ -96,7 +96,7 @@ impl Actor {
     }
 }
 
-/// What `/readyz` answers on this port; 0 where nobody does.
+/// The status of `/readyz` on this port; 0 without an answer.
 async fn readiness(admin: u16) -> u16 {
     let asked = reqwest::get(format!("http://127.0.0.1:{admin}/readyz"));
     match timeout(Duration::from_secs(2), asked).await {

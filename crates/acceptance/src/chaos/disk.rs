@@ -1,6 +1,6 @@
-//! A disk that is full at will: a small file system in memory, and a file that takes what is left
-//! of it. With the right to mount it is mounted; without, it is mounted in a name space of its own,
-//! which a process holds open and others reach through `/proc`.
+//! A disk that can be filled: a small file system in memory, and a file that takes all space left on it. A user with
+//! the right to mount mounts it directly. For other users it is mounted in a mount namespace of its own. One process
+//! holds that namespace open, and others reach it through `/proc`.
 
 use std::fs::{File, create_dir_all, remove_file};
 use std::io::{ErrorKind, Write as _};
@@ -38,7 +38,7 @@ enum Held {
     By(Child),
 }
 
-/// Why no disk can be filled on this machine; none where one can.
+/// The reason why no disk can be filled on this machine; `None` if one can be.
 pub fn obstacle() -> Option<String> {
     let tried = tempfile::tempdir()
         .map_err(anyhow::Error::from)
@@ -105,7 +105,7 @@ impl SmallDisk {
         &self.folder
     }
 
-    /// Takes all that is left of it.
+    /// Fills the rest of the disk.
     ///
     /// # Errors
     /// When it fails before the disk is full.
@@ -127,7 +127,7 @@ impl SmallDisk {
         Ok(())
     }
 
-    /// Gives it back.
+    /// Frees the space that [`Self::fill`] took.
     ///
     /// # Errors
     /// When nothing was taken.

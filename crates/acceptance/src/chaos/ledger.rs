@@ -1,9 +1,8 @@
-//! What was published, what is owed for it, and what came: the judge of a run.
+//! The ledger of a run records published events, owed deliveries and received requests, and judges the run.
 //!
-//! An event whose publish was confirmed is owed to every subscription that was answered with 201
-//! before that publish began. An event whose publish failed may come or not. Whatever comes must
-//! have been published, to an organization and with a type that the subscription wants, byte for
-//! byte, and always under the same `webhook-id`.
+//! A confirmed event is owed to every subscription that was answered with 201 before the publish began.
+//! An event with a failed publish may be delivered or not. Every delivery must match a published event byte for byte.
+//! Its organization and type are ones that the subscription wants, and its `webhook-id` is always the same.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,10 +13,10 @@ use serde_json::Value;
 use super::repeats::Taken;
 use crate::receiver::Received;
 
-/// How many things that went wrong are told; one cause makes many.
+/// How many errors the ledger shows; one cause makes many.
 const TOLD: usize = 20;
 
-/// Of how many requests one signature is verified: each costs more than all the rest here.
+/// One request in this many has its signature verified: a verification costs more than all the rest here.
 const SAMPLE: usize = 8;
 
 /// An event by its organization and id.
@@ -26,7 +25,7 @@ pub(crate) type EventName = (String, String);
 /// A subscription, as we know it: by the number in its URL.
 pub(crate) type HookNumber = usize;
 
-/// What a run remembers. Clones are the same book.
+/// The record of a run. Clones share one book.
 #[derive(Clone, Default)]
 pub(crate) struct Ledger(Arc<Mutex<Book>>);
 
@@ -72,7 +71,7 @@ impl Hook {
     }
 }
 
-/// The time whose commits a failover may have lost.
+/// The time span in which a failover may have lost commits.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Lost {
     /// Everything that was confirmed before was in the copy.
@@ -83,7 +82,7 @@ pub(crate) struct Lost {
     pub(crate) back: Instant,
 }
 
-/// What the database has in the end.
+/// The content of the database in the end.
 pub(crate) struct Stored {
     pub(crate) events: HashSet<EventName>,
     /// Ids and URLs of the subscriptions.
@@ -100,23 +99,23 @@ struct Came {
 /// How a run has ended so far.
 #[derive(Debug, Clone, Default)]
 pub struct Counts {
-    /// Events whose publish was confirmed.
+    /// Events with a confirmed publish.
     pub confirmed: usize,
-    /// Events whose publish failed, and may have been taken or not.
+    /// Events with a failed publish. Hookline may have accepted them or not.
     pub unknown: usize,
     /// Deliveries that are owed for the confirmed ones.
     pub owed: usize,
-    /// Those of them that came.
+    /// The owed deliveries that came.
     pub delivered: usize,
-    /// Those of them that did not.
+    /// The owed deliveries that did not come.
     pub lost: usize,
-    /// Confirmed events whose rows went with the commits that failovers lost. Nothing is owed for them.
+    /// Confirmed events that were lost with the commits of a failover. No delivery is owed for them.
     pub gone: usize,
-    /// Subscriptions likewise.
+    /// Subscriptions that were lost in the same way.
     pub subscriptions_gone: usize,
-    /// Deliveries of events whose publish failed, and to subscriptions that were just being made.
+    /// Deliveries of events with a failed publish, and deliveries to subscriptions that were just being made.
     pub besides: usize,
-    /// Requests for what had been taken before.
+    /// Requests for deliveries that had been taken before.
     pub duplicates: usize,
     /// Requests in all.
     pub requests: usize,
@@ -171,7 +170,7 @@ impl Ledger {
         }
     }
 
-    /// The events whose publish has been confirmed.
+    /// The events with a confirmed publish.
     pub(crate) fn confirmed_events(&self) -> Vec<EventName> {
         let book = self.book();
         let confirmed = book
@@ -185,8 +184,8 @@ impl Ledger {
         self.book().is_gone(name)
     }
 
-    /// Marks what went with the commits that failovers lost: it is not stored, and was written while they could be lost.
-    /// What is stored meanwhile is unmarked.
+    /// Marks the entries that were lost with the commits of failovers: they are not stored, and were written while
+    /// commits could be lost. Entries that are stored meanwhile are unmarked.
     pub(crate) fn mark_gone(&self, lost: &[Lost], stored: &Stored) {
         let mut book = self.book();
         let book = &mut *book;
@@ -257,13 +256,13 @@ impl Ledger {
         self.book().deliveries.clone()
     }
 
-    /// What went wrong, apart from what is missing: the first few, and how many in all.
+    /// The errors apart from missing deliveries: the first few, and how many in all.
     pub(crate) fn wrongs(&self) -> (Vec<String>, usize) {
         let book = self.book();
         (book.wrong.clone(), book.wrongs)
     }
 
-    /// What is owed and has not come.
+    /// The deliveries that are owed and have not come.
     pub(crate) fn missing(&self) -> Vec<(EventName, HookNumber)> {
         let book = self.book();
         book.owed()

@@ -1,7 +1,7 @@
-//! The load: publishers of both ways, and somebody who makes a subscription now and then.
+//! The load: publishers over HTTP and over the broker, and a caller that makes a subscription now and then.
 //!
-//! A publish that is not confirmed is often tried again under the same id, as a publisher should,
-//! and sometimes given up: such an event may be delivered or not.
+//! A publisher often repeats an unconfirmed publish under the same id, as publishers should. Sometimes it gives up,
+//! and the event may be delivered or not.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,10 +35,10 @@ const EVENT_TYPES: [&str; 6] = [
 /// How long a publisher waits for a confirm, and a caller for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// Before an event is tried again.
+/// The wait before an event is published again.
 const BREATH: Duration = Duration::from_millis(250);
 
-/// How often somebody makes a subscription.
+/// How often the load makes a subscription.
 const SUBSCRIBES: Duration = Duration::from_secs(3);
 
 /// No more subscriptions than this: each wants deliveries of its own.
@@ -53,7 +53,7 @@ pub(crate) struct Load {
     players: JoinSet<()>,
 }
 
-/// What all who make load know.
+/// The state that all tasks of the load share.
 #[derive(Clone)]
 struct Script {
     ledger: Ledger,
@@ -145,12 +145,12 @@ impl Script {
 
     fn ticks(&self) -> tokio::time::Interval {
         let mut ticks = interval(Duration::from_secs(1) * PUBLISHERS / self.rate.max(1));
-        // The time that parts are away is not made up for: that would be a burst, not a load.
+        // The load does not catch up on the time that parts are away: that would be a burst, not a load.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks
     }
 
-    /// The bytes are those that receivers get: nothing but `data` could be written otherwise.
+    /// Receivers get these very bytes: only `data` could be written in another way.
     fn draft(&self, chance: &mut ChaCha8Rng, organization: &str) -> Draft {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let event_type = EVENT_TYPES
@@ -172,7 +172,7 @@ impl Script {
         }
     }
 
-    /// Most publishers insist, after a breath; some give up.
+    /// Most publishers try again after a short wait; some give up.
     async fn tries_again(&self, chance: &mut ChaCha8Rng) -> bool {
         if self.is_over() || chance.random_range(0..10) == 0 {
             return false;
@@ -217,8 +217,8 @@ impl Script {
         }
     }
 
-    /// The answer, where it has the status that it should have. One that is allowed while parts are
-    /// away is none; any other is wrong.
+    /// The answer, if it has the expected status. A status that is allowed while parts are away counts as no answer.
+    /// Any other is an error of the run.
     async fn post(&self, client: &Client, path: &str, body: String, good: u16) -> Option<Answer> {
         let request = client
             .request(reqwest::Method::POST, path)

@@ -1,9 +1,8 @@
-//! Crash safety, tried out: a home under load whose processes and servers are killed, frozen and
-//! stopped by a seeded schedule, while receivers keep a ledger.
+//! Crash safety. A seeded schedule kills, freezes and stops the processes and servers of a home under load, while
+//! receivers keep a ledger.
 //!
-//! In the end every event whose publish was confirmed has been delivered to every subscription
-//! that wanted it; nothing was delivered that was not owed; whatever came twice bears the same
-//! `webhook-id`.
+//! In the end every confirmed event has been delivered to every subscription that wanted it. No delivery arrived that
+//! was not owed. A repeated delivery has the same `webhook-id`.
 
 use std::time::{Duration, Instant};
 
@@ -33,7 +32,7 @@ pub use ledger::Counts;
 use report::Report;
 use schedule::{Choice, Scene};
 
-/// What is to be tried.
+/// The settings of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     /// Where chance begins.
@@ -46,9 +45,9 @@ pub struct Plan {
     pub rate: u32,
     /// Dispatchers of a distributed home.
     pub dispatchers: usize,
-    /// Of how many wake-ups one is dropped, by each process all the time.
+    /// Each process drops one wake-up in this many, all the time.
     pub drop_wake_ups: Option<u8>,
-    /// What is done, where it is one kind of act alone.
+    /// The one kind of act to perform; `None` for all kinds of the scene.
     pub acts: Option<Choice>,
 }
 
@@ -70,7 +69,7 @@ impl Plan {
 /// An act that was done.
 #[derive(Debug, Clone)]
 pub struct Performed {
-    /// What was planned.
+    /// The act as planned.
     pub act: Act,
     /// When it began.
     pub hit: Instant,
@@ -86,7 +85,7 @@ pub async fn run(plan: Plan) -> anyhow::Result<Report> {
     let folder = new_folder()?;
     let ended = tokio::select! {
         ended = run::perform(plan, folder.path()) => ended,
-        // What was started ends with the run that is dropped here.
+        // All started processes end with the run that is dropped here.
         why = interrupted() => Err(why),
     };
     kept_on_failure(ended, folder)

@@ -26,7 +26,7 @@ impl Owners {
         Ok(Some(Self(owners)))
     }
 
-    /// So many dispatchers share them evenly.
+    /// Whether this many dispatchers share the partitions evenly.
     pub(super) fn are_even(&self, dispatchers: usize) -> bool {
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for (owner, _) in self.0.values() {
@@ -37,7 +37,7 @@ impl Owners {
         counts.len() == dispatchers.min(self.0.len()) && differ <= 1
     }
 
-    /// How many partitions have another owner, or had one meanwhile. An owner whose lease has expired claims each of its
+    /// How many partitions have another owner, or had one meanwhile. An owner with an expired lease claims each of its
     /// partitions anew, in the next epoch.
     pub(super) fn changed(&self, later: &Self) -> usize {
         let same = |number: &u64, (owner, epoch): &(String, i64)| {

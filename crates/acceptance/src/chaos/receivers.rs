@@ -1,5 +1,5 @@
-//! Receivers as they are: most requests are answered at once, some late, some badly, some not at
-//! all. After a few attempts each is taken, so that a run comes to an end.
+//! Receivers as real ones are: they answer most requests at once, some late, some badly, some not at all. After a few
+//! attempts they take every request, and the run comes to an end.
 
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
@@ -15,7 +15,7 @@ use super::ledger::Ledger;
 use crate::raw::{RawReceiver, read_request};
 use crate::receiver::Received;
 
-/// How a dispatcher's patience is set in these runs; the too late ones exceed it.
+/// The dispatcher's deadline in these runs. Late answers exceed it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
 /// From this attempt on every request is taken.
@@ -35,12 +35,12 @@ impl Refusal {
     }
 }
 
-/// What is done with a request.
+/// How the receiver answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manner {
-    /// 200 after so long.
+    /// 200 after this delay.
     Takes(Duration),
-    /// 200 when nobody listens any more; unless who asked was frozen, and finds it in time.
+    /// 200 after the deadline of a request. A dispatcher that was frozen meanwhile may still find it in time.
     TakesTooLate,
     /// 500.
     Fails,
@@ -132,7 +132,7 @@ async fn answer_one(
         _ => {}
     }
     if matches!(manner, Manner::Takes(_) | Manner::TakesTooLate) {
-        // Before the answer: whoever hears it may ask the ledger at once.
+        // Before the answer: after it, the ledger may be asked at once.
         ledger.taken(number, &request);
     }
     connection.write_all(manner.answer()).await?;

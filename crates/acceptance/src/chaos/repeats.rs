@@ -1,12 +1,12 @@
 //! Repeated requests: which are allowed, and how many.
 //!
-//! A request that was answered with 2xx is made again where its record is lost: it was in flight, or answered and not
-//! yet recorded, when its process was killed, frozen or cut off. So each repeat must have such an act to explain it,
-//! and of one act there are at most so many as a dispatcher has slots. An answer that comes after the deadline is no
-//! answer: its repeat is the receiver's doing.
+//! A dispatcher repeats a request that was answered with 2xx if the record of the answer is lost. The request was in
+//! flight, or answered and not yet recorded, when its process was killed, frozen or cut off. Each repeat needs such an
+//! act to explain it. One act explains at most as many repeats as a dispatcher has slots. An answer that comes after
+//! the deadline is no answer: its repeat is the receiver's doing.
 //!
-//! A failover takes committed records back. So it explains a repeat of whatever was answered in its window, and its bound is
-//! their number.
+//! A failover takes committed records back. It explains a repeat of every request that was answered in its window, and
+//! its bound is their number.
 
 use std::time::{Duration, Instant};
 
@@ -17,14 +17,14 @@ use super::receivers::DEADLINE;
 /// The setting `dispatcher.slots` of a run.
 pub(super) const SLOTS: usize = 64;
 
-/// What a dispatcher's own work may add to an answer, as its deadline sees it.
+/// The time that a dispatcher's own work may add to an answer, as its deadline sees it.
 const NEARLY: Duration = Duration::from_millis(300);
 
 /// Within this time an answer is recorded, while the database takes records.
 const RECORDED_WITHIN: Duration = Duration::from_secs(2);
 
-/// For how long after a failover an owner may act that the table of partitions does not name any more: a beat is valid for
-/// 2.5 s.
+/// How long after a failover a former owner of a partition may still act. The table of partitions does not name it any
+/// more, but a beat is valid for 2.5 s.
 const OWNERS_AGREE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request that was answered with 2xx.
@@ -47,7 +47,7 @@ pub struct Repeats {
     pub after_late_answers: usize,
     /// Explained by an act.
     pub explained: usize,
-    /// By nothing that was done.
+    /// Explained by no act.
     pub unexplained: usize,
     /// How many the acts of the run may explain.
     pub bound: usize,
@@ -105,8 +105,8 @@ impl Window {
     }
 }
 
-/// While an act on a dispatcher, or a failover, lasts, and shortly before. Where acts before it held up the records, from
-/// their beginning.
+/// While an act on a dispatcher, or a failover, lasts, and shortly before. If earlier acts held up the records, it is
+/// from the beginning of those acts.
 fn windows(performed: &[Performed]) -> Vec<Window> {
     let mut windows = Vec::new();
     for (index, done) in performed.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What a run has come to: the line that says it all, and a page for `docs/`.
+//! The report of a run: a summary line, and a page for `docs/`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,16 +10,16 @@ use super::repeats::Repeats;
 use super::{Counts, Performed, Plan};
 use crate::home::Kind;
 
-/// What a run has come to.
+/// The result of a run.
 #[derive(Debug, Clone)]
 pub struct Report {
-    /// What was planned.
+    /// The plan of the run.
     pub plan: Plan,
     /// The servers' names and versions.
     pub versions: Vec<String>,
     /// Everything in numbers.
     pub counts: Counts,
-    /// Requests for what had been taken before, by cause.
+    /// Requests for deliveries that had been taken before, by cause.
     pub repeats: Repeats,
     /// When requests were answered with 2xx.
     pub deliveries: Vec<Instant>,
@@ -33,7 +33,7 @@ pub struct Report {
     pub settled_after: Duration,
     /// Events and deliveries that were put aside as dead letters. Nothing in a run is at fault for it.
     pub put_aside: u64,
-    /// What went wrong.
+    /// The failures of the run.
     pub problems: Vec<String>,
 }
 
@@ -153,7 +153,7 @@ impl Report {
         )
     }
 
-    /// What was otherwise than in a run of which nothing was said.
+    /// The number of dispatchers and the dropped wake-ups, as the summary line adds them.
     fn conditions(&self) -> String {
         let Plan {
             scene,

@@ -111,7 +111,7 @@ async fn do_act(
     Ok(Performed { act, hit, back })
 }
 
-/// The schedule is made of times, so here time itself is what is waited for.
+/// Sleeps until a time of the schedule: the schedule consists of times, not of conditions.
 async fn pause_until(moment: Instant) {
     let left: Duration = moment.saturating_duration_since(Instant::now());
     tokio::time::sleep(left).await;

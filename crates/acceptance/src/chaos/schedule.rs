@@ -1,4 +1,4 @@
-//! What is done to which part, and when: a function of the plan, so that a run can be made again.
+//! The schedule of a run: which act hits which part, and when. It is a function of the plan: a run can be made again.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Scene {
         }
     }
 
-    /// What a report calls it.
+    /// The name in a report.
     pub fn name(self) -> &'static str {
         match self {
             Scene::Distributed => "distributed",
@@ -96,7 +96,7 @@ pub enum Choice {
     Backlog,
 }
 
-/// What takes turns with the others, so that a run of some minutes has each.
+/// The acts that take turns with the others. A run of some minutes has each of them.
 const DISTRIBUTED: [Choice; 10] = [
     Choice::WakeUps,
     Choice::LongFreeze,
@@ -142,7 +142,7 @@ pub fn schedule(plan: &Plan) -> Vec<Act> {
                 }
             },
         };
-        // However short, a run has a kill.
+        // Even the shortest run has a kill.
         if acts.is_empty() && matches!(act.blow, Blow::Freeze | Blow::Stop) {
             act.blow = Blow::Kill;
             act.away /= 2;
@@ -313,7 +313,7 @@ impl Chance {
         }
     }
 
-    /// A fault of the moment; the disk is one of seven.
+    /// A transient fault of the database; a full disk is one of seven.
     fn database(&mut self, at: Duration) -> Act {
         let (blow, target) = match self.dice.random_range(0..=Fault::ALL.len()) {
             disk if disk == Fault::ALL.len() => (Blow::Fill, Target::Disk),
@@ -354,7 +354,7 @@ impl Chance {
         }
     }
 
-    /// A kill, then a freeze that outlasts what is allowed to stand still, in turns.
+    /// A kill, then a freeze that is longer than the allowed standstill, in turns.
     fn node(&mut self, at: Duration, number: usize) -> Act {
         let (blow, away) = match number % 2 {
             0 => (Blow::Kill, self.millis(0..4_000)),

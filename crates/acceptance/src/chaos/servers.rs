@@ -1,5 +1,5 @@
-//! A PostgreSQL and a RabbitMQ that may be killed, the latter a node or a cluster of three: `deploy/services` starts
-//! them in a folder of their own, and again on the same data and ports.
+//! A PostgreSQL and a RabbitMQ that may be killed. RabbitMQ is one node or a cluster of three. `deploy/services` starts
+//! them in a folder of their own, and restarts them on the same data and ports.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub(crate) enum Server {
     RabbitMq(usize),
 }
 
-/// What the name of a variable ends with that is about a node.
+/// The suffix of a node's environment variables.
 fn suffix(node: usize) -> String {
     match node {
         0 => String::new(),
@@ -46,7 +46,7 @@ State = fun(Q, Known) -> case lists:keyfind(Q, 1, Known) of false -> none; Found
   Known <- [try erpc:call(N, ets, tab2list, [ra_state], 2000) catch _:_ -> [] end],
   Q <- Queues, not lists:member(State(Q, Known), [leader, follower])]}.";
 
-/// A killed process that nobody asks about stays on the list for a while.
+/// A killed process stays in the process list until its parent asks for its status.
 const ZOMBIE: [&str; 2] = ["Z", "X"];
 
 fn script() -> PathBuf {
@@ -177,8 +177,8 @@ impl Servers {
 
     pub(crate) async fn signal(&self, server: Server, name: &str) -> anyhow::Result<()> {
         let ids: Vec<String> = self.processes(server)?.iter().map(u32::to_string).collect();
-        // The one that makes others comes first, so that no others come while we are at it. A
-        // child may end between our look and the signal.
+        // The parent comes first: it starts no further children meanwhile. A child may end between our look and the
+        // signal.
         Command::new("kill")
             .arg(format!("-{name}"))
             .args(ids)
@@ -188,7 +188,7 @@ impl Servers {
         Ok(())
     }
 
-    /// Copies the data of PostgreSQL while none of its processes runs: what a crash at this moment would leave.
+    /// Copies the data of PostgreSQL while none of its processes runs. The copy is the state that a crash would leave.
     pub(crate) async fn copy_postgres(&self, tables: Option<&Path>) -> anyhow::Result<()> {
         let server = Server::Postgres;
         self.signal(server, "STOP").await?;
@@ -205,7 +205,7 @@ impl Servers {
         self.signal(server, "CONT").await
     }
 
-    /// Kills PostgreSQL and puts the copy in the place of its data. Answers with when it had ended.
+    /// Kills PostgreSQL and replaces its data by the copy. Returns the time at which it had ended.
     pub(crate) async fn fall_back_to_copy(&self, tables: Option<&Path>) -> anyhow::Result<Instant> {
         let all = self.processes(Server::Postgres)?;
         self.signal(Server::Postgres, "KILL").await?;
@@ -215,7 +215,7 @@ impl Servers {
         .await?;
         let killed = Instant::now();
         for (data, copy) in self.data_of_postgres(tables)? {
-            // The folder itself may be a disk's, so what is in it is replaced.
+            // The folder itself may be a mount point: only its content is replaced.
             let replace =
                 "find \"$1\" -mindepth 1 -delete && cp -a \"$2/.\" \"$1\" && rm -rf \"$2\"";
             shell(replace, &data, &copy).await?;
@@ -253,7 +253,7 @@ impl Servers {
         .await
     }
 
-    /// Ends them and removes their data, which nobody needs any more: no good end is waited for.
+    /// Kills the servers and removes their data. The data is of no more use: a graceful shutdown is not waited for.
     pub(crate) async fn clean(&mut self) -> anyhow::Result<()> {
         for server in self.all() {
             self.signal(server, "KILL").await?;
@@ -331,7 +331,7 @@ impl Drop for Servers {
         if self.env.is_empty() {
             return;
         }
-        // What was frozen when a run failed could not end.
+        // A server that was frozen when a run failed could not end.
         for server in self.all() {
             let ids = self.processes(server).unwrap_or_default();
             let ids = ids.iter().map(u32::to_string);
@@ -362,13 +362,13 @@ fn is_frozen(id: u32) -> bool {
 /// The state and the parent of a process.
 fn stat_of(id: u32) -> Option<(String, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    // What stands before is a name that may hold anything.
+    // Before the bracket stands a name that may hold anything.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ');
     Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
-/// Runs a script whose arguments are two folders.
+/// Runs a script with two folders as its arguments.
 async fn shell(script: &str, first: &Path, second: &Path) -> anyhow::Result<()> {
     let run = Command::new("sh")
         .args(["-euc", script, "sh"])

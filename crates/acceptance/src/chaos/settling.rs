@@ -1,5 +1,4 @@
-//! After the load: whatever is owed comes within a bounded time, and then the store and the ledger
-//! say the same.
+//! After the load: every owed delivery comes within a bounded time, and then the store and the ledger agree.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Between two looks at the store.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How many of those that are missing are told.
+/// How many of the missing deliveries are shown.
 const TOLD: usize = 10;
 
 pub(super) struct Settled {
@@ -24,7 +23,7 @@ pub(super) struct Settled {
     pub(super) took: Duration,
     /// How many dead letters there are.
     pub(super) put_aside: u64,
-    /// What is not as it should be.
+    /// The failed checks.
     pub(super) problems: Vec<String>,
 }
 
@@ -59,7 +58,7 @@ struct DeadLetters {
     told: Vec<String>,
 }
 
-/// Events and deliveries that were put aside: nothing in a run deserves it.
+/// Events and deliveries that were put aside: no message of a run is a reason for it.
 async fn dead_letters(stage: &Stage) -> anyhow::Result<DeadLetters> {
     let listed = stage.hookline(&["dead-letters", "list", "--json"]).await?;
     let listed: Value = serde_json::from_str(&listed)?;
@@ -73,7 +72,7 @@ async fn dead_letters(stage: &Stage) -> anyhow::Result<DeadLetters> {
     })
 }
 
-/// What is still to be waited for.
+/// The work that the run must still wait for.
 async fn left(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Option<String>> {
     if !stage.lost.is_empty() {
         ledger.mark_gone(&stage.lost, &stage.stored().await?);
@@ -125,7 +124,7 @@ async fn stories_of_missing(stage: &Stage, ledger: &Ledger) -> Vec<String> {
     told
 }
 
-/// What the store and the ledger do not agree about.
+/// The differences between the store and the ledger.
 async fn differences(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Vec<String>> {
     let mut differences = Vec::new();
     for (number, hook) in ledger.hooks().into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! What a run is played on: a home whose processes, and servers, are hit and come back.
+//! The stage of a run: a home with processes and servers that are hit and come back.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ const SETTINGS: [(&str, &str); 7] = [
         "HOOKLINE__RETRY__SCHEDULE_SECONDS",
         "[1,1,2,2,3,3,5,5,8,8,10,10,10,10]",
     ),
-    // Who is killed every few seconds may have one request in hand each time, which is no poison.
+    // A process that is killed every few seconds may hold the same request each time. That request is no poison.
     ("HOOKLINE__POISON__GIVE_UP_AFTER", "20"),
     ("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "120"),
     ("HOOKLINE__LOG__LEVEL", "info"),
@@ -48,7 +48,7 @@ const SETTINGS: [(&str, &str); 7] = [
 /// The fault point that drops wake-ups.
 const WAKE_UPS: &str = "queue::wake";
 
-/// The one at which the scheduler of a dispatcher hangs.
+/// The fault point at which the scheduler of a dispatcher hangs.
 const SCHEDULER: &str = "dispatcher::turn::scheduler";
 
 /// Within this time a process has read its file of fault points, twice.
@@ -56,7 +56,7 @@ const DISARMED_WITHIN: Duration = Duration::from_millis(300);
 
 const HOUR: i64 = 60 * 60;
 
-/// How long a dispatcher that is able to takes to find an owner dead, and more.
+/// Longer than a working dispatcher takes to find an owner dead.
 const OWNERS_WOULD_HAVE_CHANGED: Duration = Duration::from_secs(6);
 
 /// An organization and a client with its key.
@@ -69,9 +69,9 @@ pub(crate) struct Tenant {
 pub(crate) struct Stage {
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) servers: Option<Servers>,
-    /// What is not as it should be, besides what a ledger knows.
+    /// The failed checks, besides those of the ledger.
     pub(crate) problems: Vec<String>,
-    /// Of the receivers.
+    /// Makes the receivers refuse requests while it is on.
     pub(crate) refusal: Refusal,
     /// The commits that failovers have lost.
     pub(crate) lost: Vec<Lost>,
@@ -80,14 +80,14 @@ pub(crate) struct Stage {
     /// Further dispatchers, in the order in which they started.
     coming: Vec<Actor>,
     come: usize,
-    /// Of each dispatcher.
+    /// One for each dispatcher.
     wires: Vec<Wires>,
     commands: Commands,
     logs: PathBuf,
     ongoing: Option<Ongoing>,
-    /// Before an outage.
+    /// The owners of partitions before an outage.
     owners: Option<Owners>,
-    /// Before a failover.
+    /// The database's content before a failover.
     copied: Option<Copied>,
     /// How far the database's clock is ahead for good.
     ahead: i64,
@@ -104,7 +104,7 @@ struct Copied {
     events: HashSet<EventName>,
 }
 
-/// What can be filled.
+/// A disk that can be filled.
 enum Disk {
     OfFolder(SmallDisk),
     OfDatabase(SmallTablespace),
@@ -287,7 +287,7 @@ impl Stage {
         .await
     }
 
-    /// No process has ended that nobody has ended.
+    /// Fails if a process has ended by itself.
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
         let mut all = self.actors.iter_mut().chain(&mut self.coming);
         all.try_for_each(Actor::ensure_running)
@@ -298,7 +298,7 @@ impl Stage {
         self.commands.run(args).await
     }
 
-    /// What an act needs before it begins.
+    /// Prepares an act before it begins.
     pub(crate) async fn prepare(&mut self, act: &Act, ledger: &Ledger) -> anyhow::Result<()> {
         self.ensure_running()?;
         match act.blow {
@@ -359,7 +359,7 @@ impl Stage {
             Blow::FailOver => {
                 let tables = self.tables();
                 self.servers()?.copy_postgres(tables.as_deref()).await?;
-                // What is committed from now on is lost.
+                // Commits from now on are lost.
                 tokio::time::sleep(act.away).await;
                 Ok(())
             }
@@ -437,7 +437,7 @@ impl Stage {
         }
     }
 
-    /// Waits until everything is in the database that has been confirmed so far, and answers with what is there.
+    /// Waits until all events confirmed so far are in the database, and returns the content of the database.
     async fn know_events(&self, ledger: &Ledger) -> anyhow::Result<Copied> {
         let confirmed_until = Instant::now();
         let confirmed = ledger.confirmed_events();
@@ -458,7 +458,7 @@ impl Stage {
     async fn fail_over(&mut self) -> anyhow::Result<()> {
         let copied = self.copied.take().context("nothing was copied")?;
         let tables = self.tables();
-        // What is published later is committed to the copy.
+        // Later events are committed to the copy.
         let killed = self.servers()?.fall_back_to_copy(tables.as_deref()).await?;
         self.servers()?.start_again().await?;
         let back = Instant::now();
@@ -485,7 +485,7 @@ impl Stage {
         }
     }
 
-    /// What the database of a distributed home has.
+    /// The content of a distributed home's database.
     pub(crate) async fn stored(&self) -> anyhow::Result<Stored> {
         let servers = self.servers.as_ref().context("no database")?;
         let database = servers.database()?;
@@ -536,7 +536,7 @@ impl Stage {
     async fn go_on_after(&mut self, point: BacklogPoint, targets: &[Target]) -> anyhow::Result<()> {
         self.refusal.set(false);
         self.each_of(targets, |actor| actor.faults.disarm(point.name()))?;
-        // One that has not read this yet may end still.
+        // A process that has not read this yet may still end.
         tokio::time::sleep(DISARMED_WITHIN).await;
         self.each_of(targets, |actor| match actor.has_ended() {
             true => actor.start(),
@@ -555,7 +555,7 @@ impl Stage {
             .sum())
     }
 
-    /// What is to be seen after an act, once everything is back.
+    /// Checks the effects of an act, once everything is back.
     pub(crate) async fn judge(&mut self, act: &Act) -> anyhow::Result<()> {
         if act.blow == Blow::FailOver {
             // No process was started anew.
@@ -650,8 +650,8 @@ impl Stage {
         Ok(())
     }
 
-    /// A clock is right again, but for a database's that was set ahead: what had become due an hour later than it
-    /// should would come an hour late.
+    /// Sets a clock right again, except a database's clock that was set ahead. If that clock went back,
+    /// deliveries with a due time from the wrong clock would come an hour late.
     fn end_of_clock(&mut self, shift: Shift, targets: &[Target]) -> anyhow::Result<()> {
         for &target in targets {
             match target {
@@ -670,7 +670,7 @@ impl Stage {
         Ok(())
     }
 
-    /// A home whose disk is full must say that it is not ready.
+    /// A home with a full disk must say that it is not ready.
     async fn fill(&mut self, targets: &[Target]) -> anyhow::Result<()> {
         let Some(disk) = &self.disk else {
             // Said when the home was made.

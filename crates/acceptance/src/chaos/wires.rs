@@ -1,5 +1,5 @@
-//! What a dispatcher has of its own in a run: wires to the servers that can be cut, fault points that are armed while
-//! it runs, and a wall clock.
+//! Each dispatcher of a run has its own wires to the servers, which can be cut. It also has its own fault points, which
+//! are armed while it runs, and its own wall clock.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

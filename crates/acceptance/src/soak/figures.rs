@@ -1,4 +1,4 @@
-//! What a dispatcher says and costs: its metrics and its memory.
+//! A dispatcher's metrics and its memory.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! One organization that publishes far too much, and what that costs another.
+//! Flood: one organization publishes far too much, and the cost to another is measured.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -16,13 +16,13 @@ use crate::publishing::Publisher;
 use crate::receiver::Receiver;
 use crate::tenant::Tenant;
 
-/// What an organization may publish in a second, and at once.
+/// The events that an organization may publish in a second, and at once.
 pub const RATE: usize = 25;
 
-/// What the modest one publishes in a second.
+/// The events that the modest organization publishes in a second.
 const MODEST: u32 = 20;
 
-/// How many times as much as it may the greedy one publishes.
+/// The greedy organization publishes this many times its rate limit.
 const EXCESS: u32 = 50;
 
 /// A home, a greedy organization and a modest one.
@@ -32,13 +32,13 @@ pub struct Flood {
     lasts: Duration,
 }
 
-/// What the modest one's deliveries took, and what came of the greedy one's events.
+/// The latencies of the modest organization's deliveries, and the fate of the greedy one's events.
 pub struct Flooded {
-    /// Of the modest one, alone.
+    /// The modest organization alone.
     pub without: Latencies,
-    /// Beside what another may.
+    /// The modest organization beside another that keeps its limit.
     pub allowed: Latencies,
-    /// Beside 50 times too much.
+    /// The modest organization beside another that publishes 50 times too much.
     pub with: Latencies,
     /// The greedy one's events that were taken.
     pub taken: usize,
@@ -57,8 +57,8 @@ impl Flood {
         Ok(Self { home, lasts })
     }
 
-    /// Lets it come: nothing, then what it may, then 50 times as much. The greedy one gets what it
-    /// may have and no more.
+    /// Runs the flood. The greedy organization publishes nothing, then its rate limit, then 50 times as much. It gets
+    /// its limit and no more.
     ///
     /// # Errors
     /// When something is not taken, or too much comes.
@@ -114,10 +114,10 @@ async fn limited_by(way: Way, kind: Kind, besides: &[(&str, &str)]) -> anyhow::R
     Home::start_by(way, kind, &[&limits[..], besides].concat()).await
 }
 
-/// For how many seconds who published too much is told to wait.
+/// The seconds that a publisher above its rate limit is told to wait.
 ///
 /// # Errors
-/// When it was told anything else.
+/// When the answer is not a 429 with a number of seconds.
 pub fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
     let refused = answer.problem(429)?;
     Ok(refused.header("retry-after").parse()?)
@@ -163,7 +163,7 @@ async fn steadily(
     Ok(latencies)
 }
 
-/// As many as it may have in a second, so often; says how many were taken.
+/// Publishes [`RATE`] events at once in each interval of `every`, for as long as `lasts`. Returns how many were taken.
 async fn pour(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow::Result<usize> {
     let publisher = match tenant.home.kind {
         Kind::Embedded => None,

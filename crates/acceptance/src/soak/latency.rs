@@ -31,7 +31,7 @@ impl Latencies {
         )
     }
 
-    /// The p99 of most windows of two seconds: what the machine does besides spoils some of them.
+    /// The p99 of most windows of two seconds: other work of the machine spoils some of them.
     pub fn usual_p99(&self) -> Duration {
         let mut windows: Vec<Vec<Duration>> = Vec::new();
         for (intended, latency) in &self.all {
@@ -73,7 +73,7 @@ pub enum Rule {
     /// p99 at most 1.5 times, or 5 ms longer.
     Strict,
     /// The usual p99 at most five times, or a second longer: on a machine that is busy with other
-    /// things. Who waits for slots that are held until a deadline waits for several.
+    /// things. A delivery that waits for slots that are held until a deadline waits for several.
     Rough,
 }
 

@@ -1,4 +1,4 @@
-//! Events at fixed times, whatever becomes of those before.
+//! An open-loop load: events at fixed times, whatever the fate of earlier ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::client::Client;
 use crate::home::{Home, Kind};
 
-/// The types of an organization that have a subscription each; there is a sixth that nobody wants.
+/// The types of an organization that have a subscription each. A sixth type has none.
 pub(super) const TYPES: [&str; 5] = [
     "workflow.started",
     "workflow.completed",
@@ -94,8 +94,7 @@ pub(super) const KINDS: usize = 2 * TYPES.len();
 pub(super) struct Pace {
     /// Events a second, in turns for all kinds.
     pub(super) rate: u32,
-    /// Only each so manieth of the first kind is for that kind; the others are of a type that
-    /// nobody wants.
+    /// Only every n-th event of the first kind is for that kind. The others are of a type without a subscription.
     pub(super) first_kind: u64,
     /// For how long.
     pub(super) duration: Duration,

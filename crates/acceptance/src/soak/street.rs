@@ -1,5 +1,5 @@
-//! Receivers on ports of their own, one server for all: some are healthy, some are not until they
-//! recover, and what they have taken is noted with its time.
+//! Receivers on ports of their own, with one server for all. Some are healthy, some misbehave until they recover. The
+//! server notes each accepted request with its time.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -40,7 +40,7 @@ const LATE: Duration = Duration::from_secs(10);
 /// Longer than any deadline.
 const NEVER: Duration = Duration::from_secs(300);
 
-/// What was taken: by which subscription, which event.
+/// The times of accepted requests, by subscription and event.
 type Taken = HashMap<(usize, u64), Instant>;
 
 /// Receivers side by side.

@@ -12,18 +12,18 @@ use super::load::{Intended, KINDS, Pace, Publisher, TYPES, publish_steadily};
 use super::street::{Manner, Street};
 use crate::home::{Home, Kind, Part, Way};
 
-/// Who misbehaves.
+/// The endpoints that misbehave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bad {
     /// Three of ten endpoints: one hangs, one answers 500 after 10 s, one trickles its body.
     ThreeOfTen,
     /// Fifty subscriptions to one host that hangs.
     FiftyBehindOneHost,
-    /// One endpoint hangs and has so many deliveries waiting for it.
+    /// One endpoint hangs, with this many deliveries waiting for it.
     Backlog(u64),
 }
 
-/// Where it is tried.
+/// The home and the dispatchers of a trial.
 #[derive(Debug, Clone, Copy)]
 pub struct Cast {
     /// Which home.
@@ -36,32 +36,32 @@ pub struct Cast {
     pub deadline: Duration,
 }
 
-/// What is tried.
+/// The settings of a trial.
 #[derive(Debug, Clone, Copy)]
 pub struct Trial {
     /// Where.
     pub cast: Cast,
-    /// Beside whom.
+    /// The endpoints that misbehave beside the healthy ones.
     pub bad: Bad,
     /// Events a second, for ten endpoints together.
     pub rate: u32,
     /// For how long, without the bad ones and with them.
     pub duration: Duration,
-    /// What is asked for.
+    /// The bound that the latencies must keep.
     pub rule: Rule,
     /// How long the last delivery may take once all have recovered.
     pub patience: Duration,
 }
 
-/// What came of it.
+/// The result of a trial.
 #[derive(Debug, Clone)]
 pub struct Verdict {
-    /// Of the healthy ones, alone.
+    /// The healthy endpoints alone.
     pub without: Latencies,
-    /// Of the healthy ones, beside the bad ones.
+    /// The healthy endpoints beside the bad ones.
     pub with: Latencies,
-    /// Whether the bad ones cost them no more than the rule says, all that was owed has arrived,
-    /// and what is to be bounded is.
+    /// Whether the bad endpoints cost the healthy ones no more than the rule says. All owed deliveries must have
+    /// arrived, and every bound must hold.
     pub passed: bool,
 }
 
@@ -73,7 +73,7 @@ const MOST_MARKED: f64 = 200.0;
 /// The memory of one process, in MiB.
 const MOST_MEMORY: u64 = 256;
 
-/// So many subscriptions of the bad host share a kind of event.
+/// This many subscriptions of the bad host share a kind of event.
 const FIFTY: usize = 50;
 
 impl Bad {
@@ -104,7 +104,7 @@ impl Bad {
 }
 
 impl Trial {
-    /// Runs it, and prints what it finds.
+    /// Runs the trial and prints its results.
     ///
     /// # Errors
     /// When it cannot be run to its end.
@@ -130,8 +130,8 @@ impl Trial {
                 "HOOKLINE__DISPATCHER__DEADLINE_SECONDS",
                 cast.deadline.as_secs().to_string(),
             ),
-            // So short that what has failed is there soon after the recovery, and so long that no
-            // delivery comes to its end before.
+            // Waits are short: failed deliveries arrive soon after the recovery. The schedule is long: no delivery is
+            // exhausted before.
             (
                 "HOOKLINE__RETRY__SCHEDULE_SECONDS",
                 format!("[5{}]", ",20".repeat(29)),
@@ -224,7 +224,7 @@ impl Trial {
         );
         passed &= lost == 0;
         if self.bad == Bad::FiftyBehindOneHost && matches!(self.rule, Rule::Strict) {
-            // What a fan-out of fifty costs, whether they hang or not.
+            // The cost of a fan-out of fifty, whether they hang or not.
             let shorter = Trial {
                 duration: self.duration.min(WELL),
                 ..*self
@@ -292,13 +292,13 @@ impl Trial {
         bounded
     }
 
-    /// What arrives for the bad ones.
+    /// The deliveries to the bad endpoints.
     fn deliveries_per_second(&self) -> f64 {
         let events = f64::from(self.rate) / KINDS as f64 / self.bad.first_kind() as f64;
         events * self.bad.subscriptions() as f64
     }
 
-    /// How many slots they would hold if they could.
+    /// How many slots the bad endpoints would hold without a bound.
     fn demand(&self) -> f64 {
         let manners = self.bad.manners();
         let each = self.deliveries_per_second() / manners.len() as f64;
@@ -308,7 +308,7 @@ impl Trial {
         each * held.sum::<f64>()
     }
 
-    /// How many never came.
+    /// Waits while deliveries make progress, and returns how many never came.
     async fn wait_for(
         &self,
         street: &Street,

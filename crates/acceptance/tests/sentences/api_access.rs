@@ -1,4 +1,4 @@
-//! Who gets in, where to, and what they may do there.
+//! Access control: valid keys, their organizations and their scopes.
 
 mod every_route;
 mod rates;
@@ -29,7 +29,7 @@ pub(crate) fn alone() -> Vec<Alone> {
     sentences![rates::who_asks_too_often_is_told_to_wait]
 }
 
-/// What a call needs a key for.
+/// The calls of the API, with the scope that each needs.
 const CALLS: [(Method, &str, &str); 11] = [
     (Method::GET, "/webhooks", "read"),
     (Method::GET, "/webhooks/{id}", "read"),
@@ -62,7 +62,7 @@ async fn who_has_no_good_key_learns_nothing(home: Arc<Home>) -> anyhow::Result<(
         let client = nobody.at(&format!("{}{base}", home.api()));
         for (method, path, _) in CALLS {
             for (key, id) in keys.iter().zip([id, 999_999_999].into_iter().cycle()) {
-                // Who has no key is not told that a body is nonsense either.
+                // A caller without a key is not told that a body is nonsense either.
                 let mut request =
                     client.request(method.clone(), &path.replace("{id}", &id.to_string()));
                 request = request
@@ -264,7 +264,7 @@ async fn two_organizations_see_nothing_of_one_another(home: Arc<Home>) -> anyhow
     Ok(())
 }
 
-/// What a tenant is told of a subscription that is not its own, call by call: 404 each.
+/// The answers to calls for a subscription of another organization: each is 404.
 async fn at_foreign(tenant: &Tenant<'_>, id: i64) -> anyhow::Result<Vec<Value>> {
     let mut told = Vec::new();
     for (method, path, _) in CALLS {

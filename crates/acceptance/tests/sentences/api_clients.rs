@@ -1,4 +1,4 @@
-//! Clients that generators make of the document: they compile, and each does a round trip.
+//! Clients that generators make from the OpenAPI document: they compile, and each does a round trip.
 
 use std::path::Path;
 use std::time::Duration;

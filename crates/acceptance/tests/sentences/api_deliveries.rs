@@ -1,4 +1,4 @@
-//! Where each event stands on its way to a subscription, and what became of it, and why.
+//! Deliveries over the API: the state of each event on its way to a subscription, its end, and the reason.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Schemathesis reads the document and holds the API to it: requests that the document allows and
-//! requests that it does not, one by one and along its links.
+//! Schemathesis reads the OpenAPI document and tests the API against it. It sends requests that the document allows and
+//! requests that it does not allow, one by one and along its links.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(900);
 /// Another run's choices, with `HOOKLINE_TEST_SCHEMATHESIS_SEED`.
 const SEED: &str = "1";
 
-/// The subscriptions that are made here point anywhere. So no name is found, and no address inside
+/// The subscriptions that are made here point anywhere. With these settings no name is found, and no address inside
 /// is called.
 const NOWHERE: [(&str, &str); 3] = [
     ("HOOKLINE__TARGETS__NAME_SERVERS", "[\"127.0.0.1:1\"]"),

@@ -1,4 +1,4 @@
-//! What is served without a key.
+//! The pages that are served without a key.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ async fn health_and_documents_need_no_key(home: Arc<Home>) -> anyhow::Result<()>
                 .await?
                 .expect(200)?;
             ensure!(head.header("content-type") == content_type);
-            // A bad key is nobody's business here either.
+            // A bad key makes no difference here either.
             client
                 .with_key(Some("hk_nobody"))
                 .get(path)

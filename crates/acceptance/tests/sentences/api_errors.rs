@@ -1,4 +1,4 @@
-//! What is refused, and how it is said.
+//! Refused requests and their problem documents.
 
 use std::sync::Arc;
 

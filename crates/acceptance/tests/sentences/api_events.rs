@@ -49,7 +49,7 @@ async fn one_event_or_an_array_is_accepted_and_delivered(home: Arc<Home>) -> any
         one.json
     );
 
-    // Fields in any order, an id left out, one event twice, one that nobody wants.
+    // Fields in any order, an id left out, one event twice, one without a subscription.
     let without_id = format!(
         r#"{{ "data": {{ "n": 1.10, "n": "\u0041/\/" }}, "timestamp": "2025-12-21T12:30:00.5+02:00",
             "organization_id": "{org}", "workflow_id": "w", "event_type": "workflow.failed" }}"#

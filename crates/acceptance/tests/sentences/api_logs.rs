@@ -1,4 +1,4 @@
-//! What the log says of an attempt, and how it is read page by page.
+//! The delivery log: the entry of an attempt, and pagination.
 
 mod large;
 mod pages;

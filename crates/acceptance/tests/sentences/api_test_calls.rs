@@ -1,4 +1,5 @@
-//! A test: one event to one subscription, whatever it wants, also while it is inactive, sent once.
+//! A test call sends one event to one subscription, once. It works for every event type, and while the subscription is
+//! inactive.
 
 use std::sync::Arc;
 

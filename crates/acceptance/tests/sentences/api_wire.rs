@@ -1,5 +1,5 @@
-//! What comes over the wire before it is a request: heads and bodies without end, clients that take
-//! their time, connections that stay, bytes that two readers might take for different requests.
+//! HTTP below the level of requests: heads and bodies without end, slow clients and connections that stay. Also request
+//! smuggling: bytes that two readers might take for different requests.
 
 mod bodies;
 mod connections;
@@ -43,7 +43,7 @@ async fn bearer(home: &Home, tenant: &Tenant<'_>) -> anyhow::Result<String> {
 /// A call of the document.
 struct Call {
     method: String,
-    /// With an id that nobody has.
+    /// With an id that does not exist.
     path: String,
     takes_a_body: bool,
 }

@@ -1,4 +1,4 @@
-//! What a receiver does not take waits in order, and goes out as fast as the receiver takes it.
+//! Backlog: deliveries that a receiver does not take wait in order, and go out as fast as the receiver takes them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -174,7 +174,7 @@ async fn a_backlog_is_skipped_at_once_when_its_subscription_is_switched_off(
         .await?
         .expect(200)?;
     let begun = Instant::now();
-    // What has had an attempt waits for its retry, and is noted then.
+    // A delivery that has had an attempt waits for its retry, and is noted then.
     until("what waited to be noted as skipped", async || {
         let path = format!("/webhooks/{subscription}/deliveries?limit=100&status=skipped");
         let page = tenant.client.get(&path).await?.expect(200)?.json;

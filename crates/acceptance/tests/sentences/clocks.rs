@@ -27,7 +27,7 @@ pub(crate) fn distributed() -> Vec<Alone> {
     sentences![a_step_of_the_upkeep_that_fails_holds_up_no_other]
 }
 
-/// What a jump may delay, the wait of a retry, and a busy machine.
+/// The delay that a jump may cause, the wait of a retry, and a margin for a busy machine.
 const SOON: Duration = Duration::from_secs(5 + 1 + 4);
 
 const HOUR: i64 = 60 * 60;

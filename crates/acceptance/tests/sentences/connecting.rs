@@ -1,5 +1,5 @@
-//! One way of several to a receiver is enough: one address of a name, one family of two, and a fresh
-//! connection where a kept one has ended.
+//! Connecting: one working path to a receiver is enough. It may be one address of a name or one address family of two.
+//! It may also be a fresh connection where a kept one has ended.
 
 mod addresses;
 mod kept;

@@ -1,4 +1,4 @@
-//! The process ends between two steps; what was in its hands is delivered all the same.
+//! Crashes: the process ends between two steps, and the work that it had in hand is delivered all the same.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;

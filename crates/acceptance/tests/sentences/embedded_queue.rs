@@ -1,4 +1,4 @@
-//! The embedded queue is as durable as a broker: what was accepted outlives the process.
+//! The embedded queue is as durable as a broker: accepted events outlive the process.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -51,7 +51,7 @@ async fn what_was_accepted_is_delivered_after_a_kill(kind: Kind) -> anyhow::Resu
         .filter_map(|request| request.header("webhook-id").ok())
         .collect();
     ensure!(ids.len() == EVENTS, "{} deliveries", ids.len());
-    // What was on its way and not recorded comes again: the slots, and as many being recorded.
+    // Requests that were in flight and not recorded come again: the slots, and as many being recorded.
     let repeats = received.len() - EVENTS;
     ensure!(repeats <= 64, "{repeats} requests were made twice");
     home.end().await

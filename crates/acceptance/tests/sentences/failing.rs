@@ -1,4 +1,4 @@
-//! The system switches subscriptions off whose receivers take nothing, and tells operators.
+//! Automatic switch-off: Hookline switches off subscriptions with receivers that take nothing, and tells operators.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -86,7 +86,7 @@ async fn a_receiver_that_takes_nothing_for_too_long_is_given_up_until_its_owner_
     .await?;
     ensure!(show(&tenant, witness).await?["is_active"] == true);
 
-    // What failed before does not count any more.
+    // Earlier failures do not count any more.
     broken.store(false, Ordering::Relaxed);
     let path = format!("/webhooks/{subscription}");
     let on = json!({"is_active": true});
@@ -117,7 +117,7 @@ async fn operators_are_told_of_what_the_system_does_and_of_nothing_else(
     let off = json!({"is_active": false});
     tenant.client.patch(&path, &off).await?.expect(200)?;
     if kind == Kind::Distributed {
-        // Nobody listens yet, which holds nobody up.
+        // No operator listens yet, which holds nothing up.
         tenant.publish_one("workflow.failed").await?;
         until_off(&tenant, first, "gone").await?;
         let peers = home.peers()?;

@@ -28,7 +28,7 @@ const SLOTS: usize = 16;
 /// How long a request may take in a test's home.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// So many deliveries wait for the receiver that hangs.
+/// This many deliveries wait for the receiver that hangs.
 const OWED: usize = 5 * SLOTS;
 
 async fn a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_later(

@@ -1,5 +1,5 @@
-//! Targets that lead inside, receivers that mean harm, and rows that a database would not take:
-//! each costs an attempt that is logged, and nobody else anything.
+//! Targets that lead inside, receivers that mean harm, and rows that a database would not take.
+//! Each costs one logged attempt, and other customers nothing.
 
 mod answers;
 mod circles;
@@ -67,7 +67,7 @@ async fn first_attempts(home: &Home, urls: &[String]) -> anyhow::Result<Vec<Valu
     Ok(entries)
 }
 
-/// What an entry says: its status, the kind of its error, and the receiver's status.
+/// The fields of a log entry: its status, the kind of its error, and the receiver's status.
 fn told(entry: &Value) -> (&str, Option<&str>, Option<u64>) {
     (
         entry["status"].as_str().unwrap_or_default(),

@@ -1,5 +1,5 @@
-//! Work is bounded by the deliveries that it makes: a large fan-out neither repeats itself nor holds up
-//! another organization, and an event that the store does not take holds up no other.
+//! Large fan-outs: work is bounded by the deliveries that it makes. A large fan-out neither repeats itself nor holds up
+//! another organization. An event that the store does not take holds up no other.
 
 use std::time::{Duration, Instant};
 

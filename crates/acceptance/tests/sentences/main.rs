@@ -1,5 +1,5 @@
-//! Sentences about the whole system. Each is tried on embedded parts and on PostgreSQL and
-//! RabbitMQ; a behaviour that only one home has is a failure.
+//! Sentences about the whole system. Each runs on the embedded parts, and on PostgreSQL and RabbitMQ. A behaviour that
+//! only one home has is a failure.
 
 mod api_access;
 mod api_clients;

@@ -1,4 +1,4 @@
-//! The database or the broker is away for a while. Nobody has to restart anything and nothing is
+//! Outages: the database or the broker is away for a while. No operator has to restart a process, and no event is
 //! lost.
 
 mod alarm;

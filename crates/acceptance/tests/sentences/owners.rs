@@ -1,5 +1,5 @@
-//! A dispatcher owns partitions. When it dies or freezes another one goes on with them, and no delivery depends on a
-//! wake-up.
+//! Partition owners: when a dispatcher dies or freezes, another one goes on with its partitions. No delivery depends on
+//! a wake-up.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

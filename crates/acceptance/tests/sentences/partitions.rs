@@ -45,7 +45,7 @@ const TYPES: [&str; 6] = [
     "workflow.step.failed",
 ];
 
-/// What `hookline partitions` shows: how many partitions each owner has, and the states of the dispatchers.
+/// The output of `hookline partitions`: how many partitions each owner has, and the states of the dispatchers.
 #[derive(Debug)]
 struct Shown {
     owned: Vec<usize>,
@@ -253,7 +253,7 @@ async fn publish_until(tenant: &Tenant<'_>, over: &AtomicBool) -> anyhow::Result
     Ok(published)
 }
 
-/// So many deliveries came, and no attempt of them twice.
+/// Checks that this many deliveries came, and no attempt of them twice.
 fn once_each(received: &[Received], deliveries: usize) -> anyhow::Result<()> {
     let came = none_repeated(received)?;
     ensure!(came == deliveries, "{came} of {deliveries} deliveries");
@@ -322,7 +322,7 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
     home.end().await
 }
 
-/// A subscription whose circuit breaker is open. From now on the table `opened` lists each time that one opens.
+/// A subscription with an open circuit breaker. From now on the table `opened` lists each time that one opens.
 async fn with_an_open_circuit_breaker(tenant: &Tenant<'_>) -> anyhow::Result<i64> {
     let peers = tenant.home.peers()?;
     let openings = "CREATE TABLE opened (subscription_id BIGINT);

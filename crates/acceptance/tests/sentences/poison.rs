@@ -1,4 +1,4 @@
-//! What ends a process each time does not end it for ever, and takes nobody else along.
+//! Poison messages: a message that ends a process each time does not end it for ever, and takes no other message along.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -27,7 +27,7 @@ const OTHERS: usize = 50;
 /// Twice with its neighbours, and this many times under suspicion.
 const CHARGES: usize = 3;
 
-/// What a process may be ended by here: two messages, and perhaps the second in two copies.
+/// How often messages may end a process here: two messages, and perhaps the second in two copies.
 const DEATHS: usize = 3 * (2 + CHARGES);
 
 async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_does(
@@ -117,7 +117,7 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
     );
 
     look_closer(&home, &dead, &bad_delivery.to_string()).await?;
-    // What was wrong is mended.
+    // The fault is mended.
     for part in home.parts() {
         home.stop(part).await?;
         home.start_part(part, &[]).await?;
@@ -279,7 +279,7 @@ async fn put_back(
     Ok(())
 }
 
-/// What is no event, and would steer a terminal.
+/// A message that is no event, and has escape sequences that would steer a terminal.
 async fn hostile(home: &Home) -> anyhow::Result<()> {
     let properties = BasicProperties::default()
         .with_content_type("text/\u{1b}]0;owned\u{7}".into())

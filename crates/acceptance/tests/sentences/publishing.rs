@@ -1,4 +1,4 @@
-//! What publishers may do, and what becomes of what they should not.
+//! Publishing over the broker: the messages that publishers may send, and the fate of those that they may not.
 
 mod forged;
 mod hostile;
@@ -149,7 +149,7 @@ async fn what_is_no_event_is_put_aside_with_the_reason_and_stops_nothing(
     Ok(())
 }
 
-/// The envelope of an event whose `data` has no white space and its keys in order.
+/// The envelope of an event with `data` that has no white space and its keys in order.
 fn sent_as(event: &str) -> anyhow::Result<String> {
     let event: Value = serde_json::from_str(event)?;
     let text = |name: &str| event[name].to_string();

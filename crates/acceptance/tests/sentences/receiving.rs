@@ -1,4 +1,4 @@
-//! Receivers that misbehave cost an attempt, and the log says what they did and never where.
+//! A receiver that misbehaves costs an attempt. The log says what the receiver did, and never its address.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +66,7 @@ fn ensure_failed(entry: &Value, kind: &str, status: Option<u16>) -> anyhow::Resu
     Ok(())
 }
 
-/// Says `first`, then one byte every 100 ms for as long as somebody listens.
+/// Sends `first`, then one byte every 100 ms for as long as the connection lasts.
 async fn trickle(mut connection: TcpStream, first: &str) -> anyhow::Result<()> {
     read_request(&mut connection).await?;
     connection.write_all(first.as_bytes()).await?;

@@ -1,4 +1,4 @@
-//! The broker loses all that it had, and what the store holds as owed is delivered all the same.
+//! Recovery: the broker loses all its data, and the deliveries that the store holds as owed are made all the same.
 
 use std::collections::HashSet;
 

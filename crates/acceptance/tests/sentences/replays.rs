@@ -1,4 +1,4 @@
-//! What a receiver does not have is delivered after all: a subscription's deliveries are replayed.
+//! Replays: a subscription's deliveries are made again, and a receiver gets the events that it does not have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,7 +154,7 @@ async fn what_an_inactive_subscription_missed_is_replayed(home: Arc<Home>) -> an
     let told = client.get(&story).await?.expect(200)?.json;
     ensure!(told["subscriptions"][0]["outcome"] == "delivered", "{told}");
 
-    // What has arrived is replayed when it is asked for, with the ids that it had.
+    // Deliveries that have arrived are replayed on request, with the ids that they had.
     let (all, count) = replay(client, id, json!({"status": "delivered"})).await?;
     ensure!(count == 3, "{count}");
     ended(client, &all).await?;
@@ -271,7 +271,7 @@ async fn dies_at(kind: Kind, point: &str) -> anyhow::Result<()> {
     let shown = ended(client, &running).await?;
     ensure!(shown["status"] == "finished", "{shown}");
     ensure!(shown["replayed"] == EVENTS, "{shown}");
-    // What it had in hand may come twice, and is in the log twice: requests are counted by id.
+    // Deliveries that it had in hand may come twice, and are in the log twice: requests are counted by id.
     until("each delivery to arrive", async || {
         Ok((times(&receiver)?.len() == EVENTS).then_some(()))
     })

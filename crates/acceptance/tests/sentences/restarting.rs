@@ -1,4 +1,4 @@
-//! A process is killed or frozen. Who comes after it delivers all that it had in hand, and soon.
+//! A process is killed or frozen. Its successor soon delivers all that it had in hand.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -27,19 +27,19 @@ pub(crate) fn distributed() -> Vec<Alone> {
 
 const EVENTS: usize = 300;
 
-/// How often a process is killed before it may do its work. What was in its hands twice is suspect.
+/// How often a process is killed before it may do its work. A message that it had in hand twice is suspect.
 const KILLS: usize = 3;
 
 /// A subscription without messages is doubted after five seconds.
 const NOTICED_WITHIN: Duration = Duration::from_secs(7);
 
-/// What a process had is delivered within this time once it is ready again.
+/// A process delivers all that it had in hand within this time once it is ready again.
 const SOON: Duration = Duration::from_secs(5);
 
 async fn what_a_killed_process_had_in_hand_is_delivered_soon_after_its_restart(
     kind: Kind,
 ) -> anyhow::Result<()> {
-    // So few that much waits.
+    // With so few slots, most deliveries wait.
     let home = Home::start_with(kind, &[("HOOKLINE__DISPATCHER__SLOTS", "32")]).await?;
     let tenant = home.tenant().await?;
     // The embedded process is all of them at once.
@@ -53,8 +53,8 @@ async fn what_a_killed_process_had_in_hand_is_delivered_soon_after_its_restart(
 
 async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
     let home = tenant.home;
-    // Slow enough that the process is killed in the midst of it, and fast enough that nothing is
-    // put off on a machine that has much to do.
+    // Slow enough that the process is killed in the midst of a request. Fast enough that no delivery is deferred on a
+    // busy machine.
     let slow = Arc::new(AtomicBool::new(true));
     let receiver = Receiver::that({
         let slow = Arc::clone(&slow);
@@ -106,7 +106,7 @@ async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
         anyhow::Ok((before, Instant::now()))
     };
     let ((), (before, ready)) = tokio::try_join!(publishing, killing)?;
-    // What is published later counts from then.
+    // The time of later events counts from their publish.
     let since = Instant::now();
     let ids = until("all deliveries", async || {
         let ids: HashSet<String> = receiver
@@ -176,8 +176,8 @@ async fn a_frozen_dispatcher_holds_up_nothing_and_comes_back_by_itself(
     home.wait_ready().await?;
     println!("and was back {:?} after it went on", thawed.elapsed());
     let repeated = receiver.received().len() - (EVENTS + 1);
-    // What was under way, and what had been answered and was not recorded yet; not the half of all
-    // events that waited in it.
+    // Requests in flight, and requests that were answered and not recorded yet, may come twice. The half of all events
+    // that waited in the process may not.
     ensure!(repeated <= 4 * SLOTS, "{repeated} requests were made twice");
     home.end().await
 }

@@ -1,4 +1,4 @@
-//! A delivery that has ended is made once more because somebody asks for it.
+//! Retries by hand: a delivery that has ended is made once more on request.
 
 use std::sync::Arc;
 

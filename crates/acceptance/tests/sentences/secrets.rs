@@ -1,5 +1,4 @@
-//! What customers entrust us with: sealed in the database, in no output, and changed without a
-//! request that is signed wrongly.
+//! Customers' secrets are sealed in the database and appear in no output. During a change no request is signed wrongly.
 
 mod leaks;
 mod master_keys;

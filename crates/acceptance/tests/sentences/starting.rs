@@ -1,4 +1,4 @@
-//! A process starts, or says in one line why not; and it stops when it is told to.
+//! Start: a process starts, or says in one line why not, and stops on request.
 
 mod least_rights;
 mod refused;

@@ -1,4 +1,4 @@
-//! SIGTERM: what is under way is finished, the rest goes back, and nothing is done twice because of
+//! Graceful shutdown on SIGTERM: work in flight is finished, the rest is requeued, and nothing is done twice because of
 //! it.
 
 use std::collections::HashMap;
@@ -229,7 +229,7 @@ async fn a_request_that_has_begun_is_answered_and_nobody_else_gets_in(
          content-type: application/json\r\ncontent-length: {length}\r\n\r\n{first}"
     );
     request.write_all(head.as_bytes()).await?;
-    // Whoever is answered after it: its head has been read.
+    // A later call has its answer: the server has read the head above.
     tenant.client.get("/webhooks").await?.expect(200)?;
 
     home.signal_oldest(Part::Api, "TERM").await?;

@@ -1,7 +1,6 @@
-//! PostgreSQL raises an error that is about the moment: a deadlock, a cancelled statement, a right that
-//! was revoked, a full disk. Nothing that was accepted is put aside for it, readiness says so, and
-//! everything goes on by itself afterwards. The server speaks English, German and Japanese, because
-//! no error may be told apart by its text.
+//! Transient errors of PostgreSQL: a deadlock, a cancelled statement, a right that was revoked, a full disk. No
+//! accepted event is put aside because of them. Readiness reports them, and everything goes on by itself afterwards.
+//! The server speaks English, German and Japanese, because no error may be told apart by its text.
 
 mod full_disk;
 mod locked_rows;

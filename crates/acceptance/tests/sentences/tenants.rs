@@ -39,7 +39,7 @@ pub(crate) fn distributed() -> Vec<Alone> {
     ]
 }
 
-/// What waits among the published events and in the delays, where one message may be many events.
+/// The messages in the queue of events and in the delay queues, where one message may be many events.
 #[derive(Debug, Default)]
 struct Waiting {
     messages: usize,
@@ -47,7 +47,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// What is looked at goes back when the connection closes.
+    /// Messages that were read for the count go back when the connection closes.
     async fn seen(amqp: &str) -> anyhow::Result<Self> {
         let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
@@ -98,7 +98,7 @@ async fn who_publishes_too_much_over_http_is_told_to_wait(kind: Kind) -> anyhow:
         Ok((answer.status.as_u16() == 202).then_some(()))
     })
     .await?;
-    // Of what was refused nothing was taken, and what was taken comes at once: it was counted.
+    // No event of a refused request was taken. The events that were taken come at once: they were counted.
     let received = receiver.wait_for(2 * RATE).await?;
     ensure!(received.len() == 2 * RATE, "{} came", received.len());
     let said = home.said().await;
@@ -125,7 +125,7 @@ async fn who_has_filled_its_room_waits_alone(kind: Kind) -> anyhow::Result<()> {
             ensure!(wait == 60, "{wait} s");
         }
         Kind::Distributed => {
-            // What ingest has seen of the store it believes for some seconds.
+            // Ingest caches its view of the store for some seconds.
             until("an event to wait", async || {
                 full.publish_one("workflow.completed").await?;
                 let said = home.said().await;

@@ -1,4 +1,4 @@
-//! One trace leads from the publisher through our services to the receiver, as a collector sees it.
+//! Tracing: a collector sees one trace from the publisher through our services to the receiver.
 
 use anyhow::Context as _;
 use hookline_acceptance::home::{Home, Kind};

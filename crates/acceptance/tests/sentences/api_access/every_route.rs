@@ -1,4 +1,5 @@
-//! Walks the document that the API itself serves, so that it tries each new route, too; that the document has every route, a test beside the routes says.
+//! Walks the OpenAPI document that the API itself serves, and by that tries each new route, too. A test beside the
+//! routes checks that the document has every route.
 
 use std::sync::Arc;
 
@@ -154,7 +155,7 @@ async fn all_of(tenant: &Tenant<'_>, named: &Named) -> anyhow::Result<Vec<Value>
     Ok(all)
 }
 
-/// What of a foreign organization paths may name.
+/// The ids of a foreign organization that paths may name.
 struct Named {
     webhook: String,
     delivery: String,

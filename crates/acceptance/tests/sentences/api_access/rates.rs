@@ -1,4 +1,4 @@
-//! How often somebody may ask, and how often with a wrong key.
+//! Rate limits of the API: requests of a key, and tries with a wrong key.
 
 use anyhow::ensure;
 use hookline_acceptance::client::Answer;

@@ -15,7 +15,7 @@ pub(super) async fn headers_are_at_most_20_and_8_kib(home: Arc<Home>) -> anyhow:
             .map(|number| (format!("X-{number:02}"), json!("v")))
             .collect()
     };
-    // Two headers whose names and values have so many bytes together.
+    // Two headers with this many bytes in their names and values together.
     let so_large =
         |bytes: usize| json!({"X-A": "a".repeat(4_000), "X-B": "b".repeat(bytes - 4_006)});
 

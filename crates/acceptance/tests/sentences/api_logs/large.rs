@@ -14,7 +14,7 @@ const MIB: usize = 1024 * 1024;
 /// A little less than an event may have.
 const BODY: usize = 250 * 1024;
 
-/// What is kept of a receiver's answer. As JSON a control character takes six times as much.
+/// The bytes of a receiver's answer that are kept. As JSON a control character takes six times as much.
 const ANSWER: usize = 16 * 1024;
 
 fn bounded(answer: Answer) -> anyhow::Result<Value> {

@@ -1,4 +1,4 @@
-//! What a patch changes, and what not.
+//! The fields that a patch changes, and those that it leaves alone.
 
 use std::sync::Arc;
 

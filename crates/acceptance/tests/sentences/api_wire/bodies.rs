@@ -69,7 +69,7 @@ pub(super) async fn a_body_that_nobody_asked_for_is_passed_over(
             hidden.len(),
         ))
         .await;
-        // The second may be missing: who leaves a body unread may close.
+        // The second may be missing: a server that leaves a body unread may close the connection.
         let told = wire.statuses().await?;
         let fine = matches!(told[..], [200..=299 | 400..=499] | [200..=299 | 400..=499, 404]);
         ensure!(fine, "{} {}: {told:?}", call.method, call.path);
@@ -158,7 +158,7 @@ pub(super) async fn one_key_cannot_hold_the_room_for_bodies(home: Arc<Home>) -> 
     let held = until("a refusal", async || {
         let (first, second) = tokio::join!(hold(), hold());
         let held = [first?, second?];
-        // What is sent is not read at once.
+        // The server does not read the sent bytes at once.
         for _ in 0..40 {
             let answer = client.post("/events", &event).await?;
             if answer.status.as_u16() == 429 {

@@ -113,7 +113,7 @@ pub(super) async fn clients_that_read_nothing_cost_little_memory(kind: Kind) -> 
     home.end().await
 }
 
-/// How long somebody else waits for an answer.
+/// How long another client waits for an answer.
 async fn healthy(home: &Home) -> anyhow::Result<Duration> {
     let began = Instant::now();
     let mut wire = Wire::to(home).await?;

@@ -1,4 +1,4 @@
-//! Where a request begins and ends.
+//! Framing: the begin and the end of a request.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -53,7 +53,7 @@ struct Stage {
     port: u16,
     /// Connections to what is inside.
     reached: Arc<AtomicUsize>,
-    /// What keeps the dead address from taking another connection.
+    /// Keeps the dead address from taking another connection.
     _dead: (TcpListener, JoinSet<()>),
 }
 
@@ -93,7 +93,7 @@ impl Stage {
         })
     }
 
-    /// What comes of one test request to a name.
+    /// The result of one test request to a name.
     async fn attempt(&self, name: &str) -> anyhow::Result<Value> {
         let tenant = self.home.tenant().await?;
         let url = format!("http://{name}:{}/hook", self.port);

@@ -1,4 +1,4 @@
-//! Who gets an event.
+//! Fan-out: the subscriptions that get an event.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an
     let mut events: Vec<Value> = TYPES.iter().map(|name| tenant.event(name)).collect();
     tenant.publish(&events).await?;
     all.wait_for(TYPES.len()).await?;
-    // Now that these were taken in, one more for everybody: what came before it is all there was.
+    // These events are taken in. One more event goes to every receiver: all that is owed came before it.
     let on = json!({"is_active": true});
     tenant
         .client

@@ -1,4 +1,4 @@
-//! What stands in a request, to the byte.
+//! The content of a request, to the byte.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,4 +1,4 @@
-//! What follows a failure.
+//! Retries after a failure.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,7 +68,7 @@ async fn a_delivery_is_exhausted_after_the_last_attempt_of_its_schedule(
 
 async fn retry_after_counts_on_429_and_503_alone(home: Arc<Home>) -> anyhow::Result<()> {
     let dated = |status| {
-        // A receiver whose clock is years behind still says three seconds.
+        // A receiver with a clock that is years behind still says three seconds.
         Reply::status(status)
             .with("date", "Sun, 06 Nov 1994 08:49:37 GMT")
             .with("retry-after", "Sun, 06 Nov 1994 08:49:40 GMT")

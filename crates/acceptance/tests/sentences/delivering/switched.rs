@@ -1,7 +1,7 @@
 //! Subscriptions that are switched off, by their owner or by the receiver, and deleted ones.
 //!
-//! That nothing is sent is seen by a witness: a second subscription to the same events, with the
-//! same waits. When it has had its retry, the other would have had one, too.
+//! A witness shows that nothing is sent: a second subscription to the same events, with the same waits. When the
+//! witness has had its retry, the other would have had one, too.
 
 use std::sync::Arc;
 

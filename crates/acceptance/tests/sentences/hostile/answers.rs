@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::{tests, told};
 
-/// Says `first`, then `rest` for as long as somebody listens.
+/// Sends `first`, then `rest` for as long as the connection lasts.
 async fn flood(first: &'static str, rest: &'static str) -> anyhow::Result<RawReceiver> {
     RawReceiver::that(move |mut connection| async move {
         read_request(&mut connection).await?;
@@ -119,7 +119,7 @@ pub(super) async fn a_receiver_that_closes_at_any_stage_is_logged(
     let entries = tests(&home, &urls).await?;
     for (index, entry) in entries.iter().enumerate() {
         let (status, kind, _) = told(entry);
-        // Whoever resets a connection at once may be faster than we notice that there was one.
+        // A receiver that resets a connection at once may be faster than the dispatcher notices the connection.
         let no_connection = index == stages.len() && kind == Some("connect");
         ensure!(
             status == "failed" && (kind == Some("response") || no_connection),
@@ -130,7 +130,7 @@ pub(super) async fn a_receiver_that_closes_at_any_stage_is_logged(
 }
 
 /// A gzip file of 1 GiB of zeros. After one literal zero come copies of 258 bytes, 13 bits each
-/// (RFC 1951, 3.2.6), so that eight of them are 13 bytes that repeat.
+/// (RFC 1951, 3.2.6). Eight of them are 13 bytes that repeat.
 pub(super) fn bomb() -> Vec<u8> {
     const COPIES: usize = (1 << 30) / 258;
     let mut bits = Bits::default();

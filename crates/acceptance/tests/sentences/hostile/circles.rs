@@ -1,4 +1,4 @@
-//! A subscription that points at our own API would turn each event into the next.
+//! Circles: a subscription that points at our own API would turn each event into the next.
 
 use std::sync::Arc;
 

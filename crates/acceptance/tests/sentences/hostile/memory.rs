@@ -1,4 +1,4 @@
-//! However many receivers flood us at once, what a request may hold is bounded.
+//! Memory: the memory of a request is bounded, however many receivers flood us at once.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::answers::bomb;
 use super::{subscribe_all, told};
 
-/// So many of each kind at once.
+/// This many receivers of each kind at once.
 const EACH: usize = 25;
 
-/// So much more than before they may take, in KiB. What a request holds at most is some 64 KiB
-/// of head: all of them together hold less than this.
+/// The memory that they may take on top, in KiB. A request holds at most some 64 KiB of head: all of them together
+/// hold less than this.
 const MORE: u64 = 96 * 1024;
 
 /// The deadline that the harness sets.
@@ -88,7 +88,7 @@ pub(super) async fn receivers_that_mean_harm_cost_little_memory(kind: Kind) -> a
         .collect();
     let subscriptions = subscribe_all(&tenant, &urls).await?;
     tenant.publish_one("workflow.completed").await?;
-    // Whoever means no harm is served meanwhile.
+    // The healthy receiver is served meanwhile.
     tenant.publish_one("workflow.started").await?;
     healthy.wait_for(2).await?;
     for (index, subscription) in subscriptions.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Nobody proves that a target is theirs: no origin gets more than its rate.
+//! Rate limit per origin: a customer does not prove that a target is theirs, and no origin gets more than its rate.
 
 use std::time::Duration;
 

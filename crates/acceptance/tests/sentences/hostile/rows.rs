@@ -1,5 +1,5 @@
-//! What a publisher or a receiver says goes into a database that takes neither NUL nor half a
-//! character, in a batch with what others say.
+//! The texts of publishers and receivers go into a database that takes neither NUL nor half a character. Each text
+//! shares a batch with the texts of others.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ pub(super) async fn a_row_that_a_database_would_not_take_fails_no_other(
     urls.extend(odd.iter().map(RawReceiver::url));
     let subscriptions = subscribe_all(&tenant, &urls).await?;
 
-    // Among the events of one batch are some whose text a database would not take either.
+    // Some events of the batch have text that a database would not take either.
     let escapes = [r"\u0000", r"\ud800", r"\udc00\ud800"];
     let mut events: Vec<String> = (0..5)
         .map(|_| tenant.event("workflow.completed").to_string())

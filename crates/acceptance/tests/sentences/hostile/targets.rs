@@ -1,6 +1,6 @@
-//! Production rules, with a name server and a certificate authority of our own. 127.0.0.2 stands
-//! for the world outside: the only network that the settings allow. 127.0.0.1 is inside, and
-//! whoever connects to it there has got through.
+//! SSRF protection: production rules, with a name server and a certificate authority of our own. 127.0.0.2 stands
+//! for the world outside: the only network that the settings allow. 127.0.0.1 is inside, and a connection that
+//! reaches it has got past the protection.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,7 +22,7 @@ use super::{first_attempts, subscribe_all, told};
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
-/// What our name server says; a name under `flip.test` changes with each look-up.
+/// The answers of our name server; a name under `flip.test` changes with each look-up.
 fn say(name: &str, before: usize) -> Said {
     let v6 = |text: &str| text.parse().map_or(INSIDE, IpAddr::V6);
     match name {
@@ -192,7 +192,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Nobody can tell from the log which of our names there are.
+    /// The log does not tell which of our names exist.
     async fn names_that_lead_inside_are_refused(&self) -> anyhow::Result<()> {
         let urls = REFUSED.map(|name| self.url(name));
         let entries = first_attempts(&self.home, &urls).await?;

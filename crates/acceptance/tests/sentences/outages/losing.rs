@@ -1,4 +1,4 @@
-//! A wire breaks in the midst of work, at the worst moments.
+//! A connection to a server breaks in the midst of work, at the worst moments.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -22,8 +22,8 @@ pub(crate) fn distributed() -> Vec<Alone> {
     ]
 }
 
-/// The work was done and whoever did it never hears so: it is done again, or not, but what comes
-/// after it comes.
+/// A service did its work, and the answer that says so is lost. It does the work again, or not. Later events arrive
+/// all the same.
 async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<()> {
     let home = Home::start(kind).await?;
     let peers = home.peers()?;
@@ -33,7 +33,7 @@ async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<
         Wire::Losing(b"hookline.wake"),
         Wire::Losing(b"hookline.wake."),
     );
-    // What takes an event in or records an attempt in one statement says its type.
+    // A single statement that takes an event in or records an attempt names the event's type.
     let (taken_in, recorded) = (
         Wire::Losing(b"workflow.started"),
         Wire::Losing(b"workflow.failed"),
@@ -57,10 +57,10 @@ async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<
     home.end().await
 }
 
-/// What ingest knows of the subscription that an event is for.
+/// How much ingest knows of the subscription that an event is for.
 #[derive(Clone, Copy, PartialEq)]
 enum Ingest {
-    /// Nothing yet; so it takes the event in in a transaction.
+    /// Nothing yet: it takes the event in within a transaction.
     IsNew,
     /// All, for it has taken another event in since; one statement will do.
     Knows,

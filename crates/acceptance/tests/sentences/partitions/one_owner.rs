@@ -1,5 +1,5 @@
-//! One dispatcher acts for a subscription, whatever their number: counted at the receivers while dispatchers join and
-//! leave under load.
+//! Exactly one dispatcher acts for a subscription, whatever the number of dispatchers. Receivers count requests while
+//! dispatchers join and leave under load.
 
 use std::time::{Duration, Instant};
 
@@ -197,7 +197,7 @@ fn probed_at_the_pace_of_one(received: &[Received]) -> anyhow::Result<Vec<Durati
     Ok(pauses)
 }
 
-/// How many probes fit into this time when the next one may come at once, and their pauses double from 4 s on.
+/// How many probes fit into this time. The next one may come at once; the pauses double from 4 s on.
 fn probes_within(time: Duration) -> usize {
     let (mut probes, mut at, mut wait) = (1, 4, 4);
     while Duration::from_secs(at) <= time {

@@ -34,7 +34,7 @@ fn with_headers(properties: BasicProperties) -> BasicProperties {
     properties.with_headers(headers)
 }
 
-/// What waits among the published events and in the delays.
+/// The number of messages in the queue of events and in the delay queues.
 async fn waiting(amqp: &str) -> anyhow::Result<u32> {
     let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;

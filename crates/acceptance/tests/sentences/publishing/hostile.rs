@@ -21,13 +21,13 @@ const SOON: Duration = Duration::from_secs(2);
 /// An event of this type is hostile, and none of the good ones is.
 const HOSTILE: &str = "workflow.failed";
 
-/// What becomes of an event.
+/// The fate of an event.
 enum Fate {
     /// It is delivered, and this is the end of its body.
     Arrives(Vec<u8>),
     /// It is put aside, and the reason has these words.
     PutAside(String),
-    /// It is accepted, and nobody has subscribed to it.
+    /// It is accepted, and no subscription wants it.
     Unheard,
 }
 

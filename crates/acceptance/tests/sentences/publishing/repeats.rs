@@ -1,4 +1,4 @@
-//! The same event again, and as much as fits.
+//! Repeated events, and the largest event and request.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ async fn the_same_event_id_in_an_organization_is_one_event(home: Arc<Home>) -> a
     tenant.post_bytes(&retyped.to_string(), None).await?;
     let twice = json!([first, first]).to_string();
     tenant.post_bytes(&twice, None).await?;
-    // Of two bodies in one request it is not known which one is meant.
+    // With two bodies for one id in a request it is not known which one is meant.
     let both = json!([changed, first]);
     let refused = tenant.client.post("/events", &both).await?.problem(422)?;
     ensure!(refused.bad_fields() == ["[1].event_id"], "{}", refused.json);

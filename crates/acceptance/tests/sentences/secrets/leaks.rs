@@ -1,5 +1,5 @@
-//! A full run with everything that can go wrong, at the loudest log level, and a search of all
-//! that came out of it.
+//! Leaks of secrets: a full run with everything that can go wrong, at the loudest log level. Then a search of all its
+//! output.
 
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
@@ -23,7 +23,7 @@ const ANSWER: &str = "planted-answer-31c7";
 const TOKEN: &str = "planted-url-token-b8f0";
 const WRONG_KEY: &str = "hk_planted-wrong-key-6d3a";
 
-/// What a process has said, by where it said it.
+/// The output of processes, by the place where it appeared.
 type Said = Vec<(String, Vec<u8>)>;
 
 pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
@@ -121,7 +121,7 @@ pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
     home.end().await
 }
 
-/// Everything that a customer does and that may go wrong; answers that nobody may find a secret in.
+/// Does everything that a customer does and that may go wrong. No answer that it returns may hold a secret.
 async fn run(home: &Home, client: &Client, tenant: &Tenant<'_>) -> anyhow::Result<Said> {
     let good = Receiver::healthy()?;
     let failing = Receiver::that(|_, _| Reply::status(500).saying(ANSWER))?;
@@ -168,7 +168,7 @@ async fn run(home: &Home, client: &Client, tenant: &Tenant<'_>) -> anyhow::Resul
     tenant.publish(&[event.clone()]).await?;
     event["event_id"] = Value::Null;
     client.post("/events", &event).await?.problem(422)?;
-    // On the broker there is nobody to tell: it is put aside.
+    // The broker has no caller that could be told: the event is put aside.
     tenant.publish(&[event]).await.ok();
     good.wait_for(1).await?[0].verify(NEXT_SECRET)?;
     ensure!(good.received()[0].header("authorization")? == HEADER);
@@ -214,8 +214,8 @@ fn passwords(home: &Home) -> anyhow::Result<Vec<String>> {
     Ok(passwords)
 }
 
-/// A text as libraries log it: as it is, as the numbers of its bytes, and in base64, which depends on
-/// where the text begins in what is encoded.
+/// A text as libraries log it: as it is, as the numbers of its bytes, and in base64. The base64 depends on the text's
+/// offset in the encoded bytes.
 fn spellings(text: &str) -> Vec<String> {
     let bytes = text.as_bytes();
     let numbers = |write: fn(&u8) -> String, between: &str| {

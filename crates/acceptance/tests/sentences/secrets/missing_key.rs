@@ -15,7 +15,7 @@ const KEYS: &str = "HOOKLINE__SECRETS__KEYS";
 
 const NEW: &str = "k2:YW5kIGFub3RoZXIgb25lIGZvciB0aGUgdGVzdCBoaSE=";
 
-/// Subscriptions whose key is missing.
+/// The number of subscriptions with a missing key.
 const SUBSCRIPTIONS: usize = 10;
 
 /// Deliveries that they are owed. A debug build delivers some hundreds each second, so this is less than the 100,000 that are
@@ -140,7 +140,7 @@ impl Counting {
     }
 }
 
-/// What another subscription's events take, and the database's work meanwhile.
+/// The latency of another subscription's events, and the database's work meanwhile.
 #[derive(Debug)]
 struct Load {
     median: Duration,

@@ -16,7 +16,7 @@ pub(super) async fn both_secrets_sign_during_an_overlap(home: Arc<Home>) -> anyh
     ensure!(made.starts_with("whsec_") && made.len() == 6 + 44, "{made}");
     ensure!(rotated["previous_valid_until"].is_string(), "{rotated}");
     let request = &next(&tenant, &receiver).await?;
-    // Whoever knows one of them can verify the request.
+    // A receiver that knows one of the two secrets can verify the request.
     request.verify(made)?;
     request.verify("hush")?;
     let both = request.header("webhook-signature")?;

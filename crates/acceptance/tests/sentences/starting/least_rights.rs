@@ -118,7 +118,7 @@ async fn the_rights_of_the_document_are_enough(kind: Kind) -> anyhow::Result<()>
     let successes = log.iter().filter(|entry| entry["status"] == "success");
     ensure!(successes.count() == 2, "{log:#?}");
 
-    // What is no event is put aside by `ingest`, and shown and put back by `hookline dead-letters`.
+    // `ingest` puts a message aside that is no event. `hookline dead-letters` shows it and puts it back.
     home.publish_amqp("workflow.completed", b"no event", Default::default())
         .await?;
     let dead = user(&home, "`hookline dead-letters`").await?;

@@ -1,4 +1,4 @@
-//! Who cannot start says why in one line, and shows no password.
+//! A process that cannot start says why in one line, and shows no password.
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -27,10 +27,10 @@ fn taken_port() -> anyhow::Result<(TcpListener, String)> {
     Ok((listener, address))
 }
 
-/// The exit status that tells whoever restarts a process that this mends nothing.
+/// The exit status that tells a supervisor that a restart mends nothing.
 const BAD_SETTINGS: i32 = 2;
 
-/// What is wrong with settings is the same for every process; `name` begins its line.
+/// Errors in settings are the same for every process; `name` begins the line.
 fn add_bad_settings(
     cases: &mut Cases,
     name: &str,
@@ -104,7 +104,7 @@ fn add_bad_settings(
 
 const KEYS: &str = "HOOKLINE__SECRETS__KEYS";
 
-/// Whoever needs master keys and has none, or none that can be one; no part of a key is shown.
+/// A process that needs master keys has none, or malformed ones. Its message shows no part of a key.
 fn add_bad_keys(cases: &mut Cases, name: &str, start: &Start) {
     let not_set = format!("{name}: setting secrets.keys is not set: ");
     let how = "`openssl rand -base64 32`";
@@ -302,7 +302,7 @@ async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> 
         &["hookline: --api-key ", "without spaces"],
     );
     cases.all().await?;
-    // The one whose folder it is was not disturbed.
+    // The process that owns the folder was not disturbed.
     home.wait_ready().await?;
     home.end().await
 }

@@ -1,5 +1,5 @@
-//! A broker that refuses a user, a vhost or a right ends a start at once, in one line that says which, and ends no
-//! process that has been ready.
+//! A broker that refuses a user, a vhost or a right ends a start at once. One line says which. It ends no process that
+//! has been ready.
 
 use anyhow::ensure;
 use hookline_acceptance::broker_users::Rights;

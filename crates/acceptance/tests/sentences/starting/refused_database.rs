@@ -1,5 +1,4 @@
-//! A database on which a service could not work for long is refused at the start, in one line that says
-//! what to do.
+//! A service refuses at its start a database on which it could not work for long. One line says how to mend it.
 
 use anyhow::Context as _;
 use hookline_acceptance::home::{Home, Kind, MASTER_KEY};

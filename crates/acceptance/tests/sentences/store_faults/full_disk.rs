@@ -43,7 +43,7 @@ async fn filled(home: &Home, small: &SmallTablespace) -> anyhow::Result<()> {
         let _turn = ONE_AT_A_TIME.lock().await;
         small.disk().fill()?;
         witness.meanwhile().await.with_context(told)?;
-        // What is left of pages that were begun takes some more.
+        // The rest of the pages that were begun takes some more events.
         while home.readiness(Part::Ingest).await != 503 && witness.accepted.len() < 20_000 {
             witness.publish(MEANWHILE).await?;
         }

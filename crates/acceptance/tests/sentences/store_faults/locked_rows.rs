@@ -1,5 +1,5 @@
 //! Rows are locked for longer than the store waits for a lock: all of some organizations, or that of one
-//! delivery. What they belong to waits; others do not, and nothing is put aside.
+//! delivery. Their organizations or deliveries wait. Others do not wait, and nothing is put aside.
 
 use std::time::{Duration, Instant};
 
@@ -94,8 +94,8 @@ pub(super) async fn organizations_whose_rows_are_locked_hold_up_no_other(
     home.end().await
 }
 
-/// The lock begins while the receiver takes its time, and lasts longer than a row may fail by itself while others
-/// of its subscription are written (a minute).
+/// The lock begins while the receiver takes its time. It lasts longer than a minute: that is how long a row may fail by
+/// itself while others of its subscription are written.
 const ANSWERS_AFTER: Duration = Duration::from_secs(10);
 const DEADLINE: [(&str, &str); 1] = [("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "20")];
 const ROW_LASTS: Duration = Duration::from_secs(75);

@@ -63,7 +63,7 @@ pub(super) async fn locked_tables_show_as_one_change_of_readiness_and_back(
     home.end().await
 }
 
-/// What a service reads at its start may be locked, too. It waits, as for a database that is away.
+/// The tables that a service reads at its start may be locked, too. It waits, as for a database that is away.
 pub(super) async fn a_service_that_starts_while_tables_are_locked_waits(
     kind: Kind,
 ) -> anyhow::Result<()> {

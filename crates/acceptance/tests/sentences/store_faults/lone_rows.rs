@@ -1,5 +1,5 @@
-//! A row that the store refuses again and again, although it takes all others, is put aside after a
-//! minute, in one line of the log. Until then it is held.
+//! The store refuses one row again and again, and takes all others. The row is put aside after a minute, with one line
+//! in the log. Until then it is held.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Who publishes far too much, and what that costs others.
+//! Flood: an organization publishes far too much, and the cost to others is measured.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! JSON.
+//! Hostile events in JSON.
 
 use anyhow::ensure;
 use hookline_acceptance::tenant::Tenant;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::super::{json_properties, typed};
 use super::{Case, Fate, HOSTILE};
 
-/// An organization that nobody has made.
+/// An organization that does not exist.
 pub(super) const NOBODY: &str = "org_nobody";
 
 const LARGEST: usize = 256 * 1024;
@@ -122,7 +122,7 @@ fn wrong_fields(tenant: &Tenant<'_>) -> Vec<Case> {
     cases
 }
 
-/// What a publisher writes into `data` is the receiver's.
+/// The content of `data` is between the publisher and the receiver.
 fn data(tenant: &Tenant<'_>) -> Vec<Case> {
     let nested = |open: &str, close: &str, depth: usize| {
         format!("{{\"a\":{}1{}}}", open.repeat(depth), close.repeat(depth))
@@ -205,7 +205,7 @@ fn no_json(tenant: &Tenant<'_>) -> Vec<Case> {
     .collect()
 }
 
-/// What else a message says of itself.
+/// Other properties of a message.
 fn properties(tenant: &Tenant<'_>) -> Vec<Case> {
     let mut headers = FieldTable::default();
     headers.insert("traceparent".into(), AMQPValue::LongLongInt(i64::MIN));

@@ -1,4 +1,4 @@
-//! Protobuf.
+//! Hostile events in Protobuf.
 
 use hookline_acceptance::tenant::Tenant;
 use hookline_core::wire::v1::WorkflowEvent;
