@@ -44,7 +44,7 @@ pub(crate) fn backoff(failures: u32, longest: Duration) -> Duration {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowFailure {
     pub(crate) is_of_one_organization: bool,
-    /// Of a held event.
+    /// The transaction retried a held event.
     pub(crate) is_retry: bool,
     /// How long the transactions of the organization have failed.
     pub(crate) lasts: Duration,
