@@ -1,5 +1,5 @@
-//! The reported scenes: the same load for each dispatcher, the same load for all dispatchers together, and an endpoint
-//! that is dead for ten minutes.
+//! The reported scenes: the same load for each dispatcher, the same load in total, and an endpoint dead for ten
+//! minutes.
 
 use std::path::Path;
 use std::time::Duration;

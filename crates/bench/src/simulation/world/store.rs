@@ -1,7 +1,7 @@
 //! The simulated store: deliveries and their backlogs.
 //!
-//! A message with a slot is treated as in `hookline_dispatcher`. It is attempted if it is owed and due, and delayed for
-//! the rest of its wait if it is early. It is dropped if another message has made the attempt.
+//! A message with a slot is treated as in `hookline_dispatcher`. An owed and due message is attempted. An early message
+//! is delayed for the rest of its wait. A message is dropped if another one has made the attempt.
 
 use std::ops::Bound;
 use std::time::Duration;
