@@ -1,13 +1,13 @@
-//! What processes cost: CPU and memory, as Linux counts them.
+//! CPU time and memory of processes, as Linux counts them.
 
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 
-/// The unit of `/proc/PID/stat` on every Linux that we know of (`USER_HZ`).
+/// The unit of times in `/proc/PID/stat` (`USER_HZ`), the same on every common Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// CPU seconds by the name of a process, or of several that share it.
+/// CPU seconds by process name. Processes with the same name are summed.
 pub type Cpu = BTreeMap<String, f64>;
 
 struct Times {
@@ -18,7 +18,7 @@ struct Times {
 
 fn times_of(process: u32) -> anyhow::Result<Times> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The name before it may have spaces.
+    // The process name ends with `)` and may contain spaces.
     let (_, rest) = stat
         .rsplit_once(')')
         .context("no name in a process's times")?;
@@ -36,10 +36,10 @@ fn times_of(process: u32) -> anyhow::Result<Times> {
     })
 }
 
-/// The CPU seconds of a process and of all below it, dead or alive.
+/// The CPU seconds of a process and of its descendants, dead or alive.
 ///
 /// # Errors
-/// When it has ended.
+/// If the process has ended.
 pub fn cpu_of(process: u32) -> anyhow::Result<f64> {
     let root = times_of(process)?;
     let mut ticks = root.own + root.of_children;
@@ -64,15 +64,15 @@ pub fn cpu_of(process: u32) -> anyhow::Result<f64> {
 /// The CPU seconds of this process.
 ///
 /// # Errors
-/// When the system does not tell.
+/// If the system does not provide them.
 pub fn cpu_of_this() -> anyhow::Result<f64> {
     cpu_of(std::process::id())
 }
 
-/// The most memory that a process has had, in MiB.
+/// The peak memory of a process, in MiB.
 ///
 /// # Errors
-/// When it has ended.
+/// If the process has ended.
 pub fn peak_memory(process: u32) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
     let peak = status

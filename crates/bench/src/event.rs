@@ -1,10 +1,10 @@
-//! The event that every workload publishes, about 400 bytes of it, and what a receiver reads back.
+//! The event of every workload, about 400 bytes, and its fields that a receiver reads.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
-/// How long an event is; a number with many digits makes it a little longer.
+/// The length of an event. A number with many digits makes it a little longer.
 const BYTES: usize = 400;
 
 /// A moment in Unix microseconds. All processes of a run share one clock.
@@ -14,7 +14,6 @@ const BYTES: usize = 400;
 pub struct Moment(pub u64);
 
 impl Moment {
-    /// Now.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self(since.map_or(0, |since| {
@@ -22,18 +21,16 @@ impl Moment {
         }))
     }
 
-    /// The microseconds since an earlier one.
     pub fn micros_since(self, earlier: Self) -> u32 {
         u32::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(u32::MAX)
     }
 
-    /// The seconds since an earlier one.
     pub fn seconds_since(self, earlier: Self) -> f64 {
         self.0.saturating_sub(earlier.0) as f64 / 1e6
     }
 }
 
-/// Event `number` of an organization, which says when it was published.
+/// Event `number` of an organization. It contains its time of publication.
 pub fn event(organization: &str, event_type: &str, number: u64, sent: Moment) -> String {
     let mut event = format!(
         r#"{{"event_id":"evt_{number}","event_type":"{event_type}","workflow_id":"wf_1","organization_id":"{organization}","timestamp":"2025-12-21T10:30:00Z","data":{{"n":{number},"sent":{},"step":"charge","amount":12.5,"note":""#,
@@ -46,10 +43,10 @@ pub fn event(organization: &str, event_type: &str, number: u64, sent: Moment) ->
     event + END
 }
 
-/// The number of an event, and when it was published.
+/// The number of an event, and its time of publication.
 ///
 /// # Errors
-/// When these bytes are no event of ours.
+/// If these bytes are no event of [`event`].
 pub fn read(body: &[u8]) -> anyhow::Result<(u64, Moment)> {
     let field = |name: &str| -> Option<u64> {
         let at = body

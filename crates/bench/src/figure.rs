@@ -1,22 +1,19 @@
-//! One measured figure, and several of the same.
+//! Measured figures, and their summaries over several runs.
 
 use std::collections::BTreeMap;
 
 use hookline_acceptance::home::Kind;
 use serde::Serialize;
 
-/// What is better.
+/// The value that a figure should reach.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
-    /// At least this.
     AtLeast(f64),
-    /// At most this.
     AtMost(f64),
 }
 
 impl Goal {
-    /// Whether it is reached.
     pub fn is_reached(self, value: f64) -> bool {
         match self {
             Goal::AtLeast(least) => value >= least,
@@ -25,28 +22,24 @@ impl Goal {
     }
 }
 
-/// What was measured in one run.
+/// A measured value of one run.
 #[derive(Debug, Clone)]
 pub struct Figure {
-    /// Its row in the table.
     pub row: Row,
-    /// How much.
     pub value: f64,
 }
 
-/// What makes figures of several runs comparable.
+/// A row of the table: the key by which figures of several runs are summarized.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// The scenario's letter, or `raw`.
+    /// The workload's letter, or `raw` for the machine without Hookline.
     pub scenario: &'static str,
-    /// The home; none for what the machine does without us.
+    /// None for the machine without Hookline.
     #[serde(serialize_with = "as_text")]
     pub home: Option<Kind>,
-    /// What is measured.
+    /// The name of the figure.
     pub what: String,
-    /// Its unit.
     pub unit: &'static str,
-    /// What it is to reach.
     pub goal: Option<Goal>,
 }
 
@@ -54,7 +47,7 @@ fn as_text<S: serde::Serializer>(home: &Option<Kind>, to: S) -> Result<S::Ok, S:
     to.serialize_str(name_of(*home))
 }
 
-/// How a home is called in a table.
+/// The name of a mode in a table.
 pub fn name_of(home: Option<Kind>) -> &'static str {
     match home {
         None => "machine",
@@ -63,23 +56,22 @@ pub fn name_of(home: Option<Kind>) -> &'static str {
     }
 }
 
-/// Makes the figures of one scenario in one home.
+/// Creates the figures of one workload in one mode.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
-    /// The scenario's letter.
+    /// The workload's letter.
     pub scenario: &'static str,
-    /// The home.
     pub home: Option<Kind>,
 }
 
 impl Figures {
-    /// Of what the machine does without us.
+    /// For figures of the machine without Hookline.
     pub const MACHINE: Self = Self {
         scenario: "raw",
         home: None,
     };
 
-    /// A figure with nothing to reach.
+    /// A figure without a goal.
     pub fn of(self, what: impl Into<String>, value: f64, unit: &'static str) -> Figure {
         let Self { scenario, home } = self;
         let row = Row {
@@ -92,7 +84,7 @@ impl Figures {
         Figure { row, value }
     }
 
-    /// A figure that is to reach something.
+    /// A figure with a goal.
     pub fn to_reach(
         self,
         what: impl Into<String>,
@@ -106,25 +98,22 @@ impl Figures {
     }
 }
 
-/// The same figure of all runs.
+/// One figure of all runs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
-    /// What it is.
     #[serde(flatten)]
     pub row: Row,
-    /// Of each run, in their order.
+    /// The values in the order of the runs.
     pub values: Vec<f64>,
-    /// The one in the middle.
     pub median: f64,
-    /// As a part, or a multiple, of what the machine does without us in the same runs: bare
-    /// requests, and bare messages. Only of rates, and of latencies at the same rate.
+    /// The ratio to bare requests of the machine in the same runs. Only for rates, and for latencies at the same rate.
     pub of_posts: Option<f64>,
-    /// See `of_posts`.
+    /// The ratio to bare messages, like `of_posts`.
     pub of_relays: Option<f64>,
 }
 
 impl Summary {
-    /// The least and the most.
+    /// The minimum and the maximum.
     pub fn range(&self) -> (f64, f64) {
         let fold = |with: fn(f64, f64) -> f64, from| self.values.iter().copied().fold(from, with);
         (
@@ -134,20 +123,20 @@ impl Summary {
     }
 }
 
-/// The rate of bare requests, and of bare messages.
+/// The name of the rate of bare requests.
 pub const POSTS: &str = "bare POST loop";
-/// See [`POSTS`].
+/// The name of the rate of bare messages.
 pub const RELAYS: &str = "publish and consume";
-/// What the rate of a scenario is called that has one.
+/// The name of a workload's rate.
 pub const DELIVERED: &str = "delivered";
-/// The unit of what is compared with them.
+/// The unit of rates. Figures in it are compared with [`POSTS`] and [`RELAYS`].
 pub const RATE: &str = "/s";
 /// The unit of latencies.
 pub const MILLIS: &str = "ms";
-/// What of a latency is compared with that of bare requests and messages.
+/// The percentiles of a latency that are compared with those of bare requests and messages.
 const PERCENTILES: [&str; 2] = ["p50", "p99"];
 
-/// The row of the machine's with which this one is compared.
+/// The name of the machine's figure to which this row is compared.
 fn bare(row: &Row, of: &str) -> Option<String> {
     match (row.unit, &*row.what) {
         _ if row.home.is_none() => None,
@@ -157,12 +146,12 @@ fn bare(row: &Row, of: &str) -> Option<String> {
     }
 }
 
-/// How the latency of bare requests or messages is called.
+/// The name of the latency of bare requests or messages.
 pub fn bare_latency(of: &str, percentile: &str) -> String {
     format!("{of}, {percentile}")
 }
 
-/// Puts the figures of all runs together, in the order in which they first came.
+/// Summarizes the figures of all runs, in the order of their first appearance.
 pub fn summarize(figures: Vec<Figure>) -> Vec<Summary> {
     let mut order = Vec::new();
     let mut values: BTreeMap<(&str, &str, String), Vec<f64>> = BTreeMap::new();
@@ -196,7 +185,7 @@ pub fn summarize(figures: Vec<Figure>) -> Vec<Summary> {
         .collect()
 }
 
-/// The one in the middle; of two in the middle, what is between them.
+/// The middle value, or the mean of the two middle values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);

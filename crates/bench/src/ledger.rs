@@ -1,4 +1,4 @@
-//! What a receiver has got: each delivery once, however often it came.
+//! The deliveries that a receiver got. A delivery counts once; its repeats are counted apart.
 
 use std::collections::HashMap;
 
@@ -6,44 +6,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Moment;
 
-/// What a receiver says of what it has got.
+/// Counts of the requests since the report began.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
     /// Deliveries: pairs of a subscription and an event.
     pub taken: u64,
-    /// Those that came once more.
+    /// Deliveries that arrived again.
     pub repeats: u64,
-    /// Requests that were answered with an error on purpose.
+    /// Requests that the receiver failed on purpose.
     pub refused: u64,
-    /// Requests whose signature was checked.
+    /// Requests with a checked signature.
     pub checked: u64,
-    /// Requests whose signature was wrong, or whose body was no event.
+    /// Requests with a wrong signature, or with a body that is no event.
     pub wrong: u64,
-    /// When the first delivery and the last one came.
+    /// The arrival of the first delivery.
     pub first: Option<Moment>,
-    /// See `first`.
+    /// The arrival of the last delivery.
     pub last: Option<Moment>,
-    /// Microseconds from the publication, of each delivery as it came.
+    /// Microseconds from publication to arrival of each delivery, in the order of arrival.
     pub latencies: Vec<u32>,
 }
 
-/// A receiver's book.
+/// The state of a receiver.
 #[derive(Default)]
 pub(crate) struct Ledger {
     seen: HashMap<u32, Bits>,
     pub(crate) report: Report,
-    /// Whether receivers that were down answer again.
+    /// The subscriptions that were down answer again.
     pub(crate) has_recovered: bool,
 }
 
 impl Ledger {
-    /// Begins another report. What has come before is still known: should it come again, as it may, it
-    /// is a repeat.
+    /// Begins a new report. Earlier deliveries stay known: if one arrives again, it counts as a repeat.
     pub(crate) fn reset(&mut self) {
         self.report = Report::default();
     }
 
-    /// Notes a delivery that is taken.
+    /// Records an accepted delivery.
     pub(crate) fn take(&mut self, subscription: u32, number: u64, sent: Moment, now: Moment) {
         let report = &mut self.report;
         if !self.seen.entry(subscription).or_default().set(number) {
@@ -62,7 +61,7 @@ impl Ledger {
 struct Bits(Vec<u64>);
 
 impl Bits {
-    /// Whether it is new.
+    /// Inserts a number, and returns whether it is new.
     fn set(&mut self, number: u64) -> bool {
         let word = usize::try_from(number / 64).unwrap_or_default();
         if self.0.len() <= word {

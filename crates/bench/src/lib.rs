@@ -1,7 +1,7 @@
-//! How fast Hookline is, measured on this machine, and what it would be past one machine.
+//! Benchmarks of Hookline on this machine, and a simulation of more dispatchers than one machine can run.
 //!
-//! A workload runs in a home of its own, with the load generator and the receiver as processes of
-//! their own. Beside each rate stands what the machine does in the same run without us.
+//! Each workload runs in a new home. The load generator and the receiver are separate processes. The table shows each
+//! rate beside the rate of the machine without Hookline in the same run.
 
 pub mod cost;
 pub mod event;

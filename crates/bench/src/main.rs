@@ -1,4 +1,4 @@
-//! `make bench`: the workloads, or one of the processes that a workload needs.
+//! `make bench` runs the workloads. The same program is also each process that a workload needs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,7 +26,7 @@ enum Task {
     Run(Run),
     /// A thousand dispatchers in virtual time: print the tables, draw the plot
     Simulate {
-        /// Where the plot goes
+        /// The folder of the plot
         #[arg(long, default_value = "target/bench")]
         out: PathBuf,
     },
@@ -42,19 +42,19 @@ enum Task {
 
 #[derive(Debug, clap::Args)]
 struct Run {
-    /// In which home
+    /// The mode: distributed, embedded or both
     #[arg(long, value_enum, default_value = "both")]
     on: On,
-    /// Which workloads; all without it
+    /// The workloads; all by default
     #[arg(long, value_enum, value_delimiter = ',')]
     scenario: Vec<Scenario>,
-    /// How often each
+    /// Runs of each workload
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// How much of each workload's size
+    /// The factor of each workload's size
     #[arg(long, default_value_t = 1.0)]
     size: f64,
-    /// Where the results go
+    /// The folder of the results
     #[arg(long, default_value = "target/bench", overrides_with = "out")]
     out: PathBuf,
 }
@@ -67,7 +67,7 @@ enum On {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    // Everything here speaks HTTP; whoever comes first chooses ring.
+    // Each task uses HTTP, so ring is installed before the first TLS client or server.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let task = Arguments::parse().task;
     if let Task::Receive(receive) = task {
@@ -106,7 +106,7 @@ impl Run {
         };
         let size = Size(self.size);
         let mut figures = Vec::new();
-        // What the others have found out, for minutes, is shown all the same.
+        // A failed workload does not discard the results of the others, which take minutes.
         let mut failed = 0;
         for run in 1..=self.runs {
             eprintln!(

@@ -1,4 +1,4 @@
-//! The figures as pictures.
+//! Plots of the figures.
 
 use std::path::Path;
 
@@ -14,10 +14,10 @@ const COLORS: [RGBColor; 3] = [
     RGBColor(120, 113, 108),
 ];
 
-/// Draws the rates, each with its range, and what a thousand deliveries cost each process.
+/// Draws the rates, each with its range, and the CPU time of each process for a thousand deliveries.
 ///
 /// # Errors
-/// When a file cannot be written.
+/// If a file cannot be written.
 pub(crate) fn draw(figures: &[Summary], folder: &Path) -> anyhow::Result<()> {
     let rates: Vec<&Summary> = figures
         .iter()
@@ -59,7 +59,7 @@ fn bars(figures: &[&Summary], title: &str, file: &Path) -> anyhow::Result<()> {
         .disable_y_axis()
         .draw()?;
     for (at, figure) in figures.iter().enumerate() {
-        // The first one stands at the top.
+        // The first figure is at the top.
         let top = f64::from(rows) - at as f64;
         let color = COLORS[figure.row.home.map_or(2, |home| home as usize)];
         let (least, most) = figure.range();

@@ -1,5 +1,4 @@
-//! The publisher: a process of its own, which publishes as a workflow service does, to the broker
-//! or over HTTP.
+//! The publisher: a separate process that publishes to the broker or over HTTP, as a workflow service does.
 
 use std::time::Duration;
 
@@ -14,16 +13,16 @@ use tokio::time::Instant;
 use crate::cost::cpu_of_this;
 use crate::event::{Moment, event};
 
-/// Messages that await their confirms together.
+/// Messages without a confirm at a time.
 const WINDOW: usize = 2_000;
 
-/// Requests at once.
+/// Concurrent requests.
 const CONNECTIONS: usize = 8;
 
 /// The publisher's process.
 #[derive(Debug, Clone, Default, clap::Args, Serialize, Deserialize)]
 pub struct Publish {
-    /// The broker
+    /// The URL of the broker
     #[arg(long)]
     pub amqp: Option<String>,
     /// The API, such as http://127.0.0.1:8080/v1
@@ -32,34 +31,34 @@ pub struct Publish {
     /// The API's key
     #[arg(long, default_value = "")]
     pub key: String,
-    /// Whose events they are, in turns; those of one request are of one organization
+    /// The organizations of the events, in turns; all events of one request have the same organization
     #[arg(long, value_delimiter = ',')]
     pub organizations: Vec<String>,
-    /// Their types, in turns
+    /// The event types, in turns
     #[arg(long, value_delimiter = ',')]
     pub types: Vec<String>,
-    /// The first one's number
+    /// The number of the first event
     #[arg(long, default_value_t = 0)]
     pub first: u64,
-    /// How many
+    /// The number of events
     #[arg(long)]
     pub count: u64,
-    /// How many a second; without it, as fast as they are taken
+    /// Events per second; by default as fast as they are accepted
     #[arg(long)]
     pub rate: Option<u32>,
-    /// How many in a request
+    /// Events in a request
     #[arg(long, default_value_t = 1)]
     pub batch: usize,
 }
 
-/// What the publisher says at its end.
+/// The publisher's output at its end.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Published {
-    /// When it began.
+    /// The time of its start.
     pub first: Moment,
-    /// When the last event was confirmed.
+    /// The time when the last event was confirmed.
     pub last: Moment,
-    /// The CPU that it took, in seconds.
+    /// CPU time in seconds.
     pub cpu: f64,
 }
 
@@ -69,13 +68,13 @@ enum Way {
 }
 
 impl Publish {
-    /// Publishes everything, and prints what there is to say.
+    /// Publishes all events, and prints [`Published`].
     ///
     /// # Errors
-    /// When an event is not taken.
+    /// If an event is not accepted.
     pub async fn run(self) -> anyhow::Result<()> {
         ensure!(!self.organizations.is_empty() && !self.types.is_empty() && self.batch > 0);
-        // The connection lives until the end of this.
+        // The connection stays open until the end of this function.
         let mut connection = None;
         let way = match &self.amqp {
             Some(url) => {
@@ -108,7 +107,7 @@ impl Publish {
                 taking.next().await.context("nothing is under way")??;
             }
             taking.push(self.publish(&way, numbers));
-            // It begins now, not when somebody asks whether it has ended.
+            // One poll starts the request now: a future that is not polled does nothing.
             if let Some(done) = futures::FutureExt::now_or_never(taking.next()) {
                 done.transpose()?;
             }
@@ -208,7 +207,7 @@ fn turn(number: u64) -> usize {
     usize::try_from(number).unwrap_or_default()
 }
 
-/// Waits, and looks meanwhile after what is under way.
+/// Waits until `due`, and polls the requests in flight meanwhile.
 async fn wait_until<F>(due: Instant, taking: &mut FuturesUnordered<F>) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,

@@ -1,4 +1,4 @@
-//! What this machine can do without us: the same requests and messages with nothing in between.
+//! The rates of this machine without Hookline: the same requests and messages, sent directly.
 
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,10 @@ use tokio::time::{Interval, interval};
 
 use crate::event::{Moment, event, read};
 
-/// Requests at once.
+/// Concurrent requests.
 const CONNECTIONS: usize = 64;
 
-/// Messages that await their confirms together, and those that are acked together at most.
+/// Messages without a confirm at a time, and messages in one ack at most.
 const WINDOW: usize = 2_000;
 const ACK_EACH: u64 = 100;
 
@@ -27,22 +27,22 @@ const QUEUE: &str = "bench.relay";
 /// A loop of bare POST requests.
 #[derive(Debug, clap::Args)]
 pub struct Post {
-    /// Where to
+    /// The URL of the receiver
     #[arg(long)]
     url: String,
-    /// How many
+    /// The number of requests
     #[arg(long)]
     count: u64,
-    /// How many a second; without it, as fast as they are taken
+    /// Requests per second; by default as fast as they are answered
     #[arg(long)]
     rate: Option<u32>,
 }
 
 impl Post {
-    /// Makes them, and prints how many there were in a second.
+    /// Sends the requests, and prints their rate per second.
     ///
     /// # Errors
-    /// When one is refused.
+    /// If a request is refused.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = reqwest::Client::new();
         let begun = Instant::now();
@@ -80,31 +80,31 @@ fn posted<T>(done: Result<reqwest::Result<T>, tokio::task::JoinError>) -> anyhow
 /// Messages through a quorum queue, published with confirms and consumed with acks.
 #[derive(Debug, clap::Args)]
 pub struct Relay {
-    /// The broker
+    /// The URL of the broker
     #[arg(long)]
     amqp: String,
-    /// How many
+    /// The number of messages
     #[arg(long)]
     count: u64,
-    /// How many a second; without it, as fast as they are taken
+    /// Messages per second; by default as fast as they are accepted
     #[arg(long)]
     rate: Option<u32>,
 }
 
-/// What a relay says at its end.
+/// The output of a relay at its end.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Relayed {
-    /// How many messages went through in a second.
+    /// Messages per second.
     pub per_second: f64,
-    /// Microseconds from the publication to the consumer, of each.
+    /// Microseconds from publication to consumer, of each message.
     pub latencies: Vec<u32>,
 }
 
 impl Relay {
-    /// Sends them through, and prints what there is to say.
+    /// Publishes and consumes the messages, and prints [`Relayed`].
     ///
     /// # Errors
-    /// When the broker does not take one.
+    /// If the broker does not accept a message.
     pub async fn run(self) -> anyhow::Result<()> {
         let connection = Connection::connect(&self.amqp, ConnectionProperties::default()).await?;
         let (publishing, consuming) = (

@@ -1,8 +1,8 @@
-//! The receiver: a process of its own that takes deliveries and keeps a ledger of them.
+//! The receiver: a separate process that accepts deliveries and records them in a ledger.
 //!
-//! How it answers is in the path: `/ok/SUBSCRIPTION`, `/late/MS/SUBSCRIPTION`, `/hangs/SUBSCRIPTION`,
-//! `/flaky/SUBSCRIPTION`, which refuses the first attempt of one delivery in twenty, and
-//! `/down/SUBSCRIPTION`, which refuses every request until `/recover` is called.
+//! The path selects the response: `/ok/SUBSCRIPTION`, `/late/MS/SUBSCRIPTION`, `/hangs/SUBSCRIPTION`,
+//! `/flaky/SUBSCRIPTION` and `/down/SUBSCRIPTION`. `flaky` refuses the first attempt of one delivery in twenty. `down`
+//! refuses every request until `/recover` is called.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -22,10 +22,10 @@ use crate::ledger::Ledger;
 /// The secret of every subscription.
 pub const SECRET: &str = "hush";
 
-/// The signature of each so manieth request is checked.
+/// One request in this many has its signature checked.
 const SAMPLE: u64 = 50;
 
-/// Of the deliveries to a flaky subscription, one in so many fails at first.
+/// One delivery in this many to a flaky subscription fails in its first attempt.
 const FLAKY: u64 = 20;
 
 /// Longer than any deadline.
@@ -34,7 +34,7 @@ const NEVER: Duration = Duration::from_secs(300);
 /// The receiver's process.
 #[derive(Debug, clap::Args)]
 pub struct Receive {
-    /// Speak TLS, with a certificate of an authority that is written to this file
+    /// Use TLS, and write the certificate of the authority into this file
     #[arg(long, value_name = "FILE")]
     authority: Option<PathBuf>,
 }
@@ -42,10 +42,10 @@ pub struct Receive {
 type Kept = web::Data<Mutex<Ledger>>;
 
 impl Receive {
-    /// Serves until it is killed; prints its port first.
+    /// Prints its port, and serves until the process is killed.
     ///
     /// # Errors
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub fn run(self) -> anyhow::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
@@ -75,8 +75,8 @@ impl Receive {
     }
 }
 
-/// Ends TLS in front of the receiver at `port`; answers with the port to call, and leaves the
-/// authority's certificate in `file`.
+/// Terminates TLS in front of the receiver at `port`. Returns the port with TLS, and writes the authority's certificate
+/// into `file`.
 async fn end_tls(file: &Path, port: u16) -> anyhow::Result<u16> {
     let authority = Authority::new()?;
     std::fs::write(file, authority.pem())?;
@@ -148,7 +148,7 @@ async fn take(kept: Kept, request: HttpRequest, body: web::Bytes) -> HttpRespons
     HttpResponse::Ok().finish()
 }
 
-/// A request that is refused.
+/// The receiver refuses the request.
 struct Refused;
 
 fn note(
@@ -179,7 +179,7 @@ fn note(
         return Err(Refused);
     }
     ledger.take(subscription, event, sent, now);
-    // The bare POST loop signs nothing.
+    // Requests of the bare POST loop have no signature.
     if event % SAMPLE == 0 && manner != "bare" {
         ledger.report.checked += 1;
         if received(request, body).verify(SECRET).is_err() {

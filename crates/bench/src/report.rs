@@ -1,4 +1,4 @@
-//! The table, and the same as JSON.
+//! The report of a benchmark: a table, JSON and plots.
 
 use std::path::Path;
 
@@ -7,17 +7,15 @@ use serde::Serialize;
 
 use crate::figure::{Summary, name_of};
 
-/// All that a run has found out.
 #[derive(Debug, Serialize)]
 pub struct Findings {
-    /// What it was measured with.
+    /// The machine and the versions of the measured software.
     pub versions: Vec<String>,
-    /// The figures.
     pub figures: Vec<Summary>,
 }
 
 impl Findings {
-    /// As a table of Markdown.
+    /// The figures as a Markdown table.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(presets::ASCII_MARKDOWN);
@@ -66,7 +64,7 @@ impl Findings {
     /// Writes `bench.json` and the plots into a folder.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If a file cannot be written.
     pub fn write(&self, folder: &Path) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder)?;
         std::fs::write(folder.join("bench.json"), serde_json::to_vec_pretty(self)?)?;
@@ -81,7 +79,7 @@ fn shown_goal(goal: crate::figure::Goal) -> String {
     }
 }
 
-/// Three digits that count, and a comma at each thousand.
+/// A number with three significant digits, and commas between the thousands.
 pub(crate) fn number(value: f64) -> String {
     let digits = match value.abs() {
         big if big >= 100.0 => 0,

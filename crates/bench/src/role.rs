@@ -1,5 +1,4 @@
-//! The load generator and the receiver as processes of their own: this program once more, with
-//! another task.
+//! The load generator and the receiver as separate processes: this program with another task.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -36,10 +35,10 @@ async fn last_words(args: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Publishes all of it, in a process that ends with it.
+/// Publishes in a separate process and waits for its end.
 ///
 /// # Errors
-/// When an event is not taken.
+/// If an event is not accepted.
 pub async fn publish(what: &Publish) -> anyhow::Result<Published> {
     let Publish {
         amqp,
@@ -68,10 +67,10 @@ pub async fn publish(what: &Publish) -> anyhow::Result<Published> {
     Ok(serde_json::from_str(&last_words(&args).await?)?)
 }
 
-/// How many bare requests a second `receiver` takes.
+/// The bare requests per second that `receiver` answers.
 ///
 /// # Errors
-/// When it refuses one.
+/// If it refuses one.
 pub async fn posts_per_second(receiver: &Receiver, count: u64) -> anyhow::Result<f64> {
     let (url, count) = (
         format!("--url={}", receiver.url("bare/0")),
@@ -80,10 +79,10 @@ pub async fn posts_per_second(receiver: &Receiver, count: u64) -> anyhow::Result
     Ok(last_words(&["post", &url, &count]).await?.parse()?)
 }
 
-/// How long bare requests take to a new receiver, at so many a second, in microseconds.
+/// The latencies of bare requests at this rate per second, in microseconds. `receiver` must be new.
 ///
 /// # Errors
-/// When it refuses one.
+/// If the receiver refuses one.
 pub async fn posts_at(rate: u32, receiver: &Receiver, count: u64) -> anyhow::Result<Vec<u32>> {
     let url = format!("--url={}", receiver.url("bare/0"));
     let (count, rate) = (format!("--count={count}"), format!("--rate={rate}"));
@@ -91,10 +90,10 @@ pub async fn posts_at(rate: u32, receiver: &Receiver, count: u64) -> anyhow::Res
     Ok(receiver.report().await?.latencies)
 }
 
-/// Sends messages through a quorum queue of this broker, at a rate or as fast as it takes them.
+/// Sends messages through a quorum queue of this broker, at a rate or as fast as it accepts them.
 ///
 /// # Errors
-/// When it does not take one.
+/// If it does not accept one.
 pub async fn relay(amqp: &str, count: u64, rate: Option<u32>) -> anyhow::Result<Relayed> {
     let mut args = vec![
         "relay".to_owned(),
@@ -106,12 +105,11 @@ pub async fn relay(amqp: &str, count: u64, rate: Option<u32>) -> anyhow::Result<
     Ok(serde_json::from_str(&last_words(&args).await?)?)
 }
 
-/// How it is called.
+/// The scheme of a receiver's URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scheme {
-    /// In the plain.
     Http,
-    /// With TLS, and an authority whose certificate is to be put into this file.
+    /// The receiver writes the certificate of its authority into this file.
     Https(PathBuf),
 }
 
@@ -119,16 +117,14 @@ pub enum Scheme {
 pub struct Receiver {
     process: Child,
     scheme: Scheme,
-    /// Where its ledger is read; the same without TLS alone.
+    /// The port of deliveries and of the ledger, with TLS in [`Scheme::Https`].
     port: u16,
     http: reqwest::Client,
 }
 
 impl Receiver {
-    /// Starts one.
-    ///
     /// # Errors
-    /// When it does not listen.
+    /// If it does not listen.
     pub async fn start(scheme: Scheme) -> anyhow::Result<Self> {
         let mut command = bench(&["receive"])?;
         let mut http = reqwest::Client::builder();
@@ -155,7 +151,7 @@ impl Receiver {
         })
     }
 
-    /// Where to send to, with this path.
+    /// The URL of this path.
     pub fn url(&self, path: &str) -> String {
         let scheme = match self.scheme {
             Scheme::Http => "http",
@@ -164,18 +160,18 @@ impl Receiver {
         format!("{scheme}://127.0.0.1:{}/{path}", self.port)
     }
 
-    /// Its process.
+    /// The id of its process.
     ///
     /// # Errors
-    /// When it has ended.
+    /// If it has ended.
     pub fn id(&self) -> anyhow::Result<u32> {
         self.process.id().context("the receiver has ended")
     }
 
-    /// Forgets all that came.
+    /// Begins a new report.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// If the receiver does not answer.
     pub async fn reset(&self) -> anyhow::Result<()> {
         self.http
             .post(self.url("reset"))
@@ -188,17 +184,15 @@ impl Receiver {
     /// Ends the outage of the subscriptions that are down.
     ///
     /// # Errors
-    /// When it does not answer.
+    /// If the receiver does not answer.
     pub async fn recover(&self) -> anyhow::Result<()> {
         let answer = self.http.post(self.url("recover")).send().await?;
         answer.error_for_status()?;
         Ok(())
     }
 
-    /// What it has got.
-    ///
     /// # Errors
-    /// When it does not answer.
+    /// If the receiver does not answer.
     pub async fn report(&self) -> anyhow::Result<Report> {
         Ok(self
             .http
@@ -209,10 +203,10 @@ impl Receiver {
             .await?)
     }
 
-    /// Waits until so many deliveries have come, and says what came.
+    /// Waits until `count` deliveries have arrived, and returns the report.
     ///
     /// # Errors
-    /// When nothing has come for `patience`, or something that is wrong.
+    /// If no delivery arrives for `patience`, more than `count` or wrong requests arrive, or no signature was checked.
     pub async fn wait_for(&self, count: u64, patience: Duration) -> anyhow::Result<Report> {
         let (mut taken, mut since) = (0, Instant::now());
         while taken < count {

@@ -17,7 +17,6 @@ use crate::figure::{DELIVERED, Figure, Figures, Goal, MILLIS, POSTS, RATE, RELAY
 use crate::role::{Receiver, Scheme, posts_at, posts_per_second, relay};
 use crate::stage::{Setting, Stage};
 
-/// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
     /// One subscription, 20,000 events
@@ -30,7 +29,7 @@ pub enum Scenario {
     D,
     /// 200 events a second for 120 s, one of ten receivers hangs
     E,
-    /// As a, and one delivery in twenty fails at first
+    /// Like a, but the first attempt of one delivery in twenty fails
     F,
     /// Receivers that take 500 ms, with 1, 2 and 4 dispatchers (distributed)
     G,
@@ -42,23 +41,23 @@ pub enum Scenario {
     J,
     /// 1,000,000 deliveries owed to 1,000 subscriptions that are down, and 100,000 to one that recovers (distributed)
     K,
-    /// As a, with receivers that speak TLS
+    /// Like a, with receivers that use TLS
     Tls,
 }
 
-/// How much of each.
+/// The factor of each workload's size.
 #[derive(Debug, Clone, Copy)]
 pub struct Size(pub f64);
 
 impl Size {
-    /// So much of a number, and at least one.
+    /// The scaled number, at least one.
     fn of(self, full: u64) -> u64 {
         ((full as f64 * self.0) as u64).max(1)
     }
 }
 
 impl Scenario {
-    /// The letter that the issue and the tables know it by.
+    /// Its letter in the issue and in the tables.
     pub fn letter(self) -> &'static str {
         match self {
             Self::A => "a",
@@ -76,16 +75,16 @@ impl Scenario {
         }
     }
 
-    /// Whether there is such a thing in this home: one process has no part that can be left out
-    /// or started twice.
+    /// Whether this mode can run the workload. The embedded mode is one process: no service can be left out or started
+    /// twice.
     pub fn is_of(self, kind: Kind) -> bool {
         kind == Kind::Distributed || !matches!(self, Self::D | Self::G | Self::K)
     }
 
-    /// Runs it once.
+    /// Runs the workload once.
     ///
     /// # Errors
-    /// When something is missing at the end, or wrong.
+    /// If a delivery is missing at the end, or wrong.
     pub async fn run(self, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
         let figures = Figures {
             scenario: self.letter(),
@@ -108,19 +107,19 @@ impl Scenario {
     }
 }
 
-/// How many bare requests a second this machine makes, at this moment.
+/// The bare requests per second of this machine at this moment.
 ///
 /// # Errors
-/// When it does not.
+/// If a request fails.
 pub async fn bare_posts(size: Size) -> anyhow::Result<f64> {
     let receiver = Receiver::start(Scheme::Http).await?;
     posts_per_second(&receiver, size.of(60_000)).await
 }
 
-/// What this machine does without us, at this moment.
+/// The figures of this machine without Hookline at this moment.
 ///
 /// # Errors
-/// When it does not.
+/// If a request or a message fails.
 pub async fn raw(kinds: &[Kind], size: Size) -> anyhow::Result<Vec<Figure>> {
     let figures = Figures::MACHINE;
     let steadily = size.of(30) * u64::from(latency::RATE);
@@ -140,7 +139,7 @@ pub async fn raw(kinds: &[Kind], size: Size) -> anyhow::Result<Vec<Figure>> {
     Ok(all)
 }
 
-/// The rates that are to be a part of a's, which are those of a run in which both were measured.
+/// The rates with a goal relative to workload a. Both rates are from the same run.
 pub fn parts_of_a(run: &[Figure]) -> Vec<Figure> {
     let rate = |scenario: &str, home| {
         let mut all = run.iter().map(|figure| (&figure.row, figure.value));

@@ -1,6 +1,7 @@
-//! A thousand dispatchers cannot be had on one machine, but the code that decides whose turn it is
-//! has neither clock nor task: so a thousand of its real lanes run here in virtual time, beside a
-//! queue, delays and a store that are modelled, with endpoints that hang.
+//! A thousand dispatchers in virtual time, with endpoints that hang.
+//!
+//! One machine cannot run a thousand dispatchers. The dispatcher's scheduler has neither clock nor task, so a thousand
+//! real schedulers run here. The queue, the delays and the store are models.
 
 mod agenda;
 mod desk;
@@ -17,8 +18,7 @@ pub use measured::{Run, Second, Waits};
 pub use report::run;
 pub use scene::{Load, Order, Scene};
 
-/// Lets a scene happen, from the first message until the last delivery has ended. The same scene
-/// always happens in the same way.
+/// Simulates a scene from the first message until the last delivery has ended. The result depends only on the scene.
 pub fn play(scene: &Scene) -> Run {
     world::World::new(scene).run()
 }

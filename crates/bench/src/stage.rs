@@ -1,4 +1,4 @@
-//! A home, a receiver and what is published: everything that a measurement is made with.
+//! The setup of a measurement: a home, a receiver and a publisher.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,19 +14,20 @@ use crate::publisher::{Publish, Published};
 use crate::receiver::SECRET;
 use crate::role::{self, Receiver, Scheme};
 
-/// So long nothing may come before a measurement is given up.
+/// A measurement fails if no delivery arrives for this time.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whose events they are.
+/// The organization of the published events.
 const ORGANIZATION: &str = "org_bench";
 
-/// What everything wants that wants one type.
+/// The event type of workloads with one type.
 pub const TYPE: &str = "workflow.completed";
 
-/// How many events go in one request, where they go over HTTP and not one by one.
+/// Events in one request over HTTP, where a workload does not publish them one by one.
 const IN_A_REQUEST: usize = 100;
 
-/// Limits of one tenant or one target would be what is measured; the rest is as it comes.
+/// Raises the limits per organization, key and target, which the measurement would hit first. Other settings keep their
+/// defaults.
 const SETTINGS: [(&str, &str); 7] = [
     ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", "0"),
     ("HOOKLINE__TARGETS__MAX_PER_SECOND_PER_ORIGIN", "0"),
@@ -39,33 +40,31 @@ const SETTINGS: [(&str, &str); 7] = [
 
 /// A home with one organization, and a receiver.
 pub struct Stage {
-    /// The home.
     pub home: Home,
-    /// The receiver.
     pub receiver: Receiver,
-    /// Speaks for the organization, and for all others that its key belongs to.
+    /// Its key belongs to the first organization and to all others.
     pub client: Client,
     publish: Publish,
 }
 
-/// What is set besides.
+/// Options of a stage.
 #[derive(Debug, Clone, Default)]
 pub struct Setting<'a> {
-    /// Other settings of the services.
+    /// Additional settings of the services.
     pub besides: Vec<(&'a str, &'a str)>,
-    /// Speak TLS to the receiver.
+    /// The receiver uses TLS.
     pub tls: bool,
-    /// How many organizations there are.
+    /// The number of organizations; 0 means one.
     pub organizations: usize,
-    /// Services that do not run yet.
+    /// Services that [`Stage::open`] does not start.
     pub later: Vec<Part>,
 }
 
 impl Stage {
-    /// Starts a home with nothing in it.
+    /// Starts a home with organizations and without subscriptions.
     ///
     /// # Errors
-    /// When it does not start.
+    /// If a service does not start.
     pub async fn open(kind: Kind, setting: Setting<'_>) -> anyhow::Result<Self> {
         let authority = tempfile::NamedTempFile::new()?;
         let scheme = match setting.tls {
@@ -118,17 +117,17 @@ impl Stage {
         })
     }
 
-    /// Makes a subscription of the first organization to this path of the receiver.
+    /// Creates a subscription of the first organization for this path of the receiver.
     ///
     /// # Errors
-    /// When it is refused.
+    /// If the API refuses it.
     pub async fn subscribe(&self, path: &str, event_type: &str) -> anyhow::Result<i64> {
         self.client
             .subscribe(&subscription(&self.receiver.url(path), event_type))
             .await
     }
 
-    /// Events `first` and the following, as fast as they are taken.
+    /// `count` events from number `first` on, as fast as they are accepted.
     pub fn many(&self, first: u64, count: u64) -> Publish {
         let batch = match self.home.kind {
             Kind::Distributed => 1,
@@ -142,7 +141,7 @@ impl Stage {
         }
     }
 
-    /// Events at a steady rate, of these types in turns.
+    /// Events at a constant rate, of these types in turns.
     pub fn steadily(&self, rate: u32, seconds: u64, types: &[&str]) -> Publish {
         Publish {
             count: u64::from(rate) * seconds,
@@ -152,18 +151,18 @@ impl Stage {
         }
     }
 
-    /// Publishes, and waits until all that is owed for it has come.
+    /// Publishes, and waits for the `owed` deliveries.
     ///
     /// # Errors
-    /// When it does not come.
+    /// If they do not arrive.
     pub async fn deliver(&self, what: &Publish, owed: u64) -> anyhow::Result<(Published, Report)> {
         tokio::try_join!(role::publish(what), self.receiver.wait_for(owed, PATIENCE))
     }
 
-    /// Delivers some that do not count: first requests find connections unmade and caches empty.
+    /// Delivers events that do not count: the first requests open connections and fill caches.
     ///
     /// # Errors
-    /// When they do not come.
+    /// If they do not arrive.
     pub async fn warm_up(&self, fan_out: u64) -> anyhow::Result<()> {
         const EVENTS: u64 = 1_000;
         self.deliver(&self.many(100_000_000, EVENTS), EVENTS * fan_out)
@@ -171,7 +170,7 @@ impl Stage {
         self.receiver.reset().await
     }
 
-    /// All processes but the publisher's, by name.
+    /// The ids of all processes except the publisher, with their names.
     async fn processes(&self) -> anyhow::Result<Vec<(&'static str, u32)>> {
         let mut all = vec![("receiver", self.receiver.id()?)];
         let parts: &[(&str, Part)] = match self.home.kind {
@@ -204,10 +203,10 @@ impl Stage {
         Ok(all)
     }
 
-    /// What they have cost so far.
+    /// The CPU time of all processes except the publisher so far.
     ///
     /// # Errors
-    /// When one has ended.
+    /// If a process has ended.
     pub async fn cpu(&self) -> anyhow::Result<Cpu> {
         let mut cpu = Cpu::new();
         for (name, id) in self.processes().await? {
@@ -216,10 +215,10 @@ impl Stage {
         Ok(cpu)
     }
 
-    /// The most memory that each of ours has had, in MiB.
+    /// The peak memory of each process of Hookline, in MiB.
     ///
     /// # Errors
-    /// When one has ended.
+    /// If a process has ended.
     pub async fn memory(&self) -> anyhow::Result<BTreeMap<String, f64>> {
         let mut memory = BTreeMap::<String, f64>::new();
         for (name, id) in self.processes().await? {
@@ -231,16 +230,16 @@ impl Stage {
         Ok(memory)
     }
 
-    /// Ends everything.
+    /// Stops the home.
     ///
     /// # Errors
-    /// When something cannot be ended.
+    /// If a service cannot be stopped.
     pub async fn close(self) -> anyhow::Result<()> {
         self.home.end().await
     }
 }
 
-/// What the API is told.
+/// The request body that creates a subscription.
 pub fn subscription(url: &str, event_type: &str) -> serde_json::Value {
     json!({"name": "bench", "url": url, "events": [event_type], "secret": SECRET})
 }

@@ -1,12 +1,12 @@
-//! What a figure was measured with: it means nothing without.
+//! The machine and the versions with which figures are measured. Figures without them cannot be compared.
 
 use anyhow::Context as _;
 use tokio::process::Command;
 
-/// The machine, the servers and ourselves, a line each.
+/// The machine, the servers and Hookline, a line each.
 ///
 /// # Errors
-/// When the system does not tell.
+/// If the system does not provide them.
 pub async fn all() -> anyhow::Result<Vec<String>> {
     let mut lines = vec![machine()?];
     lines.push(format!(
@@ -53,7 +53,7 @@ fn machine() -> anyhow::Result<String> {
     ))
 }
 
-/// What a program prints; a question mark where it does not run.
+/// The output of a program, or a question mark if it does not run.
 async fn said(program: &str, args: &[&str]) -> String {
     match Command::new(program).args(args).output().await {
         Ok(output) if output.status.success() => {

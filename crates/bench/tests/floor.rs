@@ -1,17 +1,17 @@
-//! No regression goes by unseen: one and ten subscriptions, briefly, as a part of what the machine
-//! does in the same run without us. How fast the machine is does not matter then, nor much what
-//! else it does.
+//! Regression test of the delivery rate: short workloads with one and with ten subscriptions.
+//!
+//! The rate is relative to the bare requests of the machine in the same run. The speed of the machine then does not
+//! matter, and its other load matters little.
 
 use hookline_acceptance::home::Kind;
 use hookline_bench::figure::DELIVERED;
 use hookline_bench::scenarios::{Scenario, Size, bare_posts};
 
-/// A tenth of what is measured else.
+/// A tenth of the size in `make bench`.
 const SIZE: Size = Size(0.1);
 
-/// Six tenths of the least of ten runs (0.182, 0.270, 0.202 and 0.341), so that only a real loss is
-/// below. These are of a build without optimizations, like every test: what counts is that they do
-/// not fall.
+/// Six tenths of the minimum of ten runs (0.182, 0.270, 0.202 and 0.341): only a real regression is below. The numbers
+/// are from a build without optimizations, like every test, so only their decrease has a meaning.
 const FLOORS: [(Scenario, Kind, f64); 4] = [
     (Scenario::A, Kind::Distributed, 0.11),
     (Scenario::B, Kind::Distributed, 0.16),
@@ -19,7 +19,7 @@ const FLOORS: [(Scenario, Kind, f64); 4] = [
     (Scenario::B, Kind::Embedded, 0.20),
 ];
 
-/// One who is unlucky once may try again.
+/// The best of these tries counts, because one measurement may be disturbed.
 const TRIES: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
-//! Hundreds of dispatchers in virtual time: what endpoints that hang cost those that do not.
+//! Hundreds of dispatchers in virtual time: the cost of hanging endpoints for healthy ones.
 //!
-//! A scene with half of the usual slots, and less traffic in the same measure: the bad ones want
-//! 1.4 times all slots, and each dispatcher owns two of those that hang.
+//! The scene has half of the usual slots and half of the usual traffic. Messages to bad endpoints would need 1.4 times
+//! all slots. Each dispatcher owns two hanging endpoints.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -43,13 +43,13 @@ fn with_bad() -> &'static Run {
 
 #[test]
 fn bad_endpoints_cost_the_healthy_ones_no_wait_at_hundreds_of_dispatchers() {
-    // The same endpoints, and none of them is ever ill: what others share a dispatcher with counts in both.
+    // The same endpoints, all healthy all the time. Sharing a dispatcher with others costs the same in both runs.
     let all_well = play(&Scene {
         ill: Duration::ZERO..Duration::ZERO,
         ..scene(LOAD, Order::Scheduler)
     });
-    // Beside others a sixteenth of the slots starts with each answer. So a burst of a hundred, the longest one, waits for
-    // twelve answers of 8 ms at most, and the endpoint of 500 ms for one of its own.
+    // Beside others, a sixteenth of the slots starts with each answer. The longest burst, a hundred messages, therefore
+    // waits for at most twelve answers of 8 ms. The endpoint of 500 ms waits for one of its own answers.
     for (with, well, most) in [
         (
             with_bad().healthy(PUBLISHED),

@@ -30,7 +30,7 @@ pub struct Subscription {
     pub status: SubscriptionStatus,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
-    /// Of its last change; counts the changes of all subscriptions.
+    /// The number of its last change. The numbers count the changes of all subscriptions.
     pub version: i64,
 }
 

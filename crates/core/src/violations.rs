@@ -10,7 +10,7 @@ use serde::Serialize;
 /// Violations in the list. The others are only counted.
 pub const MAX_LISTED: usize = 100;
 
-/// The longest field and message (bytes). What is longer is cut.
+/// The longest field and message (bytes). Longer ones are cut.
 const MAX_BYTES: usize = 256;
 
 /// One field that does not follow its rule.

@@ -1,8 +1,8 @@
 //! Decoded events that wait to be stored, by organization.
 //!
-//! Organizations take turns (round robin), and a turn is a slice: bounded by the deliveries and bytes that its transaction
-//! writes, not by the number of messages. An organization with many waiting deliveries is *broad*. It
-//! has its slices to itself, so that no event of another organization shares a transaction with them. An organization that
+//! Organizations take turns (round robin), and a turn is a slice: bounded by the deliveries and bytes that its
+//! transaction writes, not by the number of messages. An organization with many waiting deliveries is *broad*. It has
+//! its slices to itself, so that no event of another organization shares a transaction with them. An organization that
 //! is failing (`failing_organization`) has its slices to itself, too.
 
 mod failing_organization;
@@ -27,8 +27,8 @@ use self::slice::{
 /// Slices of one organization in flight: one is committed while the next is prepared.
 const MAX_IN_FLIGHT: usize = 2;
 
-/// Slices of a broad organization in flight while others have events, so that their small transactions wait for fewer large
-/// ones.
+/// Slices of a broad organization in flight while others have events. The small transactions of the others then wait
+/// for fewer large ones.
 const MAX_IN_FLIGHT_BESIDE_OTHERS: usize = 1;
 
 /// How long another organization that had events counts as present, because its next event may come at any moment.
@@ -39,18 +39,18 @@ const PRESENT_FOR: Duration = Duration::from_secs(10);
 const CROWDED_DELIVERIES: usize = 20_000;
 const CROWDED_BYTES: usize = 8 * 1024 * 1024;
 
-/// Deliveries of a crowded organization that are stored in a second, about.
+/// Approximate deliveries of a crowded organization that are stored per second.
 const DRAINED_PER_SECOND: usize = 5_000;
 
 /// The longest pause while nothing can be written, so that work goes on soon after the store is back.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// After this time a failure is the fault of the rows if the store can be written, even if no other rows are: each slice may
-/// contain a faulty event.
+/// After this time a failure is the fault of the rows if the store can be written. No other rows need to succeed,
+/// because each slice may contain a faulty event.
 const BLAME_ROWS_AFTER: Duration = Duration::from_secs(2);
 
-/// Held events of one organization. Further ones are deferred, and so are the waiting events of a stuck organization, except
-/// one.
+/// Held events of one organization. Further ones are deferred, and so are the waiting events of a stuck organization,
+/// except one.
 const MAX_HELD_OF_ONE: usize = 4;
 
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub(crate) struct EventBacklog {
 }
 
 impl EventBacklog {
-    /// For at most this many unsettled messages.
+    /// A backlog for at most this many unsettled messages.
     pub(crate) fn new(max_unacked: usize) -> Self {
         Self {
             organizations: HashMap::new(),
@@ -106,7 +106,7 @@ impl EventBacklog {
             self.shared = Some(now);
         }
         let is_in_flight = |one| matches!(self.organizations.get(one), Some(q) if q.in_flight > 0);
-        // In front of the organizations that have a slice in flight.
+        // The organization goes in front of those that have a slice in flight.
         let place = self.order.iter().position(is_in_flight);
         if let Some(queue) = self.organizations.get_mut(owner) {
             if !queue.waits() {
@@ -137,7 +137,7 @@ impl EventBacklog {
         !self.is_paused(now) && self.order.iter().any(|owner| self.is_admitted(owner, now))
     }
 
-    /// When [`EventBacklog::has_turn`] may change by itself.
+    /// The time when [`EventBacklog::has_turn`] may change without an event.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
         let of_organizations = self.order.iter().filter_map(|owner| {
             let queue = self.organizations.get(owner)?;
@@ -222,8 +222,9 @@ impl EventBacklog {
         }
     }
 
-    /// A transaction failed. If that is not the fault of its rows, no slice is begun for a moment. Else each organization gets
-    /// slices of its own, those of one organization begin with one event, and an event that was alone is held.
+    /// A transaction failed. If that is not the fault of its rows, no slice is begun for a moment. Else each
+    /// organization gets separate slices. The slices of a single organization begin with one event. An event that was
+    /// alone is held.
     pub(crate) fn failed(
         &mut self,
         events: Vec<WaitingEvent>,
@@ -346,7 +347,7 @@ impl EventBacklog {
         }
     }
 
-    /// They wait again, in front of the other events of their organizations.
+    /// Puts events back, in front of the other events of their organizations.
     fn return_events(&mut self, events: Vec<WaitingEvent>) {
         for one in events.into_iter().rev() {
             let owner = one.organization();

@@ -13,8 +13,8 @@ pub struct Ingest {
     pub events: Arc<dyn EventConsumer>,
     pub publisher: Arc<dyn Publisher>,
     pub policy: IngestPolicy,
-    /// Held during a trial of suspects. Ingest and dispatcher share it in one process: a suspect is charged if the process
-    /// ends during its trial, also if a suspect of the other trial ended the process.
+    /// Held during a trial of suspects. Ingest and dispatcher share it in one process. A suspect is charged if the
+    /// process ends during its trial, even if the other service's suspect ended it.
     pub trial: Arc<tokio::sync::Mutex<()>>,
 }
 

@@ -1,8 +1,8 @@
 //! Decoding messages on `hookline.events`, by content type and author.
 //!
-//! A publisher sends one event in a format of the contract. Arrays and deferred batches are read only from Hookline itself.
-//! The length of a message is checked before it is parsed, and no more elements of an array are kept than it may have, so
-//! the memory for a message is bounded by its length.
+//! A publisher sends one event in a format of the contract. Arrays and deferred batches are read only from Hookline
+//! itself. The length of a message is checked before it is parsed. An array keeps no more elements than it may have.
+//! The length of a message therefore bounds its memory.
 
 use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::trace::TraceParent;
@@ -82,8 +82,8 @@ impl Format {
     }
 }
 
-/// One event, or all of an array. Their attempts continue `trace`, unless they were deferred together and have traces of
-/// their own.
+/// One event, or all events of an array. Their attempts continue `trace`. Events that were deferred together have
+/// separate traces.
 pub(crate) fn events(
     message: &PublishedEvents,
     trace: Option<TraceParent>,
@@ -120,7 +120,7 @@ pub(crate) fn entries(message: &PublishedEvents) -> Option<Vec<BatchEntry<'_>>> 
     }
 }
 
-/// Events of a deferred batch have traces of their own.
+/// Each event of a deferred batch has a separate trace.
 type Events = Vec<(Event, Option<TraceParent>)>;
 
 fn array(body: &[u8]) -> Result<Events, DecodeError> {

@@ -1,9 +1,9 @@
 //! Deferred events of one organization in one message.
 //!
-//! An organization far above its rate has thousands of deferred events. A message for each would cost the broker as much as
-//! their publishing did, and slow down all others. Small events of one organization that are due in the same second are
-//! deferred in one message and stored together. A message that came back before is deferred alone. A batch that would be
-//! rejected is split, so that an invalid event rejects no others.
+//! An organization far above its rate has thousands of deferred events. A message for each would cost the broker as
+//! much as their publishing did, and slow down all others. A deferred batch therefore combines small events of one
+//! organization that are due in the same second. They are stored together. A message that came back before is deferred
+//! alone. A batch that would be rejected is split, so that an invalid event rejects no others.
 
 use std::collections::HashMap;
 use std::io::Write as _;

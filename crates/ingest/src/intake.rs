@@ -30,7 +30,7 @@ const MAX_TRANSACTIONS: usize = 3;
 /// Messages that are received and not settled.
 const MAX_UNACKED: usize = 1_024;
 
-/// How long intake pauses before it counts the due deliveries again.
+/// The pause of intake before it counts the due deliveries again.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// More deliveries than all replicas of ingest store in a second.
@@ -39,7 +39,7 @@ const STORED_PER_SECOND: u64 = 20_000;
 /// A message that is due this soon is not deferred again: clocks differ.
 const EARLY: Duration = Duration::from_millis(500);
 
-/// Shared by the slices.
+/// The state that all slices share.
 pub(crate) struct Intake {
     pub(crate) ingest: Ingest,
     pub(crate) index: FanoutIndex,
@@ -48,9 +48,9 @@ pub(crate) struct Intake {
     pub(crate) stored: Counter<u64>,
     rate_limit: Mutex<OrganizationRateLimit>,
     quota: StorageQuota,
-    /// When due deliveries are counted again.
+    /// The time of the next count of due deliveries.
     count_again: Mutex<Option<Instant>>,
-    /// To the deferrer. The prefetch bounds the channel.
+    /// The channel to the deferrer. The prefetch bounds it.
     deferring: mpsc::UnboundedSender<Decoded>,
     rejected: Counter<u64>,
 }
@@ -136,7 +136,7 @@ impl Intake {
         let _ = self.deferring.send(message);
     }
 
-    /// For a message of a failed transaction. The process survived it, so its delivery count begins anew.
+    /// Defers a message of a failed transaction. The process survived it, so its delivery count begins anew.
     fn defer_failed(&self, mut message: Received<PublishedEvents>) {
         message.message.due = Some(hookline_clock::now().after(DEFER_FOR));
         message.delivery_count = 1;
@@ -147,8 +147,8 @@ impl Intake {
         });
     }
 
-    /// Backpressure: while dispatchers are far behind, events stay on the broker, which stores them better than a table of
-    /// due deliveries that grows without bound.
+    /// Backpressure: while dispatchers are far behind, events stay on the broker. The broker stores them better than a
+    /// table of due deliveries that grows without bound.
     async fn wait_for_dispatchers(&self) {
         while !self.shutdown.draining.is_cancelled() && self.is_far_ahead().await {
             tokio::select! {
@@ -158,8 +158,8 @@ impl Intake {
         }
     }
 
-    /// False while the store does not answer, because nothing is stored then. The count reads an index entry for each due
-    /// delivery, so it is repeated no sooner than the limit can be reached.
+    /// False while the store does not answer, because nothing is stored then. The count reads an index entry for each
+    /// due delivery. It is therefore repeated no sooner than the limit can be reached.
     async fn is_far_ahead(&self) -> bool {
         let most = self.ingest.policy.max_waiting;
         let again = *self.count_again();
@@ -179,8 +179,8 @@ impl Intake {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Loads the subscriptions, so that the first slices have the right size. If the store is unavailable, slices that make
-    /// too many deliveries are cut later.
+    /// Loads the subscriptions, so that the first slices have the right size. If the store is unavailable, slices that
+    /// make too many deliveries are cut later.
     pub(crate) async fn load_fan_out(&self) {
         let now = hookline_clock::now();
         let nothing = self.ingest.store.intake(&self.index, Arc::default(), now);
@@ -189,8 +189,8 @@ impl Intake {
         }
     }
 
-    /// How many deliveries the events of a batch make, as far as the index knows. The index may be locked during a query, so
-    /// this blocks a thread.
+    /// How many deliveries the events of a batch make, as far as the index knows. The index may be locked during a
+    /// query, so this blocks a thread.
     pub(crate) async fn fan_out(&self, batch: &DecodedBatch) -> FanOut {
         let kinds: HashSet<_> = batch
             .iter()

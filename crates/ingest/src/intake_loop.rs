@@ -1,5 +1,5 @@
-//! The loop of ingest: receives messages, begins slices by the turns of the organizations, and settles messages by their
-//! reports.
+//! The loop of ingest: receives messages, begins slices by the turns of the organizations, and settles messages by
+//! their reports.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -44,7 +44,7 @@ impl IntakeLoop {
         }
     }
 
-    /// Returns after the shutdown, when no message can come and every slice has ended.
+    /// Returns after the shutdown, once no message can arrive and every slice has ended.
     pub(crate) async fn run(mut self) {
         let intake = Arc::clone(&self.intake);
         let asked = &intake.shutdown.draining;
@@ -181,8 +181,8 @@ impl IntakeLoop {
         self.intake.settle(settlements).await;
     }
 
-    /// The events of a failed transaction wait again, except those of settled messages. Returns the messages that can be
-    /// settled now.
+    /// The events of a failed transaction wait again, except those of settled messages. Returns the messages that can
+    /// be settled now.
     fn failed(
         &mut self,
         events: Vec<WaitingEvent>,
@@ -254,8 +254,8 @@ impl IntakeLoop {
         self.intake.settle(settlements).await;
     }
 
-    /// Tries a batch of suspects alone and each event at most once. The process survives it or not, and a failing event must
-    /// not delay the other suspects.
+    /// Tries a batch of suspects alone and each event at most once. One try suffices: the process survives it
+    /// or not. A failing event must not delay the other suspects.
     pub(crate) async fn try_once(mut self, batch: DecodedBatch) {
         self.is_trial = true;
         let fan_out = self.intake.fan_out(&batch).await;
@@ -278,7 +278,7 @@ impl IntakeLoop {
     }
 }
 
-/// The result of a future, if there is one.
+/// The result of a future. Without a future, it never returns.
 async fn or_never<T>(future: &mut Option<std::pin::Pin<Box<impl Future<Output = T>>>>) -> T {
     match future {
         Some(future) => future.await,

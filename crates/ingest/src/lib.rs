@@ -1,9 +1,9 @@
 //! Ingest stores published events with the deliveries that they make.
 //!
-//! Messages are decoded, and their events wait by organization (`backlog`). A slice of them is stored in one transaction
-//! with its deliveries, and the owners of these are woken (`storing`). A message is acked when all of its events are stored
-//! (`unacked`): from then on the rows say what is owed. After a crash in between the message comes again, and its stored
-//! events make nothing twice.
+//! Messages are decoded, and their events wait by organization (`backlog`). One transaction stores a slice of them with
+//! its deliveries, and then their owners are woken (`storing`). A message is acked when all of its events are stored
+//! (`unacked`): from then on the rows say which deliveries are owed. After a crash in between the message comes again,
+//! and its stored events create no second delivery.
 
 mod backlog;
 mod config;
@@ -30,7 +30,7 @@ use crate::intake_loop::IntakeLoop;
 
 pub use config::{Ingest, IngestPolicy};
 
-/// Stores events until the shutdown. Then begun transactions are finished until the end of the grace period, and all other
+/// Stores events until the shutdown. Begun transactions are then finished until the end of the grace period. All other
 /// messages are requeued.
 pub async fn run(ingest: Ingest, shutdown: Shutdown) {
     let (deferring, messages) = mpsc::unbounded_channel();
@@ -59,6 +59,6 @@ pub async fn run(ingest: Ingest, shutdown: Shutdown) {
     }
     // The deferrer ends once no more messages can come.
     drop(intake);
-    // A panic in it is logged where it happens.
+    // A panic of the deferrer is logged where it happens.
     let _ = deferring.await;
 }

@@ -1,9 +1,9 @@
 //! The rate limit of published events per organization.
 //!
-//! All organizations publish to one queue, which keeps its order: an organization that floods it would delay all others.
-//! Intake counts events, and defers a message above the rate with the time at which the limit admits it. The message is
-//! counted once: when it comes again it is admitted, regardless of what was published since. Events of others pass
-//! meanwhile.
+//! All organizations publish to one queue, which keeps its order: an organization that floods it would delay all
+//! others. Intake counts events, and defers a message above the rate with the time at which the limit admits it. The
+//! message is counted once: when it comes again it is admitted, regardless of what was published since. Events of
+//! others pass meanwhile.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ impl OrganizationRateLimit {
         Self(rate.map(RateLimiter::new))
     }
 
-    /// Counts the events of a message, each for its organization, and returns after which delay the limit admits the last of
-    /// them: a message is admitted as a whole.
+    /// Counts the events of a message, each for its organization. Returns the delay after which the limit admits the
+    /// last event: a message is admitted as a whole.
     pub(crate) fn delay_of<'a>(
         &mut self,
         owners: impl Iterator<Item = &'a OrganizationId>,
@@ -74,7 +74,7 @@ mod tests {
                 assert_eq!(limit.delay_of([&modest].into_iter(), now), Duration::ZERO);
             }
         }
-        // All are admitted, and after the burst at the rate.
+        // All messages are admitted: a burst at once, the rest at the rate.
         let last = *moments.last().unwrap() - start;
         assert_eq!(moments.len(), 4_000);
         assert!((397 * SECOND..=399 * SECOND).contains(&last), "{last:?}");

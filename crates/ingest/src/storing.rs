@@ -1,5 +1,5 @@
-//! Storing a slice: one transaction, after which the owners of its deliveries are woken. Events of a failed transaction go
-//! back to the backlog.
+//! Storing a slice: one transaction, after which the owners of its deliveries are woken. Events of a failed transaction
+//! go back to the backlog.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -123,7 +123,7 @@ impl Intake {
     }
 }
 
-/// None for events that were stored before: they show nothing about writing.
+/// The kind of written rows. None if all events were stored before: that shows nothing about writing.
 fn written(given: &IntakeResult) -> Option<WriteKind> {
     match (given.new_events, given.owed.is_empty()) {
         (0, _) => None,

@@ -1,7 +1,7 @@
 //! Messages that were received and are not settled, until all of their events are stored.
 //!
-//! A transaction may store only some events of a message. The message is settled once, by the outcomes of all of them. If
-//! the process ends in between, the message comes again, and the stored events make nothing twice.
+//! A transaction may store only some events of a message. The message is settled once, by the outcomes of all of them.
+//! If the process ends in between, the message comes again, and the stored events create no second delivery.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use tracing::Span;
 
 #[derive(Debug)]
 pub(crate) enum EventOutcome {
-    /// With its deliveries.
+    /// The event is stored with its deliveries.
     Stored,
     /// The process stops. The event may be stored.
     Unfinished,
@@ -50,7 +50,7 @@ struct UnackedMessage {
     _span: Span,
     /// Events that are not stored.
     remaining: usize,
-    /// Those of the remaining events that are in a transaction.
+    /// The remaining events that are in a transaction.
     in_flight: usize,
     /// An event of it was in a transaction that failed, and may be stored all the same.
     was_tried: bool,
@@ -98,8 +98,8 @@ impl UnackedMessages {
         }
     }
 
-    /// Records the outcome of an event, and returns its message if that can be settled. After [`EventOutcome::Unfinished`], no
-    /// further event of the message is begun.
+    /// Records the outcome of an event, and returns its message if that can be settled. After
+    /// [`EventOutcome::Unfinished`], no further event of the message is begun.
     pub(crate) fn finish_event(
         &mut self,
         number: u64,
@@ -114,8 +114,8 @@ impl UnackedMessages {
         self.settle(number)
     }
 
-    /// Records that the transaction of an event failed. Whether the event is tried again: not if its message is to be
-    /// settled.
+    /// Records that the transaction of an event failed. Returns whether the event is tried again. It is not if its
+    /// message is to be settled.
     pub(crate) fn retries_event(&mut self, number: u64) -> bool {
         let Some(held) = self.messages.get_mut(&number) else {
             return false;

@@ -144,7 +144,7 @@ fn is_of_our_constraint(about: &dyn DatabaseErrorInformation) -> bool {
 mod tests {
     use super::*;
 
-    /// What PostgreSQL tells of a violation, with these names.
+    /// PostgreSQL's information on a violation, with these names.
     struct ViolationInfo {
         table: Option<&'static str>,
         column: Option<&'static str>,

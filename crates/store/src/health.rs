@@ -25,7 +25,7 @@ pub(crate) struct Health {
     can_write: AtomicBool,
     /// Whether `failing` has an entry: a success is then the only call that takes the lock.
     any_failing: AtomicBool,
-    /// The kinds of calls whose last outcome was a transient error.
+    /// The kinds of calls that last ended with a transient error.
     failing: Mutex<HashMap<TypeId, FailingCall>>,
 }
 

@@ -1,4 +1,4 @@
-//! k: a backlog of receivers that are down, beside a healthy one, and how fast it drains after their recovery.
+//! k: the backlog of receivers that are down, beside a healthy receiver, and its drain rate after their recovery.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use crate::stage::{PATIENCE, Setting, Stage, TYPE, subscription};
 /// The event type of the healthy subscription.
 const HEALTHY: &str = "workflow.started";
 
-/// Events a second for the healthy subscription, and later for those that are down.
+/// Events per second for the healthy subscription, and later for those that are down.
 const LIVE: u32 = 100;
 
-/// Subscriptions that are down, each of an organization of its own.
+/// Subscriptions that are down, one for each organization.
 const DOWN: usize = 1_000;
 
 pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
@@ -46,7 +46,7 @@ async fn million(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
         ..stage.steadily(LIVE, seconds, &[HEALTHY])
     };
 
-    // As much at once as the dispatcher does at any time, so that what follows is the cost of the backlog alone.
+    // Warms the dispatcher up to its full concurrency. The later figures are then the cost of the backlog alone.
     stage.home.start_part(Part::Dispatcher, &[]).await?;
     let warm = Publish {
         count: 20_000,
@@ -60,7 +60,7 @@ async fn million(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
     let owed = size.of(1_000_000);
     role::publish(&stage.many(10_000_000, owed)).await?;
     wait_until_taken_in(&stage, owed + warm.count).await?;
-    // One second before the take-over, and a minute from then on.
+    // Events of one second before the take-over, and of one minute from then on.
     stage.receiver.reset().await?;
     let gap = fresh(30_000, 1);
     role::publish(&gap).await?;
@@ -103,7 +103,7 @@ async fn million(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-/// 100,000 rows of one subscription: its receiver recovers, with its dispatcher and right after a take-over.
+/// 100,000 rows of one subscription. Its receiver recovers under the same dispatcher, or right after a take-over.
 async fn recovery(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
     let mut all = Vec::new();
     for (name, taken_over) in [("", false), (", after a take-over", true)] {
@@ -135,7 +135,7 @@ async fn open(organizations: usize) -> anyhow::Result<Stage> {
     let setting = Setting {
         organizations,
         later: vec![Part::Dispatcher],
-        // Else ingest waits for a dispatcher that does not run yet.
+        // With the default, ingest would wait for a dispatcher that does not run yet.
         besides: vec![("HOOKLINE__INGEST__MAX_WAITING", "100000000")],
         ..Setting::default()
     };
@@ -147,7 +147,7 @@ async fn memory(stage: &Stage) -> anyhow::Result<f64> {
     all.get("dispatcher").copied().context("no dispatcher runs")
 }
 
-/// Waits until no owed delivery is without a mark but for those in hand.
+/// Waits until every owed delivery is marked, except those in hand.
 async fn wait_until_marked(stage: &Stage, begun: Instant) -> anyhow::Result<Duration> {
     loop {
         let unmarked = stage
@@ -163,14 +163,14 @@ async fn wait_until_marked(stage: &Stage, begun: Instant) -> anyhow::Result<Dura
     }
 }
 
-/// The transactions of a second while these events are published for 30 s.
+/// The transactions per second while these events are published for 30 s.
 async fn transactions(stage: &Stage, rate: u32, types: &[&str]) -> anyhow::Result<f64> {
     const SECONDS: u64 = 30;
     let count = async || -> anyhow::Result<f64> {
         let sql = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
         Ok(stage.home.peers()?.sql(sql).await?.trim().parse()?)
     };
-    // The counts of a connection are told when it is idle.
+    // PostgreSQL reports the counts of a connection when it is idle.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = count().await?;
     let mut events = stage.steadily(rate, SECONDS, types);

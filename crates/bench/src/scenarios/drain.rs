@@ -1,4 +1,4 @@
-//! d: what one dispatcher does with a backlog when nothing else runs.
+//! d: the rate at which one dispatcher drains a backlog while no other service works.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figu
     )])
 }
 
-/// Waits until ingest has stored so many events, as long as it goes on.
+/// Waits until ingest has stored `events` events. Fails if it makes no progress.
 pub(super) async fn wait_until_taken_in(stage: &Stage, events: u64) -> anyhow::Result<()> {
     let metrics = format!("{}/metrics", stage.home.admin(Part::Ingest).await?);
     let (mut stored, mut since) = (0.0, Instant::now());

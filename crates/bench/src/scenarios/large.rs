@@ -1,4 +1,4 @@
-//! j: what the large fan-out of one organization costs another.
+//! j: the cost of one organization's large fan-out for another organization.
 
 use hookline_acceptance::home::Kind;
 use reqwest::Method;
@@ -17,11 +17,11 @@ use crate::stage::{PATIENCE, Setting, Stage, TYPE, subscription};
 /// Subscriptions of the large organization, all to the same type.
 const SUBSCRIPTIONS: u64 = 1_000;
 
-/// Events a second of the other organization, and for how long.
+/// Events per second of the other organization, and their duration.
 const RATE: u32 = 20;
 const SECONDS: u64 = 20;
 
-/// Events in the large organization's one request: 60,000 and 1,000,000 deliveries.
+/// Events in the one request of the large organization: 60,000 or 1,000,000 deliveries.
 fn events(kind: Kind) -> u64 {
     match kind {
         Kind::Distributed => 60,
@@ -87,8 +87,7 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     Ok(all)
 }
 
-/// Publishes the large organization's events in one request; answers with the milliseconds until it was
-/// accepted.
+/// Publishes the events of the large organization in one request. Returns the milliseconds until it was accepted.
 async fn publish(stage: &Stage, count: u64) -> anyhow::Result<f64> {
     let organizations = stage.many(0, count).organizations;
     let events: Vec<String> = (0..count)
@@ -99,14 +98,14 @@ async fn publish(stage: &Stage, count: u64) -> anyhow::Result<f64> {
         .request(Method::POST, "/events")
         .header(CONTENT_TYPE, "application/json")
         .body(format!("[{}]", events.join(",")));
-    // The other organization is at work already.
+    // The events of the other organization are already in progress.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let begun = Instant::now();
     stage.client.send(request).await?.expect(202)?;
     Ok(begun.elapsed().as_secs_f64() * 1_000.0)
 }
 
-/// An organization with one subscription and a receiver of its own.
+/// An organization with one subscription and a separate receiver.
 struct Other {
     receiver: Receiver,
     publish: Publish,
@@ -126,7 +125,7 @@ impl Other {
         Ok(Self { receiver, publish })
     }
 
-    /// How its events fare, the so manieth time.
+    /// Measures its deliveries. `turn` makes the event numbers unique.
     async fn measure(&self, turn: u64) -> anyhow::Result<Report> {
         self.receiver.reset().await?;
         let count = self.publish.count;

@@ -1,4 +1,4 @@
-//! c: from the publication to the arrival, of single events on a machine that has nothing else to do.
+//! c: the latency from publication to arrival of single events on an idle machine.
 
 use hookline_acceptance::home::Kind;
 
@@ -6,7 +6,7 @@ use super::Size;
 use crate::figure::{Figure, Figures, Goal, MILLIS};
 use crate::stage::{Setting, Stage, TYPE};
 
-/// Events a second.
+/// Events per second.
 pub(super) const RATE: u32 = 50;
 
 pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
@@ -36,7 +36,7 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     ])
 }
 
-/// What `percent` of these microseconds do not exceed.
+/// The percentile of these microseconds, in milliseconds.
 pub(super) fn millis(micros: &[u32], percent: usize) -> f64 {
     let mut sorted = micros.to_vec();
     sorted.sort_unstable();

@@ -1,4 +1,4 @@
-//! h: whether the number of subscriptions costs anything, apart from the index of them.
+//! h: the cost of the number of subscriptions, apart from their index.
 
 use futures::stream::{StreamExt as _, TryStreamExt as _};
 use hookline_acceptance::home::Kind;
@@ -11,10 +11,10 @@ use crate::stage::{Setting, Stage, TYPE, subscription};
 const ORGANIZATIONS: u64 = 1_000;
 const SUBSCRIPTIONS: [u64; 3] = [1_000, 10_000, 100_000];
 
-/// What all but one subscription of an organization want.
+/// The event type of all but one subscription of an organization.
 const OTHER_TYPE: &str = "workflow.step.failed";
 
-/// Calls of the API at once.
+/// Concurrent calls of the API.
 const CALLS: usize = 32;
 
 pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {

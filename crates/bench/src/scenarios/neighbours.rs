@@ -1,4 +1,4 @@
-//! e: what a receiver that hangs costs nine others.
+//! e: the cost of a hanging receiver for nine others.
 
 use hookline_acceptance::home::Kind;
 
@@ -10,7 +10,7 @@ use crate::stage::{Setting, Stage};
 
 const RATE: u32 = 200;
 
-/// Five types, of which each has two subscriptions.
+/// Five event types with two subscriptions each.
 const TYPES: [&str; 5] = [
     "workflow.started",
     "workflow.completed",
@@ -24,7 +24,7 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     let without = healthy(kind, "ok", seconds).await?;
     let with = healthy(kind, "hangs", seconds).await?;
     let [before, after] = [&without, &with].map(|report| millis(&report.latencies, 99));
-    // 1.5 times, or 5 ms more.
+    // The limit: 1.5 times, or 5 ms more.
     let most = (1.5 * before).max(before + 5.0);
     Ok(vec![
         figures.of(
@@ -48,7 +48,7 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     ])
 }
 
-/// What nine healthy receivers got beside a tenth of this manner.
+/// The report of nine healthy receivers beside a tenth that behaves like `tenth`.
 async fn healthy(kind: Kind, tenth: &str, seconds: u64) -> anyhow::Result<Report> {
     let stage = Stage::open(kind, Setting::default()).await?;
     for number in 0..2 * TYPES.len() {

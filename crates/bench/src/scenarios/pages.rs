@@ -24,16 +24,16 @@ const ROWS: u64 = 10_000_000;
 const DAYS: u64 = 10;
 const SUBSCRIPTIONS: u64 = 10;
 
-/// Events that the rows share, for their bodies.
+/// Events. The rows share their bodies.
 const EVENTS: u64 = 1_000;
 
-/// One row in so many is of another type.
+/// One row in this many has another type.
 const RARE: u64 = 10_000;
 const RARE_TYPE: &str = "workflow.step.failed";
 
 const REQUESTS: usize = 500;
 
-/// What a page may take at the 99th percentile, in milliseconds.
+/// The goal for the 99th percentile of a page, in milliseconds.
 const MOST: f64 = 10.0;
 
 const DAY_MICROS: u64 = 86_400_000_000;
@@ -43,14 +43,14 @@ struct Log {
     rows: Rows,
 }
 
-/// What the log has, the same in both homes.
+/// The content of the log, the same in both modes.
 #[derive(Debug, Clone)]
 struct Rows {
     organization: String,
-    /// The first of them; the others have the next numbers.
+    /// The first subscription; the others have the next numbers.
     subscription: i64,
     first_day: u64,
-    /// How many each day has.
+    /// The rows of each day.
     each: u64,
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     Ok(found)
 }
 
-/// A log of many days, written past the services: they would need an hour for it.
+/// A log of many days, written directly into the database: the services would need an hour.
 async fn fill(kind: Kind, rows: u64) -> anyhow::Result<Log> {
     let stage = Stage::open(kind, Setting::default()).await?;
     let mut ids = Vec::new();
@@ -122,8 +122,8 @@ impl Rows {
         self.first_day..self.first_day + DAYS
     }
 
-    /// Writes rows of a day into a table, one for each `n` of what follows, which has the `key` of
-    /// an event, too. `id` is how the database makes an id.
+    /// The SQL that inserts rows of a day. The caller appends a `FROM` clause with `n` and the `key` of an event for
+    /// each row. `id` is the database's expression for a new id.
     fn insert(&self, table: &str, day: u64, id: &str) -> String {
         let Self {
             organization,
@@ -143,7 +143,7 @@ impl Rows {
 }
 
 impl Log {
-    /// Asks for pages from anywhere in the log.
+    /// The 99th percentile of pages from random positions in the log, in milliseconds.
     async fn p99(&self, path: &str, total: u64) -> anyhow::Result<f64> {
         let mut millis = Vec::with_capacity(REQUESTS);
         let list = self.list_of(path)?;
@@ -166,7 +166,7 @@ impl Log {
         Ok(millis[REQUESTS * 99 / 100])
     }
 
-    /// The list that a path shows, for its cursors.
+    /// The list of a path, for its cursors.
     fn list_of(&self, path: &str) -> anyhow::Result<cursor::CursorScope> {
         let one = path
             .strip_prefix("/webhooks/")
@@ -175,7 +175,7 @@ impl Log {
         Ok(cursor::CursorKind::Attempts.of(&organization, one.map_or("", |(id, _)| id)))
     }
 
-    /// The place where a page may have ended.
+    /// A random position at which a page can end.
     fn somewhere(&self) -> Cursor {
         let micros =
             rand::rng().random_range(0..DAYS * DAY_MICROS) + self.rows.first_day * DAY_MICROS;

@@ -1,4 +1,4 @@
-//! a, b, f and a with TLS: how many deliveries a second.
+//! a, b, f and a with TLS: deliveries per second.
 
 use hookline_acceptance::home::Kind;
 
@@ -8,10 +8,10 @@ use crate::event::Moment;
 use crate::figure::{DELIVERED, Figure, Figures, Goal, RATE};
 use crate::stage::{Setting, Stage, TYPE};
 
-/// How long a retry waits, and by how much that is moved at most.
+/// The wait of a retry, and also its largest jitter.
 const RETRY_SECONDS: f64 = 1.0;
 
-/// What a process may have in memory, in MiB.
+/// The goal for the peak memory of a process, in MiB. The process of the embedded mode contains all services.
 const MEMORY: f64 = 64.0;
 const MEMORY_OF_ALL: f64 = 128.0;
 
@@ -139,7 +139,7 @@ pub(super) async fn tls(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     .await
 }
 
-/// The wait of the last retry is no work, so it does not count.
+/// The wait before the last retry is no work, so it does not count.
 pub(super) async fn failing(
     figures: Figures,
     kind: Kind,

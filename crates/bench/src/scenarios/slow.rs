@@ -1,4 +1,4 @@
-//! g: what more dispatchers bring where the receivers are what takes time.
+//! g: the gain of more dispatchers when slow receivers limit the rate.
 
 use hookline_acceptance::home::{Kind, Part};
 
@@ -9,10 +9,10 @@ use crate::stage::{Setting, Stage, TYPE};
 
 const DISPATCHERS: [u64; 3] = [1, 2, 4];
 
-/// Subscriptions, each of a receiver that takes half a second.
+/// Subscriptions, each with a receiver that takes half a second.
 const SUBSCRIPTIONS: u64 = 20;
 
-/// So much more twice as many dispatchers have to bring.
+/// The goal: twice as many dispatchers raise the rate by this factor.
 const GROWTH: f64 = 1.9;
 
 pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {

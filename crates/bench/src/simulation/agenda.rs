@@ -1,4 +1,4 @@
-//! What happens when, in milliseconds from the beginning, and what rests in the broker's delays.
+//! The future events of a run by time, in milliseconds from its beginning. Delayed messages are among them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,13 +9,13 @@ use hookline_store::BacklogClass;
 
 use super::desk::Held;
 
-/// A message: which delivery is owed which attempt.
+/// A message: the attempt that a delivery is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Owed {
     pub(super) delivery: u32,
     pub(super) endpoint: u16,
     pub(super) attempt: u8,
-    /// It was read from the backlog.
+    /// The message was read from the backlog.
     pub(super) is_marked: bool,
 }
 
@@ -36,7 +36,7 @@ impl Message for Owed {
     }
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     Healthy,
@@ -45,9 +45,9 @@ pub(super) enum Answer {
 }
 
 pub(super) enum Event {
-    /// A message has rested long enough.
+    /// The delay of a message is over.
     Back(Owed),
-    /// A request is over.
+    /// A request has ended.
     Over {
         dispatcher: u16,
         held: Held,
@@ -55,11 +55,11 @@ pub(super) enum Event {
         answer: Answer,
         took: u16,
     },
-    /// A lane of a dispatcher may have become slow, or its backlogs are searched.
+    /// A lane of a dispatcher may have become slow, or the dispatcher may search its backlogs again.
     Look { dispatcher: u16 },
 }
 
-/// By the millisecond; in one, in the order in which they were entered.
+/// Ordered by millisecond, then by insertion.
 #[derive(Default)]
 pub(super) struct Agenda(BTreeMap<u32, Vec<Event>>);
 
@@ -77,8 +77,8 @@ impl Agenda {
     }
 }
 
-/// For how many milliseconds the broker delays what is to be delayed for so long: whole seconds,
-/// of which above a minute the four highest bits count.
+/// The delay that the broker gives, in milliseconds. The wanted delay is rounded up to seconds. Above a minute, only
+/// the four highest bits of the seconds count.
 pub(super) fn rest(wanted: Duration) -> u32 {
     let seconds = wanted.as_secs() + u64::from(wanted.subsec_nanos() > 0);
     let dropped = match seconds {

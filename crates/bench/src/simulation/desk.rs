@@ -1,4 +1,4 @@
-//! Where messages wait in one dispatcher: in its lanes, or in one queue for comparison.
+//! The waiting messages of one dispatcher: in its scheduler, or in one queue for comparison.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -10,10 +10,10 @@ use hookline_dispatcher::scheduler::{
 use super::agenda::Owed;
 use super::scene::{Order, Scene};
 
-/// Failures in a row that open a breaker, as the settings have it.
+/// Consecutive failures that open a circuit breaker: the default of the settings.
 const BREAKER_FAILURES: u32 = 10;
 
-/// The right to make a request.
+/// The permit of one request.
 pub(super) enum Held {
     Lane(Permit),
     Slot,
@@ -110,7 +110,7 @@ impl Desk {
         }
     }
 
-    /// How long it is until it should look again, if nothing else happens.
+    /// The time until the scheduler can change without an event. None if it cannot.
     pub(super) fn looks_again_in(&self, now: Instant) -> Option<Duration> {
         let Desk::Scheduler(lanes) = self else {
             return None;

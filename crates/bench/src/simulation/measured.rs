@@ -1,66 +1,66 @@
-//! What is seen of a run, second by second.
+//! The measurements of a run, second by second.
 
 use std::ops::Range;
 
-/// What happened in one second, or stood at its end.
+/// Counts of one second, or values at its end.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Second {
-    /// How long each message to a healthy endpoint that was published in it waited for its first
-    /// request, in milliseconds.
+    /// Milliseconds from publication to first request, of each message to a healthy endpoint that was published in
+    /// this second.
     pub healthy_waits: Vec<u32>,
-    /// The same for the honest endpoint of 500 ms.
+    /// The same for the endpoint of 500 ms.
     pub slow_waits: Vec<u32>,
     /// Messages that were marked as backlog.
     pub marked: u32,
-    /// Of these, by the dispatcher that marked most.
+    /// The most that one dispatcher marked.
     pub marked_by_one: u32,
-    /// Requests that began to the endpoint that refuses.
+    /// Requests that began to the endpoint that refuses connections.
     pub to_dead: u32,
     /// Searches of a backlog.
     pub searches: u32,
-    /// Messages that these found.
+    /// Messages that these searches found.
     pub found: u32,
     /// Deliveries to bad endpoints that ended.
     pub bad_ended: u32,
-    /// Requests in flight to bad endpoints, of all dispatchers.
+    /// Requests in flight to bad endpoints, from all dispatchers.
     pub bad_in_flight: u32,
-    /// Of these, to the endpoint that has most.
+    /// The most requests in flight to one hanging endpoint.
     pub to_one_hanging: u32,
-    /// Of these, to the tenant's host.
+    /// Requests in flight to the tenant's host.
     pub to_tenant: u32,
-    /// Messages in all dispatchers.
+    /// Messages in the memory of all dispatchers.
     pub in_memory: u32,
-    /// Due messages that no dispatcher has room for.
+    /// Due messages without room in a dispatcher.
     pub queued: u32,
 }
 
-/// A whole run.
+/// The measurements of a whole run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Run {
     /// From the first second until the last delivery ended.
     pub seconds: Vec<Second>,
-    /// Deliveries.
+    /// Published deliveries.
     pub published: usize,
-    /// Those whose receiver has them.
+    /// Deliveries that ended with a success.
     pub delivered: usize,
-    /// Those that came to the end of their schedule.
+    /// Deliveries that ended with their retry schedule.
     pub exhausted: usize,
-    /// Requests that were made though another one had done the same.
+    /// Requests for an attempt that another request had made.
     pub twice: usize,
 }
 
 impl Run {
-    /// Of healthy messages published in these seconds, how long they waited.
+    /// The waits of messages to healthy endpoints that were published in these seconds.
     pub fn healthy(&self, seconds: Range<usize>) -> Waits {
         Waits::of(self.of(seconds).flat_map(|second| &second.healthy_waits))
     }
 
-    /// The same for the honest endpoint of 500 ms.
+    /// The same for the endpoint of 500 ms.
     pub fn slow(&self, seconds: Range<usize>) -> Waits {
         Waits::of(self.of(seconds).flat_map(|second| &second.slow_waits))
     }
 
-    /// The second in which this share of the deliveries to bad endpoints had ended.
+    /// The first second by the end of which this share of the deliveries to bad endpoints has ended.
     pub fn drained(&self, share: f64) -> usize {
         let ended = |second: &Second| f64::from(second.bad_ended);
         let all: f64 = self.seconds.iter().map(ended).sum();
@@ -72,12 +72,12 @@ impl Run {
         found.unwrap_or_default()
     }
 
-    /// The most of something in one of these seconds.
+    /// The maximum of a measurement in these seconds.
     pub fn most(&self, seconds: Range<usize>, what: impl Fn(&Second) -> u32) -> u32 {
         self.of(seconds).map(what).max().unwrap_or_default()
     }
 
-    /// So many a second, on average over these seconds.
+    /// The average of a measurement over these seconds.
     pub fn mean(&self, seconds: Range<usize>, what: impl Fn(&Second) -> u32) -> f64 {
         let count = seconds.len().max(1) as f64;
         self.of(seconds)
@@ -91,14 +91,11 @@ impl Run {
     }
 }
 
-/// Waits for a slot, in milliseconds; all are 0 where nobody waited.
+/// Percentiles of waits for a slot, in milliseconds. All are 0 if no message waited.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Waits {
-    /// Half of them waited no longer.
     pub p50: u32,
-    /// All but one of a hundred waited no longer.
     pub p99: u32,
-    /// None waited longer.
     pub max: u32,
 }
 

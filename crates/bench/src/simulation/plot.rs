@@ -1,4 +1,4 @@
-//! The plot: what the healthy ones wait for, and what is put off for the others, over time.
+//! The plot of a simulation over time: waits of healthy messages, and messages that were marked as backlog.
 
 use std::ops::Range;
 use std::path::Path;
@@ -14,14 +14,13 @@ const RED: RGBColor = RGBColor(200, 40, 40);
 const BLUE: RGBColor = RGBColor(130, 170, 240);
 const GREY: RGBColor = RGBColor(120, 120, 120);
 
-/// What is drawn.
 pub(super) struct Runs<'a> {
     pub(super) with_bad: &'a Run,
     pub(super) without_bad: &'a Run,
     pub(super) one_queue: &'a Run,
-    /// How many seconds of each.
+    /// The drawn seconds of each run.
     pub(super) seconds: usize,
-    /// When the bad ones are bad, in seconds.
+    /// The seconds in which the bad endpoints fail.
     pub(super) ill: Range<usize>,
     pub(super) title: &'a str,
 }
@@ -44,7 +43,7 @@ pub(super) fn draw(runs: &Runs<'_>, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits differ by orders of magnitude; what is below one is drawn as one.
+/// On a logarithmic scale: waits differ by orders of magnitude. A value below one is drawn as one.
 fn draw_waits(runs: &Runs<'_>, half: &Half<'_>) -> anyhow::Result<()> {
     let (low, high) = (0.5, 100_000.0);
     let mut chart = ChartBuilder::on(half)
@@ -128,7 +127,7 @@ fn draw_marked(runs: &Runs<'_>, half: &Half<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Nothing where nothing was published.
+/// Has no point for a second without published messages.
 fn p99(run: &Run, seconds: usize) -> Points {
     let all = run.seconds.iter().take(seconds).enumerate();
     let published = all.filter(|(_, second)| !second.healthy_waits.is_empty());
@@ -151,7 +150,7 @@ fn shade(ill: &Range<usize>, low: f64, high: f64) -> Rectangle<(f64, f64)> {
     Rectangle::new([(from, low), (to, high)], RED.mix(0.07).filled())
 }
 
-/// A label in whole numbers, with commas between the thousands.
+/// A label: a whole number with commas between the thousands.
 fn whole(number: &f64) -> String {
     let digits = format!("{number:.0}");
     let mut label = String::new();

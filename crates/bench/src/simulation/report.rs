@@ -1,5 +1,5 @@
-//! The scenes that are shown: the same load for each dispatcher, the same for all together, and an
-//! endpoint that is dead for long.
+//! The reported scenes: the same load for each dispatcher, the same load in total, and an endpoint dead for ten
+//! minutes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,13 +12,13 @@ use super::table::{Dead, Fairness};
 
 const MANY: usize = 1_000;
 
-/// For how many seconds is published, and in which of these the bad ones are bad.
+/// The seconds of publishing, and those of them in which the bad endpoints fail.
 pub(super) const PUBLISHED: usize = 80;
 pub(super) const ILL: std::ops::Range<usize> = 10..60;
 
 pub(super) const SLOTS: usize = 256;
 
-/// The bad ones want 1.4 times the slots that there are.
+/// Messages to bad endpoints would need 1.4 times the existing slots.
 const LOAD: Load = Load {
     healthy: 12.0,
     slow: 5.0,
@@ -27,14 +27,13 @@ const LOAD: Load = Load {
     dead: 0.2,
 };
 
-/// Messages a second to an endpoint that is dead for long, of each dispatcher.
+/// Messages per second and dispatcher to the endpoint that is dead for ten minutes.
 pub(super) const TO_DEAD: f64 = 0.2;
 
-/// Plays all scenes, draws `fairness-1000.svg` into a folder and answers with the tables, as
-/// Markdown.
+/// Simulates all scenes, writes `fairness-1000.svg` into a folder and returns the tables as Markdown.
 ///
 /// # Errors
-/// When the plot cannot be written, or a delivery was lost.
+/// If the plot cannot be written, or a delivery was lost.
 pub fn run(out: &Path) -> anyhow::Result<String> {
     let same_each = same_load_for_each(out)?;
     let same_all = same_load_for_all()?;

@@ -1,4 +1,4 @@
-//! What is said of a run in a row of a table, as Markdown.
+//! Tables of runs as Markdown, a row for each run.
 
 use std::fmt;
 
@@ -64,7 +64,7 @@ impl fmt::Display for Fairness {
     }
 }
 
-/// Runs with one endpoint, which is dead for ten minutes.
+/// Runs with one endpoint that is dead for ten minutes.
 pub(super) struct Dead(Table);
 
 impl Dead {

@@ -1,4 +1,4 @@
-//! Counts while time passes, so that nobody has to go through a thousand dispatchers.
+//! Running counts of a simulation: no figure needs an iteration over a thousand dispatchers.
 
 use hookline_core::retry::RetryDecision;
 
@@ -7,12 +7,12 @@ use super::scene::{Kind, endpoints};
 
 pub(super) struct Tally {
     run: Run,
-    /// Requests in flight, of each endpoint.
+    /// Requests in flight to each endpoint.
     in_flight: Vec<u32>,
     kinds: Vec<Kind>,
-    /// Messages in all dispatchers.
+    /// Messages in the memory of all dispatchers.
     held: u32,
-    /// What each dispatcher has marked in this second.
+    /// Messages that each dispatcher has marked in this second.
     marked: Vec<u32>,
     second: usize,
 }
@@ -30,7 +30,7 @@ impl Tally {
         }
     }
 
-    /// Ends the seconds that end between these milliseconds.
+    /// Closes the seconds that end between these milliseconds.
     pub(super) fn pass(&mut self, from: u32, to: u32, queued: usize) {
         for second in from / 1_000..to / 1_000 {
             self.second = second as usize;

@@ -1,38 +1,40 @@
-//! When what is published for whom. Both have heavy tails: few endpoints get most of it, and it
-//! comes in bursts to one endpoint, mostly of one message and at times of a hundred.
+//! The times and endpoints of published messages.
 //!
-//! Each kind of endpoint has chance of its own, so that the healthy ones get the same messages at
-//! the same times whether bad ones are there or not.
+//! Both have heavy tails. Few endpoints get most messages (Zipf). Messages come in bursts to one endpoint: mostly one
+//! message, at times a hundred.
+//!
+//! Each kind of endpoint has its own random numbers. Healthy endpoints thus get the same messages at the same times
+//! with and without bad endpoints.
 
 use std::ops::Range;
 
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt as _, SeedableRng as _};
 
-/// A burst is longer than n with a chance of n to the power of this.
+/// A burst is longer than n with the probability n^TAIL.
 const TAIL: f64 = -1.5;
 
 const LONGEST_BURST: u32 = 100;
 
-/// What is published for the endpoints of one kind.
+/// The messages to the endpoints of one kind.
 pub(super) struct Traffic {
     chance: ChaCha8Rng,
     endpoints: Range<usize>,
-    /// For each endpoint the weights up to it.
+    /// For each endpoint, the sum of the weights up to it.
     weights: Vec<f64>,
-    /// Milliseconds from burst to burst, on average.
+    /// Average milliseconds between two bursts.
     apart: f64,
     next: f64,
 }
 
-/// Messages that come at once.
+/// Messages that are published at the same time.
 pub(super) struct Burst {
     pub(super) endpoint: usize,
     pub(super) messages: u32,
 }
 
 impl Traffic {
-    /// So many messages a second; none when there are none.
+    /// Traffic of `rate` messages per second. None if the rate is 0.
     pub(super) fn new(endpoints: Range<usize>, rate: f64, seed: u64) -> Option<Self> {
         if rate <= 0.0 {
             return None;
@@ -57,12 +59,12 @@ impl Traffic {
         Some(traffic)
     }
 
-    /// When the next burst comes, in milliseconds from the beginning.
+    /// The time of the next burst, in milliseconds from the beginning.
     pub(super) fn next(&self) -> u32 {
         self.next as u32
     }
 
-    /// The next burst, if it has come by then.
+    /// The next burst, if its time has come.
     pub(super) fn take(&mut self, now: u32) -> Option<Burst> {
         if self.next() > now {
             return None;

@@ -1,7 +1,6 @@
-//! The store and the dispatchers, and time that passes from event to event.
+//! The simulated store and dispatchers. Virtual time advances from event to event.
 //!
-//! There are four partitions for each dispatcher, and each partition has an owner. What is due waits for the owner of its
-//! subscription's partition.
+//! Each dispatcher owns four partitions. A due message waits for the owner of its subscription's partition.
 
 mod store;
 
@@ -21,7 +20,7 @@ use super::scene::{Endpoint, Kind, Scene, endpoints};
 use super::tally::Tally;
 use super::traffic::Traffic;
 
-/// What the store knows of a delivery.
+/// A delivery in the store. Times are milliseconds from the beginning.
 struct Delivery {
     endpoint: u16,
     attempts: u8,
@@ -46,14 +45,14 @@ pub(super) struct World<'a> {
     begin: Instant,
     now: u32,
     agenda: Agenda,
-    /// What is due, by the dispatcher that owns its partition.
+    /// Due messages, by the dispatcher that owns their partition.
     queues: Vec<VecDeque<Owed>>,
     desks: Vec<Desk>,
-    /// When each dispatcher may search backlogs again.
+    /// The time from which each dispatcher may search backlogs again.
     reads_from: Vec<u32>,
-    /// When each dispatcher looks again by itself.
+    /// The time of the planned [`Event::Look`] of each dispatcher.
     looks: Vec<Option<u32>>,
-    /// Those at which something has happened.
+    /// Dispatchers with an event at this time.
     touched: Vec<usize>,
     deliveries: Vec<Delivery>,
     /// The backlog of each subscription, by due time and delivery.
@@ -91,7 +90,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Lets time pass until nothing is left to do.
+    /// Runs until no event is left.
     pub(super) fn run(mut self) -> Run {
         while let Some(next) = self.next() {
             let queued = self.queues.iter().map(VecDeque::len).sum();
@@ -180,7 +179,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Lets dispatchers at which something has happened do what they can.
+    /// Lets the dispatchers in `touched` work until they are idle.
     fn hand_out(&mut self) {
         let mut touched = std::mem::take(&mut self.touched);
         touched.sort_unstable();

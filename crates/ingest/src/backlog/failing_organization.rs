@@ -1,10 +1,10 @@
 //! A failing organization: its transactions fail while those of other organizations succeed.
 //!
 //! It has slices of its own, one in flight at a time: one event first, then more with each success. An event that fails
-//! alone is held and retried. An organization of which nothing is written for a while is *stuck*: all of its rows may be
-//! affected, for example by a lock of another session. It is tried more and more rarely, and most of its events are
-//! deferred. That says nothing about a single event, so none is dead-lettered for it: only time counts in which other events
-//! of the same organization are written.
+//! alone is held and retried. An organization of which nothing is written for a while is *stuck*: all of its rows may
+//! be affected, for example by a lock of another session. A stuck organization is tried more and more rarely, and most
+//! of its events are deferred. That says nothing about a single event, so none is dead-lettered for it. Only time
+//! counts in which other events of the same organization are written.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::slice::{SliceFailure, WaitingEvent, WriteKind};
 
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
-/// For an event that fails alone, and for a stuck organization.
+/// The backoff of an event that fails alone, and of a stuck organization.
 pub(crate) const MAX_WAIT: Duration = Duration::from_secs(5);
 
 /// An organization is stuck after this time without a success, in at least two transactions.
@@ -35,7 +35,7 @@ const NO_LIMIT: usize = 1_024;
 /// The factor by which the limit grows with each success.
 const GROWTH: usize = 4;
 
-/// Exponential in the number of failures.
+/// The backoff, exponential in the number of failures.
 pub(crate) fn backoff(failures: u32, longest: Duration) -> Duration {
     (FIRST_WAIT * (1 << failures.min(10))).min(longest)
 }
@@ -44,7 +44,7 @@ pub(crate) fn backoff(failures: u32, longest: Duration) -> Duration {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RowFailure {
     pub(crate) is_of_one_organization: bool,
-    /// Of a held event.
+    /// The transaction retried a held event.
     pub(crate) is_retry: bool,
     /// How long the transactions of the organization have failed.
     pub(crate) lasts: Duration,
@@ -90,7 +90,7 @@ impl Default for FailingOrganization {
 }
 
 impl FailingOrganization {
-    /// When other events of this organization and kind were last written.
+    /// The time when other events of this organization and kind were last written.
     pub(crate) fn written(&self, kind: WriteKind) -> Option<Instant> {
         match kind {
             WriteKind::EventsOnly => self.written,

@@ -201,7 +201,7 @@ fn while_nothing_can_be_written_slices_stay_whole_and_go_on_soon_afterwards() {
     store.turns(&mut backlog, |store| {
         store.now > begun + Duration::from_secs(120)
     });
-    // It can be written again, and old connections fail for a moment.
+    // The store can be written again, but old connections fail for a moment.
     store.can_be_written = true;
     let back = store.now;
     for _ in 0..2 {
@@ -274,7 +274,7 @@ fn an_organization_with_locked_rows_delays_no_other_and_loses_no_event() {
         assert!(store.now - pushed <= Duration::from_secs(5), "{number}");
         store.now += Duration::from_secs(2);
     }
-    // Other organizations were written for minutes, and none of its rows.
+    // Events of other organizations were written for minutes, and none of this one.
     assert!(store.faulty.is_empty());
     assert!(store.now - begun > Duration::from_secs(100));
     // Some events stay, and most of those that come meanwhile are deferred.
@@ -316,7 +316,8 @@ fn organizations_with_locked_rows_share_one_transaction_at_a_time() {
         .sum();
     assert!(held <= 16, "{held}");
     assert!(store.deferred.len() >= 150, "{:?}", store.deferred);
-    // While a slice of one of them is in the store, those of the others wait, and those of healthy organizations do not.
+    // While a slice of a failing organization is in the store, other failing ones wait. Healthy organizations do not
+    // wait.
     while backlog.next(256, store.now).is_none() {
         store.now = backlog.due(store.now).unwrap();
     }
@@ -353,7 +354,7 @@ fn an_organization_whose_events_were_all_deferred_is_still_failing_when_they_com
     backlog.slice_ended(&slice.organizations);
     assert_eq!(backlog.next(256, store.now).unwrap().events.len(), 4);
 
-    // It is forgotten after a while: another replica may have received the deferred messages.
+    // A stuck organization is forgotten after a while: another replica may have received its deferred messages.
     let mut backlog = EventBacklog::new(1_024);
     push(&mut backlog, store.now);
     store.deferred.clear();

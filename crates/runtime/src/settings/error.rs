@@ -65,10 +65,10 @@ pub struct InvalidSetting {
     pub problem: Problem,
 }
 
-/// What is wrong with a setting.
+/// The reason why a setting is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// There is no such setting. The text names those that there are.
+    /// The setting does not exist. The text names the existing ones.
     Unknown(String),
     /// The value is shown without its secrets.
     NotAllowed { value: String, allowed: String },

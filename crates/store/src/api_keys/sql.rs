@@ -152,7 +152,7 @@ backends!(
     }
 
     /// An unknown, revoked or expired key takes the same one statement, so the time does not tell which it is. The index
-    /// finds by a hash, whose time tells nothing of a key; the decision compares in constant time.
+    /// lookup is by a hash, so its time tells nothing of a key. The decision compares in constant time.
     pub(crate) fn access_of(
         conn: &mut Conn,
         hash: KeyHash,

@@ -51,7 +51,7 @@ impl AttemptStatus {
 #[derive(Debug, Clone)]
 pub struct LogQuery {
     pub organization: OrganizationId,
-    /// Of one subscription alone.
+    /// Only attempts of this subscription.
     pub subscription: Option<SubscriptionId>,
     pub event_type: Option<EventType>,
     pub status: Option<AttemptStatus>,

@@ -40,7 +40,7 @@ backends!(
     use backend::{Conn, bulk};
     use backend::sql::dead_deliveries;
 
-    /// Of two simultaneous calls one gets [`RestartResult::Pending`].
+    /// One of two simultaneous calls gets [`RestartResult::Pending`].
     pub(crate) fn start(
         conn: &mut Conn,
         owner: Option<&OrganizationId>,

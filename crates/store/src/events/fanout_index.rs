@@ -2,8 +2,8 @@
 //! since the last one, so the index is never stale.
 //!
 //! A database that loses its last commits, because a lagging replica was promoted or a backup restored, issues the lost
-//! version numbers again. Each version therefore has a mark, a random number. An index whose version is gone or has
-//! another mark loads every subscription again.
+//! version numbers again. Each version therefore has a mark, a random number. If the version of an
+//! index is gone or has another mark, the index loads every subscription again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

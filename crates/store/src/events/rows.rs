@@ -40,7 +40,7 @@ pub(crate) struct NewDelivery<'a> {
     pub(crate) created_at: i64,
 }
 
-/// In the order of keys, so that two processes never deadlock. Of two events with one key the first counts.
+/// In the order of keys, so that two processes never deadlock. The first of two events with the same key counts.
 pub(crate) fn by_key(incoming: &[IncomingEvent]) -> BTreeMap<EventKey, &IncomingEvent> {
     let mut by_key: BTreeMap<EventKey, &IncomingEvent> = BTreeMap::new();
     for event in incoming {
@@ -77,7 +77,7 @@ pub(crate) fn fan_out<'a>(
     rows
 }
 
-/// Of the rows that are due.
+/// The first attempts of the rows that are due.
 pub(crate) fn first_attempts<'a>(
     rows: impl IntoIterator<Item = &'a NewDelivery<'a>>,
 ) -> Vec<AttemptTask> {

@@ -41,7 +41,7 @@ impl RequestDigests {
 /// A request with an idempotency key.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyedRequest {
-    /// Of the API key, the organization, the method, the path and the idempotency key.
+    /// The digest of the API key, the organization, the method, the path and the idempotency key.
     pub id: RequestDigest,
     pub fingerprint: RequestDigest,
     /// Until then the claim is valid, also if its request has died.

@@ -15,7 +15,7 @@ type KeyedRequestRow = (Vec<u8>, i64, i64, Option<String>, i64);
 backends!(
     use backend::Conn;
 
-    /// Of two simultaneous claims one succeeds: the primary key decides, or the number of the claim that is taken over.
+    /// One of two simultaneous claims succeeds. The primary key decides, or the number of the claim that is taken over.
     pub(crate) fn claim(
         conn: &mut Conn,
         request: &KeyedRequest,

@@ -146,7 +146,7 @@ impl Store {
         run!(self, read, |conn, q| q::partitions::heartbeat_ages(conn))
     }
 
-    /// Answers with the partitions whose claim succeeded. An owner that is still in the row has died: it counts in `deaths`
+    /// Returns the partitions that were claimed. An owner that is still in the row has died: it counts in `deaths`
     /// for ten minutes.
     pub async fn claim_partitions(
         &self,

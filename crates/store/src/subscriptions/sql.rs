@@ -200,7 +200,7 @@ backends!(
             let mut failures_from = row.failures_from;
             let before = Subscription::try_from(row)?;
             let status = match (patch.status, before.status) {
-                // A user who switches off a subscription that the system has switched off keeps the reason.
+                // If a user switches off a subscription that the system has switched off, the reason stays.
                 (None, status)
                 | (
                     Some(SubscriptionStatus::Inactive(_)),

@@ -12,7 +12,7 @@ use crate::events::fanout_index::{IndexChanges, Version};
 use crate::rows::{known_event_types, organization};
 use crate::schema::{subscription_marks, subscription_version, subscriptions};
 
-/// Versions whose mark is kept.
+/// The number of newest versions that keep a mark.
 const MARKS: i64 = 1_000;
 
 backends!(

@@ -65,7 +65,7 @@ impl One {
         }
     }
 
-    /// An event of its own whose only attempt ends like this, so many hours from now.
+    /// A new event. Its only attempt ends like this, so many hours from now.
     async fn attempt(&self, follow: NextStep, hour: i64) {
         let name = format!("{follow:?} {hour}");
         let owed = self.fixture.owed("a", &name).await;
@@ -148,7 +148,7 @@ async fn a_subscription_with_long_failures_and_an_exhausted_delivery_is_switched
     };
     assert_eq!(event.reason, DisabledReason::Failing);
     assert_eq!((event.subscription, event.at), (one.id, hours(73)));
-    // What waits for it is void, and nothing new is owed.
+    // Its waiting deliveries are void, and a new event owes it no delivery.
     let owed = one.fixture.store.owed(vec![pending.delivery]).await;
     let standing = owed.unwrap()[&pending.delivery].standing;
     assert_eq!(standing, hookline_store::Eligibility::Inactive);
@@ -394,7 +394,7 @@ async fn failures_of_the_url_before_or_of_an_earlier_activation_start_no_clock(f
 
 async fn failures_of_an_earlier_url_do_not_count_even_if_clocks_disagree(fixture: Fixture) {
     let one = One::of(fixture).await;
-    // Noted by a dispatcher whose clock is ahead of the API's.
+    // The recording dispatcher's clock is ahead of the API's.
     one.attempt(EXHAUSTED, 10).await;
     one.move_to(OTHER, 1).await;
     assert_eq!(one.look(200).await, SubscriptionStatus::Active);

@@ -1,4 +1,4 @@
-//! What an owner is told of deliveries and events.
+//! The deliveries and events that the store shows to an organization.
 
 use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason, Origin};
 use hookline_core::event_type::{EventType, EventTypes};
@@ -312,7 +312,7 @@ async fn an_event_lists_its_subscriptions_in_pages(fixture: Fixture) {
     assert_eq!(seen, expected);
 }
 
-/// What became of an event, by subscription.
+/// The fan-out results of an event, by subscription.
 fn fates(story: &EventDetails) -> Vec<(SubscriptionId, &'static str)> {
     let outcome = |fate: &FanoutResult| match fate {
         FanoutResult::Delivery(delivery) => delivery.status.as_str(),
@@ -383,7 +383,7 @@ async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fi
     assert_eq!(story(&fixture, "b", "1").await, None);
     assert_eq!(story(&fixture, "a", "2").await, None);
 
-    // Whoever came later is told so, whatever it wants.
+    // A subscription that is younger than the event gets that reason, whatever types it wants.
     let given = fixture
         .store
         .intake(&fixture.index, vec![event("a", "0")].into(), at(NOW - 1));

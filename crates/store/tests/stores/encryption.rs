@@ -45,7 +45,7 @@ async fn change(store: &Store, subscription: &Subscription, body: Value) -> Subs
         .unwrap()
 }
 
-/// What a request to a subscription is made with.
+/// The credentials of a request to a subscription.
 async fn opened(
     fixture: &Fixture,
     store: &Store,

@@ -59,7 +59,7 @@ pub(crate) fn settings(url: &str) -> PostgresSettings {
     }
 }
 
-/// Master keys whose ids are these letters; the first one seals.
+/// Master keys with these letters as ids; the first one seals.
 pub(crate) fn keys(ids: &str) -> MasterKeys {
     let key = |id: char| {
         let mut bytes = [0; 32];

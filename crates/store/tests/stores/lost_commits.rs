@@ -11,7 +11,7 @@ on_both![
     an_index_that_is_far_behind_loads_everything,
 ];
 
-/// What a database is without the commits that made these subscriptions.
+/// Restores the database to its state without the commits that created these subscriptions.
 fn lose(fixture: &Fixture, made: &[SubscriptionId]) {
     let ids: Vec<String> = made.iter().map(|id| id.0.to_string()).collect();
     fixture.sql(&format!(

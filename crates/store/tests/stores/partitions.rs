@@ -293,7 +293,7 @@ async fn a_heartbeat_returns_all_dispatchers_and_partitions(fixture: Fixture) {
 async fn a_dispatcher_that_is_not_registered_has_no_heartbeat(fixture: Fixture) {
     let store = &fixture.store;
     let [one, other] = [dispatcher(&fixture).await, dispatcher(&fixture).await];
-    // A registration whose answer was lost comes again.
+    // A dispatcher repeats its registration when the answer was lost.
     store.register_dispatcher(one).await.unwrap();
     let beat = |id| {
         store.beat(Heartbeat {

@@ -156,7 +156,7 @@ async fn a_replay_restarts_only_undelivered_deliveries(fixture: Fixture) {
     assert_eq!(counted, ReplayOutcome::Deliveries(3));
     let id = start(&fixture, to, ReplayFilter::default()).await;
     assert_eq!(shown(&fixture, id).await.state, ReplayState::Running);
-    // What comes after the replay was made is not its business.
+    // The replay ignores events that arrive after its creation.
     let after = fixture
         .store
         .intake(&fixture.index, vec![event("a", "after")].into(), later());

@@ -187,7 +187,7 @@ async fn a_delivery_is_not_started_again_while_nothing_would_be_sent(fixture: Fi
         .delete_subscription(organization("a"), to, now());
     assert!(deleted.await.unwrap());
     assert_eq!(retry().await, RestartResult::Deleted);
-    // Whoever belongs to no organization may start any.
+    // A call without an organization may restart any delivery.
     let any = fixture.store.restart(None, id, StartedBy::Retry, now());
     assert_eq!(any.await.unwrap(), RestartResult::Deleted);
 }

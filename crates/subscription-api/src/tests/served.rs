@@ -112,7 +112,7 @@ async fn the_server_answers_until_it_is_stopped() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
-/// What `/docs` shows as an example of a schema.
+/// The example that `/docs` shows for a schema.
 fn example(document: &Value, schema: &Value) -> Value {
     if let Some(reference) = schema["$ref"].as_str() {
         return example(document, document.pointer(&reference[1..]).unwrap());

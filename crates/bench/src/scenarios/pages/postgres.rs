@@ -5,12 +5,12 @@ use hookline_acceptance::peers::Peers;
 use super::{DAY_MICROS, EVENTS, Rows};
 
 pub(super) async fn fill(peers: &Peers, rows: &Rows) -> anyhow::Result<()> {
-    // What was delivered for the sake of the events is not what is paged through.
+    // The rows of the deliveries that created the events are not part of the log.
     peers
         .sql("DELETE FROM attempts; DELETE FROM attempt_counts")
         .await?;
     for day in rows.days() {
-        // The indexes are made when it is filled: one row after the other would take ten minutes.
+        // The indexes are created after the rows: one index entry per inserted row would take ten minutes.
         let (from, to) = (day * DAY_MICROS, (day + 1) * DAY_MICROS);
         let insert = rows.insert(&format!("attempts_d{day}"), day, "gen_random_uuid()");
         peers
@@ -28,7 +28,7 @@ pub(super) async fn fill(peers: &Peers, rows: &Rows) -> anyhow::Result<()> {
             ))
             .await?;
     }
-    // As autovacuum leaves it.
+    // The state after an autovacuum.
     peers.sql("VACUUM attempts").await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The log in a folder. Its process is stopped meanwhile: it is the one that writes there.
+//! The log in SQLite. The process of the folder is stopped meanwhile, because only one process may write there.
 
 use std::path::Path;
 
@@ -21,9 +21,9 @@ pub(super) async fn fill(home: &Home, rows: &Rows) -> anyhow::Result<()> {
 
 fn write(file: &Path, rows: &Rows) -> anyhow::Result<()> {
     let mut conn = SqliteConnection::establish(file.to_str().context("a path that is UTF-8")?)?;
-    // Nobody loses anything with a log that is made up.
+    // A crash may lose this generated log.
     conn.batch_execute("PRAGMA synchronous = OFF; PRAGMA cache_size = -256000")?;
-    // The indexes are made when it is filled: row by row they would cost more with each day.
+    // The indexes are created after the rows: row by row, each day would cost more than the one before.
     let (drop, create): (String, String) = sql::<(Text, Text)>(
         "SELECT group_concat('DROP INDEX ' || name, ';'), group_concat(sql, ';')
            FROM sqlite_master WHERE type = 'index' AND tbl_name = 'attempts'",
@@ -31,7 +31,7 @@ fn write(file: &Path, rows: &Rows) -> anyhow::Result<()> {
     .get_result(&mut conn)?;
     conn.batch_execute(&drop)?;
     conn.batch_execute(&format!(
-        // What was delivered for the sake of the events is not what is paged through.
+        // The rows of the deliveries that created the events are not part of the log.
         "DELETE FROM attempts; DELETE FROM attempt_counts;
          CREATE TEMP TABLE keys (number INTEGER PRIMARY KEY, key BLOB NOT NULL);
          INSERT INTO keys SELECT row_number() OVER () - 1, key FROM events LIMIT {EVENTS}"

@@ -1,6 +1,7 @@
-//! What the store says of deliveries, and what follows from it. What a message means when its turn
-//! comes is decided as `hookline_dispatcher` does: it is attempted if it is owed and due, delayed
-//! for what is left if it is early, and dropped if another one has done it.
+//! The simulated store: deliveries and their backlogs.
+//!
+//! A message with a slot is treated as in `hookline_dispatcher`. An owed and due message is attempted. An early message
+//! is delayed for the rest of its wait. A message is dropped if another one has made the attempt.
 
 use std::ops::Bound;
 use std::time::Duration;
@@ -20,21 +21,21 @@ use crate::simulation::agenda::{Answer, Event, Owed, rest};
 use crate::simulation::desk::Held;
 use crate::simulation::scene::{DEADLINE, Kind};
 
-/// From where on a message is early, in milliseconds.
+/// A message is early if its delivery is due in this many milliseconds or later.
 const EARLY: u32 = 1_000;
 
-/// Between two searches of backlogs by a dispatcher, in milliseconds.
+/// The pause between two searches of backlogs by a dispatcher, in milliseconds.
 const PAUSE: u32 = 50;
 
 impl World<'_> {
-    /// How long it is still to wait, if it is owed; none if another message has done it.
+    /// Milliseconds until an owed attempt is due. None if another message has made the attempt.
     fn early(&self, owed: Owed) -> Option<u32> {
         let delivery = &self.deliveries[owed.delivery as usize];
         let is_owed = delivery.state != State::Ended && delivery.attempts + 1 == owed.attempt;
         is_owed.then(|| delivery.due.saturating_sub(self.now))
     }
 
-    /// A message has a slot: its request starts, or the slot is given back.
+    /// Starts the request of a message that got a slot, or releases the slot.
     pub(super) fn take_turn(&mut self, dispatcher: usize, held: Held, owed: Owed) {
         let early = self.early(owed);
         if early.is_none_or(|early| early >= EARLY) {
@@ -74,7 +75,7 @@ impl World<'_> {
         }
     }
 
-    /// Writes down what came of a request, and hands on what follows.
+    /// Records the outcome of a request, and schedules the retry if there is one.
     pub(super) fn record(&mut self, owed: Owed, outcome: &AttemptOutcome) {
         if self.early(owed).is_none() {
             self.tally.twice();
@@ -110,7 +111,8 @@ impl World<'_> {
         }
     }
 
-    /// What was read from the backlog is there still.
+    /// Marks an owed and due message as backlog. A message that was read from the backlog is still there. An early
+    /// message is delayed.
     pub(super) fn mark(&mut self, dispatcher: usize, owed: Owed) {
         self.in_hand.remove(&owed.delivery);
         match self.early(owed) {
@@ -135,7 +137,7 @@ impl World<'_> {
         }
     }
 
-    /// Answers the searches of a dispatcher; whether there were any.
+    /// Answers the backlog searches of a dispatcher, and returns whether there were any.
     pub(super) fn read(&mut self, dispatcher: usize) -> bool {
         let now = self.instant();
         let reads = self.desks[dispatcher].take_reads(now);

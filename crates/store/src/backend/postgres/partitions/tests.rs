@@ -32,7 +32,7 @@ fn plan(conn: &mut Conn, statement: &BulkStatement<'_>, types: &str, values: &st
     lines.join("\n")
 }
 
-/// Of a look into all partitions for 100 deliveries each that are due at `since` or later.
+/// The plan of the query that reads, from each partition, 100 deliveries that are due at `since` or later.
 fn plan_of_look(conn: &mut Conn, since: i64) -> String {
     let end = Timestamp::from_unix_micros(i64::MAX);
     let into = |partition| PartitionRange {
@@ -62,7 +62,7 @@ fn plan_of_look(conn: &mut Conn, since: i64) -> String {
     )
 }
 
-/// Of a count of what is due, up to 1,000.
+/// The plan of a count of due deliveries, up to 1,000.
 fn plan_of_count(conn: &mut Conn) -> String {
     let end = Timestamp::from_unix_micros(i64::MAX);
     let values = format!("'{{0}}', '{{{}}}', '{{1000}}'", end.unix_micros());
@@ -87,7 +87,7 @@ const LOOK: [&str; 3] = [
 
 const COUNT: [&str; 2] = ["Index Only Scan using deliveries_due", "rows=1000 loops=1"];
 
-/// Not by a macro, whose output is kept back: these figures are to be seen.
+/// Writes to stderr directly: the test harness captures the output of macros, and these figures must stay visible.
 fn show(what: &str, plan: &str) {
     let figures: Vec<&str> = plan
         .lines()
@@ -150,7 +150,7 @@ fn due_deliveries_are_found_by_their_index_however_many_there_are() {
     show(&format!("{beside}, count"), &plan_of_count(&mut conn));
 }
 
-/// Of a search of 300 backlogs for 10 rows each, behind the place at which a delivery is due at `after`.
+/// The plan of a read of 300 backlogs, 10 rows each, behind the position of a delivery that is due at `after`.
 fn plan_of_reading(conn: &mut Conn, after: usize) -> String {
     let reads: Vec<BacklogRead> = (0..300)
         .map(|number| BacklogRead {
@@ -196,7 +196,7 @@ fn backlog_is_read_and_listed_by_its_index_however_much_there_is() {
     // Statistics of quiet times: there is no backlog.
     insert(&mut conn, 10_000, "delivered", "NULL");
     conn.batch_execute("ANALYZE deliveries").unwrap();
-    // Of 300 subscriptions the last one has nearly all.
+    // The last one of 300 subscriptions has nearly all deliveries.
     conn.batch_execute(&format!(
         "INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
                                  attempts, state, due, created_at, partition, backlog)
