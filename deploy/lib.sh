@@ -160,3 +160,24 @@ stop_programs() { # FOLDER OF PID FILES
   done
   wait "${waiting[@]}"
 }
+
+# ---- steps ----
+
+# step NAME COMMAND…: runs it, says how long it took, and goes on after a failure. The lock of the caller, descriptor 9,
+# is not inherited.
+failed_steps=()
+step() {
+  local name=$1 start=$SECONDS
+  shift
+  if "$@" 9>&-; then
+    say "$name: ok, $((SECONDS - start)) s"
+  else
+    say "$name: FAILED after $((SECONDS - start)) s"
+    failed_steps+=("$name")
+  fi
+}
+
+# end_steps NAME: fails if a step has failed.
+end_steps() {
+  ((${#failed_steps[@]} == 0)) || die "$1: failed: $(printf '%s; ' "${failed_steps[@]}")"
+}

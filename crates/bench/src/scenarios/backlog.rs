@@ -75,9 +75,9 @@ async fn million(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
     let unmarked = wait_until_marked(&stage, begun).await?;
     let full = memory(&stage).await?;
 
-    let alone = transactions(&stage, LIVE, &[TYPE]).await?;
+    let alone = transactions(&stage).await?;
     stage.home.stop(Part::Dispatcher).await?;
-    let without = transactions(&stage, LIVE, &[TYPE]).await?;
+    let without = transactions(&stage).await?;
     stage.close().await?;
     Ok(vec![
         figures.of(
@@ -163,8 +163,8 @@ async fn wait_until_marked(stage: &Stage, begun: Instant) -> anyhow::Result<Dura
     }
 }
 
-/// The transactions per second while these events are published for 30 s.
-async fn transactions(stage: &Stage, rate: u32, types: &[&str]) -> anyhow::Result<f64> {
+/// The transactions per second of all services, while events for the subscriptions that are down are published for 30 s.
+async fn transactions(stage: &Stage) -> anyhow::Result<f64> {
     const SECONDS: u64 = 30;
     let count = async || -> anyhow::Result<f64> {
         let sql = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
@@ -173,7 +173,7 @@ async fn transactions(stage: &Stage, rate: u32, types: &[&str]) -> anyhow::Resul
     // PostgreSQL reports the counts of a connection when it is idle.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let before = count().await?;
-    let mut events = stage.steadily(rate, SECONDS, types);
+    let mut events = stage.steadily(LIVE, SECONDS, &[TYPE]);
     events.first = 30_000_000 + before as u64;
     role::publish(&events).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;

@@ -72,7 +72,7 @@ pub(crate) enum CircuitBreaker {
 pub(crate) enum Admits {
     All,
     One,
-    Nobody,
+    Nothing,
 }
 
 /// The role of a request for the circuit breaker.
@@ -96,7 +96,7 @@ impl CircuitBreaker {
             CircuitBreaker::Due { .. } => Admits::One,
             CircuitBreaker::Open { .. }
             | CircuitBreaker::HalfOpen { .. }
-            | CircuitBreaker::Held { .. } => Admits::Nobody,
+            | CircuitBreaker::Held { .. } => Admits::Nothing,
         }
     }
 
@@ -248,7 +248,7 @@ mod tests {
         assert_eq!(breaker, CircuitBreaker::Closed { failures: 2 });
         breaker.over(Role::Ordinary, Some(Health::Unknown), 3, now);
         breaker.over(Role::Ordinary, ILL, 3, now);
-        assert_eq!(breaker.admits(), Admits::Nobody);
+        assert_eq!(breaker.admits(), Admits::Nothing);
     }
 
     #[test]
@@ -261,7 +261,7 @@ mod tests {
         assert_eq!(breaker.admits(), Admits::One);
         let role = breaker.started();
         assert_eq!(role, Role::Probe);
-        assert_eq!(breaker.admits(), Admits::Nobody);
+        assert_eq!(breaker.admits(), Admits::Nothing);
         breaker.over(role, Some(Health::Healthy), 3, later);
         assert_eq!(breaker, CircuitBreaker::NEW);
     }

@@ -121,8 +121,8 @@ impl<M> SubscriptionQueue<M> {
     fn startable(&self) -> usize {
         match (self.breaker.admits(), self.breaker) {
             (Admits::All | Admits::One, _) => self.waiting(),
-            (Admits::Nobody, CircuitBreaker::Open { .. }) => self.first.len(),
-            (Admits::Nobody, _) => 0,
+            (Admits::Nothing, CircuitBreaker::Open { .. }) => self.first.len(),
+            (Admits::Nothing, _) => 0,
         }
     }
 
