@@ -1,6 +1,6 @@
 # The commands of this project. Each is a script in deploy, or two lines.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-versions check bench chaos soak fuzz up down
+.PHONY: help demo quick test test-versions check bench chaos soak fuzz up down
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -12,6 +12,9 @@ demo: ## the standalone mode with real receivers; needs Rust and a C compiler on
 
 test: ## every test, also on a private PostgreSQL and RabbitMQ; ARGS="part of a name" for some
 	@deploy/test $(ARGS)
+
+quick: ## format, lints and unit tests of the crates that changed; BASE=main for all since that commit
+	@deploy/quick $(BASE)
 
 test-versions: ## tests that depend on the servers, on RabbitMQ 4 and PostgreSQL 17 and 18; as root; DURATION=30s of chaos on each
 	@deploy/test-versions "$(or $(DURATION),30s)"
