@@ -5,14 +5,14 @@
 //! stalls cannot make the load wait for it. Then the bad receivers recover, and every delivery that is owed to them has
 //! to arrive.
 
-mod figures;
+mod fairness;
 mod flood;
 mod latency;
 mod load;
-mod street;
-mod trial;
+mod metrics;
+mod receivers;
 
+pub use fairness::{Bad, Cast, Trial, Verdict};
 pub use flood::{Flood, Flooded, RATE, distinct, limited, told_to_wait};
 pub use latency::{Latencies, Rule};
-pub use street::Manner;
-pub use trial::{Bad, Cast, Trial, Verdict};
+pub use receivers::Manner;

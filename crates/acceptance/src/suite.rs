@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::sync::OnceCell;
 
-use crate::home::{Home, Kind};
+use hookline_testkit::deployment::{Home, Kind};
 
 /// A sentence's future.
 pub type Told = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;

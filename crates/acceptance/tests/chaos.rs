@@ -6,7 +6,8 @@ use std::sync::RwLock;
 use std::time::Duration;
 
 use hookline_acceptance::chaos::schedule::Scene;
-use hookline_acceptance::chaos::{Plan, disk, run};
+use hookline_acceptance::chaos::{Plan, run};
+use hookline_testkit::small_disk as disk;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 const LENGTH: Duration = Duration::from_secs(30);

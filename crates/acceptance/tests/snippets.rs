@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::peers::variable;
-use hookline_acceptance::process::{binary, free_port};
+use hookline_testkit::dependencies::variable;
+use hookline_testkit::managed_process::{binary, free_port};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ring as _; // for `verify`: cargo-shear does not look into it
 use serde_json::{Value, json};

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use hookline_acceptance::home::Kind;
-use hookline_bench::figure::{Figure, summarize};
+use hookline_bench::baseline::{Post, Relay};
+use hookline_bench::measurement::{Figure, summarize};
 use hookline_bench::publisher::Publish;
-use hookline_bench::raw::{Post, Relay};
 use hookline_bench::receiver::Receive;
 use hookline_bench::report::Findings;
 use hookline_bench::scenarios::{Scenario, Size, parts_of_a, raw};
 use hookline_bench::versions;
+use hookline_testkit::deployment::Kind;
 
 /// Measures Hookline on this machine
 #[derive(Debug, Parser)]

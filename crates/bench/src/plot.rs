@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use crate::figure::{RATE, Summary, name_of};
+use crate::measurement::{RATE, Summary, name_of};
 
 const SIZE: (u32, u32) = (900, 40);
 const MARGIN: u32 = 60;

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::Context as _;
-use hookline_acceptance::authority::{Authority, Validity};
-use hookline_acceptance::receiver::Received;
+use hookline_testkit::receiver::Received;
+use hookline_testkit::test_ca::{Authority, Validity};
 use tokio::net::TcpStream;
 
 use crate::event::{Moment, read};

@@ -11,11 +11,13 @@ mod rates;
 mod slow;
 
 use clap::ValueEnum;
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Kind;
 
-use crate::figure::{DELIVERED, Figure, Figures, Goal, MILLIS, POSTS, RATE, RELAYS, bare_latency};
-use crate::role::{Receiver, Scheme, posts_at, posts_per_second, relay};
-use crate::stage::{Setting, Stage};
+use crate::child_process::{Receiver, Scheme, posts_at, posts_per_second, relay};
+use crate::measurement::{
+    DELIVERED, Figure, Figures, Goal, MILLIS, POSTS, RATE, RELAYS, bare_latency,
+};
+use crate::setup::{Setting, Stage};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {

@@ -3,9 +3,9 @@
 //! The rate is relative to the bare requests of the machine in the same run. The speed of the machine then does not
 //! matter, and its other load matters little.
 
-use hookline_acceptance::home::Kind;
-use hookline_bench::figure::DELIVERED;
+use hookline_bench::measurement::DELIVERED;
 use hookline_bench::scenarios::{Scenario, Size, bare_posts};
+use hookline_testkit::deployment::Kind;
 
 /// A tenth of the size in `make bench`.
 const SIZE: Size = Size(0.1);

@@ -7,7 +7,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use hookline_acceptance::chaos::report::Report;
 use hookline_acceptance::chaos::schedule::{Choice, Scene};
-use hookline_acceptance::chaos::{Plan, disk, run};
+use hookline_acceptance::chaos::{Plan, run};
+use hookline_testkit::small_disk as disk;
 
 /// Kills, freezes and stops the parts of a home under load, and says whether anything was lost.
 #[derive(Debug, Parser)]

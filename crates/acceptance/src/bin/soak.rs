@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use hookline_acceptance::home::Kind;
 use hookline_acceptance::soak::{Bad, Cast, Flood, Rule, Trial};
+use hookline_testkit::deployment::Kind;
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);

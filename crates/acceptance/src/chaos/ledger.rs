@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::repeats::Taken;
-use crate::receiver::Received;
+use hookline_testkit::receiver::Received;
 
 /// How many errors the ledger shows; one cause makes many.
 const TOLD: usize = 20;

@@ -20,8 +20,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Plan;
 use super::ledger::{EventName, Hook, Ledger};
-use super::stage::Stage;
-use crate::client::{Answer, Client};
+use super::system::Stage;
+use hookline_testkit::client::{Answer, Client};
 
 const EVENT_TYPES: [&str; 6] = [
     "workflow.started",

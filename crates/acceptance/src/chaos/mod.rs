@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub mod abuse;
-pub mod act;
-mod actor;
-pub mod disk;
+pub mod fault;
 mod ledger;
+mod links;
 mod load;
 mod owners;
+mod process;
 mod receivers;
 pub mod repeats;
 pub mod report;
@@ -24,10 +24,9 @@ mod run;
 pub mod schedule;
 mod servers;
 mod settling;
-mod stage;
-mod wires;
+mod system;
 
-use act::Act;
+use fault::Act;
 pub use ledger::Counts;
 use report::Report;
 use schedule::{Choice, Scene};

@@ -12,8 +12,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::ledger::Ledger;
-use crate::raw::{RawReceiver, read_request};
-use crate::receiver::Received;
+use hookline_testkit::raw_receiver::{RawReceiver, read_request};
+use hookline_testkit::receiver::Received;
 
 /// The dispatcher's deadline in these runs. Late answers exceed it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);

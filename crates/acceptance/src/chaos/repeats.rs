@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::Performed;
-use super::act::Blow;
+use super::fault::Blow;
 use super::receivers::DEADLINE;
 
 /// The setting `dispatcher.slots` of a run.
@@ -137,7 +137,7 @@ fn windows(performed: &[Performed]) -> Vec<Window> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::act::{Act, Target};
+    use crate::chaos::fault::{Act, Target};
 
     const SECOND: Duration = Duration::from_secs(1);
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use super::act::{Blow, COME_AND_GO, Target};
+use super::fault::{Blow, COME_AND_GO, Target};
 use super::ledger::longest_gap;
 use super::repeats::Repeats;
 use super::{Counts, Performed, Plan};
-use crate::home::Kind;
+use hookline_testkit::deployment::Kind;
 
 /// The result of a run.
 #[derive(Debug, Clone)]

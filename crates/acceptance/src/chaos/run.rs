@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::act::Act;
+use super::fault::Act;
 use super::ledger::Ledger;
 use super::load::Load;
 use super::repeats::Repeats;
 use super::report::Report;
 use super::schedule::schedule;
 use super::settling::{Settled, settle};
-use super::stage::Stage;
+use super::system::Stage;
 use super::{Performed, Plan, receivers};
 
 pub(super) async fn perform(plan: Plan, folder: &Path) -> anyhow::Result<Report> {

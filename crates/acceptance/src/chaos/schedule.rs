@@ -9,9 +9,9 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::Plan;
 use super::abuse::Abuse;
-use super::act::{Act, Away, BacklogPoint, Blow, COME_AND_GO, Peer, Shift, Target};
-use crate::database_faults::Fault;
-use crate::home::Kind;
+use super::fault::{Act, Away, BacklogPoint, Blow, COME_AND_GO, Peer, Shift, Target};
+use hookline_testkit::database_faults::Fault;
+use hookline_testkit::deployment::Kind;
 
 /// Where a run is played, and what is done there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
+use super::links::WallClock;
 use super::schedule::{NODES, Scene};
-use super::wires::WallClock;
-use crate::database_faults::Database;
-use crate::peers::address;
-use crate::waiting::until;
+use hookline_testkit::database_faults::Database;
+use hookline_testkit::dependencies::address;
+use hookline_testkit::waiting::until;
 
 /// Running servers. When this is dropped they end and their data goes.
 pub(crate) struct Servers {

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::ledger::{Counts, Ledger};
-use super::stage::{Stage, Tenant};
-use crate::queue_depth::depth;
+use super::system::{Stage, Tenant};
+use hookline_testkit::queue_depth::depth;
 
 /// How long it may take until nothing is owed any more.
 const PATIENCE: Duration = Duration::from_secs(90);

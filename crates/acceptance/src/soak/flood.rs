@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::latency::Latencies;
-use crate::client::Answer;
-use crate::home::{Home, Kind, Way};
-use crate::publishing::Publisher;
-use crate::receiver::Receiver;
-use crate::tenant::Tenant;
+use hookline_testkit::client::Answer;
+use hookline_testkit::deployment::{Home, Kind, Way};
+use hookline_testkit::publisher::Publisher;
+use hookline_testkit::receiver::Receiver;
+use hookline_testkit::tenant::Tenant;
 
 /// The events that an organization may publish in a second, and at once.
 pub const RATE: usize = 25;

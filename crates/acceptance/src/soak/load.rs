@@ -8,8 +8,8 @@ use lapin::BasicProperties;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::client::Client;
-use crate::home::{Home, Kind};
+use hookline_testkit::client::Client;
+use hookline_testkit::deployment::{Home, Kind};
 
 /// The types of an organization that have a subscription each. A sixth type has none.
 pub(super) const TYPES: [&str; 5] = [

@@ -3,15 +3,15 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::home::{Kind, Part};
+use hookline_testkit::deployment::{Kind, Part};
 
 use super::Size;
 use super::drain::wait_until_taken_in;
 use super::latency::millis;
-use crate::figure::{Figure, Figures, Goal, MILLIS, RATE};
+use crate::child_process;
+use crate::measurement::{Figure, Figures, Goal, MILLIS, RATE};
 use crate::publisher::Publish;
-use crate::role;
-use crate::stage::{PATIENCE, Setting, Stage, TYPE, subscription};
+use crate::setup::{PATIENCE, Setting, Stage, TYPE, subscription};
 
 /// The event type of the healthy subscription.
 const HEALTHY: &str = "workflow.started";
@@ -58,12 +58,12 @@ async fn million(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
     stage.home.stop(Part::Dispatcher).await?;
 
     let owed = size.of(1_000_000);
-    role::publish(&stage.many(10_000_000, owed)).await?;
+    child_process::publish(&stage.many(10_000_000, owed)).await?;
     wait_until_taken_in(&stage, owed + warm.count).await?;
     // Events of one second before the take-over, and of one minute from then on.
     stage.receiver.reset().await?;
     let gap = fresh(30_000, 1);
-    role::publish(&gap).await?;
+    child_process::publish(&gap).await?;
     wait_until_taken_in(&stage, owed + warm.count + gap.count).await?;
     stage.home.start_part(Part::Dispatcher, &[]).await?;
     let begun = Instant::now();
@@ -111,7 +111,7 @@ async fn recovery(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
         stage.subscribe("down/0", TYPE).await?;
         stage.home.start_part(Part::Dispatcher, &[]).await?;
         let owed = size.of(100_000);
-        role::publish(&stage.many(0, owed)).await?;
+        child_process::publish(&stage.many(0, owed)).await?;
         wait_until_taken_in(&stage, owed).await?;
         wait_until_marked(&stage, Instant::now()).await?;
         if taken_over {
@@ -175,7 +175,7 @@ async fn transactions(stage: &Stage) -> anyhow::Result<f64> {
     let before = count().await?;
     let mut events = stage.steadily(LIVE, SECONDS, &[TYPE]);
     events.first = 30_000_000 + before as u64;
-    role::publish(&events).await?;
+    child_process::publish(&events).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     Ok((count().await? - before) / SECONDS as f64)
 }

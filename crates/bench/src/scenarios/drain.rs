@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::home::{Kind, Part};
+use hookline_testkit::deployment::{Kind, Part};
 
 use super::Size;
-use crate::figure::{DELIVERED, Figure, Figures, RATE};
-use crate::role;
-use crate::stage::{PATIENCE, Setting, Stage, TYPE};
+use crate::child_process;
+use crate::measurement::{DELIVERED, Figure, Figures, RATE};
+use crate::setup::{PATIENCE, Setting, Stage, TYPE};
 
 pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
     let setting = Setting {
@@ -18,7 +18,7 @@ pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figu
     let stage = Stage::open(Kind::Distributed, setting).await?;
     stage.subscribe("ok/0", TYPE).await?;
     let backlog = size.of(50_000);
-    role::publish(&stage.many(0, backlog)).await?;
+    child_process::publish(&stage.many(0, backlog)).await?;
     wait_until_taken_in(&stage, backlog).await?;
     stage.home.stop(Part::Ingest).await?;
     stage.home.stop(Part::Api).await?;

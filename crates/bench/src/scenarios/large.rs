@@ -1,18 +1,18 @@
 //! j: the cost of one organization's large fan-out for another organization.
 
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Kind;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
 use super::Size;
 use super::latency::millis;
+use crate::child_process::{self, Receiver, Scheme};
 use crate::event::{Moment, event};
-use crate::figure::{Figure, Figures, Goal, MILLIS};
 use crate::ledger::Report;
+use crate::measurement::{Figure, Figures, Goal, MILLIS};
 use crate::publisher::Publish;
-use crate::role::{self, Receiver, Scheme};
-use crate::stage::{PATIENCE, Setting, Stage, TYPE, subscription};
+use crate::setup::{PATIENCE, Setting, Stage, TYPE, subscription};
 
 /// Subscriptions of the large organization, all to the same type.
 const SUBSCRIPTIONS: u64 = 1_000;
@@ -134,7 +134,7 @@ impl Other {
             ..self.publish.clone()
         };
         let (_, report) = tokio::try_join!(
-            role::publish(&publish),
+            child_process::publish(&publish),
             self.receiver.wait_for(count, PATIENCE)
         )?;
         Ok(report)

@@ -1,10 +1,10 @@
 //! c: the latency from publication to arrival of single events on an idle machine.
 
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Kind;
 
 use super::Size;
-use crate::figure::{Figure, Figures, Goal, MILLIS};
-use crate::stage::{Setting, Stage, TYPE};
+use crate::measurement::{Figure, Figures, Goal, MILLIS};
+use crate::setup::{Setting, Stage, TYPE};
 
 /// Events per second.
 pub(super) const RATE: u32 = 50;

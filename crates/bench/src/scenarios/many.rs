@@ -1,12 +1,12 @@
 //! h: the cost of the number of subscriptions, apart from their index.
 
 use futures::stream::{StreamExt as _, TryStreamExt as _};
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Kind;
 
 use super::Size;
 use crate::event::Moment;
-use crate::figure::{Figure, Figures, Goal, RATE};
-use crate::stage::{Setting, Stage, TYPE, subscription};
+use crate::measurement::{Figure, Figures, Goal, RATE};
+use crate::setup::{Setting, Stage, TYPE, subscription};
 
 const ORGANIZATIONS: u64 = 1_000;
 const SUBSCRIPTIONS: [u64; 3] = [1_000, 10_000, 100_000];

@@ -1,12 +1,12 @@
 //! e: the cost of a hanging receiver for nine others.
 
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Kind;
 
 use super::Size;
 use super::latency::millis;
-use crate::figure::{Figure, Figures, Goal, MILLIS};
 use crate::ledger::Report;
-use crate::stage::{Setting, Stage};
+use crate::measurement::{Figure, Figures, Goal, MILLIS};
+use crate::setup::{Setting, Stage};
 
 const RATE: u32 = 200;
 

@@ -7,18 +7,18 @@ use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::home::Kind;
 use hookline_core::cursor::{self, Cursor};
 use hookline_core::ids::OrganizationId;
 use hookline_core::timestamp::Timestamp;
+use hookline_testkit::deployment::Kind;
 use rand::RngExt as _;
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::Size;
-use crate::figure::{Figure, Figures, Goal, MILLIS};
-use crate::stage::{Setting, Stage, TYPE};
+use crate::measurement::{Figure, Figures, Goal, MILLIS};
+use crate::setup::{Setting, Stage, TYPE};
 
 const ROWS: u64 = 10_000_000;
 const DAYS: u64 = 10;

@@ -1,12 +1,12 @@
 //! a, b, f and a with TLS: deliveries per second.
 
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Kind;
 
 use super::Size;
 use crate::cost::Cpu;
 use crate::event::Moment;
-use crate::figure::{DELIVERED, Figure, Figures, Goal, RATE};
-use crate::stage::{Setting, Stage, TYPE};
+use crate::measurement::{DELIVERED, Figure, Figures, Goal, RATE};
+use crate::setup::{Setting, Stage, TYPE};
 
 /// The wait of a retry, and also its largest jitter.
 const RETRY_SECONDS: f64 = 1.0;

@@ -1,11 +1,11 @@
 //! g: the gain of more dispatchers when slow receivers limit the rate.
 
-use hookline_acceptance::home::{Kind, Part};
+use hookline_testkit::deployment::{Kind, Part};
 
 use super::Size;
 use crate::event::Moment;
-use crate::figure::{Figure, Figures, Goal, RATE};
-use crate::stage::{Setting, Stage, TYPE};
+use crate::measurement::{Figure, Figures, Goal, RATE};
+use crate::setup::{Setting, Stage, TYPE};
 
 const DISPATCHERS: [u64; 3] = [1, 2, 4];
 

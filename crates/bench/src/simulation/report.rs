@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::measured::Run;
 use super::play;
 use super::plot::{Runs, draw};
-use super::scene::{Load, Order, Scene};
+use super::scenario::{Load, Order, Scene};
 use super::table::{Dead, Fairness};
 
 const MANY: usize = 1_000;

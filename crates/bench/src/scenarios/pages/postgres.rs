@@ -1,6 +1,6 @@
 //! The log in PostgreSQL: a partition for each day.
 
-use hookline_acceptance::peers::Peers;
+use hookline_testkit::dependencies::Peers;
 
 use super::{DAY_MICROS, EVENTS, Rows};
 

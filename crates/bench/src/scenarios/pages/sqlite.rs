@@ -7,7 +7,7 @@ use diesel::connection::SimpleConnection as _;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
-use hookline_acceptance::home::{Home, Part};
+use hookline_testkit::deployment::{Home, Part};
 
 use super::{EVENTS, Rows};
 
