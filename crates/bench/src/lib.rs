@@ -1,6 +1,6 @@
 //! Benchmarks of Hookline on this machine, and a simulation of more dispatchers than one machine can run.
 //!
-//! Each workload runs in a new home. The load generator and the receiver are separate processes. The table shows each
+//! Each workload runs in a new deployment. The load generator and the receiver are separate processes. The table shows each
 //! rate beside the rate of the machine without Hookline in the same run.
 
 pub mod baseline;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hookline_testkit::deployment::Kind;
+use hookline_testkit::deployment::Mode;
 use serde::Serialize;
 
 /// The value that a figure should reach.
@@ -24,7 +24,7 @@ impl Goal {
 
 /// A measured value of one run.
 #[derive(Debug, Clone)]
-pub struct Figure {
+pub struct Measurement {
     pub row: Row,
     pub value: f64,
 }
@@ -36,52 +36,52 @@ pub struct Row {
     pub scenario: &'static str,
     /// None for the machine without Hookline.
     #[serde(serialize_with = "as_text")]
-    pub home: Option<Kind>,
+    pub mode: Option<Mode>,
     /// The name of the figure.
     pub what: String,
     pub unit: &'static str,
     pub goal: Option<Goal>,
 }
 
-fn as_text<S: serde::Serializer>(home: &Option<Kind>, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(name_of(*home))
+fn as_text<S: serde::Serializer>(mode: &Option<Mode>, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(name_of(*mode))
 }
 
 /// The name of a mode in a table.
-pub fn name_of(home: Option<Kind>) -> &'static str {
-    match home {
+pub fn name_of(mode: Option<Mode>) -> &'static str {
+    match mode {
         None => "machine",
-        Some(Kind::Distributed) => "distributed",
-        Some(Kind::Embedded) => "embedded",
+        Some(Mode::Distributed) => "distributed",
+        Some(Mode::Standalone) => "embedded",
     }
 }
 
 /// Creates the figures of one workload in one mode.
 #[derive(Debug, Clone, Copy)]
-pub struct Figures {
+pub struct Labels {
     /// The workload's letter.
     pub scenario: &'static str,
-    pub home: Option<Kind>,
+    pub mode: Option<Mode>,
 }
 
-impl Figures {
+impl Labels {
     /// For figures of the machine without Hookline.
     pub const MACHINE: Self = Self {
         scenario: "raw",
-        home: None,
+        mode: None,
     };
 
     /// A figure without a goal.
-    pub fn of(self, what: impl Into<String>, value: f64, unit: &'static str) -> Figure {
-        let Self { scenario, home } = self;
+    pub fn of(self, what: impl Into<String>, value: f64, unit: &'static str) -> Measurement {
+        let Self { scenario, mode } = self;
         let row = Row {
             scenario,
-            home,
+            mode,
             what: what.into(),
             unit,
             goal: None,
         };
-        Figure { row, value }
+        Measurement { row, value }
     }
 
     /// A figure with a goal.
@@ -91,7 +91,7 @@ impl Figures {
         value: f64,
         unit: &'static str,
         goal: Goal,
-    ) -> Figure {
+    ) -> Measurement {
         let mut figure = self.of(what, value, unit);
         figure.row.goal = Some(goal);
         figure
@@ -139,7 +139,7 @@ const PERCENTILES: [&str; 2] = ["p50", "p99"];
 /// The name of the machine's figure to which this row is compared.
 fn bare(row: &Row, of: &str) -> Option<String> {
     match (row.unit, &*row.what) {
-        _ if row.home.is_none() => None,
+        _ if row.mode.is_none() => None,
         (RATE, _) => Some(of.to_owned()),
         (MILLIS, what) if PERCENTILES.contains(&what) => Some(bare_latency(of, what)),
         _ => None,
@@ -152,11 +152,11 @@ pub fn bare_latency(of: &str, percentile: &str) -> String {
 }
 
 /// Summarizes the figures of all runs, in the order of their first appearance.
-pub fn summarize(figures: Vec<Figure>) -> Vec<Summary> {
+pub fn summarize(figures: Vec<Measurement>) -> Vec<Summary> {
     let mut order = Vec::new();
     let mut values: BTreeMap<(&str, &str, String), Vec<f64>> = BTreeMap::new();
-    for Figure { row, value } in figures {
-        let key = (row.scenario, name_of(row.home), row.what.clone());
+    for Measurement { row, value } in figures {
+        let key = (row.scenario, name_of(row.mode), row.what.clone());
         let all = values.entry(key).or_default();
         if all.is_empty() {
             order.push(row);
@@ -170,7 +170,7 @@ pub fn summarize(figures: Vec<Figure>) -> Vec<Summary> {
     order
         .into_iter()
         .map(|row| {
-            let key = (row.scenario, name_of(row.home), row.what.clone());
+            let key = (row.scenario, name_of(row.mode), row.what.clone());
             let values = values.get(&key).cloned().unwrap_or_default();
             let median = median(&values);
             let part = |of: &str| raw(&row, of).map(|raw| median / raw);
@@ -202,10 +202,10 @@ mod tests {
 
     #[test]
     fn a_rate_is_compared_with_what_the_machine_did_in_the_same_runs() {
-        let machine = Figures::MACHINE;
-        let a = Figures {
+        let machine = Labels::MACHINE;
+        let a = Labels {
             scenario: "a",
-            home: Some(Kind::Embedded),
+            mode: Some(Mode::Standalone),
         };
         let runs = [
             (40_000.0, 9_000.0),
@@ -228,11 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_is_compared_with_the_same_percentile_of_what_is_bare() {
-        let machine = Figures::MACHINE;
-        let c = Figures {
+    fn a_latency_is_compared_with_the_same_percentile_of_the_baseline() {
+        let machine = Labels::MACHINE;
+        let c = Labels {
             scenario: "c",
-            home: Some(Kind::Distributed),
+            mode: Some(Mode::Distributed),
         };
         let summaries = summarize(vec![
             machine.of(bare_latency(POSTS, "p50"), 0.5, MILLIS),

@@ -61,12 +61,12 @@ fn bars(figures: &[&Summary], title: &str, file: &Path) -> anyhow::Result<()> {
     for (at, figure) in figures.iter().enumerate() {
         // The first figure is at the top.
         let top = f64::from(rows) - at as f64;
-        let color = COLORS[figure.row.home.map_or(2, |home| home as usize)];
+        let color = COLORS[figure.row.mode.map_or(2, |mode| mode as usize)];
         let (least, most) = figure.range();
         let label = format!(
             "{} {}: {} ({})",
             figure.row.scenario,
-            name_of(figure.row.home),
+            name_of(figure.row.mode),
             figure.row.what,
             crate::report::number(figure.median)
         );

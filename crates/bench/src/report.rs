@@ -42,7 +42,7 @@ impl Findings {
                 });
             table.add_row([
                 figure.row.scenario.to_owned(),
-                name_of(figure.row.home).to_owned(),
+                name_of(figure.row.mode).to_owned(),
                 figure.row.what.clone(),
                 format!("{} {}", number(figure.median), figure.row.unit)
                     .trim()

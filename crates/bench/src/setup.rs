@@ -1,11 +1,11 @@
-//! The setup of a measurement: a home, a receiver and a publisher.
+//! The setup of a measurement: a deployment, a receiver and a publisher.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use hookline_testkit::client::Client;
-use hookline_testkit::deployment::{Home, Kind, Part, Way};
+use hookline_testkit::deployment::{Deployment, Mode, Route, Service};
 use serde_json::json;
 
 use crate::child_process::{self, Receiver, Scheme};
@@ -38,34 +38,34 @@ const SETTINGS: [(&str, &str); 7] = [
     ("HOOKLINE__LOG__LEVEL", "info"),
 ];
 
-/// A home with one organization, and a receiver.
-pub struct Stage {
-    pub home: Home,
+/// A deployment with one organization, and a receiver.
+pub struct Setup {
+    pub deployment: Deployment,
     pub receiver: Receiver,
     /// Its key belongs to the first organization and to all others.
     pub client: Client,
     publish: Publish,
 }
 
-/// Options of a stage.
+/// Options of a setup.
 #[derive(Debug, Clone, Default)]
-pub struct Setting<'a> {
+pub struct SetupOptions<'a> {
     /// Additional settings of the services.
     pub besides: Vec<(&'a str, &'a str)>,
     /// The receiver uses TLS.
     pub tls: bool,
     /// The number of organizations; 0 means one.
     pub organizations: usize,
-    /// Services that [`Stage::open`] does not start.
-    pub later: Vec<Part>,
+    /// Services that [`Setup::open`] does not start.
+    pub later: Vec<Service>,
 }
 
-impl Stage {
-    /// Starts a home with organizations and without subscriptions.
+impl Setup {
+    /// Starts a deployment with organizations and without subscriptions.
     ///
     /// # Errors
     /// If a service does not start.
-    pub async fn open(kind: Kind, setting: Setting<'_>) -> anyhow::Result<Self> {
+    pub async fn open(mode: Mode, setting: SetupOptions<'_>) -> anyhow::Result<Self> {
         let authority = tempfile::NamedTempFile::new()?;
         let scheme = match setting.tls {
             true => Scheme::Https(authority.path().to_owned()),
@@ -78,13 +78,13 @@ impl Stage {
         if setting.tls {
             settings.push(("HOOKLINE__TARGETS__EXTRA_CA_FILE", authority));
         }
-        let home = Home::prepare_by(Way::Straight, kind, &settings).await?;
-        for part in home.parts() {
-            if !setting.later.contains(&part) {
-                home.start_part(part, &[]).await?;
+        let deployment = Deployment::prepare_on(Route::Direct, mode, &settings).await?;
+        for service in deployment.services() {
+            if !setting.later.contains(&service) {
+                deployment.start_service(service, &[]).await?;
             }
         }
-        home.wait_ready().await?;
+        deployment.wait_ready().await?;
 
         let names: Vec<String> = match setting.organizations {
             0 => vec![ORGANIZATION.to_owned()],
@@ -93,11 +93,13 @@ impl Stage {
                 .collect(),
         };
         let all: Vec<&str> = names.iter().map(String::as_str).collect();
-        home.hookline(&[&["org", "create"], &*all].concat()).await?;
+        deployment
+            .hookline(&[&["org", "create"], &*all].concat())
+            .await?;
         let also = all.iter().skip(1).flat_map(|name| ["--also", name]);
         let args: Vec<&str> = ["--org", all[0]].into_iter().chain(also).collect();
-        let key = home.key(&args).await?;
-        let api = format!("{}/v1", home.api());
+        let key = deployment.key(&args).await?;
+        let api = format!("{}/v1", deployment.api());
         let client = Client::new(&api, &key);
         let mut publish = Publish {
             organizations: names,
@@ -105,12 +107,12 @@ impl Stage {
             batch: 1,
             ..Publish::default()
         };
-        match kind {
-            Kind::Distributed => publish.amqp = Some(home.peers()?.amqp.clone()),
-            Kind::Embedded => (publish.api, publish.key) = (Some(api), key),
+        match mode {
+            Mode::Distributed => publish.amqp = Some(deployment.dependencies()?.amqp.clone()),
+            Mode::Standalone => (publish.api, publish.key) = (Some(api), key),
         }
         Ok(Self {
-            home,
+            deployment,
             receiver,
             client,
             publish,
@@ -129,9 +131,9 @@ impl Stage {
 
     /// `count` events from number `first` on, as fast as they are accepted.
     pub fn many(&self, first: u64, count: u64) -> Publish {
-        let batch = match self.home.kind {
-            Kind::Distributed => 1,
-            Kind::Embedded => IN_A_REQUEST,
+        let batch = match self.deployment.mode {
+            Mode::Distributed => 1,
+            Mode::Standalone => IN_A_REQUEST,
         };
         Publish {
             first,
@@ -176,9 +178,9 @@ impl Stage {
     /// The ids of all processes except the publisher, with their names.
     async fn processes(&self) -> anyhow::Result<Vec<(&'static str, u32)>> {
         let mut all = vec![("receiver", self.receiver.id()?)];
-        let parts: &[(&str, Part)] = match self.home.kind {
-            Kind::Embedded => &[("hookline", Part::Api)],
-            Kind::Distributed => {
+        let parts: &[(&str, Service)] = match self.deployment.mode {
+            Mode::Standalone => &[("hookline", Service::Api)],
+            Mode::Distributed => {
                 for (name, variable) in [
                     ("postgres", "HOOKLINE_TEST_POSTGRES_PID"),
                     ("rabbitmq", "HOOKLINE_TEST_RABBITMQ_PID"),
@@ -188,16 +190,16 @@ impl Stage {
                     all.push((name, id.parse()?));
                 }
                 &[
-                    ("subscription-api", Part::Api),
-                    ("ingest", Part::Ingest),
-                    ("dispatcher", Part::Dispatcher),
+                    ("subscription-api", Service::Api),
+                    ("ingest", Service::Ingest),
+                    ("dispatcher", Service::Dispatcher),
                 ]
             }
         };
-        for (name, part) in parts {
+        for (name, service) in parts {
             all.extend(
-                self.home
-                    .processes(*part)
+                self.deployment
+                    .processes(*service)
                     .await
                     .into_iter()
                     .map(|(id, _)| (*name, id)),
@@ -233,12 +235,12 @@ impl Stage {
         Ok(memory)
     }
 
-    /// Stops the home.
+    /// Stops the deployment.
     ///
     /// # Errors
     /// If a service cannot be stopped.
     pub async fn close(self) -> anyhow::Result<()> {
-        self.home.end().await
+        self.deployment.end().await
     }
 }
 

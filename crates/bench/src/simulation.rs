@@ -16,9 +16,9 @@ mod traffic;
 
 pub use measured::{Run, Second, Waits};
 pub use report::run;
-pub use scenario::{Load, Order, Scene};
+pub use scenario::{Load, Order, Scenario};
 
-/// Simulates a scene from the first message until the last delivery has ended. The result depends only on the scene.
-pub fn play(scene: &Scene) -> Run {
-    simulator::World::new(scene).run()
+/// Simulates a scenario from the first message until the last delivery has ended. The result depends only on the scenario.
+pub fn simulate(scenario: &Scenario) -> Run {
+    simulator::Simulator::new(scenario).run()
 }

@@ -2,12 +2,12 @@
 
 use anyhow::Context as _;
 
-use crate::dependencies::{Peers, evaluate};
+use crate::dependencies::{Dependencies, evaluate};
 
 /// The password of each user at its beginning.
 const PASSWORD: &str = "hush";
 
-/// A user of a home's vhost.
+/// A user of a deployment's vhost.
 pub struct BrokerUser {
     name: String,
     vhost: String,
@@ -34,8 +34,8 @@ impl Rights<'_> {
     };
 }
 
-impl Peers {
-    /// A new user with these rights in this home's vhost.
+impl Dependencies {
+    /// A new user with these rights in this deployment's vhost.
     ///
     /// # Errors
     /// When it cannot be made.

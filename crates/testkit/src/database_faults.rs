@@ -10,7 +10,7 @@ use crate::waiting::until;
 
 /// A fault of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Fault {
+pub enum DatabaseFault {
     /// Writers and another session lock the same two things in opposite orders, again and again. PostgreSQL always
     /// chooses the writer as the victim (40P01).
     Deadlock,
@@ -33,10 +33,10 @@ pub struct Database {
     name: String,
 }
 
-/// A fault that goes on until [`Ongoing::end`].
+/// A fault that goes on until [`OngoingFault::end`].
 #[must_use]
-pub struct Ongoing {
-    fault: Fault,
+pub struct OngoingFault {
+    fault: DatabaseFault,
     database: Database,
     session: Option<Child>,
 }
@@ -114,15 +114,15 @@ const NO_TRIGGERS: [&str; 3] = [
     "DROP FUNCTION fault()",
 ];
 
-impl Fault {
+impl DatabaseFault {
     /// All of them.
-    pub const ALL: [Fault; 6] = [
-        Fault::Deadlock,
-        Fault::Cancel,
-        Fault::Revoke,
-        Fault::ReadOnly,
-        Fault::Kill,
-        Fault::Unprepare,
+    pub const ALL: [DatabaseFault; 6] = [
+        DatabaseFault::Deadlock,
+        DatabaseFault::Cancel,
+        DatabaseFault::Revoke,
+        DatabaseFault::ReadOnly,
+        DatabaseFault::Kill,
+        DatabaseFault::Unprepare,
     ];
 }
 
@@ -184,7 +184,7 @@ impl Database {
     ///
     /// # Errors
     /// When the server does not know the locale.
-    pub async fn speak(&self, locale: &str) -> anyhow::Result<bool> {
+    pub async fn set_language(&self, locale: &str) -> anyhow::Result<bool> {
         self.sql(&format!(
             "ALTER DATABASE {} SET lc_messages = '{locale}'",
             self.name
@@ -213,24 +213,24 @@ impl Database {
     ///
     /// # Errors
     /// When it cannot be made.
-    pub async fn begin(&self, fault: Fault) -> anyhow::Result<Ongoing> {
+    pub async fn begin_fault(&self, fault: DatabaseFault) -> anyhow::Result<OngoingFault> {
         let mut session = None;
         match fault {
-            Fault::Deadlock => {
+            DatabaseFault::Deadlock => {
                 self.sql(LOCKS_IN_ORDER).await?;
                 self.sql_one_by_one(&TRIGGERS).await?;
                 session = Some(self.session(LOCKS_IN_OPPOSITE_ORDER).await?);
             }
-            Fault::Cancel => session = Some(self.session(CANCELS).await?),
-            Fault::Kill => session = Some(self.session(KILLS).await?),
-            Fault::Unprepare => {
+            DatabaseFault::Cancel => session = Some(self.session(CANCELS).await?),
+            DatabaseFault::Kill => session = Some(self.session(KILLS).await?),
+            DatabaseFault::Unprepare => {
                 self.sql(FORGETS_STATEMENTS).await?;
                 self.sql_one_by_one(&TRIGGERS).await?;
             }
-            Fault::Revoke => self.revoke().await?,
-            Fault::ReadOnly => self.set_read_only().await?,
+            DatabaseFault::Revoke => self.revoke().await?,
+            DatabaseFault::ReadOnly => self.set_read_only().await?,
         }
-        Ok(Ongoing {
+        Ok(OngoingFault {
             fault,
             database: self.clone(),
             session,
@@ -279,7 +279,7 @@ impl Database {
     }
 }
 
-impl Ongoing {
+impl OngoingFault {
     /// Ends it. Sessions that it has left in a bad state stay as they are.
     ///
     /// # Errors
@@ -299,20 +299,20 @@ impl Ongoing {
             session.wait().await?;
         }
         match self.fault {
-            Fault::Deadlock | Fault::Unprepare => {
+            DatabaseFault::Deadlock | DatabaseFault::Unprepare => {
                 database.sql_one_by_one(&NO_TRIGGERS).await?;
             }
-            Fault::Revoke => {
+            DatabaseFault::Revoke => {
                 database
                     .sql("GRANT INSERT, UPDATE ON ALL TABLES IN SCHEMA public TO hookline")
                     .await?;
             }
-            Fault::ReadOnly => {
+            DatabaseFault::ReadOnly => {
                 let name = &database.name;
                 let sql = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
                 database.sql(&sql).await?;
             }
-            Fault::Cancel | Fault::Kill => {}
+            DatabaseFault::Cancel | DatabaseFault::Kill => {}
         }
         Ok(())
     }

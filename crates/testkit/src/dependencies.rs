@@ -1,4 +1,4 @@
-//! The servers of a distributed home: its own database and its own vhost, behind proxies that can be cut.
+//! The servers of a distributed deployment: its own database and its own vhost, behind proxies that can be cut.
 
 use std::net::{SocketAddr, ToSocketAddrs as _};
 
@@ -9,12 +9,12 @@ use lapin::{Connection, ConnectionProperties};
 use tokio::process::Command;
 
 use crate::database_faults::Database;
-use crate::deployment::Way;
+use crate::deployment::Route;
 use crate::proxy::Proxy;
 use crate::waiting::until;
 
-/// The servers of a distributed home.
-pub struct Peers {
+/// The servers of a distributed deployment.
+pub struct Dependencies {
     /// The way to PostgreSQL.
     pub postgres: Proxy,
     /// The way to RabbitMQ.
@@ -26,16 +26,16 @@ pub struct Peers {
     name: String,
 }
 
-impl Peers {
-    pub async fn make() -> anyhow::Result<Self> {
+impl Dependencies {
+    pub async fn create() -> anyhow::Result<Self> {
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
         let postgres = variable("HOOKLINE_TEST_POSTGRES")?;
         let amqp = variable("HOOKLINE_TEST_AMQP")?;
         psql(&postgres, &format!("CREATE DATABASE {name}")).await?;
         add_vhost(&name).await?;
         Ok(Self {
-            postgres: Proxy::before(address(&postgres)?).await?,
-            rabbitmq: Proxy::before(address(&amqp)?).await?,
+            postgres: Proxy::start(address(&postgres)?).await?,
+            rabbitmq: Proxy::start(address(&amqp)?).await?,
             amqp: with_path(&amqp, &name)?,
             database: with_path(&postgres, &name)?,
             name,
@@ -43,10 +43,10 @@ impl Peers {
     }
 
     /// The settings that point a service at these servers.
-    pub fn settings(&self, way: Way) -> anyhow::Result<[(String, String); 2]> {
-        let (database, broker) = match way {
-            Way::Straight => (self.database.clone(), self.amqp.clone()),
-            Way::Proxied => (
+    pub fn settings(&self, route: Route) -> anyhow::Result<[(String, String); 2]> {
+        let (database, broker) = match route {
+            Route::Direct => (self.database.clone(), self.amqp.clone()),
+            Route::Proxied => (
                 through(&self.database, self.postgres.address())?,
                 through(&self.amqp, self.rabbitmq.address())?,
             ),
@@ -110,8 +110,8 @@ impl Peers {
         add_vhost(&self.name).await
     }
 
-    /// Raises or clears the broker's memory alarm for the connections of this home, with the broker's own message. An
-    /// alarm of the whole broker would stop the other homes, too. Later connections get no such message.
+    /// Raises or clears the broker's memory alarm for the connections of this deployment, with the broker's own message. An
+    /// alarm of the whole broker would stop the other deployments, too. Later connections get no such message.
     ///
     /// # Errors
     /// When it cannot be done.
@@ -134,7 +134,7 @@ impl Peers {
         Ok(self.amqp.replacen(&own.to_string(), &hosts, 1))
     }
 
-    /// The home's database as its superuser sees it.
+    /// The deployment's database as its superuser sees it.
     ///
     /// # Errors
     /// When `make test` does not say how to get there.
@@ -142,7 +142,7 @@ impl Peers {
         Database::new(&variable("HOOKLINE_TEST_POSTGRES_ADMIN")?, &self.name)
     }
 
-    /// Runs SQL in the home's database and returns what it printed, unaligned.
+    /// Runs SQL in the deployment's database and returns what it printed, unaligned.
     ///
     /// # Errors
     /// When it fails.

@@ -1,6 +1,6 @@
-//! A home: a running Hookline with real processes, embedded or distributed.
+//! A deployment: a running Hookline with real processes, embedded or distributed.
 //!
-//! Each distributed home has its own database and its own vhost on the servers that `make test` starts. Homes do not
+//! Each distributed deployment has its own database and its own vhost on the servers that `make test` starts. Deployments do not
 //! see one another.
 
 use std::path::PathBuf;
@@ -14,33 +14,33 @@ use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::client::Client;
-use crate::dependencies::Peers;
-use crate::managed_process::{Memory, Process, free_port, hookline};
+use crate::dependencies::Dependencies;
+use crate::managed_process::{ManagedProcess, Memory, free_port, hookline};
 use crate::publisher::Publisher;
 use crate::tenant::Tenant;
 use crate::waiting::until;
 
-/// The kind of a home.
+/// The deployment mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Mode {
     /// One process on a folder.
-    Embedded,
+    Standalone,
     /// Three services on PostgreSQL and RabbitMQ.
     Distributed,
 }
 
-/// How a home connects to its servers.
+/// How a deployment connects to its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Route {
     /// Through proxies that can be cut.
     Proxied,
     /// Without a proxy, for measurements.
-    Straight,
+    Direct,
 }
 
-/// A service; in the embedded home the one process is each of them.
+/// A service; in the standalone deployment the one process is each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum Service {
     /// `subscription-api`
     Api,
     /// `ingest`
@@ -49,97 +49,101 @@ pub enum Part {
     Dispatcher,
 }
 
-impl Part {
-    const ALL: [Part; 3] = [Part::Api, Part::Ingest, Part::Dispatcher];
+impl Service {
+    const ALL: [Service; 3] = [Service::Api, Service::Ingest, Service::Dispatcher];
 
     fn binary(self) -> &'static str {
         match self {
-            Part::Api => "subscription-api",
-            Part::Ingest => "ingest",
-            Part::Dispatcher => "dispatcher",
+            Service::Api => "subscription-api",
+            Service::Ingest => "ingest",
+            Service::Dispatcher => "dispatcher",
         }
     }
 }
 
 /// A running Hookline.
-pub struct Home {
+pub struct Deployment {
     /// Which one.
-    pub kind: Kind,
+    pub mode: Mode,
     folder: TempDir,
     api: u16,
     variables: Vec<(String, String)>,
     running: Mutex<Vec<Running>>,
-    peers: Option<Peers>,
+    dependencies: Option<Dependencies>,
     publishing: OnceCell<Publisher>,
     tenants: AtomicU32,
 }
 
 struct Running {
-    part: Part,
-    process: Process,
+    service: Service,
+    process: ManagedProcess,
     admin: u16,
 }
 
-/// The master key of every home that is not given another.
+/// The master key of every deployment that is not given another.
 pub const MASTER_KEY: &str = "k1:b2gsIHdoYXQgYSBrZXkgdG8gc2VlIGluIGEgdGVzdCE=";
 
-/// The settings that sentences need: receivers on loopback, retries that do not take a day.
+/// The settings that scenarios need: receivers on loopback, retries that do not take a day.
 const SETTINGS: [(&str, &str); 7] = [
     ("HOOKLINE__TARGETS__ALLOW_HTTP", "true"),
     ("HOOKLINE__TARGETS__ALLOW_PRIVATE_NETWORKS", "true"),
     ("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1,1,2]"),
     ("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "3"),
     ("HOOKLINE__SECRETS__KEYS", MASTER_KEY),
-    // All sentences call from one address, and many of them with wrong keys.
+    // All scenarios call from one address, and many of them with wrong keys.
     ("HOOKLINE__API__FAILED_TRIES_PER_MINUTE", "1000000"),
     ("HOOKLINE__LOG__LEVEL", "hookline=debug,info"),
 ];
 
-impl Home {
-    /// Starts a home and waits until it is ready.
+impl Deployment {
+    /// Starts a deployment and waits until it is ready.
     ///
     /// # Errors
     /// When it does not get there.
-    pub async fn start(kind: Kind) -> anyhow::Result<Self> {
-        Self::start_with(kind, &[]).await
+    pub async fn start(mode: Mode) -> anyhow::Result<Self> {
+        Self::start_with(mode, &[]).await
     }
 
     /// The same with settings of its own.
     ///
     /// # Errors
     /// When it does not get there.
-    pub async fn start_with(kind: Kind, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::start_by(Way::Proxied, kind, settings).await
+    pub async fn start_with(mode: Mode, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_on(Route::Proxied, mode, settings).await
     }
 
     /// The same, with this way to its servers.
     ///
     /// # Errors
     /// When it does not get there.
-    pub async fn start_by(way: Way, kind: Kind, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        let home = Self::prepare_by(way, kind, settings).await?;
-        for part in home.parts() {
-            home.start_part(part, &[]).await?;
+    pub async fn start_on(
+        route: Route,
+        mode: Mode,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let deployment = Self::prepare_on(route, mode, settings).await?;
+        for service in deployment.services() {
+            deployment.start_service(service, &[]).await?;
         }
-        home.wait_ready().await?;
-        Ok(home)
+        deployment.wait_ready().await?;
+        Ok(deployment)
     }
 
-    /// A home with its servers and nothing running.
+    /// A deployment with its servers and nothing running.
     ///
     /// # Errors
     /// When its servers are not there.
-    pub async fn prepare(kind: Kind, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::prepare_by(Way::Proxied, kind, settings).await
+    pub async fn prepare(mode: Mode, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::prepare_on(Route::Proxied, mode, settings).await
     }
 
     /// The same, with this way to its servers.
     ///
     /// # Errors
     /// When its servers are not there.
-    pub async fn prepare_by(
-        way: Way,
-        kind: Kind,
+    pub async fn prepare_on(
+        route: Route,
+        mode: Mode,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
@@ -150,47 +154,51 @@ impl Home {
             .chain(settings)
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
             .collect();
-        let peers = match kind {
-            Kind::Embedded => None,
-            Kind::Distributed => Some(Peers::make().await?),
+        let dependencies = match mode {
+            Mode::Standalone => None,
+            Mode::Distributed => Some(Dependencies::create().await?),
         };
-        if let Some(peers) = &peers {
-            variables.extend(peers.settings(way)?);
+        if let Some(dependencies) = &dependencies {
+            variables.extend(dependencies.settings(route)?);
             hookline(&["migrate"], &variables).await?;
         }
         Ok(Self {
-            kind,
+            mode,
             folder,
             api: free_port()?,
             variables,
             running: Mutex::default(),
-            peers,
+            dependencies,
             publishing: OnceCell::new(),
             tenants: AtomicU32::new(0),
         })
     }
 
-    /// The parts that are processes of their own.
-    pub fn parts(&self) -> Vec<Part> {
-        match self.kind {
-            Kind::Embedded => vec![Part::Api],
-            Kind::Distributed => Part::ALL.to_vec(),
+    /// The services that are processes of their own.
+    pub fn services(&self) -> Vec<Service> {
+        match self.mode {
+            Mode::Standalone => vec![Service::Api],
+            Mode::Distributed => Service::ALL.to_vec(),
         }
     }
 
-    fn process_of(&self, part: Part) -> Part {
-        match self.kind {
-            Kind::Embedded => Part::Api,
-            Kind::Distributed => part,
+    fn process_of(&self, service: Service) -> Service {
+        match self.mode {
+            Mode::Standalone => Service::Api,
+            Mode::Distributed => service,
         }
     }
 
-    /// Starts a part, or one more replica of it, with additional variables.
+    /// Starts a service, or one more replica of it, with additional variables.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub async fn start_part(&self, part: Part, besides: &[(&str, &str)]) -> anyhow::Result<()> {
-        let part = self.process_of(part);
+    pub async fn start_service(
+        &self,
+        service: Service,
+        besides: &[(&str, &str)],
+    ) -> anyhow::Result<()> {
+        let service = self.process_of(service);
         let admin = free_port()?;
         let mut variables = self.variables.clone();
         variables.push((
@@ -205,22 +213,22 @@ impl Home {
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
         );
         let data = self.data_folder();
-        let process = match self.kind {
-            Kind::Embedded => {
+        let process = match self.mode {
+            Mode::Standalone => {
                 let folder = data.to_str().context("a folder that is UTF-8")?;
                 let args = ["serve", "--listen", &listen, "--data-dir", folder];
-                Process::start("hookline", &args, &variables, self.folder.path())?
+                ManagedProcess::start("hookline", &args, &variables, self.folder.path())?
             }
-            Kind::Distributed => {
-                if part == Part::Ingest {
+            Mode::Distributed => {
+                if service == Service::Ingest {
                     // It neither signs nor changes what signs.
                     variables.retain(|(name, _)| name != "HOOKLINE__SECRETS__KEYS");
                 }
-                Process::start(part.binary(), &[], &variables, self.folder.path())?
+                ManagedProcess::start(service.binary(), &[], &variables, self.folder.path())?
             }
         };
         self.running.lock().await.push(Running {
-            part,
+            service,
             process,
             admin,
         });
@@ -237,7 +245,7 @@ impl Home {
                 ensure!(
                     running.process.is_running(),
                     "ended early: {}",
-                    running.process.said()
+                    running.process.output()
                 );
                 if !is_ready(running.admin).await {
                     return Ok(None);
@@ -247,91 +255,91 @@ impl Home {
         });
         match ready.await {
             Ok(()) => Ok(()),
-            Err(why) => Err(why.context(self.said().await)),
+            Err(why) => Err(why.context(self.output().await)),
         }
     }
 
-    /// Kills every process of a part with SIGKILL.
+    /// Kills every process of a service with SIGKILL.
     ///
     /// # Errors
     /// When one cannot be killed.
-    pub async fn kill(&self, part: Part) -> anyhow::Result<()> {
-        for mut running in self.take(part).await {
+    pub async fn kill(&self, service: Service) -> anyhow::Result<()> {
+        for mut running in self.take(service).await {
             running.process.kill().await?;
         }
         Ok(())
     }
 
-    /// Stops every process of a part with SIGTERM and waits for their good end.
+    /// Stops every process of a service with SIGTERM and waits for their good end.
     ///
     /// # Errors
     /// When one ends badly.
-    pub async fn stop(&self, part: Part) -> anyhow::Result<()> {
-        for mut running in self.take(part).await {
+    pub async fn stop(&self, service: Service) -> anyhow::Result<()> {
+        for mut running in self.take(service).await {
             running.process.signal("TERM").await?;
-            let status = running.process.ended().await?;
+            let status = running.process.wait().await?;
             ensure!(
                 status.success(),
-                "{part:?} ended with {status}: {}",
-                running.process.said()
+                "{service:?} ended with {status}: {}",
+                running.process.output()
             );
         }
         Ok(())
     }
 
-    /// Stops the oldest process of a part with SIGTERM and waits for its good end. Returns the time that it took.
+    /// Stops the oldest process of a service with SIGTERM and waits for its good end. Returns the time that it took.
     ///
     /// # Errors
     /// When there is none, or it ends badly.
-    pub async fn stop_oldest(&self, part: Part) -> anyhow::Result<Duration> {
-        let kind = self.process_of(part);
+    pub async fn stop_oldest(&self, service: Service) -> anyhow::Result<Duration> {
+        let service = self.process_of(service);
         let mut oldest = {
             let mut all = self.running.lock().await;
-            let place = all.iter().position(|running| running.part == kind);
+            let place = all.iter().position(|running| running.service == service);
             all.remove(place.context("it does not run")?)
         };
         let asked = Instant::now();
         oldest.process.signal("TERM").await?;
-        let status = oldest.process.ended().await?;
+        let status = oldest.process.wait().await?;
         ensure!(
             status.success(),
-            "{part:?} ended with {status}: {}",
-            oldest.process.said()
+            "{service:?} ended with {status}: {}",
+            oldest.process.output()
         );
         Ok(asked.elapsed())
     }
 
-    /// Sends a signal by its name, such as `STOP`, to the oldest process of a part.
+    /// Sends a signal by its name, such as `STOP`, to the oldest process of a service.
     ///
     /// # Errors
     /// When there is none.
-    pub async fn signal_oldest(&self, part: Part, name: &str) -> anyhow::Result<()> {
-        let part = self.process_of(part);
+    pub async fn signal_oldest(&self, service: Service, name: &str) -> anyhow::Result<()> {
+        let service = self.process_of(service);
         let all = self.running.lock().await;
-        let oldest = all.iter().find(|running| running.part == part);
+        let oldest = all.iter().find(|running| running.service == service);
         let oldest = oldest.context("it does not run")?;
         oldest.process.signal(name).await
     }
 
-    /// Waits until a part that was told to stop has ended well, and forgets it.
+    /// Waits until a service that was told to stop has ended well, and forgets it.
     ///
     /// # Errors
     /// When it does not end, or ends badly.
-    pub async fn wait_for_good_end(&self, part: Part) -> anyhow::Result<()> {
-        for mut running in self.take(part).await {
-            let status = running.process.ended().await?;
-            ensure!(status.success(), "{part:?} ended with {status}");
+    pub async fn wait_for_good_end(&self, service: Service) -> anyhow::Result<()> {
+        for mut running in self.take(service).await {
+            let status = running.process.wait().await?;
+            ensure!(status.success(), "{service:?} ended with {status}");
         }
         Ok(())
     }
 
-    /// Waits until a part has ended by itself, and forgets it.
+    /// Waits until a service has ended by itself, and forgets it.
     ///
     /// # Errors
     /// When it does not end.
-    pub async fn wait_for_end(&self, part: Part) -> anyhow::Result<()> {
-        for mut running in self.take(part).await {
-            running.process.ended().await?;
+    pub async fn wait_for_end(&self, service: Service) -> anyhow::Result<()> {
+        for mut running in self.take(service).await {
+            running.process.wait().await?;
         }
         Ok(())
     }
@@ -341,37 +349,37 @@ impl Home {
     /// # Errors
     /// When one cannot be started.
     pub async fn restart_ended(&self, besides: &[(&str, &str)]) -> anyhow::Result<usize> {
-        let ended: Vec<Part> = {
+        let ended: Vec<Service> = {
             let mut all = self.running.lock().await;
             all.extract_if(.., |running| !running.process.is_running())
-                .map(|ended| ended.part)
+                .map(|ended| ended.service)
                 .collect()
         };
-        for part in &ended {
-            self.start_part(*part, besides).await?;
+        for service in &ended {
+            self.start_service(*service, besides).await?;
         }
         Ok(ended.len())
     }
 
-    async fn take(&self, part: Part) -> Vec<Running> {
-        let part = self.process_of(part);
+    async fn take(&self, service: Service) -> Vec<Running> {
+        let service = self.process_of(service);
         let mut all = self.running.lock().await;
         let (taken, rest) = std::mem::take(&mut *all)
             .into_iter()
-            .partition(|running| running.part == part);
+            .partition(|running| running.service == service);
         *all = rest;
         taken
     }
 
-    /// The status of `/readyz` on a part's admin listener; 0 without an answer.
-    pub async fn readiness(&self, part: Part) -> u16 {
-        let part = self.process_of(part);
+    /// The status of `/readyz` on a service's admin listener; 0 without an answer.
+    pub async fn readiness(&self, service: Service) -> u16 {
+        let service = self.process_of(service);
         let admin = self
             .running
             .lock()
             .await
             .iter()
-            .find(|running| running.part == part)
+            .find(|running| running.service == service)
             .map(|running| running.admin);
         match admin {
             Some(admin) => get_status(&format!("http://127.0.0.1:{admin}/readyz")).await,
@@ -379,37 +387,37 @@ impl Home {
         }
     }
 
-    /// How much memory a part holds.
+    /// How much memory a service holds.
     ///
     /// # Errors
     /// When it does not run.
-    pub async fn memory(&self, part: Part) -> anyhow::Result<Memory> {
-        let part = self.process_of(part);
+    pub async fn memory(&self, service: Service) -> anyhow::Result<Memory> {
+        let service = self.process_of(service);
         let all = self.running.lock().await;
-        let running = all.iter().find(|running| running.part == part);
+        let running = all.iter().find(|running| running.service == service);
         running.context("it does not run")?.process.memory()
     }
 
-    /// The admin listener of a part, such as `http://127.0.0.1:9090`.
+    /// The admin listener of a service, such as `http://127.0.0.1:9090`.
     ///
     /// # Errors
-    /// When the part does not run.
-    pub async fn admin(&self, part: Part) -> anyhow::Result<String> {
-        let part = self.process_of(part);
+    /// When the service does not run.
+    pub async fn admin(&self, service: Service) -> anyhow::Result<String> {
+        let service = self.process_of(service);
         let all = self.running.lock().await;
         let running = all
             .iter()
-            .find(|running| running.part == part)
+            .find(|running| running.service == service)
             .context("it does not run")?;
         Ok(format!("http://127.0.0.1:{}", running.admin))
     }
 
-    /// The processes of a part: their ids and admin listeners.
-    pub async fn processes(&self, part: Part) -> Vec<(u32, String)> {
-        let part = self.process_of(part);
+    /// The processes of a service: their ids and admin listeners.
+    pub async fn processes(&self, service: Service) -> Vec<(u32, String)> {
+        let service = self.process_of(service);
         let all = self.running.lock().await;
         all.iter()
-            .filter(|running| running.part == part)
+            .filter(|running| running.service == service)
             .filter_map(|running| {
                 let admin = format!("http://127.0.0.1:{}", running.admin);
                 Some((running.process.id()?, admin))
@@ -422,22 +430,22 @@ impl Home {
         format!("http://127.0.0.1:{}", self.api)
     }
 
-    /// The data folder of the embedded home.
+    /// The data folder of the standalone deployment.
     pub fn data_folder(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// The servers of a distributed home.
+    /// The servers of a distributed deployment.
     ///
     /// # Errors
-    /// In an embedded home, which has none.
-    pub fn peers(&self) -> anyhow::Result<&Peers> {
-        self.peers
+    /// In a standalone deployment, which has none.
+    pub fn dependencies(&self) -> anyhow::Result<&Dependencies> {
+        self.dependencies
             .as_ref()
-            .context("an embedded home has no servers")
+            .context("a standalone deployment has no servers")
     }
 
-    /// Runs a command of `hookline` on this home.
+    /// Runs a command of `hookline` on this deployment.
     ///
     /// # Errors
     /// When it fails.
@@ -456,7 +464,7 @@ impl Home {
     ) -> anyhow::Result<String> {
         let data = self.data_folder();
         let mut args = args.to_vec();
-        if self.kind == Kind::Embedded {
+        if self.mode == Mode::Standalone {
             args.extend([
                 "--data-dir",
                 data.to_str().context("a folder that is UTF-8")?,
@@ -471,7 +479,7 @@ impl Home {
         hookline(&args, &variables).await
     }
 
-    /// A new organization that no other sentence uses, with a key that may do everything.
+    /// A new organization that no other scenario uses, with a key that may do everything.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -482,7 +490,7 @@ impl Home {
         let key = self.key(&["--org", &organization]).await?;
         let client = Client::new(&format!("{}/v1", self.api()), &key);
         Ok(Tenant {
-            home: self,
+            deployment: self,
             organization,
             client,
         })
@@ -513,7 +521,7 @@ impl Home {
     ) -> anyhow::Result<()> {
         let publisher = self
             .publishing
-            .get_or_try_init(async || Publisher::connect(&self.peers()?.amqp).await)
+            .get_or_try_init(async || Publisher::connect(&self.dependencies()?.amqp).await)
             .await?;
         publisher.publish(routing_key, body, properties).await
     }
@@ -530,10 +538,10 @@ impl Home {
     }
 
     /// The output of all processes so far.
-    pub async fn said(&self) -> String {
+    pub async fn output(&self) -> String {
         let all = self.running.lock().await;
         all.iter()
-            .map(|running| format!("--- {:?}\n{}", running.part, running.process.said()))
+            .map(|running| format!("--- {:?}\n{}", running.service, running.process.output()))
             .collect()
     }
 
@@ -542,14 +550,14 @@ impl Home {
         self.running.lock().await.clear();
     }
 
-    /// Ends every process, and removes the home's data from the servers.
+    /// Ends every process, and removes the deployment's data from the servers.
     ///
     /// # Errors
     /// When a process cannot be ended, or data cannot be removed.
     pub async fn end(&self) -> anyhow::Result<()> {
         self.end_processes().await;
-        match &self.peers {
-            Some(peers) => peers.remove().await,
+        match &self.dependencies {
+            Some(dependencies) => dependencies.remove().await,
             None => Ok(()),
         }
     }

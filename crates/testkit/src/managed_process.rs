@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use tokio::process::{Child, Command};
 
 /// A running binary.
-pub struct Process {
+pub struct ManagedProcess {
     child: Child,
     log: PathBuf,
 }
@@ -68,7 +68,7 @@ pub fn free_port() -> anyhow::Result<u16> {
         .context("no port is free")
 }
 
-impl Process {
+impl ManagedProcess {
     /// Starts `name` with these arguments and variables; its output is added to a file of `logs`.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl Process {
     ///
     /// # Errors
     /// When it cannot be waited for.
-    pub async fn ended(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+    pub async fn wait(&mut self) -> anyhow::Result<std::process::ExitStatus> {
         Ok(
             tokio::time::timeout(crate::waiting::PATIENCE, self.child.wait())
                 .await
@@ -162,7 +162,7 @@ impl Process {
     }
 
     /// All output of the process so far.
-    pub fn said(&self) -> String {
+    pub fn output(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 }

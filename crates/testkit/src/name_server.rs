@@ -12,7 +12,7 @@ use tokio::net::UdpSocket;
 
 /// The answer for a name.
 #[derive(Debug, Clone)]
-pub enum Said {
+pub enum DnsAnswer {
     /// It has these addresses.
     Addresses(Vec<IpAddr>),
     /// It is another name for this one, which has these addresses.
@@ -22,12 +22,12 @@ pub enum Said {
     /// Nothing, ever.
     Nothing,
     /// To the question for IPv4 this, and to the one for IPv6 that.
-    Apart(Reply, Reply),
+    PerFamily(FamilyAnswer, FamilyAnswer),
 }
 
 /// The answer to the question for one family of addresses.
 #[derive(Debug, Clone)]
-pub enum Reply {
+pub enum FamilyAnswer {
     /// These addresses, after that long.
     After(Duration, Vec<IpAddr>),
     /// Nothing, ever.
@@ -35,13 +35,13 @@ pub enum Reply {
 }
 
 /// How often a name was asked for, by name, without the dot at its end.
-pub type Asked = HashMap<String, usize>;
+pub type LookUps = HashMap<String, usize>;
 
 /// A name server that serves until the program ends.
 #[derive(Clone)]
 pub struct NameServer {
     address: SocketAddr,
-    asked: Arc<Mutex<Asked>>,
+    asked: Arc<Mutex<LookUps>>,
 }
 
 impl NameServer {
@@ -50,8 +50,8 @@ impl NameServer {
     ///
     /// # Errors
     /// When there is no port.
-    pub async fn that(
-        say: impl Fn(&str, usize) -> Said + Send + Sync + 'static,
+    pub async fn with(
+        say: impl Fn(&str, usize) -> DnsAnswer + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
         let server = Self {
@@ -70,15 +70,17 @@ impl NameServer {
                     let before = *count / 2;
                     *count += 1;
                     match say(name, before) {
-                        Said::Addresses(all) => Said::Addresses(of_kind(all, kind)),
-                        Said::Alias(alias, all) => Said::Alias(alias, of_kind(all, kind)),
-                        Said::Apart(v4, v6) => match if kind == RecordType::A { v4 } else { v6 } {
-                            Reply::After(after, addresses) => {
-                                delay = after;
-                                Said::Addresses(addresses)
+                        DnsAnswer::Addresses(all) => DnsAnswer::Addresses(of_kind(all, kind)),
+                        DnsAnswer::Alias(alias, all) => DnsAnswer::Alias(alias, of_kind(all, kind)),
+                        DnsAnswer::PerFamily(v4, v6) => {
+                            match if kind == RecordType::A { v4 } else { v6 } {
+                                FamilyAnswer::After(after, addresses) => {
+                                    delay = after;
+                                    DnsAnswer::Addresses(addresses)
+                                }
+                                FamilyAnswer::Never => DnsAnswer::Nothing,
                             }
-                            Reply::Never => Said::Nothing,
-                        },
+                        }
                         other => other,
                     }
                 });
@@ -115,7 +117,7 @@ fn of_kind(all: Vec<IpAddr>, kind: RecordType) -> Vec<IpAddr> {
     all.into_iter().filter(matches).collect()
 }
 
-fn answer(question: &[u8], say: impl FnOnce(&str, RecordType) -> Said) -> Option<Vec<u8>> {
+fn answer(question: &[u8], say: impl FnOnce(&str, RecordType) -> DnsAnswer) -> Option<Vec<u8>> {
     let question = Message::from_vec(question).ok()?;
     let query = question.queries.first()?.clone();
     let text = query.name().to_ascii().to_ascii_lowercase();
@@ -124,13 +126,13 @@ fn answer(question: &[u8], say: impl FnOnce(&str, RecordType) -> Said) -> Option
     answer.metadata.recursion_desired = true;
     answer.metadata.recursion_available = true;
     let (owner, addresses) = match said {
-        Said::Nothing | Said::Apart(..) => return None,
-        Said::NoSuchName => {
+        DnsAnswer::Nothing | DnsAnswer::PerFamily(..) => return None,
+        DnsAnswer::NoSuchName => {
             answer.metadata.response_code = ResponseCode::NXDomain;
             (query.name().clone(), Vec::new())
         }
-        Said::Addresses(addresses) => (query.name().clone(), addresses),
-        Said::Alias(alias, addresses) => {
+        DnsAnswer::Addresses(addresses) => (query.name().clone(), addresses),
+        DnsAnswer::Alias(alias, addresses) => {
             let alias = Name::from_ascii(format!("{alias}.")).ok()?;
             let data = RData::CNAME(CNAME(alias.clone()));
             answer.add_answer(Record::from_rdata(query.name().clone(), 0, data));

@@ -5,29 +5,33 @@ use lapin::options::{BasicGetOptions, QueueDeclareOptions};
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
-use crate::deployment::Home;
+use crate::deployment::Deployment;
 use crate::waiting::until;
 
 const EXCHANGE: &str = "hookline.operations";
 const QUEUE: &str = "an operator's";
 
 /// An operator that listens from now on.
-pub struct Operators<'a> {
-    home: &'a Home,
+pub struct OperationsListener<'a> {
+    deployment: &'a Deployment,
     listening: Option<(Channel, Connection)>,
 }
 
-impl<'a> Operators<'a> {
-    /// Begins to listen. There is one in a home.
+impl<'a> OperationsListener<'a> {
+    /// Begins to listen. There is one in a deployment.
     ///
     /// # Errors
     /// When the broker does not let us.
-    pub async fn of(home: &'a Home) -> anyhow::Result<Self> {
-        let Ok(peers) = home.peers() else {
+    pub async fn start(deployment: &'a Deployment) -> anyhow::Result<Self> {
+        let Ok(dependencies) = deployment.dependencies() else {
             let listening = None;
-            return Ok(Self { home, listening });
+            return Ok(Self {
+                deployment,
+                listening,
+            });
         };
-        let connection = Connection::connect(&peers.amqp, ConnectionProperties::default()).await?;
+        let connection =
+            Connection::connect(&dependencies.amqp, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         let none = Default::default;
         channel
@@ -38,17 +42,20 @@ impl<'a> Operators<'a> {
             .queue_bind(QUEUE.into(), EXCHANGE.into(), all.into(), options, none())
             .await?;
         let listening = Some((channel, connection));
-        Ok(Self { home, listening })
+        Ok(Self {
+            deployment,
+            listening,
+        })
     }
 
     /// Waits for the next `count` events, of whichever subscription.
     ///
     /// # Errors
     /// When they do not come, or are not what they should be.
-    pub async fn hear(&self, count: usize) -> anyhow::Result<Vec<Value>> {
+    pub async fn wait_for(&self, count: usize) -> anyhow::Result<Vec<Value>> {
         let Some((channel, _)) = &self.listening else {
             return until("the log to tell of it", async || {
-                let told = told_in(&self.home.said().await);
+                let told = events_in(&self.deployment.output().await);
                 Ok((told.len() >= count).then_some(told))
             })
             .await;
@@ -83,7 +90,7 @@ async fn next(channel: &Channel) -> anyhow::Result<Option<Value>> {
 }
 
 /// The events that a log tells of, as far as it does.
-fn told_in(log: &str) -> Vec<Value> {
+fn events_in(log: &str) -> Vec<Value> {
     let field = |line: &str, name: &str| {
         let (_, rest) = line.split_once(&format!(" {name}="))?;
         rest.split_whitespace()
@@ -110,7 +117,7 @@ fn told_in(log: &str) -> Vec<Value> {
 ///
 /// # Errors
 /// When none, or more than one, does.
-pub fn one_of(events: &[Value], subscription: i64, reason: &str) -> anyhow::Result<Value> {
+pub fn only_event(events: &[Value], subscription: i64, reason: &str) -> anyhow::Result<Value> {
     let mut of: Vec<_> = events
         .iter()
         .filter(|event| event["subscription_id"] == subscription)

@@ -35,7 +35,7 @@ impl Pooler {
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn before(database: &str, mode: PoolMode) -> anyhow::Result<Self> {
+    pub async fn start(database: &str, mode: PoolMode) -> anyhow::Result<Self> {
         let mut url: reqwest::Url = database.parse()?;
         let (host, server) = (
             url.host_str().context("no host")?.to_owned(),

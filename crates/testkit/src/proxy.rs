@@ -1,4 +1,4 @@
-//! A TCP proxy before a peer. Its wire can be cut, made silent, and mended.
+//! A TCP proxy in front of a server. Its link can be cut, made silent, and mended.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::ControlFlow;
@@ -9,53 +9,53 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// The state of the wire.
+/// The state of the link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
+pub enum Link {
     /// Bytes pass.
-    Whole,
+    Up,
     /// Connections end and new ones are refused at once.
     Cut,
     /// Connections stay and say nothing.
     Silent,
-    /// Bytes pass until a client says these ones. They reach the peer. Its answer ends that connection and is lost;
-    /// from then on the wire is whole.
-    Losing(&'static [u8]),
-    /// Bytes pass until a client says these ones. They reach the peer; from then on the wire is silent.
+    /// Bytes pass until a client says these ones. They reach the server. Its answer ends that connection and is lost;
+    /// from then on the link is open.
+    LosesResponseTo(&'static [u8]),
+    /// Bytes pass until a client says these ones. They reach the server; from then on the link is silent.
     SilentAfter(&'static [u8]),
 }
 
-/// A proxy before a peer.
+/// A proxy in front of a server.
 #[derive(Clone)]
 pub struct Proxy {
     address: SocketAddr,
-    wire: Arc<watch::Sender<Wire>>,
+    link: Arc<watch::Sender<Link>>,
 }
 
 impl Proxy {
-    /// A whole wire to `peer`.
+    /// An open link to `upstream`.
     ///
     /// # Errors
     /// When there is no port.
-    pub async fn before(peer: SocketAddr) -> anyhow::Result<Self> {
+    pub async fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let wire = Arc::new(watch::channel(Wire::Whole).0);
-        let proxied = Arc::clone(&wire);
+        let link = Arc::new(watch::channel(Link::Up).0);
+        let proxied = Arc::clone(&link);
         tokio::spawn(async move {
             while let Ok((near, _)) = listener.accept().await {
-                let wire = Arc::clone(&proxied);
+                let link = Arc::clone(&proxied);
                 tokio::spawn(async move {
-                    if *wire.borrow() == Wire::Cut {
+                    if *link.borrow() == Link::Cut {
                         return;
                     }
-                    if let Ok(far) = TcpStream::connect(peer).await {
-                        connect(near, far, &wire).await;
+                    if let Ok(far) = TcpStream::connect(upstream).await {
+                        connect(near, far, &link).await;
                     }
                 });
             }
         });
-        Ok(Self { address, wire })
+        Ok(Self { address, link })
     }
 
     /// Where it listens.
@@ -63,19 +63,19 @@ impl Proxy {
         self.address
     }
 
-    /// How the wire is now.
-    pub fn wire(&self) -> Wire {
-        *self.wire.borrow()
+    /// How the link is now.
+    pub fn link(&self) -> Link {
+        *self.link.borrow()
     }
 
-    /// Changes the wire.
-    pub fn set(&self, wire: Wire) {
-        self.wire.send_replace(wire);
+    /// Changes the link.
+    pub fn set(&self, link: Link) {
+        self.link.send_replace(link);
     }
 }
 
 /// Passes bytes both ways until one of them ends.
-async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
+async fn connect(near: TcpStream, far: TcpStream, link: &watch::Sender<Link>) {
     for stream in [&near, &far] {
         // Small messages must not wait for others (RFC 896), or every measured time would be the proxy's. If this call
         // fails, the stream fails, too.
@@ -83,19 +83,19 @@ async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
     }
     let (near_in, near_out) = near.into_split();
     let (far_in, far_out) = far.into_split();
-    let doomed = AtomicBool::new(false);
-    let out = pass(near_in, far_out, wire.subscribe(), |bytes| {
-        if is_last_word(wire, bytes) {
-            doomed.store(true, Ordering::Relaxed);
+    let loses_response = AtomicBool::new(false);
+    let out = pass(near_in, far_out, link.subscribe(), |bytes| {
+        if is_awaited(link, bytes) {
+            loses_response.store(true, Ordering::Relaxed);
         }
-        fall_silent(wire, bytes);
+        silence_after(link, bytes);
         ControlFlow::Continue(())
     });
-    let back = pass(far_in, near_out, wire.subscribe(), |_| {
-        match doomed.load(Ordering::Relaxed) {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        }
+    let back = pass(far_in, near_out, link.subscribe(), |_| match loses_response
+        .load(Ordering::Relaxed)
+    {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
     });
     tokio::select! {
         () = out => {}
@@ -103,21 +103,21 @@ async fn connect(near: TcpStream, far: TcpStream, wire: &watch::Sender<Wire>) {
     }
 }
 
-/// Whether these bytes are the ones that a `Losing` wire waits for. It is true for one connection only.
-fn is_last_word(wire: &watch::Sender<Wire>, bytes: &[u8]) -> bool {
-    wire.send_if_modified(|wire| match *wire {
-        Wire::Losing(word) if bytes.windows(word.len()).any(|part| part == word) => {
-            *wire = Wire::Whole;
+/// Whether these bytes are the ones that a `LosesResponseTo` link waits for. It is true for one connection only.
+fn is_awaited(link: &watch::Sender<Link>, bytes: &[u8]) -> bool {
+    link.send_if_modified(|link| match *link {
+        Link::LosesResponseTo(word) if bytes.windows(word.len()).any(|part| part == word) => {
+            *link = Link::Up;
             true
         }
         _ => false,
     })
 }
 
-fn fall_silent(wire: &watch::Sender<Wire>, bytes: &[u8]) {
-    wire.send_if_modified(|wire| match *wire {
-        Wire::SilentAfter(word) if bytes.windows(word.len()).any(|part| part == word) => {
-            *wire = Wire::Silent;
+fn silence_after(link: &watch::Sender<Link>, bytes: &[u8]) {
+    link.send_if_modified(|link| match *link {
+        Link::SilentAfter(word) if bytes.windows(word.len()).any(|part| part == word) => {
+            *link = Link::Silent;
             true
         }
         _ => false,
@@ -127,17 +127,17 @@ fn fall_silent(wire: &watch::Sender<Wire>, bytes: &[u8]) {
 async fn pass(
     mut from: tokio::net::tcp::OwnedReadHalf,
     mut to: tokio::net::tcp::OwnedWriteHalf,
-    mut wire: watch::Receiver<Wire>,
+    mut link: watch::Receiver<Link>,
     look: impl Fn(&[u8]) -> ControlFlow<()>,
 ) {
     let mut buffer = vec![0; 16 * 1024];
     loop {
         let read = tokio::select! {
-            cut = wire.wait_for(|wire| *wire == Wire::Cut) => { drop(cut); return }
+            cut = link.wait_for(|link| *link == Link::Cut) => { drop(cut); return }
             read = from.read(&mut buffer) => read,
         };
         let Ok(length @ 1..) = read else { return };
-        if wire.wait_for(|wire| *wire != Wire::Silent).await.is_err() || *wire.borrow() == Wire::Cut
+        if link.wait_for(|link| *link != Link::Silent).await.is_err() || *link.borrow() == Link::Cut
         {
             return;
         }

@@ -7,18 +7,18 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::deployment::Home;
+use crate::deployment::Deployment;
 use crate::waiting::PATIENCE;
 
 /// A connection to the API.
-pub struct Wire {
+pub struct RawConnection {
     stream: TcpStream,
     read: Vec<u8>,
 }
 
 /// An answer as it came.
 #[derive(Debug)]
-pub struct RawAnswer {
+pub struct RawResponse {
     /// Its status.
     pub status: u16,
     /// The lines of its head.
@@ -27,13 +27,13 @@ pub struct RawAnswer {
     pub body: Vec<u8>,
 }
 
-impl Wire {
+impl RawConnection {
     /// A new connection.
     ///
     /// # Errors
     /// When there is none to be had.
-    pub async fn to(home: &Home) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(home.api().trim_start_matches("http://")).await?;
+    pub async fn open(deployment: &Deployment) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(deployment.api().trim_start_matches("http://")).await?;
         Ok(Self {
             stream,
             read: Vec::new(),
@@ -80,7 +80,7 @@ impl Wire {
     ///
     /// # Errors
     /// When it does not come, or breaks off.
-    pub async fn answer(&mut self) -> anyhow::Result<Option<RawAnswer>> {
+    pub async fn answer(&mut self) -> anyhow::Result<Option<RawResponse>> {
         let end = loop {
             if let Some(end) = position(&self.read, b"\r\n\r\n") {
                 break end;
@@ -101,7 +101,7 @@ impl Wire {
         }
         let rest = self.read.split_off(end + 4 + length);
         let body = std::mem::replace(&mut self.read, rest).split_off(end + 4);
-        Ok(Some(RawAnswer { status, head, body }))
+        Ok(Some(RawResponse { status, head, body }))
     }
 
     /// The status of every answer until the connection ends.

@@ -17,7 +17,7 @@ impl RawReceiver {
     ///
     /// # Errors
     /// When there is no port.
-    pub async fn that<F, Fut>(behaviour: F) -> anyhow::Result<Self>
+    pub async fn with<F, Fut>(behaviour: F) -> anyhow::Result<Self>
     where
         F: Fn(TcpStream) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -50,9 +50,9 @@ impl RawReceiver {
     ///
     /// # Errors
     /// When there is no port.
-    pub async fn saying(bytes: impl Into<Vec<u8>>) -> anyhow::Result<Self> {
+    pub async fn answering(bytes: impl Into<Vec<u8>>) -> anyhow::Result<Self> {
         let bytes: Arc<[u8]> = bytes.into().into();
-        Self::that(move |mut connection| {
+        Self::with(move |mut connection| {
             let bytes = Arc::clone(&bytes);
             async move {
                 read_request(&mut connection).await?;

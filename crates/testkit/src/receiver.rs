@@ -51,14 +51,14 @@ impl Reply {
 
     /// With an additional header.
     #[must_use]
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub fn with_header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
     /// With a body.
     #[must_use]
-    pub fn saying(mut self, body: impl Into<Vec<u8>>) -> Self {
+    pub fn with_body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
@@ -87,7 +87,7 @@ impl Receiver {
     /// # Errors
     /// When there is no port.
     pub fn healthy() -> anyhow::Result<Self> {
-        Self::that(|_, _| Reply::status(200))
+        Self::with(|_, _| Reply::status(200))
     }
 
     /// One that answers 503 until it is switched on, and 200 from then on.
@@ -97,7 +97,7 @@ impl Receiver {
     pub fn refusing() -> anyhow::Result<(Self, Arc<AtomicBool>)> {
         let is_well = Arc::new(AtomicBool::new(false));
         let well = Arc::clone(&is_well);
-        let receiver = Self::that(move |_, _| match well.load(Ordering::Relaxed) {
+        let receiver = Self::with(move |_, _| match well.load(Ordering::Relaxed) {
             true => Reply::status(200),
             false => Reply::status(503),
         })?;
@@ -110,14 +110,14 @@ impl Receiver {
     /// When there is no port, or no reply.
     pub fn answering(replies: Vec<Reply>) -> anyhow::Result<Self> {
         let last = replies.last().cloned().context("a receiver must answer")?;
-        Self::that(move |_, before| replies.get(before).unwrap_or(&last).clone())
+        Self::with(move |_, before| replies.get(before).unwrap_or(&last).clone())
     }
 
     /// One that decides for each request.
     ///
     /// # Errors
     /// When there is no port.
-    pub fn that(
+    pub fn with(
         behaviour: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

@@ -30,7 +30,7 @@ impl RejectedEvents {
     ///
     /// # Errors
     /// When it cannot be reached.
-    pub async fn of(amqp: &str) -> anyhow::Result<Self> {
+    pub async fn connect(amqp: &str) -> anyhow::Result<Self> {
         let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
         Ok(Self {

@@ -42,7 +42,7 @@ enum Held {
 pub fn obstacle() -> Option<String> {
     let tried = tempfile::tempdir()
         .map_err(anyhow::Error::from)
-        .and_then(|folder| SmallDisk::make(&folder.path().join("disk"), SMALL));
+        .and_then(|folder| SmallDisk::mount(&folder.path().join("disk"), SMALL));
     tried.err().map(|why| format!("{why:#}"))
 }
 
@@ -51,7 +51,7 @@ impl SmallDisk {
     ///
     /// # Errors
     /// When it cannot be mounted, nor in a name space of its own.
-    pub fn make(folder: &Path, Mebibytes(size): Mebibytes) -> anyhow::Result<Self> {
+    pub fn mount(folder: &Path, Mebibytes(size): Mebibytes) -> anyhow::Result<Self> {
         create_dir_all(folder)?;
         let size = format!("size={size}m");
         let mounted = Command::new("mount")
@@ -162,7 +162,7 @@ mod tests {
             return;
         }
         let folder = tempfile::tempdir().unwrap();
-        let mounted = SmallDisk::make(&folder.path().join("a"), SMALL).unwrap();
+        let mounted = SmallDisk::mount(&folder.path().join("a"), SMALL).unwrap();
         let held = SmallDisk::in_name_space(
             &{
                 let folder = folder.path().join("b");

@@ -23,13 +23,13 @@ impl SmallTablespace {
     ///
     /// # Errors
     /// When no disk can be mounted, or the server cannot use it.
-    pub async fn of(server: &Database, name: &str, size: Mebibytes) -> anyhow::Result<Self> {
+    pub async fn create(server: &Database, name: &str, size: Mebibytes) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("hookline-small-disk-")
             .tempdir()?;
         // The server may be another user's.
         set_permissions(folder.path(), Permissions::from_mode(0o755))?;
-        let disk = SmallDisk::make(&folder.path().join("disk"), size)?;
+        let disk = SmallDisk::mount(&folder.path().join("disk"), size)?;
         let tables = disk.folder().join("tables");
         DirBuilder::new().mode(0o700).create(&tables)?;
         let data = server.sql("SHOW data_directory").await?;

@@ -1,4 +1,4 @@
-//! The organization that a sentence makes for itself.
+//! The organization that a scenario makes for itself.
 
 use anyhow::Context as _;
 use lapin::BasicProperties;
@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::client::Client;
-use crate::deployment::{Home, Kind};
+use crate::deployment::{Deployment, Mode};
 use crate::receiver::Receiver;
 
 /// An organization with a key that may do everything.
 pub struct Tenant<'a> {
     /// Where it is.
-    pub home: &'a Home,
+    pub deployment: &'a Deployment,
     /// Its id.
     pub organization: String,
     /// A client with its key.
@@ -34,25 +34,25 @@ impl Tenant<'_> {
         })
     }
 
-    /// Publishes as a workflow service of this home does: through the broker where there is one,
+    /// Publishes as a workflow service of this deployment does: through the broker where there is one,
     /// else over HTTP.
     ///
     /// # Errors
     /// When an event is not taken.
     pub async fn publish(&self, events: &[Value]) -> anyhow::Result<()> {
-        match self.home.kind {
-            Kind::Embedded => {
+        match self.deployment.mode {
+            Mode::Standalone => {
                 self.client
                     .post("/events", &json!(events))
                     .await?
                     .expect(202)?;
             }
-            Kind::Distributed => {
+            Mode::Distributed => {
                 for event in events {
                     let routing_key = event["event_type"].as_str().unwrap_or("unknown");
                     let properties =
                         BasicProperties::default().with_content_type("application/json".into());
-                    self.home
+                    self.deployment
                         .publish_amqp(routing_key, event.to_string().as_bytes(), properties)
                         .await?;
                 }
@@ -66,7 +66,7 @@ impl Tenant<'_> {
     /// # Errors
     /// When they are not taken.
     pub async fn publish_bytes(&self, body: &str, trace: Option<&str>) -> anyhow::Result<()> {
-        if self.home.kind == Kind::Embedded {
+        if self.deployment.mode == Mode::Standalone {
             return self.post_bytes(body, trace).await;
         }
         let mut properties =
@@ -77,12 +77,12 @@ impl Tenant<'_> {
             properties = properties.with_headers(headers);
         }
         let routing_key = "workflow.completed";
-        self.home
+        self.deployment
             .publish_amqp(routing_key, body.as_bytes(), properties)
             .await
     }
 
-    /// The same over HTTP in either home.
+    /// The same over HTTP in either mode.
     ///
     /// # Errors
     /// When they are not taken.

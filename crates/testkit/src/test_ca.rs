@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::raw_receiver::read_request;
 
 /// Signs certificates.
-pub struct Authority {
+pub struct TestCa {
     certificate: Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
@@ -23,12 +23,12 @@ pub struct Authority {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
     /// For long yet.
-    Holds,
+    Valid,
     /// It has ended.
-    Ended,
+    Expired,
 }
 
-impl Authority {
+impl TestCa {
     /// An authority that no client trusts yet.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Authority {
     /// When no key can be made.
     pub fn identity(&self, name: &str, validity: Validity) -> anyhow::Result<TlsAcceptor> {
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
-        if validity == Validity::Ended {
+        if validity == Validity::Expired {
             params.not_before = date_time_ymd(2020, 1, 1);
             params.not_after = date_time_ymd(2021, 1, 1);
         }

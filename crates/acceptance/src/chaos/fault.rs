@@ -1,10 +1,10 @@
-//! An act: one fault, the parts that it hits, and for how long.
+//! The kinds of faults, and an injection: one fault, its targets, and for how long.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::abuse::Abuse;
-use hookline_testkit::database_faults::Fault;
+use hookline_testkit::database_faults::DatabaseFault;
 
 /// A process that can be hit. Some targets have several replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,9 +21,9 @@ pub enum Target {
     Node(usize),
     /// PostgreSQL, all of its processes.
     Postgres,
-    /// `hookline serve`, the one process of an embedded home.
+    /// `hookline serve`, the one process of a standalone deployment.
     Serve,
-    /// The disk of an embedded home, or that of a distributed home's database.
+    /// The disk of a standalone deployment, or that of a distributed deployment's database.
     Disk,
 }
 
@@ -41,7 +41,7 @@ impl Target {
         }
     }
 
-    /// How long it may take to come up, so that acts do not follow one another too closely.
+    /// How long it may take to come up, so that faults do not follow one another too closely.
     pub(super) fn coming_up(self) -> Duration {
         Duration::from_secs(match self {
             Target::RabbitMq => 8,
@@ -69,7 +69,7 @@ impl fmt::Display for Target {
 
 /// A server that a dispatcher can be cut from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Peer {
+pub enum Dependency {
     /// RabbitMQ.
     Broker,
     /// PostgreSQL.
@@ -78,7 +78,7 @@ pub enum Peer {
 
 /// The kind of a server's outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Away {
+pub enum Outage {
     /// Killed, and started again in the end.
     Killed,
     /// Frozen: connections stay and say nothing.
@@ -107,16 +107,16 @@ impl BacklogPoint {
 
 /// Where a clock is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Shift {
+pub enum ClockShift {
     /// An hour ahead.
     Ahead,
     /// An hour back.
     Back,
 }
 
-/// The kinds of acts.
+/// The kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Blow {
+pub enum Fault {
     /// SIGKILL.
     Kill,
     /// SIGSTOP, and SIGCONT in the end.
@@ -126,97 +126,99 @@ pub enum Blow {
     /// SIGTERM, and a graceful shutdown.
     Stop,
     /// The disk is full. A process that is hit with it is killed then, and started when there is room again.
-    Fill,
+    FillDisk,
     /// The database raises transient errors.
-    Raise(Fault),
+    Database(DatabaseFault),
     /// Clients that mean harm occupy the API.
     Abuse(Abuse),
     /// Each process drops one wake-up in this many.
     DropWakeUps(u8),
     /// Further dispatchers start, are killed and stopped, every three seconds.
-    ComeAndGo,
+    Churn,
     /// The database is away for longer than an owner waits for it; no owner may change.
-    Outage(Away),
+    Outage(Outage),
     /// The connections to one server end, and new ones are refused.
-    Cut(Peer),
+    Cut(Dependency),
     /// The connections to one server stay and say nothing.
-    Silence(Peer),
+    Silence(Dependency),
     /// A wall clock is set, of a dispatcher when it starts, of the database while it runs.
-    Clock(Shift),
+    Clock(ClockShift),
     /// The subscriptions are divided into another number of partitions.
-    Divide(u16),
+    Repartition(u16),
     /// The scheduler hangs while its process lives.
-    Hang,
+    HangScheduler,
     /// The database goes on from a copy of its data that is about a second old.
     FailOver,
     /// Receivers refuse everything, which makes backlog, and a process ends at this point.
-    EndAt(BacklogPoint),
+    CrashAt(BacklogPoint),
 }
 
-impl Blow {
-    /// The requests that one such act on a process may repeat, in slots of a dispatcher. A dispatcher that is cut from
+impl Fault {
+    /// The requests that one such fault on a process may repeat, in slots of a dispatcher. A dispatcher that is cut from
     /// the database, or hangs, goes on for some seconds. Other dispatchers make all of these requests again.
     fn slots_repeated(self) -> usize {
         match self {
-            Blow::Kill
-            | Blow::Freeze
-            | Blow::LongFreeze
-            | Blow::Fill
-            | Blow::Clock(_)
-            | Blow::EndAt(_) => 1,
-            Blow::Cut(Peer::Database) | Blow::Silence(Peer::Database) | Blow::Hang => 4,
+            Fault::Kill
+            | Fault::Freeze
+            | Fault::LongFreeze
+            | Fault::FillDisk
+            | Fault::Clock(_)
+            | Fault::CrashAt(_) => 1,
+            Fault::Cut(Dependency::Database)
+            | Fault::Silence(Dependency::Database)
+            | Fault::HangScheduler => 4,
             _ => 0,
         }
     }
 
-    /// The same for acts that differ in a number only.
+    /// The same for faults that differ in a number only.
     pub(super) fn kind(self) -> String {
         match self {
-            Blow::Divide(_) => "divide into other partitions".to_owned(),
-            blow => blow.to_string(),
+            Fault::Repartition(_) => "divide into other partitions".to_owned(),
+            fault => fault.to_string(),
         }
     }
 }
 
-impl fmt::Display for Blow {
+impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Blow::Kill => "kill",
-            Blow::Freeze => "freeze",
-            Blow::LongFreeze => "freeze for long",
-            Blow::Stop => "stop",
-            Blow::Fill => "fill",
-            Blow::Raise(Fault::Deadlock) => "deadlocks in",
-            Blow::Raise(Fault::Cancel) => "cancelled statements in",
-            Blow::Raise(Fault::Revoke) => "revoked rights in",
-            Blow::Raise(Fault::ReadOnly) => "read-only",
-            Blow::Raise(Fault::Kill) => "killed sessions in",
-            Blow::Raise(Fault::Unprepare) => "forgotten statements in",
-            Blow::Abuse(Abuse::SlowReaders) => "slow readers of",
-            Blow::Abuse(Abuse::SlowSenders) => "slow senders to",
-            Blow::Abuse(Abuse::WrongKeys) => "wrong keys for",
-            Blow::Abuse(Abuse::KeyAtLimits) => "a key at the limits of",
-            Blow::DropWakeUps(1) => "drop all wake-ups",
-            Blow::DropWakeUps(every) => return write!(f, "drop one of {every} wake-ups"),
-            Blow::ComeAndGo => "start and end further dispatchers",
-            Blow::Outage(Away::Killed) => "outage (killed) of",
-            Blow::Outage(Away::Frozen) => "outage (frozen) of",
-            Blow::Cut(Peer::Broker) => "cut the broker from",
-            Blow::Cut(Peer::Database) => "cut the database from",
-            Blow::Silence(Peer::Broker) => "silence the broker for",
-            Blow::Silence(Peer::Database) => "silence the database for",
-            Blow::Clock(Shift::Ahead) => "an hour ahead: the clock of",
-            Blow::Clock(Shift::Back) => "an hour back: the clock of",
-            Blow::Divide(count) => return write!(f, "divide into {count} partitions"),
-            Blow::Hang => "hang the scheduler of",
-            Blow::FailOver => "fail over to an old copy of",
-            Blow::EndAt(point) => return write!(f, "end at {} in", point.name()),
+            Fault::Kill => "kill",
+            Fault::Freeze => "freeze",
+            Fault::LongFreeze => "freeze for long",
+            Fault::Stop => "stop",
+            Fault::FillDisk => "fill",
+            Fault::Database(DatabaseFault::Deadlock) => "deadlocks in",
+            Fault::Database(DatabaseFault::Cancel) => "cancelled statements in",
+            Fault::Database(DatabaseFault::Revoke) => "revoked rights in",
+            Fault::Database(DatabaseFault::ReadOnly) => "read-only",
+            Fault::Database(DatabaseFault::Kill) => "killed sessions in",
+            Fault::Database(DatabaseFault::Unprepare) => "forgotten statements in",
+            Fault::Abuse(Abuse::SlowReaders) => "slow readers of",
+            Fault::Abuse(Abuse::SlowSenders) => "slow senders to",
+            Fault::Abuse(Abuse::WrongKeys) => "wrong keys for",
+            Fault::Abuse(Abuse::KeyAtLimits) => "a key at the limits of",
+            Fault::DropWakeUps(1) => "drop all wake-ups",
+            Fault::DropWakeUps(every) => return write!(f, "drop one of {every} wake-ups"),
+            Fault::Churn => "start and end further dispatchers",
+            Fault::Outage(Outage::Killed) => "outage (killed) of",
+            Fault::Outage(Outage::Frozen) => "outage (frozen) of",
+            Fault::Cut(Dependency::Broker) => "cut the broker from",
+            Fault::Cut(Dependency::Database) => "cut the database from",
+            Fault::Silence(Dependency::Broker) => "silence the broker for",
+            Fault::Silence(Dependency::Database) => "silence the database for",
+            Fault::Clock(ClockShift::Ahead) => "an hour ahead: the clock of",
+            Fault::Clock(ClockShift::Back) => "an hour back: the clock of",
+            Fault::Repartition(count) => return write!(f, "divide into {count} partitions"),
+            Fault::HangScheduler => "hang the scheduler of",
+            Fault::FailOver => "fail over to an old copy of",
+            Fault::CrashAt(point) => return write!(f, "end at {} in", point.name()),
         })
     }
 }
 
 /// When further dispatchers start and end.
-pub(super) struct Coming {
+pub(super) struct ChurnPlan {
     /// Between two steps.
     pub(super) every: Duration,
     /// How many there are in the end.
@@ -225,13 +227,13 @@ pub(super) struct Coming {
     pub(super) replaced: usize,
 }
 
-pub(super) const COME_AND_GO: Coming = Coming {
+pub(super) const CHURN: ChurnPlan = ChurnPlan {
     every: Duration::from_secs(3),
     at_once: 4,
     replaced: 4,
 };
 
-impl Coming {
+impl ChurnPlan {
     /// Every other one is killed, the first one as well.
     pub(super) const fn kills(&self) -> usize {
         (self.at_once + self.replaced).div_ceil(2)
@@ -248,33 +250,33 @@ impl Coming {
 
 /// One line of the schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Act {
+pub struct Injection {
     /// When, counted from the beginning. It waits for the end of the one before.
     pub at: Duration,
-    pub blow: Blow,
+    pub fault: Fault,
     /// Two targets are hit together and come back together. Empty if the blow hits all.
     pub targets: Vec<Target>,
     /// How long they are away, or frozen.
     pub away: Duration,
 }
 
-impl Act {
-    /// The requests that the act may repeat, in slots of a dispatcher. A stop repeats none while the database can
+impl Injection {
+    /// The requests that the fault may repeat, in slots of a dispatcher. A stop repeats none while the database can
     /// record them. Another number of partitions moves subscriptions without regard for their requests in flight.
     pub(super) fn slots_repeated(&self) -> usize {
         let delivering = self.targets.iter().filter(|target| target.delivers());
-        match self.blow {
-            Blow::ComeAndGo => COME_AND_GO.kills(),
-            Blow::Divide(_) => 1,
-            Blow::Stop if self.targets.len() > 1 => delivering.count(),
-            blow => blow.slots_repeated() * delivering.count(),
+        match self.fault {
+            Fault::Churn => CHURN.kills(),
+            Fault::Repartition(_) => 1,
+            Fault::Stop if self.targets.len() > 1 => delivering.count(),
+            fault => fault.slots_repeated() * delivering.count(),
         }
     }
 }
 
-impl fmt::Display for Act {
+impl fmt::Display for Injection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {:5.1} s: {}", self.at.as_secs_f64(), self.blow)?;
+        write!(f, "at {:5.1} s: {}", self.at.as_secs_f64(), self.fault)?;
         let names: Vec<String> = self.targets.iter().map(Target::to_string).collect();
         if !names.is_empty() {
             write!(f, " {}", names.join(" and "))?;

@@ -1,4 +1,4 @@
-//! Each dispatcher of a run has its own wires to the servers, which can be cut. It also has its own fault points, which
+//! Each dispatcher of a run has its own links to the servers, which can be cut. It also has its own fault points, which
 //! are armed while it runs, and its own wall clock.
 
 use std::collections::BTreeMap;
@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 
-use super::fault::Peer;
+use super::fault::Dependency;
 use hookline_testkit::dependencies::{address, through};
-use hookline_testkit::proxy::{Proxy, Wire};
+use hookline_testkit::proxy::{Link, Proxy};
 
 /// The ways to PostgreSQL and to RabbitMQ.
-pub(super) struct Wires {
+pub(super) struct Links {
     database: Proxy,
     broker: Proxy,
 }
 
-impl Wires {
-    pub(super) async fn before(database: &str, broker: &str) -> anyhow::Result<Self> {
+impl Links {
+    pub(super) async fn start(database: &str, broker: &str) -> anyhow::Result<Self> {
         Ok(Self {
-            database: Proxy::before(address(database)?).await?,
-            broker: Proxy::before(address(broker)?).await?,
+            database: Proxy::start(address(database)?).await?,
+            broker: Proxy::start(address(broker)?).await?,
         })
     }
 
@@ -42,29 +42,29 @@ impl Wires {
         ])
     }
 
-    pub(super) fn set(&self, peer: Peer, wire: Wire) {
-        match peer {
-            Peer::Broker => self.broker.set(wire),
-            Peer::Database => self.database.set(wire),
+    pub(super) fn set(&self, dependency: Dependency, link: Link) {
+        match dependency {
+            Dependency::Broker => self.broker.set(link),
+            Dependency::Database => self.database.set(link),
         }
     }
 }
 
 /// A file of armed fault points, which a process reads all the time.
 #[derive(Debug, Clone)]
-pub(super) struct Faults {
+pub(super) struct FaultPoints {
     file: PathBuf,
     armed: BTreeMap<&'static str, String>,
 }
 
-impl Faults {
+impl FaultPoints {
     pub(super) fn new(file: PathBuf) -> anyhow::Result<Self> {
-        let faults = Self {
+        let fault_points = Self {
             file,
             armed: BTreeMap::new(),
         };
-        faults.write()?;
-        Ok(faults)
+        fault_points.write()?;
+        Ok(fault_points)
     }
 
     pub(super) fn variable(&self) -> (String, String) {

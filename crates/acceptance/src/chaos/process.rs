@@ -1,4 +1,4 @@
-//! One of our processes in a run: it starts, is hit by an act, and reports its end.
+//! One of our processes in a run: it starts, is hit by a fault, and reports its end.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,26 +6,26 @@ use std::time::Duration;
 use anyhow::{Context as _, bail, ensure};
 use tokio::time::timeout;
 
-use super::fault::{Blow, Target};
-use super::links::{Faults, WallClock};
-use hookline_testkit::managed_process::Process;
+use super::fault::{Fault, Target};
+use super::links::{FaultPoints, WallClock};
+use hookline_testkit::managed_process::ManagedProcess;
 use hookline_testkit::waiting::until;
 
 /// A process that is hit and comes back.
-pub(super) struct Actor {
+pub(super) struct ChaosProcess {
     pub(super) target: Target,
     pub(super) program: &'static str,
     pub(super) args: Vec<String>,
     pub(super) variables: Vec<(String, String)>,
     pub(super) logs: PathBuf,
     pub(super) admin: u16,
-    pub(super) faults: Faults,
+    pub(super) fault_points: FaultPoints,
     /// Its wall clock, when it is started with one.
     pub(super) clock: WallClock,
-    pub(super) process: Option<Process>,
+    pub(super) process: Option<ManagedProcess>,
 }
 
-impl Actor {
+impl ChaosProcess {
     pub(super) fn start(&mut self) -> anyhow::Result<()> {
         self.start_with(&[])
     }
@@ -34,14 +34,14 @@ impl Actor {
     pub(super) fn start_with(&mut self, besides: &[(String, String)]) -> anyhow::Result<()> {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         let mut variables = self.variables.clone();
-        variables.push(self.faults.variable());
+        variables.push(self.fault_points.variable());
         variables.extend_from_slice(besides);
-        let process = Process::start(self.program, &args, &variables, &self.logs)?;
+        let process = ManagedProcess::start(self.program, &args, &variables, &self.logs)?;
         self.process = Some(process);
         Ok(())
     }
 
-    pub(super) fn process(&mut self) -> anyhow::Result<&mut Process> {
+    pub(super) fn process(&mut self) -> anyhow::Result<&mut ManagedProcess> {
         self.process
             .as_mut()
             .with_context(|| format!("{} does not run", self.target))
@@ -53,7 +53,7 @@ impl Actor {
         ensure!(
             process.is_running(),
             "{target} ended by itself; its log ends with\n{}",
-            end_of(&process.said())
+            end_of(&process.output())
         );
         Ok(())
     }
@@ -69,27 +69,27 @@ impl Actor {
         readiness(self.admin).await
     }
 
-    pub(super) async fn hit(&mut self, blow: Blow) -> anyhow::Result<()> {
+    pub(super) async fn inject(&mut self, fault: Fault) -> anyhow::Result<()> {
         let (target, admin) = (self.target, self.admin);
         let process = self.process()?;
-        match blow {
-            Blow::Kill | Blow::Fill | Blow::Clock(_) => process.kill().await?,
-            Blow::Freeze | Blow::LongFreeze => return process.signal("STOP").await,
-            Blow::Stop => {
+        match fault {
+            Fault::Kill | Fault::FillDisk | Fault::Clock(_) => process.kill().await?,
+            Fault::Freeze | Fault::LongFreeze => return process.signal("STOP").await,
+            Fault::Stop => {
                 // A process that does not handle signals yet ends at once and badly.
                 until(&format!("an answer of {target}"), async || {
                     Ok((readiness(admin).await != 0).then_some(()))
                 })
                 .await?;
                 process.signal("TERM").await?;
-                let status = process.ended().await?;
+                let status = process.wait().await?;
                 ensure!(
                     status.success(),
                     "{target} ended with {status}: {}",
-                    end_of(&process.said())
+                    end_of(&process.output())
                 );
             }
-            _ => bail!("{blow} {target} is not done to a process"),
+            _ => bail!("{fault} {target} is not done to a process"),
         }
         self.process = None;
         Ok(())

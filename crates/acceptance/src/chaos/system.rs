@@ -1,26 +1,26 @@
-//! The stage of a run: a home with processes and servers that are hit and come back.
+//! The system under test: a deployment with processes and servers that are hit and come back.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::Plan;
-use super::abuse::{self, Victim};
-use super::fault::{Act, Away, BacklogPoint, Blow, COME_AND_GO, Shift, Target};
-use super::ledger::{EventName, Ledger, Lost, Stored};
-use super::links::{Faults, WallClock, Wires};
+use super::abuse::{self, AbuseTarget};
+use super::fault::{BacklogPoint, CHURN, ClockShift, Fault, Injection, Outage, Target};
+use super::ledger::{EventName, Ledger, LostCommits, StoredRows};
+use super::links::{FaultPoints, Links, WallClock};
 use super::owners::Owners;
-use super::process::Actor;
-use super::receivers::{DEADLINE, Refusal};
+use super::process::ChaosProcess;
+use super::receivers::{DEADLINE, RefusalSwitch};
 use super::repeats::SLOTS;
-use super::schedule::Scene;
+use super::schedule::Scenario;
 use super::servers::{Server, Servers};
 use anyhow::Context as _;
 use hookline_testkit::client::Client;
-use hookline_testkit::database_faults::{Fault, Ongoing};
-use hookline_testkit::deployment::{Kind, MASTER_KEY};
+use hookline_testkit::database_faults::{DatabaseFault, OngoingFault};
+use hookline_testkit::deployment::{MASTER_KEY, Mode};
 use hookline_testkit::managed_process::{free_port, hookline};
-use hookline_testkit::proxy::Wire;
+use hookline_testkit::proxy::Link;
 use hookline_testkit::small_disk::{Mebibytes, SMALL, SmallDisk, obstacle};
 use hookline_testkit::small_tablespace::SmallTablespace;
 use hookline_testkit::waiting::until;
@@ -65,40 +65,40 @@ pub(crate) struct Tenant {
     pub(crate) client: Client,
 }
 
-/// A running home.
-pub(crate) struct Stage {
+/// A running deployment.
+pub(crate) struct System {
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) servers: Option<Servers>,
     /// The failed checks, besides those of the ledger.
     pub(crate) problems: Vec<String>,
     /// Makes the receivers refuse requests while it is on.
-    pub(crate) refusal: Refusal,
+    pub(crate) refusal: RefusalSwitch,
     /// The commits that failovers have lost.
-    pub(crate) lost: Vec<Lost>,
+    pub(crate) lost: Vec<LostCommits>,
     plan: Plan,
-    actors: Vec<Actor>,
+    processes: Vec<ChaosProcess>,
     /// Further dispatchers, in the order in which they started.
-    coming: Vec<Actor>,
+    coming: Vec<ChaosProcess>,
     come: usize,
     /// One for each dispatcher.
-    wires: Vec<Wires>,
+    links: Vec<Links>,
     commands: Commands,
     logs: PathBuf,
-    ongoing: Option<Ongoing>,
+    ongoing: Option<OngoingFault>,
     /// The owners of partitions before an outage.
     owners: Option<Owners>,
     /// The database's content before a failover.
-    copied: Option<Copied>,
+    copied: Option<DatabaseCopy>,
     /// How far the database's clock is ahead for good.
     ahead: i64,
-    victim: Victim,
+    victim: AbuseTarget,
     abusers: JoinSet<()>,
     // After the actors and the servers: they write there.
     disk: Option<Disk>,
 }
 
 /// The database before it was copied.
-struct Copied {
+struct DatabaseCopy {
     /// Everything that was confirmed before is in the copy.
     confirmed_until: Instant,
     events: HashSet<EventName>,
@@ -119,16 +119,16 @@ impl Disk {
     }
 }
 
-/// How a command of `hookline` finds this home.
+/// How a command of `hookline` finds this deployment.
 struct Commands {
     variables: Vec<(String, String)>,
-    place: Vec<String>,
+    location: Vec<String>,
 }
 
 impl Commands {
     async fn run(&self, args: &[&str]) -> anyhow::Result<String> {
-        let place: Vec<&str> = self.place.iter().map(String::as_str).collect();
-        hookline(&[args, &place].concat(), &self.variables).await
+        let location: Vec<&str> = self.location.iter().map(String::as_str).collect();
+        hookline(&[args, &location].concat(), &self.variables).await
     }
 
     async fn key_of(&self, organization: &str) -> anyhow::Result<String> {
@@ -138,14 +138,16 @@ impl Commands {
     }
 }
 
-impl Stage {
-    /// Starts a home with everything in `folder` and waits until it is ready.
-    pub(crate) async fn set(plan: Plan, folder: &Path) -> anyhow::Result<Self> {
-        let Plan { scene, length, .. } = plan;
-        let kind = scene.kind();
-        let mut disk = match scene {
-            Scene::FullDisk => {
-                let disk = SmallDisk::make(&folder.join("disk"), SMALL)?;
+impl System {
+    /// Starts a deployment with everything in `folder` and waits until it is ready.
+    pub(crate) async fn start(plan: Plan, folder: &Path) -> anyhow::Result<Self> {
+        let Plan {
+            scenario, length, ..
+        } = plan;
+        let mode = scenario.mode();
+        let mut disk = match scenario {
+            Scenario::FullDisk => {
+                let disk = SmallDisk::mount(&folder.join("disk"), SMALL)?;
                 Some(Disk::OfFolder(disk))
             }
             _ => None,
@@ -163,15 +165,15 @@ impl Stage {
         set("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", seconds);
         set("HOOKLINE__DISPATCHER__SLOTS", SLOTS.to_string());
         let data = data.to_str().context("a folder that is UTF-8")?;
-        let mut place = vec!["--data-dir", data];
-        let servers = match kind {
-            Kind::Embedded => None,
-            Kind::Distributed => {
-                place.clear();
-                let servers = Servers::start(&folder.join("servers"), scene).await?;
+        let mut location = vec!["--data-dir", data];
+        let servers = match mode {
+            Mode::Standalone => None,
+            Mode::Distributed => {
+                location.clear();
+                let servers = Servers::start(&folder.join("servers"), scenario).await?;
                 set("HOOKLINE__STORE__URL", servers.postgres()?.to_owned());
                 set("HOOKLINE__BROKER__URL", servers.broker()?);
-                if scene == Scene::Distributed {
+                if scenario == Scenario::Distributed {
                     disk = disk_of_database(&servers, length).await?;
                 }
                 Some(servers)
@@ -179,62 +181,65 @@ impl Stage {
         };
         let commands = Commands {
             variables,
-            place: place.iter().map(|arg| (*arg).to_owned()).collect(),
+            location: location.iter().map(|arg| (*arg).to_owned()).collect(),
         };
-        if kind == Kind::Distributed {
+        if mode == Mode::Distributed {
             commands.run(&["migrate"]).await?;
         }
-        let mut stage = Self {
+        let mut system = Self {
             tenants: Vec::new(),
             servers,
             problems: Vec::new(),
-            refusal: Refusal::default(),
+            refusal: RefusalSwitch::default(),
             lost: Vec::new(),
             plan,
-            actors: Vec::new(),
+            processes: Vec::new(),
             coming: Vec::new(),
             come: 0,
-            wires: Vec::new(),
+            links: Vec::new(),
             commands,
             logs: folder.to_owned(),
             ongoing: None,
             owners: None,
             copied: None,
             ahead: 0,
-            victim: Victim {
+            victim: AbuseTarget {
                 port: api,
                 key: String::new(),
             },
             abusers: JoinSet::new(),
             disk,
         };
-        for target in scene.targets(plan.dispatchers) {
+        for target in scenario.targets(plan.dispatchers) {
             if server_of(target).is_none() {
-                let mut actor = stage.make_actor(target)?;
-                stage.wire(&mut actor).await?;
-                actor.start()?;
-                stage.actors.push(actor);
+                let mut process = system.new_process(target)?;
+                system.wire(&mut process).await?;
+                process.start()?;
+                system.processes.push(process);
             }
         }
-        stage.wait_ready().await?;
+        system.wait_ready().await?;
         for organization in ORGANIZATIONS {
-            let commands = &stage.commands;
+            let commands = &system.commands;
             commands.run(&["org", "create", organization]).await?;
             let key = commands.key_of(organization).await?;
             let client = Client::new(&format!("http://127.0.0.1:{api}/v1"), &key);
-            stage.tenants.push(Tenant {
+            system.tenants.push(Tenant {
                 organization,
                 client,
             });
         }
-        stage.victim.key = stage.commands.key_of(ORGANIZATIONS[0]).await?;
-        Ok(stage)
+        system.victim.key = system.commands.key_of(ORGANIZATIONS[0]).await?;
+        Ok(system)
     }
 
-    fn make_actor(&self, target: Target) -> anyhow::Result<Actor> {
-        let Commands { variables, place } = &self.commands;
+    fn new_process(&self, target: Target) -> anyhow::Result<ChaosProcess> {
+        let Commands {
+            variables,
+            location,
+        } = &self.commands;
         let (program, args) = match target {
-            Target::Serve => ("hookline", [&["serve".to_owned()], &place[..]].concat()),
+            Target::Serve => ("hookline", [&["serve".to_owned()], &location[..]].concat()),
             _ => (target.part(), Vec::new()),
         };
         let admin = free_port()?;
@@ -243,32 +248,34 @@ impl Stage {
             "HOOKLINE__ADMIN__LISTEN".to_owned(),
             format!("127.0.0.1:{admin}"),
         ));
-        let mut faults = Faults::new(self.logs.join(format!("{target}.faults")))?;
+        let mut fault_points = FaultPoints::new(self.logs.join(format!("{target}.faults")))?;
         if let Some(every) = self.plan.drop_wake_ups {
-            faults.arm(WAKE_UPS, format!("return({every})"))?;
+            fault_points.arm(WAKE_UPS, format!("return({every})"))?;
         }
-        Ok(Actor {
+        Ok(ChaosProcess {
             target,
             program,
             args,
             variables,
             logs: self.logs.clone(),
             admin,
-            faults,
+            fault_points,
             clock: WallClock::new(self.logs.join(format!("{target}.clock"))),
             process: None,
         })
     }
 
-    /// A dispatcher has wires of its own to its servers. The nodes of a cluster are hit themselves.
-    async fn wire(&mut self, actor: &mut Actor) -> anyhow::Result<()> {
-        if let (Target::Dispatcher(_), Scene::Distributed, Some(servers)) =
-            (actor.target, self.plan.scene, &self.servers)
+    /// A dispatcher has links of its own to its servers. The nodes of a cluster are hit themselves.
+    async fn wire(&mut self, process: &mut ChaosProcess) -> anyhow::Result<()> {
+        if let (Target::Dispatcher(_), Scenario::Distributed, Some(servers)) =
+            (process.target, self.plan.scenario, &self.servers)
         {
             let (database, broker) = (servers.postgres()?, servers.broker()?);
-            let wires = Wires::before(database, &broker).await?;
-            actor.variables.extend(wires.variables(database, &broker)?);
-            self.wires.push(wires);
+            let links = Links::start(database, &broker).await?;
+            process
+                .variables
+                .extend(links.variables(database, &broker)?);
+            self.links.push(links);
         }
         Ok(())
     }
@@ -276,9 +283,9 @@ impl Stage {
     /// Waits until every process is ready.
     pub(crate) async fn wait_ready(&mut self) -> anyhow::Result<()> {
         until("readiness", async || {
-            for actor in &mut self.actors {
-                actor.ensure_running()?;
-                if actor.readiness().await != 200 {
+            for process in &mut self.processes {
+                process.ensure_running()?;
+                if process.readiness().await != 200 {
                     return Ok(None);
                 }
             }
@@ -289,87 +296,109 @@ impl Stage {
 
     /// Fails if a process has ended by itself.
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
-        let mut all = self.actors.iter_mut().chain(&mut self.coming);
-        all.try_for_each(Actor::ensure_running)
+        let mut all = self.processes.iter_mut().chain(&mut self.coming);
+        all.try_for_each(ChaosProcess::ensure_running)
     }
 
-    /// Runs a command of `hookline` on this home.
+    /// Runs a command of `hookline` on this deployment.
     pub(crate) async fn hookline(&self, args: &[&str]) -> anyhow::Result<String> {
         self.commands.run(args).await
     }
 
-    /// Prepares an act before it begins.
-    pub(crate) async fn prepare(&mut self, act: &Act, ledger: &Ledger) -> anyhow::Result<()> {
+    /// Prepares a fault before it begins.
+    pub(crate) async fn prepare(
+        &mut self,
+        injection: &Injection,
+        ledger: &Ledger,
+    ) -> anyhow::Result<()> {
         self.ensure_running()?;
-        match act.blow {
-            // A service that starts while a right is missing ends with an error. The act is about services that run.
-            Blow::Raise(Fault::Revoke) => self.wait_ready().await,
-            Blow::Outage(_) => {
+        match injection.fault {
+            // A service that starts while a right is missing ends with an error. The fault is about services that run.
+            Fault::Database(DatabaseFault::Revoke) => self.wait_ready().await,
+            Fault::Outage(_) => {
                 self.wait_ready().await?;
                 self.owners = Some(self.even_owners().await?);
                 Ok(())
             }
-            Blow::FailOver => {
+            Fault::FailOver => {
                 self.wait_ready().await?;
                 self.copied = Some(self.know_events(ledger).await?);
                 Ok(())
             }
             // A cluster without a node bears no second loss.
-            _ if matches!(act.targets[..], [Target::Node(_)]) => {
+            _ if matches!(injection.targets[..], [Target::Node(_)]) => {
                 self.servers()?.wait_for_members().await
             }
             _ => Ok(()),
         }
     }
 
-    /// Begins an act.
-    pub(crate) async fn hit(&mut self, act: &Act) -> anyhow::Result<()> {
-        let Act { blow, targets, .. } = act;
-        match *blow {
-            Blow::Fill => self.fill(targets).await,
-            Blow::Raise(fault) => {
+    /// Begins a fault.
+    pub(crate) async fn inject(&mut self, injection: &Injection) -> anyhow::Result<()> {
+        let Injection { fault, targets, .. } = injection;
+        match *fault {
+            Fault::FillDisk => self.fill(targets).await,
+            Fault::Database(fault) => {
                 let database = self.servers()?.database()?;
-                self.ongoing = Some(database.begin(fault).await?);
+                self.ongoing = Some(database.begin_fault(fault).await?);
                 Ok(())
             }
-            Blow::Abuse(abuse) => {
+            Fault::Abuse(abuse) => {
                 self.abusers = abuse::begin(abuse, &self.victim);
                 Ok(())
             }
-            Blow::DropWakeUps(every) => {
-                self.each(|actor| actor.faults.arm(WAKE_UPS, format!("return({every})")))
+            Fault::DropWakeUps(every) => self.each(|process| {
+                process
+                    .fault_points
+                    .arm(WAKE_UPS, format!("return({every})"))
+            }),
+            Fault::Churn => self.churn().await,
+            Fault::Outage(Outage::Killed) => {
+                self.inject_into_server(Fault::Kill, Server::Postgres).await
             }
-            Blow::ComeAndGo => self.come_and_go().await,
-            Blow::Outage(Away::Killed) => self.hit_server(Blow::Kill, Server::Postgres).await,
-            Blow::Outage(Away::Frozen) => self.hit_server(Blow::Freeze, Server::Postgres).await,
-            Blow::Cut(peer) => self.each_wire(targets, |wires| wires.set(peer, Wire::Cut)),
-            Blow::Silence(peer) => self.each_wire(targets, |wires| wires.set(peer, Wire::Silent)),
-            Blow::Clock(shift) => self.set_clock(shift, targets).await,
-            Blow::Divide(count) => {
+            Fault::Outage(Outage::Frozen) => {
+                self.inject_into_server(Fault::Freeze, Server::Postgres)
+                    .await
+            }
+            Fault::Cut(dependency) => {
+                self.each_link(targets, |links| links.set(dependency, Link::Cut))
+            }
+            Fault::Silence(dependency) => {
+                self.each_link(targets, |links| links.set(dependency, Link::Silent))
+            }
+            Fault::Clock(shift) => self.shift_clock(shift, targets).await,
+            Fault::Repartition(count) => {
                 let count = count.to_string();
                 self.hookline(&["partitions", "set", &count]).await?;
                 Ok(())
             }
-            Blow::Hang => {
-                let actions = format!("1*sleep({})", act.away.as_millis());
-                self.each_of(targets, |actor| {
-                    actor.faults.arm(SCHEDULER, actions.clone())
+            Fault::HangScheduler => {
+                let actions = format!("1*sleep({})", injection.away.as_millis());
+                self.each_of(targets, |process| {
+                    process.fault_points.arm(SCHEDULER, actions.clone())
                 })
             }
-            Blow::FailOver => {
+            Fault::FailOver => {
                 let tables = self.tables();
                 self.servers()?.copy_postgres(tables.as_deref()).await?;
                 // Commits from now on are lost.
-                tokio::time::sleep(act.away).await;
+                tokio::time::sleep(injection.away).await;
                 Ok(())
             }
-            Blow::EndAt(point) => self.end_at(point, targets).await,
-            Blow::Kill | Blow::Freeze | Blow::LongFreeze | Blow::Stop => {
+            Fault::CrashAt(point) => self.crash_at(point, targets).await,
+            Fault::Kill | Fault::Freeze | Fault::LongFreeze | Fault::Stop => {
                 for &target in targets {
-                    let what = || format!("{blow} {target}");
+                    let what = || format!("{fault} {target}");
                     match server_of(target) {
-                        Some(server) => self.hit_server(*blow, server).await.with_context(what)?,
-                        None => self.actor(target)?.hit(*blow).await.with_context(what)?,
+                        Some(server) => self
+                            .inject_into_server(*fault, server)
+                            .await
+                            .with_context(what)?,
+                        None => self
+                            .process(target)?
+                            .inject(*fault)
+                            .await
+                            .with_context(what)?,
                     }
                 }
                 Ok(())
@@ -377,57 +406,61 @@ impl Stage {
         }
     }
 
-    /// Ends an act.
-    pub(crate) async fn bring_back(&mut self, act: &Act) -> anyhow::Result<()> {
-        let Act { blow, targets, .. } = act;
-        match *blow {
-            Blow::Fill => self.free(targets).await,
-            Blow::Raise(_) => {
+    /// Ends a fault.
+    pub(crate) async fn restore(&mut self, injection: &Injection) -> anyhow::Result<()> {
+        let Injection { fault, targets, .. } = injection;
+        match *fault {
+            Fault::FillDisk => self.free(targets).await,
+            Fault::Database(_) => {
                 if let Some(ongoing) = self.ongoing.take() {
                     ongoing.end().await?;
                 }
                 self.wait_ready().await
             }
-            Blow::Abuse(_) => {
+            Fault::Abuse(_) => {
                 self.abusers = JoinSet::new();
                 self.wait_ready().await
             }
-            Blow::DropWakeUps(_) => {
+            Fault::DropWakeUps(_) => {
                 let always = self.plan.drop_wake_ups;
-                self.each(|actor| match always {
-                    Some(every) => actor.faults.arm(WAKE_UPS, format!("return({every})")),
-                    None => actor.faults.disarm(WAKE_UPS),
+                self.each(|process| match always {
+                    Some(every) => process
+                        .fault_points
+                        .arm(WAKE_UPS, format!("return({every})")),
+                    None => process.fault_points.disarm(WAKE_UPS),
                 })
             }
-            Blow::ComeAndGo | Blow::Divide(_) => Ok(()),
-            Blow::Outage(Away::Killed) => self.servers()?.start_again().await,
-            Blow::Outage(Away::Frozen) => self.servers()?.signal(Server::Postgres, "CONT").await,
-            Blow::Cut(peer) | Blow::Silence(peer) => {
-                self.each_wire(targets, |wires| wires.set(peer, Wire::Whole))
+            Fault::Churn | Fault::Repartition(_) => Ok(()),
+            Fault::Outage(Outage::Killed) => self.servers()?.start_again().await,
+            Fault::Outage(Outage::Frozen) => self.servers()?.signal(Server::Postgres, "CONT").await,
+            Fault::Cut(dependency) | Fault::Silence(dependency) => {
+                self.each_link(targets, |links| links.set(dependency, Link::Up))
             }
-            Blow::Clock(shift) => self.end_of_clock(shift, targets),
-            Blow::Hang => self.each_of(targets, |actor| actor.faults.disarm(SCHEDULER)),
-            Blow::FailOver => self.fail_over().await,
-            Blow::EndAt(point) => self.go_on_after(point, targets).await,
-            Blow::Freeze | Blow::LongFreeze => {
+            Fault::Clock(shift) => self.restore_clock(shift, targets),
+            Fault::HangScheduler => {
+                self.each_of(targets, |process| process.fault_points.disarm(SCHEDULER))
+            }
+            Fault::FailOver => self.fail_over().await,
+            Fault::CrashAt(point) => self.restart_after(point, targets).await,
+            Fault::Freeze | Fault::LongFreeze => {
                 // Services first: they wait for their servers.
                 for &target in targets
                     .iter()
                     .filter(|target| server_of(**target).is_none())
                 {
-                    self.actor(target)?.process()?.signal("CONT").await?;
+                    self.process(target)?.process()?.signal("CONT").await?;
                 }
                 for server in targets.iter().filter_map(|&target| server_of(target)) {
                     self.servers()?.signal(server, "CONT").await?;
                 }
                 Ok(())
             }
-            Blow::Kill | Blow::Stop => {
+            Fault::Kill | Fault::Stop => {
                 for &target in targets
                     .iter()
                     .filter(|target| server_of(**target).is_none())
                 {
-                    self.actor(target)?.start()?;
+                    self.process(target)?.start()?;
                 }
                 match targets.iter().any(|&target| server_of(target).is_some()) {
                     true => self.servers()?.start_again().await,
@@ -438,7 +471,7 @@ impl Stage {
     }
 
     /// Waits until all events confirmed so far are in the database, and returns the content of the database.
-    async fn know_events(&self, ledger: &Ledger) -> anyhow::Result<Copied> {
+    async fn know_events(&self, ledger: &Ledger) -> anyhow::Result<DatabaseCopy> {
         let confirmed_until = Instant::now();
         let confirmed = ledger.confirmed_events();
         let events = until("the confirmed events in the database", async || {
@@ -448,7 +481,7 @@ impl Stage {
             Ok(confirmed.iter().all(is_there).then_some(stored.events))
         })
         .await?;
-        Ok(Copied {
+        Ok(DatabaseCopy {
             confirmed_until,
             events,
         })
@@ -469,7 +502,7 @@ impl Stage {
                 "a failover lost {missing} events that were committed before its copy was made"
             ));
         }
-        self.lost.push(Lost {
+        self.lost.push(LostCommits {
             from: copied.confirmed_until,
             until: killed,
             back,
@@ -485,8 +518,8 @@ impl Stage {
         }
     }
 
-    /// The content of a distributed home's database.
-    pub(crate) async fn stored(&self) -> anyhow::Result<Stored> {
+    /// The content of a distributed deployment's database.
+    pub(crate) async fn stored(&self) -> anyhow::Result<StoredRows> {
         let servers = self.servers.as_ref().context("no database")?;
         let database = servers.database()?;
         let events = "SELECT organization_id || ' ' || event_id FROM events";
@@ -500,7 +533,7 @@ impl Stage {
                 .collect()
         };
         let subscriptions = pairs(subscriptions).into_iter();
-        Ok(Stored {
+        Ok(StoredRows {
             events: pairs(events).into_iter().collect(),
             subscriptions: subscriptions
                 .map(|(id, url)| Ok((id.parse()?, url)))
@@ -509,7 +542,7 @@ impl Stage {
     }
 
     /// Waits until receivers that refuse everything have made backlog, and a process has ended at this point.
-    async fn end_at(&mut self, point: BacklogPoint, targets: &[Target]) -> anyhow::Result<()> {
+    async fn crash_at(&mut self, point: BacklogPoint, targets: &[Target]) -> anyhow::Result<()> {
         self.refusal.set(true);
         if point == BacklogPoint::Read {
             until("backlog", async || {
@@ -517,8 +550,8 @@ impl Stage {
             })
             .await?;
         }
-        self.each_of(targets, |actor| {
-            actor.faults.arm(point.name(), "return".to_owned())
+        self.each_of(targets, |process| {
+            process.fault_points.arm(point.name(), "return".to_owned())
         })?;
         if point == BacklogPoint::Read {
             // It is read when its receivers take it.
@@ -526,20 +559,25 @@ impl Stage {
         }
         let name = point.name();
         until(&format!("the end of a process at {name}"), async || {
-            let mut actors = self.actors.iter_mut();
-            let ended = actors.any(|actor| targets.contains(&actor.target) && actor.has_ended());
+            let mut processes = self.processes.iter_mut();
+            let ended =
+                processes.any(|process| targets.contains(&process.target) && process.has_ended());
             Ok(ended.then_some(()))
         })
         .await
     }
 
-    async fn go_on_after(&mut self, point: BacklogPoint, targets: &[Target]) -> anyhow::Result<()> {
+    async fn restart_after(
+        &mut self,
+        point: BacklogPoint,
+        targets: &[Target],
+    ) -> anyhow::Result<()> {
         self.refusal.set(false);
-        self.each_of(targets, |actor| actor.faults.disarm(point.name()))?;
+        self.each_of(targets, |process| process.fault_points.disarm(point.name()))?;
         // A process that has not read this yet may still end.
         tokio::time::sleep(DISARMED_WITHIN).await;
-        self.each_of(targets, |actor| match actor.has_ended() {
-            true => actor.start(),
+        self.each_of(targets, |process| match process.has_ended() {
+            true => process.start(),
             false => Ok(()),
         })
     }
@@ -555,9 +593,9 @@ impl Stage {
             .sum())
     }
 
-    /// Checks the effects of an act, once everything is back.
-    pub(crate) async fn judge(&mut self, act: &Act) -> anyhow::Result<()> {
-        if act.blow == Blow::FailOver {
+    /// Checks the effects of a fault, once everything is back.
+    pub(crate) async fn judge(&mut self, injection: &Injection) -> anyhow::Result<()> {
+        if injection.fault == Fault::FailOver {
             // No process was started anew.
             self.wait_ready().await?;
             self.even_owners().await?;
@@ -593,19 +631,19 @@ impl Stage {
     }
 
     /// Further dispatchers beside those that stay.
-    async fn come_and_go(&mut self) -> anyhow::Result<()> {
+    async fn churn(&mut self) -> anyhow::Result<()> {
         let mut ended = 0;
-        for step in 0..COME_AND_GO.at_once + COME_AND_GO.replaced {
-            if step >= COME_AND_GO.at_once {
+        for step in 0..CHURN.at_once + CHURN.replaced {
+            if step >= CHURN.at_once {
                 self.end_oldest(ended).await?;
                 ended += 1;
             }
             self.come += 1;
-            let mut actor =
-                self.make_actor(Target::Dispatcher(self.plan.dispatchers + self.come))?;
-            actor.start()?;
-            self.coming.push(actor);
-            tokio::time::sleep(COME_AND_GO.every).await;
+            let mut process =
+                self.new_process(Target::Dispatcher(self.plan.dispatchers + self.come))?;
+            process.start()?;
+            self.coming.push(process);
+            tokio::time::sleep(CHURN.every).await;
             self.ensure_running()?;
         }
         while !self.coming.is_empty() {
@@ -616,17 +654,17 @@ impl Stage {
     }
 
     async fn end_oldest(&mut self, ended: usize) -> anyhow::Result<()> {
-        let blow = match ended % 2 {
-            0 => Blow::Kill,
-            _ => Blow::Stop,
+        let fault = match ended % 2 {
+            0 => Fault::Kill,
+            _ => Fault::Stop,
         };
-        self.coming.remove(0).hit(blow).await
+        self.coming.remove(0).inject(fault).await
     }
 
-    async fn set_clock(&mut self, shift: Shift, targets: &[Target]) -> anyhow::Result<()> {
+    async fn shift_clock(&mut self, shift: ClockShift, targets: &[Target]) -> anyhow::Result<()> {
         let seconds = match shift {
-            Shift::Ahead => HOUR,
-            Shift::Back => -HOUR,
+            ClockShift::Ahead => HOUR,
+            ClockShift::Back => -HOUR,
         };
         let library = self.servers()?.faketime();
         for &target in targets {
@@ -638,12 +676,12 @@ impl Stage {
                     }
                 }
                 _ => {
-                    let actor = self.actor(target)?;
-                    actor.hit(Blow::Clock(shift)).await?;
-                    actor.clock.set(seconds)?;
+                    let process = self.process(target)?;
+                    process.inject(Fault::Clock(shift)).await?;
+                    process.clock.set(seconds)?;
                     let library = library.as_deref();
-                    let variables = library.map(|library| actor.clock.variables(library));
-                    actor.start_with(variables.as_ref().map_or(&[], |some| &some[..]))?;
+                    let variables = library.map(|library| process.clock.variables(library));
+                    process.start_with(variables.as_ref().map_or(&[], |some| &some[..]))?;
                 }
             }
         }
@@ -652,11 +690,11 @@ impl Stage {
 
     /// Sets a clock right again, except a database's clock that was set ahead. If that clock went back,
     /// deliveries with a due time from the wrong clock would come an hour late.
-    fn end_of_clock(&mut self, shift: Shift, targets: &[Target]) -> anyhow::Result<()> {
+    fn restore_clock(&mut self, shift: ClockShift, targets: &[Target]) -> anyhow::Result<()> {
         for &target in targets {
             match target {
                 Target::Postgres => {
-                    if shift == Shift::Ahead {
+                    if shift == ClockShift::Ahead {
                         self.ahead += HOUR;
                     }
                     let ahead = self.ahead;
@@ -664,23 +702,23 @@ impl Stage {
                         clock.set(ahead)?;
                     }
                 }
-                _ => self.actor(target)?.clock.set(0)?,
+                _ => self.process(target)?.clock.set(0)?,
             }
         }
         Ok(())
     }
 
-    /// A home with a full disk must say that it is not ready.
+    /// A deployment with a full disk must say that it is not ready.
     async fn fill(&mut self, targets: &[Target]) -> anyhow::Result<()> {
         let Some(disk) = &self.disk else {
-            // Said when the home was made.
+            // Said when the deployment was made.
             return Ok(());
         };
         disk.itself().fill()?;
-        let actors = &self.actors;
-        until("a home that says that it is not ready", async || {
-            for actor in actors {
-                if actor.readiness().await == 503 {
+        let processes = &self.processes;
+        until("a deployment that says that it is not ready", async || {
+            for process in processes {
+                if process.readiness().await == 503 {
                     return Ok(Some(()));
                 }
             }
@@ -688,7 +726,7 @@ impl Stage {
         })
         .await?;
         for target in targets.iter().filter(|target| **target != Target::Disk) {
-            self.actor(*target)?.hit(Blow::Fill).await?;
+            self.process(*target)?.inject(Fault::FillDisk).await?;
         }
         Ok(())
     }
@@ -700,14 +738,14 @@ impl Stage {
         };
         disk.itself().free()?;
         for target in targets.iter().filter(|target| **target != Target::Disk) {
-            self.actor(*target)?.start()?;
+            self.process(*target)?.start()?;
         }
         self.wait_ready().await
     }
 
     /// Ends everything and removes the servers' data.
     pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
-        self.actors.clear();
+        self.processes.clear();
         self.coming.clear();
         match &mut self.servers {
             Some(servers) => servers.clean().await,
@@ -715,11 +753,11 @@ impl Stage {
         }
     }
 
-    async fn hit_server(&mut self, blow: Blow, server: Server) -> anyhow::Result<()> {
+    async fn inject_into_server(&mut self, fault: Fault, server: Server) -> anyhow::Result<()> {
         let servers = self.servers()?;
-        match blow {
-            Blow::Freeze | Blow::LongFreeze => servers.signal(server, "STOP").await,
-            Blow::Stop => servers.stop(server).await,
+        match fault {
+            Fault::Freeze | Fault::LongFreeze => servers.signal(server, "STOP").await,
+            Fault::Stop => servers.stop(server).await,
             _ => {
                 servers.signal(server, "KILL").await?;
                 servers.wait_for_end(server).await
@@ -728,37 +766,42 @@ impl Stage {
     }
 
     fn servers(&mut self) -> anyhow::Result<&mut Servers> {
-        self.servers.as_mut().context("this home has no servers")
+        self.servers
+            .as_mut()
+            .context("this deployment has no servers")
     }
 
-    fn actor(&mut self, target: Target) -> anyhow::Result<&mut Actor> {
-        self.actors
+    fn process(&mut self, target: Target) -> anyhow::Result<&mut ChaosProcess> {
+        self.processes
             .iter_mut()
-            .find(|actor| actor.target == target)
+            .find(|process| process.target == target)
             .with_context(|| format!("there is no {target}"))
     }
 
-    fn each(&mut self, change: impl Fn(&mut Actor) -> anyhow::Result<()>) -> anyhow::Result<()> {
-        self.actors.iter_mut().try_for_each(change)
+    fn each(
+        &mut self,
+        change: impl Fn(&mut ChaosProcess) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.processes.iter_mut().try_for_each(change)
     }
 
     fn each_of(
         &mut self,
         targets: &[Target],
-        change: impl Fn(&mut Actor) -> anyhow::Result<()>,
+        change: impl Fn(&mut ChaosProcess) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         for &target in targets {
-            change(self.actor(target)?)?;
+            change(self.process(target)?)?;
         }
         Ok(())
     }
 
-    fn each_wire(&self, targets: &[Target], change: impl Fn(&Wires)) -> anyhow::Result<()> {
+    fn each_link(&self, targets: &[Target], change: impl Fn(&Links)) -> anyhow::Result<()> {
         for target in targets {
             let Target::Dispatcher(number) = *target else {
-                anyhow::bail!("{target} has no wires");
+                anyhow::bail!("{target} has no links");
             };
-            change(self.wires.get(number).context("no such dispatcher")?);
+            change(self.links.get(number).context("no such dispatcher")?);
         }
         Ok(())
     }
@@ -774,7 +817,7 @@ async fn disk_of_database(servers: &Servers, length: Duration) -> anyhow::Result
     let size = Mebibytes(64 + minutes.saturating_mul(16));
     let database = servers.database()?;
     let server = database.maintenance()?;
-    let small = SmallTablespace::of(&server, database.name(), size).await?;
+    let small = SmallTablespace::create(&server, database.name(), size).await?;
     Ok(Some(Disk::OfDatabase(small)))
 }
 

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use hookline_testkit::deployment::{Home, Part};
+use hookline_testkit::deployment::{Deployment, Service};
 
 /// Sums over all dispatchers at one moment.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Figures {
+pub(super) struct DispatcherMetrics {
     pub(super) at: Instant,
     /// Deliveries that were marked as backlog.
     pub(super) marked: f64,
@@ -22,8 +22,8 @@ pub(super) struct Figures {
     pub(super) memory: u64,
 }
 
-impl Figures {
-    pub(super) async fn of(home: &Home) -> anyhow::Result<Self> {
+impl DispatcherMetrics {
+    pub(super) async fn of(deployment: &Deployment) -> anyhow::Result<Self> {
         let at = Instant::now();
         let mut figures = Self {
             at,
@@ -33,7 +33,7 @@ impl Figures {
             open: 0.0,
             memory: 0,
         };
-        for (process, admin) in home.processes(Part::Dispatcher).await {
+        for (process, admin) in deployment.processes(Service::Dispatcher).await {
             let metrics = reqwest::get(format!("{admin}/metrics"))
                 .await?
                 .text()

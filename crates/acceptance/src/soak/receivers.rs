@@ -13,7 +13,7 @@ use serde_json::Value;
 
 /// How a receiver behaves until it recovers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum Behaviour {
     /// It answers 200 at once.
     Healthy,
     /// It never answers.
@@ -24,13 +24,13 @@ pub enum Manner {
     Trickles,
 }
 
-impl Manner {
+impl Behaviour {
     /// How long it holds a request that may take `deadline`.
     pub fn holds(self, deadline: Duration) -> Duration {
         match self {
-            Manner::Healthy => Duration::ZERO,
-            Manner::FailsLate => deadline.min(LATE),
-            Manner::Hangs | Manner::Trickles => deadline,
+            Behaviour::Healthy => Duration::ZERO,
+            Behaviour::FailsLate => deadline.min(LATE),
+            Behaviour::Hangs | Behaviour::Trickles => deadline,
         }
     }
 }
@@ -44,22 +44,22 @@ const NEVER: Duration = Duration::from_secs(300);
 type Taken = HashMap<(usize, u64), Instant>;
 
 /// Receivers side by side.
-pub(super) struct Street {
+pub(super) struct ReceiverFleet {
     ports: Vec<u16>,
-    noted: Arc<Noted>,
+    requests: Arc<Requests>,
 }
 
 #[derive(Default)]
-struct Noted {
-    manners: HashMap<u16, Manner>,
+struct Requests {
+    behaviours: HashMap<u16, Behaviour>,
     are_well: AtomicBool,
     taken: Mutex<Taken>,
 }
 
-impl Street {
+impl ReceiverFleet {
     /// One receiver for each of these.
-    pub(super) fn open(manners: &[Manner]) -> anyhow::Result<Self> {
-        let listeners = manners
+    pub(super) fn start(behaviours: &[Behaviour]) -> anyhow::Result<Self> {
+        let listeners = behaviours
             .iter()
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
             .collect::<Result<Vec<_>, _>>()?;
@@ -67,18 +67,22 @@ impl Street {
             .iter()
             .map(|listener| Ok(listener.local_addr()?.port()))
             .collect::<std::io::Result<Vec<u16>>>()?;
-        let noted = Arc::new(Noted {
-            manners: ports.iter().copied().zip(manners.iter().copied()).collect(),
-            ..Noted::default()
+        let requests = Arc::new(Requests {
+            behaviours: ports
+                .iter()
+                .copied()
+                .zip(behaviours.iter().copied())
+                .collect(),
+            ..Requests::default()
         });
-        let kept = Arc::clone(&noted);
+        let kept = Arc::clone(&requests);
         std::thread::spawn(move || {
             actix_web::rt::System::new().block_on(async move {
                 let app = move || {
-                    let noted = Arc::clone(&kept);
+                    let requests = Arc::clone(&kept);
                     App::new().default_service(web::to(
                         move |request: HttpRequest, body: web::Bytes| {
-                            answer(Arc::clone(&noted), request, body)
+                            answer(Arc::clone(&requests), request, body)
                         },
                     ))
                 };
@@ -89,23 +93,25 @@ impl Street {
                 server.run().await
             })
         });
-        Ok(Self { ports, noted })
+        Ok(Self { ports, requests })
     }
 
-    /// Where the `subscription`th subscription points, on the `house`th receiver.
-    pub(super) fn url(&self, house: usize, subscription: usize) -> String {
-        let port = self.ports.get(house).copied().unwrap_or_default();
+    /// Where the `subscription`th subscription points, on the `receiver`th receiver.
+    pub(super) fn url(&self, receiver: usize, subscription: usize) -> String {
+        let port = self.ports.get(receiver).copied().unwrap_or_default();
         format!("http://127.0.0.1:{port}/{subscription}")
     }
 
     /// All become healthy.
     pub(super) fn recover(&self) {
-        self.noted.are_well.store(true, Ordering::Relaxed);
+        self.requests.are_well.store(true, Ordering::Relaxed);
     }
 
     /// When the subscription took the event.
     pub(super) fn taken_at(&self, subscription: usize, event: u64) -> Option<Instant> {
-        lock(&self.noted.taken).get(&(subscription, event)).copied()
+        lock(&self.requests.taken)
+            .get(&(subscription, event))
+            .copied()
     }
 }
 
@@ -113,32 +119,36 @@ fn lock(taken: &Mutex<Taken>) -> MutexGuard<'_, Taken> {
     taken.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn answer(noted: Arc<Noted>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+async fn answer(requests: Arc<Requests>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let at = Instant::now();
     let port = request.app_config().local_addr().port();
-    let manner = match noted.are_well.load(Ordering::Relaxed) {
-        true => Manner::Healthy,
-        false => noted.manners.get(&port).copied().unwrap_or(Manner::Healthy),
+    let behaviour = match requests.are_well.load(Ordering::Relaxed) {
+        true => Behaviour::Healthy,
+        false => requests
+            .behaviours
+            .get(&port)
+            .copied()
+            .unwrap_or(Behaviour::Healthy),
     };
-    match manner {
-        Manner::Healthy => match (request.path()[1..].parse(), number_of(&body)) {
+    match behaviour {
+        Behaviour::Healthy => match (request.path()[1..].parse(), number_of(&body)) {
             (Ok(subscription), Some(event)) => {
-                lock(&noted.taken)
+                lock(&requests.taken)
                     .entry((subscription, event))
                     .or_insert(at);
                 HttpResponse::Ok().finish()
             }
             _ => HttpResponse::BadRequest().finish(),
         },
-        Manner::Hangs => {
+        Behaviour::Hangs => {
             tokio::time::sleep(NEVER).await;
             HttpResponse::Ok().finish()
         }
-        Manner::FailsLate => {
+        Behaviour::FailsLate => {
             tokio::time::sleep(LATE).await;
             HttpResponse::InternalServerError().finish()
         }
-        Manner::Trickles => HttpResponse::Ok().streaming(stream::unfold((), |()| async {
+        Behaviour::Trickles => HttpResponse::Ok().streaming(stream::unfold((), |()| async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             Some((Ok::<_, actix_web::Error>(web::Bytes::from_static(b".")), ()))
         })),

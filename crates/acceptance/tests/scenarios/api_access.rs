@@ -6,27 +6,27 @@ mod rates;
 use std::sync::Arc;
 
 use anyhow::ensure;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        who_has_no_good_key_learns_nothing,
-        a_key_enters_its_own_organizations_alone,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        a_request_without_a_valid_key_learns_nothing,
+        a_key_accesses_only_its_organizations,
         every_call_needs_its_scope,
-        two_organizations_see_nothing_of_one_another,
+        organizations_cannot_see_each_other,
         every_route::every_route_asks_for_a_good_key_of_its_organization_and_scope,
-        every_route::a_key_expires_and_tells_when_it_was_used,
+        every_route::a_key_expires_and_shows_its_last_use,
     ]
 }
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![rates::who_asks_too_often_is_told_to_wait]
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![rates::request_rates_and_failed_logins_of_a_key_are_limited]
 }
 
 /// The calls of the API, with the scope that each needs.
@@ -44,8 +44,10 @@ const CALLS: [(Method, &str, &str); 11] = [
     (Method::POST, "/events", "publish"),
 ];
 
-async fn who_has_no_good_key_learns_nothing(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_request_without_a_valid_key_learns_nothing(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let id = tenant.client.subscribe(&subscription()).await?;
     let nobody = tenant.client.with_key(None);
     let keys = [
@@ -59,7 +61,7 @@ async fn who_has_no_good_key_learns_nothing(home: Arc<Home>) -> anyhow::Result<(
         Some("hk_nobody"),
     ];
     for base in ["/v1", ""] {
-        let client = nobody.at(&format!("{}{base}", home.api()));
+        let client = nobody.at(&format!("{}{base}", deployment.api()));
         for (method, path, _) in CALLS {
             for (key, id) in keys.iter().zip([id, 999_999_999].into_iter().cycle()) {
                 // A caller without a key is not told that a body is nonsense either.
@@ -85,13 +87,13 @@ async fn who_has_no_good_key_learns_nothing(home: Arc<Home>) -> anyhow::Result<(
     Ok(())
 }
 
-async fn a_key_enters_its_own_organizations_alone(home: Arc<Home>) -> anyhow::Result<()> {
+async fn a_key_accesses_only_its_organizations(deployment: Arc<Deployment>) -> anyhow::Result<()> {
     let [first, second, foreign] = [
-        home.tenant().await?,
-        home.tenant().await?,
-        home.tenant().await?,
+        deployment.tenant().await?,
+        deployment.tenant().await?,
+        deployment.tenant().await?,
     ];
-    let key = home
+    let key = deployment
         .key(&["--org", &first.organization, "--also", &second.organization])
         .await?;
     let both = first.client.with_key(Some(&key));
@@ -160,11 +162,11 @@ async fn a_key_enters_its_own_organizations_alone(home: Arc<Home>) -> anyhow::Re
     Ok(())
 }
 
-async fn every_call_needs_its_scope(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn every_call_needs_its_scope(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let org = tenant.organization.as_str();
     for scope in ["read", "write", "publish"] {
-        let key = home.key(&["--org", org, "--scopes", scope]).await?;
+        let key = deployment.key(&["--org", org, "--scopes", scope]).await?;
         let client = tenant.client.with_key(Some(&key));
         let id = tenant.client.subscribe(&subscription()).await?;
         for (method, path, needed) in CALLS {
@@ -185,7 +187,7 @@ async fn every_call_needs_its_scope(home: Arc<Home>) -> anyhow::Result<()> {
             }
         }
     }
-    let two = home
+    let two = deployment
         .key(&["--org", org, "--scopes", "read,publish"])
         .await?;
     let two = tenant.client.with_key(Some(&two));
@@ -194,13 +196,13 @@ async fn every_call_needs_its_scope(home: Arc<Home>) -> anyhow::Result<()> {
         .await?
         .expect(202)?;
     two.post("/webhooks", &subscription()).await?.problem(403)?;
-    let none = home.key(&["--org", org, "--scopes", "admin"]).await;
+    let none = deployment.key(&["--org", org, "--scopes", "admin"]).await;
     ensure!(none.is_err(), "there is no scope admin");
     Ok(())
 }
 
-async fn two_organizations_see_nothing_of_one_another(home: Arc<Home>) -> anyhow::Result<()> {
-    let (ours, theirs) = (home.tenant().await?, home.tenant().await?);
+async fn organizations_cannot_see_each_other(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let (ours, theirs) = (deployment.tenant().await?, deployment.tenant().await?);
     let (our_receiver, their_receiver) = (Receiver::healthy()?, Receiver::healthy()?);
     let our_id = ours.subscribe(&our_receiver, &["workflow.failed"]).await?;
     let their_id = theirs

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::dependencies::variable;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use tokio::process::Command;
 
 /// A run of this long hangs.
@@ -16,24 +16,24 @@ const LONGEST: Duration = Duration::from_secs(300);
 /// The subscriptions that are made here point nowhere.
 const NOWHERE: [(&str, &str); 1] = [("HOOKLINE__TARGETS__NAME_SERVERS", "[\"127.0.0.1:1\"]")];
 
-/// The document and the API are the same in both homes.
-pub(crate) fn embedded() -> Vec<Alone> {
-    sentences![generated_clients_compile_and_do_a_round_trip]
+/// The document and the API are the same in both deployment modes.
+pub(crate) fn standalone() -> Vec<IsolatedScenario> {
+    scenarios![generated_clients_compile_and_do_a_round_trip]
 }
 
-async fn generated_clients_compile_and_do_a_round_trip(kind: Kind) -> anyhow::Result<()> {
+async fn generated_clients_compile_and_do_a_round_trip(mode: Mode) -> anyhow::Result<()> {
     let (node, python) = (
         variable("HOOKLINE_CLIENTS_NODE")?,
         variable("HOOKLINE_CLIENTS_PYTHON")?,
     );
-    let home = Home::start_with(kind, &NOWHERE).await?;
-    let tenant = home.tenant().await?;
-    let key = home.key(&["--org", &tenant.organization]).await?;
+    let deployment = Deployment::start_with(mode, &NOWHERE).await?;
+    let tenant = deployment.tenant().await?;
+    let key = deployment.key(&["--org", &tenant.organization]).await?;
 
     let place = tempfile::tempdir()?;
     let run = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/round_trip"))
         .arg(place.path())
-        .env("HOOKLINE_URL", home.api())
+        .env("HOOKLINE_URL", deployment.api())
         .env("HOOKLINE_KEY", key)
         .env("HOOKLINE_ORGANIZATION", &tenant.organization)
         .env("HOOKLINE_CLIENTS_NODE", node)
@@ -49,5 +49,5 @@ async fn generated_clients_compile_and_do_a_round_trip(kind: Kind) -> anyhow::Re
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    home.end().await
+    deployment.end().await
 }

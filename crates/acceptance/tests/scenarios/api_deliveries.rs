@@ -3,28 +3,28 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
 use hookline_core::timestamp::Timestamp;
 use hookline_testkit::client::{Answer, Client};
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Received, Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        a_delivery_shows_where_it_stands_and_how_it_got_there,
-        a_delivery_reads_as_its_subscription_stands,
-        deliveries_are_nobody_elses,
-        an_event_tells_what_became_of_it_and_why,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        a_delivery_shows_its_state_and_its_attempts,
+        deliveries_of_a_disabled_subscription_are_skipped,
+        deliveries_of_another_organization_are_404,
+        an_event_shows_its_deliveries_and_their_states,
         any_event_id_finds_its_event,
     ]
 }
 
 /// Three deliveries, newest first: a test that failed, one that waits, and one that arrived.
 async fn three(tenant: &Tenant<'_>) -> anyhow::Result<(i64, Receiver)> {
-    let receiver = Receiver::that(answer)?;
+    let receiver = Receiver::with(answer)?;
     let types = ["workflow.completed", "workflow.started"];
     let id = tenant.subscribe(&receiver, &types).await?;
     for (index, event_type) in types.into_iter().enumerate() {
@@ -40,16 +40,16 @@ async fn three(tenant: &Tenant<'_>) -> anyhow::Result<(i64, Receiver)> {
 fn answer(request: &Received, _: usize) -> Reply {
     let is_test = String::from_utf8_lossy(&request.body).contains("evt_test_");
     match request.header("x-webhook-event") {
-        Ok("workflow.started") => Reply::status(429).with("retry-after", "600"),
+        Ok("workflow.started") => Reply::status(429).with_header("retry-after", "600"),
         _ if is_test => Reply::status(500),
         _ => Reply::status(200),
     }
 }
 
-async fn a_delivery_shows_where_it_stands_and_how_it_got_there(
-    home: Arc<Home>,
+async fn a_delivery_shows_its_state_and_its_attempts(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let (id, receiver) = three(&tenant).await?;
     let path = format!("/webhooks/{id}/deliveries");
@@ -150,8 +150,10 @@ async fn filters_and_pages(client: &Client, path: &str, all: &[Value]) -> anyhow
     Ok(())
 }
 
-async fn a_delivery_reads_as_its_subscription_stands(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn deliveries_of_a_disabled_subscription_are_skipped(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let (id, _receiver) = three(&tenant).await?;
     let subscription = format!("/webhooks/{id}");
@@ -179,15 +181,17 @@ async fn a_delivery_reads_as_its_subscription_stands(home: Arc<Home>) -> anyhow:
     Ok(())
 }
 
-async fn deliveries_are_nobody_elses(home: Arc<Home>) -> anyhow::Result<()> {
-    let (tenant, other) = (home.tenant().await?, home.tenant().await?);
+async fn deliveries_of_another_organization_are_404(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let event = tenant.publish_one("workflow.failed").await?;
     let log = tenant.client.wait_for_log(id, 1).await?;
     let delivery = log[0]["delivery_id"].as_str().context("an id")?;
     let organization = tenant.organization.as_str();
-    let publisher = home
+    let publisher = deployment
         .key(&["--org", organization, "--scopes", "publish,write"])
         .await?;
     let publisher = tenant.client.with_key(Some(&publisher));
@@ -212,11 +216,13 @@ async fn deliveries_are_nobody_elses(home: Arc<Home>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn an_event_tells_what_became_of_it_and_why(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn an_event_shows_its_deliveries_and_their_states(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let (receiver, gone) = (
-        Receiver::that(answer)?,
+        Receiver::with(answer)?,
         Receiver::answering(vec![Reply::status(410)])?,
     );
     let started = &["workflow.started"];
@@ -302,8 +308,8 @@ async fn an_event_tells_what_became_of_it_and_why(home: Arc<Home>) -> anyhow::Re
     Ok(())
 }
 
-async fn any_event_id_finds_its_event(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn any_event_id_finds_its_event(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let ids = [

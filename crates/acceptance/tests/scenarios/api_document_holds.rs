@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode};
 use tokio::process::Command;
 
 /// The organization of the document's examples.
@@ -31,14 +31,16 @@ const NOWHERE: [(&str, &str); 3] = [
     ("HOOKLINE__TARGETS__ALLOW_PRIVATE_NETWORKS", "false"),
 ];
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![no_request_is_answered_otherwise_than_the_document_says]
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![every_response_conforms_to_the_openapi_document]
 }
 
-async fn no_request_is_answered_otherwise_than_the_document_says(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start_with(kind, &NOWHERE).await?;
-    home.hookline(&["org", "create", ORGANIZATION]).await?;
-    let key = home.key(&["--org", ORGANIZATION]).await?;
+async fn every_response_conforms_to_the_openapi_document(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start_with(mode, &NOWHERE).await?;
+    deployment
+        .hookline(&["org", "create", ORGANIZATION])
+        .await?;
+    let key = deployment.key(&["--org", ORGANIZATION]).await?;
 
     let program = std::env::var("HOOKLINE_TEST_SCHEMATHESIS")
         .context("HOOKLINE_TEST_SCHEMATHESIS is not set: run the tests with `make test`")?;
@@ -60,8 +62,8 @@ async fn no_request_is_answered_otherwise_than_the_document_says(kind: Kind) -> 
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .arg("--config-file")
         .arg(folder.join("schemathesis.toml"))
-        .args(["run", &format!("{}/openapi.json", home.api())])
-        .args(["--url", &home.api(), "--checks", "all"])
+        .args(["run", &format!("{}/openapi.json", deployment.api())])
+        .args(["--url", &deployment.api(), "--checks", "all"])
         .args(["--header", &format!("Authorization: Bearer {key}")])
         .args(["--max-examples", &examples.to_string(), "--seed", seed])
         .args(["--no-color", "--continue-on-failure"])
@@ -86,5 +88,5 @@ async fn no_request_is_answered_otherwise_than_the_document_says(kind: Kind) -> 
         published >= 10,
         "POST /events took {published} requests: {said}"
     );
-    home.end().await
+    deployment.end().await
 }

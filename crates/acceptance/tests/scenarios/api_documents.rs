@@ -4,23 +4,23 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
 use hookline_testkit::client::Client;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         health_and_documents_need_no_key,
         the_document_names_every_call
     ]
 }
 
-async fn health_and_documents_need_no_key(home: Arc<Home>) -> anyhow::Result<()> {
+async fn health_and_documents_need_no_key(deployment: Arc<Deployment>) -> anyhow::Result<()> {
     for prefix in ["", "/v1"] {
-        let client = Client::new(&format!("{}{prefix}", home.api()), "").with_key(None);
+        let client = Client::new(&format!("{}{prefix}", deployment.api()), "").with_key(None);
         for (path, content_type) in [
             ("/healthz", "application/json"),
             ("/readyz", "application/json"),
@@ -53,8 +53,8 @@ async fn health_and_documents_need_no_key(home: Arc<Home>) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn the_document_names_every_call(home: Arc<Home>) -> anyhow::Result<()> {
-    let client = Client::new(&home.api(), "").with_key(None);
+async fn the_document_names_every_call(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let client = Client::new(&deployment.api(), "").with_key(None);
     let document = client.get("/openapi.json").await?.expect(200)?.json;
     ensure!(
         document["openapi"]

@@ -3,30 +3,30 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
 use hookline_testkit::client::{Answer, Client};
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use reqwest::Method;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        what_is_no_json_is_400_and_json_of_another_shape_422,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        malformed_json_is_400_and_json_of_another_shape_422,
         a_body_must_say_that_it_is_json,
         a_body_that_is_too_large_is_413,
         an_unknown_path_is_404_and_a_wrong_method_405,
-        an_id_that_cannot_be_one_is_404,
-        what_hookline_sends_does_not_come_back_in,
+        a_malformed_id_is_404,
+        requests_sent_by_hookline_are_refused_with_508,
     ]
 }
 
-async fn what_is_no_json_is_400_and_json_of_another_shape_422(
-    home: Arc<Home>,
+async fn malformed_json_is_400_and_json_of_another_shape_422(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let one = format!("/webhooks/{}", client.subscribe(&subscription()).await?);
     let deep = vec![b'['; 50_000];
@@ -60,8 +60,8 @@ async fn what_is_no_json_is_400_and_json_of_another_shape_422(
     Ok(())
 }
 
-async fn a_body_must_say_that_it_is_json(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_body_must_say_that_it_is_json(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     for path in ["/webhooks", "/events"] {
         let typed = |content_type: &str| {
@@ -90,8 +90,8 @@ async fn a_body_must_say_that_it_is_json(home: Arc<Home>) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn a_body_that_is_too_large_is_413(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_body_that_is_too_large_is_413(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let one = format!("/webhooks/{}", client.subscribe(&subscription()).await?);
     let padded = |mut body: Vec<u8>, bytes: usize| {
@@ -117,8 +117,8 @@ async fn a_body_that_is_too_large_is_413(home: Arc<Home>) -> anyhow::Result<()> 
         .problem(413)?;
 
     // One that says that it is too large is answered before it is sent.
-    let key = home.key(&["--org", &tenant.organization]).await?;
-    let mut wire = TcpStream::connect(home.api().trim_start_matches("http://")).await?;
+    let key = deployment.key(&["--org", &tenant.organization]).await?;
+    let mut wire = TcpStream::connect(deployment.api().trim_start_matches("http://")).await?;
     let head = format!(
         "POST /v1/events HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {key}\r\n\
          content-type: application/json\r\ncontent-length: 8388609\r\n\r\n"
@@ -134,9 +134,11 @@ async fn a_body_that_is_too_large_is_413(home: Arc<Home>) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn an_unknown_path_is_404_and_a_wrong_method_405(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let client = tenant.client.at(&home.api());
+async fn an_unknown_path_is_404_and_a_wrong_method_405(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let client = tenant.client.at(&deployment.api());
     for path in [
         "/v1",
         "/v1/",
@@ -176,8 +178,8 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405(home: Arc<Home>) -> anyho
     Ok(())
 }
 
-async fn an_id_that_cannot_be_one_is_404(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_malformed_id_is_404(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     for id in [
         "0",
@@ -214,9 +216,11 @@ async fn an_id_that_cannot_be_one_is_404(home: Arc<Home>) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn what_hookline_sends_does_not_come_back_in(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let client = tenant.client.at(&home.api());
+async fn requests_sent_by_hookline_are_refused_with_508(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let client = tenant.client.at(&deployment.api());
     for (method, path) in [
         (Method::POST, "/v1/events"),
         (Method::POST, "/webhooks"),
@@ -232,7 +236,7 @@ async fn what_hookline_sends_does_not_come_back_in(home: Arc<Home>) -> anyhow::R
     // A subscription that points at the API is told so, and nothing goes round.
     let id = client
         .subscribe(&json!({
-            "name": "round", "url": format!("{}/v1/events", home.api()), "events": ["workflow.failed"],
+            "name": "round", "url": format!("{}/v1/events", deployment.api()), "events": ["workflow.failed"],
             "headers": {"Authorization": "Bearer whatever"},
         }))
         .await?;

@@ -6,30 +6,32 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
 use hookline_testkit::client::Answer;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Received, Receiver};
 use hookline_testkit::tenant::Tenant;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         one_event_or_an_array_is_accepted_and_delivered,
         limits::a_request_has_1_to_1000_events,
         limits::an_event_has_at_most_256_kib,
         limits::the_fields_of_an_event_have_limits,
-        of_a_request_with_a_bad_event_nothing_is_delivered,
+        a_request_with_a_bad_event_delivers_nothing,
         an_event_of_another_organization_is_403,
     ]
 }
 
 const LARGEST: usize = 256 * 1024;
 
-async fn one_event_or_an_array_is_accepted_and_delivered(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn one_event_or_an_array_is_accepted_and_delivered(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let org = &tenant.organization;
@@ -39,7 +41,7 @@ async fn one_event_or_an_array_is_accepted_and_delivered(home: Arc<Home>) -> any
     );
     let one = tenant
         .client
-        .at(&home.api())
+        .at(&deployment.api())
         .post("/events", &first)
         .await?
         .expect(202)?;
@@ -90,8 +92,10 @@ async fn one_event_or_an_array_is_accepted_and_delivered(home: Arc<Home>) -> any
     Ok(())
 }
 
-async fn of_a_request_with_a_bad_event_nothing_is_delivered(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_request_with_a_bad_event_delivers_nothing(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let mut bad = tenant.event("workflow.failed");
@@ -119,8 +123,10 @@ async fn of_a_request_with_a_bad_event_nothing_is_delivered(home: Arc<Home>) -> 
     only_this_comes(&tenant, &receiver).await
 }
 
-async fn an_event_of_another_organization_is_403(home: Arc<Home>) -> anyhow::Result<()> {
-    let (tenant, other) = (home.tenant().await?, home.tenant().await?);
+async fn an_event_of_another_organization_is_403(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
     let (receiver, others_receiver) = (Receiver::healthy()?, Receiver::healthy()?);
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     other
@@ -146,7 +152,7 @@ async fn an_event_of_another_organization_is_403(home: Arc<Home>) -> anyhow::Res
         .problem(403)?;
 
     // A member of both names the organization that the event is of.
-    let key = home
+    let key = deployment
         .key(&["--org", &tenant.organization, "--also", &other.organization])
         .await?;
     let both = tenant.client.with_key(Some(&key));

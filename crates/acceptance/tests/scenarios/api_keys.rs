@@ -5,52 +5,54 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
+use hookline_testkit::deployment::{Deployment, Mode};
 use ring::digest::{SHA256, digest};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        a_revoked_key_ends_at_once,
-        a_key_is_kept_as_its_hash_alone,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        a_revoked_key_is_refused_at_once,
+        only_the_hash_of_a_key_is_stored,
         organizations_and_keys_are_listed,
     ]
 }
 
-async fn a_revoked_key_ends_at_once(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_revoked_key_is_refused_at_once(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let org = tenant.organization.as_str();
-    let key = home.key(&["--org", org, "--name", "short-lived"]).await?;
+    let key = deployment
+        .key(&["--org", org, "--name", "short-lived"])
+        .await?;
     let client = tenant.client.with_key(Some(&key));
     client.get("/webhooks").await?.expect(200)?;
-    let listed = key_line(&home, org, "short-lived").await?;
+    let listed = key_line(&deployment, org, "short-lived").await?;
     ensure!(listed[3] == "active", "{listed:?}");
 
-    home.hookline(&["key", "revoke", &listed[0]]).await?;
+    deployment.hookline(&["key", "revoke", &listed[0]]).await?;
     client.get("/webhooks").await?.problem(401)?;
     client
         .post("/events", &tenant.event("workflow.started"))
         .await?
         .problem(401)?;
     tenant.client.get("/webhooks").await?.expect(200)?;
-    let listed = key_line(&home, org, "short-lived").await?;
+    let listed = key_line(&deployment, org, "short-lived").await?;
     ensure!(
         listed[3].starts_with("revoked 20") && listed[3].ends_with('Z'),
         "{listed:?}"
     );
     for none in [listed[0].as_str(), "999999999"] {
         ensure!(
-            home.hookline(&["key", "revoke", none]).await.is_err(),
+            deployment.hookline(&["key", "revoke", none]).await.is_err(),
             "revoked {none} again"
         );
     }
     Ok(())
 }
 
-async fn a_key_is_kept_as_its_hash_alone(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let key = home
+async fn only_the_hash_of_a_key_is_stored(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let key = deployment
         .key(&["--org", &tenant.organization, "--name", "kept-as-a-hash"])
         .await?;
     let client = tenant.client.with_key(Some(&key));
@@ -60,7 +62,7 @@ async fn a_key_is_kept_as_its_hash_alone(home: Arc<Home>) -> anyhow::Result<()> 
         .await?
         .expect(202)?;
 
-    let kept = everything_kept(&home).await?;
+    let kept = everything_kept(&deployment).await?;
     let has = |needle: &[u8]| kept.windows(needle.len()).any(|window| window == needle);
     ensure!(
         has(b"kept-as-a-hash"),
@@ -76,12 +78,15 @@ async fn a_key_is_kept_as_its_hash_alone(home: Arc<Home>) -> anyhow::Result<()> 
         !has(secret.as_bytes()) && !has(hex(secret.as_bytes()).as_bytes()),
         "the key is there"
     );
-    ensure!(!home.said().await.contains(secret), "the key is in a log");
+    ensure!(
+        !deployment.output().await.contains(secret),
+        "the key is in a log"
+    );
     Ok(())
 }
 
-async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()> {
-    let (tenant, other) = (home.tenant().await?, home.tenant().await?);
+async fn organizations_and_keys_are_listed(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
     let org = tenant.organization.as_str();
     let args = [
         "--org",
@@ -93,9 +98,9 @@ async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()
         "--name",
         "for lists",
     ];
-    let key = home.key(&args).await?;
+    let key = deployment.key(&args).await?;
     ensure!(key.starts_with("hk_") && key.len() > 40, "{key}");
-    let listed = key_line(&home, org, "for lists").await?;
+    let listed = key_line(&deployment, org, "for lists").await?;
     ensure!(
         listed[1..]
             == [
@@ -109,11 +114,11 @@ async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()
         "{listed:?}"
     );
     ensure!(
-        !home.hookline(&["key", "list"]).await?.contains(&key),
+        !deployment.hookline(&["key", "list"]).await?.contains(&key),
         "a list shows a key"
     );
 
-    let organizations = home.hookline(&["org", "list"]).await?;
+    let organizations = deployment.hookline(&["org", "list"]).await?;
     let line = organizations
         .lines()
         .find_map(|line| line.strip_prefix(&format!("{org}\t")));
@@ -141,7 +146,7 @@ async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()
         &["key", "create", "--org", org, "--name", "a\nb"],
     ] {
         ensure!(
-            home.hookline(refused).await.is_err(),
+            deployment.hookline(refused).await.is_err(),
             "{refused:?} went through"
         );
     }
@@ -150,11 +155,11 @@ async fn organizations_and_keys_are_listed(home: Arc<Home>) -> anyhow::Result<()
 
 /// The fields of a key in `hookline key list`: id, organizations, scopes, state, name.
 pub(crate) async fn key_line(
-    home: &Home,
+    deployment: &Deployment,
     organization: &str,
     name: &str,
 ) -> anyhow::Result<Vec<String>> {
-    let listed = home.hookline(&["key", "list"]).await?;
+    let listed = deployment.hookline(&["key", "list"]).await?;
     let lines = listed
         .lines()
         .map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>());
@@ -167,15 +172,17 @@ pub(crate) async fn key_line(
 }
 
 /// All bytes of the database: its files, or its tables as text.
-pub(crate) async fn everything_kept(home: &Home) -> anyhow::Result<Vec<u8>> {
-    if home.kind == Kind::Embedded {
-        return files_of(&home.data_folder());
+pub(crate) async fn everything_kept(deployment: &Deployment) -> anyhow::Result<Vec<u8>> {
+    if deployment.mode == Mode::Standalone {
+        return files_of(&deployment.data_folder());
     }
-    let peers = home.peers()?;
+    let dependencies = deployment.dependencies()?;
     let tables = "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'";
     let mut kept = String::new();
-    for table in peers.sql(tables).await?.lines() {
-        kept += &peers.sql(&format!("SELECT t::text FROM {table} t")).await?;
+    for table in dependencies.sql(tables).await?.lines() {
+        kept += &dependencies
+            .sql(&format!("SELECT t::text FROM {table} t"))
+            .await?;
     }
     Ok(kept.into_bytes())
 }

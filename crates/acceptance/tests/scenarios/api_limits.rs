@@ -8,31 +8,31 @@ mod production;
 use std::sync::Arc;
 
 use anyhow::ensure;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
+use hookline_testkit::deployment::Deployment;
 use serde_json::{Value, json};
 
 use self::field::{Field, good, with};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         a_name_has_1_to_255_characters,
         a_url_is_absolute_and_has_at_most_2048_characters,
         events_are_one_or_more_and_none_twice,
         a_secret_has_1_to_255_characters,
         headers::headers_are_at_most_20_and_8_kib,
-        headers::what_belongs_to_hookline_is_no_header,
+        headers::reserved_headers_are_refused,
         every_bad_field_is_named_at_once,
     ]
 }
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![production::production_rules_and_a_limit_of_three_subscriptions]
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![production::production_rules_and_a_limit_of_three_subscriptions]
 }
 
-async fn a_name_has_1_to_255_characters(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_name_has_1_to_255_characters(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let field = Field::of(&tenant.client, "name").await?;
     let spaces = " ".repeat(255);
     for good in [
@@ -57,8 +57,10 @@ async fn a_name_has_1_to_255_characters(home: Arc<Home>) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_url_is_absolute_and_has_at_most_2048_characters(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_url_is_absolute_and_has_at_most_2048_characters(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let field = Field::of(&tenant.client, "url").await?;
     let of = |length: usize, letter: &str| {
         let start = "https://example.com/";
@@ -105,8 +107,8 @@ async fn a_url_is_absolute_and_has_at_most_2048_characters(home: Arc<Home>) -> a
     Ok(())
 }
 
-async fn events_are_one_or_more_and_none_twice(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn events_are_one_or_more_and_none_twice(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let field = Field::of(&tenant.client, "events").await?;
     let all = [
         "workflow.step.failed",
@@ -146,8 +148,8 @@ async fn events_are_one_or_more_and_none_twice(home: Arc<Home>) -> anyhow::Resul
     Ok(())
 }
 
-async fn a_secret_has_1_to_255_characters(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_secret_has_1_to_255_characters(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let field = Field::of(&tenant.client, "secret").await?;
     for good in [
         "s",
@@ -182,8 +184,8 @@ async fn a_secret_has_1_to_255_characters(home: Arc<Home>) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn every_bad_field_is_named_at_once(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn every_bad_field_is_named_at_once(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let sorted = |mut fields: Vec<String>| {
         fields.sort();

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
 use hookline_core::timestamp::Timestamp;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::managed_process::free_port;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
@@ -19,25 +19,27 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        an_entry_tells_all_of_an_attempt,
-        an_answer_is_kept_up_to_16_kib_as_text,
-        an_attempt_without_an_answer_says_why,
-        large::a_page_is_at_most_a_mebibyte_and_leaves_no_row_out,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        a_log_entry_has_every_field_of_an_attempt,
+        a_response_body_is_stored_up_to_16_kib_as_text,
+        an_attempt_without_a_response_says_why,
+        large::a_page_is_at_most_one_mebibyte_and_skips_no_row,
         large::a_delivery_shows_its_body_once_and_its_attempts_page_by_page,
         pages::totals_and_pages_are_exact_under_every_filter,
-        pages::a_cursor_goes_on_where_it_stopped_while_entries_come,
+        pages::a_cursor_continues_where_it_stopped_while_entries_arrive,
         pages::a_page_has_1_to_100_entries,
         pages::the_log_of_a_deleted_subscription_stays_under_all,
     ]
 }
 
-async fn an_entry_tells_all_of_an_attempt(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_log_entry_has_every_field_of_an_attempt(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::answering(vec![
-        Reply::status(500).saying("no"),
-        Reply::status(201).saying(b"thanks\0\xff".as_slice()),
+        Reply::status(500).with_body("no"),
+        Reply::status(201).with_body(b"thanks\0\xff".as_slice()),
     ])?;
     let id = tenant
         .subscribe(&receiver, &["workflow.step.failed"])
@@ -112,9 +114,11 @@ async fn an_entry_tells_all_of_an_attempt(home: Arc<Home>) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn an_answer_is_kept_up_to_16_kib_as_text(home: Arc<Home>) -> anyhow::Result<()> {
+async fn a_response_body_is_stored_up_to_16_kib_as_text(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
     const KEPT: usize = 16 * 1024;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let letters = |count: usize| "a".repeat(count);
     for (answered, kept) in [
         (Vec::new(), String::new()),
@@ -131,7 +135,7 @@ async fn an_answer_is_kept_up_to_16_kib_as_text(home: Arc<Home>) -> anyhow::Resu
             "a\u{fffd}b\u{fffd}c\u{fffd}\u{fffd}\u{fffd}".to_owned(),
         ),
     ] {
-        let receiver = Receiver::answering(vec![Reply::status(200).saying(answered)])?;
+        let receiver = Receiver::answering(vec![Reply::status(200).with_body(answered)])?;
         let entry = tested(&tenant, &receiver.url("/hook")).await?;
         let body = entry["response_body"].as_str().context("a body")?;
         ensure!(
@@ -148,8 +152,8 @@ async fn an_answer_is_kept_up_to_16_kib_as_text(home: Arc<Home>) -> anyhow::Resu
     Ok(())
 }
 
-async fn an_attempt_without_an_answer_says_why(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn an_attempt_without_a_response_says_why(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let silent = Receiver::answering(vec![Reply::status(200).after(Duration::from_secs(20))])?;
     let broken = TcpListener::bind("127.0.0.1:0").await?;
     let (broken_port, closed_port) = (broken.local_addr()?.port(), free_port()?);
@@ -161,7 +165,9 @@ async fn an_attempt_without_an_answer_says_why(home: Arc<Home>) -> anyhow::Resul
                 .await;
         }
     });
-    let redirecting = Receiver::answering(vec![Reply::status(302).with("location", "/elsewhere")])?;
+    let redirecting = Receiver::answering(vec![
+        Reply::status(302).with_header("location", "/elsewhere"),
+    ])?;
     let cases = [
         (silent.url("/hook"), "timeout", Value::Null),
         (

@@ -5,32 +5,32 @@ mod changing;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
 use hookline_core::timestamp::Timestamp;
 use hookline_testkit::client::Answer;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         a_subscription_is_shown_under_both_prefixes_without_its_secrets,
         changing::a_patch_distinguishes_absent_from_null,
         changing::the_next_request_shows_what_a_patch_changed,
-        changing::switching_on_clears_the_reason_of_the_system,
-        a_deleted_subscription_is_gone_and_its_id_never_comes_back,
+        changing::enabling_a_subscription_clears_the_disabled_reason,
+        a_deleted_subscription_is_404_and_its_id_is_never_reused,
         the_list_is_newest_first_and_in_pages,
         the_next_event_after_a_201_finds_the_subscription,
     ]
 }
 
 async fn a_subscription_is_shown_under_both_prefixes_without_its_secrets(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let (api, key) = (home.api(), &tenant.client);
+    let tenant = deployment.tenant().await?;
+    let (api, key) = (deployment.api(), &tenant.client);
     let prefixes = [("/v1", key.clone()), ("", key.at(&api))];
     for (prefix, client) in &prefixes {
         let created = client
@@ -84,10 +84,10 @@ async fn a_subscription_is_shown_under_both_prefixes_without_its_secrets(
     Ok(())
 }
 
-async fn a_deleted_subscription_is_gone_and_its_id_never_comes_back(
-    home: Arc<Home>,
+async fn a_deleted_subscription_is_404_and_its_id_is_never_reused(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -121,9 +121,9 @@ async fn a_deleted_subscription_is_gone_and_its_id_never_comes_back(
     Ok(())
 }
 
-async fn the_list_is_newest_first_and_in_pages(home: Arc<Home>) -> anyhow::Result<()> {
+async fn the_list_is_newest_first_and_in_pages(deployment: Arc<Deployment>) -> anyhow::Result<()> {
     const COUNT: usize = 102;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let mut newest_first = Vec::new();
     for _ in 0..COUNT {
@@ -176,9 +176,11 @@ async fn the_list_is_newest_first_and_in_pages(home: Arc<Home>) -> anyhow::Resul
     Ok(())
 }
 
-async fn the_next_event_after_a_201_finds_the_subscription(home: Arc<Home>) -> anyhow::Result<()> {
+async fn the_next_event_after_a_201_finds_the_subscription(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
     const TIMES: usize = 20;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let mut firsts = Vec::new();
     for number in 0..TIMES {

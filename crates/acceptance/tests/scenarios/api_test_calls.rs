@@ -4,22 +4,24 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Receiver, Reply};
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        a_test_reaches_its_subscription_alone,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        a_test_delivery_reaches_only_its_subscription,
         a_failed_test_is_not_retried
     ]
 }
 
-async fn a_test_reaches_its_subscription_alone(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let client = tenant.client.at(&home.api());
+async fn a_test_delivery_reaches_only_its_subscription(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let client = tenant.client.at(&deployment.api());
     let (receiver, bystander) = (Receiver::healthy()?, Receiver::healthy()?);
     tenant
         .subscribe(&bystander, &["workflow.completed"])
@@ -85,8 +87,8 @@ async fn a_test_reaches_its_subscription_alone(home: Arc<Home>) -> anyhow::Resul
     Ok(())
 }
 
-async fn a_failed_test_is_not_retried(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_failed_test_is_not_retried(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::answering(vec![Reply::status(500), Reply::status(200)])?;
     let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let test = tenant

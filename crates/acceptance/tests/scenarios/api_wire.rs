@@ -6,37 +6,37 @@ mod connections;
 mod framing;
 
 use anyhow::Context as _;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::tenant::Tenant;
 use serde_json::Value;
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         framing::a_head_is_limited_in_bytes_and_headers,
-        framing::bytes_that_could_be_two_requests_are_none,
-        framing::requests_in_one_go_are_answered_in_their_order,
+        framing::ambiguous_framing_is_refused_as_request_smuggling,
+        framing::pipelined_requests_are_answered_in_order,
         framing::another_version_of_http_is_refused,
         bodies::a_body_is_limited_on_every_route_that_takes_one,
-        bodies::a_body_that_nobody_asked_for_is_passed_over,
+        bodies::an_unexpected_body_is_ignored,
         bodies::json_of_any_depth_is_refused_and_ends_nothing,
-        bodies::what_is_wrong_with_a_body_is_listed_in_64_kib,
-        bodies::one_key_cannot_hold_the_room_for_bodies,
-        connections::who_sends_a_byte_a_second_is_cut_off,
+        bodies::the_errors_of_a_body_are_listed_in_at_most_64_kib,
+        bodies::one_key_cannot_use_up_the_memory_for_bodies,
+        connections::a_client_that_sends_a_byte_a_second_is_disconnected,
     ]
 }
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
-        connections::idle_connections_keep_nobody_out,
-        connections::clients_that_read_nothing_cost_little_memory,
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
+        connections::idle_connections_do_not_block_new_clients,
+        connections::clients_that_read_no_responses_use_little_memory,
     ]
 }
 
 /// A key of a tenant, as a header.
-async fn bearer(home: &Home, tenant: &Tenant<'_>) -> anyhow::Result<String> {
-    let key = home.key(&["--org", &tenant.organization]).await?;
+async fn bearer(deployment: &Deployment, tenant: &Tenant<'_>) -> anyhow::Result<String> {
+    let key = deployment.key(&["--org", &tenant.organization]).await?;
     Ok(format!("Authorization: Bearer {key}"))
 }
 
@@ -48,8 +48,8 @@ struct Call {
     takes_a_body: bool,
 }
 
-async fn calls(home: &Home) -> anyhow::Result<Vec<Call>> {
-    let url = format!("{}/openapi.json", home.api());
+async fn calls(deployment: &Deployment) -> anyhow::Result<Vec<Call>> {
+    let url = format!("{}/openapi.json", deployment.api());
     let document: Value = reqwest::get(url).await?.json().await?;
     let mut calls = Vec::new();
     for (path, item) in document["paths"].as_object().context("paths")? {

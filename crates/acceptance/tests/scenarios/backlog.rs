@@ -5,23 +5,23 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         a_backlog_is_skipped_at_once_when_its_subscription_is_switched_off,
-        a_replay_to_a_slow_receiver_holds_up_no_new_event,
+        a_replay_to_a_slow_receiver_delays_no_new_event,
     ]
 }
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
         a_backlog_is_delivered_in_order_and_new_events_come_behind_it,
         a_circuit_breaker_outlives_its_dispatcher,
     ]
@@ -55,7 +55,7 @@ async fn total(tenant: &Tenant<'_>, subscription: i64, filter: &str) -> anyhow::
 }
 
 async fn a_backlog_is_delivered_in_order_and_new_events_come_behind_it(
-    kind: Kind,
+    mode: Mode,
 ) -> anyhow::Result<()> {
     // One request to a receiver at a time, and few deliveries in memory.
     let settings = [
@@ -63,8 +63,8 @@ async fn a_backlog_is_delivered_in_order_and_new_events_come_behind_it(
         ("HOOKLINE__DISPATCHER__PREFETCH", "34"),
         ("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "1"),
     ];
-    let home = Home::start_with(kind, &settings).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    let tenant = deployment.tenant().await?;
     let (receiver, is_well) = Receiver::refusing()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let first = publish(&tenant, subscription, 1).await?;
@@ -115,15 +115,15 @@ async fn a_backlog_is_delivered_in_order_and_new_events_come_behind_it(
     let batches = batches.context("each was published")?;
     let turned_round = batches.windows(2).filter(|pair| pair[0] > pair[1]).count();
     ensure!(turned_round <= 4, "{batches:?}");
-    home.end().await
+    deployment.end().await
 }
 
 /// A dispatcher that starts goes on at the pace of the one before, with one request at a time.
-async fn a_circuit_breaker_outlives_its_dispatcher(kind: Kind) -> anyhow::Result<()> {
+async fn a_circuit_breaker_outlives_its_dispatcher(mode: Mode) -> anyhow::Result<()> {
     const FAILURES: usize = 8;
     let settings = [("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "8")];
-    let home = Home::start_with(kind, &settings).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    let tenant = deployment.tenant().await?;
     let (receiver, is_well) = Receiver::refusing()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     publish(&tenant, subscription, 100).await?;
@@ -137,10 +137,10 @@ async fn a_circuit_breaker_outlives_its_dispatcher(kind: Kind) -> anyhow::Result
             .then_some(()))
     })
     .await?;
-    home.stop(Part::Dispatcher).await?;
+    deployment.stop(Service::Dispatcher).await?;
     let before = receiver.received().len();
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
     receiver.wait_for(before + 1).await?;
     // One at a time, and the wait doubles.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -152,13 +152,13 @@ async fn a_circuit_breaker_outlives_its_dispatcher(kind: Kind) -> anyhow::Result
         Ok((delivered >= 50).then_some(()))
     })
     .await?;
-    home.end().await
+    deployment.end().await
 }
 
 async fn a_backlog_is_skipped_at_once_when_its_subscription_is_switched_off(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let (receiver, _) = Receiver::refusing()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     // Ten failures open the breaker.
@@ -190,9 +190,11 @@ async fn a_backlog_is_skipped_at_once_when_its_subscription_is_switched_off(
     Ok(())
 }
 
-async fn a_replay_to_a_slow_receiver_holds_up_no_new_event(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|_, _| Reply::status(200).after(Duration::from_millis(200)))?;
+async fn a_replay_to_a_slow_receiver_delays_no_new_event(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(200)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let path = format!("/webhooks/{subscription}");
     let switch = async |is_active: bool| {

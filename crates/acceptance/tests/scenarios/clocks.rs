@@ -5,26 +5,26 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use tempfile::TempDir;
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
-        jumps_of_the_clock_delay_nothing_and_lose_nothing,
-        a_clock_that_is_forty_days_ahead_forgets_nothing,
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
+        clock_jumps_delay_and_lose_nothing,
+        a_clock_forty_days_ahead_deletes_nothing,
     ]
 }
 
-pub(crate) fn embedded() -> Vec<Alone> {
-    sentences![a_clock_that_is_set_back_over_a_restart_delays_no_retry]
+pub(crate) fn standalone() -> Vec<IsolatedScenario> {
+    scenarios![a_clock_set_back_during_a_restart_delays_no_retry]
 }
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![a_step_of_the_upkeep_that_fails_holds_up_no_other]
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![a_failing_retention_step_delays_no_other]
 }
 
 /// The delay that a jump may cause, the wait of a retry, and a margin for a busy machine.
@@ -62,7 +62,7 @@ impl WallClock {
         Ok(std::fs::rename(new, self.file())?)
     }
 
-    async fn start(&self, kind: Kind, settings: &[(&str, &str)]) -> anyhow::Result<Home> {
+    async fn start(&self, mode: Mode, settings: &[(&str, &str)]) -> anyhow::Result<Deployment> {
         let file = self.file();
         let mut variables = vec![
             ("LD_PRELOAD", self.library.as_str()),
@@ -71,7 +71,7 @@ impl WallClock {
             ("DONT_FAKE_MONOTONIC", "1"),
         ];
         variables.extend(settings);
-        Home::start_with(kind, &variables).await
+        Deployment::start_with(mode, &variables).await
     }
 }
 
@@ -80,10 +80,10 @@ fn failing_once() -> anyhow::Result<Receiver> {
     Receiver::answering(vec![Reply::status(500), Reply::status(200)])
 }
 
-async fn jumps_of_the_clock_delay_nothing_and_lose_nothing(kind: Kind) -> anyhow::Result<()> {
+async fn clock_jumps_delay_and_lose_nothing(mode: Mode) -> anyhow::Result<()> {
     let clock = WallClock::new()?;
-    let home = clock.start(kind, &[]).await?;
-    let tenant = home.tenant().await?;
+    let deployment = clock.start(mode, &[]).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = failing_once()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let mut expected = 0;
@@ -108,40 +108,40 @@ async fn jumps_of_the_clock_delay_nothing_and_lose_nothing(kind: Kind) -> anyhow
     .await?;
     let requests = receiver.received().len();
     ensure!(requests == expected, "{requests} requests");
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_clock_that_is_forty_days_ahead_forgets_nothing(kind: Kind) -> anyhow::Result<()> {
+async fn a_clock_forty_days_ahead_deletes_nothing(mode: Mode) -> anyhow::Result<()> {
     let clock = WallClock::new()?;
-    let home = clock.start(kind, &[]).await?;
-    let tenant = home.tenant().await?;
+    let deployment = clock.start(mode, &[]).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let old = tenant.publish_one("workflow.failed").await?;
     tenant.client.wait_for_log(subscription, 1).await?;
     clock.set(40 * 24 * HOUR)?;
     // The upkeep has a turn when its process starts.
-    home.stop(Part::Dispatcher).await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
-    match kind {
-        Kind::Embedded => {
+    deployment.stop(Service::Dispatcher).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
+    match mode {
+        Mode::Standalone => {
             gauge(
-                &home,
+                &deployment,
                 "hookline_upkeep_failing",
                 r#"step="events""#,
                 |failing| failing == 0.0,
             )
             .await?;
             let days = |lag: f64| lag / (24.0 * 3_600.0);
-            gauge(&home, "hookline_retention_lag_seconds", "", |lag| {
+            gauge(&deployment, "hookline_retention_lag_seconds", "", |lag| {
                 days(lag) > 39.0
             })
             .await?;
         }
-        Kind::Distributed => {
+        Mode::Distributed => {
             gauge(
-                &home,
+                &deployment,
                 "hookline_upkeep_failing",
                 r#"step="clock""#,
                 |failing| failing == 1.0,
@@ -153,33 +153,33 @@ async fn a_clock_that_is_forty_days_ahead_forgets_nothing(kind: Kind) -> anyhow:
     tenant.client.wait_for_log(subscription, 2).await?;
     let story = tenant.client.get(&format!("/events/{old}")).await?;
     story.expect(200)?;
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_clock_that_is_set_back_over_a_restart_delays_no_retry(kind: Kind) -> anyhow::Result<()> {
+async fn a_clock_set_back_during_a_restart_delays_no_retry(mode: Mode) -> anyhow::Result<()> {
     let clock = WallClock::new()?;
     clock.set(HOUR)?;
-    let home = clock.start(kind, &[]).await?;
-    let tenant = home.tenant().await?;
+    let deployment = clock.start(mode, &[]).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::answering(vec![
-        Reply::status(429).with("retry-after", "5"),
+        Reply::status(429).with_header("retry-after", "5"),
         Reply::status(200),
     ])?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
     tenant.client.wait_for_log(subscription, 1).await?;
-    home.kill(Part::Dispatcher).await?;
+    deployment.kill(Service::Dispatcher).await?;
     clock.set(0)?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
     receiver.wait_for(2).await?;
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_step_of_the_upkeep_that_fails_holds_up_no_other(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    home.stop(Part::Dispatcher).await?;
-    let database = home.peers()?;
+async fn a_failing_retention_step_delays_no_other(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    deployment.stop(Service::Dispatcher).await?;
+    let database = deployment.dependencies()?;
     database
         .sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -189,16 +189,16 @@ async fn a_step_of_the_upkeep_that_fails_holds_up_no_other(kind: Kind) -> anyhow
              VALUES (gen_random_uuid(), 'o', 'old', 'workflow.failed', '', 0)",
         )
         .await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
     gauge(
-        &home,
+        &deployment,
         "hookline_upkeep_failing",
         r#"step="trials""#,
         |failing| failing == 1.0,
     )
     .await?;
     gauge(
-        &home,
+        &deployment,
         "hookline_upkeep_failing",
         r#"step="events""#,
         |failing| failing == 0.0,
@@ -206,17 +206,17 @@ async fn a_step_of_the_upkeep_that_fails_holds_up_no_other(kind: Kind) -> anyhow
     .await?;
     let left = database.sql("SELECT count(*) FROM events").await?;
     ensure!(left == "0", "{left} events are left");
-    home.end().await
+    deployment.end().await
 }
 
 /// Waits until a dispatcher shows a gauge with this label and such a value.
 async fn gauge(
-    home: &Home,
+    deployment: &Deployment,
     name: &str,
     label: &str,
     is_expected: impl Fn(f64) -> bool,
 ) -> anyhow::Result<()> {
-    let metrics = format!("{}/metrics", home.admin(Part::Dispatcher).await?);
+    let metrics = format!("{}/metrics", deployment.admin(Service::Dispatcher).await?);
     until(&format!("{name} with {label}"), async || {
         let Ok(answer) = reqwest::get(&metrics).await else {
             return Ok(None);

@@ -8,13 +8,13 @@ mod switched;
 use std::sync::Arc;
 
 use anyhow::ensure;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Receiver, Reply};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    let mut all: Vec<Shared> = sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    let mut all: Vec<SharedScenario> = scenarios![
         an_event_reaches_its_subscription_signed,
         a_failed_delivery_is_retried_with_the_same_id_and_body
     ];
@@ -25,12 +25,14 @@ pub(crate) fn shared() -> Vec<Shared> {
     all
 }
 
-pub(crate) fn distributed() -> Vec<Alone> {
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
     fanout::distributed()
 }
 
-async fn an_event_reaches_its_subscription_signed(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn an_event_reaches_its_subscription_signed(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     tenant.publish_one("workflow.completed").await?;
@@ -39,9 +41,9 @@ async fn an_event_reaches_its_subscription_signed(home: Arc<Home>) -> anyhow::Re
 }
 
 async fn a_failed_delivery_is_retried_with_the_same_id_and_body(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::answering(vec![
         Reply::status(500),
         Reply::status(503),

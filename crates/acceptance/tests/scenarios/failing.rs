@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, Part};
-use hookline_testkit::operations::{Operators, one_of};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
+use hookline_testkit::operations::{OperationsListener, only_event};
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Semaphore;
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
-        a_receiver_that_takes_nothing_for_too_long_is_given_up_until_its_owner_comes_back,
-        operators_are_told_of_what_the_system_does_and_of_nothing_else,
-        operators_are_told_although_the_process_dies_before_it,
-        operators_are_told_again_when_the_process_dies_after_it,
-        a_late_410_leaves_a_subscription_alone_that_was_changed_meanwhile,
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
+        a_subscription_failing_for_too_long_is_disabled_until_its_owner_enables_it,
+        operators_are_notified_only_of_changes_by_the_system,
+        operators_are_notified_when_the_process_dies_before_sending,
+        operators_are_notified_again_when_the_process_dies_after_sending,
+        a_late_410_does_not_disable_a_subscription_changed_meanwhile,
     ]
 }
 
@@ -42,14 +42,14 @@ async fn show(tenant: &Tenant<'_>, subscription: i64) -> anyhow::Result<Value> {
     Ok(tenant.client.get(&path).await?.expect(200)?.json)
 }
 
-async fn a_receiver_that_takes_nothing_for_too_long_is_given_up_until_its_owner_comes_back(
-    kind: Kind,
+async fn a_subscription_failing_for_too_long_is_disabled_until_its_owner_enables_it(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start_with(kind, &[AFTER]).await?;
-    let tenant = home.tenant().await?;
-    let operators = Operators::of(&home).await?;
+    let deployment = Deployment::start_with(mode, &[AFTER]).await?;
+    let tenant = deployment.tenant().await?;
+    let operators = OperationsListener::start(&deployment).await?;
     let broken = Arc::new(AtomicBool::new(true));
-    let receiver = Receiver::that({
+    let receiver = Receiver::with({
         let broken = Arc::clone(&broken);
         move |_, _| match broken.load(Ordering::Relaxed) {
             true => Reply::status(500),
@@ -57,7 +57,7 @@ async fn a_receiver_that_takes_nothing_for_too_long_is_given_up_until_its_owner_
         }
     })?;
     // It takes tests, and fails with all else.
-    let fickle = Receiver::that(|request, _| match request.header("x-webhook-event") {
+    let fickle = Receiver::with(|request, _| match request.header("x-webhook-event") {
         Ok("workflow.completed") => Reply::status(200),
         _ => Reply::status(500),
     })?;
@@ -75,7 +75,7 @@ async fn a_receiver_that_takes_nothing_for_too_long_is_given_up_until_its_owner_
     let log = tenant.client.wait_for_log(subscription, 4).await?;
     let exhausted = log.iter().any(|entry| entry["next_attempt_at"].is_null());
     ensure!(exhausted, "nothing was exhausted: {log:#?}");
-    let told = one_of(&operators.hear(1).await?, subscription, "failing")?;
+    let told = only_event(&operators.wait_for(1).await?, subscription, "failing")?;
     ensure!(told["organization_id"] == *tenant.organization, "{told}");
     let path = format!("/events/{waits}");
     until("what waits to be skipped", async || {
@@ -96,14 +96,12 @@ async fn a_receiver_that_takes_nothing_for_too_long_is_given_up_until_its_owner_
     tenant.publish_one("workflow.failed").await?;
     receiver.wait_for(before + 1).await?;
     ensure!(show(&tenant, subscription).await?["is_active"] == true);
-    home.end().await
+    deployment.end().await
 }
 
-async fn operators_are_told_of_what_the_system_does_and_of_nothing_else(
-    kind: Kind,
-) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+async fn operators_are_notified_only_of_changes_by_the_system(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let gone = Receiver::answering(vec![Reply::status(410)])?;
     let [first, by_its_owner, second] = {
         let types: &[&str] = &["workflow.failed", "workflow.completed"];
@@ -116,25 +114,27 @@ async fn operators_are_told_of_what_the_system_does_and_of_nothing_else(
     let path = format!("/webhooks/{by_its_owner}");
     let off = json!({"is_active": false});
     tenant.client.patch(&path, &off).await?.expect(200)?;
-    if kind == Kind::Distributed {
+    if mode == Mode::Distributed {
         // No operator listens yet, which holds nothing up.
         tenant.publish_one("workflow.failed").await?;
         until_off(&tenant, first, "gone").await?;
-        let peers = home.peers()?;
+        let dependencies = deployment.dependencies()?;
         until("nothing to be left to tell", async || {
-            let left = peers.sql("SELECT count(*) FROM operational_events").await?;
+            let left = dependencies
+                .sql("SELECT count(*) FROM operational_events")
+                .await?;
             Ok((left == "0").then_some(()))
         })
         .await?;
     }
-    let operators = Operators::of(&home).await?;
+    let operators = OperationsListener::start(&deployment).await?;
     tenant.publish_one("workflow.completed").await?;
     until_off(&tenant, second, "gone").await?;
-    let heard = operators.hear(1).await?;
-    let told = one_of(&heard, second, "gone")?;
+    let heard = operators.wait_for(1).await?;
+    let told = only_event(&heard, second, "gone")?;
     ensure!(heard.len() == 1, "{heard:#?}");
     ensure!(told["type"] == "webhook.disabled", "{told}");
-    if kind == Kind::Distributed {
+    if mode == Mode::Distributed {
         let fields: Vec<_> = told.as_object().context("an object")?.keys().collect();
         let expected = [
             "at",
@@ -150,70 +150,76 @@ async fn operators_are_told_of_what_the_system_does_and_of_nothing_else(
         let shown = show(&tenant, second).await?;
         ensure!(told["at"] == shown["updated_at"], "{told} {shown}");
     }
-    home.end().await
+    deployment.end().await
 }
 
-async fn operators_are_told_although_the_process_dies_before_it(kind: Kind) -> anyhow::Result<()> {
-    told_by_the_next(kind, "operations::disabled", Heard::Once).await
+async fn operators_are_notified_when_the_process_dies_before_sending(
+    mode: Mode,
+) -> anyhow::Result<()> {
+    told_by_the_next(mode, "operations::disabled", Heard::Once).await
 }
 
-async fn operators_are_told_again_when_the_process_dies_after_it(kind: Kind) -> anyhow::Result<()> {
-    told_by_the_next(kind, "operations::announced", Heard::Twice).await
+async fn operators_are_notified_again_when_the_process_dies_after_sending(
+    mode: Mode,
+) -> anyhow::Result<()> {
+    told_by_the_next(mode, "operations::announced", Heard::Twice).await
 }
 
-/// How often the exchange has it; the log of an embedded home always has it once.
+/// How often the exchange has it; the log of a standalone deployment always has it once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard {
     Once,
     Twice,
 }
 
-async fn told_by_the_next(kind: Kind, point: &str, heard: Heard) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
-    let operators = Operators::of(&home).await?;
+async fn told_by_the_next(mode: Mode, point: &str, heard: Heard) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
+    let operators = OperationsListener::start(&deployment).await?;
     let gone = Receiver::answering(vec![Reply::status(410)])?;
     let subscription = tenant.subscribe(&gone, &["workflow.failed"]).await?;
-    home.stop(Part::Dispatcher).await?;
-    home.start_part(
-        Part::Dispatcher,
-        &[("FAILPOINTS", &format!("{point}=return"))],
-    )
-    .await?;
-    home.wait_ready().await?;
-    // In the embedded home the answer may not come any more, for the process dies of it.
+    deployment.stop(Service::Dispatcher).await?;
+    deployment
+        .start_service(
+            Service::Dispatcher,
+            &[("FAILPOINTS", &format!("{point}=return"))],
+        )
+        .await?;
+    deployment.wait_ready().await?;
+    // In the standalone deployment the answer may not come any more, for the process dies of it.
     let published = tenant.publish_one("workflow.failed").await;
-    if kind == Kind::Distributed {
+    if mode == Mode::Distributed {
         published?;
     }
-    home.wait_for_end(Part::Dispatcher)
+    deployment
+        .wait_for_end(Service::Dispatcher)
         .await
         .context("the fault point was not reached")?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
 
     until_off(&tenant, subscription, "gone").await?;
-    let times = match (kind, heard) {
-        (Kind::Distributed, Heard::Twice) => 2,
+    let times = match (mode, heard) {
+        (Mode::Distributed, Heard::Twice) => 2,
         _ => 1,
     };
-    let told = operators.hear(times).await?;
+    let told = operators.wait_for(times).await?;
     ensure!(told.iter().all(|event| event["id"] == told[0]["id"]));
-    one_of(&told[..1], subscription, "gone")?;
+    only_event(&told[..1], subscription, "gone")?;
     let requests = gone.received().len();
     ensure!(requests == 1, "{requests} requests");
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_late_410_leaves_a_subscription_alone_that_was_changed_meanwhile(
-    kind: Kind,
+async fn a_late_410_does_not_disable_a_subscription_changed_meanwhile(
+    mode: Mode,
 ) -> anyhow::Result<()> {
     // Long enough for what is changed while receivers hold their answers.
     let settings = [("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "20")];
-    let home = Home::start_with(kind, &settings).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    let tenant = deployment.tenant().await?;
     let (asked, may_answer) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
-    let gone = RawReceiver::that({
+    let gone = RawReceiver::with({
         let (asked, may_answer) = (Arc::clone(&asked), Arc::clone(&may_answer));
         move |mut connection| {
             let (asked, may_answer) = (Arc::clone(&asked), Arc::clone(&may_answer));
@@ -253,5 +259,5 @@ async fn a_late_410_leaves_a_subscription_alone_that_was_changed_meanwhile(
     }
     tenant.publish_one("workflow.failed").await?;
     well.wait_for(1).await?;
-    home.end().await
+    deployment.end().await
 }

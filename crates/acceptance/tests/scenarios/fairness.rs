@@ -6,33 +6,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::soak::{Bad, Cast, Rule, Trial};
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::soak::{BadReceivers, FairnessRun, LatencyBound, Setup};
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
-        a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_later,
-        three_bad_endpoints_of_ten_cost_the_others_nothing_and_get_all_of_theirs_later,
-        fifty_hanging_subscriptions_behind_one_host_cost_the_others_nothing,
-        a_test_is_sent_to_a_receiver_that_is_left_alone,
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
+        a_hanging_receiver_delays_no_other_and_gets_its_deliveries_later,
+        three_bad_endpoints_of_ten_do_not_slow_others_and_get_their_deliveries_later,
+        fifty_hanging_subscriptions_of_one_host_do_not_slow_others,
+        a_test_delivery_is_sent_despite_an_open_circuit_breaker,
     ]
 }
 
 const SLOTS: usize = 16;
 
-/// How long a request may take in a test's home.
+/// How long a request may take in a test's deployment.
 const DEADLINE: Duration = Duration::from_secs(3);
 
 /// This many deliveries wait for the receiver that hangs.
 const OWED: usize = 5 * SLOTS;
 
-async fn a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_later(
-    kind: Kind,
+async fn a_hanging_receiver_delays_no_other_and_gets_its_deliveries_later(
+    mode: Mode,
 ) -> anyhow::Result<()> {
     let settings = [
         ("HOOKLINE__DISPATCHER__SLOTS", SLOTS.to_string()),
@@ -42,10 +42,10 @@ async fn a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_late
         ),
     ];
     let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
-    let home = Home::start_with(kind, &settings).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    let tenant = deployment.tenant().await?;
     let hangs = Arc::new(AtomicBool::new(true));
-    let hanging = Receiver::that({
+    let hanging = Receiver::with({
         let hangs = Arc::clone(&hangs);
         move |_, _| match hangs.load(Ordering::Relaxed) {
             true => Reply::status(200).after(Duration::from_secs(10)),
@@ -104,19 +104,19 @@ async fn a_receiver_that_hangs_holds_up_nobody_else_and_gets_all_of_its_own_late
         let expected: Vec<u64> = (1..).take(numbers.len()).collect();
         ensure!(numbers == expected, "{id}: {numbers:?}");
     }
-    let said = home.said().await;
+    let said = deployment.output().await;
     ensure!(
         said.contains("marked deliveries as backlog"),
         "nothing was marked"
     );
-    home.end().await
+    deployment.end().await
 }
 
 /// The short form of `make soak`; the bad ones want more than four times the slots in it, too.
-async fn soaked(kind: Kind, bad: Bad) -> anyhow::Result<()> {
-    let trial = Trial {
-        cast: Cast {
-            kind,
+async fn soaked(mode: Mode, bad: BadReceivers) -> anyhow::Result<()> {
+    let run = FairnessRun {
+        setup: Setup {
+            mode,
             dispatchers: 1,
             slots: SLOTS,
             deadline: Duration::from_secs(6),
@@ -124,34 +124,34 @@ async fn soaked(kind: Kind, bad: Bad) -> anyhow::Result<()> {
         bad,
         rate: 50,
         duration: Duration::from_secs(10),
-        rule: Rule::Rough,
+        bound: LatencyBound::Rough,
         patience: Duration::from_secs(60),
     };
-    let verdict = trial.run().await?;
-    let (without, with) = (verdict.without, verdict.with);
-    ensure!(verdict.passed, "without them {without}; with them {with}");
+    let result = run.run().await?;
+    let (without, with) = (result.without, result.with);
+    ensure!(result.passed, "without them {without}; with them {with}");
     Ok(())
 }
 
-async fn three_bad_endpoints_of_ten_cost_the_others_nothing_and_get_all_of_theirs_later(
-    kind: Kind,
+async fn three_bad_endpoints_of_ten_do_not_slow_others_and_get_their_deliveries_later(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    soaked(kind, Bad::ThreeOfTen).await
+    soaked(mode, BadReceivers::ThreeOfTen).await
 }
 
-async fn fifty_hanging_subscriptions_behind_one_host_cost_the_others_nothing(
-    kind: Kind,
+async fn fifty_hanging_subscriptions_of_one_host_do_not_slow_others(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    soaked(kind, Bad::FiftyBehindOneHost).await
+    soaked(mode, BadReceivers::FiftyBehindOneHost).await
 }
 
-async fn a_test_is_sent_to_a_receiver_that_is_left_alone(kind: Kind) -> anyhow::Result<()> {
+async fn a_test_delivery_is_sent_despite_an_open_circuit_breaker(mode: Mode) -> anyhow::Result<()> {
     // One failure opens the breaker, and its answer asks for a minute.
     let settings = [("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "1")];
-    let home = Home::start_with(kind, &settings).await?;
-    let tenant = home.tenant().await?;
-    let busy = Reply::status(503).with("retry-after", "60");
-    let receiver = Receiver::that(move |request, _| match request.header("x-webhook-event") {
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    let tenant = deployment.tenant().await?;
+    let busy = Reply::status(503).with_header("retry-after", "60");
+    let receiver = Receiver::with(move |request, _| match request.header("x-webhook-event") {
         Ok("workflow.failed") => busy.clone(),
         _ => Reply::status(200),
     })?;
@@ -175,5 +175,5 @@ async fn a_test_is_sent_to_a_receiver_that_is_left_alone(kind: Kind) -> anyhow::
         log[1]["trigger"] == "test" && log[1]["status"] == "success",
         "{log:?}"
     );
-    home.end().await
+    deployment.end().await
 }

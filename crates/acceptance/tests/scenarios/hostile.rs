@@ -8,27 +8,27 @@ mod rates;
 mod rows;
 mod targets;
 
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::tenant::Tenant;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         answers::endless_heads_and_broken_ones_are_response_errors_at_once,
         answers::a_receiver_that_closes_at_any_stage_is_logged,
-        answers::a_compressed_answer_is_read_as_it_stands,
-        circles::a_subscription_to_our_own_api_makes_no_circle,
-        rows::a_row_that_a_database_would_not_take_fails_no_other,
+        answers::a_compressed_response_is_not_decompressed,
+        circles::a_subscription_to_our_own_api_makes_no_loop,
+        rows::a_row_that_the_database_rejects_fails_no_other,
     ]
 }
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
-        targets::names_and_certificates_are_judged_where_they_are_dialled,
-        memory::receivers_that_mean_harm_cost_little_memory,
-        rates::an_origin_and_the_tests_of_an_organization_have_a_rate,
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
+        targets::names_and_certificates_are_checked_when_they_are_dialled,
+        memory::hostile_receivers_use_little_memory,
+        rates::test_deliveries_are_rate_limited_by_origin_and_organization,
     ]
 }
 
@@ -44,8 +44,8 @@ async fn subscribe_all(tenant: &Tenant<'_>, urls: &[String]) -> anyhow::Result<V
 
 /// One test event to each of these URLs, which is not retried: a flood costs the machine enough.
 /// Answers with the log entries, in their order.
-async fn tests(home: &Home, urls: &[String]) -> anyhow::Result<Vec<Value>> {
-    let tenant = home.tenant().await?;
+async fn tests(deployment: &Deployment, urls: &[String]) -> anyhow::Result<Vec<Value>> {
+    let tenant = deployment.tenant().await?;
     let mut entries = Vec::new();
     for subscription in subscribe_all(&tenant, urls).await? {
         let test = format!("/webhooks/{subscription}/test");
@@ -56,8 +56,8 @@ async fn tests(home: &Home, urls: &[String]) -> anyhow::Result<Vec<Value>> {
 }
 
 /// One event to each of these URLs; answers with the first log entry of each, in their order.
-async fn first_attempts(home: &Home, urls: &[String]) -> anyhow::Result<Vec<Value>> {
-    let tenant = home.tenant().await?;
+async fn first_attempts(deployment: &Deployment, urls: &[String]) -> anyhow::Result<Vec<Value>> {
+    let tenant = deployment.tenant().await?;
     let subscriptions = subscribe_all(&tenant, urls).await?;
     tenant.publish_one("workflow.completed").await?;
     let mut entries = Vec::new();

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures::future::try_join_all;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
@@ -16,22 +16,22 @@ use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![a_large_fan_out_holds_up_no_other_organization]
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![a_large_fan_out_delays_no_other_organization]
 }
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![
         each_delivery_of_a_large_fan_out_is_made_once,
-        an_event_that_the_store_does_not_take_is_held_and_holds_up_no_other,
+        an_event_that_the_store_rejects_is_held_and_delays_no_other,
     ]
 }
 
 const SUBSCRIPTIONS: usize = 100;
 
 /// An organization with so many subscriptions.
-async fn large<'a>(home: &'a Home, receiver: &Receiver) -> anyhow::Result<Tenant<'a>> {
-    let tenant = home.tenant().await?;
+async fn large<'a>(deployment: &'a Deployment, receiver: &Receiver) -> anyhow::Result<Tenant<'a>> {
+    let tenant = deployment.tenant().await?;
     for _ in 0..SUBSCRIPTIONS / 4 {
         // A few at a time: this is no trial of the API.
         let subscribing = (0..4).map(|_| tenant.subscribe(receiver, &["workflow.failed"]));
@@ -45,15 +45,18 @@ fn events(tenant: &Tenant<'_>, count: usize) -> Value {
     events.collect()
 }
 
-async fn a_large_fan_out_holds_up_no_other_organization(kind: Kind) -> anyhow::Result<()> {
+async fn a_large_fan_out_delays_no_other_organization(mode: Mode) -> anyhow::Result<()> {
     const EVENTS: usize = 400;
     const DELIVERIES: usize = EVENTS * SUBSCRIPTIONS;
     /// Alone it takes some milliseconds. A busy machine with a debug build is given more.
     const PATIENCE: Duration = Duration::from_secs(3);
 
-    let home = Home::start(kind).await?;
+    let deployment = Deployment::start(mode).await?;
     let receiver = Receiver::healthy()?;
-    let (large, other) = (large(&home, &receiver).await?, home.tenant().await?);
+    let (large, other) = (
+        large(&deployment, &receiver).await?,
+        deployment.tenant().await?,
+    );
     let prompt = Receiver::healthy()?;
     other.subscribe(&prompt, &["workflow.completed"]).await?;
 
@@ -78,16 +81,16 @@ async fn a_large_fan_out_holds_up_no_other_organization(kind: Kind) -> anyhow::R
         delivered < DELIVERIES / 4,
         "another organization waited for {delivered} deliveries"
     );
-    home.end().await
+    deployment.end().await
 }
 
-async fn each_delivery_of_a_large_fan_out_is_made_once(kind: Kind) -> anyhow::Result<()> {
+async fn each_delivery_of_a_large_fan_out_is_made_once(mode: Mode) -> anyhow::Result<()> {
     // Fewer deliveries than a dispatcher has in hand at once: none is put off on a busy machine.
     const EVENTS: usize = 5;
-    let home = Home::start(kind).await?;
+    let deployment = Deployment::start(mode).await?;
     let receiver = Receiver::healthy()?;
-    let large = large(&home, &receiver).await?;
-    home.stop(Part::Dispatcher).await?;
+    let large = large(&deployment, &receiver).await?;
+    deployment.stop(Service::Dispatcher).await?;
     let published = large
         .client
         .post("/events", &events(&large, EVENTS))
@@ -96,22 +99,25 @@ async fn each_delivery_of_a_large_fan_out_is_made_once(kind: Kind) -> anyhow::Re
 
     let deliveries = EVENTS * SUBSCRIPTIONS;
     until("every delivery to be stored", async || {
-        let stored = home.peers()?.sql("SELECT count(*) FROM deliveries").await?;
+        let stored = deployment
+            .dependencies()?
+            .sql("SELECT count(*) FROM deliveries")
+            .await?;
         Ok((stored == deliveries.to_string()).then_some(()))
     })
     .await?;
     // The event is acked when all of it is stored: ingest has nothing in hand at its end.
-    home.stop(Part::Ingest).await?;
+    deployment.stop(Service::Ingest).await?;
     ensure!(
-        waiting(&home, "hookline.events").await? == 0,
+        waiting(&deployment, "hookline.events").await? == 0,
         "it came back"
     );
-    home.start_part(Part::Ingest, &[]).await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
+    deployment.start_service(Service::Ingest, &[]).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
     receiver.wait_for(deliveries).await?;
     until("every delivery to be recorded", async || {
         let sql = "SELECT count(*) FROM deliveries WHERE state = 'delivered'";
-        Ok((home.peers()?.sql(sql).await? == deliveries.to_string()).then_some(()))
+        Ok((deployment.dependencies()?.sql(sql).await? == deliveries.to_string()).then_some(()))
     })
     .await?;
     let requests = receiver.received().len();
@@ -119,12 +125,12 @@ async fn each_delivery_of_a_large_fan_out_is_made_once(kind: Kind) -> anyhow::Re
         requests == deliveries,
         "{requests} requests for {deliveries} deliveries"
     );
-    home.end().await
+    deployment.end().await
 }
 
 /// How many messages wait in a queue.
-async fn waiting(home: &Home, queue: &str) -> anyhow::Result<usize> {
-    let url = &home.peers()?.amqp;
+async fn waiting(deployment: &Deployment, queue: &str) -> anyhow::Result<usize> {
+    let url = &deployment.dependencies()?.amqp;
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let passive = QueueDeclareOptions {
@@ -137,19 +143,20 @@ async fn waiting(home: &Home, queue: &str) -> anyhow::Result<usize> {
     Ok(usize::try_from(count)?)
 }
 
-async fn an_event_that_the_store_does_not_take_is_held_and_holds_up_no_other(
-    kind: Kind,
+async fn an_event_that_the_store_rejects_is_held_and_delays_no_other(
+    mode: Mode,
 ) -> anyhow::Result<()> {
     const OTHERS: usize = 40;
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|_, _| Reply::status(200))?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::with(|_, _| Reply::status(200))?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let mut events: Vec<Value> = (0..=OTHERS)
         .map(|_| tenant.event("workflow.failed"))
         .collect();
     let held = events[OTHERS / 2]["event_id"].as_str().context("an id")?;
-    home.peers()?
+    deployment
+        .dependencies()?
         .sql(&format!(
             "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RAISE EXCEPTION 'the row is locked'; END $$;
@@ -166,8 +173,11 @@ async fn an_event_that_the_store_does_not_take_is_held_and_holds_up_no_other(
     events = vec![tenant.event("workflow.failed")];
     tenant.publish(&events).await?;
     receiver.wait_for(OTHERS + 1).await?;
-    ensure!(waiting(&home, "hookline.events.rejected").await? == 0);
-    home.peers()?.sql("DROP TRIGGER fail ON events").await?;
+    ensure!(waiting(&deployment, "hookline.events.rejected").await? == 0);
+    deployment
+        .dependencies()?
+        .sql("DROP TRIGGER fail ON events")
+        .await?;
     receiver.wait_for(OTHERS + 2).await?;
-    home.end().await
+    deployment.end().await
 }

@@ -1,5 +1,5 @@
-//! Sentences about the whole system. Each runs on the embedded parts, and on PostgreSQL and RabbitMQ. A behaviour that
-//! only one home has is a failure.
+//! Scenarios about the whole system. Each runs on the embedded parts, and on PostgreSQL and RabbitMQ. A behaviour that
+//! only one deployment has is a failure.
 
 mod api_access;
 mod api_clients;
@@ -70,35 +70,35 @@ fn main() -> anyhow::Result<ExitCode> {
             secrets::shared(),
         ]
         .concat(),
-        alone: [
-            api_access::alone(),
-            api_document_holds::alone(),
-            api_limits::alone(),
-            api_wire::alone(),
-            backlog::alone(),
-            clocks::alone(),
-            connecting::alone(),
-            crashes::alone(),
-            failing::alone(),
-            fairness::alone(),
-            replays::alone(),
-            owners::alone(),
-            poison::alone(),
-            secrets::alone(),
-            hostile::alone(),
-            large_fan_outs::alone(),
-            starting::alone(),
-            stopping::alone(),
-            tenants::alone(),
-            tracing::alone(),
+        isolated: [
+            api_access::isolated(),
+            api_document_holds::isolated(),
+            api_limits::isolated(),
+            api_wire::isolated(),
+            backlog::isolated(),
+            clocks::isolated(),
+            connecting::isolated(),
+            crashes::isolated(),
+            failing::isolated(),
+            fairness::isolated(),
+            replays::isolated(),
+            owners::isolated(),
+            poison::isolated(),
+            secrets::isolated(),
+            hostile::isolated(),
+            large_fan_outs::isolated(),
+            starting::isolated(),
+            stopping::isolated(),
+            tenants::isolated(),
+            tracing::isolated(),
         ]
         .concat(),
         shared_distributed: publishing::distributed(),
-        quiet: [restarting::quiet(), tenants::quiet()].concat(),
-        quiet_distributed: [
-            owners::quiet(),
-            partitions::quiet_distributed(),
-            store_faults::quiet(),
+        exclusive: [restarting::exclusive(), tenants::exclusive()].concat(),
+        exclusive_distributed: [
+            owners::exclusive(),
+            partitions::exclusive_distributed(),
+            store_faults::exclusive(),
         ]
         .concat(),
         distributed: [
@@ -118,12 +118,12 @@ fn main() -> anyhow::Result<ExitCode> {
             tenants::distributed(),
         ]
         .concat(),
-        embedded: [
-            api_clients::embedded(),
-            clocks::embedded(),
-            embedded_queue::embedded(),
-            partitions::embedded(),
-            starting::embedded(),
+        standalone: [
+            api_clients::standalone(),
+            clocks::standalone(),
+            embedded_queue::standalone(),
+            partitions::standalone(),
+            starting::standalone(),
         ]
         .concat(),
     })

@@ -9,23 +9,23 @@ mod silent;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::client::Client;
-use hookline_testkit::deployment::{Home, Kind, Part};
-use hookline_testkit::proxy::Wire;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
+use hookline_testkit::proxy::Link;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    let mut all: Vec<Alone> = sentences![
-        the_database_is_cut_off_and_comes_back,
-        the_database_falls_silent_and_comes_back,
-        the_broker_is_cut_off_and_comes_back,
-        the_broker_falls_silent_and_comes_back,
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    let mut all: Vec<IsolatedScenario> = scenarios![
+        nothing_is_lost_when_the_database_is_cut_off_for_a_while,
+        nothing_is_lost_when_the_database_is_silent_for_a_while,
+        nothing_is_lost_when_the_broker_is_cut_off_for_a_while,
+        nothing_is_lost_when_the_broker_is_silent_for_a_while,
     ];
     all.extend(losing::distributed());
     all.extend(alarm::distributed());
@@ -77,34 +77,36 @@ fn resumed(back: Instant) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn wait_for_readiness(home: &Home, status: u16) -> anyhow::Result<()> {
-    for part in [Part::Api, Part::Ingest, Part::Dispatcher] {
-        until(&format!("{part:?} to say {status}"), async || {
-            Ok((home.readiness(part).await == status).then_some(()))
+async fn wait_for_readiness(deployment: &Deployment, status: u16) -> anyhow::Result<()> {
+    for service in [Service::Api, Service::Ingest, Service::Dispatcher] {
+        until(&format!("{service:?} to say {status}"), async || {
+            Ok((deployment.readiness(service).await == status).then_some(()))
         })
         .await?;
     }
     Ok(())
 }
 
-async fn the_database_is_cut_off_and_comes_back(kind: Kind) -> anyhow::Result<()> {
-    the_database_is(kind, Wire::Cut).await
+async fn nothing_is_lost_when_the_database_is_cut_off_for_a_while(
+    mode: Mode,
+) -> anyhow::Result<()> {
+    the_database_is(mode, Link::Cut).await
 }
 
-async fn the_database_falls_silent_and_comes_back(kind: Kind) -> anyhow::Result<()> {
-    the_database_is(kind, Wire::Silent).await
+async fn nothing_is_lost_when_the_database_is_silent_for_a_while(mode: Mode) -> anyhow::Result<()> {
+    the_database_is(mode, Link::Silent).await
 }
 
-async fn the_database_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
+async fn the_database_is(mode: Mode, wire: Link) -> anyhow::Result<()> {
     const MEANWHILE: usize = 20;
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
     tenant.publish_one("workflow.started").await?;
     receiver.wait_for(1).await?;
 
-    home.peers()?.postgres.set(wire);
+    deployment.dependencies()?.postgres.set(wire);
     let of = |rest: &str| format!("/webhooks/{subscription}{rest}");
     let new = json!({"name": "new", "url": receiver.url("/"), "events": ["workflow.failed"]});
     let calls = [
@@ -134,13 +136,13 @@ async fn the_database_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
         .map(|_| tenant.event("workflow.started"))
         .collect();
     tenant.publish(&events).await?;
-    wait_for_readiness(&home, 503).await?;
+    wait_for_readiness(&deployment, 503).await?;
 
-    home.peers()?.postgres.set(Wire::Whole);
+    deployment.dependencies()?.postgres.set(Link::Up);
     let back = Instant::now();
     let received = receiver.wait_for(1 + MEANWHILE).await?;
     resumed(back)?;
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     ensure!(
         received.len() == 1 + MEANWHILE,
         "{} requests",
@@ -158,24 +160,24 @@ async fn the_database_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
     ensure!(found.json["is_active"] == true, "a refused change was made");
     tenant.publish_one("workflow.started").await?;
     receiver.wait_for(2 + MEANWHILE).await?;
-    home.end().await
+    deployment.end().await
 }
 
-async fn the_broker_is_cut_off_and_comes_back(kind: Kind) -> anyhow::Result<()> {
-    the_broker_is(kind, Wire::Cut).await
+async fn nothing_is_lost_when_the_broker_is_cut_off_for_a_while(mode: Mode) -> anyhow::Result<()> {
+    the_broker_is(mode, Link::Cut).await
 }
 
-async fn the_broker_falls_silent_and_comes_back(kind: Kind) -> anyhow::Result<()> {
-    the_broker_is(kind, Wire::Silent).await
+async fn nothing_is_lost_when_the_broker_is_silent_for_a_while(mode: Mode) -> anyhow::Result<()> {
+    the_broker_is(mode, Link::Silent).await
 }
 
-async fn the_broker_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+async fn the_broker_is(mode: Mode, wire: Link) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver =
-        Receiver::that(
+        Receiver::with(
             |request, before| match (request.header("x-webhook-event"), before) {
-                (Ok("workflow.failed"), 0) => Reply::status(429).with("retry-after", "2"),
+                (Ok("workflow.failed"), 0) => Reply::status(429).with_header("retry-after", "2"),
                 _ => Reply::status(200),
             },
         )?;
@@ -185,7 +187,7 @@ async fn the_broker_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
     tenant.client.wait_for_log(subscription, 1).await?;
 
     // A retry waits while the broker goes.
-    home.peers()?.rabbitmq.set(wire);
+    deployment.dependencies()?.rabbitmq.set(wire);
     let one = tenant.event("workflow.started");
     let many = json!([
         tenant.event("workflow.started"),
@@ -203,13 +205,13 @@ async fn the_broker_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
     tenant.client.post(&test, &json!({})).await?.expect(202)?;
     receiver.wait_for(3).await?;
     let meanwhile = tenant.publish_one("workflow.started").await?;
-    wait_for_readiness(&home, 503).await?;
+    wait_for_readiness(&deployment, 503).await?;
 
-    home.peers()?.rabbitmq.set(Wire::Whole);
+    deployment.dependencies()?.rabbitmq.set(Link::Up);
     let back = Instant::now();
     receiver.wait_for(4).await?;
     resumed(back)?;
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     let after = tenant.event("workflow.started");
     tenant.post_bytes(&after.to_string(), None).await?;
     let after = after["event_id"].as_str().context("an id")?;
@@ -223,5 +225,5 @@ async fn the_broker_is(kind: Kind, wire: Wire) -> anyhow::Result<()> {
         },
     )
     .await?;
-    home.end().await
+    deployment.end().await
 }

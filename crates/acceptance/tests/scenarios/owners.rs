@@ -5,21 +5,21 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use serde_json::Value;
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![without_wake_ups_looks_find_deliveries_and_retries]
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![polling_finds_deliveries_and_retries_without_wake_ups]
 }
 
-pub(crate) fn quiet() -> Vec<Alone> {
-    sentences![
-        the_subscriptions_of_a_killed_dispatcher_go_on_within_6_s,
-        the_subscriptions_of_a_frozen_dispatcher_go_on_within_10_s,
+pub(crate) fn exclusive() -> Vec<IsolatedScenario> {
+    scenarios![
+        subscriptions_of_a_killed_dispatcher_continue_within_6_s,
+        subscriptions_of_a_frozen_dispatcher_continue_within_10_s,
     ]
 }
 
@@ -29,9 +29,10 @@ const SUBSCRIPTIONS: usize = 64;
 /// A look each second, for rows that have been due for a second; and a busy machine.
 const BY_A_LOOK: Duration = Duration::from_secs(4);
 
-async fn without_wake_ups_looks_find_deliveries_and_retries(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start_with(kind, &[("FAILPOINTS", "queue::wake=return(1)")]).await?;
-    let tenant = home.tenant().await?;
+async fn polling_finds_deliveries_and_retries_without_wake_ups(mode: Mode) -> anyhow::Result<()> {
+    let deployment =
+        Deployment::start_with(mode, &[("FAILPOINTS", "queue::wake=return(1)")]).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::answering(vec![Reply::status(500), Reply::status(200)])?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     for event in 0..3 {
@@ -41,32 +42,37 @@ async fn without_wake_ups_looks_find_deliveries_and_retries(kind: Kind) -> anyho
         let first = published.elapsed();
         receiver.wait_for(2 * event + 2).await?;
         let second = published.elapsed() - first;
-        println!("{kind:?}: without wake-ups after {first:?}, and again after {second:?}");
+        println!("{mode:?}: without wake-ups after {first:?}, and again after {second:?}");
         // The retry is scheduled after a second.
         ensure!(first < BY_A_LOOK && second < BY_A_LOOK + Duration::from_secs(1));
     }
-    home.end().await
+    deployment.end().await
 }
 
-async fn the_subscriptions_of_a_killed_dispatcher_go_on_within_6_s(
-    kind: Kind,
+async fn subscriptions_of_a_killed_dispatcher_continue_within_6_s(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    go_on(kind, "KILL", Duration::from_secs(6)).await
+    go_on(mode, "KILL", Duration::from_secs(6)).await
 }
 
-async fn the_subscriptions_of_a_frozen_dispatcher_go_on_within_10_s(
-    kind: Kind,
+async fn subscriptions_of_a_frozen_dispatcher_continue_within_10_s(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    go_on(kind, "STOP", Duration::from_secs(10)).await
+    go_on(mode, "STOP", Duration::from_secs(10)).await
 }
 
-async fn go_on(kind: Kind, signal: &str, within: Duration) -> anyhow::Result<()> {
-    let home = Home::prepare(kind, &[]).await?;
-    for part in [Part::Dispatcher, Part::Dispatcher, Part::Api, Part::Ingest] {
-        home.start_part(part, &[]).await?;
+async fn go_on(mode: Mode, signal: &str, within: Duration) -> anyhow::Result<()> {
+    let deployment = Deployment::prepare(mode, &[]).await?;
+    for service in [
+        Service::Dispatcher,
+        Service::Dispatcher,
+        Service::Api,
+        Service::Ingest,
+    ] {
+        deployment.start_service(service, &[]).await?;
     }
-    home.wait_ready().await?;
-    let tenant = home.tenant().await?;
+    deployment.wait_ready().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     for _ in 0..SUBSCRIPTIONS {
         tenant.subscribe(&receiver, &["workflow.failed"]).await?;
@@ -74,12 +80,14 @@ async fn go_on(kind: Kind, signal: &str, within: Duration) -> anyhow::Result<()>
     tenant.publish_one("workflow.failed").await?;
     receiver.wait_for(SUBSCRIPTIONS).await?;
     until("even shares", async || {
-        let counts = owners(&home).await?;
+        let counts = owners(&deployment).await?;
         Ok((counts.len() == 2 && counts.values().all(|count| *count == 32)).then_some(()))
     })
     .await?;
 
-    home.signal_oldest(Part::Dispatcher, signal).await?;
+    deployment
+        .signal_oldest(Service::Dispatcher, signal)
+        .await?;
     let hit = Instant::now();
     tenant.publish_one("workflow.failed").await?;
     receiver.wait_for(2 * SUBSCRIPTIONS).await?;
@@ -89,18 +97,21 @@ async fn go_on(kind: Kind, signal: &str, within: Duration) -> anyhow::Result<()>
     // The other one had to see its beat unchanged first.
     ensure!(took > Duration::from_secs(1), "nothing of it was hit");
     if signal == "STOP" {
-        home.signal_oldest(Part::Dispatcher, "CONT").await?;
-        home.wait_ready().await?;
+        deployment
+            .signal_oldest(Service::Dispatcher, "CONT")
+            .await?;
+        deployment.wait_ready().await?;
     } else {
-        let ended = home.restart_ended(&[]).await?;
+        let ended = deployment.restart_ended(&[]).await?;
         ensure!(ended == 1, "{ended} processes have ended");
     }
-    home.end().await
+    deployment.end().await
 }
 
 /// How many partitions each dispatcher owns.
-async fn owners(home: &Home) -> anyhow::Result<HashMap<String, usize>> {
-    let printed: Value = serde_json::from_str(&home.hookline(&["partitions", "--json"]).await?)?;
+async fn owners(deployment: &Deployment) -> anyhow::Result<HashMap<String, usize>> {
+    let printed: Value =
+        serde_json::from_str(&deployment.hookline(&["partitions", "--json"]).await?)?;
     let partitions = printed["partitions"].as_array().context("no partitions")?;
     let mut counts = HashMap::new();
     for partition in partitions {

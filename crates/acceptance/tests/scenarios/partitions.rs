@@ -7,29 +7,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Received, Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use serde_json::Value;
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![
         one_to_three_dispatchers_share_the_partitions_evenly,
-        a_dispatcher_more_than_partitions_stands_by_and_steps_in,
+        a_surplus_dispatcher_stands_by_and_takes_over,
         a_change_of_the_number_of_partitions_under_load_loses_and_repeats_nothing,
-        one_owner::concurrency_and_pace_of_a_subscription_are_those_of_one_dispatcher,
+        one_owner::concurrency_and_rate_limits_of_a_subscription_apply_across_dispatchers,
     ]
 }
 
-pub(crate) fn quiet_distributed() -> Vec<Alone> {
-    sentences![a_rolling_restart_of_dispatchers_holds_up_no_event]
+pub(crate) fn exclusive_distributed() -> Vec<IsolatedScenario> {
+    scenarios![a_rolling_restart_of_dispatchers_delays_no_event]
 }
 
-pub(crate) fn embedded() -> Vec<Alone> {
-    sentences![a_folder_has_one_partition]
+pub(crate) fn standalone() -> Vec<IsolatedScenario> {
+    scenarios![a_standalone_deployment_has_one_partition]
 }
 
 /// Every change of the dispatchers is settled within this time: 25 s, as the model in `dispatcher/src/ownership` shows, and
@@ -54,8 +54,8 @@ struct Shown {
 }
 
 impl Shown {
-    async fn of(home: &Home) -> anyhow::Result<Self> {
-        let shown = home.hookline(&["partitions", "--json"]).await?;
+    async fn of(deployment: &Deployment) -> anyhow::Result<Self> {
+        let shown = deployment.hookline(&["partitions", "--json"]).await?;
         let shown: Value = serde_json::from_str(&shown)?;
         let mut owned: BTreeMap<&str, usize> = BTreeMap::new();
         let mut without_owner = 0;
@@ -89,75 +89,81 @@ impl Shown {
 }
 
 /// Waits until so many dispatchers share all partitions evenly.
-async fn settled(home: &Home, dispatchers: usize) -> anyhow::Result<Duration> {
+async fn settled(deployment: &Deployment, dispatchers: usize) -> anyhow::Result<Duration> {
     let began = Instant::now();
     until(&format!("{dispatchers} even shares"), async || {
-        let shown = Shown::of(home).await?;
+        let shown = Shown::of(deployment).await?;
         Ok(shown.is_even(dispatchers).then_some(()))
     })
     .await?;
     Ok(began.elapsed())
 }
 
-async fn one_to_three_dispatchers_share_the_partitions_evenly(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::prepare(kind, &[]).await?;
+async fn one_to_three_dispatchers_share_the_partitions_evenly(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::prepare(mode, &[]).await?;
     for (dispatchers, start) in [(1, 1), (3, 2)] {
         for _ in 0..start {
-            home.start_part(Part::Dispatcher, &[]).await?;
+            deployment.start_service(Service::Dispatcher, &[]).await?;
         }
-        home.wait_ready().await?;
-        let took = settled(&home, dispatchers).await?;
+        deployment.wait_ready().await?;
+        let took = settled(&deployment, dispatchers).await?;
         println!("{dispatchers} dispatchers: even shares {took:?} after they were ready");
         ensure!(took < SETTLES, "{took:?}");
     }
-    home.signal_oldest(Part::Dispatcher, "KILL").await?;
-    let took = settled(&home, 2).await?;
+    deployment
+        .signal_oldest(Service::Dispatcher, "KILL")
+        .await?;
+    let took = settled(&deployment, 2).await?;
     println!("one of them was killed: even shares {took:?} later");
     ensure!(took < SETTLES, "{took:?}");
-    let shown = Shown::of(&home).await?;
+    let shown = Shown::of(&deployment).await?;
     ensure!(
         shown.are("owns") == 2 && shown.are("silent") == 1,
         "{shown:?}"
     );
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_dispatcher_more_than_partitions_stands_by_and_steps_in(
-    kind: Kind,
-) -> anyhow::Result<()> {
+async fn a_surplus_dispatcher_stands_by_and_takes_over(mode: Mode) -> anyhow::Result<()> {
     const STEPS_IN: Duration = Duration::from_secs(10);
-    let home = Home::prepare(kind, &[]).await?;
-    home.hookline(&["partitions", "set", "1"]).await?;
-    for part in [Part::Api, Part::Ingest, Part::Dispatcher] {
-        home.start_part(part, &[]).await?;
+    let deployment = Deployment::prepare(mode, &[]).await?;
+    deployment.hookline(&["partitions", "set", "1"]).await?;
+    for service in [Service::Api, Service::Ingest, Service::Dispatcher] {
+        deployment.start_service(service, &[]).await?;
     }
-    home.wait_ready().await?;
-    settled(&home, 1).await?;
-    home.hookline(&["partitions", "set", "2"]).await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
+    settled(&deployment, 1).await?;
+    deployment.hookline(&["partitions", "set", "2"]).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
     until("two owners and one that stands by", async || {
-        let shown = Shown::of(&home).await?;
+        let shown = Shown::of(&deployment).await?;
         let stands_by = shown.are("owns") == 2 && shown.are("stands by") == 1;
         Ok((shown.is_even(2) && stands_by).then_some(()))
     })
     .await?;
     until("a log line of the one that stands by", async || {
-        Ok(home.said().await.contains("stands by: ").then_some(()))
+        Ok(deployment
+            .output()
+            .await
+            .contains("stands by: ")
+            .then_some(()))
     })
     .await?;
-    for (_, admin) in home.processes(Part::Dispatcher).await {
+    for (_, admin) in deployment.processes(Service::Dispatcher).await {
         let readyz = reqwest::get(format!("{admin}/readyz")).await?;
         ensure!(readyz.status() == 200, "{}", readyz.text().await?);
     }
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     for event_type in &TYPES[..2] {
         tenant.subscribe(&receiver, &[event_type]).await?;
     }
 
-    home.signal_oldest(Part::Dispatcher, "KILL").await?;
+    deployment
+        .signal_oldest(Service::Dispatcher, "KILL")
+        .await?;
     let killed = Instant::now();
     for event_type in &TYPES[..2] {
         tenant.publish_one(event_type).await?;
@@ -167,26 +173,26 @@ async fn a_dispatcher_more_than_partitions_stands_by_and_steps_in(
     println!("an owner was killed: both partitions deliver after {took:?}");
     ensure!(took < STEPS_IN, "{took:?}");
     until("none to stand by", async || {
-        let shown = Shown::of(&home).await?;
+        let shown = Shown::of(&deployment).await?;
         Ok((shown.is_even(2) && shown.are("stands by") == 0).then_some(()))
     })
     .await?;
-    home.end().await
+    deployment.end().await
 }
 
 async fn a_change_of_the_number_of_partitions_under_load_loses_and_repeats_nothing(
-    kind: Kind,
+    mode: Mode,
 ) -> anyhow::Result<()> {
     let settings = [
         ("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "2"),
         ("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[4,4,4]"),
     ];
-    let home = Home::start_with(kind, &settings).await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
+    let tenant = deployment.tenant().await?;
     // Requests are in flight longer than a look waits for a wake-up.
-    let slow = Receiver::that(|_, _| Reply::status(200).after(Duration::from_millis(1_200)))?;
+    let slow = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(1_200)))?;
     let quick = Receiver::healthy()?;
     let refuses_once = Receiver::answering([503, 200].map(Reply::status).to_vec())?;
     for event_type in TYPES {
@@ -201,10 +207,10 @@ async fn a_change_of_the_number_of_partitions_under_load_loses_and_repeats_nothi
         quick.wait_for(50).await?;
         for count in ["5", "23"] {
             let before = quick.received().len();
-            let set = home.hookline(&["partitions", "set", count]).await?;
+            let set = deployment.hookline(&["partitions", "set", count]).await?;
             printed.push(set.trim().to_owned());
-            let beyond = home
-                .peers()?
+            let beyond = deployment
+                .dependencies()?
                 .sql(&format!(
                     "SELECT count(*) FROM deliveries WHERE due IS NOT NULL AND partition >= {count}"
                 ))
@@ -218,16 +224,19 @@ async fn a_change_of_the_number_of_partitions_under_load_loses_and_repeats_nothi
     };
     let (published, printed) = tokio::try_join!(publish_until(&tenant, &over), changing)?;
     println!("{published} events, {printed:?}");
-    let shares = settled(&home, 2).await?;
+    let shares = settled(&deployment, 2).await?;
     println!("even shares of 23 partitions {shares:?} later");
     until("every delivery to end", async || {
         let pending = "SELECT count(*) FROM deliveries WHERE due IS NOT NULL";
-        Ok((home.peers()?.sql(pending).await? == "0").then_some(()))
+        Ok((deployment.dependencies()?.sql(pending).await? == "0").then_some(()))
     })
     .await?;
     // The retries of the number before were due later.
     let moved = "moved deliveries to the partitions of their subscriptions";
-    ensure!(home.said().await.contains(moved), "no owner moved any");
+    ensure!(
+        deployment.output().await.contains(moved),
+        "no owner moved any"
+    );
     for (name, receiver) in [
         ("slow", &slow),
         ("quick", &quick),
@@ -235,7 +244,7 @@ async fn a_change_of_the_number_of_partitions_under_load_loses_and_repeats_nothi
     ] {
         once_each(&receiver.received(), published).context(name)?;
     }
-    home.end().await
+    deployment.end().await
 }
 
 /// Publishes an event 20 times a second, of each type in turn; answers with how many.
@@ -279,7 +288,7 @@ fn none_repeated(received: &[Received]) -> anyhow::Result<usize> {
     Ok(ids.len())
 }
 
-async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyhow::Result<()> {
+async fn a_rolling_restart_of_dispatchers_delays_no_event(mode: Mode) -> anyhow::Result<()> {
     // By hand also with 8, as in the variable.
     const DISPATCHERS: usize = 4;
     // The pause before a hand-over and the successor's next beat are half a second.
@@ -290,12 +299,12 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
         Ok(number) => number.parse()?,
         Err(_) => DISPATCHERS,
     };
-    let home = Home::start(kind).await?;
+    let deployment = Deployment::start(mode).await?;
     for _ in 1..dispatchers {
-        home.start_part(Part::Dispatcher, &[]).await?;
+        deployment.start_service(Service::Dispatcher, &[]).await?;
     }
-    home.wait_ready().await?;
-    let tenant = home.tenant().await?;
+    deployment.wait_ready().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     for event_type in TYPES
         .iter()
@@ -304,8 +313,8 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
     {
         tenant.subscribe(&receiver, &[event_type]).await?;
     }
-    settled(&home, dispatchers).await?;
-    let other = home.tenant().await?;
+    settled(&deployment, dispatchers).await?;
+    let other = deployment.tenant().await?;
     let dead = with_an_open_circuit_breaker(&other).await?;
     for round in 1..=ROUNDS {
         let (longest, median) = restart_in_turn(&tenant, &receiver, dispatchers).await?;
@@ -317,25 +326,28 @@ async fn a_rolling_restart_of_dispatchers_holds_up_no_event(kind: Kind) -> anyho
             "an event waited for {longest:?}, and half of them for less than {median:?}"
         );
     }
-    let opened = home.peers()?.sql("SELECT * FROM opened").await?;
+    let opened = deployment
+        .dependencies()?
+        .sql("SELECT * FROM opened")
+        .await?;
     ensure!(opened == dead.to_string(), "circuit breakers of {opened}");
-    home.end().await
+    deployment.end().await
 }
 
 /// A subscription with an open circuit breaker. From now on the table `opened` lists each time that one opens.
 async fn with_an_open_circuit_breaker(tenant: &Tenant<'_>) -> anyhow::Result<i64> {
-    let peers = tenant.home.peers()?;
+    let dependencies = tenant.deployment.dependencies()?;
     let openings = "CREATE TABLE opened (subscription_id BIGINT);
         CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN INSERT INTO opened VALUES (NEW.subscription_id); RETURN NULL; END $$;
         CREATE TRIGGER opened AFTER INSERT ON circuit_breakers FOR EACH ROW EXECUTE FUNCTION note()";
-    peers.sql(openings).await?;
+    dependencies.sql(openings).await?;
     let (receiver, _) = Receiver::refusing()?;
     let subscription = tenant.subscribe(&receiver, &[TYPES[0]]).await?;
     let events: Vec<Value> = (0..30).map(|_| tenant.event(TYPES[0])).collect();
     tenant.publish(&events).await?;
     until("an open circuit breaker", async || {
-        let opened = peers.sql("SELECT * FROM opened").await?;
+        let opened = dependencies.sql("SELECT * FROM opened").await?;
         Ok((opened == subscription.to_string()).then_some(()))
     })
     .await?;
@@ -352,7 +364,7 @@ async fn restart_in_turn(
     dispatchers: usize,
 ) -> anyhow::Result<(Duration, Duration)> {
     const EVERY: Duration = Duration::from_millis(20);
-    let home = tenant.home;
+    let deployment = tenant.deployment;
     let before = receiver.received().len();
     let over = AtomicBool::new(false);
     let publishing = async {
@@ -372,9 +384,9 @@ async fn restart_in_turn(
     let restarting = async {
         receiver.wait_for(before + 100).await?;
         for _ in 0..dispatchers {
-            home.stop_oldest(Part::Dispatcher).await?;
-            home.start_part(Part::Dispatcher, &[]).await?;
-            home.wait_ready().await?;
+            deployment.stop_oldest(Service::Dispatcher).await?;
+            deployment.start_service(Service::Dispatcher, &[]).await?;
+            deployment.wait_ready().await?;
         }
         receiver.wait_for(receiver.received().len() + 100).await?;
         over.store(true, Ordering::Relaxed);
@@ -403,15 +415,15 @@ async fn restart_in_turn(
     Ok((longest, median))
 }
 
-async fn a_folder_has_one_partition(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let refused = home.hookline(&["partitions", "set", "2"]).await;
+async fn a_standalone_deployment_has_one_partition(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let refused = deployment.hookline(&["partitions", "set", "2"]).await;
     let why = refused.err().context("the number was changed")?.to_string();
     ensure!(why.contains("a folder has one partition"), "{why}");
     until("the process to own it", async || {
-        let shown = Shown::of(&home).await?;
+        let shown = Shown::of(&deployment).await?;
         Ok((shown.owned == [1] && shown.states == ["owns"]).then_some(()))
     })
     .await?;
-    home.end().await
+    deployment.end().await
 }

@@ -5,19 +5,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
 use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use lapin::BasicProperties;
 use serde_json::Value;
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
-        what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_does,
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
+        only_messages_that_kill_the_process_become_dead_letters,
         a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it,
     ]
 }
@@ -30,13 +30,11 @@ const CHARGES: usize = 3;
 /// How often messages may end a process here: two messages, and perhaps the second in two copies.
 const DEATHS: usize = 3 * (2 + CHARGES);
 
-async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_does(
-    kind: Kind,
-) -> anyhow::Result<()> {
+async fn only_messages_that_kill_the_process_become_dead_letters(mode: Mode) -> anyhow::Result<()> {
     let charges = CHARGES.to_string();
     let limit = [("HOOKLINE__POISON__GIVE_UP_AFTER", charges.as_str())];
-    let home = Home::start_with(kind, &limit).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &limit).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let events: Vec<Value> = (0..=OTHERS)
@@ -49,14 +47,14 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
     let points =
         format!("dispatcher::attempt::{bad_delivery}=return;ingest::read::{bad_event_id}=return");
     let armed = [("FAILPOINTS", points.as_str())];
-    for part in home.parts() {
-        home.stop(part).await?;
-        home.start_part(part, &armed).await?;
+    for service in deployment.services() {
+        deployment.stop(service).await?;
+        deployment.start_service(service, &armed).await?;
     }
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     let deaths = Cell::new(0);
     let supervise = async || -> anyhow::Result<()> {
-        deaths.set(deaths.get() + home.restart_ended(&armed).await?);
+        deaths.set(deaths.get() + deployment.restart_ended(&armed).await?);
         Ok(())
     };
     for published in [&events[..], &[bad_event][..]] {
@@ -72,17 +70,17 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
         if receiver.received().len() < OTHERS {
             return Ok(None);
         }
-        let dead = home.dead_letters().await?;
+        let dead = deployment.dead_letters().await?;
         let has = |kind: &str| dead.iter().any(|letter| letter["kind"] == kind);
         Ok((has("event") && has("delivery")).then_some(dead))
     });
     let dead = match dead.await {
         Ok(dead) => dead,
-        Err(why) => return Err(why.context(home.said().await)),
+        Err(why) => return Err(why.context(deployment.output().await)),
     };
 
     // From now on nothing dies of them, and nothing else is missing or dead.
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     tenant.publish_one("workflow.failed").await?;
     let times = until("all the others", async || {
         let mut times: HashMap<String, usize> = HashMap::new();
@@ -93,7 +91,10 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
         Ok((times.len() > OTHERS).then_some(times))
     })
     .await?;
-    ensure!(home.restart_ended(&armed).await? == 0, "it died once more");
+    ensure!(
+        deployment.restart_ended(&armed).await? == 0,
+        "it died once more"
+    );
     let most = times.values().max().copied().unwrap_or_default();
     // In two lives before it was suspect, on trial with others twice, and once more for the other poison.
     ensure!(most <= 5, "one was made {most} times");
@@ -116,22 +117,22 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
         "{told}"
     );
 
-    look_closer(&home, &dead, &bad_delivery.to_string()).await?;
+    look_closer(&deployment, &dead, &bad_delivery.to_string()).await?;
     // The fault is mended.
-    for part in home.parts() {
-        home.stop(part).await?;
-        home.start_part(part, &[]).await?;
+    for service in deployment.services() {
+        deployment.stop(service).await?;
+        deployment.start_service(service, &[]).await?;
     }
-    home.wait_ready().await?;
-    put_back(&home, &dead, &receiver, &bad_delivery.to_string()).await?;
-    if kind == Kind::Distributed {
-        hostile(&home).await?;
+    deployment.wait_ready().await?;
+    put_back(&deployment, &dead, &receiver, &bad_delivery.to_string()).await?;
+    if mode == Mode::Distributed {
+        hostile(&deployment).await?;
     }
-    home.end().await
+    deployment.end().await
 }
 
 async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it(
-    kind: Kind,
+    mode: Mode,
 ) -> anyhow::Result<()> {
     let charges = CHARGES.to_string();
     let settings = [
@@ -142,8 +143,8 @@ async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it
             "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]",
         ),
     ];
-    let home = Home::start_with(kind, &settings).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    let tenant = deployment.tenant().await?;
     let (receiver, is_well) = Receiver::refusing()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
@@ -162,20 +163,22 @@ async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it
 
     let points = format!("dispatcher::attempt::{bad}=return");
     let armed = [("FAILPOINTS", points.as_str())];
-    home.stop(Part::Dispatcher).await?;
+    deployment.stop(Service::Dispatcher).await?;
     is_well.store(true, Ordering::Relaxed);
-    home.start_part(Part::Dispatcher, &armed).await?;
+    deployment
+        .start_service(Service::Dispatcher, &armed)
+        .await?;
     let mut deaths = 0;
     let dead = until("the delivery to be a dead letter", async || {
-        deaths += home.restart_ended(&armed).await?;
-        Ok(home
+        deaths += deployment.restart_ended(&armed).await?;
+        Ok(deployment
             .dead_letters()
             .await
             .ok()
             .filter(|dead| !dead.is_empty()))
     })
     .await?;
-    println!("{kind:?}: a delivery in the backlog was put aside after {deaths} deaths");
+    println!("{mode:?}: a delivery in the backlog was put aside after {deaths} deaths");
     // Twice before it was suspect, then with the others of its trials.
     ensure!((CHARGES..=2 + CHARGES).contains(&deaths), "{deaths} deaths");
     ensure!(
@@ -193,14 +196,17 @@ async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it
         Ok((page["total"] == OTHERS).then_some(()))
     })
     .await?;
-    ensure!(home.restart_ended(&armed).await? == 0, "it died once more");
+    ensure!(
+        deployment.restart_ended(&armed).await? == 0,
+        "it died once more"
+    );
     let ids: HashSet<String> = receiver
         .received()
         .iter()
         .filter_map(|request| request.header("webhook-id").ok().map(str::to_owned))
         .collect();
     ensure!(ids.len() == OTHERS && !ids.contains(&bad.to_string()));
-    home.end().await
+    deployment.end().await
 }
 
 /// The delivery of one of the tenant's events to a subscription.
@@ -221,11 +227,17 @@ fn id_of<'a>(dead: &'a [Value], kind: &str) -> anyhow::Result<&'a str> {
         .with_context(|| format!("no dead {kind}"))
 }
 
-async fn look_closer(home: &Home, dead: &[Value], delivery: &str) -> anyhow::Result<()> {
+async fn look_closer(
+    deployment: &Deployment,
+    dead: &[Value],
+    delivery: &str,
+) -> anyhow::Result<()> {
     let event = id_of(dead, "event")?;
-    let shown = home.hookline(&["dead-letters", "show", event]).await?;
+    let shown = deployment
+        .hookline(&["dead-letters", "show", event])
+        .await?;
     ensure!(shown.contains("\"workflow_id\":\"wf_1\""), "{shown}");
-    let shown = home
+    let shown = deployment
         .hookline(&["dead-letters", "show", id_of(dead, "delivery")?])
         .await?;
     ensure!(shown.contains(delivery), "{shown}");
@@ -235,19 +247,23 @@ async fn look_closer(home: &Home, dead: &[Value], delivery: &str) -> anyhow::Res
         &["dead-letters", "drop", "nobody"],
         &["dead-letters", "redrive", "nobody"],
     ] {
-        let why = home.hookline(wrong).await.err().context("it is there")?;
+        let why = deployment
+            .hookline(wrong)
+            .await
+            .err()
+            .context("it is there")?;
         ensure!(
             why.to_string().contains("there is no dead letter nobody"),
             "{why}"
         );
     }
-    let why = home
+    let why = deployment
         .hookline(&["dead-letters", "drop", "--all"])
         .await
         .err();
     let why = why.context("it dropped all")?.to_string();
     ensure!(why.contains("--yes"), "{why}");
-    let listed = home
+    let listed = deployment
         .hookline(&["dead-letters", "list", "--kind", "event"])
         .await?;
     ensure!(
@@ -258,14 +274,16 @@ async fn look_closer(home: &Home, dead: &[Value], delivery: &str) -> anyhow::Res
 }
 
 async fn put_back(
-    home: &Home,
+    deployment: &Deployment,
     dead: &[Value],
     receiver: &Receiver,
     delivery: &str,
 ) -> anyhow::Result<()> {
     let before = receiver.received().len();
     let id = id_of(dead, "delivery")?;
-    home.hookline(&["dead-letters", "redrive", id]).await?;
+    deployment
+        .hookline(&["dead-letters", "redrive", id])
+        .await?;
     // Others may be repeated: not every attempt was recorded when the process died for the last time.
     let request = until("the delivery that was dead", async || {
         let mut received = receiver.received().into_iter();
@@ -273,44 +291,49 @@ async fn put_back(
     })
     .await?;
     ensure!(request.header("x-webhook-attempt")? == "1");
-    home.hookline(&["dead-letters", "redrive", "--all"]).await?;
+    deployment
+        .hookline(&["dead-letters", "redrive", "--all"])
+        .await?;
     receiver.wait_for(before + 2).await?;
-    ensure!(home.dead_letters().await?.is_empty());
+    ensure!(deployment.dead_letters().await?.is_empty());
     Ok(())
 }
 
 /// A message that is no event, and has escape sequences that would steer a terminal.
-async fn hostile(home: &Home) -> anyhow::Result<()> {
+async fn hostile(deployment: &Deployment) -> anyhow::Result<()> {
     let properties = BasicProperties::default()
         .with_content_type("text/\u{1b}]0;owned\u{7}".into())
         .with_message_id("\u{1b}[2J".into());
-    home.publish_amqp("workflow.failed", b"\x1b[31m\xff", properties)
+    deployment
+        .publish_amqp("workflow.failed", b"\x1b[31m\xff", properties)
         .await?;
     let letter = async || {
         until("the dead letter", async || {
-            Ok(home.dead_letters().await?.pop())
+            Ok(deployment.dead_letters().await?.pop())
         })
         .await
     };
     let id = letter().await?["id"].as_str().context("an id")?.to_owned();
     // `dead` is the old name of the command.
-    let listed = home.hookline(&["dead", "list"]).await?;
-    let shown = home.hookline(&["dead-letters", "show", &id]).await? + &listed;
+    let listed = deployment.hookline(&["dead", "list"]).await?;
+    let shown = deployment.hookline(&["dead-letters", "show", &id]).await? + &listed;
     ensure!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
     ensure!(shown.contains("1b5b33316dff"), "{shown}");
-    let said = home.hookline(&["dead-letters", "redrive", &id]).await?;
+    let said = deployment
+        .hookline(&["dead-letters", "redrive", &id])
+        .await?;
     ensure!(
         said.contains("if it is still not valid, it is rejected again"),
         "{said}"
     );
     let id = letter().await?["id"].as_str().context("an id")?.to_owned();
-    home.hookline(&["dead-letters", "drop", &id]).await?;
-    ensure!(home.dead_letters().await?.is_empty());
-    let said = home
+    deployment.hookline(&["dead-letters", "drop", &id]).await?;
+    ensure!(deployment.dead_letters().await?.is_empty());
+    let said = deployment
         .hookline(&["dead-letters", "drop", "--all", "--yes"])
         .await?;
     ensure!(said == "there are no dead letters\n", "{said}");
-    let metrics = format!("{}/metrics", home.admin(Part::Dispatcher).await?);
+    let metrics = format!("{}/metrics", deployment.admin(Service::Dispatcher).await?);
     let metrics = reqwest::get(metrics).await?.text().await?;
     ensure!(
         metrics.contains("hookline_dead_letters_waiting"),

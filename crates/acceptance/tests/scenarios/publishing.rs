@@ -7,10 +7,10 @@ mod repeats;
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
 use hookline_core::wire::v1::WorkflowEvent;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::rejected_events::RejectedEvents;
 use hookline_testkit::tenant::Tenant;
@@ -20,19 +20,19 @@ use serde_json::{Value, json};
 
 pub(crate) use repeats::shared;
 
-pub(crate) fn distributed() -> Vec<Shared> {
-    sentences![
-        what_is_no_event_is_put_aside_with_the_reason_and_stops_nothing,
-        the_bodys_type_decides_and_not_the_routing_key,
+pub(crate) fn distributed() -> Vec<SharedScenario> {
+    scenarios![
+        a_message_that_is_no_event_is_rejected_with_the_reason_and_stops_nothing,
+        the_event_type_of_the_body_overrides_the_routing_key,
         protobuf_events_are_delivered_as_the_same_bytes,
     ]
 }
 
-pub(crate) fn hostile() -> Vec<Alone> {
-    sentences![
-        hostile::each_hostile_event_has_an_end_and_holds_up_no_other,
-        forged::what_hookline_alone_may_write_makes_nothing_more_when_a_publisher_writes_it,
-        forged::a_message_that_is_far_too_long_is_put_aside_unparsed,
+pub(crate) fn hostile() -> Vec<IsolatedScenario> {
+    scenarios![
+        hostile::each_hostile_event_ends_and_delays_no_other,
+        forged::forged_internal_messages_create_nothing_more,
+        forged::a_message_far_too_long_is_rejected_unparsed,
     ]
 }
 
@@ -44,10 +44,10 @@ fn typed(content_type: &str) -> BasicProperties {
     BasicProperties::default().with_content_type(content_type.into())
 }
 
-async fn what_is_no_event_is_put_aside_with_the_reason_and_stops_nothing(
-    home: Arc<Home>,
+async fn a_message_that_is_no_event_is_rejected_with_the_reason_and_stops_nothing(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     let good = tenant.event("workflow.completed").to_string();
@@ -120,15 +120,17 @@ async fn what_is_no_event_is_put_aside_with_the_reason_and_stops_nothing(
     ];
     for (content_type, body, _) in &cases {
         let properties = content_type.map_or_else(BasicProperties::default, typed);
-        home.publish_amqp("workflow.completed", body, properties)
+        deployment
+            .publish_amqp("workflow.completed", body, properties)
             .await?;
     }
-    home.publish_amqp("workflow.completed", good.as_bytes(), json_properties())
+    deployment
+        .publish_amqp("workflow.completed", good.as_bytes(), json_properties())
         .await?;
     let received = receiver.wait_for(1).await?;
     ensure!(received.len() == 1 && received[0].body == sent_as(&good)?);
 
-    let mut rejected = RejectedEvents::of(&home.peers()?.amqp)
+    let mut rejected = RejectedEvents::connect(&deployment.dependencies()?.amqp)
         .await?
         .take(cases.len())
         .await?;
@@ -164,8 +166,10 @@ fn sent_as(event: &str) -> anyhow::Result<String> {
     ))
 }
 
-async fn the_bodys_type_decides_and_not_the_routing_key(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn the_event_type_of_the_body_overrides_the_routing_key(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let (completed, started) = (Receiver::healthy()?, Receiver::healthy()?);
     tenant
         .subscribe(&completed, &["workflow.completed"])
@@ -179,7 +183,8 @@ async fn the_bodys_type_decides_and_not_the_routing_key(home: Arc<Home>) -> anyh
     ];
     for key in keys {
         let event = tenant.event("workflow.completed").to_string();
-        home.publish_amqp(key, event.as_bytes(), json_properties())
+        deployment
+            .publish_amqp(key, event.as_bytes(), json_properties())
             .await?;
     }
     completed.wait_for(keys.len()).await?;
@@ -190,8 +195,10 @@ async fn the_bodys_type_decides_and_not_the_routing_key(home: Arc<Home>) -> anyh
     Ok(())
 }
 
-async fn protobuf_events_are_delivered_as_the_same_bytes(home: Arc<Home>) -> anyhow::Result<()> {
-    let (tenant, twin) = (home.tenant().await?, home.tenant().await?);
+async fn protobuf_events_are_delivered_as_the_same_bytes(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (tenant, twin) = (deployment.tenant().await?, deployment.tenant().await?);
     let data = r#"{ "z":1e400, "a" : "\u00e9 é" }"#;
     let id = "evt \u{e9}\"";
     let mut bodies = Vec::new();
@@ -214,7 +221,8 @@ async fn protobuf_events_are_delivered_as_the_same_bytes(home: Arc<Home>) -> any
                 (body.into_bytes(), json_properties())
             }
         };
-        home.publish_amqp("workflow.step.started", &body, properties)
+        deployment
+            .publish_amqp("workflow.step.started", &body, properties)
             .await?;
         let received = receiver.wait_for(1).await?.remove(0);
         received.verify("hush")?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::managed_process::free_port;
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
 use hookline_testkit::receiver::{Receiver, Reply};
@@ -14,13 +14,13 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        a_receiver_that_takes_too_long_is_a_timeout,
-        an_answer_without_end_counts_after_16_kib,
-        an_answer_that_breaks_off_or_is_no_http_is_a_response_error,
-        what_cannot_be_reached_is_told_by_its_kind,
-        any_other_status_than_2xx_is_a_failure_that_is_logged,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        a_response_after_the_deadline_is_a_timeout,
+        an_endless_response_body_counts_after_16_kib,
+        a_truncated_or_malformed_response_is_a_response_error,
+        an_unreachable_endpoint_is_logged_with_its_kind_of_error,
+        any_status_other_than_2xx_is_a_logged_failure,
         interim_answers_without_end_are_a_failure,
         a_receiver_that_hangs_up_between_requests_loses_nothing,
     ]
@@ -30,8 +30,8 @@ pub(crate) fn shared() -> Vec<Shared> {
 const DEADLINE_MS: u64 = 3_000;
 
 /// One event to each of these URLs; answers with the first log entry of each, in their order.
-async fn first_attempts(home: &Home, urls: &[String]) -> anyhow::Result<Vec<Value>> {
-    let tenant = home.tenant().await?;
+async fn first_attempts(deployment: &Deployment, urls: &[String]) -> anyhow::Result<Vec<Value>> {
+    let tenant = deployment.tenant().await?;
     let mut subscriptions = Vec::new();
     for url in urls {
         let body = json!({"name": "trouble", "url": url, "events": ["workflow.completed"]});
@@ -76,8 +76,10 @@ async fn trickle(mut connection: TcpStream, first: &str) -> anyhow::Result<()> {
     }
 }
 
-async fn a_receiver_that_takes_too_long_is_a_timeout(home: Arc<Home>) -> anyhow::Result<()> {
-    let silent = RawReceiver::that(|mut connection| async move {
+async fn a_response_after_the_deadline_is_a_timeout(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let silent = RawReceiver::with(|mut connection| async move {
         read_request(&mut connection).await?;
         // Reads until the other side gives up.
         connection.read_to_end(&mut Vec::new()).await?;
@@ -85,15 +87,15 @@ async fn a_receiver_that_takes_too_long_is_a_timeout(home: Arc<Home>) -> anyhow:
     })
     .await?;
     let slow_head =
-        RawReceiver::that(|connection| trickle(connection, "HTTP/1.1 200 OK\r\nX: ")).await?;
-    let slow_body = RawReceiver::that(|connection| {
+        RawReceiver::with(|connection| trickle(connection, "HTTP/1.1 200 OK\r\nX: ")).await?;
+    let slow_body = RawReceiver::with(|connection| {
         trickle(
             connection,
             "HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n",
         )
     })
     .await?;
-    let no_tls = RawReceiver::that(|mut connection| async move {
+    let no_tls = RawReceiver::with(|mut connection| async move {
         connection.read_to_end(&mut Vec::new()).await?;
         Ok(())
     })
@@ -104,7 +106,7 @@ async fn a_receiver_that_takes_too_long_is_a_timeout(home: Arc<Home>) -> anyhow:
         slow_body.url(),
         format!("https://127.0.0.1:{}/", no_tls.port()),
     ];
-    let entries = first_attempts(&home, &urls).await?;
+    let entries = first_attempts(&deployment, &urls).await?;
     for (entry, status) in entries.iter().zip([None, None, Some(200), None]) {
         ensure_failed(entry, "timeout", status)?;
         let took = entry["duration_ms"].as_u64().context("no duration")?;
@@ -116,7 +118,9 @@ async fn a_receiver_that_takes_too_long_is_a_timeout(home: Arc<Home>) -> anyhow:
     Ok(())
 }
 
-async fn an_answer_without_end_counts_after_16_kib(home: Arc<Home>) -> anyhow::Result<()> {
+async fn an_endless_response_body_counts_after_16_kib(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
     async fn flood(mut connection: TcpStream, status: u16) -> anyhow::Result<()> {
         read_request(&mut connection).await?;
         let head = format!("HTTP/1.1 {status} So\r\nContent-Type: text/plain\r\n\r\n");
@@ -125,13 +129,13 @@ async fn an_answer_without_end_counts_after_16_kib(home: Arc<Home>) -> anyhow::R
             connection.write_all(&[b'y'; 1024]).await?;
         }
     }
-    let good = RawReceiver::that(|connection| flood(connection, 200)).await?;
-    let bad = RawReceiver::that(|connection| flood(connection, 500)).await?;
-    let odd = RawReceiver::saying(
+    let good = RawReceiver::with(|connection| flood(connection, 200)).await?;
+    let bad = RawReceiver::with(|connection| flood(connection, 500)).await?;
+    let odd = RawReceiver::answering(
         b"HTTP/1.1 201 Created\r\nContent-Length: 9\r\n\r\na\0b\xffc\xed\xa0\x80d".to_vec(),
     )
     .await?;
-    let entries = first_attempts(&home, &[good.url(), bad.url(), odd.url()]).await?;
+    let entries = first_attempts(&deployment, &[good.url(), bad.url(), odd.url()]).await?;
     for entry in &entries[..2] {
         ensure!(entry["response_body"] == "y".repeat(16 * 1024), "{entry}");
         let took = entry["duration_ms"].as_u64().context("no duration")?;
@@ -146,8 +150,8 @@ async fn an_answer_without_end_counts_after_16_kib(home: Arc<Home>) -> anyhow::R
     Ok(())
 }
 
-async fn an_answer_that_breaks_off_or_is_no_http_is_a_response_error(
-    home: Arc<Home>,
+async fn a_truncated_or_malformed_response_is_a_response_error(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let cases: [(&[u8], Option<u16>); 7] = [
         (b"", None),
@@ -169,18 +173,18 @@ async fn an_answer_that_breaks_off_or_is_no_http_is_a_response_error(
     ];
     let mut receivers = Vec::new();
     for (bytes, _) in cases {
-        receivers.push(RawReceiver::saying(bytes).await?);
+        receivers.push(RawReceiver::answering(bytes).await?);
     }
     // Hangs up before it has read anything.
     receivers.push(
-        RawReceiver::that(|connection| async move {
+        RawReceiver::with(|connection| async move {
             drop(connection);
             Ok(())
         })
         .await?,
     );
     let urls: Vec<_> = receivers.iter().map(RawReceiver::url).collect();
-    let entries = first_attempts(&home, &urls).await?;
+    let entries = first_attempts(&deployment, &urls).await?;
     let statuses = cases.map(|(_, status)| status).into_iter().chain([None]);
     for (entry, status) in entries.iter().zip(statuses) {
         ensure_failed(entry, "response", status)?;
@@ -188,9 +192,11 @@ async fn an_answer_that_breaks_off_or_is_no_http_is_a_response_error(
     Ok(())
 }
 
-async fn what_cannot_be_reached_is_told_by_its_kind(home: Arc<Home>) -> anyhow::Result<()> {
+async fn an_unreachable_endpoint_is_logged_with_its_kind_of_error(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
     let plain = Receiver::healthy()?;
-    let curt = RawReceiver::that(|connection| async move {
+    let curt = RawReceiver::with(|connection| async move {
         drop(connection);
         Ok(())
     })
@@ -205,7 +211,7 @@ async fn what_cannot_be_reached_is_told_by_its_kind(home: Arc<Home>) -> anyhow::
         curt.url().replace("http:", "https:"),
     ];
     let kinds = ["connect", "connect", "dns", "dns", "tls", "tls"];
-    let entries = first_attempts(&home, &urls).await?;
+    let entries = first_attempts(&deployment, &urls).await?;
     for (entry, kind) in entries.iter().zip(kinds) {
         ensure_failed(entry, kind, None)?;
         ensure!(entry["response_body"].is_null(), "{entry}");
@@ -214,16 +220,16 @@ async fn what_cannot_be_reached_is_told_by_its_kind(home: Arc<Home>) -> anyhow::
     Ok(())
 }
 
-async fn any_other_status_than_2xx_is_a_failure_that_is_logged(
-    home: Arc<Home>,
+async fn any_status_other_than_2xx_is_a_logged_failure(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     const GOOD: [u16; 4] = [200, 201, 202, 299];
     const BAD: [u16; 8] = [304, 400, 401, 404, 409, 500, 502, 599];
-    let receiver = Receiver::that(|request, _| {
+    let receiver = Receiver::with(|request, _| {
         let status = request.path[1..].parse().unwrap_or(418);
-        Reply::status(status).saying("so be it")
+        Reply::status(status).with_body("so be it")
     })?;
-    let early = RawReceiver::saying(
+    let early = RawReceiver::answering(
         "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.0 200 OK\r\n\r\nso be it",
     )
     .await?;
@@ -233,7 +239,7 @@ async fn any_other_status_than_2xx_is_a_failure_that_is_logged(
         .map(|status| receiver.url(&format!("/{status}")))
         .collect();
     urls.push(early.url());
-    let entries = first_attempts(&home, &urls).await?;
+    let entries = first_attempts(&deployment, &urls).await?;
     let (answered, early) = entries.split_at(GOOD.len() + BAD.len());
     for (entry, status) in answered.iter().zip(GOOD) {
         ensure!(entry["status"] == "success", "{entry}");
@@ -252,15 +258,19 @@ async fn any_other_status_than_2xx_is_a_failure_that_is_logged(
     Ok(())
 }
 
-async fn interim_answers_without_end_are_a_failure(home: Arc<Home>) -> anyhow::Result<()> {
+async fn interim_answers_without_end_are_a_failure(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
     const EARLY: &[u8] = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
-    let endless = RawReceiver::that(|mut connection| async move {
+    let endless = RawReceiver::with(|mut connection| async move {
         read_request(&mut connection).await?;
         while connection.write_all(EARLY).await.is_ok() {}
         Ok(())
     })
     .await?;
-    let entry = first_attempts(&home, &[endless.url()]).await?.remove(0);
+    let entry = first_attempts(&deployment, &[endless.url()])
+        .await?
+        .remove(0);
     ensure_failed(&entry, "response", None)?;
     ensure!(
         entry["error"]["message"] == "more than 32 interim answers (1xx)",
@@ -271,11 +281,11 @@ async fn interim_answers_without_end_are_a_failure(home: Arc<Home>) -> anyhow::R
 
 /// Many servers close a kept connection when they please; the next request must not run into it.
 async fn a_receiver_that_hangs_up_between_requests_loses_nothing(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     const EVENTS: usize = 20;
-    let receiver = RawReceiver::saying("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await?;
-    let tenant = home.tenant().await?;
+    let receiver = RawReceiver::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await?;
+    let tenant = deployment.tenant().await?;
     let body = json!({"name": "curt", "url": receiver.url(), "events": ["workflow.started"]});
     let subscription = tenant.client.subscribe(&body).await?;
     for count in 1..=EVENTS {

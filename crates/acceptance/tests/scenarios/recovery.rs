@@ -3,41 +3,39 @@
 use std::collections::HashSet;
 
 use anyhow::ensure;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::waiting::until;
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![what_is_owed_is_delivered_although_the_broker_lost_its_data]
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![owed_deliveries_survive_the_loss_of_broker_data]
 }
 
-async fn what_is_owed_is_delivered_although_the_broker_lost_its_data(
-    kind: Kind,
-) -> anyhow::Result<()> {
+async fn owed_deliveries_survive_the_loss_of_broker_data(mode: Mode) -> anyhow::Result<()> {
     const EVENTS: usize = 40;
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    home.stop(Part::Dispatcher).await?;
+    deployment.stop(Service::Dispatcher).await?;
     let events: Vec<_> = (0..EVENTS)
         .map(|_| tenant.event("workflow.failed"))
         .collect();
     tenant.publish(&events).await?;
-    let peers = home.peers()?;
+    let dependencies = deployment.dependencies()?;
     until("the events to be taken in", async || {
         Ok(
-            (peers.sql("SELECT count(*) FROM deliveries").await? == EVENTS.to_string())
+            (dependencies.sql("SELECT count(*) FROM deliveries").await? == EVENTS.to_string())
                 .then_some(()),
         )
     })
     .await?;
 
-    peers.lose_broker_data().await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
+    dependencies.lose_broker_data().await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
     let received = receiver.wait_for(EVENTS).await?;
     let ids: HashSet<_> = received
         .iter()
@@ -52,5 +50,5 @@ async fn what_is_owed_is_delivered_although_the_broker_lost_its_data(
     })
     .await?;
     receiver.wait_for(EVENTS + 1).await?;
-    home.end().await
+    deployment.end().await
 }

@@ -5,32 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
 use hookline_testkit::client::Client;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        what_an_inactive_subscription_missed_is_replayed,
-        a_replay_is_nobody_elses,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        events_missed_by_an_inactive_subscription_are_replayed,
+        a_replay_of_another_organization_is_404,
     ]
 }
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
-        a_replay_keeps_its_pace_and_ends_when_it_is_told_to,
-        a_replay_goes_on_after_its_commit_although_the_dispatcher_died,
-        a_replay_goes_on_after_handing_on_although_the_dispatcher_died,
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
+        a_replay_keeps_its_rate_and_can_be_cancelled,
+        a_replay_continues_when_the_dispatcher_dies_after_its_commit,
+        a_replay_continues_when_the_dispatcher_dies_after_handing_on,
     ]
 }
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![two_dispatchers_replay_each_delivery_once]
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![two_dispatchers_replay_each_delivery_once]
 }
 
 /// A subscription that was off while so many events came, and is on again.
@@ -91,8 +91,10 @@ fn times(receiver: &Receiver) -> anyhow::Result<BTreeMap<String, usize>> {
     Ok(times)
 }
 
-async fn what_an_inactive_subscription_missed_is_replayed(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn events_missed_by_an_inactive_subscription_are_replayed(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let receiver = Receiver::healthy()?;
     let types = ["workflow.failed", "workflow.started"];
@@ -164,8 +166,10 @@ async fn what_an_inactive_subscription_missed_is_replayed(home: Arc<Home>) -> an
     Ok(())
 }
 
-async fn a_replay_is_nobody_elses(home: Arc<Home>) -> anyhow::Result<()> {
-    let (tenant, other) = (home.tenant().await?, home.tenant().await?);
+async fn a_replay_of_another_organization_is_404(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
     let receiver = Receiver::healthy()?;
     let id = missed(&tenant, &receiver, 1).await?;
     let path = format!("/webhooks/{id}/replay");
@@ -189,10 +193,10 @@ async fn a_replay_is_nobody_elses(home: Arc<Home>) -> anyhow::Result<()> {
 /// One delivery is started in a quarter of a second.
 const SLOWLY: &[(&str, &str)] = &[("HOOKLINE__REPLAY__PER_SECOND", "4")];
 
-async fn a_replay_keeps_its_pace_and_ends_when_it_is_told_to(kind: Kind) -> anyhow::Result<()> {
+async fn a_replay_keeps_its_rate_and_can_be_cancelled(mode: Mode) -> anyhow::Result<()> {
     const EVENTS: usize = 40;
-    let home = Home::start_with(kind, SLOWLY).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, SLOWLY).await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let receiver = Receiver::healthy()?;
     let id = missed(&tenant, &receiver, EVENTS).await?;
@@ -233,41 +237,43 @@ async fn a_replay_keeps_its_pace_and_ends_when_it_is_told_to(kind: Kind) -> anyh
     );
     let times = times(&receiver)?;
     ensure!(times.values().all(|times| *times == 1), "{times:?}");
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_replay_goes_on_after_its_commit_although_the_dispatcher_died(
-    kind: Kind,
+async fn a_replay_continues_when_the_dispatcher_dies_after_its_commit(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    dies_at(kind, "replay::committed").await
+    dies_at(mode, "replay::committed").await
 }
 
-async fn a_replay_goes_on_after_handing_on_although_the_dispatcher_died(
-    kind: Kind,
+async fn a_replay_continues_when_the_dispatcher_dies_after_handing_on(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    dies_at(kind, "replay::published").await
+    dies_at(mode, "replay::published").await
 }
 
 /// The dispatcher ends at its second turn. The reconciler would need a minute, which is longer
-/// than a sentence waits.
-async fn dies_at(kind: Kind, point: &str) -> anyhow::Result<()> {
+/// than a scenario waits.
+async fn dies_at(mode: Mode, point: &str) -> anyhow::Result<()> {
     const EVENTS: usize = 60;
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let receiver = Receiver::healthy()?;
     let id = missed(&tenant, &receiver, EVENTS).await?;
-    home.stop(Part::Dispatcher).await?;
+    deployment.stop(Service::Dispatcher).await?;
     let dies = format!("{point}=1*off->return");
-    home.start_part(Part::Dispatcher, &[("FAILPOINTS", &dies)])
+    deployment
+        .start_service(Service::Dispatcher, &[("FAILPOINTS", &dies)])
         .await?;
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     let (running, _) = replay(client, id, json!({})).await?;
-    home.wait_for_end(Part::Dispatcher)
+    deployment
+        .wait_for_end(Service::Dispatcher)
         .await
         .context("the fault point was not reached")?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
     let shown = ended(client, &running).await?;
     ensure!(shown["status"] == "finished", "{shown}");
     ensure!(shown["replayed"] == EVENTS, "{shown}");
@@ -276,15 +282,15 @@ async fn dies_at(kind: Kind, point: &str) -> anyhow::Result<()> {
         Ok((times(&receiver)?.len() == EVENTS).then_some(()))
     })
     .await?;
-    home.end().await
+    deployment.end().await
 }
 
-async fn two_dispatchers_replay_each_delivery_once(kind: Kind) -> anyhow::Result<()> {
+async fn two_dispatchers_replay_each_delivery_once(mode: Mode) -> anyhow::Result<()> {
     const EVENTS: usize = 300;
-    let home = Home::start(kind).await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = missed(&tenant, &receiver, EVENTS).await?;
     let (running, count) = replay(&tenant.client, id, json!({})).await?;
@@ -299,5 +305,5 @@ async fn two_dispatchers_replay_each_delivery_once(kind: Kind) -> anyhow::Result
     let times = times(&receiver)?;
     ensure!(times.len() == EVENTS + 1, "{}", times.len());
     ensure!(times.values().all(|times| *times == 1), "{times:?}");
-    home.end().await
+    deployment.end().await
 }

@@ -6,22 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use serde_json::Value;
 
-pub(crate) fn quiet() -> Vec<Alone> {
-    sentences![what_a_killed_process_had_in_hand_is_delivered_soon_after_its_restart]
+pub(crate) fn exclusive() -> Vec<IsolatedScenario> {
+    scenarios![deliveries_of_a_killed_process_are_delivered_soon_after_its_restart]
 }
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![
-        a_frozen_dispatcher_holds_up_nothing_and_comes_back_by_itself,
-        a_deleted_queue_is_noticed_and_mended,
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![
+        a_frozen_dispatcher_delays_no_other_and_recovers_by_itself,
+        a_deleted_queue_is_noticed_and_redeclared,
     ]
 }
 
@@ -36,27 +36,27 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(7);
 /// A process delivers all that it had in hand within this time once it is ready again.
 const SOON: Duration = Duration::from_secs(5);
 
-async fn what_a_killed_process_had_in_hand_is_delivered_soon_after_its_restart(
-    kind: Kind,
+async fn deliveries_of_a_killed_process_are_delivered_soon_after_its_restart(
+    mode: Mode,
 ) -> anyhow::Result<()> {
     // With so few slots, most deliveries wait.
-    let home = Home::start_with(kind, &[("HOOKLINE__DISPATCHER__SLOTS", "32")]).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &[("HOOKLINE__DISPATCHER__SLOTS", "32")]).await?;
+    let tenant = deployment.tenant().await?;
     // The embedded process is all of them at once.
-    for part in [Part::Dispatcher, Part::Ingest, Part::Api] {
-        killed(&tenant, part)
+    for service in [Service::Dispatcher, Service::Ingest, Service::Api] {
+        killed(&tenant, service)
             .await
-            .with_context(|| format!("{part:?}"))?;
+            .with_context(|| format!("{service:?}"))?;
     }
-    home.end().await
+    deployment.end().await
 }
 
-async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
-    let home = tenant.home;
+async fn killed(tenant: &Tenant<'_>, service: Service) -> anyhow::Result<()> {
+    let deployment = tenant.deployment;
     // Slow enough that the process is killed in the midst of a request. Fast enough that no delivery is deferred on a
     // busy machine.
     let slow = Arc::new(AtomicBool::new(true));
-    let receiver = Receiver::that({
+    let receiver = Receiver::with({
         let slow = Arc::clone(&slow);
         move |_, _| match slow.load(Ordering::Relaxed) {
             true => Reply::status(200).after(Duration::from_millis(250)),
@@ -68,9 +68,9 @@ async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
         .map(|_| tenant.event("workflow.failed"))
         .collect();
     let publishing = async {
-        match part {
+        match service {
             // Whatever has no answer is published again.
-            Part::Api => {
+            Service::Api => {
                 for some in events.chunks(10) {
                     until("events to be accepted", async || {
                         let accepted = tenant.client.post("/events", &Value::from(some)).await;
@@ -82,7 +82,7 @@ async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
                 }
                 anyhow::Ok(())
             }
-            Part::Ingest | Part::Dispatcher => {
+            Service::Ingest | Service::Dispatcher => {
                 let published = tenant.publish(&events).await;
                 published.context("before the kill")
             }
@@ -92,16 +92,16 @@ async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
         let mut before = EVENTS;
         for kill in 1..=KILLS {
             // It has begun, and goes on with what it had each time.
-            if kill == 1 || part == Part::Dispatcher {
+            if kill == 1 || service == Service::Dispatcher {
                 receiver.wait_for(kill * EVENTS / 10).await?;
             }
-            home.kill(part).await?;
+            deployment.kill(service).await?;
             before = before.min(receiver.received().len());
             if kill == KILLS {
                 slow.store(false, Ordering::Relaxed);
             }
-            home.start_part(part, &[]).await?;
-            home.wait_ready().await?;
+            deployment.start_service(service, &[]).await?;
+            deployment.wait_ready().await?;
         }
         anyhow::Ok((before, Instant::now()))
     };
@@ -117,13 +117,13 @@ async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
         Ok((ids.len() == EVENTS).then_some(ids))
     })
     .await?;
-    let took = match part {
-        Part::Api => since.elapsed(),
-        Part::Ingest | Part::Dispatcher => ready.elapsed(),
+    let took = match service {
+        Service::Api => since.elapsed(),
+        Service::Ingest | Service::Dispatcher => ready.elapsed(),
     };
     println!(
-        "{:?}, {part:?}: {before} of {} before the first of {KILLS} kills, the rest {took:?} after readiness",
-        home.kind,
+        "{:?}, {service:?}: {before} of {} before the first of {KILLS} kills, the rest {took:?} after readiness",
+        deployment.mode,
         ids.len()
     );
     ensure!(before < EVENTS, "all were delivered before a kill");
@@ -133,26 +133,34 @@ async fn killed(tenant: &Tenant<'_>, part: Part) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn a_frozen_dispatcher_holds_up_nothing_and_comes_back_by_itself(
-    kind: Kind,
+async fn a_frozen_dispatcher_delays_no_other_and_recovers_by_itself(
+    mode: Mode,
 ) -> anyhow::Result<()> {
     const SLOTS: usize = 8;
-    let home = Home::prepare(kind, &[("HOOKLINE__DISPATCHER__SLOTS", "8")]).await?;
-    let broker = home.peers()?.broker_with_heartbeat(1)?;
-    for part in [Part::Dispatcher, Part::Api, Part::Ingest, Part::Dispatcher] {
-        home.start_part(part, &[("HOOKLINE__BROKER__URL", &broker)])
+    let deployment = Deployment::prepare(mode, &[("HOOKLINE__DISPATCHER__SLOTS", "8")]).await?;
+    let broker = deployment.dependencies()?.broker_with_heartbeat(1)?;
+    for service in [
+        Service::Dispatcher,
+        Service::Api,
+        Service::Ingest,
+        Service::Dispatcher,
+    ] {
+        deployment
+            .start_service(service, &[("HOOKLINE__BROKER__URL", &broker)])
             .await?;
     }
-    home.wait_ready().await?;
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|_, _| Reply::status(200).after(Duration::from_millis(50)))?;
+    deployment.wait_ready().await?;
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(50)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let events: Vec<Value> = (0..EVENTS)
         .map(|_| tenant.event("workflow.failed"))
         .collect();
     tenant.publish(&events).await?;
     receiver.wait_for(EVENTS / 10).await?;
-    home.signal_oldest(Part::Dispatcher, "STOP").await?;
+    deployment
+        .signal_oldest(Service::Dispatcher, "STOP")
+        .await?;
     let frozen = Instant::now();
     all_in_the_log(&tenant, subscription, EVENTS).await?;
     println!(
@@ -160,50 +168,52 @@ async fn a_frozen_dispatcher_holds_up_nothing_and_comes_back_by_itself(
         frozen.elapsed()
     );
 
-    home.signal_oldest(Part::Dispatcher, "CONT").await?;
+    deployment
+        .signal_oldest(Service::Dispatcher, "CONT")
+        .await?;
     let thawed = Instant::now();
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     tenant.publish(&[tenant.event("workflow.failed")]).await?;
     all_in_the_log(&tenant, subscription, EVENTS + 1).await?;
     until("the dispatcher to connect again", async || {
-        Ok(home
-            .said()
+        Ok(deployment
+            .output()
             .await
             .contains("connected to the broker again")
             .then_some(()))
     })
     .await?;
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     println!("and was back {:?} after it went on", thawed.elapsed());
     let repeated = receiver.received().len() - (EVENTS + 1);
     // Requests in flight, and requests that were answered and not recorded yet, may come twice. The half of all events
     // that waited in the process may not.
     ensure!(repeated <= 4 * SLOTS, "{repeated} requests were made twice");
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_deleted_queue_is_noticed_and_mended(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+async fn a_deleted_queue_is_noticed_and_redeclared(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    let (part, queue) = (Part::Ingest, "hookline.events");
+    let (service, queue) = (Service::Ingest, "hookline.events");
     let taken_away = Instant::now();
-    let keeping = home.peers()?.take_queue_away(queue).await?;
+    let keeping = deployment.dependencies()?.take_queue_away(queue).await?;
     until("ingest not to be ready", async || {
-        Ok((home.readiness(part).await == 503).then_some(()))
+        Ok((deployment.readiness(service).await == 503).then_some(()))
     })
     .await?;
     let noticed = taken_away.elapsed();
     let given_back = Instant::now();
     keeping.close(200, "enough".into()).await?;
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     let mended = given_back.elapsed();
     println!("without {queue}: noticed after {noticed:?}, mended {mended:?} after it could be");
     ensure!(noticed < NOTICED_WITHIN && mended < SOON);
     tenant.publish_one("workflow.failed").await?;
     receiver.wait_for(1).await?;
-    home.end().await
+    deployment.end().await
 }
 
 async fn all_in_the_log(

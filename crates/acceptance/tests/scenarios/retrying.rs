@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        a_retried_delivery_keeps_its_id_and_begins_the_schedule_anew,
-        of_many_retries_at_once_one_is_made,
-        a_test_is_retried_by_hand_alone,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        a_retried_delivery_keeps_its_id_and_restarts_the_schedule,
+        concurrent_retries_make_one_attempt,
+        a_test_delivery_is_retried_only_on_request,
         a_retry_that_would_send_nothing_is_refused,
     ]
 }
@@ -35,13 +35,13 @@ fn path_of(delivery: &Value) -> anyhow::Result<String> {
     Ok(format!("/deliveries/{id}/retry"))
 }
 
-async fn a_retried_delivery_keeps_its_id_and_begins_the_schedule_anew(
-    home: Arc<Home>,
+async fn a_retried_delivery_keeps_its_id_and_restarts_the_schedule(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     // The whole schedule, the retry and its first wait; then it takes what comes.
-    let receiver = Receiver::that(|_, before| match before {
+    let receiver = Receiver::with(|_, before| match before {
         0..5 => Reply::status(500),
         _ => Reply::status(200),
     })?;
@@ -82,11 +82,11 @@ async fn a_retried_delivery_keeps_its_id_and_begins_the_schedule_anew(
     Ok(())
 }
 
-async fn of_many_retries_at_once_one_is_made(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn concurrent_retries_make_one_attempt(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::answering(vec![
         Reply::status(200),
-        Reply::status(429).with("retry-after", "600"),
+        Reply::status(429).with_header("retry-after", "600"),
     ])?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
@@ -114,8 +114,10 @@ async fn of_many_retries_at_once_one_is_made(home: Arc<Home>) -> anyhow::Result<
     Ok(())
 }
 
-async fn a_test_is_retried_by_hand_alone(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_test_delivery_is_retried_only_on_request(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let receiver = Receiver::answering(vec![Reply::status(500)])?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
@@ -137,8 +139,10 @@ async fn a_test_is_retried_by_hand_alone(home: Arc<Home>) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn a_retry_that_would_send_nothing_is_refused(home: Arc<Home>) -> anyhow::Result<()> {
-    let (tenant, other) = (home.tenant().await?, home.tenant().await?);
+async fn a_retry_that_would_send_nothing_is_refused(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
     let client = &tenant.client;
     let receiver = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;

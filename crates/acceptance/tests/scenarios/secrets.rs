@@ -5,28 +5,28 @@ mod master_keys;
 mod missing_key;
 mod rotation;
 
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         rotation::both_secrets_sign_during_an_overlap,
-        rotation::an_overlap_ends_when_it_is_over_or_the_secret_is_changed,
-        rotation::a_rotation_makes_the_first_secret_and_refuses_what_is_none,
+        rotation::a_rotation_overlap_ends_on_time_or_when_the_secret_is_changed,
+        rotation::a_rotation_creates_the_first_secret_and_refuses_invalid_ones,
     ]
 }
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
-        leaks::what_is_secret_is_in_no_output_and_not_in_the_database,
-        master_keys::everything_is_signed_right_while_the_master_key_changes,
-        master_keys::nobody_starts_with_a_wrong_master_key,
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
+        leaks::secrets_are_in_no_output_and_not_in_the_database,
+        master_keys::signatures_hold_while_the_master_key_changes,
+        master_keys::no_service_starts_with_a_wrong_master_key,
     ]
 }
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![
-        master_keys::a_secret_that_does_not_open_costs_its_own_subscription,
-        missing_key::deliveries_without_a_master_key_cost_others_nothing_and_come_with_the_key,
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![
+        master_keys::a_secret_that_cannot_be_decrypted_affects_only_its_subscription,
+        missing_key::deliveries_without_their_master_key_wait_and_delay_no_other,
     ]
 }

@@ -11,18 +11,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::client::Client;
-use hookline_testkit::deployment::{Home, Kind, Part};
-use hookline_testkit::managed_process::Process;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
+use hookline_testkit::managed_process::ManagedProcess;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
 use self::start::{Cases, Start};
 
-pub(crate) fn distributed() -> Vec<Alone> {
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
     [
         least_rights::distributed(),
         refused::distributed(),
@@ -32,20 +32,20 @@ pub(crate) fn distributed() -> Vec<Alone> {
     .concat()
 }
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![a_part_that_is_told_to_stop_finishes_and_ends_well]
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![sigterm_finishes_requests_in_flight_and_exits_with_0]
 }
 
-pub(crate) fn embedded() -> Vec<Alone> {
-    let mut all: Vec<Alone> = sentences![
-        dev_prints_where_it_is_and_serves_loopback_alone,
-        commands_that_read_make_nothing_and_say_where_they_look,
+pub(crate) fn standalone() -> Vec<IsolatedScenario> {
+    let mut all: Vec<IsolatedScenario> = scenarios![
+        dev_prints_its_address_and_serves_only_loopback,
+        reading_commands_create_nothing_and_name_their_target,
     ];
-    all.extend(refused::embedded());
+    all.extend(refused::standalone());
     all
 }
 
-async fn dev_prints_where_it_is_and_serves_loopback_alone(_: Kind) -> anyhow::Result<()> {
+async fn dev_prints_its_address_and_serves_only_loopback(_: Mode) -> anyhow::Result<()> {
     let files = tempfile::tempdir()?;
     let folder = files.path().join("data");
     let args = [
@@ -64,10 +64,10 @@ async fn dev_prints_where_it_is_and_serves_loopback_alone(_: Kind) -> anyhow::Re
     ]
     .concat();
     for round in 1..=2 {
-        let mut process = Process::start("hookline", &args, &[], files.path())?;
+        let mut process = ManagedProcess::start("hookline", &args, &[], files.path())?;
         // The second one adds to the same file.
         let said = until("ready", async || {
-            let said = process.said();
+            let said = process.output();
             let ready = said.lines().filter(|line| *line == "ready").count();
             ensure!(
                 ready >= round || process.is_running(),
@@ -126,7 +126,7 @@ async fn dev_prints_where_it_is_and_serves_loopback_alone(_: Kind) -> anyhow::Re
         }
         is_the_owners_alone(&folder)?;
         process.signal("TERM").await?;
-        ensure!(process.ended().await?.success(), "{}", process.said());
+        ensure!(process.wait().await?.success(), "{}", process.output());
     }
     Ok(())
 }
@@ -179,13 +179,13 @@ fn is_the_owners_alone(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn commands_that_read_make_nothing_and_say_where_they_look(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
+async fn reading_commands_create_nothing_and_name_their_target(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
     let files = tempfile::tempdir()?;
     let user = files.path().to_string_lossy().into_owned();
     let absent = files.path().join("absent");
     let absent = absent.to_string_lossy();
-    let there = home.data_folder();
+    let there = deployment.data_folder();
     let there = there.to_string_lossy();
     let mut cases = Cases::default();
     for command in [
@@ -225,23 +225,23 @@ async fn commands_that_read_make_nothing_and_say_where_they_look(kind: Kind) -> 
         made == 0,
         "a command that reads has made {made} files or folders"
     );
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_part_that_is_told_to_stop_finishes_and_ends_well(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|_, _| Reply::status(200).after(Duration::from_millis(1_500)))?;
+async fn sigterm_finishes_requests_in_flight_and_exits_with_0(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(1_500)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
     tenant.publish_one("workflow.started").await?;
     receiver.wait_for(1).await?;
-    for part in home.parts().into_iter().rev() {
-        home.stop(part).await?;
+    for service in deployment.services().into_iter().rev() {
+        deployment.stop(service).await?;
     }
-    for part in home.parts() {
-        home.start_part(part, &[]).await?;
+    for service in deployment.services() {
+        deployment.start_service(service, &[]).await?;
     }
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     tenant.publish_one("workflow.started").await?;
     let log = tenant.client.wait_for_log(subscription, 2).await?;
     ensure!(
@@ -254,6 +254,6 @@ async fn a_part_that_is_told_to_stop_finishes_and_ends_well(kind: Kind) -> anyho
         "{} requests for two events",
         received.len()
     );
-    ensure!(home.readiness(Part::Api).await == 200);
-    home.end().await
+    ensure!(deployment.readiness(Service::Api).await == 200);
+    deployment.end().await
 }

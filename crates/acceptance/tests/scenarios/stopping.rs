@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, Part};
-use hookline_testkit::proxy::Wire;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
+use hookline_testkit::proxy::Link;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
@@ -18,32 +18,32 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
         restarts_under_load_lose_nothing_and_repeat_nothing,
-        a_receiver_that_hangs_does_not_hold_up_the_end,
-        a_request_that_has_begun_is_answered_and_nobody_else_gets_in,
+        a_hanging_receiver_does_not_delay_the_shutdown,
+        a_shutdown_answers_requests_in_progress_and_refuses_new_ones,
     ]
 }
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![services_end_in_time_while_their_peers_say_nothing]
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![services_stop_in_time_while_their_dependencies_are_silent]
 }
 
 /// How many events are published at once, and how often: 200 a second.
 const AT_ONCE: usize = 10;
 const EVERY: Duration = Duration::from_millis(50);
 
-async fn restarts_under_load_lose_nothing_and_repeat_nothing(kind: Kind) -> anyhow::Result<()> {
+async fn restarts_under_load_lose_nothing_and_repeat_nothing(mode: Mode) -> anyhow::Result<()> {
     const ROUNDS: usize = 3;
-    let home = Home::start(kind).await?;
-    if kind == Kind::Distributed {
-        home.start_part(Part::Dispatcher, &[]).await?;
-        home.start_part(Part::Ingest, &[]).await?;
-        home.wait_ready().await?;
+    let deployment = Deployment::start(mode).await?;
+    if mode == Mode::Distributed {
+        deployment.start_service(Service::Dispatcher, &[]).await?;
+        deployment.start_service(Service::Ingest, &[]).await?;
+        deployment.wait_ready().await?;
     }
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|request, _| {
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::with(|request, _| {
         let refused = request.body.len() % 5 == 0
             && request.header("x-webhook-attempt").is_ok_and(|n| n == "1");
         Reply::status(if refused { 500 } else { 200 }).after(Duration::from_millis(100))
@@ -55,17 +55,17 @@ async fn restarts_under_load_lose_nothing_and_repeat_nothing(kind: Kind) -> anyh
         let mut longest = Duration::ZERO;
         for round in 0..ROUNDS {
             receiver.wait_for((round + 1) * 100).await?;
-            match kind {
-                Kind::Embedded => {
-                    longest = longest.max(home.stop_oldest(Part::Dispatcher).await?);
-                    home.start_part(Part::Dispatcher, &[]).await?;
-                    home.wait_ready().await?;
+            match mode {
+                Mode::Standalone => {
+                    longest = longest.max(deployment.stop_oldest(Service::Dispatcher).await?);
+                    deployment.start_service(Service::Dispatcher, &[]).await?;
+                    deployment.wait_ready().await?;
                 }
-                Kind::Distributed => {
-                    for part in [Part::Dispatcher, Part::Ingest, Part::Dispatcher] {
-                        home.start_part(part, &[]).await?;
-                        home.wait_ready().await?;
-                        longest = longest.max(home.stop_oldest(part).await?);
+                Mode::Distributed => {
+                    for service in [Service::Dispatcher, Service::Ingest, Service::Dispatcher] {
+                        deployment.start_service(service, &[]).await?;
+                        deployment.wait_ready().await?;
+                        longest = longest.max(deployment.stop_oldest(service).await?);
                     }
                 }
             }
@@ -74,7 +74,7 @@ async fn restarts_under_load_lose_nothing_and_repeat_nothing(kind: Kind) -> anyh
         anyhow::Ok(longest)
     };
     let (published, longest) = tokio::try_join!(publish_until(&tenant, &over), restarting)?;
-    println!("{kind:?}: {published} events, the longest stop took {longest:?}");
+    println!("{mode:?}: {published} events, the longest stop took {longest:?}");
     ensure!(longest < Duration::from_secs(5), "a stop took {longest:?}");
     all_succeeded(&tenant, subscription, published).await?;
     let attempts = attempts(&receiver)?;
@@ -87,7 +87,7 @@ async fn restarts_under_load_lose_nothing_and_repeat_nothing(kind: Kind) -> anyh
         let expected: Vec<u64> = (1..).take(made.len()).collect();
         ensure!(made == expected, "{id}: {made:?}");
     }
-    home.end().await
+    deployment.end().await
 }
 
 /// Publishes as a workflow service does: what was not accepted, again.
@@ -139,7 +139,7 @@ fn attempts(receiver: &Receiver) -> anyhow::Result<HashMap<String, Vec<u64>>> {
     Ok(attempts)
 }
 
-async fn a_receiver_that_hangs_does_not_hold_up_the_end(kind: Kind) -> anyhow::Result<()> {
+async fn a_hanging_receiver_does_not_delay_the_shutdown(mode: Mode) -> anyhow::Result<()> {
     const GRACE: Duration = Duration::from_secs(3);
     const EVENTS: usize = 40;
     const SLOTS: usize = 8;
@@ -148,17 +148,17 @@ async fn a_receiver_that_hangs_does_not_hold_up_the_end(kind: Kind) -> anyhow::R
         ("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "20"),
         ("HOOKLINE__DISPATCHER__SLOTS", "8"),
     ];
-    let home = Home::start_with(kind, &settings).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    let tenant = deployment.tenant().await?;
     let hangs = Arc::new(AtomicBool::new(true));
-    let receiver = Receiver::that({
+    let receiver = Receiver::with({
         let hangs = Arc::clone(&hangs);
         move |_, _| match hangs.load(Ordering::Relaxed) {
             true => Reply::status(200).after(Duration::from_secs(60)),
             false => Reply::status(200),
         }
     })?;
-    let slow = Receiver::that(|_, _| Reply::status(200).after(Duration::from_millis(1_500)))?;
+    let slow = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(1_500)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let finished = tenant.subscribe(&slow, &["workflow.completed"]).await?;
     let events: Vec<Value> = (0..EVENTS)
@@ -170,20 +170,20 @@ async fn a_receiver_that_hangs_does_not_hold_up_the_end(kind: Kind) -> anyhow::R
     slow.wait_for(1).await?;
     let begun = receiver.received().len();
 
-    let took = home.stop_oldest(Part::Dispatcher).await?;
-    println!("{kind:?}: {begun} requests hung and the end took {took:?}");
+    let took = deployment.stop_oldest(Service::Dispatcher).await?;
+    println!("{mode:?}: {begun} requests hung and the end took {took:?}");
     ensure!(took < GRACE + Duration::from_secs(1), "{took:?}");
     ensure!(
         receiver.received().len() == begun,
         "requests were begun while it stopped"
     );
     hangs.store(false, Ordering::Relaxed);
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
     let ready = Instant::now();
     all_succeeded(&tenant, subscription, EVENTS).await?;
     println!(
-        "{kind:?}: all was delivered {:?} after the start",
+        "{mode:?}: all was delivered {:?} after the start",
         ready.elapsed()
     );
 
@@ -205,19 +205,19 @@ async fn a_receiver_that_hangs_does_not_hold_up_the_end(kind: Kind) -> anyhow::R
         slow.received().len() == 1,
         "what had time to finish was made again"
     );
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_request_that_has_begun_is_answered_and_nobody_else_gets_in(
-    kind: Kind,
+async fn a_shutdown_answers_requests_in_progress_and_refuses_new_ones(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    let key = home.key(&["--org", &tenant.organization]).await?;
-    let address = home.api().replace("http://", "");
-    let admin = home.admin(Part::Api).await?;
+    let key = deployment.key(&["--org", &tenant.organization]).await?;
+    let address = deployment.api().replace("http://", "");
+    let admin = deployment.admin(Service::Api).await?;
     let body = tenant.event("workflow.failed").to_string();
     let (first, rest) = body.split_at(body.len() / 2);
     let mut request = TcpStream::connect(&address).await?;
@@ -232,7 +232,7 @@ async fn a_request_that_has_begun_is_answered_and_nobody_else_gets_in(
     // A later call has its answer: the server has read the head above.
     tenant.client.get("/webhooks").await?.expect(200)?;
 
-    home.signal_oldest(Part::Api, "TERM").await?;
+    deployment.signal_oldest(Service::Api, "TERM").await?;
     let asked = Instant::now();
     until("the API to be not ready and closed", async || {
         let readyz = reqwest::get(format!("{admin}/readyz")).await?;
@@ -246,9 +246,9 @@ async fn a_request_that_has_begun_is_answered_and_nobody_else_gets_in(
     ensure!(answer.starts_with("HTTP/1.1 202 "), "{answer}");
     let answer = answer.to_ascii_lowercase();
     ensure!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
-    home.wait_for_good_end(Part::Api).await?;
+    deployment.wait_for_good_end(Service::Api).await?;
     println!(
-        "{kind:?}: the API ended {:?} after the signal",
+        "{mode:?}: the API ended {:?} after the signal",
         asked.elapsed()
     );
     ensure!(
@@ -257,39 +257,42 @@ async fn a_request_that_has_begun_is_answered_and_nobody_else_gets_in(
         asked.elapsed()
     );
 
-    home.start_part(Part::Api, &[]).await?;
-    home.wait_ready().await?;
+    deployment.start_service(Service::Api, &[]).await?;
+    deployment.wait_ready().await?;
     receiver.wait_for(1).await?;
-    home.end().await
+    deployment.end().await
 }
 
-async fn services_end_in_time_while_their_peers_say_nothing(kind: Kind) -> anyhow::Result<()> {
+async fn services_stop_in_time_while_their_dependencies_are_silent(
+    mode: Mode,
+) -> anyhow::Result<()> {
     const GRACE: Duration = Duration::from_secs(3);
-    let home = Home::start_with(kind, &[("HOOKLINE__STOP__GRACE_SECONDS", "3")]).await?;
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|_, _| Reply::status(200).after(Duration::from_millis(500)))?;
+    let deployment =
+        Deployment::start_with(mode, &[("HOOKLINE__STOP__GRACE_SECONDS", "3")]).await?;
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(500)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let events: Vec<Value> = (0..20).map(|_| tenant.event("workflow.failed")).collect();
     tenant.publish(&events).await?;
     receiver.wait_for(5).await?;
-    let peers = home.peers()?;
-    peers.postgres.set(Wire::Silent);
-    peers.rabbitmq.set(Wire::Silent);
+    let dependencies = deployment.dependencies()?;
+    dependencies.postgres.set(Link::Silent);
+    dependencies.rabbitmq.set(Link::Silent);
     let stops = tokio::join!(
-        home.stop_oldest(Part::Api),
-        home.stop_oldest(Part::Ingest),
-        home.stop_oldest(Part::Dispatcher),
+        deployment.stop_oldest(Service::Api),
+        deployment.stop_oldest(Service::Ingest),
+        deployment.stop_oldest(Service::Dispatcher),
     );
     for took in [stops.0?, stops.1?, stops.2?] {
-        println!("an end without peers took {took:?}");
+        println!("an end without dependencies took {took:?}");
         ensure!(took < GRACE + Duration::from_secs(1), "{took:?}");
     }
-    peers.postgres.set(Wire::Whole);
-    peers.rabbitmq.set(Wire::Whole);
-    for part in home.parts() {
-        home.start_part(part, &[]).await?;
+    dependencies.postgres.set(Link::Up);
+    dependencies.rabbitmq.set(Link::Up);
+    for service in deployment.services() {
+        deployment.start_service(service, &[]).await?;
     }
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     all_succeeded(&tenant, subscription, events.len()).await?;
-    home.end().await
+    deployment.end().await
 }

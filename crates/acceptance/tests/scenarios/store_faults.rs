@@ -13,36 +13,36 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::database_faults::{Database, Fault};
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::database_faults::{Database, DatabaseFault};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![
-        a_deadlock_puts_nothing_aside,
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![
+        a_deadlock_dead_letters_nothing,
         a_cancelled_statement_is_tried_again,
-        a_revoked_right_is_waited_for,
-        a_read_only_database_is_waited_for,
-        sessions_that_are_killed_are_replaced,
-        prepared_statements_that_are_gone_cost_the_session_alone,
-        full_disk::a_full_disk_of_the_database_is_waited_for,
-        locked_rows::organizations_whose_rows_are_locked_hold_up_no_other,
-        locked_rows::an_answer_whose_row_is_locked_is_recorded_afterwards,
+        events_wait_while_a_database_right_is_revoked,
+        events_wait_while_the_database_is_read_only,
+        killed_database_sessions_are_replaced,
+        lost_prepared_statements_end_only_their_session,
+        full_disk::events_wait_while_the_database_disk_is_full,
+        locked_rows::organizations_with_locked_rows_delay_no_other,
+        locked_rows::an_attempt_is_recorded_after_its_row_is_unlocked,
         locked_tables::a_service_that_starts_while_tables_are_locked_waits,
-        lone_rows::a_row_that_fails_alone_for_a_minute_is_put_aside_in_one_line,
-        pooled::behind_a_session_pooler_everything_works,
+        lone_rows::a_row_that_fails_alone_for_a_minute_is_dead_lettered_with_one_log_line,
+        pooled::a_session_pooler_is_supported,
         pooled::a_transaction_pooler_is_refused_at_the_start,
     ]
 }
 
-pub(crate) fn quiet() -> Vec<Alone> {
-    sentences![
+pub(crate) fn exclusive() -> Vec<IsolatedScenario> {
+    scenarios![
         locked_tables::locked_tables_show_as_one_change_of_readiness_and_back,
         unended::a_delivery_that_cannot_be_ended_is_no_dead_letter_yet,
     ]
@@ -68,80 +68,84 @@ const ANSWERS_AFTER: Duration = Duration::from_millis(300);
 const BEFORE: usize = 10;
 const MEANWHILE: usize = 20;
 
-async fn a_deadlock_puts_nothing_aside(kind: Kind) -> anyhow::Result<()> {
-    in_each_language(kind, Fault::Deadlock).await
+async fn a_deadlock_dead_letters_nothing(mode: Mode) -> anyhow::Result<()> {
+    in_each_language(mode, DatabaseFault::Deadlock).await
 }
 
-async fn a_cancelled_statement_is_tried_again(kind: Kind) -> anyhow::Result<()> {
-    in_each_language(kind, Fault::Cancel).await
+async fn a_cancelled_statement_is_tried_again(mode: Mode) -> anyhow::Result<()> {
+    in_each_language(mode, DatabaseFault::Cancel).await
 }
 
-async fn a_revoked_right_is_waited_for(kind: Kind) -> anyhow::Result<()> {
-    in_each_language(kind, Fault::Revoke).await
+async fn events_wait_while_a_database_right_is_revoked(mode: Mode) -> anyhow::Result<()> {
+    in_each_language(mode, DatabaseFault::Revoke).await
 }
 
-async fn a_read_only_database_is_waited_for(kind: Kind) -> anyhow::Result<()> {
-    in_each_language(kind, Fault::ReadOnly).await
+async fn events_wait_while_the_database_is_read_only(mode: Mode) -> anyhow::Result<()> {
+    in_each_language(mode, DatabaseFault::ReadOnly).await
 }
 
-async fn sessions_that_are_killed_are_replaced(kind: Kind) -> anyhow::Result<()> {
-    in_each_language(kind, Fault::Kill).await
+async fn killed_database_sessions_are_replaced(mode: Mode) -> anyhow::Result<()> {
+    in_each_language(mode, DatabaseFault::Kill).await
 }
 
-async fn prepared_statements_that_are_gone_cost_the_session_alone(
-    kind: Kind,
-) -> anyhow::Result<()> {
-    in_each_language(kind, Fault::Unprepare).await
+async fn lost_prepared_statements_end_only_their_session(mode: Mode) -> anyhow::Result<()> {
+    in_each_language(mode, DatabaseFault::Unprepare).await
 }
 
-async fn in_each_language(kind: Kind, fault: Fault) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let database = home.peers()?.as_superuser()?;
-    let tenant = home.tenant().await?;
+async fn in_each_language(mode: Mode, fault: DatabaseFault) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let database = deployment.dependencies()?.as_superuser()?;
+    let tenant = deployment.tenant().await?;
     let mut witness = Witness::of(&tenant).await?;
     for language in LANGUAGES {
-        if !speak(&home, &database, language).await? {
+        if !speak(&deployment, &database, language).await? {
             continue;
         }
         let told = || format!("{fault:?} in {language}");
         witness.publish(BEFORE).await?;
         let _turn = ONE_AT_A_TIME.lock().await;
-        let ongoing = database.begin(fault).await?;
+        let ongoing = database.begin_fault(fault).await?;
         witness.meanwhile().await.with_context(told)?;
-        not_ready(&home, cannot_write(fault))
+        not_ready(&deployment, cannot_write(fault))
             .await
             .with_context(told)?;
         tokio::time::sleep(LASTS).await;
         ongoing.end().await?;
         witness.goes_on().await.with_context(told)?;
     }
-    home.end().await
+    deployment.end().await
 }
 
 /// The services that cannot write anything of their present work. After a killed session they work on
 /// with the next one.
-fn cannot_write(fault: Fault) -> &'static [Part] {
+fn cannot_write(fault: DatabaseFault) -> &'static [Service] {
     match fault {
-        Fault::Kill | Fault::Unprepare => &[],
-        Fault::Deadlock | Fault::Cancel | Fault::Revoke => &[Part::Ingest],
-        Fault::ReadOnly => &[Part::Api, Part::Ingest, Part::Dispatcher],
+        DatabaseFault::Kill | DatabaseFault::Unprepare => &[],
+        DatabaseFault::Deadlock | DatabaseFault::Cancel | DatabaseFault::Revoke => {
+            &[Service::Ingest]
+        }
+        DatabaseFault::ReadOnly => &[Service::Api, Service::Ingest, Service::Dispatcher],
     }
 }
 
 /// Whether it has words in this language: PostgreSQL can be built without.
-async fn speak(home: &Home, database: &Database, language: &str) -> anyhow::Result<bool> {
-    let speaks = database.speak(language).await?;
+async fn speak(
+    deployment: &Deployment,
+    database: &Database,
+    language: &str,
+) -> anyhow::Result<bool> {
+    let speaks = database.set_language(language).await?;
     if !speaks {
         println!("store faults in {language}: NOT TRIED: this PostgreSQL speaks English only");
     }
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     Ok(speaks)
 }
 
-async fn not_ready(home: &Home, parts: &[Part]) -> anyhow::Result<()> {
-    for part in parts {
-        until(&format!("{part:?} to say 503"), async || {
-            Ok((home.readiness(*part).await == 503).then_some(()))
+async fn not_ready(deployment: &Deployment, services: &[Service]) -> anyhow::Result<()> {
+    for service in services {
+        until(&format!("{service:?} to say 503"), async || {
+            Ok((deployment.readiness(*service).await == 503).then_some(()))
         })
         .await?;
     }
@@ -160,7 +164,7 @@ struct Witness<'a> {
 
 impl<'a> Witness<'a> {
     async fn of(tenant: &'a Tenant<'a>) -> anyhow::Result<Self> {
-        let receiver = Receiver::that(|_, _| Reply::status(200).after(ANSWERS_AFTER))?;
+        let receiver = Receiver::with(|_, _| Reply::status(200).after(ANSWERS_AFTER))?;
         let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
         Ok(Self {
             tenant,
@@ -225,7 +229,7 @@ impl<'a> Witness<'a> {
             Ok(self.accepted.is_subset(&came).then_some(()))
         })
         .await?;
-        self.tenant.home.wait_ready().await?;
+        self.tenant.deployment.wait_ready().await?;
         let took = back.elapsed();
         println!("everything went on {took:?} after the fault");
         ensure!(took < SOON, "everything went on after {took:?}");
@@ -264,7 +268,7 @@ impl<'a> Witness<'a> {
             let ended = self.total(status).await?;
             ensure!(ended == 0, "{ended} deliveries are {status}");
         }
-        let dead = self.tenant.home.dead_letters().await?;
+        let dead = self.tenant.deployment.dead_letters().await?;
         ensure!(dead.is_empty(), "{dead:?}");
         Ok(())
     }

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use futures::future::try_join_all;
-use hookline_acceptance::sentences;
+use hookline_acceptance::scenarios;
 use hookline_acceptance::soak::{RATE, distinct, limited, told_to_wait};
-use hookline_acceptance::suite::Alone;
+use hookline_acceptance::suite::IsolatedScenario;
 use hookline_core::wire::JSON_BUNDLE;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::publisher::Publisher;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::rejected_events::RejectedEvents;
@@ -21,21 +21,21 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
-pub(crate) fn quiet() -> Vec<Alone> {
-    sentences![flood::who_publishes_fifty_times_too_much_costs_others_nothing]
+pub(crate) fn exclusive() -> Vec<IsolatedScenario> {
+    scenarios![flood::publishing_at_fifty_times_the_limit_does_not_slow_others]
 }
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![
-        who_publishes_too_much_over_http_is_told_to_wait,
-        who_has_filled_its_room_waits_alone,
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![
+        publishing_above_the_limit_over_http_is_429,
+        an_organization_at_its_quota_delays_only_itself,
     ]
 }
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![
-        what_is_put_off_comes_although_ingest_dies,
-        one_bad_event_does_not_take_along_those_it_waited_with,
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![
+        deferred_events_survive_the_death_of_ingest,
+        one_bad_event_does_not_fail_its_batch,
     ]
 }
 
@@ -78,9 +78,9 @@ impl Waiting {
     }
 }
 
-async fn who_publishes_too_much_over_http_is_told_to_wait(kind: Kind) -> anyhow::Result<()> {
-    let home = limited(kind).await?;
-    let (greedy, modest) = (home.tenant().await?, home.tenant().await?);
+async fn publishing_above_the_limit_over_http_is_429(mode: Mode) -> anyhow::Result<()> {
+    let deployment = limited(mode).await?;
+    let (greedy, modest) = (deployment.tenant().await?, deployment.tenant().await?);
     let receiver = Receiver::healthy()?;
     greedy.subscribe(&receiver, &["workflow.completed"]).await?;
     let post = async |tenant: &Tenant<'_>, count: usize| {
@@ -101,14 +101,14 @@ async fn who_publishes_too_much_over_http_is_told_to_wait(kind: Kind) -> anyhow:
     // No event of a refused request was taken. The events that were taken come at once: they were counted.
     let received = receiver.wait_for(2 * RATE).await?;
     ensure!(received.len() == 2 * RATE, "{} came", received.len());
-    let said = home.said().await;
+    let said = deployment.output().await;
     ensure!(!said.contains("deferred events"), "it was counted twice");
-    home.end().await
+    deployment.end().await
 }
 
-async fn who_has_filled_its_room_waits_alone(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start_with(kind, &[("HOOKLINE__LIMITS__STORED_MIB", "1")]).await?;
-    let (full, other) = (home.tenant().await?, home.tenant().await?);
+async fn an_organization_at_its_quota_delays_only_itself(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start_with(mode, &[("HOOKLINE__LIMITS__STORED_MIB", "1")]).await?;
+    let (full, other) = (deployment.tenant().await?, deployment.tenant().await?);
     let (much, little) = (Receiver::healthy()?, Receiver::healthy()?);
     full.subscribe(&much, &["workflow.completed"]).await?;
     other.subscribe(&little, &["workflow.completed"]).await?;
@@ -118,17 +118,17 @@ async fn who_has_filled_its_room_waits_alone(kind: Kind) -> anyhow::Result<()> {
         full.publish(&[event]).await?;
     }
     much.wait_for(5).await?;
-    match kind {
-        Kind::Embedded => {
+    match mode {
+        Mode::Standalone => {
             let event = json!([full.event("workflow.completed")]);
             let wait = told_to_wait(full.client.post("/events", &event).await?)?;
             ensure!(wait == 60, "{wait} s");
         }
-        Kind::Distributed => {
+        Mode::Distributed => {
             // Ingest caches its view of the store for some seconds.
             until("an event to wait", async || {
                 full.publish_one("workflow.completed").await?;
-                let said = home.said().await;
+                let said = deployment.output().await;
                 Ok(said
                     .contains("deferred events: their organization is at its storage quota")
                     .then_some(()))
@@ -136,7 +136,7 @@ async fn who_has_filled_its_room_waits_alone(kind: Kind) -> anyhow::Result<()> {
             .await?;
             let late = full.publish_one("workflow.completed").await?;
             until("it in the delays", async || {
-                let waiting = Waiting::seen(&home.peers()?.amqp).await?;
+                let waiting = Waiting::seen(&deployment.dependencies()?.amqp).await?;
                 Ok((waiting.messages > 0).then_some(()))
             })
             .await?;
@@ -150,12 +150,12 @@ async fn who_has_filled_its_room_waits_alone(kind: Kind) -> anyhow::Result<()> {
     }
     other.publish_one("workflow.completed").await?;
     little.wait_for(1).await?;
-    home.end().await
+    deployment.end().await
 }
 
-async fn what_is_put_off_comes_although_ingest_dies(kind: Kind) -> anyhow::Result<()> {
-    let home = limited(kind).await?;
-    let tenant = home.tenant().await?;
+async fn deferred_events_survive_the_death_of_ingest(mode: Mode) -> anyhow::Result<()> {
+    let deployment = limited(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     let events: Vec<Value> = (0..5 * RATE)
@@ -169,8 +169,8 @@ async fn what_is_put_off_comes_although_ingest_dies(kind: Kind) -> anyhow::Resul
     )
     .await?;
     receiver.wait_for(RATE).await?;
-    home.kill(Part::Ingest).await?;
-    home.start_part(Part::Ingest, &[]).await?;
+    deployment.kill(Service::Ingest).await?;
+    deployment.start_service(Service::Ingest, &[]).await?;
     receiver.wait_for(5 * RATE).await?;
     let took = begun.elapsed();
     ensure!(took > Duration::from_secs(2), "all came within {took:?}");
@@ -181,14 +181,14 @@ async fn what_is_put_off_comes_although_ingest_dies(kind: Kind) -> anyhow::Resul
     })
     .await?;
     ensure!(distinct(&receiver)? == 5 * RATE);
-    home.end().await
+    deployment.end().await
 }
 
 /// Nothing makes such a bundle but a version that read events otherwise.
-async fn one_bad_event_does_not_take_along_those_it_waited_with(kind: Kind) -> anyhow::Result<()> {
+async fn one_bad_event_does_not_fail_its_batch(mode: Mode) -> anyhow::Result<()> {
     const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let home = limited(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = limited(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     let [first, mut bad, last] = [(); 3].map(|()| tenant.event("workflow.completed"));
@@ -200,7 +200,7 @@ async fn one_bad_event_does_not_take_along_those_it_waited_with(kind: Kind) -> a
     ]);
     let bundled = BasicProperties::default().with_content_type(JSON_BUNDLE.into());
     // As ingest does: of a publisher it would be refused.
-    Publisher::connect(&home.peers()?.amqp)
+    Publisher::connect(&deployment.dependencies()?.amqp)
         .await?
         .send(
             "",
@@ -218,9 +218,9 @@ async fn one_bad_event_does_not_take_along_those_it_waited_with(kind: Kind) -> a
         .collect();
     let own = traces.iter().filter(|one| one[3..35] == TRACE[3..35]);
     ensure!(own.count() == 1, "{traces:?}");
-    let onlooker = RejectedEvents::of(&home.peers()?.amqp).await?;
+    let onlooker = RejectedEvents::connect(&deployment.dependencies()?.amqp).await?;
     let rejected = onlooker.take(1).await?.remove(0);
     ensure!(serde_json::from_slice::<Value>(&rejected.body)? == bad);
     ensure!(rejected.reason.contains("timestamp"), "{}", rejected.reason);
-    home.end().await
+    deployment.end().await
 }

@@ -1,16 +1,16 @@
 //! Tracing: a collector sees one trace from the publisher through our services to the receiver.
 
 use anyhow::Context as _;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
 use hookline_core::trace::TraceParent;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use prost::Message as _;
 
-pub(crate) fn alone() -> Vec<Alone> {
-    sentences![one_trace_leads_from_the_publisher_through_intake_and_each_attempt_to_the_receiver]
+pub(crate) fn isolated() -> Vec<IsolatedScenario> {
+    scenarios![one_trace_covers_publisher_ingest_attempts_and_receiver]
 }
 
 /// As much of OTLP's `ExportTraceServiceRequest` as counts here.
@@ -56,17 +56,15 @@ fn spans(collector: &Receiver, trace: u128) -> anyhow::Result<Vec<Span>> {
     Ok(spans)
 }
 
-async fn one_trace_leads_from_the_publisher_through_intake_and_each_attempt_to_the_receiver(
-    kind: Kind,
-) -> anyhow::Result<()> {
+async fn one_trace_covers_publisher_ingest_attempts_and_receiver(mode: Mode) -> anyhow::Result<()> {
     let collector = Receiver::healthy()?;
     let endpoint = collector.url("");
     let settings = [
         ("HOOKLINE__TELEMETRY__OTLP_ENDPOINT", &*endpoint),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
     ];
-    let home = Home::start_with(kind, &settings).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::answering(vec![Reply::status(500), Reply::status(200)])?;
     tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     let publisher = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -98,5 +96,5 @@ async fn one_trace_leads_from_the_publisher_through_intake_and_each_attempt_to_t
             "{seen} is none of {attempts:?}"
         );
     }
-    home.end().await
+    deployment.end().await
 }

@@ -7,38 +7,38 @@ use hookline_dispatcher::scheduler::{
     Finish, Limits, Permit, Read, ReadResult, Scheduler, ShareGroups,
 };
 
-use super::event_queue::Owed;
-use super::scenario::{Order, Scene};
+use super::event_queue::DueMessage;
+use super::scenario::{Order, Scenario};
 
 /// Consecutive failures that open a circuit breaker: the default of the settings.
 const BREAKER_FAILURES: u32 = 10;
 
 /// The permit of one request.
-pub(super) enum Held {
-    Lane(Permit),
-    Slot,
+pub(super) enum RequestPermit {
+    Scheduler(Permit),
+    OneQueue,
 }
 
-pub(super) enum Desk {
-    Scheduler(Box<Scheduler<Owed>>),
+pub(super) enum DispatcherModel {
+    Scheduler(Box<Scheduler<DueMessage>>),
     OneQueue {
-        waiting: VecDeque<Owed>,
+        waiting: VecDeque<DueMessage>,
         room: usize,
         free: usize,
     },
 }
 
-impl Desk {
-    pub(super) fn new(scene: &Scene) -> Self {
-        let (slots, room) = (scene.slots, scene.room);
-        match scene.order {
-            Order::Scheduler => Desk::Scheduler(Box::new(Scheduler::new(Limits {
+impl DispatcherModel {
+    pub(super) fn new(scenario: &Scenario) -> Self {
+        let (slots, room) = (scenario.slots, scenario.room);
+        match scenario.order {
+            Order::Scheduler => DispatcherModel::Scheduler(Box::new(Scheduler::new(Limits {
                 slots,
                 room,
                 breaker_failures: BREAKER_FAILURES,
                 origin_rate: None,
             }))),
-            Order::OneQueue => Desk::OneQueue {
+            Order::OneQueue => DispatcherModel::OneQueue {
                 waiting: VecDeque::new(),
                 room,
                 free: slots,
@@ -48,71 +48,75 @@ impl Desk {
 
     pub(super) fn has_room(&self) -> bool {
         match self {
-            Desk::Scheduler(lanes) => lanes.room() > 0,
-            Desk::OneQueue { waiting, room, .. } => waiting.len() < *room,
+            DispatcherModel::Scheduler(lanes) => lanes.room() > 0,
+            DispatcherModel::OneQueue { waiting, room, .. } => waiting.len() < *room,
         }
     }
 
-    pub(super) fn push(&mut self, kin: ShareGroups, owed: Owed, now: Instant) {
+    pub(super) fn push(&mut self, share_groups: ShareGroups, message: DueMessage, now: Instant) {
         match self {
-            Desk::Scheduler(lanes) => lanes.push(owed.subscription(), kin, owed, now),
-            Desk::OneQueue { waiting, .. } => waiting.push_back(owed),
-        }
-    }
-
-    pub(super) fn next(&mut self, now: Instant) -> Option<(Held, Owed)> {
-        match self {
-            Desk::Scheduler(lanes) => {
-                let (ticket, owed) = lanes.next(now)?;
-                Some((Held::Lane(ticket), owed))
+            DispatcherModel::Scheduler(lanes) => {
+                lanes.push(message.subscription(), share_groups, message, now)
             }
-            Desk::OneQueue { free: 0, .. } => None,
-            Desk::OneQueue { waiting, free, .. } => {
-                let owed = waiting.pop_front()?;
+            DispatcherModel::OneQueue { waiting, .. } => waiting.push_back(message),
+        }
+    }
+
+    pub(super) fn next(&mut self, now: Instant) -> Option<(RequestPermit, DueMessage)> {
+        match self {
+            DispatcherModel::Scheduler(lanes) => {
+                let (ticket, message) = lanes.next(now)?;
+                Some((RequestPermit::Scheduler(ticket), message))
+            }
+            DispatcherModel::OneQueue { free: 0, .. } => None,
+            DispatcherModel::OneQueue { waiting, free, .. } => {
+                let message = waiting.pop_front()?;
                 *free -= 1;
-                Some((Held::Slot, owed))
+                Some((RequestPermit::OneQueue, message))
             }
         }
     }
 
-    pub(super) fn finished(&mut self, held: Held, finish: Option<Finish>, now: Instant) {
-        match (self, held) {
-            (Desk::Scheduler(lanes), Held::Lane(ticket)) => lanes.finished(ticket, finish, now),
-            (Desk::OneQueue { free, .. }, _) => *free += 1,
-            (Desk::Scheduler(_), Held::Slot) => {}
+    pub(super) fn finished(&mut self, permit: RequestPermit, finish: Option<Finish>, now: Instant) {
+        match (self, permit) {
+            (DispatcherModel::Scheduler(lanes), RequestPermit::Scheduler(ticket)) => {
+                lanes.finished(ticket, finish, now)
+            }
+            (DispatcherModel::OneQueue { free, .. }, _) => *free += 1,
+            (DispatcherModel::Scheduler(_), RequestPermit::OneQueue) => {}
         }
     }
 
-    pub(super) fn take_excess(&mut self) -> Vec<Owed> {
+    pub(super) fn take_excess(&mut self) -> Vec<DueMessage> {
         match self {
-            Desk::Scheduler(lanes) => lanes.take_excess(),
-            Desk::OneQueue { .. } => Vec::new(),
+            DispatcherModel::Scheduler(lanes) => lanes.take_excess(),
+            DispatcherModel::OneQueue { .. } => Vec::new(),
         }
     }
 
     pub(super) fn may_read(&self) -> bool {
         match self {
-            Desk::Scheduler(lanes) => lanes.may_read(),
-            Desk::OneQueue { .. } => false,
+            DispatcherModel::Scheduler(lanes) => lanes.may_read(),
+            DispatcherModel::OneQueue { .. } => false,
         }
     }
 
     pub(super) fn take_reads(&mut self, now: Instant) -> Vec<Read> {
         match self {
-            Desk::Scheduler(lanes) => lanes.take_reads(now),
-            Desk::OneQueue { .. } => Vec::new(),
+            DispatcherModel::Scheduler(lanes) => lanes.take_reads(now),
+            DispatcherModel::OneQueue { .. } => Vec::new(),
         }
     }
 
     pub(super) fn read(&mut self, read: Read, result: ReadResult) {
-        if let Desk::Scheduler(lanes) = self {
+        if let DispatcherModel::Scheduler(lanes) = self {
             lanes.read(read, result);
         }
     }
 
     /// The time until the scheduler can change without an event. None if it cannot.
-    pub(super) fn looks_again_in(&self, now: Instant) -> Option<Duration> {
-        let Desk::Scheduler(lanes) = self else {
+    pub(super) fn next_change_in(&self, now: Instant) -> Option<Duration> {
+        let DispatcherModel::Scheduler(lanes) = self else {
             return None;
         };
         Some(lanes.next_change()?.saturating_duration_since(now))

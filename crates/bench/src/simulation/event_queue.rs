@@ -7,11 +7,11 @@ use hookline_core::ids::SubscriptionId;
 use hookline_dispatcher::scheduler::Message;
 use hookline_store::BacklogClass;
 
-use super::dispatcher_model::Held;
+use super::dispatcher_model::RequestPermit;
 
 /// A message: the attempt that a delivery is owed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Owed {
+pub(super) struct DueMessage {
     pub(super) delivery: u32,
     pub(super) endpoint: u16,
     pub(super) attempt: u8,
@@ -19,14 +19,14 @@ pub(super) struct Owed {
     pub(super) is_marked: bool,
 }
 
-impl Owed {
+impl DueMessage {
     /// Each endpoint has one subscription.
     pub(super) fn subscription(self) -> SubscriptionId {
         SubscriptionId(i64::from(self.endpoint))
     }
 }
 
-impl Message for Owed {
+impl Message for DueMessage {
     fn attempt(&self) -> u32 {
         u32::from(self.attempt)
     }
@@ -46,24 +46,24 @@ pub(super) enum Answer {
 
 pub(super) enum Event {
     /// The delay of a message is over.
-    Back(Owed),
+    Back(DueMessage),
     /// A request has ended.
     Over {
         dispatcher: u16,
-        held: Held,
-        owed: Owed,
+        permit: RequestPermit,
+        message: DueMessage,
         answer: Answer,
         took: u16,
     },
     /// A lane of a dispatcher may have become slow, or the dispatcher may search its backlogs again.
-    Look { dispatcher: u16 },
+    Wake { dispatcher: u16 },
 }
 
 /// Ordered by millisecond, then by insertion.
 #[derive(Default)]
-pub(super) struct Agenda(BTreeMap<u32, Vec<Event>>);
+pub(super) struct EventQueue(BTreeMap<u32, Vec<Event>>);
 
-impl Agenda {
+impl EventQueue {
     pub(super) fn enter(&mut self, at: u32, event: Event) {
         self.0.entry(at).or_default().push(event);
     }

@@ -1,4 +1,4 @@
-//! The scene of a simulation: dispatchers, endpoints and the load of each kind of endpoint.
+//! The scenario of a simulation: dispatchers, endpoints and the load of each kind of endpoint.
 //!
 //! The endpoints do not depend on the number of dispatchers, and the load is per dispatcher. The work of one dispatcher
 //! therefore does not change with their number: a figure that grows with it does not scale.
@@ -17,7 +17,7 @@ const ORGANIZATIONS: usize = 500;
 pub(super) const DEADLINE: Duration = Duration::from_secs(15);
 
 #[derive(Debug, Clone)]
-pub struct Scene {
+pub struct Scenario {
     /// The dispatchers that share the deliveries.
     pub dispatchers: usize,
     /// Requests in flight of each dispatcher, at most.
@@ -31,7 +31,7 @@ pub struct Scene {
     /// The number of unrelated endpoints that share [`Load::hanging`]; 2,000 at most.
     pub hanging: usize,
     /// When the bad endpoints fail. They are healthy before and after.
-    pub ill: Range<Duration>,
+    pub outage: Range<Duration>,
     /// The seed of all random numbers.
     pub seed: u64,
 }
@@ -53,11 +53,11 @@ pub struct Load {
     /// To a healthy endpoint that answers in 500 ms, for all dispatchers together: the owner of a subscription limits
     /// its rate.
     pub slow: f64,
-    /// To unrelated endpoints that hang during [`Scene::ill`].
+    /// To unrelated endpoints that hang during [`Scenario::outage`].
     pub hanging: f64,
-    /// To fifty subscriptions of one organization to one host, which hang during [`Scene::ill`].
+    /// To fifty subscriptions of one organization to one host, which hang during [`Scenario::outage`].
     pub tenant: f64,
-    /// To an endpoint that refuses connections during [`Scene::ill`].
+    /// To an endpoint that refuses connections during [`Scenario::outage`].
     pub dead: f64,
 }
 
@@ -125,11 +125,11 @@ impl Kind {
         matches!(self, Kind::Hanging | Kind::Tenant | Kind::Dead)
     }
 
-    /// The endpoints of this kind that get messages in this scene.
-    pub(super) fn used(self, scene: &Scene) -> Range<usize> {
+    /// The endpoints of this kind that get messages in this scenario.
+    pub(super) fn used(self, scenario: &Scenario) -> Range<usize> {
         let all = self.endpoints();
         match self {
-            Kind::Hanging => all.start..all.end.min(all.start + scene.hanging),
+            Kind::Hanging => all.start..all.end.min(all.start + scenario.hanging),
             _ => all,
         }
     }
@@ -150,7 +150,7 @@ impl Kind {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Endpoint {
     pub(super) kind: Kind,
-    pub(super) kin: ShareGroups,
+    pub(super) share_groups: ShareGroups,
     /// The response time while it is healthy.
     pub(super) takes: Duration,
 }
@@ -173,7 +173,7 @@ fn endpoint(index: usize) -> Endpoint {
     };
     Endpoint {
         kind,
-        kin: ShareGroups {
+        share_groups: ShareGroups {
             origin: ShareGroup(origin as u64),
             organization: ShareGroup(organization as u64),
         },

@@ -13,11 +13,11 @@ use hookline_dispatcher::scheduler::Finish;
 use rand::SeedableRng as _;
 use rand::rngs::ChaCha8Rng;
 
-use super::dispatcher_model::Desk;
-use super::event_queue::{Agenda, Event, Owed};
+use super::dispatcher_model::DispatcherModel;
+use super::event_queue::{DueMessage, Event, EventQueue};
 use super::measured::Run;
-use super::scenario::{Endpoint, Kind, Scene, endpoints};
-use super::stats::Tally;
+use super::scenario::{Endpoint, Kind, Scenario, endpoints};
+use super::stats::Stats;
 use super::traffic::Traffic;
 
 /// A delivery in the store. Times are milliseconds from the beginning.
@@ -36,57 +36,57 @@ enum State {
     Ended,
 }
 
-pub(super) struct World<'a> {
-    scene: &'a Scene,
+pub(super) struct Simulator<'a> {
+    scenario: &'a Scenario,
     schedule: RetrySchedule,
     endpoints: Vec<Endpoint>,
     traffic: Vec<Traffic>,
-    chance: ChaCha8Rng,
+    rng: ChaCha8Rng,
     begin: Instant,
     now: u32,
-    agenda: Agenda,
+    event_queue: EventQueue,
     /// Due messages, by the dispatcher that owns their partition.
-    queues: Vec<VecDeque<Owed>>,
-    desks: Vec<Desk>,
+    queues: Vec<VecDeque<DueMessage>>,
+    dispatchers: Vec<DispatcherModel>,
     /// The time from which each dispatcher may search backlogs again.
     reads_from: Vec<u32>,
-    /// The time of the planned [`Event::Look`] of each dispatcher.
+    /// The time of the planned [`Event::Wake`] of each dispatcher.
     looks: Vec<Option<u32>>,
     /// Dispatchers with an event at this time.
     touched: Vec<usize>,
     deliveries: Vec<Delivery>,
     /// The backlog of each subscription, by due time and delivery.
-    backlog: HashMap<SubscriptionId, BTreeMap<(u32, u32), Owed>>,
+    backlog: HashMap<SubscriptionId, BTreeMap<(u32, u32), DueMessage>>,
     /// Deliveries of backlogs that a dispatcher has in hand.
     in_hand: HashSet<u32>,
-    tally: Tally,
+    stats: Stats,
 }
 
-impl<'a> World<'a> {
-    pub(super) fn new(scene: &'a Scene) -> Self {
-        let count = scene.dispatchers;
+impl<'a> Simulator<'a> {
+    pub(super) fn new(scenario: &'a Scenario) -> Self {
+        let count = scenario.dispatchers;
         let traffic = Kind::ALL.into_iter().filter_map(|kind| {
-            let rate = kind.rate(scene.load, count);
-            Traffic::new(kind.used(scene), rate, scene.seed)
+            let rate = kind.rate(scenario.load, count);
+            Traffic::new(kind.used(scenario), rate, scenario.seed)
         });
         Self {
-            scene,
+            scenario,
             schedule: RetrySchedule::default(),
             endpoints: endpoints(),
             traffic: traffic.collect(),
-            chance: ChaCha8Rng::seed_from_u64(scene.seed),
+            rng: ChaCha8Rng::seed_from_u64(scenario.seed),
             begin: Instant::now(),
             now: 0,
-            agenda: Agenda::default(),
+            event_queue: EventQueue::default(),
             queues: vec![VecDeque::new(); count],
-            desks: (0..count).map(|_| Desk::new(scene)).collect(),
+            dispatchers: (0..count).map(|_| DispatcherModel::new(scenario)).collect(),
             reads_from: vec![0; count],
             looks: vec![None; count],
             touched: Vec::new(),
             deliveries: Vec::new(),
             backlog: HashMap::new(),
             in_hand: HashSet::new(),
-            tally: Tally::new(count),
+            stats: Stats::new(count),
         }
     }
 
@@ -94,22 +94,22 @@ impl<'a> World<'a> {
     pub(super) fn run(mut self) -> Run {
         while let Some(next) = self.next() {
             let queued = self.queues.iter().map(VecDeque::len).sum();
-            self.tally.pass(self.now, next, queued);
+            self.stats.pass(self.now, next, queued);
             self.now = next;
-            for event in self.agenda.take(next) {
-                self.happen(event);
+            for event in self.event_queue.take(next) {
+                self.handle(event);
             }
             self.publish();
             self.hand_out();
         }
-        self.tally.end(self.deliveries.len())
+        self.stats.end(self.deliveries.len())
     }
 
     fn next(&self) -> Option<u32> {
-        let end = millis(self.scene.published_for);
+        let end = millis(self.scenario.published_for);
         let bursts = self.traffic.iter().map(Traffic::next);
         let burst = bursts.filter(|at| *at < end).min();
-        self.agenda.next().into_iter().chain(burst).min()
+        self.event_queue.next().into_iter().chain(burst).min()
     }
 
     fn instant(&self) -> Instant {
@@ -118,15 +118,15 @@ impl<'a> World<'a> {
 
     fn publish(&mut self) {
         let now = self.now;
-        if now >= millis(self.scene.published_for) {
+        if now >= millis(self.scenario.published_for) {
             return;
         }
         for traffic in &mut self.traffic {
             while let Some(burst) = traffic.take(now) {
                 for _ in 0..burst.messages {
                     let endpoint = u16::try_from(burst.endpoint).unwrap_or(u16::MAX);
-                    let owner = owner(endpoint, self.desks.len());
-                    self.queues[owner].push_back(Owed {
+                    let owner = owner(endpoint, self.dispatchers.len());
+                    self.queues[owner].push_back(DueMessage {
                         delivery: u32::try_from(self.deliveries.len()).unwrap_or(u32::MAX),
                         endpoint,
                         attempt: 1,
@@ -145,22 +145,22 @@ impl<'a> World<'a> {
         }
     }
 
-    fn happen(&mut self, event: Event) {
+    fn handle(&mut self, event: Event) {
         match event {
-            Event::Back(owed) => {
-                let owner = owner(owed.endpoint, self.desks.len());
-                self.queues[owner].push_back(owed);
+            Event::Back(message) => {
+                let owner = owner(message.endpoint, self.dispatchers.len());
+                self.queues[owner].push_back(message);
                 self.touched.push(owner);
             }
-            Event::Look { dispatcher } => {
+            Event::Wake { dispatcher } => {
                 let dispatcher = usize::from(dispatcher);
                 self.looks[dispatcher] = None;
                 self.touched.push(dispatcher);
             }
             Event::Over {
                 dispatcher,
-                held,
-                owed,
+                permit,
+                message,
                 answer,
                 took,
             } => {
@@ -171,10 +171,10 @@ impl<'a> World<'a> {
                     verdict: (&outcome).into(),
                 };
                 let (dispatcher, now) = (usize::from(dispatcher), self.instant());
-                self.desks[dispatcher].finished(held, Some(finish), now);
+                self.dispatchers[dispatcher].finished(permit, Some(finish), now);
                 self.touched.push(dispatcher);
-                self.tally.over(owed.endpoint.into());
-                self.record(owed, &outcome);
+                self.stats.over(message.endpoint.into());
+                self.record(message, &outcome);
             }
         }
     }
@@ -193,21 +193,21 @@ impl<'a> World<'a> {
         let now = self.instant();
         loop {
             let mut idle = true;
-            while self.desks[dispatcher].has_room()
-                && let Some(owed) = self.queues[dispatcher].pop_front()
+            while self.dispatchers[dispatcher].has_room()
+                && let Some(message) = self.queues[dispatcher].pop_front()
             {
-                let kin = self.endpoints[usize::from(owed.endpoint)].kin;
-                self.desks[dispatcher].push(kin, owed, now);
-                self.tally.came();
+                let share_groups = self.endpoints[usize::from(message.endpoint)].share_groups;
+                self.dispatchers[dispatcher].push(share_groups, message, now);
+                self.stats.came();
                 idle = false;
             }
-            while let Some((held, owed)) = self.desks[dispatcher].next(now) {
-                self.take_turn(dispatcher, held, owed);
+            while let Some((permit, message)) = self.dispatchers[dispatcher].next(now) {
+                self.take_turn(dispatcher, permit, message);
                 idle = false;
             }
-            for owed in self.desks[dispatcher].take_excess() {
-                self.tally.left();
-                self.mark(dispatcher, owed);
+            for message in self.dispatchers[dispatcher].take_excess() {
+                self.stats.left();
+                self.mark(dispatcher, message);
                 idle = false;
             }
             if self.reads_from[dispatcher] <= self.now && self.read(dispatcher) {
@@ -217,20 +217,20 @@ impl<'a> World<'a> {
                 break;
             }
         }
-        if self.desks[dispatcher].may_read() {
+        if self.dispatchers[dispatcher].may_read() {
             let at = self.reads_from[dispatcher].max(self.now + 1);
-            self.look_at(dispatcher, at);
+            self.wake_at(dispatcher, at);
         }
-        if let Some(wait) = self.desks[dispatcher].looks_again_in(now) {
-            self.look_at(dispatcher, self.now + millis(wait).max(1));
+        if let Some(wait) = self.dispatchers[dispatcher].next_change_in(now) {
+            self.wake_at(dispatcher, self.now + millis(wait).max(1));
         }
     }
 
-    fn look_at(&mut self, dispatcher: usize, at: u32) {
+    fn wake_at(&mut self, dispatcher: usize, at: u32) {
         if self.looks[dispatcher].is_none_or(|planned| planned > at) {
             self.looks[dispatcher] = Some(at);
             let dispatcher = number(dispatcher);
-            self.agenda.enter(at, Event::Look { dispatcher });
+            self.event_queue.enter(at, Event::Wake { dispatcher });
         }
     }
 }

@@ -5,7 +5,7 @@ use hookline_core::retry::RetryDecision;
 use super::measured::{Run, Second};
 use super::scenario::{Kind, endpoints};
 
-pub(super) struct Tally {
+pub(super) struct Stats {
     run: Run,
     /// Requests in flight to each endpoint.
     in_flight: Vec<u32>,
@@ -17,7 +17,7 @@ pub(super) struct Tally {
     second: usize,
 }
 
-impl Tally {
+impl Stats {
     pub(super) fn new(dispatchers: usize) -> Self {
         let kinds: Vec<Kind> = endpoints().iter().map(|endpoint| endpoint.kind).collect();
         Self {

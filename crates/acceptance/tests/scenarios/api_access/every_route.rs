@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
 use hookline_testkit::client::{Answer, Client};
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
@@ -23,23 +23,23 @@ struct Call {
 }
 
 pub(super) async fn every_route_asks_for_a_good_key_of_its_organization_and_scope(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let (ours, theirs) = (home.tenant().await?, home.tenant().await?);
+    let (ours, theirs) = (deployment.tenant().await?, deployment.tenant().await?);
     let receiver = Receiver::healthy()?;
     let id = theirs.subscribe(&receiver, &["workflow.started"]).await?;
     let event = theirs.publish_one("workflow.started").await?;
     theirs.client.wait_for_log(id, 1).await?;
     let named = Named::of(&theirs, id, event).await?;
     let before = all_of(&theirs, &named).await?;
-    let calls = calls(&home).await?;
+    let calls = calls(&deployment).await?;
     ensure!(calls.len() > 10, "{} calls", calls.len());
 
     let org = ours.organization.as_str();
-    let revoked = home.key(&["--org", org, "--name", "revoked"]).await?;
-    let line = key_line(&home, org, "revoked").await?;
-    home.hookline(&["key", "revoke", &line[0]]).await?;
-    let expired = home.key(&["--org", org, "--expires", "1s"]).await?;
+    let revoked = deployment.key(&["--org", org, "--name", "revoked"]).await?;
+    let line = key_line(&deployment, org, "revoked").await?;
+    deployment.hookline(&["key", "revoke", &line[0]]).await?;
+    let expired = deployment.key(&["--org", org, "--expires", "1s"]).await?;
     until("the end of a key", async || {
         let answer = ours
             .client
@@ -51,12 +51,12 @@ pub(super) async fn every_route_asks_for_a_good_key_of_its_organization_and_scop
     .await?;
     let mut scoped = Vec::new();
     for scope in ["read", "write", "publish"] {
-        let key = home.key(&["--org", org, "--scopes", scope]).await?;
+        let key = deployment.key(&["--org", org, "--scopes", scope]).await?;
         scoped.push((scope, key));
     }
 
     for base in ["/v1", ""] {
-        let ours = ours.client.at(&format!("{}{base}", home.api()));
+        let ours = ours.client.at(&format!("{}{base}", deployment.api()));
         for call in &calls {
             let path = call.path_to(&named)?;
             let ask = async |client: &Client| call.ask(client, &path).await;
@@ -214,8 +214,8 @@ impl Call {
     }
 }
 
-async fn calls(home: &Home) -> anyhow::Result<Vec<Call>> {
-    let nobody = Client::new(&home.api(), "").with_key(None);
+async fn calls(deployment: &Deployment) -> anyhow::Result<Vec<Call>> {
+    let nobody = Client::new(&deployment.api(), "").with_key(None);
     let document = nobody.get("/openapi.json").await?.expect(200)?.json;
     let mut calls = Vec::new();
     for (path, item) in document["paths"].as_object().context("no paths")? {
@@ -252,14 +252,14 @@ fn example(document: &Value, schema: &Value) -> Value {
         .unwrap_or_else(|| json!({}))
 }
 
-pub(super) async fn a_key_expires_and_tells_when_it_was_used(
-    home: Arc<Home>,
+pub(super) async fn a_key_expires_and_shows_its_last_use(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant: Tenant<'_> = home.tenant().await?;
+    let tenant: Tenant<'_> = deployment.tenant().await?;
     let org = tenant.organization.as_str();
     let args = ["--org", org, "--name", "for a day", "--expires", "1d"];
-    let key = home.key(&args).await?;
-    let before = key_line(&home, org, "for a day").await?;
+    let key = deployment.key(&args).await?;
+    let before = key_line(&deployment, org, "for a day").await?;
     ensure!(before[3] == "active", "{before:?}");
     ensure!(
         before[4].starts_with("20") && before[5] == "never used",
@@ -268,21 +268,22 @@ pub(super) async fn a_key_expires_and_tells_when_it_was_used(
     let client = tenant.client.with_key(Some(&key));
     client.get("/webhooks").await?.expect(200)?;
     until("the use of the key", async || {
-        let line = key_line(&home, org, "for a day").await?;
+        let line = key_line(&deployment, org, "for a day").await?;
         Ok(line[5].starts_with("20").then_some(()))
     })
     .await?;
-    home.key(&["--org", org, "--name", "short", "--expires", "1s"])
+    deployment
+        .key(&["--org", org, "--name", "short", "--expires", "1s"])
         .await?;
     until("the end of the short one", async || {
-        let line = key_line(&home, org, "short").await?;
+        let line = key_line(&deployment, org, "short").await?;
         Ok((line[3] == "expired").then_some(()))
     })
     .await?;
-    let forever = key_line(&home, org, "").await?;
+    let forever = key_line(&deployment, org, "").await?;
     ensure!(forever[4] == "no expiry", "{forever:?}");
     for bad in ["0d", "-1d", "soon"] {
-        let made = home.key(&["--org", org, "--expires", bad]).await;
+        let made = deployment.key(&["--org", org, "--expires", bad]).await;
         ensure!(made.is_err(), "--expires {bad} went through");
     }
     Ok(())

@@ -2,13 +2,15 @@
 
 use anyhow::ensure;
 use hookline_testkit::client::Answer;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::waiting::until;
 
-pub(super) async fn who_asks_too_often_is_told_to_wait(kind: Kind) -> anyhow::Result<()> {
+pub(super) async fn request_rates_and_failed_logins_of_a_key_are_limited(
+    mode: Mode,
+) -> anyhow::Result<()> {
     const BURST: usize = 40;
-    let home = Home::start_with(
-        kind,
+    let deployment = Deployment::start_with(
+        mode,
         &[
             ("HOOKLINE__API__REQUESTS_PER_SECOND_PER_KEY", "1"),
             ("HOOKLINE__API__BURST_PER_KEY", "40"),
@@ -16,7 +18,7 @@ pub(super) async fn who_asks_too_often_is_told_to_wait(kind: Kind) -> anyhow::Re
         ],
     )
     .await?;
-    let (tenant, other) = (home.tenant().await?, home.tenant().await?);
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
     tenant.client.get("/webhooks").await?.expect(200)?;
 
     // Five wrong keys in a row, and a further one is told to wait.
@@ -53,7 +55,7 @@ pub(super) async fn who_asks_too_often_is_told_to_wait(kind: Kind) -> anyhow::Re
         Ok((answer.status.as_u16() == 200).then_some(()))
     })
     .await?;
-    home.end().await
+    deployment.end().await
 }
 
 fn wait(answer: &Answer) -> anyhow::Result<u64> {

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
 use super::{LARGEST, ids, published, sized};
 
-pub(super) async fn a_request_has_1_to_1000_events(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+pub(super) async fn a_request_has_1_to_1000_events(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let batch = |count: usize| -> Vec<Value> {
@@ -46,8 +48,10 @@ pub(super) async fn a_request_has_1_to_1000_events(home: Arc<Home>) -> anyhow::R
     Ok(())
 }
 
-pub(super) async fn an_event_has_at_most_256_kib(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+pub(super) async fn an_event_has_at_most_256_kib(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let body = String::from_utf8(sized(&tenant, LARGEST)?)?;
@@ -103,8 +107,10 @@ pub(super) async fn an_event_has_at_most_256_kib(home: Arc<Home>) -> anyhow::Res
     Ok(())
 }
 
-pub(super) async fn the_fields_of_an_event_have_limits(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+pub(super) async fn the_fields_of_an_event_have_limits(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let with = |field: &str, value: Value| {
         let mut event = tenant.event("workflow.started");
         event[field] = value;

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use serde_json::{Map, Value, json};
 
 use super::field::Field;
 
-pub(super) async fn headers_are_at_most_20_and_8_kib(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+pub(super) async fn headers_are_at_most_20_and_8_kib(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let field = Field::of(&tenant.client, "headers").await?;
     let so_many = |count: usize| -> Map<String, Value> {
         (0..count)
@@ -41,8 +43,10 @@ pub(super) async fn headers_are_at_most_20_and_8_kib(home: Arc<Home>) -> anyhow:
     Ok(())
 }
 
-pub(super) async fn what_belongs_to_hookline_is_no_header(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+pub(super) async fn reserved_headers_are_refused(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let field = Field::of(&tenant.client, "headers").await?;
     for name in [
         "Host",

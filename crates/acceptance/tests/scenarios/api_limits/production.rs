@@ -1,7 +1,7 @@
 //! The rules of `hookline serve` for targets, and the most subscriptions of an organization.
 
 use anyhow::ensure;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 use serde_json::{Value, json};
@@ -17,31 +17,31 @@ const PRODUCTION: [(&str, &str); 2] = [
 ];
 
 pub(super) async fn production_rules_and_a_limit_of_three_subscriptions(
-    kind: Kind,
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start_with(kind, &THREE).await?;
-    three_subscriptions_are_taken_and_no_more(&home).await?;
+    let deployment = Deployment::start_with(mode, &THREE).await?;
+    three_subscriptions_are_taken_and_no_more(&deployment).await?;
     // A subscription of milder times is judged again when something is sent to it.
     let receiver = Receiver::healthy()?;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let inside = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    for part in home.parts() {
-        home.stop(part).await?;
-        home.start_part(part, &PRODUCTION).await?;
+    for service in deployment.services() {
+        deployment.stop(service).await?;
+        deployment.start_service(service, &PRODUCTION).await?;
     }
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     ensure!(error_of_a_test(&tenant, inside).await?["kind"] == "blocked_address");
     ensure!(
         receiver.received().is_empty(),
         "an inside address was called"
     );
-    only_public_https_targets_are_taken(&home).await?;
-    names_that_are_never_public_are_refused(&home).await?;
-    home.end().await
+    only_public_https_targets_are_taken(&deployment).await?;
+    names_that_are_never_public_are_refused(&deployment).await?;
+    deployment.end().await
 }
 
-async fn only_public_https_targets_are_taken(home: &Home) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn only_public_https_targets_are_taken(deployment: &Deployment) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let field = Field::of(&tenant.client, "url").await?;
     for inside in [
         "127.0.0.1",
@@ -87,8 +87,8 @@ async fn only_public_https_targets_are_taken(home: &Home) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn three_subscriptions_are_taken_and_no_more(home: &Home) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn three_subscriptions_are_taken_and_no_more(deployment: &Deployment) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let first = client.subscribe(&good()).await?;
     client.subscribe(&good()).await?;
@@ -114,15 +114,15 @@ async fn three_subscriptions_are_taken_and_no_more(home: &Home) -> anyhow::Resul
         .patch(&first, &json!({"name": "changed"}))
         .await?
         .expect(200)?;
-    home.tenant().await?.client.subscribe(&good()).await?;
+    deployment.tenant().await?.client.subscribe(&good()).await?;
     client.delete(&first).await?.expect(204)?;
     client.subscribe(&good()).await?;
     client.post("/webhooks", &good()).await?.problem(422)?;
     Ok(())
 }
 
-async fn names_that_are_never_public_are_refused(home: &Home) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn names_that_are_never_public_are_refused(deployment: &Deployment) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     for host in ["localhost", "nowhere.invalid", "db.internal", "intranet"] {
         let url = with("url", json!(format!("https://{host}/")));
         let refused = tenant.client.post("/webhooks", &url).await?.problem(422)?;

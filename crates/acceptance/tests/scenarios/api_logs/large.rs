@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use hookline_testkit::client::{Answer, Client};
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
@@ -28,11 +28,11 @@ fn logs(page: &Value) -> anyhow::Result<Vec<Value>> {
     Ok(page["logs"].as_array().context("a log")?.clone())
 }
 
-pub(super) async fn a_page_is_at_most_a_mebibyte_and_leaves_no_row_out(
-    home: Arc<Home>,
+pub(super) async fn a_page_is_at_most_one_mebibyte_and_skips_no_row(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     const EVENTS: usize = 12;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
@@ -90,12 +90,12 @@ async fn through_cursors(client: &Client, path: &str, first: &Value) -> anyhow::
 }
 
 pub(super) async fn a_delivery_shows_its_body_once_and_its_attempts_page_by_page(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     const ATTEMPTS: usize = 16;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
-    let receiver = Receiver::that(|_, _| Reply::status(200).saying(vec![1; ANSWER]))?;
+    let receiver = Receiver::with(|_, _| Reply::status(200).with_body(vec![1; ANSWER]))?;
     let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let mut event = tenant.event("workflow.failed");
     event["data"] = json!({"padding": "x".repeat(BODY)});

@@ -5,16 +5,16 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use hookline_core::timestamp::Timestamp;
 use hookline_testkit::client::{Answer, Client};
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
 pub(super) async fn totals_and_pages_are_exact_under_every_filter(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let [both, started] = eleven_entries(&tenant).await?;
     let all = client.get("/webhooks/logs/all").await?.expect(200)?;
@@ -64,10 +64,10 @@ pub(super) async fn totals_and_pages_are_exact_under_every_filter(
     Ok(())
 }
 
-pub(super) async fn a_cursor_goes_on_where_it_stopped_while_entries_come(
-    home: Arc<Home>,
+pub(super) async fn a_cursor_continues_where_it_stopped_while_entries_arrive(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let (tenant, other) = (home.tenant().await?, home.tenant().await?);
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
     let client = &tenant.client;
     let [both, started] = eleven_entries(&tenant).await?;
     let before = entries(&client.get("/webhooks/logs/all").await?)?;
@@ -101,8 +101,8 @@ pub(super) async fn a_cursor_goes_on_where_it_stopped_while_entries_come(
     Ok(())
 }
 
-pub(super) async fn a_page_has_1_to_100_entries(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+pub(super) async fn a_page_has_1_to_100_entries(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.started"]).await?;
@@ -172,9 +172,9 @@ pub(super) async fn a_page_has_1_to_100_entries(home: Arc<Home>) -> anyhow::Resu
 }
 
 pub(super) async fn the_log_of_a_deleted_subscription_stays_under_all(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let receiver = Receiver::healthy()?;
     let kept = tenant.subscribe(&receiver, &["workflow.started"]).await?;
@@ -202,7 +202,7 @@ pub(super) async fn the_log_of_a_deleted_subscription_stays_under_all(
 
 /// Eleven entries of two subscriptions: three types, both statuses, three triggers.
 async fn eleven_entries(tenant: &Tenant<'_>) -> anyhow::Result<[i64; 2]> {
-    let receiver = Receiver::that(|request, _| {
+    let receiver = Receiver::with(|request, _| {
         let first_try = request
             .header("x-webhook-attempt")
             .is_ok_and(|attempt| attempt == "1");

@@ -3,15 +3,17 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
 use super::moment;
 
-pub(super) async fn a_patch_distinguishes_absent_from_null(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+pub(super) async fn a_patch_distinguishes_absent_from_null(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let id = client
         .subscribe(&json!({
@@ -79,9 +81,9 @@ pub(super) async fn a_patch_distinguishes_absent_from_null(home: Arc<Home>) -> a
 }
 
 pub(super) async fn the_next_request_shows_what_a_patch_changed(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = tenant
         .client
@@ -126,10 +128,10 @@ pub(super) async fn the_next_request_shows_what_a_patch_changed(
     Ok(())
 }
 
-pub(super) async fn switching_on_clears_the_reason_of_the_system(
-    home: Arc<Home>,
+pub(super) async fn enabling_a_subscription_clears_the_disabled_reason(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let client = &tenant.client;
     let receiver = Receiver::answering(vec![Reply::status(410)])?;
     let id = tenant.subscribe(&receiver, &["workflow.started"]).await?;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::Home;
-use hookline_testkit::raw_client::Wire;
+use hookline_testkit::deployment::Deployment;
+use hookline_testkit::raw_client::RawConnection;
 use hookline_testkit::waiting::until;
 use reqwest::Method;
 
@@ -15,11 +15,11 @@ const EVENTS: usize = 8 * 1024 * 1024;
 const OTHERS: usize = 64 * 1024;
 
 pub(super) async fn a_body_is_limited_on_every_route_that_takes_one(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let key = bearer(&home, &tenant).await?;
-    let calls = calls(&home).await?;
+    let tenant = deployment.tenant().await?;
+    let key = bearer(&deployment, &tenant).await?;
+    let calls = calls(&deployment).await?;
     let taking: Vec<_> = calls.iter().filter(|call| call.takes_a_body).collect();
     ensure!(taking.len() >= 5, "{} take a body", taking.len());
     for call in taking {
@@ -39,9 +39,9 @@ pub(super) async fn a_body_is_limited_on_every_route_that_takes_one(
             " ".repeat(limit + 1)
         );
         for request in [said, unsaid] {
-            let mut wire = Wire::to(&home).await?;
-            wire.send(request).await;
-            let answer = wire.answer().await?.context("no answer")?;
+            let mut connection = RawConnection::open(&deployment).await?;
+            connection.send(request).await;
+            let answer = connection.answer().await?.context("no answer")?;
             ensure!(
                 answer.status == 413,
                 "{} {}: {answer:?}",
@@ -53,24 +53,29 @@ pub(super) async fn a_body_is_limited_on_every_route_that_takes_one(
     Ok(())
 }
 
-pub(super) async fn a_body_that_nobody_asked_for_is_passed_over(
-    home: Arc<Home>,
+pub(super) async fn an_unexpected_body_is_ignored(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let key = bearer(&home, &tenant).await?;
+    let tenant = deployment.tenant().await?;
+    let key = bearer(&deployment, &tenant).await?;
     let hidden = "GET /docs HTTP/1.1\r\nHost: a\r\n\r\n";
-    for call in calls(&home).await?.iter().filter(|call| !call.takes_a_body) {
-        let mut wire = Wire::to(&home).await?;
-        wire.send(format!(
-            "{} {} HTTP/1.1\r\nHost: a\r\n{key}\r\nContent-Length: {}\r\n\r\n{hidden}\
+    for call in calls(&deployment)
+        .await?
+        .iter()
+        .filter(|call| !call.takes_a_body)
+    {
+        let mut connection = RawConnection::open(&deployment).await?;
+        connection
+            .send(format!(
+                "{} {} HTTP/1.1\r\nHost: a\r\n{key}\r\nContent-Length: {}\r\n\r\n{hidden}\
              GET /nowhere HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-            call.method,
-            call.path,
-            hidden.len(),
-        ))
-        .await;
+                call.method,
+                call.path,
+                hidden.len(),
+            ))
+            .await;
         // The second may be missing: a server that leaves a body unread may close the connection.
-        let told = wire.statuses().await?;
+        let told = connection.statuses().await?;
         let fine = matches!(told[..], [200..=299 | 400..=499] | [200..=299 | 400..=499, 404]);
         ensure!(fine, "{} {}: {told:?}", call.method, call.path);
     }
@@ -78,10 +83,14 @@ pub(super) async fn a_body_that_nobody_asked_for_is_passed_over(
 }
 
 pub(super) async fn json_of_any_depth_is_refused_and_ends_nothing(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    for call in calls(&home).await?.iter().filter(|call| call.takes_a_body) {
+    let tenant = deployment.tenant().await?;
+    for call in calls(&deployment)
+        .await?
+        .iter()
+        .filter(|call| call.takes_a_body)
+    {
         let method = Method::from_bytes(call.method.as_bytes())?;
         for depth in [200, 10_000] {
             let arrays = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
@@ -105,11 +114,11 @@ pub(super) async fn json_of_any_depth_is_refused_and_ends_nothing(
     Ok(())
 }
 
-pub(super) async fn what_is_wrong_with_a_body_is_listed_in_64_kib(
-    home: Arc<Home>,
+pub(super) async fn the_errors_of_a_body_are_listed_in_at_most_64_kib(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     const KIB: usize = 1024;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let name = "n".repeat(500);
     let nested = (0..60).fold("1".to_owned(), |inner, _| {
         format!("{{\"{name}\":1,\"{name}\":{inner}}}")
@@ -137,18 +146,21 @@ pub(super) async fn what_is_wrong_with_a_body_is_listed_in_64_kib(
     Ok(())
 }
 
-pub(super) async fn one_key_cannot_hold_the_room_for_bodies(home: Arc<Home>) -> anyhow::Result<()> {
-    let (greedy, other) = (home.tenant().await?, home.tenant().await?);
-    let key = bearer(&home, &greedy).await?;
-    let hold = async || -> anyhow::Result<Wire> {
-        let mut wire = Wire::to(&home).await?;
-        wire.send(format!(
-            "POST /events HTTP/1.1\r\nHost: a\r\n{key}\r\nContent-Type: application/json\r\n\
+pub(super) async fn one_key_cannot_use_up_the_memory_for_bodies(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (greedy, other) = (deployment.tenant().await?, deployment.tenant().await?);
+    let key = bearer(&deployment, &greedy).await?;
+    let hold = async || -> anyhow::Result<RawConnection> {
+        let mut connection = RawConnection::open(&deployment).await?;
+        connection
+            .send(format!(
+                "POST /events HTTP/1.1\r\nHost: a\r\n{key}\r\nContent-Type: application/json\r\n\
              Content-Length: {EVENTS}\r\n\r\n{}",
-            " ".repeat(EVENTS - 1)
-        ))
-        .await;
-        Ok(wire)
+                " ".repeat(EVENTS - 1)
+            ))
+            .await;
+        Ok(connection)
     };
     // With the same key, there is then no room but for two bytes; with others there is.
     let client = greedy
@@ -176,8 +188,8 @@ pub(super) async fn one_key_cannot_hold_the_room_for_bodies(home: Arc<Home>) -> 
     );
     other.post_bytes(&large, None).await?;
     // The deadline gives the room back.
-    for mut wire in held {
-        let answer = wire.answer().await?.context("no answer")?;
+    for mut connection in held {
+        let answer = connection.answer().await?.context("no answer")?;
         // One of them may have come too late for its last bytes itself.
         ensure!(matches!(answer.status, 408 | 429), "{answer:?}");
     }

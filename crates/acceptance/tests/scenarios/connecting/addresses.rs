@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::managed_process::free_port;
-use hookline_testkit::name_server::{NameServer, Reply, Said};
+use hookline_testkit::name_server::{DnsAnswer, FamilyAnswer, NameServer};
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -23,33 +23,36 @@ const INSIDE: IpAddr = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
 /// Longer than the patience for any name.
 const TOO_LATE: Duration = Duration::from_secs(600);
 
-fn say(name: &str, _: usize) -> Said {
-    let at_once = |addresses: &[IpAddr]| Reply::After(Duration::ZERO, addresses.to_vec());
+fn say(name: &str, _: usize) -> DnsAnswer {
+    let at_once = |addresses: &[IpAddr]| FamilyAnswer::After(Duration::ZERO, addresses.to_vec());
     let after = |millis, addresses: &[IpAddr]| {
-        Reply::After(Duration::from_millis(millis), addresses.to_vec())
+        FamilyAnswer::After(Duration::from_millis(millis), addresses.to_vec())
     };
     match name {
-        "two.test" => Said::Addresses(vec![DEAD, LIVE]),
-        "refused.test" => Said::Addresses(vec![Ipv4Addr::new(127, 0, 0, 4).into(), LIVE]),
+        "two.test" => DnsAnswer::Addresses(vec![DEAD, LIVE]),
+        "refused.test" => DnsAnswer::Addresses(vec![Ipv4Addr::new(127, 0, 0, 4).into(), LIVE]),
         "no-network.test" => {
             let nowhere = Ipv6Addr::new(0xfd12, 0, 0, 0, 0, 0, 0, 1);
-            Said::Addresses(vec![nowhere.into(), LIVE])
+            DnsAnswer::Addresses(vec![nowhere.into(), LIVE])
         }
-        "dead.test" => Said::Addresses(vec![DEAD]),
-        "only-a.test" => Said::Apart(at_once(&[LIVE]), Reply::Never),
-        "late-aaaa.test" => Said::Apart(at_once(&[LIVE]), Reply::After(TOO_LATE, vec![INSIDE])),
-        "slow.test" => Said::Apart(after(2_000, &[LIVE]), after(2_000, &[])),
-        "slower-aaaa.test" => Said::Apart(after(2_000, &[LIVE]), after(4_000, &[])),
-        "only-aaaa.test" => Said::Apart(Reply::Never, at_once(&[INSIDE])),
+        "dead.test" => DnsAnswer::Addresses(vec![DEAD]),
+        "only-a.test" => DnsAnswer::PerFamily(at_once(&[LIVE]), FamilyAnswer::Never),
+        "late-aaaa.test" => DnsAnswer::PerFamily(
+            at_once(&[LIVE]),
+            FamilyAnswer::After(TOO_LATE, vec![INSIDE]),
+        ),
+        "slow.test" => DnsAnswer::PerFamily(after(2_000, &[LIVE]), after(2_000, &[])),
+        "slower-aaaa.test" => DnsAnswer::PerFamily(after(2_000, &[LIVE]), after(4_000, &[])),
+        "only-aaaa.test" => DnsAnswer::PerFamily(FamilyAnswer::Never, at_once(&[INSIDE])),
         // Its first address hangs, so that the late one is heard of.
-        "inside-late.test" => Said::Apart(at_once(&[DEAD, DEAD]), after(600, &[INSIDE])),
-        "late-inside.test" => Said::Apart(after(600, &[LIVE]), at_once(&[INSIDE])),
-        _ => Said::NoSuchName,
+        "inside-late.test" => DnsAnswer::PerFamily(at_once(&[DEAD, DEAD]), after(600, &[INSIDE])),
+        "late-inside.test" => DnsAnswer::PerFamily(after(600, &[LIVE]), at_once(&[INSIDE])),
+        _ => DnsAnswer::NoSuchName,
     }
 }
 
-struct Stage {
-    home: Home,
+struct Setup {
+    deployment: Deployment,
     port: u16,
     /// Connections to what is inside.
     reached: Arc<AtomicUsize>,
@@ -57,9 +60,9 @@ struct Stage {
     _dead: (TcpListener, JoinSet<()>),
 }
 
-impl Stage {
-    async fn set(kind: Kind) -> anyhow::Result<Self> {
-        let names = NameServer::that(say).await?;
+impl Setup {
+    async fn set(mode: Mode) -> anyhow::Result<Self> {
+        let names = NameServer::with(say).await?;
         let port = free_port()?;
         let settings = [
             ("HOOKLINE__TARGETS__ALLOW_PRIVATE_NETWORKS", "false"),
@@ -71,7 +74,7 @@ impl Stage {
             ("HOOKLINE__TARGETS__NAME_SERVERS", &names.setting()),
             ("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "10"),
         ];
-        let home = Home::start_with(kind, &settings).await?;
+        let deployment = Deployment::start_with(mode, &settings).await?;
         RawReceiver::at(SocketAddr::new(LIVE, port), |mut connection| async move {
             read_request(&mut connection).await?;
             let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -86,7 +89,7 @@ impl Stage {
         })
         .await?;
         Ok(Self {
-            home,
+            deployment,
             port,
             reached,
             _dead: dead(port)?,
@@ -95,7 +98,7 @@ impl Stage {
 
     /// The result of one test request to a name.
     async fn attempt(&self, name: &str) -> anyhow::Result<Value> {
-        let tenant = self.home.tenant().await?;
+        let tenant = self.deployment.tenant().await?;
         let url = format!("http://{name}:{}/hook", self.port);
         let body = json!({"name": "several", "url": url, "events": ["workflow.completed"]});
         let subscription = tenant.client.subscribe(&body).await?;
@@ -119,7 +122,7 @@ impl Stage {
     async fn end(self) -> anyhow::Result<()> {
         let reached = self.reached.load(Ordering::Relaxed);
         ensure!(reached == 0, "the inside was reached {reached} times");
-        self.home.end().await
+        self.deployment.end().await
     }
 }
 
@@ -140,11 +143,11 @@ fn dead(port: u16) -> anyhow::Result<(TcpListener, JoinSet<()>)> {
     Ok((listener, filling))
 }
 
-pub(super) async fn a_name_is_called_when_one_address_of_it_is_dead(
-    kind: Kind,
+pub(super) async fn a_host_is_reached_when_one_of_its_addresses_is_dead(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let stage = Stage::set(kind).await?;
-    let entry = stage.attempt("dead.test").await?;
+    let setup = Setup::set(mode).await?;
+    let entry = setup.attempt("dead.test").await?;
     ensure!(entry["error"]["kind"] == "timeout", "{entry}");
     let took = entry["duration_ms"].as_u64().context("no duration")?;
     ensure!(
@@ -152,32 +155,32 @@ pub(super) async fn a_name_is_called_when_one_address_of_it_is_dead(
         "a connection has no limit of its own: {took} ms"
     );
     for name in ["two.test", "refused.test", "no-network.test"] {
-        stage.succeeds(name).await?;
+        setup.succeeds(name).await?;
     }
-    stage.end().await
+    setup.end().await
 }
 
-pub(super) async fn what_a_name_server_says_of_one_family_is_used_without_the_other(
-    kind: Kind,
+pub(super) async fn a_dns_answer_for_one_address_family_is_used_without_the_other(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let stage = Stage::set(kind).await?;
+    let setup = Setup::set(mode).await?;
     for name in [
         "only-a.test",
         "late-aaaa.test",
         "slow.test",
         "slower-aaaa.test",
     ] {
-        stage.succeeds(name).await?;
+        setup.succeeds(name).await?;
     }
-    stage.end().await
+    setup.end().await
 }
 
-pub(super) async fn an_address_that_comes_late_is_judged_before_it_is_dialled(
-    kind: Kind,
+pub(super) async fn an_address_resolved_late_is_checked_before_it_is_dialled(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let stage = Stage::set(kind).await?;
+    let setup = Setup::set(mode).await?;
     for name in ["only-aaaa.test", "inside-late.test", "late-inside.test"] {
-        stage.is_refused(name).await?;
+        setup.is_refused(name).await?;
     }
-    stage.end().await
+    setup.end().await
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::ensure;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
 use hookline_testkit::tenant::Tenant;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl Counted {
 /// Answers the first request of each connection, and says `then` to the second before it closes.
 async fn answering_once(then: &'static [u8]) -> anyhow::Result<(RawReceiver, Arc<Counted>)> {
     let counted = Arc::new(Counted::default());
-    let receiver = RawReceiver::that({
+    let receiver = RawReceiver::with({
         let counted = Arc::clone(&counted);
         move |mut connection| {
             let counted = Arc::clone(&counted);
@@ -71,10 +71,10 @@ async fn log_of(tenant: &Tenant<'_>, to: i64, events: usize) -> anyhow::Result<V
 }
 
 pub(super) async fn a_request_on_a_connection_that_ends_is_made_again_in_the_same_attempt(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let (receiver, counted) = answering_once(b"").await?;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let subscription = subscribe(&tenant, &receiver).await?;
     let log = log_of(&tenant, subscription, 6).await?;
     for entry in &log {
@@ -88,10 +88,10 @@ pub(super) async fn a_request_on_a_connection_that_ends_is_made_again_in_the_sam
 }
 
 pub(super) async fn half_an_answer_on_a_kept_connection_is_a_failure(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let (receiver, counted) = answering_once(b"HTTP/1.1 20").await?;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let subscription = subscribe(&tenant, &receiver).await?;
     let log = log_of(&tenant, subscription, 2).await?;
     ensure!(log[0]["status"] == "success", "{}", log[0]);
@@ -101,10 +101,10 @@ pub(super) async fn half_an_answer_on_a_kept_connection_is_a_failure(
 }
 
 pub(super) async fn a_fresh_connection_that_closes_without_an_answer_is_a_failure(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let counted = Arc::new(Counted::default());
-    let receiver = RawReceiver::that({
+    let receiver = RawReceiver::with({
         let counted = Arc::clone(&counted);
         move |mut connection| {
             let counted = Arc::clone(&counted);
@@ -112,7 +112,7 @@ pub(super) async fn a_fresh_connection_that_closes_without_an_answer_is_a_failur
         }
     })
     .await?;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let subscription = subscribe(&tenant, &receiver).await?;
     let log = log_of(&tenant, subscription, 1).await?;
     ensure!(log[0]["error"]["kind"] == "response", "{}", log[0]);

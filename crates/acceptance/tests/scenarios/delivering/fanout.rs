@@ -4,23 +4,23 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use anyhow::ensure;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::{Alone, Shared};
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Received, Receiver, Reply};
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         only_active_subscriptions_of_the_organization_that_want_the_type_get_an_event,
         the_next_event_sees_every_change_of_a_subscription,
     ]
 }
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![
         replicas_side_by_side_deliver_each_event_once,
-        an_event_type_that_this_version_does_not_know_holds_up_no_event,
+        an_event_type_unknown_to_this_version_delays_no_event,
     ]
 }
 
@@ -48,9 +48,9 @@ fn event_of(request: &Received) -> anyhow::Result<String> {
 }
 
 async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an_event(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let (tenant, stranger) = (home.tenant().await?, home.tenant().await?);
+    let (tenant, stranger) = (deployment.tenant().await?, deployment.tenant().await?);
     let (all, some, inactive, strange) = (
         Receiver::healthy()?,
         Receiver::healthy()?,
@@ -118,8 +118,10 @@ async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an
 }
 
 /// Twenty changes, each followed by one event; a second subscription tells when it was taken in.
-async fn the_next_event_sees_every_change_of_a_subscription(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn the_next_event_sees_every_change_of_a_subscription(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let (receiver, witness) = (Receiver::healthy()?, Receiver::healthy()?);
     tenant.subscribe(&witness, &TYPES).await?;
     let mut expected = Vec::new();
@@ -173,15 +175,15 @@ async fn the_next_event_sees_every_change_of_a_subscription(home: Arc<Home>) -> 
     Ok(())
 }
 
-async fn replicas_side_by_side_deliver_each_event_once(kind: Kind) -> anyhow::Result<()> {
+async fn replicas_side_by_side_deliver_each_event_once(mode: Mode) -> anyhow::Result<()> {
     const EVENTS: usize = 300;
-    let home = Home::start(kind).await?;
-    home.start_part(Part::Ingest, &[]).await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    deployment.start_service(Service::Ingest, &[]).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
+    let tenant = deployment.tenant().await?;
     // Some go through the delay queues, too.
-    let receiver = Receiver::that(|request, before| match request.body.len() % 10 {
+    let receiver = Receiver::with(|request, before| match request.body.len() % 10 {
         0 if before == 0 => Reply::status(500),
         _ => Reply::status(200),
     })?;
@@ -215,15 +217,13 @@ async fn replicas_side_by_side_deliver_each_event_once(kind: Kind) -> anyhow::Re
     ensure!(attempts.len() == expected, "an attempt was made twice");
     let ids: HashSet<_> = received.iter().map(event_of).collect::<Result<_, _>>()?;
     ensure!(ids.len() == EVENTS, "{} events", ids.len());
-    home.end().await
+    deployment.end().await
 }
 
 /// A newer version, or an operator, has stored it.
-async fn an_event_type_that_this_version_does_not_know_holds_up_no_event(
-    kind: Kind,
-) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let (tenant, stranger) = (home.tenant().await?, home.tenant().await?);
+async fn an_event_type_unknown_to_this_version_delays_no_event(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let (tenant, stranger) = (deployment.tenant().await?, deployment.tenant().await?);
     let (odd, plain, strange) = (
         Receiver::healthy()?,
         Receiver::healthy()?,
@@ -232,15 +232,15 @@ async fn an_event_type_that_this_version_does_not_know_holds_up_no_event(
     let subscription = tenant.subscribe(&odd, &["workflow.started"]).await?;
     tenant.subscribe(&plain, &["workflow.started"]).await?;
     stranger.subscribe(&strange, &["workflow.started"]).await?;
-    home.peers()?
+    deployment.dependencies()?
         .sql(&format!(
             "UPDATE subscriptions SET events = 'workflow.paused workflow.failed' WHERE id = {subscription}"
         ))
         .await?;
     // Ingest learns of a change by its version; a new process reads every row.
-    home.stop(Part::Ingest).await?;
-    home.start_part(Part::Ingest, &[]).await?;
-    home.wait_ready().await?;
+    deployment.stop(Service::Ingest).await?;
+    deployment.start_service(Service::Ingest, &[]).await?;
+    deployment.wait_ready().await?;
 
     for publisher in [&tenant, &stranger] {
         publisher.publish_one("workflow.started").await?;
@@ -253,7 +253,7 @@ async fn an_event_type_that_this_version_does_not_know_holds_up_no_event(
     ] {
         ensure!(types_of(&receiver.wait_for(1).await?)? == [wanted]);
     }
-    let dead = home.dead_letters().await?;
+    let dead = deployment.dead_letters().await?;
     ensure!(dead.is_empty(), "{dead:?}");
-    home.end().await
+    deployment.end().await
 }

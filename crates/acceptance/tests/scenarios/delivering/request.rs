@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
 use hookline_core::trace::TraceParent;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Received, Receiver};
 use ring::hmac;
 use serde_json::json;
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         every_header_of_the_contract_is_there,
         both_signatures_hold_for_plain_and_for_encoded_secrets,
-        the_publishers_trace_goes_on_to_the_receiver,
-        data_passes_byte_for_byte,
+        the_trace_of_the_publisher_continues_to_the_receiver,
+        event_data_is_delivered_byte_for_byte,
     ]
 }
 
@@ -28,8 +28,8 @@ const WEBHOOK_HEADERS: [&str; 4] = [
     "x-webhook-event",
 ];
 
-async fn every_header_of_the_contract_is_there(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn every_header_of_the_contract_is_there(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let subscription = tenant
         .client
@@ -85,7 +85,7 @@ async fn every_header_of_the_contract_is_there(home: Arc<Home>) -> anyhow::Resul
 }
 
 async fn both_signatures_hold_for_plain_and_for_encoded_secrets(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     const SECRETS: [&str; 4] = [
         "hush",
@@ -93,7 +93,7 @@ async fn both_signatures_hold_for_plain_and_for_encoded_secrets(
         "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
         "WHSEC_not-base64",
     ];
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     for (index, secret) in SECRETS.iter().enumerate() {
         tenant
@@ -132,13 +132,15 @@ fn plain_signature(secret: &str, request: &Received) -> String {
         .collect()
 }
 
-async fn the_publishers_trace_goes_on_to_the_receiver(home: Arc<Home>) -> anyhow::Result<()> {
+async fn the_trace_of_the_publisher_continues_to_the_receiver(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
     let given = [
         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         "00-0af7651916cd43dd8448eb211c80319d-b7ad6b7169203331-00",
     ];
     let bad = "00-00000000000000000000000000000000-b7ad6b7169203331-01";
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     let event = || tenant.event("workflow.completed").to_string();
@@ -167,14 +169,14 @@ async fn the_publishers_trace_goes_on_to_the_receiver(home: Arc<Home>) -> anyhow
     Ok(())
 }
 
-async fn data_passes_byte_for_byte(home: Arc<Home>) -> anyhow::Result<()> {
+async fn event_data_is_delivered_byte_for_byte(deployment: Arc<Deployment>) -> anyhow::Result<()> {
     let deep = format!("{}{}", "[".repeat(2_000), "]".repeat(2_000));
     let data = format!(
         r#"{{ "z" : 1e400,	"a":-0.0, "big":123456789012345678901234567890.000000000000000000010,"E":1E+2,
   "text":"\u00e9\/\n\ud83d\ude00 é \u0000 \ud800 {}", "twice":1,"twice":2,"":null,"deep":{deep} }}"#,
         '\u{2028}'
     );
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     let organization = &tenant.organization;

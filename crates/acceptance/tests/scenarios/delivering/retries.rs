@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
 use hookline_core::timestamp::Timestamp;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Received, Receiver, Reply};
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         a_delivery_is_exhausted_after_the_last_attempt_of_its_schedule,
-        retry_after_counts_on_429_and_503_alone,
+        retry_after_is_honoured_only_on_429_and_503,
         a_redirect_is_a_failure_and_is_not_followed,
         a_retry_uses_the_subscription_as_it_is_then,
     ]
@@ -38,10 +38,11 @@ fn ensure_wait(received: &[Received], wait: Duration) -> anyhow::Result<()> {
 }
 
 async fn a_delivery_is_exhausted_after_the_last_attempt_of_its_schedule(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|_, before| Reply::status(500).saying(format!("no {before}")))?;
+    let tenant = deployment.tenant().await?;
+    let receiver =
+        Receiver::with(|_, before| Reply::status(500).with_body(format!("no {before}")))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
     let log = tenant.client.wait_for_log(subscription, 4).await?;
@@ -66,24 +67,26 @@ async fn a_delivery_is_exhausted_after_the_last_attempt_of_its_schedule(
     Ok(())
 }
 
-async fn retry_after_counts_on_429_and_503_alone(home: Arc<Home>) -> anyhow::Result<()> {
+async fn retry_after_is_honoured_only_on_429_and_503(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
     let dated = |status| {
         // A receiver with a clock that is years behind still says three seconds.
         Reply::status(status)
-            .with("date", "Sun, 06 Nov 1994 08:49:37 GMT")
-            .with("retry-after", "Sun, 06 Nov 1994 08:49:40 GMT")
+            .with_header("date", "Sun, 06 Nov 1994 08:49:37 GMT")
+            .with_header("retry-after", "Sun, 06 Nov 1994 08:49:40 GMT")
     };
     let cases = [
-        (Reply::status(429).with("retry-after", "3"), 3),
-        (Reply::status(503).with("retry-after", "2"), 2),
+        (Reply::status(429).with_header("retry-after", "3"), 3),
+        (Reply::status(503).with_header("retry-after", "2"), 2),
         (dated(429), 3),
         (dated(503), 3),
-        (Reply::status(429).with("retry-after", "0"), 1),
-        (Reply::status(503).with("retry-after", "soon"), 1),
-        (Reply::status(500).with("retry-after", "4"), 1),
-        (Reply::status(404).with("retry-after", "4"), 1),
+        (Reply::status(429).with_header("retry-after", "0"), 1),
+        (Reply::status(503).with_header("retry-after", "soon"), 1),
+        (Reply::status(500).with_header("retry-after", "4"), 1),
+        (Reply::status(404).with_header("retry-after", "4"), 1),
     ];
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let mut receivers = Vec::new();
     for (reply, wait) in cases {
         let told = format!("{reply:?}");
@@ -99,14 +102,16 @@ async fn retry_after_counts_on_429_and_503_alone(home: Arc<Home>) -> anyhow::Res
     Ok(())
 }
 
-async fn a_redirect_is_a_failure_and_is_not_followed(home: Arc<Home>) -> anyhow::Result<()> {
+async fn a_redirect_is_a_failure_and_is_not_followed(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
     const STATUSES: [u16; 6] = [300, 301, 302, 303, 307, 308];
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let elsewhere = Receiver::healthy()?;
     let location = elsewhere.url("/elsewhere");
-    let receiver = Receiver::that(move |request, _| {
+    let receiver = Receiver::with(move |request, _| {
         let status = request.path[1..].parse().unwrap_or(500);
-        Reply::status(status).with("location", &location)
+        Reply::status(status).with_header("location", &location)
     })?;
     let mut subscriptions = Vec::new();
     for status in STATUSES {
@@ -126,9 +131,11 @@ async fn a_redirect_is_a_failure_and_is_not_followed(home: Arc<Home>) -> anyhow:
     Ok(())
 }
 
-async fn a_retry_uses_the_subscription_as_it_is_then(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let before = Receiver::that(|_, _| Reply::status(503).with("retry-after", "2"))?;
+async fn a_retry_uses_the_subscription_as_it_is_then(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
+    let before = Receiver::with(|_, _| Reply::status(503).with_header("retry-after", "2"))?;
     let after = Receiver::healthy()?;
     let subscription = tenant
         .client

@@ -6,20 +6,20 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
-        an_inactive_subscription_gets_nothing_but_tests,
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
+        an_inactive_subscription_receives_only_test_deliveries,
         a_retry_that_was_skipped_stays_so_after_reactivation,
-        a_deleted_subscription_gets_nothing_more,
-        a_gone_receiver_switches_its_subscription_off,
+        a_deleted_subscription_receives_no_more_requests,
+        a_410_disables_the_subscription,
     ]
 }
 
@@ -47,9 +47,9 @@ impl Waiting {
 
     /// Fails an event's first two attempts; two seconds and one pass between them.
     fn receiver() -> anyhow::Result<Receiver> {
-        Receiver::that(
+        Receiver::with(
             |request, before| match (request.header("x-webhook-event"), before) {
-                (Ok("workflow.failed"), 0) => Reply::status(429).with("retry-after", "2"),
+                (Ok("workflow.failed"), 0) => Reply::status(429).with_header("retry-after", "2"),
                 (Ok("workflow.failed"), 1) => Reply::status(500),
                 _ => Reply::status(200),
             },
@@ -68,8 +68,10 @@ impl Waiting {
     }
 }
 
-async fn an_inactive_subscription_gets_nothing_but_tests(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn an_inactive_subscription_receives_only_test_deliveries(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let waiting = Waiting::of(&tenant).await?;
     waiting.patch(&tenant, json!({"is_active": false})).await?;
     tenant.publish_one("workflow.failed").await?;
@@ -89,21 +91,21 @@ async fn an_inactive_subscription_gets_nothing_but_tests(home: Arc<Home>) -> any
     let received = waiting.receiver.received();
     ensure!(received.len() == 2, "{} requests", received.len());
     received[1].verify("hush")?;
-    if let Ok(peers) = home.peers() {
+    if let Ok(dependencies) = deployment.dependencies() {
         let states = format!(
             "SELECT string_agg(state, ' ' ORDER BY state) FROM deliveries WHERE subscription_id = {}",
             waiting.subscription
         );
-        let states = peers.sql(&states).await?;
+        let states = dependencies.sql(&states).await?;
         ensure!(states == "delivered skipped skipped", "{states}");
     }
     Ok(())
 }
 
 async fn a_retry_that_was_skipped_stays_so_after_reactivation(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let waiting = Waiting::of(&tenant).await?;
     waiting.patch(&tenant, json!({"is_active": false})).await?;
     waiting.patch(&tenant, json!({"is_active": true})).await?;
@@ -118,8 +120,10 @@ async fn a_retry_that_was_skipped_stays_so_after_reactivation(
     Ok(())
 }
 
-async fn a_deleted_subscription_gets_nothing_more(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_deleted_subscription_receives_no_more_requests(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let waiting = Waiting::of(&tenant).await?;
     let path = format!("/webhooks/{}", waiting.subscription);
     tenant.client.delete(&path).await?.expect(204)?;
@@ -150,13 +154,13 @@ async fn a_deleted_subscription_gets_nothing_more(home: Arc<Home>) -> anyhow::Re
     Ok(())
 }
 
-async fn a_gone_receiver_switches_its_subscription_off(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn a_410_disables_the_subscription(deployment: Arc<Deployment>) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let gone = std::sync::atomic::AtomicBool::new(true);
     let receiver =
-        Receiver::that(
+        Receiver::with(
             move |_, _| match gone.swap(false, std::sync::atomic::Ordering::Relaxed) {
-                true => Reply::status(410).with("retry-after", "1"),
+                true => Reply::status(410).with_header("retry-after", "1"),
                 false => Reply::status(200),
             },
         )?;

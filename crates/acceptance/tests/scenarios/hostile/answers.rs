@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -12,7 +12,7 @@ use super::{tests, told};
 
 /// Sends `first`, then `rest` for as long as the connection lasts.
 async fn flood(first: &'static str, rest: &'static str) -> anyhow::Result<RawReceiver> {
-    RawReceiver::that(move |mut connection| async move {
+    RawReceiver::with(move |mut connection| async move {
         read_request(&mut connection).await?;
         connection.write_all(first.as_bytes()).await?;
         let many = rest.repeat(64);
@@ -24,7 +24,7 @@ async fn flood(first: &'static str, rest: &'static str) -> anyhow::Result<RawRec
 }
 
 pub(super) async fn endless_heads_and_broken_ones_are_response_errors_at_once(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let mut receivers = vec![
         flood("HTTP/1.1 200 OK\r\n", "X-More: yes\r\n").await?,
@@ -53,10 +53,10 @@ pub(super) async fn endless_heads_and_broken_ones_are_response_errors_at_once(
         b"HTTP/1.1 200 OK\r\n: 1\r\n\r\n",
         b"\x16\x03\x01\x02\0\x01\0\x01\xfc\x03\x03",
     ] {
-        receivers.push(RawReceiver::saying(bytes).await?);
+        receivers.push(RawReceiver::answering(bytes).await?);
     }
     let urls: Vec<_> = receivers.iter().map(RawReceiver::url).collect();
-    let entries = tests(&home, &urls).await?;
+    let entries = tests(&deployment, &urls).await?;
     for (index, entry) in entries.iter().enumerate() {
         let (status, kind, _) = told(entry);
         ensure!(
@@ -69,7 +69,7 @@ pub(super) async fn endless_heads_and_broken_ones_are_response_errors_at_once(
 
 /// Reads `count` bytes of the request, says `bytes` and breaks the connection off.
 async fn closing(count: usize, bytes: &'static [u8], end: End) -> anyhow::Result<RawReceiver> {
-    RawReceiver::that(move |mut connection: TcpStream| async move {
+    RawReceiver::with(move |mut connection: TcpStream| async move {
         if count == usize::MAX {
             read_request(&mut connection).await?;
         } else {
@@ -93,7 +93,7 @@ enum End {
 }
 
 pub(super) async fn a_receiver_that_closes_at_any_stage_is_logged(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     const ALL: usize = usize::MAX;
     let stages: [(usize, &[u8]); 8] = [
@@ -116,7 +116,7 @@ pub(super) async fn a_receiver_that_closes_at_any_stage_is_logged(
         }
     }
     let urls: Vec<_> = receivers.iter().map(RawReceiver::url).collect();
-    let entries = tests(&home, &urls).await?;
+    let entries = tests(&deployment, &urls).await?;
     for (index, entry) in entries.iter().enumerate() {
         let (status, kind, _) = told(entry);
         // A receiver that resets a connection at once may be faster than the dispatcher notices the connection.
@@ -169,12 +169,12 @@ impl Bits {
     }
 }
 
-pub(super) async fn a_compressed_answer_is_read_as_it_stands(
-    home: Arc<Home>,
+pub(super) async fn a_compressed_response_is_not_decompressed(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let bomb = Arc::new(bomb());
     let length = bomb.len();
-    let receiver = RawReceiver::that(move |mut connection| {
+    let receiver = RawReceiver::with(move |mut connection| {
         let bomb = Arc::clone(&bomb);
         async move {
             let request = read_request(&mut connection).await?;
@@ -191,7 +191,7 @@ pub(super) async fn a_compressed_answer_is_read_as_it_stands(
         }
     })
     .await?;
-    let entries = tests(&home, &[receiver.url()]).await?;
+    let entries = tests(&deployment, &[receiver.url()]).await?;
     ensure!(
         told(&entries[0]) == ("success", None, Some(200)),
         "{}",

@@ -3,24 +3,24 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use serde_json::json;
 
 use super::told;
 
-pub(super) async fn a_subscription_to_our_own_api_makes_no_circle(
-    home: Arc<Home>,
+pub(super) async fn a_subscription_to_our_own_api_makes_no_loop(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
-    let key = home.key(&["--org", &tenant.organization]).await?;
+    let tenant = deployment.tenant().await?;
+    let key = deployment.key(&["--org", &tenant.organization]).await?;
     let body = json!({
-        "name": "a circle", "url": format!("{}/events", home.api()), "events": ["workflow.failed"],
+        "name": "a circle", "url": format!("{}/events", deployment.api()), "events": ["workflow.failed"],
         "headers": {"Authorization": format!("Bearer {key}")},
     });
     let client = &tenant.client;
     let id = client.subscribe(&body).await?;
     let webhook = format!("/webhooks/{id}");
-    let api = home.api();
+    let api = deployment.api();
     let own_routes = [
         format!("{api}/events"),
         format!("{api}/v1/webhooks/{id}/test"),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
 use hookline_testkit::receiver::Receiver;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,7 +24,7 @@ const DEADLINE_MS: u64 = 3_000;
 /// Says `head`, then `rest`, over and over or once, and then nothing.
 async fn receiver(head: &str, rest: Arc<Vec<u8>>, times: usize) -> anyhow::Result<RawReceiver> {
     let head: Arc<str> = head.into();
-    RawReceiver::that(move |mut connection| {
+    RawReceiver::with(move |mut connection| {
         let (head, rest) = (Arc::clone(&head), Arc::clone(&rest));
         async move {
             read_request(&mut connection).await?;
@@ -40,15 +40,15 @@ async fn receiver(head: &str, rest: Arc<Vec<u8>>, times: usize) -> anyhow::Resul
     .await
 }
 
-pub(super) async fn receivers_that_mean_harm_cost_little_memory(kind: Kind) -> anyhow::Result<()> {
+pub(super) async fn hostile_receivers_use_little_memory(mode: Mode) -> anyhow::Result<()> {
     const OK: &str = "HTTP/1.1 200 OK\r\n";
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let healthy = Receiver::healthy()?;
     tenant.subscribe(&healthy, &["workflow.started"]).await?;
     tenant.publish_one("workflow.started").await?;
     healthy.wait_for(1).await?;
-    let before = home.memory(Part::Dispatcher).await?;
+    let before = deployment.memory(Service::Dispatcher).await?;
 
     let without_end = usize::MAX;
     let flood = Arc::new(vec![b'x'; 64 * 1024]);
@@ -94,9 +94,9 @@ pub(super) async fn receivers_that_mean_harm_cost_little_memory(kind: Kind) -> a
     for (index, subscription) in subscriptions.into_iter().enumerate() {
         let (expected, _) = &kinds[index / EACH];
         let entry = tenant.client.wait_for_log(subscription, 1).await?.remove(0);
-        let (status, kind, _) = told(&entry);
+        let (status, mode, _) = told(&entry);
         // On a busy machine the deadline may come first.
-        let seen = kind.unwrap_or(status);
+        let seen = mode.unwrap_or(status);
         ensure!(
             seen == *expected || seen == "timeout",
             "{expected}: {entry}"
@@ -104,10 +104,10 @@ pub(super) async fn receivers_that_mean_harm_cost_little_memory(kind: Kind) -> a
         let took = entry["duration_ms"].as_u64().unwrap_or(u64::MAX);
         ensure!(took < DEADLINE_MS + 5_000, "{took} ms: {entry}");
     }
-    let after = home.memory(Part::Dispatcher).await?;
+    let after = deployment.memory(Service::Dispatcher).await?;
     let mib = |kib: u64| kib / 1024;
     println!(
-        "{kind:?}: {} receivers that mean harm: {} MiB before, {} MiB at most, {} MiB after",
+        "{mode:?}: {} receivers that mean harm: {} MiB before, {} MiB at most, {} MiB after",
         urls.len(),
         mib(before.now),
         mib(after.peak),
@@ -118,5 +118,5 @@ pub(super) async fn receivers_that_mean_harm_cost_little_memory(kind: Kind) -> a
         "{} MiB more",
         mib(after.peak - before.now)
     );
-    home.end().await
+    deployment.end().await
 }

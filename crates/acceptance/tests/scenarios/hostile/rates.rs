@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::Receiver;
 use serde_json::{Value, json};
 
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 const RATE: usize = 10;
 const TESTS: usize = 3;
 
-pub(super) async fn an_origin_and_the_tests_of_an_organization_have_a_rate(
-    kind: Kind,
+pub(super) async fn test_deliveries_are_rate_limited_by_origin_and_organization(
+    mode: Mode,
 ) -> anyhow::Result<()> {
     let (rate, tests) = (RATE.to_string(), TESTS.to_string());
     let settings = [
@@ -22,16 +22,16 @@ pub(super) async fn an_origin_and_the_tests_of_an_organization_have_a_rate(
         ),
         ("HOOKLINE__API__MAX_TESTS_PER_MINUTE", tests.as_str()),
     ];
-    let home = Home::start_with(kind, &settings).await?;
-    an_origin_has_a_rate(&home).await?;
-    an_organization_sends_so_many_tests(&home).await?;
-    home.end().await
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    an_origin_has_a_rate(&deployment).await?;
+    an_organization_sends_so_many_tests(&deployment).await?;
+    deployment.end().await
 }
 
 /// Two subscriptions point at it, and each event goes to both.
-async fn an_origin_has_a_rate(home: &Home) -> anyhow::Result<()> {
+async fn an_origin_has_a_rate(deployment: &Deployment) -> anyhow::Result<()> {
     const EVENTS: usize = 20;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let (flooded, other) = (Receiver::healthy()?, Receiver::healthy()?);
     let mut subscriptions = Vec::new();
     for _ in 0..2 {
@@ -69,8 +69,8 @@ async fn an_origin_has_a_rate(home: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn an_organization_sends_so_many_tests(home: &Home) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn an_organization_sends_so_many_tests(deployment: &Deployment) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let test = format!("/webhooks/{id}/test");
@@ -83,7 +83,7 @@ async fn an_organization_sends_so_many_tests(home: &Home) -> anyhow::Result<()> 
     receiver.wait_for(TESTS).await?;
 
     // Another organization has its own.
-    let other = home.tenant().await?;
+    let other = deployment.tenant().await?;
     let id = other.subscribe(&receiver, &["workflow.failed"]).await?;
     let test = format!("/webhooks/{id}/test");
     other.client.post(&test, &json!({})).await?.expect(202)?;

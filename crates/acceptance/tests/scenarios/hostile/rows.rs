@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use anyhow::ensure;
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::raw_receiver::RawReceiver;
 use hookline_testkit::receiver::Receiver;
 use serde_json::Value;
 
 use super::{subscribe_all, told};
 
-pub(super) async fn a_row_that_a_database_would_not_take_fails_no_other(
-    home: Arc<Home>,
+pub(super) async fn a_row_that_the_database_rejects_fails_no_other(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     const HEALTHY: usize = 20;
     const ODD: [(&[u8], &str); 5] = [
@@ -22,13 +22,13 @@ pub(super) async fn a_row_that_a_database_would_not_take_fails_no_other(
         (b"\xf0\x9f\x98", "\u{fffd}"),
         (br#"{"a":"\u0000\ud800"}"#, r#"{"a":"\u0000\ud800"}"#),
     ];
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let healthy = Receiver::healthy()?;
     let mut urls = vec![healthy.url("/hook"); HEALTHY];
     let mut odd = Vec::new();
     for (body, _) in ODD {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-        odd.push(RawReceiver::saying([head.as_bytes(), body].concat()).await?);
+        odd.push(RawReceiver::answering([head.as_bytes(), body].concat()).await?);
     }
     urls.extend(odd.iter().map(RawReceiver::url));
     let subscriptions = subscribe_all(&tenant, &urls).await?;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::managed_process::free_port;
-use hookline_testkit::name_server::{NameServer, Said};
+use hookline_testkit::name_server::{DnsAnswer, NameServer};
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
-use hookline_testkit::test_ca::{Authority, Validity, answer, self_signed};
+use hookline_testkit::test_ca::{TestCa, Validity, answer, self_signed};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
@@ -23,31 +23,31 @@ const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The answers of our name server; a name under `flip.test` changes with each look-up.
-fn say(name: &str, before: usize) -> Said {
+fn say(name: &str, before: usize) -> DnsAnswer {
     let v6 = |text: &str| text.parse().map_or(INSIDE, IpAddr::V6);
     match name {
-        "good.test" | "xn--bcher-kva.test" | "other.test" => Said::Addresses(vec![OUTSIDE]),
-        "alias.test" => Said::Alias("good.test", vec![OUTSIDE]),
-        "moved.test" if before == 0 => Said::Addresses(vec![OUTSIDE]),
-        "flip.test" if before.is_multiple_of(2) => Said::Addresses(vec![OUTSIDE]),
-        "moved.test" | "flip.test" | "inside.test" => Said::Addresses(vec![INSIDE]),
-        "one-of-two.test" => Said::Addresses(vec![OUTSIDE, INSIDE]),
+        "good.test" | "xn--bcher-kva.test" | "other.test" => DnsAnswer::Addresses(vec![OUTSIDE]),
+        "alias.test" => DnsAnswer::Alias("good.test", vec![OUTSIDE]),
+        "moved.test" if before == 0 => DnsAnswer::Addresses(vec![OUTSIDE]),
+        "flip.test" if before.is_multiple_of(2) => DnsAnswer::Addresses(vec![OUTSIDE]),
+        "moved.test" | "flip.test" | "inside.test" => DnsAnswer::Addresses(vec![INSIDE]),
+        "one-of-two.test" => DnsAnswer::Addresses(vec![OUTSIDE, INSIDE]),
         "one-of-many.test" => {
             let mut many = vec![OUTSIDE; 20];
             many.push(INSIDE);
-            Said::Addresses(many)
+            DnsAnswer::Addresses(many)
         }
-        "inside-alias.test" => Said::Alias("inside.test", vec![INSIDE]),
-        "six.test" => Said::Addresses(vec![OUTSIDE, v6("::1")]),
-        "mapped.test" => Said::Addresses(vec![v6("::ffff:127.0.0.1")]),
-        "compatible.test" => Said::Addresses(vec![v6("::127.0.0.1")]),
-        "nat64.test" => Said::Addresses(vec![v6("64:ff9b::7f00:1")]),
-        "6to4.test" => Said::Addresses(vec![v6("2002:7f00:1::")]),
-        "metadata.test" => Said::Addresses(vec![Ipv4Addr::new(169, 254, 169, 254).into()]),
-        "unspecified.test" => Said::Addresses(vec![Ipv4Addr::UNSPECIFIED.into()]),
-        "empty.test" => Said::Addresses(Vec::new()),
-        "silent.test" => Said::Nothing,
-        _ => Said::NoSuchName,
+        "inside-alias.test" => DnsAnswer::Alias("inside.test", vec![INSIDE]),
+        "six.test" => DnsAnswer::Addresses(vec![OUTSIDE, v6("::1")]),
+        "mapped.test" => DnsAnswer::Addresses(vec![v6("::ffff:127.0.0.1")]),
+        "compatible.test" => DnsAnswer::Addresses(vec![v6("::127.0.0.1")]),
+        "nat64.test" => DnsAnswer::Addresses(vec![v6("64:ff9b::7f00:1")]),
+        "6to4.test" => DnsAnswer::Addresses(vec![v6("2002:7f00:1::")]),
+        "metadata.test" => DnsAnswer::Addresses(vec![Ipv4Addr::new(169, 254, 169, 254).into()]),
+        "unspecified.test" => DnsAnswer::Addresses(vec![Ipv4Addr::UNSPECIFIED.into()]),
+        "empty.test" => DnsAnswer::Addresses(Vec::new()),
+        "silent.test" => DnsAnswer::Nothing,
+        _ => DnsAnswer::NoSuchName,
     }
 }
 
@@ -74,8 +74,8 @@ const REFUSED: [&str; 19] = [
     "single",
 ];
 
-struct Stage {
-    home: Home,
+struct Setup {
+    deployment: Deployment,
     names: NameServer,
     /// Inside and outside alike.
     port: u16,
@@ -83,53 +83,53 @@ struct Stage {
     reached: Arc<AtomicUsize>,
     /// Ports outside with TLS: what is shown there, and the kind of error that this is.
     certificates: Vec<(u16, Option<&'static str>)>,
-    /// The dispatcher reads it at its start, which may come after the home is ready.
+    /// The dispatcher reads it at its start, which may come after the deployment is ready.
     _trusted: NamedTempFile,
 }
 
-pub(super) async fn names_and_certificates_are_judged_where_they_are_dialled(
-    kind: Kind,
+pub(super) async fn names_and_certificates_are_checked_when_they_are_dialled(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let stage = Stage::set(kind).await?;
-    stage.names_that_lead_outside_are_called().await?;
-    stage.names_that_lead_inside_are_refused().await?;
-    stage.slow_names_hold_up_nobody().await?;
-    stage.what_was_checked_is_what_is_dialled().await?;
-    stage.a_redirect_inside_is_not_followed().await?;
-    stage.literals_and_ports_are_refused().await?;
-    stage.a_certificate_must_hold_for_the_name().await?;
-    let reached = stage.reached.load(Ordering::Relaxed);
+    let setup = Setup::set(mode).await?;
+    setup.names_that_lead_outside_are_called().await?;
+    setup.names_that_lead_inside_are_refused().await?;
+    setup.slow_names_hold_up_nobody().await?;
+    setup.what_was_checked_is_what_is_dialled().await?;
+    setup.a_redirect_inside_is_not_followed().await?;
+    setup.literals_and_ports_are_refused().await?;
+    setup.a_certificate_must_hold_for_the_name().await?;
+    let reached = setup.reached.load(Ordering::Relaxed);
     ensure!(reached == 0, "the inside was reached {reached} times");
-    stage.home.end().await
+    setup.deployment.end().await
 }
 
-impl Stage {
-    async fn set(kind: Kind) -> anyhow::Result<Self> {
-        let names = NameServer::that(say).await?;
-        let authority = Authority::new()?;
+impl Setup {
+    async fn set(mode: Mode) -> anyhow::Result<Self> {
+        let names = NameServer::with(say).await?;
+        let authority = TestCa::new()?;
         let mut trusted = NamedTempFile::new()?;
         trusted.write_all(authority.pem().as_bytes())?;
         let port = free_port()?;
         let shown = [
-            (authority.identity("good.test", Validity::Holds)?, None),
+            (authority.identity("good.test", Validity::Valid)?, None),
             (
-                authority.identity("good.test", Validity::Ended)?,
+                authority.identity("good.test", Validity::Expired)?,
                 Some("tls"),
             ),
             (
-                authority.identity("other.test", Validity::Holds)?,
+                authority.identity("other.test", Validity::Valid)?,
                 Some("tls"),
             ),
             (self_signed("good.test")?, Some("tls")),
         ];
         let mut ports = vec![443, port];
         let mut certificates = Vec::new();
-        for (shown, kind) in shown {
+        for (shown, mode) in shown {
             let port = free_port()?;
             let answer = move |connection| answer(shown.clone(), connection);
             RawReceiver::at(SocketAddr::new(OUTSIDE, port), answer).await?;
             ports.push(port);
-            certificates.push((port, kind));
+            certificates.push((port, mode));
         }
         let ports = format!("{ports:?}");
         let path = trusted.path().to_str().context("a path in UTF-8")?;
@@ -142,7 +142,7 @@ impl Stage {
             // Most of what is tried here fails, and all of it is to be tried.
             ("HOOKLINE__DISPATCHER__BREAKER_FAILURES", "1000"),
         ];
-        let home = Home::start_with(kind, &settings).await?;
+        let deployment = Deployment::start_with(mode, &settings).await?;
         let reached = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&reached);
         RawReceiver::at(SocketAddr::new(INSIDE, port), move |_| {
@@ -164,7 +164,7 @@ impl Stage {
         })
         .await?;
         Ok(Self {
-            home,
+            deployment,
             names,
             port,
             reached,
@@ -186,7 +186,7 @@ impl Stage {
             "bücher.test",
         ];
         let urls = names.map(|name| self.url(name));
-        for entry in first_attempts(&self.home, &urls).await? {
+        for entry in first_attempts(&self.deployment, &urls).await? {
             ensure!(told(&entry) == ("success", None, Some(200)), "{entry}");
         }
         Ok(())
@@ -195,7 +195,7 @@ impl Stage {
     /// The log does not tell which of our names exist.
     async fn names_that_lead_inside_are_refused(&self) -> anyhow::Result<()> {
         let urls = REFUSED.map(|name| self.url(name));
-        let entries = first_attempts(&self.home, &urls).await?;
+        let entries = first_attempts(&self.deployment, &urls).await?;
         let error = &entries[0]["error"];
         for (entry, name) in entries.iter().zip(REFUSED) {
             ensure!(
@@ -212,7 +212,7 @@ impl Stage {
     }
 
     async fn slow_names_hold_up_nobody(&self) -> anyhow::Result<()> {
-        let tenant = self.home.tenant().await?;
+        let tenant = self.deployment.tenant().await?;
         let mut urls = vec![self.url("silent.test"); 50];
         urls.push(self.url("good.test"));
         let subscriptions = subscribe_all(&tenant, &urls).await?;
@@ -226,7 +226,7 @@ impl Stage {
     }
 
     async fn what_was_checked_is_what_is_dialled(&self) -> anyhow::Result<()> {
-        let tenant = self.home.tenant().await?;
+        let tenant = self.deployment.tenant().await?;
         let urls = ["moved.test", "flip.test"].map(|name| self.url(name));
         let [moved, flip] = subscribe_all(&tenant, &urls).await?[..] else {
             anyhow::bail!("not two subscriptions");
@@ -251,7 +251,7 @@ impl Stage {
 
     async fn a_redirect_inside_is_not_followed(&self) -> anyhow::Result<()> {
         let url = self.url("good.test").replace("/hook", "/redirect");
-        let entry = first_attempts(&self.home, &[url]).await?.remove(0);
+        let entry = first_attempts(&self.deployment, &[url]).await?.remove(0);
         ensure!(
             told(&entry) == ("failed", Some("http_status"), Some(307)),
             "{entry}"
@@ -260,7 +260,7 @@ impl Stage {
     }
 
     async fn literals_and_ports_are_refused(&self) -> anyhow::Result<()> {
-        let tenant = self.home.tenant().await?;
+        let tenant = self.deployment.tenant().await?;
         let port = self.port;
         let inside = [
             "127.0.0.1",
@@ -300,7 +300,7 @@ impl Stage {
     async fn a_certificate_must_hold_for_the_name(&self) -> anyhow::Result<()> {
         let url = |(port, _): &(u16, _)| format!("https://good.test:{port}/");
         let urls: Vec<String> = self.certificates.iter().map(url).collect();
-        let entries = first_attempts(&self.home, &urls).await?;
+        let entries = first_attempts(&self.deployment, &urls).await?;
         for (entry, (_, kind)) in entries.iter().zip(&self.certificates) {
             let status = if kind.is_some() { "failed" } else { "success" };
             let answered = kind.is_none().then_some(200);

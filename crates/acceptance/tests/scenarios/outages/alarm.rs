@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use serde_json::Value;
 
 use super::wait_for_readiness;
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![a_memory_alarm_stops_publishing_alone_and_the_backlog_drains]
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![a_memory_alarm_stops_publishing_alone_and_the_backlog_drains]
 }
 
 /// Far more than the dispatcher has in hand at once.
@@ -39,13 +39,13 @@ fn stored(said: &str) -> usize {
 }
 
 async fn a_memory_alarm_stops_publishing_alone_and_the_backlog_drains(
-    kind: Kind,
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start_with(kind, &FEW_IN_HAND).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &FEW_IN_HAND).await?;
+    let tenant = deployment.tenant().await?;
     let slow = Duration::from_millis(100);
-    let healthy = Receiver::that(move |_, _| Reply::status(200).after(slow))?;
-    let failing = Receiver::that(move |_, earlier| match earlier < 4 * BACKLOG {
+    let healthy = Receiver::with(move |_, _| Reply::status(200).after(slow))?;
+    let failing = Receiver::with(move |_, earlier| match earlier < 4 * BACKLOG {
         true => Reply::status(500).after(slow),
         false => Reply::status(200),
     })?;
@@ -56,26 +56,26 @@ async fn a_memory_alarm_stops_publishing_alone_and_the_backlog_drains(
         .collect();
     tenant.publish(&events).await?;
     healthy.wait_for(1).await?;
-    let peers = home.peers()?;
+    let dependencies = deployment.dependencies()?;
     until("every event to be taken in", async || {
-        Ok((stored(&home.said().await) == 2 * BACKLOG).then_some(()))
+        Ok((stored(&deployment.output().await) == 2 * BACKLOG).then_some(()))
     })
     .await?;
-    peers.alarm(true).await?;
-    wait_for_readiness(&home, 503).await?;
-    for part in [Part::Api, Part::Ingest, Part::Dispatcher] {
-        let admin = home.admin(part).await?;
+    dependencies.alarm(true).await?;
+    wait_for_readiness(&deployment, 503).await?;
+    for service in [Service::Api, Service::Ingest, Service::Dispatcher] {
+        let admin = deployment.admin(service).await?;
         let report: Value = serde_json::from_str(&get(&format!("{admin}/readyz")).await?)?;
         let parts = &report["parts"];
         ensure!(
             parts["broker_not_blocked"] == false && parts["broker"] == true,
-            "{part:?}: {report}"
+            "{service:?}: {report}"
         );
         let metrics = get(&format!("{admin}/metrics")).await?;
         let shown = metrics
             .lines()
             .find(|line| line.starts_with("hookline_broker_blocked") && line.ends_with(" 1"));
-        shown.with_context(|| format!("{part:?} has no gauge of it"))?;
+        shown.with_context(|| format!("{service:?} has no gauge of it"))?;
     }
 
     // The rows that are due are delivered and recorded, without a wake-up.
@@ -90,7 +90,7 @@ async fn a_memory_alarm_stops_publishing_alone_and_the_backlog_drains(
     })
     .await?;
     ensure!(
-        home.readiness(Part::Dispatcher).await == 503,
+        deployment.readiness(Service::Dispatcher).await == 503,
         "the alarm is over"
     );
     let refused = tenant
@@ -99,20 +99,20 @@ async fn a_memory_alarm_stops_publishing_alone_and_the_backlog_drains(
         .await?;
     refused.expect(503)?;
 
-    peers.alarm(false).await?;
-    wait_for_readiness(&home, 200).await?;
+    dependencies.alarm(false).await?;
+    wait_for_readiness(&deployment, 200).await?;
     tenant.publish_one("workflow.completed").await?;
     healthy.wait_for(BACKLOG + 1).await?;
     until("every failed delivery to be tried again", async || {
         Ok((total(failed).await? > 2 * BACKLOG).then_some(()))
     })
     .await?;
-    let said = home.said().await;
+    let said = deployment.output().await;
     let count = |what: &str| said.matches(what).count();
     ensure!(count("the broker blocks publishing;") == 3, "one WARN each");
     ensure!(
         count("the broker takes messages again") == 3,
         "one INFO each"
     );
-    home.end().await
+    deployment.end().await
 }

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind};
-use hookline_testkit::proxy::{Proxy, Wire};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, Mode};
+use hookline_testkit::proxy::{Link, Proxy};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
@@ -15,46 +15,46 @@ use serde_json::{Value, json};
 
 use super::wait_for_readiness;
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![
-        an_answer_that_is_lost_loses_no_delivery,
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![
+        a_lost_response_of_a_dependency_loses_no_delivery,
         cuts_under_load_lose_nothing,
     ]
 }
 
 /// A service did its work, and the answer that says so is lost. It does the work again, or not. Later events arrive
 /// all the same.
-async fn an_answer_that_is_lost_loses_no_delivery(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let peers = home.peers()?;
-    let (postgres, rabbitmq) = (&peers.postgres, &peers.rabbitmq);
+async fn a_lost_response_of_a_dependency_loses_no_delivery(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let dependencies = deployment.dependencies()?;
+    let (postgres, rabbitmq) = (&dependencies.postgres, &dependencies.rabbitmq);
     let (commit, wake_up, delayed) = (
-        Wire::Losing(b"COMMIT"),
-        Wire::Losing(b"hookline.wake"),
-        Wire::Losing(b"hookline.wake."),
+        Link::LosesResponseTo(b"COMMIT"),
+        Link::LosesResponseTo(b"hookline.wake"),
+        Link::LosesResponseTo(b"hookline.wake."),
     );
     // A single statement that takes an event in or records an attempt names the event's type.
     let (taken_in, recorded) = (
-        Wire::Losing(b"workflow.started"),
-        Wire::Losing(b"workflow.failed"),
+        Link::LosesResponseTo(b"workflow.started"),
+        Link::LosesResponseTo(b"workflow.failed"),
     );
-    let tenant = home.tenant().await?;
-    lost_before(&home, &tenant, Ingest::IsNew, postgres, commit)
+    let tenant = deployment.tenant().await?;
+    lost_before(&deployment, &tenant, Ingest::IsNew, postgres, commit)
         .await
         .context("ingest's commit")?;
-    lost_before(&home, &tenant, Ingest::Knows, postgres, taken_in)
+    lost_before(&deployment, &tenant, Ingest::Knows, postgres, taken_in)
         .await
         .context("ingest's statement")?;
-    lost_before(&home, &tenant, Ingest::IsNew, rabbitmq, wake_up)
+    lost_before(&deployment, &tenant, Ingest::IsNew, rabbitmq, wake_up)
         .await
         .context("ingest's wake-up")?;
-    lost_after(&home, &tenant, postgres, recorded)
+    lost_after(&deployment, &tenant, postgres, recorded)
         .await
         .context("the dispatcher's statement")?;
-    lost_after(&home, &tenant, rabbitmq, delayed)
+    lost_after(&deployment, &tenant, rabbitmq, delayed)
         .await
         .context("the dispatcher's wake-up")?;
-    home.end().await
+    deployment.end().await
 }
 
 /// How much ingest knows of the subscription that an event is for.
@@ -67,11 +67,11 @@ enum Ingest {
 }
 
 async fn lost_before(
-    home: &Home,
+    deployment: &Deployment,
     tenant: &Tenant<'_>,
     ingest: Ingest,
     proxy: &Proxy,
-    loss: Wire,
+    loss: Link,
 ) -> anyhow::Result<()> {
     let receiver = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
@@ -87,19 +87,19 @@ async fn lost_before(
     proxy.set(loss);
     tenant.publish_one("workflow.started").await?;
     receiver.wait_for(1).await?;
-    delivered_at(home, tenant, subscription, 1).await?;
-    ensure!(proxy.wire() == Wire::Whole, "nothing was lost");
+    delivered_at(deployment, tenant, subscription, 1).await?;
+    ensure!(proxy.link() == Link::Up, "nothing was lost");
     Ok(())
 }
 
 async fn lost_after(
-    home: &Home,
+    deployment: &Deployment,
     tenant: &Tenant<'_>,
     proxy: &Proxy,
-    loss: Wire,
+    loss: Link,
 ) -> anyhow::Result<()> {
     let armed = proxy.clone();
-    let receiver = Receiver::that(move |_, before| {
+    let receiver = Receiver::with(move |_, before| {
         if before > 0 {
             return Reply::status(200);
         }
@@ -109,14 +109,14 @@ async fn lost_after(
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
     receiver.wait_for(2).await?;
-    delivered_at(home, tenant, subscription, 2).await?;
-    ensure!(proxy.wire() == Wire::Whole, "nothing was lost");
+    delivered_at(deployment, tenant, subscription, 2).await?;
+    ensure!(proxy.link() == Link::Up, "nothing was lost");
     Ok(())
 }
 
 /// The log has each attempt once, and the last of them arrived; the subscription is done with.
 async fn delivered_at(
-    home: &Home,
+    deployment: &Deployment,
     tenant: &Tenant<'_>,
     subscription: i64,
     attempts: usize,
@@ -130,33 +130,37 @@ async fn delivered_at(
     ensure!(log[attempts - 1]["status"] == "success", "{log:#?}");
     let path = format!("/webhooks/{subscription}");
     tenant.client.delete(&path).await?.expect(204)?;
-    home.wait_ready().await
+    deployment.wait_ready().await
 }
 
-async fn cuts_under_load_lose_nothing(kind: Kind) -> anyhow::Result<()> {
+async fn cuts_under_load_lose_nothing(mode: Mode) -> anyhow::Result<()> {
     const AT_A_TIME: usize = 40;
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|request, before| {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::with(|request, before| {
         let failing = request.body.len() % 4 == 0 && before == 0;
         Reply::status(if failing { 500 } else { 200 }).after(Duration::from_millis(20))
     })?;
     let subscription = tenant
         .subscribe(&receiver, &["workflow.step.completed"])
         .await?;
-    let peers = home.peers()?;
+    let dependencies = deployment.dependencies()?;
     let mut events = 0;
-    for proxy in [&peers.postgres, &peers.rabbitmq, &peers.postgres] {
+    for proxy in [
+        &dependencies.postgres,
+        &dependencies.rabbitmq,
+        &dependencies.postgres,
+    ] {
         publish_some(&tenant, AT_A_TIME).await?;
         // In the midst of it.
         receiver.wait_for(events + AT_A_TIME / 4).await?;
-        proxy.set(Wire::Cut);
+        proxy.set(Link::Cut);
         publish_some(&tenant, AT_A_TIME).await?;
-        wait_for_readiness(&home, 503).await?;
-        proxy.set(Wire::Whole);
+        wait_for_readiness(&deployment, 503).await?;
+        proxy.set(Link::Up);
         events += 2 * AT_A_TIME;
     }
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     let path = format!("/webhooks/{subscription}/logs?limit=1&status=success");
     until("every delivery in the log", async || {
         let page = tenant.client.get(&path).await?.expect(200)?;
@@ -174,7 +178,7 @@ async fn cuts_under_load_lose_nothing(kind: Kind) -> anyhow::Result<()> {
         .filter_map(|request| request.header("webhook-id").ok())
         .collect();
     ensure!(ids.len() == events, "{} deliveries", ids.len());
-    home.end().await
+    deployment.end().await
 }
 
 async fn publish_some(tenant: &Tenant<'_>, count: usize) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Received, Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use serde_json::Value;
@@ -35,8 +35,8 @@ const LIVE: &str = "workflow.started";
 /// nothing is counted.
 const ROUNDS: usize = 3;
 
-pub(super) async fn concurrency_and_pace_of_a_subscription_are_those_of_one_dispatcher(
-    kind: Kind,
+pub(super) async fn concurrency_and_rate_limits_of_a_subscription_apply_across_dispatchers(
+    mode: Mode,
 ) -> anyhow::Result<()> {
     let failures = FAILURES.to_string();
     let settings = [
@@ -47,11 +47,11 @@ pub(super) async fn concurrency_and_pace_of_a_subscription_are_those_of_one_disp
         ("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[600]"),
     ];
     for round in 1..=ROUNDS {
-        let home = Home::prepare(kind, &settings).await?;
-        let counted = count_through_moves(&home).await;
+        let deployment = Deployment::prepare(mode, &settings).await?;
+        let counted = count_through_moves(&deployment).await;
         let deaths = "SELECT sum(deaths) FROM partitions";
-        let deaths: u32 = home.peers()?.sql(deaths).await?.parse()?;
-        home.end().await?;
+        let deaths: u32 = deployment.dependencies()?.sql(deaths).await?.parse()?;
+        deployment.end().await?;
         if deaths == 0 || counted.is_ok() {
             return counted;
         }
@@ -60,14 +60,16 @@ pub(super) async fn concurrency_and_pace_of_a_subscription_are_those_of_one_disp
     anyhow::bail!("in each of {ROUNDS} rounds partitions were taken from owners that were silent")
 }
 
-async fn count_through_moves(home: &Home) -> anyhow::Result<()> {
+async fn count_through_moves(deployment: &Deployment) -> anyhow::Result<()> {
     let partitions = SUBSCRIPTIONS.to_string();
-    home.hookline(&["partitions", "set", &partitions]).await?;
-    for part in [Part::Dispatcher, Part::Api, Part::Ingest] {
-        home.start_part(part, &[]).await?;
+    deployment
+        .hookline(&["partitions", "set", &partitions])
+        .await?;
+    for service in [Service::Dispatcher, Service::Api, Service::Ingest] {
+        deployment.start_service(service, &[]).await?;
     }
-    home.wait_ready().await?;
-    let tenant = home.tenant().await?;
+    deployment.wait_ready().await?;
+    let tenant = deployment.tenant().await?;
     let live = subscribe(&tenant, LIVE, Reply::status(200).after(HELD)).await?;
     let events: Vec<Value> = (0..OWED).map(|_| tenant.event(LIVE)).collect();
     tenant.publish(&events).await?;
@@ -79,14 +81,14 @@ async fn count_through_moves(home: &Home) -> anyhow::Result<()> {
         (2, 0, "workflow.step.started"),
     ] {
         for _ in 0..starting {
-            home.start_part(Part::Dispatcher, &[]).await?;
+            deployment.start_service(Service::Dispatcher, &[]).await?;
         }
-        while home.processes(Part::Dispatcher).await.len() > dispatchers {
-            home.stop_oldest(Part::Dispatcher).await?;
+        while deployment.processes(Service::Dispatcher).await.len() > dispatchers {
+            deployment.stop_oldest(Service::Dispatcher).await?;
         }
-        home.wait_ready().await?;
-        settled(home, dispatchers).await?;
-        let before = epochs(home).await?;
+        deployment.wait_ready().await?;
+        settled(deployment, dispatchers).await?;
+        let before = epochs(deployment).await?;
         let endpoints = subscribe(&tenant, event_type, Reply::status(503)).await?;
         let events: Vec<Value> = (0..20).map(|_| tenant.event(event_type)).collect();
         tenant.publish(&events).await?;
@@ -96,7 +98,7 @@ async fn count_through_moves(home: &Home) -> anyhow::Result<()> {
         let requests = endpoints.iter().map(|one| one.receiver.received());
         let requests: Vec<Vec<Received>> = requests.collect();
         let at = Instant::now();
-        let after = epochs(home).await?;
+        let after = epochs(deployment).await?;
         for (endpoint, received) in endpoints.iter().zip(requests) {
             // An owner that was late claims its partition anew, and one request finds out again.
             if before[endpoint.partition] != after[endpoint.partition] {
@@ -110,15 +112,15 @@ async fn count_through_moves(home: &Home) -> anyhow::Result<()> {
         }
         dead.push((endpoints, at, before));
     }
-    home.stop_oldest(Part::Dispatcher).await?;
-    settled(home, 1).await?;
+    deployment.stop_oldest(Service::Dispatcher).await?;
+    settled(deployment, 1).await?;
     let began = live.iter().map(|one| one.receiver.received().len());
     let began: Vec<usize> = began.collect();
     for (endpoint, began) in live.iter().zip(&began) {
         endpoint.receiver.wait_for(began + 2).await?;
     }
 
-    let last = epochs(home).await?;
+    let last = epochs(deployment).await?;
     for (endpoints, at, epochs) in dead {
         for Endpoint {
             receiver,
@@ -162,7 +164,7 @@ async fn subscribe(
     let mut endpoints = Vec::new();
     for _ in 0..SUBSCRIPTIONS {
         let reply = reply.clone();
-        let receiver = Receiver::that(move |_, _| reply.clone())?;
+        let receiver = Receiver::with(move |_, _| reply.clone())?;
         let id = tenant.subscribe(&receiver, &[event_type]).await?;
         endpoints.push(Endpoint {
             receiver,
@@ -173,8 +175,8 @@ async fn subscribe(
 }
 
 /// How often each partition has changed its owner.
-async fn epochs(home: &Home) -> anyhow::Result<Vec<i64>> {
-    let shown = home.hookline(&["partitions", "--json"]).await?;
+async fn epochs(deployment: &Deployment) -> anyhow::Result<Vec<i64>> {
+    let shown = deployment.hookline(&["partitions", "--json"]).await?;
     let shown: Value = serde_json::from_str(&shown)?;
     let partitions = shown["partitions"].as_array().context("partitions")?;
     let epochs = partitions.iter().map(|one| one["epoch"].as_i64());

@@ -3,7 +3,7 @@
 use anyhow::ensure;
 use hookline_acceptance::soak::distinct;
 use hookline_core::wire::{JSON_BATCH, JSON_BUNDLE};
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::rejected_events::RejectedEvents;
 use lapin::BasicProperties;
@@ -52,11 +52,9 @@ async fn waiting(amqp: &str) -> anyhow::Result<u32> {
     Ok(waiting)
 }
 
-pub(crate) async fn what_hookline_alone_may_write_makes_nothing_more_when_a_publisher_writes_it(
-    kind: Kind,
-) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+pub(crate) async fn forged_internal_messages_create_nothing_more(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     let bundle = format!("[{}]", vec![r#"{"event":0}"#; ELEMENTS].join(","));
@@ -72,16 +70,18 @@ pub(crate) async fn what_hookline_alone_may_write_makes_nothing_more_when_a_publ
     ];
     for (content_type, body) in &forged {
         let properties = with_headers(typed(content_type));
-        home.publish_amqp("workflow.completed", body.as_bytes(), properties)
+        deployment
+            .publish_amqp("workflow.completed", body.as_bytes(), properties)
             .await?;
     }
     // An event with such headers is an event; it is neither put off nor taken for poison.
     let properties = with_headers(json_properties());
-    home.publish_amqp("workflow.completed", event.as_bytes(), properties)
+    deployment
+        .publish_amqp("workflow.completed", event.as_bytes(), properties)
         .await?;
     receiver.wait_for(1).await?;
 
-    let onlooker = RejectedEvents::of(&home.peers()?.amqp).await?;
+    let onlooker = RejectedEvents::connect(&deployment.dependencies()?.amqp).await?;
     let mut rejected = onlooker.take(forged.len()).await?;
     for (content_type, body) in &forged {
         let found = rejected
@@ -96,35 +96,39 @@ pub(crate) async fn what_hookline_alone_may_write_makes_nothing_more_when_a_publ
         );
     }
     ensure!(
-        waiting(&home.peers()?.amqp).await? == 0,
+        waiting(&deployment.dependencies()?.amqp).await? == 0,
         "more were made of them"
     );
     ensure!(distinct(&receiver)? == 1);
-    ensure!(!home.said().await.contains("split a batch of events"));
-    home.end().await
+    ensure!(
+        !deployment
+            .output()
+            .await
+            .contains("split a batch of events")
+    );
+    deployment.end().await
 }
 
 /// As an array of numbers it took 260 times its length to parse.
-pub(crate) async fn a_message_that_is_far_too_long_is_put_aside_unparsed(
-    kind: Kind,
-) -> anyhow::Result<()> {
+pub(crate) async fn a_message_far_too_long_is_rejected_unparsed(mode: Mode) -> anyhow::Result<()> {
     const LENGTH: usize = 16 * 1024 * 1024;
     /// KiB. The message comes, is copied into frames, and leaves.
     const MAY_GROW: u64 = 160 * 1024;
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.completed"]).await?;
-    let before = home.memory(Part::Ingest).await?.now;
+    let before = deployment.memory(Service::Ingest).await?.now;
     let array = format!("[0{}]", ",0".repeat((LENGTH - 3) / 2));
     let content_types = ["application/json", JSON_BATCH];
     for content_type in content_types {
-        home.publish_amqp("workflow.completed", array.as_bytes(), typed(content_type))
+        deployment
+            .publish_amqp("workflow.completed", array.as_bytes(), typed(content_type))
             .await?;
     }
     tenant.publish_one("workflow.completed").await?;
     receiver.wait_for(1).await?;
-    let onlooker = RejectedEvents::of(&home.peers()?.amqp).await?;
+    let onlooker = RejectedEvents::connect(&deployment.dependencies()?.amqp).await?;
     for rejected in onlooker.take(content_types.len()).await? {
         ensure!(rejected.body.len() == array.len());
         let reason = match rejected.content_type.as_deref() {
@@ -133,9 +137,9 @@ pub(crate) async fn a_message_that_is_far_too_long_is_put_aside_unparsed(
         };
         ensure!(rejected.reason.contains(reason), "{}", rejected.reason);
     }
-    let peak = home.memory(Part::Ingest).await?.peak;
+    let peak = deployment.memory(Service::Ingest).await?.peak;
     let grew = peak.saturating_sub(before);
     println!("ingest grew by {grew} KiB over {before} KiB");
     ensure!(grew < MAY_GROW, "ingest grew by {grew} KiB");
-    home.end().await
+    deployment.end().await
 }

@@ -7,7 +7,7 @@ mod protobuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::rejected_events::RejectedEvents;
 use hookline_testkit::tenant::Tenant;
@@ -49,11 +49,9 @@ impl Case {
     }
 }
 
-pub(super) async fn each_hostile_event_has_an_end_and_holds_up_no_other(
-    kind: Kind,
-) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+pub(super) async fn each_hostile_event_ends_and_delays_no_other(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let (hostile, good) = (Receiver::healthy()?, Receiver::healthy()?);
     tenant.subscribe(&hostile, &[HOSTILE]).await?;
     tenant.subscribe(&good, &["workflow.started"]).await?;
@@ -64,7 +62,8 @@ pub(super) async fn each_hostile_event_has_an_end_and_holds_up_no_other(
     tenant.publish_one("workflow.started").await?;
     good.wait_for(1).await?;
     for (number, case) in cases.iter().enumerate() {
-        home.publish_amqp(HOSTILE, &case.body, case.properties.clone())
+        deployment
+            .publish_amqp(HOSTILE, &case.body, case.properties.clone())
             .await?;
         let began = Instant::now();
         tenant.publish_one("workflow.started").await?;
@@ -76,13 +75,13 @@ pub(super) async fn each_hostile_event_has_an_end_and_holds_up_no_other(
             began.elapsed()
         );
     }
-    all_have_ended_as_they_should(&home, &hostile, &cases).await?;
-    an_organization_that_came_later_has_its_event(&home).await?;
-    home.end().await
+    all_have_ended_as_they_should(&deployment, &hostile, &cases).await?;
+    an_organization_that_came_later_has_its_event(&deployment).await?;
+    deployment.end().await
 }
 
 async fn all_have_ended_as_they_should(
-    home: &Home,
+    deployment: &Deployment,
     receiver: &Receiver,
     cases: &[Case],
 ) -> anyhow::Result<()> {
@@ -91,9 +90,10 @@ async fn all_have_ended_as_they_should(
     let put_aside = expected(|fate| matches!(fate, Fate::PutAside(_)));
     // Whatever else was put aside came before the last one.
     let last = "the last one";
-    home.publish_amqp(HOSTILE, last.as_bytes(), json_properties())
+    deployment
+        .publish_amqp(HOSTILE, last.as_bytes(), json_properties())
         .await?;
-    let onlooker = RejectedEvents::of(&home.peers()?.amqp).await?;
+    let onlooker = RejectedEvents::connect(&deployment.dependencies()?.amqp).await?;
     let mut rejected = Vec::new();
     loop {
         let next = onlooker.take(1).await?.remove(0);
@@ -130,11 +130,13 @@ async fn all_have_ended_as_they_should(
 }
 
 /// Publishers are trusted to write for any organization, also for one that is made later.
-async fn an_organization_that_came_later_has_its_event(home: &Home) -> anyhow::Result<()> {
+async fn an_organization_that_came_later_has_its_event(
+    deployment: &Deployment,
+) -> anyhow::Result<()> {
     let nobody = json::NOBODY;
-    home.hookline(&["org", "create", nobody]).await?;
-    let key = home.key(&["--org", nobody]).await?;
-    let tenant: Tenant<'_> = home.tenant().await?;
+    deployment.hookline(&["org", "create", nobody]).await?;
+    let key = deployment.key(&["--org", nobody]).await?;
+    let tenant: Tenant<'_> = deployment.tenant().await?;
     let client = tenant.client.with_key(Some(&key));
     client.get("/events/evt_of_nobody").await?.expect(200)?;
     Ok(())

@@ -4,24 +4,26 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use futures::future::try_join_all;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Shared;
-use hookline_testkit::deployment::Home;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::SharedScenario;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use serde_json::{Value, json};
 
 use super::sent_as;
 
-pub(crate) fn shared() -> Vec<Shared> {
-    sentences![
+pub(crate) fn shared() -> Vec<SharedScenario> {
+    scenarios![
         the_same_event_id_in_an_organization_is_one_event,
-        many_at_once_with_one_id_are_one_event,
+        concurrent_events_with_one_id_are_one_event,
         the_largest_event_and_the_largest_request_are_delivered,
     ]
 }
 
-async fn the_same_event_id_in_an_organization_is_one_event(home: Arc<Home>) -> anyhow::Result<()> {
-    let (tenant, other) = (home.tenant().await?, home.tenant().await?);
+async fn the_same_event_id_in_an_organization_is_one_event(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let (tenant, other) = (deployment.tenant().await?, deployment.tenant().await?);
     let (receiver, others) = (Receiver::healthy()?, Receiver::healthy()?);
     let all = ["workflow.started", "workflow.completed"];
     tenant.subscribe(&receiver, &all).await?;
@@ -60,8 +62,10 @@ async fn the_same_event_id_in_an_organization_is_one_event(home: Arc<Home>) -> a
     Ok(())
 }
 
-async fn many_at_once_with_one_id_are_one_event(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+async fn concurrent_events_with_one_id_are_one_event(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     let event = tenant.event("workflow.completed");
@@ -92,11 +96,11 @@ async fn many_at_once_with_one_id_are_one_event(home: Arc<Home>) -> anyhow::Resu
 }
 
 async fn the_largest_event_and_the_largest_request_are_delivered(
-    home: Arc<Home>,
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     const LARGEST: usize = 256 * 1024;
     const MANY: usize = 300;
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.completed"]).await?;
     let padded = |to: usize| {

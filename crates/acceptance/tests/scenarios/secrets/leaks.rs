@@ -5,7 +5,7 @@ use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use hookline_testkit::client::Client;
-use hookline_testkit::deployment::{Home, Kind, MASTER_KEY, Part};
+use hookline_testkit::deployment::{Deployment, MASTER_KEY, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
@@ -24,14 +24,14 @@ const TOKEN: &str = "planted-url-token-b8f0";
 const WRONG_KEY: &str = "hk_planted-wrong-key-6d3a";
 
 /// The output of processes, by the place where it appeared.
-type Said = Vec<(String, Vec<u8>)>;
+type Outputs = Vec<(String, Vec<u8>)>;
 
-pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
-    kind: Kind,
+pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
+    mode: Mode,
 ) -> anyhow::Result<()> {
     let collector = Receiver::healthy()?;
-    let home = Home::start_with(
-        kind,
+    let deployment = Deployment::start_with(
+        mode,
         &[
             ("HOOKLINE__LOG__LEVEL", "trace"),
             ("HOOKLINE__TELEMETRY__OTLP_ENDPOINT", &collector.url("")),
@@ -40,27 +40,34 @@ pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
         ],
     )
     .await?;
-    let tenant = home.tenant().await?;
-    let key = home.key(&["--org", &tenant.organization]).await?;
-    let mut said = run(&home, &tenant.client.with_key(Some(&key)), &tenant).await?;
+    let tenant = deployment.tenant().await?;
+    let key = deployment.key(&["--org", &tenant.organization]).await?;
+    let mut said = run(&deployment, &tenant.client.with_key(Some(&key)), &tenant).await?;
 
     // A part ends by a panic in the middle of it, and a command has bad settings.
-    home.kill(Part::Dispatcher).await?;
+    deployment.kill(Service::Dispatcher).await?;
     let panics = [("FAILPOINTS", "dispatcher::requested=panic")];
-    home.start_part(Part::Dispatcher, &panics).await?;
-    home.wait_ready().await?;
-    // In the embedded home the process may end before it answers.
+    deployment
+        .start_service(Service::Dispatcher, &panics)
+        .await?;
+    deployment.wait_ready().await?;
+    // In the standalone deployment the process may end before it answers.
     let published = tenant.publish(&[event_with_data(&tenant)]).await;
-    if home.kind == Kind::Distributed {
+    if deployment.mode == Mode::Distributed {
         published?;
     }
-    home.wait_for_end(Part::Dispatcher).await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
-    ensure!(home.said().await.contains("panicked"), "nothing panicked");
+    deployment.wait_for_end(Service::Dispatcher).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
+    ensure!(
+        deployment.output().await.contains("panicked"),
+        "nothing panicked"
+    );
     let wrong = format!("k1:{HEADER}");
     let variables = [("HOOKLINE__SECRETS__KEYS", wrong.as_str())];
-    let refused = home.hookline_with(&["secrets", "rekey"], &variables).await;
+    let refused = deployment
+        .hookline_with(&["secrets", "rekey"], &variables)
+        .await;
     let why = refused.err().context("a key that is none was taken")?;
     said.push(("a refused command".to_owned(), format!("{why:#}").into()));
     until("spans of attempts", async || {
@@ -72,11 +79,14 @@ pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
     for span in collector.received() {
         said.push(("a span".to_owned(), span.body.to_vec()));
     }
-    for part in home.parts() {
-        let metrics = reqwest::get(format!("{}/metrics", home.admin(part).await?)).await?;
-        said.push((format!("{part:?}'s metrics"), metrics.bytes().await?.into()));
+    for service in deployment.services() {
+        let metrics = reqwest::get(format!("{}/metrics", deployment.admin(service).await?)).await?;
+        said.push((
+            format!("{service:?}'s metrics"),
+            metrics.bytes().await?.into(),
+        ));
     }
-    let logs = home.said().await;
+    let logs = deployment.output().await;
     ensure!(
         logs.contains("TRACE hookline"),
         "the log is not at its loudest"
@@ -93,7 +103,7 @@ pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
         WRONG_KEY,
         master,
     ];
-    let passwords = passwords(&home)?;
+    let passwords = passwords(&deployment)?;
     let in_no_output = [DATA, ANSWER, TOKEN].map(str::to_owned);
     let stay_inside = stays_inside.map(str::to_owned);
     for (place, bytes) in &said {
@@ -108,7 +118,7 @@ pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
             }
         }
     }
-    let kept = everything_kept(&home).await?;
+    let kept = everything_kept(&deployment).await?;
     ensure!(
         holds(&kept, TOKEN.as_bytes()),
         "the search does not find what is there"
@@ -118,13 +128,17 @@ pub(super) async fn what_is_secret_is_in_no_output_and_not_in_the_database(
             holds(&kept, planted.as_bytes()) || holds(&kept, hex(planted.as_bytes()).as_bytes());
         ensure!(!there, "{planted} is in the database");
     }
-    home.end().await
+    deployment.end().await
 }
 
 /// Does everything that a customer does and that may go wrong. No answer that it returns may hold a secret.
-async fn run(home: &Home, client: &Client, tenant: &Tenant<'_>) -> anyhow::Result<Said> {
+async fn run(
+    deployment: &Deployment,
+    client: &Client,
+    tenant: &Tenant<'_>,
+) -> anyhow::Result<Outputs> {
     let good = Receiver::healthy()?;
-    let failing = Receiver::that(|_, _| Reply::status(500).saying(ANSWER))?;
+    let failing = Receiver::with(|_, _| Reply::status(500).with_body(ANSWER))?;
     let hanging = "http://127.0.0.1:9";
     let mut ids = Vec::new();
     for (url, secret) in [
@@ -138,7 +152,7 @@ async fn run(home: &Home, client: &Client, tenant: &Tenant<'_>) -> anyhow::Resul
         });
         ids.push(client.subscribe(&body).await?);
     }
-    let mut said = Said::new();
+    let mut said = Outputs::new();
     for body in [
         json!({"secret": NEXT_SECRET, "headers": {"X-A": HEADER}, "nonsense": SECRET}),
         json!({"secret": ENCODED_SECRET.to_owned() + "?", "headers": {"Host": HEADER}}),
@@ -184,7 +198,7 @@ async fn run(home: &Home, client: &Client, tenant: &Tenant<'_>) -> anyhow::Resul
             .expect(204)?;
     }
     for args in [&["key", "list"][..], &["org", "list"]] {
-        said.push((format!("{args:?}"), home.hookline(args).await?.into()));
+        said.push((format!("{args:?}"), deployment.hookline(args).await?.into()));
     }
     Ok(said)
 }
@@ -196,13 +210,13 @@ fn event_with_data(tenant: &Tenant<'_>) -> Value {
 }
 
 /// The passwords of the database and of the broker.
-fn passwords(home: &Home) -> anyhow::Result<Vec<String>> {
-    if home.kind == Kind::Embedded {
+fn passwords(deployment: &Deployment) -> anyhow::Result<Vec<String>> {
+    if deployment.mode == Mode::Standalone {
         return Ok(Vec::new());
     }
-    let peers = home.peers()?;
+    let dependencies = deployment.dependencies()?;
     let mut passwords = Vec::new();
-    for url in [&peers.database, &peers.amqp] {
+    for url in [&dependencies.database, &dependencies.amqp] {
         let url: reqwest::Url = url.parse()?;
         let password = url.password().context("a URL with a password")?;
         ensure!(

@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::{Home, Kind, MASTER_KEY, Part};
+use hookline_testkit::deployment::{Deployment, MASTER_KEY, Mode, Service};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::waiting::until;
 use serde_json::json;
@@ -9,23 +9,21 @@ use serde_json::json;
 const KEYS: &str = "HOOKLINE__SECRETS__KEYS";
 const NEW: &str = "k2:YW5kIGFub3RoZXIgb25lIGZvciB0aGUgdGVzdCBoaSE=";
 
-async fn restart(home: &Home, keys: &str) -> anyhow::Result<()> {
-    for part in [Part::Api, Part::Dispatcher] {
-        if home.parts().contains(&part) {
-            home.stop(part).await?;
-            home.start_part(part, &[(KEYS, keys)]).await?;
+async fn restart(deployment: &Deployment, keys: &str) -> anyhow::Result<()> {
+    for service in [Service::Api, Service::Dispatcher] {
+        if deployment.services().contains(&service) {
+            deployment.stop(service).await?;
+            deployment.start_service(service, &[(KEYS, keys)]).await?;
         }
     }
-    home.wait_ready().await
+    deployment.wait_ready().await
 }
 
-pub(super) async fn everything_is_signed_right_while_the_master_key_changes(
-    kind: Kind,
-) -> anyhow::Result<()> {
+pub(super) async fn signatures_hold_while_the_master_key_changes(mode: Mode) -> anyhow::Result<()> {
     const SUBSCRIPTIONS: usize = 30;
     let (both, turned) = (format!("{MASTER_KEY},{NEW}"), format!("{NEW},{MASTER_KEY}"));
-    let home = Home::start_with(kind, &[(KEYS, &both)]).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &[(KEYS, &both)]).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     for index in 0..SUBSCRIPTIONS {
         let body = json!({
@@ -34,7 +32,7 @@ pub(super) async fn everything_is_signed_right_while_the_master_key_changes(
         });
         tenant.client.subscribe(&body).await?;
     }
-    restart(&home, &turned).await?;
+    restart(&deployment, &turned).await?;
 
     // Events come all the while, and one subscription is made meanwhile.
     let done = AtomicBool::new(false);
@@ -50,7 +48,9 @@ pub(super) async fn everything_is_signed_right_while_the_master_key_changes(
     let rekeying = async {
         receiver.wait_for(1).await?;
         let variables = [(KEYS, turned.as_str())];
-        let said = home.hookline_with(&["secrets", "rekey"], &variables).await;
+        let said = deployment
+            .hookline_with(&["secrets", "rekey"], &variables)
+            .await;
         done.store(true, Ordering::Relaxed);
         said
     };
@@ -63,7 +63,7 @@ pub(super) async fn everything_is_signed_right_while_the_master_key_changes(
         "{said}"
     );
     // The old one is not needed any more.
-    restart(&home, NEW).await?;
+    restart(&deployment, NEW).await?;
     tenant.publish_one("workflow.started").await?;
     let all = receiver.wait_for((events + 1) * SUBSCRIPTIONS).await?;
     for request in all {
@@ -71,23 +71,23 @@ pub(super) async fn everything_is_signed_right_while_the_master_key_changes(
         request.verify(&format!("secret {index}"))?;
         ensure!(request.header("x-token")? == format!("token {index}"));
     }
-    let again = home
+    let again = deployment
         .hookline_with(&["secrets", "rekey"], &[(KEYS, NEW)])
         .await?;
     ensure!(again.contains("0 subscriptions encrypted again"), "{again}");
-    home.end().await
+    deployment.end().await
 }
 
-pub(super) async fn nobody_starts_with_a_wrong_master_key(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+pub(super) async fn no_service_starts_with_a_wrong_master_key(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.started"]).await?;
-    for part in [Part::Api, Part::Dispatcher] {
-        if !home.parts().contains(&part) {
+    for service in [Service::Api, Service::Dispatcher] {
+        if !deployment.services().contains(&service) {
             continue;
         }
-        home.stop(part).await?;
+        deployment.stop(service).await?;
         let same_id = NEW.replacen("k2", "k1", 1);
         for (keys, why) in [
             (
@@ -99,31 +99,31 @@ pub(super) async fn nobody_starts_with_a_wrong_master_key(kind: Kind) -> anyhow:
                 "the key k1 is not the one that the database's values are sealed under",
             ),
         ] {
-            home.start_part(part, &[(KEYS, keys)]).await?;
+            deployment.start_service(service, &[(KEYS, keys)]).await?;
             let said = until("the end of a start", async || {
-                let said = home.said().await;
+                let said = deployment.output().await;
                 Ok(said.contains(why).then_some(said))
             })
             .await?;
-            home.wait_for_end(part).await?;
+            deployment.wait_for_end(service).await?;
             ensure!(
                 said.contains("setting secrets.keys does not fit: "),
                 "{said}"
             );
         }
-        home.start_part(part, &[]).await?;
+        deployment.start_service(service, &[]).await?;
     }
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     tenant.publish_one("workflow.started").await?;
     receiver.wait_for(1).await?[0].verify("hush")?;
-    home.end().await
+    deployment.end().await
 }
 
-pub(super) async fn a_secret_that_does_not_open_costs_its_own_subscription(
-    kind: Kind,
+pub(super) async fn a_secret_that_cannot_be_decrypted_affects_only_its_subscription(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let good = tenant.subscribe(&receiver, &["workflow.started"]).await?;
     let bad = tenant.subscribe(&receiver, &["workflow.started"]).await?;
@@ -131,7 +131,7 @@ pub(super) async fn a_secret_that_does_not_open_costs_its_own_subscription(
         "UPDATE subscriptions SET secret = (SELECT secret FROM subscriptions WHERE id = {good}) \
          WHERE id = {bad}"
     );
-    home.peers()?.sql(&copy).await?;
+    deployment.dependencies()?.sql(&copy).await?;
     tenant.publish_one("workflow.started").await?;
     tenant.client.wait_for_log(good, 1).await?;
     let path = format!("/webhooks/{bad}/deliveries");
@@ -153,5 +153,5 @@ pub(super) async fn a_secret_that_does_not_open_costs_its_own_subscription(
     let all = receiver.wait_for(3).await?;
     let anew = all.iter().filter(|one| one.verify("anew").is_ok()).count();
     ensure!(anew == 1, "{anew} requests with the new secret");
-    home.end().await
+    deployment.end().await
 }

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::{Home, Kind, MASTER_KEY, Part};
+use hookline_testkit::deployment::{Deployment, MASTER_KEY, Mode, Service};
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
@@ -29,22 +29,22 @@ const PROBES: usize = 20;
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
 /// A dispatcher that runs does not have a key that was added later: `Store::unlock` refuses only a start.
-pub(super) async fn deliveries_without_a_master_key_cost_others_nothing_and_come_with_the_key(
-    kind: Kind,
+pub(super) async fn deliveries_without_their_master_key_wait_and_delay_no_other(
+    mode: Mode,
 ) -> anyhow::Result<()> {
     let owed = match std::env::var("HOOKLINE_TEST_OWED") {
         Ok(number) => number.parse()?,
         Err(_) => OWED,
     };
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let other = Receiver::healthy()?;
     tenant.subscribe(&other, &["workflow.completed"]).await?;
     let both = format!("{NEW},{MASTER_KEY}");
     let both = [(KEYS, both.as_str())];
-    home.stop(Part::Api).await?;
-    home.start_part(Part::Api, &both).await?;
-    home.wait_ready().await?;
+    deployment.stop(Service::Api).await?;
+    deployment.start_service(Service::Api, &both).await?;
+    deployment.wait_ready().await?;
     let counting = Counting::start().await?;
     for _ in 0..SUBSCRIPTIONS {
         let body = json!({
@@ -56,16 +56,16 @@ pub(super) async fn deliveries_without_a_master_key_cost_others_nothing_and_come
     let before = Load::of_others(&tenant, &other).await?;
 
     let began = Instant::now();
-    let statements = statements(&home).await?;
+    let statements = statements(&deployment).await?;
     for _ in 0..owed / SUBSCRIPTIONS {
         tenant.publish_one("workflow.failed").await?;
     }
     let marked = "SELECT count(*) FROM deliveries WHERE due IS NOT NULL AND backlog IS NOT NULL";
     // One of each waits in memory, where the next hold finds it.
     let nearly = owed - SUBSCRIPTIONS;
-    patiently(&home, marked, nearly, "deliveries that are marked").await?;
+    patiently(&deployment, marked, nearly, "deliveries that are marked").await?;
     let took = began.elapsed();
-    let statements = self::statements(&home).await? - statements;
+    let statements = self::statements(&deployment).await? - statements;
     let during = Load::of_others(&tenant, &other).await?;
     println!(
         "without a key: {owed} deliveries marked within {took:?} by {statements} statements; others before: {before:?}, \
@@ -90,17 +90,17 @@ pub(super) async fn deliveries_without_a_master_key_cost_others_nothing_and_come
     .await?;
     ensure!(counting.deliveries() == 0, "a request without a secret");
 
-    home.stop(Part::Dispatcher).await?;
-    home.start_part(Part::Dispatcher, &both).await?;
-    home.wait_ready().await?;
+    deployment.stop(Service::Dispatcher).await?;
+    deployment.start_service(Service::Dispatcher, &both).await?;
+    deployment.wait_ready().await?;
     let ready = Instant::now();
     let delivered = "SELECT count(*) FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id \
                      WHERE d.state = 'delivered' AND s.name = 'without a key'";
-    patiently(&home, delivered, owed, "deliveries").await?;
+    patiently(&deployment, delivered, owed, "deliveries").await?;
     println!("with the key: all delivered after {:?}", ready.elapsed());
     let came = counting.deliveries();
     ensure!(came == owed, "{came} of {owed} came");
-    home.end().await
+    deployment.end().await
 }
 
 /// A receiver that takes many deliveries and counts them.
@@ -113,7 +113,7 @@ impl Counting {
     async fn start() -> anyhow::Result<Self> {
         let seen: Arc<Mutex<HashSet<String>>> = Arc::default();
         let counted = Arc::clone(&seen);
-        let receiver = RawReceiver::that(move |mut connection| {
+        let receiver = RawReceiver::with(move |mut connection| {
             let counted = Arc::clone(&counted);
             async move {
                 loop {
@@ -151,10 +151,10 @@ struct Load {
 impl Load {
     async fn of_others(tenant: &Tenant<'_>, other: &Receiver) -> anyhow::Result<Self> {
         const EVERY: Duration = Duration::from_millis(150);
-        let peers = tenant.home.peers()?;
+        let dependencies = tenant.deployment.dependencies()?;
         let committed =
             "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
-        let first: f64 = peers.sql(committed).await?.parse()?;
+        let first: f64 = dependencies.sql(committed).await?.parse()?;
         let began = Instant::now();
         let mut ticks = tokio::time::interval(EVERY);
         let mut waits = Vec::new();
@@ -167,7 +167,7 @@ impl Load {
             let came = received.last().context("it came")?.at;
             waits.push(came.saturating_duration_since(at));
         }
-        let last: f64 = peers.sql(committed).await?.parse()?;
+        let last: f64 = dependencies.sql(committed).await?.parse()?;
         waits.sort_unstable();
         Ok(Self {
             median: waits[PROBES / 2],
@@ -177,8 +177,8 @@ impl Load {
 }
 
 /// The statements about backlog that the dispatcher has sent.
-async fn statements(home: &Home) -> anyhow::Result<usize> {
-    let metrics = format!("{}/metrics", home.admin(Part::Dispatcher).await?);
+async fn statements(deployment: &Deployment) -> anyhow::Result<usize> {
+    let metrics = format!("{}/metrics", deployment.admin(Service::Dispatcher).await?);
     let metrics = reqwest::get(metrics).await?.text().await?;
     let lines = metrics.lines();
     let mut counts = lines.filter(|line| line.starts_with("hookline_backlog_statements_total"));
@@ -189,12 +189,17 @@ async fn statements(home: &Home) -> anyhow::Result<usize> {
 }
 
 /// Waits until this SQL counts so many, as long as the count grows.
-async fn patiently(home: &Home, sql: &str, count: usize, what: &str) -> anyhow::Result<()> {
+async fn patiently(
+    deployment: &Deployment,
+    sql: &str,
+    count: usize,
+    what: &str,
+) -> anyhow::Result<()> {
     let mut last = 0;
     loop {
         let wanted = format!("{count} {what}, with {last} by now");
         let grown = until(&wanted, async || {
-            let now: usize = home.peers()?.sql(sql).await?.parse()?;
+            let now: usize = deployment.dependencies()?.sql(sql).await?.parse()?;
             Ok((now >= count || now > last).then_some(now))
         });
         last = grown

@@ -1,14 +1,16 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::deployment::Home;
+use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Received, Receiver};
 use hookline_testkit::tenant::Tenant;
 use ring::hmac;
 use serde_json::{Value, json};
 
-pub(super) async fn both_secrets_sign_during_an_overlap(home: Arc<Home>) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+pub(super) async fn both_secrets_sign_during_an_overlap(
+    deployment: Arc<Deployment>,
+) -> anyhow::Result<()> {
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.started"]).await?;
     let rotated = rotate(&tenant, id, &json!({})).await?;
@@ -45,10 +47,10 @@ pub(super) async fn both_secrets_sign_during_an_overlap(home: Arc<Home>) -> anyh
     first.verify("third")
 }
 
-pub(super) async fn an_overlap_ends_when_it_is_over_or_the_secret_is_changed(
-    home: Arc<Home>,
+pub(super) async fn a_rotation_overlap_ends_on_time_or_when_the_secret_is_changed(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.started"]).await?;
     let path = format!("/webhooks/{id}");
@@ -99,10 +101,10 @@ pub(super) async fn an_overlap_ends_when_it_is_over_or_the_secret_is_changed(
     .await
 }
 
-pub(super) async fn a_rotation_makes_the_first_secret_and_refuses_what_is_none(
-    home: Arc<Home>,
+pub(super) async fn a_rotation_creates_the_first_secret_and_refuses_invalid_ones(
+    deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let tenant = home.tenant().await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let body = json!({"name": "n", "url": receiver.url("/"), "events": ["workflow.started"]});
     let id = tenant.client.subscribe(&body).await?;
@@ -138,7 +140,7 @@ pub(super) async fn a_rotation_makes_the_first_secret_and_refuses_what_is_none(
         shown["has_secret"] == true && !shown.to_string().contains(secret),
         "{shown}"
     );
-    let foreign = home.tenant().await?;
+    let foreign = deployment.tenant().await?;
     foreign.client.post(&path, &json!({})).await?.problem(404)?;
     Ok(())
 }

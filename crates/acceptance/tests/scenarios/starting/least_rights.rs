@@ -3,17 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::broker_users::{BrokerUser, Rights};
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::managed_process::hookline;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use serde_json::Value;
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![the_rights_of_the_document_are_enough]
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![the_rights_of_the_document_are_enough]
 }
 
 const DOCUMENT: &str = include_str!("../../../../../docs/rights.md");
@@ -43,12 +43,13 @@ fn database_rights(owner: &str, service: &str) -> anyhow::Result<String> {
         .replace("hookline_service", service))
 }
 
-async fn user(home: &Home, program: &str) -> anyhow::Result<BrokerUser> {
+async fn user(deployment: &Deployment, program: &str) -> anyhow::Result<BrokerUser> {
     let rights = broker_rights();
     let [configure, write, read] = rights
         .get(program)
         .with_context(|| format!("docs/rights.md does not list {program}"))?;
-    home.peers()?
+    deployment
+        .dependencies()?
         .broker_user(Rights {
             configure,
             write,
@@ -57,16 +58,16 @@ async fn user(home: &Home, program: &str) -> anyhow::Result<BrokerUser> {
         .await
 }
 
-async fn the_rights_of_the_document_are_enough(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::prepare(kind, &[]).await?;
-    let peers = home.peers()?;
-    let database = peers.as_superuser()?;
+async fn the_rights_of_the_document_are_enough(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::prepare(mode, &[]).await?;
+    let dependencies = deployment.dependencies()?;
+    let database = dependencies.as_superuser()?;
     let role = format!("service_{}", database.name());
     database
         .sql(&format!("CREATE ROLE {role} LOGIN PASSWORD 'hush'"))
         .await?;
     database.sql(&database_rights("hookline", &role)?).await?;
-    let mut store: reqwest::Url = peers.database.parse()?;
+    let mut store: reqwest::Url = dependencies.database.parse()?;
     store
         .set_username(&role)
         .ok()
@@ -77,32 +78,32 @@ async fn the_rights_of_the_document_are_enough(kind: Kind) -> anyhow::Result<()>
         .context("a URL with a password")?;
 
     // The topology is declared with the rights of `hookline migrate` and no others.
-    peers.lose_broker_data().await?;
-    let migrating = user(&home, "`hookline migrate`").await?;
-    let said = home
+    dependencies.lose_broker_data().await?;
+    let migrating = user(&deployment, "`hookline migrate`").await?;
+    let said = deployment
         .hookline_with(&["migrate"], &[("HOOKLINE__BROKER__URL", migrating.url())])
         .await?;
     ensure!(said.contains("exchanges and queues are declared"), "{said}");
 
     let mut users = vec![migrating];
-    for (part, program) in [
-        (Part::Api, "`subscription-api`"),
-        (Part::Ingest, "`ingest`"),
-        (Part::Dispatcher, "`dispatcher`"),
+    for (service, program) in [
+        (Service::Api, "`subscription-api`"),
+        (Service::Ingest, "`ingest`"),
+        (Service::Dispatcher, "`dispatcher`"),
     ] {
-        let user = user(&home, program).await?;
+        let user = user(&deployment, program).await?;
         let besides = [
             ("HOOKLINE__BROKER__URL", user.url()),
             ("HOOKLINE__STORE__URL", store.as_str()),
         ];
-        home.start_part(part, &besides).await?;
+        deployment.start_service(service, &besides).await?;
         users.push(user);
     }
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
 
     // Events over HTTP and from a publisher, each with a retry after a delay.
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|request, _| match request.header("x-webhook-attempt") {
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::with(|request, _| match request.header("x-webhook-attempt") {
         Ok("1") => Reply::status(500),
         _ => Reply::status(200),
     })?;
@@ -111,7 +112,7 @@ async fn the_rights_of_the_document_are_enough(kind: Kind) -> anyhow::Result<()>
     tenant.client.post("/events", &event).await?.expect(202)?;
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), tenant.event("workflow.completed").to_string())?;
-    let publisher = user(&home, "a publisher, `hookline publish --amqp`").await?;
+    let publisher = user(&deployment, "a publisher, `hookline publish --amqp`").await?;
     let path = file.path().to_str().context("a path that is UTF-8")?;
     hookline(&["publish", path, "--amqp", publisher.url()], &[]).await?;
     let log = tenant.client.wait_for_log(subscription, 4).await?;
@@ -119,15 +120,16 @@ async fn the_rights_of_the_document_are_enough(kind: Kind) -> anyhow::Result<()>
     ensure!(successes.count() == 2, "{log:#?}");
 
     // `ingest` puts a message aside that is no event. `hookline dead-letters` shows it and puts it back.
-    home.publish_amqp("workflow.completed", b"no event", Default::default())
+    deployment
+        .publish_amqp("workflow.completed", b"no event", Default::default())
         .await?;
-    let dead = user(&home, "`hookline dead-letters`").await?;
+    let dead = user(&deployment, "`hookline dead-letters`").await?;
     let besides = [
         ("HOOKLINE__BROKER__URL", dead.url()),
         ("HOOKLINE__STORE__URL", store.as_str()),
     ];
     until("the dead letter", async || {
-        let listed = home
+        let listed = deployment
             .hookline_with(&["dead-letters", "list", "--json"], &besides)
             .await?;
         let listed: Value = serde_json::from_str(&listed)?;
@@ -137,12 +139,12 @@ async fn the_rights_of_the_document_are_enough(kind: Kind) -> anyhow::Result<()>
     .await?;
 
     users.extend([publisher, dead]);
-    home.end_processes().await;
+    deployment.end_processes().await;
     database
         .sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
         .await?;
     for user in users {
         user.remove().await?;
     }
-    home.end().await
+    deployment.end().await
 }

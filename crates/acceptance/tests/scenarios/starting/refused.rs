@@ -3,20 +3,20 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::ensure;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
-use hookline_testkit::deployment::{Home, Kind, MASTER_KEY};
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
+use hookline_testkit::deployment::{Deployment, MASTER_KEY, Mode};
 use hookline_testkit::managed_process::free_port;
 use tempfile::TempDir;
 
 use super::start::{Cases, Start};
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![a_service_that_cannot_start_says_why_in_one_line]
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![a_service_that_cannot_start_says_why_in_one_line]
 }
 
-pub(crate) fn embedded() -> Vec<Alone> {
-    sentences![a_single_process_that_cannot_start_says_why_in_one_line]
+pub(crate) fn standalone() -> Vec<IsolatedScenario> {
+    scenarios![standalone_mode_that_cannot_start_says_why_in_one_line]
 }
 
 const SERVICES: [&str; 3] = ["subscription-api", "ingest", "dispatcher"];
@@ -122,9 +122,9 @@ fn add_bad_keys(cases: &mut Cases, name: &str, start: &Start) {
     cases.add(file, BAD_SETTINGS, &[&unreadable]);
 }
 
-async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::prepare(kind, &[]).await?;
-    let peers = home.peers()?;
+async fn a_service_that_cannot_start_says_why_in_one_line(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::prepare(mode, &[]).await?;
+    let dependencies = deployment.dependencies()?;
     let (_listener, taken) = taken_port()?;
     let files = tempfile::tempdir()?;
     let nobody = format!("127.0.0.1:{}", free_port()?);
@@ -144,7 +144,7 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
             2,
             &[&begin("setting store.url is not set: it must look like postgres://USER:PASSWORD@HOST/DATABASE (in the file of --config, or as HOOKLINE__STORE__URL)")],
         );
-        let stored = bare.with("HOOKLINE__STORE__URL", &peers.database);
+        let stored = bare.with("HOOKLINE__STORE__URL", &dependencies.database);
         cases.add(
             stored.clone(),
             2,
@@ -152,7 +152,7 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
                 "setting broker.url is not set: it must look like amqp://",
             )],
         );
-        let whole = stored.with("HOOKLINE__BROKER__URL", &peers.amqp);
+        let whole = stored.with("HOOKLINE__BROKER__URL", &dependencies.amqp);
         cases.add(
             whole.with("HOOKLINE__ADMIN__LISTEN", &taken),
             1,
@@ -209,7 +209,7 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
     }
     cases.all().await?;
 
-    peers
+    dependencies
         .sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         .await?;
     let mut cases = Cases::default();
@@ -217,8 +217,8 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
         let start = Start::of(name, &[])
             .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0")
             .with("HOOKLINE__API__LISTEN", "127.0.0.1:0")
-            .with("HOOKLINE__STORE__URL", &peers.database)
-            .with("HOOKLINE__BROKER__URL", &peers.amqp)
+            .with("HOOKLINE__STORE__URL", &dependencies.database)
+            .with("HOOKLINE__BROKER__URL", &dependencies.amqp)
             .with(KEYS, MASTER_KEY);
         let line = format!(
             "{name}: the database's schema is older than this program: run `hookline migrate`"
@@ -226,11 +226,11 @@ async fn a_service_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow:
         cases.add(start, 1, &[&line]);
     }
     cases.all().await?;
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
+async fn standalone_mode_that_cannot_start_says_why_in_one_line(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
     let (_listener, taken) = taken_port()?;
     let files = tempfile::tempdir()?;
     let folder = files.path().join("data");
@@ -245,7 +245,7 @@ async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> 
     let start = start.with(KEYS, MASTER_KEY);
     let whole = whole.with(KEYS, MASTER_KEY);
     add_bad_settings(&mut cases, "hookline", &whole, &files)?;
-    let data = home.data_folder();
+    let data = deployment.data_folder();
     let data = data.to_string_lossy();
     let owned = format!("another process delivers from the folder {data}");
     cases.add(start.arg(&data), 1, &["hookline: ", &owned]);
@@ -303,6 +303,6 @@ async fn a_single_process_that_cannot_start_says_why_in_one_line(kind: Kind) -> 
     );
     cases.all().await?;
     // The process that owns the folder was not disturbed.
-    home.wait_ready().await?;
-    home.end().await
+    deployment.wait_ready().await?;
+    deployment.end().await
 }

@@ -2,29 +2,29 @@
 //! has been ready.
 
 use anyhow::ensure;
-use hookline_acceptance::sentences;
-use hookline_acceptance::suite::Alone;
+use hookline_acceptance::scenarios;
+use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::broker_users::Rights;
-use hookline_testkit::deployment::{Home, Kind, MASTER_KEY, Part};
+use hookline_testkit::deployment::{Deployment, MASTER_KEY, Mode, Service};
 use hookline_testkit::waiting::until;
 
 use super::start::{Cases, Start};
 
-pub(crate) fn distributed() -> Vec<Alone> {
-    sentences![
+pub(crate) fn distributed() -> Vec<IsolatedScenario> {
+    scenarios![
         a_broker_that_refuses_is_named_at_the_start,
-        a_password_that_is_changed_ends_no_process,
+        a_changed_password_ends_no_process,
     ]
 }
 
-async fn a_broker_that_refuses_is_named_at_the_start(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::prepare(kind, &[]).await?;
-    let peers = home.peers()?;
+async fn a_broker_that_refuses_is_named_at_the_start(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::prepare(mode, &[]).await?;
+    let dependencies = deployment.dependencies()?;
     let start = |program, broker: &str| {
         Start::of(program, &[])
             .with("HOOKLINE__ADMIN__LISTEN", "127.0.0.1:0")
             .with("HOOKLINE__API__LISTEN", "127.0.0.1:0")
-            .with("HOOKLINE__STORE__URL", &peers.database)
+            .with("HOOKLINE__STORE__URL", &dependencies.database)
             .with("HOOKLINE__BROKER__URL", broker)
             .with("HOOKLINE__SECRETS__KEYS", MASTER_KEY)
             // The line would be another one after this time.
@@ -36,9 +36,13 @@ async fn a_broker_that_refuses_is_named_at_the_start(kind: Kind) -> anyhow::Resu
         read: ".*",
     };
     let (none, reader, writer) = (
-        peers.broker_user(Rights::NONE).await?,
-        peers.broker_user(Rights { write: "^$", ..all }).await?,
-        peers.broker_user(Rights { read: "^$", ..all }).await?,
+        dependencies.broker_user(Rights::NONE).await?,
+        dependencies
+            .broker_user(Rights { write: "^$", ..all })
+            .await?,
+        dependencies
+            .broker_user(Rights { read: "^$", ..all })
+            .await?,
     );
     let mut cases = Cases::default();
     for program in ["subscription-api", "ingest", "dispatcher"] {
@@ -76,7 +80,7 @@ async fn a_broker_that_refuses_is_named_at_the_start(kind: Kind) -> anyhow::Resu
     }
     cases.all().await?;
     // Without the exchanges and queues, the right to declare them is missing.
-    peers.lose_broker_data().await?;
+    dependencies.lose_broker_data().await?;
     none.set_rights(Rights::NONE).await?;
     let mut cases = Cases::default();
     let words = [
@@ -89,35 +93,36 @@ async fn a_broker_that_refuses_is_named_at_the_start(kind: Kind) -> anyhow::Resu
     for user in [none, reader, writer] {
         user.remove().await?;
     }
-    home.end().await
+    deployment.end().await
 }
 
-async fn a_password_that_is_changed_ends_no_process(kind: Kind) -> anyhow::Result<()> {
-    let home = Home::prepare(kind, &[]).await?;
-    let user = home
-        .peers()?
+async fn a_changed_password_ends_no_process(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::prepare(mode, &[]).await?;
+    let user = deployment
+        .dependencies()?
         .broker_user(Rights {
             configure: ".*",
             write: ".*",
             read: ".*",
         })
         .await?;
-    for part in home.parts() {
-        home.start_part(part, &[("HOOKLINE__BROKER__URL", user.url())])
+    for service in deployment.services() {
+        deployment
+            .start_service(service, &[("HOOKLINE__BROKER__URL", user.url())])
             .await?;
     }
-    home.wait_ready().await?;
+    deployment.wait_ready().await?;
     user.change_password(Some("other")).await?;
-    for part in home.parts() {
+    for service in deployment.services() {
         until("readiness to know", async || {
-            Ok((home.readiness(part).await == 503).then_some(()))
+            Ok((deployment.readiness(service).await == 503).then_some(()))
         })
         .await?;
     }
     user.change_password(None).await?;
     // It asks of each process that it runs.
-    home.wait_ready().await?;
-    ensure!(home.readiness(Part::Ingest).await == 200);
+    deployment.wait_ready().await?;
+    ensure!(deployment.readiness(Service::Ingest).await == 200);
     user.remove().await?;
-    home.end().await
+    deployment.end().await
 }

@@ -1,7 +1,7 @@
 //! A start that has to fail, and many of them at once.
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::managed_process::Process;
+use hookline_testkit::managed_process::ManagedProcess;
 use tokio::task::JoinSet;
 
 /// A start that has to fail.
@@ -59,9 +59,9 @@ impl Start {
     pub(crate) async fn end(&self) -> anyhow::Result<(Option<i32>, String)> {
         let logs = tempfile::tempdir()?;
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        let mut process = Process::start(self.binary, &args, &self.variables, logs.path())?;
-        let status = process.ended().await?.code();
-        Ok((status, process.said()))
+        let mut process = ManagedProcess::start(self.binary, &args, &self.variables, logs.path())?;
+        let status = process.wait().await?.code();
+        Ok((status, process.output()))
     }
 }
 

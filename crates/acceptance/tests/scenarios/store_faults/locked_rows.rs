@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
 use serde_json::Value;
@@ -25,18 +25,18 @@ const LASTS: Duration = Duration::from_secs(24);
 /// knows which organizations' rows are locked.
 const KNOWN_AFTER: Duration = Duration::from_secs(16);
 
-pub(super) async fn organizations_whose_rows_are_locked_hold_up_no_other(
-    kind: Kind,
+pub(super) async fn organizations_with_locked_rows_delay_no_other(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start_with(kind, &PREFETCH).await?;
+    let deployment = Deployment::start_with(mode, &PREFETCH).await?;
     let receiver = Receiver::healthy()?;
     let mut locked = Vec::new();
     for _ in 0..LOCKED {
-        let tenant = home.tenant().await?;
+        let tenant = deployment.tenant().await?;
         tenant.subscribe(&receiver, &["workflow.failed"]).await?;
         locked.push(tenant);
     }
-    let other = home.tenant().await?;
+    let other = deployment.tenant().await?;
     let prompt = Receiver::healthy()?;
     other.subscribe(&prompt, &["workflow.failed"]).await?;
 
@@ -54,7 +54,7 @@ pub(super) async fn organizations_whose_rows_are_locked_hold_up_no_other(
     );
     let begun = Instant::now();
     let locking = async {
-        home.peers()?.sql(&lock).await?;
+        deployment.dependencies()?.sql(&lock).await?;
         anyhow::Ok(Instant::now())
     };
     let publishing = async {
@@ -90,8 +90,8 @@ pub(super) async fn organizations_whose_rows_are_locked_hold_up_no_other(
     let took = unlocked.elapsed();
     println!("the last event of theirs came {took:?} after the lock");
     ensure!(took < Duration::from_secs(30), "{took:?}");
-    ensure!(home.dead_letters().await?.is_empty());
-    home.end().await
+    ensure!(deployment.dead_letters().await?.is_empty());
+    deployment.end().await
 }
 
 /// The lock begins while the receiver takes its time. It lasts longer than a minute: that is how long a row may fail by
@@ -100,12 +100,12 @@ const ANSWERS_AFTER: Duration = Duration::from_secs(10);
 const DEADLINE: [(&str, &str); 1] = [("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "20")];
 const ROW_LASTS: Duration = Duration::from_secs(75);
 
-pub(super) async fn an_answer_whose_row_is_locked_is_recorded_afterwards(
-    kind: Kind,
+pub(super) async fn an_attempt_is_recorded_after_its_row_is_unlocked(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start_with(kind, &DEADLINE).await?;
-    let tenant = home.tenant().await?;
-    let receiver = Receiver::that(|_, before| match before {
+    let deployment = Deployment::start_with(mode, &DEADLINE).await?;
+    let tenant = deployment.tenant().await?;
+    let receiver = Receiver::with(|_, before| match before {
         0 => Reply::status(200).after(ANSWERS_AFTER),
         _ => Reply::status(200),
     })?;
@@ -120,7 +120,7 @@ pub(super) async fn an_answer_whose_row_is_locked_is_recorded_afterwards(
         delivery.0.simple(),
         ROW_LASTS.as_secs()
     );
-    let locking = home.peers()?.sql(&lock);
+    let locking = deployment.dependencies()?.sql(&lock);
     let begun = Instant::now();
     let publishing = async {
         let mut others = 0;
@@ -142,6 +142,6 @@ pub(super) async fn an_answer_whose_row_is_locked_is_recorded_afterwards(
         told["status"] == "delivered" && told["attempts"].as_array().map(Vec::len) == Some(1),
         "{told}"
     );
-    ensure!(home.dead_letters().await?.is_empty());
-    home.end().await
+    ensure!(deployment.dead_letters().await?.is_empty());
+    deployment.end().await
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 use tokio::time::sleep;
@@ -23,7 +23,7 @@ const STAYS_READY: Duration = Duration::from_secs(3);
 
 const PACE: Duration = Duration::from_millis(200);
 
-const PARTS: [Part; 3] = [Part::Api, Part::Ingest, Part::Dispatcher];
+const SERVICES: [Service; 3] = [Service::Api, Service::Ingest, Service::Dispatcher];
 
 /// Without the probe's table a service notices by its calls alone.
 const LOCKED: [(&str, &str); 2] = [
@@ -32,68 +32,71 @@ const LOCKED: [(&str, &str); 2] = [
 ];
 
 pub(super) async fn locked_tables_show_as_one_change_of_readiness_and_back(
-    kind: Kind,
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.started"]).await?;
     for (what, which) in LOCKED {
-        home.wait_ready().await?;
+        deployment.wait_ready().await?;
         let over = AtomicBool::new(false);
         let (lock, (), (), api, ingest, dispatcher) = tokio::try_join!(
             async {
-                let lock = lock(&home, which).await?;
+                let lock = lock(&deployment, which).await?;
                 sleep(READY_AGAIN_WITHIN + STAYS_READY).await;
                 over.store(true, Ordering::Relaxed);
                 Ok(lock)
             },
             publish(&tenant, &over),
             ask(&tenant, &over),
-            watch(&home, PARTS[0], &over),
-            watch(&home, PARTS[1], &over),
-            watch(&home, PARTS[2], &over),
+            watch(&deployment, SERVICES[0], &over),
+            watch(&deployment, SERVICES[1], &over),
+            watch(&deployment, SERVICES[2], &over),
         )?;
-        for (part, changes) in PARTS.into_iter().zip([api, ingest, dispatcher]) {
+        for (service, changes) in SERVICES.into_iter().zip([api, ingest, dispatcher]) {
             lock.shows_in(&changes)
-                .map_err(|why| why.context(format!("{part:?}, {what}")))?;
+                .map_err(|why| why.context(format!("{service:?}, {what}")))?;
         }
     }
-    idle_dispatcher(&home).await?;
-    home.end().await
+    idle_dispatcher(&deployment).await?;
+    deployment.end().await
 }
 
 /// The tables that a service reads at its start may be locked, too. It waits, as for a database that is away.
 pub(super) async fn a_service_that_starts_while_tables_are_locked_waits(
-    kind: Kind,
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.started"]).await?;
-    home.stop(Part::Dispatcher).await?;
-    tokio::try_join!(async { lock(&home, LOCKED[0].1).await.map(drop) }, async {
-        sleep(Duration::from_secs(1)).await;
-        home.start_part(Part::Dispatcher, &[]).await
-    },)?;
-    home.wait_ready().await?;
+    deployment.stop(Service::Dispatcher).await?;
+    tokio::try_join!(
+        async { lock(&deployment, LOCKED[0].1).await.map(drop) },
+        async {
+            sleep(Duration::from_secs(1)).await;
+            deployment.start_service(Service::Dispatcher, &[]).await
+        },
+    )?;
+    deployment.wait_ready().await?;
     tenant.publish_one("workflow.started").await?;
     receiver.wait_for(1).await?;
-    home.end().await
+    deployment.end().await
 }
 
 /// A dispatcher without work has few calls that could fail; these are repeated soon.
-async fn idle_dispatcher(home: &Home) -> anyhow::Result<()> {
-    home.wait_ready().await?;
+async fn idle_dispatcher(deployment: &Deployment) -> anyhow::Result<()> {
+    deployment.wait_ready().await?;
     let over = AtomicBool::new(false);
     let ((), changes) = tokio::try_join!(
         async {
-            lock(home, LOCKED[0].1).await?;
+            lock(deployment, LOCKED[0].1).await?;
             sleep(READY_AGAIN_WITHIN + STAYS_READY).await;
             over.store(true, Ordering::Relaxed);
             Ok(())
         },
-        watch(home, Part::Dispatcher, &over),
+        watch(deployment, Service::Dispatcher, &over),
     )?;
     let statuses: Vec<u16> = changes.iter().map(|(status, _)| *status).collect();
     ensure!(statuses == [200, 503, 200], "without work: {statuses:?}");
@@ -122,7 +125,7 @@ impl Lock {
 }
 
 /// Locks the tables for a while.
-async fn lock(home: &Home, which: &str) -> anyhow::Result<Lock> {
+async fn lock(deployment: &Deployment, which: &str) -> anyhow::Result<Lock> {
     let seconds = LASTS.as_secs();
     let sql = format!(
         "DO $$ BEGIN
@@ -131,7 +134,7 @@ async fn lock(home: &Home, which: &str) -> anyhow::Result<Lock> {
            PERFORM pg_sleep({seconds});
          END $$"
     );
-    home.peers()?.sql(&sql).await?;
+    deployment.dependencies()?.sql(&sql).await?;
     let ended = Instant::now();
     // It may wait long for the last table: from then on all are locked.
     let began = ended - LASTS;
@@ -156,8 +159,12 @@ async fn ask(tenant: &Tenant<'_>, over: &AtomicBool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn watch(home: &Home, part: Part, over: &AtomicBool) -> anyhow::Result<Changes> {
-    let readiness = format!("{}/readyz", home.admin(part).await?);
+async fn watch(
+    deployment: &Deployment,
+    service: Service,
+    over: &AtomicBool,
+) -> anyhow::Result<Changes> {
+    let readiness = format!("{}/readyz", deployment.admin(service).await?);
     // A client for each request would take longer than the request.
     let client = reqwest::Client::new();
     let mut changes = Changes::new();

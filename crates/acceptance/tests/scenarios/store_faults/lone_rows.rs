@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use hookline_core::ids::DeliveryId;
-use hookline_testkit::deployment::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 use serde_json::Value;
@@ -17,17 +17,17 @@ use crate::poison::delivery_of;
 const EARLIEST: Duration = Duration::from_secs(60);
 const LATEST: Duration = Duration::from_secs(120);
 
-pub(super) async fn a_row_that_fails_alone_for_a_minute_is_put_aside_in_one_line(
-    kind: Kind,
+pub(super) async fn a_row_that_fails_alone_for_a_minute_is_dead_lettered_with_one_log_line(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let home = Home::start(kind).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let refused = tenant.event("workflow.failed");
     let unrecorded = tenant.event("workflow.failed");
     let delivery = delivery_of(&tenant, &unrecorded, subscription)?;
-    refuse(&home, id_of(&refused)?, &delivery).await?;
+    refuse(&deployment, id_of(&refused)?, &delivery).await?;
     let began = Instant::now();
     tenant
         .publish(&[refused.clone(), unrecorded.clone()])
@@ -47,10 +47,14 @@ pub(super) async fn a_row_that_fails_alone_for_a_minute_is_put_aside_in_one_line
     let looking = async {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
-            let dead = home.dead_letters().await?;
+            let dead = deployment.dead_letters().await?;
             let took = began.elapsed();
             ensure!(dead.is_empty() || took >= EARLIEST, "{took:?}: {dead:?}");
-            ensure!(took < LATEST, "{took:?}: {dead:?}\n{}", home.said().await);
+            ensure!(
+                took < LATEST,
+                "{took:?}: {dead:?}\n{}",
+                deployment.output().await
+            );
             if dead.len() == 2 {
                 over.store(true, Ordering::Relaxed);
                 return Ok(dead);
@@ -69,13 +73,13 @@ pub(super) async fn a_row_that_fails_alone_for_a_minute_is_put_aside_in_one_line
             .any(|letter| letter["id"] == delivery.to_string())
     );
     for event in [&refused, &unrecorded] {
-        one_line(&home, &tenant, id_of(event)?).await?;
+        one_line(&deployment, &tenant, id_of(event)?).await?;
     }
-    home.end().await
+    deployment.end().await
 }
 
 /// The event's row and the delivery's attempts; anything else is taken.
-async fn refuse(home: &Home, event: &str, delivery: &DeliveryId) -> anyhow::Result<()> {
+async fn refuse(deployment: &Deployment, event: &str, delivery: &DeliveryId) -> anyhow::Result<()> {
     let delivery = delivery.0.simple();
     let refuse = format!(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -85,13 +89,13 @@ async fn refuse(home: &Home, event: &str, delivery: &DeliveryId) -> anyhow::Resu
          CREATE TRIGGER refuse BEFORE INSERT ON attempts FOR EACH ROW
          WHEN (NEW.delivery_id = '{delivery}') EXECUTE FUNCTION refuse()"
     );
-    home.peers()?.sql(&refuse).await?;
+    deployment.dependencies()?.sql(&refuse).await?;
     Ok(())
 }
 
 /// One warning with the event's id, its organization and the reason.
-async fn one_line(home: &Home, tenant: &Tenant<'_>, event: &str) -> anyhow::Result<()> {
-    let said = home.said().await;
+async fn one_line(deployment: &Deployment, tenant: &Tenant<'_>, event: &str) -> anyhow::Result<()> {
+    let said = deployment.output().await;
     let lines: Vec<&str> = said
         .lines()
         .filter(|line| line.contains(event) && line.contains(" aside that "))

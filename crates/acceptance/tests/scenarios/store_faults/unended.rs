@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use hookline_core::ids::DeliveryId;
-use hookline_testkit::deployment::{Home, Kind, Part};
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
@@ -20,39 +20,41 @@ const LASTS: Duration = Duration::from_secs(8);
 const PROMPT: Duration = Duration::from_secs(2);
 
 pub(super) async fn a_delivery_that_cannot_be_ended_is_no_dead_letter_yet(
-    kind: Kind,
+    mode: Mode,
 ) -> anyhow::Result<()> {
     // One request at a time: a slot that is held holds up the others.
     let settings = [("HOOKLINE__DISPATCHER__SLOTS", "1")];
-    let home = Home::start_with(kind, &settings).await?;
-    let tenant = home.tenant().await?;
+    let deployment = Deployment::start_with(mode, &settings).await?;
+    let tenant = deployment.tenant().await?;
     let (receiver, of_others) = (Receiver::healthy()?, Receiver::healthy()?);
     let body = json!({
         "name": "n", "url": receiver.url("/"), "events": ["workflow.failed"], "secret": "s",
     });
     let subscription = tenant.client.subscribe(&body).await?;
     tenant.subscribe(&of_others, &["workflow.started"]).await?;
-    home.peers()?
+    deployment
+        .dependencies()?
         .sql(&format!(
             "UPDATE subscriptions SET secret = '' WHERE id = {subscription}"
         ))
         .await?;
     let event = tenant.event("workflow.failed");
     let delivery = delivery_of(&tenant, &event, subscription)?;
-    refuse_to_end(&home, &delivery).await?;
+    refuse_to_end(&deployment, &delivery).await?;
     tenant.publish(std::slice::from_ref(&event)).await?;
     until("the dispatcher to try", async || {
-        let said = home.said().await;
+        let said = deployment.output().await;
         Ok(said.contains("could not end a delivery").then_some(()))
     })
     .await?;
 
-    others_go_on(&home, &tenant, &of_others).await?;
-    home.peers()?
+    others_go_on(&deployment, &tenant, &of_others).await?;
+    deployment
+        .dependencies()?
         .sql("DROP TRIGGER refuse ON deliveries")
         .await?;
     let dead = until("the dead letter", async || {
-        let dead = home.dead_letters().await?;
+        let dead = deployment.dead_letters().await?;
         Ok((!dead.is_empty()).then_some(dead))
     })
     .await?;
@@ -65,19 +67,19 @@ pub(super) async fn a_delivery_that_cannot_be_ended_is_no_dead_letter_yet(
     );
 
     // Another dispatcher finds nothing more of it.
-    home.stop(Part::Dispatcher).await?;
-    home.start_part(Part::Dispatcher, &[]).await?;
-    home.wait_ready().await?;
+    deployment.stop(Service::Dispatcher).await?;
+    deployment.start_service(Service::Dispatcher, &[]).await?;
+    deployment.wait_ready().await?;
     let before = of_others.received().len();
     tenant.publish_one("workflow.started").await?;
     of_others.wait_for(before + 1).await?;
-    is_the_only_one(&home.dead_letters().await?, &delivery)?;
+    is_the_only_one(&deployment.dead_letters().await?, &delivery)?;
     ensure!(receiver.received().is_empty(), "it was delivered");
-    home.end().await
+    deployment.end().await
 }
 
 /// The row of this delivery cannot be changed; any other can.
-async fn refuse_to_end(home: &Home, delivery: &DeliveryId) -> anyhow::Result<()> {
+async fn refuse_to_end(deployment: &Deployment, delivery: &DeliveryId) -> anyhow::Result<()> {
     let delivery = delivery.0.simple();
     let refuse = format!(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -85,13 +87,13 @@ async fn refuse_to_end(home: &Home, delivery: &DeliveryId) -> anyhow::Result<()>
          CREATE TRIGGER refuse BEFORE UPDATE OF state ON deliveries FOR EACH ROW
          WHEN (OLD.id = '{delivery}') EXECUTE FUNCTION refuse()"
     );
-    home.peers()?.sql(&refuse).await?;
+    deployment.dependencies()?.sql(&refuse).await?;
     Ok(())
 }
 
 /// For as long as the fault lasts, deliveries of others are as quick as ever and nothing is put aside.
 async fn others_go_on(
-    home: &Home,
+    deployment: &Deployment,
     tenant: &Tenant<'_>,
     of_others: &Receiver,
 ) -> anyhow::Result<()> {
@@ -104,7 +106,7 @@ async fn others_go_on(
         of_others.wait_for(published).await?;
         let took = at.elapsed();
         ensure!(took < PROMPT, "a delivery of another took {took:?}");
-        let dead = home.dead_letters().await?;
+        let dead = deployment.dead_letters().await?;
         ensure!(dead.is_empty(), "put aside too early: {dead:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }

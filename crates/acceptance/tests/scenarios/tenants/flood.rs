@@ -3,34 +3,37 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use hookline_acceptance::soak::{Flood, Flooded, Rule, distinct};
-use hookline_testkit::deployment::Kind;
+use hookline_acceptance::soak::{Flood, FloodResult, LatencyBound, distinct};
+use hookline_testkit::deployment::Mode;
 use hookline_testkit::waiting::until;
 
 use super::Waiting;
 
 const LASTS: Duration = Duration::from_secs(8);
 
-pub(super) async fn who_publishes_fifty_times_too_much_costs_others_nothing(
-    kind: Kind,
+pub(super) async fn publishing_at_fifty_times_the_limit_does_not_slow_others(
+    mode: Mode,
 ) -> anyhow::Result<()> {
-    let flood = Flood::prepare(kind, LASTS).await?;
-    let Flooded {
+    let flood = Flood::prepare(mode, LASTS).await?;
+    let FloodResult {
         without,
         allowed,
         with,
         taken,
         receiver,
-    } = flood.come().await?;
+    } = flood.run().await?;
     for before in [&without, &allowed] {
-        ensure!(Rule::Rough.holds(before, &with), "{before}; then {with}");
+        ensure!(
+            LatencyBound::Rough.holds(before, &with),
+            "{before}; then {with}"
+        );
     }
-    match kind {
-        Kind::Embedded => drop(receiver.wait_for(taken).await?),
+    match mode {
+        Mode::Standalone => drop(receiver.wait_for(taken).await?),
         // The rest would come for minutes: it is all there.
-        Kind::Distributed => {
+        Mode::Distributed => {
             let waiting = until("every event delivered or waiting", async || {
-                let waiting = Waiting::seen(&flood.home.peers()?.amqp).await?;
+                let waiting = Waiting::seen(&flood.deployment.dependencies()?.amqp).await?;
                 let all = distinct(&receiver)? + waiting.events >= taken;
                 Ok(all.then_some(waiting))
             })
@@ -40,5 +43,5 @@ pub(super) async fn who_publishes_fifty_times_too_much_costs_others_nothing(
             ensure!(10 * waiting.messages < waiting.events, "{waiting:?}");
         }
     }
-    flood.home.end().await
+    flood.deployment.end().await
 }

@@ -16,9 +16,9 @@ use hookline_store::BacklogPosition;
 use rand::RngExt as _;
 use uuid::Uuid;
 
-use super::{State, World, millis, number};
-use crate::simulation::dispatcher_model::Held;
-use crate::simulation::event_queue::{Answer, Event, Owed, rest};
+use super::{Simulator, State, millis, number};
+use crate::simulation::dispatcher_model::RequestPermit;
+use crate::simulation::event_queue::{Answer, DueMessage, Event, rest};
 use crate::simulation::scenario::{DEADLINE, Kind};
 
 /// A message is early if its delivery is due in this many milliseconds or later.
@@ -27,47 +27,53 @@ const EARLY: u32 = 1_000;
 /// The pause between two searches of backlogs by a dispatcher, in milliseconds.
 const PAUSE: u32 = 50;
 
-impl World<'_> {
+impl Simulator<'_> {
     /// Milliseconds until an owed attempt is due. None if another message has made the attempt.
-    fn early(&self, owed: Owed) -> Option<u32> {
-        let delivery = &self.deliveries[owed.delivery as usize];
-        let is_owed = delivery.state != State::Ended && delivery.attempts + 1 == owed.attempt;
+    fn early(&self, message: DueMessage) -> Option<u32> {
+        let delivery = &self.deliveries[message.delivery as usize];
+        let is_owed = delivery.state != State::Ended && delivery.attempts + 1 == message.attempt;
         is_owed.then(|| delivery.due.saturating_sub(self.now))
     }
 
     /// Starts the request of a message that got a slot, or releases the slot.
-    pub(super) fn take_turn(&mut self, dispatcher: usize, held: Held, owed: Owed) {
-        let early = self.early(owed);
+    pub(super) fn take_turn(
+        &mut self,
+        dispatcher: usize,
+        permit: RequestPermit,
+        message: DueMessage,
+    ) {
+        let early = self.early(message);
         if early.is_none_or(|early| early >= EARLY) {
             let now = self.instant();
-            self.desks[dispatcher].finished(held, None, now);
-            self.tally.left();
+            self.dispatchers[dispatcher].finished(permit, None, now);
+            self.stats.left();
             if let Some(early) = early {
-                self.back_in(owed, Duration::from_millis(early.into()));
+                self.back_in(message, Duration::from_millis(early.into()));
             }
             return;
         }
-        let delivery = &mut self.deliveries[owed.delivery as usize];
+        let delivery = &mut self.deliveries[message.delivery as usize];
         if delivery.state == State::Untried {
             delivery.state = State::Tried;
-            self.tally
-                .waited(owed.endpoint.into(), delivery.published, self.now);
+            self.stats
+                .waited(message.endpoint.into(), delivery.published, self.now);
         }
-        self.tally.started(owed.endpoint.into());
-        let (answer, took) = self.ask(owed.endpoint.into());
+        self.stats.started(message.endpoint.into());
+        let (answer, took) = self.ask(message.endpoint.into());
         let over = Event::Over {
             dispatcher: number(dispatcher),
-            held,
-            owed,
+            permit,
+            message,
             answer,
             took: u16::try_from(took.as_millis()).unwrap_or(u16::MAX),
         };
-        self.agenda.enter(self.now + millis(took), over);
+        self.event_queue.enter(self.now + millis(took), over);
     }
 
     fn ask(&self, endpoint: usize) -> (Answer, Duration) {
         let endpoint = self.endpoints[endpoint];
-        let is_ill = (millis(self.scene.ill.start)..millis(self.scene.ill.end)).contains(&self.now);
+        let is_ill = (millis(self.scenario.outage.start)..millis(self.scenario.outage.end))
+            .contains(&self.now);
         match endpoint.kind {
             Kind::Hanging | Kind::Tenant if is_ill => (Answer::TimedOut, DEADLINE),
             Kind::Dead if is_ill => (Answer::Refused, endpoint.takes),
@@ -76,71 +82,71 @@ impl World<'_> {
     }
 
     /// Records the outcome of a request, and schedules the retry if there is one.
-    pub(super) fn record(&mut self, owed: Owed, outcome: &AttemptOutcome) {
-        if self.early(owed).is_none() {
-            self.tally.twice();
+    pub(super) fn record(&mut self, message: DueMessage, outcome: &AttemptOutcome) {
+        if self.early(message).is_none() {
+            self.stats.twice();
             return;
         }
         let made = FinishedAttempt {
             outcome,
-            step: owed.attempt.into(),
+            step: message.attempt.into(),
             origin: Origin::Event,
         };
-        let jitter = self.chance.random_range(-1.0..=1.0);
-        self.unmark(owed);
-        let delivery = &mut self.deliveries[owed.delivery as usize];
+        let jitter = self.rng.random_range(-1.0..=1.0);
+        self.unmark(message);
+        let delivery = &mut self.deliveries[message.delivery as usize];
         delivery.attempts += 1;
         match decide(made, &self.schedule, jitter) {
             RetryDecision::Retry(wait) => {
                 delivery.due = self.now + millis(wait);
-                let attempt = owed.attempt + 1;
+                let attempt = message.attempt + 1;
                 let is_marked = false;
                 self.back_in(
-                    Owed {
+                    DueMessage {
                         attempt,
                         is_marked,
-                        ..owed
+                        ..message
                     },
                     wait,
                 );
             }
             next => {
                 delivery.state = State::Ended;
-                self.tally.ended(delivery.endpoint.into(), next);
+                self.stats.ended(delivery.endpoint.into(), next);
             }
         }
     }
 
     /// Marks an owed and due message as backlog. A message that was read from the backlog is still there. An early
     /// message is delayed.
-    pub(super) fn mark(&mut self, dispatcher: usize, owed: Owed) {
-        self.in_hand.remove(&owed.delivery);
-        match self.early(owed) {
+    pub(super) fn mark(&mut self, dispatcher: usize, message: DueMessage) {
+        self.in_hand.remove(&message.delivery);
+        match self.early(message) {
             Some(early) if early >= EARLY => {
-                self.back_in(owed, Duration::from_millis(early.into()));
+                self.back_in(message, Duration::from_millis(early.into()));
             }
-            Some(_) if !owed.is_marked => {
-                let due = self.deliveries[owed.delivery as usize].due;
-                let backlog = self.backlog.entry(owed.subscription()).or_default();
-                backlog.insert((due, owed.delivery), owed);
-                self.tally.marked(dispatcher);
+            Some(_) if !message.is_marked => {
+                let due = self.deliveries[message.delivery as usize].due;
+                let backlog = self.backlog.entry(message.subscription()).or_default();
+                backlog.insert((due, message.delivery), message);
+                self.stats.marked(dispatcher);
             }
             _ => {}
         }
     }
 
-    fn unmark(&mut self, owed: Owed) {
-        self.in_hand.remove(&owed.delivery);
-        let due = self.deliveries[owed.delivery as usize].due;
-        if let Some(backlog) = self.backlog.get_mut(&owed.subscription()) {
-            backlog.remove(&(due, owed.delivery));
+    fn unmark(&mut self, message: DueMessage) {
+        self.in_hand.remove(&message.delivery);
+        let due = self.deliveries[message.delivery as usize].due;
+        if let Some(backlog) = self.backlog.get_mut(&message.subscription()) {
+            backlog.remove(&(due, message.delivery));
         }
     }
 
     /// Answers the backlog searches of a dispatcher, and returns whether there were any.
     pub(super) fn read(&mut self, dispatcher: usize) -> bool {
         let now = self.instant();
-        let reads = self.desks[dispatcher].take_reads(now);
+        let reads = self.dispatchers[dispatcher].take_reads(now);
         if !reads.is_empty() {
             self.reads_from[dispatcher] = self.now + PAUSE;
         }
@@ -155,32 +161,39 @@ impl World<'_> {
                 .map(|rows| rows.range((from, Bound::Unbounded)).take(read.limit))
                 .into_iter()
                 .flatten()
-                .map(|(key, owed)| (*key, *owed))
+                .map(|(key, message)| (*key, *message))
                 .collect();
             let mut result = ReadResult {
                 found: rows.len(),
                 new: 0,
                 last: rows.last().map(|(key, _)| position(*key)),
             };
-            for (_, owed) in rows {
-                if !self.in_hand.insert(owed.delivery) {
+            for (_, message) in rows {
+                if !self.in_hand.insert(message.delivery) {
                     continue;
                 }
                 result.new += 1;
                 let is_marked = true;
-                let kin = self.endpoints[usize::from(owed.endpoint)].kin;
-                self.desks[dispatcher].push(kin, Owed { is_marked, ..owed }, now);
-                self.tally.came();
+                let share_groups = self.endpoints[usize::from(message.endpoint)].share_groups;
+                self.dispatchers[dispatcher].push(
+                    share_groups,
+                    DueMessage {
+                        is_marked,
+                        ..message
+                    },
+                    now,
+                );
+                self.stats.came();
             }
-            self.tally.searched(result.new);
-            self.desks[dispatcher].read(*read, result);
+            self.stats.searched(result.new);
+            self.dispatchers[dispatcher].read(*read, result);
         }
         !reads.is_empty()
     }
 
-    fn back_in(&mut self, owed: Owed, delay: Duration) {
+    fn back_in(&mut self, message: DueMessage, delay: Duration) {
         let at = self.now + rest(delay).max(1);
-        self.agenda.enter(at, Event::Back(owed));
+        self.event_queue.enter(at, Event::Back(message));
     }
 }
 
