@@ -1,18 +1,18 @@
 //! Fairness under load: the cost of bad receivers to the good ones.
 //!
-//! A trial runs twice in one home, without the bad receivers and with them. Events come at fixed times, even if earlier
+//! The load runs twice in one deployment, without the bad receivers and with them. Events come at fixed times, even if earlier
 //! events have not arrived. An event's latency counts from the time at which it was to be published: a system that
 //! stalls cannot make the load wait for it. Then the bad receivers recover, and every delivery that is owed to them has
 //! to arrive.
 
-mod figures;
+mod fairness;
 mod flood;
 mod latency;
 mod load;
-mod street;
-mod trial;
+mod metrics;
+mod receivers;
 
-pub use flood::{Flood, Flooded, RATE, distinct, limited, told_to_wait};
-pub use latency::{Latencies, Rule};
-pub use street::Manner;
-pub use trial::{Bad, Cast, Trial, Verdict};
+pub use fairness::{BadReceivers, FairnessResult, FairnessRun, Setup};
+pub use flood::{Flood, FloodResult, RATE, distinct, limited, told_to_wait};
+pub use latency::{Latencies, LatencyBound};
+pub use receivers::Behaviour;

@@ -1,4 +1,4 @@
-//! Runs sentences in both homes and reports like any test runner.
+//! Runs scenarios in both deployment modes and reports like any test runner.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -6,71 +6,71 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::sync::OnceCell;
 
-use crate::home::{Home, Kind};
+use hookline_testkit::deployment::{Deployment, Mode};
 
-/// A sentence's future.
-pub type Told = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
+/// A scenario's future.
+pub type ScenarioFuture = std::pin::Pin<Box<dyn Future<Output = anyhow::Result<()>>>>;
 
-/// A sentence that shares a home with others.
-pub type Shared = (&'static str, fn(Arc<Home>) -> Told);
+/// A scenario that shares a deployment with others.
+pub type SharedScenario = (&'static str, fn(Arc<Deployment>) -> ScenarioFuture);
 
-/// A sentence that starts homes of its own, because it stops, kills or cuts something.
-pub type Alone = (&'static str, fn(Kind) -> Told);
+/// A scenario that starts deployments of its own, because it stops, kills or cuts something.
+pub type IsolatedScenario = (&'static str, fn(Mode) -> ScenarioFuture);
 
-/// Lists functions as sentences, with the names of their modules and their own.
+/// Lists functions as scenarios, with the names of their modules and their own.
 #[macro_export]
-macro_rules! sentences {
+macro_rules! scenarios {
     ($($($part:ident)::+),* $(,)?) => {
-        vec![$((concat!(module_path!(), "::", stringify!($($part)::+)), |home| Box::pin($($part)::+(home)))),*]
+        vec![$((concat!(module_path!(), "::", stringify!($($part)::+)), |deployment| Box::pin($($part)::+(deployment)))),*]
     };
 }
 
-/// How many sentences are tried at once: they wait more than they work.
+/// How many scenarios are tried at once: they wait more than they work.
 const AT_ONCE: usize = 6;
 
 /// How many trials the list of the slowest has.
 const LISTED: usize = 25;
 
-const HOMES: [(Kind, &str); 2] = [
-    (Kind::Embedded, "embedded"),
-    (Kind::Distributed, "distributed"),
+const MODES: [(Mode, &str); 2] = [
+    (Mode::Standalone, "embedded"),
+    (Mode::Distributed, "distributed"),
 ];
 
-/// All sentences, by the homes that they need.
+/// All scenarios, by the deployments that they need.
 pub struct Suite {
-    /// Sentences that run in both kinds of home, side by side in one shared home of each kind.
-    pub shared: Vec<Shared>,
-    /// Sentences for the shared distributed home: an embedded home does not have the feature.
-    pub shared_distributed: Vec<Shared>,
-    /// Sentences that run in both kinds of home, and start homes of their own.
-    pub alone: Vec<Alone>,
-    /// The same, with no other sentence at the same time, because they measure time.
-    pub quiet: Vec<Alone>,
-    /// The same in distributed homes alone.
-    pub quiet_distributed: Vec<Alone>,
-    /// Sentences that start distributed homes of their own.
-    pub distributed: Vec<Alone>,
-    /// Sentences that start embedded homes of their own: in a distributed home the behaviour is the broker's, not ours.
-    pub embedded: Vec<Alone>,
+    /// Scenarios that run in both deployment modes, side by side in one shared deployment of each kind.
+    pub shared: Vec<SharedScenario>,
+    /// Scenarios for the shared distributed deployment: a standalone deployment does not have the feature.
+    pub shared_distributed: Vec<SharedScenario>,
+    /// Scenarios that run in both deployment modes, and start deployments of their own.
+    pub isolated: Vec<IsolatedScenario>,
+    /// The same, with no other scenario at the same time, because they measure time.
+    pub exclusive: Vec<IsolatedScenario>,
+    /// The same in distributed deployments alone.
+    pub exclusive_distributed: Vec<IsolatedScenario>,
+    /// Scenarios that start distributed deployments of their own.
+    pub distributed: Vec<IsolatedScenario>,
+    /// Scenarios that start standalone deployments of their own: in a distributed deployment the behaviour is the broker's, not ours.
+    pub standalone: Vec<IsolatedScenario>,
 }
 
-/// The shared homes. The first sentence that needs a home starts it.
+/// The shared deployments. The first scenario that needs a deployment starts it.
 #[derive(Default)]
-struct Homes {
-    embedded: OnceCell<Arc<Home>>,
-    distributed: OnceCell<Arc<Home>>,
+struct SharedDeployments {
+    embedded: OnceCell<Arc<Deployment>>,
+    distributed: OnceCell<Arc<Deployment>>,
 }
 
-impl Homes {
-    async fn of(&self, kind: Kind) -> anyhow::Result<Arc<Home>> {
-        let cell = match kind {
-            Kind::Embedded => &self.embedded,
-            Kind::Distributed => &self.distributed,
+impl SharedDeployments {
+    async fn of(&self, mode: Mode) -> anyhow::Result<Arc<Deployment>> {
+        let cell = match mode {
+            Mode::Standalone => &self.embedded,
+            Mode::Distributed => &self.distributed,
         };
-        let home = cell
-            .get_or_try_init(async || anyhow::Ok(Arc::new(Home::start(kind).await?)))
+        let deployment = cell
+            .get_or_try_init(async || anyhow::Ok(Arc::new(Deployment::start(mode).await?)))
             .await?;
-        Ok(Arc::clone(home))
+        Ok(Arc::clone(deployment))
     }
 }
 
@@ -84,7 +84,7 @@ enum Beside {
 /// Keeps trials that measure time apart from all others, and notes how long each trial takes.
 #[derive(Default)]
 struct Schedule {
-    quiet: RwLock<()>,
+    exclusive: RwLock<()>,
     times: Mutex<Vec<(Duration, String)>>,
 }
 
@@ -98,11 +98,11 @@ impl Schedule {
         };
         match beside {
             Beside::Others => {
-                let _others = self.quiet.read();
+                let _others = self.exclusive.read();
                 timed()
             }
             Beside::Nothing => {
-                let _alone = self.quiet.write();
+                let _alone = self.exclusive.write();
                 timed()
             }
         }
@@ -122,7 +122,7 @@ impl Schedule {
     }
 }
 
-/// Tries the sentences that the command line chooses.
+/// Tries the scenarios that the command line chooses.
 ///
 /// # Errors
 /// When no runtime can be made.
@@ -136,49 +136,49 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
             .enable_all()
             .build()?,
     );
-    let homes = Arc::new(Homes::default());
+    let deployments = Arc::new(SharedDeployments::default());
     let schedule = Arc::new(Schedule::default());
     let mut trials = Vec::new();
-    for (kind, name) in HOMES {
-        let (sharing, lonely, quiet_ones) = match kind {
-            Kind::Embedded => (&[][..], &suite.embedded, &[][..]),
-            Kind::Distributed => (
+    for (mode, name) in MODES {
+        let (sharing, lonely, exclusive) = match mode {
+            Mode::Standalone => (&[][..], &suite.standalone, &[][..]),
+            Mode::Distributed => (
                 &suite.shared_distributed[..],
                 &suite.distributed,
-                &suite.quiet_distributed[..],
+                &suite.exclusive_distributed[..],
             ),
         };
-        let add = |beside, sentence, run| trial(name, sentence, &schedule, beside, run);
-        // Sentences that start homes are long. They come first, and the last ones to run are short.
-        let started = suite.alone.iter().chain(lonely);
+        let add = |beside, scenario, run| trial(name, scenario, &schedule, beside, run);
+        // Scenarios that start deployments are long. They come first, and the last ones to run are short.
+        let started = suite.isolated.iter().chain(lonely);
         let started = started.map(|of| (Beside::Others, of));
-        let quiet_ones = suite.quiet.iter().chain(quiet_ones);
-        let quiet_ones = quiet_ones.map(|of| (Beside::Nothing, of));
-        for (beside, &(sentence, told)) in started.chain(quiet_ones) {
+        let exclusive = suite.exclusive.iter().chain(exclusive);
+        let exclusive = exclusive.map(|of| (Beside::Nothing, of));
+        for (beside, &(scenario, told)) in started.chain(exclusive) {
             let runtime = Arc::clone(&runtime);
             trials.push(add(
                 beside,
-                sentence,
-                Box::new(move || runtime.block_on(told(kind))),
+                scenario,
+                Box::new(move || runtime.block_on(told(mode))),
             ));
         }
-        for &(sentence, told) in suite.shared.iter().chain(sharing) {
-            let (runtime, homes) = (Arc::clone(&runtime), Arc::clone(&homes));
+        for &(scenario, told) in suite.shared.iter().chain(sharing) {
+            let (runtime, deployments) = (Arc::clone(&runtime), Arc::clone(&deployments));
             trials.push(add(
                 Beside::Others,
-                sentence,
-                Box::new(move || runtime.block_on(shared(&homes, kind, told))),
+                scenario,
+                Box::new(move || runtime.block_on(shared(&deployments, mode, told))),
             ));
         }
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     runtime.block_on(async {
-        for home in [homes.embedded.get(), homes.distributed.get()]
+        for deployment in [deployments.embedded.get(), deployments.distributed.get()]
             .into_iter()
             .flatten()
         {
-            if let Err(why) = home.end().await {
-                eprintln!("a home did not end: {why:#}");
+            if let Err(why) = deployment.end().await {
+                eprintln!("a deployment did not end: {why:#}");
             }
         }
     });
@@ -186,24 +186,28 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
     Ok(conclusion.exit_code())
 }
 
-async fn shared(homes: &Homes, kind: Kind, told: fn(Arc<Home>) -> Told) -> anyhow::Result<()> {
-    let home = homes.of(kind).await?;
-    told(home).await
+async fn shared(
+    deployments: &SharedDeployments,
+    mode: Mode,
+    told: fn(Arc<Deployment>) -> ScenarioFuture,
+) -> anyhow::Result<()> {
+    let deployment = deployments.of(mode).await?;
+    told(deployment).await
 }
 
 /// The work of a trial.
 type Work = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
 
 fn trial(
-    home: &str,
-    sentence: &str,
+    deployment: &str,
+    scenario: &str,
     schedule: &Arc<Schedule>,
     beside: Beside,
     work: Work,
 ) -> Trial {
     // The first name is that of this program.
-    let told = sentence.split_once("::").map_or(sentence, |(_, told)| told);
-    let name = format!("{home}::{}", told.replace(' ', ""));
+    let told = scenario.split_once("::").map_or(scenario, |(_, told)| told);
+    let name = format!("{deployment}::{}", told.replace(' ', ""));
     let schedule = Arc::clone(schedule);
     Trial::test(name.clone(), move || {
         let done = schedule.run(name, beside, work);

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::sync::RwLock;
 use std::time::Duration;
 
-use hookline_acceptance::chaos::schedule::Scene;
-use hookline_acceptance::chaos::{Plan, disk, run};
+use hookline_acceptance::chaos::schedule::Scenario;
+use hookline_acceptance::chaos::{Plan, run};
+use hookline_testkit::small_disk;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 const LENGTH: Duration = Duration::from_secs(30);
@@ -25,31 +26,31 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let trials = [
         (
-            Scene::Distributed,
-            "distributed::nothing_is_lost_whatever_dies",
+            Scenario::Distributed,
+            "distributed::nothing_is_lost_when_any_process_dies",
         ),
         (
-            Scene::Embedded,
-            "embedded::nothing_is_lost_whenever_it_dies",
+            Scenario::Standalone,
+            "embedded::nothing_is_lost_when_the_process_dies",
         ),
-        (Scene::FullDisk, "embedded::a_full_disk_loses_nothing"),
+        (Scenario::FullDisk, "embedded::a_full_disk_loses_nothing"),
         (
-            Scene::Cluster,
-            "distributed::nothing_is_lost_whichever_node_of_a_cluster_dies",
+            Scenario::Cluster,
+            "distributed::nothing_is_lost_when_a_cluster_node_dies",
         ),
     ];
     let trials = trials
         .into_iter()
-        .map(|(scene, name)| {
-            Trial::test(name, move || match scene {
+        .map(|(scenario, name)| {
+            Trial::test(name, move || match scenario {
                 // It is timed, so nothing runs beside it.
-                Scene::Cluster => {
+                Scenario::Cluster => {
                     let _alone = QUIET.write();
-                    play(scene)
+                    run_scenario(scenario)
                 }
                 _ => {
                     let _beside_others = QUIET.read();
-                    play(scene)
+                    run_scenario(scenario)
                 }
             })
         })
@@ -57,21 +58,21 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn play(scene: Scene) -> Result<(), Failed> {
-    if scene == Scene::FullDisk
-        && let Some(why) = disk::obstacle()
+fn run_scenario(scenario: Scenario) -> Result<(), Failed> {
+    if scenario == Scenario::FullDisk
+        && let Some(why) = small_disk::obstacle()
     {
         println!("chaos: a full disk was NOT TRIED: {why}");
         return Ok(());
     }
     let plan = Plan {
         seed: u64::from(rand::random::<u16>()),
-        length: match scene {
-            Scene::Cluster => LENGTH_ON_A_CLUSTER,
+        length: match scenario {
+            Scenario::Cluster => LENGTH_ON_A_CLUSTER,
             _ => LENGTH,
         },
         rate: RATE,
-        ..Plan::of(scene)
+        ..Plan::of(scenario)
     };
     let runtime = tokio::runtime::Runtime::new()?;
     let report = runtime

@@ -12,8 +12,8 @@ use std::process::{Command, Stdio};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::peers::variable;
-use hookline_acceptance::process::{binary, free_port};
+use hookline_testkit::dependencies::variable;
+use hookline_testkit::managed_process::{binary, free_port};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ring as _; // for `verify`: cargo-shear does not look into it
 use serde_json::{Value, json};
@@ -245,8 +245,7 @@ fn the_receiver_of_the_readme_prints_whole_lines_of_requests_at_once() -> anyhow
 }
 
 #[test]
-fn a_receiver_that_keeps_ids_works_once_for_each_whatever_comes_twice_at_once_or_after_a_crash()
--> anyhow::Result<()> {
+fn a_receiver_that_stores_ids_processes_each_delivery_once() -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
     let output = Command::new("python3")
         .args(["-B", "-c", REPEATS])
@@ -283,7 +282,7 @@ fn the_documents_show_the_snippets_as_they_are() -> anyhow::Result<()> {
 }
 
 #[test]
-fn the_first_steps_of_the_readme_pasted_as_one_block_end_with_a_log() -> anyhow::Result<()> {
+fn the_first_steps_of_the_readme_work_as_one_block() -> anyhow::Result<()> {
     let (api, receiver) = (free_port()?.to_string(), free_port()?.to_string());
     let program = binary("hookline")?;
     let program = program.to_str().context("a path in UTF-8")?;

@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_pays_for_those_below_it() {
+    fn cpu_time_includes_descendants() {
         let before = cpu_of_this().unwrap();
         let burn = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done";
         let status = std::process::Command::new("sh").args(["-c", burn]).status();

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use hookline_acceptance::home::Kind;
-use hookline_bench::figure::{Figure, summarize};
+use hookline_bench::baseline::{Post, Relay};
+use hookline_bench::measurement::{Measurement, summarize};
 use hookline_bench::publisher::Publish;
-use hookline_bench::raw::{Post, Relay};
 use hookline_bench::receiver::Receive;
 use hookline_bench::report::Findings;
 use hookline_bench::scenarios::{Scenario, Size, parts_of_a, raw};
 use hookline_bench::versions;
+use hookline_testkit::deployment::Mode;
 
 /// Measures Hookline on this machine
 #[derive(Debug, Parser)]
@@ -95,10 +95,10 @@ fn main() -> anyhow::Result<ExitCode> {
 
 impl Run {
     async fn run(self) -> anyhow::Result<()> {
-        let kinds = match self.on {
-            On::Distributed => vec![Kind::Distributed],
-            On::Embedded => vec![Kind::Embedded],
-            On::Both => vec![Kind::Distributed, Kind::Embedded],
+        let modes = match self.on {
+            On::Distributed => vec![Mode::Distributed],
+            On::Embedded => vec![Mode::Standalone],
+            On::Both => vec![Mode::Distributed, Mode::Standalone],
         };
         let scenarios = match self.scenario.is_empty() {
             true => Scenario::value_variants().to_vec(),
@@ -113,14 +113,14 @@ impl Run {
                 "bench: run {run} of {}: what the machine does without us",
                 self.runs
             );
-            let mut found: Vec<Figure> = raw(&kinds, size).await?;
+            let mut found: Vec<Measurement> = raw(&modes, size).await?;
             for scenario in &scenarios {
-                for kind in kinds.iter().filter(|kind| scenario.is_of(**kind)) {
+                for mode in modes.iter().filter(|mode| scenario.is_of(**mode)) {
                     let letter = scenario.letter();
-                    let some = match scenario.run(*kind, size).await {
+                    let some = match scenario.run(*mode, size).await {
                         Ok(some) => some,
                         Err(why) => {
-                            eprintln!("bench: run {run}: {letter} {kind:?} FAILED: {why:#}");
+                            eprintln!("bench: run {run}: {letter} {mode:?} FAILED: {why:#}");
                             failed += 1;
                             continue;
                         }
@@ -128,7 +128,7 @@ impl Run {
                     if let Some(first) = some.first() {
                         let unit = first.row.unit;
                         eprintln!(
-                            "bench: run {run}: {letter} {kind:?}: {} {:.1} {unit}",
+                            "bench: run {run}: {letter} {mode:?}: {} {:.1} {unit}",
                             first.row.what, first.value
                         );
                     }

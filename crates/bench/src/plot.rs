@@ -4,7 +4,7 @@ use std::path::Path;
 
 use plotters::prelude::*;
 
-use crate::figure::{RATE, Summary, name_of};
+use crate::measurement::{RATE, Summary, name_of};
 
 const SIZE: (u32, u32) = (900, 40);
 const MARGIN: u32 = 60;
@@ -61,12 +61,12 @@ fn bars(figures: &[&Summary], title: &str, file: &Path) -> anyhow::Result<()> {
     for (at, figure) in figures.iter().enumerate() {
         // The first figure is at the top.
         let top = f64::from(rows) - at as f64;
-        let color = COLORS[figure.row.home.map_or(2, |home| home as usize)];
+        let color = COLORS[figure.row.mode.map_or(2, |mode| mode as usize)];
         let (least, most) = figure.range();
         let label = format!(
             "{} {}: {} ({})",
             figure.row.scenario,
-            name_of(figure.row.home),
+            name_of(figure.row.mode),
             figure.row.what,
             crate::report::number(figure.median)
         );

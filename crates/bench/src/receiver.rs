@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::Context as _;
-use hookline_acceptance::authority::{Authority, Validity};
-use hookline_acceptance::receiver::Received;
+use hookline_testkit::receiver::Received;
+use hookline_testkit::test_ca::{TestCa, Validity};
 use tokio::net::TcpStream;
 
 use crate::event::{Moment, read};
@@ -78,9 +78,9 @@ impl Receive {
 /// Terminates TLS in front of the receiver at `port`. Returns the port with TLS, and writes the authority's certificate
 /// into `file`.
 async fn end_tls(file: &Path, port: u16) -> anyhow::Result<u16> {
-    let authority = Authority::new()?;
+    let authority = TestCa::new()?;
     std::fs::write(file, authority.pem())?;
-    let identity = authority.identity("127.0.0.1", Validity::Holds)?;
+    let identity = authority.identity("127.0.0.1", Validity::Valid)?;
     let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let shown = listener.local_addr()?.port();
     actix_web::rt::spawn(async move {

@@ -5,7 +5,7 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use crate::figure::{Summary, name_of};
+use crate::measurement::{Summary, name_of};
 
 #[derive(Debug, Serialize)]
 pub struct Findings {
@@ -42,7 +42,7 @@ impl Findings {
                 });
             table.add_row([
                 figure.row.scenario.to_owned(),
-                name_of(figure.row.home).to_owned(),
+                name_of(figure.row.mode).to_owned(),
                 figure.row.what.clone(),
                 format!("{} {}", number(figure.median), figure.row.unit)
                     .trim()
@@ -72,10 +72,10 @@ impl Findings {
     }
 }
 
-fn shown_goal(goal: crate::figure::Goal) -> String {
+fn shown_goal(goal: crate::measurement::Goal) -> String {
     match goal {
-        crate::figure::Goal::AtLeast(least) => format!("≥ {}", number(least)),
-        crate::figure::Goal::AtMost(most) => format!("≤ {}", number(most)),
+        crate::measurement::Goal::AtLeast(least) => format!("≥ {}", number(least)),
+        crate::measurement::Goal::AtMost(most) => format!("≤ {}", number(most)),
     }
 }
 

@@ -11,11 +11,13 @@ mod rates;
 mod slow;
 
 use clap::ValueEnum;
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Mode;
 
-use crate::figure::{DELIVERED, Figure, Figures, Goal, MILLIS, POSTS, RATE, RELAYS, bare_latency};
-use crate::role::{Receiver, Scheme, posts_at, posts_per_second, relay};
-use crate::stage::{Setting, Stage};
+use crate::child_process::{Receiver, Scheme, posts_at, posts_per_second, relay};
+use crate::measurement::{
+    DELIVERED, Goal, Labels, MILLIS, Measurement, POSTS, RATE, RELAYS, bare_latency,
+};
+use crate::setup::{Setup, SetupOptions};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Scenario {
@@ -77,32 +79,32 @@ impl Scenario {
 
     /// Whether this mode can run the workload. The embedded mode is one process: no service can be left out or started
     /// twice.
-    pub fn is_of(self, kind: Kind) -> bool {
-        kind == Kind::Distributed || !matches!(self, Self::D | Self::G | Self::K)
+    pub fn is_of(self, mode: Mode) -> bool {
+        mode == Mode::Distributed || !matches!(self, Self::D | Self::G | Self::K)
     }
 
     /// Runs the workload once.
     ///
     /// # Errors
     /// If a delivery is missing at the end, or wrong.
-    pub async fn run(self, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
-        let figures = Figures {
+    pub async fn run(self, mode: Mode, size: Size) -> anyhow::Result<Vec<Measurement>> {
+        let labels = Labels {
             scenario: self.letter(),
-            home: Some(kind),
+            mode: Some(mode),
         };
         match self {
-            Self::A => rates::one(figures, kind, size).await,
-            Self::Tls => rates::tls(figures, kind, size).await,
-            Self::B => rates::ten(figures, kind, size).await,
-            Self::F => rates::failing(figures, kind, size).await,
-            Self::C => latency::run(figures, kind, size).await,
-            Self::D => drain::run(figures, size).await,
-            Self::E => neighbours::run(figures, kind, size).await,
-            Self::G => slow::run(figures, size).await,
-            Self::H => many::run(figures, kind, size).await,
-            Self::I => pages::run(figures, kind, size).await,
-            Self::J => large::run(figures, kind, size).await,
-            Self::K => backlog::run(figures, size).await,
+            Self::A => rates::one(labels, mode, size).await,
+            Self::Tls => rates::tls(labels, mode, size).await,
+            Self::B => rates::ten(labels, mode, size).await,
+            Self::F => rates::failing(labels, mode, size).await,
+            Self::C => latency::run(labels, mode, size).await,
+            Self::D => drain::run(labels, size).await,
+            Self::E => neighbours::run(labels, mode, size).await,
+            Self::G => slow::run(labels, size).await,
+            Self::H => many::run(labels, mode, size).await,
+            Self::I => pages::run(labels, mode, size).await,
+            Self::J => large::run(labels, mode, size).await,
+            Self::K => backlog::run(labels, size).await,
         }
     }
 }
@@ -120,48 +122,48 @@ pub async fn bare_posts(size: Size) -> anyhow::Result<f64> {
 ///
 /// # Errors
 /// If a request or a message fails.
-pub async fn raw(kinds: &[Kind], size: Size) -> anyhow::Result<Vec<Figure>> {
-    let figures = Figures::MACHINE;
+pub async fn raw(modes: &[Mode], size: Size) -> anyhow::Result<Vec<Measurement>> {
+    let labels = Labels::MACHINE;
     let steadily = size.of(30) * u64::from(latency::RATE);
-    let mut all = vec![figures.of(POSTS, bare_posts(size).await?, RATE)];
+    let mut all = vec![labels.of(POSTS, bare_posts(size).await?, RATE)];
     let receiver = Receiver::start(Scheme::Http).await?;
     let posted = posts_at(latency::RATE, &receiver, steadily).await?;
-    all.extend(latencies(figures, POSTS, &posted));
-    if kinds.contains(&Kind::Distributed) {
-        let stage = Stage::open(Kind::Distributed, Setting::default()).await?;
-        let amqp = &stage.home.peers()?.amqp;
+    all.extend(latencies(labels, POSTS, &posted));
+    if modes.contains(&Mode::Distributed) {
+        let setup = Setup::open(Mode::Distributed, SetupOptions::default()).await?;
+        let amqp = &setup.deployment.dependencies()?.amqp;
         let relays = relay(amqp, size.of(40_000), None).await?.per_second;
-        all.push(figures.of(RELAYS, relays, RATE));
+        all.push(labels.of(RELAYS, relays, RATE));
         let relayed = relay(amqp, steadily, Some(latency::RATE)).await?;
-        all.extend(latencies(figures, RELAYS, &relayed.latencies));
-        stage.close().await?;
+        all.extend(latencies(labels, RELAYS, &relayed.latencies));
+        setup.close().await?;
     }
     Ok(all)
 }
 
 /// The rates with a goal relative to workload a. Both rates are from the same run.
-pub fn parts_of_a(run: &[Figure]) -> Vec<Figure> {
-    let rate = |scenario: &str, home| {
+pub fn parts_of_a(run: &[Measurement]) -> Vec<Measurement> {
+    let rate = |scenario: &str, mode| {
         let mut all = run.iter().map(|figure| (&figure.row, figure.value));
-        all.find(|(row, _)| row.scenario == scenario && row.home == home && row.what == DELIVERED)
+        all.find(|(row, _)| row.scenario == scenario && row.mode == mode && row.what == DELIVERED)
             .map(|(_, value)| value)
     };
-    let homes = [Some(Kind::Distributed), Some(Kind::Embedded)];
-    let parts = homes
+    let deployments = [Some(Mode::Distributed), Some(Mode::Standalone)];
+    let parts = deployments
         .into_iter()
-        .flat_map(|home| [("d", 1.0), ("f", 0.8)].map(|(scenario, least)| (scenario, home, least)));
+        .flat_map(|mode| [("d", 1.0), ("f", 0.8)].map(|(scenario, least)| (scenario, mode, least)));
     parts
-        .filter_map(|(scenario, home, least)| {
-            let part = rate(scenario, home)? / rate("a", home)?;
-            let figures = Figures { scenario, home };
-            Some(figures.to_reach("delivered, as a part of a", part, "", Goal::AtLeast(least)))
+        .filter_map(|(scenario, mode, least)| {
+            let part = rate(scenario, mode)? / rate("a", mode)?;
+            let labels = Labels { scenario, mode };
+            Some(labels.to_reach("delivered, as a part of a", part, "", Goal::AtLeast(least)))
         })
         .collect()
 }
 
-fn latencies(figures: Figures, of: &str, micros: &[u32]) -> [Figure; 2] {
+fn latencies(labels: Labels, of: &str, micros: &[u32]) -> [Measurement; 2] {
     [50, 99].map(|percent| {
         let name = bare_latency(of, &format!("p{percent}"));
-        figures.of(name, latency::millis(micros, percent), MILLIS)
+        labels.of(name, latency::millis(micros, percent), MILLIS)
     })
 }

@@ -3,22 +3,22 @@
 //! One machine cannot run a thousand dispatchers. The dispatcher's scheduler has neither clock nor task, so a thousand
 //! real schedulers run here. The queue, the delays and the store are models.
 
-mod agenda;
-mod desk;
+mod dispatcher_model;
+mod event_queue;
 mod measured;
 mod plot;
 mod report;
-mod scene;
+mod scenario;
+mod simulator;
+mod stats;
 mod table;
-mod tally;
 mod traffic;
-mod world;
 
 pub use measured::{Run, Second, Waits};
 pub use report::run;
-pub use scene::{Load, Order, Scene};
+pub use scenario::{Load, Order, Scenario};
 
-/// Simulates a scene from the first message until the last delivery has ended. The result depends only on the scene.
-pub fn play(scene: &Scene) -> Run {
-    world::World::new(scene).run()
+/// Simulates a scenario from the first message until the last delivery has ended. The result depends only on the scenario.
+pub fn simulate(scenario: &Scenario) -> Run {
+    simulator::Simulator::new(scenario).run()
 }

@@ -1,17 +1,17 @@
 //! Hundreds of dispatchers in virtual time: the cost of hanging endpoints for healthy ones.
 //!
-//! The scene has half of the usual slots and half of the usual traffic. Messages to bad endpoints would need 1.4 times
+//! The scenario has half of the usual slots and half of the usual traffic. Messages to bad endpoints would need 1.4 times
 //! all slots. Each dispatcher owns two hanging endpoints.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use hookline_bench::simulation::{Load, Order, Run, Scene, play};
+use hookline_bench::simulation::{Load, Order, Run, Scenario, simulate};
 
 const DISPATCHERS: usize = 250;
 const SLOTS: usize = 128;
 const PUBLISHED: std::ops::Range<usize> = 0..28;
-const ILL: std::ops::Range<usize> = 5..25;
+const OUTAGE: std::ops::Range<usize> = 5..25;
 
 const LOAD: Load = Load {
     healthy: 6.0,
@@ -21,9 +21,9 @@ const LOAD: Load = Load {
     dead: 0.2,
 };
 
-fn scene(load: Load, order: Order) -> Scene {
+fn scenario(load: Load, order: Order) -> Scenario {
     let seconds = |count: usize| Duration::from_secs(count as u64);
-    Scene {
+    Scenario {
         dispatchers: DISPATCHERS,
         slots: SLOTS,
         room: 3 * SLOTS,
@@ -31,22 +31,22 @@ fn scene(load: Load, order: Order) -> Scene {
         load,
         hanging: 2 * DISPATCHERS,
         published_for: seconds(PUBLISHED.end),
-        ill: seconds(ILL.start)..seconds(ILL.end),
+        outage: seconds(OUTAGE.start)..seconds(OUTAGE.end),
         seed: 7,
     }
 }
 
 fn with_bad() -> &'static Run {
     static RUN: OnceLock<Run> = OnceLock::new();
-    RUN.get_or_init(|| play(&scene(LOAD, Order::Scheduler)))
+    RUN.get_or_init(|| simulate(&scenario(LOAD, Order::Scheduler)))
 }
 
 #[test]
-fn bad_endpoints_cost_the_healthy_ones_no_wait_at_hundreds_of_dispatchers() {
+fn bad_endpoints_do_not_delay_healthy_ones_at_hundreds_of_dispatchers() {
     // The same endpoints, all healthy all the time. Sharing a dispatcher with others costs the same in both runs.
-    let all_well = play(&Scene {
-        ill: Duration::ZERO..Duration::ZERO,
-        ..scene(LOAD, Order::Scheduler)
+    let all_well = simulate(&Scenario {
+        outage: Duration::ZERO..Duration::ZERO,
+        ..scenario(LOAD, Order::Scheduler)
     });
     // Beside others, a sixteenth of the slots starts with each answer. The longest burst, a hundred messages, therefore
     // waits for at most twelve answers of 8 ms. The endpoint of 500 ms waits for one of its own answers.
@@ -66,8 +66,8 @@ fn bad_endpoints_cost_the_healthy_ones_no_wait_at_hundreds_of_dispatchers() {
 }
 
 #[test]
-fn without_lanes_the_same_bad_endpoints_stall_the_healthy_ones() {
-    let run = play(&scene(LOAD, Order::OneQueue));
+fn without_a_scheduler_the_same_bad_endpoints_stall_the_healthy_ones() {
+    let run = simulate(&scenario(LOAD, Order::OneQueue));
     let waits = run.healthy(PUBLISHED);
     assert!(waits.p99 > 1_000, "{waits:?}");
     assert_eq!(run.delivered + run.exhausted, run.published);
@@ -85,26 +85,26 @@ fn bad_endpoints_leave_half_of_the_slots_and_no_memory_grows() {
     let run = with_bad();
     let all = 0..run.seconds.len();
     let slots = (SLOTS * DISPATCHERS) as u32;
-    let held = run.most(all.clone(), |second| second.bad_in_flight);
-    assert!(held <= slots * 3 / 4, "{held} of {slots} slots");
+    let permit = run.most(all.clone(), |second| second.bad_in_flight);
+    assert!(permit <= slots * 3 / 4, "{permit} of {slots} slots");
     let in_memory = run.most(all, |second| second.in_memory);
     assert!(in_memory <= 4 * slots, "{in_memory} messages");
 }
 
 #[test]
-fn every_delivery_ends_and_what_waited_for_bad_endpoints_arrives_after_they_recover() {
+fn every_delivery_ends_and_waiting_ones_arrive_after_recovery() {
     let run = with_bad();
     assert!(run.published > 90_000, "{}", run.published);
     assert_eq!((run.delivered, run.exhausted), (run.published, 0));
 }
 
 #[test]
-fn the_same_scene_happens_twice_in_the_same_way_and_another_seed_differs() {
+fn a_scenario_repeats_for_its_seed_and_differs_for_another() {
     let few = |seed| {
-        play(&Scene {
+        simulate(&Scenario {
             dispatchers: 20,
             seed,
-            ..scene(LOAD, Order::Scheduler)
+            ..scenario(LOAD, Order::Scheduler)
         })
     };
     assert_eq!(few(1), few(1));

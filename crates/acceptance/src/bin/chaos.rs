@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 use hookline_acceptance::chaos::report::Report;
-use hookline_acceptance::chaos::schedule::{Choice, Scene};
-use hookline_acceptance::chaos::{Plan, disk, run};
+use hookline_acceptance::chaos::schedule::{FaultKind, Scenario};
+use hookline_acceptance::chaos::{Plan, run};
+use hookline_testkit::small_disk;
 
-/// Kills, freezes and stops the parts of a home under load, and says whether anything was lost.
+/// Kills, freezes and stops the parts of a deployment under load, and says whether anything was lost.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Where chance begins; another each time when it is left out
+    /// The seed of the random numbers; another each time when it is left out
     #[arg(long)]
     seed: Option<u64>,
 
@@ -21,14 +22,14 @@ struct Arguments {
     duration: Duration,
 
     /// What is tried
-    #[arg(long, value_enum, default_value = "all")]
-    scene: Which,
+    #[arg(long = "scene", value_enum, default_value = "all")]
+    scenario: ScenarioArgument,
 
-    /// Events that are published each second, in each way that a home has
+    /// Events that are published each second, in each way that a deployment has
     #[arg(long, default_value_t = 40)]
     rate: u32,
 
-    /// Dispatchers of a distributed home
+    /// Dispatchers of a distributed deployment
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=8))]
     dispatchers: u16,
 
@@ -36,9 +37,9 @@ struct Arguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     drop_wake_ups: Option<u8>,
 
-    /// Acts of this kind alone, on a distributed or an embedded home
-    #[arg(long, value_enum)]
-    acts: Option<Choice>,
+    /// Faults of this kind alone, on a distributed or a standalone deployment
+    #[arg(long = "acts", value_enum)]
+    faults: Option<FaultKind>,
 
     /// Write a report to FILE, as Markdown
     #[arg(long, value_name = "FILE")]
@@ -46,7 +47,7 @@ struct Arguments {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Which {
+enum ScenarioArgument {
     /// Three services with PostgreSQL and RabbitMQ
     Distributed,
     /// The same with a RabbitMQ of three nodes
@@ -71,18 +72,18 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-impl Which {
-    fn scenes(self) -> &'static [Scene] {
+impl ScenarioArgument {
+    fn scenarios(self) -> &'static [Scenario] {
         match self {
-            Which::Distributed => &[Scene::Distributed],
-            Which::Cluster => &[Scene::Cluster],
-            Which::Embedded => &[Scene::Embedded],
-            Which::FullDisk => &[Scene::FullDisk],
-            Which::All => &[
-                Scene::Distributed,
-                Scene::Cluster,
-                Scene::Embedded,
-                Scene::FullDisk,
+            ScenarioArgument::Distributed => &[Scenario::Distributed],
+            ScenarioArgument::Cluster => &[Scenario::Cluster],
+            ScenarioArgument::Embedded => &[Scenario::Standalone],
+            ScenarioArgument::FullDisk => &[Scenario::FullDisk],
+            ScenarioArgument::All => &[
+                Scenario::Distributed,
+                Scenario::Cluster,
+                Scenario::Standalone,
+                Scenario::FullDisk,
             ],
         }
     }
@@ -100,24 +101,24 @@ async fn main() -> anyhow::Result<ExitCode> {
         .seed
         .unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let mut reports = Vec::new();
-    for &scene in arguments.scene.scenes() {
-        if scene == Scene::FullDisk
-            && let Some(why) = disk::obstacle()
+    for &scenario in arguments.scenario.scenarios() {
+        if scenario == Scenario::FullDisk
+            && let Some(why) = small_disk::obstacle()
         {
             println!("chaos: a full disk was NOT TRIED: {why}");
             continue;
         }
         let report = run(Plan {
             seed,
-            scene,
-            length: match scene {
-                Scene::FullDisk => arguments.duration.min(UNTIL_REALLY_FULL),
+            scenario,
+            length: match scenario {
+                Scenario::FullDisk => arguments.duration.min(UNTIL_REALLY_FULL),
                 _ => arguments.duration,
             },
             rate: arguments.rate,
             dispatchers: arguments.dispatchers.into(),
             drop_wake_ups: arguments.drop_wake_ups,
-            acts: arguments.acts,
+            only: arguments.faults,
         })
         .await?;
         for problem in &report.all_problems() {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use hookline_acceptance::home::Kind;
-use hookline_acceptance::soak::{Bad, Cast, Flood, Rule, Trial};
+use hookline_acceptance::soak::{BadReceivers, FairnessRun, Flood, LatencyBound, Setup};
+use hookline_testkit::deployment::Mode;
 
 fn main() -> anyhow::Result<ExitCode> {
     let mut arguments = std::env::args().skip(1);
@@ -16,28 +16,28 @@ fn main() -> anyhow::Result<ExitCode> {
     let duration = Duration::from_secs(duration.trim_end_matches('s').parse()?);
     let backlog: u64 = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
     let beside = arguments.next().unwrap_or_else(|| "all".to_owned());
-    let scenes = match &*beside {
-        "three" => vec![Bad::ThreeOfTen],
-        "fifty" => vec![Bad::FiftyBehindOneHost],
-        "backlog" => vec![Bad::Backlog(backlog)],
+    let scenarios = match &*beside {
+        "three" => vec![BadReceivers::ThreeOfTen],
+        "fifty" => vec![BadReceivers::FiftyBehindOneHost],
+        "backlog" => vec![BadReceivers::Backlog(backlog)],
         "flood" => Vec::new(),
         "all" => vec![
-            Bad::ThreeOfTen,
-            Bad::FiftyBehindOneHost,
-            Bad::Backlog(backlog),
+            BadReceivers::ThreeOfTen,
+            BadReceivers::FiftyBehindOneHost,
+            BadReceivers::Backlog(backlog),
         ],
         other => bail!("no such scene: {other}; there are three, fifty, backlog, flood and all"),
     };
-    let casts: &[(Kind, usize)] = match &*on {
-        "distributed" => &[(Kind::Distributed, 1)],
-        "two" => &[(Kind::Distributed, 2)],
-        "embedded" => &[(Kind::Embedded, 1)],
+    let setups: &[(Mode, usize)] = match &*on {
+        "distributed" => &[(Mode::Distributed, 1)],
+        "two" => &[(Mode::Distributed, 2)],
+        "embedded" => &[(Mode::Standalone, 1)],
         "all" => &[
-            (Kind::Distributed, 1),
-            (Kind::Distributed, 2),
-            (Kind::Embedded, 1),
+            (Mode::Distributed, 1),
+            (Mode::Distributed, 2),
+            (Mode::Standalone, 1),
         ],
-        other => bail!("no such home: {other}; there are distributed, two, embedded and all"),
+        other => bail!("no such deployment: {other}; there are distributed, two, embedded and all"),
     };
     // The product and this program both speak HTTP; the first of them to run chooses ring.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -45,14 +45,14 @@ fn main() -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     let mut passed = true;
-    for &(kind, dispatchers) in casts {
-        for &bad in &scenes {
-            if bad == Bad::Backlog(0) {
+    for &(mode, dispatchers) in setups {
+        for &bad in &scenarios {
+            if bad == BadReceivers::Backlog(0) {
                 continue;
             }
-            let trial = Trial {
-                cast: Cast {
-                    kind,
+            let run = FairnessRun {
+                setup: Setup {
+                    mode,
                     dispatchers,
                     slots: 64 / dispatchers,
                     deadline: Duration::from_secs(15),
@@ -60,15 +60,15 @@ fn main() -> anyhow::Result<ExitCode> {
                 bad,
                 rate: 200,
                 duration,
-                rule: Rule::Strict,
+                bound: LatencyBound::Strict,
                 patience: Duration::from_secs(120),
             };
-            passed &= runtime.block_on(trial.run())?.passed;
+            passed &= runtime.block_on(run.run())?.passed;
             println!();
         }
-        // The rate limits of a flood act before the dispatchers: one cast for each home is enough.
+        // The rate limits of a flood act before the dispatchers: one setup for each deployment is enough.
         if matches!(&*beside, "flood" | "all") && dispatchers == 1 {
-            passed &= runtime.block_on(flood(kind, duration))?;
+            passed &= runtime.block_on(flood(mode, duration))?;
             println!();
         }
     }
@@ -80,15 +80,15 @@ fn main() -> anyhow::Result<ExitCode> {
 }
 
 /// Whether one organization that publishes 50 times more than it may costs another no more than the
-/// rule says.
-async fn flood(kind: Kind, lasts: Duration) -> anyhow::Result<bool> {
-    println!("{kind:?}: one organization publishes 50 times more than it may");
-    let flood = Flood::prepare(kind, lasts).await?;
-    let found = flood.come().await?;
-    flood.home.end().await?;
+/// bound allows.
+async fn flood(mode: Mode, lasts: Duration) -> anyhow::Result<bool> {
+    println!("{mode:?}: one organization publishes 50 times more than it may");
+    let flood = Flood::prepare(mode, lasts).await?;
+    let found = flood.run().await?;
+    flood.deployment.end().await?;
     let fair = [&found.without, &found.allowed]
         .into_iter()
-        .all(|before| Rule::Strict.holds(before, &found.with));
+        .all(|before| LatencyBound::Strict.holds(before, &found.with));
     println!("{}", if fair { "pass" } else { "FAIL" });
     Ok(fair)
 }

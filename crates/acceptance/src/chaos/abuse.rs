@@ -1,4 +1,4 @@
-//! Clients that mean harm: each act occupies the API with one kind of them while honest clients go on.
+//! Clients that mean harm: each fault occupies the API with one kind of them while honest clients go on.
 //!
 //! They have a key of their own: the rate limits of a key apply to them and not to the load.
 
@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-/// Connections of slow clients. A home keeps 4,000.
+/// Connections of slow clients. A deployment keeps 4,000.
 const SLOW: usize = 200;
 
 /// Clients that send requests as fast as they are answered.
@@ -49,13 +49,13 @@ impl Abuse {
 
 /// The API that is abused, and a good key.
 #[derive(Debug, Clone)]
-pub(super) struct Victim {
+pub(super) struct AbuseTarget {
     pub(super) port: u16,
     pub(super) key: String,
 }
 
 /// Begins. It ends when the set is dropped.
-pub(super) fn begin(abuse: Abuse, victim: &Victim) -> JoinSet<()> {
+pub(super) fn begin(abuse: Abuse, victim: &AbuseTarget) -> JoinSet<()> {
     let mut clients = JoinSet::new();
     let count = match abuse {
         Abuse::SlowReaders | Abuse::SlowSenders => SLOW,
@@ -74,7 +74,7 @@ pub(super) fn begin(abuse: Abuse, victim: &Victim) -> JoinSet<()> {
     clients
 }
 
-impl Victim {
+impl AbuseTarget {
     async fn once(&self, abuse: Abuse) -> anyhow::Result<()> {
         match abuse {
             Abuse::SlowReaders => self.read_nothing().await,

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::repeats::Taken;
-use crate::receiver::Received;
+use super::repeats::Accepted;
+use hookline_testkit::receiver::Received;
 
 /// How many errors the ledger shows; one cause makes many.
-const TOLD: usize = 20;
+const SHOWN: usize = 20;
 
 /// One request in this many has its signature verified: a verification costs more than all the rest here.
 const SAMPLE: usize = 8;
@@ -23,25 +23,25 @@ const SAMPLE: usize = 8;
 pub(crate) type EventName = (String, String);
 
 /// A subscription, as we know it: by the number in its URL.
-pub(crate) type HookNumber = usize;
+pub(crate) type SubscriptionNumber = usize;
 
-/// The record of a run. Clones share one book.
+/// The record of a run. Clones share the entries.
 #[derive(Clone, Default)]
-pub(crate) struct Ledger(Arc<Mutex<Book>>);
+pub(crate) struct Ledger(Arc<Mutex<Entries>>);
 
 #[derive(Default)]
-struct Book {
+struct Entries {
     events: HashMap<EventName, Published>,
-    hooks: Vec<Hook>,
-    came: HashMap<(EventName, HookNumber), Came>,
-    owners: HashMap<String, (EventName, HookNumber)>,
+    subscriptions: Vec<Subscription>,
+    came: HashMap<(EventName, SubscriptionNumber), Requests>,
+    owners: HashMap<String, (EventName, SubscriptionNumber)>,
     requests: usize,
     verified: usize,
     refused: usize,
     deliveries: Vec<Instant>,
     confirms: Vec<Instant>,
-    wrong: Vec<String>,
-    wrongs: usize,
+    violations: Vec<String>,
+    violation_count: usize,
 }
 
 struct Published {
@@ -55,7 +55,7 @@ struct Published {
 
 /// A subscription that was asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Hook {
+pub(crate) struct Subscription {
     pub(crate) organization: String,
     pub(crate) events: Vec<&'static str>,
     pub(crate) secret: String,
@@ -65,7 +65,7 @@ pub(crate) struct Hook {
     pub(crate) gone: bool,
 }
 
-impl Hook {
+impl Subscription {
     fn wants(&self, (organization, _): &EventName, event_type: &str) -> bool {
         self.organization == *organization && self.events.contains(&event_type)
     }
@@ -73,7 +73,7 @@ impl Hook {
 
 /// The time span in which a failover may have lost commits.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Lost {
+pub(crate) struct LostCommits {
     /// Everything that was confirmed before was in the copy.
     pub(crate) from: Instant,
     /// The database that had them was killed.
@@ -83,17 +83,17 @@ pub(crate) struct Lost {
 }
 
 /// The content of the database in the end.
-pub(crate) struct Stored {
+pub(crate) struct StoredRows {
     pub(crate) events: HashSet<EventName>,
     /// Ids and URLs of the subscriptions.
     pub(crate) subscriptions: HashSet<(i64, String)>,
 }
 
 #[derive(Default)]
-struct Came {
+struct Requests {
     webhook_id: String,
     /// The requests that were answered with 2xx.
-    taken: Vec<Taken>,
+    taken: Vec<Accepted>,
 }
 
 /// How a run has ended so far.
@@ -126,25 +126,25 @@ pub struct Counts {
 }
 
 impl Ledger {
-    fn book(&self) -> MutexGuard<'_, Book> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A subscription is about to be asked for.
-    pub(crate) fn asks_for(&self, hook: Hook) -> HookNumber {
-        let mut book = self.book();
-        book.hooks.push(hook);
-        book.hooks.len() - 1
+    pub(crate) fn asks_for(&self, subscription: Subscription) -> SubscriptionNumber {
+        let mut entries = self.entries();
+        entries.subscriptions.push(subscription);
+        entries.subscriptions.len() - 1
     }
 
     /// It was made: what is published from now on is owed to it.
-    pub(crate) fn created(&self, number: HookNumber, id: i64) {
-        self.book().hooks[number].created = Some((id, Instant::now()));
+    pub(crate) fn created(&self, number: SubscriptionNumber, id: i64) {
+        self.entries().subscriptions[number].created = Some((id, Instant::now()));
     }
 
     /// All subscriptions so far.
-    pub(crate) fn hooks(&self) -> Vec<Hook> {
-        self.book().hooks.clone()
+    pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
+        self.entries().subscriptions.clone()
     }
 
     /// An event is about to be published.
@@ -156,24 +156,24 @@ impl Ledger {
             confirmed: None,
             gone: false,
         };
-        self.book().events.insert(name.clone(), published);
+        self.entries().events.insert(name.clone(), published);
     }
 
     /// It was confirmed.
     pub(crate) fn confirmed(&self, name: &EventName) {
-        let mut book = self.book();
-        let book = &mut *book;
-        if let Some(event) = book.events.get_mut(name) {
+        let mut entries = self.entries();
+        let entries = &mut *entries;
+        if let Some(event) = entries.events.get_mut(name) {
             let now = Instant::now();
             event.confirmed = Some(now);
-            book.confirms.push(now);
+            entries.confirms.push(now);
         }
     }
 
     /// The events with a confirmed publish.
     pub(crate) fn confirmed_events(&self) -> Vec<EventName> {
-        let book = self.book();
-        let confirmed = book
+        let entries = self.entries();
+        let confirmed = entries
             .events
             .iter()
             .filter(|(_, event)| event.confirmed.is_some());
@@ -181,15 +181,15 @@ impl Ledger {
     }
 
     pub(crate) fn is_gone(&self, name: &EventName) -> bool {
-        self.book().is_gone(name)
+        self.entries().is_gone(name)
     }
 
     /// Marks the entries that were lost with the commits of failovers: they are not stored, and were written while
     /// commits could be lost. Entries that are stored meanwhile are unmarked.
-    pub(crate) fn mark_gone(&self, lost: &[Lost], stored: &Stored) {
-        let mut book = self.book();
-        let book = &mut *book;
-        for (name, event) in &mut book.events {
+    pub(crate) fn mark_gone(&self, lost: &[LostCommits], stored: &StoredRows) {
+        let mut entries = self.entries();
+        let entries = &mut *entries;
+        for (name, event) in &mut entries.events {
             // A publish without an answer may have been taken at any time after its beginning.
             let taken = event.confirmed.is_none_or(|at| {
                 lost.iter()
@@ -198,43 +198,43 @@ impl Ledger {
             let began_before = lost.iter().any(|lost| event.began <= lost.until);
             event.gone = taken && began_before && !stored.events.contains(name);
         }
-        for (number, hook) in book.hooks.iter_mut().enumerate() {
-            if let Some((id, at)) = hook.created {
+        for (number, subscription) in entries.subscriptions.iter_mut().enumerate() {
+            if let Some((id, at)) = subscription.created {
                 let in_time = lost.iter().any(|lost| at >= lost.from && at <= lost.back);
                 let is_it = |(stored, url): &(i64, String)| {
                     *stored == id && url.ends_with(&format!("/{number}"))
                 };
-                hook.gone = in_time && !stored.subscriptions.iter().any(is_it);
+                subscription.gone = in_time && !stored.subscriptions.iter().any(is_it);
             }
         }
     }
 
     /// A publish was answered with 503 or 429.
     pub(crate) fn refused(&self) {
-        self.book().refused += 1;
+        self.entries().refused += 1;
     }
 
     /// Something happened that may not happen.
-    pub(crate) fn wrong(&self, what: String) {
-        self.book().is_wrong(what);
+    pub(crate) fn violation(&self, what: String) {
+        self.entries().add_violation(what);
     }
 
     /// A request came to this subscription's URL.
-    pub(crate) fn came(&self, number: HookNumber, request: &Received) {
-        let mut book = self.book();
-        if let Err(what) = book.judge(number, request) {
-            book.is_wrong(what);
+    pub(crate) fn came(&self, number: SubscriptionNumber, request: &Received) {
+        let mut entries = self.entries();
+        if let Err(what) = entries.judge(number, request) {
+            entries.add_violation(what);
         }
     }
 
     /// A request was answered with 2xx.
-    pub(crate) fn taken(&self, number: HookNumber, request: &Received) {
-        let mut book = self.book();
+    pub(crate) fn taken(&self, number: SubscriptionNumber, request: &Received) {
+        let mut entries = self.entries();
         let Some(name) = name_in(request) else { return };
         let answered = Instant::now();
-        book.deliveries.push(answered);
-        let came = book.came.entry((name, number)).or_default();
-        came.taken.push(Taken {
+        entries.deliveries.push(answered);
+        let came = entries.came.entry((name, number)).or_default();
+        came.taken.push(Accepted {
             came: request.at,
             answered,
         });
@@ -242,57 +242,63 @@ impl Ledger {
 
     /// When publishes were confirmed, in order.
     pub(crate) fn confirms(&self) -> Vec<Instant> {
-        self.book().confirms.clone()
+        self.entries().confirms.clone()
     }
 
     /// The requests of each delivery that were answered with 2xx.
-    pub(super) fn taken_requests(&self) -> Vec<Vec<Taken>> {
-        let book = self.book();
-        book.came.values().map(|came| came.taken.clone()).collect()
+    pub(super) fn taken_requests(&self) -> Vec<Vec<Accepted>> {
+        let entries = self.entries();
+        entries
+            .came
+            .values()
+            .map(|came| came.taken.clone())
+            .collect()
     }
 
     /// When requests were answered with 2xx, in order.
     pub(crate) fn deliveries(&self) -> Vec<Instant> {
-        self.book().deliveries.clone()
+        self.entries().deliveries.clone()
     }
 
     /// The errors apart from missing deliveries: the first few, and how many in all.
-    pub(crate) fn wrongs(&self) -> (Vec<String>, usize) {
-        let book = self.book();
-        (book.wrong.clone(), book.wrongs)
+    pub(crate) fn violations(&self) -> (Vec<String>, usize) {
+        let entries = self.entries();
+        (entries.violations.clone(), entries.violation_count)
     }
 
     /// The deliveries that are owed and have not come.
-    pub(crate) fn missing(&self) -> Vec<(EventName, HookNumber)> {
-        let book = self.book();
-        book.owed()
+    pub(crate) fn missing(&self) -> Vec<(EventName, SubscriptionNumber)> {
+        let entries = self.entries();
+        entries
+            .owed()
             .into_iter()
-            .filter(|owed| !book.was_taken(owed))
+            .filter(|owed| !entries.was_taken(owed))
             .collect()
     }
 
     /// How often a delivery was taken, by subscription.
-    pub(crate) fn taken_by(&self, number: HookNumber) -> usize {
-        let book = self.book();
-        book.came
+    pub(crate) fn taken_by(&self, number: SubscriptionNumber) -> usize {
+        let entries = self.entries();
+        entries
+            .came
             .iter()
-            .filter(|((event, hook), came)| {
-                *hook == number && !came.taken.is_empty() && !book.is_gone(event)
+            .filter(|((event, subscription), came)| {
+                *subscription == number && !came.taken.is_empty() && !entries.is_gone(event)
             })
             .count()
     }
 
     /// Everything in numbers.
     pub(crate) fn counts(&self) -> Counts {
-        let book = self.book();
-        let owed = book.owed();
-        let delivered = owed.iter().filter(|owed| book.was_taken(owed)).count();
-        let taken = book.came.values().filter(|came| !came.taken.is_empty());
-        let stored = book
+        let entries = self.entries();
+        let owed = entries.owed();
+        let delivered = owed.iter().filter(|owed| entries.was_taken(owed)).count();
+        let taken = entries.came.values().filter(|came| !came.taken.is_empty());
+        let stored = entries
             .came
             .iter()
-            .filter(|((event, _), came)| !came.taken.is_empty() && !book.is_gone(event));
-        let confirmed = book
+            .filter(|((event, _), came)| !came.taken.is_empty() && !entries.is_gone(event));
+        let confirmed = entries
             .events
             .values()
             .filter(|event| event.confirmed.is_some());
@@ -300,42 +306,46 @@ impl Ledger {
         let confirmed = confirmed.count();
         Counts {
             confirmed,
-            unknown: book.events.len() - confirmed,
+            unknown: entries.events.len() - confirmed,
             owed: owed.len(),
             delivered,
             lost: owed.len() - delivered,
             gone,
-            subscriptions_gone: book.hooks.iter().filter(|hook| hook.gone).count(),
+            subscriptions_gone: entries
+                .subscriptions
+                .iter()
+                .filter(|subscription| subscription.gone)
+                .count(),
             besides: stored.count() - delivered,
             duplicates: taken.map(|came| came.taken.len() - 1).sum(),
-            requests: book.requests,
-            verified: book.verified,
-            refused: book.refused,
+            requests: entries.requests,
+            verified: entries.verified,
+            refused: entries.refused,
         }
     }
 }
 
-impl Book {
-    fn is_wrong(&mut self, what: String) {
-        self.wrongs += 1;
-        if self.wrong.len() < TOLD {
-            self.wrong.push(what);
+impl Entries {
+    fn add_violation(&mut self, what: String) {
+        self.violation_count += 1;
+        if self.violations.len() < SHOWN {
+            self.violations.push(what);
         }
     }
 
-    fn judge(&mut self, number: HookNumber, request: &Received) -> Result<(), String> {
+    fn judge(&mut self, number: SubscriptionNumber, request: &Received) -> Result<(), String> {
         self.requests += 1;
         let name = name_in(request).ok_or_else(|| format!("no event: {request:?}"))?;
-        let hook = self
-            .hooks
+        let subscription = self
+            .subscriptions
             .get(number)
             .ok_or_else(|| format!("no such subscription: {}", request.path))?;
         let event = self
             .events
             .get(&name)
             .ok_or_else(|| format!("{name:?} was never published"))?;
-        if !hook.wants(&name, event.event_type) {
-            return Err(format!("{name:?} is not owed to {hook:?}"));
+        if !subscription.wants(&name, event.event_type) {
+            return Err(format!("{name:?} is not owed to {subscription:?}"));
         }
         if event.body.as_bytes() != request.body {
             return Err(format!("the body of {name:?} has changed: {request:?}"));
@@ -345,7 +355,7 @@ impl Book {
             .map_err(|why| why.to_string())?;
         if self.requests.is_multiple_of(SAMPLE) {
             request
-                .verify_at_any_time(&hook.secret)
+                .verify_at_any_time(&subscription.secret)
                 .map_err(|why| format!("the signature of {id} does not hold: {why:#}"))?;
             self.verified += 1;
         }
@@ -367,13 +377,20 @@ impl Book {
         }
     }
 
-    fn owed(&self) -> Vec<(EventName, HookNumber)> {
+    fn owed(&self) -> Vec<(EventName, SubscriptionNumber)> {
         let mut owed = Vec::new();
         let stored = |event: &Published| event.confirmed.is_some() && !event.gone;
         for (name, event) in self.events.iter().filter(|(_, event)| stored(event)) {
-            for (number, hook) in self.hooks.iter().enumerate().filter(|(_, hook)| !hook.gone) {
-                let was_there = hook.created.is_some_and(|(_, since)| since <= event.began);
-                if was_there && hook.wants(name, event.event_type) {
+            for (number, subscription) in self
+                .subscriptions
+                .iter()
+                .enumerate()
+                .filter(|(_, subscription)| !subscription.gone)
+            {
+                let was_there = subscription
+                    .created
+                    .is_some_and(|(_, since)| since <= event.began);
+                if was_there && subscription.wants(name, event.event_type) {
                     owed.push((name.clone(), number));
                 }
             }
@@ -385,7 +402,7 @@ impl Book {
         self.events.get(event).is_some_and(|event| event.gone)
     }
 
-    fn was_taken(&self, owed: &(EventName, HookNumber)) -> bool {
+    fn was_taken(&self, owed: &(EventName, SubscriptionNumber)) -> bool {
         self.came
             .get(owed)
             .is_some_and(|came| !came.taken.is_empty())

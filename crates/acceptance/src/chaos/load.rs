@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Plan;
-use super::ledger::{EventName, Hook, Ledger};
-use super::stage::Stage;
-use crate::client::{Answer, Client};
+use super::ledger::{EventName, Ledger, Subscription};
+use super::system::System;
+use hookline_testkit::client::{Answer, Client};
 
 const EVENT_TYPES: [&str; 6] = [
     "workflow.started",
@@ -36,7 +36,7 @@ const EVENT_TYPES: [&str; 6] = [
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// The wait before an event is published again.
-const BREATH: Duration = Duration::from_millis(250);
+const REPUBLISH_AFTER: Duration = Duration::from_millis(250);
 
 /// How often the load makes a subscription.
 const SUBSCRIBES: Duration = Duration::from_secs(3);
@@ -50,12 +50,12 @@ const PUBLISHERS: u32 = 3;
 /// A running load.
 pub(crate) struct Load {
     over: watch::Sender<bool>,
-    players: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// The state that all tasks of the load share.
 #[derive(Clone)]
-struct Script {
+struct LoadContext {
     ledger: Ledger,
     seed: u64,
     /// Events each second by HTTP, and as many on the broker where there is one.
@@ -63,7 +63,7 @@ struct Script {
     organizations: Vec<(&'static str, Client)>,
     /// Where receivers listen.
     receiver: String,
-    /// The nodes of the broker; none in an embedded home.
+    /// The nodes of the broker; none in a standalone deployment.
     amqp: Vec<String>,
     numbers: Arc<AtomicU64>,
     over: watch::Receiver<bool>,
@@ -74,19 +74,19 @@ impl Load {
     pub(crate) async fn start(
         Plan { seed, rate, .. }: Plan,
         ledger: &Ledger,
-        stage: &Stage,
+        system: &System,
         receiver: String,
     ) -> anyhow::Result<Self> {
-        let amqp = match &stage.servers {
+        let amqp = match &system.servers {
             Some(servers) => servers.amqp()?,
             None => Vec::new(),
         };
         let (over, listening) = watch::channel(false);
-        let script = Script {
+        let context = LoadContext {
             ledger: ledger.clone(),
             seed,
             rate,
-            organizations: stage
+            organizations: system
                 .tenants
                 .iter()
                 .map(|tenant| (tenant.organization, tenant.client.clone()))
@@ -101,26 +101,26 @@ impl Load {
             &["workflow.completed", "workflow.failed"],
             &["workflow.step.started"],
         ] {
-            for (organization, client) in &script.organizations {
-                let made = script.subscribe(organization, client, events).await;
+            for (organization, client) in &context.organizations {
+                let made = context.subscribe(organization, client, events).await;
                 ensure!(made, "a first subscription was not made");
             }
         }
-        let mut players = JoinSet::new();
+        let mut tasks = JoinSet::new();
         for number in 0..PUBLISHERS {
-            players.spawn(script.clone().publish_by_http(number));
-            if !script.amqp.is_empty() {
-                players.spawn(script.clone().publish_on_broker(number));
+            tasks.spawn(context.clone().publish_by_http(number));
+            if !context.amqp.is_empty() {
+                tasks.spawn(context.clone().publish_on_broker(number));
             }
         }
-        players.spawn(script.subscribe_now_and_then());
-        Ok(Self { over, players })
+        tasks.spawn(context.subscribe_now_and_then());
+        Ok(Self { over, tasks })
     }
 
     /// Waits for the last answers.
     pub(crate) async fn end(self) {
         self.over.send_replace(true);
-        self.players.join_all().await;
+        self.tasks.join_all().await;
     }
 }
 
@@ -131,9 +131,9 @@ struct Draft {
     body: String,
 }
 
-impl Script {
-    fn chance(&self, player: &str, number: u32) -> ChaCha8Rng {
-        let salt = player.bytes().fold(u64::from(number), |salt, byte| {
+impl LoadContext {
+    fn rng(&self, task: &str, number: u32) -> ChaCha8Rng {
+        let salt = task.bytes().fold(u64::from(number), |salt, byte| {
             salt.wrapping_mul(31).wrapping_add(u64::from(byte))
         });
         ChaCha8Rng::seed_from_u64(self.seed ^ salt)
@@ -151,14 +151,14 @@ impl Script {
     }
 
     /// Receivers get these very bytes: only `data` could be written in another way.
-    fn draft(&self, chance: &mut ChaCha8Rng, organization: &str) -> Draft {
+    fn draft(&self, rng: &mut ChaCha8Rng, organization: &str) -> Draft {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let event_type = EVENT_TYPES
-            .choose(chance)
+            .choose(rng)
             .copied()
             .unwrap_or("workflow.failed");
         let id = format!("evt_{number}");
-        let filling = "x".repeat(chance.random_range(0..400));
+        let filling = "x".repeat(rng.random_range(0..400));
         let body = format!(
             r#"{{"event_id":"{id}","event_type":"{event_type}","workflow_id":"wf_{}","organization_id":"{organization}","timestamp":"2026-11-23T10:30:00Z","data":{{"number": {number}, "price":1.50,"text":"{filling}"}}}}"#,
             number % 10,
@@ -173,25 +173,25 @@ impl Script {
     }
 
     /// Most publishers try again after a short wait; some give up.
-    async fn tries_again(&self, chance: &mut ChaCha8Rng) -> bool {
-        if self.is_over() || chance.random_range(0..10) == 0 {
+    async fn republishes(&self, rng: &mut ChaCha8Rng) -> bool {
+        if self.is_over() || rng.random_range(0..10) == 0 {
             return false;
         }
-        tokio::time::sleep(BREATH).await;
+        tokio::time::sleep(REPUBLISH_AFTER).await;
         true
     }
 
     async fn publish_by_http(self, number: u32) {
-        let mut chance = self.chance("http", number);
+        let mut rng = self.rng("http", number);
         let mut ticks = self.ticks();
         while !self.is_over() {
             ticks.tick().await;
-            let Some((organization, client)) = self.organizations.choose(&mut chance) else {
+            let Some((organization, client)) = self.organizations.choose(&mut rng) else {
                 return;
             };
-            let count = chance.random_range(1..=3);
+            let count = rng.random_range(1..=3);
             let drafts: Vec<Draft> = (0..count)
-                .map(|_| self.draft(&mut chance, organization))
+                .map(|_| self.draft(&mut rng, organization))
                 .collect();
             let bodies: Vec<&str> = drafts.iter().map(|draft| draft.body.as_str()).collect();
             let body = format!("[{}]", bodies.join(","));
@@ -206,7 +206,7 @@ impl Script {
                         .for_each(|draft| self.ledger.confirmed(&draft.name));
                     break;
                 }
-                if !self.tries_again(&mut chance).await {
+                if !self.republishes(&mut rng).await {
                     break;
                 }
             }
@@ -236,7 +236,7 @@ impl Script {
             }
             status => {
                 let what = format!("POST {path} was answered with {status}: {}", answer.json);
-                self.ledger.wrong(what);
+                self.ledger.violation(what);
                 None
             }
         }
@@ -246,15 +246,15 @@ impl Script {
     async fn publish_on_broker(self, number: u32) {
         let mut nodes = self.amqp.iter().cycle().skip(number as usize);
         let Some(mut amqp) = nodes.next() else { return };
-        let mut chance = self.chance("amqp", number);
+        let mut rng = self.rng("amqp", number);
         let mut ticks = self.ticks();
         let mut line = None;
         while !self.is_over() {
             ticks.tick().await;
-            let Some((organization, _)) = self.organizations.choose(&mut chance) else {
+            let Some((organization, _)) = self.organizations.choose(&mut rng) else {
                 return;
             };
-            let draft = self.draft(&mut chance, organization);
+            let draft = self.draft(&mut rng, organization);
             loop {
                 let published = timeout(PATIENCE, publish(&mut line, amqp, &draft)).await;
                 if matches!(published, Ok(Ok(true))) {
@@ -264,7 +264,7 @@ impl Script {
                 // A confirm that is still to come must not be taken for that of the next one.
                 line = None;
                 amqp = nodes.next().unwrap_or(amqp);
-                if !self.tries_again(&mut chance).await {
+                if !self.republishes(&mut rng).await {
                     break;
                 }
             }
@@ -272,9 +272,9 @@ impl Script {
     }
 
     async fn subscribe_now_and_then(self) {
-        let mut chance = self.chance("subscriber", 0);
+        let mut rng = self.rng("subscriber", 0);
         let mut over = self.over.clone();
-        while self.ledger.hooks().len() < SUBSCRIPTIONS {
+        while self.ledger.subscriptions().len() < SUBSCRIPTIONS {
             tokio::select! {
                 ended = over.wait_for(|over| *over) => {
                     drop(ended);
@@ -282,10 +282,10 @@ impl Script {
                 }
                 () = tokio::time::sleep(SUBSCRIBES) => {}
             }
-            let Some((organization, client)) = self.organizations.choose(&mut chance) else {
+            let Some((organization, client)) = self.organizations.choose(&mut rng) else {
                 return;
             };
-            let event_type = EVENT_TYPES.choose(&mut chance).copied();
+            let event_type = EVENT_TYPES.choose(&mut rng).copied();
             self.subscribe(organization, client, event_type.as_slice())
                 .await;
         }
@@ -298,7 +298,7 @@ impl Script {
         client: &Client,
         events: &[&'static str],
     ) -> bool {
-        let number = self.ledger.asks_for(Hook {
+        let number = self.ledger.asks_for(Subscription {
             organization: organization.to_owned(),
             events: events.to_vec(),
             secret: "hush".to_owned(),

@@ -1,4 +1,4 @@
-//! Crash safety. A seeded schedule kills, freezes and stops the processes and servers of a home under load, while
+//! Crash safety. A seeded schedule kills, freezes and stops the processes and servers of a deployment under load, while
 //! receivers keep a ledger.
 //!
 //! In the end every confirmed event has been delivered to every subscription that wanted it. No delivery arrived that
@@ -11,12 +11,12 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub mod abuse;
-pub mod act;
-mod actor;
-pub mod disk;
+pub mod fault;
 mod ledger;
+mod links;
 mod load;
 mod owners;
+mod process;
 mod receivers;
 pub mod repeats;
 pub mod report;
@@ -24,55 +24,54 @@ mod run;
 pub mod schedule;
 mod servers;
 mod settling;
-mod stage;
-mod wires;
+mod system;
 
-use act::Act;
+use fault::Injection;
 pub use ledger::Counts;
 use report::Report;
-use schedule::{Choice, Scene};
+use schedule::{FaultKind, Scenario};
 
 /// The settings of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// Where chance begins.
+    /// The seed of the random numbers.
     pub seed: u64,
     /// Where, and what is done there.
-    pub scene: Scene,
-    /// How long there is load, and acts.
+    pub scenario: Scenario,
+    /// How long there is load, and faults.
     pub length: Duration,
-    /// How many events are published each second in each way that the home has.
+    /// How many events are published each second in each way that the deployment has.
     pub rate: u32,
-    /// Dispatchers of a distributed home.
+    /// Dispatchers of a distributed deployment.
     pub dispatchers: usize,
     /// Each process drops one wake-up in this many, all the time.
     pub drop_wake_ups: Option<u8>,
-    /// The one kind of act to perform; `None` for all kinds of the scene.
-    pub acts: Option<Choice>,
+    /// The one kind of fault to perform; `None` for all kinds of the scenario.
+    pub only: Option<FaultKind>,
 }
 
 impl Plan {
-    /// A minute of this scene as it is played where nothing else is asked for.
-    pub fn of(scene: Scene) -> Self {
+    /// A minute of this scenario as it is run where nothing else is asked for.
+    pub fn of(scenario: Scenario) -> Self {
         Self {
             seed: 0,
-            scene,
+            scenario,
             length: Duration::from_secs(60),
             rate: 40,
             dispatchers: 2,
             drop_wake_ups: None,
-            acts: None,
+            only: None,
         }
     }
 }
 
-/// An act that was done.
+/// A fault that was done.
 #[derive(Debug, Clone)]
 pub struct Performed {
-    /// The act as planned.
-    pub act: Act,
+    /// The fault as planned.
+    pub injection: Injection,
     /// When it began.
-    pub hit: Instant,
+    pub began: Instant,
     /// When everything had been started or thawed again; it need not be ready then.
     pub back: Instant,
 }

@@ -12,8 +12,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::ledger::Ledger;
-use crate::raw::{RawReceiver, read_request};
-use crate::receiver::Received;
+use hookline_testkit::raw_receiver::{RawReceiver, read_request};
+use hookline_testkit::receiver::Received;
 
 /// The dispatcher's deadline in these runs. Late answers exceed it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
@@ -23,9 +23,9 @@ const IN_THE_END: u32 = 4;
 
 /// While it is on, receivers take nothing. Clones are the same switch.
 #[derive(Clone, Default)]
-pub(crate) struct Refusal(Arc<AtomicBool>);
+pub(crate) struct RefusalSwitch(Arc<AtomicBool>);
 
-impl Refusal {
+impl RefusalSwitch {
     pub(crate) fn set(&self, on: bool) {
         self.0.store(on, Ordering::Relaxed);
     }
@@ -37,7 +37,7 @@ impl Refusal {
 
 /// How the receiver answers a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
+enum Behaviour {
     /// 200 after this delay.
     Takes(Duration),
     /// 200 after the deadline of a request. A dispatcher that was frozen meanwhile may still find it in time.
@@ -52,37 +52,37 @@ enum Manner {
     BreaksOff,
 }
 
-impl Manner {
-    /// The same for the same attempt in every run of a seed, as far as ids are the same.
+impl Behaviour {
+    /// The same for an attempt in every run of a seed, as far as ids are the same.
     fn of(seed: u64, webhook_id: &str, attempt: u32) -> Self {
         let mut hasher = DefaultHasher::new();
         (seed, webhook_id, attempt).hash(&mut hasher);
-        let dice = hasher.finish();
+        let roll = hasher.finish();
         if attempt >= IN_THE_END {
-            return Manner::Takes(Duration::ZERO);
+            return Behaviour::Takes(Duration::ZERO);
         }
-        match dice % 1_000 {
-            0..40 => Manner::Fails,
-            40..60 => Manner::IsBusy,
-            60..90 => Manner::HangsUp,
-            90..110 => Manner::BreaksOff,
-            110..113 => Manner::TakesTooLate,
-            113..140 => Manner::Takes(Duration::from_millis(300 + dice / 1_000 % 1_200)),
-            _ => Manner::Takes(Duration::ZERO),
+        match roll % 1_000 {
+            0..40 => Behaviour::Fails,
+            40..60 => Behaviour::IsBusy,
+            60..90 => Behaviour::HangsUp,
+            90..110 => Behaviour::BreaksOff,
+            110..113 => Behaviour::TakesTooLate,
+            113..140 => Behaviour::Takes(Duration::from_millis(300 + roll / 1_000 % 1_200)),
+            _ => Behaviour::Takes(Duration::ZERO),
         }
     }
 
     fn answer(self) -> &'static [u8] {
         match self {
-            Manner::Takes(_) | Manner::TakesTooLate => {
+            Behaviour::Takes(_) | Behaviour::TakesTooLate => {
                 b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
             }
-            Manner::Fails => b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
-            Manner::IsBusy => {
+            Behaviour::Fails => b"HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n",
+            Behaviour::IsBusy => {
                 b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n"
             }
-            Manner::HangsUp => b"",
-            Manner::BreaksOff => b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nhalf",
+            Behaviour::HangsUp => b"",
+            Behaviour::BreaksOff => b"HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\nhalf",
         }
     }
 }
@@ -93,11 +93,11 @@ impl Manner {
 /// When there is no port.
 pub(crate) async fn start(
     ledger: &Ledger,
-    refusal: &Refusal,
+    refusal: &RefusalSwitch,
     seed: u64,
 ) -> anyhow::Result<RawReceiver> {
     let (ledger, refusal) = (ledger.clone(), refusal.clone());
-    RawReceiver::that(move |mut connection| {
+    RawReceiver::with(move |mut connection| {
         let (ledger, refusal) = (ledger.clone(), refusal.clone());
         async move {
             while answer_one(&mut connection, &ledger, &refusal, seed).await? {}
@@ -111,7 +111,7 @@ pub(crate) async fn start(
 async fn answer_one(
     connection: &mut TcpStream,
     ledger: &Ledger,
-    refusal: &Refusal,
+    refusal: &RefusalSwitch,
     seed: u64,
 ) -> anyhow::Result<bool> {
     let request = parse(&read_request(connection).await?)?;
@@ -122,22 +122,22 @@ async fn answer_one(
         .context("no subscription's path")?;
     ledger.came(number, &request);
     let attempt = request.header("x-webhook-attempt")?.parse()?;
-    let manner = match refusal.is_on() {
-        true => Manner::Fails,
-        false => Manner::of(seed, request.header("webhook-id")?, attempt),
+    let behaviour = match refusal.is_on() {
+        true => Behaviour::Fails,
+        false => Behaviour::of(seed, request.header("webhook-id")?, attempt),
     };
-    match manner {
-        Manner::Takes(after) => tokio::time::sleep(after).await,
-        Manner::TakesTooLate => tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await,
+    match behaviour {
+        Behaviour::Takes(after) => tokio::time::sleep(after).await,
+        Behaviour::TakesTooLate => tokio::time::sleep(DEADLINE + Duration::from_secs(1)).await,
         _ => {}
     }
-    if matches!(manner, Manner::Takes(_) | Manner::TakesTooLate) {
+    if matches!(behaviour, Behaviour::Takes(_) | Behaviour::TakesTooLate) {
         // Before the answer: after it, the ledger may be asked at once.
         ledger.taken(number, &request);
     }
-    connection.write_all(manner.answer()).await?;
-    match manner {
-        Manner::HangsUp | Manner::BreaksOff => {
+    connection.write_all(behaviour.answer()).await?;
+    match behaviour {
+        Behaviour::HangsUp | Behaviour::BreaksOff => {
             connection.shutdown().await?;
             Ok(false)
         }

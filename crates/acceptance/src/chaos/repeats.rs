@@ -2,7 +2,7 @@
 //!
 //! A dispatcher repeats a request that was answered with 2xx if the record of the answer is lost. The request was in
 //! flight, or answered and not yet recorded, when its process was killed, frozen or cut off. Each repeat needs such an
-//! act to explain it. One act explains at most as many repeats as a dispatcher has slots. An answer that comes after
+//! fault to explain it. One fault explains at most as many repeats as a dispatcher has slots. An answer that comes after
 //! the deadline is no answer: its repeat is the receiver's doing.
 //!
 //! A failover takes committed records back. It explains a repeat of every request that was answered in its window, and
@@ -11,7 +11,7 @@
 use std::time::{Duration, Instant};
 
 use super::Performed;
-use super::act::Blow;
+use super::fault::Fault;
 use super::receivers::DEADLINE;
 
 /// The setting `dispatcher.slots` of a run.
@@ -29,12 +29,12 @@ const OWNERS_AGREE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request that was answered with 2xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Taken {
+pub(super) struct Accepted {
     pub(super) came: Instant,
     pub(super) answered: Instant,
 }
 
-impl Taken {
+impl Accepted {
     fn is_late(&self) -> bool {
         self.answered.saturating_duration_since(self.came) + NEARLY >= DEADLINE
     }
@@ -45,18 +45,21 @@ impl Taken {
 pub struct Repeats {
     /// After an answer that came too late.
     pub after_late_answers: usize,
-    /// Explained by an act.
+    /// Explained by a fault.
     pub explained: usize,
-    /// Explained by no act.
+    /// Explained by no fault.
     pub unexplained: usize,
-    /// How many the acts of the run may explain.
+    /// How many the faults of the run may explain.
     pub bound: usize,
 }
 
 impl Repeats {
     /// Sorts the repeats of all deliveries: of each, those that were taken.
-    pub(super) fn of(deliveries: &[Vec<Taken>], performed: &[Performed]) -> Self {
-        let slots: usize = performed.iter().map(|done| done.act.slots_repeated()).sum();
+    pub(super) fn of(deliveries: &[Vec<Accepted>], performed: &[Performed]) -> Self {
+        let slots: usize = performed
+            .iter()
+            .map(|done| done.injection.slots_repeated())
+            .sum();
         let windows = windows(performed);
         let fail_overs: Vec<Window> = windows
             .iter()
@@ -70,7 +73,7 @@ impl Repeats {
             ..Self::default()
         };
         for delivery in deliveries {
-            let (late, mut in_time): (Vec<Taken>, Vec<Taken>) =
+            let (late, mut in_time): (Vec<Accepted>, Vec<Accepted>) =
                 delivery.iter().partition(|taken| taken.is_late());
             repeats.after_late_answers += late.len().min(delivery.len().saturating_sub(1));
             in_time.sort_by_key(|taken| taken.answered);
@@ -100,26 +103,26 @@ struct Window {
 }
 
 impl Window {
-    fn explains(&self, taken: &Taken) -> bool {
+    fn explains(&self, taken: &Accepted) -> bool {
         taken.answered >= self.from && taken.came <= self.until
     }
 }
 
-/// While an act on a dispatcher, or a failover, lasts, and shortly before. If earlier acts held up the records, it is
-/// from the beginning of those acts.
+/// While a fault on a dispatcher, or a failover, lasts, and shortly before. If earlier faults held up the records, it is
+/// from the beginning of those faults.
 fn windows(performed: &[Performed]) -> Vec<Window> {
     let mut windows = Vec::new();
     for (index, done) in performed.iter().enumerate() {
-        let fails_over = done.act.blow == Blow::FailOver;
-        if done.act.slots_repeated() == 0 && !fails_over {
+        let fails_over = done.injection.fault == Fault::FailOver;
+        if done.injection.slots_repeated() == 0 && !fails_over {
             continue;
         }
-        let mut from = done.hit - RECORDED_WITHIN;
+        let mut from = done.began - RECORDED_WITHIN;
         for before in performed[..index].iter().rev() {
             if before.back < from {
                 break;
             }
-            from = before.hit - RECORDED_WITHIN;
+            from = before.began - RECORDED_WITHIN;
         }
         let until = match fails_over {
             true => done.back + OWNERS_AGREE_WITHIN,
@@ -137,32 +140,32 @@ fn windows(performed: &[Performed]) -> Vec<Window> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::act::{Act, Target};
+    use crate::chaos::fault::{Injection, Target};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn done(began: Instant, from: u32, until: u32, target: Target) -> Performed {
         Performed {
-            act: Act {
+            injection: Injection {
                 at: from * SECOND,
-                blow: Blow::Kill,
+                fault: Fault::Kill,
                 targets: vec![target],
                 away: SECOND,
             },
-            hit: began + from * SECOND,
+            began: began + from * SECOND,
             back: began + until * SECOND,
         }
     }
 
-    fn taken(began: Instant, came: f64, answered: f64) -> Taken {
-        Taken {
+    fn taken(began: Instant, came: f64, answered: f64) -> Accepted {
+        Accepted {
             came: began + Duration::from_secs_f64(came),
             answered: began + Duration::from_secs_f64(answered),
         }
     }
 
     #[test]
-    fn a_repeat_needs_an_act_that_lost_the_record() {
+    fn a_repeat_needs_a_fault_that_lost_the_record() {
         let began = Instant::now() + 60 * SECOND;
         let performed = [
             done(began, 10, 12, Target::Dispatcher(0)),
@@ -194,9 +197,9 @@ mod tests {
     fn a_failover_repeats_what_was_answered_in_its_window_at_most() {
         let began = Instant::now() + 60 * SECOND;
         let mut fail_over = done(began, 10, 12, Target::Postgres);
-        fail_over.act.blow = Blow::FailOver;
+        fail_over.injection.fault = Fault::FailOver;
         let again = taken(began, 20.0, 20.1);
-        let deliveries: Vec<Vec<Taken>> = [5.0, 9.0, 11.0, 14.0, 16.0]
+        let deliveries: Vec<Vec<Accepted>> = [5.0, 9.0, 11.0, 14.0, 16.0]
             .map(|came| vec![again, taken(began, came, came + 0.1)])
             .to_vec();
         let repeats = Repeats::of(&deliveries, &[fail_over]);
@@ -205,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_once_is_no_repeat() {
+    fn a_single_request_is_no_repeat() {
         let began = Instant::now();
         let once = [
             vec![taken(began, 0.0, 0.1)],

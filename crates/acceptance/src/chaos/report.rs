@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use super::act::{Blow, COME_AND_GO, Target};
+use super::fault::{CHURN, Fault, Target};
 use super::ledger::longest_gap;
 use super::repeats::Repeats;
 use super::{Counts, Performed, Plan};
-use crate::home::Kind;
+use hookline_testkit::deployment::Mode;
 
 /// The result of a run.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub struct Report {
     pub deliveries: Vec<Instant>,
     /// When publishes were confirmed.
     pub confirms: Vec<Instant>,
-    /// The acts that were done.
+    /// The faults that were done.
     pub performed: Vec<Performed>,
     /// When the load ended.
     pub load_ended: Instant,
@@ -45,9 +45,9 @@ const AFTER_A_KILL: Duration = Duration::from_secs(5);
 /// The same after it was frozen: the others find that out by its silence.
 const AFTER_A_FREEZE: Duration = Duration::from_secs(15);
 
-/// How long deliveries stood still after acts of one kind.
+/// How long deliveries stood still after faults of one kind.
 #[derive(Debug, Clone, Copy, Default)]
-struct Still {
+struct Standstill {
     times: usize,
     longest: Duration,
     together: Duration,
@@ -76,30 +76,32 @@ impl Report {
         } = self.repeats;
         if !self.repeats.are_allowed() {
             all.push(format!(
-                "requests were repeated: {unexplained} without an act that explains it, {explained} of {bound} with one"
+                "requests were repeated: {unexplained} without a fault that explains it, {explained} of {bound} with one"
             ));
         }
         all.extend(self.too_long());
         all
     }
 
-    /// Acts on a node of a cluster after which deliveries, or publishes, stood still for too long.
+    /// Faults on a node of a cluster after which deliveries, or publishes, stood still for too long.
     fn too_long(&self) -> Vec<String> {
         let mut all = Vec::new();
         for (done, until) in self.with_ends() {
-            let most = match (done.act.blow, &done.act.targets[..]) {
-                (Blow::Kill, [Target::Node(_)]) => AFTER_A_KILL,
-                (Blow::Freeze, [Target::Node(_)]) => AFTER_A_FREEZE,
+            let most = match (done.injection.fault, &done.injection.targets[..]) {
+                (Fault::Kill, [Target::Node(_)]) => AFTER_A_KILL,
+                (Fault::Freeze, [Target::Node(_)]) => AFTER_A_FREEZE,
                 _ => continue,
             };
             for (what, times) in [
                 ("delivered", &self.deliveries),
                 ("confirmed", &self.confirms),
             ] {
-                let gap = longest_gap(times, done.hit, until);
+                let gap = longest_gap(times, done.began, until);
                 if gap > most {
-                    let (gap, act) = (gap.as_secs_f64(), &done.act);
-                    all.push(format!("nothing was {what} for {gap:.1} s after: {act}"));
+                    let (gap, injection) = (gap.as_secs_f64(), &done.injection);
+                    all.push(format!(
+                        "nothing was {what} for {gap:.1} s after: {injection}"
+                    ));
                 }
             }
         }
@@ -117,9 +119,9 @@ impl Report {
             gone,
             ..
         } = self.counts;
-        let comings = self.performed_as(|blow| blow == Blow::ComeAndGo);
-        let kills =
-            self.hits(Blow::Kill, ANY) + self.hits(Blow::Fill, |target| target != Target::Disk);
+        let comings = self.performed_as(|fault| fault == Fault::Churn);
+        let kills = self.hits(Fault::Kill, ANY)
+            + self.hits(Fault::FillDisk, |target| target != Target::Disk);
         format!(
             "chaos: confirmed={confirmed} gone={gone} owed={owed} delivered={delivered} lost={lost} \
              put_aside={} duplicates={duplicates} after_late_answers={} unexplained={} bound={} \
@@ -131,21 +133,21 @@ impl Report {
             self.repeats.after_late_answers,
             self.repeats.unexplained,
             self.repeats.bound,
-            kills + comings * COME_AND_GO.kills(),
-            self.hits(Blow::Freeze, ANY) + self.hits(Blow::LongFreeze, ANY),
-            self.hits(Blow::Stop, ANY) + comings * COME_AND_GO.stops(),
-            self.hits(Blow::Fill, |target| target == Target::Disk),
-            self.performed_as(|blow| matches!(blow, Blow::Raise(_))),
-            self.performed_as(|blow| matches!(blow, Blow::Abuse(_))),
-            self.performed_as(|blow| matches!(blow, Blow::DropWakeUps(_))),
-            comings * (COME_AND_GO.kills() + COME_AND_GO.stops()),
-            self.performed_as(|blow| matches!(blow, Blow::Outage(_))),
-            self.performed_as(|blow| matches!(blow, Blow::Cut(_) | Blow::Silence(_))),
-            self.performed_as(|blow| matches!(blow, Blow::Clock(_))),
-            self.performed_as(|blow| matches!(blow, Blow::Divide(_))),
-            self.performed_as(|blow| matches!(blow, Blow::Hang)),
-            self.performed_as(|blow| matches!(blow, Blow::FailOver)),
-            self.performed_as(|blow| matches!(blow, Blow::EndAt(_))),
+            kills + comings * CHURN.kills(),
+            self.hits(Fault::Freeze, ANY) + self.hits(Fault::LongFreeze, ANY),
+            self.hits(Fault::Stop, ANY) + comings * CHURN.stops(),
+            self.hits(Fault::FillDisk, |target| target == Target::Disk),
+            self.performed_as(|fault| matches!(fault, Fault::Database(_))),
+            self.performed_as(|fault| matches!(fault, Fault::Abuse(_))),
+            self.performed_as(|fault| matches!(fault, Fault::DropWakeUps(_))),
+            comings * (CHURN.kills() + CHURN.stops()),
+            self.performed_as(|fault| matches!(fault, Fault::Outage(_))),
+            self.performed_as(|fault| matches!(fault, Fault::Cut(_) | Fault::Silence(_))),
+            self.performed_as(|fault| matches!(fault, Fault::Clock(_))),
+            self.performed_as(|fault| matches!(fault, Fault::Repartition(_))),
+            self.performed_as(|fault| matches!(fault, Fault::HangScheduler)),
+            self.performed_as(|fault| matches!(fault, Fault::FailOver)),
+            self.performed_as(|fault| matches!(fault, Fault::CrashAt(_))),
             self.name(),
             self.plan.seed,
             self.plan.length.as_secs(),
@@ -156,13 +158,13 @@ impl Report {
     /// The number of dispatchers and the dropped wake-ups, as the summary line adds them.
     fn conditions(&self) -> String {
         let Plan {
-            scene,
+            scenario,
             dispatchers,
             drop_wake_ups,
             ..
         } = self.plan;
         let mut conditions = String::new();
-        if scene.kind() == Kind::Distributed {
+        if scenario.mode() == Mode::Distributed {
             conditions.push_str(&format!(", {dispatchers} dispatchers"));
         }
         match drop_wake_ups {
@@ -202,7 +204,7 @@ impl Report {
         }
         writeln!(
             page,
-            "- {} s of load, {} acts; the last owed delivery came {:.1} s after the load\n",
+            "- {} s of load, {} faults; the last owed delivery came {:.1} s after the load\n",
             self.plan.length.as_secs(),
             self.performed.len(),
             self.settled_after.as_secs_f64()
@@ -234,24 +236,24 @@ impl Report {
                 "of these after a late response",
                 self.repeats.after_late_answers,
             ),
-            ("of these explained by an act", self.repeats.explained),
-            ("maximum, by the acts", self.repeats.bound),
+            ("of these explained by a fault", self.repeats.explained),
+            ("maximum, by the faults", self.repeats.bound),
             ("signatures verified", verified),
         ] {
             writeln!(page, "| {what} | {count} |")?;
         }
         writeln!(
             page,
-            "\n| act | times | no delivery for, on average | at most | no publish confirmed for at most |\n\
+            "\n| fault | times | no delivery for, on average | at most | no publish confirmed for at most |\n\
              |---|--:|--:|--:|--:|"
         )?;
-        for (act, still) in self.standstills() {
+        for (injection, still) in self.standstills() {
             let average = still.together.as_secs_f64() / still.times as f64;
             let (times, longest) = (still.times, still.longest.as_secs_f64());
             let publishing = still.longest_publishing.as_secs_f64();
             writeln!(
                 page,
-                "| {act} | {times} | {average:.1} s | {longest:.1} s | {publishing:.1} s |"
+                "| {injection} | {times} | {average:.1} s | {longest:.1} s | {publishing:.1} s |"
             )?;
         }
         let problems = self.all_problems();
@@ -265,41 +267,49 @@ impl Report {
     }
 
     fn name(&self) -> &'static str {
-        self.plan.scene.name()
+        self.plan.scenario.name()
     }
 
-    fn hits(&self, blow: Blow, counts: fn(Target) -> bool) -> usize {
+    fn hits(&self, fault: Fault, counts: fn(Target) -> bool) -> usize {
         self.performed
             .iter()
-            .filter(|done| done.act.blow == blow)
-            .flat_map(|done| &done.act.targets)
+            .filter(|done| done.injection.fault == fault)
+            .flat_map(|done| &done.injection.targets)
             .filter(|target| counts(**target))
             .count()
     }
 
-    fn performed_as(&self, kind: fn(Blow) -> bool) -> usize {
+    fn performed_as(&self, kind: fn(Fault) -> bool) -> usize {
         let done = self.performed.iter();
-        done.filter(|done| kind(done.act.blow)).count()
+        done.filter(|done| kind(done.injection.fault)).count()
     }
 
-    /// An act's time reaches to the next one.
+    /// A fault's time reaches to the next one.
     fn with_ends(&self) -> impl Iterator<Item = (&Performed, Instant)> {
         self.performed.iter().enumerate().map(|(index, done)| {
             let next = self.performed.get(index + 1);
-            let until = next.map_or(self.load_ended, |next| next.hit).max(done.hit);
+            let until = next
+                .map_or(self.load_ended, |next| next.began)
+                .max(done.began);
             (done, until)
         })
     }
 
-    fn standstills(&self) -> BTreeMap<String, Still> {
-        let mut all: BTreeMap<String, Still> = BTreeMap::new();
+    fn standstills(&self) -> BTreeMap<String, Standstill> {
+        let mut all: BTreeMap<String, Standstill> = BTreeMap::new();
         for (done, until) in self.with_ends() {
-            let gap = longest_gap(&self.deliveries, done.hit, until);
-            let publishing = longest_gap(&self.confirms, done.hit, until);
-            let mut parts: Vec<&str> = done.act.targets.iter().copied().map(Target::part).collect();
+            let gap = longest_gap(&self.deliveries, done.began, until);
+            let publishing = longest_gap(&self.confirms, done.began, until);
+            let mut parts: Vec<&str> = done
+                .injection
+                .targets
+                .iter()
+                .copied()
+                .map(Target::part)
+                .collect();
             parts.sort_unstable();
-            let act = format!("{} {}", done.act.blow.kind(), parts.join(" and "));
-            let still = all.entry(act.trim().to_owned()).or_default();
+            let injection = format!("{} {}", done.injection.fault.kind(), parts.join(" and "));
+            let still = all.entry(injection.trim().to_owned()).or_default();
             still.times += 1;
             still.together += gap;
             still.longest = still.longest.max(gap);

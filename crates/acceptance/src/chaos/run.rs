@@ -3,81 +3,83 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::act::Act;
+use super::fault::Injection;
 use super::ledger::Ledger;
 use super::load::Load;
 use super::repeats::Repeats;
 use super::report::Report;
 use super::schedule::schedule;
 use super::settling::{Settled, settle};
-use super::stage::Stage;
+use super::system::System;
 use super::{Performed, Plan, receivers};
 
 pub(super) async fn perform(plan: Plan, folder: &Path) -> anyhow::Result<Report> {
     let Plan {
         seed,
-        scene,
+        scenario,
         length,
         ..
     } = plan;
-    let name = scene.name();
-    let acts = schedule(&plan);
+    let name = scenario.name();
+    let injections = schedule(&plan);
     let mut lines = format!("chaos {name}: seed {seed}, {} s\n", length.as_secs());
-    for act in &acts {
-        lines.push_str(&format!("chaos {name}: {act}\n"));
+    for injection in &injections {
+        lines.push_str(&format!("chaos {name}: {injection}\n"));
     }
     eprint!("{lines}");
 
-    let mut stage = Stage::set(plan, folder).await?;
+    let mut system = System::start(plan, folder).await?;
     let ledger = Ledger::default();
-    let played = play(plan, acts, &mut stage, &ledger).await;
-    if played.is_err() {
-        for what in ledger.wrongs().0 {
+    let finished = play(plan, injections, &mut system, &ledger).await;
+    if finished.is_err() {
+        for what in ledger.violations().0 {
             eprintln!("chaos {name}: {what}");
         }
     }
-    stage.end().await?;
-    played
+    system.end().await?;
+    finished
 }
 
 async fn play(
     plan: Plan,
-    acts: Vec<Act>,
-    stage: &mut Stage,
+    injections: Vec<Injection>,
+    system: &mut System,
     ledger: &Ledger,
 ) -> anyhow::Result<Report> {
     let Plan { seed, length, .. } = plan;
     let mut versions = vec![format!("Hookline {}", env!("CARGO_PKG_VERSION"))];
-    if let Some(servers) = &stage.servers {
+    if let Some(servers) = &system.servers {
         versions.extend(servers.versions().await?);
     }
-    let receiver = receivers::start(ledger, &stage.refusal, seed).await?;
+    let receiver = receivers::start(ledger, &system.refusal, seed).await?;
     let receiver = format!("http://127.0.0.1:{}", receiver.port());
-    let load = Load::start(plan, ledger, stage, receiver).await?;
+    let load = Load::start(plan, ledger, system, receiver).await?;
     let began = Instant::now();
-    let mut performed = Vec::with_capacity(acts.len());
-    for act in acts {
+    let mut performed = Vec::with_capacity(injections.len());
+    for injection in injections {
         if began.elapsed() >= length {
             break;
         }
-        performed.push(do_act(stage, ledger, act, began).await?);
+        performed.push(inject(system, ledger, injection, began).await?);
     }
     pause_until(began + length).await;
     load.end().await;
     let load_ended = Instant::now();
-    stage.wait_ready().await?;
+    system.wait_ready().await?;
     let Settled {
         took,
         put_aside,
         mut problems,
-    } = settle(stage, ledger).await?;
-    stage.ensure_running()?;
-    let (wrong, wrongs) = ledger.wrongs();
-    if wrongs > wrong.len() {
-        problems.push(format!("{wrongs} things went wrong; the first were:"));
+    } = settle(system, ledger).await?;
+    system.ensure_running()?;
+    let (violations, violation_count) = ledger.violations();
+    if violation_count > violations.len() {
+        problems.push(format!(
+            "{violation_count} things went wrong; the first were:"
+        ));
     }
-    problems.extend(wrong);
-    problems.append(&mut stage.problems);
+    problems.extend(violations);
+    problems.append(&mut system.problems);
     let repeats = Repeats::of(&ledger.taken_requests(), &performed);
     Ok(Report {
         plan,
@@ -94,21 +96,25 @@ async fn play(
     })
 }
 
-async fn do_act(
-    stage: &mut Stage,
+async fn inject(
+    system: &mut System,
     ledger: &Ledger,
-    act: Act,
+    injection: Injection,
     began: Instant,
 ) -> anyhow::Result<Performed> {
-    pause_until(began + act.at).await;
-    stage.prepare(&act, ledger).await?;
+    pause_until(began + injection.at).await;
+    system.prepare(&injection, ledger).await?;
     let hit = Instant::now();
-    stage.hit(&act).await?;
-    pause_until(hit + act.away).await;
-    stage.bring_back(&act).await?;
+    system.inject(&injection).await?;
+    pause_until(hit + injection.away).await;
+    system.restore(&injection).await?;
     let back = Instant::now();
-    stage.judge(&act).await?;
-    Ok(Performed { act, hit, back })
+    system.judge(&injection).await?;
+    Ok(Performed {
+        injection,
+        began,
+        back,
+    })
 }
 
 /// Sleeps until a time of the schedule: the schedule consists of times, not of conditions.

@@ -1,4 +1,4 @@
-//! The schedule of a run: which act hits which part, and when. It is a function of the plan: a run can be made again.
+//! The schedule of a run: which fault hits which part, and when. It is a function of the plan: a run can be made again.
 
 use std::time::Duration;
 
@@ -9,52 +9,52 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::Plan;
 use super::abuse::Abuse;
-use super::act::{Act, Away, BacklogPoint, Blow, COME_AND_GO, Peer, Shift, Target};
-use crate::database_faults::Fault;
-use crate::home::Kind;
+use super::fault::{BacklogPoint, CHURN, ClockShift, Dependency, Fault, Injection, Outage, Target};
+use hookline_testkit::database_faults::DatabaseFault;
+use hookline_testkit::deployment::Mode;
 
-/// Where a run is played, and what is done there.
+/// Where a run is run, and what is done there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scene {
+pub enum Scenario {
     /// Three services, two or more of ingest and dispatcher, with PostgreSQL and RabbitMQ.
     Distributed,
     /// The same with a RabbitMQ of three nodes, which are hit one at a time.
     Cluster,
     /// `hookline serve`.
-    Embedded,
+    Standalone,
     /// `hookline serve` on a disk that fills up.
     FullDisk,
 }
 
-impl Scene {
-    /// The home it is played in.
-    pub fn kind(self) -> Kind {
+impl Scenario {
+    /// The deployment it is run in.
+    pub fn mode(self) -> Mode {
         match self {
-            Scene::Distributed | Scene::Cluster => Kind::Distributed,
-            Scene::Embedded | Scene::FullDisk => Kind::Embedded,
+            Scenario::Distributed | Scenario::Cluster => Mode::Distributed,
+            Scenario::Standalone | Scenario::FullDisk => Mode::Standalone,
         }
     }
 
     /// The name in a report.
     pub fn name(self) -> &'static str {
         match self {
-            Scene::Distributed => "distributed",
-            Scene::Cluster => "cluster",
-            Scene::Embedded => "embedded",
-            Scene::FullDisk => "full disk",
+            Scenario::Distributed => "distributed",
+            Scenario::Cluster => "cluster",
+            Scenario::Standalone => "embedded",
+            Scenario::FullDisk => "full disk",
         }
     }
 
     /// Everything that can be killed there.
     pub fn targets(self, dispatchers: usize) -> Vec<Target> {
         let mut all = match self {
-            Scene::Embedded | Scene::FullDisk => return vec![Target::Serve],
-            Scene::Distributed | Scene::Cluster => vec![Target::Ingest(0), Target::Ingest(1)],
+            Scenario::Standalone | Scenario::FullDisk => return vec![Target::Serve],
+            Scenario::Distributed | Scenario::Cluster => vec![Target::Ingest(0), Target::Ingest(1)],
         };
         all.extend((0..dispatchers).map(Target::Dispatcher));
         all.push(Target::Api);
         match self {
-            Scene::Cluster => all.extend((0..NODES).map(Target::Node)),
+            Scenario::Cluster => all.extend((0..NODES).map(Target::Node)),
             _ => all.push(Target::RabbitMq),
         }
         all.push(Target::Postgres);
@@ -65,9 +65,9 @@ impl Scene {
 /// Nodes of a cluster.
 pub(super) const NODES: usize = 3;
 
-/// A kind of act.
+/// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Choice {
+pub enum FaultKind {
     /// Kills, freezes and stops of every part
     Strike,
     /// Errors that PostgreSQL raises itself, and its full disk
@@ -96,199 +96,211 @@ pub enum Choice {
     Backlog,
 }
 
-/// The acts that take turns with the others. A run of some minutes has each of them.
-const DISTRIBUTED: [Choice; 10] = [
-    Choice::WakeUps,
-    Choice::LongFreeze,
-    Choice::ComeAndGo,
-    Choice::Clock,
-    Choice::Outage,
-    Choice::Cut,
-    Choice::Divide,
-    Choice::Hang,
-    Choice::FailOver,
-    Choice::Backlog,
+/// The faults that take turns with the others. A run of some minutes has each of them.
+const DISTRIBUTED: [FaultKind; 10] = [
+    FaultKind::WakeUps,
+    FaultKind::LongFreeze,
+    FaultKind::ComeAndGo,
+    FaultKind::Clock,
+    FaultKind::Outage,
+    FaultKind::Cut,
+    FaultKind::Divide,
+    FaultKind::Hang,
+    FaultKind::FailOver,
+    FaultKind::Backlog,
 ];
 
-const EMBEDDED: [Choice; 3] = [Choice::WakeUps, Choice::LongFreeze, Choice::Backlog];
+const EMBEDDED: [FaultKind; 3] = [
+    FaultKind::WakeUps,
+    FaultKind::LongFreeze,
+    FaultKind::Backlog,
+];
 
 /// Before it, queues are young: RabbitMQ 3.10 can lose one that is killed right after it was made.
 const FIRST: Duration = Duration::from_secs(4);
 
-/// How much later than the load an act may end.
+/// How much later than the load a fault may end.
 const LATER: Duration = Duration::from_secs(8);
 
 const LONG_FREEZE: Duration = Duration::from_secs(20);
 
-/// The acts of a run.
-pub fn schedule(plan: &Plan) -> Vec<Act> {
-    let mut chance = Chance {
-        dice: ChaCha8Rng::seed_from_u64(plan.seed),
+/// The faults of a run.
+pub fn schedule(plan: &Plan) -> Vec<Injection> {
+    let mut rng = Generator {
+        rng: ChaCha8Rng::seed_from_u64(plan.seed),
         plan: *plan,
-        deck: Vec::new(),
+        pending: Vec::new(),
     };
-    let mut acts: Vec<Act> = Vec::new();
+    let mut injections: Vec<Injection> = Vec::new();
     let mut at = FIRST;
     while at < plan.length {
-        let mut act = match plan.scene {
-            Scene::FullDisk => chance.full_disk(at),
-            Scene::Cluster => chance.node(at, acts.len()),
-            Scene::Distributed | Scene::Embedded => match plan.acts {
-                Some(choice) => chance.act(at, choice),
-                None if acts.is_empty() => chance.strike(at),
+        let mut injection = match plan.scenario {
+            Scenario::FullDisk => rng.full_disk(at),
+            Scenario::Cluster => rng.node(at, injections.len()),
+            Scenario::Distributed | Scenario::Standalone => match plan.only {
+                Some(choice) => rng.injection(at, choice),
+                None if injections.is_empty() => rng.strike(at),
                 None => {
-                    let choice = chance.choice(acts.len());
-                    chance.act(at, choice)
+                    let choice = rng.choice(injections.len());
+                    rng.injection(at, choice)
                 }
             },
         };
         // Even the shortest run has a kill.
-        if acts.is_empty() && matches!(act.blow, Blow::Freeze | Blow::Stop) {
-            act.blow = Blow::Kill;
-            act.away /= 2;
+        if injections.is_empty() && matches!(injection.fault, Fault::Freeze | Fault::Stop) {
+            injection.fault = Fault::Kill;
+            injection.away /= 2;
         }
-        if act.at + act.away > plan.length + LATER {
+        if injection.at + injection.away > plan.length + LATER {
             break;
         }
-        let gap = Duration::from_millis(chance.dice.random_range(300..3_000));
-        at += act.away + gap;
+        let gap = Duration::from_millis(rng.rng.random_range(300..3_000));
+        at += injection.away + gap;
         if matches!(
-            act.blow,
-            Blow::Kill
-                | Blow::Stop
-                | Blow::Fill
-                | Blow::Outage(Away::Killed)
-                | Blow::Clock(_)
-                | Blow::FailOver
-                | Blow::EndAt(_)
+            injection.fault,
+            Fault::Kill
+                | Fault::Stop
+                | Fault::FillDisk
+                | Fault::Outage(Outage::Killed)
+                | Fault::Clock(_)
+                | Fault::FailOver
+                | Fault::CrashAt(_)
         ) {
-            let coming_up = act.targets.iter().map(|target| target.coming_up()).max();
+            let coming_up = injection
+                .targets
+                .iter()
+                .map(|target| target.coming_up())
+                .max();
             at += coming_up.unwrap_or_default();
         }
-        acts.push(act);
+        injections.push(injection);
     }
-    acts
+    injections
 }
 
-struct Chance {
-    dice: ChaCha8Rng,
+struct Generator {
+    rng: ChaCha8Rng,
     plan: Plan,
-    deck: Vec<Choice>,
+    pending: Vec<FaultKind>,
 }
 
-impl Chance {
+impl Generator {
     fn millis(&mut self, range: std::ops::Range<u64>) -> Duration {
-        Duration::from_millis(self.dice.random_range(range))
+        Duration::from_millis(self.rng.random_range(range))
     }
 
     fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.dice.random_range(0..all.len())]
+        all[self.rng.random_range(0..all.len())]
     }
 
-    /// Every second act is one of the deck, or every fourth where that is small.
-    fn choice(&mut self, number: usize) -> Choice {
-        let (deck, every) = match self.plan.scene {
-            Scene::Embedded => (&EMBEDDED[..], 4),
+    /// Every second fault is one of the rarer kinds, or every fourth where that is small.
+    fn choice(&mut self, number: usize) -> FaultKind {
+        let (pending, every) = match self.plan.scenario {
+            Scenario::Standalone => (&EMBEDDED[..], 4),
             _ => (&DISTRIBUTED[..], 2),
         };
         if number % every == 1 {
-            if self.deck.is_empty() {
-                self.deck = deck.to_vec();
-                self.deck.shuffle(&mut self.dice);
+            if self.pending.is_empty() {
+                self.pending = pending.to_vec();
+                self.pending.shuffle(&mut self.rng);
             }
-            if let Some(choice) = self.deck.pop() {
+            if let Some(choice) = self.pending.pop() {
                 return choice;
             }
         }
-        match self.dice.random_range(0..6) {
-            0 => Choice::Abuse,
-            1 | 2 if self.plan.scene == Scene::Distributed => Choice::Database,
-            _ => Choice::Strike,
+        match self.rng.random_range(0..6) {
+            0 => FaultKind::Abuse,
+            1 | 2 if self.plan.scenario == Scenario::Distributed => FaultKind::Database,
+            _ => FaultKind::Strike,
         }
     }
 
-    fn act(&mut self, at: Duration, choice: Choice) -> Act {
-        let kind = self.plan.scene.kind();
-        let dispatcher = match kind {
-            Kind::Embedded => Target::Serve,
-            Kind::Distributed => {
-                Target::Dispatcher(self.dice.random_range(0..self.plan.dispatchers))
+    fn injection(&mut self, at: Duration, choice: FaultKind) -> Injection {
+        let mode = self.plan.scenario.mode();
+        let dispatcher = match mode {
+            Mode::Standalone => Target::Serve,
+            Mode::Distributed => {
+                Target::Dispatcher(self.rng.random_range(0..self.plan.dispatchers))
             }
         };
-        let (blow, targets, away) = match choice {
-            Choice::Strike => return self.strike(at),
-            Choice::Database => return self.database(at),
-            Choice::Abuse => return self.abuse(at),
-            Choice::WakeUps => {
-                let blow = Blow::DropWakeUps(self.one_of(&[1, 3]));
-                (blow, Vec::new(), self.millis(4_000..10_000))
+        let (fault, targets, away) = match choice {
+            FaultKind::Strike => return self.strike(at),
+            FaultKind::Database => return self.database(at),
+            FaultKind::Abuse => return self.abuse(at),
+            FaultKind::WakeUps => {
+                let fault = Fault::DropWakeUps(self.one_of(&[1, 3]));
+                (fault, Vec::new(), self.millis(4_000..10_000))
             }
-            Choice::LongFreeze => (Blow::LongFreeze, vec![dispatcher], LONG_FREEZE),
-            Choice::ComeAndGo => (Blow::ComeAndGo, Vec::new(), COME_AND_GO.length()),
-            Choice::Clock => {
-                let blow = Blow::Clock(self.one_of(&[Shift::Ahead, Shift::Back]));
+            FaultKind::LongFreeze => (Fault::LongFreeze, vec![dispatcher], LONG_FREEZE),
+            FaultKind::ComeAndGo => (Fault::Churn, Vec::new(), CHURN.length()),
+            FaultKind::Clock => {
+                let fault = Fault::Clock(self.one_of(&[ClockShift::Ahead, ClockShift::Back]));
                 let target = self.one_of(&[dispatcher, Target::Postgres]);
-                (blow, vec![target], self.millis(3_000..8_000))
+                (fault, vec![target], self.millis(3_000..8_000))
             }
-            Choice::Outage => {
-                let blow = Blow::Outage(self.one_of(&[Away::Killed, Away::Frozen]));
+            FaultKind::Outage => {
+                let fault = Fault::Outage(self.one_of(&[Outage::Killed, Outage::Frozen]));
                 let target = vec![Target::Postgres];
-                (blow, target, self.millis(10_000..13_000))
+                (fault, target, self.millis(10_000..13_000))
             }
-            Choice::Cut => {
-                let blow = self.one_of(&[
-                    Blow::Cut(Peer::Broker),
-                    Blow::Cut(Peer::Database),
-                    Blow::Silence(Peer::Broker),
-                    Blow::Silence(Peer::Database),
+            FaultKind::Cut => {
+                let fault = self.one_of(&[
+                    Fault::Cut(Dependency::Broker),
+                    Fault::Cut(Dependency::Database),
+                    Fault::Silence(Dependency::Broker),
+                    Fault::Silence(Dependency::Database),
                 ]);
-                (blow, vec![dispatcher], self.millis(3_000..10_000))
+                (fault, vec![dispatcher], self.millis(3_000..10_000))
             }
-            Choice::Divide => {
-                let blow = Blow::Divide(self.one_of(&[1, 5, 16, 32, 100]));
-                (blow, Vec::new(), self.millis(1_000..3_000))
+            FaultKind::Divide => {
+                let fault = Fault::Repartition(self.one_of(&[1, 5, 16, 32, 100]));
+                (fault, Vec::new(), self.millis(1_000..3_000))
             }
-            Choice::Hang => (Blow::Hang, vec![dispatcher], self.millis(10_000..14_000)),
-            Choice::FailOver => {
+            FaultKind::Hang => (
+                Fault::HangScheduler,
+                vec![dispatcher],
+                self.millis(10_000..14_000),
+            ),
+            FaultKind::FailOver => {
                 let target = vec![Target::Postgres];
-                (Blow::FailOver, target, self.millis(800..1_500))
+                (Fault::FailOver, target, self.millis(800..1_500))
             }
-            Choice::Backlog => {
-                let blow = Blow::EndAt(self.one_of(&BacklogPoint::ALL));
+            FaultKind::Backlog => {
+                let fault = Fault::CrashAt(self.one_of(&BacklogPoint::ALL));
                 // The first one that has backlog ends there.
-                let all = match kind {
-                    Kind::Embedded => vec![dispatcher],
-                    Kind::Distributed => {
+                let all = match mode {
+                    Mode::Standalone => vec![dispatcher],
+                    Mode::Distributed => {
                         (0..self.plan.dispatchers).map(Target::Dispatcher).collect()
                     }
                 };
-                (blow, all, self.millis(2_000..4_000))
+                (fault, all, self.millis(2_000..4_000))
             }
         };
-        Act {
+        Injection {
             at,
-            blow,
+            fault,
             targets,
             away,
         }
     }
 
-    fn strike(&mut self, at: Duration) -> Act {
-        let cast = self.plan.scene.targets(self.plan.dispatchers);
-        let blow = match self.dice.random_range(0..10) {
-            0..5 => Blow::Kill,
-            5..8 => Blow::Freeze,
-            _ => Blow::Stop,
+    fn strike(&mut self, at: Duration) -> Injection {
+        let all = self.plan.scenario.targets(self.plan.dispatchers);
+        let fault = match self.rng.random_range(0..10) {
+            0..5 => Fault::Kill,
+            5..8 => Fault::Freeze,
+            _ => Fault::Stop,
         };
-        let away = match blow {
-            Blow::Freeze => self.millis(1_000..8_000),
+        let away = match fault {
+            Fault::Freeze => self.millis(1_000..8_000),
             _ => self.millis(0..4_000),
         };
         // More than half are replicas of one another: kinds take turns, not processes.
-        let mut parts: Vec<&str> = cast.iter().map(|target| target.part()).collect();
+        let mut parts: Vec<&str> = all.iter().map(|target| target.part()).collect();
         parts.dedup();
-        parts.shuffle(&mut self.dice);
-        let count = if self.dice.random_range(0..5) == 0 {
+        parts.shuffle(&mut self.rng);
+        let count = if self.rng.random_range(0..5) == 0 {
             2
         } else {
             1
@@ -297,73 +309,73 @@ impl Chance {
             .into_iter()
             .take(count)
             .filter_map(|part| {
-                let replicas: Vec<Target> = cast
+                let replicas: Vec<Target> = all
                     .iter()
                     .copied()
                     .filter(|target| target.part() == part)
                     .collect();
-                replicas.choose(&mut self.dice).copied()
+                replicas.choose(&mut self.rng).copied()
             })
             .collect();
-        Act {
+        Injection {
             at,
-            blow,
+            fault,
             targets,
             away,
         }
     }
 
     /// A transient fault of the database; a full disk is one of seven.
-    fn database(&mut self, at: Duration) -> Act {
-        let (blow, target) = match self.dice.random_range(0..=Fault::ALL.len()) {
-            disk if disk == Fault::ALL.len() => (Blow::Fill, Target::Disk),
-            fault => (Blow::Raise(Fault::ALL[fault]), Target::Postgres),
+    fn database(&mut self, at: Duration) -> Injection {
+        let (fault, target) = match self.rng.random_range(0..=DatabaseFault::ALL.len()) {
+            disk if disk == DatabaseFault::ALL.len() => (Fault::FillDisk, Target::Disk),
+            fault => (Fault::Database(DatabaseFault::ALL[fault]), Target::Postgres),
         };
-        Act {
+        Injection {
             at,
-            blow,
+            fault,
             targets: vec![target],
             away: self.millis(1_000..4_000),
         }
     }
 
-    fn abuse(&mut self, at: Duration) -> Act {
-        let target = match self.plan.scene.kind() {
-            Kind::Embedded => Target::Serve,
-            Kind::Distributed => Target::Api,
+    fn abuse(&mut self, at: Duration) -> Injection {
+        let target = match self.plan.scenario.mode() {
+            Mode::Standalone => Target::Serve,
+            Mode::Distributed => Target::Api,
         };
         let abuse = self.one_of(&Abuse::ALL);
-        Act {
+        Injection {
             at,
-            blow: Blow::Abuse(abuse),
+            fault: Fault::Abuse(abuse),
             targets: vec![target],
             away: self.millis(3_000..8_000),
         }
     }
 
-    fn full_disk(&mut self, at: Duration) -> Act {
-        let targets = match self.dice.random_range(0..3) {
+    fn full_disk(&mut self, at: Duration) -> Injection {
+        let targets = match self.rng.random_range(0..3) {
             0 => vec![Target::Disk, Target::Serve],
             _ => vec![Target::Disk],
         };
-        Act {
+        Injection {
             at,
-            blow: Blow::Fill,
+            fault: Fault::FillDisk,
             targets,
             away: self.millis(1_000..4_000),
         }
     }
 
     /// A kill, then a freeze that is longer than the allowed standstill, in turns.
-    fn node(&mut self, at: Duration, number: usize) -> Act {
-        let (blow, away) = match number % 2 {
-            0 => (Blow::Kill, self.millis(0..4_000)),
-            _ => (Blow::Freeze, self.millis(15_500..18_000)),
+    fn node(&mut self, at: Duration, number: usize) -> Injection {
+        let (fault, away) = match number % 2 {
+            0 => (Fault::Kill, self.millis(0..4_000)),
+            _ => (Fault::Freeze, self.millis(15_500..18_000)),
         };
-        Act {
+        Injection {
             at,
-            blow,
-            targets: vec![Target::Node(self.dice.random_range(0..NODES))],
+            fault,
+            targets: vec![Target::Node(self.rng.random_range(0..NODES))],
             away,
         }
     }

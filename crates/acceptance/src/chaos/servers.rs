@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
-use super::schedule::{NODES, Scene};
-use super::wires::WallClock;
-use crate::database_faults::Database;
-use crate::peers::address;
-use crate::waiting::until;
+use super::links::WallClock;
+use super::schedule::{NODES, Scenario};
+use hookline_testkit::database_faults::Database;
+use hookline_testkit::dependencies::address;
+use hookline_testkit::waiting::until;
 
 /// Running servers. When this is dropped they end and their data goes.
 pub(crate) struct Servers {
     folder: PathBuf,
-    scene: Scene,
+    scenario: Scenario,
     env: HashMap<String, String>,
 }
 
@@ -54,23 +54,23 @@ fn script() -> PathBuf {
 }
 
 impl Servers {
-    pub(crate) async fn start(folder: &Path, scene: Scene) -> anyhow::Result<Self> {
+    pub(crate) async fn start(folder: &Path, scenario: Scenario) -> anyhow::Result<Self> {
         let mut servers = Self {
             folder: folder.to_owned(),
-            scene,
+            scenario,
             env: HashMap::new(),
         };
         servers.run(servers.how()).await?;
         servers.env = servers.read_env()?;
-        if scene == Scene::Distributed && servers.postgres_clock().is_none() {
+        if scenario == Scenario::Distributed && servers.postgres_clock().is_none() {
             println!("chaos: clocks that are set were NOT TRIED: libfaketime is not installed");
         }
         Ok(servers)
     }
 
     fn how(&self) -> &'static str {
-        match self.scene {
-            Scene::Cluster => "cluster",
+        match self.scenario {
+            Scenario::Cluster => "cluster",
             _ => "start",
         }
     }
@@ -91,7 +91,7 @@ impl Servers {
         self.value("HOOKLINE_TEST_POSTGRES")
     }
 
-    /// The home's database as its superuser sees it.
+    /// The deployment's database as its superuser sees it.
     pub(crate) fn database(&self) -> anyhow::Result<Database> {
         Database::new(self.value("HOOKLINE_TEST_POSTGRES_ADMIN")?, "hookline")
     }
@@ -120,8 +120,8 @@ impl Servers {
     }
 
     fn nodes(&self) -> std::ops::Range<usize> {
-        match self.scene {
-            Scene::Cluster => 0..NODES,
+        match self.scenario {
+            Scenario::Cluster => 0..NODES,
             _ => 0..1,
         }
     }
@@ -301,8 +301,8 @@ impl Servers {
 
     /// Whether the clock of PostgreSQL is a file.
     fn clock(&self) -> &'static str {
-        match self.scene {
-            Scene::Distributed => "file",
+        match self.scenario {
+            Scenario::Distributed => "file",
             _ => "",
         }
     }

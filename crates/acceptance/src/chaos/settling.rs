@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::ledger::{Counts, Ledger};
-use super::stage::{Stage, Tenant};
-use crate::queue_depth::depth;
+use super::system::{System, Tenant};
+use hookline_testkit::queue_depth::depth;
 
 /// How long it may take until nothing is owed any more.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How many of the missing deliveries are shown.
-const TOLD: usize = 10;
+const SHOWN: usize = 10;
 
 pub(super) struct Settled {
     /// How long it took.
@@ -28,11 +28,11 @@ pub(super) struct Settled {
 }
 
 /// Waits until nothing is owed, in the ledger, in the store and on the broker, and compares.
-pub(super) async fn settle(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Settled> {
+pub(super) async fn settle(system: &System, ledger: &Ledger) -> anyhow::Result<Settled> {
     let began = Instant::now();
     let mut problems = Vec::new();
     let left = loop {
-        let left = left(stage, ledger).await;
+        let left = left(system, ledger).await;
         if left.as_ref().is_ok_and(Option::is_none) || began.elapsed() > PATIENCE {
             break left?;
         }
@@ -42,9 +42,9 @@ pub(super) async fn settle(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Set
     if let Some(left) = left {
         problems.push(format!("after {} s there {left}", PATIENCE.as_secs()));
     }
-    problems.extend(stories_of_missing(stage, ledger).await);
-    problems.extend(differences(stage, ledger).await?);
-    let dead = dead_letters(stage).await?;
+    problems.extend(missing_deliveries(system, ledger).await);
+    problems.extend(differences(system, ledger).await?);
+    let dead = dead_letters(system).await?;
     problems.extend(dead.told);
     Ok(Settled {
         took,
@@ -59,13 +59,13 @@ struct DeadLetters {
 }
 
 /// Events and deliveries that were put aside: no message of a run is a reason for it.
-async fn dead_letters(stage: &Stage) -> anyhow::Result<DeadLetters> {
-    let listed = stage.hookline(&["dead-letters", "list", "--json"]).await?;
+async fn dead_letters(system: &System) -> anyhow::Result<DeadLetters> {
+    let listed = system.hookline(&["dead-letters", "list", "--json"]).await?;
     let listed: Value = serde_json::from_str(&listed)?;
     let letters = listed["dead_letters"]
         .as_array()
         .context("a list without dead letters")?;
-    let told = letters.iter().take(TOLD);
+    let told = letters.iter().take(SHOWN);
     Ok(DeadLetters {
         count: letters.len() as u64 + listed["more"].as_u64().unwrap_or_default(),
         told: told.map(|letter| format!("put aside: {letter}")).collect(),
@@ -73,22 +73,22 @@ async fn dead_letters(stage: &Stage) -> anyhow::Result<DeadLetters> {
 }
 
 /// The work that the run must still wait for.
-async fn left(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Option<String>> {
-    if !stage.lost.is_empty() {
-        ledger.mark_gone(&stage.lost, &stage.stored().await?);
+async fn left(system: &System, ledger: &Ledger) -> anyhow::Result<Option<String>> {
+    if !system.lost.is_empty() {
+        ledger.mark_gone(&system.lost, &system.stored().await?);
     }
     let Counts { lost, .. } = ledger.counts();
     if lost > 0 {
         return Ok(Some(format!("are {lost} deliveries that have not come")));
     }
-    if let Some(servers) = &stage.servers {
+    if let Some(servers) = &system.servers {
         let urls = servers.amqp()?;
         let events = depth(urls.first().context("no broker")?, "hookline.events").await?;
         if events > 0 {
             return Ok(Some(format!("are {events} events that were not taken in")));
         }
     }
-    for tenant in &stage.tenants {
+    for tenant in &system.tenants {
         for subscription in subscriptions(tenant).await? {
             let pending = total(tenant, subscription, "pending").await?;
             if pending > 0 {
@@ -101,40 +101,43 @@ async fn left(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Option<String>> 
     Ok(None)
 }
 
-async fn stories_of_missing(stage: &Stage, ledger: &Ledger) -> Vec<String> {
+async fn missing_deliveries(system: &System, ledger: &Ledger) -> Vec<String> {
     let mut told = Vec::new();
-    for ((organization, event), number) in ledger.missing().into_iter().take(TOLD) {
-        let tenant = stage
+    for ((organization, event), number) in ledger.missing().into_iter().take(SHOWN) {
+        let tenant = system
             .tenants
             .iter()
             .find(|tenant| tenant.organization == organization);
-        let story = match tenant {
+        let stored = match tenant {
             Some(tenant) => match tenant.client.get(&format!("/events/{event}")).await {
                 Ok(answer) => format!("{} {}", answer.status, answer.json),
                 Err(why) => format!("{why:#}"),
             },
             None => "no such organization".to_owned(),
         };
-        let hook = ledger.hooks().get(number).and_then(|hook| hook.created);
-        let id = hook.map_or(0, |(id, _)| id);
+        let subscription = ledger
+            .subscriptions()
+            .get(number)
+            .and_then(|subscription| subscription.created);
+        let id = subscription.map_or(0, |(id, _)| id);
         told.push(format!(
-            "lost: {event} of {organization} to subscription {id}; the store says: {story}"
+            "lost: {event} of {organization} to subscription {id}; the store says: {stored}"
         ));
     }
     told
 }
 
 /// The differences between the store and the ledger.
-async fn differences(stage: &Stage, ledger: &Ledger) -> anyhow::Result<Vec<String>> {
+async fn differences(system: &System, ledger: &Ledger) -> anyhow::Result<Vec<String>> {
     let mut differences = Vec::new();
-    for (number, hook) in ledger.hooks().into_iter().enumerate() {
-        let Some((id, _)) = hook.created.filter(|_| !hook.gone) else {
+    for (number, subscription) in ledger.subscriptions().into_iter().enumerate() {
+        let Some((id, _)) = subscription.created.filter(|_| !subscription.gone) else {
             continue;
         };
-        let tenant = stage
+        let tenant = system
             .tenants
             .iter()
-            .find(|tenant| tenant.organization == hook.organization)
+            .find(|tenant| tenant.organization == subscription.organization)
             .context("a subscription of nobody")?;
         let (came, says) = (
             ledger.taken_by(number),

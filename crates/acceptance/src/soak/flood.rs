@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::latency::Latencies;
-use crate::client::Answer;
-use crate::home::{Home, Kind, Way};
-use crate::publishing::Publisher;
-use crate::receiver::Receiver;
-use crate::tenant::Tenant;
+use hookline_testkit::client::Answer;
+use hookline_testkit::deployment::{Deployment, Mode, Route};
+use hookline_testkit::publisher::Publisher;
+use hookline_testkit::receiver::Receiver;
+use hookline_testkit::tenant::Tenant;
 
 /// The events that an organization may publish in a second, and at once.
 pub const RATE: usize = 25;
@@ -25,15 +25,15 @@ const MODEST: u32 = 20;
 /// The greedy organization publishes this many times its rate limit.
 const EXCESS: u32 = 50;
 
-/// A home, a greedy organization and a modest one.
+/// A deployment, a greedy organization and a modest one.
 pub struct Flood {
-    /// The home.
-    pub home: Home,
+    /// The deployment.
+    pub deployment: Deployment,
     lasts: Duration,
 }
 
 /// The latencies of the modest organization's deliveries, and the fate of the greedy one's events.
-pub struct Flooded {
+pub struct FloodResult {
     /// The modest organization alone.
     pub without: Latencies,
     /// The modest organization beside another that keeps its limit.
@@ -47,14 +47,14 @@ pub struct Flooded {
 }
 
 impl Flood {
-    /// Starts a home in which an organization may publish little; each part lasts so long.
+    /// Starts a deployment in which an organization may publish little; each part lasts so long.
     ///
     /// # Errors
     /// When it does not start.
-    pub async fn prepare(kind: Kind, lasts: Duration) -> anyhow::Result<Self> {
+    pub async fn prepare(mode: Mode, lasts: Duration) -> anyhow::Result<Self> {
         let measured = [("HOOKLINE__LOG__LEVEL", "info")];
-        let home = limited_by(Way::Straight, kind, &measured).await?;
-        Ok(Self { home, lasts })
+        let deployment = limited_by(Route::Direct, mode, &measured).await?;
+        Ok(Self { deployment, lasts })
     }
 
     /// Runs the flood. The greedy organization publishes nothing, then its rate limit, then 50 times as much. It gets
@@ -62,23 +62,26 @@ impl Flood {
     ///
     /// # Errors
     /// When something is not taken, or too much comes.
-    pub async fn come(&self) -> anyhow::Result<Flooded> {
-        let (greedy, modest) = (self.home.tenant().await?, self.home.tenant().await?);
+    pub async fn run(&self) -> anyhow::Result<FloodResult> {
+        let (greedy, modest) = (
+            self.deployment.tenant().await?,
+            self.deployment.tenant().await?,
+        );
         let (much, little) = (Receiver::healthy()?, Receiver::healthy()?);
         greedy.subscribe(&much, &["workflow.completed"]).await?;
         modest.subscribe(&little, &["workflow.completed"]).await?;
         // The first requests find connections unmade and caches empty.
-        steadily(&modest, &little, Duration::from_secs(1)).await?;
-        let without = steadily(&modest, &little, self.lasts).await?;
+        measure(&modest, &little, Duration::from_secs(1)).await?;
+        let without = measure(&modest, &little, self.lasts).await?;
         let begun = Instant::now();
         let second = Duration::from_secs(1);
         let (allowed, asked) = tokio::try_join!(
-            steadily(&modest, &little, self.lasts),
-            pour(&greedy, second, self.lasts)
+            measure(&modest, &little, self.lasts),
+            flood(&greedy, second, self.lasts)
         )?;
         let (with, taken) = tokio::try_join!(
-            steadily(&modest, &little, self.lasts),
-            pour(&greedy, second / EXCESS, self.lasts)
+            measure(&modest, &little, self.lasts),
+            flood(&greedy, second / EXCESS, self.lasts)
         )?;
         println!("alone                       {without}");
         println!("beside what another may     {allowed}");
@@ -87,7 +90,7 @@ impl Flood {
         let came = distinct(&much)?;
         let may = RATE * (1 + usize::try_from(begun.elapsed().as_secs())? + 2);
         ensure!(came <= may, "{came} of {taken} came, and {may} may");
-        Ok(Flooded {
+        Ok(FloodResult {
             without,
             allowed,
             with,
@@ -97,21 +100,25 @@ impl Flood {
     }
 }
 
-/// A home in which an organization may publish [`RATE`] events a second.
+/// A deployment in which an organization may publish [`RATE`] events a second.
 ///
 /// # Errors
 /// When it does not start.
-pub async fn limited(kind: Kind) -> anyhow::Result<Home> {
-    limited_by(Way::Proxied, kind, &[]).await
+pub async fn limited(mode: Mode) -> anyhow::Result<Deployment> {
+    limited_by(Route::Proxied, mode, &[]).await
 }
 
-async fn limited_by(way: Way, kind: Kind, besides: &[(&str, &str)]) -> anyhow::Result<Home> {
+async fn limited_by(
+    route: Route,
+    mode: Mode,
+    besides: &[(&str, &str)],
+) -> anyhow::Result<Deployment> {
     let rate = RATE.to_string();
     let limits = [
         ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", rate.as_str()),
         ("HOOKLINE__LIMITS__EVENTS_BURST", rate.as_str()),
     ];
-    Home::start_by(way, kind, &[&limits[..], besides].concat()).await
+    Deployment::start_on(route, mode, &[&limits[..], besides].concat()).await
 }
 
 /// The seconds that a publisher above its rate limit is told to wait.
@@ -134,7 +141,7 @@ pub fn distinct(receiver: &Receiver) -> anyhow::Result<usize> {
 }
 
 /// The modest one's latencies: from when an event was to be published until it came.
-async fn steadily(
+async fn measure(
     tenant: &Tenant<'_>,
     receiver: &Receiver,
     lasts: Duration,
@@ -164,10 +171,12 @@ async fn steadily(
 }
 
 /// Publishes [`RATE`] events at once in each interval of `every`, for as long as `lasts`. Returns how many were taken.
-async fn pour(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow::Result<usize> {
-    let publisher = match tenant.home.kind {
-        Kind::Embedded => None,
-        Kind::Distributed => Some(Publisher::connect(&tenant.home.peers()?.amqp).await?),
+async fn flood(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow::Result<usize> {
+    let publisher = match tenant.deployment.mode {
+        Mode::Standalone => None,
+        Mode::Distributed => {
+            Some(Publisher::connect(&tenant.deployment.dependencies()?.amqp).await?)
+        }
     };
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);

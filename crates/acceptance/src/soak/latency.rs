@@ -69,7 +69,7 @@ fn percentile(mut latencies: Vec<Duration>, percent: usize) -> Duration {
 
 /// How much longer it may take.
 #[derive(Debug, Clone, Copy)]
-pub enum Rule {
+pub enum LatencyBound {
     /// p99 at most 1.5 times, or 5 ms longer.
     Strict,
     /// The usual p99 at most five times, or a second longer: on a machine that is busy with other
@@ -77,12 +77,12 @@ pub enum Rule {
     Rough,
 }
 
-impl Rule {
+impl LatencyBound {
     /// Whether it is no more than that.
     pub fn holds(self, without: &Latencies, with: &Latencies) -> bool {
         let (without, with, times, plus) = match self {
-            Rule::Strict => (without.percentile(99), with.percentile(99), 1.5, 5),
-            Rule::Rough => (without.usual_p99(), with.usual_p99(), 5.0, 1_000),
+            LatencyBound::Strict => (without.percentile(99), with.percentile(99), 1.5, 5),
+            LatencyBound::Rough => (without.usual_p99(), with.usual_p99(), 5.0, 1_000),
         };
         let plus = without + Duration::from_millis(plus);
         with <= without.mul_f64(times).max(plus)
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_bad_window_does_not_make_the_usual_p99() {
+    fn one_bad_window_does_not_change_the_usual_p99() {
         let mut latencies = Latencies::default();
         for number in 0..1_000 {
             let intended = Duration::from_millis(number * 10);
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(latencies.percentile(50).as_millis(), 3);
         assert_eq!(latencies.percentile(99).as_millis(), 900);
         assert_eq!(latencies.usual_p99().as_millis(), 3);
-        assert!(!Rule::Strict.holds(&Latencies::default(), &latencies));
-        assert!(Rule::Rough.holds(&Latencies::default(), &latencies));
+        assert!(!LatencyBound::Strict.holds(&Latencies::default(), &latencies));
+        assert!(LatencyBound::Rough.holds(&Latencies::default(), &latencies));
     }
 }

@@ -8,8 +8,8 @@ use lapin::BasicProperties;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::client::Client;
-use crate::home::{Home, Kind};
+use hookline_testkit::client::Client;
+use hookline_testkit::deployment::{Deployment, Mode};
 
 /// The types of an organization that have a subscription each. A sixth type has none.
 pub(super) const TYPES: [&str; 5] = [
@@ -25,7 +25,7 @@ const UNWANTED: &str = "workflow.step.failed";
 /// An organization that events are published for.
 #[derive(Clone)]
 pub(super) struct Publisher {
-    pub(super) home: Arc<Home>,
+    pub(super) deployment: Arc<Deployment>,
     pub(super) client: Client,
     pub(super) organization: String,
 }
@@ -44,12 +44,12 @@ impl Publisher {
 
     async fn publish(&self, event_type: &str, number: u64) -> anyhow::Result<()> {
         let event = self.event(event_type, number);
-        match self.home.kind {
-            Kind::Embedded => drop(self.client.post("/events", &event).await?.expect(202)?),
-            Kind::Distributed => {
+        match self.deployment.mode {
+            Mode::Standalone => drop(self.client.post("/events", &event).await?.expect(202)?),
+            Mode::Distributed => {
                 let properties =
                     BasicProperties::default().with_content_type("application/json".into());
-                self.home
+                self.deployment
                     .publish_amqp(event_type, event.to_string().as_bytes(), properties)
                     .await?;
             }

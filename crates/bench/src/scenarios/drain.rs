@@ -3,31 +3,34 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::home::{Kind, Part};
+use hookline_testkit::deployment::{Mode, Service};
 
 use super::Size;
-use crate::figure::{DELIVERED, Figure, Figures, RATE};
-use crate::role;
-use crate::stage::{PATIENCE, Setting, Stage, TYPE};
+use crate::child_process;
+use crate::measurement::{DELIVERED, Labels, Measurement, RATE};
+use crate::setup::{PATIENCE, Setup, SetupOptions, TYPE};
 
-pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
-    let setting = Setting {
-        later: vec![Part::Dispatcher],
-        ..Setting::default()
+pub(super) async fn run(labels: Labels, size: Size) -> anyhow::Result<Vec<Measurement>> {
+    let setting = SetupOptions {
+        later: vec![Service::Dispatcher],
+        ..SetupOptions::default()
     };
-    let stage = Stage::open(Kind::Distributed, setting).await?;
-    stage.subscribe("ok/0", TYPE).await?;
+    let setup = Setup::open(Mode::Distributed, setting).await?;
+    setup.subscribe("ok/0", TYPE).await?;
     let backlog = size.of(50_000);
-    role::publish(&stage.many(0, backlog)).await?;
-    wait_until_taken_in(&stage, backlog).await?;
-    stage.home.stop(Part::Ingest).await?;
-    stage.home.stop(Part::Api).await?;
+    child_process::publish(&setup.many(0, backlog)).await?;
+    wait_until_taken_in(&setup, backlog).await?;
+    setup.deployment.stop(Service::Ingest).await?;
+    setup.deployment.stop(Service::Api).await?;
 
-    stage.home.start_part(Part::Dispatcher, &[]).await?;
-    let report = stage.receiver.wait_for(backlog, PATIENCE).await?;
-    stage.close().await?;
+    setup
+        .deployment
+        .start_service(Service::Dispatcher, &[])
+        .await?;
+    let report = setup.receiver.wait_for(backlog, PATIENCE).await?;
+    setup.close().await?;
     let (first, last) = report.first.zip(report.last).context("nothing came")?;
-    Ok(vec![figures.of(
+    Ok(vec![labels.of(
         DELIVERED,
         backlog as f64 / last.seconds_since(first),
         RATE,
@@ -35,8 +38,8 @@ pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figu
 }
 
 /// Waits until ingest has stored `events` events. Fails if it makes no progress.
-pub(super) async fn wait_until_taken_in(stage: &Stage, events: u64) -> anyhow::Result<()> {
-    let metrics = format!("{}/metrics", stage.home.admin(Part::Ingest).await?);
+pub(super) async fn wait_until_taken_in(setup: &Setup, events: u64) -> anyhow::Result<()> {
+    let metrics = format!("{}/metrics", setup.deployment.admin(Service::Ingest).await?);
     let (mut stored, mut since) = (0.0, Instant::now());
     while stored < events as f64 {
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -1,18 +1,18 @@
 //! j: the cost of one organization's large fan-out for another organization.
 
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Mode;
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use tokio::time::Instant;
 
 use super::Size;
 use super::latency::millis;
+use crate::child_process::{self, Receiver, Scheme};
 use crate::event::{Moment, event};
-use crate::figure::{Figure, Figures, Goal, MILLIS};
 use crate::ledger::Report;
+use crate::measurement::{Goal, Labels, MILLIS, Measurement};
 use crate::publisher::Publish;
-use crate::role::{self, Receiver, Scheme};
-use crate::stage::{PATIENCE, Setting, Stage, TYPE, subscription};
+use crate::setup::{PATIENCE, Setup, SetupOptions, TYPE, subscription};
 
 /// Subscriptions of the large organization, all to the same type.
 const SUBSCRIPTIONS: u64 = 1_000;
@@ -22,55 +22,59 @@ const RATE: u32 = 20;
 const SECONDS: u64 = 20;
 
 /// Events in the one request of the large organization: 60,000 or 1,000,000 deliveries.
-fn events(kind: Kind) -> u64 {
-    match kind {
-        Kind::Distributed => 60,
-        Kind::Embedded => 1_000,
+fn events(mode: Mode) -> u64 {
+    match mode {
+        Mode::Distributed => 60,
+        Mode::Standalone => 1_000,
     }
 }
 
-pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
-    let stage = Stage::open(kind, Setting::default()).await?;
+pub(super) async fn run(
+    labels: Labels,
+    mode: Mode,
+    size: Size,
+) -> anyhow::Result<Vec<Measurement>> {
+    let setup = Setup::open(mode, SetupOptions::default()).await?;
     for number in 0..SUBSCRIPTIONS {
-        stage.subscribe(&format!("ok/{number}"), TYPE).await?;
+        setup.subscribe(&format!("ok/{number}"), TYPE).await?;
     }
-    let other = Other::of(&stage).await?;
+    let other = Other::of(&setup).await?;
     other.measure(0).await?;
     let alone = other.measure(1).await?;
 
-    let count = size.of(events(kind));
+    let count = size.of(events(mode));
     let begun = Instant::now();
-    let (accepted, beside) = tokio::try_join!(publish(&stage, count), other.measure(2))?;
-    let report = stage
+    let (accepted, beside) = tokio::try_join!(publish(&setup, count), other.measure(2))?;
+    let report = setup
         .receiver
         .wait_for(count * SUBSCRIPTIONS, PATIENCE)
         .await?;
     let took = begun.elapsed();
-    let memory = stage.memory().await?;
-    stage.close().await?;
+    let memory = setup.memory().await?;
+    setup.close().await?;
 
     let more = |percent| millis(&beside.latencies, percent) - millis(&alone.latencies, percent);
     let mut all = vec![
-        figures.to_reach("accepted after", accepted, MILLIS, Goal::AtMost(1_000.0)),
-        figures.of("delivered after", took.as_secs_f64(), "s"),
-        figures.of("deliveries that came again", report.repeats as f64, ""),
-        figures.of(
+        labels.to_reach("accepted after", accepted, MILLIS, Goal::AtMost(1_000.0)),
+        labels.of("delivered after", took.as_secs_f64(), "s"),
+        labels.of("deliveries that came again", report.repeats as f64, ""),
+        labels.of(
             "p99 of another, alone",
             millis(&alone.latencies, 99),
             MILLIS,
         ),
-        figures.of(
+        labels.of(
             "slowest of another, alone",
             millis(&alone.latencies, 100),
             MILLIS,
         ),
-        figures.to_reach(
+        labels.to_reach(
             "p99 of another, more",
             more(99),
             MILLIS,
             Goal::AtMost(100.0),
         ),
-        figures.to_reach(
+        labels.to_reach(
             "slowest of another, more",
             more(100),
             MILLIS,
@@ -80,20 +84,20 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     all.extend(memory.into_iter().map(|(name, memory)| {
         let what = format!("memory of {name}");
         match name == "ingest" {
-            true => figures.to_reach(what, memory, "MiB", Goal::AtMost(128.0)),
-            false => figures.of(what, memory, "MiB"),
+            true => labels.to_reach(what, memory, "MiB", Goal::AtMost(128.0)),
+            false => labels.of(what, memory, "MiB"),
         }
     }));
     Ok(all)
 }
 
 /// Publishes the events of the large organization in one request. Returns the milliseconds until it was accepted.
-async fn publish(stage: &Stage, count: u64) -> anyhow::Result<f64> {
-    let organizations = stage.many(0, count).organizations;
+async fn publish(setup: &Setup, count: u64) -> anyhow::Result<f64> {
+    let organizations = setup.many(0, count).organizations;
     let events: Vec<String> = (0..count)
         .map(|number| event(&organizations[0], TYPE, number, Moment::now()))
         .collect();
-    let request = stage
+    let request = setup
         .client
         .request(Method::POST, "/events")
         .header(CONTENT_TYPE, "application/json")
@@ -101,7 +105,7 @@ async fn publish(stage: &Stage, count: u64) -> anyhow::Result<f64> {
     // The events of the other organization are already in progress.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     let begun = Instant::now();
-    stage.client.send(request).await?.expect(202)?;
+    setup.client.send(request).await?.expect(202)?;
     Ok(begun.elapsed().as_secs_f64() * 1_000.0)
 }
 
@@ -112,15 +116,18 @@ struct Other {
 }
 
 impl Other {
-    async fn of(stage: &Stage) -> anyhow::Result<Self> {
+    async fn of(setup: &Setup) -> anyhow::Result<Self> {
         let receiver = Receiver::start(Scheme::Http).await?;
-        let tenant = stage.home.tenant().await?;
+        let tenant = setup.deployment.tenant().await?;
         let wanted = subscription(&receiver.url("ok/0"), TYPE);
         tenant.client.subscribe(&wanted).await?;
         let publish = Publish {
             organizations: vec![tenant.organization.clone()],
-            key: stage.home.key(&["--org", &tenant.organization]).await?,
-            ..stage.steadily(RATE, SECONDS, &[TYPE])
+            key: setup
+                .deployment
+                .key(&["--org", &tenant.organization])
+                .await?,
+            ..setup.steadily(RATE, SECONDS, &[TYPE])
         };
         Ok(Self { receiver, publish })
     }
@@ -134,7 +141,7 @@ impl Other {
             ..self.publish.clone()
         };
         let (_, report) = tokio::try_join!(
-            role::publish(&publish),
+            child_process::publish(&publish),
             self.receiver.wait_for(count, PATIENCE)
         )?;
         Ok(report)

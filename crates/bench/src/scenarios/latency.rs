@@ -1,28 +1,32 @@
 //! c: the latency from publication to arrival of single events on an idle machine.
 
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Mode;
 
 use super::Size;
-use crate::figure::{Figure, Figures, Goal, MILLIS};
-use crate::stage::{Setting, Stage, TYPE};
+use crate::measurement::{Goal, Labels, MILLIS, Measurement};
+use crate::setup::{Setup, SetupOptions, TYPE};
 
 /// Events per second.
 pub(super) const RATE: u32 = 50;
 
-pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
-    let stage = Stage::open(kind, Setting::default()).await?;
-    stage.subscribe("ok/0", TYPE).await?;
-    stage.warm_up(1).await?;
-    let events = stage.steadily(RATE, size.of(30), &[TYPE]);
-    let (_, report) = stage.deliver(&events, events.count).await?;
-    stage.close().await?;
-    let (p50, p99) = match kind {
-        Kind::Distributed => (3.0, 7.0),
-        Kind::Embedded => (1.5, 5.0),
+pub(super) async fn run(
+    labels: Labels,
+    mode: Mode,
+    size: Size,
+) -> anyhow::Result<Vec<Measurement>> {
+    let setup = Setup::open(mode, SetupOptions::default()).await?;
+    setup.subscribe("ok/0", TYPE).await?;
+    setup.warm_up(1).await?;
+    let events = setup.steadily(RATE, size.of(30), &[TYPE]);
+    let (_, report) = setup.deliver(&events, events.count).await?;
+    setup.close().await?;
+    let (p50, p99) = match mode {
+        Mode::Distributed => (3.0, 7.0),
+        Mode::Standalone => (1.5, 5.0),
     };
     let of = |percent, goal| {
         let name = format!("p{percent}");
-        figures.to_reach(
+        labels.to_reach(
             name,
             millis(&report.latencies, percent),
             MILLIS,
@@ -32,7 +36,7 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     Ok(vec![
         of(50, p50),
         of(99, p99),
-        figures.of("slowest", millis(&report.latencies, 100), MILLIS),
+        labels.of("slowest", millis(&report.latencies, 100), MILLIS),
     ])
 }
 

@@ -7,18 +7,18 @@ use std::ops::Range;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use hookline_acceptance::home::Kind;
 use hookline_core::cursor::{self, Cursor};
 use hookline_core::ids::OrganizationId;
 use hookline_core::timestamp::Timestamp;
+use hookline_testkit::deployment::Mode;
 use rand::RngExt as _;
 use reqwest::Method;
 use serde_json::json;
 use uuid::Uuid;
 
 use super::Size;
-use crate::figure::{Figure, Figures, Goal, MILLIS};
-use crate::stage::{Setting, Stage, TYPE};
+use crate::measurement::{Goal, Labels, MILLIS, Measurement};
+use crate::setup::{Setup, SetupOptions, TYPE};
 
 const ROWS: u64 = 10_000_000;
 const DAYS: u64 = 10;
@@ -39,7 +39,7 @@ const MOST: f64 = 10.0;
 const DAY_MICROS: u64 = 86_400_000_000;
 
 struct Log {
-    stage: Stage,
+    setup: Setup,
     rows: Rows,
 }
 
@@ -54,9 +54,13 @@ struct Rows {
     each: u64,
 }
 
-pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn run(
+    labels: Labels,
+    mode: Mode,
+    size: Size,
+) -> anyhow::Result<Vec<Measurement>> {
     let rows = size.of(ROWS / DAYS / RARE).max(1) * RARE * DAYS;
-    let log = fill(kind, rows).await?;
+    let log = fill(mode, rows).await?;
     let rare = rows / RARE;
     let of_one = format!("/webhooks/{}/logs?limit=50", log.rows.subscription);
     let all = "/webhooks/logs/all?limit=50".to_owned();
@@ -83,26 +87,26 @@ pub(super) async fn run(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
     let mut found = Vec::new();
     for (name, path, total) in pages {
         let millis = log.p99(&path, total).await.context(name)?;
-        found.push(figures.to_reach(
+        found.push(labels.to_reach(
             format!("p99, page of {name}"),
             millis,
             MILLIS,
             Goal::AtMost(MOST),
         ));
     }
-    log.stage.close().await?;
+    log.setup.close().await?;
     Ok(found)
 }
 
 /// A log of many days, written directly into the database: the services would need an hour.
-async fn fill(kind: Kind, rows: u64) -> anyhow::Result<Log> {
-    let stage = Stage::open(kind, Setting::default()).await?;
+async fn fill(mode: Mode, rows: u64) -> anyhow::Result<Log> {
+    let setup = Setup::open(mode, SetupOptions::default()).await?;
     let mut ids = Vec::new();
     for number in 0..SUBSCRIPTIONS {
-        ids.push(stage.subscribe(&format!("ok/{number}"), TYPE).await?);
+        ids.push(setup.subscribe(&format!("ok/{number}"), TYPE).await?);
     }
-    let events = stage.many(0, EVENTS);
-    stage.deliver(&events, events.count * SUBSCRIPTIONS).await?;
+    let events = setup.many(0, EVENTS);
+    setup.deliver(&events, events.count * SUBSCRIPTIONS).await?;
     let today = Timestamp::from(std::time::SystemTime::now()).unix_day();
     let rows = Rows {
         organization: events.organizations[0].clone(),
@@ -110,11 +114,11 @@ async fn fill(kind: Kind, rows: u64) -> anyhow::Result<Log> {
         first_day: u64::try_from(today)? - DAYS,
         each: rows / DAYS,
     };
-    match kind {
-        Kind::Distributed => postgres::fill(stage.home.peers()?, &rows).await?,
-        Kind::Embedded => sqlite::fill(&stage.home, &rows).await?,
+    match mode {
+        Mode::Distributed => postgres::fill(setup.deployment.dependencies()?, &rows).await?,
+        Mode::Standalone => sqlite::fill(&setup.deployment, &rows).await?,
     }
-    Ok(Log { stage, rows })
+    Ok(Log { setup, rows })
 }
 
 impl Rows {
@@ -152,9 +156,9 @@ impl Log {
                 0 => path.to_owned(),
                 _ => format!("{path}&cursor={}", list.text(self.somewhere())),
             };
-            let request = self.stage.client.request(Method::GET, &path);
+            let request = self.setup.client.request(Method::GET, &path);
             let begun = Instant::now();
-            let answer = self.stage.client.send(request).await?.expect(200)?;
+            let answer = self.setup.client.send(request).await?.expect(200)?;
             millis.push(begun.elapsed().as_secs_f64() * 1_000.0);
             ensure!(
                 answer.json["total"] == json!(total),

@@ -1,12 +1,12 @@
 //! a, b, f and a with TLS: deliveries per second.
 
-use hookline_acceptance::home::Kind;
+use hookline_testkit::deployment::Mode;
 
 use super::Size;
 use crate::cost::Cpu;
 use crate::event::Moment;
-use crate::figure::{DELIVERED, Figure, Figures, Goal, RATE};
-use crate::stage::{Setting, Stage, TYPE};
+use crate::measurement::{DELIVERED, Goal, Labels, Measurement, RATE};
+use crate::setup::{Setup, SetupOptions, TYPE};
 
 /// The wait of a retry, and also its largest jitter.
 const RETRY_SECONDS: f64 = 1.0;
@@ -16,7 +16,7 @@ const MEMORY: f64 = 64.0;
 const MEMORY_OF_ALL: f64 = 128.0;
 
 struct Load<'a> {
-    setting: Setting<'a>,
+    setting: SetupOptions<'a>,
     manner: &'a str,
     fan_out: u64,
     events: u64,
@@ -25,43 +25,43 @@ struct Load<'a> {
 struct Measured {
     deliveries: f64,
     seconds: f64,
-    figures: Vec<Figure>,
+    figures: Vec<Measurement>,
 }
 
-async fn measure(figures: Figures, kind: Kind, load: Load<'_>) -> anyhow::Result<Measured> {
-    let stage = Stage::open(kind, load.setting).await?;
+async fn measure(labels: Labels, mode: Mode, load: Load<'_>) -> anyhow::Result<Measured> {
+    let setup = Setup::open(mode, load.setting).await?;
     for number in 0..load.fan_out {
-        stage
+        setup
             .subscribe(&format!("{}/{number}", load.manner), TYPE)
             .await?;
     }
-    stage.warm_up(load.fan_out).await?;
+    setup.warm_up(load.fan_out).await?;
     let owed = load.events * load.fan_out;
-    let before = stage.cpu().await?;
-    let (published, report) = stage.deliver(&stage.many(0, load.events), owed).await?;
-    let mut cpu = minus(stage.cpu().await?, &before);
+    let before = setup.cpu().await?;
+    let (published, report) = setup.deliver(&setup.many(0, load.events), owed).await?;
+    let mut cpu = minus(setup.cpu().await?, &before);
     cpu.insert("generator".to_owned(), published.cpu);
 
     let thousands = owed as f64 / 1_000.0;
     let publishing = published.last.seconds_since(published.first);
-    let mut all = vec![figures.of("published", load.events as f64 / publishing, RATE)];
+    let mut all = vec![labels.of("published", load.events as f64 / publishing, RATE)];
     for (name, seconds) in cpu {
         let what = format!("CPU of {name}, 1,000 deliveries");
-        all.push(figures.of(what, seconds / thousands, "s"));
+        all.push(labels.of(what, seconds / thousands, "s"));
     }
-    let memory_goal = match kind {
-        Kind::Distributed => MEMORY,
-        Kind::Embedded => MEMORY_OF_ALL,
+    let memory_goal = match mode {
+        Mode::Distributed => MEMORY,
+        Mode::Standalone => MEMORY_OF_ALL,
     };
-    for (name, memory) in stage.memory().await? {
-        all.push(figures.to_reach(
+    for (name, memory) in setup.memory().await? {
+        all.push(labels.to_reach(
             format!("memory of {name}"),
             memory,
             "MiB",
             Goal::AtMost(memory_goal),
         ));
     }
-    stage.close().await?;
+    setup.close().await?;
     let last = report.last.unwrap_or(Moment(0));
     Ok(Measured {
         deliveries: owed as f64,
@@ -77,57 +77,69 @@ fn minus(mut after: Cpu, before: &Cpu) -> Cpu {
     after
 }
 
-fn goal(kind: Kind, distributed: f64, embedded: f64) -> Goal {
-    Goal::AtLeast(match kind {
-        Kind::Distributed => distributed,
-        Kind::Embedded => embedded,
+fn goal(mode: Mode, distributed: f64, embedded: f64) -> Goal {
+    Goal::AtLeast(match mode {
+        Mode::Distributed => distributed,
+        Mode::Standalone => embedded,
     })
 }
 
 async fn rate(
-    figures: Figures,
-    kind: Kind,
+    labels: Labels,
+    mode: Mode,
     load: Load<'_>,
     goal: Option<Goal>,
-) -> anyhow::Result<Vec<Figure>> {
+) -> anyhow::Result<Vec<Measurement>> {
     let Measured {
         deliveries,
         seconds,
         figures: costs,
-    } = measure(figures, kind, load).await?;
-    let mut rate = figures.of(DELIVERED, deliveries / seconds, RATE);
+    } = measure(labels, mode, load).await?;
+    let mut rate = labels.of(DELIVERED, deliveries / seconds, RATE);
     rate.row.goal = goal;
     Ok([vec![rate], costs].concat())
 }
 
-pub(super) async fn one(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn one(
+    labels: Labels,
+    mode: Mode,
+    size: Size,
+) -> anyhow::Result<Vec<Measurement>> {
     let load = Load {
-        setting: Setting::default(),
+        setting: SetupOptions::default(),
         manner: "ok",
         fan_out: 1,
         events: size.of(20_000),
     };
-    rate(figures, kind, load, Some(goal(kind, 5_000.0, 12_000.0))).await
+    rate(labels, mode, load, Some(goal(mode, 5_000.0, 12_000.0))).await
 }
 
-pub(super) async fn ten(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn ten(
+    labels: Labels,
+    mode: Mode,
+    size: Size,
+) -> anyhow::Result<Vec<Measurement>> {
     let load = Load {
-        setting: Setting::default(),
+        setting: SetupOptions::default(),
         manner: "ok",
         fan_out: 10,
         events: size.of(4_000),
     };
-    rate(figures, kind, load, Some(goal(kind, 8_000.0, 20_000.0))).await
+    rate(labels, mode, load, Some(goal(mode, 8_000.0, 20_000.0))).await
 }
 
-pub(super) async fn tls(figures: Figures, kind: Kind, size: Size) -> anyhow::Result<Vec<Figure>> {
-    let setting = Setting {
+pub(super) async fn tls(
+    labels: Labels,
+    mode: Mode,
+    size: Size,
+) -> anyhow::Result<Vec<Measurement>> {
+    let setting = SetupOptions {
         tls: true,
-        ..Setting::default()
+        ..SetupOptions::default()
     };
     rate(
-        figures,
-        kind,
+        labels,
+        mode,
         Load {
             setting,
             manner: "ok",
@@ -141,13 +153,13 @@ pub(super) async fn tls(figures: Figures, kind: Kind, size: Size) -> anyhow::Res
 
 /// The wait before the last retry is no work, so it does not count.
 pub(super) async fn failing(
-    figures: Figures,
-    kind: Kind,
+    labels: Labels,
+    mode: Mode,
     size: Size,
-) -> anyhow::Result<Vec<Figure>> {
-    let setting = Setting {
+) -> anyhow::Result<Vec<Measurement>> {
+    let setting = SetupOptions {
         besides: vec![("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1,1]")],
-        ..Setting::default()
+        ..SetupOptions::default()
     };
     let load = Load {
         setting,
@@ -159,7 +171,7 @@ pub(super) async fn failing(
         deliveries,
         seconds,
         figures: costs,
-    } = measure(figures, kind, load).await?;
+    } = measure(labels, mode, load).await?;
     let rate = deliveries / (seconds - RETRY_SECONDS);
-    Ok([vec![figures.of(DELIVERED, rate, RATE)], costs].concat())
+    Ok([vec![labels.of(DELIVERED, rate, RATE)], costs].concat())
 }

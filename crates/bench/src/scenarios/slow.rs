@@ -1,11 +1,11 @@
 //! g: the gain of more dispatchers when slow receivers limit the rate.
 
-use hookline_acceptance::home::{Kind, Part};
+use hookline_testkit::deployment::{Mode, Service};
 
 use super::Size;
 use crate::event::Moment;
-use crate::figure::{Figure, Figures, Goal, RATE};
-use crate::stage::{Setting, Stage, TYPE};
+use crate::measurement::{Goal, Labels, Measurement, RATE};
+use crate::setup::{Setup, SetupOptions, TYPE};
 
 const DISPATCHERS: [u64; 3] = [1, 2, 4];
 
@@ -15,19 +15,19 @@ const SUBSCRIPTIONS: u64 = 20;
 /// The goal: twice as many dispatchers raise the rate by this factor.
 const GROWTH: f64 = 1.9;
 
-pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figure>> {
+pub(super) async fn run(labels: Labels, size: Size) -> anyhow::Result<Vec<Measurement>> {
     let mut all = Vec::new();
     let mut before = None;
     for dispatchers in DISPATCHERS {
         let rate = measure(dispatchers, size.of(250) * dispatchers).await?;
-        all.push(figures.of(
+        all.push(labels.of(
             format!("delivered, {dispatchers} dispatcher(s)"),
             rate,
             RATE,
         ));
         if let Some(before) = before {
             let name = format!("growth to {dispatchers} dispatchers");
-            all.push(figures.to_reach(name, rate / before, "×", Goal::AtLeast(GROWTH)));
+            all.push(labels.to_reach(name, rate / before, "×", Goal::AtLeast(GROWTH)));
         }
         before = Some(rate);
     }
@@ -35,18 +35,21 @@ pub(super) async fn run(figures: Figures, size: Size) -> anyhow::Result<Vec<Figu
 }
 
 async fn measure(dispatchers: u64, events: u64) -> anyhow::Result<f64> {
-    let stage = Stage::open(Kind::Distributed, Setting::default()).await?;
+    let setup = Setup::open(Mode::Distributed, SetupOptions::default()).await?;
     for _ in 1..dispatchers {
-        stage.home.start_part(Part::Dispatcher, &[]).await?;
+        setup
+            .deployment
+            .start_service(Service::Dispatcher, &[])
+            .await?;
     }
-    stage.home.wait_ready().await?;
+    setup.deployment.wait_ready().await?;
     for number in 0..SUBSCRIPTIONS {
-        stage.subscribe(&format!("late/500/{number}"), TYPE).await?;
+        setup.subscribe(&format!("late/500/{number}"), TYPE).await?;
     }
-    stage.warm_up(SUBSCRIPTIONS).await?;
+    setup.warm_up(SUBSCRIPTIONS).await?;
     let owed = events * SUBSCRIPTIONS;
-    let (published, report) = stage.deliver(&stage.many(0, events), owed).await?;
-    stage.close().await?;
+    let (published, report) = setup.deliver(&setup.many(0, events), owed).await?;
+    setup.close().await?;
     let last = report.last.unwrap_or(Moment(0));
     Ok(owed as f64 / last.seconds_since(published.first))
 }

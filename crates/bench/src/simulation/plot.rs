@@ -21,7 +21,7 @@ pub(super) struct Runs<'a> {
     /// The drawn seconds of each run.
     pub(super) seconds: usize,
     /// The seconds in which the bad endpoints fail.
-    pub(super) ill: Range<usize>,
+    pub(super) outage: Range<usize>,
     pub(super) title: &'a str,
 }
 
@@ -65,7 +65,7 @@ fn draw_waits(runs: &Runs<'_>, half: &Half<'_>) -> anyhow::Result<()> {
         .y_label_formatter(&whole)
         .label_style((FONT, 13))
         .draw()?;
-    chart.draw_series([shade(&runs.ill, low, high)])?;
+    chart.draw_series([shade(&runs.outage, low, high)])?;
     for (name, run, style) in [
         (
             "lanes, without the bad ones",
@@ -120,7 +120,7 @@ fn draw_marked(runs: &Runs<'_>, half: &Half<'_>) -> anyhow::Result<()> {
         .y_label_formatter(&whole)
         .label_style((FONT, 13))
         .draw()?;
-    chart.draw_series([shade(&runs.ill, low, high)])?;
+    chart.draw_series([shade(&runs.outage, low, high)])?;
     let without_bad = marked(runs.without_bad, runs.seconds);
     chart.draw_series(LineSeries::new(without_bad, BLUE.stroke_width(6)))?;
     chart.draw_series(LineSeries::new(with_bad, RED.stroke_width(2)))?;
@@ -145,8 +145,8 @@ fn marked(run: &Run, seconds: usize) -> Points {
         .collect()
 }
 
-fn shade(ill: &Range<usize>, low: f64, high: f64) -> Rectangle<(f64, f64)> {
-    let (from, to) = (ill.start as f64, ill.end as f64);
+fn shade(outage: &Range<usize>, low: f64, high: f64) -> Rectangle<(f64, f64)> {
+    let (from, to) = (outage.start as f64, outage.end as f64);
     Rectangle::new([(from, low), (to, high)], RED.mix(0.07).filled())
 }
 

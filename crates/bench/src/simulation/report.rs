@@ -5,16 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::measured::Run;
-use super::play;
 use super::plot::{Runs, draw};
-use super::scene::{Load, Order, Scene};
+use super::scenario::{Load, Order, Scenario};
+use super::simulate;
 use super::table::{Dead, Fairness};
 
 const MANY: usize = 1_000;
 
 /// The seconds of publishing, and those of them in which the bad endpoints fail.
 pub(super) const PUBLISHED: usize = 80;
-pub(super) const ILL: std::ops::Range<usize> = 10..60;
+pub(super) const OUTAGE: std::ops::Range<usize> = 10..60;
 
 pub(super) const SLOTS: usize = 256;
 
@@ -49,14 +49,14 @@ fn same_load_for_each(out: &Path) -> anyhow::Result<String> {
     let (mut with_bad, mut without_bad) = (Run::default(), Run::default());
     for dispatchers in [1, 10, 100, MANY] {
         let name = format!("{dispatchers}, no bad ones");
-        without_bad = played(&scene(dispatchers, LOAD.without_bad()))?;
+        without_bad = simulated(&scenario(dispatchers, LOAD.without_bad()))?;
         table.add(&name, dispatchers, &without_bad);
-        with_bad = played(&scene(dispatchers, LOAD))?;
+        with_bad = simulated(&scenario(dispatchers, LOAD))?;
         table.add(&dispatchers.to_string(), dispatchers, &with_bad);
     }
-    let one_queue = played(&Scene {
+    let one_queue = simulated(&Scenario {
         order: Order::OneQueue,
-        ..scene(MANY, LOAD)
+        ..scenario(MANY, LOAD)
     })?;
     table.add("1000, no lanes", MANY, &one_queue);
     draw(
@@ -65,17 +65,17 @@ fn same_load_for_each(out: &Path) -> anyhow::Result<String> {
             without_bad: &without_bad,
             one_queue: &one_queue,
             seconds: 100,
-            ill: ILL,
+            outage: OUTAGE,
             title: "1,000 dispatchers, simulated",
         },
         &out.join("fairness-1000.svg"),
     )?;
     drop((with_bad, without_bad, one_queue));
-    let outage = Scene {
+    let outage = Scenario {
         hanging: 2_000,
-        ..scene(MANY, LOAD)
+        ..scenario(MANY, LOAD)
     };
-    table.add("1000, 2,000 hang at once", MANY, &played(&outage)?);
+    table.add("1000, 2,000 hang at once", MANY, &simulated(&outage)?);
     Ok(table.to_string())
 }
 
@@ -83,7 +83,7 @@ fn same_load_for_all() -> anyhow::Result<String> {
     let mut table = Fairness::new();
     for dispatchers in [100, 300, MANY] {
         let load = LOAD.times(100.0 / dispatchers as f64);
-        let run = played(&scene(dispatchers, load))?;
+        let run = simulated(&scenario(dispatchers, load))?;
         table.add(&dispatchers.to_string(), dispatchers, &run);
     }
     Ok(table.to_string())
@@ -97,18 +97,18 @@ fn dead_for_ten_minutes() -> anyhow::Result<String> {
             ..LOAD.times(0.0)
         };
         let minutes = Duration::from_secs(600);
-        let run = played(&Scene {
+        let run = simulated(&Scenario {
             published_for: minutes,
-            ill: Duration::ZERO..minutes,
-            ..scene(dispatchers, load)
+            outage: Duration::ZERO..minutes,
+            ..scenario(dispatchers, load)
         })?;
         table.add(dispatchers, &run);
     }
     Ok(table.to_string())
 }
 
-fn played(scene: &Scene) -> anyhow::Result<Run> {
-    let run = play(scene);
+fn simulated(scenario: &Scenario) -> anyhow::Result<Run> {
+    let run = simulate(scenario);
     let lost = run.published - run.delivered - run.exhausted;
     anyhow::ensure!(
         lost == 0,
@@ -118,9 +118,9 @@ fn played(scene: &Scene) -> anyhow::Result<Run> {
     Ok(run)
 }
 
-fn scene(dispatchers: usize, load: Load) -> Scene {
+fn scenario(dispatchers: usize, load: Load) -> Scenario {
     let seconds = |count: usize| Duration::from_secs(count as u64);
-    Scene {
+    Scenario {
         dispatchers,
         slots: SLOTS,
         room: 768,
@@ -128,7 +128,7 @@ fn scene(dispatchers: usize, load: Load) -> Scene {
         load,
         hanging: 200,
         published_for: seconds(PUBLISHED),
-        ill: seconds(ILL.start)..seconds(ILL.end),
+        outage: seconds(OUTAGE.start)..seconds(OUTAGE.end),
         seed: 1,
     }
 }

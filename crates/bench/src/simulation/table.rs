@@ -6,7 +6,7 @@ use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 
 use super::measured::{Run, Second};
-use super::report::{ILL, PUBLISHED, SLOTS, TO_DEAD};
+use super::report::{OUTAGE, PUBLISHED, SLOTS, TO_DEAD};
 
 /// Runs with healthy and bad endpoints.
 pub(super) struct Fairness(Table);
@@ -22,7 +22,7 @@ impl Fairness {
             "slots of bad ones",
             "open to one host",
             "to one endpoint",
-            "held by each",
+            "permit by each",
             "found by a search",
             "99 % / all drained, s",
         ]))
@@ -34,14 +34,14 @@ impl Fairness {
         let mean = |what: fn(&Second) -> u32| run.mean(0..run.seconds.len(), what);
         let slots = (dispatchers * SLOTS) as f64;
         let of_bad = f64::from(most(|second| second.bad_in_flight)) / slots;
-        let held = f64::from(most(|second| second.in_memory)) / dispatchers as f64;
-        let marked = run.mean(ILL, |second| second.marked);
+        let permit = f64::from(most(|second| second.in_memory)) / dispatchers as f64;
+        let marked = run.mean(OUTAGE, |second| second.marked);
         let searches = mean(|second| second.searches);
         let found = match searches > 0.0 {
             true => format!("{:.1}", mean(|second| second.found) / searches),
             false => "–".to_owned(),
         };
-        let drained = |share| run.drained(share).saturating_sub(ILL.end);
+        let drained = |share| run.drained(share).saturating_sub(OUTAGE.end);
         self.0.add_row([
             name.to_owned(),
             format!("{} / {} / {}", healthy.p50, healthy.p99, healthy.max),
@@ -51,7 +51,7 @@ impl Fairness {
             format!("{:.0} %", 100.0 * of_bad),
             most(|second| second.to_tenant).to_string(),
             most(|second| second.to_one_hanging).to_string(),
-            format!("{held:.0}"),
+            format!("{permit:.0}"),
             found,
             format!("{} / {}", drained(0.99), drained(1.0)),
         ]);

@@ -18,7 +18,7 @@ const LONGEST_BURST: u32 = 100;
 
 /// The messages to the endpoints of one kind.
 pub(super) struct Traffic {
-    chance: ChaCha8Rng,
+    rng: ChaCha8Rng,
     endpoints: Range<usize>,
     /// For each endpoint, the sum of the weights up to it.
     weights: Vec<f64>,
@@ -49,7 +49,7 @@ impl Traffic {
             .collect();
         let length: f64 = (1..=LONGEST_BURST).map(|n| f64::from(n).powf(TAIL)).sum();
         let mut traffic = Self {
-            chance: ChaCha8Rng::seed_from_u64(seed ^ endpoints.start as u64),
+            rng: ChaCha8Rng::seed_from_u64(seed ^ endpoints.start as u64),
             endpoints,
             weights,
             apart: length * 1_000.0 / rate,
@@ -71,9 +71,9 @@ impl Traffic {
         }
         self.go_on();
         let all = self.weights.last().copied().unwrap_or_default();
-        let drawn = all * self.chance.random::<f64>();
+        let drawn = all * self.rng.random::<f64>();
         let index = self.weights.partition_point(|sum| *sum <= drawn);
-        let length = (1.0 - self.chance.random::<f64>()).powf(1.0 / TAIL);
+        let length = (1.0 - self.rng.random::<f64>()).powf(1.0 / TAIL);
         Some(Burst {
             endpoint: self.endpoints.start + index.min(self.endpoints.len() - 1),
             messages: (length as u32).clamp(1, LONGEST_BURST),
@@ -81,7 +81,7 @@ impl Traffic {
     }
 
     fn go_on(&mut self) {
-        self.next -= self.apart * (1.0 - self.chance.random::<f64>()).ln();
+        self.next -= self.apart * (1.0 - self.rng.random::<f64>()).ln();
     }
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn as_much_is_published_as_is_said_and_few_get_most_of_it() {
+    fn the_rate_is_as_configured_and_few_endpoints_get_most_messages() {
         let mut traffic = Traffic::new(100..1_100, 1_000.0, 1).unwrap();
         let mut counts = vec![0_u32; 1_000];
         while let Some(burst) = traffic.take(100_000) {

@@ -1,7 +1,7 @@
 use super::*;
 
-fn hook(events: &[&'static str]) -> Hook {
-    Hook {
+fn subscription(events: &[&'static str]) -> Subscription {
+    Subscription {
         organization: "o".to_owned(),
         events: events.to_vec(),
         secret: "hush".to_owned(),
@@ -28,11 +28,11 @@ fn published(ledger: &Ledger) -> EventName {
 }
 
 #[test]
-fn a_confirmed_event_is_owed_to_who_was_there_before_it() {
+fn a_confirmed_event_is_owed_to_earlier_subscriptions() {
     let ledger = Ledger::default();
-    let before = ledger.asks_for(hook(&["workflow.failed"]));
-    let other = ledger.asks_for(hook(&["workflow.started"]));
-    let unknown = ledger.asks_for(hook(&["workflow.failed"]));
+    let before = ledger.asks_for(subscription(&["workflow.failed"]));
+    let other = ledger.asks_for(subscription(&["workflow.started"]));
+    let unknown = ledger.asks_for(subscription(&["workflow.failed"]));
     ledger.created(before, 1);
     ledger.created(other, 2);
     let name = published(&ledger);
@@ -49,46 +49,46 @@ fn a_confirmed_event_is_owed_to_who_was_there_before_it() {
         (counts.delivered, counts.lost, counts.duplicates),
         (1, 0, 1)
     );
-    assert_eq!(ledger.wrongs().1, 0);
+    assert_eq!(ledger.violations().1, 0);
 }
 
 #[test]
-fn what_is_not_owed_or_not_the_same_is_wrong() {
+fn a_request_that_is_not_owed_or_differs_is_a_violation() {
     let ledger = Ledger::default();
-    let wants = ledger.asks_for(hook(&["workflow.failed"]));
-    let not = ledger.asks_for(hook(&["workflow.started"]));
-    let wrongs = |number, body: &str, id| {
+    let wants = ledger.asks_for(subscription(&["workflow.failed"]));
+    let not = ledger.asks_for(subscription(&["workflow.started"]));
+    let violations = |number, body: &str, id| {
         ledger.came(number, &request(body, id));
-        ledger.wrongs().1
+        ledger.violations().1
     };
-    assert_eq!(wrongs(wants, BODY, "1"), 1, "never published");
+    assert_eq!(violations(wants, BODY, "1"), 1, "never published");
     published(&ledger);
-    assert_eq!(wrongs(wants, BODY, "1"), 1);
-    assert_eq!(wrongs(wants, BODY, "1"), 1, "a repeat is fine");
-    assert_eq!(wrongs(not, BODY, "2"), 2, "not wanted");
-    assert_eq!(wrongs(wants, BODY, "3"), 3, "another id");
+    assert_eq!(violations(wants, BODY, "1"), 1);
+    assert_eq!(violations(wants, BODY, "1"), 1, "a repeat is fine");
+    assert_eq!(violations(not, BODY, "2"), 2, "not wanted");
+    assert_eq!(violations(wants, BODY, "3"), 3, "another id");
     assert_eq!(
-        wrongs(wants, &BODY.replace(':', ": "), "1"),
+        violations(wants, &BODY.replace(':', ": "), "1"),
         4,
         "other bytes"
     );
-    assert_eq!(wrongs(9, BODY, "1"), 5, "nobody");
+    assert_eq!(violations(9, BODY, "1"), 5, "nobody");
 }
 
 #[test]
-fn what_a_failover_lost_is_owed_no_more_unless_it_was_confirmed_before() {
+fn events_lost_by_a_failover_are_not_owed_unless_confirmed_before() {
     let ledger = Ledger::default();
-    let number = ledger.asks_for(hook(&["workflow.failed"]));
+    let number = ledger.asks_for(subscription(&["workflow.failed"]));
     ledger.created(number, 1);
     let before = Instant::now();
     let name = published(&ledger);
     ledger.confirmed(&name);
     let now = Instant::now();
-    let stored = |events: &[&EventName]| Stored {
+    let stored = |events: &[&EventName]| StoredRows {
         events: events.iter().copied().cloned().collect(),
         subscriptions: HashSet::from([(1, "http://receiver/0".to_owned())]),
     };
-    let lost = |from| Lost {
+    let lost = |from| LostCommits {
         from,
         until: now,
         back: now,

@@ -5,23 +5,23 @@ use super::*;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn plan(seed: u64, scene: Scene, length: Duration) -> Plan {
+fn plan(seed: u64, scenario: Scenario, length: Duration) -> Plan {
     Plan {
         seed,
         length,
-        ..Plan::of(scene)
+        ..Plan::of(scenario)
     }
 }
 
 #[test]
 fn a_seed_makes_one_schedule() {
-    for scene in [
-        Scene::Distributed,
-        Scene::Cluster,
-        Scene::Embedded,
-        Scene::FullDisk,
+    for scenario in [
+        Scenario::Distributed,
+        Scenario::Cluster,
+        Scenario::Standalone,
+        Scenario::FullDisk,
     ] {
-        let of = |seed| schedule(&plan(seed, scene, MINUTE));
+        let of = |seed| schedule(&plan(seed, scenario, MINUTE));
         assert_eq!(of(7), of(7));
         assert_ne!(of(7), of(8));
     }
@@ -30,77 +30,89 @@ fn a_seed_makes_one_schedule() {
 #[test]
 fn the_shortest_run_has_a_kill() {
     for seed in 0..100 {
-        let acts = schedule(&plan(seed, Scene::Embedded, Duration::from_secs(5)));
-        assert_eq!(acts[0].blow, Blow::Kill);
+        let injections = schedule(&plan(seed, Scenario::Standalone, Duration::from_secs(5)));
+        assert_eq!(injections[0].fault, Fault::Kill);
     }
 }
 
 #[test]
 fn a_longer_run_begins_as_a_shorter_one() {
-    let short = schedule(&plan(7, Scene::Distributed, MINUTE));
-    let long = schedule(&plan(7, Scene::Distributed, 10 * MINUTE));
+    let short = schedule(&plan(7, Scenario::Distributed, MINUTE));
+    let long = schedule(&plan(7, Scenario::Distributed, 10 * MINUTE));
     assert_eq!(short, long[..short.len()]);
 }
 
 #[test]
-fn everything_is_hit_in_every_way_within_two_hours() {
-    let plan = plan(1, Scene::Distributed, 120 * MINUTE);
-    let acts = schedule(&plan);
-    for target in plan.scene.targets(plan.dispatchers) {
-        for blow in [Blow::Kill, Blow::Freeze, Blow::Stop] {
+fn two_hours_have_every_fault_on_every_target() {
+    let plan = plan(1, Scenario::Distributed, 120 * MINUTE);
+    let injections = schedule(&plan);
+    for target in plan.scenario.targets(plan.dispatchers) {
+        for fault in [Fault::Kill, Fault::Freeze, Fault::Stop] {
             assert!(
-                acts.iter()
-                    .any(|act| act.blow == blow && act.targets.contains(&target)),
-                "no {blow} of {target}"
+                injections.iter().any(
+                    |injection| injection.fault == fault && injection.targets.contains(&target)
+                ),
+                "no {fault} of {target}"
             );
         }
     }
-    let peers = [Peer::Broker, Peer::Database];
+    let dependencies = [Dependency::Broker, Dependency::Database];
     let others = [
-        Blow::Fill,
-        Blow::LongFreeze,
-        Blow::DropWakeUps(1),
-        Blow::DropWakeUps(3),
-        Blow::ComeAndGo,
-        Blow::Outage(Away::Killed),
-        Blow::Outage(Away::Frozen),
-        Blow::Clock(Shift::Ahead),
-        Blow::Clock(Shift::Back),
-        Blow::Hang,
-        Blow::FailOver,
+        Fault::FillDisk,
+        Fault::LongFreeze,
+        Fault::DropWakeUps(1),
+        Fault::DropWakeUps(3),
+        Fault::Churn,
+        Fault::Outage(Outage::Killed),
+        Fault::Outage(Outage::Frozen),
+        Fault::Clock(ClockShift::Ahead),
+        Fault::Clock(ClockShift::Back),
+        Fault::HangScheduler,
+        Fault::FailOver,
     ];
-    for blow in Abuse::ALL
-        .map(Blow::Abuse)
+    for fault in Abuse::ALL
+        .map(Fault::Abuse)
         .into_iter()
-        .chain(Fault::ALL.map(Blow::Raise))
-        .chain(peers.map(Blow::Cut))
-        .chain(peers.map(Blow::Silence))
-        .chain(BacklogPoint::ALL.map(Blow::EndAt))
+        .chain(DatabaseFault::ALL.map(Fault::Database))
+        .chain(dependencies.map(Fault::Cut))
+        .chain(dependencies.map(Fault::Silence))
+        .chain(BacklogPoint::ALL.map(Fault::CrashAt))
         .chain(others)
     {
-        assert!(acts.iter().any(|act| act.blow == blow), "no {blow}");
+        assert!(
+            injections.iter().any(|injection| injection.fault == fault),
+            "no {fault}"
+        );
     }
-    assert!(acts.iter().any(|act| act.targets.len() == 2));
     assert!(
-        acts.iter()
-            .all(|act| act.at >= FIRST && act.at < plan.length)
+        injections
+            .iter()
+            .any(|injection| injection.targets.len() == 2)
+    );
+    assert!(
+        injections
+            .iter()
+            .all(|injection| injection.at >= FIRST && injection.at < plan.length)
     );
 }
 
 #[test]
-fn four_minutes_have_each_act_of_the_deck() {
+fn four_minutes_have_each_kind_of_fault() {
     for seed in 0..20 {
-        let acts = schedule(&plan(seed, Scene::Distributed, 4 * MINUTE));
-        let kinds: HashSet<_> = acts.iter().map(|act| discriminant(&act.blow)).collect();
-        for blow in [
-            Blow::ComeAndGo,
-            Blow::LongFreeze,
-            Blow::Hang,
-            Blow::FailOver,
+        let injections = schedule(&plan(seed, Scenario::Distributed, 4 * MINUTE));
+        let kinds: HashSet<_> = injections
+            .iter()
+            .map(|injection| discriminant(&injection.fault))
+            .collect();
+        for fault in [
+            Fault::Churn,
+            Fault::LongFreeze,
+            Fault::HangScheduler,
+            Fault::FailOver,
         ] {
             assert!(
-                kinds.contains(&discriminant(&blow)),
-                "seed {seed}: no {blow}"
+                kinds.contains(&discriminant(&fault)),
+                "seed {seed}: no {fault}"
             );
         }
     }
@@ -109,15 +121,18 @@ fn four_minutes_have_each_act_of_the_deck() {
 #[test]
 fn one_node_of_a_cluster_is_hit_at_a_time() {
     for seed in 0..20 {
-        let short = schedule(&plan(seed, Scene::Cluster, Duration::from_secs(25)));
-        let blows: Vec<Blow> = short.iter().map(|act| act.blow).collect();
+        let short = schedule(&plan(seed, Scenario::Cluster, Duration::from_secs(25)));
+        let blows: Vec<Fault> = short.iter().map(|injection| injection.fault).collect();
         assert_eq!(
             blows[..2],
-            [Blow::Kill, Blow::Freeze],
+            [Fault::Kill, Fault::Freeze],
             "what `make test` has"
         );
     }
-    for act in schedule(&plan(3, Scene::Cluster, 3 * MINUTE)) {
-        assert!(matches!(act.targets[..], [Target::Node(0..NODES)]), "{act}");
+    for injection in schedule(&plan(3, Scenario::Cluster, 3 * MINUTE)) {
+        assert!(
+            matches!(injection.targets[..], [Target::Node(0..NODES)]),
+            "{injection}"
+        );
     }
 }

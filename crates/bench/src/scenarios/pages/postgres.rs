@@ -1,19 +1,19 @@
 //! The log in PostgreSQL: a partition for each day.
 
-use hookline_acceptance::peers::Peers;
+use hookline_testkit::dependencies::Dependencies;
 
 use super::{DAY_MICROS, EVENTS, Rows};
 
-pub(super) async fn fill(peers: &Peers, rows: &Rows) -> anyhow::Result<()> {
+pub(super) async fn fill(dependencies: &Dependencies, rows: &Rows) -> anyhow::Result<()> {
     // The rows of the deliveries that created the events are not part of the log.
-    peers
+    dependencies
         .sql("DELETE FROM attempts; DELETE FROM attempt_counts")
         .await?;
     for day in rows.days() {
         // The indexes are created after the rows: one index entry per inserted row would take ten minutes.
         let (from, to) = (day * DAY_MICROS, (day + 1) * DAY_MICROS);
         let insert = rows.insert(&format!("attempts_d{day}"), day, "gen_random_uuid()");
-        peers
+        dependencies
             .sql(&format!(
                 "CREATE TABLE attempts_d{day} (LIKE attempts);
                  WITH keys AS (SELECT key, row_number() OVER () - 1 AS number FROM events LIMIT {EVENTS})
@@ -29,6 +29,6 @@ pub(super) async fn fill(peers: &Peers, rows: &Rows) -> anyhow::Result<()> {
             .await?;
     }
     // The state after an autovacuum.
-    peers.sql("VACUUM attempts").await?;
+    dependencies.sql("VACUUM attempts").await?;
     Ok(())
 }

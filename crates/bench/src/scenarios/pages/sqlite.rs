@@ -7,16 +7,16 @@ use diesel::connection::SimpleConnection as _;
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
-use hookline_acceptance::home::{Home, Part};
+use hookline_testkit::deployment::{Deployment, Service};
 
 use super::{EVENTS, Rows};
 
-pub(super) async fn fill(home: &Home, rows: &Rows) -> anyhow::Result<()> {
-    home.stop(Part::Api).await?;
-    let (folder, rows) = (home.data_folder(), rows.clone());
+pub(super) async fn fill(deployment: &Deployment, rows: &Rows) -> anyhow::Result<()> {
+    deployment.stop(Service::Api).await?;
+    let (folder, rows) = (deployment.data_folder(), rows.clone());
     tokio::task::spawn_blocking(move || write(&folder.join("hookline.db"), &rows)).await??;
-    home.start_part(Part::Api, &[]).await?;
-    home.wait_ready().await
+    deployment.start_service(Service::Api, &[]).await?;
+    deployment.wait_ready().await
 }
 
 fn write(file: &Path, rows: &Rows) -> anyhow::Result<()> {

@@ -1,0 +1,64 @@
+//! A dispatcher's metrics and its memory.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use hookline_testkit::deployment::{Deployment, Service};
+
+/// Sums over all dispatchers at one moment.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DispatcherMetrics {
+    pub(super) at: Instant,
+    /// Deliveries that were marked as backlog.
+    pub(super) marked: f64,
+    /// Statements for the backlog.
+    pub(super) statements: f64,
+    /// Deliveries that were read from the backlog.
+    pub(super) read: f64,
+    /// Breakers that are not closed.
+    pub(super) open: f64,
+    /// The most memory that one process had until now, in MiB.
+    pub(super) memory: u64,
+}
+
+impl DispatcherMetrics {
+    pub(super) async fn of(deployment: &Deployment) -> anyhow::Result<Self> {
+        let at = Instant::now();
+        let mut figures = Self {
+            at,
+            marked: 0.0,
+            statements: 0.0,
+            read: 0.0,
+            open: 0.0,
+            memory: 0,
+        };
+        for (process, admin) in deployment.processes(Service::Dispatcher).await {
+            let metrics = reqwest::get(format!("{admin}/metrics"))
+                .await?
+                .text()
+                .await?;
+            let value = |name: &str| {
+                let of = |line: &str| line.strip_prefix(name)?.trim().parse::<f64>().ok();
+                metrics.lines().find_map(of).unwrap_or_default()
+            };
+            figures.marked += value("hookline_backlog_marked_total");
+            figures.statements += value("hookline_backlog_statements_total");
+            figures.read += value("hookline_backlog_read_total");
+            figures.open += value("hookline_breakers_open");
+            figures.memory = figures.memory.max(most_memory(process)?);
+        }
+        Ok(figures)
+    }
+}
+
+/// The peak of a process's resident memory, in MiB.
+fn most_memory(process: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let peak = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
+        .context("a process without memory")?;
+    Ok(peak / 1024)
+}

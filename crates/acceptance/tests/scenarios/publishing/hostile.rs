@@ -1,0 +1,143 @@
+//! Events that a broken or hostile publisher would send: each is accepted or put aside with a reason,
+//! and the good one right behind it does not wait.
+
+mod json;
+mod protobuf;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use hookline_testkit::deployment::{Deployment, Mode};
+use hookline_testkit::receiver::Receiver;
+use hookline_testkit::rejected_events::RejectedEvents;
+use hookline_testkit::tenant::Tenant;
+use lapin::BasicProperties;
+
+use super::json_properties;
+
+/// How soon a good event arrives behind a bad one.
+const SOON: Duration = Duration::from_secs(2);
+
+/// An event of this type is hostile, and none of the good ones is.
+const HOSTILE: &str = "workflow.failed";
+
+/// The fate of an event.
+enum Fate {
+    /// It is delivered, and this is the end of its body.
+    Arrives(Vec<u8>),
+    /// It is put aside, and the reason has these words.
+    PutAside(String),
+    /// It is accepted, and no subscription wants it.
+    Unheard,
+}
+
+struct Case {
+    told: String,
+    properties: BasicProperties,
+    body: Vec<u8>,
+    fate: Fate,
+}
+
+impl Case {
+    fn of(told: &str, properties: BasicProperties, body: impl Into<Vec<u8>>, fate: Fate) -> Self {
+        Self {
+            told: told.to_owned(),
+            properties,
+            body: body.into(),
+            fate,
+        }
+    }
+}
+
+pub(super) async fn each_hostile_event_ends_and_delays_no_other(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::start(mode).await?;
+    let tenant = deployment.tenant().await?;
+    let (hostile, good) = (Receiver::healthy()?, Receiver::healthy()?);
+    tenant.subscribe(&hostile, &[HOSTILE]).await?;
+    tenant.subscribe(&good, &["workflow.started"]).await?;
+    let mut cases = json::cases(&tenant)?;
+    cases.extend(protobuf::cases(&tenant));
+
+    // The first one makes the connections.
+    tenant.publish_one("workflow.started").await?;
+    good.wait_for(1).await?;
+    for (number, case) in cases.iter().enumerate() {
+        deployment
+            .publish_amqp(HOSTILE, &case.body, case.properties.clone())
+            .await?;
+        let began = Instant::now();
+        tenant.publish_one("workflow.started").await?;
+        good.wait_for(number + 2).await?;
+        ensure!(
+            began.elapsed() < SOON,
+            "the good one behind {} took {:?}",
+            case.told,
+            began.elapsed()
+        );
+    }
+    all_have_ended_as_they_should(&deployment, &hostile, &cases).await?;
+    an_organization_that_came_later_has_its_event(&deployment).await?;
+    deployment.end().await
+}
+
+async fn all_have_ended_as_they_should(
+    deployment: &Deployment,
+    receiver: &Receiver,
+    cases: &[Case],
+) -> anyhow::Result<()> {
+    let expected = |fate: fn(&Fate) -> bool| cases.iter().filter(|case| fate(&case.fate)).count();
+    let arrive = expected(|fate| matches!(fate, Fate::Arrives(_)));
+    let put_aside = expected(|fate| matches!(fate, Fate::PutAside(_)));
+    // Whatever else was put aside came before the last one.
+    let last = "the last one";
+    deployment
+        .publish_amqp(HOSTILE, last.as_bytes(), json_properties())
+        .await?;
+    let onlooker = RejectedEvents::connect(&deployment.dependencies()?.amqp).await?;
+    let mut rejected = Vec::new();
+    loop {
+        let next = onlooker.take(1).await?.remove(0);
+        if next.body == last.as_bytes() {
+            break;
+        }
+        rejected.push(next);
+    }
+    let mut received = receiver.wait_for(arrive).await?;
+    for case in cases {
+        match &case.fate {
+            Fate::Arrives(end) => {
+                let found = received.iter().position(|one| one.body.ends_with(end));
+                let found = found.with_context(|| format!("{} did not arrive", case.told))?;
+                received.remove(found).verify("hush")?;
+            }
+            Fate::PutAside(reason) => {
+                let found = rejected.iter().position(|one| one.body == case.body);
+                let found = found.with_context(|| format!("{} was not put aside", case.told))?;
+                let told = rejected.remove(found).reason;
+                ensure!(told.contains(reason), "{}: {told}", case.told);
+            }
+            Fate::Unheard => {}
+        }
+    }
+    ensure!(
+        received.is_empty() && rejected.is_empty(),
+        "{} of {arrive} and {} of {put_aside} are too many: {:?}",
+        received.len(),
+        rejected.len(),
+        rejected.first()
+    );
+    Ok(())
+}
+
+/// Publishers are trusted to write for any organization, also for one that is made later.
+async fn an_organization_that_came_later_has_its_event(
+    deployment: &Deployment,
+) -> anyhow::Result<()> {
+    let nobody = json::NOBODY;
+    deployment.hookline(&["org", "create", nobody]).await?;
+    let key = deployment.key(&["--org", nobody]).await?;
+    let tenant: Tenant<'_> = deployment.tenant().await?;
+    let client = tenant.client.with_key(Some(&key));
+    client.get("/events/evt_of_nobody").await?.expect(200)?;
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The future events of a run by time, in milliseconds from its beginning. Delayed messages are among them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hookline_core::ids::SubscriptionId;
+use hookline_dispatcher::scheduler::Message;
+use hookline_store::BacklogClass;
+
+use super::dispatcher_model::RequestPermit;
+
+/// A message: the attempt that a delivery is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DueMessage {
+    pub(super) delivery: u32,
+    pub(super) endpoint: u16,
+    pub(super) attempt: u8,
+    /// The message was read from the backlog.
+    pub(super) is_marked: bool,
+}
+
+impl DueMessage {
+    /// Each endpoint has one subscription.
+    pub(super) fn subscription(self) -> SubscriptionId {
+        SubscriptionId(i64::from(self.endpoint))
+    }
+}
+
+impl Message for DueMessage {
+    fn attempt(&self) -> u32 {
+        u32::from(self.attempt)
+    }
+
+    fn backlog(&self) -> Option<BacklogClass> {
+        self.is_marked.then_some(BacklogClass::Live)
+    }
+}
+
+/// The result of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    Healthy,
+    TimedOut,
+    Refused,
+}
+
+pub(super) enum Event {
+    /// The delay of a message is over.
+    Back(DueMessage),
+    /// A request has ended.
+    Over {
+        dispatcher: u16,
+        permit: RequestPermit,
+        message: DueMessage,
+        answer: Answer,
+        took: u16,
+    },
+    /// A lane of a dispatcher may have become slow, or the dispatcher may search its backlogs again.
+    Wake { dispatcher: u16 },
+}
+
+/// Ordered by millisecond, then by insertion.
+#[derive(Default)]
+pub(super) struct EventQueue(BTreeMap<u32, Vec<Event>>);
+
+impl EventQueue {
+    pub(super) fn enter(&mut self, at: u32, event: Event) {
+        self.0.entry(at).or_default().push(event);
+    }
+
+    pub(super) fn next(&self) -> Option<u32> {
+        self.0.keys().next().copied()
+    }
+
+    pub(super) fn take(&mut self, at: u32) -> Vec<Event> {
+        self.0.remove(&at).unwrap_or_default()
+    }
+}
+
+/// The delay that the broker gives, in milliseconds. The wanted delay is rounded up to seconds. Above a minute, only
+/// the four highest bits of the seconds count.
+pub(super) fn rest(wanted: Duration) -> u32 {
+    let seconds = wanted.as_secs() + u64::from(wanted.subsec_nanos() > 0);
+    let dropped = match seconds {
+        0..=60 => 0,
+        _ => seconds.ilog2() - 3,
+    };
+    u32::try_from((seconds >> dropped << dropped) * 1_000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delay_is_rounded_as_the_broker_rounds_it() {
+        for (wanted, given) in [(1, 1), (60, 60), (63, 60), (64, 64), (900, 896)] {
+            assert_eq!(rest(Duration::from_secs(wanted)), given * 1_000, "{wanted}");
+        }
+        assert_eq!(rest(Duration::from_millis(4_001)), 5_000);
+    }
+}
