@@ -1,6 +1,7 @@
 //! Runs scenarios in both deployment modes and reports like any test runner.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -26,15 +27,10 @@ macro_rules! scenarios {
 }
 
 /// How many scenarios are tried at once: they wait more than they work.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 8;
 
 /// How many trials the list of the slowest has.
 const LISTED: usize = 25;
-
-const MODES: [(Mode, &str); 2] = [
-    (Mode::Standalone, "embedded"),
-    (Mode::Distributed, "distributed"),
-];
 
 /// All scenarios, by the deployments that they need.
 pub struct Suite {
@@ -44,7 +40,7 @@ pub struct Suite {
     pub shared_distributed: Vec<SharedScenario>,
     /// Scenarios that run in both deployment modes, and start deployments of their own.
     pub isolated: Vec<IsolatedScenario>,
-    /// The same, with no other scenario at the same time, because they measure time.
+    /// The same, one by one after all others, because they measure time.
     pub exclusive: Vec<IsolatedScenario>,
     /// The same in distributed deployments alone.
     pub exclusive_distributed: Vec<IsolatedScenario>,
@@ -72,44 +68,33 @@ impl SharedDeployments {
             .await?;
         Ok(Arc::clone(deployment))
     }
-}
 
-/// Which trials may run at the same time as one.
-#[derive(Debug, Clone, Copy)]
-enum Beside {
-    Others,
-    Nothing,
-}
-
-/// Keeps trials that measure time apart from all others, and notes how long each trial takes.
-#[derive(Default)]
-struct Schedule {
-    exclusive: RwLock<()>,
-    times: Mutex<Vec<(Duration, String)>>,
-}
-
-impl Schedule {
-    fn run(&self, name: String, beside: Beside, work: Work) -> anyhow::Result<()> {
-        let timed = || {
-            let begun = Instant::now();
-            let done = work();
-            self.times().push((begun.elapsed(), name));
-            done
-        };
-        match beside {
-            Beside::Others => {
-                let _others = self.exclusive.read();
-                timed()
-            }
-            Beside::Nothing => {
-                let _alone = self.exclusive.write();
-                timed()
+    async fn end(&self) {
+        for deployment in [self.embedded.get(), self.distributed.get()]
+            .into_iter()
+            .flatten()
+        {
+            if let Err(why) = deployment.end().await {
+                eprintln!("a deployment did not end: {why:#}");
             }
         }
     }
+}
+
+/// How long each trial took.
+#[derive(Default)]
+struct Times(Mutex<Vec<(Duration, String)>>);
+
+impl Times {
+    fn run(&self, name: String, work: Work) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        let done = work();
+        self.lock().push((begun.elapsed(), name));
+        done
+    }
 
     fn print_slowest(&self) {
-        let mut times = self.times();
+        let mut times = self.lock();
         times.sort_by(|one, other| other.cmp(one));
         println!("slowest:");
         for (time, name) in times.iter().take(LISTED) {
@@ -117,16 +102,16 @@ impl Schedule {
         }
     }
 
-    fn times(&self) -> MutexGuard<'_, Vec<(Duration, String)>> {
-        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<(Duration, String)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tries the scenarios that the command line chooses.
+/// Tries the scenarios that the command line chooses: first those that may run side by side, then the others one by one.
 ///
 /// # Errors
 /// When no runtime can be made.
-pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
+pub fn run(suite: Suite) -> anyhow::Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
     // The product and this program both speak HTTP; the first of them to run chooses ring.
@@ -137,80 +122,69 @@ pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
             .build()?,
     );
     let deployments = Arc::new(SharedDeployments::default());
-    let schedule = Arc::new(Schedule::default());
-    let mut trials = Vec::new();
-    for (mode, name) in MODES {
-        let (sharing, lonely, exclusive) = match mode {
-            Mode::Standalone => (&[][..], &suite.standalone, &[][..]),
-            Mode::Distributed => (
-                &suite.shared_distributed[..],
-                &suite.distributed,
-                &suite.exclusive_distributed[..],
-            ),
-        };
-        let add = |beside, scenario, run| trial(name, scenario, &schedule, beside, run);
-        // Scenarios that start deployments are long. They come first, and the last ones to run are short.
-        let started = suite.isolated.iter().chain(lonely);
-        let started = started.map(|of| (Beside::Others, of));
-        let exclusive = suite.exclusive.iter().chain(exclusive);
-        let exclusive = exclusive.map(|of| (Beside::Nothing, of));
-        for (beside, &(scenario, told)) in started.chain(exclusive) {
-            let runtime = Arc::clone(&runtime);
-            trials.push(add(
-                beside,
-                scenario,
-                Box::new(move || runtime.block_on(told(mode))),
-            ));
-        }
-        for &(scenario, told) in suite.shared.iter().chain(sharing) {
-            let (runtime, deployments) = (Arc::clone(&runtime), Arc::clone(&deployments));
-            trials.push(add(
-                Beside::Others,
-                scenario,
-                Box::new(move || runtime.block_on(shared(&deployments, mode, told))),
-            ));
-        }
-    }
-    let conclusion = libtest_mimic::run(&arguments, trials);
-    runtime.block_on(async {
-        for deployment in [deployments.embedded.get(), deployments.distributed.get()]
-            .into_iter()
-            .flatten()
-        {
-            if let Err(why) = deployment.end().await {
-                eprintln!("a deployment did not end: {why:#}");
-            }
-        }
-    });
-    schedule.print_slowest();
-    Ok(conclusion.exit_code())
-}
+    let times = Arc::new(Times::default());
 
-async fn shared(
-    deployments: &SharedDeployments,
-    mode: Mode,
-    told: fn(Arc<Deployment>) -> ScenarioFuture,
-) -> anyhow::Result<()> {
-    let deployment = deployments.of(mode).await?;
-    told(deployment).await
+    let isolated = |mode, scenarios: Vec<IsolatedScenario>| {
+        let trials = scenarios.into_iter().map(|(name, scenario)| {
+            let runtime = Arc::clone(&runtime);
+            let work = Box::new(move || runtime.block_on(scenario(mode)));
+            trial(mode, name, &times, work)
+        });
+        trials.collect::<Vec<Trial>>()
+    };
+    let shared = |mode, scenarios: Vec<SharedScenario>| {
+        let trials = scenarios.into_iter().map(|(name, scenario)| {
+            let (runtime, deployments) = (Arc::clone(&runtime), Arc::clone(&deployments));
+            let work = Box::new(move || {
+                runtime.block_on(async { scenario(deployments.of(mode).await?).await })
+            });
+            trial(mode, name, &times, work)
+        });
+        trials.collect::<Vec<Trial>>()
+    };
+    // Scenarios that start deployments are long, those in distributed deployments the longest. They come first, so that
+    // the last ones to run are short.
+    let side_by_side = [
+        isolated(Mode::Distributed, suite.distributed),
+        isolated(Mode::Distributed, suite.isolated.clone()),
+        isolated(Mode::Standalone, suite.standalone),
+        isolated(Mode::Standalone, suite.isolated),
+        shared(Mode::Distributed, suite.shared_distributed),
+        shared(Mode::Distributed, suite.shared.clone()),
+        shared(Mode::Standalone, suite.shared),
+    ];
+    let one_by_one = [
+        isolated(Mode::Distributed, suite.exclusive_distributed),
+        isolated(Mode::Distributed, suite.exclusive.clone()),
+        isolated(Mode::Standalone, suite.exclusive),
+    ];
+    let first = libtest_mimic::run(&arguments, side_by_side.into_iter().flatten().collect());
+    arguments.test_threads = Some(1);
+    let second = libtest_mimic::run(&arguments, one_by_one.into_iter().flatten().collect());
+    runtime.block_on(deployments.end());
+    times.print_slowest();
+    Ok(match first.has_failed() {
+        true => first.exit_code(),
+        false => second.exit_code(),
+    })
 }
 
 /// The work of a trial.
 type Work = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
 
-fn trial(
-    deployment: &str,
-    scenario: &str,
-    schedule: &Arc<Schedule>,
-    beside: Beside,
-    work: Work,
-) -> Trial {
+fn trial(mode: Mode, scenario: &str, times: &Arc<Times>, work: Work) -> Trial {
     // The first name is that of this program.
-    let told = scenario.split_once("::").map_or(scenario, |(_, told)| told);
-    let name = format!("{deployment}::{}", told.replace(' ', ""));
-    let schedule = Arc::clone(schedule);
+    let named = scenario
+        .split_once("::")
+        .map_or(scenario, |(_, named)| named);
+    let mode = match mode {
+        Mode::Standalone => "embedded",
+        Mode::Distributed => "distributed",
+    };
+    let name = format!("{mode}::{}", named.replace(' ', ""));
+    let times = Arc::clone(times);
     Trial::test(name.clone(), move || {
-        let done = schedule.run(name, beside, work);
+        let done = times.run(name, work);
         done.map_err(|why| Failed::from(format!("{why:#}")))
     })
 }

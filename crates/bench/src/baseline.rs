@@ -44,7 +44,7 @@ impl Post {
     /// # Errors
     /// If a request is refused.
     pub async fn run(self) -> anyhow::Result<()> {
-        let client = reqwest::Client::new();
+        let client = hookline_testkit::http::http_client();
         let begun = Instant::now();
         let mut pace = self.rate.map(pace);
         let mut posting = FuturesUnordered::new();

@@ -86,7 +86,7 @@ impl Publish {
                 connection = Some(made);
                 Way::Broker(channel)
             }
-            None => Way::Api(reqwest::Client::new()),
+            None => Way::Api(hookline_testkit::http::http_client()),
         };
         let at_once = match (&way, self.rate) {
             (_, Some(_)) => usize::MAX,

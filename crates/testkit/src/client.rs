@@ -5,6 +5,8 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
+use crate::http::http_client;
+
 /// Talks to one API with one key.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -93,7 +95,7 @@ impl Client {
     /// A client of the API at `base`, such as `http://127.0.0.1:8080/v1`.
     pub fn new(base: &str, key: &str) -> Self {
         Self {
-            http: reqwest::Client::new(),
+            http: http_client(),
             base: base.to_owned(),
             key: Some(key.to_owned()),
             organization: None,

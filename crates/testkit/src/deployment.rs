@@ -568,7 +568,7 @@ async fn is_ready(admin: u16) -> bool {
 }
 
 async fn get_status(url: &str) -> u16 {
-    match reqwest::get(url).await {
+    match crate::http::get(url).await {
         Ok(response) => response.status().as_u16(),
         Err(_) => 0,
     }

@@ -6,6 +6,7 @@ pub mod client;
 pub mod database_faults;
 pub mod dependencies;
 pub mod deployment;
+pub mod http;
 pub mod managed_process;
 pub mod name_server;
 pub mod operations;

@@ -92,7 +92,7 @@ impl AbuseTarget {
 
     /// Asks until the API closes the connection.
     async fn ask(&self, path: &str, key: &str) -> anyhow::Result<()> {
-        let http = reqwest::Client::new();
+        let http = hookline_testkit::http::http_client();
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         loop {
             let request = http

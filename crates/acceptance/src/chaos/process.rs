@@ -98,7 +98,7 @@ impl ChaosProcess {
 
 /// The status of `/readyz` on this port; 0 without an answer.
 async fn readiness(admin: u16) -> u16 {
-    let asked = reqwest::get(format!("http://127.0.0.1:{admin}/readyz"));
+    let asked = hookline_testkit::http::get(format!("http://127.0.0.1:{admin}/readyz"));
     match timeout(Duration::from_secs(2), asked).await {
         Ok(Ok(answer)) => answer.status().as_u16(),
         _ => 0,

@@ -34,7 +34,7 @@ impl DispatcherMetrics {
             memory: 0,
         };
         for (process, admin) in deployment.processes(Service::Dispatcher).await {
-            let metrics = reqwest::get(format!("{admin}/metrics"))
+            let metrics = hookline_testkit::http::get(format!("{admin}/metrics"))
                 .await?
                 .text()
                 .await?;

@@ -50,7 +50,7 @@ struct Call {
 
 async fn calls(deployment: &Deployment) -> anyhow::Result<Vec<Call>> {
     let url = format!("{}/openapi.json", deployment.api());
-    let document: Value = reqwest::get(url).await?.json().await?;
+    let document: Value = hookline_testkit::http::get(url).await?.json().await?;
     let mut calls = Vec::new();
     for (path, item) in document["paths"].as_object().context("paths")? {
         for (method, operation) in item.as_object().context("operations")? {

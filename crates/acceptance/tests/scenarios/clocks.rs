@@ -218,7 +218,7 @@ async fn gauge(
 ) -> anyhow::Result<()> {
     let metrics = format!("{}/metrics", deployment.admin(Service::Dispatcher).await?);
     until(&format!("{name} with {label}"), async || {
-        let Ok(answer) = reqwest::get(&metrics).await else {
+        let Ok(answer) = hookline_testkit::http::get(&metrics).await else {
             return Ok(None);
         };
         let text = answer.text().await?;

@@ -152,7 +152,7 @@ async fn a_surplus_dispatcher_stands_by_and_takes_over(mode: Mode) -> anyhow::Re
     })
     .await?;
     for (_, admin) in deployment.processes(Service::Dispatcher).await {
-        let readyz = reqwest::get(format!("{admin}/readyz")).await?;
+        let readyz = hookline_testkit::http::get(format!("{admin}/readyz")).await?;
         ensure!(readyz.status() == 200, "{}", readyz.text().await?);
     }
     let tenant = deployment.tenant().await?;

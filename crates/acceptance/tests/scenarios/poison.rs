@@ -334,7 +334,7 @@ async fn hostile(deployment: &Deployment) -> anyhow::Result<()> {
         .await?;
     ensure!(said == "there are no dead letters\n", "{said}");
     let metrics = format!("{}/metrics", deployment.admin(Service::Dispatcher).await?);
-    let metrics = reqwest::get(metrics).await?.text().await?;
+    let metrics = hookline_testkit::http::get(metrics).await?.text().await?;
     ensure!(
         metrics.contains("hookline_dead_letters_waiting"),
         "{metrics}"

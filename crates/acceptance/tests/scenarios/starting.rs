@@ -139,7 +139,7 @@ async fn paste(line: &str) -> anyhow::Result<Value> {
         .output()
         .await?;
     let split = String::from_utf8(split.stdout)?;
-    let mut request = reqwest::Client::new().post("http://127.0.0.1");
+    let mut request = hookline_testkit::http::http_client().post("http://127.0.0.1");
     let (mut words, mut url) = (split.lines(), None);
     while let Some(word) = words.next() {
         match word {
@@ -155,14 +155,18 @@ async fn paste(line: &str) -> anyhow::Result<Value> {
     }
     let mut request = request.build()?;
     *request.url_mut() = url.context("a URL")?;
-    let answer = reqwest::Client::new().execute(request).await?;
+    let answer = hookline_testkit::http::http_client()
+        .execute(request)
+        .await?;
     ensure!(answer.status() == 201, "{line}: {}", answer.status());
     Ok(serde_json::from_slice(&answer.bytes().await?)?)
 }
 
 /// The status of a GET that names this host.
 async fn client_for(url: &str, host: &str) -> anyhow::Result<u16> {
-    let get = reqwest::Client::new().get(url).header("host", host);
+    let get = hookline_testkit::http::http_client()
+        .get(url)
+        .header("host", host);
     Ok(get.send().await?.status().as_u16())
 }
 

@@ -235,7 +235,7 @@ async fn a_shutdown_answers_requests_in_progress_and_refuses_new_ones(
     deployment.signal_oldest(Service::Api, "TERM").await?;
     let asked = Instant::now();
     until("the API to be not ready and closed", async || {
-        let readyz = reqwest::get(format!("{admin}/readyz")).await?;
+        let readyz = hookline_testkit::http::get(format!("{admin}/readyz")).await?;
         let stopping = readyz.status() == 503 && readyz.text().await?.contains("stopping");
         Ok((stopping && TcpStream::connect(&address).await.is_err()).then_some(()))
     })

@@ -43,7 +43,7 @@ pub(super) async fn wait_until_taken_in(setup: &Setup, events: u64) -> anyhow::R
     let (mut stored, mut since) = (0.0, Instant::now());
     while stored < events as f64 {
         tokio::time::sleep(Duration::from_millis(100)).await;
-        let text = reqwest::get(&metrics).await?.text().await?;
+        let text = hookline_testkit::http::get(&metrics).await?.text().await?;
         let now = text.lines().find_map(|line| {
             line.strip_prefix("hookline_events_taken_in_total")?
                 .rsplit(' ')

@@ -27,7 +27,7 @@ const FEW_IN_HAND: [(&str, &str); 3] = [
 ];
 
 async fn get(url: &str) -> anyhow::Result<String> {
-    Ok(reqwest::get(url).await?.text().await?)
+    Ok(hookline_testkit::http::get(url).await?.text().await?)
 }
 
 /// How many deliveries ingest has stored.

@@ -80,7 +80,9 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
         said.push(("a span".to_owned(), span.body.to_vec()));
     }
     for service in deployment.services() {
-        let metrics = reqwest::get(format!("{}/metrics", deployment.admin(service).await?)).await?;
+        let metrics =
+            hookline_testkit::http::get(format!("{}/metrics", deployment.admin(service).await?))
+                .await?;
         said.push((
             format!("{service:?}'s metrics"),
             metrics.bytes().await?.into(),

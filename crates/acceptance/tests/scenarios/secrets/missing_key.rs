@@ -179,7 +179,7 @@ impl Load {
 /// The statements about backlog that the dispatcher has sent.
 async fn statements(deployment: &Deployment) -> anyhow::Result<usize> {
     let metrics = format!("{}/metrics", deployment.admin(Service::Dispatcher).await?);
-    let metrics = reqwest::get(metrics).await?.text().await?;
+    let metrics = hookline_testkit::http::get(metrics).await?.text().await?;
     let lines = metrics.lines();
     let mut counts = lines.filter(|line| line.starts_with("hookline_backlog_statements_total"));
     match counts.next().and_then(|line| line.rsplit_once(' ')) {

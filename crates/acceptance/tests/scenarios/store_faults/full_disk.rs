@@ -5,7 +5,7 @@ use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::small_disk::{Mebibytes, obstacle};
 use hookline_testkit::small_tablespace::SmallTablespace;
 
-use super::{BEFORE, LANGUAGES, LASTS, MEANWHILE, ONE_AT_A_TIME, Witness, not_ready, speak};
+use super::{BEFORE, LANGUAGES, LASTS, MEANWHILE, Witness, not_ready, speak};
 
 /// An empty database has 8 MiB.
 const SIZE: Mebibytes = Mebibytes(48);
@@ -40,7 +40,6 @@ async fn filled(deployment: &Deployment, small: &SmallTablespace) -> anyhow::Res
         }
         let told = || format!("a full disk in {language}");
         witness.publish(BEFORE).await?;
-        let _turn = ONE_AT_A_TIME.lock().await;
         small.disk().fill()?;
         witness.meanwhile().await.with_context(told)?;
         // The rest of the pages that were begun takes some more events.

@@ -166,7 +166,7 @@ async fn watch(
 ) -> anyhow::Result<Changes> {
     let readiness = format!("{}/readyz", deployment.admin(service).await?);
     // A client for each request would take longer than the request.
-    let client = reqwest::Client::new();
+    let client = hookline_testkit::http::http_client();
     let mut changes = Changes::new();
     while !over.load(Ordering::Relaxed) {
         let status = client.get(&readiness).send().await?.status().as_u16();
