@@ -101,7 +101,7 @@ fn told_in(log: &str) -> Vec<Value> {
         }))
     };
     log.lines()
-        .filter(|line| line.contains("WARN") && line.contains("switched a subscription off"))
+        .filter(|line| line.contains("WARN") && line.contains("disabled subscription"))
         .filter_map(event)
         .collect()
 }

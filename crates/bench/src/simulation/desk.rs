@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hookline_dispatcher::scheduler::{
-    Finish, Limits, Permit, Read, ReadResult, Scheduler, ShareGroups,
+    Finish, Limits, Permit, BacklogSearch, Scheduler, SearchResult, ShareGroups,
 };
 
 use super::agenda::Owed;
@@ -97,14 +97,14 @@ impl Desk {
         }
     }
 
-    pub(super) fn take_reads(&mut self, now: Instant) -> Vec<Read> {
+    pub(super) fn take_reads(&mut self, now: Instant) -> Vec<BacklogSearch> {
         match self {
             Desk::Scheduler(lanes) => lanes.take_reads(now),
             Desk::OneQueue { .. } => Vec::new(),
         }
     }
 
-    pub(super) fn read(&mut self, read: Read, result: ReadResult) {
+    pub(super) fn read(&mut self, read: BacklogSearch, result: SearchResult) {
         if let Desk::Scheduler(lanes) = self {
             lanes.read(read, result);
         }

@@ -168,7 +168,7 @@ impl<'a> World<'a> {
                 let outcome = store::outcome_of(answer);
                 let finish = Finish {
                     took,
-                    verdict: (&outcome).into(),
+                    health: (&outcome).into(),
                 };
                 let (dispatcher, now) = (usize::from(dispatcher), self.instant());
                 self.desks[dispatcher].finished(held, Some(finish), now);
