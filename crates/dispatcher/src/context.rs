@@ -11,12 +11,20 @@ use hookline_core::target::TargetRules;
 use hookline_queue::{Publisher, WakeUps};
 use hookline_runtime::settings::Settings;
 use hookline_store::Store;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::scheduler::Limits;
 
 /// The time until a periodic task calls a failed peer again. Readiness forgets a failure that is not repeated
 /// (`hookline_store`). A periodic task may be all that an idle process does.
 pub(crate) const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Ticks at once, and then each period. A late tick moves the next ones.
+pub(crate) fn ticks_every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
 
 /// The components of a dispatcher.
 #[derive(Clone)]
@@ -30,7 +38,7 @@ pub struct Dispatcher {
     pub policy: Arc<Policy>,
     /// Held while a quarantine group is open. In one process, ingest and dispatcher share it. A message is charged when
     /// the process ends while its group is open. This includes a crash by a message of another group.
-    pub trial: Arc<tokio::sync::Mutex<()>>,
+    pub quarantine: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// How the partitions of a store are owned.

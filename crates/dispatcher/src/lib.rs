@@ -25,7 +25,7 @@ use hookline_runtime::shutdown::Shutdown;
 use crate::due::DueRows;
 use crate::http::attempt::Requester;
 use crate::jobs::{auto_disable, refile};
-use crate::ownership::{Keeping, Owned, Progress, keep, take_all};
+use crate::ownership::{KeeperParts, OwnedPartitions, Watchdog, keep, take_all};
 use crate::pipeline::dead_letter::DeadLettering;
 use crate::pipeline::worker::Worker;
 use crate::pipeline::{quarantine, record};
@@ -40,44 +40,48 @@ pub use context::{Dispatcher, Ownership, Policy};
 /// of a store cannot take its partitions.
 pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<()> {
     let requester = Requester::new(&dispatcher.policy)?;
-    let operations = auto_disable::start(dispatcher.clone(), shutdown.deadline.clone());
-    let aside = DeadLettering::new(dispatcher.clone(), shutdown.draining.clone());
-    let progress = Progress::new(Instant::now());
-    let in_hand = Arc::default();
-    let (owned, owning) = own(&dispatcher, Arc::clone(&in_hand), &progress, &shutdown).await?;
+    let auto_disable = auto_disable::start(dispatcher.clone(), shutdown.deadline.clone());
+    let dead_letters = DeadLettering::new(dispatcher.clone(), shutdown.draining.clone());
+    let watchdog = Watchdog::new(Instant::now());
+    let known = Arc::default();
+    let (owned, owning) = own(&dispatcher, Arc::clone(&known), &watchdog, &shutdown).await?;
     let refiling = refile::keep_refiling(
         owned.clone(),
         dispatcher.store.clone(),
         shutdown.draining.clone(),
     );
-    tokio::spawn(panics::fatal("deliveries in no partition", refiling));
-    let due = DueRows::new(in_hand, owned);
-    due::start(&due, &dispatcher, &progress, &shutdown.draining);
+    tokio::spawn(panics::fatal("refiling", refiling));
+    let due = DueRows::new(known, owned);
+    due::start(&due, &dispatcher, &watchdog, &shutdown.draining);
     let (recorder, recording) = record::start(
         dispatcher.clone(),
         due.clone(),
-        aside.clone(),
-        operations,
-        progress.clone(),
+        dead_letters.clone(),
+        auto_disable,
+        watchdog.clone(),
         shutdown.deadline.clone(),
     );
-    let (trials, trying) =
-        quarantine::start(dispatcher.clone(), aside.clone(), shutdown.draining.clone());
-    let (worker, overs) = Worker::new(
-        dispatcher,
+    let (quarantine, quarantine_task) = quarantine::start(
+        dispatcher.clone(),
+        dead_letters.clone(),
+        shutdown.draining.clone(),
+    );
+    let worker = Worker::new(
+        &dispatcher,
         due,
-        aside.clone(),
+        dead_letters.clone(),
         requester,
         recorder,
+        quarantine,
         shutdown.clone(),
     );
     // The worker has a task of its own. Otherwise every delivery would wake the thread that waits for the whole
     // service.
-    tokio::spawn(worker.run(overs, trials, progress, shutdown.draining)).await?;
+    tokio::spawn(worker.run(watchdog, shutdown.draining)).await?;
     // The end of the worker has closed the recorder's channel. The recorder ends when it has recorded the rest.
     recording.await?;
-    trying.await?;
-    aside.end().await;
+    quarantine_task.await?;
+    dead_letters.end().await;
     owning.await;
     Ok(())
 }
@@ -86,32 +90,32 @@ pub async fn run(dispatcher: Dispatcher, shutdown: Shutdown) -> anyhow::Result<(
 /// dispatcher of a store, the caller must await it only then.
 async fn own(
     dispatcher: &Dispatcher,
-    in_hand: Arc<due::Known>,
-    progress: &Progress,
+    known: Arc<due::KnownDeliveries>,
+    watchdog: &Watchdog,
     shutdown: &Shutdown,
-) -> anyhow::Result<(Owned, BoxFuture<'static, ()>)> {
+) -> anyhow::Result<(OwnedPartitions, BoxFuture<'static, ()>)> {
     let store = dispatcher.store.clone();
     match &dispatcher.ownership {
         Ownership::Sole => {
             let (owned, sole) = take_all(Arc::new(store)).await?;
             let releasing = async move {
                 if let Err(why) = sole.release_all().await {
-                    tracing::warn!(error = %why, "could not give the partitions back: the next start counts a death");
+                    tracing::warn!(error = %why, "could not release partitions: the next start counts a death");
                 }
             };
             Ok((owned, releasing.boxed()))
         }
         Ownership::Shared(beats) => {
-            let (owned, keeping) = keep(Keeping {
+            let (owned, keeper) = keep(KeeperParts {
                 registry: Arc::new(beats.clone()),
-                in_flight: in_hand,
+                in_flight: known,
                 able: Box::new(move || store.can_be_written()),
-                turns: progress.clone(),
+                watchdog: watchdog.clone(),
                 shutdown: shutdown.clone(),
             });
-            let keeping = tokio::spawn(panics::fatal("ownership", keeping));
+            let keeper = tokio::spawn(panics::fatal("ownership", keeper));
             // A panic in the task is logged where it happens.
-            Ok((owned, keeping.map(drop).boxed()))
+            Ok((owned, keeper.map(drop).boxed()))
         }
     }
 }

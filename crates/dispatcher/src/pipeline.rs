@@ -1,5 +1,6 @@
 //! The path of one delivery: load, decide, send, record.
 
+mod breaker_writer;
 pub(crate) mod dead_letter;
 pub(crate) mod decide;
 pub(crate) mod group_cache;

@@ -17,7 +17,9 @@ mod circuit_breaker;
 mod in_flight;
 mod message;
 mod round_robin;
+mod share_groups;
 mod slow_start;
+mod speed;
 mod subscription_queue;
 
 use std::collections::{BTreeSet, HashMap};
@@ -27,24 +29,21 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::rate_limit::Rate;
 use hookline_store::{BacklogClass, BreakerChange};
 
-pub use backlog::{Read, ReadResult};
+pub use backlog::{BacklogSearch, SearchResult};
 use bulkhead::Bulkhead;
-pub(crate) use bulkhead::Totals;
-pub use bulkhead::{ShareGroup, ShareGroups};
 use circuit_breaker::CircuitBreaker;
-pub use circuit_breaker::Health;
+pub use circuit_breaker::ReceiverHealth;
 pub use in_flight::Permit;
-use in_flight::{Age, InFlightRequest, InFlightRequests};
+use in_flight::{InFlightRequest, InFlightRequests};
 pub use message::Message;
 use round_robin::RoundRobin;
-use subscription_queue::{SLOW, SubscriptionQueue};
+pub(crate) use share_groups::Totals;
+pub use share_groups::{ShareGroup, ShareGroups};
+use speed::{SLOW, Speed};
+use subscription_queue::SubscriptionQueue;
 
 /// The most subscription queues that stay in memory without a message or a request.
-const REMEMBERED: usize = 4_096;
-
-/// The time between two releases of probes. Circuit breakers with a wait that ends within it release their probes
-/// together. One query then serves them all.
-const PROBES_EVERY: Duration = Duration::from_millis(250);
+const MAX_IDLE_QUEUES: usize = 4_096;
 
 /// The most rows that one search of a backlog reads.
 const MOST_READ: usize = 512;
@@ -71,23 +70,22 @@ pub struct Finish {
     /// The response time of the receiver.
     pub took: Duration,
     /// The health of the receiver that the outcome shows.
-    pub verdict: Health,
+    pub health: ReceiverHealth,
 }
 
 /// All subscription queues of a dispatcher.
 pub struct Scheduler<M> {
     breaker_failures: u32,
-    lanes: HashMap<SubscriptionId, SubscriptionQueue<M>>,
-    flights: InFlightRequests,
-    shares: Bulkhead,
-    turns: RoundRobin,
+    queues: HashMap<SubscriptionId, SubscriptionQueue<M>>,
+    requests: InFlightRequests,
+    bulkhead: Bulkhead,
+    round_robin: RoundRobin,
     excess: Vec<M>,
     /// The times at which circuit breakers let a probe start.
     probes: BTreeSet<(Instant, SubscriptionId)>,
-    probes_started: Option<Instant>,
     breaker_changes: Vec<BreakerChange>,
     /// Subscription queues with backlog that may have room for more of it.
-    hungry: BTreeSet<SubscriptionId>,
+    backlog_candidates: BTreeSet<SubscriptionId>,
 }
 
 impl<M: Message> Scheduler<M> {
@@ -95,144 +93,152 @@ impl<M: Message> Scheduler<M> {
     pub fn new(limits: Limits) -> Self {
         Self {
             breaker_failures: limits.breaker_failures,
-            lanes: HashMap::new(),
-            flights: InFlightRequests::new(),
-            shares: Bulkhead::new(limits.slots, limits.room, limits.origin_rate),
-            turns: RoundRobin::new(),
+            queues: HashMap::new(),
+            requests: InFlightRequests::default(),
+            bulkhead: Bulkhead::new(limits.slots, limits.room, limits.origin_rate),
+            round_robin: RoundRobin::default(),
             excess: Vec::new(),
             probes: BTreeSet::new(),
-            probes_started: None,
             breaker_changes: Vec::new(),
-            hungry: BTreeSet::new(),
+            backlog_candidates: BTreeSet::new(),
         }
     }
 
     /// How many more messages fit.
     pub fn room(&self) -> usize {
-        self.shares.room()
+        self.bulkhead.room()
     }
 
     /// The totals over all subscription queues.
     pub(crate) fn totals(&self) -> Totals {
-        self.shares.all
+        self.bulkhead.all
     }
 
     /// Appends a message to its subscription queue; the message may become excess at once. A new message goes behind
     /// the backlog.
-    pub fn push(&mut self, to: SubscriptionId, kin: ShareGroups, message: M, now: Instant) {
+    pub fn push(&mut self, to: SubscriptionId, groups: ShareGroups, message: M, now: Instant) {
         let is_new = message.backlog().is_none();
         let goes_behind =
-            |lane: &SubscriptionQueue<M>| lane.breaker.is_closed() && lane.has_live_backlog();
-        if is_new && self.lanes.get(&to).is_some_and(goes_behind) {
-            return self.put_out(to, kin, message, now);
+            |queue: &SubscriptionQueue<M>| queue.breaker.is_closed() && queue.has_live_backlog();
+        if is_new && self.queues.get(&to).is_some_and(goes_behind) {
+            return self.evict(to, message, now);
         }
-        self.change(to, kin, |lane| {
-            lane.kin = kin;
-            lane.push(message);
+        self.change(to, |queue| {
+            queue.groups = groups;
+            queue.push(message);
         });
         self.trim(to, now);
-        if self.shares.is_room_exceeded() {
-            self.put_out_last(to, now);
+        if self.bulkhead.is_room_exceeded() {
+            self.evict_last(to, now);
         }
     }
 
     /// Puts a test before all other messages of its queue, even if the circuit breaker is open. A caller of the API
     /// waits for the result.
-    pub fn push_first(&mut self, to: SubscriptionId, kin: ShareGroups, message: M) {
-        self.change(to, kin, |lane| lane.first.push_back(message));
+    pub fn push_test(&mut self, to: SubscriptionId, groups: ShareGroups, message: M) {
+        self.change(to, |queue| {
+            queue.groups = groups;
+            queue.tests.push_back(message);
+        });
     }
 
     /// Starts nothing more of a subscription queue before `until`, for a reason that lies outside its receiver. The
     /// message goes to the backlog.
-    pub fn hold(&mut self, to: SubscriptionId, message: M, until: Instant, now: Instant) {
-        let kin = self.lanes.get(&to).map(|lane| lane.kin).unwrap_or_default();
-        self.change(to, kin, |lane| {
-            lane.breaker = CircuitBreaker::Held { until }
+    pub fn suspend(&mut self, to: SubscriptionId, message: M, until: Instant, now: Instant) {
+        self.change(to, |queue| {
+            queue.breaker = CircuitBreaker::Suspended { until }
         });
-        self.put_out(to, kin, message, now);
+        self.evict(to, message, now);
         self.trim(to, now);
     }
 
     /// Creates the queue of a subscription that another dispatcher handled before. With waiting deliveries or with a
     /// circuit breaker that was not closed, the next request is a probe.
     pub fn take_over(&mut self, to: SubscriptionId, wait: Option<Duration>) {
-        if !self.lanes.contains_key(&to) {
+        if !self.queues.contains_key(&to) {
             let breaker = CircuitBreaker::taken_over(wait);
-            self.change(to, ShareGroups::default(), |lane| lane.breaker = breaker);
+            self.change(to, |queue| queue.breaker = breaker);
         }
     }
 
     /// Empties the queues of subscriptions that this dispatcher does not own any more. Requests in flight stay.
     pub fn retain(&mut self, is_owned: impl Fn(SubscriptionId) -> bool) {
-        let lost = self.lanes.keys().copied().filter(|lane| !is_owned(*lane));
+        let lost = self
+            .queues
+            .keys()
+            .copied()
+            .filter(|queue| !is_owned(*queue));
         for subscription in lost.collect::<Vec<_>>() {
-            self.change_known(subscription, |lane| {
-                while lane.pop().is_some() {}
-                lane.forget_backlog();
-                lane.breaker = CircuitBreaker::NEW;
-                lane.last_took = None;
+            self.change_known(subscription, |queue| {
+                while queue.pop().is_some() {}
+                queue.forget_backlog();
+                queue.breaker = CircuitBreaker::NEW;
+                queue.last_response_time = None;
             });
         }
     }
 
     /// The next message with permission to start its request. It holds a slot from now on.
     pub fn next(&mut self, now: Instant) -> Option<(Permit, M)> {
-        self.grow_older(now);
-        self.let_probes_start(now);
-        self.shares.forget_passed_over();
-        let (pace, subscription) = self.turns.paces().into_iter().find_map(|pace| {
-            if !self.shares.may_any_start(pace) {
+        self.note_slow_requests(now);
+        self.allow_due_probes(now);
+        self.bulkhead.clear_rate_limited();
+        let (speed, subscription) = self.round_robin.speeds().into_iter().find_map(|speed| {
+            if !self.bulkhead.may_any_start(speed) {
                 return None;
             }
-            let found = self.turns.find(pace, |one| self.may_start(one, now))?;
-            Some((pace, found))
+            let found = self
+                .round_robin
+                .find(speed, |one| self.may_start(one, now))?;
+            Some((speed, found))
         })?;
-        let (message, kin, role) = self.change_known(subscription, |lane| {
-            let message = lane.pop()?;
-            lane.in_flight += 1;
-            lane.unanswered.start(now);
-            let role = lane.breaker.started();
-            Some((message, lane.kin, role))
+        let (message, groups, role) = self.change_known(subscription, |queue| {
+            let message = queue.pop()?;
+            queue.in_flight += 1;
+            queue.slow_start.start(now);
+            let role = queue.breaker.started();
+            Some((message, queue.groups, role))
         })??;
-        self.shares.started(kin, now);
-        self.turns.took(pace, kin.organization, subscription);
+        self.bulkhead.started(groups, now);
+        self.round_robin
+            .started(speed, groups.organization, subscription);
         // A circuit breaker that admits one request admits no second one.
         self.trim(subscription, now);
-        let ticket = self.flights.start(InFlightRequest {
+        let permit = self.requests.start(InFlightRequest {
             subscription,
-            kin,
+            groups,
             started: now,
             role,
         });
-        Some((ticket, message))
+        Some((permit, message))
     }
 
     /// Gives the slot back. `finish` is none where no request was made.
-    pub fn finished(&mut self, ticket: Permit, finish: Option<Finish>, now: Instant) {
-        let Some((flight, age)) = self.flights.end(ticket) else {
+    pub fn finished(&mut self, permit: Permit, finish: Option<Finish>, now: Instant) {
+        let Some((request, speed)) = self.requests.end(permit) else {
             return;
         };
         let limit = self.breaker_failures;
         let took = finish.map(|finish| finish.took);
-        self.shares.over(flight.kin, took);
-        let change = self.change_known(flight.subscription, |lane| {
-            lane.in_flight -= 1;
-            lane.old -= usize::from(age == Age::Old);
-            let verdict = finish.map(|finish| finish.verdict);
-            let before = lane.breaker.wait();
-            lane.breaker.over(flight.role, verdict, limit, now);
-            lane.unanswered.over(took);
-            lane.last_took = took.or(lane.last_took);
-            let after = lane.breaker.wait();
+        self.bulkhead.finished(request.groups, took);
+        let change = self.change_known(request.subscription, |queue| {
+            queue.in_flight -= 1;
+            queue.slow_requests -= usize::from(speed == Speed::Slow);
+            let health = finish.map(|finish| finish.health);
+            let before = queue.breaker.wait();
+            queue.breaker.finished(request.role, health, limit, now);
+            queue.slow_start.finished(took);
+            queue.last_response_time = took.or(queue.last_response_time);
+            let after = queue.breaker.wait();
             (before != after).then_some(after)
         });
         if let Some(Some(wait)) = change {
             self.breaker_changes.push(BreakerChange {
-                subscription: flight.subscription,
+                subscription: request.subscription,
                 wait,
             });
         }
-        self.trim(flight.subscription, now);
+        self.trim(request.subscription, now);
     }
 
     /// Circuit breakers that have opened, closed or got a longer wait since the last call, in this order.
@@ -253,50 +259,50 @@ impl<M: Message> Scheduler<M> {
         class: BacklogClass,
         now: Instant,
     ) {
-        let kin = self.lanes.get(&subscription).map(|lane| lane.kin);
-        self.change(subscription, kin.unwrap_or_default(), |lane| {
-            lane.note_backlog(class, now).grew();
+        self.change(subscription, |queue| {
+            queue.note_backlog(class, now).rows_were_marked();
         });
     }
 
     /// Whether a subscription queue may have room for more of its backlog.
     pub fn may_read(&self) -> bool {
-        !self.hungry.is_empty()
+        !self.backlog_candidates.is_empty()
     }
 
     /// The searches to make now. [`Scheduler::read`] or [`Scheduler::read_failed`] ends each of them.
-    pub fn take_reads(&mut self, now: Instant) -> Vec<Read> {
+    pub fn take_reads(&mut self, now: Instant) -> Vec<BacklogSearch> {
         let mut reads = Vec::new();
         let mut planned = 0;
-        for subscription in self.hungry.iter().copied().collect::<Vec<_>>() {
+        for subscription in self.backlog_candidates.iter().copied().collect::<Vec<_>>() {
             if reads.len() >= READS {
                 break;
             }
-            let Some(lane) = self.lanes.get_mut(&subscription) else {
-                self.hungry.remove(&subscription);
+            let Some(queue) = self.queues.get_mut(&subscription) else {
+                self.backlog_candidates.remove(&subscription);
                 continue;
             };
-            if !lane.may_read() || self.shares.is_full(lane) {
+            if !queue.may_read() || self.bulkhead.is_full(queue) {
                 // The queue becomes hungry again when one of its messages starts.
-                self.hungry.remove(&subscription);
+                self.backlog_candidates.remove(&subscription);
                 continue;
             }
-            let room = self.shares.backlog_room(lane, now);
+            let room = self.bulkhead.backlog_room(queue, now);
             for class in [BacklogClass::Live, BacklogClass::Replay] {
-                let limit = self.shares.backlog_limit(lane, class);
-                let limit = match lane.breaker.is_closed() {
-                    true => limit.min(room.saturating_sub(planned)).min(MOST_READ),
-                    false => limit,
+                let limit = self.bulkhead.backlog_limit(queue, class);
+                let limit = if queue.breaker.is_closed() {
+                    limit.min(room.saturating_sub(planned)).min(MOST_READ)
+                } else {
+                    limit
                 };
                 if limit == 0 {
                     continue;
                 }
-                let Some(after) = lane.backlog(class).as_mut().and_then(|one| one.begin(now))
+                let Some(after) = queue.backlog(class).as_mut().and_then(|one| one.begin(now))
                 else {
                     continue;
                 };
                 planned += limit;
-                reads.push(Read {
+                reads.push(BacklogSearch {
                     subscription,
                     class,
                     after,
@@ -308,9 +314,9 @@ impl<M: Message> Scheduler<M> {
     }
 
     /// Ends a search after its rows were pushed. Returns whether the subscription has no live backlog any more.
-    pub fn read(&mut self, read: Read, result: ReadResult) -> bool {
-        let is_over = self.change_known(read.subscription, |lane| {
-            let backlog = lane.backlog(read.class);
+    pub fn read(&mut self, read: BacklogSearch, result: SearchResult) -> bool {
+        let is_over = self.change_known(read.subscription, |queue| {
+            let backlog = queue.backlog(read.class);
             let is_over = backlog.as_mut().is_some_and(|one| one.end(read, result));
             if is_over {
                 *backlog = None;
@@ -321,9 +327,9 @@ impl<M: Message> Scheduler<M> {
     }
 
     /// Notes a failed search; another one follows.
-    pub fn read_failed(&mut self, read: Read, now: Instant) {
-        self.change_known(read.subscription, |lane| {
-            if let Some(backlog) = lane.backlog(read.class) {
+    pub fn read_failed(&mut self, read: BacklogSearch, now: Instant) {
+        self.change_known(read.subscription, |queue| {
+            if let Some(backlog) = queue.backlog(read.class) {
                 backlog.fail(now);
             }
         });
@@ -332,77 +338,64 @@ impl<M: Message> Scheduler<M> {
     /// The next time at which more requests may start. The reason is a probe, the rate limit of an origin, or a queue
     /// that becomes slow.
     pub fn next_change(&self) -> Option<Instant> {
-        let young = self.flights.oldest_young();
-        let young = young.filter(|_| self.shares.all.waiting > 0);
-        let slow = young.map(|(_, flight)| flight.started + SLOW + Duration::from_millis(1));
+        let fast = self.requests.oldest_fast();
+        let fast = fast.filter(|_| self.bulkhead.all.waiting > 0);
+        let slow = fast.map(|(_, request)| request.started + SLOW + Duration::from_millis(1));
         let probe = self.probes.first().map(|(at, _)| *at);
-        let probe = probe.map(|at| self.probes_start_from().map_or(at, |from| at.max(from)));
-        let passed_over = self.shares.passed_over();
-        [slow, probe, passed_over].into_iter().flatten().min()
+        let rate_limited_until = self.bulkhead.rate_limited_until();
+        [slow, probe, rate_limited_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    fn probes_start_from(&self) -> Option<Instant> {
-        self.probes_started.map(|at| at + PROBES_EVERY)
-    }
-
-    fn let_probes_start(&mut self, now: Instant) {
-        let is_early = self.probes_start_from().is_some_and(|from| now < from);
-        if is_early || self.probes.first().is_none_or(|(at, _)| *at > now) {
-            return;
-        }
-        self.probes_started = Some(now);
+    fn allow_due_probes(&mut self, now: Instant) {
         while let Some((at, subscription)) = self.probes.first().copied()
             && at <= now
         {
-            self.change_known(subscription, |lane| lane.breaker.let_one_start());
+            self.change_known(subscription, |queue| queue.breaker.allow_probe());
         }
     }
 
     /// Marks the requests that take long.
-    fn grow_older(&mut self, now: Instant) {
-        while let Some(subscription) = self.flights.next_old(now) {
-            self.change_known(subscription, |lane| lane.old += 1);
+    fn note_slow_requests(&mut self, now: Instant) {
+        while let Some(subscription) = self.requests.next_slow(now) {
+            self.change_known(subscription, |queue| queue.slow_requests += 1);
             self.trim(subscription, now);
         }
     }
 
     fn may_start(&self, subscription: SubscriptionId, now: Instant) -> bool {
-        let lane = self.lanes.get(&subscription);
-        lane.is_some_and(|lane| self.shares.may_start(lane, now))
+        let queue = self.queues.get(&subscription);
+        queue.is_some_and(|queue| self.bulkhead.may_start(queue, now))
     }
 
     /// Removes the messages beyond the limit of a subscription queue.
     fn trim(&mut self, subscription: SubscriptionId, now: Instant) {
-        while let Some(lane) = self.lanes.get(&subscription)
-            && lane.queued() > 0
-            && (lane.queued() > self.shares.limit(lane)
-                || lane.breaker.is_closed()
-                    && (lane.is_slow() && self.shares.is_slow_room_exceeded()
-                        || self.shares.is_room_of_origin_exceeded(lane.kin, now)))
+        while let Some(queue) = self.queues.get(&subscription)
+            && queue.queued() > 0
+            && (queue.queued() > self.bulkhead.limit(queue)
+                || queue.breaker.is_closed()
+                    && (queue.is_slow() && self.bulkhead.is_slow_room_exceeded()
+                        || self.bulkhead.is_room_of_origin_exceeded(queue.groups, now)))
         {
-            self.put_out_last(subscription, now);
+            self.evict_last(subscription, now);
         }
     }
 
-    fn put_out_last(&mut self, subscription: SubscriptionId, now: Instant) {
-        let last = self.change_known(subscription, |lane| Some((lane.kin, lane.pop_last()?)));
-        if let Some((kin, last)) = last.flatten() {
-            self.put_out(subscription, kin, last, now);
+    fn evict_last(&mut self, subscription: SubscriptionId, now: Instant) {
+        let last = self.change_known(subscription, SubscriptionQueue::pop_last);
+        if let Some(last) = last.flatten() {
+            self.evict(subscription, last, now);
         }
     }
 
-    fn put_out(
-        &mut self,
-        subscription: SubscriptionId,
-        kin: ShareGroups,
-        message: M,
-        now: Instant,
-    ) {
+    fn evict(&mut self, subscription: SubscriptionId, message: M, now: Instant) {
         let class = message.backlog();
-        self.change(subscription, kin, |lane| {
-            let backlog = lane.note_backlog(class.unwrap_or(BacklogClass::Live), now);
+        self.change(subscription, |queue| {
+            let backlog = queue.note_backlog(class.unwrap_or(BacklogClass::Live), now);
             if class.is_some() {
-                backlog.gave_back();
+                backlog.row_was_returned();
             }
         });
         self.excess.push(message);
@@ -413,8 +406,8 @@ impl<M: Message> Scheduler<M> {
         subscription: SubscriptionId,
         change: impl FnOnce(&mut SubscriptionQueue<M>) -> R,
     ) -> Option<R> {
-        let kin = self.lanes.get(&subscription)?.kin;
-        Some(self.change(subscription, kin, change))
+        let is_known = self.queues.contains_key(&subscription);
+        is_known.then(|| self.change(subscription, change))
     }
 
     /// Changes a subscription queue, and with it all totals, turns and probes. A queue without messages and without
@@ -422,28 +415,28 @@ impl<M: Message> Scheduler<M> {
     fn change<R>(
         &mut self,
         subscription: SubscriptionId,
-        kin: ShareGroups,
         change: impl FnOnce(&mut SubscriptionQueue<M>) -> R,
     ) -> R {
-        let lane = self
-            .lanes
+        let queue = self
+            .queues
             .entry(subscription)
-            .or_insert_with(|| SubscriptionQueue::new(kin));
-        let (had_turn, probe_before) = (lane.turn(), lane.breaker.lets_one_start_at());
-        let (kin_before, before) = (lane.kin, lane.totals());
-        let result = change(lane);
-        let (has_turn, probe) = (lane.turn(), lane.breaker.lets_one_start_at());
-        let (kin, after) = (lane.kin, lane.totals());
-        let (may_read, is_forgettable) = (lane.may_read(), lane.is_forgettable());
-        self.shares.add(kin, after);
-        self.shares.subtract(kin_before, before);
-        if (had_turn, kin_before.organization) != (has_turn, kin.organization) {
-            if let Some(pace) = had_turn {
-                self.turns
-                    .leave(pace, kin_before.organization, subscription);
+            .or_insert_with(SubscriptionQueue::new);
+        let (speed_before, probe_before) = (queue.waiting_speed(), queue.breaker.probe_at());
+        let (groups_before, before) = (queue.groups, queue.totals());
+        let result = change(queue);
+        let (speed_after, probe) = (queue.waiting_speed(), queue.breaker.probe_at());
+        let (groups, after) = (queue.groups, queue.totals());
+        let (may_read, is_forgettable) = (queue.may_read(), queue.is_forgettable());
+        self.bulkhead.add(groups, after);
+        self.bulkhead.subtract(groups_before, before);
+        if (speed_before, groups_before.organization) != (speed_after, groups.organization) {
+            if let Some(speed) = speed_before {
+                self.round_robin
+                    .leave(speed, groups_before.organization, subscription);
             }
-            if let Some(pace) = has_turn {
-                self.turns.join(pace, kin.organization, subscription);
+            if let Some(speed) = speed_after {
+                self.round_robin
+                    .join(speed, groups.organization, subscription);
             }
         }
         if probe_before != probe {
@@ -451,13 +444,13 @@ impl<M: Message> Scheduler<M> {
             probe.map(|at| self.probes.insert((at, subscription)));
         }
         if may_read {
-            self.hungry.insert(subscription);
+            self.backlog_candidates.insert(subscription);
         }
         if is_forgettable {
-            self.lanes.remove(&subscription);
-        } else if self.lanes.len() > self.shares.all.active + REMEMBERED {
-            for (_, lane) in self.lanes.extract_if(|_, lane| lane.is_idle()) {
-                self.shares.subtract(lane.kin, lane.totals());
+            self.queues.remove(&subscription);
+        } else if self.queues.len() > self.bulkhead.all.active + MAX_IDLE_QUEUES {
+            for (_, queue) in self.queues.extract_if(|_, queue| queue.is_idle()) {
+                self.bulkhead.subtract(queue.groups, queue.totals());
             }
         }
         result

@@ -66,7 +66,7 @@ impl Standalone {
             wake_ups: embedded.wake_ups.clone(),
             publisher: publisher.clone(),
             policy: Arc::new(Policy::from(&*settings)),
-            trial: Arc::clone(&ingest.trial),
+            quarantine: Arc::clone(&ingest.trial),
         };
         let replayer = Replayer {
             store: store.clone(),

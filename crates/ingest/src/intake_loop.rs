@@ -224,7 +224,7 @@ impl IntakeLoop {
                 events,
                 error = %why,
                 wait_ms = consequence.wait.as_millis(),
-                "could not go on, trying again"
+                "failed, trying again"
             );
         }
         if let Some(organization) = consequence.stuck {

@@ -108,7 +108,7 @@ fn events_in(log: &str) -> Vec<Value> {
         }))
     };
     log.lines()
-        .filter(|line| line.contains("WARN") && line.contains("switched a subscription off"))
+        .filter(|line| line.contains("WARN") && line.contains("disabled subscription"))
         .filter_map(event)
         .collect()
 }

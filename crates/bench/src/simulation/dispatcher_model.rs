@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hookline_dispatcher::scheduler::{
-    Finish, Limits, Permit, Read, ReadResult, Scheduler, ShareGroups,
+    Finish, Limits, Permit, BacklogSearch, SearchResult, Scheduler, ShareGroups,
 };
 
 use super::event_queue::DueMessage;
@@ -101,14 +101,14 @@ impl DispatcherModel {
         }
     }
 
-    pub(super) fn take_reads(&mut self, now: Instant) -> Vec<Read> {
+    pub(super) fn take_reads(&mut self, now: Instant) -> Vec<BacklogSearch> {
         match self {
             DispatcherModel::Scheduler(lanes) => lanes.take_reads(now),
             DispatcherModel::OneQueue { .. } => Vec::new(),
         }
     }
 
-    pub(super) fn read(&mut self, read: Read, result: ReadResult) {
+    pub(super) fn read(&mut self, read: BacklogSearch, result: SearchResult) {
         if let DispatcherModel::Scheduler(lanes) = self {
             lanes.read(read, result);
         }

@@ -168,7 +168,7 @@ impl<'a> Simulator<'a> {
                 let outcome = store::outcome_of(answer);
                 let finish = Finish {
                     took,
-                    verdict: (&outcome).into(),
+                    health: (&outcome).into(),
                 };
                 let (dispatcher, now) = (usize::from(dispatcher), self.instant());
                 self.dispatchers[dispatcher].finished(permit, Some(finish), now);

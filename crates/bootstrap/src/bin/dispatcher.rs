@@ -28,7 +28,7 @@ async fn serve(context: Context) -> anyhow::Result<()> {
         wake_ups: rabbit.wake_ups(),
         publisher: publisher.clone(),
         policy: Arc::new(Policy::from(&**settings)),
-        trial: Arc::default(),
+        quarantine: Arc::default(),
     };
     distributed::begin_listening(&*dispatcher.wake_ups).await?;
     let upkeep = retention::keep_up(store.clone(), settings.retention.age());

@@ -11,21 +11,22 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::Partition;
 use hookline_store::{BacklogSubscription, Store, StoreError};
 
-use super::{BacklogNews, DueRows};
+use super::known::BacklogNews;
+use super::rows::DueRows;
 
 /// The time between two lists.
-const EVERY: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// The pause after a list of many subscriptions, in multiples of the time that the list took.
 const REST: u32 = 20;
 
-pub(super) struct Listing {
+pub(super) struct BacklogListing {
     rows: DueRows,
     store: Store,
     next: Option<Instant>,
 }
 
-impl Listing {
+impl BacklogListing {
     pub(super) fn new(rows: DueRows, store: Store) -> Self {
         Self {
             rows,
@@ -43,23 +44,23 @@ impl Listing {
             [] => HashMap::new(),
             _ => self.breakers(new).await?,
         };
-        let mut listed = BacklogNews::default();
+        let mut backlog_news = BacklogNews::default();
         let mut page = self.store.list_backlog(None).await?;
         while let Some(last) = page.last().copied() {
             for one in page {
-                self.add(&mut listed, one, new, &breakers).await?;
+                self.add(&mut backlog_news, one, new, &breakers).await?;
             }
             page = self.store.list_backlog(Some(last)).await?;
         }
-        listed.taken.extend(breakers);
-        self.rows.add_listed(listed);
-        self.next = Some(now + EVERY.max(REST * now.elapsed()));
+        backlog_news.taken.extend(breakers);
+        self.rows.add_backlog_news(backlog_news);
+        self.next = Some(now + LOOK_EVERY.max(REST * now.elapsed()));
         Ok(())
     }
 
     async fn add(
         &self,
-        listed: &mut BacklogNews,
+        backlog_news: &mut BacklogNews,
         one: BacklogSubscription,
         new: &[Partition],
         breakers: &HashMap<SubscriptionId, Option<Duration>>,
@@ -81,9 +82,9 @@ impl Listing {
             return Ok(());
         }
         if new.contains(&partition) && !breakers.contains_key(&subscription) {
-            listed.taken.push((subscription, None));
+            backlog_news.taken.push((subscription, None));
         }
-        listed.backlog.push((subscription, class));
+        backlog_news.backlog.push((subscription, class));
         Ok(())
     }
 

@@ -21,33 +21,37 @@ use hookline_core::timestamp::Timestamp;
 use hookline_store::{DueAttempt, DueQuery, PartitionRange, Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use super::listing::Listing;
-use super::{DueRows, MOST_LOOKED_UP, is_suspicious};
-use crate::ownership::{Held, Part, Progress};
+use super::listing::BacklogListing;
+use super::rows::DueRows;
+use crate::context::ticks_every;
+use crate::ownership::{OwnedPartition, Watchdog, WatchedPart};
+
+/// A look adds no more rows than fit below this number. The worker then takes them before they are out of date.
+const MAX_LOOKED_UP: usize = 2_048;
 
 /// The time between two looks, and the most by which a lost wake-up delays its delivery.
-const EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// The time for which a row was due before a look finds it.
-const AFTER: Duration = Duration::from_secs(1);
+const DUE_FOR: Duration = Duration::from_secs(1);
 
 /// The time between two looks at a partition that was just taken.
-const NEW_EVERY: Duration = Duration::from_millis(200);
+const NEW_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// The time for which these looks go on. The broker takes a moment to send wake-ups to the new owner.
-const NEW_FOR: Duration = Duration::from_millis(1_500);
+const NEW_LOOKS_FOR: Duration = Duration::from_millis(1_500);
 
 /// The time between two looks at a partition with more due rows than room.
-const EAGERLY_EVERY: Duration = Duration::from_millis(20);
+const EAGER_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The time between two full looks at a partition.
-const FULL_EVERY: Duration = Duration::from_secs(30);
+const FULL_LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// The distance from the lowest due row down to the floor of a look.
-const BELOW: Duration = Duration::from_secs(60);
+const FLOOR_DISTANCE: Duration = Duration::from_secs(60);
 
 /// The least number of rows of a partition that a look reads besides the known ones.
-const FEW: usize = 8;
+const MIN_NEW_ROWS: usize = 8;
 
 /// The number of the newest rows that a look reads in a partition with too many due rows. A million old rows of
 /// receivers that are down do not hide a fresh row with a lost wake-up.
@@ -55,10 +59,10 @@ const NEWEST: u32 = 8;
 
 /// The result of earlier looks at a partition.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct LookState {
     epoch: i64,
     first_at: Instant,
-    floor: Option<Timestamp>,
+    floor: Timestamp,
     full_at: Instant,
     /// The last look did not find all due rows.
     has_more: bool,
@@ -68,31 +72,30 @@ struct Seen {
 pub(super) async fn keep_looking(
     rows: DueRows,
     store: Store,
-    progress: Progress,
+    watchdog: Watchdog,
     shutdown: CancellationToken,
 ) {
-    let mut seen: HashMap<Partition, Seen> = HashMap::new();
-    let mut every = tokio::time::interval(EVERY);
+    let mut looks: HashMap<Partition, LookState> = HashMap::new();
+    let mut every = ticks_every(LOOK_EVERY);
     let mut owned = rows.shared.owned.clone();
-    let mut listing = Listing::new(rows.clone(), store.clone());
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut listing = BacklogListing::new(rows.clone(), store.clone());
     while !shutdown.is_cancelled() {
-        let is_eager = seen.values().any(|seen| seen.has_more);
-        let has_new = seen.values().any(|seen| seen.is_new(Instant::now()));
+        let is_eager = looks.values().any(|state| state.has_more);
+        let has_new = looks.values().any(|state| state.is_new(Instant::now()));
         let all = tokio::select! {
             () = shutdown.cancelled() => return,
             _ = every.tick() => true,
             () = owned.changed() => true,
-            () = tokio::time::sleep(NEW_EVERY), if has_new => true,
+            () = tokio::time::sleep(NEW_LOOK_EVERY), if has_new => true,
             () = rows.has_room(), if is_eager => false,
         };
         let all_owned = owned.list();
-        seen.retain(|partition, seen| {
+        looks.retain(|partition, state| {
             all_owned
                 .iter()
-                .any(|held| (held.partition, held.epoch) == (*partition, seen.epoch))
+                .any(|held| (held.partition, held.epoch) == (*partition, state.epoch))
         });
-        let is_new = |held: &&Held| !seen.contains_key(&held.partition);
+        let is_new = |held: &&OwnedPartition| !looks.contains_key(&held.partition);
         let new: Vec<Partition> = all_owned
             .iter()
             .filter(is_new)
@@ -101,26 +104,26 @@ pub(super) async fn keep_looking(
         let looked = async {
             // Backlog first: the rows of a look go behind it.
             listing.list(&new, Instant::now()).await?;
-            rows.look(&store, &all_owned, &mut seen, all).await
+            rows.look(&store, &all_owned, &mut looks, all).await
         };
         if let Err(why) = looked.await {
             tracing::warn!(error = %why, "could not look for due deliveries, trying again");
         }
-        progress.finished(Part::Look, Instant::now());
+        watchdog.finished(WatchedPart::Look, Instant::now());
     }
 }
 
-impl Seen {
+impl LookState {
     fn is_new(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.first_at) < NEW_FOR
+        now.saturating_duration_since(self.first_at) < NEW_LOOKS_FOR
     }
 }
 
 impl DueRows {
     /// Waits until a look that found too much can go on.
     async fn has_room(&self) {
-        tokio::time::sleep(EAGERLY_EVERY).await;
-        while self.state().waiting.len() > MOST_LOOKED_UP / 2 {
+        tokio::time::sleep(EAGER_LOOK_EVERY).await;
+        while self.state().waiting.len() > MAX_LOOKED_UP / 2 {
             self.shared.taken.notified().await;
         }
     }
@@ -129,26 +132,27 @@ impl DueRows {
     async fn look(
         &self,
         store: &Store,
-        owned: &[Held],
-        seen: &mut HashMap<Partition, Seen>,
+        owned: &[OwnedPartition],
+        looks: &mut HashMap<Partition, LookState>,
         all: bool,
     ) -> Result<(), StoreError> {
         let (now, instant) = (hookline_clock::now(), Instant::now());
-        let is_new = |seen: &HashMap<_, Seen>, held: &Held| {
-            let seen = seen.get(&held.partition);
-            seen.is_none_or(|seen| seen.is_new(instant))
+        let is_new = |looks: &HashMap<_, LookState>, held: &OwnedPartition| {
+            let looks = looks.get(&held.partition);
+            looks.is_none_or(|looks| looks.is_new(instant))
         };
         // A partition that was just taken is read by itself, up to this moment.
-        let (new, old): (Vec<&Held>, Vec<&Held>) =
-            owned.iter().partition(|held| is_new(seen, held));
+        let (new, old): (Vec<&OwnedPartition>, Vec<&OwnedPartition>) =
+            owned.iter().partition(|held| is_new(looks, held));
         let old = old.into_iter().filter(|held| {
-            let seen = seen.get(&held.partition);
-            all || seen.is_some_and(|seen| seen.has_more)
+            let looks = looks.get(&held.partition);
+            all || looks.is_some_and(|looks| looks.has_more)
         });
-        let old: Vec<&Held> = old.collect();
-        for (held, until) in [(new, now), (old, now.before(AFTER))] {
+        let old: Vec<&OwnedPartition> = old.collect();
+        for (held, until) in [(new, now), (old, now.before(DUE_FOR))] {
             if !held.is_empty() {
-                self.look_into(store, &held, seen, (until, instant)).await?;
+                self.look_into(store, &held, looks, (until, instant))
+                    .await?;
             }
         }
         Ok(())
@@ -157,32 +161,25 @@ impl DueRows {
     async fn look_into(
         &self,
         store: &Store,
-        owned: &[&Held],
-        seen: &mut HashMap<Partition, Seen>,
+        owned: &[&OwnedPartition],
+        looks: &mut HashMap<Partition, LookState>,
         (until, instant): (Timestamp, Instant),
     ) -> Result<(), StoreError> {
-        let partitions = self.plan(owned, seen, instant);
-        let limits: HashMap<Partition, u32> = partitions
-            .iter()
-            .map(|into| (into.partition, into.limit))
-            .collect();
-        self.state().let_go = Some(Default::default());
+        let partitions = self.plan(owned, looks, instant);
+        let limits: Vec<u32> = partitions.iter().map(|range| range.limit).collect();
+        self.state().released = Some(Default::default());
         let found = store.look(DueQuery { partitions, until }).await;
         let found = match found {
             Ok(found) => found,
             Err(why) => {
-                self.state().let_go = None;
+                self.state().released = None;
                 return Err(why);
             }
         };
-        let suspects = owned.iter().filter(|held| is_suspicious(held.deaths));
-        let suspects = suspects
-            .map(|held| (held.partition, held.taken_at))
-            .collect();
-        let (own, misfiled) = self.sort_out(&found, hookline_clock::now());
-        self.add_looked_up(&own, &suspects);
+        let (own, misfiled) = self.separate(&found, hookline_clock::now());
+        self.add_looked_up(&own);
         self.mark_as_read(owned);
-        note(owned, seen, &limits, &found, (until, instant));
+        note(owned, looks, &limits, &found, (until, instant));
         if !misfiled.is_empty() {
             let moved = store.repartition_deliveries(misfiled).await?;
             tracing::info!(
@@ -193,16 +190,16 @@ impl DueRows {
         Ok(())
     }
 
-    fn mark_as_read(&self, owned: &[&Held]) {
+    fn mark_as_read(&self, owned: &[&OwnedPartition]) {
         let mut state = self.state();
         for held in owned {
-            state.read.insert(held.partition, held.epoch);
+            state.looked_up.insert(held.partition, held.epoch);
         }
     }
 
     /// The rows in the partition of their subscription, and the rows to be moved there. Other rows stay: they are in
     /// hand here, or may be in hand at an earlier owner.
-    fn sort_out(&self, found: &[DueAttempt], now: Timestamp) -> (Vec<DueAttempt>, Vec<DeliveryId>) {
+    fn separate(&self, found: &[DueAttempt], now: Timestamp) -> (Vec<DueAttempt>, Vec<DeliveryId>) {
         let owned = &self.shared.owned;
         let is_own = |row: &&DueAttempt| {
             let partition = owned.partition_of(row.owed.subscription);
@@ -211,7 +208,7 @@ impl DueRows {
         let (own, misfiled): (Vec<&DueAttempt>, Vec<&DueAttempt>) = found.iter().partition(is_own);
         let state = self.state();
         let is_free = |row: &&DueAttempt| {
-            let held = owned.epoch_of(row.partition);
+            let held = owned.get_owned(row.partition);
             held.is_some_and(|held| !held.blocks(row.owed.subscription, now))
                 && !state.entries.contains_key(&row.owed.delivery)
         };
@@ -223,25 +220,24 @@ impl DueRows {
     /// The floor and the number of rows for each partition.
     fn plan(
         &self,
-        owned: &[&Held],
-        seen: &HashMap<Partition, Seen>,
+        owned: &[&OwnedPartition],
+        looks: &HashMap<Partition, LookState>,
         instant: Instant,
     ) -> Vec<PartitionRange> {
         let state = self.state();
-        let room = MOST_LOOKED_UP.saturating_sub(state.waiting.len());
-        let share = (room / owned.len()).max(FEW);
+        let room = MAX_LOOKED_UP.saturating_sub(state.waiting.len());
+        let share = (room / owned.len()).max(MIN_NEW_ROWS);
         let into = owned.iter().map(|held| {
-            let seen = seen.get(&held.partition);
-            let is_full = seen.is_none_or(|seen| instant >= seen.full_at);
+            let looks = looks.get(&held.partition);
+            let is_full = looks.is_none_or(|looks| instant >= looks.full_at);
             let known = state.of_partition.get(&held.partition).copied();
             PartitionRange {
                 partition: held.partition,
-                floor: seen
-                    .and_then(|seen| seen.floor)
+                floor: looks
                     .filter(|_| !is_full)
-                    .unwrap_or(Timestamp::from_unix_micros(0)),
+                    .map_or(Timestamp::from_unix_micros(0), |looks| looks.floor),
                 limit: u32::try_from(known.unwrap_or_default() + share).unwrap_or(u32::MAX),
-                newest: seen.filter(|seen| !seen.has_more).map_or(NEWEST, |_| 0),
+                newest: looks.filter(|looks| !looks.has_more).map_or(NEWEST, |_| 0),
             }
         });
         into.collect()
@@ -249,9 +245,9 @@ impl DueRows {
 }
 
 fn note(
-    owned: &[&Held],
-    seen: &mut HashMap<Partition, Seen>,
-    limits: &HashMap<Partition, u32>,
+    owned: &[&OwnedPartition],
+    looks: &mut HashMap<Partition, LookState>,
+    limits: &[u32],
     found: &[DueAttempt],
     (until, instant): (Timestamp, Instant),
 ) {
@@ -261,24 +257,23 @@ fn note(
         *lowest = row.due.min(*lowest);
         *count += 1;
     }
-    for held in owned {
-        let before = seen.get(&held.partition);
+    for (held, limit) in owned.iter().zip(limits) {
+        let before = looks.get(&held.partition);
         let found = first.get(&held.partition);
-        let is_full = before.is_none_or(|seen| instant >= seen.full_at);
+        let is_full = before.is_none_or(|looks| instant >= looks.full_at);
         let lowest = found.map_or(until, |(lowest, _)| *lowest);
         let (floor, full_at) = match before.filter(|_| !is_full) {
-            Some(seen) => (seen.floor, seen.full_at),
-            None => (Some(lowest.before(BELOW)), instant + FULL_EVERY),
+            Some(looks) => (looks.floor, looks.full_at),
+            None => (lowest.before(FLOOR_DISTANCE), instant + FULL_LOOK_EVERY),
         };
-        let limit = limits.get(&held.partition).copied().unwrap_or_default();
-        let now_seen = Seen {
+        let state = LookState {
             epoch: held.epoch,
-            first_at: before.map_or(instant, |seen| seen.first_at),
+            first_at: before.map_or(instant, |looks| looks.first_at),
             floor,
             full_at,
-            has_more: found.is_some_and(|(_, count)| *count >= limit),
+            has_more: found.is_some_and(|(_, count)| count >= limit),
         };
-        seen.insert(held.partition, now_seen);
+        looks.insert(held.partition, state);
     }
 }
 

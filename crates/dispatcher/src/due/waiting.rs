@@ -3,15 +3,30 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use hookline_core::delivery::AttemptTask;
 use hookline_core::ids::SubscriptionId;
+use hookline_core::partition::Partition;
+use hookline_store::BacklogClass;
 
-use super::{Found, MOST_WAITING};
+/// The most deliveries that wait, about 5 MiB. A wake-up beyond is dropped: a look finds its row.
+const MAX_WAITING: usize = 32_768;
+
+/// A due delivery on the waiting list.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WaitingRow {
+    pub(super) task: AttemptTask,
+    pub(super) partition: Partition,
+    /// The delivery may have ended the process of an earlier owner.
+    pub(super) is_suspect: bool,
+    /// The class of the backlog from which the row was read; none for another row.
+    pub(super) backlog: Option<BacklogClass>,
+}
 
 #[derive(Default)]
 pub(super) struct Waiting {
-    queues: HashMap<SubscriptionId, VecDeque<Found>>,
+    queues: HashMap<SubscriptionId, VecDeque<WaitingRow>>,
     /// Subscriptions with a queue, the next one first.
-    turns: VecDeque<SubscriptionId>,
+    round_robin: VecDeque<SubscriptionId>,
     len: usize,
 }
 
@@ -23,33 +38,33 @@ impl Waiting {
     /// Whether a further row of the subscription finds no room. In a full list, a subscription with less than its share
     /// still finds some.
     pub(super) fn is_full_for(&self, subscription: SubscriptionId) -> bool {
-        if self.len < MOST_WAITING {
+        if self.len < MAX_WAITING {
             return false;
         }
-        let share = MOST_WAITING / (self.queues.len() + 1);
+        let share = MAX_WAITING / (self.queues.len() + 1);
         let queue = self.queues.get(&subscription);
-        self.len >= 2 * MOST_WAITING || queue.is_some_and(|queue| queue.len() >= share)
+        self.len >= 2 * MAX_WAITING || queue.is_some_and(|queue| queue.len() >= share)
     }
 
-    pub(super) fn push(&mut self, found: Found) {
-        let subscription = found.owed.subscription;
+    pub(super) fn push(&mut self, found: WaitingRow) {
+        let subscription = found.task.subscription;
         let queue = self.queues.entry(subscription).or_default();
         if queue.is_empty() {
-            self.turns.push_back(subscription);
+            self.round_robin.push_back(subscription);
         }
         queue.push_back(found);
         self.len += 1;
     }
 
-    pub(super) fn pop(&mut self) -> Option<Found> {
-        let subscription = self.turns.pop_front()?;
+    pub(super) fn pop(&mut self) -> Option<WaitingRow> {
+        let subscription = self.round_robin.pop_front()?;
         let queue = self.queues.get_mut(&subscription)?;
         let found = queue.pop_front()?;
         self.len -= 1;
         if queue.is_empty() {
             self.queues.remove(&subscription);
         } else {
-            self.turns.push_back(subscription);
+            self.round_robin.push_back(subscription);
         }
         Some(found)
     }
@@ -57,16 +72,14 @@ impl Waiting {
 
 #[cfg(test)]
 mod tests {
-    use hookline_core::delivery::AttemptTask;
     use hookline_core::ids::DeliveryId;
-    use hookline_core::partition::Partition;
     use uuid::Uuid;
 
     use super::*;
 
-    fn found(number: u128, subscription: i64) -> Found {
-        Found {
-            owed: AttemptTask {
+    fn found(number: u128, subscription: i64) -> WaitingRow {
+        WaitingRow {
+            task: AttemptTask {
                 delivery: DeliveryId(Uuid::from_u128(number)),
                 generation: 0,
                 attempt: 1,
@@ -79,22 +92,22 @@ mod tests {
     }
 
     #[test]
-    fn subscriptions_take_turns_and_each_keeps_its_order() {
+    fn subscriptions_alternate_and_each_keeps_its_order() {
         let mut waiting = Waiting::default();
         for number in 0..4 {
             waiting.push(found(number, 1));
         }
         waiting.push(found(4, 2));
         let order = std::iter::from_fn(|| waiting.pop());
-        let order: Vec<u128> = order.map(|one| one.owed.delivery.0.as_u128()).collect();
+        let order: Vec<u128> = order.map(|one| one.task.delivery.0.as_u128()).collect();
         assert_eq!(order, [0, 4, 1, 2, 3]);
         assert_eq!((waiting.len(), waiting.queues.len()), (0, 0));
     }
 
     #[test]
-    fn a_full_list_has_room_for_a_subscription_with_little_on_it() {
+    fn a_full_list_has_room_for_a_subscription_below_its_share() {
         let mut waiting = Waiting::default();
-        for number in 0..MOST_WAITING as u128 {
+        for number in 0..MAX_WAITING as u128 {
             assert!(!waiting.is_full_for(SubscriptionId(1)));
             waiting.push(found(number, 1));
         }

@@ -41,7 +41,7 @@ const AGENT: &str = concat!("Hookline/", env!("CARGO_PKG_VERSION"));
 
 /// The content of a request.
 #[derive(Debug)]
-pub(crate) struct Request<'a> {
+pub(crate) struct WebhookRequest<'a> {
     /// Receivers see it as `webhook-id`.
     pub delivery: DeliveryId,
     /// From 1.
@@ -74,9 +74,9 @@ impl Requester {
     pub(crate) fn new(policy: &Policy) -> anyhow::Result<Self> {
         let deadline = policy.deadline;
         let rules = policy.rules.clone();
-        let names = DnsResolver::new(policy.name_servers.clone(), deadline)
+        let resolver = DnsResolver::new(policy.name_servers.clone(), deadline)
             .context("cannot set up the resolution of names")?;
-        let addresses = AllowedAddresses::new(rules.clone(), names);
+        let addresses = AllowedAddresses::new(rules.clone(), resolver);
         Ok(Self {
             client: Client::new(addresses, policy)?,
             rules,
@@ -85,7 +85,7 @@ impl Requester {
     }
 
     /// Sends the request and reads the part of the response that counts.
-    pub(crate) async fn send(&self, request: Request<'_>) -> AttemptOutcome {
+    pub(crate) async fn send(&self, request: WebhookRequest<'_>) -> AttemptOutcome {
         let until = Instant::now() + self.deadline;
         let url = Url::parse(request.url.as_str()).ok();
         let target = url.and_then(|url| Some((Uri::try_from(url.as_str()).ok()?, url)));
@@ -114,11 +114,11 @@ impl Requester {
         match sent {
             Err(_) => self.timed_out(None),
             Ok(Err(error)) => AttemptOutcome::Failed(failure::of(&error)),
-            Ok(Ok(response)) => self.answer(response, &url, until).await,
+            Ok(Ok(response)) => self.read_response(response, &url, until).await,
         }
     }
 
-    async fn answer(
+    async fn read_response(
         &self,
         response: Response<Incoming>,
         url: &Url,
@@ -127,9 +127,9 @@ impl Requester {
         let (head, mut stream) = response.into_parts();
         let status = head.status.as_u16();
         let header = |name: HeaderName| head.headers.get(name)?.to_str().ok();
-        let came = hookline_clock::now();
+        let received_at = hookline_clock::now();
         let retry_after =
-            header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), came));
+            header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), received_at));
         let location = location::shown(&head.headers, url);
         let mut body = Vec::new();
         while body.len() < MAX_RESPONSE_BYTES {
@@ -182,7 +182,7 @@ fn too_many_interim(request: &mut http::Request<Full<Bytes>>) -> CancellationTok
     too_many
 }
 
-fn headers(request: &Request<'_>) -> HeaderMap {
+fn headers(request: &WebhookRequest<'_>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(16);
     // Both were checked at the creation of the subscription. A stored header that cannot be sent is left out.
     for (name, value) in request.credentials.headers.iter() {

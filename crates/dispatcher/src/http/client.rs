@@ -5,6 +5,7 @@
 //! `webhook-id`. That holds only for a connection from before the request, and only without a byte of a response. A
 //! receiver that takes a request on a fresh connection and hangs up has failed.
 
+mod connect_error;
 mod connecting;
 mod connection;
 mod dialing;
@@ -23,10 +24,10 @@ use tokio::time::Instant;
 use crate::context::Policy;
 use crate::http::ssrf_resolver::AllowedAddresses;
 use connecting::Connector;
-use connection::Traffic;
+use connection::ConnectionTraffic;
 
-pub(crate) use connecting::NoConnection;
-pub(crate) use connection::AnswerStart;
+pub(crate) use connect_error::ConnectError;
+pub(crate) use connection::ResponseStart;
 pub(crate) use legacy::Error;
 pub(crate) use tls::failure as tls_failure;
 
@@ -74,8 +75,8 @@ impl Client {
     ) -> Result<Response<Incoming>, Error> {
         let began = Instant::now();
         match self.kept.request(request.clone()).await {
-            Err(error) if had_ended(&error, began) => {
-                tracing::debug!(%error, "repeated a request whose kept connection had ended");
+            Err(error) if was_stale(&error, began) => {
+                tracing::debug!(%error, "repeated request: its kept connection had ended");
                 self.fresh.request(request).await
             }
             result => result,
@@ -98,16 +99,16 @@ fn pooled(connector: Connector, kept: usize) -> Pooled {
 }
 
 /// Whether a request failed because of a connection from before it began, without a byte of a response.
-fn had_ended(error: &Error, began: Instant) -> bool {
+fn was_stale(error: &Error, began: Instant) -> bool {
     traffic(error).is_some_and(|traffic| traffic.is_unanswered_on_kept(began))
 }
 
 /// The first bytes of the response to a failed request.
-pub(crate) fn answer_start(error: &Error) -> AnswerStart {
-    traffic(error).map_or(AnswerStart::Nothing, |traffic| traffic.answer_start())
+pub(crate) fn response_start(error: &Error) -> ResponseStart {
+    traffic(error).map_or(ResponseStart::Nothing, |traffic| traffic.response_start())
 }
 
-fn traffic(error: &Error) -> Option<Traffic> {
+fn traffic(error: &Error) -> Option<ConnectionTraffic> {
     let mut extras = http::Extensions::new();
     error.connect_info()?.get_extras(&mut extras);
     extras.remove()

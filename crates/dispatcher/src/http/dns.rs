@@ -5,7 +5,7 @@
 //! Names are taken as they stand: under a search domain, a customer's name would become an internal one.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use hickory_resolver::TokioResolver;
@@ -14,6 +14,7 @@ use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{Name, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
+use parking_lot::Mutex;
 
 /// The longest time of a query, even if its request has more time.
 const LONGEST: Duration = Duration::from_secs(5);
@@ -28,30 +29,30 @@ const SERVERS: usize = 3;
 const MOST: usize = 64;
 
 /// The time between two checks whether the system's files have changed.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const CHECK_EVERY: Duration = Duration::from_secs(5);
 
 /// The system's files for name resolution; a laptop that changes networks changes them.
 const FILES: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
 
 /// An address family, which has a query of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Family {
+pub(crate) enum AddressFamily {
     V4,
     V6,
 }
 
-impl From<Family> for RecordType {
-    fn from(family: Family) -> Self {
+impl From<AddressFamily> for RecordType {
+    fn from(family: AddressFamily) -> Self {
         match family {
-            Family::V4 => RecordType::A,
-            Family::V6 => RecordType::AAAA,
+            AddressFamily::V4 => RecordType::A,
+            AddressFamily::V6 => RecordType::AAAA,
         }
     }
 }
 
 /// The addresses of one family that a name has; at least one.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
+pub(crate) struct ResolvedAddresses {
     pub(crate) addresses: Arc<[IpAddr]>,
     /// The end of their time to live.
     pub(crate) until: Instant,
@@ -66,12 +67,12 @@ pub(crate) struct DnsResolver {
 
 struct Current {
     resolver: TokioResolver,
-    files: Changed,
-    looked: Instant,
+    files: FileTimes,
+    checked_at: Instant,
 }
 
 /// The last change of each of [`FILES`].
-type Changed = [Option<SystemTime>; 2];
+type FileTimes = [Option<SystemTime>; 2];
 
 impl DnsResolver {
     /// Asks `servers`, or those of the system where there are none. An answer takes no more than three quarters of
@@ -82,9 +83,9 @@ impl DnsResolver {
     pub(crate) fn new(servers: Vec<SocketAddr>, deadline: Duration) -> Result<Self, NetError> {
         let patience = LONGEST.min(deadline * 3 / 4);
         let current = Current {
-            files: changed(),
+            files: file_times(),
             resolver: resolver(&servers, patience)?,
-            looked: Instant::now(),
+            checked_at: Instant::now(),
         };
         Ok(Self {
             servers,
@@ -94,7 +95,11 @@ impl DnsResolver {
     }
 
     /// The addresses of a name in one family, if it has any.
-    pub(crate) async fn ask(&self, name: &str, family: Family) -> Option<Found> {
+    pub(crate) async fn resolve(
+        &self,
+        name: &str,
+        family: AddressFamily,
+    ) -> Option<ResolvedAddresses> {
         let mut absolute = Name::from_ascii(name).ok()?;
         absolute.set_fqdn(true);
         let resolver = self.resolver();
@@ -106,32 +111,34 @@ impl DnsResolver {
                     records.filter_map(|record| record.data.ip_addr()).collect();
                 let until = found.valid_until();
                 if addresses.len() > MOST {
-                    tracing::debug!(name, ?family, "a name has too many addresses");
+                    tracing::debug!(name, ?family, "ignored name with too many addresses");
                     return None;
                 }
-                (!addresses.is_empty()).then_some(Found { addresses, until })
+                (!addresses.is_empty()).then_some(ResolvedAddresses { addresses, until })
             }
             Ok(Err(why)) => {
-                tracing::debug!(name, ?family, %why, "a name did not resolve");
+                tracing::debug!(name, ?family, %why, "could not resolve name");
                 None
             }
             Err(_) => {
-                tracing::debug!(name, ?family, "a name did not resolve in time");
+                tracing::debug!(name, ?family, "could not resolve name in time");
                 None
             }
         }
     }
 
     fn resolver(&self) -> TokioResolver {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.looked.elapsed() >= LOOK_EVERY {
-            current.looked = Instant::now();
-            let files = changed();
+        let mut current = self.current.lock();
+        if current.checked_at.elapsed() >= CHECK_EVERY {
+            current.checked_at = Instant::now();
+            let files = file_times();
             if files != current.files {
                 current.files = files;
                 match resolver(&self.servers, self.patience) {
                     Ok(resolver) => current.resolver = resolver,
-                    Err(why) => tracing::warn!(%why, "the name servers stay as they were"),
+                    Err(why) => {
+                        tracing::warn!(%why, "could not reload name servers, keeping the earlier ones")
+                    }
                 }
             }
         }
@@ -139,13 +146,13 @@ impl DnsResolver {
     }
 }
 
-fn changed() -> Changed {
+fn file_times() -> FileTimes {
     FILES.map(|file| std::fs::metadata(file).and_then(|it| it.modified()).ok())
 }
 
 fn resolver(servers: &[SocketAddr], patience: Duration) -> Result<TokioResolver, NetError> {
     let servers = match servers {
-        [] => of_the_system(),
+        [] => system_servers(),
         servers => servers.iter().map(|server| at(*server)).collect(),
     };
     let config = ResolverConfig::from_name_servers(servers);
@@ -160,11 +167,11 @@ fn resolver(servers: &[SocketAddr], patience: Duration) -> Result<TokioResolver,
 }
 
 /// A machine without name servers still knows the names in its hosts file.
-fn of_the_system() -> Vec<NameServerConfig> {
+fn system_servers() -> Vec<NameServerConfig> {
     match read_system_conf() {
         Ok((config, _)) => config.name_servers().to_vec(),
         Err(why) => {
-            tracing::warn!(%why, "the system names no name server: no name will resolve");
+            tracing::warn!(%why, "could not read the system's name servers: no name will resolve");
             Vec::new()
         }
     }

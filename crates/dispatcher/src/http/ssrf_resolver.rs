@@ -13,16 +13,16 @@ use moka::future::Cache;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::http::dns::{DnsResolver, Family, Found};
+use crate::http::dns::{AddressFamily, DnsResolver, ResolvedAddresses};
 
 /// The most names in the cache.
 const NAMES: u64 = 10_000;
 
 /// The longest time in the cache, whatever the time to live: a receiver that moves is soon found.
-const LONGEST: Duration = Duration::from_secs(30);
+const MAX_TTL: Duration = Duration::from_secs(30);
 
 /// The time for which a name without addresses is cached.
-const NOWHERE: Duration = Duration::from_secs(2);
+const EMPTY_TTL: Duration = Duration::from_secs(2);
 
 /// The time for which IPv4 addresses wait for IPv6 addresses, which are preferred (RFC 8305, 3).
 const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
@@ -31,9 +31,9 @@ const RESOLUTION_DELAY: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(crate) struct AllowedAddresses {
     rules: TargetRules,
-    names: Arc<DnsResolver>,
+    resolver: Arc<DnsResolver>,
     /// Concurrent requests to the same name share one query.
-    asked: Cache<String, watch::Receiver<Heard>>,
+    lookups: Cache<String, watch::Receiver<DnsAnswers>>,
 }
 
 /// The one error for names that do not resolve and for names that resolve to an internal address. With two errors, a
@@ -43,134 +43,125 @@ pub(crate) struct AllowedAddresses {
 pub(crate) struct NotAllowed;
 
 impl AllowedAddresses {
-    pub(crate) fn new(rules: TargetRules, names: DnsResolver) -> Self {
+    pub(crate) fn new(rules: TargetRules, resolver: DnsResolver) -> Self {
         Self {
             rules,
-            names: Arc::new(names),
-            asked: Cache::builder()
+            resolver: Arc::new(resolver),
+            lookups: Cache::builder()
                 .max_capacity(NAMES)
-                .time_to_live(LONGEST)
+                .time_to_live(MAX_TTL)
                 .build(),
         }
     }
 
     /// The addresses of a host, which is a name or an address itself.
     pub(crate) async fn of(&self, host: &str) -> Addresses {
-        let heard = match host.parse() {
-            Ok(address) => watch::channel(Heard::literal(address)).1,
+        let answers = match host.parse() {
+            Ok(address) => watch::channel(DnsAnswers::literal(address)).1,
             Err(_) => self.ask(host).await,
         };
         Addresses {
             rules: self.rules.clone(),
-            heard,
-            given: [0, 0],
+            answers,
+            returned: [0, 0],
             last: None,
         }
     }
 
-    async fn ask(&self, name: &str) -> watch::Receiver<Heard> {
-        let entry = self.asked.entry_by_ref(name);
-        let question = async { ask(Arc::clone(&self.names), name.to_owned()) };
-        let is_over = |heard: &watch::Receiver<Heard>| heard.borrow().is_over(Instant::now());
+    async fn ask(&self, name: &str) -> watch::Receiver<DnsAnswers> {
+        let entry = self.lookups.entry_by_ref(name);
+        let lookup = async { start_lookup(Arc::clone(&self.resolver), name.to_owned()) };
+        let is_expired =
+            |answers: &watch::Receiver<DnsAnswers>| answers.borrow().is_expired(Instant::now());
         entry
-            .or_insert_with_if(question, is_over)
+            .or_insert_with_if(lookup, is_expired)
             .await
             .into_value()
     }
 }
 
 /// Queries both families. The task ends with the patience of [`DnsResolver`] at the latest.
-fn ask(names: Arc<DnsResolver>, name: String) -> watch::Receiver<Heard> {
-    let (saying, heard) = watch::channel(Heard::default());
+fn start_lookup(resolver: Arc<DnsResolver>, name: String) -> watch::Receiver<DnsAnswers> {
+    let (sender, answers) = watch::channel(DnsAnswers::default());
     tokio::spawn(async move {
         let ask = async |family| {
-            let found = names.ask(&name, family).await;
-            let said = found.map_or(Said::Nothing, Said::These);
-            saying.send_modify(|heard| heard.hear(family, said, Instant::now()));
+            let found = resolver.resolve(&name, family).await;
+            let answer = found.map_or(DnsAnswer::Empty, DnsAnswer::Addresses);
+            sender.send_modify(|answers| answers.set(family, answer, Instant::now()));
         };
-        futures::future::join(ask(Family::V4), ask(Family::V6)).await;
+        futures::future::join(ask(AddressFamily::V4), ask(AddressFamily::V6)).await;
     });
-    heard
+    answers
 }
 
 #[derive(Debug, Clone, Default)]
-enum Said {
+enum DnsAnswer {
     #[default]
-    NotYet,
-    Nothing,
-    These(Found),
+    Pending,
+    Empty,
+    Addresses(ResolvedAddresses),
 }
 
 /// The answers of the name servers about one name until now.
 #[derive(Debug, Clone, Default)]
-struct Heard {
-    v4: Said,
-    v6: Said,
+struct DnsAnswers {
+    by_family: [DnsAnswer; 2],
     /// The time of the last answer.
     at: Option<Instant>,
 }
 
-impl Heard {
+impl DnsAnswers {
     fn literal(address: IpAddr) -> Self {
         let now = Instant::now();
-        let mut heard = Self {
-            v4: Said::Nothing,
-            v6: Said::Nothing,
+        let mut answers = Self {
+            by_family: [DnsAnswer::Empty, DnsAnswer::Empty],
             at: None,
         };
         let family = match address {
-            IpAddr::V4(_) => Family::V4,
-            IpAddr::V6(_) => Family::V6,
+            IpAddr::V4(_) => AddressFamily::V4,
+            IpAddr::V6(_) => AddressFamily::V6,
         };
-        let found = Found {
+        let found = ResolvedAddresses {
             addresses: [address].into(),
             until: now.into_std(),
         };
-        heard.hear(family, Said::These(found), now);
-        heard
+        answers.set(family, DnsAnswer::Addresses(found), now);
+        answers
     }
 
-    fn hear(&mut self, family: Family, said: Said, now: Instant) {
-        match family {
-            Family::V4 => self.v4 = said,
-            Family::V6 => self.v6 = said,
-        }
+    fn set(&mut self, family: AddressFamily, answer: DnsAnswer, now: Instant) {
+        self.by_family[family as usize] = answer;
         self.at = Some(now);
     }
 
-    fn of(&self, family: Family) -> &[IpAddr] {
-        let said = match family {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
-        };
-        match said {
-            Said::These(found) => &found.addresses,
-            Said::NotYet | Said::Nothing => &[],
+    fn of(&self, family: AddressFamily) -> &[IpAddr] {
+        match &self.by_family[family as usize] {
+            DnsAnswer::Addresses(found) => &found.addresses,
+            DnsAnswer::Pending | DnsAnswer::Empty => &[],
         }
     }
 
     fn all(&self) -> impl Iterator<Item = IpAddr> {
-        self.of(Family::V4)
+        self.of(AddressFamily::V4)
             .iter()
-            .chain(self.of(Family::V6))
+            .chain(self.of(AddressFamily::V6))
             .copied()
     }
 
-    fn is_whole(&self) -> bool {
-        !matches!(self.v4, Said::NotYet) && !matches!(self.v6, Said::NotYet)
+    fn is_complete(&self) -> bool {
+        let mut answers = self.by_family.iter();
+        answers.all(|answer| !matches!(answer, DnsAnswer::Pending))
     }
 
     /// Whether the name must be resolved again.
-    fn is_over(&self, now: Instant) -> bool {
-        let owner_stands_by = [&self.v4, &self.v6]
-            .into_iter()
-            .filter_map(|said| match said {
-                Said::These(found) => Some(found.until),
-                Said::NotYet | Said::Nothing => None,
-            });
-        match owner_stands_by.min() {
+    fn is_expired(&self, now: Instant) -> bool {
+        let expiries = self.by_family.iter().filter_map(|answer| match answer {
+            DnsAnswer::Addresses(found) => Some(found.until),
+            DnsAnswer::Pending | DnsAnswer::Empty => None,
+        });
+        match expiries.min() {
             Some(until) => until <= now.into_std(),
-            None => self.is_whole() && self.at.is_none_or(|at| at + NOWHERE <= now),
+            None => self.is_complete() && self.at.is_none_or(|at| at + EMPTY_TTL <= now),
         }
     }
 }
@@ -178,10 +169,10 @@ impl Heard {
 /// The addresses of one host in the order in which they are dialled: the families alternate.
 pub(crate) struct Addresses {
     rules: TargetRules,
-    heard: watch::Receiver<Heard>,
+    answers: watch::Receiver<DnsAnswers>,
     /// The number of IPv4 and of IPv6 addresses that were returned.
-    given: [usize; 2],
-    last: Option<Family>,
+    returned: [usize; 2],
+    last: Option<AddressFamily>,
 }
 
 impl Addresses {
@@ -192,21 +183,21 @@ impl Addresses {
     /// disqualifies the others: an owner that mixes them hopes to pass by chance.
     pub(crate) async fn next(&mut self) -> Result<Option<IpAddr>, NotAllowed> {
         loop {
-            let heard = self.heard.borrow_and_update().clone();
-            self.judge(&heard)?;
-            let waits_until = self.waits_until(&heard).filter(|at| *at > Instant::now());
+            let answers = self.answers.borrow_and_update().clone();
+            self.check(&answers)?;
+            let waits_until = self.waits_until(&answers).filter(|at| *at > Instant::now());
             if waits_until.is_none()
-                && let Some(address) = self.pick(&heard)
+                && let Some(address) = self.pick(&answers)
             {
                 return Ok(Some(address));
             }
-            if heard.is_whole() {
+            if answers.is_complete() {
                 return match self.last {
                     Some(_) => Ok(None),
                     None => Err(NotAllowed),
                 };
             }
-            let change = self.heard.changed();
+            let change = self.answers.changed();
             match waits_until {
                 None => change.await.map_err(|_| NotAllowed)?,
                 Some(at) => tokio::select! {
@@ -221,32 +212,34 @@ impl Addresses {
     ///
     /// # Errors
     /// [`NotAllowed`], when an address may not.
-    pub(crate) fn judge_all(&self) -> Result<(), NotAllowed> {
-        self.judge(&self.heard.borrow())
+    pub(crate) fn check_all(&self) -> Result<(), NotAllowed> {
+        self.check(&self.answers.borrow())
     }
 
-    fn judge(&self, heard: &Heard) -> Result<(), NotAllowed> {
-        match heard.all().all(|address| self.rules.allow(address)) {
-            true => Ok(()),
-            false => Err(NotAllowed),
+    fn check(&self, answers: &DnsAnswers) -> Result<(), NotAllowed> {
+        if answers.all().all(|address| self.rules.allow(address)) {
+            Ok(())
+        } else {
+            Err(NotAllowed)
         }
     }
 
     /// The end of the time for which the first IPv4 address waits for an IPv6 one.
-    fn waits_until(&self, heard: &Heard) -> Option<Instant> {
-        let waits = self.last.is_none() && matches!(heard.v6, Said::NotYet);
-        heard.at.filter(|_| waits).map(|at| at + RESOLUTION_DELAY)
+    fn waits_until(&self, answers: &DnsAnswers) -> Option<Instant> {
+        let v6 = &answers.by_family[AddressFamily::V6 as usize];
+        let waits = self.last.is_none() && matches!(v6, DnsAnswer::Pending);
+        answers.at.filter(|_| waits).map(|at| at + RESOLUTION_DELAY)
     }
 
-    fn pick(&mut self, heard: &Heard) -> Option<IpAddr> {
+    fn pick(&mut self, answers: &DnsAnswers) -> Option<IpAddr> {
         let order = match self.last {
-            Some(Family::V6) => [Family::V4, Family::V6],
-            Some(Family::V4) | None => [Family::V6, Family::V4],
+            Some(AddressFamily::V6) => [AddressFamily::V4, AddressFamily::V6],
+            Some(AddressFamily::V4) | None => [AddressFamily::V6, AddressFamily::V4],
         };
         order.into_iter().find_map(|family| {
-            let given = &mut self.given[usize::from(family == Family::V6)];
-            let address = *heard.of(family).get(*given)?;
-            *given += 1;
+            let returned = &mut self.returned[family as usize];
+            let address = *answers.of(family).get(*returned)?;
+            *returned += 1;
             self.last = Some(family);
             Some(address)
         })

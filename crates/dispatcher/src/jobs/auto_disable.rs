@@ -9,66 +9,54 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_queue::QueueError;
 use hookline_runtime::failpoint;
 use hookline_runtime::panics;
-use hookline_store::StoreError;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{Dispatcher, TRY_AGAIN_AFTER};
+use crate::context::{Dispatcher, TRY_AGAIN_AFTER, ticks_every};
 
 /// The time between two looks without a request. They find subscriptions that have failed for long enough by now. They
 /// also find events that a dispatcher left when it died.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// The reason why a look failed; the next one tries again.
-#[derive(Debug, thiserror::Error)]
-enum Failed {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-}
-
 /// Requests a look. The recorder of attempts uses it when there may be a subscription to disable.
 #[derive(Clone)]
 pub(crate) struct AutoDisable {
-    asked: Arc<Notify>,
+    requested: Arc<Notify>,
 }
 
 impl AutoDisable {
     /// Requests a look soon. A repeated request costs nothing.
     pub(crate) fn look(&self) {
-        self.asked.notify_one();
+        self.requested.notify_one();
     }
 }
 
 /// Looks until `shutdown`. Events that are left then are published after the next start.
 pub(crate) fn start(dispatcher: Dispatcher, shutdown: CancellationToken) -> AutoDisable {
-    let asked = Arc::new(Notify::new());
-    let operations = AutoDisable {
-        asked: Arc::clone(&asked),
+    let requested = Arc::new(Notify::new());
+    let auto_disable = AutoDisable {
+        requested: Arc::clone(&requested),
     };
-    tokio::spawn(panics::fatal("operations", async move {
-        let mut turns = tokio::time::interval(EVERY);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    tokio::spawn(panics::fatal("automatic disable", async move {
+        let mut ticks = ticks_every(EVERY);
         loop {
             tokio::select! {
-                _ = turns.tick() => {}
-                () = asked.notified() => {}
+                _ = ticks.tick() => {}
+                () = requested.notified() => {}
                 () = shutdown.cancelled() => return,
             }
             if let Err(why) = look(&dispatcher).await {
-                tracing::warn!(error = %why, "could not look after failing subscriptions, trying again");
-                turns.reset_after(TRY_AGAIN_AFTER);
+                tracing::warn!(error = %why, "could not disable failing subscriptions, trying again");
+                ticks.reset_after(TRY_AGAIN_AFTER);
             }
         }
     }));
-    operations
+    auto_disable
 }
 
-async fn look(dispatcher: &Dispatcher) -> Result<(), Failed> {
+async fn look(dispatcher: &Dispatcher) -> anyhow::Result<()> {
     let Dispatcher {
         store,
         publisher,
@@ -93,7 +81,7 @@ async fn look(dispatcher: &Dispatcher) -> Result<(), Failed> {
                 organization.id = %event.organization,
                 reason = event.reason.as_str(),
                 event.id = %event.id,
-                "switched a subscription off"
+                "disabled subscription"
             );
         }
         let told = events.iter().map(|event| event.id).collect();

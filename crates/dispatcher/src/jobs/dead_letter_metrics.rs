@@ -7,6 +7,8 @@ use hookline_queue::Publisher;
 use hookline_store::Store;
 use opentelemetry::KeyValue;
 
+use crate::context::ticks_every;
+
 const EVERY: Duration = Duration::from_secs(15);
 
 /// Publishes the number of dead letters, for ever. Every dispatcher publishes the same number.
@@ -15,10 +17,9 @@ pub async fn keep_counting(store: Store, publisher: Arc<dyn Publisher>) {
         .u64_gauge("hookline.dead_letters.waiting")
         .with_description("Dead letters that wait for an operator")
         .build();
-    let mut turns = tokio::time::interval(EVERY);
-    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = ticks_every(EVERY);
     loop {
-        turns.tick().await;
+        ticks.tick().await;
         // Readiness reports when the queues cannot be reached.
         if let Ok(events) = publisher.rejected_count().await {
             waiting.record(events, &[KeyValue::new("kind", "event")]);

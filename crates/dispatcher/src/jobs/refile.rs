@@ -11,27 +11,30 @@ use hookline_core::partition::{Partition, Partitions};
 use hookline_store::{Store, StoreError};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::TRY_AGAIN_AFTER;
-use crate::ownership::Owned;
+use crate::context::{TRY_AGAIN_AFTER, ticks_every};
+use crate::ownership::OwnedPartitions;
 
 const EVERY: Duration = Duration::from_secs(60);
 
 /// Moves them until `shutdown`.
-pub(crate) async fn keep_refiling(owned: Owned, store: Store, shutdown: CancellationToken) {
-    let mut turns = tokio::time::interval(EVERY);
-    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+pub(crate) async fn keep_refiling(
+    owned: OwnedPartitions,
+    store: Store,
+    shutdown: CancellationToken,
+) {
+    let mut ticks = ticks_every(EVERY);
     let mut known = None;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
-            _ = turns.tick() => {}
+            _ = ticks.tick() => {}
         }
-        let is_for_all = owned.epoch_of(Partition(0)).is_some();
+        let is_for_all = owned.get_owned(Partition(0)).is_some();
         match refile(&store, known, is_for_all).await {
             Ok(partitions) => known = Some(partitions),
             Err(why) => {
                 tracing::warn!(error = %why, "could not move deliveries to existing partitions, trying again");
-                turns.reset_after(TRY_AGAIN_AFTER);
+                ticks.reset_after(TRY_AGAIN_AFTER);
             }
         }
     }

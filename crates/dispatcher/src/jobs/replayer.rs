@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use hookline_core::ids::ReplayId;
 use hookline_queue::{Publisher, Scheduled};
 use hookline_runtime::failpoint;
 use hookline_store::{Store, StoreError};
@@ -31,21 +32,15 @@ pub struct Replayer {
     pub per_second: u32,
 }
 
-/// The result of a turn.
-enum Found {
-    Work,
-    Nothing,
-}
-
 impl Replayer {
     /// Makes replays until `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
         while !shutdown.is_cancelled() {
             let rest = match self.turn().await {
-                Ok(Found::Work) => continue,
-                Ok(Found::Nothing) => REST,
+                Ok(Some(_)) => continue,
+                Ok(None) => REST,
                 Err(why) => {
-                    tracing::warn!(error = %why, "could not go on with a replay, trying again");
+                    tracing::warn!(error = %why, "could not continue replay, trying again");
                     TRY_AGAIN_AFTER
                 }
             };
@@ -56,11 +51,12 @@ impl Replayer {
         }
     }
 
-    async fn turn(&self) -> Result<Found, StoreError> {
+    /// Takes a turn of a replay that is due for one, and returns its id.
+    async fn turn(&self) -> Result<Option<ReplayId>, StoreError> {
         let now = hookline_clock::now();
         let store = &self.store;
         let Some(turn) = store.lease_replay(now, now.after(TURN)).await? else {
-            return Ok(Found::Nothing);
+            return Ok(None);
         };
         let started = store.replay_step(turn, self.per_second, now).await?;
         failpoint::point("replay::committed");
@@ -73,7 +69,7 @@ impl Replayer {
             .collect();
         self.publisher.wake(&first);
         failpoint::point("replay::published");
-        tracing::debug!(replay.id = %turn.replay, deliveries = started.len(), "replayed");
-        Ok(Found::Work)
+        tracing::debug!(replay.id = %turn.replay, deliveries = started.len(), "replayed deliveries");
+        Ok(Some(turn.replay))
     }
 }

@@ -7,8 +7,10 @@
 //!
 //! [`TrustedTime`]: hookline_core::retention::TrustedTime
 
+use std::fmt::Display;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::{Context as _, ensure};
 use hookline_core::retention::REPEATS_KEPT;
 use hookline_core::retry::MAX_WAIT;
 use hookline_core::timestamp::Timestamp;
@@ -28,17 +30,17 @@ const UNPARTITIONED: i64 = 100_000;
 
 /// Runs for ever.
 pub async fn keep_up(store: Store, retention: Duration) {
-    let upkeep = Upkeep::new(store, retention);
+    let maintenance = Maintenance::new(store, retention);
     loop {
-        let rest = match upkeep.turn().await {
-            Turn::Done => EVERY,
-            Turn::Failed => AGAIN,
+        let rest = match maintenance.turn().await {
+            0 => EVERY,
+            1.. => AGAIN,
         };
         tokio::time::sleep(rest).await;
     }
 }
 
-struct Upkeep {
+struct Maintenance {
     store: Store,
     retention: Duration,
     /// 1 for a step that failed last time, by its name.
@@ -48,34 +50,7 @@ struct Upkeep {
     unpartitioned: Gauge<u64>,
 }
 
-/// The result of a turn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Done,
-    Failed,
-}
-
-impl Turn {
-    fn and(self, other: Turn) -> Turn {
-        match self {
-            Turn::Done => other,
-            Turn::Failed => self,
-        }
-    }
-}
-
-/// The reason why a step failed.
-#[derive(Debug, thiserror::Error)]
-enum Failed {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error("the database does not say what time it is")]
-    NoClock,
-    #[error("this machine's clock says {ours} and the database's {theirs}")]
-    ClocksDiffer { ours: Timestamp, theirs: Timestamp },
-}
-
-impl Upkeep {
+impl Maintenance {
     fn new(store: Store, retention: Duration) -> Self {
         let meter = opentelemetry::global::meter("hookline-dispatcher");
         let gauge = |name| meter.u64_gauge(name).build();
@@ -88,59 +63,56 @@ impl Upkeep {
         }
     }
 
-    async fn turn(&self) -> Turn {
-        let partitions = self.note("partitions", self.prepare_days().await);
-        let unpartitioned = self.note("unpartitioned", self.count_unpartitioned().await);
-        let trusted = self.trusted_time().await;
-        let forgotten = match trusted {
-            Ok(now) => self
-                .note("clock", Ok::<(), Failed>(()))
-                .and(self.forget(now).await),
-            Err(why) => self.note("clock", Err::<(), Failed>(why)),
-        };
-        partitions.and(unpartitioned).and(forgotten)
+    /// Makes each step. Returns the number of failed ones.
+    async fn turn(&self) -> u64 {
+        let mut failed = self.note("partitions", &self.prepare_days().await);
+        failed += self.note("unpartitioned", &self.count_unpartitioned().await);
+        let now = self.trusted_time().await;
+        failed += self.note("clock", &now);
+        match now {
+            Ok(now) => failed + self.delete_expired(now).await,
+            Err(_) => failed,
+        }
     }
 
     /// Deletes old rows. An event outlives the log of its attempts, which shows its body. The longest default schedule
-    /// spans two days, and a day's log is deleted as a whole.
-    async fn forget(&self, now: Timestamp) -> Turn {
+    /// spans two days, and a day's log is deleted as a whole. Returns the number of failed steps.
+    async fn delete_expired(&self, now: Timestamp) -> u64 {
         let store = &self.store;
         let day = now.before(self.retention).unix_day();
         let cutoff = now.before(self.retention + MAX_WAIT * 2 + DAY);
         let secrets = store.forget_previous_secrets(now).await;
-        let secrets = self.note("previous_secrets", secrets);
-        let trials = self.note(
-            "trials",
-            store.forget_crash_counts(now.before(DAY * 7)).await,
-        );
-        let replays = self.note("replays", store.forget_replays(cutoff).await);
+        let mut failed = self.note("previous_secrets", &secrets);
+        let crash_counts = store.forget_crash_counts(now.before(DAY * 7)).await;
+        failed += self.note("trials", &crash_counts);
+        failed += self.note("replays", &store.forget_replays(cutoff).await);
         let requests = in_slices(|| store.forget_requests(now.before(REPEATS_KEPT))).await;
-        let requests = self.note("keyed_requests", requests);
+        failed += self.note("keyed_requests", &requests);
         let attempts = in_slices(|| store.forget_attempts(day)).await;
-        let attempts = self.note("attempts", attempts);
+        failed += self.note("attempts", &attempts);
         let events = in_slices(|| store.forget_events(cutoff)).await;
-        let events = self.note("events", events);
+        failed += self.note("events", &events);
         let deleted = in_slices(|| store.forget_deleted_subscriptions(cutoff)).await;
-        let deleted = self.note("deleted_subscriptions", deleted);
-        let rows = attempts.and(events).and(deleted);
-        secrets.and(trials).and(replays).and(requests).and(rows)
+        failed + self.note("deleted_subscriptions", &deleted)
     }
 
-    async fn database_time(&self) -> Result<Timestamp, Failed> {
-        self.store.clock().await.ok_or(Failed::NoClock)
+    async fn database_time(&self) -> anyhow::Result<Timestamp> {
+        let time = self.store.clock().await;
+        time.context("the database does not say what time it is")
     }
 
-    async fn prepare_days(&self) -> Result<(), Failed> {
+    async fn prepare_days(&self) -> anyhow::Result<()> {
         Ok(self.store.prepare_days(self.database_time().await?).await?)
     }
 
     /// The time that deletion may rely on.
-    async fn trusted_time(&self) -> Result<Timestamp, Failed> {
+    async fn trusted_time(&self) -> anyhow::Result<Timestamp> {
         let theirs = self.database_time().await?;
         let ours = Timestamp::from(SystemTime::now());
-        if clocks_differ(ours, theirs) {
-            return Err(Failed::ClocksDiffer { ours, theirs });
-        }
+        ensure!(
+            !clocks_differ(ours, theirs),
+            "this machine's clock says {ours} and the database's {theirs}"
+        );
         let trusted = self.store.advance_retention(theirs).await?;
         self.lag.record(trusted.lag().as_secs(), &[]);
         if trusted.lag() > DAY {
@@ -154,40 +126,37 @@ impl Upkeep {
     }
 
     /// Rows in the default partition outlive their day, and keep its partition from being made.
-    async fn count_unpartitioned(&self) -> Result<(), Failed> {
+    async fn count_unpartitioned(&self) -> anyhow::Result<()> {
         let attempts = self.store.unpartitioned_attempts(UNPARTITIONED).await?;
         self.unpartitioned.record(attempts, &[]);
         if attempts > 0 {
             tracing::warn!(
                 attempts,
-                "attempts stand in the default partition, for their day had none in time"
+                "found attempts in the default partition: their day had no partition"
             );
         }
         Ok(())
     }
 
-    /// Logs and measures the result of a step.
-    fn note(&self, step: &'static str, result: Result<(), impl Into<Failed>>) -> Turn {
-        let (turn, failing) = match result.map_err(Into::into) {
-            Ok(()) => (Turn::Done, 0),
-            Err(why) => {
-                tracing::warn!(step, error = %why, "a step of the upkeep failed, trying again in a minute");
-                (Turn::Failed, 1)
-            }
-        };
-        self.failing.record(failing, &[KeyValue::new("step", step)]);
-        turn
+    /// Logs and measures the result of a step. Returns 1 for a failed one, else 0.
+    fn note<T>(&self, step: &'static str, result: &Result<T, impl Display>) -> u64 {
+        let failed = u64::from(result.is_err());
+        if let Err(why) = result {
+            tracing::warn!(step, error = %why, "could not complete maintenance step, trying again in a minute");
+        }
+        self.failing.record(failed, &[KeyValue::new("step", step)]);
+        failed
     }
 }
 
 /// Deletes until nothing is left. After each slice, the store is free for other work for the same time.
-async fn in_slices<F>(forget: impl Fn() -> F) -> Result<(), StoreError>
+async fn in_slices<F>(delete_expired: impl Fn() -> F) -> Result<(), StoreError>
 where
     F: Future<Output = Result<usize, StoreError>>,
 {
     loop {
         let began = Instant::now();
-        if forget().await? == 0 {
+        if delete_expired().await? == 0 {
             return Ok(());
         }
         tokio::time::sleep(began.elapsed()).await;

@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use hookline_core::partition::DispatcherId;
 
 /// The number of partitions of each dispatcher.
-pub(super) type Counts = BTreeMap<DispatcherId, usize>;
+pub(super) type PartitionCounts = BTreeMap<DispatcherId, usize>;
 
 /// An equal share for each. The remainder goes to the dispatchers that own most, one each, so that nothing moves for
 /// it.
 #[derive(Debug)]
 pub(super) struct Balance {
-    owned: Counts,
-    quotas: Counts,
+    owned: PartitionCounts,
+    quotas: PartitionCounts,
 }
 
 impl Balance {
-    pub(super) fn new(partitions: usize, owned: Counts) -> Self {
+    pub(super) fn new(partitions: usize, owned: PartitionCounts) -> Self {
         let each = partitions / owned.len().max(1);
         let remainder = partitions % owned.len().max(1);
         let mut by_owned: Vec<_> = owned.iter().map(|(id, count)| (*id, *count)).collect();
@@ -66,7 +66,7 @@ impl Balance {
 }
 
 /// Spreads `count` partitions over dispatchers with these counts: each goes to the dispatcher with the fewest.
-pub(super) fn spread(count: usize, mut over: Counts) -> Vec<DispatcherId> {
+pub(super) fn spread(count: usize, mut over: PartitionCounts) -> Vec<DispatcherId> {
     let fewest = |_| {
         let (id, owned) = over.iter_mut().min_by_key(|(id, owned)| (**owned, **id))?;
         *owned += 1;
@@ -85,25 +85,25 @@ mod tests {
         DispatcherId(Uuid::from_u128(number))
     }
 
-    fn counts(counts: &[usize]) -> Counts {
+    fn counts(counts: &[usize]) -> PartitionCounts {
         (0..).map(id).zip(counts.iter().copied()).collect()
     }
 
     #[test]
-    fn the_remainder_stays_with_those_that_own_most() {
+    fn the_remainder_stays_with_the_dispatchers_that_own_most() {
         let balance = Balance::new(8, counts(&[2, 3, 3]));
         assert_eq!(balance.missing(), []);
         assert!((0..3).all(|each| balance.successors(id(each)).is_empty()));
     }
 
     #[test]
-    fn missing_partitions_go_to_the_one_with_the_fewest() {
+    fn missing_partitions_go_to_the_dispatcher_with_the_fewest() {
         let balance = Balance::new(9, counts(&[1, 0, 3]));
         assert_eq!(balance.missing(), [1, 0, 1, 0, 1].map(id));
     }
 
     #[test]
-    fn two_that_own_too_many_fill_up_different_dispatchers() {
+    fn two_dispatchers_with_a_surplus_choose_different_successors() {
         let balance = Balance::new(8, counts(&[4, 4, 0, 0]));
         assert_eq!(balance.successors(id(0)), [2, 3].map(id));
         assert_eq!(balance.successors(id(1)), [2, 3].map(id));
@@ -120,8 +120,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dispatcher_leaves_goes_to_those_with_the_fewest() {
+    fn released_partitions_go_to_the_dispatchers_with_the_fewest() {
         assert_eq!(spread(3, counts(&[2, 0])), [1, 1, 0].map(id));
-        assert_eq!(spread(3, Counts::new()), []);
+        assert_eq!(spread(3, PartitionCounts::new()), []);
     }
 }

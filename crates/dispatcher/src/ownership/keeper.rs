@@ -10,15 +10,25 @@ use hookline_core::timestamp::Timestamp;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_store::{ClusterState, HandOver, Heartbeat, PartitionOwner, StoreError};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
-use super::liveness::Read;
-use super::membership::{Answered, Leave, Membership};
-use super::owned::Publisher;
-use super::progress::Progress;
+use crate::context::ticks_every;
+
+use super::liveness::RosterRead;
+use super::membership::{AnsweredBeat, Membership, Release};
+use super::note;
+use super::owned::{OwnedPartitions, OwnershipPublisher};
 use super::registry::Registry;
-use super::{BEAT_EVERY, BEFORE_HAND_OVER, Owned, PATIENCE, note};
+use super::watchdog::Watchdog;
+
+/// The time between two beats of a dispatcher.
+pub(super) const BEAT_EVERY: Duration = Duration::from_millis(500);
+
+/// The longest wait for an answer of the store.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The wait before a hand-over. By then the requests that were about to be sent have passed to a connection.
+pub(super) const BEFORE_HAND_OVER: Duration = Duration::from_millis(250);
 
 /// The time between two checks whether noted requests are over.
 const NOTE_EVERY: Duration = Duration::from_millis(250);
@@ -33,39 +43,39 @@ const CHANGE_AT_MOST: Duration = Duration::from_secs(20);
 const UNABLE_FOR: Duration = Duration::from_secs(3);
 
 /// The requests of this process.
-pub(crate) trait InFlight: Send + Sync + 'static {
+pub(crate) trait InFlightByPartition: Send + Sync + 'static {
     /// The subscriptions of a partition with requests in flight, and the latest end of these, in service time.
     fn of(&self, partition: Partition) -> Vec<(SubscriptionId, Timestamp)>;
 }
 
 /// The parts that the task works with.
-pub(crate) struct Keeping<R, F> {
+pub(crate) struct KeeperParts<R, F> {
     /// Has a connection of its own, so that nothing delays a beat.
     pub(crate) registry: Arc<R>,
     pub(crate) in_flight: Arc<F>,
     /// False while writes fail, or no receiver can be reached.
     pub(crate) able: Box<dyn Fn() -> bool + Send + Sync>,
-    pub(crate) turns: Progress,
+    pub(crate) watchdog: Watchdog,
     pub(crate) shutdown: Shutdown,
 }
 
 /// Starts the task. It ends after `shutdown.draining`, when the store confirms that nothing is owned and no request is
 /// in flight. It ends at `shutdown.deadline` at the latest.
-pub(crate) fn keep<R: Registry, F: InFlight>(
-    keeping: Keeping<R, F>,
-) -> (Owned, impl Future<Output = ()> + Send) {
-    let (owned, publisher) = Owned::new();
+pub(crate) fn keep<R: Registry, F: InFlightByPartition>(
+    parts: KeeperParts<R, F>,
+) -> (OwnedPartitions, impl Future<Output = ()> + Send) {
+    let (owned, publisher) = OwnedPartitions::new();
     let keeper = Keeper {
-        keeping,
+        parts,
         publisher,
         membership: Membership::new(new_id()),
         partitions: None,
         change_since: None,
         registered: false,
         draining: false,
-        fails: false,
-        hangs: false,
-        stands_by: false,
+        store_fails: false,
+        is_hanging: false,
+        is_standby: false,
         expects_partitions: false,
         unable_since: None,
         hand_overs: JoinSet::new(),
@@ -80,12 +90,12 @@ pub(super) fn new_id() -> DispatcherId {
 
 /// A hand-over that was answered, or failed.
 struct HandedOver {
-    leaves: Vec<Leave>,
-    noted: Vec<Noted>,
+    releases: Vec<Release>,
+    written_notes: Vec<WrittenNote>,
 }
 
 /// A note of this process in a partition of another one.
-struct Noted {
+struct WrittenNote {
     partition: Partition,
     /// The epoch of the successor.
     epoch: i64,
@@ -93,8 +103,8 @@ struct Noted {
 }
 
 struct Keeper<R, F> {
-    keeping: Keeping<R, F>,
-    publisher: Publisher,
+    parts: KeeperParts<R, F>,
+    publisher: OwnershipPublisher,
     membership: Membership,
     /// None while the number changes.
     partitions: Option<Partitions>,
@@ -102,9 +112,9 @@ struct Keeper<R, F> {
     registered: bool,
     draining: bool,
     /// The last call of the store failed.
-    fails: bool,
-    hangs: bool,
-    stands_by: bool,
+    store_fails: bool,
+    is_hanging: bool,
+    is_standby: bool,
     /// Another dispatcher stops and has not handed over all of its partitions.
     expects_partitions: bool,
     /// The first in a row of answered beats at which this process could not write.
@@ -113,11 +123,10 @@ struct Keeper<R, F> {
     notes: JoinSet<()>,
 }
 
-impl<R: Registry, F: InFlight> Keeper<R, F> {
+impl<R: Registry, F: InFlightByPartition> Keeper<R, F> {
     async fn run(mut self) {
-        let Shutdown { draining, deadline } = self.keeping.shutdown.clone();
-        let mut ticks = tokio::time::interval(BEAT_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let Shutdown { draining, deadline } = self.parts.shutdown.clone();
+        let mut ticks = ticks_every(BEAT_EVERY);
         loop {
             tokio::select! {
                 () = deadline.cancelled() => break,
@@ -130,7 +139,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
                 }
                 _ = ticks.tick() => {}
             }
-            let answered = self.turn().await;
+            let answered = self.tick().await;
             if self.expects_partitions {
                 ticks.reset_after(BEAT_SOON);
             }
@@ -139,11 +148,8 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
             }
         }
         if self.registered {
-            let gone = self
-                .keeping
-                .registry
-                .unregister_dispatcher(self.membership.id());
-            if let Err(why) = in_time(gone).await {
+            let id = self.membership.id();
+            if let Err(why) = in_time(self.parts.registry.unregister_dispatcher(id)).await {
                 tracing::warn!(error = %why, "could not unregister the dispatcher");
             }
         }
@@ -155,32 +161,30 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
     }
 
     /// Returns true where the store answered a beat, or there is nothing to tell it.
-    async fn turn(&mut self) -> bool {
+    async fn tick(&mut self) -> bool {
         let sent = now();
-        let hanging = self.keeping.turns.hanging(sent);
+        let registry = Arc::clone(&self.parts.registry);
+        let hanging = self.parts.watchdog.hanging(sent);
         // Parts that have ended finish no turns.
         if let Some(part) = hanging.filter(|_| !self.draining) {
-            if !self.hangs {
-                let part = part.name();
+            if !self.is_hanging {
+                let part: &str = part.into();
                 tracing::error!(
                     part,
                     "a part of the dispatcher hangs; its partitions are left to others"
                 );
             }
-            self.hangs = true;
+            self.is_hanging = true;
             self.membership.missed();
             return false;
         }
-        self.hangs = false;
+        self.is_hanging = false;
         if !self.registered {
             if self.draining {
                 return true;
             }
-            let registered = self
-                .keeping
-                .registry
-                .register_dispatcher(self.membership.id());
-            if self.noted(in_time(registered).await).is_none() {
+            let registered = registry.register_dispatcher(self.membership.id());
+            if self.ask(registered).await.is_none() {
                 return false;
             }
             self.registered = true;
@@ -195,11 +199,12 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
             draining: self.draining,
             able: self.is_able(sent),
         };
-        let answer = in_time(self.keeping.registry.beat(beat)).await;
+        let registry = Arc::clone(&self.parts.registry);
+        let answer = self.ask(registry.beat(beat)).await;
         let answered = now();
-        match self.noted(answer) {
-            Some(Some(found)) => self.follow(beat, found, Read { sent, answered }).await,
-            Some(None) => self.start_anew(),
+        match answer {
+            Some(Some(found)) => self.apply(beat, found, RosterRead { sent, answered }).await,
+            Some(None) => self.register_again(),
             None => {
                 self.expects_partitions = false;
                 self.membership.missed();
@@ -211,7 +216,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
     }
 
     fn is_able(&mut self, now: Instant) -> bool {
-        if (self.keeping.able)() {
+        if (self.parts.able)() {
             self.unable_since = None;
             return true;
         }
@@ -219,30 +224,35 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
         now.saturating_duration_since(since) < UNABLE_FOR
     }
 
-    async fn follow(&mut self, beat: Heartbeat, found: (ClusterState, Partitions), read: Read) {
+    async fn apply(
+        &mut self,
+        beat: Heartbeat,
+        found: (ClusterState, Partitions),
+        read: RosterRead,
+    ) {
         let before = self.held();
         let (roster, partitions) = found;
         self.expects_partitions = !self.draining && is_left(&roster);
-        self.partitions = Some(partitions).filter(|_| !self.changes(&roster, read.answered));
-        let answered = Answered {
+        self.partitions =
+            Some(partitions).filter(|_| !self.is_count_changing(&roster, read.answered));
+        let answered = AnsweredBeat {
             roster: &roster,
             partitions,
             read,
         };
         let steps = self.membership.answered(beat, answered);
-        let left: BTreeSet<_> = steps.leaves.iter().map(|leave| leave.partition).collect();
+        let left = steps.releases.iter().map(|release| release.partition);
+        let left: BTreeSet<_> = left.collect();
         // After a lapse, this dispatcher acts for no partition before it has claimed it.
         if !steps.lapsed {
             self.publish();
         }
-        self.begin_hand_over(steps.leaves);
+        self.begin_hand_over(steps.releases);
         if !steps.claims.is_empty() {
-            let taken = self
-                .keeping
-                .registry
-                .claim_partitions(beat.id, steps.claims);
-            if let Some(taken) = self.noted(in_time(taken).await) {
-                self.membership.took(taken);
+            let registry = Arc::clone(&self.parts.registry);
+            let taken = registry.claim_partitions(beat.id, steps.claims);
+            if let Some(taken) = self.ask(taken).await {
+                self.membership.claimed(taken);
             }
         }
         self.publish();
@@ -251,22 +261,22 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
             .difference(&after)
             .filter(|each| !left.contains(each));
         log(after.difference(&before).count(), lost.count());
-        let stands_by = self.membership.stands_by();
-        if stands_by && !self.stands_by {
+        let is_standby = self.membership.is_standby();
+        if is_standby && !self.is_standby {
             let partitions = partitions.count();
             tracing::info!(
                 partitions,
                 "stands by: other dispatchers own all partitions, one each at most"
             );
         }
-        self.stands_by = stands_by;
+        self.is_standby = is_standby;
     }
 
     /// Whether the number of partitions is about to change. A dispatcher with the old number and one with the new
     /// number would both start a delivery. One would do so because of a wake-up, the other because of a look. Until the
     /// change is made, looks alone count therefore. An announcement that stays comes from a command that was
     /// interrupted.
-    fn changes(&mut self, roster: &ClusterState, now: Instant) -> bool {
+    fn is_count_changing(&mut self, roster: &ClusterState, now: Instant) -> bool {
         let announced = |holding: &PartitionOwner| holding.partition == Partition::CHANGE;
         if !roster.partitions.iter().any(announced) {
             self.change_since = None;
@@ -288,7 +298,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
     }
 
     /// Starts with a new id, because the row of this dispatcher is gone.
-    fn start_anew(&mut self) {
+    fn register_again(&mut self) {
         let lost = self.membership.held().len();
         self.membership = Membership::new(new_id());
         self.registered = false;
@@ -296,70 +306,74 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
         log(0, lost);
     }
 
-    fn begin_hand_over(&mut self, leaves: Vec<Leave>) {
-        if leaves.is_empty() {
+    fn begin_hand_over(&mut self, releases: Vec<Release>) {
+        if releases.is_empty() {
             return;
         }
-        let registry = Arc::clone(&self.keeping.registry);
-        let in_flight = Arc::clone(&self.keeping.in_flight);
+        let registry = Arc::clone(&self.parts.registry);
+        let in_flight = Arc::clone(&self.parts.in_flight);
         let id = self.membership.id();
         self.hand_overs.spawn(async move {
             tokio::time::sleep(BEFORE_HAND_OVER).await;
-            hand_over(&*registry, &*in_flight, id, leaves).await
+            hand_over(&*registry, &*in_flight, id, releases).await
         });
     }
 
     fn handed_over(&mut self, handed_over: Option<HandedOver>) {
-        let Some(HandedOver { leaves, noted }) = handed_over else {
+        let Some(HandedOver {
+            releases,
+            written_notes,
+        }) = handed_over
+        else {
             return;
         };
-        self.membership.tried(&leaves, now());
-        if !noted.is_empty() {
-            let registry = Arc::clone(&self.keeping.registry);
-            let in_flight = Arc::clone(&self.keeping.in_flight);
+        self.membership.hand_over_ended(&releases, now());
+        if !written_notes.is_empty() {
+            let registry = Arc::clone(&self.parts.registry);
+            let in_flight = Arc::clone(&self.parts.in_flight);
             self.notes
-                .spawn(async move { empty_notes(&*registry, &*in_flight, noted).await });
+                .spawn(async move { empty_notes(&*registry, &*in_flight, written_notes).await });
         }
     }
 
-    /// Logs the first failure in a row.
-    fn noted<T>(&mut self, result: Result<T, StoreError>) -> Option<T> {
-        match result {
+    /// Calls the store. Logs the first failure in a row.
+    async fn ask<T>(&mut self, call: impl Future<Output = Result<T, StoreError>>) -> Option<T> {
+        match in_time(call).await {
             Ok(answer) => {
-                self.fails = false;
+                self.store_fails = false;
                 Some(answer)
             }
             Err(why) => {
-                if !self.fails {
-                    tracing::warn!(error = %why, "could not beat, trying again");
+                if !self.store_fails {
+                    tracing::warn!(error = %why, "could not send heartbeat, trying again");
                 }
-                self.fails = true;
+                self.store_fails = true;
                 None
             }
         }
     }
 }
 
-async fn hand_over<R: Registry, F: InFlight>(
+async fn hand_over<R: Registry, F: InFlightByPartition>(
     registry: &R,
     in_flight: &F,
     id: DispatcherId,
-    leaves: Vec<Leave>,
+    releases: Vec<Release>,
 ) -> HandedOver {
-    let mut noted = Vec::new();
+    let mut written_notes = Vec::new();
     let mut hand_overs = Vec::new();
-    for leave in &leaves {
-        let flights = in_flight.of(leave.partition);
+    for release in &releases {
+        let flights = in_flight.of(release.partition);
         let latest = flights.iter().map(|(_, until)| *until).max();
-        noted.extend(latest.map(|until| Noted {
-            partition: leave.partition,
-            epoch: leave.epoch + 1,
+        written_notes.extend(latest.map(|until| WrittenNote {
+            partition: release.partition,
+            epoch: release.epoch + 1,
             until,
         }));
         hand_overs.push(HandOver {
-            partition: leave.partition,
-            epoch: leave.epoch,
-            to: leave.to,
+            partition: release.partition,
+            epoch: release.epoch,
+            to: release.to,
             note: note::write(&flights),
         });
     }
@@ -373,21 +387,29 @@ async fn hand_over<R: Registry, F: InFlight>(
     if !left.is_empty() {
         tracing::info!(count = left.len(), "handed partitions over");
     }
-    noted.retain(|note| left.contains(&note.partition));
-    HandedOver { leaves, noted }
+    written_notes.retain(|note| left.contains(&note.partition));
+    HandedOver {
+        releases,
+        written_notes,
+    }
 }
 
 /// Empties each note when its requests are over. After a failure the note stays until its times have passed.
-async fn empty_notes<R: Registry, F: InFlight>(registry: &R, in_flight: &F, mut noted: Vec<Noted>) {
-    while !noted.is_empty() {
+async fn empty_notes<R: Registry, F: InFlightByPartition>(
+    registry: &R,
+    in_flight: &F,
+    mut written_notes: Vec<WrittenNote>,
+) {
+    while !written_notes.is_empty() {
         tokio::time::sleep(NOTE_EVERY).await;
         let service_time = hookline_clock::now();
-        let over =
-            |note: &mut Noted| note.until < service_time || in_flight.of(note.partition).is_empty();
-        for note in noted.extract_if(.., over).collect::<Vec<_>>() {
+        let over = |note: &mut WrittenNote| {
+            note.until < service_time || in_flight.of(note.partition).is_empty()
+        };
+        for note in written_notes.extract_if(.., over).collect::<Vec<_>>() {
             let emptied = registry.note(note.partition, note.epoch, String::new());
             if let Err(why) = in_time(emptied).await {
-                tracing::warn!(error = %why, "could not empty the note of a partition");
+                tracing::warn!(error = %why, "could not clear note of partition");
             }
         }
     }

@@ -26,13 +26,13 @@ const FRESH_READS: u32 = 3;
 
 /// When a read was sent, and when its answer came.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Read {
+pub(super) struct RosterRead {
     pub(super) sent: Instant,
     pub(super) answered: Instant,
 }
 
 #[derive(Debug)]
-struct Sight {
+struct BeatHistory {
     /// None for an owner without a row.
     beat: Option<i64>,
     /// The time of the answer to the first read that showed this beat.
@@ -45,19 +45,19 @@ struct Sight {
     /// True until its beat moves: no pause brings an owner back after an observed silence.
     dead: bool,
     /// The end of its probation.
-    counts_from: Instant,
+    established_from: Instant,
 }
 
 /// The beats of all dispatchers, and of owners that are not registered any more.
 #[derive(Debug, Default)]
 pub(super) struct Liveness {
     /// The last read; none where it failed.
-    last: Option<Read>,
-    seen: BTreeMap<DispatcherId, Sight>,
+    last: Option<RosterRead>,
+    seen: BTreeMap<DispatcherId, BeatHistory>,
 }
 
 impl Liveness {
-    pub(super) fn observe(&mut self, roster: &ClusterState, read: Read) {
+    pub(super) fn observe(&mut self, roster: &ClusterState, read: RosterRead) {
         let first = self.seen.is_empty();
         let unbroken = self
             .last
@@ -75,16 +75,16 @@ impl Liveness {
         // Dispatchers that were here before this one are no newcomers.
         let probation = if first { Duration::ZERO } else { PROBATION };
         for (id, beat) in beats {
-            let sight = self.seen.entry(id).or_insert(Sight {
+            let history = self.seen.entry(id).or_insert(BeatHistory {
                 beat,
                 since: read.answered,
                 reads: 0,
                 all_reads: 0,
                 moved: false,
                 dead: false,
-                counts_from: read.answered + probation,
+                established_from: read.answered + probation,
             });
-            sight.see(beat, unbroken, read);
+            history.observe(beat, unbroken, read);
         }
     }
 
@@ -95,32 +95,32 @@ impl Liveness {
 
     /// Whether its silence has been observed, so that its partitions may be taken.
     pub(super) fn is_dead(&self, id: DispatcherId) -> bool {
-        self.seen.get(&id).is_some_and(|sight| sight.dead)
+        self.seen.get(&id).is_some_and(|history| history.dead)
     }
 
     /// Whether others give partitions up for it.
-    pub(super) fn counts(&self, id: DispatcherId) -> bool {
+    pub(super) fn is_established(&self, id: DispatcherId) -> bool {
         let now = self.last.map(|last| last.answered);
-        self.seen
-            .get(&id)
-            .is_some_and(|sight| sight.moved && !sight.dead && Some(sight.counts_from) <= now)
+        self.seen.get(&id).is_some_and(|history| {
+            history.moved && !history.dead && Some(history.established_from) <= now
+        })
     }
 
     /// Whether it beat a moment ago, so that it may be given partitions.
     pub(super) fn is_fresh(&self, id: DispatcherId) -> bool {
         self.seen
             .get(&id)
-            .is_some_and(|sight| sight.moved && sight.all_reads <= FRESH_READS)
+            .is_some_and(|history| history.moved && history.all_reads <= FRESH_READS)
     }
 }
 
-impl Sight {
-    fn see(&mut self, beat: Option<i64>, unbroken: bool, read: Read) {
+impl BeatHistory {
+    fn observe(&mut self, beat: Option<i64>, unbroken: bool, read: RosterRead) {
         if self.beat != beat {
             self.moved = true;
             self.all_reads = 0;
             if self.dead {
-                self.counts_from = read.answered + PROBATION;
+                self.established_from = read.answered + PROBATION;
             }
             self.dead = false;
         }

@@ -26,7 +26,7 @@ use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use hookline_store::{ClusterState, Heartbeat, PartitionClaim, PartitionOwner};
 
 use super::balance::spread;
-use super::liveness::{Liveness, Read};
+use super::liveness::{Liveness, RosterRead};
 use super::view::View;
 
 #[cfg(test)]
@@ -44,15 +44,15 @@ const FEW: usize = 4;
 
 /// A beat that was answered.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Answered<'a> {
+pub(super) struct AnsweredBeat<'a> {
     pub(super) roster: &'a ClusterState,
     pub(super) partitions: Partitions,
-    pub(super) read: Read,
+    pub(super) read: RosterRead,
 }
 
 /// A partition that this dispatcher has ceased to act for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Leave {
+pub(super) struct Release {
     pub(super) partition: Partition,
     pub(super) epoch: i64,
     pub(super) to: Option<DispatcherId>,
@@ -64,15 +64,15 @@ pub(super) struct Steps {
     /// The dispatcher acts for no partition before the store has answered the claims.
     pub(super) lapsed: bool,
     pub(super) claims: Vec<PartitionClaim>,
-    pub(super) leaves: Vec<Leave>,
+    pub(super) releases: Vec<Release>,
 }
 
 /// A hand-over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Leaving {
+struct PendingRelease {
     epoch: i64,
     /// The time of the store's answer or failure; none before.
-    tried: Option<Instant>,
+    ended_at: Option<Instant>,
 }
 
 /// One life of a dispatcher.
@@ -84,9 +84,9 @@ pub(super) struct Membership {
     held: BTreeMap<Partition, PartitionOwner>,
     /// Its own partitions since a lapse, with the epoch. They are not held before they are claimed.
     unconfirmed: BTreeMap<Partition, i64>,
-    leaving: BTreeMap<Partition, Leaving>,
-    moved: Option<Instant>,
-    stands_by: bool,
+    releasing: BTreeMap<Partition, PendingRelease>,
+    last_move: Option<Instant>,
+    is_standby: bool,
 }
 
 impl Membership {
@@ -97,9 +97,9 @@ impl Membership {
             valid_until: None,
             held: BTreeMap::new(),
             unconfirmed: BTreeMap::new(),
-            leaving: BTreeMap::new(),
-            moved: None,
-            stands_by: false,
+            releasing: BTreeMap::new(),
+            last_move: None,
+            is_standby: false,
         }
     }
 
@@ -118,12 +118,12 @@ impl Membership {
 
     /// Whether this dispatcher owns nothing, not even partitions that it is about to hand over.
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_empty() && self.unconfirmed.is_empty() && self.leaving.is_empty()
+        self.held.is_empty() && self.unconfirmed.is_empty() && self.releasing.is_empty()
     }
 
     /// Whether this dispatcher owns nothing because there are more dispatchers than partitions.
-    pub(super) fn stands_by(&self) -> bool {
-        self.stands_by && self.is_empty()
+    pub(super) fn is_standby(&self) -> bool {
+        self.is_standby && self.is_empty()
     }
 
     /// Notes a beat that failed, or was answered too late.
@@ -132,27 +132,27 @@ impl Membership {
     }
 
     /// Notes the store's answer to [`Steps::claims`].
-    pub(super) fn took(&mut self, taken: Vec<PartitionOwner>) {
+    pub(super) fn claimed(&mut self, taken: Vec<PartitionOwner>) {
         for holding in taken {
             self.unconfirmed.remove(&holding.partition);
             self.held.insert(holding.partition, holding);
         }
     }
 
-    /// Notes an answer or a failure of [`Steps::leaves`]. The next beats show the result.
-    pub(super) fn tried(&mut self, left: &[Leave], now: Instant) {
-        for leave in left {
-            if let Some(leaving) = self.leaving.get_mut(&leave.partition)
-                && leaving.epoch == leave.epoch
+    /// Notes an answer or a failure of [`Steps::releases`]. The next beats show the result.
+    pub(super) fn hand_over_ended(&mut self, left: &[Release], now: Instant) {
+        for release in left {
+            if let Some(releasing) = self.releasing.get_mut(&release.partition)
+                && releasing.epoch == release.epoch
             {
-                leaving.tried = Some(now);
+                releasing.ended_at = Some(now);
             }
         }
     }
 
     /// Notes an answered beat, which reported this dispatcher as in `me`.
-    pub(super) fn answered(&mut self, me: Heartbeat, answered: Answered<'_>) -> Steps {
-        let Answered {
+    pub(super) fn answered(&mut self, me: Heartbeat, answered: AnsweredBeat<'_>) -> Steps {
+        let AnsweredBeat {
             roster,
             partitions,
             read,
@@ -167,13 +167,13 @@ impl Membership {
             .collect();
         self.adopt(&all, lapsed);
         let view = View::new(me, &self.liveness, roster, &all);
-        self.stands_by = view.takers.has_none_for(self.id);
-        let leaves = self.leaves(me, &view, read);
+        self.is_standby = view.eligible.has_none_for(self.id);
+        let releases = self.releases(me, &view, read);
         let claims = self.claims(&view, &all);
         Steps {
             lapsed,
             claims,
-            leaves,
+            releases,
         }
     }
 
@@ -182,77 +182,74 @@ impl Membership {
         let own = all.iter().filter(|each| each.owner == Some(self.id));
         let own: BTreeMap<_, _> = own.map(|each| (each.partition, *each)).collect();
         let epoch = |partition: &Partition| own.get(partition).map(|holding| holding.epoch);
-        self.leaving
-            .retain(|partition, leaving| epoch(partition) == Some(leaving.epoch));
+        self.releasing
+            .retain(|partition, releasing| epoch(partition) == Some(releasing.epoch));
         if lapsed {
             self.unconfirmed = own.values().map(|own| (own.partition, own.epoch)).collect();
         }
-        let leaving = &self.leaving;
+        let releasing = &self.releasing;
         self.unconfirmed
-            .retain(|at, known| epoch(at) == Some(*known) && !leaving.contains_key(at));
+            .retain(|at, known| epoch(at) == Some(*known) && !releasing.contains_key(at));
         let acting = own.into_iter().filter(|(partition, _)| {
-            !self.unconfirmed.contains_key(partition) && !leaving.contains_key(partition)
+            !self.unconfirmed.contains_key(partition) && !releasing.contains_key(partition)
         });
         self.held = acting.map(|(at, holding)| (at, holding.clone())).collect();
     }
 
     /// The partitions to hand over now: all, or a part of the surplus. Those that the last try has not moved come
     /// again.
-    fn leaves(&mut self, me: Heartbeat, view: &View, read: Read) -> Vec<Leave> {
-        let mut leaves = self.again(view, read);
-        let gives_all = me.draining || !view.takes && !view.receivers.is_empty();
+    fn releases(&mut self, me: Heartbeat, view: &View, read: RosterRead) -> Vec<Release> {
+        let mut releases = self.repeated(view, read);
+        let gives_all = me.draining || !view.is_eligible && !view.successors_now.is_empty();
         if gives_all {
             let held = self.held.values().map(|own| (own.partition, own.epoch));
             let unconfirmed = self.unconfirmed.iter().map(|(at, epoch)| (*at, *epoch));
-            leaves.extend(to_any(held.chain(unconfirmed).collect(), view));
+            releases.extend(assign(held.chain(unconfirmed).collect(), view));
         } else {
-            leaves.extend(self.surplus(view, read));
+            releases.extend(self.surplus(view, read));
         }
-        for leave in &leaves {
-            self.held.remove(&leave.partition);
-            self.unconfirmed.remove(&leave.partition);
-            let leaving = Leaving {
-                epoch: leave.epoch,
-                tried: None,
+        for release in &releases {
+            self.held.remove(&release.partition);
+            self.unconfirmed.remove(&release.partition);
+            let releasing = PendingRelease {
+                epoch: release.epoch,
+                ended_at: None,
             };
-            self.leaving.insert(leave.partition, leaving);
+            self.releasing.insert(release.partition, releasing);
         }
-        leaves
+        releases
     }
 
-    fn again(&self, view: &View, read: Read) -> Vec<Leave> {
-        let tried = |leaving: &Leaving| leaving.tried.is_some_and(|tried| tried <= read.sent);
-        let again = self.leaving.iter().filter(|(_, leaving)| tried(leaving));
-        to_any(
-            again.map(|(at, leaving)| (*at, leaving.epoch)).collect(),
-            view,
-        )
+    fn repeated(&self, view: &View, read: RosterRead) -> Vec<Release> {
+        let has_ended = |one: &PendingRelease| one.ended_at.is_some_and(|at| at <= read.sent);
+        let repeated = self.releasing.iter().filter(|(_, one)| has_ended(one));
+        assign(repeated.map(|(at, one)| (*at, one.epoch)).collect(), view)
     }
 
-    fn surplus(&mut self, view: &View, read: Read) -> Vec<Leave> {
-        let pause = |moved| read.sent.saturating_duration_since(moved) < BETWEEN_MOVES;
-        if !self.leaving.is_empty() || self.moved.is_some_and(pause) {
+    fn surplus(&mut self, view: &View, read: RosterRead) -> Vec<Release> {
+        let pause = |last_move| read.sent.saturating_duration_since(last_move) < BETWEEN_MOVES;
+        if !self.releasing.is_empty() || self.last_move.is_some_and(pause) {
             return Vec::new();
         }
         let successors = view.established.successors(self.id);
         let now = successors.len().div_ceil(PART_OF_SURPLUS).max(FEW);
         let fresh = |id: &DispatcherId| self.liveness.is_fresh(*id);
         let successors = successors.into_iter().take(now).filter(fresh);
-        let leaves: Vec<_> = self
+        let releases: Vec<_> = self
             .held
             .values()
             .rev()
             .zip(successors)
-            .map(|(own, to)| Leave {
+            .map(|(own, to)| Release {
                 partition: own.partition,
                 epoch: own.epoch,
                 to: Some(to),
             })
             .collect();
-        if !leaves.is_empty() {
-            self.moved = Some(read.sent);
+        if !releases.is_empty() {
+            self.last_move = Some(read.sent);
         }
-        leaves
+        releases
     }
 
     /// Claims its own partitions after a lapse, and its share of those without a living owner.
@@ -261,8 +258,8 @@ impl Membership {
             Some(owner) => owner != self.id && self.liveness.is_dead(owner),
             None => true,
         };
-        let takers = view.takers.missing().into_iter();
-        let shares = all.iter().filter(ownerless).zip(takers);
+        let eligible = view.eligible.missing().into_iter();
+        let shares = all.iter().filter(ownerless).zip(eligible);
         let share = shares.filter_map(|(holding, taker)| (taker == self.id).then_some(*holding));
         let own = all
             .iter()
@@ -280,13 +277,16 @@ impl Membership {
 
 /// Spreads partitions over the receivers, after those of dispatchers with lower ids that leave all. Without a receiver
 /// they become free.
-fn to_any(partitions: Vec<(Partition, i64)>, view: &View) -> Vec<Leave> {
-    let all = spread(view.left_before + partitions.len(), view.receivers.clone());
-    let mut to = all.into_iter().skip(view.left_before);
-    let leave = |(partition, epoch)| Leave {
+fn assign(partitions: Vec<(Partition, i64)>, view: &View) -> Vec<Release> {
+    let all = spread(
+        view.released_before + partitions.len(),
+        view.successors_now.clone(),
+    );
+    let mut to = all.into_iter().skip(view.released_before);
+    let release = |(partition, epoch)| Release {
         partition,
         epoch,
         to: to.next(),
     };
-    partitions.into_iter().map(leave).collect()
+    partitions.into_iter().map(release).collect()
 }

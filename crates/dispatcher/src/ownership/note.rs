@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A subscription with a request of an earlier owner that is in flight until `until` at the latest, in service time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Blocked {
+pub(crate) struct BlockedSubscription {
     pub(crate) subscription: SubscriptionId,
     pub(crate) until: Timestamp,
 }
@@ -33,15 +33,15 @@ pub(super) fn write(in_flight: &[(SubscriptionId, Timestamp)]) -> String {
 }
 
 /// A note in another form blocks nothing. An attempt may then be made twice at once, and none is lost.
-pub(super) fn read(note: &str) -> Vec<Blocked> {
+pub(super) fn read(note: &str) -> Vec<BlockedSubscription> {
     if note.is_empty() {
         return Vec::new();
     }
     let entries: Vec<Entry> = serde_json::from_str(note).unwrap_or_else(|why| {
-        tracing::warn!(error = %why, "ignored the note of a partition");
+        tracing::warn!(error = %why, "ignored unreadable note of partition");
         Vec::new()
     });
-    let blocked = |entry: Entry| Blocked {
+    let blocked = |entry: Entry| BlockedSubscription {
         subscription: SubscriptionId(entry.subscription),
         until: Timestamp::from_unix_micros(entry.until),
     };
@@ -53,14 +53,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_says_what_is_in_flight() {
+    fn a_note_names_the_requests_in_flight() {
         let until = Timestamp::from_unix_micros(1_766_313_000_000_000);
         let note = write(&[(SubscriptionId(7), until)]);
         assert_eq!(note, r#"[{"subscription":7,"until":1766313000000000}]"#);
         let subscription = SubscriptionId(7);
         assert_eq!(
             read(&note),
-            [Blocked {
+            [BlockedSubscription {
                 subscription,
                 until
             }]

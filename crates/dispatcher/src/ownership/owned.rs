@@ -7,25 +7,31 @@ use std::time::Instant;
 
 use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::{Partition, Partitions};
+use hookline_core::quarantine::SUSPECT_AFTER;
 use hookline_core::timestamp::Timestamp;
 use hookline_store::PartitionOwner;
 use tokio::sync::watch;
 
-use super::note::{self, Blocked};
+use super::note::{self, BlockedSubscription};
 
 /// A partition that this dispatcher owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct OwnedPartition {
     pub(crate) partition: Partition,
     pub(crate) epoch: i64,
     /// The number of owners in a row that died without release.
-    pub(crate) deaths: u32,
+    pub(super) deaths: u32,
     /// In service time.
-    pub(crate) taken_at: Timestamp,
-    pub(crate) blocked: Arc<[Blocked]>,
+    taken_at: Timestamp,
+    pub(crate) blocked: Arc<[BlockedSubscription]>,
 }
 
-impl Held {
+impl OwnedPartition {
+    /// Whether owners of this partition have died so often that a row with this due time may be the reason.
+    pub(crate) fn is_suspect(&self, due: Timestamp) -> bool {
+        self.deaths >= SUSPECT_AFTER && due <= self.taken_at
+    }
+
     /// Whether a request of the earlier owner may be in flight to the subscription.
     pub(crate) fn blocks(&self, subscription: SubscriptionId, now: Timestamp) -> bool {
         let mut blocked = self.blocked.iter();
@@ -35,7 +41,7 @@ impl Held {
 
 #[derive(Debug, Default)]
 struct State {
-    held: BTreeMap<Partition, Held>,
+    held: BTreeMap<Partition, OwnedPartition>,
     /// None: without end.
     valid_until: Option<Instant>,
     /// None before the first beat, and while the number changes.
@@ -44,15 +50,15 @@ struct State {
 
 /// Cheap to clone. Each clone waits for changes on its own.
 #[derive(Debug, Clone)]
-pub(crate) struct Owned {
+pub(crate) struct OwnedPartitions {
     state: watch::Receiver<State>,
 }
 
-impl Owned {
+impl OwnedPartitions {
     /// A value without partitions, and the publisher that changes it.
-    pub(super) fn new() -> (Self, Publisher) {
+    pub(super) fn new() -> (Self, OwnershipPublisher) {
         let (sender, state) = watch::channel(State::default());
-        (Self { state }, Publisher { state: sender })
+        (Self { state }, OwnershipPublisher { state: sender })
     }
 
     /// Owns these partitions for as long as the process lives.
@@ -67,8 +73,8 @@ impl Owned {
         owned
     }
 
-    /// None where this dispatcher does not own the partition. [`Owned::may_start`] tells whether it still acts for it.
-    pub(crate) fn epoch_of(&self, partition: Partition) -> Option<Held> {
+    /// None where this dispatcher does not own the partition. [`OwnedPartitions::may_start`] tells whether it still acts for it.
+    pub(crate) fn get_owned(&self, partition: Partition) -> Option<OwnedPartition> {
         self.state.borrow().held.get(&partition).cloned()
     }
 
@@ -88,12 +94,12 @@ impl Owned {
     }
 
     /// The partition of a subscription, where this dispatcher owns it.
-    pub(crate) fn held_for(&self, subscription: SubscriptionId) -> Option<Held> {
-        self.epoch_of(self.partition_of(subscription)?)
+    pub(crate) fn held_for(&self, subscription: SubscriptionId) -> Option<OwnedPartition> {
+        self.get_owned(self.partition_of(subscription)?)
     }
 
     /// In the order of partitions.
-    pub(crate) fn list(&self) -> Vec<Held> {
+    pub(crate) fn list(&self) -> Vec<OwnedPartition> {
         self.state.borrow().held.values().cloned().collect()
     }
 
@@ -105,13 +111,13 @@ impl Owned {
     }
 }
 
-/// Publishes the owned partitions to all [`Owned`].
+/// Publishes the owned partitions to all [`OwnedPartitions`].
 #[derive(Debug)]
-pub(super) struct Publisher {
+pub(super) struct OwnershipPublisher {
     state: watch::Sender<State>,
 }
 
-impl Publisher {
+impl OwnershipPublisher {
     pub(super) fn publish(
         &self,
         holdings: &BTreeMap<Partition, PartitionOwner>,
@@ -124,7 +130,7 @@ impl Publisher {
                 Some(held) if held.epoch == holding.epoch => held.taken_at,
                 _ => now,
             };
-            let held = |holding: &PartitionOwner| Held {
+            let held = |holding: &PartitionOwner| OwnedPartition {
                 partition: holding.partition,
                 epoch: holding.epoch,
                 deaths: holding.deaths,

@@ -5,31 +5,32 @@ use hookline_store::{
     ClusterState, HandOver, Heartbeat, PartitionClaim, PartitionOwner, Store, StoreError,
 };
 
-type Answer<T> = Result<T, StoreError>;
+type StoreResult<T> = Result<T, StoreError>;
 
 /// A store with the tables of dispatchers and partitions.
 pub(crate) trait Registry: Send + Sync + 'static {
-    fn register_dispatcher(&self, id: DispatcherId) -> impl Future<Output = Answer<()>> + Send;
+    fn register_dispatcher(&self, id: DispatcherId)
+    -> impl Future<Output = StoreResult<()>> + Send;
 
     /// None where the dispatcher is not registered.
     fn beat(
         &self,
         beat: Heartbeat,
-    ) -> impl Future<Output = Answer<Option<(ClusterState, Partitions)>>> + Send;
+    ) -> impl Future<Output = StoreResult<Option<(ClusterState, Partitions)>>> + Send;
 
     /// Returns the claimed partitions that are as they were observed, with their new epoch.
     fn claim_partitions(
         &self,
         id: DispatcherId,
         claims: Vec<PartitionClaim>,
-    ) -> impl Future<Output = Answer<Vec<PartitionOwner>>> + Send;
+    ) -> impl Future<Output = StoreResult<Vec<PartitionOwner>>> + Send;
 
     /// Returns the partitions that the dispatcher still owned in their epoch.
     fn hand_over(
         &self,
         id: DispatcherId,
         hand_overs: Vec<HandOver>,
-    ) -> impl Future<Output = Answer<Vec<Partition>>> + Send;
+    ) -> impl Future<Output = StoreResult<Vec<Partition>>> + Send;
 
     /// Replaces the note in this epoch only.
     fn note(
@@ -37,17 +38,20 @@ pub(crate) trait Registry: Send + Sync + 'static {
         partition: Partition,
         epoch: i64,
         note: String,
-    ) -> impl Future<Output = Answer<()>> + Send;
+    ) -> impl Future<Output = StoreResult<()>> + Send;
 
-    fn unregister_dispatcher(&self, id: DispatcherId) -> impl Future<Output = Answer<()>> + Send;
+    fn unregister_dispatcher(
+        &self,
+        id: DispatcherId,
+    ) -> impl Future<Output = StoreResult<()>> + Send;
 }
 
 impl Registry for Store {
-    async fn register_dispatcher(&self, id: DispatcherId) -> Answer<()> {
+    async fn register_dispatcher(&self, id: DispatcherId) -> StoreResult<()> {
         Self::register_dispatcher(self, id).await
     }
 
-    async fn beat(&self, beat: Heartbeat) -> Answer<Option<(ClusterState, Partitions)>> {
+    async fn beat(&self, beat: Heartbeat) -> StoreResult<Option<(ClusterState, Partitions)>> {
         Self::beat(self, beat).await
     }
 
@@ -55,7 +59,7 @@ impl Registry for Store {
         &self,
         id: DispatcherId,
         claims: Vec<PartitionClaim>,
-    ) -> Answer<Vec<PartitionOwner>> {
+    ) -> StoreResult<Vec<PartitionOwner>> {
         Self::claim_partitions(self, id, claims).await
     }
 
@@ -63,15 +67,15 @@ impl Registry for Store {
         &self,
         id: DispatcherId,
         hand_overs: Vec<HandOver>,
-    ) -> Answer<Vec<Partition>> {
+    ) -> StoreResult<Vec<Partition>> {
         Self::hand_over(self, id, hand_overs).await
     }
 
-    async fn note(&self, partition: Partition, epoch: i64, note: String) -> Answer<()> {
+    async fn note(&self, partition: Partition, epoch: i64, note: String) -> StoreResult<()> {
         Self::note(self, partition, epoch, note).await.map(drop)
     }
 
-    async fn unregister_dispatcher(&self, id: DispatcherId) -> Answer<()> {
+    async fn unregister_dispatcher(&self, id: DispatcherId) -> StoreResult<()> {
         Self::unregister_dispatcher(self, id).await
     }
 }

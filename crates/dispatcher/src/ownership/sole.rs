@@ -5,12 +5,12 @@ use std::sync::Arc;
 use hookline_core::partition::DispatcherId;
 use hookline_store::{HandOver, Heartbeat, PartitionClaim, PartitionOwner, StoreError};
 
-use super::Owned;
 use super::keeper::new_id;
+use super::owned::OwnedPartitions;
 use super::registry::Registry;
 
 /// The owner of all partitions.
-pub(crate) struct Sole<R> {
+pub(crate) struct SoleOwner<R> {
     registry: Arc<R>,
     id: DispatcherId,
     holdings: Vec<PartitionOwner>,
@@ -22,7 +22,7 @@ pub(crate) struct Sole<R> {
 /// Where the store fails, or another process has changed an owner.
 pub(crate) async fn take_all<R: Registry>(
     registry: Arc<R>,
-) -> Result<(Owned, Sole<R>), StoreError> {
+) -> Result<(OwnedPartitions, SoleOwner<R>), StoreError> {
     let id = new_id();
     registry.register_dispatcher(id).await?;
     let beat = Heartbeat {
@@ -41,8 +41,8 @@ pub(crate) async fn take_all<R: Registry>(
     if holdings.len() < usize::from(partitions.count()) {
         return Err(StoreError::Stale);
     }
-    let owned = Owned::all(&holdings, partitions, hookline_clock::now());
-    let sole = Sole {
+    let owned = OwnedPartitions::all(&holdings, partitions, hookline_clock::now());
+    let sole = SoleOwner {
         registry,
         id,
         holdings,
@@ -50,7 +50,7 @@ pub(crate) async fn take_all<R: Registry>(
     Ok((owned, sole))
 }
 
-impl<R: Registry> Sole<R> {
+impl<R: Registry> SoleOwner<R> {
     /// Leaves all partitions free at a clean end, which counts as no death.
     ///
     /// # Errors

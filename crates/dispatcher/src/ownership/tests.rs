@@ -12,7 +12,7 @@ use hookline_store::{
 use tokio::task::JoinHandle;
 
 use super::model::Model;
-use super::note::Blocked;
+use super::note::BlockedSubscription;
 use super::registry::Registry;
 use super::*;
 
@@ -103,7 +103,7 @@ impl Registry for Shared {
 #[derive(Default)]
 struct InFlightRequests(Mutex<Vec<(SubscriptionId, Timestamp)>>);
 
-impl InFlight for InFlightRequests {
+impl InFlightByPartition for InFlightRequests {
     fn of(&self, partition: Partition) -> Vec<(SubscriptionId, Timestamp)> {
         match partition {
             Partition(0) => self.0.lock().unwrap().clone(),
@@ -113,9 +113,9 @@ impl InFlight for InFlightRequests {
 }
 
 struct Running {
-    owned: Owned,
+    owned: OwnedPartitions,
     flights: Arc<InFlightRequests>,
-    turns: Progress,
+    watchdog: Watchdog,
     able: Arc<AtomicBool>,
     shutdown: Shutdown,
     task: JoinHandle<()>,
@@ -126,28 +126,32 @@ struct Running {
 impl Running {
     fn start(store: &Arc<Shared>) -> Self {
         let flights = Arc::new(InFlightRequests::default());
-        let turns = Progress::new(now());
+        let watchdog = Watchdog::new(now());
         let able = Arc::new(AtomicBool::new(true));
         let is_able = Arc::clone(&able);
         let shutdown = Shutdown::default();
-        let (owned, task) = keep(Keeping {
+        let (owned, task) = keep(KeeperParts {
             registry: Arc::clone(store),
             in_flight: Arc::clone(&flights),
             able: Box::new(move || is_able.load(Ordering::Relaxed)),
-            turns: turns.clone(),
+            watchdog: watchdog.clone(),
             shutdown: shutdown.clone(),
         });
-        let working = turns.clone();
+        let working = watchdog.clone();
         Self {
             owned,
             flights,
-            turns,
+            watchdog,
             able,
             shutdown,
             task: tokio::spawn(task),
             working: tokio::spawn(async move {
                 loop {
-                    for part in [Part::Scheduler, Part::Look, Part::Recorder] {
+                    for part in [
+                        WatchedPart::Scheduler,
+                        WatchedPart::Look,
+                        WatchedPart::Recorder,
+                    ] {
                         working.finished(part, now());
                     }
                     tokio::time::sleep(SECOND).await;
@@ -164,7 +168,7 @@ impl Running {
 
     fn acts_for(&self, partition: u16) -> bool {
         let partition = Partition(partition);
-        let held = self.owned.epoch_of(partition);
+        let held = self.owned.get_owned(partition);
         held.is_some_and(|held| self.owned.may_start(partition, held.epoch, now()))
     }
 
@@ -179,11 +183,11 @@ fn now() -> Instant {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_dispatcher_takes_all_and_leaves_all_free_when_it_stops() {
+async fn a_single_dispatcher_takes_all_partitions_and_frees_them_when_it_stops() {
     let store = Shared::new(4);
     let mut one = Running::start(&store);
     one.owns(4).await;
-    let held = one.owned.epoch_of(Partition(3)).unwrap();
+    let held = one.owned.get_owned(Partition(3)).unwrap();
     assert!(one.owned.may_start(Partition(3), held.epoch, now()));
     assert!(!one.owned.may_start(Partition(3), held.epoch - 1, now()));
     let asked = now();
@@ -194,7 +198,7 @@ async fn one_dispatcher_takes_all_and_leaves_all_free_when_it_stops() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_successor_is_told_what_is_in_flight_until_it_is_over() {
+async fn the_note_of_a_hand_over_names_the_requests_in_flight_until_they_end() {
     let store = Shared::new(2);
     let mut one = Running::start(&store);
     one.owns(2).await;
@@ -208,16 +212,22 @@ async fn a_successor_is_told_what_is_in_flight_until_it_is_over() {
     tokio::time::sleep(SECOND * 2).await;
     let stopping = tokio::spawn(one.stop());
     two.owns(2).await;
-    let blocked = |owned: &Owned| owned.epoch_of(Partition(0)).unwrap().blocked;
+    let blocked = |owned: &OwnedPartitions| owned.get_owned(Partition(0)).unwrap().blocked;
     let (subscription, until) = flight;
     assert_eq!(
         *blocked(&two.owned),
-        [Blocked {
+        [BlockedSubscription {
             subscription,
             until
         }]
     );
-    assert!(two.owned.epoch_of(Partition(1)).unwrap().blocked.is_empty());
+    assert!(
+        two.owned
+            .get_owned(Partition(1))
+            .unwrap()
+            .blocked
+            .is_empty()
+    );
     tokio::time::sleep(SECOND * 10).await;
     assert!(!stopping.is_finished(), "a request is in flight");
     flights.0.lock().unwrap().clear();
@@ -256,19 +266,23 @@ async fn a_part_that_hangs_ends_the_ownership() {
     let beat = store.roster().dispatchers[0].beat;
     tokio::time::sleep(SECOND * 9).await;
     assert_eq!(store.roster().dispatchers[0].beat, beat);
-    for part in [Part::Scheduler, Part::Look, Part::Recorder] {
-        one.turns.finished(part, now());
+    for part in [
+        WatchedPart::Scheduler,
+        WatchedPart::Look,
+        WatchedPart::Recorder,
+    ] {
+        one.watchdog.finished(part, now());
     }
     tokio::time::sleep(SECOND).await;
     assert!(one.acts_for(0));
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_owner_acts_for_nothing_while_the_store_is_away_and_goes_on_afterwards() {
+async fn an_owner_pauses_while_the_store_is_away_and_resumes_afterwards() {
     let store = Shared::new(2);
     let mut one = Running::start(&store);
     one.owns(2).await;
-    let before = one.owned.epoch_of(Partition(0)).unwrap();
+    let before = one.owned.get_owned(Partition(0)).unwrap();
     store.away.store(true, Ordering::Relaxed);
     tokio::time::sleep(SECOND * 2).await;
     assert!(one.acts_for(0));
@@ -276,7 +290,7 @@ async fn an_owner_acts_for_nothing_while_the_store_is_away_and_goes_on_afterward
     assert!(!one.acts_for(0));
     store.away.store(false, Ordering::Relaxed);
     tokio::time::sleep(SECOND).await;
-    let after = one.owned.epoch_of(Partition(0)).unwrap();
+    let after = one.owned.get_owned(Partition(0)).unwrap();
     assert!(one.acts_for(0));
     assert_eq!((after.epoch, after.deaths), (before.epoch + 1, 0));
 }
@@ -294,7 +308,7 @@ async fn two_dispatchers_share_the_partitions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_number_of_partitions_changes_no_subscription_has_one_for_20_seconds_at_most() {
+async fn during_a_change_of_their_number_subscriptions_have_no_partition_for_20_seconds_at_most() {
     let store = Shared::new(2);
     let mut one = Running::start(&store);
     one.owns(2).await;
@@ -317,7 +331,7 @@ async fn while_the_number_of_partitions_changes_no_subscription_has_one_for_20_s
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dispatcher_that_writes_again_a_little_later_after_an_outage_keeps_its_partitions() {
+async fn a_dispatcher_that_recovers_late_from_an_outage_keeps_its_partitions() {
     let store = Shared::new(8);
     let (mut one, mut two) = (Running::start(&store), Running::start(&store));
     one.owns(4).await;
@@ -337,7 +351,7 @@ async fn a_dispatcher_that_writes_again_a_little_later_after_an_outage_keeps_its
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dead_dispatcher_is_given_nothing_after_an_outage() {
+async fn a_dead_dispatcher_gets_no_partition_after_an_outage() {
     let store = Shared::new(9);
     let (mut one, mut two, mut three) = (
         Running::start(&store),
@@ -361,7 +375,7 @@ async fn a_dead_dispatcher_is_given_nothing_after_an_outage() {
 }
 
 #[tokio::test]
-async fn the_dispatcher_of_a_folder_takes_all_without_waiting() {
+async fn the_dispatcher_of_a_folder_takes_all_partitions_at_once() {
     let store = Shared::new(2);
     let (_, dead) = take_all(Arc::clone(&store)).await.unwrap();
     drop(dead);

@@ -3,22 +3,22 @@
 use hookline_core::partition::DispatcherId;
 use hookline_store::{ClusterState, Heartbeat, PartitionOwner, RegisteredDispatcher};
 
-use super::balance::{Balance, Counts};
+use super::balance::{Balance, PartitionCounts};
 use super::liveness::Liveness;
 
 #[derive(Debug)]
 pub(super) struct View {
     /// The dispatchers that should own partitions: alive, not draining, and able (where at least one is able).
-    pub(super) takers: Balance,
-    /// `takers` without newcomers.
+    pub(super) eligible: Balance,
+    /// `eligible` without newcomers.
     pub(super) established: Balance,
     /// The established dispatchers that may be given partitions now, and their counts. Newcomers if there are no
     /// others.
-    pub(super) receivers: Counts,
+    pub(super) successors_now: PartitionCounts,
     /// Whether this dispatcher should own partitions.
-    pub(super) takes: bool,
+    pub(super) is_eligible: bool,
     /// The partitions of living dispatchers with lower ids that should own none.
-    pub(super) left_before: usize,
+    pub(super) released_before: usize,
 }
 
 impl View {
@@ -29,55 +29,58 @@ impl View {
         all: &[&PartitionOwner],
     ) -> Self {
         let owners = || all.iter().filter_map(|each| each.owner);
-        let mut owned = Counts::new();
+        let mut owned = PartitionCounts::new();
         for owner in owners() {
             *owned.entry(owner).or_default() += 1;
         }
-        let counts = |ids: Vec<DispatcherId>| -> Counts {
+        let owned_counts = |ids: Vec<DispatcherId>| -> PartitionCounts {
             let count = |id| (id, owned.get(&id).copied().unwrap_or(0));
             ids.into_iter().map(count).collect()
         };
-        let takers = takers(me, liveness, roster);
-        let established = takers.iter().copied();
+        let eligible = eligible(me, liveness, roster);
+        let established = eligible.iter().copied();
         let established: Vec<_> = established
-            .filter(|id| *id == me.id || liveness.counts(*id))
+            .filter(|id| *id == me.id || liveness.is_established(*id))
             .collect();
         let fresh = |ids: &[DispatcherId]| -> Vec<DispatcherId> {
             let ids = ids.iter().copied();
             ids.filter(|id| *id != me.id && liveness.is_fresh(*id))
                 .collect()
         };
-        let mut receivers = fresh(&established);
-        if receivers.is_empty() {
-            receivers = fresh(&takers);
+        let mut successors_now = fresh(&established);
+        if successors_now.is_empty() {
+            successors_now = fresh(&eligible);
         }
-        let leaver =
-            |id: &DispatcherId| *id < me.id && !takers.contains(id) && !liveness.is_dead(*id);
+        let is_releasing =
+            |id: &DispatcherId| *id < me.id && !eligible.contains(id) && !liveness.is_dead(*id);
         Self {
-            left_before: owners().filter(leaver).count(),
-            takes: takers.contains(&me.id),
-            takers: Balance::new(all.len(), counts(takers)),
-            established: Balance::new(all.len(), counts(established)),
-            receivers: counts(receivers),
+            released_before: owners().filter(is_releasing).count(),
+            is_eligible: eligible.contains(&me.id),
+            eligible: Balance::new(all.len(), owned_counts(eligible)),
+            established: Balance::new(all.len(), owned_counts(established)),
+            successors_now: owned_counts(successors_now),
         }
     }
 }
 
-fn takers(me: Heartbeat, liveness: &Liveness, roster: &ClusterState) -> Vec<DispatcherId> {
+fn eligible(me: Heartbeat, liveness: &Liveness, roster: &ClusterState) -> Vec<DispatcherId> {
     // The row of this dispatcher may still have the values from before the beat.
-    let as_told = |each: &RegisteredDispatcher| match each.id == me.id {
-        true => (me.id, me.draining, me.able),
-        false => (each.id, each.draining, each.able),
+    let as_reported = |each: &RegisteredDispatcher| {
+        if each.id == me.id {
+            (me.id, me.draining, me.able)
+        } else {
+            (each.id, each.draining, each.able)
+        }
     };
-    let standing: Vec<_> = roster
+    let alive: Vec<_> = roster
         .dispatchers
         .iter()
-        .map(as_told)
+        .map(as_reported)
         .filter(|(id, draining, _)| !draining && (*id == me.id || !liveness.is_dead(*id)))
         .collect();
-    let one_is_able = standing.iter().any(|(_, _, able)| *able);
-    let takers = standing.into_iter();
-    takers
+    let one_is_able = alive.iter().any(|(_, _, able)| *able);
+    let eligible = alive.into_iter();
+    eligible
         .filter(|(_, _, able)| *able || !one_is_able)
         .map(|(id, _, _)| id)
         .collect()

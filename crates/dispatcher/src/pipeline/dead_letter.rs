@@ -35,7 +35,7 @@ pub(crate) async fn report(store: &Store, deliveries: &[DeliveryId], reason: &st
             event.id = source.and_then(|source| source.event.as_deref()),
             organization.id = source.map(|source| source.organization.as_str()),
             reason,
-            "put a delivery aside that cannot be handled"
+            "dead-lettered delivery"
         );
     }
 }
@@ -66,8 +66,8 @@ impl DeadLettering {
     pub(crate) fn begin(&self, in_hand: InHand, reason: String) {
         let this = self.clone();
         self.background
-            .spawn(panics::fatal("putting aside", async move {
-                this.put_aside(in_hand, &reason).await
+            .spawn(panics::fatal("dead letters", async move {
+                this.dead_letter(in_hand, &reason).await
             }));
     }
 
@@ -77,11 +77,11 @@ impl DeadLettering {
         self.background.wait().await;
     }
 
-    async fn put_aside(&self, mut in_hand: InHand, reason: &str) {
+    async fn dead_letter(&self, mut in_hand: InHand, reason: &str) {
         // This process is alive: the delivery has not ended it.
-        in_hand.end_trial();
+        in_hand.leave_quarantine();
         if self.exhaust(&in_hand, reason).await {
-            report(&self.dispatcher.store, &[in_hand.owed.delivery], reason).await;
+            report(&self.dispatcher.store, &[in_hand.task.delivery], reason).await;
         }
     }
 
@@ -96,14 +96,14 @@ impl DeadLettering {
                 return false;
             }
             let now = hookline_clock::now();
-            let Err(why) = store.put_aside(in_hand.owed, reason.to_owned(), now).await else {
+            let Err(why) = store.put_aside(in_hand.task, reason.to_owned(), now).await else {
                 return true;
             };
             tracing::warn!(
-                delivery.id = %in_hand.owed.delivery,
+                delivery.id = %in_hand.task.delivery,
                 error = %why,
                 wait_ms = wait.as_millis(),
-                "could not end a delivery that is put aside, trying again"
+                "could not dead-letter delivery, trying again"
             );
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}

@@ -7,23 +7,23 @@ use hookline_core::timestamp::Timestamp;
 use hookline_queue::Scheduled;
 use hookline_store::{DueDelivery, Eligibility};
 
-use crate::pipeline::record::Disposition;
+use crate::pipeline::record::DeliveryOutcome;
 
 /// The remaining time from which an attempt counts as early. Delays are whole seconds, and clocks differ a little.
 const EARLY: Duration = Duration::from_secs(1);
 
 /// The next step of a due delivery.
-pub(crate) enum Task {
+pub(crate) enum NextAction {
     Attempt(Box<DueDelivery>),
     /// No attempt is made, and the delivery gets this outcome.
-    Settle(Disposition),
+    Settle(DeliveryOutcome),
 }
 
 /// Nothing is owed.
-const NOTHING: Task = Task::Settle(Disposition::Repeat(None));
+const NOTHING: NextAction = NextAction::Settle(DeliveryOutcome::Repeat(None));
 
 /// Decides the next step. Nothing is owed for a delivery that is not `found`: the retention has deleted it.
-pub(crate) fn decide(asked: AttemptTask, found: Option<DueDelivery>, now: Timestamp) -> Task {
+pub(crate) fn decide(task: AttemptTask, found: Option<DueDelivery>, now: Timestamp) -> NextAction {
     let Some(found) = found else {
         return NOTHING;
     };
@@ -31,25 +31,28 @@ pub(crate) fn decide(asked: AttemptTask, found: Option<DueDelivery>, now: Timest
         return NOTHING;
     };
     let next = AttemptTask {
-        delivery: asked.delivery,
+        delivery: task.delivery,
         generation: found.generation,
         attempt: found.attempts + 1,
         subscription: found.subscription,
     };
-    let is_next = (next.generation, next.attempt) == (asked.generation, asked.attempt);
+    let is_next = (next.generation, next.attempt) == (task.generation, task.attempt);
     match found.standing {
         Eligibility::Deleted => {
-            Task::Settle(Disposition::Ended(DeliveryState::Cancelled { at: now }))
+            NextAction::Settle(DeliveryOutcome::Ended(DeliveryState::Cancelled { at: now }))
         }
         Eligibility::Inactive => {
-            Task::Settle(Disposition::Ended(DeliveryState::Skipped { at: now }))
+            NextAction::Settle(DeliveryOutcome::Ended(DeliveryState::Skipped { at: now }))
         }
         // A long delay ends early, because few bits of it count. The delivery waits for the rest.
         Eligibility::Active if is_next && due.remaining(now) >= EARLY => {
             let delay = due.remaining(now);
-            Task::Settle(Disposition::Repeat(Some(Scheduled { owed: next, delay })))
+            NextAction::Settle(DeliveryOutcome::Repeat(Some(Scheduled {
+                owed: next,
+                delay,
+            })))
         }
-        Eligibility::Active if is_next => Task::Attempt(Box::new(found)),
+        Eligibility::Active if is_next => NextAction::Attempt(Box::new(found)),
         Eligibility::Active => NOTHING,
     }
 }
@@ -104,46 +107,49 @@ mod tests {
     }
 
     #[test]
-    fn the_attempt_that_is_owed_is_made() {
+    fn the_next_attempt_of_a_due_delivery_is_made() {
         let task = decide(
             owed(2),
             Some(found(1, pending(0), Eligibility::Active)),
             now(),
         );
-        assert!(matches!(task, Task::Attempt(_)));
+        assert!(matches!(task, NextAction::Attempt(_)));
     }
 
     #[test]
-    fn an_attempt_that_comes_early_waits_for_the_rest() {
+    fn an_early_wake_up_waits_for_the_remaining_delay() {
         let early = decide(
             owed(2),
             Some(found(1, pending(90), Eligibility::Active)),
             now(),
         );
-        let Task::Settle(Disposition::Repeat(Some(next))) = early else {
+        let NextAction::Settle(DeliveryOutcome::Repeat(Some(next))) = early else {
             panic!("not delayed")
         };
         assert_eq!((next.owed.attempt, next.delay.as_secs()), (2, 90));
     }
 
     #[test]
-    fn a_wake_up_for_an_attempt_that_was_made_needs_nothing() {
+    fn a_wake_up_for_an_earlier_attempt_is_ignored() {
         let made = Some(found(2, pending(3), Eligibility::Active));
         let task = decide(owed(2), made, now());
-        assert!(matches!(task, Task::Settle(Disposition::Repeat(None))));
+        assert!(matches!(
+            task,
+            NextAction::Settle(DeliveryOutcome::Repeat(None))
+        ));
     }
 
     #[test]
-    fn a_finished_or_unknown_delivery_needs_nothing() {
+    fn a_finished_or_unknown_delivery_is_ignored() {
         let delivered = DeliveryState::Delivered { at: now() };
         let finished = Some(found(1, delivered, Eligibility::Active));
         assert!(matches!(
             decide(owed(1), finished, now()),
-            Task::Settle(Disposition::Repeat(None))
+            NextAction::Settle(DeliveryOutcome::Repeat(None))
         ));
         assert!(matches!(
             decide(owed(1), None, now()),
-            Task::Settle(Disposition::Repeat(None))
+            NextAction::Settle(DeliveryOutcome::Repeat(None))
         ));
     }
 
@@ -156,7 +162,7 @@ mod tests {
         );
         assert!(matches!(
             skipped,
-            Task::Settle(Disposition::Ended(DeliveryState::Skipped { .. }))
+            NextAction::Settle(DeliveryOutcome::Ended(DeliveryState::Skipped { .. }))
         ));
         let cancelled = decide(
             owed(1),
@@ -165,7 +171,7 @@ mod tests {
         );
         assert!(matches!(
             cancelled,
-            Task::Settle(Disposition::Ended(DeliveryState::Cancelled { .. }))
+            NextAction::Settle(DeliveryOutcome::Ended(DeliveryState::Cancelled { .. }))
         ));
     }
 }

@@ -26,30 +26,31 @@ pub(crate) struct GroupCache {
 
 struct Known {
     url: u64,
-    kin: ShareGroups,
+    groups: ShareGroups,
 }
 
 impl GroupCache {
     /// The groups in which a subscription shares slots; none while it is unknown.
     pub(crate) fn of(&self, subscription: SubscriptionId) -> Option<ShareGroups> {
-        self.known.get(&subscription).map(|known| known.kin)
+        self.known.get(&subscription).map(|known| known.groups)
     }
 
     /// Notes the present target of a delivery's subscription.
-    pub(crate) fn learn(&mut self, owed: &DueDelivery) {
-        let url = self.hasher.hash_one(owed.url.as_str());
-        let known = self.known.get(&owed.subscription);
+    pub(crate) fn learn(&mut self, delivery: &DueDelivery) {
+        let url = self.hasher.hash_one(delivery.url.as_str());
+        let known = self.known.get(&delivery.subscription);
         if known.is_some_and(|known| known.url == url) {
             return;
         }
         if self.known.len() >= KNOWN {
             self.known.clear();
         }
-        let kin = ShareGroups {
-            origin: ShareGroup(self.origin(owed.url.as_str())),
-            organization: ShareGroup(self.hasher.hash_one(owed.organization.as_str())),
+        let groups = ShareGroups {
+            origin: ShareGroup(self.origin(delivery.url.as_str())),
+            organization: ShareGroup(self.hasher.hash_one(delivery.organization.as_str())),
         };
-        self.known.insert(owed.subscription, Known { url, kin });
+        self.known
+            .insert(delivery.subscription, Known { url, groups });
     }
 
     /// A URL that cannot be called has no origin; all such URLs share one.
@@ -68,8 +69,8 @@ mod tests {
 
     #[test]
     fn an_origin_is_scheme_host_and_port() {
-        let whereabouts = GroupCache::default();
-        let origin = |url| whereabouts.origin(url);
+        let group_cache = GroupCache::default();
+        let origin = |url| group_cache.origin(url);
         let hooks = origin("https://example.com/hooks?a=b");
         assert_eq!(hooks, origin("HTTPS://Example.com:443/other"));
         for other in [

@@ -4,13 +4,14 @@
 //! delivery is read alone in the background. A delivery that can be read comes again to the worker. A delivery that
 //! cannot be read is held, and ends by the rule of `hookline_core::quarantine`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hookline_core::row_failures::{RowFailures, RowVerdict};
 use hookline_runtime::panics;
 use hookline_runtime::retry::{RetryOutcome, retry_until};
 use hookline_store::StoreError;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -19,7 +20,7 @@ use crate::due::InHand;
 use crate::pipeline::dead_letter::DeadLettering;
 
 /// A read that fails for this long while the store can be written is taken apart.
-const APART_AFTER: Duration = Duration::from_secs(2);
+const SPLIT_AFTER: Duration = Duration::from_secs(2);
 
 /// The wait between two reads of a delivery that cannot be read, while others can be read.
 const LONE_WAIT: Duration = Duration::from_secs(5);
@@ -27,49 +28,36 @@ const LONE_WAIT: Duration = Duration::from_secs(5);
 /// The wait between two reads of a delivery, while no delivery can be read.
 const COMMON_WAIT: Duration = Duration::from_secs(1);
 
-/// When a read last succeeded.
-#[derive(Debug, Clone, Default)]
-struct LastSuccess(Arc<Mutex<Option<Instant>>>);
-
-impl LastSuccess {
-    fn note(&self, now: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
-    }
-
-    fn get(&self) -> Option<Instant> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// The reads of one dispatcher.
 #[derive(Clone)]
 pub(crate) struct LoadRetry {
     dispatcher: Dispatcher,
-    aside: DeadLettering,
+    dead_letters: DeadLettering,
     shutdown: CancellationToken,
     background: TaskTracker,
-    succeeded: LastSuccess,
+    /// When a read last succeeded.
+    succeeded_at: Arc<Mutex<Option<Instant>>>,
 }
 
 impl LoadRetry {
     pub(crate) fn new(
         dispatcher: Dispatcher,
-        aside: DeadLettering,
+        dead_letters: DeadLettering,
         shutdown: CancellationToken,
         background: TaskTracker,
     ) -> Self {
         Self {
             dispatcher,
-            aside,
+            dead_letters,
             shutdown,
             background,
-            succeeded: LastSuccess::default(),
+            succeeded_at: Arc::default(),
         }
     }
 
-    /// Reads until the store answers. Fails on a permanent answer, and after [`APART_AFTER`] of failures while the
+    /// Reads until the store answers. Fails on a permanent answer, and after [`SPLIT_AFTER`] of failures while the
     /// store can be written.
-    pub(crate) async fn keep_on<T, F>(
+    pub(crate) async fn retry<T, F>(
         &self,
         what: &str,
         read: impl FnMut() -> F,
@@ -80,31 +68,36 @@ impl LoadRetry {
         let began = Instant::now();
         let store = &self.dispatcher.store;
         let passes = |why: &StoreError| {
-            let is_of_the_rows = store.can_be_written() && began.elapsed() >= APART_AFTER;
+            let is_of_the_rows = store.can_be_written() && began.elapsed() >= SPLIT_AFTER;
             why.is_transient() && !is_of_the_rows
         };
         let ended = retry_until(&self.shutdown, what, passes, read).await;
         if matches!(ended, RetryOutcome::Done(_)) {
-            self.succeeded.note(Instant::now());
+            *self.succeeded_at.lock() = Some(Instant::now());
         }
         ended
     }
 
     /// Reads each delivery alone. Where the process stops, it lets them go, and they stay due.
-    pub(crate) fn apart<T>(&self, deliveries: Vec<InHand>, ended: &RetryOutcome<T, StoreError>) {
+    pub(crate) fn read_each_alone<T>(
+        &self,
+        deliveries: Vec<InHand>,
+        ended: &RetryOutcome<T, StoreError>,
+    ) {
         if !matches!(ended, RetryOutcome::Failed(_)) {
             return;
         }
         for in_hand in deliveries {
-            let loads = self.clone();
-            self.background.spawn(panics::fatal("reading", async move {
-                loads.read_alone(in_hand).await
-            }));
+            let load_retry = self.clone();
+            self.background
+                .spawn(panics::fatal("read delivery", async move {
+                    load_retry.read_alone(in_hand).await
+                }));
         }
     }
 
     async fn read_alone(&self, in_hand: InHand) {
-        let delivery = in_hand.owed.delivery;
+        let delivery = in_hand.task.delivery;
         let mut failures = RowFailures::default();
         let mut failed_before = Instant::now();
         while !self.shutdown.is_cancelled() && in_hand.is_owned() {
@@ -114,22 +107,23 @@ impl LoadRetry {
                 .await
             {
                 Ok(_) => {
-                    self.succeeded.note(Instant::now());
-                    return in_hand.come_again();
+                    *self.succeeded_at.lock() = Some(Instant::now());
+                    return in_hand.wait_again();
                 }
                 Err(why) => why,
             };
-            let (now, others) = (Instant::now(), self.succeeded.get());
+            let (now, others) = (Instant::now(), *self.succeeded_at.lock());
             let verdict = failures.failed(now, others);
-            let wait = match others > Some(failed_before) {
-                true => LONE_WAIT,
-                false => COMMON_WAIT,
+            let wait = if others > Some(failed_before) {
+                LONE_WAIT
+            } else {
+                COMMON_WAIT
             };
             failed_before = now;
             if !why.is_transient() || verdict == RowVerdict::DeadLetter {
-                return self.aside.begin(in_hand, why.to_string());
+                return self.dead_letters.begin(in_hand, why.to_string());
             }
-            tracing::debug!(delivery.id = %delivery, error = %why, "held a delivery that cannot be read");
+            tracing::debug!(delivery.id = %delivery, error = %why, "could not read delivery, trying again");
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = self.shutdown.cancelled() => {}

@@ -1,10 +1,9 @@
-//! Suspects: due deliveries that may have ended the process of an earlier owner of their partition.
+//! Quarantine of suspects: due deliveries that may have ended the process of an earlier owner of their partition.
 //!
 //! Suspects do not go to the subscription queues with the others. One group at a time is charged in the store, tried,
 //! and cleared when all of it is handled. Meanwhile the other deliveries are handled as usual. If the process dies, the
 //! charges stay. See `hookline_core::quarantine`.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -21,19 +20,16 @@ use crate::context::Dispatcher;
 use crate::due::InHand;
 use crate::pipeline::dead_letter::DeadLettering;
 
-/// A part of a quarantine group, which is open until its last part is dropped.
-pub(crate) type QuarantineGuard = mpsc::Sender<Infallible>;
-
 /// The suspects that wait for their group.
 pub(crate) struct Quarantine {
     suspects: mpsc::UnboundedSender<InHand>,
-    tried: mpsc::UnboundedReceiver<Vec<InHand>>,
+    groups: mpsc::UnboundedReceiver<Vec<InHand>>,
     waiting: Arc<AtomicUsize>,
 }
 
 impl Quarantine {
     /// Keeps the suspects, and returns the other deliveries.
-    pub(crate) fn sort_out(&self, taken: Vec<InHand>) -> Vec<InHand> {
+    pub(crate) fn separate(&self, taken: Vec<InHand>) -> Vec<InHand> {
         let (suspects, others): (Vec<_>, Vec<_>) =
             taken.into_iter().partition(|in_hand| in_hand.is_suspect);
         self.waiting.fetch_add(suspects.len(), Ordering::Relaxed);
@@ -51,7 +47,7 @@ impl Quarantine {
 
     /// The next group. Pending for ever when the quarantine has ended.
     pub(crate) async fn group(&mut self) -> Vec<InHand> {
-        match self.tried.recv().await {
+        match self.groups.recv().await {
             Some(group) => group,
             None => std::future::pending().await,
         }
@@ -62,74 +58,75 @@ impl Quarantine {
 /// after `shutdown`.
 pub(crate) fn start(
     dispatcher: Dispatcher,
-    aside: DeadLettering,
+    dead_letters: DeadLettering,
     shutdown: CancellationToken,
 ) -> (Quarantine, JoinHandle<()>) {
-    let (suspects, arriving) = mpsc::unbounded_channel();
-    let (trying, tried) = mpsc::unbounded_channel();
+    let (suspects, arrived) = mpsc::unbounded_channel();
+    let (groups, formed_groups) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    let trials = Quarantine {
+    let quarantine = Quarantine {
         suspects,
-        tried,
+        groups: formed_groups,
         waiting: Arc::clone(&waiting),
     };
-    let court = Court {
+    let task = QuarantineTask {
         dispatcher,
-        aside,
+        dead_letters,
         shutdown,
-        arriving,
-        trying,
+        arrived,
+        groups,
         waiting,
     };
-    (trials, tokio::spawn(panics::fatal("trials", court.sit())))
+    (
+        quarantine,
+        tokio::spawn(panics::fatal("quarantine", task.run())),
+    )
 }
 
-struct Court {
+struct QuarantineTask {
     dispatcher: Dispatcher,
-    aside: DeadLettering,
+    dead_letters: DeadLettering,
     shutdown: CancellationToken,
-    arriving: mpsc::UnboundedReceiver<InHand>,
-    trying: mpsc::UnboundedSender<Vec<InHand>>,
+    arrived: mpsc::UnboundedReceiver<InHand>,
+    groups: mpsc::UnboundedSender<Vec<InHand>>,
     waiting: Arc<AtomicUsize>,
 }
 
-type Suspects = Vec<InHand>;
-
 /// The process stops.
-struct Stopped;
+struct ShuttingDown;
 
-impl Court {
-    async fn sit(mut self) {
-        let mut suspects = Suspects::new();
+impl QuarantineTask {
+    async fn run(mut self) {
+        let mut suspects = Vec::new();
         loop {
             if suspects.is_empty() {
-                match self.arriving.recv().await {
+                match self.arrived.recv().await {
                     Some(first) => suspects.push(first),
                     None => return,
                 }
             }
-            while let Ok(another) = self.arriving.try_recv() {
+            while let Ok(another) = self.arrived.try_recv() {
                 suspects.push(another);
             }
-            if let Err(Stopped) = self.try_some(&mut suspects).await {
+            if let Err(ShuttingDown) = self.advance(&mut suspects).await {
                 return;
             }
         }
     }
 
     /// Dead-letters messages over the limit, handles one group, keeps the rest.
-    async fn try_some(&mut self, suspects: &mut Suspects) -> Result<(), Stopped> {
+    async fn advance(&mut self, suspects: &mut Vec<InHand>) -> Result<(), ShuttingDown> {
         if self.shutdown.is_cancelled() {
-            return Err(Stopped);
+            return Err(ShuttingDown);
         }
         let keys: Vec<QuarantineKey> = suspects.iter().map(key_of).collect();
         let store = &self.dispatcher.store;
         let crashes = self
-            .keep_on("read crash counts", || store.crash_counts(keys.clone()))
+            .retry("read crash counts", || store.crash_counts(keys.clone()))
             .await?;
         let all = suspects.len();
         suspects.retain(InHand::is_owned);
-        self.left(all - suspects.len());
+        self.subtract_waiting(all - suspects.len());
         let counted = std::mem::take(suspects).into_iter().map(|suspect| {
             let crashes = crashes.get(&key_of(&suspect)).copied().unwrap_or(0);
             (suspect, crashes)
@@ -137,75 +134,79 @@ impl Court {
         let limit = self.dispatcher.policy.give_up_after;
         let plan = plan(counted.collect(), limit);
         suspects.extend(plan.rest.into_iter().map(|(message, _)| message));
-        self.left(plan.dead_letter.len() + plan.group.len());
+        self.subtract_waiting(plan.dead_letter.len() + plan.group.len());
         for suspect in plan.dead_letter {
             let reason = format!("the process ended {limit} times while it was handled");
             // Its crash count stays. If the process stops before the dead-lettering is done, the delivery comes again.
-            self.aside.begin(suspect, reason);
+            self.dead_letters.begin(suspect, reason);
         }
         if !plan.group.is_empty() {
-            self.try_group(plan.group, suspects).await?;
+            self.run_group(plan.group, suspects).await?;
         }
         Ok(())
     }
 
     /// Subtracts suspects that wait no longer.
-    fn left(&self, count: usize) {
+    fn subtract_waiting(&self, count: usize) {
         self.waiting.fetch_sub(count, Ordering::Relaxed);
     }
 
-    async fn try_group(&mut self, group: Suspects, rest: &mut Suspects) -> Result<(), Stopped> {
+    async fn run_group(
+        &mut self,
+        group: Vec<InHand>,
+        rest: &mut Vec<InHand>,
+    ) -> Result<(), ShuttingDown> {
         let keys: Vec<QuarantineKey> = group.iter().map(key_of).collect();
-        let trial = Arc::clone(&self.dispatcher.trial);
+        let quarantine = Arc::clone(&self.dispatcher.quarantine);
         let _alone = tokio::select! {
-            alone = trial.lock() => alone,
-            () = self.shutdown.cancelled() => return Err(Stopped),
+            alone = quarantine.lock() => alone,
+            () = self.shutdown.cancelled() => return Err(ShuttingDown),
         };
         let store = &self.dispatcher.store;
-        let begun = self.keep_on("raise crash counts", || {
+        let begun = self.retry("raise crash counts", || {
             store.raise_crash_counts(keys.clone(), hookline_clock::now())
         });
         begun.await?;
-        tracing::debug!(deliveries = group.len(), "trying suspects");
-        let (on_trial, mut over) = mpsc::channel(1);
-        let tried = group
+        tracing::debug!(deliveries = group.len(), "started quarantine group");
+        let (guard, mut group_end) = mpsc::channel(1);
+        let members = group
             .into_iter()
-            .map(|suspect| suspect.on_trial(on_trial.clone()))
+            .map(|suspect| suspect.join_quarantine(guard.clone()))
             .collect();
-        drop(on_trial);
+        drop(guard);
         // The receiver is gone when the process stops: then the group stays due.
-        let tried = self.trying.send(tried).map_err(|_| Stopped);
+        let sent = self.groups.send(members).map_err(|_| ShuttingDown);
         // No message is ever sent: this returns at the end of the last part.
         tokio::select! {
-            _ = over.recv() => {}
+            _ = group_end.recv() => {}
             () = self.shutdown.cancelled() => {
                 // The group may take its time; the suspects that wait behind it go to the next owner now.
                 rest.clear();
-                let _ = over.recv().await;
+                let _ = group_end.recv().await;
             }
         }
         self.clear(keys).await;
-        tried
+        sent
     }
 
-    async fn keep_on<T, F>(&self, what: &str, work: impl FnMut() -> F) -> Result<T, Stopped>
+    async fn retry<T, F>(&self, what: &str, work: impl FnMut() -> F) -> Result<T, ShuttingDown>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
         match retry_until(&self.shutdown, what, |_| true, work).await {
             RetryOutcome::Done(done) => Ok(done),
-            RetryOutcome::Stopped | RetryOutcome::Failed(_) => Err(Stopped),
+            RetryOutcome::Stopped | RetryOutcome::Failed(_) => Err(ShuttingDown),
         }
     }
 
     /// Clears crash counts, also while the process stops: no delivery is at fault for a graceful shutdown.
     async fn clear(&self, keys: Vec<QuarantineKey>) {
         if let Err(why) = self.dispatcher.store.clear_crash_counts(keys).await {
-            tracing::warn!(error = %why, "could not clear crash counts; they stay one too high");
+            tracing::warn!(error = %why, "could not clear crash counts, they stay one too high");
         }
     }
 }
 
 fn key_of(suspect: &InHand) -> QuarantineKey {
-    suspect.owed.delivery.into()
+    suspect.task.delivery.into()
 }

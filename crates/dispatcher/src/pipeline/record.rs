@@ -24,9 +24,9 @@ use tokio_util::task::TaskTracker;
 use crate::context::Dispatcher;
 use crate::due::{DueRows, InHand};
 use crate::jobs::auto_disable::AutoDisable;
-use crate::ownership::{Part, Progress};
+use crate::ownership::{Watchdog, WatchedPart};
 use crate::pipeline::dead_letter::DeadLettering;
-use crate::pipeline::write_retry::{Outcome, WriteRetry, Writing, Written};
+use crate::pipeline::write_retry::{LastWrites, RowWriter, WriteOutcome, WriteRetry};
 
 /// The longest time between two turns of the recorder.
 const TURN: Duration = Duration::from_secs(1);
@@ -34,14 +34,8 @@ const TURN: Duration = Duration::from_secs(1);
 /// The most deliveries in one commit.
 const BATCH: usize = 1_024;
 
-/// A due delivery with its outcome. It is in hand until that is recorded.
-pub(crate) struct Finished {
-    pub(crate) in_hand: InHand,
-    pub(crate) result: Disposition,
-}
-
 /// The outcome of a due delivery.
-pub(crate) enum Disposition {
+pub(crate) enum DeliveryOutcome {
     /// The attempt was made.
     Attempted(Box<AttemptRecord>),
     /// The delivery ends without an attempt.
@@ -53,14 +47,16 @@ pub(crate) enum Disposition {
 /// The sender of outcomes to the recorder.
 #[derive(Clone)]
 pub(crate) struct Recorder {
-    finished: mpsc::Sender<Finished>,
+    finished: mpsc::Sender<(InHand, DeliveryOutcome)>,
 }
 
 impl Recorder {
-    /// Waits while many outcomes wait already, so that a slow store slows the dispatcher down.
-    pub(crate) async fn send(&self, finished: Finished) {
-        if self.finished.send(finished).await.is_err() {
-            tracing::error!("the recorder has ended early; the delivery stays due");
+    /// Sends the outcome of a delivery, which is in hand until that is recorded. Waits while many outcomes wait already, so that a slow store slows the dispatcher down.
+    pub(crate) async fn send(&self, in_hand: InHand, outcome: DeliveryOutcome) {
+        if self.finished.send((in_hand, outcome)).await.is_err() {
+            tracing::error!(
+                "could not record outcome: the recorder has ended; the delivery stays due"
+            );
         }
     }
 }
@@ -70,29 +66,29 @@ impl Recorder {
 pub(crate) fn start(
     dispatcher: Dispatcher,
     due: DueRows,
-    aside: DeadLettering,
-    operations: AutoDisable,
-    progress: Progress,
+    dead_letters: DeadLettering,
+    auto_disable: AutoDisable,
+    watchdog: Watchdog,
     late: CancellationToken,
 ) -> (Recorder, JoinHandle<()>) {
     let (finished, mut waiting) = mpsc::channel(2 * BATCH);
-    let entrance = Recorder { finished };
+    let recorder = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
     let background = TaskTracker::new();
-    let persist = || WriteRetry {
+    let retry = || WriteRetry {
         store: dispatcher.store.clone(),
         late: late.clone(),
         background: background.clone(),
-        written: Written::default(),
+        written: LastWrites::default(),
     };
     let recording = Recording {
-        attempting: persist(),
-        ending: persist(),
-        shared: Arc::new(Shared {
+        attempt_writer: retry(),
+        end_writer: retry(),
+        shared: Arc::new(RecorderContext {
             dispatcher,
             due,
-            aside,
-            operations,
+            dead_letters,
+            auto_disable,
             attempts: meter.u64_counter("hookline.attempts").build(),
             durations: meter
                 .f64_histogram("hookline.attempt.duration")
@@ -103,7 +99,7 @@ pub(crate) fn start(
     let task = tokio::spawn(panics::fatal("recorder", async move {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            progress.finished(Part::Recorder, Instant::now());
+            watchdog.finished(WatchedPart::Recorder, Instant::now());
             match timeout(TURN, waiting.recv_many(&mut batch, BATCH)).await {
                 Ok(0) => break,
                 Ok(_) => recording.record(std::mem::take(&mut batch)).await,
@@ -114,41 +110,41 @@ pub(crate) fn start(
         background.close();
         background.wait().await;
     }));
-    (entrance, task)
+    (recorder, task)
 }
 
 /// The writers of each kind of rows, and their shared state.
 struct Recording {
-    attempting: WriteRetry,
-    ending: WriteRetry,
-    shared: Arc<Shared>,
+    attempt_writer: WriteRetry,
+    end_writer: WriteRetry,
+    shared: Arc<RecorderContext>,
 }
 
-struct Shared {
+struct RecorderContext {
     dispatcher: Dispatcher,
     due: DueRows,
-    aside: DeadLettering,
-    operations: AutoDisable,
+    dead_letters: DeadLettering,
+    auto_disable: AutoDisable,
     attempts: Counter<u64>,
     durations: Histogram<f64>,
 }
 
 impl Recording {
-    async fn record(&self, finished: Vec<Finished>) {
+    async fn record(&self, finished: Vec<(InHand, DeliveryOutcome)>) {
         let mut attempted = Vec::new();
         let mut ended = Vec::new();
         let mut early = Vec::new();
-        for Finished { in_hand, result } in finished {
-            match result {
-                Disposition::Attempted(record) => attempted.push((in_hand, *record)),
-                Disposition::Ended(end) => ended.push((in_hand, end)),
-                Disposition::Repeat(again) => early.extend(again),
+        for (in_hand, outcome) in finished {
+            match outcome {
+                DeliveryOutcome::Attempted(record) => attempted.push((in_hand, *record)),
+                DeliveryOutcome::Ended(end) => ended.push((in_hand, end)),
+                DeliveryOutcome::Repeat(again) => early.extend(again),
             }
         }
-        self.shared.due.remind(&early);
+        self.shared.due.schedule(&early);
         self.end(ended).await;
         let attempts = Attempts(Arc::clone(&self.shared));
-        self.attempting.write(&attempts, attempted).await;
+        self.attempt_writer.write(&attempts, attempted).await;
     }
 
     /// Ends deliveries. Those of one batch end alike and at one moment: one statement serves them together.
@@ -159,22 +155,22 @@ impl Recording {
             let alike: Vec<(InHand, DeliveryState)> = alike;
             let shared = Arc::clone(&self.shared);
             let alike = alike.into_iter().map(|(in_hand, _)| in_hand).collect();
-            self.ending.write(&Ends { shared, end }, alike).await;
+            self.end_writer.write(&Ends { shared, end }, alike).await;
         }
     }
 }
 
 /// Attempts that were made.
 #[derive(Clone)]
-struct Attempts(Arc<Shared>);
+struct Attempts(Arc<RecorderContext>);
 
-impl Writing for Attempts {
+impl RowWriter for Attempts {
     type Row = (InHand, AttemptRecord);
     type Done = HashSet<DeliveryId>;
     const WHAT: &'static str = "record attempts";
 
     fn owed((in_hand, _): &Self::Row) -> AttemptTask {
-        in_hand.owed
+        in_hand.task
     }
 
     async fn write(&self, rows: &[Self::Row]) -> Result<Self::Done, StoreError> {
@@ -184,9 +180,9 @@ impl Writing for Attempts {
         Ok(moved)
     }
 
-    fn settle(&self, rows: Vec<Self::Row>, outcome: Outcome<Self::Done>) {
+    fn settle(&self, rows: Vec<Self::Row>, outcome: WriteOutcome<Self::Done>) {
         match outcome {
-            Outcome::Written(moved) => self.0.follow_up(rows, &moved),
+            WriteOutcome::Done(moved) => self.0.after_recorded(rows, &moved),
             outcome => {
                 let rows = rows.into_iter().map(|(in_hand, _)| in_hand);
                 self.0.end_unwritten(rows.collect(), outcome);
@@ -198,54 +194,54 @@ impl Writing for Attempts {
 /// Deliveries that end without an attempt.
 #[derive(Clone)]
 struct Ends {
-    shared: Arc<Shared>,
+    shared: Arc<RecorderContext>,
     end: DeliveryState,
 }
 
-impl Writing for Ends {
+impl RowWriter for Ends {
     type Row = InHand;
     type Done = ();
     const WHAT: &'static str = "end deliveries";
 
     fn owed(row: &InHand) -> AttemptTask {
-        row.owed
+        row.task
     }
 
     async fn write(&self, rows: &[InHand]) -> Result<(), StoreError> {
-        let owed = rows.iter().map(|in_hand| in_hand.owed);
+        let owed = rows.iter().map(|in_hand| in_hand.task);
         let store = &self.shared.dispatcher.store;
         store.end(owed.collect(), self.end).await
     }
 
-    fn settle(&self, rows: Vec<InHand>, outcome: Outcome<()>) {
+    fn settle(&self, rows: Vec<InHand>, outcome: WriteOutcome<()>) {
         self.shared.end_unwritten(rows, outcome);
     }
 }
 
-impl Shared {
+impl RecorderContext {
     /// Dead-letters a row that the store does not take. The other rows are let go: they stay due where they are not
     /// written.
-    fn end_unwritten<T>(&self, rows: Vec<InHand>, outcome: Outcome<T>) {
-        if let Outcome::AtFault(why) = outcome {
+    fn end_unwritten<T>(&self, rows: Vec<InHand>, outcome: WriteOutcome<T>) {
+        if let WriteOutcome::AtFault(why) = outcome {
             for in_hand in rows {
-                self.aside.begin(in_hand, why.to_string());
+                self.dead_letters.begin(in_hand, why.to_string());
             }
         }
     }
 
     /// Wakes the owners of the next attempts. A row that did not move was recorded before, by this process or another
     /// one. That row says when its next attempt is due, and a look finds it.
-    fn follow_up(&self, rows: Vec<(InHand, AttemptRecord)>, moved: &HashSet<DeliveryId>) {
+    fn after_recorded(&self, rows: Vec<(InHand, AttemptRecord)>, moved: &HashSet<DeliveryId>) {
         let is_exhausted =
             |(_, record): &(InHand, AttemptRecord)| matches!(record.follow, NextStep::Exhausted(_));
         if rows.iter().any(is_exhausted) {
-            self.operations.look();
+            self.auto_disable.look();
         }
         let mut next = Vec::new();
         for (_, record) in &rows {
             if moved.contains(&record.owed.delivery) {
                 self.measure(record);
-                next.extend(next_of(record));
+                next.extend(next_attempt(record));
             }
         }
         self.dispatcher.publisher.wake(&next);
@@ -273,7 +269,7 @@ impl Shared {
     }
 }
 
-fn next_of(record: &AttemptRecord) -> Option<Scheduled> {
+fn next_attempt(record: &AttemptRecord) -> Option<Scheduled> {
     let NextStep::Retry { due } = record.follow else {
         return None;
     };

@@ -8,346 +8,328 @@ mod slot;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use hookline_core::ids::EventKey;
 use hookline_runtime::retry::RetryOutcome;
 use hookline_runtime::shutdown::Shutdown;
-use hookline_store::{BacklogClass, BacklogRow, EventPayload, LoadedDeliveries};
-use moka::future::Cache;
+use hookline_store::{BacklogClass, BacklogRow, BreakerChange, LoadedDeliveries};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::context::Dispatcher;
+use crate::context::{Dispatcher, ticks_every};
 use crate::due::{DueRows, InHand};
 use crate::http::attempt::Requester;
-use crate::ownership::{Part, Progress};
+use crate::ownership::{Watchdog, WatchedPart};
+use crate::pipeline::breaker_writer;
 use crate::pipeline::dead_letter::DeadLettering;
-use crate::pipeline::decide::{Task, decide};
-use crate::pipeline::group_cache::GroupCache;
+use crate::pipeline::decide::{NextAction, decide};
 use crate::pipeline::load_retry::LoadRetry;
 use crate::pipeline::metrics::Gauges;
 use crate::pipeline::quarantine::Quarantine;
-use crate::pipeline::record::{Finished, Recorder};
-use crate::scheduler::{Limits, Read, ReadResult, Scheduler};
+use crate::pipeline::record::Recorder;
+use crate::scheduler::{BacklogSearch, Limits, Scheduler, SearchResult};
 
-use backlog::{Backlog, Step, is_void};
-use send::Unready;
+use backlog::{BacklogEvent, BacklogQueries, is_void};
+use load::{BATCH, Loader};
+use send::{NotPrepared, RequestSender};
 use slot::{ReleasedSlot, Slot};
-
-pub(crate) use slot::ReleasedSlots;
 
 /// The longest time between two turns of the scheduler. A dispatcher with a scheduler that hangs for 5 s loses its
 /// partitions.
 const TURN: Duration = Duration::from_secs(1);
 
-/// The most deliveries that one query loads.
-const BATCH: usize = 1_024;
-
-/// The approximate size of a cached body besides its bytes.
-const ENTRY: usize = 400;
-
 /// The time for which a subscription gets no request, because this process does not have its master key.
 const WITHOUT_KEY: Duration = Duration::from_secs(60);
 
 /// The time between two checks for subscription queues of partitions that were given up.
-const RETAINING: Duration = Duration::from_secs(5);
+const CHECK_OWNERS_EVERY: Duration = Duration::from_secs(5);
 
 pub(crate) struct Worker {
-    dispatcher: Dispatcher,
     due: DueRows,
-    aside: DeadLettering,
-    requester: Requester,
+    dead_letters: DeadLettering,
     recorder: Recorder,
-    loads: LoadRetry,
-    bodies: Cache<EventKey, EventPayload>,
-    whereabouts: GroupCache,
+    load_retry: LoadRetry,
+    loader: Loader,
+    sender: RequestSender,
+    scheduler: Scheduler<InHand>,
+    backlog: BacklogQueries,
+    quarantine: Quarantine,
+    breaker_changes: mpsc::UnboundedSender<BreakerChange>,
+    breaker_writer: JoinHandle<()>,
     in_flight: TaskTracker,
-    late: CancellationToken,
-    over: mpsc::UnboundedSender<ReleasedSlot>,
+    slots: mpsc::UnboundedSender<ReleasedSlot>,
+    released_slots: mpsc::UnboundedReceiver<ReleasedSlot>,
 }
-
-/// A delivery that holds a slot, so that its request may start.
-type Turn = (InHand, Slot);
 
 impl Worker {
     pub(crate) fn new(
-        dispatcher: Dispatcher,
+        dispatcher: &Dispatcher,
         due: DueRows,
-        aside: DeadLettering,
+        dead_letters: DeadLettering,
         requester: Requester,
         recorder: Recorder,
+        quarantine: Quarantine,
         Shutdown { draining, deadline }: Shutdown,
-    ) -> (Self, ReleasedSlots) {
-        let bodies = Cache::builder()
-            .max_capacity(dispatcher.policy.body_cache_bytes)
-            .weigher(|_, body: &EventPayload| {
-                u32::try_from(body.bytes.len() + ENTRY).unwrap_or(u32::MAX)
-            })
-            .build();
-        let (over, overs) = mpsc::unbounded_channel();
+    ) -> Self {
+        let (slots, released_slots) = mpsc::unbounded_channel();
+        let (breaker_changes, breaker_writer) =
+            breaker_writer::start(dispatcher.store.clone(), deadline.clone());
         let in_flight = TaskTracker::new();
-        let worker = Self {
-            loads: LoadRetry::new(
+        let load_retry = LoadRetry::new(
+            dispatcher.clone(),
+            dead_letters.clone(),
+            draining,
+            in_flight.clone(),
+        );
+        Self {
+            loader: Loader::new(dispatcher, load_retry.clone()),
+            sender: RequestSender {
+                dispatcher: dispatcher.clone(),
+                dead_letters: dead_letters.clone(),
+                requester,
+                recorder: recorder.clone(),
+                in_flight: in_flight.clone(),
+                late: deadline,
+            },
+            scheduler: Scheduler::new(Limits::from(&*dispatcher.policy)),
+            backlog: BacklogQueries::new(
                 dispatcher.clone(),
-                aside.clone(),
-                draining,
-                in_flight.clone(),
+                due.clone(),
+                recorder.clone(),
+                load_retry.clone(),
             ),
-            dispatcher,
             due,
-            aside,
-            requester,
+            dead_letters,
             recorder,
-            bodies,
-            whereabouts: GroupCache::default(),
+            load_retry,
+            quarantine,
+            breaker_changes,
+            breaker_writer,
             in_flight,
-            late: deadline,
-            over,
-        };
-        (worker, ReleasedSlots(overs))
+            slots,
+            released_slots,
+        }
     }
 
-    pub(crate) async fn run(
-        mut self,
-        mut overs: ReleasedSlots,
-        mut trials: Quarantine,
-        progress: Progress,
-        shutdown: CancellationToken,
-    ) {
-        let mut lanes = Scheduler::new(Limits::from(&*self.dispatcher.policy));
+    pub(crate) async fn run(mut self, watchdog: Watchdog, shutdown: CancellationToken) {
         let mut gauges = Gauges::new();
-        let mut backlog = Backlog::new(
-            self.dispatcher.clone(),
-            self.due.clone(),
-            self.recorder.clone(),
-            self.loads.clone(),
-        );
         let due = self.due.clone();
-        let mut turns = tokio::time::interval(TURN);
-        turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut retained = Instant::now();
+        let mut ticks = ticks_every(TURN);
+        let mut owners_checked_at = Instant::now();
         while !shutdown.is_cancelled() {
-            progress.finished(Part::Scheduler, Instant::now());
-            let room = lanes.room().saturating_sub(trials.waiting());
-            let takes = room > 0 && !backlog.is_full();
-            let change = lanes.next_change().map(tokio::time::Instant::from_std);
-            let (mut tried, mut step) = (Vec::new(), Step::Done);
-            let taken = tokio::select! {
+            watchdog.finished(WatchedPart::Scheduler, Instant::now());
+            let room = self
+                .scheduler
+                .room()
+                .saturating_sub(self.quarantine.waiting());
+            let takes = room > 0 && !self.backlog.is_full();
+            let change = self.scheduler.next_change();
+            let (mut taken, mut suspects, mut event) = (Vec::new(), Vec::new(), None);
+            tokio::select! {
                 () = shutdown.cancelled() => break,
-                Some(over) = overs.0.recv() => {
-                    lanes.finished(over.ticket, over.finish, Instant::now());
-                    Vec::new()
-                }
-                group = trials.group() => {
-                    tried = group;
-                    Vec::new()
-                }
-                next = backlog.next(lanes.may_read()) => {
-                    step = next;
-                    Vec::new()
-                }
-                taken = due.take(room.min(BATCH)), if takes => taken,
-                () = due.listed() => Vec::new(),
-                _ = turns.tick() => Vec::new(),
-                () = at(change) => Vec::new(),
-            };
-            while let Ok(over) = overs.0.try_recv() {
-                lanes.finished(over.ticket, over.finish, Instant::now());
+                Some(slot) = self.released_slots.recv() => self.release(slot),
+                group = self.quarantine.group() => suspects = group,
+                next = self.backlog.next(self.scheduler.may_read()) => event = Some(next),
+                rows = due.take(room.min(BATCH)), if takes => taken = rows,
+                () = due.backlog_news_arrived() => {}
+                _ = ticks.tick() => {}
+                () = at(change) => {}
+            }
+            while let Ok(slot) = self.released_slots.try_recv() {
+                self.release(slot);
             }
             let now = Instant::now();
             // The list of a partition comes before the rows of that partition.
-            let listed = due.take_listed();
-            for (subscription, wait) in listed.taken {
-                lanes.take_over(subscription, wait);
+            let news = due.take_backlog_news();
+            for (subscription, wait) in news.taken {
+                self.scheduler.take_over(subscription, wait);
             }
-            for (subscription, class) in listed.backlog {
-                lanes.note_backlog(subscription, class, now);
+            for (subscription, class) in news.backlog {
+                self.scheduler.note_backlog(subscription, class, now);
             }
-            if now >= retained + RETAINING {
-                retained = now;
-                lanes.retain(|subscription| due.owns(subscription));
+            if now >= owners_checked_at + CHECK_OWNERS_EVERY {
+                owners_checked_at = now;
+                self.scheduler.retain(|subscription| due.owns(subscription));
             }
-            let mut in_hand = trials.sort_out(taken);
-            in_hand.extend(tried);
-            self.push(&mut lanes, in_hand).await;
-            match step {
-                Step::Begin => backlog.begin(|| lanes.take_reads(now)),
-                Step::Marked(subscriptions, tests) => {
-                    for subscription in subscriptions {
-                        lanes.note_backlog(subscription, BacklogClass::Live, now);
-                    }
-                    for test in tests {
-                        self.put_first(&mut lanes, test);
-                    }
-                }
-                Step::Read {
-                    ended,
-                    rows,
-                    failed,
-                } => {
-                    for read in failed {
-                        lanes.read_failed(read, now);
-                    }
-                    let given_back = self
-                        .end_reads(&mut lanes, &mut backlog, &trials, ended, &rows)
-                        .await;
-                    self.push(&mut lanes, given_back).await;
-                }
-                Step::Unwritten(_) | Step::Settled(_) | Step::Done => {}
+            let mut in_hand = self.quarantine.separate(taken);
+            in_hand.extend(suspects);
+            self.push(in_hand).await;
+            if let Some(event) = event {
+                self.handle(event, now).await;
             }
             while !shutdown.is_cancelled() {
-                let turns = self.turns(&mut lanes);
-                let is_over = turns.is_empty();
+                let admitted = self.admit();
+                let is_over = admitted.is_empty();
                 if !is_over {
-                    self.start(turns, &mut lanes, &mut backlog).await;
+                    self.start(admitted).await;
                 }
-                backlog.gather(lanes.take_excess());
-                backlog.write(lanes.take_breaker_changes());
-                gauges.show(lanes.totals());
+                self.backlog.mark_soon(self.scheduler.take_excess());
+                for change in self.scheduler.take_breaker_changes() {
+                    // The receiver of the channel outlives this loop.
+                    let _ = self.breaker_changes.send(change);
+                }
+                gauges.show(self.scheduler.totals());
                 if is_over {
                     break;
                 }
             }
         }
         // Deliveries that wait stay due, and their next owner finds them.
-        drop((lanes, trials));
-        backlog.end().await;
+        drop((self.scheduler, self.quarantine, self.breaker_changes));
+        self.backlog.end().await;
+        // A panic in the task is logged where it happens.
+        let _ = self.breaker_writer.await;
         let requests = self.in_flight.len();
-        tracing::info!(requests, "stopped; what is in flight is finished");
+        tracing::info!(requests, "stopped scheduler, finishing requests in flight");
         self.in_flight.close();
         self.in_flight.wait().await;
     }
 
+    fn release(&mut self, slot: ReleasedSlot) {
+        self.scheduler
+            .finished(slot.permit, slot.finish, Instant::now());
+    }
+
     /// Puts deliveries into their subscription queues.
-    async fn push(&mut self, lanes: &mut Scheduler<InHand>, in_hand: Vec<InHand>) {
+    async fn push(&mut self, in_hand: Vec<InHand>) {
         if in_hand.is_empty() {
             return;
         }
-        for (in_hand, kin) in self.sort(in_hand).await {
-            let to = in_hand.owed.subscription;
-            lanes.push(to, kin, in_hand, Instant::now());
+        for (in_hand, groups) in self.loader.groups(in_hand).await {
+            let to = in_hand.task.subscription;
+            self.scheduler.push(to, groups, in_hand, Instant::now());
         }
     }
 
-    /// Puts rows of backlogs into subscription queues. Returns the deliveries that were to be marked in a backlog that
-    /// has ended.
-    async fn end_reads(
-        &mut self,
-        lanes: &mut Scheduler<InHand>,
-        backlog: &mut Backlog,
-        trials: &Quarantine,
-        reads: Vec<Read>,
-        rows: &[BacklogRow],
-    ) -> Vec<InHand> {
-        let mut results: Vec<ReadResult> = vec![ReadResult::default(); reads.len()];
+    async fn handle(&mut self, event: BacklogEvent, now: Instant) {
+        match event {
+            BacklogEvent::Begin => self.backlog.begin(|| self.scheduler.take_reads(now)),
+            BacklogEvent::Marked(subscriptions, tests) => {
+                for subscription in subscriptions {
+                    self.scheduler
+                        .note_backlog(subscription, BacklogClass::Live, now);
+                }
+                for test in tests {
+                    let to = test.task.subscription;
+                    let groups = self.loader.known_groups(to);
+                    self.scheduler.push_test(to, groups, test);
+                }
+            }
+            BacklogEvent::Read {
+                ended,
+                rows,
+                failed,
+            } => {
+                for read in failed {
+                    self.scheduler.read_failed(read, now);
+                }
+                self.end_reads(ended, &rows).await;
+            }
+        }
+    }
+
+    /// Puts rows of backlogs into subscription queues. Where a backlog has ended, the deliveries to be marked in it are
+    /// put there, too.
+    async fn end_reads(&mut self, reads: Vec<BacklogSearch>, rows: &[BacklogRow]) {
+        let mut results: Vec<SearchResult> = vec![SearchResult::default(); reads.len()];
         let at: HashMap<_, usize> = reads
             .iter()
             .enumerate()
             .map(|(at, read)| ((read.subscription, read.class), at))
             .collect();
-        let result_of = |row: &BacklogRow| at.get(&(row.owed.subscription, row.class)).copied();
         for row in rows {
-            if let Some(at) = result_of(row) {
-                results[at].found += 1;
-                results[at].last = Some(row.position());
+            if let Some(at) = at.get(&(row.owed.subscription, row.class)) {
+                results[*at].found += 1;
+                results[*at].last = Some(row.position());
             }
         }
         let taken = self.due.take_read(rows);
         for in_hand in &taken {
             let class = in_hand.backlog.unwrap_or(BacklogClass::Live);
-            if let Some(at) = at.get(&(in_hand.owed.subscription, class)) {
+            if let Some(at) = at.get(&(in_hand.task.subscription, class)) {
                 results[*at].new += 1;
             }
         }
-        let in_hand = trials.sort_out(taken);
-        self.push(lanes, in_hand).await;
-        let mut given_back = Vec::new();
+        let in_hand = self.quarantine.separate(taken);
+        self.push(in_hand).await;
+        let mut unmarked = Vec::new();
         for (read, result) in reads.into_iter().zip(results) {
-            if lanes.read(read, result) {
-                given_back.extend(backlog.give_back(read.subscription));
+            if self.scheduler.read(read, result) {
+                unmarked.extend(self.backlog.take_unmarked(read.subscription));
             }
         }
-        given_back
-    }
-
-    /// Puts a test before all other messages. It is sent once, and a caller of the API waits for the outcome.
-    fn put_first(&self, lanes: &mut Scheduler<InHand>, test: InHand) {
-        let to = test.owed.subscription;
-        let kin = self.whereabouts.of(to).unwrap_or_default();
-        lanes.push_first(to, kin, test);
+        self.push(unmarked).await;
     }
 
     /// The deliveries that may start now.
-    fn turns(&self, lanes: &mut Scheduler<InHand>) -> Vec<Turn> {
+    fn admit(&mut self) -> Vec<(InHand, Slot)> {
         let now = Instant::now();
-        std::iter::from_fn(|| lanes.next(now))
+        std::iter::from_fn(|| self.scheduler.next(now))
             .take(BATCH)
-            .map(|(ticket, in_hand)| {
-                let (over, finish) = (self.over.clone(), None);
-                let slot = Slot {
-                    over,
-                    ticket,
-                    finish,
-                };
-                (in_hand, slot)
-            })
+            .map(|(permit, in_hand)| (in_hand, Slot::new(permit, self.slots.clone())))
             .collect()
     }
 
     /// Starts the deliveries that the store still lists as owed. The recorder gets the others.
-    async fn start(
-        &mut self,
-        mut turns: Vec<Turn>,
-        lanes: &mut Scheduler<InHand>,
-        backlog: &mut Backlog,
-    ) {
+    async fn start(&mut self, mut admitted: Vec<(InHand, Slot)>) {
         let now = Instant::now();
-        turns.retain(|(in_hand, _)| in_hand.may_start(now));
-        if turns.is_empty() {
+        admitted.retain(|(in_hand, _)| in_hand.may_start(now));
+        if admitted.is_empty() {
             return;
         }
-        let LoadedDeliveries { mut owed, bodies } = match self.load(&turns).await {
+        let ids = admitted.iter().map(|(in_hand, _)| in_hand.task.delivery);
+        let LoadedDeliveries {
+            owed: mut deliveries,
+            bodies,
+        } = match self.loader.load(ids.collect()).await {
             RetryOutcome::Done(loaded) => loaded,
             ended => {
-                let deliveries = turns.into_iter().map(|(in_hand, _)| in_hand).collect();
-                return self.loads.apart(deliveries, &ended);
+                let in_hand = admitted.into_iter().map(|(in_hand, _)| in_hand).collect();
+                return self.load_retry.read_each_alone(in_hand, &ended);
             }
         };
-        owed.values().for_each(|owed| self.whereabouts.learn(owed));
         let now = hookline_clock::now();
         let mut attempts = Vec::new();
-        for (in_hand, slot) in turns {
-            let subscription = in_hand.owed.subscription;
-            let found = owed.remove(&in_hand.owed.delivery);
-            let result = match decide(in_hand.owed, found, now) {
-                Task::Attempt(owed) => {
-                    if let Some(class) = owed.backlog.filter(|_| in_hand.backlog.is_none()) {
-                        lanes.note_backlog(subscription, class, Instant::now());
+        for (in_hand, slot) in admitted {
+            let subscription = in_hand.task.subscription;
+            let found = deliveries.remove(&in_hand.task.delivery);
+            let outcome = match decide(in_hand.task, found, now) {
+                NextAction::Attempt(delivery) => {
+                    let now = Instant::now();
+                    if let Some(class) = delivery.backlog.filter(|_| in_hand.backlog.is_none()) {
+                        self.scheduler.note_backlog(subscription, class, now);
                     }
-                    match self.ready(owed) {
-                        Ok(ready) => attempts.push((in_hand, ready, slot)),
-                        Err(Unready::NoKey) => {
-                            let now = Instant::now();
-                            lanes.hold(subscription, in_hand, now + WITHOUT_KEY, now);
+                    match self.sender.prepare(delivery) {
+                        Ok(request) => attempts.push((in_hand, request, slot)),
+                        Err(NotPrepared::NoKey) => {
+                            let until = now + WITHOUT_KEY;
+                            self.scheduler.suspend(subscription, in_hand, until, now);
                         }
-                        Err(Unready::Ever(reason)) => self.aside.begin(in_hand, reason),
+                        Err(NotPrepared::Never(reason)) => self.dead_letters.begin(in_hand, reason),
                     }
                     continue;
                 }
-                Task::Settle(result) => result,
+                NextAction::Settle(outcome) => outcome,
             };
-            if is_void(&result) {
-                backlog.settle(subscription);
+            if is_void(&outcome) {
+                self.backlog.settle(subscription);
             }
-            self.recorder.send(Finished { in_hand, result }).await;
+            self.recorder.send(in_hand, outcome).await;
         }
-        self.attempt_all(attempts, bodies).await;
+        let events = attempts.iter().map(|(_, request, _)| request.event());
+        match self.loader.bodies(events.collect(), bodies).await {
+            RetryOutcome::Done(bodies) => self.sender.send_all(attempts, &bodies),
+            ended => {
+                let in_hand = attempts.into_iter().map(|(in_hand, ..)| in_hand).collect();
+                self.load_retry.read_each_alone(in_hand, &ended);
+            }
+        }
     }
 }
 
-async fn at(moment: Option<tokio::time::Instant>) {
+async fn at(moment: Option<Instant>) {
     match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
         None => std::future::pending().await,
     }
 }

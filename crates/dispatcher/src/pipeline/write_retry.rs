@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use hookline_core::delivery::AttemptTask;
@@ -16,6 +16,7 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::row_failures::{RowFailures, RowVerdict};
 use hookline_runtime::panics;
 use hookline_store::{Store, StoreError};
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -28,12 +29,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_LONE_WAIT: Duration = Duration::from_secs(5);
 
 /// A transaction that fails for this long while the store can be written is halved.
-const HALVED_AFTER: Duration = Duration::from_secs(2);
+const SPLIT_AFTER: Duration = Duration::from_secs(2);
 
 /// The result of a write.
-pub(crate) enum Outcome<T> {
+pub(crate) enum WriteOutcome<T> {
     /// The rows were written.
-    Written(T),
+    Done(T),
     /// The store does not take this one row.
     AtFault(StoreError),
     /// The process ends; whether the rows were written is not known.
@@ -41,7 +42,7 @@ pub(crate) enum Outcome<T> {
 }
 
 /// A kind of rows, and the functions that write and settle them.
-pub(crate) trait Writing: Clone + Send + Sync + 'static {
+pub(crate) trait RowWriter: Clone + Send + Sync + 'static {
     type Row: Send + Sync + 'static;
     type Done: Send;
     /// The name of the operation in log lines, such as `record attempts`.
@@ -54,74 +55,48 @@ pub(crate) trait Writing: Clone + Send + Sync + 'static {
         rows: &[Self::Row],
     ) -> impl Future<Output = Result<Self::Done, StoreError>> + Send;
 
-    fn settle(&self, rows: Vec<Self::Row>, outcome: Outcome<Self::Done>);
+    fn settle(&self, rows: Vec<Self::Row>, outcome: WriteOutcome<Self::Done>);
 }
+
+/// The last write of one subscription, kept for as long as a row of it fails alone.
+type LastWrite = Arc<Mutex<Option<Instant>>>;
 
 /// The time of the last write of one kind of rows: of any row, and of each watched subscription.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Written(Arc<Mutex<LastWritten>>);
+pub(crate) struct LastWrites(Arc<Mutex<WriteTimes>>);
 
 #[derive(Debug, Default)]
-struct LastWritten {
+struct WriteTimes {
     any: Option<Instant>,
-    /// Each watched subscription with its number of watches and its last write.
-    watched: HashMap<SubscriptionId, (usize, Option<Instant>)>,
+    watched: HashMap<SubscriptionId, Weak<Mutex<Option<Instant>>>>,
 }
 
-impl Written {
-    fn lock(&self) -> MutexGuard<'_, LastWritten> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl LastWrites {
     fn note(&self, subscriptions: impl Iterator<Item = SubscriptionId>, now: Instant) {
-        let mut last = self.lock();
+        let mut last = self.0.lock();
         last.any = Some(now);
         if last.watched.is_empty() {
             return;
         }
         for subscription in subscriptions {
-            if let Some((_, written)) = last.watched.get_mut(&subscription) {
-                *written = Some(now);
+            if let Some(watch) = last.watched.get(&subscription).and_then(Weak::upgrade) {
+                *watch.lock() = Some(now);
             }
         }
     }
 
     fn any(&self) -> Option<Instant> {
-        self.lock().any
+        self.0.lock().any
     }
 
-    fn watch(&self, subscription: SubscriptionId) -> Watch {
-        self.lock().watched.entry(subscription).or_default().0 += 1;
-        Watch {
-            written: self.clone(),
-            subscription,
-        }
-    }
-}
-
-/// Notes when rows of a subscription are written, until it is dropped.
-#[derive(Debug)]
-struct Watch {
-    written: Written,
-    subscription: SubscriptionId,
-}
-
-impl Watch {
-    fn last(&self) -> Option<Instant> {
-        let last = self.written.lock();
-        last.watched.get(&self.subscription)?.1
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let mut last = self.written.lock();
-        if let Some((watches, _)) = last.watched.get_mut(&self.subscription) {
-            *watches -= 1;
-            if *watches == 0 {
-                last.watched.remove(&self.subscription);
-            }
-        }
+    /// The time of the last write of a subscription's rows, from now on.
+    fn watch(&self, subscription: SubscriptionId) -> LastWrite {
+        let mut last = self.0.lock();
+        last.watched.retain(|_, watch| watch.strong_count() > 0);
+        let known = last.watched.get(&subscription).and_then(Weak::upgrade);
+        let watch = known.unwrap_or_default();
+        last.watched.insert(subscription, Arc::downgrade(&watch));
+        watch
     }
 }
 
@@ -131,36 +106,36 @@ pub(crate) struct WriteRetry {
     pub(crate) store: Store,
     pub(crate) late: CancellationToken,
     pub(crate) background: TaskTracker,
-    pub(crate) written: Written,
+    pub(crate) written: LastWrites,
 }
 
 /// Rows that share a transaction.
-struct Piece<R> {
+struct WriteBatch<R> {
     rows: Vec<R>,
     tries: u32,
     failing_since: Option<Instant>,
     not_before: Option<Instant>,
-    alone: RowFailures,
+    row_failures: RowFailures,
     /// Watches the subscription of a row that has failed alone.
-    watch: Option<Watch>,
+    watch: Option<LastWrite>,
 }
 
 /// The next step for a piece that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
+enum RetryStep {
     Retry(Duration),
     Halve,
     GiveUp,
 }
 
-impl<R> Piece<R> {
+impl<R> WriteBatch<R> {
     fn of(rows: Vec<R>) -> Self {
         Self {
             rows,
             tries: 0,
             failing_since: None,
             not_before: None,
-            alone: RowFailures::default(),
+            row_failures: RowFailures::default(),
             watch: None,
         }
     }
@@ -179,138 +154,137 @@ impl<R> Piece<R> {
         now: Instant,
         others_written: Option<Instant>,
         can_write: bool,
-    ) -> Next {
+    ) -> RetryStep {
         let since = *self.failing_since.get_or_insert(now);
-        let others_go_on = others_written.is_some_and(|written| written > since);
-        let of_subscription = self.watch.as_ref().and_then(Watch::last);
+        let others_succeed = others_written.is_some_and(|written| written > since);
+        let of_subscription = self.watch.as_ref().and_then(|watch| *watch.lock());
         let is_alone = self.rows.len() == 1;
-        match is_alone {
-            true => {
-                let verdict = self.alone.failed(now, of_subscription);
-                if !is_transient || verdict == RowVerdict::DeadLetter {
-                    return Next::GiveUp;
-                }
+        if is_alone {
+            let verdict = self.row_failures.failed(now, of_subscription);
+            if !is_transient || verdict == RowVerdict::DeadLetter {
+                return RetryStep::GiveUp;
             }
-            false => {
-                let fails_for_long = can_write && now.duration_since(since) >= HALVED_AFTER;
-                if !is_transient || others_go_on || fails_for_long {
-                    return Next::Halve;
-                }
+        } else {
+            let fails_for_long = can_write && now.duration_since(since) >= SPLIT_AFTER;
+            if !is_transient || others_succeed || fails_for_long {
+                return RetryStep::Halve;
             }
         }
-        let longest = match is_alone && others_go_on {
-            true => LONGEST_LONE_WAIT,
-            false => LONGEST_WAIT,
+        let longest = if is_alone && others_succeed {
+            LONGEST_LONE_WAIT
+        } else {
+            LONGEST_WAIT
         };
         let wait = (FIRST_WAIT * (1 << self.tries.min(10))).min(longest);
         self.retry(wait, now)
     }
 
-    fn retry(&mut self, wait: Duration, now: Instant) -> Next {
+    fn retry(&mut self, wait: Duration, now: Instant) -> RetryStep {
         self.tries += 1;
         self.not_before = Some(now + wait);
-        Next::Retry(wait)
+        RetryStep::Retry(wait)
     }
 }
 
 impl WriteRetry {
     /// Writes these rows in one transaction. Returns when that is done, or has failed once. After a failure, the rows
     /// are retried in the background.
-    pub(crate) async fn write<W: Writing>(&self, writing: &W, rows: Vec<W::Row>) {
+    pub(crate) async fn write<W: RowWriter>(&self, writer: &W, rows: Vec<W::Row>) {
         if rows.is_empty() {
             return;
         }
-        let mut pieces = VecDeque::new();
-        self.attempt(writing, Piece::of(rows), &mut pieces).await;
-        if !pieces.is_empty() {
-            let (persist, writing) = (self.clone(), writing.clone());
+        let mut batches = VecDeque::new();
+        self.attempt(writer, WriteBatch::of(rows), &mut batches)
+            .await;
+        if !batches.is_empty() {
+            let (retry, writer) = (self.clone(), writer.clone());
             self.background
                 .spawn(panics::fatal("rows in retry", async move {
-                    persist.keep_on(&writing, pieces).await
+                    retry.retry_all(&writer, batches).await
                 }));
         }
     }
 
-    async fn keep_on<W: Writing>(&self, writing: &W, mut pieces: VecDeque<Piece<W::Row>>) {
+    async fn retry_all<W: RowWriter>(&self, writer: &W, mut batches: VecDeque<WriteBatch<W::Row>>) {
         loop {
-            pieces
+            batches
                 .make_contiguous()
-                .sort_by_key(|piece| piece.not_before);
-            let Some(piece) = pieces.pop_front() else {
+                .sort_by_key(|batch| batch.not_before);
+            let Some(batch) = batches.pop_front() else {
                 return;
             };
-            if let Some(at) = piece.not_before {
+            if let Some(at) = batch.not_before {
                 tokio::select! {
                     () = tokio::time::sleep_until(at.into()) => {}
                     () = self.late.cancelled() => {}
                 }
             }
             if self.late.is_cancelled() {
-                for piece in std::iter::once(piece).chain(pieces) {
-                    writing.settle(piece.rows, Outcome::Stopped);
+                for batch in std::iter::once(batch).chain(batches) {
+                    writer.settle(batch.rows, WriteOutcome::Stopped);
                 }
                 return;
             }
-            self.attempt(writing, piece, &mut pieces).await;
+            self.attempt(writer, batch, &mut batches).await;
         }
     }
 
-    async fn attempt<W: Writing>(
+    async fn attempt<W: RowWriter>(
         &self,
-        writing: &W,
-        mut piece: Piece<W::Row>,
-        pieces: &mut VecDeque<Piece<W::Row>>,
+        writer: &W,
+        mut batch: WriteBatch<W::Row>,
+        batches: &mut VecDeque<WriteBatch<W::Row>>,
     ) {
-        let why = match writing.write(&piece.rows).await {
-            Ok(done) => return self.succeed(writing, piece, done),
+        let why = match writer.write(&batch.rows).await {
+            Ok(done) => return self.succeed(writer, batch, done),
             Err(why) => why,
         };
-        if let [row] = &piece.rows[..]
-            && piece.watch.is_none()
+        if let [row] = &batch.rows[..]
+            && batch.watch.is_none()
         {
-            piece.watch = Some(self.written.watch(W::owed(row).subscription));
+            batch.watch = Some(self.written.watch(W::owed(row).subscription));
         }
-        let mut next = piece.failed(
+        let mut next = batch.failed(
             why.is_transient(),
             Instant::now(),
             self.written.any(),
             self.store.can_be_written(),
         );
-        if next == Next::GiveUp
+        if next == RetryStep::GiveUp
             && why.is_transient()
-            && let [row] = &piece.rows[..]
+            && let [row] = &batch.rows[..]
         {
             // The row may have been locked until now.
             let unlocked = self.store.wait_for_lock(W::owed(row).delivery).await;
             if unlocked.is_ok()
-                && let Ok(done) = writing.write(&piece.rows).await
+                && let Ok(done) = writer.write(&batch.rows).await
             {
-                return self.succeed(writing, piece, done);
+                return self.succeed(writer, batch, done);
             }
             if unlocked.is_err() || !self.store.can_be_written() {
-                next = piece.retry(LONGEST_LONE_WAIT, Instant::now());
+                next = batch.retry(LONGEST_LONE_WAIT, Instant::now());
             }
         }
         match next {
-            Next::GiveUp => writing.settle(piece.rows, Outcome::AtFault(why)),
-            Next::Halve => pieces.extend(piece.halves()),
-            Next::Retry(wait) => {
+            RetryStep::GiveUp => writer.settle(batch.rows, WriteOutcome::AtFault(why)),
+            RetryStep::Halve => batches.extend(batch.halves()),
+            RetryStep::Retry(wait) => {
                 tracing::warn!(
                     what = W::WHAT,
-                    rows = piece.rows.len(),
+                    rows = batch.rows.len(),
                     error = %why,
                     wait_ms = wait.as_millis(),
-                    "could not go on, trying again"
+                    "failed, trying again"
                 );
-                pieces.push_back(piece);
+                batches.push_back(batch);
             }
         }
     }
 
-    fn succeed<W: Writing>(&self, writing: &W, piece: Piece<W::Row>, done: W::Done) {
-        let subscriptions = piece.rows.iter().map(|row| W::owed(row).subscription);
+    fn succeed<W: RowWriter>(&self, writer: &W, batch: WriteBatch<W::Row>, done: W::Done) {
+        let subscriptions = batch.rows.iter().map(|row| W::owed(row).subscription);
         self.written.note(subscriptions, Instant::now());
-        writing.settle(piece.rows, Outcome::Written(done));
+        writer.settle(batch.rows, WriteOutcome::Done(done));
     }
 }
 
@@ -321,65 +295,67 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn while_the_store_cannot_be_written_rows_stay_together_and_are_held() {
-        let (start, mut piece) = (Instant::now(), Piece::of(vec![1, 2]));
+    fn rows_are_retried_together_while_the_store_cannot_be_written() {
+        let (start, mut batch) = (Instant::now(), WriteBatch::of(vec![1, 2]));
         for seconds in 0..3_600 {
-            let next = piece.failed(true, start + SECOND * seconds, None, false);
+            let next = batch.failed(true, start + SECOND * seconds, None, false);
             assert!(
-                matches!(next, Next::Retry(wait) if wait <= LONGEST_WAIT),
+                matches!(next, RetryStep::Retry(wait) if wait <= LONGEST_WAIT),
                 "{next:?}"
             );
         }
     }
 
     #[test]
-    fn rows_that_fail_while_others_are_written_are_halved() {
-        let (start, mut piece) = (Instant::now(), Piece::of(vec![1, 2, 3]));
+    fn a_batch_that_fails_while_other_rows_are_written_is_halved() {
+        let (start, mut batch) = (Instant::now(), WriteBatch::of(vec![1, 2, 3]));
         assert_eq!(
-            piece.failed(true, start, Some(start), true),
-            Next::Retry(FIRST_WAIT)
+            batch.failed(true, start, Some(start), true),
+            RetryStep::Retry(FIRST_WAIT)
         );
         let others = Some(start + SECOND / 2);
         assert_eq!(
-            piece.failed(true, start + SECOND, others, true),
-            Next::Halve
+            batch.failed(true, start + SECOND, others, true),
+            RetryStep::Halve
         );
-        let sizes = piece.halves().map(|half| (half.rows.len(), half.tries));
+        let sizes = batch.halves().map(|half| (half.rows.len(), half.tries));
         assert_eq!(sizes, [(1, 1), (2, 1)]);
     }
 
     /// The seconds after which a row of subscription 1 is given up, while rows of `others` are written.
-    fn given_up_beside(others: SubscriptionId) -> Option<u32> {
-        let (start, mut piece) = (Instant::now(), Piece::of(vec![1]));
-        let written = Written::default();
-        piece.watch = Some(written.watch(SubscriptionId(1)));
-        let given_up = (0..600).find(|seconds| {
+    fn dead_lettered_beside(others: SubscriptionId) -> Option<u32> {
+        let (start, mut batch) = (Instant::now(), WriteBatch::of(vec![1]));
+        let written = LastWrites::default();
+        batch.watch = Some(written.watch(SubscriptionId(1)));
+        let dead_lettered = (0..600).find(|seconds| {
             let now = start + SECOND * *seconds;
             written.note([others].into_iter(), now);
-            piece.failed(true, now, written.any(), true) == Next::GiveUp
+            batch.failed(true, now, written.any(), true) == RetryStep::GiveUp
         });
-        drop(piece);
-        assert!(written.lock().watched.is_empty());
-        given_up
+        drop(batch);
+        let last = written.0.lock();
+        assert!(last.watched.values().all(|one| one.strong_count() == 0));
+        drop(last);
+        dead_lettered
     }
 
     #[test]
-    fn a_lone_row_is_put_aside_after_a_minute_of_others_of_its_subscription() {
-        assert_eq!(given_up_beside(SubscriptionId(1)), Some(60));
-        assert_eq!(given_up_beside(SubscriptionId(2)), None);
+    fn a_row_that_fails_alone_is_dead_lettered_after_a_minute_of_writes_to_its_subscription() {
+        assert_eq!(dead_lettered_beside(SubscriptionId(1)), Some(60));
+        assert_eq!(dead_lettered_beside(SubscriptionId(2)), None);
     }
 
     #[test]
-    fn a_permanent_error_of_one_row_gives_it_up_at_once() {
-        let mut piece = Piece::of(vec![1]);
+    fn a_permanent_error_dead_letters_a_single_row_at_once() {
+        let mut batch = WriteBatch::of(vec![1]);
         assert_eq!(
-            piece.failed(false, Instant::now(), None, true),
-            Next::GiveUp
+            batch.failed(false, Instant::now(), None, true),
+            RetryStep::GiveUp
         );
-        let mut pieces = Piece::of(vec![1, 2]);
+        let mut batches = WriteBatch::of(vec![1, 2]);
         assert_eq!(
-            pieces.failed(false, Instant::now(), None, true),
-            Next::Halve
+            batches.failed(false, Instant::now(), None, true),
+            RetryStep::Halve
         );
     }
 }

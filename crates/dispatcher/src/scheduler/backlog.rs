@@ -16,7 +16,7 @@ const FROM_START_EVERY: Duration = Duration::from_millis(250);
 
 /// A search for the next rows of a backlog, for which the subscription queue has room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Read {
+pub struct BacklogSearch {
     pub subscription: SubscriptionId,
     pub class: BacklogClass,
     /// The position behind which the search begins; none: at the start.
@@ -27,7 +27,7 @@ pub struct Read {
 
 /// The result of a search.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct ReadResult {
+pub struct SearchResult {
     /// Rows that were found.
     pub found: usize,
     /// The part of `found` that was not in hand.
@@ -40,7 +40,7 @@ pub struct ReadResult {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Backlog {
     after: Option<BacklogPosition>,
-    is_under_way: bool,
+    is_searching: bool,
     /// The last search found all rows behind `after`.
     is_at_end: bool,
     /// The earliest time of the next search from the start.
@@ -51,30 +51,30 @@ impl Backlog {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             after: None,
-            is_under_way: false,
+            is_searching: false,
             is_at_end: false,
             from_start_at: now,
         }
     }
 
     /// Notes that rows were marked. They may stand behind the read position.
-    pub(super) fn grew(&mut self) {
+    pub(super) fn rows_were_marked(&mut self) {
         self.is_at_end = false;
     }
 
     /// Notes that a row was read and then let go.
-    pub(super) fn gave_back(&mut self) {
+    pub(super) fn row_was_returned(&mut self) {
         self.after = None;
         self.is_at_end = false;
     }
 
-    pub(super) fn is_under_way(&self) -> bool {
-        self.is_under_way
+    pub(super) fn is_searching(&self) -> bool {
+        self.is_searching
     }
 
     /// Begins a search, and returns its position; none where it is too early for one.
     pub(super) fn begin(&mut self, now: Instant) -> Option<Option<BacklogPosition>> {
-        if self.is_under_way || self.is_at_end && now < self.from_start_at {
+        if self.is_searching || self.is_at_end && now < self.from_start_at {
             return None;
         }
         if self.is_at_end {
@@ -83,13 +83,13 @@ impl Backlog {
         if self.after.is_none() {
             self.from_start_at = now + FROM_START_EVERY;
         }
-        self.is_under_way = true;
+        self.is_searching = true;
         Some(self.after)
     }
 
     /// Ends a search. Returns whether the backlog has ended, too.
-    pub(super) fn end(&mut self, read: Read, result: ReadResult) -> bool {
-        self.is_under_way = false;
+    pub(super) fn end(&mut self, read: BacklogSearch, result: SearchResult) -> bool {
+        self.is_searching = false;
         if result.found >= read.limit {
             self.after = result.last;
             return false;
@@ -101,7 +101,7 @@ impl Backlog {
 
     /// Notes a failed search.
     pub(super) fn fail(&mut self, now: Instant) {
-        self.is_under_way = false;
+        self.is_searching = false;
         self.is_at_end = true;
         self.from_start_at = now + FROM_START_EVERY;
     }

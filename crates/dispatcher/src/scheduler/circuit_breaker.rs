@@ -18,35 +18,35 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// The health of the receiver that an outcome shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
+pub enum ReceiverHealth {
     /// The receiver works.
     Healthy,
     /// The receiver fails.
     Unhealthy {
         /// The `Retry-After` of the response, if any; more than a minute counts as a minute.
-        asked_for: Option<Duration>,
+        retry_after: Option<Duration>,
     },
     /// The outcome shows nothing: the response is about the event, or no request was made.
     Unknown,
 }
 
-impl From<&AttemptOutcome> for Health {
+impl From<&AttemptOutcome> for ReceiverHealth {
     fn from(outcome: &AttemptOutcome) -> Self {
         match outcome {
-            _ if outcome.is_success() => Health::Healthy,
+            _ if outcome.is_success() => ReceiverHealth::Healthy,
             AttemptOutcome::Answered(answer) if answer.status >= 500 || answer.status == 429 => {
-                Health::Unhealthy {
-                    asked_for: answer.retry_after,
+                ReceiverHealth::Unhealthy {
+                    retry_after: answer.retry_after,
                 }
             }
-            AttemptOutcome::Answered(_) => Health::Unknown,
+            AttemptOutcome::Answered(_) => ReceiverHealth::Unknown,
             AttemptOutcome::Failed(failure) => match failure.kind {
-                FailureKind::BlockedAddress | FailureKind::HttpStatus => Health::Unknown,
+                FailureKind::BlockedAddress | FailureKind::HttpStatus => ReceiverHealth::Unknown,
                 FailureKind::Timeout
                 | FailureKind::Dns
                 | FailureKind::Connect
                 | FailureKind::Tls
-                | FailureKind::Response => Health::Unhealthy { asked_for: None },
+                | FailureKind::Response => ReceiverHealth::Unhealthy { retry_after: None },
             },
         }
     }
@@ -64,15 +64,7 @@ pub(crate) enum CircuitBreaker {
     /// A probe is in flight, and its outcome decides.
     HalfOpen { wait: Duration },
     /// No request starts before `until`, for a reason that lies outside the receiver.
-    Held { until: Instant },
-}
-
-/// How many requests may start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Admits {
-    All,
-    One,
-    Nothing,
+    Suspended { until: Instant },
 }
 
 /// The role of a request for the circuit breaker.
@@ -90,16 +82,6 @@ impl CircuitBreaker {
         matches!(self, CircuitBreaker::Closed { .. })
     }
 
-    pub(crate) fn admits(self) -> Admits {
-        match self {
-            CircuitBreaker::Closed { .. } => Admits::All,
-            CircuitBreaker::Due { .. } => Admits::One,
-            CircuitBreaker::Open { .. }
-            | CircuitBreaker::HalfOpen { .. }
-            | CircuitBreaker::Held { .. } => Admits::Nothing,
-        }
-    }
-
     /// The breaker of a subscription that was taken over with waiting deliveries. The breaker was open at an earlier
     /// owner, or the health of its receiver is unknown.
     pub(crate) fn taken_over(wait: Option<Duration>) -> Self {
@@ -108,9 +90,9 @@ impl CircuitBreaker {
     }
 
     /// When the breaker lets a probe start, where this depends on the time alone.
-    pub(crate) fn lets_one_start_at(self) -> Option<Instant> {
+    pub(crate) fn probe_at(self) -> Option<Instant> {
         match self {
-            CircuitBreaker::Open { until, .. } | CircuitBreaker::Held { until } => Some(until),
+            CircuitBreaker::Open { until, .. } | CircuitBreaker::Suspended { until } => Some(until),
             CircuitBreaker::Closed { .. }
             | CircuitBreaker::Due { .. }
             | CircuitBreaker::HalfOpen { .. } => None,
@@ -118,10 +100,10 @@ impl CircuitBreaker {
     }
 
     /// Ends the wait: one probe may start.
-    pub(crate) fn let_one_start(&mut self) {
+    pub(crate) fn allow_probe(&mut self) {
         *self = match *self {
             CircuitBreaker::Open { wait, .. } => CircuitBreaker::Due { wait },
-            CircuitBreaker::Held { .. } => CircuitBreaker::Due { wait: FIRST_WAIT },
+            CircuitBreaker::Suspended { .. } => CircuitBreaker::Due { wait: FIRST_WAIT },
             same => same,
         };
     }
@@ -129,7 +111,7 @@ impl CircuitBreaker {
     /// The wait that the next owner continues; none for a closed breaker.
     pub(crate) fn wait(self) -> Option<Duration> {
         match self {
-            CircuitBreaker::Closed { .. } | CircuitBreaker::Held { .. } => None,
+            CircuitBreaker::Closed { .. } | CircuitBreaker::Suspended { .. } => None,
             CircuitBreaker::Open { wait, .. }
             | CircuitBreaker::Due { wait }
             | CircuitBreaker::HalfOpen { wait } => Some(wait),
@@ -145,37 +127,45 @@ impl CircuitBreaker {
             }
             CircuitBreaker::Closed { .. }
             | CircuitBreaker::HalfOpen { .. }
-            | CircuitBreaker::Held { .. } => Role::Ordinary,
+            | CircuitBreaker::Suspended { .. } => Role::Ordinary,
         }
     }
 
-    /// Counts the end of a request; `verdict` is none where no request was made. The breaker opens at `limit` failures.
-    pub(crate) fn over(&mut self, role: Role, verdict: Option<Health>, limit: u32, now: Instant) {
-        *self = match (*self, role, verdict) {
-            (_, _, Some(Health::Healthy)) => CircuitBreaker::NEW,
-            (CircuitBreaker::HalfOpen { .. }, Role::Probe, Some(Health::Unknown)) => {
+    /// Counts the end of a request; `health` is none where no request was made. The breaker opens at `limit` failures.
+    pub(crate) fn finished(
+        &mut self,
+        role: Role,
+        health: Option<ReceiverHealth>,
+        limit: u32,
+        now: Instant,
+    ) {
+        *self = match (*self, role, health) {
+            (_, _, Some(ReceiverHealth::Healthy)) => CircuitBreaker::NEW,
+            (CircuitBreaker::HalfOpen { .. }, Role::Probe, Some(ReceiverHealth::Unknown)) => {
                 CircuitBreaker::NEW
             }
             (
                 CircuitBreaker::HalfOpen { wait },
                 Role::Probe,
-                Some(Health::Unhealthy { asked_for }),
-            ) => Self::open(2 * wait, asked_for, now),
+                Some(ReceiverHealth::Unhealthy { retry_after }),
+            ) => Self::open(2 * wait, retry_after, now),
             (CircuitBreaker::HalfOpen { wait }, Role::Probe, None) => CircuitBreaker::Due { wait },
-            (CircuitBreaker::Closed { failures }, _, Some(Health::Unhealthy { asked_for })) => {
-                match failures + 1 {
-                    failures if failures < limit => CircuitBreaker::Closed { failures },
-                    _ => Self::open(FIRST_WAIT, asked_for, now),
-                }
-            }
+            (
+                CircuitBreaker::Closed { failures },
+                _,
+                Some(ReceiverHealth::Unhealthy { retry_after }),
+            ) => match failures + 1 {
+                failures if failures < limit => CircuitBreaker::Closed { failures },
+                _ => Self::open(FIRST_WAIT, retry_after, now),
+            },
             // A request that was in flight when the breaker opened fails, too. Its failure is no news.
             (same, ..) => same,
         };
     }
 
-    fn open(wait: Duration, asked_for: Option<Duration>, now: Instant) -> Self {
+    fn open(wait: Duration, retry_after: Option<Duration>, now: Instant) -> Self {
         let wait = wait.min(LONGEST_WAIT);
-        let until = now + wait.max(asked_for.unwrap_or_default().min(LONGEST_WAIT));
+        let until = now + wait.max(retry_after.unwrap_or_default().min(LONGEST_WAIT));
         CircuitBreaker::Open { until, wait }
     }
 }
@@ -186,19 +176,19 @@ mod tests {
 
     use super::*;
 
-    const ILL: Option<Health> = Some(Health::Unhealthy { asked_for: None });
+    const UNHEALTHY: Option<ReceiverHealth> = Some(ReceiverHealth::Unhealthy { retry_after: None });
 
     fn opened(now: Instant) -> CircuitBreaker {
         let mut breaker = CircuitBreaker::NEW;
         for _ in 0..3 {
-            assert_eq!(breaker.admits(), Admits::All);
+            assert!(breaker.is_closed());
             let role = breaker.started();
-            breaker.over(role, ILL, 3, now);
+            breaker.finished(role, UNHEALTHY, 3, now);
         }
         breaker
     }
 
-    fn answered(status: u16, retry_after: Option<u64>) -> Health {
+    fn answered(status: u16, retry_after: Option<u64>) -> ReceiverHealth {
         let retry_after = retry_after.map(Duration::from_secs);
         (&AttemptOutcome::Answered(ReceiverResponse {
             status,
@@ -210,14 +200,17 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_about_the_event_says_nothing_about_the_receiver() {
-        assert_eq!(answered(204, None), Health::Healthy);
+    fn a_4xx_response_shows_nothing_about_the_receiver() {
+        assert_eq!(answered(204, None), ReceiverHealth::Healthy);
         for status in [301, 400, 401, 404, 410, 422] {
-            assert_eq!(answered(status, None), Health::Unknown, "{status}");
+            assert_eq!(answered(status, None), ReceiverHealth::Unknown, "{status}");
         }
         for status in [429, 500, 503] {
-            let asked_for = Some(Duration::from_secs(9));
-            assert_eq!(answered(status, Some(9)), Health::Unhealthy { asked_for });
+            let retry_after = Some(Duration::from_secs(9));
+            assert_eq!(
+                answered(status, Some(9)),
+                ReceiverHealth::Unhealthy { retry_after }
+            );
         }
         for (kind, says_something) in [
             (FailureKind::Timeout, true),
@@ -233,88 +226,95 @@ mod tests {
                 message,
                 status,
             });
-            let is_ill = Health::from(&failed) != Health::Unknown;
-            assert_eq!(is_ill, says_something, "{kind:?}");
+            let is_unhealthy = ReceiverHealth::from(&failed) != ReceiverHealth::Unknown;
+            assert_eq!(is_unhealthy, says_something, "{kind:?}");
         }
     }
 
     #[test]
-    fn failures_in_a_row_open_it_and_a_success_between_them_does_not_count_as_one() {
+    fn only_consecutive_failures_open_the_breaker() {
         let now = Instant::now();
         let mut breaker = CircuitBreaker::NEW;
-        for verdict in [ILL, ILL, Some(Health::Healthy), ILL, ILL] {
-            breaker.over(Role::Ordinary, verdict, 3, now);
+        for health in [
+            UNHEALTHY,
+            UNHEALTHY,
+            Some(ReceiverHealth::Healthy),
+            UNHEALTHY,
+            UNHEALTHY,
+        ] {
+            breaker.finished(Role::Ordinary, health, 3, now);
         }
         assert_eq!(breaker, CircuitBreaker::Closed { failures: 2 });
-        breaker.over(Role::Ordinary, Some(Health::Unknown), 3, now);
-        breaker.over(Role::Ordinary, ILL, 3, now);
-        assert_eq!(breaker.admits(), Admits::Nothing);
+        breaker.finished(Role::Ordinary, Some(ReceiverHealth::Unknown), 3, now);
+        breaker.finished(Role::Ordinary, UNHEALTHY, 3, now);
+        assert!(matches!(breaker, CircuitBreaker::Open { .. }));
     }
 
     #[test]
-    fn after_its_wait_one_probe_goes_out_and_a_success_closes_it() {
+    fn a_successful_probe_closes_the_breaker() {
         let now = Instant::now();
         let mut breaker = opened(now);
         let later = now + FIRST_WAIT;
-        assert_eq!(breaker.lets_one_start_at(), Some(later));
-        breaker.let_one_start();
-        assert_eq!(breaker.admits(), Admits::One);
+        assert_eq!(breaker.probe_at(), Some(later));
+        breaker.allow_probe();
+        assert!(matches!(breaker, CircuitBreaker::Due { .. }));
         let role = breaker.started();
         assert_eq!(role, Role::Probe);
-        assert_eq!(breaker.admits(), Admits::Nothing);
-        breaker.over(role, Some(Health::Healthy), 3, later);
+        assert!(matches!(breaker, CircuitBreaker::HalfOpen { .. }));
+        breaker.finished(role, Some(ReceiverHealth::Healthy), 3, later);
         assert_eq!(breaker, CircuitBreaker::NEW);
     }
 
     #[test]
-    fn each_probe_that_fails_doubles_the_wait_up_to_a_minute() {
+    fn each_failed_probe_doubles_the_wait_up_to_a_minute() {
         let mut now = Instant::now();
         let mut breaker = opened(now);
         for seconds in [1, 2, 4, 8, 16, 32, 60, 60] {
             let wait = Duration::from_secs(seconds);
-            assert_eq!(breaker.lets_one_start_at(), Some(now + wait));
+            assert_eq!(breaker.probe_at(), Some(now + wait));
             assert_eq!(breaker.wait(), Some(wait));
             now += wait;
             let role = breaker.started();
-            breaker.over(role, ILL, 3, now);
+            breaker.finished(role, UNHEALTHY, 3, now);
         }
     }
 
     #[test]
-    fn what_was_on_its_way_when_it_opened_changes_nothing_by_failing_and_closes_it_by_success() {
+    fn a_request_from_before_the_opening_closes_the_breaker_by_success_and_changes_nothing_by_failure()
+     {
         let now = Instant::now();
         let mut breaker = opened(now);
         let open = breaker;
-        breaker.over(Role::Ordinary, ILL, 3, now);
+        breaker.finished(Role::Ordinary, UNHEALTHY, 3, now);
         assert_eq!(breaker, open);
-        breaker.over(Role::Ordinary, Some(Health::Healthy), 3, now);
+        breaker.finished(Role::Ordinary, Some(ReceiverHealth::Healthy), 3, now);
         assert_eq!(breaker, CircuitBreaker::NEW);
     }
 
     #[test]
-    fn a_receiver_that_asks_for_time_gets_it_up_to_a_minute() {
+    fn a_retry_after_lengthens_the_wait_up_to_a_minute() {
         let now = Instant::now();
         for (asked, given) in [(30, 30), (3_600, 60)] {
-            let asked_for = Some(Duration::from_secs(asked));
+            let retry_after = Some(Duration::from_secs(asked));
             let mut breaker = CircuitBreaker::NEW;
-            breaker.over(
+            breaker.finished(
                 Role::Ordinary,
-                Some(Health::Unhealthy { asked_for }),
+                Some(ReceiverHealth::Unhealthy { retry_after }),
                 1,
                 now,
             );
             let until = now + Duration::from_secs(given);
-            assert_eq!(breaker.lets_one_start_at(), Some(until));
+            assert_eq!(breaker.probe_at(), Some(until));
         }
     }
 
     #[test]
-    fn a_probe_that_was_never_made_leaves_its_place_to_the_next() {
+    fn a_probe_without_a_request_leaves_its_place_to_the_next() {
         let now = Instant::now();
         let mut breaker = opened(now);
         let later = now + FIRST_WAIT;
         let role = breaker.started();
-        breaker.over(role, None, 3, later);
-        assert_eq!(breaker.admits(), Admits::One);
+        breaker.finished(role, None, 3, later);
+        assert!(matches!(breaker, CircuitBreaker::Due { .. }));
     }
 }

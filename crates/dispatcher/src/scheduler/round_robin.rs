@@ -6,35 +6,28 @@ use std::collections::{HashMap, VecDeque};
 
 use hookline_core::ids::SubscriptionId;
 
-use super::bulkhead::ShareGroup;
-use super::subscription_queue::Pace;
+use super::share_groups::ShareGroup;
+use super::speed::Speed;
 
 /// The subscription queues with waiting messages.
+#[derive(Default)]
 pub(super) struct RoundRobin {
-    fast: Order,
-    slow: Order,
-    next: Pace,
+    fast: TurnOrder,
+    slow: TurnOrder,
+    next: Speed,
 }
 
 /// The order within one pace.
 #[derive(Default)]
-struct Order {
+struct TurnOrder {
     /// The organizations with subscription queues, the next one first.
     organizations: VecDeque<ShareGroup>,
-    lanes: HashMap<ShareGroup, VecDeque<SubscriptionId>>,
+    queues: HashMap<ShareGroup, VecDeque<SubscriptionId>>,
 }
 
 impl RoundRobin {
-    pub(super) fn new() -> Self {
-        Self {
-            fast: Order::default(),
-            slow: Order::default(),
-            next: Pace::Fast,
-        }
-    }
-
     /// Both paces, the next one first.
-    pub(super) fn paces(&self) -> [Pace; 2] {
+    pub(super) fn speeds(&self) -> [Speed; 2] {
         [self.next, self.next.other()]
     }
 
@@ -43,86 +36,91 @@ impl RoundRobin {
     /// them than messages in memory.
     pub(super) fn find(
         &self,
-        pace: Pace,
+        speed: Speed,
         may_start: impl Fn(SubscriptionId) -> bool,
     ) -> Option<SubscriptionId> {
-        let order = self.of(pace);
-        let lanes = order
+        let order = self.of(speed);
+        let queues = order
             .organizations
             .iter()
-            .filter_map(|organization| order.lanes.get(organization));
-        lanes.flatten().copied().find(|lane| may_start(*lane))
+            .filter_map(|organization| order.queues.get(organization));
+        queues.flatten().copied().find(|queue| may_start(*queue))
     }
 
     /// Moves a subscription queue and its organization to the end of the order, after a start of a request.
-    pub(super) fn took(&mut self, pace: Pace, organization: ShareGroup, lane: SubscriptionId) {
-        self.next = pace.other();
-        let order = self.of_mut(pace);
+    pub(super) fn started(
+        &mut self,
+        speed: Speed,
+        organization: ShareGroup,
+        queue: SubscriptionId,
+    ) {
+        self.next = speed.other();
+        let order = self.of_mut(speed);
         to_the_end(&mut order.organizations, organization);
-        if let Some(lanes) = order.lanes.get_mut(&organization) {
-            to_the_end(lanes, lane);
+        if let Some(queues) = order.queues.get_mut(&organization) {
+            to_the_end(queues, queue);
         }
     }
 
-    pub(super) fn join(&mut self, pace: Pace, organization: ShareGroup, lane: SubscriptionId) {
-        let order = self.of_mut(pace);
-        let lanes = order.lanes.entry(organization).or_default();
-        if lanes.is_empty() {
+    pub(super) fn join(&mut self, speed: Speed, organization: ShareGroup, queue: SubscriptionId) {
+        let order = self.of_mut(speed);
+        let queues = order.queues.entry(organization).or_default();
+        if queues.is_empty() {
             order.organizations.push_back(organization);
         }
-        lanes.push_back(lane);
+        queues.push_back(queue);
     }
 
     /// Removes a subscription queue from the order. It is usually the first one; a queue that changes its pace may
     /// stand anywhere.
-    pub(super) fn leave(&mut self, pace: Pace, organization: ShareGroup, lane: SubscriptionId) {
-        let order = self.of_mut(pace);
-        let Some(lanes) = order.lanes.get_mut(&organization) else {
+    pub(super) fn leave(&mut self, speed: Speed, organization: ShareGroup, queue: SubscriptionId) {
+        let order = self.of_mut(speed);
+        let Some(queues) = order.queues.get_mut(&organization) else {
             return;
         };
-        remove(lanes, lane);
-        if lanes.is_empty() {
-            order.lanes.remove(&organization);
+        remove(queues, queue);
+        if queues.is_empty() {
+            order.queues.remove(&organization);
             remove(&mut order.organizations, organization);
         }
     }
 
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        let lanes = self.fast.lanes.values().chain(self.slow.lanes.values());
-        lanes.map(VecDeque::len).sum()
+        let queues = self.fast.queues.values().chain(self.slow.queues.values());
+        queues.map(VecDeque::len).sum()
     }
 
-    fn of(&self, pace: Pace) -> &Order {
-        match pace {
-            Pace::Fast => &self.fast,
-            Pace::Slow => &self.slow,
+    fn of(&self, speed: Speed) -> &TurnOrder {
+        match speed {
+            Speed::Fast => &self.fast,
+            Speed::Slow => &self.slow,
         }
     }
 
-    fn of_mut(&mut self, pace: Pace) -> &mut Order {
-        match pace {
-            Pace::Fast => &mut self.fast,
-            Pace::Slow => &mut self.slow,
+    fn of_mut(&mut self, speed: Speed) -> &mut TurnOrder {
+        match speed {
+            Speed::Fast => &mut self.fast,
+            Speed::Slow => &mut self.slow,
         }
     }
 }
 
-fn remove<T: PartialEq>(turns: &mut VecDeque<T>, one: T) {
-    if turns.front() == Some(&one) {
-        turns.pop_front();
+fn remove<T: PartialEq>(round_robin: &mut VecDeque<T>, one: T) {
+    if round_robin.front() == Some(&one) {
+        round_robin.pop_front();
     } else {
-        turns.retain(|other| *other != one);
+        round_robin.retain(|other| *other != one);
     }
 }
 
 /// Does nothing where `one` has left the order.
-fn to_the_end<T: PartialEq + Copy>(turns: &mut VecDeque<T>, one: T) {
-    if turns.front() == Some(&one) {
-        turns.rotate_left(1);
-    } else if let Some(at) = turns.iter().position(|other| *other == one) {
-        turns.remove(at);
-        turns.push_back(one);
+fn to_the_end<T: PartialEq + Copy>(round_robin: &mut VecDeque<T>, one: T) {
+    if round_robin.front() == Some(&one) {
+        round_robin.rotate_left(1);
+    } else if let Some(at) = round_robin.iter().position(|other| *other == one) {
+        round_robin.remove(at);
+        round_robin.push_back(one);
     }
 }
 
@@ -131,23 +129,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_organization_with_many_lanes_has_no_more_turns_than_one_with_a_single_lane() {
-        let mut turns = RoundRobin::new();
+    fn an_organization_with_many_queues_gets_no_more_turns_than_one_with_a_single_queue() {
+        let mut round_robin = RoundRobin::default();
         let (many, single) = (ShareGroup(1), ShareGroup(2));
-        for lane in 0..1_000 {
-            turns.join(Pace::Fast, many, SubscriptionId(lane));
+        for queue in 0..1_000 {
+            round_robin.join(Speed::Fast, many, SubscriptionId(queue));
         }
-        turns.join(Pace::Fast, single, SubscriptionId(5_000));
+        round_robin.join(Speed::Fast, single, SubscriptionId(5_000));
         let mut started = Vec::new();
         for _ in 0..6 {
-            let lane = turns.find(Pace::Fast, |_| true).unwrap();
-            let organization = if lane.0 < 1_000 { many } else { single };
-            turns.took(Pace::Fast, organization, lane);
-            started.push(lane.0);
+            let queue = round_robin.find(Speed::Fast, |_| true).unwrap();
+            let organization = if queue.0 < 1_000 { many } else { single };
+            round_robin.started(Speed::Fast, organization, queue);
+            started.push(queue.0);
         }
         assert_eq!(started, [0, 5_000, 1, 5_000, 2, 5_000]);
-        turns.leave(Pace::Fast, single, SubscriptionId(5_000));
-        assert_eq!(turns.find(Pace::Fast, |_| true), Some(SubscriptionId(3)));
-        assert_eq!(turns.len(), 1_000);
+        round_robin.leave(Speed::Fast, single, SubscriptionId(5_000));
+        assert_eq!(
+            round_robin.find(Speed::Fast, |_| true),
+            Some(SubscriptionId(3))
+        );
+        assert_eq!(round_robin.len(), 1_000);
     }
 }

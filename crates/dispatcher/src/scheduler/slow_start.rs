@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::subscription_queue::SLOW;
+use super::speed::SLOW;
 
 /// Requests started since the last response in time. They never exceed those in flight.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,7 +20,7 @@ impl SlowStart {
 
     /// Counts the end of a request; `took` is none where no request was made. A response in time clears all requests in
     /// flight; a late one, or none, clears its own request only.
-    pub(super) fn over(&mut self, took: Option<Duration>) {
+    pub(super) fn finished(&mut self, took: Option<Duration>) {
         match took {
             Some(took) if took <= SLOW => *self = Self::default(),
             Some(_) | None => self.count = self.count.saturating_sub(1),
@@ -28,7 +28,7 @@ impl SlowStart {
     }
 
     /// Whether the first of these requests has waited for longer than a timely response takes.
-    pub(super) fn is_old(&self, now: Instant) -> bool {
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
         self.since
             .is_some_and(|since| now.saturating_duration_since(since) > SLOW)
     }

@@ -7,13 +7,11 @@ use std::time::{Duration, Instant};
 use hookline_store::BacklogClass;
 
 use super::backlog::Backlog;
-use super::bulkhead::{ShareGroups, Totals};
-use super::circuit_breaker::{Admits, CircuitBreaker};
+use super::circuit_breaker::CircuitBreaker;
 use super::message::Message;
+use super::share_groups::{ShareGroups, Totals};
 use super::slow_start::SlowStart;
-
-/// A queue is slow while one of its requests takes longer, and until a request has been faster.
-pub(super) const SLOW: Duration = Duration::from_secs(1);
+use super::speed::{SLOW, Speed};
 
 /// A queue with responses this quick empties before other queues notice its messages.
 const QUICK: Duration = Duration::from_millis(100);
@@ -22,9 +20,9 @@ const QUICK: Duration = Duration::from_millis(100);
 const BETWEEN_REPLAYED: u32 = 3;
 
 pub(super) struct SubscriptionQueue<M> {
-    pub(super) kin: ShareGroups,
+    pub(super) groups: ShareGroups,
     /// Tests, before all other messages: a caller of the API waits for each of them.
-    pub(super) first: VecDeque<M>,
+    pub(super) tests: VecDeque<M>,
     waiting: VecDeque<M>,
     /// Messages of replays: they are not urgent.
     replayed: VecDeque<M>,
@@ -33,43 +31,27 @@ pub(super) struct SubscriptionQueue<M> {
     since_replayed: u32,
     pub(super) in_flight: usize,
     /// The part of `in_flight` that has taken longer than [`SLOW`].
-    pub(super) old: usize,
-    pub(super) last_took: Option<Duration>,
-    pub(super) unanswered: SlowStart,
+    pub(super) slow_requests: usize,
+    pub(super) last_response_time: Option<Duration>,
+    pub(super) slow_start: SlowStart,
     pub(super) breaker: CircuitBreaker,
     live: Option<Backlog>,
     replay: Option<Backlog>,
 }
 
-/// The round robin in which a subscription queue takes its turns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
-    Fast,
-    Slow,
-}
-
-impl Pace {
-    pub(super) fn other(self) -> Self {
-        match self {
-            Pace::Fast => Pace::Slow,
-            Pace::Slow => Pace::Fast,
-        }
-    }
-}
-
 impl<M> SubscriptionQueue<M> {
-    pub(super) fn new(kin: ShareGroups) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            kin,
-            first: VecDeque::new(),
+            groups: ShareGroups::default(),
+            tests: VecDeque::new(),
             waiting: VecDeque::new(),
             replayed: VecDeque::new(),
             from_backlog: 0,
             since_replayed: 0,
             in_flight: 0,
-            old: 0,
-            last_took: None,
-            unanswered: SlowStart::default(),
+            slow_requests: 0,
+            last_response_time: None,
+            slow_start: SlowStart::default(),
             breaker: CircuitBreaker::NEW,
             live: None,
             replay: None,
@@ -78,11 +60,13 @@ impl<M> SubscriptionQueue<M> {
 
     /// A queue with an open circuit breaker counts as slow: a message in it would only wait.
     pub(super) fn is_slow(&self) -> bool {
-        self.old > 0 || self.last_took.is_some_and(|took| took > SLOW) || !self.breaker.is_closed()
+        self.slow_requests > 0
+            || self.last_response_time.is_some_and(|took| took > SLOW)
+            || !self.breaker.is_closed()
     }
 
     pub(super) fn is_quick(&self) -> bool {
-        !self.is_slow() && self.last_took.is_some_and(|took| took <= QUICK)
+        !self.is_slow() && self.last_response_time.is_some_and(|took| took <= QUICK)
     }
 
     /// Whether the queue holds a slot or a message that may start.
@@ -103,7 +87,7 @@ impl<M> SubscriptionQueue<M> {
 
     /// The messages that wait, including those that may not start.
     pub(super) fn waiting(&self) -> usize {
-        self.first.len() + self.queued()
+        self.tests.len() + self.queued()
     }
 
     /// The messages that wait, without the tests.
@@ -119,18 +103,21 @@ impl<M> SubscriptionQueue<M> {
     /// The messages that the circuit breaker may let start. An open breaker keeps the next probe, which takes no room
     /// of other queues. It lets a test start before its wait ends.
     fn startable(&self) -> usize {
-        match (self.breaker.admits(), self.breaker) {
-            (Admits::All | Admits::One, _) => self.waiting(),
-            (Admits::Nothing, CircuitBreaker::Open { .. }) => self.first.len(),
-            (Admits::Nothing, _) => 0,
+        match self.breaker {
+            CircuitBreaker::Closed { .. } | CircuitBreaker::Due { .. } => self.waiting(),
+            CircuitBreaker::Open { .. } => self.tests.len(),
+            CircuitBreaker::HalfOpen { .. } | CircuitBreaker::Suspended { .. } => 0,
         }
     }
 
     /// None without a message that may start.
-    pub(super) fn turn(&self) -> Option<Pace> {
-        (self.startable() > 0).then(|| match self.is_slow() {
-            true => Pace::Slow,
-            false => Pace::Fast,
+    pub(super) fn waiting_speed(&self) -> Option<Speed> {
+        (self.startable() > 0).then(|| {
+            if self.is_slow() {
+                Speed::Slow
+            } else {
+                Speed::Fast
+            }
         })
     }
 
@@ -156,7 +143,7 @@ impl<M> SubscriptionQueue<M> {
 
     /// Whether a search of the backlog could begin.
     pub(super) fn may_read(&self) -> bool {
-        let may = |backlog: Option<Backlog>| backlog.is_some_and(|one| !one.is_under_way());
+        let may = |backlog: Option<Backlog>| backlog.is_some_and(|one| !one.is_searching());
         may(self.live) || may(self.replay)
     }
 
@@ -187,8 +174,8 @@ impl<M: Message> SubscriptionQueue<M> {
     }
 
     pub(super) fn pop(&mut self) -> Option<M> {
-        if let Some(first) = self.first.pop_front() {
-            return Some(first);
+        if let Some(test) = self.tests.pop_front() {
+            return Some(test);
         }
         let is_replayed = self.waiting.is_empty() || self.since_replayed >= BETWEEN_REPLAYED;
         let message = match is_replayed.then(|| self.replayed.pop_front()).flatten() {

@@ -8,15 +8,15 @@ use super::*;
 mod backlogs;
 mod model;
 mod probing;
-mod shelf;
+mod stored_backlog;
 
-use shelf::Shelf;
+use stored_backlog::StoredBacklog;
 
 /// A message with a number. The highest byte of the number counts the earlier attempts.
 type Numbered = (SubscriptionId, u32);
 
 /// The bit of messages that were read from the backlog, and the bit of those of replays among them.
-const MARKED: u32 = 1 << 23;
+const FROM_BACKLOG: u32 = 1 << 23;
 const REPLAYED: u32 = 1 << 22;
 
 impl Message for Numbered {
@@ -25,7 +25,7 @@ impl Message for Numbered {
     }
 
     fn backlog(&self) -> Option<BacklogClass> {
-        match (self.1 & MARKED != 0, self.1 & REPLAYED != 0) {
+        match (self.1 & FROM_BACKLOG != 0, self.1 & REPLAYED != 0) {
             (true, true) => Some(BacklogClass::Replay),
             (true, false) => Some(BacklogClass::Live),
             (false, _) => None,
@@ -45,12 +45,12 @@ fn alone(subscription: SubscriptionId) -> ShareGroups {
     }
 }
 
-struct Clocked {
-    lanes: Scheduler<Numbered>,
+struct ClockedScheduler {
+    scheduler: Scheduler<Numbered>,
     now: Instant,
 }
 
-impl Clocked {
+impl ClockedScheduler {
     fn new(slots: usize, room: usize) -> Self {
         let breaker_failures = 1_000;
         let limits = Limits {
@@ -60,7 +60,7 @@ impl Clocked {
             origin_rate: None,
         };
         Self {
-            lanes: Scheduler::new(limits),
+            scheduler: Scheduler::new(limits),
             now: Instant::now(),
         }
     }
@@ -69,9 +69,14 @@ impl Clocked {
         self.push_among(to, alone(to), numbers);
     }
 
-    fn push_among(&mut self, to: SubscriptionId, kin: ShareGroups, numbers: std::ops::Range<u32>) {
+    fn push_among(
+        &mut self,
+        to: SubscriptionId,
+        groups: ShareGroups,
+        numbers: std::ops::Range<u32>,
+    ) {
         for number in numbers {
-            self.lanes.push(to, kin, (to, number), self.now);
+            self.scheduler.push(to, groups, (to, number), self.now);
         }
     }
 
@@ -80,35 +85,44 @@ impl Clocked {
     }
 
     fn start_all(&mut self) -> Vec<(Permit, Numbered)> {
-        std::iter::from_fn(|| self.lanes.next(self.now)).collect()
+        std::iter::from_fn(|| self.scheduler.next(self.now)).collect()
     }
 
     fn finish(&mut self, started: Vec<(Permit, Numbered)>, millis: u64) {
-        self.finish_with(started, millis, Health::Healthy);
+        self.finish_with(started, millis, ReceiverHealth::Healthy);
     }
 
     fn fail(&mut self, started: Vec<(Permit, Numbered)>, millis: u64) {
-        self.finish_with(started, millis, Health::Unhealthy { asked_for: None });
+        self.finish_with(
+            started,
+            millis,
+            ReceiverHealth::Unhealthy { retry_after: None },
+        );
     }
 
-    fn finish_with(&mut self, started: Vec<(Permit, Numbered)>, millis: u64, verdict: Health) {
+    fn finish_with(
+        &mut self,
+        started: Vec<(Permit, Numbered)>,
+        millis: u64,
+        health: ReceiverHealth,
+    ) {
         let finish = Finish {
             took: Duration::from_millis(millis),
-            verdict,
+            health,
         };
         self.finish_all(started, finish);
     }
 
     fn finish_all(&mut self, started: Vec<(Permit, Numbered)>, finish: Finish) {
-        for (ticket, _) in started {
-            self.lanes.finished(ticket, Some(finish), self.now);
+        for (permit, _) in started {
+            self.scheduler.finished(permit, Some(finish), self.now);
         }
     }
 }
 
 #[test]
-fn a_receiver_that_takes_half_a_second_has_half_of_the_slots_of_an_idle_machine() {
-    let mut clocked = Clocked::new(16, 64);
+fn a_receiver_of_half_a_second_gets_half_of_the_slots_when_no_other_queue_is_active() {
+    let mut clocked = ClockedScheduler::new(16, 64);
     clocked.push(HEALTHY, 0..30);
     for _ in 0..3 {
         let started = clocked.start_all();
@@ -119,8 +133,8 @@ fn a_receiver_that_takes_half_a_second_has_half_of_the_slots_of_an_idle_machine(
 }
 
 #[test]
-fn a_slow_receiver_alone_has_half_of_the_slots_and_few_beside_others() {
-    let mut clocked = Clocked::new(64, 512);
+fn a_slow_receiver_gets_half_of_the_slots_alone_and_a_sixteenth_beside_others() {
+    let mut clocked = ClockedScheduler::new(64, 512);
     clocked.push(HANGING, 0..100);
     let started = clocked.start_all();
     assert_eq!(started.len(), 32);
@@ -136,8 +150,8 @@ fn a_slow_receiver_alone_has_half_of_the_slots_and_few_beside_others() {
 }
 
 #[test]
-fn one_fast_answer_makes_a_lane_fast() {
-    let mut clocked = Clocked::new(32, 512);
+fn one_fast_response_makes_a_queue_fast() {
+    let mut clocked = ClockedScheduler::new(32, 512);
     clocked.push(HANGING, 0..64);
     let started = clocked.start_all();
     clocked.push(HEALTHY, 0..1);
@@ -145,24 +159,24 @@ fn one_fast_answer_makes_a_lane_fast() {
     clocked.finish(started, 3_000);
     let probes = clocked.start_all();
     assert_eq!(probes.len(), 2);
-    let mut shelf = Shelf::default();
-    shelf.put(clocked.lanes.take_excess());
+    let mut stored = StoredBacklog::default();
+    stored.put(clocked.scheduler.take_excess());
     clocked.finish(probes, 5);
     let mut most = 0;
-    while clocked.lanes.totals().waiting > 0 {
-        shelf.serve(&mut clocked, alone);
+    while clocked.scheduler.totals().waiting > 0 {
+        stored.serve(&mut clocked, alone);
         let started = clocked.start_all();
-        most = most.max(clocked.lanes.totals().in_flight);
+        most = most.max(clocked.scheduler.totals().in_flight);
         let answered: Vec<_> = started.into_iter().take(1).collect();
-        answered.iter().for_each(|one| shelf.done(one.1));
+        answered.iter().for_each(|one| stored.done(one.1));
         clocked.finish(answered, 5);
     }
     assert!(most > 10, "{most}");
 }
 
 #[test]
-fn however_many_hang_a_healthy_message_starts_at_once() {
-    let mut clocked = Clocked::new(16, 256);
+fn a_healthy_receiver_starts_at_once_beside_any_number_of_hanging_ones() {
+    let mut clocked = ClockedScheduler::new(16, 256);
     let _first = {
         clocked.push(HANGING, 0..200);
         clocked.start_all()
@@ -185,59 +199,59 @@ fn however_many_hang_a_healthy_message_starts_at_once() {
 }
 
 #[test]
-fn a_lane_that_becomes_slow_hands_back_what_is_too_much() {
-    let mut clocked = Clocked::new(16, 512);
+fn a_queue_that_becomes_slow_hands_its_excess_back() {
+    let mut clocked = ClockedScheduler::new(16, 512);
     clocked.push(HANGING, 0..250);
     let started = clocked.start_all();
-    assert!(clocked.lanes.take_excess().is_empty());
+    assert!(clocked.scheduler.take_excess().is_empty());
     assert_eq!(
-        clocked.lanes.next_change(),
+        clocked.scheduler.next_change(),
         Some(clocked.now + Duration::from_millis(1_001))
     );
     clocked.pass(1_001);
     assert!(clocked.start_all().is_empty());
-    let excess = clocked.lanes.take_excess();
+    let excess = clocked.scheduler.take_excess();
     assert_eq!(excess.len(), 250 - started.len() - 32);
     assert_eq!(excess[0], (HANGING, 249), "the newest first");
 }
 
 #[test]
-fn a_quick_lane_may_fill_the_room_and_one_that_takes_its_time_leaves_an_eighth_of_it() {
-    let mut clocked = Clocked::new(4, 40);
-    let first = |clocked: &mut Clocked, millis| {
+fn a_quick_queue_may_fill_the_room_and_a_slower_one_leaves_an_eighth_free() {
+    let mut clocked = ClockedScheduler::new(4, 40);
+    let first = |clocked: &mut ClockedScheduler, millis| {
         clocked.push(HEALTHY, 0..3);
         let started = clocked.start_all();
         clocked.finish(started, millis);
     };
     first(&mut clocked, 5);
     clocked.push(HEALTHY, 3..42);
-    assert_eq!(clocked.lanes.room(), 0);
-    assert!(clocked.lanes.take_excess().is_empty());
+    assert_eq!(clocked.scheduler.room(), 0);
+    assert!(clocked.scheduler.take_excess().is_empty());
     let started = clocked.start_all();
     clocked.finish(started, 900);
-    assert_eq!(clocked.lanes.room(), 5);
-    assert!(!clocked.lanes.take_excess().is_empty());
+    assert_eq!(clocked.scheduler.room(), 5);
+    assert!(!clocked.scheduler.take_excess().is_empty());
 }
 
 #[test]
-fn beside_others_a_lane_that_takes_its_time_has_half_of_the_room() {
-    let mut clocked = Clocked::new(4, 40);
+fn a_queue_that_is_not_quick_gets_half_of_the_room_beside_others() {
+    let mut clocked = ClockedScheduler::new(4, 40);
     clocked.push(HANGING, 0..35);
-    assert!(clocked.lanes.take_excess().is_empty());
+    assert!(clocked.scheduler.take_excess().is_empty());
     clocked.push(HEALTHY, 0..1);
     let started = clocked.start_all();
     clocked.finish(started, 900);
     clocked.push(HEALTHY, 1..2);
     clocked.push(HANGING, 35..36);
-    assert!(!clocked.lanes.take_excess().is_empty());
-    let waiting = clocked.lanes.lanes[&HANGING].queued();
+    assert!(!clocked.scheduler.take_excess().is_empty());
+    let waiting = clocked.scheduler.queues[&HANGING].queued();
     assert_eq!(waiting, 20);
 }
 
 #[test]
-fn of_many_for_one_receiver_that_meet_a_cold_dispatcher_nothing_is_excess() {
+fn a_burst_to_one_new_receiver_creates_no_excess() {
     // The default settings have these slots and this room.
-    let mut clocked = Clocked::new(256, 768);
+    let mut clocked = ClockedScheduler::new(256, 768);
     for (backlog, takes) in [(400, 10), (768, 10), (400, 300)] {
         let mut left = backlog;
         clocked.push(HEALTHY, 0..backlog);
@@ -249,48 +263,54 @@ fn of_many_for_one_receiver_that_meet_a_cold_dispatcher_nothing_is_excess() {
             clocked.finish(started, takes);
         }
         assert!(
-            clocked.lanes.take_excess().is_empty(),
+            clocked.scheduler.take_excess().is_empty(),
             "{backlog}, {takes} ms"
         );
-        assert!(clocked.lanes.lanes.is_empty(), "it is as cold as before");
+        assert!(
+            clocked.scheduler.queues.is_empty(),
+            "it is as cold as before"
+        );
     }
 }
 
 #[test]
-fn a_lane_of_which_nothing_is_here_takes_no_place_and_slow_ones_a_bounded_one() {
-    let mut clocked = Clocked::new(8, 64);
+fn idle_queues_are_removed_and_the_number_of_slow_ones_is_bounded() {
+    let mut clocked = ClockedScheduler::new(8, 64);
     for number in 0..20_000 {
         clocked.push(SubscriptionId(number), 0..1);
         let started = clocked.start_all();
         assert_eq!(started.len(), 1);
         clocked.finish(started, 5);
     }
-    assert!(clocked.lanes.lanes.is_empty());
-    assert_eq!(clocked.lanes.shares.groups_known(), 0);
+    assert!(clocked.scheduler.queues.is_empty());
+    assert_eq!(clocked.scheduler.bulkhead.groups_known(), 0);
     for number in 0..20_000 {
         clocked.push(SubscriptionId(number), 0..1);
         let started = clocked.start_all();
         clocked.finish(started, 5_000);
     }
-    assert!(clocked.lanes.lanes.len() <= REMEMBERED + 1);
-    assert!(clocked.lanes.shares.groups_known() <= 2 * (REMEMBERED + 1));
+    assert!(clocked.scheduler.queues.len() <= MAX_IDLE_QUEUES + 1);
+    assert!(clocked.scheduler.bulkhead.groups_known() <= 2 * (MAX_IDLE_QUEUES + 1));
 }
 
 /// Fifty subscription queues to one host. The first request to it hangs.
-fn fifty_behind_one_host(clocked: &mut Clocked, organization: u64) -> Vec<(Permit, Numbered)> {
-    let kin = ShareGroups {
+fn fifty_behind_one_host(
+    clocked: &mut ClockedScheduler,
+    organization: u64,
+) -> Vec<(Permit, Numbered)> {
+    let groups = ShareGroups {
         origin: ShareGroup(1),
         organization: ShareGroup(organization),
     };
     for hanging in 100..150 {
-        clocked.push_among(SubscriptionId(hanging), kin, 0..4);
+        clocked.push_among(SubscriptionId(hanging), groups, 0..4);
     }
     clocked.start_all()
 }
 
 #[test]
-fn fifty_lanes_to_one_host_leave_a_third_of_the_slots_before_anybody_knows_that_they_hang() {
-    let mut clocked = Clocked::new(64, 512);
+fn fifty_queues_to_one_hanging_host_leave_a_third_of_the_slots_free() {
+    let mut clocked = ClockedScheduler::new(64, 512);
     let hanging = fifty_behind_one_host(&mut clocked, 1);
     assert_eq!(hanging.len(), 43, "it is alone");
     let sibling = ShareGroups {
@@ -302,19 +322,23 @@ fn fifty_lanes_to_one_host_leave_a_third_of_the_slots_before_anybody_knows_that_
 }
 
 #[test]
-fn a_host_gets_an_eighth_of_the_slots_before_its_first_answer_while_others_are_there() {
-    let mut clocked = Clocked::new(64, 512);
+fn a_host_gets_an_eighth_of_the_slots_before_its_first_response_beside_others() {
+    let mut clocked = ClockedScheduler::new(64, 512);
     clocked.push(HEALTHY, 0..1);
     let _healthy = clocked.start_all();
     let hanging = fifty_behind_one_host(&mut clocked, 1);
     assert_eq!(hanging.len(), 8);
     clocked.finish(hanging.into_iter().take(1).collect(), 5);
-    assert_eq!(clocked.start_all().len(), 8, "an answer vouches for all");
+    assert_eq!(
+        clocked.start_all().len(),
+        8,
+        "a response of one counts for all"
+    );
 }
 
 #[test]
-fn a_host_that_hangs_takes_no_more_once_that_is_known() {
-    let mut clocked = Clocked::new(64, 512);
+fn a_host_that_is_known_to_hang_gets_no_further_slots() {
+    let mut clocked = ClockedScheduler::new(64, 512);
     let mut hanging = fifty_behind_one_host(&mut clocked, 1);
     let mut most = hanging.len();
     for _ in 0..20 {
@@ -322,7 +346,7 @@ fn a_host_that_hangs_takes_no_more_once_that_is_known() {
         clocked.fail(std::mem::take(&mut hanging), 3_000);
         fifty_behind_one_host(&mut clocked, 1);
         hanging = fifty_behind_one_host(&mut clocked, 1);
-        most = most.max(clocked.lanes.totals().in_flight);
+        most = most.max(clocked.scheduler.totals().in_flight);
         clocked.push(HEALTHY, 0..4);
         let healthy = clocked.start_all();
         let is_healthy = |one: &&(Permit, Numbered)| one.1.0 == HEALTHY;
@@ -336,14 +360,14 @@ fn a_host_that_hangs_takes_no_more_once_that_is_known() {
 }
 
 #[test]
-fn an_organization_leaves_an_eighth_of_the_slots_whatever_it_calls() {
-    let mut clocked = Clocked::new(64, 512);
+fn an_organization_leaves_an_eighth_of_the_slots_free() {
+    let mut clocked = ClockedScheduler::new(64, 512);
     for hanging in 100..200 {
-        let kin = ShareGroups {
+        let groups = ShareGroups {
             origin: ShareGroup(u64::try_from(hanging).unwrap()),
             organization: ShareGroup(1),
         };
-        clocked.push_among(SubscriptionId(hanging), kin, 0..2);
+        clocked.push_among(SubscriptionId(hanging), groups, 0..2);
     }
     assert_eq!(clocked.start_all().len(), 56);
     clocked.push(HEALTHY, 0..4);
@@ -351,18 +375,22 @@ fn an_organization_leaves_an_eighth_of_the_slots_whatever_it_calls() {
 }
 
 #[test]
-fn a_receiver_that_fails_in_a_row_is_left_alone_but_for_one_probe() {
-    let mut clocked = Clocked::new(16, 256);
-    clocked.lanes.breaker_failures = 5;
+fn consecutive_failures_open_the_breaker_and_let_one_probe_through() {
+    let mut clocked = ClockedScheduler::new(16, 256);
+    clocked.scheduler.breaker_failures = 5;
     clocked.push(HANGING, 0..200);
     let started = clocked.start_all();
     clocked.fail(started, 5);
-    assert_eq!(clocked.lanes.totals().open, 1);
-    assert_eq!(clocked.lanes.totals().waiting, 0, "a probe takes no room");
-    assert_eq!(clocked.lanes.take_excess().len(), 191);
+    assert_eq!(clocked.scheduler.totals().open, 1);
+    assert_eq!(
+        clocked.scheduler.totals().waiting,
+        0,
+        "a probe takes no room"
+    );
+    assert_eq!(clocked.scheduler.take_excess().len(), 191);
     clocked.push(HANGING, 200..210);
     assert!(clocked.start_all().is_empty());
-    assert_eq!(clocked.lanes.take_excess().len(), 10);
+    assert_eq!(clocked.scheduler.take_excess().len(), 10);
 
     clocked.pass(1_000);
     clocked.push(HANGING, 210..220);
@@ -372,15 +400,19 @@ fn a_receiver_that_fails_in_a_row_is_left_alone_but_for_one_probe() {
     assert!(clocked.start_all().is_empty(), "one probe at a time");
     clocked.finish(probe, 5);
     assert_eq!(clocked.start_all().len(), 1, "the one that was kept");
-    clocked.lanes.take_excess();
+    clocked.scheduler.take_excess();
     clocked.push(HANGING, 230..240);
-    assert_eq!(clocked.lanes.take_excess().len(), 10, "behind the backlog");
+    assert_eq!(
+        clocked.scheduler.take_excess().len(),
+        10,
+        "behind the backlog"
+    );
 }
 
 #[test]
-fn a_breaker_lets_its_probe_start_when_its_wait_is_over() {
-    let mut clocked = Clocked::new(16, 256);
-    clocked.lanes.breaker_failures = 1;
+fn a_probe_starts_when_the_wait_of_its_breaker_ends() {
+    let mut clocked = ClockedScheduler::new(16, 256);
+    clocked.scheduler.breaker_failures = 1;
     clocked.push(HANGING, 0..1);
     let mut probe = clocked.start_all();
     for (number, wait) in (1..).zip([1, 2, 4, 8, 16, 32, 60, 60]) {
@@ -390,12 +422,12 @@ fn a_breaker_lets_its_probe_start_when_its_wait_is_over() {
             subscription: HANGING,
             wait: Some(Duration::from_secs(wait)),
         };
-        let changes = clocked.lanes.take_breaker_changes();
+        let changes = clocked.scheduler.take_breaker_changes();
         assert_eq!(changes.len(), usize::from(number < 8), "{wait}");
         assert!(changes.iter().all(|one| *one == change));
         clocked.push(HANGING, number..number + 1);
         let at = clocked.now + Duration::from_secs(wait);
-        assert_eq!(clocked.lanes.next_change(), Some(at));
+        assert_eq!(clocked.scheduler.next_change(), Some(at));
         clocked.pass(wait * 1_000 - 1);
         assert!(clocked.start_all().is_empty());
         clocked.pass(1);
@@ -406,16 +438,16 @@ fn a_breaker_lets_its_probe_start_when_its_wait_is_over() {
         subscription: HANGING,
         wait: None,
     };
-    assert_eq!(clocked.lanes.take_breaker_changes(), [closed]);
+    assert_eq!(clocked.scheduler.take_breaker_changes(), [closed]);
 }
 
 #[test]
-fn what_somebody_waits_for_comes_before_all_others_and_is_the_probe_of_an_open_breaker() {
-    let mut clocked = Clocked::new(16, 256);
-    clocked.lanes.breaker_failures = 1;
-    let first = |clocked: &mut Clocked, number| {
+fn a_test_starts_before_all_other_messages_and_is_the_probe_of_an_open_breaker() {
+    let mut clocked = ClockedScheduler::new(16, 256);
+    clocked.scheduler.breaker_failures = 1;
+    let first = |clocked: &mut ClockedScheduler, number| {
         let to = HANGING;
-        clocked.lanes.push_first(to, alone(to), (to, number));
+        clocked.scheduler.push_test(to, alone(to), (to, number));
     };
     clocked.push(HANGING, 0..1);
     first(&mut clocked, 90);
@@ -433,22 +465,22 @@ fn what_somebody_waits_for_comes_before_all_others_and_is_the_probe_of_an_open_b
 }
 
 #[test]
-fn an_origin_is_called_no_more_often_than_its_rate() {
-    let mut clocked = Clocked::new(64, 512);
+fn requests_to_an_origin_stay_within_its_rate_limit() {
+    let mut clocked = ClockedScheduler::new(64, 512);
     let limits = Limits {
         slots: 64,
         room: 512,
         breaker_failures: 1_000,
         origin_rate: Some(Rate::new(10, Duration::from_secs(1))),
     };
-    clocked.lanes = Scheduler::new(limits);
-    let kin = |organization| ShareGroups {
+    clocked.scheduler = Scheduler::new(limits);
+    let groups = |organization| ShareGroups {
         origin: ShareGroup(1),
         organization: ShareGroup(organization),
     };
     for number in 0..40 {
         let to = SubscriptionId(100 + i64::from(number));
-        clocked.push_among(to, kin(u64::from(number)), number..number + 1);
+        clocked.push_among(to, groups(u64::from(number)), number..number + 1);
     }
     clocked.push(HEALTHY, 0..20);
     let (mut limited, mut healthy) = (0, 0);
@@ -458,7 +490,7 @@ fn an_origin_is_called_no_more_often_than_its_rate() {
         (limited, healthy) = (limited + started.len() - others, healthy + others);
         assert!(limited <= 10 + millis / 100, "{limited} after {millis} ms");
         clocked.finish(started, 5);
-        if let Some(next) = clocked.lanes.next_change() {
+        if let Some(next) = clocked.scheduler.next_change() {
             assert!(next <= clocked.now + Duration::from_millis(100));
         }
         clocked.pass(1);
@@ -470,25 +502,25 @@ fn an_origin_is_called_no_more_often_than_its_rate() {
 #[derive(Debug, Clone)]
 enum Step {
     Push(i64),
-    PushFirst(i64),
+    PushTest(i64),
     Start,
-    Finish(usize, u64, Health),
+    Finish(usize, u64, ReceiverHealth),
     Pass(u64),
     Read,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let verdict = prop_oneof![
-        2 => Just(Health::Healthy),
-        2 => Just(Health::Unhealthy { asked_for: None }),
-        1 => Just(Health::Unknown),
+    let health = prop_oneof![
+        2 => Just(ReceiverHealth::Healthy),
+        2 => Just(ReceiverHealth::Unhealthy { retry_after: None }),
+        1 => Just(ReceiverHealth::Unknown),
     ];
     prop_oneof![
         8 => (0..12i64).prop_map(Step::Push),
-        1 => (0..12i64).prop_map(Step::PushFirst),
+        1 => (0..12i64).prop_map(Step::PushTest),
         6 => Just(Step::Start),
-        6 => (any::<usize>(), prop_oneof![Just(5u64), Just(500), Just(3_000)], verdict)
-            .prop_map(|(which, took, verdict)| Step::Finish(which, took, verdict)),
+        6 => (any::<usize>(), prop_oneof![Just(5u64), Just(500), Just(3_000)], health)
+            .prop_map(|(which, took, health)| Step::Finish(which, took, health)),
         2 => (0..2_000u64).prop_map(Step::Pass),
         2 => Just(Step::Read),
     ]
@@ -505,81 +537,81 @@ fn among(to: i64) -> ShareGroups {
 
 proptest! {
     #[test]
-    fn shares_hold_and_no_message_is_lost(
+    fn bulkheads_hold_and_no_message_is_lost(
         slots in 1usize..40,
         room in 1usize..80,
         steps in proptest::collection::vec(step(), 0..600),
     ) {
-        let mut clocked = Clocked::new(slots, room);
-        clocked.lanes.breaker_failures = 3;
-        let mut flying: Vec<(Permit, Numbered)> = Vec::new();
+        let mut clocked = ClockedScheduler::new(slots, room);
+        clocked.scheduler.breaker_failures = 3;
+        let mut in_flight: Vec<(Permit, Numbered)> = Vec::new();
         let (mut pushed, mut started) = (0u32, 0u32);
-        let mut shelf = Shelf::default();
-        let mut firsts = HashSet::new();
+        let mut stored = StoredBacklog::default();
+        let mut tests = HashSet::new();
         for step in steps {
             match step {
                 Step::Push(to) => {
                     clocked.push_among(SubscriptionId(to), among(to), pushed..pushed + 1);
                     pushed += 1;
                 }
-                Step::PushFirst(to) => {
+                Step::PushTest(to) => {
                     let message = (SubscriptionId(to), pushed);
-                    clocked.lanes.push_first(message.0, among(to), message);
-                    firsts.insert(pushed);
+                    clocked.scheduler.push_test(message.0, among(to), message);
+                    tests.insert(pushed);
                     pushed += 1;
                 }
                 Step::Pass(millis) => clocked.pass(millis),
                 Step::Read => {
-                    shelf.serve(&mut clocked, |to| among(to.0));
+                    stored.serve(&mut clocked, |to| among(to.0));
                 }
-                Step::Finish(which, took, verdict) if !flying.is_empty() => {
-                    let one = flying.swap_remove(which % flying.len());
-                    shelf.done(one.1);
-                    clocked.finish_with(vec![one], took, verdict);
+                Step::Finish(which, took, health) if !in_flight.is_empty() => {
+                    let one = in_flight.swap_remove(which % in_flight.len());
+                    stored.done(one.1);
+                    clocked.finish_with(vec![one], took, health);
                 }
                 Step::Finish(..) => {}
                 Step::Start => {
-                    let Some((ticket, message)) = clocked.lanes.next(clocked.now) else { continue };
+                    let Some((permit, message)) = clocked.scheduler.next(clocked.now) else { continue };
                     started += 1;
                     let (to, _) = message;
-                    flying.push((ticket, message));
-                    let lanes = &clocked.lanes;
-                    if lanes.lanes[&to].is_slow() {
-                        prop_assert!(lanes.shares.all.slow_in_flight <= lanes.shares.half());
+                    in_flight.push((permit, message));
+                    let scheduler = &clocked.scheduler;
+                    if scheduler.queues[&to].is_slow() {
+                        prop_assert!(scheduler.bulkhead.all.slow_in_flight <= scheduler.bulkhead.slow_slots());
                     }
-                    if matches!(lanes.lanes[&to].breaker, CircuitBreaker::Open { .. }) {
+                    if matches!(scheduler.queues[&to].breaker, CircuitBreaker::Open { .. }) {
                         prop_assert!(false, "an open breaker let one through");
                     }
                 }
             }
-            shelf.put(clocked.lanes.take_excess());
-            let lanes = &clocked.lanes;
-            prop_assert!(flying.len() <= slots);
-            prop_assert_eq!(lanes.flights.len(), flying.len());
-            let first: usize = lanes.lanes.values().map(|lane| lane.first.len()).sum();
+            stored.put(clocked.scheduler.take_excess());
+            let scheduler = &clocked.scheduler;
+            prop_assert!(in_flight.len() <= slots);
+            prop_assert_eq!(scheduler.requests.len(), in_flight.len());
+            let first: usize = scheduler.queues.values().map(|queue| queue.tests.len()).sum();
             // The probe that a breaker keeps takes room from the moment at which it may start.
-            prop_assert!(lanes.shares.all.waiting <= room + first + lanes.lanes.len());
-            let waiting: usize = lanes.lanes.values().map(SubscriptionQueue::waiting).sum();
+            prop_assert!(scheduler.bulkhead.all.waiting <= room + first + scheduler.queues.len());
+            let waiting: usize = scheduler.queues.values().map(SubscriptionQueue::waiting).sum();
             let waiting = u32::try_from(waiting).unwrap();
-            prop_assert_eq!(pushed, started + shelf.waiting() + waiting);
+            prop_assert_eq!(pushed, started + stored.waiting() + waiting);
             let mut recounted = Bulkhead::new(slots, room, None);
-            for lane in lanes.lanes.values() {
-                recounted.add(lane.kin, lane.totals());
+            for queue in scheduler.queues.values() {
+                recounted.add(queue.groups, queue.totals());
             }
-            prop_assert_eq!(recounted.all, lanes.shares.all);
-            prop_assert_eq!(lanes.turns.len(), lanes.lanes.values().filter(|lane| lane.turn().is_some()).count());
+            prop_assert_eq!(recounted.all, scheduler.bulkhead.all);
+            prop_assert_eq!(scheduler.round_robin.len(), scheduler.queues.values().filter(|queue| queue.waiting_speed().is_some()).count());
         }
         // Each queue gets a turn once slots are given back, and each backlog ends.
         for _ in 0..3_000 {
             let more = clocked.start_all();
-            for one in flying.drain(..).chain(more) {
-                shelf.done(one.1);
+            for one in in_flight.drain(..).chain(more) {
+                stored.done(one.1);
                 clocked.finish(vec![one], 5);
             }
-            shelf.put(clocked.lanes.take_excess());
-            shelf.serve(&mut clocked, |to| among(to.0));
-            let is_empty = |lane: &SubscriptionQueue<_>| lane.waiting() == 0 && !lane.has_live_backlog();
-            let is_over = shelf.waiting() == 0 && clocked.lanes.lanes.values().all(is_empty);
+            stored.put(clocked.scheduler.take_excess());
+            stored.serve(&mut clocked, |to| among(to.0));
+            let is_empty = |queue: &SubscriptionQueue<_>| queue.waiting() == 0 && !queue.has_live_backlog();
+            let is_over = stored.waiting() == 0 && clocked.scheduler.queues.values().all(is_empty);
             if is_over {
                 return Ok(());
             }

@@ -44,7 +44,9 @@ pub(super) async fn a_delivery_that_cannot_be_ended_is_no_dead_letter_yet(
     tenant.publish(std::slice::from_ref(&event)).await?;
     until("the dispatcher to try", async || {
         let said = deployment.output().await;
-        Ok(said.contains("could not end a delivery").then_some(()))
+        Ok(said
+            .contains("could not dead-letter delivery")
+            .then_some(()))
     })
     .await?;
 

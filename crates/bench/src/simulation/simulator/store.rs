@@ -11,7 +11,7 @@ use hookline_core::ids::DeliveryId;
 use hookline_core::outcome::{self, AttemptOutcome, FailureKind, RequestFailure};
 use hookline_core::retry::{FinishedAttempt, RetryDecision, decide};
 use hookline_core::timestamp::Timestamp;
-use hookline_dispatcher::scheduler::ReadResult;
+use hookline_dispatcher::scheduler::SearchResult;
 use hookline_store::BacklogPosition;
 use rand::RngExt as _;
 use uuid::Uuid;
@@ -163,7 +163,7 @@ impl Simulator<'_> {
                 .flatten()
                 .map(|(key, message)| (*key, *message))
                 .collect();
-            let mut result = ReadResult {
+            let mut result = SearchResult {
                 found: rows.len(),
                 new: 0,
                 last: rows.last().map(|(key, _)| position(*key)),

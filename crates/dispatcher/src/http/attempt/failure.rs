@@ -6,26 +6,26 @@ use std::io;
 
 use hookline_core::outcome::{FailureKind, RequestFailure};
 
-use crate::http::client::{self, AnswerStart, MAX_HEAD, MAX_HEADERS, NoConnection};
+use crate::http::client::{self, ConnectError, MAX_HEAD, MAX_HEADERS, ResponseStart};
 use crate::http::ssrf_resolver::NotAllowed;
 
 /// The text of hyper for a head with too many headers or bytes.
 const TOO_LARGE: &str = "message head is too large";
 
 pub(super) fn of(error: &client::Error) -> RequestFailure {
-    let no_connection = chain(error).find_map(|cause| cause.downcast_ref::<NoConnection>());
+    let connect_error = chain(error).find_map(|cause| cause.downcast_ref::<ConnectError>());
     let tls = chain(error).find_map(|cause| cause.downcast_ref::<rustls::Error>());
-    let (kind, message) = match (no_connection, tls) {
-        (Some(NoConnection::NotAllowed(why @ NotAllowed)), _) => (FailureKind::Dns, why.to_string()),
-        (Some(why @ NoConnection::Late(_)), _) => (FailureKind::Timeout, why.to_string()),
+    let (kind, message) = match (connect_error, tls) {
+        (Some(ConnectError::NotAllowed(why @ NotAllowed)), _) => (FailureKind::Dns, why.to_string()),
+        (Some(why @ ConnectError::Late(_)), _) => (FailureKind::Timeout, why.to_string()),
         (_, Some(tls)) => (FailureKind::Tls, client::tls_failure(tls)),
-        (Some(NoConnection::Tls(_)), _) => (
+        (Some(ConnectError::Tls(_)), _) => (
             FailureKind::Tls,
             "no TLS session: the receiver closed the connection during the handshake; either this port does not serve \
              TLS, or its TLS settings refuse Hookline (TLS 1.2 and 1.3, HTTP/1.1)"
                 .to_owned(),
         ),
-        (Some(NoConnection::Tcp(why)), _) => {
+        (Some(ConnectError::Tcp(why)), _) => {
             let message = match why.kind() {
                 io::ErrorKind::ConnectionRefused => "the connection was refused",
                 _ => "no connection",
@@ -43,17 +43,17 @@ pub(super) fn of(error: &client::Error) -> RequestFailure {
 
 /// The reason why a response has no readable head.
 fn of_head(error: &client::Error) -> String {
-    let start = client::answer_start(error);
+    let start = client::response_start(error);
     match start {
-        AnswerStart::Http2 => {
+        ResponseStart::Http2 => {
             return "the receiver speaks only HTTP/2 on this port; Hookline sends HTTP/1.1: let the receiver accept \
                     HTTP/1.1, too"
                 .to_owned();
         }
-        AnswerStart::Tls => {
+        ResponseStart::Tls => {
             return "the receiver speaks TLS on this port: the subscription's URL must begin with https://".to_owned();
         }
-        AnswerStart::Nothing | AnswerStart::Other => {}
+        ResponseStart::Nothing | ResponseStart::Other => {}
     }
     let http = chain(error).find_map(|cause| cause.downcast_ref::<hyper::Error>());
     match http {
@@ -66,7 +66,7 @@ fn of_head(error: &client::Error) -> String {
             "the answer is not valid HTTP/1.1: its status line or a header cannot be read"
                 .to_owned()
         }
-        _ if start == AnswerStart::Nothing => {
+        _ if start == ResponseStart::Nothing => {
             "the receiver closed the connection without an answer".to_owned()
         }
         _ => {
@@ -85,11 +85,10 @@ pub(super) fn of_body(error: &hyper::Error) -> &'static str {
                 io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData
             )
         });
-    match is_malformed {
-        true => "the body of the answer is not valid HTTP/1.1: its chunks cannot be read",
-        false => {
-            "the answer broke off: the receiver closed the connection in the middle of the body"
-        }
+    if is_malformed {
+        "the body of the answer is not valid HTTP/1.1: its chunks cannot be read"
+    } else {
+        "the answer broke off: the receiver closed the connection in the middle of the body"
     }
 }
 

@@ -20,9 +20,10 @@ pub(super) fn shown(headers: &HeaderMap, called: &Url) -> Option<String> {
     target.set_fragment(None);
     let had_query = target.query().is_some();
     target.set_query(None);
-    let whole = match target.origin() == called.origin() {
-        true => target.path(),
-        false => target.as_str(),
+    let whole = if target.origin() == called.origin() {
+        target.path()
+    } else {
+        target.as_str()
     };
     let mut shown: String = whole.chars().take(MAX_SHOWN).collect();
     if had_query || shown.len() < whole.len() {
@@ -65,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_location_shows_no_secret_and_no_control_character_and_is_short() {
+    fn a_shown_location_has_no_secret_no_control_character_and_a_bounded_length() {
         for written in [
             "https://user:hunter2@a.example/",
             "/login?token=hunter2",
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_that_is_no_url_of_the_web_is_not_shown() {
+    fn a_location_that_is_not_http_is_not_shown() {
         for written in [
             "javascript:alert(1)",
             "data:text/html,x",

@@ -46,7 +46,7 @@ async fn attempt(requester: &Requester, url: &str) -> AttemptOutcome {
         secrets: None,
         headers: Default::default(),
     };
-    let request = Request {
+    let request = WebhookRequest {
         delivery: DeliveryId(Default::default()),
         attempt: 1,
         event_type: EventType::parse("workflow.completed").unwrap(),
@@ -77,7 +77,7 @@ where
 }
 
 /// Reads the request, writes these bytes and closes.
-async fn saying(answer: impl Into<Bytes>) -> u16 {
+async fn start_receiver(answer: impl Into<Bytes>) -> u16 {
     let answer = answer.into();
     receiver(move |mut connection| {
         let answer = answer.clone();

@@ -15,21 +15,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
-use super::connection::Watched;
+use super::connect_error::ConnectError;
+use super::connection::ObservedConnection;
 use super::dialing::dial;
 use crate::http::ssrf_resolver::{AllowedAddresses, NotAllowed};
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum NoConnection {
-    #[error(transparent)]
-    NotAllowed(#[from] NotAllowed),
-    #[error("no connection within {} s", .0.as_secs())]
-    Late(Duration),
-    #[error("no connection")]
-    Tcp(#[source] io::Error),
-    #[error("no TLS session")]
-    Tls(#[source] io::Error),
-}
 
 #[derive(Clone)]
 pub(super) struct Connector {
@@ -54,35 +43,32 @@ impl Connector {
         }
     }
 
-    async fn connect_in_time(self, to: Uri) -> Result<TokioIo<Watched>, NoConnection> {
+    async fn connect_in_time(self, to: Uri) -> Result<TokioIo<ObservedConnection>, ConnectError> {
         let limit = self.limit;
-        let late = |_| NoConnection::Late(limit);
+        let late = |_| ConnectError::Late(limit);
         timeout(limit, self.connect(to)).await.map_err(late)?
     }
 
-    async fn connect(self, to: Uri) -> Result<TokioIo<Watched>, NoConnection> {
+    async fn connect(self, to: Uri) -> Result<TokioIo<ObservedConnection>, ConnectError> {
         let host = to.host().ok_or(NotAllowed)?;
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let is_encrypted = to.scheme_str() == Some("https");
-        let port = to.port_u16().unwrap_or(match is_encrypted {
-            true => 443,
-            false => 80,
-        });
+        let port = to.port_u16().unwrap_or(if is_encrypted { 443 } else { 80 });
         let stream = dial(self.addresses.of(host).await, port).await?;
         if !is_encrypted {
-            return Ok(TokioIo::new(Watched::new(stream)));
+            return Ok(TokioIo::new(ObservedConnection::new(stream)));
         }
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|why| NoConnection::Tls(io::Error::other(why)))?;
+            .map_err(|why| ConnectError::Tls(io::Error::other(why)))?;
         let session = self.tls.connect(name, stream).await;
-        let session = session.map_err(NoConnection::Tls)?;
-        Ok(TokioIo::new(Watched::new(session)))
+        let session = session.map_err(ConnectError::Tls)?;
+        Ok(TokioIo::new(ObservedConnection::new(session)))
     }
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Watched>;
-    type Error = NoConnection;
+    type Response = TokioIo<ObservedConnection>;
+    type Error = ConnectError;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

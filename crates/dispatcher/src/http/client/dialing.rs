@@ -10,7 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::connecting::NoConnection;
+use super::connect_error::ConnectError;
 use crate::http::ssrf_resolver::{Addresses, NotAllowed};
 
 /// The time for which an address is tried alone, before the next one is tried beside it.
@@ -29,7 +29,7 @@ const KEEPALIVE: Duration = Duration::from_secs(15);
 ///
 /// # Errors
 /// The first failure, when none of them connects.
-pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStream, NoConnection> {
+pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStream, ConnectError> {
     let mut dialling = FuturesUnordered::new();
     let mut left = MOST;
     let mut next_at = Instant::now();
@@ -41,7 +41,7 @@ pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStrea
             Some(result) = dialling.next(), if !dialling.is_empty() => match result {
                 Ok(stream) => {
                     // An address that disqualifies this one may have arrived meanwhile.
-                    addresses.judge_all()?;
+                    addresses.check_all()?;
                     return Ok(stream);
                 }
                 Err(why) => {
@@ -65,12 +65,12 @@ pub(super) async fn dial(mut addresses: Addresses, port: u16) -> Result<TcpStrea
     }
 }
 
-async fn connect(address: SocketAddr) -> Result<TcpStream, NoConnection> {
+async fn connect(address: SocketAddr) -> Result<TcpStream, ConnectError> {
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
         .await
-        .map_err(|_| NoConnection::Late(CONNECT_TIMEOUT))?
-        .map_err(NoConnection::Tcp)?;
-    set_up(&stream).map_err(NoConnection::Tcp)?;
+        .map_err(|_| ConnectError::Late(CONNECT_TIMEOUT))?
+        .map_err(ConnectError::Tcp)?;
+    set_up(&stream).map_err(ConnectError::Tcp)?;
     Ok(stream)
 }
 

@@ -1,8 +1,8 @@
 //! TLS to receivers: rustls with ring, the system's certificates, and those of a file.
 
 mod authorities;
+mod messages;
 mod verifier;
-mod words;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,9 +12,9 @@ use rustls::ClientConfig;
 use rustls::crypto::ring;
 use rustls_platform_verifier::Verifier;
 
-use verifier::Explaining;
+use verifier::ExplainingVerifier;
 
-pub(crate) use words::failure;
+pub(crate) use messages::failure;
 
 const TLS: &str = "cannot set up TLS";
 
@@ -30,7 +30,7 @@ pub(super) fn config(extra_ca_file: Option<&Path>) -> anyhow::Result<Arc<ClientC
         .with_safe_default_protocol_versions()
         .context(TLS)?
         .dangerous() // The name of the method: this verifier checks chain, name and time.
-        .with_custom_certificate_verifier(Arc::new(Explaining::new(verifier)))
+        .with_custom_certificate_verifier(Arc::new(ExplainingVerifier::new(verifier)))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))

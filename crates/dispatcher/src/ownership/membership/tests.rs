@@ -44,7 +44,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
     #[test]
-    fn no_two_act_for_one_partition_and_afterwards_all_are_shared_evenly(
+    fn no_two_dispatchers_act_for_one_partition_and_all_are_shared_evenly_in_the_end(
         seed: u64,
         dispatchers in 1..=8_usize,
         partitions in prop_oneof![Just(1), Just(7), Just(64)],
@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn a_store_that_was_away_finds_the_same_owners(seed: u64, dispatchers in 1..=8_usize, away in 1..30_u32) {
+    fn an_outage_of_the_store_moves_no_partition(seed: u64, dispatchers in 1..=8_usize, away in 1..30_u32) {
         let mut cluster = Cluster::settled(seed, 16, dispatchers);
         let owners = cluster.owners();
         cluster.store_away(SECOND * away);
@@ -94,7 +94,7 @@ proptest! {
     }
 
     #[test]
-    fn in_a_quiet_cluster_nothing_moves(seed: u64, dispatchers in 1..=8_usize) {
+    fn a_stable_cluster_moves_no_partition(seed: u64, dispatchers in 1..=8_usize) {
         let mut cluster = Cluster::settled(seed, 16, dispatchers);
         let (owners, epochs) = (cluster.owners(), cluster.epochs());
         let longest = cluster.run_and_watch(SECOND * 30);
@@ -137,7 +137,7 @@ fn seventy_dispatchers_share_sixty_four_partitions() {
 }
 
 #[test]
-fn a_dispatcher_that_flaps_moves_nothing() {
+fn a_dispatcher_that_restarts_often_moves_no_partition() {
     let mut cluster = Cluster::settled(1, 64, 2);
     let owners = cluster.owners();
     for number in 2..6 {

@@ -4,7 +4,7 @@
 //! that the backlog has ended. A marked delivery is not urgent, so marks are gathered for a moment. Beside requests
 //! they take no more than one connection of the store.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use hookline_core::delivery::{AttemptTask, DeliveryState, Origin};
@@ -12,19 +12,17 @@ use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_runtime::failpoint;
 use hookline_runtime::panics;
 use hookline_runtime::retry::RetryOutcome;
-use hookline_store::{
-    BacklogClass, BacklogPosition, BacklogRead, BacklogRow, BreakerChange, StoreError,
-};
+use hookline_store::{BacklogClass, BacklogPosition, BacklogRead, BacklogRow, StoreError};
 use opentelemetry::metrics::Counter;
 use tokio::task::JoinHandle;
 
-use super::BATCH;
+use super::load::BATCH;
 use crate::context::Dispatcher;
 use crate::due::{DueRows, InHand};
-use crate::pipeline::decide::{Task, decide};
+use crate::pipeline::decide::{NextAction, decide};
 use crate::pipeline::load_retry::LoadRetry;
-use crate::pipeline::record::{Disposition, Finished, Recorder};
-use crate::scheduler::Read;
+use crate::pipeline::record::{DeliveryOutcome, Recorder};
+use crate::scheduler::BacklogSearch;
 
 /// The time for which rows to mark are gathered, unless there are [`MANY`].
 const GATHERING: Duration = Duration::from_millis(100);
@@ -39,47 +37,47 @@ const PAUSE: Duration = Duration::from_millis(50);
 const VOID: u32 = 1_000;
 
 /// The backlogs of one dispatcher.
-pub(super) struct Backlog {
+pub(super) struct BacklogQueries {
     queries: Queries,
     /// Deliveries to mark, in the order of their arrival.
-    gathered: Vec<InHand>,
+    to_mark: Vec<InHand>,
     since: Instant,
-    breakers: HashMap<SubscriptionId, Option<Duration>>,
     /// Backlogs with a void delivery, and the position up to which each is settled.
-    void: VecDeque<(SubscriptionId, BacklogClass, Option<BacklogPosition>)>,
-    under_way: Option<JoinHandle<Step>>,
-    /// The earliest time of each kind of query.
+    voids: VecDeque<(SubscriptionId, BacklogClass, Option<BacklogPosition>)>,
+    running: Option<JoinHandle<QueryResult>>,
+    /// The earliest time of the next search.
     reads_from: Instant,
-    writes_from: Instant,
     /// The kinds of queries, the next one first.
-    turns: [Kind; 4],
+    turns: [QueryKind; 3],
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum QueryKind {
     Read,
     Mark,
     Settle,
-    Write,
 }
 
-pub(super) enum Step {
-    /// It is time to call [`Backlog::begin`].
+/// News of a query for the scheduler.
+pub(super) enum BacklogEvent {
+    /// It is time to call [`BacklogQueries::begin`].
     Begin,
     /// Rows of these subscriptions were marked. The deliveries are tests, which are not marked.
-    Marked(Vec<SubscriptionId>, Vec<InHand>),
+    Marked(BTreeSet<SubscriptionId>, Vec<InHand>),
     /// Searches have ended, with these rows; others have failed.
     Read {
-        ended: Vec<Read>,
+        ended: Vec<BacklogSearch>,
         rows: Vec<BacklogRow>,
-        failed: Vec<Read>,
+        failed: Vec<BacklogSearch>,
     },
-    /// The scheduler has nothing to do.
-    Done,
-    /// These changes were not written.
-    Unwritten(Vec<BreakerChange>),
+}
+
+/// The result of a query.
+enum QueryResult {
+    News(BacklogEvent),
     /// A slice of void rows was settled, up to this position. There may be more behind it.
-    Settled(Option<(SubscriptionId, BacklogClass, BacklogPosition)>),
+    Settled(SubscriptionId, BacklogClass, BacklogPosition),
+    Done,
 }
 
 #[derive(Clone)]
@@ -87,18 +85,18 @@ struct Queries {
     dispatcher: Dispatcher,
     due: DueRows,
     recorder: Recorder,
-    loads: LoadRetry,
+    load_retry: LoadRetry,
     marked: Counter<u64>,
     read: Counter<u64>,
     statements: Counter<u64>,
 }
 
-impl Backlog {
+impl BacklogQueries {
     pub(super) fn new(
         dispatcher: Dispatcher,
         due: DueRows,
         recorder: Recorder,
-        loads: LoadRetry,
+        load_retry: LoadRetry,
     ) -> Self {
         let meter = opentelemetry::global::meter("hookline-dispatcher");
         let now = Instant::now();
@@ -107,98 +105,77 @@ impl Backlog {
                 dispatcher,
                 due,
                 recorder,
-                loads,
+                load_retry,
                 marked: meter.u64_counter("hookline.backlog.marked").build(),
                 read: meter.u64_counter("hookline.backlog.read").build(),
                 statements: meter.u64_counter("hookline.backlog.statements").build(),
             },
-            gathered: Vec::new(),
+            to_mark: Vec::new(),
             since: now,
-            breakers: HashMap::new(),
-            void: VecDeque::new(),
-            under_way: None,
+            voids: VecDeque::new(),
+            running: None,
             reads_from: now,
-            writes_from: now,
-            turns: [Kind::Read, Kind::Mark, Kind::Settle, Kind::Write],
+            turns: [QueryKind::Read, QueryKind::Mark, QueryKind::Settle],
         }
     }
 
     /// Adds deliveries to mark soon. The rows that were read from the backlog are still in it.
-    pub(super) fn gather(&mut self, excess: Vec<InHand>) {
-        if self.gathered.is_empty() {
+    pub(super) fn mark_soon(&mut self, excess: Vec<InHand>) {
+        if self.to_mark.is_empty() {
             self.since = Instant::now();
         }
         let is_marked = |in_hand: &InHand| in_hand.backlog.is_some();
-        self.gathered
+        self.to_mark
             .extend(excess.into_iter().filter(|one| !is_marked(one)));
     }
 
     /// Returns the deliveries of a subscription that were gathered and not marked.
-    pub(super) fn give_back(&mut self, subscription: SubscriptionId) -> Vec<InHand> {
-        let is_of = |in_hand: &mut InHand| in_hand.owed.subscription == subscription;
-        self.gathered.extract_if(.., is_of).collect()
-    }
-
-    /// Adds changes to write soon. The last change of a subscription counts.
-    pub(super) fn write(&mut self, changes: Vec<BreakerChange>) {
-        for BreakerChange { subscription, wait } in changes {
-            self.breakers.insert(subscription, wait);
-        }
-    }
-
-    /// Adds changes to write again, unless there is a newer one.
-    fn write_again(&mut self, changes: Vec<BreakerChange>) {
-        for BreakerChange { subscription, wait } in changes {
-            self.breakers.entry(subscription).or_insert(wait);
-        }
+    pub(super) fn take_unmarked(&mut self, subscription: SubscriptionId) -> Vec<InHand> {
+        let is_of = |in_hand: &mut InHand| in_hand.task.subscription == subscription;
+        self.to_mark.extract_if(.., is_of).collect()
     }
 
     /// Notes a void delivery of this subscription: its backlog is to be settled.
     pub(super) fn settle(&mut self, subscription: SubscriptionId) {
-        if self.void.iter().all(|(known, ..)| *known != subscription) {
+        if self.voids.iter().all(|(known, ..)| *known != subscription) {
             for class in [BacklogClass::Live, BacklogClass::Replay] {
-                self.void.push_back((subscription, class, None));
+                self.voids.push_back((subscription, class, None));
             }
         }
     }
 
     /// Whether rows are gathered faster than they are marked.
     pub(super) fn is_full(&self) -> bool {
-        self.gathered.len() >= BATCH
+        self.to_mark.len() >= BATCH
     }
 
-    /// Waits for the next step. `may_read` says whether a search may be wanted. Cancel safe.
-    pub(super) async fn next(&mut self, may_read: bool) -> Step {
-        if let Some(under_way) = &mut self.under_way {
-            let step = under_way.await;
-            self.under_way = None;
-            return match step.unwrap_or(Step::Done) {
-                Step::Unwritten(changes) => {
-                    self.write_again(changes);
-                    Step::Done
+    /// Waits for the next event. `may_read` says whether a search may be wanted. Cancel safe.
+    pub(super) async fn next(&mut self, may_read: bool) -> BacklogEvent {
+        while let Some(running) = &mut self.running {
+            let result = running.await;
+            self.running = None;
+            match result.unwrap_or(QueryResult::Done) {
+                QueryResult::News(event) => return event,
+                QueryResult::Settled(subscription, class, last) => {
+                    self.voids.push_back((subscription, class, Some(last)));
                 }
-                Step::Settled(Some((subscription, class, last))) => {
-                    self.void.push_back((subscription, class, Some(last)));
-                    Step::Done
-                }
-                step => step,
-            };
+                QueryResult::Done => {}
+            }
         }
         let moments = [
             may_read.then_some(self.reads_from),
             self.marks_from(),
-            (!self.void.is_empty()).then_some(self.since),
-            (!self.breakers.is_empty()).then_some(self.writes_from),
+            (!self.voids.is_empty()).then_some(self.since),
         ];
         match moments.into_iter().flatten().min() {
             Some(at) => tokio::time::sleep_until(at.into()).await,
             None => std::future::pending().await,
         }
-        Step::Begin
+        BacklogEvent::Begin
     }
 
     fn marks_from(&self) -> Option<Instant> {
-        match self.gathered.len() {
+        match self.to_mark.len() {
             0 => None,
             MANY.. => Some(self.since),
             _ => Some(self.since + GATHERING),
@@ -206,7 +183,7 @@ impl Backlog {
     }
 
     /// Begins the next query; kinds of queries take turns. `reads` returns the searches that are wanted now.
-    pub(super) fn begin(&mut self, mut reads: impl FnMut() -> Vec<Read>) {
+    pub(super) fn begin(&mut self, mut reads: impl FnMut() -> Vec<BacklogSearch>) {
         let now = Instant::now();
         for at in 0..self.turns.len() {
             if self.begin_one(self.turns[at], &mut reads, now) {
@@ -219,12 +196,12 @@ impl Backlog {
     /// Begins a query of this kind. Returns whether there was one.
     fn begin_one(
         &mut self,
-        kind: Kind,
-        reads: &mut impl FnMut() -> Vec<Read>,
+        kind: QueryKind,
+        reads: &mut impl FnMut() -> Vec<BacklogSearch>,
         now: Instant,
     ) -> bool {
         match kind {
-            Kind::Read if now >= self.reads_from => {
+            QueryKind::Read if now >= self.reads_from => {
                 let reads = reads();
                 // A search for more rows than the pause would let through begins at once.
                 let is_large = reads.iter().any(|read| read.limit >= MANY);
@@ -234,82 +211,62 @@ impl Backlog {
                 }
                 self.run(self.queries.clone().read(reads));
             }
-            Kind::Mark if self.marks_from().is_some_and(|from| now >= from) => {
-                let count = self.gathered.len().min(BATCH);
-                let some = self.gathered.drain(..count).collect();
+            QueryKind::Mark if self.marks_from().is_some_and(|from| now >= from) => {
+                let count = self.to_mark.len().min(BATCH);
+                let some = self.to_mark.drain(..count).collect();
                 self.since = now;
                 self.run(self.queries.clone().mark(some));
             }
-            Kind::Settle => {
-                let Some((subscription, class, after)) = self.void.pop_front() else {
+            QueryKind::Settle => {
+                let Some((subscription, class, after)) = self.voids.pop_front() else {
                     return false;
                 };
                 self.run(self.queries.clone().settle(subscription, class, after));
             }
-            Kind::Write if now >= self.writes_from && !self.breakers.is_empty() => {
-                self.writes_from = now + GATHERING;
-                let changes = take_changes(&mut self.breakers);
-                self.run(self.queries.clone().write(changes));
-            }
-            Kind::Read | Kind::Mark | Kind::Write => return false,
+            QueryKind::Read | QueryKind::Mark => return false,
         }
         true
     }
 
-    fn run(&mut self, step: impl Future<Output = Step> + Send + 'static) {
-        self.under_way = Some(tokio::spawn(panics::fatal("backlog", step)));
+    fn run(&mut self, step: impl Future<Output = QueryResult> + Send + 'static) {
+        self.running = Some(tokio::spawn(panics::fatal("backlog", step)));
     }
 
-    /// Ends the queries. Gathered rows stay due. A mark in flight is finished, and changes of circuit breakers are
-    /// written.
+    /// Ends the queries. Gathered rows stay due. A mark in flight is finished.
     pub(super) async fn end(self) {
-        if let Some(under_way) = self.under_way {
-            let _ = under_way.await;
-        }
-        let mut breakers = self.breakers;
-        if !breakers.is_empty() {
-            self.queries.write(take_changes(&mut breakers)).await;
+        if let Some(running) = self.running {
+            let _ = running.await;
         }
     }
-}
-
-fn take_changes(breakers: &mut HashMap<SubscriptionId, Option<Duration>>) -> Vec<BreakerChange> {
-    let changes = breakers.drain();
-    let changes = changes.map(|(subscription, wait)| BreakerChange { subscription, wait });
-    changes.collect()
 }
 
 impl Queries {
-    async fn mark(self, mut in_hand: Vec<InHand>) -> Step {
+    async fn mark(self, mut in_hand: Vec<InHand>) -> QueryResult {
         in_hand.retain(InHand::is_owned);
-        let owed: Vec<AttemptTask> = in_hand.iter().map(|one| one.owed).collect();
+        let tasks: Vec<AttemptTask> = in_hand.iter().map(|one| one.task).collect();
         let now = hookline_clock::now();
         let store = &self.dispatcher.store;
         self.statements.add(1, &[]);
         let marked = self
-            .loads
-            .keep_on("mark backlog", || store.mark_backlog(owed.clone(), now));
+            .load_retry
+            .retry("mark backlog", || store.mark_backlog(tasks.clone(), now));
         let marked = match marked.await {
             RetryOutcome::Done(marked) => marked,
             ended => {
-                self.loads.apart(in_hand, &ended);
-                return Step::Done;
+                self.load_retry.read_each_alone(in_hand, &ended);
+                return QueryResult::Done;
             }
         };
         failpoint::point("dispatcher::marked");
         tracing::debug!(deliveries = marked.len(), "marked deliveries as backlog");
-        self.marked
-            .add(u64::try_from(marked.len()).unwrap_or(u64::MAX), &[]);
+        self.marked.add(marked.len() as u64, &[]);
         let (marked, others): (Vec<_>, Vec<_>) = in_hand
             .into_iter()
-            .partition(|one| marked.contains(&one.owed.delivery));
-        let mut subscriptions: Vec<SubscriptionId> =
-            marked.iter().map(|one| one.owed.subscription).collect();
-        subscriptions.sort_unstable();
-        subscriptions.dedup();
+            .partition(|one| marked.contains(&one.task.delivery));
+        let subscriptions = marked.iter().map(|one| one.task.subscription).collect();
         drop(marked);
         let tests = self.tests_among(others).await;
-        Step::Marked(subscriptions, tests)
+        QueryResult::News(BacklogEvent::Marked(subscriptions, tests))
     }
 
     /// Finds the tests among rows that were not marked. Other such rows are early or were moved on meanwhile.
@@ -318,43 +275,36 @@ impl Queries {
         if in_hand.is_empty() {
             return tests;
         }
-        let ids: Vec<DeliveryId> = in_hand.iter().map(|one| one.owed.delivery).collect();
+        let ids: Vec<DeliveryId> = in_hand.iter().map(|one| one.task.delivery).collect();
         let store = &self.dispatcher.store;
         let loaded = self
-            .loads
-            .keep_on("load deliveries", || store.owed(ids.clone()));
-        let mut owed = match loaded.await {
-            RetryOutcome::Done(owed) => owed,
+            .load_retry
+            .retry("load deliveries", || store.owed(ids.clone()));
+        let mut deliveries = match loaded.await {
+            RetryOutcome::Done(deliveries) => deliveries,
             ended => {
-                self.loads.apart(in_hand, &ended);
+                self.load_retry.read_each_alone(in_hand, &ended);
                 return tests;
             }
         };
         let now = hookline_clock::now();
         for one in in_hand {
-            let found = owed.remove(&one.owed.delivery);
-            match decide(one.owed, found, now) {
-                Task::Attempt(owed) if owed.origin == Origin::Test => tests.push(one),
+            let found = deliveries.remove(&one.task.delivery);
+            match decide(one.task, found, now) {
+                NextAction::Attempt(delivery) if delivery.origin == Origin::Test => tests.push(one),
                 // It stays due, and a look finds it.
-                Task::Attempt(_) => {}
-                Task::Settle(result) => {
-                    self.recorder
-                        .send(Finished {
-                            in_hand: one,
-                            result,
-                        })
-                        .await
-                }
+                NextAction::Attempt(_) => {}
+                NextAction::Settle(outcome) => self.recorder.send(one, outcome).await,
             }
         }
         tests
     }
 
-    async fn read(self, reads: Vec<Read>) -> Step {
+    async fn read(self, reads: Vec<BacklogSearch>) -> QueryResult {
         let (mut ended, mut failed) = (Vec::new(), Vec::new());
         let mut searches = Vec::new();
         for read in reads {
-            let Some(partition) = self.due.readable(read.subscription) else {
+            let Some(partition) = self.due.readable_partition(read.subscription) else {
                 failed.push(read);
                 continue;
             };
@@ -376,35 +326,20 @@ impl Queries {
                 Vec::new()
             }
         };
-        Step::Read {
+        QueryResult::News(BacklogEvent::Read {
             ended,
             rows,
             failed,
-        }
+        })
     }
 
     async fn search(&self, searches: Vec<BacklogRead>) -> Result<Vec<BacklogRow>, StoreError> {
         let now = hookline_clock::now();
         self.statements.add(1, &[]);
         let rows = self.dispatcher.store.read_backlog(searches, now).await?;
-        self.read
-            .add(u64::try_from(rows.len()).unwrap_or(u64::MAX), &[]);
+        self.read.add(rows.len() as u64, &[]);
         failpoint::point("dispatcher::read_backlog");
         Ok(rows)
-    }
-
-    async fn write(self, changes: Vec<BreakerChange>) -> Step {
-        let now = hookline_clock::now();
-        let store = &self.dispatcher.store;
-        self.statements.add(1, &[]);
-        match store.write_breakers(changes.clone(), now).await {
-            Ok(()) => Step::Done,
-            Err(why) => {
-                tracing::warn!(error = %why, "could not write circuit breakers, trying again");
-                tokio::time::sleep(crate::context::TRY_AGAIN_AFTER).await;
-                Step::Unwritten(changes)
-            }
-        }
     }
 
     /// Ends the void deliveries of a slice; continues while there are any.
@@ -413,9 +348,9 @@ impl Queries {
         subscription: SubscriptionId,
         class: BacklogClass,
         after: Option<BacklogPosition>,
-    ) -> Step {
-        let Some(partition) = self.due.readable(subscription) else {
-            return Step::Done;
+    ) -> QueryResult {
+        let Some(partition) = self.due.readable_partition(subscription) else {
+            return QueryResult::Done;
         };
         let search = BacklogRead {
             partition,
@@ -427,43 +362,43 @@ impl Queries {
         let rows = match self.search(vec![search]).await {
             Ok(rows) => rows,
             Err(why) => {
-                tracing::warn!(error = %why, "could not read void deliveries, leaving them to their turn");
-                return Step::Done;
+                tracing::warn!(error = %why, "could not read void deliveries, leaving them in the backlog");
+                return QueryResult::Done;
             }
         };
         let Some(last) = rows.last().map(BacklogRow::position) else {
-            return Step::Done;
+            return QueryResult::Done;
         };
         let in_hand = self.due.take_read(&rows);
-        let ids: Vec<DeliveryId> = in_hand.iter().map(|one| one.owed.delivery).collect();
-        let mut owed = match self.dispatcher.store.owed(ids).await {
-            Ok(owed) => owed,
+        let ids: Vec<DeliveryId> = in_hand.iter().map(|one| one.task.delivery).collect();
+        let mut deliveries = match self.dispatcher.store.owed(ids).await {
+            Ok(deliveries) => deliveries,
             Err(why) => {
-                tracing::warn!(error = %why, "could not load void deliveries, leaving them to their turn");
-                return Step::Done;
+                tracing::warn!(error = %why, "could not load void deliveries, leaving them in the backlog");
+                return QueryResult::Done;
             }
         };
         let now = hookline_clock::now();
         let mut ended = 0;
         for one in in_hand {
-            let found = owed.remove(&one.owed.delivery);
-            if let Task::Settle(result @ Disposition::Ended(_)) = decide(one.owed, found, now) {
+            let found = deliveries.remove(&one.task.delivery);
+            if let NextAction::Settle(outcome @ DeliveryOutcome::Ended(_)) =
+                decide(one.task, found, now)
+            {
                 ended += 1;
-                self.recorder
-                    .send(Finished {
-                        in_hand: one,
-                        result,
-                    })
-                    .await;
+                self.recorder.send(one, outcome).await;
             }
         }
-        Step::Settled((ended > 0).then_some((subscription, class, last)))
+        match ended {
+            0 => QueryResult::Done,
+            _ => QueryResult::Settled(subscription, class, last),
+        }
     }
 }
 
 /// Whether a delivery ends because its subscription is off or gone. Others of that subscription then end, too.
-pub(super) fn is_void(result: &Disposition) -> bool {
-    let Disposition::Ended(end) = result else {
+pub(super) fn is_void(result: &DeliveryOutcome) -> bool {
+    let DeliveryOutcome::Ended(end) = result else {
         return false;
     };
     matches!(

@@ -11,76 +11,88 @@ use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_runtime::failpoint;
 use hookline_runtime::panics;
-use hookline_runtime::retry::RetryOutcome;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
 use hookline_store::{
     AttemptRecord, Credentials, DecryptError, DueDelivery, EventPayload, NextStep,
 };
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-use super::Worker;
 use super::slot::Slot;
-use crate::context::Policy;
+use crate::context::{Dispatcher, Policy};
 use crate::due::InHand;
-use crate::http::attempt::{Request, Requester};
-use crate::pipeline::record::{Disposition, Finished};
-use crate::scheduler::{Finish, Health};
+use crate::http::attempt::{Requester, WebhookRequest};
+use crate::pipeline::dead_letter::DeadLettering;
+use crate::pipeline::record::{DeliveryOutcome, Recorder};
+use crate::scheduler::{Finish, ReceiverHealth};
 
 /// All parts of a request except its body.
-pub(super) struct Ready {
-    owed: Box<DueDelivery>,
+pub(super) struct PreparedRequest {
+    delivery: Box<DueDelivery>,
     credentials: Credentials,
 }
 
 /// The reason why an owed request is not made.
-pub(super) enum Unready {
+pub(super) enum NotPrepared {
     /// This process does not have the master key of the subscription.
     NoKey,
     /// The request can never be made, for this reason.
-    Ever(String),
+    Never(String),
 }
 
-impl Worker {
+/// Makes the requests of one dispatcher.
+pub(super) struct RequestSender {
+    pub(super) dispatcher: Dispatcher,
+    pub(super) dead_letters: DeadLettering,
+    pub(super) requester: Requester,
+    pub(super) recorder: Recorder,
+    pub(super) in_flight: TaskTracker,
+    pub(super) late: CancellationToken,
+}
+
+impl PreparedRequest {
+    pub(super) fn event(&self) -> EventKey {
+        self.delivery.event
+    }
+}
+
+impl RequestSender {
     /// Prepares a request, or returns why it cannot be made now.
-    pub(super) fn ready(&self, owed: Box<DueDelivery>) -> Result<Ready, Unready> {
-        match self.dispatcher.store.open(&owed.sealed) {
-            Ok(credentials) => Ok(Ready { owed, credentials }),
+    pub(super) fn prepare(
+        &self,
+        delivery: Box<DueDelivery>,
+    ) -> Result<PreparedRequest, NotPrepared> {
+        match self.dispatcher.store.open(&delivery.sealed) {
+            Ok(credentials) => Ok(PreparedRequest {
+                delivery,
+                credentials,
+            }),
             // Another start of this service may have the key. The delivery uses up no attempt.
             Err(why @ DecryptError::UnknownKey(_)) => {
                 tracing::error!(
-                    subscription.id = %owed.subscription,
+                    subscription.id = %delivery.subscription,
                     error = %why,
-                    "put off a delivery whose secret or headers cannot be opened"
+                    "deferred delivery: its secret or headers cannot be decrypted"
                 );
-                Err(Unready::NoKey)
+                Err(NotPrepared::NoKey)
             }
-            Err(why @ DecryptError::Broken) => Err(Unready::Ever(format!(
+            Err(why @ DecryptError::Broken) => Err(NotPrepared::Never(format!(
                 "its secret or a header cannot be opened: {why}"
             ))),
         }
     }
 
-    /// Makes these attempts concurrently; each ends at the recorder. `at_hand` holds the bodies that are loaded
-    /// already.
-    pub(super) async fn attempt_all(
+    /// Makes these attempts concurrently; each ends at the recorder.
+    pub(super) fn send_all(
         &self,
-        attempts: Vec<(InHand, Ready, Slot)>,
-        at_hand: HashMap<EventKey, EventPayload>,
+        attempts: Vec<(InHand, PreparedRequest, Slot)>,
+        bodies: &HashMap<EventKey, EventPayload>,
     ) {
-        let keys = attempts
-            .iter()
-            .map(|(_, ready, _)| ready.owed.event)
-            .collect();
-        let bodies = match self.bodies(keys, at_hand).await {
-            RetryOutcome::Done(bodies) => bodies,
-            ended => {
-                let deliveries = attempts.into_iter().map(|(in_hand, ..)| in_hand).collect();
-                return self.loads.apart(deliveries, &ended);
-            }
-        };
-        for (in_hand, ready, mut slot) in attempts {
-            let Some(body) = bodies.get(&ready.owed.event).cloned() else {
-                self.aside.begin(in_hand, "its event is gone".to_owned());
+        for (in_hand, request, mut slot) in attempts {
+            let Some(body) = bodies.get(&request.event()).cloned() else {
+                self.dead_letters
+                    .begin(in_hand, "its event is gone".to_owned());
                 continue;
             };
             let (requester, recorder) = (self.requester.clone(), self.recorder.clone());
@@ -88,21 +100,21 @@ impl Worker {
             let late = self.late.clone();
             in_hand.begin_request(hookline_clock::now().after(policy.deadline));
             self.in_flight.spawn(panics::fatal("attempt", async move {
-                let asked = in_hand.owed;
-                failpoint::point_of("dispatcher::attempt", asked.delivery);
+                let task = in_hand.task;
+                failpoint::point_of("dispatcher::attempt", task.delivery);
                 let record = tokio::select! {
-                    record = attempt(&requester, &policy, asked, ready, body) => record,
+                    record = attempt(&requester, &policy, task, request, body) => record,
                     () = late.cancelled() => return abandon(&in_hand),
                 };
                 failpoint::point("dispatcher::requested");
                 // A slot is free once its request is over; the recorder has bounds of its own.
                 slot.finish = Some(Finish {
                     took: record.took,
-                    verdict: Health::from(&record.outcome),
+                    health: ReceiverHealth::from(&record.outcome),
                 });
                 drop(slot);
-                let result = Disposition::Attempted(Box::new(record));
-                recorder.send(Finished { in_hand, result }).await;
+                let outcome = DeliveryOutcome::Attempted(Box::new(record));
+                recorder.send(in_hand, outcome).await;
             }));
         }
     }
@@ -111,30 +123,30 @@ impl Worker {
 /// Abandons a request: the process ends before the receiver has responded. Whether the receiver got the request is not
 /// known. The delivery stays due, and the next owner makes the request again.
 fn abandon(in_hand: &InHand) {
-    let asked = in_hand.owed;
+    let task = in_hand.task;
     tracing::warn!(
-        delivery.id = %asked.delivery,
-        attempt.number = asked.attempt,
-        subscription.id = %asked.subscription,
-        "gave up a request whose receiver had not answered in time; it is made again"
+        delivery.id = %task.delivery,
+        attempt.number = task.attempt,
+        subscription.id = %task.subscription,
+        "abandoned request at shutdown; the next owner repeats it"
     );
 }
 
 async fn attempt(
     requester: &Requester,
     policy: &Policy,
-    owed: AttemptTask,
-    ready: Ready,
+    task: AttemptTask,
+    request: PreparedRequest,
     body: EventPayload,
 ) -> AttemptRecord {
-    let Ready {
-        owed: found,
+    let PreparedRequest {
+        delivery: found,
         credentials,
-    } = ready;
+    } = request;
     let span = tracing::info_span!(
         "attempt",
-        delivery.id = %owed.delivery,
-        attempt.number = owed.attempt,
+        delivery.id = %task.delivery,
+        attempt.number = task.attempt,
         subscription.id = %found.subscription,
     );
     if let Some(trace) = body.trace {
@@ -143,9 +155,9 @@ async fn attempt(
     let started = hookline_clock::now();
     let clock = tokio::time::Instant::now();
     let outcome = requester
-        .send(Request {
-            delivery: owed.delivery,
-            attempt: owed.attempt,
+        .send(WebhookRequest {
+            delivery: task.delivery,
+            attempt: task.attempt,
             event_type: found.event_type,
             url: &found.url,
             credentials: &credentials,
@@ -160,7 +172,7 @@ async fn attempt(
     let (origin, run) = (found.origin, found.run);
     let made = FinishedAttempt {
         outcome: &outcome,
-        step: run.step(owed.attempt),
+        step: run.step(task.attempt),
         origin,
     };
     let follow = match decide(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
@@ -171,7 +183,7 @@ async fn attempt(
         RetryDecision::Exhausted(why) => NextStep::Exhausted(why),
     };
     AttemptRecord {
-        owed,
+        owed: task,
         origin,
         run,
         organization: found.organization,

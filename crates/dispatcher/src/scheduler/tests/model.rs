@@ -12,32 +12,32 @@ const MOST: usize = 100 + 3 * 50;
 /// A receiver, and the rate of its messages.
 #[derive(Clone, Copy)]
 struct Endpoint {
-    kin: ShareGroups,
+    groups: ShareGroups,
     /// Milliseconds between its messages.
     every: u64,
     /// Milliseconds for which it holds a request.
     takes: u64,
-    verdict: Health,
+    health: ReceiverHealth,
 }
 
 impl Endpoint {
     fn healthy(number: u64) -> Self {
-        let kin = ShareGroups {
+        let groups = ShareGroups {
             origin: ShareGroup(number),
             organization: ShareGroup(number % 2),
         };
         Self {
-            kin,
+            groups,
             every: 50,
             takes: 3,
-            verdict: Health::Healthy,
+            health: ReceiverHealth::Healthy,
         }
     }
 
     fn bad(number: u64, takes: u64) -> Self {
         Self {
             takes,
-            verdict: Health::Unhealthy { asked_for: None },
+            health: ReceiverHealth::Unhealthy { retry_after: None },
             ..Self::healthy(number)
         }
     }
@@ -61,8 +61,8 @@ impl Run {
 }
 
 fn run(slots: usize, seconds: u64, endpoints: &[Endpoint]) -> Run {
-    let mut clocked = Clocked::new(slots, 7 * slots);
-    clocked.lanes.breaker_failures = 10;
+    let mut clocked = ClockedScheduler::new(slots, 7 * slots);
+    clocked.scheduler.breaker_failures = 10;
     let begin = clocked.now;
     let mut numbers = 0..;
     let mut number = || numbers.next().unwrap();
@@ -76,21 +76,21 @@ fn run(slots: usize, seconds: u64, endpoints: &[Endpoint]) -> Run {
     let mut ending: Agenda<(Permit, Numbered, usize)> = Agenda::new();
     let mut published = HashMap::new();
     let (mut waits, mut marked) = (Vec::new(), BTreeMap::<u64, usize>::new());
-    let mut shelf = Shelf::default();
-    let kin_of = |to: SubscriptionId| endpoints[usize::try_from(to.0).unwrap()].kin;
+    let mut stored = StoredBacklog::default();
+    let groups_of = |to: SubscriptionId| endpoints[usize::try_from(to.0).unwrap()].groups;
     for now in 0..seconds * 1_000 {
         clocked.now = begin + Duration::from_millis(now);
         while let Some(entry) = ending.first_entry()
             && entry.key().0 <= now
         {
-            let (ticket, message, index) = entry.remove();
-            let (took, verdict) = (endpoints[index].takes, endpoints[index].verdict);
-            shelf.done(message);
-            clocked.finish_with(vec![(ticket, message)], took, verdict);
+            let (permit, message, index) = entry.remove();
+            let (took, health) = (endpoints[index].takes, endpoints[index].health);
+            stored.done(message);
+            clocked.finish_with(vec![(permit, message)], took, health);
         }
         while let Some(entry) = arriving.first_entry()
             && entry.key().0 <= now
-            && clocked.lanes.room() > 0
+            && clocked.scheduler.room() > 0
         {
             let (_, id) = *entry.key();
             let (index, at) = entry.remove();
@@ -100,23 +100,23 @@ fn run(slots: usize, seconds: u64, endpoints: &[Endpoint]) -> Run {
                 u32::try_from(id).unwrap(),
             );
             clocked
-                .lanes
-                .push(message.0, endpoints[index].kin, message, clocked.now);
+                .scheduler
+                .push(message.0, endpoints[index].groups, message, clocked.now);
         }
-        for (ticket, message) in clocked.start_all() {
-            let id = message.1 & !MARKED;
+        for (permit, message) in clocked.start_all() {
+            let id = message.1 & !FROM_BACKLOG;
             let (index, at) = published[&u64::from(id)];
-            if endpoints[index].verdict == Health::Healthy {
+            if endpoints[index].health == ReceiverHealth::Healthy {
                 waits.push(now - at);
             }
             ending.insert(
                 (now + endpoints[index].takes, u64::from(id)),
-                (ticket, message, index),
+                (permit, message, index),
             );
         }
-        *marked.entry(now / 1_000).or_default() += shelf.put(clocked.lanes.take_excess());
+        *marked.entry(now / 1_000).or_default() += stored.put(clocked.scheduler.take_excess());
         if now % 50 == 0 {
-            shelf.serve(&mut clocked, kin_of);
+            stored.serve(&mut clocked, groups_of);
         }
     }
     Run {
@@ -135,7 +135,7 @@ fn ten(bad: &[u64]) -> Vec<Endpoint> {
 }
 
 #[test]
-fn three_bad_endpoints_of_ten_cost_the_others_no_wait() {
+fn three_bad_receivers_of_ten_do_not_delay_the_others() {
     for slots in [32, 64] {
         let run = run(slots, 90, &ten(&[15_000, 10_000, 15_000]));
         let (marked, worst) = (run.most_marked, run.waits.iter().max().copied());
@@ -148,7 +148,7 @@ fn three_bad_endpoints_of_ten_cost_the_others_no_wait() {
 }
 
 #[test]
-fn fifty_hanging_subscriptions_behind_one_host_cost_the_others_no_wait() {
+fn fifty_hanging_subscriptions_to_one_host_do_not_delay_the_others() {
     for slots in [32, 64] {
         let mut endpoints = ten(&[]);
         for _ in 0..50 {

@@ -9,15 +9,15 @@ fn tried(attempts: u32, id: u32) -> Numbered {
     (HANGING, (attempts << 24) + id)
 }
 
-fn push(clocked: &mut Clocked, message: Numbered) {
+fn push(clocked: &mut ClockedScheduler, message: Numbered) {
     let (to, now) = (HANGING, clocked.now);
-    clocked.lanes.push(to, alone(to), message, now);
+    clocked.scheduler.push(to, alone(to), message, now);
 }
 
 /// A subscription queue with a circuit breaker that has just opened, for a second.
-fn opened() -> Clocked {
-    let mut clocked = Clocked::new(16, 256);
-    clocked.lanes.breaker_failures = 1;
+fn opened() -> ClockedScheduler {
+    let mut clocked = ClockedScheduler::new(16, 256);
+    clocked.scheduler.breaker_failures = 1;
     push(&mut clocked, tried(0, 0));
     let started = clocked.start_all();
     clocked.fail(started, 5);
@@ -30,7 +30,7 @@ fn the_probe_is_the_message_with_the_most_attempts() {
     for attempts in [1, 3, 2] {
         push(&mut clocked, tried(attempts, 1));
     }
-    assert_eq!(clocked.lanes.take_excess(), [tried(1, 1), tried(2, 1)]);
+    assert_eq!(clocked.scheduler.take_excess(), [tried(1, 1), tried(2, 1)]);
     clocked.pass(1_000);
     push(&mut clocked, tried(2, 2));
     let [(_, probe)] = clocked.start_all()[..] else {
@@ -40,12 +40,12 @@ fn the_probe_is_the_message_with_the_most_attempts() {
 }
 
 #[test]
-fn of_a_dead_receivers_backlog_one_delivery_gets_to_the_end_of_its_schedule() {
+fn one_delivery_in_the_backlog_of_a_dead_receiver_reaches_the_end_of_its_schedule() {
     const SCHEDULE: [u64; 5] = [5, 30, 120, 900, 3_600];
     let whole: u64 = SCHEDULE.iter().sum();
     let mut clocked = opened();
     let begin = clocked.now;
-    let mut shelf = Shelf::default();
+    let mut stored = StoredBacklog::default();
     let mut coming: BTreeMap<(u64, u32), Numbered> = BTreeMap::new();
     for id in 0..300 {
         coming.insert((0, id), tried(0, id));
@@ -60,18 +60,18 @@ fn of_a_dead_receivers_backlog_one_delivery_gets_to_the_end_of_its_schedule() {
         {
             push(&mut clocked, entry.remove());
         }
-        shelf.put(clocked.lanes.take_excess());
-        shelf.serve(&mut clocked, alone);
+        stored.put(clocked.scheduler.take_excess());
+        stored.serve(&mut clocked, alone);
         let started = clocked.start_all();
         for &(_, message) in &started {
             probes += 1;
-            shelf.done(message);
+            stored.done(message);
             let (_, number) = message;
             let attempts = number >> 24;
             let Some(wait) = SCHEDULE.get(attempts as usize) else {
                 return;
             };
-            let id = number & !MARKED & 0xff_ffff;
+            let id = number & !FROM_BACKLOG & 0xff_ffff;
             coming.insert((at + wait, id), tried(attempts + 1, id));
         }
         clocked.fail(started, 5);

@@ -122,7 +122,7 @@ async fn a_certificate_of_a_trusted_authority_is_a_success() {
 }
 
 #[tokio::test]
-async fn a_certificate_out_of_its_time_is_named_with_the_time() {
+async fn a_certificate_outside_its_validity_is_named_with_the_time() {
     let ca = Authority::new("ca", None);
     let expired = ca.signed(|params| {
         params.not_before = date_time_ymd(2020, 1, 1);

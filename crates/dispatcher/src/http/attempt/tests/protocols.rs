@@ -39,14 +39,14 @@ async fn tls(alpn: &'static [u8]) -> u16 {
 
 #[tokio::test]
 async fn an_http2_only_receiver_is_named_as_such() {
-    let after_the_request = saying(SETTINGS).await;
+    let after_the_request = start_receiver(SETTINGS).await;
     let at_once = receiver(|mut connection: TcpStream| async move {
         let _ = connection.write_all(SETTINGS).await;
         read_request(&mut connection).await;
         let _ = connection.write_all(GOAWAY).await;
     })
     .await;
-    for port in [after_the_request, at_once, saying(GOAWAY).await] {
+    for port in [after_the_request, at_once, start_receiver(GOAWAY).await] {
         let (kind, message) = call("http", port).await;
         assert_eq!(kind, FailureKind::Response, "{message}");
         assert!(message.contains("speaks only HTTP/2"), "{message}");

@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_whose_key_verifies_nothing_is_refused_by_number() {
+    fn a_certificate_with_an_unsupported_key_is_refused_by_its_number() {
         let usable = rcgen::generate_simple_self_signed(vec!["ca.example".into()]).unwrap();
         let usable = usable.cert.pem();
         assert_eq!(read_pem(&usable).unwrap(), 1);

@@ -13,19 +13,19 @@ pub(super) enum Untrusted {
     #[error("self-signed certificate")]
     SelfSigned,
     #[error("certificate without its intermediates, or of an unknown issuer")]
-    Alone,
+    MissingIntermediate,
 }
 
 #[derive(Debug)]
-pub(super) struct Explaining(Verifier);
+pub(super) struct ExplainingVerifier(Verifier);
 
-impl Explaining {
+impl ExplainingVerifier {
     pub(super) fn new(verifier: Verifier) -> Self {
         Self(verifier)
     }
 }
 
-impl ServerCertVerifier for Explaining {
+impl ServerCertVerifier for ExplainingVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -72,7 +72,7 @@ fn unknown_issuer(end_entity: &CertificateDer<'_>, intermediates: &[CertificateD
         .is_ok_and(|certificate| certificate.issuer() == certificate.subject());
     let why = match (is_self_signed, intermediates) {
         (true, _) => Untrusted::SelfSigned,
-        (false, []) => Untrusted::Alone,
+        (false, []) => Untrusted::MissingIntermediate,
         (false, _) => return CertificateError::UnknownIssuer.into(),
     };
     CertificateError::Other(OtherError(Arc::new(why))).into()
@@ -93,7 +93,8 @@ mod tests {
         let ca = certificate(include_str!("verifier/p256sha512-ca.pem"));
         let receiver = certificate(include_str!("verifier/p256sha512.pem"));
         let provider = Arc::new(ring::default_provider());
-        let verifier = Explaining::new(Verifier::new_with_extra_roots([ca], provider).unwrap());
+        let verifier =
+            ExplainingVerifier::new(Verifier::new_with_extra_roots([ca], provider).unwrap());
         let now = UnixTime::since_unix_epoch(std::time::Duration::from_secs(2_000_000_000));
         let error = verifier
             .verify_server_cert(&receiver, &[], &"127.0.0.1".try_into().unwrap(), &[], now)

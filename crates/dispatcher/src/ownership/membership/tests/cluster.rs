@@ -10,10 +10,10 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use uuid::Uuid;
 
-use super::super::{Answered, Leave, Membership};
-use crate::ownership::liveness::Read;
+use super::super::{AnsweredBeat, Membership, Release};
+use crate::ownership::keeper::{BEAT_EVERY, BEFORE_HAND_OVER, PATIENCE};
+use crate::ownership::liveness::RosterRead;
 use crate::ownership::model::Model;
-use crate::ownership::{BEAT_EVERY, BEFORE_HAND_OVER, PATIENCE};
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -31,13 +31,13 @@ pub(super) struct Process {
     last_tick: Duration,
     /// The request without an answer yet.
     waits_for: Option<u64>,
-    hands_over: BTreeMap<u64, Vec<Leave>>,
+    hands_over: BTreeMap<u64, Vec<Release>>,
 }
 
 enum Request {
     Beat(Heartbeat),
     Take(DispatcherId, Vec<PartitionClaim>),
-    HandOver(DispatcherId, Vec<Leave>),
+    HandOver(DispatcherId, Vec<Release>),
 }
 
 enum Reply {
@@ -51,9 +51,9 @@ enum Event {
     Arrived(u64, Duration, Request),
     /// The snapshot of a beat is older than its commit.
     Beaten(u64, Duration, Heartbeat, ClusterState),
-    Answered(u64, Reply),
+    AnsweredBeat(u64, Reply),
     TimedOut(u64),
-    Left(Vec<Leave>),
+    Left(Vec<Release>),
 }
 
 /// The faults of requests.
@@ -286,7 +286,7 @@ impl Cluster {
     fn answer(&mut self, number: Number, id: u64, reply: Reply) {
         if !self.is_lost(number) {
             let at = self.now + self.delay();
-            self.schedule(at, number, Event::Answered(id, reply));
+            self.schedule(at, number, Event::AnsweredBeat(id, reply));
         }
     }
 
@@ -307,14 +307,14 @@ impl Cluster {
                 let taken = self.store.take(dispatcher, &claims);
                 self.answer(number, id, Reply::Took(taken));
             }
-            Event::Arrived(id, _, Request::HandOver(dispatcher, leaves)) => {
-                let hand_over = |leave: Leave| HandOver {
-                    partition: leave.partition,
-                    epoch: leave.epoch,
-                    to: leave.to,
+            Event::Arrived(id, _, Request::HandOver(dispatcher, releases)) => {
+                let hand_over = |release: Release| HandOver {
+                    partition: release.partition,
+                    epoch: release.epoch,
+                    to: release.to,
                     note: String::new(),
                 };
-                let all: Vec<_> = leaves.into_iter().map(hand_over).collect();
+                let all: Vec<_> = releases.into_iter().map(hand_over).collect();
                 self.store.hand_over(dispatcher, &all);
                 self.answer(number, id, Reply::HandedOver);
             }
@@ -336,7 +336,7 @@ impl Cluster {
                 let id = self.send(number, Request::Beat(beat));
                 self.processes[number].waits_for = Some(id);
             }
-            Event::Answered(id, reply) if process.waits_for == Some(id) => {
+            Event::AnsweredBeat(id, reply) if process.waits_for == Some(id) => {
                 process.waits_for = None;
                 self.main_answer(number, reply);
             }
@@ -345,15 +345,15 @@ impl Cluster {
                 process.membership.missed();
                 self.rest(number);
             }
-            Event::Answered(id, _) | Event::TimedOut(id) => {
+            Event::AnsweredBeat(id, _) | Event::TimedOut(id) => {
                 if let Some(left) = process.hands_over.remove(&id) {
-                    process.membership.tried(&left, now);
+                    process.membership.hand_over_ended(&left, now);
                 }
             }
-            Event::Left(leaves) => {
+            Event::Left(releases) => {
                 let dispatcher = process.membership.id();
-                let id = self.send(number, Request::HandOver(dispatcher, leaves.clone()));
-                self.processes[number].hands_over.insert(id, leaves);
+                let id = self.send(number, Request::HandOver(dispatcher, releases.clone()));
+                self.processes[number].hands_over.insert(id, releases);
             }
             _ => unreachable!("it is an event of the store"),
         }
@@ -364,11 +364,11 @@ impl Cluster {
         let id = process.membership.id();
         match reply {
             Reply::Beat(beat, sent, Some((roster, partitions))) => {
-                let read = Read {
+                let read = RosterRead {
                     sent,
                     answered: self.began + self.now,
                 };
-                let answered = Answered {
+                let answered = AnsweredBeat {
                     roster: &roster,
                     partitions,
                     read,
@@ -378,9 +378,9 @@ impl Cluster {
                     process.alive = false;
                     return self.store.unregister(id);
                 }
-                if !steps.leaves.is_empty() {
+                if !steps.releases.is_empty() {
                     let at = self.now + BEFORE_HAND_OVER;
-                    self.schedule(at, number, Event::Left(steps.leaves));
+                    self.schedule(at, number, Event::Left(steps.releases));
                 }
                 if !steps.claims.is_empty() {
                     let id = self.send(number, Request::Take(id, steps.claims));
@@ -394,7 +394,7 @@ impl Cluster {
                 process.membership = Membership::new(id);
                 process.hands_over.clear();
             }
-            Reply::Took(taken) => process.membership.took(taken),
+            Reply::Took(taken) => process.membership.claimed(taken),
             Reply::HandedOver => unreachable!("it is not waited for"),
         }
         self.rest(number);

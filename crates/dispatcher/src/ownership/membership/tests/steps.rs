@@ -3,7 +3,7 @@ use super::cluster::Cluster;
 use hookline_core::partition::Partitions;
 
 #[test]
-fn one_that_is_not_able_gives_all_to_one_that_is_and_keeps_all_where_none_is() {
+fn a_dispatcher_that_is_not_able_gives_its_partitions_to_an_able_one_if_there_is_any() {
     let mut cluster = Cluster::settled(7, 8, 2);
     for process in &mut cluster.processes {
         process.able = false;
@@ -32,7 +32,7 @@ fn the_last_dispatcher_that_stops_leaves_all_partitions_free() {
 }
 
 #[test]
-fn a_restart_of_all_takes_the_partitions_of_the_dead() {
+fn dispatchers_take_the_partitions_of_dead_ones_after_a_full_restart() {
     let mut cluster = Cluster::settled(7, 8, 2);
     for number in 0..2 {
         cluster.kill(number);
@@ -44,7 +44,7 @@ fn a_restart_of_all_takes_the_partitions_of_the_dead() {
 }
 
 #[test]
-fn fewer_partitions_are_dropped_and_more_are_taken() {
+fn a_change_of_the_number_of_partitions_drops_or_takes_them() {
     let mut cluster = Cluster::settled(7, 8, 2);
     cluster.store.partitions = Partitions::new(3).unwrap();
     cluster.run(SECOND);
@@ -61,7 +61,7 @@ fn fewer_partitions_are_dropped_and_more_are_taken() {
 }
 
 #[test]
-fn a_dispatcher_without_its_row_gives_up_all_and_registers_anew() {
+fn a_dispatcher_without_its_row_releases_all_and_registers_again() {
     let mut cluster = Cluster::settled(7, 8, 2);
     let before = cluster.processes[0].membership.id();
     cluster.store.unregister(before);

@@ -22,7 +22,7 @@ const NOTHING_IN_COMMON: &str = "the receiver and Hookline have no TLS version, 
 const NO_TLS: &str = "the receiver does not speak TLS on this port: change the port of the subscription's URL, or let \
                       the receiver serve https there";
 
-const ALONE: &str = "the receiver sends its certificate without an intermediate certificate, and its issuer is not \
+const MISSING_INTERMEDIATE: &str = "the receiver sends its certificate without an intermediate certificate, and its issuer is not \
                      trusted: let the receiver send the whole chain (often a file named fullchain.pem), or ask \
                      Hookline's operator to trust the issuer (targets.extra_ca_file)";
 
@@ -99,7 +99,7 @@ fn other_fault(error: &OtherError) -> &'static str {
     let OtherError(error) = error;
     match error.downcast_ref::<Untrusted>() {
         Some(Untrusted::SelfSigned) => return SELF_SIGNED,
-        Some(Untrusted::Alone) => return ALONE,
+        Some(Untrusted::MissingIntermediate) => return MISSING_INTERMEDIATE,
         None => {}
     }
     match error.downcast_ref::<webpki::Error>() {
@@ -129,13 +129,15 @@ fn wrong_name(presented: &[String]) -> String {
                 .collect()
         })
         .collect();
-    let more = match presented.len() > names.len() {
-        true => " and others",
-        false => "",
+    let more = if presented.len() > names.len() {
+        " and others"
+    } else {
+        ""
     };
-    let shown = match names.is_empty() {
-        true => String::new(),
-        false => format!(", but for {}{more}", names.join(", ")),
+    let shown = if names.is_empty() {
+        String::new()
+    } else {
+        format!(", but for {}{more}", names.join(", "))
     };
     format!(
         "the receiver's certificate is not for the host of the subscription's URL{shown}: use a certificate with that \
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alert_without_words_of_its_own_is_named_by_its_number() {
+    fn an_alert_without_a_message_is_named_by_its_number() {
         let message = failure(&Error::AlertReceived(AlertDescription::InternalError));
         assert_eq!(
             message,

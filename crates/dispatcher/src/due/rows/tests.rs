@@ -1,8 +1,11 @@
+use std::collections::HashSet;
+
 use hookline_core::partition::Partitions;
 use hookline_store::PartitionOwner;
 use uuid::Uuid;
 
 use super::*;
+use crate::ownership::InFlightByPartition as _;
 
 const NOW: i64 = 1_766_313_000_000_000;
 
@@ -33,9 +36,12 @@ fn holding(partition: u16, deaths: u32) -> PartitionOwner {
 fn rows() -> DueRows {
     let partitions = Partitions::new(4).unwrap();
     let holdings = [holding(0, 0), holding(1, 2)];
-    let rows = DueRows::new(Arc::default(), Owned::all(&holdings, partitions, at(0)));
+    let rows = DueRows::new(
+        Arc::default(),
+        OwnedPartitions::all(&holdings, partitions, at(0)),
+    );
     for partition in [0, 1] {
-        rows.state().read.insert(Partition(partition), 7);
+        rows.state().looked_up.insert(Partition(partition), 7);
     }
     rows
 }
@@ -51,7 +57,7 @@ fn row(number: u128, subscription: i64, due: Timestamp) -> DueAttempt {
 }
 
 fn attempts(taken: &[InHand]) -> Vec<(u128, u32)> {
-    let named = |one: &InHand| (one.owed.delivery.0.as_u128(), one.owed.attempt);
+    let named = |one: &InHand| (one.task.delivery.0.as_u128(), one.task.attempt);
     taken.iter().map(named).collect()
 }
 
@@ -62,7 +68,7 @@ fn a_delivery_waits_or_is_in_hand_once() {
     let in_hand = rows.take_now(9);
     assert_eq!(attempts(&in_hand), [(1, 1)]);
     rows.wake(vec![owed(1, 1, 4)]);
-    rows.add_looked_up(&[row(1, 4, at(0))], &HashMap::new());
+    rows.add_looked_up(&[row(1, 4, at(0))]);
     assert!(rows.take_now(9).is_empty());
     drop(in_hand);
     assert!(rows.take_now(9).is_empty());
@@ -70,7 +76,7 @@ fn a_delivery_waits_or_is_in_hand_once() {
 }
 
 #[test]
-fn a_wake_up_for_the_next_attempt_waits_until_the_delivery_is_let_go() {
+fn a_wake_up_for_the_next_attempt_waits_until_the_delivery_is_released() {
     let rows = rows();
     rows.wake(vec![owed(1, 1, 4)]);
     let in_hand = rows.take_now(9);
@@ -81,22 +87,22 @@ fn a_wake_up_for_the_next_attempt_waits_until_the_delivery_is_let_go() {
 }
 
 #[test]
-fn a_delivery_that_was_let_go_during_a_look_is_not_found_by_it() {
+fn a_delivery_that_is_released_during_a_look_is_skipped_in_its_result() {
     let rows = rows();
     rows.wake(vec![owed(1, 1, 4)]);
     let in_hand = rows.take_now(9);
-    rows.state().let_go = Some(HashSet::new());
+    rows.state().released = Some(HashSet::new());
     drop(in_hand);
-    rows.add_looked_up(&[row(1, 4, at(0)), row(2, 4, at(0))], &HashMap::new());
+    rows.add_looked_up(&[row(1, 4, at(0)), row(2, 4, at(0))]);
     assert_eq!(attempts(&rows.take_now(9)), [(2, 1)]);
 }
 
 #[test]
-fn a_delivery_that_comes_again_is_in_hand_once_more() {
+fn a_delivery_that_waits_again_is_taken_again() {
     let rows = rows();
     rows.wake(vec![owed(1, 1, 4)]);
     for in_hand in rows.take_now(9) {
-        in_hand.come_again();
+        in_hand.wait_again();
     }
     assert_eq!(attempts(&rows.take_now(9)), [(1, 1)]);
 }
@@ -104,33 +110,32 @@ fn a_delivery_that_comes_again_is_in_hand_once_more() {
 #[test]
 fn wake_ups_of_other_partitions_and_before_the_first_look_are_dropped() {
     let rows = rows();
-    rows.state().read.remove(&Partition(0));
+    rows.state().looked_up.remove(&Partition(0));
     rows.wake(vec![owed(1, 1, 4), owed(2, 1, 2), owed(3, 1, 5)]);
     assert_eq!(attempts(&rows.take_now(9)), [(3, 1)]);
 }
 
 #[test]
-fn rows_that_were_due_when_a_dying_partition_was_taken_are_suspects() {
+fn rows_that_were_due_at_a_takeover_from_dead_owners_are_suspects() {
     let rows = rows();
-    let suspects = HashMap::from([(Partition(1), at(0))]);
     let found = [row(1, 1, at(-1)), row(2, 5, at(1)), row(3, 4, at(-1))];
-    rows.add_looked_up(&found, &suspects);
+    rows.add_looked_up(&found);
     let mut taken: Vec<_> = rows
         .take_now(9)
         .iter()
-        .map(|one| (one.owed.delivery.0.as_u128(), one.is_suspect))
+        .map(|one| (one.task.delivery.0.as_u128(), one.is_suspect))
         .collect();
     taken.sort_unstable();
     assert_eq!(taken, [(1, true), (2, false), (3, false)]);
 }
 
 #[test]
-fn requests_in_flight_are_named_by_partition() {
+fn requests_in_flight_are_listed_by_partition() {
     let rows = rows();
     rows.wake(vec![owed(1, 1, 4), owed(2, 1, 8), owed(3, 1, 5)]);
     let in_hand = rows.take_now(9);
     for one in &in_hand {
-        if one.owed.delivery.0.as_u128() != 2 {
+        if one.task.delivery.0.as_u128() != 2 {
             one.begin_request(at(30));
         }
     }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::*;
 
 #[derive(Default)]
-pub(super) struct Shelf {
+pub(super) struct StoredBacklog {
     rows: BTreeMap<SubscriptionId, BTreeSet<u32>>,
     in_hand: HashSet<(SubscriptionId, u32)>,
 }
@@ -22,12 +22,12 @@ fn position(number: u32) -> BacklogPosition {
     }
 }
 
-impl Shelf {
+impl StoredBacklog {
     /// Marks the messages that are not marked yet.
     pub(super) fn put(&mut self, excess: Vec<Numbered>) -> usize {
         let mut marked = 0;
         for (to, number) in excess {
-            let number = number & !MARKED;
+            let number = number & !FROM_BACKLOG;
             self.in_hand.remove(&(to, number));
             marked += usize::from(self.rows.entry(to).or_default().insert(number));
         }
@@ -37,14 +37,14 @@ impl Shelf {
     /// Answers all searches that are wanted now.
     pub(super) fn serve(
         &mut self,
-        clocked: &mut Clocked,
-        kin_of: impl Fn(SubscriptionId) -> ShareGroups,
-    ) -> Vec<Read> {
-        let reads = clocked.lanes.take_reads(clocked.now);
+        clocked: &mut ClockedScheduler,
+        groups_of: impl Fn(SubscriptionId) -> ShareGroups,
+    ) -> Vec<BacklogSearch> {
+        let reads = clocked.scheduler.take_reads(clocked.now);
         for read in &reads {
             let to = read.subscription;
             let rows = self.rows.get(&to).cloned().unwrap_or_default();
-            let mut result = ReadResult::default();
+            let mut result = SearchResult::default();
             let behind = |number: &u32| read.after.is_none_or(|after| position(*number) > after);
             // The rows of replays are not in this model.
             let of_class = rows
@@ -55,19 +55,21 @@ impl Shelf {
                 result.last = Some(position(number));
                 if self.in_hand.insert((to, number)) {
                     result.new += 1;
-                    let message = (to, number | MARKED);
-                    clocked.lanes.push(to, kin_of(to), message, clocked.now);
+                    let message = (to, number | FROM_BACKLOG);
+                    clocked
+                        .scheduler
+                        .push(to, groups_of(to), message, clocked.now);
                 }
             }
-            self.put(clocked.lanes.take_excess());
-            clocked.lanes.read(*read, result);
+            self.put(clocked.scheduler.take_excess());
+            clocked.scheduler.read(*read, result);
         }
         reads
     }
 
     /// Ends a delivery.
     pub(super) fn done(&mut self, (to, number): Numbered) {
-        let number = number & !MARKED;
+        let number = number & !FROM_BACKLOG;
         self.in_hand.remove(&(to, number));
         if let Some(rows) = self.rows.get_mut(&to) {
             rows.remove(&number);
