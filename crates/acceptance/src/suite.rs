@@ -123,9 +123,6 @@ impl Schedule {
 }
 
 /// Tries the scenarios that the command line chooses.
-///
-/// # Errors
-/// When no runtime can be made.
 pub fn run(suite: Suite) -> anyhow::Result<std::process::ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);
