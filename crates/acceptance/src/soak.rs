@@ -13,6 +13,6 @@ mod metrics;
 mod receivers;
 
 pub use fairness::{BadReceivers, FairnessResult, FairnessRun, Setup};
-pub use flood::{Flood, FloodResult, RATE, distinct, limited, told_to_wait};
+pub use flood::{Flood, FloodResult, RATE, limited, told_to_wait};
 pub use latency::{Latencies, LatencyBound};
 pub use receivers::Behaviour;

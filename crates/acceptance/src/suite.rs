@@ -108,9 +108,6 @@ impl Times {
 }
 
 /// Tries the scenarios that the command line chooses: first those that may run side by side, then the others one by one.
-///
-/// # Errors
-/// When no runtime can be made.
 pub fn run(suite: Suite) -> anyhow::Result<ExitCode> {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(AT_ONCE);

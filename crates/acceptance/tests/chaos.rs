@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use std::sync::RwLock;
 use std::time::Duration;
 
-use hookline_acceptance::chaos::schedule::Scenario;
-use hookline_acceptance::chaos::{Plan, run};
+use hookline_acceptance::chaos::plan::Plan;
+use hookline_acceptance::chaos::run;
+use hookline_acceptance::chaos::scenario::Scenario;
 use hookline_testkit::small_disk;
 use libtest_mimic::{Arguments, Failed, Trial};
 

@@ -40,9 +40,6 @@ pub struct Post {
 
 impl Post {
     /// Sends the requests, and prints their rate per second.
-    ///
-    /// # Errors
-    /// If a request is refused.
     pub async fn run(self) -> anyhow::Result<()> {
         let client = hookline_testkit::http::http_client();
         let begun = Instant::now();
@@ -102,9 +99,6 @@ pub struct Relayed {
 
 impl Relay {
     /// Publishes and consumes the messages, and prints [`Relayed`].
-    ///
-    /// # Errors
-    /// If the broker does not accept a message.
     pub async fn run(self) -> anyhow::Result<()> {
         let connection = Connection::connect(&self.amqp, ConnectionProperties::default()).await?;
         let (publishing, consuming) = (

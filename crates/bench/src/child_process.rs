@@ -36,9 +36,6 @@ async fn last_words(args: &[&str]) -> anyhow::Result<String> {
 }
 
 /// Publishes in a separate process and waits for its end.
-///
-/// # Errors
-/// If an event is not accepted.
 pub async fn publish(what: &Publish) -> anyhow::Result<Published> {
     let Publish {
         amqp,
@@ -68,9 +65,6 @@ pub async fn publish(what: &Publish) -> anyhow::Result<Published> {
 }
 
 /// The bare requests per second that `receiver` answers.
-///
-/// # Errors
-/// If it refuses one.
 pub async fn posts_per_second(receiver: &Receiver, count: u64) -> anyhow::Result<f64> {
     let (url, count) = (
         format!("--url={}", receiver.url("bare/0")),
@@ -80,9 +74,6 @@ pub async fn posts_per_second(receiver: &Receiver, count: u64) -> anyhow::Result
 }
 
 /// The latencies of bare requests at this rate per second, in microseconds. `receiver` must be new.
-///
-/// # Errors
-/// If the receiver refuses one.
 pub async fn posts_at(rate: u32, receiver: &Receiver, count: u64) -> anyhow::Result<Vec<u32>> {
     let url = format!("--url={}", receiver.url("bare/0"));
     let (count, rate) = (format!("--count={count}"), format!("--rate={rate}"));
@@ -91,9 +82,6 @@ pub async fn posts_at(rate: u32, receiver: &Receiver, count: u64) -> anyhow::Res
 }
 
 /// Sends messages through a quorum queue of this broker, at a rate or as fast as it accepts them.
-///
-/// # Errors
-/// If it does not accept one.
 pub async fn relay(amqp: &str, count: u64, rate: Option<u32>) -> anyhow::Result<Relayed> {
     let mut args = vec![
         "relay".to_owned(),
@@ -123,8 +111,6 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// # Errors
-    /// If it does not listen.
     pub async fn start(scheme: Scheme) -> anyhow::Result<Self> {
         let mut command = bench(&["receive"])?;
         let mut http = reqwest::Client::builder();
@@ -161,17 +147,11 @@ impl Receiver {
     }
 
     /// The id of its process.
-    ///
-    /// # Errors
-    /// If it has ended.
     pub fn id(&self) -> anyhow::Result<u32> {
         self.process.id().context("the receiver has ended")
     }
 
     /// Begins a new report.
-    ///
-    /// # Errors
-    /// If the receiver does not answer.
     pub async fn reset(&self) -> anyhow::Result<()> {
         self.http
             .post(self.url("reset"))
@@ -182,17 +162,12 @@ impl Receiver {
     }
 
     /// Ends the outage of the subscriptions that are down.
-    ///
-    /// # Errors
-    /// If the receiver does not answer.
     pub async fn recover(&self) -> anyhow::Result<()> {
         let answer = self.http.post(self.url("recover")).send().await?;
         answer.error_for_status()?;
         Ok(())
     }
 
-    /// # Errors
-    /// If the receiver does not answer.
     pub async fn report(&self) -> anyhow::Result<Report> {
         Ok(self
             .http

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
+use hookline_testkit::managed_process::Memory;
 
 /// The unit of times in `/proc/PID/stat` (`USER_HZ`), the same on every common Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -37,9 +38,6 @@ fn times_of(process: u32) -> anyhow::Result<Times> {
 }
 
 /// The CPU seconds of a process and of its descendants, dead or alive.
-///
-/// # Errors
-/// If the process has ended.
 pub fn cpu_of(process: u32) -> anyhow::Result<f64> {
     let root = times_of(process)?;
     let mut ticks = root.own + root.of_children;
@@ -62,24 +60,13 @@ pub fn cpu_of(process: u32) -> anyhow::Result<f64> {
 }
 
 /// The CPU seconds of this process.
-///
-/// # Errors
-/// If the system does not provide them.
 pub fn cpu_of_this() -> anyhow::Result<f64> {
     cpu_of(std::process::id())
 }
 
 /// The peak memory of a process, in MiB.
-///
-/// # Errors
-/// If the process has ended.
 pub fn peak_memory(process: u32) -> anyhow::Result<f64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"))
-        .context("a process without memory")?;
-    Ok(peak.trim().parse::<f64>()? / 1024.0)
+    Ok(Memory::of(process)?.peak as f64 / 1024.0)
 }
 
 #[cfg(test)]

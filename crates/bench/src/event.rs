@@ -44,9 +44,6 @@ pub fn event(organization: &str, event_type: &str, number: u64, sent: Moment) ->
 }
 
 /// The number of an event, and its time of publication.
-///
-/// # Errors
-/// If these bytes are no event of [`event`].
 pub fn read(body: &[u8]) -> anyhow::Result<(u64, Moment)> {
     let field = |name: &str| -> Option<u64> {
         let at = body

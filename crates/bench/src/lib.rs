@@ -9,6 +9,7 @@ pub mod cost;
 pub mod event;
 pub mod ledger;
 pub mod measurement;
+mod number;
 mod plot;
 pub mod publisher;
 pub mod receiver;

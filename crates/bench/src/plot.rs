@@ -5,6 +5,7 @@ use std::path::Path;
 use plotters::prelude::*;
 
 use crate::measurement::{RATE, Summary, name_of};
+use crate::number::number;
 
 const SIZE: (u32, u32) = (900, 40);
 const MARGIN: u32 = 60;
@@ -15,9 +16,6 @@ const COLORS: [RGBColor; 3] = [
 ];
 
 /// Draws the rates, each with its range, and the CPU time of each process for a thousand deliveries.
-///
-/// # Errors
-/// If a file cannot be written.
 pub(crate) fn draw(figures: &[Summary], folder: &Path) -> anyhow::Result<()> {
     let rates: Vec<&Summary> = figures
         .iter()
@@ -68,7 +66,7 @@ fn bars(figures: &[&Summary], title: &str, file: &Path) -> anyhow::Result<()> {
             figure.row.scenario,
             name_of(figure.row.mode),
             figure.row.what,
-            crate::report::number(figure.median)
+            number(figure.median)
         );
         chart.draw_series([Rectangle::new(
             [(0.0, top - 0.55), (figure.median, top - 0.9)],

@@ -5,8 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use hookline_testkit::publisher::{self, Publisher};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -62,36 +61,23 @@ pub struct Published {
     pub cpu: f64,
 }
 
-enum Way {
-    Broker(Channel),
+enum Destination {
+    Broker(Publisher),
     Api(reqwest::Client),
 }
 
 impl Publish {
     /// Publishes all events, and prints [`Published`].
-    ///
-    /// # Errors
-    /// If an event is not accepted.
     pub async fn run(self) -> anyhow::Result<()> {
         ensure!(!self.organizations.is_empty() && !self.types.is_empty() && self.batch > 0);
-        // The connection stays open until the end of this function.
-        let mut connection = None;
-        let way = match &self.amqp {
-            Some(url) => {
-                let made = Connection::connect(url, ConnectionProperties::default()).await?;
-                let channel = made.create_channel().await?;
-                channel
-                    .confirm_select(ConfirmSelectOptions::default())
-                    .await?;
-                connection = Some(made);
-                Way::Broker(channel)
-            }
-            None => Way::Api(hookline_testkit::http::http_client()),
+        let destination = match &self.amqp {
+            Some(url) => Destination::Broker(Publisher::connect(url).await?),
+            None => Destination::Api(hookline_testkit::http::http_client()),
         };
-        let at_once = match (&way, self.rate) {
+        let at_once = match (&destination, self.rate) {
             (_, Some(_)) => usize::MAX,
-            (Way::Broker(_), None) => WINDOW,
-            (Way::Api(_), None) => CONNECTIONS,
+            (Destination::Broker(_), None) => WINDOW,
+            (Destination::Api(_), None) => CONNECTIONS,
         };
         let first = Moment::now();
         let begin = Instant::now();
@@ -106,7 +92,7 @@ impl Publish {
             while taking.len() >= at_once {
                 taking.next().await.context("nothing is under way")??;
             }
-            taking.push(self.publish(&way, numbers));
+            taking.push(self.publish(&destination, numbers));
             // One poll starts the request now: a future that is not polled does nothing.
             if let Some(done) = futures::FutureExt::now_or_never(taking.next()) {
                 done.transpose()?;
@@ -121,7 +107,6 @@ impl Publish {
             cpu: cpu_of_this()?,
         };
         println!("{}", serde_json::to_string(&said)?);
-        drop(connection);
         Ok(())
     }
 
@@ -139,42 +124,19 @@ impl Publish {
         &self.organizations[request % self.organizations.len()]
     }
 
-    async fn publish(&self, way: &Way, numbers: &[u64]) -> anyhow::Result<()> {
-        match way {
-            Way::Broker(channel) => {
+    async fn publish(&self, destination: &Destination, numbers: &[u64]) -> anyhow::Result<()> {
+        match destination {
+            Destination::Broker(publisher) => {
                 for number in numbers {
-                    self.to_broker(channel, *number).await?;
+                    let (event_type, event) = self.of(*number);
+                    let (body, json) = (event.as_bytes(), publisher::json());
+                    let published = publisher.publish(event_type, body, json).await;
+                    published.with_context(|| format!("event {number}"))?;
                 }
                 Ok(())
             }
-            Way::Api(client) => self.to_api(client, numbers).await,
+            Destination::Api(client) => self.to_api(client, numbers).await,
         }
-    }
-
-    async fn to_broker(&self, channel: &Channel, number: u64) -> anyhow::Result<()> {
-        let (event_type, event) = self.of(number);
-        let options = BasicPublishOptions {
-            mandatory: true,
-            ..Default::default()
-        };
-        let properties = BasicProperties::default()
-            .with_content_type("application/json".into())
-            .with_delivery_mode(2);
-        let confirm = channel
-            .basic_publish(
-                "workflow.events".into(),
-                event_type.into(),
-                options,
-                event.as_bytes(),
-                properties,
-            )
-            .await?
-            .await?;
-        ensure!(
-            matches!(confirm, Confirmation::Ack(None)),
-            "event {number} was not confirmed: {confirm:?}"
-        );
-        Ok(())
     }
 
     async fn to_api(&self, client: &reqwest::Client, numbers: &[u64]) -> anyhow::Result<()> {

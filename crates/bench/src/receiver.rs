@@ -4,11 +4,10 @@
 //! `/flaky/SUBSCRIPTION` and `/down/SUBSCRIPTION`. `flaky` refuses the first attempt of one delivery in twenty. `down`
 //! refuses every request until `/recover` is called.
 
-use std::collections::HashMap;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::Context as _;
@@ -43,9 +42,6 @@ type Kept = web::Data<Mutex<Ledger>>;
 
 impl Receive {
     /// Prints its port, and serves until the process is killed.
-    ///
-    /// # Errors
-    /// If it cannot listen.
     pub fn run(self) -> anyhow::Result<()> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
@@ -57,7 +53,7 @@ impl Receive {
                 .route("/taken", web::get().to(taken))
                 .route("/reset", web::post().to(reset))
                 .route("/recover", web::post().to(recover))
-                .route("/{manner}/{rest:.*}", web::post().to(take))
+                .route("/{behaviour}/{rest:.*}", web::post().to(take))
         };
         actix_web::rt::System::new().block_on(async move {
             let server = HttpServer::new(app)
@@ -119,20 +115,20 @@ async fn recover(kept: Kept) -> HttpResponse {
 async fn take(kept: Kept, request: HttpRequest, body: web::Bytes) -> HttpResponse {
     let now = Moment::now();
     let mut parts = request.path().trim_start_matches('/').split('/');
-    let manner = parts.next().unwrap_or_default();
+    let behaviour = parts.next().unwrap_or_default();
     let number = |part: Option<&str>| {
         part.and_then(|part| part.parse::<u32>().ok())
             .unwrap_or_default()
     };
-    let wait = match manner {
+    let wait = match behaviour {
         "hangs" => NEVER,
         "late" => Duration::from_millis(number(parts.next()).into()),
         _ => Duration::ZERO,
     };
-    if manner != "hangs"
+    if behaviour != "hangs"
         && note(
             &mut lock(&kept),
-            manner,
+            behaviour,
             number(parts.next()),
             &request,
             &body,
@@ -153,7 +149,7 @@ struct Refused;
 
 fn note(
     ledger: &mut Ledger,
-    manner: &str,
+    behaviour: &str,
     subscription: u32,
     request: &HttpRequest,
     body: &web::Bytes,
@@ -169,7 +165,7 @@ fn note(
             .get("x-webhook-attempt")
             .is_some_and(|value| value == "1")
     };
-    let refuses = match manner {
+    let refuses = match behaviour {
         "flaky" => event % FLAKY == 0 && is_first(),
         "down" => !ledger.has_recovered,
         _ => false,
@@ -180,30 +176,13 @@ fn note(
     }
     ledger.take(subscription, event, sent, now);
     // Requests of the bare POST loop have no signature.
-    if event % SAMPLE == 0 && manner != "bare" {
+    if event % SAMPLE == 0 && behaviour != "bare" {
         ledger.report.checked += 1;
-        if received(request, body).verify(SECRET).is_err() {
+        if Received::of(request, body.clone()).verify(SECRET).is_err() {
             ledger.report.wrong += 1;
         }
     }
     Ok(())
-}
-
-fn received(request: &HttpRequest, body: &web::Bytes) -> Received {
-    let headers: HashMap<String, String> = request
-        .headers()
-        .iter()
-        .map(|(name, value)| {
-            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
-            (name.as_str().to_owned(), value)
-        })
-        .collect();
-    Received {
-        at: Instant::now(),
-        headers,
-        body: body.clone(),
-        path: request.path().to_owned(),
-    }
 }
 
 fn lock(kept: &Arc<Mutex<Ledger>>) -> MutexGuard<'_, Ledger> {

@@ -84,9 +84,6 @@ impl Scenario {
     }
 
     /// Runs the workload once.
-    ///
-    /// # Errors
-    /// If a delivery is missing at the end, or wrong.
     pub async fn run(self, mode: Mode, size: Size) -> anyhow::Result<Vec<Measurement>> {
         let labels = Labels {
             scenario: self.letter(),
@@ -110,18 +107,12 @@ impl Scenario {
 }
 
 /// The bare requests per second of this machine at this moment.
-///
-/// # Errors
-/// If a request fails.
 pub async fn bare_posts(size: Size) -> anyhow::Result<f64> {
     let receiver = Receiver::start(Scheme::Http).await?;
     posts_per_second(&receiver, size.of(60_000)).await
 }
 
 /// The figures of this machine without Hookline at this moment.
-///
-/// # Errors
-/// If a request or a message fails.
 pub async fn raw(modes: &[Mode], size: Size) -> anyhow::Result<Vec<Measurement>> {
     let labels = Labels::MACHINE;
     let steadily = size.of(30) * u64::from(latency::RATE);

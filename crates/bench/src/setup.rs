@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hookline_testkit::client::Client;
-use hookline_testkit::deployment::{Deployment, Mode, Route, Service};
+use hookline_testkit::dependencies::Route;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 use serde_json::json;
 
 use crate::child_process::{self, Receiver, Scheme};
@@ -62,31 +63,28 @@ pub struct SetupOptions<'a> {
 
 impl Setup {
     /// Starts a deployment with organizations and without subscriptions.
-    ///
-    /// # Errors
-    /// If a service does not start.
-    pub async fn open(mode: Mode, setting: SetupOptions<'_>) -> anyhow::Result<Self> {
+    pub async fn open(mode: Mode, options: SetupOptions<'_>) -> anyhow::Result<Self> {
         let authority = tempfile::NamedTempFile::new()?;
-        let scheme = match setting.tls {
+        let scheme = match options.tls {
             true => Scheme::Https(authority.path().to_owned()),
             false => Scheme::Http,
         };
         let receiver = Receiver::start(scheme).await?;
         let authority = authority.path().to_str().context("a path that is UTF-8")?;
         let mut settings = SETTINGS.to_vec();
-        settings.extend(setting.besides);
-        if setting.tls {
+        settings.extend(options.besides);
+        if options.tls {
             settings.push(("HOOKLINE__TARGETS__EXTRA_CA_FILE", authority));
         }
         let deployment = Deployment::prepare_on(Route::Direct, mode, &settings).await?;
         for service in deployment.services() {
-            if !setting.later.contains(&service) {
+            if !options.later.contains(&service) {
                 deployment.start_service(service, &[]).await?;
             }
         }
         deployment.wait_ready().await?;
 
-        let names: Vec<String> = match setting.organizations {
+        let names: Vec<String> = match options.organizations {
             0 => vec![ORGANIZATION.to_owned()],
             many => (0..many)
                 .map(|number| format!("{ORGANIZATION}_{number}"))
@@ -120,9 +118,6 @@ impl Setup {
     }
 
     /// Creates a subscription of the first organization for this path of the receiver.
-    ///
-    /// # Errors
-    /// If the API refuses it.
     pub async fn subscribe(&self, path: &str, event_type: &str) -> anyhow::Result<i64> {
         self.client
             .subscribe(&subscription(&self.receiver.url(path), event_type))
@@ -154,9 +149,6 @@ impl Setup {
     }
 
     /// Publishes, and waits for the `owed` deliveries.
-    ///
-    /// # Errors
-    /// If they do not arrive.
     pub async fn deliver(&self, what: &Publish, owed: u64) -> anyhow::Result<(Published, Report)> {
         tokio::try_join!(
             child_process::publish(what),
@@ -165,9 +157,6 @@ impl Setup {
     }
 
     /// Delivers events that do not count: the first requests open connections and fill caches.
-    ///
-    /// # Errors
-    /// If they do not arrive.
     pub async fn warm_up(&self, fan_out: u64) -> anyhow::Result<()> {
         const EVENTS: u64 = 1_000;
         self.deliver(&self.many(100_000_000, EVENTS), EVENTS * fan_out)
@@ -209,9 +198,6 @@ impl Setup {
     }
 
     /// The CPU time of all processes except the publisher so far.
-    ///
-    /// # Errors
-    /// If a process has ended.
     pub async fn cpu(&self) -> anyhow::Result<Cpu> {
         let mut cpu = Cpu::new();
         for (name, id) in self.processes().await? {
@@ -221,9 +207,6 @@ impl Setup {
     }
 
     /// The peak memory of each process of Hookline, in MiB.
-    ///
-    /// # Errors
-    /// If a process has ended.
     pub async fn memory(&self) -> anyhow::Result<BTreeMap<String, f64>> {
         let mut memory = BTreeMap::<String, f64>::new();
         for (name, id) in self.processes().await? {
@@ -236,9 +219,6 @@ impl Setup {
     }
 
     /// Stops the deployment.
-    ///
-    /// # Errors
-    /// If a service cannot be stopped.
     pub async fn close(self) -> anyhow::Result<()> {
         self.deployment.end().await
     }

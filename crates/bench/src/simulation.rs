@@ -6,6 +6,7 @@
 mod dispatcher_model;
 mod event_queue;
 mod measured;
+mod message;
 mod plot;
 mod report;
 mod scenario;

@@ -4,9 +4,6 @@ use anyhow::Context as _;
 use tokio::process::Command;
 
 /// The machine, the servers and Hookline, a line each.
-///
-/// # Errors
-/// If the system does not provide them.
 pub async fn all() -> anyhow::Result<Vec<String>> {
     let mut lines = vec![machine()?];
     lines.push(format!(

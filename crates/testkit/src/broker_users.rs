@@ -36,9 +36,6 @@ impl Rights<'_> {
 
 impl Dependencies {
     /// A new user with these rights in this deployment's vhost.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub async fn broker_user(&self, rights: Rights<'_>) -> anyhow::Result<BrokerUser> {
         let name = format!("u{}", uuid::Uuid::new_v4().simple());
         evaluate(&format!(
@@ -67,9 +64,6 @@ impl BrokerUser {
     }
 
     /// Gives it these rights and no others.
-    ///
-    /// # Errors
-    /// When it cannot be done.
     pub async fn set_rights(&self, rights: Rights<'_>) -> anyhow::Result<()> {
         let Self { name, vhost, .. } = self;
         let [configure, write, read] =
@@ -82,9 +76,6 @@ impl BrokerUser {
     }
 
     /// Changes the password, to the first one where none is given, and closes the connections.
-    ///
-    /// # Errors
-    /// When it cannot be done.
     pub async fn change_password(&self, password: Option<&str>) -> anyhow::Result<()> {
         let (name, password) = (&self.name, password.unwrap_or(PASSWORD));
         evaluate(&format!(
@@ -96,9 +87,6 @@ impl BrokerUser {
     }
 
     /// Removes it.
-    ///
-    /// # Errors
-    /// When it cannot be done.
     pub async fn remove(self) -> anyhow::Result<()> {
         let name = self.name;
         evaluate(&format!(

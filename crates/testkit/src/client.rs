@@ -19,9 +19,7 @@ pub struct Client {
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The status.
     pub status: StatusCode,
-    /// The headers.
     pub headers: HeaderMap,
     /// The body; null where it is no JSON.
     pub json: Value,
@@ -29,9 +27,6 @@ pub struct Answer {
 
 impl Answer {
     /// The answer, if it has this status.
-    ///
-    /// # Errors
-    /// When it has another; the text shows the body.
     pub fn expect(self, status: u16) -> anyhow::Result<Self> {
         ensure!(
             self.status.as_u16() == status,
@@ -142,9 +137,6 @@ impl Client {
     }
 
     /// Sends a request.
-    ///
-    /// # Errors
-    /// When no answer comes.
     pub async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
@@ -156,43 +148,26 @@ impl Client {
         })
     }
 
-    /// GET.
-    ///
-    /// # Errors
-    /// When no answer comes.
     pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
         self.send(self.request(Method::GET, path)).await
     }
 
     /// POST of a JSON body.
-    ///
-    /// # Errors
-    /// When no answer comes.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
     /// PATCH of a JSON body.
-    ///
-    /// # Errors
-    /// When no answer comes.
     pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
         self.send(self.request(Method::PATCH, path).json(body))
             .await
     }
 
-    /// DELETE.
-    ///
-    /// # Errors
-    /// When no answer comes.
     pub async fn delete(&self, path: &str) -> anyhow::Result<Answer> {
         self.send(self.request(Method::DELETE, path)).await
     }
 
     /// Creates a subscription and returns its id.
-    ///
-    /// # Errors
-    /// When it is refused.
     pub async fn subscribe(&self, body: &Value) -> anyhow::Result<i64> {
         let created = self.post("/webhooks", body).await?.expect(201)?;
         created.json["id"]
@@ -201,9 +176,6 @@ impl Client {
     }
 
     /// The whole log of a subscription, oldest first.
-    ///
-    /// # Errors
-    /// When it cannot be read.
     pub async fn log_of(&self, subscription: i64) -> anyhow::Result<Vec<Value>> {
         let page = self
             .get(&format!("/webhooks/{subscription}/logs?limit=100"))
@@ -218,9 +190,6 @@ impl Client {
     }
 
     /// Waits until a subscription's log has `count` entries or more, oldest first.
-    ///
-    /// # Errors
-    /// When it does not get there.
     pub async fn wait_for_log(
         &self,
         subscription: i64,

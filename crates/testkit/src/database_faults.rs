@@ -128,9 +128,6 @@ impl DatabaseFault {
 
 impl Database {
     /// The database of this name on the server that `admin` is the superuser's URL of.
-    ///
-    /// # Errors
-    /// When that is no URL.
     pub fn new(admin: &str, name: &str) -> anyhow::Result<Self> {
         let mut url: reqwest::Url = admin.parse()?;
         url.set_path(name);
@@ -140,23 +137,16 @@ impl Database {
         })
     }
 
-    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The server's own database, for what cannot be done in this one.
-    ///
-    /// # Errors
-    /// When there is no such URL.
     pub fn maintenance(&self) -> anyhow::Result<Self> {
         Self::new(&self.admin, "postgres")
     }
 
     /// Runs SQL as the superuser and returns what it printed, unaligned.
-    ///
-    /// # Errors
-    /// When it fails.
     pub async fn sql(&self, sql: &str) -> anyhow::Result<String> {
         let output = self.psql(sql).output().await.context("psql")?;
         ensure!(
@@ -181,9 +171,6 @@ impl Database {
 
     /// Lets the server speak to new sessions in the language of this locale, and ends the old ones.
     /// False when it has no words in that language.
-    ///
-    /// # Errors
-    /// When the server does not know the locale.
     pub async fn set_language(&self, locale: &str) -> anyhow::Result<bool> {
         self.sql(&format!(
             "ALTER DATABASE {} SET lc_messages = '{locale}'",
@@ -197,9 +184,6 @@ impl Database {
     }
 
     /// Ends every session of Hookline.
-    ///
-    /// # Errors
-    /// When the server does not answer.
     pub async fn end_sessions(&self) -> anyhow::Result<()> {
         let sql = format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
@@ -210,9 +194,6 @@ impl Database {
     }
 
     /// Begins a fault.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub async fn begin_fault(&self, fault: DatabaseFault) -> anyhow::Result<OngoingFault> {
         let mut session = None;
         match fault {

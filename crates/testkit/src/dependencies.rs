@@ -9,9 +9,17 @@ use lapin::{Connection, ConnectionProperties};
 use tokio::process::Command;
 
 use crate::database_faults::Database;
-use crate::deployment::Route;
 use crate::proxy::Proxy;
 use crate::waiting::until;
+
+/// How a deployment connects to its servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Route {
+    /// Through proxies that can be cut.
+    Proxied,
+    /// Without a proxy, for measurements.
+    Direct,
+}
 
 /// The servers of a distributed deployment.
 pub struct Dependencies {
@@ -69,9 +77,6 @@ impl Dependencies {
 
     /// The broker's URL through the proxy, with a heartbeat: a frozen peer is noticed after twice as
     /// many seconds.
-    ///
-    /// # Errors
-    /// When there is no such URL.
     pub fn broker_with_heartbeat(&self, seconds: u16) -> anyhow::Result<String> {
         let url = through(&self.amqp, self.rabbitmq.address())?;
         Ok(format!("{url}?heartbeat={seconds}"))
@@ -102,9 +107,6 @@ impl Dependencies {
     }
 
     /// Takes everything away from the broker: queues, exchanges, messages.
-    ///
-    /// # Errors
-    /// When it cannot be done.
     pub async fn lose_broker_data(&self) -> anyhow::Result<()> {
         remove_vhost(&self.name).await?;
         add_vhost(&self.name).await
@@ -112,9 +114,6 @@ impl Dependencies {
 
     /// Raises or clears the broker's memory alarm for the connections of this deployment, with the broker's own message. An
     /// alarm of the whole broker would stop the other deployments, too. Later connections get no such message.
-    ///
-    /// # Errors
-    /// When it cannot be done.
     pub async fn alarm(&self, memory_is_short: bool) -> anyhow::Result<()> {
         evaluate(&format!(
             "[Pid ! {{conserve_resources, memory, {memory_is_short}}} || [{{pid, Pid}}, {{vhost, V}}] <- \
@@ -125,9 +124,6 @@ impl Dependencies {
     }
 
     /// The broker's URL with a host that is dead before the proxy, and after it the broker itself.
-    ///
-    /// # Errors
-    /// When there is no such URL.
     pub fn broker_of_three_hosts(&self, dead_port: u16) -> anyhow::Result<String> {
         let own = address(&self.amqp)?;
         let hosts = format!("127.0.0.1:{dead_port},{},{own}", self.rabbitmq.address());
@@ -135,26 +131,17 @@ impl Dependencies {
     }
 
     /// The deployment's database as its superuser sees it.
-    ///
-    /// # Errors
-    /// When `make test` does not say how to get there.
     pub fn as_superuser(&self) -> anyhow::Result<Database> {
         Database::new(&variable("HOOKLINE_TEST_POSTGRES_ADMIN")?, &self.name)
     }
 
     /// Runs SQL in the deployment's database and returns what it printed, unaligned.
-    ///
-    /// # Errors
-    /// When it fails.
     pub async fn sql(&self, sql: &str) -> anyhow::Result<String> {
         psql(&self.database, sql).await
     }
 }
 
 /// The value of an environment variable that `make test` sets.
-///
-/// # Errors
-/// When the variable is not set.
 pub fn variable(name: &str) -> anyhow::Result<String> {
     std::env::var(name)
         .with_context(|| format!("{name} is not set: run the tests with `make test`"))

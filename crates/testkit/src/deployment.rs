@@ -13,11 +13,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::client::Client;
-use crate::dependencies::Dependencies;
-use crate::managed_process::{ManagedProcess, Memory, free_port, hookline};
+use crate::cli::{Cli, owned};
+use crate::dependencies::{Dependencies, Route};
+use crate::managed_process::{ManagedProcess, Memory, free_port, readiness};
 use crate::publisher::Publisher;
-use crate::tenant::Tenant;
 use crate::waiting::until;
 
 /// The deployment mode.
@@ -27,15 +26,6 @@ pub enum Mode {
     Standalone,
     /// Three services on PostgreSQL and RabbitMQ.
     Distributed,
-}
-
-/// How a deployment connects to its servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    /// Through proxies that can be cut.
-    Proxied,
-    /// Without a proxy, for measurements.
-    Direct,
 }
 
 /// A service; in the standalone deployment the one process is each of them.
@@ -67,11 +57,11 @@ pub struct Deployment {
     pub mode: Mode,
     folder: TempDir,
     api: u16,
-    variables: Vec<(String, String)>,
+    cli: Cli,
     running: Mutex<Vec<Running>>,
     dependencies: Option<Dependencies>,
     publishing: OnceCell<Publisher>,
-    tenants: AtomicU32,
+    organizations: AtomicU32,
 }
 
 struct Running {
@@ -97,25 +87,16 @@ const SETTINGS: [(&str, &str); 7] = [
 
 impl Deployment {
     /// Starts a deployment and waits until it is ready.
-    ///
-    /// # Errors
-    /// When it does not get there.
     pub async fn start(mode: Mode) -> anyhow::Result<Self> {
         Self::start_with(mode, &[]).await
     }
 
     /// The same with settings of its own.
-    ///
-    /// # Errors
-    /// When it does not get there.
     pub async fn start_with(mode: Mode, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         Self::start_on(Route::Proxied, mode, settings).await
     }
 
     /// The same, with this way to its servers.
-    ///
-    /// # Errors
-    /// When it does not get there.
     pub async fn start_on(
         route: Route,
         mode: Mode,
@@ -130,17 +111,11 @@ impl Deployment {
     }
 
     /// A deployment with its servers and nothing running.
-    ///
-    /// # Errors
-    /// When its servers are not there.
     pub async fn prepare(mode: Mode, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         Self::prepare_on(Route::Proxied, mode, settings).await
     }
 
     /// The same, with this way to its servers.
-    ///
-    /// # Errors
-    /// When its servers are not there.
     pub async fn prepare_on(
         route: Route,
         mode: Mode,
@@ -149,28 +124,29 @@ impl Deployment {
         let folder = tempfile::Builder::new()
             .prefix("hookline-acceptance-")
             .tempdir()?;
-        let mut variables: Vec<(String, String)> = SETTINGS
-            .iter()
-            .chain(settings)
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+        let mut variables: Vec<_> = owned(&SETTINGS).chain(owned(settings)).collect();
         let dependencies = match mode {
             Mode::Standalone => None,
             Mode::Distributed => Some(Dependencies::create().await?),
         };
         if let Some(dependencies) = &dependencies {
             variables.extend(dependencies.settings(route)?);
-            hookline(&["migrate"], &variables).await?;
+        }
+        let data = folder.path().join("data");
+        let data = (mode == Mode::Standalone).then_some(data.as_path());
+        let cli = Cli::new(variables, data)?;
+        if mode == Mode::Distributed {
+            cli.run(&["migrate"]).await?;
         }
         Ok(Self {
             mode,
             folder,
             api: free_port()?,
-            variables,
+            cli,
             running: Mutex::default(),
             dependencies,
             publishing: OnceCell::new(),
-            tenants: AtomicU32::new(0),
+            organizations: AtomicU32::new(0),
         })
     }
 
@@ -190,9 +166,6 @@ impl Deployment {
     }
 
     /// Starts a service, or one more replica of it, with additional variables.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub async fn start_service(
         &self,
         service: Service,
@@ -200,23 +173,18 @@ impl Deployment {
     ) -> anyhow::Result<()> {
         let service = self.process_of(service);
         let admin = free_port()?;
-        let mut variables = self.variables.clone();
+        let mut variables = self.cli.variables().to_vec();
         variables.push((
             "HOOKLINE__ADMIN__LISTEN".to_owned(),
             format!("127.0.0.1:{admin}"),
         ));
         let listen = format!("127.0.0.1:{}", self.api);
         variables.push(("HOOKLINE__API__LISTEN".to_owned(), listen.clone()));
-        variables.extend(
-            besides
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
-        let data = self.data_folder();
+        variables.extend(owned(besides));
         let process = match self.mode {
             Mode::Standalone => {
-                let folder = data.to_str().context("a folder that is UTF-8")?;
-                let args = ["serve", "--listen", &listen, "--data-dir", folder];
+                let mut args = vec!["serve", "--listen", &listen];
+                args.extend(self.cli.location().iter().map(String::as_str));
                 ManagedProcess::start("hookline", &args, &variables, self.folder.path())?
             }
             Mode::Distributed => {
@@ -236,9 +204,6 @@ impl Deployment {
     }
 
     /// Waits until every process is ready.
-    ///
-    /// # Errors
-    /// When one does not get there.
     pub async fn wait_ready(&self) -> anyhow::Result<()> {
         let ready = until("readiness", async || {
             for running in self.running.lock().await.iter_mut() {
@@ -247,7 +212,7 @@ impl Deployment {
                     "ended early: {}",
                     running.process.output()
                 );
-                if !is_ready(running.admin).await {
+                if readiness(running.admin).await != 200 {
                     return Ok(None);
                 }
             }
@@ -260,9 +225,6 @@ impl Deployment {
     }
 
     /// Kills every process of a service with SIGKILL.
-    ///
-    /// # Errors
-    /// When one cannot be killed.
     pub async fn kill(&self, service: Service) -> anyhow::Result<()> {
         for mut running in self.take(service).await {
             running.process.kill().await?;
@@ -271,9 +233,6 @@ impl Deployment {
     }
 
     /// Stops every process of a service with SIGTERM and waits for their good end.
-    ///
-    /// # Errors
-    /// When one ends badly.
     pub async fn stop(&self, service: Service) -> anyhow::Result<()> {
         for mut running in self.take(service).await {
             running.process.signal("TERM").await?;
@@ -287,10 +246,22 @@ impl Deployment {
         Ok(())
     }
 
+    /// Stops a service, starts it with additional variables, and waits until all are ready.
+    pub async fn restart(&self, service: Service, extra: &[(&str, &str)]) -> anyhow::Result<()> {
+        self.stop(service).await?;
+        self.start_service(service, extra).await?;
+        self.wait_ready().await
+    }
+
+    /// Waits until a service has ended at its fault point, starts it, and waits until all are ready.
+    pub async fn replace_crashed(&self, service: Service) -> anyhow::Result<()> {
+        let ended = self.wait_for_end(service).await;
+        ended.context("the fault point was not reached")?;
+        self.start_service(service, &[]).await?;
+        self.wait_ready().await
+    }
+
     /// Stops the oldest process of a service with SIGTERM and waits for its good end. Returns the time that it took.
-    ///
-    /// # Errors
-    /// When there is none, or it ends badly.
     pub async fn stop_oldest(&self, service: Service) -> anyhow::Result<Duration> {
         let service = self.process_of(service);
         let mut oldest = {
@@ -310,9 +281,6 @@ impl Deployment {
     }
 
     /// Sends a signal by its name, such as `STOP`, to the oldest process of a service.
-    ///
-    /// # Errors
-    /// When there is none.
     pub async fn signal_oldest(&self, service: Service, name: &str) -> anyhow::Result<()> {
         let service = self.process_of(service);
         let all = self.running.lock().await;
@@ -322,9 +290,6 @@ impl Deployment {
     }
 
     /// Waits until a service that was told to stop has ended well, and forgets it.
-    ///
-    /// # Errors
-    /// When it does not end, or ends badly.
     pub async fn wait_for_good_end(&self, service: Service) -> anyhow::Result<()> {
         for mut running in self.take(service).await {
             let status = running.process.wait().await?;
@@ -334,9 +299,6 @@ impl Deployment {
     }
 
     /// Waits until a service has ended by itself, and forgets it.
-    ///
-    /// # Errors
-    /// When it does not end.
     pub async fn wait_for_end(&self, service: Service) -> anyhow::Result<()> {
         for mut running in self.take(service).await {
             running.process.wait().await?;
@@ -345,9 +307,6 @@ impl Deployment {
     }
 
     /// Restarts every process that has ended by itself, with additional variables. Returns the number of restarts.
-    ///
-    /// # Errors
-    /// When one cannot be started.
     pub async fn restart_ended(&self, besides: &[(&str, &str)]) -> anyhow::Result<usize> {
         let ended: Vec<Service> = {
             let mut all = self.running.lock().await;
@@ -382,15 +341,12 @@ impl Deployment {
             .find(|running| running.service == service)
             .map(|running| running.admin);
         match admin {
-            Some(admin) => get_status(&format!("http://127.0.0.1:{admin}/readyz")).await,
+            Some(admin) => readiness(admin).await,
             None => 0,
         }
     }
 
     /// How much memory a service holds.
-    ///
-    /// # Errors
-    /// When it does not run.
     pub async fn memory(&self, service: Service) -> anyhow::Result<Memory> {
         let service = self.process_of(service);
         let all = self.running.lock().await;
@@ -399,9 +355,6 @@ impl Deployment {
     }
 
     /// The admin listener of a service, such as `http://127.0.0.1:9090`.
-    ///
-    /// # Errors
-    /// When the service does not run.
     pub async fn admin(&self, service: Service) -> anyhow::Result<String> {
         let service = self.process_of(service);
         let all = self.running.lock().await;
@@ -436,9 +389,6 @@ impl Deployment {
     }
 
     /// The servers of a distributed deployment.
-    ///
-    /// # Errors
-    /// In a standalone deployment, which has none.
     pub fn dependencies(&self) -> anyhow::Result<&Dependencies> {
         self.dependencies
             .as_ref()
@@ -446,73 +396,31 @@ impl Deployment {
     }
 
     /// Runs a command of `hookline` on this deployment.
-    ///
-    /// # Errors
-    /// When it fails.
     pub async fn hookline(&self, args: &[&str]) -> anyhow::Result<String> {
-        self.hookline_with(args, &[]).await
+        self.cli.run(args).await
     }
 
     /// The same with additional variables.
-    ///
-    /// # Errors
-    /// When it fails.
     pub async fn hookline_with(
         &self,
         args: &[&str],
         besides: &[(&str, &str)],
     ) -> anyhow::Result<String> {
-        let data = self.data_folder();
-        let mut args = args.to_vec();
-        if self.mode == Mode::Standalone {
-            args.extend([
-                "--data-dir",
-                data.to_str().context("a folder that is UTF-8")?,
-            ]);
-        }
-        let mut variables = self.variables.clone();
-        variables.extend(
-            besides
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
-        hookline(&args, &variables).await
+        self.cli.run_with(args, besides).await
     }
 
-    /// A new organization that no other scenario uses, with a key that may do everything.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub async fn tenant(&self) -> anyhow::Result<Tenant<'_>> {
-        let number = self.tenants.fetch_add(1, Ordering::Relaxed);
-        let organization = format!("org_{number}");
-        self.hookline(&["org", "create", &organization]).await?;
-        let key = self.key(&["--org", &organization]).await?;
-        let client = Client::new(&format!("{}/v1", self.api()), &key);
-        Ok(Tenant {
-            deployment: self,
-            organization,
-            client,
-        })
+    /// The name of an organization that no other scenario of this deployment uses.
+    pub(crate) fn new_organization(&self) -> String {
+        let number = self.organizations.fetch_add(1, Ordering::Relaxed);
+        format!("org_{number}")
     }
 
     /// A new key, made with these arguments of `hookline key create`.
-    ///
-    /// # Errors
-    /// When it cannot be made.
     pub async fn key(&self, args: &[&str]) -> anyhow::Result<String> {
-        let printed = self.hookline(&[&["key", "create"], args].concat()).await?;
-        Ok(printed
-            .lines()
-            .last()
-            .context("no key was printed")?
-            .to_owned())
+        self.cli.create_key(args).await
     }
 
     /// Publishes to `workflow.events` as a workflow service does, and waits for the confirm.
-    ///
-    /// # Errors
-    /// When it is not confirmed.
     pub async fn publish_amqp(
         &self,
         routing_key: &str,
@@ -527,9 +435,6 @@ impl Deployment {
     }
 
     /// The output of `hookline dead-letters list`.
-    ///
-    /// # Errors
-    /// When it shows nothing.
     pub async fn dead_letters(&self) -> anyhow::Result<Vec<Value>> {
         let listed: Value =
             serde_json::from_str(&self.hookline(&["dead-letters", "list", "--json"]).await?)?;
@@ -560,16 +465,5 @@ impl Deployment {
             Some(dependencies) => dependencies.remove().await,
             None => Ok(()),
         }
-    }
-}
-
-async fn is_ready(admin: u16) -> bool {
-    get_status(&format!("http://127.0.0.1:{admin}/readyz")).await == 200
-}
-
-async fn get_status(url: &str) -> u16 {
-    match crate::http::get(url).await {
-        Ok(response) => response.status().as_u16(),
-        Err(_) => 0,
     }
 }

@@ -2,6 +2,7 @@
 //! clients of the API and of the broker. Acceptance tests, benchmarks and the demo use it.
 
 pub mod broker_users;
+pub mod cli;
 pub mod client;
 pub mod database_faults;
 pub mod dependencies;

@@ -5,9 +5,13 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use tokio::process::{Child, Command};
+
+/// A frozen process does not answer. A busy machine takes a while.
+const READINESS: Duration = Duration::from_secs(5);
 
 /// A running binary.
 pub struct ManagedProcess {
@@ -24,15 +28,37 @@ pub struct Memory {
     pub peak: u64,
 }
 
+impl Memory {
+    /// The memory of a process, as Linux counts it.
+    pub fn of(process: u32) -> anyhow::Result<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+        let kib = |name: &str| -> anyhow::Result<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let value = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+            Ok(value.context("no such line")?.trim().parse()?)
+        };
+        Ok(Self {
+            now: kib("VmRSS:")?,
+            peak: kib("VmHWM:")?,
+        })
+    }
+}
+
+/// The status of `/readyz` of the admin listener on this port; 0 without an answer.
+pub async fn readiness(admin: u16) -> u16 {
+    let asked = crate::http::get(format!("http://127.0.0.1:{admin}/readyz"));
+    match tokio::time::timeout(READINESS, asked).await {
+        Ok(Ok(answer)) => answer.status().as_u16(),
+        _ => 0,
+    }
+}
+
 /// The path of one of the workspace's binaries. They stand beside this program, and one level above
-/// a test.
-///
-/// # Errors
-/// When it was not built.
+/// a test or an example.
 pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let folder = this.parent().context("this program has no folder")?;
-    let folder = match folder.ends_with("deps") {
+    let folder = match folder.ends_with("deps") || folder.ends_with("examples") {
         true => folder.parent().context("this test has no folder")?,
         false => folder,
     };
@@ -51,9 +77,6 @@ pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 
 /// A free port of loopback that this program has not given out before.
-///
-/// # Errors
-/// When there is none.
 pub fn free_port() -> anyhow::Result<u16> {
     static GIVEN_OUT: AtomicU16 = AtomicU16::new(0);
     let count = PORTS.end - PORTS.start;
@@ -70,9 +93,6 @@ pub fn free_port() -> anyhow::Result<u16> {
 
 impl ManagedProcess {
     /// Starts `name` with these arguments and variables; its output is added to a file of `logs`.
-    ///
-    /// # Errors
-    /// When it cannot be started.
     pub fn start(
         name: &str,
         args: &[&str],
@@ -100,17 +120,11 @@ impl ManagedProcess {
     }
 
     /// SIGKILL, and waits for the end.
-    ///
-    /// # Errors
-    /// When it cannot be killed.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
         Ok(self.child.kill().await?)
     }
 
     /// Sends a signal by its name, such as `TERM`.
-    ///
-    /// # Errors
-    /// When it has ended already.
     pub async fn signal(&self, name: &str) -> anyhow::Result<()> {
         let id = self.child.id().context("the process has ended")?;
         let sent = Command::new("kill")
@@ -122,9 +136,6 @@ impl ManagedProcess {
     }
 
     /// Waits for its end.
-    ///
-    /// # Errors
-    /// When it cannot be waited for.
     pub async fn wait(&mut self) -> anyhow::Result<std::process::ExitStatus> {
         Ok(
             tokio::time::timeout(crate::waiting::PATIENCE, self.child.wait())
@@ -133,27 +144,19 @@ impl ManagedProcess {
         )
     }
 
+    /// Waits for its end without a limit.
+    pub async fn wait_forever(&mut self) -> anyhow::Result<std::process::ExitStatus> {
+        Ok(self.child.wait().await?)
+    }
+
     /// The process id; `None` after its end.
     pub fn id(&self) -> Option<u32> {
         self.child.id()
     }
 
     /// How much memory it holds now and has held at most, in KiB, as Linux counts it.
-    ///
-    /// # Errors
-    /// When it has ended, or the system does not tell.
     pub fn memory(&self) -> anyhow::Result<Memory> {
-        let id = self.child.id().context("the process has ended")?;
-        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let kib = |name: &str| -> anyhow::Result<u64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let value = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
-            Ok(value.context("no such line")?.trim().parse()?)
-        };
-        Ok(Memory {
-            now: kib("VmRSS:")?,
-            peak: kib("VmHWM:")?,
-        })
+        Memory::of(self.child.id().context("the process has ended")?)
     }
 
     /// Whether it runs.
@@ -168,11 +171,14 @@ impl ManagedProcess {
 }
 
 /// Runs a command of `hookline` to its end and returns what it printed.
-///
-/// # Errors
-/// When it fails.
 pub async fn hookline(args: &[&str], variables: &[(String, String)]) -> anyhow::Result<String> {
-    let output = Command::new(binary("hookline")?)
+    let mut command = Command::new(binary("hookline")?);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("HOOKLINE_") {
+            command.env_remove(name);
+        }
+    }
+    let output = command
         .args(args)
         .envs(variables.iter().cloned())
         .stdin(Stdio::null())

@@ -47,9 +47,6 @@ pub struct NameServer {
 impl NameServer {
     /// Answers with the result of `say` for a name and the number of earlier look-ups of it.
     /// The answer may not be cached.
-    ///
-    /// # Errors
-    /// When there is no port.
     pub async fn with(
         say: impl Fn(&str, usize) -> DnsAnswer + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {

@@ -19,9 +19,6 @@ pub struct OperationsListener<'a> {
 
 impl<'a> OperationsListener<'a> {
     /// Begins to listen. There is one in a deployment.
-    ///
-    /// # Errors
-    /// When the broker does not let us.
     pub async fn start(deployment: &'a Deployment) -> anyhow::Result<Self> {
         let Ok(dependencies) = deployment.dependencies() else {
             let listening = None;
@@ -114,9 +111,6 @@ fn events_in(log: &str) -> Vec<Value> {
 }
 
 /// Whether one of `events` says that this subscription was switched off for this reason.
-///
-/// # Errors
-/// When none, or more than one, does.
 pub fn only_event(events: &[Value], subscription: i64, reason: &str) -> anyhow::Result<Value> {
     let mut of: Vec<_> = events
         .iter()

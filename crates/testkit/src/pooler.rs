@@ -32,9 +32,6 @@ pub struct Pooler {
 
 impl Pooler {
     /// Starts one for the database of this URL.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub async fn start(database: &str, mode: PoolMode) -> anyhow::Result<Self> {
         let mut url: reqwest::Url = database.parse()?;
         let (host, server) = (
@@ -72,9 +69,6 @@ impl Pooler {
     }
 
     /// Ends it, with every session, and starts it anew on the same port.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub async fn restart(&mut self) -> anyhow::Result<()> {
         self.running.kill().await?;
         self.running = start(&self.folder, self.port).await?;

@@ -34,9 +34,6 @@ pub struct Proxy {
 
 impl Proxy {
     /// An open link to `upstream`.
-    ///
-    /// # Errors
-    /// When there is no port.
     pub async fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;

@@ -4,6 +4,11 @@ use anyhow::ensure;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 
+/// The properties of an event as JSON.
+pub fn json() -> BasicProperties {
+    BasicProperties::default().with_content_type("application/json".into())
+}
+
 /// A connection to `workflow.events` with confirms.
 pub struct Publisher {
     channel: Channel,
@@ -13,9 +18,6 @@ pub struct Publisher {
 
 impl Publisher {
     /// A connection of its own, as a separate service has it: messages of other publishers are not in front of its own.
-    ///
-    /// # Errors
-    /// When the broker cannot be reached.
     pub async fn connect(amqp: &str) -> anyhow::Result<Self> {
         let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
@@ -29,9 +31,6 @@ impl Publisher {
     }
 
     /// Waits for the confirm.
-    ///
-    /// # Errors
-    /// When it is not confirmed.
     pub async fn publish(
         &self,
         routing_key: &str,
@@ -43,9 +42,6 @@ impl Publisher {
     }
 
     /// The same to any exchange; that without a name leads to the queue of the routing key.
-    ///
-    /// # Errors
-    /// When it is not confirmed.
     pub async fn send(
         &self,
         exchange: &str,

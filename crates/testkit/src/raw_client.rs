@@ -19,19 +19,14 @@ pub struct RawConnection {
 /// An answer as it came.
 #[derive(Debug)]
 pub struct RawResponse {
-    /// Its status.
     pub status: u16,
     /// The lines of its head.
     pub head: String,
-    /// Its body.
     pub body: Vec<u8>,
 }
 
 impl RawConnection {
     /// A new connection.
-    ///
-    /// # Errors
-    /// When there is none to be had.
     pub async fn open(deployment: &Deployment) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(deployment.api().trim_start_matches("http://")).await?;
         Ok(Self {
@@ -46,9 +41,6 @@ impl RawConnection {
     }
 
     /// Waits until an answer begins, and reads none of it.
-    ///
-    /// # Errors
-    /// When none does.
     pub async fn answer_begins(&self) -> anyhow::Result<()> {
         let begun = timeout(PATIENCE, self.stream.peek(&mut [0])).await;
         let bytes = begun.context("no answer and no end")??;
@@ -57,9 +49,6 @@ impl RawConnection {
     }
 
     /// Sends bytes one by one at this interval, until an answer begins or the connection ends.
-    ///
-    /// # Errors
-    /// When neither comes before the bytes are used up.
     pub async fn drip(&mut self, bytes: &[u8], apart: Duration) -> anyhow::Result<()> {
         let mut buffer = [0; 1024];
         for byte in bytes {
@@ -77,9 +66,6 @@ impl RawConnection {
     }
 
     /// The next answer, or none when the connection ended before it began.
-    ///
-    /// # Errors
-    /// When it does not come, or breaks off.
     pub async fn answer(&mut self) -> anyhow::Result<Option<RawResponse>> {
         let end = loop {
             if let Some(end) = position(&self.read, b"\r\n\r\n") {
@@ -105,9 +91,6 @@ impl RawConnection {
     }
 
     /// The status of every answer until the connection ends.
-    ///
-    /// # Errors
-    /// When it does not end.
     pub async fn statuses(&mut self) -> anyhow::Result<Vec<u16>> {
         let mut all = Vec::new();
         while let Some(answer) = self.answer().await? {

@@ -14,9 +14,6 @@ pub struct RawReceiver {
 
 impl RawReceiver {
     /// Hands each connection to `behaviour`. The connection ends with the future.
-    ///
-    /// # Errors
-    /// When there is no port.
     pub async fn with<F, Fut>(behaviour: F) -> anyhow::Result<Self>
     where
         F: Fn(TcpStream) -> Fut + Send + Sync + 'static,
@@ -26,9 +23,6 @@ impl RawReceiver {
     }
 
     /// The same at an address of loopback.
-    ///
-    /// # Errors
-    /// When it is taken.
     pub async fn at<F, Fut>(address: SocketAddr, behaviour: F) -> anyhow::Result<Self>
     where
         F: Fn(TcpStream) -> Fut + Send + Sync + 'static,
@@ -47,9 +41,6 @@ impl RawReceiver {
     }
 
     /// Reads each request, sends `bytes` unchecked, and closes the connection.
-    ///
-    /// # Errors
-    /// When there is no port.
     pub async fn answering(bytes: impl Into<Vec<u8>>) -> anyhow::Result<Self> {
         let bytes: Arc<[u8]> = bytes.into().into();
         Self::with(move |mut connection| {
@@ -63,7 +54,6 @@ impl RawReceiver {
         .await
     }
 
-    /// Its port.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -75,9 +65,6 @@ impl RawReceiver {
 }
 
 /// Reads one whole request and returns its bytes.
-///
-/// # Errors
-/// When it breaks off.
 pub async fn read_request(connection: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<Vec<u8>> {
     let mut read = Vec::new();
     loop {

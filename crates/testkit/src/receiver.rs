@@ -1,6 +1,6 @@
 //! A real HTTP receiver that answers as it is told and remembers all its requests.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,6 @@ use crate::waiting::until;
 /// One request as it came.
 #[derive(Debug, Clone)]
 pub struct Received {
-    /// When.
     pub at: Instant,
     /// Header values by lowercase name.
     pub headers: HashMap<String, String>,
@@ -28,11 +27,9 @@ pub struct Received {
 /// An answer of the receiver.
 #[derive(Debug, Clone)]
 pub struct Reply {
-    /// The status.
     pub status: u16,
     /// Additional headers.
     pub headers: Vec<(String, String)>,
-    /// The body.
     pub body: Vec<u8>,
     /// How long it waits before it answers.
     pub after: Duration,
@@ -83,17 +80,11 @@ pub struct Receiver {
 
 impl Receiver {
     /// One that always answers 200.
-    ///
-    /// # Errors
-    /// When there is no port.
     pub fn healthy() -> anyhow::Result<Self> {
         Self::with(|_, _| Reply::status(200))
     }
 
     /// One that answers 503 until it is switched on, and 200 from then on.
-    ///
-    /// # Errors
-    /// When there is no port.
     pub fn refusing() -> anyhow::Result<(Self, Arc<AtomicBool>)> {
         let is_well = Arc::new(AtomicBool::new(false));
         let well = Arc::clone(&is_well);
@@ -105,18 +96,12 @@ impl Receiver {
     }
 
     /// One that answers with `replies` in turn to each delivery, and with the last for ever.
-    ///
-    /// # Errors
-    /// When there is no port, or no reply.
     pub fn answering(replies: Vec<Reply>) -> anyhow::Result<Self> {
         let last = replies.last().cloned().context("a receiver must answer")?;
         Self::with(move |_, before| replies.get(before).unwrap_or(&last).clone())
     }
 
     /// One that decides for each request.
-    ///
-    /// # Errors
-    /// When there is no port.
     pub fn with(
         behaviour: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
@@ -125,23 +110,8 @@ impl Receiver {
         let received = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&received);
         let behaviour: Arc<Behaviour> = Arc::new(behaviour);
-        // A thread and a runtime of its own: the receiver must answer even while the test blocks.
-        std::thread::spawn(move || {
-            actix_web::rt::System::new().block_on(async move {
-                let app = move || {
-                    let (kept, behaviour) = (Arc::clone(&kept), Arc::clone(&behaviour));
-                    App::new()
-                        .app_data(web::PayloadConfig::new(16 * 1024 * 1024))
-                        .default_service(web::to(move |request: HttpRequest, body: web::Bytes| {
-                            answer(Arc::clone(&kept), Arc::clone(&behaviour), request, body)
-                        }))
-                };
-                let server = HttpServer::new(app)
-                    .workers(1)
-                    .disable_signals()
-                    .listen(listener)?;
-                server.run().await
-            })
+        serve(vec![listener], 1, move |request, body| {
+            answer(Arc::clone(&kept), Arc::clone(&behaviour), request, body)
         });
         Ok(Self { port, received })
     }
@@ -156,10 +126,12 @@ impl Receiver {
         lock(&self.received).clone()
     }
 
+    /// How many deliveries have come, each at least once.
+    pub fn deliveries(&self) -> usize {
+        distinct(&lock(&self.received)).len()
+    }
+
     /// Waits until at least `count` requests have come.
-    ///
-    /// # Errors
-    /// When they do not come.
     pub async fn wait_for(&self, count: usize) -> anyhow::Result<Vec<Received>> {
         until(&format!("{count} requests"), async || {
             let received = self.received();
@@ -168,6 +140,28 @@ impl Receiver {
         .await
         .with_context(|| format!("{} came", self.received().len()))
     }
+}
+
+/// Serves HTTP on these listeners, in a thread of its own: it answers even while a test blocks.
+pub fn serve<F, Fut>(listeners: Vec<TcpListener>, workers: usize, answer: F)
+where
+    F: Fn(HttpRequest, web::Bytes) -> Fut + Clone + Send + 'static,
+    Fut: Future<Output = HttpResponse> + 'static,
+{
+    std::thread::spawn(move || {
+        actix_web::rt::System::new().block_on(async move {
+            let app = move || {
+                App::new()
+                    .app_data(web::PayloadConfig::new(16 * 1024 * 1024))
+                    .default_service(web::to(answer.clone()))
+            };
+            let mut server = HttpServer::new(app).workers(workers).disable_signals();
+            for listener in listeners {
+                server = server.listen(listener)?;
+            }
+            server.run().await
+        })
+    });
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -180,22 +174,7 @@ async fn answer(
     request: HttpRequest,
     body: web::Bytes,
 ) -> HttpResponse {
-    let headers = request
-        .headers()
-        .iter()
-        .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                String::from_utf8_lossy(value.as_bytes()).into_owned(),
-            )
-        })
-        .collect();
-    let received = Received {
-        at: Instant::now(),
-        headers,
-        body,
-        path: request.uri().to_string(),
-    };
+    let received = Received::of(&request, body);
     let reply = {
         let mut kept = lock(&kept);
         let id = received.headers.get("webhook-id");
@@ -217,10 +196,21 @@ async fn answer(
 }
 
 impl Received {
+    /// A request that comes now.
+    pub fn of(request: &HttpRequest, body: web::Bytes) -> Self {
+        let headers = request.headers().iter().map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        });
+        Self {
+            at: Instant::now(),
+            headers: headers.collect(),
+            body,
+            path: request.uri().to_string(),
+        }
+    }
+
     /// A header's value.
-    ///
-    /// # Errors
-    /// When the request has none of this name.
     pub fn header(&self, name: &str) -> anyhow::Result<&str> {
         self.headers
             .get(name)
@@ -229,9 +219,6 @@ impl Received {
     }
 
     /// Verifies the request as a receiver would, with an independent implementation.
-    ///
-    /// # Errors
-    /// When a signature is missing or does not hold.
     pub fn verify(&self, secret: &str) -> anyhow::Result<()> {
         let webhook = webhook(secret)?;
         let mut headers = reqwest::header::HeaderMap::new();
@@ -248,9 +235,6 @@ impl Received {
         Ok(())
     }
     /// Verifies the signature without a check of the timestamp's age.
-    ///
-    /// # Errors
-    /// When it does not hold.
     pub fn verify_at_any_time(&self, secret: &str) -> anyhow::Result<()> {
         let (id, at) = (
             self.header("webhook-id")?,
@@ -264,6 +248,12 @@ impl Received {
         );
         Ok(())
     }
+}
+
+/// The different ids of these requests.
+pub fn distinct(received: &[Received]) -> HashSet<&str> {
+    let ids = received.iter().map(|one| one.header("webhook-id"));
+    ids.flatten().collect()
 }
 
 fn webhook(secret: &str) -> anyhow::Result<standardwebhooks::Webhook> {

@@ -17,7 +17,6 @@ pub struct RejectedEvents {
 /// A rejected message.
 #[derive(Debug, Clone)]
 pub struct Rejected {
-    /// Its bytes.
     pub body: Vec<u8>,
     /// Its content type, where it had one.
     pub content_type: Option<String>,
@@ -27,9 +26,6 @@ pub struct Rejected {
 
 impl RejectedEvents {
     /// Looks on at the broker of this URL.
-    ///
-    /// # Errors
-    /// When it cannot be reached.
     pub async fn connect(amqp: &str) -> anyhow::Result<Self> {
         let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
         let channel = connection.create_channel().await?;
@@ -40,9 +36,6 @@ impl RejectedEvents {
     }
 
     /// Waits for `count` messages and takes them, in the order in which they came.
-    ///
-    /// # Errors
-    /// When they do not come, or one has no reason.
     pub async fn take(&self, count: usize) -> anyhow::Result<Vec<Rejected>> {
         let mut taken = Vec::new();
         while taken.len() < count {

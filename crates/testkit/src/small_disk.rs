@@ -106,9 +106,6 @@ impl SmallDisk {
     }
 
     /// Fills the rest of the disk.
-    ///
-    /// # Errors
-    /// When it fails before the disk is full.
     pub fn fill(&self) -> anyhow::Result<()> {
         let mut filler = File::options()
             .create(true)
@@ -128,9 +125,6 @@ impl SmallDisk {
     }
 
     /// Frees the space that [`Self::fill`] took.
-    ///
-    /// # Errors
-    /// When nothing was taken.
     pub fn free(&self) -> anyhow::Result<()> {
         Ok(remove_file(self.folder.join(FILLER))?)
     }

@@ -50,15 +50,11 @@ impl SmallTablespace {
         })
     }
 
-    /// The disk.
     pub fn disk(&self) -> &SmallDisk {
         &self.disk
     }
 
     /// Takes it away from the server.
-    ///
-    /// # Errors
-    /// When a database is still there.
     pub async fn remove(self, server: &Database) -> anyhow::Result<()> {
         let sql = format!("DROP TABLESPACE {}", self.name);
         server.sql(&sql).await.map(drop)

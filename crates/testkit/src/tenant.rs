@@ -1,7 +1,6 @@
 //! The organization that a scenario makes for itself.
 
 use anyhow::Context as _;
-use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -9,16 +8,41 @@ use uuid::Uuid;
 
 use crate::client::Client;
 use crate::deployment::{Deployment, Mode};
+use crate::publisher::json;
 use crate::receiver::Receiver;
+
+/// Every event type.
+pub const EVENT_TYPES: [&str; 6] = [
+    "workflow.started",
+    "workflow.completed",
+    "workflow.failed",
+    "workflow.step.started",
+    "workflow.step.completed",
+    "workflow.step.failed",
+];
 
 /// An organization with a key that may do everything.
 pub struct Tenant<'a> {
     /// Where it is.
     pub deployment: &'a Deployment,
-    /// Its id.
     pub organization: String,
     /// A client with its key.
     pub client: Client,
+}
+
+impl Deployment {
+    /// A new organization that no other scenario uses, with a key that may do everything.
+    pub async fn tenant(&self) -> anyhow::Result<Tenant<'_>> {
+        let organization = self.new_organization();
+        self.hookline(&["org", "create", &organization]).await?;
+        let key = self.key(&["--org", &organization]).await?;
+        let client = Client::new(&format!("{}/v1", self.api()), &key);
+        Ok(Tenant {
+            deployment: self,
+            organization,
+            client,
+        })
+    }
 }
 
 impl Tenant<'_> {
@@ -34,11 +58,13 @@ impl Tenant<'_> {
         })
     }
 
+    /// Events of this type, each with an id of its own.
+    pub fn events(&self, event_type: &str, count: usize) -> Vec<Value> {
+        (0..count).map(|_| self.event(event_type)).collect()
+    }
+
     /// Publishes as a workflow service of this deployment does: through the broker where there is one,
     /// else over HTTP.
-    ///
-    /// # Errors
-    /// When an event is not taken.
     pub async fn publish(&self, events: &[Value]) -> anyhow::Result<()> {
         match self.deployment.mode {
             Mode::Standalone => {
@@ -50,8 +76,7 @@ impl Tenant<'_> {
             Mode::Distributed => {
                 for event in events {
                     let routing_key = event["event_type"].as_str().unwrap_or("unknown");
-                    let properties =
-                        BasicProperties::default().with_content_type("application/json".into());
+                    let properties = json();
                     self.deployment
                         .publish_amqp(routing_key, event.to_string().as_bytes(), properties)
                         .await?;
@@ -62,15 +87,11 @@ impl Tenant<'_> {
     }
 
     /// Publishes these very bytes in the same way, in a trace or in none.
-    ///
-    /// # Errors
-    /// When they are not taken.
     pub async fn publish_bytes(&self, body: &str, trace: Option<&str>) -> anyhow::Result<()> {
         if self.deployment.mode == Mode::Standalone {
             return self.post_bytes(body, trace).await;
         }
-        let mut properties =
-            BasicProperties::default().with_content_type("application/json".into());
+        let mut properties = json();
         if let Some(trace) = trace {
             let mut headers = FieldTable::default();
             headers.insert("traceparent".into(), AMQPValue::LongString(trace.into()));
@@ -83,9 +104,6 @@ impl Tenant<'_> {
     }
 
     /// The same over HTTP in either mode.
-    ///
-    /// # Errors
-    /// When they are not taken.
     pub async fn post_bytes(&self, body: &str, trace: Option<&str>) -> anyhow::Result<()> {
         let mut request = self
             .client
@@ -100,9 +118,6 @@ impl Tenant<'_> {
     }
 
     /// A subscription to these types at `receiver`, with the plain secret `hush`.
-    ///
-    /// # Errors
-    /// When it is refused.
     pub async fn subscribe(&self, receiver: &Receiver, events: &[&str]) -> anyhow::Result<i64> {
         self.client
             .subscribe(&json!({
@@ -112,9 +127,6 @@ impl Tenant<'_> {
     }
 
     /// Publishes one event of this type and returns its id.
-    ///
-    /// # Errors
-    /// When it is not taken.
     pub async fn publish_one(&self, event_type: &str) -> anyhow::Result<String> {
         let event = self.event(event_type);
         self.publish(std::slice::from_ref(&event)).await?;

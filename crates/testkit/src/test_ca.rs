@@ -19,6 +19,12 @@ pub struct TestCa {
     issuer: Issuer<'static, KeyPair>,
 }
 
+/// A certificate and its key, as PEM.
+pub struct Issued {
+    pub certificate: String,
+    pub key: String,
+}
+
 /// Whether a certificate is still valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Validity {
@@ -30,9 +36,6 @@ pub enum Validity {
 
 impl TestCa {
     /// An authority that no client trusts yet.
-    ///
-    /// # Errors
-    /// When no key can be made.
     pub fn new() -> anyhow::Result<Self> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -48,10 +51,17 @@ impl TestCa {
         self.certificate.pem()
     }
 
+    /// The certificate and key of a server with this name, as PEM.
+    pub fn issue(&self, name: &str) -> anyhow::Result<Issued> {
+        let key = KeyPair::generate()?;
+        let certificate = CertificateParams::new(vec![name.to_owned()])?;
+        Ok(Issued {
+            certificate: certificate.signed_by(&key, &self.issuer)?.pem(),
+            key: key.serialize_pem(),
+        })
+    }
+
     /// The certificate and key of a receiver with this name or address.
-    ///
-    /// # Errors
-    /// When no key can be made.
     pub fn identity(&self, name: &str, validity: Validity) -> anyhow::Result<TlsAcceptor> {
         let mut params = CertificateParams::new(vec![name.to_owned()])?;
         if validity == Validity::Expired {
@@ -65,9 +75,6 @@ impl TestCa {
 }
 
 /// The self-signed certificate of a receiver, with its key.
-///
-/// # Errors
-/// When no key can be made.
 pub fn self_signed(name: &str) -> anyhow::Result<TlsAcceptor> {
     let key = KeyPair::generate()?;
     let certificate = CertificateParams::new(vec![name.to_owned()])?.self_signed(&key)?;
@@ -83,9 +90,6 @@ fn acceptor(certificate: &CertificateDer<'static>, key: &KeyPair) -> anyhow::Res
 }
 
 /// Speaks TLS on a connection, reads a request and answers it with 200.
-///
-/// # Errors
-/// When the client rejects the certificate.
 pub async fn answer(shown: TlsAcceptor, connection: TcpStream) -> anyhow::Result<()> {
     let mut connection = shown.accept(connection).await?;
     read_request(&mut connection).await?;

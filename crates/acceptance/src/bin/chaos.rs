@@ -5,9 +5,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use hookline_acceptance::chaos::plan::Plan;
 use hookline_acceptance::chaos::report::Report;
-use hookline_acceptance::chaos::schedule::{FaultKind, Scenario};
-use hookline_acceptance::chaos::{Plan, run};
+use hookline_acceptance::chaos::run;
+use hookline_acceptance::chaos::scenario::{FaultKind, Scenario};
 use hookline_testkit::small_disk;
 
 /// Kills, freezes and stops the parts of a deployment under load, and says whether anything was lost.

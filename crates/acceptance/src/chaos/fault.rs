@@ -15,7 +15,6 @@ pub enum Target {
     Dispatcher(usize),
     /// `subscription-api`
     Api,
-    /// The RabbitMQ node.
     RabbitMq,
     /// A RabbitMQ node of a cluster of three.
     Node(usize),

@@ -8,8 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::ensure;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use rand::rngs::ChaCha8Rng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
@@ -18,19 +16,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::Plan;
 use super::ledger::{EventName, Ledger, Subscription};
+use super::plan::Plan;
 use super::system::System;
 use hookline_testkit::client::{Answer, Client};
-
-const EVENT_TYPES: [&str; 6] = [
-    "workflow.started",
-    "workflow.completed",
-    "workflow.failed",
-    "workflow.step.started",
-    "workflow.step.completed",
-    "workflow.step.failed",
-];
+use hookline_testkit::publisher::{self, Publisher};
+use hookline_testkit::tenant::EVENT_TYPES;
 
 /// How long a publisher waits for a confirm, and a caller for an answer.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -248,7 +239,7 @@ impl LoadContext {
         let Some(mut amqp) = nodes.next() else { return };
         let mut rng = self.rng("amqp", number);
         let mut ticks = self.ticks();
-        let mut line = None;
+        let mut connection = None;
         while !self.is_over() {
             ticks.tick().await;
             let Some((organization, _)) = self.organizations.choose(&mut rng) else {
@@ -256,13 +247,13 @@ impl LoadContext {
             };
             let draft = self.draft(&mut rng, organization);
             loop {
-                let published = timeout(PATIENCE, publish(&mut line, amqp, &draft)).await;
-                if matches!(published, Ok(Ok(true))) {
+                let published = timeout(PATIENCE, publish(&mut connection, amqp, &draft)).await;
+                if matches!(published, Ok(Ok(()))) {
                     self.ledger.confirmed(&draft.name);
                     break;
                 }
                 // A confirm that is still to come must not be taken for that of the next one.
-                line = None;
+                connection = None;
                 amqp = nodes.next().unwrap_or(amqp);
                 if !self.republishes(&mut rng).await {
                     break;
@@ -318,38 +309,18 @@ impl LoadContext {
     }
 }
 
-/// A channel with confirms, and the connection that it needs.
-type Line = (Connection, Channel);
-
-/// Whether it was confirmed and not returned.
-async fn publish(line: &mut Option<Line>, amqp: &str, draft: &Draft) -> anyhow::Result<bool> {
-    let (_, channel) = match line {
-        Some(line) => line,
-        None => {
-            let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;
-            let channel = connection.create_channel().await?;
-            channel
-                .confirm_select(ConfirmSelectOptions::default())
-                .await?;
-            line.insert((connection, channel))
-        }
+/// Fails unless the event is confirmed and not returned.
+async fn publish(
+    connection: &mut Option<Publisher>,
+    amqp: &str,
+    draft: &Draft,
+) -> anyhow::Result<()> {
+    let publisher = match connection {
+        Some(publisher) => publisher,
+        None => connection.insert(Publisher::connect(amqp).await?),
     };
-    let options = BasicPublishOptions {
-        mandatory: true,
-        ..Default::default()
-    };
-    let properties = BasicProperties::default()
-        .with_content_type("application/json".into())
-        .with_delivery_mode(2);
-    let confirm = channel
-        .basic_publish(
-            "workflow.events".into(),
-            draft.event_type.into(),
-            options,
-            draft.body.as_bytes(),
-            properties,
-        )
-        .await?
-        .await?;
-    Ok(matches!(confirm, Confirmation::Ack(None)))
+    let body = draft.body.as_bytes();
+    publisher
+        .publish(draft.event_type, body, publisher::json())
+        .await
 }

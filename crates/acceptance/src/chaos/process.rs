@@ -1,14 +1,12 @@
 //! One of our processes in a run: it starts, is hit by a fault, and reports its end.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use tokio::time::timeout;
 
 use super::fault::{Fault, Target};
 use super::links::{FaultPoints, WallClock};
-use hookline_testkit::managed_process::ManagedProcess;
+use hookline_testkit::managed_process::{ManagedProcess, readiness};
 use hookline_testkit::waiting::until;
 
 /// A process that is hit and comes back.
@@ -93,15 +91,6 @@ impl ChaosProcess {
         }
         self.process = None;
         Ok(())
-    }
-}
-
-/// The status of `/readyz` on this port; 0 without an answer.
-async fn readiness(admin: u16) -> u16 {
-    let asked = hookline_testkit::http::get(format!("http://127.0.0.1:{admin}/readyz"));
-    match timeout(Duration::from_secs(2), asked).await {
-        Ok(Ok(answer)) => answer.status().as_u16(),
-        _ => 0,
     }
 }
 

@@ -12,11 +12,9 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::ledger::Ledger;
+use super::plan::DEADLINE;
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
 use hookline_testkit::receiver::Received;
-
-/// The dispatcher's deadline in these runs. Late answers exceed it.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(3);
 
 /// From this attempt on every request is taken.
 const IN_THE_END: u32 = 4;
@@ -88,9 +86,6 @@ impl Behaviour {
 }
 
 /// Starts a receiver for all subscriptions: the path names one.
-///
-/// # Errors
-/// When there is no port.
 pub(crate) async fn start(
     ledger: &Ledger,
     refusal: &RefusalSwitch,

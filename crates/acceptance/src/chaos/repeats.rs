@@ -10,12 +10,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::Performed;
 use super::fault::Fault;
-use super::receivers::DEADLINE;
-
-/// The setting `dispatcher.slots` of a run.
-pub(super) const SLOTS: usize = 64;
+use super::plan::{DEADLINE, Performed, SLOTS};
 
 /// The time that a dispatcher's own work may add to an answer, as its deadline sees it.
 const NEARLY: Duration = Duration::from_millis(300);

@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::fault::{CHURN, Fault, Target};
-use super::ledger::longest_gap;
+use super::ledger::{Counts, longest_gap};
+use super::plan::{Performed, Plan};
 use super::repeats::Repeats;
-use super::{Counts, Performed, Plan};
 use hookline_testkit::deployment::Mode;
 
 /// The result of a run.

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use super::fault::Injection;
 use super::ledger::Ledger;
 use super::load::Load;
+use super::plan::{Performed, Plan};
+use super::receivers;
 use super::repeats::Repeats;
 use super::report::Report;
 use super::schedule::schedule;
 use super::settling::{Settled, settle};
 use super::system::System;
-use super::{Performed, Plan, receivers};
 
 pub(super) async fn perform(plan: Plan, folder: &Path) -> anyhow::Result<Report> {
     let Plan {

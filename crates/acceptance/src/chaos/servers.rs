@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use tokio::process::Command;
 
 use super::links::WallClock;
-use super::schedule::{NODES, Scenario};
+use super::scenario::{NODES, Scenario};
 use hookline_testkit::database_faults::Database;
 use hookline_testkit::dependencies::address;
 use hookline_testkit::waiting::until;

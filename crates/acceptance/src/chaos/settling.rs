@@ -23,7 +23,6 @@ pub(super) struct Settled {
     pub(super) took: Duration,
     /// How many dead letters there are.
     pub(super) put_aside: u64,
-    /// The failed checks.
     pub(super) problems: Vec<String>,
 }
 

@@ -10,7 +10,8 @@ use super::latency::{Latencies, LatencyBound};
 use super::load::{Intended, KINDS, Pace, Publisher, TYPES, publish_steadily};
 use super::metrics::DispatcherMetrics;
 use super::receivers::{Behaviour, ReceiverFleet};
-use hookline_testkit::deployment::{Deployment, Mode, Route, Service};
+use hookline_testkit::dependencies::Route;
+use hookline_testkit::deployment::{Deployment, Mode, Service};
 
 /// The endpoints that misbehave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,9 +108,6 @@ impl BadReceivers {
 
 impl FairnessRun {
     /// Runs the load without and with the bad receivers, and prints the results.
-    ///
-    /// # Errors
-    /// When it cannot be run to its end.
     pub async fn run(&self) -> anyhow::Result<FairnessResult> {
         let deployment = Arc::new(self.deployment().await?);
         let result = self.run_in(&deployment).await;

@@ -1,18 +1,18 @@
 //! Flood: one organization publishes far too much, and the cost to another is measured.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures::future::try_join_all;
-use lapin::BasicProperties;
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::latency::Latencies;
 use hookline_testkit::client::Answer;
-use hookline_testkit::deployment::{Deployment, Mode, Route};
-use hookline_testkit::publisher::Publisher;
+use hookline_testkit::dependencies::Route;
+use hookline_testkit::deployment::{Deployment, Mode};
+use hookline_testkit::publisher::{Publisher, json};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 
@@ -27,7 +27,6 @@ const EXCESS: u32 = 50;
 
 /// A deployment, a greedy organization and a modest one.
 pub struct Flood {
-    /// The deployment.
     pub deployment: Deployment,
     lasts: Duration,
 }
@@ -48,9 +47,6 @@ pub struct FloodResult {
 
 impl Flood {
     /// Starts a deployment in which an organization may publish little; each part lasts so long.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub async fn prepare(mode: Mode, lasts: Duration) -> anyhow::Result<Self> {
         let measured = [("HOOKLINE__LOG__LEVEL", "info")];
         let deployment = limited_by(Route::Direct, mode, &measured).await?;
@@ -59,9 +55,6 @@ impl Flood {
 
     /// Runs the flood. The greedy organization publishes nothing, then its rate limit, then 50 times as much. It gets
     /// its limit and no more.
-    ///
-    /// # Errors
-    /// When something is not taken, or too much comes.
     pub async fn run(&self) -> anyhow::Result<FloodResult> {
         let (greedy, modest) = (
             self.deployment.tenant().await?,
@@ -87,7 +80,7 @@ impl Flood {
         println!("beside what another may     {allowed}");
         println!("beside {EXCESS} times too much    {with}");
         let taken = asked + taken;
-        let came = distinct(&much)?;
+        let came = much.deliveries();
         let may = RATE * (1 + usize::try_from(begun.elapsed().as_secs())? + 2);
         ensure!(came <= may, "{came} of {taken} came, and {may} may");
         Ok(FloodResult {
@@ -101,9 +94,6 @@ impl Flood {
 }
 
 /// A deployment in which an organization may publish [`RATE`] events a second.
-///
-/// # Errors
-/// When it does not start.
 pub async fn limited(mode: Mode) -> anyhow::Result<Deployment> {
     limited_by(Route::Proxied, mode, &[]).await
 }
@@ -128,16 +118,6 @@ async fn limited_by(
 pub fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
     let refused = answer.problem(429)?;
     Ok(refused.header("retry-after").parse()?)
-}
-
-/// How many events a receiver has seen.
-///
-/// # Errors
-/// When a request has no id.
-pub fn distinct(receiver: &Receiver) -> anyhow::Result<usize> {
-    let received = receiver.received();
-    let ids = received.iter().map(|one| one.header("webhook-id"));
-    Ok(ids.collect::<anyhow::Result<HashSet<_>>>()?.len())
 }
 
 /// The modest one's latencies: from when an event was to be published until it came.
@@ -184,9 +164,7 @@ async fn flood(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow:
     let mut taken = 0;
     while begun.elapsed() < lasts {
         ticks.tick().await;
-        let events: Vec<Value> = (0..RATE)
-            .map(|_| tenant.event("workflow.completed"))
-            .collect();
+        let events = tenant.events("workflow.completed", RATE);
         match &publisher {
             None => {
                 let answer = tenant.client.post("/events", &json!(events)).await?;
@@ -197,11 +175,9 @@ async fn flood(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow:
             }
             Some(publisher) => {
                 let bodies: Vec<String> = events.iter().map(Value::to_string).collect();
-                let all = bodies.iter().map(|body| {
-                    let json =
-                        BasicProperties::default().with_content_type("application/json".into());
-                    publisher.publish("workflow.completed", body.as_bytes(), json)
-                });
+                let all = bodies
+                    .iter()
+                    .map(|body| publisher.publish("workflow.completed", body.as_bytes(), json()));
                 try_join_all(all).await?;
                 taken += RATE;
             }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use lapin::BasicProperties;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use hookline_testkit::client::Client;
 use hookline_testkit::deployment::{Deployment, Mode};
+use hookline_testkit::publisher;
 
 /// The types of an organization that have a subscription each. A sixth type has none.
 pub(super) const TYPES: [&str; 5] = [
@@ -47,10 +47,8 @@ impl Publisher {
         match self.deployment.mode {
             Mode::Standalone => drop(self.client.post("/events", &event).await?.expect(202)?),
             Mode::Distributed => {
-                let properties =
-                    BasicProperties::default().with_content_type("application/json".into());
                 self.deployment
-                    .publish_amqp(event_type, event.to_string().as_bytes(), properties)
+                    .publish_amqp(event_type, event.to_string().as_bytes(), publisher::json())
                     .await?;
             }
         }

@@ -2,9 +2,8 @@
 
 use std::time::Instant;
 
-use anyhow::Context as _;
-
 use hookline_testkit::deployment::{Deployment, Service};
+use hookline_testkit::managed_process::Memory;
 
 /// Sums over all dispatchers at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -46,19 +45,8 @@ impl DispatcherMetrics {
             figures.statements += value("hookline_backlog_statements_total");
             figures.read += value("hookline_backlog_read_total");
             figures.open += value("hookline_breakers_open");
-            figures.memory = figures.memory.max(most_memory(process)?);
+            figures.memory = figures.memory.max(Memory::of(process)?.peak / 1024);
         }
         Ok(figures)
     }
-}
-
-/// The peak of a process's resident memory, in MiB.
-fn most_memory(process: u32) -> anyhow::Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())
-        .context("a process without memory")?;
-    Ok(peak / 1024)
 }

@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use futures::stream;
+use hookline_testkit::receiver::serve;
 use serde_json::Value;
 
 /// How a receiver behaves until it recovers.
@@ -76,22 +77,8 @@ impl ReceiverFleet {
             ..Requests::default()
         });
         let kept = Arc::clone(&requests);
-        std::thread::spawn(move || {
-            actix_web::rt::System::new().block_on(async move {
-                let app = move || {
-                    let requests = Arc::clone(&kept);
-                    App::new().default_service(web::to(
-                        move |request: HttpRequest, body: web::Bytes| {
-                            answer(Arc::clone(&requests), request, body)
-                        },
-                    ))
-                };
-                let mut server = HttpServer::new(app).workers(2).disable_signals();
-                for listener in listeners {
-                    server = server.listen(listener)?;
-                }
-                server.run().await
-            })
+        serve(listeners, 2, move |request, body| {
+            answer(Arc::clone(&kept), request, body)
         });
         Ok(Self { ports, requests })
     }

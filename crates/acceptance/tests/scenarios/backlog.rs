@@ -33,9 +33,7 @@ async fn publish(
     subscription: i64,
     count: usize,
 ) -> anyhow::Result<Vec<String>> {
-    let events: Vec<Value> = (0..count)
-        .map(|_| tenant.event("workflow.failed"))
-        .collect();
+    let events = tenant.events("workflow.failed", count);
     let ids = events.iter().map(|event| event["event_id"].as_str());
     let ids: Option<Vec<String>> = ids.map(|id| id.map(str::to_owned)).collect();
     let before = total(tenant, subscription, "").await?;

@@ -121,9 +121,7 @@ async fn a_clock_forty_days_ahead_deletes_nothing(mode: Mode) -> anyhow::Result<
     tenant.client.wait_for_log(subscription, 1).await?;
     clock.set(40 * 24 * HOUR)?;
     // The upkeep has a turn when its process starts.
-    deployment.stop(Service::Dispatcher).await?;
-    deployment.start_service(Service::Dispatcher, &[]).await?;
-    deployment.wait_ready().await?;
+    deployment.restart(Service::Dispatcher, &[]).await?;
     match mode {
         Mode::Standalone => {
             gauge(

@@ -1,13 +1,12 @@
 //! Crashes: the process ends between two steps, and the work that it had in hand is delivered all the same.
 
-use std::collections::HashSet;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::receiver::{Receiver, Reply};
+use hookline_testkit::receiver::{Receiver, Reply, distinct};
 use hookline_testkit::waiting::until;
 use serde_json::Value;
 
@@ -99,11 +98,9 @@ async fn dies_with_backlog(mode: Mode, fault: &str) -> anyhow::Result<()> {
     tenant.publish_one("workflow.failed").await?;
     tenant.client.wait_for_log(subscription, 1).await?;
 
-    deployment.stop(Service::Dispatcher).await?;
     deployment
-        .start_service(Service::Dispatcher, &[("FAILPOINTS", fault)])
+        .restart(Service::Dispatcher, &[("FAILPOINTS", fault)])
         .await?;
-    deployment.wait_ready().await?;
     for _ in 0..EVENTS {
         // In the standalone deployment the process may have ended.
         let published = tenant.publish_one("workflow.failed").await;
@@ -181,22 +178,15 @@ async fn ends_by(
     })?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
 
-    deployment.stop(service).await?;
     deployment
-        .start_service(service, &[("FAILPOINTS", fault)])
+        .restart(service, &[("FAILPOINTS", fault)])
         .await?;
-    deployment.wait_ready().await?;
     // In the standalone deployment the answer may not come any more, for the process dies of it.
     let published = tenant.publish_one("workflow.failed").await;
     if mode == Mode::Distributed {
         published?;
     }
-    deployment
-        .wait_for_end(service)
-        .await
-        .context("the fault point was not reached")?;
-    deployment.start_service(service, &[]).await?;
-    deployment.wait_ready().await?;
+    deployment.replace_crashed(service).await?;
 
     let log = tenant.client.wait_for_log(subscription, 2).await?;
     let attempts: Vec<_> = log.iter().map(|entry| entry["attempt"].as_u64()).collect();
@@ -209,10 +199,7 @@ async fn ends_by(
     tenant.publish_one("workflow.failed").await?;
     tenant.client.wait_for_log(subscription, 4).await?;
     let received = receiver.received();
-    let ids: HashSet<_> = received
-        .iter()
-        .filter_map(|request| request.header("webhook-id").ok())
-        .collect();
+    let ids = distinct(&received);
     ensure!(ids.len() == 2, "{} deliveries of two events", ids.len());
     let expected = match (repeats, mode) {
         (Repeats::First, _) => 5..=5,

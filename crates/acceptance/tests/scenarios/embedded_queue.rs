@@ -1,15 +1,13 @@
 //! The embedded queue is as durable as a broker: accepted events outlive the process.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::ensure;
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::receiver::{Receiver, Reply};
+use hookline_testkit::receiver::{Receiver, Reply, distinct};
 use hookline_testkit::waiting::until;
-use serde_json::Value;
 
 pub(crate) fn standalone() -> Vec<IsolatedScenario> {
     scenarios![
@@ -25,9 +23,7 @@ async fn accepted_events_are_delivered_after_a_kill(mode: Mode) -> anyhow::Resul
     let tenant = deployment.tenant().await?;
     let receiver = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(10)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
-    let events: Vec<Value> = (0..EVENTS)
-        .map(|_| tenant.event("workflow.started"))
-        .collect();
+    let events = tenant.events("workflow.started", EVENTS);
     tenant.publish(&events).await?;
     receiver.wait_for(EVENTS / 2).await?;
     deployment.kill(Service::Dispatcher).await?;
@@ -46,10 +42,7 @@ async fn accepted_events_are_delivered_after_a_kill(mode: Mode) -> anyhow::Resul
     })
     .await?;
     let received = receiver.received();
-    let ids: HashSet<_> = received
-        .iter()
-        .filter_map(|request| request.header("webhook-id").ok())
-        .collect();
+    let ids = distinct(&received);
     ensure!(ids.len() == EVENTS, "{} deliveries", ids.len());
     // Requests that were in flight and not recorded come again: the slots, and as many being recorded.
     let repeats = received.len() - EVENTS;
@@ -70,9 +63,7 @@ async fn a_retry_is_made_when_due_after_a_kill_and_a_restart(mode: Mode) -> anyh
     deployment.kill(Service::Dispatcher).await?;
     deployment.start_service(Service::Dispatcher, &[]).await?;
     deployment.wait_ready().await?;
-    deployment.stop(Service::Dispatcher).await?;
-    deployment.start_service(Service::Dispatcher, &[]).await?;
-    deployment.wait_ready().await?;
+    deployment.restart(Service::Dispatcher, &[]).await?;
     let received = receiver.wait_for(2).await?;
     let passed = received[1].at - received[0].at;
     let due = Duration::from_secs(4);

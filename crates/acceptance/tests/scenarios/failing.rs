@@ -191,12 +191,7 @@ async fn told_by_the_next(mode: Mode, point: &str, heard: Heard) -> anyhow::Resu
     if mode == Mode::Distributed {
         published?;
     }
-    deployment
-        .wait_for_end(Service::Dispatcher)
-        .await
-        .context("the fault point was not reached")?;
-    deployment.start_service(Service::Dispatcher, &[]).await?;
-    deployment.wait_ready().await?;
+    deployment.replace_crashed(Service::Dispatcher).await?;
 
     until_off(&tenant, subscription, "gone").await?;
     let times = match (mode, heard) {

@@ -12,7 +12,7 @@ use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
-use serde_json::{Value, json};
+use serde_json::json;
 
 pub(crate) fn isolated() -> Vec<IsolatedScenario> {
     scenarios![
@@ -55,7 +55,7 @@ async fn a_hanging_receiver_delays_no_other_and_gets_its_deliveries_later(
     let healthy = Receiver::healthy()?;
     let subscription = tenant.subscribe(&hanging, &["workflow.failed"]).await?;
     tenant.subscribe(&healthy, &["workflow.completed"]).await?;
-    let events: Vec<Value> = (0..OWED).map(|_| tenant.event("workflow.failed")).collect();
+    let events = tenant.events("workflow.failed", OWED);
     tenant.publish(&events).await?;
     hanging.wait_for(SLOTS / 2).await?;
 

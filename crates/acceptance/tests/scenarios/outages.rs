@@ -132,9 +132,7 @@ async fn the_database_is(mode: Mode, wire: Link) -> anyhow::Result<()> {
         .cloned()
         .collect();
     ensure_unavailable(&tenant.client, calls).await?;
-    let events: Vec<_> = (0..MEANWHILE)
-        .map(|_| tenant.event("workflow.started"))
-        .collect();
+    let events = tenant.events("workflow.started", MEANWHILE);
     tenant.publish(&events).await?;
     wait_for_readiness(&deployment, 503).await?;
 

@@ -11,7 +11,7 @@ use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Received, Receiver, Reply};
-use hookline_testkit::tenant::Tenant;
+use hookline_testkit::tenant::{EVENT_TYPES, Tenant};
 use hookline_testkit::waiting::until;
 use serde_json::Value;
 
@@ -35,15 +35,6 @@ pub(crate) fn standalone() -> Vec<IsolatedScenario> {
 /// Every change of the dispatchers is settled within this time: 25 s, as the model in `dispatcher/src/ownership` shows, and
 /// some more for a machine that has much to do.
 const SETTLES: Duration = Duration::from_secs(40);
-
-const TYPES: [&str; 6] = [
-    "workflow.started",
-    "workflow.completed",
-    "workflow.failed",
-    "workflow.step.started",
-    "workflow.step.completed",
-    "workflow.step.failed",
-];
 
 /// The output of `hookline partitions`: how many partitions each owner has, and the states of the dispatchers.
 #[derive(Debug)]
@@ -157,7 +148,7 @@ async fn a_surplus_dispatcher_stands_by_and_takes_over(mode: Mode) -> anyhow::Re
     }
     let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
-    for event_type in &TYPES[..2] {
+    for event_type in &EVENT_TYPES[..2] {
         tenant.subscribe(&receiver, &[event_type]).await?;
     }
 
@@ -165,7 +156,7 @@ async fn a_surplus_dispatcher_stands_by_and_takes_over(mode: Mode) -> anyhow::Re
         .signal_oldest(Service::Dispatcher, "KILL")
         .await?;
     let killed = Instant::now();
-    for event_type in &TYPES[..2] {
+    for event_type in &EVENT_TYPES[..2] {
         tenant.publish_one(event_type).await?;
     }
     receiver.wait_for(2).await?;
@@ -195,7 +186,7 @@ async fn a_change_of_the_number_of_partitions_under_load_loses_and_repeats_nothi
     let slow = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(1_200)))?;
     let quick = Receiver::healthy()?;
     let refuses_once = Receiver::answering([503, 200].map(Reply::status).to_vec())?;
-    for event_type in TYPES {
+    for event_type in EVENT_TYPES {
         for receiver in [&slow, &quick, &refuses_once] {
             tenant.subscribe(receiver, &[event_type]).await?;
         }
@@ -251,7 +242,7 @@ async fn a_change_of_the_number_of_partitions_under_load_loses_and_repeats_nothi
 async fn publish_until(tenant: &Tenant<'_>, over: &AtomicBool) -> anyhow::Result<usize> {
     let mut ticks = tokio::time::interval(Duration::from_millis(50));
     let mut published = 0;
-    for event_type in TYPES.iter().cycle() {
+    for event_type in EVENT_TYPES.iter().cycle() {
         if over.load(Ordering::Relaxed) {
             break;
         }
@@ -306,10 +297,10 @@ async fn a_rolling_restart_of_dispatchers_delays_no_event(mode: Mode) -> anyhow:
     deployment.wait_ready().await?;
     let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
-    for event_type in TYPES
+    for event_type in EVENT_TYPES
         .iter()
         .cycle()
-        .take(SUBSCRIPTIONS_OF_A_TYPE * TYPES.len())
+        .take(SUBSCRIPTIONS_OF_A_TYPE * EVENT_TYPES.len())
     {
         tenant.subscribe(&receiver, &[event_type]).await?;
     }
@@ -343,8 +334,8 @@ async fn with_an_open_circuit_breaker(tenant: &Tenant<'_>) -> anyhow::Result<i64
         CREATE TRIGGER opened AFTER INSERT ON circuit_breakers FOR EACH ROW EXECUTE FUNCTION note()";
     dependencies.sql(openings).await?;
     let (receiver, _) = Receiver::refusing()?;
-    let subscription = tenant.subscribe(&receiver, &[TYPES[0]]).await?;
-    let events: Vec<Value> = (0..30).map(|_| tenant.event(TYPES[0])).collect();
+    let subscription = tenant.subscribe(&receiver, &[EVENT_TYPES[0]]).await?;
+    let events: Vec<Value> = (0..30).map(|_| tenant.event(EVENT_TYPES[0])).collect();
     tenant.publish(&events).await?;
     until("an open circuit breaker", async || {
         let opened = dependencies.sql("SELECT * FROM opened").await?;
@@ -371,7 +362,7 @@ async fn restart_in_turn(
         let mut published: HashMap<String, Instant> = HashMap::new();
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        for event_type in TYPES.iter().cycle() {
+        for event_type in EVENT_TYPES.iter().cycle() {
             if over.load(Ordering::Relaxed) {
                 break;
             }

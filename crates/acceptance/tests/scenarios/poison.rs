@@ -149,9 +149,7 @@ async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
     tenant.client.wait_for_log(subscription, 1).await?;
-    let events: Vec<Value> = (0..OTHERS)
-        .map(|_| tenant.event("workflow.failed"))
-        .collect();
+    let events = tenant.events("workflow.failed", OTHERS);
     tenant.publish(&events).await?;
     let bad = delivery_of(&tenant, &events[OTHERS / 2], subscription)?;
     let path = format!("/deliveries/{bad}");

@@ -11,6 +11,7 @@ use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
 use hookline_core::wire::v1::WorkflowEvent;
 use hookline_testkit::deployment::Deployment;
+use hookline_testkit::publisher;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::rejected_events::RejectedEvents;
 use hookline_testkit::tenant::Tenant;
@@ -34,10 +35,6 @@ pub(crate) fn hostile() -> Vec<IsolatedScenario> {
         forged::forged_internal_messages_create_nothing_more,
         forged::a_message_far_too_long_is_rejected_unparsed,
     ]
-}
-
-fn json_properties() -> BasicProperties {
-    BasicProperties::default().with_content_type("application/json".into())
 }
 
 fn typed(content_type: &str) -> BasicProperties {
@@ -125,7 +122,7 @@ async fn a_message_that_is_no_event_is_rejected_with_the_reason_and_stops_nothin
             .await?;
     }
     deployment
-        .publish_amqp("workflow.completed", good.as_bytes(), json_properties())
+        .publish_amqp("workflow.completed", good.as_bytes(), publisher::json())
         .await?;
     let received = receiver.wait_for(1).await?;
     ensure!(received.len() == 1 && received[0].body == sent_as(&good)?);
@@ -184,7 +181,7 @@ async fn the_event_type_of_the_body_overrides_the_routing_key(
     for key in keys {
         let event = tenant.event("workflow.completed").to_string();
         deployment
-            .publish_amqp(key, event.as_bytes(), json_properties())
+            .publish_amqp(key, event.as_bytes(), publisher::json())
             .await?;
     }
     completed.wait_for(keys.len()).await?;
@@ -218,7 +215,7 @@ async fn protobuf_events_are_delivered_as_the_same_bytes(
                     json!(id),
                     tenant.organization
                 );
-                (body.into_bytes(), json_properties())
+                (body.into_bytes(), publisher::json())
             }
         };
         deployment

@@ -1,12 +1,10 @@
 //! Recovery: the broker loses all its data, and the deliveries that the store holds as owed are made all the same.
 
-use std::collections::HashSet;
-
 use anyhow::ensure;
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::receiver::Receiver;
+use hookline_testkit::receiver::{Receiver, distinct};
 use hookline_testkit::waiting::until;
 
 pub(crate) fn distributed() -> Vec<IsolatedScenario> {
@@ -20,9 +18,7 @@ async fn owed_deliveries_survive_the_loss_of_broker_data(mode: Mode) -> anyhow::
     let receiver = Receiver::healthy()?;
     tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     deployment.stop(Service::Dispatcher).await?;
-    let events: Vec<_> = (0..EVENTS)
-        .map(|_| tenant.event("workflow.failed"))
-        .collect();
+    let events = tenant.events("workflow.failed", EVENTS);
     tenant.publish(&events).await?;
     let dependencies = deployment.dependencies()?;
     until("the events to be taken in", async || {
@@ -37,10 +33,7 @@ async fn owed_deliveries_survive_the_loss_of_broker_data(mode: Mode) -> anyhow::
     deployment.start_service(Service::Dispatcher, &[]).await?;
     deployment.wait_ready().await?;
     let received = receiver.wait_for(EVENTS).await?;
-    let ids: HashSet<_> = received
-        .iter()
-        .filter_map(|request| request.header("webhook-id").ok())
-        .collect();
+    let ids = distinct(&received);
     ensure!(ids.len() == EVENTS, "{} deliveries of {EVENTS}", ids.len());
 
     // Ingest and the API have lost their connections, too: all goes on with no restart.

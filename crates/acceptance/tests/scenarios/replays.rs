@@ -38,9 +38,7 @@ async fn missed(tenant: &Tenant<'_>, receiver: &Receiver, events: usize) -> anyh
     let client = &tenant.client;
     let id = tenant.subscribe(receiver, &["workflow.failed"]).await?;
     switch(client, id, false).await?;
-    let events: Vec<_> = (0..events)
-        .map(|_| tenant.event("workflow.failed"))
-        .collect();
+    let events = tenant.events("workflow.failed", events);
     tenant.publish(&events).await?;
     skipped(client, id, events.len()).await?;
     switch(client, id, true).await?;
@@ -268,12 +266,7 @@ async fn dies_at(mode: Mode, point: &str) -> anyhow::Result<()> {
         .await?;
     deployment.wait_ready().await?;
     let (running, _) = replay(client, id, json!({})).await?;
-    deployment
-        .wait_for_end(Service::Dispatcher)
-        .await
-        .context("the fault point was not reached")?;
-    deployment.start_service(Service::Dispatcher, &[]).await?;
-    deployment.wait_ready().await?;
+    deployment.replace_crashed(Service::Dispatcher).await?;
     let shown = ended(client, &running).await?;
     ensure!(shown["status"] == "finished", "{shown}");
     ensure!(shown["replayed"] == EVENTS, "{shown}");

@@ -64,9 +64,7 @@ async fn killed(tenant: &Tenant<'_>, service: Service) -> anyhow::Result<()> {
         }
     })?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    let events: Vec<Value> = (0..EVENTS)
-        .map(|_| tenant.event("workflow.failed"))
-        .collect();
+    let events = tenant.events("workflow.failed", EVENTS);
     let publishing = async {
         match service {
             // Whatever has no answer is published again.
@@ -153,9 +151,7 @@ async fn a_frozen_dispatcher_delays_no_other_and_recovers_by_itself(
     let tenant = deployment.tenant().await?;
     let receiver = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(50)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    let events: Vec<Value> = (0..EVENTS)
-        .map(|_| tenant.event("workflow.failed"))
-        .collect();
+    let events = tenant.events("workflow.failed", EVENTS);
     tenant.publish(&events).await?;
     receiver.wait_for(EVENTS / 10).await?;
     deployment

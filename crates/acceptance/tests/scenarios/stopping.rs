@@ -161,9 +161,7 @@ async fn a_hanging_receiver_does_not_delay_the_shutdown(mode: Mode) -> anyhow::R
     let slow = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(1_500)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let finished = tenant.subscribe(&slow, &["workflow.completed"]).await?;
-    let events: Vec<Value> = (0..EVENTS)
-        .map(|_| tenant.event("workflow.failed"))
-        .collect();
+    let events = tenant.events("workflow.failed", EVENTS);
     tenant.publish(&events).await?;
     receiver.wait_for(SLOTS / 2).await?;
     tenant.publish_one("workflow.completed").await?;
@@ -272,7 +270,7 @@ async fn services_stop_in_time_while_their_dependencies_are_silent(
     let tenant = deployment.tenant().await?;
     let receiver = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(500)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    let events: Vec<Value> = (0..20).map(|_| tenant.event("workflow.failed")).collect();
+    let events = tenant.events("workflow.failed", 20);
     tenant.publish(&events).await?;
     receiver.wait_for(5).await?;
     let dependencies = deployment.dependencies()?;

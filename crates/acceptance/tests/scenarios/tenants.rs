@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use futures::future::try_join_all;
 use hookline_acceptance::scenarios;
-use hookline_acceptance::soak::{RATE, distinct, limited, told_to_wait};
+use hookline_acceptance::soak::{RATE, limited, told_to_wait};
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_core::wire::JSON_BUNDLE;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
@@ -84,9 +84,7 @@ async fn publishing_above_the_limit_over_http_is_429(mode: Mode) -> anyhow::Resu
     let receiver = Receiver::healthy()?;
     greedy.subscribe(&receiver, &["workflow.completed"]).await?;
     let post = async |tenant: &Tenant<'_>, count: usize| {
-        let events: Vec<Value> = (0..count)
-            .map(|_| tenant.event("workflow.completed"))
-            .collect();
+        let events = tenant.events("workflow.completed", count);
         tenant.client.post("/events", &json!(events)).await
     };
     post(&greedy, RATE).await?.expect(202)?;
@@ -158,9 +156,7 @@ async fn deferred_events_survive_the_death_of_ingest(mode: Mode) -> anyhow::Resu
     let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.completed"]).await?;
-    let events: Vec<Value> = (0..5 * RATE)
-        .map(|_| tenant.event("workflow.completed"))
-        .collect();
+    let events = tenant.events("workflow.completed", 5 * RATE);
     let begun = Instant::now();
     try_join_all(
         events
@@ -180,7 +176,7 @@ async fn deferred_events_survive_the_death_of_ingest(mode: Mode) -> anyhow::Resu
         Ok((page.json["total"] == 5 * RATE).then_some(()))
     })
     .await?;
-    ensure!(distinct(&receiver)? == 5 * RATE);
+    ensure!(receiver.deliveries() == 5 * RATE);
     deployment.end().await
 }
 
@@ -211,7 +207,7 @@ async fn one_bad_event_does_not_fail_its_batch(mode: Mode) -> anyhow::Result<()>
         .await?;
 
     let received = receiver.wait_for(2).await?;
-    ensure!(distinct(&receiver)? == 2);
+    ensure!(receiver.deliveries() == 2);
     let traces: Vec<&str> = received
         .iter()
         .filter_map(|one| one.header("traceparent").ok())

@@ -144,14 +144,14 @@ async fn recovery(labels: Labels, size: Size) -> anyhow::Result<Vec<Measurement>
 }
 
 async fn open(organizations: usize) -> anyhow::Result<Setup> {
-    let setting = SetupOptions {
+    let options = SetupOptions {
         organizations,
         later: vec![Service::Dispatcher],
         // With the default, ingest would wait for a dispatcher that does not run yet.
         besides: vec![("HOOKLINE__INGEST__MAX_WAITING", "100000000")],
         ..SetupOptions::default()
     };
-    Setup::open(Mode::Distributed, setting).await
+    Setup::open(Mode::Distributed, options).await
 }
 
 async fn memory(setup: &Setup) -> anyhow::Result<f64> {

@@ -11,11 +11,11 @@ use crate::measurement::{DELIVERED, Labels, Measurement, RATE};
 use crate::setup::{PATIENCE, Setup, SetupOptions, TYPE};
 
 pub(super) async fn run(labels: Labels, size: Size) -> anyhow::Result<Vec<Measurement>> {
-    let setting = SetupOptions {
+    let options = SetupOptions {
         later: vec![Service::Dispatcher],
         ..SetupOptions::default()
     };
-    let setup = Setup::open(Mode::Distributed, setting).await?;
+    let setup = Setup::open(Mode::Distributed, options).await?;
     setup.subscribe("ok/0", TYPE).await?;
     let backlog = size.of(50_000);
     child_process::publish(&setup.many(0, backlog)).await?;

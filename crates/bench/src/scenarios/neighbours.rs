@@ -56,12 +56,15 @@ pub(super) async fn run(
 async fn healthy(mode: Mode, tenth: &str, seconds: u64) -> anyhow::Result<Report> {
     let setup = Setup::open(mode, SetupOptions::default()).await?;
     for number in 0..2 * TYPES.len() {
-        let manner = match number {
+        let behaviour = match number {
             0 => tenth,
             _ => "ok",
         };
         setup
-            .subscribe(&format!("{manner}/{number}"), TYPES[number % TYPES.len()])
+            .subscribe(
+                &format!("{behaviour}/{number}"),
+                TYPES[number % TYPES.len()],
+            )
             .await?;
     }
     // Each event has two deliveries, so the rate is that of deliveries.

@@ -16,10 +16,22 @@ const MEMORY: f64 = 64.0;
 const MEMORY_OF_ALL: f64 = 128.0;
 
 struct Load<'a> {
-    setting: SetupOptions<'a>,
-    manner: &'a str,
+    options: SetupOptions<'a>,
+    behaviour: &'a str,
     fan_out: u64,
     events: u64,
+}
+
+impl Load<'_> {
+    /// Each request is answered with 200 at once.
+    fn accepted(fan_out: u64, events: u64) -> Self {
+        Self {
+            options: SetupOptions::default(),
+            behaviour: "ok",
+            fan_out,
+            events,
+        }
+    }
 }
 
 struct Measured {
@@ -29,10 +41,10 @@ struct Measured {
 }
 
 async fn measure(labels: Labels, mode: Mode, load: Load<'_>) -> anyhow::Result<Measured> {
-    let setup = Setup::open(mode, load.setting).await?;
+    let setup = Setup::open(mode, load.options).await?;
     for number in 0..load.fan_out {
         setup
-            .subscribe(&format!("{}/{number}", load.manner), TYPE)
+            .subscribe(&format!("{}/{number}", load.behaviour), TYPE)
             .await?;
     }
     setup.warm_up(load.fan_out).await?;
@@ -105,12 +117,7 @@ pub(super) async fn one(
     mode: Mode,
     size: Size,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let load = Load {
-        setting: SetupOptions::default(),
-        manner: "ok",
-        fan_out: 1,
-        events: size.of(20_000),
-    };
+    let load = Load::accepted(1, size.of(20_000));
     rate(labels, mode, load, Some(goal(mode, 5_000.0, 12_000.0))).await
 }
 
@@ -119,12 +126,7 @@ pub(super) async fn ten(
     mode: Mode,
     size: Size,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let load = Load {
-        setting: SetupOptions::default(),
-        manner: "ok",
-        fan_out: 10,
-        events: size.of(4_000),
-    };
+    let load = Load::accepted(10, size.of(4_000));
     rate(labels, mode, load, Some(goal(mode, 8_000.0, 20_000.0))).await
 }
 
@@ -133,22 +135,9 @@ pub(super) async fn tls(
     mode: Mode,
     size: Size,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let setting = SetupOptions {
-        tls: true,
-        ..SetupOptions::default()
-    };
-    rate(
-        labels,
-        mode,
-        Load {
-            setting,
-            manner: "ok",
-            fan_out: 1,
-            events: size.of(20_000),
-        },
-        None,
-    )
-    .await
+    let mut load = Load::accepted(1, size.of(20_000));
+    load.options.tls = true;
+    rate(labels, mode, load, None).await
 }
 
 /// The wait before the last retry is no work, so it does not count.
@@ -157,13 +146,13 @@ pub(super) async fn failing(
     mode: Mode,
     size: Size,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let setting = SetupOptions {
+    let options = SetupOptions {
         besides: vec![("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1,1]")],
         ..SetupOptions::default()
     };
     let load = Load {
-        setting,
-        manner: "flaky",
+        options,
+        behaviour: "flaky",
         fan_out: 1,
         events: size.of(40_000),
     };

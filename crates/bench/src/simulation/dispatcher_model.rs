@@ -7,7 +7,7 @@ use hookline_dispatcher::scheduler::{
     Finish, Limits, Permit, BacklogSearch, SearchResult, Scheduler, ShareGroups,
 };
 
-use super::event_queue::DueMessage;
+use super::message::DueMessage;
 use super::scenario::{Order, Scenario};
 
 /// Consecutive failures that open a circuit breaker: the default of the settings.

@@ -29,9 +29,6 @@ type Points = Vec<(f64, f64)>;
 type Half<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 /// Draws into an SVG file.
-///
-/// # Errors
-/// When the file cannot be written.
 pub(super) fn draw(runs: &Runs<'_>, to: &Path) -> anyhow::Result<()> {
     let root = SVGBackend::new(to, SIZE).into_drawing_area();
     root.fill(&WHITE)?;

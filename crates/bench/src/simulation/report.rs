@@ -6,17 +6,11 @@ use std::time::Duration;
 
 use super::measured::Run;
 use super::plot::{Runs, draw};
-use super::scenario::{Load, Order, Scenario};
+use super::scenario::{Load, OUTAGE, Order, PUBLISHED, SLOTS, Scenario, TO_DEAD};
 use super::simulate;
 use super::table::{Dead, Fairness};
 
 const MANY: usize = 1_000;
-
-/// The seconds of publishing, and those of them in which the bad endpoints fail.
-pub(super) const PUBLISHED: usize = 80;
-pub(super) const OUTAGE: std::ops::Range<usize> = 10..60;
-
-pub(super) const SLOTS: usize = 256;
 
 /// Messages to bad endpoints would need 1.4 times the existing slots.
 const LOAD: Load = Load {
@@ -26,9 +20,6 @@ const LOAD: Load = Load {
     tenant: 8.0,
     dead: 0.2,
 };
-
-/// Messages per second and dispatcher to the endpoint that is dead for ten minutes.
-pub(super) const TO_DEAD: f64 = 0.2;
 
 /// Simulates all scenes, writes `fairness-1000.svg` into a folder and returns the tables as Markdown.
 ///

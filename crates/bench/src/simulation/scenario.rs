@@ -16,6 +16,16 @@ const ORGANIZATIONS: usize = 500;
 /// The timeout of a request.
 pub(super) const DEADLINE: Duration = Duration::from_secs(15);
 
+/// The seconds of publishing, and those of them in which the bad endpoints fail.
+pub(super) const PUBLISHED: usize = 80;
+pub(super) const OUTAGE: std::ops::Range<usize> = 10..60;
+
+/// Requests in flight of each dispatcher in the reported scenarios.
+pub(super) const SLOTS: usize = 256;
+
+/// Messages per second and dispatcher to the endpoint that is dead for ten minutes.
+pub(super) const TO_DEAD: f64 = 0.2;
+
 #[derive(Debug, Clone)]
 pub struct Scenario {
     /// The dispatchers that share the deliveries.

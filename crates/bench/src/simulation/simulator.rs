@@ -14,8 +14,9 @@ use rand::SeedableRng as _;
 use rand::rngs::ChaCha8Rng;
 
 use super::dispatcher_model::DispatcherModel;
-use super::event_queue::{DueMessage, Event, EventQueue};
+use super::event_queue::{Event, EventQueue};
 use super::measured::Run;
+use super::message::DueMessage;
 use super::scenario::{Endpoint, Kind, Scenario, endpoints};
 use super::stats::Stats;
 use super::traffic::Traffic;

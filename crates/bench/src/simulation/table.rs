@@ -6,7 +6,7 @@ use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 
 use super::measured::{Run, Second};
-use super::report::{OUTAGE, PUBLISHED, SLOTS, TO_DEAD};
+use super::scenario::{OUTAGE, PUBLISHED, SLOTS, TO_DEAD};
 
 /// Runs with healthy and bad endpoints.
 pub(super) struct Fairness(Table);

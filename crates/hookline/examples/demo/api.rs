@@ -1,19 +1,16 @@
 //! A client of the REST API.
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use hookline_core::event::Event;
-use reqwest::{Client, Method, StatusCode};
+use hookline_testkit::client::Client;
+use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
 /// Entries of a page. The API allows no more.
 const PAGE: usize = 100;
 
 /// The API with the key of one organization.
-pub(crate) struct Api {
-    client: Client,
-    url: String,
-    key: String,
-}
+pub(crate) struct Api(Client);
 
 /// An attempt in the log.
 #[derive(Debug, Clone)]
@@ -36,21 +33,13 @@ pub(crate) struct State {
 }
 
 impl Api {
-    pub(crate) fn new(url: &str, key: &str) -> anyhow::Result<Self> {
-        Ok(Self {
-            client: Client::builder().no_proxy().build()?,
-            url: format!("{url}/v1"),
-            key: key.to_owned(),
-        })
+    pub(crate) fn new(url: &str, key: &str) -> Self {
+        Self(Client::new(&format!("{url}/v1"), key))
     }
 
     /// Returns the id of the new subscription.
     pub(crate) async fn subscribe(&self, subscription: &Value) -> anyhow::Result<i64> {
-        let body = subscription.to_string();
-        let created = self.ask(Method::POST, "/webhooks", body).await?;
-        created["id"]
-            .as_i64()
-            .context("a subscription without an id")
+        self.0.subscribe(subscription).await
     }
 
     /// Returns when all events are durable.
@@ -59,9 +48,10 @@ impl Api {
             .iter()
             .map(|event| std::str::from_utf8(&event.body))
             .collect::<Result<_, _>>()?;
-        let answer = self
-            .ask(Method::POST, "/events", format!("[{}]", bodies.join(",")))
-            .await?;
+        let request = self.0.request(Method::POST, "/events");
+        let request = request.header("content-type", "application/json");
+        let request = request.body(format!("[{}]", bodies.join(",")));
+        let answer = self.ask(request, 202).await?;
         let accepted = answer["accepted"].as_array().map_or(0, Vec::len);
         ensure!(
             accepted == events.len(),
@@ -109,30 +99,11 @@ impl Api {
     }
 
     async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Method::GET, path, String::new()).await
+        self.ask(self.0.request(Method::GET, path), 200).await
     }
 
-    async fn ask(&self, method: Method, path: &str, body: String) -> anyhow::Result<Value> {
-        let answer = self
-            .client
-            .request(method.clone(), format!("{}{path}", self.url))
-            .bearer_auth(&self.key)
-            .header("content-type", "application/json")
-            .body(body)
-            .send()
-            .await
-            .with_context(|| format!("{method} {path}"))?;
-        let (status, body) = (answer.status(), answer.bytes().await?);
-        if !matches!(
-            status,
-            StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED
-        ) {
-            bail!(
-                "{method} {path} answered {status}: {}",
-                String::from_utf8_lossy(&body)
-            );
-        }
-        serde_json::from_slice(&body).with_context(|| format!("{method} {path}"))
+    async fn ask(&self, request: RequestBuilder, status: u16) -> anyhow::Result<Value> {
+        Ok(self.0.send(request).await?.expect(status)?.json)
     }
 }
 

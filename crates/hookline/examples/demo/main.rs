@@ -99,7 +99,6 @@ async fn run(system: &System, events: &[Event]) -> anyhow::Result<Summary> {
     bulk_run::publish_and_watch(system, &ledger, &subscriptions, &rest).await?;
     let views = wait_idle::until_idle(system, &ledger, &subscriptions).await?;
     let summary = Summary::of(&ledger, &subscriptions, views, events.len());
-    receivers.stop().await;
     Ok(summary)
 }
 

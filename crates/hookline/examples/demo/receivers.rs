@@ -1,89 +1,51 @@
 //! Three HTTP servers on this machine: a healthy one, one with a temporary fault, and one that is gone.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, TcpListener};
 
-use actix_web::dev::ServerHandle;
-use actix_web::web::{self, Bytes, Data, Path};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse};
 use anyhow::Context as _;
+use hookline_testkit::receiver::serve;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::behaviour::Behaviour;
 use crate::ledger::Ledger;
 
-pub(crate) struct Receivers(Vec<Receiver>);
-
-struct Receiver {
-    behaviour: Behaviour,
-    address: SocketAddr,
-    handle: ServerHandle,
-}
-
-#[derive(Clone)]
-struct ReceiverState {
-    behaviour: Behaviour,
-    ledger: Ledger,
-}
+/// Their ports. They serve until the program ends.
+pub(crate) struct Receivers(Vec<(Behaviour, u16)>);
 
 impl Receivers {
     pub(crate) fn start(ledger: &Ledger) -> anyhow::Result<Self> {
         let started = Behaviour::ALL.map(|behaviour| {
-            let state = ReceiverState {
-                behaviour,
-                ledger: ledger.clone(),
-            };
-            let server = HttpServer::new(move || {
-                App::new()
-                    .app_data(Data::new(state.clone()))
-                    .route("/{organization}", web::post().to(receive))
-            })
-            .workers(1)
-            .disable_signals()
-            .bind((Ipv4Addr::LOCALHOST, 0))
-            .context("cannot listen on 127.0.0.1")?;
-            let address = *server
-                .addrs()
-                .first()
-                .context("a server without an address")?;
-            let running = server.run();
-            let handle = running.handle();
-            tokio::spawn(running);
-            Ok(Receiver {
-                behaviour,
-                address,
-                handle,
-            })
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .context("cannot listen on 127.0.0.1")?;
+            let port = listener.local_addr()?.port();
+            let ledger = ledger.clone();
+            serve(vec![listener], 1, move |request, body| {
+                receive(behaviour, ledger.clone(), request, body)
+            });
+            Ok((behaviour, port))
         });
         Ok(Self(started.into_iter().collect::<anyhow::Result<_>>()?))
     }
 
     pub(crate) fn url(&self, behaviour: Behaviour) -> String {
-        let receiver = self
-            .0
-            .iter()
-            .find(|receiver| receiver.behaviour == behaviour);
-        receiver.map_or_else(String::new, |receiver| {
-            format!("http://{}", receiver.address)
-        })
-    }
-
-    pub(crate) async fn stop(self) {
-        for receiver in self.0 {
-            receiver.handle.stop(false).await;
-        }
+        let mut all = self.0.iter();
+        let found = all.find(|(known, _)| *known == behaviour);
+        found.map_or_else(String::new, |(_, port)| format!("http://127.0.0.1:{port}"))
     }
 }
 
+/// The path is the organization.
 async fn receive(
-    state: Data<ReceiverState>,
-    organization: Path<String>,
+    behaviour: Behaviour,
+    ledger: Ledger,
     request: HttpRequest,
     body: Bytes,
 ) -> HttpResponse {
+    let organization = request.path().trim_start_matches('/');
     let headers = to_reqwest_headers(request.headers());
-    let status = state
-        .ledger
-        .enter(state.behaviour, &organization, &headers, &body);
+    let status = ledger.enter(behaviour, organization, &headers, &body);
     HttpResponse::build(status).body(status.canonical_reason().unwrap_or_default())
 }
 

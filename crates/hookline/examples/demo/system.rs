@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use rand::distr::{Alphanumeric, SampleString as _};
 
 use crate::api::Api;
-use crate::process::{Folder, Process};
+use crate::process::Process;
 
 /// The organizations of the events in the file.
 pub(crate) const ORGANIZATIONS: [&str; 2] = ["org_acme", "org_globex"];
@@ -33,15 +33,14 @@ impl System {
             first,
         ];
         let schedule = format!("{RETRY_SECONDS:?}");
-        let setting = ("HOOKLINE__RETRY__SCHEDULE_SECONDS", schedule.as_str());
-        let (url, process) = Process::start(Folder::create()?, &dev, setting).await?;
+        let settings = [("HOOKLINE__RETRY__SCHEDULE_SECONDS", schedule.as_str())];
+        let (url, process) = Process::start(&dev, &settings).await?;
 
-        let mut apis = vec![(first, Api::new(&url, &key)?)];
+        let mut apis = vec![(first, Api::new(&url, &key))];
         for other in others {
-            let folder = process.folder();
-            folder.run(&["org", "create", other]).await?;
-            let key = folder.run(&["key", "create", "--org", other]).await?;
-            apis.push((other, Api::new(&url, &key)?));
+            process.cli.run(&["org", "create", other]).await?;
+            let key = process.cli.create_key(&["--org", other]).await?;
+            apis.push((other, Api::new(&url, &key)));
         }
         Ok((Self { url, apis }, process))
     }

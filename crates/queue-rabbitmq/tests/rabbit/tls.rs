@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use hookline_queue_rabbitmq::{Rabbit, RabbitError, RabbitSettings};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use hookline_testkit::test_ca::TestCa;
 use url::Url;
 
 use crate::broker::{
@@ -21,19 +21,13 @@ impl Listener {
     /// The certificate is for `localhost` only.
     fn open() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let named = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = named.signed_by(&key, &authority).unwrap();
+        let authority = TestCa::new().unwrap();
+        let issued = authority.issue("localhost").unwrap();
         let file = |name: &str, pem: String| std::fs::write(folder.path().join(name), pem).unwrap();
         file("ca.pem", authority.pem());
-        file("certificate.pem", certificate.pem());
-        file("key.pem", key.serialize_pem());
-        let another = KeyPair::generate().unwrap();
-        let another = CertificateParams::default().self_signed(&another).unwrap();
-        file("another.pem", another.pem());
+        file("certificate.pem", issued.certificate);
+        file("key.pem", issued.key);
+        file("another.pem", TestCa::new().unwrap().pem());
 
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hookline_store::{PlanCacheMode, PostgresSettings, Store, StoreError};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use hookline_testkit::test_ca::TestCa;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -56,22 +56,14 @@ impl Server {
     /// Makes it `localhost`, for which an authority of ours vouches. The server itself writes its
     /// files: it takes a key that it owns and that no other user can read.
     async fn speak_tls(&self) {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let named = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-        let certificate = named.signed_by(&key, &authority).unwrap();
-        let another = KeyPair::generate().unwrap();
-        let another = CertificateParams::default().self_signed(&another).unwrap();
+        let authority = TestCa::new().unwrap();
+        let issued = authority.issue("localhost").unwrap();
+        let another = TestCa::new().unwrap();
         std::fs::write(self.file("ca.pem"), authority.pem()).unwrap();
         std::fs::write(self.file("another.pem"), another.pem()).unwrap();
 
         let folder = self.sql("SHOW data_directory");
-        for (name, pem) in [
-            ("tls.crt", certificate.pem()),
-            ("tls.key", key.serialize_pem()),
-        ] {
+        for (name, pem) in [("tls.crt", issued.certificate), ("tls.key", issued.key)] {
             self.sql(&format!(
                 "COPY (SELECT unnest(string_to_array('{}', E'\\n'))) TO PROGRAM 'umask 077; cat > {folder}/{name}'",
                 pem.trim_end()

@@ -16,11 +16,7 @@ pub(super) async fn a_request_has_1_to_1000_events(
     let tenant = deployment.tenant().await?;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    let batch = |count: usize| -> Vec<Value> {
-        (0..count)
-            .map(|_| tenant.event("workflow.failed"))
-            .collect()
-    };
+    let batch = |count: usize| -> Vec<Value> { tenant.events("workflow.failed", count) };
     for wrong in [0, 1_001] {
         let refused = tenant
             .client

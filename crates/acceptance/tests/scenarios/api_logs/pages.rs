@@ -106,7 +106,7 @@ pub(super) async fn a_page_has_1_to_100_entries(deployment: Arc<Deployment>) -> 
     let client = &tenant.client;
     let receiver = Receiver::healthy()?;
     let id = tenant.subscribe(&receiver, &["workflow.started"]).await?;
-    let events: Vec<_> = (0..102).map(|_| tenant.event("workflow.started")).collect();
+    let events = tenant.events("workflow.started", 102);
     client.post("/events", &json!(events)).await?.expect(202)?;
     receiver.wait_for(events.len()).await?;
     let last = format!("/webhooks/{id}/logs?offset=101&limit=1");

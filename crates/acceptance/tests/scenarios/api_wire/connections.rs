@@ -64,11 +64,9 @@ pub(super) async fn idle_connections_do_not_block_new_clients(mode: Mode) -> any
     idle.clear();
 
     // With a limit, each one that is too many closes the one that has waited longest.
-    deployment.stop(Service::Api).await?;
     deployment
-        .start_service(Service::Api, &[("HOOKLINE__API__MAX_CONNECTIONS", "100")])
+        .restart(Service::Api, &[("HOOKLINE__API__MAX_CONNECTIONS", "100")])
         .await?;
-    deployment.wait_ready().await?;
     let tenant = deployment.tenant().await?;
     let key = bearer(&deployment, &tenant).await?;
     let list = format!("GET /webhooks HTTP/1.1\r\nHost: a\r\n{key}\r\n\r\n");

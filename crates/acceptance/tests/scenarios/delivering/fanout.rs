@@ -8,6 +8,7 @@ use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::tenant::EVENT_TYPES;
 use serde_json::{Value, json};
 
 pub(crate) fn shared() -> Vec<SharedScenario> {
@@ -23,15 +24,6 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
         an_event_type_unknown_to_this_version_delays_no_event,
     ]
 }
-
-const TYPES: [&str; 6] = [
-    "workflow.started",
-    "workflow.completed",
-    "workflow.failed",
-    "workflow.step.started",
-    "workflow.step.completed",
-    "workflow.step.failed",
-];
 
 fn types_of(received: &[Received]) -> anyhow::Result<Vec<&str>> {
     let mut types = received
@@ -57,20 +49,20 @@ async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an
         Receiver::healthy()?,
         Receiver::healthy()?,
     );
-    tenant.subscribe(&all, &TYPES).await?;
+    tenant.subscribe(&all, &EVENT_TYPES).await?;
     tenant
         .subscribe(&some, &["workflow.step.failed", "workflow.completed"])
         .await?;
     let off = tenant
         .client
         .subscribe(&json!({
-            "name": "off", "url": inactive.url("/"), "events": TYPES, "is_active": false,
+            "name": "off", "url": inactive.url("/"), "events": EVENT_TYPES, "is_active": false,
         }))
         .await?;
-    stranger.subscribe(&strange, &TYPES).await?;
-    let mut events: Vec<Value> = TYPES.iter().map(|name| tenant.event(name)).collect();
+    stranger.subscribe(&strange, &EVENT_TYPES).await?;
+    let mut events: Vec<Value> = EVENT_TYPES.iter().map(|name| tenant.event(name)).collect();
     tenant.publish(&events).await?;
-    all.wait_for(TYPES.len()).await?;
+    all.wait_for(EVENT_TYPES.len()).await?;
     // These events are taken in. One more event goes to every receiver: all that is owed came before it.
     let on = json!({"is_active": true});
     tenant
@@ -79,10 +71,10 @@ async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an
         .await?
         .expect(200)?;
     events.push(tenant.event("workflow.completed"));
-    tenant.publish(&events[TYPES.len()..]).await?;
+    tenant.publish(&events[EVENT_TYPES.len()..]).await?;
     stranger.publish_one("workflow.completed").await?;
 
-    let mut expected = TYPES.to_vec();
+    let mut expected = EVENT_TYPES.to_vec();
     expected.push("workflow.completed");
     expected.sort_unstable();
     let received = all.wait_for(expected.len()).await?;
@@ -123,7 +115,7 @@ async fn the_next_event_sees_every_change_of_a_subscription(
 ) -> anyhow::Result<()> {
     let tenant = deployment.tenant().await?;
     let (receiver, witness) = (Receiver::healthy()?, Receiver::healthy()?);
-    tenant.subscribe(&witness, &TYPES).await?;
+    tenant.subscribe(&witness, &EVENT_TYPES).await?;
     let mut expected = Vec::new();
     let mut subscription = 0;
     for change in 0..20 {
@@ -238,9 +230,7 @@ async fn an_event_type_unknown_to_this_version_delays_no_event(mode: Mode) -> an
         ))
         .await?;
     // Ingest learns of a change by its version; a new process reads every row.
-    deployment.stop(Service::Ingest).await?;
-    deployment.start_service(Service::Ingest, &[]).await?;
-    deployment.wait_ready().await?;
+    deployment.restart(Service::Ingest, &[]).await?;
 
     for publisher in [&tenant, &stranger] {
         publisher.publish_one("workflow.started").await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::Receiver;
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Requests in a second, and test events in a minute.
 const RATE: usize = 10;
@@ -38,9 +38,7 @@ async fn an_origin_has_a_rate(deployment: &Deployment) -> anyhow::Result<()> {
         subscriptions.push(tenant.subscribe(&flooded, &["workflow.completed"]).await?);
     }
     tenant.subscribe(&other, &["workflow.failed"]).await?;
-    let events: Vec<Value> = (0..EVENTS)
-        .map(|_| tenant.event("workflow.completed"))
-        .collect();
+    let events = tenant.events("workflow.completed", EVENTS);
     tenant.publish(&events).await?;
     flooded.wait_for(RATE).await?;
     tenant.publish_one("workflow.failed").await?;

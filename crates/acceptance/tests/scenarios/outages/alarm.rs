@@ -51,9 +51,7 @@ async fn a_memory_alarm_stops_publishing_alone_and_the_backlog_drains(
     })?;
     let delivered = tenant.subscribe(&healthy, &["workflow.completed"]).await?;
     let failed = tenant.subscribe(&failing, &["workflow.completed"]).await?;
-    let events: Vec<Value> = (0..BACKLOG)
-        .map(|_| tenant.event("workflow.completed"))
-        .collect();
+    let events = tenant.events("workflow.completed", BACKLOG);
     tenant.publish(&events).await?;
     healthy.wait_for(1).await?;
     let dependencies = deployment.dependencies()?;

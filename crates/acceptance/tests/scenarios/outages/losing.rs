@@ -1,6 +1,5 @@
 //! A connection to a server breaks in the midst of work, at the worst moments.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -8,7 +7,7 @@ use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::proxy::{Link, Proxy};
-use hookline_testkit::receiver::{Receiver, Reply};
+use hookline_testkit::receiver::{Receiver, Reply, distinct};
 use hookline_testkit::tenant::Tenant;
 use hookline_testkit::waiting::until;
 use serde_json::{Value, json};
@@ -173,10 +172,7 @@ async fn cuts_under_load_lose_nothing(mode: Mode) -> anyhow::Result<()> {
     })
     .await?;
     let received = receiver.received();
-    let ids: HashSet<_> = received
-        .iter()
-        .filter_map(|request| request.header("webhook-id").ok())
-        .collect();
+    let ids = distinct(&received);
     ensure!(ids.len() == events, "{} deliveries", ids.len());
     deployment.end().await
 }

@@ -7,7 +7,6 @@ use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::proxy::Link;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::waiting::until;
-use serde_json::Value;
 
 pub(crate) fn distributed() -> Vec<IsolatedScenario> {
     scenarios![a_cancelled_consumer_keeps_no_messages]
@@ -41,9 +40,7 @@ async fn a_cancelled_consumer_keeps_no_messages(mode: Mode) -> anyhow::Result<()
     .await?;
     dependencies.rabbitmq.set(Link::Up);
     deployment.wait_ready().await?;
-    let events: Vec<Value> = (0..EVENTS)
-        .map(|_| tenant.event("workflow.failed"))
-        .collect();
+    let events = tenant.events("workflow.failed", EVENTS);
     tenant.publish(&events).await?;
     receiver.wait_for(EVENTS).await?;
     let lost = deployment.output().await.contains("lost the connection");

@@ -71,7 +71,7 @@ async fn count_through_moves(deployment: &Deployment) -> anyhow::Result<()> {
     deployment.wait_ready().await?;
     let tenant = deployment.tenant().await?;
     let live = subscribe(&tenant, LIVE, Reply::status(200).after(HELD)).await?;
-    let events: Vec<Value> = (0..OWED).map(|_| tenant.event(LIVE)).collect();
+    let events = tenant.events(LIVE, OWED);
     tenant.publish(&events).await?;
 
     let mut dead = Vec::new();
@@ -90,7 +90,7 @@ async fn count_through_moves(deployment: &Deployment) -> anyhow::Result<()> {
         settled(deployment, dispatchers).await?;
         let before = epochs(deployment).await?;
         let endpoints = subscribe(&tenant, event_type, Reply::status(503)).await?;
-        let events: Vec<Value> = (0..20).map(|_| tenant.event(event_type)).collect();
+        let events = tenant.events(event_type, 20);
         tenant.publish(&events).await?;
         for endpoint in &endpoints {
             endpoint.receiver.wait_for(REQUESTS).await?;

@@ -1,9 +1,9 @@
 //! Formats and headers that Hookline writes to itself, written by a publisher.
 
 use anyhow::ensure;
-use hookline_acceptance::soak::distinct;
 use hookline_core::wire::{JSON_BATCH, JSON_BUNDLE};
 use hookline_testkit::deployment::{Deployment, Mode, Service};
+use hookline_testkit::publisher;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::rejected_events::RejectedEvents;
 use lapin::BasicProperties;
@@ -11,7 +11,7 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties};
 
-use super::{json_properties, typed};
+use super::typed;
 
 /// Elements of a forged bundle; each would become a message.
 const ELEMENTS: usize = 20_000;
@@ -75,7 +75,7 @@ pub(crate) async fn forged_internal_messages_create_nothing_more(mode: Mode) -> 
             .await?;
     }
     // An event with such headers is an event; it is neither put off nor taken for poison.
-    let properties = with_headers(json_properties());
+    let properties = with_headers(publisher::json());
     deployment
         .publish_amqp("workflow.completed", event.as_bytes(), properties)
         .await?;
@@ -99,7 +99,7 @@ pub(crate) async fn forged_internal_messages_create_nothing_more(mode: Mode) -> 
         waiting(&deployment.dependencies()?.amqp).await? == 0,
         "more were made of them"
     );
-    ensure!(distinct(&receiver)? == 1);
+    ensure!(receiver.deliveries() == 1);
     ensure!(
         !deployment
             .output()

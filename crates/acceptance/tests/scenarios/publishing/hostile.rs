@@ -8,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use hookline_testkit::deployment::{Deployment, Mode};
+use hookline_testkit::publisher;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::rejected_events::RejectedEvents;
 use hookline_testkit::tenant::Tenant;
 use lapin::BasicProperties;
-
-use super::json_properties;
 
 /// How soon a good event arrives behind a bad one.
 const SOON: Duration = Duration::from_secs(2);
@@ -91,7 +90,7 @@ async fn all_have_ended_as_they_should(
     // Whatever else was put aside came before the last one.
     let last = "the last one";
     deployment
-        .publish_amqp(HOSTILE, last.as_bytes(), json_properties())
+        .publish_amqp(HOSTILE, last.as_bytes(), publisher::json())
         .await?;
     let onlooker = RejectedEvents::connect(&deployment.dependencies()?.amqp).await?;
     let mut rejected = Vec::new();

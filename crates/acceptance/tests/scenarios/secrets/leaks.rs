@@ -56,9 +56,7 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
     if deployment.mode == Mode::Distributed {
         published?;
     }
-    deployment.wait_for_end(Service::Dispatcher).await?;
-    deployment.start_service(Service::Dispatcher, &[]).await?;
-    deployment.wait_ready().await?;
+    deployment.replace_crashed(Service::Dispatcher).await?;
     ensure!(
         deployment.output().await.contains("panicked"),
         "nothing panicked"

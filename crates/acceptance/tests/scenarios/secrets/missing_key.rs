@@ -42,9 +42,7 @@ pub(super) async fn deliveries_without_their_master_key_wait_and_delay_no_other(
     tenant.subscribe(&other, &["workflow.completed"]).await?;
     let both = format!("{NEW},{MASTER_KEY}");
     let both = [(KEYS, both.as_str())];
-    deployment.stop(Service::Api).await?;
-    deployment.start_service(Service::Api, &both).await?;
-    deployment.wait_ready().await?;
+    deployment.restart(Service::Api, &both).await?;
     let counting = Counting::start().await?;
     for _ in 0..SUBSCRIPTIONS {
         let body = json!({
@@ -90,9 +88,7 @@ pub(super) async fn deliveries_without_their_master_key_wait_and_delay_no_other(
     .await?;
     ensure!(counting.deliveries() == 0, "a request without a secret");
 
-    deployment.stop(Service::Dispatcher).await?;
-    deployment.start_service(Service::Dispatcher, &both).await?;
-    deployment.wait_ready().await?;
+    deployment.restart(Service::Dispatcher, &both).await?;
     let ready = Instant::now();
     let delivered = "SELECT count(*) FROM deliveries d JOIN subscriptions s ON s.id = d.subscription_id \
                      WHERE d.state = 'delivered' AND s.name = 'without a key'";

@@ -7,7 +7,6 @@ use anyhow::ensure;
 use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
-use serde_json::Value;
 
 use crate::poison::delivery_of;
 
@@ -60,9 +59,7 @@ pub(super) async fn organizations_with_locked_rows_delay_no_other(
     let publishing = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
         for tenant in &locked {
-            let events: Vec<Value> = (0..EVENTS)
-                .map(|_| tenant.event("workflow.failed"))
-                .collect();
+            let events = tenant.events("workflow.failed", EVENTS);
             tenant.publish(&events).await?;
         }
         let mut waits = Vec::new();

@@ -69,9 +69,7 @@ pub(super) async fn a_delivery_that_cannot_be_ended_is_no_dead_letter_yet(
     );
 
     // Another dispatcher finds nothing more of it.
-    deployment.stop(Service::Dispatcher).await?;
-    deployment.start_service(Service::Dispatcher, &[]).await?;
-    deployment.wait_ready().await?;
+    deployment.restart(Service::Dispatcher, &[]).await?;
     let before = of_others.received().len();
     tenant.publish_one("workflow.started").await?;
     of_others.wait_for(before + 1).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use hookline_acceptance::soak::{Flood, FloodResult, LatencyBound, distinct};
+use hookline_acceptance::soak::{Flood, FloodResult, LatencyBound};
 use hookline_testkit::deployment::Mode;
 use hookline_testkit::waiting::until;
 
@@ -34,7 +34,7 @@ pub(super) async fn publishing_at_fifty_times_the_limit_does_not_slow_others(
         Mode::Distributed => {
             let waiting = until("every event delivered or waiting", async || {
                 let waiting = Waiting::seen(&flood.deployment.dependencies()?.amqp).await?;
-                let all = distinct(&receiver)? + waiting.events >= taken;
+                let all = receiver.deliveries() + waiting.events >= taken;
                 Ok(all.then_some(waiting))
             })
             .await?;

@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::{Simulator, State, millis, number};
 use crate::simulation::dispatcher_model::RequestPermit;
-use crate::simulation::event_queue::{Answer, DueMessage, Event, rest};
+use crate::simulation::event_queue::{Answer, Event, rest};
+use crate::simulation::message::DueMessage;
 use crate::simulation::scenario::{DEADLINE, Kind};
 
 /// A message is early if its delivery is due in this many milliseconds or later.

@@ -1,13 +1,14 @@
 //! Hostile events in JSON.
 
 use anyhow::ensure;
+use hookline_testkit::publisher;
 use hookline_testkit::tenant::Tenant;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::super::{json_properties, typed};
+use super::super::typed;
 use super::{Case, Fate, HOSTILE};
 
 /// An organization that does not exist.
@@ -27,7 +28,7 @@ pub(super) fn cases(tenant: &Tenant<'_>) -> anyhow::Result<Vec<Case>> {
     let nobodys = nobodys.to_string();
     cases.push(Case::of(
         "an unknown organization",
-        json_properties(),
+        publisher::json(),
         nobodys,
         Fate::Unheard,
     ));
@@ -36,7 +37,7 @@ pub(super) fn cases(tenant: &Tenant<'_>) -> anyhow::Result<Vec<Case>> {
 
 fn put_aside(told: &str, body: impl Into<Vec<u8>>, reason: &str) -> Case {
     let fate = Fate::PutAside(reason.to_owned());
-    Case::of(told, json_properties(), body, fate)
+    Case::of(told, publisher::json(), body, fate)
 }
 
 /// An event with these bytes as its `data`.
@@ -49,7 +50,7 @@ fn with_data(tenant: &Tenant<'_>, data: &str) -> String {
 
 fn arrives(tenant: &Tenant<'_>, told: &str, data: &str) -> Case {
     let fate = Fate::Arrives(format!("\"data\":{data}}}").into());
-    Case::of(told, json_properties(), with_data(tenant, data), fate)
+    Case::of(told, publisher::json(), with_data(tenant, data), fate)
 }
 
 fn wrong_fields(tenant: &Tenant<'_>) -> Vec<Case> {
@@ -215,7 +216,7 @@ fn properties(tenant: &Tenant<'_>) -> Vec<Case> {
         "baggage".into(),
         AMQPValue::LongString("b".repeat(50_000).into()),
     );
-    let strange = json_properties()
+    let strange = publisher::json()
         .with_headers(headers)
         .with_timestamp(u64::MAX)
         .with_priority(255)
