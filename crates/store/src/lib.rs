@@ -66,7 +66,7 @@ pub use events::{IncomingEvent, IntakeResult};
 pub use fair_connections::{current_key, with_key};
 pub use folder::owner_only;
 pub use idempotency::{
-    AnswerOf, AnswerOnce, ClaimResult, Creation, KeyedRequest, RequestClaim, RequestDigest,
+    AnswerOf, AnswerOnce, ClaimResult, Creation, IdempotentRequest, RequestClaim, RequestDigest,
     RequestDigests,
 };
 pub use paging::{PageStart, ResultPage};

@@ -161,12 +161,12 @@ pub(crate) struct StateColumns {
     pub(crate) state: &'static str,
     pub(crate) due: Option<i64>,
     pub(crate) finished_at: Option<i64>,
-    pub(crate) gave_up: Option<&'static str>,
+    pub(crate) exhausted_reason: Option<&'static str>,
 }
 
 impl From<DeliveryState> for StateColumns {
     fn from(state: DeliveryState) -> Self {
-        let (name, due, finished, gave_up) = match state {
+        let (name, due, finished, exhausted_reason) = match state {
             DeliveryState::Pending { due } => ("pending", Some(due), None, None),
             DeliveryState::Delivered { at } => ("delivered", None, Some(at), None),
             DeliveryState::Exhausted { at, reason } => {
@@ -179,7 +179,7 @@ impl From<DeliveryState> for StateColumns {
             state: name,
             due: due.map(Timestamp::unix_micros),
             finished_at: finished.map(Timestamp::unix_micros),
-            gave_up,
+            exhausted_reason,
         }
     }
 }
@@ -188,7 +188,7 @@ pub(crate) fn read_state(
     state: &str,
     due: Option<i64>,
     finished_at: Option<i64>,
-    gave_up: Option<&str>,
+    exhausted_reason: Option<&str>,
 ) -> Result<DeliveryState, StoreError> {
     let at = || {
         let micros = finished_at.ok_or_else(|| corrupt("finished_at", "null"))?;
@@ -203,15 +203,15 @@ pub(crate) fn read_state(
         "cancelled" => DeliveryState::Cancelled { at: at()? },
         "exhausted" => DeliveryState::Exhausted {
             at: at()?,
-            reason: read_name("gave_up", gave_up.unwrap_or("null"))?,
+            reason: read_name("exhausted_reason", exhausted_reason.unwrap_or("null"))?,
         },
         other => return Err(corrupt("state", other)),
     })
 }
 
-pub(crate) fn read_run(cause: &str, attempts_before: i32) -> Result<RetryRun, StoreError> {
+pub(crate) fn read_run(started_by: &str, attempts_before: i32) -> Result<RetryRun, StoreError> {
     Ok(RetryRun {
-        started_by: read_name("cause", cause)?,
+        started_by: read_name("started_by", started_by)?,
         attempts_before: attempts_before.unsigned_abs(),
     })
 }

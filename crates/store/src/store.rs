@@ -17,13 +17,13 @@ use crate::folder;
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// The shards of a counter of a day, subscription, type and status: processes write to different rows.
-const WRITERS: i32 = 8;
+const SHARDS: i32 = 8;
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) backend: Backend,
-    pub(crate) writer: i32,
+    pub(crate) shard: i32,
     /// None until it is unlocked: a caller that neither signs nor changes a secret needs no key.
     pub(crate) keyring: Option<Arc<Keyring>>,
 }
@@ -97,10 +97,10 @@ impl Store {
     }
 
     fn of(backend: Backend) -> Self {
-        let spread = uuid::Uuid::new_v4().as_u128() % u128::from(WRITERS.unsigned_abs());
+        let spread = uuid::Uuid::new_v4().as_u128() % u128::from(SHARDS.unsigned_abs());
         Self {
             backend,
-            writer: i32::try_from(spread).unwrap_or_default(),
+            shard: i32::try_from(spread).unwrap_or_default(),
             keyring: None,
         }
     }

@@ -184,7 +184,7 @@ async fn a_step_of_the_upkeep_that_fails_holds_up_no_other(kind: Kind) -> anyhow
         .sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
                  'BEGIN RAISE EXCEPTION ''refused''; END';
-             CREATE TRIGGER refuse BEFORE DELETE ON trials FOR EACH STATEMENT EXECUTE FUNCTION refuse();
+             CREATE TRIGGER refuse BEFORE DELETE ON crash_counts FOR EACH STATEMENT EXECUTE FUNCTION refuse();
              INSERT INTO events (key, organization_id, event_id, event_type, body, received_at)
              VALUES (gen_random_uuid(), 'o', 'old', 'workflow.failed', '', 0)",
         )
@@ -193,7 +193,7 @@ async fn a_step_of_the_upkeep_that_fails_holds_up_no_other(kind: Kind) -> anyhow
     gauge(
         &home,
         "hookline_upkeep_failing",
-        r#"step="trials""#,
+        r#"step="crash_counts""#,
         |failing| failing == 1.0,
     )
     .await?;

@@ -112,7 +112,7 @@ async fn what_ends_the_process_each_time_ends_as_a_dead_letter_and_nothing_else_
     let path = format!("/deliveries/{bad_delivery}");
     let told = tenant.client.get(&path).await?.expect(200)?.json;
     ensure!(
-        told["status"] == "exhausted" && told["gave_up"] == "poison",
+        told["status"] == "exhausted" && told["exhausted_reason"] == "poison",
         "{told}"
     );
 
@@ -184,7 +184,7 @@ async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it
     );
     let told = tenant.client.get(&path).await?.expect(200)?.json;
     ensure!(
-        told["status"] == "exhausted" && told["gave_up"] == "poison",
+        told["status"] == "exhausted" && told["exhausted_reason"] == "poison",
         "{told}"
     );
     let path = format!("/webhooks/{subscription}/deliveries?status=delivered&limit=1");

@@ -109,13 +109,13 @@ impl Upkeep {
         let cutoff = now.before(self.retention + MAX_WAIT * 2 + DAY);
         let secrets = store.forget_previous_secrets(now).await;
         let secrets = self.note("previous_secrets", secrets);
-        let trials = self.note(
-            "trials",
+        let crashes = self.note(
+            "crash_counts",
             store.forget_crash_counts(now.before(DAY * 7)).await,
         );
         let replays = self.note("replays", store.forget_replays(cutoff).await);
         let requests = in_slices(|| store.forget_requests(now.before(REPEATS_KEPT))).await;
-        let requests = self.note("keyed_requests", requests);
+        let requests = self.note("idempotent_requests", requests);
         let attempts = in_slices(|| store.forget_attempts(day)).await;
         let attempts = self.note("attempts", attempts);
         let events = in_slices(|| store.forget_events(cutoff)).await;
@@ -123,7 +123,7 @@ impl Upkeep {
         let deleted = in_slices(|| store.forget_deleted_subscriptions(cutoff)).await;
         let deleted = self.note("deleted_subscriptions", deleted);
         let rows = attempts.and(events).and(deleted);
-        secrets.and(trials).and(replays).and(requests).and(rows)
+        secrets.and(crashes).and(replays).and(requests).and(rows)
     }
 
     async fn database_time(&self) -> Result<Timestamp, Failed> {

@@ -193,7 +193,7 @@ impl<R: Registry, F: InFlight> Keeper<R, F> {
         let beat = Heartbeat {
             id: self.membership.id(),
             draining: self.draining,
-            able: self.is_able(sent),
+            can_deliver: self.is_able(sent),
         };
         let answer = in_time(self.keeping.registry.beat(beat)).await;
         let answered = now();

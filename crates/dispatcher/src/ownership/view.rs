@@ -66,8 +66,8 @@ impl View {
 fn takers(me: Heartbeat, liveness: &Liveness, roster: &ClusterState) -> Vec<DispatcherId> {
     // The row of this dispatcher may still have the values from before the beat.
     let as_told = |each: &RegisteredDispatcher| match each.id == me.id {
-        true => (me.id, me.draining, me.able),
-        false => (each.id, each.draining, each.able),
+        true => (me.id, me.draining, me.can_deliver),
+        false => (each.id, each.draining, each.can_deliver),
     };
     let standing: Vec<_> = roster
         .dispatchers

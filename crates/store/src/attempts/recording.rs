@@ -62,9 +62,9 @@ impl Store {
         &self,
         records: Arc<[AttemptRecord]>,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
-        let writer = self.writer;
+        let shard = self.shard;
         run!(self, write, |conn, q| q::recording::record(
-            conn, &records, writer
+            conn, &records, shard
         ))
     }
 }
@@ -132,16 +132,16 @@ backends!(
     pub(crate) fn record(
         conn: &mut Conn,
         records: &[AttemptRecord],
-        writer: i32,
+        shard: i32,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
         let made: Vec<AttemptUpdate> = records.iter().map(made).collect();
         let ends = |record: &AttemptRecord| matches!(record.follow, NextStep::Exhausted(_));
         if !records.iter().any(ends) {
             // One statement in PostgreSQL, and a savepoint of SQLite's writer: no transaction is needed.
-            return bulk::record(conn, &made, writer);
+            return bulk::record(conn, &made, shard);
         }
         conn.transaction(|conn| {
-            let moved = bulk::record(conn, &made, writer)?;
+            let moved = bulk::record(conn, &made, shard)?;
             let fresh = records
                 .iter()
                 .filter(|record| moved.contains(&record.owed.delivery));

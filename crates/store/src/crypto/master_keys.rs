@@ -41,18 +41,8 @@ pub enum UnlockError {
     Missing(String),
     #[error("the key {0} is not the one that the database's values are sealed under")]
     Wrong(String),
-    /// Secrets of an earlier version are in plaintext.
-    #[error("the database has secrets that are not sealed yet: run `hookline secrets rekey`")]
-    NotSealed,
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Expected {
-    Sealed,
-    /// Also plaintext values, to seal them.
-    Any,
 }
 
 impl Store {
@@ -61,23 +51,10 @@ impl Store {
     ///
     /// # Errors
     /// [`UnlockError`] when a key is missing or differs from before.
-    pub async fn unlock(self, keys: &MasterKeys) -> Result<Self, UnlockError> {
-        self.unlock_for(keys, Expected::Sealed).await
-    }
-
-    /// The same for a rekey, which also seals plaintext values of an earlier version.
-    pub async fn unlock_to_rekey(self, keys: &MasterKeys) -> Result<Self, UnlockError> {
-        self.unlock_for(keys, Expected::Any).await
-    }
-
-    async fn unlock_for(
-        mut self,
-        keys: &MasterKeys,
-        expected: Expected,
-    ) -> Result<Self, UnlockError> {
+    pub async fn unlock(mut self, keys: &MasterKeys) -> Result<Self, UnlockError> {
         let keyring = Arc::new(Keyring::new(keys).map_err(StoreError::from)?);
         let known = run!(self, read, |conn, q| q::master_keys::proofs(conn))?;
-        fit(&keyring, known, expected)?;
+        fit(&keyring, known)?;
         // Only now: a process with wrong keys must not store a proof that stops the others. Two processes that start at
         // once with two keys of one id find out here.
         let ring = Arc::clone(&keyring);
@@ -85,7 +62,7 @@ impl Store {
             q::master_keys::ensure_proof(conn, &ring)?;
             q::master_keys::proofs(conn)
         })?;
-        fit(&keyring, known, expected)?;
+        fit(&keyring, known)?;
         self.keyring = Some(keyring);
         Ok(self)
     }
@@ -267,18 +244,8 @@ backends!(
 );
 
 /// Checks the keys against the proofs in the database.
-fn fit(
-    keyring: &Keyring,
-    known: Vec<MasterKeyProof>,
-    expected: Expected,
-) -> Result<(), UnlockError> {
+fn fit(keyring: &Keyring, known: Vec<MasterKeyProof>) -> Result<(), UnlockError> {
     for MasterKeyProof { id, proof } in known {
-        if id.is_empty() {
-            match expected {
-                Expected::Sealed => return Err(UnlockError::NotSealed),
-                Expected::Any => continue,
-            }
-        }
         match keyring.open(AssociatedData::Proof(&id), &proof) {
             Ok(_) => {}
             Err(DecryptError::UnknownKey(id)) => return Err(UnlockError::Missing(id)),

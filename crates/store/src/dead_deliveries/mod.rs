@@ -22,7 +22,7 @@ pub struct DeadDelivery {
 impl Store {
     /// Ends a pending delivery of that generation as exhausted (`poison`) and stores the reason, in one transaction. The
     /// row itself may be at fault, so an error says nothing about the store or its other connections.
-    pub async fn put_aside(
+    pub async fn dead_letter_delivery(
         &self,
         owed: AttemptTask,
         reason: String,

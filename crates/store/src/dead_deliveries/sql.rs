@@ -10,7 +10,7 @@ use crate::backend::{ROWS, backends};
 use crate::columns::UuidKey;
 use crate::dead_deliveries::DeadDelivery;
 use crate::error::StoreError;
-use crate::schema::put_aside;
+use crate::schema::dead_deliveries;
 
 /// A longer reason is cut.
 const REASON_BYTES: usize = 4096;
@@ -46,15 +46,15 @@ backends!(
                 return Ok(());
             }
             let noted = (
-                put_aside::reason.eq(reason),
-                put_aside::at.eq(now.unix_micros()),
+                dead_deliveries::reason.eq(reason),
+                dead_deliveries::at.eq(now.unix_micros()),
             );
-            diesel::insert_into(put_aside::table)
+            diesel::insert_into(dead_deliveries::table)
                 .values((
-                    put_aside::delivery_id.eq(UuidKey(owed.delivery.0)),
+                    dead_deliveries::delivery_id.eq(UuidKey(owed.delivery.0)),
                     noted.clone(),
                 ))
-                .on_conflict(put_aside::delivery_id)
+                .on_conflict(dead_deliveries::delivery_id)
                 .do_update()
                 .set(noted)
                 .execute(conn)?;
@@ -67,15 +67,17 @@ backends!(
         after: Option<(Timestamp, DeliveryId)>,
         max: u32,
     ) -> Result<Vec<DeadDelivery>, StoreError> {
-        let mut rows = put_aside::table
-            .order((put_aside::at, put_aside::delivery_id))
+        let mut rows = dead_deliveries::table
+            .order((dead_deliveries::at, dead_deliveries::delivery_id))
             .limit(max.into())
             .into_boxed();
         if let Some((at, id)) = after {
             let (at, id) = (at.unix_micros(), UuidKey(id.0));
-            rows = rows
-                .filter(put_aside::at.ge(at))
-                .filter(put_aside::at.gt(at).or(put_aside::delivery_id.gt(id)));
+            rows = rows.filter(dead_deliveries::at.ge(at)).filter(
+                dead_deliveries::at
+                    .gt(at)
+                    .or(dead_deliveries::delivery_id.gt(id)),
+            );
         }
         let rows: Vec<DeadDeliveryRow> = rows.load(conn)?;
         Ok(rows.into_iter().map(read).collect())
@@ -85,7 +87,7 @@ backends!(
         conn: &mut Conn,
         id: DeliveryId,
     ) -> Result<Option<DeadDelivery>, StoreError> {
-        let row: Option<DeadDeliveryRow> = put_aside::table
+        let row: Option<DeadDeliveryRow> = dead_deliveries::table
             .find(UuidKey(id.0))
             .first(conn)
             .optional()?;
@@ -93,7 +95,7 @@ backends!(
     }
 
     pub(crate) fn count(conn: &mut Conn) -> Result<u64, StoreError> {
-        let count: i64 = put_aside::table.count().get_result(conn)?;
+        let count: i64 = dead_deliveries::table.count().get_result(conn)?;
         Ok(count.unsigned_abs())
     }
 
@@ -101,9 +103,10 @@ backends!(
     pub(crate) fn remove(conn: &mut Conn, keys: &[UuidKey]) -> Result<usize, StoreError> {
         let mut removed = 0;
         for chunk in keys.chunks(ROWS) {
-            removed +=
-                diesel::delete(put_aside::table.filter(put_aside::delivery_id.eq_any(chunk)))
-                    .execute(conn)?;
+            removed += diesel::delete(
+                dead_deliveries::table.filter(dead_deliveries::delivery_id.eq_any(chunk)),
+            )
+            .execute(conn)?;
         }
         Ok(removed)
     }

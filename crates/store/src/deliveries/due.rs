@@ -173,16 +173,16 @@ struct DueDeliveryRow {
     generation: i32,
     attempts: i32,
     attempts_before: i32,
-    cause: String,
+    started_by: String,
     backlog: Option<i16>,
     state: String,
     due: Option<i64>,
     finished_at: Option<i64>,
-    gave_up: Option<String>,
+    exhausted_reason: Option<String>,
     url: String,
     secret: Option<Vec<u8>>,
     previous_secret: Option<Vec<u8>>,
-    previous_until: Option<i64>,
+    previous_secret_until: Option<i64>,
     headers: Vec<u8>,
     is_active: bool,
     activation: i64,
@@ -223,8 +223,13 @@ impl TryFrom<DueDeliveryRow> for DueDelivery {
         Ok(DueDelivery {
             generation: row.generation.unsigned_abs(),
             attempts: row.attempts.unsigned_abs(),
-            run: read_run(&row.cause, row.attempts_before)?,
-            state: read_state(&row.state, row.due, row.finished_at, row.gave_up.as_deref())?,
+            run: read_run(&row.started_by, row.attempts_before)?,
+            state: read_state(
+                &row.state,
+                row.due,
+                row.finished_at,
+                row.exhausted_reason.as_deref(),
+            )?,
             origin,
             backlog: row.backlog.map(BacklogClass::try_from).transpose()?,
             event: EventKey(row.event_key.0),
@@ -237,7 +242,7 @@ impl TryFrom<DueDeliveryRow> for DueDelivery {
             sealed: SealedCredentials {
                 subscription: row.subscription_id,
                 secret: row.secret,
-                previous: row.previous_secret.zip(row.previous_until),
+                previous: row.previous_secret.zip(row.previous_secret_until),
                 headers: row.headers,
             },
         })
@@ -282,16 +287,16 @@ backends!(
                         deliveries::generation,
                         deliveries::attempts,
                         deliveries::attempts_before,
-                        deliveries::cause,
+                        deliveries::started_by,
                         deliveries::backlog,
                         deliveries::state,
                         deliveries::due,
                         deliveries::finished_at,
-                        deliveries::gave_up,
+                        deliveries::exhausted_reason,
                         subscriptions::url,
                         subscriptions::secret,
                         subscriptions::previous_secret,
-                        subscriptions::previous_until,
+                        subscriptions::previous_secret_until,
                         subscriptions::headers,
                         subscriptions::is_active,
                         subscriptions::activation,
@@ -399,7 +404,7 @@ backends!(
             state,
             due,
             finished_at,
-            gave_up,
+            exhausted_reason,
         } = end.into();
         let mut ended = 0;
         for (generation, keys) in by_generation {
@@ -412,7 +417,7 @@ backends!(
                         deliveries::state.eq(state),
                         deliveries::due.eq(due),
                         deliveries::finished_at.eq(finished_at),
-                        deliveries::gave_up.eq(gave_up),
+                        deliveries::exhausted_reason.eq(exhausted_reason),
                     ))
                     .execute(conn)?;
             }

@@ -108,7 +108,7 @@ pub struct Delivery {
     pub created_at: Timestamp,
     /// None also while the store has not yet marked a void delivery.
     pub finished_at: Option<Timestamp>,
-    pub gave_up: Option<ExhaustedReason>,
+    pub exhausted_reason: Option<ExhaustedReason>,
 }
 
 impl Delivery {
@@ -137,7 +137,7 @@ pub enum RestartResult {
 /// schedule starts from the beginning.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Restart {
-    pub(crate) cause: StartedBy,
+    pub(crate) started_by: StartedBy,
     /// The subscription's, now.
     pub(crate) activation: i64,
     /// The states to restart from. [`Restart::VOID`] includes pending deliveries from before the subscription was switched
@@ -157,7 +157,7 @@ impl Restart {
 
     /// The backlog class of a restarted delivery: no other delivery queues behind a replay.
     pub(crate) fn backlog(&self) -> Option<i16> {
-        (self.cause == StartedBy::Replay).then(|| BacklogClass::Replay.number())
+        (self.started_by == StartedBy::Replay).then(|| BacklogClass::Replay.number())
     }
 }
 

@@ -21,14 +21,14 @@ impl Store {
         &self,
         owner: Option<OrganizationId>,
         id: DeliveryId,
-        cause: StartedBy,
+        started_by: StartedBy,
         making: impl Into<Creation<RestartResult>>,
     ) -> Result<RestartResult, StoreError> {
         let Creation { now, once } = making.into();
         run!(self, write, |conn, q| q::idempotency::once(
             conn,
             once,
-            |conn| { q::restart::start(conn, owner.as_ref(), id, cause, now) }
+            |conn| { q::restart::start(conn, owner.as_ref(), id, started_by, now) }
         ))
     }
 }
@@ -45,7 +45,7 @@ backends!(
         conn: &mut Conn,
         owner: Option<&OrganizationId>,
         id: DeliveryId,
-        cause: StartedBy,
+        started_by: StartedBy,
         now: Timestamp,
     ) -> Result<RestartResult, StoreError> {
         type Row = (String, String, bool, i64, Option<i64>);
@@ -82,7 +82,7 @@ backends!(
                 Eligibility::Active => {}
             }
             let restart = Restart {
-                cause,
+                started_by,
                 activation,
                 from: FINISHED,
                 now,

@@ -40,7 +40,7 @@ impl RequestDigests {
 
 /// A request with an idempotency key.
 #[derive(Debug, Clone, Copy)]
-pub struct KeyedRequest {
+pub struct IdempotentRequest {
     /// The digest of the API key, the organization, the method, the path and the idempotency key.
     pub id: RequestDigest,
     pub fingerprint: RequestDigest,
@@ -92,7 +92,7 @@ impl<T> From<Timestamp> for Creation<T> {
 impl Store {
     pub async fn claim(
         &self,
-        request: KeyedRequest,
+        request: IdempotentRequest,
         now: Timestamp,
     ) -> Result<ClaimResult, StoreError> {
         run!(self, write, |conn, q| q::idempotency::claim(

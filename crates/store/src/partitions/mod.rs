@@ -19,7 +19,7 @@ pub struct Heartbeat {
     /// The process is shutting down: it claims no partition, and others do not count it.
     pub draining: bool,
     /// False while its writes fail, or it can reach no receiver.
-    pub able: bool,
+    pub can_deliver: bool,
 }
 
 /// All dispatchers and partitions, as a heartbeat reads them.
@@ -35,9 +35,9 @@ pub struct ClusterState {
 pub struct RegisteredDispatcher {
     pub id: DispatcherId,
     /// Raised by one with each heartbeat.
-    pub beat: i64,
+    pub heartbeat: i64,
     pub draining: bool,
-    pub able: bool,
+    pub can_deliver: bool,
 }
 
 /// A partition and its owner.

@@ -152,7 +152,7 @@ impl Store {
         if !run!(self, read, |conn, q| q::replay_steps::is_due(conn, now))? {
             return Ok(None);
         }
-        run!(self, write, |conn, q| q::replay_steps::take_turn(
+        run!(self, write, |conn, q| q::replay_steps::lease(
             conn, now, until
         ))
     }
@@ -160,12 +160,12 @@ impl Store {
     /// Restarts the next deliveries at the rate `per_second` and ends the lease. Answers with the attempts that are due.
     pub async fn replay_step(
         &self,
-        turn: ReplayLease,
+        lease: ReplayLease,
         per_second: u32,
         now: Timestamp,
     ) -> Result<Vec<AttemptTask>, StoreError> {
         run!(self, write, |conn, q| q::replay_steps::step(
-            conn, turn, per_second, now
+            conn, lease, per_second, now
         ))
     }
 

@@ -193,8 +193,8 @@ backends!(
                     replays::until.eq(filter.until.map(Timestamp::unix_micros)),
                     replays::expected.eq(i64::try_from(new.expected).unwrap_or(i64::MAX)),
                     replays::replayed.eq(0),
-                    replays::turn.eq(0),
-                    replays::next_turn.eq(now.unix_micros()),
+                    replays::lease.eq(0),
+                    replays::next_step_at.eq(now.unix_micros()),
                     replays::state.eq(RUNNING),
                     replays::created_at.eq(now.unix_micros()),
                 ))
@@ -250,7 +250,7 @@ backends!(
                 replays::state.eq(state),
                 replays::reason.eq(why.map(ReplayEndReason::as_str)),
                 replays::finished_at.eq(now.unix_micros()),
-                replays::next_turn.eq(None::<i64>),
+                replays::next_step_at.eq(None::<i64>),
             ))
             .execute(conn)?;
         Ok(())

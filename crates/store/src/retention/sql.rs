@@ -10,7 +10,7 @@ use hookline_core::timestamp::Timestamp;
 use crate::backend::backends;
 use crate::columns::UuidKey;
 use crate::error::StoreError;
-use crate::schema::{attempt_counts, deliveries, events, retention};
+use crate::schema::{attempt_counts, deliveries, events, retention_clock};
 use crate::usage::UsageChange;
 
 /// The most rows of a slice. In SQLite a row of the log takes about 20 µs, so other writes wait for some 20 ms.
@@ -30,19 +30,19 @@ backends!(
     pub(crate) fn advance(conn: &mut Conn, now: Timestamp) -> Result<TrustedTime, StoreError> {
         conn.transaction(|conn| {
             // A no-op UPDATE locks the row, so that two runs do not overlap.
-            let (at, seen): (i64, i64) = diesel::update(retention::table.find(1))
-                .set(retention::id.eq(1))
-                .returning((retention::at, retention::seen))
+            let (at, seen): (i64, i64) = diesel::update(retention_clock::table.find(1))
+                .set(retention_clock::id.eq(1))
+                .returning((retention_clock::at, retention_clock::seen))
                 .get_result(conn)?;
             let before = TrustedTime {
                 at: Timestamp::from_unix_micros(at),
                 seen: Timestamp::from_unix_micros(seen),
             };
             let after = before.advanced(now);
-            diesel::update(retention::table.find(1))
+            diesel::update(retention_clock::table.find(1))
                 .set((
-                    retention::at.eq(after.at.unix_micros()),
-                    retention::seen.eq(after.seen.unix_micros()),
+                    retention_clock::at.eq(after.at.unix_micros()),
+                    retention_clock::seen.eq(after.seen.unix_micros()),
                 ))
                 .execute(conn)?;
             Ok(after)
@@ -73,18 +73,18 @@ backends!(
                 attempt_counts::event_type,
                 attempt_counts::status,
                 attempt_counts::day,
-                attempt_counts::writer,
+                attempt_counts::shard,
             ))
             .load(conn)?;
         for count in &counts {
-            let (owner, subscription, event_type, status, day, writer) = count;
+            let (owner, subscription, event_type, status, day, shard) = count;
             diesel::delete(attempt_counts::table.find((
                 owner,
                 subscription,
                 event_type,
                 status,
                 day,
-                writer,
+                shard,
             )))
             .execute(conn)?;
         }

@@ -15,7 +15,7 @@ pub(crate) const SHARDS: u8 = 8;
 
 pub(crate) struct UsageShard<'a> {
     pub(crate) organization_id: &'a str,
-    pub(crate) part: i32,
+    pub(crate) shard: i32,
     pub(crate) bytes: i64,
 }
 
@@ -32,12 +32,12 @@ impl<'a> UsageChange<'a> {
     }
 
     /// A transaction writes these rows last, because others wait for them.
-    pub(crate) fn into_shards(self, part: i32) -> Vec<UsageShard<'a>> {
+    pub(crate) fn into_shards(self, shard: i32) -> Vec<UsageShard<'a>> {
         self.bytes
             .into_iter()
             .map(|(organization_id, bytes)| UsageShard {
                 organization_id,
-                part,
+                shard,
                 bytes,
             })
             .collect()

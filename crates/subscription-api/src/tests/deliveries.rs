@@ -66,7 +66,7 @@ async fn a_delivery_has_all_its_fields() {
       "attempts_made": 0,
       "event_type": "workflow.completed",
       "finished_at": null,
-      "gave_up": null,
+      "exhausted_reason": null,
       "origin": "test",
       "status": "pending",
       "subscription_id": 1,
@@ -91,7 +91,7 @@ async fn an_event_has_its_body_and_an_outcome_for_each_subscription() {
     {
       "attempts_made": 0,
       "finished_at": null,
-      "gave_up": null,
+      "exhausted_reason": null,
       "name": "n",
       "outcome": "pending",
       "subscription_id": 1

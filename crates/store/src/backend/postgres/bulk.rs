@@ -152,24 +152,24 @@ pub(super) fn given_deliveries<'a>(rows: &'a [NewDelivery<'_>]) -> UnnestRows<'a
         .column::<BigInt, _>("created_at", rows.iter().map(|row| row.created_at))
 }
 
-pub(crate) fn add_stored(conn: &mut Conn, parts: &[UsageShard<'_>]) -> Result<(), StoreError> {
-    for parts in parts.chunks(ROWS) {
-        adding_stored(parts).execute(conn)?;
+pub(crate) fn add_stored(conn: &mut Conn, shards: &[UsageShard<'_>]) -> Result<(), StoreError> {
+    for shards in shards.chunks(ROWS) {
+        adding_stored(shards).execute(conn)?;
     }
     Ok(())
 }
 
-fn adding_stored<'a>(parts: &'a [UsageShard<'_>]) -> BulkStatement<'a> {
+fn adding_stored<'a>(shards: &'a [UsageShard<'_>]) -> BulkStatement<'a> {
     UnnestRows::default()
         .column::<Text, _>(
             "organization_id",
-            parts.iter().map(|part| part.organization_id),
+            shards.iter().map(|shard| shard.organization_id),
         )
-        .column::<Integer, _>("part", parts.iter().map(|part| part.part))
-        .column::<BigInt, _>("bytes", parts.iter().map(|part| part.bytes))
+        .column::<Integer, _>("shard", shards.iter().map(|shard| shard.shard))
+        .column::<BigInt, _>("bytes", shards.iter().map(|shard| shard.bytes))
         .inserted_into(
-            "stored_bytes AS s",
-            "ON CONFLICT (organization_id, part) DO UPDATE SET bytes = s.bytes + excluded.bytes",
+            "storage_usage AS s",
+            "ON CONFLICT (organization_id, shard) DO UPDATE SET bytes = s.bytes + excluded.bytes",
         )
 }
 
@@ -185,8 +185,8 @@ pub(crate) fn restart(
              SELECT d.id FROM deliveries d WHERE d.id = ANY ($1) ORDER BY d.id FOR NO KEY UPDATE
          )
          UPDATE deliveries d
-            SET generation = d.generation + 1, attempts_before = d.attempts, cause = $2,
-                activation = $3, state = 'pending', due = $4, finished_at = NULL, gave_up = NULL,
+            SET generation = d.generation + 1, attempts_before = d.attempts, started_by = $2,
+                activation = $3, state = 'pending', due = $4, finished_at = NULL, exhausted_reason = NULL,
                 backlog = $7,
                 partition = d.subscription_id % (SELECT count FROM partitioning WHERE id = 1)
            FROM locked l
@@ -196,7 +196,7 @@ pub(crate) fn restart(
          RETURNING d.id, d.generation, d.attempts, d.subscription_id",
     )
     .bind::<Array<UuidColumn>, _>(keys)
-    .bind::<Text, _>(restart.cause.as_str())
+    .bind::<Text, _>(restart.started_by.as_str())
     .bind::<BigInt, _>(restart.activation)
     .bind::<BigInt, _>(restart.now.unix_micros())
     .bind::<Array<Text>, _>(restart.from)
@@ -217,8 +217,8 @@ pub(crate) fn lock_limit(conn: &mut Conn, of: &str) -> Result<(), StoreError> {
 /// The replay that has waited longest, locked. Replays that another session has locked are skipped.
 pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<UuidKey>, StoreError> {
     let due: Option<FoundReplay> = diesel::sql_query(
-        "SELECT id FROM replays WHERE next_turn <= $1
-          ORDER BY next_turn LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
+        "SELECT id FROM replays WHERE next_step_at <= $1
+          ORDER BY next_step_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
     )
     .bind::<BigInt, _>(now.unix_micros())
     .get_result(conn)

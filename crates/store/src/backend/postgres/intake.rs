@@ -58,7 +58,7 @@ fn at_once(
     if owed.len() > DELIVERIES.min(most) {
         return Ok(None);
     }
-    let part = shard_at(now);
+    let shard = shard_at(now);
     let events: Vec<NewEvent<'_>> = by_key
         .iter()
         .map(|(key, event)| new_event(*key, event, now))
@@ -66,7 +66,7 @@ fn at_once(
     let taken_in: Vec<TakenIn> = given_events(&events)
         .column::<BigInt, _>("version", events.iter().map(|_| version.number))
         .column::<Nullable<BigInt>, _>("mark", events.iter().map(|_| version.mark))
-        .column::<Integer, _>("part", events.iter().map(|_| part))
+        .column::<Integer, _>("shard", events.iter().map(|_| shard))
         .in_statement(
             ", known AS (
                  SELECT (SELECT coalesce(max(version), 0) FROM subscriptions) = version
@@ -88,13 +88,13 @@ fn at_once(
                    FROM also JOIN new ON new.key = also.event_key
                  ON CONFLICT DO NOTHING
              ), stored AS (
-                 INSERT INTO stored_bytes AS s (organization_id, part, bytes)
-                 SELECT organization_id, (SELECT part FROM given LIMIT 1), sum(bytes)
+                 INSERT INTO storage_usage AS s (organization_id, shard, bytes)
+                 SELECT organization_id, (SELECT shard FROM given LIMIT 1), sum(bytes)
                    FROM new GROUP BY organization_id
                   -- The order of bytes, as in `queries::stored`: two transactions that lock rows
                   -- in different orders end in a deadlock.
                   ORDER BY organization_id COLLATE \"C\"
-                 ON CONFLICT (organization_id, part) DO UPDATE SET bytes = s.bytes + excluded.bytes
+                 ON CONFLICT (organization_id, shard) DO UPDATE SET bytes = s.bytes + excluded.bytes
              )
              SELECT is_known, key FROM known LEFT JOIN new ON TRUE",
         )

@@ -231,7 +231,7 @@ impl Postgres {
 
 fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
     suitability::check_encoding(conn)?;
-    suitability::check_not_newer(conn)?;
+    suitability::check_versions(conn)?;
     // A migration, and the wait for its lock, may take longer than other statements.
     conn.batch_execute(&format!(
         "SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"

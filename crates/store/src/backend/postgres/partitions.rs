@@ -68,7 +68,7 @@ struct RosterRow {
     #[diesel(sql_type = Bool)]
     draining: bool,
     #[diesel(sql_type = Bool)]
-    able: bool,
+    can_deliver: bool,
     #[diesel(embed)]
     holding: PartitionOwnerRow,
 }
@@ -103,21 +103,21 @@ pub(crate) fn beat(
     let rows: Vec<RosterRow> = UnnestRows::default()
         .column::<UuidColumn, _>("id", [UuidKey(beat.id.0)])
         .column::<Bool, _>("draining", [beat.draining])
-        .column::<Bool, _>("able", [beat.able])
+        .column::<Bool, _>("can_deliver", [beat.can_deliver])
         .in_statement(concat!(
             ", mine AS (
                  UPDATE dispatchers d
-                    SET beat = d.beat + 1, draining = g.draining, able = g.able, seen_at = ",
+                    SET heartbeat = d.heartbeat + 1, draining = g.draining, can_deliver = g.can_deliver, seen_at = ",
             clock!(),
             "  FROM given g WHERE d.id = g.id
-                RETURNING d.id, d.beat, d.draining, d.able
+                RETURNING d.id, d.heartbeat, d.draining, d.can_deliver
              ), everyone AS (
-                 SELECT id, beat, draining, able FROM mine
+                 SELECT id, heartbeat, draining, can_deliver FROM mine
                   UNION ALL
-                 SELECT d.id, d.beat, d.draining, d.able FROM dispatchers d, mine m WHERE d.id <> m.id
+                 SELECT d.id, d.heartbeat, d.draining, d.can_deliver FROM dispatchers d, mine m WHERE d.id <> m.id
              ), cluster_state AS (
-                 SELECT TRUE AS is_dispatcher, draining, able, 0 AS partition, id AS owner,
-                        beat AS epoch, 0 AS deaths, '' AS note
+                 SELECT TRUE AS is_dispatcher, draining, can_deliver, 0 AS partition, id AS owner,
+                        heartbeat AS epoch, 0 AS deaths, '' AS note
                    FROM everyone
                   UNION ALL
                  SELECT FALSE, FALSE, FALSE, p.partition, p.owner, p.epoch, ",
@@ -139,9 +139,9 @@ pub(crate) fn beat(
         match (row.is_dispatcher, holding.owner) {
             (true, Some(id)) => cluster_state.dispatchers.push(RegisteredDispatcher {
                 id,
-                beat: holding.epoch,
+                heartbeat: holding.epoch,
                 draining: row.draining,
-                able: row.able,
+                can_deliver: row.can_deliver,
             }),
             _ => cluster_state.partitions.push(holding),
         }

@@ -26,7 +26,7 @@ struct MovedRow {
 pub(crate) fn record(
     conn: &mut Conn,
     made: &[AttemptUpdate],
-    writer: i32,
+    shard: i32,
 ) -> Result<HashSet<DeliveryId>, StoreError> {
     let mut order: Vec<&AttemptUpdate> = made.iter().collect();
     order.sort_unstable_by_key(|one| one.row.delivery_id);
@@ -40,7 +40,7 @@ pub(crate) fn record(
         .column::<Text, _>("state", order.iter().map(|one| one.to.state))
         .column::<Nullable<BigInt>, _>("due", order.iter().map(|one| one.to.due))
         .column::<Nullable<BigInt>, _>("finished_at", order.iter().map(|one| one.to.finished_at))
-        .column::<Nullable<Text>, _>("gave_up", order.iter().map(|one| one.to.gave_up))
+        .column::<Nullable<Text>, _>("exhausted_reason", order.iter().map(|one| one.to.exhausted_reason))
         .column::<UuidColumn, _>("id", order.iter().map(|one| one.row.id))
         .column::<Text, _>("organization_id", row(|row| &row.organization_id))
         .column::<BigInt, _>(
@@ -79,7 +79,7 @@ pub(crate) fn record(
             "day",
             order.iter().map(|one| Timestamp::from_unix_micros(one.row.created_at).unix_day()),
         )
-        .column::<Integer, _>("writer", order.iter().map(|_| writer))
+        .column::<Integer, _>("shard", order.iter().map(|_| shard))
         .in_statement(
             ", locked AS (
                  SELECT g.* FROM given g JOIN deliveries d ON d.id = g.delivery_id
@@ -87,7 +87,7 @@ pub(crate) fn record(
              ), moved AS (
                  UPDATE deliveries d
                     SET attempts = m.attempt, state = m.state, due = m.due,
-                        finished_at = m.finished_at, gave_up = m.gave_up, backlog = NULL
+                        finished_at = m.finished_at, exhausted_reason = m.exhausted_reason, backlog = NULL
                    FROM locked m
                   WHERE d.id = m.delivery_id AND d.state = 'pending'
                     AND d.generation = m.generation AND d.attempts = m.attempt - 1
@@ -103,11 +103,11 @@ pub(crate) fn record(
                    FROM moved
              ), counted AS (
                  INSERT INTO attempt_counts AS c
-                     (organization_id, subscription_id, event_type, status, day, writer, count, last_at)
-                 SELECT organization_id, subscription_id, event_type, status, day, writer,
+                     (organization_id, subscription_id, event_type, status, day, shard, count, last_at)
+                 SELECT organization_id, subscription_id, event_type, status, day, shard,
                         count(*), max(created_at)
                    FROM moved GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3, 4, 5, 6
-                 ON CONFLICT (organization_id, subscription_id, event_type, status, day, writer)
+                 ON CONFLICT (organization_id, subscription_id, event_type, status, day, shard)
                  DO UPDATE SET count = c.count + excluded.count,
                                last_at = greatest(c.last_at, excluded.last_at)
              )

@@ -90,15 +90,15 @@ pub(crate) fn insert_fan_out(
     add_stored(conn, stored)
 }
 
-pub(crate) fn add_stored(conn: &mut Conn, parts: &[UsageShard<'_>]) -> Result<(), StoreError> {
-    for part in parts {
+pub(crate) fn add_stored(conn: &mut Conn, shards: &[UsageShard<'_>]) -> Result<(), StoreError> {
+    for shard in shards {
         prepared(
-            "INSERT INTO stored_bytes (organization_id, part, bytes) VALUES (?, ?, ?)
-             ON CONFLICT (organization_id, part) DO UPDATE SET bytes = bytes + excluded.bytes",
+            "INSERT INTO storage_usage (organization_id, shard, bytes) VALUES (?, ?, ?)
+             ON CONFLICT (organization_id, shard) DO UPDATE SET bytes = bytes + excluded.bytes",
             &[
-                &part.organization_id.into_sql::<Text>(),
-                &part.part.into_sql::<Integer>(),
-                &part.bytes.into_sql::<BigInt>(),
+                &shard.organization_id.into_sql::<Text>(),
+                &shard.shard.into_sql::<Integer>(),
+                &shard.bytes.into_sql::<BigInt>(),
             ],
         )
         .execute(conn)?;
@@ -117,8 +117,8 @@ pub(crate) fn restart(
         let activation = restart.activation.into_sql::<BigInt>();
         let next: Vec<NextAttempt> = prepared(
             "UPDATE deliveries
-                SET generation = generation + 1, attempts_before = attempts, cause = ?,
-                    activation = ?, state = 'pending', due = ?, finished_at = NULL, gave_up = NULL,
+                SET generation = generation + 1, attempts_before = attempts, started_by = ?,
+                    activation = ?, state = 'pending', due = ?, finished_at = NULL, exhausted_reason = NULL,
                     backlog = ?,
                     partition = subscription_id % (SELECT count FROM partitioning WHERE id = 1)
               WHERE id = ?
@@ -126,7 +126,7 @@ pub(crate) fn restart(
                      OR (? AND state = 'pending' AND origin = 'event' AND activation <> ?))
              RETURNING id, generation, attempts, subscription_id",
             &[
-                &restart.cause.as_str().into_sql::<Text>(),
+                &restart.started_by.as_str().into_sql::<Text>(),
                 &activation,
                 &restart.now.unix_micros().into_sql::<BigInt>(),
                 &restart.backlog().into_sql::<Nullable<SmallInt>>(),
@@ -150,8 +150,8 @@ pub(crate) fn lock_limit(_: &mut Conn, _of: &str) -> Result<(), StoreError> {
 /// The replay that has waited longest.
 pub(crate) fn due_replay(conn: &mut Conn, now: Timestamp) -> Result<Option<UuidKey>, StoreError> {
     Ok(replays::table
-        .filter(replays::next_turn.le(now.unix_micros()))
-        .order(replays::next_turn)
+        .filter(replays::next_step_at.le(now.unix_micros()))
+        .order(replays::next_step_at)
         .select(replays::id)
         .first(conn)
         .optional()?)

@@ -15,7 +15,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use crate::error::StoreError;
 use crate::fair_connections::FairConnections;
 use crate::folder::{self, owner_only, unusable};
-use crate::schema_versions::refuse_newer;
+use crate::schema_versions::refuse_unknown;
 
 pub(crate) mod backlog;
 pub(crate) mod bulk;
@@ -153,7 +153,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 
 pub(crate) fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
     if has_schema(conn)? {
-        check_not_newer(conn)?;
+        check_versions(conn)?;
     }
     conn.run_pending_migrations(MIGRATIONS)
         .map(drop)
@@ -168,7 +168,7 @@ pub(crate) fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
             "the file hookline.db of the folder is no database of Hookline".to_owned(),
         ));
     }
-    check_not_newer(conn)?;
+    check_versions(conn)?;
     match conn.has_pending_migration(MIGRATIONS) {
         Ok(false) => Ok(()),
         Ok(true) => Err(StoreError::Unsuitable(
@@ -188,14 +188,14 @@ fn has_schema(conn: &mut Conn) -> Result<bool, StoreError> {
         .is_empty())
 }
 
-fn check_not_newer(conn: &mut Conn) -> Result<(), StoreError> {
+fn check_versions(conn: &mut Conn) -> Result<(), StoreError> {
     let applied = diesel::sql_query("SELECT version FROM __diesel_schema_migrations");
     let applied = applied.load::<AppliedMigration>(conn)?.into_iter();
     let applied: Vec<String> = applied.map(|one| one.version).collect();
     let known = MigrationSource::<diesel::sqlite::Sqlite>::migrations(&MIGRATIONS);
     let known = known.map_err(|why| StoreError::Refused(why.to_string()))?;
     let known = known.iter().map(|one| one.name().version().to_string());
-    refuse_newer("folder", &applied, &known.collect::<Vec<_>>())
+    refuse_unknown("folder", &applied, &known.collect::<Vec<_>>())
 }
 
 #[derive(QueryableByName)]

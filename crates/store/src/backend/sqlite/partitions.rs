@@ -55,13 +55,13 @@ pub(crate) fn beat(
 ) -> Result<Option<(ClusterState, Partitions)>, StoreError> {
     let raised = prepared(
         concat!(
-            "UPDATE dispatchers SET beat = beat + 1, draining = ?, able = ?, seen_at = ",
+            "UPDATE dispatchers SET heartbeat = heartbeat + 1, draining = ?, can_deliver = ?, seen_at = ",
             clock!(),
             " WHERE id = ?"
         ),
         &[
             &beat.draining.into_sql::<Bool>(),
-            &beat.able.into_sql::<Bool>(),
+            &beat.can_deliver.into_sql::<Bool>(),
             &UuidKey(beat.id.0).into_sql::<UuidColumn>(),
         ],
     )

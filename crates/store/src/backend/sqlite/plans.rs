@@ -70,20 +70,21 @@ impl WatchedConnection {
             "CREATE TEMP TABLE n (n INTEGER PRIMARY KEY);
              WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT {ROWS})
              INSERT INTO n SELECT n FROM numbers;
-             INSERT INTO subscriptions (organization_id, name, url, events, headers, is_active, activation, version,
-                 created_at, updated_at)
-             SELECT 'a', 'n', 'https://example.com', 'workflow.failed', x'', TRUE, 0, n, n, n FROM n;
+             INSERT INTO subscriptions (organization_id, name, url, events, headers, header_names, is_active, activation,
+                 version, failures_from, created_at, updated_at)
+             SELECT 'a', 'n', 'https://example.com', 'workflow.failed', x'', '[]', TRUE, 0, n, n, n, n FROM n;
              INSERT INTO events (key, organization_id, event_id, event_type, body, received_at)
              VALUES (x'{key}', 'a', 'e', 'workflow.failed', x'7b7d', 0);
              INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
-                 attempts, state, finished_at, created_at)
-             SELECT iif(n = 1, zeroblob(16), randomblob(16)), 'a', 1, x'{key}', 'event', 0, 0, 1, 'delivered', n, n FROM n;
+                 attempts, state, finished_at, created_at, partition)
+             SELECT iif(n = 1, zeroblob(16), randomblob(16)), 'a', 1, x'{key}', 'event', 0, 0, 1, 'delivered', n, n, 0
+               FROM n;
              INSERT INTO attempts (id, delivery_id, organization_id, subscription_id, event_key, event_type, attempt,
                  trigger, status, url, duration_ms, created_at)
              SELECT randomblob(16), zeroblob(16), 'a', 1, x'{key}', 'workflow.failed', 1, 'event', 'failed', '', 1, n
                FROM n;
-             INSERT INTO attempt_counts (organization_id, subscription_id, event_type, status, day, writer, count)
-             SELECT 'a', 1, 'workflow.failed', 'failed', n, 0, 1 FROM n"
+             INSERT INTO attempt_counts (organization_id, subscription_id, event_type, status, day, shard, count, last_at)
+             SELECT 'a', 1, 'workflow.failed', 'failed', n, 0, 1, n FROM n"
         ))
         .unwrap();
         let executed = Arc::<Mutex<BTreeSet<String>>>::default();

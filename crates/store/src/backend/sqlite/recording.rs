@@ -20,7 +20,7 @@ use crate::schema::attempts;
 pub(crate) fn record(
     conn: &mut Conn,
     made: &[AttemptUpdate],
-    writer: i32,
+    shard: i32,
 ) -> Result<HashSet<DeliveryId>, StoreError> {
     let mut moved = HashSet::with_capacity(made.len());
     let mut totals = AttemptTotals::default();
@@ -32,7 +32,7 @@ pub(crate) fn record(
     {
         let rows = prepared(
             "UPDATE deliveries
-                SET attempts = ?, state = ?, due = ?, finished_at = ?, gave_up = ?,
+                SET attempts = ?, state = ?, due = ?, finished_at = ?, exhausted_reason = ?,
                     backlog = NULL
               WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ?",
             &[
@@ -40,7 +40,7 @@ pub(crate) fn record(
                 &to.state.into_sql::<Text>(),
                 &to.due.into_sql::<Nullable<BigInt>>(),
                 &to.finished_at.into_sql::<Nullable<BigInt>>(),
-                &to.gave_up.into_sql::<Nullable<Text>>(),
+                &to.exhausted_reason.into_sql::<Nullable<Text>>(),
                 &row.delivery_id.into_sql::<UuidColumn>(),
                 &generation.into_sql::<Integer>(),
                 &(row.attempt - 1).into_sql::<Integer>(),
@@ -56,11 +56,11 @@ pub(crate) fn record(
         totals.count(row);
         moved.insert(DeliveryId(row.delivery_id.0));
     }
-    totals.add(conn, writer)?;
+    totals.add(conn, shard)?;
     Ok(moved)
 }
 
-/// The primary key of a total without its writer.
+/// The primary key of a total without its shard.
 type TotalKey<'a> = (&'a str, i64, &'a str, &'a str, i64);
 
 /// Count, and time of the last attempt.
@@ -81,13 +81,13 @@ impl<'a> AttemptTotals<'a> {
         *last_at = row.created_at.max(*last_at);
     }
 
-    fn add(self, conn: &mut Conn, writer: i32) -> Result<(), StoreError> {
+    fn add(self, conn: &mut Conn, shard: i32) -> Result<(), StoreError> {
         for ((organization, subscription, event_type, status, day), (count, last_at)) in self.0 {
             prepared(
                 "INSERT INTO attempt_counts
-                   (organization_id, subscription_id, event_type, status, day, writer, count, last_at)
+                   (organization_id, subscription_id, event_type, status, day, shard, count, last_at)
                  VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-                 ON CONFLICT (organization_id, subscription_id, event_type, status, day, writer)
+                 ON CONFLICT (organization_id, subscription_id, event_type, status, day, shard)
                  DO UPDATE SET count = count + excluded.count,
                                last_at = max(last_at, excluded.last_at)",
                 &[
@@ -96,7 +96,7 @@ impl<'a> AttemptTotals<'a> {
                     &event_type.into_sql::<Text>(),
                     &status.into_sql::<Text>(),
                     &day.into_sql::<BigInt>(),
-                    &writer.into_sql::<Integer>(),
+                    &shard.into_sql::<Integer>(),
                     &count.into_sql::<BigInt>(),
                     &last_at.into_sql::<BigInt>(),
                 ],

@@ -7,11 +7,11 @@ use hookline_core::timestamp::Timestamp;
 
 use super::super::Conn;
 use super::super::prepared::prepared;
-use super::{EmbeddedQueue, MAX_TAKES, as_limit};
+use super::{EmbeddedQueue, MAX_RECEIVES, as_limit};
 use crate::error::StoreError;
 
-/// Bytes of events in one take. A larger message is taken alone.
-const MAX_TAKE_BYTES: i64 = 16 * 1024 * 1024;
+/// Bytes of events that are taken at once. A larger message is taken alone.
+const MAX_RECEIVED_BYTES: i64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Clone, Default)]
 pub struct NewEvents {
@@ -20,7 +20,7 @@ pub struct NewEvents {
     /// The publisher's trace, as `traceparent`.
     pub traceparent: Option<String>,
     /// When the rate limit admits the message, if it was counted.
-    pub turn: Option<Timestamp>,
+    pub admitted_at: Option<Timestamp>,
 }
 
 /// An entry that was taken.
@@ -30,7 +30,7 @@ pub struct QueuedEvents {
     pub id: i64,
     /// This time included.
     #[diesel(sql_type = Integer)]
-    pub takes: i32,
+    pub receive_count: i32,
     #[diesel(sql_type = Binary)]
     pub body: Vec<u8>,
     #[diesel(sql_type = Nullable<Text>)]
@@ -40,7 +40,7 @@ pub struct QueuedEvents {
     pub traceparent: Option<String>,
     /// When the rate limit admits the message, in microseconds since 1970, if it was counted.
     #[diesel(sql_type = Nullable<BigInt>)]
-    pub turn: Option<i64>,
+    pub admitted_at: Option<i64>,
 }
 
 #[derive(QueryableByName)]
@@ -80,7 +80,7 @@ impl EmbeddedQueue {
         self.sqlite
             .write(move |conn| {
                 let mut taken: Vec<QueuedEvents> = diesel::sql_query(
-                    "UPDATE event_queue SET visible_at = ?, takes = takes + 1
+                    "UPDATE event_queue SET visible_at = ?, receive_count = receive_count + 1
                       WHERE id IN (
                           SELECT id FROM (
                               SELECT id, sum(length(body)) OVER oldest AS bytes,
@@ -89,16 +89,17 @@ impl EmbeddedQueue {
                                        ORDER BY visible_at, id LIMIT ?)
                               WINDOW oldest AS (ORDER BY visible_at, id))
                            WHERE bytes <= ? OR place = 1)
-                     RETURNING id, takes, body, content_type, traceparent, turn",
+                     RETURNING id, receive_count, body, content_type, traceparent, admitted_at",
                 )
                 .bind::<BigInt, _>(lease.unix_micros())
                 .bind::<BigInt, _>(now.unix_micros())
                 .bind::<BigInt, _>(as_limit(max))
-                .bind::<BigInt, _>(MAX_TAKE_BYTES)
+                .bind::<BigInt, _>(MAX_RECEIVED_BYTES)
                 .load(conn)?;
                 taken.sort_unstable_by_key(|entry| entry.id);
-                let (spent, taken): (Vec<_>, Vec<_>) =
-                    taken.into_iter().partition(|entry| entry.takes > MAX_TAKES);
+                let (spent, taken): (Vec<_>, Vec<_>) = taken
+                    .into_iter()
+                    .partition(|entry| entry.receive_count > MAX_RECEIVES);
                 for entry in spent {
                     dead_letter_entry(conn, entry.id, "taken too often", now)?;
                 }
@@ -141,7 +142,7 @@ impl EmbeddedQueue {
             .write(move |conn| {
                 for id in ids {
                     prepared(
-                        "UPDATE event_queue SET visible_at = 0, takes = max(takes - 1, 0) WHERE id = ?",
+                        "UPDATE event_queue SET visible_at = 0, receive_count = max(receive_count - 1, 0) WHERE id = ?",
                         &[&id.into_sql::<BigInt>()],
                     )
                     .execute(conn)?;
@@ -151,7 +152,7 @@ impl EmbeddedQueue {
             .await
     }
 
-    /// Replaces entries by new ones, each with a number of takes. They become visible at their turn.
+    /// Replaces entries by new ones, each with a receive count. They become visible when the rate limit admits them.
     pub async fn defer_events(
         &self,
         ids: Vec<i64>,
@@ -162,9 +163,9 @@ impl EmbeddedQueue {
                 for id in ids {
                     delete_entry(conn, id)?;
                 }
-                for (events, takes) in deferred {
-                    let visible_at = events.turn.map_or(0, Timestamp::unix_micros);
-                    insert_entry(conn, events, visible_at, takes)?;
+                for (events, receive_count) in deferred {
+                    let visible_at = events.admitted_at.map_or(0, Timestamp::unix_micros);
+                    insert_entry(conn, events, visible_at, receive_count)?;
                 }
                 Ok(())
             })
@@ -200,19 +201,19 @@ fn insert_entry(
     conn: &mut Conn,
     events: NewEvents,
     visible_at: i64,
-    takes: i32,
+    receive_count: i32,
 ) -> Result<i64, StoreError> {
-    let turn = events.turn.map(Timestamp::unix_micros);
+    let admitted_at = events.admitted_at.map(Timestamp::unix_micros);
     let inserted: QueueEntry = prepared(
-        "INSERT INTO event_queue (content_type, traceparent, body, turn, visible_at, takes)
+        "INSERT INTO event_queue (content_type, traceparent, body, admitted_at, visible_at, receive_count)
          VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
         &[
             &events.content_type.into_sql::<Nullable<Text>>(),
             &events.traceparent.into_sql::<Nullable<Text>>(),
             &(*events.body).into_sql::<Binary>(),
-            &turn.into_sql::<Nullable<BigInt>>(),
+            &admitted_at.into_sql::<Nullable<BigInt>>(),
             &visible_at.into_sql::<BigInt>(),
-            &takes.into_sql::<Integer>(),
+            &receive_count.into_sql::<Integer>(),
         ],
     )
     .get_result(conn)?;

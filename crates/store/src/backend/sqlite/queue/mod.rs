@@ -15,8 +15,8 @@ mod events;
 pub use dead::{EmbeddedDeadLetter, EmbeddedDeadLetters};
 pub use events::{NewEvents, QueuedEvents};
 
-/// Above this many takes an entry becomes a dead letter, as on the broker.
-const MAX_TAKES: i32 = 50;
+/// An entry that was received more often becomes a dead letter, as on the broker.
+const MAX_RECEIVES: i32 = 50;
 
 #[derive(Clone)]
 pub struct EmbeddedQueue {
@@ -33,7 +33,7 @@ impl EmbeddedQueue {
         self.sqlite
             .write(|conn| {
                 diesel::sql_query(
-                    "UPDATE event_queue SET visible_at = coalesce(turn, 0) WHERE visible_at > 0",
+                    "UPDATE event_queue SET visible_at = coalesce(admitted_at, 0) WHERE visible_at > 0",
                 )
                 .execute(conn)?;
                 Ok(())
@@ -49,8 +49,8 @@ impl EmbeddedQueue {
                 for statement in [
                     "UPDATE deliveries SET due = due - ? WHERE state = 'pending'",
                     "UPDATE event_queue SET visible_at = visible_at - ? WHERE visible_at > 0",
-                    "UPDATE event_queue SET turn = turn - ? WHERE turn IS NOT NULL",
-                    "UPDATE replays SET next_turn = next_turn - ? WHERE next_turn IS NOT NULL",
+                    "UPDATE event_queue SET admitted_at = admitted_at - ? WHERE admitted_at IS NOT NULL",
+                    "UPDATE replays SET next_step_at = next_step_at - ? WHERE next_step_at IS NOT NULL",
                 ] {
                     diesel::sql_query(statement)
                         .bind::<BigInt, _>(back)
