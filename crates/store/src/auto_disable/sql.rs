@@ -25,9 +25,14 @@ use crate::subscriptions::disabling::{AttemptTarget, DisableRequest};
 const STEP: i64 = 100;
 
 backends!(
+    with {
+        subscription_disabling: crate::subscriptions::disabling,
+        subscription_version_queries: crate::subscription_version,
+    }
+
     use backend::Conn;
-    use backend::sql::subscription_disabling::{disable, is_unchanged};
-    use backend::sql::subscription_version::next_version;
+    use subscription_disabling::{disable, is_unchanged};
+    use subscription_version_queries::next_version;
 
     /// Stores since when these subscriptions, each with a delivery that was just exhausted, have been failing.
     pub(crate) fn note(

@@ -11,10 +11,13 @@ use crate::error::StoreError;
 use crate::paging::{COUNT_STEPS, PageStart, ResultPage, count, search};
 use crate::store::{Store, run};
 
-pub(crate) mod details;
+pub(crate) mod dead_deliveries;
 pub(crate) mod due;
+pub(crate) mod locks;
+pub(crate) mod postgres;
 pub(crate) mod restart;
 pub(crate) mod sql;
+pub(crate) mod sqlite;
 
 /// The state of a delivery for its owner. The store marks a void delivery only when its turn comes; its owner sees that
 /// at once.
@@ -173,16 +176,12 @@ impl Store {
         };
         let total = count(steps, async |after| {
             let query = query.clone();
-            run!(self, read, |conn, q| q::deliveries::count(
-                conn, &query, after
-            ))
+            run!(self, read, |conn, q: sql| q::count(conn, &query, after))
         });
         let total = total.await?;
         let step = async |reach| {
             let query = query.clone();
-            run!(self, read, |conn, q| q::deliveries::page(
-                conn, &query, reach
-            ))
+            run!(self, read, |conn, q: sql| q::page(conn, &query, reach))
         };
         let (rows, searched) = search(query.start, query.limit, step).await?;
         Ok(ResultPage {

@@ -25,11 +25,13 @@ impl Store {
         making: impl Into<Creation<RestartResult>>,
     ) -> Result<RestartResult, StoreError> {
         let Creation { now, once } = making.into();
-        run!(self, write, |conn, q| q::idempotency::once(
-            conn,
-            once,
-            |conn| { q::restart::start(conn, owner.as_ref(), id, started_by, now) }
-        ))
+        run!(self, write, |conn,
+                           idempotency: crate::idempotency::sql,
+                           q: self| {
+            idempotency::once(conn, once, |conn| {
+                q::start(conn, owner.as_ref(), id, started_by, now)
+            })
+        })
     }
 }
 
@@ -37,8 +39,12 @@ impl Store {
 const FINISHED: &[&str] = &["delivered", "exhausted", Restart::VOID, "cancelled"];
 
 backends!(
-    use backend::{Conn, bulk};
-    use backend::sql::dead_deliveries;
+    with {
+        dead_deliveries: crate::deliveries::dead_deliveries::sql,
+        own: crate::deliveries,
+    }
+
+    use backend::Conn;
 
     /// One of two simultaneous calls gets [`RestartResult::Pending`].
     pub(crate) fn start(
@@ -102,7 +108,7 @@ backends!(
         keys: &[UuidKey],
         restart: Restart,
     ) -> Result<Vec<AttemptTask>, StoreError> {
-        let started = bulk::restart(conn, keys, restart)?;
+        let started = own::restart(conn, keys, restart)?;
         let keys: Vec<UuidKey> = started
             .iter()
             .map(|owed| UuidKey(owed.delivery.0))

@@ -12,8 +12,7 @@ use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use crate::backend::{ROWS, backends};
 use crate::columns::UuidKey;
 use crate::error::StoreError;
-use crate::partitions::rows::{PartitionOwnerRow, read_count};
-use crate::partitions::{ClusterState, PartitionOwner, RegisteredDispatcher};
+use crate::partitions::ClusterState;
 use crate::schema::{deliveries, dispatchers, partitioning, partitions};
 
 /// A dispatcher without a heartbeat for this time is deleted (microseconds).
@@ -27,16 +26,17 @@ struct NewPartition {
 }
 
 backends!(
+    with {
+        cluster: crate::partitions::cluster,
+        own: crate::partitions,
+    }
+
     use backend::Conn;
-    pub(crate) use backend::partitions::{
+    pub(crate) use cluster::count;
+    pub(crate) use own::{
         CLOCK, PARTITION_OWNERS, beat, count_due, hand_over, look, repartition_deliveries, take,
         totals,
     };
-
-    pub(crate) fn count(conn: &mut Conn) -> Result<Partitions, StoreError> {
-        let count = partitioning::table.find(1).select(partitioning::count);
-        read_count(count.first(conn)?)
-    }
 
     pub(crate) fn register(conn: &mut Conn, id: DispatcherId) -> Result<(), StoreError> {
         conn.transaction(|conn| {
@@ -66,30 +66,7 @@ backends!(
     }
 
     pub(crate) fn cluster_state(conn: &mut Conn) -> Result<ClusterState, StoreError> {
-        let registered: Vec<(UuidKey, i64, bool, bool)> = dispatchers::table
-            .select((
-                dispatchers::id,
-                dispatchers::heartbeat,
-                dispatchers::draining,
-                dispatchers::can_deliver,
-            ))
-            .load(conn)?;
-        let held: Vec<PartitionOwnerRow> = diesel::sql_query(PARTITION_OWNERS).load(conn)?;
-        let registered = registered.into_iter();
-        let held = held.into_iter().map(PartitionOwner::try_from);
-        Ok(ClusterState {
-            dispatchers: registered
-                .map(
-                    |(id, heartbeat, draining, can_deliver)| RegisteredDispatcher {
-                        id: DispatcherId(id.0),
-                        heartbeat,
-                        draining,
-                        can_deliver,
-                    },
-                )
-                .collect(),
-            partitions: held.collect::<Result<_, StoreError>>()?,
-        })
+        cluster::state(conn, PARTITION_OWNERS)
     }
 
     pub(crate) fn heartbeat_ages(

@@ -107,9 +107,15 @@ fn void_states(wanted: &[&str]) -> &'static [&'static str] {
 }
 
 backends!(
-    use backend::{Conn, bulk};
-    use backend::sql::deliveries::nth;
-    use backend::sql::subscriptions::find_row;
+    with {
+        delivery_queries: crate::deliveries::sql,
+        subscription_queries: crate::subscriptions::sql,
+        own: crate::replays,
+    }
+
+    use backend::Conn;
+    use delivery_queries::nth;
+    use subscription_queries::find_row;
 
     /// Counts the deliveries that a replay would restart, in one window after `after`; and the end of the window where there
     /// are more.
@@ -164,7 +170,7 @@ backends!(
         let scope = &new.scope;
         let owner = scope.organization.as_str();
         conn.transaction(|conn| {
-            bulk::lock_limit(conn, owner)?;
+            own::lock_limit(conn, owner)?;
             let Some(subscription) = find_row(conn, &scope.organization, scope.subscription)?
             else {
                 return Ok(ReplayOutcome::Unknown);

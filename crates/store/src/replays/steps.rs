@@ -48,9 +48,14 @@ fn is_wanted(seen: &ReplayCandidate, restart: Restart) -> bool {
 }
 
 backends!(
-    use backend::{Conn, bulk};
-    use backend::sql::replays::end;
-    use backend::sql::restart;
+    with {
+        replay_queries: crate::replays::sql,
+        restart: crate::deliveries::restart,
+        own: crate::replays,
+    }
+
+    use backend::Conn;
+    use replay_queries::end;
 
     pub(crate) fn is_due(conn: &mut Conn, now: Timestamp) -> Result<bool, StoreError> {
         let due = replays::table.filter(replays::next_step_at.le(now.unix_micros()));
@@ -64,7 +69,7 @@ backends!(
         until: Timestamp,
     ) -> Result<Option<ReplayLease>, StoreError> {
         conn.transaction(|conn| {
-            let Some(id) = bulk::due_replay(conn, now)? else {
+            let Some(id) = own::due_replay(conn, now)? else {
                 return Ok(None);
             };
             let number = diesel::update(replays::table.find(id))

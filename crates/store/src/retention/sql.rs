@@ -24,8 +24,13 @@ fn limit() -> i64 {
 }
 
 backends!(
-    use backend::{Conn, bulk};
-    use backend::sql::dead_deliveries;
+    with {
+        dead_deliveries: crate::deliveries::dead_deliveries::sql,
+        own: crate::retention,
+        usage: crate::usage,
+    }
+
+    use backend::Conn;
 
     pub(crate) fn advance(conn: &mut Conn, now: Timestamp) -> Result<TrustedTime, StoreError> {
         conn.transaction(|conn| {
@@ -52,10 +57,10 @@ backends!(
     /// Attempts first, then their totals.
     pub(crate) fn forget_attempts(conn: &mut Conn, day: i64) -> Result<usize, StoreError> {
         conn.transaction(|conn| {
-            if !bulk::try_lock_retention(conn)? {
+            if !own::try_lock_retention(conn)? {
                 return Ok(0);
             }
-            match bulk::forget_attempts(conn, day, SLICE)? {
+            match own::forget_attempts(conn, day, SLICE)? {
                 0 => forget_counts(conn, day),
                 removed => Ok(removed),
             }
@@ -94,7 +99,7 @@ backends!(
     /// An event with a pending delivery stays. The storage usage of an organization decreases in the same transaction.
     pub(crate) fn forget_events(conn: &mut Conn, cutoff: Timestamp) -> Result<usize, StoreError> {
         conn.transaction(|conn| {
-            if !bulk::try_lock_retention(conn)? {
+            if !own::try_lock_retention(conn)? {
                 return Ok(0);
             }
             let keys = forgettable(conn, cutoff)?;
@@ -133,7 +138,7 @@ backends!(
             for (owner, bytes) in &gone {
                 stored.add(owner, -bytes);
             }
-            bulk::add_stored(conn, &stored.into_shards(0))?;
+            usage::add_stored(conn, &stored.into_shards(0))?;
             Ok(removed + gone.len())
         })
     }

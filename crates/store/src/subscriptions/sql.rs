@@ -87,9 +87,13 @@ fn status_columns(status: SubscriptionStatus) -> (bool, Option<&'static str>) {
 }
 
 backends!(
+    with {
+        master_keys: crate::master_keys,
+        subscription_version_queries: crate::subscription_version,
+    }
+
     use backend::Conn;
-    use backend::sql::master_keys;
-    use backend::sql::subscription_version::next_version;
+    use subscription_version_queries::next_version;
 
     pub(crate) fn create(
         conn: &mut Conn,

@@ -8,7 +8,9 @@ use hookline_core::timestamp::Timestamp;
 use crate::error::StoreError;
 use crate::store::{Store, run};
 
+pub(crate) mod postgres;
 pub(crate) mod sql;
+pub(crate) mod sqlite;
 
 /// Shards of an organization's sum: the number of transactions that can write at once.
 pub(crate) const SHARDS: u8 = 8;
@@ -52,7 +54,7 @@ pub(crate) fn shard_at(now: Timestamp) -> i32 {
 
 impl Store {
     pub async fn stored_bytes(&self, owner: OrganizationId) -> Result<u64, StoreError> {
-        run!(self, read, |conn, q| q::usage::of(conn, &owner))
+        run!(self, read, |conn, q: sql| q::of(conn, &owner))
     }
 
     /// The organizations with at least this many bytes.
@@ -60,6 +62,6 @@ impl Store {
         &self,
         bytes: u64,
     ) -> Result<HashSet<OrganizationId>, StoreError> {
-        run!(self, read, |conn, q| q::usage::at_least(conn, bytes))
+        run!(self, read, |conn, q: sql| q::at_least(conn, bytes))
     }
 }

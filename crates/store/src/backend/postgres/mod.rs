@@ -16,23 +16,14 @@ use crate::error::StoreError;
 use crate::fair_connections::{FairConnections, KeyShare};
 use crate::health::{Health, Observed};
 
-pub(crate) mod backlog;
-pub(crate) mod bulk;
 mod connections;
 #[cfg(test)]
-mod constraints;
-pub(crate) mod days;
-pub(crate) mod intake;
-pub(crate) mod locks;
-pub(crate) mod partitions;
-mod recording;
+pub(crate) mod constraints;
 mod suitability;
 mod tls;
-mod unnest;
+pub(crate) mod unnest;
 
 pub use tls::InvalidDatabaseUrl;
-
-pub(crate) use crate::queries::postgres as sql;
 
 pub(crate) type Conn = diesel::PgConnection;
 

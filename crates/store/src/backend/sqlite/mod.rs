@@ -17,21 +17,12 @@ use crate::fair_connections::FairConnections;
 use crate::folder::{self, owner_only, unusable};
 use crate::schema_versions::refuse_unknown;
 
-pub(crate) mod backlog;
-pub(crate) mod bulk;
-pub(crate) mod partitions;
-#[cfg(test)]
-mod plans;
-mod prepared;
-pub(crate) mod queue;
-mod recording;
+pub(crate) mod prepared;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use writer::Writer;
-
-pub(crate) use crate::queries::sqlite as sql;
 
 pub(crate) type Conn = diesel::SqliteConnection;
 
