@@ -2,8 +2,10 @@
 //! in SQLite. Only this crate uses diesel.
 //!
 //! A folder for each domain: `mod.rs` has its types and the async methods of [`Store`], `sql.rs` its queries. The macro
-//! `backends!` compiles each query for both backends, so diesel checks it against both. SQL that differs is in
-//! `backend/postgres` and `backend/sqlite`.
+//! `backends!` compiles each query for both backends, so diesel checks it against both. SQL that differs is in `postgres.rs`
+//! and `sqlite.rs` of the domain. `backend` has the connections, and knows no domain.
+//!
+//! The modules form no circle (`deploy/cycles`): `backend` is below [`Store`], and `Store` below the domains.
 //!
 //! Callers derive the ids of events, deliveries and attempts, so a repeated call finds its row. One statement moves a
 //! delivery from attempt n-1 to n while it is pending; a caller that did not move it writes nothing.

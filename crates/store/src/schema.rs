@@ -1,4 +1,4 @@
-//! The tables of both backends. Tables of one backend only are named in its own SQL.
+//! The tables. `event_queue` and `dead_letters` exist in SQLite alone, and `write_probe` in PostgreSQL alone, whose SQL names it.
 
 use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 
@@ -292,6 +292,30 @@ table! {
         claim -> BigInt,
         claimed_until -> BigInt,
         answer -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
+table! {
+    event_queue (id) {
+        id -> BigInt,
+        content_type -> Nullable<Text>,
+        traceparent -> Nullable<Text>,
+        body -> Binary,
+        admitted_at -> Nullable<BigInt>,
+        visible_at -> BigInt,
+        receive_count -> Integer,
+    }
+}
+
+table! {
+    dead_letters (id) {
+        id -> BigInt,
+        queue -> Text,
+        reason -> Text,
+        content_type -> Nullable<Text>,
+        traceparent -> Nullable<Text>,
+        body -> Binary,
         created_at -> BigInt,
     }
 }

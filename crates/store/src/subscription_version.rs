@@ -48,8 +48,8 @@ backends!(
         conn: &mut Conn,
         version: i64,
     ) -> Result<(Vec<SubscriptionChange>, Version), StoreError> {
-        type Row = (i64, String, String, bool, i64, i64, Option<i64>);
-        let rows: Vec<Row> = subscriptions::table
+        type ChangedRow = (i64, String, String, bool, i64, i64, Option<i64>);
+        let rows: Vec<ChangedRow> = subscriptions::table
             .filter(subscriptions::version.gt(version))
             .select((
                 subscriptions::id,

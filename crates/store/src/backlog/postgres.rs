@@ -14,7 +14,7 @@ use crate::error::StoreError;
 use crate::rows::signed;
 
 #[derive(QueryableByName)]
-struct MovedRow {
+struct MarkedDelivery {
     #[diesel(sql_type = UuidColumn)]
     id: UuidKey,
 }
@@ -26,7 +26,7 @@ pub(crate) fn mark(
     now: Timestamp,
 ) -> Result<Vec<UuidKey>, StoreError> {
     let class = BacklogClass::Live.number();
-    let marked: Vec<MovedRow> = UnnestRows::default()
+    let marked: Vec<MarkedDelivery> = UnnestRows::default()
         .column::<UuidColumn, _>("id", owed.iter().map(|one| UuidKey(one.delivery.0)))
         .column::<Integer, _>("generation", owed.iter().map(|one| signed(one.generation)))
         .column::<Integer, _>("attempt", owed.iter().map(|one| signed(one.attempt)))

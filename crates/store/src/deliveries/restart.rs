@@ -54,9 +54,9 @@ backends!(
         started_by: StartedBy,
         now: Timestamp,
     ) -> Result<RestartResult, StoreError> {
-        type Row = (String, String, bool, i64, Option<i64>);
+        type RestartRow = (String, String, bool, i64, Option<i64>);
         conn.transaction(|conn| {
-            let found: Option<Row> = deliveries::table
+            let found: Option<RestartRow> = deliveries::table
                 .inner_join(subscriptions::table)
                 .filter(deliveries::id.eq(UuidKey(id.0)))
                 .select((

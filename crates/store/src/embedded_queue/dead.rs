@@ -3,34 +3,34 @@
 use std::path::Path;
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Binary, Nullable, Text};
+use diesel::sql_types::{BigInt, Binary, Integer};
 use hookline_core::timestamp::Timestamp;
 
-use super::{EmbeddedQueue, as_limit};
+use super::{EmbeddedQueue, QUEUE, as_limit};
 use crate::backend::sqlite::{Conn, Sharing, Sqlite};
 use crate::error::StoreError;
+use crate::schema::{dead_letters, event_queue};
 
 /// Bytes of a body in a list: an event fits in.
-const MAX_SHOWN: i64 = 256 * 1024;
+const MAX_SHOWN: i32 = 256 * 1024;
 
-#[derive(Debug, Clone, PartialEq, Eq, QueryableByName)]
+#[diesel::declare_sql_function]
+extern "SQL" {
+    fn length(value: Binary) -> BigInt;
+    fn substr(value: Binary, from: Integer, count: Integer) -> Binary;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Queryable)]
 pub struct EmbeddedDeadLetter {
-    #[diesel(sql_type = BigInt)]
     pub id: i64,
-    #[diesel(sql_type = Text)]
     pub reason: String,
-    #[diesel(sql_type = Nullable<Text>)]
     pub content_type: Option<String>,
     /// The publisher's trace, as `traceparent`.
-    #[diesel(sql_type = Nullable<Text>)]
     pub traceparent: Option<String>,
-    #[diesel(sql_type = Binary)]
     pub body: Vec<u8>,
     /// Bytes of the whole body, of which a list shows only the beginning.
-    #[diesel(sql_type = BigInt)]
     size: i64,
     /// Microseconds since 1970.
-    #[diesel(sql_type = BigInt)]
     created_at: i64,
 }
 
@@ -52,12 +52,6 @@ pub struct EmbeddedDeadLetters {
     sqlite: Sqlite,
 }
 
-#[derive(QueryableByName)]
-struct CountRow {
-    #[diesel(sql_type = BigInt)]
-    value: i64,
-}
-
 impl EmbeddedDeadLetters {
     pub fn beside_embedded(folder: &Path) -> Result<Self, StoreError> {
         Ok(Self {
@@ -73,15 +67,21 @@ impl EmbeddedDeadLetters {
     ) -> Result<Vec<EmbeddedDeadLetter>, StoreError> {
         self.sqlite
             .read(move |conn| {
-                Ok(diesel::sql_query(
-                    "SELECT id, reason, content_type, traceparent, created_at,
-                            substr(body, 1, ?) AS body, length(body) AS size
-                       FROM dead_letters WHERE queue = 'events' AND id > ? ORDER BY id LIMIT ?",
-                )
-                .bind::<BigInt, _>(MAX_SHOWN)
-                .bind::<BigInt, _>(after)
-                .bind::<BigInt, _>(as_limit(max))
-                .load(conn)?)
+                Ok(dead_letters::table
+                    .filter(dead_letters::queue.eq(QUEUE))
+                    .filter(dead_letters::id.gt(after))
+                    .order(dead_letters::id)
+                    .limit(as_limit(max))
+                    .select((
+                        dead_letters::id,
+                        dead_letters::reason,
+                        dead_letters::content_type,
+                        dead_letters::traceparent,
+                        substr(dead_letters::body, 1, MAX_SHOWN),
+                        length(dead_letters::body),
+                        dead_letters::created_at,
+                    ))
+                    .load(conn)?)
             })
             .await
     }
@@ -99,13 +99,23 @@ impl EmbeddedDeadLetters {
     pub async fn redrive(&self, id: i64) -> Result<bool, StoreError> {
         self.sqlite
             .write(move |conn| {
-                diesel::sql_query(
-                    "INSERT INTO event_queue (content_type, traceparent, body, visible_at)
-                     SELECT content_type, traceparent, body, 0 FROM dead_letters
-                      WHERE id = ? AND queue = 'events'",
-                )
-                .bind::<BigInt, _>(id)
-                .execute(conn)?;
+                dead_letters::table
+                    .filter(dead_letters::id.eq(id))
+                    .filter(dead_letters::queue.eq(QUEUE))
+                    .select((
+                        dead_letters::content_type,
+                        dead_letters::traceparent,
+                        dead_letters::body,
+                        0_i64.into_sql::<BigInt>(),
+                    ))
+                    .insert_into(event_queue::table)
+                    .into_columns((
+                        event_queue::content_type,
+                        event_queue::traceparent,
+                        event_queue::body,
+                        event_queue::visible_at,
+                    ))
+                    .execute(conn)?;
                 delete(conn, id)
             })
             .await
@@ -125,29 +135,36 @@ impl EmbeddedQueue {
 }
 
 fn find(conn: &mut Conn, id: i64) -> Result<Option<EmbeddedDeadLetter>, StoreError> {
-    Ok(diesel::sql_query(
-        "SELECT id, reason, content_type, traceparent, created_at, body, length(body) AS size
-           FROM dead_letters WHERE id = ? AND queue = 'events'",
-    )
-    .bind::<BigInt, _>(id)
-    .get_result(conn)
-    .optional()?)
+    Ok(dead_letters::table
+        .filter(dead_letters::id.eq(id))
+        .filter(dead_letters::queue.eq(QUEUE))
+        .select((
+            dead_letters::id,
+            dead_letters::reason,
+            dead_letters::content_type,
+            dead_letters::traceparent,
+            dead_letters::body,
+            length(dead_letters::body),
+            dead_letters::created_at,
+        ))
+        .first(conn)
+        .optional()?)
 }
 
 fn count(conn: &mut Conn) -> Result<[u64; 2], StoreError> {
-    let mut count = |condition: &str| -> Result<u64, StoreError> {
-        let count: CountRow = diesel::sql_query(format!(
-            "SELECT count(*) AS value FROM dead_letters WHERE {condition}"
-        ))
+    let letters = dead_letters::table.count();
+    let events: i64 = letters
+        .filter(dead_letters::queue.eq(QUEUE))
         .get_result(conn)?;
-        Ok(count.value.unsigned_abs())
-    };
-    Ok([count("queue = 'events'")?, count("queue <> 'events'")?])
+    let others: i64 = letters
+        .filter(dead_letters::queue.ne(QUEUE))
+        .get_result(conn)?;
+    Ok([events.unsigned_abs(), others.unsigned_abs()])
 }
 
 fn delete(conn: &mut Conn, id: i64) -> Result<bool, StoreError> {
-    let deleted = diesel::sql_query("DELETE FROM dead_letters WHERE id = ? AND queue = 'events'")
-        .bind::<BigInt, _>(id)
-        .execute(conn)?;
-    Ok(deleted == 1)
+    let of_id = dead_letters::table
+        .filter(dead_letters::id.eq(id))
+        .filter(dead_letters::queue.eq(QUEUE));
+    Ok(diesel::delete(of_id).execute(conn)? == 1)
 }

@@ -1,14 +1,16 @@
 //! Published events, until intake has stored them.
 
 use bytes::Bytes;
+use diesel::dsl::min;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Integer, Nullable, Text};
 use hookline_core::timestamp::Timestamp;
 
-use super::{EmbeddedQueue, MAX_RECEIVES, as_limit};
+use super::{EmbeddedQueue, MAX_RECEIVES, QUEUE, as_limit};
 use crate::backend::sqlite::Conn;
 use crate::backend::sqlite::prepared::prepared;
 use crate::error::StoreError;
+use crate::schema::{dead_letters, event_queue};
 
 /// Bytes of events that are taken at once. A larger message is taken alone.
 const MAX_RECEIVED_BYTES: i64 = 16 * 1024 * 1024;
@@ -41,18 +43,6 @@ pub struct QueuedEvents {
     /// When the rate limit admits the message, in microseconds since 1970, if it was counted.
     #[diesel(sql_type = Nullable<BigInt>)]
     pub admitted_at: Option<i64>,
-}
-
-#[derive(QueryableByName)]
-struct NextVisible {
-    #[diesel(sql_type = Nullable<BigInt>)]
-    visible_at: Option<i64>,
-}
-
-#[derive(QueryableByName)]
-struct QueueEntry {
-    #[diesel(sql_type = BigInt)]
-    id: i64,
 }
 
 impl EmbeddedQueue {
@@ -174,14 +164,14 @@ impl EmbeddedQueue {
 
     /// When the next entry becomes visible, taken ones included.
     pub async fn next_events(&self) -> Result<Option<Timestamp>, StoreError> {
-        let next: NextVisible = self
+        let next: Option<i64> = self
             .sqlite
             .read(|conn| {
-                let next = "SELECT min(visible_at) AS visible_at FROM event_queue";
-                Ok(diesel::sql_query(next).get_result(conn)?)
+                let next = event_queue::table.select(min(event_queue::visible_at));
+                Ok(next.first(conn)?)
             })
             .await?;
-        Ok(next.visible_at.map(Timestamp::from_unix_micros))
+        Ok(next.map(Timestamp::from_unix_micros))
     }
 
     /// Moves an entry to the dead letters.
@@ -203,21 +193,17 @@ fn insert_entry(
     visible_at: i64,
     receive_count: i32,
 ) -> Result<i64, StoreError> {
-    let admitted_at = events.admitted_at.map(Timestamp::unix_micros);
-    let inserted: QueueEntry = prepared(
-        "INSERT INTO event_queue (content_type, traceparent, body, admitted_at, visible_at, receive_count)
-         VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
-        &[
-            &events.content_type.into_sql::<Nullable<Text>>(),
-            &events.traceparent.into_sql::<Nullable<Text>>(),
-            &(*events.body).into_sql::<Binary>(),
-            &admitted_at.into_sql::<Nullable<BigInt>>(),
-            &visible_at.into_sql::<BigInt>(),
-            &receive_count.into_sql::<Integer>(),
-        ],
-    )
-    .get_result(conn)?;
-    Ok(inserted.id)
+    Ok(diesel::insert_into(event_queue::table)
+        .values((
+            event_queue::content_type.eq(events.content_type),
+            event_queue::traceparent.eq(events.traceparent),
+            event_queue::body.eq(&*events.body),
+            event_queue::admitted_at.eq(events.admitted_at.map(Timestamp::unix_micros)),
+            event_queue::visible_at.eq(visible_at),
+            event_queue::receive_count.eq(receive_count),
+        ))
+        .returning(event_queue::id)
+        .get_result(conn)?)
 }
 
 fn dead_letter_entry(
@@ -226,22 +212,30 @@ fn dead_letter_entry(
     reason: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    diesel::sql_query(
-        "INSERT INTO dead_letters (queue, reason, content_type, traceparent, body, created_at)
-         SELECT 'events', ?, content_type, traceparent, body, ? FROM event_queue WHERE id = ?",
-    )
-    .bind::<Text, _>(reason)
-    .bind::<BigInt, _>(now.unix_micros())
-    .bind::<BigInt, _>(id)
-    .execute(conn)?;
+    event_queue::table
+        .find(id)
+        .select((
+            QUEUE.into_sql::<Text>(),
+            reason.into_sql::<Text>(),
+            event_queue::content_type,
+            event_queue::traceparent,
+            event_queue::body,
+            now.unix_micros().into_sql::<BigInt>(),
+        ))
+        .insert_into(dead_letters::table)
+        .into_columns((
+            dead_letters::queue,
+            dead_letters::reason,
+            dead_letters::content_type,
+            dead_letters::traceparent,
+            dead_letters::body,
+            dead_letters::created_at,
+        ))
+        .execute(conn)?;
     delete_entry(conn, id)
 }
 
 fn delete_entry(conn: &mut Conn, id: i64) -> Result<(), StoreError> {
-    prepared(
-        "DELETE FROM event_queue WHERE id = ?",
-        &[&id.into_sql::<BigInt>()],
-    )
-    .execute(conn)?;
+    diesel::delete(event_queue::table.find(id)).execute(conn)?;
     Ok(())
 }

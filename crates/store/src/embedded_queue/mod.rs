@@ -20,6 +20,9 @@ pub use events::{NewEvents, QueuedEvents};
 /// An entry that was received more often becomes a dead letter, as on the broker.
 const MAX_RECEIVES: i32 = 50;
 
+/// The name of the queue in `dead_letters`.
+const QUEUE: &str = "events";
+
 #[derive(Clone)]
 pub struct EmbeddedQueue {
     sqlite: Sqlite,

@@ -74,7 +74,7 @@ struct RosterRow {
 }
 
 #[derive(QueryableByName)]
-struct MovedRow {
+struct MovedPartition {
     #[diesel(sql_type = Integer)]
     partition: i32,
 }
@@ -188,7 +188,7 @@ pub(crate) fn hand_over(
     me: DispatcherId,
     given_up: &[HandOver],
 ) -> Result<Vec<Partition>, StoreError> {
-    let moved: Vec<MovedRow> = UnnestRows::default()
+    let moved: Vec<MovedPartition> = UnnestRows::default()
         .column::<Integer, _>(
             "partition",
             given_up.iter().map(|one| i32::from(one.partition.0)),

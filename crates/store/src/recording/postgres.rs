@@ -16,7 +16,7 @@ use crate::error::StoreError;
 use crate::recording::AttemptUpdate;
 
 #[derive(QueryableByName)]
-struct MovedRow {
+struct MovedDelivery {
     #[diesel(sql_type = UuidColumn)]
     id: UuidKey,
 }
@@ -34,7 +34,7 @@ pub(crate) fn record(
     // Rows are locked in the order of ids first: an UPDATE alone would lock them in the order of its plan, and two
     // dispatchers could deadlock. The locking query returns the given rows, too: a later join would compare each row with
     // each.
-    let moved: Vec<MovedRow> = UnnestRows::default()
+    let moved: Vec<MovedDelivery> = UnnestRows::default()
         .column::<UuidColumn, _>("delivery_id", order.iter().map(|one| one.row.delivery_id))
         .column::<Integer, _>("generation", order.iter().map(|one| one.generation))
         .column::<Text, _>("state", order.iter().map(|one| one.to.state))

@@ -14,7 +14,7 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use self::connections::{Generation, Manager};
 use crate::error::StoreError;
 use crate::fair_connections::{FairConnections, KeyShare};
-use crate::health::{Health, Observed};
+use crate::health::{ObservedCall, StoreHealth};
 
 mod connections;
 #[cfg(test)]
@@ -75,7 +75,7 @@ pub(crate) struct Postgres {
     generation: Generation,
     connections: FairConnections,
     wait: Duration,
-    health: Arc<Health>,
+    health: Arc<StoreHealth>,
     _tunnel: Option<Arc<tls::Tunnel>>,
 }
 
@@ -112,7 +112,7 @@ impl Postgres {
         let _running = self.health.begin::<F>();
         let (generation, result) = self.on_a_connection(work, share).await;
         let observed = self.health.observe::<F, T>(&result, Instant::now());
-        if observed == Observed::FailedAgain
+        if observed == ObservedCall::FailedAgain
             && let Some(generation) = generation
         {
             // It failed on two connections, so all others may be broken, too. A call without a connection says nothing about
