@@ -26,11 +26,6 @@ pub(crate) async fn unlock_once_reached(
     unlocked.await?.map_err(refused)
 }
 
-/// [`unlock`] for a rekey, which also encrypts values that an earlier version stored in plain text.
-pub async fn unlock_to_rekey(store: Store, keys: &MasterKeys) -> anyhow::Result<Store> {
-    store.unlock_to_rekey(keys).await.map_err(refused)
-}
-
 fn refused(why: UnlockError) -> anyhow::Error {
     match why {
         UnlockError::Store(why) => why.into(),

@@ -93,7 +93,7 @@ pub(crate) fn too_large() -> Violations {
 }
 
 /// The fields of an event, from JSON or Protobuf, before the envelope is written.
-pub(crate) struct Draft<'a> {
+pub(crate) struct EventDraft<'a> {
     pub(crate) event_id: Option<EventId>,
     pub(crate) event_type: Option<EventType>,
     pub(crate) workflow_id: Option<WorkflowId>,
@@ -103,7 +103,7 @@ pub(crate) struct Draft<'a> {
     pub(crate) violations: Violations,
 }
 
-impl Draft<'_> {
+impl EventDraft<'_> {
     /// The event, if all fields are valid.
     pub(crate) fn into_event(mut self) -> Result<Event, Violations> {
         if self.data.is_some_and(|data| !data.get().starts_with('{')) {
@@ -176,7 +176,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Members<'a> {
-    fn into_draft(self, missing_id: MissingId) -> Draft<'a> {
+    fn into_draft(self, missing_id: MissingId) -> EventDraft<'a> {
         const FIELDS: [&str; 6] = [
             "event_id",
             "event_type",
@@ -210,7 +210,7 @@ impl<'a> Members<'a> {
         if data.is_none() {
             violations.add("data", "is missing");
         }
-        Draft {
+        EventDraft {
             event_id,
             event_type: parsed(&mut violations, "event_type", event_type, |text| {
                 EventType::parse(&text)

@@ -70,7 +70,7 @@ impl Default for Ports {
 
 /// The rule that a URL breaks. The addresses of names are checked after resolution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Blocked {
+pub enum BlockedTarget {
     #[error("the URL has a scheme that must not be called")]
     Scheme,
     #[error("the URL has a port that must not be called")]
@@ -107,14 +107,14 @@ impl TargetRules {
     ///
     /// # Errors
     /// The first rule that it breaks.
-    pub fn check(&self, url: &Url) -> Result<(), Blocked> {
+    pub fn check(&self, url: &Url) -> Result<(), BlockedTarget> {
         let (allowed_scheme, usual_port) = match url.scheme() {
             "https" => (true, 443),
             "http" => (self.schemes == Schemes::HttpToo, 80),
             _ => (false, 0),
         };
         if !allowed_scheme {
-            return Err(Blocked::Scheme);
+            return Err(BlockedTarget::Scheme);
         }
         let allowed_address = match url.host() {
             Some(Host::Ipv4(address)) => self.allow(address.into()),
@@ -126,7 +126,7 @@ impl TargetRules {
             None => false,
         };
         if !allowed_address {
-            return Err(Blocked::Address);
+            return Err(BlockedTarget::Address);
         }
         let port = url.port().unwrap_or(usual_port);
         let allowed_port = match &self.ports {
@@ -135,7 +135,7 @@ impl TargetRules {
         };
         match allowed_port {
             true => Ok(()),
-            false => Err(Blocked::Port),
+            false => Err(BlockedTarget::Port),
         }
     }
 }
@@ -181,14 +181,14 @@ pub enum InvalidTarget {
     Name,
 }
 
-impl From<Blocked> for InvalidTarget {
-    fn from(blocked: Blocked) -> Self {
+impl From<BlockedTarget> for InvalidTarget {
+    fn from(blocked: BlockedTarget) -> Self {
         match blocked {
-            Blocked::Scheme => Self::Scheme,
-            Blocked::Port => Self::Port,
-            Blocked::Address => Self::BlockedAddress,
-            Blocked::Host => Self::Host,
-            Blocked::Name => Self::Name,
+            BlockedTarget::Scheme => Self::Scheme,
+            BlockedTarget::Port => Self::Port,
+            BlockedTarget::Address => Self::BlockedAddress,
+            BlockedTarget::Host => Self::Host,
+            BlockedTarget::Name => Self::Name,
         }
     }
 }
@@ -210,7 +210,7 @@ impl TargetUrl {
             _ => InvalidTarget::NotAbsolute,
         })?;
         let verdict = rules.check(&url);
-        if verdict == Err(Blocked::Scheme) {
+        if verdict == Err(BlockedTarget::Scheme) {
             return Err(InvalidTarget::Scheme);
         }
         let written_absolutely = text

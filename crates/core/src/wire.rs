@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::delivery::AttemptTask;
-use crate::event::{Draft, Event, InvalidEvent, MAX_EVENT_BYTES, too_large};
+use crate::event::{Event, EventDraft, InvalidEvent, MAX_EVENT_BYTES, too_large};
 use crate::event_type::EventType;
 use crate::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId, WorkflowId};
 use crate::timestamp::Timestamp;
@@ -102,7 +102,7 @@ impl Event {
                 Timestamp::from_seconds(time.seconds, time.nanos).map_err(|why| why.to_string())
             });
         let data: Result<&RawValue, _> = serde_json::from_slice(&message.data_json);
-        let draft = Draft {
+        let draft = EventDraft {
             event_id: violations.check("event_id", EventId::parse(message.event_id)),
             event_type: violations.check("event_type", EventType::parse(&message.event_type)),
             workflow_id: violations.check("workflow_id", WorkflowId::parse(message.workflow_id)),

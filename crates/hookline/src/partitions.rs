@@ -126,7 +126,7 @@ async fn show(store: &StoreArgs, as_json: bool) -> anyhow::Result<()> {
         "partition",
         "owner",
         "epoch",
-        "beat",
+        "heartbeat",
         "due",
         "backlog",
         "later",
@@ -138,7 +138,7 @@ async fn show(store: &StoreArgs, as_json: bool) -> anyhow::Result<()> {
                 .owner
                 .map_or("none".to_owned(), |id| id.0.to_string()),
             holding.epoch.to_string(),
-            owner.map_or("-".to_owned(), |owner| owner.beat.to_string()),
+            owner.map_or("-".to_owned(), |owner| owner.heartbeat.to_string()),
             totals.map_or("-".to_owned(), |totals| capped(totals.due)),
             totals.map_or("-".to_owned(), |totals| capped(totals.backlog)),
             totals.map_or("-".to_owned(), |totals| capped(totals.later)),
@@ -146,15 +146,18 @@ async fn show(store: &StoreArgs, as_json: bool) -> anyhow::Result<()> {
     }
     println!("{table}");
     let mut table = Table::new();
-    table
-        .load_style(TableStyle::new())
-        .set_header(["dispatcher", "state", "partitions", "beat"]);
+    table.load_style(TableStyle::new()).set_header([
+        "dispatcher",
+        "state",
+        "partitions",
+        "heartbeat",
+    ]);
     for one in dispatchers {
         table.add_row([
             one.dispatcher.id.0.to_string(),
             one.state().to_owned(),
             one.partitions.to_string(),
-            one.dispatcher.beat.to_string(),
+            one.dispatcher.heartbeat.to_string(),
         ]);
     }
     println!("{table}");
@@ -183,7 +186,7 @@ impl Member<'_> {
             "dispatcher": self.dispatcher.id.0,
             "state": self.state(),
             "partitions": self.partitions,
-            "beat": self.dispatcher.beat,
+            "heartbeat": self.dispatcher.heartbeat,
         })
     }
 }
@@ -199,7 +202,7 @@ fn as_value((holding, owner, totals): Row<'_>) -> Value {
         "partition": holding.partition.0,
         "owner": holding.owner.map(|id| id.0),
         "epoch": holding.epoch,
-        "beat": owner.map(|owner| owner.beat),
+        "heartbeat": owner.map(|owner| owner.heartbeat),
         "draining": owner.map(|owner| owner.draining),
         "due": totals.map(|totals| totals.due),
         "backlog": totals.map(|totals| totals.backlog),

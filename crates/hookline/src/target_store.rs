@@ -56,8 +56,7 @@ impl StoreArgs {
             (None, Some(file)) => secrets.of_file(&file)?,
             (None, None) => secrets.required()?,
         };
-        hookline_bootstrap::master_keys::unlock_to_rekey(self.open(Purpose::Change).await?, &keys)
-            .await
+        hookline_bootstrap::master_keys::unlock(self.open(Purpose::Change).await?, &keys).await
     }
 
     pub(crate) async fn open(&self, purpose: Purpose) -> anyhow::Result<Store> {

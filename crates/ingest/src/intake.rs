@@ -22,7 +22,7 @@ use crate::decode::{self, Decoded};
 use crate::deferred_batch;
 use crate::rate_limit::OrganizationRateLimit;
 use crate::storage_quota::{self, StorageQuota};
-use crate::unacked::{Disposition, FaultyEvent, Settlements};
+use crate::unacked::{EventDisposition, FaultyEvent, Settlements};
 
 /// Slices that use the store at once.
 const MAX_TRANSACTIONS: usize = 3;
@@ -326,11 +326,11 @@ impl Intake {
         let (mut done, mut untouched, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
         for (message, disposition) in settlements {
             match disposition {
-                Disposition::Ack => done.push(message),
-                Disposition::RequeueUncounted => untouched.push(message),
-                Disposition::Requeue => unfinished.push(message),
-                Disposition::DeadLetter(faulty) => self.reject_faulty(message, faulty).await,
-                Disposition::Defer => self.defer_failed(message),
+                EventDisposition::Ack => done.push(message),
+                EventDisposition::RequeueUncounted => untouched.push(message),
+                EventDisposition::Requeue => unfinished.push(message),
+                EventDisposition::DeadLetter(faulty) => self.reject_faulty(message, faulty).await,
+                EventDisposition::Defer => self.defer_failed(message),
             }
         }
         if !done.is_empty() {

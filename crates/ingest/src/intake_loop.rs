@@ -14,7 +14,7 @@ use crate::backlog::slice::{Slice, SliceFailure, WaitingEvent};
 use crate::decode::Decoded;
 use crate::intake::{Arrivals, DecodedBatch, FanOut, Intake};
 use crate::storing::SliceReport;
-use crate::unacked::{Disposition, EventOutcome, FaultyEvent, Settlements, UnackedMessages};
+use crate::unacked::{EventDisposition, EventOutcome, FaultyEvent, Settlements, UnackedMessages};
 
 pub(crate) struct IntakeLoop {
     intake: Arc<Intake>,
@@ -203,14 +203,14 @@ impl IntakeLoop {
         }
         if self.is_trial && failure.is_transient {
             let messages = waiting.iter().map(|one| one.message).collect();
-            settlements.extend(self.dispose(&messages, &Disposition::Defer));
+            settlements.extend(self.dispose(&messages, &EventDisposition::Defer));
             return settlements;
         }
         let events = waiting.len();
         let consequence = self.backlog.failed(waiting, failure);
         if let Some(one) = consequence.faulty {
             let event = one.event.event;
-            let faulty = Disposition::DeadLetter(FaultyEvent {
+            let faulty = EventDisposition::DeadLetter(FaultyEvent {
                 event: event.id,
                 organization: event.organization,
                 reason: why.to_string(),
@@ -235,12 +235,12 @@ impl IntakeLoop {
             );
         }
         if !consequence.deferred.is_empty() {
-            settlements.extend(self.dispose(&consequence.deferred, &Disposition::Defer));
+            settlements.extend(self.dispose(&consequence.deferred, &EventDisposition::Defer));
         }
         settlements
     }
 
-    fn dispose(&mut self, messages: &HashSet<u64>, disposition: &Disposition) -> Settlements {
+    fn dispose(&mut self, messages: &HashSet<u64>, disposition: &EventDisposition) -> Settlements {
         self.backlog.forget(messages);
         let dispose = |message: &u64| self.unacked.dispose(*message, disposition.clone());
         messages.iter().filter_map(dispose).collect()

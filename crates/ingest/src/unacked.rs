@@ -28,11 +28,11 @@ pub(crate) struct FaultyEvent {
 /// Messages that can be settled, and how.
 pub(crate) type Settlements = Vec<Settlement>;
 
-pub(crate) type Settlement = (Received<PublishedEvents>, Disposition);
+pub(crate) type Settlement = (Received<PublishedEvents>, EventDisposition);
 
 /// How a message is settled. The verbs are those of `hookline_queue::EventConsumer`.
 #[derive(Debug, Clone)]
-pub(crate) enum Disposition {
+pub(crate) enum EventDisposition {
     /// All events are stored.
     Ack,
     /// No event of it is partly done.
@@ -54,7 +54,7 @@ struct UnackedMessage {
     in_flight: usize,
     /// An event of it was in a transaction that failed, and may be stored all the same.
     was_tried: bool,
-    disposition: Disposition,
+    disposition: EventDisposition,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +79,7 @@ impl UnackedMessages {
             remaining: events,
             in_flight: 0,
             was_tried: false,
-            disposition: Disposition::Ack,
+            disposition: EventDisposition::Ack,
         };
         self.messages.insert(number, held);
         number
@@ -109,7 +109,7 @@ impl UnackedMessages {
         held.in_flight -= 1;
         match outcome {
             EventOutcome::Stored => held.remaining -= 1,
-            EventOutcome::Unfinished => held.disposition = Disposition::Requeue,
+            EventOutcome::Unfinished => held.disposition = EventDisposition::Requeue,
         }
         self.settle(number)
     }
@@ -122,13 +122,17 @@ impl UnackedMessages {
         };
         held.in_flight -= 1;
         held.was_tried = true;
-        matches!(held.disposition, Disposition::Ack)
+        matches!(held.disposition, EventDisposition::Ack)
     }
 
     /// Begins no further event of a message, and returns the message if it can be settled.
-    pub(crate) fn dispose(&mut self, number: u64, disposition: Disposition) -> Option<Settlement> {
+    pub(crate) fn dispose(
+        &mut self,
+        number: u64,
+        disposition: EventDisposition,
+    ) -> Option<Settlement> {
         let held = self.messages.get_mut(&number)?;
-        if matches!(held.disposition, Disposition::Ack) {
+        if matches!(held.disposition, EventDisposition::Ack) {
             held.disposition = disposition;
         }
         self.settle(number)
@@ -137,10 +141,11 @@ impl UnackedMessages {
     /// Begins no further event of any message, and returns the messages that can be settled now.
     pub(crate) fn stop(&mut self) -> Settlements {
         for held in self.messages.values_mut() {
-            if held.remaining > held.in_flight && matches!(held.disposition, Disposition::Ack) {
+            if held.remaining > held.in_flight && matches!(held.disposition, EventDisposition::Ack)
+            {
                 held.disposition = match held.was_tried {
-                    true => Disposition::Requeue,
-                    false => Disposition::RequeueUncounted,
+                    true => EventDisposition::Requeue,
+                    false => EventDisposition::RequeueUncounted,
                 };
             }
         }
@@ -152,7 +157,7 @@ impl UnackedMessages {
     /// Returns the message if no event of it waits or is in a transaction.
     pub(crate) fn settle(&mut self, number: u64) -> Option<Settlement> {
         let held = self.messages.get(&number)?;
-        let waits = matches!(held.disposition, Disposition::Ack) && held.remaining > 0;
+        let waits = matches!(held.disposition, EventDisposition::Ack) && held.remaining > 0;
         if waits || held.in_flight > 0 {
             return None;
         }
@@ -183,8 +188,8 @@ mod tests {
         unacked.insert(message, Span::none(), events)
     }
 
-    fn dead_letter() -> Disposition {
-        Disposition::DeadLetter(FaultyEvent {
+    fn dead_letter() -> EventDisposition {
+        EventDisposition::DeadLetter(FaultyEvent {
             event: EventId::parse("e").unwrap(),
             organization: OrganizationId::parse("o").unwrap(),
             reason: "refused".to_owned(),
@@ -208,7 +213,10 @@ mod tests {
         );
         unacked.begin([message].into_iter());
         let (_, disposition) = unacked.finish_event(message, EventOutcome::Stored).unwrap();
-        assert!(matches!(disposition, Disposition::Ack), "{disposition:?}");
+        assert!(
+            matches!(disposition, EventDisposition::Ack),
+            "{disposition:?}"
+        );
         assert_eq!(unacked.len(), 0);
     }
 
@@ -223,16 +231,19 @@ mod tests {
         unacked.begin([begun, whole].into_iter());
         let settled = unacked.stop();
         assert!(
-            matches!(settled[..], [(_, Disposition::RequeueUncounted)]),
+            matches!(settled[..], [(_, EventDisposition::RequeueUncounted)]),
             "{untouched}"
         );
         let (_, disposition) = unacked.finish_event(begun, EventOutcome::Stored).unwrap();
         assert!(
-            matches!(disposition, Disposition::RequeueUncounted),
+            matches!(disposition, EventDisposition::RequeueUncounted),
             "{disposition:?}"
         );
         let (_, disposition) = unacked.finish_event(whole, EventOutcome::Stored).unwrap();
-        assert!(matches!(disposition, Disposition::Ack), "{disposition:?}");
+        assert!(
+            matches!(disposition, EventDisposition::Ack),
+            "{disposition:?}"
+        );
     }
 
     #[test]
@@ -247,7 +258,7 @@ mod tests {
         );
         let (_, disposition) = unacked.finish_event(message, EventOutcome::Stored).unwrap();
         assert!(
-            matches!(disposition, Disposition::Requeue),
+            matches!(disposition, EventDisposition::Requeue),
             "{disposition:?}"
         );
     }
@@ -261,7 +272,7 @@ mod tests {
         assert!(unacked.dispose(message, dead_letter()).is_none());
         let (_, disposition) = unacked.finish_event(message, EventOutcome::Stored).unwrap();
         assert!(
-            matches!(disposition, Disposition::DeadLetter(_)),
+            matches!(disposition, EventDisposition::DeadLetter(_)),
             "{disposition:?}"
         );
     }
@@ -273,12 +284,15 @@ mod tests {
         unacked.begin([message].into_iter());
         assert!(unacked.retries_event(message));
         unacked.begin([message, message].into_iter());
-        assert!(unacked.dispose(message, Disposition::Defer).is_none());
+        assert!(unacked.dispose(message, EventDisposition::Defer).is_none());
         assert!(!unacked.retries_event(message));
         assert!(unacked.settle(message).is_none());
         assert!(!unacked.retries_event(message));
         let (_, disposition) = unacked.settle(message).unwrap();
-        assert!(matches!(disposition, Disposition::Defer), "{disposition:?}");
+        assert!(
+            matches!(disposition, EventDisposition::Defer),
+            "{disposition:?}"
+        );
     }
 
     #[test]
@@ -287,6 +301,9 @@ mod tests {
         let message = insert(&mut unacked, 1);
         unacked.begin([message].into_iter());
         assert!(unacked.retries_event(message));
-        assert!(matches!(unacked.stop()[..], [(_, Disposition::Requeue)]));
+        assert!(matches!(
+            unacked.stop()[..],
+            [(_, EventDisposition::Requeue)]
+        ));
     }
 }

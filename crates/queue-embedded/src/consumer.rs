@@ -46,7 +46,7 @@ impl EventConsumer for EventQueue {
     }
 
     async fn requeue(&self, received: Vec<Received<PublishedEvents>>) {
-        let entries = self.finish(&received, PublishOutcome::Unwritten { takes: 1 });
+        let entries = self.finish(&received, PublishOutcome::Unwritten { receive_count: 1 });
         if let Err(why) = self.queue.requeue_events(entries).await {
             tracing::warn!(error = %why, "cannot requeue events; they come again later");
         }
@@ -54,7 +54,7 @@ impl EventConsumer for EventQueue {
     }
 
     async fn requeue_uncounted(&self, received: Vec<Received<PublishedEvents>>) {
-        let entries = self.finish(&received, PublishOutcome::Unwritten { takes: 0 });
+        let entries = self.finish(&received, PublishOutcome::Unwritten { receive_count: 0 });
         if let Err(why) = self.queue.requeue_events_uncounted(entries).await {
             tracing::warn!(error = %why, "cannot requeue events; they come again later");
         }
@@ -68,8 +68,8 @@ impl EventConsumer for EventQueue {
     ) -> Result<(), QueueError> {
         let soonest = deferred.iter().filter_map(|one| one.message.due).min();
         let deferred = deferred.iter().map(|one| {
-            let takes = i32::try_from(one.delivery_count).unwrap_or(i32::MAX);
-            (new_events(&one.message), takes)
+            let receive_count = i32::try_from(one.delivery_count).unwrap_or(i32::MAX);
+            (new_events(&one.message), receive_count)
         });
         let receipts = received.iter().map(|one| one.receipt);
         let entries: BTreeSet<i64> = receipts
@@ -120,7 +120,7 @@ impl EventConsumer for EventQueue {
         let (outcome, moved) = match moved {
             Ok(entry) => (PublishOutcome::Durable, Ok(entry)),
             Err(why) => (
-                PublishOutcome::Unwritten { takes: 1 },
+                PublishOutcome::Unwritten { receive_count: 1 },
                 Err(unavailable(why)),
             ),
         };
@@ -145,9 +145,9 @@ fn from_entry(entry: QueuedEvents) -> Received<PublishedEvents> {
         // In a folder, Hookline writes every message.
         author: Author::Hookline,
         trace: entry.traceparent.as_deref().and_then(TraceParent::parse),
-        due: entry.turn.map(Timestamp::from_unix_micros),
+        due: entry.admitted_at.map(Timestamp::from_unix_micros),
     };
-    received(events, entry.id, entry.takes)
+    received(events, entry.id, entry.receive_count)
 }
 
 #[cfg(test)]

@@ -72,10 +72,10 @@ impl EventQueue {
         let (receipt, mut outcome) = self.hand_over(&events);
         match self.outcome_of(&events, receipt, &mut outcome).await {
             Some(PublishOutcome::Durable) => Ok(()),
-            Some(PublishOutcome::Unwritten { takes }) => {
+            Some(PublishOutcome::Unwritten { receive_count }) => {
                 let written = self
                     .queue
-                    .defer_events(Vec::new(), vec![(new_events(&events), takes)]);
+                    .defer_events(Vec::new(), vec![(new_events(&events), receive_count)]);
                 written.await.map_err(unavailable)?;
                 self.handoff.poll_by(events.due.unwrap_or_else(now));
                 Ok(())
@@ -112,7 +112,7 @@ impl EventQueue {
             return outcome.ok();
         }
         if self.handoff.withdraw(receipt) {
-            let unwritten = PublishOutcome::Unwritten { takes: 0 };
+            let unwritten = PublishOutcome::Unwritten { receive_count: 0 };
             self.publishes.finish([receipt], unwritten);
             return outcome.await.ok();
         }
@@ -133,7 +133,7 @@ impl EventQueue {
     pub(crate) async fn settle_late(&self, entry: i64, outcome: PublishOutcome) {
         let settled = match outcome {
             PublishOutcome::Durable => self.queue.ack_events(vec![entry]).await,
-            PublishOutcome::Unwritten { takes: 0 } => {
+            PublishOutcome::Unwritten { receive_count: 0 } => {
                 self.queue.requeue_events_uncounted(vec![entry]).await
             }
             PublishOutcome::Unwritten { .. } => self.queue.requeue_events(vec![entry]).await,
@@ -158,16 +158,16 @@ impl EventQueue {
     }
 }
 
-/// An entry that was received `takes` times, this time included.
+/// An entry that was received `receive_count` times, this time included.
 pub(crate) fn received(
     events: PublishedEvents,
     entry: i64,
-    takes: i32,
+    receive_count: i32,
 ) -> Received<PublishedEvents> {
     Received {
         message: events,
-        redelivered: takes > 1,
-        delivery_count: u32::try_from(takes - 1).unwrap_or(0),
+        redelivered: receive_count > 1,
+        delivery_count: u32::try_from(receive_count - 1).unwrap_or(0),
         receipt: Receipt {
             session: 0,
             tag: entry.unsigned_abs(),
@@ -180,7 +180,7 @@ pub(crate) fn new_events(events: &PublishedEvents) -> NewEvents {
         body: events.body.clone(),
         content_type: events.content_type.clone(),
         traceparent: events.trace.map(|trace| trace.to_string()),
-        turn: events.due,
+        admitted_at: events.due,
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) enum PublishOutcome {
     Durable,
     /// Intake did not store them; they count as received this often.
     Unwritten {
-        takes: i32,
+        receive_count: i32,
     },
 }
 
@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(entries, [first.tag.cast_signed()]);
         assert_eq!(durable.try_recv(), Ok(PublishOutcome::Durable));
         assert!(back.try_recv().is_err(), "it has no outcome yet");
-        let outcome = PublishOutcome::Unwritten { takes: 1 };
+        let outcome = PublishOutcome::Unwritten { receive_count: 1 };
         assert_eq!(
             publishes.finish([second, second], outcome),
             Vec::<i64>::new()

@@ -18,7 +18,7 @@ pub struct Readiness {
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct ReadinessReport {
     pub status: Status,
     pub parts: BTreeMap<&'static str, bool>,
 }
@@ -55,7 +55,7 @@ impl Readiness {
     }
 
     /// A process without parts is not ready.
-    pub fn report(&self) -> Report {
+    pub fn report(&self) -> ReadinessReport {
         let probes = self
             .parts
             .read()
@@ -71,11 +71,11 @@ impl Readiness {
             true => Status::Ready,
             false => Status::NotReady,
         };
-        Report { status, parts }
+        ReadinessReport { status, parts }
     }
 }
 
-impl Report {
+impl ReadinessReport {
     pub fn is_ready(&self) -> bool {
         self.status == Status::Ready
     }

@@ -50,7 +50,7 @@ impl Context {
         let limit = self.settings.start.wait_for_peers;
         tokio::select! {
             found = dependencies::wait_for(name, limit, connect) => found,
-            () = self.shutdown.draining.cancelled() => Err(Stopped(name.to_owned()).into()),
+            () = self.shutdown.draining.cancelled() => Err(StoppedWhileWaiting(name.to_owned()).into()),
         }
     }
 }
@@ -58,7 +58,7 @@ impl Context {
 /// The service was stopped while it waited for a dependency, which is no failure.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped while waiting for {0}")]
-struct Stopped(String);
+struct StoppedWhileWaiting(String);
 
 pub fn run<F, Fut>(name: &'static str, serve: F) -> ExitCode
 where
@@ -132,7 +132,7 @@ where
     telemetry.shutdown();
     runtime.shutdown_timeout(LAST_CALLS);
     match ended {
-        Err(why) if why.is::<Stopped>() => {
+        Err(why) if why.is::<StoppedWhileWaiting>() => {
             tracing::info!("{why}");
             Ok(())
         }

@@ -17,7 +17,7 @@ mod targets;
 mod validators;
 mod warnings;
 
-pub use error::{InvalidSetting, Problem, SettingsError};
+pub use error::{InvalidSetting, SettingProblem, SettingsError};
 pub use key_file::{read_key_file, warn_of_key_file};
 pub use limits::LimitSettings;
 pub use secret_url::SecretUrl;

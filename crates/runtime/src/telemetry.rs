@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::settings::Settings;
 
-use repeats::Repeats;
+use repeats::RepeatLimiter;
 
 pub use metrics::Metrics;
 pub use propagation::{continue_trace, trace_of};
@@ -26,7 +26,7 @@ pub use propagation::{continue_trace, trace_of};
 pub struct Telemetry {
     metrics: Metrics,
     traces: Option<SdkTracerProvider>,
-    repeats: Repeats,
+    repeats: RepeatLimiter,
 }
 
 impl Telemetry {
@@ -47,7 +47,7 @@ impl Telemetry {
             true => Some(traces::provider(endpoint, resource.clone())?),
             false => None,
         };
-        let repeats = Repeats::default();
+        let repeats = RepeatLimiter::default();
         tracing_subscriber::registry()
             .with(logs::layer(&settings.log, repeats.clone())?)
             .with(traces.as_ref().map(traces::layer))

@@ -125,7 +125,7 @@ pub(crate) const CONSTRAINTS: [&str; 7] = [
     "api_keys_hash_key",
     "api_keys_organization_id_fkey",
     "partitioning_id_check",
-    "retention_id_check",
+    "retention_clock_id_check",
     "subscription_version_id_check",
 ];
 

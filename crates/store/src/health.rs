@@ -20,7 +20,7 @@ const FORGOTTEN_AFTER: Duration = Duration::from_millis(1_500);
 
 /// The outcomes of a store's calls.
 #[derive(Debug, Default)]
-pub(crate) struct Health {
+pub(crate) struct StoreHealth {
     /// Whether the last write probe succeeded.
     can_write: AtomicBool,
     /// Whether `failing` has an entry: a success is then the only call that takes the lock.
@@ -48,7 +48,7 @@ impl FailingCall {
 
 /// An outcome compared with the one before of the same kind of call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Observed {
+pub(crate) enum ObservedCall {
     /// Success, or a permanent error.
     Well,
     /// A transient error after a success.
@@ -57,7 +57,7 @@ pub(crate) enum Observed {
     FailedAgain,
 }
 
-impl Health {
+impl StoreHealth {
     /// Begins a call of the kind `Call`, if that kind is failing. The caller keeps the guard until the call has ended.
     pub(crate) fn begin<Call: 'static>(&self) -> Option<RunningCall> {
         if !self.any_failing.load(Ordering::Acquire) {
@@ -73,11 +73,11 @@ impl Health {
         &self,
         result: &Result<T, StoreError>,
         now: Instant,
-    ) -> Observed {
+    ) -> ObservedCall {
         let call = TypeId::of::<Call>();
         let is_transient = matches!(result, Err(why) if why.is_transient());
         if !is_transient && !self.any_failing.load(Ordering::Acquire) {
-            return Observed::Well;
+            return ObservedCall::Well;
         }
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         let observed = match is_transient {
@@ -87,16 +87,16 @@ impl Health {
                         last: now,
                         running: RunningCall::default(),
                     });
-                    Observed::Failed
+                    ObservedCall::Failed
                 }
                 Entry::Occupied(mut entry) => {
                     entry.get_mut().last = now;
-                    Observed::FailedAgain
+                    ObservedCall::FailedAgain
                 }
             },
             false => {
                 failing.remove(&call);
-                Observed::Well
+                ObservedCall::Well
             }
         };
         self.any_failing
@@ -141,15 +141,15 @@ mod tests {
         Err(StoreError::Unavailable("gone".to_owned()))
     }
 
-    fn probed() -> (Health, Instant) {
-        let health = Health::default();
+    fn probed() -> (StoreHealth, Instant) {
+        let health = StoreHealth::default();
         health.probed(true);
         (health, Instant::now())
     }
 
     #[test]
     fn a_store_is_not_ready_before_its_first_write() {
-        let health = Health::default();
+        let health = StoreHealth::default();
         assert!(!health.is_ready(Instant::now()));
         health.observe::<ReadCall, _>(&Ok(()), Instant::now());
         assert!(!health.is_ready(Instant::now()), "a read is no write");
@@ -160,11 +160,14 @@ mod tests {
     #[test]
     fn a_success_of_another_kind_of_call_does_not_hide_a_failure() {
         let (health, now) = probed();
-        assert_eq!(health.observe::<Write, _>(&lost(), now), Observed::Failed);
+        assert_eq!(
+            health.observe::<Write, _>(&lost(), now),
+            ObservedCall::Failed
+        );
         health.observe::<ReadCall, _>(&Ok(()), now);
         assert!(!health.is_ready(now));
         let again = health.observe::<Write, _>(&lost(), now);
-        assert_eq!(again, Observed::FailedAgain);
+        assert_eq!(again, ObservedCall::FailedAgain);
         health.observe::<Write, _>(&Ok(()), now);
         assert!(health.is_ready(now));
     }
@@ -173,7 +176,10 @@ mod tests {
     fn a_refusal_is_an_answer_of_a_healthy_store() {
         let (health, now) = probed();
         let refused: Result<(), _> = Err(StoreError::Refused("taken".to_owned()));
-        assert_eq!(health.observe::<Write, _>(&refused, now), Observed::Well);
+        assert_eq!(
+            health.observe::<Write, _>(&refused, now),
+            ObservedCall::Well
+        );
         assert!(health.is_ready(now));
     }
 

@@ -8,15 +8,14 @@ use diesel::sql_types::{BigInt, Integer};
 use hookline_core::access::Scope;
 use hookline_core::delivery::{AttemptTask, DeliveryState, RetryRun};
 use hookline_core::event_type::{EventType, EventTypeSet, EventTypes};
-use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
+use hookline_core::ids::{DeliveryId, OrganizationId, SubscriptionId};
 use hookline_core::subscription::{Revision, Subscription, SubscriptionName, SubscriptionStatus};
 use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 
-use crate::attempts::{LoggedAttempt, LoggedError};
 use crate::columns::{UuidColumn, UuidKey};
 use crate::error::StoreError;
-use crate::schema::{attempts, subscriptions};
+use crate::schema::subscriptions;
 
 /// A row of `subscriptions`.
 #[derive(Debug, Queryable, Selectable)]
@@ -76,62 +75,6 @@ impl TryFrom<SubscriptionRow> for Subscription {
     }
 }
 
-/// A row of `attempts`, as it is written and read.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
-#[diesel(table_name = attempts, treat_none_as_default_value = false)]
-pub(crate) struct AttemptRow {
-    pub(crate) id: UuidKey,
-    pub(crate) delivery_id: UuidKey,
-    pub(crate) organization_id: String,
-    pub(crate) subscription_id: i64,
-    pub(crate) event_key: UuidKey,
-    pub(crate) event_type: String,
-    pub(crate) attempt: i32,
-    pub(crate) trigger: String,
-    pub(crate) status: String,
-    pub(crate) url: String,
-    pub(crate) response_status: Option<i32>,
-    pub(crate) response_body: Option<String>,
-    pub(crate) error_kind: Option<String>,
-    pub(crate) error_message: Option<String>,
-    pub(crate) duration_ms: i64,
-    pub(crate) created_at: i64,
-    pub(crate) next_attempt_at: Option<i64>,
-}
-
-impl AttemptRow {
-    pub(crate) fn into_attempt(self, event_id: String) -> Result<LoggedAttempt, StoreError> {
-        let error = match (self.error_kind, self.error_message) {
-            (Some(kind), message) => Some(LoggedError {
-                kind: read_name("error_kind", &kind)?,
-                message: message.unwrap_or_default(),
-            }),
-            (None, _) => None,
-        };
-        Ok(LoggedAttempt {
-            id: AttemptId(self.id.0),
-            delivery_id: DeliveryId(self.delivery_id.0),
-            subscription_id: SubscriptionId(self.subscription_id),
-            event_id: EventId::parse(event_id).map_err(|why| corrupt("event_id", why))?,
-            event_type: read_event_type(&self.event_type)?,
-            number: u32::try_from(self.attempt).map_err(|why| corrupt("attempt", why))?,
-            trigger: read_name("trigger", &self.trigger)?,
-            status: read_name("status", &self.status)?,
-            url: self.url,
-            response_status: self
-                .response_status
-                .map(u16::try_from)
-                .transpose()
-                .map_err(|why| corrupt("response_status", why))?,
-            response_body: self.response_body,
-            error,
-            duration_ms: u64::try_from(self.duration_ms).unwrap_or_default(),
-            created_at: Timestamp::from_unix_micros(self.created_at),
-            next_attempt_at: self.next_attempt_at.map(Timestamp::from_unix_micros),
-        })
-    }
-}
-
 /// The next attempt of a pending delivery, as a raw SQL statement returns it.
 #[derive(QueryableByName)]
 pub(crate) struct NextAttempt {
@@ -161,12 +104,12 @@ pub(crate) struct StateColumns {
     pub(crate) state: &'static str,
     pub(crate) due: Option<i64>,
     pub(crate) finished_at: Option<i64>,
-    pub(crate) gave_up: Option<&'static str>,
+    pub(crate) exhausted_reason: Option<&'static str>,
 }
 
 impl From<DeliveryState> for StateColumns {
     fn from(state: DeliveryState) -> Self {
-        let (name, due, finished, gave_up) = match state {
+        let (name, due, finished, exhausted_reason) = match state {
             DeliveryState::Pending { due } => ("pending", Some(due), None, None),
             DeliveryState::Delivered { at } => ("delivered", None, Some(at), None),
             DeliveryState::Exhausted { at, reason } => {
@@ -179,7 +122,7 @@ impl From<DeliveryState> for StateColumns {
             state: name,
             due: due.map(Timestamp::unix_micros),
             finished_at: finished.map(Timestamp::unix_micros),
-            gave_up,
+            exhausted_reason,
         }
     }
 }
@@ -188,7 +131,7 @@ pub(crate) fn read_state(
     state: &str,
     due: Option<i64>,
     finished_at: Option<i64>,
-    gave_up: Option<&str>,
+    exhausted_reason: Option<&str>,
 ) -> Result<DeliveryState, StoreError> {
     let at = || {
         let micros = finished_at.ok_or_else(|| corrupt("finished_at", "null"))?;
@@ -203,15 +146,15 @@ pub(crate) fn read_state(
         "cancelled" => DeliveryState::Cancelled { at: at()? },
         "exhausted" => DeliveryState::Exhausted {
             at: at()?,
-            reason: read_name("gave_up", gave_up.unwrap_or("null"))?,
+            reason: read_name("exhausted_reason", exhausted_reason.unwrap_or("null"))?,
         },
         other => return Err(corrupt("state", other)),
     })
 }
 
-pub(crate) fn read_run(cause: &str, attempts_before: i32) -> Result<RetryRun, StoreError> {
+pub(crate) fn read_run(started_by: &str, attempts_before: i32) -> Result<RetryRun, StoreError> {
     Ok(RetryRun {
-        started_by: read_name("cause", cause)?,
+        started_by: read_name("started_by", started_by)?,
         attempts_before: attempts_before.unsigned_abs(),
     })
 }
@@ -273,13 +216,6 @@ pub(crate) fn corrupt(column: &str, value: impl std::fmt::Display) -> StoreError
 
 pub(crate) fn signed(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
-}
-
-/// An attempt, and the new state of its delivery.
-pub(crate) struct AttemptUpdate {
-    pub(crate) row: AttemptRow,
-    pub(crate) generation: i32,
-    pub(crate) to: StateColumns,
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The tables of both backends. Tables of one backend only are named in its own SQL.
+//! The tables. `event_queue` and `dead_letters` exist in SQLite alone, and `write_probe` in PostgreSQL alone, whose SQL names it.
 
 use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 
@@ -45,7 +45,7 @@ table! {
 }
 
 table! {
-    retention (id) {
+    retention_clock (id) {
         id -> Integer,
         at -> BigInt,
         seen -> BigInt,
@@ -68,7 +68,7 @@ table! {
         events -> Text,
         secret -> Nullable<Binary>,
         previous_secret -> Nullable<Binary>,
-        previous_until -> Nullable<BigInt>,
+        previous_secret_until -> Nullable<BigInt>,
         headers -> Binary,
         header_names -> Text,
         is_active -> Bool,
@@ -90,7 +90,7 @@ table! {
 }
 
 table! {
-    failing (subscription_id) {
+    failing_subscriptions (subscription_id) {
         subscription_id -> BigInt,
         since -> BigInt,
     }
@@ -141,10 +141,10 @@ table! {
         state -> Text,
         due -> Nullable<BigInt>,
         finished_at -> Nullable<BigInt>,
-        gave_up -> Nullable<Text>,
+        exhausted_reason -> Nullable<Text>,
         created_at -> BigInt,
         attempts_before -> Integer,
-        cause -> Text,
+        started_by -> Text,
         backlog -> Nullable<SmallInt>,
         partition -> Integer,
     }
@@ -185,9 +185,9 @@ table! {
 
     dispatchers (id) {
         id -> UuidColumn,
-        beat -> BigInt,
+        heartbeat -> BigInt,
         draining -> Bool,
-        able -> Bool,
+        can_deliver -> Bool,
         seen_at -> BigInt,
     }
 }
@@ -208,8 +208,8 @@ table! {
         replayed -> BigInt,
         cursor_at -> Nullable<BigInt>,
         cursor_id -> Nullable<UuidColumn>,
-        turn -> BigInt,
-        next_turn -> Nullable<BigInt>,
+        lease -> BigInt,
+        next_step_at -> Nullable<BigInt>,
         state -> Text,
         reason -> Nullable<Text>,
         created_at -> BigInt,
@@ -243,22 +243,22 @@ table! {
 }
 
 table! {
-    attempt_counts (organization_id, subscription_id, event_type, status, day, writer) {
+    attempt_counts (organization_id, subscription_id, event_type, status, day, shard) {
         organization_id -> Text,
         subscription_id -> BigInt,
         event_type -> Text,
         status -> Text,
         day -> BigInt,
-        writer -> Integer,
+        shard -> Integer,
         count -> BigInt,
         last_at -> BigInt,
     }
 }
 
 table! {
-    stored_bytes (organization_id, part) {
+    storage_usage (organization_id, shard) {
         organization_id -> Text,
-        part -> Integer,
+        shard -> Integer,
         bytes -> BigInt,
     }
 }
@@ -267,10 +267,10 @@ table! {
     use diesel::sql_types::*;
     use crate::columns::UuidColumn;
 
-    trials (key) {
+    crash_counts (key) {
         key -> UuidColumn,
-        charges -> Integer,
-        begun_at -> BigInt,
+        crashes -> Integer,
+        counted_at -> BigInt,
     }
 }
 
@@ -278,7 +278,7 @@ table! {
     use diesel::sql_types::*;
     use crate::columns::UuidColumn;
 
-    put_aside (delivery_id) {
+    dead_deliveries (delivery_id) {
         delivery_id -> UuidColumn,
         reason -> Text,
         at -> BigInt,
@@ -286,12 +286,36 @@ table! {
 }
 
 table! {
-    keyed_requests (id) {
+    idempotent_requests (id) {
         id -> Binary,
         fingerprint -> Binary,
         claim -> BigInt,
         claimed_until -> BigInt,
         answer -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
+table! {
+    event_queue (id) {
+        id -> BigInt,
+        content_type -> Nullable<Text>,
+        traceparent -> Nullable<Text>,
+        body -> Binary,
+        admitted_at -> Nullable<BigInt>,
+        visible_at -> BigInt,
+        receive_count -> Integer,
+    }
+}
+
+table! {
+    dead_letters (id) {
+        id -> BigInt,
+        queue -> Text,
+        reason -> Text,
+        content_type -> Nullable<Text>,
+        traceparent -> Nullable<Text>,
+        body -> Binary,
         created_at -> BigInt,
     }
 }
@@ -303,11 +327,11 @@ pub(crate) const TABLES: [&str; 24] = [
     "api_key_organizations",
     "subscription_version",
     "subscription_marks",
-    "retention",
+    "retention_clock",
     "master_keys",
     "subscriptions",
     "subscription_counts",
-    "failing",
+    "failing_subscriptions",
     "operational_events",
     "events",
     "deliveries",
@@ -318,10 +342,10 @@ pub(crate) const TABLES: [&str; 24] = [
     "replays",
     "attempts",
     "attempt_counts",
-    "stored_bytes",
-    "trials",
-    "put_aside",
-    "keyed_requests",
+    "storage_usage",
+    "crash_counts",
+    "dead_deliveries",
+    "idempotent_requests",
 ];
 
 joinable!(deliveries -> subscriptions (subscription_id));
@@ -334,4 +358,4 @@ allow_tables_to_appear_in_same_query!(
     attempts,
     circuit_breakers
 );
-allow_tables_to_appear_in_same_query!(failing, subscriptions);
+allow_tables_to_appear_in_same_query!(failing_subscriptions, subscriptions);

@@ -6,8 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use hookline_core::timestamp::Timestamp;
 
-use crate::backend::postgres::{self, InvalidDatabaseUrl, Postgres, PostgresSettings};
-use crate::backend::sqlite::queue::EmbeddedQueue;
+use crate::backend::postgres::{InvalidDatabaseUrl, Postgres, PostgresSettings};
 use crate::backend::sqlite::{Sharing, Sqlite};
 use crate::crypto::encryption::Keyring;
 use crate::error::StoreError;
@@ -17,13 +16,13 @@ use crate::folder;
 pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// The shards of a counter of a day, subscription, type and status: processes write to different rows.
-const WRITERS: i32 = 8;
+const SHARDS: i32 = 8;
 
 /// Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) backend: Backend,
-    pub(crate) writer: i32,
+    pub(crate) shard: i32,
     /// None until it is unlocked: a caller that neither signs nor changes a secret needs no key.
     pub(crate) keyring: Option<Arc<Keyring>>,
 }
@@ -34,14 +33,15 @@ pub(crate) enum Backend {
     Sqlite(Sqlite),
 }
 
-/// Runs a query on the backend of the store. `write` and `read` choose the connection of SQLite.
+/// Runs a query on the backend of the store. `write` and `read` choose the connection of SQLite. `|conn, name: path|` names
+/// modules of queries, which the macro `backends!` compiles twice: `name` is their part for this backend.
 macro_rules! run {
-    ($store:expr, $access:ident, |$conn:ident, $q:ident| $query:expr) => {
+    ($store:expr, $access:ident, |$conn:ident, $($name:ident: $($path:ident)::+),+| $query:expr) => {
         match &$store.backend {
             $crate::store::Backend::Postgres(backend) => {
                 backend
                     .run(move |$conn| {
-                        use $crate::backend::postgres::sql as $q;
+                        $(use $($path)::+::postgres as $name;)+
                         $query
                     })
                     .await
@@ -49,7 +49,7 @@ macro_rules! run {
             $crate::store::Backend::Sqlite(backend) => {
                 backend
                     .$access(move |$conn| {
-                        use $crate::backend::sqlite::sql as $q;
+                        $(use $($path)::+::sqlite as $name;)+
                         $query
                     })
                     .await
@@ -67,15 +67,6 @@ impl Store {
     /// When the URL has an unsupported parameter.
     pub fn postgres(settings: &PostgresSettings) -> Result<Self, InvalidDatabaseUrl> {
         Ok(Self::of(Backend::Postgres(Postgres::new(settings)?)))
-    }
-
-    /// A folder that this process alone delivers from, and its queue.
-    pub fn embedded(folder: &Path) -> Result<(Self, EmbeddedQueue), StoreError> {
-        let sqlite = Sqlite::open(folder, Sharing::Exclusive)?;
-        Ok((
-            Self::of(Backend::Sqlite(sqlite.clone())),
-            EmbeddedQueue::new(sqlite),
-        ))
     }
 
     /// The tables of a folder that another process may be delivering from.
@@ -97,20 +88,12 @@ impl Store {
     }
 
     fn of(backend: Backend) -> Self {
-        let spread = uuid::Uuid::new_v4().as_u128() % u128::from(WRITERS.unsigned_abs());
+        let spread = uuid::Uuid::new_v4().as_u128() % u128::from(SHARDS.unsigned_abs());
         Self {
             backend,
-            writer: i32::try_from(spread).unwrap_or_default(),
+            shard: i32::try_from(spread).unwrap_or_default(),
             keyring: None,
         }
-    }
-
-    /// Brings the schema up to date. SQLite does so whenever it is opened.
-    pub async fn migrate(&self, now: Timestamp) -> Result<(), StoreError> {
-        if let Backend::Postgres(backend) = &self.backend {
-            backend.migrate().await?;
-        }
-        self.prepare_days(now).await
     }
 
     /// Whether this version can work with the store: its schema, its encoding, the rights of the
@@ -121,18 +104,6 @@ impl Store {
     pub async fn check(&self) -> Result<(), StoreError> {
         match &self.backend {
             Backend::Postgres(backend) => backend.check().await,
-            Backend::Sqlite(_) => Ok(()),
-        }
-    }
-
-    /// Creates the partitions of the log for today and the next days.
-    pub async fn prepare_days(&self, now: Timestamp) -> Result<(), StoreError> {
-        match &self.backend {
-            Backend::Postgres(backend) => {
-                backend
-                    .run(move |conn| postgres::days::prepare_days(conn, now))
-                    .await
-            }
             Backend::Sqlite(_) => Ok(()),
         }
     }

@@ -18,7 +18,7 @@ impl Owners {
         for row in rows {
             let number = row["partition"].as_u64().context("no number")?;
             let epoch = row["epoch"].as_i64().context("no epoch")?;
-            let (Some(owner), Some(_)) = (row["owner"].as_str(), row["beat"].as_i64()) else {
+            let (Some(owner), Some(_)) = (row["owner"].as_str(), row["heartbeat"].as_i64()) else {
                 return Ok(None);
             };
             owners.insert(number, (owner.to_owned(), epoch));
@@ -58,7 +58,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(number, owner)| {
-                serde_json::json!({"partition": number, "owner": owner, "epoch": epoch, "beat": owner.map(|_| 7)})
+                serde_json::json!({"partition": number, "owner": owner, "epoch": epoch, "heartbeat": owner.map(|_| 7)})
             })
             .collect();
         Owners::read(&serde_json::json!({ "partitions": rows }).to_string()).unwrap()

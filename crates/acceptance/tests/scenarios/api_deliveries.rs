@@ -58,9 +58,9 @@ async fn a_delivery_shows_its_state_and_its_attempts(
     ensure!(page.json["total"] == 3 && page.json["limit"] == 50 && page.json["offset"] == 0);
     ensure!(page.json["next_cursor"].is_null() && all.len() == 3);
     let expected = [
-        json!({"status": "exhausted", "origin": "test", "gave_up": "out_of_attempts"}),
-        json!({"status": "pending", "origin": "event", "gave_up": null, "finished_at": null}),
-        json!({"status": "delivered", "origin": "event", "gave_up": null}),
+        json!({"status": "exhausted", "origin": "test", "exhausted_reason": "out_of_attempts"}),
+        json!({"status": "pending", "origin": "event", "exhausted_reason": null, "finished_at": null}),
+        json!({"status": "delivered", "origin": "event", "exhausted_reason": null}),
     ];
     let log = client.log_of(id).await?;
     for (delivery, expected) in all.iter().zip(&expected) {
@@ -289,7 +289,7 @@ async fn an_event_shows_its_deliveries_and_their_states(
             let shown = client.get(&format!("/deliveries/{delivery}")).await?;
             let shown = shown.expect(200)?.json;
             ensure!(shown["status"] == outcome && shown["event_id"] == event.as_str());
-            for field in ["next_attempt_at", "finished_at", "gave_up"] {
+            for field in ["next_attempt_at", "finished_at", "exhausted_reason"] {
                 ensure!(fate[field] == shown[field], "{field}: {fate:#}");
             }
         }

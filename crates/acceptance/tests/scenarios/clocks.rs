@@ -182,7 +182,7 @@ async fn a_failing_retention_step_delays_no_other(mode: Mode) -> anyhow::Result<
         .sql(
             "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
                  'BEGIN RAISE EXCEPTION ''refused''; END';
-             CREATE TRIGGER refuse BEFORE DELETE ON trials FOR EACH STATEMENT EXECUTE FUNCTION refuse();
+             CREATE TRIGGER refuse BEFORE DELETE ON crash_counts FOR EACH STATEMENT EXECUTE FUNCTION refuse();
              INSERT INTO events (key, organization_id, event_id, event_type, body, received_at)
              VALUES (gen_random_uuid(), 'o', 'old', 'workflow.failed', '', 0)",
         )
@@ -191,7 +191,7 @@ async fn a_failing_retention_step_delays_no_other(mode: Mode) -> anyhow::Result<
     gauge(
         &deployment,
         "hookline_upkeep_failing",
-        r#"step="trials""#,
+        r#"step="crash_counts""#,
         |failing| failing == 1.0,
     )
     .await?;

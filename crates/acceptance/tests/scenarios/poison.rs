@@ -113,7 +113,7 @@ async fn only_messages_that_kill_the_process_become_dead_letters(mode: Mode) -> 
     let path = format!("/deliveries/{bad_delivery}");
     let told = tenant.client.get(&path).await?.expect(200)?.json;
     ensure!(
-        told["status"] == "exhausted" && told["gave_up"] == "poison",
+        told["status"] == "exhausted" && told["exhausted_reason"] == "poison",
         "{told}"
     );
 
@@ -185,7 +185,7 @@ async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it
     );
     let told = tenant.client.get(&path).await?.expect(200)?.json;
     ensure!(
-        told["status"] == "exhausted" && told["gave_up"] == "poison",
+        told["status"] == "exhausted" && told["exhausted_reason"] == "poison",
         "{told}"
     );
     let path = format!("/webhooks/{subscription}/deliveries?status=delivered&limit=1");

@@ -61,7 +61,7 @@ async fn a_retried_delivery_keeps_its_id_and_restarts_the_schedule(
     ensure!(detail.contains("the delivery is pending"), "{detail}");
 
     let delivered = delivery(&tenant, subscription, "delivered").await?;
-    ensure!(delivered["attempts_made"] == 6 && delivered["gave_up"].is_null());
+    ensure!(delivered["attempts_made"] == 6 && delivered["exhausted_reason"].is_null());
     // One that has arrived can be had again.
     let started = client.post(&retry, &json!({})).await?.expect(202)?.json;
     ensure!(started["attempt"] == 7, "{started}");

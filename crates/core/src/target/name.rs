@@ -1,6 +1,6 @@
 //! Names as hosts: those to which no request can be made, and those that are never public.
 
-use super::{Blocked, Networks};
+use super::{BlockedTarget, Networks};
 
 /// Names that no public resolver answers for: each name itself and all below it.
 const NEVER_PUBLIC: [&str; 9] = [
@@ -28,10 +28,10 @@ pub(super) const NEVER: &str = "not a single word, nor localhost or one below it
 const NOWHERE: [&str; 3] = ["example", "invalid", "onion"];
 
 /// Checks a name as the URL standard writes it: in lower case, and in ASCII.
-pub(super) fn check(name: &str, networks: &Networks) -> Result<(), Blocked> {
+pub(super) fn check(name: &str, networks: &Networks) -> Result<(), BlockedTarget> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.len() > 253 || !name.split('.').all(is_label) {
-        return Err(Blocked::Host);
+        return Err(BlockedTarget::Host);
     }
     let inside = match networks {
         Networks::Any => return Ok(()),
@@ -46,7 +46,7 @@ pub(super) fn check(name: &str, networks: &Networks) -> Result<(), Blocked> {
         false => !name.contains('.') || NEVER_PUBLIC.iter().any(|name| is_below(name)),
     };
     match is_special {
-        true => Err(Blocked::Name),
+        true => Err(BlockedTarget::Name),
         false => Ok(()),
     }
 }

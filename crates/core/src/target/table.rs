@@ -3,16 +3,16 @@
 
 use super::InvalidTarget::{self, BlockedAddress, Host, Name, Port, Scheme};
 
-pub(super) type Verdict = Result<(), InvalidTarget>;
+pub(super) type TargetVerdict = Result<(), InvalidTarget>;
 
-const INSIDE: Verdict = Err(BlockedAddress);
-const OUTSIDE: Verdict = Ok(());
-const NAME: Verdict = Err(Name);
-const HOST: Verdict = Err(Host);
+const INSIDE: TargetVerdict = Err(BlockedAddress);
+const OUTSIDE: TargetVerdict = Ok(());
+const NAME: TargetVerdict = Err(Name);
+const HOST: TargetVerdict = Err(Host);
 
 /// A description, the verdict, and the hosts that it is true of.
 #[rustfmt::skip]
-pub(super) const HOSTS: &[(&str, Verdict, &[&str])] = &[
+pub(super) const HOSTS: &[(&str, TargetVerdict, &[&str])] = &[
     ("this network, RFC 791",           INSIDE,  &["0.0.0.0", "0.0.0.1", "0.255.255.255"]),
     ("private, RFC 1918",               INSIDE,  &["10.0.0.0", "10.1.2.3", "10.255.255.255"]),
     ("private, RFC 1918",               INSIDE,  &["172.16.0.0", "172.20.1.2", "172.31.255.255"]),
@@ -78,7 +78,7 @@ pub(super) const HOSTS: &[(&str, Verdict, &[&str])] = &[
 
 /// A description, the verdict, and the URLs that it is true of.
 #[rustfmt::skip]
-pub(super) const URLS: &[(&str, Verdict, &[&str])] = &[
+pub(super) const URLS: &[(&str, TargetVerdict, &[&str])] = &[
     ("the port that it has anyway",     Ok(()),         &["https://8.8.8.8:443/", "https://example.com:443", "https://[2600::1]:443/"]),
     ("another port",                    Err(Port),      &["https://8.8.8.8:80/", "https://example.com:22/", "https://example.com:8443/", "https://[2600::1]:6379/"]),
     ("no port at all",                  Err(Port),      &["https://example.com:0/"]),

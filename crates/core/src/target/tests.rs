@@ -2,14 +2,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
 
-use super::table::{HOSTS, URLS, Verdict};
+use super::table::{HOSTS, TargetVerdict, URLS};
 use super::*;
 
 fn strict(text: &str) -> Result<TargetUrl, InvalidTarget> {
     TargetUrl::parse(text, &TargetRules::default())
 }
 
-fn verdict(text: &str) -> Verdict {
+fn verdict(text: &str) -> TargetVerdict {
     strict(text).map(drop)
 }
 

@@ -84,10 +84,10 @@ impl Maintenance {
         let secrets = store.forget_previous_secrets(now).await;
         let mut failed = self.note("previous_secrets", &secrets);
         let crash_counts = store.forget_crash_counts(now.before(DAY * 7)).await;
-        failed += self.note("trials", &crash_counts);
+        failed += self.note("crash_counts", &crash_counts);
         failed += self.note("replays", &store.forget_replays(cutoff).await);
         let requests = in_slices(|| store.forget_requests(now.before(REPEATS_KEPT))).await;
-        failed += self.note("keyed_requests", &requests);
+        failed += self.note("idempotent_requests", &requests);
         let attempts = in_slices(|| store.forget_attempts(day)).await;
         failed += self.note("attempts", &attempts);
         let events = in_slices(|| store.forget_events(cutoff)).await;

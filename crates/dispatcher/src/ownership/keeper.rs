@@ -197,7 +197,7 @@ impl<R: Registry, F: InFlightByPartition> Keeper<R, F> {
         let beat = Heartbeat {
             id: self.membership.id(),
             draining: self.draining,
-            able: self.is_able(sent),
+            can_deliver: self.is_able(sent),
         };
         let registry = Arc::clone(&self.parts.registry);
         let answer = self.ask(registry.beat(beat)).await;

@@ -69,7 +69,7 @@ impl Liveness {
             roster
                 .dispatchers
                 .iter()
-                .map(|each| (each.id, Some(each.beat))),
+                .map(|each| (each.id, Some(each.heartbeat))),
         );
         self.seen.retain(|id, _| beats.contains_key(id));
         // Dispatchers that were here before this one are no newcomers.

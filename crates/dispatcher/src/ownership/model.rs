@@ -33,9 +33,9 @@ impl Model {
     pub(super) fn register(&mut self, id: DispatcherId) {
         let row = RegisteredDispatcher {
             id,
-            beat: 0,
+            heartbeat: 0,
             draining: false,
-            able: true,
+            can_deliver: true,
         };
         self.dispatchers.insert(id, row);
     }
@@ -56,8 +56,8 @@ impl Model {
         let Some(row) = self.dispatchers.get_mut(&beat.id) else {
             return false;
         };
-        row.beat += 1;
-        (row.draining, row.able) = (beat.draining, beat.able);
+        row.heartbeat += 1;
+        (row.draining, row.can_deliver) = (beat.draining, beat.can_deliver);
         true
     }
 

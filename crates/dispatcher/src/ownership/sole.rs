@@ -28,7 +28,7 @@ pub(crate) async fn take_all<R: Registry>(
     let beat = Heartbeat {
         id,
         draining: false,
-        able: true,
+        can_deliver: true,
     };
     let (roster, partitions) = registry.beat(beat).await?.ok_or(StoreError::Stale)?;
     let claim = |holding: &PartitionOwner| PartitionClaim {

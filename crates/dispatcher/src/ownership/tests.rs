@@ -263,9 +263,9 @@ async fn a_part_that_hangs_ends_the_ownership() {
     one.working.abort();
     tokio::time::sleep(SECOND * 9).await;
     assert!(!one.acts_for(0));
-    let beat = store.roster().dispatchers[0].beat;
+    let beat = store.roster().dispatchers[0].heartbeat;
     tokio::time::sleep(SECOND * 9).await;
-    assert_eq!(store.roster().dispatchers[0].beat, beat);
+    assert_eq!(store.roster().dispatchers[0].heartbeat, beat);
     for part in [
         WatchedPart::Scheduler,
         WatchedPart::Look,

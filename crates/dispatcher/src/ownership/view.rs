@@ -67,9 +67,9 @@ fn eligible(me: Heartbeat, liveness: &Liveness, roster: &ClusterState) -> Vec<Di
     // The row of this dispatcher may still have the values from before the beat.
     let as_reported = |each: &RegisteredDispatcher| {
         if each.id == me.id {
-            (me.id, me.draining, me.able)
+            (me.id, me.draining, me.can_deliver)
         } else {
-            (each.id, each.draining, each.able)
+            (each.id, each.draining, each.can_deliver)
         }
     };
     let alive: Vec<_> = roster

@@ -96,7 +96,10 @@ impl DeadLettering {
                 return false;
             }
             let now = hookline_clock::now();
-            let Err(why) = store.put_aside(in_hand.task, reason.to_owned(), now).await else {
+            let Err(why) = store
+                .dead_letter_delivery(in_hand.task, reason.to_owned(), now)
+                .await
+            else {
                 return true;
             };
             tracing::warn!(

@@ -18,9 +18,9 @@ const KEPT_HEAD: usize = 7 * 1024;
 
 /// A handler gets it by `request.conn_data::<Connection>()`.
 #[derive(Clone)]
-pub struct Connection(Rc<State>);
+pub struct Connection(Rc<ConnectionState>);
 
-struct State {
+struct ConnectionState {
     slot: ConnectionSlot,
     phase: Cell<Phase>,
     /// The framing of the last request.
@@ -75,7 +75,7 @@ impl fmt::Debug for Connection {
 
 impl Connection {
     pub(super) fn new(slot: ConnectionSlot) -> Self {
-        Self(Rc::new(State {
+        Self(Rc::new(ConnectionState {
             slot,
             phase: Cell::new(Phase::First),
             framing: Cell::new(Framing::Whole),

@@ -22,11 +22,11 @@ const MAX_BYTES_OF_HEADS: usize = 32 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(super) struct ConnectionSlots {
     max: usize,
-    taken: Arc<Mutex<Taken>>,
+    taken: Arc<Mutex<TakenSlots>>,
 }
 
 #[derive(Debug, Default)]
-struct Taken {
+struct TakenSlots {
     count: usize,
     /// Numbers increase, so the first entry of a map has waited longest.
     next: u64,
@@ -106,12 +106,12 @@ impl ConnectionSlots {
         })
     }
 
-    fn taken(&self) -> MutexGuard<'_, Taken> {
+    fn taken(&self) -> MutexGuard<'_, TakenSlots> {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Taken {
+impl TakenSlots {
     fn number(&mut self) -> u64 {
         self.next += 1;
         self.next
@@ -194,7 +194,7 @@ impl ConnectionSlot {
         }
     }
 
-    fn becomes(&self, change: impl FnOnce(&mut Taken, &Arc<CloseSignal>) -> SlotState) {
+    fn becomes(&self, change: impl FnOnce(&mut TakenSlots, &Arc<CloseSignal>) -> SlotState) {
         let mut taken = self.slots.taken();
         if !self.closing.has_lost_slot.load(Ordering::Acquire) {
             taken.forget(self.state.get());
@@ -216,7 +216,7 @@ impl Drop for ConnectionSlot {
 }
 
 impl CloseSignal {
-    /// The caller holds the lock of [`Taken`].
+    /// The caller holds the lock of [`TakenSlots`].
     fn close(&self) {
         self.has_lost_slot.store(true, Ordering::Release);
         self.task.wake();

@@ -61,7 +61,7 @@ pub async fn exchange(
             head.no_chunking(true);
             head.set_connection_type(ConnectionType::Close);
         }
-        BoxBody::new(Answer {
+        BoxBody::new(CountedBody {
             body,
             rest: Bytes::new(),
             _active: active,
@@ -75,13 +75,13 @@ fn leaves_http(head: &RequestHead) -> bool {
 }
 
 /// A body in pieces.
-struct Answer {
+struct CountedBody {
     body: BoxBody,
     rest: Bytes,
     _active: ActiveRequest,
 }
 
-impl MessageBody for Answer {
+impl MessageBody for CountedBody {
     type Error = Box<dyn StdError>;
 
     fn size(&self) -> BodySize {

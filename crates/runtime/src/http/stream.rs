@@ -40,20 +40,20 @@ pub(super) struct Stream {
     stopping: CancellationToken,
     connection: Connection,
     timeouts: Timeouts,
-    writing: Option<Writing>,
+    writing: Option<PendingWrite>,
     /// A later deadline does not reset it. When it fires too early, it is reset.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 /// Bytes wait to be written.
 #[derive(Debug)]
-struct Writing {
+struct PendingWrite {
     since: Instant,
     /// Bytes that the client has read since then.
     taken: usize,
 }
 
-impl Writing {
+impl PendingWrite {
     fn begin() -> Self {
         Self {
             since: Instant::now(),
@@ -97,10 +97,10 @@ impl Stream {
             self.connection.has_written_all();
             return;
         }
-        let writing = self.writing.get_or_insert_with(Writing::begin);
+        let writing = self.writing.get_or_insert_with(PendingWrite::begin);
         writing.taken += taken;
         if writing.taken >= MIN_PROGRESS {
-            *writing = Writing::begin();
+            *writing = PendingWrite::begin();
         }
     }
 

@@ -62,12 +62,12 @@ pub struct InvalidSetting {
     pub name: String,
     /// The file or the environment variable that it came from.
     pub origin: String,
-    pub problem: Problem,
+    pub problem: SettingProblem,
 }
 
 /// The reason why a setting is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Problem {
+pub enum SettingProblem {
     /// The setting does not exist. The text names the existing ones.
     Unknown(String),
     /// The value is shown without its secrets.
@@ -78,10 +78,10 @@ impl fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { name, origin, .. } = self;
         match &self.problem {
-            Problem::Unknown(known) => {
+            SettingProblem::Unknown(known) => {
                 write!(f, "setting {name} (from {origin}) is unknown: {known}")
             }
-            Problem::NotAllowed { value, allowed } => write!(
+            SettingProblem::NotAllowed { value, allowed } => write!(
                 f,
                 "setting {name} = {value} (from {origin}) is not allowed: {allowed}"
             ),

@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use config::{Config, ConfigError, Value, ValueKind};
 
-use super::error::{InvalidSetting, Problem, SettingsError};
-use super::schema::{DEFAULT_FILE, Schema, Values, parse};
+use super::error::{InvalidSetting, SettingProblem, SettingsError};
+use super::schema::{DEFAULT_FILE, Schema, SettingValues, parse};
 use super::secret_url::SecretUrl;
 use super::sections::Settings;
 use super::validators::LogFormat;
@@ -70,7 +70,7 @@ impl Settings {
         let mut invalid = Vec::new();
         let mut given = match file {
             Some((name, text)) => schema.read_file(name, text, &mut invalid)?,
-            None => Values::new(),
+            None => SettingValues::new(),
         };
         given.extend(schema.read_environment(environment, &mut invalid));
         extract(&schema, given, invalid)
@@ -94,7 +94,7 @@ fn wanted_format(file: Option<&Path>, variable: Option<&str>) -> LogFormat {
 /// tried again, until all bad values are found.
 fn extract(
     schema: &Schema,
-    mut given: Values,
+    mut given: SettingValues,
     mut invalid: Vec<InvalidSetting>,
 ) -> Result<Settings, SettingsError> {
     let settings = loop {
@@ -118,7 +118,7 @@ fn extract(
     }
 }
 
-fn merge(schema: &Schema, given: &Values) -> Result<Config, ConfigError> {
+fn merge(schema: &Schema, given: &SettingValues) -> Result<Config, ConfigError> {
     let mut builder = Config::builder();
     for (name, value) in &schema.defaults {
         builder = builder.set_default(name, value.clone())?;
@@ -160,7 +160,7 @@ fn not_allowed(
     InvalidSetting {
         name: name.to_owned(),
         origin,
-        problem: Problem::NotAllowed { value, allowed },
+        problem: SettingProblem::NotAllowed { value, allowed },
     }
 }
 
@@ -188,7 +188,11 @@ fn shown(name: &str, value: &ValueKind) -> String {
 
 /// Prefetched deliveries wait in a queue of their subscription. With no more of them than slots, one receiver that
 /// hangs would hold up all others.
-fn contradiction(settings: &Settings, schema: &Schema, given: &Values) -> Option<InvalidSetting> {
+fn contradiction(
+    settings: &Settings,
+    schema: &Schema,
+    given: &SettingValues,
+) -> Option<InvalidSetting> {
     const NAME: &str = "dispatcher.prefetch";
     let dispatcher = &settings.dispatcher;
     (usize::from(dispatcher.prefetch) <= dispatcher.slots).then(|| {

@@ -6,21 +6,21 @@ use std::ffi::OsString;
 
 use config::{Value, ValueKind};
 
-use super::error::{InvalidSetting, PREFIX, Problem, SettingsError, variable};
+use super::error::{InvalidSetting, PREFIX, SettingProblem, SettingsError, variable};
 
 pub(super) const DEFAULT_FILE: &str = include_str!("default.toml");
 
 /// Values by the names of their settings, `section.key`. Each value knows its origin, a file or a variable.
-pub(super) type Values = BTreeMap<String, Value>;
+pub(super) type SettingValues = BTreeMap<String, Value>;
 
 /// The settings of the default file.
 pub(super) struct Schema {
-    pub(super) defaults: Values,
+    pub(super) defaults: SettingValues,
 }
 
 impl Schema {
     pub(super) fn compiled_in() -> Result<Self, SettingsError> {
-        let mut defaults = Values::new();
+        let mut defaults = SettingValues::new();
         for (section, value) in parse("compiled in", DEFAULT_FILE)? {
             let keys = value.into_table().unwrap_or_default().into_iter();
             defaults.extend(keys.map(|(key, value)| (format!("{section}.{key}"), value)));
@@ -34,8 +34,8 @@ impl Schema {
         file: &str,
         text: &str,
         invalid: &mut Vec<InvalidSetting>,
-    ) -> Result<Values, SettingsError> {
-        let mut values = Values::new();
+    ) -> Result<SettingValues, SettingsError> {
+        let mut values = SettingValues::new();
         let origin = file.to_owned();
         for (section, value) in parse(file, text)? {
             let mut refuse = |name, problem| {
@@ -48,7 +48,7 @@ impl Schema {
             };
             let ValueKind::Table(keys) = value.kind else {
                 let problem = match self.has(&section) {
-                    true => Problem::NotAllowed {
+                    true => SettingProblem::NotAllowed {
                         value: "…".to_owned(),
                         allowed: format!("it must be a section: [{section}]"),
                     },
@@ -78,8 +78,8 @@ impl Schema {
         &self,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
         invalid: &mut Vec<InvalidSetting>,
-    ) -> Values {
-        let mut values = Values::new();
+    ) -> SettingValues {
+        let mut values = SettingValues::new();
         for (origin, text) in environment {
             let origin = origin.to_string_lossy().into_owned();
             let Some(rest) = origin.strip_prefix(PREFIX) else {
@@ -106,15 +106,15 @@ impl Schema {
         variable: &str,
         name: &str,
         text: OsString,
-    ) -> Result<ValueKind, Problem> {
+    ) -> Result<ValueKind, SettingProblem> {
         let meant = self.variable_like(variable);
         if let Some(meant) = meant.filter(|meant| meant != variable) {
-            return Err(Problem::Unknown(format!("its name is {meant}")));
+            return Err(SettingProblem::Unknown(format!("its name is {meant}")));
         }
         let section = name.split('.').next().unwrap_or_default();
         let default = self.defaults.get(name);
         let default = default.ok_or_else(|| self.unknown(section))?;
-        let text = text.into_string().map_err(|_| Problem::NotAllowed {
+        let text = text.into_string().map_err(|_| SettingProblem::NotAllowed {
             value: "***".to_owned(),
             allowed: "it must be UTF-8".to_owned(),
         })?;
@@ -142,20 +142,20 @@ impl Schema {
     }
 
     /// Lists what a section has, or the sections where there is no such section.
-    fn unknown(&self, section: &str) -> Problem {
+    fn unknown(&self, section: &str) -> SettingProblem {
         let listed = |names: Vec<&str>| names.join(", ");
         if !self.has(section) {
             let sections = listed(self.sections().into_iter().collect());
-            return Problem::Unknown(format!("the sections are {sections}"));
+            return SettingProblem::Unknown(format!("the sections are {sections}"));
         }
         let split = self.defaults.keys().filter_map(|name| name.split_once('.'));
         let keys = split.filter(|(of, _)| *of == section).map(|(_, key)| key);
-        Problem::Unknown(format!("[{section}] has {}", listed(keys.collect())))
+        SettingProblem::Unknown(format!("[{section}] has {}", listed(keys.collect())))
     }
 }
 
 /// The sections of a file, or the line that is not TOML. That line may hold a password, so it is not shown.
-pub(super) fn parse(file: &str, text: &str) -> Result<Values, SettingsError> {
+pub(super) fn parse(file: &str, text: &str) -> Result<SettingValues, SettingsError> {
     toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start));
         SettingsError::NotToml {

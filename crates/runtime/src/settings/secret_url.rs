@@ -4,7 +4,7 @@ use hookline_core::hosts::each_host;
 use url::Url;
 
 use super::error::SettingsError;
-use super::server_url::{Server, check};
+use super::server_url::{ServerKind, check};
 
 /// A URL that may hold a password. `Display` and `Debug` hide it.
 #[derive(Clone, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl SecretUrl {
     /// # Errors
     /// The rule that the URL breaks, without any part of the URL.
     pub fn of_broker(text: &str) -> Result<Self, &'static str> {
-        check(Server::Broker, text)?;
+        check(ServerKind::Broker, text)?;
         Ok(Self::new(text))
     }
 

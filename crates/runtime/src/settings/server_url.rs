@@ -6,14 +6,14 @@ use hookline_core::hosts::each_host;
 use url::Url;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Server {
+pub(super) enum ServerKind {
     /// PostgreSQL. The host may be missing: libpq also connects to a socket.
     Database,
     Broker,
     Collector,
 }
 
-impl Server {
+impl ServerKind {
     fn has_scheme(self, scheme: &str) -> bool {
         let scheme = scheme.to_ascii_lowercase();
         match self {
@@ -63,7 +63,7 @@ const HOST: &str = "must have hosts that are names or IP addresses";
 /// Checks a URL of one host, or of several with a comma between. In a URL that passes, the password stands between
 /// the first colon and the only @. No library then reads part of it as a host, path or parameter, which libraries
 /// show in their errors.
-pub(super) fn check(server: Server, text: &str) -> Result<(), &'static str> {
+pub(super) fn check(server: ServerKind, text: &str) -> Result<(), &'static str> {
     let (scheme, rest) = text.split_once("://").ok_or(server.no_url())?;
     if !server.has_scheme(scheme) {
         return Err(server.no_url());
@@ -87,14 +87,14 @@ pub(super) fn check(server: Server, text: &str) -> Result<(), &'static str> {
         return Err(FRAGMENT);
     }
     let path = behind.split('?').next().unwrap_or_default();
-    if server == Server::Broker && path.matches('/').count() > 1 {
+    if server == ServerKind::Broker && path.matches('/').count() > 1 {
         return Err(VHOST);
     }
     if !are_escapes(text) {
         return Err(ESCAPE);
     }
     match hosts.split(',').collect::<Vec<_>>()[..] {
-        [""] if server == Server::Database => return Ok(()),
+        [""] if server == ServerKind::Database => return Ok(()),
         [""] => return Err(NO_HOST),
         ref hosts if hosts.contains(&"") => return Err(EMPTY_HOST),
         ref hosts => hosts.iter().try_for_each(|host| check_host(host))?,
@@ -139,9 +139,9 @@ mod tests {
     #[test]
     fn each_fault_has_a_sentence_of_its_own() {
         for (text, wrong) in [
-            ("u:p@h", Server::Broker.no_url()),
-            ("http://u:p@h", Server::Broker.no_url()),
-            ("amqp:h", Server::Broker.no_url()),
+            ("u:p@h", ServerKind::Broker.no_url()),
+            ("http://u:p@h", ServerKind::Broker.no_url()),
+            ("amqp:h", ServerKind::Broker.no_url()),
             ("amqp://u:p@a, b", SPACE),
             ("amqp://u:p p@a", SPACE),
             ("amqp://u:p@a\n", SPACE),
@@ -184,7 +184,7 @@ mod tests {
             ("amqp://u:p@[a]:5672", BRACKETS),
             ("amqp://u:p@a|b", HOST),
         ] {
-            assert_eq!(check(Server::Broker, text), Err(wrong), "{text}");
+            assert_eq!(check(ServerKind::Broker, text), Err(wrong), "{text}");
         }
     }
 
@@ -200,41 +200,44 @@ mod tests {
             "amqp://u:p%40q@a",
             "amqp://u:[1,2]@h",
         ] {
-            assert_eq!(check(Server::Broker, text), Ok(()), "{text}");
+            assert_eq!(check(ServerKind::Broker, text), Ok(()), "{text}");
         }
     }
 
     #[test]
     fn a_database_may_have_a_socket_and_a_collector_any_path() {
         for (server, text) in [
-            (Server::Database, "postgres:///db?host=/run/postgresql"),
-            (Server::Database, "postgresql://u:p@%2Frun%2Fpostgresql/db"),
+            (ServerKind::Database, "postgres:///db?host=/run/postgresql"),
             (
-                Server::Database,
+                ServerKind::Database,
+                "postgresql://u:p@%2Frun%2Fpostgresql/db",
+            ),
+            (
+                ServerKind::Database,
                 "postgres://u:p@a:5432,[::1]:5433/db?sslmode=disable",
             ),
-            (Server::Collector, "https://u:p@h:4318/a/b?c=d"),
+            (ServerKind::Collector, "https://u:p@h:4318/a/b?c=d"),
         ] {
             assert_eq!(check(server, text), Ok(()), "{text}");
         }
         for (server, text, wrong) in [
             (
-                Server::Database,
+                ServerKind::Database,
                 "host=h password=p",
-                Server::Database.no_url(),
+                ServerKind::Database.no_url(),
             ),
-            (Server::Database, "postgres://u:p%zz@h/db", ESCAPE),
-            (Server::Database, "postgres://u:a/p@h/db", PASSWORD),
-            (Server::Database, "postgres://u:a@p@h/db", PASSWORD),
-            (Server::Database, "postgres://u:a#p@h/db", PASSWORD),
-            (Server::Database, "postgres://u:a@h/db#p", FRAGMENT),
-            (Server::Database, "postgres://h:u:p/db", BRACKETS),
-            (Server::Collector, "http:///path", NO_HOST),
-            (Server::Collector, "http://u:1/p@h", PASSWORD),
+            (ServerKind::Database, "postgres://u:p%zz@h/db", ESCAPE),
+            (ServerKind::Database, "postgres://u:a/p@h/db", PASSWORD),
+            (ServerKind::Database, "postgres://u:a@p@h/db", PASSWORD),
+            (ServerKind::Database, "postgres://u:a#p@h/db", PASSWORD),
+            (ServerKind::Database, "postgres://u:a@h/db#p", FRAGMENT),
+            (ServerKind::Database, "postgres://h:u:p/db", BRACKETS),
+            (ServerKind::Collector, "http:///path", NO_HOST),
+            (ServerKind::Collector, "http://u:1/p@h", PASSWORD),
             (
-                Server::Collector,
+                ServerKind::Collector,
                 "postgres://h",
-                Server::Collector.no_url(),
+                ServerKind::Collector.no_url(),
             ),
         ] {
             assert_eq!(check(server, text), Err(wrong), "{text}");

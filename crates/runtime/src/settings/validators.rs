@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
 use super::secret_url::SecretUrl;
-use super::server_url::{self, Server};
+use super::server_url::{self, ServerKind};
 
 /// The header in which a trusted proxy names the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -96,19 +96,19 @@ pub(super) fn listen_address<'de, D: Deserializer<'de>>(from: D) -> Result<Socke
 }
 
 pub(super) fn postgres_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
-    url(from, Server::Database)
+    url(from, ServerKind::Database)
 }
 
 pub(super) fn amqp_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
-    url(from, Server::Broker)
+    url(from, ServerKind::Broker)
 }
 
 pub(super) fn http_url<'de, D: Deserializer<'de>>(from: D) -> Result<SecretUrl, D::Error> {
-    url(from, Server::Collector)
+    url(from, ServerKind::Collector)
 }
 
 /// A URL may hold a password, so the error names the bad part and never shows it.
-fn url<'de, D: Deserializer<'de>>(from: D, server: Server) -> Result<SecretUrl, D::Error> {
+fn url<'de, D: Deserializer<'de>>(from: D, server: ServerKind) -> Result<SecretUrl, D::Error> {
     let text = text(from, server.no_url(), Some)?;
     if !text.is_empty() {
         server_url::check(server, &text).map_err(D::Error::custom)?;

@@ -5,7 +5,7 @@ use tracing_subscriber::filter::{FilterExt as _, LevelFilter, ParseError, Target
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
-use super::repeats::{Limited, Repeats};
+use super::repeats::{Limited, RepeatLimiter};
 use crate::settings::{LogFormat, LogSettings};
 
 /// Libraries that log too much. lapin and r2d2 log each error that they return, which is logged again with its meaning
@@ -28,7 +28,7 @@ fn cap() -> Targets {
 
 pub(super) fn layer<S>(
     settings: &LogSettings,
-    repeats: Repeats,
+    repeats: RepeatLimiter,
 ) -> Result<Box<dyn Layer<S> + Send + Sync>, ParseError>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,

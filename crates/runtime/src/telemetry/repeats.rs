@@ -1,7 +1,7 @@
 //! Rate limit of log lines: one line a second for each cause, with a count.
 //!
 //! Two warnings or errors repeat each other when they have the same source and the same fields. Numbers and request ids do
-//! not count: the wait of a retry is not part of its cause. The first line is written at once. Repeats are counted, and one
+//! not count: the wait of a retry is not part of its cause. The first line is written at once. RepeatLimiter are counted, and one
 //! line a second has their number, until a second passes without a repeat. A single line is never delayed, and every
 //! repeat is counted.
 
@@ -24,10 +24,10 @@ const MAX_CAUSES: usize = 1_000;
 
 /// Clones share the counts.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Repeats(Arc<Mutex<Counts>>);
+pub(super) struct RepeatLimiter(Arc<Mutex<RepeatCounts>>);
 
 #[derive(Debug, Default)]
-struct Counts {
+struct RepeatCounts {
     causes: HashMap<String, Cause>,
 }
 
@@ -45,7 +45,7 @@ struct Count {
     is_error: bool,
 }
 
-impl Repeats {
+impl RepeatLimiter {
     /// Starts a thread that writes the counts of each second.
     pub(super) fn start_reporting(&self) -> std::io::Result<()> {
         let repeats = self.clone();
@@ -77,12 +77,12 @@ impl Repeats {
         }
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
+    fn counts(&self) -> MutexGuard<'_, RepeatCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Counts {
+impl RepeatCounts {
     /// Whether a line is written: the first of its cause.
     fn admit(&mut self, line: String, level: Level, now: Instant) -> bool {
         if let Some(cause) = self.causes.get_mut(&line) {
@@ -126,11 +126,11 @@ impl Counts {
 /// refuses it leaves a mark on the thread that can suppress the next event.
 pub(super) struct Limited<F> {
     format: F,
-    repeats: Repeats,
+    repeats: RepeatLimiter,
 }
 
 impl<F> Limited<F> {
-    pub(super) fn new(format: F, repeats: Repeats) -> Self {
+    pub(super) fn new(format: F, repeats: RepeatLimiter) -> Self {
         Self { format, repeats }
     }
 

@@ -65,14 +65,14 @@ impl Store {
         id: OrganizationId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        run!(self, write, |conn, q| q::api_keys::create_organization(
+        run!(self, write, |conn, q: sql| q::create_organization(
             conn, &id, now
         ))
     }
 
     /// Every organization and the time of its creation.
     pub async fn organizations(&self) -> Result<Vec<(OrganizationId, Timestamp)>, StoreError> {
-        run!(self, read, |conn, q| q::api_keys::organizations(conn))
+        run!(self, read, |conn, q: sql| q::organizations(conn))
     }
 
     /// None when one of its organizations does not exist.
@@ -81,20 +81,16 @@ impl Store {
         key: NewKey,
         now: Timestamp,
     ) -> Result<Option<KeyId>, StoreError> {
-        run!(self, write, |conn, q| q::api_keys::create_key(
-            conn, &key, now
-        ))
+        run!(self, write, |conn, q: sql| q::create_key(conn, &key, now))
     }
 
     pub async fn keys(&self) -> Result<Vec<KeyInfo>, StoreError> {
-        run!(self, read, |conn, q| q::api_keys::keys(conn))
+        run!(self, read, |conn, q: sql| q::keys(conn))
     }
 
     /// False when the key does not exist or is revoked already.
     pub async fn revoke_key(&self, id: KeyId, now: Timestamp) -> Result<bool, StoreError> {
-        run!(self, write, |conn, q| q::api_keys::revoke_key(
-            conn, id, now
-        ))
+        run!(self, write, |conn, q: sql| q::revoke_key(conn, id, now))
     }
 
     /// None when the key is unknown, revoked or expired.
@@ -103,15 +99,11 @@ impl Store {
         hash: KeyHash,
         now: Timestamp,
     ) -> Result<Option<Access>, StoreError> {
-        run!(self, read, |conn, q| q::api_keys::access_of(
-            conn, hash, now
-        ))
+        run!(self, read, |conn, q: sql| q::access_of(conn, hash, now))
     }
 
     /// Stores the last use of a key, to the minute.
     pub async fn note_key_use(&self, id: KeyId, now: Timestamp) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::api_keys::note_key_use(
-            conn, id, now
-        ))
+        run!(self, write, |conn, q: sql| q::note_key_use(conn, id, now))
     }
 }

@@ -13,7 +13,8 @@ use crate::error::StoreError;
 use crate::paging::{PageStart, ResultPage, search};
 use crate::store::{Store, run};
 
-pub(crate) mod recording;
+pub(crate) mod delivery_details;
+pub(crate) mod rows;
 pub(crate) mod sql;
 pub(crate) mod totals;
 
@@ -124,15 +125,11 @@ impl Store {
         }
         let step = async |reach| {
             let query = query.clone();
-            run!(self, read, |conn, q| q::attempt_log::page(
-                conn, &query, reach
-            ))
+            run!(self, read, |conn, q: sql| q::page(conn, &query, reach))
         };
         let (rows, searched) = search(query.start, query.limit, step).await?;
         let room = query.body_bytes;
-        let rows = run!(self, read, |conn, q| q::attempt_log::entries(
-            conn, rows, room
-        ))?;
+        let rows = run!(self, read, |conn, q: sql| q::entries(conn, rows, room))?;
         Ok(ResultPage {
             rows,
             total,
@@ -144,7 +141,7 @@ impl Store {
         let (mut total, mut after) = (0, None);
         loop {
             let (query, from) = (query.clone(), after);
-            let (sum, end) = run!(self, read, |conn, q| q::attempt_totals::sum(
+            let (sum, end) = run!(self, read, |conn, q: totals| q::sum(
                 conn,
                 &query,
                 from.as_ref()

@@ -9,13 +9,14 @@ use diesel::sql_types::{BigInt, Binary, Bool, Text};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::EventKey;
 
+use crate::attempts::rows::AttemptRow;
 use crate::attempts::{AttemptStatus, Excerpt, LogEntry, LogQuery};
 use crate::backend::backends;
 use crate::columns::UuidKey;
 use crate::deliveries::due::EventPayload;
 use crate::error::StoreError;
 use crate::paging::{RowPosition, StepBounds, StepResult, Stretch, WINDOW, stretched};
-use crate::rows::{AttemptRow, corrupt};
+use crate::rows::corrupt;
 use crate::schema::{attempts, events, subscriptions};
 
 /// The beginning of every event that is read. SQL counts from 1.
@@ -81,8 +82,11 @@ macro_rules! filtered {
 }
 
 backends!(
+    with {
+        due_deliveries: crate::deliveries::due,
+    }
+
     use backend::Conn;
-    use backend::sql::due_deliveries;
 
     /// Whether the subscription, also a deleted one, belongs to the organization of the query.
     fn may_ask(conn: &mut Conn, query: &LogQuery) -> Result<bool, StoreError> {

@@ -26,10 +26,10 @@ macro_rules! counted {
             counts = counts.filter(attempt_counts::subscription_id.eq(subscription.0));
         }
         for (compared, place) in [(">", after), ("<=", last)] {
-            let Some((subscription, event_type, status, day, writer)) = place.cloned() else {
+            let Some((subscription, event_type, status, day, shard)) = place.cloned() else {
                 continue;
             };
-            let rest = "event_type, status, day, writer";
+            let rest = "event_type, status, day, shard";
             counts = match query.subscription {
                 // The subscription is fixed, so the order begins after it.
                 Some(_) => counts.filter(
@@ -40,7 +40,7 @@ macro_rules! counted {
                         .sql(", ")
                         .bind::<BigInt, _>(day)
                         .sql(", ")
-                        .bind::<Integer, _>(writer)
+                        .bind::<Integer, _>(shard)
                         .sql(")"),
                 ),
                 None => counts.filter(
@@ -53,7 +53,7 @@ macro_rules! counted {
                         .sql(", ")
                         .bind::<BigInt, _>(day)
                         .sql(", ")
-                        .bind::<Integer, _>(writer)
+                        .bind::<Integer, _>(shard)
                         .sql(")"),
                 ),
             };
@@ -76,7 +76,7 @@ backends!(
             attempt_counts::event_type,
             attempt_counts::status,
             attempt_counts::day,
-            attempt_counts::writer,
+            attempt_counts::shard,
         );
         let last: Option<CountPlace> = counted!(query, after, None)
             .order(order)

@@ -17,7 +17,7 @@ impl Store {
         failing_for: Duration,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        run!(self, write, |conn, q| q::auto_disable::disable_failing(
+        run!(self, write, |conn, q: sql| q::disable_failing(
             conn,
             now.before(failing_for),
             now

@@ -1,10 +1,10 @@
 //! Queries of the automatic disable.
 //!
-//! While deliveries succeed nothing is stored. An exhausted delivery stores in `failing` the start of the unbroken
+//! While deliveries succeed nothing is stored. An exhausted delivery stores in `failing_subscriptions` the start of the unbroken
 //! failures of its subscription, which the log tells. When that is long enough ago and no attempt has succeeded since,
 //! the subscription is switched off.
 //!
-//! Locks are taken in the order version, subscription, `failing`.
+//! Locks are taken in the order version, subscription, `failing_subscriptions`.
 
 use std::collections::BTreeMap;
 
@@ -18,16 +18,21 @@ use hookline_core::timestamp::Timestamp;
 use crate::attempts::AttemptStatus;
 use crate::backend::backends;
 use crate::error::StoreError;
-use crate::schema::{attempt_counts, attempts, failing, subscriptions};
+use crate::schema::{attempt_counts, attempts, failing_subscriptions, subscriptions};
 use crate::subscriptions::disabling::{AttemptTarget, DisableRequest};
 
 /// Subscriptions in one step.
 const STEP: i64 = 100;
 
 backends!(
+    with {
+        subscription_disabling: crate::subscriptions::disabling,
+        subscription_version_queries: crate::subscription_version,
+    }
+
     use backend::Conn;
-    use backend::sql::subscription_disabling::{disable, is_unchanged};
-    use backend::sql::subscription_version::next_version;
+    use subscription_disabling::{disable, is_unchanged};
+    use subscription_version_queries::next_version;
 
     /// Stores since when these subscriptions, each with a delivery that was just exhausted, have been failing.
     pub(crate) fn note(
@@ -42,9 +47,9 @@ backends!(
             let Some(good) = last_good(conn, owner.as_str(), subscription.0)? else {
                 continue;
             };
-            let noted: Option<i64> = failing::table
+            let noted: Option<i64> = failing_subscriptions::table
                 .find(subscription.0)
-                .select(failing::since)
+                .select(failing_subscriptions::since)
                 .first(conn)
                 .optional()?;
             if noted.is_some_and(|since| good <= since) {
@@ -53,14 +58,14 @@ backends!(
             let Some(since) = first_failure(conn, *called, good)? else {
                 continue;
             };
-            diesel::insert_into(failing::table)
+            diesel::insert_into(failing_subscriptions::table)
                 .values((
-                    failing::subscription_id.eq(subscription.0),
-                    failing::since.eq(since),
+                    failing_subscriptions::subscription_id.eq(subscription.0),
+                    failing_subscriptions::since.eq(since),
                 ))
-                .on_conflict(failing::subscription_id)
+                .on_conflict(failing_subscriptions::subscription_id)
                 .do_update()
-                .set(failing::since.eq(excluded(failing::since)))
+                .set(failing_subscriptions::since.eq(excluded(failing_subscriptions::since)))
                 .execute(conn)?;
         }
         Ok(())
@@ -115,15 +120,18 @@ backends!(
         before: Timestamp,
         now: Timestamp,
     ) -> Result<usize, StoreError> {
-        let notes = failing::table
-            .inner_join(subscriptions::table.on(subscriptions::id.eq(failing::subscription_id)))
-            .filter(failing::since.le(before.unix_micros()))
-            .order(failing::subscription_id)
+        let notes = failing_subscriptions::table
+            .inner_join(
+                subscriptions::table
+                    .on(subscriptions::id.eq(failing_subscriptions::subscription_id)),
+            )
+            .filter(failing_subscriptions::since.le(before.unix_micros()))
+            .order(failing_subscriptions::subscription_id)
             .limit(STEP)
             .select((
-                failing::subscription_id,
+                failing_subscriptions::subscription_id,
                 subscriptions::organization_id,
-                failing::since,
+                failing_subscriptions::since,
             ));
         let notes: Vec<(i64, String, i64)> = notes.load(conn)?;
         if notes.is_empty() {
@@ -143,9 +151,9 @@ backends!(
                     disable(conn, disabling, version)?;
                 }
                 // Unless another time was stored meanwhile.
-                diesel::delete(failing::table)
-                    .filter(failing::subscription_id.eq(subscription))
-                    .filter(failing::since.eq(since))
+                diesel::delete(failing_subscriptions::table)
+                    .filter(failing_subscriptions::subscription_id.eq(subscription))
+                    .filter(failing_subscriptions::since.eq(since))
                     .execute(conn)?;
             }
             Ok(notes.len())

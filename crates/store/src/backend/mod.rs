@@ -7,13 +7,14 @@ pub(crate) mod sqlite;
 pub(crate) const ROWS: usize = 1_000;
 
 /// Compiles queries twice, as the modules `postgres` and `sqlite`, so that diesel checks each against both backends.
-/// Within, `backend` is [`postgres`] or [`sqlite`]: its `Conn`, its own SQL, and as `backend::sql` the queries of other
-/// domains for the same backend.
+/// Within, `backend` is [`postgres`] or [`sqlite`]. `with { name: path, … }` names modules that are also compiled twice, or
+/// have a file for each backend: `name` is their part for the same backend.
 macro_rules! backends {
-    ($($item:item)*) => {
+    (with { $($name:ident: $($path:ident)::+,)* } $($item:item)*) => {
         pub(crate) mod postgres {
             use super::*;
             use crate::backend::postgres as backend;
+            $(use $($path)::+::postgres as $name;)*
 
             $($item)*
         }
@@ -21,9 +22,13 @@ macro_rules! backends {
         pub(crate) mod sqlite {
             use super::*;
             use crate::backend::sqlite as backend;
+            $(use $($path)::+::sqlite as $name;)*
 
             $($item)*
         }
+    };
+    ($($item:item)*) => {
+        $crate::backend::backends!(with {} $($item)*);
     };
 }
 pub(crate) use backends;

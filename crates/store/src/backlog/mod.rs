@@ -11,8 +11,10 @@ use hookline_core::timestamp::Timestamp;
 use crate::error::StoreError;
 use crate::store::{Store, run};
 
+pub(crate) mod postgres;
 pub(crate) mod rows;
 pub(crate) mod sql;
+pub(crate) mod sqlite;
 
 /// The class of a delivery in the backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -108,7 +110,7 @@ impl Store {
         owed: Vec<AttemptTask>,
         now: Timestamp,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
-        run!(self, write, |conn, q| q::backlog::mark(conn, owed, now))
+        run!(self, write, |conn, q: sql| q::mark(conn, owed, now))
     }
 
     /// The next rows of each of these backlogs that are due by `now`, in order.
@@ -117,7 +119,7 @@ impl Store {
         reads: Vec<BacklogRead>,
         now: Timestamp,
     ) -> Result<Vec<BacklogRow>, StoreError> {
-        run!(self, read, |conn, q| q::backlog::read(conn, &reads, now))
+        run!(self, read, |conn, q: sql| q::read(conn, &reads, now))
     }
 
     /// Subscriptions with backlog, in order, after `after`: [`BacklogSubscription::MOST`] at most.
@@ -125,7 +127,7 @@ impl Store {
         &self,
         after: Option<BacklogSubscription>,
     ) -> Result<Vec<BacklogSubscription>, StoreError> {
-        run!(self, read, |conn, q| q::backlog::list(conn, after))
+        run!(self, read, |conn, q: sql| q::list(conn, after))
     }
 
     /// Writes changes of circuit breakers, one for a subscription at most.
@@ -134,14 +136,14 @@ impl Store {
         changes: Vec<BreakerChange>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::backlog::write_breakers(
+        run!(self, write, |conn, q: sql| q::write_breakers(
             conn, changes, now
         ))
     }
 
     /// All circuit breakers that are not closed.
     pub async fn breakers(&self) -> Result<Vec<BreakerChange>, StoreError> {
-        run!(self, read, |conn, q| q::backlog::breakers(conn))
+        run!(self, read, |conn, q: sql| q::breakers(conn))
     }
 
     /// Moves backlog of a subscription to the subscription's partition. Answers with the number of deliveries that moved.
@@ -149,6 +151,6 @@ impl Store {
         &self,
         listed: BacklogSubscription,
     ) -> Result<usize, StoreError> {
-        run!(self, write, |conn, q| q::backlog::refile(conn, listed))
+        run!(self, write, |conn, q: sql| q::refile(conn, listed))
     }
 }

@@ -16,9 +16,14 @@ use crate::error::StoreError;
 use crate::schema::{circuit_breakers, deliveries};
 
 backends!(
-    use backend::{Conn, backlog};
-    use backend::sql::partitions::repartition_deliveries;
-    pub(crate) use backend::backlog::{list, read};
+    with {
+        partition_queries: crate::partitions::sql,
+        own: crate::backlog,
+    }
+
+    use backend::Conn;
+    use partition_queries::repartition_deliveries;
+    pub(crate) use own::{list, read};
 
     /// In the order of ids, as `recording` locks rows.
     pub(crate) fn mark(
@@ -27,7 +32,7 @@ backends!(
         now: Timestamp,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
         owed.sort_unstable_by_key(|one| one.delivery);
-        let marked = backlog::mark(conn, &owed, now)?;
+        let marked = own::mark(conn, &owed, now)?;
         Ok(marked.into_iter().map(|key| DeliveryId(key.0)).collect())
     }
 

@@ -15,9 +15,6 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 
 const VERSION: u8 = 1;
 
-/// The version of plaintext values of the first migration, which only a rekey reads.
-const OPEN: u8 = 0;
-
 /// The row and column of a sealed value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AssociatedData<'a> {
@@ -123,16 +120,13 @@ impl Keyring {
         Ok(text)
     }
 
-    /// Seals the value again under the primary key; also a plaintext value of the first migration.
+    /// Seals the value again under the primary key.
     pub(crate) fn reseal(
         &self,
         place: AssociatedData<'_>,
         old: &[u8],
     ) -> Result<Vec<u8>, DecryptError> {
-        let value = match old.split_first() {
-            Some((&OPEN, value)) => value.to_vec(),
-            _ => self.open(place, old)?,
-        };
+        let value = self.open(place, old)?;
         self.seal(place, &value).map_err(|_| DecryptError::Broken)
     }
 }
@@ -237,15 +231,5 @@ mod tests {
             .unwrap();
         let wrong = ring(&[("a", 2)]).open(AssociatedData::Secret(7), &sealed);
         assert_eq!(wrong, Err(DecryptError::Broken));
-    }
-
-    #[test]
-    fn what_lay_open_is_sealed_for_the_first_time() {
-        let ring = ring(&[("a", 1)]);
-        let sealed = ring.reseal(AssociatedData::Secret(7), b"\0hush").unwrap();
-        assert_eq!(
-            ring.open(AssociatedData::Secret(7), &sealed).unwrap(),
-            b"hush"
-        );
     }
 }

@@ -2,4 +2,3 @@
 
 pub(crate) mod credentials;
 pub(crate) mod encryption;
-pub(crate) mod master_keys;

@@ -16,6 +16,7 @@ use crate::backend::{ROWS, backends};
 use crate::backlog::BacklogClass;
 use crate::columns::UuidKey;
 use crate::crypto::credentials::SealedCredentials;
+use crate::deliveries::locks;
 use crate::error::StoreError;
 use crate::rows::{
     StateColumns, organization, read_event_type, read_name, read_run, read_state, signed,
@@ -108,7 +109,7 @@ impl Store {
         &self,
         ids: Vec<DeliveryId>,
     ) -> Result<HashMap<DeliveryId, DueDelivery>, StoreError> {
-        run!(self, read, |conn, q| q::due_deliveries::load(conn, &ids))
+        run!(self, read, |conn, q: self| q::load(conn, &ids))
     }
 
     /// The same, with the bodies of events of deliveries for which `wants_body` is true.
@@ -117,7 +118,7 @@ impl Store {
         ids: Vec<DeliveryId>,
         wants_body: impl Fn(&DueDelivery) -> bool + Send + 'static,
     ) -> Result<LoadedDeliveries, StoreError> {
-        run!(self, read, |conn, q| q::due_deliveries::load_with_bodies(
+        run!(self, read, |conn, q: self| q::load_with_bodies(
             conn, &ids, wants_body
         ))
     }
@@ -126,7 +127,7 @@ impl Store {
         &self,
         keys: Vec<EventKey>,
     ) -> Result<HashMap<EventKey, EventPayload>, StoreError> {
-        run!(self, read, |conn, q| q::due_deliveries::bodies(conn, &keys))
+        run!(self, read, |conn, q: self| q::bodies(conn, &keys))
     }
 
     /// A delivery that does not exist is not in the answer.
@@ -134,15 +135,12 @@ impl Store {
         &self,
         ids: Vec<DeliveryId>,
     ) -> Result<HashMap<DeliveryId, DeliverySource>, StoreError> {
-        run!(self, read, |conn, q| q::due_deliveries::sources(conn, &ids))
+        run!(self, read, |conn, q: self| q::sources(conn, &ids))
     }
 
     /// Ends deliveries without an attempt, where they are pending in that generation.
     pub async fn end(&self, owed: Vec<AttemptTask>, end: DeliveryState) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::due_deliveries::end(
-            conn, &owed, end
-        ))
-        .map(drop)
+        run!(self, write, |conn, q: self| q::end(conn, &owed, end)).map(drop)
     }
 
     /// Waits until no other session locks a row that `record` writes or refers to. An error says nothing about the store: a
@@ -151,9 +149,7 @@ impl Store {
         match &self.backend {
             Backend::Postgres(backend) => {
                 backend
-                    .run_unobserved(move |conn| {
-                        crate::backend::postgres::locks::wait_for(conn, delivery)
-                    })
+                    .run_unobserved(move |conn| locks::wait_for(conn, delivery))
                     .await
             }
             Backend::Sqlite(_) => Ok(()),
@@ -173,16 +169,16 @@ struct DueDeliveryRow {
     generation: i32,
     attempts: i32,
     attempts_before: i32,
-    cause: String,
+    started_by: String,
     backlog: Option<i16>,
     state: String,
     due: Option<i64>,
     finished_at: Option<i64>,
-    gave_up: Option<String>,
+    exhausted_reason: Option<String>,
     url: String,
     secret: Option<Vec<u8>>,
     previous_secret: Option<Vec<u8>>,
-    previous_until: Option<i64>,
+    previous_secret_until: Option<i64>,
     headers: Vec<u8>,
     is_active: bool,
     activation: i64,
@@ -223,8 +219,13 @@ impl TryFrom<DueDeliveryRow> for DueDelivery {
         Ok(DueDelivery {
             generation: row.generation.unsigned_abs(),
             attempts: row.attempts.unsigned_abs(),
-            run: read_run(&row.cause, row.attempts_before)?,
-            state: read_state(&row.state, row.due, row.finished_at, row.gave_up.as_deref())?,
+            run: read_run(&row.started_by, row.attempts_before)?,
+            state: read_state(
+                &row.state,
+                row.due,
+                row.finished_at,
+                row.exhausted_reason.as_deref(),
+            )?,
             origin,
             backlog: row.backlog.map(BacklogClass::try_from).transpose()?,
             event: EventKey(row.event_key.0),
@@ -237,7 +238,7 @@ impl TryFrom<DueDeliveryRow> for DueDelivery {
             sealed: SealedCredentials {
                 subscription: row.subscription_id,
                 secret: row.secret,
-                previous: row.previous_secret.zip(row.previous_until),
+                previous: row.previous_secret.zip(row.previous_secret_until),
                 headers: row.headers,
             },
         })
@@ -245,7 +246,11 @@ impl TryFrom<DueDeliveryRow> for DueDelivery {
 }
 
 backends!(
-    use backend::{Conn, bulk};
+    with {
+        own: crate::deliveries,
+    }
+
+    use backend::Conn;
 
     pub(crate) fn load(
         conn: &mut Conn,
@@ -265,7 +270,7 @@ backends!(
             bodies: HashMap::new(),
         };
         let keys: Vec<UuidKey> = ids.iter().map(|id| UuidKey(id.0)).collect();
-        for among in bulk::deliveries_among(&keys) {
+        for among in own::deliveries_among(&keys) {
             let rows: Vec<(DueDeliveryRow, BodyRow)> = deliveries::table
                 .inner_join(subscriptions::table)
                 .inner_join(events::table)
@@ -282,16 +287,16 @@ backends!(
                         deliveries::generation,
                         deliveries::attempts,
                         deliveries::attempts_before,
-                        deliveries::cause,
+                        deliveries::started_by,
                         deliveries::backlog,
                         deliveries::state,
                         deliveries::due,
                         deliveries::finished_at,
-                        deliveries::gave_up,
+                        deliveries::exhausted_reason,
                         subscriptions::url,
                         subscriptions::secret,
                         subscriptions::previous_secret,
-                        subscriptions::previous_until,
+                        subscriptions::previous_secret_until,
                         subscriptions::headers,
                         subscriptions::is_active,
                         subscriptions::activation,
@@ -324,7 +329,7 @@ backends!(
         if ids.len() <= FEW {
             return load_and(conn, ids, Bodies::ComeAlong);
         }
-        bulk::in_one_view(conn, |conn| {
+        own::in_one_view(conn, |conn| {
             let owed = load(conn, ids)?;
             let wanted = owed.values().filter(|owed| wants_body(owed));
             let mut events: Vec<EventKey> = wanted.map(|owed| owed.event).collect();
@@ -341,7 +346,7 @@ backends!(
     ) -> Result<HashMap<EventKey, EventPayload>, StoreError> {
         let mut found = HashMap::with_capacity(keys.len());
         let keys: Vec<UuidKey> = keys.iter().map(|key| UuidKey(key.0)).collect();
-        for among in bulk::events_among(&keys) {
+        for among in own::events_among(&keys) {
             let rows: Vec<(UuidKey, Vec<u8>, Option<String>)> = events::table
                 .filter(among)
                 .select((events::key, events::body, events::traceparent))
@@ -359,7 +364,7 @@ backends!(
     ) -> Result<HashMap<DeliveryId, DeliverySource>, StoreError> {
         let mut found = HashMap::with_capacity(ids.len());
         let keys: Vec<UuidKey> = ids.iter().map(|id| UuidKey(id.0)).collect();
-        for among in bulk::deliveries_among(&keys) {
+        for among in own::deliveries_among(&keys) {
             let rows: Vec<(UuidKey, String, i64, Option<String>)> = deliveries::table
                 .left_join(events::table)
                 .filter(among)
@@ -399,7 +404,7 @@ backends!(
             state,
             due,
             finished_at,
-            gave_up,
+            exhausted_reason,
         } = end.into();
         let mut ended = 0;
         for (generation, keys) in by_generation {
@@ -412,7 +417,7 @@ backends!(
                         deliveries::state.eq(state),
                         deliveries::due.eq(due),
                         deliveries::finished_at.eq(finished_at),
-                        deliveries::gave_up.eq(gave_up),
+                        deliveries::exhausted_reason.eq(exhausted_reason),
                     ))
                     .execute(conn)?;
             }

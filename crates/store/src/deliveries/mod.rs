@@ -11,10 +11,13 @@ use crate::error::StoreError;
 use crate::paging::{COUNT_STEPS, PageStart, ResultPage, count, search};
 use crate::store::{Store, run};
 
-pub(crate) mod details;
+pub(crate) mod dead_deliveries;
 pub(crate) mod due;
+pub(crate) mod locks;
+pub(crate) mod postgres;
 pub(crate) mod restart;
 pub(crate) mod sql;
+pub(crate) mod sqlite;
 
 /// The state of a delivery for its owner. The store marks a void delivery only when its turn comes; its owner sees that
 /// at once.
@@ -108,7 +111,7 @@ pub struct Delivery {
     pub created_at: Timestamp,
     /// None also while the store has not yet marked a void delivery.
     pub finished_at: Option<Timestamp>,
-    pub gave_up: Option<ExhaustedReason>,
+    pub exhausted_reason: Option<ExhaustedReason>,
 }
 
 impl Delivery {
@@ -137,7 +140,7 @@ pub enum RestartResult {
 /// schedule starts from the beginning.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Restart {
-    pub(crate) cause: StartedBy,
+    pub(crate) started_by: StartedBy,
     /// The subscription's, now.
     pub(crate) activation: i64,
     /// The states to restart from. [`Restart::VOID`] includes pending deliveries from before the subscription was switched
@@ -157,7 +160,7 @@ impl Restart {
 
     /// The backlog class of a restarted delivery: no other delivery queues behind a replay.
     pub(crate) fn backlog(&self) -> Option<i16> {
-        (self.cause == StartedBy::Replay).then(|| BacklogClass::Replay.number())
+        (self.started_by == StartedBy::Replay).then(|| BacklogClass::Replay.number())
     }
 }
 
@@ -173,16 +176,12 @@ impl Store {
         };
         let total = count(steps, async |after| {
             let query = query.clone();
-            run!(self, read, |conn, q| q::deliveries::count(
-                conn, &query, after
-            ))
+            run!(self, read, |conn, q: sql| q::count(conn, &query, after))
         });
         let total = total.await?;
         let step = async |reach| {
             let query = query.clone();
-            run!(self, read, |conn, q| q::deliveries::page(
-                conn, &query, reach
-            ))
+            run!(self, read, |conn, q: sql| q::page(conn, &query, reach))
         };
         let (rows, searched) = search(query.start, query.limit, step).await?;
         Ok(ResultPage {

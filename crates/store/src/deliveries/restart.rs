@@ -21,15 +21,17 @@ impl Store {
         &self,
         owner: Option<OrganizationId>,
         id: DeliveryId,
-        cause: StartedBy,
+        started_by: StartedBy,
         making: impl Into<Creation<RestartResult>>,
     ) -> Result<RestartResult, StoreError> {
         let Creation { now, once } = making.into();
-        run!(self, write, |conn, q| q::idempotency::once(
-            conn,
-            once,
-            |conn| { q::restart::start(conn, owner.as_ref(), id, cause, now) }
-        ))
+        run!(self, write, |conn,
+                           idempotency: crate::idempotency::sql,
+                           q: self| {
+            idempotency::once(conn, once, |conn| {
+                q::start(conn, owner.as_ref(), id, started_by, now)
+            })
+        })
     }
 }
 
@@ -37,20 +39,24 @@ impl Store {
 const FINISHED: &[&str] = &["delivered", "exhausted", Restart::VOID, "cancelled"];
 
 backends!(
-    use backend::{Conn, bulk};
-    use backend::sql::dead_deliveries;
+    with {
+        dead_deliveries: crate::deliveries::dead_deliveries::sql,
+        own: crate::deliveries,
+    }
+
+    use backend::Conn;
 
     /// One of two simultaneous calls gets [`RestartResult::Pending`].
     pub(crate) fn start(
         conn: &mut Conn,
         owner: Option<&OrganizationId>,
         id: DeliveryId,
-        cause: StartedBy,
+        started_by: StartedBy,
         now: Timestamp,
     ) -> Result<RestartResult, StoreError> {
-        type Row = (String, String, bool, i64, Option<i64>);
+        type RestartRow = (String, String, bool, i64, Option<i64>);
         conn.transaction(|conn| {
-            let found: Option<Row> = deliveries::table
+            let found: Option<RestartRow> = deliveries::table
                 .inner_join(subscriptions::table)
                 .filter(deliveries::id.eq(UuidKey(id.0)))
                 .select((
@@ -82,7 +88,7 @@ backends!(
                 Eligibility::Active => {}
             }
             let restart = Restart {
-                cause,
+                started_by,
                 activation,
                 from: FINISHED,
                 now,
@@ -102,7 +108,7 @@ backends!(
         keys: &[UuidKey],
         restart: Restart,
     ) -> Result<Vec<AttemptTask>, StoreError> {
-        let started = bulk::restart(conn, keys, restart)?;
+        let started = own::restart(conn, keys, restart)?;
         let keys: Vec<UuidKey> = started
             .iter()
             .map(|owed| UuidKey(owed.delivery.0))

@@ -30,7 +30,7 @@ pub(crate) struct DeliveryColumns {
     state: String,
     due: Option<i64>,
     finished_at: Option<i64>,
-    gave_up: Option<String>,
+    exhausted_reason: Option<String>,
     created_at: i64,
     backlog: Option<i16>,
 }
@@ -112,8 +112,13 @@ fn waiting_for(
 
 pub(crate) fn read((delivery, subscription, event): DeliveryRow) -> Result<Delivery, StoreError> {
     let origin = read_name("origin", &delivery.origin)?;
-    let gave_up = delivery.gave_up.as_deref();
-    let state = read_state(&delivery.state, delivery.due, delivery.finished_at, gave_up)?;
+    let exhausted_reason = delivery.exhausted_reason.as_deref();
+    let state = read_state(
+        &delivery.state,
+        delivery.due,
+        delivery.finished_at,
+        exhausted_reason,
+    )?;
     let standings = EligibilityFacts {
         origin,
         made_in: delivery.activation,
@@ -122,7 +127,7 @@ pub(crate) fn read((delivery, subscription, event): DeliveryRow) -> Result<Deliv
         is_deleted: subscription.deleted_at.is_some(),
     };
     let status = status_of(state, standings.into());
-    let (next_attempt_at, finished_at, gave_up) = match state {
+    let (next_attempt_at, finished_at, exhausted_reason) = match state {
         DeliveryState::Pending { due } if status == DeliveryStatus::Pending => {
             (Some(due), None, None)
         }
@@ -145,7 +150,7 @@ pub(crate) fn read((delivery, subscription, event): DeliveryRow) -> Result<Deliv
         waiting_for,
         created_at: Timestamp::from_unix_micros(delivery.created_at),
         finished_at,
-        gave_up,
+        exhausted_reason,
     })
 }
 

@@ -68,9 +68,7 @@ impl Store {
         id: EventId,
         page: EventSubscriptionsPage,
     ) -> Result<Option<EventDetails>, StoreError> {
-        run!(self, read, |conn, q| q::event_details::find(
-            conn, &owner, &id, page
-        ))
+        run!(self, read, |conn, q: self| q::find(conn, &owner, &id, page))
     }
 }
 
@@ -92,8 +90,12 @@ fn without_delivery(subscription: &Subscription, told: EventFacts) -> FanoutResu
 }
 
 backends!(
+    with {
+        subscription_queries: crate::subscriptions::sql,
+    }
+
     use backend::Conn;
-    use backend::sql::subscriptions::after;
+    use subscription_queries::after;
 
     pub(crate) fn find(
         conn: &mut Conn,

@@ -8,16 +8,17 @@ use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 
-use crate::backend::{postgres, sqlite};
 use crate::error::StoreError;
-use crate::events::fanout_index::FanoutIndex;
+use crate::fanout_index::FanoutIndex;
 use crate::idempotency::Creation;
 use crate::store::{Backend, Store, run};
 
 pub(crate) mod details;
-pub(crate) mod fanout_index;
+pub(crate) mod postgres;
 pub(crate) mod rows;
+pub(crate) mod single_statement;
 pub(crate) mod sql;
+pub(crate) mod sqlite;
 
 #[derive(Debug, Clone)]
 pub struct IncomingEvent {
@@ -49,11 +50,11 @@ impl Store {
         making: impl Into<Creation<Option<AttemptTask>>>,
     ) -> Result<Option<AttemptTask>, StoreError> {
         let Creation { now, once } = making.into();
-        run!(self, write, |conn, q| q::idempotency::once(
-            conn,
-            once,
-            |conn| { q::intake::create_test(conn, id, &event, now) }
-        ))
+        run!(self, write, |conn,
+                           idempotency: crate::idempotency::sql,
+                           q: sql| {
+            idempotency::once(conn, once, |conn| q::create_test(conn, id, &event, now))
+        })
     }
 
     /// Stores events and their deliveries in one transaction, however many there are.
@@ -81,7 +82,7 @@ impl Store {
         match &self.backend {
             Backend::Postgres(backend) => {
                 backend
-                    .run(move |conn| postgres::intake::intake(conn, &index, &events, bounds))
+                    .run(move |conn| single_statement::intake(conn, &index, &events, bounds))
                     .await
             }
             Backend::Sqlite(backend) => {
@@ -89,7 +90,7 @@ impl Store {
                 backend
                     .write(move |conn| {
                         index.clear_after_failure(asked.failures());
-                        sqlite::sql::intake::intake(conn, &index, &events, bounds)
+                        sql::sqlite::intake(conn, &index, &events, bounds)
                     })
                     .await
             }

@@ -125,7 +125,7 @@ pub(crate) fn new_delivery(
         state,
         due,
         finished_at,
-        gave_up: _,
+        exhausted_reason: _,
     } = purpose.state.into();
     NewDelivery {
         id: UuidKey(id.0),

@@ -11,12 +11,12 @@ use hookline_core::timestamp::Timestamp;
 use crate::backend::backends;
 use crate::columns::UuidKey;
 use crate::error::StoreError;
-use crate::events::fanout_index::{FanoutIndex, IndexChanges, Version};
 use crate::events::rows::{
     DeliverySpec, NewEvent, by_key, fan_out, first_attempt, first_attempts, new_delivery,
     new_event, size_of,
 };
 use crate::events::{IncomingEvent, IntakeLimits, IntakeResult};
+use crate::fanout_index::{FanoutIndex, IndexChanges, Version};
 use crate::schema::events;
 use crate::usage::{UsageChange, shard_at};
 
@@ -39,9 +39,15 @@ impl From<diesel::result::Error> for IntakeRollback {
 }
 
 backends!(
-    use backend::{Conn, bulk};
-    use backend::sql::subscription_version::news_since;
-    use backend::sql::subscriptions::find_row;
+    with {
+        subscription_version_queries: crate::subscription_version,
+        subscription_queries: crate::subscriptions::sql,
+        own: crate::events,
+    }
+
+    use backend::Conn;
+    use subscription_version_queries::news_since;
+    use subscription_queries::find_row;
 
     /// Answers with the first attempts of new deliveries. An event that was stored before needs nothing: the owners of the
     /// partitions find its deliveries.
@@ -72,7 +78,7 @@ backends!(
             for (_, event) in by_key.iter().filter(|(key, _)| new.contains(key)) {
                 stored.add(event.event.organization.as_str(), size_of(event));
             }
-            bulk::insert_fan_out(conn, &rows, &stored.into_shards(shard_at(now)))?;
+            own::insert_fan_out(conn, &rows, &stored.into_shards(shard_at(now)))?;
             Ok(IntakeResult {
                 new_events: new.len(),
                 owed: first_attempts(&rows),
@@ -95,7 +101,7 @@ backends!(
             .iter()
             .map(|(key, event)| new_event(*key, event, now))
             .collect();
-        let (inserted, seen) = bulk::insert_events(conn, &rows)?;
+        let (inserted, seen) = own::insert_events(conn, &rows)?;
         let new = inserted.into_iter().map(|key| EventKey(key.0)).collect();
         Ok((new, seen))
     }
@@ -127,7 +133,7 @@ backends!(
             let row = new_delivery(delivery, key, purpose, now);
             let mut stored = UsageChange::default();
             stored.add(event.organization.as_str(), size_of(incoming));
-            bulk::insert_fan_out(conn, &[row], &stored.into_shards(shard_at(now)))?;
+            own::insert_fan_out(conn, &[row], &stored.into_shards(shard_at(now)))?;
             Ok(Some(first_attempt(UuidKey(delivery.0), id.0)))
         })
     }

@@ -40,7 +40,7 @@ impl RequestDigests {
 
 /// A request with an idempotency key.
 #[derive(Debug, Clone, Copy)]
-pub struct KeyedRequest {
+pub struct IdempotentRequest {
     /// The digest of the API key, the organization, the method, the path and the idempotency key.
     pub id: RequestDigest,
     pub fingerprint: RequestDigest,
@@ -92,24 +92,20 @@ impl<T> From<Timestamp> for Creation<T> {
 impl Store {
     pub async fn claim(
         &self,
-        request: KeyedRequest,
+        request: IdempotentRequest,
         now: Timestamp,
     ) -> Result<ClaimResult, StoreError> {
-        run!(self, write, |conn, q| q::idempotency::claim(
-            conn, &request, now
-        ))
+        run!(self, write, |conn, q: sql| q::claim(conn, &request, now))
     }
 
     /// Releases the claim of a refused request.
     pub async fn give_back(&self, claim: RequestClaim) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::idempotency::give_back(
-            conn, claim
-        ))
+        run!(self, write, |conn, q: sql| q::give_back(conn, claim))
     }
 
     /// Deletes some requests from before `cutoff`. Answers with the number; 0 means that there are no more.
     pub async fn forget_requests(&self, cutoff: Timestamp) -> Result<usize, StoreError> {
-        run!(self, write, |conn, q| q::idempotency::forget(conn, cutoff))
+        run!(self, write, |conn, q: sql| q::forget(conn, cutoff))
     }
 }
 

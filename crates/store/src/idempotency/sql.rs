@@ -7,10 +7,10 @@ use uuid::Uuid;
 
 use crate::backend::{ROWS, backends};
 use crate::error::StoreError;
-use crate::idempotency::{AnswerOnce, ClaimResult, KeyedRequest, RequestClaim};
-use crate::schema::keyed_requests;
+use crate::idempotency::{AnswerOnce, ClaimResult, IdempotentRequest, RequestClaim};
+use crate::schema::idempotent_requests;
 
-type KeyedRequestRow = (Vec<u8>, i64, i64, Option<String>, i64);
+type IdempotentRequestRow = (Vec<u8>, i64, i64, Option<String>, i64);
 
 backends!(
     use backend::Conn;
@@ -18,7 +18,7 @@ backends!(
     /// One of two simultaneous claims succeeds. The primary key decides, or the number of the claim that is taken over.
     pub(crate) fn claim(
         conn: &mut Conn,
-        request: &KeyedRequest,
+        request: &IdempotentRequest,
         now: Timestamp,
     ) -> Result<ClaimResult, StoreError> {
         let claim = RequestClaim {
@@ -27,27 +27,30 @@ backends!(
         };
         conn.transaction(|conn| {
             let values = (
-                keyed_requests::fingerprint.eq(request.fingerprint.to_vec()),
-                keyed_requests::claim.eq(claim.number),
-                keyed_requests::claimed_until.eq(request.claimed_until.unix_micros()),
-                keyed_requests::answer.eq(None::<String>),
-                keyed_requests::created_at.eq(now.unix_micros()),
+                idempotent_requests::fingerprint.eq(request.fingerprint.to_vec()),
+                idempotent_requests::claim.eq(claim.number),
+                idempotent_requests::claimed_until.eq(request.claimed_until.unix_micros()),
+                idempotent_requests::answer.eq(None::<String>),
+                idempotent_requests::created_at.eq(now.unix_micros()),
             );
-            let inserted = diesel::insert_into(keyed_requests::table)
-                .values((keyed_requests::id.eq(request.id.to_vec()), values.clone()))
+            let inserted = diesel::insert_into(idempotent_requests::table)
+                .values((
+                    idempotent_requests::id.eq(request.id.to_vec()),
+                    values.clone(),
+                ))
                 .on_conflict_do_nothing()
                 .execute(conn)?;
             if inserted == 1 {
                 return Ok(ClaimResult::First(claim));
             }
-            let row: Option<KeyedRequestRow> = keyed_requests::table
+            let row: Option<IdempotentRequestRow> = idempotent_requests::table
                 .find(request.id.to_vec())
                 .select((
-                    keyed_requests::fingerprint,
-                    keyed_requests::claim,
-                    keyed_requests::claimed_until,
-                    keyed_requests::answer,
-                    keyed_requests::created_at,
+                    idempotent_requests::fingerprint,
+                    idempotent_requests::claim,
+                    idempotent_requests::claimed_until,
+                    idempotent_requests::answer,
+                    idempotent_requests::created_at,
                 ))
                 .first(conn)
                 .optional()?;
@@ -67,10 +70,10 @@ backends!(
             if claimed_until > now.unix_micros() {
                 return Ok(ClaimResult::Running);
             }
-            let unanswered = keyed_requests::answer.is_null();
-            let taken_over = diesel::update(keyed_requests::table.find(request.id.to_vec()))
-                .filter(keyed_requests::claim.eq(number))
-                .filter(unanswered.or(keyed_requests::created_at.le(forgotten)))
+            let unanswered = idempotent_requests::answer.is_null();
+            let taken_over = diesel::update(idempotent_requests::table.find(request.id.to_vec()))
+                .filter(idempotent_requests::claim.eq(number))
+                .filter(unanswered.or(idempotent_requests::created_at.le(forgotten)))
                 .set(values)
                 .execute(conn)?;
             match taken_over {
@@ -91,12 +94,12 @@ backends!(
         };
         conn.transaction(|conn| {
             let made = work(conn)?;
-            let mine = keyed_requests::table
-                .filter(keyed_requests::id.eq(claim.id.to_vec()))
-                .filter(keyed_requests::claim.eq(claim.number));
+            let mine = idempotent_requests::table
+                .filter(idempotent_requests::id.eq(claim.id.to_vec()))
+                .filter(idempotent_requests::claim.eq(claim.number));
             let stands = match answer(&made) {
                 Some(answer) => diesel::update(mine)
-                    .set(keyed_requests::answer.eq(answer))
+                    .set(idempotent_requests::answer.eq(answer))
                     .execute(conn)?,
                 None => diesel::delete(mine).execute(conn)?,
             };
@@ -109,25 +112,25 @@ backends!(
 
     /// The request was refused, and may come again with another body.
     pub(crate) fn give_back(conn: &mut Conn, claim: RequestClaim) -> Result<(), StoreError> {
-        diesel::delete(keyed_requests::table.find(claim.id.to_vec()))
-            .filter(keyed_requests::claim.eq(claim.number))
-            .filter(keyed_requests::answer.is_null())
+        diesel::delete(idempotent_requests::table.find(claim.id.to_vec()))
+            .filter(idempotent_requests::claim.eq(claim.number))
+            .filter(idempotent_requests::answer.is_null())
             .execute(conn)?;
         Ok(())
     }
 
     /// Deletes some requests from before `cutoff`. Answers with the number; 0 means that there are no more.
     pub(crate) fn forget(conn: &mut Conn, cutoff: Timestamp) -> Result<usize, StoreError> {
-        let ids: Vec<Vec<u8>> = keyed_requests::table
-            .filter(keyed_requests::created_at.lt(cutoff.unix_micros()))
-            .order(keyed_requests::created_at)
+        let ids: Vec<Vec<u8>> = idempotent_requests::table
+            .filter(idempotent_requests::created_at.lt(cutoff.unix_micros()))
+            .order(idempotent_requests::created_at)
             .limit(i64::try_from(ROWS).unwrap_or(i64::MAX))
-            .select(keyed_requests::id)
+            .select(idempotent_requests::id)
             .load(conn)?;
         // A row that was claimed again meanwhile stays.
-        let gone = keyed_requests::table
-            .filter(keyed_requests::id.eq_any(ids))
-            .filter(keyed_requests::created_at.lt(cutoff.unix_micros()));
+        let gone = idempotent_requests::table
+            .filter(idempotent_requests::id.eq_any(ids))
+            .filter(idempotent_requests::created_at.lt(cutoff.unix_micros()));
         Ok(diesel::delete(gone).execute(conn)?)
     }
 );

@@ -11,13 +11,13 @@ pub(crate) mod sql;
 impl Store {
     /// Some unpublished events, oldest first; empty means that there are no more.
     pub async fn unpublished_operational_events(&self) -> Result<Vec<WebhookDisabled>, StoreError> {
-        run!(self, read, |conn, q| {
-            q::outbox::unpublished_operational_events(conn)
+        run!(self, read, |conn, q: sql| {
+            q::unpublished_operational_events(conn)
         })
     }
 
     /// Deletes these events from the outbox.
     pub async fn mark_published(&self, ids: Vec<OperationalEventId>) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::outbox::forget(conn, &ids))
+        run!(self, write, |conn, q: sql| q::forget(conn, &ids))
     }
 }

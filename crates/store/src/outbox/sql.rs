@@ -37,8 +37,8 @@ backends!(
     pub(crate) fn unpublished_operational_events(
         conn: &mut Conn,
     ) -> Result<Vec<WebhookDisabled>, StoreError> {
-        type Row = (UuidKey, String, i64, String, String, i64);
-        let rows: Vec<Row> = operational_events::table
+        type OutboxRow = (UuidKey, String, i64, String, String, i64);
+        let rows: Vec<OutboxRow> = operational_events::table
             .order(operational_events::at)
             .limit(STEP)
             .load(conn)?;

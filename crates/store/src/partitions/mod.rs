@@ -10,8 +10,11 @@ use hookline_core::timestamp::Timestamp;
 use crate::error::StoreError;
 use crate::store::{Backend, Store, run};
 
+pub(crate) mod cluster;
+pub(crate) mod postgres;
 pub(crate) mod rows;
 pub(crate) mod sql;
+pub(crate) mod sqlite;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Heartbeat {
@@ -19,7 +22,7 @@ pub struct Heartbeat {
     /// The process is shutting down: it claims no partition, and others do not count it.
     pub draining: bool,
     /// False while its writes fail, or it can reach no receiver.
-    pub able: bool,
+    pub can_deliver: bool,
 }
 
 /// All dispatchers and partitions, as a heartbeat reads them.
@@ -35,9 +38,9 @@ pub struct ClusterState {
 pub struct RegisteredDispatcher {
     pub id: DispatcherId,
     /// Raised by one with each heartbeat.
-    pub beat: i64,
+    pub heartbeat: i64,
     pub draining: bool,
-    pub able: bool,
+    pub can_deliver: bool,
 }
 
 /// A partition and its owner.
@@ -118,12 +121,12 @@ const REPARTITION_BATCH: u32 = 1_000;
 
 impl Store {
     pub async fn partitions(&self) -> Result<Partitions, StoreError> {
-        run!(self, read, |conn, q| q::partitions::count(conn))
+        run!(self, read, |conn, q: sql| q::count(conn))
     }
 
     /// Also deletes dispatchers without a heartbeat for a day.
     pub async fn register_dispatcher(&self, id: DispatcherId) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::partitions::register(conn, id))
+        run!(self, write, |conn, q: sql| q::register(conn, id))
     }
 
     /// None where the dispatcher is no longer registered.
@@ -131,11 +134,11 @@ impl Store {
         &self,
         beat: Heartbeat,
     ) -> Result<Option<(ClusterState, Partitions)>, StoreError> {
-        run!(self, write, |conn, q| q::partitions::beat(conn, beat))
+        run!(self, write, |conn, q: sql| q::beat(conn, beat))
     }
 
     pub async fn cluster_state(&self) -> Result<ClusterState, StoreError> {
-        run!(self, read, |conn, q| q::partitions::cluster_state(conn))
+        run!(self, read, |conn, q: sql| q::cluster_state(conn))
     }
 
     /// The time since each dispatcher's last heartbeat. Empty in a folder, because its dispatcher has none after its start.
@@ -143,7 +146,7 @@ impl Store {
         if matches!(self.backend, Backend::Sqlite(_)) {
             return Ok(Vec::new());
         }
-        run!(self, read, |conn, q| q::partitions::heartbeat_ages(conn))
+        run!(self, read, |conn, q: sql| q::heartbeat_ages(conn))
     }
 
     /// Returns the partitions that were claimed. An owner that is still in the row has died: it counts in `deaths`
@@ -153,9 +156,7 @@ impl Store {
         me: DispatcherId,
         claims: Vec<PartitionClaim>,
     ) -> Result<Vec<PartitionOwner>, StoreError> {
-        run!(self, write, |conn, q| q::partitions::take(
-            conn, me, &claims
-        ))
+        run!(self, write, |conn, q: sql| q::take(conn, me, &claims))
     }
 
     /// Releases partitions that `me` still owns in that epoch, and answers with these. Where the successor is not
@@ -165,7 +166,7 @@ impl Store {
         me: DispatcherId,
         given_up: Vec<HandOver>,
     ) -> Result<Vec<Partition>, StoreError> {
-        run!(self, write, |conn, q| q::partitions::hand_over(
+        run!(self, write, |conn, q: sql| q::hand_over(
             conn, me, &given_up
         ))
     }
@@ -177,25 +178,23 @@ impl Store {
         epoch: i64,
         note: String,
     ) -> Result<bool, StoreError> {
-        run!(self, write, |conn, q| q::partitions::note(
+        run!(self, write, |conn, q: sql| q::note(
             conn, partition, epoch, &note
         ))
     }
 
     pub async fn unregister_dispatcher(&self, id: DispatcherId) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::partitions::unregister(conn, id))
+        run!(self, write, |conn, q: sql| q::unregister(conn, id))
     }
 
     /// The longest due come first.
     pub async fn look(&self, look: DueQuery) -> Result<Vec<DueAttempt>, StoreError> {
-        run!(self, read, |conn, q| q::partitions::look(conn, &look))
+        run!(self, read, |conn, q: sql| q::look(conn, &look))
     }
 
     /// Counts up to `most`.
     pub async fn count_due(&self, now: Timestamp, most: u64) -> Result<u64, StoreError> {
-        run!(self, read, |conn, q| q::partitions::count_due(
-            conn, now, most
-        ))
+        run!(self, read, |conn, q: sql| q::count_due(conn, now, most))
     }
 
     /// In the order of partitions.
@@ -203,23 +202,23 @@ impl Store {
         &self,
         now: Timestamp,
     ) -> Result<Vec<PartitionCounts>, StoreError> {
-        run!(self, read, |conn, q| q::partitions::totals(conn, now))
+        run!(self, read, |conn, q: sql| q::totals(conn, now))
     }
 
     /// Announces a change of the number: until it is made, dispatchers ignore wake-ups.
     pub async fn announce_resize(&self) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::partitions::announce_resize(conn))
+        run!(self, write, |conn, q: sql| q::announce_resize(conn))
     }
 
     /// Changes the number of partitions. Pending deliveries stay in their partitions until [`Store::refile`] and
     /// [`Store::repartition_deliveries`] move them.
     pub async fn resize_partitions(&self, count: Partitions) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::partitions::resize(conn, count))
+        run!(self, write, |conn, q: sql| q::resize(conn, count))
     }
 
     /// Moves up to `limit` pending deliveries of partitions that do not exist. Answers with the number.
     pub async fn refile(&self, limit: u32) -> Result<usize, StoreError> {
-        run!(self, write, |conn, q| q::partitions::refile(conn, limit))
+        run!(self, write, |conn, q: sql| q::refile(conn, limit))
     }
 
     /// The same for all such deliveries.
@@ -235,10 +234,8 @@ impl Store {
 
     /// Moves these pending deliveries to the partitions of their subscriptions. Answers with the number that moved.
     pub async fn repartition_deliveries(&self, ids: Vec<DeliveryId>) -> Result<usize, StoreError> {
-        run!(
-            self,
-            write,
-            |conn, q| q::partitions::repartition_deliveries(conn, ids)
-        )
+        run!(self, write, |conn, q: sql| q::repartition_deliveries(
+            conn, ids
+        ))
     }
 }

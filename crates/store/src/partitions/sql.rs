@@ -12,8 +12,7 @@ use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use crate::backend::{ROWS, backends};
 use crate::columns::UuidKey;
 use crate::error::StoreError;
-use crate::partitions::rows::{PartitionOwnerRow, read_count};
-use crate::partitions::{ClusterState, PartitionOwner, RegisteredDispatcher};
+use crate::partitions::ClusterState;
 use crate::schema::{deliveries, dispatchers, partitioning, partitions};
 
 /// A dispatcher without a heartbeat for this time is deleted (microseconds).
@@ -27,16 +26,17 @@ struct NewPartition {
 }
 
 backends!(
+    with {
+        cluster: crate::partitions::cluster,
+        own: crate::partitions,
+    }
+
     use backend::Conn;
-    pub(crate) use backend::partitions::{
+    pub(crate) use cluster::count;
+    pub(crate) use own::{
         CLOCK, PARTITION_OWNERS, beat, count_due, hand_over, look, repartition_deliveries, take,
         totals,
     };
-
-    pub(crate) fn count(conn: &mut Conn) -> Result<Partitions, StoreError> {
-        let count = partitioning::table.find(1).select(partitioning::count);
-        read_count(count.first(conn)?)
-    }
 
     pub(crate) fn register(conn: &mut Conn, id: DispatcherId) -> Result<(), StoreError> {
         conn.transaction(|conn| {
@@ -49,9 +49,9 @@ backends!(
             diesel::insert_into(dispatchers::table)
                 .values((
                     dispatchers::id.eq(UuidKey(id.0)),
-                    dispatchers::beat.eq(0),
+                    dispatchers::heartbeat.eq(0),
                     dispatchers::draining.eq(false),
-                    dispatchers::able.eq(true),
+                    dispatchers::can_deliver.eq(true),
                     dispatchers::seen_at.eq(now),
                 ))
                 .on_conflict_do_nothing()
@@ -66,28 +66,7 @@ backends!(
     }
 
     pub(crate) fn cluster_state(conn: &mut Conn) -> Result<ClusterState, StoreError> {
-        let registered: Vec<(UuidKey, i64, bool, bool)> = dispatchers::table
-            .select((
-                dispatchers::id,
-                dispatchers::beat,
-                dispatchers::draining,
-                dispatchers::able,
-            ))
-            .load(conn)?;
-        let held: Vec<PartitionOwnerRow> = diesel::sql_query(PARTITION_OWNERS).load(conn)?;
-        let registered = registered.into_iter();
-        let held = held.into_iter().map(PartitionOwner::try_from);
-        Ok(ClusterState {
-            dispatchers: registered
-                .map(|(id, beat, draining, able)| RegisteredDispatcher {
-                    id: DispatcherId(id.0),
-                    beat,
-                    draining,
-                    able,
-                })
-                .collect(),
-            partitions: held.collect::<Result<_, StoreError>>()?,
-        })
+        cluster::state(conn, PARTITION_OWNERS)
     }
 
     pub(crate) fn heartbeat_ages(
@@ -156,35 +135,30 @@ backends!(
         })
     }
 
-    /// Moves some pending deliveries of partitions that do not exist: of a larger number of partitions before, and those
-    /// that an older version of the program has restarted.
+    /// Moves some pending deliveries of partitions that do not exist: there was a larger number of partitions before.
     pub(crate) fn refile(conn: &mut Conn, limit: u32) -> Result<usize, StoreError> {
         conn.transaction(|conn| {
             let first = i32::from(count(conn)?.count());
-            let mut found: Vec<DeliveryId> = Vec::new();
-            for (from, to) in [(first, i32::MAX), (i32::MIN, -1)] {
-                // The backlog has an index of its own.
-                let waiting = deliveries::table
-                    .filter(deliveries::partition.between(from, to))
-                    .filter(deliveries::due.is_not_null());
-                let room = |found: &[DeliveryId]| {
-                    i64::from(limit).saturating_sub(i64::try_from(found.len()).unwrap_or(0))
-                };
-                let keys: Vec<UuidKey> = waiting
-                    .filter(deliveries::backlog.is_null())
-                    .order((deliveries::partition, deliveries::due))
-                    .select(deliveries::id)
-                    .limit(room(&found))
-                    .load(conn)?;
-                found.extend(keys.into_iter().map(|key| DeliveryId(key.0)));
-                let keys: Vec<UuidKey> = waiting
-                    .filter(deliveries::backlog.is_not_null())
-                    .order((deliveries::partition, deliveries::subscription_id))
-                    .select(deliveries::id)
-                    .limit(room(&found))
-                    .load(conn)?;
-                found.extend(keys.into_iter().map(|key| DeliveryId(key.0)));
-            }
+            let limit = i64::from(limit);
+            let waiting = deliveries::table
+                .filter(deliveries::partition.ge(first))
+                .filter(deliveries::due.is_not_null());
+            let mut keys: Vec<UuidKey> = waiting
+                .filter(deliveries::backlog.is_null())
+                .order((deliveries::partition, deliveries::due))
+                .select(deliveries::id)
+                .limit(limit)
+                .load(conn)?;
+            let room = limit.saturating_sub(i64::try_from(keys.len()).unwrap_or(limit));
+            // The backlog has an index of its own.
+            let backlog: Vec<UuidKey> = waiting
+                .filter(deliveries::backlog.is_not_null())
+                .order((deliveries::partition, deliveries::subscription_id))
+                .select(deliveries::id)
+                .limit(room)
+                .load(conn)?;
+            keys.extend(backlog);
+            let found = keys.into_iter().map(|key| DeliveryId(key.0)).collect();
             repartition_deliveries(conn, found)
         })
     }

@@ -16,9 +16,7 @@ impl Store {
         &self,
         keys: Vec<QuarantineKey>,
     ) -> Result<HashMap<QuarantineKey, u32>, StoreError> {
-        run!(self, read, |conn, q| q::quarantine::crash_counts(
-            conn, &keys
-        ))
+        run!(self, read, |conn, q: sql| q::crash_counts(conn, &keys))
     }
 
     /// Counts a crash for each, which [`Store::clear_crash_counts`] takes back.
@@ -27,18 +25,16 @@ impl Store {
         keys: Vec<QuarantineKey>,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::quarantine::raise(
-            conn, &keys, now
-        ))
+        run!(self, write, |conn, q: sql| q::raise(conn, &keys, now))
     }
 
     /// Removes the counts of messages that were handled without a crash.
     pub async fn clear_crash_counts(&self, keys: Vec<QuarantineKey>) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::quarantine::clear(conn, &keys))
+        run!(self, write, |conn, q: sql| q::clear(conn, &keys))
     }
 
     /// Deletes counts that were last raised before `cutoff`.
     pub async fn forget_crash_counts(&self, cutoff: Timestamp) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::quarantine::forget(conn, cutoff))
+        run!(self, write, |conn, q: sql| q::forget(conn, cutoff))
     }
 }

@@ -9,14 +9,14 @@ use hookline_core::timestamp::Timestamp;
 use crate::backend::{ROWS, backends};
 use crate::columns::UuidKey;
 use crate::error::StoreError;
-use crate::schema::trials;
+use crate::schema::crash_counts;
 
 #[derive(Insertable)]
-#[diesel(table_name = trials, treat_none_as_default_value = false)]
+#[diesel(table_name = crash_counts, treat_none_as_default_value = false)]
 struct CrashCount {
     key: UuidKey,
-    charges: i32,
-    begun_at: i64,
+    crashes: i32,
+    counted_at: i64,
 }
 
 /// Each once and in one order: rows are locked in it.
@@ -37,9 +37,9 @@ backends!(
     ) -> Result<HashMap<QuarantineKey, u32>, StoreError> {
         let mut found = HashMap::new();
         for chunk in sorted(keys).chunks(ROWS) {
-            let rows: Vec<(UuidKey, i32)> = trials::table
-                .filter(trials::key.eq_any(chunk))
-                .select((trials::key, trials::charges))
+            let rows: Vec<(UuidKey, i32)> = crash_counts::table
+                .filter(crash_counts::key.eq_any(chunk))
+                .select((crash_counts::key, crash_counts::crashes))
                 .load(conn)?;
             let read =
                 |(key, crashes): (UuidKey, i32)| (QuarantineKey(key.0), crashes.unsigned_abs());
@@ -57,19 +57,19 @@ backends!(
             .into_iter()
             .map(|key| CrashCount {
                 key,
-                charges: 1,
-                begun_at: now.unix_micros(),
+                crashes: 1,
+                counted_at: now.unix_micros(),
             })
             .collect();
         conn.transaction(|conn| {
             for chunk in rows.chunks(ROWS) {
-                diesel::insert_into(trials::table)
+                diesel::insert_into(crash_counts::table)
                     .values(chunk)
-                    .on_conflict(trials::key)
+                    .on_conflict(crash_counts::key)
                     .do_update()
                     .set((
-                        trials::charges.eq(trials::charges + 1),
-                        trials::begun_at.eq(now.unix_micros()),
+                        crash_counts::crashes.eq(crash_counts::crashes + 1),
+                        crash_counts::counted_at.eq(now.unix_micros()),
                     ))
                     .execute(conn)?;
             }
@@ -79,15 +79,18 @@ backends!(
 
     pub(crate) fn clear(conn: &mut Conn, keys: &[QuarantineKey]) -> Result<(), StoreError> {
         for chunk in sorted(keys).chunks(ROWS) {
-            diesel::delete(trials::table.filter(trials::key.eq_any(chunk))).execute(conn)?;
+            diesel::delete(crash_counts::table.filter(crash_counts::key.eq_any(chunk)))
+                .execute(conn)?;
         }
         Ok(())
     }
 
     /// A count that stays this long is of a process that crashed after it had handled the message.
     pub(crate) fn forget(conn: &mut Conn, cutoff: Timestamp) -> Result<(), StoreError> {
-        diesel::delete(trials::table.filter(trials::begun_at.lt(cutoff.unix_micros())))
-            .execute(conn)?;
+        diesel::delete(
+            crash_counts::table.filter(crash_counts::counted_at.lt(cutoff.unix_micros())),
+        )
+        .execute(conn)?;
         Ok(())
     }
 );

@@ -10,7 +10,9 @@ use crate::idempotency::Creation;
 use crate::paging::cursor;
 use crate::store::{Store, run};
 
+pub(crate) mod postgres;
 pub(crate) mod sql;
+pub(crate) mod sqlite;
 pub(crate) mod steps;
 
 #[derive(Debug, Clone)]
@@ -95,7 +97,7 @@ impl Store {
         let (mut total, mut after) = (0, None);
         loop {
             let scope = scope.clone();
-            let (counted, end) = run!(self, read, |conn, q| q::replays::count(
+            let (counted, end) = run!(self, read, |conn, q: sql| q::count(
                 conn, &scope, now, after
             ))?;
             let ReplayOutcome::Deliveries(count) = counted else {
@@ -115,11 +117,11 @@ impl Store {
         making: impl Into<Creation<ReplayOutcome>>,
     ) -> Result<ReplayOutcome, StoreError> {
         let Creation { now, once } = making.into();
-        run!(self, write, |conn, q| q::idempotency::once(
-            conn,
-            once,
-            |conn| { q::replays::start(conn, &new, now) }
-        ))
+        run!(self, write, |conn,
+                           idempotency: crate::idempotency::sql,
+                           q: sql| {
+            idempotency::once(conn, once, |conn| q::start(conn, &new, now))
+        })
     }
 
     pub async fn replay(
@@ -127,7 +129,7 @@ impl Store {
         owner: OrganizationId,
         id: ReplayId,
     ) -> Result<Option<Replay>, StoreError> {
-        run!(self, read, |conn, q| q::replays::find(conn, &owner, id))
+        run!(self, read, |conn, q: sql| q::find(conn, &owner, id))
     }
 
     /// False when the organization has no such replay.
@@ -137,9 +139,7 @@ impl Store {
         id: ReplayId,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        run!(self, write, |conn, q| q::replays::cancel(
-            conn, &owner, id, now
-        ))
+        run!(self, write, |conn, q: sql| q::cancel(conn, &owner, id, now))
     }
 
     /// Leases the replay that has waited longest until `until`, if one is due.
@@ -149,28 +149,26 @@ impl Store {
         until: Timestamp,
     ) -> Result<Option<ReplayLease>, StoreError> {
         // A read first: almost always no replay is due, and the writer is spared.
-        if !run!(self, read, |conn, q| q::replay_steps::is_due(conn, now))? {
+        if !run!(self, read, |conn, q: steps| q::is_due(conn, now))? {
             return Ok(None);
         }
-        run!(self, write, |conn, q| q::replay_steps::take_turn(
-            conn, now, until
-        ))
+        run!(self, write, |conn, q: steps| q::lease(conn, now, until))
     }
 
     /// Restarts the next deliveries at the rate `per_second` and ends the lease. Answers with the attempts that are due.
     pub async fn replay_step(
         &self,
-        turn: ReplayLease,
+        lease: ReplayLease,
         per_second: u32,
         now: Timestamp,
     ) -> Result<Vec<AttemptTask>, StoreError> {
-        run!(self, write, |conn, q| q::replay_steps::step(
-            conn, turn, per_second, now
+        run!(self, write, |conn, q: steps| q::step(
+            conn, lease, per_second, now
         ))
     }
 
     /// Forgets replays that ended before `cutoff`.
     pub async fn forget_replays(&self, cutoff: Timestamp) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| q::replays::forget(conn, cutoff))
+        run!(self, write, |conn, q: sql| q::forget(conn, cutoff))
     }
 }

@@ -107,9 +107,15 @@ fn void_states(wanted: &[&str]) -> &'static [&'static str] {
 }
 
 backends!(
-    use backend::{Conn, bulk};
-    use backend::sql::deliveries::nth;
-    use backend::sql::subscriptions::find_row;
+    with {
+        delivery_queries: crate::deliveries::sql,
+        subscription_queries: crate::subscriptions::sql,
+        own: crate::replays,
+    }
+
+    use backend::Conn;
+    use delivery_queries::nth;
+    use subscription_queries::find_row;
 
     /// Counts the deliveries that a replay would restart, in one window after `after`; and the end of the window where there
     /// are more.
@@ -164,7 +170,7 @@ backends!(
         let scope = &new.scope;
         let owner = scope.organization.as_str();
         conn.transaction(|conn| {
-            bulk::lock_limit(conn, owner)?;
+            own::lock_limit(conn, owner)?;
             let Some(subscription) = find_row(conn, &scope.organization, scope.subscription)?
             else {
                 return Ok(ReplayOutcome::Unknown);
@@ -193,8 +199,8 @@ backends!(
                     replays::until.eq(filter.until.map(Timestamp::unix_micros)),
                     replays::expected.eq(i64::try_from(new.expected).unwrap_or(i64::MAX)),
                     replays::replayed.eq(0),
-                    replays::turn.eq(0),
-                    replays::next_turn.eq(now.unix_micros()),
+                    replays::lease.eq(0),
+                    replays::next_step_at.eq(now.unix_micros()),
                     replays::state.eq(RUNNING),
                     replays::created_at.eq(now.unix_micros()),
                 ))
@@ -250,7 +256,7 @@ backends!(
                 replays::state.eq(state),
                 replays::reason.eq(why.map(ReplayEndReason::as_str)),
                 replays::finished_at.eq(now.unix_micros()),
-                replays::next_turn.eq(None::<i64>),
+                replays::next_step_at.eq(None::<i64>),
             ))
             .execute(conn)?;
         Ok(())

@@ -27,7 +27,7 @@ use crate::schema::{deliveries, events, replays, subscriptions};
 const ROWS_AT_ONCE: i64 = 1_000;
 
 /// The most steps of one replay in a second.
-const TURNS: u32 = 4;
+const STEPS_PER_SECOND: u32 = 4;
 
 /// A delivery that a step looks at.
 #[derive(Queryable, Selectable)]
@@ -48,31 +48,36 @@ fn is_wanted(seen: &ReplayCandidate, restart: Restart) -> bool {
 }
 
 backends!(
-    use backend::{Conn, bulk};
-    use backend::sql::replays::end;
-    use backend::sql::restart;
+    with {
+        replay_queries: crate::replays::sql,
+        restart: crate::deliveries::restart,
+        own: crate::replays,
+    }
+
+    use backend::Conn;
+    use replay_queries::end;
 
     pub(crate) fn is_due(conn: &mut Conn, now: Timestamp) -> Result<bool, StoreError> {
-        let due = replays::table.filter(replays::next_turn.le(now.unix_micros()));
+        let due = replays::table.filter(replays::next_step_at.le(now.unix_micros()));
         Ok(diesel::select(diesel::dsl::exists(due)).get_result(conn)?)
     }
 
     /// The replay that has waited longest.
-    pub(crate) fn take_turn(
+    pub(crate) fn lease(
         conn: &mut Conn,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<ReplayLease>, StoreError> {
         conn.transaction(|conn| {
-            let Some(id) = bulk::due_replay(conn, now)? else {
+            let Some(id) = own::due_replay(conn, now)? else {
                 return Ok(None);
             };
             let number = diesel::update(replays::table.find(id))
                 .set((
-                    replays::turn.eq(replays::turn + 1),
-                    replays::next_turn.eq(until.unix_micros()),
+                    replays::lease.eq(replays::lease + 1),
+                    replays::next_step_at.eq(until.unix_micros()),
                 ))
-                .returning(replays::turn)
+                .returning(replays::lease)
                 .get_result(conn)?;
             Ok(Some(ReplayLease {
                 replay: ReplayId(id.0),
@@ -85,17 +90,17 @@ backends!(
     /// expired or the replay has ended.
     pub(crate) fn step(
         conn: &mut Conn,
-        turn: ReplayLease,
+        lease: ReplayLease,
         per_second: u32,
         now: Timestamp,
     ) -> Result<Vec<AttemptTask>, StoreError> {
         conn.transaction(|conn| {
             // A no-op UPDATE locks the row.
             let row: Option<ReplayRow> =
-                diesel::update(replays::table.find(UuidKey(turn.replay.0)))
-                    .filter(replays::turn.eq(turn.number))
+                diesel::update(replays::table.find(UuidKey(lease.replay.0)))
+                    .filter(replays::lease.eq(lease.number))
                     .filter(replays::state.eq(RUNNING))
-                    .set(replays::turn.eq(turn.number))
+                    .set(replays::lease.eq(lease.number))
                     .returning(ReplayRow::as_returning())
                     .get_result(conn)
                     .optional()?;
@@ -132,7 +137,7 @@ backends!(
             return Ok(Vec::new());
         };
         let restart = Restart {
-            cause: StartedBy::Replay,
+            started_by: StartedBy::Replay,
             activation,
             from: filter.wanted.states(),
             now,
@@ -146,7 +151,9 @@ backends!(
             let of_types = of_types(conn, keys, types)?;
             wanted.retain(|seen| of_types.contains(&seen.id));
         }
-        let limit = usize::try_from(per_second / TURNS).unwrap_or(1).max(1);
+        let limit = usize::try_from(per_second / STEPS_PER_SECOND)
+            .unwrap_or(1)
+            .max(1);
         let cursor = match wanted.len() > limit {
             true => wanted[limit - 1],
             false => last,
@@ -161,7 +168,7 @@ backends!(
                 replays::cursor_at.eq(cursor.created_at),
                 replays::cursor_id.eq(cursor.id),
                 replays::replayed.eq(replays::replayed + i64::from(started)),
-                replays::next_turn.eq(next.unix_micros()),
+                replays::next_step_at.eq(next.unix_micros()),
             ))
             .execute(conn)?;
         Ok(owed)

@@ -10,7 +10,7 @@ use hookline_core::timestamp::Timestamp;
 use crate::backend::backends;
 use crate::columns::UuidKey;
 use crate::error::StoreError;
-use crate::schema::{attempt_counts, deliveries, events, retention};
+use crate::schema::{attempt_counts, deliveries, events, retention_clock};
 use crate::usage::UsageChange;
 
 /// The most rows of a slice. In SQLite a row of the log takes about 20 µs, so other writes wait for some 20 ms.
@@ -24,25 +24,30 @@ fn limit() -> i64 {
 }
 
 backends!(
-    use backend::{Conn, bulk};
-    use backend::sql::dead_deliveries;
+    with {
+        dead_deliveries: crate::deliveries::dead_deliveries::sql,
+        own: crate::retention,
+        usage: crate::usage,
+    }
+
+    use backend::Conn;
 
     pub(crate) fn advance(conn: &mut Conn, now: Timestamp) -> Result<TrustedTime, StoreError> {
         conn.transaction(|conn| {
             // A no-op UPDATE locks the row, so that two runs do not overlap.
-            let (at, seen): (i64, i64) = diesel::update(retention::table.find(1))
-                .set(retention::id.eq(1))
-                .returning((retention::at, retention::seen))
+            let (at, seen): (i64, i64) = diesel::update(retention_clock::table.find(1))
+                .set(retention_clock::id.eq(1))
+                .returning((retention_clock::at, retention_clock::seen))
                 .get_result(conn)?;
             let before = TrustedTime {
                 at: Timestamp::from_unix_micros(at),
                 seen: Timestamp::from_unix_micros(seen),
             };
             let after = before.advanced(now);
-            diesel::update(retention::table.find(1))
+            diesel::update(retention_clock::table.find(1))
                 .set((
-                    retention::at.eq(after.at.unix_micros()),
-                    retention::seen.eq(after.seen.unix_micros()),
+                    retention_clock::at.eq(after.at.unix_micros()),
+                    retention_clock::seen.eq(after.seen.unix_micros()),
                 ))
                 .execute(conn)?;
             Ok(after)
@@ -52,10 +57,10 @@ backends!(
     /// Attempts first, then their totals.
     pub(crate) fn forget_attempts(conn: &mut Conn, day: i64) -> Result<usize, StoreError> {
         conn.transaction(|conn| {
-            if !bulk::try_lock_retention(conn)? {
+            if !own::try_lock_retention(conn)? {
                 return Ok(0);
             }
-            match bulk::forget_attempts(conn, day, SLICE)? {
+            match own::forget_attempts(conn, day, SLICE)? {
                 0 => forget_counts(conn, day),
                 removed => Ok(removed),
             }
@@ -73,18 +78,18 @@ backends!(
                 attempt_counts::event_type,
                 attempt_counts::status,
                 attempt_counts::day,
-                attempt_counts::writer,
+                attempt_counts::shard,
             ))
             .load(conn)?;
         for count in &counts {
-            let (owner, subscription, event_type, status, day, writer) = count;
+            let (owner, subscription, event_type, status, day, shard) = count;
             diesel::delete(attempt_counts::table.find((
                 owner,
                 subscription,
                 event_type,
                 status,
                 day,
-                writer,
+                shard,
             )))
             .execute(conn)?;
         }
@@ -94,7 +99,7 @@ backends!(
     /// An event with a pending delivery stays. The storage usage of an organization decreases in the same transaction.
     pub(crate) fn forget_events(conn: &mut Conn, cutoff: Timestamp) -> Result<usize, StoreError> {
         conn.transaction(|conn| {
-            if !bulk::try_lock_retention(conn)? {
+            if !own::try_lock_retention(conn)? {
                 return Ok(0);
             }
             let keys = forgettable(conn, cutoff)?;
@@ -133,7 +138,7 @@ backends!(
             for (owner, bytes) in &gone {
                 stored.add(owner, -bytes);
             }
-            bulk::add_stored(conn, &stored.into_shards(0))?;
+            usage::add_stored(conn, &stored.into_shards(0))?;
             Ok(removed + gone.len())
         })
     }

@@ -27,8 +27,11 @@ pub(crate) struct DisableRequest {
 }
 
 backends!(
+    with {
+        outbox: crate::outbox::sql,
+    }
+
     use backend::Conn;
-    use backend::sql::outbox;
 
     /// Whether a subscription still has the URL and the activation that an attempt was made with.
     pub(crate) fn is_unchanged(

@@ -16,7 +16,6 @@ use crate::store::{Store, run};
 
 pub(crate) mod disabling;
 pub(crate) mod sql;
-pub(crate) mod version;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CreateResult {
@@ -69,15 +68,15 @@ impl Store {
     ) -> Result<CreateResult, StoreError> {
         let keyring = self.keyring()?;
         let Creation { now, once } = making.into();
-        run!(self, write, |conn, q| {
+        run!(self, write, |conn,
+                           idempotency: crate::idempotency::sql,
+                           q: sql| {
             let edit = Edit {
                 owner: &owner,
                 keyring: &keyring,
                 now,
             };
-            q::idempotency::once(conn, once, |conn| {
-                q::subscriptions::create(conn, edit, &new, limit)
-            })
+            idempotency::once(conn, once, |conn| q::create(conn, edit, &new, limit))
         })
     }
 
@@ -87,13 +86,11 @@ impl Store {
         owner: OrganizationId,
         window: SubscriptionWindow,
     ) -> Result<Vec<Subscription>, StoreError> {
-        run!(self, read, |conn, q| q::subscriptions::list(
-            conn, &owner, window
-        ))
+        run!(self, read, |conn, q: sql| q::list(conn, &owner, window))
     }
 
     pub async fn subscription_count(&self, owner: OrganizationId) -> Result<u64, StoreError> {
-        let count = run!(self, read, |conn, q| q::subscriptions::count(conn, &owner))?;
+        let count = run!(self, read, |conn, q: sql| q::count(conn, &owner))?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
@@ -102,9 +99,7 @@ impl Store {
         owner: OrganizationId,
         id: SubscriptionId,
     ) -> Result<Option<Subscription>, StoreError> {
-        run!(self, read, |conn, q| q::subscriptions::find(
-            conn, &owner, id
-        ))
+        run!(self, read, |conn, q: sql| q::find(conn, &owner, id))
     }
 
     /// The transaction of the change compares the revision: [`StoreError::Stale`] where the precondition fails.
@@ -117,13 +112,13 @@ impl Store {
     ) -> Result<Option<Subscription>, StoreError> {
         let to = to.into();
         let keyring = self.keyring()?;
-        run!(self, write, |conn, q| {
+        run!(self, write, |conn, q: sql| {
             let edit = Edit {
                 owner: &owner,
                 keyring: &keyring,
                 now,
             };
-            q::subscriptions::change(conn, edit, &to, patch)
+            q::change(conn, edit, &to, patch)
         })
     }
 
@@ -138,15 +133,15 @@ impl Store {
         let Creation { now, once } = making.into();
         let to = to.into();
         let keyring = self.keyring()?;
-        run!(self, write, |conn, q| {
+        run!(self, write, |conn,
+                           idempotency: crate::idempotency::sql,
+                           q: sql| {
             let edit = Edit {
                 owner: &owner,
                 keyring: &keyring,
                 now,
             };
-            q::idempotency::once(conn, once, |conn| {
-                q::subscriptions::rotate(conn, edit, &to, &rotation)
-            })
+            idempotency::once(conn, once, |conn| q::rotate(conn, edit, &to, &rotation))
         })
     }
 
@@ -158,7 +153,7 @@ impl Store {
         of: Addressed,
     ) -> Result<Option<Secret>, StoreError> {
         let keyring = self.keyring()?;
-        let sealed = run!(self, read, |conn, q| q::subscriptions::sealed_secret(
+        let sealed = run!(self, read, |conn, q: sql| q::sealed_secret(
             conn, &owner, &of
         ))?;
         let opened = sealed.map(|sealed| sealed.open(&keyring)).transpose();
@@ -168,8 +163,8 @@ impl Store {
 
     /// Deletes previous secrets after their overlap.
     pub async fn forget_previous_secrets(&self, now: Timestamp) -> Result<(), StoreError> {
-        run!(self, write, |conn, q| {
-            q::subscriptions::forget_previous_secrets(conn, now)
+        run!(self, write, |conn, q: sql| {
+            q::forget_previous_secrets(conn, now)
         })
     }
 
@@ -181,7 +176,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<bool, StoreError> {
         let to = to.into();
-        run!(self, write, |conn, q| q::subscriptions::delete(
+        run!(self, write, |conn, q: sql| q::delete(
             conn, &owner, &to, now
         ))
     }

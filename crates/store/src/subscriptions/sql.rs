@@ -18,7 +18,7 @@ use crate::crypto::credentials::{SealedCredentials, header_names_text, headers_b
 use crate::crypto::encryption::AssociatedData;
 use crate::error::StoreError;
 use crate::rows::{SubscriptionRow, event_types_text};
-use crate::schema::{circuit_breakers, failing, subscription_counts, subscriptions};
+use crate::schema::{circuit_breakers, failing_subscriptions, subscription_counts, subscriptions};
 use crate::subscriptions::{CreateResult, Edit, Rotation, RotationResult, SubscriptionWindow};
 
 /// The sealed columns. A column with an outer `None` stays as it is, so that a change of another column and a rekey do not
@@ -28,7 +28,7 @@ use crate::subscriptions::{CreateResult, Edit, Rotation, RotationResult, Subscri
 struct CredentialColumns {
     secret: Option<Option<Vec<u8>>>,
     previous_secret: Option<Option<Vec<u8>>>,
-    previous_until: Option<Option<i64>>,
+    previous_secret_until: Option<Option<i64>>,
     headers: Option<Vec<u8>>,
     header_names: Option<String>,
 }
@@ -59,7 +59,7 @@ impl CredentialColumns {
         Ok(Self {
             secret,
             previous_secret: ended.then_some(None),
-            previous_until: ended.then_some(None),
+            previous_secret_until: ended.then_some(None),
             headers: sealed_headers,
             header_names: headers.map(header_names_text),
         })
@@ -87,9 +87,13 @@ fn status_columns(status: SubscriptionStatus) -> (bool, Option<&'static str>) {
 }
 
 backends!(
+    with {
+        master_keys: crate::master_keys,
+        subscription_version_queries: crate::subscription_version,
+    }
+
     use backend::Conn;
-    use backend::sql::master_keys;
-    use backend::sql::subscription_version::next_version;
+    use subscription_version_queries::next_version;
 
     pub(crate) fn create(
         conn: &mut Conn,
@@ -110,6 +114,7 @@ backends!(
                     subscriptions::url.eq(new.url.as_str()),
                     subscriptions::events.eq(event_types_text(&new.events)),
                     subscriptions::headers.eq(Vec::new()),
+                    subscriptions::header_names.eq("[]"),
                     subscriptions::is_active.eq(new.status == SubscriptionStatus::Active),
                     subscriptions::activation.eq(0),
                     subscriptions::version.eq(version),
@@ -213,7 +218,7 @@ backends!(
             let moved = patch.url.as_ref().is_some_and(|url| *url != before.url);
             if switched_on || moved {
                 failures_from = now.unix_micros();
-                diesel::delete(failing::table.find(id.0)).execute(conn)?;
+                diesel::delete(failing_subscriptions::table.find(id.0)).execute(conn)?;
             }
             let (is_active, reason) = status_columns(status);
             let (secret, headers) = (patch.secret.as_ref(), patch.headers.as_ref());
@@ -281,7 +286,8 @@ backends!(
             let secret = Some(rotation.secret.clone());
             let credentials = CredentialColumns::seal(edit, id.0, Some(&secret), None)?;
             let mut credentials = sealed(conn, edit, credentials)?;
-            credentials.previous_until = Some(previous_valid_until.map(Timestamp::unix_micros));
+            credentials.previous_secret_until =
+                Some(previous_valid_until.map(Timestamp::unix_micros));
             if previous_valid_until.is_some() {
                 credentials.previous_secret = None;
             }
@@ -331,10 +337,10 @@ backends!(
         now: Timestamp,
     ) -> Result<(), StoreError> {
         diesel::update(subscriptions::table)
-            .filter(subscriptions::previous_until.le(now.unix_micros()))
+            .filter(subscriptions::previous_secret_until.le(now.unix_micros()))
             .set((
                 subscriptions::previous_secret.eq(None::<Vec<u8>>),
-                subscriptions::previous_until.eq(None::<i64>),
+                subscriptions::previous_secret_until.eq(None::<i64>),
             ))
             .execute(conn)?;
         Ok(())
@@ -379,7 +385,7 @@ backends!(
                     subscriptions::url.eq(""),
                     subscriptions::secret.eq(None::<Vec<u8>>),
                     subscriptions::previous_secret.eq(None::<Vec<u8>>),
-                    subscriptions::previous_until.eq(None::<i64>),
+                    subscriptions::previous_secret_until.eq(None::<i64>),
                     subscriptions::headers.eq(Vec::new()),
                     subscriptions::header_names.eq("[]"),
                     subscriptions::version.eq(version),

@@ -8,14 +8,16 @@ use hookline_core::timestamp::Timestamp;
 use crate::error::StoreError;
 use crate::store::{Store, run};
 
+pub(crate) mod postgres;
 pub(crate) mod sql;
+pub(crate) mod sqlite;
 
 /// Shards of an organization's sum: the number of transactions that can write at once.
 pub(crate) const SHARDS: u8 = 8;
 
 pub(crate) struct UsageShard<'a> {
     pub(crate) organization_id: &'a str,
-    pub(crate) part: i32,
+    pub(crate) shard: i32,
     pub(crate) bytes: i64,
 }
 
@@ -32,12 +34,12 @@ impl<'a> UsageChange<'a> {
     }
 
     /// A transaction writes these rows last, because others wait for them.
-    pub(crate) fn into_shards(self, part: i32) -> Vec<UsageShard<'a>> {
+    pub(crate) fn into_shards(self, shard: i32) -> Vec<UsageShard<'a>> {
         self.bytes
             .into_iter()
             .map(|(organization_id, bytes)| UsageShard {
                 organization_id,
-                part,
+                shard,
                 bytes,
             })
             .collect()
@@ -52,7 +54,7 @@ pub(crate) fn shard_at(now: Timestamp) -> i32 {
 
 impl Store {
     pub async fn stored_bytes(&self, owner: OrganizationId) -> Result<u64, StoreError> {
-        run!(self, read, |conn, q| q::usage::of(conn, &owner))
+        run!(self, read, |conn, q: sql| q::of(conn, &owner))
     }
 
     /// The organizations with at least this many bytes.
@@ -60,6 +62,6 @@ impl Store {
         &self,
         bytes: u64,
     ) -> Result<HashSet<OrganizationId>, StoreError> {
-        run!(self, read, |conn, q| q::usage::at_least(conn, bytes))
+        run!(self, read, |conn, q: sql| q::at_least(conn, bytes))
     }
 }

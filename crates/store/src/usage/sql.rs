@@ -11,17 +11,17 @@ use hookline_core::ids::OrganizationId;
 use crate::backend::backends;
 use crate::error::StoreError;
 use crate::rows::organization;
-use crate::schema::stored_bytes;
+use crate::schema::storage_usage;
 
 backends!(
     use backend::Conn;
 
     pub(crate) fn of(conn: &mut Conn, owner: &OrganizationId) -> Result<u64, StoreError> {
-        let parts: Vec<i64> = stored_bytes::table
-            .filter(stored_bytes::organization_id.eq(owner.as_str()))
-            .select(stored_bytes::bytes)
+        let shards: Vec<i64> = storage_usage::table
+            .filter(storage_usage::organization_id.eq(owner.as_str()))
+            .select(storage_usage::bytes)
             .load(conn)?;
-        Ok(u64::try_from(parts.into_iter().sum::<i64>()).unwrap_or(0))
+        Ok(u64::try_from(shards.into_iter().sum::<i64>()).unwrap_or(0))
     }
 
     pub(crate) fn at_least(
@@ -29,10 +29,10 @@ backends!(
         bytes: u64,
     ) -> Result<HashSet<OrganizationId>, StoreError> {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let full: Vec<String> = stored_bytes::table
-            .group_by(stored_bytes::organization_id)
+        let full: Vec<String> = storage_usage::table
+            .group_by(storage_usage::organization_id)
             .having(sql::<BigInt>("sum(bytes)").ge(bytes))
-            .select(stored_bytes::organization_id)
+            .select(storage_usage::organization_id)
             .load(conn)?;
         full.iter().map(|id| organization(id)).collect()
     }

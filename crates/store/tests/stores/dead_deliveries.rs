@@ -9,13 +9,15 @@ use crate::fixture::{DAY, Fixture, NOW, at, attempted, event, now, on_both};
 on_both![
     a_dead_delivery_is_exhausted_and_listed_until_it_is_dropped,
     dead_deliveries_are_paged_oldest_first,
-    a_delivery_that_moved_on_is_not_put_aside,
-    a_delivery_that_is_started_again_is_no_longer_put_aside,
+    a_delivery_that_moved_on_is_no_dead_letter,
+    a_delivery_that_is_started_again_is_no_longer_a_dead_letter,
     a_delivery_that_retention_deletes_is_no_longer_dead,
 ];
 
-async fn put_aside(fixture: &Fixture, owed: AttemptTask, when: Timestamp) {
-    let put = fixture.store.put_aside(owed, "bad".to_owned(), when);
+async fn dead_letter(fixture: &Fixture, owed: AttemptTask, when: Timestamp) {
+    let put = fixture
+        .store
+        .dead_letter_delivery(owed, "bad".to_owned(), when);
     put.await.unwrap();
 }
 
@@ -40,9 +42,12 @@ async fn a_dead_delivery_is_exhausted_and_listed_until_it_is_dropped(fixture: Fi
     fixture.subscribe("a").await;
     let owed = fixture.owed("a", "1").await;
     let reason = format!("a NUL \0 and too much{}", "é".repeat(4096));
-    store.put_aside(owed, reason, now()).await.unwrap();
+    store
+        .dead_letter_delivery(owed, reason, now())
+        .await
+        .unwrap();
     // A repeat, as after a commit without an answer, changes nothing.
-    put_aside(&fixture, owed, at(NOW + 1)).await;
+    dead_letter(&fixture, owed, at(NOW + 1)).await;
 
     assert_eq!(state(&fixture, owed).await, poison(now()));
     assert_eq!(store.count_dead_deliveries().await.unwrap(), 1);
@@ -69,7 +74,7 @@ async fn dead_deliveries_are_paged_oldest_first(fixture: Fixture) {
     let mut expected = Vec::new();
     for (id, when) in [("1", 2), ("2", 1), ("3", 2), ("4", 2), ("5", 0)] {
         let owed = fixture.owed("a", id).await;
-        put_aside(&fixture, owed, at(NOW + when)).await;
+        dead_letter(&fixture, owed, at(NOW + when)).await;
         expected.push((at(NOW + when), owed.delivery));
     }
     expected.sort_unstable();
@@ -86,13 +91,13 @@ async fn dead_deliveries_are_paged_oldest_first(fixture: Fixture) {
     assert_eq!(seen, expected);
 }
 
-async fn a_delivery_that_moved_on_is_not_put_aside(fixture: Fixture) {
+async fn a_delivery_that_moved_on_is_no_dead_letter(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     let delivered = fixture.owed("a", "1").await;
     let record = attempted(delivered, to, &event("a", "1"), NextStep::Delivered);
     fixture.record(vec![record]).await;
     let before = state(&fixture, delivered).await;
-    put_aside(&fixture, delivered, at(NOW + 9)).await;
+    dead_letter(&fixture, delivered, at(NOW + 9)).await;
     assert_eq!(state(&fixture, delivered).await, before);
 
     // It was started again: what an earlier run is at fault for is no longer of interest.
@@ -100,17 +105,17 @@ async fn a_delivery_that_moved_on_is_not_put_aside(fixture: Fixture) {
         .store
         .restart(None, delivered.delivery, StartedBy::Retry, now());
     assert!(matches!(again.await.unwrap(), RestartResult::Started(_)));
-    put_aside(&fixture, delivered, at(NOW + 9)).await;
+    dead_letter(&fixture, delivered, at(NOW + 9)).await;
     let pending = DeliveryState::Pending { due: now() };
     assert_eq!(state(&fixture, delivered).await, pending);
     assert_eq!(listed(&fixture).await, []);
 }
 
-async fn a_delivery_that_is_started_again_is_no_longer_put_aside(fixture: Fixture) {
+async fn a_delivery_that_is_started_again_is_no_longer_a_dead_letter(fixture: Fixture) {
     fixture.subscribe("a").await;
     let [owed, other] = [fixture.owed("a", "1").await, fixture.owed("a", "2").await];
-    put_aside(&fixture, owed, now()).await;
-    put_aside(&fixture, other, now()).await;
+    dead_letter(&fixture, owed, now()).await;
+    dead_letter(&fixture, other, now()).await;
     let again = fixture
         .store
         .restart(None, owed.delivery, StartedBy::Retry, now());
@@ -119,8 +124,8 @@ async fn a_delivery_that_is_started_again_is_no_longer_put_aside(fixture: Fixtur
     };
     let left: Vec<_> = listed(&fixture).await;
     assert_eq!((left.len(), left[0].delivery), (1, other.delivery));
-    // It may be put aside once more.
-    put_aside(&fixture, second, at(NOW + 1)).await;
+    // It may become a dead letter once more.
+    dead_letter(&fixture, second, at(NOW + 1)).await;
     assert_eq!(listed(&fixture).await.len(), 2);
 }
 
@@ -132,8 +137,8 @@ async fn a_delivery_that_retention_deletes_is_no_longer_dead(fixture: Fixture) {
     let old = store.intake(&fixture.index, old.into(), long_ago);
     let old = old.await.unwrap().owed[0];
     let new = fixture.owed("a", "new").await;
-    put_aside(&fixture, old, now()).await;
-    put_aside(&fixture, new, now()).await;
+    dead_letter(&fixture, old, now()).await;
+    dead_letter(&fixture, new, now()).await;
     while store.forget_events(at(NOW - 33 * DAY)).await.unwrap() > 0 {}
     let left = listed(&fixture).await;
     assert_eq!((left.len(), left[0].delivery), (1, new.delivery));

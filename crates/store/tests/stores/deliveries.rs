@@ -249,7 +249,10 @@ async fn a_delivery_lists_its_attempts_newest_first(fixture: Fixture) {
     assert_eq!(story.request_body.as_bytes(), event("a", "1").event.body);
     let delivery = story.delivery;
     assert_eq!(delivery.attempts_made, 3);
-    assert_eq!(delivery.gave_up, Some(ExhaustedReason::OutOfAttempts));
+    assert_eq!(
+        delivery.exhausted_reason,
+        Some(ExhaustedReason::OutOfAttempts)
+    );
     assert!(delivery.finished_at.is_some());
     assert_eq!(
         (delivery.subscription, delivery.origin),

@@ -19,7 +19,7 @@ async fn dead_lettered_event(queue: &EmbeddedQueue, body: &[u8]) {
         body: body.to_vec().into(),
         content_type: Some("text/plain".to_owned()),
         traceparent: Some(TRACE.to_owned()),
-        turn: None,
+        admitted_at: None,
     };
     queue.push_events(events, None).await.unwrap();
     let taken = queue.take_events(1, now(), at(NOW + 1)).await.unwrap();

@@ -34,7 +34,7 @@ async fn requeue_uncounted_never_raises_the_number_of_takes() {
         .unwrap();
     for _ in 0..60 {
         let events = queue.take_events(10, now(), later(300)).await.unwrap();
-        assert_eq!((events.len(), events[0].takes), (1, 1));
+        assert_eq!((events.len(), events[0].receive_count), (1, 1));
         let ids = events.iter().map(|taken| taken.id).collect();
         queue.requeue_events_uncounted(ids).await.unwrap();
     }
@@ -51,9 +51,12 @@ async fn deferred_events_are_invisible_until_they_are_due_and_count_as_never_tak
     }
     let take = async |now| queue.take_events(1, now, later(1_000)).await.unwrap();
     let first = take(now()).await;
-    assert_eq!((first[0].body.as_slice(), first[0].turn), (&b"1"[..], None));
+    assert_eq!(
+        (first[0].body.as_slice(), first[0].admitted_at),
+        (&b"1"[..], None)
+    );
     let deferred = NewEvents {
-        turn: Some(later(60)),
+        admitted_at: Some(later(60)),
         ..events(b"1".to_vec())
     };
     let deferring = queue.defer_events(vec![first[0].id], vec![(deferred, 0)]);
@@ -67,8 +70,11 @@ async fn deferred_events_are_invisible_until_they_are_due_and_count_as_never_tak
     assert_eq!(queue.next_events().await.unwrap(), Some(later(60)));
     assert!(take(later(59)).await.is_empty());
     let again = take(later(60)).await;
-    assert_eq!((again[0].body.as_slice(), again[0].takes), (&b"1"[..], 1));
-    assert_eq!(again[0].turn, Some(later(60).unix_micros()));
+    assert_eq!(
+        (again[0].body.as_slice(), again[0].receive_count),
+        (&b"1"[..], 1)
+    );
+    assert_eq!(again[0].admitted_at, Some(later(60).unix_micros()));
 }
 
 #[tokio::test]
@@ -91,7 +97,7 @@ async fn entries_of_an_earlier_process_come_again_at_once() {
     let (store, queue) = reopened(&folder).await;
     queue.void_leases().await.unwrap();
     let events = queue.take_events(10, now(), later(300)).await.unwrap();
-    assert_eq!((events.len(), events[0].takes), (1, 2));
+    assert_eq!((events.len(), events[0].receive_count), (1, 2));
     drop(store);
 }
 
@@ -130,7 +136,7 @@ async fn entries_are_taken_oldest_first_acked_requeued_and_dead_lettered() {
     assert_eq!(
         again
             .iter()
-            .map(|entry| (entry.body[0], entry.takes))
+            .map(|entry| (entry.body[0], entry.receive_count))
             .collect::<Vec<_>>(),
         [(b'3', 2)]
     );
@@ -203,7 +209,7 @@ async fn an_entry_with_a_lease_is_invisible_until_the_lease_ends() {
         assert!(
             events
                 .iter()
-                .all(|taken| (taken.id, taken.takes) == (id, 2))
+                .all(|taken| (taken.id, taken.receive_count) == (id, 2))
         );
     }
     // The next process begins with what this one had in hand.

@@ -16,7 +16,6 @@ on_both![
     a_rekey_lets_go_of_the_old_key,
     a_rekey_keeps_simultaneous_changes,
     a_key_with_sealed_values_keeps_its_proof,
-    plaintext_secrets_are_sealed_before_a_service_starts,
 ];
 
 async fn create(store: &Store, body: Value) -> Result<Subscription, StoreError> {
@@ -217,25 +216,4 @@ async fn a_key_with_sealed_values_keeps_its_proof(fixture: Fixture) {
     assert_eq!(new, Some(UnlockError::Missing("a".to_owned())));
     assert_eq!(both.forget_other_keys().await.unwrap(), 1);
     assert_eq!(rekeyed(&both).await, 0);
-}
-
-async fn plaintext_secrets_are_sealed_before_a_service_starts(fixture: Fixture) {
-    let given = json!({"secret": "hush", "headers": {"X-A": "1"}});
-    let one = create(&fixture.store, given).await.unwrap();
-    // As the migration leaves them; a zero byte stands before what lay open.
-    fixture.sql(&format!(
-        "UPDATE subscriptions SET secret = {}, headers = {}; \
-         DELETE FROM master_keys; INSERT INTO master_keys (id, proof) VALUES ('', {})",
-        fixture.bytes("\0hush"),
-        fixture.bytes("\0[[\"X-A\",\"1\"]]"),
-        fixture.bytes(""),
-    ));
-    let refused = fixture.store.clone().unlock(&keys("a")).await.err();
-    assert_eq!(refused, Some(UnlockError::NotSealed));
-    let store = fixture.store.clone();
-    let store = store.unlock_to_rekey(&keys("a")).await.unwrap();
-    assert_eq!(rekeyed(&store).await, 0);
-    let store = fixture.store.clone().unlock(&keys("a")).await.unwrap();
-    let (secret, headers) = told(opened(&fixture, &store, &one).await.unwrap());
-    assert_eq!((secret.as_deref(), headers.len()), (Some("hush"), 1));
 }

@@ -174,15 +174,6 @@ impl Fixture {
         matches!(self.raw, Raw::Database(_))
     }
 
-    /// Bytes in SQL.
-    pub(crate) fn bytes(&self, text: &str) -> String {
-        let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
-        match &self.raw {
-            Raw::Database(_) => format!("'\\x{hex}'::bytea"),
-            Raw::None | Raw::Folder(_) => format!("x'{hex}'"),
-        }
-    }
-
     /// The same store without its keys.
     pub(crate) fn locked(&self) -> Store {
         match &self.raw {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use hookline_core::subscription::NewSubscription;
 use hookline_core::target::TargetRules;
 use hookline_store::{
-    AnswerOnce, ClaimResult, CreateResult, Creation, KeyedRequest, RequestClaim, Store, StoreError,
+    AnswerOnce, ClaimResult, CreateResult, Creation, IdempotentRequest, RequestClaim, Store,
+    StoreError,
 };
 use serde_json::json;
 
@@ -21,8 +22,8 @@ on_both![
 
 const SECOND: i64 = 1_000_000;
 
-fn request(body: u8) -> KeyedRequest {
-    KeyedRequest {
+fn request(body: u8) -> IdempotentRequest {
+    IdempotentRequest {
         id: [7; 32],
         fingerprint: [body; 32],
         claimed_until: at(NOW + 5 * SECOND),
@@ -92,7 +93,7 @@ async fn a_repeat_gets_the_answer_that_was_stored_with_the_result(fixture: Fixtu
 async fn a_claim_that_was_taken_over_writes_nothing(fixture: Fixture) {
     let store = &fixture.store;
     let late = first(store.claim(request(1), now()).await.unwrap());
-    let next = KeyedRequest {
+    let next = IdempotentRequest {
         claimed_until: at(NOW + 11 * SECOND),
         ..request(1)
     };
@@ -125,7 +126,7 @@ async fn an_answer_is_kept_for_a_day(fixture: Fixture) {
     assert_eq!(repeat, ClaimResult::Repeat("made".to_owned()));
     // A row that is too old counts for nothing, also where nothing has removed it.
     let after = at(NOW + DAY);
-    let next = KeyedRequest {
+    let next = IdempotentRequest {
         claimed_until: after.after(Duration::from_secs(5)),
         ..request(2)
     };

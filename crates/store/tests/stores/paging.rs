@@ -38,7 +38,7 @@ fn fill_deliveries(fixture: &Fixture, SubscriptionId(to): SubscriptionId, rows: 
     fixture.sql(&format!(
         "DELETE FROM deliveries;
          INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
-             attempts, state, finished_at, gave_up, created_at, partition)
+             attempts, state, finished_at, exhausted_reason, created_at, partition)
          SELECT {id}, 'a', {to}, key, 'event', 0, 0, 1, CASE WHEN {seldom} THEN 'exhausted' ELSE 'delivered' END, n,
                 CASE WHEN {seldom} THEN 'out_of_attempts' END, {NOW} + n, 0
            FROM {numbers} CROSS JOIN events"
@@ -55,8 +55,9 @@ fn fill_log(fixture: &Fixture, SubscriptionId(to): SubscriptionId, rows: i64) {
                 CASE WHEN {seldom} THEN 'workflow.started' ELSE 'workflow.failed' END, 1, 'event', 'success', '', 1,
                 {NOW} + n
            FROM {numbers} CROSS JOIN events;
-         INSERT INTO attempt_counts (organization_id, subscription_id, event_type, status, day, writer, count)
-         SELECT organization_id, subscription_id, event_type, status, 1, 0, count(*) FROM attempts GROUP BY 1, 2, 3, 4"
+         INSERT INTO attempt_counts (organization_id, subscription_id, event_type, status, day, shard, count,
+             last_at)
+         SELECT organization_id, subscription_id, event_type, status, 1, 0, count(*), max(created_at) FROM attempts GROUP BY 1, 2, 3, 4"
     ));
 }
 

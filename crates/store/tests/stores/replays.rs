@@ -406,7 +406,9 @@ async fn a_delivery_that_a_replay_restarts_is_no_longer_dead(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     for id in ["1", "2", "3"] {
         let owed = fixture.owed("a", id).await;
-        let put = fixture.store.put_aside(owed, "bad".to_owned(), now());
+        let put = fixture
+            .store
+            .dead_letter_delivery(owed, "bad".to_owned(), now());
         put.await.unwrap();
     }
     assert_eq!(fixture.store.count_dead_deliveries().await.unwrap(), 3);

@@ -14,7 +14,8 @@ use actix_web::{FromRequest, HttpMessage as _, HttpRequest, HttpResponse};
 use hookline_core::timestamp::Timestamp;
 use hookline_core::violations::Violations;
 use hookline_store::{
-    AnswerOnce, ClaimResult, Creation, KeyedRequest, RequestClaim, RequestDigest, RequestDigests,
+    AnswerOnce, ClaimResult, Creation, IdempotentRequest, RequestClaim, RequestDigest,
+    RequestDigests,
 };
 use serde::{Deserialize, Serialize};
 
@@ -113,8 +114,8 @@ impl IdempotencyKey {
 }
 
 impl Keyed {
-    fn request(&self, body: &[u8], claimed_until: Timestamp) -> KeyedRequest {
-        KeyedRequest {
+    fn request(&self, body: &[u8], claimed_until: Timestamp) -> IdempotentRequest {
+        IdempotentRequest {
             id: self.id,
             fingerprint: self.digests.digest(&[body]),
             claimed_until,

@@ -24,9 +24,9 @@ pub(crate) struct GracefulShutdown {
 }
 
 /// An active request, until this is dropped.
-struct ActiveRequest(Arc<AtomicUsize>);
+struct RequestInFlight(Arc<AtomicUsize>);
 
-impl Drop for ActiveRequest {
+impl Drop for RequestInFlight {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -47,7 +47,7 @@ impl GracefulShutdown {
         next: Next<BoxBody>,
     ) -> Result<ServiceResponse, Error> {
         self.active.fetch_add(1, Ordering::Relaxed);
-        let _active = ActiveRequest(Arc::clone(&self.active));
+        let _active = RequestInFlight(Arc::clone(&self.active));
         let mut result = next.call(request).await;
         if let Ok(response) = &mut result
             && self.stopping.is_cancelled()

@@ -17,7 +17,7 @@ const SUBSCRIPTION_OUTCOMES: &[&str] = &[
     "filtered",
     "changed_since",
 ];
-const GAVE_UP: &[&str] = &["out_of_attempts", "gone", "poison"];
+const EXHAUSTED_REASON: &[&str] = &["out_of_attempts", "gone", "poison"];
 /// With values of later versions, so that clients accept them.
 const WAITING_FOR: &[&str] = &[
     "retry",
@@ -45,9 +45,9 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
     ("Delivery", "origin", &["event", "test"]),
     ("Delivery", "status", DELIVERY_STATUSES),
     ("Delivery", "waiting_for", WAITING_FOR),
-    ("Delivery", "gave_up", GAVE_UP),
+    ("Delivery", "exhausted_reason", EXHAUSTED_REASON),
     ("SubscriptionFate", "outcome", SUBSCRIPTION_OUTCOMES),
-    ("SubscriptionFate", "gave_up", GAVE_UP),
+    ("SubscriptionFate", "exhausted_reason", EXHAUSTED_REASON),
     ("LogError", "kind", ERROR_KINDS),
     ("Replay", "status", &["running", "finished", "cancelled"]),
     (

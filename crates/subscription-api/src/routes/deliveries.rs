@@ -58,7 +58,7 @@ pub(crate) struct DeliveryResponse {
     /// Why it is exhausted: `out_of_attempts`, `gone` (the receiver answered 410) or `poison` (the attempt crashed the
     /// service repeatedly).
     #[schema(required = true, example = json!(null))]
-    gave_up: Option<&'static str>,
+    exhausted_reason: Option<&'static str>,
 }
 
 impl From<Delivery> for DeliveryResponse {
@@ -76,7 +76,7 @@ impl From<Delivery> for DeliveryResponse {
             waiting_for: delivery.waiting_for.map(|what| what.as_str()),
             created_at: text(delivery.created_at),
             finished_at: delivery.finished_at.map(text),
-            gave_up: delivery.gave_up.map(|why| why.as_str()),
+            exhausted_reason: delivery.exhausted_reason.map(|why| why.as_str()),
         }
     }
 }

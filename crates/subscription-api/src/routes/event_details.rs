@@ -73,7 +73,7 @@ pub(crate) struct SubscriptionOutcome {
     finished_at: Option<String>,
     /// Why it is exhausted: `out_of_attempts`, `gone` or `poison`.
     #[schema(required = true, example = json!(null))]
-    gave_up: Option<&'static str>,
+    exhausted_reason: Option<&'static str>,
 }
 
 /// Show an event and its outcome for each subscription.
@@ -160,13 +160,14 @@ fn subscription_outcome(fate: &EventSubscription, event_type: EventType) -> Subs
         attempts_made: delivery.map(|delivery| delivery.attempts_made),
         next_attempt_at: delivery.and_then(|delivery| delivery.next_attempt_at.map(text)),
         finished_at: delivery.and_then(|delivery| delivery.finished_at.map(text)),
-        gave_up: delivery.and_then(|delivery| delivery.gave_up.map(|why| why.as_str())),
+        exhausted_reason: delivery
+            .and_then(|delivery| delivery.exhausted_reason.map(|why| why.as_str())),
     }
 }
 
 fn delivery_reason(delivery: &Delivery) -> String {
     let made = delivery.attempts_made;
-    match (delivery.status, delivery.gave_up) {
+    match (delivery.status, delivery.exhausted_reason) {
         (DeliveryStatus::Pending, _) => match delivery.next_attempt_at {
             Some(due) => format!("attempt {} is due at {due}", made + 1),
             None => format!("attempt {} is due", made + 1),

@@ -65,8 +65,8 @@ async fn a_delivery_has_all_its_fields() {
     {
       "attempts_made": 0,
       "event_type": "workflow.completed",
+      "exhausted_reason": null,
       "finished_at": null,
-      "gave_up": null,
       "origin": "test",
       "status": "pending",
       "subscription_id": 1,
@@ -90,8 +90,8 @@ async fn an_event_has_its_body_and_an_outcome_for_each_subscription() {
     insta::assert_json_snapshot!(outcome, @r#"
     {
       "attempts_made": 0,
+      "exhausted_reason": null,
       "finished_at": null,
-      "gave_up": null,
       "name": "n",
       "outcome": "pending",
       "subscription_id": 1

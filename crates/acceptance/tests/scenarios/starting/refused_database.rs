@@ -11,6 +11,7 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
     scenarios![
         a_database_that_is_not_utf8_is_refused,
         a_schema_that_is_newer_is_refused,
+        a_schema_of_an_unreleased_version_is_refused,
         a_role_that_may_not_write_is_refused,
         a_database_that_refuses_the_login_is_named_at_the_start,
     ]
@@ -103,6 +104,33 @@ async fn a_schema_that_is_newer_is_refused(mode: Mode) -> anyhow::Result<()> {
     cases.add(migrated, 1, &[line]);
     cases.all().await?;
     is_refused(&deployment, &dependencies.database, &["schema", "newer"]).await?;
+    deployment.end().await
+}
+
+/// It has the versions of the migrations before the initial one, and none that this program knows.
+async fn a_schema_of_an_unreleased_version_is_refused(mode: Mode) -> anyhow::Result<()> {
+    let deployment = Deployment::prepare(mode, &[]).await?;
+    let dependencies = deployment.dependencies()?;
+    dependencies
+        .sql(
+            "DELETE FROM __diesel_schema_migrations;
+             INSERT INTO __diesel_schema_migrations (version) VALUES ('20261123000000'), ('20261130000170')",
+        )
+        .await?;
+    let migrated = Start::of("hookline", &["migrate"])
+        .with("HOOKLINE__STORE__URL", &dependencies.database)
+        .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "20");
+    let mut cases = Cases::default();
+    let line = "hookline: an unreleased version of Hookline made the database's schema (migration 20261123000000), \
+                and no version migrates it: start with a new database\n";
+    cases.add(migrated, 1, &[line]);
+    cases.all().await?;
+    is_refused(
+        &deployment,
+        &dependencies.database,
+        &["an unreleased version", "start with a new database"],
+    )
+    .await?;
     deployment.end().await
 }
 

@@ -45,8 +45,8 @@ pub(super) async fn organizations_with_locked_rows_delay_no_other(
         .map(|tenant| format!("('{}')", tenant.organization))
         .collect();
     let lock = format!(
-        "INSERT INTO stored_bytes SELECT name, part, 0
-           FROM generate_series(0, 255) part, (VALUES {}) organizations (name);
+        "INSERT INTO storage_usage SELECT name, shard, 0
+           FROM generate_series(0, 255) shard, (VALUES {}) organizations (name);
          SELECT pg_sleep({})",
         names.join(", "),
         LASTS.as_secs()

@@ -64,7 +64,7 @@ pub(super) async fn a_delivery_that_cannot_be_ended_is_no_dead_letter_yet(
     let path = format!("/deliveries/{delivery}");
     let told = tenant.client.get(&path).await?.expect(200)?.json;
     ensure!(
-        told["status"] == "exhausted" && told["gave_up"] == "poison",
+        told["status"] == "exhausted" && told["exhausted_reason"] == "poison",
         "{told}"
     );
 

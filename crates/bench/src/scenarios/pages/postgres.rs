@@ -21,7 +21,7 @@ pub(super) async fn fill(dependencies: &Dependencies, rows: &Rows) -> anyhow::Re
                  FROM generate_series(0::bigint, {each} - 1) n JOIN keys ON number = n % {EVENTS};
                  ALTER TABLE attempts ATTACH PARTITION attempts_d{day} FOR VALUES FROM ({from}) TO ({to});
                  INSERT INTO attempt_counts
-                 SELECT organization_id, subscription_id, event_type, status, {day}, 0, count(*)
+                 SELECT organization_id, subscription_id, event_type, status, {day}, 0, count(*), max(created_at)
                    FROM attempts_d{day} GROUP BY 1, 2, 3, 4;
                  ANALYZE attempts_d{day}",
                 each = rows.each

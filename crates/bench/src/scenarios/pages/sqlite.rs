@@ -44,8 +44,9 @@ fn write(file: &Path, rows: &Rows) -> anyhow::Result<()> {
                 "WITH RECURSIVE numbers(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM numbers LIMIT {each})
                  {insert}
                  FROM numbers CROSS JOIN keys ON number = n % {EVENTS};
-                 INSERT INTO attempt_counts (organization_id, subscription_id, event_type, status, day, writer, count)
-                 SELECT organization_id, subscription_id, event_type, status, {day}, 0, count(*)
+                 INSERT INTO attempt_counts (organization_id, subscription_id, event_type, status, day, shard, count,
+                     last_at)
+                 SELECT organization_id, subscription_id, event_type, status, {day}, 0, count(*), max(created_at)
                    FROM attempts WHERE rowid > {before} GROUP BY 1, 2, 3, 4",
                 before = number * each
             ))

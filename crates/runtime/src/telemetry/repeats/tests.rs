@@ -28,8 +28,8 @@ impl Written {
 }
 
 /// Runs `work` with a subscriber that limits repeats.
-fn limited(work: impl FnOnce(&Repeats, &Written)) {
-    let (repeats, written) = (Repeats::default(), Written::default());
+fn limited(work: impl FnOnce(&RepeatLimiter, &Written)) {
+    let (repeats, written) = (RepeatLimiter::default(), Written::default());
     let writer = written.clone();
     let layer = fmt::layer()
         .with_writer(move || writer.clone())

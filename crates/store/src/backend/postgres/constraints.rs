@@ -35,7 +35,7 @@ struct Constraint {
 }
 
 /// A database of its own on the server of the tests, migrated.
-pub(super) fn migrated() -> Conn {
+pub(crate) fn migrated() -> Conn {
     let server = std::env::var("HOOKLINE_TEST_POSTGRES")
         .expect("HOOKLINE_TEST_POSTGRES is not set: run the tests with `make test`");
     let name = format!("s{}", Uuid::new_v4().simple());

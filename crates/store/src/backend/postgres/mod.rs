@@ -14,25 +14,16 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use self::connections::{Generation, Manager};
 use crate::error::StoreError;
 use crate::fair_connections::{FairConnections, KeyShare};
-use crate::health::{Health, Observed};
+use crate::health::{ObservedCall, StoreHealth};
 
-pub(crate) mod backlog;
-pub(crate) mod bulk;
 mod connections;
 #[cfg(test)]
-mod constraints;
-pub(crate) mod days;
-pub(crate) mod intake;
-pub(crate) mod locks;
-pub(crate) mod partitions;
-mod recording;
+pub(crate) mod constraints;
 mod suitability;
 mod tls;
-mod unnest;
+pub(crate) mod unnest;
 
 pub use tls::InvalidDatabaseUrl;
-
-pub(crate) use crate::queries::postgres as sql;
 
 pub(crate) type Conn = diesel::PgConnection;
 
@@ -84,7 +75,7 @@ pub(crate) struct Postgres {
     generation: Generation,
     connections: FairConnections,
     wait: Duration,
-    health: Arc<Health>,
+    health: Arc<StoreHealth>,
     _tunnel: Option<Arc<tls::Tunnel>>,
 }
 
@@ -121,7 +112,7 @@ impl Postgres {
         let _running = self.health.begin::<F>();
         let (generation, result) = self.on_a_connection(work, share).await;
         let observed = self.health.observe::<F, T>(&result, Instant::now());
-        if observed == Observed::FailedAgain
+        if observed == ObservedCall::FailedAgain
             && let Some(generation) = generation
         {
             // It failed on two connections, so all others may be broken, too. A call without a connection says nothing about
@@ -231,7 +222,7 @@ impl Postgres {
 
 fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
     suitability::check_encoding(conn)?;
-    suitability::check_not_newer(conn)?;
+    suitability::check_versions(conn)?;
     // A migration, and the wait for its lock, may take longer than other statements.
     conn.batch_execute(&format!(
         "SET statement_timeout = 0; SET lock_timeout = 0; SELECT pg_advisory_lock({MIGRATION_LOCK})"

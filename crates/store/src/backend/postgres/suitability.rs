@@ -13,7 +13,7 @@ use super::connections::Manager;
 use super::{Conn, MIGRATIONS};
 use crate::error::StoreError;
 use crate::schema::TABLES;
-use crate::schema_versions::refuse_newer;
+use crate::schema_versions::refuse_unknown;
 
 /// The table of `write_probe`, which exists in PostgreSQL alone.
 const PROBE: &str = "write_probe";
@@ -70,18 +70,19 @@ fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
         Some(_) => return Err(missing_rights("SELECT on __diesel_schema_migrations")),
     }
     let (applied, known) = (applied_versions(conn)?, known_versions()?);
-    if known.iter().any(|known| !applied.contains(known)) {
-        return Err(StoreError::NotMigrated);
+    refuse_unknown("database", &applied, &known)?;
+    match known.iter().all(|known| applied.contains(known)) {
+        true => Ok(()),
+        false => Err(StoreError::NotMigrated),
     }
-    refuse_newer("database", &applied, &known)
 }
 
-/// Refuses a database with a migration of a newer version.
-pub(super) fn check_not_newer(conn: &mut Conn) -> Result<(), StoreError> {
+/// Refuses a database with a migration that this version does not know.
+pub(super) fn check_versions(conn: &mut Conn) -> Result<(), StoreError> {
     let table = "SELECT to_regclass('__diesel_schema_migrations')::text AS answer";
     match ask(conn, table)? {
         None => Ok(()),
-        Some(_) => refuse_newer("database", &applied_versions(conn)?, &known_versions()?),
+        Some(_) => refuse_unknown("database", &applied_versions(conn)?, &known_versions()?),
     }
 }
 
@@ -148,4 +149,50 @@ fn marked(conn: &mut Conn) -> Result<Option<String>, StoreError> {
         conn,
         "SELECT current_setting('hookline.session', true) AS answer",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::constraints::migrated;
+    use super::super::migrate;
+    use super::*;
+
+    fn refusals_of(applied: &str) -> [String; 2] {
+        let mut conn = migrated();
+        conn.batch_execute(&format!(
+            "INSERT INTO __diesel_schema_migrations (version) VALUES ('{applied}')"
+        ))
+        .unwrap();
+        [check(&mut conn), migrate(&mut conn)].map(|done| done.unwrap_err().to_string())
+    }
+
+    #[test]
+    fn a_database_of_a_newer_version_is_refused() {
+        let newer = "the database's schema is newer than this program (migration 99990101000000)";
+        for why in refusals_of("99990101000000") {
+            assert!(why.starts_with(newer), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_database_of_an_unreleased_version_is_refused() {
+        for unreleased in ["20261123000000", "20261130000170"] {
+            let line = format!(
+                "an unreleased version of Hookline made the database's schema (migration {unreleased}), and no version \
+                 migrates it: start with a new database"
+            );
+            assert_eq!(refusals_of(unreleased), [line.clone(), line]);
+        }
+    }
+
+    #[test]
+    fn a_database_with_the_old_migrations_alone_is_not_taken_for_an_older_one() {
+        let mut conn = migrated();
+        conn.batch_execute("UPDATE __diesel_schema_migrations SET version = '20261123000000'")
+            .unwrap();
+        for done in [check(&mut conn), migrate(&mut conn)] {
+            let why = done.unwrap_err().to_string();
+            assert!(why.starts_with("an unreleased version"), "{why}");
+        }
+    }
 }

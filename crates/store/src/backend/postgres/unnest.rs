@@ -16,13 +16,13 @@ use super::Conn;
 
 /// Rows that a statement reads as the table `given`.
 #[derive(Default)]
-pub(super) struct UnnestRows<'a> {
+pub(crate) struct UnnestRows<'a> {
     columns: Vec<(&'static str, Box<dyn QueryFragment<Pg> + 'a>)>,
 }
 
 impl<'a> UnnestRows<'a> {
     /// All columns have the same number of values.
-    pub(super) fn column<S, T>(
+    pub(crate) fn column<S, T>(
         mut self,
         name: &'static str,
         values: impl IntoIterator<Item = T>,
@@ -42,7 +42,7 @@ impl<'a> UnnestRows<'a> {
     }
 
     /// The statement that follows `WITH given (…) AS (…)`.
-    pub(super) fn in_statement(self, rest: &'static str) -> BulkStatement<'a> {
+    pub(crate) fn in_statement(self, rest: &'static str) -> BulkStatement<'a> {
         BulkStatement {
             given: self,
             also: None,
@@ -53,7 +53,7 @@ impl<'a> UnnestRows<'a> {
     }
 
     /// The statement that inserts them into `table`, followed by `rest`.
-    pub(super) fn inserted_into(
+    pub(crate) fn inserted_into(
         self,
         table: &'static str,
         rest: &'static str,
@@ -106,7 +106,7 @@ where
     }
 }
 
-pub(super) struct BulkStatement<'a> {
+pub(crate) struct BulkStatement<'a> {
     given: UnnestRows<'a>,
     also: Option<UnnestRows<'a>>,
     into: Option<&'static str>,
@@ -116,7 +116,7 @@ pub(super) struct BulkStatement<'a> {
 
 impl<'a> BulkStatement<'a> {
     /// Adds these rows as the table `also`.
-    pub(super) fn with(self, also: UnnestRows<'a>) -> Self {
+    pub(crate) fn with(self, also: UnnestRows<'a>) -> Self {
         Self {
             also: Some(also),
             ..self
@@ -124,7 +124,7 @@ impl<'a> BulkStatement<'a> {
     }
 
     /// Adds another statement to the same round trip.
-    pub(super) fn together_with(self, other: BulkStatement<'a>) -> Self {
+    pub(crate) fn together_with(self, other: BulkStatement<'a>) -> Self {
         Self {
             beside: Some(Box::new(other)),
             ..self

@@ -15,23 +15,14 @@ use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrati
 use crate::error::StoreError;
 use crate::fair_connections::FairConnections;
 use crate::folder::{self, owner_only, unusable};
-use crate::schema_versions::refuse_newer;
+use crate::schema_versions::refuse_unknown;
 
-pub(crate) mod backlog;
-pub(crate) mod bulk;
-pub(crate) mod partitions;
-#[cfg(test)]
-mod plans;
-mod prepared;
-pub(crate) mod queue;
-mod recording;
+pub(crate) mod prepared;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use writer::Writer;
-
-pub(crate) use crate::queries::sqlite as sql;
 
 pub(crate) type Conn = diesel::SqliteConnection;
 
@@ -153,7 +144,7 @@ fn lock(folder: &Path) -> Result<File, StoreError> {
 
 pub(crate) fn migrate(conn: &mut Conn) -> Result<(), StoreError> {
     if has_schema(conn)? {
-        check_not_newer(conn)?;
+        check_versions(conn)?;
     }
     conn.run_pending_migrations(MIGRATIONS)
         .map(drop)
@@ -168,7 +159,7 @@ pub(crate) fn check_schema(conn: &mut Conn) -> Result<(), StoreError> {
             "the file hookline.db of the folder is no database of Hookline".to_owned(),
         ));
     }
-    check_not_newer(conn)?;
+    check_versions(conn)?;
     match conn.has_pending_migration(MIGRATIONS) {
         Ok(false) => Ok(()),
         Ok(true) => Err(StoreError::Unsuitable(
@@ -188,14 +179,14 @@ fn has_schema(conn: &mut Conn) -> Result<bool, StoreError> {
         .is_empty())
 }
 
-fn check_not_newer(conn: &mut Conn) -> Result<(), StoreError> {
+fn check_versions(conn: &mut Conn) -> Result<(), StoreError> {
     let applied = diesel::sql_query("SELECT version FROM __diesel_schema_migrations");
     let applied = applied.load::<AppliedMigration>(conn)?.into_iter();
     let applied: Vec<String> = applied.map(|one| one.version).collect();
     let known = MigrationSource::<diesel::sqlite::Sqlite>::migrations(&MIGRATIONS);
     let known = known.map_err(|why| StoreError::Refused(why.to_string()))?;
     let known = known.iter().map(|one| one.name().version().to_string());
-    refuse_newer("folder", &applied, &known.collect::<Vec<_>>())
+    refuse_unknown("folder", &applied, &known.collect::<Vec<_>>())
 }
 
 #[derive(QueryableByName)]

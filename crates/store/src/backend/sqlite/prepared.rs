@@ -15,12 +15,12 @@ use super::Conn;
 /// Values, each for a `?` of the text.
 type Values<'a> = &'a [&'a dyn QueryFragment<Sqlite>];
 
-pub(super) struct PreparedStatement<'a> {
+pub(crate) struct PreparedStatement<'a> {
     text: &'static str,
     values: Values<'a>,
 }
 
-pub(super) fn prepared<'a>(text: &'static str, values: Values<'a>) -> PreparedStatement<'a> {
+pub(crate) fn prepared<'a>(text: &'static str, values: Values<'a>) -> PreparedStatement<'a> {
     debug_assert_eq!(text.matches('?').count(), values.len());
     PreparedStatement { text, values }
 }

@@ -331,7 +331,7 @@ impl Cluster {
                 let beat = Heartbeat {
                     id: process.membership.id(),
                     draining: process.draining,
-                    able: process.able,
+                    can_deliver: process.able,
                 };
                 let id = self.send(number, Request::Beat(beat));
                 self.processes[number].waits_for = Some(id);

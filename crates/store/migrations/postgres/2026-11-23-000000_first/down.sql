@@ -1,9 +1,0 @@
-DROP TABLE attempt_counts;
-DROP TABLE attempts;
-DROP TABLE deliveries;
-DROP TABLE events;
-DROP TABLE subscriptions;
-DROP TABLE subscription_version;
-DROP TABLE api_key_organizations;
-DROP TABLE api_keys;
-DROP TABLE organizations;

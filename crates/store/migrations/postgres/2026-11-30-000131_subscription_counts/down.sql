@@ -1,4 +1,0 @@
-DROP TRIGGER subscription_made ON subscriptions;
-DROP TRIGGER subscription_deleted ON subscriptions;
-DROP FUNCTION count_subscription();
-DROP TABLE subscription_counts;

@@ -1,1 +1,0 @@
-DROP TABLE put_aside;

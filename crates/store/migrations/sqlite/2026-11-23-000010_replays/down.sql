@@ -1,3 +1,0 @@
-DROP TABLE replays;
-ALTER TABLE deliveries DROP COLUMN cause;
-ALTER TABLE deliveries DROP COLUMN attempts_before;

@@ -1,2 +1,0 @@
-ALTER TABLE dead_letters DROP COLUMN traceparent;
-DROP TABLE trials;

@@ -1,1 +1,0 @@
-ALTER TABLE event_queue DROP COLUMN turn;

@@ -1,3 +1,0 @@
-DROP INDEX attempts_failed_of_subscription;
-DROP INDEX attempts_failed_of_organization;
-DROP INDEX attempts_by_type;

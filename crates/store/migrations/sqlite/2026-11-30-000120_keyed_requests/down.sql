@@ -1,1 +1,0 @@
-DROP TABLE keyed_requests;

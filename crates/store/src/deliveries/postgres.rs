@@ -1,0 +1,70 @@
+//! SQL of deliveries for PostgreSQL: many rows in one statement.
+
+use diesel::dsl::EqAny;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Nullable, SmallInt, Text};
+use hookline_core::delivery::AttemptTask;
+
+use crate::backend::ROWS;
+use crate::backend::postgres::Conn;
+use crate::columns::{UuidColumn, UuidKey};
+use crate::deliveries::Restart;
+use crate::error::StoreError;
+use crate::rows::NextAttempt;
+use crate::schema::{deliveries, events};
+
+/// One condition for each statement's worth of keys.
+pub(crate) fn deliveries_among(
+    keys: &[UuidKey],
+) -> impl Iterator<Item = EqAny<deliveries::id, Vec<UuidKey>>> {
+    keys.chunks(ROWS)
+        .map(|keys| deliveries::id.eq_any(keys.to_vec()))
+}
+
+pub(crate) fn events_among(
+    keys: &[UuidKey],
+) -> impl Iterator<Item = EqAny<events::key, Vec<UuidKey>>> {
+    keys.chunks(ROWS)
+        .map(|keys| events::key.eq_any(keys.to_vec()))
+}
+
+/// Without a transaction, which would cost two more round trips: each statement sees the present rows.
+pub(crate) fn in_one_view<T>(
+    conn: &mut Conn,
+    read: impl FnOnce(&mut Conn) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    read(conn)
+}
+
+/// Restarts the deliveries that are in one of `restart.from`. Answers with the attempts that are due then.
+pub(crate) fn restart(
+    conn: &mut Conn,
+    keys: &[UuidKey],
+    restart: Restart,
+) -> Result<Vec<AttemptTask>, StoreError> {
+    // Locked in the order of ids, as in `recording`.
+    let started: Vec<NextAttempt> = diesel::sql_query(
+        "WITH locked AS (
+             SELECT d.id FROM deliveries d WHERE d.id = ANY ($1) ORDER BY d.id FOR NO KEY UPDATE
+         )
+         UPDATE deliveries d
+            SET generation = d.generation + 1, attempts_before = d.attempts, started_by = $2,
+                activation = $3, state = 'pending', due = $4, finished_at = NULL, exhausted_reason = NULL,
+                backlog = $7,
+                partition = d.subscription_id % (SELECT count FROM partitioning WHERE id = 1)
+           FROM locked l
+          WHERE d.id = l.id
+            AND (d.state = ANY ($5)
+                 OR ($6 AND d.state = 'pending' AND d.origin = 'event' AND d.activation <> $3))
+         RETURNING d.id, d.generation, d.attempts, d.subscription_id",
+    )
+    .bind::<Array<UuidColumn>, _>(keys)
+    .bind::<Text, _>(restart.started_by.as_str())
+    .bind::<BigInt, _>(restart.activation)
+    .bind::<BigInt, _>(restart.now.unix_micros())
+    .bind::<Array<Text>, _>(restart.from)
+    .bind::<Bool, _>(restart.takes_void())
+    .bind::<Nullable<SmallInt>, _>(restart.backlog())
+    .load(conn)?;
+    Ok(started.into_iter().map(AttemptTask::from).collect())
+}

@@ -1,0 +1,72 @@
+//! Records attempts: each is logged once, and moves its delivery.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hookline_core::delivery::{AttemptTask, ExhaustedReason, Origin, RetryRun};
+use hookline_core::event_type::EventType;
+use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
+use hookline_core::outcome::AttemptOutcome;
+use hookline_core::target::TargetUrl;
+use hookline_core::timestamp::Timestamp;
+
+use crate::attempts::rows::AttemptRow;
+use crate::error::StoreError;
+use crate::rows::StateColumns;
+use crate::store::{Store, run};
+
+pub(crate) mod postgres;
+pub(crate) mod sql;
+pub(crate) mod sqlite;
+
+/// A finished attempt and the next step of its delivery.
+#[derive(Debug, Clone)]
+pub struct AttemptRecord {
+    pub owed: AttemptTask,
+    pub origin: Origin,
+    pub run: RetryRun,
+    pub organization: OrganizationId,
+    pub subscription: SubscriptionId,
+    pub event: EventKey,
+    pub event_type: EventType,
+    pub url: TargetUrl,
+    /// The subscription's activation at the time of the attempt. Its outcome tells about the receiver of this activation
+    /// and this URL only.
+    pub activation: i64,
+    pub outcome: AttemptOutcome,
+    pub started: Timestamp,
+    pub took: Duration,
+    pub follow: NextStep,
+}
+
+/// The state of a delivery after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NextStep {
+    /// The receiver has it.
+    Delivered,
+    Retry {
+        due: Timestamp,
+    },
+    /// No further attempt.
+    Exhausted(ExhaustedReason),
+}
+
+/// An attempt, and the new state of its delivery.
+pub(crate) struct AttemptUpdate {
+    pub(crate) row: AttemptRow,
+    pub(crate) generation: i32,
+    pub(crate) to: StateColumns,
+}
+
+impl Store {
+    /// Moves deliveries to the next state and logs their attempts, unless that was done before. Answers with those that
+    /// moved. `records` has each delivery once at most.
+    pub async fn record(
+        &self,
+        records: Arc<[AttemptRecord]>,
+    ) -> Result<HashSet<DeliveryId>, StoreError> {
+        let shard = self.shard;
+        run!(self, write, |conn, q: sql| q::record(conn, &records, shard))
+    }
+}

@@ -1,0 +1,149 @@
+//! Queries that record attempts.
+
+use std::collections::{BTreeMap, HashSet};
+
+use diesel::prelude::*;
+use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason, Origin, Trigger};
+use hookline_core::ids::{AttemptId, DeliveryId, OrganizationId};
+use hookline_core::subscription::DisabledReason;
+use hookline_core::timestamp::Timestamp;
+
+use crate::attempts::AttemptStatus;
+use crate::attempts::rows::AttemptRow;
+use crate::backend::backends;
+use crate::columns::UuidKey;
+use crate::error::StoreError;
+use crate::recording::{AttemptRecord, AttemptUpdate, NextStep};
+use crate::rows::signed;
+use crate::subscriptions::disabling::{AttemptTarget, DisableRequest};
+
+fn made(record: &AttemptRecord) -> AttemptUpdate {
+    let at = record.started.after(record.took);
+    let to = match record.follow {
+        NextStep::Delivered => DeliveryState::Delivered { at },
+        NextStep::Retry { due } => DeliveryState::Pending { due },
+        NextStep::Exhausted(reason) => DeliveryState::Exhausted { at, reason },
+    };
+    AttemptUpdate {
+        row: row_of(record),
+        generation: signed(record.owed.generation),
+        to: to.into(),
+    }
+}
+
+fn row_of(record: &AttemptRecord) -> AttemptRow {
+    let AttemptTask {
+        delivery,
+        generation,
+        attempt,
+        subscription: _,
+    } = record.owed;
+    let error = record.outcome.error();
+    let status = match error {
+        None => AttemptStatus::Success,
+        Some(_) => AttemptStatus::Failed,
+    };
+    let (error_kind, error_message) = error.unzip();
+    AttemptRow {
+        id: UuidKey(AttemptId::of(delivery, generation, attempt).0),
+        delivery_id: UuidKey(delivery.0),
+        organization_id: record.organization.as_str().to_owned(),
+        subscription_id: record.subscription.0,
+        event_key: UuidKey(record.event.0),
+        event_type: record.event_type.as_str().to_owned(),
+        attempt: signed(attempt),
+        trigger: Trigger::of(record.origin, record.run, attempt)
+            .as_str()
+            .to_owned(),
+        status: status.as_str().to_owned(),
+        url: record.url.as_str().to_owned(),
+        response_status: record.outcome.status().map(i32::from),
+        response_body: record.outcome.body().map(str::to_owned),
+        error_kind: error_kind.map(|kind| kind.as_str().to_owned()),
+        error_message,
+        duration_ms: i64::try_from(record.took.as_millis()).unwrap_or(i64::MAX),
+        created_at: record.started.unix_micros(),
+        next_attempt_at: match record.follow {
+            NextStep::Retry { due } => Some(due.unix_micros()),
+            NextStep::Delivered | NextStep::Exhausted(_) => None,
+        },
+    }
+}
+
+backends!(
+    with {
+        auto_disable: crate::auto_disable::sql,
+        subscription_disabling: crate::subscriptions::disabling,
+        subscription_version_queries: crate::subscription_version,
+        own: crate::recording,
+    }
+
+    use backend::Conn;
+    use subscription_disabling::{disable, is_unchanged};
+    use subscription_version_queries::next_version;
+
+    /// Answers with the deliveries that moved. Nothing is written of the others.
+    pub(crate) fn record(
+        conn: &mut Conn,
+        records: &[AttemptRecord],
+        shard: i32,
+    ) -> Result<HashSet<DeliveryId>, StoreError> {
+        let made: Vec<AttemptUpdate> = records.iter().map(made).collect();
+        let ends = |record: &AttemptRecord| matches!(record.follow, NextStep::Exhausted(_));
+        if !records.iter().any(ends) {
+            // One statement in PostgreSQL, and a savepoint of SQLite's writer: no transaction is needed.
+            return own::record(conn, &made, shard);
+        }
+        conn.transaction(|conn| {
+            let moved = own::record(conn, &made, shard)?;
+            let fresh = records
+                .iter()
+                .filter(|record| moved.contains(&record.owed.delivery));
+            apply_side_effects(conn, fresh)?;
+            Ok(moved)
+        })
+    }
+
+    /// Side effects on the subscriptions of deliveries that have ended: once for each subscription, and in one order,
+    /// because rows are locked. A subscription that has another URL or activation by now stays as it is.
+    fn apply_side_effects<'a>(
+        conn: &mut Conn,
+        fresh: impl Iterator<Item = &'a AttemptRecord>,
+    ) -> Result<(), StoreError> {
+        let mut gone: BTreeMap<AttemptTarget<'_>, Timestamp> = BTreeMap::new();
+        let mut exhausted: BTreeMap<AttemptTarget<'_>, &OrganizationId> = BTreeMap::new();
+        for record in fresh {
+            let called = AttemptTarget {
+                subscription: record.subscription,
+                url: record.url.as_str(),
+                activation: record.activation,
+            };
+            match (record.follow, record.origin) {
+                (NextStep::Exhausted(ExhaustedReason::Gone), _) => {
+                    let at = record.started.after(record.took);
+                    gone.entry(called).or_insert(at);
+                }
+                (NextStep::Exhausted(_), Origin::Event) => {
+                    exhausted.insert(called, &record.organization);
+                }
+                (NextStep::Exhausted(_), Origin::Test)
+                | (NextStep::Delivered | NextStep::Retry { .. }, _) => {}
+            }
+        }
+        if !gone.is_empty() {
+            // First: while this transaction holds the version row, no subscription changes.
+            let version = next_version(conn)?;
+            for (called, at) in gone {
+                if is_unchanged(conn, called)? {
+                    let disabling = DisableRequest {
+                        subscription: called.subscription,
+                        reason: DisabledReason::Gone,
+                        at,
+                    };
+                    disable(conn, disabling, version)?;
+                }
+            }
+        }
+        auto_disable::note(conn, &exhausted)
+    }
+);

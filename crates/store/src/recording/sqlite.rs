@@ -1,0 +1,108 @@
+//! Records attempts one after the other, and adds the batch to the totals once.
+
+use std::collections::{BTreeMap, HashSet};
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
+use hookline_core::ids::DeliveryId;
+use hookline_core::timestamp::Timestamp;
+
+use crate::attempts::rows::AttemptRow;
+use crate::backend::sqlite::Conn;
+use crate::backend::sqlite::prepared::prepared;
+use crate::columns::UuidColumn;
+use crate::error::StoreError;
+use crate::recording::AttemptUpdate;
+use crate::schema::attempts;
+
+/// Moves each delivery that is pending at the attempt before, logs these attempts and adds them to the totals. Answers with
+/// the deliveries that moved.
+pub(crate) fn record(
+    conn: &mut Conn,
+    made: &[AttemptUpdate],
+    shard: i32,
+) -> Result<HashSet<DeliveryId>, StoreError> {
+    let mut moved = HashSet::with_capacity(made.len());
+    let mut totals = AttemptTotals::default();
+    for AttemptUpdate {
+        row,
+        generation,
+        to,
+    } in made
+    {
+        let rows = prepared(
+            "UPDATE deliveries
+                SET attempts = ?, state = ?, due = ?, finished_at = ?, exhausted_reason = ?,
+                    backlog = NULL
+              WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ?",
+            &[
+                &row.attempt.into_sql::<Integer>(),
+                &to.state.into_sql::<Text>(),
+                &to.due.into_sql::<Nullable<BigInt>>(),
+                &to.finished_at.into_sql::<Nullable<BigInt>>(),
+                &to.exhausted_reason.into_sql::<Nullable<Text>>(),
+                &row.delivery_id.into_sql::<UuidColumn>(),
+                &generation.into_sql::<Integer>(),
+                &(row.attempt - 1).into_sql::<Integer>(),
+            ],
+        )
+        .execute(conn)?;
+        if rows == 0 {
+            continue;
+        }
+        diesel::insert_into(attempts::table)
+            .values(row)
+            .execute(conn)?;
+        totals.count(row);
+        moved.insert(DeliveryId(row.delivery_id.0));
+    }
+    totals.add(conn, shard)?;
+    Ok(moved)
+}
+
+/// The primary key of a total without its shard.
+type TotalKey<'a> = (&'a str, i64, &'a str, &'a str, i64);
+
+/// Count, and time of the last attempt.
+#[derive(Default)]
+struct AttemptTotals<'a>(BTreeMap<TotalKey<'a>, (i64, i64)>);
+
+impl<'a> AttemptTotals<'a> {
+    fn count(&mut self, row: &'a AttemptRow) {
+        let of = (
+            &*row.organization_id,
+            row.subscription_id,
+            &*row.event_type,
+            &*row.status,
+            Timestamp::from_unix_micros(row.created_at).unix_day(),
+        );
+        let (count, last_at) = self.0.entry(of).or_insert((0, row.created_at));
+        *count += 1;
+        *last_at = row.created_at.max(*last_at);
+    }
+
+    fn add(self, conn: &mut Conn, shard: i32) -> Result<(), StoreError> {
+        for ((organization, subscription, event_type, status, day), (count, last_at)) in self.0 {
+            prepared(
+                "INSERT INTO attempt_counts
+                   (organization_id, subscription_id, event_type, status, day, shard, count, last_at)
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+                 ON CONFLICT (organization_id, subscription_id, event_type, status, day, shard)
+                 DO UPDATE SET count = count + excluded.count,
+                               last_at = max(last_at, excluded.last_at)",
+                &[
+                    &organization.into_sql::<Text>(),
+                    &subscription.into_sql::<BigInt>(),
+                    &event_type.into_sql::<Text>(),
+                    &status.into_sql::<Text>(),
+                    &day.into_sql::<BigInt>(),
+                    &shard.into_sql::<Integer>(),
+                    &count.into_sql::<BigInt>(),
+                    &last_at.into_sql::<BigInt>(),
+                ],
+            )
+            .execute(conn)?;
+        }
+        Ok(())
+    }
+}

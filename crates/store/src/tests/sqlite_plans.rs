@@ -1,0 +1,357 @@
+//! Tests of SQLite's query plans for each route: an index finds the rows in the order of the result, and each query looks at
+//! a bounded number of rows. The tables are larger than a window, so every search has more than one step.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use diesel::connection::{InstrumentationEvent, SimpleConnection as _};
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use hookline_core::cursor::Cursor;
+use hookline_core::delivery::StartedBy;
+use hookline_core::event_type::{EventType, EventTypes};
+use hookline_core::ids::{
+    DeliveryId, EventId, EventKey, KeyId, OrganizationId, ReplayId, SubscriptionId,
+};
+use hookline_core::partition::Partition;
+use hookline_core::replay::{ReplayFilter, ReplayStatus};
+use hookline_core::timestamp::Timestamp;
+use uuid::Uuid;
+
+use crate::api_keys::KeyHash;
+use crate::api_keys::sql::sqlite as api_keys;
+use crate::attempts::delivery_details::sqlite as delivery_details;
+use crate::attempts::sql::sqlite as attempt_log;
+use crate::attempts::totals::sqlite as attempt_totals;
+use crate::attempts::{AttemptStatus, LogQuery};
+use crate::backend::sqlite::{Conn, migrate};
+use crate::deliveries::restart::sqlite as restart;
+use crate::deliveries::sql::sqlite as deliveries;
+use crate::deliveries::{DeliveryQuery, DeliveryStatus};
+use crate::error::StoreError;
+use crate::events::details::EventSubscriptionsPage;
+use crate::events::details::sqlite as event_details;
+use crate::paging::{PageStart, StepBounds};
+use crate::partitions::sql::sqlite as partitions;
+use crate::partitions::{DueQuery, PartitionRange};
+use crate::replays::sql::sqlite as replays;
+use crate::replays::{NewReplay, ReplayScope};
+use crate::subscriptions::SubscriptionWindow;
+use crate::subscriptions::sql::sqlite as subscriptions;
+use crate::usage::sql::sqlite as usage;
+
+/// More rows than a query may look at.
+const ROWS: i64 = 10_100;
+
+/// Tables that grow with use.
+const GROWING: [&str; 7] = [
+    "events",
+    "deliveries",
+    "attempts",
+    "attempt_counts",
+    "subscriptions",
+    "replays",
+    "api_keys",
+];
+
+#[derive(QueryableByName)]
+struct PlanLine {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+/// A connection, and the statements that it has executed.
+struct WatchedConnection {
+    conn: Conn,
+    executed: Arc<Mutex<BTreeSet<String>>>,
+}
+
+impl WatchedConnection {
+    fn filled() -> Self {
+        let mut conn = Conn::establish(":memory:").unwrap();
+        migrate(&mut conn).unwrap();
+        let key = EventKey::of(&owner(), &EventId::parse("e").unwrap())
+            .0
+            .simple();
+        conn.batch_execute(&format!(
+            "CREATE TEMP TABLE n (n INTEGER PRIMARY KEY);
+             WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers LIMIT {ROWS})
+             INSERT INTO n SELECT n FROM numbers;
+             INSERT INTO subscriptions (organization_id, name, url, events, headers, header_names, is_active, activation,
+                 version, failures_from, created_at, updated_at)
+             SELECT 'a', 'n', 'https://example.com', 'workflow.failed', x'', '[]', TRUE, 0, n, n, n, n FROM n;
+             INSERT INTO events (key, organization_id, event_id, event_type, body, received_at)
+             VALUES (x'{key}', 'a', 'e', 'workflow.failed', x'7b7d', 0);
+             INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
+                 attempts, state, finished_at, created_at, partition)
+             SELECT iif(n = 1, zeroblob(16), randomblob(16)), 'a', 1, x'{key}', 'event', 0, 0, 1, 'delivered', n, n, 0
+               FROM n;
+             INSERT INTO attempts (id, delivery_id, organization_id, subscription_id, event_key, event_type, attempt,
+                 trigger, status, url, duration_ms, created_at)
+             SELECT randomblob(16), zeroblob(16), 'a', 1, x'{key}', 'workflow.failed', 1, 'event', 'failed', '', 1, n
+               FROM n;
+             INSERT INTO attempt_counts (organization_id, subscription_id, event_type, status, day, shard, count, last_at)
+             SELECT 'a', 1, 'workflow.failed', 'failed', n, 0, 1, n FROM n"
+        ))
+        .unwrap();
+        let executed = Arc::<Mutex<BTreeSet<String>>>::default();
+        let seen = Arc::clone(&executed);
+        conn.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+            if let InstrumentationEvent::StartQuery { query, .. } = event {
+                let text = query.to_string();
+                let (statement, _) = text.split_once(" -- binds").unwrap_or((&text, ""));
+                seen.lock().unwrap().insert(statement.trim().to_owned());
+            }
+        });
+        Self { conn, executed }
+    }
+
+    /// The errors in the plans of a route's statements.
+    fn faults<T>(
+        &mut self,
+        route: &str,
+        work: impl FnOnce(&mut Conn) -> Result<T, StoreError>,
+    ) -> Vec<String> {
+        self.executed.lock().unwrap().clear();
+        work(&mut self.conn).unwrap_or_else(|why| panic!("{route}: {why}"));
+        let executed = std::mem::take(&mut *self.executed.lock().unwrap());
+        let statements = executed.into_iter().filter(|text| {
+            !["BEGIN", "COMMIT", "SAVEPOINT", "RELEASE"]
+                .iter()
+                .any(|word| text.starts_with(word))
+        });
+        let mut faults = Vec::new();
+        for statement in statements {
+            let plan: Vec<PlanLine> = diesel::sql_query(format!("EXPLAIN QUERY PLAN {statement}"))
+                .load(&mut self.conn)
+                .unwrap();
+            for PlanLine { detail } in plan {
+                if !is_bounded(&statement, &detail) {
+                    faults.push(format!("{route}: {detail}\n    {statement}"));
+                }
+            }
+        }
+        faults
+    }
+}
+
+/// Whether a step of a plan looks at a bounded number of rows.
+fn is_bounded(statement: &str, step: &str) -> bool {
+    if step.contains("TEMP B-TREE") {
+        return false;
+    }
+    let mut words = step.split_whitespace();
+    let (Some(how), Some(table)) = (words.next(), words.next()) else {
+        return true;
+    };
+    if !GROWING.contains(&table) {
+        return true;
+    }
+    match how {
+        "SCAN" => false,
+        // One row; or the first ones in the order of the index; or those of a window.
+        "SEARCH" => {
+            let bounds = [
+                "(rowid=?)",
+                "(key=?)",
+                "(id=?)",
+                "(hash=?)",
+                "created_at>?",
+                "<(?,",
+                ">(?,",
+                "replays_running",
+            ];
+            statement.contains("LIMIT") || bounds.iter().any(|bound| step.contains(bound))
+        }
+        _ => true,
+    }
+}
+
+fn owner() -> OrganizationId {
+    OrganizationId::parse("a").unwrap()
+}
+
+const ONE: SubscriptionId = SubscriptionId(1);
+
+fn now() -> Timestamp {
+    Timestamp::from_unix_micros(1_000_000)
+}
+
+fn reaches() -> [StepBounds; 3] {
+    let reach = |after, skip| StepBounds {
+        after,
+        skip,
+        limit: 51,
+    };
+    let middle = Cursor {
+        created_at: Timestamp::from_unix_micros(ROWS - 20),
+        id: Uuid::nil(),
+    };
+    [reach(None, 0), reach(None, 500), reach(Some(middle), 0)]
+}
+
+fn log_queries() -> impl Iterator<Item = LogQuery> {
+    let statuses = [
+        None,
+        Some(AttemptStatus::Success),
+        Some(AttemptStatus::Failed),
+    ];
+    let types = [None, Some(EventType::WorkflowFailed)];
+    let all = [None, Some(ONE)].into_iter().flat_map(move |subscription| {
+        statuses
+            .into_iter()
+            .flat_map(move |status| types.map(|event_type| (subscription, status, event_type)))
+    });
+    all.map(|(subscription, status, event_type)| LogQuery {
+        organization: owner(),
+        subscription,
+        event_type,
+        status,
+        limit: 51,
+        start: PageStart::Offset(0),
+        body_bytes: 1_000,
+    })
+}
+
+fn delivery_queries() -> impl Iterator<Item = DeliveryQuery> {
+    let statuses = [
+        None,
+        Some(DeliveryStatus::Pending),
+        Some(DeliveryStatus::Delivered),
+        Some(DeliveryStatus::Skipped),
+        Some(DeliveryStatus::Cancelled),
+    ];
+    let times = [None, Some((5, 10_050))];
+    let all = statuses.into_iter().flat_map(move |status| {
+        [None, Some(EventType::WorkflowFailed)]
+            .into_iter()
+            .flat_map(move |event_type| times.map(|times| (status, event_type, times)))
+    });
+    all.map(|(status, event_type, times)| DeliveryQuery {
+        organization: owner(),
+        subscription: ONE,
+        status,
+        event_type,
+        since: times.map(|(since, _)| Timestamp::from_unix_micros(since)),
+        until: times.map(|(_, until)| Timestamp::from_unix_micros(until)),
+        limit: 51,
+        start: PageStart::Offset(0),
+    })
+}
+
+fn scopes() -> [ReplayScope; 2] {
+    let scope = |event_types| ReplayScope {
+        organization: owner(),
+        subscription: ONE,
+        filter: ReplayFilter {
+            wanted: ReplayStatus::Undelivered,
+            event_types,
+            ..ReplayFilter::default()
+        },
+    };
+    let types = EventTypes::new(vec![EventType::WorkflowFailed, EventType::WorkflowStarted]);
+    [scope(None), scope(Some(types.unwrap()))]
+}
+
+#[test]
+fn no_route_reads_a_table_to_its_end() {
+    let mut watched = WatchedConnection::filled();
+    let mut faults = Vec::new();
+    let mut check = |route: &str, work: &dyn Fn(&mut Conn) -> Result<(), StoreError>| {
+        faults.extend(watched.faults(route, work));
+    };
+    check("every route", &|conn| {
+        api_keys::access_of(conn, KeyHash::of("k"), now())?;
+        api_keys::note_key_use(conn, KeyId(1), now())
+    });
+    for before in [None, Some(SubscriptionId(500))] {
+        check("GET /webhooks", &|conn| {
+            let window = SubscriptionWindow {
+                limit: 100,
+                offset: 10,
+                before,
+            };
+            subscriptions::list(conn, &owner(), window)?;
+            subscriptions::count(conn, &owner()).map(drop)
+        });
+    }
+    check("GET /webhooks/{id}", &|conn| {
+        subscriptions::find(conn, &owner(), ONE).map(drop)
+    });
+    for query in log_queries() {
+        check("GET /webhooks/{id}/logs, /webhooks/logs/all", &|conn| {
+            let (_, end) = attempt_totals::sum(conn, &query, None)?;
+            attempt_totals::sum(conn, &query, end.as_ref())?;
+            for reach in reaches() {
+                let step = attempt_log::page(conn, &query, reach)?;
+                attempt_log::entries(conn, step.rows, 1_000)?;
+            }
+            Ok(())
+        });
+    }
+    for query in delivery_queries() {
+        check("GET /webhooks/{id}/deliveries", &|conn| {
+            let counted = deliveries::count(conn, &query, None)?;
+            assert!(counted.end.is_some());
+            for reach in reaches() {
+                deliveries::page(conn, &query, reach)?;
+            }
+            Ok(())
+        });
+    }
+    for reach in reaches() {
+        check("GET /deliveries/{id}", &|conn| {
+            delivery_details::find(conn, &owner(), DeliveryId(Uuid::nil()), 51, reach.after)
+                .map(drop)
+        });
+    }
+    for after in [None, Some(ONE)] {
+        check("GET /events/{event_id}", &|conn| {
+            let page = EventSubscriptionsPage { limit: 51, after };
+            let id = EventId::parse("e").unwrap();
+            event_details::find(conn, &owner(), &id, page).map(drop)
+        });
+    }
+    for scope in scopes() {
+        check("POST /webhooks/{id}/replay", &|conn| {
+            let (_, end) = replays::count(conn, &scope, now(), None)?;
+            assert!(end.is_some());
+            let new = NewReplay {
+                id: ReplayId(Uuid::new_v4()),
+                scope: scope.clone(),
+                expected: 1,
+                max_running: 5,
+            };
+            replays::start(conn, &new, now()).map(drop)
+        });
+    }
+    check("GET, DELETE /replays/{id}", &|conn| {
+        replays::find(conn, &owner(), ReplayId(Uuid::nil()))?;
+        replays::cancel(conn, &owner(), ReplayId(Uuid::nil()), now()).map(drop)
+    });
+    check("POST /deliveries/{id}/retry", &|conn| {
+        let id = DeliveryId(Uuid::nil());
+        restart::start(conn, Some(&owner()), id, StartedBy::Retry, now()).map(drop)
+    });
+    check("a look for due deliveries", &|conn| {
+        let into = PartitionRange {
+            partition: Partition(0),
+            floor: now(),
+            limit: 100,
+            newest: 8,
+        };
+        let look = DueQuery {
+            partitions: vec![into],
+            until: now(),
+        };
+        partitions::look(conn, &look)?;
+        partitions::count_due(conn, now(), 100)?;
+        partitions::totals(conn, now())?;
+        partitions::refile(conn, 100).map(drop)
+    });
+    check("POST /events", &|conn| usage::of(conn, &owner()).map(drop));
+    check("DELETE /webhooks/{id}", &|conn| {
+        subscriptions::delete(conn, &owner(), &SubscriptionId(7).into(), now()).map(drop)
+    });
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
