@@ -62,7 +62,7 @@ pub struct Published {
 }
 
 enum Destination {
-    Broker(Publisher),
+    Broker(Box<Publisher>),
     Api(reqwest::Client),
 }
 
@@ -71,7 +71,7 @@ impl Publish {
     pub async fn run(self) -> anyhow::Result<()> {
         ensure!(!self.organizations.is_empty() && !self.types.is_empty() && self.batch > 0);
         let destination = match &self.amqp {
-            Some(url) => Destination::Broker(Publisher::connect(url).await?),
+            Some(url) => Destination::Broker(Box::new(Publisher::connect(url).await?)),
             None => Destination::Api(hookline_testkit::http::http_client()),
         };
         let at_once = match (&destination, self.rate) {
