@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use hookline_dispatcher::scheduler::{
-    Finish, Limits, Permit, BacklogSearch, SearchResult, Scheduler, ShareGroups,
+    BacklogSearch, Finish, Limits, Permit, Scheduler, SearchResult, ShareGroups,
 };
 
 use super::message::DueMessage;
