@@ -289,7 +289,7 @@ impl Intake {
             event.id = %faulty.event,
             organization.id = %faulty.organization,
             reason,
-            "put an event aside that the store does not take"
+            "dead-lettered event"
         );
         self.dead_letter(message, reason).await;
     }

@@ -31,7 +31,7 @@ pub struct Report {
     pub load_ended: Instant,
     /// How long after the load the last owed delivery came.
     pub settled_after: Duration,
-    /// Events and deliveries that were put aside as dead letters. Nothing in a run is at fault for it.
+    /// Events and deliveries that were dead-lettered. Nothing in a run is at fault for it.
     pub put_aside: u64,
     /// The failures of the run.
     pub problems: Vec<String>,

@@ -57,7 +57,7 @@ struct DeadLetters {
     told: Vec<String>,
 }
 
-/// Events and deliveries that were put aside: no message of a run is a reason for it.
+/// Events and deliveries that were dead-lettered: no message of a run is a reason for it.
 async fn dead_letters(system: &System) -> anyhow::Result<DeadLetters> {
     let listed = system.hookline(&["dead-letters", "list", "--json"]).await?;
     let listed: Value = serde_json::from_str(&listed)?;
@@ -67,7 +67,9 @@ async fn dead_letters(system: &System) -> anyhow::Result<DeadLetters> {
     let told = letters.iter().take(SHOWN);
     Ok(DeadLetters {
         count: letters.len() as u64 + listed["more"].as_u64().unwrap_or_default(),
-        told: told.map(|letter| format!("put aside: {letter}")).collect(),
+        told: told
+            .map(|letter| format!("dead letter: {letter}"))
+            .collect(),
     })
 }
 

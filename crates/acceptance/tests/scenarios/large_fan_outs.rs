@@ -169,7 +169,7 @@ async fn an_event_that_the_store_rejects_is_held_and_delays_no_other(
     published.expect(202)?;
     receiver.wait_for(OTHERS).await?;
 
-    // Others go on, and it is neither lost nor put aside.
+    // Others go on, and it is neither lost nor dead-lettered.
     events = vec![tenant.event("workflow.failed")];
     tenant.publish(&events).await?;
     receiver.wait_for(OTHERS + 1).await?;

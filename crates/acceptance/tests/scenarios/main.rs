@@ -15,6 +15,7 @@ mod api_subscriptions;
 mod api_test_calls;
 mod api_wire;
 mod backlog;
+mod chaos;
 mod clocks;
 mod connecting;
 mod crashes;
@@ -76,6 +77,7 @@ fn main() -> anyhow::Result<ExitCode> {
             api_limits::isolated(),
             api_wire::isolated(),
             backlog::isolated(),
+            chaos::isolated(),
             clocks::isolated(),
             connecting::isolated(),
             crashes::isolated(),
@@ -96,6 +98,7 @@ fn main() -> anyhow::Result<ExitCode> {
         shared_distributed: publishing::distributed(),
         exclusive: [restarting::exclusive(), tenants::exclusive()].concat(),
         exclusive_distributed: [
+            chaos::exclusive_distributed(),
             owners::exclusive(),
             partitions::exclusive_distributed(),
             store_faults::exclusive(),
@@ -120,6 +123,7 @@ fn main() -> anyhow::Result<ExitCode> {
         .concat(),
         standalone: [
             api_clients::standalone(),
+            chaos::standalone(),
             clocks::standalone(),
             embedded_queue::standalone(),
             partitions::standalone(),

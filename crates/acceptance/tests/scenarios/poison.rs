@@ -176,7 +176,7 @@ async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it
             .filter(|dead| !dead.is_empty()))
     })
     .await?;
-    println!("{mode:?}: a delivery in the backlog was put aside after {deaths} deaths");
+    println!("{mode:?}: a delivery in the backlog was dead-lettered after {deaths} deaths");
     // Twice before it was suspect, then with the others of its trials.
     ensure!((CHARGES..=2 + CHARGES).contains(&deaths), "{deaths} deaths");
     ensure!(

@@ -1,5 +1,5 @@
 //! Transient errors of PostgreSQL: a deadlock, a cancelled statement, a right that was revoked, a full disk. No
-//! accepted event is put aside because of them. Readiness reports them, and everything goes on by itself afterwards.
+//! accepted event is dead-lettered because of them. Readiness reports them, and everything goes on by itself afterwards.
 //! The server speaks English, German and Japanese, because no error may be told apart by its text.
 
 mod full_disk;
@@ -34,6 +34,7 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
         full_disk::events_wait_while_the_database_disk_is_full,
         locked_rows::organizations_with_locked_rows_delay_no_other,
         locked_rows::an_attempt_is_recorded_after_its_row_is_unlocked,
+        unended::a_delivery_that_cannot_be_ended_is_no_dead_letter_yet,
         locked_tables::a_service_that_starts_while_tables_are_locked_waits,
         lone_rows::a_row_that_fails_alone_for_a_minute_is_dead_lettered_with_one_log_line,
         pooled::a_session_pooler_is_supported,
@@ -41,11 +42,9 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
     ]
 }
 
+/// It measures time.
 pub(crate) fn exclusive() -> Vec<IsolatedScenario> {
-    scenarios![
-        locked_tables::locked_tables_show_as_one_change_of_readiness_and_back,
-        unended::a_delivery_that_cannot_be_ended_is_no_dead_letter_yet,
-    ]
+    scenarios![locked_tables::locked_tables_show_as_one_change_of_readiness_and_back]
 }
 
 /// The locales of `deploy/services install`, and what needs none.
@@ -243,7 +242,7 @@ impl<'a> Witness<'a> {
             .collect()
     }
 
-    /// The store says so, too: what was answered with 200 is delivered, and nothing was put aside.
+    /// The store says so, too: what was answered with 200 is delivered, and nothing was dead-lettered.
     async fn everything_is_delivered(&self) -> anyhow::Result<()> {
         until("the end of each delivery", async || {
             Ok((self.total("pending").await? == 0).then_some(()))

@@ -1,4 +1,4 @@
-//! Events that a broken or hostile publisher would send: each is accepted or put aside with a reason,
+//! Events that a broken or hostile publisher would send: each is accepted or dead-lettered with a reason,
 //! and the good one right behind it does not wait.
 
 mod json;
@@ -24,7 +24,7 @@ const HOSTILE: &str = "workflow.failed";
 enum Fate {
     /// It is delivered, and this is the end of its body.
     Arrives(Vec<u8>),
-    /// It is put aside, and the reason has these words.
+    /// It is dead-lettered, and the reason has these words.
     PutAside(String),
     /// It is accepted, and no subscription wants it.
     Unheard,
@@ -87,7 +87,7 @@ async fn all_have_ended_as_they_should(
     let expected = |fate: fn(&Fate) -> bool| cases.iter().filter(|case| fate(&case.fate)).count();
     let arrive = expected(|fate| matches!(fate, Fate::Arrives(_)));
     let put_aside = expected(|fate| matches!(fate, Fate::PutAside(_)));
-    // Whatever else was put aside came before the last one.
+    // Whatever else was dead-lettered came before the last one.
     let last = "the last one";
     deployment
         .publish_amqp(HOSTILE, last.as_bytes(), publisher::json())

@@ -182,7 +182,7 @@ async fn run(
     tenant.publish(&[event.clone()]).await?;
     event["event_id"] = Value::Null;
     client.post("/events", &event).await?.problem(422)?;
-    // The broker has no caller that could be told: the event is put aside.
+    // The broker has no caller that could be told: the event is dead-lettered.
     tenant.publish(&[event]).await.ok();
     good.wait_for(1).await?[0].verify(NEXT_SECRET)?;
     ensure!(good.received()[0].header("authorization")? == HEADER);

@@ -119,7 +119,7 @@ async fn the_rights_of_the_document_are_enough(mode: Mode) -> anyhow::Result<()>
     let successes = log.iter().filter(|entry| entry["status"] == "success");
     ensure!(successes.count() == 2, "{log:#?}");
 
-    // `ingest` puts a message aside that is no event. `hookline dead-letters` shows it and puts it back.
+    // `ingest` dead-letters a message that is no event. `hookline dead-letters` shows it and puts it back.
     deployment
         .publish_amqp("workflow.completed", b"no event", Default::default())
         .await?;

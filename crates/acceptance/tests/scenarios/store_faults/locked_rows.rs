@@ -1,5 +1,5 @@
 //! Rows are locked for longer than the store waits for a lock: all of some organizations, or that of one
-//! delivery. Their organizations or deliveries wait. Others do not wait, and nothing is put aside.
+//! delivery. Their organizations or deliveries wait. Others do not wait, and nothing is dead-lettered.
 
 use std::time::{Duration, Instant};
 

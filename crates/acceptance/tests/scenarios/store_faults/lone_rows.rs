@@ -1,4 +1,4 @@
-//! The store refuses one row again and again, and takes all others. The row is put aside after a minute, with one line
+//! The store refuses one row again and again, and takes all others. The row is dead-lettered after a minute, with one line
 //! in the log. Until then it is held.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -98,7 +98,7 @@ async fn one_line(deployment: &Deployment, tenant: &Tenant<'_>, event: &str) -> 
     let said = deployment.output().await;
     let lines: Vec<&str> = said
         .lines()
-        .filter(|line| line.contains(event) && line.contains(" aside that "))
+        .filter(|line| line.contains(event) && line.contains("dead-lettered "))
         .collect();
     ensure!(lines.len() == 1, "{event}: {lines:?}\n{said}");
     let complete = ["WARN", &tenant.organization, "this row is refused"]

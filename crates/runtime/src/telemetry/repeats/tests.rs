@@ -96,7 +96,7 @@ fn a_request_id_is_not_part_of_the_cause() {
 fn a_single_line_is_written_at_once_and_not_reported_again() {
     limited(|repeats, written| {
         for number in 0..2 * MAX_CAUSES {
-            tracing::error!(event.id = %format!("evt_{number}"), "put an event aside");
+            tracing::error!(event.id = %format!("evt_{number}"), "dead-lettered event");
         }
         assert_eq!(written.lines().len(), 2 * MAX_CAUSES);
         repeats.report(Instant::now() + EVERY);
