@@ -8,6 +8,7 @@ mod locked_tables;
 mod lone_rows;
 mod pooled;
 mod unended;
+mod unrecorded;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -34,6 +35,7 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
         full_disk::events_wait_while_the_database_disk_is_full,
         locked_rows::organizations_with_locked_rows_delay_no_other,
         locked_rows::an_attempt_is_recorded_after_its_row_is_unlocked,
+        unrecorded::requests_stop_while_attempts_cannot_be_recorded,
         unended::a_delivery_that_cannot_be_ended_is_no_dead_letter_yet,
         locked_tables::a_service_that_starts_while_tables_are_locked_waits,
         lone_rows::a_row_that_fails_alone_for_a_minute_is_dead_lettered_with_one_log_line,

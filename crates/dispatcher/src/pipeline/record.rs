@@ -50,13 +50,29 @@ pub(crate) struct Recorder {
     finished: mpsc::Sender<(InHand, DeliveryOutcome)>,
 }
 
+/// Room for one outcome in the recorder; none if that has ended.
+pub(crate) struct RecorderRoom<'a>(Option<mpsc::Permit<'a, (InHand, DeliveryOutcome)>>);
+
 impl Recorder {
-    /// Sends the outcome of a delivery, which is in hand until that is recorded. Waits while many outcomes wait already, so that a slow store slows the dispatcher down.
+    /// Waits while many outcomes wait already, so that a slow store slows the dispatcher down.
+    pub(crate) async fn reserve(&self) -> RecorderRoom<'_> {
+        RecorderRoom(self.finished.reserve().await.ok())
+    }
+
+    /// Waits for room and sends the outcome of a delivery.
     pub(crate) async fn send(&self, in_hand: InHand, outcome: DeliveryOutcome) {
-        if self.finished.send((in_hand, outcome)).await.is_err() {
-            tracing::error!(
+        self.reserve().await.send(in_hand, outcome);
+    }
+}
+
+impl RecorderRoom<'_> {
+    /// Sends the outcome of a delivery, which is in hand until that is recorded.
+    pub(crate) fn send(self, in_hand: InHand, outcome: DeliveryOutcome) {
+        match self.0 {
+            Some(room) => room.send((in_hand, outcome)),
+            None => tracing::error!(
                 "could not record outcome: the recorder has ended; the delivery stays due"
-            );
+            ),
         }
     }
 }

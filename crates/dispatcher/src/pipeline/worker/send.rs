@@ -107,14 +107,16 @@ impl RequestSender {
                     () = late.cancelled() => return abandon(&in_hand),
                 };
                 failpoint::point("dispatcher::requested");
-                // A slot is free once its request is over; the recorder has bounds of its own.
                 slot.finish = Some(Finish {
                     took: record.took,
                     health: ReceiverHealth::from(&record.outcome),
                 });
-                drop(slot);
                 let outcome = DeliveryOutcome::Attempted(Box::new(record));
-                recorder.send(in_hand, outcome).await;
+                // The slot is free once the recorder has room for the outcome: a store that records less than the
+                // receivers answer slows the requests down.
+                let room = recorder.reserve().await;
+                drop(slot);
+                room.send(in_hand, outcome);
             }));
         }
     }
