@@ -17,7 +17,7 @@ use hookline_store::{SubscriptionWindow, with_key};
 
 use crate::error::ApiError;
 use crate::extract::caller::Caller;
-use crate::routes::subscription_response::ListedSubscription;
+use crate::routes::subscription_json::ListedSubscription;
 use crate::state::AppState;
 
 /// Subscriptions of one read.

@@ -16,7 +16,7 @@ use crate::extract::path_id::PathSubscription;
 use crate::extract::query::Query;
 use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
 use crate::routes::response_size::json;
-use crate::routes::subscription_response::{
+use crate::routes::subscription_json::{
     ListedSubscription, SubscriptionResponse, Subscriptions,
 };
 use crate::routes::webhook_stream::{self, BATCH_SIZE};
