@@ -6,8 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use hookline_core::ids::{OrganizationId, SubscriptionId};
 use hookline_core::subscription::{
-    Addressed, NewSubscription, Revision, Subscription, SubscriptionPatch,
-    SubscriptionStatus,
+    Addressed, NewSubscription, Revision, Subscription, SubscriptionPatch, SubscriptionStatus,
 };
 use hookline_core::timestamp::Timestamp;
 
@@ -16,7 +15,8 @@ use crate::crypto::credentials::SealedCredentials;
 use crate::error::StoreError;
 use crate::schema::{circuit_breakers, failing_subscriptions, subscription_counts, subscriptions};
 use crate::subscriptions::rows::{
-    CredentialColumns, ErasedColumns, InsertedColumns, PatchedColumns, SubscriptionRow, status_columns,
+    CredentialColumns, ErasedColumns, InsertedColumns, PatchedColumns, SubscriptionRow,
+    status_columns,
 };
 use crate::subscriptions::{CreateResult, Edit, Rotation, RotationResult, SubscriptionWindow};
 
