@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use crate::event_type::{EventType, EventTypes, InvalidEventTypes};
+use crate::secret::Secret;
 use crate::violations::Violations;
 
 /// The fields of a JSON object, taken one by one; violations are collected.
@@ -69,6 +70,10 @@ pub(crate) fn text(value: Value) -> Result<String, Violations> {
         Value::String(text) => Ok(text),
         _ => Err(invalid("must be a string")),
     }
+}
+
+pub(crate) fn secret(value: Value) -> Result<Secret, Violations> {
+    Secret::parse(text(value)?).map_err(invalid)
 }
 
 pub(crate) fn event_types(value: Value) -> Result<EventTypes, Violations> {

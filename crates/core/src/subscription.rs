@@ -1,17 +1,24 @@
-//! Subscriptions: the webhooks that customers register.
+//! Subscriptions: the webhooks that customers register. A field has all its rules in this file: its type, and how it is
+//! read from the bodies that create and change a subscription. An error names every bad field at once.
 
-mod draft;
 mod revision;
 mod rotation;
+mod status;
+
+use serde_json::Value;
 
 use crate::event_type::EventTypes;
+use crate::fields::{Fields, event_types, invalid, secret, text};
+use crate::headers::CustomHeaders;
 use crate::ids::{OrganizationId, SubscriptionId};
-use crate::target::TargetUrl;
+use crate::secret::Secret;
+use crate::target::{TargetRules, TargetUrl};
 use crate::timestamp::Timestamp;
+use crate::violations::Violations;
 
-pub use draft::{NewSubscription, SubscriptionPatch};
 pub use revision::{Addressed, InvalidRevision, Precondition, Revision};
 pub use rotation::{MAX_OVERLAP, SecretRotation};
+pub use status::{DisabledReason, SubscriptionStatus};
 
 /// The longest name, in characters.
 pub const MAX_NAME: usize = 255;
@@ -43,33 +50,110 @@ impl Subscription {
     }
 }
 
-/// Whether a subscription gets events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubscriptionStatus {
-    Active,
-    /// Switched off by the system for this reason, or by its owner.
-    Inactive(Option<DisabledReason>),
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSubscription {
+    pub name: SubscriptionName,
+    pub url: TargetUrl,
+    pub events: EventTypes,
+    pub secret: Option<Secret>,
+    pub headers: CustomHeaders,
+    pub status: SubscriptionStatus,
 }
 
-/// The reason of the system for switching a subscription off.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
-#[strum(serialize_all = "snake_case")]
-pub enum DisabledReason {
-    /// Its receiver answered 410.
-    Gone,
-    /// All attempts failed for the configured time.
-    Failing,
+/// A change of a subscription. Absent fields stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SubscriptionPatch {
+    pub name: Option<SubscriptionName>,
+    pub url: Option<TargetUrl>,
+    pub events: Option<EventTypes>,
+    /// `Some(None)` removes the secret.
+    pub secret: Option<Option<Secret>>,
+    /// Replaces all headers.
+    pub headers: Option<CustomHeaders>,
+    /// `Active` also clears the reason of the system for switching it off.
+    pub status: Option<SubscriptionStatus>,
 }
 
-impl DisabledReason {
-    /// The name in answers and in the store.
-    pub fn as_str(self) -> &'static str {
-        self.into()
+impl NewSubscription {
+    /// Reads the body of `POST /webhooks`.
+    ///
+    /// # Errors
+    /// Every field that is missing, unknown or wrong.
+    pub fn from_json(body: Value, rules: &TargetRules) -> Result<Self, Violations> {
+        let mut fields = Fields::of(body, "a subscription")?;
+        let name = fields.required("name", name);
+        let url = fields.required("url", |value| url(value, rules));
+        let events = fields.required("events", event_types);
+        let secret = fields.optional("secret", secret);
+        let headers = fields.optional("headers", headers);
+        let status = fields.optional("is_active", status);
+        fields.finish(|| {
+            Some(Self {
+                name: name?,
+                url: url?,
+                events: events?,
+                secret,
+                headers: headers.unwrap_or_default(),
+                status: status.unwrap_or(SubscriptionStatus::Active),
+            })
+        })
     }
+}
 
-    pub fn parse(name: &str) -> Option<Self> {
-        name.parse().ok()
+impl SubscriptionPatch {
+    /// Reads the body of `PATCH /webhooks/{id}`.
+    ///
+    /// # Errors
+    /// Every field that is unknown or wrong.
+    pub fn from_json(body: Value, rules: &TargetRules) -> Result<Self, Violations> {
+        let mut fields = Fields::of(body, "a subscription")?;
+        let patch = Self {
+            name: fields.optional("name", name),
+            url: fields.optional("url", |value| url(value, rules)),
+            events: fields.optional("events", event_types),
+            secret: fields.optional("secret", |value| match value {
+                Value::Null => Ok(None),
+                value => secret(value).map(Some),
+            }),
+            headers: fields.optional("headers", headers),
+            status: fields.optional("is_active", status),
+        };
+        fields.finish(|| Some(patch))
     }
+}
+
+fn name(value: Value) -> Result<SubscriptionName, Violations> {
+    SubscriptionName::parse(text(value)?).map_err(invalid)
+}
+
+fn url(value: Value, rules: &TargetRules) -> Result<TargetUrl, Violations> {
+    TargetUrl::parse(&text(value)?, rules).map_err(invalid)
+}
+
+fn status(value: Value) -> Result<SubscriptionStatus, Violations> {
+    match value {
+        Value::Bool(true) => Ok(SubscriptionStatus::Active),
+        Value::Bool(false) => Ok(SubscriptionStatus::Inactive(None)),
+        _ => Err(invalid("must be true or false")),
+    }
+}
+
+fn headers(value: Value) -> Result<CustomHeaders, Violations> {
+    let Value::Object(members) = value else {
+        return Err(invalid("must be an object of strings"));
+    };
+    let mut violations = Violations::default();
+    let mut headers = CustomHeaders::default();
+    for (name, value) in members {
+        let added = text(value).and_then(|value| headers.add(&name, &value).map_err(invalid));
+        if let Err(inner) = added {
+            violations.nest(&name, inner);
+        }
+    }
+    if !headers.fits() {
+        violations.add("", "must be at most 20 headers and 8 KiB in all");
+    }
+    violations.into_result(Some(headers))
 }
 
 /// A subscription's name.
@@ -105,5 +189,102 @@ impl SubscriptionName {
     /// The name as it was given.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn create(body: Value) -> Result<NewSubscription, Violations> {
+        NewSubscription::from_json(body, &TargetRules::default())
+    }
+
+    fn patch(body: Value) -> Result<SubscriptionPatch, Violations> {
+        SubscriptionPatch::from_json(body, &TargetRules::default())
+    }
+
+    #[test]
+    fn three_fields_are_enough() {
+        let new = create(json!({
+            "name": "n", "url": "https://example.com", "events": ["workflow.failed"],
+        }))
+        .unwrap();
+        assert_eq!((new.secret, new.status), (None, SubscriptionStatus::Active));
+    }
+
+    #[test]
+    fn every_bad_field_is_named_at_once() {
+        let body = json!({
+            "name": "", "url": 1, "events": ["workflow.failed", "nope", "workflow.failed", 3],
+            "secret": null, "headers": {"Host": "h", "A": 1}, "is_active": "yes", "id": 1, "x": 2,
+        });
+        insta::assert_json_snapshot!(create(body).unwrap_err(), @r#"
+        [
+          {
+            "field": "name",
+            "message": "must have 1 to 255 characters"
+          },
+          {
+            "field": "url",
+            "message": "must be a string"
+          },
+          {
+            "field": "events[1]",
+            "message": "must be one of workflow.started, workflow.completed, workflow.failed, workflow.step.started, workflow.step.completed, workflow.step.failed"
+          },
+          {
+            "field": "events[2]",
+            "message": "is there twice"
+          },
+          {
+            "field": "events[3]",
+            "message": "must be a string"
+          },
+          {
+            "field": "secret",
+            "message": "must be a string"
+          },
+          {
+            "field": "headers.A",
+            "message": "must be a string"
+          },
+          {
+            "field": "headers.Host",
+            "message": "is reserved"
+          },
+          {
+            "field": "is_active",
+            "message": "must be true or false"
+          },
+          {
+            "field": "id",
+            "message": "is not a field of a subscription"
+          },
+          {
+            "field": "x",
+            "message": "is not a field of a subscription"
+          }
+        ]
+        "#);
+    }
+
+    #[test]
+    fn a_patch_distinguishes_absent_from_null() {
+        assert_eq!(patch(json!({})).unwrap(), SubscriptionPatch::default());
+        assert_eq!(patch(json!({"secret": null})).unwrap().secret, Some(None));
+        for field in ["name", "url", "events", "headers", "is_active"] {
+            let violations = patch(json!({field: null})).unwrap_err();
+            assert_eq!(violations.iter().next().unwrap().field, field);
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_not_an_object_is_refused() {
+        for body in [json!([]), json!("a"), json!(null), json!(1)] {
+            assert!(create(body.clone()).is_err() && patch(body).is_err());
+        }
     }
 }

@@ -9,71 +9,10 @@ use hookline_core::access::Scope;
 use hookline_core::delivery::{AttemptTask, DeliveryState, RetryRun};
 use hookline_core::event_type::{EventType, EventTypeSet, EventTypes};
 use hookline_core::ids::{DeliveryId, OrganizationId, SubscriptionId};
-use hookline_core::subscription::{Revision, Subscription, SubscriptionName, SubscriptionStatus};
-use hookline_core::target::TargetUrl;
 use hookline_core::timestamp::Timestamp;
 
 use crate::columns::{UuidColumn, UuidKey};
 use crate::error::StoreError;
-use crate::schema::subscriptions;
-
-/// A row of `subscriptions`.
-#[derive(Debug, Queryable, Selectable)]
-#[diesel(table_name = subscriptions)]
-pub(crate) struct SubscriptionRow {
-    pub(crate) id: i64,
-    pub(crate) organization_id: String,
-    pub(crate) name: String,
-    pub(crate) url: String,
-    pub(crate) events: String,
-    #[diesel(select_expression = subscriptions::secret.is_not_null())]
-    pub(crate) has_secret: bool,
-    pub(crate) header_names: String,
-    pub(crate) is_active: bool,
-    pub(crate) disabled_reason: Option<String>,
-    pub(crate) activation: i64,
-    pub(crate) created_at: i64,
-    pub(crate) updated_at: i64,
-    pub(crate) failures_from: i64,
-    pub(crate) version: i64,
-}
-
-impl SubscriptionRow {
-    pub(crate) fn revision(&self) -> Revision {
-        Revision {
-            version: self.version,
-            changed_at: Timestamp::from_unix_micros(self.updated_at),
-        }
-    }
-}
-
-impl TryFrom<SubscriptionRow> for Subscription {
-    type Error = StoreError;
-
-    fn try_from(row: SubscriptionRow) -> Result<Self, StoreError> {
-        let status = match (row.is_active, row.disabled_reason) {
-            (true, _) => SubscriptionStatus::Active,
-            (false, None) => SubscriptionStatus::Inactive(None),
-            (false, Some(reason)) => {
-                SubscriptionStatus::Inactive(Some(read_name("disabled_reason", &reason)?))
-            }
-        };
-        Ok(Subscription {
-            id: SubscriptionId(row.id),
-            organization: organization(&row.organization_id)?,
-            name: SubscriptionName::from_store(row.name),
-            url: TargetUrl::from_store(row.url),
-            events: read_event_types(&row.events)?,
-            has_secret: row.has_secret,
-            header_names: serde_json::from_str(&row.header_names)
-                .map_err(|why| corrupt("header_names", why))?,
-            status,
-            created_at: Timestamp::from_unix_micros(row.created_at),
-            updated_at: Timestamp::from_unix_micros(row.updated_at),
-            version: row.version,
-        })
-    }
-}
 
 /// The next attempt of a pending delivery, as a raw SQL statement returns it.
 #[derive(QueryableByName)]

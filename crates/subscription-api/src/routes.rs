@@ -14,7 +14,7 @@ pub(crate) mod replays;
 mod response_size;
 pub(crate) mod retry;
 pub(crate) mod secrets;
-mod subscription_response;
+mod subscription_json;
 pub(crate) mod test_delivery;
 mod webhook_stream;
 pub(crate) mod webhooks;

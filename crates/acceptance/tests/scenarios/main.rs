@@ -39,6 +39,7 @@ mod secrets;
 mod starting;
 mod stopping;
 mod store_faults;
+mod subscription_fields;
 mod tenants;
 mod tracing;
 

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::draft::secret;
-use crate::fields::{Fields, invalid};
+use crate::fields::{Fields, invalid, secret};
 use crate::secret::Secret;
 use crate::violations::Violations;
 

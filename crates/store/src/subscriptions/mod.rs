@@ -15,6 +15,7 @@ use crate::idempotency::Creation;
 use crate::store::{Store, run};
 
 pub(crate) mod disabling;
+pub(crate) mod rows;
 pub(crate) mod sql;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

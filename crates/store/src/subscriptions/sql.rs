@@ -4,87 +4,24 @@
 use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
-use hookline_core::headers::CustomHeaders;
 use hookline_core::ids::{OrganizationId, SubscriptionId};
-use hookline_core::secret::Secret;
 use hookline_core::subscription::{
-    Addressed, DisabledReason, NewSubscription, Revision, Subscription, SubscriptionPatch,
-    SubscriptionStatus,
+    Addressed, NewSubscription, Revision, Subscription, SubscriptionPatch, SubscriptionStatus,
 };
 use hookline_core::timestamp::Timestamp;
 
 use crate::backend::backends;
-use crate::crypto::credentials::{SealedCredentials, header_names_text, headers_bytes};
-use crate::crypto::encryption::AssociatedData;
+use crate::crypto::credentials::SealedCredentials;
 use crate::error::StoreError;
-use crate::rows::{SubscriptionRow, event_types_text};
 use crate::schema::{circuit_breakers, failing_subscriptions, subscription_counts, subscriptions};
+use crate::subscriptions::rows::{
+    CredentialColumns, ErasedColumns, InsertedColumns, PatchedColumns, SubscriptionRow,
+    status_columns,
+};
 use crate::subscriptions::{CreateResult, Edit, Rotation, RotationResult, SubscriptionWindow};
-
-/// The sealed columns. A column with an outer `None` stays as it is, so that a change of another column and a rekey do not
-/// undo one another.
-#[derive(AsChangeset)]
-#[diesel(table_name = subscriptions)]
-struct CredentialColumns {
-    secret: Option<Option<Vec<u8>>>,
-    previous_secret: Option<Option<Vec<u8>>>,
-    previous_secret_until: Option<Option<i64>>,
-    headers: Option<Vec<u8>>,
-    header_names: Option<String>,
-}
-
-impl CredentialColumns {
-    /// A secret, or none, ends a rotation.
-    fn seal(
-        edit: Edit<'_>,
-        id: i64,
-        secret: Option<&Option<Secret>>,
-        headers: Option<&CustomHeaders>,
-    ) -> Result<Self, StoreError> {
-        let seal = |place, value: &[u8]| edit.keyring.seal(place, value).map_err(StoreError::from);
-        let secret = secret
-            .map(|secret| {
-                let text = secret.as_ref().map(|secret| secret.expose().as_bytes());
-                text.map(|text| seal(AssociatedData::Secret(id), text))
-                    .transpose()
-            })
-            .transpose()?;
-        let sealed_headers = headers
-            .map(|headers| match headers_bytes(headers) {
-                bytes if bytes.is_empty() => Ok(bytes),
-                bytes => seal(AssociatedData::Headers(id), &bytes),
-            })
-            .transpose()?;
-        let ended = secret.is_some();
-        Ok(Self {
-            secret,
-            previous_secret: ended.then_some(None),
-            previous_secret_until: ended.then_some(None),
-            headers: sealed_headers,
-            header_names: headers.map(header_names_text),
-        })
-    }
-
-    /// Whether a value is sealed, for which the store needs the proof of the key.
-    fn is_sealed(&self) -> bool {
-        let secret = matches!(&self.secret, Some(Some(_)));
-        secret
-            || self
-                .headers
-                .as_ref()
-                .is_some_and(|headers| !headers.is_empty())
-    }
-}
 
 /// Subscriptions in one transaction.
 const FORGOTTEN_AT_ONCE: i64 = 1_000;
-
-fn status_columns(status: SubscriptionStatus) -> (bool, Option<&'static str>) {
-    match status {
-        SubscriptionStatus::Active => (true, None),
-        SubscriptionStatus::Inactive(reason) => (false, reason.map(DisabledReason::as_str)),
-    }
-}
 
 backends!(
     with {
@@ -101,27 +38,13 @@ backends!(
         new: &NewSubscription,
         limit: u32,
     ) -> Result<CreateResult, StoreError> {
-        let Edit { owner, now, .. } = edit;
         conn.transaction(|conn| {
             let version = next_version(conn)?;
-            if count(conn, owner)? >= i64::from(limit) {
+            if count(conn, edit.owner)? >= i64::from(limit) {
                 return Ok(CreateResult::LimitReached);
             }
             let id: i64 = diesel::insert_into(subscriptions::table)
-                .values((
-                    subscriptions::organization_id.eq(owner.as_str()),
-                    subscriptions::name.eq(new.name.as_str()),
-                    subscriptions::url.eq(new.url.as_str()),
-                    subscriptions::events.eq(event_types_text(&new.events)),
-                    subscriptions::headers.eq(Vec::new()),
-                    subscriptions::header_names.eq("[]"),
-                    subscriptions::is_active.eq(new.status == SubscriptionStatus::Active),
-                    subscriptions::activation.eq(0),
-                    subscriptions::version.eq(version),
-                    subscriptions::created_at.eq(now.unix_micros()),
-                    subscriptions::updated_at.eq(now.unix_micros()),
-                    subscriptions::failures_from.eq(now.unix_micros()),
-                ))
+                .values(InsertedColumns::new(new, edit, version))
                 .returning(subscriptions::id)
                 .get_result(conn)?;
             // A sealed value is bound to the id, which exists only now.
@@ -226,15 +149,7 @@ backends!(
             let credentials = sealed(conn, edit, credentials)?;
             let changed: SubscriptionRow = diesel::update(subscriptions::table.find(id.0))
                 .set((
-                    patch
-                        .name
-                        .map(|name| subscriptions::name.eq(name.as_str().to_owned())),
-                    patch
-                        .url
-                        .map(|url| subscriptions::url.eq(url.as_str().to_owned())),
-                    patch
-                        .events
-                        .map(|events| subscriptions::events.eq(event_types_text(&events))),
+                    PatchedColumns::from(&patch),
                     &credentials,
                     subscriptions::is_active.eq(is_active),
                     subscriptions::disabled_reason.eq(reason),
@@ -382,12 +297,7 @@ backends!(
                 .filter(subscriptions::deleted_at.is_null())
                 .set((
                     subscriptions::deleted_at.eq(now.unix_micros()),
-                    subscriptions::url.eq(""),
-                    subscriptions::secret.eq(None::<Vec<u8>>),
-                    subscriptions::previous_secret.eq(None::<Vec<u8>>),
-                    subscriptions::previous_secret_until.eq(None::<i64>),
-                    subscriptions::headers.eq(Vec::new()),
-                    subscriptions::header_names.eq("[]"),
+                    ErasedColumns::default(),
                     subscriptions::version.eq(version),
                 ))
                 .execute(conn)?;

@@ -17,7 +17,7 @@ use hookline_store::{SubscriptionWindow, with_key};
 
 use crate::error::ApiError;
 use crate::extract::caller::Caller;
-use crate::routes::subscription_response::ListedSubscription;
+use crate::routes::subscription_json::ListedSubscription;
 use crate::state::AppState;
 
 /// Subscriptions of one read.
@@ -119,29 +119,12 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use actix_web::{App, HttpServer, web};
-    use hookline_core::event_type::{EventType, EventTypes};
-    use hookline_core::ids::OrganizationId;
-    use hookline_core::subscription::{SubscriptionName, SubscriptionStatus};
-    use hookline_core::target::TargetUrl;
-    use hookline_core::timestamp::Timestamp;
 
     use super::*;
+    use crate::routes::subscription_json::tests::subscription;
 
     /// The page before this id.
     fn page(before: i64) -> Batch {
-        let subscription = |id| Subscription {
-            id: SubscriptionId(id),
-            organization: OrganizationId::parse("a").unwrap(),
-            name: SubscriptionName::from_store("n"),
-            url: TargetUrl::from_store("https://example.com"),
-            events: EventTypes::new(vec![EventType::WorkflowFailed]).unwrap(),
-            has_secret: false,
-            header_names: Vec::new(),
-            status: SubscriptionStatus::Active,
-            created_at: Timestamp::from_unix_micros(0),
-            updated_at: Timestamp::from_unix_micros(0),
-            version: id,
-        };
         let first = (before - i64::from(BATCH_SIZE)).max(1);
         (first..before).rev().map(subscription).collect()
     }

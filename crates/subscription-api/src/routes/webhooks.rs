@@ -16,8 +16,9 @@ use crate::extract::path_id::PathSubscription;
 use crate::extract::query::Query;
 use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
 use crate::routes::response_size::json;
-use crate::routes::subscription_response::{
-    ListedSubscription, SubscriptionResponse, Subscriptions,
+use crate::routes::subscription_json::{
+    ListedSubscription, NewSubscriptionBody, SubscriptionPatchBody, SubscriptionResponse,
+    Subscriptions,
 };
 use crate::routes::webhook_stream::{self, BATCH_SIZE};
 use crate::state::AppState;
@@ -29,7 +30,7 @@ use crate::state::AppState;
 #[utoipa::path(
     post, path = "/webhooks", tag = "Subscriptions", operation_id = "createWebhook",
     params(crate::schemas::parameters::IdempotencyParameter),
-    request_body(content = crate::schemas::bodies::NewSubscriptionBody, content_type = "application/json"),
+    request_body(content = NewSubscriptionBody, content_type = "application/json"),
     responses(
         (status = 201, description = "The subscription", body = SubscriptionResponse,
             headers(("Location" = String, description = "The path of the subscription"),
@@ -181,7 +182,7 @@ pub(crate) async fn show(
         ("id" = i64, Path, description = "The subscription"),
         ("If-Match" = Option<String>, Header, description = "Entity tags; 412 if the subscription matches none of them"),
     ),
-    request_body(content = crate::schemas::bodies::SubscriptionPatchBody, content_type = "application/json"),
+    request_body(content = SubscriptionPatchBody, content_type = "application/json"),
     responses(
         (status = 200, description = "The changed subscription", body = SubscriptionResponse,
             headers(("ETag" = String, description = "The revision"))),

@@ -2,101 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use hookline_core::headers::MAX_HEADERS;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
 
 use super::EventTypeName;
-
-/// The body of `POST /webhooks`.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewSubscription)]
-pub(crate) struct NewSubscriptionBody {
-    /// 1 to 255 characters, no control characters.
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
-        example = "Billing"
-    )]
-    name: String,
-    /// At most 2,048 characters: absolute, `https` only, without credentials and fragment.
-    #[schema(
-        max_length = 2048,
-        format = "uri",
-        example = "https://example.com/hooks"
-    )]
-    url: String,
-    /// One or more event types, each at most once.
-    #[schema(min_items = 1, max_items = 6)]
-    events: BTreeSet<EventTypeName>,
-    /// The key that signs every request, 1 to 255 characters. The text after `whsec_` must be base64.
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        nullable = false,
-        example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-    )]
-    secret: Option<String>,
-    /// At most 20 headers, which every request has.
-    #[schema(schema_with = custom_headers)]
-    headers: Option<Value>,
-    /// Whether the subscription is active; true by default.
-    #[schema(example = true, nullable = false)]
-    is_active: Option<bool>,
-}
-
-/// The body of `PATCH /webhooks/{id}`. An absent field does not change.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = SubscriptionPatch, example = json!({"is_active": true}))]
-pub(crate) struct SubscriptionPatchBody {
-    /// 1 to 255 characters, no control characters.
-    #[schema(
-        min_length = 1,
-        max_length = 255,
-        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
-        nullable = false
-    )]
-    name: Option<String>,
-    /// The new target, with the rules of `POST /webhooks`.
-    #[schema(max_length = 2048, format = "uri", nullable = false)]
-    url: Option<String>,
-    /// One or more event types, each at most once. They replace the old ones.
-    #[schema(min_items = 1, max_items = 6, nullable = false)]
-    events: Option<BTreeSet<EventTypeName>>,
-    /// The new secret; null removes the secret.
-    #[schema(min_length = 1, max_length = 255)]
-    secret: Option<String>,
-    /// The new headers, which replace all old ones.
-    #[schema(schema_with = custom_headers)]
-    headers: Option<Value>,
-    /// True activates the subscription and clears `disabled_reason`.
-    #[schema(nullable = false)]
-    is_active: Option<bool>,
-}
-
-/// The description names the reserved names, which the schema cannot express.
-fn custom_headers() -> Schema {
-    let text = |pattern: &str| {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .pattern(Some(pattern))
-    };
-    ObjectBuilder::new()
-        .schema_type(Type::Object)
-        .description(Some(
-            "Headers that every request has, at most 20 and 8 KiB in total. Names that Hookline sets are not allowed",
-        ))
-        .property_names(Some(text("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")))
-        .additional_properties(Some(text("^([!-~]([ -~\\t]*[!-~])?)?$")))
-        .max_properties(Some(MAX_HEADERS))
-        .examples([json!({"X-Team": "billing"})])
-        .into()
-}
 
 /// The body of `POST /webhooks/{id}/secret/rotate`.
 #[derive(Deserialize, ToSchema)]
