@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::{ExhaustedReason, Origin};
+use crate::delivery::{DeliveryKind, ExhaustedReason};
 use crate::outcome::AttemptOutcome;
 use crate::timestamp::Timestamp;
 
@@ -80,7 +80,7 @@ pub struct FinishedAttempt<'a> {
     pub outcome: &'a AttemptOutcome,
     /// The place in its run through the schedule, from 1.
     pub step: u32,
-    pub origin: Origin,
+    pub kind: DeliveryKind,
 }
 
 /// `jitter` is a random number from -1 to 1.
@@ -91,12 +91,12 @@ pub fn decide(made: FinishedAttempt<'_>, schedule: &RetrySchedule, jitter: f64) 
     if made.outcome.is_gone() {
         return RetryDecision::Exhausted(ExhaustedReason::Gone);
     }
-    match (made.origin, schedule.wait_after(made.step)) {
-        (Origin::Event, Some(seconds)) => {
+    match (made.kind, schedule.wait_after(made.step)) {
+        (DeliveryKind::Event, Some(seconds)) => {
             let asked_for = asked_for(made.outcome).unwrap_or_default();
             RetryDecision::Retry(jittered(seconds, jitter).max(asked_for))
         }
-        (Origin::Test, _) | (Origin::Event, None) => {
+        (DeliveryKind::Test, _) | (DeliveryKind::Event, None) => {
             RetryDecision::Exhausted(ExhaustedReason::OutOfAttempts)
         }
     }
@@ -154,7 +154,7 @@ mod tests {
         let made = FinishedAttempt {
             outcome,
             step: attempt,
-            origin: Origin::Event,
+            kind: DeliveryKind::Event,
         };
         decide(made, &RetrySchedule::default(), 0.0)
     }
@@ -222,7 +222,7 @@ mod tests {
         let made = FinishedAttempt {
             outcome: &answered(500, None),
             step: 1,
-            origin: Origin::Test,
+            kind: DeliveryKind::Test,
         };
         let next = decide(made, &RetrySchedule::default(), 0.0);
         assert_eq!(
@@ -271,7 +271,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_is_whole_seconds_within_a_tenth_of_the_schedules(seconds in 1u32..=86_400, jitter: f64) {
-            let made = FinishedAttempt { outcome: &answered(500, None), step: 1, origin: Origin::Event };
+            let made = FinishedAttempt { outcome: &answered(500, None), step: 1, kind: DeliveryKind::Event };
             let schedule = RetrySchedule::new(vec![seconds]).unwrap();
             let RetryDecision::Retry(wait) = decide(made, &schedule, jitter) else { panic!("not retried") };
             prop_assert_eq!(wait.subsec_nanos(), 0);

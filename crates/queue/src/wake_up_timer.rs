@@ -32,7 +32,7 @@ impl WakeUpTimer {
     pub fn add(&self, due: &[Scheduled]) {
         let now = Instant::now();
         let mut scheduled = self.scheduled();
-        for Scheduled { owed, delay } in due {
+        for Scheduled { task, delay } in due {
             if scheduled.len() >= CAPACITY {
                 break;
             }
@@ -40,7 +40,7 @@ impl WakeUpTimer {
                 continue;
             }
             let number = self.added.fetch_add(1, Ordering::Relaxed);
-            scheduled.insert((now + *delay, number), *owed);
+            scheduled.insert((now + *delay, number), *task);
         }
         drop(scheduled);
         self.changed.notify_one();
@@ -103,13 +103,13 @@ mod tests {
     use super::*;
 
     fn wake_up(number: u128, delay: Duration) -> Scheduled {
-        let owed = AttemptTask {
+        let task = AttemptTask {
             delivery: DeliveryId(Uuid::from_u128(number)),
             generation: 0,
             attempt: 1,
             subscription: SubscriptionId(1),
         };
-        Scheduled { owed, delay }
+        Scheduled { task, delay }
     }
 
     #[tokio::test]

@@ -66,16 +66,19 @@ impl Deliveries {
         data: &mut Vec<(&'static str, String)>,
         body: &mut Vec<u8>,
     ) -> anyhow::Result<()> {
-        let Some(owed) = self.store.owed(vec![id]).await?.remove(&id) else {
+        let Some(delivery) = self.store.due_deliveries(vec![id]).await?.remove(&id) else {
             return Ok(());
         };
         data.extend([
-            ("organization", owed.organization.to_string()),
-            ("subscription", owed.subscription.to_string()),
-            ("attempts_made", owed.attempts.to_string()),
-            ("event_type", owed.event_type.as_str().to_owned()),
+            ("organization", delivery.organization.to_string()),
+            ("subscription", delivery.subscription.to_string()),
+            ("attempts_made", delivery.attempts.to_string()),
+            ("event_type", delivery.event_type.as_str().to_owned()),
         ]);
-        let story = self.store.delivery(owed.organization, id, 1, None).await?;
+        let story = self
+            .store
+            .delivery(delivery.organization, id, 1, None)
+            .await?;
         if let Some(story) = story {
             let delivery = story.delivery;
             data.push(("state", delivery.status.as_str().to_owned()));

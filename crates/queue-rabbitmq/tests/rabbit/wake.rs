@@ -25,13 +25,13 @@ fn four() -> watch::Receiver<Partitions> {
 
 /// A delivery of this subscription, identified by the number.
 fn due(subscription: i64, number: u32, delay: Duration) -> Scheduled {
-    let owed = AttemptTask {
+    let task = AttemptTask {
         delivery: DeliveryId(Uuid::from_u128(u128::from(number))),
         generation: 0,
         attempt: 1,
         subscription: SubscriptionId(subscription),
     };
-    Scheduled { owed, delay }
+    Scheduled { task, delay }
 }
 
 async fn listen(wake_ups: &Arc<dyn WakeUps>, partitions: &[u16]) {
@@ -58,7 +58,7 @@ async fn eventually_heard(publisher: &Arc<dyn Publisher>, wake_ups: &Arc<dyn Wak
     eventually(async || {
         publisher.wake(&[expected]);
         let next = tokio::time::timeout(Duration::from_millis(100), wake_ups.next()).await;
-        next.is_ok_and(|heard| heard.contains(&expected.owed))
+        next.is_ok_and(|heard| heard.contains(&expected.task))
     })
     .await;
 }
@@ -79,9 +79,9 @@ async fn a_wake_up_arrives_only_at_the_owner_of_its_partition() {
     // A message for each partition, and in each queue behind all others.
     publisher.wake(&[last_even, last_odd]);
     for (wake_ups, last, rest) in [(even, last_even, 0), (odd, last_odd, 1)] {
-        let heard = heard_up_to(&wake_ups, last.owed).await;
-        let expected = subscriptions.iter().map(|due| due.owed);
-        let expected = expected.filter(|owed| owed.subscription.0 % 2 == rest);
+        let heard = heard_up_to(&wake_ups, last.task).await;
+        let expected = subscriptions.iter().map(|due| due.task);
+        let expected = expected.filter(|task| task.subscription.0 % 2 == rest);
         assert_eq!(heard, expected.collect());
     }
 }
@@ -95,19 +95,19 @@ async fn wake_ups_follow_a_partition_to_its_next_owner_and_a_new_number_of_parti
     let (number, partitions) = watch::channel(Partitions::new(4).unwrap());
     let publisher = rabbit.waking_publisher(partitions);
     publisher.wake(&[due(1, 1, NOW)]);
-    assert!(heard_up_to(&first, due(1, 1, NOW).owed).await.is_empty());
+    assert!(heard_up_to(&first, due(1, 1, NOW).task).await.is_empty());
 
     listen(&first, &[0]).await;
     listen(&second, &[1]).await;
     publisher.wake(&[due(1, 2, NOW)]);
-    assert!(heard_up_to(&second, due(1, 2, NOW).owed).await.is_empty());
+    assert!(heard_up_to(&second, due(1, 2, NOW).task).await.is_empty());
     publisher.wake(&[due(4, 3, NOW)]);
-    assert!(heard_up_to(&first, due(4, 3, NOW).owed).await.is_empty());
+    assert!(heard_up_to(&first, due(4, 3, NOW).task).await.is_empty());
 
     // Subscription 4 is in partition 1 of three.
     number.send_replace(Partitions::new(3).unwrap());
     publisher.wake(&[due(4, 4, NOW)]);
-    assert!(heard_up_to(&second, due(4, 4, NOW).owed).await.is_empty());
+    assert!(heard_up_to(&second, due(4, 4, NOW).task).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -128,7 +128,7 @@ async fn a_delayed_wake_up_comes_after_its_delay_also_beside_one_without_an_owne
         let heard = within_patience(wake_ups.next()).await;
         let delivery = DeliveryId(Uuid::from_u128(number));
         assert_eq!(
-            heard.iter().map(|owed| owed.delivery).collect::<Vec<_>>(),
+            heard.iter().map(|task| task.delivery).collect::<Vec<_>>(),
             [delivery]
         );
         assert!(
@@ -243,13 +243,13 @@ async fn an_unreadable_wake_up_is_dropped_and_the_next_one_arrives() {
     let (publisher, wake_ups) = (rabbit.waking_publisher(four()), rabbit.wake_ups());
     listen(&wake_ups, &[0]).await;
     let stranger = vhost.stranger().await;
-    let too_many = WakeUp(vec![due(0, 1, NOW).owed; WakeUp::MOST_READ + 1]);
+    let too_many = WakeUp(vec![due(0, 1, NOW).task; WakeUp::MOST_READ + 1]);
     for body in [b"garbage".to_vec(), too_many.to_wire()] {
         let plain = BasicProperties::default();
         stranger.publish("hookline.wake", "0", &body, plain).await;
     }
     publisher.wake(&[due(0, 7, NOW)]);
-    assert!(heard_up_to(&wake_ups, due(0, 7, NOW).owed).await.is_empty());
+    assert!(heard_up_to(&wake_ups, due(0, 7, NOW).task).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,7 +258,7 @@ async fn a_publisher_of_events_cannot_forge_a_wake_up() {
     let _rabbit = vhost.connect().await;
     let user = vhost.user(["^$", r"^workflow\\.events$", "^$"]);
     let stranger = Stranger::at(&user.url).await;
-    let body = WakeUp(vec![due(0, 1, NOW).owed]).to_wire();
+    let body = WakeUp(vec![due(0, 1, NOW).task]).to_wire();
     let options = BasicPublishOptions::default();
     let plain = BasicProperties::default;
     let (exchange, key) = ("hookline.wake", "0");

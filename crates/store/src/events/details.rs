@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use hookline_core::cursor::Cursor;
-use hookline_core::delivery::Origin;
+use hookline_core::delivery::DeliveryKind;
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{EventId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::subscription::{Subscription, SubscriptionName};
@@ -182,6 +182,6 @@ backends!(
             .select(deliveries::origin)
             .first(conn)
             .optional()?;
-        Ok(origin.is_some_and(|origin| origin == Origin::Test.as_str()))
+        Ok(origin.is_some_and(|origin| origin == DeliveryKind::Test.as_str()))
     }
 );

@@ -1,6 +1,6 @@
 //! The deliveries and events that the store shows to an organization.
 
-use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason, Origin};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, ExhaustedReason};
 use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use hookline_core::subscription::{SubscriptionPatch, SubscriptionStatus};
@@ -87,7 +87,7 @@ async fn a_pending_delivery_of_an_inactive_subscription_is_shown_and_filtered_as
 ) {
     let to = fixture.subscribe("a").await.id;
     let mut ids = Vec::new();
-    for (id, follow) in [
+    for (id, next_step) in [
         ("pending", None),
         ("again", Some(NextStep::Retry { due: at(NOW + 7) })),
         ("delivered", Some(NextStep::Delivered)),
@@ -96,12 +96,12 @@ async fn a_pending_delivery_of_an_inactive_subscription_is_shown_and_filtered_as
             Some(NextStep::Exhausted(ExhaustedReason::OutOfAttempts)),
         ),
     ] {
-        let owed = fixture.owed("a", id).await;
-        if let Some(follow) = follow {
-            let record = attempted(owed, to, &event("a", id), follow);
+        let task = fixture.task("a", id).await;
+        if let Some(next_step) = next_step {
+            let record = attempted(task, to, &event("a", id), next_step);
             assert_eq!(fixture.record(vec![record]).await.len(), 1);
         }
-        ids.push(owed.delivery);
+        ids.push(task.delivery);
     }
     let test = fixture.store.create_test(to, event("a", "test"), now());
     ids.push(test.await.unwrap().unwrap().delivery);
@@ -175,7 +175,7 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         let given = fixture
             .store
             .intake(&fixture.index, events.into(), at(NOW + moment));
-        assert_eq!(given.await.unwrap().owed.len(), 10);
+        assert_eq!(given.await.unwrap().tasks.len(), 10);
     }
     let (mut seen, mut start) = (Vec::new(), PageStart::Offset(0));
     loop {
@@ -229,20 +229,20 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
 
 async fn a_delivery_lists_its_attempts_newest_first(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let mut owed = fixture.owed("a", "1").await;
+    let mut task = fixture.task("a", "1").await;
     for attempt in 1..=3 {
-        owed.attempt = attempt;
-        let follow = match attempt {
+        task.attempt = attempt;
+        let next_step = match attempt {
             3 => NextStep::Exhausted(ExhaustedReason::OutOfAttempts),
             _ => NextStep::Retry { due: now() },
         };
-        let mut record = attempted(owed, to, &event("a", "1"), follow);
+        let mut record = attempted(task, to, &event("a", "1"), next_step);
         record.started = at(NOW + i64::from(attempt));
         fixture.record(vec![record]).await;
     }
     let story = fixture
         .store
-        .delivery(organization("a"), owed.delivery, 100, None);
+        .delivery(organization("a"), task.delivery, 100, None);
     let story = story.await.unwrap().unwrap();
     let numbers: Vec<u32> = story.attempts.iter().map(|entry| entry.number).collect();
     assert_eq!(numbers, [3, 2, 1]);
@@ -255,12 +255,12 @@ async fn a_delivery_lists_its_attempts_newest_first(fixture: Fixture) {
     );
     assert!(delivery.finished_at.is_some());
     assert_eq!(
-        (delivery.subscription, delivery.origin),
-        (to, Origin::Event)
+        (delivery.subscription, delivery.kind),
+        (to, DeliveryKind::Event)
     );
     let foreign = fixture
         .store
-        .delivery(organization("b"), owed.delivery, 100, None);
+        .delivery(organization("b"), task.delivery, 100, None);
     assert_eq!(foreign.await.unwrap(), None);
 }
 
@@ -366,7 +366,7 @@ async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fi
     let given = fixture
         .store
         .intake(&fixture.index, vec![sent.clone()].into(), before);
-    assert_eq!(given.await.unwrap().owed.len(), 2);
+    assert_eq!(given.await.unwrap().tasks.len(), 2);
     switch(&fixture, on_again, SubscriptionStatus::Active).await;
     delete(deleted).await;
 

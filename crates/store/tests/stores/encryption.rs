@@ -52,10 +52,10 @@ async fn opened(
 ) -> Result<Credentials, DecryptError> {
     let id = uuid::Uuid::new_v4().to_string();
     let given = fixture.intake(vec![event("a", &id)]).await;
-    let ours = |owed: &&AttemptTask| owed.subscription == subscription.id;
-    let delivery = given.owed.iter().find(ours).unwrap().delivery;
-    let owed = store.owed(vec![delivery]).await.unwrap();
-    store.open(&owed[&delivery].sealed)
+    let ours = |task: &&AttemptTask| task.subscription == subscription.id;
+    let delivery = given.tasks.iter().find(ours).unwrap().delivery;
+    let loaded = store.due_deliveries(vec![delivery]).await.unwrap();
+    store.open(&loaded[&delivery].sealed)
 }
 
 fn told(credentials: Credentials) -> (Option<String>, Vec<(String, String)>) {

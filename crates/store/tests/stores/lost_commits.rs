@@ -34,7 +34,7 @@ async fn subscribe(fixture: &Fixture, count: usize) -> Vec<SubscriptionId> {
 /// The subscriptions that hear a new event.
 async fn hear(fixture: &Fixture, id: &str) -> Vec<SubscriptionId> {
     let given = fixture.intake(vec![event("a", id)]).await;
-    let mut heard: Vec<SubscriptionId> = given.owed.iter().map(|owed| owed.subscription).collect();
+    let mut heard: Vec<SubscriptionId> = given.tasks.iter().map(|task| task.subscription).collect();
     heard.sort_unstable_by_key(|id| id.0);
     heard
 }

@@ -6,7 +6,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use hookline_core::delivery::Origin;
+use hookline_core::delivery::DeliveryKind;
 use hookline_core::ids::DeliveryId;
 use hookline_core::outcome::{self, AttemptOutcome, FailureKind, RequestFailure};
 use hookline_core::retry::{FinishedAttempt, RetryDecision, decide};
@@ -91,7 +91,7 @@ impl Simulator<'_> {
         let made = FinishedAttempt {
             outcome,
             step: message.attempt.into(),
-            origin: Origin::Event,
+            kind: DeliveryKind::Event,
         };
         let jitter = self.rng.random_range(-1.0..=1.0);
         self.unmark(message);
