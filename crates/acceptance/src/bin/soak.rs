@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use hookline_acceptance::soak::{BadReceivers, FairnessRun, Flood, LatencyBound, Setup};
+use hookline_acceptance::soak::{BadReceivers, FairnessRun, FairnessSetup, Flood, LatencyBound};
 use hookline_testkit::deployment::Mode;
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -51,7 +51,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 continue;
             }
             let run = FairnessRun {
-                setup: Setup {
+                setup: FairnessSetup {
                     mode,
                     dispatchers,
                     slots: 64 / dispatchers,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::repeats::Accepted;
-use hookline_testkit::receiver::Received;
+use super::repeats::AcceptedRequest;
+use hookline_testkit::receiver::ReceivedRequest;
 
 /// How many errors the ledger shows; one cause makes many.
 const SHOWN: usize = 20;
@@ -31,9 +31,9 @@ pub(crate) struct Ledger(Arc<Mutex<Entries>>);
 
 #[derive(Default)]
 struct Entries {
-    events: HashMap<EventName, Published>,
-    subscriptions: Vec<Subscription>,
-    came: HashMap<(EventName, SubscriptionNumber), Requests>,
+    events: HashMap<EventName, LedgerEvent>,
+    subscriptions: Vec<LedgerSubscription>,
+    came: HashMap<(EventName, SubscriptionNumber), DeliveryRequests>,
     owners: HashMap<String, (EventName, SubscriptionNumber)>,
     requests: usize,
     verified: usize,
@@ -44,7 +44,7 @@ struct Entries {
     violation_count: usize,
 }
 
-struct Published {
+struct LedgerEvent {
     event_type: &'static str,
     body: String,
     began: Instant,
@@ -55,7 +55,7 @@ struct Published {
 
 /// A subscription that was asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Subscription {
+pub(crate) struct LedgerSubscription {
     pub(crate) organization: String,
     pub(crate) events: Vec<&'static str>,
     pub(crate) secret: String,
@@ -65,7 +65,7 @@ pub(crate) struct Subscription {
     pub(crate) gone: bool,
 }
 
-impl Subscription {
+impl LedgerSubscription {
     fn wants(&self, (organization, _): &EventName, event_type: &str) -> bool {
         self.organization == *organization && self.events.contains(&event_type)
     }
@@ -90,10 +90,10 @@ pub(crate) struct StoredRows {
 }
 
 #[derive(Default)]
-struct Requests {
+struct DeliveryRequests {
     webhook_id: String,
     /// The requests that were answered with 2xx.
-    taken: Vec<Accepted>,
+    taken: Vec<AcceptedRequest>,
 }
 
 /// How a run has ended so far.
@@ -131,7 +131,7 @@ impl Ledger {
     }
 
     /// A subscription is about to be asked for.
-    pub(crate) fn asks_for(&self, subscription: Subscription) -> SubscriptionNumber {
+    pub(crate) fn asks_for(&self, subscription: LedgerSubscription) -> SubscriptionNumber {
         let mut entries = self.entries();
         entries.subscriptions.push(subscription);
         entries.subscriptions.len() - 1
@@ -143,13 +143,13 @@ impl Ledger {
     }
 
     /// All subscriptions so far.
-    pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
+    pub(crate) fn subscriptions(&self) -> Vec<LedgerSubscription> {
         self.entries().subscriptions.clone()
     }
 
     /// An event is about to be published.
     pub(crate) fn publishes(&self, name: &EventName, event_type: &'static str, body: &str) {
-        let published = Published {
+        let published = LedgerEvent {
             event_type,
             body: body.to_owned(),
             began: Instant::now(),
@@ -220,7 +220,7 @@ impl Ledger {
     }
 
     /// A request came to this subscription's URL.
-    pub(crate) fn came(&self, number: SubscriptionNumber, request: &Received) {
+    pub(crate) fn came(&self, number: SubscriptionNumber, request: &ReceivedRequest) {
         let mut entries = self.entries();
         if let Err(what) = entries.judge(number, request) {
             entries.add_violation(what);
@@ -228,13 +228,13 @@ impl Ledger {
     }
 
     /// A request was answered with 2xx.
-    pub(crate) fn taken(&self, number: SubscriptionNumber, request: &Received) {
+    pub(crate) fn taken(&self, number: SubscriptionNumber, request: &ReceivedRequest) {
         let mut entries = self.entries();
         let Some(name) = name_in(request) else { return };
         let answered = Instant::now();
         entries.deliveries.push(answered);
         let came = entries.came.entry((name, number)).or_default();
-        came.taken.push(Accepted {
+        came.taken.push(AcceptedRequest {
             came: request.at,
             answered,
         });
@@ -246,7 +246,7 @@ impl Ledger {
     }
 
     /// The requests of each delivery that were answered with 2xx.
-    pub(super) fn taken_requests(&self) -> Vec<Vec<Accepted>> {
+    pub(super) fn taken_requests(&self) -> Vec<Vec<AcceptedRequest>> {
         let entries = self.entries();
         entries
             .came
@@ -333,7 +333,11 @@ impl Entries {
         }
     }
 
-    fn judge(&mut self, number: SubscriptionNumber, request: &Received) -> Result<(), String> {
+    fn judge(
+        &mut self,
+        number: SubscriptionNumber,
+        request: &ReceivedRequest,
+    ) -> Result<(), String> {
         self.requests += 1;
         let name = name_in(request).ok_or_else(|| format!("no event: {request:?}"))?;
         let subscription = self
@@ -379,7 +383,7 @@ impl Entries {
 
     fn owed(&self) -> Vec<(EventName, SubscriptionNumber)> {
         let mut owed = Vec::new();
-        let stored = |event: &Published| event.confirmed.is_some() && !event.gone;
+        let stored = |event: &LedgerEvent| event.confirmed.is_some() && !event.gone;
         for (name, event) in self.events.iter().filter(|(_, event)| stored(event)) {
             for (number, subscription) in self
                 .subscriptions
@@ -409,7 +413,7 @@ impl Entries {
     }
 }
 
-fn name_in(request: &Received) -> Option<EventName> {
+fn name_in(request: &ReceivedRequest) -> Option<EventName> {
     let body: Value = serde_json::from_slice(&request.body).ok()?;
     let text = |name: &str| Some(body[name].as_str()?.to_owned());
     Some((text("organization_id")?, text("event_id")?))

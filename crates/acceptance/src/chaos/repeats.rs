@@ -25,12 +25,12 @@ const OWNERS_AGREE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request that was answered with 2xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Accepted {
+pub(super) struct AcceptedRequest {
     pub(super) came: Instant,
     pub(super) answered: Instant,
 }
 
-impl Accepted {
+impl AcceptedRequest {
     fn is_late(&self) -> bool {
         self.answered.saturating_duration_since(self.came) + NEARLY >= DEADLINE
     }
@@ -51,7 +51,7 @@ pub struct Repeats {
 
 impl Repeats {
     /// Sorts the repeats of all deliveries: of each, those that were taken.
-    pub(super) fn of(deliveries: &[Vec<Accepted>], performed: &[Performed]) -> Self {
+    pub(super) fn of(deliveries: &[Vec<AcceptedRequest>], performed: &[Performed]) -> Self {
         let slots: usize = performed
             .iter()
             .map(|done| done.injection.slots_repeated())
@@ -69,7 +69,7 @@ impl Repeats {
             ..Self::default()
         };
         for delivery in deliveries {
-            let (late, mut in_time): (Vec<Accepted>, Vec<Accepted>) =
+            let (late, mut in_time): (Vec<AcceptedRequest>, Vec<AcceptedRequest>) =
                 delivery.iter().partition(|taken| taken.is_late());
             repeats.after_late_answers += late.len().min(delivery.len().saturating_sub(1));
             in_time.sort_by_key(|taken| taken.answered);
@@ -99,7 +99,7 @@ struct Window {
 }
 
 impl Window {
-    fn explains(&self, taken: &Accepted) -> bool {
+    fn explains(&self, taken: &AcceptedRequest) -> bool {
         taken.answered >= self.from && taken.came <= self.until
     }
 }
@@ -153,8 +153,8 @@ mod tests {
         }
     }
 
-    fn taken(began: Instant, came: f64, answered: f64) -> Accepted {
-        Accepted {
+    fn taken(began: Instant, came: f64, answered: f64) -> AcceptedRequest {
+        AcceptedRequest {
             came: began + Duration::from_secs_f64(came),
             answered: began + Duration::from_secs_f64(answered),
         }
@@ -195,7 +195,7 @@ mod tests {
         let mut fail_over = done(began, 10, 12, Target::Postgres);
         fail_over.injection.fault = Fault::FailOver;
         let again = taken(began, 20.0, 20.1);
-        let deliveries: Vec<Vec<Accepted>> = [5.0, 9.0, 11.0, 14.0, 16.0]
+        let deliveries: Vec<Vec<AcceptedRequest>> = [5.0, 9.0, 11.0, 14.0, 16.0]
             .map(|came| vec![again, taken(began, came, came + 0.1)])
             .to_vec();
         let repeats = Repeats::of(&deliveries, &[fail_over]);

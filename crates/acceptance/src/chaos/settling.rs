@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::ledger::{Counts, Ledger};
-use super::system::{System, Tenant};
+use super::system::{ChaosOrganization, System};
 use hookline_testkit::queue_depth::depth;
 
 /// How long it may take until nothing is owed any more.
@@ -161,13 +161,13 @@ async fn differences(system: &System, ledger: &Ledger) -> anyhow::Result<Vec<Str
     Ok(differences)
 }
 
-async fn subscriptions(tenant: &Tenant) -> anyhow::Result<Vec<i64>> {
+async fn subscriptions(tenant: &ChaosOrganization) -> anyhow::Result<Vec<i64>> {
     let listed = tenant.client.get("/webhooks").await?.expect(200)?;
     let all = listed.json["webhooks"].as_array().context("a page")?;
     Ok(all.iter().filter_map(|one| one["id"].as_i64()).collect())
 }
 
-async fn total(tenant: &Tenant, subscription: i64, status: &str) -> anyhow::Result<u64> {
+async fn total(tenant: &ChaosOrganization, subscription: i64, status: &str) -> anyhow::Result<u64> {
     let path = format!("/webhooks/{subscription}/deliveries?status={status}&limit=1");
     let page: Value = tenant.client.get(&path).await?.expect(200)?.json;
     page["total"].as_u64().context("a page without a total")

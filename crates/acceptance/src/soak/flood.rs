@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::latency::Latencies;
-use hookline_testkit::client::Answer;
-use hookline_testkit::dependencies::Route;
+use hookline_testkit::client::ApiResponse;
+use hookline_testkit::dependencies::DependencyRoute;
 use hookline_testkit::deployment::{Deployment, Mode};
-use hookline_testkit::publisher::{Publisher, json};
+use hookline_testkit::publisher::{TestPublisher, json};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 
@@ -49,7 +49,7 @@ impl Flood {
     /// Starts a deployment in which an organization may publish little; each part lasts so long.
     pub async fn prepare(mode: Mode, lasts: Duration) -> anyhow::Result<Self> {
         let measured = [("HOOKLINE__LOG__LEVEL", "info")];
-        let deployment = limited_by(Route::Direct, mode, &measured).await?;
+        let deployment = limited_by(DependencyRoute::Direct, mode, &measured).await?;
         Ok(Self { deployment, lasts })
     }
 
@@ -95,11 +95,11 @@ impl Flood {
 
 /// A deployment in which an organization may publish [`RATE`] events a second.
 pub async fn limited(mode: Mode) -> anyhow::Result<Deployment> {
-    limited_by(Route::Proxied, mode, &[]).await
+    limited_by(DependencyRoute::Proxied, mode, &[]).await
 }
 
 async fn limited_by(
-    route: Route,
+    route: DependencyRoute,
     mode: Mode,
     besides: &[(&str, &str)],
 ) -> anyhow::Result<Deployment> {
@@ -115,7 +115,7 @@ async fn limited_by(
 ///
 /// # Errors
 /// When the answer is not a 429 with a number of seconds.
-pub fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
+pub fn told_to_wait(answer: ApiResponse) -> anyhow::Result<u64> {
     let refused = answer.problem(429)?;
     Ok(refused.header("retry-after").parse()?)
 }
@@ -155,7 +155,7 @@ async fn flood(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow:
     let publisher = match tenant.deployment.mode {
         Mode::Standalone => None,
         Mode::Distributed => {
-            Some(Publisher::connect(&tenant.deployment.dependencies()?.amqp).await?)
+            Some(TestPublisher::connect(&tenant.deployment.dependencies()?.amqp).await?)
         }
     };
     let mut ticks = interval(every);

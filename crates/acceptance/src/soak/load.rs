@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::publisher;
 
@@ -24,13 +24,13 @@ const UNWANTED: &str = "workflow.step.failed";
 
 /// An organization that events are published for.
 #[derive(Clone)]
-pub(super) struct Publisher {
+pub(super) struct FairnessPublisher {
     pub(super) deployment: Arc<Deployment>,
-    pub(super) client: Client,
+    pub(super) client: ApiClient,
     pub(super) organization: String,
 }
 
-impl Publisher {
+impl FairnessPublisher {
     pub(super) fn event(&self, event_type: &str, number: u64) -> Value {
         json!({
             "event_id": format!("evt_{number}"),
@@ -100,7 +100,7 @@ pub(super) struct Pace {
 
 /// Publishes events, numbered from `first`.
 pub(super) async fn publish_steadily(
-    publishers: &[Publisher; 2],
+    publishers: &[FairnessPublisher; 2],
     first: u64,
     pace: Pace,
 ) -> anyhow::Result<Vec<Intended>> {

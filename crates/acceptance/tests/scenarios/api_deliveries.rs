@@ -6,9 +6,9 @@ use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
 use hookline_core::timestamp::Timestamp;
-use hookline_testkit::client::{Answer, Client};
+use hookline_testkit::client::{ApiClient, ApiResponse};
 use hookline_testkit::deployment::Deployment;
-use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn three(tenant: &Tenant<'_>) -> anyhow::Result<(i64, Receiver)> {
     Ok((id, receiver))
 }
 
-fn answer(request: &Received, _: usize) -> Reply {
+fn answer(request: &ReceivedRequest, _: usize) -> Reply {
     let is_test = String::from_utf8_lossy(&request.body).contains("evt_test_");
     match request.header("x-webhook-event") {
         Ok("workflow.started") => Reply::status(429).with_header("retry-after", "600"),
@@ -103,7 +103,7 @@ async fn a_delivery_shows_its_state_and_its_attempts(
     filters_and_pages(client, &path, &all).await
 }
 
-async fn filters_and_pages(client: &Client, path: &str, all: &[Value]) -> anyhow::Result<()> {
+async fn filters_and_pages(client: &ApiClient, path: &str, all: &[Value]) -> anyhow::Result<()> {
     let middle = all[1]["created_at"].as_str().context("a time")?;
     let ids = |rows: &[Value]| rows.iter().map(|row| row["id"].clone()).collect::<Vec<_>>();
     for (query, expected) in [
@@ -350,7 +350,7 @@ fn encoded(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-fn listed(page: &Answer) -> anyhow::Result<Vec<Value>> {
+fn listed(page: &ApiResponse) -> anyhow::Result<Vec<Value>> {
     page.json["deliveries"]
         .as_array()
         .cloned()

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::proxy::Link;
 use hookline_testkit::receiver::{Receiver, Reply};
@@ -43,7 +43,7 @@ const SOON: Duration = Duration::from_secs(5);
 type Call = (Method, String, Value);
 
 /// Makes all calls at once and checks that each is told, in time, to come again later.
-async fn ensure_unavailable(client: &Client, calls: Vec<Call>) -> anyhow::Result<()> {
+async fn ensure_unavailable(client: &ApiClient, calls: Vec<Call>) -> anyhow::Result<()> {
     let mut answers = JoinSet::new();
     for (method, path, body) in calls {
         let client = client.clone();

@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver, Reply};
 use hookline_testkit::tenant::{EVENT_TYPES, Tenant};
 use hookline_testkit::waiting::until;
 use serde_json::Value;
@@ -254,14 +254,14 @@ async fn publish_until(tenant: &Tenant<'_>, over: &AtomicBool) -> anyhow::Result
 }
 
 /// Checks that this many deliveries came, and no attempt of them twice.
-fn once_each(received: &[Received], deliveries: usize) -> anyhow::Result<()> {
+fn once_each(received: &[ReceivedRequest], deliveries: usize) -> anyhow::Result<()> {
     let came = none_repeated(received)?;
     ensure!(came == deliveries, "{came} of {deliveries} deliveries");
     Ok(())
 }
 
 /// No attempt came twice. Answers with the number of deliveries.
-fn none_repeated(received: &[Received]) -> anyhow::Result<usize> {
+fn none_repeated(received: &[ReceivedRequest]) -> anyhow::Result<usize> {
     let mut attempts: HashMap<(&str, &str), usize> = HashMap::new();
     for request in received {
         let id = request.header("webhook-id")?;

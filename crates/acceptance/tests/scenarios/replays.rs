@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
@@ -45,14 +45,14 @@ async fn missed(tenant: &Tenant<'_>, receiver: &Receiver, events: usize) -> anyh
     Ok(id)
 }
 
-async fn switch(client: &Client, id: i64, is_active: bool) -> anyhow::Result<()> {
+async fn switch(client: &ApiClient, id: i64, is_active: bool) -> anyhow::Result<()> {
     let body = json!({"is_active": is_active});
     let path = format!("/webhooks/{id}");
     client.patch(&path, &body).await?.expect(200)?;
     Ok(())
 }
 
-async fn skipped(client: &Client, id: i64, count: usize) -> anyhow::Result<()> {
+async fn skipped(client: &ApiClient, id: i64, count: usize) -> anyhow::Result<()> {
     let path = format!("/webhooks/{id}/deliveries?status=skipped&limit=1");
     until(&format!("{count} skipped deliveries"), async || {
         let page = client.get(&path).await?.expect(200)?.json;
@@ -61,7 +61,7 @@ async fn skipped(client: &Client, id: i64, count: usize) -> anyhow::Result<()> {
     .await
 }
 
-async fn replay(client: &Client, id: i64, body: Value) -> anyhow::Result<(String, u64)> {
+async fn replay(client: &ApiClient, id: i64, body: Value) -> anyhow::Result<(String, u64)> {
     let path = format!("/webhooks/{id}/replay");
     let answer = client.post(&path, &body).await?.expect(202)?.json;
     let replay = answer["replay_id"].as_str().context("an id")?;
@@ -70,7 +70,7 @@ async fn replay(client: &Client, id: i64, body: Value) -> anyhow::Result<(String
 }
 
 /// Waits until the replay does not run any more.
-async fn ended(client: &Client, replay: &str) -> anyhow::Result<Value> {
+async fn ended(client: &ApiClient, replay: &str) -> anyhow::Result<Value> {
     until("the replay to end", async || {
         let shown = client.get(replay).await?.expect(200)?.json;
         Ok((shown["status"] != "running").then_some(shown))

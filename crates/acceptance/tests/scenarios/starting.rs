@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::managed_process::ManagedProcess;
 use hookline_testkit::receiver::{Receiver, Reply};
@@ -90,7 +90,7 @@ async fn dev_prints_its_address_and_serves_only_loopback(_: Mode) -> anyhow::Res
         ensure!(last("organization:")? == "org_mine", "{said}");
         ensure!(Path::new(last("folder:")?) == folder, "{said}");
         ensure!(last("docs:")? == format!("{url}/docs"), "{said}");
-        let client = Client::new(&format!("{url}/v1"), key);
+        let client = ApiClient::new(&format!("{url}/v1"), key);
         let receiver = Receiver::healthy()?;
         client
             .subscribe(

@@ -11,7 +11,7 @@ use hookline_acceptance::soak::{RATE, limited, told_to_wait};
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_core::wire::JSON_BUNDLE;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::publisher::Publisher;
+use hookline_testkit::publisher::TestPublisher;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::rejected_events::RejectedEvents;
 use hookline_testkit::tenant::Tenant;
@@ -196,7 +196,7 @@ async fn one_bad_event_does_not_fail_its_batch(mode: Mode) -> anyhow::Result<()>
     ]);
     let bundled = BasicProperties::default().with_content_type(JSON_BUNDLE.into());
     // As ingest does: of a publisher it would be refused.
-    Publisher::connect(&deployment.dependencies()?.amqp)
+    TestPublisher::connect(&deployment.dependencies()?.amqp)
         .await?
         .send(
             "",

@@ -6,16 +6,16 @@ use hookline_store::{DeadDelivery, RestartResult, Store};
 
 use crate::dead_letters::letter::{Letter, LetterDetails, Listed};
 use crate::dead_letters::outcome::Outcome;
-use crate::dead_letters::selection::{Action, Kind, Selection};
+use crate::dead_letters::selection::{Action, DeadLetterKind, Selection};
 use crate::target_store::now;
 
 const PAGE: u32 = 1_000;
 
-pub(super) struct Deliveries {
+pub(super) struct DeadDeliveries {
     pub(super) store: Store,
 }
 
-impl Deliveries {
+impl DeadDeliveries {
     pub(super) async fn list(&self, limit: u32) -> anyhow::Result<Listed> {
         let count = self.store.count_dead_deliveries().await?;
         let rows = self.oldest(limit).await?;
@@ -103,12 +103,12 @@ impl Deliveries {
             let id = delivery.to_string();
             match action {
                 Action::Redrive => match self.restart(delivery).await? {
-                    Ok(()) => outcome.done(action, &id, Kind::Delivery),
+                    Ok(()) => outcome.done(action, &id, DeadLetterKind::Delivery),
                     Err(why) => outcome.kept(&id, why),
                 },
                 // The result is false where another command was faster.
                 Action::Drop if self.store.drop_dead_delivery(delivery).await? => {
-                    outcome.done(action, &id, Kind::Delivery);
+                    outcome.done(action, &id, DeadLetterKind::Delivery);
                 }
                 Action::Drop => {}
             }
@@ -161,7 +161,7 @@ impl Deliveries {
 fn summary(row: &DeadDelivery) -> Letter {
     Letter {
         id: row.delivery.to_string(),
-        kind: Kind::Delivery,
+        kind: DeadLetterKind::Delivery,
         reason: row.reason.clone(),
         since: Some(row.since),
         size: None,

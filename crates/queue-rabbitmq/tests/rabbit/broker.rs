@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use hookline_core::timestamp::Timestamp;
 use hookline_queue::{
-    Author, Deferred, EventConsumer, PublishedEvents, Publisher, QueueError, Received,
+    Author, Deferred, EventConsumer, PublishedEvents, Publisher, QueueError, ReceivedMessage,
 };
 use hookline_queue_rabbitmq::{Rabbit, RabbitSettings};
 use lapin::options::{
@@ -303,7 +303,7 @@ pub(crate) async fn within_patience<T>(work: impl Future<Output = T>) -> T {
 pub(crate) async fn receive_all(
     consumer: &Arc<dyn EventConsumer>,
     count: usize,
-) -> Vec<Received<PublishedEvents>> {
+) -> Vec<ReceivedMessage<PublishedEvents>> {
     let mut all = Vec::new();
     within_patience(async {
         while all.len() < count {
@@ -314,7 +314,9 @@ pub(crate) async fn receive_all(
     all
 }
 
-pub(crate) async fn receive_one(consumer: &Arc<dyn EventConsumer>) -> Received<PublishedEvents> {
+pub(crate) async fn receive_one(
+    consumer: &Arc<dyn EventConsumer>,
+) -> ReceivedMessage<PublishedEvents> {
     let mut batch = within_patience(consumer.receive(1)).await;
     batch.pop().expect("a message")
 }
@@ -340,7 +342,7 @@ pub(crate) fn numbered(number: u32) -> PublishedEvents {
     }
 }
 
-pub(crate) fn number_of(received: &Received<PublishedEvents>) -> u32 {
+pub(crate) fn number_of(received: &ReceivedMessage<PublishedEvents>) -> u32 {
     let body = std::str::from_utf8(&received.message.body).expect("text");
     body.parse().expect("a number")
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hookline_queue::{EventConsumer, PublishedEvents, Received};
+use hookline_queue::{EventConsumer, PublishedEvents, ReceivedMessage};
 use hookline_queue_rabbitmq::{Rabbit, RabbitError, RabbitSettings};
 use tokio::net::TcpListener;
 use url::Url;
@@ -60,7 +60,7 @@ async fn a_dead_host_is_skipped_at_the_start_and_after_a_lost_connection() {
 async fn eventually_received(
     consumer: &Arc<dyn EventConsumer>,
     number: u32,
-) -> Received<PublishedEvents> {
+) -> ReceivedMessage<PublishedEvents> {
     loop {
         let received = receive_one(consumer).await;
         if number_of(&received) == number {

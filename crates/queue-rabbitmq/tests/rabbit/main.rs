@@ -24,7 +24,7 @@ use bytes::Bytes;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::JSON_BATCH;
-use hookline_queue::{Author, Deferred, PublishedEvents, QueueError, Received};
+use hookline_queue::{Author, Deferred, PublishedEvents, QueueError, ReceivedMessage};
 use lapin::BasicProperties;
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeleteOptions};
@@ -346,7 +346,7 @@ async fn a_deferred_message_comes_when_it_is_due_and_lets_others_pass() {
     assert_eq!(first.message.due, None);
     let due = Timestamp::from(SystemTime::now()).after(Duration::from_secs(2));
     first.message.due = Some(due);
-    let defer = async |received: Received<PublishedEvents>| {
+    let defer = async |received: ReceivedMessage<PublishedEvents>| {
         let deferred = Deferred {
             message: received.message.clone(),
             delivery_count: received.count_to_carry(),

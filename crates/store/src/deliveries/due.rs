@@ -191,9 +191,9 @@ struct DueDeliveryRow {
 const FEW: usize = 8;
 
 #[derive(Clone, Copy)]
-enum Bodies {
-    ComeAlong,
-    StayBehind,
+enum BodyLoading {
+    Include,
+    Omit,
 }
 
 /// A body, if it was asked for, and the publisher's trace.
@@ -258,15 +258,15 @@ backends!(
         conn: &mut Conn,
         ids: &[DeliveryId],
     ) -> Result<HashMap<DeliveryId, DueDelivery>, StoreError> {
-        Ok(load_and(conn, ids, Bodies::StayBehind)?.deliveries)
+        Ok(load_and(conn, ids, BodyLoading::Omit)?.deliveries)
     }
 
     fn load_and(
         conn: &mut Conn,
         ids: &[DeliveryId],
-        bodies: Bodies,
+        bodies: BodyLoading,
     ) -> Result<LoadedDeliveries, StoreError> {
-        let come_along = matches!(bodies, Bodies::ComeAlong);
+        let with_body = matches!(bodies, BodyLoading::Include);
         let mut loaded = LoadedDeliveries {
             deliveries: HashMap::with_capacity(ids.len()),
             bodies: HashMap::new(),
@@ -305,7 +305,7 @@ backends!(
                         subscriptions::deleted_at,
                     ),
                     (
-                        case_when(come_along.into_sql::<Bool>(), events::body),
+                        case_when(with_body.into_sql::<Bool>(), events::body),
                         events::traceparent,
                     ),
                 ))
@@ -329,7 +329,7 @@ backends!(
         wants_body: impl Fn(&DueDelivery) -> bool,
     ) -> Result<LoadedDeliveries, StoreError> {
         if ids.len() <= FEW {
-            return load_and(conn, ids, Bodies::ComeAlong);
+            return load_and(conn, ids, BodyLoading::Include);
         }
         own::in_one_view(conn, |conn| {
             let deliveries = load(conn, ids)?;

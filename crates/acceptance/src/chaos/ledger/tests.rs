@@ -1,7 +1,7 @@
 use super::*;
 
-fn subscription(events: &[&'static str]) -> Subscription {
-    Subscription {
+fn subscription(events: &[&'static str]) -> LedgerSubscription {
+    LedgerSubscription {
         organization: "o".to_owned(),
         events: events.to_vec(),
         secret: "hush".to_owned(),
@@ -10,8 +10,8 @@ fn subscription(events: &[&'static str]) -> Subscription {
     }
 }
 
-fn request(body: &str, id: &str) -> Received {
-    Received {
+fn request(body: &str, id: &str) -> ReceivedRequest {
+    ReceivedRequest {
         at: Instant::now(),
         headers: HashMap::from([("webhook-id".to_owned(), id.to_owned())]),
         body: body.to_owned().into(),

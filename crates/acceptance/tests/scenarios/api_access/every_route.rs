@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use hookline_testkit::client::{Answer, Client};
+use hookline_testkit::client::{ApiClient, ApiResponse};
 use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
@@ -59,7 +59,7 @@ pub(super) async fn every_route_asks_for_a_good_key_of_its_organization_and_scop
         let ours = ours.client.at(&format!("{}{base}", deployment.api()));
         for call in &calls {
             let path = call.path_to(&named)?;
-            let ask = async |client: &Client| call.ask(client, &path).await;
+            let ask = async |client: &ApiClient| call.ask(client, &path).await;
             let told = format!("{} {base}{}", call.method, call.path);
             for key in [None, Some("hk_wrong"), Some(&revoked), Some(&expired)] {
                 let refused = ask(&ours.with_key(key)).await?.problem(401);
@@ -204,7 +204,7 @@ impl Call {
         Ok(format!("{before}{id}{after}"))
     }
 
-    async fn ask(&self, client: &Client, path: &str) -> anyhow::Result<Answer> {
+    async fn ask(&self, client: &ApiClient, path: &str) -> anyhow::Result<ApiResponse> {
         let request = client.request(self.method.clone(), path);
         let request = match &self.body {
             Some(body) => request.json(body),
@@ -215,7 +215,7 @@ impl Call {
 }
 
 async fn calls(deployment: &Deployment) -> anyhow::Result<Vec<Call>> {
-    let nobody = Client::new(&deployment.api(), "").with_key(None);
+    let nobody = ApiClient::new(&deployment.api(), "").with_key(None);
     let document = nobody.get("/openapi.json").await?.expect(200)?.json;
     let mut calls = Vec::new();
     for (path, item) in document["paths"].as_object().context("no paths")? {

@@ -7,7 +7,7 @@ use anyhow::ensure;
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver, Reply};
 use hookline_testkit::tenant::EVENT_TYPES;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
     ]
 }
 
-fn types_of(received: &[Received]) -> anyhow::Result<Vec<&str>> {
+fn types_of(received: &[ReceivedRequest]) -> anyhow::Result<Vec<&str>> {
     let mut types = received
         .iter()
         .map(|request| request.header("x-webhook-event"))
@@ -34,7 +34,7 @@ fn types_of(received: &[Received]) -> anyhow::Result<Vec<&str>> {
     Ok(types)
 }
 
-fn event_of(request: &Received) -> anyhow::Result<String> {
+fn event_of(request: &ReceivedRequest) -> anyhow::Result<String> {
     let body: Value = serde_json::from_slice(&request.body)?;
     Ok(body["event_id"].as_str().unwrap_or_default().to_owned())
 }

@@ -8,7 +8,7 @@ use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
 use hookline_core::trace::TraceParent;
 use hookline_testkit::deployment::Deployment;
-use hookline_testkit::receiver::{Received, Receiver};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver};
 use ring::hmac;
 use serde_json::json;
 
@@ -123,7 +123,7 @@ async fn both_signatures_hold_for_plain_and_for_encoded_secrets(
 }
 
 /// `X-Webhook-Signature` as the contract writes it down, with another library than the receiver's.
-fn plain_signature(secret: &str, request: &Received) -> String {
+fn plain_signature(secret: &str, request: &ReceivedRequest) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     hmac::sign(&key, &request.body)
         .as_ref()

@@ -8,7 +8,7 @@ use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
 use hookline_core::timestamp::Timestamp;
 use hookline_testkit::deployment::Deployment;
-use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver, Reply};
 use serde_json::{Value, json};
 
 pub(crate) fn shared() -> Vec<SharedScenario> {
@@ -28,7 +28,7 @@ fn time_of(value: &Value) -> anyhow::Result<Timestamp> {
 }
 
 /// Whether `wait` passed between two requests, a little more for the way, and no retry's wait less.
-fn ensure_wait(received: &[Received], wait: Duration) -> anyhow::Result<()> {
+fn ensure_wait(received: &[ReceivedRequest], wait: Duration) -> anyhow::Result<()> {
     let passed = received[1].at - received[0].at;
     ensure!(
         passed + Duration::from_millis(50) >= wait && passed <= wait + LATE,

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, MASTER_KEY, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
@@ -134,7 +134,7 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
 /// Does everything that a customer does and that may go wrong. No answer that it returns may hold a secret.
 async fn run(
     deployment: &Deployment,
-    client: &Client,
+    client: &ApiClient,
     tenant: &Tenant<'_>,
 ) -> anyhow::Result<Outputs> {
     let good = Receiver::healthy()?;
