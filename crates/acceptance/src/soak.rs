@@ -13,6 +13,6 @@ mod metrics;
 mod receivers;
 
 pub use fairness::{BadReceivers, FairnessResult, FairnessRun, FairnessSetup};
-pub use flood::{Flood, FloodResult, RATE, limited, told_to_wait};
+pub use flood::{Flood, FloodResult, RATE, limited, retry_after_seconds};
 pub use latency::{Latencies, LatencyBound};
 pub use receivers::ReceiverBehaviour;

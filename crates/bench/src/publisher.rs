@@ -101,12 +101,12 @@ impl Publish {
         while let Some(done) = taking.next().await {
             done?;
         }
-        let said = Published {
+        let published = Published {
             first,
             last: Moment::now(),
             cpu: cpu_of_this()?,
         };
-        println!("{}", serde_json::to_string(&said)?);
+        println!("{}", serde_json::to_string(&published)?);
         Ok(())
     }
 

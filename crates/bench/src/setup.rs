@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use hookline_testkit::client::ApiClient;
-use hookline_testkit::dependencies::Route;
+use hookline_testkit::dependencies::DependencyRoute;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use serde_json::json;
 
@@ -52,7 +52,7 @@ pub struct Setup {
 #[derive(Debug, Clone, Default)]
 pub struct SetupOptions<'a> {
     /// Additional settings of the services.
-    pub besides: Vec<(&'a str, &'a str)>,
+    pub additional_settings: Vec<(&'a str, &'a str)>,
     /// The receiver uses TLS.
     pub tls: bool,
     /// The number of organizations; 0 means one.
@@ -72,11 +72,11 @@ impl Setup {
         let receiver = ReceiverProcess::start(scheme).await?;
         let authority = authority.path().to_str().context("a path that is UTF-8")?;
         let mut settings = SETTINGS.to_vec();
-        settings.extend(options.besides);
+        settings.extend(options.additional_settings);
         if options.tls {
             settings.push(("HOOKLINE__TARGETS__EXTRA_CA_FILE", authority));
         }
-        let deployment = Deployment::prepare_on(Route::Direct, mode, &settings).await?;
+        let deployment = Deployment::prepare_on(DependencyRoute::Direct, mode, &settings).await?;
         for service in deployment.services() {
             if !options.later.contains(&service) {
                 deployment.start_service(service, &[]).await?;

@@ -116,8 +116,8 @@ mod tests {
     async fn wake_ups_are_returned_in_the_order_of_their_due_times() {
         let timer = WakeUpTimer::default();
         let began = Instant::now();
-        let soon = Duration::from_millis(50);
-        timer.add(&[wake_up(3, soon), wake_up(1, Duration::ZERO)]);
+        let short_delay = Duration::from_millis(50);
+        timer.add(&[wake_up(3, short_delay), wake_up(1, Duration::ZERO)]);
         timer.add(&[wake_up(2, Duration::ZERO)]);
         let mut received = Vec::new();
         while received.len() < 3 {
@@ -128,7 +128,7 @@ mod tests {
             .map(|one| one.delivery.0.as_u128())
             .collect();
         assert_eq!(order, [1, 2, 3]);
-        assert!(began.elapsed() >= soon);
+        assert!(began.elapsed() >= short_delay);
     }
 
     #[test]

@@ -49,13 +49,16 @@ impl ApiResponse {
             "a problem of type {content_type:?}: {}",
             answer.json
         );
-        let says = |name: &str| {
+        let has_text = |name: &str| {
             answer.json[name]
                 .as_str()
                 .is_some_and(|text| !text.is_empty())
         };
         ensure!(
-            says("type") && says("title") && says("detail") && answer.json["status"] == status,
+            has_text("type")
+                && has_text("title")
+                && has_text("detail")
+                && answer.json["status"] == status,
             "no whole problem: {}",
             answer.json
         );

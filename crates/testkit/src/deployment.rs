@@ -169,7 +169,7 @@ impl Deployment {
     pub async fn start_service(
         &self,
         service: Service,
-        besides: &[(&str, &str)],
+        additional_variables: &[(&str, &str)],
     ) -> anyhow::Result<()> {
         let service = self.process_of(service);
         let admin = free_port()?;
@@ -180,7 +180,7 @@ impl Deployment {
         ));
         let listen = format!("127.0.0.1:{}", self.api);
         variables.push(("HOOKLINE__API__LISTEN".to_owned(), listen.clone()));
-        variables.extend(owned(besides));
+        variables.extend(owned(additional_variables));
         let process = match self.mode {
             Mode::Standalone => {
                 let mut args = vec!["serve", "--listen", &listen];
@@ -307,7 +307,10 @@ impl Deployment {
     }
 
     /// Restarts every process that has ended by itself, with additional variables. Returns the number of restarts.
-    pub async fn restart_ended(&self, besides: &[(&str, &str)]) -> anyhow::Result<usize> {
+    pub async fn restart_ended(
+        &self,
+        additional_variables: &[(&str, &str)],
+    ) -> anyhow::Result<usize> {
         let ended: Vec<Service> = {
             let mut all = self.running.lock().await;
             all.extract_if(.., |running| !running.process.is_running())
@@ -315,7 +318,7 @@ impl Deployment {
                 .collect()
         };
         for service in &ended {
-            self.start_service(*service, besides).await?;
+            self.start_service(*service, additional_variables).await?;
         }
         Ok(ended.len())
     }
@@ -404,9 +407,9 @@ impl Deployment {
     pub async fn hookline_with(
         &self,
         args: &[&str],
-        besides: &[(&str, &str)],
+        additional_variables: &[(&str, &str)],
     ) -> anyhow::Result<String> {
-        self.cli.run_with(args, besides).await
+        self.cli.run_with(args, additional_variables).await
     }
 
     /// The name of an organization that no other scenario of this deployment uses.

@@ -39,7 +39,7 @@ enum MountState {
 }
 
 /// The reason why no disk can be filled on this machine; `None` if one can be.
-pub fn obstacle() -> Option<String> {
+pub fn missing_requirement() -> Option<String> {
     let tried = tempfile::tempdir()
         .map_err(anyhow::Error::from)
         .and_then(|folder| SmallDisk::mount(&folder.path().join("disk"), SMALL));
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_disk_is_full_until_it_is_freed() {
-        if let Some(why) = obstacle() {
+        if let Some(why) = missing_requirement() {
             eprintln!("NOT TRIED: {why}");
             return;
         }

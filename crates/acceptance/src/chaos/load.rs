@@ -300,7 +300,7 @@ impl LoadContext {
             events: events.to_vec(),
             secret: "hush".to_owned(),
             created: None,
-            gone: false,
+            lost_by_failover: false,
         });
         let body: Value = json!({
             "name": format!("hook {number}"), "url": format!("{}/{number}", self.receiver),

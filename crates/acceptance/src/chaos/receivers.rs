@@ -115,7 +115,7 @@ async fn answer_one(
         .trim_start_matches('/')
         .parse()
         .context("no subscription's path")?;
-    ledger.came(number, &request);
+    ledger.record_request(number, &request);
     let attempt = request.header("x-webhook-attempt")?.parse()?;
     let behaviour = match refusal.is_on() {
         true => Behaviour::Fails,

@@ -26,13 +26,13 @@ const OWNERS_AGREE_WITHIN: Duration = Duration::from_secs(3);
 /// A request that was answered with 2xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AcceptedRequest {
-    pub(super) came: Instant,
+    pub(super) received_at: Instant,
     pub(super) answered: Instant,
 }
 
 impl AcceptedRequest {
     fn is_late(&self) -> bool {
-        self.answered.saturating_duration_since(self.came) + NEARLY >= DEADLINE
+        self.answered.saturating_duration_since(self.received_at) + NEARLY >= DEADLINE
     }
 }
 
@@ -100,7 +100,7 @@ struct Window {
 
 impl Window {
     fn explains(&self, taken: &AcceptedRequest) -> bool {
-        taken.answered >= self.from && taken.came <= self.until
+        taken.answered >= self.from && taken.received_at <= self.until
     }
 }
 
@@ -153,9 +153,9 @@ mod tests {
         }
     }
 
-    fn taken(began: Instant, came: f64, answered: f64) -> AcceptedRequest {
+    fn taken(began: Instant, received_at: f64, answered: f64) -> AcceptedRequest {
         AcceptedRequest {
-            came: began + Duration::from_secs_f64(came),
+            received_at: began + Duration::from_secs_f64(received_at),
             answered: began + Duration::from_secs_f64(answered),
         }
     }
@@ -170,7 +170,7 @@ mod tests {
         ];
         let again = taken(began, 50.0, 50.1);
         let of = |first| Repeats::of(&[vec![again, first]], &performed);
-        for (came, answered, explained) in [
+        for (received_at, answered, explained) in [
             (5.0, 5.1, 0),
             (9.0, 9.1, 1),
             (9.9, 11.0, 1),
@@ -178,11 +178,11 @@ mod tests {
             // Not recorded while the database was away, and then killed.
             (29.0, 29.5, 1),
         ] {
-            let repeats = of(taken(began, came, answered));
+            let repeats = of(taken(began, received_at, answered));
             assert_eq!(
                 (repeats.explained, repeats.unexplained),
                 (explained, 1 - explained),
-                "{came}"
+                "{received_at}"
             );
         }
         assert_eq!(of(taken(began, 5.0, 9.0)).after_late_answers, 1);
@@ -196,7 +196,7 @@ mod tests {
         fail_over.injection.fault = Fault::FailOver;
         let again = taken(began, 20.0, 20.1);
         let deliveries: Vec<Vec<AcceptedRequest>> = [5.0, 9.0, 11.0, 14.0, 16.0]
-            .map(|came| vec![again, taken(began, came, came + 0.1)])
+            .map(|received_at| vec![again, taken(began, received_at, received_at + 0.1)])
             .to_vec();
         let repeats = Repeats::of(&deliveries, &[fail_over]);
         assert_eq!((repeats.explained, repeats.unexplained), (3, 2));

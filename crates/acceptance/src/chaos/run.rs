@@ -110,7 +110,7 @@ async fn inject(
     pause_until(hit + injection.away).await;
     system.restore(&injection).await?;
     let back = Instant::now();
-    system.judge(&injection).await?;
+    system.check_effects(&injection).await?;
     Ok(Performed {
         injection,
         began,

@@ -139,9 +139,9 @@ impl Servers {
                 .arg(MEMBERS.replace('\n', " "))
                 .output()
                 .await?;
-            let said = String::from_utf8_lossy(&asked.stdout);
+            let text = String::from_utf8_lossy(&asked.stdout);
             let whole = format!("{{{}, []}}", NODES - 1);
-            Ok((asked.status.success() && said.trim() == whole).then_some(()))
+            Ok((asked.status.success() && text.trim() == whole).then_some(()))
         })
         .await
     }
@@ -168,12 +168,12 @@ impl Servers {
             .arg("version")
             .output()
             .await?;
-        let said = |name: &str, output: &[u8]| {
+        let text = |name: &str, output: &[u8]| {
             format!("{name} {}", String::from_utf8_lossy(output).trim())
         };
         Ok(vec![
-            said("PostgreSQL", &postgres.stdout),
-            said("RabbitMQ", &rabbitmq.stdout),
+            text("PostgreSQL", &postgres.stdout),
+            text("RabbitMQ", &rabbitmq.stdout),
         ])
     }
 

@@ -72,7 +72,7 @@ pub(crate) struct System {
     processes: Vec<ChaosProcess>,
     /// Further dispatchers, in the order in which they started.
     coming: Vec<ChaosProcess>,
-    come: usize,
+    joined: usize,
     /// One for each dispatcher.
     links: Vec<NetworkLinks>,
     cli: HooklineCli,
@@ -139,7 +139,7 @@ impl System {
             plan,
             processes: Vec::new(),
             coming: Vec::new(),
-            come: 0,
+            joined: 0,
             links: Vec::new(),
             cli,
             logs: folder.to_owned(),

@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use super::latency::{Latencies, LatencyBound};
-use super::load::{FairnessPublisher, Intended, KINDS, Pace, TYPES, publish_steadily};
+use super::load::{FairnessPublisher, Intended, KINDS, PublishRate, TYPES, publish_steadily};
 use super::metrics::DispatcherMetrics;
 use super::receivers::{ReceiverBehaviour, ReceiverFleet};
 use hookline_testkit::dependencies::DependencyRoute;
@@ -166,7 +166,7 @@ impl FairnessRun {
             subscribe(&publishers, kind, receivers.url(kind, kind)).await?;
         }
         // The first requests find connections unmade and caches empty.
-        let warm = publish_steadily(&publishers, 1_000_000_000, self.pace(WARM)).await?;
+        let warm = publish_steadily(&publishers, 1_000_000_000, self.publish_rate(WARM)).await?;
         arrived(&receivers, bad.len(), &warm).await?;
         let without = self.measure(&publishers, &receivers, 0).await?.0;
         println!("  without them {without}");
@@ -183,7 +183,7 @@ impl FairnessRun {
         if let BadReceivers::Backlog(count) = self.bad {
             let begun = Instant::now();
             publishers[0]
-                .pour(TYPES[0], BACKLOG..BACKLOG + count)
+                .publish_at_once(TYPES[0], BACKLOG..BACKLOG + count)
                 .await?;
             owed.extend((BACKLOG..BACKLOG + count).map(|number| (0, number)));
             self.wait_until_marked(deployment, count).await?;
@@ -250,8 +250,8 @@ impl FairnessRun {
         })
     }
 
-    fn pace(&self, duration: Duration) -> Pace {
-        Pace {
+    fn publish_rate(&self, duration: Duration) -> PublishRate {
+        PublishRate {
             rate: self.rate,
             first_kind: self.bad.first_kind(),
             duration,
@@ -264,7 +264,8 @@ impl FairnessRun {
         receivers: &ReceiverFleet,
         first: u64,
     ) -> anyhow::Result<(Latencies, Vec<Intended>)> {
-        let intended = publish_steadily(publishers, first, self.pace(self.duration)).await?;
+        let intended =
+            publish_steadily(publishers, first, self.publish_rate(self.duration)).await?;
         let bad = self.bad.behaviours().len();
         arrived(receivers, bad, &intended).await?;
         let mut latencies = Latencies::default();

@@ -56,7 +56,7 @@ impl FairnessPublisher {
     }
 
     /// Publishes many at once, not at any fixed time.
-    pub(super) async fn pour(
+    pub(super) async fn publish_at_once(
         &self,
         event_type: &str,
         numbers: std::ops::Range<u64>,
@@ -89,7 +89,7 @@ pub(super) const KINDS: usize = 2 * TYPES.len();
 
 /// How often there are events.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct PublishRate {
     /// Events a second, in turns for all kinds.
     pub(super) rate: u32,
     /// Only every n-th event of the first kind is for that kind. The others are of a type without a subscription.
@@ -102,9 +102,9 @@ pub(super) struct Pace {
 pub(super) async fn publish_steadily(
     publishers: &[FairnessPublisher; 2],
     first: u64,
-    pace: Pace,
+    publish_rate: PublishRate,
 ) -> anyhow::Result<Vec<Intended>> {
-    let Pace { rate, duration, .. } = pace;
+    let PublishRate { rate, duration, .. } = publish_rate;
     let begin = Instant::now() + Duration::from_millis(50);
     let count = u64::from(rate) * duration.as_secs();
     let mut intended = Vec::with_capacity(usize::try_from(count)?);
@@ -116,7 +116,7 @@ pub(super) async fn publish_steadily(
         tokio::time::sleep_until(at.into()).await;
         let publisher = publishers[kind / TYPES.len()].clone();
         let turn = index / u64::try_from(KINDS)?;
-        let wanted = kind > 0 || turn % pace.first_kind == 0;
+        let wanted = kind > 0 || turn % publish_rate.first_kind == 0;
         let event_type = match wanted {
             true => TYPES[kind % TYPES.len()],
             false => UNWANTED,

@@ -195,7 +195,7 @@ async fn deliveries_of_another_organization_are_404(
         .key(&["--org", organization, "--scopes", "publish,write"])
         .await?;
     let publisher = tenant.client.with_key(Some(&publisher));
-    let nobody = tenant.client.with_key(None);
+    let without_key = tenant.client.with_key(None);
     for path in [
         format!("/webhooks/{id}/deliveries"),
         format!("/deliveries/{delivery}"),
@@ -204,7 +204,7 @@ async fn deliveries_of_another_organization_are_404(
         tenant.client.get(&path).await?.expect(200)?;
         other.client.get(&path).await?.problem(404)?;
         publisher.get(&path).await?.problem(403)?;
-        nobody.get(&path).await?.problem(401)?;
+        without_key.get(&path).await?.problem(401)?;
     }
     let simple = delivery.replace('-', "");
     for bad in ["1", "nope", "00000000-0000-0000-0000-000000000000", &simple] {
@@ -249,13 +249,15 @@ async fn an_event_shows_its_deliveries_and_their_states(
         .await?
         .expect(204)?;
 
-    let story = client.get(&format!("/events/{event}")).await?.expect(200)?;
-    let story = story.json;
+    let details = client.get(&format!("/events/{event}")).await?.expect(200)?;
+    let details = details.json;
     let body = gone.received()[0].body.clone();
-    ensure!(story["body"].as_str().map(str::as_bytes) == Some(&*body));
-    ensure!(story["event_id"] == event.as_str() && story["event_type"] == "workflow.started");
-    Timestamp::parse(story["received_at"].as_str().context("a time")?)?;
-    let fates = story["subscriptions"].as_array().context("subscriptions")?;
+    ensure!(details["body"].as_str().map(str::as_bytes) == Some(&*body));
+    ensure!(details["event_id"] == event.as_str() && details["event_type"] == "workflow.started");
+    Timestamp::parse(details["received_at"].as_str().context("a time")?)?;
+    let fates = details["subscriptions"]
+        .as_array()
+        .context("subscriptions")?;
     let expected = [
         (gets, "delivered", "attempt 1 succeeded"),
         (waits, "pending", "attempt 2 is due at "),
@@ -269,14 +271,14 @@ async fn an_event_shows_its_deliveries_and_their_states(
         (off, "skipped", "the subscription was inactive when"),
         (later, "created_later", "the subscription was created after"),
     ];
-    ensure!(fates.len() == expected.len(), "{story:#}");
+    ensure!(fates.len() == expected.len(), "{details:#}");
     for (fate, (id, outcome, reason)) in fates.iter().zip(expected) {
         ensure!(
             fate["subscription_id"] == id && fate["outcome"] == outcome,
             "{fate:#}"
         );
-        let said = fate["reason"].as_str().context("a reason")?;
-        ensure!(said.starts_with(reason), "{fate:#}");
+        let text = fate["reason"].as_str().context("a reason")?;
+        ensure!(text.starts_with(reason), "{fate:#}");
         ensure!(fate["name"] == "a subscription");
         let has_delivery = fate["delivery_id"].is_string();
         let made = match (has_delivery, outcome) {
@@ -302,8 +304,8 @@ async fn an_event_shows_its_deliveries_and_their_states(
         .expect(202)?;
     client.wait_for_log(off, 1).await?;
     let event = test.json["event_id"].as_str().context("an id")?;
-    let story = client.get(&format!("/events/{event}")).await?.expect(200)?;
-    let fates = story.json["subscriptions"].as_array().context("one")?;
+    let details = client.get(&format!("/events/{event}")).await?.expect(200)?;
+    let fates = details.json["subscriptions"].as_array().context("one")?;
     ensure!(fates.len() == 1 && fates[0]["subscription_id"] == off);
     Ok(())
 }
@@ -330,9 +332,9 @@ async fn any_event_id_finds_its_event(deployment: Arc<Deployment>) -> anyhow::Re
     tenant.client.wait_for_log(id, ids.len()).await?;
     for id in &ids {
         let path = format!("/events/{}", encoded(id.as_bytes()));
-        let story = tenant.client.get(&path).await?.expect(200)?.json;
-        ensure!(story["event_id"] == id.as_str(), "{id}: {story}");
-        ensure!(story["subscriptions"][0]["outcome"] == "delivered");
+        let details = tenant.client.get(&path).await?.expect(200)?.json;
+        ensure!(details["event_id"] == id.as_str(), "{id}: {details}");
+        ensure!(details["subscriptions"][0]["outcome"] == "delivered");
     }
     for bad in [
         "A".to_owned(),

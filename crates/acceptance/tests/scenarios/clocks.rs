@@ -149,8 +149,8 @@ async fn a_clock_forty_days_ahead_deletes_nothing(mode: Mode) -> anyhow::Result<
     }
     tenant.publish_one("workflow.failed").await?;
     tenant.client.wait_for_log(subscription, 2).await?;
-    let story = tenant.client.get(&format!("/events/{old}")).await?;
-    story.expect(200)?;
+    let details = tenant.client.get(&format!("/events/{old}")).await?;
+    details.expect(200)?;
     deployment.end().await
 }
 

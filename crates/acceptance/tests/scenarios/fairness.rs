@@ -104,9 +104,9 @@ async fn a_hanging_receiver_delays_no_other_and_gets_its_deliveries_later(
         let expected: Vec<u64> = (1..).take(numbers.len()).collect();
         ensure!(numbers == expected, "{id}: {numbers:?}");
     }
-    let said = deployment.output().await;
+    let output = deployment.output().await;
     ensure!(
-        said.contains("marked deliveries as backlog"),
+        output.contains("marked deliveries as backlog"),
         "nothing was marked"
     );
     deployment.end().await

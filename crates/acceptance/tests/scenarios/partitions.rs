@@ -255,8 +255,11 @@ async fn publish_until(tenant: &Tenant<'_>, over: &AtomicBool) -> anyhow::Result
 
 /// Checks that this many deliveries came, and no attempt of them twice.
 fn once_each(received: &[ReceivedRequest], deliveries: usize) -> anyhow::Result<()> {
-    let came = none_repeated(received)?;
-    ensure!(came == deliveries, "{came} of {deliveries} deliveries");
+    let distinct = none_repeated(received)?;
+    ensure!(
+        distinct == deliveries,
+        "{distinct} of {deliveries} deliveries"
+    );
     Ok(())
 }
 

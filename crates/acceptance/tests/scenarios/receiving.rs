@@ -41,7 +41,7 @@ async fn first_attempts(deployment: &Deployment, urls: &[String]) -> anyhow::Res
     let mut entries = Vec::new();
     for (subscription, url) in subscriptions.into_iter().zip(urls) {
         let entry = tenant.client.wait_for_log(subscription, 1).await?.remove(0);
-        let told = entry["error"]["message"].as_str().unwrap_or_default();
+        let message = entry["error"]["message"].as_str().unwrap_or_default();
         let mut names = vec!["127.0.0.1", "localhost", "::1", "os error", "no-such-name"];
         let port = url
             .rsplit(':')
@@ -49,8 +49,8 @@ async fn first_attempts(deployment: &Deployment, urls: &[String]) -> anyhow::Res
             .and_then(|rest| rest.split('/').next());
         names.extend(port.filter(|port| port.parse::<u16>().is_ok()));
         ensure!(
-            !names.iter().any(|name| told.contains(name)),
-            "{told:?} says where"
+            !names.iter().any(|name| message.contains(name)),
+            "{message:?} says where"
         );
         entries.push(entry);
     }

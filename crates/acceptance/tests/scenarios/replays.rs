@@ -104,8 +104,8 @@ async fn events_missed_by_an_inactive_subscription_are_replayed(
     }
     let event = tenant.publish_one("workflow.started").await?;
     skipped(client, id, 3).await?;
-    let story = format!("/events/{event}");
-    let fate = client.get(&story).await?.expect(200)?.json["subscriptions"][0].clone();
+    let event_path = format!("/events/{event}");
+    let fate = client.get(&event_path).await?.expect(200)?.json["subscriptions"][0].clone();
     ensure!(fate["outcome"] == "skipped" && fate["attempts_made"] == 0);
     ensure!(fate["reason"] == "the subscription was inactive when the event came");
     for body in [json!({}), json!({"dry_run": true})] {
@@ -151,8 +151,11 @@ async fn events_missed_by_an_inactive_subscription_are_replayed(
             "{entry}"
         );
     }
-    let told = client.get(&story).await?.expect(200)?.json;
-    ensure!(told["subscriptions"][0]["outcome"] == "delivered", "{told}");
+    let details = client.get(&event_path).await?.expect(200)?.json;
+    ensure!(
+        details["subscriptions"][0]["outcome"] == "delivered",
+        "{details}"
+    );
 
     // Deliveries that have arrived are replayed on request, with the ids that they had.
     let (all, count) = replay(client, id, json!({"status": "delivered"})).await?;

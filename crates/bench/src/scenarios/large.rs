@@ -44,7 +44,7 @@ pub(super) async fn run(
 
     let count = size.of(events(mode));
     let begun = Instant::now();
-    let (accepted, beside) = tokio::try_join!(publish(&setup, count), other.measure(2))?;
+    let (accepted, with_load) = tokio::try_join!(publish(&setup, count), other.measure(2))?;
     let report = setup
         .receiver
         .wait_for(count * SUBSCRIPTIONS, PATIENCE)
@@ -53,7 +53,7 @@ pub(super) async fn run(
     let memory = setup.memory().await?;
     setup.close().await?;
 
-    let more = |percent| millis(&beside.latencies, percent) - millis(&alone.latencies, percent);
+    let more = |percent| millis(&with_load.latencies, percent) - millis(&alone.latencies, percent);
     let mut all = vec![
         labels.to_reach("accepted after", accepted, MILLIS, Goal::AtMost(1_000.0)),
         labels.of("delivered after", took.as_secs_f64(), "s"),

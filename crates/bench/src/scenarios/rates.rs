@@ -147,7 +147,7 @@ pub(super) async fn failing(
     size: Size,
 ) -> anyhow::Result<Vec<Measurement>> {
     let options = SetupOptions {
-        besides: vec![("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1,1]")],
+        additional_settings: vec![("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1,1]")],
         ..SetupOptions::default()
     };
     let load = RateLoad {

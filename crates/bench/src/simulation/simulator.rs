@@ -199,7 +199,7 @@ impl<'a> Simulator<'a> {
             {
                 let share_groups = self.endpoints[usize::from(message.endpoint)].share_groups;
                 self.dispatchers[dispatcher].push(share_groups, message, now);
-                self.stats.came();
+                self.stats.count_arrival();
                 idle = false;
             }
             while let Some((permit, message)) = self.dispatchers[dispatcher].next(now) {

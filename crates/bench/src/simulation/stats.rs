@@ -65,7 +65,7 @@ impl Stats {
         self.run
     }
 
-    pub(super) fn came(&mut self) {
+    pub(super) fn count_arrival(&mut self) {
         self.held += 1;
     }
 

@@ -75,15 +75,15 @@ impl DeadDeliveries {
             ("attempts_made", delivery.attempts.to_string()),
             ("event_type", delivery.event_type.as_str().to_owned()),
         ]);
-        let story = self
+        let details = self
             .store
             .delivery(delivery.organization, id, 1, None)
             .await?;
-        if let Some(story) = story {
-            let delivery = story.delivery;
+        if let Some(details) = details {
+            let delivery = details.delivery;
             data.push(("state", delivery.status.as_str().to_owned()));
             data.push(("event_id", delivery.event_id.to_string()));
-            *body = story.request_body.into_bytes();
+            *body = details.request_body.into_bytes();
         }
         Ok(())
     }

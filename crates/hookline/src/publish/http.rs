@@ -133,8 +133,9 @@ impl EventsClient {
             return Ok(());
         }
         let header = |name: HeaderName| answer.headers().get(name)?.to_str().ok();
-        let came = Timestamp::from(SystemTime::now());
-        let wait = header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), came));
+        let received_at = Timestamp::from(SystemTime::now());
+        let wait =
+            header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), received_at));
         Err(SendError::Refused {
             status: answer.status(),
             wait,

@@ -131,8 +131,8 @@ impl Vhost {
     }
 
     /// A channel outside of Hookline.
-    pub(crate) async fn stranger(&self) -> Stranger {
-        Stranger::at(&self.url()).await
+    pub(crate) async fn other_client(&self) -> OtherClient {
+        OtherClient::at(&self.url()).await
     }
 }
 
@@ -191,8 +191,8 @@ pub(crate) fn rabbitmqctl(arguments: &[&str]) {
         .args(arguments)
         .output()
         .expect("rabbitmqctl");
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{arguments:?}: {said}");
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{arguments:?}: {stderr}");
 }
 
 /// Evaluates Erlang in the broker, and returns the value as Erlang prints it.
@@ -201,16 +201,16 @@ pub(crate) fn evaluate(expression: &str) -> Result<String, String> {
         .arg(expression)
         .output()
         .map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let answer = String::from_utf8_lossy(&output.stdout);
     match output.status.success() {
         true => Ok(answer.trim().to_owned()),
-        false => Err(format!("{expression}: {said}")),
+        false => Err(format!("{expression}: {stderr}")),
     }
 }
 
 /// A client that does not belong to Hookline.
-pub(crate) struct Stranger {
+pub(crate) struct OtherClient {
     pub(crate) channel: Channel,
     _connection: Connection,
 }
@@ -221,7 +221,7 @@ pub(crate) struct Seen {
     pub(crate) properties: BasicProperties,
 }
 
-impl Stranger {
+impl OtherClient {
     pub(crate) async fn at(url: &Url) -> Self {
         let connection = Connection::connect(url.as_str(), ConnectionProperties::default())
             .await

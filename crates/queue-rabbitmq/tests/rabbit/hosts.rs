@@ -79,13 +79,13 @@ async fn an_error_names_each_failed_host_and_not_the_password() {
     let refusing = host_of(&url);
     let all = [first.clone(), second.clone(), refusing.clone()];
     let error = connect(with_hosts(&url, &all)).await.unwrap_err();
-    let said = format!("{error} {error:?}");
+    let message = format!("{error} {error:?}");
     for host in all {
         assert!(
-            said.contains(&format!("{host}: ")),
-            "{host} is not in {said}"
+            message.contains(&format!("{host}: ")),
+            "{host} is not in {message}"
         );
     }
-    assert!(said.contains("ACCESS_REFUSED"), "{said}");
-    assert!(!said.contains("hunter2"), "{said}");
+    assert!(message.contains("ACCESS_REFUSED"), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
 }

@@ -79,10 +79,10 @@ struct EventFacts {
     received_at: Timestamp,
 }
 
-fn without_delivery(subscription: &Subscription, told: EventFacts) -> FanoutResult {
-    if subscription.created_at > told.received_at {
+fn without_delivery(subscription: &Subscription, facts: EventFacts) -> FanoutResult {
+    if subscription.created_at > facts.received_at {
         FanoutResult::CreatedLater
-    } else if !subscription.events.to_set().contains(told.event_type) {
+    } else if !subscription.events.to_set().contains(facts.event_type) {
         FanoutResult::Filtered
     } else {
         FanoutResult::ChangedSince
@@ -137,14 +137,14 @@ backends!(
     fn fates(
         conn: &mut Conn,
         owner: &OrganizationId,
-        told: EventFacts,
+        facts: EventFacts,
         page: EventSubscriptionsPage,
     ) -> Result<Vec<EventSubscription>, StoreError> {
         let beginning = page.after.map_or(0, |after| after.0);
         let rows: Vec<DeliveryRow> = deliveries::table
             .inner_join(subscriptions::table)
             .inner_join(events::table)
-            .filter(deliveries::event_key.eq(told.key))
+            .filter(deliveries::event_key.eq(facts.key))
             .filter(deliveries::subscription_id.gt(beginning))
             .order(deliveries::subscription_id)
             .limit(i64::from(page.limit))
@@ -161,11 +161,11 @@ backends!(
             };
             fates.insert(fate.subscription, fate);
         }
-        if !is_test(conn, told.key)? {
+        if !is_test(conn, facts.key)? {
             for other in after(conn, owner, SubscriptionId(beginning), page.limit)? {
                 fates.entry(other.id).or_insert_with(|| EventSubscription {
                     subscription: other.id,
-                    fate: without_delivery(&other, told),
+                    fate: without_delivery(&other, facts),
                     name: other.name,
                 });
             }

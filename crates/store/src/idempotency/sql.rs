@@ -128,9 +128,9 @@ backends!(
             .select(idempotent_requests::id)
             .load(conn)?;
         // A row that was claimed again meanwhile stays.
-        let gone = idempotent_requests::table
+        let expired = idempotent_requests::table
             .filter(idempotent_requests::id.eq_any(ids))
             .filter(idempotent_requests::created_at.lt(cutoff.unix_micros()));
-        Ok(diesel::delete(gone).execute(conn)?)
+        Ok(diesel::delete(expired).execute(conn)?)
     }
 );

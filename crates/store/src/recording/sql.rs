@@ -110,7 +110,7 @@ backends!(
         conn: &mut Conn,
         fresh: impl Iterator<Item = &'a AttemptRecord>,
     ) -> Result<(), StoreError> {
-        let mut gone: BTreeMap<AttemptTarget<'_>, Timestamp> = BTreeMap::new();
+        let mut gone_targets: BTreeMap<AttemptTarget<'_>, Timestamp> = BTreeMap::new();
         let mut exhausted: BTreeMap<AttemptTarget<'_>, &OrganizationId> = BTreeMap::new();
         for record in fresh {
             let called = AttemptTarget {
@@ -121,7 +121,7 @@ backends!(
             match (record.next_step, record.kind) {
                 (NextStep::Exhausted(ExhaustedReason::Gone), _) => {
                     let at = record.started.after(record.took);
-                    gone.entry(called).or_insert(at);
+                    gone_targets.entry(called).or_insert(at);
                 }
                 (NextStep::Exhausted(_), DeliveryKind::Event) => {
                     exhausted.insert(called, &record.organization);
@@ -130,10 +130,10 @@ backends!(
                 | (NextStep::Delivered | NextStep::Retry { .. }, _) => {}
             }
         }
-        if !gone.is_empty() {
+        if !gone_targets.is_empty() {
             // First: while this transaction holds the version row, no subscription changes.
             let version = next_version(conn)?;
-            for (called, at) in gone {
+            for (called, at) in gone_targets {
                 if is_unchanged(conn, called)? {
                     let disabling = DisableRequest {
                         subscription: called.subscription,

@@ -137,14 +137,14 @@ async fn a_subscription_with_long_failures_and_an_exhausted_delivery_is_switched
     one.attempt(EXHAUSTED, 40).await;
     assert_eq!(one.look(72).await, SubscriptionStatus::Active);
     assert_eq!(one.look(73).await, FAILING);
-    let told = one
+    let operational_events = one
         .fixture
         .store
         .unpublished_operational_events()
         .await
         .unwrap();
-    let [event] = &told[..] else {
-        panic!("{told:?}")
+    let [event] = &operational_events[..] else {
+        panic!("{operational_events:?}")
     };
     assert_eq!(event.reason, DisabledReason::Failing);
     assert_eq!((event.subscription, event.at), (one.id, hours(73)));
@@ -220,14 +220,14 @@ async fn switching_on_and_another_url_each_start_the_clock_anew(fixture: Fixture
     // Saying again that it is on is no change, and neither is another name.
     one.switch_on(400).await;
     assert_eq!(one.look(453).await, FAILING);
-    let told = one
+    let operational_events = one
         .fixture
         .store
         .unpublished_operational_events()
         .await
         .unwrap();
-    assert_eq!(told.len(), 2);
-    assert_ne!(told[0].id, told[1].id);
+    assert_eq!(operational_events.len(), 2);
+    assert_ne!(operational_events[0].id, operational_events[1].id);
 }
 
 async fn the_clock_goes_on_when_the_log_is_forgotten(fixture: Fixture) {
@@ -274,20 +274,27 @@ async fn a_batch_of_many_gone_receivers_writes_one_event_for_each_subscription(f
     fixture
         .record(given.tasks.into_iter().map(gone).collect())
         .await;
-    let told = fixture
+    let operational_events = fixture
         .store
         .unpublished_operational_events()
         .await
         .unwrap();
-    let mut of: Vec<_> = told.iter().map(|event| event.subscription).collect();
+    let mut of: Vec<_> = operational_events
+        .iter()
+        .map(|event| event.subscription)
+        .collect();
     of.sort_unstable();
     assert_eq!(of, [first.id, second.id]);
     assert!(
-        told.iter()
+        operational_events
+            .iter()
             .all(|event| event.reason == DisabledReason::Gone)
     );
     assert_eq!(
-        (told[0].name.as_str(), told[0].organization.as_str()),
+        (
+            operational_events[0].name.as_str(),
+            operational_events[0].organization.as_str()
+        ),
         ("n", "a")
     );
 }
@@ -297,13 +304,16 @@ async fn what_was_told_is_told_no_more(fixture: Fixture) {
     one.attempt(NextStep::Exhausted(ExhaustedReason::Gone), 0)
         .await;
     let store = &one.fixture.store;
-    let told = store.unpublished_operational_events().await.unwrap();
+    let operational_events = store.unpublished_operational_events().await.unwrap();
     assert_eq!(
-        told,
+        operational_events,
         store.unpublished_operational_events().await.unwrap(),
         "again until it was told"
     );
-    store.mark_published(vec![told[0].id]).await.unwrap();
+    store
+        .mark_published(vec![operational_events[0].id])
+        .await
+        .unwrap();
     assert!(
         store
             .unpublished_operational_events()
@@ -311,7 +321,7 @@ async fn what_was_told_is_told_no_more(fixture: Fixture) {
             .unwrap()
             .is_empty()
     );
-    assert!(told[0].at >= now());
+    assert!(operational_events[0].at >= now());
 }
 
 async fn a_410_of_the_url_before_does_not_switch_the_new_one_off(fixture: Fixture) {

@@ -240,14 +240,14 @@ async fn a_delivery_lists_its_attempts_newest_first(fixture: Fixture) {
         record.started = at(NOW + i64::from(attempt));
         fixture.record(vec![record]).await;
     }
-    let story = fixture
+    let details = fixture
         .store
         .delivery(organization("a"), task.delivery, 100, None);
-    let story = story.await.unwrap().unwrap();
-    let numbers: Vec<u32> = story.attempts.iter().map(|entry| entry.number).collect();
+    let details = details.await.unwrap().unwrap();
+    let numbers: Vec<u32> = details.attempts.iter().map(|entry| entry.number).collect();
     assert_eq!(numbers, [3, 2, 1]);
-    assert_eq!(story.request_body.as_bytes(), event("a", "1").event.body);
-    let delivery = story.delivery;
+    assert_eq!(details.request_body.as_bytes(), event("a", "1").event.body);
+    let delivery = details.delivery;
     assert_eq!(delivery.attempts_made, 3);
     assert_eq!(
         delivery.exhausted_reason,
@@ -264,14 +264,14 @@ async fn a_delivery_lists_its_attempts_newest_first(fixture: Fixture) {
     assert_eq!(foreign.await.unwrap(), None);
 }
 
-async fn story(fixture: &Fixture, owner: &str, id: &str) -> Option<EventDetails> {
+async fn event_details(fixture: &Fixture, owner: &str, id: &str) -> Option<EventDetails> {
     let id = EventId::parse(id).unwrap();
     let page = EventSubscriptionsPage {
         limit: 100,
         after: None,
     };
-    let story = fixture.store.event(organization(owner), id, page).await;
-    story.unwrap()
+    let details = fixture.store.event(organization(owner), id, page).await;
+    details.unwrap()
 }
 
 async fn an_event_lists_its_subscriptions_in_pages(fixture: Fixture) {
@@ -301,29 +301,29 @@ async fn an_event_lists_its_subscriptions_in_pages(fixture: Fixture) {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = EventSubscriptionsPage { limit: 3, after };
-        let told = fixture
+        let details = fixture
             .store
             .event(organization("a"), event.event.id.clone(), page);
-        let told = told.await.unwrap().unwrap();
-        let Some(last) = told.subscriptions.last() else {
+        let details = details.await.unwrap().unwrap();
+        let Some(last) = details.subscriptions.last() else {
             break;
         };
-        assert!(told.subscriptions.len() <= 3);
+        assert!(details.subscriptions.len() <= 3);
         after = Some(last.subscription);
-        seen.extend(fates(&told));
+        seen.extend(fates(&details));
     }
     assert_eq!(seen, expected);
 }
 
 /// The fan-out results of an event, by subscription.
-fn fates(story: &EventDetails) -> Vec<(SubscriptionId, &'static str)> {
+fn fates(details: &EventDetails) -> Vec<(SubscriptionId, &'static str)> {
     let outcome = |fate: &FanoutResult| match fate {
         FanoutResult::Delivery(delivery) => delivery.status.as_str(),
         FanoutResult::CreatedLater => "created_later",
         FanoutResult::Filtered => "filtered",
         FanoutResult::ChangedSince => "changed_since",
     };
-    let fates = story.subscriptions.iter();
+    let fates = details.subscriptions.iter();
     fates
         .map(|fate| (fate.subscription, outcome(&fate.fate)))
         .collect()
@@ -370,11 +370,11 @@ async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fi
     switch(&fixture, on_again, SubscriptionStatus::Active).await;
     delete(deleted).await;
 
-    let told = story(&fixture, "a", "1").await.unwrap();
-    assert_eq!(told.body.as_bytes(), sent.event.body);
-    assert_eq!(told.received_at, before);
+    let details = event_details(&fixture, "a", "1").await.unwrap();
+    assert_eq!(details.body.as_bytes(), sent.event.body);
+    assert_eq!(details.received_at, before);
     assert_eq!(
-        fates(&told),
+        fates(&details),
         [
             (gets, "pending"),
             (off, "skipped"),
@@ -383,23 +383,23 @@ async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fi
             (filters, "filtered"),
         ]
     );
-    assert_eq!(story(&fixture, "b", "1").await, None);
-    assert_eq!(story(&fixture, "a", "2").await, None);
+    assert_eq!(event_details(&fixture, "b", "1").await, None);
+    assert_eq!(event_details(&fixture, "a", "2").await, None);
 
     // A subscription that is younger than the event gets that reason, whatever types it wants.
     let given = fixture
         .store
         .intake(&fixture.index, vec![event("a", "0")].into(), at(NOW - 1));
     given.await.unwrap();
-    let told = story(&fixture, "a", "0").await.unwrap();
-    assert!(fates(&told).contains(&(filters, "created_later")));
+    let details = event_details(&fixture, "a", "0").await.unwrap();
+    assert!(fates(&details).contains(&(filters, "created_later")));
 
     want(EventType::WorkflowFailed).await;
-    let told = story(&fixture, "a", "1").await.unwrap();
-    assert!(fates(&told).contains(&(filters, "changed_since")));
+    let details = event_details(&fixture, "a", "1").await.unwrap();
+    assert!(fates(&details).contains(&(filters, "changed_since")));
 
     let test = fixture.store.create_test(off, event("a", "test"), now());
     test.await.unwrap().unwrap();
-    let told = story(&fixture, "a", "test").await.unwrap();
-    assert_eq!(fates(&told), [(off, "pending")]);
+    let details = event_details(&fixture, "a", "test").await.unwrap();
+    assert_eq!(fates(&details), [(off, "pending")]);
 }

@@ -1,4 +1,4 @@
-//! A fresh store, and what sentences put into it.
+//! A fresh store for each test, and the rows that tests put into it.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -24,14 +24,14 @@ use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Runs a sentence on both backends: `on_both!(name)` makes `embedded::name` and `postgres::name`.
+/// Runs a test on both backends: `on_both!(name)` makes `embedded::name` and `postgres::name`.
 macro_rules! on_both {
-    ($($sentence:ident),* $(,)?) => {
+    ($($test:ident),* $(,)?) => {
         mod embedded {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(crate::fixture::Fixture::embedded().await).await; })*
+            $(#[tokio::test] async fn $test() { super::$test(crate::fixture::Fixture::embedded().await).await; })*
         }
         mod postgres {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(crate::fixture::Fixture::postgres().await).await; })*
+            $(#[tokio::test] async fn $test() { super::$test(crate::fixture::Fixture::postgres().await).await; })*
         }
     };
 }

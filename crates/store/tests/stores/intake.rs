@@ -39,8 +39,11 @@ async fn a_repeated_event_is_stored_once_and_makes_no_delivery(fixture: Fixture)
     assert_eq!((repeat.new_events, repeat.tasks.len()), (0, 0));
     let due = fixture.store.count_due(now(), 10).await.unwrap();
     assert_eq!(due, 1, "a due delivery is a row from the first time on");
-    let beside = fixture.intake(vec![event("a", "1"), event("a", "2")]).await;
-    assert_eq!((beside.new_events, beside.tasks.len()), (1, 1));
+    let with_a_new_one = fixture.intake(vec![event("a", "1"), event("a", "2")]).await;
+    assert_eq!(
+        (with_a_new_one.new_events, with_a_new_one.tasks.len()),
+        (1, 1)
+    );
     let stored = fixture.store.stored_bytes(organization("a")).await.unwrap();
     let bytes = |id| event("a", id).event.body.len();
     assert_eq!(stored, (bytes("1") + bytes("2")) as u64);

@@ -49,10 +49,10 @@ fn task(again: RestartResult) -> AttemptTask {
 async fn an_inactive_subscription_gets_a_skipped_delivery_that_is_not_due(fixture: Fixture) {
     let off = fixture.subscribe("a").await.id;
     let deleted = fixture.subscribe("a").await.id;
-    let gone = fixture
+    let deletion = fixture
         .store
         .delete_subscription(organization("a"), deleted, now());
-    assert!(gone.await.unwrap());
+    assert!(deletion.await.unwrap());
     switch(&fixture, off, SubscriptionStatus::Inactive(None)).await;
     for _ in 0..2 {
         assert_eq!(fixture.intake(vec![event("a", "1")]).await.tasks, []);
@@ -109,10 +109,10 @@ async fn a_delivery_that_is_started_again_goes_on_counting_attempts(fixture: Fix
     record.run = run;
     record.started = at(NOW + 6);
     assert_eq!(fixture.record(vec![record]).await.len(), 1);
-    let story = fixture
+    let details = fixture
         .store
         .delivery(organization("a"), first.delivery, 100, None);
-    let attempts = story.await.unwrap().unwrap().attempts;
+    let attempts = details.await.unwrap().unwrap().attempts;
     let made: Vec<_> = attempts
         .iter()
         .map(|entry| (entry.number, entry.trigger))
@@ -175,9 +175,9 @@ async fn a_delivery_is_not_started_again_while_nothing_would_be_sent(fixture: Fi
     let of_b = Some(organization("b"));
     let of_b = fixture.store.restart(of_b, id, StartedBy::Retry, now());
     assert_eq!(of_b.await.unwrap(), RestartResult::Unknown);
-    let nobody = DeliveryId(Default::default());
+    let unknown = DeliveryId(Default::default());
     assert_eq!(
-        again(&fixture, nobody, StartedBy::Retry).await,
+        again(&fixture, unknown, StartedBy::Retry).await,
         RestartResult::Unknown
     );
     switch(&fixture, to, SubscriptionStatus::Inactive(None)).await;

@@ -256,9 +256,9 @@ impl System {
                 self.end_oldest(ended).await?;
                 ended += 1;
             }
-            self.come += 1;
+            self.joined += 1;
             let mut process =
-                self.new_process(Target::Dispatcher(self.plan.dispatchers + self.come))?;
+                self.new_process(Target::Dispatcher(self.plan.dispatchers + self.joined))?;
             process.start()?;
             self.coming.push(process);
             tokio::time::sleep(CHURN.every).await;

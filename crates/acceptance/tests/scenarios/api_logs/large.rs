@@ -124,8 +124,8 @@ pub(super) async fn a_delivery_shows_its_body_once_and_its_attempts_page_by_page
         let body = shown["request_body"].as_str().context("a body")?;
         ensure!(body.len() > BODY);
         for attempt in shown["attempts"].as_array().context("attempts")? {
-            let said = attempt["response_body"].as_str().context("an answer")?;
-            ensure!(said.len() == ANSWER && attempt.get("request_body").is_none());
+            let response_body = attempt["response_body"].as_str().context("an answer")?;
+            ensure!(response_body.len() == ANSWER && attempt.get("request_body").is_none());
             numbers.push(attempt["attempt"].as_u64().context("a number")?);
         }
         pages += 1;

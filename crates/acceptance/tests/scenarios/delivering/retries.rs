@@ -89,15 +89,15 @@ async fn retry_after_is_honoured_only_on_429_and_503(
     let tenant = deployment.tenant().await?;
     let mut receivers = Vec::new();
     for (reply, wait) in cases {
-        let told = format!("{reply:?}");
+        let description = format!("{reply:?}");
         let receiver = Receiver::answering(vec![reply, Reply::status(200)])?;
         tenant.subscribe(&receiver, &["workflow.completed"]).await?;
-        receivers.push((receiver, wait, told));
+        receivers.push((receiver, wait, description));
     }
     tenant.publish_one("workflow.completed").await?;
-    for (receiver, wait, told) in receivers {
-        let received = receiver.wait_for(2).await.context(told.clone())?;
-        ensure_wait(&received, Duration::from_secs(wait)).context(told)?;
+    for (receiver, wait, description) in receivers {
+        let received = receiver.wait_for(2).await.context(description.clone())?;
+        ensure_wait(&received, Duration::from_secs(wait)).context(description)?;
     }
     Ok(())
 }

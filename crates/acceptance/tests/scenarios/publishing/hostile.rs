@@ -31,16 +31,21 @@ enum Fate {
 }
 
 struct Case {
-    told: String,
+    description: String,
     properties: BasicProperties,
     body: Vec<u8>,
     fate: Fate,
 }
 
 impl Case {
-    fn of(told: &str, properties: BasicProperties, body: impl Into<Vec<u8>>, fate: Fate) -> Self {
+    fn of(
+        description: &str,
+        properties: BasicProperties,
+        body: impl Into<Vec<u8>>,
+        fate: Fate,
+    ) -> Self {
         Self {
-            told: told.to_owned(),
+            description: description.to_owned(),
             properties,
             body: body.into(),
             fate,
@@ -70,7 +75,7 @@ pub(super) async fn each_hostile_event_ends_and_delays_no_other(mode: Mode) -> a
         ensure!(
             began.elapsed() < SOON,
             "the good one behind {} took {:?}",
-            case.told,
+            case.description,
             began.elapsed()
         );
     }
@@ -106,14 +111,16 @@ async fn all_have_ended_as_they_should(
         match &case.fate {
             Fate::Arrives(end) => {
                 let found = received.iter().position(|one| one.body.ends_with(end));
-                let found = found.with_context(|| format!("{} did not arrive", case.told))?;
+                let found =
+                    found.with_context(|| format!("{} did not arrive", case.description))?;
                 received.remove(found).verify("hush")?;
             }
             Fate::PutAside(reason) => {
                 let found = rejected.iter().position(|one| one.body == case.body);
-                let found = found.with_context(|| format!("{} was not put aside", case.told))?;
-                let told = rejected.remove(found).reason;
-                ensure!(told.contains(reason), "{}: {told}", case.told);
+                let found =
+                    found.with_context(|| format!("{} was not put aside", case.description))?;
+                let found = rejected.remove(found).reason;
+                ensure!(found.contains(reason), "{}: {found}", case.description);
             }
             Fate::Unheard => {}
         }
@@ -132,9 +139,11 @@ async fn all_have_ended_as_they_should(
 async fn an_organization_that_came_later_has_its_event(
     deployment: &Deployment,
 ) -> anyhow::Result<()> {
-    let nobody = json::NOBODY;
-    deployment.hookline(&["org", "create", nobody]).await?;
-    let key = deployment.key(&["--org", nobody]).await?;
+    let organization = json::NOBODY;
+    deployment
+        .hookline(&["org", "create", organization])
+        .await?;
+    let key = deployment.key(&["--org", organization]).await?;
     let tenant: Tenant<'_> = deployment.tenant().await?;
     let client = tenant.client.with_key(Some(&key));
     client.get("/events/evt_of_nobody").await?.expect(200)?;

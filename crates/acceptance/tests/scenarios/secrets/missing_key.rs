@@ -94,8 +94,8 @@ pub(super) async fn deliveries_without_their_master_key_wait_and_delay_no_other(
                      WHERE d.state = 'delivered' AND s.name = 'without a key'";
     patiently(&deployment, delivered, owed, "deliveries").await?;
     println!("with the key: all delivered after {:?}", ready.elapsed());
-    let came = counting.deliveries();
-    ensure!(came == owed, "{came} of {owed} came");
+    let received = counting.deliveries();
+    ensure!(received == owed, "{received} of {owed} came");
     deployment.end().await
 }
 
@@ -160,8 +160,8 @@ impl Load {
             let before = other.received().len();
             tenant.publish_one("workflow.completed").await?;
             let received = other.wait_for(before + 1).await?;
-            let came = received.last().context("it came")?.at;
-            waits.push(came.saturating_duration_since(at));
+            let received_at = received.last().context("it came")?.at;
+            waits.push(received_at.saturating_duration_since(at));
         }
         let last: f64 = dependencies.sql(committed).await?.parse()?;
         waits.sort_unstable();

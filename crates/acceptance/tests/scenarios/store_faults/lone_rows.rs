@@ -95,12 +95,12 @@ async fn refuse(deployment: &Deployment, event: &str, delivery: &DeliveryId) -> 
 
 /// One warning with the event's id, its organization and the reason.
 async fn one_line(deployment: &Deployment, tenant: &Tenant<'_>, event: &str) -> anyhow::Result<()> {
-    let said = deployment.output().await;
-    let lines: Vec<&str> = said
+    let output = deployment.output().await;
+    let lines: Vec<&str> = output
         .lines()
         .filter(|line| line.contains(event) && line.contains("dead-lettered "))
         .collect();
-    ensure!(lines.len() == 1, "{event}: {lines:?}\n{said}");
+    ensure!(lines.len() == 1, "{event}: {lines:?}\n{output}");
     let complete = ["WARN", &tenant.organization, "this row is refused"]
         .iter()
         .all(|part| lines[0].contains(part));

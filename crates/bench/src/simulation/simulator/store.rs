@@ -187,7 +187,7 @@ impl Simulator<'_> {
                     },
                     now,
                 );
-                self.stats.came();
+                self.stats.count_arrival();
             }
             self.stats.searched(result.new);
             self.dispatchers[dispatcher].read(*read, result);

@@ -137,13 +137,13 @@ async fn a_client_gets_100_continue_only_where_the_body_is_read() {
     for _ in 0..2 {
         let mut stream = server.connect().await;
         for _ in 0..2 {
-            let told = ask(&mut stream, &post("/echo"), "\r\n\r\n").await;
-            assert_eq!(told, "HTTP/1.1 100 Continue\r\n\r\n");
+            let response = ask(&mut stream, &post("/echo"), "\r\n\r\n").await;
+            assert_eq!(response, "HTTP/1.1 100 Continue\r\n\r\n");
             let answer = ask(&mut stream, "abc", "abc").await;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         }
-        let told = ask(&mut stream, &post("/slow"), "\r\n\r\n").await;
-        assert_eq!(told, "HTTP/1.1 100 Continue\r\n\r\n");
+        let response = ask(&mut stream, &post("/slow"), "\r\n\r\n").await;
+        assert_eq!(response, "HTTP/1.1 100 Continue\r\n\r\n");
         let answer = ask(&mut stream, "abc", "\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let answer = ask(&mut stream, &post("/refuse"), "refused").await;

@@ -35,9 +35,9 @@ pub(super) fn cases(tenant: &Tenant<'_>) -> anyhow::Result<Vec<Case>> {
     Ok(cases)
 }
 
-fn put_aside(told: &str, body: impl Into<Vec<u8>>, reason: &str) -> Case {
+fn put_aside(description: &str, body: impl Into<Vec<u8>>, reason: &str) -> Case {
     let fate = Fate::PutAside(reason.to_owned());
-    Case::of(told, publisher::json(), body, fate)
+    Case::of(description, publisher::json(), body, fate)
 }
 
 /// An event with these bytes as its `data`.
@@ -48,9 +48,14 @@ fn with_data(tenant: &Tenant<'_>, data: &str) -> String {
     )
 }
 
-fn arrives(tenant: &Tenant<'_>, told: &str, data: &str) -> Case {
+fn arrives(tenant: &Tenant<'_>, description: &str, data: &str) -> Case {
     let fate = Fate::Arrives(format!("\"data\":{data}}}").into());
-    Case::of(told, publisher::json(), with_data(tenant, data), fate)
+    Case::of(
+        description,
+        publisher::json(),
+        with_data(tenant, data),
+        fate,
+    )
 }
 
 fn wrong_fields(tenant: &Tenant<'_>) -> Vec<Case> {
@@ -77,10 +82,14 @@ fn wrong_fields(tenant: &Tenant<'_>) -> Vec<Case> {
             .into_iter()
             .chain((field != "data").then(|| json!({})))
         {
-            let told = format!("{field} that is {value}");
+            let description = format!("{field} that is {value}");
             let mut event = good.clone();
             event[field] = value;
-            cases.push(put_aside(&told, event.to_string(), &format!("{field}: ")));
+            cases.push(put_aside(
+                &description,
+                event.to_string(),
+                &format!("{field}: "),
+            ));
         }
         let mut event = good.to_string();
         event.insert_str(1, &format!("\"{field}\":{},", good[field]));
@@ -117,8 +126,8 @@ fn wrong_fields(tenant: &Tenant<'_>) -> Vec<Case> {
     ] {
         let id = good["event_id"].to_string();
         let event = good.to_string().replacen(&id, value, 1);
-        let told = format!("the event_id {}", &value[..value.len().min(20)]);
-        cases.push(put_aside(&told, event, "event_id: "));
+        let description = format!("the event_id {}", &value[..value.len().min(20)]);
+        cases.push(put_aside(&description, event, "event_id: "));
     }
     cases
 }
@@ -151,10 +160,14 @@ fn data(tenant: &Tenant<'_>) -> Vec<Case> {
         ),
     ];
     for depth in [126, 127, 128, 10_000] {
-        let told = format!("{depth} arrays");
-        cases.push(arrives(tenant, &told, &nested("[", "]", depth)));
-        let told = format!("{depth} objects");
-        cases.push(arrives(tenant, &told, &nested("{\"a\":", "}", depth)));
+        let description = format!("{depth} arrays");
+        cases.push(arrives(tenant, &description, &nested("[", "]", depth)));
+        let description = format!("{depth} objects");
+        cases.push(arrives(
+            tenant,
+            &description,
+            &nested("{\"a\":", "}", depth),
+        ));
     }
     cases
 }
@@ -202,7 +215,7 @@ fn no_json(tenant: &Tenant<'_>) -> Vec<Case> {
         ("gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec()),
     ]
     .into_iter()
-    .map(|(told, body)| put_aside(told, body, "is not valid JSON: "))
+    .map(|(description, body)| put_aside(description, body, "is not valid JSON: "))
     .collect()
 }
 
@@ -222,9 +235,9 @@ fn properties(tenant: &Tenant<'_>) -> Vec<Case> {
         .with_priority(255)
         .with_message_id("\u{1b}[2J".into())
         .with_reply_to("nobody".into());
-    let aside = |told, properties, reason: &str| {
+    let aside = |description, properties, reason: &str| {
         let fate = Fate::PutAside(reason.to_owned());
-        Case::of(told, properties, with_data(tenant, "{}"), fate)
+        Case::of(description, properties, with_data(tenant, "{}"), fate)
     };
     let mut arrives = arrives(tenant, "strange properties", r#"{"strange":true}"#);
     arrives.properties = strange;
