@@ -93,7 +93,7 @@ pub(crate) struct StoredRows {
 struct DeliveryRequests {
     webhook_id: String,
     /// The requests that were answered with 2xx.
-    taken: Vec<AcceptedRequest>,
+    accepted: Vec<AcceptedRequest>,
 }
 
 /// How a run has ended so far.
@@ -191,12 +191,12 @@ impl Ledger {
         let entries = &mut *entries;
         for (name, event) in &mut entries.events {
             // A publish without an answer may have been taken at any time after its beginning.
-            let taken = event.confirmed.is_none_or(|at| {
+            let accepted = event.confirmed.is_none_or(|at| {
                 lost.iter()
                     .any(|lost| at >= lost.from && event.began <= lost.until)
             });
             let began_before = lost.iter().any(|lost| event.began <= lost.until);
-            event.lost_by_failover = taken && began_before && !stored.events.contains(name);
+            event.lost_by_failover = accepted && began_before && !stored.events.contains(name);
         }
         for (number, subscription) in entries.subscriptions.iter_mut().enumerate() {
             if let Some((id, at)) = subscription.created {
@@ -228,7 +228,7 @@ impl Ledger {
     }
 
     /// A request was answered with 2xx.
-    pub(crate) fn taken(&self, number: SubscriptionNumber, request: &ReceivedRequest) {
+    pub(crate) fn record_accepted(&self, number: SubscriptionNumber, request: &ReceivedRequest) {
         let mut entries = self.entries();
         let Some(name) = name_in(request) else { return };
         let answered = Instant::now();
@@ -237,7 +237,7 @@ impl Ledger {
             .requests_of_delivery
             .entry((name, number))
             .or_default();
-        requests.taken.push(AcceptedRequest {
+        requests.accepted.push(AcceptedRequest {
             received_at: request.at,
             answered,
         });
@@ -249,12 +249,12 @@ impl Ledger {
     }
 
     /// The requests of each delivery that were answered with 2xx.
-    pub(super) fn taken_requests(&self) -> Vec<Vec<AcceptedRequest>> {
+    pub(super) fn accepted_requests(&self) -> Vec<Vec<AcceptedRequest>> {
         let entries = self.entries();
         entries
             .requests_of_delivery
             .values()
-            .map(|requests| requests.taken.clone())
+            .map(|requests| requests.accepted.clone())
             .collect()
     }
 
@@ -275,19 +275,19 @@ impl Ledger {
         entries
             .owed()
             .into_iter()
-            .filter(|owed| !entries.was_taken(owed))
+            .filter(|owed| !entries.was_accepted(owed))
             .collect()
     }
 
     /// How often a delivery was taken, by subscription.
-    pub(crate) fn taken_by(&self, number: SubscriptionNumber) -> usize {
+    pub(crate) fn accepted_by(&self, number: SubscriptionNumber) -> usize {
         let entries = self.entries();
         entries
             .requests_of_delivery
             .iter()
             .filter(|((event, subscription), requests)| {
                 *subscription == number
-                    && !requests.taken.is_empty()
+                    && !requests.accepted.is_empty()
                     && !entries.is_lost_by_failover(event)
             })
             .count()
@@ -297,16 +297,19 @@ impl Ledger {
     pub(crate) fn counts(&self) -> Counts {
         let entries = self.entries();
         let owed = entries.owed();
-        let delivered = owed.iter().filter(|owed| entries.was_taken(owed)).count();
-        let taken = entries
+        let delivered = owed
+            .iter()
+            .filter(|owed| entries.was_accepted(owed))
+            .count();
+        let accepted = entries
             .requests_of_delivery
             .values()
-            .filter(|requests| !requests.taken.is_empty());
+            .filter(|requests| !requests.accepted.is_empty());
         let stored = entries
             .requests_of_delivery
             .iter()
             .filter(|((event, _), requests)| {
-                !requests.taken.is_empty() && !entries.is_lost_by_failover(event)
+                !requests.accepted.is_empty() && !entries.is_lost_by_failover(event)
             });
         let confirmed = entries
             .events
@@ -330,7 +333,7 @@ impl Ledger {
                 .filter(|subscription| subscription.lost_by_failover)
                 .count(),
             optional: stored.count() - delivered,
-            duplicates: taken.map(|requests| requests.taken.len() - 1).sum(),
+            duplicates: accepted.map(|requests| requests.accepted.len() - 1).sum(),
             requests: entries.requests,
             verified: entries.verified,
             refused: entries.refused,
@@ -421,10 +424,10 @@ impl Entries {
             .is_some_and(|event| event.lost_by_failover)
     }
 
-    fn was_taken(&self, owed: &(EventName, SubscriptionNumber)) -> bool {
+    fn was_accepted(&self, owed: &(EventName, SubscriptionNumber)) -> bool {
         self.requests_of_delivery
             .get(owed)
-            .is_some_and(|requests| !requests.taken.is_empty())
+            .is_some_and(|requests| !requests.accepted.is_empty())
     }
 }
 

@@ -128,7 +128,7 @@ async fn answer_one(
     }
     if matches!(behaviour, Behaviour::Takes(_) | Behaviour::TakesTooLate) {
         // Before the answer: after it, the ledger may be asked at once.
-        ledger.taken(number, &request);
+        ledger.record_accepted(number, &request);
     }
     connection.write_all(behaviour.answer()).await?;
     match behaviour {

@@ -20,7 +20,7 @@ const SHOWN: usize = 10;
 
 pub(super) struct Settled {
     /// How long it took.
-    pub(super) took: Duration,
+    pub(super) elapsed: Duration,
     /// How many dead letters there are.
     pub(super) put_aside: u64,
     pub(super) problems: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) async fn settle(system: &System, ledger: &Ledger) -> anyhow::Result<S
         }
         tokio::time::sleep(LOOK).await;
     };
-    let took = began.elapsed();
+    let elapsed = began.elapsed();
     if let Some(left) = left {
         problems.push(format!("after {} s there {left}", PATIENCE.as_secs()));
     }
@@ -46,7 +46,7 @@ pub(super) async fn settle(system: &System, ledger: &Ledger) -> anyhow::Result<S
     let dead = dead_letters(system).await?;
     problems.extend(dead.messages);
     Ok(Settled {
-        took,
+        elapsed,
         put_aside: dead.count,
         problems,
     })
@@ -144,7 +144,7 @@ async fn differences(system: &System, ledger: &Ledger) -> anyhow::Result<Vec<Str
             .find(|tenant| tenant.organization == subscription.organization)
             .context("a subscription of nobody")?;
         let (received, counted) = (
-            ledger.taken_by(number),
+            ledger.accepted_by(number),
             total(tenant, id, "delivered").await?,
         );
         if u64::try_from(received)? != counted {

@@ -71,7 +71,7 @@ pub(crate) struct System {
     plan: Plan,
     processes: Vec<ChaosProcess>,
     /// Further dispatchers, in the order in which they started.
-    coming: Vec<ChaosProcess>,
+    additional_dispatchers: Vec<ChaosProcess>,
     joined: usize,
     /// One for each dispatcher.
     links: Vec<NetworkLinks>,
@@ -138,7 +138,7 @@ impl System {
             lost: Vec::new(),
             plan,
             processes: Vec::new(),
-            coming: Vec::new(),
+            additional_dispatchers: Vec::new(),
             joined: 0,
             links: Vec::new(),
             cli,
@@ -236,7 +236,10 @@ impl System {
 
     /// Fails if a process has ended by itself.
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
-        let mut all = self.processes.iter_mut().chain(&mut self.coming);
+        let mut all = self
+            .processes
+            .iter_mut()
+            .chain(&mut self.additional_dispatchers);
         all.try_for_each(ChaosProcess::ensure_running)
     }
 
@@ -248,7 +251,7 @@ impl System {
     /// Ends everything and removes the servers' data.
     pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         self.processes.clear();
-        self.coming.clear();
+        self.additional_dispatchers.clear();
         match &mut self.servers {
             Some(servers) => servers.clean().await,
             None => Ok(()),

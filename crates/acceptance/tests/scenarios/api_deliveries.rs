@@ -255,7 +255,7 @@ async fn an_event_shows_its_deliveries_and_their_states(
     ensure!(details["body"].as_str().map(str::as_bytes) == Some(&*body));
     ensure!(details["event_id"] == event.as_str() && details["event_type"] == "workflow.started");
     Timestamp::parse(details["received_at"].as_str().context("a time")?)?;
-    let fates = details["subscriptions"]
+    let outcomes = details["subscriptions"]
         .as_array()
         .context("subscriptions")?;
     let expected = [
@@ -271,28 +271,31 @@ async fn an_event_shows_its_deliveries_and_their_states(
         (off, "skipped", "the subscription was inactive when"),
         (later, "created_later", "the subscription was created after"),
     ];
-    ensure!(fates.len() == expected.len(), "{details:#}");
-    for (fate, (id, outcome, reason)) in fates.iter().zip(expected) {
+    ensure!(outcomes.len() == expected.len(), "{details:#}");
+    for (shown_outcome, (id, outcome, reason)) in outcomes.iter().zip(expected) {
         ensure!(
-            fate["subscription_id"] == id && fate["outcome"] == outcome,
-            "{fate:#}"
+            shown_outcome["subscription_id"] == id && shown_outcome["outcome"] == outcome,
+            "{shown_outcome:#}"
         );
-        let text = fate["reason"].as_str().context("a reason")?;
-        ensure!(text.starts_with(reason), "{fate:#}");
-        ensure!(fate["name"] == "a subscription");
-        let has_delivery = fate["delivery_id"].is_string();
+        let text = shown_outcome["reason"].as_str().context("a reason")?;
+        ensure!(text.starts_with(reason), "{shown_outcome:#}");
+        ensure!(shown_outcome["name"] == "a subscription");
+        let has_delivery = shown_outcome["delivery_id"].is_string();
         let made = match (has_delivery, outcome) {
             (false, _) => Value::Null,
             (true, "skipped") => json!(0),
             (true, _) => json!(1),
         };
-        ensure!(fate["attempts_made"] == made, "{fate:#}");
-        if let Some(delivery) = fate["delivery_id"].as_str() {
+        ensure!(shown_outcome["attempts_made"] == made, "{shown_outcome:#}");
+        if let Some(delivery) = shown_outcome["delivery_id"].as_str() {
             let shown = client.get(&format!("/deliveries/{delivery}")).await?;
             let shown = shown.expect(200)?.json;
             ensure!(shown["status"] == outcome && shown["event_id"] == event.as_str());
             for field in ["next_attempt_at", "finished_at", "exhausted_reason"] {
-                ensure!(fate[field] == shown[field], "{field}: {fate:#}");
+                ensure!(
+                    shown_outcome[field] == shown[field],
+                    "{field}: {shown_outcome:#}"
+                );
             }
         }
     }
@@ -305,8 +308,8 @@ async fn an_event_shows_its_deliveries_and_their_states(
     client.wait_for_log(off, 1).await?;
     let event = test.json["event_id"].as_str().context("an id")?;
     let details = client.get(&format!("/events/{event}")).await?.expect(200)?;
-    let fates = details.json["subscriptions"].as_array().context("one")?;
-    ensure!(fates.len() == 1 && fates[0]["subscription_id"] == off);
+    let outcomes = details.json["subscriptions"].as_array().context("one")?;
+    ensure!(outcomes.len() == 1 && outcomes[0]["subscription_id"] == off);
     Ok(())
 }
 

@@ -120,7 +120,7 @@ async fn a_request_with_a_bad_event_delivers_nothing(
         "[6]",
     ];
     ensure!(fields == expected, "{fields:?}");
-    only_this_comes(&tenant, &receiver).await
+    only_this_arrives(&tenant, &receiver).await
 }
 
 async fn an_event_of_another_organization_is_403(
@@ -163,13 +163,13 @@ async fn an_event_of_another_organization_is_403(
         .expect(202)?;
     let received = others_receiver.wait_for(1).await?;
     ensure!(ids(&received).contains(theirs["event_id"].as_str().context("an id")?));
-    only_this_comes(&tenant, &receiver).await?;
+    only_this_arrives(&tenant, &receiver).await?;
     ensure!(others_receiver.received().len() == 1);
     Ok(())
 }
 
 /// One event more, and the receiver has that one alone: what was refused did not go before it.
-async fn only_this_comes(tenant: &Tenant<'_>, receiver: &Receiver) -> anyhow::Result<()> {
+async fn only_this_arrives(tenant: &Tenant<'_>, receiver: &Receiver) -> anyhow::Result<()> {
     let event = tenant.event("workflow.failed");
     tenant.client.post("/events", &event).await?.expect(202)?;
     let received = receiver.wait_for(1).await?;

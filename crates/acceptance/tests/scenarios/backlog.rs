@@ -183,8 +183,8 @@ async fn a_backlog_is_skipped_at_once_when_its_subscription_is_switched_off(
         Ok((all > 50 && untried.filter(noted).count() == all).then_some(()))
     })
     .await?;
-    let took = begun.elapsed();
-    ensure!(took < Duration::from_secs(70), "it took {took:?}");
+    let elapsed = begun.elapsed();
+    ensure!(elapsed < Duration::from_secs(70), "it took {elapsed:?}");
     Ok(())
 }
 
@@ -220,8 +220,11 @@ async fn a_replay_to_a_slow_receiver_delays_no_new_event(
             Ok(bodies.any(|body| is_it(body)).then_some(()))
         })
         .await?;
-        let took = at.elapsed();
-        ensure!(took < Duration::from_secs(4), "a new event took {took:?}");
+        let elapsed = at.elapsed();
+        ensure!(
+            elapsed < Duration::from_secs(4),
+            "a new event took {elapsed:?}"
+        );
     }
     Ok(())
 }

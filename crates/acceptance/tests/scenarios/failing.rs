@@ -62,13 +62,13 @@ async fn a_subscription_failing_for_too_long_is_disabled_until_its_owner_enables
         _ => Reply::status(500),
     })?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    let witness = tenant.subscribe(&fickle, &["workflow.failed"]).await?;
+    let control = tenant.subscribe(&fickle, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
     receiver.wait_for(3).await?;
     let waits = tenant.publish_one("workflow.failed").await?;
-    // The witness takes something while the last wait of both goes on.
+    // The control accepts a delivery while the last wait of both goes on.
     fickle.wait_for(3).await?;
-    let path = format!("/webhooks/{witness}/test");
+    let path = format!("/webhooks/{control}/test");
     tenant.client.post(&path, &json!({})).await?.expect(202)?;
 
     until_off(&tenant, subscription, "failing").await?;
@@ -87,7 +87,7 @@ async fn a_subscription_failing_for_too_long_is_disabled_until_its_owner_enables
         Ok(text.contains("skipped").then_some(()))
     })
     .await?;
-    ensure!(show(&tenant, witness).await?["is_active"] == true);
+    ensure!(show(&tenant, control).await?["is_active"] == true);
 
     // Earlier failures do not count any more.
     broken.store(false, Ordering::Relaxed);

@@ -38,7 +38,7 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
 const DEADLINE: Duration = Duration::from_millis(5_500);
 
 /// Once a peer is back, deliveries go on within this time.
-const SOON: Duration = Duration::from_secs(5);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
 type Call = (Method, String, Value);
 
@@ -56,8 +56,8 @@ async fn ensure_unavailable(client: &ApiClient, calls: Vec<Call>) -> anyhow::Res
             };
             let began = Instant::now();
             let answer = client.send(request).await.context(call.clone())?;
-            let took = began.elapsed();
-            ensure!(took < DEADLINE, "{call}: {took:?}");
+            let elapsed = began.elapsed();
+            ensure!(elapsed < DEADLINE, "{call}: {elapsed:?}");
             let answer = answer.expect(503).context(call.clone())?;
             ensure!(answer.headers.contains_key("retry-after"), "{call}");
             ensure!(answer.json["status"] == 503, "{call}: {}", answer.json);
@@ -71,9 +71,12 @@ async fn ensure_unavailable(client: &ApiClient, calls: Vec<Call>) -> anyhow::Res
 }
 
 fn resumed(back: Instant) -> anyhow::Result<()> {
-    let took = back.elapsed();
-    println!("deliveries went on {took:?} after the peer was back");
-    ensure!(took < SOON, "deliveries went on after {took:?}");
+    let elapsed = back.elapsed();
+    println!("deliveries went on {elapsed:?} after the peer was back");
+    ensure!(
+        elapsed < RECOVERY_LIMIT,
+        "deliveries went on after {elapsed:?}"
+    );
     Ok(())
 }
 

@@ -105,9 +105,9 @@ async fn events_missed_by_an_inactive_subscription_are_replayed(
     let event = tenant.publish_one("workflow.started").await?;
     skipped(client, id, 3).await?;
     let event_path = format!("/events/{event}");
-    let fate = client.get(&event_path).await?.expect(200)?.json["subscriptions"][0].clone();
-    ensure!(fate["outcome"] == "skipped" && fate["attempts_made"] == 0);
-    ensure!(fate["reason"] == "the subscription was inactive when the event came");
+    let outcome = client.get(&event_path).await?.expect(200)?.json["subscriptions"][0].clone();
+    ensure!(outcome["outcome"] == "skipped" && outcome["attempts_made"] == 0);
+    ensure!(outcome["reason"] == "the subscription was inactive when the event came");
     for body in [json!({}), json!({"dry_run": true})] {
         let refused = client.post(&path, &body).await?.problem(409)?;
         ensure!(refused.json["detail"] == "the subscription is inactive");
@@ -139,7 +139,7 @@ async fn events_missed_by_an_inactive_subscription_are_replayed(
         "{shown}"
     );
     let received = receiver.wait_for(1).await?;
-    ensure!(received[0].header("webhook-id")? == fate["delivery_id"]);
+    ensure!(received[0].header("webhook-id")? == outcome["delivery_id"]);
     let (rest, count) = replay(client, id, json!({})).await?;
     ensure!(count == 2, "{count}");
     ended(client, &rest).await?;
@@ -205,8 +205,11 @@ async fn a_replay_keeps_its_rate_and_can_be_cancelled(mode: Mode) -> anyhow::Res
     ensure!(count == EVENTS as u64, "{count}");
     let received = receiver.wait_for(5).await?;
     // Four waits, of which a busy machine may take some; without them all come at once.
-    let took = received[4].at - received[0].at;
-    ensure!(took >= Duration::from_millis(400), "five came in {took:?}");
+    let elapsed = received[4].at - received[0].at;
+    ensure!(
+        elapsed >= Duration::from_millis(400),
+        "five came in {elapsed:?}"
+    );
     let shown = client.get(&first).await?.expect(200)?.json;
     ensure!(
         shown["status"] == "running" && shown["finished_at"].is_null(),

@@ -55,7 +55,7 @@ const FAULT_DURATION: Duration = Duration::from_secs(2);
 
 /// Work goes on within this time. On an idle machine it takes 0.2 to 3 s (the rule is 5 s); other
 /// scenarios run beside these.
-const SOON: Duration = Duration::from_secs(30);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a receiver takes: some deliveries are under way when the fault begins, and are answered
 /// with 200 during it.
@@ -100,13 +100,13 @@ async fn in_each_language(mode: Mode, fault: DatabaseFault) -> anyhow::Result<()
         let description = || format!("{fault:?} in {language}");
         probe.publish(BEFORE).await?;
         let ongoing = database.begin_fault(fault).await?;
-        probe.meanwhile().await.with_context(description)?;
+        probe.during_fault().await.with_context(description)?;
         not_ready(&deployment, cannot_write(fault))
             .await
             .with_context(description)?;
         tokio::time::sleep(FAULT_DURATION).await;
         ongoing.end().await?;
-        probe.goes_on().await.with_context(description)?;
+        probe.recovers().await.with_context(description)?;
     }
     deployment.end().await
 }
@@ -180,7 +180,7 @@ impl<'a> DeliveryProbe<'a> {
     }
 
     /// Publishes in both ways and changes a subscription. The API does it or says 503.
-    async fn meanwhile(&mut self) -> anyhow::Result<()> {
+    async fn during_fault(&mut self) -> anyhow::Result<()> {
         self.publish(MEANWHILE).await?;
         for number in 0..MEANWHILE / 2 {
             let event = self.tenant.event("workflow.started");
@@ -215,8 +215,8 @@ impl<'a> DeliveryProbe<'a> {
         Ok(false)
     }
 
-    /// From now on within [`SOON`], and everything that was accepted comes to a good end.
-    async fn goes_on(&mut self) -> anyhow::Result<()> {
+    /// From now on within [`RECOVERY_LIMIT`], and everything that was accepted comes to a good end.
+    async fn recovers(&mut self) -> anyhow::Result<()> {
         let back = Instant::now();
         self.publish(1).await?;
         until("every accepted event", async || {
@@ -225,9 +225,12 @@ impl<'a> DeliveryProbe<'a> {
         })
         .await?;
         self.tenant.deployment.wait_ready().await?;
-        let took = back.elapsed();
-        println!("everything went on {took:?} after the fault");
-        ensure!(took < SOON, "everything went on after {took:?}");
+        let elapsed = back.elapsed();
+        println!("everything went on {elapsed:?} after the fault");
+        ensure!(
+            elapsed < RECOVERY_LIMIT,
+            "everything went on after {elapsed:?}"
+        );
         self.everything_is_delivered().await
     }
 
@@ -249,10 +252,10 @@ impl<'a> DeliveryProbe<'a> {
         })
         .await?;
         let received = self.received_ids()?;
-        let stranger = received
+        let unpublished = received
             .iter()
             .find(|id| !self.accepted.contains(*id) && !self.unknown.contains(*id));
-        ensure!(stranger.is_none(), "never published: {stranger:?}");
+        ensure!(unpublished.is_none(), "never published: {unpublished:?}");
         let delivered = self.total("delivered").await?;
         ensure!(
             delivered == received.len() as u64,

@@ -168,8 +168,11 @@ async fn deferred_events_survive_the_death_of_ingest(mode: Mode) -> anyhow::Resu
     deployment.kill(Service::Ingest).await?;
     deployment.start_service(Service::Ingest, &[]).await?;
     receiver.wait_for(5 * RATE).await?;
-    let took = begun.elapsed();
-    ensure!(took > Duration::from_secs(2), "all came within {took:?}");
+    let elapsed = begun.elapsed();
+    ensure!(
+        elapsed > Duration::from_secs(2),
+        "all came within {elapsed:?}"
+    );
     let path = format!("/webhooks/{id}/logs?limit=1");
     until("every delivery in the log", async || {
         let page = tenant.client.get(&path).await?.expect(200)?;

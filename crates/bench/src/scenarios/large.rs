@@ -49,14 +49,14 @@ pub(super) async fn run(
         .receiver
         .wait_for(count * SUBSCRIPTIONS, PATIENCE)
         .await?;
-    let took = begun.elapsed();
+    let elapsed = begun.elapsed();
     let memory = setup.memory().await?;
     setup.close().await?;
 
     let more = |percent| millis(&with_load.latencies, percent) - millis(&alone.latencies, percent);
     let mut all = vec![
         labels.to_reach("accepted after", accepted, MILLIS, Goal::AtMost(1_000.0)),
-        labels.of("delivered after", took.as_secs_f64(), "s"),
+        labels.of("delivered after", elapsed.as_secs_f64(), "s"),
         labels.of("deliveries that came again", report.repeats as f64, ""),
         labels.of(
             "p99 of another, alone",

@@ -53,7 +53,7 @@ async fn received_up_to(wake_ups: &Arc<dyn WakeUps>, last: AttemptTask) -> HashS
 }
 
 /// Publishes wake-ups until one arrives.
-async fn eventually_heard(publisher: &Arc<dyn Publisher>, wake_ups: &Arc<dyn WakeUps>) {
+async fn eventually_received(publisher: &Arc<dyn Publisher>, wake_ups: &Arc<dyn WakeUps>) {
     let expected = due(0, Uuid::new_v4().as_fields().0, NOW);
     eventually(async || {
         publisher.wake(&[expected]);
@@ -159,7 +159,7 @@ async fn publishing_wake_ups_never_waits_for_the_broker() {
     let publisher = rabbit.waking_publisher(four());
     let wake_ups = vhost.connect().await.wake_ups();
     listen(&wake_ups, &[0]).await;
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 
     let many: Vec<Scheduled> = (0..1000).map(|number| due(0, number, NOW)).collect();
     for network in [Network::Frozen, Network::Cut] {
@@ -173,7 +173,7 @@ async fn publishing_wake_ups_never_waits_for_the_broker() {
         assert!(longest < Duration::from_secs(1), "{network:?}: {longest:?}");
         println!("{network:?}: 2000 calls, the longest took {longest:?}");
         proxy.set(Network::Passing);
-        eventually_heard(&publisher, &wake_ups).await;
+        eventually_received(&publisher, &wake_ups).await;
     }
 }
 
@@ -184,7 +184,7 @@ async fn an_alarm_stops_wake_ups_and_blocks_no_caller() {
     let publisher = rabbit.waking_publisher(four());
     let wake_ups = rabbit.wake_ups();
     listen(&wake_ups, &[0]).await;
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 
     vhost.alarm(true);
     let many: Vec<Scheduled> = (0..1000).map(|number| due(0, number, NOW)).collect();
@@ -198,7 +198,7 @@ async fn an_alarm_stops_wake_ups_and_blocks_no_caller() {
     println!("alarm: 2000 calls, the longest took {longest:?}");
     assert!(wake_ups.is_ready());
     vhost.alarm(false);
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,11 +208,11 @@ async fn wake_ups_arrive_again_after_a_lost_connection_and_a_deleted_queue() {
     let (publisher, wake_ups) = (rabbit.waking_publisher(four()), rabbit.wake_ups());
     listen(&wake_ups, &[0, 1]).await;
     vhost.close_all_connections();
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 
     let name = vhost.queue_of_wake_ups();
     vhost.delete_queue(&name);
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
     assert_ne!(vhost.queue_of_wake_ups(), name);
 }
 
@@ -244,7 +244,7 @@ async fn a_publisher_declares_the_exchange_of_wake_ups_again() {
     .await;
     let wake_ups = rabbit.wake_ups();
     listen(&wake_ups, &[0]).await;
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -353,7 +353,7 @@ async fn missing_rights_to_publish_and_to_consume_wake_ups_are_known_at_the_star
         }
         if may_wake && may_listen {
             listen(&wake_ups, &[0]).await;
-            eventually_heard(&rabbit.waking_publisher(four()), &wake_ups).await;
+            eventually_received(&rabbit.waking_publisher(four()), &wake_ups).await;
         }
     }
 }

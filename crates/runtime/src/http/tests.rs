@@ -21,7 +21,7 @@ const LARGE: usize = 16 * 1024 * 1024;
 const FOR_EVER: Duration = Duration::from_secs(600);
 
 /// The timeout of a test that waits for it.
-const SOON: Duration = Duration::from_millis(300);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The timeout of a test that must act within it.
 const IN_A_WHILE: Duration = Duration::from_secs(2);
@@ -78,7 +78,7 @@ async fn refuse() -> HttpResponse {
 
 /// Reads the body late, as a handler after a lookup of the key does.
 async fn slow(mut body: web::Payload) -> HttpResponse {
-    sleep(SOON / 10).await;
+    sleep(SHORT_TIMEOUT / 10).await;
     while let Some(chunk) = body.next().await {
         if let Err(error) = chunk {
             return HttpResponse::BadRequest().body(error.to_string());
@@ -96,7 +96,7 @@ async fn never(_body: web::Payload) -> HttpResponse {
 }
 
 async fn later() -> &'static str {
-    sleep(SOON).await;
+    sleep(SHORT_TIMEOUT).await;
     "later"
 }
 
@@ -107,7 +107,7 @@ async fn pieces() -> HttpResponse {
 
 async fn quiet() -> HttpResponse {
     let pieces = stream::unfold(0, |piece| async move {
-        sleep(2 * SOON).await;
+        sleep(2 * SHORT_TIMEOUT).await;
         (piece < 3).then(|| {
             (
                 Ok::<_, actix_web::Error>(Bytes::from_static(b"piece")),
@@ -189,7 +189,7 @@ async fn dribble(mut stream: TcpStream, piece: &str) {
                     Ok(0) | Err(_) => return,
                     Ok(_) => {}
                 },
-                () = sleep(SOON / 10) => {}
+                () = sleep(SHORT_TIMEOUT / 10) => {}
             }
             if stream.write_all(piece.as_bytes()).await.is_err() {
                 return;
@@ -241,7 +241,7 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_closed_and_its_next_request_never_begins() {
-    let writing = SOON;
+    let writing = SHORT_TIMEOUT;
     let server = RunningServer::with(10, Timeouts { writing, ..NEVER });
     let mut stream = server.connect().await;
     let both = get("/large") + &get("/small");
@@ -273,8 +273,8 @@ async fn an_answer_that_is_read_slowly_is_written_whole_and_the_next_after_it() 
 async fn a_streamed_answer_may_pause() {
     let timeouts = Timeouts {
         head: FOR_EVER,
-        idle: SOON,
-        writing: SOON,
+        idle: SHORT_TIMEOUT,
+        writing: SHORT_TIMEOUT,
     };
     let server = RunningServer::with(10, timeouts);
     let mut stream = server.connect().await;

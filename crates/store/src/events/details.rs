@@ -41,7 +41,7 @@ pub struct EventSubscriptionsPage {
 pub struct EventSubscription {
     pub subscription: SubscriptionId,
     pub name: SubscriptionName,
-    pub fate: FanoutResult,
+    pub result: FanoutResult,
 }
 
 impl EventSubscription {
@@ -119,7 +119,7 @@ backends!(
             event_type,
             received_at,
             body: String::from_utf8(body).map_err(|why| corrupt("body", why))?,
-            subscriptions: fates(
+            subscriptions: fanout_results(
                 conn,
                 owner,
                 EventFacts {
@@ -134,7 +134,7 @@ backends!(
 
     /// A page of the subscriptions with a delivery and of the present ones, in the order of their ids. Each of the two is
     /// read by its index from the start of the page, and at most a page of it.
-    fn fates(
+    fn fanout_results(
         conn: &mut Conn,
         owner: &OrganizationId,
         facts: EventFacts,
@@ -150,28 +150,28 @@ backends!(
             .limit(i64::from(page.limit))
             .select(DeliveryRow::as_select())
             .load(conn)?;
-        let mut fates = BTreeMap::new();
+        let mut fanout_results = BTreeMap::new();
         for row in rows {
             let name = SubscriptionName::from_store(row.1.name.clone());
             let delivery = read(row)?;
-            let fate = EventSubscription {
+            let result = EventSubscription {
                 subscription: delivery.subscription,
                 name,
-                fate: FanoutResult::Delivery(delivery),
+                result: FanoutResult::Delivery(delivery),
             };
-            fates.insert(fate.subscription, fate);
+            fanout_results.insert(result.subscription, result);
         }
         if !is_test(conn, facts.key)? {
             for other in after(conn, owner, SubscriptionId(beginning), page.limit)? {
-                fates.entry(other.id).or_insert_with(|| EventSubscription {
+                fanout_results.entry(other.id).or_insert_with(|| EventSubscription {
                     subscription: other.id,
-                    fate: without_delivery(&other, facts),
+                    result: without_delivery(&other, facts),
                     name: other.name,
                 });
             }
         }
         let length = usize::try_from(page.limit).unwrap_or(usize::MAX);
-        Ok(fates.into_values().take(length).collect())
+        Ok(fanout_results.into_values().take(length).collect())
     }
 
     /// A test is for one subscription only, so the others are not listed.

@@ -94,14 +94,14 @@ backends!(
         };
         conn.transaction(|conn| {
             let made = work(conn)?;
-            let mine = idempotent_requests::table
+            let own_row = idempotent_requests::table
                 .filter(idempotent_requests::id.eq(claim.id.to_vec()))
                 .filter(idempotent_requests::claim.eq(claim.number));
             let stands = match answer(&made) {
-                Some(answer) => diesel::update(mine)
+                Some(answer) => diesel::update(own_row)
                     .set(idempotent_requests::answer.eq(answer))
                     .execute(conn)?,
-                None => diesel::delete(mine).execute(conn)?,
+                None => diesel::delete(own_row).execute(conn)?,
             };
             match stands {
                 1 => Ok(made),

@@ -107,9 +107,9 @@ async fn a_marked_delivery_is_read_as_backlog_and_not_by_a_due_query(fixture: Fi
     let now = at(NOW);
     assert_eq!(fixture.store.count_due(now, 9).await.unwrap(), 1);
     let totals = fixture.store.partition_counts(now).await.unwrap();
-    let mine = partitions(&fixture).await.of(to);
-    let mine = totals.iter().find(|one| one.partition == mine).unwrap();
-    assert_eq!((mine.due, mine.backlog, mine.later), (1, 2, 0));
+    let own = partitions(&fixture).await.of(to);
+    let own = totals.iter().find(|one| one.partition == own).unwrap();
+    assert_eq!((own.due, own.backlog, own.later), (1, 2, 0));
 }
 
 async fn the_next_attempt_and_a_restart_remove_a_mark(fixture: Fixture) {

@@ -310,22 +310,22 @@ async fn an_event_lists_its_subscriptions_in_pages(fixture: Fixture) {
         };
         assert!(details.subscriptions.len() <= 3);
         after = Some(last.subscription);
-        seen.extend(fates(&details));
+        seen.extend(fanout_results(&details));
     }
     assert_eq!(seen, expected);
 }
 
 /// The fan-out results of an event, by subscription.
-fn fates(details: &EventDetails) -> Vec<(SubscriptionId, &'static str)> {
-    let outcome = |fate: &FanoutResult| match fate {
+fn fanout_results(details: &EventDetails) -> Vec<(SubscriptionId, &'static str)> {
+    let outcome = |result: &FanoutResult| match result {
         FanoutResult::Delivery(delivery) => delivery.status.as_str(),
         FanoutResult::CreatedLater => "created_later",
         FanoutResult::Filtered => "filtered",
         FanoutResult::ChangedSince => "changed_since",
     };
-    let fates = details.subscriptions.iter();
-    fates
-        .map(|fate| (fate.subscription, outcome(&fate.fate)))
+    let fanout_results = details.subscriptions.iter();
+    fanout_results
+        .map(|result| (result.subscription, outcome(&result.result)))
         .collect()
 }
 
@@ -374,7 +374,7 @@ async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fi
     assert_eq!(details.body.as_bytes(), sent.event.body);
     assert_eq!(details.received_at, before);
     assert_eq!(
-        fates(&details),
+        fanout_results(&details),
         [
             (gets, "pending"),
             (off, "skipped"),
@@ -392,14 +392,14 @@ async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fi
         .intake(&fixture.index, vec![event("a", "0")].into(), at(NOW - 1));
     given.await.unwrap();
     let details = event_details(&fixture, "a", "0").await.unwrap();
-    assert!(fates(&details).contains(&(filters, "created_later")));
+    assert!(fanout_results(&details).contains(&(filters, "created_later")));
 
     want(EventType::WorkflowFailed).await;
     let details = event_details(&fixture, "a", "1").await.unwrap();
-    assert!(fates(&details).contains(&(filters, "changed_since")));
+    assert!(fanout_results(&details).contains(&(filters, "changed_since")));
 
     let test = fixture.store.create_test(off, event("a", "test"), now());
     test.await.unwrap().unwrap();
     let details = event_details(&fixture, "a", "test").await.unwrap();
-    assert_eq!(fates(&details), [(off, "pending")]);
+    assert_eq!(fanout_results(&details), [(off, "pending")]);
 }

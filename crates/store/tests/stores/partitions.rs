@@ -215,7 +215,7 @@ async fn an_owner_that_did_not_release_counts_as_dead_for_ten_minutes(fixture: F
 async fn a_partition_is_handed_over_to_a_registered_successor_alone(fixture: Fixture) {
     let [me, next] = [dispatcher(&fixture).await, dispatcher(&fixture).await];
     let (seen, _) = roster(&fixture, me).await;
-    let mine = take(&fixture, me, &seen.partitions[0]).await.unwrap();
+    let own = take(&fixture, me, &seen.partitions[0]).await.unwrap();
     let to = |to, epoch| HandOver {
         partition: Partition(0),
         epoch,
@@ -223,19 +223,19 @@ async fn a_partition_is_handed_over_to_a_registered_successor_alone(fixture: Fix
         note: "in flight".to_owned(),
     };
     let store = &fixture.store;
-    let wrong = [(next, mine.epoch), (me, mine.epoch + 1)];
+    let wrong = [(next, own.epoch), (me, own.epoch + 1)];
     for (owner, epoch) in wrong {
         let moved = store.hand_over(owner, vec![to(Some(next), epoch)]);
         assert_eq!(moved.await.unwrap(), []);
     }
-    let moved = store.hand_over(me, vec![to(Some(next), mine.epoch)]);
+    let moved = store.hand_over(me, vec![to(Some(next), own.epoch)]);
     assert_eq!(moved.await.unwrap(), [Partition(0)]);
     let (seen, _) = roster(&fixture, next).await;
     let theirs = PartitionOwner {
         owner: Some(next),
-        epoch: mine.epoch + 1,
+        epoch: own.epoch + 1,
         note: "in flight".to_owned(),
-        ..mine
+        ..own
     };
     assert_eq!(seen.partitions[0], theirs);
 
@@ -251,13 +251,13 @@ async fn a_partition_is_handed_over_to_a_registered_successor_alone(fixture: Fix
 async fn a_note_is_written_in_its_epoch_alone(fixture: Fixture) {
     let me = dispatcher(&fixture).await;
     let (seen, _) = roster(&fixture, me).await;
-    let mine = take(&fixture, me, &seen.partitions[0]).await.unwrap();
+    let own = take(&fixture, me, &seen.partitions[0]).await.unwrap();
     let note = async |epoch, note: &str| {
         let noted = fixture.store.note(Partition(0), epoch, note.to_owned());
         noted.await.unwrap()
     };
-    assert!(note(mine.epoch, "mine").await);
-    assert!(!note(mine.epoch - 1, "late").await);
+    assert!(note(own.epoch, "mine").await);
+    assert!(!note(own.epoch - 1, "late").await);
     assert_eq!(roster(&fixture, me).await.0.partitions[0].note, "mine");
 }
 

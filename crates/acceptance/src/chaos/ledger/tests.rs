@@ -42,8 +42,8 @@ fn a_confirmed_event_is_owed_to_earlier_subscriptions() {
     assert_eq!(ledger.missing(), [(name, before)]);
     ledger.record_request(before, &request(BODY, "1"));
     assert_eq!(ledger.counts().lost, 1, "it was not answered with 2xx");
-    ledger.taken(before, &request(BODY, "1"));
-    ledger.taken(before, &request(BODY, "1"));
+    ledger.record_accepted(before, &request(BODY, "1"));
+    ledger.record_accepted(before, &request(BODY, "1"));
     let counts = ledger.counts();
     assert_eq!(
         (counts.delivered, counts.lost, counts.duplicates),

@@ -260,11 +260,11 @@ impl System {
             let mut process =
                 self.new_process(Target::Dispatcher(self.plan.dispatchers + self.joined))?;
             process.start()?;
-            self.coming.push(process);
+            self.additional_dispatchers.push(process);
             tokio::time::sleep(CHURN.every).await;
             self.ensure_running()?;
         }
-        while !self.coming.is_empty() {
+        while !self.additional_dispatchers.is_empty() {
             self.end_oldest(ended).await?;
             ended += 1;
         }
@@ -276,7 +276,7 @@ impl System {
             0 => Fault::Kill,
             _ => Fault::Stop,
         };
-        self.coming.remove(0).inject(fault).await
+        self.additional_dispatchers.remove(0).inject(fault).await
     }
 
     pub(super) async fn inject_into_server(

@@ -156,12 +156,12 @@ async fn the_trace_of_the_publisher_continues_to_the_receiver(
     }
     for parent in given {
         let parent = TraceParent::parse(parent).context("a good parent")?;
-        let goes_on = traces.iter().any(|trace| {
+        let is_continued = traces.iter().any(|trace| {
             trace.trace_id == parent.trace_id
                 && trace.flags == parent.flags
                 && trace.span_id != parent.span_id
         });
-        ensure!(goes_on, "{parent} does not go on in {traces:?}");
+        ensure!(is_continued, "{parent} does not go on in {traces:?}");
     }
     traces.sort_by_key(|trace| trace.trace_id);
     traces.dedup_by_key(|trace| trace.trace_id);

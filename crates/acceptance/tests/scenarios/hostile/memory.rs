@@ -101,8 +101,8 @@ pub(super) async fn hostile_receivers_use_little_memory(mode: Mode) -> anyhow::R
             seen == *expected || seen == "timeout",
             "{expected}: {entry}"
         );
-        let took = entry["duration_ms"].as_u64().unwrap_or(u64::MAX);
-        ensure!(took < DEADLINE_MS + 5_000, "{took} ms: {entry}");
+        let duration = entry["duration_ms"].as_u64().unwrap_or(u64::MAX);
+        ensure!(duration < DEADLINE_MS + 5_000, "{duration} ms: {entry}");
     }
     let after = deployment.memory(Service::Dispatcher).await?;
     let mib = |kib: u64| kib / 1024;

@@ -223,8 +223,8 @@ impl Setup {
         tenant.publish_one("workflow.completed").await?;
         let entry = tenant.client.wait_for_log(good, 1).await?.remove(0);
         // Half of the deadline is the least that the others take.
-        let took = entry["duration_ms"].as_u64().context("no duration")?;
-        ensure!(took < 1_400, "it took {took} ms");
+        let duration = entry["duration_ms"].as_u64().context("no duration")?;
+        ensure!(duration < 1_400, "it took {duration} ms");
         Ok(())
     }
 

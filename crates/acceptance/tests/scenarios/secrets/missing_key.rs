@@ -62,15 +62,15 @@ pub(super) async fn deliveries_without_their_master_key_wait_and_delay_no_other(
     // One of each waits in memory, where the next hold finds it.
     let nearly = owed - SUBSCRIPTIONS;
     patiently(&deployment, marked, nearly, "deliveries that are marked").await?;
-    let took = began.elapsed();
+    let elapsed = began.elapsed();
     let statements = self::statements(&deployment).await? - statements;
     let during = Load::of_others(&tenant, &other).await?;
     println!(
-        "without a key: {owed} deliveries marked within {took:?} by {statements} statements; others before: {before:?}, \
+        "without a key: {owed} deliveries marked within {elapsed:?} by {statements} statements; others before: {before:?}, \
          during: {during:?}"
     );
     // Ten a second are gathered at most where little comes, and each kind of query takes turns with the others.
-    let most = owed / 64 + 40 * usize::try_from(took.as_secs() + 1)?;
+    let most = owed / 64 + 40 * usize::try_from(elapsed.as_secs() + 1)?;
     ensure!(statements < most, "{statements} statements, {most} at most");
     ensure!(
         during.median < 5 * before.median + Duration::from_millis(500),

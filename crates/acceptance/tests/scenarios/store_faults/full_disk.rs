@@ -41,7 +41,7 @@ async fn filled(deployment: &Deployment, small: &SmallTablespace) -> anyhow::Res
         let description = || format!("a full disk in {language}");
         probe.publish(BEFORE).await?;
         small.disk().fill()?;
-        probe.meanwhile().await.with_context(description)?;
+        probe.during_fault().await.with_context(description)?;
         // The rest of the pages that were begun takes some more events.
         while deployment.readiness(Service::Ingest).await != 503 && probe.accepted.len() < 20_000 {
             probe.publish(MEANWHILE).await?;
@@ -51,7 +51,7 @@ async fn filled(deployment: &Deployment, small: &SmallTablespace) -> anyhow::Res
             .with_context(description)?;
         tokio::time::sleep(FAULT_DURATION).await;
         small.disk().free()?;
-        probe.goes_on().await.with_context(description)?;
+        probe.recovers().await.with_context(description)?;
     }
     Ok(())
 }

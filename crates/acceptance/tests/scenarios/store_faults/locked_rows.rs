@@ -84,9 +84,9 @@ pub(super) async fn organizations_with_locked_rows_delay_no_other(
     ensure!(waits.len() > 10, "{waits:?}");
 
     receiver.wait_for(LOCKED * EVENTS).await?;
-    let took = unlocked.elapsed();
-    println!("the last event of theirs came {took:?} after the lock");
-    ensure!(took < Duration::from_secs(30), "{took:?}");
+    let elapsed = unlocked.elapsed();
+    println!("the last event of theirs came {elapsed:?} after the lock");
+    ensure!(elapsed < Duration::from_secs(30), "{elapsed:?}");
     ensure!(deployment.dead_letters().await?.is_empty());
     deployment.end().await
 }

@@ -48,11 +48,14 @@ pub(super) async fn a_row_that_fails_alone_for_a_minute_is_dead_lettered_with_on
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let dead = deployment.dead_letters().await?;
-            let took = began.elapsed();
-            ensure!(dead.is_empty() || took >= EARLIEST, "{took:?}: {dead:?}");
+            let elapsed = began.elapsed();
             ensure!(
-                took < LATEST,
-                "{took:?}: {dead:?}\n{}",
+                dead.is_empty() || elapsed >= EARLIEST,
+                "{elapsed:?}: {dead:?}"
+            );
+            ensure!(
+                elapsed < LATEST,
+                "{elapsed:?}: {dead:?}\n{}",
                 deployment.output().await
             );
             if dead.len() == 2 {

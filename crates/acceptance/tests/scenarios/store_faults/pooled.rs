@@ -17,12 +17,12 @@ pub(super) async fn a_session_pooler_is_supported(mode: Mode) -> anyhow::Result<
     let tenant = deployment.tenant().await?;
     let mut probe = DeliveryProbe::of(&tenant).await?;
     probe.publish(BEFORE).await?;
-    probe.goes_on().await?;
+    probe.recovers().await?;
     // With deliveries under way.
     probe.publish(BEFORE).await?;
     pooler.restart().await?;
-    probe.meanwhile().await?;
-    probe.goes_on().await?;
+    probe.during_fault().await?;
+    probe.recovers().await?;
     deployment.end().await
 }
 

@@ -104,8 +104,8 @@ async fn others_go_on(
         tenant.publish_one("workflow.started").await?;
         published += 1;
         of_others.wait_for(published).await?;
-        let took = at.elapsed();
-        ensure!(took < PROMPT, "a delivery of another took {took:?}");
+        let elapsed = at.elapsed();
+        ensure!(elapsed < PROMPT, "a delivery of another took {elapsed:?}");
         let dead = deployment.dead_letters().await?;
         ensure!(dead.is_empty(), "dead-lettered too early: {dead:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;
