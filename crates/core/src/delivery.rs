@@ -21,7 +21,7 @@ pub struct AttemptTask {
     pub subscription: SubscriptionId,
 }
 
-/// Why a delivery exists.
+/// Why a delivery exists. The column and the API's field are called `origin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
 pub enum DeliveryKind {

@@ -50,7 +50,7 @@ impl Drop for Held {
     }
 }
 
-struct RunningServer {
+struct TestHttpServer {
     address: SocketAddr,
     seen: Data<Seen>,
     _stop: tokio_util::sync::DropGuard,
@@ -118,7 +118,7 @@ async fn quiet() -> HttpResponse {
     HttpResponse::Ok().streaming(pieces)
 }
 
-impl RunningServer {
+impl TestHttpServer {
     fn with(connections: usize, timeouts: Timeouts) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -209,7 +209,7 @@ async fn is_closed(stream: &mut TcpStream) {
 #[tokio::test]
 async fn a_first_and_a_second_head_that_dribble_are_cut_off() {
     let head = IN_A_WHILE;
-    let server = RunningServer::with(10, Timeouts { head, ..NEVER });
+    let server = TestHttpServer::with(10, Timeouts { head, ..NEVER });
     dribble(server.connect().await, "x").await;
     let mut stream = server.connect().await;
     ask(&mut stream, &get("/small"), "small").await;
@@ -219,7 +219,7 @@ async fn a_first_and_a_second_head_that_dribble_are_cut_off() {
 #[tokio::test]
 async fn chunks_that_dribble_after_an_early_answer_are_cut_off() {
     let head = IN_A_WHILE;
-    let server = RunningServer::with(10, Timeouts { head, ..NEVER });
+    let server = TestHttpServer::with(10, Timeouts { head, ..NEVER });
     let mut stream = server.connect().await;
     let request =
         "POST /refuse HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
@@ -231,7 +231,7 @@ async fn chunks_that_dribble_after_an_early_answer_are_cut_off() {
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
     let idle = IN_A_WHILE;
-    let server = RunningServer::with(10, Timeouts { idle, ..NEVER });
+    let server = TestHttpServer::with(10, Timeouts { idle, ..NEVER });
     let mut stream = server.connect().await;
     for _ in 0..2 {
         ask(&mut stream, &get("/small"), "small").await;
@@ -242,7 +242,7 @@ async fn an_idle_connection_is_closed() {
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_closed_and_its_next_request_never_begins() {
     let writing = SHORT_TIMEOUT;
-    let server = RunningServer::with(10, Timeouts { writing, ..NEVER });
+    let server = TestHttpServer::with(10, Timeouts { writing, ..NEVER });
     let mut stream = server.connect().await;
     let both = get("/large") + &get("/small");
     stream.write_all(both.as_bytes()).await.unwrap();
@@ -254,7 +254,7 @@ async fn a_client_that_reads_nothing_is_closed_and_its_next_request_never_begins
 #[tokio::test]
 async fn an_answer_that_is_read_slowly_is_written_whole_and_the_next_after_it() {
     let writing = Duration::from_secs(3);
-    let server = RunningServer::with(10, Timeouts { writing, ..NEVER });
+    let server = TestHttpServer::with(10, Timeouts { writing, ..NEVER });
     let mut stream = server.connect().await;
     let both = get("/large") + &get("/small");
     stream.write_all(both.as_bytes()).await.unwrap();
@@ -276,7 +276,7 @@ async fn a_streamed_answer_may_pause() {
         idle: SHORT_TIMEOUT,
         writing: SHORT_TIMEOUT,
     };
-    let server = RunningServer::with(10, timeouts);
+    let server = TestHttpServer::with(10, timeouts);
     let mut stream = server.connect().await;
     let answer = ask(&mut stream, &get("/quiet"), "\r\n0\r\n\r\n").await;
     assert_eq!(answer.matches("piece").count(), 3, "{answer}");
@@ -284,7 +284,7 @@ async fn a_streamed_answer_may_pause() {
 
 #[tokio::test]
 async fn a_streamed_answer_to_http_1_0_ends_with_its_connection_and_has_no_chunks() {
-    let server = RunningServer::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     for more in ["", "connection: keep-alive\r\n"] {
         let mut stream = server.connect().await;
         let request = format!("GET /quiet HTTP/1.0\r\nhost: a\r\n{more}\r\n");
@@ -299,7 +299,7 @@ async fn a_streamed_answer_to_http_1_0_ends_with_its_connection_and_has_no_chunk
 
 #[tokio::test]
 async fn connections_that_say_nothing_keep_out_no_client_and_close_none_with_a_good_key() {
-    let server = RunningServer::with(100, NEVER);
+    let server = TestHttpServer::with(100, NEVER);
     let mut first = server.connect().await;
     let mut trusted = server.connect().await;
     ask(&mut trusted, &get("/trusted"), "trusted").await;
@@ -316,7 +316,7 @@ async fn connections_that_say_nothing_keep_out_no_client_and_close_none_with_a_g
 
 #[tokio::test]
 async fn a_malformed_chunk_is_400_and_ends_the_connection() {
-    let server = RunningServer::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     let mut stream = server.connect().await;
     let request = "POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nno\r\n\r\n";
     let answer = ask(&mut stream, request, "}").await;
@@ -327,7 +327,7 @@ async fn a_malformed_chunk_is_400_and_ends_the_connection() {
 
 #[tokio::test]
 async fn a_request_to_upgrade_is_answered_and_the_answer_says_that_it_is_the_last() {
-    let server = RunningServer::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     for protocol in ["websocket", "h2c"] {
         let mut stream = server.connect().await;
         let request = format!(
@@ -342,7 +342,7 @@ async fn a_request_to_upgrade_is_answered_and_the_answer_says_that_it_is_the_las
 
 #[tokio::test]
 async fn large_heads_that_never_end_take_a_bounded_room() {
-    let server = RunningServer::with(1_000, NEVER);
+    let server = TestHttpServer::with(1_000, NEVER);
     let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(120 * 1024));
     let mut first = server.connect().await;
     first.write_all(head.as_bytes()).await.unwrap();

@@ -34,8 +34,8 @@ const LOG_PAGES: u32 = 4_000;
 const TOGETHER: usize = 256;
 
 /// Runs in the transaction, and returns a function that answers the caller after the commit.
-type Job = Box<dyn FnOnce(&mut Conn) -> Reply + Send>;
-type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+type Job = Box<dyn FnOnce(&mut Conn) -> JobReply + Send>;
+type JobReply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 #[derive(Clone)]
 pub(super) struct Writer {
@@ -162,7 +162,7 @@ impl WriterThread {
         &mut self,
         first: Job,
         waiting: &mut mpsc::Receiver<Job>,
-    ) -> (Vec<Reply>, Result<(), StoreError>) {
+    ) -> (Vec<JobReply>, Result<(), StoreError>) {
         let Self {
             conn,
             health,
