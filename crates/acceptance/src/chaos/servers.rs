@@ -168,12 +168,12 @@ impl Servers {
             .arg("version")
             .output()
             .await?;
-        let text = |name: &str, output: &[u8]| {
+        let version_line = |name: &str, output: &[u8]| {
             format!("{name} {}", String::from_utf8_lossy(output).trim())
         };
         Ok(vec![
-            text("PostgreSQL", &postgres.stdout),
-            text("RabbitMQ", &rabbitmq.stdout),
+            version_line("PostgreSQL", &postgres.stdout),
+            version_line("RabbitMQ", &rabbitmq.stdout),
         ])
     }
 

@@ -154,12 +154,12 @@ backends!(
         for row in rows {
             let name = SubscriptionName::from_store(row.1.name.clone());
             let delivery = read(row)?;
-            let result = EventSubscription {
+            let entry = EventSubscription {
                 subscription: delivery.subscription,
                 name,
                 result: FanoutResult::Delivery(delivery),
             };
-            fanout_results.insert(result.subscription, result);
+            fanout_results.insert(entry.subscription, entry);
         }
         if !is_test(conn, facts.key)? {
             for other in after(conn, owner, SubscriptionId(beginning), page.limit)? {

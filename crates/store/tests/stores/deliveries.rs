@@ -325,7 +325,7 @@ fn fanout_results(details: &EventDetails) -> Vec<(SubscriptionId, &'static str)>
     };
     let fanout_results = details.subscriptions.iter();
     fanout_results
-        .map(|result| (result.subscription, outcome(&result.result)))
+        .map(|entry| (entry.subscription, outcome(&entry.result)))
         .collect()
 }
 

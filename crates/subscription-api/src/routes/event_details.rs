@@ -108,10 +108,10 @@ pub(crate) async fn show(
     let mut budget = ResponseBudget::default();
     budget.reserve(&event.body);
     let outcomes = event.subscriptions.iter();
-    let outcomes = outcomes.map(|result| {
+    let outcomes = outcomes.map(|entry| {
         (
-            result.cursor(),
-            subscription_outcome(result, event.event_type),
+            entry.cursor(),
+            subscription_outcome(entry, event.event_type),
         )
     });
     let (subscriptions, filled) = budget.fill(outcomes);
@@ -134,8 +134,8 @@ impl Truncate for SubscriptionOutcome {
     fn truncate(&mut self, _: usize) {}
 }
 
-fn subscription_outcome(result: &EventSubscription, event_type: EventType) -> SubscriptionOutcome {
-    let (outcome, reason) = match &result.result {
+fn subscription_outcome(entry: &EventSubscription, event_type: EventType) -> SubscriptionOutcome {
+    let (outcome, reason) = match &entry.result {
         FanoutResult::Delivery(delivery) => (delivery.status.as_str(), delivery_reason(delivery)),
         FanoutResult::CreatedLater => (
             "created_later",
@@ -150,14 +150,14 @@ fn subscription_outcome(result: &EventSubscription, event_type: EventType) -> Su
             "the subscription was changed after the event had been received".to_owned(),
         ),
     };
-    let delivery = match &result.result {
+    let delivery = match &entry.result {
         FanoutResult::Delivery(delivery) => Some(delivery),
         _ => None,
     };
     let text = |time: Timestamp| time.to_string();
     SubscriptionOutcome {
-        subscription_id: result.subscription.0,
-        name: result.name.as_str().to_owned(),
+        subscription_id: entry.subscription.0,
+        name: entry.name.as_str().to_owned(),
         outcome,
         reason,
         delivery_id: delivery.map(|delivery| delivery.id.0),
