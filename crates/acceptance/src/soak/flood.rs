@@ -31,7 +31,7 @@ pub struct Flood {
     duration: Duration,
 }
 
-/// The latencies of the modest organization's deliveries, and the fate of the greedy one's events.
+/// The latencies of the modest organization's deliveries, and the outcome of the greedy one's events.
 pub struct FloodResult {
     /// The modest organization alone.
     pub without: Latencies,

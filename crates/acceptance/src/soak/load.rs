@@ -1,4 +1,4 @@
-//! An open-loop load: events at fixed times, whatever the fate of earlier ones.
+//! An open-loop load: events at fixed times, whatever the outcome of earlier ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
