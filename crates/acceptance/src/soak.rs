@@ -12,7 +12,7 @@ mod load;
 mod metrics;
 mod receivers;
 
-pub use fairness::{BadReceivers, FairnessResult, FairnessRun, Setup};
-pub use flood::{Flood, FloodResult, RATE, limited, told_to_wait};
+pub use fairness::{BadReceivers, FairnessResult, FairnessRun, FairnessSetup};
+pub use flood::{Flood, FloodResult, RATE, limited, retry_after_seconds};
 pub use latency::{Latencies, LatencyBound};
-pub use receivers::Behaviour;
+pub use receivers::ReceiverBehaviour;

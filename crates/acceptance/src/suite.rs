@@ -83,9 +83,9 @@ impl SharedDeployments {
 
 /// How long each trial took.
 #[derive(Default)]
-struct Times(Mutex<Vec<(Duration, String)>>);
+struct ScenarioTimes(Mutex<Vec<(Duration, String)>>);
 
-impl Times {
+impl ScenarioTimes {
     fn run(&self, name: String, work: Work) -> anyhow::Result<()> {
         let begun = Instant::now();
         let done = work();
@@ -119,7 +119,7 @@ pub fn run(suite: Suite) -> anyhow::Result<ExitCode> {
             .build()?,
     );
     let deployments = Arc::new(SharedDeployments::default());
-    let times = Arc::new(Times::default());
+    let times = Arc::new(ScenarioTimes::default());
 
     let isolated = |mode, scenarios: Vec<IsolatedScenario>| {
         let trials = scenarios.into_iter().map(|(name, scenario)| {
@@ -169,7 +169,7 @@ pub fn run(suite: Suite) -> anyhow::Result<ExitCode> {
 /// The work of a trial.
 type Work = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
 
-fn trial(mode: Mode, scenario: &str, times: &Arc<Times>, work: Work) -> Trial {
+fn trial(mode: Mode, scenario: &str, times: &Arc<ScenarioTimes>, work: Work) -> Trial {
     // The first name is that of this program.
     let named = scenario
         .split_once("::")

@@ -209,9 +209,9 @@ fn the_official_libraries_of_python_and_node_accept_what_hookline_signs_and_noth
 fn the_receiver_of_the_readme_says_in_one_line_why_it_does_not_start() -> anyhow::Result<()> {
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0))?;
     let taken = taken.local_addr()?.port().to_string();
-    let says = format!("receiver.py cannot listen on port {taken}: ");
-    for (arguments, says) in [
-        (&[taken.as_str(), "hush"][..], says.as_str()),
+    let message = format!("receiver.py cannot listen on port {taken}: ");
+    for (arguments, message) in [
+        (&[taken.as_str(), "hush"][..], message.as_str()),
         (
             &["99999", "hush"],
             "receiver.py cannot listen on port 99999: ",
@@ -222,11 +222,11 @@ fn the_receiver_of_the_readme_says_in_one_line_why_it_does_not_start() -> anyhow
         let receiver = examples().join("receiver.py");
         let mut python = Command::new("python3");
         let ended = python.arg("-B").arg(receiver).args(arguments).output()?;
-        let said = String::from_utf8(ended.stderr)?;
-        ensure!(ended.status.code() == Some(1), "{said}");
+        let text = String::from_utf8(ended.stderr)?;
+        ensure!(ended.status.code() == Some(1), "{text}");
         ensure!(
-            said.starts_with(says) && said.lines().count() == 1,
-            "{said}"
+            text.starts_with(message) && text.lines().count() == 1,
+            "{text}"
         );
     }
     Ok(())
@@ -239,8 +239,8 @@ fn the_receiver_of_the_readme_prints_whole_lines_of_requests_at_once() -> anyhow
         .arg(examples().join("receiver.py"))
         .arg(free_port()?.to_string())
         .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.stdout == b"401\n", "{:?} {said}", output.stdout);
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.stdout == b"401\n", "{:?} {text}", output.stdout);
     Ok(())
 }
 
@@ -252,8 +252,8 @@ fn a_receiver_that_stores_ids_processes_each_delivery_once() -> anyhow::Result<(
         .arg(root().join("examples/repeats"))
         .arg(folder.path().join("receiver.db"))
         .output()?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{said}");
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{text}");
     let orders = String::from_utf8(output.stdout)?;
     let expected = "first | after a crash | at once | later | forgotten";
     assert_eq!(orders.trim(), expected);
@@ -303,11 +303,11 @@ fn the_first_steps_of_the_readme_work_as_one_block() -> anyhow::Result<()> {
         .env("XDG_DATA_HOME", folder.path())
         .current_dir(root())
         .output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
+    let text = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(said.contains("\ngenuine "), "{said}\n{errors}");
-    let log = said.lines().find(|line| line.contains("\"logs\""));
-    let log: Value = serde_json::from_str(log.with_context(|| format!("{said}\n{errors}"))?)?;
+    assert!(text.contains("\ngenuine "), "{text}\n{errors}");
+    let log = text.lines().find(|line| line.contains("\"logs\""));
+    let log: Value = serde_json::from_str(log.with_context(|| format!("{text}\n{errors}"))?)?;
     assert_eq!(log["logs"][0]["status"], "success", "{log}");
     Ok(())
 }

@@ -43,11 +43,11 @@ impl Post {
     pub async fn run(self) -> anyhow::Result<()> {
         let client = hookline_testkit::http::http_client();
         let begun = Instant::now();
-        let mut pace = self.rate.map(pace);
+        let mut interval = self.rate.map(interval_of);
         let mut posting = FuturesUnordered::new();
         for number in 0..self.count {
-            if let Some(pace) = &mut pace {
-                pace.tick().await;
+            if let Some(interval) = &mut interval {
+                interval.tick().await;
             }
             if posting.len() == CONNECTIONS
                 && let Some(done) = posting.next().await
@@ -130,16 +130,16 @@ impl Relay {
     }
 }
 
-fn pace(rate: u32) -> Interval {
+fn interval_of(rate: u32) -> Interval {
     interval(Duration::from_secs(1) / rate)
 }
 
 async fn publish(channel: &Channel, count: u64, rate: Option<u32>) -> anyhow::Result<()> {
-    let mut pace = rate.map(pace);
+    let mut interval = rate.map(interval_of);
     let mut confirming = FuturesUnordered::new();
     for number in 0..count {
-        if let Some(pace) = &mut pace {
-            pace.tick().await;
+        if let Some(interval) = &mut interval {
+            interval.tick().await;
         }
         let body = event("org", "workflow.started", number, Moment::now());
         let properties = BasicProperties::default().with_delivery_mode(2);

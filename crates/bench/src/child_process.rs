@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::baseline::Relayed;
-use crate::ledger::Report;
+use crate::ledger::ReceiverReport;
 use crate::publisher::{Publish, Published};
 
 fn bench(args: &[&str]) -> anyhow::Result<Command> {
@@ -65,7 +65,7 @@ pub async fn publish(what: &Publish) -> anyhow::Result<Published> {
 }
 
 /// The bare requests per second that `receiver` answers.
-pub async fn posts_per_second(receiver: &Receiver, count: u64) -> anyhow::Result<f64> {
+pub async fn posts_per_second(receiver: &ReceiverProcess, count: u64) -> anyhow::Result<f64> {
     let (url, count) = (
         format!("--url={}", receiver.url("bare/0")),
         format!("--count={count}"),
@@ -74,7 +74,11 @@ pub async fn posts_per_second(receiver: &Receiver, count: u64) -> anyhow::Result
 }
 
 /// The latencies of bare requests at this rate per second, in microseconds. `receiver` must be new.
-pub async fn posts_at(rate: u32, receiver: &Receiver, count: u64) -> anyhow::Result<Vec<u32>> {
+pub async fn posts_at(
+    rate: u32,
+    receiver: &ReceiverProcess,
+    count: u64,
+) -> anyhow::Result<Vec<u32>> {
     let url = format!("--url={}", receiver.url("bare/0"));
     let (count, rate) = (format!("--count={count}"), format!("--rate={rate}"));
     last_words(&["post", &url, &count, &rate]).await?;
@@ -102,7 +106,7 @@ pub enum Scheme {
 }
 
 /// A receiver's process.
-pub struct Receiver {
+pub struct ReceiverProcess {
     process: Child,
     scheme: Scheme,
     /// The port of deliveries and of the ledger, with TLS in [`Scheme::Https`].
@@ -110,7 +114,7 @@ pub struct Receiver {
     http: reqwest::Client,
 }
 
-impl Receiver {
+impl ReceiverProcess {
     pub async fn start(scheme: Scheme) -> anyhow::Result<Self> {
         let mut command = bench(&["receive"])?;
         let mut http = reqwest::Client::builder();
@@ -168,7 +172,7 @@ impl Receiver {
         Ok(())
     }
 
-    pub async fn report(&self) -> anyhow::Result<Report> {
+    pub async fn report(&self) -> anyhow::Result<ReceiverReport> {
         Ok(self
             .http
             .get(self.url("report"))
@@ -182,7 +186,7 @@ impl Receiver {
     ///
     /// # Errors
     /// If no delivery arrives for `patience`, more than `count` or wrong requests arrive, or no signature was checked.
-    pub async fn wait_for(&self, count: u64, patience: Duration) -> anyhow::Result<Report> {
+    pub async fn wait_for(&self, count: u64, patience: Duration) -> anyhow::Result<ReceiverReport> {
         let (mut taken, mut since) = (0, Instant::now());
         while taken < count {
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -11,13 +11,13 @@ const TICKS_PER_SECOND: f64 = 100.0;
 /// CPU seconds by process name. Processes with the same name are summed.
 pub type Cpu = BTreeMap<String, f64>;
 
-struct Times {
+struct CpuTimes {
     parent: u32,
     own: u64,
     of_children: u64,
 }
 
-fn times_of(process: u32) -> anyhow::Result<Times> {
+fn times_of(process: u32) -> anyhow::Result<CpuTimes> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     // The process name ends with `)` and may contain spaces.
     let (_, rest) = stat
@@ -30,7 +30,7 @@ fn times_of(process: u32) -> anyhow::Result<Times> {
             .context("a process with too few times")?
             .parse()?)
     };
-    Ok(Times {
+    Ok(CpuTimes {
         parent: u32::try_from(number(1)?)?,
         own: number(11)? + number(12)?,
         of_children: number(13)? + number(14)?,
@@ -41,7 +41,7 @@ fn times_of(process: u32) -> anyhow::Result<Times> {
 pub fn cpu_of(process: u32) -> anyhow::Result<f64> {
     let root = times_of(process)?;
     let mut ticks = root.own + root.of_children;
-    let all: BTreeMap<u32, Times> = std::fs::read_dir("/proc")?
+    let all: BTreeMap<u32, CpuTimes> = std::fs::read_dir("/proc")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter_map(|id| Some((id, times_of(id).ok()?)))
         .collect();

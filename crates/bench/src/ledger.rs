@@ -8,7 +8,7 @@ use crate::event::Moment;
 
 /// Counts of the requests since the report began.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct Report {
+pub struct ReceiverReport {
     /// Deliveries: pairs of a subscription and an event.
     pub taken: u64,
     /// Deliveries that arrived again.
@@ -29,17 +29,17 @@ pub struct Report {
 
 /// The state of a receiver.
 #[derive(Default)]
-pub(crate) struct Ledger {
+pub(crate) struct ReceiverLedger {
     seen: HashMap<u32, Bits>,
-    pub(crate) report: Report,
+    pub(crate) report: ReceiverReport,
     /// The subscriptions that were down answer again.
     pub(crate) has_recovered: bool,
 }
 
-impl Ledger {
+impl ReceiverLedger {
     /// Begins a new report. Earlier deliveries stay known: if one arrives again, it counts as a repeat.
     pub(crate) fn reset(&mut self) {
-        self.report = Report::default();
+        self.report = ReceiverReport::default();
     }
 
     /// Records an accepted delivery.
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_repeat_is_no_delivery() {
-        let mut ledger = Ledger::default();
+        let mut ledger = ReceiverLedger::default();
         for number in [0, 63, 64, 1_000, 64, 0] {
             ledger.take(1, number, Moment(5), Moment(7));
         }

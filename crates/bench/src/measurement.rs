@@ -25,13 +25,13 @@ impl Goal {
 /// A measured value of one run.
 #[derive(Debug, Clone)]
 pub struct Measurement {
-    pub row: Row,
+    pub row: ResultRow,
     pub value: f64,
 }
 
 /// A row of the table: the key by which figures of several runs are summarized.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
+pub struct ResultRow {
     /// The workload's letter, or `raw` for the machine without Hookline.
     pub scenario: &'static str,
     /// None for the machine without Hookline.
@@ -74,7 +74,7 @@ impl Labels {
     /// A figure without a goal.
     pub fn of(self, what: impl Into<String>, value: f64, unit: &'static str) -> Measurement {
         let Self { scenario, mode } = self;
-        let row = Row {
+        let row = ResultRow {
             scenario,
             mode,
             what: what.into(),
@@ -102,7 +102,7 @@ impl Labels {
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
     #[serde(flatten)]
-    pub row: Row,
+    pub row: ResultRow,
     /// The values in the order of the runs.
     pub values: Vec<f64>,
     pub median: f64,
@@ -137,7 +137,7 @@ pub const MILLIS: &str = "ms";
 const PERCENTILES: [&str; 2] = ["p50", "p99"];
 
 /// The name of the machine's figure to which this row is compared.
-fn bare(row: &Row, of: &str) -> Option<String> {
+fn bare(row: &ResultRow, of: &str) -> Option<String> {
     match (row.unit, &*row.what) {
         _ if row.mode.is_none() => None,
         (RATE, _) => Some(of.to_owned()),
@@ -163,7 +163,7 @@ pub fn summarize(figures: Vec<Measurement>) -> Vec<Summary> {
         }
         all.push(value);
     }
-    let raw = |row: &Row, of: &str| {
+    let raw = |row: &ResultRow, of: &str| {
         let all = values.get(&("raw", "machine", bare(row, of)?))?;
         Some(median(all))
     };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use hookline_testkit::publisher::{self, Publisher};
+use hookline_testkit::publisher::{self, TestPublisher};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -62,7 +62,7 @@ pub struct Published {
 }
 
 enum Destination {
-    Broker(Box<Publisher>),
+    Broker(Box<TestPublisher>),
     Api(reqwest::Client),
 }
 
@@ -71,7 +71,7 @@ impl Publish {
     pub async fn run(self) -> anyhow::Result<()> {
         ensure!(!self.organizations.is_empty() && !self.types.is_empty() && self.batch > 0);
         let destination = match &self.amqp {
-            Some(url) => Destination::Broker(Box::new(Publisher::connect(url).await?)),
+            Some(url) => Destination::Broker(Box::new(TestPublisher::connect(url).await?)),
             None => Destination::Api(hookline_testkit::http::http_client()),
         };
         let at_once = match (&destination, self.rate) {
@@ -101,12 +101,12 @@ impl Publish {
         while let Some(done) = taking.next().await {
             done?;
         }
-        let said = Published {
+        let published = Published {
             first,
             last: Moment::now(),
             cpu: cpu_of_this()?,
         };
-        println!("{}", serde_json::to_string(&said)?);
+        println!("{}", serde_json::to_string(&published)?);
         Ok(())
     }
 

@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::Context as _;
-use hookline_testkit::receiver::Received;
+use hookline_testkit::receiver::ReceivedRequest;
 use hookline_testkit::test_ca::{TestCa, Validity};
 use tokio::net::TcpStream;
 
 use crate::event::{Moment, read};
-use crate::ledger::Ledger;
+use crate::ledger::ReceiverLedger;
 
 /// The secret of every subscription.
 pub const SECRET: &str = "hush";
@@ -38,7 +38,7 @@ pub struct Receive {
     authority: Option<PathBuf>,
 }
 
-type Kept = web::Data<Mutex<Ledger>>;
+type Kept = web::Data<Mutex<ReceiverLedger>>;
 
 impl Receive {
     /// Prints its port, and serves until the process is killed.
@@ -148,7 +148,7 @@ async fn take(kept: Kept, request: HttpRequest, body: web::Bytes) -> HttpRespons
 struct Refused;
 
 fn note(
-    ledger: &mut Ledger,
+    ledger: &mut ReceiverLedger,
     behaviour: &str,
     subscription: u32,
     request: &HttpRequest,
@@ -178,13 +178,16 @@ fn note(
     // Requests of the bare POST loop have no signature.
     if event % SAMPLE == 0 && behaviour != "bare" {
         ledger.report.checked += 1;
-        if Received::of(request, body.clone()).verify(SECRET).is_err() {
+        if ReceivedRequest::of(request, body.clone())
+            .verify(SECRET)
+            .is_err()
+        {
             ledger.report.wrong += 1;
         }
     }
     Ok(())
 }
 
-fn lock(kept: &Arc<Mutex<Ledger>>) -> MutexGuard<'_, Ledger> {
+fn lock(kept: &Arc<Mutex<ReceiverLedger>>) -> MutexGuard<'_, ReceiverLedger> {
     kept.lock().unwrap_or_else(PoisonError::into_inner)
 }

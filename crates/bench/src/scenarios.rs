@@ -13,7 +13,7 @@ mod slow;
 use clap::ValueEnum;
 use hookline_testkit::deployment::Mode;
 
-use crate::child_process::{Receiver, Scheme, posts_at, posts_per_second, relay};
+use crate::child_process::{ReceiverProcess, Scheme, posts_at, posts_per_second, relay};
 use crate::measurement::{
     DELIVERED, Goal, Labels, MILLIS, Measurement, POSTS, RATE, RELAYS, bare_latency,
 };
@@ -108,7 +108,7 @@ impl Scenario {
 
 /// The bare requests per second of this machine at this moment.
 pub async fn bare_posts(size: Size) -> anyhow::Result<f64> {
-    let receiver = Receiver::start(Scheme::Http).await?;
+    let receiver = ReceiverProcess::start(Scheme::Http).await?;
     posts_per_second(&receiver, size.of(60_000)).await
 }
 
@@ -117,7 +117,7 @@ pub async fn raw(modes: &[Mode], size: Size) -> anyhow::Result<Vec<Measurement>>
     let labels = Labels::MACHINE;
     let steadily = size.of(30) * u64::from(latency::RATE);
     let mut all = vec![labels.of(POSTS, bare_posts(size).await?, RATE)];
-    let receiver = Receiver::start(Scheme::Http).await?;
+    let receiver = ReceiverProcess::start(Scheme::Http).await?;
     let posted = posts_at(latency::RATE, &receiver, steadily).await?;
     all.extend(latencies(labels, POSTS, &posted));
     if modes.contains(&Mode::Distributed) {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hookline_testkit::client::Client;
-use hookline_testkit::dependencies::Route;
+use hookline_testkit::client::ApiClient;
+use hookline_testkit::dependencies::DependencyRoute;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use serde_json::json;
 
-use crate::child_process::{self, Receiver, Scheme};
+use crate::child_process::{self, ReceiverProcess, Scheme};
 use crate::cost::{Cpu, cpu_of, peak_memory};
-use crate::ledger::Report;
+use crate::ledger::ReceiverReport;
 use crate::publisher::{Publish, Published};
 use crate::receiver::SECRET;
 
@@ -42,9 +42,9 @@ const SETTINGS: [(&str, &str); 7] = [
 /// A deployment with one organization, and a receiver.
 pub struct Setup {
     pub deployment: Deployment,
-    pub receiver: Receiver,
+    pub receiver: ReceiverProcess,
     /// Its key belongs to the first organization and to all others.
-    pub client: Client,
+    pub client: ApiClient,
     publish: Publish,
 }
 
@@ -52,7 +52,7 @@ pub struct Setup {
 #[derive(Debug, Clone, Default)]
 pub struct SetupOptions<'a> {
     /// Additional settings of the services.
-    pub besides: Vec<(&'a str, &'a str)>,
+    pub additional_settings: Vec<(&'a str, &'a str)>,
     /// The receiver uses TLS.
     pub tls: bool,
     /// The number of organizations; 0 means one.
@@ -69,14 +69,14 @@ impl Setup {
             true => Scheme::Https(authority.path().to_owned()),
             false => Scheme::Http,
         };
-        let receiver = Receiver::start(scheme).await?;
+        let receiver = ReceiverProcess::start(scheme).await?;
         let authority = authority.path().to_str().context("a path that is UTF-8")?;
         let mut settings = SETTINGS.to_vec();
-        settings.extend(options.besides);
+        settings.extend(options.additional_settings);
         if options.tls {
             settings.push(("HOOKLINE__TARGETS__EXTRA_CA_FILE", authority));
         }
-        let deployment = Deployment::prepare_on(Route::Direct, mode, &settings).await?;
+        let deployment = Deployment::prepare_on(DependencyRoute::Direct, mode, &settings).await?;
         for service in deployment.services() {
             if !options.later.contains(&service) {
                 deployment.start_service(service, &[]).await?;
@@ -98,7 +98,7 @@ impl Setup {
         let args: Vec<&str> = ["--org", all[0]].into_iter().chain(also).collect();
         let key = deployment.key(&args).await?;
         let api = format!("{}/v1", deployment.api());
-        let client = Client::new(&api, &key);
+        let client = ApiClient::new(&api, &key);
         let mut publish = Publish {
             organizations: names,
             types: vec![TYPE.to_owned()],
@@ -149,7 +149,11 @@ impl Setup {
     }
 
     /// Publishes, and waits for the `owed` deliveries.
-    pub async fn deliver(&self, what: &Publish, owed: u64) -> anyhow::Result<(Published, Report)> {
+    pub async fn deliver(
+        &self,
+        what: &Publish,
+        owed: u64,
+    ) -> anyhow::Result<(Published, ReceiverReport)> {
         tokio::try_join!(
             child_process::publish(what),
             self.receiver.wait_for(owed, PATIENCE)

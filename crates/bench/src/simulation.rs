@@ -15,11 +15,11 @@ mod stats;
 mod table;
 mod traffic;
 
-pub use measured::{Run, Second, Waits};
+pub use measured::{Second, SimulationResult, Waits};
 pub use report::run;
-pub use scenario::{Load, Order, Scenario};
+pub use scenario::{Order, SimulationLoad, SimulationScenario};
 
 /// Simulates a scenario from the first message until the last delivery has ended. The result depends only on the scenario.
-pub fn simulate(scenario: &Scenario) -> Run {
+pub fn simulate(scenario: &SimulationScenario) -> SimulationResult {
     simulator::Simulator::new(scenario).run()
 }

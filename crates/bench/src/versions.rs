@@ -9,17 +9,17 @@ pub async fn all() -> anyhow::Result<Vec<String>> {
     lines.push(format!(
         "Hookline {} ({})",
         env!("CARGO_PKG_VERSION"),
-        said("git", &["describe", "--always", "--dirty"]).await
+        output_of("git", &["describe", "--always", "--dirty"]).await
     ));
     if let Ok(postgres) = std::env::var("HOOKLINE_TEST_POSTGRES") {
-        let version = said("psql", &[&postgres, "-XAtqc", "SHOW server_version"]).await;
-        let commit = said("psql", &[&postgres, "-XAtqc", "SHOW synchronous_commit"]).await;
+        let version = output_of("psql", &[&postgres, "-XAtqc", "SHOW server_version"]).await;
+        let commit = output_of("psql", &[&postgres, "-XAtqc", "SHOW synchronous_commit"]).await;
         lines.push(format!("PostgreSQL {version}, synchronous_commit={commit}"));
     }
     if let Ok(ctl) = std::env::var("HOOKLINE_TEST_RABBITMQCTL") {
         lines.push(format!(
             "RabbitMQ {}, quorum queues",
-            said(&ctl, &["version"]).await
+            output_of(&ctl, &["version"]).await
         ));
     }
     Ok(lines)
@@ -51,7 +51,7 @@ fn machine() -> anyhow::Result<String> {
 }
 
 /// The output of a program, or a question mark if it does not run.
-async fn said(program: &str, args: &[&str]) -> String {
+async fn output_of(program: &str, args: &[&str]) -> String {
     match Command::new(program).args(args).output().await {
         Ok(output) if output.status.success() => {
             String::from_utf8_lossy(&output.stdout).trim().to_owned()

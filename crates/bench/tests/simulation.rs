@@ -6,14 +6,16 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use hookline_bench::simulation::{Load, Order, Run, Scenario, simulate};
+use hookline_bench::simulation::{
+    Order, SimulationLoad, SimulationResult, SimulationScenario, simulate,
+};
 
 const DISPATCHERS: usize = 250;
 const SLOTS: usize = 128;
 const PUBLISHED: std::ops::Range<usize> = 0..28;
 const OUTAGE: std::ops::Range<usize> = 5..25;
 
-const LOAD: Load = Load {
+const LOAD: SimulationLoad = SimulationLoad {
     healthy: 6.0,
     slow: 5.0,
     hanging: 8.0,
@@ -21,9 +23,9 @@ const LOAD: Load = Load {
     dead: 0.2,
 };
 
-fn scenario(load: Load, order: Order) -> Scenario {
+fn scenario(load: SimulationLoad, order: Order) -> SimulationScenario {
     let seconds = |count: usize| Duration::from_secs(count as u64);
-    Scenario {
+    SimulationScenario {
         dispatchers: DISPATCHERS,
         slots: SLOTS,
         room: 3 * SLOTS,
@@ -36,15 +38,15 @@ fn scenario(load: Load, order: Order) -> Scenario {
     }
 }
 
-fn with_bad() -> &'static Run {
-    static RUN: OnceLock<Run> = OnceLock::new();
+fn with_bad() -> &'static SimulationResult {
+    static RUN: OnceLock<SimulationResult> = OnceLock::new();
     RUN.get_or_init(|| simulate(&scenario(LOAD, Order::Scheduler)))
 }
 
 #[test]
 fn bad_endpoints_do_not_delay_healthy_ones_at_hundreds_of_dispatchers() {
     // The same endpoints, all healthy all the time. Sharing a dispatcher with others costs the same in both runs.
-    let all_well = simulate(&Scenario {
+    let all_well = simulate(&SimulationScenario {
         outage: Duration::ZERO..Duration::ZERO,
         ..scenario(LOAD, Order::Scheduler)
     });
@@ -101,7 +103,7 @@ fn every_delivery_ends_and_waiting_ones_arrive_after_recovery() {
 #[test]
 fn a_scenario_repeats_for_its_seed_and_differs_for_another() {
     let few = |seed| {
-        simulate(&Scenario {
+        simulate(&SimulationScenario {
             dispatchers: 20,
             seed,
             ..scenario(LOAD, Order::Scheduler)

@@ -145,9 +145,9 @@ mod tests {
 
         #[test]
         fn a_cursor_names_the_subscription_where_a_page_ended(id in 1..i64::MAX) {
-            let fates = list(CursorKind::EventSubscriptions, "a", "e");
-            let text = fates.text(Cursor::of_subscription(SubscriptionId(id)));
-            let cursor = fates.parse(&text).unwrap();
+            let subscriptions = list(CursorKind::EventSubscriptions, "a", "e");
+            let text = subscriptions.text(Cursor::of_subscription(SubscriptionId(id)));
+            let cursor = subscriptions.parse(&text).unwrap();
             prop_assert_eq!(cursor.subscription(), SubscriptionId(id));
         }
 

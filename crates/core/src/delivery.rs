@@ -21,17 +21,17 @@ pub struct AttemptTask {
     pub subscription: SubscriptionId,
 }
 
-/// Why a delivery exists.
+/// Why a delivery exists. The column and the API's field are called `origin`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::IntoStaticStr, strum::EnumString)]
 #[strum(serialize_all = "snake_case")]
-pub enum Origin {
+pub enum DeliveryKind {
     /// An event that its subscription wants.
     Event,
     /// A test that a user asked for: sent once, whatever the subscription wants.
     Test,
 }
 
-impl Origin {
+impl DeliveryKind {
     /// The name in answers and in the store.
     pub fn as_str(self) -> &'static str {
         self.into()
@@ -96,11 +96,11 @@ impl Trigger {
         self.into()
     }
 
-    /// The trigger of the `attempt`th request of a delivery of this origin, made in this run.
-    pub fn of(origin: Origin, run: RetryRun, attempt: u32) -> Self {
-        match (run.started_by, origin, run.step(attempt)) {
-            (StartedBy::First, Origin::Test, _) => Trigger::Test,
-            (StartedBy::First, Origin::Event, 1) => Trigger::Event,
+    /// The trigger of the `attempt`th request of a delivery of this kind, made in this run.
+    pub fn of(kind: DeliveryKind, run: RetryRun, attempt: u32) -> Self {
+        match (run.started_by, kind, run.step(attempt)) {
+            (StartedBy::First, DeliveryKind::Test, _) => Trigger::Test,
+            (StartedBy::First, DeliveryKind::Event, 1) => Trigger::Event,
             (StartedBy::Replay, _, 1) => Trigger::Replay,
             _ => Trigger::Retry,
         }
@@ -146,24 +146,30 @@ impl ExhaustedReason {
 mod tests {
     use super::*;
 
-    fn triggers(origin: Origin, started_by: StartedBy, attempts_before: u32) -> [Trigger; 2] {
+    fn triggers(kind: DeliveryKind, started_by: StartedBy, attempts_before: u32) -> [Trigger; 2] {
         let run = RetryRun {
             started_by,
             attempts_before,
         };
-        [1, 2].map(|step| Trigger::of(origin, run, attempts_before + step))
+        [1, 2].map(|step| Trigger::of(kind, run, attempts_before + step))
     }
 
     #[test]
     fn the_first_attempt_of_a_run_has_the_trigger_of_its_start() {
         use Trigger::{Event, Replay, Retry, Test};
-        let of_event = |started_by, before| triggers(Origin::Event, started_by, before);
+        let of_event = |started_by, before| triggers(DeliveryKind::Event, started_by, before);
         assert_eq!(of_event(StartedBy::First, 0), [Event, Retry]);
         assert_eq!(of_event(StartedBy::Retry, 9), [Retry, Retry]);
         assert_eq!(of_event(StartedBy::Replay, 9), [Replay, Retry]);
         // A skipped delivery had no attempt before its replay.
         assert_eq!(of_event(StartedBy::Replay, 0), [Replay, Retry]);
-        assert_eq!(triggers(Origin::Test, StartedBy::First, 0), [Test, Test]);
-        assert_eq!(triggers(Origin::Test, StartedBy::Retry, 1), [Retry, Retry]);
+        assert_eq!(
+            triggers(DeliveryKind::Test, StartedBy::First, 0),
+            [Test, Test]
+        );
+        assert_eq!(
+            triggers(DeliveryKind::Test, StartedBy::Retry, 1),
+            [Retry, Retry]
+        );
     }
 }

@@ -55,7 +55,7 @@ impl ReplayStatus {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub enum ReplayMode {
     Real,
     /// Nothing changes; the answer has the number of deliveries.
     Dry,
@@ -64,7 +64,7 @@ pub enum Mode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayRequest {
     pub filter: ReplayFilter,
-    pub mode: Mode,
+    pub mode: ReplayMode,
 }
 
 impl ReplayRequest {
@@ -92,7 +92,7 @@ impl ReplayRequest {
                     since,
                     until,
                 },
-                mode: mode.unwrap_or(Mode::Real),
+                mode: mode.unwrap_or(ReplayMode::Real),
             })
         })
     }
@@ -108,10 +108,10 @@ fn wanted(value: Value) -> Result<ReplayStatus, Violations> {
         .ok_or_else(|| invalid("must be delivered, exhausted or skipped"))
 }
 
-fn mode(value: Value) -> Result<Mode, Violations> {
+fn mode(value: Value) -> Result<ReplayMode, Violations> {
     match value {
-        Value::Bool(true) => Ok(Mode::Dry),
-        Value::Bool(false) => Ok(Mode::Real),
+        Value::Bool(true) => Ok(ReplayMode::Dry),
+        Value::Bool(false) => Ok(ReplayMode::Real),
         _ => Err(invalid("must be true or false")),
     }
 }
@@ -127,7 +127,7 @@ mod tests {
         let request = ReplayRequest::from_json(json!({})).unwrap();
         assert_eq!(request.filter, ReplayFilter::default());
         assert_eq!(request.filter.wanted.states(), ["exhausted", "skipped"]);
-        assert_eq!(request.mode, Mode::Real);
+        assert_eq!(request.mode, ReplayMode::Real);
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(filter.wanted, ReplayStatus::Delivered);
         assert!(filter.since < filter.until);
         assert_eq!(filter.event_types.unwrap().iter().count(), 1);
-        assert_eq!(request.mode, Mode::Dry);
+        assert_eq!(request.mode, ReplayMode::Dry);
     }
 
     #[test]

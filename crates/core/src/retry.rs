@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::delivery::{ExhaustedReason, Origin};
+use crate::delivery::{DeliveryKind, ExhaustedReason};
 use crate::outcome::AttemptOutcome;
 use crate::timestamp::Timestamp;
 
@@ -80,7 +80,7 @@ pub struct FinishedAttempt<'a> {
     pub outcome: &'a AttemptOutcome,
     /// The place in its run through the schedule, from 1.
     pub step: u32,
-    pub origin: Origin,
+    pub kind: DeliveryKind,
 }
 
 /// `jitter` is a random number from -1 to 1.
@@ -91,12 +91,12 @@ pub fn decide(made: FinishedAttempt<'_>, schedule: &RetrySchedule, jitter: f64) 
     if made.outcome.is_gone() {
         return RetryDecision::Exhausted(ExhaustedReason::Gone);
     }
-    match (made.origin, schedule.wait_after(made.step)) {
-        (Origin::Event, Some(seconds)) => {
+    match (made.kind, schedule.wait_after(made.step)) {
+        (DeliveryKind::Event, Some(seconds)) => {
             let asked_for = asked_for(made.outcome).unwrap_or_default();
             RetryDecision::Retry(jittered(seconds, jitter).max(asked_for))
         }
-        (Origin::Test, _) | (Origin::Event, None) => {
+        (DeliveryKind::Test, _) | (DeliveryKind::Event, None) => {
             RetryDecision::Exhausted(ExhaustedReason::OutOfAttempts)
         }
     }
@@ -122,7 +122,7 @@ fn asked_for(outcome: &AttemptOutcome) -> Option<Duration> {
 /// Reads a `Retry-After` (RFC 9110, section 10.2.3): seconds, or a date. A date is counted from
 /// the answer's own `Date`, so the clock of the receiver may be wrong. Where the answer has no valid `Date`, the date is
 /// counted from the arrival of the answer (RFC 9110, section 6.6.1).
-pub fn retry_after(value: &str, date: Option<&str>, came: Timestamp) -> Option<Duration> {
+pub fn retry_after(value: &str, date: Option<&str>, received_at: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         let seconds = value.parse().unwrap_or(u64::MAX);
@@ -130,7 +130,9 @@ pub fn retry_after(value: &str, date: Option<&str>, came: Timestamp) -> Option<D
     }
     let read = |date| httpdate::parse_http_date(date).map(Timestamp::from).ok();
     let until = read(value)?;
-    let from = date.and_then(|date| read(date.trim())).unwrap_or(came);
+    let from = date
+        .and_then(|date| read(date.trim()))
+        .unwrap_or(received_at);
     Some(until.remaining(from).min(MAX_WAIT))
 }
 
@@ -154,7 +156,7 @@ mod tests {
         let made = FinishedAttempt {
             outcome,
             step: attempt,
-            origin: Origin::Event,
+            kind: DeliveryKind::Event,
         };
         decide(made, &RetrySchedule::default(), 0.0)
     }
@@ -222,7 +224,7 @@ mod tests {
         let made = FinishedAttempt {
             outcome: &answered(500, None),
             step: 1,
-            origin: Origin::Test,
+            kind: DeliveryKind::Test,
         };
         let next = decide(made, &RetrySchedule::default(), 0.0);
         assert_eq!(
@@ -234,8 +236,8 @@ mod tests {
     #[test]
     fn a_retry_after_date_is_counted_from_the_answers_date_or_else_from_its_arrival() {
         let date = Some("Sun, 06 Nov 1994 08:49:37 GMT");
-        let came = Timestamp::parse("1994-11-06T08:50:00Z").unwrap();
-        let wait = |value, date| retry_after(value, date, came).map(|wait| wait.as_secs());
+        let received_at = Timestamp::parse("1994-11-06T08:50:00Z").unwrap();
+        let wait = |value, date| retry_after(value, date, received_at).map(|wait| wait.as_secs());
         assert_eq!(wait("120", None), Some(120));
         assert_eq!(wait("Sun, 06 Nov 1994 08:50:37 GMT", date), Some(60));
         assert_eq!(wait("Sun, 06 Nov 1994 08:48:37 GMT", date), Some(0));
@@ -271,7 +273,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_is_whole_seconds_within_a_tenth_of_the_schedules(seconds in 1u32..=86_400, jitter: f64) {
-            let made = FinishedAttempt { outcome: &answered(500, None), step: 1, origin: Origin::Event };
+            let made = FinishedAttempt { outcome: &answered(500, None), step: 1, kind: DeliveryKind::Event };
             let schedule = RetrySchedule::new(vec![seconds]).unwrap();
             let RetryDecision::Retry(wait) = decide(made, &schedule, jitter) else { panic!("not retried") };
             prop_assert_eq!(wait.subsec_nanos(), 0);

@@ -97,8 +97,8 @@ impl TargetRules {
     pub fn allow(&self, address: IpAddr) -> bool {
         match &self.networks {
             Networks::Any => true,
-            Networks::PublicAnd(besides) => {
-                is_public(address) || besides.iter().any(|network| network.contains(&address))
+            Networks::PublicAnd(networks) => {
+                is_public(address) || networks.iter().any(|network| network.contains(&address))
             }
         }
     }

@@ -122,12 +122,12 @@ impl Event {
 }
 
 impl From<AttemptTask> for v1::DueDelivery {
-    fn from(owed: AttemptTask) -> Self {
+    fn from(task: AttemptTask) -> Self {
         Self {
-            delivery_id: Bytes::copy_from_slice(owed.delivery.0.as_bytes()),
-            generation: owed.generation,
-            attempt: owed.attempt,
-            subscription_id: owed.subscription.0,
+            delivery_id: Bytes::copy_from_slice(task.delivery.0.as_bytes()),
+            generation: task.generation,
+            attempt: task.attempt,
+            subscription_id: task.subscription.0,
         }
     }
 }
@@ -279,13 +279,13 @@ mod tests {
     }
 
     fn wake_up(count: usize) -> WakeUp {
-        let owed = |number: usize| AttemptTask {
+        let task = |number: usize| AttemptTask {
             delivery: DeliveryId(Uuid::from_u128(number as u128)),
             generation: u32::MAX,
             attempt: u32::MAX,
             subscription: SubscriptionId(-1),
         };
-        WakeUp((0..count).map(owed).collect())
+        WakeUp((0..count).map(task).collect())
     }
 
     #[test]

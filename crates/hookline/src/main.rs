@@ -32,7 +32,7 @@ enum Command {
     /// Run all services in this process for production
     Serve(serve::Serve),
     /// Publish events from JSON Lines
-    Publish(publish::Publish),
+    Publish(publish::PublishCommand),
     /// Create and list organizations
     #[command(subcommand)]
     Org(organizations::Organizations),
@@ -41,9 +41,9 @@ enum Command {
     Key(keys::Keys),
     /// List, show, redrive and drop dead letters
     #[command(subcommand, alias = "dead")]
-    DeadLetters(dead_letters::DeadLetters),
+    DeadLetters(dead_letters::DeadLettersCommand),
     /// Show the partitions of the subscriptions and the dispatchers that own them
-    Partitions(partitions::Partitions),
+    Partitions(partitions::PartitionsCommand),
     /// Make a master key, and encrypt everything under a new one
     #[command(subcommand)]
     Secrets(secrets::Secrets),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use comfy_table::{Table, TableStyle};
-use hookline_core::partition::{DispatcherId, Partition, Partitions as Count};
+use hookline_core::partition::{DispatcherId, Partition, Partitions};
 use hookline_store::{PartitionCounts, PartitionOwner, RegisteredDispatcher};
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ const SILENT: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Partitions {
+pub(crate) struct PartitionsCommand {
     #[command(subcommand)]
     change: Option<Change>,
 
@@ -49,7 +49,7 @@ enum Change {
     },
 }
 
-impl Partitions {
+impl PartitionsCommand {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self.change {
             Some(Change::Set { count, store }) => set(count, &store).await?,
@@ -69,7 +69,7 @@ async fn set(count: u16, store: &StoreArgs) -> anyhow::Result<()> {
         }
     };
     let store = store.open(Purpose::Change).await?;
-    let count = Count::new(count).context("the number of partitions is from 1 to 1024")?;
+    let count = Partitions::new(count).context("the number of partitions is from 1 to 1024")?;
     let before = store.partitions().await?;
     store.announce_resize().await?;
     tokio::time::sleep(PROPAGATION).await;
@@ -191,13 +191,13 @@ impl Member<'_> {
     }
 }
 
-type Row<'a> = (
+type PartitionRow<'a> = (
     &'a PartitionOwner,
     Option<&'a RegisteredDispatcher>,
     Option<PartitionCounts>,
 );
 
-fn as_value((holding, owner, totals): Row<'_>) -> Value {
+fn as_value((holding, owner, totals): PartitionRow<'_>) -> Value {
     json!({
         "partition": holding.partition.0,
         "owner": holding.owner.map(|id| id.0),

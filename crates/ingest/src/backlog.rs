@@ -97,7 +97,7 @@ impl EventBacklog {
         let owner = waiting.organization();
         if !self.organizations.contains_key(owner) {
             let queue = OrganizationQueue {
-                failing: self.away.remove(owner).filter(|one| one.lasts(now)),
+                failing: self.away.remove(owner).filter(|one| one.is_remembered(now)),
                 ..OrganizationQueue::default()
             };
             self.organizations.insert(owner.clone(), queue);
@@ -251,7 +251,8 @@ impl EventBacklog {
                 ..FailureConsequence::default()
             };
         }
-        self.away.retain(|_, failing| failing.lasts(failure.ended));
+        self.away
+            .retain(|_, failing| failing.is_remembered(failure.ended));
         let is_retry = events.iter().any(|one| one.attempts_alone > 0);
         let unwritable = self.unwritable;
         for owner in &owners {
@@ -259,7 +260,7 @@ impl EventBacklog {
                 let row_failure = RowFailure {
                     is_of_one_organization: owners.len() == 1,
                     is_retry,
-                    lasts: failing.lasts_for(failure, unwritable),
+                    duration: failing.duration_until(failure, unwritable),
                 };
                 failing.failed(row_failure, failure.ended);
             }
@@ -288,9 +289,9 @@ impl EventBacklog {
         for owner in owners {
             if let Some(failing) = self.failing(owner) {
                 let first = failing.first_failure.get_or_insert(failure).ended;
-                let lasts = failing.lasts_for(failure, unwritable) >= BLAME_ROWS_AFTER;
+                let fails_long = failing.duration_until(failure, unwritable) >= BLAME_ROWS_AFTER;
                 is_fault_of_rows |= written > Some(first)
-                    || (failure.can_be_written && (lasts || failing.is_apart));
+                    || (failure.can_be_written && (fails_long || failing.is_apart));
             }
         }
         is_fault_of_rows

@@ -8,7 +8,7 @@ use hookline_core::event::{Event, InvalidEvent, MAX_EVENT_BYTES, MissingId};
 use hookline_core::trace::TraceParent;
 use hookline_core::violations::Violations;
 use hookline_core::wire::{self, AtMost, MAX_BATCH_BYTES, MAX_EVENTS};
-use hookline_queue::{Author, PublishedEvents, Received};
+use hookline_queue::{Author, PublishedEvents, ReceivedMessage};
 use hookline_runtime::failpoint;
 use hookline_store::IncomingEvent;
 use serde::Deserialize;
@@ -17,7 +17,7 @@ use tracing::Span;
 
 /// A received message with its events.
 pub(crate) struct Decoded {
-    pub(crate) message: Received<PublishedEvents>,
+    pub(crate) message: ReceivedMessage<PublishedEvents>,
     pub(crate) events: Vec<IncomingEvent>,
     /// Lasts until the message is settled.
     pub(crate) _span: Span,

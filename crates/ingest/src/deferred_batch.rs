@@ -125,7 +125,7 @@ pub(crate) fn split_array(message: &PublishedEvents, delivery_count: u32) -> Opt
 mod tests {
     use hookline_core::timestamp::Timestamp;
     use hookline_core::trace::TraceParent;
-    use hookline_queue::{Receipt, Received};
+    use hookline_queue::{Receipt, ReceivedMessage};
     use tracing::Span;
 
     use super::*;
@@ -145,7 +145,7 @@ mod tests {
         };
         Decoded {
             events: decode::events(&message, message.trace).unwrap(),
-            message: Received {
+            message: ReceivedMessage {
                 message,
                 redelivered: false,
                 delivery_count: 0,

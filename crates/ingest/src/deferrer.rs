@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_queue::{EventConsumer, Received};
+use hookline_queue::{EventConsumer, ReceivedMessage};
 use hookline_runtime::retry::{RetryOutcome, retry_until};
 use hookline_runtime::shutdown::Shutdown;
 use opentelemetry::metrics::Counter;
@@ -58,7 +58,8 @@ impl Deferrer {
         // A message of a lost connection comes again, or another process has it.
         messages.retain(|one| self.events.is_owned(&one.message));
         let deferred = batched(&messages);
-        let received: Vec<Received<_>> = messages.into_iter().map(|one| one.message).collect();
+        let received: Vec<ReceivedMessage<_>> =
+            messages.into_iter().map(|one| one.message).collect();
         let sent = retry_until(
             &self.shutdown.deadline,
             "defer events",

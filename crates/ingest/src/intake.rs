@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::OrganizationId;
 use hookline_core::quarantine::SUSPECT_AFTER;
-use hookline_queue::{Deferred, PublishedEvents, Received};
+use hookline_queue::{Deferred, PublishedEvents, ReceivedMessage};
 use hookline_runtime::failpoint;
 use hookline_runtime::shutdown::Shutdown;
 use hookline_runtime::telemetry::{continue_trace, trace_of};
@@ -67,7 +67,7 @@ pub(crate) type FanOut = HashMap<(OrganizationId, EventType), usize>;
 pub(crate) struct Arrivals {
     pub(crate) batch: DecodedBatch,
     pub(crate) fan_out: FanOut,
-    pub(crate) suspects: Vec<Received<PublishedEvents>>,
+    pub(crate) suspects: Vec<ReceivedMessage<PublishedEvents>>,
 }
 
 impl Intake {
@@ -137,7 +137,7 @@ impl Intake {
     }
 
     /// Defers a message of a failed transaction. The process survived it, so its delivery count begins anew.
-    fn defer_failed(&self, mut message: Received<PublishedEvents>) {
+    fn defer_failed(&self, mut message: ReceivedMessage<PublishedEvents>) {
         message.message.due = Some(hookline_clock::now().after(DEFER_FOR));
         message.delivery_count = 1;
         self.defer(Decoded {
@@ -209,7 +209,10 @@ impl Intake {
     }
 
     /// Dead-letters messages without valid events.
-    pub(crate) async fn decode(&self, received: Vec<Received<PublishedEvents>>) -> DecodedBatch {
+    pub(crate) async fn decode(
+        &self,
+        received: Vec<ReceivedMessage<PublishedEvents>>,
+    ) -> DecodedBatch {
         let mut batch = Vec::with_capacity(received.len());
         for message in received {
             let span = span_of(&message.message);
@@ -269,7 +272,7 @@ impl Intake {
     }
 
     /// A deferred batch is split instead, and the invalid event is found in a message of its own.
-    pub(crate) async fn reject(&self, message: Received<PublishedEvents>, reason: &str) {
+    pub(crate) async fn reject(&self, message: ReceivedMessage<PublishedEvents>, reason: &str) {
         let parts = deferred_batch::split(&message.message, message.count_to_carry());
         let Some(message) = self.replace(message, parts, reason).await else {
             return;
@@ -279,7 +282,7 @@ impl Intake {
     }
 
     /// Dead-letters the message of an event that the store cannot write. A message with other events is split first.
-    async fn reject_faulty(&self, message: Received<PublishedEvents>, faulty: FaultyEvent) {
+    async fn reject_faulty(&self, message: ReceivedMessage<PublishedEvents>, faulty: FaultyEvent) {
         let reason = &faulty.reason;
         let parts = deferred_batch::split_array(&message.message, message.count_to_carry());
         let Some(message) = self.replace(message, parts, reason).await else {
@@ -297,10 +300,10 @@ impl Intake {
     /// Replaces a message by its parts, and returns it if it has none.
     async fn replace(
         &self,
-        message: Received<PublishedEvents>,
+        message: ReceivedMessage<PublishedEvents>,
         parts: Option<Vec<Deferred>>,
         reason: &str,
-    ) -> Option<Received<PublishedEvents>> {
+    ) -> Option<ReceivedMessage<PublishedEvents>> {
         let Some(parts) = parts else {
             return Some(message);
         };
@@ -314,7 +317,7 @@ impl Intake {
         None
     }
 
-    async fn dead_letter(&self, message: Received<PublishedEvents>, reason: &str) {
+    async fn dead_letter(&self, message: ReceivedMessage<PublishedEvents>, reason: &str) {
         self.rejected.add(1, &[]);
         if let Err(why) = self.ingest.events.dead_letter(message, reason).await {
             tracing::warn!(error = %why, "cannot dead-letter a message; it comes again");

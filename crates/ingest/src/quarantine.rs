@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use hookline_core::ids::QuarantineKey;
 use hookline_core::quarantine::plan;
-use hookline_queue::{PublishedEvents, Received};
+use hookline_queue::{PublishedEvents, ReceivedMessage};
 use hookline_runtime::retry::{RetryOutcome, retry_until};
 use hookline_store::StoreError;
 
 use crate::intake::{Intake, Interrupted};
 use crate::intake_loop::IntakeLoop;
 
-type Messages = Vec<Received<PublishedEvents>>;
+type Messages = Vec<ReceivedMessage<PublishedEvents>>;
 
 impl Intake {
     /// Tries all suspects, or requeues those that it cannot try.
@@ -105,6 +105,6 @@ impl Intake {
     }
 }
 
-fn key_of(message: &Received<PublishedEvents>) -> QuarantineKey {
+fn key_of(message: &ReceivedMessage<PublishedEvents>) -> QuarantineKey {
     QuarantineKey::of_events(&message.message.body)
 }

@@ -116,7 +116,7 @@ impl Intake {
     }
 
     fn wake(&self, given: IntakeResult) {
-        let due: Vec<Scheduled> = given.owed.into_iter().map(Scheduled::at_once).collect();
+        let due: Vec<Scheduled> = given.tasks.into_iter().map(Scheduled::at_once).collect();
         self.ingest.publisher.wake(&due);
         tracing::debug!(deliveries = due.len(), "stored events");
         failpoint::point("ingest::published");
@@ -125,7 +125,7 @@ impl Intake {
 
 /// The kind of written rows. None if all events were stored before: that shows nothing about writing.
 fn written(given: &IntakeResult) -> Option<WriteKind> {
-    match (given.new_events, given.owed.is_empty()) {
+    match (given.new_events, given.tasks.is_empty()) {
         (0, _) => None,
         (_, true) => Some(WriteKind::EventsOnly),
         (_, false) => Some(WriteKind::WithDeliveries),

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use hookline_core::ids::{EventId, OrganizationId};
-use hookline_queue::{PublishedEvents, Received};
+use hookline_queue::{PublishedEvents, ReceivedMessage};
 use tracing::Span;
 
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct FaultyEvent {
 /// Messages that can be settled, and how.
 pub(crate) type Settlements = Vec<Settlement>;
 
-pub(crate) type Settlement = (Received<PublishedEvents>, EventDisposition);
+pub(crate) type Settlement = (ReceivedMessage<PublishedEvents>, EventDisposition);
 
 /// How a message is settled. The verbs are those of `hookline_queue::EventConsumer`.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub(crate) enum EventDisposition {
 
 #[derive(Debug)]
 struct UnackedMessage {
-    message: Received<PublishedEvents>,
+    message: ReceivedMessage<PublishedEvents>,
     /// Lasts until the message is settled.
     _span: Span,
     /// Events that are not stored.
@@ -67,7 +67,7 @@ impl UnackedMessages {
     /// Returns the number of the message.
     pub(crate) fn insert(
         &mut self,
-        message: Received<PublishedEvents>,
+        message: ReceivedMessage<PublishedEvents>,
         span: Span,
         events: usize,
     ) -> u64 {
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     fn insert(unacked: &mut UnackedMessages, events: usize) -> u64 {
-        let message = Received {
+        let message = ReceivedMessage {
             message: PublishedEvents {
                 author: Author::Hookline,
                 body: "[]".into(),

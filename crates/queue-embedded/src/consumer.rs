@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use hookline_clock::now;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
-use hookline_queue::{Author, Deferred, EventConsumer, PublishedEvents, QueueError, Received};
+use hookline_queue::{
+    Author, Deferred, EventConsumer, PublishedEvents, QueueError, ReceivedMessage,
+};
 use hookline_store::{QueuedEvents, StoreError};
 
 use crate::event_queue::{EventQueue, LEASE, new_events, received, unavailable};
@@ -15,7 +17,11 @@ use crate::pending_publishes::PublishOutcome;
 
 impl EventQueue {
     /// Tells the publishers of unwritten events the outcome, and returns the entries of the others.
-    fn finish(&self, received: &[Received<PublishedEvents>], outcome: PublishOutcome) -> Vec<i64> {
+    fn finish(
+        &self,
+        received: &[ReceivedMessage<PublishedEvents>],
+        outcome: PublishOutcome,
+    ) -> Vec<i64> {
         let receipts = received.iter().map(|one| one.receipt);
         self.publishes.finish(receipts, outcome)
     }
@@ -23,7 +29,7 @@ impl EventQueue {
 
 #[async_trait]
 impl EventConsumer for EventQueue {
-    async fn receive(&self, max: usize) -> Vec<Received<PublishedEvents>> {
+    async fn receive(&self, max: usize) -> Vec<ReceivedMessage<PublishedEvents>> {
         let queue = &self.queue;
         let poll = || async move {
             let found = queue.take_events(max, now(), now().after(LEASE)).await?;
@@ -35,7 +41,7 @@ impl EventConsumer for EventQueue {
         self.handoff.receive_or_poll(max, poll).await
     }
 
-    async fn ack(&self, received: Vec<Received<PublishedEvents>>) {
+    async fn ack(&self, received: Vec<ReceivedMessage<PublishedEvents>>) {
         let entries = self.finish(&received, PublishOutcome::Durable);
         if entries.is_empty() {
             return;
@@ -45,7 +51,7 @@ impl EventConsumer for EventQueue {
         }
     }
 
-    async fn requeue(&self, received: Vec<Received<PublishedEvents>>) {
+    async fn requeue(&self, received: Vec<ReceivedMessage<PublishedEvents>>) {
         let entries = self.finish(&received, PublishOutcome::Unwritten { receive_count: 1 });
         if let Err(why) = self.queue.requeue_events(entries).await {
             tracing::warn!(error = %why, "cannot requeue events; they come again later");
@@ -53,7 +59,7 @@ impl EventConsumer for EventQueue {
         self.handoff.poll_by(now());
     }
 
-    async fn requeue_uncounted(&self, received: Vec<Received<PublishedEvents>>) {
+    async fn requeue_uncounted(&self, received: Vec<ReceivedMessage<PublishedEvents>>) {
         let entries = self.finish(&received, PublishOutcome::Unwritten { receive_count: 0 });
         if let Err(why) = self.queue.requeue_events_uncounted(entries).await {
             tracing::warn!(error = %why, "cannot requeue events; they come again later");
@@ -63,7 +69,7 @@ impl EventConsumer for EventQueue {
 
     async fn defer(
         &self,
-        received: &[Received<PublishedEvents>],
+        received: &[ReceivedMessage<PublishedEvents>],
         deferred: &[Deferred],
     ) -> Result<(), QueueError> {
         let soonest = deferred.iter().filter_map(|one| one.message.due).min();
@@ -93,13 +99,13 @@ impl EventConsumer for EventQueue {
     }
 
     /// The folder is locked.
-    fn is_owned(&self, _: &Received<PublishedEvents>) -> bool {
+    fn is_owned(&self, _: &ReceivedMessage<PublishedEvents>) -> bool {
         true
     }
 
     async fn dead_letter(
         &self,
-        received: Received<PublishedEvents>,
+        received: ReceivedMessage<PublishedEvents>,
         reason: &str,
     ) -> Result<(), QueueError> {
         let receipt = received.receipt;
@@ -138,7 +144,7 @@ impl EventConsumer for EventQueue {
     }
 }
 
-fn from_entry(entry: QueuedEvents) -> Received<PublishedEvents> {
+fn from_entry(entry: QueuedEvents) -> ReceivedMessage<PublishedEvents> {
     let events = PublishedEvents {
         body: entry.body.into(),
         content_type: entry.content_type,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hookline_clock::now;
-use hookline_queue::{PublishedEvents, QueueError, Receipt, Received};
+use hookline_queue::{PublishedEvents, QueueError, Receipt, ReceivedMessage};
 use hookline_store::{EmbeddedQueue, NewEvents, StoreError};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -92,7 +92,7 @@ impl EventQueue {
 
     fn hand_over(&self, events: &PublishedEvents) -> (Receipt, oneshot::Receiver<PublishOutcome>) {
         let (receipt, outcome) = self.publishes.begin();
-        self.handoff.push([Received {
+        self.handoff.push([ReceivedMessage {
             message: events.clone(),
             redelivered: false,
             delivery_count: 0,
@@ -163,8 +163,8 @@ pub(crate) fn received(
     events: PublishedEvents,
     entry: i64,
     receive_count: i32,
-) -> Received<PublishedEvents> {
-    Received {
+) -> ReceivedMessage<PublishedEvents> {
+    ReceivedMessage {
         message: events,
         redelivered: receive_count > 1,
         delivery_count: u32::try_from(receive_count - 1).unwrap_or(0),

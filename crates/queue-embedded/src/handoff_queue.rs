@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hookline_clock::now;
 use hookline_core::timestamp::Timestamp;
-use hookline_queue::{Receipt, Received};
+use hookline_queue::{Receipt, ReceivedMessage};
 use hookline_store::StoreError;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The result of a poll of the queue in the store.
 pub(crate) enum Poll<M> {
-    Found(Vec<Received<M>>),
+    Found(Vec<ReceivedMessage<M>>),
     /// No message is visible; the next one will be at this time.
     Empty(Option<Timestamp>),
 }
@@ -41,7 +41,7 @@ pub(crate) struct HandoffQueue<M> {
 }
 
 struct HandoffState<M> {
-    messages: VecDeque<Received<M>>,
+    messages: VecDeque<ReceivedMessage<M>>,
     weight: usize,
     /// When the queue in the store may have a visible message.
     poll_at: Timestamp,
@@ -73,7 +73,7 @@ impl<M> HandoffQueue<M> {
         self.state().messages.len()
     }
 
-    pub(crate) fn push(&self, messages: impl IntoIterator<Item = Received<M>>) {
+    pub(crate) fn push(&self, messages: impl IntoIterator<Item = ReceivedMessage<M>>) {
         let mut state = self.state();
         for message in messages {
             state.weight += (self.weigh)(&message.message);
@@ -110,7 +110,7 @@ impl<M> HandoffQueue<M> {
         &self,
         max: usize,
         poll: impl Fn() -> F,
-    ) -> Vec<Received<M>>
+    ) -> Vec<ReceivedMessage<M>>
     where
         F: Future<Output = Result<Poll<M>, StoreError>>,
     {
@@ -156,10 +156,10 @@ impl<M> HandoffQueue<M> {
         true
     }
 
-    fn receive(&self, max: usize) -> Vec<Received<M>> {
+    fn receive(&self, max: usize) -> Vec<ReceivedMessage<M>> {
         let mut state = self.state();
         let count = max.min(state.messages.len());
-        let received: Vec<Received<M>> = state.messages.drain(..count).collect();
+        let received: Vec<ReceivedMessage<M>> = state.messages.drain(..count).collect();
         let weight: usize = received
             .iter()
             .map(|message| (self.weigh)(&message.message))
@@ -200,8 +200,8 @@ impl<M> HandoffQueue<M> {
 mod tests {
     use super::*;
 
-    fn message(number: usize) -> Received<usize> {
-        Received {
+    fn message(number: usize) -> ReceivedMessage<usize> {
+        ReceivedMessage {
             message: number,
             redelivered: false,
             delivery_count: 0,

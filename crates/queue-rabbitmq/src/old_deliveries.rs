@@ -4,6 +4,8 @@
 //! as the longest delay: 34 hours. No process consumes them, because rows say what is owed. Without the queue they could
 //! not leave the delays, and would delay the events there. The queue therefore stays and is purged; an operator deletes it after
 //! that time.
+//!
+//! This file can go with the first release after the next one.
 
 use std::time::Duration;
 

@@ -10,7 +10,7 @@ use crate::{PublishedEvents, QueueError};
 
 /// A message that a consumer holds until it is settled. Settling takes it by value, so it is settled once.
 #[derive(Debug)]
-pub struct Received<M> {
+pub struct ReceivedMessage<M> {
     pub message: M,
     /// A process held it before, and may have died between two steps of its work.
     pub redelivered: bool,
@@ -20,7 +20,7 @@ pub struct Received<M> {
     pub receipt: Receipt,
 }
 
-impl<M> Received<M> {
+impl<M> ReceivedMessage<M> {
     /// The delivery count of a new message that replaces this one.
     pub fn count_to_carry(&self) -> u32 {
         self.delivery_count.max(u32::from(self.redelivered))
@@ -62,17 +62,17 @@ pub trait EventConsumer: Send + Sync {
     /// Waits for a message and returns it with the others that have arrived, at most `max`: batches form under load
     /// and cost no wait without it. Cancel-safe: dropping the future loses no message. After [`EventConsumer::stop`] it
     /// returns the messages that had arrived by then, which may be more than `max`, and after that nothing, at once.
-    async fn receive(&self, max: usize) -> Vec<Received<PublishedEvents>>;
+    async fn receive(&self, max: usize) -> Vec<ReceivedMessage<PublishedEvents>>;
 
     /// The messages are done.
-    async fn ack(&self, received: Vec<Received<PublishedEvents>>);
+    async fn ack(&self, received: Vec<ReceivedMessage<PublishedEvents>>);
 
     /// Returns messages on which work may have begun. They are handed out again soon, marked as redelivered, with a
     /// delivery count that is one higher.
-    async fn requeue(&self, received: Vec<Received<PublishedEvents>>);
+    async fn requeue(&self, received: Vec<ReceivedMessage<PublishedEvents>>);
 
     /// [`EventConsumer::requeue`] for messages on which no work has begun: their delivery counts stay the same.
-    async fn requeue_uncounted(&self, received: Vec<Received<PublishedEvents>>);
+    async fn requeue_uncounted(&self, received: Vec<ReceivedMessage<PublishedEvents>>);
 
     /// Replaces messages by others, each of which is handed out when it is [`PublishedEvents::due`], behind others that
     /// wait then. A message that is due in more than a minute may come early by an eighth.
@@ -82,7 +82,7 @@ pub trait EventConsumer: Send + Sync {
     /// be handed out all the same.
     async fn defer(
         &self,
-        received: &[Received<PublishedEvents>],
+        received: &[ReceivedMessage<PublishedEvents>],
         deferred: &[Deferred],
     ) -> Result<(), QueueError>;
 
@@ -91,7 +91,7 @@ pub trait EventConsumer: Send + Sync {
 
     /// Whether this process still holds the message. After the connection that it came on died, another process may
     /// hold it.
-    fn is_owned(&self, received: &Received<PublishedEvents>) -> bool;
+    fn is_owned(&self, received: &ReceivedMessage<PublishedEvents>) -> bool;
 
     /// Moves a message that can never be handled to the dead letters, with the reason.
     ///
@@ -99,7 +99,7 @@ pub trait EventConsumer: Send + Sync {
     /// When it is not durable there; it is still owed then and is handed out again.
     async fn dead_letter(
         &self,
-        received: Received<PublishedEvents>,
+        received: ReceivedMessage<PublishedEvents>,
         reason: &str,
     ) -> Result<(), QueueError>;
 

@@ -13,7 +13,7 @@ mod wake_up_timer;
 mod wake_ups;
 
 pub use error::QueueError;
-pub use event_consumer::{Deferred, EventConsumer, Receipt, Received};
+pub use event_consumer::{Deferred, EventConsumer, Receipt, ReceivedMessage};
 pub use published_events::{Author, PublishedEvents};
 pub use publisher::Publisher;
 pub use wake_up_timer::WakeUpTimer;

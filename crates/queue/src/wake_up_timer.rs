@@ -32,7 +32,7 @@ impl WakeUpTimer {
     pub fn add(&self, due: &[Scheduled]) {
         let now = Instant::now();
         let mut scheduled = self.scheduled();
-        for Scheduled { owed, delay } in due {
+        for Scheduled { task, delay } in due {
             if scheduled.len() >= CAPACITY {
                 break;
             }
@@ -40,7 +40,7 @@ impl WakeUpTimer {
                 continue;
             }
             let number = self.added.fetch_add(1, Ordering::Relaxed);
-            scheduled.insert((now + *delay, number), *owed);
+            scheduled.insert((now + *delay, number), *task);
         }
         drop(scheduled);
         self.changed.notify_one();
@@ -103,21 +103,21 @@ mod tests {
     use super::*;
 
     fn wake_up(number: u128, delay: Duration) -> Scheduled {
-        let owed = AttemptTask {
+        let task = AttemptTask {
             delivery: DeliveryId(Uuid::from_u128(number)),
             generation: 0,
             attempt: 1,
             subscription: SubscriptionId(1),
         };
-        Scheduled { owed, delay }
+        Scheduled { task, delay }
     }
 
     #[tokio::test]
     async fn wake_ups_are_returned_in_the_order_of_their_due_times() {
         let timer = WakeUpTimer::default();
         let began = Instant::now();
-        let soon = Duration::from_millis(50);
-        timer.add(&[wake_up(3, soon), wake_up(1, Duration::ZERO)]);
+        let short_delay = Duration::from_millis(50);
+        timer.add(&[wake_up(3, short_delay), wake_up(1, Duration::ZERO)]);
         timer.add(&[wake_up(2, Duration::ZERO)]);
         let mut received = Vec::new();
         while received.len() < 3 {
@@ -128,7 +128,7 @@ mod tests {
             .map(|one| one.delivery.0.as_u128())
             .collect();
         assert_eq!(order, [1, 2, 3]);
-        assert!(began.elapsed() >= soon);
+        assert!(began.elapsed() >= short_delay);
     }
 
     #[test]

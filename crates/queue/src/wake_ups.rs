@@ -10,7 +10,7 @@ use crate::QueueError;
 /// An attempt that a wake-up names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Scheduled {
-    pub owed: AttemptTask,
+    pub task: AttemptTask,
     /// From now, rounded up to whole seconds. A delay above a minute may end early by an eighth: the row in the store
     /// says when the attempt is due.
     pub delay: Duration,
@@ -18,9 +18,9 @@ pub struct Scheduled {
 
 impl Scheduled {
     /// An attempt without a delay.
-    pub fn at_once(owed: AttemptTask) -> Self {
+    pub fn at_once(task: AttemptTask) -> Self {
         Self {
-            owed,
+            task,
             delay: Duration::ZERO,
         }
     }

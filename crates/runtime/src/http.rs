@@ -50,7 +50,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-pub use connection::Connection;
+pub use connection::HttpConnection;
 pub use exchange::exchange;
 pub use timeouts::Timeouts;
 

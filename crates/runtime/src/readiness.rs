@@ -7,13 +7,13 @@ use std::sync::{Arc, PoisonError, RwLock};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-type Probe = Arc<dyn Fn() -> bool + Send + Sync>;
+type ReadinessProbe = Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// The parts of a process that must all be ready. Clones share the list.
 #[derive(Clone, Default)]
 pub struct Readiness {
     stopping: CancellationToken,
-    parts: Arc<RwLock<BTreeMap<&'static str, Probe>>>,
+    parts: Arc<RwLock<BTreeMap<&'static str, ReadinessProbe>>>,
 }
 
 /// The answer of `/readyz`.

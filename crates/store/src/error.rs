@@ -282,8 +282,9 @@ mod tests {
                     Is the server running?; connection to server at \"127.0.0.1\" failed: FATAL";
         assert_eq!(StoreError::unavailable(refused).to_string(), line);
         let refused = diesel::ConnectionError::BadConnection(refused.to_owned());
-        let told = StoreError::from(DieselError::QueryBuilderError(Box::new(refused))).to_string();
-        assert_eq!(told.lines().count(), 1, "{told}");
+        let message =
+            StoreError::from(DieselError::QueryBuilderError(Box::new(refused))).to_string();
+        assert_eq!(message.lines().count(), 1, "{message}");
     }
 
     #[test]

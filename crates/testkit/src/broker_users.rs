@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 
-use crate::dependencies::{Dependencies, evaluate};
+use crate::dependencies::{TestDependencies, evaluate};
 
 /// The password of each user at its beginning.
 const PASSWORD: &str = "hush";
@@ -34,7 +34,7 @@ impl Rights<'_> {
     };
 }
 
-impl Dependencies {
+impl TestDependencies {
     /// A new user with these rights in this deployment's vhost.
     pub async fn broker_user(&self, rights: Rights<'_>) -> anyhow::Result<BrokerUser> {
         let name = format!("u{}", uuid::Uuid::new_v4().simple());

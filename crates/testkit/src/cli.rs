@@ -7,12 +7,12 @@ use anyhow::Context as _;
 use crate::managed_process::hookline;
 
 /// Runs commands with the settings of a deployment.
-pub struct Cli {
+pub struct HooklineCli {
     variables: Vec<(String, String)>,
     location: Vec<String>,
 }
 
-impl Cli {
+impl HooklineCli {
     /// For a deployment with these environment variables, and with this data folder in standalone mode.
     pub fn new(variables: Vec<(String, String)>, data: Option<&Path>) -> anyhow::Result<Self> {
         let location = match data {

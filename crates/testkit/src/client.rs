@@ -9,7 +9,7 @@ use crate::http::http_client;
 
 /// Talks to one API with one key.
 #[derive(Debug, Clone)]
-pub struct Client {
+pub struct ApiClient {
     http: reqwest::Client,
     base: String,
     key: Option<String>,
@@ -18,14 +18,14 @@ pub struct Client {
 
 /// An answer.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct ApiResponse {
     pub status: StatusCode,
     pub headers: HeaderMap,
     /// The body; null where it is no JSON.
     pub json: Value,
 }
 
-impl Answer {
+impl ApiResponse {
     /// The answer, if it has this status.
     pub fn expect(self, status: u16) -> anyhow::Result<Self> {
         ensure!(
@@ -49,13 +49,16 @@ impl Answer {
             "a problem of type {content_type:?}: {}",
             answer.json
         );
-        let says = |name: &str| {
+        let has_text = |name: &str| {
             answer.json[name]
                 .as_str()
                 .is_some_and(|text| !text.is_empty())
         };
         ensure!(
-            says("type") && says("title") && says("detail") && answer.json["status"] == status,
+            has_text("type")
+                && has_text("title")
+                && has_text("detail")
+                && answer.json["status"] == status,
             "no whole problem: {}",
             answer.json
         );
@@ -86,7 +89,7 @@ impl Answer {
     }
 }
 
-impl Client {
+impl ApiClient {
     /// A client of the API at `base`, such as `http://127.0.0.1:8080/v1`.
     pub fn new(base: &str, key: &str) -> Self {
         Self {
@@ -137,33 +140,33 @@ impl Client {
     }
 
     /// Sends a request.
-    pub async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
+    pub async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<ApiResponse> {
         let response = request.send().await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let json = serde_json::from_slice(&response.bytes().await?).unwrap_or_default();
-        Ok(Answer {
+        Ok(ApiResponse {
             status,
             headers,
             json,
         })
     }
 
-    pub async fn get(&self, path: &str) -> anyhow::Result<Answer> {
+    pub async fn get(&self, path: &str) -> anyhow::Result<ApiResponse> {
         self.send(self.request(Method::GET, path)).await
     }
 
     /// POST of a JSON body.
-    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<ApiResponse> {
         self.send(self.request(Method::POST, path).json(body)).await
     }
 
     /// PATCH of a JSON body.
-    pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<Answer> {
+    pub async fn patch(&self, path: &str, body: &Value) -> anyhow::Result<ApiResponse> {
         self.send(self.request(Method::PATCH, path).json(body))
             .await
     }
 
-    pub async fn delete(&self, path: &str) -> anyhow::Result<Answer> {
+    pub async fn delete(&self, path: &str) -> anyhow::Result<ApiResponse> {
         self.send(self.request(Method::DELETE, path)).await
     }
 

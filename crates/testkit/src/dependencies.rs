@@ -14,7 +14,7 @@ use crate::waiting::until;
 
 /// How a deployment connects to its servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
+pub enum DependencyRoute {
     /// Through proxies that can be cut.
     Proxied,
     /// Without a proxy, for measurements.
@@ -22,7 +22,7 @@ pub enum Route {
 }
 
 /// The servers of a distributed deployment.
-pub struct Dependencies {
+pub struct TestDependencies {
     /// The way to PostgreSQL.
     pub postgres: Proxy,
     /// The way to RabbitMQ.
@@ -34,7 +34,7 @@ pub struct Dependencies {
     name: String,
 }
 
-impl Dependencies {
+impl TestDependencies {
     pub async fn create() -> anyhow::Result<Self> {
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
         let postgres = variable("HOOKLINE_TEST_POSTGRES")?;
@@ -51,10 +51,10 @@ impl Dependencies {
     }
 
     /// The settings that point a service at these servers.
-    pub fn settings(&self, route: Route) -> anyhow::Result<[(String, String); 2]> {
+    pub fn settings(&self, route: DependencyRoute) -> anyhow::Result<[(String, String); 2]> {
         let (database, broker) = match route {
-            Route::Direct => (self.database.clone(), self.amqp.clone()),
-            Route::Proxied => (
+            DependencyRoute::Direct => (self.database.clone(), self.amqp.clone()),
+            DependencyRoute::Proxied => (
                 through(&self.database, self.postgres.address())?,
                 through(&self.amqp, self.rabbitmq.address())?,
             ),

@@ -13,10 +13,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OnceCell};
 
-use crate::cli::{Cli, owned};
-use crate::dependencies::{Dependencies, Route};
+use crate::cli::{HooklineCli, owned};
+use crate::dependencies::{DependencyRoute, TestDependencies};
 use crate::managed_process::{ManagedProcess, Memory, free_port, readiness};
-use crate::publisher::Publisher;
+use crate::publisher::TestPublisher;
 use crate::waiting::until;
 
 /// The deployment mode.
@@ -57,14 +57,14 @@ pub struct Deployment {
     pub mode: Mode,
     folder: TempDir,
     api: u16,
-    cli: Cli,
-    running: Mutex<Vec<Running>>,
-    dependencies: Option<Dependencies>,
-    publishing: OnceCell<Publisher>,
+    cli: HooklineCli,
+    running: Mutex<Vec<RunningProcess>>,
+    dependencies: Option<TestDependencies>,
+    publishing: OnceCell<TestPublisher>,
     organizations: AtomicU32,
 }
 
-struct Running {
+struct RunningProcess {
     service: Service,
     process: ManagedProcess,
     admin: u16,
@@ -93,12 +93,12 @@ impl Deployment {
 
     /// The same with settings of its own.
     pub async fn start_with(mode: Mode, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::start_on(Route::Proxied, mode, settings).await
+        Self::start_on(DependencyRoute::Proxied, mode, settings).await
     }
 
     /// The same, with this way to its servers.
     pub async fn start_on(
-        route: Route,
+        route: DependencyRoute,
         mode: Mode,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
@@ -112,12 +112,12 @@ impl Deployment {
 
     /// A deployment with its servers and nothing running.
     pub async fn prepare(mode: Mode, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
-        Self::prepare_on(Route::Proxied, mode, settings).await
+        Self::prepare_on(DependencyRoute::Proxied, mode, settings).await
     }
 
     /// The same, with this way to its servers.
     pub async fn prepare_on(
-        route: Route,
+        route: DependencyRoute,
         mode: Mode,
         settings: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
@@ -127,14 +127,14 @@ impl Deployment {
         let mut variables: Vec<_> = owned(&SETTINGS).chain(owned(settings)).collect();
         let dependencies = match mode {
             Mode::Standalone => None,
-            Mode::Distributed => Some(Dependencies::create().await?),
+            Mode::Distributed => Some(TestDependencies::create().await?),
         };
         if let Some(dependencies) = &dependencies {
             variables.extend(dependencies.settings(route)?);
         }
         let data = folder.path().join("data");
         let data = (mode == Mode::Standalone).then_some(data.as_path());
-        let cli = Cli::new(variables, data)?;
+        let cli = HooklineCli::new(variables, data)?;
         if mode == Mode::Distributed {
             cli.run(&["migrate"]).await?;
         }
@@ -169,7 +169,7 @@ impl Deployment {
     pub async fn start_service(
         &self,
         service: Service,
-        besides: &[(&str, &str)],
+        additional_variables: &[(&str, &str)],
     ) -> anyhow::Result<()> {
         let service = self.process_of(service);
         let admin = free_port()?;
@@ -180,7 +180,7 @@ impl Deployment {
         ));
         let listen = format!("127.0.0.1:{}", self.api);
         variables.push(("HOOKLINE__API__LISTEN".to_owned(), listen.clone()));
-        variables.extend(owned(besides));
+        variables.extend(owned(additional_variables));
         let process = match self.mode {
             Mode::Standalone => {
                 let mut args = vec!["serve", "--listen", &listen];
@@ -195,7 +195,7 @@ impl Deployment {
                 ManagedProcess::start(service.binary(), &[], &variables, self.folder.path())?
             }
         };
-        self.running.lock().await.push(Running {
+        self.running.lock().await.push(RunningProcess {
             service,
             process,
             admin,
@@ -307,7 +307,10 @@ impl Deployment {
     }
 
     /// Restarts every process that has ended by itself, with additional variables. Returns the number of restarts.
-    pub async fn restart_ended(&self, besides: &[(&str, &str)]) -> anyhow::Result<usize> {
+    pub async fn restart_ended(
+        &self,
+        additional_variables: &[(&str, &str)],
+    ) -> anyhow::Result<usize> {
         let ended: Vec<Service> = {
             let mut all = self.running.lock().await;
             all.extract_if(.., |running| !running.process.is_running())
@@ -315,12 +318,12 @@ impl Deployment {
                 .collect()
         };
         for service in &ended {
-            self.start_service(*service, besides).await?;
+            self.start_service(*service, additional_variables).await?;
         }
         Ok(ended.len())
     }
 
-    async fn take(&self, service: Service) -> Vec<Running> {
+    async fn take(&self, service: Service) -> Vec<RunningProcess> {
         let service = self.process_of(service);
         let mut all = self.running.lock().await;
         let (taken, rest) = std::mem::take(&mut *all)
@@ -389,7 +392,7 @@ impl Deployment {
     }
 
     /// The servers of a distributed deployment.
-    pub fn dependencies(&self) -> anyhow::Result<&Dependencies> {
+    pub fn dependencies(&self) -> anyhow::Result<&TestDependencies> {
         self.dependencies
             .as_ref()
             .context("a standalone deployment has no servers")
@@ -404,9 +407,9 @@ impl Deployment {
     pub async fn hookline_with(
         &self,
         args: &[&str],
-        besides: &[(&str, &str)],
+        additional_variables: &[(&str, &str)],
     ) -> anyhow::Result<String> {
-        self.cli.run_with(args, besides).await
+        self.cli.run_with(args, additional_variables).await
     }
 
     /// The name of an organization that no other scenario of this deployment uses.
@@ -429,7 +432,7 @@ impl Deployment {
     ) -> anyhow::Result<()> {
         let publisher = self
             .publishing
-            .get_or_try_init(async || Publisher::connect(&self.dependencies()?.amqp).await)
+            .get_or_try_init(async || TestPublisher::connect(&self.dependencies()?.amqp).await)
             .await?;
         publisher.publish(routing_key, body, properties).await
     }

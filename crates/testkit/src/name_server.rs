@@ -48,7 +48,7 @@ impl NameServer {
     /// Answers with the result of `say` for a name and the number of earlier look-ups of it.
     /// The answer may not be cached.
     pub async fn with(
-        say: impl Fn(&str, usize) -> DnsAnswer + Send + Sync + 'static,
+        respond: impl Fn(&str, usize) -> DnsAnswer + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
         let socket = Arc::new(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?);
         let server = Self {
@@ -66,7 +66,7 @@ impl NameServer {
                     // A look-up asks for both kinds of address, in any order.
                     let before = *count / 2;
                     *count += 1;
-                    match say(name, before) {
+                    match respond(name, before) {
                         DnsAnswer::Addresses(all) => DnsAnswer::Addresses(of_kind(all, kind)),
                         DnsAnswer::Alias(alias, all) => DnsAnswer::Alias(alias, of_kind(all, kind)),
                         DnsAnswer::PerFamily(v4, v6) => {
@@ -114,15 +114,15 @@ fn of_kind(all: Vec<IpAddr>, kind: RecordType) -> Vec<IpAddr> {
     all.into_iter().filter(matches).collect()
 }
 
-fn answer(question: &[u8], say: impl FnOnce(&str, RecordType) -> DnsAnswer) -> Option<Vec<u8>> {
+fn answer(question: &[u8], respond: impl FnOnce(&str, RecordType) -> DnsAnswer) -> Option<Vec<u8>> {
     let question = Message::from_vec(question).ok()?;
     let query = question.queries.first()?.clone();
     let text = query.name().to_ascii().to_ascii_lowercase();
-    let said = say(text.trim_end_matches('.'), query.query_type());
+    let found = respond(text.trim_end_matches('.'), query.query_type());
     let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
     answer.metadata.recursion_desired = true;
     answer.metadata.recursion_available = true;
-    let (owner, addresses) = match said {
+    let (owner, addresses) = match found {
         DnsAnswer::Nothing | DnsAnswer::PerFamily(..) => return None,
         DnsAnswer::NoSuchName => {
             answer.metadata.response_code = ResponseCode::NXDomain;

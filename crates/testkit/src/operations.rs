@@ -52,17 +52,17 @@ impl<'a> OperationsListener<'a> {
     pub async fn wait_for(&self, count: usize) -> anyhow::Result<Vec<Value>> {
         let Some((channel, _)) = &self.listening else {
             return until("the log to tell of it", async || {
-                let told = events_in(&self.deployment.output().await);
-                Ok((told.len() >= count).then_some(told))
+                let events = events_in(&self.deployment.output().await);
+                Ok((events.len() >= count).then_some(events))
             })
             .await;
         };
-        let mut heard = Vec::new();
-        while heard.len() < count {
-            let what = format!("event {} of {count}", heard.len() + 1);
-            heard.push(until(&what, async || next(channel).await).await?);
+        let mut received = Vec::new();
+        while received.len() < count {
+            let what = format!("event {} of {count}", received.len() + 1);
+            received.push(until(&what, async || next(channel).await).await?);
         }
-        Ok(heard)
+        Ok(received)
     }
 }
 

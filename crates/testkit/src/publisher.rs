@@ -10,13 +10,13 @@ pub fn json() -> BasicProperties {
 }
 
 /// A connection to `workflow.events` with confirms.
-pub struct Publisher {
+pub struct TestPublisher {
     channel: Channel,
     /// The channel needs it.
     _connection: Connection,
 }
 
-impl Publisher {
+impl TestPublisher {
     /// A connection of its own, as a separate service has it: messages of other publishers are not in front of its own.
     pub async fn connect(amqp: &str) -> anyhow::Result<Self> {
         let connection = Connection::connect(amqp, ConnectionProperties::default()).await?;

@@ -14,7 +14,7 @@ use crate::waiting::until;
 
 /// One request as it came.
 #[derive(Debug, Clone)]
-pub struct Received {
+pub struct ReceivedRequest {
     pub at: Instant,
     /// Header values by lowercase name.
     pub headers: HashMap<String, String>,
@@ -69,13 +69,13 @@ impl Reply {
 }
 
 /// Decides on an answer. Takes the request, and the number of earlier requests with its `webhook-id`.
-type Behaviour = dyn Fn(&Received, usize) -> Reply + Send + Sync;
+type ReplyFunction = dyn Fn(&ReceivedRequest, usize) -> Reply + Send + Sync;
 
 /// A receiver on a port of loopback.
 #[derive(Clone)]
 pub struct Receiver {
     port: u16,
-    received: Arc<Mutex<Vec<Received>>>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl Receiver {
@@ -103,13 +103,13 @@ impl Receiver {
 
     /// One that decides for each request.
     pub fn with(
-        behaviour: impl Fn(&Received, usize) -> Reply + Send + Sync + 'static,
+        behaviour: impl Fn(&ReceivedRequest, usize) -> Reply + Send + Sync + 'static,
     ) -> anyhow::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let received = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&received);
-        let behaviour: Arc<Behaviour> = Arc::new(behaviour);
+        let behaviour: Arc<ReplyFunction> = Arc::new(behaviour);
         serve(vec![listener], 1, move |request, body| {
             answer(Arc::clone(&kept), Arc::clone(&behaviour), request, body)
         });
@@ -122,7 +122,7 @@ impl Receiver {
     }
 
     /// All that came so far.
-    pub fn received(&self) -> Vec<Received> {
+    pub fn received(&self) -> Vec<ReceivedRequest> {
         lock(&self.received).clone()
     }
 
@@ -132,7 +132,7 @@ impl Receiver {
     }
 
     /// Waits until at least `count` requests have come.
-    pub async fn wait_for(&self, count: usize) -> anyhow::Result<Vec<Received>> {
+    pub async fn wait_for(&self, count: usize) -> anyhow::Result<Vec<ReceivedRequest>> {
         until(&format!("{count} requests"), async || {
             let received = self.received();
             Ok((received.len() >= count).then_some(received))
@@ -169,12 +169,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 async fn answer(
-    kept: Arc<Mutex<Vec<Received>>>,
-    behaviour: Arc<Behaviour>,
+    kept: Arc<Mutex<Vec<ReceivedRequest>>>,
+    behaviour: Arc<ReplyFunction>,
     request: HttpRequest,
     body: web::Bytes,
 ) -> HttpResponse {
-    let received = Received::of(&request, body);
+    let received = ReceivedRequest::of(&request, body);
     let reply = {
         let mut kept = lock(&kept);
         let id = received.headers.get("webhook-id");
@@ -195,7 +195,7 @@ async fn answer(
     response.body(reply.body)
 }
 
-impl Received {
+impl ReceivedRequest {
     /// A request that comes now.
     pub fn of(request: &HttpRequest, body: web::Bytes) -> Self {
         let headers = request.headers().iter().map(|(name, value)| {
@@ -251,7 +251,7 @@ impl Received {
 }
 
 /// The different ids of these requests.
-pub fn distinct(received: &[Received]) -> HashSet<&str> {
+pub fn distinct(received: &[ReceivedRequest]) -> HashSet<&str> {
     let ids = received.iter().map(|one| one.header("webhook-id"));
     ids.flatten().collect()
 }

@@ -28,10 +28,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A small file system. It goes when this is dropped.
 pub struct SmallDisk {
     folder: PathBuf,
-    held: Held,
+    held: MountState,
 }
 
-enum Held {
+enum MountState {
     /// In our own name space.
     Mounted,
     /// In that of a process which does nothing else.
@@ -39,7 +39,7 @@ enum Held {
 }
 
 /// The reason why no disk can be filled on this machine; `None` if one can be.
-pub fn obstacle() -> Option<String> {
+pub fn missing_requirement() -> Option<String> {
     let tried = tempfile::tempdir()
         .map_err(anyhow::Error::from)
         .and_then(|folder| SmallDisk::mount(&folder.path().join("disk"), SMALL));
@@ -60,7 +60,7 @@ impl SmallDisk {
             .stderr(Stdio::null())
             .status();
         if mounted.is_ok_and(|status| status.success()) {
-            let (folder, held) = (folder.to_owned(), Held::Mounted);
+            let (folder, held) = (folder.to_owned(), MountState::Mounted);
             return Ok(Self { folder, held });
         }
         Self::in_name_space(folder, &size)
@@ -93,7 +93,7 @@ impl SmallDisk {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let held = Held::By(holder);
+        let held = MountState::By(holder);
         Ok(Self {
             folder: reached,
             held,
@@ -133,11 +133,11 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         match &mut self.held {
-            Held::Mounted => {
+            MountState::Mounted => {
                 // Lazily: a process that was killed a moment ago may still be there.
                 let _ = Command::new("umount").arg("-l").arg(&self.folder).status();
             }
-            Held::By(holder) => {
+            MountState::By(holder) => {
                 let _ = holder.kill();
                 let _ = holder.wait();
             }
@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_disk_is_full_until_it_is_freed() {
-        if let Some(why) = obstacle() {
+        if let Some(why) = missing_requirement() {
             eprintln!("NOT TRIED: {why}");
             return;
         }

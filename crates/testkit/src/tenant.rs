@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::client::Client;
+use crate::client::ApiClient;
 use crate::deployment::{Deployment, Mode};
 use crate::publisher::json;
 use crate::receiver::Receiver;
@@ -27,7 +27,7 @@ pub struct Tenant<'a> {
     pub deployment: &'a Deployment,
     pub organization: String,
     /// A client with its key.
-    pub client: Client,
+    pub client: ApiClient,
 }
 
 impl Deployment {
@@ -36,7 +36,7 @@ impl Deployment {
         let organization = self.new_organization();
         self.hookline(&["org", "create", &organization]).await?;
         let key = self.key(&["--org", &organization]).await?;
-        let client = Client::new(&format!("{}/v1", self.api()), &key);
+        let client = ApiClient::new(&format!("{}/v1", self.api()), &key);
         Ok(Tenant {
             deployment: self,
             organization,

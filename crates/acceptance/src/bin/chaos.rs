@@ -104,7 +104,7 @@ async fn main() -> anyhow::Result<ExitCode> {
     let mut reports = Vec::new();
     for &scenario in arguments.scenario.scenarios() {
         if scenario == Scenario::FullDisk
-            && let Some(why) = small_disk::obstacle()
+            && let Some(why) = small_disk::missing_requirement()
         {
             println!("chaos: a full disk was NOT TRIED: {why}");
             continue;

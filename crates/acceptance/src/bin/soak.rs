@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::bail;
-use hookline_acceptance::soak::{BadReceivers, FairnessRun, Flood, LatencyBound, Setup};
+use hookline_acceptance::soak::{BadReceivers, FairnessRun, FairnessSetup, Flood, LatencyBound};
 use hookline_testkit::deployment::Mode;
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -15,8 +15,8 @@ fn main() -> anyhow::Result<ExitCode> {
     let duration = arguments.next().unwrap_or_else(|| "180s".to_owned());
     let duration = Duration::from_secs(duration.trim_end_matches('s').parse()?);
     let backlog: u64 = arguments.next().map_or(Ok(100_000), |text| text.parse())?;
-    let beside = arguments.next().unwrap_or_else(|| "all".to_owned());
-    let scenarios = match &*beside {
+    let scenario = arguments.next().unwrap_or_else(|| "all".to_owned());
+    let scenarios = match &*scenario {
         "three" => vec![BadReceivers::ThreeOfTen],
         "fifty" => vec![BadReceivers::FiftyBehindOneHost],
         "backlog" => vec![BadReceivers::Backlog(backlog)],
@@ -51,7 +51,7 @@ fn main() -> anyhow::Result<ExitCode> {
                 continue;
             }
             let run = FairnessRun {
-                setup: Setup {
+                setup: FairnessSetup {
                     mode,
                     dispatchers,
                     slots: 64 / dispatchers,
@@ -67,7 +67,7 @@ fn main() -> anyhow::Result<ExitCode> {
             println!();
         }
         // The rate limits of a flood act before the dispatchers: one setup for each deployment is enough.
-        if matches!(&*beside, "flood" | "all") && dispatchers == 1 {
+        if matches!(&*scenario, "flood" | "all") && dispatchers == 1 {
             passed &= runtime.block_on(flood(mode, duration))?;
             println!();
         }
@@ -81,9 +81,9 @@ fn main() -> anyhow::Result<ExitCode> {
 
 /// Whether one organization that publishes 50 times more than it may costs another no more than the
 /// bound allows.
-async fn flood(mode: Mode, lasts: Duration) -> anyhow::Result<bool> {
+async fn flood(mode: Mode, duration: Duration) -> anyhow::Result<bool> {
     println!("{mode:?}: one organization publishes 50 times more than it may");
-    let flood = Flood::prepare(mode, lasts).await?;
+    let flood = Flood::prepare(mode, duration).await?;
     let found = flood.run().await?;
     flood.deployment.end().await?;
     let fair = [&found.without, &found.allowed]

@@ -41,7 +41,7 @@ impl Target {
     }
 
     /// How long it may take to come up, so that faults do not follow one another too closely.
-    pub(super) fn coming_up(self) -> Duration {
+    pub(super) fn startup(self) -> Duration {
         Duration::from_secs(match self {
             Target::RabbitMq => 8,
             Target::Postgres => 3,

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::repeats::Accepted;
-use hookline_testkit::receiver::Received;
+use super::repeats::AcceptedRequest;
+use hookline_testkit::receiver::ReceivedRequest;
 
 /// How many errors the ledger shows; one cause makes many.
 const SHOWN: usize = 20;
@@ -31,9 +31,9 @@ pub(crate) struct Ledger(Arc<Mutex<Entries>>);
 
 #[derive(Default)]
 struct Entries {
-    events: HashMap<EventName, Published>,
-    subscriptions: Vec<Subscription>,
-    came: HashMap<(EventName, SubscriptionNumber), Requests>,
+    events: HashMap<EventName, LedgerEvent>,
+    subscriptions: Vec<LedgerSubscription>,
+    requests_of_delivery: HashMap<(EventName, SubscriptionNumber), DeliveryRequests>,
     owners: HashMap<String, (EventName, SubscriptionNumber)>,
     requests: usize,
     verified: usize,
@@ -44,28 +44,28 @@ struct Entries {
     violation_count: usize,
 }
 
-struct Published {
+struct LedgerEvent {
     event_type: &'static str,
     body: String,
     began: Instant,
     confirmed: Option<Instant>,
     /// Its row went with the commits that a failover lost.
-    gone: bool,
+    lost_by_failover: bool,
 }
 
 /// A subscription that was asked for.
 #[derive(Debug, Clone)]
-pub(crate) struct Subscription {
+pub(crate) struct LedgerSubscription {
     pub(crate) organization: String,
     pub(crate) events: Vec<&'static str>,
     pub(crate) secret: String,
     /// Its id, and since when it is owed: from the answer on.
     pub(crate) created: Option<(i64, Instant)>,
     /// Its row went with the commits that a failover lost.
-    pub(crate) gone: bool,
+    pub(crate) lost_by_failover: bool,
 }
 
-impl Subscription {
+impl LedgerSubscription {
     fn wants(&self, (organization, _): &EventName, event_type: &str) -> bool {
         self.organization == *organization && self.events.contains(&event_type)
     }
@@ -90,10 +90,10 @@ pub(crate) struct StoredRows {
 }
 
 #[derive(Default)]
-struct Requests {
+struct DeliveryRequests {
     webhook_id: String,
     /// The requests that were answered with 2xx.
-    taken: Vec<Accepted>,
+    accepted: Vec<AcceptedRequest>,
 }
 
 /// How a run has ended so far.
@@ -110,11 +110,11 @@ pub struct Counts {
     /// The owed deliveries that did not come.
     pub lost: usize,
     /// Confirmed events that were lost with the commits of a failover. No delivery is owed for them.
-    pub gone: usize,
+    pub lost_by_failover: usize,
     /// Subscriptions that were lost in the same way.
-    pub subscriptions_gone: usize,
+    pub subscriptions_lost_by_failover: usize,
     /// Deliveries of events with a failed publish, and deliveries to subscriptions that were just being made.
-    pub besides: usize,
+    pub optional: usize,
     /// Requests for deliveries that had been taken before.
     pub duplicates: usize,
     /// Requests in all.
@@ -131,7 +131,7 @@ impl Ledger {
     }
 
     /// A subscription is about to be asked for.
-    pub(crate) fn asks_for(&self, subscription: Subscription) -> SubscriptionNumber {
+    pub(crate) fn asks_for(&self, subscription: LedgerSubscription) -> SubscriptionNumber {
         let mut entries = self.entries();
         entries.subscriptions.push(subscription);
         entries.subscriptions.len() - 1
@@ -143,18 +143,18 @@ impl Ledger {
     }
 
     /// All subscriptions so far.
-    pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
+    pub(crate) fn subscriptions(&self) -> Vec<LedgerSubscription> {
         self.entries().subscriptions.clone()
     }
 
     /// An event is about to be published.
     pub(crate) fn publishes(&self, name: &EventName, event_type: &'static str, body: &str) {
-        let published = Published {
+        let published = LedgerEvent {
             event_type,
             body: body.to_owned(),
             began: Instant::now(),
             confirmed: None,
-            gone: false,
+            lost_by_failover: false,
         };
         self.entries().events.insert(name.clone(), published);
     }
@@ -180,23 +180,23 @@ impl Ledger {
         confirmed.map(|(name, _)| name.clone()).collect()
     }
 
-    pub(crate) fn is_gone(&self, name: &EventName) -> bool {
-        self.entries().is_gone(name)
+    pub(crate) fn is_lost_by_failover(&self, name: &EventName) -> bool {
+        self.entries().is_lost_by_failover(name)
     }
 
     /// Marks the entries that were lost with the commits of failovers: they are not stored, and were written while
     /// commits could be lost. Entries that are stored meanwhile are unmarked.
-    pub(crate) fn mark_gone(&self, lost: &[LostCommits], stored: &StoredRows) {
+    pub(crate) fn mark_lost_by_failover(&self, lost: &[LostCommits], stored: &StoredRows) {
         let mut entries = self.entries();
         let entries = &mut *entries;
         for (name, event) in &mut entries.events {
             // A publish without an answer may have been taken at any time after its beginning.
-            let taken = event.confirmed.is_none_or(|at| {
+            let accepted = event.confirmed.is_none_or(|at| {
                 lost.iter()
                     .any(|lost| at >= lost.from && event.began <= lost.until)
             });
             let began_before = lost.iter().any(|lost| event.began <= lost.until);
-            event.gone = taken && began_before && !stored.events.contains(name);
+            event.lost_by_failover = accepted && began_before && !stored.events.contains(name);
         }
         for (number, subscription) in entries.subscriptions.iter_mut().enumerate() {
             if let Some((id, at)) = subscription.created {
@@ -204,7 +204,7 @@ impl Ledger {
                 let is_it = |(stored, url): &(i64, String)| {
                     *stored == id && url.ends_with(&format!("/{number}"))
                 };
-                subscription.gone = in_time && !stored.subscriptions.iter().any(is_it);
+                subscription.lost_by_failover = in_time && !stored.subscriptions.iter().any(is_it);
             }
         }
     }
@@ -220,22 +220,25 @@ impl Ledger {
     }
 
     /// A request came to this subscription's URL.
-    pub(crate) fn came(&self, number: SubscriptionNumber, request: &Received) {
+    pub(crate) fn record_request(&self, number: SubscriptionNumber, request: &ReceivedRequest) {
         let mut entries = self.entries();
-        if let Err(what) = entries.judge(number, request) {
+        if let Err(what) = entries.check_request(number, request) {
             entries.add_violation(what);
         }
     }
 
     /// A request was answered with 2xx.
-    pub(crate) fn taken(&self, number: SubscriptionNumber, request: &Received) {
+    pub(crate) fn record_accepted(&self, number: SubscriptionNumber, request: &ReceivedRequest) {
         let mut entries = self.entries();
         let Some(name) = name_in(request) else { return };
         let answered = Instant::now();
         entries.deliveries.push(answered);
-        let came = entries.came.entry((name, number)).or_default();
-        came.taken.push(Accepted {
-            came: request.at,
+        let requests = entries
+            .requests_of_delivery
+            .entry((name, number))
+            .or_default();
+        requests.accepted.push(AcceptedRequest {
+            received_at: request.at,
             answered,
         });
     }
@@ -246,12 +249,12 @@ impl Ledger {
     }
 
     /// The requests of each delivery that were answered with 2xx.
-    pub(super) fn taken_requests(&self) -> Vec<Vec<Accepted>> {
+    pub(super) fn accepted_requests(&self) -> Vec<Vec<AcceptedRequest>> {
         let entries = self.entries();
         entries
-            .came
+            .requests_of_delivery
             .values()
-            .map(|came| came.taken.clone())
+            .map(|requests| requests.accepted.clone())
             .collect()
     }
 
@@ -272,18 +275,20 @@ impl Ledger {
         entries
             .owed()
             .into_iter()
-            .filter(|owed| !entries.was_taken(owed))
+            .filter(|owed| !entries.was_accepted(owed))
             .collect()
     }
 
     /// How often a delivery was taken, by subscription.
-    pub(crate) fn taken_by(&self, number: SubscriptionNumber) -> usize {
+    pub(crate) fn accepted_by(&self, number: SubscriptionNumber) -> usize {
         let entries = self.entries();
         entries
-            .came
+            .requests_of_delivery
             .iter()
-            .filter(|((event, subscription), came)| {
-                *subscription == number && !came.taken.is_empty() && !entries.is_gone(event)
+            .filter(|((event, subscription), requests)| {
+                *subscription == number
+                    && !requests.accepted.is_empty()
+                    && !entries.is_lost_by_failover(event)
             })
             .count()
     }
@@ -292,17 +297,28 @@ impl Ledger {
     pub(crate) fn counts(&self) -> Counts {
         let entries = self.entries();
         let owed = entries.owed();
-        let delivered = owed.iter().filter(|owed| entries.was_taken(owed)).count();
-        let taken = entries.came.values().filter(|came| !came.taken.is_empty());
-        let stored = entries
-            .came
+        let delivered = owed
             .iter()
-            .filter(|((event, _), came)| !came.taken.is_empty() && !entries.is_gone(event));
+            .filter(|owed| entries.was_accepted(owed))
+            .count();
+        let accepted = entries
+            .requests_of_delivery
+            .values()
+            .filter(|requests| !requests.accepted.is_empty());
+        let stored = entries
+            .requests_of_delivery
+            .iter()
+            .filter(|((event, _), requests)| {
+                !requests.accepted.is_empty() && !entries.is_lost_by_failover(event)
+            });
         let confirmed = entries
             .events
             .values()
             .filter(|event| event.confirmed.is_some());
-        let gone = confirmed.clone().filter(|event| event.gone).count();
+        let lost_by_failover = confirmed
+            .clone()
+            .filter(|event| event.lost_by_failover)
+            .count();
         let confirmed = confirmed.count();
         Counts {
             confirmed,
@@ -310,14 +326,14 @@ impl Ledger {
             owed: owed.len(),
             delivered,
             lost: owed.len() - delivered,
-            gone,
-            subscriptions_gone: entries
+            lost_by_failover,
+            subscriptions_lost_by_failover: entries
                 .subscriptions
                 .iter()
-                .filter(|subscription| subscription.gone)
+                .filter(|subscription| subscription.lost_by_failover)
                 .count(),
-            besides: stored.count() - delivered,
-            duplicates: taken.map(|came| came.taken.len() - 1).sum(),
+            optional: stored.count() - delivered,
+            duplicates: accepted.map(|requests| requests.accepted.len() - 1).sum(),
             requests: entries.requests,
             verified: entries.verified,
             refused: entries.refused,
@@ -333,7 +349,11 @@ impl Entries {
         }
     }
 
-    fn judge(&mut self, number: SubscriptionNumber, request: &Received) -> Result<(), String> {
+    fn check_request(
+        &mut self,
+        number: SubscriptionNumber,
+        request: &ReceivedRequest,
+    ) -> Result<(), String> {
         self.requests += 1;
         let name = name_in(request).ok_or_else(|| format!("no event: {request:?}"))?;
         let subscription = self
@@ -367,25 +387,25 @@ impl Entries {
         if *owner != key {
             return Err(format!("{id} is both {owner:?} and {key:?}"));
         }
-        let came = self.came.entry(key).or_default();
-        if came.webhook_id.is_empty() {
-            id.clone_into(&mut came.webhook_id);
+        let requests = self.requests_of_delivery.entry(key).or_default();
+        if requests.webhook_id.is_empty() {
+            id.clone_into(&mut requests.webhook_id);
         }
-        match came.webhook_id == id {
+        match requests.webhook_id == id {
             true => Ok(()),
-            false => Err(format!("{} is also {id}", came.webhook_id)),
+            false => Err(format!("{} is also {id}", requests.webhook_id)),
         }
     }
 
     fn owed(&self) -> Vec<(EventName, SubscriptionNumber)> {
         let mut owed = Vec::new();
-        let stored = |event: &Published| event.confirmed.is_some() && !event.gone;
+        let stored = |event: &LedgerEvent| event.confirmed.is_some() && !event.lost_by_failover;
         for (name, event) in self.events.iter().filter(|(_, event)| stored(event)) {
             for (number, subscription) in self
                 .subscriptions
                 .iter()
                 .enumerate()
-                .filter(|(_, subscription)| !subscription.gone)
+                .filter(|(_, subscription)| !subscription.lost_by_failover)
             {
                 let was_there = subscription
                     .created
@@ -398,18 +418,20 @@ impl Entries {
         owed
     }
 
-    fn is_gone(&self, event: &EventName) -> bool {
-        self.events.get(event).is_some_and(|event| event.gone)
+    fn is_lost_by_failover(&self, event: &EventName) -> bool {
+        self.events
+            .get(event)
+            .is_some_and(|event| event.lost_by_failover)
     }
 
-    fn was_taken(&self, owed: &(EventName, SubscriptionNumber)) -> bool {
-        self.came
+    fn was_accepted(&self, owed: &(EventName, SubscriptionNumber)) -> bool {
+        self.requests_of_delivery
             .get(owed)
-            .is_some_and(|came| !came.taken.is_empty())
+            .is_some_and(|requests| !requests.accepted.is_empty())
     }
 }
 
-fn name_in(request: &Received) -> Option<EventName> {
+fn name_in(request: &ReceivedRequest) -> Option<EventName> {
     let body: Value = serde_json::from_slice(&request.body).ok()?;
     let text = |name: &str| Some(body[name].as_str()?.to_owned());
     Some((text("organization_id")?, text("event_id")?))

@@ -11,12 +11,12 @@ use hookline_testkit::dependencies::{address, through};
 use hookline_testkit::proxy::{Link, Proxy};
 
 /// The ways to PostgreSQL and to RabbitMQ.
-pub(super) struct Links {
+pub(super) struct NetworkLinks {
     database: Proxy,
     broker: Proxy,
 }
 
-impl Links {
+impl NetworkLinks {
     pub(super) async fn start(database: &str, broker: &str) -> anyhow::Result<Self> {
         Ok(Self {
             database: Proxy::start(address(database)?).await?,

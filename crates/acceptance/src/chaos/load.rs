@@ -16,11 +16,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::ledger::{EventName, Ledger, Subscription};
+use super::ledger::{EventName, Ledger, LedgerSubscription};
 use super::plan::Plan;
 use super::system::System;
-use hookline_testkit::client::{Answer, Client};
-use hookline_testkit::publisher::{self, Publisher};
+use hookline_testkit::client::{ApiClient, ApiResponse};
+use hookline_testkit::publisher::{self, TestPublisher};
 use hookline_testkit::tenant::EVENT_TYPES;
 
 /// How long a publisher waits for a confirm, and a caller for an answer.
@@ -51,7 +51,7 @@ struct LoadContext {
     seed: u64,
     /// Events each second by HTTP, and as many on the broker where there is one.
     rate: u32,
-    organizations: Vec<(&'static str, Client)>,
+    organizations: Vec<(&'static str, ApiClient)>,
     /// Where receivers listen.
     receiver: String,
     /// The nodes of the broker; none in a standalone deployment.
@@ -210,7 +210,13 @@ impl LoadContext {
 
     /// The answer, if it has the expected status. A status that is allowed while parts are away counts as no answer.
     /// Any other is an error of the run.
-    async fn post(&self, client: &Client, path: &str, body: String, good: u16) -> Option<Answer> {
+    async fn post(
+        &self,
+        client: &ApiClient,
+        path: &str,
+        body: String,
+        good: u16,
+    ) -> Option<ApiResponse> {
         let request = client
             .request(reqwest::Method::POST, path)
             .header("content-type", "application/json")
@@ -286,15 +292,15 @@ impl LoadContext {
     async fn subscribe(
         &self,
         organization: &str,
-        client: &Client,
+        client: &ApiClient,
         events: &[&'static str],
     ) -> bool {
-        let number = self.ledger.asks_for(Subscription {
+        let number = self.ledger.asks_for(LedgerSubscription {
             organization: organization.to_owned(),
             events: events.to_vec(),
             secret: "hush".to_owned(),
             created: None,
-            gone: false,
+            lost_by_failover: false,
         });
         let body: Value = json!({
             "name": format!("hook {number}"), "url": format!("{}/{number}", self.receiver),
@@ -311,13 +317,13 @@ impl LoadContext {
 
 /// Fails unless the event is confirmed and not returned.
 async fn publish(
-    connection: &mut Option<Publisher>,
+    connection: &mut Option<TestPublisher>,
     amqp: &str,
     draft: &Draft,
 ) -> anyhow::Result<()> {
     let publisher = match connection {
         Some(publisher) => publisher,
-        None => connection.insert(Publisher::connect(amqp).await?),
+        None => connection.insert(TestPublisher::connect(amqp).await?),
     };
     let body = draft.body.as_bytes();
     publisher

@@ -29,11 +29,14 @@ impl ChaosProcess {
     }
 
     /// Starts the process with additional variables.
-    pub(super) fn start_with(&mut self, besides: &[(String, String)]) -> anyhow::Result<()> {
+    pub(super) fn start_with(
+        &mut self,
+        additional_variables: &[(String, String)],
+    ) -> anyhow::Result<()> {
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
         let mut variables = self.variables.clone();
         variables.push(self.fault_points.variable());
-        variables.extend_from_slice(besides);
+        variables.extend_from_slice(additional_variables);
         let process = ManagedProcess::start(self.program, &args, &variables, &self.logs)?;
         self.process = Some(process);
         Ok(())

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use super::ledger::Ledger;
 use super::plan::DEADLINE;
 use hookline_testkit::raw_receiver::{RawReceiver, read_request};
-use hookline_testkit::receiver::Received;
+use hookline_testkit::receiver::ReceivedRequest;
 
 /// From this attempt on every request is taken.
 const IN_THE_END: u32 = 4;
@@ -115,7 +115,7 @@ async fn answer_one(
         .trim_start_matches('/')
         .parse()
         .context("no subscription's path")?;
-    ledger.came(number, &request);
+    ledger.record_request(number, &request);
     let attempt = request.header("x-webhook-attempt")?.parse()?;
     let behaviour = match refusal.is_on() {
         true => Behaviour::Fails,
@@ -128,7 +128,7 @@ async fn answer_one(
     }
     if matches!(behaviour, Behaviour::Takes(_) | Behaviour::TakesTooLate) {
         // Before the answer: after it, the ledger may be asked at once.
-        ledger.taken(number, &request);
+        ledger.record_accepted(number, &request);
     }
     connection.write_all(behaviour.answer()).await?;
     match behaviour {
@@ -140,7 +140,7 @@ async fn answer_one(
     }
 }
 
-fn parse(bytes: &[u8]) -> anyhow::Result<Received> {
+fn parse(bytes: &[u8]) -> anyhow::Result<ReceivedRequest> {
     let end = bytes
         .windows(4)
         .position(|window| window == b"\r\n\r\n")
@@ -150,7 +150,7 @@ fn parse(bytes: &[u8]) -> anyhow::Result<Received> {
         .next()
         .and_then(|line| line.split(' ').nth(1))
         .context("a request without a path")?;
-    Ok(Received {
+    Ok(ReceivedRequest {
         at: Instant::now(),
         headers: lines
             .filter_map(|line| line.split_once(": "))

@@ -25,14 +25,14 @@ const OWNERS_AGREE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A request that was answered with 2xx.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Accepted {
-    pub(super) came: Instant,
+pub(super) struct AcceptedRequest {
+    pub(super) received_at: Instant,
     pub(super) answered: Instant,
 }
 
-impl Accepted {
+impl AcceptedRequest {
     fn is_late(&self) -> bool {
-        self.answered.saturating_duration_since(self.came) + NEARLY >= DEADLINE
+        self.answered.saturating_duration_since(self.received_at) + NEARLY >= DEADLINE
     }
 }
 
@@ -51,7 +51,7 @@ pub struct Repeats {
 
 impl Repeats {
     /// Sorts the repeats of all deliveries: of each, those that were taken.
-    pub(super) fn of(deliveries: &[Vec<Accepted>], performed: &[Performed]) -> Self {
+    pub(super) fn of(deliveries: &[Vec<AcceptedRequest>], performed: &[Performed]) -> Self {
         let slots: usize = performed
             .iter()
             .map(|done| done.injection.slots_repeated())
@@ -62,21 +62,22 @@ impl Repeats {
             .copied()
             .filter(|one| one.fails_over)
             .collect();
-        let taken = deliveries.iter().flatten();
-        let in_fail_overs = taken.filter(|taken| fail_overs.iter().any(|one| one.explains(taken)));
+        let accepted = deliveries.iter().flatten();
+        let in_fail_overs =
+            accepted.filter(|accepted| fail_overs.iter().any(|one| one.explains(accepted)));
         let mut repeats = Self {
             bound: slots * SLOTS + in_fail_overs.count(),
             ..Self::default()
         };
         for delivery in deliveries {
-            let (late, mut in_time): (Vec<Accepted>, Vec<Accepted>) =
-                delivery.iter().partition(|taken| taken.is_late());
+            let (late, mut in_time): (Vec<AcceptedRequest>, Vec<AcceptedRequest>) =
+                delivery.iter().partition(|accepted| accepted.is_late());
             repeats.after_late_answers += late.len().min(delivery.len().saturating_sub(1));
-            in_time.sort_by_key(|taken| taken.answered);
+            in_time.sort_by_key(|accepted| accepted.answered);
             // The last one was not made again.
             in_time.pop();
-            for taken in in_time {
-                match windows.iter().any(|window| window.explains(&taken)) {
+            for accepted in in_time {
+                match windows.iter().any(|window| window.explains(&accepted)) {
                     true => repeats.explained += 1,
                     false => repeats.unexplained += 1,
                 }
@@ -99,8 +100,8 @@ struct Window {
 }
 
 impl Window {
-    fn explains(&self, taken: &Accepted) -> bool {
-        taken.answered >= self.from && taken.came <= self.until
+    fn explains(&self, accepted: &AcceptedRequest) -> bool {
+        accepted.answered >= self.from && accepted.received_at <= self.until
     }
 }
 
@@ -153,9 +154,9 @@ mod tests {
         }
     }
 
-    fn taken(began: Instant, came: f64, answered: f64) -> Accepted {
-        Accepted {
-            came: began + Duration::from_secs_f64(came),
+    fn accepted(began: Instant, received_at: f64, answered: f64) -> AcceptedRequest {
+        AcceptedRequest {
+            received_at: began + Duration::from_secs_f64(received_at),
             answered: began + Duration::from_secs_f64(answered),
         }
     }
@@ -168,9 +169,9 @@ mod tests {
             done(began, 30, 34, Target::Postgres),
             done(began, 35, 36, Target::Serve),
         ];
-        let again = taken(began, 50.0, 50.1);
+        let again = accepted(began, 50.0, 50.1);
         let of = |first| Repeats::of(&[vec![again, first]], &performed);
-        for (came, answered, explained) in [
+        for (received_at, answered, explained) in [
             (5.0, 5.1, 0),
             (9.0, 9.1, 1),
             (9.9, 11.0, 1),
@@ -178,14 +179,14 @@ mod tests {
             // Not recorded while the database was away, and then killed.
             (29.0, 29.5, 1),
         ] {
-            let repeats = of(taken(began, came, answered));
+            let repeats = of(accepted(began, received_at, answered));
             assert_eq!(
                 (repeats.explained, repeats.unexplained),
                 (explained, 1 - explained),
-                "{came}"
+                "{received_at}"
             );
         }
-        assert_eq!(of(taken(began, 5.0, 9.0)).after_late_answers, 1);
+        assert_eq!(of(accepted(began, 5.0, 9.0)).after_late_answers, 1);
         assert_eq!(of(again).bound, 2 * SLOTS);
     }
 
@@ -194,9 +195,9 @@ mod tests {
         let began = Instant::now() + 60 * SECOND;
         let mut fail_over = done(began, 10, 12, Target::Postgres);
         fail_over.injection.fault = Fault::FailOver;
-        let again = taken(began, 20.0, 20.1);
-        let deliveries: Vec<Vec<Accepted>> = [5.0, 9.0, 11.0, 14.0, 16.0]
-            .map(|came| vec![again, taken(began, came, came + 0.1)])
+        let again = accepted(began, 20.0, 20.1);
+        let deliveries: Vec<Vec<AcceptedRequest>> = [5.0, 9.0, 11.0, 14.0, 16.0]
+            .map(|received_at| vec![again, accepted(began, received_at, received_at + 0.1)])
             .to_vec();
         let repeats = Repeats::of(&deliveries, &[fail_over]);
         assert_eq!((repeats.explained, repeats.unexplained), (3, 2));
@@ -207,8 +208,8 @@ mod tests {
     fn a_single_request_is_no_repeat() {
         let began = Instant::now();
         let once = [
-            vec![taken(began, 0.0, 0.1)],
-            vec![taken(began, 0.0, 4.0)],
+            vec![accepted(began, 0.0, 0.1)],
+            vec![accepted(began, 0.0, 4.0)],
             vec![],
         ];
         assert_eq!(Repeats::of(&once, &[]), Repeats::default());

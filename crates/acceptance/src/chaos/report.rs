@@ -116,14 +116,14 @@ impl Report {
             delivered,
             lost,
             duplicates,
-            gone,
+            lost_by_failover,
             ..
         } = self.counts;
         let comings = self.performed_as(|fault| fault == Fault::Churn);
         let kills = self.hits(Fault::Kill, ANY)
             + self.hits(Fault::FillDisk, |target| target != Target::Disk);
         format!(
-            "chaos: confirmed={confirmed} gone={gone} owed={owed} delivered={delivered} lost={lost} \
+            "chaos: confirmed={confirmed} gone={lost_by_failover} owed={owed} delivered={delivered} lost={lost} \
              put_aside={} duplicates={duplicates} after_late_answers={} unexplained={} bound={} \
              kills={} freezes={} stops={} fills={} faults={} abuses={} wake_ups_dropped={} \
              joins={} outages={} cuts={} clocks={} resizes={} hangs={} \
@@ -187,12 +187,12 @@ impl Report {
         let Counts {
             confirmed,
             unknown,
-            gone,
-            subscriptions_gone,
+            lost_by_failover,
+            subscriptions_lost_by_failover,
             owed,
             delivered,
             lost,
-            besides,
+            optional,
             duplicates,
             requests,
             verified,
@@ -213,8 +213,11 @@ impl Report {
         for (what, count) in [
             ("confirmed events", confirmed),
             ("events given up after a failed publish", unknown),
-            ("confirmed events that failovers lost", gone),
-            ("subscriptions that failovers lost", subscriptions_gone),
+            ("confirmed events that failovers lost", lost_by_failover),
+            (
+                "subscriptions that failovers lost",
+                subscriptions_lost_by_failover,
+            ),
             ("deliveries owed for the other confirmed ones", owed),
             ("of these delivered", delivered),
             ("of these lost", lost),
@@ -224,7 +227,7 @@ impl Report {
             ),
             (
                 "also delivered (publish or subscription not confirmed)",
-                besides,
+                optional,
             ),
             ("publishes answered with 503 or 429", refused),
             ("requests", requests),

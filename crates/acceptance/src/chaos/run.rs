@@ -68,7 +68,7 @@ async fn play(
     let load_ended = Instant::now();
     system.wait_ready().await?;
     let Settled {
-        took,
+        elapsed,
         put_aside,
         mut problems,
     } = settle(system, ledger).await?;
@@ -81,7 +81,7 @@ async fn play(
     }
     problems.extend(violations);
     problems.append(&mut system.problems);
-    let repeats = Repeats::of(&ledger.taken_requests(), &performed);
+    let repeats = Repeats::of(&ledger.accepted_requests(), &performed);
     Ok(Report {
         plan,
         versions,
@@ -91,7 +91,7 @@ async fn play(
         confirms: ledger.confirms(),
         performed,
         load_ended,
-        settled_after: took,
+        settled_after: elapsed,
         put_aside,
         problems,
     })
@@ -110,7 +110,7 @@ async fn inject(
     pause_until(hit + injection.away).await;
     system.restore(&injection).await?;
     let back = Instant::now();
-    system.judge(&injection).await?;
+    system.check_effects(&injection).await?;
     Ok(Performed {
         injection,
         began,

@@ -83,12 +83,12 @@ pub(super) fn schedule(plan: &Plan) -> Vec<Injection> {
                 | Fault::FailOver
                 | Fault::CrashAt(_)
         ) {
-            let coming_up = injection
+            let startup = injection
                 .targets
                 .iter()
-                .map(|target| target.coming_up())
+                .map(|target| target.startup())
                 .max();
-            at += coming_up.unwrap_or_default();
+            at += startup.unwrap_or_default();
         }
         injections.push(injection);
     }

@@ -23,7 +23,7 @@ pub(crate) struct Servers {
 
 /// One of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Server {
+pub(crate) enum DependencyServer {
     Postgres,
     /// A node of it; the first one where there is one.
     RabbitMq(usize),
@@ -126,8 +126,10 @@ impl Servers {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = Server> {
-        self.nodes().map(Server::RabbitMq).chain([Server::Postgres])
+    fn all(&self) -> impl Iterator<Item = DependencyServer> {
+        self.nodes()
+            .map(DependencyServer::RabbitMq)
+            .chain([DependencyServer::Postgres])
     }
 
     /// Waits until each member of each quorum queue runs.
@@ -137,9 +139,9 @@ impl Servers {
                 .arg(MEMBERS.replace('\n', " "))
                 .output()
                 .await?;
-            let said = String::from_utf8_lossy(&asked.stdout);
+            let text = String::from_utf8_lossy(&asked.stdout);
             let whole = format!("{{{}, []}}", NODES - 1);
-            Ok((asked.status.success() && said.trim() == whole).then_some(()))
+            Ok((asked.status.success() && text.trim() == whole).then_some(()))
         })
         .await
     }
@@ -166,16 +168,16 @@ impl Servers {
             .arg("version")
             .output()
             .await?;
-        let said = |name: &str, output: &[u8]| {
+        let version_line = |name: &str, output: &[u8]| {
             format!("{name} {}", String::from_utf8_lossy(output).trim())
         };
         Ok(vec![
-            said("PostgreSQL", &postgres.stdout),
-            said("RabbitMQ", &rabbitmq.stdout),
+            version_line("PostgreSQL", &postgres.stdout),
+            version_line("RabbitMQ", &rabbitmq.stdout),
         ])
     }
 
-    pub(crate) async fn signal(&self, server: Server, name: &str) -> anyhow::Result<()> {
+    pub(crate) async fn signal(&self, server: DependencyServer, name: &str) -> anyhow::Result<()> {
         let ids: Vec<String> = self.processes(server)?.iter().map(u32::to_string).collect();
         // The parent comes first: it starts no further children meanwhile. A child may end between our look and the
         // signal.
@@ -190,7 +192,7 @@ impl Servers {
 
     /// Copies the data of PostgreSQL while none of its processes runs. The copy is the state that a crash would leave.
     pub(crate) async fn copy_postgres(&self, tables: Option<&Path>) -> anyhow::Result<()> {
-        let server = Server::Postgres;
+        let server = DependencyServer::Postgres;
         self.signal(server, "STOP").await?;
         // A child that was made meanwhile is known once its parent is frozen.
         self.signal(server, "STOP").await?;
@@ -207,8 +209,8 @@ impl Servers {
 
     /// Kills PostgreSQL and replaces its data by the copy. Returns the time at which it had ended.
     pub(crate) async fn fall_back_to_copy(&self, tables: Option<&Path>) -> anyhow::Result<Instant> {
-        let all = self.processes(Server::Postgres)?;
-        self.signal(Server::Postgres, "KILL").await?;
+        let all = self.processes(DependencyServer::Postgres)?;
+        self.signal(DependencyServer::Postgres, "KILL").await?;
         until("the end of PostgreSQL", async || {
             Ok(all.iter().all(|id| parent_of(*id).is_none()).then_some(()))
         })
@@ -232,10 +234,10 @@ impl Servers {
     }
 
     /// Asks it to end well, and waits.
-    pub(crate) async fn stop(&self, server: Server) -> anyhow::Result<()> {
+    pub(crate) async fn stop(&self, server: DependencyServer) -> anyhow::Result<()> {
         let (id, name) = match server {
-            Server::Postgres => (self.id(server)?, "-INT"),
-            Server::RabbitMq(_) => (self.id(server)?, "-TERM"),
+            DependencyServer::Postgres => (self.id(server)?, "-INT"),
+            DependencyServer::RabbitMq(_) => (self.id(server)?, "-TERM"),
         };
         let sent = Command::new("kill")
             .args([name, &id.to_string()])
@@ -245,7 +247,7 @@ impl Servers {
         self.wait_for_end(server).await
     }
 
-    pub(crate) async fn wait_for_end(&self, server: Server) -> anyhow::Result<()> {
+    pub(crate) async fn wait_for_end(&self, server: DependencyServer) -> anyhow::Result<()> {
         let id = self.id(server)?;
         until(&format!("the end of {server:?}"), async || {
             Ok(parent_of(id).is_none().then_some(()))
@@ -262,19 +264,21 @@ impl Servers {
         self.run("clean").await
     }
 
-    fn id(&self, server: Server) -> anyhow::Result<u32> {
+    fn id(&self, server: DependencyServer) -> anyhow::Result<u32> {
         let name = match server {
-            Server::Postgres => "HOOKLINE_TEST_POSTGRES_PID".to_owned(),
-            Server::RabbitMq(node) => format!("HOOKLINE_TEST_RABBITMQ_PID{}", suffix(node)),
+            DependencyServer::Postgres => "HOOKLINE_TEST_POSTGRES_PID".to_owned(),
+            DependencyServer::RabbitMq(node) => {
+                format!("HOOKLINE_TEST_RABBITMQ_PID{}", suffix(node))
+            }
         };
         Ok(self.value(&name)?.parse()?)
     }
 
     /// PostgreSQL serves each connection in a process of its own.
-    fn processes(&self, server: Server) -> anyhow::Result<Vec<u32>> {
+    fn processes(&self, server: DependencyServer) -> anyhow::Result<Vec<u32>> {
         let main = self.id(server)?;
         let mut all = vec![main];
-        if server == Server::Postgres {
+        if server == DependencyServer::Postgres {
             for entry in std::fs::read_dir("/proc")? {
                 let name = entry?.file_name();
                 let id = name.to_str().and_then(|name| name.parse().ok());

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::ledger::{Counts, Ledger};
-use super::system::{System, Tenant};
+use super::system::{ChaosOrganization, System};
 use hookline_testkit::queue_depth::depth;
 
 /// How long it may take until nothing is owed any more.
@@ -20,7 +20,7 @@ const SHOWN: usize = 10;
 
 pub(super) struct Settled {
     /// How long it took.
-    pub(super) took: Duration,
+    pub(super) elapsed: Duration,
     /// How many dead letters there are.
     pub(super) put_aside: u64,
     pub(super) problems: Vec<String>,
@@ -37,16 +37,16 @@ pub(super) async fn settle(system: &System, ledger: &Ledger) -> anyhow::Result<S
         }
         tokio::time::sleep(LOOK).await;
     };
-    let took = began.elapsed();
+    let elapsed = began.elapsed();
     if let Some(left) = left {
         problems.push(format!("after {} s there {left}", PATIENCE.as_secs()));
     }
     problems.extend(missing_deliveries(system, ledger).await);
     problems.extend(differences(system, ledger).await?);
     let dead = dead_letters(system).await?;
-    problems.extend(dead.told);
+    problems.extend(dead.messages);
     Ok(Settled {
-        took,
+        elapsed,
         put_aside: dead.count,
         problems,
     })
@@ -54,7 +54,7 @@ pub(super) async fn settle(system: &System, ledger: &Ledger) -> anyhow::Result<S
 
 struct DeadLetters {
     count: u64,
-    told: Vec<String>,
+    messages: Vec<String>,
 }
 
 /// Events and deliveries that were dead-lettered: no message of a run is a reason for it.
@@ -64,10 +64,10 @@ async fn dead_letters(system: &System) -> anyhow::Result<DeadLetters> {
     let letters = listed["dead_letters"]
         .as_array()
         .context("a list without dead letters")?;
-    let told = letters.iter().take(SHOWN);
+    let messages = letters.iter().take(SHOWN);
     Ok(DeadLetters {
         count: letters.len() as u64 + listed["more"].as_u64().unwrap_or_default(),
-        told: told
+        messages: messages
             .map(|letter| format!("dead letter: {letter}"))
             .collect(),
     })
@@ -76,7 +76,7 @@ async fn dead_letters(system: &System) -> anyhow::Result<DeadLetters> {
 /// The work that the run must still wait for.
 async fn left(system: &System, ledger: &Ledger) -> anyhow::Result<Option<String>> {
     if !system.lost.is_empty() {
-        ledger.mark_gone(&system.lost, &system.stored().await?);
+        ledger.mark_lost_by_failover(&system.lost, &system.stored().await?);
     }
     let Counts { lost, .. } = ledger.counts();
     if lost > 0 {
@@ -103,7 +103,7 @@ async fn left(system: &System, ledger: &Ledger) -> anyhow::Result<Option<String>
 }
 
 async fn missing_deliveries(system: &System, ledger: &Ledger) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut messages = Vec::new();
     for ((organization, event), number) in ledger.missing().into_iter().take(SHOWN) {
         let tenant = system
             .tenants
@@ -121,18 +121,21 @@ async fn missing_deliveries(system: &System, ledger: &Ledger) -> Vec<String> {
             .get(number)
             .and_then(|subscription| subscription.created);
         let id = subscription.map_or(0, |(id, _)| id);
-        told.push(format!(
+        messages.push(format!(
             "lost: {event} of {organization} to subscription {id}; the store says: {stored}"
         ));
     }
-    told
+    messages
 }
 
 /// The differences between the store and the ledger.
 async fn differences(system: &System, ledger: &Ledger) -> anyhow::Result<Vec<String>> {
     let mut differences = Vec::new();
     for (number, subscription) in ledger.subscriptions().into_iter().enumerate() {
-        let Some((id, _)) = subscription.created.filter(|_| !subscription.gone) else {
+        let Some((id, _)) = subscription
+            .created
+            .filter(|_| !subscription.lost_by_failover)
+        else {
             continue;
         };
         let tenant = system
@@ -140,13 +143,13 @@ async fn differences(system: &System, ledger: &Ledger) -> anyhow::Result<Vec<Str
             .iter()
             .find(|tenant| tenant.organization == subscription.organization)
             .context("a subscription of nobody")?;
-        let (came, says) = (
-            ledger.taken_by(number),
+        let (received, counted) = (
+            ledger.accepted_by(number),
             total(tenant, id, "delivered").await?,
         );
-        if u64::try_from(came)? != says {
+        if u64::try_from(received)? != counted {
             differences.push(format!(
-                "subscription {id}: {came} deliveries came, and the store says {says}"
+                "subscription {id}: {received} deliveries came, and the store says {counted}"
             ));
         }
         for status in ["exhausted", "skipped", "cancelled"] {
@@ -161,13 +164,13 @@ async fn differences(system: &System, ledger: &Ledger) -> anyhow::Result<Vec<Str
     Ok(differences)
 }
 
-async fn subscriptions(tenant: &Tenant) -> anyhow::Result<Vec<i64>> {
+async fn subscriptions(tenant: &ChaosOrganization) -> anyhow::Result<Vec<i64>> {
     let listed = tenant.client.get("/webhooks").await?.expect(200)?;
     let all = listed.json["webhooks"].as_array().context("a page")?;
     Ok(all.iter().filter_map(|one| one["id"].as_i64()).collect())
 }
 
-async fn total(tenant: &Tenant, subscription: i64, status: &str) -> anyhow::Result<u64> {
+async fn total(tenant: &ChaosOrganization, subscription: i64, status: &str) -> anyhow::Result<u64> {
     let path = format!("/webhooks/{subscription}/deliveries?status={status}&limit=1");
     let page: Value = tenant.client.get(&path).await?.expect(200)?.json;
     page["total"].as_u64().context("a page without a total")

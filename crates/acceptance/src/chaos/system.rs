@@ -9,8 +9,8 @@ mod faults;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use hookline_testkit::cli::{Cli, owned};
-use hookline_testkit::client::Client;
+use hookline_testkit::cli::{HooklineCli, owned};
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::database_faults::OngoingFault;
 use hookline_testkit::deployment::{MASTER_KEY, Mode};
 use hookline_testkit::managed_process::free_port;
@@ -21,13 +21,13 @@ use tokio::task::JoinSet;
 use super::abuse::AbuseTarget;
 use super::fault::Target;
 use super::ledger::LostCommits;
-use super::links::{FaultPoints, Links, WallClock};
+use super::links::{FaultPoints, NetworkLinks, WallClock};
 use super::owners::Owners;
 use super::plan::{DEADLINE, Plan, SLOTS};
 use super::process::ChaosProcess;
 use super::receivers::RefusalSwitch;
 use super::scenario::Scenario;
-use super::servers::{Server, Servers};
+use super::servers::{DependencyServer, Servers};
 use disks::{Disk, disk_of_database};
 use failover::DatabaseCopy;
 
@@ -53,14 +53,14 @@ const SETTINGS: [(&str, &str); 7] = [
 const WAKE_UPS: &str = "queue::wake";
 
 /// An organization and a client with its key.
-pub(crate) struct Tenant {
+pub(crate) struct ChaosOrganization {
     pub(crate) organization: &'static str,
-    pub(crate) client: Client,
+    pub(crate) client: ApiClient,
 }
 
 /// A running deployment.
 pub(crate) struct System {
-    pub(crate) tenants: Vec<Tenant>,
+    pub(crate) tenants: Vec<ChaosOrganization>,
     pub(crate) servers: Option<Servers>,
     /// The failed checks, besides those of the ledger.
     pub(crate) problems: Vec<String>,
@@ -71,11 +71,11 @@ pub(crate) struct System {
     plan: Plan,
     processes: Vec<ChaosProcess>,
     /// Further dispatchers, in the order in which they started.
-    coming: Vec<ChaosProcess>,
-    come: usize,
+    additional_dispatchers: Vec<ChaosProcess>,
+    joined: usize,
     /// One for each dispatcher.
-    links: Vec<Links>,
-    cli: Cli,
+    links: Vec<NetworkLinks>,
+    cli: HooklineCli,
     logs: PathBuf,
     ongoing: Option<OngoingFault>,
     /// The owners of partitions before an outage.
@@ -126,7 +126,7 @@ impl System {
             }
         };
         let data = (mode == Mode::Standalone).then_some(data.as_path());
-        let cli = Cli::new(variables, data)?;
+        let cli = HooklineCli::new(variables, data)?;
         if mode == Mode::Distributed {
             cli.run(&["migrate"]).await?;
         }
@@ -138,8 +138,8 @@ impl System {
             lost: Vec::new(),
             plan,
             processes: Vec::new(),
-            coming: Vec::new(),
-            come: 0,
+            additional_dispatchers: Vec::new(),
+            joined: 0,
             links: Vec::new(),
             cli,
             logs: folder.to_owned(),
@@ -166,8 +166,8 @@ impl System {
         for organization in ORGANIZATIONS {
             system.cli.run(&["org", "create", organization]).await?;
             let key = system.cli.create_key(&["--org", organization]).await?;
-            let client = Client::new(&format!("http://127.0.0.1:{api}/v1"), &key);
-            system.tenants.push(Tenant {
+            let client = ApiClient::new(&format!("http://127.0.0.1:{api}/v1"), &key);
+            system.tenants.push(ChaosOrganization {
                 organization,
                 client,
             });
@@ -211,7 +211,7 @@ impl System {
             (process.target, self.plan.scenario, &self.servers)
         {
             let (database, broker) = (servers.postgres()?, servers.broker()?);
-            let links = Links::start(database, &broker).await?;
+            let links = NetworkLinks::start(database, &broker).await?;
             process
                 .variables
                 .extend(links.variables(database, &broker)?);
@@ -236,7 +236,10 @@ impl System {
 
     /// Fails if a process has ended by itself.
     pub(crate) fn ensure_running(&mut self) -> anyhow::Result<()> {
-        let mut all = self.processes.iter_mut().chain(&mut self.coming);
+        let mut all = self
+            .processes
+            .iter_mut()
+            .chain(&mut self.additional_dispatchers);
         all.try_for_each(ChaosProcess::ensure_running)
     }
 
@@ -248,7 +251,7 @@ impl System {
     /// Ends everything and removes the servers' data.
     pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         self.processes.clear();
-        self.coming.clear();
+        self.additional_dispatchers.clear();
         match &mut self.servers {
             Some(servers) => servers.clean().await,
             None => Ok(()),
@@ -286,7 +289,7 @@ impl System {
         Ok(())
     }
 
-    fn each_link(&self, targets: &[Target], change: impl Fn(&Links)) -> anyhow::Result<()> {
+    fn each_link(&self, targets: &[Target], change: impl Fn(&NetworkLinks)) -> anyhow::Result<()> {
         for target in targets {
             let Target::Dispatcher(number) = *target else {
                 anyhow::bail!("{target} has no links");
@@ -297,11 +300,11 @@ impl System {
     }
 }
 
-fn server_of(target: Target) -> Option<Server> {
+fn server_of(target: Target) -> Option<DependencyServer> {
     match target {
-        Target::RabbitMq => Some(Server::RabbitMq(0)),
-        Target::Node(number) => Some(Server::RabbitMq(number)),
-        Target::Postgres => Some(Server::Postgres),
+        Target::RabbitMq => Some(DependencyServer::RabbitMq(0)),
+        Target::Node(number) => Some(DependencyServer::RabbitMq(number)),
+        Target::Postgres => Some(DependencyServer::Postgres),
         _ => None,
     }
 }

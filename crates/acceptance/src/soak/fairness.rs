@@ -7,10 +7,10 @@ use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use super::latency::{Latencies, LatencyBound};
-use super::load::{Intended, KINDS, Pace, Publisher, TYPES, publish_steadily};
+use super::load::{FairnessPublisher, Intended, KINDS, PublishRate, TYPES, publish_steadily};
 use super::metrics::DispatcherMetrics;
-use super::receivers::{Behaviour, ReceiverFleet};
-use hookline_testkit::dependencies::Route;
+use super::receivers::{ReceiverBehaviour, ReceiverFleet};
+use hookline_testkit::dependencies::DependencyRoute;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 
 /// The endpoints that misbehave.
@@ -26,7 +26,7 @@ pub enum BadReceivers {
 
 /// The deployment and the dispatchers of a run.
 #[derive(Debug, Clone, Copy)]
-pub struct Setup {
+pub struct FairnessSetup {
     /// Which deployment.
     pub mode: Mode,
     /// How many dispatchers.
@@ -41,7 +41,7 @@ pub struct Setup {
 #[derive(Debug, Clone, Copy)]
 pub struct FairnessRun {
     /// Where.
-    pub setup: Setup,
+    pub setup: FairnessSetup,
     /// The endpoints that misbehave beside the healthy ones.
     pub bad: BadReceivers,
     /// Events a second, for ten endpoints together.
@@ -79,12 +79,16 @@ const FIFTY: usize = 50;
 
 impl BadReceivers {
     /// The receivers behind the first kinds of events; the others are healthy.
-    fn behaviours(self) -> &'static [Behaviour] {
+    fn behaviours(self) -> &'static [ReceiverBehaviour] {
         match self {
-            BadReceivers::ThreeOfTen => {
-                &[Behaviour::Hangs, Behaviour::FailsLate, Behaviour::Trickles]
+            BadReceivers::ThreeOfTen => &[
+                ReceiverBehaviour::Hangs,
+                ReceiverBehaviour::FailsLate,
+                ReceiverBehaviour::Trickles,
+            ],
+            BadReceivers::FiftyBehindOneHost | BadReceivers::Backlog(_) => {
+                &[ReceiverBehaviour::Hangs]
             }
-            BadReceivers::FiftyBehindOneHost | BadReceivers::Backlog(_) => &[Behaviour::Hangs],
         }
     }
 
@@ -141,7 +145,8 @@ impl FairnessRun {
             ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", "0".to_owned()),
         ];
         let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
-        let deployment = Deployment::start_on(Route::Direct, setup.mode, &settings).await?;
+        let deployment =
+            Deployment::start_on(DependencyRoute::Direct, setup.mode, &settings).await?;
         for _ in 1..setup.dispatchers {
             deployment.start_service(Service::Dispatcher, &[]).await?;
         }
@@ -152,7 +157,7 @@ impl FairnessRun {
     async fn run_in(&self, deployment: &Arc<Deployment>) -> anyhow::Result<FairnessResult> {
         let publishers = [publisher(deployment).await?, publisher(deployment).await?];
         let bad = self.bad.behaviours();
-        let mut behaviours = vec![Behaviour::Healthy; KINDS];
+        let mut behaviours = vec![ReceiverBehaviour::Healthy; KINDS];
         behaviours[..bad.len()].copy_from_slice(bad);
         let receivers = ReceiverFleet::start(&behaviours)?;
         println!("{self}");
@@ -161,7 +166,7 @@ impl FairnessRun {
             subscribe(&publishers, kind, receivers.url(kind, kind)).await?;
         }
         // The first requests find connections unmade and caches empty.
-        let warm = publish_steadily(&publishers, 1_000_000_000, self.pace(WARM)).await?;
+        let warm = publish_steadily(&publishers, 1_000_000_000, self.publish_rate(WARM)).await?;
         arrived(&receivers, bad.len(), &warm).await?;
         let without = self.measure(&publishers, &receivers, 0).await?.0;
         println!("  without them {without}");
@@ -178,7 +183,7 @@ impl FairnessRun {
         if let BadReceivers::Backlog(count) = self.bad {
             let begun = Instant::now();
             publishers[0]
-                .pour(TYPES[0], BACKLOG..BACKLOG + count)
+                .publish_at_once(TYPES[0], BACKLOG..BACKLOG + count)
                 .await?;
             owed.extend((BACKLOG..BACKLOG + count).map(|number| (0, number)));
             self.wait_until_marked(deployment, count).await?;
@@ -245,8 +250,8 @@ impl FairnessRun {
         })
     }
 
-    fn pace(&self, duration: Duration) -> Pace {
-        Pace {
+    fn publish_rate(&self, duration: Duration) -> PublishRate {
+        PublishRate {
             rate: self.rate,
             first_kind: self.bad.first_kind(),
             duration,
@@ -255,11 +260,12 @@ impl FairnessRun {
 
     async fn measure(
         &self,
-        publishers: &[Publisher; 2],
+        publishers: &[FairnessPublisher; 2],
         receivers: &ReceiverFleet,
         first: u64,
     ) -> anyhow::Result<(Latencies, Vec<Intended>)> {
-        let intended = publish_steadily(publishers, first, self.pace(self.duration)).await?;
+        let intended =
+            publish_steadily(publishers, first, self.publish_rate(self.duration)).await?;
         let bad = self.bad.behaviours().len();
         arrived(receivers, bad, &intended).await?;
         let mut latencies = Latencies::default();
@@ -355,16 +361,20 @@ fn pass_or_fail(good: bool) -> &'static str {
     }
 }
 
-async fn publisher(deployment: &Arc<Deployment>) -> anyhow::Result<Publisher> {
+async fn publisher(deployment: &Arc<Deployment>) -> anyhow::Result<FairnessPublisher> {
     let tenant = deployment.tenant().await?;
-    Ok(Publisher {
+    Ok(FairnessPublisher {
         deployment: Arc::clone(deployment),
         client: tenant.client.clone(),
         organization: tenant.organization.clone(),
     })
 }
 
-async fn subscribe(publishers: &[Publisher; 2], kind: usize, url: String) -> anyhow::Result<()> {
+async fn subscribe(
+    publishers: &[FairnessPublisher; 2],
+    kind: usize,
+    url: String,
+) -> anyhow::Result<()> {
     let event_type = TYPES[kind % TYPES.len()];
     let body = json!({"name": "soak", "url": url, "events": [event_type], "secret": "hush"});
     publishers[kind / TYPES.len()]
@@ -398,7 +408,7 @@ async fn arrived(
 
 impl std::fmt::Display for FairnessRun {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Setup {
+        let FairnessSetup {
             mode,
             dispatchers,
             slots,

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::latency::Latencies;
-use hookline_testkit::client::Answer;
-use hookline_testkit::dependencies::Route;
+use hookline_testkit::client::ApiResponse;
+use hookline_testkit::dependencies::DependencyRoute;
 use hookline_testkit::deployment::{Deployment, Mode};
-use hookline_testkit::publisher::{Publisher, json};
+use hookline_testkit::publisher::{TestPublisher, json};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
 
@@ -28,10 +28,10 @@ const EXCESS: u32 = 50;
 /// A deployment, a greedy organization and a modest one.
 pub struct Flood {
     pub deployment: Deployment,
-    lasts: Duration,
+    duration: Duration,
 }
 
-/// The latencies of the modest organization's deliveries, and the fate of the greedy one's events.
+/// The latencies of the modest organization's deliveries, and the outcome of the greedy one's events.
 pub struct FloodResult {
     /// The modest organization alone.
     pub without: Latencies,
@@ -47,10 +47,13 @@ pub struct FloodResult {
 
 impl Flood {
     /// Starts a deployment in which an organization may publish little; each part lasts so long.
-    pub async fn prepare(mode: Mode, lasts: Duration) -> anyhow::Result<Self> {
+    pub async fn prepare(mode: Mode, duration: Duration) -> anyhow::Result<Self> {
         let measured = [("HOOKLINE__LOG__LEVEL", "info")];
-        let deployment = limited_by(Route::Direct, mode, &measured).await?;
-        Ok(Self { deployment, lasts })
+        let deployment = limited_by(DependencyRoute::Direct, mode, &measured).await?;
+        Ok(Self {
+            deployment,
+            duration,
+        })
     }
 
     /// Runs the flood. The greedy organization publishes nothing, then its rate limit, then 50 times as much. It gets
@@ -65,24 +68,24 @@ impl Flood {
         modest.subscribe(&little, &["workflow.completed"]).await?;
         // The first requests find connections unmade and caches empty.
         measure(&modest, &little, Duration::from_secs(1)).await?;
-        let without = measure(&modest, &little, self.lasts).await?;
+        let without = measure(&modest, &little, self.duration).await?;
         let begun = Instant::now();
         let second = Duration::from_secs(1);
         let (allowed, asked) = tokio::try_join!(
-            measure(&modest, &little, self.lasts),
-            flood(&greedy, second, self.lasts)
+            measure(&modest, &little, self.duration),
+            flood(&greedy, second, self.duration)
         )?;
         let (with, taken) = tokio::try_join!(
-            measure(&modest, &little, self.lasts),
-            flood(&greedy, second / EXCESS, self.lasts)
+            measure(&modest, &little, self.duration),
+            flood(&greedy, second / EXCESS, self.duration)
         )?;
         println!("alone                       {without}");
         println!("beside what another may     {allowed}");
         println!("beside {EXCESS} times too much    {with}");
         let taken = asked + taken;
-        let came = much.deliveries();
+        let received = much.deliveries();
         let may = RATE * (1 + usize::try_from(begun.elapsed().as_secs())? + 2);
-        ensure!(came <= may, "{came} of {taken} came, and {may} may");
+        ensure!(received <= may, "{received} of {taken} came, and {may} may");
         Ok(FloodResult {
             without,
             allowed,
@@ -95,27 +98,27 @@ impl Flood {
 
 /// A deployment in which an organization may publish [`RATE`] events a second.
 pub async fn limited(mode: Mode) -> anyhow::Result<Deployment> {
-    limited_by(Route::Proxied, mode, &[]).await
+    limited_by(DependencyRoute::Proxied, mode, &[]).await
 }
 
 async fn limited_by(
-    route: Route,
+    route: DependencyRoute,
     mode: Mode,
-    besides: &[(&str, &str)],
+    additional_variables: &[(&str, &str)],
 ) -> anyhow::Result<Deployment> {
     let rate = RATE.to_string();
     let limits = [
         ("HOOKLINE__LIMITS__EVENTS_PER_SECOND", rate.as_str()),
         ("HOOKLINE__LIMITS__EVENTS_BURST", rate.as_str()),
     ];
-    Deployment::start_on(route, mode, &[&limits[..], besides].concat()).await
+    Deployment::start_on(route, mode, &[&limits[..], additional_variables].concat()).await
 }
 
 /// The seconds that a publisher above its rate limit is told to wait.
 ///
 /// # Errors
 /// When the answer is not a 429 with a number of seconds.
-pub fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
+pub fn retry_after_seconds(answer: ApiResponse) -> anyhow::Result<u64> {
     let refused = answer.problem(429)?;
     Ok(refused.header("retry-after").parse()?)
 }
@@ -124,14 +127,14 @@ pub fn told_to_wait(answer: Answer) -> anyhow::Result<u64> {
 async fn measure(
     tenant: &Tenant<'_>,
     receiver: &Receiver,
-    lasts: Duration,
+    duration: Duration,
 ) -> anyhow::Result<Latencies> {
     let before = receiver.received().len();
     let gap = Duration::from_secs(1) / MODEST;
     let mut ticks = interval(gap);
     let begun = ticks.tick().await;
     let mut intended = HashMap::new();
-    for number in 0..MODEST * u32::try_from(lasts.as_secs())? {
+    for number in 0..MODEST * u32::try_from(duration.as_secs())? {
         let at = begun + gap * number;
         let id = tenant.publish_one("workflow.completed").await?;
         intended.insert(id, at.into_std());
@@ -150,19 +153,19 @@ async fn measure(
     Ok(latencies)
 }
 
-/// Publishes [`RATE`] events at once in each interval of `every`, for as long as `lasts`. Returns how many were taken.
-async fn flood(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow::Result<usize> {
+/// Publishes [`RATE`] events at once in each interval of `every`, for `duration`. Returns how many were taken.
+async fn flood(tenant: &Tenant<'_>, every: Duration, duration: Duration) -> anyhow::Result<usize> {
     let publisher = match tenant.deployment.mode {
         Mode::Standalone => None,
         Mode::Distributed => {
-            Some(Publisher::connect(&tenant.deployment.dependencies()?.amqp).await?)
+            Some(TestPublisher::connect(&tenant.deployment.dependencies()?.amqp).await?)
         }
     };
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let begun = Instant::now();
     let mut taken = 0;
-    while begun.elapsed() < lasts {
+    while begun.elapsed() < duration {
         ticks.tick().await;
         let events = tenant.events("workflow.completed", RATE);
         match &publisher {
@@ -170,7 +173,7 @@ async fn flood(tenant: &Tenant<'_>, every: Duration, lasts: Duration) -> anyhow:
                 let answer = tenant.client.post("/events", &json!(events)).await?;
                 match answer.status.as_u16() {
                     202 => taken += RATE,
-                    _ => drop(told_to_wait(answer)?),
+                    _ => drop(retry_after_seconds(answer)?),
                 }
             }
             Some(publisher) => {

@@ -1,4 +1,4 @@
-//! An open-loop load: events at fixed times, whatever the fate of earlier ones.
+//! An open-loop load: events at fixed times, whatever the outcome of earlier ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::publisher;
 
@@ -24,13 +24,13 @@ const UNWANTED: &str = "workflow.step.failed";
 
 /// An organization that events are published for.
 #[derive(Clone)]
-pub(super) struct Publisher {
+pub(super) struct FairnessPublisher {
     pub(super) deployment: Arc<Deployment>,
-    pub(super) client: Client,
+    pub(super) client: ApiClient,
     pub(super) organization: String,
 }
 
-impl Publisher {
+impl FairnessPublisher {
     pub(super) fn event(&self, event_type: &str, number: u64) -> Value {
         json!({
             "event_id": format!("evt_{number}"),
@@ -56,7 +56,7 @@ impl Publisher {
     }
 
     /// Publishes many at once, not at any fixed time.
-    pub(super) async fn pour(
+    pub(super) async fn publish_at_once(
         &self,
         event_type: &str,
         numbers: std::ops::Range<u64>,
@@ -89,7 +89,7 @@ pub(super) const KINDS: usize = 2 * TYPES.len();
 
 /// How often there are events.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Pace {
+pub(super) struct PublishRate {
     /// Events a second, in turns for all kinds.
     pub(super) rate: u32,
     /// Only every n-th event of the first kind is for that kind. The others are of a type without a subscription.
@@ -100,11 +100,11 @@ pub(super) struct Pace {
 
 /// Publishes events, numbered from `first`.
 pub(super) async fn publish_steadily(
-    publishers: &[Publisher; 2],
+    publishers: &[FairnessPublisher; 2],
     first: u64,
-    pace: Pace,
+    publish_rate: PublishRate,
 ) -> anyhow::Result<Vec<Intended>> {
-    let Pace { rate, duration, .. } = pace;
+    let PublishRate { rate, duration, .. } = publish_rate;
     let begin = Instant::now() + Duration::from_millis(50);
     let count = u64::from(rate) * duration.as_secs();
     let mut intended = Vec::with_capacity(usize::try_from(count)?);
@@ -116,7 +116,7 @@ pub(super) async fn publish_steadily(
         tokio::time::sleep_until(at.into()).await;
         let publisher = publishers[kind / TYPES.len()].clone();
         let turn = index / u64::try_from(KINDS)?;
-        let wanted = kind > 0 || turn % pace.first_kind == 0;
+        let wanted = kind > 0 || turn % publish_rate.first_kind == 0;
         let event_type = match wanted {
             true => TYPES[kind % TYPES.len()],
             false => UNWANTED,

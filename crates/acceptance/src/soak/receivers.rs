@@ -14,7 +14,7 @@ use serde_json::Value;
 
 /// How a receiver behaves until it recovers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Behaviour {
+pub enum ReceiverBehaviour {
     /// It answers 200 at once.
     Healthy,
     /// It never answers.
@@ -25,13 +25,13 @@ pub enum Behaviour {
     Trickles,
 }
 
-impl Behaviour {
+impl ReceiverBehaviour {
     /// How long it holds a request that may take `deadline`.
     pub fn holds(self, deadline: Duration) -> Duration {
         match self {
-            Behaviour::Healthy => Duration::ZERO,
-            Behaviour::FailsLate => deadline.min(LATE),
-            Behaviour::Hangs | Behaviour::Trickles => deadline,
+            ReceiverBehaviour::Healthy => Duration::ZERO,
+            ReceiverBehaviour::FailsLate => deadline.min(LATE),
+            ReceiverBehaviour::Hangs | ReceiverBehaviour::Trickles => deadline,
         }
     }
 }
@@ -52,14 +52,14 @@ pub(super) struct ReceiverFleet {
 
 #[derive(Default)]
 struct Requests {
-    behaviours: HashMap<u16, Behaviour>,
+    behaviours: HashMap<u16, ReceiverBehaviour>,
     are_well: AtomicBool,
     taken: Mutex<Taken>,
 }
 
 impl ReceiverFleet {
     /// One receiver for each of these.
-    pub(super) fn start(behaviours: &[Behaviour]) -> anyhow::Result<Self> {
+    pub(super) fn start(behaviours: &[ReceiverBehaviour]) -> anyhow::Result<Self> {
         let listeners = behaviours
             .iter()
             .map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))
@@ -110,15 +110,15 @@ async fn answer(requests: Arc<Requests>, request: HttpRequest, body: web::Bytes)
     let at = Instant::now();
     let port = request.app_config().local_addr().port();
     let behaviour = match requests.are_well.load(Ordering::Relaxed) {
-        true => Behaviour::Healthy,
+        true => ReceiverBehaviour::Healthy,
         false => requests
             .behaviours
             .get(&port)
             .copied()
-            .unwrap_or(Behaviour::Healthy),
+            .unwrap_or(ReceiverBehaviour::Healthy),
     };
     match behaviour {
-        Behaviour::Healthy => match (request.path()[1..].parse(), number_of(&body)) {
+        ReceiverBehaviour::Healthy => match (request.path()[1..].parse(), number_of(&body)) {
             (Ok(subscription), Some(event)) => {
                 lock(&requests.taken)
                     .entry((subscription, event))
@@ -127,18 +127,20 @@ async fn answer(requests: Arc<Requests>, request: HttpRequest, body: web::Bytes)
             }
             _ => HttpResponse::BadRequest().finish(),
         },
-        Behaviour::Hangs => {
+        ReceiverBehaviour::Hangs => {
             tokio::time::sleep(NEVER).await;
             HttpResponse::Ok().finish()
         }
-        Behaviour::FailsLate => {
+        ReceiverBehaviour::FailsLate => {
             tokio::time::sleep(LATE).await;
             HttpResponse::InternalServerError().finish()
         }
-        Behaviour::Trickles => HttpResponse::Ok().streaming(stream::unfold((), |()| async {
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            Some((Ok::<_, actix_web::Error>(web::Bytes::from_static(b".")), ()))
-        })),
+        ReceiverBehaviour::Trickles => {
+            HttpResponse::Ok().streaming(stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                Some((Ok::<_, actix_web::Error>(web::Bytes::from_static(b".")), ()))
+            }))
+        }
     }
 }
 

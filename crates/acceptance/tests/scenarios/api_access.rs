@@ -49,7 +49,7 @@ async fn a_request_without_a_valid_key_learns_nothing(
 ) -> anyhow::Result<()> {
     let tenant = deployment.tenant().await?;
     let id = tenant.client.subscribe(&subscription()).await?;
-    let nobody = tenant.client.with_key(None);
+    let without_key = tenant.client.with_key(None);
     let keys = [
         None,
         Some(""),
@@ -61,7 +61,7 @@ async fn a_request_without_a_valid_key_learns_nothing(
         Some("hk_nobody"),
     ];
     for base in ["/v1", ""] {
-        let client = nobody.at(&format!("{}{base}", deployment.api()));
+        let client = without_key.at(&format!("{}{base}", deployment.api()));
         for (method, path, _) in CALLS {
             for (key, id) in keys.iter().zip([id, 999_999_999].into_iter().cycle()) {
                 // A caller without a key is not told that a body is nonsense either.
@@ -130,7 +130,7 @@ async fn a_key_accesses_only_its_organizations(deployment: Arc<Deployment>) -> a
     }
 
     let nowhere = "an organization that does not exist";
-    let mut told = Vec::new();
+    let mut responses = Vec::new();
     for organization in [
         &foreign.organization,
         nowhere,
@@ -141,7 +141,7 @@ async fn a_key_accesses_only_its_organizations(deployment: Arc<Deployment>) -> a
         let client = both.in_organization(organization);
         for (method, path, _) in CALLS {
             let request = client.request(method, &path.replace("{id}", &of_first.to_string()));
-            told.push(
+            responses.push(
                 client
                     .send(request.json(&json!({})))
                     .await?
@@ -151,8 +151,8 @@ async fn a_key_accesses_only_its_organizations(deployment: Arc<Deployment>) -> a
         }
     }
     ensure!(
-        told.iter().all(|one| *one == told[0]),
-        "a hint of what exists: {told:?}"
+        responses.iter().all(|one| *one == responses[0]),
+        "a hint of what exists: {responses:?}"
     );
     let two = both.request(Method::GET, "/webhooks");
     let two = two
@@ -268,7 +268,7 @@ async fn organizations_cannot_see_each_other(deployment: Arc<Deployment>) -> any
 
 /// The answers to calls for a subscription of another organization: each is 404.
 async fn at_foreign(tenant: &Tenant<'_>, id: i64) -> anyhow::Result<Vec<Value>> {
-    let mut told = Vec::new();
+    let mut responses = Vec::new();
     for (method, path, _) in CALLS {
         if path.contains("{id}") {
             let body = match method {
@@ -279,10 +279,10 @@ async fn at_foreign(tenant: &Tenant<'_>, id: i64) -> anyhow::Result<Vec<Value>> 
                 .client
                 .request(method, &path.replace("{id}", &id.to_string()));
             let answer = tenant.client.send(request.json(&body)).await?;
-            told.push(answer.problem(404)?.json);
+            responses.push(answer.problem(404)?.json);
         }
     }
-    Ok(told)
+    Ok(responses)
 }
 
 fn subscription() -> Value {

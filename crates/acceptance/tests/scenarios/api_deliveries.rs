@@ -6,9 +6,9 @@ use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
 use hookline_core::timestamp::Timestamp;
-use hookline_testkit::client::{Answer, Client};
+use hookline_testkit::client::{ApiClient, ApiResponse};
 use hookline_testkit::deployment::Deployment;
-use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ async fn three(tenant: &Tenant<'_>) -> anyhow::Result<(i64, Receiver)> {
     Ok((id, receiver))
 }
 
-fn answer(request: &Received, _: usize) -> Reply {
+fn answer(request: &ReceivedRequest, _: usize) -> Reply {
     let is_test = String::from_utf8_lossy(&request.body).contains("evt_test_");
     match request.header("x-webhook-event") {
         Ok("workflow.started") => Reply::status(429).with_header("retry-after", "600"),
@@ -103,7 +103,7 @@ async fn a_delivery_shows_its_state_and_its_attempts(
     filters_and_pages(client, &path, &all).await
 }
 
-async fn filters_and_pages(client: &Client, path: &str, all: &[Value]) -> anyhow::Result<()> {
+async fn filters_and_pages(client: &ApiClient, path: &str, all: &[Value]) -> anyhow::Result<()> {
     let middle = all[1]["created_at"].as_str().context("a time")?;
     let ids = |rows: &[Value]| rows.iter().map(|row| row["id"].clone()).collect::<Vec<_>>();
     for (query, expected) in [
@@ -195,7 +195,7 @@ async fn deliveries_of_another_organization_are_404(
         .key(&["--org", organization, "--scopes", "publish,write"])
         .await?;
     let publisher = tenant.client.with_key(Some(&publisher));
-    let nobody = tenant.client.with_key(None);
+    let without_key = tenant.client.with_key(None);
     for path in [
         format!("/webhooks/{id}/deliveries"),
         format!("/deliveries/{delivery}"),
@@ -204,7 +204,7 @@ async fn deliveries_of_another_organization_are_404(
         tenant.client.get(&path).await?.expect(200)?;
         other.client.get(&path).await?.problem(404)?;
         publisher.get(&path).await?.problem(403)?;
-        nobody.get(&path).await?.problem(401)?;
+        without_key.get(&path).await?.problem(401)?;
     }
     let simple = delivery.replace('-', "");
     for bad in ["1", "nope", "00000000-0000-0000-0000-000000000000", &simple] {
@@ -249,13 +249,15 @@ async fn an_event_shows_its_deliveries_and_their_states(
         .await?
         .expect(204)?;
 
-    let story = client.get(&format!("/events/{event}")).await?.expect(200)?;
-    let story = story.json;
+    let details = client.get(&format!("/events/{event}")).await?.expect(200)?;
+    let details = details.json;
     let body = gone.received()[0].body.clone();
-    ensure!(story["body"].as_str().map(str::as_bytes) == Some(&*body));
-    ensure!(story["event_id"] == event.as_str() && story["event_type"] == "workflow.started");
-    Timestamp::parse(story["received_at"].as_str().context("a time")?)?;
-    let fates = story["subscriptions"].as_array().context("subscriptions")?;
+    ensure!(details["body"].as_str().map(str::as_bytes) == Some(&*body));
+    ensure!(details["event_id"] == event.as_str() && details["event_type"] == "workflow.started");
+    Timestamp::parse(details["received_at"].as_str().context("a time")?)?;
+    let outcomes = details["subscriptions"]
+        .as_array()
+        .context("subscriptions")?;
     let expected = [
         (gets, "delivered", "attempt 1 succeeded"),
         (waits, "pending", "attempt 2 is due at "),
@@ -269,28 +271,31 @@ async fn an_event_shows_its_deliveries_and_their_states(
         (off, "skipped", "the subscription was inactive when"),
         (later, "created_later", "the subscription was created after"),
     ];
-    ensure!(fates.len() == expected.len(), "{story:#}");
-    for (fate, (id, outcome, reason)) in fates.iter().zip(expected) {
+    ensure!(outcomes.len() == expected.len(), "{details:#}");
+    for (shown_outcome, (id, outcome, reason)) in outcomes.iter().zip(expected) {
         ensure!(
-            fate["subscription_id"] == id && fate["outcome"] == outcome,
-            "{fate:#}"
+            shown_outcome["subscription_id"] == id && shown_outcome["outcome"] == outcome,
+            "{shown_outcome:#}"
         );
-        let said = fate["reason"].as_str().context("a reason")?;
-        ensure!(said.starts_with(reason), "{fate:#}");
-        ensure!(fate["name"] == "a subscription");
-        let has_delivery = fate["delivery_id"].is_string();
+        let text = shown_outcome["reason"].as_str().context("a reason")?;
+        ensure!(text.starts_with(reason), "{shown_outcome:#}");
+        ensure!(shown_outcome["name"] == "a subscription");
+        let has_delivery = shown_outcome["delivery_id"].is_string();
         let made = match (has_delivery, outcome) {
             (false, _) => Value::Null,
             (true, "skipped") => json!(0),
             (true, _) => json!(1),
         };
-        ensure!(fate["attempts_made"] == made, "{fate:#}");
-        if let Some(delivery) = fate["delivery_id"].as_str() {
+        ensure!(shown_outcome["attempts_made"] == made, "{shown_outcome:#}");
+        if let Some(delivery) = shown_outcome["delivery_id"].as_str() {
             let shown = client.get(&format!("/deliveries/{delivery}")).await?;
             let shown = shown.expect(200)?.json;
             ensure!(shown["status"] == outcome && shown["event_id"] == event.as_str());
             for field in ["next_attempt_at", "finished_at", "exhausted_reason"] {
-                ensure!(fate[field] == shown[field], "{field}: {fate:#}");
+                ensure!(
+                    shown_outcome[field] == shown[field],
+                    "{field}: {shown_outcome:#}"
+                );
             }
         }
     }
@@ -302,9 +307,9 @@ async fn an_event_shows_its_deliveries_and_their_states(
         .expect(202)?;
     client.wait_for_log(off, 1).await?;
     let event = test.json["event_id"].as_str().context("an id")?;
-    let story = client.get(&format!("/events/{event}")).await?.expect(200)?;
-    let fates = story.json["subscriptions"].as_array().context("one")?;
-    ensure!(fates.len() == 1 && fates[0]["subscription_id"] == off);
+    let details = client.get(&format!("/events/{event}")).await?.expect(200)?;
+    let outcomes = details.json["subscriptions"].as_array().context("one")?;
+    ensure!(outcomes.len() == 1 && outcomes[0]["subscription_id"] == off);
     Ok(())
 }
 
@@ -330,9 +335,9 @@ async fn any_event_id_finds_its_event(deployment: Arc<Deployment>) -> anyhow::Re
     tenant.client.wait_for_log(id, ids.len()).await?;
     for id in &ids {
         let path = format!("/events/{}", encoded(id.as_bytes()));
-        let story = tenant.client.get(&path).await?.expect(200)?.json;
-        ensure!(story["event_id"] == id.as_str(), "{id}: {story}");
-        ensure!(story["subscriptions"][0]["outcome"] == "delivered");
+        let details = tenant.client.get(&path).await?.expect(200)?.json;
+        ensure!(details["event_id"] == id.as_str(), "{id}: {details}");
+        ensure!(details["subscriptions"][0]["outcome"] == "delivered");
     }
     for bad in [
         "A".to_owned(),
@@ -350,7 +355,7 @@ fn encoded(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-fn listed(page: &Answer) -> anyhow::Result<Vec<Value>> {
+fn listed(page: &ApiResponse) -> anyhow::Result<Vec<Value>> {
     page.json["deliveries"]
         .as_array()
         .cloned()

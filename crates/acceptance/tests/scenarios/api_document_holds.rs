@@ -72,21 +72,24 @@ async fn every_response_conforms_to_the_openapi_document(mode: Mode) -> anyhow::
     let output = tokio::time::timeout(LONGEST, run)
         .await
         .context("schemathesis does not end")??;
-    let said = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout);
     ensure!(
         output.status.success(),
-        "{said}\n{}",
+        "{stdout}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
     // It also ends well when it had nothing to try.
     for phase in ["Examples", "Coverage", "Fuzzing", "Stateful"] {
-        ensure!(said.contains(&format!("✅ {phase}")), "no {phase}: {said}");
+        ensure!(
+            stdout.contains(&format!("✅ {phase}")),
+            "no {phase}: {stdout}"
+        );
     }
     let published = std::fs::read_to_string(&published).unwrap_or_default();
     let published = published.lines().count();
     ensure!(
         published >= 10,
-        "POST /events took {published} requests: {said}"
+        "POST /events took {published} requests: {stdout}"
     );
     deployment.end().await
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::Deployment;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -20,7 +20,7 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
 
 async fn health_and_documents_need_no_key(deployment: Arc<Deployment>) -> anyhow::Result<()> {
     for prefix in ["", "/v1"] {
-        let client = Client::new(&format!("{}{prefix}", deployment.api()), "").with_key(None);
+        let client = ApiClient::new(&format!("{}{prefix}", deployment.api()), "").with_key(None);
         for (path, content_type) in [
             ("/healthz", "application/json"),
             ("/readyz", "application/json"),
@@ -54,7 +54,7 @@ async fn health_and_documents_need_no_key(deployment: Arc<Deployment>) -> anyhow
 }
 
 async fn the_document_names_every_call(deployment: Arc<Deployment>) -> anyhow::Result<()> {
-    let client = Client::new(&deployment.api(), "").with_key(None);
+    let client = ApiClient::new(&deployment.api(), "").with_key(None);
     let document = client.get("/openapi.json").await?.expect(200)?.json;
     ensure!(
         document["openapi"]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
-use hookline_testkit::client::{Answer, Client};
+use hookline_testkit::client::{ApiClient, ApiResponse};
 use hookline_testkit::deployment::Deployment;
 use reqwest::Method;
 use serde_json::json;
@@ -253,11 +253,11 @@ async fn requests_sent_by_hookline_are_refused_with_508(
 }
 
 async fn sent(
-    client: &Client,
+    client: &ApiClient,
     method: &Method,
     path: &str,
     body: Vec<u8>,
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<ApiResponse> {
     let request = client.request(method.clone(), path);
     client
         .send(

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
-use hookline_testkit::client::Answer;
+use hookline_testkit::client::ApiResponse;
 use hookline_testkit::deployment::Deployment;
-use hookline_testkit::receiver::{Received, Receiver};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver};
 use hookline_testkit::tenant::Tenant;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ async fn a_request_with_a_bad_event_delivers_nothing(
         "[6]",
     ];
     ensure!(fields == expected, "{fields:?}");
-    only_this_comes(&tenant, &receiver).await
+    only_this_arrives(&tenant, &receiver).await
 }
 
 async fn an_event_of_another_organization_is_403(
@@ -163,13 +163,13 @@ async fn an_event_of_another_organization_is_403(
         .expect(202)?;
     let received = others_receiver.wait_for(1).await?;
     ensure!(ids(&received).contains(theirs["event_id"].as_str().context("an id")?));
-    only_this_comes(&tenant, &receiver).await?;
+    only_this_arrives(&tenant, &receiver).await?;
     ensure!(others_receiver.received().len() == 1);
     Ok(())
 }
 
 /// One event more, and the receiver has that one alone: what was refused did not go before it.
-async fn only_this_comes(tenant: &Tenant<'_>, receiver: &Receiver) -> anyhow::Result<()> {
+async fn only_this_arrives(tenant: &Tenant<'_>, receiver: &Receiver) -> anyhow::Result<()> {
     let event = tenant.event("workflow.failed");
     tenant.client.post("/events", &event).await?.expect(202)?;
     let received = receiver.wait_for(1).await?;
@@ -182,7 +182,7 @@ async fn only_this_comes(tenant: &Tenant<'_>, receiver: &Receiver) -> anyhow::Re
     Ok(())
 }
 
-async fn published(tenant: &Tenant<'_>, body: impl Into<Vec<u8>>) -> anyhow::Result<Answer> {
+async fn published(tenant: &Tenant<'_>, body: impl Into<Vec<u8>>) -> anyhow::Result<ApiResponse> {
     let request = tenant
         .client
         .request(Method::POST, "/events")
@@ -201,7 +201,7 @@ fn sized(tenant: &Tenant<'_>, bytes: usize) -> anyhow::Result<Vec<u8>> {
     Ok(format!("{start}{}\"}}}}", "x".repeat(padding)).into_bytes())
 }
 
-fn ids(received: &[Received]) -> HashSet<String> {
+fn ids(received: &[ReceivedRequest]) -> HashSet<String> {
     let bodies = received
         .iter()
         .filter_map(|request| serde_json::from_slice::<Value>(&request.body).ok());

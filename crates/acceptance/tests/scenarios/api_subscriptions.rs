@@ -8,7 +8,7 @@ use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
 use hookline_core::timestamp::Timestamp;
-use hookline_testkit::client::Answer;
+use hookline_testkit::client::ApiResponse;
 use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::waiting::until;
@@ -199,7 +199,7 @@ fn pointing(url: &str) -> Value {
     json!({"name": "n", "url": url, "events": ["workflow.failed"]})
 }
 
-fn ids(page: &Answer) -> Vec<i64> {
+fn ids(page: &ApiResponse) -> Vec<i64> {
     let rows = page.json["webhooks"].as_array();
     rows.into_iter()
         .flatten()

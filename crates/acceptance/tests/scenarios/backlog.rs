@@ -98,18 +98,18 @@ async fn a_backlog_is_delivered_in_order_and_new_events_come_behind_it(
         .filter_map(|entry| entry["event_id"].as_str().map(str::to_owned))
         .collect();
     ensure!(failed.contains(&first[0]), "the first one failed");
-    let mut came = Vec::new();
+    let mut received = Vec::new();
     for request in receiver.received() {
         let body: Value = serde_json::from_slice(&request.body)?;
         let id = body["event_id"].as_str().context("an id")?.to_owned();
         if !failed.contains(&id) {
-            came.push(id);
+            received.push(id);
         }
     }
     // Events that were published together have no order. Where no other subscription wants a slot, two requests are in
     // flight at once.
     let published_in = |id: &String| Some(order.iter().position(|other| other == id)? / 50);
-    let batches: Option<Vec<usize>> = came.iter().map(published_in).collect();
+    let batches: Option<Vec<usize>> = received.iter().map(published_in).collect();
     let batches = batches.context("each was published")?;
     let turned_round = batches.windows(2).filter(|pair| pair[0] > pair[1]).count();
     ensure!(turned_round <= 4, "{batches:?}");
@@ -183,8 +183,8 @@ async fn a_backlog_is_skipped_at_once_when_its_subscription_is_switched_off(
         Ok((all > 50 && untried.filter(noted).count() == all).then_some(()))
     })
     .await?;
-    let took = begun.elapsed();
-    ensure!(took < Duration::from_secs(70), "it took {took:?}");
+    let elapsed = begun.elapsed();
+    ensure!(elapsed < Duration::from_secs(70), "it took {elapsed:?}");
     Ok(())
 }
 
@@ -220,8 +220,11 @@ async fn a_replay_to_a_slow_receiver_delays_no_new_event(
             Ok(bodies.any(|body| is_it(body)).then_some(()))
         })
         .await?;
-        let took = at.elapsed();
-        ensure!(took < Duration::from_secs(4), "a new event took {took:?}");
+        let elapsed = at.elapsed();
+        ensure!(
+            elapsed < Duration::from_secs(4),
+            "a new event took {elapsed:?}"
+        );
     }
     Ok(())
 }

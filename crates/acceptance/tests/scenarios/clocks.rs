@@ -28,7 +28,7 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
 }
 
 /// The delay that a jump may cause, the wait of a retry, and a margin for a busy machine.
-const SOON: Duration = Duration::from_secs(5 + 1 + 4);
+const DELIVERY_LIMIT: Duration = Duration::from_secs(5 + 1 + 4);
 
 const HOUR: i64 = 60 * 60;
 
@@ -98,7 +98,10 @@ async fn clock_jumps_delay_and_lose_nothing(mode: Mode) -> anyhow::Result<()> {
         expected += 4;
         receiver.wait_for(expected).await?;
         let passed = jumped.elapsed();
-        ensure!(passed < SOON, "{passed:?} after a jump to {shift} s");
+        ensure!(
+            passed < DELIVERY_LIMIT,
+            "{passed:?} after a jump to {shift} s"
+        );
     }
     let path = format!("/webhooks/{subscription}/logs?limit=1");
     until("every attempt in the log", async || {
@@ -149,8 +152,8 @@ async fn a_clock_forty_days_ahead_deletes_nothing(mode: Mode) -> anyhow::Result<
     }
     tenant.publish_one("workflow.failed").await?;
     tenant.client.wait_for_log(subscription, 2).await?;
-    let story = tenant.client.get(&format!("/events/{old}")).await?;
-    story.expect(200)?;
+    let details = tenant.client.get(&format!("/events/{old}")).await?;
+    details.expect(200)?;
     deployment.end().await
 }
 

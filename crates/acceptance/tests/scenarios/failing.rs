@@ -62,29 +62,32 @@ async fn a_subscription_failing_for_too_long_is_disabled_until_its_owner_enables
         _ => Reply::status(500),
     })?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    let witness = tenant.subscribe(&fickle, &["workflow.failed"]).await?;
+    let control = tenant.subscribe(&fickle, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
     receiver.wait_for(3).await?;
     let waits = tenant.publish_one("workflow.failed").await?;
-    // The witness takes something while the last wait of both goes on.
+    // The control accepts a delivery while the last wait of both goes on.
     fickle.wait_for(3).await?;
-    let path = format!("/webhooks/{witness}/test");
+    let path = format!("/webhooks/{control}/test");
     tenant.client.post(&path, &json!({})).await?.expect(202)?;
 
     until_off(&tenant, subscription, "failing").await?;
     let log = tenant.client.wait_for_log(subscription, 4).await?;
     let exhausted = log.iter().any(|entry| entry["next_attempt_at"].is_null());
     ensure!(exhausted, "nothing was exhausted: {log:#?}");
-    let told = only_event(&operators.wait_for(1).await?, subscription, "failing")?;
-    ensure!(told["organization_id"] == *tenant.organization, "{told}");
+    let disabled = only_event(&operators.wait_for(1).await?, subscription, "failing")?;
+    ensure!(
+        disabled["organization_id"] == *tenant.organization,
+        "{disabled}"
+    );
     let path = format!("/events/{waits}");
     until("what waits to be skipped", async || {
-        let story = tenant.client.get(&path).await?.expect(200)?.json;
-        let text = story.to_string();
+        let details = tenant.client.get(&path).await?.expect(200)?.json;
+        let text = details.to_string();
         Ok(text.contains("skipped").then_some(()))
     })
     .await?;
-    ensure!(show(&tenant, witness).await?["is_active"] == true);
+    ensure!(show(&tenant, control).await?["is_active"] == true);
 
     // Earlier failures do not count any more.
     broken.store(false, Ordering::Relaxed);
@@ -130,12 +133,12 @@ async fn operators_are_notified_only_of_changes_by_the_system(mode: Mode) -> any
     let operators = OperationsListener::start(&deployment).await?;
     tenant.publish_one("workflow.completed").await?;
     until_off(&tenant, second, "gone").await?;
-    let heard = operators.wait_for(1).await?;
-    let told = only_event(&heard, second, "gone")?;
-    ensure!(heard.len() == 1, "{heard:#?}");
-    ensure!(told["type"] == "webhook.disabled", "{told}");
+    let events = operators.wait_for(1).await?;
+    let disabled = only_event(&events, second, "gone")?;
+    ensure!(events.len() == 1, "{events:#?}");
+    ensure!(disabled["type"] == "webhook.disabled", "{disabled}");
     if mode == Mode::Distributed {
-        let fields: Vec<_> = told.as_object().context("an object")?.keys().collect();
+        let fields: Vec<_> = disabled.as_object().context("an object")?.keys().collect();
         let expected = [
             "at",
             "id",
@@ -145,10 +148,10 @@ async fn operators_are_notified_only_of_changes_by_the_system(mode: Mode) -> any
             "subscription_id",
             "type",
         ];
-        ensure!(fields == expected, "{told}");
-        ensure!(told["name"] == "a subscription", "{told}");
+        ensure!(fields == expected, "{disabled}");
+        ensure!(disabled["name"] == "a subscription", "{disabled}");
         let shown = show(&tenant, second).await?;
-        ensure!(told["at"] == shown["updated_at"], "{told} {shown}");
+        ensure!(disabled["at"] == shown["updated_at"], "{disabled} {shown}");
     }
     deployment.end().await
 }
@@ -156,23 +159,27 @@ async fn operators_are_notified_only_of_changes_by_the_system(mode: Mode) -> any
 async fn operators_are_notified_when_the_process_dies_before_sending(
     mode: Mode,
 ) -> anyhow::Result<()> {
-    told_by_the_next(mode, "operations::disabled", Heard::Once).await
+    next_process_publishes(mode, "operations::disabled", Announced::Once).await
 }
 
 async fn operators_are_notified_again_when_the_process_dies_after_sending(
     mode: Mode,
 ) -> anyhow::Result<()> {
-    told_by_the_next(mode, "operations::announced", Heard::Twice).await
+    next_process_publishes(mode, "operations::announced", Announced::Twice).await
 }
 
 /// How often the exchange has it; the log of a standalone deployment always has it once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Heard {
+enum Announced {
     Once,
     Twice,
 }
 
-async fn told_by_the_next(mode: Mode, point: &str, heard: Heard) -> anyhow::Result<()> {
+async fn next_process_publishes(
+    mode: Mode,
+    point: &str,
+    announced: Announced,
+) -> anyhow::Result<()> {
     let deployment = Deployment::start(mode).await?;
     let tenant = deployment.tenant().await?;
     let operators = OperationsListener::start(&deployment).await?;
@@ -194,13 +201,13 @@ async fn told_by_the_next(mode: Mode, point: &str, heard: Heard) -> anyhow::Resu
     deployment.replace_crashed(Service::Dispatcher).await?;
 
     until_off(&tenant, subscription, "gone").await?;
-    let times = match (mode, heard) {
-        (Mode::Distributed, Heard::Twice) => 2,
+    let times = match (mode, announced) {
+        (Mode::Distributed, Announced::Twice) => 2,
         _ => 1,
     };
-    let told = operators.wait_for(times).await?;
-    ensure!(told.iter().all(|event| event["id"] == told[0]["id"]));
-    only_event(&told[..1], subscription, "gone")?;
+    let events = operators.wait_for(times).await?;
+    ensure!(events.iter().all(|event| event["id"] == events[0]["id"]));
+    only_event(&events[..1], subscription, "gone")?;
     let requests = gone.received().len();
     ensure!(requests == 1, "{requests} requests");
     deployment.end().await

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
-use hookline_acceptance::soak::{BadReceivers, FairnessRun, LatencyBound, Setup};
+use hookline_acceptance::soak::{BadReceivers, FairnessRun, FairnessSetup, LatencyBound};
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::receiver::{Receiver, Reply};
@@ -104,9 +104,9 @@ async fn a_hanging_receiver_delays_no_other_and_gets_its_deliveries_later(
         let expected: Vec<u64> = (1..).take(numbers.len()).collect();
         ensure!(numbers == expected, "{id}: {numbers:?}");
     }
-    let said = deployment.output().await;
+    let output = deployment.output().await;
     ensure!(
-        said.contains("marked deliveries as backlog"),
+        output.contains("marked deliveries as backlog"),
         "nothing was marked"
     );
     deployment.end().await
@@ -115,7 +115,7 @@ async fn a_hanging_receiver_delays_no_other_and_gets_its_deliveries_later(
 /// The short form of `make soak`; the bad ones want more than four times the slots in it, too.
 async fn soaked(mode: Mode, bad: BadReceivers) -> anyhow::Result<()> {
     let run = FairnessRun {
-        setup: Setup {
+        setup: FairnessSetup {
             mode,
             dispatchers: 1,
             slots: SLOTS,

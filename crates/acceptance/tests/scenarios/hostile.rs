@@ -68,7 +68,7 @@ async fn first_attempts(deployment: &Deployment, urls: &[String]) -> anyhow::Res
 }
 
 /// The fields of a log entry: its status, the kind of its error, and the receiver's status.
-fn told(entry: &Value) -> (&str, Option<&str>, Option<u64>) {
+fn outcome_of(entry: &Value) -> (&str, Option<&str>, Option<u64>) {
     (
         entry["status"].as_str().unwrap_or_default(),
         entry["error"]["kind"].as_str(),

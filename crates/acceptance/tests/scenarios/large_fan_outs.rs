@@ -66,8 +66,8 @@ async fn a_large_fan_out_delays_no_other_organization(mode: Mode) -> anyhow::Res
         .post("/events", &events(&large, EVENTS))
         .await?;
     published.expect(202)?;
-    let took = begun.elapsed();
-    ensure!(took < PATIENCE, "it was accepted after {took:?}");
+    let elapsed = begun.elapsed();
+    ensure!(elapsed < PATIENCE, "it was accepted after {elapsed:?}");
 
     // Five events of another organization, one after another, while a small part of the fan-out is
     // delivered: as many seconds as that takes here, in the order of a queue they would come last.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::proxy::Link;
 use hookline_testkit::receiver::{Receiver, Reply};
@@ -38,12 +38,12 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
 const DEADLINE: Duration = Duration::from_millis(5_500);
 
 /// Once a peer is back, deliveries go on within this time.
-const SOON: Duration = Duration::from_secs(5);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
 type Call = (Method, String, Value);
 
 /// Makes all calls at once and checks that each is told, in time, to come again later.
-async fn ensure_unavailable(client: &Client, calls: Vec<Call>) -> anyhow::Result<()> {
+async fn ensure_unavailable(client: &ApiClient, calls: Vec<Call>) -> anyhow::Result<()> {
     let mut answers = JoinSet::new();
     for (method, path, body) in calls {
         let client = client.clone();
@@ -56,8 +56,8 @@ async fn ensure_unavailable(client: &Client, calls: Vec<Call>) -> anyhow::Result
             };
             let began = Instant::now();
             let answer = client.send(request).await.context(call.clone())?;
-            let took = began.elapsed();
-            ensure!(took < DEADLINE, "{call}: {took:?}");
+            let elapsed = began.elapsed();
+            ensure!(elapsed < DEADLINE, "{call}: {elapsed:?}");
             let answer = answer.expect(503).context(call.clone())?;
             ensure!(answer.headers.contains_key("retry-after"), "{call}");
             ensure!(answer.json["status"] == 503, "{call}: {}", answer.json);
@@ -71,9 +71,12 @@ async fn ensure_unavailable(client: &Client, calls: Vec<Call>) -> anyhow::Result
 }
 
 fn resumed(back: Instant) -> anyhow::Result<()> {
-    let took = back.elapsed();
-    println!("deliveries went on {took:?} after the peer was back");
-    ensure!(took < SOON, "deliveries went on after {took:?}");
+    let elapsed = back.elapsed();
+    println!("deliveries went on {elapsed:?} after the peer was back");
+    ensure!(
+        elapsed < RECOVERY_LIMIT,
+        "deliveries went on after {elapsed:?}"
+    );
     Ok(())
 }
 

@@ -91,11 +91,11 @@ async fn go_on(mode: Mode, signal: &str, within: Duration) -> anyhow::Result<()>
     let hit = Instant::now();
     tenant.publish_one("workflow.failed").await?;
     receiver.wait_for(2 * SUBSCRIPTIONS).await?;
-    let took = hit.elapsed();
-    println!("{signal}: all subscriptions went on after {took:?}");
-    ensure!(took < within, "{took:?}");
+    let elapsed = hit.elapsed();
+    println!("{signal}: all subscriptions went on after {elapsed:?}");
+    ensure!(elapsed < within, "{elapsed:?}");
     // The other one had to see its beat unchanged first.
-    ensure!(took > Duration::from_secs(1), "nothing of it was hit");
+    ensure!(elapsed > Duration::from_secs(1), "nothing of it was hit");
     if signal == "STOP" {
         deployment
             .signal_oldest(Service::Dispatcher, "CONT")

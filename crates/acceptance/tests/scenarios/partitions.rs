@@ -10,7 +10,7 @@ use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver, Reply};
 use hookline_testkit::tenant::{EVENT_TYPES, Tenant};
 use hookline_testkit::waiting::until;
 use serde_json::Value;
@@ -97,16 +97,16 @@ async fn one_to_three_dispatchers_share_the_partitions_evenly(mode: Mode) -> any
             deployment.start_service(Service::Dispatcher, &[]).await?;
         }
         deployment.wait_ready().await?;
-        let took = settled(&deployment, dispatchers).await?;
-        println!("{dispatchers} dispatchers: even shares {took:?} after they were ready");
-        ensure!(took < SETTLES, "{took:?}");
+        let elapsed = settled(&deployment, dispatchers).await?;
+        println!("{dispatchers} dispatchers: even shares {elapsed:?} after they were ready");
+        ensure!(elapsed < SETTLES, "{elapsed:?}");
     }
     deployment
         .signal_oldest(Service::Dispatcher, "KILL")
         .await?;
-    let took = settled(&deployment, 2).await?;
-    println!("one of them was killed: even shares {took:?} later");
-    ensure!(took < SETTLES, "{took:?}");
+    let elapsed = settled(&deployment, 2).await?;
+    println!("one of them was killed: even shares {elapsed:?} later");
+    ensure!(elapsed < SETTLES, "{elapsed:?}");
     let shown = Shown::of(&deployment).await?;
     ensure!(
         shown.are("owns") == 2 && shown.are("silent") == 1,
@@ -160,9 +160,9 @@ async fn a_surplus_dispatcher_stands_by_and_takes_over(mode: Mode) -> anyhow::Re
         tenant.publish_one(event_type).await?;
     }
     receiver.wait_for(2).await?;
-    let took = killed.elapsed();
-    println!("an owner was killed: both partitions deliver after {took:?}");
-    ensure!(took < STEPS_IN, "{took:?}");
+    let elapsed = killed.elapsed();
+    println!("an owner was killed: both partitions deliver after {elapsed:?}");
+    ensure!(elapsed < STEPS_IN, "{elapsed:?}");
     until("none to stand by", async || {
         let shown = Shown::of(&deployment).await?;
         Ok((shown.is_even(2) && shown.are("stands by") == 0).then_some(()))
@@ -254,14 +254,17 @@ async fn publish_until(tenant: &Tenant<'_>, over: &AtomicBool) -> anyhow::Result
 }
 
 /// Checks that this many deliveries came, and no attempt of them twice.
-fn once_each(received: &[Received], deliveries: usize) -> anyhow::Result<()> {
-    let came = none_repeated(received)?;
-    ensure!(came == deliveries, "{came} of {deliveries} deliveries");
+fn once_each(received: &[ReceivedRequest], deliveries: usize) -> anyhow::Result<()> {
+    let distinct = none_repeated(received)?;
+    ensure!(
+        distinct == deliveries,
+        "{distinct} of {deliveries} deliveries"
+    );
     Ok(())
 }
 
 /// No attempt came twice. Answers with the number of deliveries.
-fn none_repeated(received: &[Received]) -> anyhow::Result<usize> {
+fn none_repeated(received: &[ReceivedRequest]) -> anyhow::Result<usize> {
     let mut attempts: HashMap<(&str, &str), usize> = HashMap::new();
     for request in received {
         let id = request.header("webhook-id")?;

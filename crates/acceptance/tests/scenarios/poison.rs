@@ -111,10 +111,10 @@ async fn only_messages_that_kill_the_process_become_dead_letters(mode: Mode) -> 
         ensure!(about, "another one is dead: {letter}");
     }
     let path = format!("/deliveries/{bad_delivery}");
-    let told = tenant.client.get(&path).await?.expect(200)?.json;
+    let shown = tenant.client.get(&path).await?.expect(200)?.json;
     ensure!(
-        told["status"] == "exhausted" && told["exhausted_reason"] == "poison",
-        "{told}"
+        shown["status"] == "exhausted" && shown["exhausted_reason"] == "poison",
+        "{shown}"
     );
 
     look_closer(&deployment, &dead, &bad_delivery.to_string()).await?;
@@ -154,8 +154,8 @@ async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it
     let bad = delivery_of(&tenant, &events[OTHERS / 2], subscription)?;
     let path = format!("/deliveries/{bad}");
     until("the delivery in the backlog", async || {
-        let told = tenant.client.get(&path).await?;
-        Ok((told.status == 200 && told.json["waiting_for"] == "breaker").then_some(()))
+        let shown = tenant.client.get(&path).await?;
+        Ok((shown.status == 200 && shown.json["waiting_for"] == "breaker").then_some(()))
     })
     .await?;
 
@@ -183,10 +183,10 @@ async fn a_backlog_with_a_delivery_that_ends_the_process_is_delivered_without_it
         dead.len() == 1 && dead[0]["id"] == bad.to_string(),
         "{dead:?}"
     );
-    let told = tenant.client.get(&path).await?.expect(200)?.json;
+    let shown = tenant.client.get(&path).await?.expect(200)?.json;
     ensure!(
-        told["status"] == "exhausted" && told["exhausted_reason"] == "poison",
-        "{told}"
+        shown["status"] == "exhausted" && shown["exhausted_reason"] == "poison",
+        "{shown}"
     );
     let path = format!("/webhooks/{subscription}/deliveries?status=delivered&limit=1");
     until("the rest of the backlog", async || {
@@ -317,20 +317,20 @@ async fn hostile(deployment: &Deployment) -> anyhow::Result<()> {
     let shown = deployment.hookline(&["dead-letters", "show", &id]).await? + &listed;
     ensure!(!shown.contains(['\u{1b}', '\u{7}']), "{shown:?}");
     ensure!(shown.contains("1b5b33316dff"), "{shown}");
-    let said = deployment
+    let output = deployment
         .hookline(&["dead-letters", "redrive", &id])
         .await?;
     ensure!(
-        said.contains("if it is still not valid, it is rejected again"),
-        "{said}"
+        output.contains("if it is still not valid, it is rejected again"),
+        "{output}"
     );
     let id = letter().await?["id"].as_str().context("an id")?.to_owned();
     deployment.hookline(&["dead-letters", "drop", &id]).await?;
     ensure!(deployment.dead_letters().await?.is_empty());
-    let said = deployment
+    let output = deployment
         .hookline(&["dead-letters", "drop", "--all", "--yes"])
         .await?;
-    ensure!(said == "there are no dead letters\n", "{said}");
+    ensure!(output == "there are no dead letters\n", "{output}");
     let metrics = format!("{}/metrics", deployment.admin(Service::Dispatcher).await?);
     let metrics = hookline_testkit::http::get(metrics).await?.text().await?;
     ensure!(

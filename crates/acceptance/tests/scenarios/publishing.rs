@@ -1,4 +1,4 @@
-//! Publishing over the broker: the messages that publishers may send, and the fate of those that they may not.
+//! Publishing over the broker: the messages that publishers may send, and the outcome of those that they may not.
 
 mod forged;
 mod hostile;

@@ -41,7 +41,7 @@ async fn first_attempts(deployment: &Deployment, urls: &[String]) -> anyhow::Res
     let mut entries = Vec::new();
     for (subscription, url) in subscriptions.into_iter().zip(urls) {
         let entry = tenant.client.wait_for_log(subscription, 1).await?.remove(0);
-        let told = entry["error"]["message"].as_str().unwrap_or_default();
+        let message = entry["error"]["message"].as_str().unwrap_or_default();
         let mut names = vec!["127.0.0.1", "localhost", "::1", "os error", "no-such-name"];
         let port = url
             .rsplit(':')
@@ -49,8 +49,8 @@ async fn first_attempts(deployment: &Deployment, urls: &[String]) -> anyhow::Res
             .and_then(|rest| rest.split('/').next());
         names.extend(port.filter(|port| port.parse::<u16>().is_ok()));
         ensure!(
-            !names.iter().any(|name| told.contains(name)),
-            "{told:?} says where"
+            !names.iter().any(|name| message.contains(name)),
+            "{message:?} says where"
         );
         entries.push(entry);
     }
@@ -109,10 +109,10 @@ async fn a_response_after_the_deadline_is_a_timeout(
     let entries = first_attempts(&deployment, &urls).await?;
     for (entry, status) in entries.iter().zip([None, None, Some(200), None]) {
         ensure_failed(entry, "timeout", status)?;
-        let took = entry["duration_ms"].as_u64().context("no duration")?;
+        let duration = entry["duration_ms"].as_u64().context("no duration")?;
         ensure!(
-            (DEADLINE_MS - 100..DEADLINE_MS + 2_000).contains(&took),
-            "{took} ms"
+            (DEADLINE_MS - 100..DEADLINE_MS + 2_000).contains(&duration),
+            "{duration} ms"
         );
     }
     Ok(())
@@ -138,8 +138,8 @@ async fn an_endless_response_body_counts_after_16_kib(
     let entries = first_attempts(&deployment, &[good.url(), bad.url(), odd.url()]).await?;
     for entry in &entries[..2] {
         ensure!(entry["response_body"] == "y".repeat(16 * 1024), "{entry}");
-        let took = entry["duration_ms"].as_u64().context("no duration")?;
-        ensure!(took < DEADLINE_MS - 500, "{took} ms");
+        let duration = entry["duration_ms"].as_u64().context("no duration")?;
+        ensure!(duration < DEADLINE_MS - 500, "{duration} ms");
     }
     ensure!(entries[0]["status"] == "success", "{}", entries[0]);
     ensure!(entries[0]["response_status"] == 200, "{}", entries[0]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
@@ -45,14 +45,14 @@ async fn missed(tenant: &Tenant<'_>, receiver: &Receiver, events: usize) -> anyh
     Ok(id)
 }
 
-async fn switch(client: &Client, id: i64, is_active: bool) -> anyhow::Result<()> {
+async fn switch(client: &ApiClient, id: i64, is_active: bool) -> anyhow::Result<()> {
     let body = json!({"is_active": is_active});
     let path = format!("/webhooks/{id}");
     client.patch(&path, &body).await?.expect(200)?;
     Ok(())
 }
 
-async fn skipped(client: &Client, id: i64, count: usize) -> anyhow::Result<()> {
+async fn skipped(client: &ApiClient, id: i64, count: usize) -> anyhow::Result<()> {
     let path = format!("/webhooks/{id}/deliveries?status=skipped&limit=1");
     until(&format!("{count} skipped deliveries"), async || {
         let page = client.get(&path).await?.expect(200)?.json;
@@ -61,7 +61,7 @@ async fn skipped(client: &Client, id: i64, count: usize) -> anyhow::Result<()> {
     .await
 }
 
-async fn replay(client: &Client, id: i64, body: Value) -> anyhow::Result<(String, u64)> {
+async fn replay(client: &ApiClient, id: i64, body: Value) -> anyhow::Result<(String, u64)> {
     let path = format!("/webhooks/{id}/replay");
     let answer = client.post(&path, &body).await?.expect(202)?.json;
     let replay = answer["replay_id"].as_str().context("an id")?;
@@ -70,7 +70,7 @@ async fn replay(client: &Client, id: i64, body: Value) -> anyhow::Result<(String
 }
 
 /// Waits until the replay does not run any more.
-async fn ended(client: &Client, replay: &str) -> anyhow::Result<Value> {
+async fn ended(client: &ApiClient, replay: &str) -> anyhow::Result<Value> {
     until("the replay to end", async || {
         let shown = client.get(replay).await?.expect(200)?.json;
         Ok((shown["status"] != "running").then_some(shown))
@@ -104,10 +104,10 @@ async fn events_missed_by_an_inactive_subscription_are_replayed(
     }
     let event = tenant.publish_one("workflow.started").await?;
     skipped(client, id, 3).await?;
-    let story = format!("/events/{event}");
-    let fate = client.get(&story).await?.expect(200)?.json["subscriptions"][0].clone();
-    ensure!(fate["outcome"] == "skipped" && fate["attempts_made"] == 0);
-    ensure!(fate["reason"] == "the subscription was inactive when the event came");
+    let event_path = format!("/events/{event}");
+    let outcome = client.get(&event_path).await?.expect(200)?.json["subscriptions"][0].clone();
+    ensure!(outcome["outcome"] == "skipped" && outcome["attempts_made"] == 0);
+    ensure!(outcome["reason"] == "the subscription was inactive when the event came");
     for body in [json!({}), json!({"dry_run": true})] {
         let refused = client.post(&path, &body).await?.problem(409)?;
         ensure!(refused.json["detail"] == "the subscription is inactive");
@@ -139,7 +139,7 @@ async fn events_missed_by_an_inactive_subscription_are_replayed(
         "{shown}"
     );
     let received = receiver.wait_for(1).await?;
-    ensure!(received[0].header("webhook-id")? == fate["delivery_id"]);
+    ensure!(received[0].header("webhook-id")? == outcome["delivery_id"]);
     let (rest, count) = replay(client, id, json!({})).await?;
     ensure!(count == 2, "{count}");
     ended(client, &rest).await?;
@@ -151,8 +151,11 @@ async fn events_missed_by_an_inactive_subscription_are_replayed(
             "{entry}"
         );
     }
-    let told = client.get(&story).await?.expect(200)?.json;
-    ensure!(told["subscriptions"][0]["outcome"] == "delivered", "{told}");
+    let details = client.get(&event_path).await?.expect(200)?.json;
+    ensure!(
+        details["subscriptions"][0]["outcome"] == "delivered",
+        "{details}"
+    );
 
     // Deliveries that have arrived are replayed on request, with the ids that they had.
     let (all, count) = replay(client, id, json!({"status": "delivered"})).await?;
@@ -202,8 +205,11 @@ async fn a_replay_keeps_its_rate_and_can_be_cancelled(mode: Mode) -> anyhow::Res
     ensure!(count == EVENTS as u64, "{count}");
     let received = receiver.wait_for(5).await?;
     // Four waits, of which a busy machine may take some; without them all come at once.
-    let took = received[4].at - received[0].at;
-    ensure!(took >= Duration::from_millis(400), "five came in {took:?}");
+    let elapsed = received[4].at - received[0].at;
+    ensure!(
+        elapsed >= Duration::from_millis(400),
+        "five came in {elapsed:?}"
+    );
     let shown = client.get(&first).await?.expect(200)?.json;
     ensure!(
         shown["status"] == "running" && shown["finished_at"].is_null(),

@@ -34,7 +34,7 @@ const KILLS: usize = 3;
 const NOTICED_WITHIN: Duration = Duration::from_secs(7);
 
 /// A process delivers all that it had in hand within this time once it is ready again.
-const SOON: Duration = Duration::from_secs(5);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
 async fn deliveries_of_a_killed_process_are_delivered_soon_after_its_restart(
     mode: Mode,
@@ -115,17 +115,17 @@ async fn killed(tenant: &Tenant<'_>, service: Service) -> anyhow::Result<()> {
         Ok((ids.len() == EVENTS).then_some(ids))
     })
     .await?;
-    let took = match service {
+    let elapsed = match service {
         Service::Api => since.elapsed(),
         Service::Ingest | Service::Dispatcher => ready.elapsed(),
     };
     println!(
-        "{:?}, {service:?}: {before} of {} before the first of {KILLS} kills, the rest {took:?} after readiness",
+        "{:?}, {service:?}: {before} of {} before the first of {KILLS} kills, the rest {elapsed:?} after readiness",
         deployment.mode,
         ids.len()
     );
     ensure!(before < EVENTS, "all were delivered before a kill");
-    ensure!(took < SOON, "{took:?}");
+    ensure!(elapsed < RECOVERY_LIMIT, "{elapsed:?}");
     let path = format!("/webhooks/{subscription}");
     tenant.client.delete(&path).await?.expect(204)?;
     Ok(())
@@ -204,9 +204,9 @@ async fn a_deleted_queue_is_noticed_and_redeclared(mode: Mode) -> anyhow::Result
     let given_back = Instant::now();
     keeping.close(200, "enough".into()).await?;
     deployment.wait_ready().await?;
-    let mended = given_back.elapsed();
-    println!("without {queue}: noticed after {noticed:?}, mended {mended:?} after it could be");
-    ensure!(noticed < NOTICED_WITHIN && mended < SOON);
+    let recovered = given_back.elapsed();
+    println!("without {queue}: noticed after {noticed:?}, mended {recovered:?} after it could be");
+    ensure!(noticed < NOTICED_WITHIN && recovered < RECOVERY_LIMIT);
     tenant.publish_one("workflow.failed").await?;
     receiver.wait_for(1).await?;
     deployment.end().await

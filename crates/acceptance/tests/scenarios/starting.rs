@@ -13,7 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::IsolatedScenario;
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
 use hookline_testkit::managed_process::ManagedProcess;
 use hookline_testkit::receiver::{Receiver, Reply};
@@ -66,20 +66,23 @@ async fn dev_prints_its_address_and_serves_only_loopback(_: Mode) -> anyhow::Res
     for round in 1..=2 {
         let mut process = ManagedProcess::start("hookline", &args, &[], files.path())?;
         // The second one adds to the same file.
-        let said = until("ready", async || {
-            let said = process.output();
-            let ready = said.lines().filter(|line| *line == "ready").count();
+        let output = until("ready", async || {
+            let output = process.output();
+            let ready = output.lines().filter(|line| *line == "ready").count();
             ensure!(
                 ready >= round || process.is_running(),
-                "ended early: {said}"
+                "ended early: {output}"
             );
-            Ok((ready == round).then_some(said))
+            Ok((ready == round).then_some(output))
         })
         .await?;
         let last = |name: &str| {
-            let line = said.lines().rev().find_map(|line| line.strip_prefix(name));
+            let line = output
+                .lines()
+                .rev()
+                .find_map(|line| line.strip_prefix(name));
             line.map(str::trim)
-                .with_context(|| format!("no {name} in {said}"))
+                .with_context(|| format!("no {name} in {output}"))
         };
         let (url, key) = (last("API:")?, last("key:")?);
         ensure!(
@@ -87,10 +90,10 @@ async fn dev_prints_its_address_and_serves_only_loopback(_: Mode) -> anyhow::Res
             "{url}"
         );
         ensure!(key == "hk_it's_mine", "{key}");
-        ensure!(last("organization:")? == "org_mine", "{said}");
-        ensure!(Path::new(last("folder:")?) == folder, "{said}");
-        ensure!(last("docs:")? == format!("{url}/docs"), "{said}");
-        let client = Client::new(&format!("{url}/v1"), key);
+        ensure!(last("organization:")? == "org_mine", "{output}");
+        ensure!(Path::new(last("folder:")?) == folder, "{output}");
+        ensure!(last("docs:")? == format!("{url}/docs"), "{output}");
+        let client = ApiClient::new(&format!("{url}/v1"), key);
         let receiver = Receiver::healthy()?;
         client
             .subscribe(
@@ -105,7 +108,7 @@ async fn dev_prints_its_address_and_serves_only_loopback(_: Mode) -> anyhow::Res
         receiver.wait_for(1).await?;
         let kept = client.get("/webhooks").await?.expect(200)?;
         ensure!(kept.json["total"] == round, "{}", kept.json);
-        let pasted = said.lines().rev().find(|line| line.starts_with("curl "));
+        let pasted = output.lines().rev().find(|line| line.starts_with("curl "));
         let made = paste(pasted.context("no first command")?).await?;
         let path = format!("/webhooks/{}", made["id"]);
         client.delete(&path).await?.expect(204)?;
@@ -113,7 +116,7 @@ async fn dev_prints_its_address_and_serves_only_loopback(_: Mode) -> anyhow::Res
             let misdirected = client_for(&format!("{url}{path}"), "rebound.example").await?;
             ensure!(misdirected == 421, "{path}: {misdirected}");
         }
-        let admin = said
+        let admin = output
             .lines()
             .rev()
             .find(|line| line.contains("health and metrics"));
@@ -210,18 +213,21 @@ async fn reading_commands_create_nothing_and_name_their_target(mode: Mode) -> an
         cases.add(start.clone(), 1, &nowhere);
         let missing = ["hookline: the folder ", &absent, " has no data of Hookline"];
         cases.add(start.arg("--data-dir").arg(&absent), 1, &missing);
-        let (_, said) = start.arg("--data-dir").arg(&there).end().await?;
+        let (_, output) = start.arg("--data-dir").arg(&there).end().await?;
         ensure!(
-            said.contains(&format!("folder: {there}\n")),
-            "{command:?}: {said}"
+            output.contains(&format!("folder: {there}\n")),
+            "{command:?}: {output}"
         );
         let database = start
             .with("HOOKLINE__STORE__URL", "postgres://u:hush@127.0.0.1:1/d")
             .with("HOOKLINE__BROKER__URL", "amqp://u:hush@127.0.0.1:1/v");
-        let (status, said) = database.end().await?;
+        let (status, output) = database.end().await?;
         ensure!(status == Some(1), "{command:?}: {status:?}");
-        let is_named = said.starts_with("database: postgres://u:***@127.0.0.1:1/d\n");
-        ensure!(is_named && !said.contains("hush"), "{command:?}: {said}");
+        let is_named = output.starts_with("database: postgres://u:***@127.0.0.1:1/d\n");
+        ensure!(
+            is_named && !output.contains("hush"),
+            "{command:?}: {output}"
+        );
     }
     cases.all().await?;
     let made = std::fs::read_dir(files.path())?.count();

@@ -168,9 +168,9 @@ async fn a_hanging_receiver_does_not_delay_the_shutdown(mode: Mode) -> anyhow::R
     slow.wait_for(1).await?;
     let begun = receiver.received().len();
 
-    let took = deployment.stop_oldest(Service::Dispatcher).await?;
-    println!("{mode:?}: {begun} requests hung and the end took {took:?}");
-    ensure!(took < GRACE + Duration::from_secs(1), "{took:?}");
+    let elapsed = deployment.stop_oldest(Service::Dispatcher).await?;
+    println!("{mode:?}: {begun} requests hung and the end took {elapsed:?}");
+    ensure!(elapsed < GRACE + Duration::from_secs(1), "{elapsed:?}");
     ensure!(
         receiver.received().len() == begun,
         "requests were begun while it stopped"
@@ -281,9 +281,9 @@ async fn services_stop_in_time_while_their_dependencies_are_silent(
         deployment.stop_oldest(Service::Ingest),
         deployment.stop_oldest(Service::Dispatcher),
     );
-    for took in [stops.0?, stops.1?, stops.2?] {
-        println!("an end without dependencies took {took:?}");
-        ensure!(took < GRACE + Duration::from_secs(1), "{took:?}");
+    for elapsed in [stops.0?, stops.1?, stops.2?] {
+        println!("an end without dependencies took {elapsed:?}");
+        ensure!(elapsed < GRACE + Duration::from_secs(1), "{elapsed:?}");
     }
     dependencies.postgres.set(Link::Up);
     dependencies.rabbitmq.set(Link::Up);

@@ -53,11 +53,11 @@ pub(crate) fn exclusive() -> Vec<IsolatedScenario> {
 const LANGUAGES: [&str; 3] = ["C", "de_DE.UTF-8", "ja_JP.UTF-8"];
 
 /// How long a fault lasts: many times what a service waits before it tries again.
-const LASTS: Duration = Duration::from_secs(2);
+const FAULT_DURATION: Duration = Duration::from_secs(2);
 
 /// Work goes on within this time. On an idle machine it takes 0.2 to 3 s (the rule is 5 s); other
 /// scenarios run beside these.
-const SOON: Duration = Duration::from_secs(30);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 
 /// How long a receiver takes: some deliveries are under way when the fault begins, and are answered
 /// with 200 during it.
@@ -94,21 +94,21 @@ async fn in_each_language(mode: Mode, fault: DatabaseFault) -> anyhow::Result<()
     let deployment = Deployment::start(mode).await?;
     let database = deployment.dependencies()?.as_superuser()?;
     let tenant = deployment.tenant().await?;
-    let mut witness = Witness::of(&tenant).await?;
+    let mut probe = DeliveryProbe::of(&tenant).await?;
     for language in LANGUAGES {
         if !speak(&deployment, &database, language).await? {
             continue;
         }
-        let told = || format!("{fault:?} in {language}");
-        witness.publish(BEFORE).await?;
+        let description = || format!("{fault:?} in {language}");
+        probe.publish(BEFORE).await?;
         let ongoing = database.begin_fault(fault).await?;
-        witness.meanwhile().await.with_context(told)?;
+        probe.during_fault().await.with_context(description)?;
         not_ready(&deployment, cannot_write(fault))
             .await
-            .with_context(told)?;
-        tokio::time::sleep(LASTS).await;
+            .with_context(description)?;
+        tokio::time::sleep(FAULT_DURATION).await;
         ongoing.end().await?;
-        witness.goes_on().await.with_context(told)?;
+        probe.recovers().await.with_context(description)?;
     }
     deployment.end().await
 }
@@ -150,7 +150,7 @@ async fn not_ready(deployment: &Deployment, services: &[Service]) -> anyhow::Res
 }
 
 /// A publisher and a receiver that remember what was accepted and what came.
-struct Witness<'a> {
+struct DeliveryProbe<'a> {
     tenant: &'a Tenant<'a>,
     receiver: Receiver,
     subscription: i64,
@@ -159,7 +159,7 @@ struct Witness<'a> {
     unknown: HashSet<String>,
 }
 
-impl<'a> Witness<'a> {
+impl<'a> DeliveryProbe<'a> {
     async fn of(tenant: &'a Tenant<'a>) -> anyhow::Result<Self> {
         let receiver = Receiver::with(|_, _| Reply::status(200).after(ANSWERS_AFTER))?;
         let subscription = tenant.subscribe(&receiver, &["workflow.started"]).await?;
@@ -182,7 +182,7 @@ impl<'a> Witness<'a> {
     }
 
     /// Publishes in both ways and changes a subscription. The API does it or says 503.
-    async fn meanwhile(&mut self) -> anyhow::Result<()> {
+    async fn during_fault(&mut self) -> anyhow::Result<()> {
         self.publish(MEANWHILE).await?;
         for number in 0..MEANWHILE / 2 {
             let event = self.tenant.event("workflow.started");
@@ -217,23 +217,26 @@ impl<'a> Witness<'a> {
         Ok(false)
     }
 
-    /// From now on within [`SOON`], and everything that was accepted comes to a good end.
-    async fn goes_on(&mut self) -> anyhow::Result<()> {
+    /// From now on within [`RECOVERY_LIMIT`], and everything that was accepted comes to a good end.
+    async fn recovers(&mut self) -> anyhow::Result<()> {
         let back = Instant::now();
         self.publish(1).await?;
         until("every accepted event", async || {
-            let came = self.came()?;
-            Ok(self.accepted.is_subset(&came).then_some(()))
+            let received = self.received_ids()?;
+            Ok(self.accepted.is_subset(&received).then_some(()))
         })
         .await?;
         self.tenant.deployment.wait_ready().await?;
-        let took = back.elapsed();
-        println!("everything went on {took:?} after the fault");
-        ensure!(took < SOON, "everything went on after {took:?}");
+        let elapsed = back.elapsed();
+        println!("everything went on {elapsed:?} after the fault");
+        ensure!(
+            elapsed < RECOVERY_LIMIT,
+            "everything went on after {elapsed:?}"
+        );
         self.everything_is_delivered().await
     }
 
-    fn came(&self) -> anyhow::Result<HashSet<String>> {
+    fn received_ids(&self) -> anyhow::Result<HashSet<String>> {
         let received = self.receiver.received();
         received
             .iter()
@@ -250,16 +253,16 @@ impl<'a> Witness<'a> {
             Ok((self.total("pending").await? == 0).then_some(()))
         })
         .await?;
-        let came = self.came()?;
-        let stranger = came
+        let received = self.received_ids()?;
+        let unpublished = received
             .iter()
             .find(|id| !self.accepted.contains(*id) && !self.unknown.contains(*id));
-        ensure!(stranger.is_none(), "never published: {stranger:?}");
+        ensure!(unpublished.is_none(), "never published: {unpublished:?}");
         let delivered = self.total("delivered").await?;
         ensure!(
-            delivered == came.len() as u64,
+            delivered == received.len() as u64,
             "{} events came, and the store says {delivered}",
-            came.len()
+            received.len()
         );
         for status in ["exhausted", "skipped", "cancelled"] {
             let ended = self.total(status).await?;

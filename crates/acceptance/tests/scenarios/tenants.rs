@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use futures::future::try_join_all;
 use hookline_acceptance::scenarios;
-use hookline_acceptance::soak::{RATE, limited, told_to_wait};
+use hookline_acceptance::soak::{RATE, limited, retry_after_seconds};
 use hookline_acceptance::suite::IsolatedScenario;
 use hookline_core::wire::JSON_BUNDLE;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::publisher::Publisher;
+use hookline_testkit::publisher::TestPublisher;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::rejected_events::RejectedEvents;
 use hookline_testkit::tenant::Tenant;
@@ -88,7 +88,7 @@ async fn publishing_above_the_limit_over_http_is_429(mode: Mode) -> anyhow::Resu
         tenant.client.post("/events", &json!(events)).await
     };
     post(&greedy, RATE).await?.expect(202)?;
-    let wait = told_to_wait(post(&greedy, RATE).await?)?;
+    let wait = retry_after_seconds(post(&greedy, RATE).await?)?;
     ensure!(wait == 1, "{wait} s");
     post(&modest, RATE).await?.expect(202)?;
     until("the end of the wait", async || {
@@ -99,8 +99,8 @@ async fn publishing_above_the_limit_over_http_is_429(mode: Mode) -> anyhow::Resu
     // No event of a refused request was taken. The events that were taken come at once: they were counted.
     let received = receiver.wait_for(2 * RATE).await?;
     ensure!(received.len() == 2 * RATE, "{} came", received.len());
-    let said = deployment.output().await;
-    ensure!(!said.contains("deferred events"), "it was counted twice");
+    let output = deployment.output().await;
+    ensure!(!output.contains("deferred events"), "it was counted twice");
     deployment.end().await
 }
 
@@ -119,15 +119,15 @@ async fn an_organization_at_its_quota_delays_only_itself(mode: Mode) -> anyhow::
     match mode {
         Mode::Standalone => {
             let event = json!([full.event("workflow.completed")]);
-            let wait = told_to_wait(full.client.post("/events", &event).await?)?;
+            let wait = retry_after_seconds(full.client.post("/events", &event).await?)?;
             ensure!(wait == 60, "{wait} s");
         }
         Mode::Distributed => {
             // Ingest caches its view of the store for some seconds.
             until("an event to wait", async || {
                 full.publish_one("workflow.completed").await?;
-                let said = deployment.output().await;
-                Ok(said
+                let output = deployment.output().await;
+                Ok(output
                     .contains("deferred events: their organization is at its storage quota")
                     .then_some(()))
             })
@@ -139,11 +139,11 @@ async fn an_organization_at_its_quota_delays_only_itself(mode: Mode) -> anyhow::
             })
             .await?;
             let bodies = much.received().into_iter().map(|request| request.body);
-            let came = bodies.filter(|body| {
+            let matching = bodies.filter(|body| {
                 let body = String::from_utf8_lossy(body);
                 body.contains(&late)
             });
-            ensure!(came.count() == 0, "it came although there is no room");
+            ensure!(matching.count() == 0, "it came although there is no room");
         }
     }
     other.publish_one("workflow.completed").await?;
@@ -168,8 +168,11 @@ async fn deferred_events_survive_the_death_of_ingest(mode: Mode) -> anyhow::Resu
     deployment.kill(Service::Ingest).await?;
     deployment.start_service(Service::Ingest, &[]).await?;
     receiver.wait_for(5 * RATE).await?;
-    let took = begun.elapsed();
-    ensure!(took > Duration::from_secs(2), "all came within {took:?}");
+    let elapsed = begun.elapsed();
+    ensure!(
+        elapsed > Duration::from_secs(2),
+        "all came within {elapsed:?}"
+    );
     let path = format!("/webhooks/{id}/logs?limit=1");
     until("every delivery in the log", async || {
         let page = tenant.client.get(&path).await?.expect(200)?;
@@ -196,7 +199,7 @@ async fn one_bad_event_does_not_fail_its_batch(mode: Mode) -> anyhow::Result<()>
     ]);
     let bundled = BasicProperties::default().with_content_type(JSON_BUNDLE.into());
     // As ingest does: of a publisher it would be refused.
-    Publisher::connect(&deployment.dependencies()?.amqp)
+    TestPublisher::connect(&deployment.dependencies()?.amqp)
         .await?
         .send(
             "",

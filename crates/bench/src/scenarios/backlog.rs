@@ -148,7 +148,7 @@ async fn open(organizations: usize) -> anyhow::Result<Setup> {
         organizations,
         later: vec![Service::Dispatcher],
         // With the default, ingest would wait for a dispatcher that does not run yet.
-        besides: vec![("HOOKLINE__INGEST__MAX_WAITING", "100000000")],
+        additional_settings: vec![("HOOKLINE__INGEST__MAX_WAITING", "100000000")],
         ..SetupOptions::default()
     };
     Setup::open(Mode::Distributed, options).await

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::Size;
 use super::latency::millis;
-use crate::child_process::{self, Receiver, Scheme};
+use crate::child_process::{self, ReceiverProcess, Scheme};
 use crate::event::{Moment, event};
-use crate::ledger::Report;
+use crate::ledger::ReceiverReport;
 use crate::measurement::{Goal, Labels, MILLIS, Measurement};
 use crate::publisher::Publish;
 use crate::setup::{PATIENCE, Setup, SetupOptions, TYPE, subscription};
@@ -44,19 +44,19 @@ pub(super) async fn run(
 
     let count = size.of(events(mode));
     let begun = Instant::now();
-    let (accepted, beside) = tokio::try_join!(publish(&setup, count), other.measure(2))?;
+    let (accepted, with_load) = tokio::try_join!(publish(&setup, count), other.measure(2))?;
     let report = setup
         .receiver
         .wait_for(count * SUBSCRIPTIONS, PATIENCE)
         .await?;
-    let took = begun.elapsed();
+    let elapsed = begun.elapsed();
     let memory = setup.memory().await?;
     setup.close().await?;
 
-    let more = |percent| millis(&beside.latencies, percent) - millis(&alone.latencies, percent);
+    let more = |percent| millis(&with_load.latencies, percent) - millis(&alone.latencies, percent);
     let mut all = vec![
         labels.to_reach("accepted after", accepted, MILLIS, Goal::AtMost(1_000.0)),
-        labels.of("delivered after", took.as_secs_f64(), "s"),
+        labels.of("delivered after", elapsed.as_secs_f64(), "s"),
         labels.of("deliveries that came again", report.repeats as f64, ""),
         labels.of(
             "p99 of another, alone",
@@ -111,13 +111,13 @@ async fn publish(setup: &Setup, count: u64) -> anyhow::Result<f64> {
 
 /// An organization with one subscription and a separate receiver.
 struct Other {
-    receiver: Receiver,
+    receiver: ReceiverProcess,
     publish: Publish,
 }
 
 impl Other {
     async fn of(setup: &Setup) -> anyhow::Result<Self> {
-        let receiver = Receiver::start(Scheme::Http).await?;
+        let receiver = ReceiverProcess::start(Scheme::Http).await?;
         let tenant = setup.deployment.tenant().await?;
         let wanted = subscription(&receiver.url("ok/0"), TYPE);
         tenant.client.subscribe(&wanted).await?;
@@ -133,7 +133,7 @@ impl Other {
     }
 
     /// Measures its deliveries. `turn` makes the event numbers unique.
-    async fn measure(&self, turn: u64) -> anyhow::Result<Report> {
+    async fn measure(&self, turn: u64) -> anyhow::Result<ReceiverReport> {
         self.receiver.reset().await?;
         let count = self.publish.count;
         let publish = Publish {

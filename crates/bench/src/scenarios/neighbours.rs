@@ -4,7 +4,7 @@ use hookline_testkit::deployment::Mode;
 
 use super::Size;
 use super::latency::millis;
-use crate::ledger::Report;
+use crate::ledger::ReceiverReport;
 use crate::measurement::{Goal, Labels, MILLIS, Measurement};
 use crate::setup::{Setup, SetupOptions};
 
@@ -53,7 +53,7 @@ pub(super) async fn run(
 }
 
 /// The report of nine healthy receivers beside a tenth that behaves like `tenth`.
-async fn healthy(mode: Mode, tenth: &str, seconds: u64) -> anyhow::Result<Report> {
+async fn healthy(mode: Mode, tenth: &str, seconds: u64) -> anyhow::Result<ReceiverReport> {
     let setup = Setup::open(mode, SetupOptions::default()).await?;
     for number in 0..2 * TYPES.len() {
         let behaviour = match number {

@@ -38,7 +38,7 @@ const MOST: f64 = 10.0;
 
 const DAY_MICROS: u64 = 86_400_000_000;
 
-struct Log {
+struct FilledLog {
     setup: Setup,
     rows: Rows,
 }
@@ -99,7 +99,7 @@ pub(super) async fn run(
 }
 
 /// A log of many days, written directly into the database: the services would need an hour.
-async fn fill(mode: Mode, rows: u64) -> anyhow::Result<Log> {
+async fn fill(mode: Mode, rows: u64) -> anyhow::Result<FilledLog> {
     let setup = Setup::open(mode, SetupOptions::default()).await?;
     let mut ids = Vec::new();
     for number in 0..SUBSCRIPTIONS {
@@ -118,7 +118,7 @@ async fn fill(mode: Mode, rows: u64) -> anyhow::Result<Log> {
         Mode::Distributed => postgres::fill(setup.deployment.dependencies()?, &rows).await?,
         Mode::Standalone => sqlite::fill(&setup.deployment, &rows).await?,
     }
-    Ok(Log { setup, rows })
+    Ok(FilledLog { setup, rows })
 }
 
 impl Rows {
@@ -146,7 +146,7 @@ impl Rows {
     }
 }
 
-impl Log {
+impl FilledLog {
     /// The 99th percentile of pages from random positions in the log, in milliseconds.
     async fn p99(&self, path: &str, total: u64) -> anyhow::Result<f64> {
         let mut millis = Vec::with_capacity(REQUESTS);

@@ -15,14 +15,14 @@ const RETRY_SECONDS: f64 = 1.0;
 const MEMORY: f64 = 64.0;
 const MEMORY_OF_ALL: f64 = 128.0;
 
-struct Load<'a> {
+struct RateLoad<'a> {
     options: SetupOptions<'a>,
     behaviour: &'a str,
     fan_out: u64,
     events: u64,
 }
 
-impl Load<'_> {
+impl RateLoad<'_> {
     /// Each request is answered with 200 at once.
     fn accepted(fan_out: u64, events: u64) -> Self {
         Self {
@@ -40,7 +40,7 @@ struct Measured {
     figures: Vec<Measurement>,
 }
 
-async fn measure(labels: Labels, mode: Mode, load: Load<'_>) -> anyhow::Result<Measured> {
+async fn measure(labels: Labels, mode: Mode, load: RateLoad<'_>) -> anyhow::Result<Measured> {
     let setup = Setup::open(mode, load.options).await?;
     for number in 0..load.fan_out {
         setup
@@ -99,7 +99,7 @@ fn goal(mode: Mode, distributed: f64, embedded: f64) -> Goal {
 async fn rate(
     labels: Labels,
     mode: Mode,
-    load: Load<'_>,
+    load: RateLoad<'_>,
     goal: Option<Goal>,
 ) -> anyhow::Result<Vec<Measurement>> {
     let Measured {
@@ -117,7 +117,7 @@ pub(super) async fn one(
     mode: Mode,
     size: Size,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let load = Load::accepted(1, size.of(20_000));
+    let load = RateLoad::accepted(1, size.of(20_000));
     rate(labels, mode, load, Some(goal(mode, 5_000.0, 12_000.0))).await
 }
 
@@ -126,7 +126,7 @@ pub(super) async fn ten(
     mode: Mode,
     size: Size,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let load = Load::accepted(10, size.of(4_000));
+    let load = RateLoad::accepted(10, size.of(4_000));
     rate(labels, mode, load, Some(goal(mode, 8_000.0, 20_000.0))).await
 }
 
@@ -135,7 +135,7 @@ pub(super) async fn tls(
     mode: Mode,
     size: Size,
 ) -> anyhow::Result<Vec<Measurement>> {
-    let mut load = Load::accepted(1, size.of(20_000));
+    let mut load = RateLoad::accepted(1, size.of(20_000));
     load.options.tls = true;
     rate(labels, mode, load, None).await
 }
@@ -147,10 +147,10 @@ pub(super) async fn failing(
     size: Size,
 ) -> anyhow::Result<Vec<Measurement>> {
     let options = SetupOptions {
-        besides: vec![("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1,1]")],
+        additional_settings: vec![("HOOKLINE__RETRY__SCHEDULE_SECONDS", "[1,1]")],
         ..SetupOptions::default()
     };
-    let load = Load {
+    let load = RateLoad {
         options,
         behaviour: "flaky",
         fan_out: 1,

@@ -8,7 +8,7 @@ use hookline_dispatcher::scheduler::{
 };
 
 use super::message::DueMessage;
-use super::scenario::{Order, Scenario};
+use super::scenario::{Order, SimulationScenario};
 
 /// Consecutive failures that open a circuit breaker: the default of the settings.
 const BREAKER_FAILURES: u32 = 10;
@@ -29,7 +29,7 @@ pub(super) enum DispatcherModel {
 }
 
 impl DispatcherModel {
-    pub(super) fn new(scenario: &Scenario) -> Self {
+    pub(super) fn new(scenario: &SimulationScenario) -> Self {
         let (slots, room) = (scenario.slots, scenario.room);
         match scenario.order {
             Order::Scheduler => DispatcherModel::Scheduler(Box::new(Scheduler::new(Limits {

@@ -8,13 +8,13 @@ use super::message::DueMessage;
 
 /// The result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum EndpointAnswer {
     Healthy,
     TimedOut,
     Refused,
 }
 
-pub(super) enum Event {
+pub(super) enum SimulationEvent {
     /// The delay of a message is over.
     Back(DueMessage),
     /// A request has ended.
@@ -22,7 +22,7 @@ pub(super) enum Event {
         dispatcher: u16,
         permit: RequestPermit,
         message: DueMessage,
-        answer: Answer,
+        answer: EndpointAnswer,
         took: u16,
     },
     /// A lane of a dispatcher may have become slow, or the dispatcher may search its backlogs again.
@@ -31,10 +31,10 @@ pub(super) enum Event {
 
 /// Ordered by millisecond, then by insertion.
 #[derive(Default)]
-pub(super) struct EventQueue(BTreeMap<u32, Vec<Event>>);
+pub(super) struct SimulationEvents(BTreeMap<u32, Vec<SimulationEvent>>);
 
-impl EventQueue {
-    pub(super) fn enter(&mut self, at: u32, event: Event) {
+impl SimulationEvents {
+    pub(super) fn enter(&mut self, at: u32, event: SimulationEvent) {
         self.0.entry(at).or_default().push(event);
     }
 
@@ -42,7 +42,7 @@ impl EventQueue {
         self.0.keys().next().copied()
     }
 
-    pub(super) fn take(&mut self, at: u32) -> Vec<Event> {
+    pub(super) fn take(&mut self, at: u32) -> Vec<SimulationEvent> {
         self.0.remove(&at).unwrap_or_default()
     }
 }

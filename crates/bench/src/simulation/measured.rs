@@ -36,7 +36,7 @@ pub struct Second {
 
 /// The measurements of a whole run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Run {
+pub struct SimulationResult {
     /// From the first second until the last delivery ended.
     pub seconds: Vec<Second>,
     /// Published deliveries.
@@ -49,7 +49,7 @@ pub struct Run {
     pub twice: usize,
 }
 
-impl Run {
+impl SimulationResult {
     /// The waits of messages to healthy endpoints that were published in these seconds.
     pub fn healthy(&self, seconds: Range<usize>) -> Waits {
         Waits::of(self.of(seconds).flat_map(|second| &second.healthy_waits))

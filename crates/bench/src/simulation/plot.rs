@@ -6,7 +6,7 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
-use super::measured::{Run, Waits};
+use super::measured::{SimulationResult, Waits};
 
 const SIZE: (u32, u32) = (960, 680);
 const FONT: &str = "sans-serif";
@@ -15,9 +15,9 @@ const BLUE: RGBColor = RGBColor(130, 170, 240);
 const GREY: RGBColor = RGBColor(120, 120, 120);
 
 pub(super) struct Runs<'a> {
-    pub(super) with_bad: &'a Run,
-    pub(super) without_bad: &'a Run,
-    pub(super) one_queue: &'a Run,
+    pub(super) with_bad: &'a SimulationResult,
+    pub(super) without_bad: &'a SimulationResult,
+    pub(super) one_queue: &'a SimulationResult,
     /// The drawn seconds of each run.
     pub(super) seconds: usize,
     /// The seconds in which the bad endpoints fail.
@@ -125,7 +125,7 @@ fn draw_marked(runs: &Runs<'_>, half: &Half<'_>) -> anyhow::Result<()> {
 }
 
 /// Has no point for a second without published messages.
-fn p99(run: &Run, seconds: usize) -> Points {
+fn p99(run: &SimulationResult, seconds: usize) -> Points {
     let all = run.seconds.iter().take(seconds).enumerate();
     let published = all.filter(|(_, second)| !second.healthy_waits.is_empty());
     published
@@ -136,7 +136,7 @@ fn p99(run: &Run, seconds: usize) -> Points {
         .collect()
 }
 
-fn marked(run: &Run, seconds: usize) -> Points {
+fn marked(run: &SimulationResult, seconds: usize) -> Points {
     let all = run.seconds.iter().take(seconds).enumerate();
     all.map(|(at, second)| (at as f64, f64::from(second.marked)))
         .collect()

@@ -4,16 +4,18 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::measured::Run;
+use super::measured::SimulationResult;
 use super::plot::{Runs, draw};
-use super::scenario::{Load, OUTAGE, Order, PUBLISHED, SLOTS, Scenario, TO_DEAD};
+use super::scenario::{
+    OUTAGE, Order, PUBLISHED, SLOTS, SimulationLoad, SimulationScenario, TO_DEAD,
+};
 use super::simulate;
 use super::table::{Dead, Fairness};
 
 const MANY: usize = 1_000;
 
 /// Messages to bad endpoints would need 1.4 times the existing slots.
-const LOAD: Load = Load {
+const LOAD: SimulationLoad = SimulationLoad {
     healthy: 12.0,
     slow: 5.0,
     hanging: 16.0,
@@ -37,7 +39,8 @@ pub fn run(out: &Path) -> anyhow::Result<String> {
 
 fn same_load_for_each(out: &Path) -> anyhow::Result<String> {
     let mut table = Fairness::new();
-    let (mut with_bad, mut without_bad) = (Run::default(), Run::default());
+    let (mut with_bad, mut without_bad) =
+        (SimulationResult::default(), SimulationResult::default());
     for dispatchers in [1, 10, 100, MANY] {
         let name = format!("{dispatchers}, no bad ones");
         without_bad = simulated(&scenario(dispatchers, LOAD.without_bad()))?;
@@ -45,7 +48,7 @@ fn same_load_for_each(out: &Path) -> anyhow::Result<String> {
         with_bad = simulated(&scenario(dispatchers, LOAD))?;
         table.add(&dispatchers.to_string(), dispatchers, &with_bad);
     }
-    let one_queue = simulated(&Scenario {
+    let one_queue = simulated(&SimulationScenario {
         order: Order::OneQueue,
         ..scenario(MANY, LOAD)
     })?;
@@ -62,7 +65,7 @@ fn same_load_for_each(out: &Path) -> anyhow::Result<String> {
         &out.join("fairness-1000.svg"),
     )?;
     drop((with_bad, without_bad, one_queue));
-    let outage = Scenario {
+    let outage = SimulationScenario {
         hanging: 2_000,
         ..scenario(MANY, LOAD)
     };
@@ -83,12 +86,12 @@ fn same_load_for_all() -> anyhow::Result<String> {
 fn dead_for_ten_minutes() -> anyhow::Result<String> {
     let mut table = Dead::new();
     for dispatchers in [1, 10, 100, MANY] {
-        let load = Load {
+        let load = SimulationLoad {
             dead: TO_DEAD,
             ..LOAD.times(0.0)
         };
         let minutes = Duration::from_secs(600);
-        let run = simulated(&Scenario {
+        let run = simulated(&SimulationScenario {
             published_for: minutes,
             outage: Duration::ZERO..minutes,
             ..scenario(dispatchers, load)
@@ -98,7 +101,7 @@ fn dead_for_ten_minutes() -> anyhow::Result<String> {
     Ok(table.to_string())
 }
 
-fn simulated(scenario: &Scenario) -> anyhow::Result<Run> {
+fn simulated(scenario: &SimulationScenario) -> anyhow::Result<SimulationResult> {
     let run = simulate(scenario);
     let lost = run.published - run.delivered - run.exhausted;
     anyhow::ensure!(
@@ -109,9 +112,9 @@ fn simulated(scenario: &Scenario) -> anyhow::Result<Run> {
     Ok(run)
 }
 
-fn scenario(dispatchers: usize, load: Load) -> Scenario {
+fn scenario(dispatchers: usize, load: SimulationLoad) -> SimulationScenario {
     let seconds = |count: usize| Duration::from_secs(count as u64);
-    Scenario {
+    SimulationScenario {
         dispatchers,
         slots: SLOTS,
         room: 768,

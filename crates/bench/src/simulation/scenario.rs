@@ -27,7 +27,7 @@ pub(super) const SLOTS: usize = 256;
 pub(super) const TO_DEAD: f64 = 0.2;
 
 #[derive(Debug, Clone)]
-pub struct Scenario {
+pub struct SimulationScenario {
     /// The dispatchers that share the deliveries.
     pub dispatchers: usize,
     /// Requests in flight of each dispatcher, at most.
@@ -35,10 +35,10 @@ pub struct Scenario {
     /// Waiting messages in each dispatcher, at most.
     pub room: usize,
     pub order: Order,
-    pub load: Load,
+    pub load: SimulationLoad,
     /// How long events are published.
     pub published_for: Duration,
-    /// The number of unrelated endpoints that share [`Load::hanging`]; 2,000 at most.
+    /// The number of unrelated endpoints that share [`SimulationLoad::hanging`]; 2,000 at most.
     pub hanging: usize,
     /// When the bad endpoints fail. They are healthy before and after.
     pub outage: Range<Duration>,
@@ -57,21 +57,21 @@ pub enum Order {
 
 /// Messages per second and dispatcher, unless a field says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Load {
+pub struct SimulationLoad {
     /// To 4,748 endpoints that answer in 2 to 8 ms.
     pub healthy: f64,
     /// To a healthy endpoint that answers in 500 ms, for all dispatchers together: the owner of a subscription limits
     /// its rate.
     pub slow: f64,
-    /// To unrelated endpoints that hang during [`Scenario::outage`].
+    /// To unrelated endpoints that hang during [`SimulationScenario::outage`].
     pub hanging: f64,
-    /// To fifty subscriptions of one organization to one host, which hang during [`Scenario::outage`].
+    /// To fifty subscriptions of one organization to one host, which hang during [`SimulationScenario::outage`].
     pub tenant: f64,
-    /// To an endpoint that refuses connections during [`Scenario::outage`].
+    /// To an endpoint that refuses connections during [`SimulationScenario::outage`].
     pub dead: f64,
 }
 
-impl Load {
+impl SimulationLoad {
     /// The same load without messages to bad endpoints.
     pub fn without_bad(self) -> Self {
         Self {
@@ -96,7 +96,7 @@ impl Load {
 
 /// How an endpoint behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum EndpointKind {
     Healthy,
     Slow,
     Hanging,
@@ -104,23 +104,23 @@ pub(super) enum Kind {
     Dead,
 }
 
-impl Kind {
+impl EndpointKind {
     pub(super) const ALL: [Self; 5] = [
-        Kind::Healthy,
-        Kind::Slow,
-        Kind::Hanging,
-        Kind::Tenant,
-        Kind::Dead,
+        EndpointKind::Healthy,
+        EndpointKind::Slow,
+        EndpointKind::Hanging,
+        EndpointKind::Tenant,
+        EndpointKind::Dead,
     ];
 
     /// The indexes of the endpoints of this kind.
     pub(super) fn endpoints(self) -> Range<usize> {
         let (from, count) = match self {
-            Kind::Healthy => (0, HEALTHY),
-            Kind::Hanging => (HEALTHY, HANGING),
-            Kind::Tenant => (HEALTHY + HANGING, TENANT),
-            Kind::Slow => (HEALTHY + HANGING + TENANT, 1),
-            Kind::Dead => (HEALTHY + HANGING + TENANT + 1, 1),
+            EndpointKind::Healthy => (0, HEALTHY),
+            EndpointKind::Hanging => (HEALTHY, HANGING),
+            EndpointKind::Tenant => (HEALTHY + HANGING, TENANT),
+            EndpointKind::Slow => (HEALTHY + HANGING + TENANT, 1),
+            EndpointKind::Dead => (HEALTHY + HANGING + TENANT + 1, 1),
         };
         from..from + count
     }
@@ -128,60 +128,66 @@ impl Kind {
     pub(super) fn of(endpoint: usize) -> Self {
         let mut all = Self::ALL.into_iter();
         all.find(|kind| kind.endpoints().contains(&endpoint))
-            .unwrap_or(Kind::Healthy)
+            .unwrap_or(EndpointKind::Healthy)
     }
 
     pub(super) fn is_bad(self) -> bool {
-        matches!(self, Kind::Hanging | Kind::Tenant | Kind::Dead)
+        matches!(
+            self,
+            EndpointKind::Hanging | EndpointKind::Tenant | EndpointKind::Dead
+        )
     }
 
     /// The endpoints of this kind that get messages in this scenario.
-    pub(super) fn used(self, scenario: &Scenario) -> Range<usize> {
+    pub(super) fn used(self, scenario: &SimulationScenario) -> Range<usize> {
         let all = self.endpoints();
         match self {
-            Kind::Hanging => all.start..all.end.min(all.start + scenario.hanging),
+            EndpointKind::Hanging => all.start..all.end.min(all.start + scenario.hanging),
             _ => all,
         }
     }
 
     /// Messages per second, for all dispatchers together.
-    pub(super) fn rate(self, load: Load, dispatchers: usize) -> f64 {
+    pub(super) fn rate(self, load: SimulationLoad, dispatchers: usize) -> f64 {
         let count = dispatchers as f64;
         match self {
-            Kind::Healthy => load.healthy * count,
-            Kind::Slow => load.slow,
-            Kind::Hanging => load.hanging * count,
-            Kind::Tenant => load.tenant * count,
-            Kind::Dead => load.dead * count,
+            EndpointKind::Healthy => load.healthy * count,
+            EndpointKind::Slow => load.slow,
+            EndpointKind::Hanging => load.hanging * count,
+            EndpointKind::Tenant => load.tenant * count,
+            EndpointKind::Dead => load.dead * count,
         }
     }
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Endpoint {
-    pub(super) kind: Kind,
+pub(super) struct SimulatedEndpoint {
+    pub(super) kind: EndpointKind,
     pub(super) share_groups: ShareGroups,
     /// The response time while it is healthy.
     pub(super) takes: Duration,
 }
 
 /// All endpoints. The tenant is one of the organizations, and has healthy endpoints like the others.
-pub(super) fn endpoints() -> Vec<Endpoint> {
-    let count = Kind::ALL.map(|kind| kind.endpoints().len()).iter().sum();
+pub(super) fn endpoints() -> Vec<SimulatedEndpoint> {
+    let count = EndpointKind::ALL
+        .map(|kind| kind.endpoints().len())
+        .iter()
+        .sum();
     (0..count).map(endpoint).collect()
 }
 
-fn endpoint(index: usize) -> Endpoint {
-    let kind = Kind::of(index);
+fn endpoint(index: usize) -> SimulatedEndpoint {
+    let kind = EndpointKind::of(index);
     let (origin, organization) = match kind {
-        Kind::Tenant => (kind.endpoints().start, 0),
+        EndpointKind::Tenant => (kind.endpoints().start, 0),
         _ => (index, index % ORGANIZATIONS),
     };
     let takes = match kind {
-        Kind::Slow => 500,
+        EndpointKind::Slow => 500,
         _ => 2 + index as u64 % 7,
     };
-    Endpoint {
+    SimulatedEndpoint {
         kind,
         share_groups: ShareGroups {
             origin: ShareGroup(origin as u64),

@@ -14,48 +14,48 @@ use rand::SeedableRng as _;
 use rand::rngs::ChaCha8Rng;
 
 use super::dispatcher_model::DispatcherModel;
-use super::event_queue::{Event, EventQueue};
-use super::measured::Run;
+use super::event_queue::{SimulationEvent, SimulationEvents};
+use super::measured::SimulationResult;
 use super::message::DueMessage;
-use super::scenario::{Endpoint, Kind, Scenario, endpoints};
+use super::scenario::{EndpointKind, SimulatedEndpoint, SimulationScenario, endpoints};
 use super::stats::Stats;
 use super::traffic::Traffic;
 
 /// A delivery in the store. Times are milliseconds from the beginning.
-struct Delivery {
+struct SimulatedDelivery {
     endpoint: u16,
     attempts: u8,
-    state: State,
+    state: DeliveryProgress,
     published: u32,
     due: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
+enum DeliveryProgress {
     Untried,
     Tried,
     Ended,
 }
 
 pub(super) struct Simulator<'a> {
-    scenario: &'a Scenario,
+    scenario: &'a SimulationScenario,
     schedule: RetrySchedule,
-    endpoints: Vec<Endpoint>,
+    endpoints: Vec<SimulatedEndpoint>,
     traffic: Vec<Traffic>,
     rng: ChaCha8Rng,
     begin: Instant,
     now: u32,
-    event_queue: EventQueue,
+    event_queue: SimulationEvents,
     /// Due messages, by the dispatcher that owns their partition.
     queues: Vec<VecDeque<DueMessage>>,
     dispatchers: Vec<DispatcherModel>,
     /// The time from which each dispatcher may search backlogs again.
     reads_from: Vec<u32>,
-    /// The time of the planned [`Event::Wake`] of each dispatcher.
+    /// The time of the planned [`SimulationEvent::Wake`] of each dispatcher.
     looks: Vec<Option<u32>>,
     /// Dispatchers with an event at this time.
     touched: Vec<usize>,
-    deliveries: Vec<Delivery>,
+    deliveries: Vec<SimulatedDelivery>,
     /// The backlog of each subscription, by due time and delivery.
     backlog: HashMap<SubscriptionId, BTreeMap<(u32, u32), DueMessage>>,
     /// Deliveries of backlogs that a dispatcher has in hand.
@@ -64,9 +64,9 @@ pub(super) struct Simulator<'a> {
 }
 
 impl<'a> Simulator<'a> {
-    pub(super) fn new(scenario: &'a Scenario) -> Self {
+    pub(super) fn new(scenario: &'a SimulationScenario) -> Self {
         let count = scenario.dispatchers;
-        let traffic = Kind::ALL.into_iter().filter_map(|kind| {
+        let traffic = EndpointKind::ALL.into_iter().filter_map(|kind| {
             let rate = kind.rate(scenario.load, count);
             Traffic::new(kind.used(scenario), rate, scenario.seed)
         });
@@ -78,7 +78,7 @@ impl<'a> Simulator<'a> {
             rng: ChaCha8Rng::seed_from_u64(scenario.seed),
             begin: Instant::now(),
             now: 0,
-            event_queue: EventQueue::default(),
+            event_queue: SimulationEvents::default(),
             queues: vec![VecDeque::new(); count],
             dispatchers: (0..count).map(|_| DispatcherModel::new(scenario)).collect(),
             reads_from: vec![0; count],
@@ -92,7 +92,7 @@ impl<'a> Simulator<'a> {
     }
 
     /// Runs until no event is left.
-    pub(super) fn run(mut self) -> Run {
+    pub(super) fn run(mut self) -> SimulationResult {
         while let Some(next) = self.next() {
             let queued = self.queues.iter().map(VecDeque::len).sum();
             self.stats.pass(self.now, next, queued);
@@ -134,10 +134,10 @@ impl<'a> Simulator<'a> {
                         is_marked: false,
                     });
                     self.touched.push(owner);
-                    self.deliveries.push(Delivery {
+                    self.deliveries.push(SimulatedDelivery {
                         endpoint,
                         attempts: 0,
-                        state: State::Untried,
+                        state: DeliveryProgress::Untried,
                         published: now,
                         due: now,
                     });
@@ -146,19 +146,19 @@ impl<'a> Simulator<'a> {
         }
     }
 
-    fn handle(&mut self, event: Event) {
+    fn handle(&mut self, event: SimulationEvent) {
         match event {
-            Event::Back(message) => {
+            SimulationEvent::Back(message) => {
                 let owner = owner(message.endpoint, self.dispatchers.len());
                 self.queues[owner].push_back(message);
                 self.touched.push(owner);
             }
-            Event::Wake { dispatcher } => {
+            SimulationEvent::Wake { dispatcher } => {
                 let dispatcher = usize::from(dispatcher);
                 self.looks[dispatcher] = None;
                 self.touched.push(dispatcher);
             }
-            Event::Over {
+            SimulationEvent::Over {
                 dispatcher,
                 permit,
                 message,
@@ -199,7 +199,7 @@ impl<'a> Simulator<'a> {
             {
                 let share_groups = self.endpoints[usize::from(message.endpoint)].share_groups;
                 self.dispatchers[dispatcher].push(share_groups, message, now);
-                self.stats.came();
+                self.stats.count_arrival();
                 idle = false;
             }
             while let Some((permit, message)) = self.dispatchers[dispatcher].next(now) {
@@ -231,7 +231,8 @@ impl<'a> Simulator<'a> {
         if self.looks[dispatcher].is_none_or(|planned| planned > at) {
             self.looks[dispatcher] = Some(at);
             let dispatcher = number(dispatcher);
-            self.event_queue.enter(at, Event::Wake { dispatcher });
+            self.event_queue
+                .enter(at, SimulationEvent::Wake { dispatcher });
         }
     }
 }

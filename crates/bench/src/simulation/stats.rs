@@ -2,14 +2,14 @@
 
 use hookline_core::retry::RetryDecision;
 
-use super::measured::{Run, Second};
-use super::scenario::{Kind, endpoints};
+use super::measured::{Second, SimulationResult};
+use super::scenario::{EndpointKind, endpoints};
 
 pub(super) struct Stats {
-    run: Run,
+    run: SimulationResult,
     /// Requests in flight to each endpoint.
     in_flight: Vec<u32>,
-    kinds: Vec<Kind>,
+    kinds: Vec<EndpointKind>,
     /// Messages in the memory of all dispatchers.
     held: u32,
     /// Messages that each dispatcher has marked in this second.
@@ -19,9 +19,9 @@ pub(super) struct Stats {
 
 impl Stats {
     pub(super) fn new(dispatchers: usize) -> Self {
-        let kinds: Vec<Kind> = endpoints().iter().map(|endpoint| endpoint.kind).collect();
+        let kinds: Vec<EndpointKind> = endpoints().iter().map(|endpoint| endpoint.kind).collect();
         Self {
-            run: Run::default(),
+            run: SimulationResult::default(),
             in_flight: vec![0; kinds.len()],
             kinds,
             held: 0,
@@ -34,10 +34,17 @@ impl Stats {
     pub(super) fn pass(&mut self, from: u32, to: u32, queued: usize) {
         for second in from / 1_000..to / 1_000 {
             self.second = second as usize;
-            let of = |kind: Kind| &self.in_flight[kind.endpoints()];
-            let to_tenant = of(Kind::Tenant).iter().sum();
-            let to_one_hanging = of(Kind::Hanging).iter().max().copied().unwrap_or_default();
-            let hanging: u32 = of(Kind::Hanging).iter().chain(of(Kind::Dead)).sum();
+            let of = |kind: EndpointKind| &self.in_flight[kind.endpoints()];
+            let to_tenant = of(EndpointKind::Tenant).iter().sum();
+            let to_one_hanging = of(EndpointKind::Hanging)
+                .iter()
+                .max()
+                .copied()
+                .unwrap_or_default();
+            let hanging: u32 = of(EndpointKind::Hanging)
+                .iter()
+                .chain(of(EndpointKind::Dead))
+                .sum();
             let in_memory = self.held;
             let marked_by_one = self.marked.iter().max().copied().unwrap_or_default();
             self.marked.fill(0);
@@ -52,13 +59,13 @@ impl Stats {
         self.second = (to / 1_000) as usize;
     }
 
-    pub(super) fn end(mut self, published: usize) -> Run {
+    pub(super) fn end(mut self, published: usize) -> SimulationResult {
         self.now();
         self.run.published = published;
         self.run
     }
 
-    pub(super) fn came(&mut self) {
+    pub(super) fn count_arrival(&mut self) {
         self.held += 1;
     }
 
@@ -69,15 +76,15 @@ impl Stats {
     pub(super) fn waited(&mut self, endpoint: usize, published: u32, now: u32) {
         let second = of(&mut self.run.seconds, (published / 1_000) as usize);
         match self.kinds[endpoint] {
-            Kind::Healthy => second.healthy_waits.push(now - published),
-            Kind::Slow => second.slow_waits.push(now - published),
-            Kind::Hanging | Kind::Tenant | Kind::Dead => {}
+            EndpointKind::Healthy => second.healthy_waits.push(now - published),
+            EndpointKind::Slow => second.slow_waits.push(now - published),
+            EndpointKind::Hanging | EndpointKind::Tenant | EndpointKind::Dead => {}
         }
     }
 
     pub(super) fn started(&mut self, endpoint: usize) {
         self.in_flight[endpoint] += 1;
-        if self.kinds[endpoint] == Kind::Dead {
+        if self.kinds[endpoint] == EndpointKind::Dead {
             self.now().to_dead += 1;
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 
-use super::measured::{Run, Second};
+use super::measured::{Second, SimulationResult};
 use super::scenario::{OUTAGE, PUBLISHED, SLOTS, TO_DEAD};
 
 /// Runs with healthy and bad endpoints.
@@ -28,7 +28,7 @@ impl Fairness {
         ]))
     }
 
-    pub(super) fn add(&mut self, name: &str, dispatchers: usize, run: &Run) {
+    pub(super) fn add(&mut self, name: &str, dispatchers: usize, run: &SimulationResult) {
         let (healthy, slow) = (run.healthy(0..PUBLISHED), run.slow(0..PUBLISHED));
         let most = |what: fn(&Second) -> u32| run.most(0..run.seconds.len(), what);
         let mean = |what: fn(&Second) -> u32| run.mean(0..run.seconds.len(), what);
@@ -78,7 +78,7 @@ impl Dead {
         ]))
     }
 
-    pub(super) fn add(&mut self, dispatchers: usize, run: &Run) {
+    pub(super) fn add(&mut self, dispatchers: usize, run: &SimulationResult) {
         let (first, tenth) = (0..60, 540..600);
         self.0.add_row([
             dispatchers.to_string(),

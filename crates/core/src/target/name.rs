@@ -35,7 +35,7 @@ pub(super) fn check(name: &str, networks: &Networks) -> Result<(), BlockedTarget
     }
     let inside = match networks {
         Networks::Any => return Ok(()),
-        Networks::PublicAnd(besides) => !besides.is_empty(),
+        Networks::PublicAnd(networks) => !networks.is_empty(),
     };
     let is_below = |suffix: &str| {
         let rest = name.strip_suffix(suffix);

@@ -15,20 +15,20 @@ fn verdict(text: &str) -> TargetVerdict {
 
 #[test]
 fn every_row_of_the_table_holds() {
-    let hosts = HOSTS.iter().flat_map(|(what, said, hosts)| {
-        let url = |host: &&str| (*what, *said, format!("https://{host}/"));
+    let hosts = HOSTS.iter().flat_map(|(what, expected, hosts)| {
+        let url = |host: &&str| (*what, *expected, format!("https://{host}/"));
         hosts.iter().map(url).collect::<Vec<_>>()
     });
-    let urls = URLS.iter().flat_map(|(what, said, urls)| {
-        let url = |url: &&str| (*what, *said, (*url).to_owned());
+    let urls = URLS.iter().flat_map(|(what, expected, urls)| {
+        let url = |url: &&str| (*what, *expected, (*url).to_owned());
         urls.iter().map(url).collect::<Vec<_>>()
     });
     let rows: Vec<_> = hosts.chain(urls).collect();
     assert!(rows.len() >= 120, "{} rows", rows.len());
     let wrong: Vec<_> = rows
         .iter()
-        .map(|(what, said, url)| (what, url, said, verdict(url)))
-        .filter(|(_, _, said, found)| *said != found)
+        .map(|(what, expected, url)| (what, url, expected, verdict(url)))
+        .filter(|(_, _, expected, found)| *expected != found)
         .collect();
     assert!(
         wrong.is_empty(),
@@ -86,7 +86,7 @@ fn a_network_of_ones_own_is_allowed_and_its_neighbours_are_not() {
         ports: Ports::These([443, 8443].into()),
         ..TargetRules::default()
     };
-    for (url, said) in [
+    for (url, expected) in [
         ("https://10.20.255.1/", Ok(())),
         ("https://[fd12:3456::1]:8443/", Ok(())),
         ("https://8.8.8.8/", Ok(())),
@@ -105,7 +105,7 @@ fn a_network_of_ones_own_is_allowed_and_its_neighbours_are_not() {
     ] {
         assert_eq!(
             TargetUrl::parse(url, &rules).map(drop),
-            said,
+            expected,
             "{url} of these networks"
         );
     }
@@ -280,8 +280,8 @@ fn a_name_that_is_never_public_is_refused_where_nothing_inside_is_allowed() {
     }
     for name in nowhere {
         assert_eq!(refused(name, &[]), Some(InvalidTarget::Name), "{name}");
-        let besides = refused(name, &["10.0.0.0/8"]);
-        assert_eq!(besides, Some(InvalidTarget::Name), "{name}");
+        let with_networks = refused(name, &["10.0.0.0/8"]);
+        assert_eq!(with_networks, Some(InvalidTarget::Name), "{name}");
     }
     for name in [
         "example.com",

@@ -202,18 +202,18 @@ impl DueRows {
     fn separate(&self, found: &[DueAttempt], now: Timestamp) -> (Vec<DueAttempt>, Vec<DeliveryId>) {
         let owned = &self.shared.owned;
         let is_own = |row: &&DueAttempt| {
-            let partition = owned.partition_of(row.owed.subscription);
+            let partition = owned.partition_of(row.task.subscription);
             partition.is_none_or(|partition| partition == row.partition)
         };
         let (own, misfiled): (Vec<&DueAttempt>, Vec<&DueAttempt>) = found.iter().partition(is_own);
         let state = self.state();
         let is_free = |row: &&DueAttempt| {
             let held = owned.get_owned(row.partition);
-            held.is_some_and(|held| !held.blocks(row.owed.subscription, now))
-                && !state.entries.contains_key(&row.owed.delivery)
+            held.is_some_and(|held| !held.blocks(row.task.subscription, now))
+                && !state.entries.contains_key(&row.task.delivery)
         };
         let free = misfiled.into_iter().filter(is_free);
-        let misfiled = free.map(|row| row.owed.delivery).collect();
+        let misfiled = free.map(|row| row.task.delivery).collect();
         (own.into_iter().copied().collect(), misfiled)
     }
 

@@ -161,11 +161,11 @@ impl DueRows {
         let mut state = self.state();
         let mut taken = Vec::new();
         for row in rows {
-            let Some(held) = self.shared.owned.held_for(row.owed.subscription) else {
+            let Some(held) = self.shared.owned.held_for(row.task.subscription) else {
                 continue;
             };
             let found = WaitingRow {
-                task: row.owed,
+                task: row.task,
                 partition: held.partition,
                 is_suspect: held.is_suspect(row.due),
                 backlog: Some(row.class),
@@ -212,12 +212,12 @@ impl DueRows {
         let mut state = self.state();
         let released = state.released.take().unwrap_or_default();
         for row in rows {
-            if released.contains(&row.owed.delivery) {
+            if released.contains(&row.task.delivery) {
                 continue;
             }
             let owned = self.shared.owned.get_owned(row.partition);
             state.add(WaitingRow {
-                task: row.owed,
+                task: row.task,
                 partition: row.partition,
                 is_suspect: owned.is_some_and(|owned| owned.is_suspect(row.due)),
                 backlog: None,

@@ -173,10 +173,10 @@ impl Requester {
 /// request. hyper reads them without end.
 fn too_many_interim(request: &mut http::Request<Full<Bytes>>) -> CancellationToken {
     let too_many = CancellationToken::new();
-    let (count, told) = (AtomicUsize::new(0), too_many.clone());
+    let (count, token) = (AtomicUsize::new(0), too_many.clone());
     hyper::ext::on_informational(request, move |_| {
         if count.fetch_add(1, Ordering::Relaxed) >= MAX_INTERIM {
-            told.cancel();
+            token.cancel();
         }
     });
     too_many

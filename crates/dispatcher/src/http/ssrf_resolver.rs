@@ -86,7 +86,7 @@ fn start_lookup(resolver: Arc<DnsResolver>, name: String) -> watch::Receiver<Dns
     tokio::spawn(async move {
         let ask = async |family| {
             let found = resolver.resolve(&name, family).await;
-            let answer = found.map_or(DnsAnswer::Empty, DnsAnswer::Addresses);
+            let answer = found.map_or(LookupState::Empty, LookupState::Addresses);
             sender.send_modify(|answers| answers.set(family, answer, Instant::now()));
         };
         futures::future::join(ask(AddressFamily::V4), ask(AddressFamily::V6)).await;
@@ -95,7 +95,7 @@ fn start_lookup(resolver: Arc<DnsResolver>, name: String) -> watch::Receiver<Dns
 }
 
 #[derive(Debug, Clone, Default)]
-enum DnsAnswer {
+enum LookupState {
     #[default]
     Pending,
     Empty,
@@ -105,7 +105,7 @@ enum DnsAnswer {
 /// The answers of the name servers about one name until now.
 #[derive(Debug, Clone, Default)]
 struct DnsAnswers {
-    by_family: [DnsAnswer; 2],
+    by_family: [LookupState; 2],
     /// The time of the last answer.
     at: Option<Instant>,
 }
@@ -114,7 +114,7 @@ impl DnsAnswers {
     fn literal(address: IpAddr) -> Self {
         let now = Instant::now();
         let mut answers = Self {
-            by_family: [DnsAnswer::Empty, DnsAnswer::Empty],
+            by_family: [LookupState::Empty, LookupState::Empty],
             at: None,
         };
         let family = match address {
@@ -125,19 +125,19 @@ impl DnsAnswers {
             addresses: [address].into(),
             until: now.into_std(),
         };
-        answers.set(family, DnsAnswer::Addresses(found), now);
+        answers.set(family, LookupState::Addresses(found), now);
         answers
     }
 
-    fn set(&mut self, family: AddressFamily, answer: DnsAnswer, now: Instant) {
+    fn set(&mut self, family: AddressFamily, answer: LookupState, now: Instant) {
         self.by_family[family as usize] = answer;
         self.at = Some(now);
     }
 
     fn of(&self, family: AddressFamily) -> &[IpAddr] {
         match &self.by_family[family as usize] {
-            DnsAnswer::Addresses(found) => &found.addresses,
-            DnsAnswer::Pending | DnsAnswer::Empty => &[],
+            LookupState::Addresses(found) => &found.addresses,
+            LookupState::Pending | LookupState::Empty => &[],
         }
     }
 
@@ -150,14 +150,14 @@ impl DnsAnswers {
 
     fn is_complete(&self) -> bool {
         let mut answers = self.by_family.iter();
-        answers.all(|answer| !matches!(answer, DnsAnswer::Pending))
+        answers.all(|answer| !matches!(answer, LookupState::Pending))
     }
 
     /// Whether the name must be resolved again.
     fn is_expired(&self, now: Instant) -> bool {
         let expiries = self.by_family.iter().filter_map(|answer| match answer {
-            DnsAnswer::Addresses(found) => Some(found.until),
-            DnsAnswer::Pending | DnsAnswer::Empty => None,
+            LookupState::Addresses(found) => Some(found.until),
+            LookupState::Pending | LookupState::Empty => None,
         });
         match expiries.min() {
             Some(until) => until <= now.into_std(),
@@ -227,7 +227,7 @@ impl Addresses {
     /// The end of the time for which the first IPv4 address waits for an IPv6 one.
     fn waits_until(&self, answers: &DnsAnswers) -> Option<Instant> {
         let v6 = &answers.by_family[AddressFamily::V6 as usize];
-        let waits = self.last.is_none() && matches!(v6, DnsAnswer::Pending);
+        let waits = self.last.is_none() && matches!(v6, LookupState::Pending);
         answers.at.filter(|_| waits).map(|at| at + RESOLUTION_DELAY)
     }
 

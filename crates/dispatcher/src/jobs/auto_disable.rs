@@ -84,7 +84,7 @@ async fn look(dispatcher: &Dispatcher) -> anyhow::Result<()> {
                 "disabled subscription"
             );
         }
-        let told = events.iter().map(|event| event.id).collect();
-        store.mark_published(told).await?;
+        let published = events.iter().map(|event| event.id).collect();
+        store.mark_published(published).await?;
     }
 }

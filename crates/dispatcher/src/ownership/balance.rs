@@ -6,18 +6,18 @@ use std::collections::BTreeMap;
 use hookline_core::partition::DispatcherId;
 
 /// The number of partitions of each dispatcher.
-pub(super) type PartitionCounts = BTreeMap<DispatcherId, usize>;
+pub(super) type OwnedCounts = BTreeMap<DispatcherId, usize>;
 
 /// An equal share for each. The remainder goes to the dispatchers that own most, one each, so that nothing moves for
 /// it.
 #[derive(Debug)]
 pub(super) struct Balance {
-    owned: PartitionCounts,
-    quotas: PartitionCounts,
+    owned: OwnedCounts,
+    quotas: OwnedCounts,
 }
 
 impl Balance {
-    pub(super) fn new(partitions: usize, owned: PartitionCounts) -> Self {
+    pub(super) fn new(partitions: usize, owned: OwnedCounts) -> Self {
         let each = partitions / owned.len().max(1);
         let remainder = partitions % owned.len().max(1);
         let mut by_owned: Vec<_> = owned.iter().map(|(id, count)| (*id, *count)).collect();
@@ -66,7 +66,7 @@ impl Balance {
 }
 
 /// Spreads `count` partitions over dispatchers with these counts: each goes to the dispatcher with the fewest.
-pub(super) fn spread(count: usize, mut over: PartitionCounts) -> Vec<DispatcherId> {
+pub(super) fn spread(count: usize, mut over: OwnedCounts) -> Vec<DispatcherId> {
     let fewest = |_| {
         let (id, owned) = over.iter_mut().min_by_key(|(id, owned)| (**owned, **id))?;
         *owned += 1;
@@ -85,7 +85,7 @@ mod tests {
         DispatcherId(Uuid::from_u128(number))
     }
 
-    fn counts(counts: &[usize]) -> PartitionCounts {
+    fn counts(counts: &[usize]) -> OwnedCounts {
         (0..).map(id).zip(counts.iter().copied()).collect()
     }
 
@@ -122,6 +122,6 @@ mod tests {
     #[test]
     fn released_partitions_go_to_the_dispatchers_with_the_fewest() {
         assert_eq!(spread(3, counts(&[2, 0])), [1, 1, 0].map(id));
-        assert_eq!(spread(3, PartitionCounts::new()), []);
+        assert_eq!(spread(3, OwnedCounts::new()), []);
     }
 }

@@ -34,7 +34,7 @@ pub(super) const BEFORE_HAND_OVER: Duration = Duration::from_millis(250);
 const NOTE_EVERY: Duration = Duration::from_millis(250);
 
 /// The time to the next beat while another dispatcher is about to hand partitions over.
-const BEAT_SOON: Duration = Duration::from_millis(150);
+const EARLY_BEAT_AFTER: Duration = Duration::from_millis(150);
 
 /// The longest wait for an announced change of the number of partitions.
 const CHANGE_AT_MOST: Duration = Duration::from_secs(20);
@@ -141,7 +141,7 @@ impl<R: Registry, F: InFlightByPartition> Keeper<R, F> {
             }
             let answered = self.tick().await;
             if self.expects_partitions {
-                ticks.reset_after(BEAT_SOON);
+                ticks.reset_after(EARLY_BEAT_AFTER);
             }
             if self.draining && answered && self.has_ended() {
                 break;

@@ -101,9 +101,9 @@ impl Registry for Shared {
 
 /// The requests in flight in partition 0.
 #[derive(Default)]
-struct InFlightRequests(Mutex<Vec<(SubscriptionId, Timestamp)>>);
+struct TestInFlight(Mutex<Vec<(SubscriptionId, Timestamp)>>);
 
-impl InFlightByPartition for InFlightRequests {
+impl InFlightByPartition for TestInFlight {
     fn of(&self, partition: Partition) -> Vec<(SubscriptionId, Timestamp)> {
         match partition {
             Partition(0) => self.0.lock().unwrap().clone(),
@@ -112,9 +112,9 @@ impl InFlightByPartition for InFlightRequests {
     }
 }
 
-struct Running {
+struct RunningKeeper {
     owned: OwnedPartitions,
-    flights: Arc<InFlightRequests>,
+    flights: Arc<TestInFlight>,
     watchdog: Watchdog,
     able: Arc<AtomicBool>,
     shutdown: Shutdown,
@@ -123,9 +123,9 @@ struct Running {
     working: JoinHandle<()>,
 }
 
-impl Running {
+impl RunningKeeper {
     fn start(store: &Arc<Shared>) -> Self {
-        let flights = Arc::new(InFlightRequests::default());
+        let flights = Arc::new(TestInFlight::default());
         let watchdog = Watchdog::new(now());
         let able = Arc::new(AtomicBool::new(true));
         let is_able = Arc::clone(&able);
@@ -185,7 +185,7 @@ fn now() -> Instant {
 #[tokio::test(start_paused = true)]
 async fn a_single_dispatcher_takes_all_partitions_and_frees_them_when_it_stops() {
     let store = Shared::new(4);
-    let mut one = Running::start(&store);
+    let mut one = RunningKeeper::start(&store);
     one.owns(4).await;
     let held = one.owned.get_owned(Partition(3)).unwrap();
     assert!(one.owned.may_start(Partition(3), held.epoch, now()));
@@ -200,7 +200,7 @@ async fn a_single_dispatcher_takes_all_partitions_and_frees_them_when_it_stops()
 #[tokio::test(start_paused = true)]
 async fn the_note_of_a_hand_over_names_the_requests_in_flight_until_they_end() {
     let store = Shared::new(2);
-    let mut one = Running::start(&store);
+    let mut one = RunningKeeper::start(&store);
     one.owns(2).await;
     let flight = (
         SubscriptionId(4),
@@ -208,7 +208,7 @@ async fn the_note_of_a_hand_over_names_the_requests_in_flight_until_they_end() {
     );
     one.flights.0.lock().unwrap().push(flight);
     let flights = Arc::clone(&one.flights);
-    let mut two = Running::start(&store);
+    let mut two = RunningKeeper::start(&store);
     tokio::time::sleep(SECOND * 2).await;
     let stopping = tokio::spawn(one.stop());
     two.owns(2).await;
@@ -242,7 +242,7 @@ async fn the_note_of_a_hand_over_names_the_requests_in_flight_until_they_end() {
 async fn the_partitions_of_a_dispatcher_that_stops_have_an_owner_half_a_second_later() {
     for phase in 0..10 {
         let store = Shared::new(8);
-        let (one, mut two) = (Running::start(&store), Running::start(&store));
+        let (one, mut two) = (RunningKeeper::start(&store), RunningKeeper::start(&store));
         two.owns(4).await;
         tokio::time::sleep(SECOND + SECOND / 20 * phase).await;
         let asked = now();
@@ -256,7 +256,7 @@ async fn the_partitions_of_a_dispatcher_that_stops_have_an_owner_half_a_second_l
 #[tokio::test(start_paused = true)]
 async fn a_part_that_hangs_ends_the_ownership() {
     let store = Shared::new(1);
-    let mut one = Running::start(&store);
+    let mut one = RunningKeeper::start(&store);
     one.owns(1).await;
     tokio::time::sleep(SECOND * 20).await;
     assert!(one.acts_for(0));
@@ -280,7 +280,7 @@ async fn a_part_that_hangs_ends_the_ownership() {
 #[tokio::test(start_paused = true)]
 async fn an_owner_pauses_while_the_store_is_away_and_resumes_afterwards() {
     let store = Shared::new(2);
-    let mut one = Running::start(&store);
+    let mut one = RunningKeeper::start(&store);
     one.owns(2).await;
     let before = one.owned.get_owned(Partition(0)).unwrap();
     store.away.store(true, Ordering::Relaxed);
@@ -298,7 +298,7 @@ async fn an_owner_pauses_while_the_store_is_away_and_resumes_afterwards() {
 #[tokio::test(start_paused = true)]
 async fn two_dispatchers_share_the_partitions() {
     let store = Shared::new(8);
-    let (mut one, mut two) = (Running::start(&store), Running::start(&store));
+    let (mut one, mut two) = (RunningKeeper::start(&store), RunningKeeper::start(&store));
     one.owns(4).await;
     two.owns(4).await;
     two.task.abort();
@@ -310,7 +310,7 @@ async fn two_dispatchers_share_the_partitions() {
 #[tokio::test(start_paused = true)]
 async fn during_a_change_of_their_number_subscriptions_have_no_partition_for_20_seconds_at_most() {
     let store = Shared::new(2);
-    let mut one = Running::start(&store);
+    let mut one = RunningKeeper::start(&store);
     one.owns(2).await;
     let partition = || one.owned.partition_of(SubscriptionId(5));
     assert_eq!(partition(), Some(Partition(1)));
@@ -333,7 +333,7 @@ async fn during_a_change_of_their_number_subscriptions_have_no_partition_for_20_
 #[tokio::test(start_paused = true)]
 async fn a_dispatcher_that_recovers_late_from_an_outage_keeps_its_partitions() {
     let store = Shared::new(8);
-    let (mut one, mut two) = (Running::start(&store), Running::start(&store));
+    let (mut one, mut two) = (RunningKeeper::start(&store), RunningKeeper::start(&store));
     one.owns(4).await;
     two.owns(4).await;
     let before = store.owners();
@@ -354,9 +354,9 @@ async fn a_dispatcher_that_recovers_late_from_an_outage_keeps_its_partitions() {
 async fn a_dead_dispatcher_gets_no_partition_after_an_outage() {
     let store = Shared::new(9);
     let (mut one, mut two, mut three) = (
-        Running::start(&store),
-        Running::start(&store),
-        Running::start(&store),
+        RunningKeeper::start(&store),
+        RunningKeeper::start(&store),
+        RunningKeeper::start(&store),
     );
     one.owns(3).await;
     two.owns(3).await;

@@ -3,7 +3,7 @@
 use hookline_core::partition::DispatcherId;
 use hookline_store::{ClusterState, Heartbeat, PartitionOwner, RegisteredDispatcher};
 
-use super::balance::{Balance, PartitionCounts};
+use super::balance::{Balance, OwnedCounts};
 use super::liveness::Liveness;
 
 #[derive(Debug)]
@@ -14,7 +14,7 @@ pub(super) struct View {
     pub(super) established: Balance,
     /// The established dispatchers that may be given partitions now, and their counts. Newcomers if there are no
     /// others.
-    pub(super) successors_now: PartitionCounts,
+    pub(super) successors_now: OwnedCounts,
     /// Whether this dispatcher should own partitions.
     pub(super) is_eligible: bool,
     /// The partitions of living dispatchers with lower ids that should own none.
@@ -29,11 +29,11 @@ impl View {
         all: &[&PartitionOwner],
     ) -> Self {
         let owners = || all.iter().filter_map(|each| each.owner);
-        let mut owned = PartitionCounts::new();
+        let mut owned = OwnedCounts::new();
         for owner in owners() {
             *owned.entry(owner).or_default() += 1;
         }
-        let owned_counts = |ids: Vec<DispatcherId>| -> PartitionCounts {
+        let owned_counts = |ids: Vec<DispatcherId>| -> OwnedCounts {
             let count = |id| (id, owned.get(&id).copied().unwrap_or(0));
             ids.into_iter().map(count).collect()
         };

@@ -37,7 +37,7 @@ pub(crate) fn decide(task: AttemptTask, found: Option<DueDelivery>, now: Timesta
         subscription: found.subscription,
     };
     let is_next = (next.generation, next.attempt) == (task.generation, task.attempt);
-    match found.standing {
+    match found.eligibility {
         Eligibility::Deleted => {
             NextAction::Settle(DeliveryOutcome::Ended(DeliveryState::Cancelled { at: now }))
         }
@@ -48,7 +48,7 @@ pub(crate) fn decide(task: AttemptTask, found: Option<DueDelivery>, now: Timesta
         Eligibility::Active if is_next && due.remaining(now) >= EARLY => {
             let delay = due.remaining(now);
             NextAction::Settle(DeliveryOutcome::Repeat(Some(Scheduled {
-                owed: next,
+                task: next,
                 delay,
             })))
         }
@@ -59,14 +59,14 @@ pub(crate) fn decide(task: AttemptTask, found: Option<DueDelivery>, now: Timesta
 
 #[cfg(test)]
 mod tests {
-    use hookline_core::delivery::{Origin, RetryRun};
+    use hookline_core::delivery::{DeliveryKind, RetryRun};
     use hookline_core::event_type::EventType;
     use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
     use hookline_core::target::TargetUrl;
 
     use super::*;
 
-    fn owed(attempt: u32) -> AttemptTask {
+    fn task(attempt: u32) -> AttemptTask {
         AttemptTask {
             delivery: DeliveryId(Default::default()),
             generation: 0,
@@ -75,19 +75,19 @@ mod tests {
         }
     }
 
-    fn found(attempts: u32, state: DeliveryState, standing: Eligibility) -> DueDelivery {
+    fn found(attempts: u32, state: DeliveryState, eligibility: Eligibility) -> DueDelivery {
         DueDelivery {
             generation: 0,
             attempts,
             run: RetryRun::default(),
             state,
-            origin: Origin::Event,
+            kind: DeliveryKind::Event,
             backlog: None,
             event: EventKey(Default::default()),
             event_type: EventType::StepFailed,
             organization: OrganizationId::parse("o").unwrap(),
             subscription: SubscriptionId(1),
-            standing,
+            eligibility,
             activation: 0,
             url: TargetUrl::from_store("https://example.com"),
             sealed: Default::default(),
@@ -108,33 +108,33 @@ mod tests {
 
     #[test]
     fn the_next_attempt_of_a_due_delivery_is_made() {
-        let task = decide(
-            owed(2),
+        let action = decide(
+            task(2),
             Some(found(1, pending(0), Eligibility::Active)),
             now(),
         );
-        assert!(matches!(task, NextAction::Attempt(_)));
+        assert!(matches!(action, NextAction::Attempt(_)));
     }
 
     #[test]
     fn an_early_wake_up_waits_for_the_remaining_delay() {
         let early = decide(
-            owed(2),
+            task(2),
             Some(found(1, pending(90), Eligibility::Active)),
             now(),
         );
         let NextAction::Settle(DeliveryOutcome::Repeat(Some(next))) = early else {
             panic!("not delayed")
         };
-        assert_eq!((next.owed.attempt, next.delay.as_secs()), (2, 90));
+        assert_eq!((next.task.attempt, next.delay.as_secs()), (2, 90));
     }
 
     #[test]
     fn a_wake_up_for_an_earlier_attempt_is_ignored() {
         let made = Some(found(2, pending(3), Eligibility::Active));
-        let task = decide(owed(2), made, now());
+        let action = decide(task(2), made, now());
         assert!(matches!(
-            task,
+            action,
             NextAction::Settle(DeliveryOutcome::Repeat(None))
         ));
     }
@@ -144,11 +144,11 @@ mod tests {
         let delivered = DeliveryState::Delivered { at: now() };
         let finished = Some(found(1, delivered, Eligibility::Active));
         assert!(matches!(
-            decide(owed(1), finished, now()),
+            decide(task(1), finished, now()),
             NextAction::Settle(DeliveryOutcome::Repeat(None))
         ));
         assert!(matches!(
-            decide(owed(1), None, now()),
+            decide(task(1), None, now()),
             NextAction::Settle(DeliveryOutcome::Repeat(None))
         ));
     }
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn an_inactive_subscription_skips_and_a_deleted_one_cancels() {
         let skipped = decide(
-            owed(1),
+            task(1),
             Some(found(0, pending(0), Eligibility::Inactive)),
             now(),
         );
@@ -165,7 +165,7 @@ mod tests {
             NextAction::Settle(DeliveryOutcome::Ended(DeliveryState::Skipped { .. }))
         ));
         let cancelled = decide(
-            owed(1),
+            task(1),
             Some(found(0, pending(0), Eligibility::Deleted)),
             now(),
         );

@@ -185,7 +185,7 @@ impl RowWriter for Attempts {
     type Done = HashSet<DeliveryId>;
     const WHAT: &'static str = "record attempts";
 
-    fn owed((in_hand, _): &Self::Row) -> AttemptTask {
+    fn task((in_hand, _): &Self::Row) -> AttemptTask {
         in_hand.task
     }
 
@@ -219,14 +219,14 @@ impl RowWriter for Ends {
     type Done = ();
     const WHAT: &'static str = "end deliveries";
 
-    fn owed(row: &InHand) -> AttemptTask {
+    fn task(row: &InHand) -> AttemptTask {
         row.task
     }
 
     async fn write(&self, rows: &[InHand]) -> Result<(), StoreError> {
-        let owed = rows.iter().map(|in_hand| in_hand.task);
+        let tasks = rows.iter().map(|in_hand| in_hand.task);
         let store = &self.shared.dispatcher.store;
-        store.end(owed.collect(), self.end).await
+        store.end(tasks.collect(), self.end).await
     }
 
     fn settle(&self, rows: Vec<InHand>, outcome: WriteOutcome<()>) {
@@ -248,14 +248,15 @@ impl RecorderContext {
     /// Wakes the owners of the next attempts. A row that did not move was recorded before, by this process or another
     /// one. That row says when its next attempt is due, and a look finds it.
     fn after_recorded(&self, rows: Vec<(InHand, AttemptRecord)>, moved: &HashSet<DeliveryId>) {
-        let is_exhausted =
-            |(_, record): &(InHand, AttemptRecord)| matches!(record.follow, NextStep::Exhausted(_));
+        let is_exhausted = |(_, record): &(InHand, AttemptRecord)| {
+            matches!(record.next_step, NextStep::Exhausted(_))
+        };
         if rows.iter().any(is_exhausted) {
             self.auto_disable.look();
         }
         let mut next = Vec::new();
         for (_, record) in &rows {
-            if moved.contains(&record.owed.delivery) {
+            if moved.contains(&record.task.delivery) {
                 self.measure(record);
                 next.extend(next_attempt(record));
             }
@@ -275,9 +276,9 @@ impl RecorderContext {
         self.attempts.add(1, &labels);
         self.durations.record(record.took.as_secs_f64(), &labels);
         tracing::debug!(
-            delivery.id = %record.owed.delivery,
+            delivery.id = %record.task.delivery,
             subscription.id = %record.subscription,
-            attempt.number = record.owed.attempt,
+            attempt.number = record.task.attempt,
             status,
             duration_ms = record.took.as_millis(),
             "made an attempt"
@@ -286,16 +287,16 @@ impl RecorderContext {
 }
 
 fn next_attempt(record: &AttemptRecord) -> Option<Scheduled> {
-    let NextStep::Retry { due } = record.follow else {
+    let NextStep::Retry { due } = record.next_step else {
         return None;
     };
-    let owed = AttemptTask {
-        attempt: record.owed.attempt + 1,
-        ..record.owed
+    let task = AttemptTask {
+        attempt: record.task.attempt + 1,
+        ..record.task
     };
     let now = hookline_clock::now();
     Some(Scheduled {
-        owed,
+        task,
         delay: whole_seconds(due.remaining(now)),
     })
 }

@@ -238,7 +238,7 @@ impl Worker {
             .map(|(at, read)| ((read.subscription, read.class), at))
             .collect();
         for row in rows {
-            if let Some(at) = at.get(&(row.owed.subscription, row.class)) {
+            if let Some(at) = at.get(&(row.task.subscription, row.class)) {
                 results[*at].found += 1;
                 results[*at].last = Some(row.position());
             }
@@ -279,7 +279,7 @@ impl Worker {
         }
         let ids = admitted.iter().map(|(in_hand, _)| in_hand.task.delivery);
         let LoadedDeliveries {
-            owed: mut deliveries,
+            mut deliveries,
             bodies,
         } = match self.loader.load(ids.collect()).await {
             RetryOutcome::Done(loaded) => loaded,

@@ -48,7 +48,7 @@ pub(crate) trait RowWriter: Clone + Send + Sync + 'static {
     /// The name of the operation in log lines, such as `record attempts`.
     const WHAT: &'static str;
 
-    fn owed(row: &Self::Row) -> AttemptTask;
+    fn task(row: &Self::Row) -> AttemptTask;
 
     fn write(
         &self,
@@ -242,7 +242,7 @@ impl WriteRetry {
         if let [row] = &batch.rows[..]
             && batch.watch.is_none()
         {
-            batch.watch = Some(self.written.watch(W::owed(row).subscription));
+            batch.watch = Some(self.written.watch(W::task(row).subscription));
         }
         let mut next = batch.failed(
             why.is_transient(),
@@ -255,7 +255,7 @@ impl WriteRetry {
             && let [row] = &batch.rows[..]
         {
             // The row may have been locked until now.
-            let unlocked = self.store.wait_for_lock(W::owed(row).delivery).await;
+            let unlocked = self.store.wait_for_lock(W::task(row).delivery).await;
             if unlocked.is_ok()
                 && let Ok(done) = writer.write(&batch.rows).await
             {
@@ -282,7 +282,7 @@ impl WriteRetry {
     }
 
     fn succeed<W: RowWriter>(&self, writer: &W, batch: WriteBatch<W::Row>, done: W::Done) {
-        let subscriptions = batch.rows.iter().map(|row| W::owed(row).subscription);
+        let subscriptions = batch.rows.iter().map(|row| W::task(row).subscription);
         self.written.note(subscriptions, Instant::now());
         writer.settle(batch.rows, WriteOutcome::Done(done));
     }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, ensure};
 use hookline_core::event::Event;
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 const PAGE: usize = 100;
 
 /// The API with the key of one organization.
-pub(crate) struct Api(Client);
+pub(crate) struct Api(ApiClient);
 
 /// An attempt in the log.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub(crate) struct State {
 
 impl Api {
     pub(crate) fn new(url: &str, key: &str) -> Self {
-        Self(Client::new(&format!("{url}/v1"), key))
+        Self(ApiClient::new(&format!("{url}/v1"), key))
     }
 
     /// Returns the id of the new subscription.

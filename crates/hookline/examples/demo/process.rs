@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow, ensure};
-use hookline_testkit::cli::{Cli, owned};
+use hookline_testkit::cli::{HooklineCli, owned};
 use hookline_testkit::managed_process::ManagedProcess;
 use hookline_testkit::waiting::until;
 use tempfile::TempDir;
@@ -17,7 +17,7 @@ const LOG_LINES: usize = 20;
 pub(crate) struct Process {
     process: ManagedProcess,
     /// Commands on its data.
-    pub(crate) cli: Cli,
+    pub(crate) cli: HooklineCli,
     _folder: TempDir,
 }
 
@@ -28,7 +28,7 @@ impl Process {
         settings: &[(&str, &str)],
     ) -> anyhow::Result<(String, Self)> {
         let folder = tempfile::tempdir().context("cannot make a folder")?;
-        let cli = Cli::new(owned(settings).collect(), Some(&folder.path().join("data")))?;
+        let cli = HooklineCli::new(owned(settings).collect(), Some(&folder.path().join("data")))?;
         let process = start(arguments, &cli, folder.path())?;
         let mut process = Self {
             process,
@@ -80,7 +80,7 @@ impl Process {
     }
 }
 
-fn start(arguments: &[&str], cli: &Cli, folder: &Path) -> anyhow::Result<ManagedProcess> {
+fn start(arguments: &[&str], cli: &HooklineCli, folder: &Path) -> anyhow::Result<ManagedProcess> {
     let location = cli.location().iter().map(String::as_str);
     let arguments: Vec<&str> = arguments.iter().copied().chain(location).collect();
     ManagedProcess::start("hookline", &arguments, cli.variables(), folder)

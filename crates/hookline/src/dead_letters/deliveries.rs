@@ -6,16 +6,16 @@ use hookline_store::{DeadDelivery, RestartResult, Store};
 
 use crate::dead_letters::letter::{Letter, LetterDetails, Listed};
 use crate::dead_letters::outcome::Outcome;
-use crate::dead_letters::selection::{Action, Kind, Selection};
+use crate::dead_letters::selection::{Action, DeadLetterKind, Selection};
 use crate::target_store::now;
 
 const PAGE: u32 = 1_000;
 
-pub(super) struct Deliveries {
+pub(super) struct DeadDeliveries {
     pub(super) store: Store,
 }
 
-impl Deliveries {
+impl DeadDeliveries {
     pub(super) async fn list(&self, limit: u32) -> anyhow::Result<Listed> {
         let count = self.store.count_dead_deliveries().await?;
         let rows = self.oldest(limit).await?;
@@ -66,21 +66,24 @@ impl Deliveries {
         data: &mut Vec<(&'static str, String)>,
         body: &mut Vec<u8>,
     ) -> anyhow::Result<()> {
-        let Some(owed) = self.store.owed(vec![id]).await?.remove(&id) else {
+        let Some(delivery) = self.store.due_deliveries(vec![id]).await?.remove(&id) else {
             return Ok(());
         };
         data.extend([
-            ("organization", owed.organization.to_string()),
-            ("subscription", owed.subscription.to_string()),
-            ("attempts_made", owed.attempts.to_string()),
-            ("event_type", owed.event_type.as_str().to_owned()),
+            ("organization", delivery.organization.to_string()),
+            ("subscription", delivery.subscription.to_string()),
+            ("attempts_made", delivery.attempts.to_string()),
+            ("event_type", delivery.event_type.as_str().to_owned()),
         ]);
-        let story = self.store.delivery(owed.organization, id, 1, None).await?;
-        if let Some(story) = story {
-            let delivery = story.delivery;
+        let details = self
+            .store
+            .delivery(delivery.organization, id, 1, None)
+            .await?;
+        if let Some(details) = details {
+            let delivery = details.delivery;
             data.push(("state", delivery.status.as_str().to_owned()));
             data.push(("event_id", delivery.event_id.to_string()));
-            *body = story.request_body.into_bytes();
+            *body = details.request_body.into_bytes();
         }
         Ok(())
     }
@@ -100,12 +103,12 @@ impl Deliveries {
             let id = delivery.to_string();
             match action {
                 Action::Redrive => match self.restart(delivery).await? {
-                    Ok(()) => outcome.done(action, &id, Kind::Delivery),
+                    Ok(()) => outcome.done(action, &id, DeadLetterKind::Delivery),
                     Err(why) => outcome.kept(&id, why),
                 },
                 // The result is false where another command was faster.
                 Action::Drop if self.store.drop_dead_delivery(delivery).await? => {
-                    outcome.done(action, &id, Kind::Delivery);
+                    outcome.done(action, &id, DeadLetterKind::Delivery);
                 }
                 Action::Drop => {}
             }
@@ -158,7 +161,7 @@ impl Deliveries {
 fn summary(row: &DeadDelivery) -> Letter {
     Letter {
         id: row.delivery.to_string(),
-        kind: Kind::Delivery,
+        kind: DeadLetterKind::Delivery,
         reason: row.reason.clone(),
         since: Some(row.since),
         size: None,

@@ -4,7 +4,7 @@ use hookline_store::{EmbeddedDeadLetter, EmbeddedDeadLetters};
 
 use crate::dead_letters::letter::{Letter, LetterDetails, Listed, about_events};
 use crate::dead_letters::outcome::Outcome;
-use crate::dead_letters::selection::{Action, Kind, Selection};
+use crate::dead_letters::selection::{Action, DeadLetterKind, Selection};
 
 const PAGE: usize = 100;
 
@@ -62,7 +62,7 @@ impl FolderLetters {
             };
             // Otherwise another command was faster.
             if is_done {
-                outcome.done(action, &id.to_string(), Kind::Event);
+                outcome.done(action, &id.to_string(), DeadLetterKind::Event);
             }
         }
         Ok(outcome)
@@ -99,7 +99,7 @@ impl FolderLetters {
 fn summary(letter: &EmbeddedDeadLetter) -> Letter {
     Letter {
         id: letter.id.to_string(),
-        kind: Kind::Event,
+        kind: DeadLetterKind::Event,
         reason: letter.reason.clone(),
         since: Some(letter.since()),
         size: Some(letter.size()),

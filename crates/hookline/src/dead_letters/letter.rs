@@ -10,7 +10,7 @@ use hookline_core::timestamp::Timestamp;
 use hookline_core::wire;
 use serde_json::{Map, Value, json};
 
-use crate::dead_letters::selection::Kind;
+use crate::dead_letters::selection::DeadLetterKind;
 use crate::dead_letters::terminal_escape::{escaped, escaped_lines, hex_dump};
 
 /// Characters of a reason in a table.
@@ -19,7 +19,7 @@ const REASON: usize = 100;
 #[derive(Debug)]
 pub(super) struct Letter {
     pub(super) id: String,
-    pub(super) kind: Kind,
+    pub(super) kind: DeadLetterKind,
     pub(super) reason: String,
     pub(super) since: Option<Timestamp>,
     /// Bytes of an event. None for a delivery.

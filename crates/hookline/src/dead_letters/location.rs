@@ -3,39 +3,41 @@
 use hookline_bootstrap::distributed;
 use hookline_store::{EmbeddedDeadLetters, Store};
 
-use crate::dead_letters::deliveries::Deliveries;
+use crate::dead_letters::deliveries::DeadDeliveries;
 use crate::dead_letters::folder::FolderLetters;
 use crate::dead_letters::letter::{LetterDetails, Listed};
 use crate::dead_letters::outcome::Outcome;
 use crate::dead_letters::rabbit::RabbitLetters;
-use crate::dead_letters::selection::{Action, Kind, Selection};
+use crate::dead_letters::selection::{Action, DeadLetterKind, Selection};
 use crate::target_store::{Purpose, TargetStore};
 
 pub(super) enum Location {
-    Deliveries(Deliveries),
+    Deliveries(DeadDeliveries),
     Folder(FolderLetters),
     Rabbit(RabbitLetters),
 }
 
 impl Location {
     pub(super) async fn of(
-        kind: Kind,
+        kind: DeadLetterKind,
         target: &TargetStore,
         purpose: Purpose,
     ) -> anyhow::Result<Self> {
         Ok(match (kind, target) {
-            (Kind::Delivery, TargetStore::Folder(folder)) => Self::Deliveries(Deliveries {
-                store: Store::in_existing_folder(folder)?,
-            }),
-            (Kind::Delivery, TargetStore::Servers(settings)) => {
+            (DeadLetterKind::Delivery, TargetStore::Folder(folder)) => {
+                Self::Deliveries(DeadDeliveries {
+                    store: Store::in_existing_folder(folder)?,
+                })
+            }
+            (DeadLetterKind::Delivery, TargetStore::Servers(settings)) => {
                 let store = distributed::store(settings)?;
                 store.check().await?;
-                Self::Deliveries(Deliveries { store })
+                Self::Deliveries(DeadDeliveries { store })
             }
-            (Kind::Event, TargetStore::Folder(folder)) => Self::Folder(FolderLetters {
+            (DeadLetterKind::Event, TargetStore::Folder(folder)) => Self::Folder(FolderLetters {
                 letters: EmbeddedDeadLetters::beside_embedded(folder)?,
             }),
-            (Kind::Event, TargetStore::Servers(settings)) => {
+            (DeadLetterKind::Event, TargetStore::Servers(settings)) => {
                 purpose.announce("broker", &settings.broker.required_url()?);
                 Self::Rabbit(RabbitLetters::connect(settings).await?)
             }

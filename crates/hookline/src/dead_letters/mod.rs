@@ -21,14 +21,14 @@ use serde_json::json;
 use crate::dead_letters::letter::{Letter, Listed, table};
 use crate::dead_letters::location::Location;
 use crate::dead_letters::outcome::{Outcome, print};
-use crate::dead_letters::selection::{Action, Kind, Selection};
+use crate::dead_letters::selection::{Action, DeadLetterKind, Selection};
 use crate::dead_letters::terminal_escape::escaped;
 use crate::target_store::{Purpose, StoreArgs};
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum DeadLetters {
+pub(crate) enum DeadLettersCommand {
     /// List dead letters, oldest first
-    List(List),
+    List(ListCommand),
     /// Show one dead letter with its body, and a delivery with its data in the store
     Show(Show),
     /// Process dead letters again: publish events, and start deliveries as a manual retry does
@@ -51,10 +51,10 @@ pub(crate) enum DeadLetters {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct List {
+pub(crate) struct ListCommand {
     /// List only this kind
     #[arg(long)]
-    kind: Option<Kind>,
+    kind: Option<DeadLetterKind>,
 
     /// Show at most N of each kind
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -96,7 +96,7 @@ pub(crate) struct SelectionArgs {
 
     /// With --all: select only this kind
     #[arg(long, requires = "all")]
-    kind: Option<Kind>,
+    kind: Option<DeadLetterKind>,
 
     #[command(flatten)]
     search: SearchArgs,
@@ -110,7 +110,7 @@ struct SearchArgs {
     limit: u32,
 }
 
-impl DeadLetters {
+impl DeadLettersCommand {
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::List(list) => list.run().await,
@@ -131,11 +131,11 @@ impl DeadLetters {
     }
 }
 
-impl List {
+impl ListCommand {
     async fn run(self) -> anyhow::Result<ExitCode> {
         let target = self.store.target(Purpose::Read)?;
         let mut all = Listed::default();
-        for kind in Kind::filtered(self.kind) {
+        for kind in DeadLetterKind::filtered(self.kind) {
             let location = Location::of(*kind, &target, Purpose::Read).await?;
             let listed = location.list(self.limit).await?;
             all.letters.extend(listed.letters);

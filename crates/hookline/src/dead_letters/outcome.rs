@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::dead_letters::selection::{Action, Kind};
+use crate::dead_letters::selection::{Action, DeadLetterKind};
 use crate::dead_letters::terminal_escape::escaped;
 
 #[derive(Debug, Default)]
@@ -18,12 +18,12 @@ impl Outcome {
         self.done + self.kept == 0
     }
 
-    pub(super) fn done(&mut self, action: Action, id: &str, kind: Kind) {
+    pub(super) fn done(&mut self, action: Action, id: &str, kind: DeadLetterKind) {
         self.done += 1;
         let (verb, note) = match (action, kind) {
             (Action::Drop, _) => ("dropped", ""),
-            (Action::Redrive, Kind::Delivery) => ("redriven", ""),
-            (Action::Redrive, Kind::Event) => (
+            (Action::Redrive, DeadLetterKind::Delivery) => ("redriven", ""),
+            (Action::Redrive, DeadLetterKind::Event) => (
                 "redriven",
                 "; if it is still not valid, it is rejected again",
             ),

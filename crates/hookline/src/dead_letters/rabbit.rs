@@ -7,7 +7,7 @@ use hookline_runtime::settings::Settings;
 
 use crate::dead_letters::letter::{Letter, LetterDetails, Listed, about_events};
 use crate::dead_letters::outcome::Outcome;
-use crate::dead_letters::selection::{Action, Kind, Selection};
+use crate::dead_letters::selection::{Action, DeadLetterKind, Selection};
 
 pub(super) struct RabbitLetters {
     rabbit: Rabbit,
@@ -92,7 +92,7 @@ impl RabbitLetters {
                 self.rabbit.publisher().publish_events(events).await?;
             }
             inspection.remove(&letter).await?;
-            outcome.done(action, &id, Kind::Event);
+            outcome.done(action, &id, DeadLetterKind::Event);
         }
         inspection
             .end()
@@ -110,7 +110,7 @@ fn summary(letter: &DeadLetter) -> Letter {
     });
     Letter {
         id: letter.id(),
-        kind: Kind::Event,
+        kind: DeadLetterKind::Event,
         reason: letter.reason(),
         since,
         size: Some(letter.body().len() as u64),

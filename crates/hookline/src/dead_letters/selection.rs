@@ -5,14 +5,14 @@ use clap::ValueEnum;
 use crate::dead_letters::terminal_escape::escaped;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Kind {
+pub(super) enum DeadLetterKind {
     /// Events that were published and rejected
     Event,
     /// Deliveries that could not be handled
     Delivery,
 }
 
-impl Kind {
+impl DeadLetterKind {
     /// Deliveries come first: the store finds an id at once, while a queue of RabbitMQ has to be searched.
     const ALL: [Self; 2] = [Self::Delivery, Self::Event];
 
@@ -36,14 +36,14 @@ impl Kind {
 #[derive(Debug, Clone)]
 pub(super) enum Selection {
     One(String),
-    All(Option<Kind>),
+    All(Option<DeadLetterKind>),
 }
 
 impl Selection {
-    pub(super) fn kinds(&self) -> &'static [Kind] {
+    pub(super) fn kinds(&self) -> &'static [DeadLetterKind] {
         match self {
-            Self::One(_) => &Kind::ALL,
-            Self::All(only) => Kind::filtered(*only),
+            Self::One(_) => &DeadLetterKind::ALL,
+            Self::All(only) => DeadLetterKind::filtered(*only),
         }
     }
 

@@ -9,7 +9,7 @@ use hookline_queue::QueueError;
 use hookline_queue_rabbitmq::{EventPublisher, RabbitSettings};
 use hookline_runtime::settings::SecretUrl;
 
-use crate::publish::lines::Numbered;
+use crate::publish::lines::NumberedEvent;
 use crate::publish::progress::Progress;
 
 /// Events that wait for publisher confirms together.
@@ -48,7 +48,7 @@ impl Broker {
     /// is one event.
     pub(super) async fn publish(
         &self,
-        events: &[Numbered<'_>],
+        events: &[NumberedEvent<'_>],
         progress: &Progress,
     ) -> anyhow::Result<()> {
         let publish = || {

@@ -15,7 +15,7 @@ use hookline_core::event::MAX_EVENT_BYTES;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::publish::lines::{Line, Lines, Rules};
+use crate::publish::lines::{InputLine, Lines, Rules};
 
 /// Bytes of events in memory: those in publication and those that were read meanwhile. A JSON array of so many bytes
 /// fits into the 8 MiB of a request.
@@ -30,14 +30,14 @@ const AHEAD: usize = 1_000;
 const BUFFER: usize = 256 * 1024;
 
 pub(super) struct Feed {
-    waiting: mpsc::Receiver<io::Result<(Line, OwnedSemaphorePermit)>>,
+    waiting: mpsc::Receiver<io::Result<(InputLine, OwnedSemaphorePermit)>>,
     /// The size of the input, where it is a file.
     pub(super) bytes: Option<u64>,
 }
 
 /// Dropping a batch frees its memory for further lines.
-pub(super) struct Batch {
-    pub(super) lines: Vec<Line>,
+pub(super) struct LineBatch {
+    pub(super) lines: Vec<InputLine>,
     _room: Vec<OwnedSemaphorePermit>,
 }
 
@@ -84,7 +84,7 @@ impl Feed {
     }
 
     /// Waits for a line and returns it with further lines that are there, at most `max`. None at the end.
-    pub(super) async fn next(&mut self, max: usize) -> anyhow::Result<Option<Batch>> {
+    pub(super) async fn next(&mut self, max: usize) -> anyhow::Result<Option<LineBatch>> {
         let mut ready = Vec::with_capacity(max);
         if self.waiting.recv_many(&mut ready, max).await == 0 {
             return Ok(None);
@@ -95,12 +95,12 @@ impl Feed {
             lines.push(line);
             room.push(taken);
         }
-        Ok(Some(Batch { lines, _room: room }))
+        Ok(Some(LineBatch { lines, _room: room }))
     }
 }
 
 /// At most [`ROOM`].
-fn weight(line: &Line) -> u32 {
+fn weight(line: &InputLine) -> u32 {
     let body = line.event.as_ref().map_or(0, |event| event.body.len());
     u32::try_from(body.min(2 * MAX_EVENT_BYTES) + OVERHEAD).unwrap_or(u32::MAX)
 }

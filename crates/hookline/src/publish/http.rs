@@ -14,7 +14,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, DATE, HeaderName, HeaderValue
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use serde_json::Value;
 
-use crate::publish::lines::Numbered;
+use crate::publish::lines::NumberedEvent;
 use crate::publish::progress::Progress;
 
 /// Events in one request.
@@ -36,7 +36,7 @@ const FIELDS_SHOWN: usize = 3;
 const ORGANIZATION: HeaderName = HeaderName::from_static("x-org-id");
 
 #[derive(Debug)]
-pub(super) struct Api {
+pub(super) struct EventsClient {
     client: Client,
     events: Url,
     key: HeaderValue,
@@ -44,9 +44,9 @@ pub(super) struct Api {
 
 /// Events of one organization, sent in one request.
 #[derive(Debug)]
-pub(super) struct Request<'a> {
+pub(super) struct PublishRequest<'a> {
     organization: &'a OrganizationId,
-    events: Vec<Numbered<'a>>,
+    events: Vec<NumberedEvent<'a>>,
 }
 
 #[derive(Debug)]
@@ -59,7 +59,7 @@ enum SendError {
     },
 }
 
-impl Api {
+impl EventsClient {
     pub(super) fn new(url: &str, key: &str) -> anyhow::Result<Self> {
         let base = url.trim_end_matches('/');
         let events = Url::parse(&format!("{base}/v1/events")).context("--http is no URL")?;
@@ -92,7 +92,7 @@ impl Api {
     /// idempotent.
     pub(super) async fn publish(
         &self,
-        request: &Request<'_>,
+        request: &PublishRequest<'_>,
         progress: &Progress,
     ) -> anyhow::Result<()> {
         let waits = ExponentialBuilder::default()
@@ -117,7 +117,7 @@ impl Api {
         })
     }
 
-    async fn send(&self, request: &Request<'_>) -> Result<(), SendError> {
+    async fn send(&self, request: &PublishRequest<'_>) -> Result<(), SendError> {
         let mut post = self
             .client
             .post(self.events.clone())
@@ -133,8 +133,9 @@ impl Api {
             return Ok(());
         }
         let header = |name: HeaderName| answer.headers().get(name)?.to_str().ok();
-        let came = Timestamp::from(SystemTime::now());
-        let wait = header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), came));
+        let received_at = Timestamp::from(SystemTime::now());
+        let wait =
+            header(RETRY_AFTER).and_then(|value| retry_after(value, header(DATE), received_at));
         Err(SendError::Refused {
             status: answer.status(),
             wait,
@@ -154,10 +155,10 @@ async fn beginning(answer: &mut Response) -> Vec<u8> {
     body
 }
 
-impl<'a> Request<'a> {
+impl<'a> PublishRequest<'a> {
     /// Splits events by organization, because a request has events of one organization. Splits also where an id comes
     /// again: the API refuses a request with two bodies under one id, and over two requests the first body counts.
-    pub(super) fn split(events: &[Numbered<'a>]) -> Vec<Self> {
+    pub(super) fn split(events: &[NumberedEvent<'a>]) -> Vec<Self> {
         let mut by_organization: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for numbered in events {
             let organization = &numbered.event.organization;
@@ -236,7 +237,7 @@ impl<'a> Request<'a> {
     }
 }
 
-impl fmt::Display for Request<'_> {
+impl fmt::Display for PublishRequest<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let organization = self.organization;
         match self.events.as_slice() {

@@ -29,7 +29,7 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A line that is not blank.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Line {
+pub(super) struct InputLine {
     /// Counted from 1, with blank lines.
     pub(super) number: u64,
     /// The offset in the input after the line, in bytes.
@@ -40,7 +40,7 @@ pub(super) struct Line {
 
 /// An event and the number of its line.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Numbered<'a> {
+pub(super) struct NumberedEvent<'a> {
     pub(super) line: u64,
     pub(super) event: &'a Event,
 }
@@ -66,7 +66,7 @@ impl<R: BufRead> Lines<R> {
     }
 
     /// None at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<InputLine>> {
         while self.read()? {
             let kept = self.kept.strip_suffix(b"\r").unwrap_or(&self.kept);
             let kept = match self.number {
@@ -76,7 +76,7 @@ impl<R: BufRead> Lines<R> {
             if kept.len() <= MAX_EVENT_BYTES && kept.trim_ascii().is_empty() {
                 continue;
             }
-            return Ok(Some(Line {
+            return Ok(Some(InputLine {
                 number: self.number,
                 end: self.end,
                 event: event(kept, &self.rules),
@@ -161,13 +161,13 @@ mod tests {
         }
     }
 
-    fn read(input: &[u8], ids: Ids) -> Vec<Line> {
+    fn read(input: &[u8], ids: Ids) -> Vec<InputLine> {
         // A pipe may give as few bytes at a time.
         let mut lines = Lines::new(io::BufReader::with_capacity(7, input), rules(ids));
         std::iter::from_fn(|| lines.next().unwrap()).collect()
     }
 
-    fn numbers(lines: &[Line]) -> Vec<(u64, bool)> {
+    fn numbers(lines: &[InputLine]) -> Vec<(u64, bool)> {
         lines
             .iter()
             .map(|line| (line.number, line.event.is_ok()))

@@ -20,14 +20,14 @@ use hookline_core::ids::OrganizationId;
 
 use crate::dev::organization;
 use crate::publish::amqp::Broker;
-use crate::publish::feed::{Batch, Feed};
-use crate::publish::http::{Api, Request};
-use crate::publish::lines::{Ids, Numbered, Rules};
+use crate::publish::feed::{Feed, LineBatch};
+use crate::publish::http::{EventsClient, PublishRequest};
+use crate::publish::lines::{Ids, NumberedEvent, Rules};
 use crate::publish::progress::Progress;
 use crate::publish::refusals::Refusals;
 
 #[derive(Debug, Args)]
-pub(crate) struct Publish {
+pub(crate) struct PublishCommand {
     /// JSON Lines, one event on each line; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -72,10 +72,10 @@ const AMQP_URL: &str = "HOOKLINE_AMQP_URL";
 
 enum Destination {
     Broker(Broker),
-    Api(Api),
+    Api(EventsClient),
 }
 
-impl Publish {
+impl PublishCommand {
     /// The exit status is 0 where every line was published and is durable.
     pub(crate) async fn run(self) -> anyhow::Result<ExitCode> {
         let destination = self.to.destination(self.api_key).await?;
@@ -119,7 +119,7 @@ impl To {
         let from_environment = || std::env::var(AMQP_URL).ok().filter(|url| !url.is_empty());
         Ok(match (self.amqp, self.http, api_key) {
             (Some(url), _, _) => Destination::Broker(Broker::connect("--amqp", &url).await?),
-            (None, Some(url), Some(key)) => Destination::Api(Api::new(&url, &key)?),
+            (None, Some(url), Some(key)) => Destination::Api(EventsClient::new(&url, &key)?),
             _ => match from_environment() {
                 Some(url) => Destination::Broker(Broker::connect(AMQP_URL, &url).await?),
                 None => bail!(
@@ -164,7 +164,7 @@ impl Publishing {
                     self.published += events.len() as u64;
                 }
                 Destination::Api(api) => {
-                    for request in Request::split(&events) {
+                    for request in PublishRequest::split(&events) {
                         api.publish(&request, &self.progress).await?;
                         self.published += request.len() as u64;
                     }
@@ -177,12 +177,12 @@ impl Publishing {
     }
 
     /// The events of a batch. Refused lines are counted, and the first ones are shown.
-    fn accepted<'a>(&mut self, batch: &'a Batch) -> Vec<Numbered<'a>> {
+    fn accepted<'a>(&mut self, batch: &'a LineBatch) -> Vec<NumberedEvent<'a>> {
         let mut events = Vec::with_capacity(batch.lines.len());
         for line in &batch.lines {
             let wanted = line.event.as_ref().map_err(String::clone);
             match wanted.and_then(|event| self.wanted(event)) {
-                Ok(event) => events.push(Numbered {
+                Ok(event) => events.push(NumberedEvent {
                     line: line.number,
                     event,
                 }),

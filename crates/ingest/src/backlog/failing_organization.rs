@@ -47,7 +47,7 @@ pub(crate) struct RowFailure {
     /// The transaction retried a held event.
     pub(crate) is_retry: bool,
     /// How long the transactions of the organization have failed.
-    pub(crate) lasts: Duration,
+    pub(crate) duration: Duration,
 }
 
 #[derive(Debug)]
@@ -121,7 +121,11 @@ impl FailingOrganization {
     }
 
     /// How long its transactions have failed while the store could be written, as far as is known.
-    pub(crate) fn lasts_for(&self, last: SliceFailure, unwritable: Option<Instant>) -> Duration {
+    pub(crate) fn duration_until(
+        &self,
+        last: SliceFailure,
+        unwritable: Option<Instant>,
+    ) -> Duration {
         let first = self.first_failure.map_or(last.began, |first| first.began);
         let since = unwritable.map_or(first, |at| at.max(first));
         last.ended.saturating_duration_since(since)
@@ -135,7 +139,7 @@ impl FailingOrganization {
         if !failure.is_retry {
             self.consecutive_failures += 1;
         }
-        if self.consecutive_failures > 1 && failure.lasts >= STUCK_AFTER {
+        if self.consecutive_failures > 1 && failure.duration >= STUCK_AFTER {
             self.stuck_since.get_or_insert(now);
             self.not_before = Some(now + backoff(self.consecutive_failures, MAX_WAIT));
         }
@@ -143,9 +147,9 @@ impl FailingOrganization {
 
     /// True once, when it has been stuck for long enough to be logged.
     pub(crate) fn should_log(&mut self, now: Instant) -> bool {
-        let lasts = |since| now.saturating_duration_since(since) >= LOG_AFTER;
+        let is_long = |since| now.saturating_duration_since(since) >= LOG_AFTER;
         !self.was_logged && {
-            self.was_logged = self.stuck_since.is_some_and(lasts);
+            self.was_logged = self.stuck_since.is_some_and(is_long);
             self.was_logged
         }
     }
@@ -155,7 +159,7 @@ impl FailingOrganization {
     }
 
     /// Whether it is still remembered. Its deferred messages come again meanwhile.
-    pub(crate) fn lasts(&self, now: Instant) -> bool {
+    pub(crate) fn is_remembered(&self, now: Instant) -> bool {
         let last = self.not_before.or(self.stuck_since);
         last.is_some_and(|at| now.saturating_duration_since(at) < REMEMBER_FOR)
     }

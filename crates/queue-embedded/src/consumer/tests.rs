@@ -36,7 +36,7 @@ impl TestFolder {
         })
     }
 
-    async fn receive(&self) -> Received<PublishedEvents> {
+    async fn receive(&self) -> ReceivedMessage<PublishedEvents> {
         let mut received = self.events.receive(10).await;
         assert_eq!(received.len(), 1);
         received.remove(0)

@@ -144,9 +144,9 @@ mod tests {
         let (listener, url) = listen("amqp").await;
         let dialling = tokio::spawn(async move { dial(&url, &url.hosts[0], "test").await });
         let (mut socket, _) = listener.accept().await.unwrap();
-        let mut said = Vec::new();
-        socket.read_to_end(&mut said).await.unwrap();
-        assert_eq!(said, b"AMQP\x00\x00\x09\x01");
+        let mut received = Vec::new();
+        socket.read_to_end(&mut received).await.unwrap();
+        assert_eq!(received, b"AMQP\x00\x00\x09\x01");
         let error = dialling.await.unwrap().unwrap_err();
         assert!(matches!(error, HostFault::NoAnswer(_)), "{error}");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt};
-use hookline_queue::{PublishedEvents, Receipt, Received};
+use hookline_queue::{PublishedEvents, Receipt, ReceivedMessage};
 use lapin::message::Delivery;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -75,7 +75,7 @@ impl BatchConsumer {
     pub(crate) async fn next_batch(
         &mut self,
         max: usize,
-    ) -> Result<Vec<Received<PublishedEvents>>, ChannelEnd> {
+    ) -> Result<Vec<ReceivedMessage<PublishedEvents>>, ChannelEnd> {
         if !self.channel.is_open() {
             return Err(ChannelEnd::Lost(None));
         }
@@ -112,7 +112,7 @@ impl BatchConsumer {
     }
 
     /// Cancels the consumer and returns the messages that had arrived.
-    pub(crate) async fn stop(&mut self) -> Vec<Received<PublishedEvents>> {
+    pub(crate) async fn stop(&mut self) -> Vec<ReceivedMessage<PublishedEvents>> {
         let tag = self.deliveries.tag();
         let mut arrived = Vec::new();
         // The broker's answer comes after all messages; without it the connection is as good as dead.
@@ -129,7 +129,7 @@ impl BatchConsumer {
     }
 
     /// None for a message that came back too often: it goes to the dead letters.
-    fn admit(&mut self, mut delivery: Delivery) -> Option<Received<PublishedEvents>> {
+    fn admit(&mut self, mut delivery: Delivery) -> Option<ReceivedMessage<PublishedEvents>> {
         let tag = delivery.delivery_tag;
         self.last_tag = tag;
         self.last_activity = Instant::now();
@@ -138,7 +138,7 @@ impl BatchConsumer {
         let delivery_count = envelope.delivery_count();
         let message = decode(body, envelope);
         if delivery_count < OWN_DELIVERY_LIMIT {
-            return Some(Received {
+            return Some(ReceivedMessage {
                 message,
                 redelivered: delivery_count > 0,
                 delivery_count,

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hookline_queue::{Deferred, EventConsumer, PublishedEvents, QueueError, Receipt, Received};
+use hookline_queue::{
+    Deferred, EventConsumer, PublishedEvents, QueueError, Receipt, ReceivedMessage,
+};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -105,7 +107,7 @@ impl RabbitConsumer {
     /// The present channel, and the tags of the messages that came on it.
     fn present_tags(
         &self,
-        received: &[Received<PublishedEvents>],
+        received: &[ReceivedMessage<PublishedEvents>],
     ) -> Option<(Arc<ConsumerChannel>, Vec<u64>)> {
         let channel = self.channel().clone()?;
         let tags = received
@@ -138,7 +140,7 @@ impl EventConsumer for RabbitConsumer {
         Ok(())
     }
 
-    async fn receive(&self, max: usize) -> Vec<Received<PublishedEvents>> {
+    async fn receive(&self, max: usize) -> Vec<ReceivedMessage<PublishedEvents>> {
         let mut batches = self.batches.lock().await;
         while !self.stopped.is_cancelled() {
             let present = match batches.take() {
@@ -168,13 +170,13 @@ impl EventConsumer for RabbitConsumer {
         }
     }
 
-    async fn ack(&self, received: Vec<Received<PublishedEvents>>) {
+    async fn ack(&self, received: Vec<ReceivedMessage<PublishedEvents>>) {
         if let Some((channel, tags)) = self.present_tags(&received) {
             channel.ack(tags);
         }
     }
 
-    async fn requeue(&self, received: Vec<Received<PublishedEvents>>) {
+    async fn requeue(&self, received: Vec<ReceivedMessage<PublishedEvents>>) {
         if let Some((channel, tags)) = self.present_tags(&received) {
             channel.requeue(tags);
         }
@@ -182,7 +184,7 @@ impl EventConsumer for RabbitConsumer {
 
     /// The broker counts a nack, and also a message that returns with its channel; the count would make it a suspect of
     /// a crash. A new message at the end of the queue replaces the old one instead.
-    async fn requeue_uncounted(&self, received: Vec<Received<PublishedEvents>>) {
+    async fn requeue_uncounted(&self, received: Vec<ReceivedMessage<PublishedEvents>>) {
         let Some(channel) = self.channel().clone() else {
             return;
         };
@@ -209,7 +211,7 @@ impl EventConsumer for RabbitConsumer {
     /// New messages replace the old ones, as in [`EventConsumer::requeue_uncounted`], and pass through the delays.
     async fn defer(
         &self,
-        received: &[Received<PublishedEvents>],
+        received: &[ReceivedMessage<PublishedEvents>],
         deferred: &[Deferred],
     ) -> Result<(), QueueError> {
         let now = hookline_clock::now();
@@ -238,14 +240,14 @@ impl EventConsumer for RabbitConsumer {
         self.stopped.cancel();
     }
 
-    fn is_owned(&self, received: &Received<PublishedEvents>) -> bool {
+    fn is_owned(&self, received: &ReceivedMessage<PublishedEvents>) -> bool {
         self.channel_of(received.receipt)
             .is_some_and(|channel| channel.is_open())
     }
 
     async fn dead_letter(
         &self,
-        received: Received<PublishedEvents>,
+        received: ReceivedMessage<PublishedEvents>,
         reason: &str,
     ) -> Result<(), QueueError> {
         let outgoing = dead_letter(&received.message, reason);
@@ -264,6 +266,6 @@ impl EventConsumer for RabbitConsumer {
     }
 }
 
-fn copy_of(received: &Received<PublishedEvents>) -> Outgoing {
+fn copy_of(received: &ReceivedMessage<PublishedEvents>) -> Outgoing {
     republished(&received.message, received.count_to_carry())
 }

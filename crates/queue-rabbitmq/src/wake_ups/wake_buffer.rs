@@ -58,13 +58,13 @@ mod tests {
     use super::*;
 
     fn deliveries(count: u32) -> Vec<AttemptTask> {
-        let owed = |attempt| AttemptTask {
+        let task = |attempt| AttemptTask {
             delivery: DeliveryId(Uuid::nil()),
             generation: 0,
             attempt,
             subscription: SubscriptionId(1),
         };
-        (1..=count).map(owed).collect()
+        (1..=count).map(task).collect()
     }
 
     #[tokio::test]
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(buffer.push(deliveries(65_535)), 0);
         assert_eq!(buffer.push(deliveries(256)), 255);
         assert_eq!(buffer.push(deliveries(256)), 256);
-        let last = buffer.waiting().back().map(|owed| owed.attempt);
+        let last = buffer.waiting().back().map(|task| task.attempt);
         assert_eq!(last, Some(1));
     }
 }

@@ -41,19 +41,20 @@ struct OutgoingWakeUp {
 /// Groups deliveries by partition and delay.
 fn messages(due: &[Scheduled], partitions: Partitions) -> Vec<OutgoingWakeUp> {
     let mut groups: BTreeMap<_, Vec<AttemptTask>> = BTreeMap::new();
-    for Scheduled { owed, delay } in due {
-        let group = (Delay::towards(*delay), partitions.of(owed.subscription));
-        groups.entry(group).or_default().push(*owed);
+    for Scheduled { task, delay } in due {
+        let group = (Delay::towards(*delay), partitions.of(task.subscription));
+        groups.entry(group).or_default().push(*task);
     }
     let mut messages = Vec::with_capacity(groups.len());
-    for ((delay, partition), owed) in groups {
+    for ((delay, partition), tasks) in groups {
         let owner = DelayTarget::Owner(partition);
         let (exchange, routing_key) = match delay.entry_level() {
             None => (WAKE.to_owned(), owner.at_once()),
             Some(level) => (WAKES.level(level), delay.routing_key(owner)),
         };
         messages.extend(
-            owed.chunks(WakeUp::MOST_WRITTEN)
+            tasks
+                .chunks(WakeUp::MOST_WRITTEN)
                 .map(|some| OutgoingWakeUp {
                     exchange: exchange.clone(),
                     routing_key: routing_key.clone(),
@@ -202,7 +203,7 @@ mod tests {
 
     fn due(subscription: i64, delay: u64) -> Scheduled {
         Scheduled {
-            owed: AttemptTask {
+            task: AttemptTask {
                 delivery: DeliveryId(Uuid::nil()),
                 generation: 0,
                 attempt: 1,

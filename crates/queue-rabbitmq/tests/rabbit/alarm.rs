@@ -30,7 +30,7 @@ async fn an_alarm_blocks_only_publishing_and_a_process_that_publishes_nothing_no
     consumer.ack(received).await;
     let received = receive_all(&consumer, 10).await;
     consumer.ack(received).await;
-    let waiting = vhost.stranger().await.count("hookline.events").await;
+    let waiting = vhost.other_client().await.count("hookline.events").await;
     assert_eq!(waiting, Some(0));
 
     vhost.alarm(false);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures::future::try_join_all;
 use hookline_core::timestamp::Timestamp;
 use hookline_queue::{
-    Author, Deferred, EventConsumer, PublishedEvents, Publisher, QueueError, Received,
+    Author, Deferred, EventConsumer, PublishedEvents, Publisher, QueueError, ReceivedMessage,
 };
 use hookline_queue_rabbitmq::{Rabbit, RabbitSettings};
 use lapin::options::{
@@ -131,8 +131,8 @@ impl Vhost {
     }
 
     /// A channel outside of Hookline.
-    pub(crate) async fn stranger(&self) -> Stranger {
-        Stranger::at(&self.url()).await
+    pub(crate) async fn other_client(&self) -> OtherClient {
+        OtherClient::at(&self.url()).await
     }
 }
 
@@ -191,8 +191,8 @@ pub(crate) fn rabbitmqctl(arguments: &[&str]) {
         .args(arguments)
         .output()
         .expect("rabbitmqctl");
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{arguments:?}: {said}");
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{arguments:?}: {stderr}");
 }
 
 /// Evaluates Erlang in the broker, and returns the value as Erlang prints it.
@@ -201,16 +201,16 @@ pub(crate) fn evaluate(expression: &str) -> Result<String, String> {
         .arg(expression)
         .output()
         .map_err(|error| error.to_string())?;
-    let said = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     let answer = String::from_utf8_lossy(&output.stdout);
     match output.status.success() {
         true => Ok(answer.trim().to_owned()),
-        false => Err(format!("{expression}: {said}")),
+        false => Err(format!("{expression}: {stderr}")),
     }
 }
 
 /// A client that does not belong to Hookline.
-pub(crate) struct Stranger {
+pub(crate) struct OtherClient {
     pub(crate) channel: Channel,
     _connection: Connection,
 }
@@ -221,7 +221,7 @@ pub(crate) struct Seen {
     pub(crate) properties: BasicProperties,
 }
 
-impl Stranger {
+impl OtherClient {
     pub(crate) async fn at(url: &Url) -> Self {
         let connection = Connection::connect(url.as_str(), ConnectionProperties::default())
             .await
@@ -303,7 +303,7 @@ pub(crate) async fn within_patience<T>(work: impl Future<Output = T>) -> T {
 pub(crate) async fn receive_all(
     consumer: &Arc<dyn EventConsumer>,
     count: usize,
-) -> Vec<Received<PublishedEvents>> {
+) -> Vec<ReceivedMessage<PublishedEvents>> {
     let mut all = Vec::new();
     within_patience(async {
         while all.len() < count {
@@ -314,7 +314,9 @@ pub(crate) async fn receive_all(
     all
 }
 
-pub(crate) async fn receive_one(consumer: &Arc<dyn EventConsumer>) -> Received<PublishedEvents> {
+pub(crate) async fn receive_one(
+    consumer: &Arc<dyn EventConsumer>,
+) -> ReceivedMessage<PublishedEvents> {
     let mut batch = within_patience(consumer.receive(1)).await;
     batch.pop().expect("a message")
 }
@@ -340,7 +342,7 @@ pub(crate) fn numbered(number: u32) -> PublishedEvents {
     }
 }
 
-pub(crate) fn number_of(received: &Received<PublishedEvents>) -> u32 {
+pub(crate) fn number_of(received: &ReceivedMessage<PublishedEvents>) -> u32 {
     let body = std::str::from_utf8(&received.message.body).expect("text");
     body.parse().expect("a number")
 }

@@ -10,10 +10,10 @@ const QUEUE: &str = "hookline.events.rejected";
 
 /// Dead letters with these bytes, numbered from 0.
 async fn dead_events(vhost: &Vhost, count: u16) {
-    let stranger = vhost.stranger().await;
+    let other_client = vhost.other_client().await;
     for number in 0..count {
         let with = BasicProperties::default().with_delivery_mode(2);
-        stranger
+        other_client
             .publish("", QUEUE, &number.to_be_bytes(), with)
             .await;
     }
@@ -114,20 +114,24 @@ async fn a_dead_letter_has_reason_and_time_whether_hookline_or_the_broker_moved_
     consumer.requeue(ahead).await;
     rabbit.close().await;
     // The broker dead-letters it after 50 returns, without our own count.
-    let stranger = vhost.stranger().await;
+    let other_client = vhost.other_client().await;
     let rabbit = vhost.connect().await;
     let publisher = rabbit.publisher();
     eventually(async || {
         let options = BasicGetOptions::default();
         let get = || {
-            stranger
+            other_client
                 .channel
                 .basic_get("hookline.events".into(), options)
         };
         while let Some(message) = get().await.unwrap() {
             let requeue = BasicRejectOptions { requeue: true };
             let tag = message.delivery.delivery_tag;
-            stranger.channel.basic_reject(tag, requeue).await.unwrap();
+            other_client
+                .channel
+                .basic_reject(tag, requeue)
+                .await
+                .unwrap();
         }
         publisher.rejected_count().await.unwrap() == 2
     })

@@ -33,7 +33,7 @@ async fn headers_that_a_publisher_forges_are_ignored_also_after_a_requeue_a_defe
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     vhost
-        .stranger()
+        .other_client()
         .await
         .publish("workflow.events", "workflow.started", b"[]", forged())
         .await;
@@ -123,7 +123,11 @@ async fn a_loop_of_nacks_ends_by_our_own_count() {
             consumer.requeue(batch).await;
         }
     });
-    let seen = vhost.stranger().await.get("hookline.events.rejected").await;
+    let seen = vhost
+        .other_client()
+        .await
+        .get("hookline.events.rejected")
+        .await;
     assert_eq!(seen.body, b"1");
     assert_eq!(
         seen.header("x-hookline-reason").as_deref(),

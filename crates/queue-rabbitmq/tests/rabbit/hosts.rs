@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hookline_queue::{EventConsumer, PublishedEvents, Received};
+use hookline_queue::{EventConsumer, PublishedEvents, ReceivedMessage};
 use hookline_queue_rabbitmq::{Rabbit, RabbitError, RabbitSettings};
 use tokio::net::TcpListener;
 use url::Url;
@@ -60,7 +60,7 @@ async fn a_dead_host_is_skipped_at_the_start_and_after_a_lost_connection() {
 async fn eventually_received(
     consumer: &Arc<dyn EventConsumer>,
     number: u32,
-) -> Received<PublishedEvents> {
+) -> ReceivedMessage<PublishedEvents> {
     loop {
         let received = receive_one(consumer).await;
         if number_of(&received) == number {
@@ -79,13 +79,13 @@ async fn an_error_names_each_failed_host_and_not_the_password() {
     let refusing = host_of(&url);
     let all = [first.clone(), second.clone(), refusing.clone()];
     let error = connect(with_hosts(&url, &all)).await.unwrap_err();
-    let said = format!("{error} {error:?}");
+    let message = format!("{error} {error:?}");
     for host in all {
         assert!(
-            said.contains(&format!("{host}: ")),
-            "{host} is not in {said}"
+            message.contains(&format!("{host}: ")),
+            "{host} is not in {message}"
         );
     }
-    assert!(said.contains("ACCESS_REFUSED"), "{said}");
-    assert!(!said.contains("hunter2"), "{said}");
+    assert!(message.contains("ACCESS_REFUSED"), "{message}");
+    assert!(!message.contains("hunter2"), "{message}");
 }

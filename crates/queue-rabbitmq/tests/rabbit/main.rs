@@ -24,14 +24,14 @@ use bytes::Bytes;
 use hookline_core::timestamp::Timestamp;
 use hookline_core::trace::TraceParent;
 use hookline_core::wire::JSON_BATCH;
-use hookline_queue::{Author, Deferred, PublishedEvents, QueueError, Received};
+use hookline_queue::{Author, Deferred, PublishedEvents, QueueError, ReceivedMessage};
 use lapin::BasicProperties;
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 
 use crate::broker::{
-    CONFIRM_TIMEOUT, Stranger, Vhost, after, connect, connect_with, eventually, json, number_of,
+    CONFIRM_TIMEOUT, OtherClient, Vhost, after, connect, connect_with, eventually, json, number_of,
     numbered, publish, receive_all, receive_one, within_patience,
 };
 use crate::proxy::{GARBLED, Network, Proxy};
@@ -50,8 +50,8 @@ async fn published_messages_arrive_once_and_are_gone_when_acked() {
     let rabbit = vhost.connect().await;
     let publisher = rabbit.publisher();
     publish(&publisher, 0..100).await.unwrap();
-    let stranger = vhost.stranger().await;
-    eventually(async || stranger.count("hookline.events").await == Some(100)).await;
+    let other_client = vhost.other_client().await;
+    eventually(async || other_client.count("hookline.events").await == Some(100)).await;
 
     let consumer = rabbit.events(200);
     let received = receive_all(&consumer, 100).await;
@@ -61,7 +61,7 @@ async fn published_messages_arrive_once_and_are_gone_when_acked() {
     consumer.ack(received).await;
     rabbit.close().await;
     assert!(!rabbit.is_ready());
-    assert_eq!(stranger.count("hookline.events").await, Some(0));
+    assert_eq!(other_client.count("hookline.events").await, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,7 +88,7 @@ async fn an_event_with_an_unknown_routing_key_arrives() {
     let rabbit = vhost.connect().await;
     let (body, properties) = json("{}");
     vhost
-        .stranger()
+        .other_client()
         .await
         .publish("workflow.events", "no.such.type", &body, properties)
         .await;
@@ -104,8 +104,8 @@ async fn a_publisher_may_declare_the_exchange_first() {
         durable: true,
         ..Default::default()
     };
-    let stranger = vhost.stranger().await;
-    stranger
+    let other_client = vhost.other_client().await;
+    other_client
         .channel
         .exchange_declare(
             "workflow.events".into(),
@@ -117,7 +117,7 @@ async fn a_publisher_may_declare_the_exchange_first() {
         .unwrap();
     let rabbit = vhost.connect().await;
     let (body, properties) = json("{}");
-    stranger
+    other_client
         .publish("workflow.events", "workflow.started", &body, properties)
         .await;
     assert_eq!(receive_one(&rabbit.events(10)).await.message.body, "{}");
@@ -127,18 +127,21 @@ async fn a_publisher_may_declare_the_exchange_first() {
 async fn an_event_that_no_queue_takes_goes_to_the_rejected_events() {
     let vhost = Vhost::create();
     let _rabbit = vhost.connect().await;
-    let stranger = vhost.stranger().await;
+    let other_client = vhost.other_client().await;
     let options = QueueDeleteOptions::default();
-    let deleted = stranger
+    let deleted = other_client
         .channel
         .queue_delete("hookline.events".into(), options)
         .await;
     deleted.unwrap();
     let (body, properties) = json("{}");
-    stranger
+    other_client
         .publish("workflow.events", "workflow.started", &body, properties)
         .await;
-    assert_eq!(stranger.get("hookline.events.rejected").await.body, b"{}");
+    assert_eq!(
+        other_client.get("hookline.events.rejected").await.body,
+        b"{}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,7 +301,7 @@ async fn prefetched_messages_of_a_stopped_consumer_go_to_others_and_received_one
     assert!(redelivered <= 3, "{redelivered}");
     other.ack(received).await;
     rabbit.close().await;
-    let waiting = vhost.stranger().await.count("hookline.events").await;
+    let waiting = vhost.other_client().await.count("hookline.events").await;
     assert_eq!(waiting, Some(0));
 }
 
@@ -335,9 +338,9 @@ async fn the_delivery_count_rises_with_each_requeue() {
 async fn a_deferred_message_comes_when_it_is_due_and_lets_others_pass() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let stranger = vhost.stranger().await;
+    let other_client = vhost.other_client().await;
     for body in [b"{1}", b"{2}"] {
-        stranger
+        other_client
             .publish("workflow.events", "workflow.started", body, traced())
             .await;
     }
@@ -346,7 +349,7 @@ async fn a_deferred_message_comes_when_it_is_due_and_lets_others_pass() {
     assert_eq!(first.message.due, None);
     let due = Timestamp::from(SystemTime::now()).after(Duration::from_secs(2));
     first.message.due = Some(due);
-    let defer = async |received: Received<PublishedEvents>| {
+    let defer = async |received: ReceivedMessage<PublishedEvents>| {
         let deferred = Deferred {
             message: received.message.clone(),
             delivery_count: received.count_to_carry(),
@@ -378,8 +381,8 @@ async fn a_deferred_message_comes_when_it_is_due_and_lets_others_pass() {
 async fn a_dead_lettered_event_is_in_the_rejected_queue_with_reason_and_trace() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let stranger = vhost.stranger().await;
-    stranger
+    let other_client = vhost.other_client().await;
+    other_client
         .publish("workflow.events", "workflow.started", b"{]", traced())
         .await;
     let consumer = rabbit.events(10);
@@ -389,7 +392,7 @@ async fn a_dead_lettered_event_is_in_the_rejected_queue_with_reason_and_trace() 
         .await
         .unwrap();
 
-    let seen = stranger.get("hookline.events.rejected").await;
+    let seen = other_client.get("hookline.events.rejected").await;
     assert_eq!(seen.body, b"{]");
     assert_eq!(
         seen.header("x-hookline-reason").as_deref(),
@@ -400,7 +403,7 @@ async fn a_dead_lettered_event_is_in_the_rejected_queue_with_reason_and_trace() 
     assert_eq!(content_type.unwrap().as_str(), "application/json");
 
     rabbit.close().await;
-    let rest = stranger
+    let rest = other_client
         .channel
         .queue_purge("hookline.events".into(), Default::default());
     assert_eq!(rest.await.unwrap(), 0, "the original is acked");
@@ -411,10 +414,10 @@ async fn a_message_that_breaks_every_connection_is_dead_lettered_and_no_other() 
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let proxy = Proxy::to(&vhost.url()).await;
-    let stranger = Stranger::at(&proxy.url(&vhost.url())).await;
+    let other_client = OtherClient::at(&proxy.url(&vhost.url())).await;
     for content_type in ["application/json", GARBLED, "application/json"] {
         let properties = BasicProperties::default().with_content_type(content_type.into());
-        stranger
+        other_client
             .publish("workflow.events", "workflow.started", b"{}", properties)
             .await;
     }
@@ -425,9 +428,9 @@ async fn a_message_that_breaks_every_connection_is_dead_lettered_and_no_other() 
             consumer.ack(batch).await;
         }
     });
-    let rejected = async || stranger.count("hookline.events.rejected").await;
+    let rejected = async || other_client.count("hookline.events.rejected").await;
     eventually(async || rejected().await == Some(1)).await;
-    let settled = async || stranger.count("hookline.events").await == Some(0);
+    let settled = async || other_client.count("hookline.events").await == Some(0);
     eventually(async || rabbit.is_ready() && settled().await).await;
     assert_eq!(rejected().await, Some(1));
     settling.abort();
@@ -440,8 +443,8 @@ async fn batches_form_under_load_within_their_limit() {
     let (publisher, consumer) = (rabbit.publisher(), rabbit.events(500));
     publish(&publisher, 0..1000).await.unwrap();
     let _first = receive_one(&consumer).await;
-    let stranger = vhost.stranger().await;
-    eventually(async || stranger.count("hookline.events").await == Some(500)).await;
+    let other_client = vhost.other_client().await;
+    eventually(async || other_client.count("hookline.events").await == Some(500)).await;
     eventually(async || {
         let batch = consumer.receive(64).await;
         assert!(batch.len() <= 64);

@@ -7,7 +7,7 @@ use lapin::options::{QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel};
 
-use crate::broker::{Stranger, Vhost, after, connect, eventually, number_of, receive_one};
+use crate::broker::{OtherClient, Vhost, after, connect, eventually, number_of, receive_one};
 
 const QUEUE: &str = "hookline.deliveries";
 
@@ -40,36 +40,38 @@ async fn declare(channel: &Channel) {
 }
 
 /// Publishes a delivery as the earlier version did, with a delay of a second or none.
-async fn publish(stranger: &Stranger, is_delayed: bool) {
+async fn publish(other_client: &OtherClient, is_delayed: bool) {
     let delayed = format!("{}1.deliveries", "0.".repeat(16));
     let (exchange, key) = match is_delayed {
         true => ("hookline.delay.0", delayed.as_str()),
         false => ("", QUEUE),
     };
     let persistent = BasicProperties::default().with_delivery_mode(2);
-    stranger.publish(exchange, key, b"old", persistent).await;
+    other_client
+        .publish(exchange, key, b"old", persistent)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn old_deliveries_are_purged_and_delay_no_event() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
-    let stranger = Arc::new(vhost.stranger().await);
-    declare(&stranger.channel).await;
+    let other_client = Arc::new(vhost.other_client().await);
+    declare(&other_client.channel).await;
     for number in 0..200 {
-        publish(&stranger, number % 2 == 0).await;
+        publish(&other_client, number % 2 == 0).await;
     }
     let consumer = rabbit.events(1);
     let behind = after(Duration::from_secs(1), 7);
     consumer.defer(&[], &[behind]).await.unwrap();
     assert_eq!(number_of(&receive_one(&consumer).await), 7);
-    eventually(async || stranger.count(QUEUE).await == Some(200)).await;
+    eventually(async || other_client.count(QUEUE).await == Some(200)).await;
 
     // The rights of a dispatcher.
     let user = vhost.user(["^$", "^$", r"^hookline\\.deliveries$"]);
     let rabbit = connect(&user.url).await;
     let purging = tokio::spawn(rabbit.keep_old_deliveries_purged());
-    eventually(async || stranger.count(QUEUE).await == Some(0)).await;
+    eventually(async || other_client.count(QUEUE).await == Some(0)).await;
     assert!(!purging.is_finished());
     purging.abort();
 }
@@ -81,7 +83,7 @@ async fn on_a_new_broker_the_missing_queue_of_deliveries_closes_no_connection() 
     let consumer = rabbit.events(1);
     consumer.begin().await.unwrap();
     for queue in [QUEUE, "hookline.deliveries.dead"] {
-        assert_eq!(vhost.stranger().await.count(queue).await, None);
+        assert_eq!(vhost.other_client().await.count(queue).await, None);
     }
     crate::broker::publish(&rabbit.publisher(), 1..2)
         .await
@@ -91,5 +93,5 @@ async fn on_a_new_broker_the_missing_queue_of_deliveries_closes_no_connection() 
         assert_eq!(rabbit.purge_old_deliveries().await.unwrap(), 0);
     }
     assert!(consumer.is_owned(&received) && rabbit.is_ready());
-    assert_eq!(vhost.stranger().await.count(QUEUE).await, None);
+    assert_eq!(vhost.other_client().await.count(QUEUE).await, None);
 }

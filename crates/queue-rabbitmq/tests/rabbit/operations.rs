@@ -27,22 +27,22 @@ async fn operational_events_reach_queues_by_type_and_no_bound_queue_is_no_error(
     let publisher = rabbit.publisher();
     publisher.announce(&[disabled()]).await.unwrap();
 
-    let stranger = vhost.stranger().await;
+    let other_client = vhost.other_client().await;
     let (queue, options) = ("operators", QueueDeclareOptions::durable());
     let none = Default::default;
-    let declared = stranger
+    let declared = other_client
         .channel
         .queue_declare(queue.into(), options, none());
     declared.await.unwrap();
     let (exchange, key) = ("hookline.operations", "webhook.disabled");
     let options = Default::default();
     let bound =
-        stranger
+        other_client
             .channel
             .queue_bind(queue.into(), exchange.into(), key.into(), options, none());
     bound.await.unwrap();
     publisher.announce(&[disabled()]).await.unwrap();
-    let seen = stranger.get(queue).await;
+    let seen = other_client.get(queue).await;
     assert_eq!(seen.body, disabled().to_json().into_bytes());
     assert_eq!(*seen.properties.delivery_mode(), Some(2));
     let id = seen.properties.message_id().as_ref().unwrap();

@@ -14,7 +14,7 @@ use lapin::options::{BasicPublishOptions, ExchangeDeleteOptions};
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::broker::{Stranger, Vhost, connect, eventually, within_patience};
+use crate::broker::{OtherClient, Vhost, connect, eventually, within_patience};
 use crate::proxy::{Network, Proxy};
 
 const NOW: Duration = Duration::ZERO;
@@ -25,13 +25,13 @@ fn four() -> watch::Receiver<Partitions> {
 
 /// A delivery of this subscription, identified by the number.
 fn due(subscription: i64, number: u32, delay: Duration) -> Scheduled {
-    let owed = AttemptTask {
+    let task = AttemptTask {
         delivery: DeliveryId(Uuid::from_u128(u128::from(number))),
         generation: 0,
         attempt: 1,
         subscription: SubscriptionId(subscription),
     };
-    Scheduled { owed, delay }
+    Scheduled { task, delay }
 }
 
 async fn listen(wake_ups: &Arc<dyn WakeUps>, partitions: &[u16]) {
@@ -40,25 +40,25 @@ async fn listen(wake_ups: &Arc<dyn WakeUps>, partitions: &[u16]) {
 }
 
 /// The wake-ups that arrive up to this delivery.
-async fn heard_up_to(wake_ups: &Arc<dyn WakeUps>, last: AttemptTask) -> HashSet<AttemptTask> {
-    let mut heard = HashSet::new();
+async fn received_up_to(wake_ups: &Arc<dyn WakeUps>, last: AttemptTask) -> HashSet<AttemptTask> {
+    let mut received = HashSet::new();
     within_patience(async {
-        while !heard.contains(&last) {
-            heard.extend(wake_ups.next().await);
+        while !received.contains(&last) {
+            received.extend(wake_ups.next().await);
         }
     })
     .await;
-    heard.remove(&last);
-    heard
+    received.remove(&last);
+    received
 }
 
 /// Publishes wake-ups until one arrives.
-async fn eventually_heard(publisher: &Arc<dyn Publisher>, wake_ups: &Arc<dyn WakeUps>) {
+async fn eventually_received(publisher: &Arc<dyn Publisher>, wake_ups: &Arc<dyn WakeUps>) {
     let expected = due(0, Uuid::new_v4().as_fields().0, NOW);
     eventually(async || {
         publisher.wake(&[expected]);
         let next = tokio::time::timeout(Duration::from_millis(100), wake_ups.next()).await;
-        next.is_ok_and(|heard| heard.contains(&expected.owed))
+        next.is_ok_and(|received| received.contains(&expected.task))
     })
     .await;
 }
@@ -79,10 +79,10 @@ async fn a_wake_up_arrives_only_at_the_owner_of_its_partition() {
     // A message for each partition, and in each queue behind all others.
     publisher.wake(&[last_even, last_odd]);
     for (wake_ups, last, rest) in [(even, last_even, 0), (odd, last_odd, 1)] {
-        let heard = heard_up_to(&wake_ups, last.owed).await;
-        let expected = subscriptions.iter().map(|due| due.owed);
-        let expected = expected.filter(|owed| owed.subscription.0 % 2 == rest);
-        assert_eq!(heard, expected.collect());
+        let received = received_up_to(&wake_ups, last.task).await;
+        let expected = subscriptions.iter().map(|due| due.task);
+        let expected = expected.filter(|task| task.subscription.0 % 2 == rest);
+        assert_eq!(received, expected.collect());
     }
 }
 
@@ -95,19 +95,27 @@ async fn wake_ups_follow_a_partition_to_its_next_owner_and_a_new_number_of_parti
     let (number, partitions) = watch::channel(Partitions::new(4).unwrap());
     let publisher = rabbit.waking_publisher(partitions);
     publisher.wake(&[due(1, 1, NOW)]);
-    assert!(heard_up_to(&first, due(1, 1, NOW).owed).await.is_empty());
+    assert!(received_up_to(&first, due(1, 1, NOW).task).await.is_empty());
 
     listen(&first, &[0]).await;
     listen(&second, &[1]).await;
     publisher.wake(&[due(1, 2, NOW)]);
-    assert!(heard_up_to(&second, due(1, 2, NOW).owed).await.is_empty());
+    assert!(
+        received_up_to(&second, due(1, 2, NOW).task)
+            .await
+            .is_empty()
+    );
     publisher.wake(&[due(4, 3, NOW)]);
-    assert!(heard_up_to(&first, due(4, 3, NOW).owed).await.is_empty());
+    assert!(received_up_to(&first, due(4, 3, NOW).task).await.is_empty());
 
     // Subscription 4 is in partition 1 of three.
     number.send_replace(Partitions::new(3).unwrap());
     publisher.wake(&[due(4, 4, NOW)]);
-    assert!(heard_up_to(&second, due(4, 4, NOW).owed).await.is_empty());
+    assert!(
+        received_up_to(&second, due(4, 4, NOW).task)
+            .await
+            .is_empty()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,10 +133,13 @@ async fn a_delayed_wake_up_comes_after_its_delay_also_beside_one_without_an_owne
     });
     publisher.wake(&all);
     for (number, seconds) in [(1, 0), (2, 1), (3, 3)] {
-        let heard = within_patience(wake_ups.next()).await;
+        let received = within_patience(wake_ups.next()).await;
         let delivery = DeliveryId(Uuid::from_u128(number));
         assert_eq!(
-            heard.iter().map(|owed| owed.delivery).collect::<Vec<_>>(),
+            received
+                .iter()
+                .map(|task| task.delivery)
+                .collect::<Vec<_>>(),
             [delivery]
         );
         assert!(
@@ -148,7 +159,7 @@ async fn publishing_wake_ups_never_waits_for_the_broker() {
     let publisher = rabbit.waking_publisher(four());
     let wake_ups = vhost.connect().await.wake_ups();
     listen(&wake_ups, &[0]).await;
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 
     let many: Vec<Scheduled> = (0..1000).map(|number| due(0, number, NOW)).collect();
     for network in [Network::Frozen, Network::Cut] {
@@ -162,7 +173,7 @@ async fn publishing_wake_ups_never_waits_for_the_broker() {
         assert!(longest < Duration::from_secs(1), "{network:?}: {longest:?}");
         println!("{network:?}: 2000 calls, the longest took {longest:?}");
         proxy.set(Network::Passing);
-        eventually_heard(&publisher, &wake_ups).await;
+        eventually_received(&publisher, &wake_ups).await;
     }
 }
 
@@ -173,7 +184,7 @@ async fn an_alarm_stops_wake_ups_and_blocks_no_caller() {
     let publisher = rabbit.waking_publisher(four());
     let wake_ups = rabbit.wake_ups();
     listen(&wake_ups, &[0]).await;
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 
     vhost.alarm(true);
     let many: Vec<Scheduled> = (0..1000).map(|number| due(0, number, NOW)).collect();
@@ -187,7 +198,7 @@ async fn an_alarm_stops_wake_ups_and_blocks_no_caller() {
     println!("alarm: 2000 calls, the longest took {longest:?}");
     assert!(wake_ups.is_ready());
     vhost.alarm(false);
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,11 +208,11 @@ async fn wake_ups_arrive_again_after_a_lost_connection_and_a_deleted_queue() {
     let (publisher, wake_ups) = (rabbit.waking_publisher(four()), rabbit.wake_ups());
     listen(&wake_ups, &[0, 1]).await;
     vhost.close_all_connections();
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 
     let name = vhost.queue_of_wake_ups();
     vhost.delete_queue(&name);
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
     assert_ne!(vhost.queue_of_wake_ups(), name);
 }
 
@@ -210,9 +221,9 @@ async fn a_publisher_declares_the_exchange_of_wake_ups_again() {
     let vhost = Vhost::create();
     let rabbit = vhost.connect().await;
     let publisher = rabbit.waking_publisher(four());
-    let stranger = vhost.stranger().await;
+    let other_client = vhost.other_client().await;
     let options = ExchangeDeleteOptions::default();
-    let deleted = stranger
+    let deleted = other_client
         .channel
         .exchange_delete("hookline.wake".into(), options);
     deleted.await.unwrap();
@@ -224,7 +235,7 @@ async fn a_publisher_declares_the_exchange_of_wake_ups_again() {
             ..Default::default()
         };
         let (kind, none) = (lapin::ExchangeKind::Topic, Default::default());
-        let other = vhost.stranger().await;
+        let other = vhost.other_client().await;
         let found = other
             .channel
             .exchange_declare("hookline.wake".into(), kind, options, none);
@@ -233,7 +244,7 @@ async fn a_publisher_declares_the_exchange_of_wake_ups_again() {
     .await;
     let wake_ups = rabbit.wake_ups();
     listen(&wake_ups, &[0]).await;
-    eventually_heard(&publisher, &wake_ups).await;
+    eventually_received(&publisher, &wake_ups).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -242,14 +253,20 @@ async fn an_unreadable_wake_up_is_dropped_and_the_next_one_arrives() {
     let rabbit = vhost.connect().await;
     let (publisher, wake_ups) = (rabbit.waking_publisher(four()), rabbit.wake_ups());
     listen(&wake_ups, &[0]).await;
-    let stranger = vhost.stranger().await;
-    let too_many = WakeUp(vec![due(0, 1, NOW).owed; WakeUp::MOST_READ + 1]);
+    let other_client = vhost.other_client().await;
+    let too_many = WakeUp(vec![due(0, 1, NOW).task; WakeUp::MOST_READ + 1]);
     for body in [b"garbage".to_vec(), too_many.to_wire()] {
         let plain = BasicProperties::default();
-        stranger.publish("hookline.wake", "0", &body, plain).await;
+        other_client
+            .publish("hookline.wake", "0", &body, plain)
+            .await;
     }
     publisher.wake(&[due(0, 7, NOW)]);
-    assert!(heard_up_to(&wake_ups, due(0, 7, NOW).owed).await.is_empty());
+    assert!(
+        received_up_to(&wake_ups, due(0, 7, NOW).task)
+            .await
+            .is_empty()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -257,14 +274,15 @@ async fn a_publisher_of_events_cannot_forge_a_wake_up() {
     let vhost = Vhost::create();
     let _rabbit = vhost.connect().await;
     let user = vhost.user(["^$", r"^workflow\\.events$", "^$"]);
-    let stranger = Stranger::at(&user.url).await;
-    let body = WakeUp(vec![due(0, 1, NOW).owed]).to_wire();
+    let other_client = OtherClient::at(&user.url).await;
+    let body = WakeUp(vec![due(0, 1, NOW).task]).to_wire();
     let options = BasicPublishOptions::default();
     let plain = BasicProperties::default;
     let (exchange, key) = ("hookline.wake", "0");
-    let sent = stranger
-        .channel
-        .basic_publish(exchange.into(), key.into(), options, &body, plain());
+    let sent =
+        other_client
+            .channel
+            .basic_publish(exchange.into(), key.into(), options, &body, plain());
     let refused = sent.await.unwrap().await.unwrap_err();
     assert!(refused.to_string().contains("ACCESS_REFUSED"), "{refused}");
 }
@@ -278,18 +296,18 @@ async fn the_broker_holds_at_most_2000_messages_for_a_listener_that_does_not_rea
     let wake_ups = rabbit.wake_ups();
     listen(&wake_ups, &[0]).await;
     proxy.set(Network::Frozen);
-    let stranger = vhost.stranger().await;
+    let other_client = vhost.other_client().await;
     // More than the sockets hold. Garbage, so that reading it later takes no time.
     let large = [0; 16 * 1024];
     for _ in 0..3_000 {
         let (exchange, key) = ("hookline.wake".into(), "0".into());
         let (options, plain) = (BasicPublishOptions::default(), BasicProperties::default());
-        let sent = stranger
+        let sent = other_client
             .channel
             .basic_publish(exchange, key, options, &large, plain);
         sent.await.unwrap();
     }
-    stranger.channel.wait_for_confirms().await.unwrap();
+    other_client.channel.wait_for_confirms().await.unwrap();
     let waiting = vhost.waiting_wake_ups();
     println!("{waiting} messages wait");
     assert!(waiting <= 2_000, "{waiting}");
@@ -335,7 +353,7 @@ async fn missing_rights_to_publish_and_to_consume_wake_ups_are_known_at_the_star
         }
         if may_wake && may_listen {
             listen(&wake_ups, &[0]).await;
-            eventually_heard(&rabbit.waking_publisher(four()), &wake_ups).await;
+            eventually_received(&rabbit.waking_publisher(four()), &wake_ups).await;
         }
     }
 }

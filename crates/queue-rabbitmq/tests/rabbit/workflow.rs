@@ -61,13 +61,15 @@ async fn events_of_one_call_are_confirmed_together_and_arrive_in_order() {
 async fn other_queues_on_the_exchange_get_events_by_type_as_persistent_json() {
     let vhost = Vhost::create();
     let _declared = vhost.connect().await;
-    let stranger = vhost.stranger().await;
+    let other_client = vhost.other_client().await;
     let (queue, failed) = ("others", "workflow.step.failed");
     let (options, none) = (QueueDeclareOptions::durable(), Default::default());
-    let declared = stranger.channel.queue_declare(queue.into(), options, none);
+    let declared = other_client
+        .channel
+        .queue_declare(queue.into(), options, none);
     declared.await.unwrap();
     let (exchange, options) = ("workflow.events", Default::default());
-    let bound = stranger.channel.queue_bind(
+    let bound = other_client.channel.queue_bind(
         queue.into(),
         exchange.into(),
         failed.into(),
@@ -78,7 +80,7 @@ async fn other_queues_on_the_exchange_get_events_by_type_as_persistent_json() {
 
     let events = [event(1, "workflow.started"), event(2, failed)];
     publisher(&vhost).await.publish(&events).await.unwrap();
-    let seen = stranger.get(queue).await;
+    let seen = other_client.get(queue).await;
     assert_eq!(seen.body, events[1].body);
     assert_eq!(*seen.properties.delivery_mode(), Some(2));
     let content_type = seen.properties.content_type().as_ref();
@@ -93,9 +95,9 @@ async fn publishing_an_event_that_no_queue_takes_fails() {
         ..Default::default()
     };
     let (exchange, kind) = ("workflow.events", ExchangeKind::Topic);
-    let stranger = vhost.stranger().await;
+    let other_client = vhost.other_client().await;
     let plain =
-        stranger
+        other_client
             .channel
             .exchange_declare(exchange.into(), kind, durable, Default::default());
     plain.await.unwrap();

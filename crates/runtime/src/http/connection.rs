@@ -18,7 +18,7 @@ const KEPT_HEAD: usize = 7 * 1024;
 
 /// A handler gets it by `request.conn_data::<Connection>()`.
 #[derive(Clone)]
-pub struct Connection(Rc<ConnectionState>);
+pub struct HttpConnection(Rc<ConnectionState>);
 
 struct ConnectionState {
     slot: ConnectionSlot,
@@ -65,15 +65,15 @@ pub(super) enum Allowed {
     Nothing,
 }
 
-impl fmt::Debug for Connection {
+impl fmt::Debug for HttpConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connection")
+        f.debug_struct("HttpConnection")
             .field("phase", &self.0.phase.get())
             .finish_non_exhaustive()
     }
 }
 
-impl Connection {
+impl HttpConnection {
     pub(super) fn new(slot: ConnectionSlot) -> Self {
         Self(Rc::new(ConnectionState {
             slot,

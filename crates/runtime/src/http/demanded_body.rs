@@ -8,19 +8,23 @@ use actix_web::error::PayloadError;
 use actix_web::web::Bytes;
 use futures::Stream;
 
-use super::connection::Connection;
+use super::connection::HttpConnection;
 use super::framing::Framing;
 
 struct DemandedBody {
     payload: Payload,
-    connection: Connection,
+    connection: HttpConnection,
     /// Bytes left, where the length is known. With `Upgrade: websocket`, actix alone would read to the end of the
     /// connection.
     left: Option<u64>,
 }
 
 /// Limits `payload` to the body that `framing` describes.
-pub(super) fn demanded_body(payload: Payload, framing: Framing, connection: Connection) -> Payload {
+pub(super) fn demanded_body(
+    payload: Payload,
+    framing: Framing,
+    connection: HttpConnection,
+) -> Payload {
     let left = match framing {
         Framing::Whole => return Payload::None,
         Framing::Bytes(length) => Some(length),

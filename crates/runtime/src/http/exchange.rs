@@ -11,7 +11,7 @@ use actix_web::middleware::Next;
 use actix_web::web::Bytes;
 use actix_web::{Error, HttpMessage as _};
 
-use super::connection::Connection;
+use super::connection::HttpConnection;
 use super::demanded_body::demanded_body;
 use super::framing::Framing;
 
@@ -21,7 +21,7 @@ const PIECE: usize = 6 * 1024;
 
 /// Exists until the answer is written or dropped.
 struct ActiveRequest {
-    connection: Connection,
+    connection: HttpConnection,
     is_answered: bool,
 }
 
@@ -36,7 +36,7 @@ pub async fn exchange(
     mut request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(connection) = request.conn_data::<Connection>().cloned() else {
+    let Some(connection) = request.conn_data::<HttpConnection>().cloned() else {
         return next.call(request).await;
     };
     let head = request.head();

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::connection::{Allowed, Connection};
+use super::connection::{Allowed, HttpConnection};
 use super::connection_slots::{ConnectionSlot, LARGEST_HEAD};
 use super::read_buffer::{PIECE, ReadBuffer};
 use super::timeouts::Timeouts;
@@ -38,7 +38,7 @@ pub(super) struct Stream {
     /// Neither side has closed the connection.
     is_open: bool,
     stopping: CancellationToken,
-    connection: Connection,
+    connection: HttpConnection,
     timeouts: Timeouts,
     writing: Option<PendingWrite>,
     /// A later deadline does not reset it. When it fires too early, it is reset.
@@ -76,14 +76,14 @@ impl Stream {
             owes_interim: false,
             is_open: true,
             stopping,
-            connection: Connection::new(slot),
+            connection: HttpConnection::new(slot),
             timeouts,
             writing: None,
             timer: None,
         }
     }
 
-    pub(super) fn connection(&self) -> Connection {
+    pub(super) fn connection(&self) -> HttpConnection {
         self.connection.clone()
     }
 

@@ -21,7 +21,7 @@ const LARGE: usize = 16 * 1024 * 1024;
 const FOR_EVER: Duration = Duration::from_secs(600);
 
 /// The timeout of a test that waits for it.
-const SOON: Duration = Duration::from_millis(300);
+const SHORT_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The timeout of a test that must act within it.
 const IN_A_WHILE: Duration = Duration::from_secs(2);
@@ -50,7 +50,7 @@ impl Drop for Held {
     }
 }
 
-struct Running {
+struct TestHttpServer {
     address: SocketAddr,
     seen: Data<Seen>,
     _stop: tokio_util::sync::DropGuard,
@@ -62,13 +62,13 @@ async fn small(seen: Data<Seen>) -> &'static str {
 }
 
 async fn large(request: HttpRequest, seen: Data<Seen>) -> Vec<u8> {
-    let connection = request.conn_data::<Connection>().unwrap();
+    let connection = request.conn_data::<HttpConnection>().unwrap();
     connection.keep_until_written(Held(seen));
     vec![b'x'; LARGE]
 }
 
 async fn trusted(request: HttpRequest) -> &'static str {
-    request.conn_data::<Connection>().unwrap().trust();
+    request.conn_data::<HttpConnection>().unwrap().trust();
     "trusted"
 }
 
@@ -78,7 +78,7 @@ async fn refuse() -> HttpResponse {
 
 /// Reads the body late, as a handler after a lookup of the key does.
 async fn slow(mut body: web::Payload) -> HttpResponse {
-    sleep(SOON / 10).await;
+    sleep(SHORT_TIMEOUT / 10).await;
     while let Some(chunk) = body.next().await {
         if let Err(error) = chunk {
             return HttpResponse::BadRequest().body(error.to_string());
@@ -96,7 +96,7 @@ async fn never(_body: web::Payload) -> HttpResponse {
 }
 
 async fn later() -> &'static str {
-    sleep(SOON).await;
+    sleep(SHORT_TIMEOUT).await;
     "later"
 }
 
@@ -107,7 +107,7 @@ async fn pieces() -> HttpResponse {
 
 async fn quiet() -> HttpResponse {
     let pieces = stream::unfold(0, |piece| async move {
-        sleep(2 * SOON).await;
+        sleep(2 * SHORT_TIMEOUT).await;
         (piece < 3).then(|| {
             (
                 Ok::<_, actix_web::Error>(Bytes::from_static(b"piece")),
@@ -118,7 +118,7 @@ async fn quiet() -> HttpResponse {
     HttpResponse::Ok().streaming(pieces)
 }
 
-impl Running {
+impl TestHttpServer {
     fn with(connections: usize, timeouts: Timeouts) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
@@ -189,7 +189,7 @@ async fn dribble(mut stream: TcpStream, piece: &str) {
                     Ok(0) | Err(_) => return,
                     Ok(_) => {}
                 },
-                () = sleep(SOON / 10) => {}
+                () = sleep(SHORT_TIMEOUT / 10) => {}
             }
             if stream.write_all(piece.as_bytes()).await.is_err() {
                 return;
@@ -209,7 +209,7 @@ async fn is_closed(stream: &mut TcpStream) {
 #[tokio::test]
 async fn a_first_and_a_second_head_that_dribble_are_cut_off() {
     let head = IN_A_WHILE;
-    let server = Running::with(10, Timeouts { head, ..NEVER });
+    let server = TestHttpServer::with(10, Timeouts { head, ..NEVER });
     dribble(server.connect().await, "x").await;
     let mut stream = server.connect().await;
     ask(&mut stream, &get("/small"), "small").await;
@@ -219,7 +219,7 @@ async fn a_first_and_a_second_head_that_dribble_are_cut_off() {
 #[tokio::test]
 async fn chunks_that_dribble_after_an_early_answer_are_cut_off() {
     let head = IN_A_WHILE;
-    let server = Running::with(10, Timeouts { head, ..NEVER });
+    let server = TestHttpServer::with(10, Timeouts { head, ..NEVER });
     let mut stream = server.connect().await;
     let request =
         "POST /refuse HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n";
@@ -231,7 +231,7 @@ async fn chunks_that_dribble_after_an_early_answer_are_cut_off() {
 #[tokio::test]
 async fn an_idle_connection_is_closed() {
     let idle = IN_A_WHILE;
-    let server = Running::with(10, Timeouts { idle, ..NEVER });
+    let server = TestHttpServer::with(10, Timeouts { idle, ..NEVER });
     let mut stream = server.connect().await;
     for _ in 0..2 {
         ask(&mut stream, &get("/small"), "small").await;
@@ -241,8 +241,8 @@ async fn an_idle_connection_is_closed() {
 
 #[tokio::test]
 async fn a_client_that_reads_nothing_is_closed_and_its_next_request_never_begins() {
-    let writing = SOON;
-    let server = Running::with(10, Timeouts { writing, ..NEVER });
+    let writing = SHORT_TIMEOUT;
+    let server = TestHttpServer::with(10, Timeouts { writing, ..NEVER });
     let mut stream = server.connect().await;
     let both = get("/large") + &get("/small");
     stream.write_all(both.as_bytes()).await.unwrap();
@@ -254,7 +254,7 @@ async fn a_client_that_reads_nothing_is_closed_and_its_next_request_never_begins
 #[tokio::test]
 async fn an_answer_that_is_read_slowly_is_written_whole_and_the_next_after_it() {
     let writing = Duration::from_secs(3);
-    let server = Running::with(10, Timeouts { writing, ..NEVER });
+    let server = TestHttpServer::with(10, Timeouts { writing, ..NEVER });
     let mut stream = server.connect().await;
     let both = get("/large") + &get("/small");
     stream.write_all(both.as_bytes()).await.unwrap();
@@ -273,10 +273,10 @@ async fn an_answer_that_is_read_slowly_is_written_whole_and_the_next_after_it() 
 async fn a_streamed_answer_may_pause() {
     let timeouts = Timeouts {
         head: FOR_EVER,
-        idle: SOON,
-        writing: SOON,
+        idle: SHORT_TIMEOUT,
+        writing: SHORT_TIMEOUT,
     };
-    let server = Running::with(10, timeouts);
+    let server = TestHttpServer::with(10, timeouts);
     let mut stream = server.connect().await;
     let answer = ask(&mut stream, &get("/quiet"), "\r\n0\r\n\r\n").await;
     assert_eq!(answer.matches("piece").count(), 3, "{answer}");
@@ -284,7 +284,7 @@ async fn a_streamed_answer_may_pause() {
 
 #[tokio::test]
 async fn a_streamed_answer_to_http_1_0_ends_with_its_connection_and_has_no_chunks() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     for more in ["", "connection: keep-alive\r\n"] {
         let mut stream = server.connect().await;
         let request = format!("GET /quiet HTTP/1.0\r\nhost: a\r\n{more}\r\n");
@@ -299,7 +299,7 @@ async fn a_streamed_answer_to_http_1_0_ends_with_its_connection_and_has_no_chunk
 
 #[tokio::test]
 async fn connections_that_say_nothing_keep_out_no_client_and_close_none_with_a_good_key() {
-    let server = Running::with(100, NEVER);
+    let server = TestHttpServer::with(100, NEVER);
     let mut first = server.connect().await;
     let mut trusted = server.connect().await;
     ask(&mut trusted, &get("/trusted"), "trusted").await;
@@ -316,7 +316,7 @@ async fn connections_that_say_nothing_keep_out_no_client_and_close_none_with_a_g
 
 #[tokio::test]
 async fn a_malformed_chunk_is_400_and_ends_the_connection() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     let mut stream = server.connect().await;
     let request = "POST /slow HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nno\r\n\r\n";
     let answer = ask(&mut stream, request, "}").await;
@@ -327,7 +327,7 @@ async fn a_malformed_chunk_is_400_and_ends_the_connection() {
 
 #[tokio::test]
 async fn a_request_to_upgrade_is_answered_and_the_answer_says_that_it_is_the_last() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     for protocol in ["websocket", "h2c"] {
         let mut stream = server.connect().await;
         let request = format!(
@@ -342,7 +342,7 @@ async fn a_request_to_upgrade_is_answered_and_the_answer_says_that_it_is_the_las
 
 #[tokio::test]
 async fn large_heads_that_never_end_take_a_bounded_room() {
-    let server = Running::with(1_000, NEVER);
+    let server = TestHttpServer::with(1_000, NEVER);
     let head = format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(120 * 1024));
     let mut first = server.connect().await;
     first.write_all(head.as_bytes()).await.unwrap();

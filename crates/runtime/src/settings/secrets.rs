@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    fn said(settings: &SecretSettings) -> String {
+    fn error_of(settings: &SecretSettings) -> String {
         settings.required().unwrap_err().to_string()
     }
 
@@ -110,19 +110,19 @@ mod tests {
 
     #[test]
     fn an_error_without_a_usable_key_says_how_to_make_one_and_shows_no_key() {
-        let none = said(&settings("", None, ""));
+        let none = error_of(&settings("", None, ""));
         assert!(none.contains("secrets.keys is not set"), "{none}");
         assert!(none.contains("HOOKLINE__SECRETS__KEYS"), "{none}");
         assert!(none.contains("openssl rand -base64 32"), "{none}");
         let short = settings("a:AAECAwQFBgc=", None, "");
         assert_eq!(
-            said(&short),
+            error_of(&short),
             "setting secrets.keys is not allowed: it must have keys of 32 bytes in base64"
         );
         assert!(!format!("{short:?}").contains("AAEC"));
-        let both = said(&settings(A, Some(Path::new("/f")), ""));
+        let both = error_of(&settings(A, Some(Path::new("/f")), ""));
         assert!(both.contains("secrets.key_file is not allowed"), "{both}");
-        let other = said(&settings(A, None, "b"));
+        let other = error_of(&settings(A, None, "b"));
         assert!(other.contains("secrets.primary"), "{other}");
     }
 }

@@ -33,11 +33,11 @@ impl ServerKind {
     }
 }
 
-/// A sentence that ends with the escapes of a password.
+/// A message that ends with the escapes of a password.
 macro_rules! encoded {
-    ($sentence:literal) => {
+    ($message:literal) => {
         concat!(
-            $sentence,
+            $message,
             "; in the user and the password, % is written %25, @ %40, / %2F, \\ %5C, ? %3F, # %23, \
              : %3A, a comma %2C and a space %20"
         )
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_fault_has_a_sentence_of_its_own() {
+    fn each_fault_has_a_message_of_its_own() {
         for (text, wrong) in [
             ("u:p@h", ServerKind::Broker.no_url()),
             ("http://u:p@h", ServerKind::Broker.no_url()),

@@ -140,7 +140,7 @@ impl<F> Limited<F> {
         if *metadata.level() > Level::WARN || metadata.target() == module_path!() {
             return true;
         }
-        let mut line = Line(format!("{}:", metadata.target()));
+        let mut line = LogLine(format!("{}:", metadata.target()));
         event.record(&mut line);
         let mut counts = self.repeats.counts();
         counts.admit(line.0, *metadata.level(), Instant::now())
@@ -167,9 +167,9 @@ where
 }
 
 /// A line without its numbers.
-struct Line(String);
+struct LogLine(String);
 
-impl Visit for Line {
+impl Visit for LogLine {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         // Writing into a string does not fail.
         let _ = match field.name() {

@@ -67,7 +67,7 @@ pub struct BacklogRead {
 /// A delivery in the backlog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BacklogRow {
-    pub owed: AttemptTask,
+    pub task: AttemptTask,
     pub class: BacklogClass,
     pub due: Timestamp,
 }
@@ -76,7 +76,7 @@ impl BacklogRow {
     pub fn position(&self) -> BacklogPosition {
         BacklogPosition {
             due: self.due,
-            delivery: self.owed.delivery,
+            delivery: self.task.delivery,
         }
     }
 }
@@ -107,10 +107,10 @@ impl Store {
     /// backlog then. The mark does not change the due time; the next attempt removes it.
     pub async fn mark_backlog(
         &self,
-        owed: Vec<AttemptTask>,
+        tasks: Vec<AttemptTask>,
         now: Timestamp,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
-        run!(self, write, |conn, q: sql| q::mark(conn, owed, now))
+        run!(self, write, |conn, q: sql| q::mark(conn, tasks, now))
     }
 
     /// The next rows of each of these backlogs that are due by `now`, in order.

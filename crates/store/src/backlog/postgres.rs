@@ -22,16 +22,16 @@ struct MarkedDelivery {
 /// Answers with the rows that have a mark then. Rows that another session has locked are skipped: they stay due.
 pub(crate) fn mark(
     conn: &mut Conn,
-    owed: &[AttemptTask],
+    tasks: &[AttemptTask],
     now: Timestamp,
 ) -> Result<Vec<UuidKey>, StoreError> {
     let class = BacklogClass::Live.number();
     let marked: Vec<MarkedDelivery> = UnnestRows::default()
-        .column::<UuidColumn, _>("id", owed.iter().map(|one| UuidKey(one.delivery.0)))
-        .column::<Integer, _>("generation", owed.iter().map(|one| signed(one.generation)))
-        .column::<Integer, _>("attempt", owed.iter().map(|one| signed(one.attempt)))
-        .column::<SmallInt, _>("class", owed.iter().map(|_| class))
-        .column::<BigInt, _>("now", owed.iter().map(|_| now.unix_micros()))
+        .column::<UuidColumn, _>("id", tasks.iter().map(|one| UuidKey(one.delivery.0)))
+        .column::<Integer, _>("generation", tasks.iter().map(|one| signed(one.generation)))
+        .column::<Integer, _>("attempt", tasks.iter().map(|one| signed(one.attempt)))
+        .column::<SmallInt, _>("class", tasks.iter().map(|_| class))
+        .column::<BigInt, _>("now", tasks.iter().map(|_| now.unix_micros()))
         .in_statement(
             ", locked AS (
                  SELECT g.* FROM given g JOIN deliveries d ON d.id = g.id

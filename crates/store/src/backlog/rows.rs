@@ -27,7 +27,7 @@ impl TryFrom<MarkedRow> for BacklogRow {
 
     fn try_from(row: MarkedRow) -> Result<Self, StoreError> {
         Ok(Self {
-            owed: row.next.into(),
+            task: row.next.into(),
             class: row.backlog.try_into()?,
             due: Timestamp::from_unix_micros(row.due),
         })

@@ -28,11 +28,11 @@ backends!(
     /// In the order of ids, as `recording` locks rows.
     pub(crate) fn mark(
         conn: &mut Conn,
-        mut owed: Vec<AttemptTask>,
+        mut tasks: Vec<AttemptTask>,
         now: Timestamp,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
-        owed.sort_unstable_by_key(|one| one.delivery);
-        let marked = own::mark(conn, &owed, now)?;
+        tasks.sort_unstable_by_key(|one| one.delivery);
+        let marked = own::mark(conn, &tasks, now)?;
         Ok(marked.into_iter().map(|key| DeliveryId(key.0)).collect())
     }
 

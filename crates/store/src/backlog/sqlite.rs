@@ -16,11 +16,11 @@ use crate::rows::signed;
 /// Answers with the rows that have a mark then.
 pub(crate) fn mark(
     conn: &mut Conn,
-    owed: &[AttemptTask],
+    tasks: &[AttemptTask],
     now: Timestamp,
 ) -> Result<Vec<UuidKey>, StoreError> {
-    let mut marked = Vec::with_capacity(owed.len());
-    for one in owed {
+    let mut marked = Vec::with_capacity(tasks.len());
+    for one in tasks {
         let key = UuidKey(one.delivery.0);
         let rows = prepared(
             "UPDATE deliveries SET backlog = coalesce(backlog, ?)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use diesel::dsl::case_when;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
-use hookline_core::delivery::{AttemptTask, DeliveryState, Origin, RetryRun};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, RetryRun};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::target::TargetUrl;
@@ -31,14 +31,14 @@ pub struct DueDelivery {
     pub attempts: u32,
     pub run: RetryRun,
     pub state: DeliveryState,
-    pub origin: Origin,
+    pub kind: DeliveryKind,
     /// None where it is not in the backlog.
     pub backlog: Option<BacklogClass>,
     pub event: EventKey,
     pub event_type: EventType,
     pub organization: OrganizationId,
     pub subscription: SubscriptionId,
-    pub standing: Eligibility,
+    pub eligibility: Eligibility,
     /// The subscription's, as it is now.
     pub activation: i64,
     /// The subscription's, as it is now.
@@ -59,7 +59,7 @@ pub enum Eligibility {
 /// The input of [`Eligibility`].
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct EligibilityFacts {
-    pub(crate) origin: Origin,
+    pub(crate) kind: DeliveryKind,
     /// The subscription's, when the delivery was made.
     pub(crate) made_in: i64,
     /// The subscription's, now.
@@ -70,11 +70,13 @@ pub(crate) struct EligibilityFacts {
 
 impl From<EligibilityFacts> for Eligibility {
     fn from(now: EligibilityFacts) -> Self {
-        match now.origin {
+        match now.kind {
             _ if now.is_deleted => Eligibility::Deleted,
-            Origin::Test => Eligibility::Active,
-            Origin::Event if now.is_active && now.activation == now.made_in => Eligibility::Active,
-            Origin::Event => Eligibility::Inactive,
+            DeliveryKind::Test => Eligibility::Active,
+            DeliveryKind::Event if now.is_active && now.activation == now.made_in => {
+                Eligibility::Active
+            }
+            DeliveryKind::Event => Eligibility::Inactive,
         }
     }
 }
@@ -90,7 +92,7 @@ pub struct EventPayload {
 /// Deliveries, and the bodies of some of their events.
 #[derive(Debug, Default)]
 pub struct LoadedDeliveries {
-    pub owed: HashMap<DeliveryId, DueDelivery>,
+    pub deliveries: HashMap<DeliveryId, DueDelivery>,
     pub bodies: HashMap<EventKey, EventPayload>,
 }
 
@@ -105,7 +107,7 @@ pub struct DeliverySource {
 
 impl Store {
     /// A delivery that does not exist is not in the answer.
-    pub async fn owed(
+    pub async fn due_deliveries(
         &self,
         ids: Vec<DeliveryId>,
     ) -> Result<HashMap<DeliveryId, DueDelivery>, StoreError> {
@@ -139,8 +141,8 @@ impl Store {
     }
 
     /// Ends deliveries without an attempt, where they are pending in that generation.
-    pub async fn end(&self, owed: Vec<AttemptTask>, end: DeliveryState) -> Result<(), StoreError> {
-        run!(self, write, |conn, q: self| q::end(conn, &owed, end)).map(drop)
+    pub async fn end(&self, tasks: Vec<AttemptTask>, end: DeliveryState) -> Result<(), StoreError> {
+        run!(self, write, |conn, q: self| q::end(conn, &tasks, end)).map(drop)
     }
 
     /// Waits until no other session locks a row that `record` writes or refers to. An error says nothing about the store: a
@@ -189,9 +191,9 @@ struct DueDeliveryRow {
 const FEW: usize = 8;
 
 #[derive(Clone, Copy)]
-enum Bodies {
-    ComeAlong,
-    StayBehind,
+enum BodyLoading {
+    Include,
+    Omit,
 }
 
 /// A body, if it was asked for, and the publisher's trace.
@@ -208,9 +210,9 @@ impl TryFrom<DueDeliveryRow> for DueDelivery {
     type Error = StoreError;
 
     fn try_from(row: DueDeliveryRow) -> Result<Self, StoreError> {
-        let origin = read_name("origin", &row.origin)?;
-        let standings = EligibilityFacts {
-            origin,
+        let kind = read_name("origin", &row.origin)?;
+        let facts = EligibilityFacts {
+            kind,
             made_in: row.made_in,
             activation: row.activation,
             is_active: row.is_active,
@@ -226,13 +228,13 @@ impl TryFrom<DueDeliveryRow> for DueDelivery {
                 row.finished_at,
                 row.exhausted_reason.as_deref(),
             )?,
-            origin,
+            kind,
             backlog: row.backlog.map(BacklogClass::try_from).transpose()?,
             event: EventKey(row.event_key.0),
             event_type: read_event_type(&row.event_type)?,
             organization: organization(&row.organization_id)?,
             subscription: SubscriptionId(row.subscription_id),
-            standing: standings.into(),
+            eligibility: facts.into(),
             activation: row.activation,
             url: TargetUrl::from_store(row.url),
             sealed: SealedCredentials {
@@ -256,17 +258,17 @@ backends!(
         conn: &mut Conn,
         ids: &[DeliveryId],
     ) -> Result<HashMap<DeliveryId, DueDelivery>, StoreError> {
-        Ok(load_and(conn, ids, Bodies::StayBehind)?.owed)
+        Ok(load_and(conn, ids, BodyLoading::Omit)?.deliveries)
     }
 
     fn load_and(
         conn: &mut Conn,
         ids: &[DeliveryId],
-        bodies: Bodies,
+        bodies: BodyLoading,
     ) -> Result<LoadedDeliveries, StoreError> {
-        let come_along = matches!(bodies, Bodies::ComeAlong);
+        let with_body = matches!(bodies, BodyLoading::Include);
         let mut loaded = LoadedDeliveries {
-            owed: HashMap::with_capacity(ids.len()),
+            deliveries: HashMap::with_capacity(ids.len()),
             bodies: HashMap::new(),
         };
         let keys: Vec<UuidKey> = ids.iter().map(|id| UuidKey(id.0)).collect();
@@ -303,7 +305,7 @@ backends!(
                         subscriptions::deleted_at,
                     ),
                     (
-                        case_when(come_along.into_sql::<Bool>(), events::body),
+                        case_when(with_body.into_sql::<Bool>(), events::body),
                         events::traceparent,
                     ),
                 ))
@@ -315,7 +317,7 @@ backends!(
                         .bodies
                         .insert(event, body(bytes, traceparent.as_deref()));
                 }
-                loaded.owed.insert(DeliveryId(row.id.0), row.try_into()?);
+                loaded.deliveries.insert(DeliveryId(row.id.0), row.try_into()?);
             }
         }
         Ok(loaded)
@@ -327,16 +329,16 @@ backends!(
         wants_body: impl Fn(&DueDelivery) -> bool,
     ) -> Result<LoadedDeliveries, StoreError> {
         if ids.len() <= FEW {
-            return load_and(conn, ids, Bodies::ComeAlong);
+            return load_and(conn, ids, BodyLoading::Include);
         }
         own::in_one_view(conn, |conn| {
-            let owed = load(conn, ids)?;
-            let wanted = owed.values().filter(|owed| wants_body(owed));
-            let mut events: Vec<EventKey> = wanted.map(|owed| owed.event).collect();
+            let deliveries = load(conn, ids)?;
+            let wanted = deliveries.values().filter(|delivery| wants_body(delivery));
+            let mut events: Vec<EventKey> = wanted.map(|delivery| delivery.event).collect();
             events.sort_unstable();
             events.dedup();
             let bodies = bodies(conn, &events)?;
-            Ok(LoadedDeliveries { owed, bodies })
+            Ok(LoadedDeliveries { deliveries, bodies })
         })
     }
 
@@ -392,11 +394,11 @@ backends!(
     /// Answers with the number that it ended.
     pub(crate) fn end(
         conn: &mut Conn,
-        owed: &[AttemptTask],
+        tasks: &[AttemptTask],
         end: DeliveryState,
     ) -> Result<usize, StoreError> {
         let mut by_generation: BTreeMap<i32, Vec<UuidKey>> = BTreeMap::new();
-        for one in owed {
+        for one in tasks {
             let keys = by_generation.entry(signed(one.generation)).or_default();
             keys.push(UuidKey(one.delivery.0));
         }

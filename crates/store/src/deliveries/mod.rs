@@ -1,7 +1,7 @@
 //! Deliveries as their owner sees them.
 
 use hookline_core::cursor::Cursor;
-use hookline_core::delivery::{AttemptTask, ExhaustedReason, Origin, StartedBy};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, ExhaustedReason, StartedBy};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
@@ -102,7 +102,7 @@ pub struct Delivery {
     pub subscription: SubscriptionId,
     pub event_id: EventId,
     pub event_type: EventType,
-    pub origin: Origin,
+    pub kind: DeliveryKind,
     pub status: DeliveryStatus,
     pub attempts_made: u32,
     pub next_attempt_at: Option<Timestamp>,

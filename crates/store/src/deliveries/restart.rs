@@ -75,14 +75,14 @@ backends!(
                 return Ok(RestartResult::Unknown);
             }
             // Like a new delivery: only the present state of the subscription counts.
-            let standings = EligibilityFacts {
-                origin: read_name("origin", &origin)?,
+            let facts = EligibilityFacts {
+                kind: read_name("origin", &origin)?,
                 made_in: activation,
                 activation,
                 is_active,
                 is_deleted: deleted_at.is_some(),
             };
-            match standings.into() {
+            match facts.into() {
                 Eligibility::Deleted => return Ok(RestartResult::Deleted),
                 Eligibility::Inactive => return Ok(RestartResult::Inactive),
                 Eligibility::Active => {}
@@ -111,7 +111,7 @@ backends!(
         let started = own::restart(conn, keys, restart)?;
         let keys: Vec<UuidKey> = started
             .iter()
-            .map(|owed| UuidKey(owed.delivery.0))
+            .map(|task| UuidKey(task.delivery.0))
             .collect();
         dead_deliveries::remove(conn, &keys)?;
         Ok(started)

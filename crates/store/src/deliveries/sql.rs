@@ -4,7 +4,7 @@
 use diesel::dsl::{auto_type, exists};
 use diesel::prelude::*;
 use hookline_core::cursor::Cursor;
-use hookline_core::delivery::{DeliveryState, Origin};
+use hookline_core::delivery::{DeliveryKind, DeliveryState};
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
@@ -71,7 +71,7 @@ enum SubscriptionState {
 }
 
 impl SubscriptionColumns {
-    fn standing(&self) -> SubscriptionState {
+    fn state(&self) -> SubscriptionState {
         match (self.deleted_at, self.is_active) {
             (Some(_), _) => SubscriptionState::Deleted,
             (None, false) => SubscriptionState::Inactive,
@@ -84,8 +84,8 @@ fn signed(rows: u64) -> i64 {
     i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
-fn status_of(state: DeliveryState, standing: Eligibility) -> DeliveryStatus {
-    match (state, standing) {
+fn status_of(state: DeliveryState, eligibility: Eligibility) -> DeliveryStatus {
+    match (state, eligibility) {
         (DeliveryState::Pending { .. }, Eligibility::Active) => DeliveryStatus::Pending,
         (DeliveryState::Pending { .. }, Eligibility::Inactive)
         | (DeliveryState::Skipped { .. }, _) => DeliveryStatus::Skipped,
@@ -111,7 +111,7 @@ fn waiting_for(
 }
 
 pub(crate) fn read((delivery, subscription, event): DeliveryRow) -> Result<Delivery, StoreError> {
-    let origin = read_name("origin", &delivery.origin)?;
+    let kind = read_name("origin", &delivery.origin)?;
     let exhausted_reason = delivery.exhausted_reason.as_deref();
     let state = read_state(
         &delivery.state,
@@ -119,14 +119,14 @@ pub(crate) fn read((delivery, subscription, event): DeliveryRow) -> Result<Deliv
         delivery.finished_at,
         exhausted_reason,
     )?;
-    let standings = EligibilityFacts {
-        origin,
+    let facts = EligibilityFacts {
+        kind,
         made_in: delivery.activation,
         activation: subscription.activation,
         is_active: subscription.is_active,
         is_deleted: subscription.deleted_at.is_some(),
     };
-    let status = status_of(state, standings.into());
+    let status = status_of(state, facts.into());
     let (next_attempt_at, finished_at, exhausted_reason) = match state {
         DeliveryState::Pending { due } if status == DeliveryStatus::Pending => {
             (Some(due), None, None)
@@ -143,7 +143,7 @@ pub(crate) fn read((delivery, subscription, event): DeliveryRow) -> Result<Deliv
         subscription: SubscriptionId(delivery.subscription_id),
         event_id: EventId::parse(event.event_id).map_err(|why| corrupt("event_id", why))?,
         event_type: read_event_type(&event.event_type)?,
-        origin,
+        kind,
         status,
         attempts_made: delivery.attempts.unsigned_abs(),
         next_attempt_at,
@@ -168,11 +168,11 @@ macro_rules! narrowed {
             Some(status) => {
                 let stored = deliveries::state.eq(status.as_str());
                 let pending = deliveries::state.eq(DeliveryStatus::Pending.as_str());
-                let test = deliveries::origin.eq(Origin::Test.as_str());
-                let event = deliveries::origin.ne(Origin::Test.as_str());
+                let test = deliveries::origin.eq(DeliveryKind::Test.as_str());
+                let event = deliveries::origin.ne(DeliveryKind::Test.as_str());
                 let of_now = deliveries::activation.eq(subscription.activation);
                 let of_before = deliveries::activation.ne(subscription.activation);
-                match (status, subscription.standing()) {
+                match (status, subscription.state()) {
                     (DeliveryStatus::Pending, SubscriptionState::Active) => {
                         rows.filter(stored.and(test.or(of_now)))
                     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use hookline_core::cursor::Cursor;
-use hookline_core::delivery::Origin;
+use hookline_core::delivery::DeliveryKind;
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{EventId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::subscription::{Subscription, SubscriptionName};
@@ -41,7 +41,7 @@ pub struct EventSubscriptionsPage {
 pub struct EventSubscription {
     pub subscription: SubscriptionId,
     pub name: SubscriptionName,
-    pub fate: FanoutResult,
+    pub result: FanoutResult,
 }
 
 impl EventSubscription {
@@ -79,10 +79,10 @@ struct EventFacts {
     received_at: Timestamp,
 }
 
-fn without_delivery(subscription: &Subscription, told: EventFacts) -> FanoutResult {
-    if subscription.created_at > told.received_at {
+fn without_delivery(subscription: &Subscription, facts: EventFacts) -> FanoutResult {
+    if subscription.created_at > facts.received_at {
         FanoutResult::CreatedLater
-    } else if !subscription.events.to_set().contains(told.event_type) {
+    } else if !subscription.events.to_set().contains(facts.event_type) {
         FanoutResult::Filtered
     } else {
         FanoutResult::ChangedSince
@@ -119,7 +119,7 @@ backends!(
             event_type,
             received_at,
             body: String::from_utf8(body).map_err(|why| corrupt("body", why))?,
-            subscriptions: fates(
+            subscriptions: fanout_results(
                 conn,
                 owner,
                 EventFacts {
@@ -134,44 +134,44 @@ backends!(
 
     /// A page of the subscriptions with a delivery and of the present ones, in the order of their ids. Each of the two is
     /// read by its index from the start of the page, and at most a page of it.
-    fn fates(
+    fn fanout_results(
         conn: &mut Conn,
         owner: &OrganizationId,
-        told: EventFacts,
+        facts: EventFacts,
         page: EventSubscriptionsPage,
     ) -> Result<Vec<EventSubscription>, StoreError> {
         let beginning = page.after.map_or(0, |after| after.0);
         let rows: Vec<DeliveryRow> = deliveries::table
             .inner_join(subscriptions::table)
             .inner_join(events::table)
-            .filter(deliveries::event_key.eq(told.key))
+            .filter(deliveries::event_key.eq(facts.key))
             .filter(deliveries::subscription_id.gt(beginning))
             .order(deliveries::subscription_id)
             .limit(i64::from(page.limit))
             .select(DeliveryRow::as_select())
             .load(conn)?;
-        let mut fates = BTreeMap::new();
+        let mut fanout_results = BTreeMap::new();
         for row in rows {
             let name = SubscriptionName::from_store(row.1.name.clone());
             let delivery = read(row)?;
-            let fate = EventSubscription {
+            let entry = EventSubscription {
                 subscription: delivery.subscription,
                 name,
-                fate: FanoutResult::Delivery(delivery),
+                result: FanoutResult::Delivery(delivery),
             };
-            fates.insert(fate.subscription, fate);
+            fanout_results.insert(entry.subscription, entry);
         }
-        if !is_test(conn, told.key)? {
+        if !is_test(conn, facts.key)? {
             for other in after(conn, owner, SubscriptionId(beginning), page.limit)? {
-                fates.entry(other.id).or_insert_with(|| EventSubscription {
+                fanout_results.entry(other.id).or_insert_with(|| EventSubscription {
                     subscription: other.id,
-                    fate: without_delivery(&other, told),
+                    result: without_delivery(&other, facts),
                     name: other.name,
                 });
             }
         }
         let length = usize::try_from(page.limit).unwrap_or(usize::MAX);
-        Ok(fates.into_values().take(length).collect())
+        Ok(fanout_results.into_values().take(length).collect())
     }
 
     /// A test is for one subscription only, so the others are not listed.
@@ -182,6 +182,6 @@ backends!(
             .select(deliveries::origin)
             .first(conn)
             .optional()?;
-        Ok(origin.is_some_and(|origin| origin == Origin::Test.as_str()))
+        Ok(origin.is_some_and(|origin| origin == DeliveryKind::Test.as_str()))
     }
 );

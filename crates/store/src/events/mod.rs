@@ -31,7 +31,7 @@ pub struct IntakeResult {
     /// Events that were not stored before.
     pub new_events: usize,
     /// The first attempts of new deliveries, which are due.
-    pub owed: Vec<AttemptTask>,
+    pub tasks: Vec<AttemptTask>,
 }
 
 #[derive(Clone, Copy)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use diesel::prelude::*;
-use hookline_core::delivery::{AttemptTask, DeliveryState, Origin};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState};
 use hookline_core::fanout::SubscriptionIndex;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
@@ -63,7 +63,7 @@ pub(crate) fn fan_out<'a>(
             let purpose = DeliverySpec {
                 owner,
                 to,
-                origin: Origin::Event,
+                kind: DeliveryKind::Event,
                 activation: subscriber.activation,
                 state: match subscriber.is_active {
                     true => DeliveryState::Pending { due: now },
@@ -81,8 +81,8 @@ pub(crate) fn fan_out<'a>(
 pub(crate) fn first_attempts<'a>(
     rows: impl IntoIterator<Item = &'a NewDelivery<'a>>,
 ) -> Vec<AttemptTask> {
-    let owed = rows.into_iter().filter(|row| row.due.is_some());
-    owed.map(|row| first_attempt(row.id, row.subscription_id))
+    let due = rows.into_iter().filter(|row| row.due.is_some());
+    due.map(|row| first_attempt(row.id, row.subscription_id))
         .collect()
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn new_event<'a>(
 pub(crate) struct DeliverySpec<'a> {
     pub(crate) owner: &'a OrganizationId,
     pub(crate) to: SubscriptionId,
-    pub(crate) origin: Origin,
+    pub(crate) kind: DeliveryKind,
     pub(crate) activation: i64,
     pub(crate) state: DeliveryState,
 }
@@ -132,7 +132,7 @@ pub(crate) fn new_delivery(
         organization_id: purpose.owner.as_str(),
         subscription_id: purpose.to.0,
         event_key: UuidKey(event.0),
-        origin: purpose.origin.as_str(),
+        origin: purpose.kind.as_str(),
         activation: purpose.activation,
         generation: 0,
         attempts: 0,

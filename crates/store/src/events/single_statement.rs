@@ -54,8 +54,8 @@ fn at_once(
     IntakeLimits { now, most }: IntakeLimits,
 ) -> Result<Option<IntakeResult>, StoreError> {
     let by_key = by_key(incoming);
-    let (owed, version) = index.read(|index| fan_out(index, by_key.iter(), now));
-    if owed.len() > DELIVERIES.min(most) {
+    let (deliveries, version) = index.read(|index| fan_out(index, by_key.iter(), now));
+    if deliveries.len() > DELIVERIES.min(most) {
         return Ok(None);
     }
     let shard = shard_at(now);
@@ -98,7 +98,7 @@ fn at_once(
              )
              SELECT is_known, key FROM known LEFT JOIN new ON TRUE",
         )
-        .with(given_deliveries(&owed))
+        .with(given_deliveries(&deliveries))
         .load(conn)?;
     if !taken_in.iter().all(|row| row.is_known) {
         return Ok(None);
@@ -106,6 +106,6 @@ fn at_once(
     let new: HashSet<UuidKey> = taken_in.into_iter().filter_map(|row| row.key).collect();
     Ok(Some(IntakeResult {
         new_events: new.len(),
-        owed: first_attempts(owed.iter().filter(|row| new.contains(&row.event_key))),
+        tasks: first_attempts(deliveries.iter().filter(|row| new.contains(&row.event_key))),
     }))
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::*;
-use hookline_core::delivery::{AttemptTask, DeliveryState, Origin};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState};
 use hookline_core::ids::{DeliveryId, EventKey, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
@@ -81,7 +81,7 @@ backends!(
             own::insert_fan_out(conn, &rows, &stored.into_shards(shard_at(now)))?;
             Ok(IntakeResult {
                 new_events: new.len(),
-                owed: first_attempts(&rows),
+                tasks: first_attempts(&rows),
             })
         });
         match taken_in {
@@ -126,7 +126,7 @@ backends!(
             let purpose = DeliverySpec {
                 owner: &event.organization,
                 to: id,
-                origin: Origin::Test,
+                kind: DeliveryKind::Test,
                 activation: subscription.activation,
                 state: DeliveryState::Pending { due: now },
             };

@@ -94,14 +94,14 @@ backends!(
         };
         conn.transaction(|conn| {
             let made = work(conn)?;
-            let mine = idempotent_requests::table
+            let own_row = idempotent_requests::table
                 .filter(idempotent_requests::id.eq(claim.id.to_vec()))
                 .filter(idempotent_requests::claim.eq(claim.number));
             let stands = match answer(&made) {
-                Some(answer) => diesel::update(mine)
+                Some(answer) => diesel::update(own_row)
                     .set(idempotent_requests::answer.eq(answer))
                     .execute(conn)?,
-                None => diesel::delete(mine).execute(conn)?,
+                None => diesel::delete(own_row).execute(conn)?,
             };
             match stands {
                 1 => Ok(made),
@@ -128,9 +128,9 @@ backends!(
             .select(idempotent_requests::id)
             .load(conn)?;
         // A row that was claimed again meanwhile stays.
-        let gone = idempotent_requests::table
+        let expired = idempotent_requests::table
             .filter(idempotent_requests::id.eq_any(ids))
             .filter(idempotent_requests::created_at.lt(cutoff.unix_micros()));
-        Ok(diesel::delete(gone).execute(conn)?)
+        Ok(diesel::delete(expired).execute(conn)?)
     }
 );

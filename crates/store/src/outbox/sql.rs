@@ -56,8 +56,11 @@ backends!(
             .collect()
     }
 
-    pub(crate) fn forget(conn: &mut Conn, told: &[OperationalEventId]) -> Result<(), StoreError> {
-        let keys: Vec<UuidKey> = told.iter().map(|id| UuidKey(id.0)).collect();
+    pub(crate) fn forget(
+        conn: &mut Conn,
+        published: &[OperationalEventId],
+    ) -> Result<(), StoreError> {
+        let keys: Vec<UuidKey> = published.iter().map(|id| UuidKey(id.0)).collect();
         diesel::delete(operational_events::table.filter(operational_events::id.eq_any(keys)))
             .execute(conn)?;
         Ok(())

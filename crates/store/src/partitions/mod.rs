@@ -94,7 +94,7 @@ pub struct PartitionRange {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DueAttempt {
-    pub owed: AttemptTask,
+    pub task: AttemptTask,
     pub partition: Partition,
     pub due: Timestamp,
 }

@@ -222,7 +222,7 @@ pub(crate) fn look(conn: &mut Conn, look: &DueQuery) -> Result<Vec<DueAttempt>, 
     let found: Vec<FoundRow> = looking(look).load(conn)?;
     let read = |row: FoundRow| {
         Ok(DueAttempt {
-            owed: AttemptTask::from(row.next),
+            task: AttemptTask::from(row.next),
             partition: read_partition(row.partition)?,
             due: Timestamp::from_unix_micros(row.due),
         })
@@ -231,8 +231,8 @@ pub(crate) fn look(conn: &mut Conn, look: &DueQuery) -> Result<Vec<DueAttempt>, 
         .into_iter()
         .map(read)
         .collect::<Result<Vec<_>, StoreError>>()?;
-    found.sort_by_key(|one| (one.due, one.owed.delivery));
-    found.dedup_by_key(|one| one.owed.delivery);
+    found.sort_by_key(|one| (one.due, one.task.delivery));
+    found.dedup_by_key(|one| one.task.delivery);
     Ok(found)
 }
 

@@ -179,15 +179,15 @@ pub(crate) fn look(conn: &mut Conn, look: &DueQuery) -> Result<Vec<DueAttempt>, 
                 attempts,
             };
             DueAttempt {
-                owed: AttemptTask::from(next),
+                task: AttemptTask::from(next),
                 partition: into.partition,
                 due: due.map_or(into.floor, Timestamp::from_unix_micros),
             }
         };
         found.extend(rows.into_iter().map(due));
     }
-    found.sort_by_key(|one| (one.due, one.owed.delivery));
-    found.dedup_by_key(|one| one.owed.delivery);
+    found.sort_by_key(|one| (one.due, one.task.delivery));
+    found.dedup_by_key(|one| one.task.delivery);
     Ok(found)
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hookline_core::delivery::{AttemptTask, ExhaustedReason, Origin, RetryRun};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, ExhaustedReason, RetryRun};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::outcome::AttemptOutcome;
@@ -23,8 +23,8 @@ pub(crate) mod sqlite;
 /// A finished attempt and the next step of its delivery.
 #[derive(Debug, Clone)]
 pub struct AttemptRecord {
-    pub owed: AttemptTask,
-    pub origin: Origin,
+    pub task: AttemptTask,
+    pub kind: DeliveryKind,
     pub run: RetryRun,
     pub organization: OrganizationId,
     pub subscription: SubscriptionId,
@@ -37,7 +37,7 @@ pub struct AttemptRecord {
     pub outcome: AttemptOutcome,
     pub started: Timestamp,
     pub took: Duration,
-    pub follow: NextStep,
+    pub next_step: NextStep,
 }
 
 /// The state of a delivery after an attempt.

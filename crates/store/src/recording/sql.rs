@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::*;
-use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason, Origin, Trigger};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, ExhaustedReason, Trigger};
 use hookline_core::ids::{AttemptId, DeliveryId, OrganizationId};
 use hookline_core::subscription::DisabledReason;
 use hookline_core::timestamp::Timestamp;
@@ -19,14 +19,14 @@ use crate::subscriptions::disabling::{AttemptTarget, DisableRequest};
 
 fn made(record: &AttemptRecord) -> AttemptUpdate {
     let at = record.started.after(record.took);
-    let to = match record.follow {
+    let to = match record.next_step {
         NextStep::Delivered => DeliveryState::Delivered { at },
         NextStep::Retry { due } => DeliveryState::Pending { due },
         NextStep::Exhausted(reason) => DeliveryState::Exhausted { at, reason },
     };
     AttemptUpdate {
         row: row_of(record),
-        generation: signed(record.owed.generation),
+        generation: signed(record.task.generation),
         to: to.into(),
     }
 }
@@ -37,7 +37,7 @@ fn row_of(record: &AttemptRecord) -> AttemptRow {
         generation,
         attempt,
         subscription: _,
-    } = record.owed;
+    } = record.task;
     let error = record.outcome.error();
     let status = match error {
         None => AttemptStatus::Success,
@@ -52,7 +52,7 @@ fn row_of(record: &AttemptRecord) -> AttemptRow {
         event_key: UuidKey(record.event.0),
         event_type: record.event_type.as_str().to_owned(),
         attempt: signed(attempt),
-        trigger: Trigger::of(record.origin, record.run, attempt)
+        trigger: Trigger::of(record.kind, record.run, attempt)
             .as_str()
             .to_owned(),
         status: status.as_str().to_owned(),
@@ -63,7 +63,7 @@ fn row_of(record: &AttemptRecord) -> AttemptRow {
         error_message,
         duration_ms: i64::try_from(record.took.as_millis()).unwrap_or(i64::MAX),
         created_at: record.started.unix_micros(),
-        next_attempt_at: match record.follow {
+        next_attempt_at: match record.next_step {
             NextStep::Retry { due } => Some(due.unix_micros()),
             NextStep::Delivered | NextStep::Exhausted(_) => None,
         },
@@ -89,7 +89,7 @@ backends!(
         shard: i32,
     ) -> Result<HashSet<DeliveryId>, StoreError> {
         let made: Vec<AttemptUpdate> = records.iter().map(made).collect();
-        let ends = |record: &AttemptRecord| matches!(record.follow, NextStep::Exhausted(_));
+        let ends = |record: &AttemptRecord| matches!(record.next_step, NextStep::Exhausted(_));
         if !records.iter().any(ends) {
             // One statement in PostgreSQL, and a savepoint of SQLite's writer: no transaction is needed.
             return own::record(conn, &made, shard);
@@ -98,7 +98,7 @@ backends!(
             let moved = own::record(conn, &made, shard)?;
             let fresh = records
                 .iter()
-                .filter(|record| moved.contains(&record.owed.delivery));
+                .filter(|record| moved.contains(&record.task.delivery));
             apply_side_effects(conn, fresh)?;
             Ok(moved)
         })
@@ -110,7 +110,7 @@ backends!(
         conn: &mut Conn,
         fresh: impl Iterator<Item = &'a AttemptRecord>,
     ) -> Result<(), StoreError> {
-        let mut gone: BTreeMap<AttemptTarget<'_>, Timestamp> = BTreeMap::new();
+        let mut gone_targets: BTreeMap<AttemptTarget<'_>, Timestamp> = BTreeMap::new();
         let mut exhausted: BTreeMap<AttemptTarget<'_>, &OrganizationId> = BTreeMap::new();
         for record in fresh {
             let called = AttemptTarget {
@@ -118,22 +118,22 @@ backends!(
                 url: record.url.as_str(),
                 activation: record.activation,
             };
-            match (record.follow, record.origin) {
+            match (record.next_step, record.kind) {
                 (NextStep::Exhausted(ExhaustedReason::Gone), _) => {
                     let at = record.started.after(record.took);
-                    gone.entry(called).or_insert(at);
+                    gone_targets.entry(called).or_insert(at);
                 }
-                (NextStep::Exhausted(_), Origin::Event) => {
+                (NextStep::Exhausted(_), DeliveryKind::Event) => {
                     exhausted.insert(called, &record.organization);
                 }
-                (NextStep::Exhausted(_), Origin::Test)
+                (NextStep::Exhausted(_), DeliveryKind::Test)
                 | (NextStep::Delivered | NextStep::Retry { .. }, _) => {}
             }
         }
-        if !gone.is_empty() {
+        if !gone_targets.is_empty() {
             // First: while this transaction holds the version row, no subscription changes.
             let version = next_version(conn)?;
-            for (called, at) in gone {
+            for (called, at) in gone_targets {
                 if is_unchanged(conn, called)? {
                     let disabling = DisableRequest {
                         subscription: called.subscription,

@@ -4,7 +4,7 @@ use diesel::dsl::sql;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 use hookline_core::cursor::Cursor;
-use hookline_core::delivery::Origin;
+use hookline_core::delivery::DeliveryKind;
 use hookline_core::event_type::EventType;
 use hookline_core::ids::{OrganizationId, ReplayId, SubscriptionId};
 use hookline_core::replay::ReplayFilter;
@@ -142,7 +142,7 @@ backends!(
             .and(deliveries::activation.ne(subscription.activation));
         let matching = deliveries::table
             .filter(deliveries::subscription_id.eq(scope.subscription.0))
-            .filter(deliveries::origin.eq(Origin::Event.as_str()))
+            .filter(deliveries::origin.eq(DeliveryKind::Event.as_str()))
             .filter(deliveries::state.eq_any(wanted).or(void));
         let count: i64 = match &filter.event_types {
             None => stretched!(matching.into_boxed(), deliveries, stretch)

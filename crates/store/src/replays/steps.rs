@@ -160,8 +160,8 @@ backends!(
         };
         let mut keys: Vec<UuidKey> = wanted.iter().take(limit).map(|seen| seen.id).collect();
         keys.sort_unstable();
-        let owed = restart::restart_all(conn, &keys, restart)?;
-        let started = u32::try_from(owed.len()).unwrap_or(u32::MAX);
+        let tasks = restart::restart_all(conn, &keys, restart)?;
+        let started = u32::try_from(tasks.len()).unwrap_or(u32::MAX);
         let next = now.after(Duration::from_secs(1) * started / per_second.max(1));
         diesel::update(replays::table.find(row.id))
             .set((
@@ -171,7 +171,7 @@ backends!(
                 replays::next_step_at.eq(next.unix_micros()),
             ))
             .execute(conn)?;
-        Ok(owed)
+        Ok(tasks)
     }
 
     /// Oldest first.

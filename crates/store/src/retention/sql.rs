@@ -124,7 +124,7 @@ backends!(
             }
             // A delivery that was restarted meanwhile keeps its event.
             let kept = deliveries::table.filter(deliveries::event_key.eq(events::key));
-            let gone: Vec<(String, i64)> = diesel::delete(
+            let deleted: Vec<(String, i64)> = diesel::delete(
                 events::table
                     .filter(events::key.eq_any(&keys))
                     .filter(not(exists(kept))),
@@ -135,11 +135,11 @@ backends!(
             ))
             .get_results(conn)?;
             let mut stored = UsageChange::default();
-            for (owner, bytes) in &gone {
+            for (owner, bytes) in &deleted {
                 stored.add(owner, -bytes);
             }
             usage::add_stored(conn, &stored.into_shards(0))?;
-            Ok(removed + gone.len())
+            Ok(removed + deleted.len())
         })
     }
 

@@ -10,13 +10,13 @@ async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
     let mut records = Vec::new();
     for id in 0..25 {
         let event = event("a", &id.to_string());
-        let owed = fixture.intake(vec![event.clone()]).await.owed[0];
-        let follow = if id % 5 == 0 {
+        let task = fixture.intake(vec![event.clone()]).await.tasks[0];
+        let next_step = if id % 5 == 0 {
             NextStep::Retry { due: now() }
         } else {
             NextStep::Delivered
         };
-        records.push(attempted(owed, to, &event, follow));
+        records.push(attempted(task, to, &event, next_step));
     }
     // All at one moment, so that pages are told apart by the ids alone.
     fixture.record(records.clone()).await;

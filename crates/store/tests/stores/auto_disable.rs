@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason, Origin};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, ExhaustedReason};
 use hookline_core::ids::SubscriptionId;
 use hookline_core::subscription::{DisabledReason, SubscriptionPatch, SubscriptionStatus};
 use hookline_core::target::TargetUrl;
@@ -49,40 +49,40 @@ impl One {
     /// An attempt with the subscription as it is now.
     async fn made(
         &self,
-        owed: AttemptTask,
+        task: AttemptTask,
         name: &str,
-        follow: NextStep,
+        next_step: NextStep,
         hour: i64,
     ) -> AttemptRecord {
-        let id = owed.delivery;
-        let found = self.fixture.store.owed(vec![id]).await;
+        let id = task.delivery;
+        let found = self.fixture.store.due_deliveries(vec![id]).await;
         let now = found.unwrap().remove(&id).unwrap();
         AttemptRecord {
             started: hours(hour),
             url: now.url,
             activation: now.activation,
-            ..attempted(owed, self.id, &event("a", name), follow)
+            ..attempted(task, self.id, &event("a", name), next_step)
         }
     }
 
     /// A new event. Its only attempt ends like this, so many hours from now.
-    async fn attempt(&self, follow: NextStep, hour: i64) {
-        let name = format!("{follow:?} {hour}");
-        let owed = self.fixture.owed("a", &name).await;
-        let record = self.made(owed, &name, follow, hour).await;
+    async fn attempt(&self, next_step: NextStep, hour: i64) {
+        let name = format!("{next_step:?} {hour}");
+        let task = self.fixture.task("a", &name).await;
+        let record = self.made(task, &name, next_step, hour).await;
         assert_eq!(self.fixture.record(vec![record]).await.len(), 1);
     }
 
-    async fn test(&self, follow: NextStep, hour: i64) {
+    async fn test(&self, next_step: NextStep, hour: i64) {
         let store = &self.fixture.store;
         let name = format!("test {hour}");
-        let owed = store
+        let task = store
             .create_test(self.id, event("a", &name), hours(hour))
             .await
             .unwrap();
         let record = AttemptRecord {
-            origin: Origin::Test,
-            ..self.made(owed.unwrap(), &name, follow, hour).await
+            kind: DeliveryKind::Test,
+            ..self.made(task.unwrap(), &name, next_step, hour).await
         };
         assert_eq!(self.fixture.record(vec![record]).await.len(), 1);
     }
@@ -132,28 +132,32 @@ async fn a_subscription_with_long_failures_and_an_exhausted_delivery_is_switched
     fixture: Fixture,
 ) {
     let one = One::of(fixture).await;
-    let pending = one.fixture.owed("a", "pending").await;
+    let pending = one.fixture.task("a", "pending").await;
     one.attempt(NextStep::Retry { due: hours(9) }, 1).await;
     one.attempt(EXHAUSTED, 40).await;
     assert_eq!(one.look(72).await, SubscriptionStatus::Active);
     assert_eq!(one.look(73).await, FAILING);
-    let told = one
+    let operational_events = one
         .fixture
         .store
         .unpublished_operational_events()
         .await
         .unwrap();
-    let [event] = &told[..] else {
-        panic!("{told:?}")
+    let [event] = &operational_events[..] else {
+        panic!("{operational_events:?}")
     };
     assert_eq!(event.reason, DisabledReason::Failing);
     assert_eq!((event.subscription, event.at), (one.id, hours(73)));
     // Its waiting deliveries are void, and a new event owes it no delivery.
-    let owed = one.fixture.store.owed(vec![pending.delivery]).await;
-    let standing = owed.unwrap()[&pending.delivery].standing;
-    assert_eq!(standing, hookline_store::Eligibility::Inactive);
+    let found = one
+        .fixture
+        .store
+        .due_deliveries(vec![pending.delivery])
+        .await;
+    let eligibility = found.unwrap()[&pending.delivery].eligibility;
+    assert_eq!(eligibility, hookline_store::Eligibility::Inactive);
     let given = one.fixture.intake(vec![crate::fixture::event("a", "new")]);
-    assert!(given.await.owed.is_empty());
+    assert!(given.await.tasks.is_empty());
 }
 
 async fn the_clock_starts_with_the_first_failure_and_not_with_the_last_success(fixture: Fixture) {
@@ -216,14 +220,14 @@ async fn switching_on_and_another_url_each_start_the_clock_anew(fixture: Fixture
     // Saying again that it is on is no change, and neither is another name.
     one.switch_on(400).await;
     assert_eq!(one.look(453).await, FAILING);
-    let told = one
+    let operational_events = one
         .fixture
         .store
         .unpublished_operational_events()
         .await
         .unwrap();
-    assert_eq!(told.len(), 2);
-    assert_ne!(told[0].id, told[1].id);
+    assert_eq!(operational_events.len(), 2);
+    assert_ne!(operational_events[0].id, operational_events[1].id);
 }
 
 async fn the_clock_goes_on_when_the_log_is_forgotten(fixture: Fixture) {
@@ -261,29 +265,36 @@ async fn a_batch_of_many_gone_receivers_writes_one_event_for_each_subscription(f
     let (first, second) = (fixture.subscribe("a").await, fixture.subscribe("a").await);
     let events: Vec<_> = (0..20).map(|id| event("a", &id.to_string())).collect();
     let given = fixture.intake(events).await;
-    assert_eq!(given.owed.len(), 40);
-    let gone = |owed: AttemptTask| {
+    assert_eq!(given.tasks.len(), 40);
+    let gone = |task: AttemptTask| {
         let carried = event("a", "whichever");
-        let follow = NextStep::Exhausted(ExhaustedReason::Gone);
-        attempted(owed, owed.subscription, &carried, follow)
+        let next_step = NextStep::Exhausted(ExhaustedReason::Gone);
+        attempted(task, task.subscription, &carried, next_step)
     };
     fixture
-        .record(given.owed.into_iter().map(gone).collect())
+        .record(given.tasks.into_iter().map(gone).collect())
         .await;
-    let told = fixture
+    let operational_events = fixture
         .store
         .unpublished_operational_events()
         .await
         .unwrap();
-    let mut of: Vec<_> = told.iter().map(|event| event.subscription).collect();
+    let mut of: Vec<_> = operational_events
+        .iter()
+        .map(|event| event.subscription)
+        .collect();
     of.sort_unstable();
     assert_eq!(of, [first.id, second.id]);
     assert!(
-        told.iter()
+        operational_events
+            .iter()
             .all(|event| event.reason == DisabledReason::Gone)
     );
     assert_eq!(
-        (told[0].name.as_str(), told[0].organization.as_str()),
+        (
+            operational_events[0].name.as_str(),
+            operational_events[0].organization.as_str()
+        ),
         ("n", "a")
     );
 }
@@ -293,13 +304,16 @@ async fn what_was_told_is_told_no_more(fixture: Fixture) {
     one.attempt(NextStep::Exhausted(ExhaustedReason::Gone), 0)
         .await;
     let store = &one.fixture.store;
-    let told = store.unpublished_operational_events().await.unwrap();
+    let operational_events = store.unpublished_operational_events().await.unwrap();
     assert_eq!(
-        told,
+        operational_events,
         store.unpublished_operational_events().await.unwrap(),
         "again until it was told"
     );
-    store.mark_published(vec![told[0].id]).await.unwrap();
+    store
+        .mark_published(vec![operational_events[0].id])
+        .await
+        .unwrap();
     assert!(
         store
             .unpublished_operational_events()
@@ -307,21 +321,25 @@ async fn what_was_told_is_told_no_more(fixture: Fixture) {
             .unwrap()
             .is_empty()
     );
-    assert!(told[0].at >= now());
+    assert!(operational_events[0].at >= now());
 }
 
 async fn a_410_of_the_url_before_does_not_switch_the_new_one_off(fixture: Fixture) {
     let one = One::of(fixture).await;
-    let owed = one.fixture.owed("a", "under way").await;
-    let late = one.made(owed, "under way", GONE, 1).await;
+    let task = one.fixture.task("a", "under way").await;
+    let late = one.made(task, "under way", GONE, 1).await;
     one.move_to(OTHER, 2).await;
     // In one batch with what the new URL says.
-    let owed = one.fixture.owed("a", "new").await;
-    let good = one.made(owed, "new", NextStep::Delivered, 3).await;
+    let task = one.fixture.task("a", "new").await;
+    let good = one.made(task, "new", NextStep::Delivered, 3).await;
     assert_eq!(one.fixture.record(vec![late.clone(), good]).await.len(), 2);
     assert_eq!(one.look(4).await, SubscriptionStatus::Active);
-    let ended = one.fixture.store.owed(vec![late.owed.delivery]).await;
-    let state = ended.unwrap()[&late.owed.delivery].state;
+    let ended = one
+        .fixture
+        .store
+        .due_deliveries(vec![late.task.delivery])
+        .await;
+    let state = ended.unwrap()[&late.task.delivery].state;
     assert!(
         matches!(
             state,
@@ -349,8 +367,8 @@ async fn a_410_of_the_url_before_does_not_switch_the_new_one_off(fixture: Fixtur
 
 async fn a_410_of_an_earlier_activation_does_not_switch_a_later_one_off(fixture: Fixture) {
     let one = One::of(fixture).await;
-    let owed = one.fixture.owed("a", "under way").await;
-    let late = one.made(owed, "under way", GONE, 1).await;
+    let task = one.fixture.task("a", "under way").await;
+    let late = one.made(task, "under way", GONE, 1).await;
     one.switch(SubscriptionStatus::Inactive(None), 2).await;
     one.switch_on(3).await;
     assert_eq!(one.fixture.record(vec![late]).await.len(), 1);
@@ -369,9 +387,9 @@ async fn failures_of_the_url_before_or_of_an_earlier_activation_start_no_clock(f
     let one = One::of(fixture).await;
     let mut late = Vec::new();
     for name in ["first", "second", "third"] {
-        let owed = one.fixture.owed("a", name).await;
+        let task = one.fixture.task("a", name).await;
         // The clock of the dispatcher is ahead.
-        late.push(one.made(owed, name, EXHAUSTED, 9).await);
+        late.push(one.made(task, name, EXHAUSTED, 9).await);
     }
     one.move_to(OTHER, 1).await;
     one.fixture.record(vec![late.remove(0)]).await;

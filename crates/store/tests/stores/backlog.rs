@@ -25,8 +25,8 @@ on_both![
     circuit_breakers_are_kept_until_they_close_or_their_subscription_is_deleted,
 ];
 
-async fn mark(fixture: &Fixture, owed: &[AttemptTask]) -> usize {
-    let marked = fixture.store.mark_backlog(owed.to_vec(), now()).await;
+async fn mark(fixture: &Fixture, tasks: &[AttemptTask]) -> usize {
+    let marked = fixture.store.mark_backlog(tasks.to_vec(), now()).await;
     marked.unwrap().len()
 }
 
@@ -48,7 +48,7 @@ async fn search(
         limit,
     };
     let found = fixture.store.read_backlog(vec![read], now()).await.unwrap();
-    found.iter().map(|row| (row.owed, row.due)).collect()
+    found.iter().map(|row| (row.task, row.due)).collect()
 }
 
 async fn look(fixture: &Fixture, subscription: SubscriptionId) -> usize {
@@ -66,61 +66,66 @@ async fn look(fixture: &Fixture, subscription: SubscriptionId) -> usize {
 }
 
 /// Deliveries to one subscription, each due a microsecond after the one before.
-async fn owed(fixture: &Fixture, owner: &str, count: i64) -> Vec<AttemptTask> {
-    let mut owed = Vec::new();
+async fn tasks(fixture: &Fixture, owner: &str, count: i64) -> Vec<AttemptTask> {
+    let mut tasks = Vec::new();
     for number in 0..count {
-        let first = fixture.owed(owner, &number.to_string()).await;
-        let follow = NextStep::Retry {
+        let first = fixture.task(owner, &number.to_string()).await;
+        let next_step = NextStep::Retry {
             due: at(NOW - count + number),
         };
         let event = event(owner, &number.to_string());
         fixture
-            .record(vec![attempted(first, first.subscription, &event, follow)])
+            .record(vec![attempted(
+                first,
+                first.subscription,
+                &event,
+                next_step,
+            )])
             .await;
-        owed.push(AttemptTask {
+        tasks.push(AttemptTask {
             attempt: 2,
             ..first
         });
     }
-    owed
+    tasks
 }
 
 async fn a_marked_delivery_is_read_as_backlog_and_not_by_a_due_query(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = owed(&fixture, "a", 3).await;
+    let tasks = tasks(&fixture, "a", 3).await;
     assert_eq!(look(&fixture, to).await, 3);
     assert_eq!(search(&fixture, to, None, 9).await, []);
-    assert_eq!(mark(&fixture, &owed[1..]).await, 2);
+    assert_eq!(mark(&fixture, &tasks[1..]).await, 2);
     assert_eq!(
-        mark(&fixture, &owed[1..]).await,
+        mark(&fixture, &tasks[1..]).await,
         2,
         "they are marked already"
     );
     assert_eq!(look(&fixture, to).await, 1);
     let found = search(&fixture, to, None, 9).await;
-    assert_eq!(found, [(owed[1], at(NOW - 2)), (owed[2], at(NOW - 1))]);
+    assert_eq!(found, [(tasks[1], at(NOW - 2)), (tasks[2], at(NOW - 1))]);
     let now = at(NOW);
     assert_eq!(fixture.store.count_due(now, 9).await.unwrap(), 1);
     let totals = fixture.store.partition_counts(now).await.unwrap();
-    let mine = partitions(&fixture).await.of(to);
-    let mine = totals.iter().find(|one| one.partition == mine).unwrap();
-    assert_eq!((mine.due, mine.backlog, mine.later), (1, 2, 0));
+    let own = partitions(&fixture).await.of(to);
+    let own = totals.iter().find(|one| one.partition == own).unwrap();
+    assert_eq!((own.due, own.backlog, own.later), (1, 2, 0));
 }
 
 async fn the_next_attempt_and_a_restart_remove_a_mark(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = owed(&fixture, "a", 2).await;
-    mark(&fixture, &owed).await;
+    let tasks = tasks(&fixture, "a", 2).await;
+    mark(&fixture, &tasks).await;
     let due = at(NOW + 9);
-    let record = attempted(owed[0], to, &event("a", "0"), NextStep::Retry { due });
+    let record = attempted(tasks[0], to, &event("a", "0"), NextStep::Retry { due });
     fixture.record(vec![record]).await;
-    let record = attempted(owed[1], to, &event("a", "1"), NextStep::Delivered);
+    let record = attempted(tasks[1], to, &event("a", "1"), NextStep::Delivered);
     fixture.record(vec![record]).await;
     assert_eq!(search(&fixture, to, None, 9).await, []);
     assert_eq!(look(&fixture, to).await, 1);
     let again = fixture
         .store
-        .restart(None, owed[1].delivery, StartedBy::Retry, now());
+        .restart(None, tasks[1].delivery, StartedBy::Retry, now());
     assert!(matches!(again.await.unwrap(), RestartResult::Started(_)));
     assert_eq!(look(&fixture, to).await, 2, "a retry by hand is no backlog");
     assert_eq!(search(&fixture, to, None, 9).await, []);
@@ -128,34 +133,38 @@ async fn the_next_attempt_and_a_restart_remove_a_mark(fixture: Fixture) {
 
 async fn only_due_deliveries_in_the_expected_state_are_marked(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = owed(&fixture, "a", 4).await;
-    let record = attempted(owed[0], to, &event("a", "0"), NextStep::Delivered);
+    let tasks = tasks(&fixture, "a", 4).await;
+    let record = attempted(tasks[0], to, &event("a", "0"), NextStep::Delivered);
     fixture.record(vec![record]).await;
     let due = at(NOW + 1);
-    let record = attempted(owed[1], to, &event("a", "1"), NextStep::Retry { due });
+    let record = attempted(tasks[1], to, &event("a", "1"), NextStep::Retry { due });
     fixture.record(vec![record]).await;
     let early = AttemptTask {
         attempt: 3,
-        ..owed[1]
+        ..tasks[1]
     };
     let of_another_run = AttemptTask {
         generation: 1,
-        ..owed[2]
+        ..tasks[2]
     };
-    let not_owed = [owed[0], owed[1], early, of_another_run];
-    assert_eq!(mark(&fixture, &not_owed).await, 0);
+    let not_due = [tasks[0], tasks[1], early, of_another_run];
+    assert_eq!(mark(&fixture, &not_due).await, 0);
     assert_eq!(search(&fixture, to, None, 9).await, []);
-    assert_eq!(mark(&fixture, &owed[3..]).await, 1);
-    let found = fixture.store.owed(vec![owed[3].delivery]).await.unwrap();
-    let found = &found[&owed[3].delivery];
+    assert_eq!(mark(&fixture, &tasks[3..]).await, 1);
+    let found = fixture
+        .store
+        .due_deliveries(vec![tasks[3].delivery])
+        .await
+        .unwrap();
+    let found = &found[&tasks[3].delivery];
     assert_eq!(found.backlog, Some(BacklogClass::Live));
     assert_eq!(found.state, DeliveryState::Pending { due: at(NOW - 1) });
 }
 
 async fn a_read_continues_after_a_position_in_the_order_of_due(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = owed(&fixture, "a", 10).await;
-    mark(&fixture, &owed).await;
+    let tasks = tasks(&fixture, "a", 10).await;
+    mark(&fixture, &tasks).await;
     let mut found = Vec::new();
     let mut after = None;
     loop {
@@ -167,9 +176,9 @@ async fn a_read_continues_after_a_position_in_the_order_of_due(fixture: Fixture)
             due,
             delivery: last.delivery,
         });
-        found.extend(page.into_iter().map(|(owed, _)| owed));
+        found.extend(page.into_iter().map(|(task, _)| task));
     }
-    assert_eq!(found, owed);
+    assert_eq!(found, tasks);
 }
 
 async fn reads_of_many_backlogs_are_one_query(fixture: Fixture) {
@@ -177,9 +186,9 @@ async fn reads_of_many_backlogs_are_one_query(fixture: Fixture) {
     let mut expected = Vec::new();
     for owner in ["a", "b", "c"] {
         let to = fixture.subscribe(owner).await.id;
-        let owed = owed(&fixture, owner, 3).await;
-        mark(&fixture, &owed).await;
-        expected.extend(owed[..2].iter().map(|one| one.delivery));
+        let tasks = tasks(&fixture, owner, 3).await;
+        mark(&fixture, &tasks).await;
+        expected.extend(tasks[..2].iter().map(|one| one.delivery));
         reads.push(BacklogRead {
             partition: partitions(&fixture).await.of(to),
             subscription: to,
@@ -189,7 +198,7 @@ async fn reads_of_many_backlogs_are_one_query(fixture: Fixture) {
         });
     }
     let found = fixture.store.read_backlog(reads, now()).await.unwrap();
-    let mut found: Vec<_> = found.iter().map(|row| row.owed.delivery).collect();
+    let mut found: Vec<_> = found.iter().map(|row| row.task.delivery).collect();
     expected.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, expected);
@@ -202,9 +211,9 @@ async fn a_list_has_each_subscription_with_backlog_once(fixture: Fixture) {
     for number in 0..5 {
         let owner = format!("o{number}");
         let to = fixture.subscribe(&owner).await.id;
-        let owed = owed(&fixture, &owner, 3).await;
+        let tasks = tasks(&fixture, &owner, 3).await;
         if number % 2 == 0 {
-            mark(&fixture, &owed).await;
+            mark(&fixture, &tasks).await;
             expected.push(BacklogSubscription {
                 partition: partitions(&fixture).await.of(to),
                 subscription: to,
@@ -223,8 +232,8 @@ async fn a_list_has_each_subscription_with_backlog_once(fixture: Fixture) {
 
 async fn backlog_moves_to_its_partition_after_a_change_of_the_number(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = owed(&fixture, "a", 3).await;
-    mark(&fixture, &owed).await;
+    let tasks = tasks(&fixture, "a", 3).await;
+    mark(&fixture, &tasks).await;
     let count = partitions(&fixture).await.count();
     let fewer = Partitions::new(if count == 1 { 7 } else { 1 }).unwrap();
     fixture.store.resize_partitions(fewer).await.unwrap();
@@ -242,7 +251,7 @@ async fn backlog_moves_to_its_partition_after_a_change_of_the_number(fixture: Fi
 
 async fn a_pending_delivery_shows_the_reason_for_its_wait(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let first = fixture.owed("a", "1").await;
+    let first = fixture.task("a", "1").await;
     let organization = crate::fixture::organization("a");
     let waiting = async || {
         let page = fixture
@@ -314,10 +323,10 @@ async fn circuit_breakers_are_kept_until_they_close_or_their_subscription_is_del
 async fn rows_that_another_session_has_locked_are_skipped() {
     let fixture = Fixture::postgres().await;
     let to = fixture.subscribe("a").await.id;
-    let owed = owed(&fixture, "a", 2).await;
+    let tasks = tasks(&fixture, "a", 2).await;
     let lock = format!(
         "BEGIN; SELECT id FROM deliveries WHERE id = '{}' FOR UPDATE; SELECT pg_sleep(30)",
-        owed[0].delivery.0
+        tasks[0].delivery.0
     );
     let mut session = std::process::Command::new("psql")
         .args([fixture.url(), "-Xqc", &lock])
@@ -329,13 +338,13 @@ async fn rows_that_another_session_has_locked_are_skipped() {
     while fixture.number(sleeps) == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let marked = fixture.store.mark_backlog(owed.clone(), now()).await;
-    assert_eq!(marked.unwrap(), [owed[1].delivery].into());
+    let marked = fixture.store.mark_backlog(tasks.clone(), now()).await;
+    assert_eq!(marked.unwrap(), [tasks[1].delivery].into());
     fixture.sql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
           WHERE query LIKE '%pg_sleep(30)%' AND wait_event = 'PgSleep' AND datname = current_database()",
     );
     session.wait().unwrap();
-    assert_eq!(mark(&fixture, &owed).await, 2);
+    assert_eq!(mark(&fixture, &tasks).await, 2);
     assert_eq!(search(&fixture, to, None, 9).await.len(), 2);
 }

@@ -1,6 +1,6 @@
 //! The deliveries and events that the store shows to an organization.
 
-use hookline_core::delivery::{AttemptTask, DeliveryState, ExhaustedReason, Origin};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, ExhaustedReason};
 use hookline_core::event_type::{EventType, EventTypes};
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use hookline_core::subscription::{SubscriptionPatch, SubscriptionStatus};
@@ -87,7 +87,7 @@ async fn a_pending_delivery_of_an_inactive_subscription_is_shown_and_filtered_as
 ) {
     let to = fixture.subscribe("a").await.id;
     let mut ids = Vec::new();
-    for (id, follow) in [
+    for (id, next_step) in [
         ("pending", None),
         ("again", Some(NextStep::Retry { due: at(NOW + 7) })),
         ("delivered", Some(NextStep::Delivered)),
@@ -96,12 +96,12 @@ async fn a_pending_delivery_of_an_inactive_subscription_is_shown_and_filtered_as
             Some(NextStep::Exhausted(ExhaustedReason::OutOfAttempts)),
         ),
     ] {
-        let owed = fixture.owed("a", id).await;
-        if let Some(follow) = follow {
-            let record = attempted(owed, to, &event("a", id), follow);
+        let task = fixture.task("a", id).await;
+        if let Some(next_step) = next_step {
+            let record = attempted(task, to, &event("a", id), next_step);
             assert_eq!(fixture.record(vec![record]).await.len(), 1);
         }
-        ids.push(owed.delivery);
+        ids.push(task.delivery);
     }
     let test = fixture.store.create_test(to, event("a", "test"), now());
     ids.push(test.await.unwrap().unwrap().delivery);
@@ -175,7 +175,7 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         let given = fixture
             .store
             .intake(&fixture.index, events.into(), at(NOW + moment));
-        assert_eq!(given.await.unwrap().owed.len(), 10);
+        assert_eq!(given.await.unwrap().tasks.len(), 10);
     }
     let (mut seen, mut start) = (Vec::new(), PageStart::Offset(0));
     loop {
@@ -229,25 +229,25 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
 
 async fn a_delivery_lists_its_attempts_newest_first(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let mut owed = fixture.owed("a", "1").await;
+    let mut task = fixture.task("a", "1").await;
     for attempt in 1..=3 {
-        owed.attempt = attempt;
-        let follow = match attempt {
+        task.attempt = attempt;
+        let next_step = match attempt {
             3 => NextStep::Exhausted(ExhaustedReason::OutOfAttempts),
             _ => NextStep::Retry { due: now() },
         };
-        let mut record = attempted(owed, to, &event("a", "1"), follow);
+        let mut record = attempted(task, to, &event("a", "1"), next_step);
         record.started = at(NOW + i64::from(attempt));
         fixture.record(vec![record]).await;
     }
-    let story = fixture
+    let details = fixture
         .store
-        .delivery(organization("a"), owed.delivery, 100, None);
-    let story = story.await.unwrap().unwrap();
-    let numbers: Vec<u32> = story.attempts.iter().map(|entry| entry.number).collect();
+        .delivery(organization("a"), task.delivery, 100, None);
+    let details = details.await.unwrap().unwrap();
+    let numbers: Vec<u32> = details.attempts.iter().map(|entry| entry.number).collect();
     assert_eq!(numbers, [3, 2, 1]);
-    assert_eq!(story.request_body.as_bytes(), event("a", "1").event.body);
-    let delivery = story.delivery;
+    assert_eq!(details.request_body.as_bytes(), event("a", "1").event.body);
+    let delivery = details.delivery;
     assert_eq!(delivery.attempts_made, 3);
     assert_eq!(
         delivery.exhausted_reason,
@@ -255,23 +255,23 @@ async fn a_delivery_lists_its_attempts_newest_first(fixture: Fixture) {
     );
     assert!(delivery.finished_at.is_some());
     assert_eq!(
-        (delivery.subscription, delivery.origin),
-        (to, Origin::Event)
+        (delivery.subscription, delivery.kind),
+        (to, DeliveryKind::Event)
     );
     let foreign = fixture
         .store
-        .delivery(organization("b"), owed.delivery, 100, None);
+        .delivery(organization("b"), task.delivery, 100, None);
     assert_eq!(foreign.await.unwrap(), None);
 }
 
-async fn story(fixture: &Fixture, owner: &str, id: &str) -> Option<EventDetails> {
+async fn event_details(fixture: &Fixture, owner: &str, id: &str) -> Option<EventDetails> {
     let id = EventId::parse(id).unwrap();
     let page = EventSubscriptionsPage {
         limit: 100,
         after: None,
     };
-    let story = fixture.store.event(organization(owner), id, page).await;
-    story.unwrap()
+    let details = fixture.store.event(organization(owner), id, page).await;
+    details.unwrap()
 }
 
 async fn an_event_lists_its_subscriptions_in_pages(fixture: Fixture) {
@@ -301,31 +301,31 @@ async fn an_event_lists_its_subscriptions_in_pages(fixture: Fixture) {
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let page = EventSubscriptionsPage { limit: 3, after };
-        let told = fixture
+        let details = fixture
             .store
             .event(organization("a"), event.event.id.clone(), page);
-        let told = told.await.unwrap().unwrap();
-        let Some(last) = told.subscriptions.last() else {
+        let details = details.await.unwrap().unwrap();
+        let Some(last) = details.subscriptions.last() else {
             break;
         };
-        assert!(told.subscriptions.len() <= 3);
+        assert!(details.subscriptions.len() <= 3);
         after = Some(last.subscription);
-        seen.extend(fates(&told));
+        seen.extend(fanout_results(&details));
     }
     assert_eq!(seen, expected);
 }
 
 /// The fan-out results of an event, by subscription.
-fn fates(story: &EventDetails) -> Vec<(SubscriptionId, &'static str)> {
-    let outcome = |fate: &FanoutResult| match fate {
+fn fanout_results(details: &EventDetails) -> Vec<(SubscriptionId, &'static str)> {
+    let outcome = |result: &FanoutResult| match result {
         FanoutResult::Delivery(delivery) => delivery.status.as_str(),
         FanoutResult::CreatedLater => "created_later",
         FanoutResult::Filtered => "filtered",
         FanoutResult::ChangedSince => "changed_since",
     };
-    let fates = story.subscriptions.iter();
-    fates
-        .map(|fate| (fate.subscription, outcome(&fate.fate)))
+    let fanout_results = details.subscriptions.iter();
+    fanout_results
+        .map(|entry| (entry.subscription, outcome(&entry.result)))
         .collect()
 }
 
@@ -366,15 +366,15 @@ async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fi
     let given = fixture
         .store
         .intake(&fixture.index, vec![sent.clone()].into(), before);
-    assert_eq!(given.await.unwrap().owed.len(), 2);
+    assert_eq!(given.await.unwrap().tasks.len(), 2);
     switch(&fixture, on_again, SubscriptionStatus::Active).await;
     delete(deleted).await;
 
-    let told = story(&fixture, "a", "1").await.unwrap();
-    assert_eq!(told.body.as_bytes(), sent.event.body);
-    assert_eq!(told.received_at, before);
+    let details = event_details(&fixture, "a", "1").await.unwrap();
+    assert_eq!(details.body.as_bytes(), sent.event.body);
+    assert_eq!(details.received_at, before);
     assert_eq!(
-        fates(&told),
+        fanout_results(&details),
         [
             (gets, "pending"),
             (off, "skipped"),
@@ -383,23 +383,23 @@ async fn an_event_lists_a_delivery_or_a_reason_for_each_subscription(fixture: Fi
             (filters, "filtered"),
         ]
     );
-    assert_eq!(story(&fixture, "b", "1").await, None);
-    assert_eq!(story(&fixture, "a", "2").await, None);
+    assert_eq!(event_details(&fixture, "b", "1").await, None);
+    assert_eq!(event_details(&fixture, "a", "2").await, None);
 
     // A subscription that is younger than the event gets that reason, whatever types it wants.
     let given = fixture
         .store
         .intake(&fixture.index, vec![event("a", "0")].into(), at(NOW - 1));
     given.await.unwrap();
-    let told = story(&fixture, "a", "0").await.unwrap();
-    assert!(fates(&told).contains(&(filters, "created_later")));
+    let details = event_details(&fixture, "a", "0").await.unwrap();
+    assert!(fanout_results(&details).contains(&(filters, "created_later")));
 
     want(EventType::WorkflowFailed).await;
-    let told = story(&fixture, "a", "1").await.unwrap();
-    assert!(fates(&told).contains(&(filters, "changed_since")));
+    let details = event_details(&fixture, "a", "1").await.unwrap();
+    assert!(fanout_results(&details).contains(&(filters, "changed_since")));
 
     let test = fixture.store.create_test(off, event("a", "test"), now());
     test.await.unwrap().unwrap();
-    let told = story(&fixture, "a", "test").await.unwrap();
-    assert_eq!(fates(&told), [(off, "pending")]);
+    let details = event_details(&fixture, "a", "test").await.unwrap();
+    assert_eq!(fanout_results(&details), [(off, "pending")]);
 }

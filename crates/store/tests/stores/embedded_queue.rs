@@ -184,10 +184,10 @@ async fn a_second_process_cannot_deliver_from_the_same_folder() {
         Store::embedded(folder.path()),
         Err(StoreError::Refused(_))
     ));
-    let beside = Store::beside_embedded(folder.path()).unwrap();
+    let second = Store::beside_embedded(folder.path()).unwrap();
     let events = vec![event("a", "1")].into();
     assert_eq!(
-        beside
+        second
             .intake(&FanoutIndex::default(), events, now())
             .await
             .unwrap()

@@ -52,13 +52,13 @@ async fn opened(
 ) -> Result<Credentials, DecryptError> {
     let id = uuid::Uuid::new_v4().to_string();
     let given = fixture.intake(vec![event("a", &id)]).await;
-    let ours = |owed: &&AttemptTask| owed.subscription == subscription.id;
-    let delivery = given.owed.iter().find(ours).unwrap().delivery;
-    let owed = store.owed(vec![delivery]).await.unwrap();
-    store.open(&owed[&delivery].sealed)
+    let ours = |task: &&AttemptTask| task.subscription == subscription.id;
+    let delivery = given.tasks.iter().find(ours).unwrap().delivery;
+    let loaded = store.due_deliveries(vec![delivery]).await.unwrap();
+    store.open(&loaded[&delivery].sealed)
 }
 
-fn told(credentials: Credentials) -> (Option<String>, Vec<(String, String)>) {
+fn plaintext(credentials: Credentials) -> (Option<String>, Vec<(String, String)>) {
     let secret = credentials.secrets.map(|secrets| secrets.current);
     let headers: &CustomHeaders = &credentials.headers;
     let headers = headers.iter().map(|(n, v)| (n.to_owned(), v.to_owned()));
@@ -72,7 +72,7 @@ async fn the_signer_gets_the_original_values_and_lists_show_only_header_names(fi
     let given = json!({"secret": "hush", "headers": {"X-A": "1", "X-B": "2"}});
     let one = create(&fixture.store, given).await.unwrap();
     assert_eq!((one.has_secret, one.header_names.len()), (true, 2));
-    let (secret, headers) = told(opened(&fixture, &fixture.store, &one).await.unwrap());
+    let (secret, headers) = plaintext(opened(&fixture, &fixture.store, &one).await.unwrap());
     assert_eq!(secret.as_deref(), Some("hush"));
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(headers, [pair("X-A", "1"), pair("X-B", "2")]);
@@ -92,14 +92,14 @@ async fn a_change_of_another_field_leaves_sealed_values_as_they_are(fixture: Fix
         (named.has_secret, named.header_names),
         (true, vec!["X-A".to_owned()])
     );
-    let (secret, headers) = told(opened(&fixture, store, &one).await.unwrap());
+    let (secret, headers) = plaintext(opened(&fixture, store, &one).await.unwrap());
     assert_eq!((secret.as_deref(), headers.len()), (Some("hush"), 1));
 
     let bare = change(store, &one, json!({"headers": {}})).await;
     assert_eq!((bare.has_secret, bare.header_names.len()), (true, 0));
     let changed = change(store, &one, json!({"secret": "other"})).await;
     assert!(changed.has_secret);
-    let (secret, headers) = told(opened(&fixture, store, &one).await.unwrap());
+    let (secret, headers) = plaintext(opened(&fixture, store, &one).await.unwrap());
     assert_eq!((secret.as_deref(), headers.len()), (Some("other"), 0));
 }
 
@@ -171,7 +171,7 @@ async fn a_rekey_lets_go_of_the_old_key(fixture: Fixture) {
 
     let new = fixture.store.clone().unlock(&keys("b")).await.unwrap();
     for one in &all {
-        let (secret, headers) = told(opened(&fixture, &new, one).await.unwrap());
+        let (secret, headers) = plaintext(opened(&fixture, &new, one).await.unwrap());
         assert_eq!((secret.as_deref(), headers.len()), (Some("hush"), 1));
     }
     let old = fixture.store.clone().unlock(&keys("a")).await.err();
@@ -196,7 +196,7 @@ async fn a_rekey_keeps_simultaneous_changes(fixture: Fixture) {
     let (left, ()) = tokio::join!(rekeyed(&both), changing);
     assert_eq!(left, 0);
     for one in &all {
-        let (secret, _) = told(opened(&fixture, &both, one).await.unwrap());
+        let (secret, _) = plaintext(opened(&fixture, &both, one).await.unwrap());
         assert_eq!(secret.as_deref(), Some("anew"));
     }
 }

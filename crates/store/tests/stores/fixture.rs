@@ -1,4 +1,4 @@
-//! A fresh store, and what sentences put into it.
+//! A fresh store for each test, and the rows that tests put into it.
 
 use std::collections::HashSet;
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use diesel::connection::SimpleConnection as _;
 use diesel::sql_types::BigInt;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection};
-use hookline_core::delivery::{AttemptTask, Origin, RetryRun};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, RetryRun};
 use hookline_core::event::{Event, MissingId};
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::master_key::{MasterKey, MasterKeyId, MasterKeys};
@@ -24,14 +24,14 @@ use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Runs a sentence on both backends: `on_both!(name)` makes `embedded::name` and `postgres::name`.
+/// Runs a test on both backends: `on_both!(name)` makes `embedded::name` and `postgres::name`.
 macro_rules! on_both {
-    ($($sentence:ident),* $(,)?) => {
+    ($($test:ident),* $(,)?) => {
         mod embedded {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(crate::fixture::Fixture::embedded().await).await; })*
+            $(#[tokio::test] async fn $test() { super::$test(crate::fixture::Fixture::embedded().await).await; })*
         }
         mod postgres {
-            $(#[tokio::test] async fn $sentence() { super::$sentence(crate::fixture::Fixture::postgres().await).await; })*
+            $(#[tokio::test] async fn $test() { super::$test(crate::fixture::Fixture::postgres().await).await; })*
         }
     };
 }
@@ -205,9 +205,9 @@ impl Fixture {
     }
 
     /// One event to one subscription: its delivery's first attempt.
-    pub(crate) async fn owed(&self, owner: &str, event_id: &str) -> AttemptTask {
+    pub(crate) async fn task(&self, owner: &str, event_id: &str) -> AttemptTask {
         let given = self.intake(vec![event(owner, event_id)]).await;
-        given.owed[0]
+        given.tasks[0]
     }
 
     pub(crate) async fn record(&self, records: Vec<AttemptRecord>) -> HashSet<DeliveryId> {
@@ -230,19 +230,19 @@ pub(crate) fn event(owner: &str, id: &str) -> IncomingEvent {
 
 /// An attempt with this status.
 pub(crate) fn attempted(
-    owed: AttemptTask,
+    task: AttemptTask,
     subscription: SubscriptionId,
     event: &IncomingEvent,
-    follow: NextStep,
+    next_step: NextStep,
 ) -> AttemptRecord {
-    let status = if follow == NextStep::Delivered {
+    let status = if next_step == NextStep::Delivered {
         200
     } else {
         500
     };
     AttemptRecord {
-        owed,
-        origin: Origin::Event,
+        task,
+        kind: DeliveryKind::Event,
         run: RetryRun::default(),
         organization: event.event.organization.clone(),
         subscription,
@@ -258,6 +258,6 @@ pub(crate) fn attempted(
         }),
         started: now(),
         took: Duration::from_millis(3),
-        follow,
+        next_step,
     }
 }

@@ -22,10 +22,10 @@ async fn an_event_makes_a_delivery_for_each_subscription_that_wants_it(fixture: 
     let given = fixture
         .intake(vec![event("a", "1"), event("b", "1"), event("c", "1")])
         .await;
-    assert_eq!((given.new_events, given.owed.len()), (3, 3));
+    assert_eq!((given.new_events, given.tasks.len()), (3, 3));
     let loaded = fixture
         .store
-        .owed(given.owed.iter().map(|owed| owed.delivery).collect())
+        .due_deliveries(given.tasks.iter().map(|task| task.delivery).collect())
         .await
         .unwrap();
     assert_eq!(loaded.len(), 3);
@@ -34,13 +34,16 @@ async fn an_event_makes_a_delivery_for_each_subscription_that_wants_it(fixture: 
 async fn a_repeated_event_is_stored_once_and_makes_no_delivery(fixture: Fixture) {
     fixture.subscribe("a").await;
     let first = fixture.intake(vec![event("a", "1"), event("a", "1")]).await;
-    assert_eq!((first.new_events, first.owed.len()), (1, 1));
+    assert_eq!((first.new_events, first.tasks.len()), (1, 1));
     let repeat = fixture.intake(vec![event("a", "1")]).await;
-    assert_eq!((repeat.new_events, repeat.owed.len()), (0, 0));
+    assert_eq!((repeat.new_events, repeat.tasks.len()), (0, 0));
     let due = fixture.store.count_due(now(), 10).await.unwrap();
-    assert_eq!(due, 1, "what is owed is a row from the first time on");
-    let beside = fixture.intake(vec![event("a", "1"), event("a", "2")]).await;
-    assert_eq!((beside.new_events, beside.owed.len()), (1, 1));
+    assert_eq!(due, 1, "a due delivery is a row from the first time on");
+    let with_a_new_one = fixture.intake(vec![event("a", "1"), event("a", "2")]).await;
+    assert_eq!(
+        (with_a_new_one.new_events, with_a_new_one.tasks.len()),
+        (1, 1)
+    );
     let stored = fixture.store.stored_bytes(organization("a")).await.unwrap();
     let bytes = |id| event("a", id).event.body.len();
     assert_eq!(stored, (bytes("1") + bytes("2")) as u64);
@@ -79,9 +82,9 @@ async fn replicas_take(fixture: &Fixture, indexes: &[FanoutIndex], numbers: Rang
         given.iter().map(|given| given.new_events).sum::<usize>(),
         count
     );
-    let owed: Vec<_> = given.iter().flat_map(|given| &given.owed).collect();
-    let distinct: HashSet<_> = owed.iter().map(|owed| owed.delivery).collect();
-    assert_eq!((owed.len(), distinct.len()), (count, count));
+    let tasks: Vec<_> = given.iter().flat_map(|given| &given.tasks).collect();
+    let distinct: HashSet<_> = tasks.iter().map(|task| task.delivery).collect();
+    assert_eq!((tasks.len(), distinct.len()), (count, count));
 }
 
 async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {
@@ -111,7 +114,7 @@ async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {
                 .await
                 .unwrap();
             assert_eq!(
-                given.owed.len(),
+                given.tasks.len(),
                 usize::from(status == SubscriptionStatus::Active),
                 "{status:?}"
             );
@@ -133,7 +136,7 @@ async fn a_change_is_seen_by_the_next_event_in_every_replica(fixture: Fixture) {
                 .intake(index, events.into(), now())
                 .await
                 .unwrap()
-                .owed
+                .tasks
                 .is_empty()
         );
     }
@@ -161,12 +164,12 @@ async fn events_with_too_many_deliveries_for_a_transaction_are_refused_until_the
     assert_eq!(index.deliveries_of(&owner, wanted), 3);
     assert_eq!(fixture.store.stored_bytes(owner).await.unwrap(), 0);
     let given = at_most(&["1", "2"], 6).await.unwrap();
-    assert_eq!((given.new_events, given.owed.len()), (2, 6));
+    assert_eq!((given.new_events, given.tasks.len()), (2, 6));
     // Known by now, so the shortest way would do.
     assert_eq!(at_most(&["3", "4"], 5).await, None);
     // A single event is the smallest unit.
     let given = at_most(&["3"], 2).await.unwrap();
-    assert_eq!((given.new_events, given.owed.len()), (1, 3));
+    assert_eq!((given.new_events, given.tasks.len()), (1, 3));
 }
 
 async fn a_repeat_completes_a_partial_intake(fixture: Fixture) {
@@ -176,13 +179,13 @@ async fn a_repeat_completes_a_partial_intake(fixture: Fixture) {
     let ids = ["1", "2", "3", "4"];
     let first = ids[..2].iter().map(|id| event("a", id)).collect();
     let first = fixture.intake(first).await;
-    assert_eq!((first.new_events, first.owed.len()), (2, 6));
+    assert_eq!((first.new_events, first.tasks.len()), (2, 6));
     // The process ended before the message was acked, so it comes again.
     let repeat = ids.iter().map(|id| event("a", id)).collect();
     let repeat = fixture.intake(repeat).await;
-    assert_eq!((repeat.new_events, repeat.owed.len()), (2, 6));
-    let owed = first.owed.iter().chain(&repeat.owed);
-    let deliveries: HashSet<_> = owed.map(|owed| owed.delivery).collect();
+    assert_eq!((repeat.new_events, repeat.tasks.len()), (2, 6));
+    let tasks = first.tasks.iter().chain(&repeat.tasks);
+    let deliveries: HashSet<_> = tasks.map(|task| task.delivery).collect();
     assert_eq!(deliveries.len(), 12);
     let taken: usize = repeat.new_events + first.new_events;
     assert_eq!(taken, ids.len());

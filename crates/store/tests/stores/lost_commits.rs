@@ -31,44 +31,49 @@ async fn subscribe(fixture: &Fixture, count: usize) -> Vec<SubscriptionId> {
     made
 }
 
-/// The subscriptions that hear a new event.
-async fn hear(fixture: &Fixture, id: &str) -> Vec<SubscriptionId> {
+/// The subscriptions that get a new event.
+async fn receivers_of(fixture: &Fixture, id: &str) -> Vec<SubscriptionId> {
     let given = fixture.intake(vec![event("a", id)]).await;
-    let mut heard: Vec<SubscriptionId> = given.owed.iter().map(|owed| owed.subscription).collect();
-    heard.sort_unstable_by_key(|id| id.0);
-    heard
+    let mut receivers: Vec<SubscriptionId> =
+        given.tasks.iter().map(|task| task.subscription).collect();
+    receivers.sort_unstable_by_key(|id| id.0);
+    receivers
 }
 
 async fn a_version_that_went_back_loses_no_subscription(fixture: Fixture) {
     let made = subscribe(&fixture, 3).await;
-    assert_eq!(hear(&fixture, "1").await, made);
+    assert_eq!(receivers_of(&fixture, "1").await, made);
     lose(&fixture, &made[1..]);
-    assert_eq!(hear(&fixture, "2").await, made[..1]);
+    assert_eq!(receivers_of(&fixture, "2").await, made[..1]);
 }
 
 async fn a_version_that_was_issued_again_loses_no_subscription(fixture: Fixture) {
     let mut made = subscribe(&fixture, 3).await;
-    assert_eq!(hear(&fixture, "1").await, made);
+    assert_eq!(receivers_of(&fixture, "1").await, made);
     lose(&fixture, &made.split_off(1));
     made.extend(subscribe(&fixture, 2).await);
-    assert_eq!(hear(&fixture, "2").await, made);
+    assert_eq!(receivers_of(&fixture, "2").await, made);
 }
 
 async fn versions_that_went_back_and_passed_the_known_one_lose_no_subscription(fixture: Fixture) {
     let mut made = subscribe(&fixture, 3).await;
-    assert_eq!(hear(&fixture, "1").await, made);
+    assert_eq!(receivers_of(&fixture, "1").await, made);
     lose(&fixture, &made.split_off(1));
     made.extend(subscribe(&fixture, 5).await);
-    assert_eq!(hear(&fixture, "2").await, made);
-    assert_eq!(hear(&fixture, "3").await, made, "and goes on from there");
+    assert_eq!(receivers_of(&fixture, "2").await, made);
+    assert_eq!(
+        receivers_of(&fixture, "3").await,
+        made,
+        "and goes on from there"
+    );
     made.extend(subscribe(&fixture, 1).await);
-    assert_eq!(hear(&fixture, "4").await, made);
+    assert_eq!(receivers_of(&fixture, "4").await, made);
 }
 
 async fn an_index_that_is_far_behind_loads_everything(fixture: Fixture) {
     let mut made = subscribe(&fixture, 1).await;
-    assert_eq!(hear(&fixture, "1").await, made);
+    assert_eq!(receivers_of(&fixture, "1").await, made);
     made.extend(subscribe(&fixture, 2).await);
     fixture.sql("DELETE FROM subscription_marks WHERE version < 3");
-    assert_eq!(hear(&fixture, "2").await, made);
+    assert_eq!(receivers_of(&fixture, "2").await, made);
 }

@@ -94,7 +94,7 @@ async fn a_delivery_that_becomes_pending_is_in_the_partition_of_its_subscription
         to = fixture.subscribe("a").await.id;
     }
     // Few events are another statement than many, on PostgreSQL.
-    let owed = fixture.owed("a", "few").await;
+    let task = fixture.task("a", "few").await;
     let many = (0..40).map(|number| event("a", &number.to_string()));
     fixture.intake(many.collect()).await;
     let test = fixture.store.create_test(to, event("a", "test"), now());
@@ -106,21 +106,21 @@ async fn a_delivery_that_becomes_pending_is_in_the_partition_of_its_subscription
     // Its number of partitions is read when it is started again.
     fixture.store.resize_partitions(of(3)).await.unwrap();
     let record = attempted(
-        owed,
-        owed.subscription,
+        task,
+        task.subscription,
         &event("a", "few"),
         NextStep::Delivered,
     );
     fixture.record(vec![record]).await;
     let again = fixture
         .store
-        .restart(None, owed.delivery, StartedBy::Retry, now());
+        .restart(None, task.delivery, StartedBy::Retry, now());
     assert!(matches!(again.await.unwrap(), RestartResult::Started(_)));
     let started = format!(
         "SELECT partition FROM deliveries WHERE generation = 1 AND subscription_id = {}",
-        owed.subscription.0
+        task.subscription.0
     );
-    assert_eq!(fixture.number(&started), owed.subscription.0 % 3);
+    assert_eq!(fixture.number(&started), task.subscription.0 % 3);
 }
 
 #[tokio::test]
@@ -215,7 +215,7 @@ async fn an_owner_that_did_not_release_counts_as_dead_for_ten_minutes(fixture: F
 async fn a_partition_is_handed_over_to_a_registered_successor_alone(fixture: Fixture) {
     let [me, next] = [dispatcher(&fixture).await, dispatcher(&fixture).await];
     let (seen, _) = roster(&fixture, me).await;
-    let mine = take(&fixture, me, &seen.partitions[0]).await.unwrap();
+    let own = take(&fixture, me, &seen.partitions[0]).await.unwrap();
     let to = |to, epoch| HandOver {
         partition: Partition(0),
         epoch,
@@ -223,19 +223,19 @@ async fn a_partition_is_handed_over_to_a_registered_successor_alone(fixture: Fix
         note: "in flight".to_owned(),
     };
     let store = &fixture.store;
-    let wrong = [(next, mine.epoch), (me, mine.epoch + 1)];
+    let wrong = [(next, own.epoch), (me, own.epoch + 1)];
     for (owner, epoch) in wrong {
         let moved = store.hand_over(owner, vec![to(Some(next), epoch)]);
         assert_eq!(moved.await.unwrap(), []);
     }
-    let moved = store.hand_over(me, vec![to(Some(next), mine.epoch)]);
+    let moved = store.hand_over(me, vec![to(Some(next), own.epoch)]);
     assert_eq!(moved.await.unwrap(), [Partition(0)]);
     let (seen, _) = roster(&fixture, next).await;
     let theirs = PartitionOwner {
         owner: Some(next),
-        epoch: mine.epoch + 1,
+        epoch: own.epoch + 1,
         note: "in flight".to_owned(),
-        ..mine
+        ..own
     };
     assert_eq!(seen.partitions[0], theirs);
 
@@ -251,13 +251,13 @@ async fn a_partition_is_handed_over_to_a_registered_successor_alone(fixture: Fix
 async fn a_note_is_written_in_its_epoch_alone(fixture: Fixture) {
     let me = dispatcher(&fixture).await;
     let (seen, _) = roster(&fixture, me).await;
-    let mine = take(&fixture, me, &seen.partitions[0]).await.unwrap();
+    let own = take(&fixture, me, &seen.partitions[0]).await.unwrap();
     let note = async |epoch, note: &str| {
         let noted = fixture.store.note(Partition(0), epoch, note.to_owned());
         noted.await.unwrap()
     };
-    assert!(note(mine.epoch, "mine").await);
-    assert!(!note(mine.epoch - 1, "late").await);
+    assert!(note(own.epoch, "mine").await);
+    assert!(!note(own.epoch - 1, "late").await);
     assert_eq!(roster(&fixture, me).await.0.partitions[0].note, "mine");
 }
 
@@ -325,7 +325,7 @@ async fn deliveries(fixture: &Fixture) -> Vec<AttemptTask> {
             vec![event].into(),
             at(NOW + second * 1_000_000),
         );
-        all.extend(given.await.unwrap().owed);
+        all.extend(given.await.unwrap().tasks);
     }
     all
 }
@@ -334,15 +334,15 @@ async fn a_due_query_finds_rows_from_its_floor_up_to_its_limit(fixture: Fixture)
     let all = deliveries(&fixture).await;
     for count in [1, 7] {
         fixture.store.resize_partitions(of(count)).await.unwrap();
-        let ids = all.iter().map(|owed| owed.delivery).collect();
+        let ids = all.iter().map(|task| task.delivery).collect();
         fixture.store.repartition_deliveries(ids).await.unwrap();
         let seconds = async |floor: i64, until: i64, limit| {
             let found = look(&fixture, NOW + floor, NOW + until, limit).await;
-            assert!(found.iter().all(|one| all.contains(&one.owed)));
+            assert!(found.iter().all(|one| all.contains(&one.task)));
             assert!(
                 found
                     .iter()
-                    .all(|one| one.partition == of(count).of(one.owed.subscription))
+                    .all(|one| one.partition == of(count).of(one.task.subscription))
             );
             let seconds = found
                 .iter()
@@ -398,22 +398,22 @@ async fn a_due_query_finds_the_newest_rows_behind_many_old_ones(fixture: Fixture
 
 async fn a_due_query_finds_restarted_deliveries_and_none_that_are_due_later(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = fixture.owed("a", "1").await;
+    let task = fixture.task("a", "1").await;
     let until = async |micros| {
         let found = look(&fixture, 0, NOW + micros, 10).await;
         found
             .into_iter()
-            .map(|one| (one.owed, one.due))
+            .map(|one| (one.task, one.due))
             .collect::<Vec<_>>()
     };
     assert_eq!(until(-1).await, []);
-    assert_eq!(until(0).await, [(owed, now())]);
+    assert_eq!(until(0).await, [(task, now())]);
 
-    let follow = NextStep::Retry { due: at(NOW + 9) };
+    let next_step = NextStep::Retry { due: at(NOW + 9) };
     fixture
-        .record(vec![attempted(owed, to, &event("a", "1"), follow)])
+        .record(vec![attempted(task, to, &event("a", "1"), next_step)])
         .await;
-    let second = AttemptTask { attempt: 2, ..owed };
+    let second = AttemptTask { attempt: 2, ..task };
     assert_eq!(until(8).await, []);
     assert_eq!(until(9).await, [(second, at(NOW + 9))]);
     let record = attempted(second, to, &event("a", "1"), NextStep::Delivered);
@@ -422,9 +422,9 @@ async fn a_due_query_finds_restarted_deliveries_and_none_that_are_due_later(fixt
 
     let again = fixture
         .store
-        .restart(None, owed.delivery, StartedBy::Retry, at(NOW + 20));
+        .restart(None, task.delivery, StartedBy::Retry, at(NOW + 20));
     let RestartResult::Started(third) = again.await.unwrap() else {
-        panic!("it is owed");
+        panic!("not started");
     };
     assert_eq!((third.generation, third.attempt), (1, 3));
     assert_eq!(until(20).await, [(third, at(NOW + 20))]);
@@ -447,7 +447,7 @@ async fn due_deliveries_are_counted_up_to_a_limit(fixture: Fixture) {
     let of_partition = |partition| {
         let pending = all
             .iter()
-            .filter(|owed| partitions.of(owed.subscription) == partition);
+            .filter(|task| partitions.of(task.subscription) == partition);
         let pending = pending.count() as u64;
         PartitionCounts {
             partition,
@@ -468,7 +468,7 @@ async fn pending_deliveries_move_to_their_partitions_after_a_change_of_the_numbe
     for _ in 0..9 {
         fixture.subscribe("a").await;
     }
-    let first = fixture.owed("a", "1").await;
+    let first = fixture.task("a", "1").await;
     let given = fixture.intake(vec![event("a", "2")]).await;
     let me = dispatcher(&fixture).await;
     let (seen, _) = roster(&fixture, me).await;
@@ -499,7 +499,7 @@ async fn pending_deliveries_move_to_their_partitions_after_a_change_of_the_numbe
     // More: the owner of a row's old partition finds it, and moves it.
     store.resize_partitions(of(5)).await.unwrap();
     assert_eq!(store.refile(10).await.unwrap(), 0);
-    let ids: Vec<_> = given.owed.iter().map(|owed| owed.delivery).collect();
+    let ids: Vec<_> = given.tasks.iter().map(|task| task.delivery).collect();
     assert!(store.repartition_deliveries(ids.clone()).await.unwrap() > 0);
     assert_eq!(store.repartition_deliveries(ids).await.unwrap(), 0);
     let moved = "SELECT count(*) FROM deliveries d WHERE due IS NOT NULL AND partition <> subscription_id % 5

@@ -45,31 +45,31 @@ async fn old_crash_counts_are_deleted(fixture: Fixture) {
 
 async fn a_delivery_that_was_exhausted_as_poison_can_be_restarted(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = fixture.owed("a", "1").await;
-    let follow = NextStep::Retry { due: now() };
+    let task = fixture.task("a", "1").await;
+    let next_step = NextStep::Retry { due: now() };
     fixture
-        .record(vec![attempted(owed, to, &event("a", "1"), follow)])
+        .record(vec![attempted(task, to, &event("a", "1"), next_step)])
         .await;
     let poison = DeliveryState::Exhausted {
         at: now(),
         reason: ExhaustedReason::Poison,
     };
     let store = &fixture.store;
-    store.end(vec![owed], poison).await.unwrap();
+    store.end(vec![task], poison).await.unwrap();
 
     let later = at(NOW + 1_000_000);
     let again = async || {
-        let again = store.restart(None, owed.delivery, StartedBy::Retry, later);
+        let again = store.restart(None, task.delivery, StartedBy::Retry, later);
         again.await.unwrap()
     };
     let second = AttemptTask {
         generation: 1,
         attempt: 2,
-        ..owed
+        ..task
     };
     assert_eq!(again().await, RestartResult::Started(second));
-    let loaded = store.owed(vec![owed.delivery]).await.unwrap();
-    let state = loaded[&owed.delivery].state;
+    let loaded = store.due_deliveries(vec![task.delivery]).await.unwrap();
+    let state = loaded[&task.delivery].state;
     assert_eq!(state, DeliveryState::Pending { due: later });
     assert_eq!(again().await, RestartResult::Pending);
     let record = attempted(second, to, &event("a", "1"), NextStep::Delivered);

@@ -15,28 +15,34 @@ on_both![
     a_finished_delivery_is_not_ended_again,
 ];
 
-fn next(owed: AttemptTask) -> AttemptTask {
+fn next(task: AttemptTask) -> AttemptTask {
     AttemptTask {
-        attempt: owed.attempt + 1,
-        ..owed
+        attempt: task.attempt + 1,
+        ..task
     }
 }
 
 async fn an_attempt_is_recorded_once_by_any_number_of_dispatchers(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = fixture.owed("a", "1").await;
-    let record = || attempted(owed, to, &event("a", "1"), NextStep::Retry { due: now() });
+    let task = fixture.task("a", "1").await;
+    let record = || attempted(task, to, &event("a", "1"), NextStep::Retry { due: now() });
     assert_eq!(fixture.record(vec![record()]).await.len(), 1);
     assert_eq!(fixture.record(vec![record()]).await.len(), 0);
 }
 
 async fn a_delivery_moves_from_attempt_to_attempt_and_ends(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let first = fixture.owed("a", "1").await;
+    let first = fixture.task("a", "1").await;
     let later = at(NOW + 5_000_000);
-    let record = |owed, follow| vec![attempted(owed, to, &event("a", "1"), follow)];
-    let state =
-        async || fixture.store.owed(vec![first.delivery]).await.unwrap()[&first.delivery].clone();
+    let record = |task, next_step| vec![attempted(task, to, &event("a", "1"), next_step)];
+    let state = async || {
+        fixture
+            .store
+            .due_deliveries(vec![first.delivery])
+            .await
+            .unwrap()[&first.delivery]
+            .clone()
+    };
 
     let too_early = record(next(first), NextStep::Delivered);
     assert_eq!(
@@ -80,14 +86,14 @@ async fn two_dispatchers_that_record_the_same_attempts_never_deadlock(fixture: F
         for &to in &subscriptions {
             let delivery =
                 hookline_core::ids::DeliveryId::of(&organization("a"), &event.event.id, to);
-            let owed = AttemptTask {
+            let task = AttemptTask {
                 delivery,
                 generation: 0,
                 attempt: 1,
                 subscription: to,
             };
             records.push(attempted(
-                owed,
+                task,
                 to,
                 event,
                 NextStep::Exhausted(ExhaustedReason::Gone),
@@ -115,10 +121,10 @@ async fn two_dispatchers_that_record_the_same_attempts_never_deadlock(fixture: F
 
 async fn a_gone_receiver_disables_its_subscription(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = fixture.owed("a", "1").await;
+    let task = fixture.task("a", "1").await;
     fixture
         .record(vec![attempted(
-            owed,
+            task,
             to,
             &event("a", "1"),
             NextStep::Exhausted(ExhaustedReason::Gone),
@@ -134,16 +140,21 @@ async fn a_gone_receiver_disables_its_subscription(fixture: Fixture) {
         subscription.status,
         SubscriptionStatus::Inactive(Some(DisabledReason::Gone))
     );
-    assert!(fixture.intake(vec![event("a", "2")]).await.owed.is_empty());
+    assert!(fixture.intake(vec![event("a", "2")]).await.tasks.is_empty());
 }
 
 async fn a_delivery_made_before_its_subscription_was_switched_off_stays_void(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let before = fixture.owed("a", "1").await;
-    let standing = async |owed: AttemptTask| {
-        fixture.store.owed(vec![owed.delivery]).await.unwrap()[&owed.delivery].standing
+    let before = fixture.task("a", "1").await;
+    let eligibility = async |task: AttemptTask| {
+        fixture
+            .store
+            .due_deliveries(vec![task.delivery])
+            .await
+            .unwrap()[&task.delivery]
+            .eligibility
     };
-    assert_eq!(standing(before).await, Eligibility::Active);
+    assert_eq!(eligibility(before).await, Eligibility::Active);
     for status in [
         SubscriptionStatus::Inactive(None),
         SubscriptionStatus::Active,
@@ -157,24 +168,24 @@ async fn a_delivery_made_before_its_subscription_was_switched_off_stays_void(fix
             .change_subscription(organization("a"), to, patch, now())
             .await
             .unwrap();
-        assert_eq!(standing(before).await, Eligibility::Inactive);
+        assert_eq!(eligibility(before).await, Eligibility::Inactive);
     }
-    let after = fixture.owed("a", "2").await;
-    assert_eq!(standing(after).await, Eligibility::Active);
+    let after = fixture.task("a", "2").await;
+    assert_eq!(eligibility(after).await, Eligibility::Active);
     fixture
         .store
         .delete_subscription(organization("a"), to, now())
         .await
         .unwrap();
-    assert_eq!(standing(after).await, Eligibility::Deleted);
+    assert_eq!(eligibility(after).await, Eligibility::Deleted);
 }
 
 async fn a_finished_delivery_is_not_ended_again(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
-    let owed = fixture.owed("a", "1").await;
+    let task = fixture.task("a", "1").await;
     fixture
         .record(vec![attempted(
-            owed,
+            task,
             to,
             &event("a", "1"),
             NextStep::Delivered,
@@ -182,12 +193,16 @@ async fn a_finished_delivery_is_not_ended_again(fixture: Fixture) {
         .await;
     fixture
         .store
-        .end(vec![owed], DeliveryState::Skipped { at: now() })
+        .end(vec![task], DeliveryState::Skipped { at: now() })
         .await
         .unwrap();
-    let loaded = fixture.store.owed(vec![owed.delivery]).await.unwrap();
+    let loaded = fixture
+        .store
+        .due_deliveries(vec![task.delivery])
+        .await
+        .unwrap();
     assert!(matches!(
-        loaded[&owed.delivery].state,
+        loaded[&task.delivery].state,
         DeliveryState::Delivered { .. }
     ));
 }

@@ -88,8 +88,8 @@ async fn finish(store: &Store) -> Vec<AttemptTask> {
     all
 }
 
-fn ids(owed: &[AttemptTask]) -> Vec<DeliveryId> {
-    let mut ids: Vec<_> = owed.iter().map(|owed| owed.delivery).collect();
+fn ids(tasks: &[AttemptTask]) -> Vec<DeliveryId> {
+    let mut ids: Vec<_> = tasks.iter().map(|task| task.delivery).collect();
     ids.sort_unstable();
     ids
 }
@@ -115,9 +115,9 @@ async fn switch(fixture: &Fixture, id: SubscriptionId, status: SubscriptionStatu
     changed.await.unwrap().unwrap();
 }
 
-async fn ended(fixture: &Fixture, to: SubscriptionId, id: &str, follow: NextStep) {
-    let owed = fixture.owed("a", id).await;
-    let record = attempted(owed, to, &event("a", id), follow);
+async fn ended(fixture: &Fixture, to: SubscriptionId, id: &str, next_step: NextStep) {
+    let task = fixture.task("a", id).await;
+    let record = attempted(task, to, &event("a", id), next_step);
     assert_eq!(fixture.record(vec![record]).await.len(), 1);
 }
 
@@ -138,18 +138,18 @@ async fn a_replay_restarts_only_undelivered_deliveries(fixture: Fixture) {
     exhausted(&fixture, to, &["exhausted"]).await;
     ended(&fixture, to, "delivered", NextStep::Delivered).await;
     // Void: it was pending when the subscription was switched off, and missed one while it was.
-    fixture.owed("a", "void").await;
+    fixture.task("a", "void").await;
     switch(&fixture, to, SubscriptionStatus::Inactive(None)).await;
     fixture.intake(vec![event("a", "missed")]).await;
     let refused = count(&fixture, to, ReplayFilter::default()).await;
     assert_eq!(refused, ReplayOutcome::Inactive);
     switch(&fixture, to, SubscriptionStatus::Active).await;
-    fixture.owed("a", "pending").await;
+    fixture.task("a", "pending").await;
     let test = fixture.store.create_test(to, event("a", "test"), now());
     let test = test.await.unwrap().unwrap();
     let exhausts = NextStep::Exhausted(ExhaustedReason::OutOfAttempts);
     let mut record = attempted(test, to, &event("a", "test"), exhausts);
-    record.origin = hookline_core::delivery::Origin::Test;
+    record.kind = hookline_core::delivery::DeliveryKind::Test;
     fixture.record(vec![record]).await;
 
     let counted = count(&fixture, to, ReplayFilter::default()).await;
@@ -162,9 +162,9 @@ async fn a_replay_restarts_only_undelivered_deliveries(fixture: Fixture) {
         .intake(&fixture.index, vec![event("a", "after")].into(), later());
     after.await.unwrap();
 
-    let owed = finish(&fixture.store).await;
-    assert_eq!(ids(&owed), sorted(to, &["exhausted", "void", "missed"]));
-    let generations: Vec<_> = owed.iter().map(|one| one.generation).collect();
+    let tasks = finish(&fixture.store).await;
+    assert_eq!(ids(&tasks), sorted(to, &["exhausted", "void", "missed"]));
+    let generations: Vec<_> = tasks.iter().map(|one| one.generation).collect();
     assert_eq!(generations, [1, 1, 1]);
     let replay = shown(&fixture, id).await;
     assert_eq!(replay.replayed, 3);
@@ -207,8 +207,8 @@ async fn a_replay_is_narrowed_by_time_type_and_status(fixture: Fixture) {
             "{filter:?}"
         );
         let id = start(&fixture, to, filter.clone()).await;
-        let owed = finish(&fixture.store).await;
-        assert_eq!(ids(&owed), sorted(to, &expected), "{filter:?}");
+        let tasks = finish(&fixture.store).await;
+        assert_eq!(ids(&tasks), sorted(to, &expected), "{filter:?}");
         assert_eq!(shown(&fixture, id).await.filter, filter);
     }
     // The last two are pending now, so no other replay restarts them.
@@ -231,10 +231,10 @@ async fn dispatchers_side_by_side_replay_each_delivery_once(fixture: Fixture) {
         let store = fixture.store.clone();
         dispatchers.spawn(async move { finish(&store).await });
     }
-    let owed: Vec<AttemptTask> = dispatchers.join_all().await.into_iter().flatten().collect();
+    let tasks: Vec<AttemptTask> = dispatchers.join_all().await.into_iter().flatten().collect();
     // A dispatcher ends when it finds no turn that is due; another may have had the last one.
     let mut times: BTreeMap<DeliveryId, usize> = BTreeMap::new();
-    for one in owed.into_iter().chain(finish(&fixture.store).await) {
+    for one in tasks.into_iter().chain(finish(&fixture.store).await) {
         *times.entry(one.delivery).or_default() += 1;
     }
     assert_eq!(times.len(), names.len());
@@ -290,7 +290,7 @@ async fn deliveries_restarted_by_a_step_are_backlog_that_is_due_at_once(fixture:
         limit: 10,
     };
     let found = store.read_backlog(vec![read], later()).await.unwrap();
-    let due: Vec<AttemptTask> = found.iter().map(|due| due.owed).collect();
+    let due: Vec<AttemptTask> = found.iter().map(|due| due.task).collect();
     assert_eq!(due, started);
     assert_eq!(due.len(), 1);
 }
@@ -354,7 +354,11 @@ async fn a_replay_ends_when_its_subscription_does(fixture: Fixture) {
         let at = later();
         let state = shown(&fixture, id).await.state;
         assert_eq!(state, ReplayState::Cancelled { at, why });
-        let left = fixture.store.owed(vec![delivery(to, &name)]).await.unwrap();
+        let left = fixture
+            .store
+            .due_deliveries(vec![delivery(to, &name)])
+            .await
+            .unwrap();
         let state = left[&delivery(to, &name)].state;
         assert!(
             matches!(state, DeliveryState::Exhausted { .. }),
@@ -405,10 +409,10 @@ async fn an_ended_replay_is_forgotten_with_the_retention(fixture: Fixture) {
 async fn a_delivery_that_a_replay_restarts_is_no_longer_dead(fixture: Fixture) {
     let to = fixture.subscribe("a").await.id;
     for id in ["1", "2", "3"] {
-        let owed = fixture.owed("a", id).await;
+        let task = fixture.task("a", id).await;
         let put = fixture
             .store
-            .dead_letter_delivery(owed, "bad".to_owned(), now());
+            .dead_letter_delivery(task, "bad".to_owned(), now());
         put.await.unwrap();
     }
     assert_eq!(fixture.store.count_dead_deliveries().await.unwrap(), 3);

@@ -32,8 +32,8 @@ async fn delivered(fixture: &Fixture, ids: std::ops::Range<usize>) {
             .intake(&fixture.index, events.clone().into(), long_ago())
             .await
             .unwrap();
-        let records = given.owed.iter().zip(&events).map(|(owed, event)| {
-            let mut record = attempted(*owed, to, event, NextStep::Delivered);
+        let records = given.tasks.iter().zip(&events).map(|(task, event)| {
+            let mut record = attempted(*task, to, event, NextStep::Delivered);
             record.started = long_ago();
             record
         });
@@ -66,7 +66,7 @@ async fn an_event_with_many_deliveries_is_deleted_in_slices(fixture: Fixture) {
     let store = &fixture.store;
     for id in ["1", "2", "3"] {
         let taken_in = store.intake(&fixture.index, vec![event("a", id)].into(), long_ago());
-        assert_eq!(taken_in.await.unwrap().owed.len(), SUBSCRIPTIONS);
+        assert_eq!(taken_in.await.unwrap().tasks.len(), SUBSCRIPTIONS);
     }
     fixture.sql("UPDATE deliveries SET state = 'delivered', due = NULL");
     let mut removed = 0;
@@ -134,13 +134,13 @@ async fn attempts_older_than_the_retention_are_deleted_with_their_totals(fixture
         let then = at(NOW - days_ago * DAY);
         let event = event("a", id);
         fixture.store.prepare_days(then).await.unwrap();
-        let owed = fixture
+        let task = fixture
             .store
             .intake(&fixture.index, vec![event.clone()].into(), then)
             .await
             .unwrap()
-            .owed[0];
-        let mut record = attempted(owed, to, &event, NextStep::Delivered);
+            .tasks[0];
+        let mut record = attempted(task, to, &event, NextStep::Delivered);
         record.started = then;
         fixture.record(vec![record]).await;
     }
@@ -160,7 +160,7 @@ async fn attempts_older_than_the_retention_are_deleted_with_their_totals(fixture
         .intake(&fixture.index, vec![pending].into(), old)
         .await
         .unwrap()
-        .owed[0];
+        .tasks[0];
 
     let day = at(NOW - 30 * DAY).unix_day();
     while fixture.store.forget_attempts(day).await.unwrap() > 0 {}
@@ -183,7 +183,7 @@ async fn attempts_older_than_the_retention_are_deleted_with_their_totals(fixture
     assert_eq!(
         fixture
             .store
-            .owed(vec![pending.delivery])
+            .due_deliveries(vec![pending.delivery])
             .await
             .unwrap()
             .len(),

@@ -116,14 +116,14 @@ async fn the_count_follows_every_change_and_each_page_starts_after_the_last_one(
 
 async fn a_deleted_subscription_loses_its_url_and_after_the_retention_its_name(fixture: Fixture) {
     let store = &fixture.store;
-    let (kept, gone) = (
+    let (kept, deleted) = (
         fixture.subscribe("a").await.id,
         fixture.subscribe("a").await.id,
     );
     fixture.intake(vec![event("a", "1")]).await;
     assert!(
         store
-            .delete_subscription(organization("a"), gone, now())
+            .delete_subscription(organization("a"), deleted, now())
             .await
             .unwrap()
     );
@@ -137,23 +137,23 @@ async fn a_deleted_subscription_loses_its_url_and_after_the_retention_its_name(f
         ));
     };
     expect(
-        gone,
+        deleted,
         "name = 'n' AND url = '' AND secret IS NULL AND length(headers) = 0 AND header_names = '[]'",
     );
     let page = EventSubscriptionsPage {
         limit: 10,
         after: None,
     };
-    let story = store.event(organization("a"), EventId::parse("1").unwrap(), page);
-    let story = story.await.unwrap().unwrap();
-    assert_eq!(story.subscriptions[1].name.as_str(), "n");
+    let details = store.event(organization("a"), EventId::parse("1").unwrap(), page);
+    let details = details.await.unwrap().unwrap();
+    assert_eq!(details.subscriptions[1].name.as_str(), "n");
 
     assert_eq!(store.forget_deleted_subscriptions(now()).await.unwrap(), 0);
     for count in [1, 0] {
         let forgotten = store.forget_deleted_subscriptions(at(NOW + 1)).await;
         assert_eq!(forgotten.unwrap(), count);
     }
-    expect(gone, "name = '' AND url = ''");
+    expect(deleted, "name = '' AND url = ''");
     expect(kept, "name = 'n' AND url LIKE 'https://example.com%'");
 }
 

@@ -14,7 +14,7 @@ use actix_web::{Error, HttpMessage as _};
 use hookline_core::access::{Forbidden, Scope};
 use hookline_core::ids::KeyId;
 use hookline_core::timestamp::Timestamp;
-use hookline_runtime::http::Connection;
+use hookline_runtime::http::HttpConnection;
 use hookline_store::{KeyHash, Store, with_key};
 
 use crate::error::{ApiError, RateLimit};
@@ -82,7 +82,7 @@ async fn check(
         });
     };
     failed_auth.record_success(presented);
-    if let Some(connection) = request.conn_data::<Connection>() {
+    if let Some(connection) = request.conn_data::<HttpConnection>() {
         connection.trust();
     }
     rate_limits

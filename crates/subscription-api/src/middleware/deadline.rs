@@ -14,7 +14,7 @@ use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpRequest};
 use futures::FutureExt as _;
-use hookline_runtime::http::Connection;
+use hookline_runtime::http::HttpConnection;
 use tokio::time::timeout;
 
 use crate::error::ApiError;
@@ -46,8 +46,8 @@ pub(crate) async fn within(
 }
 
 fn waits_for_body(request: &HttpRequest) -> bool {
-    let connection = request.conn_data::<Connection>();
-    connection.is_some_and(Connection::is_owed_a_body)
+    let connection = request.conn_data::<HttpConnection>();
+    connection.is_some_and(HttpConnection::is_owed_a_body)
 }
 
 /// The error to answer with instead, if a change failed because the store or the broker is down.

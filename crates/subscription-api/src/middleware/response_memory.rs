@@ -5,7 +5,7 @@ use actix_web::body::{BodySize, BoxBody, MessageBody as _};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{Error, HttpMessage as _};
-use hookline_runtime::http::Connection;
+use hookline_runtime::http::HttpConnection;
 
 use crate::error::ApiError;
 use crate::extract::caller::Caller;
@@ -25,7 +25,7 @@ pub(crate) async fn limit(
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse, Error> {
     let is_read = request.method().is_safe();
-    let connection = request.conn_data::<Connection>().cloned();
+    let connection = request.conn_data::<HttpConnection>().cloned();
     let response = next.call(request).await?;
     let (Some(bytes), Some(connection)) = (counted_size(response.response().body()), connection)
     else {

@@ -69,7 +69,7 @@ impl From<Delivery> for DeliveryResponse {
             subscription_id: delivery.subscription.0,
             event_id: delivery.event_id.as_str().to_owned(),
             event_type: delivery.event_type.as_str(),
-            origin: delivery.origin.as_str(),
+            origin: delivery.kind.as_str(),
             status: delivery.status.as_str(),
             attempts_made: delivery.attempts_made,
             next_attempt_at: delivery.next_attempt_at.map(text),

@@ -108,8 +108,12 @@ pub(crate) async fn show(
     let mut budget = ResponseBudget::default();
     budget.reserve(&event.body);
     let outcomes = event.subscriptions.iter();
-    let outcomes =
-        outcomes.map(|fate| (fate.cursor(), subscription_outcome(fate, event.event_type)));
+    let outcomes = outcomes.map(|entry| {
+        (
+            entry.cursor(),
+            subscription_outcome(entry, event.event_type),
+        )
+    });
     let (subscriptions, filled) = budget.fill(outcomes);
     Ok(HttpResponse::Ok().json(EventResponse {
         event_id: event.event_id.as_str().to_owned(),
@@ -130,8 +134,8 @@ impl Truncate for SubscriptionOutcome {
     fn truncate(&mut self, _: usize) {}
 }
 
-fn subscription_outcome(fate: &EventSubscription, event_type: EventType) -> SubscriptionOutcome {
-    let (outcome, reason) = match &fate.fate {
+fn subscription_outcome(entry: &EventSubscription, event_type: EventType) -> SubscriptionOutcome {
+    let (outcome, reason) = match &entry.result {
         FanoutResult::Delivery(delivery) => (delivery.status.as_str(), delivery_reason(delivery)),
         FanoutResult::CreatedLater => (
             "created_later",
@@ -146,14 +150,14 @@ fn subscription_outcome(fate: &EventSubscription, event_type: EventType) -> Subs
             "the subscription was changed after the event had been received".to_owned(),
         ),
     };
-    let delivery = match &fate.fate {
+    let delivery = match &entry.result {
         FanoutResult::Delivery(delivery) => Some(delivery),
         _ => None,
     };
     let text = |time: Timestamp| time.to_string();
     SubscriptionOutcome {
-        subscription_id: fate.subscription.0,
-        name: fate.name.as_str().to_owned(),
+        subscription_id: entry.subscription.0,
+        name: entry.name.as_str().to_owned(),
         outcome,
         reason,
         delivery_id: delivery.map(|delivery| delivery.id.0),

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use hookline_core::event_type::EventType;
 use hookline_core::ids::ReplayId;
-use hookline_core::replay::{Mode, ReplayRequest, ReplayStatus};
+use hookline_core::replay::{ReplayMode, ReplayRequest, ReplayStatus};
 use hookline_core::timestamp::Timestamp;
 use hookline_store::{NewReplay, Replay, ReplayOutcome, ReplayScope, ReplayState};
 use serde::Serialize;
@@ -74,7 +74,7 @@ pub(crate) async fn start(
         filter: request.filter,
     };
     let store = &state.api.store;
-    if request.mode == Mode::Dry {
+    if request.mode == ReplayMode::Dry {
         let count = count_of(store.count_replay(scope, now).await?)?;
         return Ok(HttpResponse::Ok().json(ReplayCount { count }));
     }

@@ -68,14 +68,14 @@ pub(crate) async fn start(
         claim,
         hookline_clock::now(),
         |again: &RestartResult| match again {
-            RestartResult::Started(owed) => Some(started(owed)),
+            RestartResult::Started(task) => Some(started(task)),
             _ => None,
         },
     );
     let owner = Some(caller.organization);
     let store = &state.api.store;
-    let owed = match store.restart(owner, id, StartedBy::Retry, making).await? {
-        RestartResult::Started(owed) => owed,
+    let task = match store.restart(owner, id, StartedBy::Retry, making).await? {
+        RestartResult::Started(task) => task,
         RestartResult::Unknown => return Err(ApiError::NotFound),
         RestartResult::Pending => {
             return Err(ApiError::Conflict(
@@ -86,17 +86,17 @@ pub(crate) async fn start(
         RestartResult::Deleted => return Err(ApiError::Conflict("the subscription was deleted")),
     };
     let scheduled = Scheduled {
-        owed,
+        task,
         delay: Duration::ZERO,
     };
     state.api.publisher.wake(&[scheduled]);
-    Ok(started(&owed).into())
+    Ok(started(&task).into())
 }
 
-fn started(owed: &AttemptTask) -> StoredResponse {
+fn started(task: &AttemptTask) -> StoredResponse {
     let started = RetryStarted {
-        delivery_id: owed.delivery.0,
-        attempt: owed.attempt,
+        delivery_id: task.delivery.0,
+        attempt: task.attempt,
     };
     StoredResponse::new(StatusCode::ACCEPTED, &started)
 }

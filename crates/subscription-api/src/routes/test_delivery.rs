@@ -76,23 +76,23 @@ pub(crate) async fn send(
         event,
         trace: trace_of(&request),
     };
-    let response = move |owed: &AttemptTask| {
+    let response = move |task: &AttemptTask| {
         let sent = TestSent {
             event_id,
-            delivery_id: owed.delivery.0,
+            delivery_id: task.delivery.0,
         };
         StoredResponse::new(StatusCode::ACCEPTED, &sent)
     };
     let stored = response.clone();
-    let making = create_once(claim, now, |owed: &Option<_>| owed.as_ref().map(stored));
-    let owed = state.api.store.create_test(id, incoming, making).await?;
-    let owed = owed.ok_or(ApiError::NotFound)?;
+    let making = create_once(claim, now, |task: &Option<_>| task.as_ref().map(stored));
+    let task = state.api.store.create_test(id, incoming, making).await?;
+    let task = task.ok_or(ApiError::NotFound)?;
     let scheduled = Scheduled {
-        owed,
+        task,
         delay: Duration::ZERO,
     };
     state.api.publisher.wake(&[scheduled]);
-    Ok(response(&owed).into())
+    Ok(response(&task).into())
 }
 
 fn test_event(

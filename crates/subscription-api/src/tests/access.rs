@@ -158,20 +158,20 @@ async fn a_handler_uses_the_store_connections_of_its_key() {
     let api = TestApi::new().await;
     api.add_key("other", &["org_c"], &Scope::ALL).await;
     let service = api.server.state.clone();
-    let tell = || async { format!("{:?}", current_key().map(|key| key.0)) };
+    let key_in_use = || async { format!("{:?}", current_key().map(|key| key.0)) };
     let enter = move |request: ServiceRequest, next: Next<BoxBody>| {
         auth::authenticate(service.clone(), Scope::Write, request, next)
     };
-    let resource = web::resource("/key").route(web::get().to(tell));
+    let resource = web::resource("/key").route(web::get().to(key_in_use));
     let app = init_service(App::new().service(resource.wrap(from_fn(enter)))).await;
-    let mut told = Vec::new();
+    let mut bodies = Vec::new();
     for key in [KEY, "other"] {
         let request = TestRequest::get()
             .uri("/key")
             .insert_header(("authorization", format!("Bearer {key}")));
-        told.push(read_body(call_service(&app, request.to_request()).await).await);
+        bodies.push(read_body(call_service(&app, request.to_request()).await).await);
     }
-    assert_eq!(told, ["Some(1)", "Some(2)"]);
+    assert_eq!(bodies, ["Some(1)", "Some(2)"]);
     assert_eq!(current_key(), None);
 }
 

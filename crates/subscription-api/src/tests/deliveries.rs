@@ -24,7 +24,7 @@ impl TestApi {
         let store = &self.server.state.api.store;
         let index = FanoutIndex::default();
         let given = store.intake(&index, vec![incoming].into(), now()).await;
-        given.unwrap().owed.len()
+        given.unwrap().tasks.len()
     }
 }
 

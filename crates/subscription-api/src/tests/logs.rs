@@ -12,23 +12,23 @@ impl TestApi {
         assert_eq!(self.post(&path, json!({})).await.status, 202);
         let scheduled = *self.publisher.attempts.lock().unwrap().last().unwrap();
         let store = &self.server.state.api.store;
-        let delivery = scheduled.owed.delivery;
-        let owed = store
-            .owed(vec![delivery])
+        let delivery = scheduled.task.delivery;
+        let due = store
+            .due_deliveries(vec![delivery])
             .await
             .unwrap()
             .remove(&delivery)
             .unwrap();
         let record = AttemptRecord {
-            owed: scheduled.owed,
+            task: scheduled.task,
             run: Default::default(),
-            origin: owed.origin,
-            organization: owed.organization,
-            subscription: owed.subscription,
-            event: owed.event,
-            event_type: owed.event_type,
-            url: owed.url,
-            activation: owed.activation,
+            kind: due.kind,
+            organization: due.organization,
+            subscription: due.subscription,
+            event: due.event,
+            event_type: due.event_type,
+            url: due.url,
+            activation: due.activation,
             outcome: AttemptOutcome::Answered(ReceiverResponse {
                 status,
                 body: "thanks".to_owned(),
@@ -37,7 +37,7 @@ impl TestApi {
             }),
             started: now(),
             took: Duration::from_millis(12),
-            follow: NextStep::Delivered,
+            next_step: NextStep::Delivered,
         };
         assert_eq!(store.record(Arc::new([record])).await.unwrap().len(), 1);
     }

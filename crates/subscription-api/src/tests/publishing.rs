@@ -181,9 +181,9 @@ async fn a_test_publishes_one_attempt() {
     let [scheduled] = attempts.as_slice() else {
         panic!("not one attempt: {attempts:?}");
     };
-    assert_eq!(sent["delivery_id"], scheduled.owed.delivery.to_string());
+    assert_eq!(sent["delivery_id"], scheduled.task.delivery.to_string());
     assert_eq!(
-        (scheduled.owed.attempt, scheduled.delay),
+        (scheduled.task.attempt, scheduled.delay),
         (1, Duration::ZERO)
     );
 }

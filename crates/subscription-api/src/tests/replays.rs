@@ -11,7 +11,7 @@ impl TestApi {
         self.store_event(id).await;
         let subscription = SubscriptionId(subscription);
         let event = EventId::parse(id).unwrap();
-        let owed = AttemptTask {
+        let task = AttemptTask {
             delivery: DeliveryId::of(&organization("org_a"), &event, subscription),
             generation: 0,
             attempt: 1,
@@ -22,8 +22,8 @@ impl TestApi {
             reason: ExhaustedReason::OutOfAttempts,
         };
         let store = &self.server.state.api.store;
-        store.end(vec![owed], end).await.unwrap();
-        owed.delivery.to_string()
+        store.end(vec![task], end).await.unwrap();
+        task.delivery.to_string()
     }
 
     pub(super) fn published(&self) -> usize {
@@ -46,8 +46,8 @@ async fn a_retry_is_stored_and_published() {
         json!({"delivery_id": delivery, "attempt": 1})
     );
     let published = *api.publisher.attempts.lock().unwrap().last().unwrap();
-    assert_eq!(published.owed.delivery.to_string(), delivery);
-    assert_eq!((published.owed.generation, published.owed.attempt), (1, 1));
+    assert_eq!(published.task.delivery.to_string(), delivery);
+    assert_eq!((published.task.generation, published.task.attempt), (1, 1));
     assert_eq!(published.delay, Duration::ZERO);
     let rejected = api.post(&path, json!({})).await;
     rejected.is_problem(409);

@@ -1,17 +1,17 @@
 use super::*;
 
-fn subscription(events: &[&'static str]) -> Subscription {
-    Subscription {
+fn subscription(events: &[&'static str]) -> LedgerSubscription {
+    LedgerSubscription {
         organization: "o".to_owned(),
         events: events.to_vec(),
         secret: "hush".to_owned(),
         created: None,
-        gone: false,
+        lost_by_failover: false,
     }
 }
 
-fn request(body: &str, id: &str) -> Received {
-    Received {
+fn request(body: &str, id: &str) -> ReceivedRequest {
+    ReceivedRequest {
         at: Instant::now(),
         headers: HashMap::from([("webhook-id".to_owned(), id.to_owned())]),
         body: body.to_owned().into(),
@@ -40,10 +40,10 @@ fn a_confirmed_event_is_owed_to_earlier_subscriptions() {
     assert_eq!(ledger.counts().owed, 0, "nobody has confirmed it");
     ledger.confirmed(&name);
     assert_eq!(ledger.missing(), [(name, before)]);
-    ledger.came(before, &request(BODY, "1"));
+    ledger.record_request(before, &request(BODY, "1"));
     assert_eq!(ledger.counts().lost, 1, "it was not answered with 2xx");
-    ledger.taken(before, &request(BODY, "1"));
-    ledger.taken(before, &request(BODY, "1"));
+    ledger.record_accepted(before, &request(BODY, "1"));
+    ledger.record_accepted(before, &request(BODY, "1"));
     let counts = ledger.counts();
     assert_eq!(
         (counts.delivered, counts.lost, counts.duplicates),
@@ -58,7 +58,7 @@ fn a_request_that_is_not_owed_or_differs_is_a_violation() {
     let wants = ledger.asks_for(subscription(&["workflow.failed"]));
     let not = ledger.asks_for(subscription(&["workflow.started"]));
     let violations = |number, body: &str, id| {
-        ledger.came(number, &request(body, id));
+        ledger.record_request(number, &request(body, id));
         ledger.violations().1
     };
     assert_eq!(violations(wants, BODY, "1"), 1, "never published");
@@ -93,15 +93,18 @@ fn events_lost_by_a_failover_are_not_owed_unless_confirmed_before() {
         until: now,
         back: now,
     };
-    for (from, events, gone) in [
+    for (from, events, lost_by_failover) in [
         (before, &[][..], 1),
         (before, &[&name], 0),
         // It was confirmed before: then it was in the copy.
         (now + Duration::from_secs(1), &[], 0),
     ] {
-        ledger.mark_gone(&[lost(from)], &stored(events));
+        ledger.mark_lost_by_failover(&[lost(from)], &stored(events));
         let counts = ledger.counts();
-        assert_eq!((counts.gone, counts.owed), (gone, 1 - gone));
+        assert_eq!(
+            (counts.lost_by_failover, counts.owed),
+            (lost_by_failover, 1 - lost_by_failover)
+        );
     }
 }
 

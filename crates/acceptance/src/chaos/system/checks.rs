@@ -13,7 +13,7 @@ const OWNERS_WOULD_HAVE_CHANGED: Duration = Duration::from_secs(6);
 
 impl System {
     /// Checks the effects of a fault, once everything is back.
-    pub(crate) async fn judge(&mut self, injection: &Injection) -> anyhow::Result<()> {
+    pub(crate) async fn check_effects(&mut self, injection: &Injection) -> anyhow::Result<()> {
         if injection.fault == Fault::FailOver {
             // No process was started anew.
             self.wait_ready().await?;

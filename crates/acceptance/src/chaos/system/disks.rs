@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use hookline_testkit::small_disk::{Mebibytes, SmallDisk, obstacle};
+use hookline_testkit::small_disk::{Mebibytes, SmallDisk, missing_requirement};
 use hookline_testkit::small_tablespace::SmallTablespace;
 use hookline_testkit::waiting::until;
 
@@ -30,7 +30,7 @@ pub(super) async fn disk_of_database(
     servers: &Servers,
     length: Duration,
 ) -> anyhow::Result<Option<Disk>> {
-    if let Some(why) = obstacle() {
+    if let Some(why) = missing_requirement() {
         println!("chaos: a full disk of the database was NOT TRIED: {why}");
         return Ok(None);
     }

@@ -25,8 +25,8 @@ impl System {
         let confirmed = ledger.confirmed_events();
         let events = until("the confirmed events in the database", async || {
             let stored = self.stored().await?;
-            ledger.mark_gone(&self.lost, &stored);
-            let is_there = |name| stored.events.contains(name) || ledger.is_gone(name);
+            ledger.mark_lost_by_failover(&self.lost, &stored);
+            let is_there = |name| stored.events.contains(name) || ledger.is_lost_by_failover(name);
             Ok(confirmed.iter().all(is_there).then_some(stored.events))
         })
         .await?;

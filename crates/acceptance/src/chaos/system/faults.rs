@@ -13,7 +13,7 @@ use super::{System, WAKE_UPS, server_of};
 use crate::chaos::abuse;
 use crate::chaos::fault::{BacklogPoint, CHURN, Fault, Injection, Outage, Target};
 use crate::chaos::ledger::Ledger;
-use crate::chaos::servers::Server;
+use crate::chaos::servers::DependencyServer;
 
 /// The fault point at which the scheduler of a dispatcher hangs.
 const SCHEDULER: &str = "dispatcher::turn::scheduler";
@@ -71,10 +71,11 @@ impl System {
             }),
             Fault::Churn => self.churn().await,
             Fault::Outage(Outage::Killed) => {
-                self.inject_into_server(Fault::Kill, Server::Postgres).await
+                self.inject_into_server(Fault::Kill, DependencyServer::Postgres)
+                    .await
             }
             Fault::Outage(Outage::Frozen) => {
-                self.inject_into_server(Fault::Freeze, Server::Postgres)
+                self.inject_into_server(Fault::Freeze, DependencyServer::Postgres)
                     .await
             }
             Fault::Cut(dependency) => {
@@ -149,7 +150,11 @@ impl System {
             }
             Fault::Churn | Fault::Repartition(_) => Ok(()),
             Fault::Outage(Outage::Killed) => self.servers()?.start_again().await,
-            Fault::Outage(Outage::Frozen) => self.servers()?.signal(Server::Postgres, "CONT").await,
+            Fault::Outage(Outage::Frozen) => {
+                self.servers()?
+                    .signal(DependencyServer::Postgres, "CONT")
+                    .await
+            }
             Fault::Cut(dependency) | Fault::Silence(dependency) => {
                 self.each_link(targets, |links| links.set(dependency, Link::Up))
             }
@@ -251,15 +256,15 @@ impl System {
                 self.end_oldest(ended).await?;
                 ended += 1;
             }
-            self.come += 1;
+            self.joined += 1;
             let mut process =
-                self.new_process(Target::Dispatcher(self.plan.dispatchers + self.come))?;
+                self.new_process(Target::Dispatcher(self.plan.dispatchers + self.joined))?;
             process.start()?;
-            self.coming.push(process);
+            self.additional_dispatchers.push(process);
             tokio::time::sleep(CHURN.every).await;
             self.ensure_running()?;
         }
-        while !self.coming.is_empty() {
+        while !self.additional_dispatchers.is_empty() {
             self.end_oldest(ended).await?;
             ended += 1;
         }
@@ -271,13 +276,13 @@ impl System {
             0 => Fault::Kill,
             _ => Fault::Stop,
         };
-        self.coming.remove(0).inject(fault).await
+        self.additional_dispatchers.remove(0).inject(fault).await
     }
 
     pub(super) async fn inject_into_server(
         &mut self,
         fault: Fault,
-        server: Server,
+        server: DependencyServer,
     ) -> anyhow::Result<()> {
         let servers = self.servers()?;
         match fault {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use hookline_testkit::client::{Answer, Client};
+use hookline_testkit::client::{ApiClient, ApiResponse};
 use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::Receiver;
 use hookline_testkit::tenant::Tenant;
@@ -59,22 +59,22 @@ pub(super) async fn every_route_asks_for_a_good_key_of_its_organization_and_scop
         let ours = ours.client.at(&format!("{}{base}", deployment.api()));
         for call in &calls {
             let path = call.path_to(&named)?;
-            let ask = async |client: &Client| call.ask(client, &path).await;
-            let told = format!("{} {base}{}", call.method, call.path);
+            let ask = async |client: &ApiClient| call.ask(client, &path).await;
+            let description = format!("{} {base}{}", call.method, call.path);
             for key in [None, Some("hk_wrong"), Some(&revoked), Some(&expired)] {
                 let refused = ask(&ours.with_key(key)).await?.problem(401);
-                refused.with_context(|| format!("{told} with {key:?}"))?;
+                refused.with_context(|| format!("{description} with {key:?}"))?;
             }
             let elsewhere = ours.in_organization(&theirs.organization);
             let refused = ask(&elsewhere).await?.problem(403);
-            refused.with_context(|| format!("{told} in another organization"))?;
+            refused.with_context(|| format!("{description} in another organization"))?;
             for (scope, key) in scoped.iter().filter(|(scope, _)| *scope != call.scope) {
                 let refused = ask(&ours.with_key(Some(key))).await?.problem(403);
-                refused.with_context(|| format!("{told} with {scope}"))?;
+                refused.with_context(|| format!("{description} with {scope}"))?;
             }
             if call.path.contains('{') {
                 let hidden = ask(&ours).await?.problem(404);
-                hidden.with_context(|| format!("{told} of another organization"))?;
+                hidden.with_context(|| format!("{description} of another organization"))?;
             }
         }
     }
@@ -125,8 +125,8 @@ async fn foreign_ids_in_queries_find_nothing(
     event["event_id"] = json!(named.event);
     ours.client.post("/events", &event).await?.expect(202)?;
     until("an event of our own", async || {
-        let story = ours.client.get(&format!("/events/{}", named.event)).await?;
-        Ok((story.status.as_u16() == 200).then_some(()))
+        let details = ours.client.get(&format!("/events/{}", named.event)).await?;
+        Ok((details.status.as_u16() == 200).then_some(()))
     })
     .await
 }
@@ -204,7 +204,7 @@ impl Call {
         Ok(format!("{before}{id}{after}"))
     }
 
-    async fn ask(&self, client: &Client, path: &str) -> anyhow::Result<Answer> {
+    async fn ask(&self, client: &ApiClient, path: &str) -> anyhow::Result<ApiResponse> {
         let request = client.request(self.method.clone(), path);
         let request = match &self.body {
             Some(body) => request.json(body),
@@ -215,8 +215,8 @@ impl Call {
 }
 
 async fn calls(deployment: &Deployment) -> anyhow::Result<Vec<Call>> {
-    let nobody = Client::new(&deployment.api(), "").with_key(None);
-    let document = nobody.get("/openapi.json").await?.expect(200)?.json;
+    let without_key = ApiClient::new(&deployment.api(), "").with_key(None);
+    let document = without_key.get("/openapi.json").await?.expect(200)?.json;
     let mut calls = Vec::new();
     for (path, item) in document["paths"].as_object().context("no paths")? {
         for (method, operation) in item.as_object().context("no operations")? {

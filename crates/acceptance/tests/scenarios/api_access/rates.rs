@@ -1,7 +1,7 @@
 //! Rate limits of the API: requests of a key, and tries with a wrong key.
 
 use anyhow::ensure;
-use hookline_testkit::client::Answer;
+use hookline_testkit::client::ApiResponse;
 use hookline_testkit::deployment::{Deployment, Mode};
 use hookline_testkit::waiting::until;
 
@@ -58,6 +58,6 @@ pub(super) async fn request_rates_and_failed_logins_of_a_key_are_limited(
     deployment.end().await
 }
 
-fn wait(answer: &Answer) -> anyhow::Result<u64> {
+fn wait(answer: &ApiResponse) -> anyhow::Result<u64> {
     Ok(answer.header("retry-after").parse()?)
 }

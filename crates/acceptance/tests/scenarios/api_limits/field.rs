@@ -1,7 +1,7 @@
 //! One field of a subscription, tried with POST and with PATCH.
 
 use anyhow::ensure;
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use serde_json::{Value, json};
 
 pub(super) fn good() -> Value {
@@ -16,13 +16,13 @@ pub(super) fn with(field: &str, value: Value) -> Value {
 
 /// One field of a subscription, tried with POST and with PATCH.
 pub(super) struct Field<'a> {
-    pub(super) client: &'a Client,
+    pub(super) client: &'a ApiClient,
     name: &'a str,
     path: String,
 }
 
 impl<'a> Field<'a> {
-    pub(super) async fn of(client: &'a Client, name: &'a str) -> anyhow::Result<Self> {
+    pub(super) async fn of(client: &'a ApiClient, name: &'a str) -> anyhow::Result<Self> {
         let path = format!("/webhooks/{}", client.subscribe(&good()).await?);
         Ok(Self { client, name, path })
     }

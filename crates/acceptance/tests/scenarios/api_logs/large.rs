@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use hookline_testkit::client::{Answer, Client};
+use hookline_testkit::client::{ApiClient, ApiResponse};
 use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::waiting::until;
@@ -17,7 +17,7 @@ const BODY: usize = 250 * 1024;
 /// The bytes of a receiver's answer that are kept. As JSON a control character takes six times as much.
 const ANSWER: usize = 16 * 1024;
 
-fn bounded(answer: Answer) -> anyhow::Result<Value> {
+fn bounded(answer: ApiResponse) -> anyhow::Result<Value> {
     let answer = answer.expect(200)?;
     let size: usize = answer.header("content-length").parse()?;
     ensure!(size <= MIB, "{size} bytes");
@@ -68,14 +68,18 @@ pub(super) async fn a_page_is_at_most_one_mebibyte_and_skips_no_row(
     Ok(())
 }
 
-async fn whole_body(client: &Client, row: &Value) -> anyhow::Result<String> {
+async fn whole_body(client: &ApiClient, row: &Value) -> anyhow::Result<String> {
     let delivery = row["delivery_id"].as_str().context("a delivery")?;
     let shown = bounded(client.get(&format!("/deliveries/{delivery}")).await?)?;
     Ok(shown["request_body"].as_str().context("a body")?.to_owned())
 }
 
 /// All rows behind the first one, page by page.
-async fn through_cursors(client: &Client, path: &str, first: &Value) -> anyhow::Result<Vec<Value>> {
+async fn through_cursors(
+    client: &ApiClient,
+    path: &str,
+    first: &Value,
+) -> anyhow::Result<Vec<Value>> {
     let page = bounded(client.get(&format!("{path}?limit=1")).await?)?;
     ensure!(logs(&page)?[0]["id"] == first["id"]);
     let mut next = page["next_cursor"].clone();
@@ -120,8 +124,8 @@ pub(super) async fn a_delivery_shows_its_body_once_and_its_attempts_page_by_page
         let body = shown["request_body"].as_str().context("a body")?;
         ensure!(body.len() > BODY);
         for attempt in shown["attempts"].as_array().context("attempts")? {
-            let said = attempt["response_body"].as_str().context("an answer")?;
-            ensure!(said.len() == ANSWER && attempt.get("request_body").is_none());
+            let response_body = attempt["response_body"].as_str().context("an answer")?;
+            ensure!(response_body.len() == ANSWER && attempt.get("request_body").is_none());
             numbers.push(attempt["attempt"].as_u64().context("a number")?);
         }
         pages += 1;

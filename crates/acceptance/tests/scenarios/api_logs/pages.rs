@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use hookline_core::timestamp::Timestamp;
-use hookline_testkit::client::{Answer, Client};
+use hookline_testkit::client::{ApiClient, ApiResponse};
 use hookline_testkit::deployment::Deployment;
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
@@ -243,7 +243,7 @@ enum Turn {
 
 /// All entries, page after page; every page must say `total`.
 async fn paged(
-    client: &Client,
+    client: &ApiClient,
     start: &str,
     turn: Turn,
     total: usize,
@@ -267,7 +267,7 @@ async fn paged(
     }
 }
 
-fn entries(page: &Answer) -> anyhow::Result<Vec<Value>> {
+fn entries(page: &ApiResponse) -> anyhow::Result<Vec<Value>> {
     page.json["logs"]
         .as_array()
         .cloned()

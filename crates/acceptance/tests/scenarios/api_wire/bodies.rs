@@ -32,13 +32,13 @@ pub(super) async fn a_body_is_limited_on_every_route_that_takes_one(
             call.method, call.path
         );
         // It says so, or it does not.
-        let said = format!("{head}\r\nContent-Length: {}\r\n\r\n", limit + 1);
-        let unsaid = format!(
+        let with_length = format!("{head}\r\nContent-Length: {}\r\n\r\n", limit + 1);
+        let chunked = format!(
             "{head}\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{}\r\n0\r\n\r\n",
             limit + 1,
             " ".repeat(limit + 1)
         );
-        for request in [said, unsaid] {
+        for request in [with_length, chunked] {
             let mut connection = RawConnection::open(&deployment).await?;
             connection.send(request).await;
             let answer = connection.answer().await?.context("no answer")?;
@@ -75,9 +75,9 @@ pub(super) async fn an_unexpected_body_is_ignored(
             ))
             .await;
         // The second may be missing: a server that leaves a body unread may close the connection.
-        let told = connection.statuses().await?;
-        let fine = matches!(told[..], [200..=299 | 400..=499] | [200..=299 | 400..=499, 404]);
-        ensure!(fine, "{} {}: {told:?}", call.method, call.path);
+        let statuses = connection.statuses().await?;
+        let fine = matches!(statuses[..], [200..=299 | 400..=499] | [200..=299 | 400..=499, 404]);
+        ensure!(fine, "{} {}: {statuses:?}", call.method, call.path);
     }
     Ok(())
 }

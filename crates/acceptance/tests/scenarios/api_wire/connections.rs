@@ -44,11 +44,11 @@ pub(super) async fn a_client_that_sends_a_byte_a_second_is_disconnected(
         drip(body_of("POST", "/events")),
         drip(body_of("POST", "/webhooks")),
     );
-    for told in [nothing?, head?] {
-        ensure!(matches!(told, None | Some(400 | 408)), "{told:?}");
+    for status in [nothing?, head?] {
+        ensure!(matches!(status, None | Some(400 | 408)), "{status:?}");
     }
-    for told in [events?, webhooks?] {
-        ensure!(told == Some(408), "{told:?}");
+    for status in [events?, webhooks?] {
+        ensure!(status == Some(408), "{status:?}");
     }
     Ok(())
 }
@@ -83,8 +83,8 @@ pub(super) async fn idle_connections_do_not_block_new_clients(mode: Mode) -> any
     let answer = with_a_key.answer().await?.context("it was closed")?;
     ensure!(answer.status == 200, "{answer:?}");
     let mut first = idle.swap_remove(0);
-    let told = first.statuses().await?;
-    ensure!(told.is_empty(), "{told:?}");
+    let statuses = first.statuses().await?;
+    ensure!(statuses.is_empty(), "{statuses:?}");
     deployment.end().await
 }
 

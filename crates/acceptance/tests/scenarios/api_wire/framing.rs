@@ -31,10 +31,10 @@ pub(super) async fn a_head_is_limited_in_bytes_and_headers(
     for head in heads {
         let mut connection = RawConnection::open(&deployment).await?;
         connection.send(&head).await;
-        let told = connection.statuses().await?;
+        let statuses = connection.statuses().await?;
         ensure!(
-            matches!(told[..], [] | [400 | 431]),
-            "{}…: {told:?}",
+            matches!(statuses[..], [] | [400 | 431]),
+            "{}…: {statuses:?}",
             &head[..40]
         );
     }
@@ -68,8 +68,11 @@ pub(super) async fn ambiguous_framing_is_refused_as_request_smuggling(
                 "POST /nowhere HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n{hidden}"
             ))
             .await;
-        let told = connection.statuses().await?;
-        ensure!(matches!(told[..], [] | [400]), "{headers}: {told:?}");
+        let statuses = connection.statuses().await?;
+        ensure!(
+            matches!(statuses[..], [] | [400]),
+            "{headers}: {statuses:?}"
+        );
     }
     Ok(())
 }
@@ -85,9 +88,12 @@ pub(super) async fn pipelined_requests_are_answered_in_order(
     }
     all.push_str("GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     connection.send(all).await;
-    let told = connection.statuses().await?;
+    let statuses = connection.statuses().await?;
     let expected: Vec<u16> = (0..100).map(|number| [200, 404, 401][number % 3]).collect();
-    ensure!(told.len() == 101 && told[..100] == expected, "{told:?}");
+    ensure!(
+        statuses.len() == 101 && statuses[..100] == expected,
+        "{statuses:?}"
+    );
     Ok(())
 }
 
@@ -102,10 +108,10 @@ pub(super) async fn another_version_of_http_is_refused(
     ] {
         let mut connection = RawConnection::open(&deployment).await?;
         connection.send(bytes).await;
-        let told = connection.statuses().await?;
+        let statuses = connection.statuses().await?;
         ensure!(
-            matches!(told[..], [] | [400 | 408 | 505]),
-            "{bytes:?}: {told:?}"
+            matches!(statuses[..], [] | [400 | 408 | 505]),
+            "{bytes:?}: {statuses:?}"
         );
     }
     Ok(())

@@ -23,7 +23,7 @@ const INSIDE: IpAddr = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
 /// Longer than the patience for any name.
 const TOO_LATE: Duration = Duration::from_secs(600);
 
-fn say(name: &str, _: usize) -> DnsAnswer {
+fn dns_answer(name: &str, _: usize) -> DnsAnswer {
     let at_once = |addresses: &[IpAddr]| FamilyAnswer::After(Duration::ZERO, addresses.to_vec());
     let after = |millis, addresses: &[IpAddr]| {
         FamilyAnswer::After(Duration::from_millis(millis), addresses.to_vec())
@@ -62,7 +62,7 @@ struct Setup {
 
 impl Setup {
     async fn set(mode: Mode) -> anyhow::Result<Self> {
-        let names = NameServer::with(say).await?;
+        let names = NameServer::with(dns_answer).await?;
         let port = free_port()?;
         let settings = [
             ("HOOKLINE__TARGETS__ALLOW_PRIVATE_NETWORKS", "false"),
@@ -149,10 +149,10 @@ pub(super) async fn a_host_is_reached_when_one_of_its_addresses_is_dead(
     let setup = Setup::set(mode).await?;
     let entry = setup.attempt("dead.test").await?;
     ensure!(entry["error"]["kind"] == "timeout", "{entry}");
-    let took = entry["duration_ms"].as_u64().context("no duration")?;
+    let duration = entry["duration_ms"].as_u64().context("no duration")?;
     ensure!(
-        took < 9_000,
-        "a connection has no limit of its own: {took} ms"
+        duration < 9_000,
+        "a connection has no limit of its own: {duration} ms"
     );
     for name in ["two.test", "refused.test", "no-network.test"] {
         setup.succeeds(name).await?;

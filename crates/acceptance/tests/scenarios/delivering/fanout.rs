@@ -7,7 +7,7 @@ use anyhow::ensure;
 use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::{IsolatedScenario, SharedScenario};
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver, Reply};
 use hookline_testkit::tenant::EVENT_TYPES;
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
     ]
 }
 
-fn types_of(received: &[Received]) -> anyhow::Result<Vec<&str>> {
+fn types_of(received: &[ReceivedRequest]) -> anyhow::Result<Vec<&str>> {
     let mut types = received
         .iter()
         .map(|request| request.header("x-webhook-event"))
@@ -34,7 +34,7 @@ fn types_of(received: &[Received]) -> anyhow::Result<Vec<&str>> {
     Ok(types)
 }
 
-fn event_of(request: &Received) -> anyhow::Result<String> {
+fn event_of(request: &ReceivedRequest) -> anyhow::Result<String> {
     let body: Value = serde_json::from_slice(&request.body)?;
     Ok(body["event_id"].as_str().unwrap_or_default().to_owned())
 }
@@ -42,8 +42,8 @@ fn event_of(request: &Received) -> anyhow::Result<String> {
 async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an_event(
     deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
-    let (tenant, stranger) = (deployment.tenant().await?, deployment.tenant().await?);
-    let (all, some, inactive, strange) = (
+    let (tenant, other_tenant) = (deployment.tenant().await?, deployment.tenant().await?);
+    let (all, some, inactive, other_receiver) = (
         Receiver::healthy()?,
         Receiver::healthy()?,
         Receiver::healthy()?,
@@ -59,7 +59,9 @@ async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an
             "name": "off", "url": inactive.url("/"), "events": EVENT_TYPES, "is_active": false,
         }))
         .await?;
-    stranger.subscribe(&strange, &EVENT_TYPES).await?;
+    other_tenant
+        .subscribe(&other_receiver, &EVENT_TYPES)
+        .await?;
     let mut events: Vec<Value> = EVENT_TYPES.iter().map(|name| tenant.event(name)).collect();
     tenant.publish(&events).await?;
     all.wait_for(EVENT_TYPES.len()).await?;
@@ -72,7 +74,7 @@ async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an
         .expect(200)?;
     events.push(tenant.event("workflow.completed"));
     tenant.publish(&events[EVENT_TYPES.len()..]).await?;
-    stranger.publish_one("workflow.completed").await?;
+    other_tenant.publish_one("workflow.completed").await?;
 
     let mut expected = EVENT_TYPES.to_vec();
     expected.push("workflow.completed");
@@ -98,7 +100,10 @@ async fn only_active_subscriptions_of_the_organization_that_want_the_type_get_an
         "{:?}",
         types_of(&received)
     );
-    for (who, receiver) in [("the inactive one", inactive), ("the stranger", strange)] {
+    for (who, receiver) in [
+        ("the inactive one", inactive),
+        ("the stranger", other_receiver),
+    ] {
         let received = receiver.wait_for(1).await?;
         ensure!(
             types_of(&received)? == ["workflow.completed"],
@@ -114,8 +119,8 @@ async fn the_next_event_sees_every_change_of_a_subscription(
     deployment: Arc<Deployment>,
 ) -> anyhow::Result<()> {
     let tenant = deployment.tenant().await?;
-    let (receiver, witness) = (Receiver::healthy()?, Receiver::healthy()?);
-    tenant.subscribe(&witness, &EVENT_TYPES).await?;
+    let (receiver, control) = (Receiver::healthy()?, Receiver::healthy()?);
+    tenant.subscribe(&control, &EVENT_TYPES).await?;
     let mut expected = Vec::new();
     let mut subscription = 0;
     for change in 0..20 {
@@ -148,7 +153,7 @@ async fn the_next_event_sees_every_change_of_a_subscription(
             }
         };
         let event = tenant.publish_one("workflow.failed").await?;
-        witness.wait_for(change + 1).await?;
+        control.wait_for(change + 1).await?;
         if wanted {
             expected.push(event);
             receiver.wait_for(expected.len()).await?;
@@ -215,15 +220,17 @@ async fn replicas_side_by_side_deliver_each_event_once(mode: Mode) -> anyhow::Re
 /// A newer version, or an operator, has stored it.
 async fn an_event_type_unknown_to_this_version_delays_no_event(mode: Mode) -> anyhow::Result<()> {
     let deployment = Deployment::start(mode).await?;
-    let (tenant, stranger) = (deployment.tenant().await?, deployment.tenant().await?);
-    let (odd, plain, strange) = (
+    let (tenant, other_tenant) = (deployment.tenant().await?, deployment.tenant().await?);
+    let (odd, plain, other_receiver) = (
         Receiver::healthy()?,
         Receiver::healthy()?,
         Receiver::healthy()?,
     );
     let subscription = tenant.subscribe(&odd, &["workflow.started"]).await?;
     tenant.subscribe(&plain, &["workflow.started"]).await?;
-    stranger.subscribe(&strange, &["workflow.started"]).await?;
+    other_tenant
+        .subscribe(&other_receiver, &["workflow.started"])
+        .await?;
     deployment.dependencies()?
         .sql(&format!(
             "UPDATE subscriptions SET events = 'workflow.paused workflow.failed' WHERE id = {subscription}"
@@ -232,14 +239,14 @@ async fn an_event_type_unknown_to_this_version_delays_no_event(mode: Mode) -> an
     // Ingest learns of a change by its version; a new process reads every row.
     deployment.restart(Service::Ingest, &[]).await?;
 
-    for publisher in [&tenant, &stranger] {
+    for publisher in [&tenant, &other_tenant] {
         publisher.publish_one("workflow.started").await?;
         publisher.publish_one("workflow.failed").await?;
     }
     for (receiver, wanted) in [
         (&odd, "workflow.failed"),
         (&plain, "workflow.started"),
-        (&strange, "workflow.started"),
+        (&other_receiver, "workflow.started"),
     ] {
         ensure!(types_of(&receiver.wait_for(1).await?)? == [wanted]);
     }

@@ -8,7 +8,7 @@ use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
 use hookline_core::trace::TraceParent;
 use hookline_testkit::deployment::Deployment;
-use hookline_testkit::receiver::{Received, Receiver};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver};
 use ring::hmac;
 use serde_json::json;
 
@@ -123,7 +123,7 @@ async fn both_signatures_hold_for_plain_and_for_encoded_secrets(
 }
 
 /// `X-Webhook-Signature` as the contract writes it down, with another library than the receiver's.
-fn plain_signature(secret: &str, request: &Received) -> String {
+fn plain_signature(secret: &str, request: &ReceivedRequest) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     hmac::sign(&key, &request.body)
         .as_ref()
@@ -156,12 +156,12 @@ async fn the_trace_of_the_publisher_continues_to_the_receiver(
     }
     for parent in given {
         let parent = TraceParent::parse(parent).context("a good parent")?;
-        let goes_on = traces.iter().any(|trace| {
+        let is_continued = traces.iter().any(|trace| {
             trace.trace_id == parent.trace_id
                 && trace.flags == parent.flags
                 && trace.span_id != parent.span_id
         });
-        ensure!(goes_on, "{parent} does not go on in {traces:?}");
+        ensure!(is_continued, "{parent} does not go on in {traces:?}");
     }
     traces.sort_by_key(|trace| trace.trace_id);
     traces.dedup_by_key(|trace| trace.trace_id);

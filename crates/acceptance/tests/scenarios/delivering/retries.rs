@@ -8,7 +8,7 @@ use hookline_acceptance::scenarios;
 use hookline_acceptance::suite::SharedScenario;
 use hookline_core::timestamp::Timestamp;
 use hookline_testkit::deployment::Deployment;
-use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver, Reply};
 use serde_json::{Value, json};
 
 pub(crate) fn shared() -> Vec<SharedScenario> {
@@ -28,7 +28,7 @@ fn time_of(value: &Value) -> anyhow::Result<Timestamp> {
 }
 
 /// Whether `wait` passed between two requests, a little more for the way, and no retry's wait less.
-fn ensure_wait(received: &[Received], wait: Duration) -> anyhow::Result<()> {
+fn ensure_wait(received: &[ReceivedRequest], wait: Duration) -> anyhow::Result<()> {
     let passed = received[1].at - received[0].at;
     ensure!(
         passed + Duration::from_millis(50) >= wait && passed <= wait + LATE,
@@ -89,15 +89,15 @@ async fn retry_after_is_honoured_only_on_429_and_503(
     let tenant = deployment.tenant().await?;
     let mut receivers = Vec::new();
     for (reply, wait) in cases {
-        let told = format!("{reply:?}");
+        let description = format!("{reply:?}");
         let receiver = Receiver::answering(vec![reply, Reply::status(200)])?;
         tenant.subscribe(&receiver, &["workflow.completed"]).await?;
-        receivers.push((receiver, wait, told));
+        receivers.push((receiver, wait, description));
     }
     tenant.publish_one("workflow.completed").await?;
-    for (receiver, wait, told) in receivers {
-        let received = receiver.wait_for(2).await.context(told.clone())?;
-        ensure_wait(&received, Duration::from_secs(wait)).context(told)?;
+    for (receiver, wait, description) in receivers {
+        let received = receiver.wait_for(2).await.context(description.clone())?;
+        ensure_wait(&received, Duration::from_secs(wait)).context(description)?;
     }
     Ok(())
 }

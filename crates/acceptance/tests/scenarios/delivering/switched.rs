@@ -1,7 +1,7 @@
 //! Subscriptions that are switched off, by their owner or by the receiver, and deleted ones.
 //!
-//! A witness shows that nothing is sent: a second subscription to the same events, with the same waits. When the
-//! witness has had its retry, the other would have had one, too.
+//! A control shows that nothing is sent: a second subscription to the same events, with the same waits. When the
+//! control has had its retry, the other would have had one, too.
 
 use std::sync::Arc;
 
@@ -23,25 +23,25 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
     ]
 }
 
-/// A subscription and its witness, each with a first attempt that failed and a retry that waits.
+/// A subscription and its control, each with a first attempt that failed and a retry that waits.
 struct Waiting {
     receiver: Receiver,
     subscription: i64,
-    witness: Receiver,
+    control: Receiver,
 }
 
 impl Waiting {
     async fn of(tenant: &Tenant<'_>) -> anyhow::Result<Self> {
-        let (receiver, witness) = (Self::receiver()?, Self::receiver()?);
+        let (receiver, control) = (Self::receiver()?, Self::receiver()?);
         let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-        let other = tenant.subscribe(&witness, &["workflow.failed"]).await?;
+        let other = tenant.subscribe(&control, &["workflow.failed"]).await?;
         tenant.publish_one("workflow.failed").await?;
         tenant.client.wait_for_log(subscription, 1).await?;
         tenant.client.wait_for_log(other, 1).await?;
         Ok(Self {
             receiver,
             subscription,
-            witness,
+            control,
         })
     }
 
@@ -58,7 +58,7 @@ impl Waiting {
 
     /// Waits until the retry that waited would have come a second ago.
     async fn until_long_past(&self) -> anyhow::Result<()> {
-        self.witness.wait_for(3).await?;
+        self.control.wait_for(3).await?;
         Ok(())
     }
 
@@ -164,9 +164,9 @@ async fn a_410_disables_the_subscription(deployment: Arc<Deployment>) -> anyhow:
                 false => Reply::status(200),
             },
         )?;
-    let witness = Receiver::healthy()?;
+    let control = Receiver::healthy()?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
-    tenant.subscribe(&witness, &["workflow.failed"]).await?;
+    tenant.subscribe(&control, &["workflow.failed"]).await?;
     tenant.publish_one("workflow.failed").await?;
     let path = format!("/webhooks/{subscription}");
     until("the subscription to be off", async || {
@@ -179,7 +179,7 @@ async fn a_410_disables_the_subscription(deployment: Arc<Deployment>) -> anyhow:
     ensure!(entry["next_attempt_at"].is_null(), "{entry}");
 
     tenant.publish_one("workflow.failed").await?;
-    witness.wait_for(2).await?;
+    control.wait_for(2).await?;
     let on = tenant
         .client
         .patch(&path, &json!({"is_active": true}))
@@ -192,7 +192,7 @@ async fn a_410_disables_the_subscription(deployment: Arc<Deployment>) -> anyhow:
     );
     tenant.publish_one("workflow.failed").await?;
     let received = receiver.wait_for(2).await?;
-    let sent = witness.wait_for(3).await?;
+    let sent = control.wait_for(3).await?;
     ensure!(received[0].body == sent[0].body && received[1].body == sent[2].body);
     ensure!(receiver.received().len() == 2);
     Ok(())

@@ -8,7 +8,7 @@ use hookline_testkit::raw_receiver::{RawReceiver, read_request};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::{tests, told};
+use super::{outcome_of, tests};
 
 /// Sends `first`, then `rest` for as long as the connection lasts.
 async fn flood(first: &'static str, rest: &'static str) -> anyhow::Result<RawReceiver> {
@@ -58,7 +58,7 @@ pub(super) async fn endless_heads_and_broken_ones_are_response_errors_at_once(
     let urls: Vec<_> = receivers.iter().map(RawReceiver::url).collect();
     let entries = tests(&deployment, &urls).await?;
     for (index, entry) in entries.iter().enumerate() {
-        let (status, kind, _) = told(entry);
+        let (status, kind, _) = outcome_of(entry);
         ensure!(
             (status, kind) == ("failed", Some("response")),
             "receiver {index}: {entry}"
@@ -118,7 +118,7 @@ pub(super) async fn a_receiver_that_closes_at_any_stage_is_logged(
     let urls: Vec<_> = receivers.iter().map(RawReceiver::url).collect();
     let entries = tests(&deployment, &urls).await?;
     for (index, entry) in entries.iter().enumerate() {
-        let (status, kind, _) = told(entry);
+        let (status, kind, _) = outcome_of(entry);
         // A receiver that resets a connection at once may be faster than the dispatcher notices the connection.
         let no_connection = index == stages.len() && kind == Some("connect");
         ensure!(
@@ -193,7 +193,7 @@ pub(super) async fn a_compressed_response_is_not_decompressed(
     .await?;
     let entries = tests(&deployment, &[receiver.url()]).await?;
     ensure!(
-        told(&entries[0]) == ("success", None, Some(200)),
+        outcome_of(&entries[0]) == ("success", None, Some(200)),
         "{}",
         entries[0]
     );

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use hookline_testkit::deployment::Deployment;
 use serde_json::json;
 
-use super::told;
+use super::outcome_of;
 
 pub(super) async fn a_subscription_to_our_own_api_makes_no_loop(
     deployment: Arc<Deployment>,
@@ -37,7 +37,7 @@ pub(super) async fn a_subscription_to_our_own_api_makes_no_loop(
             .expect(202)?;
         let log = client.wait_for_log(id, index + 1).await?;
         ensure!(
-            told(&log[index]) == ("failed", Some("http_status"), Some(508)),
+            outcome_of(&log[index]) == ("failed", Some("http_status"), Some(508)),
             "{}",
             log[index]
         );

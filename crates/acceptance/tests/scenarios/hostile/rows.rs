@@ -9,7 +9,7 @@ use hookline_testkit::raw_receiver::RawReceiver;
 use hookline_testkit::receiver::Receiver;
 use serde_json::Value;
 
-use super::{subscribe_all, told};
+use super::{outcome_of, subscribe_all};
 
 pub(super) async fn a_row_that_the_database_rejects_fails_no_other(
     deployment: Arc<Deployment>,
@@ -58,7 +58,7 @@ pub(super) async fn a_row_that_the_database_rejects_fails_no_other(
             .await?;
         ensure!(log.len() == events.len(), "{} attempts", log.len());
         for entry in &log {
-            ensure!(told(entry) == ("success", None, Some(200)), "{entry}");
+            ensure!(outcome_of(entry) == ("success", None, Some(200)), "{entry}");
             ensure!(entry["attempt"] == 1, "{entry}");
             let event = ids.iter().position(|id| entry["event_id"] == id.as_str());
             let escape = event

@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use tokio::io::AsyncWriteExt as _;
 
-use super::{first_attempts, subscribe_all, told};
+use super::{first_attempts, outcome_of, subscribe_all};
 
 const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 const INSIDE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// The answers of our name server; a name under `flip.test` changes with each look-up.
-fn say(name: &str, before: usize) -> DnsAnswer {
+fn dns_answer(name: &str, before: usize) -> DnsAnswer {
     let v6 = |text: &str| text.parse().map_or(INSIDE, IpAddr::V6);
     match name {
         "good.test" | "xn--bcher-kva.test" | "other.test" => DnsAnswer::Addresses(vec![OUTSIDE]),
@@ -105,7 +105,7 @@ pub(super) async fn names_and_certificates_are_checked_when_they_are_dialled(
 
 impl Setup {
     async fn set(mode: Mode) -> anyhow::Result<Self> {
-        let names = NameServer::with(say).await?;
+        let names = NameServer::with(dns_answer).await?;
         let authority = TestCa::new()?;
         let mut trusted = NamedTempFile::new()?;
         trusted.write_all(authority.pem().as_bytes())?;
@@ -187,7 +187,10 @@ impl Setup {
         ];
         let urls = names.map(|name| self.url(name));
         for entry in first_attempts(&self.deployment, &urls).await? {
-            ensure!(told(&entry) == ("success", None, Some(200)), "{entry}");
+            ensure!(
+                outcome_of(&entry) == ("success", None, Some(200)),
+                "{entry}"
+            );
         }
         Ok(())
     }
@@ -199,7 +202,7 @@ impl Setup {
         let error = &entries[0]["error"];
         for (entry, name) in entries.iter().zip(REFUSED) {
             ensure!(
-                told(entry) == ("failed", Some("dns"), None),
+                outcome_of(entry) == ("failed", Some("dns"), None),
                 "{name}: {entry}"
             );
             ensure!(entry["error"] == *error, "{name}: {entry}");
@@ -220,8 +223,8 @@ impl Setup {
         tenant.publish_one("workflow.completed").await?;
         let entry = tenant.client.wait_for_log(good, 1).await?.remove(0);
         // Half of the deadline is the least that the others take.
-        let took = entry["duration_ms"].as_u64().context("no duration")?;
-        ensure!(took < 1_400, "it took {took} ms");
+        let duration = entry["duration_ms"].as_u64().context("no duration")?;
+        ensure!(duration < 1_400, "it took {duration} ms");
         Ok(())
     }
 
@@ -237,8 +240,12 @@ impl Setup {
             tenant.client.wait_for_log(flip, count).await?;
         }
         let log = tenant.client.log_of(moved).await?;
-        ensure!(told(&log[0]) == ("success", None, Some(200)), "{}", log[0]);
-        let refused = |entry: &&Value| told(entry) == ("failed", Some("dns"), None);
+        ensure!(
+            outcome_of(&log[0]) == ("success", None, Some(200)),
+            "{}",
+            log[0]
+        );
+        let refused = |entry: &&Value| outcome_of(entry) == ("failed", Some("dns"), None);
         ensure!(log[1..].iter().all(|entry| refused(&entry)), "{log:?}");
         let log = tenant.client.log_of(flip).await?;
         let dialled = log.iter().filter(|entry| !refused(entry));
@@ -253,7 +260,7 @@ impl Setup {
         let url = self.url("good.test").replace("/hook", "/redirect");
         let entry = first_attempts(&self.deployment, &[url]).await?.remove(0);
         ensure!(
-            told(&entry) == ("failed", Some("http_status"), Some(307)),
+            outcome_of(&entry) == ("failed", Some("http_status"), Some(307)),
             "{entry}"
         );
         Ok(())
@@ -304,7 +311,7 @@ impl Setup {
         for (entry, (_, kind)) in entries.iter().zip(&self.certificates) {
             let status = if kind.is_some() { "failed" } else { "success" };
             let answered = kind.is_none().then_some(200);
-            ensure!(told(entry) == (status, *kind, answered), "{entry}");
+            ensure!(outcome_of(entry) == (status, *kind, answered), "{entry}");
         }
         Ok(())
     }

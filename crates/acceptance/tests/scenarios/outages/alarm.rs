@@ -31,8 +31,9 @@ async fn get(url: &str) -> anyhow::Result<String> {
 }
 
 /// How many deliveries ingest has stored.
-fn stored(said: &str) -> usize {
-    said.lines()
+fn stored(output: &str) -> usize {
+    output
+        .lines()
         .filter_map(|line| line.split_once("stored events deliveries="))
         .filter_map(|(_, deliveries)| deliveries.trim().parse::<usize>().ok())
         .sum()
@@ -105,8 +106,8 @@ async fn a_memory_alarm_stops_publishing_alone_and_the_backlog_drains(
         Ok((total(failed).await? > 2 * BACKLOG).then_some(()))
     })
     .await?;
-    let said = deployment.output().await;
-    let count = |what: &str| said.matches(what).count();
+    let output = deployment.output().await;
+    let count = |what: &str| output.matches(what).count();
     ensure!(count("the broker blocks publishing;") == 3, "one WARN each");
     ensure!(
         count("the broker takes messages again") == 3,

@@ -78,8 +78,8 @@ async fn lost_before(
         let event = tenant.publish_one("workflow.completed").await?;
         let path = format!("/events/{event}");
         until("an event that nobody wants", async || {
-            let story = tenant.client.get(&path).await?;
-            Ok((story.status == 200).then_some(()))
+            let details = tenant.client.get(&path).await?;
+            Ok((details.status == 200).then_some(()))
         })
         .await?;
     }

@@ -34,8 +34,8 @@ async fn a_cancelled_consumer_keeps_no_messages(mode: Mode) -> anyhow::Result<()
     // A quiet subscription is replaced every five seconds. The broker begins the new one, and is not heard.
     dependencies.rabbitmq.set(Link::SilentAfter(CONSUME));
     until("a subscription that is given up", async || {
-        let said = deployment.output().await;
-        Ok(said.contains("cannot consume the queue").then_some(()))
+        let output = deployment.output().await;
+        Ok(output.contains("cannot consume the queue").then_some(()))
     })
     .await?;
     dependencies.rabbitmq.set(Link::Up);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::receiver::{Received, Receiver, Reply};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
 use serde_json::Value;
 
@@ -96,7 +96,7 @@ async fn count_through_moves(deployment: &Deployment) -> anyhow::Result<()> {
             endpoint.receiver.wait_for(REQUESTS).await?;
         }
         let requests = endpoints.iter().map(|one| one.receiver.received());
-        let requests: Vec<Vec<Received>> = requests.collect();
+        let requests: Vec<Vec<ReceivedRequest>> = requests.collect();
         let at = Instant::now();
         let after = epochs(deployment).await?;
         for (endpoint, received) in endpoints.iter().zip(requests) {
@@ -186,7 +186,7 @@ async fn epochs(deployment: &Deployment) -> anyhow::Result<Vec<i64>> {
 
 /// After the failures that opened the circuit breaker, each pause is at least twice as long as the one before. Answers with
 /// these pauses.
-fn probed_at_the_pace_of_one(received: &[Received]) -> anyhow::Result<Vec<Duration>> {
+fn probed_at_the_pace_of_one(received: &[ReceivedRequest]) -> anyhow::Result<Vec<Duration>> {
     let mut at: Vec<Instant> = received.iter().map(|one| one.at).collect();
     at.sort_unstable();
     let pauses = at.windows(2).map(|pair| pair[1] - pair[0]);

@@ -15,35 +15,40 @@ use hookline_testkit::tenant::Tenant;
 use lapin::BasicProperties;
 
 /// How soon a good event arrives behind a bad one.
-const SOON: Duration = Duration::from_secs(2);
+const DELIVERY_LIMIT: Duration = Duration::from_secs(2);
 
 /// An event of this type is hostile, and none of the good ones is.
 const HOSTILE: &str = "workflow.failed";
 
-/// The fate of an event.
-enum Fate {
+/// The expected outcome of an event.
+enum ExpectedOutcome {
     /// It is delivered, and this is the end of its body.
-    Arrives(Vec<u8>),
+    Delivered(Vec<u8>),
     /// It is dead-lettered, and the reason has these words.
-    PutAside(String),
+    Rejected(String),
     /// It is accepted, and no subscription wants it.
-    Unheard,
+    Unwanted,
 }
 
 struct Case {
-    told: String,
+    description: String,
     properties: BasicProperties,
     body: Vec<u8>,
-    fate: Fate,
+    outcome: ExpectedOutcome,
 }
 
 impl Case {
-    fn of(told: &str, properties: BasicProperties, body: impl Into<Vec<u8>>, fate: Fate) -> Self {
+    fn of(
+        description: &str,
+        properties: BasicProperties,
+        body: impl Into<Vec<u8>>,
+        outcome: ExpectedOutcome,
+    ) -> Self {
         Self {
-            told: told.to_owned(),
+            description: description.to_owned(),
             properties,
             body: body.into(),
-            fate,
+            outcome,
         }
     }
 }
@@ -68,9 +73,9 @@ pub(super) async fn each_hostile_event_ends_and_delays_no_other(mode: Mode) -> a
         tenant.publish_one("workflow.started").await?;
         good.wait_for(number + 2).await?;
         ensure!(
-            began.elapsed() < SOON,
+            began.elapsed() < DELIVERY_LIMIT,
             "the good one behind {} took {:?}",
-            case.told,
+            case.description,
             began.elapsed()
         );
     }
@@ -84,43 +89,47 @@ async fn all_have_ended_as_they_should(
     receiver: &Receiver,
     cases: &[Case],
 ) -> anyhow::Result<()> {
-    let expected = |fate: fn(&Fate) -> bool| cases.iter().filter(|case| fate(&case.fate)).count();
-    let arrive = expected(|fate| matches!(fate, Fate::Arrives(_)));
-    let put_aside = expected(|fate| matches!(fate, Fate::PutAside(_)));
+    let expected = |outcome: fn(&ExpectedOutcome) -> bool| {
+        cases.iter().filter(|case| outcome(&case.outcome)).count()
+    };
+    let to_deliver = expected(|outcome| matches!(outcome, ExpectedOutcome::Delivered(_)));
+    let to_reject = expected(|outcome| matches!(outcome, ExpectedOutcome::Rejected(_)));
     // Whatever else was dead-lettered came before the last one.
     let last = "the last one";
     deployment
         .publish_amqp(HOSTILE, last.as_bytes(), publisher::json())
         .await?;
-    let onlooker = RejectedEvents::connect(&deployment.dependencies()?.amqp).await?;
+    let rejected_events = RejectedEvents::connect(&deployment.dependencies()?.amqp).await?;
     let mut rejected = Vec::new();
     loop {
-        let next = onlooker.take(1).await?.remove(0);
+        let next = rejected_events.take(1).await?.remove(0);
         if next.body == last.as_bytes() {
             break;
         }
         rejected.push(next);
     }
-    let mut received = receiver.wait_for(arrive).await?;
+    let mut received = receiver.wait_for(to_deliver).await?;
     for case in cases {
-        match &case.fate {
-            Fate::Arrives(end) => {
+        match &case.outcome {
+            ExpectedOutcome::Delivered(end) => {
                 let found = received.iter().position(|one| one.body.ends_with(end));
-                let found = found.with_context(|| format!("{} did not arrive", case.told))?;
+                let found =
+                    found.with_context(|| format!("{} did not arrive", case.description))?;
                 received.remove(found).verify("hush")?;
             }
-            Fate::PutAside(reason) => {
+            ExpectedOutcome::Rejected(reason) => {
                 let found = rejected.iter().position(|one| one.body == case.body);
-                let found = found.with_context(|| format!("{} was not put aside", case.told))?;
-                let told = rejected.remove(found).reason;
-                ensure!(told.contains(reason), "{}: {told}", case.told);
+                let found =
+                    found.with_context(|| format!("{} was not put aside", case.description))?;
+                let found = rejected.remove(found).reason;
+                ensure!(found.contains(reason), "{}: {found}", case.description);
             }
-            Fate::Unheard => {}
+            ExpectedOutcome::Unwanted => {}
         }
     }
     ensure!(
         received.is_empty() && rejected.is_empty(),
-        "{} of {arrive} and {} of {put_aside} are too many: {:?}",
+        "{} of {to_deliver} and {} of {to_reject} are too many: {:?}",
         received.len(),
         rejected.len(),
         rejected.first()
@@ -132,9 +141,11 @@ async fn all_have_ended_as_they_should(
 async fn an_organization_that_came_later_has_its_event(
     deployment: &Deployment,
 ) -> anyhow::Result<()> {
-    let nobody = json::NOBODY;
-    deployment.hookline(&["org", "create", nobody]).await?;
-    let key = deployment.key(&["--org", nobody]).await?;
+    let organization = json::LATER_ORGANIZATION;
+    deployment
+        .hookline(&["org", "create", organization])
+        .await?;
+    let key = deployment.key(&["--org", organization]).await?;
     let tenant: Tenant<'_> = deployment.tenant().await?;
     let client = tenant.client.with_key(Some(&key));
     client.get("/events/evt_of_nobody").await?.expect(200)?;

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
-use hookline_testkit::client::Client;
+use hookline_testkit::client::ApiClient;
 use hookline_testkit::deployment::{Deployment, MASTER_KEY, Mode, Service};
 use hookline_testkit::receiver::{Receiver, Reply};
 use hookline_testkit::tenant::Tenant;
@@ -42,7 +42,7 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
     .await?;
     let tenant = deployment.tenant().await?;
     let key = deployment.key(&["--org", &tenant.organization]).await?;
-    let mut said = run(&deployment, &tenant.client.with_key(Some(&key)), &tenant).await?;
+    let mut outputs = run(&deployment, &tenant.client.with_key(Some(&key)), &tenant).await?;
 
     // A part ends by a panic in the middle of it, and a command has bad settings.
     deployment.kill(Service::Dispatcher).await?;
@@ -67,7 +67,7 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
         .hookline_with(&["secrets", "rekey"], &variables)
         .await;
     let why = refused.err().context("a key that is none was taken")?;
-    said.push(("a refused command".to_owned(), format!("{why:#}").into()));
+    outputs.push(("a refused command".to_owned(), format!("{why:#}").into()));
     until("spans of attempts", async || {
         let spans = collector.received();
         let has = |needle: &[u8]| spans.iter().any(|span| holds(&span.body, needle));
@@ -75,13 +75,13 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
     })
     .await?;
     for span in collector.received() {
-        said.push(("a span".to_owned(), span.body.to_vec()));
+        outputs.push(("a span".to_owned(), span.body.to_vec()));
     }
     for service in deployment.services() {
         let metrics =
             hookline_testkit::http::get(format!("{}/metrics", deployment.admin(service).await?))
                 .await?;
-        said.push((
+        outputs.push((
             format!("{service:?}'s metrics"),
             metrics.bytes().await?.into(),
         ));
@@ -91,7 +91,7 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
         logs.contains("TRACE hookline"),
         "the log is not at its loudest"
     );
-    said.push(("the logs".to_owned(), logs.into()));
+    outputs.push(("the logs".to_owned(), logs.into()));
 
     let master = MASTER_KEY.trim_start_matches("k1:");
     let stays_inside = [
@@ -106,7 +106,7 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
     let passwords = passwords(&deployment)?;
     let in_no_output = [DATA, ANSWER, TOKEN].map(str::to_owned);
     let stay_inside = stays_inside.map(str::to_owned);
-    for (place, bytes) in &said {
+    for (place, bytes) in &outputs {
         let text = String::from_utf8_lossy(bytes);
         for planted in stay_inside.iter().chain(&in_no_output).chain(&passwords) {
             for spelling in spellings(planted) {
@@ -134,7 +134,7 @@ pub(super) async fn secrets_are_in_no_output_and_not_in_the_database(
 /// Does everything that a customer does and that may go wrong. No answer that it returns may hold a secret.
 async fn run(
     deployment: &Deployment,
-    client: &Client,
+    client: &ApiClient,
     tenant: &Tenant<'_>,
 ) -> anyhow::Result<Outputs> {
     let good = Receiver::healthy()?;
@@ -152,7 +152,7 @@ async fn run(
         });
         ids.push(client.subscribe(&body).await?);
     }
-    let mut said = Outputs::new();
+    let mut outputs = Outputs::new();
     for body in [
         json!({"secret": NEXT_SECRET, "headers": {"X-A": HEADER}, "nonsense": SECRET}),
         json!({"secret": ENCODED_SECRET.to_owned() + "?", "headers": {"Host": HEADER}}),
@@ -161,19 +161,19 @@ async fn run(
     ] {
         let path = format!("/webhooks/{}", ids[0]);
         let refused = client.patch(&path, &body).await?.problem(422)?;
-        said.push(("a 422".to_owned(), refused.json.to_string().into()));
+        outputs.push(("a 422".to_owned(), refused.json.to_string().into()));
     }
     let broken = client
         .request(Method::POST, "/webhooks")
         .header("content-type", "application/json")
         .body(format!("{{\"secret\": \"{SECRET}\" \"{HEADER}\""));
     let refused = client.send(broken).await?.problem(400)?;
-    said.push(("a 400".to_owned(), refused.json.to_string().into()));
+    outputs.push(("a 400".to_owned(), refused.json.to_string().into()));
     let refused = client.with_key(Some(WRONG_KEY)).get("/webhooks").await?;
-    said.push(("a 401".to_owned(), refused.json.to_string().into()));
+    outputs.push(("a 401".to_owned(), refused.json.to_string().into()));
     let path = format!("/webhooks/{}", ids[0]);
     let changed = client.patch(&path, &json!({"secret": NEXT_SECRET})).await?;
-    said.push((
+    outputs.push((
         "a change".to_owned(),
         changed.expect(200)?.json["header_names"].to_string().into(),
     ));
@@ -198,9 +198,9 @@ async fn run(
             .expect(204)?;
     }
     for args in [&["key", "list"][..], &["org", "list"]] {
-        said.push((format!("{args:?}"), deployment.hookline(args).await?.into()));
+        outputs.push((format!("{args:?}"), deployment.hookline(args).await?.into()));
     }
-    Ok(said)
+    Ok(outputs)
 }
 
 fn event_with_data(tenant: &Tenant<'_>) -> Value {

@@ -48,19 +48,19 @@ pub(super) async fn signatures_hold_while_the_master_key_changes(mode: Mode) -> 
     let rekeying = async {
         receiver.wait_for(1).await?;
         let variables = [(KEYS, turned.as_str())];
-        let said = deployment
+        let output = deployment
             .hookline_with(&["secrets", "rekey"], &variables)
             .await;
         done.store(true, Ordering::Relaxed);
-        said
+        output
     };
-    let (events, said) = tokio::join!(publishing, rekeying);
-    let (events, said) = (events?, said?);
+    let (events, output) = tokio::join!(publishing, rekeying);
+    let (events, output) = (events?, output?);
     ensure!(
-        said.contains(&format!(
+        output.contains(&format!(
             "{SUBSCRIPTIONS} subscriptions encrypted again; 0 left"
         )),
-        "{said}"
+        "{output}"
     );
     // The old one is not needed any more.
     restart(&deployment, NEW).await?;
@@ -100,15 +100,15 @@ pub(super) async fn no_service_starts_with_a_wrong_master_key(mode: Mode) -> any
             ),
         ] {
             deployment.start_service(service, &[(KEYS, keys)]).await?;
-            let said = until("the end of a start", async || {
-                let said = deployment.output().await;
-                Ok(said.contains(why).then_some(said))
+            let output = until("the end of a start", async || {
+                let output = deployment.output().await;
+                Ok(output.contains(why).then_some(output))
             })
             .await?;
             deployment.wait_for_end(service).await?;
             ensure!(
-                said.contains("setting secrets.keys does not fit: "),
-                "{said}"
+                output.contains("setting secrets.keys does not fit: "),
+                "{output}"
             );
         }
         deployment.start_service(service, &[]).await?;

@@ -62,15 +62,15 @@ pub(super) async fn deliveries_without_their_master_key_wait_and_delay_no_other(
     // One of each waits in memory, where the next hold finds it.
     let nearly = owed - SUBSCRIPTIONS;
     patiently(&deployment, marked, nearly, "deliveries that are marked").await?;
-    let took = began.elapsed();
+    let elapsed = began.elapsed();
     let statements = self::statements(&deployment).await? - statements;
     let during = Load::of_others(&tenant, &other).await?;
     println!(
-        "without a key: {owed} deliveries marked within {took:?} by {statements} statements; others before: {before:?}, \
+        "without a key: {owed} deliveries marked within {elapsed:?} by {statements} statements; others before: {before:?}, \
          during: {during:?}"
     );
     // Ten a second are gathered at most where little comes, and each kind of query takes turns with the others.
-    let most = owed / 64 + 40 * usize::try_from(took.as_secs() + 1)?;
+    let most = owed / 64 + 40 * usize::try_from(elapsed.as_secs() + 1)?;
     ensure!(statements < most, "{statements} statements, {most} at most");
     ensure!(
         during.median < 5 * before.median + Duration::from_millis(500),
@@ -94,8 +94,8 @@ pub(super) async fn deliveries_without_their_master_key_wait_and_delay_no_other(
                      WHERE d.state = 'delivered' AND s.name = 'without a key'";
     patiently(&deployment, delivered, owed, "deliveries").await?;
     println!("with the key: all delivered after {:?}", ready.elapsed());
-    let came = counting.deliveries();
-    ensure!(came == owed, "{came} of {owed} came");
+    let received = counting.deliveries();
+    ensure!(received == owed, "{received} of {owed} came");
     deployment.end().await
 }
 
@@ -160,8 +160,8 @@ impl Load {
             let before = other.received().len();
             tenant.publish_one("workflow.completed").await?;
             let received = other.wait_for(before + 1).await?;
-            let came = received.last().context("it came")?.at;
-            waits.push(came.saturating_duration_since(at));
+            let received_at = received.last().context("it came")?.at;
+            waits.push(received_at.saturating_duration_since(at));
         }
         let last: f64 = dependencies.sql(committed).await?.parse()?;
         waits.sort_unstable();

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
 use hookline_testkit::deployment::Deployment;
-use hookline_testkit::receiver::{Received, Receiver};
+use hookline_testkit::receiver::{ReceivedRequest, Receiver};
 use hookline_testkit::tenant::Tenant;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -151,13 +151,13 @@ async fn rotate(tenant: &Tenant<'_>, id: i64, body: &Value) -> anyhow::Result<Va
 }
 
 /// The request of one more event.
-async fn next(tenant: &Tenant<'_>, receiver: &Receiver) -> anyhow::Result<Received> {
+async fn next(tenant: &Tenant<'_>, receiver: &Receiver) -> anyhow::Result<ReceivedRequest> {
     let before = receiver.received().len();
     tenant.publish_one("workflow.started").await?;
     Ok(receiver.wait_for(before + 1).await?[before].clone())
 }
 
-fn plain(secret: &str, request: &Received) -> String {
+fn plain(secret: &str, request: &ReceivedRequest) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     crate::api_keys::hex(hmac::sign(&key, &request.body).as_ref())
 }

@@ -80,10 +80,13 @@ async fn the_rights_of_the_document_are_enough(mode: Mode) -> anyhow::Result<()>
     // The topology is declared with the rights of `hookline migrate` and no others.
     dependencies.lose_broker_data().await?;
     let migrating = user(&deployment, "`hookline migrate`").await?;
-    let said = deployment
+    let output = deployment
         .hookline_with(&["migrate"], &[("HOOKLINE__BROKER__URL", migrating.url())])
         .await?;
-    ensure!(said.contains("exchanges and queues are declared"), "{said}");
+    ensure!(
+        output.contains("exchanges and queues are declared"),
+        "{output}"
+    );
 
     let mut users = vec![migrating];
     for (service, program) in [
@@ -92,11 +95,13 @@ async fn the_rights_of_the_document_are_enough(mode: Mode) -> anyhow::Result<()>
         (Service::Dispatcher, "`dispatcher`"),
     ] {
         let user = user(&deployment, program).await?;
-        let besides = [
+        let additional_variables = [
             ("HOOKLINE__BROKER__URL", user.url()),
             ("HOOKLINE__STORE__URL", store.as_str()),
         ];
-        deployment.start_service(service, &besides).await?;
+        deployment
+            .start_service(service, &additional_variables)
+            .await?;
         users.push(user);
     }
     deployment.wait_ready().await?;
@@ -124,13 +129,13 @@ async fn the_rights_of_the_document_are_enough(mode: Mode) -> anyhow::Result<()>
         .publish_amqp("workflow.completed", b"no event", Default::default())
         .await?;
     let dead = user(&deployment, "`hookline dead-letters`").await?;
-    let besides = [
+    let additional_variables = [
         ("HOOKLINE__BROKER__URL", dead.url()),
         ("HOOKLINE__STORE__URL", store.as_str()),
     ];
     until("the dead letter", async || {
         let listed = deployment
-            .hookline_with(&["dead-letters", "list", "--json"], &besides)
+            .hookline_with(&["dead-letters", "list", "--json"], &additional_variables)
             .await?;
         let listed: Value = serde_json::from_str(&listed)?;
         let letters = listed["dead_letters"].as_array().context("a list")?;

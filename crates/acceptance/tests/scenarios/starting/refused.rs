@@ -127,7 +127,7 @@ async fn a_service_that_cannot_start_says_why_in_one_line(mode: Mode) -> anyhow:
     let dependencies = deployment.dependencies()?;
     let (_listener, taken) = taken_port()?;
     let files = tempfile::tempdir()?;
-    let nobody = format!("127.0.0.1:{}", free_port()?);
+    let closed_address = format!("127.0.0.1:{}", free_port()?);
     let mut cases = Cases::default();
     for name in SERVICES {
         let begin = |rest: &str| format!("{name}: {rest}");
@@ -166,7 +166,7 @@ async fn a_service_that_cannot_start_says_why_in_one_line(mode: Mode) -> anyhow:
             whole
                 .with(
                     "HOOKLINE__BROKER__URL",
-                    &format!("amqp://u:hush@{nobody}/v"),
+                    &format!("amqp://u:hush@{closed_address}/v"),
                 )
                 .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "6"),
             1,
@@ -180,7 +180,7 @@ async fn a_service_that_cannot_start_says_why_in_one_line(mode: Mode) -> anyhow:
             whole
                 .with(
                     "HOOKLINE__STORE__URL",
-                    &format!("postgres://u:hush@{nobody}/d"),
+                    &format!("postgres://u:hush@{closed_address}/d"),
                 )
                 .with("HOOKLINE__START__WAIT_FOR_PEERS_SECONDS", "6"),
             1,

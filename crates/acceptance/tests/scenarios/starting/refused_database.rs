@@ -40,14 +40,14 @@ async fn is_refused(deployment: &Deployment, database: &str, words: &[&str]) -> 
 async fn a_database_that_refuses_the_login_is_named_at_the_start(mode: Mode) -> anyhow::Result<()> {
     let deployment = Deployment::prepare(mode, &[]).await?;
     let database = &deployment.dependencies()?.database;
-    let mut stranger: reqwest::Url = database.parse()?;
-    stranger
+    let mut unknown_user: reqwest::Url = database.parse()?;
+    unknown_user
         .set_username("stranger")
         .ok()
         .context("a URL with a user")?;
     is_refused(
         &deployment,
-        stranger.as_str(),
+        unknown_user.as_str(),
         &[
             "PostgreSQL refuses the login",
             "stranger",

@@ -41,18 +41,24 @@ impl Start {
 
     /// Its one line has these parts, in this order, and its end this status.
     async fn fails(self, status: i32, parts: &[&str]) -> anyhow::Result<()> {
-        let (ended, said) = self.end().await?;
-        let told = format!("{} {:?} said {said:?}", self.binary, self.args);
-        ensure!(ended == Some(status), "{ended:?}: {told}");
-        ensure!(said.lines().count() == 1 && said.ends_with('\n'), "{told}");
-        let mut rest = said.as_str();
+        let (ended, output) = self.end().await?;
+        let description = format!("{} {:?} said {output:?}", self.binary, self.args);
+        ensure!(ended == Some(status), "{ended:?}: {description}");
+        ensure!(
+            output.lines().count() == 1 && output.ends_with('\n'),
+            "{description}"
+        );
+        let mut rest = output.as_str();
         for part in parts {
             let (_, after) = rest
                 .split_once(part)
-                .with_context(|| format!("no {part:?}: {told}"))?;
+                .with_context(|| format!("no {part:?}: {description}"))?;
             rest = after;
         }
-        ensure!(!said.contains("hush"), "a password is shown: {told}");
+        ensure!(
+            !output.contains("hush"),
+            "a password is shown: {description}"
+        );
         Ok(())
     }
 

@@ -2,16 +2,16 @@
 
 use anyhow::Context as _;
 use hookline_testkit::deployment::{Deployment, Mode, Service};
-use hookline_testkit::small_disk::{Mebibytes, obstacle};
+use hookline_testkit::small_disk::{Mebibytes, missing_requirement};
 use hookline_testkit::small_tablespace::SmallTablespace;
 
-use super::{BEFORE, LANGUAGES, LASTS, MEANWHILE, Witness, not_ready, speak};
+use super::{BEFORE, DeliveryProbe, FAULT_DURATION, LANGUAGES, MEANWHILE, not_ready, speak};
 
 /// An empty database has 8 MiB.
 const SIZE: Mebibytes = Mebibytes(48);
 
 pub(super) async fn events_wait_while_the_database_disk_is_full(mode: Mode) -> anyhow::Result<()> {
-    if let Some(why) = obstacle() {
+    if let Some(why) = missing_requirement() {
         println!("a full disk of the database: NOT TRIED: {why}");
         return Ok(());
     }
@@ -19,11 +19,11 @@ pub(super) async fn events_wait_while_the_database_disk_is_full(mode: Mode) -> a
     let database = deployment.dependencies()?.as_superuser()?;
     let server = database.maintenance()?;
     let small = SmallTablespace::create(&server, database.name(), SIZE).await?;
-    let told = filled(&deployment, &small).await;
+    let description = filled(&deployment, &small).await;
     // In this order, also after a failure: PostgreSQL fails its checkpoints when tables are gone.
     deployment.end().await?;
     small.remove(&server).await?;
-    told
+    description
 }
 
 async fn filled(deployment: &Deployment, small: &SmallTablespace) -> anyhow::Result<()> {
@@ -33,26 +33,25 @@ async fn filled(deployment: &Deployment, small: &SmallTablespace) -> anyhow::Res
     deployment.wait_ready().await?;
     let database = deployment.dependencies()?.as_superuser()?;
     let tenant = deployment.tenant().await?;
-    let mut witness = Witness::of(&tenant).await?;
+    let mut probe = DeliveryProbe::of(&tenant).await?;
     for language in LANGUAGES {
         if !speak(deployment, &database, language).await? {
             continue;
         }
-        let told = || format!("a full disk in {language}");
-        witness.publish(BEFORE).await?;
+        let description = || format!("a full disk in {language}");
+        probe.publish(BEFORE).await?;
         small.disk().fill()?;
-        witness.meanwhile().await.with_context(told)?;
+        probe.during_fault().await.with_context(description)?;
         // The rest of the pages that were begun takes some more events.
-        while deployment.readiness(Service::Ingest).await != 503 && witness.accepted.len() < 20_000
-        {
-            witness.publish(MEANWHILE).await?;
+        while deployment.readiness(Service::Ingest).await != 503 && probe.accepted.len() < 20_000 {
+            probe.publish(MEANWHILE).await?;
         }
         not_ready(deployment, &[Service::Ingest])
             .await
-            .with_context(told)?;
-        tokio::time::sleep(LASTS).await;
+            .with_context(description)?;
+        tokio::time::sleep(FAULT_DURATION).await;
         small.disk().free()?;
-        witness.goes_on().await.with_context(told)?;
+        probe.recovers().await.with_context(description)?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ const EVENTS: usize = 30;
 const PREFETCH: [(&str, &str); 1] = [("HOOKLINE__INGEST__PREFETCH", "100")];
 
 /// Several times as long as a statement may take.
-const LASTS: Duration = Duration::from_secs(24);
+const FAULT_DURATION: Duration = Duration::from_secs(24);
 
 /// Three or four tries of a statement that waits 1 s for the lock, and what a busy machine adds: after that ingest
 /// knows which organizations' rows are locked.
@@ -49,7 +49,7 @@ pub(super) async fn organizations_with_locked_rows_delay_no_other(
            FROM generate_series(0, 255) shard, (VALUES {}) organizations (name);
          SELECT pg_sleep({})",
         names.join(", "),
-        LASTS.as_secs()
+        FAULT_DURATION.as_secs()
     );
     let begun = Instant::now();
     let locking = async {
@@ -63,7 +63,7 @@ pub(super) async fn organizations_with_locked_rows_delay_no_other(
             tenant.publish(&events).await?;
         }
         let mut waits = Vec::new();
-        while begun.elapsed() < LASTS - Duration::from_secs(4) {
+        while begun.elapsed() < FAULT_DURATION - Duration::from_secs(4) {
             let at = Instant::now();
             other.publish_one("workflow.failed").await?;
             prompt.wait_for(waits.len() + 1).await?;
@@ -84,9 +84,9 @@ pub(super) async fn organizations_with_locked_rows_delay_no_other(
     ensure!(waits.len() > 10, "{waits:?}");
 
     receiver.wait_for(LOCKED * EVENTS).await?;
-    let took = unlocked.elapsed();
-    println!("the last event of theirs came {took:?} after the lock");
-    ensure!(took < Duration::from_secs(30), "{took:?}");
+    let elapsed = unlocked.elapsed();
+    println!("the last event of theirs came {elapsed:?} after the lock");
+    ensure!(elapsed < Duration::from_secs(30), "{elapsed:?}");
     ensure!(deployment.dead_letters().await?.is_empty());
     deployment.end().await
 }
@@ -95,7 +95,7 @@ pub(super) async fn organizations_with_locked_rows_delay_no_other(
 /// itself while others of its subscription are written.
 const ANSWERS_AFTER: Duration = Duration::from_secs(10);
 const DEADLINE: [(&str, &str); 1] = [("HOOKLINE__DISPATCHER__DEADLINE_SECONDS", "20")];
-const ROW_LASTS: Duration = Duration::from_secs(75);
+const ROW_FAULT_DURATION: Duration = Duration::from_secs(75);
 
 pub(super) async fn an_attempt_is_recorded_after_its_row_is_unlocked(
     mode: Mode,
@@ -115,13 +115,13 @@ pub(super) async fn an_attempt_is_recorded_after_its_row_is_unlocked(
     let lock = format!(
         "SELECT 1 FROM deliveries WHERE id = '{}' FOR UPDATE; SELECT pg_sleep({})",
         delivery.0.simple(),
-        ROW_LASTS.as_secs()
+        ROW_FAULT_DURATION.as_secs()
     );
     let locking = deployment.dependencies()?.sql(&lock);
     let begun = Instant::now();
     let publishing = async {
         let mut others = 0;
-        while begun.elapsed() < ROW_LASTS {
+        while begun.elapsed() < ROW_FAULT_DURATION {
             tenant.publish_one("workflow.failed").await?;
             others += 1;
             tokio::time::sleep(Duration::from_millis(500)).await;
@@ -130,14 +130,14 @@ pub(super) async fn an_attempt_is_recorded_after_its_row_is_unlocked(
     };
     tokio::try_join!(locking, publishing)?;
     let path = format!("/deliveries/{delivery}");
-    let told = until("the record", async || {
-        let told = tenant.client.get(&path).await?.expect(200)?.json;
-        Ok((told["status"] != "pending").then_some(told))
+    let shown = until("the record", async || {
+        let shown = tenant.client.get(&path).await?.expect(200)?.json;
+        Ok((shown["status"] != "pending").then_some(shown))
     })
     .await?;
     ensure!(
-        told["status"] == "delivered" && told["attempts"].as_array().map(Vec::len) == Some(1),
-        "{told}"
+        shown["status"] == "delivered" && shown["attempts"].as_array().map(Vec::len) == Some(1),
+        "{shown}"
     );
     ensure!(deployment.dead_letters().await?.is_empty());
     deployment.end().await

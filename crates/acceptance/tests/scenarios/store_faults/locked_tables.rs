@@ -11,7 +11,7 @@ use hookline_testkit::tenant::Tenant;
 use tokio::time::sleep;
 
 /// Longer than a dispatcher without work leaves the database alone, and a statement may take.
-const LASTS: Duration = Duration::from_secs(12);
+const FAULT_DURATION: Duration = Duration::from_secs(12);
 
 /// The rule is `store.statement_timeout_ms` and a second; a busy machine needs longer for the first call.
 const NOT_READY_WITHIN: Duration = Duration::from_secs(5 + 2);
@@ -133,7 +133,7 @@ impl Lock {
 
 /// Locks the tables for a while.
 async fn lock(deployment: &Deployment, which: &str) -> anyhow::Result<Lock> {
-    let seconds = LASTS.as_secs();
+    let seconds = FAULT_DURATION.as_secs();
     let sql = format!(
         "DO $$ BEGIN
            EXECUTE (SELECT 'LOCK TABLE ' || string_agg(quote_ident(tablename), ', ') || ' IN ACCESS EXCLUSIVE MODE'
@@ -144,7 +144,7 @@ async fn lock(deployment: &Deployment, which: &str) -> anyhow::Result<Lock> {
     deployment.dependencies()?.sql(&sql).await?;
     let ended = Instant::now();
     // It may wait long for the last table: from then on all are locked.
-    let began = ended - LASTS;
+    let began = ended - FAULT_DURATION;
     Ok(Lock { began, ended })
 }
 

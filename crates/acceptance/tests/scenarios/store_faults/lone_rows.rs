@@ -48,11 +48,14 @@ pub(super) async fn a_row_that_fails_alone_for_a_minute_is_dead_lettered_with_on
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let dead = deployment.dead_letters().await?;
-            let took = began.elapsed();
-            ensure!(dead.is_empty() || took >= EARLIEST, "{took:?}: {dead:?}");
+            let elapsed = began.elapsed();
             ensure!(
-                took < LATEST,
-                "{took:?}: {dead:?}\n{}",
+                dead.is_empty() || elapsed >= EARLIEST,
+                "{elapsed:?}: {dead:?}"
+            );
+            ensure!(
+                elapsed < LATEST,
+                "{elapsed:?}: {dead:?}\n{}",
                 deployment.output().await
             );
             if dead.len() == 2 {
@@ -95,12 +98,12 @@ async fn refuse(deployment: &Deployment, event: &str, delivery: &DeliveryId) -> 
 
 /// One warning with the event's id, its organization and the reason.
 async fn one_line(deployment: &Deployment, tenant: &Tenant<'_>, event: &str) -> anyhow::Result<()> {
-    let said = deployment.output().await;
-    let lines: Vec<&str> = said
+    let output = deployment.output().await;
+    let lines: Vec<&str> = output
         .lines()
         .filter(|line| line.contains(event) && line.contains("dead-lettered "))
         .collect();
-    ensure!(lines.len() == 1, "{event}: {lines:?}\n{said}");
+    ensure!(lines.len() == 1, "{event}: {lines:?}\n{output}");
     let complete = ["WARN", &tenant.organization, "this row is refused"]
         .iter()
         .all(|part| lines[0].contains(part));

@@ -3,7 +3,7 @@
 use hookline_testkit::deployment::{Deployment, MASTER_KEY, Mode};
 use hookline_testkit::pooler::{PoolMode, Pooler};
 
-use super::{BEFORE, Witness};
+use super::{BEFORE, DeliveryProbe};
 use crate::starting::start::{Cases, Start};
 
 pub(super) async fn a_session_pooler_is_supported(mode: Mode) -> anyhow::Result<()> {
@@ -15,14 +15,14 @@ pub(super) async fn a_session_pooler_is_supported(mode: Mode) -> anyhow::Result<
     }
     deployment.wait_ready().await?;
     let tenant = deployment.tenant().await?;
-    let mut witness = Witness::of(&tenant).await?;
-    witness.publish(BEFORE).await?;
-    witness.goes_on().await?;
+    let mut probe = DeliveryProbe::of(&tenant).await?;
+    probe.publish(BEFORE).await?;
+    probe.recovers().await?;
     // With deliveries under way.
-    witness.publish(BEFORE).await?;
+    probe.publish(BEFORE).await?;
     pooler.restart().await?;
-    witness.meanwhile().await?;
-    witness.goes_on().await?;
+    probe.during_fault().await?;
+    probe.recovers().await?;
     deployment.end().await
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::poison::delivery_of;
 
 /// Several tries to end it.
-const LASTS: Duration = Duration::from_secs(8);
+const FAULT_DURATION: Duration = Duration::from_secs(8);
 
 /// Deliveries of the others take 20 ms on an idle machine; a delivery that holds the only slot would hold them for 8 s.
 const PROMPT: Duration = Duration::from_secs(5);
@@ -43,8 +43,8 @@ pub(super) async fn a_delivery_that_cannot_be_ended_is_no_dead_letter_yet(
     refuse_to_end(&deployment, &delivery).await?;
     tenant.publish(std::slice::from_ref(&event)).await?;
     until("the dispatcher to try", async || {
-        let said = deployment.output().await;
-        Ok(said
+        let output = deployment.output().await;
+        Ok(output
             .contains("could not dead-letter delivery")
             .then_some(()))
     })
@@ -62,10 +62,10 @@ pub(super) async fn a_delivery_that_cannot_be_ended_is_no_dead_letter_yet(
     .await?;
     is_the_only_one(&dead, &delivery)?;
     let path = format!("/deliveries/{delivery}");
-    let told = tenant.client.get(&path).await?.expect(200)?.json;
+    let shown = tenant.client.get(&path).await?.expect(200)?.json;
     ensure!(
-        told["status"] == "exhausted" && told["exhausted_reason"] == "poison",
-        "{told}"
+        shown["status"] == "exhausted" && shown["exhausted_reason"] == "poison",
+        "{shown}"
     );
 
     // Another dispatcher finds nothing more of it.
@@ -99,13 +99,13 @@ async fn others_go_on(
 ) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut published = 0;
-    while began.elapsed() < LASTS {
+    while began.elapsed() < FAULT_DURATION {
         let at = Instant::now();
         tenant.publish_one("workflow.started").await?;
         published += 1;
         of_others.wait_for(published).await?;
-        let took = at.elapsed();
-        ensure!(took < PROMPT, "a delivery of another took {took:?}");
+        let elapsed = at.elapsed();
+        ensure!(elapsed < PROMPT, "a delivery of another took {elapsed:?}");
         let dead = deployment.dead_letters().await?;
         ensure!(dead.is_empty(), "dead-lettered too early: {dead:?}");
         tokio::time::sleep(Duration::from_millis(200)).await;

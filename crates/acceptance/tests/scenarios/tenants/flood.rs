@@ -9,12 +9,12 @@ use hookline_testkit::waiting::until;
 
 use super::Waiting;
 
-const LASTS: Duration = Duration::from_secs(8);
+const FLOOD_DURATION: Duration = Duration::from_secs(8);
 
 pub(super) async fn publishing_at_fifty_times_the_limit_does_not_slow_others(
     mode: Mode,
 ) -> anyhow::Result<()> {
-    let flood = Flood::prepare(mode, LASTS).await?;
+    let flood = Flood::prepare(mode, FLOOD_DURATION).await?;
     let FloodResult {
         without,
         allowed,

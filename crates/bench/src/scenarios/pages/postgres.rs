@@ -1,10 +1,10 @@
 //! The log in PostgreSQL: a partition for each day.
 
-use hookline_testkit::dependencies::Dependencies;
+use hookline_testkit::dependencies::TestDependencies;
 
 use super::{DAY_MICROS, EVENTS, Rows};
 
-pub(super) async fn fill(dependencies: &Dependencies, rows: &Rows) -> anyhow::Result<()> {
+pub(super) async fn fill(dependencies: &TestDependencies, rows: &Rows) -> anyhow::Result<()> {
     // The rows of the deliveries that created the events are not part of the log.
     dependencies
         .sql("DELETE FROM attempts; DELETE FROM attempt_counts")

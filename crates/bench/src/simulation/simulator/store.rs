@@ -6,7 +6,7 @@
 use std::ops::Bound;
 use std::time::Duration;
 
-use hookline_core::delivery::Origin;
+use hookline_core::delivery::DeliveryKind;
 use hookline_core::ids::DeliveryId;
 use hookline_core::outcome::{self, AttemptOutcome, FailureKind, RequestFailure};
 use hookline_core::retry::{FinishedAttempt, RetryDecision, decide};
@@ -16,11 +16,11 @@ use hookline_store::BacklogPosition;
 use rand::RngExt as _;
 use uuid::Uuid;
 
-use super::{Simulator, State, millis, number};
+use super::{DeliveryProgress, Simulator, millis, number};
 use crate::simulation::dispatcher_model::RequestPermit;
-use crate::simulation::event_queue::{Answer, Event, rest};
+use crate::simulation::event_queue::{EndpointAnswer, SimulationEvent, rest};
 use crate::simulation::message::DueMessage;
-use crate::simulation::scenario::{DEADLINE, Kind};
+use crate::simulation::scenario::{DEADLINE, EndpointKind};
 
 /// A message is early if its delivery is due in this many milliseconds or later.
 const EARLY: u32 = 1_000;
@@ -32,7 +32,8 @@ impl Simulator<'_> {
     /// Milliseconds until an owed attempt is due. None if another message has made the attempt.
     fn early(&self, message: DueMessage) -> Option<u32> {
         let delivery = &self.deliveries[message.delivery as usize];
-        let is_owed = delivery.state != State::Ended && delivery.attempts + 1 == message.attempt;
+        let is_owed =
+            delivery.state != DeliveryProgress::Ended && delivery.attempts + 1 == message.attempt;
         is_owed.then(|| delivery.due.saturating_sub(self.now))
     }
 
@@ -54,14 +55,14 @@ impl Simulator<'_> {
             return;
         }
         let delivery = &mut self.deliveries[message.delivery as usize];
-        if delivery.state == State::Untried {
-            delivery.state = State::Tried;
+        if delivery.state == DeliveryProgress::Untried {
+            delivery.state = DeliveryProgress::Tried;
             self.stats
                 .waited(message.endpoint.into(), delivery.published, self.now);
         }
         self.stats.started(message.endpoint.into());
         let (answer, took) = self.ask(message.endpoint.into());
-        let over = Event::Over {
+        let over = SimulationEvent::Over {
             dispatcher: number(dispatcher),
             permit,
             message,
@@ -71,14 +72,16 @@ impl Simulator<'_> {
         self.event_queue.enter(self.now + millis(took), over);
     }
 
-    fn ask(&self, endpoint: usize) -> (Answer, Duration) {
+    fn ask(&self, endpoint: usize) -> (EndpointAnswer, Duration) {
         let endpoint = self.endpoints[endpoint];
         let is_ill = (millis(self.scenario.outage.start)..millis(self.scenario.outage.end))
             .contains(&self.now);
         match endpoint.kind {
-            Kind::Hanging | Kind::Tenant if is_ill => (Answer::TimedOut, DEADLINE),
-            Kind::Dead if is_ill => (Answer::Refused, endpoint.takes),
-            _ => (Answer::Healthy, endpoint.takes),
+            EndpointKind::Hanging | EndpointKind::Tenant if is_ill => {
+                (EndpointAnswer::TimedOut, DEADLINE)
+            }
+            EndpointKind::Dead if is_ill => (EndpointAnswer::Refused, endpoint.takes),
+            _ => (EndpointAnswer::Healthy, endpoint.takes),
         }
     }
 
@@ -91,7 +94,7 @@ impl Simulator<'_> {
         let made = FinishedAttempt {
             outcome,
             step: message.attempt.into(),
-            origin: Origin::Event,
+            kind: DeliveryKind::Event,
         };
         let jitter = self.rng.random_range(-1.0..=1.0);
         self.unmark(message);
@@ -112,7 +115,7 @@ impl Simulator<'_> {
                 );
             }
             next => {
-                delivery.state = State::Ended;
+                delivery.state = DeliveryProgress::Ended;
                 self.stats.ended(delivery.endpoint.into(), next);
             }
         }
@@ -184,7 +187,7 @@ impl Simulator<'_> {
                     },
                     now,
                 );
-                self.stats.came();
+                self.stats.count_arrival();
             }
             self.stats.searched(result.new);
             self.dispatchers[dispatcher].read(*read, result);
@@ -194,7 +197,7 @@ impl Simulator<'_> {
 
     fn back_in(&mut self, message: DueMessage, delay: Duration) {
         let at = self.now + rest(delay).max(1);
-        self.event_queue.enter(at, Event::Back(message));
+        self.event_queue.enter(at, SimulationEvent::Back(message));
     }
 }
 
@@ -211,9 +214,9 @@ fn key_of(position: BacklogPosition) -> (u32, u32) {
     (number(due), number(position.delivery.0.as_u128()))
 }
 
-pub(super) fn outcome_of(answer: Answer) -> AttemptOutcome {
+pub(super) fn outcome_of(answer: EndpointAnswer) -> AttemptOutcome {
     let kind = match answer {
-        Answer::Healthy => {
+        EndpointAnswer::Healthy => {
             return AttemptOutcome::Answered(outcome::ReceiverResponse {
                 status: 204,
                 body: String::new(),
@@ -221,8 +224,8 @@ pub(super) fn outcome_of(answer: Answer) -> AttemptOutcome {
                 location: None,
             });
         }
-        Answer::TimedOut => FailureKind::Timeout,
-        Answer::Refused => FailureKind::Connect,
+        EndpointAnswer::TimedOut => FailureKind::Timeout,
+        EndpointAnswer::Refused => FailureKind::Connect,
     };
     AttemptOutcome::Failed(RequestFailure {
         kind,

@@ -13,7 +13,7 @@ fn at() -> Timestamp {
 
 fn row(number: u128, subscription: i64, partition: u16) -> DueAttempt {
     DueAttempt {
-        owed: AttemptTask {
+        task: AttemptTask {
             delivery: DeliveryId(Uuid::from_u128(number)),
             generation: 0,
             attempt: 1,

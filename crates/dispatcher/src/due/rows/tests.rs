@@ -13,7 +13,7 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_unix_micros(NOW + seconds * 1_000_000)
 }
 
-fn owed(number: u128, attempt: u32, subscription: i64) -> AttemptTask {
+fn task(number: u128, attempt: u32, subscription: i64) -> AttemptTask {
     AttemptTask {
         delivery: DeliveryId(Uuid::from_u128(number)),
         generation: 0,
@@ -47,10 +47,10 @@ fn rows() -> DueRows {
 }
 
 fn row(number: u128, subscription: i64, due: Timestamp) -> DueAttempt {
-    let owed = owed(number, 1, subscription);
-    let partition = Partitions::new(4).unwrap().of(owed.subscription);
+    let task = task(number, 1, subscription);
+    let partition = Partitions::new(4).unwrap().of(task.subscription);
     DueAttempt {
-        owed,
+        task,
         partition,
         due,
     }
@@ -64,10 +64,10 @@ fn attempts(taken: &[InHand]) -> Vec<(u128, u32)> {
 #[test]
 fn a_delivery_waits_or_is_in_hand_once() {
     let rows = rows();
-    rows.wake(vec![owed(1, 1, 4), owed(1, 1, 4)]);
+    rows.wake(vec![task(1, 1, 4), task(1, 1, 4)]);
     let in_hand = rows.take_now(9);
     assert_eq!(attempts(&in_hand), [(1, 1)]);
-    rows.wake(vec![owed(1, 1, 4)]);
+    rows.wake(vec![task(1, 1, 4)]);
     rows.add_looked_up(&[row(1, 4, at(0))]);
     assert!(rows.take_now(9).is_empty());
     drop(in_hand);
@@ -78,9 +78,9 @@ fn a_delivery_waits_or_is_in_hand_once() {
 #[test]
 fn a_wake_up_for_the_next_attempt_waits_until_the_delivery_is_released() {
     let rows = rows();
-    rows.wake(vec![owed(1, 1, 4)]);
+    rows.wake(vec![task(1, 1, 4)]);
     let in_hand = rows.take_now(9);
-    rows.wake(vec![owed(1, 2, 4)]);
+    rows.wake(vec![task(1, 2, 4)]);
     assert!(rows.take_now(9).is_empty());
     drop(in_hand);
     assert_eq!(attempts(&rows.take_now(9)), [(1, 2)]);
@@ -89,7 +89,7 @@ fn a_wake_up_for_the_next_attempt_waits_until_the_delivery_is_released() {
 #[test]
 fn a_delivery_that_is_released_during_a_look_is_skipped_in_its_result() {
     let rows = rows();
-    rows.wake(vec![owed(1, 1, 4)]);
+    rows.wake(vec![task(1, 1, 4)]);
     let in_hand = rows.take_now(9);
     rows.state().released = Some(HashSet::new());
     drop(in_hand);
@@ -100,7 +100,7 @@ fn a_delivery_that_is_released_during_a_look_is_skipped_in_its_result() {
 #[test]
 fn a_delivery_that_waits_again_is_taken_again() {
     let rows = rows();
-    rows.wake(vec![owed(1, 1, 4)]);
+    rows.wake(vec![task(1, 1, 4)]);
     for in_hand in rows.take_now(9) {
         in_hand.wait_again();
     }
@@ -111,7 +111,7 @@ fn a_delivery_that_waits_again_is_taken_again() {
 fn wake_ups_of_other_partitions_and_before_the_first_look_are_dropped() {
     let rows = rows();
     rows.state().looked_up.remove(&Partition(0));
-    rows.wake(vec![owed(1, 1, 4), owed(2, 1, 2), owed(3, 1, 5)]);
+    rows.wake(vec![task(1, 1, 4), task(2, 1, 2), task(3, 1, 5)]);
     assert_eq!(attempts(&rows.take_now(9)), [(3, 1)]);
 }
 
@@ -132,7 +132,7 @@ fn rows_that_were_due_at_a_takeover_from_dead_owners_are_suspects() {
 #[test]
 fn requests_in_flight_are_listed_by_partition() {
     let rows = rows();
-    rows.wake(vec![owed(1, 1, 4), owed(2, 1, 8), owed(3, 1, 5)]);
+    rows.wake(vec![task(1, 1, 4), task(2, 1, 8), task(3, 1, 5)]);
     let in_hand = rows.take_now(9);
     for one in &in_hand {
         if one.task.delivery.0.as_u128() != 2 {

@@ -118,9 +118,9 @@ impl AsyncRead for ObservedConnection {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.transport).poll_read(cx, buf))?;
-        let came = &buf.filled()[before..];
-        if !came.is_empty() {
-            self.traffic.on_read(came);
+        let received = &buf.filled()[before..];
+        if !received.is_empty() {
+            self.traffic.on_read(received);
         }
         Poll::Ready(Ok(()))
     }

@@ -9,8 +9,8 @@ const OTHER_FOUR: IpAddr = IpAddr::V4(Ipv4Addr::new(8, 8, 4, 4));
 const SIX: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0, 0, 0, 0, 0, 1));
 const INSIDE: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-fn found(addresses: &[IpAddr]) -> DnsAnswer {
-    DnsAnswer::Addresses(ResolvedAddresses {
+fn found(addresses: &[IpAddr]) -> LookupState {
+    LookupState::Addresses(ResolvedAddresses {
         addresses: addresses.into(),
         until: std::time::Instant::now(),
     })
@@ -37,7 +37,7 @@ fn lookup() -> Lookup {
 }
 
 impl Lookup {
-    fn answer(&self, family: AddressFamily, answer: DnsAnswer) {
+    fn answer(&self, family: AddressFamily, answer: LookupState) {
         self.sender
             .send_modify(|answers| answers.set(family, answer, Instant::now()));
     }
@@ -93,8 +93,8 @@ async fn a_late_address_that_is_not_allowed_disqualifies_the_earlier_ones() {
 #[tokio::test(start_paused = true)]
 async fn a_name_without_addresses_is_not_allowed() {
     let mut lookup = lookup();
-    lookup.answer(AddressFamily::V4, DnsAnswer::Empty);
-    lookup.answer(AddressFamily::V6, DnsAnswer::Empty);
+    lookup.answer(AddressFamily::V4, LookupState::Empty);
+    lookup.answer(AddressFamily::V6, LookupState::Empty);
     assert_eq!(lookup.addresses.next().await, Err(NotAllowed));
 }
 
@@ -103,16 +103,16 @@ fn an_answer_is_cached_for_its_time_to_live_and_an_empty_one_for_two_seconds() {
     let now = Instant::now();
     let mut answers = DnsAnswers::default();
     assert!(!answers.is_expired(now), "it is being asked");
-    answers.set(AddressFamily::V4, DnsAnswer::Empty, now);
+    answers.set(AddressFamily::V4, LookupState::Empty, now);
     assert!(!answers.is_expired(now + MAX_TTL), "IPv6 is being asked");
-    answers.set(AddressFamily::V6, DnsAnswer::Empty, now);
+    answers.set(AddressFamily::V6, LookupState::Empty, now);
     assert!(!answers.is_expired(now));
     assert!(answers.is_expired(now + EMPTY_TTL));
     let until = (now + Duration::from_secs(9)).into_std();
     let addresses = [SIX].into();
     answers.set(
         AddressFamily::V6,
-        DnsAnswer::Addresses(ResolvedAddresses { addresses, until }),
+        LookupState::Addresses(ResolvedAddresses { addresses, until }),
         now,
     );
     assert!(!answers.is_expired(now + Duration::from_secs(8)));

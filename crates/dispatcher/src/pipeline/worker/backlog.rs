@@ -7,7 +7,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use hookline_core::delivery::{AttemptTask, DeliveryState, Origin};
+use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState};
 use hookline_core::ids::{DeliveryId, SubscriptionId};
 use hookline_runtime::failpoint;
 use hookline_runtime::panics;
@@ -279,7 +279,7 @@ impl Queries {
         let store = &self.dispatcher.store;
         let loaded = self
             .load_retry
-            .retry("load deliveries", || store.owed(ids.clone()));
+            .retry("load deliveries", || store.due_deliveries(ids.clone()));
         let mut deliveries = match loaded.await {
             RetryOutcome::Done(deliveries) => deliveries,
             ended => {
@@ -291,7 +291,9 @@ impl Queries {
         for one in in_hand {
             let found = deliveries.remove(&one.task.delivery);
             match decide(one.task, found, now) {
-                NextAction::Attempt(delivery) if delivery.origin == Origin::Test => tests.push(one),
+                NextAction::Attempt(delivery) if delivery.kind == DeliveryKind::Test => {
+                    tests.push(one)
+                }
                 // It stays due, and a look finds it.
                 NextAction::Attempt(_) => {}
                 NextAction::Settle(outcome) => self.recorder.send(one, outcome).await,
@@ -371,7 +373,7 @@ impl Queries {
         };
         let in_hand = self.due.take_read(&rows);
         let ids: Vec<DeliveryId> = in_hand.iter().map(|one| one.task.delivery).collect();
-        let mut deliveries = match self.dispatcher.store.owed(ids).await {
+        let mut deliveries = match self.dispatcher.store.due_deliveries(ids).await {
             Ok(deliveries) => deliveries,
             Err(why) => {
                 tracing::warn!(error = %why, "could not load void deliveries, leaving them in the backlog");

@@ -57,7 +57,7 @@ impl Loader {
             let ids: Vec<DeliveryId> = unknown.into_values().collect();
             let found = self
                 .load_retry
-                .retry("load targets", || self.store.owed(ids.clone()));
+                .retry("load targets", || self.store.due_deliveries(ids.clone()));
             if let RetryOutcome::Done(found) = found.await {
                 found.values().for_each(|one| self.group_cache.learn(one));
             }
@@ -86,7 +86,7 @@ impl Loader {
         let loaded = loaded.await;
         if let RetryOutcome::Done(loaded) = &loaded {
             self.keep(&loaded.bodies).await;
-            let deliveries = loaded.owed.values();
+            let deliveries = loaded.deliveries.values();
             deliveries.for_each(|one| self.group_cache.learn(one));
         }
         loaded

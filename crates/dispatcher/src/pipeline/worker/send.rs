@@ -171,13 +171,13 @@ async fn attempt(
         .instrument(span.clone())
         .await;
     let took = clock.elapsed();
-    let (origin, run) = (found.origin, found.run);
+    let (kind, run) = (found.kind, found.run);
     let made = FinishedAttempt {
         outcome: &outcome,
         step: run.step(task.attempt),
-        origin,
+        kind,
     };
-    let follow = match decide(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
+    let next_step = match decide(made, &policy.schedule, rand::random_range(-1.0..=1.0)) {
         RetryDecision::Delivered => NextStep::Delivered,
         RetryDecision::Retry(wait) => NextStep::Retry {
             due: started.after(took).after(wait),
@@ -185,8 +185,8 @@ async fn attempt(
         RetryDecision::Exhausted(why) => NextStep::Exhausted(why),
     };
     AttemptRecord {
-        owed: task,
-        origin,
+        task,
+        kind,
         run,
         organization: found.organization,
         subscription: found.subscription,
@@ -197,7 +197,7 @@ async fn attempt(
         outcome,
         started,
         took,
-        follow,
+        next_step,
     }
 }
 

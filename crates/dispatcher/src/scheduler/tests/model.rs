@@ -46,21 +46,21 @@ impl Endpoint {
 /// Items by due time.
 type Agenda<T> = BTreeMap<(u64, u64), T>;
 
-struct Run {
+struct ModelRun {
     /// How long each message to a healthy endpoint waited for its slot, in milliseconds.
     waits: Vec<u64>,
     /// The most messages that were marked in a second.
     most_marked: usize,
 }
 
-impl Run {
+impl ModelRun {
     fn p99(mut self) -> u64 {
         self.waits.sort_unstable();
         self.waits[self.waits.len() * 99 / 100]
     }
 }
 
-fn run(slots: usize, seconds: u64, endpoints: &[Endpoint]) -> Run {
+fn run(slots: usize, seconds: u64, endpoints: &[Endpoint]) -> ModelRun {
     let mut clocked = ClockedScheduler::new(slots, 7 * slots);
     clocked.scheduler.breaker_failures = 10;
     let begin = clocked.now;
@@ -119,7 +119,7 @@ fn run(slots: usize, seconds: u64, endpoints: &[Endpoint]) -> Run {
             stored.serve(&mut clocked, groups_of);
         }
     }
-    Run {
+    ModelRun {
         waits,
         most_marked: marked.into_values().max().unwrap_or_default(),
     }

@@ -11,17 +11,17 @@ use hookline_core::event::{Event, MissingId};
 use super::*;
 
 /// A request, by organization, key and body.
-type Seen = (String, String, String);
+type SeenRequest = (String, String, String);
 
 #[derive(Clone)]
 struct StubApi {
     answer: fn(usize) -> HttpResponse,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    seen: Arc<Mutex<Vec<SeenRequest>>>,
 }
 
 impl StubApi {
     /// An API with an answer that depends on the number of earlier requests.
-    async fn serve(answer: fn(usize) -> HttpResponse) -> (Self, Api) {
+    async fn serve(answer: fn(usize) -> HttpResponse) -> (Self, EventsClient) {
         hookline_runtime::tls::use_ring();
         let stub = Self {
             answer,
@@ -39,10 +39,10 @@ impl StubApi {
         .unwrap();
         let url = format!("http://{}/", server.addrs()[0]);
         tokio::spawn(server.run());
-        (stub, Api::new(&url, "key").unwrap())
+        (stub, EventsClient::new(&url, "key").unwrap())
     }
 
-    fn seen(&self) -> Vec<Seen> {
+    fn seen(&self) -> Vec<SeenRequest> {
         self.seen.lock().unwrap().clone()
     }
 }
@@ -69,17 +69,17 @@ fn event(id: &str, organization: &str) -> Event {
     Event::from_json(json.as_bytes(), MissingId::Refused).unwrap()
 }
 
-fn numbered(events: &[Event]) -> Vec<Numbered<'_>> {
+fn numbered(events: &[Event]) -> Vec<NumberedEvent<'_>> {
     let lines = (1..).map(|index| 10 * index);
     let numbered = lines.zip(events);
     numbered
-        .map(|(line, event)| Numbered { line, event })
+        .map(|(line, event)| NumberedEvent { line, event })
         .collect()
 }
 
-async fn publish(api: &Api, events: &[Event]) -> Result<(), String> {
+async fn publish(api: &EventsClient, events: &[Event]) -> Result<(), String> {
     let progress = Progress::begin(None);
-    for request in Request::split(&numbered(events)) {
+    for request in PublishRequest::split(&numbered(events)) {
         let published = api.publish(&request, &progress).await;
         published.map_err(|why| format!("{why:#}").replace(api.events.as_str(), "API"))?;
     }
@@ -177,7 +177,7 @@ fn only_an_http_url_and_a_printable_key_are_accepted() {
         ("http://h", "k\n"),
         ("http://u:hunter2@h", "k"),
     ] {
-        let refused = Api::new(url, key).unwrap_err().to_string();
+        let refused = EventsClient::new(url, key).unwrap_err().to_string();
         assert!(refused.starts_with("--"), "{refused}");
         assert!(!refused.contains("hunter2"), "{refused}");
     }

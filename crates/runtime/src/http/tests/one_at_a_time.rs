@@ -53,7 +53,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 
 #[tokio::test]
 async fn each_answer_has_the_form_of_its_own_request_in_whatever_pieces_they_come() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     let all: String = ORDER.iter().map(|(request, _)| *request).collect();
     let expected: String = ORDER.iter().map(|(_, answer)| *answer).collect();
     for piece in [1, 10, 60, all.len()] {
@@ -71,7 +71,7 @@ async fn each_answer_has_the_form_of_its_own_request_in_whatever_pieces_they_com
 
 #[tokio::test]
 async fn requests_are_answered_after_the_client_has_ended_its_side() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     let mut stream = server.connect().await;
     let all: String = ORDER[..5].iter().map(|(request, _)| *request).collect();
     let expected: String = ORDER[..5].iter().map(|(_, answer)| *answer).collect();
@@ -82,7 +82,7 @@ async fn requests_are_answered_after_the_client_has_ended_its_side() {
 
 #[tokio::test]
 async fn a_small_body_that_nothing_reads_does_not_end_its_connection() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     let mut stream = server.connect().await;
     for _ in 0..3 {
         let request = "POST /later HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc";
@@ -93,7 +93,7 @@ async fn a_small_body_that_nothing_reads_does_not_end_its_connection() {
 
 #[tokio::test]
 async fn a_next_head_in_the_packet_of_a_request_has_the_time_of_a_head() {
-    let server = Running::with(
+    let server = TestHttpServer::with(
         10,
         Timeouts {
             head: IN_A_WHILE,
@@ -111,7 +111,7 @@ async fn a_next_head_in_the_packet_of_a_request_has_the_time_of_a_head() {
 
 #[tokio::test]
 async fn a_request_with_a_large_head_is_the_last_of_its_connection() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     let request = |bytes| {
         let more = "x".repeat(bytes);
         format!("GET /small HTTP/1.1\r\nhost: a\r\nx: {more}\r\n\r\n")
@@ -128,7 +128,7 @@ async fn a_request_with_a_large_head_is_the_last_of_its_connection() {
 
 #[tokio::test]
 async fn a_client_gets_100_continue_only_where_the_body_is_read() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     let post = |path: &str| {
         format!(
             "POST {path} HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n"
@@ -137,13 +137,13 @@ async fn a_client_gets_100_continue_only_where_the_body_is_read() {
     for _ in 0..2 {
         let mut stream = server.connect().await;
         for _ in 0..2 {
-            let told = ask(&mut stream, &post("/echo"), "\r\n\r\n").await;
-            assert_eq!(told, "HTTP/1.1 100 Continue\r\n\r\n");
+            let response = ask(&mut stream, &post("/echo"), "\r\n\r\n").await;
+            assert_eq!(response, "HTTP/1.1 100 Continue\r\n\r\n");
             let answer = ask(&mut stream, "abc", "abc").await;
             assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         }
-        let told = ask(&mut stream, &post("/slow"), "\r\n\r\n").await;
-        assert_eq!(told, "HTTP/1.1 100 Continue\r\n\r\n");
+        let response = ask(&mut stream, &post("/slow"), "\r\n\r\n").await;
+        assert_eq!(response, "HTTP/1.1 100 Continue\r\n\r\n");
         let answer = ask(&mut stream, "abc", "\r\n\r\n").await;
         assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
         let answer = ask(&mut stream, &post("/refuse"), "refused").await;
@@ -154,7 +154,7 @@ async fn a_client_gets_100_continue_only_where_the_body_is_read() {
 
 #[tokio::test]
 async fn a_request_to_upgrade_is_answered_with_its_body_read() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     for upgrade in [
         "upgrade: websocket",
         "connection: upgrade\r\nupgrade: websocket",
@@ -182,7 +182,7 @@ async fn a_request_to_upgrade_is_answered_with_its_body_read() {
 
 #[tokio::test]
 async fn a_trailer_without_a_colon_is_400() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     let mut stream = server.connect().await;
     let request = "POST /echo HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n\
                    1\r\nx\r\n0\r\nno colon\r\n\r\n";
@@ -193,7 +193,7 @@ async fn a_trailer_without_a_colon_is_400() {
 
 #[tokio::test]
 async fn a_body_is_read_no_faster_than_the_handler_takes_it() {
-    let server = Running::with(10, NEVER);
+    let server = TestHttpServer::with(10, NEVER);
     let mut stream = server.connect().await;
     let length = 4 * LARGE;
     let head = format!("POST /never HTTP/1.1\r\nhost: a\r\ncontent-length: {length}\r\n\r\n");
@@ -204,5 +204,8 @@ async fn a_body_is_read_no_faster_than_the_handler_takes_it() {
             stream.write_all(&piece).await.unwrap();
         }
     };
-    assert!(timeout(SOON * 3, sent).await.is_err(), "it is read");
+    assert!(
+        timeout(SHORT_TIMEOUT * 3, sent).await.is_err(),
+        "it is read"
+    );
 }

@@ -58,8 +58,8 @@ fn repeats_of_a_line_are_counted_and_reported_once_a_second() {
         assert_eq!(written.lines().len(), 1);
         let now = Instant::now();
         repeats.report(now + EVERY);
-        let told = written.lines();
-        assert_eq!(told.len(), 1, "{told:?}");
+        let lines = written.lines();
+        assert_eq!(lines.len(), 1, "{lines:?}");
         for part in [
             "WARN",
             "repeats=9999",
@@ -67,7 +67,7 @@ fn repeats_of_a_line_are_counted_and_reported_once_a_second() {
             "connection refused",
             "record attempts",
         ] {
-            assert!(told[0].contains(part), "no {part}: {told:?}");
+            assert!(lines[0].contains(part), "no {part}: {lines:?}");
         }
         outage("connection refused", 0);
         assert_eq!(written.lines().len(), 0, "it goes on");

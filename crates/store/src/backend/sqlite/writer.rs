@@ -34,8 +34,8 @@ const LOG_PAGES: u32 = 4_000;
 const TOGETHER: usize = 256;
 
 /// Runs in the transaction, and returns a function that answers the caller after the commit.
-type Job = Box<dyn FnOnce(&mut Conn) -> Tell + Send>;
-type Tell = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+type Job = Box<dyn FnOnce(&mut Conn) -> JobReply + Send>;
+type JobReply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 #[derive(Clone)]
 pub(super) struct Writer {
@@ -83,17 +83,17 @@ impl Writer {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T, StoreError> + Send + 'static,
     {
-        let (tell, told) = oneshot::channel();
+        let (sender, result_of_job) = oneshot::channel();
         let job: Job = Box::new(move |conn| {
             let result = conn.transaction(work);
             Box::new(move |committed| {
                 // The caller may have gone; the job is done anyway.
-                let _ = tell.send(committed.and(result));
+                let _ = sender.send(committed.and(result));
             })
         });
-        let gone = || StoreError::Unavailable("the writer could not begin".to_owned());
-        self.jobs.send(job).await.map_err(|_| gone())?;
-        told.await.unwrap_or_else(|_| Err(gone()))
+        let unavailable = || StoreError::Unavailable("the writer could not begin".to_owned());
+        self.jobs.send(job).await.map_err(|_| unavailable())?;
+        result_of_job.await.unwrap_or_else(|_| Err(unavailable()))
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -137,22 +137,22 @@ impl WriterThread {
         while let Some(first) = waiting.blocking_recv() {
             let writing = AssertUnwindSafe(|| self.write(first, &mut waiting));
             // Without this thread the process could not write any more. Its callers get an error and retry.
-            let (told, committed) = catch_unwind(writing).unwrap_or_else(|_| {
+            let (replies, committed) = catch_unwind(writing).unwrap_or_else(|_| {
                 let panicked = StoreError::Unavailable("a job of the writer panicked".to_owned());
                 (Vec::new(), Err(panicked))
             });
             match &committed {
                 Ok(()) => self.health.fails.store(false, Ordering::Relaxed),
                 Err(why) => {
-                    tracing::warn!(jobs = told.len(), error = %why, "a transaction failed as a whole");
+                    tracing::warn!(jobs = replies.len(), error = %why, "a transaction failed as a whole");
                     self.leave_transaction();
                     // Before the answers, and before the next job.
                     self.health.failures.fetch_add(1, Ordering::Relaxed);
                     self.health.fails.store(true, Ordering::Relaxed);
                 }
             }
-            for tell in told {
-                tell(committed.clone());
+            for reply in replies {
+                reply(committed.clone());
             }
         }
     }
@@ -162,13 +162,13 @@ impl WriterThread {
         &mut self,
         first: Job,
         waiting: &mut mpsc::Receiver<Job>,
-    ) -> (Vec<Tell>, Result<(), StoreError>) {
+    ) -> (Vec<JobReply>, Result<(), StoreError>) {
         let Self {
             conn,
             health,
             first_error,
         } = self;
-        let mut told = Vec::new();
+        let mut replies = Vec::new();
         first_error.forget();
         let committed = conn.immediate_transaction(|conn| {
             if health.fails.load(Ordering::Relaxed) {
@@ -179,11 +179,11 @@ impl WriterThread {
             let mut next = Some(first);
             while let Some(job) = next {
                 first_error.forget();
-                told.push(job(conn));
+                replies.push(job(conn));
                 if !is_open(conn) {
                     return Err(StoreError::Unavailable("it was taken back".to_owned()));
                 }
-                next = match told.len() < TOGETHER {
+                next = match replies.len() < TOGETHER {
                     true => waiting.try_recv().ok(),
                     false => None,
                 };
@@ -195,7 +195,7 @@ impl WriterThread {
         let committed = committed.map_err(|why| {
             StoreError::Unavailable(first_error.take().unwrap_or_else(|| why.to_string()))
         });
-        (told, committed)
+        (replies, committed)
     }
 
     /// After an error the next transaction can begin.

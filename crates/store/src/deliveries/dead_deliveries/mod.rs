@@ -23,19 +23,19 @@ impl Store {
     /// row itself may be at fault, so an error says nothing about the store or its other connections.
     pub async fn dead_letter_delivery(
         &self,
-        owed: AttemptTask,
+        task: AttemptTask,
         reason: String,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         match &self.backend {
             Backend::Postgres(backend) => {
                 backend
-                    .run_unobserved(move |conn| sql::postgres::put(conn, owed, &reason, now))
+                    .run_unobserved(move |conn| sql::postgres::put(conn, task, &reason, now))
                     .await
             }
             Backend::Sqlite(backend) => {
                 backend
-                    .write(move |conn| sql::sqlite::put(conn, owed, &reason, now))
+                    .write(move |conn| sql::sqlite::put(conn, task, &reason, now))
                     .await
             }
         }

@@ -34,7 +34,7 @@ backends!(
 
     pub(crate) fn put(
         conn: &mut Conn,
-        owed: AttemptTask,
+        task: AttemptTask,
         reason: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
@@ -45,7 +45,7 @@ backends!(
         // PostgreSQL's text has no NUL.
         let reason = reason[..reason.floor_char_boundary(REASON_BYTES)].replace('\0', "\u{fffd}");
         conn.transaction(|conn| {
-            if due_deliveries::end(conn, &[owed], poison)? == 0 {
+            if due_deliveries::end(conn, &[task], poison)? == 0 {
                 return Ok(());
             }
             let noted = (
@@ -54,7 +54,7 @@ backends!(
             );
             diesel::insert_into(dead_deliveries::table)
                 .values((
-                    dead_deliveries::delivery_id.eq(UuidKey(owed.delivery.0)),
+                    dead_deliveries::delivery_id.eq(UuidKey(task.delivery.0)),
                     noted.clone(),
                 ))
                 .on_conflict(dead_deliveries::delivery_id)

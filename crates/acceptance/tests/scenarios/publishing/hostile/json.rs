@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::super::typed;
-use super::{Case, Fate, HOSTILE};
+use super::{Case, ExpectedOutcome, HOSTILE};
 
 /// An organization that does not exist.
-pub(super) const NOBODY: &str = "org_nobody";
+pub(super) const LATER_ORGANIZATION: &str = "org_nobody";
 
 const LARGEST: usize = 256 * 1024;
 
@@ -22,22 +22,22 @@ pub(super) fn cases(tenant: &Tenant<'_>) -> anyhow::Result<Vec<Case>> {
     cases.extend(sizes(tenant)?);
     cases.extend(no_json(tenant));
     cases.extend(properties(tenant));
-    let mut nobodys = tenant.event(HOSTILE);
-    nobodys["organization_id"] = NOBODY.into();
-    nobodys["event_id"] = "evt_of_nobody".into();
-    let nobodys = nobodys.to_string();
+    let mut later = tenant.event(HOSTILE);
+    later["organization_id"] = LATER_ORGANIZATION.into();
+    later["event_id"] = "evt_of_nobody".into();
+    let later = later.to_string();
     cases.push(Case::of(
         "an unknown organization",
         publisher::json(),
-        nobodys,
-        Fate::Unheard,
+        later,
+        ExpectedOutcome::Unwanted,
     ));
     Ok(cases)
 }
 
-fn put_aside(told: &str, body: impl Into<Vec<u8>>, reason: &str) -> Case {
-    let fate = Fate::PutAside(reason.to_owned());
-    Case::of(told, publisher::json(), body, fate)
+fn rejected(description: &str, body: impl Into<Vec<u8>>, reason: &str) -> Case {
+    let outcome = ExpectedOutcome::Rejected(reason.to_owned());
+    Case::of(description, publisher::json(), body, outcome)
 }
 
 /// An event with these bytes as its `data`.
@@ -48,9 +48,14 @@ fn with_data(tenant: &Tenant<'_>, data: &str) -> String {
     )
 }
 
-fn arrives(tenant: &Tenant<'_>, told: &str, data: &str) -> Case {
-    let fate = Fate::Arrives(format!("\"data\":{data}}}").into());
-    Case::of(told, publisher::json(), with_data(tenant, data), fate)
+fn arrives(tenant: &Tenant<'_>, description: &str, data: &str) -> Case {
+    let outcome = ExpectedOutcome::Delivered(format!("\"data\":{data}}}").into());
+    Case::of(
+        description,
+        publisher::json(),
+        with_data(tenant, data),
+        outcome,
+    )
 }
 
 fn wrong_fields(tenant: &Tenant<'_>) -> Vec<Case> {
@@ -77,14 +82,18 @@ fn wrong_fields(tenant: &Tenant<'_>) -> Vec<Case> {
             .into_iter()
             .chain((field != "data").then(|| json!({})))
         {
-            let told = format!("{field} that is {value}");
+            let description = format!("{field} that is {value}");
             let mut event = good.clone();
             event[field] = value;
-            cases.push(put_aside(&told, event.to_string(), &format!("{field}: ")));
+            cases.push(rejected(
+                &description,
+                event.to_string(),
+                &format!("{field}: "),
+            ));
         }
         let mut event = good.to_string();
         event.insert_str(1, &format!("\"{field}\":{},", good[field]));
-        cases.push(put_aside(
+        cases.push(rejected(
             &format!("{field} twice"),
             event,
             &format!("{field}: is there twice"),
@@ -92,17 +101,13 @@ fn wrong_fields(tenant: &Tenant<'_>) -> Vec<Case> {
         let mut event = good.clone();
         event.as_object_mut().map(|event| event.remove(field));
         let reason = format!("{field}: is missing");
-        cases.push(put_aside(
-            &format!("no {field}"),
-            event.to_string(),
-            &reason,
-        ));
+        cases.push(rejected(&format!("no {field}"), event.to_string(), &reason));
     }
     // The same name, written otherwise.
     let twice = good
         .to_string()
         .replacen('{', r#"{"event\u005fid":"other","#, 1);
-    cases.push(put_aside(
+    cases.push(rejected(
         "event_id twice in disguise",
         twice,
         "event_id: is there twice",
@@ -117,8 +122,8 @@ fn wrong_fields(tenant: &Tenant<'_>) -> Vec<Case> {
     ] {
         let id = good["event_id"].to_string();
         let event = good.to_string().replacen(&id, value, 1);
-        let told = format!("the event_id {}", &value[..value.len().min(20)]);
-        cases.push(put_aside(&told, event, "event_id: "));
+        let description = format!("the event_id {}", &value[..value.len().min(20)]);
+        cases.push(rejected(&description, event, "event_id: "));
     }
     cases
 }
@@ -151,10 +156,14 @@ fn data(tenant: &Tenant<'_>) -> Vec<Case> {
         ),
     ];
     for depth in [126, 127, 128, 10_000] {
-        let told = format!("{depth} arrays");
-        cases.push(arrives(tenant, &told, &nested("[", "]", depth)));
-        let told = format!("{depth} objects");
-        cases.push(arrives(tenant, &told, &nested("{\"a\":", "}", depth)));
+        let description = format!("{depth} arrays");
+        cases.push(arrives(tenant, &description, &nested("[", "]", depth)));
+        let description = format!("{depth} objects");
+        cases.push(arrives(
+            tenant,
+            &description,
+            &nested("{\"a\":", "}", depth),
+        ));
     }
     cases
 }
@@ -168,8 +177,8 @@ fn sizes(tenant: &Tenant<'_>) -> anyhow::Result<Vec<Case>> {
     let reason = "must have at most 262144 bytes";
     Ok(vec![
         largest,
-        put_aside("a byte more than 256 KiB", too_large, reason),
-        put_aside("4 MiB", vec![b'['; 4 * 1024 * 1024], reason),
+        rejected("a byte more than 256 KiB", too_large, reason),
+        rejected("4 MiB", vec![b'['; 4 * 1024 * 1024], reason),
     ])
 }
 
@@ -202,7 +211,7 @@ fn no_json(tenant: &Tenant<'_>) -> Vec<Case> {
         ("gzip", b"\x1f\x8b\x08\0\0\0\0\0\0\x03".to_vec()),
     ]
     .into_iter()
-    .map(|(told, body)| put_aside(told, body, "is not valid JSON: "))
+    .map(|(description, body)| rejected(description, body, "is not valid JSON: "))
     .collect()
 }
 
@@ -216,26 +225,26 @@ fn properties(tenant: &Tenant<'_>) -> Vec<Case> {
         "baggage".into(),
         AMQPValue::LongString("b".repeat(50_000).into()),
     );
-    let strange = publisher::json()
+    let unusual = publisher::json()
         .with_headers(headers)
         .with_timestamp(u64::MAX)
         .with_priority(255)
         .with_message_id("\u{1b}[2J".into())
         .with_reply_to("nobody".into());
-    let aside = |told, properties, reason: &str| {
-        let fate = Fate::PutAside(reason.to_owned());
-        Case::of(told, properties, with_data(tenant, "{}"), fate)
+    let rejected_with = |description, properties, reason: &str| {
+        let outcome = ExpectedOutcome::Rejected(reason.to_owned());
+        Case::of(description, properties, with_data(tenant, "{}"), outcome)
     };
     let mut arrives = arrives(tenant, "strange properties", r#"{"strange":true}"#);
-    arrives.properties = strange;
+    arrives.properties = unusual;
     let none = "is none of";
     vec![
         arrives,
-        aside("no content type", BasicProperties::default(), none),
-        aside("an empty one", typed(""), none),
-        aside("text", typed("text/plain"), none),
-        aside("the longest type", typed(&"x".repeat(255)), none),
-        aside(
+        rejected_with("no content type", BasicProperties::default(), none),
+        rejected_with("an empty one", typed(""), none),
+        rejected_with("text", typed("text/plain"), none),
+        rejected_with("the longest type", typed(&"x".repeat(255)), none),
+        rejected_with(
             "Protobuf that is JSON",
             typed("application/x-protobuf"),
             "is not valid Protobuf: ",

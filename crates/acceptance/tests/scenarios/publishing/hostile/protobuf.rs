@@ -6,7 +6,7 @@ use prost::Message as _;
 use uuid::Uuid;
 
 use super::super::typed;
-use super::{Case, Fate, HOSTILE};
+use super::{Case, ExpectedOutcome, HOSTILE};
 
 /// Field 99, which there is none: a number, and a group that begins.
 const UNKNOWN: [u8; 3] = [0x98, 0x06, 0x01];
@@ -26,23 +26,27 @@ fn event(tenant: &Tenant<'_>, data: &[u8]) -> WorkflowEvent {
     }
 }
 
-fn case(told: &str, body: Vec<u8>, fate: Fate) -> Case {
-    Case::of(told, typed("application/x-protobuf"), body, fate)
+fn case(description: &str, body: Vec<u8>, outcome: ExpectedOutcome) -> Case {
+    Case::of(description, typed("application/x-protobuf"), body, outcome)
 }
 
 pub(super) fn cases(tenant: &Tenant<'_>) -> Vec<Case> {
     let mut cases = Vec::new();
-    for (told, more) in [
+    for (description, more) in [
         ("an unknown field", UNKNOWN.to_vec()),
         ("many unknown fields", UNKNOWN.repeat(10_000)),
     ] {
-        let data = format!("{{\"told\":\"{told}\"}}");
+        let data = format!("{{\"told\":\"{description}\"}}");
         let body = [event(tenant, data.as_bytes()).encode_to_vec(), more].concat();
         let end = format!("\"data\":{data}}}");
-        cases.push(case(told, body, Fate::Arrives(end.into())));
+        cases.push(case(
+            description,
+            body,
+            ExpectedOutcome::Delivered(end.into()),
+        ));
     }
     let good = event(tenant, b"{}").encode_to_vec();
-    for (told, more) in [
+    for (description, more) in [
         ("a varint that breaks off", vec![0x98, 0x06, 0xff]),
         (
             "a varint of 11 bytes",
@@ -63,9 +67,9 @@ pub(super) fn cases(tenant: &Tenant<'_>) -> Vec<Case> {
     ] {
         let body = [good.clone(), more].concat();
         let reason = "is not valid Protobuf: ".to_owned();
-        cases.push(case(told, body, Fate::PutAside(reason)));
+        cases.push(case(description, body, ExpectedOutcome::Rejected(reason)));
     }
-    for (told, data) in [
+    for (description, data) in [
         ("data that is null", &b"null"[..]),
         ("data that is an array", b"[1]"),
         ("no data", b""),
@@ -73,14 +77,22 @@ pub(super) fn cases(tenant: &Tenant<'_>) -> Vec<Case> {
         ("data with something behind", b"{}{}"),
     ] {
         let body = event(tenant, data).encode_to_vec();
-        cases.push(case(told, body, Fate::PutAside("data".to_owned())));
+        cases.push(case(
+            description,
+            body,
+            ExpectedOutcome::Rejected("data".to_owned()),
+        ));
     }
     for (seconds, nanos) in [(i64::MAX, 0), (i64::MIN, i32::MIN), (0, i32::MAX)] {
         let mut event = event(tenant, b"{}");
         event.timestamp = Some(prost_types::Timestamp { seconds, nanos });
-        let told = format!("{seconds} s and {nanos} ns");
+        let description = format!("{seconds} s and {nanos} ns");
         let reason = "timestamp: ".to_owned();
-        cases.push(case(&told, event.encode_to_vec(), Fate::PutAside(reason)));
+        cases.push(case(
+            &description,
+            event.encode_to_vec(),
+            ExpectedOutcome::Rejected(reason),
+        ));
     }
     let large = event(
         tenant,
@@ -90,7 +102,7 @@ pub(super) fn cases(tenant: &Tenant<'_>) -> Vec<Case> {
     cases.push(case(
         "too large",
         large.encode_to_vec(),
-        Fate::PutAside(reason),
+        ExpectedOutcome::Rejected(reason),
     ));
     cases
 }

@@ -104,10 +104,10 @@ async fn shown(identity: Identity, trusted: &str) -> AttemptOutcome {
     attempt(&requester, &format!("https://127.0.0.1:{}/", port.await)).await
 }
 
-async fn ensure(identity: Identity, trusted: &str, sentence: &str) {
+async fn ensure(identity: Identity, trusted: &str, expected: &str) {
     let (kind, message) = failure(shown(identity, trusted).await);
     assert_eq!(kind, FailureKind::Tls, "{message}");
-    assert!(message.contains(sentence), "{message}");
+    assert!(message.contains(expected), "{message}");
     for rust in ["Context", "Other(", "Error", "DnsName", "{", "["] {
         assert!(!message.contains(rust), "{message}");
     }

@@ -18,7 +18,7 @@ use crate::ownership::model::Model;
 const MILLI: Duration = Duration::from_millis(1);
 
 /// A process, by its place in [`Cluster::processes`]. A process that starts again is another one.
-type Number = usize;
+type ProcessNumber = usize;
 
 pub(super) struct Process {
     pub(super) membership: Membership,
@@ -34,24 +34,24 @@ pub(super) struct Process {
     hands_over: BTreeMap<u64, Vec<Release>>,
 }
 
-enum Request {
+enum StoreRequest {
     Beat(Heartbeat),
     Take(DispatcherId, Vec<PartitionClaim>),
     HandOver(DispatcherId, Vec<Release>),
 }
 
-enum Reply {
+enum StoreReply {
     Beat(Heartbeat, Instant, Option<(ClusterState, Partitions)>),
     Took(Vec<PartitionOwner>),
     HandedOver,
 }
 
-enum Event {
+enum ClusterEvent {
     Tick,
-    Arrived(u64, Duration, Request),
+    Arrived(u64, Duration, StoreRequest),
     /// The snapshot of a beat is older than its commit.
     Beaten(u64, Duration, Heartbeat, ClusterState),
-    AnsweredBeat(u64, Reply),
+    AnsweredBeat(u64, StoreReply),
     TimedOut(u64),
     Left(Vec<Release>),
 }
@@ -74,7 +74,7 @@ pub(super) struct Cluster {
     away_until: Duration,
     began: Instant,
     /// By time, then by the time without a freeze.
-    events: BTreeMap<(Duration, Duration, u64), (Number, Event)>,
+    events: BTreeMap<(Duration, Duration, u64), (ProcessNumber, ClusterEvent)>,
     numbers: u64,
 }
 
@@ -117,22 +117,22 @@ impl Cluster {
             hands_over: BTreeMap::new(),
         });
         let first = self.now + MILLI * self.rng.random_range(0..500);
-        self.schedule(first, self.processes.len() - 1, Event::Tick);
+        self.schedule(first, self.processes.len() - 1, ClusterEvent::Tick);
     }
 
-    pub(super) fn kill(&mut self, number: Number) {
+    pub(super) fn kill(&mut self, number: ProcessNumber) {
         self.processes[number].alive = false;
     }
 
-    pub(super) fn stop(&mut self, number: Number) {
+    pub(super) fn stop(&mut self, number: ProcessNumber) {
         self.processes[number].draining = true;
     }
 
-    pub(super) fn freeze(&mut self, number: Number, time: Duration) {
+    pub(super) fn freeze(&mut self, number: ProcessNumber, time: Duration) {
         self.processes[number].frozen_until = self.now + time;
     }
 
-    pub(super) fn cut(&mut self, number: Number, time: Duration) {
+    pub(super) fn cut(&mut self, number: ProcessNumber, time: Duration) {
         self.processes[number].cut_until = self.now + time;
     }
 
@@ -160,7 +160,7 @@ impl Cluster {
             .collect();
     }
 
-    pub(super) fn living(&self) -> Vec<Number> {
+    pub(super) fn living(&self) -> Vec<ProcessNumber> {
         let living = self.processes.iter().enumerate();
         living
             .filter(|(_, process)| process.alive && !process.draining)
@@ -202,7 +202,7 @@ impl Cluster {
             let ((at, due, turn), (number, event)) = next.remove_entry();
             self.now = at;
             let thaws = self.processes[number].frozen_until;
-            let of_store = matches!(event, Event::Arrived(..) | Event::Beaten(..));
+            let of_store = matches!(event, ClusterEvent::Arrived(..) | ClusterEvent::Beaten(..));
             if of_store {
                 self.at_store(number, event);
             } else if !self.processes[number].alive {
@@ -243,7 +243,7 @@ impl Cluster {
         held.filter(move |_| valid)
     }
 
-    fn assert_exclusive(&self, number: Number) {
+    fn assert_exclusive(&self, number: ProcessNumber) {
         let held: Vec<_> = self.held(&self.processes[number]).collect();
         let now = self.began + self.now;
         for (other, rival) in self.processes.iter().enumerate() {
@@ -256,7 +256,7 @@ impl Cluster {
         }
     }
 
-    fn schedule(&mut self, at: Duration, number: Number, event: Event) {
+    fn schedule(&mut self, at: Duration, number: ProcessNumber, event: ClusterEvent) {
         self.numbers += 1;
         self.events.insert((at, at, self.numbers), (number, event));
     }
@@ -266,48 +266,52 @@ impl Cluster {
         MILLI * self.rng.random_range(1..if slow { 1_500 } else { 20 })
     }
 
-    fn is_lost(&mut self, number: Number) -> bool {
+    fn is_lost(&mut self, number: ProcessNumber) -> bool {
         self.now < self.away_until
             || self.now < self.processes[number].cut_until
             || self.rng.random_range(0..1_000) < self.network.lost
     }
 
-    fn send(&mut self, number: Number, request: Request) -> u64 {
+    fn send(&mut self, number: ProcessNumber, request: StoreRequest) -> u64 {
         self.numbers += 1;
         let id = self.numbers;
-        self.schedule(self.now + PATIENCE, number, Event::TimedOut(id));
+        self.schedule(self.now + PATIENCE, number, ClusterEvent::TimedOut(id));
         if !self.is_lost(number) {
             let at = self.now + self.delay();
-            self.schedule(at, number, Event::Arrived(id, self.now, request));
+            self.schedule(at, number, ClusterEvent::Arrived(id, self.now, request));
         }
         id
     }
 
-    fn answer(&mut self, number: Number, id: u64, reply: Reply) {
+    fn answer(&mut self, number: ProcessNumber, id: u64, reply: StoreReply) {
         if !self.is_lost(number) {
             let at = self.now + self.delay();
-            self.schedule(at, number, Event::AnsweredBeat(id, reply));
+            self.schedule(at, number, ClusterEvent::AnsweredBeat(id, reply));
         }
     }
 
-    fn at_store(&mut self, number: Number, event: Event) {
+    fn at_store(&mut self, number: ProcessNumber, event: ClusterEvent) {
         match event {
-            Event::Arrived(..) if self.now < self.away_until => {}
-            Event::Arrived(id, sent, Request::Beat(beat)) => {
+            ClusterEvent::Arrived(..) if self.now < self.away_until => {}
+            ClusterEvent::Arrived(id, sent, StoreRequest::Beat(beat)) => {
                 let at = self.now + self.delay();
                 let snapshot = self.store.roster();
-                self.schedule(at, number, Event::Beaten(id, sent, beat, snapshot));
+                self.schedule(at, number, ClusterEvent::Beaten(id, sent, beat, snapshot));
             }
-            Event::Beaten(id, sent, beat, snapshot) => {
+            ClusterEvent::Beaten(id, sent, beat, snapshot) => {
                 let answer = self.store.raise(beat);
                 let answer = answer.then_some((snapshot, self.store.partitions));
-                self.answer(number, id, Reply::Beat(beat, self.began + sent, answer));
+                self.answer(
+                    number,
+                    id,
+                    StoreReply::Beat(beat, self.began + sent, answer),
+                );
             }
-            Event::Arrived(id, _, Request::Take(dispatcher, claims)) => {
+            ClusterEvent::Arrived(id, _, StoreRequest::Take(dispatcher, claims)) => {
                 let taken = self.store.take(dispatcher, &claims);
-                self.answer(number, id, Reply::Took(taken));
+                self.answer(number, id, StoreReply::Took(taken));
             }
-            Event::Arrived(id, _, Request::HandOver(dispatcher, releases)) => {
+            ClusterEvent::Arrived(id, _, StoreRequest::HandOver(dispatcher, releases)) => {
                 let hand_over = |release: Release| HandOver {
                     partition: release.partition,
                     epoch: release.epoch,
@@ -316,54 +320,54 @@ impl Cluster {
                 };
                 let all: Vec<_> = releases.into_iter().map(hand_over).collect();
                 self.store.hand_over(dispatcher, &all);
-                self.answer(number, id, Reply::HandedOver);
+                self.answer(number, id, StoreReply::HandedOver);
             }
             _ => unreachable!("it is no event of the store"),
         }
     }
 
-    fn at_process(&mut self, number: Number, event: Event) {
+    fn at_process(&mut self, number: ProcessNumber, event: ClusterEvent) {
         let now = self.began + self.now;
         let process = &mut self.processes[number];
         match event {
-            Event::Tick => {
+            ClusterEvent::Tick => {
                 process.last_tick = self.now;
                 let beat = Heartbeat {
                     id: process.membership.id(),
                     draining: process.draining,
                     can_deliver: process.able,
                 };
-                let id = self.send(number, Request::Beat(beat));
+                let id = self.send(number, StoreRequest::Beat(beat));
                 self.processes[number].waits_for = Some(id);
             }
-            Event::AnsweredBeat(id, reply) if process.waits_for == Some(id) => {
+            ClusterEvent::AnsweredBeat(id, reply) if process.waits_for == Some(id) => {
                 process.waits_for = None;
                 self.main_answer(number, reply);
             }
-            Event::TimedOut(id) if process.waits_for == Some(id) => {
+            ClusterEvent::TimedOut(id) if process.waits_for == Some(id) => {
                 process.waits_for = None;
                 process.membership.missed();
                 self.rest(number);
             }
-            Event::AnsweredBeat(id, _) | Event::TimedOut(id) => {
+            ClusterEvent::AnsweredBeat(id, _) | ClusterEvent::TimedOut(id) => {
                 if let Some(left) = process.hands_over.remove(&id) {
                     process.membership.hand_over_ended(&left, now);
                 }
             }
-            Event::Left(releases) => {
+            ClusterEvent::Left(releases) => {
                 let dispatcher = process.membership.id();
-                let id = self.send(number, Request::HandOver(dispatcher, releases.clone()));
+                let id = self.send(number, StoreRequest::HandOver(dispatcher, releases.clone()));
                 self.processes[number].hands_over.insert(id, releases);
             }
             _ => unreachable!("it is an event of the store"),
         }
     }
 
-    fn main_answer(&mut self, number: Number, reply: Reply) {
+    fn main_answer(&mut self, number: ProcessNumber, reply: StoreReply) {
         let process = &mut self.processes[number];
         let id = process.membership.id();
         match reply {
-            Reply::Beat(beat, sent, Some((roster, partitions))) => {
+            StoreReply::Beat(beat, sent, Some((roster, partitions))) => {
                 let read = RosterRead {
                     sent,
                     answered: self.began + self.now,
@@ -380,28 +384,28 @@ impl Cluster {
                 }
                 if !steps.releases.is_empty() {
                     let at = self.now + BEFORE_HAND_OVER;
-                    self.schedule(at, number, Event::Left(steps.releases));
+                    self.schedule(at, number, ClusterEvent::Left(steps.releases));
                 }
                 if !steps.claims.is_empty() {
-                    let id = self.send(number, Request::Take(id, steps.claims));
+                    let id = self.send(number, StoreRequest::Take(id, steps.claims));
                     self.processes[number].waits_for = Some(id);
                     return;
                 }
             }
-            Reply::Beat(_, _, None) => {
+            StoreReply::Beat(_, _, None) => {
                 let id = DispatcherId(Uuid::from_u128(self.rng.random()));
                 self.store.register(id);
                 process.membership = Membership::new(id);
                 process.hands_over.clear();
             }
-            Reply::Took(taken) => process.membership.claimed(taken),
-            Reply::HandedOver => unreachable!("it is not waited for"),
+            StoreReply::Took(taken) => process.membership.claimed(taken),
+            StoreReply::HandedOver => unreachable!("it is not waited for"),
         }
         self.rest(number);
     }
 
-    fn rest(&mut self, number: Number) {
+    fn rest(&mut self, number: ProcessNumber) {
         let at = (self.processes[number].last_tick + BEAT_EVERY).max(self.now);
-        self.schedule(at, number, Event::Tick);
+        self.schedule(at, number, ClusterEvent::Tick);
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn start(client: &mut (impl AsyncRead + Unpin)) -> io::Result<V
 
 /// The server's answer, possibly after a message on protocol versions (`v`).
 pub(super) async fn answer(server: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
-    let mut said = Vec::new();
+    let mut received = Vec::new();
     loop {
         let kind = server.read_u8().await?;
         let mut message = vec![kind];
@@ -33,9 +33,9 @@ pub(super) async fn answer(server: &mut (impl AsyncRead + Unpin)) -> io::Result<
         if kind == b'R' && message.get(5..9) == Some(&SASL) {
             message = without_binding(&message);
         }
-        said.extend(message);
+        received.extend(message);
         if kind != b'v' {
-            return Ok(said);
+            return Ok(received);
         }
     }
 }

@@ -73,9 +73,9 @@ async fn of_a_group_that_does_not_fit_on_the_disk_nothing_is_done_and_all_hear_s
     let (small, large, later, ()) =
         tokio::join!(small, large, later, async { go.send(()).unwrap() });
 
-    for told in [&small, &large] {
+    for result in [&small, &large] {
         assert_eq!(
-            *told,
+            *result,
             Err(StoreError::Unavailable(
                 "database or disk is full".to_owned()
             ))
@@ -90,8 +90,11 @@ async fn a_disk_that_has_room_again_is_written_without_a_restart() {
     let (writer, _folder) = open();
     leave_room(&writer, 20).await;
     for _ in 0..3 {
-        let told = writer.run(|conn| put_nested(conn, TOO_MUCH)).await;
-        assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
+        let result = writer.run(|conn| put_nested(conn, TOO_MUCH)).await;
+        assert!(
+            matches!(result, Err(StoreError::Unavailable(_))),
+            "{result:?}"
+        );
         assert!(!writer.is_ready());
     }
     leave_room(&writer, 1_000).await;
