@@ -12,8 +12,10 @@ use tokio::time::sleep;
 
 const EVENTS: usize = 8_000;
 
-/// Shorter than `store.statement_timeout_ms`, after which the next batch would be tried.
-const LASTS: Duration = Duration::from_secs(4);
+const FAULT_DURATION: Duration = Duration::from_secs(10);
+
+/// Longer than the fault: after a timeout the next batch would be tried.
+const STATEMENT_TIMEOUT: (&str, &str) = ("HOOKLINE__STORE__STATEMENT_TIMEOUT_MS", "30000");
 
 /// The batch that is being recorded (1,024), the outcomes that wait (2,048), and the requests in flight (256).
 const MOST_REQUESTS: usize = 1_024 + 2_048 + 256;
@@ -37,13 +39,15 @@ pub(super) async fn requests_stop_while_attempts_cannot_be_recorded(
     })
     .await?;
 
-    let seconds = LASTS.as_secs();
+    let seconds = FAULT_DURATION.as_secs();
     let lock = format!(
         "DO $$ BEGIN LOCK TABLE attempts IN EXCLUSIVE MODE; PERFORM pg_sleep({seconds}); END $$"
     );
     tokio::try_join!(dependencies.sql(&lock), async {
         sleep(Duration::from_millis(200)).await;
-        deployment.start_service(Service::Dispatcher, &[]).await
+        deployment
+            .start_service(Service::Dispatcher, &[STATEMENT_TIMEOUT])
+            .await
     })?;
     let requests = receiver.deliveries();
     println!("{requests} requests while attempts could not be recorded");
