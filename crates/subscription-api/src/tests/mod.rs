@@ -282,7 +282,7 @@ fn event(id: &str) -> Value {
 
 fn impatient() -> ApiConfig {
     ApiConfig {
-        request_deadline: Duration::from_millis(50),
+        request_deadline: Duration::from_secs(1),
         ..ApiConfig::default()
     }
 }
