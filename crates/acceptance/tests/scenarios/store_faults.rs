@@ -35,6 +35,7 @@ pub(crate) fn distributed() -> Vec<IsolatedScenario> {
         full_disk::events_wait_while_the_database_disk_is_full,
         locked_rows::organizations_with_locked_rows_delay_no_other,
         locked_rows::an_attempt_is_recorded_after_its_row_is_unlocked,
+        unrecorded::requests_stop_while_attempts_are_refused,
         unrecorded::requests_stop_while_attempts_cannot_be_recorded,
         unended::a_delivery_that_cannot_be_ended_is_no_dead_letter_yet,
         locked_tables::a_service_that_starts_while_tables_are_locked_waits,

@@ -143,6 +143,12 @@ impl DueRows {
         (!held.blocks(subscription, hookline_clock::now())).then_some(held.partition)
     }
 
+    /// The number of deliveries that were taken and not released.
+    pub(crate) fn count_in_hand(&self) -> usize {
+        let state = self.state();
+        state.entries.len().saturating_sub(state.waiting.len())
+    }
+
     /// Whether this dispatcher owns the partition of a subscription.
     pub(crate) fn owns(&self, subscription: SubscriptionId) -> bool {
         self.shared.owned.held_for(subscription).is_some()

@@ -34,6 +34,10 @@ use load::{BATCH, Loader};
 use send::{NotPrepared, RequestSender};
 use slot::{ReleasedSlot, Slot};
 
+/// The most deliveries in hand, as a multiple of `dispatcher.prefetch`. Most are handled and wait to be recorded: while the
+/// store lists due deliveries and takes no attempts, the requests end here.
+const IN_HAND_PER_ROOM: usize = 32;
+
 /// The longest time between two turns of the scheduler. A dispatcher with a scheduler that hangs for 5 s loses its
 /// partitions.
 const TURN: Duration = Duration::from_secs(1);
@@ -51,6 +55,7 @@ pub(crate) struct Worker {
     load_retry: LoadRetry,
     loader: Loader,
     sender: RequestSender,
+    max_in_hand: usize,
     scheduler: Scheduler<InHand>,
     backlog: BacklogQueries,
     quarantine: Quarantine,
@@ -92,6 +97,7 @@ impl Worker {
                 late: deadline,
             },
             scheduler: Scheduler::new(Limits::from(&*dispatcher.policy)),
+            max_in_hand: IN_HAND_PER_ROOM * (dispatcher.policy.slots + dispatcher.policy.may_wait),
             backlog: BacklogQueries::new(
                 dispatcher.clone(),
                 due.clone(),
@@ -122,14 +128,15 @@ impl Worker {
                 .scheduler
                 .room()
                 .saturating_sub(self.quarantine.waiting());
-            let takes = room > 0 && !self.backlog.is_full();
+            let has_room = due.count_in_hand() < self.max_in_hand;
+            let takes = has_room && room > 0 && !self.backlog.is_full();
             let change = self.scheduler.next_change();
             let (mut taken, mut suspects, mut event) = (Vec::new(), Vec::new(), None);
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 Some(slot) = self.released_slots.recv() => self.release(slot),
                 group = self.quarantine.group() => suspects = group,
-                next = self.backlog.next(self.scheduler.may_read()) => event = Some(next),
+                next = self.backlog.next(has_room && self.scheduler.may_read()) => event = Some(next),
                 rows = due.take(room.min(BATCH)), if takes => taken = rows,
                 () = due.backlog_news_arrived() => {}
                 _ = ticks.tick() => {}
@@ -203,7 +210,13 @@ impl Worker {
 
     async fn handle(&mut self, event: BacklogEvent, now: Instant) {
         match event {
-            BacklogEvent::Begin => self.backlog.begin(|| self.scheduler.take_reads(now)),
+            BacklogEvent::Begin => {
+                let has_room = self.due.count_in_hand() < self.max_in_hand;
+                self.backlog.begin(|| match has_room {
+                    true => self.scheduler.take_reads(now),
+                    false => Vec::new(),
+                });
+            }
             BacklogEvent::Marked(subscriptions, tests) => {
                 for subscription in subscriptions {
                     self.scheduler
