@@ -86,11 +86,16 @@ impl Receiver {
 
     /// One that answers 503 until it is switched on, and 200 from then on.
     pub fn refusing() -> anyhow::Result<(Self, Arc<AtomicBool>)> {
+        Self::until_well(Reply::status(503))
+    }
+
+    /// One that answers with `reply` until it is switched on, and with 200 from then on.
+    pub fn until_well(reply: Reply) -> anyhow::Result<(Self, Arc<AtomicBool>)> {
         let is_well = Arc::new(AtomicBool::new(false));
         let well = Arc::clone(&is_well);
         let receiver = Self::with(move |_, _| match well.load(Ordering::Relaxed) {
             true => Reply::status(200),
-            false => Reply::status(503),
+            false => reply.clone(),
         })?;
         Ok((receiver, is_well))
     }

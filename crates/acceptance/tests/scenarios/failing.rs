@@ -1,7 +1,7 @@
 //! Automatic switch-off: Hookline switches off subscriptions with receivers that take nothing, and tells operators.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, ensure};
 use hookline_acceptance::scenarios;
@@ -48,14 +48,7 @@ async fn a_subscription_failing_for_too_long_is_disabled_until_its_owner_enables
     let deployment = Deployment::start_with(mode, &[AFTER]).await?;
     let tenant = deployment.tenant().await?;
     let operators = OperationsListener::start(&deployment).await?;
-    let broken = Arc::new(AtomicBool::new(true));
-    let receiver = Receiver::with({
-        let broken = Arc::clone(&broken);
-        move |_, _| match broken.load(Ordering::Relaxed) {
-            true => Reply::status(500),
-            false => Reply::status(200),
-        }
-    })?;
+    let (receiver, is_well) = Receiver::until_well(Reply::status(500))?;
     // It takes tests, and fails with all else.
     let fickle = Receiver::with(|request, _| match request.header("x-webhook-event") {
         Ok("workflow.completed") => Reply::status(200),
@@ -90,7 +83,7 @@ async fn a_subscription_failing_for_too_long_is_disabled_until_its_owner_enables
     ensure!(show(&tenant, control).await?["is_active"] == true);
 
     // Earlier failures do not count any more.
-    broken.store(false, Ordering::Relaxed);
+    is_well.store(true, Ordering::Relaxed);
     let path = format!("/webhooks/{subscription}");
     let on = json!({"is_active": true});
     let on = tenant.client.patch(&path, &on).await?.expect(200)?.json;

@@ -1,8 +1,7 @@
 //! A receiver that hangs costs its own subscription only.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -44,14 +43,8 @@ async fn a_hanging_receiver_delays_no_other_and_gets_its_deliveries_later(
     let settings = settings.each_ref().map(|(name, value)| (*name, &**value));
     let deployment = Deployment::start_with(mode, &settings).await?;
     let tenant = deployment.tenant().await?;
-    let hangs = Arc::new(AtomicBool::new(true));
-    let hanging = Receiver::with({
-        let hangs = Arc::clone(&hangs);
-        move |_, _| match hangs.load(Ordering::Relaxed) {
-            true => Reply::status(200).after(Duration::from_secs(10)),
-            false => Reply::status(200),
-        }
-    })?;
+    let (hanging, is_well) =
+        Receiver::until_well(Reply::status(200).after(Duration::from_secs(10)))?;
     let healthy = Receiver::healthy()?;
     let subscription = tenant.subscribe(&hanging, &["workflow.failed"]).await?;
     tenant.subscribe(&healthy, &["workflow.completed"]).await?;
@@ -79,7 +72,7 @@ async fn a_hanging_receiver_delays_no_other_and_gets_its_deliveries_later(
     let requests = hanging.received().len();
     ensure!(requests < OWED, "all {requests} requests began");
 
-    hangs.store(false, Ordering::Relaxed);
+    is_well.store(true, Ordering::Relaxed);
     let path = format!("/webhooks/{subscription}/logs?limit=1&status=success");
     until("every delivery in the log", async || {
         let page = tenant.client.get(&path).await?.expect(200)?;

@@ -1,8 +1,7 @@
 //! A process is killed or frozen. Its successor soon delivers all that it had in hand.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -55,14 +54,8 @@ async fn killed(tenant: &Tenant<'_>, service: Service) -> anyhow::Result<()> {
     let deployment = tenant.deployment;
     // Slow enough that the process is killed in the midst of a request. Fast enough that no delivery is deferred on a
     // busy machine.
-    let slow = Arc::new(AtomicBool::new(true));
-    let receiver = Receiver::with({
-        let slow = Arc::clone(&slow);
-        move |_, _| match slow.load(Ordering::Relaxed) {
-            true => Reply::status(200).after(Duration::from_millis(250)),
-            false => Reply::status(200),
-        }
-    })?;
+    let (receiver, is_well) =
+        Receiver::until_well(Reply::status(200).after(Duration::from_millis(250)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let events = tenant.events("workflow.failed", EVENTS);
     let publishing = async {
@@ -96,7 +89,7 @@ async fn killed(tenant: &Tenant<'_>, service: Service) -> anyhow::Result<()> {
             deployment.kill(service).await?;
             before = before.min(receiver.received().len());
             if kill == KILLS {
-                slow.store(false, Ordering::Relaxed);
+                is_well.store(true, Ordering::Relaxed);
             }
             deployment.start_service(service, &[]).await?;
             deployment.wait_ready().await?;

@@ -2,7 +2,6 @@
 //! it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -150,14 +149,8 @@ async fn a_hanging_receiver_does_not_delay_the_shutdown(mode: Mode) -> anyhow::R
     ];
     let deployment = Deployment::start_with(mode, &settings).await?;
     let tenant = deployment.tenant().await?;
-    let hangs = Arc::new(AtomicBool::new(true));
-    let receiver = Receiver::with({
-        let hangs = Arc::clone(&hangs);
-        move |_, _| match hangs.load(Ordering::Relaxed) {
-            true => Reply::status(200).after(Duration::from_secs(60)),
-            false => Reply::status(200),
-        }
-    })?;
+    let (receiver, is_well) =
+        Receiver::until_well(Reply::status(200).after(Duration::from_secs(60)))?;
     let slow = Receiver::with(|_, _| Reply::status(200).after(Duration::from_millis(1_500)))?;
     let subscription = tenant.subscribe(&receiver, &["workflow.failed"]).await?;
     let finished = tenant.subscribe(&slow, &["workflow.completed"]).await?;
@@ -175,7 +168,7 @@ async fn a_hanging_receiver_does_not_delay_the_shutdown(mode: Mode) -> anyhow::R
         receiver.received().len() == begun,
         "requests were begun while it stopped"
     );
-    hangs.store(false, Ordering::Relaxed);
+    is_well.store(true, Ordering::Relaxed);
     deployment.start_service(Service::Dispatcher, &[]).await?;
     deployment.wait_ready().await?;
     let ready = Instant::now();
