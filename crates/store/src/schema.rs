@@ -1,4 +1,5 @@
-//! The tables. `event_queue` and `dead_letters` exist in SQLite alone, and `write_probe` in PostgreSQL alone, whose SQL names it.
+//! The tables. `event_queue` and `dead_letters` exist in SQLite alone. `write_probe` exists in PostgreSQL alone, and the SQL
+//! of the write probe names it.
 
 use diesel::{allow_tables_to_appear_in_same_query, joinable, table};
 

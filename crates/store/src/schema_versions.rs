@@ -1,4 +1,4 @@
-//! Versions of a schema: a program works only on one whose migrations it knows.
+//! Versions of a schema. A program works only on a schema with migrations that it knows.
 
 use crate::error::StoreError;
 

@@ -128,7 +128,7 @@ impl Worker {
                 .scheduler
                 .room()
                 .saturating_sub(self.quarantine.waiting());
-            let has_room = due.count_in_hand() < self.max_in_hand;
+            let has_room = self.has_room();
             let takes = has_room && room > 0 && !self.backlog.is_full();
             let change = self.scheduler.next_change();
             let (mut taken, mut suspects, mut event) = (Vec::new(), Vec::new(), None);
@@ -192,6 +192,11 @@ impl Worker {
         self.in_flight.wait().await;
     }
 
+    /// Whether further deliveries may be taken, or read from a backlog.
+    fn has_room(&self) -> bool {
+        self.due.count_in_hand() < self.max_in_hand
+    }
+
     fn release(&mut self, slot: ReleasedSlot) {
         self.scheduler
             .finished(slot.permit, slot.finish, Instant::now());
@@ -211,7 +216,7 @@ impl Worker {
     async fn handle(&mut self, event: BacklogEvent, now: Instant) {
         match event {
             BacklogEvent::Begin => {
-                let has_room = self.due.count_in_hand() < self.max_in_hand;
+                let has_room = self.has_room();
                 self.backlog.begin(|| match has_room {
                     true => self.scheduler.take_reads(now),
                     false => Vec::new(),

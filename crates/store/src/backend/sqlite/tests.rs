@@ -7,7 +7,7 @@ fn refusal<T>(opened: Result<T, StoreError>) -> String {
     opened.err().expect("it is refused").to_string()
 }
 
-/// The errors of commands on a folder whose database has this migration.
+/// The errors of commands on a folder. The folder's database has this migration.
 fn refusals_of(applied: &str) -> [String; 3] {
     let folder = tempfile::tempdir().unwrap();
     drop(Store::embedded(folder.path()).unwrap());
