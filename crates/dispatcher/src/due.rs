@@ -6,6 +6,7 @@
 //! is in hand once. [`InHand`] is the right to handle one delivery. After its drop a look finds the row again, unless a
 //! record has moved the row on. No message is acknowledged, returned or published again.
 
+mod group_cache;
 mod known;
 mod listing;
 mod looking;
@@ -23,6 +24,7 @@ use crate::ownership::Watchdog;
 
 use looking::keep_looking;
 
+pub(crate) use group_cache::GroupCache;
 pub(crate) use known::KnownDeliveries;
 pub(crate) use rows::{DueRows, InHand};
 

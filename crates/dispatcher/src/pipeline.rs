@@ -3,7 +3,6 @@
 mod breaker_writer;
 pub(crate) mod dead_letter;
 pub(crate) mod decide;
-pub(crate) mod group_cache;
 pub(crate) mod load_retry;
 pub(crate) mod metrics;
 pub(crate) mod quarantine;

@@ -21,6 +21,7 @@ mod share_groups;
 mod slow_start;
 mod speed;
 mod subscription_queue;
+mod turn_order;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ pub(crate) use share_groups::Totals;
 pub use share_groups::{ShareGroup, ShareGroups};
 use speed::{SLOW, Speed};
 use subscription_queue::SubscriptionQueue;
+pub(crate) use turn_order::TurnOrder;
 
 /// The most subscription queues that stay in memory without a message or a request.
 const MAX_IDLE_QUEUES: usize = 4_096;

@@ -13,6 +13,7 @@ use hookline_store::{BacklogClass, BacklogRow, DueAttempt};
 use parking_lot::MutexGuard;
 use tokio::sync::{Notify, mpsc};
 
+use super::group_cache::GroupCache;
 use super::known::{BacklogNews, KnownDeliveries, KnownDelivery, KnownState};
 use super::waiting::WaitingRow;
 use crate::ownership::OwnedPartitions;
@@ -68,6 +69,11 @@ impl DueRows {
 
     pub(super) fn owned(&self) -> OwnedPartitions {
         self.shared.owned.clone()
+    }
+
+    /// The groups of subscriptions, which the worker learns.
+    pub(crate) fn group_cache(&self) -> GroupCache {
+        self.state().group_cache.clone()
     }
 
     /// Waits for the next wake-ups that [`DueRows::schedule`] has scheduled. Cancel safe.

@@ -1,5 +1,5 @@
-//! The waiting list: one queue for each subscription, in round robin. A large fan-out to one of them does not stand in
-//! front of the others.
+//! The waiting list: one queue for each subscription, in round robin over organizations. A large fan-out does not stand
+//! in front of other organizations, whether it has one subscription or a thousand.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,6 +7,8 @@ use hookline_core::delivery::AttemptTask;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::partition::Partition;
 use hookline_store::BacklogClass;
+
+use crate::scheduler::{ShareGroup, TurnOrder};
 
 /// The most deliveries that wait, about 5 MiB. A wake-up beyond is dropped: a look finds its row.
 const MAX_WAITING: usize = 32_768;
@@ -24,10 +26,15 @@ pub(super) struct WaitingRow {
 
 #[derive(Default)]
 pub(super) struct Waiting {
-    queues: HashMap<SubscriptionId, VecDeque<WaitingRow>>,
-    /// Subscriptions with a queue, the next one first.
-    round_robin: VecDeque<SubscriptionId>,
+    queues: HashMap<SubscriptionId, WaitingQueue>,
+    turns: TurnOrder,
     len: usize,
+}
+
+struct WaitingQueue {
+    /// As known when the queue was made. Subscriptions of an unknown organization share the turns of one.
+    organization: ShareGroup,
+    rows: VecDeque<WaitingRow>,
 }
 
 impl Waiting {
@@ -43,28 +50,33 @@ impl Waiting {
         }
         let share = MAX_WAITING / (self.queues.len() + 1);
         let queue = self.queues.get(&subscription);
-        self.len >= 2 * MAX_WAITING || queue.is_some_and(|queue| queue.len() >= share)
+        self.len >= 2 * MAX_WAITING || queue.is_some_and(|queue| queue.rows.len() >= share)
     }
 
-    pub(super) fn push(&mut self, found: WaitingRow) {
+    pub(super) fn push(&mut self, found: WaitingRow, organization: ShareGroup) {
         let subscription = found.task.subscription;
-        let queue = self.queues.entry(subscription).or_default();
-        if queue.is_empty() {
-            self.round_robin.push_back(subscription);
-        }
-        queue.push_back(found);
+        let queue = self.queues.entry(subscription).or_insert_with(|| {
+            self.turns.join(organization, subscription);
+            WaitingQueue {
+                organization,
+                rows: VecDeque::new(),
+            }
+        });
+        queue.rows.push_back(found);
         self.len += 1;
     }
 
     pub(super) fn pop(&mut self) -> Option<WaitingRow> {
-        let subscription = self.round_robin.pop_front()?;
+        let subscription = self.turns.iter().next()?;
         let queue = self.queues.get_mut(&subscription)?;
-        let found = queue.pop_front()?;
+        let organization = queue.organization;
+        let found = queue.rows.pop_front()?;
         self.len -= 1;
-        if queue.is_empty() {
+        if queue.rows.is_empty() {
             self.queues.remove(&subscription);
+            self.turns.had_last_turn(organization, subscription);
         } else {
-            self.round_robin.push_back(subscription);
+            self.turns.had_turn(organization, subscription);
         }
         Some(found)
     }
@@ -95,9 +107,9 @@ mod tests {
     fn subscriptions_alternate_and_each_keeps_its_order() {
         let mut waiting = Waiting::default();
         for number in 0..4 {
-            waiting.push(found(number, 1));
+            waiting.push(found(number, 1), ShareGroup(1));
         }
-        waiting.push(found(4, 2));
+        waiting.push(found(4, 2), ShareGroup(1));
         let order = std::iter::from_fn(|| waiting.pop());
         let order: Vec<u128> = order.map(|one| one.task.delivery.0.as_u128()).collect();
         assert_eq!(order, [0, 4, 1, 2, 3]);
@@ -105,11 +117,27 @@ mod tests {
     }
 
     #[test]
+    fn organizations_alternate_however_many_subscriptions_each_has() {
+        let mut waiting = Waiting::default();
+        for subscription in 1..=100 {
+            waiting.push(found(subscription as u128, subscription), ShareGroup(1));
+        }
+        waiting.push(found(1_000, 1_000), ShareGroup(2));
+        waiting.push(found(1_001, 1_000), ShareGroup(2));
+        // Its queue keeps the group, so that its rows keep their order.
+        waiting.push(found(1_002, 1_000), ShareGroup(0));
+        let order = std::iter::from_fn(|| waiting.pop());
+        let order: Vec<u128> = order.map(|one| one.task.delivery.0.as_u128()).collect();
+        assert_eq!(order[..8], [1, 1_000, 2, 1_001, 3, 1_002, 4, 5]);
+        assert_eq!((order.len(), waiting.len()), (103, 0));
+    }
+
+    #[test]
     fn a_full_list_has_room_for_a_subscription_below_its_share() {
         let mut waiting = Waiting::default();
         for number in 0..MAX_WAITING as u128 {
             assert!(!waiting.is_full_for(SubscriptionId(1)));
-            waiting.push(found(number, 1));
+            waiting.push(found(number, 1), ShareGroup(1));
         }
         assert!(waiting.is_full_for(SubscriptionId(1)));
         assert!(!waiting.is_full_for(SubscriptionId(2)));

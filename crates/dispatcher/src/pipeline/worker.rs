@@ -87,7 +87,7 @@ impl Worker {
             in_flight.clone(),
         );
         Self {
-            loader: Loader::new(dispatcher, load_retry.clone()),
+            loader: Loader::new(dispatcher, load_retry.clone(), due.group_cache()),
             sender: RequestSender {
                 dispatcher: dispatcher.clone(),
                 dead_letters: dead_letters.clone(),

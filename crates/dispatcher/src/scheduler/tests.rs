@@ -571,16 +571,17 @@ proptest! {
                 }
                 Step::Finish(..) => {}
                 Step::Start => {
-                    let Some((permit, message)) = clocked.scheduler.next(clocked.now) else { continue };
-                    started += 1;
-                    let (to, _) = message;
-                    in_flight.push((permit, message));
-                    let scheduler = &clocked.scheduler;
-                    if scheduler.queues[&to].is_slow() {
-                        prop_assert!(scheduler.bulkhead.all.slow_in_flight <= scheduler.bulkhead.slow_slots());
-                    }
-                    if matches!(scheduler.queues[&to].breaker, CircuitBreaker::Open { .. }) {
-                        prop_assert!(false, "an open breaker let one through");
+                    if let Some((permit, message)) = clocked.scheduler.next(clocked.now) {
+                        started += 1;
+                        let (to, _) = message;
+                        in_flight.push((permit, message));
+                        let scheduler = &clocked.scheduler;
+                        if scheduler.queues[&to].is_slow() {
+                            prop_assert!(scheduler.bulkhead.all.slow_in_flight <= scheduler.bulkhead.slow_slots());
+                        }
+                        if matches!(scheduler.queues[&to].breaker, CircuitBreaker::Open { .. }) {
+                            prop_assert!(false, "an open breaker let one through");
+                        }
                     }
                 }
             }

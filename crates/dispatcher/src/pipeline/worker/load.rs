@@ -8,8 +8,7 @@ use hookline_store::{EventPayload, LoadedDeliveries, Store, StoreError};
 use moka::future::Cache;
 
 use crate::context::Dispatcher;
-use crate::due::InHand;
-use crate::pipeline::group_cache::GroupCache;
+use crate::due::{GroupCache, InHand};
 use crate::pipeline::load_retry::LoadRetry;
 use crate::scheduler::ShareGroups;
 
@@ -29,7 +28,11 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    pub(super) fn new(dispatcher: &Dispatcher, load_retry: LoadRetry) -> Self {
+    pub(super) fn new(
+        dispatcher: &Dispatcher,
+        load_retry: LoadRetry,
+        group_cache: GroupCache,
+    ) -> Self {
         let bodies = Cache::builder()
             .max_capacity(dispatcher.policy.body_cache_bytes)
             .weigher(|_, body: &EventPayload| {
@@ -40,7 +43,7 @@ impl Loader {
             store: dispatcher.store.clone(),
             load_retry,
             bodies,
-            group_cache: GroupCache::default(),
+            group_cache,
         }
     }
 

@@ -1,5 +1,5 @@
-//! A cache of the origin and the organization of each subscription, as the bulkheads need them. Its source is the
-//! delivery rows in the store.
+//! A cache of the origin and the organization of each subscription, as the bulkheads and the waiting list need them. Its
+//! source is the delivery rows in the store.
 //!
 //! A message could carry both, but with the values from the time of publication. A subscription that moves to another
 //! host takes its backlog with it. The worker therefore learns them before a message gets into its subscription queue.
@@ -7,9 +7,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 
 use hookline_core::ids::SubscriptionId;
 use hookline_store::DueDelivery;
+use parking_lot::Mutex;
 use url::Url;
 
 use crate::scheduler::{ShareGroup, ShareGroups};
@@ -17,9 +19,10 @@ use crate::scheduler::{ShareGroup, ShareGroups};
 /// The most subscriptions in the cache. When there are more, all are learned anew.
 const KNOWN: usize = 65_536;
 
-#[derive(Default)]
+/// Cheap to clone.
+#[derive(Clone, Default)]
 pub(crate) struct GroupCache {
-    known: HashMap<SubscriptionId, Known>,
+    known: Arc<Mutex<HashMap<SubscriptionId, Known>>>,
     /// Its keys are random: no customer can find names that collide.
     hasher: RandomState,
 }
@@ -32,25 +35,26 @@ struct Known {
 impl GroupCache {
     /// The groups in which a subscription shares slots; none while it is unknown.
     pub(crate) fn of(&self, subscription: SubscriptionId) -> Option<ShareGroups> {
-        self.known.get(&subscription).map(|known| known.groups)
+        let known = self.known.lock();
+        known.get(&subscription).map(|known| known.groups)
     }
 
     /// Notes the present target of a delivery's subscription.
-    pub(crate) fn learn(&mut self, delivery: &DueDelivery) {
+    pub(crate) fn learn(&self, delivery: &DueDelivery) {
         let url = self.hasher.hash_one(delivery.url.as_str());
-        let known = self.known.get(&delivery.subscription);
+        let mut all = self.known.lock();
+        let known = all.get(&delivery.subscription);
         if known.is_some_and(|known| known.url == url) {
             return;
         }
-        if self.known.len() >= KNOWN {
-            self.known.clear();
+        if all.len() >= KNOWN {
+            all.clear();
         }
         let groups = ShareGroups {
             origin: ShareGroup(self.origin(delivery.url.as_str())),
             organization: ShareGroup(self.hasher.hash_one(delivery.organization.as_str())),
         };
-        self.known
-            .insert(delivery.subscription, Known { url, groups });
+        all.insert(delivery.subscription, Known { url, groups });
     }
 
     /// A URL that cannot be called has no origin; all such URLs share one.
