@@ -164,6 +164,14 @@ impl Store {
         }
     }
 
+    /// The most rows that callers should write with one call. SQLite has one writer: all other callers wait for it.
+    pub fn rows_per_write(&self) -> usize {
+        match &self.backend {
+            Backend::Postgres(_) => 1_024,
+            Backend::Sqlite(_) => 256,
+        }
+    }
+
     /// Whether the store can be written, and no kind of call fails.
     pub fn is_ready(&self) -> bool {
         match &self.backend {

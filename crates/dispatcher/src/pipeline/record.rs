@@ -31,9 +31,6 @@ use crate::pipeline::write_retry::{LastWrites, RowWriter, WriteOutcome, WriteRet
 /// The longest time between two turns of the recorder.
 const TURN: Duration = Duration::from_secs(1);
 
-/// The most deliveries in one commit.
-const BATCH: usize = 1_024;
-
 /// The outcome of a due delivery.
 pub(crate) enum DeliveryOutcome {
     /// The attempt was made.
@@ -87,7 +84,8 @@ pub(crate) fn start(
     watchdog: Watchdog,
     late: CancellationToken,
 ) -> (Recorder, JoinHandle<()>) {
-    let (finished, mut waiting) = mpsc::channel(2 * BATCH);
+    let batch_size = dispatcher.store.rows_per_write();
+    let (finished, mut waiting) = mpsc::channel(2 * batch_size);
     let recorder = Recorder { finished };
     let meter = opentelemetry::global::meter("hookline-dispatcher");
     let background = TaskTracker::new();
@@ -113,10 +111,10 @@ pub(crate) fn start(
         }),
     };
     let task = tokio::spawn(panics::fatal("recorder", async move {
-        let mut batch = Vec::with_capacity(BATCH);
+        let mut batch = Vec::with_capacity(batch_size);
         loop {
             watchdog.finished(WatchedPart::Recorder, Instant::now());
-            match timeout(TURN, waiting.recv_many(&mut batch, BATCH)).await {
+            match timeout(TURN, waiting.recv_many(&mut batch, batch_size)).await {
                 Ok(0) => break,
                 Ok(_) => recording.record(std::mem::take(&mut batch)).await,
                 // Nothing was recorded for a while: this counts as a turn, too.

@@ -212,7 +212,8 @@ impl BacklogQueries {
                 self.run(self.queries.clone().read(reads));
             }
             QueryKind::Mark if self.marks_from().is_some_and(|from| now >= from) => {
-                let count = self.to_mark.len().min(BATCH);
+                let most = self.queries.dispatcher.store.rows_per_write();
+                let count = self.to_mark.len().min(most);
                 let some = self.to_mark.drain(..count).collect();
                 self.since = now;
                 self.run(self.queries.clone().mark(some));

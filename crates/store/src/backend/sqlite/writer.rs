@@ -1,4 +1,4 @@
-//! The single writer, with group commit. It takes all waiting jobs, runs each in a savepoint of its own, and commits once:
+//! The single writer, with group commit. It takes the waiting jobs, runs each in a savepoint of its own, and commits once:
 //! one fsync serves them all, so durability costs little under load and adds no wait without load. A caller gets its
 //! result after the commit is durable.
 //!
@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use diesel::connection::{
     AnsiTransactionManager, InstrumentationEvent, SimpleConnection as _, TransactionManager,
@@ -32,6 +33,9 @@ const LOG_PAGES: u32 = 4_000;
 
 /// The most jobs of one commit.
 const TOGETHER: usize = 256;
+
+/// A commit takes no further job after this time, so that the callers of the first jobs get their results.
+const TOGETHER_FOR: Duration = Duration::from_millis(20);
 
 /// Runs in the transaction, and returns a function that answers the caller after the commit.
 type Job = Box<dyn FnOnce(&mut Conn) -> JobReply + Send>;
@@ -169,6 +173,7 @@ impl WriterThread {
             first_error,
         } = self;
         let mut replies = Vec::new();
+        let begun = Instant::now();
         first_error.forget();
         let committed = conn.immediate_transaction(|conn| {
             if health.fails.load(Ordering::Relaxed) {
@@ -183,7 +188,7 @@ impl WriterThread {
                 if !is_open(conn) {
                     return Err(StoreError::Unavailable("it was taken back".to_owned()));
                 }
-                next = match replies.len() < TOGETHER {
+                next = match replies.len() < TOGETHER && begun.elapsed() < TOGETHER_FOR {
                     true => waiting.try_recv().ok(),
                     false => None,
                 };
