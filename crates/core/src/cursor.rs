@@ -21,6 +21,8 @@ pub enum CursorKind {
     EventSubscriptions = 2,
     /// An organization's subscriptions, newest first.
     Subscriptions = 3,
+    /// Events of an organization, newest first.
+    Events = 4,
 }
 
 /// The rows of one kind below one path of one organization. A cursor of it is not valid for another list.

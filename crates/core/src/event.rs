@@ -25,6 +25,7 @@ pub struct Event {
     pub id: EventId,
     pub event_type: EventType,
     pub organization: OrganizationId,
+    pub workflow: WorkflowId,
     /// The bytes that are signed and sent.
     pub body: Bytes,
 }
@@ -118,6 +119,7 @@ impl EventDraft<'_> {
                 id,
                 event_type,
                 organization,
+                workflow,
                 body,
             })
         })();

@@ -14,6 +14,7 @@ pub mod event;
 pub mod event_type;
 pub mod fanout;
 mod fields;
+pub mod filter;
 pub mod headers;
 pub mod hosts;
 pub mod ids;

@@ -41,6 +41,7 @@ mod retention;
 mod rows;
 mod schema;
 mod schema_versions;
+mod search;
 mod store;
 mod subscription_version;
 mod subscriptions;
@@ -50,7 +51,7 @@ mod usage;
 
 pub use api_keys::{KeyHash, KeyInfo, NewKey};
 pub use attempts::delivery_details::DeliveryDetails;
-pub use attempts::{AttemptStatus, Excerpt, LogEntry, LogQuery, LoggedAttempt, LoggedError};
+pub use attempts::{AttemptStatus, LogEntry, LogQuery, LoggedAttempt, LoggedError};
 pub use backend::postgres::{InvalidDatabaseUrl, PlanCacheMode, PostgresSettings};
 pub use backlog::{
     BacklogClass, BacklogPosition, BacklogRead, BacklogRow, BacklogSubscription, BreakerChange,
@@ -61,12 +62,15 @@ pub use deliveries::dead_deliveries::DeadDelivery;
 pub use deliveries::due::{
     DeliverySource, DueDelivery, Eligibility, EventPayload, LoadedDeliveries,
 };
-pub use deliveries::{Delivery, DeliveryQuery, DeliveryStatus, RestartResult, WaitingFor};
+pub use deliveries::{
+    Delivery, DeliveryEntry, DeliveryQuery, DeliveryStatus, RestartResult, WaitingFor,
+};
 pub use embedded_queue::{
     EmbeddedDeadLetter, EmbeddedDeadLetters, EmbeddedQueue, NewEvents, QueuedEvents,
 };
 pub use error::StoreError;
 pub use events::details::{EventDetails, EventSubscription, EventSubscriptionsPage, FanoutResult};
+pub use events::list::{EventQuery, ListedEvent};
 pub use events::{IncomingEvent, IntakeResult};
 pub use fair_connections::{current_key, with_key};
 pub use fanout_index::FanoutIndex;
@@ -85,5 +89,6 @@ pub use recording::{AttemptRecord, NextStep};
 pub use replays::{
     NewReplay, Replay, ReplayEndReason, ReplayLease, ReplayOutcome, ReplayScope, ReplayState,
 };
+pub use search::excerpts::Excerpt;
 pub use store::{CLOCK_TOLERANCE, Store, clocks_differ};
 pub use subscriptions::{CreateResult, Rotation, RotationResult, SubscriptionWindow};

@@ -1,6 +1,6 @@
-//! Paging through long lists, newest first, in steps. Each step is a query that looks at a bounded window of the list, so it
-//! is short even if few rows match, and takes a permit for a connection of its own. The next step continues where the
-//! window ended. A search through many rows therefore blocks no other caller.
+//! Pages of long lists, newest first, and counts of their rows in steps. Each step looks at a bounded window of the list, so
+//! it is short, and takes a permit for a connection of its own. The next step continues where the window ended. A count of
+//! many rows therefore blocks no other caller. `search` finds the rows of a page.
 
 use hookline_core::cursor::Cursor;
 use hookline_core::timestamp::Timestamp;
@@ -18,6 +18,16 @@ pub struct ResultPage<T, Total> {
     pub searched: Option<Cursor>,
 }
 
+impl<T, Total> ResultPage<T, Total> {
+    pub fn empty(total: Total) -> Self {
+        Self {
+            rows: Vec::new(),
+            total,
+            searched: None,
+        }
+    }
+}
+
 /// The start of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PageStart {
@@ -31,34 +41,6 @@ pub(crate) const WINDOW: i64 = 5_000;
 
 /// Index entries that a query counts.
 pub(crate) const COUNTED: i64 = 10_000;
-
-/// The start and length of a step.
-#[derive(Clone, Copy)]
-pub(crate) struct StepBounds {
-    pub(crate) after: Option<Cursor>,
-    /// Matching rows to skip.
-    pub(crate) skip: u64,
-    pub(crate) limit: u32,
-}
-
-/// The result of a step.
-pub(crate) struct StepResult<T> {
-    pub(crate) rows: Vec<T>,
-    /// Matching rows that were skipped.
-    pub(crate) passed: u64,
-    /// The end of the window; none at the end of the list.
-    pub(crate) end: Option<RowPosition>,
-}
-
-impl<T> StepResult<T> {
-    pub(crate) fn nothing() -> Self {
-        Self {
-            rows: Vec::new(),
-            passed: 0,
-            end: None,
-        }
-    }
-}
 
 /// The matching rows of a window, and its end where there are more.
 pub(crate) struct WindowCount {
@@ -110,13 +92,6 @@ impl Stretch {
         Self { newest, oldest }
     }
 
-    pub(crate) fn behind(self, place: RowPosition) -> Self {
-        Self {
-            newest: Newest::Behind(place),
-            ..self
-        }
-    }
-
     pub(crate) fn down_to(self, place: Option<RowPosition>) -> Self {
         Self {
             oldest: place.map_or(self.oldest, Oldest::Is),
@@ -149,9 +124,6 @@ macro_rules! stretched {
     }};
 }
 
-/// The most steps of a search for a page.
-const STEPS: usize = 10;
-
 /// The most steps of a count with a filter.
 pub(crate) const COUNT_STEPS: usize = 20;
 
@@ -160,36 +132,6 @@ pub(crate) fn cursor((at, id): RowPosition) -> Cursor {
         created_at: Timestamp::from_unix_micros(at),
         id: id.0,
     }
-}
-
-/// Searches for `limit` rows. The cursor is the place where the search stopped early.
-pub(crate) async fn search<T>(
-    start: PageStart,
-    limit: u32,
-    mut step: impl AsyncFnMut(StepBounds) -> Result<StepResult<T>, StoreError>,
-) -> Result<(Vec<T>, Option<Cursor>), StoreError> {
-    let (mut after, mut skip) = match start {
-        PageStart::Offset(offset) => (None, offset),
-        PageStart::Cursor(cursor) => (Some(cursor), 0),
-    };
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut rows = Vec::new();
-    for _ in 0..STEPS {
-        let missing = wanted - rows.len();
-        let found = step(StepBounds {
-            after,
-            skip,
-            limit: u32::try_from(missing).unwrap_or(limit),
-        })
-        .await?;
-        rows.extend(found.rows.into_iter().take(missing));
-        let Some(end) = found.end.filter(|_| rows.len() < wanted) else {
-            return Ok((rows, None));
-        };
-        skip -= found.passed;
-        after = Some(cursor(end));
-    }
-    Ok((rows, after))
 }
 
 /// None where `steps` do not suffice.
@@ -217,40 +159,6 @@ mod tests {
 
     use super::*;
     use crate::columns::UuidKey;
-
-    /// A list of numbers, from the highest one on, of which every tenth matches. A step looks at 20 of them.
-    fn step(all: i64, reach: StepBounds) -> StepResult<i64> {
-        let before = reach
-            .after
-            .map_or(all, |after| after.created_at.unix_micros());
-        let end = (before - 20).max(0);
-        let matching: Vec<i64> = (end..before).rev().filter(|n| n % 10 == 0).collect();
-        let skip = usize::try_from(reach.skip).unwrap();
-        let limit = usize::try_from(reach.limit).unwrap();
-        StepResult {
-            passed: reach.skip.min(matching.len() as u64),
-            rows: matching.into_iter().skip(skip).take(limit).collect(),
-            end: (end > 0).then(|| (end, UuidKey(Uuid::nil()))),
-        }
-    }
-
-    async fn found(all: i64, start: PageStart, limit: u32) -> (Vec<i64>, Option<Cursor>) {
-        let search = search(start, limit, async |reach| Ok(step(all, reach)));
-        search.await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_search_continues_from_window_to_window_and_stops_after_ten() {
-        let first = PageStart::Offset(0);
-        assert_eq!(found(100, first, 3).await, (vec![90, 80, 70], None));
-        assert_eq!(found(40, first, 9).await, (vec![30, 20, 10, 0], None));
-        let behind = PageStart::Offset(3);
-        assert_eq!(found(100, behind, 3).await, (vec![60, 50, 40], None));
-        let (rows, searched) = found(1_000, first, 50).await;
-        assert_eq!((rows.len(), rows.last()), (20, Some(&800)));
-        let (rest, _) = found(1_000, PageStart::Cursor(searched.unwrap()), 1).await;
-        assert_eq!(rest, [790]);
-    }
 
     #[tokio::test]
     async fn a_count_is_exact_or_none() {

@@ -123,6 +123,7 @@ table! {
         body -> Binary,
         traceparent -> Nullable<Text>,
         received_at -> BigInt,
+        workflow_id -> Nullable<Text>,
     }
 }
 
@@ -148,6 +149,10 @@ table! {
         started_by -> Text,
         backlog -> Nullable<SmallInt>,
         partition -> Integer,
+        event_type -> Text,
+        response_status -> Nullable<Integer>,
+        error_kind -> Nullable<Text>,
+        duration_ms -> Nullable<BigInt>,
     }
 }
 

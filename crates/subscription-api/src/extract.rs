@@ -3,6 +3,7 @@
 pub(crate) mod body;
 pub(crate) mod caller;
 pub(crate) mod conditions;
+pub(crate) mod filter;
 pub(crate) mod idempotency;
 pub(crate) mod path_id;
 pub(crate) mod query;

@@ -2,10 +2,12 @@
 //! public by mistake. A call rejects all query parameters, except on routes of [`Route::get_with_query`]: their handlers
 //! parse a [`Query`](crate::extract::query::Query).
 
+mod body_text;
 pub(crate) mod deliveries;
 pub(crate) mod docs;
 mod event_batch;
 pub(crate) mod event_details;
+pub(crate) mod event_list;
 pub(crate) mod events;
 pub(crate) mod health;
 pub(crate) mod logs;
@@ -58,6 +60,9 @@ fn register(state: &AppState, config: &mut web::ServiceConfig) {
     at("/webhooks/{id}/deliveries")
         .get_with_query(deliveries::of_subscription)
         .authenticated(Scope::Write, config);
+    at("/deliveries")
+        .get_with_query(deliveries::of_organization)
+        .authenticated(Scope::Write, config);
     at("/deliveries/{id}")
         .get_with_query(deliveries::show)
         .authenticated(Scope::Write, config);
@@ -78,6 +83,7 @@ fn register(state: &AppState, config: &mut web::ServiceConfig) {
         .post(secrets::rotate)
         .authenticated(Scope::Write, config);
     at("/events")
+        .get_with_query(event_list::list)
         .post(events::publish)
         .authenticated(Scope::Publish, config);
     at("/events/{event_id}")

@@ -50,3 +50,24 @@ pub(crate) enum AttemptStatusName {
     Success,
     Failed,
 }
+
+/// The kind of an error.
+#[derive(ToSchema)]
+#[schema(as = ErrorKind, rename_all = "snake_case")]
+pub(crate) enum ErrorKindName {
+    Timeout,
+    Dns,
+    Connect,
+    Tls,
+    BlockedAddress,
+    HttpStatus,
+    Response,
+}
+
+/// Parts of rows that are left out on request.
+#[derive(ToSchema)]
+#[schema(as = Include, rename_all = "snake_case")]
+pub(crate) enum IncludeName {
+    Bodies,
+    None,
+}

@@ -1,5 +1,6 @@
 //! The delivery log: the entry of an attempt, and pagination.
 
+mod filters;
 mod large;
 mod pages;
 
@@ -24,6 +25,7 @@ pub(crate) fn shared() -> Vec<SharedScenario> {
         a_log_entry_has_every_field_of_an_attempt,
         a_response_body_is_stored_up_to_16_kib_as_text,
         an_attempt_without_a_response_says_why,
+        filters::failures_are_found_by_code_kind_time_and_ids,
         large::a_page_is_at_most_one_mebibyte_and_skips_no_row,
         large::a_delivery_shows_its_body_once_and_its_attempts_page_by_page,
         pages::totals_and_pages_are_exact_under_every_filter,

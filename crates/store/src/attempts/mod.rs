@@ -5,17 +5,24 @@ use std::sync::Arc;
 use hookline_core::cursor::Cursor;
 use hookline_core::delivery::Trigger;
 use hookline_core::event_type::EventType;
-use hookline_core::ids::{AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId};
+use hookline_core::filter::{AttemptFacts, Filter};
+use hookline_core::ids::{
+    AttemptId, DeliveryId, EventId, OrganizationId, SubscriptionId, WorkflowId,
+};
 use hookline_core::outcome::FailureKind;
 use hookline_core::timestamp::Timestamp;
 
 use crate::error::StoreError;
-use crate::paging::{PageStart, ResultPage, search};
+use crate::paging::{PageStart, ResultPage};
+use crate::search::excerpts::Excerpt;
+use crate::search::{SearchRange, search};
 use crate::store::{Store, run};
 
 pub(crate) mod delivery_details;
+pub(crate) mod postgres;
 pub(crate) mod rows;
 pub(crate) mod sql;
+pub(crate) mod sqlite;
 pub(crate) mod totals;
 
 #[derive(
@@ -52,28 +59,32 @@ impl AttemptStatus {
 #[derive(Debug, Clone)]
 pub struct LogQuery {
     pub organization: OrganizationId,
-    /// Only attempts of this subscription.
-    pub subscription: Option<SubscriptionId>,
-    pub event_type: Option<EventType>,
-    pub status: Option<AttemptStatus>,
+    pub filter: Filter<AttemptStatus>,
     pub limit: u32,
     pub start: PageStart,
-    /// The most bytes of events that are read. An event beyond them is read up to its first 256 bytes.
-    pub body_bytes: usize,
+    /// The most bytes of events that are read, if any. An event beyond them is read up to its first 256 bytes.
+    pub body_bytes: Option<usize>,
 }
 
-/// A text or its beginning.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Excerpt {
-    pub text: Arc<str>,
-    pub is_whole: bool,
+impl LogQuery {
+    /// Whether it filters only by what the totals are kept by.
+    fn is_counted(&self) -> bool {
+        let counted = Filter {
+            event_type: self.filter.event_type,
+            status: self.filter.status,
+            subscription: self.filter.subscription,
+            ..Filter::default()
+        };
+        self.filter == counted
+    }
 }
 
 /// An attempt and the event of its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEntry {
     pub attempt: LoggedAttempt,
-    pub request_body: Excerpt,
+    /// None where bodies are not read.
+    pub request_body: Option<Excerpt>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,24 +123,55 @@ pub struct LoggedError {
     pub message: String,
 }
 
-impl Store {
-    pub async fn log(&self, query: LogQuery) -> Result<ResultPage<LogEntry, u64>, StoreError> {
-        let total = self.log_total(&query).await?;
-        if total == 0 {
-            // The search would read the whole log to find nothing.
-            return Ok(ResultPage {
-                rows: Vec::new(),
-                total,
-                searched: None,
-            });
+impl LoggedAttempt {
+    /// The facts for a filter. The log does not have the workflow.
+    pub fn facts<'a>(
+        &'a self,
+        workflow: Option<&'a WorkflowId>,
+    ) -> AttemptFacts<'a, AttemptStatus> {
+        AttemptFacts {
+            created_at: self.created_at,
+            status: self.status,
+            event_type: self.event_type,
+            subscription: self.subscription_id,
+            event: &self.event_id,
+            workflow,
+            response_status: self.response_status,
+            error_kind: self.error.as_ref().map(|error| error.kind),
+            attempt: self.number,
+            duration_ms: self.duration_ms,
         }
-        let step = async |reach| {
-            let query = query.clone();
-            run!(self, read, |conn, q: sql| q::page(conn, &query, reach))
+    }
+}
+
+impl Store {
+    /// Newest first. The total is none where the filter has more than a subscription, a type and a status.
+    pub async fn log(
+        &self,
+        query: LogQuery,
+    ) -> Result<ResultPage<LogEntry, Option<u64>>, StoreError> {
+        let total = match query.is_counted() {
+            true => Some(self.log_total(&query).await?),
+            false => None,
         };
-        let (rows, searched) = search(query.start, query.limit, step).await?;
-        let room = query.body_bytes;
-        let rows = run!(self, read, |conn, q: sql| q::entries(conn, rows, room))?;
+        if total == Some(0) {
+            // The search would read the whole log to find nothing.
+            return Ok(ResultPage::empty(total));
+        }
+        let (start, limit, room) = (query.start, query.limit, query.body_bytes);
+        let range = SearchRange::of(query.filter.since, query.filter.until);
+        let Some(plan) = run!(self, read, |conn, q: sql| q::plan(conn, query))? else {
+            return Ok(ResultPage::empty(total));
+        };
+        let plan = Arc::new(plan);
+        let step = async |range, share| {
+            let plan = Arc::clone(&plan);
+            run!(self, read, |conn, q: sql| q::step(
+                conn, &plan, range, share
+            ))
+        };
+        let (found, searched) = search(start, limit, range, &plan.keys, step).await?;
+        let rows = run!(self, read, |conn, q: sql| q::entries(conn, &found, room))?;
         Ok(ResultPage {
             rows,
             total,

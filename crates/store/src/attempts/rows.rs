@@ -11,7 +11,7 @@ use crate::rows::{corrupt, read_event_type, read_name};
 use crate::schema::attempts;
 
 /// A row of `attempts`, as it is written and read.
-#[derive(Debug, Clone, Queryable, Selectable, Insertable)]
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable)]
 #[diesel(table_name = attempts, treat_none_as_default_value = false)]
 pub(crate) struct AttemptRow {
     pub(crate) id: UuidKey,

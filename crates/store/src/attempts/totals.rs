@@ -22,7 +22,7 @@ macro_rules! counted {
         let mut counts = attempt_counts::table
             .filter(attempt_counts::organization_id.eq(query.organization.as_str()))
             .into_boxed();
-        if let Some(subscription) = query.subscription {
+        if let Some(subscription) = query.filter.subscription {
             counts = counts.filter(attempt_counts::subscription_id.eq(subscription.0));
         }
         for (compared, place) in [(">", after), ("<=", last)] {
@@ -30,7 +30,7 @@ macro_rules! counted {
                 continue;
             };
             let rest = "event_type, status, day, shard";
-            counts = match query.subscription {
+            counts = match query.filter.subscription {
                 // The subscription is fixed, so the order begins after it.
                 Some(_) => counts.filter(
                     sql::<Bool>(&format!("({rest}) {compared} ("))
@@ -87,11 +87,11 @@ backends!(
             .optional()?;
         let mut counts = counted!(query, after, last.as_ref());
         // `|| ''`: with plain columns the planner would read all days of the type and not only the rows up to `last`.
-        if let Some(event_type) = query.event_type {
+        if let Some(event_type) = query.filter.event_type {
             let of_type = sql::<Bool>("event_type || '' = ");
             counts = counts.filter(of_type.bind::<Text, _>(event_type.as_str()));
         }
-        if let Some(status) = query.status {
+        if let Some(status) = query.filter.status {
             let of_status = sql::<Bool>("status || '' = ");
             counts = counts.filter(of_status.bind::<Text, _>(status.as_str()));
         }

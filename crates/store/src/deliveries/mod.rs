@@ -1,14 +1,19 @@
 //! Deliveries as their owner sees them.
 
+use std::sync::Arc;
+
 use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{AttemptTask, DeliveryKind, ExhaustedReason, StartedBy};
 use hookline_core::event_type::EventType;
+use hookline_core::filter::Filter;
 use hookline_core::ids::{DeliveryId, EventId, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use crate::backlog::BacklogClass;
 use crate::error::StoreError;
-use crate::paging::{COUNT_STEPS, PageStart, ResultPage, count, search};
+use crate::paging::{COUNT_STEPS, PageStart, ResultPage, count};
+use crate::search::excerpts::Excerpt;
+use crate::search::{SearchRange, search};
 use crate::store::{Store, run};
 
 pub(crate) mod dead_deliveries;
@@ -76,24 +81,43 @@ impl WaitingFor {
     }
 }
 
-/// A search for deliveries of a subscription.
+/// A search for deliveries of an organization or a subscription.
 #[derive(Debug, Clone)]
 pub struct DeliveryQuery {
     pub organization: OrganizationId,
-    pub subscription: SubscriptionId,
-    pub status: Option<DeliveryStatus>,
-    pub event_type: Option<EventType>,
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
+    pub filter: Filter<DeliveryStatus>,
     pub limit: u32,
     pub start: PageStart,
+    /// The most bytes of events that are read, if any. An event beyond them is read up to its first 256 bytes.
+    pub body_bytes: Option<usize>,
 }
 
 impl DeliveryQuery {
-    /// Whether it filters by more than the age, which is all that the index answers.
-    pub(crate) fn is_filtered(&self) -> bool {
-        self.status.is_some() || self.event_type.is_some()
+    /// The subscription, where the filter has only this and what its deliveries are counted by.
+    fn counted(&self) -> Option<SubscriptionId> {
+        let counted = Filter {
+            since: self.filter.since,
+            until: self.filter.until,
+            event_type: self.filter.event_type,
+            status: self.filter.status,
+            subscription: self.filter.subscription,
+            ..Filter::default()
+        };
+        self.filter.subscription.filter(|_| self.filter == counted)
     }
+
+    /// Whether the count filters by more than the age, which is all that the index answers.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.filter.status.is_some() || self.filter.event_type.is_some()
+    }
+}
+
+/// A delivery and its event's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeliveryEntry {
+    pub delivery: Delivery,
+    /// None where bodies are not read.
+    pub request_body: Option<Excerpt>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -165,29 +189,55 @@ impl Restart {
 }
 
 impl Store {
-    /// Newest first. The total is none where a filter by status or type would look at more than 100,000 deliveries.
+    /// Newest first. The total is none where a filter by status or type would look at more than 100,000 deliveries, and with
+    /// any other filter.
     pub async fn deliveries(
         &self,
         query: DeliveryQuery,
-    ) -> Result<ResultPage<Delivery, Option<u64>>, StoreError> {
+    ) -> Result<ResultPage<DeliveryEntry, Option<u64>>, StoreError> {
+        let total = match query.counted() {
+            Some(subscription) => self.count_deliveries(&query, subscription).await?,
+            None => None,
+        };
+        let (start, limit, room) = (query.start, query.limit, query.body_bytes);
+        let range = SearchRange::of(query.filter.since, query.filter.until);
+        let Some(plan) = run!(self, read, |conn, q: sql| q::plan(conn, query))? else {
+            return Ok(ResultPage::empty(total));
+        };
+        let plan = Arc::new(plan);
+        let step = async |range, share| {
+            let plan = Arc::clone(&plan);
+            run!(self, read, |conn, q: sql| q::step(
+                conn, &plan, range, share
+            ))
+        };
+        let (found, searched) = search(start, limit, range, &plan.keys, step).await?;
+        let rows = run!(self, read, |conn, q: sql| q::entries(conn, &found, room))?;
+        Ok(ResultPage {
+            rows,
+            total,
+            searched,
+        })
+    }
+
+    async fn count_deliveries(
+        &self,
+        query: &DeliveryQuery,
+        subscription: SubscriptionId,
+    ) -> Result<Option<u64>, StoreError> {
         let steps = match query.is_filtered() {
             true => COUNT_STEPS,
             false => usize::MAX,
         };
         let total = count(steps, async |after| {
             let query = query.clone();
-            run!(self, read, |conn, q: sql| q::count(conn, &query, after))
+            run!(self, read, |conn, q: sql| q::count(
+                conn,
+                &query,
+                subscription,
+                after
+            ))
         });
-        let total = total.await?;
-        let step = async |reach| {
-            let query = query.clone();
-            run!(self, read, |conn, q: sql| q::page(conn, &query, reach))
-        };
-        let (rows, searched) = search(query.start, query.limit, step).await?;
-        Ok(ResultPage {
-            rows,
-            total,
-            searched,
-        })
+        total.await
     }
 }

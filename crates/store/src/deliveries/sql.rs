@@ -1,28 +1,35 @@
 //! Queries of deliveries as their owner sees them. A pending delivery that its subscription no longer receives has the
 //! status that the store will give it.
 
+use std::cmp::Reverse;
+
 use diesel::dsl::{auto_type, exists};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
 use hookline_core::cursor::Cursor;
 use hookline_core::delivery::{DeliveryKind, DeliveryState};
+use hookline_core::event_type::EventType;
+use hookline_core::filter::Filter;
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
 
 use crate::backend::backends;
-use crate::columns::UuidKey;
+use crate::columns::{UuidColumn, UuidKey};
 use crate::deliveries::due::{Eligibility, EligibilityFacts};
-use crate::deliveries::{Delivery, DeliveryQuery, DeliveryStatus, WaitingFor};
+use crate::deliveries::{Delivery, DeliveryEntry, DeliveryQuery, DeliveryStatus, WaitingFor};
 use crate::error::StoreError;
-use crate::paging::{
-    COUNTED, RowPosition, StepBounds, StepResult, Stretch, WINDOW, WindowCount, stretched,
-};
+use crate::paging::{COUNTED, RowPosition, Stretch, WINDOW, WindowCount, stretched};
 use crate::rows::{corrupt, read_event_type, read_name, read_state};
 use crate::schema::{circuit_breakers, deliveries, events, subscriptions};
+use crate::search::conditions::Conditions;
+use crate::search::statement::RawQuery;
+use crate::search::{FoundRow, SearchPlan, SearchRange, SearchStep, StreamKey, StreamKeys};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = deliveries)]
 pub(crate) struct DeliveryColumns {
-    id: UuidKey,
+    pub(crate) id: UuidKey,
+    pub(crate) event_key: UuidKey,
     subscription_id: i64,
     origin: String,
     activation: i64,
@@ -78,10 +85,6 @@ impl SubscriptionColumns {
             (None, true) => SubscriptionState::Active,
         }
     }
-}
-
-fn signed(rows: u64) -> i64 {
-    i64::try_from(rows).unwrap_or(i64::MAX)
 }
 
 fn status_of(state: DeliveryState, eligibility: Eligibility) -> DeliveryStatus {
@@ -157,13 +160,14 @@ pub(crate) fn read((delivery, subscription, event): DeliveryRow) -> Result<Deliv
 /// Narrows a query over the deliveries of a subscription to a stretch and to the filters, except the event type, which is
 /// in another table. It decides on a status as [`status_of`] does, in SQL.
 macro_rules! narrowed {
-    ($rows:expr, $query:expr, $subscription:expr, $stretch:expr) => {{
+    ($rows:expr, $query:expr, $id:expr, $subscription:expr, $stretch:expr) => {{
         let (query, subscription): (&DeliveryQuery, &SubscriptionColumns) = ($query, $subscription);
+        let id: SubscriptionId = $id;
         let rows = $rows
-            .filter(deliveries::subscription_id.eq(query.subscription.0))
+            .filter(deliveries::subscription_id.eq(id.0))
             .into_boxed();
         let rows = stretched!(rows, deliveries, $stretch);
-        match query.status {
+        match query.filter.status {
             None => rows,
             Some(status) => {
                 let stored = deliveries::state.eq(status.as_str());
@@ -198,16 +202,166 @@ macro_rules! narrowed {
     }};
 }
 
+/// A search for deliveries.
+#[derive(Debug, Clone)]
+pub(crate) struct DeliveryPlan {
+    query: DeliveryQuery,
+    pub(crate) keys: StreamKeys,
+}
+
+impl DeliveryPlan {
+    fn conditions(&self) -> Conditions<'_, DeliveryStatus> {
+        Conditions {
+            organization: &self.query.organization,
+            filter: &self.query.filter,
+            status: self.query.filter.status.map(DeliveryStatus::as_str),
+        }
+    }
+}
+
+/// The stored states of deliveries that may have this status.
+fn states_of(status: Option<DeliveryStatus>) -> &'static [&'static str] {
+    match status {
+        None => &["pending", "delivered", "exhausted", "skipped", "cancelled"],
+        Some(DeliveryStatus::Pending) => &["pending"],
+        Some(DeliveryStatus::Delivered) => &["delivered"],
+        Some(DeliveryStatus::Exhausted) => &["exhausted"],
+        Some(DeliveryStatus::Skipped) => &["skipped", "pending"],
+        Some(DeliveryStatus::Cancelled) => &["cancelled", "pending"],
+    }
+}
+
+/// The streams of an organization: event types and states. A service of the version before writes no type.
+fn streams(filter: &Filter<DeliveryStatus>) -> Vec<(&'static str, &'static str)> {
+    let of_type = |one: &EventType| {
+        filter
+            .event_type
+            .is_none_or(|event_type| event_type == *one)
+    };
+    let types = EventType::ALL.iter().filter(|one| of_type(one));
+    let types = types.map(|one| one.as_str()).chain([""]);
+    types
+        .flat_map(|name| {
+            states_of(filter.status)
+                .iter()
+                .map(move |state| (name, *state))
+        })
+        .collect()
+}
+
 backends!(
-    use backend::Conn;
+    with {
+        conditions: crate::search::conditions,
+        sources: crate::search::sources,
+        excerpts: crate::search::excerpts,
+        searching: crate::search,
+    }
+
+    use backend::{Conn, Db};
+
+    impl SearchPlan<Db> for DeliveryPlan {
+        const TABLE: &'static str = "deliveries";
+        const ORDER: (&'static str, &'static str) = ("created_at", "id");
+
+        fn keys(&self) -> &StreamKeys {
+            &self.keys
+        }
+
+        fn write_source<'a>(&'a self, out: &mut RawQuery<'a, Db>, key: StreamKey) {
+            match (key, &self.keys) {
+                (StreamKey::Delivery(span), _) => {
+                    out.sql("t.id = ").bind::<UuidColumn, _>(span.id);
+                }
+                (_, StreamKeys::Deliveries(_)) => {
+                    out.sql("t.id = k.id");
+                }
+                (StreamKey::Names(event_type, state), _) => {
+                    out.sql("t.organization_id = ").bind::<Text, _>(self.query.organization.as_str());
+                    out.sql(" AND t.event_type = ").bind::<Text, _>(event_type);
+                    out.sql(" AND t.state = ").bind::<Text, _>(state);
+                }
+                (StreamKey::Columns, StreamKeys::Names(_)) => {
+                    out.sql("t.organization_id = ").bind::<Text, _>(self.query.organization.as_str());
+                    out.sql(" AND t.event_type = k.a AND t.state = k.b");
+                }
+                (StreamKey::Columns, StreamKeys::One) => {
+                    // `plan` has checked its organization.
+                    let subscription = self.query.filter.subscription.map_or(0, |one| one.0);
+                    out.sql("t.subscription_id = ").bind::<BigInt, _>(subscription);
+                }
+            }
+        }
+
+        fn write_rest<'a>(&'a self, out: &mut RawQuery<'a, Db>) {
+            conditions::of_deliveries(out, &self.conditions(), "t");
+        }
+    }
+
+    /// None where the subscription does not belong to the organization.
+    pub(crate) fn plan(
+        conn: &mut Conn,
+        query: DeliveryQuery,
+    ) -> Result<Option<DeliveryPlan>, StoreError> {
+        let (organization, filter) = (&query.organization, &query.filter);
+        if !sources::owns(conn, organization, filter.subscription)? {
+            return Ok(None);
+        }
+        let keys = match sources::deliveries(conn, organization, filter)? {
+            Some(spans) => StreamKeys::Deliveries(spans),
+            None if filter.subscription.is_some() => StreamKeys::One,
+            None => StreamKeys::Names(streams(filter)),
+        };
+        Ok(Some(DeliveryPlan { query, keys }))
+    }
+
+    pub(crate) fn step(
+        conn: &mut Conn,
+        plan: &DeliveryPlan,
+        range: SearchRange,
+        share: i64,
+    ) -> Result<SearchStep, StoreError> {
+        searching::step(conn, plan, range, share)
+    }
+
+    /// The deliveries at these places; with their events, whole ones up to `room` bytes in all.
+    pub(crate) fn entries(
+        conn: &mut Conn,
+        found: &[FoundRow],
+        room: Option<usize>,
+    ) -> Result<Vec<DeliveryEntry>, StoreError> {
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<UuidKey> = found.iter().map(|row| row.id).collect();
+        let mut rows: Vec<DeliveryRow> = deliveries::table
+            .inner_join(subscriptions::table)
+            .inner_join(events::table)
+            .filter(deliveries::id.eq_any(ids))
+            .select(DeliveryRow::as_select())
+            .load(conn)?;
+        rows.sort_unstable_by_key(|(row, _, _)| Reverse((row.created_at, row.id)));
+        let keys: Vec<UuidKey> = rows.iter().map(|(row, _, _)| row.event_key).collect();
+        let bodies = match room {
+            Some(room) => excerpts::read(conn, &keys, room)?,
+            None => Default::default(),
+        };
+        let entry = |row: DeliveryRow| {
+            Ok(DeliveryEntry {
+                request_body: bodies.get(&row.0.event_key).cloned(),
+                delivery: read(row)?,
+            })
+        };
+        rows.into_iter().map(entry).collect()
+    }
 
     /// None where the subscription does not belong to the query's organization.
     fn subscription_of(
         conn: &mut Conn,
         query: &DeliveryQuery,
+        subscription: SubscriptionId,
     ) -> Result<Option<SubscriptionColumns>, StoreError> {
         Ok(subscriptions::table
-            .filter(subscriptions::id.eq(query.subscription.0))
+            .filter(subscriptions::id.eq(subscription.0))
             .filter(subscriptions::organization_id.eq(query.organization.as_str()))
             .select(SubscriptionColumns::as_select())
             .first(conn)
@@ -233,59 +387,14 @@ backends!(
             .optional()?)
     }
 
-    /// A step of a search, newest first.
-    pub(crate) fn page(
-        conn: &mut Conn,
-        query: &DeliveryQuery,
-        reach: StepBounds,
-    ) -> Result<StepResult<Delivery>, StoreError> {
-        let Some(subscription) = subscription_of(conn, query)? else {
-            return Ok(StepResult::nothing());
-        };
-        let mut stretch = Stretch::of(reach.after, query.since, query.until);
-        let (mut skip, mut passed, mut end) = (reach.skip, 0, None);
-        if query.is_filtered() {
-            end = nth(conn, query.subscription, stretch, WINDOW)?;
-            stretch = stretch.down_to(end);
-            if skip > 0 && end.is_some() {
-                passed = skip.min(matching(conn, query, &subscription, stretch)?);
-            }
-        } else if skip > 0 {
-            let last = nth(conn, query.subscription, stretch, signed(skip))?;
-            let Some(last) = last else {
-                return Ok(StepResult::nothing());
-            };
-            stretch = stretch.behind(last);
-            skip = 0;
-        }
-        let joined = deliveries::table.inner_join(events::table);
-        let mut rows = narrowed!(joined, query, &subscription, stretch)
-            .order((deliveries::created_at.desc(), deliveries::id.desc()))
-            .offset(signed(skip))
-            .limit(i64::from(reach.limit));
-        if let Some(event_type) = query.event_type {
-            rows = rows.filter(events::event_type.eq(event_type.as_str()));
-        }
-        let rows: Vec<(DeliveryColumns, EventColumns)> = rows
-            .select((DeliveryColumns::as_select(), EventColumns::as_select()))
-            .load(conn)?;
-        let rows = rows
-            .into_iter()
-            .map(|(delivery, event)| read((delivery, subscription.clone(), event)));
-        Ok(StepResult {
-            rows: rows.collect::<Result<_, _>>()?,
-            passed,
-            end,
-        })
-    }
-
-    /// Counts the matching deliveries after `after`, in one window.
+    /// Counts the matching deliveries of a subscription after `after`, in one window.
     pub(crate) fn count(
         conn: &mut Conn,
         query: &DeliveryQuery,
+        id: SubscriptionId,
         after: Option<Cursor>,
     ) -> Result<WindowCount, StoreError> {
-        let Some(subscription) = subscription_of(conn, query)? else {
+        let Some(subscription) = subscription_of(conn, query, id)? else {
             return Ok(WindowCount {
                 matching: 0,
                 end: None,
@@ -295,31 +404,23 @@ backends!(
             true => WINDOW,
             false => COUNTED,
         };
-        let stretch = Stretch::of(after, query.since, query.until);
-        let end = nth(conn, query.subscription, stretch, window)?;
-        let matching = matching(conn, query, &subscription, stretch.down_to(end))?;
-        Ok(WindowCount { matching, end })
-    }
-
-    /// Joins events only for a filter by type: the join reads one more row for each delivery.
-    fn matching(
-        conn: &mut Conn,
-        query: &DeliveryQuery,
-        subscription: &SubscriptionColumns,
-        stretch: Stretch,
-    ) -> Result<u64, StoreError> {
-        let count: i64 = match query.event_type {
-            None => narrowed!(deliveries::table, query, subscription, stretch)
+        let stretch = Stretch::of(after, query.filter.since, query.filter.until);
+        let end = nth(conn, id, stretch, window)?;
+        let stretch = stretch.down_to(end);
+        // Joins events only for a filter by type: the join reads one more row for each delivery.
+        let matching: i64 = match query.filter.event_type {
+            None => narrowed!(deliveries::table, query, id, &subscription, stretch)
                 .count()
                 .get_result(conn)?,
             Some(event_type) => {
                 let joined = deliveries::table.inner_join(events::table);
-                narrowed!(joined, query, subscription, stretch)
+                narrowed!(joined, query, id, &subscription, stretch)
                     .filter(events::event_type.eq(event_type.as_str()))
                     .count()
                     .get_result(conn)?
             }
         };
-        Ok(count.unsigned_abs())
+        let matching = matching.unsigned_abs();
+        Ok(WindowCount { matching, end })
     }
 );

@@ -14,6 +14,7 @@ use crate::idempotency::Creation;
 use crate::store::{Backend, Store, run};
 
 pub(crate) mod details;
+pub(crate) mod list;
 pub(crate) mod postgres;
 pub(crate) mod rows;
 pub(crate) mod single_statement;

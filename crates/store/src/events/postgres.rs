@@ -64,6 +64,7 @@ pub(super) fn given_events<'a>(rows: &'a [NewEvent<'_>]) -> UnnestRows<'a> {
             rows.iter().map(|row| row.traceparent.as_deref()),
         )
         .column::<BigInt, _>("received_at", rows.iter().map(|row| row.received_at))
+        .column::<Text, _>("workflow_id", rows.iter().map(|row| row.workflow_id))
 }
 
 /// Inserts new deliveries, and adds to the storage usage.
@@ -87,7 +88,7 @@ fn fan_out<'a>(rows: &'a [NewDelivery<'_>]) -> BulkStatement<'a> {
     given_deliveries(rows).in_statement(
         "INSERT INTO deliveries
              (id, organization_id, subscription_id, event_key, origin, activation,
-              generation, attempts, state, due, finished_at, created_at, partition)
+              generation, attempts, state, due, finished_at, created_at, event_type, partition)
          SELECT given.*, subscription_id % (SELECT count FROM partitioning WHERE id = 1) FROM given
          ON CONFLICT DO NOTHING",
     )
@@ -113,4 +114,5 @@ pub(super) fn given_deliveries<'a>(rows: &'a [NewDelivery<'_>]) -> UnnestRows<'a
         .column::<Nullable<BigInt>, _>("due", rows.iter().map(|row| row.due))
         .column::<Nullable<BigInt>, _>("finished_at", rows.iter().map(|row| row.finished_at))
         .column::<BigInt, _>("created_at", rows.iter().map(|row| row.created_at))
+        .column::<Text, _>("event_type", rows.iter().map(|row| row.event_type))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use diesel::prelude::*;
 use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState};
+use hookline_core::event_type::EventType;
 use hookline_core::fanout::SubscriptionIndex;
 use hookline_core::ids::{DeliveryId, EventKey, OrganizationId, SubscriptionId};
 use hookline_core::timestamp::Timestamp;
@@ -23,6 +24,7 @@ pub(crate) struct NewEvent<'a> {
     pub(crate) body: &'a [u8],
     pub(crate) traceparent: Option<String>,
     pub(crate) received_at: i64,
+    pub(crate) workflow_id: &'a str,
 }
 
 pub(crate) struct NewDelivery<'a> {
@@ -38,6 +40,7 @@ pub(crate) struct NewDelivery<'a> {
     pub(crate) due: Option<i64>,
     pub(crate) finished_at: Option<i64>,
     pub(crate) created_at: i64,
+    pub(crate) event_type: &'a str,
 }
 
 /// In the order of keys, so that two processes never deadlock. The first of two events with the same key counts.
@@ -69,6 +72,7 @@ pub(crate) fn fan_out<'a>(
                     true => DeliveryState::Pending { due: now },
                     false => DeliveryState::Skipped { at: now },
                 },
+                event_type: event.event_type,
             };
             let id = DeliveryId::of(owner, &event.id, to);
             rows.push(new_delivery(id, *key, purpose, now));
@@ -104,6 +108,7 @@ pub(crate) fn new_event<'a>(
         body: &event.body,
         traceparent: incoming.trace.map(|trace| trace.to_string()),
         received_at: now.unix_micros(),
+        workflow_id: event.workflow.as_str(),
     }
 }
 
@@ -113,6 +118,7 @@ pub(crate) struct DeliverySpec<'a> {
     pub(crate) kind: DeliveryKind,
     pub(crate) activation: i64,
     pub(crate) state: DeliveryState,
+    pub(crate) event_type: EventType,
 }
 
 pub(crate) fn new_delivery(
@@ -140,6 +146,7 @@ pub(crate) fn new_delivery(
         due,
         finished_at,
         created_at: now.unix_micros(),
+        event_type: purpose.event_type.as_str(),
     }
 }
 

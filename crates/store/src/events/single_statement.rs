@@ -75,15 +75,15 @@ fn at_once(
                    FROM given LIMIT 1
              ), new AS (
                  INSERT INTO events
-                     (key, organization_id, event_id, event_type, body, traceparent, received_at)
-                 SELECT key, organization_id, event_id, event_type, body, traceparent, received_at
+                     (key, organization_id, event_id, event_type, body, traceparent, received_at, workflow_id)
+                 SELECT key, organization_id, event_id, event_type, body, traceparent, received_at, workflow_id
                    FROM given, known WHERE is_known
                  ON CONFLICT DO NOTHING
                  RETURNING key, organization_id, octet_length(body) AS bytes
              ), owed AS (
                  INSERT INTO deliveries
                      (id, organization_id, subscription_id, event_key, origin, activation,
-                      generation, attempts, state, due, finished_at, created_at, partition)
+                      generation, attempts, state, due, finished_at, created_at, event_type, partition)
                  SELECT also.*, subscription_id % (SELECT count FROM partitioning WHERE id = 1)
                    FROM also JOIN new ON new.key = also.event_key
                  ON CONFLICT DO NOTHING

@@ -129,6 +129,7 @@ backends!(
                 kind: DeliveryKind::Test,
                 activation: subscription.activation,
                 state: DeliveryState::Pending { due: now },
+                event_type: event.event_type,
             };
             let row = new_delivery(delivery, key, purpose, now);
             let mut stored = UsageChange::default();

@@ -55,6 +55,7 @@ pub(crate) fn insert_fan_out(
                 deliveries::due.eq(row.due),
                 deliveries::finished_at.eq(row.finished_at),
                 deliveries::created_at.eq(row.created_at),
+                deliveries::event_type.eq(row.event_type),
                 deliveries::partition.eq(i32::from(partition)),
             ))
             .on_conflict_do_nothing()

@@ -87,7 +87,9 @@ pub(crate) fn record(
              ), moved AS (
                  UPDATE deliveries d
                     SET attempts = m.attempt, state = m.state, due = m.due,
-                        finished_at = m.finished_at, exhausted_reason = m.exhausted_reason, backlog = NULL
+                        finished_at = m.finished_at, exhausted_reason = m.exhausted_reason, backlog = NULL,
+                        response_status = m.response_status, error_kind = m.error_kind,
+                        duration_ms = m.duration_ms
                    FROM locked m
                   WHERE d.id = m.delivery_id AND d.state = 'pending'
                     AND d.generation = m.generation AND d.attempts = m.attempt - 1

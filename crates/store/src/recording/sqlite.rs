@@ -33,7 +33,7 @@ pub(crate) fn record(
         let rows = prepared(
             "UPDATE deliveries
                 SET attempts = ?, state = ?, due = ?, finished_at = ?, exhausted_reason = ?,
-                    backlog = NULL
+                    backlog = NULL, response_status = ?, error_kind = ?, duration_ms = ?
               WHERE id = ? AND state = 'pending' AND generation = ? AND attempts = ?",
             &[
                 &row.attempt.into_sql::<Integer>(),
@@ -41,6 +41,9 @@ pub(crate) fn record(
                 &to.due.into_sql::<Nullable<BigInt>>(),
                 &to.finished_at.into_sql::<Nullable<BigInt>>(),
                 &to.exhausted_reason.into_sql::<Nullable<Text>>(),
+                &row.response_status.into_sql::<Nullable<Integer>>(),
+                &row.error_kind.as_deref().into_sql::<Nullable<Text>>(),
+                &row.duration_ms.into_sql::<BigInt>(),
                 &row.delivery_id.into_sql::<UuidColumn>(),
                 &generation.into_sql::<Integer>(),
                 &(row.attempt - 1).into_sql::<Integer>(),

@@ -10,9 +10,11 @@ use diesel::sql_types::Text;
 use hookline_core::cursor::Cursor;
 use hookline_core::delivery::StartedBy;
 use hookline_core::event_type::{EventType, EventTypes};
+use hookline_core::filter::{Filter, ResponseCodes};
 use hookline_core::ids::{
-    DeliveryId, EventId, EventKey, KeyId, OrganizationId, ReplayId, SubscriptionId,
+    DeliveryId, EventId, EventKey, KeyId, OrganizationId, ReplayId, SubscriptionId, WorkflowId,
 };
+use hookline_core::outcome::FailureKind;
 use hookline_core::partition::Partition;
 use hookline_core::replay::{ReplayFilter, ReplayStatus};
 use hookline_core::timestamp::Timestamp;
@@ -31,11 +33,14 @@ use crate::deliveries::{DeliveryQuery, DeliveryStatus};
 use crate::error::StoreError;
 use crate::events::details::EventSubscriptionsPage;
 use crate::events::details::sqlite as event_details;
-use crate::paging::{PageStart, StepBounds};
+use crate::events::list::sqlite as event_list;
+use crate::events::list::{EventPlan, EventQuery};
+use crate::paging::PageStart;
 use crate::partitions::sql::sqlite as partitions;
 use crate::partitions::{DueQuery, PartitionRange};
 use crate::replays::sql::sqlite as replays;
 use crate::replays::{NewReplay, ReplayScope};
+use crate::search::SearchRange;
 use crate::subscriptions::SubscriptionWindow;
 use crate::subscriptions::sql::sqlite as subscriptions;
 use crate::usage::sql::sqlite as usage;
@@ -80,8 +85,8 @@ impl WatchedConnection {
              INSERT INTO subscriptions (organization_id, name, url, events, headers, header_names, is_active, activation,
                  version, failures_from, created_at, updated_at)
              SELECT 'a', 'n', 'https://example.com', 'workflow.failed', x'', '[]', TRUE, 0, n, n, n, n FROM n;
-             INSERT INTO events (key, organization_id, event_id, event_type, body, received_at)
-             VALUES (x'{key}', 'a', 'e', 'workflow.failed', x'7b7d', 0);
+             INSERT INTO events (key, organization_id, event_id, event_type, body, received_at, workflow_id)
+             VALUES (x'{key}', 'a', 'e', 'workflow.failed', x'7b7d', 0, 'w');
              INSERT INTO deliveries (id, organization_id, subscription_id, event_key, origin, activation, generation,
                  attempts, state, finished_at, created_at, partition)
              SELECT iif(n = 1, zeroblob(16), randomblob(16)), 'a', 1, x'{key}', 'event', 0, 0, 1, 'delivered', n, n, 0
@@ -177,17 +182,25 @@ fn now() -> Timestamp {
     Timestamp::from_unix_micros(1_000_000)
 }
 
-fn reaches() -> [StepBounds; 3] {
-    let reach = |after, skip| StepBounds {
-        after,
-        skip,
-        limit: 51,
-    };
-    let middle = Cursor {
+fn middle() -> Cursor {
+    Cursor {
         created_at: Timestamp::from_unix_micros(ROWS - 20),
         id: Uuid::nil(),
-    };
-    [reach(None, 0), reach(None, 500), reach(Some(middle), 0)]
+    }
+}
+
+fn everything() -> SearchRange {
+    SearchRange::of(None, None)
+}
+
+fn steps() -> [(SearchRange, i64); 3] {
+    let since = Some(Timestamp::from_unix_micros(5));
+    let until = Some(middle().created_at);
+    [
+        (everything(), 64),
+        (everything(), 4_096),
+        (SearchRange::of(since, until), 64),
+    ]
 }
 
 fn log_queries() -> impl Iterator<Item = LogQuery> {
@@ -202,18 +215,22 @@ fn log_queries() -> impl Iterator<Item = LogQuery> {
             .into_iter()
             .flat_map(move |status| types.map(|event_type| (subscription, status, event_type)))
     });
-    all.map(|(subscription, status, event_type)| LogQuery {
-        organization: owner(),
+    let of_totals = all.map(|(subscription, status, event_type)| Filter {
         subscription,
         event_type,
         status,
+        ..Filter::default()
+    });
+    of_totals.chain(rare_conditions()).map(|filter| LogQuery {
+        organization: owner(),
+        filter,
         limit: 51,
         start: PageStart::Offset(0),
-        body_bytes: 1_000,
+        body_bytes: Some(1_000),
     })
 }
 
-fn delivery_queries() -> impl Iterator<Item = DeliveryQuery> {
+fn delivery_filters() -> impl Iterator<Item = Filter<DeliveryStatus>> {
     let statuses = [
         None,
         Some(DeliveryStatus::Pending),
@@ -227,15 +244,55 @@ fn delivery_queries() -> impl Iterator<Item = DeliveryQuery> {
             .into_iter()
             .flat_map(move |event_type| times.map(|times| (status, event_type, times)))
     });
-    all.map(|(status, event_type, times)| DeliveryQuery {
-        organization: owner(),
-        subscription: ONE,
+    all.map(|(status, event_type, times)| Filter {
         status,
         event_type,
         since: times.map(|(since, _)| Timestamp::from_unix_micros(since)),
         until: times.map(|(_, until)| Timestamp::from_unix_micros(until)),
+        ..Filter::default()
+    })
+}
+
+fn of_deliveries(filter: Filter<DeliveryStatus>) -> DeliveryQuery {
+    DeliveryQuery {
+        organization: owner(),
+        filter,
         limit: 51,
         start: PageStart::Offset(0),
+        body_bytes: Some(1_000),
+    }
+}
+
+/// Each condition that few indexes know, alone and of one subscription.
+fn rare_conditions<S>() -> impl Iterator<Item = Filter<S>> {
+    [None, Some(ONE)].into_iter().flat_map(|subscription| {
+        let of = move || Filter {
+            subscription,
+            ..Filter::default()
+        };
+        [
+            Filter {
+                event: EventId::parse("e").ok(),
+                ..of()
+            },
+            Filter {
+                workflow: WorkflowId::parse("w").ok(),
+                ..of()
+            },
+            Filter {
+                response_status: ResponseCodes::parse("5xx").ok(),
+                ..of()
+            },
+            Filter {
+                error_kind: Some(FailureKind::Timeout),
+                ..of()
+            },
+            Filter {
+                attempt: Some(2),
+                min_duration_ms: Some(9),
+                ..of()
+            },
+        ]
     })
 }
 
@@ -282,27 +339,55 @@ fn no_route_reads_a_table_to_its_end() {
         check("GET /webhooks/{id}/logs, /webhooks/logs/all", &|conn| {
             let (_, end) = attempt_totals::sum(conn, &query, None)?;
             attempt_totals::sum(conn, &query, end.as_ref())?;
-            for reach in reaches() {
-                let step = attempt_log::page(conn, &query, reach)?;
-                attempt_log::entries(conn, step.rows, 1_000)?;
+            let plan = attempt_log::plan(conn, query.clone())?.unwrap();
+            for (range, share) in steps() {
+                attempt_log::step(conn, &plan, range, share)?;
             }
-            Ok(())
+            let rows = attempt_log::step(conn, &plan, everything(), 64)?.rows;
+            attempt_log::entries(conn, &rows, Some(1_000)).map(drop)
         });
     }
-    for query in delivery_queries() {
-        check("GET /webhooks/{id}/deliveries", &|conn| {
-            let counted = deliveries::count(conn, &query, None)?;
+    for mut filter in delivery_filters() {
+        filter.subscription = Some(ONE);
+        check("GET /webhooks/{id}/deliveries, its total", &|conn| {
+            let counted = deliveries::count(conn, &of_deliveries(filter.clone()), ONE, None)?;
             assert!(counted.end.is_some());
-            for reach in reaches() {
-                deliveries::page(conn, &query, reach)?;
-            }
             Ok(())
         });
     }
-    for reach in reaches() {
+    let of_one = delivery_filters().map(|filter| Filter {
+        subscription: Some(ONE),
+        ..filter
+    });
+    for filter in delivery_filters().chain(of_one).chain(rare_conditions()) {
+        check("GET /webhooks/{id}/deliveries, /deliveries", &|conn| {
+            let plan = deliveries::plan(conn, of_deliveries(filter.clone()))?.unwrap();
+            for (range, share) in steps() {
+                deliveries::step(conn, &plan, range, share)?;
+            }
+            let rows = deliveries::step(conn, &plan, everything(), 64)?.rows;
+            deliveries::entries(conn, &rows, Some(1_000)).map(drop)
+        });
+    }
+    for filter in delivery_filters().chain(rare_conditions()) {
+        check("GET /events", &|conn| {
+            let plan = EventPlan::of(EventQuery {
+                organization: owner(),
+                filter: filter.clone(),
+                limit: 51,
+                start: PageStart::Offset(0),
+                body_bytes: Some(1_000),
+            });
+            for (range, share) in steps() {
+                event_list::step(conn, &plan, range, share)?;
+            }
+            let rows = event_list::step(conn, &plan, everything(), 64)?.rows;
+            event_list::entries(conn, &rows, Some(1_000)).map(drop)
+        });
+    }
+    for after in [None, Some(middle())] {
         check("GET /deliveries/{id}", &|conn| {
-            delivery_details::find(conn, &owner(), DeliveryId(Uuid::nil()), 51, reach.after)
-                .map(drop)
+            delivery_details::find(conn, &owner(), DeliveryId(Uuid::nil()), 51, after).map(drop)
         });
     }
     for after in [None, Some(ONE)] {

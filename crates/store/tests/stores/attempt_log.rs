@@ -1,4 +1,5 @@
 use hookline_core::delivery::Trigger;
+use hookline_core::filter::Filter;
 use hookline_store::{AttemptStatus, LogQuery, NextStep, PageStart};
 
 use crate::fixture::{Fixture, attempted, event, now, on_both, organization};
@@ -24,18 +25,20 @@ async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
 
     let query = |status, start| LogQuery {
         organization: organization("a"),
-        subscription: Some(to),
-        event_type: None,
-        status,
+        filter: Filter {
+            subscription: Some(to),
+            status,
+            ..Filter::default()
+        },
         limit: 10,
         start,
-        body_bytes: 1_000_000,
+        body_bytes: Some(1_000_000),
     };
     let mut seen = Vec::new();
     let mut start = PageStart::Offset(0);
     loop {
         let page = fixture.store.log(query(None, start)).await.unwrap();
-        assert_eq!(page.total, 25);
+        assert_eq!(page.total, Some(25));
         let Some(last) = page.rows.last() else { break };
         start = PageStart::Cursor(last.attempt.cursor());
         seen.extend(page.rows.iter().map(|entry| entry.attempt.id));
@@ -64,28 +67,34 @@ async fn every_attempt_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         .log(query(Some(AttemptStatus::Failed), PageStart::Offset(0)))
         .await
         .unwrap();
-    assert_eq!((failed.total, failed.rows.len()), (5, 5));
+    assert_eq!((failed.total, failed.rows.len()), (Some(5), 5));
     let entry = &failed.rows[0];
     let attempt = &entry.attempt;
     assert_eq!(attempt.trigger, Trigger::Event);
     assert_eq!(attempt.next_attempt_at, Some(now()));
-    assert!(entry.request_body.is_whole);
-    assert!(entry.request_body.text.contains(attempt.event_id.as_str()));
+    let body = entry.request_body.as_ref().unwrap();
+    assert!(body.is_whole);
+    assert!(body.text.contains(attempt.event_id.as_str()));
     assert_eq!(
         attempt.error.as_ref().map(|error| error.message.as_str()),
         Some("the receiver answered 500")
     );
 
     // Room for two events of the ten.
-    let length = entry.request_body.text.len();
+    let length = body.text.len();
     let mut small = query(None, PageStart::Offset(0));
-    small.body_bytes = 2 * length + length / 2;
+    small.body_bytes = Some(2 * length + length / 2);
     let page = fixture.store.log(small).await.unwrap();
     let whole: Vec<bool> = page
         .rows
         .iter()
-        .map(|entry| entry.request_body.is_whole)
+        .map(|entry| entry.request_body.as_ref().unwrap().is_whole)
         .collect();
     assert_eq!(whole, [[true; 2].as_slice(), &[false; 8]].concat());
-    assert!(page.rows[9].request_body.text.starts_with("{\"event_id\""));
+    let cut = page.rows[9].request_body.as_ref().unwrap();
+    assert!(cut.text.starts_with("{\"event_id\""));
+    let mut bare = query(None, PageStart::Offset(0));
+    bare.body_bytes = None;
+    let page = fixture.store.log(bare).await.unwrap();
+    assert!(page.rows.iter().all(|entry| entry.request_body.is_none()));
 }

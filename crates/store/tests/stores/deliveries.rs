@@ -2,6 +2,7 @@
 
 use hookline_core::delivery::{AttemptTask, DeliveryKind, DeliveryState, ExhaustedReason};
 use hookline_core::event_type::{EventType, EventTypes};
+use hookline_core::filter::Filter;
 use hookline_core::ids::{DeliveryId, EventId, SubscriptionId};
 use hookline_core::subscription::{SubscriptionPatch, SubscriptionStatus};
 use hookline_store::{
@@ -30,30 +31,36 @@ const STATUSES: [DeliveryStatus; 5] = [
 fn all(to: SubscriptionId) -> DeliveryQuery {
     DeliveryQuery {
         organization: organization("a"),
-        subscription: to,
-        status: None,
-        event_type: None,
-        since: None,
-        until: None,
+        filter: Filter {
+            subscription: Some(to),
+            ..Filter::default()
+        },
         limit: 100,
         start: PageStart::Offset(0),
+        body_bytes: None,
     }
 }
 
 async fn listed(fixture: &Fixture, query: DeliveryQuery) -> Vec<Delivery> {
     let listing = fixture.store.deliveries(query).await.unwrap();
     assert_eq!(listing.total, Some(listing.rows.len() as u64));
-    listing.rows
+    listing.rows.into_iter().map(|row| row.delivery).collect()
+}
+
+fn filtered(
+    query: DeliveryQuery,
+    change: impl FnOnce(&mut Filter<DeliveryStatus>),
+) -> DeliveryQuery {
+    let mut query = query;
+    change(&mut query.filter);
+    query
 }
 
 /// The status of each delivery, once the filter was seen to agree with it.
 async fn statuses(fixture: &Fixture, to: SubscriptionId, ids: &[DeliveryId]) -> Vec<&'static str> {
     let rows = listed(fixture, all(to)).await;
     for status in STATUSES {
-        let query = DeliveryQuery {
-            status: Some(status),
-            ..all(to)
-        };
+        let query = filtered(all(to), |filter| filter.status = Some(status));
         let of_status = rows.iter().filter(|row| row.status == status).cloned();
         assert_eq!(
             listed(fixture, query).await,
@@ -187,8 +194,8 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         let page = fixture.store.deliveries(query).await.unwrap();
         assert_eq!(page.total, Some(25));
         let Some(last) = page.rows.last() else { break };
-        start = PageStart::Cursor(last.cursor());
-        seen.extend(page.rows);
+        start = PageStart::Cursor(last.delivery.cursor());
+        seen.extend(page.rows.into_iter().map(|row| row.delivery));
     }
     assert_eq!(seen, listed(&fixture, all(to)).await);
     assert!(seen.is_sorted_by(|newer, older| newer.created_at >= older.created_at));
@@ -198,7 +205,8 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         ..all(to)
     };
     let tail = fixture.store.deliveries(offset).await.unwrap();
-    assert_eq!((tail.rows.as_slice(), tail.total), (&seen[20..], Some(25)));
+    let rows: Vec<Delivery> = tail.rows.into_iter().map(|row| row.delivery).collect();
+    assert_eq!((rows.as_slice(), tail.total), (&seen[20..], Some(25)));
 
     for (since, until, count) in [
         (Some(1), None, 20),
@@ -206,18 +214,15 @@ async fn every_delivery_is_on_one_page_and_totals_are_exact(fixture: Fixture) {
         (Some(1), Some(3), 10),
         (Some(3), Some(1), 0),
     ] {
-        let query = DeliveryQuery {
-            since: since.map(|moment| at(NOW + moment)),
-            until: until.map(|moment| at(NOW + moment)),
-            ..all(to)
-        };
+        let query = filtered(all(to), |filter| {
+            filter.since = since.map(|moment| at(NOW + moment));
+            filter.until = until.map(|moment| at(NOW + moment));
+        });
         assert_eq!(listed(&fixture, query).await.len(), count);
     }
     for (event_type, count) in [("workflow.failed", 25), ("workflow.started", 0)] {
-        let query = DeliveryQuery {
-            event_type: Some(hookline_core::event_type::EventType::parse(event_type).unwrap()),
-            ..all(to)
-        };
+        let event_type = hookline_core::event_type::EventType::parse(event_type).unwrap();
+        let query = filtered(all(to), |filter| filter.event_type = Some(event_type));
         assert_eq!(listed(&fixture, query).await.len(), count);
     }
     let of_b = DeliveryQuery {

@@ -14,6 +14,7 @@ mod deliveries;
 mod embedded_dead_letters;
 mod embedded_queue;
 mod encryption;
+mod filters;
 mod fixture;
 mod idempotency;
 mod intake;

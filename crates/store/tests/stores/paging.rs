@@ -1,6 +1,7 @@
 //! Lists that are longer than the window of a query.
 
 use hookline_core::event_type::EventType;
+use hookline_core::filter::Filter;
 use hookline_core::ids::SubscriptionId;
 use hookline_core::replay::{ReplayFilter, ReplayStatus};
 use hookline_store::{
@@ -73,17 +74,19 @@ async fn rare_matches_are_found_window_by_window(fixture: Fixture) {
 
     let exhausted = |start, limit| DeliveryQuery {
         organization: organization("a"),
-        subscription: to,
-        status: Some(DeliveryStatus::Exhausted),
-        event_type: None,
-        since: None,
-        until: None,
+        filter: Filter {
+            subscription: Some(to),
+            status: Some(DeliveryStatus::Exhausted),
+            ..Filter::default()
+        },
         limit,
         start,
+        body_bytes: None,
     };
-    let failed_type = |start, limit| DeliveryQuery {
-        event_type: Some(EventType::WorkflowFailed),
-        ..exhausted(start, limit)
+    let failed_type = |start, limit| {
+        let mut query = exhausted(start, limit);
+        query.filter.event_type = Some(EventType::WorkflowFailed);
+        query
     };
     let queries: [&dyn Fn(PageStart, u32) -> DeliveryQuery; 2] = [&exhausted, &failed_type];
     for query in queries {
@@ -92,7 +95,7 @@ async fn rare_matches_are_found_window_by_window(fixture: Fixture) {
                 .deliveries(query(PageStart::Offset(offset), limit))
                 .await;
             let found = found.unwrap();
-            let made = found.rows.iter().map(|row| row.created_at);
+            let made = found.rows.iter().map(|row| row.delivery.created_at);
             let expected = MATCHING[wanted].iter().map(|n| at(NOW + n));
             assert!(made.eq(expected), "{offset} {limit}");
             assert_eq!((found.total, found.searched), (Some(3), None));
@@ -101,27 +104,28 @@ async fn rare_matches_are_found_window_by_window(fixture: Fixture) {
             .deliveries(query(PageStart::Offset(0), 1))
             .await
             .unwrap();
-        let behind = PageStart::Cursor(first.rows[0].cursor());
+        let behind = PageStart::Cursor(first.rows[0].delivery.cursor());
         let rest = store.deliveries(query(behind, 9)).await.unwrap();
         assert_eq!(rest.rows.len(), 2);
     }
-    let all = DeliveryQuery {
-        status: None,
-        ..exhausted(PageStart::Offset(10_000), 1)
-    };
+    let mut all = exhausted(PageStart::Offset(10_000), 1);
+    all.filter.status = None;
     let far = store.deliveries(all).await.unwrap();
-    assert_eq!(far.rows[0].created_at, at(NOW + ROWS - 10_000));
+    assert_eq!(far.rows[0].delivery.created_at, at(NOW + ROWS - 10_000));
     assert_eq!(far.total, Some(ROWS.unsigned_abs()));
 
     for subscription in [None, Some(to)] {
         let started = |start, limit| LogQuery {
             organization: organization("a"),
-            subscription,
-            event_type: Some(EventType::WorkflowStarted),
-            status: Some(AttemptStatus::Success),
+            filter: Filter {
+                subscription,
+                event_type: Some(EventType::WorkflowStarted),
+                status: Some(AttemptStatus::Success),
+                ..Filter::default()
+            },
             limit,
             start,
-            body_bytes: 1_000,
+            body_bytes: Some(1_000),
         };
         for (offset, limit, wanted) in [(0, 2, 0..2), (1, 9, 1..3)] {
             let found = store.log(started(PageStart::Offset(offset), limit)).await;
@@ -129,7 +133,7 @@ async fn rare_matches_are_found_window_by_window(fixture: Fixture) {
             let made = found.rows.iter().map(|row| row.attempt.created_at);
             let expected = MATCHING[wanted].iter().map(|n| at(NOW + n));
             assert!(made.eq(expected), "{subscription:?} {offset}");
-            assert_eq!((found.total, found.searched), (3, None));
+            assert_eq!((found.total, found.searched), (Some(3), None));
         }
     }
 
@@ -156,13 +160,15 @@ async fn a_filtered_total_is_unknown_above_100_000_deliveries_and_cursors_go_on(
     fill_deliveries(&fixture, to, MANY);
     let query = |status, since: i64, start| DeliveryQuery {
         organization: organization("a"),
-        subscription: to,
-        status,
-        event_type: None,
-        since: Some(at(NOW + since)),
-        until: None,
+        filter: Filter {
+            subscription: Some(to),
+            status,
+            since: Some(at(NOW + since)),
+            ..Filter::default()
+        },
         limit: 2,
         start,
+        body_bytes: None,
     };
     let first = PageStart::Offset(0);
     let delivered = Some(DeliveryStatus::Delivered);
@@ -174,9 +180,9 @@ async fn a_filtered_total_is_unknown_above_100_000_deliveries_and_cursors_go_on(
     assert_eq!(counted(delivered, MANY - 10).await, Some(11));
 
     let page = found(query(delivered, 0, first)).await;
-    let behind = PageStart::Cursor(page.rows[1].cursor());
+    let behind = PageStart::Cursor(page.rows[1].delivery.cursor());
     let next = found(query(delivered, 0, behind)).await;
     let made = [page.rows, next.rows].concat();
-    let made: Vec<_> = made.iter().map(|row| row.created_at).collect();
+    let made: Vec<_> = made.iter().map(|row| row.delivery.created_at).collect();
     assert_eq!(made, [0, 1, 2, 3].map(|n| at(NOW + MANY - n)));
 }

@@ -72,7 +72,7 @@ impl Query {
 }
 
 /// Parses digits only; `u64::from_str` would accept a sign.
-fn digits(text: &str) -> Option<u64> {
+pub(crate) fn digits(text: &str) -> Option<u64> {
     text.bytes()
         .all(|byte| byte.is_ascii_digit())
         .then(|| text.parse().ok())?

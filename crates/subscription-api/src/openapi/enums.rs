@@ -68,6 +68,7 @@ const EVENT_TYPES: &[(&str, &str)] = &[
     ("Attempt", "event_type"),
     ("Delivery", "event_type"),
     ("EventStory", "event_type"),
+    ("ListedEvent", "event_type"),
     ("ReplayFilter", "event_types"),
     ("Subscription", "events"),
 ];

@@ -1,10 +1,13 @@
 //! Deliveries: the progress of each event to each subscription.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use hookline_core::cursor::CursorKind;
-use hookline_core::event_type::EventType;
+use hookline_core::cursor::{CursorKind, CursorScope};
+use hookline_core::filter::Filter;
+use hookline_core::ids::SubscriptionId;
 use hookline_core::timestamp::Timestamp;
-use hookline_store::{Delivery, DeliveryQuery, DeliveryStatus, LoggedAttempt};
+use hookline_store::{
+    Delivery, DeliveryEntry, DeliveryQuery, DeliveryStatus, LoggedAttempt, ResultPage,
+};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -12,11 +15,13 @@ use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::extract::caller::Caller;
+use crate::extract::filter::{Include, filter, include};
 use crate::extract::path_id::{PathDelivery, PathSubscription};
 use crate::extract::query::Query;
+use crate::routes::body_text::{BodyText, is_cut};
 use crate::routes::logs::AttemptResponse;
 use crate::routes::page::{DEFAULT_LIMIT, Page, cut};
-use crate::routes::response_size::ResponseBudget;
+use crate::routes::response_size::{MAX_BYTES, ResponseBudget, Truncate};
 use crate::state::AppState;
 
 /// The delivery of one event to one subscription.
@@ -81,14 +86,56 @@ impl From<Delivery> for DeliveryResponse {
     }
 }
 
+/// A delivery in a list.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = ListedDelivery)]
+pub(crate) struct ListedDelivery {
+    #[serde(flatten)]
+    delivery: DeliveryResponse,
+    /// With `include=bodies`, the bytes that are signed and sent with each attempt. If `truncated` is true, only their prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String)]
+    request_body: Option<BodyText>,
+    /// With `include=bodies`, true if `request_body` is cut, because the page would exceed 1 MiB. `GET
+    /// /deliveries/{id}` has the whole body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = bool)]
+    truncated: Option<bool>,
+}
+
+impl From<DeliveryEntry> for ListedDelivery {
+    fn from(entry: DeliveryEntry) -> Self {
+        Self {
+            delivery: entry.delivery.into(),
+            truncated: is_cut(entry.request_body.as_ref()),
+            request_body: entry.request_body.map(BodyText::from),
+        }
+    }
+}
+
+impl Truncate for ListedDelivery {
+    fn is_truncated(&self) -> bool {
+        self.truncated == Some(true)
+    }
+
+    fn truncate(&mut self, bytes: usize) {
+        if let Some(body) = &mut self.request_body {
+            body.truncate(bytes);
+            self.truncated = Some(true);
+        }
+    }
+}
+
 /// A page of deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Deliveries {
-    /// Newest first. With `status` or `event_type`, a page may have fewer rows than `limit`, or none, and a `next_cursor`:
-    /// a request searches at most 50,000 deliveries.
-    deliveries: Vec<DeliveryResponse>,
-    /// Rows of all pages. Null if a count with `status` or `event_type` would search more than 100,000 deliveries; the
-    /// pages are complete nevertheless.
+    /// Newest first. With filters, a page may have fewer rows than `limit`, or none: then it has `searched_until`. With
+    /// bodies and a cursor, also because a page is at most 1 MiB.
+    #[schema(value_type = Vec<ListedDelivery>)]
+    deliveries: Vec<Box<RawValue>>,
+    /// Rows of all pages. Null for the list of the organization, and with a filter other than `event_type`, `status`, `since`
+    /// and `until`; also if a count with `status` or `event_type` would search more than 100,000 deliveries. The pages are
+    /// complete nevertheless.
     #[schema(required = true)]
     total: Option<u64>,
     /// Rows of a page: the given value, or 50.
@@ -98,12 +145,19 @@ pub(crate) struct Deliveries {
     /// The `cursor` of the next page; null on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
+    /// The time down to which a page was searched that ended early; the next page goes on there. Null on other pages.
+    #[schema(format = DateTime, required = true)]
+    searched_until: Option<String>,
 }
 
 /// List the deliveries of a subscription, tests included.
 #[utoipa::path(
     get, path = "/webhooks/{id}/deliveries", tag = "Logs", operation_id = "listWebhookDeliveries",
-    params(("id" = i64, Path, description = "The subscription"), crate::schemas::parameters::DeliveryParameters),
+    params(
+        ("id" = i64, Path, description = "The subscription"),
+        crate::schemas::parameters::DeliveryParameters,
+        crate::schemas::parameters::FilterParameters,
+    ),
     responses((status = 200, description = "A page of deliveries", body = Deliveries)),
     security(("api_key" = ["read"]))
 )]
@@ -113,47 +167,101 @@ pub(crate) async fn of_subscription(
     PathSubscription(id): PathSubscription,
     request: HttpRequest,
 ) -> Result<HttpResponse, ApiError> {
-    let mut query = Query::read(request.query_string());
-    let event_type = query.take("event_type", EventType::parse);
-    let status = query.take("status", |name| {
-        DeliveryStatus::parse(name)
-            .ok_or("must be pending, delivered, exhausted, skipped or cancelled")
-    });
-    let since = query.take("since", Timestamp::parse);
-    let until = query.take("until", Timestamp::parse);
-    if since.zip(until).is_some_and(|(since, until)| since > until) {
-        query.violations.add("until", "must not be before since");
-    }
-    let page = Page::parse(
-        &mut query,
-        CursorKind::Deliveries.of(&caller.organization, &id.to_string()),
-    );
-    query.finish()?;
+    let list = CursorKind::Deliveries.of(&caller.organization, &id.to_string());
+    let deliveries = DeliveryRequest::parse(&request, list)?;
     let store = &state.api.store;
-    let organization = caller.organization;
-    let known = store.subscription(organization.clone(), id).await?;
+    let known = store.subscription(caller.organization.clone(), id).await?;
     if known.is_none() {
         return Err(ApiError::NotFound);
     }
-    let query = DeliveryQuery {
-        organization,
-        subscription: id,
-        status,
-        event_type,
-        since,
-        until,
-        limit: page.to_read(),
-        start: page.start,
-    };
-    let mut found = store.deliveries(query).await?;
-    let next_cursor = page.cut(&mut found, Delivery::cursor);
-    Ok(HttpResponse::Ok().json(Deliveries {
-        deliveries: found.rows.into_iter().map(DeliveryResponse::from).collect(),
-        total: found.total,
-        limit: page.limit,
-        offset: page.offset(),
-        next_cursor,
-    }))
+    deliveries.respond(&state, caller, Some(id)).await
+}
+
+/// List the deliveries of an organization, with those of deleted subscriptions.
+#[utoipa::path(
+    get, path = "/deliveries", tag = "Logs", operation_id = "listDeliveries",
+    params(
+        crate::schemas::parameters::DeliveryParameters,
+        crate::schemas::parameters::FilterParameters,
+    ),
+    responses((status = 200, description = "A page of deliveries", body = Deliveries)),
+    security(("api_key" = ["read"]))
+)]
+pub(crate) async fn of_organization(
+    caller: Caller,
+    state: web::Data<AppState>,
+    request: HttpRequest,
+) -> Result<HttpResponse, ApiError> {
+    let list = CursorKind::Deliveries.of(&caller.organization, "");
+    DeliveryRequest::parse(&request, list)?
+        .respond(&state, caller, None)
+        .await
+}
+
+/// The filter and the page of a request.
+struct DeliveryRequest {
+    filter: Filter<DeliveryStatus>,
+    include: Include,
+    page: Page,
+}
+
+/// Reads the name of a delivery's status.
+pub(crate) fn delivery_status(name: &str) -> Result<DeliveryStatus, &'static str> {
+    DeliveryStatus::parse(name).ok_or("must be pending, delivered, exhausted, skipped or cancelled")
+}
+
+impl DeliveryRequest {
+    fn parse(request: &HttpRequest, list: CursorScope) -> Result<Self, ApiError> {
+        let mut query = Query::read(request.query_string());
+        let filter = filter(&mut query, delivery_status);
+        let include = include(&mut query, Include::Nothing);
+        let page = Page::parse(&mut query, list);
+        query.finish()?;
+        Ok(Self {
+            filter,
+            include,
+            page,
+        })
+    }
+
+    async fn respond(
+        self,
+        state: &AppState,
+        caller: Caller,
+        subscription: Option<SubscriptionId>,
+    ) -> Result<HttpResponse, ApiError> {
+        let page = self.page;
+        let filter = match subscription {
+            Some(subscription) => self.filter.within(subscription),
+            None => Some(self.filter),
+        };
+        let mut found = match filter {
+            Some(filter) => {
+                let query = DeliveryQuery {
+                    organization: caller.organization,
+                    filter,
+                    limit: page.to_read(),
+                    start: page.start,
+                    body_bytes: (self.include == Include::Bodies).then_some(MAX_BYTES),
+                };
+                state.api.store.deliveries(query).await?
+            }
+            None => ResultPage::empty(Some(0)),
+        };
+        let cursor = |entry: &DeliveryEntry| entry.delivery.cursor();
+        let next_cursor = page.cut(&mut found, cursor);
+        let rows = found.rows.into_iter();
+        let rows = rows.map(|entry| (cursor(&entry), ListedDelivery::from(entry)));
+        let (deliveries, next_cursor) = page.show(rows, next_cursor);
+        Ok(HttpResponse::Ok().json(Deliveries {
+            deliveries,
+            total: found.total,
+            limit: page.limit,
+            offset: page.offset(),
+            next_cursor,
+            searched_until: found.searched.map(|end| end.created_at.to_string()),
+        }))
+    }
 }
 
 /// A delivery and its attempts.

@@ -1,21 +1,21 @@
 //! The log of attempts, with retries and tests, newest first.
 
-use std::sync::Arc;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use hookline_core::cursor::{CursorKind, CursorScope};
-use hookline_core::event_type::EventType;
+use hookline_core::filter::Filter;
 use hookline_core::ids::SubscriptionId;
-use hookline_store::{AttemptStatus, LogEntry, LogQuery, LoggedAttempt};
-use serde::{Serialize, Serializer};
+use hookline_store::{AttemptStatus, LogEntry, LogQuery, LoggedAttempt, ResultPage};
+use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::error::ApiError;
 use crate::extract::caller::Caller;
+use crate::extract::filter::{Include, filter, include};
 use crate::extract::path_id::PathSubscription;
 use crate::extract::query::Query;
+use crate::routes::body_text::{BodyText, is_cut};
 use crate::routes::page::Page;
 use crate::routes::response_size::{MAX_BYTES, Truncate, prefix};
 use crate::state::AppState;
@@ -48,9 +48,11 @@ pub(crate) struct AttemptResponse {
     /// The status of the receiver's response; null without a response.
     #[schema(required = true)]
     response_status: Option<u16>,
-    /// The first 16 KiB of the receiver's response. Bytes that are not UTF-8, and NUL, are shown as U+FFFD.
-    #[schema(required = true)]
-    response_body: Option<String>,
+    /// The first 16 KiB of the receiver's response; null without a response. Bytes that are not UTF-8, and NUL, are shown as
+    /// U+FFFD. Absent with `include=none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    response_body: Option<Option<String>>,
     /// The error; null for a success.
     #[schema(required = true)]
     error: Option<LogError>,
@@ -69,10 +71,10 @@ pub(crate) struct AttemptResponse {
 pub(crate) struct LogResponse {
     #[serde(flatten)]
     attempt: AttemptResponse,
-    /// The body that was signed and sent. If `truncated` is true, only its prefix.
-    #[serde(serialize_with = "text")]
+    /// The body that was signed and sent. If `truncated` is true, only its prefix. Absent with `include=none`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = String)]
-    request_body: Arc<str>,
+    request_body: Option<BodyText>,
     /// True if `request_body` and `response_body` are cut, because the page would exceed 1 MiB. `GET /deliveries/{id}` has
     /// the whole bodies.
     truncated: bool,
@@ -88,11 +90,6 @@ pub(crate) struct LogError {
     message: String,
 }
 
-/// The text is shared by all attempts of one event.
-fn text<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(text)
-}
-
 impl From<LoggedAttempt> for AttemptResponse {
     fn from(entry: LoggedAttempt) -> Self {
         Self {
@@ -106,7 +103,7 @@ impl From<LoggedAttempt> for AttemptResponse {
             status: entry.status.as_str(),
             url: entry.url,
             response_status: entry.response_status,
-            response_body: entry.response_body,
+            response_body: Some(entry.response_body),
             error: entry.error.map(|error| LogError {
                 kind: error.kind,
                 message: error.message,
@@ -125,10 +122,14 @@ impl From<LogEntry> for LogResponse {
             request_body,
         }: LogEntry,
     ) -> Self {
+        let mut attempt = AttemptResponse::from(attempt);
+        if request_body.is_none() {
+            attempt.response_body = None;
+        }
         Self {
-            attempt: attempt.into(),
-            request_body: request_body.text,
-            truncated: !request_body.is_whole,
+            attempt,
+            truncated: is_cut(request_body.as_ref()).unwrap_or_default(),
+            request_body: request_body.map(BodyText::from),
         }
     }
 }
@@ -139,7 +140,7 @@ impl Truncate for AttemptResponse {
     }
 
     fn truncate(&mut self, bytes: usize) {
-        if let Some(body) = &mut self.response_body {
+        if let Some(Some(body)) = &mut self.response_body {
             body.truncate(prefix(body, bytes).len());
         }
     }
@@ -151,8 +152,11 @@ impl Truncate for LogResponse {
     }
 
     fn truncate(&mut self, bytes: usize) {
+        let Some(body) = &mut self.request_body else {
+            return;
+        };
+        body.truncate(bytes);
         self.truncated = true;
-        self.request_body = prefix(&self.request_body, bytes).into();
         self.attempt.truncate(bytes);
     }
 }
@@ -160,12 +164,13 @@ impl Truncate for LogResponse {
 /// A page of the log.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Logs {
-    /// Newest first. With a cursor, a page may have fewer rows than `limit`, because it is at most 1 MiB. With several
-    /// filters or `status=success`, it may have fewer rows in any case: a request searches at most 50,000 attempts.
+    /// Newest first. With a cursor, a page may have fewer rows than `limit`, because it is at most 1 MiB. With filters, it may
+    /// have fewer rows in any case, also none: then it has `searched_until`.
     #[schema(value_type = Vec<LogResponse>)]
     logs: Vec<Box<RawValue>>,
-    /// Rows of all pages.
-    total: u64,
+    /// Rows of all pages. Null with a filter other than `event_type`, `status` and `subscription_id`.
+    #[schema(required = true)]
+    total: Option<u64>,
     /// Rows of a page: the given value, or 50.
     limit: u32,
     /// The given value; 0 with a cursor.
@@ -173,12 +178,19 @@ pub(crate) struct Logs {
     /// The `cursor` of the next page; null on the last page.
     #[schema(required = true)]
     next_cursor: Option<String>,
+    /// The time down to which a page was searched that ended early; the next page goes on there. Null on other pages.
+    #[schema(format = DateTime, required = true)]
+    searched_until: Option<String>,
 }
 
 /// List the attempts of a subscription.
 #[utoipa::path(
     get, path = "/webhooks/{id}/logs", tag = "Logs", operation_id = "listWebhookLogs",
-    params(("id" = i64, Path, description = "The subscription"), crate::schemas::parameters::LogParameters),
+    params(
+        ("id" = i64, Path, description = "The subscription"),
+        crate::schemas::parameters::LogParameters,
+        crate::schemas::parameters::FilterParameters,
+    ),
     responses((status = 200, description = "A page of attempts", body = Logs)),
     security(("api_key" = ["read"]))
 )]
@@ -204,7 +216,7 @@ pub(crate) async fn of_subscription(
 /// List the attempts of an organization, with those of deleted subscriptions.
 #[utoipa::path(
     get, path = "/webhooks/logs/all", tag = "Logs", operation_id = "listAllLogs",
-    params(crate::schemas::parameters::LogParameters),
+    params(crate::schemas::parameters::LogParameters, crate::schemas::parameters::FilterParameters),
     responses((status = 200, description = "A page of attempts", body = Logs)),
     security(("api_key" = ["read"]))
 )]
@@ -221,23 +233,23 @@ pub(crate) async fn of_organization(
 
 /// The filter and the page of a request.
 struct LogRequest {
-    event_type: Option<EventType>,
-    status: Option<AttemptStatus>,
+    filter: Filter<AttemptStatus>,
+    include: Include,
     page: Page,
 }
 
 impl LogRequest {
     fn parse(request: &HttpRequest, list: CursorScope) -> Result<Self, ApiError> {
         let mut query = Query::read(request.query_string());
-        let event_type = query.take("event_type", EventType::parse);
-        let status = query.take("status", |name| {
+        let filter = filter(&mut query, |name| {
             AttemptStatus::parse(name).ok_or("must be success or failed")
         });
+        let include = include(&mut query, Include::Bodies);
         let page = Page::parse(&mut query, list);
         query.finish()?;
         Ok(Self {
-            event_type,
-            status,
+            filter,
+            include,
             page,
         })
     }
@@ -249,19 +261,23 @@ impl LogRequest {
         subscription: Option<SubscriptionId>,
     ) -> Result<HttpResponse, ApiError> {
         let page = self.page;
-        let mut found = state
-            .api
-            .store
-            .log(LogQuery {
-                organization: caller.organization,
-                subscription,
-                event_type: self.event_type,
-                status: self.status,
-                limit: page.to_read(),
-                start: page.start,
-                body_bytes: MAX_BYTES,
-            })
-            .await?;
+        let filter = match subscription {
+            Some(subscription) => self.filter.within(subscription),
+            None => Some(self.filter),
+        };
+        let mut found = match filter {
+            Some(filter) => {
+                let query = LogQuery {
+                    organization: caller.organization,
+                    filter,
+                    limit: page.to_read(),
+                    start: page.start,
+                    body_bytes: (self.include == Include::Bodies).then_some(MAX_BYTES),
+                };
+                state.api.store.log(query).await?
+            }
+            None => ResultPage::empty(Some(0)),
+        };
         let cursor = |entry: &LogEntry| entry.attempt.cursor();
         let next_cursor = page.cut(&mut found, cursor);
         let rows = found.rows.into_iter();
@@ -273,6 +289,7 @@ impl LogRequest {
             limit: page.limit,
             offset: page.offset(),
             next_cursor,
+            searched_until: found.searched.map(|end| end.created_at.to_string()),
         }))
     }
 }

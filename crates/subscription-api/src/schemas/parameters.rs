@@ -2,7 +2,7 @@
 
 use utoipa::IntoParams;
 
-use super::{AttemptStatusName, DeliveryStatusName, EventTypeName};
+use super::{AttemptStatusName, DeliveryStatusName, ErrorKindName, EventTypeName, IncludeName};
 
 /// The header of a call that may be repeated safely.
 #[derive(IntoParams)]
@@ -34,21 +34,68 @@ pub(crate) struct SubscriptionParameters {
     cursor: Option<String>,
 }
 
+/// The conditions that all lists of attempts, deliveries and events have.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct DeliveryParameters {
+pub(crate) struct FilterParameters {
+    /// Only rows created at this time or later.
+    #[param(format = DateTime, nullable = false, example = "2025-12-21T10:30:00Z")]
+    since: Option<String>,
+    /// Only rows created before this time.
+    #[param(format = DateTime, nullable = false, example = "2025-12-22T10:30:00Z")]
+    until: Option<String>,
     /// Only this event type.
     #[param(inline, nullable = false)]
     event_type: Option<EventTypeName>,
+    /// Only this subscription, also a deleted one. The list of one subscription has no rows of another.
+    #[param(minimum = 1, nullable = false, example = 7)]
+    subscription_id: Option<i64>,
+    /// Only this event.
+    #[param(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        nullable = false,
+        example = "evt_abc123"
+    )]
+    event_id: Option<String>,
+    /// Only events of this workflow run.
+    #[param(
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]+$",
+        nullable = false,
+        example = "wf_xyz789"
+    )]
+    workflow_id: Option<String>,
+    /// Only this response code (`500`), class (`5xx`) or range (`400-499`): of the attempt, or of the last attempt of the
+    /// delivery.
+    #[param(
+        pattern = "^[1-9](xx|[0-9]{2}(-[1-9][0-9]{2})?)$",
+        nullable = false,
+        example = "5xx"
+    )]
+    response_status: Option<String>,
+    /// Only this kind of error: of the attempt, or of the last attempt of the delivery.
+    #[param(inline, nullable = false)]
+    error_kind: Option<ErrorKindName>,
+    /// Only this number of the attempt, or of attempts made.
+    #[param(minimum = 1, maximum = 2_147_483_647, nullable = false, example = 2)]
+    attempt: Option<u32>,
+    /// Only attempts, or deliveries with a last attempt, that took this many milliseconds or longer.
+    #[param(minimum = 0, maximum = 2_147_483_647, nullable = false, example = 1000)]
+    min_duration_ms: Option<u32>,
+    /// `bodies`: with the bodies of requests and responses. `none`: without them.
+    #[param(inline, nullable = false)]
+    include: Option<IncludeName>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct DeliveryParameters {
     /// Only this status.
     #[param(inline, nullable = false, example = "pending")]
     status: Option<DeliveryStatusName>,
-    /// Only deliveries created at this time or later.
-    #[param(format = DateTime, nullable = false, example = "2025-12-21T10:30:00Z")]
-    since: Option<String>,
-    /// Only deliveries created before this time.
-    #[param(format = DateTime, nullable = false, example = "2025-12-22T10:30:00Z")]
-    until: Option<String>,
     /// Rows of the page, 1 to 100.
     #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
     limit: Option<u32>,
@@ -57,6 +104,23 @@ pub(crate) struct DeliveryParameters {
     offset: Option<u64>,
     /// The `next_cursor` of an earlier response. It cannot be used with `offset`.
     #[param(nullable = false, pattern = "^A[Q-Za-f][A-Za-z0-9_-]{38}$")]
+    cursor: Option<String>,
+}
+
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventParameters {
+    /// Only events with a delivery of this status.
+    #[param(inline, nullable = false, example = "exhausted")]
+    status: Option<DeliveryStatusName>,
+    /// Rows of the page, 1 to 100.
+    #[param(minimum = 1, maximum = 100, default = 50, nullable = false)]
+    limit: Option<u32>,
+    /// Rows to skip, 0 to 10,000. A cursor is faster, and reaches rows beyond.
+    #[param(minimum = 0, maximum = 10_000, default = 0, nullable = false)]
+    offset: Option<u64>,
+    /// The `next_cursor` of an earlier response. It cannot be used with `offset`.
+    #[param(nullable = false, pattern = "^B[A-P][A-Za-z0-9_-]{38}$")]
     cursor: Option<String>,
 }
 
@@ -85,9 +149,6 @@ pub(crate) struct EventDeliveryParameters {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct LogParameters {
-    /// Only this event type.
-    #[param(inline, nullable = false)]
-    event_type: Option<EventTypeName>,
     /// Only this result.
     #[param(inline, nullable = false, example = "failed")]
     status: Option<AttemptStatusName>,

@@ -57,6 +57,8 @@ async fn a_cursor_is_valid_only_for_its_list() {
         list(format!("/webhooks/{other}/logs")),
         list(format!("/webhooks/{one}/deliveries")),
         list(format!("/webhooks/{other}/deliveries")),
+        list("/deliveries"),
+        list("/events"),
         of_event("evt_1"),
         of_event("evt_2"),
     ];

@@ -160,7 +160,7 @@ async fn an_unknown_path_is_404_and_a_wrong_method_405() {
         ("/webhooks/1", "GET, HEAD, PATCH, DELETE"),
         ("/webhooks/1/logs", "GET, HEAD"),
         ("/webhooks/1/test", "POST"),
-        ("/events", "POST"),
+        ("/events", "GET, HEAD, POST"),
         ("/healthz", "GET, HEAD"),
     ] {
         let response = api.send(keyed(TestRequest::put().uri(path))).await;

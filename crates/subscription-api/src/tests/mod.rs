@@ -4,6 +4,7 @@ mod access;
 mod connections;
 mod cursors;
 mod deliveries;
+mod filters;
 mod idempotency;
 mod limits;
 mod logs;

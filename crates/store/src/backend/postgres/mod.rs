@@ -27,6 +27,8 @@ pub use tls::InvalidDatabaseUrl;
 
 pub(crate) type Conn = diesel::PgConnection;
 
+pub(crate) type Db = diesel::pg::Pg;
+
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// The advisory lock of migrations: of two processes that start at once, one waits.

@@ -26,6 +26,8 @@ use writer::Writer;
 
 pub(crate) type Conn = diesel::SqliteConnection;
 
+pub(crate) type Db = diesel::sqlite::Sqlite;
+
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
 const READERS: u32 = 4;
