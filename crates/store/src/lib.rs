@@ -86,4 +86,7 @@ pub use replays::{
     NewReplay, Replay, ReplayEndReason, ReplayLease, ReplayOutcome, ReplayScope, ReplayState,
 };
 pub use store::{CLOCK_TOLERANCE, Store, clocks_differ};
-pub use subscriptions::{CreateResult, Rotation, RotationResult, SubscriptionWindow};
+pub use subscriptions::search::{
+    FoundSubscriptions, SubscriptionFilter, SubscriptionWindow, Substring,
+};
+pub use subscriptions::{CreateResult, Rotation, RotationResult};
